@@ -1,0 +1,51 @@
+"""The command line: one file a command, imported only when it is called.
+
+A command module has two functions: `build_parser(prog)` returns an `argparse.ArgumentParser`, and
+`run(args)` does the work. Neither the package nor a command may import torch, Ray or vLLM at module
+level, so that `openrlhf-math --help` answers at once.
+"""
+
+import argparse
+import importlib
+import sys
+
+from openrlhf_math import __version__
+from openrlhf_math.errors import UserError
+
+COMMANDS = {
+    "demo": "the whole chain on this machine: tiny model, SFT, GRPO, before and after",
+    "grpo": "train a policy with reference-free GRPO on OpenRLHF's Ray actors",
+    "sft": "fine-tune a student on reasoning traces with OpenRLHF's SFT trainer",
+    "eval": "pass@1 and token cost of a model on a problem set",
+    "grade": "grade a file of responses against gold answers",
+    "tiny-world": "write the synthetic problem set, its traces and the tiny Qwen to disk",
+    "patches": "show what is changed in OpenRLHF at import, why, and the diff",
+    "doctor": "check this machine: versions, devices, memory, compiler, ports, patches",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0 done, 1 failed, 2 bad input."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="openrlhf-math",
+        description="GRPO, distillation and reranking for mathematics, on OpenRLHF.",
+        epilog="commands:\n"
+        + "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
+        + "\n\n`openrlhf-math COMMAND --help` tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="what to do, see below")
+    name = parser.parse_args(argv[:1]).command
+
+    command = importlib.import_module(f"openrlhf_math.cli.{name.replace('-', '_')}")
+    args = command.build_parser(f"openrlhf-math {name}").parse_args(argv[1:])
+    try:
+        return command.run(args) or 0
+    except UserError as error:
+        print(f"openrlhf-math {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"openrlhf-math {name}: interrupted", file=sys.stderr)
+        return 130
