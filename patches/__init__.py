@@ -1,5 +1,12 @@
-"""The few changes to OpenRLHF that no subclass can make, applied as its modules are imported."""
+"""The few changes to OpenRLHF that no subclass can make, applied as its modules are imported.
 
+A patch rewrites upstream's syntax tree; it names its target modules, how many places it must find, the
+upstream versions it is for, and why it is needed. Importing `openrlhf_math` registers the series in that
+process; `openrlhf-math patches` shows it.
+"""
 
-def install() -> None:
-    """Register the series in this process."""
+from openrlhf_math.patches.hook import applied, install
+from openrlhf_math.patches.patch import Patch, PatchError
+from openrlhf_math.patches.series import SERIES
+
+__all__ = ["SERIES", "Patch", "PatchError", "applied", "install"]

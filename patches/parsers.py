@@ -1,0 +1,90 @@
+"""Patch `parsers`: upstream's command-line parsers become functions.
+
+Upstream builds them under `if __name__ == "__main__"`, together with its checks and the call of `train`.
+The block becomes two functions: `build_parser()` and `resolve(args)`, which applies upstream's checks to the
+nested arguments and returns them.
+"""
+
+import argparse
+import ast
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+from openrlhf_math.patches.patch import Patch, PatchError, Rewriter
+
+
+def _is_main_guard(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+
+
+class ParserRewriter(Rewriter):
+    def visit_Module(self, node: ast.Module) -> ast.Module:
+        node.body = [part for child in node.body for part in self._split(child)]
+        return node
+
+    def _split(self, node: ast.stmt) -> list[ast.stmt]:
+        if not _is_main_guard(node):
+            return [node]
+        build, resolve = [], []
+        target = build
+        for statement in node.body:
+            match ast.unparse(statement):
+                case "args = parser.parse_args()":
+                    target.append(self.replaced(statement, ast.parse("def f(): return parser").body[0].body[0]))
+                    target = resolve
+                case "train(args)":
+                    target.append(self.replaced(statement, ast.parse("def f(): return args").body[0].body[0]))
+                case "from openrlhf.utils.config import hierarchize" | "args = hierarchize(args)":
+                    # Nesting is `nest`'s, which does not import torch on the way.
+                    self.lines.append(statement.lineno)
+                case _:
+                    target.append(statement)
+        functions = ast.parse("def build_parser(): pass\ndef resolve(args): pass").body
+        functions[0].body, functions[1].body = build, resolve
+        return [self.replaced(node, functions[0]), ast.copy_location(functions[1], node)]
+
+
+PATCH = Patch(
+    name="parsers",
+    why="Upstream's flags, defaults and checks sit in a main block that only a script run reaches. Without this "
+    "patch our commands would have to copy them.",
+    versions=("0.11.2",),
+    places={"openrlhf.cli.train_ppo_ray": 5, "openrlhf.cli.train_sft": 5},
+    rewriter=ParserRewriter,
+)
+
+
+def load_parser(module: str) -> tuple[Callable[[], argparse.ArgumentParser], Callable[[SimpleNamespace], SimpleNamespace]]:
+    """`build_parser` and `resolve` of an upstream command, without running the rest of its module.
+
+    The rest imports torch, Ray and vLLM, which takes many seconds: too long for `--help` and for telling a
+    user that a file is missing. Raises PatchError if upstream is not installed or is another version.
+    """
+    tree, _ = PATCH.apply(module, ast.parse(_source(module).read_text()))
+    wanted = [
+        node
+        for node in tree.body
+        if (isinstance(node, ast.FunctionDef) and node.name in ("build_parser", "resolve"))
+        or (isinstance(node, (ast.Import, ast.ImportFrom)) and ast.unparse(node).split()[1] in ("argparse", "datetime", "os"))
+    ]
+    namespace: dict = {}
+    exec(compile(ast.Module(body=wanted, type_ignores=[]), str(_source(module)), "exec"), namespace)
+    return namespace["build_parser"], namespace["resolve"]
+
+
+def nest(args: argparse.Namespace) -> SimpleNamespace:
+    """Dotted flags as upstream's nested namespace: `args.actor.adam.lr` for `--actor.adam.lr`."""
+    spec = importlib.util.spec_from_file_location("openrlhf_config", _source("openrlhf.utils.config"))
+    config = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(config)
+    return config.hierarchize(args)
+
+
+def _source(module: str) -> Path:
+    package, *rest = module.split(".")
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise PatchError(f"{package} is not installed: install openrlhf_math with its [cpu] or [gpu] requirements")
+    return Path(spec.submodule_search_locations[0]).joinpath(*rest).with_suffix(".py")

@@ -1,0 +1,63 @@
+"""What a patch is: a rewrite of an upstream module's syntax tree, and the facts that make it refusable."""
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+
+UPSTREAM = "openrlhf"
+
+
+class PatchError(ImportError):
+    """A patch does not fit the installed upstream. The sentence names the patch and the mend."""
+
+
+class Rewriter(ast.NodeTransformer):
+    """A syntax-tree rewriter that remembers the upstream line of every place it changed."""
+
+    def __init__(self) -> None:
+        self.lines: list[int] = []
+
+    def replaced(self, old: ast.AST, new: ast.AST) -> ast.AST:
+        """Note the place and give `new` the position of `old`, so that tracebacks keep upstream's lines."""
+        self.lines.append(old.lineno)
+        return ast.fix_missing_locations(ast.copy_location(new, old))
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One change to upstream.
+
+    name: how errors and `openrlhf-math patches` call it.
+    why: what breaks without it, and why no subclass can reach it.
+    versions: the upstream versions it was written for.
+    places: target module -> how many places must be found in it.
+    rewriter: makes a fresh `Rewriter` for one module.
+    """
+
+    name: str
+    why: str
+    versions: tuple[str, ...]
+    places: dict[str, int]
+    rewriter: Callable[[], Rewriter]
+
+    def apply(self, module: str, tree: ast.Module) -> tuple[ast.Module, list[int]]:
+        """Rewrite `tree` in place. Returns it with the upstream lines that changed.
+
+        Raises PatchError if upstream's version is unknown or the number of places is another.
+        """
+        installed = metadata.version(UPSTREAM)
+        if installed not in self.versions:
+            raise PatchError(
+                f"patch '{self.name}' is for {UPSTREAM} {' or '.join(self.versions)}, but {installed} is "
+                f"installed: install {UPSTREAM}=={self.versions[-1]}"
+            )
+        rewriter = self.rewriter()
+        tree = rewriter.visit(tree)
+        expected, found = self.places[module], len(rewriter.lines)
+        if found != expected:
+            raise PatchError(
+                f"patch '{self.name}' must change {expected} places in {module} but found {found}: "
+                f"the installed {UPSTREAM} {installed} is not the published one; reinstall it"
+            )
+        return tree, rewriter.lines
