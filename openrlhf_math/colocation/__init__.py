@@ -1,0 +1,1 @@
+"""Training and inference on the same devices: thread and device layout, weight transfer."""

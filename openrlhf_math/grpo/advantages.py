@@ -1,0 +1,72 @@
+"""Advantage estimators: group rewards in, one advantage per completion out.
+
+`grpo` is the recipe's. A name that is not registered here goes to OpenRLHF, whose own estimators keep
+working (`UPSTREAM`). One's own is given by dotted path, `package.module.function`.
+"""
+
+import importlib
+from collections.abc import Callable
+
+import torch
+
+from openrlhf_math.errors import UserError
+
+Estimator = Callable[[torch.Tensor], torch.Tensor]
+UPSTREAM = ("gae", "reinforce", "rloo", "reinforce_baseline", "group_norm", "dr_grpo", "flash_reinforce")
+_REGISTRY: dict[str, Estimator] = {}
+
+
+def register_advantage_estimator(name: str) -> Callable[[Estimator], Estimator]:
+    """Register a function from rewards to advantages, both float32 of shape [groups, completions]."""
+
+    def register(estimator: Estimator) -> Estimator:
+        _REGISTRY[name] = estimator
+        return estimator
+
+    return register
+
+
+def find_estimator(name: str) -> Estimator | None:
+    """The estimator called `name`, or None if it is one of OpenRLHF's.
+
+    Raises UserError if there is none, or if a dotted path does not lead to a function.
+    """
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    if name in UPSTREAM:
+        return None
+    module, _, function = name.rpartition(".")
+    if not module:
+        raise UserError(
+            f"--algo.advantage.estimator {name}: there is no such estimator; "
+            f"choose one of {', '.join([*_REGISTRY, *UPSTREAM])}, or give your own as package.module.function"
+        )
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"--algo.advantage.estimator {name}: cannot be imported ({error})") from error
+
+
+@register_advantage_estimator("grpo")
+def grpo(rewards: torch.Tensor) -> torch.Tensor:
+    """Group-normalised advantages, A_ij = (r_ij - mean_j r_i) / std_j r_i.
+
+    rewards, returned: float32 [groups, completions]. The standard deviation is the sample's (n - 1). A group
+    whose rewards are all equal has advantage exactly 0: rounding in its mean must not be divided by rounding
+    in its standard deviation, which would give ±1 out of nothing.
+    DeepSeekMath, https://arxiv.org/abs/2402.03300, section 4.1.
+    """
+    centred = centre(rewards)
+    std = rewards.std(dim=-1, keepdim=True)
+    return torch.where(centred == 0, 0.0, centred / std)
+
+
+@register_advantage_estimator("grpo_no_std")
+def centre(rewards: torch.Tensor) -> torch.Tensor:
+    """Rewards minus their group's mean, A_ij = r_ij - mean_j r_i, float32 [groups, completions].
+
+    Without the division a hard or an easy group weighs less than a mixed one.
+    Dr. GRPO, https://arxiv.org/abs/2503.20783, section 3.1.
+    """
+    same = (rewards == rewards[:, :1]).all(dim=-1, keepdim=True)
+    return torch.where(same, 0.0, rewards - rewards.mean(dim=-1, keepdim=True))

@@ -1,0 +1,120 @@
+"""Running GRPO: start Ray, let OpenRLHF's driver build its actors from our subclasses, watch the steps."""
+
+import os
+import threading
+from types import SimpleNamespace
+
+from openrlhf_math.colocation.layout import cores, worker_environment
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.compose import substituted
+from openrlhf_math.grpo.watch import watch
+
+
+def train(args: SimpleNamespace) -> None:
+    """Train until the problems are used up; the model is saved in `args.ckpt.output_dir`.
+
+    Raises UserError if the Ray cluster is too small, RuntimeError with the cause if an actor fails.
+    """
+    import ray
+
+    environment = worker_environment(args.math.device, args.math.parameters)
+    os.environ.update(environment)  # before torch and vLLM are imported here, too
+    start_ray(args, environment)
+    try:
+        _train(args)
+    except ray.exceptions.RayTaskError as error:
+        raise RuntimeError(f"an actor failed: {error.cause!r}\n{error}") from error
+    finally:
+        ray.shutdown()
+
+
+def _train(args: SimpleNamespace) -> None:
+    import openrlhf.utils.deepspeed
+    import ray
+    from openrlhf.cli import train_ppo_ray
+    from openrlhf.trainer import ppo_trainer
+    from openrlhf.trainer.ray import vllm_engine
+
+    from openrlhf_math.colocation.strategy import MathStrategy
+    from openrlhf_math.grpo.policy_actor import MathPolicyActor
+    from openrlhf_math.grpo.rollout_actor import MathRolloutActor
+    from openrlhf_math.grpo.trainer import MathPPOTrainer
+
+    # Two threads: one in `fit`, one for the driver that asks how far it is.
+    trainer = ActorFactory(ray.remote(MathPPOTrainer), {"max_concurrency": 2})
+    engine = ActorFactory(ray.remote(MathRolloutActor), {}, device=args.math.device, rewards=args.math.rewards)
+    done = threading.Event()
+    watcher = threading.Thread(target=watch, args=(trainer, done), daemon=True)
+    watcher.start()
+    try:
+        with (
+            substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
+            substituted(train_ppo_ray, PolicyModelActor=ray.remote(num_gpus=1)(MathPolicyActor)),
+            substituted(vllm_engine, RolloutRayActor=engine),
+            substituted(ppo_trainer, PPOTrainer=trainer),
+        ):
+            train_ppo_ray.train(args)
+    finally:
+        done.set()
+        watcher.join(timeout=10)
+
+
+class ActorFactory:
+    """A Ray actor class with options and arguments of ours added to those upstream gives it."""
+
+    def __init__(self, actor_class, options: dict, **arguments) -> None:
+        self.actor_class, self._options, self._arguments = actor_class, options, arguments
+        self.created: list = []
+
+    def options(self, **options) -> "ActorFactory":
+        return _with_options(self, options)
+
+    def remote(self, *args, **kwargs):
+        handle = self.actor_class.options(**self._options).remote(*args, **kwargs, **self._arguments)
+        self.created.append(handle)
+        return handle
+
+
+def _with_options(factory: ActorFactory, options: dict) -> ActorFactory:
+    more = ActorFactory(factory.actor_class, factory._options | options, **factory._arguments)
+    more.created = factory.created
+    return more
+
+
+def start_ray(args: SimpleNamespace, environment: dict[str, str]) -> None:
+    """Join the cluster in RAY_ADDRESS (set by `ray job submit`), or start one for this run alone.
+
+    Raises UserError if the cluster has too few devices: Ray itself would wait for more forever.
+    """
+    import ray
+
+    runtime_env = {
+        "env_vars": environment,
+        # Reaches actors of upstream that we do not subclass, too.
+        "worker_process_setup_hook": "openrlhf_math.patches.install",
+    }
+    wanted = devices_wanted(args)
+    common = {"runtime_env": runtime_env, "log_to_driver": args.math.verbose, "logging_level": "warning"}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**common)
+    else:
+        # On a CPU a "GPU" is one logical device, so that upstream's placement groups work as they are.
+        logical = {"num_gpus": wanted, "num_cpus": max(cores(), wanted + 2)} if args.math.device == "cpu" else {}
+        ray.init(address="local", include_dashboard=False, **logical, **common)
+    there = ray.cluster_resources().get("GPU", 0)
+    if there < wanted:
+        raise UserError(
+            f"the Ray cluster has {there:g} devices, the run wants {wanted}; start Ray with --num-gpus={wanted} "
+            "(on a CPU these are logical devices), or lower --actor.num_gpus_per_node and --vllm.num_engines"
+        )
+
+
+def devices_wanted(args: SimpleNamespace) -> int:
+    """Devices of the whole run: the policy's, and the engines' unless they share them."""
+    policy = args.actor.num_nodes * args.actor.num_gpus_per_node
+    engines = args.vllm.num_engines * args.vllm.tensor_parallel_size
+    shared = args.train.colocate_all and not args.train.async_enable
+    reference = 0
+    if args.algo.kl.init_coef > 0 and not (args.train.colocate_all or args.train.colocate_actor_ref):
+        reference = args.ref.num_nodes * args.ref.num_gpus_per_node
+    return max(policy, engines) if shared else policy + engines + reference

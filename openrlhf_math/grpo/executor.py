@@ -1,0 +1,79 @@
+"""The agent executor: OpenRLHF's seam for rollouts. It generates a group of completions and grades each."""
+
+import asyncio
+from collections import deque
+
+from openrlhf.utils.agent import AgentExecutorBase
+from vllm.sampling_params import RequestOutputKind
+
+from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
+
+# Texts nobody could grade, kept until the trainer collects them. Bounded: a hostile policy makes many.
+MAX_UNDECIDED = 1000
+
+
+class AgentExecutor(AgentExecutorBase):
+    """Single turn: prompt, one completion, its grade as the reward."""
+
+    def __init__(self, rewards: RewardConfig | None = None) -> None:
+        self.pool = GradingPool(rewards or RewardConfig())
+        self.undecided: deque[dict] = deque(maxlen=MAX_UNDECIDED)
+
+    async def execute(self, prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine, images=None):
+        """One rollout, in the form OpenRLHF's sample generator reads."""
+        group = await self.execute_group(prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine, 1)
+        return group[0]
+
+    async def execute_group(
+        self, prompt: str, label: str, sampling_params, max_length: int, hf_tokenizer, llm_engine, num_samples: int
+    ) -> list[dict]:
+        """A group of rollouts from one request, so that its completions share the prompt's prefill.
+
+        Raises ValueError if the prompt leaves no room for a completion within `max_length` tokens.
+        """
+        prompt_ids = hf_tokenizer(text=prompt, add_special_tokens=False)["input_ids"]
+        room = max_length - len(prompt_ids)
+        if room <= 0:
+            raise ValueError(f"a prompt of {len(prompt_ids)} tokens leaves no room within --data.max_len {max_length}")
+        params = sampling_params.clone()
+        params.n = num_samples
+        params.max_tokens = min(params.max_tokens or room, room)
+        params.logprobs = 0  # the sampled token's only: for the gap between trainer and engine
+        params.output_kind = RequestOutputKind.FINAL_ONLY
+        output = await llm_engine.generate(prompt_ids, params)
+        return await asyncio.gather(
+            *(self._rollout(prompt, label, prompt_ids, completion) for completion in output.outputs)
+        )
+
+    async def _rollout(self, prompt: str, label: str, prompt_ids: list[int], completion) -> dict:
+        grade = await self.pool.grade(completion.text, label, problem=prompt)
+        if grade.outcome == "undecided":
+            self.undecided.append({"reason": grade.reason, "gold": label, "response": completion.text})
+        token_ids = list(completion.token_ids)
+        return {
+            "prompt": prompt,
+            "label": label,
+            "images": None,
+            "mm_train_inputs": None,
+            "observation_tokens": prompt_ids + token_ids,
+            "action_ranges": [(len(prompt_ids), len(prompt_ids) + len(token_ids))],
+            "rollout_log_probs": [0.0] * len(prompt_ids) + sampled_log_probs(token_ids, completion.logprobs),
+            "truncated": completion.finish_reason == "length",
+            "reward": grade.reward,
+            "scores": grade.reward,
+            "extra_logs": rates(grade),
+        }
+
+
+def sampled_log_probs(token_ids: list[int], logprobs) -> list[float]:
+    """Log-probability of each sampled token, from vLLM's one dictionary a token."""
+    return [entry[token].logprob for token, entry in zip(token_ids, logprobs, strict=True)]
+
+
+def rates(grade: Grade) -> dict[str, float]:
+    """0/1 indicators whose means over a batch are the metrics of the same names."""
+    return {
+        "accuracy": float(grade.outcome == "correct"),
+        "format_rate": float(grade.well_formed),
+        "undecided_rate": float(grade.outcome == "undecided"),
+    }

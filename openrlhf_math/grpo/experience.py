@@ -1,0 +1,62 @@
+"""From graded rollouts to experiences: old log-probabilities where needed, advantages from the registry."""
+
+import itertools
+
+import ray
+import torch
+from openrlhf.models.utils import compute_reward
+from openrlhf.trainer.ppo_utils.experience import Experience
+from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
+from openrlhf.trainer.ppo_utils.length_penalty import apply_length_penalties
+
+from openrlhf_math.grpo.advantages import find_estimator
+from openrlhf_math.grpo.settings import old_log_probs_needed
+
+
+class MathExperienceMaker(RemoteExperienceMaker):
+    def _dispatch_forward(self, group, sync_condition, **kwargs):
+        if group is self.actor_model_group and not old_log_probs_needed(self.args):
+            # The loss takes them from its own forward pass. Upstream wants something of the right shape.
+            zeros = [torch.zeros_like(mask, dtype=torch.float32) for mask in kwargs["action_mask"]]
+            return [ray.put(zeros)]
+        return super()._dispatch_forward(group, sync_condition, **kwargs)
+
+    @torch.no_grad()
+    def compute_advantages_and_returns(self, experiences: list[Experience]) -> list[Experience]:
+        """Fill `advantages` and `returns`, float32 [batch, actions], of every experience."""
+        estimator = find_estimator(self.args.algo.advantage.estimator)
+        if estimator is None:
+            return super().compute_advantages_and_returns(experiences)
+
+        for experience in experiences:
+            experience.rewards = experience.rewards.float()
+        apply_length_penalties(experiences, self.args)
+        groups = by_group(experiences, self.args.rollout.n_samples_per_prompt)
+        advantages = of_experiences(estimator(groups), experiences)
+        spreads = of_experiences(groups.std(dim=-1, keepdim=True).expand_as(groups), experiences)
+        for experience, advantage, spread in zip(experiences, advantages, spreads, strict=True):
+            # One advantage a completion, on its last token; with a KL penalty each token adds its own.
+            per_token = compute_reward(
+                advantage, self.kl_ctl.value, experience.kl, experience.action_mask, self.args.reward.clip_range
+            )
+            experience.returns = self.get_cumulative_returns(per_token, experience.action_mask, gamma=1.0)
+            experience.advantages = experience.returns.clone()
+            experience.info["return"] = per_token.sum(dim=-1)
+            experience.info["group_reward_std"] = spread
+            experience.kl = None
+        return experiences
+
+
+def by_group(experiences: list[Experience], group_size: int) -> torch.Tensor:
+    """Rewards of all completions in the order they were rolled out, float32 [groups, group_size]."""
+    order = list(itertools.chain.from_iterable(experience.index for experience in experiences))
+    rewards = torch.cat([experience.rewards for experience in experiences])
+    ordered = torch.empty_like(rewards)
+    ordered[order] = rewards
+    return ordered.reshape(-1, group_size)
+
+
+def of_experiences(values: torch.Tensor, experiences: list[Experience]) -> list[torch.Tensor]:
+    """The inverse of `by_group`: [groups, group_size] values as one [batch] tensor for each experience."""
+    flat = values.reshape(-1)
+    return [flat[experience.index] for experience in experiences]

@@ -1,0 +1,90 @@
+"""The flags of `openrlhf-math grpo`: all of OpenRLHF's `train_ppo_ray`, with the recipe's defaults, and ours."""
+
+import argparse
+
+from openrlhf_math.patches.parsers import load_parser
+
+UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
+
+# The recipe: group-normalised advantages, KL 0 and so no reference model, each completion's loss averaged over
+# its own length, training and inference on the same devices.
+RECIPE = {
+    "algo.advantage.estimator": "grpo",
+    "algo.kl.init_coef": 0.0,
+    "actor.loss_agg_mode": "seq-mean-token-mean",
+    "rollout.n_samples_per_prompt": 8,
+    "rollout.batch_size": 16,
+    "data.input_key": "problem",
+    "data.label_key": "answer",
+    "vllm.gpu_memory_utilization": 0.6,
+}
+SWITCHED_ON = ("train.colocate_all", "data.apply_chat_template", "vllm.enable_prefix_caching")
+
+# Worked out from the others, the device and the run directory when the user does not give them.
+COMPUTED = (
+    "train.batch_size",
+    "train.micro_batch_size",
+    "rollout.micro_batch_size",
+    "actor.num_gpus_per_node",
+    "vllm.num_engines",
+    "vllm.enable_sleep",
+    "ds.enable_sleep",
+    "ds.attn_implementation",
+    "ckpt.path",
+    "ckpt.output_dir",
+    "logger.tensorboard_dir",
+)
+COMPUTED_SWITCHES = ("vllm.enable_sleep", "ds.enable_sleep")
+
+INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """OpenRLHF's own parser, extended. Raises PatchError if upstream is missing or another version."""
+    build_upstream, _ = load_parser(UPSTREAM_COMMAND)
+    parser = build_upstream()
+    parser.prog = prog
+    parser.description = (
+        "Train a policy with reference-free GRPO. Every flag of openrlhf.cli.train_ppo_ray keeps its name and "
+        "meaning; the recipe's values are defaults, and --no-FLAG switches off what the recipe switches on."
+    )
+    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.allow_abbrev = False  # an abbreviated flag would change its meaning with upstream's next flag
+    actions = {action.dest: action for action in parser._actions}
+    estimator = actions["algo.advantage.estimator"]
+    estimator.choices = None  # a registry and dotted paths, checked in settings
+    estimator.help = "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function"
+    parser.set_defaults(**RECIPE, **dict.fromkeys(SWITCHED_ON, True), **dict.fromkeys(COMPUTED))
+    for flag in (*SWITCHED_ON, *COMPUTED_SWITCHES):
+        parser.add_argument(f"--no-{flag}", dest=flag, action="store_false", help=f"switch --{flag} off")
+    _add_ours(parser.add_argument_group("openrlhf_math"))
+    return parser
+
+
+def _add_ours(group) -> None:
+    group.add_argument(
+        "--math.run_dir", default="runs/grpo", help="what the run leaves: config.json, metrics.jsonl, model, ..."
+    )
+    group.add_argument("--math.device", choices=("auto", "cpu", "cuda"), default="auto", help="where the actors run")
+    group.add_argument(
+        "--math.instruction", default=INSTRUCTION, help="appended to every problem; empty for none"
+    )
+    group.add_argument("--math.answer_style", choices=("boxed", "think"), default="boxed", help="what correct format is")
+    group.add_argument("--math.format_reward", type=float, default=0.2, help="reward of a wrong answer in correct format")
+    group.add_argument("--math.correct_reward", type=float, default=1.0, help="reward of a correct answer")
+    group.add_argument("--math.grading_seconds", type=float, default=2.0, help="time limit for grading one completion")
+    group.add_argument("--math.grading_gib", type=float, default=1.0, help="memory limit of a grading process, GiB")
+    group.add_argument("--math.grading_workers", type=int, default=2, help="grading processes for each vLLM engine")
+    group.add_argument(
+        "--math.max_bad_golds", type=float, default=0.05, help="share of unparsable gold answers that is an error"
+    )
+    group.add_argument(
+        "--math.max_logprob_gap",
+        type=float,
+        default=0.1,
+        help="stop when trainer and engine differ by more nats a token on average: the engine's weights are stale",
+    )
+    group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
+    group.add_argument(
+        "--dry-run", action="store_true", help="print the resolved configuration and what it would ask for, start nothing"
+    )

@@ -1,0 +1,118 @@
+"""What a run reads, checked before anything starts: the model directory and the problem sets."""
+
+import json
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
+from openrlhf_math.errors import UserError
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def check_model(flag: str, model: str) -> None:
+    """Raise UserError unless `model` is a directory with a model and its tokenizer, or a hub name."""
+    if os.path.isdir(model):
+        for name, what in (("config.json", "model"), ("tokenizer_config.json", "tokenizer")):
+            if not (Path(model) / name).is_file():
+                raise UserError(f"{flag} {model}: there is no {what} in it ({name} is missing); save one beside the other")
+    elif not HUB_NAME.fullmatch(model) or model.startswith("."):
+        raise UserError(f"{flag} {model}: there is no such directory, nor is it a hub name such as Qwen/Qwen2.5-1.5B")
+
+
+def claim_run_dir(run_dir: Path, resume: bool) -> None:
+    """Raise UserError if `run_dir` holds another run and the user does not ask to resume it."""
+    if (run_dir / "config.json").exists() and not resume:
+        raise UserError(
+            f"--math.run_dir {run_dir} holds another run; choose a new directory, or resume with --ckpt.load_enable"
+        )
+
+
+def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:
+    """The training sets (and the evaluation set) by name, only problems whose gold answer can be parsed.
+
+    Raises UserError for a file, column or row at fault, or if too many golds are bad.
+    """
+    specs = [(spec.strip(), args.data.prompt_split) for spec in args.data.prompt_dataset.split(",")]
+    if args.eval.dataset:
+        specs.append((args.eval.dataset, args.eval.split))
+    sets = {}
+    for spec, split in specs:
+        problems = read_problems(spec, args.data.input_key, args.data.label_key, split)
+        kept, rejected = keep_parsable(problems, args.math.max_bad_golds)
+        for problem in rejected[:5]:
+            print(f"skipped: {spec} row {problem.row}: the gold answer {problem.answer!r} cannot be parsed")
+        if rejected:
+            print(f"skipped {len(rejected)} of {len(problems)} problems of {spec}: unparsable gold answers")
+        sets[spec] = kept
+    prompts = sum(len(sets[spec]) for spec, _ in specs if spec != args.eval.dataset)
+    if prompts < args.rollout.batch_size:
+        raise UserError(
+            f"--data.prompt_dataset {args.data.prompt_dataset} has {prompts} problems, fewer than one batch "
+            f"(--rollout.batch_size {args.rollout.batch_size}); lower it or add problems"
+        )
+    return sets
+
+
+def check_prompt_lengths(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> None:
+    """Raise UserError if a prompt leaves no room for a completion within the context."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(args.actor.model_name_or_path)
+    if args.data.apply_chat_template and not tokenizer.chat_template:
+        raise UserError(
+            f"--actor.model_name_or_path {args.actor.model_name_or_path}: its tokenizer has no chat template; "
+            "add --no-data.apply_chat_template, and --data.input_template if the model wants one"
+        )
+    room = args.data.max_len - (args.rollout.max_new_tokens or 1)
+    for spec, problems in sets.items():
+        texts = [prompt_text(problem, args, tokenizer) for problem in problems]
+        lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        long = [(length, problem.row) for length, problem in zip(lengths, problems, strict=True) if length > room]
+        if long:
+            length, row = long[0]
+            raise UserError(
+                f"{len(long)} prompts of {spec} are longer than the context leaves room for, the first in row {row} "
+                f"({length} tokens, room for {room}); raise --data.max_len, lower --rollout.max_new_tokens or drop them"
+            )
+
+
+def chat(problem: Problem, instruction: str) -> list[dict[str, str]]:
+    """The problem as chat messages, the instruction at the end of the last."""
+    messages = problem.problem if isinstance(problem.problem, list) else [{"role": "user", "content": problem.problem}]
+    *before, last = messages
+    return [*before, {**last, "content": with_instruction(last["content"], instruction)}]
+
+
+def with_instruction(text: str, instruction: str) -> str:
+    return f"{text}\n{instruction}" if instruction else text
+
+
+def prompt_text(problem: Problem, args: SimpleNamespace, tokenizer) -> str:
+    """The prompt as the engine will see it."""
+    messages = chat(problem, args.math.instruction)
+    if args.data.apply_chat_template:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = messages[-1]["content"]
+    return args.data.input_template.format(text) if args.data.input_template else text
+
+
+def write_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> None:
+    """Write the checked problems into the run directory and point OpenRLHF's flags at them."""
+    paths = {}
+    folder = args.math.run_dir / "prompts"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (spec, problems) in enumerate(sets.items()):
+        paths[spec] = folder / f"{number}.jsonl"
+        with paths[spec].open("w") as file:
+            for problem in problems:
+                messages = chat(problem, args.math.instruction)
+                prompt = messages if args.data.apply_chat_template else messages[-1]["content"]
+                row = {args.data.input_key: prompt, args.data.label_key: problem.answer, "datasource": problem.source}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    args.data.prompt_dataset = ",".join(str(paths[spec.strip()]) for spec in args.data.prompt_dataset.split(","))
+    args.data.prompt_split = "train"
+    if args.eval.dataset:
+        args.eval.dataset, args.eval.split = str(paths[args.eval.dataset]), "train"

@@ -1,0 +1,37 @@
+"""The metrics of a step: their names, and the file they are appended to."""
+
+import json
+import math
+from pathlib import Path
+
+# OpenRLHF's name -> ours, the field's usual one.
+NAMES = {
+    "actor_grad_norm": "grad_norm",
+    "actor_lr": "learning_rate",
+    "response_length": "completion_length",
+    "truncated": "truncation_rate",
+}
+# Constant or repeated under KL 0 and one step a batch, or said by another metric.
+LEFT_OUT = ("generated_samples", "score", "return", "rollout/reward_mean", "rollout/response_length_mean", "rollout/truncated_rate")
+
+
+def step_record(step: int, status: dict, seconds_since_start: float) -> dict[str, float]:
+    """One line of metrics.jsonl: `step`, `seconds_since_start` and every number of OpenRLHF's status."""
+    numbers = {NAMES.get(key, key): value for key, value in sorted(status.items()) if key not in LEFT_OUT}
+    return {"step": step, "seconds_since_start": round(seconds_since_start, 3)} | numbers
+
+
+def append_jsonl(path: Path, record: dict) -> None:
+    """Append one record. NaN and infinity become null, which every JSON reader accepts."""
+    clean = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()}
+    with path.open("a") as file:
+        file.write(json.dumps(clean, ensure_ascii=False) + "\n")
+
+
+def one_line(record: dict) -> str:
+    """A step as one line for a person."""
+    return (
+        f"step {record['step']:>4}  reward {record['reward']:.3f}  accuracy {record.get('accuracy', float('nan')):.3f}  "
+        f"length {record['completion_length']:.1f}  truncated {record['truncation_rate']:.2f}  "
+        f"loss {record['policy_loss']:+.1e}  grad {record['grad_norm']:.3f}  {record['timing/step_total']:.2f} s"
+    )

@@ -1,0 +1,73 @@
+"""`--dry-run`: what a run would ask the cluster for."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from openrlhf_math.grpo.driver import devices_wanted
+from openrlhf_math.grpo.settings import as_json, old_log_probs_needed, one_step_a_batch
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class PlannedActors:
+    """A row of the plan. memory: bytes on each device, 0 if the model's size is unknown."""
+
+    name: str
+    count: int
+    devices_each: int
+    memory: float
+    holds: str
+
+
+def plan(args: SimpleNamespace) -> list[PlannedActors]:
+    """The actors a run creates, with the memory of their model states.
+
+    ZeRO keeps bf16 weights and gradients (2 bytes each a parameter) and fp32 master weights and two Adam
+    moments (12); stage 2 shards all but the weights over the ranks, stage 3 the weights too.
+    ZeRO, https://arxiv.org/abs/1910.02054, section 3.
+    """
+    size, ranks = args.math.parameters, args.actor.num_nodes * args.actor.num_gpus_per_node
+    weights = 2 * size / (ranks if args.ds.zero_stage == 3 else 1)
+    optimizer = 0 if args.ds.adam_offload else 12 * size / ranks
+    rows = [
+        PlannedActors("trainer (single controller)", 1, 0, 0, "prompts, metrics, the loop"),
+        PlannedActors(
+            "policy (DeepSpeed)", ranks, 1, weights + 2 * size / ranks + optimizer,
+            f"weights, gradients, Adam{' (on the CPU)' if args.ds.adam_offload else ''}, ZeRO-{args.ds.zero_stage}",
+        ),
+        PlannedActors(
+            "rollout (vLLM)", args.vllm.num_engines, args.vllm.tensor_parallel_size,
+            2 * size / args.vllm.tensor_parallel_size, f"weights; KV cache up to {args.vllm.gpu_memory_utilization:.0%}",
+        ),
+    ]
+    if args.algo.kl.init_coef > 0:
+        ref = args.ref.num_nodes * args.ref.num_gpus_per_node
+        rows.append(PlannedActors("reference", ref, 1, 2 * size, "weights"))
+    return rows
+
+
+def print_plan(args: SimpleNamespace) -> None:
+    """Print the resolved configuration and the plan; start nothing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    print(as_json(args))
+    table = Table(title="What this run would ask for")
+    for column in ("actor", "count", "devices each", "memory each", "holds"):
+        table.add_column(column)
+    for row in plan(args):
+        memory = f"{row.memory / GIB:.1f} GiB" if row.memory else "-"
+        table.add_row(row.name, str(row.count), str(row.devices_each), memory, row.holds)
+    console.print(table)
+    shared = args.train.colocate_all and not args.train.async_enable
+    console.print(
+        f"devices: {devices_wanted(args)} ({args.math.device}), training and inference "
+        f"{'take turns on the same ones' if shared else 'on separate ones'}"
+    )
+    console.print(f"reference model: {'yes' if args.algo.kl.init_coef > 0 else 'none (KL coefficient 0)'}")
+    console.print(
+        f"gradient steps a batch: {'one' if one_step_a_batch(args) else 'several'}; pass for old log-probabilities: "
+        f"{'yes' if old_log_probs_needed(args) else 'skipped'}"
+    )

@@ -1,0 +1,54 @@
+"""The policy actor: OpenRLHF's DeepSpeed actor with the on-policy loss and our weight transfer."""
+
+import ray
+import torch.distributed
+from openrlhf.trainer.ray import ppo_actor
+from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer, PolicyModelActor
+
+from openrlhf_math.colocation.weight_transfer import in_shared_memory, named_weights
+from openrlhf_math.grpo.compose import substituted
+from openrlhf_math.grpo.loss import OnPolicyLoss
+from openrlhf_math.grpo.settings import one_step_a_batch
+
+UpstreamPolicyActor = PolicyModelActor.__ray_metadata__.modified_class
+
+
+class MathActorTrainer(ActorPPOTrainer):
+    """The training loop inside the policy actor."""
+
+    def __init__(self, strategy, *args, **kwargs) -> None:
+        super().__init__(strategy, *args, **kwargs)
+        if one_step_a_batch(self.args):
+            self.actor_loss_fn = OnPolicyLoss(self.actor_loss_fn)
+
+    def _init_vllm_sync_group(self, backend: str) -> None:
+        if self.args.math.device == "cuda":  # on the CPU weights go through shared memory, no group is needed
+            super()._init_vllm_sync_group(backend)
+
+    def training_step(self, *args, **kwargs) -> dict:
+        status = super().training_step(*args, **kwargs)
+        if isinstance(self.actor_loss_fn, OnPolicyLoss):
+            status["metrics"]["logprob_gap"] = self.actor_loss_fn.logprob_gap
+            status["weights"]["logprob_gap"] = "token"
+        return status
+
+    def broadcast_to_vllm(self) -> None:
+        """Give every engine the newest weights."""
+        if self.args.math.device == "cuda":
+            super().broadcast_to_vllm()
+            return
+        weights = named_weights(self.actor.model.module, self.args.ds.zero_stage)
+        if torch.distributed.get_rank() == 0:
+            with in_shared_memory(weights) as path:
+                ray.get([engine.load_weights_from_shared_memory.remote(path) for engine in self.vllm_engines])
+                if self.args.vllm.enable_prefix_caching:
+                    ray.get([engine.reset_prefix_cache.remote() for engine in self.vllm_engines])
+        torch.distributed.barrier()
+
+
+class MathPolicyActor(UpstreamPolicyActor):
+    """One rank of the policy."""
+
+    def init_model_from_pretrained(self, *args, **kwargs) -> None:
+        with substituted(ppo_actor, ActorPPOTrainer=MathActorTrainer):
+            super().init_model_from_pretrained(*args, **kwargs)

@@ -1,0 +1,49 @@
+"""The rollout actor: OpenRLHF's vLLM actor with our executor, engine settings and weight transfer."""
+
+from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
+from transformers import AutoTokenizer
+
+from openrlhf_math.colocation.layout import engine_arguments
+from openrlhf_math.grpo.executor import AgentExecutor
+from openrlhf_math.rewards import RewardConfig
+
+UpstreamRolloutActor = RolloutRayActor.__ray_metadata__.modified_class
+
+
+class MathRolloutActor(UpstreamRolloutActor):
+    """One vLLM engine that answers with graded groups."""
+
+    async def __init__(self, *args, device: str, rewards: RewardConfig, **kwargs) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"])
+        await super().__init__(*args, **{**kwargs, **engine_arguments(device)})
+        if getattr(self.executor, "pool", None):  # the default executor, loaded by its path
+            self.executor = AgentExecutor(rewards)
+
+    async def generate_responses(self, prompt, label, sampling_params, max_length, hf_tokenizer, num_samples=1, images=None):
+        """A group of `num_samples` rollouts of one prompt. `hf_tokenizer` None: the engine's own."""
+        hf_tokenizer = hf_tokenizer or self.tokenizer
+        if isinstance(self.executor, AgentExecutor) and images is None:
+            return await self.executor.execute_group(
+                prompt, label, sampling_params, max_length, hf_tokenizer, self, num_samples
+            )
+        return await super().generate_responses(
+            prompt, label, sampling_params, max_length, hf_tokenizer, num_samples, images
+        )
+
+    async def take_undecided(self) -> list[dict]:
+        """Responses that could not be graded since the last call, with the reason."""
+        undecided = getattr(self.executor, "undecided", None)
+        taken = list(undecided or ())
+        if taken:
+            undecided.clear()
+        return taken
+
+    async def load_weights_from_shared_memory(self, path: str) -> None:
+        """Replace the engine's weights with the safetensors file at `path`."""
+        await self.llm.collective_rpc("load_weights_from_shared_memory", args=(path,))
+
+    async def patches_applied(self) -> dict[str, list]:
+        """Where the import-time patches are registered: this actor and vLLM's worker processes."""
+        from openrlhf_math.patches import applied
+
+        return {"actor": [applied()], "engine": await self.llm.collective_rpc("patches_applied")}

@@ -1,0 +1,174 @@
+"""From flags to the settings of a run: computed values, checks with a sentence, OpenRLHF's nested namespace."""
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from openrlhf_math.colocation.layout import find_device
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
+from openrlhf_math.patches.parsers import load_parser, nest
+from openrlhf_math.rewards import RewardConfig
+
+# These compare a completion with the others of its group; alone it has nothing to learn from.
+NEEDS_A_GROUP = ("grpo", "grpo_no_std", "rloo", "reinforce_baseline", "group_norm", "dr_grpo")
+
+
+@dataclass(frozen=True)
+class MathSettings:
+    """Our part of a run's settings, `args.math` beside OpenRLHF's.
+
+    parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
+    """
+
+    run_dir: Path
+    device: str
+    instruction: str
+    rewards: RewardConfig
+    max_bad_golds: float
+    max_logprob_gap: float
+    parameters: int
+    verbose: bool
+    started_at: float
+
+
+def resolve(flat: argparse.Namespace) -> SimpleNamespace:
+    """The settings of a run as OpenRLHF wants them, with `args.math` ours.
+
+    Raises UserError for values that cannot work, before anything heavy is imported.
+    """
+    flags = dict(vars(flat))
+    ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
+    flags.pop("dry_run")
+    device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
+    run_dir = Path(ours["math.run_dir"]).absolute()
+    _compute(flags, device, run_dir)
+    _check(flags)
+
+    _, resolve_upstream = load_parser(UPSTREAM_COMMAND)
+    args = nest(argparse.Namespace(**flags))
+    if not (args.train.agent_func_path or args.reward.remote_url or args.reward.model_name_or_path):
+        args.train.agent_func_path = str(Path(__file__).with_name("executor.py"))
+    try:
+        args = resolve_upstream(args)
+    except AssertionError as error:
+        raise UserError(f"OpenRLHF refuses these flags: {error}") from None
+    args.math = MathSettings(
+        run_dir=run_dir,
+        device=device,
+        instruction=ours["math.instruction"],
+        rewards=RewardConfig(
+            format_reward=ours["math.format_reward"],
+            correct_reward=ours["math.correct_reward"],
+            style=ours["math.answer_style"],
+            timeout_seconds=ours["math.grading_seconds"],
+            memory_bytes=int(ours["math.grading_gib"] * 2**30),
+            workers=ours["math.grading_workers"],
+        ),
+        max_bad_golds=ours["math.max_bad_golds"],
+        max_logprob_gap=ours["math.max_logprob_gap"],
+        parameters=count_parameters(args.actor.model_name_or_path),
+        verbose=ours["math.verbose"],
+        started_at=time.time(),
+    )
+    return args
+
+
+def _compute(flags: dict, device: str, run_dir: Path) -> None:
+    """Fill in the flags whose default depends on others."""
+
+    def default(name: str, value) -> None:
+        if flags[name] is None:
+            flags[name] = value
+
+    samples = flags["rollout.batch_size"] * flags["rollout.n_samples_per_prompt"]
+    default("train.batch_size", samples)  # one gradient step a batch
+    default("actor.num_gpus_per_node", 1)
+    devices = flags["actor.num_nodes"] * flags["actor.num_gpus_per_node"]
+    default("vllm.num_engines", max(1, devices // flags["vllm.tensor_parallel_size"]))
+    share = flags["train.batch_size"] // max(1, training_ranks(flags))
+    micro_batch = next((size for size in (8, 4, 2) if share % size == 0), 1)
+    default("train.micro_batch_size", micro_batch)
+    default("rollout.micro_batch_size", flags["train.micro_batch_size"])
+    colocated_on_gpu = device == "cuda" and flags["train.colocate_all"] and not flags["train.async_enable"]
+    default("vllm.enable_sleep", colocated_on_gpu)
+    default("ds.enable_sleep", colocated_on_gpu)
+    flash = device == "cuda" and importlib.util.find_spec("flash_attn") is not None
+    default("ds.attn_implementation", "flash_attention_2" if flash else "sdpa")
+    default("ckpt.path", str(run_dir / "checkpoints"))
+    default("ckpt.output_dir", str(run_dir / "model"))
+    default("logger.tensorboard_dir", str(run_dir / "tensorboard"))
+
+
+def _check(flags: dict) -> None:
+    for flag in ("actor.model_name_or_path", "data.prompt_dataset"):
+        if not flags[flag]:
+            raise UserError(f"--{flag} is missing: give a local path or a hub name")
+    estimator, group = flags["algo.advantage.estimator"], flags["rollout.n_samples_per_prompt"]
+    if estimator in NEEDS_A_GROUP and group < 2:
+        raise UserError(
+            f"--rollout.n_samples_per_prompt {group}: {estimator} compares the completions of a prompt with each "
+            "other; give 2 or more"
+        )
+    samples = flags["rollout.batch_size"] * group
+    if samples % flags["train.batch_size"]:
+        raise UserError(
+            f"--train.batch_size {flags['train.batch_size']} does not divide the {samples} completions of a rollout "
+            f"(--rollout.batch_size {flags['rollout.batch_size']} times --rollout.n_samples_per_prompt {group}); "
+            f"leave it out for one gradient step a batch"
+        )
+    ranks = training_ranks(flags)
+    if flags["train.batch_size"] % (flags["train.micro_batch_size"] * ranks):
+        raise UserError(
+            f"--train.micro_batch_size {flags['train.micro_batch_size']} on {ranks} training process(es) does not "
+            f"divide --train.batch_size {flags['train.batch_size']}; choose a micro batch that does"
+        )
+
+
+def training_ranks(flags: dict) -> int:
+    """Data-parallel training processes."""
+    devices = flags["actor.num_nodes"] * flags["actor.num_gpus_per_node"]
+    return max(1, devices // (flags["ds.ring_attn_size"] * flags["ds.tensor_parallel_size"]))
+
+
+def one_step_a_batch(args: SimpleNamespace) -> bool:
+    """Whether every rollout batch gives exactly one gradient step of the policy that generated it."""
+    samples = args.rollout.batch_size * args.rollout.n_samples_per_prompt
+    return samples == args.train.batch_size and args.train.max_epochs == 1 and not args.train.async_enable
+
+
+def old_log_probs_needed(args: SimpleNamespace) -> bool:
+    """Whether the step needs log-probabilities from before it.
+
+    With one step a batch only a KL term can: in the reward, or as a loss with the unbiased gradient.
+    """
+    kl_reads_them = args.algo.kl.init_coef > 0 and (not args.algo.kl.use_loss or args.algo.kl.unbiased_gradient)
+    return kl_reads_them or not one_step_a_batch(args)
+
+
+def count_parameters(model: str) -> int:
+    """Parameters of a model, from its weight files if it is local (2 bytes each), else from its name; 0 if unknown."""
+    if os.path.isdir(model):
+        size = sum(file.stat().st_size for file in Path(model).glob("*.safetensors"))
+        return size // 2
+    named = re.search(r"(\d+(?:\.\d+)?)B\b", model, re.IGNORECASE)
+    return int(float(named[1]) * 1e9) if named else 0
+
+
+def as_json(args: SimpleNamespace) -> str:
+    """The settings as a JSON object of nested sections. Secrets are left out."""
+
+    def plain(value):
+        if isinstance(value, (SimpleNamespace, MathSettings, RewardConfig)):
+            return {key: plain(item) for key, item in vars(value).items()}
+        return str(value) if isinstance(value, Path) else value
+
+    settings = plain(args)
+    settings["logger"]["wandb"]["key"] = None
+    return json.dumps(settings, indent=2, default=str)

@@ -1,0 +1,73 @@
+"""The single controller: OpenRLHF's PPO trainer with our experience maker, metrics and guards."""
+
+import math
+import time
+
+import ray
+from openrlhf.trainer import ppo_trainer
+from openrlhf.trainer.ppo_trainer import PPOTrainer
+from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
+from openrlhf.utils.logging_utils import init_logger
+
+from openrlhf_math.grpo.compose import substituted
+from openrlhf_math.grpo.experience import MathExperienceMaker
+from openrlhf_math.grpo.metrics import append_jsonl, one_line, step_record
+from openrlhf_math.grpo.settings import old_log_probs_needed
+
+logger = init_logger(__name__)
+UpstreamTrainer = PPOTrainer.__ray_metadata__.modified_class
+
+
+class MathSamplesGenerator(SamplesGenerator):
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.tokenizer = None  # engines have their own; sending ours with every prompt costs more than its answer
+
+    def generate_samples(self, **generate_kwargs):
+        """As upstream's, but a last batch too small for a gradient step is left out and said so."""
+        samples, pass_rate, consumed, exhausted = super().generate_samples(**generate_kwargs)
+        full = self.args.rollout.batch_size * self.args.rollout.n_samples_per_prompt
+        if 0 < len(samples) < full:
+            logger.info(f"{len(samples)} completions are left of this episode, fewer than a batch of {full}: left out")
+            samples = []
+        return samples, pass_rate, consumed, exhausted
+
+
+class MathPPOTrainer(UpstreamTrainer):
+    def __init__(self, *args, **kwargs) -> None:
+        with substituted(ppo_trainer, RemoteExperienceMaker=MathExperienceMaker, SamplesGenerator=MathSamplesGenerator):
+            super().__init__(*args, **kwargs)
+        self.records: list[dict] = []
+        if not old_log_probs_needed(self.args):
+            logger.info("One gradient step a batch and no KL: the pass for old log-probabilities is skipped")
+
+    def progress(self, seen: int) -> tuple[int, list[dict]]:
+        """Steps in all, and the records of those after the first `seen`. Called while `fit` runs."""
+        return self.max_steps, self.records[seen:]
+
+    def save_logs_and_checkpoints(self, global_step: int, logs_dict=None, client_states=None) -> None:
+        logs_dict = dict(logs_dict or {})
+        record = step_record(global_step, logs_dict, time.time() - self.args.math.started_at)
+        append_jsonl(self.args.math.run_dir / "metrics.jsonl", record)
+        for undecided in ray.get([engine.take_undecided.remote() for engine in self.vllm_engines]):
+            for item in undecided:
+                append_jsonl(self.args.math.run_dir / "undecided.jsonl", {"step": global_step, **item})
+        self.records.append(record)
+        logger.info(one_line(record))
+        samples = {key: logs_dict[key] for key in ("generated_samples",) if key in logs_dict}
+        super().save_logs_and_checkpoints(global_step, record | samples, client_states)
+        self._guard(record)
+
+    def _guard(self, record: dict) -> None:
+        """Stop a run that no longer learns from its own policy."""
+        gap, bound = record.get("logprob_gap", 0.0), self.args.math.max_logprob_gap
+        if gap > bound:
+            raise RuntimeError(
+                f"step {record['step']}: trainer and vLLM differ by {gap:.3f} nats a token on average, above "
+                f"--math.max_logprob_gap {bound}: the engine's weights are not the trainer's"
+            )
+        if not math.isfinite(record["policy_loss"]) or not math.isfinite(record["grad_norm"]):
+            raise RuntimeError(
+                f"step {record['step']}: the loss is {record['policy_loss']} and the gradient norm "
+                f"{record['grad_norm']}: lower --actor.adam.lr, or look at the last lines of metrics.jsonl"
+            )

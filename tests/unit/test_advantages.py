@@ -1,0 +1,89 @@
+"""Advantage estimators against the formula, and the identity of the flat loss."""
+
+import math
+import sys
+import types
+
+import pytest
+import torch
+from openrlhf.models import PolicyLoss
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.advantages import centre, find_estimator, grpo, register_advantage_estimator
+from openrlhf_math.grpo.loss import OnPolicyLoss
+
+
+def test_grpo_is_the_formula_of_the_paper():
+    rewards = torch.tensor([[1.0, 0.0, 0.2, 1.0]])
+    mean = 2.2 / 4
+    std = math.sqrt(sum((r - mean) ** 2 for r in (1.0, 0.0, 0.2, 1.0)) / 3)
+    expected = torch.tensor([[(r - mean) / std for r in (1.0, 0.0, 0.2, 1.0)]])
+    torch.testing.assert_close(grpo(rewards), expected)
+
+
+@pytest.mark.parametrize("reward", [0.0, 0.2, 1.0, 0.1 + 0.2])
+@pytest.mark.parametrize("size", [2, 3, 6, 7, 8, 100])
+def test_a_group_of_equal_rewards_has_advantage_exactly_zero(reward: float, size: int):
+    assert (grpo(torch.full((3, size), reward)) == 0).all()
+    assert (centre(torch.full((3, size), reward)) == 0).all()
+
+
+def test_groups_do_not_see_each_other():
+    one, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.2, 0.2]])
+    torch.testing.assert_close(grpo(torch.cat([one, other])), torch.cat([grpo(one), grpo(other)]))
+
+
+def test_names_go_to_our_registry_then_upstream_then_a_dotted_path(monkeypatch):
+    assert find_estimator("grpo") is grpo
+    assert find_estimator("rloo") is None
+    module = types.ModuleType("my_estimators")
+    module.double = lambda rewards: 2 * rewards
+    monkeypatch.setitem(sys.modules, "my_estimators", module)
+    assert find_estimator("my_estimators.double") is module.double
+
+
+@pytest.mark.parametrize("name", ["gpro", "no_such_module.estimator", "math.no_such_function"])
+def test_unknown_estimator_says_which_exist_or_why_it_cannot_be_imported(name: str):
+    with pytest.raises(UserError, match="grpo, grpo_no_std, gae, .*|cannot be imported"):
+        find_estimator(name)
+
+
+def test_registered_estimator_is_found():
+    register_advantage_estimator("sign_of_reward")(torch.sign)
+    assert find_estimator("sign_of_reward") is torch.sign
+
+
+def batch(groups: int = 4, size: int = 8, length: int = 12):
+    torch.manual_seed(0)
+    logits = torch.randn(groups * size, length, 30, requires_grad=True)
+    lengths = torch.randint(1, length + 1, (groups * size,))
+    mask = (torch.arange(length) < lengths[:, None]).float()
+    log_probs = logits.log_softmax(-1)[..., 0] * mask
+    rewards = torch.tensor([0.0, 0.2, 1.0])[torch.randint(0, 3, (groups, size))]
+    advantages = grpo(rewards).reshape(-1, 1) * torch.ones_like(mask)
+    return logits, log_probs, mask, advantages
+
+
+def test_the_loss_is_zero_and_its_gradient_is_not():
+    logits, log_probs, mask, advantages = batch()
+    loss, *_ = OnPolicyLoss(PolicyLoss(token_level_loss=False))(log_probs, None, advantages, action_mask=mask)
+    loss.backward()
+    assert abs(loss.item()) < 1e-6
+    assert logits.grad.norm() > 1e-2
+
+
+def test_gradient_equals_the_one_with_old_log_probabilities_from_another_pass():
+    logits, log_probs, mask, advantages = batch()
+    loss, *_ = PolicyLoss(token_level_loss=False)(log_probs, log_probs.detach().clone(), advantages, action_mask=mask)
+    (expected,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    loss, *_ = OnPolicyLoss(PolicyLoss(token_level_loss=False))(log_probs, torch.zeros_like(mask), advantages, action_mask=mask)
+    (actual,) = torch.autograd.grad(loss, logits)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+def test_gap_is_the_mean_over_action_tokens_only():
+    _, log_probs, mask, advantages = batch()
+    loss = OnPolicyLoss(PolicyLoss(token_level_loss=False))
+    rollout = log_probs.detach() - 0.25 * mask + 100 * (1 - mask)
+    loss(log_probs, None, advantages, action_mask=mask, rollout_log_probs=rollout)
+    assert loss.logprob_gap.item() == pytest.approx(0.25, abs=1e-6)
