@@ -1,0 +1,17 @@
+r"""The outcome reward: extract the final answer, check the format, compare with the gold, pay.
+
+    >>> from openrlhf_math.rewards import grade
+    >>> grade(r"... so the answer is \boxed{\frac{1}{2}}.", "0.5").reward
+    1.0
+
+`extract`, `wellformed`, `equivalence` (fast path: `quick`) and `outcome` are pure functions on text; `pool` runs
+what needs symbolic work in worker processes that can be killed.
+"""
+
+from openrlhf_math.rewards.config import RewardConfig
+from openrlhf_math.rewards.gold import Gold, UnparsableGold, parse_gold
+from openrlhf_math.rewards.grading import grade
+from openrlhf_math.rewards.outcome import Grade
+from openrlhf_math.rewards.pool import GradingPool
+
+__all__ = ["Gold", "Grade", "GradingPool", "RewardConfig", "UnparsableGold", "grade", "parse_gold"]

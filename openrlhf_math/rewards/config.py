@@ -1,0 +1,42 @@
+"""What is rewarded, and how much time and memory a single answer may cost."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+# sympy and the interpreter take about 65 MB of address space; a limit near that would fail every answer.
+LEAST_MEMORY = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RewardConfig:
+    """The outcome reward's settings. Raises ValueError for values that cannot work.
+
+    correct_reward      for a right answer
+    format_reward       for a wrong answer in the right format
+    style               "boxed": the answer in `\\boxed{}`; "think": reasoning closed by `</think>`, then the box
+    accept_expressions  count `2+3`, or the question's own expression, as an answer where the gold is `5`
+    timeout_seconds     longest time one answer may take in a worker
+    memory_bytes        address space of one worker, sympy included
+    workers             most worker processes; they start one by one, when all that run are busy
+    """
+
+    format_reward: float = 0.2
+    correct_reward: float = 1.0
+    style: Literal["boxed", "think"] = "boxed"
+    accept_expressions: bool = False
+    timeout_seconds: float = 2.0
+    memory_bytes: int = 1 << 30
+    workers: int = min(4, os.cpu_count() or 1)
+
+    def __post_init__(self) -> None:
+        if self.style not in ("boxed", "think"):
+            raise ValueError(f"style is {self.style!r}, it must be 'boxed' or 'think'")
+        if not self.timeout_seconds > 0:
+            raise ValueError(f"timeout_seconds is {self.timeout_seconds}, it must be more than 0")
+        if self.memory_bytes < LEAST_MEMORY:
+            raise ValueError(f"memory_bytes is {self.memory_bytes}, a worker needs at least {LEAST_MEMORY}")
+        if self.workers < 1:
+            raise ValueError(f"workers is {self.workers}, it must be at least 1")
+        if self.format_reward > self.correct_reward:
+            raise ValueError("format_reward is above correct_reward: a right answer would be a loss")

@@ -1,0 +1,101 @@
+r"""Step 1: find the final answer in a response.
+
+What counts, in this order: the last complete, non-empty `\boxed{}`; the last `<answer>` tag; the last
+"final answer is ..." or "#### ...". Nothing inside the thinking part counts. Boxes with no more than a
+comma or an "and" between them are one answer, so `\boxed{3}, \boxed{5}` gives the list `3, 5`.
+"""
+
+import re
+from dataclasses import dataclass
+
+# A final answer stands at the end: only this many characters are searched, whatever the response's length.
+TAIL = 1 << 16
+
+_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
+_JOINT = re.compile(r"(?:[\s$,;&]|\\[()\[\],;]|\\q?quad|\\text\s*\{\s*(?:and|or)?\s*\}|\b(?:and|or)\b)*\Z")
+_TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
+_PHRASE = re.compile(
+    r"(?:\bfinal answer|\banswer)\b(?:\*\*)?[ \t]*(?:is|:|=)(?:[ \t]*:)?(?:\*\*)?[ \t]*(?P<said>[^\n]+)|^####[ \t]*(?P<hash>[^\n]+)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_MATH = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
+_SENTENCE_END = re.compile(r"\.(?:\s|\Z)|\bI hope\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """The final answer as written (None if there is none), and every complete box outside the thinking part."""
+
+    answer: str | None
+    boxes: tuple[str, ...] = ()
+
+
+def extract(response: str) -> Extraction:
+    """Find the final answer of a response."""
+    text = visible(response)[-TAIL:]
+    spans = box_spans(text)
+    boxes = [text[start:end].strip() for _, start, end, _ in spans]
+    full = [index for index, content in enumerate(boxes) if content]
+    if full:
+        return Extraction(_last_answer(text, spans, boxes, full), tuple(boxes[index] for index in full))
+    return Extraction(_tagged(text) or _said(text))
+
+
+def visible(response: str) -> str:
+    """The part of a response that is not thinking: after the last `</think>`, before a `<think>` left open."""
+    _, _, rest = response.rpartition("</think>")
+    return rest.partition("<think>")[0]
+
+
+def box_spans(text: str) -> list[tuple[int, int, int, int]]:
+    r"""The complete outermost boxes as (start of `\boxed`, start of content, end of content, end), in one pass."""
+    spans: list[tuple[int, int, int, int]] = []
+    open_braces: list[tuple[bool, int, int]] = []
+    for token in _TOKEN.finditer(text):
+        kind = token[0]
+        if kind == "}":
+            if not open_braces:
+                continue
+            is_box, start, content = open_braces.pop()
+            if is_box:
+                while spans and spans[-1][0] > start:  # boxes within this one
+                    spans.pop()
+                spans.append((start, content, token.start(), token.end()))
+        elif kind == "{" or len(kind) > 2:
+            open_braces.append((kind != "{", token.start(), token.end()))
+    return spans
+
+
+def _last_answer(text: str, spans: list, boxes: list[str], full: list[int]) -> str:
+    answers = [boxes[full[-1]]]
+    for before, after in zip(full[-2::-1], full[:0:-1]):
+        if not _JOINT.match(text, spans[before][3], spans[after][0]):
+            break
+        answers.insert(0, boxes[before])
+    answers = [_unwrap(answer) for answer in answers]
+    return ", ".join(dict.fromkeys(answers))
+
+
+def _unwrap(content: str) -> str:
+    r"""`\boxed{5}` -> `5`: a box that holds nothing but a box."""
+    while (spans := box_spans(content)) and spans[0][0] == 0 and spans[0][3] == len(content):
+        content = content[spans[0][1] : spans[0][2]].strip()
+    return content
+
+
+def _tagged(text: str) -> str | None:
+    tags = [tag.strip() for tag in _TAG.findall(text) if tag.strip()]
+    return tags[-1] if tags else None
+
+
+def _said(text: str) -> str | None:
+    last = None
+    for last in _PHRASE.finditer(text):
+        pass
+    if last is None:
+        return None
+    said = last["said"] or last["hash"]
+    math = _MATH.match(said.strip(" *"))
+    if math:
+        return next(group for group in math.groups() if group).strip() or None
+    return _SENTENCE_END.split(said, maxsplit=1)[0].strip(" *") or None

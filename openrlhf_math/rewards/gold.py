@@ -1,0 +1,64 @@
+r"""The reference answer: read once, compared many times."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from openrlhf_math.rewards.extract import extract
+from openrlhf_math.rewards.notation import MAX_ANSWER, balanced, key, tidy
+from openrlhf_math.rewards.number import Number, read_number
+
+_HASHES = re.compile(r"####[ \t]*(.*)\s*\Z")
+_INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
+
+
+class UnparsableGold(ValueError):
+    """A reference answer with no answer in it. The message is a sentence that quotes its beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """A reference answer: its tidied text, its key for comparing, and its value if it is a number."""
+
+    text: str
+    key: str
+    number: Number | None = None
+
+
+def parse_gold(text: str) -> Gold:
+    r"""Read a reference answer: GSM8K's `... #### 72`, a solution with a `\boxed{}`, or the bare answer.
+
+    Raises UnparsableGold if there is no answer in it: it is empty, longer than an answer can be, or its
+    braces do not close.
+    """
+    if not isinstance(text, str):
+        raise UnparsableGold(f"the gold answer is {text!r:.60}, it must be text")
+    return _parse(text)
+
+
+@lru_cache(maxsize=1 << 16)
+def _parse(text: str) -> Gold:
+    answer = _answer_of(text.strip())
+    if _INTEGER.match(answer):
+        return Gold(answer, answer, read_number(answer))
+    answer = tidy(answer)
+    if not answer:
+        raise UnparsableGold(f"the gold answer {_quote(text)} is empty")
+    if len(answer) > MAX_ANSWER:
+        raise UnparsableGold(f"the gold answer {_quote(text)} has {len(answer)} characters, at most {MAX_ANSWER} are read")
+    if not balanced(answer):
+        raise UnparsableGold(f"the braces in the gold answer {_quote(text)} do not close")
+    return Gold(answer, key(answer), read_number(answer))
+
+
+def _answer_of(text: str) -> str:
+    if "####" in text:
+        return _HASHES.search(text)[1] if _HASHES.search(text) else ""
+    if "\\boxed" in text or "\\fbox" in text:
+        boxed = extract(text)
+        return boxed.answer if boxed.boxes else ""
+    return text
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,101 @@
+r"""One spelling for the many ways to write the same thing.
+
+`tidy` keeps LaTeX that math-verify can read; `key` is for comparing: texts with the same key are the same answer.
+Only signs that a mathematician would take for each other are made equal: `−5` and `-5`, `７２` and `72`, `½` and
+`\frac{1}{2}`. A Cyrillic `В` is not the choice `B`.
+"""
+
+import re
+import unicodedata
+
+# No answer is longer. Longer text in a box is not read at all.
+MAX_ANSWER = 2000
+
+_SIGNS = {
+    **dict.fromkeys("−‐‑‒–﹣－", "-"),
+    **dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad", ""),
+    "×": r" \times ", "⋅": r" \cdot ", "·": r" \cdot ", "÷": "/", "∕": "/", "⁄": "/",
+    "π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ", "º": r"^\circ ", "±": r"\pm ", "∓": r"\mp ",
+    "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "∈": r"\in ",
+    "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "∖": r"\setminus ",
+    "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ",
+    "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
+}  # fmt: skip
+_SIGNS = str.maketrans(_SIGNS)
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
+_SUBSCRIPT = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_VULGAR = re.compile("[¼-¾⅐-⅞]")
+_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+|[a-z]))")
+
+_WRAPPERS = re.compile(
+    r"(?<!\\)\$|\\[()\[\]](?!\d*(?:pt|em|ex))|\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|textstyle|limits)(?![a-zA-Z])\.?"
+)
+_FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)|\{([^{}]*)\})\s*(?:(\d)|\{([^{}]*)\})")
+_SHORT_ROOT = re.compile(r"\\sqrt\s*(\d|[a-z](?![a-z]))")
+_THIN_SPACE = re.compile(r"\\[!]|\{,\}|\\,(?=\s*\d{3}(?!\d))|(?<=\d)\\,")
+_SPACE = re.compile(r"\\[;:, ]|\\q?quad(?![a-zA-Z])|~|\s")
+_DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])")
+_SPACES = re.compile(r"\s+")
+_STYLED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|boldsymbol|bm|operatorname)\s*\{([^{}]*)\}")
+_LOOSE_SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])")
+
+
+def tidy(text: str) -> str:
+    """The text in plain ASCII LaTeX where that is possible: no dollar signs, no sizing, one kind of space."""
+    if not text.isascii():
+        text = _ascii(text)
+    text = text.strip()
+    if "\\" in text or "$" in text or "{" in text or "~" in text:
+        text = _WRAPPERS.sub("", text)
+        text = _FRACTION.sub(r"\\frac", text)
+        text = _SHORT_FRACTION.sub(_full_fraction, text)
+        text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
+        text = _DEGREE.sub(r"^\\circ ", text)
+        text = text.replace(r"\%", "%")
+        text = _THIN_SPACE.sub(lambda match: "," if match[0] == "{,}" else "", text)
+    text = _SPACE.sub(" ", text)
+    text = _SPACES.sub(" ", text).strip()
+    text = _without_outer_braces(text)
+    return text.strip().strip("*").rstrip(".,;:").strip() if text[-1:] in ".,;:*" or text[:1] == "*" else text
+
+
+def key(text: str) -> str:
+    """What is left of a text when spelling is taken away; equal keys mean the same answer."""
+    text = _STYLED.sub(r"\1", tidy(text)).replace(r"\$", "")
+    text = text.replace("\\le ", "\\leq ").replace("\\ge ", "\\geq ")
+    return _LOOSE_SPACE.sub("", _SPACES.sub(" ", text)).strip()
+
+
+def unstyled(text: str) -> str:
+    r"""The text without `\text{}`, `\mathbf{}` and their kind, whose contents stay."""
+    return _SPACES.sub(" ", _STYLED.sub(r"\1", text)).strip()
+
+
+def balanced(text: str) -> bool:
+    """Whether every brace that opens closes."""
+    depth = 0
+    for sign in re.findall(r"\\[{}]|[{}]", text):
+        depth += {"{": 1, "}": -1}.get(sign, 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _ascii(text: str) -> str:
+    text = _SUPERSCRIPT.sub(lambda match: "^{" + unicodedata.normalize("NFKC", match[0]).replace("−", "-") + "}", text)
+    text = _SUBSCRIPT.sub(lambda match: "_{" + unicodedata.normalize("NFKC", match[0]) + "}", text)
+    text = _VULGAR.sub(lambda match: r"\frac{%s}{%s}" % tuple(unicodedata.normalize("NFKC", match[0]).split("⁄")), text)
+    text = _ROOT.sub(lambda match: r"\sqrt{" + (match[1] or match[2]) + "}", text)
+    text = text.translate(_SIGNS)
+    return unicodedata.normalize("NFKC", text)
+
+
+def _full_fraction(match: re.Match) -> str:
+    return r"\frac{%s}{%s}" % (match[1] or match[2] or "", match[3] or match[4] or "")
+
+
+def _without_outer_braces(text: str) -> str:
+    while text.startswith("{") and text.endswith("}") and not text.endswith("\\}") and balanced(text[1:-1]):
+        text = text[1:-1].strip()
+    return text

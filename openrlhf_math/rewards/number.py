@@ -1,0 +1,181 @@
+r"""Reading a number as it is written: `10{,}000`, `1\frac{1}{2}`, `12.5\%`, `1.2 \times 10^5`, `5\text{ cm}`.
+
+Exact: every number is a fraction of integers. What is not a single number (`2+3`, `5 or 6`, `2x`) reads as None.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from openrlhf_math.rewards.notation import unstyled
+
+MAX_DIGITS = 400
+MAX_EXPONENT = 400
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
+_SIGN = r"(?P<sign>[+-]?)\s*"
+_WHOLE = r"[0-9]{1,3}(?:[, ][0-9]{3})+|[0-9]+"
+_LITERAL = re.compile(
+    rf"""{_SIGN}(?P<money>\\?\$)?\s*{_SIGN.replace("sign", "sign2")}
+    (?:
+        (?P<mixed>{_WHOLE})?\s*\\frac\s*\{{\s*(?P<top>[+-]?\s*[0-9]+)\s*\}}\s*\{{\s*(?P<bottom>[+-]?\s*[0-9]+)\s*\}}
+      | (?P<mixed2>[0-9]+)(?:\s+|\s*-\s*(?=[0-9]+/))(?P<top2>[0-9]+)\s*/\s*(?P<bottom2>[0-9]+)
+      | (?P<top3>{_WHOLE})\s*/\s*(?P<bottom3>[0-9]+)
+      | (?P<fixed>[0-9]*\.?[0-9]*)\\overline\s*\{{(?P<repeat>[0-9]+)\}}
+      | (?P<decimal>(?:{_WHOLE})?\.[0-9]+|(?:{_WHOLE})\.?)
+        (?: \s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{{\s*(?P<power>[+-]?\s*[0-9]+)\s*\}}|(?P<power2>[0-9]+)) 
+          | [eE](?P<power3>[+-]?[0-9]+) )?
+    )
+    \s*(?P<rest>.*)\Z""",
+    re.VERBOSE | re.DOTALL,
+)
+_SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALE = re.compile(rf"({'|'.join(_SCALES)})s?\b\s*", re.IGNORECASE)
+_PERCENT = re.compile(r"(?:%|percent(?:age)?\b|pct\b)\s*", re.IGNORECASE)
+
+_UNITS = {
+    "degree": "° ^\\circ degree degrees deg",
+    "dollar": "dollar dollars usd $ buck bucks",
+    "cent": "cent cents ¢",
+    "millimetre": "mm millimeter millimeters millimetre millimetres",
+    "centimetre": "cm cms centimeter centimeters centimetre centimetres",
+    "metre": "m meter meters metre metres",
+    "kilometre": "km kms kilometer kilometers kilometre kilometres",
+    "inch": "in inch inches",
+    "foot": "ft foot feet",
+    "yard": "yd yds yard yards",
+    "mile": "mi mile miles",
+    "milligram": "mg milligram milligrams",
+    "gram": "g gm gram grams",
+    "kilogram": "kg kgs kilogram kilograms kilo kilos",
+    "ounce": "oz ounce ounces",
+    "pound": "lb lbs pound pounds",
+    "ton": "ton tons tonne tonnes",
+    "second": "s sec secs second seconds",
+    "minute": "min mins minute minutes",
+    "hour": "h hr hrs hour hours",
+    "day": "day days",
+    "week": "week weeks wk wks",
+    "month": "month months",
+    "year": "year years yr yrs",
+    "millilitre": "ml milliliter milliliters millilitre millilitres",
+    "litre": "l liter liters litre litres",
+    "am": "am a.m",
+    "pm": "pm p.m",
+    "radian": "rad rads radian radians",
+    "mph": "mph",
+    "kmh": "kmh kph",
+}
+_UNIT = {word: name for name, words in _UNITS.items() for word in words.split()}
+# Words that say more than a unit does; a number followed by one of them is no plain number.
+_NOT_UNITS = frozenset(
+    "or and not nor but either neither maybe possibly to between plus minus times over if when where for no yes "
+    "negative hundred thousand million billion dozen half quarter third wait however is are was mod squared cubed "
+    "sin cos tan cot sec csc log ln exp lim max min gcd lcm sqrt pi frac undefined factorial all except least most".split()
+)
+_WORD = re.compile(r"[A-Za-z][A-Za-z'’\-]*\.?(?:[a-z]\.)?|\^\\circ")
+_UNIT_TEXT = re.compile(r"(?:(?:[A-Za-z][A-Za-z'.\-]*|\^\\circ|°)(?:\s*\^\s*(?:\{\s*[23]\s*\}|[23]))?[\s/()]*)+\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number and how it was written. `form`: "integer", "decimal", "fraction" or "scientific"; `unit`: "" if none."""
+
+    value: Fraction
+    form: str
+    percent: bool = False
+    unit: str = ""
+
+
+def read_number(text: str) -> Number | None:
+    """Read tidied text (see `notation.tidy`) as one number, or return None."""
+    if _INTEGER.match(text):
+        return Number(Fraction(int(text)), "integer")
+    if len(text) > MAX_DIGITS or not any(sign.isdigit() for sign in text[:64]):
+        return None
+    match = _LITERAL.match(unstyled_unit(text))
+    if not match:
+        return None
+    parts = match.groupdict()
+    value, form = _value(parts)
+    rest = _read_rest(parts["rest"], styled="{" in text) if value is not None else None
+    if rest is None:
+        return None
+    scale, percent, unit = rest
+    if parts["sign"] and parts["sign2"]:
+        return None
+    if "-" in (parts["sign"], parts["sign2"]):
+        value = -value
+    return Number(value * 10**scale, form, percent, unit or ("dollar" if parts["money"] else ""))
+
+
+def unstyled_unit(text: str) -> str:
+    r"""`5\text{ cm}` -> `5 cm`; the space keeps `5\text{cm}` from reading as the product `5cm`."""
+    return unstyled(re.sub(r"(\\(?:text|mathrm|mbox|textbf|textit|textrm)\s*\{)", r" \1", text))
+
+
+def _value(parts: dict) -> tuple[Fraction | None, str]:
+    for suffix in ("", "2", "3"):
+        if parts[f"top{suffix}"] is not None:
+            bottom = _integer(parts[f"bottom{suffix}"])
+            if bottom == 0:
+                return None, ""
+            part = Fraction(_integer(parts[f"top{suffix}"]), bottom)
+            whole = parts.get(f"mixed{suffix}") if suffix != "3" else None
+            if whole and not 0 <= part < 1:
+                return None, ""  # `2\frac{5}{3}` may be a product
+            return part + _integer(whole or "0"), "fraction"
+    if parts["repeat"] is not None:
+        return _repeating(parts["fixed"], parts["repeat"]), "fraction"
+    power = _integer(parts["power"] or parts["power2"] or parts["power3"] or "0")
+    if abs(power) > MAX_EXPONENT:
+        return None, ""
+    digits = parts["decimal"].replace(",", "").replace(" ", "")
+    value = Fraction(digits if digits[-1] != "." else digits[:-1]) * Fraction(10) ** power
+    if any(parts[name] for name in ("power", "power2", "power3")):
+        return value, "scientific"
+    return value, "decimal" if "." in digits else "integer"
+
+
+def _repeating(fixed: str, repeat: str) -> Fraction | None:
+    if "." not in fixed:
+        return None
+    places = len(fixed) - fixed.index(".") - 1
+    start = Fraction(fixed + "0" if fixed.endswith(".") else fixed) if fixed != "." else Fraction(0)
+    return start + Fraction(int(repeat), (10 ** len(repeat) - 1) * 10**places)
+
+
+def _integer(text: str) -> int:
+    return int(text.replace(",", "").replace(" ", ""))
+
+
+def _read_rest(rest: str, styled: bool) -> tuple[int, bool, str] | None:
+    """What follows the digits: (power of ten, percent?, unit), or None if it is more than a unit."""
+    if not rest:
+        return 0, False, ""
+    scale = 0
+    if match := _SCALE.match(rest):
+        scale, rest = _SCALES[match[1].lower()], rest[match.end() :]
+    percent = False
+    if match := _PERCENT.match(rest):
+        percent, rest = True, rest[match.end() :]
+    unit = _read_unit(rest, styled)
+    return None if unit is None else (scale, percent, unit)
+
+
+def _read_unit(text: str, styled: bool) -> str | None:
+    text = text.strip(" .\\$")
+    if not text:
+        return ""
+    if not _UNIT_TEXT.match(text):
+        return None
+    words = [word.rstrip(".") for word in _WORD.findall(text)]
+    lowered = [word.lower() for word in words]
+    if any(word in _NOT_UNITS and word not in ("sec", "min") for word in lowered):
+        return None
+    if any(len(word) < 3 and word not in _UNIT for word in lowered):
+        return None  # a variable, as in `5x`
+    if not styled and len(lowered[0]) == 1:
+        return None  # `5m` is five times m, `5\text{m}` is five metres
+    known = [_UNIT[word] for word in lowered if word in _UNIT]
+    return " ".join(known)

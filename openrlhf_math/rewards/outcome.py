@@ -1,0 +1,93 @@
+"""Step 4: from a response and a gold answer to a grade."""
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from openrlhf_math.rewards.config import RewardConfig
+from openrlhf_math.rewards.equivalence import compare
+from openrlhf_math.rewards.extract import extract
+from openrlhf_math.rewards.gold import UnparsableGold, parse_gold
+from openrlhf_math.rewards.wellformed import well_formed
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What one response is worth.
+
+    outcome      "correct"; "format": wrong, in the right format; "wrong": neither; "undecided": nobody could
+                 tell within the limits, rewarded as a wrong answer but to be counted apart
+    reward       the number for the trainer
+    answer       the extracted answer as written, None if there is none
+    well_formed  whether the response is in the right format
+    seconds      what grading took, without waiting for a worker
+    reason       why it is undecided, else ""
+    """
+
+    outcome: Literal["correct", "format", "wrong", "undecided"]
+    reward: float
+    answer: str | None
+    well_formed: bool
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a worker found. `same` is None with a `reason` if it found nothing; `passing` if it may be tried again."""
+
+    same: bool | None
+    reason: str
+    seconds: float
+    passing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A response whose grade depends on symbolic work: are `gold` and `answer`, tidied LaTeX, the same?"""
+
+    gold: str
+    answer: str
+    extracted: str
+    well_formed: bool
+    seconds: float
+
+
+def begin(response: str | bytes | None, gold: str, problem: str | None, config: RewardConfig) -> Grade | Open:
+    """Grade as far as it goes without symbolic work. Never raises for any response or gold."""
+    begun = time.perf_counter()
+    if isinstance(response, bytes):
+        response = response.decode("utf-8", errors="replace")
+    extraction = extract(response or "")
+    formed = well_formed(response or "", extraction, config.style)
+
+    def grade(verdict: Verdict) -> Grade:
+        return _grade(verdict, extraction.answer, formed, config)
+
+    try:
+        reference = parse_gold(gold)
+    except UnparsableGold as error:
+        return grade(Verdict(None, str(error), time.perf_counter() - begun))
+    if extraction.answer is None:
+        return grade(Verdict(False, "", time.perf_counter() - begun))
+    comparison = compare(reference, extraction.answer, problem, config.accept_expressions)
+    seconds = time.perf_counter() - begun
+    if comparison.same is None:
+        return Open(comparison.gold, comparison.answer, extraction.answer, formed, seconds)
+    return grade(Verdict(comparison.same, "", seconds))
+
+
+def conclude(open_: Open, verdict: Verdict, config: RewardConfig) -> Grade:
+    """The grade of a response once the worker has spoken."""
+    seconds = open_.seconds + verdict.seconds
+    return _grade(Verdict(verdict.same, verdict.reason, seconds), open_.extracted, open_.well_formed, config)
+
+
+def _grade(verdict: Verdict, answer: str | None, formed: bool, config: RewardConfig) -> Grade:
+    if verdict.same:
+        outcome, reward = "correct", config.correct_reward
+    elif verdict.same is None:  # paying for the format here would pay for hanging the grader
+        outcome, reward = "undecided", 0.0
+    else:
+        outcome, reward = ("format", config.format_reward) if formed else ("wrong", 0.0)
+    return Grade(outcome, reward, answer, formed, verdict.seconds, verdict.reason)

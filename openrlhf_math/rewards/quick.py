@@ -1,0 +1,107 @@
+r"""Step 3a, the fast path: decide without symbolic work, or say that it cannot.
+
+Right are answers that are the same text after normalisation, or equal as exact rationals; wrong are numbers that
+differ. Sets, lists and tuples are compared item by item. Where a decimal stands for a number it only comes close to
+(`0.333333` for `1/3`) math-verify decides, so that there is one rounding rule.
+"""
+
+import re
+from fractions import Fraction
+
+from openrlhf_math.rewards.gold import Gold
+from openrlhf_math.rewards.notation import key, unstyled
+from openrlhf_math.rewards.number import Number, read_number
+from openrlhf_math.rewards.shape import shape
+
+# math-verify rounds decimals to six places; nearer than this the two may or may not be equal to it.
+NEAR = Fraction(2, 10**6)
+
+_STYLED_WORD = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{\s*[A-Za-z][A-Za-z]+")
+_WORDS = re.compile(r"[A-Za-z][A-Za-z'’ .\-]*\Z")
+_BARE_WORD = re.compile(r"(?=[A-Za-z]*[aeiouyAEIOUY])[A-Za-z]{3,}")
+_FILLER = re.compile(r"\b(?:the|an|a)\b|[^a-z]")
+
+
+def quick(gold: Gold, answer: str) -> bool | None:
+    """Whether the tidied answer equals the gold; None if only symbolic work can tell."""
+    if key(answer) == gold.key:
+        return True
+    number = read_number(answer)
+    if gold.number and number:
+        return same_number(gold.number, number)
+    if is_words(gold.text):
+        return same_words(gold.text, answer)
+    return _same_shape(gold, answer, number)
+
+
+def same_number(gold: Number, answer: Number) -> bool | None:
+    r"""Compare two numbers exactly. `50\%` equals both `0.5` and `50`: questions ask for it either way."""
+    if gold.unit and answer.unit and gold.unit != answer.unit:
+        return False
+    if gold.percent == answer.percent:
+        return _equal(gold.value, answer.value, "decimal" in (gold.form, answer.form))
+    if gold.value == answer.value:
+        return True if gold.form == answer.form == "integer" else None
+    parts = [number.value / 100 if number.percent else number.value for number in (gold, answer)]
+    return _equal(*parts, inexact=True)
+
+
+def is_words(text: str) -> bool:
+    r"""Whether the answer is a word, `\text{Evelyn}` or `Monday`, and no product of variables, `xyz`."""
+    plain = unstyled(text)
+    return bool(_WORDS.match(plain)) and bool(_STYLED_WORD.search(text) or _BARE_WORD.search(plain))
+
+
+def same_words(gold: str, answer: str) -> bool:
+    """Words are equal apart from case, articles and punctuation."""
+    return _letters(gold) == _letters(answer) != ""
+
+
+def _letters(text: str) -> str:
+    return _FILLER.sub("", unstyled(text).lower())
+
+
+def _equal(gold: Fraction, answer: Fraction, inexact: bool) -> bool | None:
+    if gold == answer:
+        return True
+    return None if inexact and abs(gold - answer) <= NEAR else False
+
+
+def _same_shape(gold: Gold, answer: str, number: Number | None) -> bool | None:
+    answer_shape, gold_shape = shape(answer), shape(gold.text)
+    kinds = (gold_shape.kind, answer_shape.kind)
+    if kinds == ("one", "one"):
+        return None
+    if gold.number:
+        return False if len(set(answer_shape.items)) > 1 else None
+    if number:
+        return False if len(set(gold_shape.items)) > 1 else None
+    if kinds == ("brackets", "brackets"):
+        if gold_shape.brackets != answer_shape.brackets or len(gold_shape.items) != len(answer_shape.items):
+            return False
+        return _all_same(gold_shape.items, answer_shape.items)
+    if set(kinds) == {"set", "brackets"}:
+        return False
+    if set(kinds) <= {"set", "list"}:
+        return _same_items(gold_shape.items, answer_shape.items)
+    return None
+
+
+def _all_same(golds: tuple[str, ...], answers: tuple[str, ...]) -> bool | None:
+    verdicts = [quick(Gold(gold, key(gold), read_number(gold)), answer) for gold, answer in zip(golds, answers)]
+    if False in verdicts:
+        return False
+    return None if None in verdicts else True
+
+
+def _same_items(golds: tuple[str, ...], answers: tuple[str, ...]) -> bool | None:
+    """Compare as sets, if every item is an exact number or they are the same texts."""
+    if {key(item) for item in golds} == {key(item) for item in answers}:
+        return True
+    numbers = [[read_number(item) for item in items] for items in (golds, answers)]
+    if not all(number and not number.percent and not number.unit for side in numbers for number in side):
+        return None
+    gold_values, answer_values = ({number.value for number in side} for side in numbers)
+    if gold_values == answer_values:
+        return True
+    return None if any(number.form == "decimal" for side in numbers for number in side) else False

@@ -1,0 +1,42 @@
+r"""An answer that repeats the question instead of answering it.
+
+Where the gold is a number, `\boxed{2+3}`, `\boxed{48/2}` and `\boxed{\sqrt{16}}` are no answers: the symbolic
+comparison would do the sum for the policy. Fractions stay (`\frac{6}{8}` for `\frac{3}{4}`), unless they are really
+integers. Where the gold is no number, an expression that stands word for word in the problem is none either, nor is
+a fraction for a number. `RewardConfig(accept_expressions=True)` lets all of them count.
+"""
+
+import re
+
+from openrlhf_math.rewards.gold import Gold
+from openrlhf_math.rewards.notation import key, unstyled
+from openrlhf_math.rewards.number import read_number
+
+_OPERATION = re.compile(
+    r"[+*/^!|]|(?<=[0-9A-Za-z)}\]])\s*-|\\(?!circ|pi|infty|text|mathrm|mathbf|approx|in\b|ldots|dots)[a-zA-Z]+|\)\s*\(|[0-9]\s*\(|\b(?:mod|choose|of)\b"
+)
+_DIGITS = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
+
+
+def restated(gold: Gold, answer: str, problem: str | None) -> bool:
+    """Whether the tidied answer leaves the work of the question undone. The same text as the gold never does."""
+    if key(answer) == gold.key:
+        return False
+    number = read_number(answer)
+    if number and number.form in ("integer", "decimal"):
+        return False
+    if gold.number and number:
+        if number.form == "fraction" and number.value.denominator == 1 and gold.number.form != "fraction":
+            return True
+        return _quoted(answer, problem)
+    if gold.number:
+        return bool(_OPERATION.search(unstyled(answer))) or len(_DIGITS.findall(answer)) > 1
+    return bool(_OPERATION.search(answer)) and _quoted(answer, problem)
+
+
+def _quoted(answer: str, problem: str | None) -> bool:
+    """Whether the answer stands word for word in the problem, not as a part of something longer."""
+    if not problem:
+        return False
+    quoted = re.escape(key(answer)).replace(r"\ ", r"\s*")
+    return re.search(rf"(?<![0-9A-Za-z.^_+*/-]){quoted}(?![0-9A-Za-z^_+*/-])", key(problem)) is not None

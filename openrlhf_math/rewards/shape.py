@@ -1,0 +1,64 @@
+r"""The outer shape of an answer: one value, or several and how they are held together.
+
+`3, 5` and `3 \text{ or } 5` are a list, `\{3, 5\}` a set (order does not matter in either), `(3, 5)`, `[3, 5]` and
+`[3, 5)` are held in brackets (order matters).
+"""
+
+import re
+from dataclasses import dataclass
+
+_OPEN, _CLOSE = "([{", ")]}"
+_JOINT = re.compile(r"\\text\w*\s*\{\s*,?\s*(?:or|and)\s*\}|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|\\(?:lor|vee)(?![a-zA-Z])", re.IGNORECASE)
+_EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """`kind` is "one", "list", "set" or "brackets"; `brackets` the opening and closing sign."""
+
+    kind: str
+    items: tuple[str, ...]
+    brackets: str = ""
+
+
+def shape(text: str) -> Shape:
+    """Read the outer shape of a tidied text."""
+    if text.startswith(r"\{") and text.endswith(r"\}") and _closes_at_end(text[1:-2] + "}"):
+        return Shape("set", tuple(item for item in split(text[2:-2], ",") if item))
+    if text[:1] in ("(", "[") and text[-1:] in (")", "]") and _closes_at_end(text):
+        items = split(text[1:-1], ",")
+        if len(items) > 1:
+            return Shape("brackets", tuple(items), text[0] + text[-1])
+    joined = _JOINT.sub(",", text)
+    items = [item for item in split(joined, ",;") if item]
+    return Shape("list", tuple(items)) if len(items) > 1 else Shape("one", (text,))
+
+
+def sides(text: str) -> list[str]:
+    """The sides of an equation: `x = 2+3 = 5` -> `x`, `2+3`, `5`. One side if there is no equals sign."""
+    return [side.strip() for side in _EQUALS.split(text)] if "=" in text else [text]
+
+
+def split(text: str, separators: str) -> list[str]:
+    """Split where a separator stands outside all brackets and LaTeX environments."""
+    parts, depth, start = [], 0, 0
+    for index, sign in enumerate(text):
+        if sign in _OPEN:
+            depth += 1
+        elif sign in _CLOSE:
+            depth -= 1
+        elif depth == 0 and sign in separators and text[index - 1 : index] != "\\":
+            parts.append(text[start:index].strip())
+            start = index + 1
+    parts.append(text[start:].strip())
+    return parts
+
+
+def _closes_at_end(text: str) -> bool:
+    """Whether the bracket that opens the text is closed by its last sign; `[1, 2)` closes, `(1, 2) (3, 4)` does not."""
+    depth = 0
+    for index, sign in enumerate(text):
+        depth += (sign in _OPEN) - (sign in _CLOSE)
+        if depth <= 0:
+            return index == len(text) - 1
+    return False

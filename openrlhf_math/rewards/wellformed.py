@@ -1,0 +1,56 @@
+r"""Step 2: is the response in the format that was asked for?
+
+"boxed": at least one complete, non-empty `\boxed{}` outside the thinking part, no two of them different, and
+none longer than an answer can be. Two different boxes leave the reader to choose, which is no answer.
+
+"think" (DeepSeek-R1): as above, and the reasoning comes first: exactly one `</think>`, before it some
+reasoning, and `<think>` at the very start or, where the chat template already wrote it into the prompt, not
+at all.
+
+In both, `<answer>` tags are optional; where they stand there is one pair and it is not empty.
+"""
+
+from openrlhf_math.rewards.extract import TAIL, Extraction, visible
+from openrlhf_math.rewards.notation import MAX_ANSWER, key
+
+
+def well_formed(response: str, extraction: Extraction, style: str) -> bool:
+    """Whether the response follows `style`; `extraction` is what `extract` found in it."""
+    return (
+        _boxes_agree(extraction)
+        and _answer_tags_sound(visible(response)[-TAIL:])
+        and (_reasoned_first(response) if style == "think" else _thinking_closed(response))
+    )
+
+
+def _boxes_agree(extraction: Extraction) -> bool:
+    boxes = extraction.boxes
+    if not boxes or any(len(box) > MAX_ANSWER for box in boxes) or len(extraction.answer) > MAX_ANSWER:
+        return False
+    if len(set(boxes)) == 1:
+        return True
+    # Boxes joined into one list, "x = \boxed{3} or x = \boxed{5}", are one answer in two boxes.
+    return len({key(box) for box in boxes}) == 1 or extraction.answer == ", ".join(dict.fromkeys(boxes))
+
+
+def _answer_tags_sound(text: str) -> bool:
+    opened, closed = text.count("<answer>"), text.count("</answer>")
+    if opened == closed == 0:
+        return True
+    inside = text.partition("<answer>")[2].partition("</answer>")[0]
+    return opened == closed == 1 and bool(inside.strip())
+
+
+def _reasoned_first(response: str) -> bool:
+    if response.count("</think>") != 1 or response.count("<think>") > 1:
+        return False
+    reasoning = response.partition("</think>")[0].lstrip()
+    if "<think>" in response:
+        if not reasoning.startswith("<think>"):
+            return False
+        reasoning = reasoning.removeprefix("<think>")
+    return bool(reasoning.strip())
+
+
+def _thinking_closed(response: str) -> bool:
+    return response.rfind("<think>") <= response.rfind("</think>")
