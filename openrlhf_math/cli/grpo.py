@@ -17,6 +17,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.settings import as_json, resolve
 
     args = resolve(flat)
+    find_estimator(args.algo.advantage.estimator)
     inputs.check_model("--actor.model_name_or_path", args.actor.model_name_or_path)
     if flat.dry_run:
         print_plan(args)
@@ -24,7 +25,6 @@ def run(flat: argparse.Namespace) -> int:
     inputs.claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
     sets = inputs.load_problem_sets(args)
     inputs.check_prompt_lengths(args, sets)
-    find_estimator(args.algo.advantage.estimator)
     args.math.run_dir.mkdir(parents=True, exist_ok=True)
     inputs.write_prompts(args, sets)
     (args.math.run_dir / "config.json").write_text(as_json(args) + "\n")

@@ -1,7 +1,12 @@
 """How processes, threads and engine memory are laid out on a device."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+
+from openrlhf_math.colocation.compose import substituted
 
 # Below this many parameters a matrix product is too small to share among threads.
 ONE_THREAD_PARAMETERS = 30_000_000
@@ -32,15 +37,35 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
     threads = 1 if 0 < parameters < ONE_THREAD_PARAMETERS else cores()
     return environment | {
         "DS_ACCELERATOR": "cpu",
-        "CUDA_VISIBLE_DEVICES": "",
         # Ray gives an actor one OpenMP thread unless told otherwise.
         "OMP_NUM_THREADS": str(threads),
         # vLLM's CPU backend would pin its threads and leave a core idle; generation and training take turns.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        # One engine process, not an engine and a worker: with "nobind" there are no threads to lay out for it.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": "1" if threads == 1 else "4",  # GiB
         # Compiling costs 20 s at the first generation, which only a long run earns back.
         "TORCHDYNAMO_DISABLE": os.environ.get("TORCHDYNAMO_DISABLE", "1"),
     }
+
+
+@contextmanager
+def engine_start(device: str) -> Iterator[None]:
+    """While the block runs, vLLM forks its processes on the CPU instead of spawning them.
+
+    vLLM insists on spawning in a Ray actor, for CUDA's sake: each of its two processes then imports torch and
+    vLLM anew, 8 s each on a laptop. No CUDA context, no OpenMP team and no Ray call exist before this fork.
+    """
+    if device != "cpu":
+        yield
+        return
+    import multiprocessing
+
+    from vllm.utils import system_utils
+
+    forking = SimpleNamespace(get_context=lambda method: multiprocessing.get_context("fork"))
+    with substituted(system_utils, multiprocessing=forking):
+        yield
 
 
 def engine_arguments(device: str) -> dict[str, object]:

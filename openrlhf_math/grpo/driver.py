@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.layout import cores, worker_environment
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.compose import substituted
+from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.grpo.watch import watch
 
 

@@ -6,7 +6,7 @@ from openrlhf.trainer.ray import ppo_actor
 from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer, PolicyModelActor
 
 from openrlhf_math.colocation.weight_transfer import in_shared_memory, named_weights
-from openrlhf_math.grpo.compose import substituted
+from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.grpo.loss import OnPolicyLoss
 from openrlhf_math.grpo.settings import one_step_a_batch
 

@@ -3,7 +3,7 @@
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from transformers import AutoTokenizer
 
-from openrlhf_math.colocation.layout import engine_arguments
+from openrlhf_math.colocation.layout import engine_arguments, engine_start
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.rewards import RewardConfig
 
@@ -15,7 +15,8 @@ class MathRolloutActor(UpstreamRolloutActor):
 
     async def __init__(self, *args, device: str, rewards: RewardConfig, **kwargs) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"])
-        await super().__init__(*args, **{**kwargs, **engine_arguments(device)})
+        with engine_start(device):
+            await super().__init__(*args, **{**kwargs, **engine_arguments(device)})
         if getattr(self.executor, "pool", None):  # the default executor, loaded by its path
             self.executor = AgentExecutor(rewards)
 

@@ -9,7 +9,7 @@ from openrlhf.trainer.ppo_trainer import PPOTrainer
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.utils.logging_utils import init_logger
 
-from openrlhf_math.grpo.compose import substituted
+from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.metrics import append_jsonl, one_line, step_record
 from openrlhf_math.grpo.settings import old_log_probs_needed

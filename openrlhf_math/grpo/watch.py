@@ -33,6 +33,6 @@ def _show_new_steps(trainer, seen: int, progress, task) -> int:
     except ray.exceptions.RayError:
         return seen  # the actor is dead or busy; the driver's own wait says why
     for record in records:
-        progress.console.print(one_line(record), highlight=False)
+        progress.console.print(one_line(record), highlight=False, soft_wrap=True)
         progress.update(task, description="GRPO", total=total, completed=record["step"])
     return seen + len(records)

@@ -1,0 +1,123 @@
+"""The rollout engine for real: patches reach every process, weights arrive, groups come back graded."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+import ray
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from vllm import SamplingParams
+
+from openrlhf_math.colocation.layout import worker_environment
+from openrlhf_math.colocation.weight_transfer import in_shared_memory
+from openrlhf_math.data.tiny_world import write_tiny_world
+from openrlhf_math.grpo.driver import start_ray
+from openrlhf_math.grpo.rollout_actor import MathRolloutActor
+from openrlhf_math.rewards import RewardConfig
+
+MAX_LENGTH = 256
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    args = SimpleNamespace(
+        math=SimpleNamespace(device="cpu", verbose=False),
+        actor=SimpleNamespace(num_nodes=1, num_gpus_per_node=1),
+        vllm=SimpleNamespace(num_engines=1, tensor_parallel_size=1),
+        train=SimpleNamespace(colocate_all=True, async_enable=False, colocate_actor_ref=False),
+        algo=SimpleNamespace(kl=SimpleNamespace(init_coef=0.0)),
+    )
+    start_ray(args, worker_environment("cpu", 1_000_000))
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
+def engine(cluster, tmp_path_factory, request):
+    """A model directory and the engine that serves it; with a tied output head, vLLM keeps a second copy of it."""
+    world = tmp_path_factory.mktemp("world")
+    write_tiny_world(world, seed=0)
+    model = AutoModelForCausalLM.from_pretrained(world / "model")
+    model.config.tie_word_embeddings = request.param
+    model.tie_weights()
+    model.save_pretrained(world / "model")
+    actor = ray.remote(MathRolloutActor).options(num_gpus=0.2).remote(
+        model=str(world / "model"), device="cpu", rewards=RewardConfig(style="think"), num_gpus=0.2,
+        dtype="bfloat16", max_model_len=MAX_LENGTH, seed=0, distributed_executor_backend="uni",
+        agent_func_path=executor_path(), worker_extension_cls="replaced by ours",
+    )
+    yield world / "model", actor
+    ray.kill(actor)
+
+
+def executor_path() -> str:
+    from openrlhf_math.grpo import executor
+
+    return executor.__file__
+
+
+def rollouts(actor, prompt: str, count: int = 4) -> list[dict]:
+    params = SamplingParams(temperature=1.0, max_tokens=32)
+    return ray.get(actor.generate_responses.remote(prompt, "7", params, MAX_LENGTH, None, count))
+
+
+def trainer_log_probs(model, tokens: list[int], start: int) -> torch.Tensor:
+    with torch.no_grad():
+        logits = model(torch.tensor([tokens])).logits[0, :-1].float()
+    picked = logits.log_softmax(-1).gather(-1, torch.tensor(tokens[1:])[:, None])[:, 0]
+    return picked[start - 1 :]
+
+
+def gap(model, group: list[dict]) -> float:
+    """Mean absolute difference of log-probabilities between a Hugging Face model and the engine, nats a token."""
+    gaps = []
+    for rollout in group:
+        (start, end), = rollout["action_ranges"]
+        expected = trainer_log_probs(model, rollout["observation_tokens"], start)
+        gaps.append((expected - torch.tensor(rollout["rollout_log_probs"][start:end])).abs().mean())
+    return torch.stack(gaps).mean().item()
+
+
+def test_patches_reach_workers_of_upstream_and_vllm_processes(engine):
+    @ray.remote
+    def upstream_alone() -> str:
+        import openrlhf.trainer.ray.launcher as launcher
+
+        return type(launcher.__loader__).__name__
+
+    assert ray.get(upstream_alone.remote()) == "PatchedLoader"
+    applied = ray.get(engine[1].patches_applied.remote())
+    assert applied["actor"][0]["openrlhf.trainer.ray.launcher"]
+    assert all(process and all(process.values()) for process in applied["engine"])
+
+
+def test_a_group_comes_back_graded_with_the_engines_log_probabilities(engine):
+    path, actor = engine
+    group = rollouts(actor, "<|im_start|>user\n3 + 4<|im_end|>\n<|im_start|>assistant\n", count=4)
+    assert len(group) == 4
+    assert len({tuple(rollout["observation_tokens"]) for rollout in group}) > 1
+    assert all(rollout["reward"] in (0.0, 0.2, 1.0) for rollout in group)
+    assert gap(AutoModelForCausalLM.from_pretrained(path), group) < 0.02
+
+
+def test_new_weights_arrive_in_the_engine(engine):
+    path, actor = engine
+    old = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+    new = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in new.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    for model in (new, old):  # there and back again
+        with in_shared_memory(dict(model.named_parameters())) as file:
+            ray.get(actor.load_weights_from_shared_memory.remote(file))
+        group = rollouts(actor, "<|im_start|>user\n3 + 4<|im_end|>\n<|im_start|>assistant\n")
+        other = old if model is new else new
+        assert gap(model.float(), group) < 0.03
+        assert gap(other.float(), group) > 0.1
+
+
+def test_a_prompt_that_fills_the_context_is_an_error(engine):
+    with pytest.raises(ValueError, match="leaves no room within --data.max_len"):
+        rollouts(engine[1], "1" * 2 * MAX_LENGTH)
