@@ -9,13 +9,16 @@ from dataclasses import dataclass
 
 from openrlhf_math.rewards.choices import letter, options
 from openrlhf_math.rewards.gold import Gold, UnparsableGold, parse_gold
+from openrlhf_math.rewards.misread import misread
 from openrlhf_math.rewards.notation import MAX_ANSWER, balanced, key, tidy
 from openrlhf_math.rewards.number import read_number
 from openrlhf_math.rewards.quick import quick, same_number
 from openrlhf_math.rewards.restated import restated
 from openrlhf_math.rewards.shape import shape, sides
 
-_NAME = re.compile(r"(?:\\(?:text|mathrm|mathbf|angle|overline|triangle|vec|hat|frac)\b|[A-Za-z'_{}0-9()|,\\ ^:~])+\Z")
+_NAME = re.compile(r"(?:\\(?:text|mathrm|mathbf|angle|overline|triangle|vec|hat|frac|theta|alpha|beta|lambda|mu)\b|\^\{-1\}|[A-Za-z'_{}0-9()|, :])+\Z")
+_MODULUS = re.compile(r"\s*\(?\\p?mod\s*(?:\{[^{}]*\}|\d+)\)?\Z|\s*\(mod\s*\d+\)\Z")
+_POINT_NAME = re.compile(r"\A[A-Z]'?\s*(?=[(\[])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,10 @@ def compare(gold: Gold, answer: str, problem: str | None = None, accept_expressi
     chosen = _choice(gold, text, problem)
     if isinstance(chosen, Comparison):
         return chosen
-    gold, text = chosen
+    gold, text = _without_names(*chosen)
+    same = misread(gold.text, text)
+    if same is not None:
+        return Comparison(same)
     value = _value_of_equation(gold, text)
     if value is None:
         return WRONG
@@ -67,19 +73,38 @@ def _choice(gold: Gold, text: str, problem: str | None) -> Comparison | tuple[Go
     return gold, values.get(chosen, text) if chosen else text
 
 
+def _without_names(gold: Gold, text: str) -> tuple[Gold, str]:
+    r"""Drop what only names the answer: `P(1,2)`, `3 \pmod{7}`, and `y =` of the gold where the answer has none."""
+    if gold.shape.kind == "brackets":
+        text = _POINT_NAME.sub("", text)
+    if "mod" not in gold.text:
+        text = _MODULUS.sub("", text)
+    exact, approximately, rounded = text.partition(r"\approx")
+    if approximately:
+        text = rounded.strip() if not exact.strip() or _is_name(exact) else exact.strip()
+    if gold.is_equation and _is_name(gold.sides[0]) and len(sides(text)) == 1:
+        gold = parse_gold(gold.sides[1])
+    return gold, text
+
+
+def _is_name(text: str) -> bool:
+    """`x`, `f(x)`, `\\angle ABC`, `\\text{Area}`, `\\frac{dy}{dx}`: says what the value is of, and is no value itself."""
+    return bool(_NAME.match(text)) and read_number(text.strip()) is None
+
+
 def _value_of_equation(gold: Gold, text: str) -> str | None:
     r"""`x = 5` and `2+3 = 5` -> `5` where the gold is no equation; None if the sides contradict each other."""
     parts = sides(text)
     if len(parts) == 1 or shape(text).kind != "one":
-        wants_equation = len(sides(gold.text)) == 2 and not _NAME.match(sides(gold.text)[0])
-        return None if wants_equation and len(parts) == 1 and shape(gold.text).kind == "one" else text
+        return None if gold.is_equation and len(parts) == 1 else text
     if not all(parts):
-        return text.strip(" =") if len(sides(text.strip(" ="))) == 1 else None
-    numbers = [number for number in map(read_number, parts) if number]
-    if any(same_number(numbers[0], number) is False for number in numbers[1:]):
+        rest = text.strip(" =")  # `= 5`
+        return rest if len(sides(rest)) == 1 else None
+    values = [(part, number) for part in parts if (number := read_number(part))]
+    if any(same_number(values[0][1], number) is False for _, number in values[1:]):
         return None
-    if len(sides(gold.text)) > 1:
+    if len(gold.sides) > 1:
         return text
-    if len(parts) == 2 and read_number(parts[0]) and not numbers[1:]:
-        return parts[0]  # `5 = x`
+    if gold.number and values:  # all the same number, perhaps as a percentage once
+        return next((part for part, number in values if same_number(gold.number, number)), values[-1][0])
     return parts[-1]

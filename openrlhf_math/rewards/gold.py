@@ -7,6 +7,7 @@ from functools import lru_cache
 from openrlhf_math.rewards.extract import extract
 from openrlhf_math.rewards.notation import MAX_ANSWER, balanced, key, tidy
 from openrlhf_math.rewards.number import Number, read_number
+from openrlhf_math.rewards.shape import Shape, shape, sides
 
 _HASHES = re.compile(r"####[ \t]*(.*)\s*\Z")
 _INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
@@ -18,11 +19,17 @@ class UnparsableGold(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """A reference answer: its tidied text, its key for comparing, and its value if it is a number."""
+    """A reference answer: its tidied text, its key for comparing, its value if it is a number, its shape and sides."""
 
     text: str
     key: str
-    number: Number | None = None
+    number: Number | None
+    shape: Shape
+    sides: tuple[str, ...]
+
+    @property
+    def is_equation(self) -> bool:
+        return len(self.sides) == 2 and all(self.sides) and self.shape.kind == "one"
 
 
 def parse_gold(text: str) -> Gold:
@@ -40,7 +47,7 @@ def parse_gold(text: str) -> Gold:
 def _parse(text: str) -> Gold:
     answer = _answer_of(text.strip())
     if _INTEGER.match(answer):
-        return Gold(answer, answer, read_number(answer))
+        return Gold(answer, answer, read_number(answer), Shape("one", (answer,)), (answer,))
     answer = tidy(answer)
     if not answer:
         raise UnparsableGold(f"the gold answer {_quote(text)} is empty")
@@ -48,7 +55,12 @@ def _parse(text: str) -> Gold:
         raise UnparsableGold(f"the gold answer {_quote(text)} has {len(answer)} characters, at most {MAX_ANSWER} are read")
     if not balanced(answer):
         raise UnparsableGold(f"the braces in the gold answer {_quote(text)} do not close")
-    return Gold(answer, key(answer), read_number(answer))
+    return gold_of(answer)
+
+
+def gold_of(text: str) -> Gold:
+    """The gold of a text that is tidied and known to be an answer."""
+    return Gold(text, key(text), read_number(text), shape(text), tuple(sides(text)))
 
 
 def _answer_of(text: str) -> str:

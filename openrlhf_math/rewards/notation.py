@@ -28,16 +28,23 @@ _VULGAR = re.compile("[¼-¾⅐-⅞]")
 _ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+|[a-z]))")
 
 _WRAPPERS = re.compile(
-    r"(?<!\\)\$|\\[()\[\]](?!\d*(?:pt|em|ex))|\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|textstyle|limits)(?![a-zA-Z])\.?"
+    r"(?<!\\)\$|(?<!\\)\\[()\[\]]|\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|textstyle|limits|large|Large|huge)(?![a-zA-Z])\.?"
+    r"|\\(?:color|hspace|vspace|phantom)\s*\{[^{}]*\}"
 )
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)|\{([^{}]*)\})\s*(?:(\d)|\{([^{}]*)\})")
 _SHORT_ROOT = re.compile(r"\\sqrt\s*(\d|[a-z](?![a-z]))")
-_THIN_SPACE = re.compile(r"\\[!]|\{,\}|\\,(?=\s*\d{3}(?!\d))|(?<=\d)\\,")
-_SPACE = re.compile(r"\\[;:, ]|\\q?quad(?![a-zA-Z])|~|\s")
+_THIN_SPACE = re.compile(r"(?<!\\)\\!|\{,\}|(?<=\d)\\,(?=\d{3}(?!\d))")
+_SPACE = re.compile(r"(?<!\\)\\[;:, ]|\\q?quad(?![a-zA-Z])|~|\s")
+_CHOOSE = re.compile(r"\{\s*([^{}\\]+?)\s*\\choose\s*([^{}]+?)\s*\}")
+_ANGLED = re.compile(r"\\([lr])angle(?![a-zA-Z])")
+_SET_OF = re.compile(r"\A\\\{\s*[a-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid(?![a-z])|\||:)\s*([^{}]+)\\\}\Z")
+_LEAD_IN = re.compile(r"\A(?:\\text\s*\{)?\s*(?:the )?(?:final )?answer(?: is)?\b[\s:]*\}?", re.IGNORECASE)
 _DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])")
+_INFINITY = re.compile(r"\\text\s*\{\s*infinity\s*\}|(?<![a-z\\])infinity(?![a-z])", re.IGNORECASE)
+_PERCENT = re.compile(r"\\text\s*\{\s*percent\s*\}|(?<=[0-9} ])percent(?![a-z])", re.IGNORECASE)
 _SPACES = re.compile(r"\s+")
-_STYLED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|boldsymbol|bm|operatorname)\s*\{([^{}]*)\}")
+_STYLED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|boldsymbol|bm|operatorname|underline)\s*\{([^{}]*)\}")
 _LOOSE_SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])")
 
 
@@ -52,12 +59,17 @@ def tidy(text: str) -> str:
         text = _SHORT_FRACTION.sub(_full_fraction, text)
         text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
         text = _DEGREE.sub(r"^\\circ ", text)
-        text = text.replace(r"\%", "%")
+        text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
+        text = _ANGLED.sub(lambda match: "()"[match[1] == "r"], text)
+        text = _SET_OF.sub(r"\1", text.strip())
+        text = text.replace(r"\%", "%").replace(r"\varnothing", r"\emptyset")
         text = _THIN_SPACE.sub(lambda match: "," if match[0] == "{,}" else "", text)
+    text = _LEAD_IN.sub("", text) if text[:1] in "\\tTaAfF" else text
+    text = _PERCENT.sub("%", _INFINITY.sub(r"\\infty ", text))
     text = _SPACE.sub(" ", text)
     text = _SPACES.sub(" ", text).strip()
     text = _without_outer_braces(text)
-    return text.strip().strip("*").rstrip(".,;:").strip() if text[-1:] in ".,;:*" or text[:1] == "*" else text
+    return text.strip("*`\"' ").rstrip(".,;: ").removesuffix(r"\\").strip()
 
 
 def key(text: str) -> str:

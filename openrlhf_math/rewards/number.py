@@ -16,11 +16,11 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
 _SIGN = r"(?P<sign>[+-]?)\s*"
 _WHOLE = r"[0-9]{1,3}(?:[, ][0-9]{3})+|[0-9]+"
 _LITERAL = re.compile(
-    rf"""{_SIGN}(?P<money>\\?\$)?\s*{_SIGN.replace("sign", "sign2")}
+    rf"""{_SIGN}(?P<money>\\?\$|USD\b|[€£¥₹]|Rs\b\.?)?\s*{_SIGN.replace("sign", "sign2")}
     (?:
         (?P<mixed>{_WHOLE})?\s*\\frac\s*\{{\s*(?P<top>[+-]?\s*[0-9]+)\s*\}}\s*\{{\s*(?P<bottom>[+-]?\s*[0-9]+)\s*\}}
       | (?P<mixed2>[0-9]+)(?:\s+|\s*-\s*(?=[0-9]+/))(?P<top2>[0-9]+)\s*/\s*(?P<bottom2>[0-9]+)
-      | (?P<top3>{_WHOLE})\s*/\s*(?P<bottom3>[0-9]+)
+      | (?P<top3>{_WHOLE})\s*[/:]\s*(?P<bottom3>[0-9]+)
       | (?P<fixed>[0-9]*\.?[0-9]*)\\overline\s*\{{(?P<repeat>[0-9]+)\}}
       | (?P<decimal>(?:{_WHOLE})?\.[0-9]+|(?:{_WHOLE})\.?)
         (?: \s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{{\s*(?P<power>[+-]?\s*[0-9]+)\s*\}}|(?P<power2>[0-9]+)) 
@@ -73,13 +73,23 @@ _NOT_UNITS = frozenset(
     "negative hundred thousand million billion dozen half quarter third wait however is are was mod squared cubed "
     "sin cos tan cot sec csc log ln exp lim max min gcd lcm sqrt pi frac undefined factorial all except least most".split()
 )
+_NAMES = {
+    name: value
+    for value, name in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen twenty".split()
+    )
+}
 _WORD = re.compile(r"[A-Za-z][A-Za-z'’\-]*\.?(?:[a-z]\.)?|\^\\circ")
 _UNIT_TEXT = re.compile(r"(?:(?:[A-Za-z][A-Za-z'.\-]*|\^\\circ|°)(?:\s*\^\s*(?:\{\s*[23]\s*\}|[23]))?[\s/()]*)+\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number and how it was written. `form`: "integer", "decimal", "fraction" or "scientific"; `unit`: "" if none."""
+    """A number and how it was written.
+
+    `form` is "integer", "decimal", "repeating", "fraction" or "scientific"; `unit` is "" if there is none.
+    """
 
     value: Fraction
     form: str
@@ -91,6 +101,10 @@ def read_number(text: str) -> Number | None:
     """Read tidied text (see `notation.tidy`) as one number, or return None."""
     if _INTEGER.match(text):
         return Number(Fraction(int(text)), "integer")
+    if text[-1:].isalpha() or text[-1:] == "}":
+        named = _NAMES.get(unstyled(text).lower())
+        if named is not None:
+            return Number(Fraction(named), "integer")
     if len(text) > MAX_DIGITS or not any(sign.isdigit() for sign in text[:64]):
         return None
     match = _LITERAL.match(unstyled_unit(text))
@@ -106,7 +120,7 @@ def read_number(text: str) -> Number | None:
         return None
     if "-" in (parts["sign"], parts["sign2"]):
         value = -value
-    return Number(value * 10**scale, form, percent, unit or ("dollar" if parts["money"] else ""))
+    return Number(value * 10**scale, form, percent, unit or _UNIT.get((parts["money"] or "").strip("\\").lower(), ""))
 
 
 def unstyled_unit(text: str) -> str:
@@ -126,7 +140,7 @@ def _value(parts: dict) -> tuple[Fraction | None, str]:
                 return None, ""  # `2\frac{5}{3}` may be a product
             return part + _integer(whole or "0"), "fraction"
     if parts["repeat"] is not None:
-        return _repeating(parts["fixed"], parts["repeat"]), "fraction"
+        return _repeating(parts["fixed"], parts["repeat"]), "repeating"
     power = _integer(parts["power"] or parts["power2"] or parts["power3"] or "0")
     if abs(power) > MAX_EXPONENT:
         return None, ""
@@ -164,7 +178,7 @@ def _read_rest(rest: str, styled: bool) -> tuple[int, bool, str] | None:
 
 
 def _read_unit(text: str, styled: bool) -> str | None:
-    text = text.strip(" .\\$")
+    text = text.strip(" .\\$€£¥₹")
     if not text:
         return ""
     if not _UNIT_TEXT.match(text):

@@ -5,21 +5,15 @@ differ. Sets, lists and tuples are compared item by item. Where a decimal stands
 (`0.333333` for `1/3`) math-verify decides, so that there is one rounding rule.
 """
 
-import re
 from fractions import Fraction
 
-from openrlhf_math.rewards.gold import Gold
-from openrlhf_math.rewards.notation import key, unstyled
+from openrlhf_math.rewards.gold import Gold, gold_of
+from openrlhf_math.rewards.notation import key
 from openrlhf_math.rewards.number import Number, read_number
 from openrlhf_math.rewards.shape import shape
 
 # math-verify rounds decimals to six places; nearer than this the two may or may not be equal to it.
 NEAR = Fraction(2, 10**6)
-
-_STYLED_WORD = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{\s*[A-Za-z][A-Za-z]+")
-_WORDS = re.compile(r"[A-Za-z][A-Za-z'’ .\-]*\Z")
-_BARE_WORD = re.compile(r"(?=[A-Za-z]*[aeiouyAEIOUY])[A-Za-z]{3,}")
-_FILLER = re.compile(r"\b(?:the|an|a)\b|[^a-z]")
 
 
 def quick(gold: Gold, answer: str) -> bool | None:
@@ -29,8 +23,6 @@ def quick(gold: Gold, answer: str) -> bool | None:
     number = read_number(answer)
     if gold.number and number:
         return same_number(gold.number, number)
-    if is_words(gold.text):
-        return same_words(gold.text, answer)
     return _same_shape(gold, answer, number)
 
 
@@ -46,21 +38,6 @@ def same_number(gold: Number, answer: Number) -> bool | None:
     return _equal(*parts, inexact=True)
 
 
-def is_words(text: str) -> bool:
-    r"""Whether the answer is a word, `\text{Evelyn}` or `Monday`, and no product of variables, `xyz`."""
-    plain = unstyled(text)
-    return bool(_WORDS.match(plain)) and bool(_STYLED_WORD.search(text) or _BARE_WORD.search(plain))
-
-
-def same_words(gold: str, answer: str) -> bool:
-    """Words are equal apart from case, articles and punctuation."""
-    return _letters(gold) == _letters(answer) != ""
-
-
-def _letters(text: str) -> str:
-    return _FILLER.sub("", unstyled(text).lower())
-
-
 def _equal(gold: Fraction, answer: Fraction, inexact: bool) -> bool | None:
     if gold == answer:
         return True
@@ -68,12 +45,13 @@ def _equal(gold: Fraction, answer: Fraction, inexact: bool) -> bool | None:
 
 
 def _same_shape(gold: Gold, answer: str, number: Number | None) -> bool | None:
-    answer_shape, gold_shape = shape(answer), shape(gold.text)
+    answer_shape, gold_shape = shape(answer), gold.shape
     kinds = (gold_shape.kind, answer_shape.kind)
     if kinds == ("one", "one"):
         return None
-    if gold.number:
-        return False if len(set(answer_shape.items)) > 1 else None
+    if gold.number:  # several candidates are no answer; the same one several times is
+        values = [read_number(item) for item in answer_shape.items]
+        return all(value and same_number(gold.number, value) for value in values)
     if number:
         return False if len(set(gold_shape.items)) > 1 else None
     if kinds == ("brackets", "brackets"):
@@ -88,7 +66,7 @@ def _same_shape(gold: Gold, answer: str, number: Number | None) -> bool | None:
 
 
 def _all_same(golds: tuple[str, ...], answers: tuple[str, ...]) -> bool | None:
-    verdicts = [quick(Gold(gold, key(gold), read_number(gold)), answer) for gold, answer in zip(golds, answers)]
+    verdicts = [quick(gold_of(gold), answer) for gold, answer in zip(golds, answers)]
     if False in verdicts:
         return False
     return None if None in verdicts else True

@@ -11,10 +11,12 @@ import re
 from openrlhf_math.rewards.gold import Gold
 from openrlhf_math.rewards.notation import key, unstyled
 from openrlhf_math.rewards.number import read_number
+from openrlhf_math.rewards.shape import shape
 
 _OPERATION = re.compile(
-    r"[+*/^!|]|(?<=[0-9A-Za-z)}\]])\s*-|\\(?!circ|pi|infty|text|mathrm|mathbf|approx|in\b|ldots|dots)[a-zA-Z]+|\)\s*\(|[0-9]\s*\(|\b(?:mod|choose|of)\b"
+    r"[+*/^!|]|-\s*[-(]|(?<=[0-9A-Za-z)}\]])\s*-|\\(?!circ|pi|infty|text|mathrm|mathbf|approx|in\b|ldots|dots)[a-zA-Z]+|\)\s*\(|[0-9]\s*\(|\b(?:mod|choose|of)\b"
 )
+_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _DIGITS = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 
 
@@ -23,14 +25,19 @@ def restated(gold: Gold, answer: str, problem: str | None) -> bool:
     if key(answer) == gold.key:
         return False
     number = read_number(answer)
-    if number and number.form in ("integer", "decimal"):
+    if number and number.form in ("integer", "decimal", "repeating"):
         return False
     if gold.number and number:
         if number.form == "fraction" and number.value.denominator == 1 and gold.number.form != "fraction":
             return True
         return _quoted(answer, problem)
+    if shape(answer).kind == "list":
+        return False
     if gold.number:
-        return bool(_OPERATION.search(unstyled(answer))) or len(_DIGITS.findall(answer)) > 1
+        if gold.number.unit == "degree" and r"\pi" in answer:
+            return False  # the angle in radians
+        plain = unstyled(answer)
+        return bool(_OPERATION.search(plain) or _WORD.search(plain)) or len(_DIGITS.findall(plain)) > 1
     return bool(_OPERATION.search(answer)) and _quoted(answer, problem)
 
 
