@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-# sympy and the interpreter take about 65 MB of address space; a limit near that would fail every answer.
+# A worker takes about 65 MB of memory and 175 MB of address space before its first answer.
 LEAST_MEMORY = 256 << 20
 
 

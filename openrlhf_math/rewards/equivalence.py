@@ -46,7 +46,7 @@ def compare(gold: Gold, answer: str, problem: str | None = None, accept_expressi
     if isinstance(chosen, Comparison):
         return chosen
     gold, text = _without_names(*chosen)
-    same = misread(gold.text, text)
+    same = misread(gold, text)
     if same is not None:
         return Comparison(same)
     value = _value_of_equation(gold, text)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 TAIL = 1 << 16
 
 _TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
-_JOINT = re.compile(r"(?:[\s$,;&]|\\[()\[\],;]|\\q?quad|\\text\s*\{\s*(?:and|or)?\s*\}|\b(?:and|or)\b)*\Z")
+_JOINT = re.compile(r"(?:[\s$,;&]|\\[()\[\],;]|\\q?quad|\\text\s*\{\s*(?:and|or)?\s*\}|\b(?:and|or)\b|[a-zA-Z]\s*=)*\Z")
 _TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 _PHRASE = re.compile(
     r"(?:\bfinal answer|\banswer)\b(?:\*\*)?[ \t]*(?:is|:|=)(?:[ \t]*:)?(?:\*\*)?[ \t]*(?P<said>[^\n]+)|^####[ \t]*(?P<hash>[^\n]+)",
@@ -77,8 +77,11 @@ def _last_answer(text: str, spans: list, boxes: list[str], full: list[int]) -> s
 
 
 def _unwrap(content: str) -> str:
-    r"""`\boxed{5}` -> `5`: a box that holds nothing but a box."""
-    while (spans := box_spans(content)) and spans[0][0] == 0 and spans[0][3] == len(content):
+    r"""`\boxed{5}` -> `5`: a box that holds nothing but a box, once or twice. Nobody means more."""
+    for _ in range(2):
+        spans = box_spans(content)
+        if not spans or spans[0][0] != 0 or spans[0][3] != len(content):
+            break
         content = content[spans[0][1] : spans[0][2]].strip()
     return content
 

@@ -1,13 +1,15 @@
 r"""Answers that a computer algebra system takes for something they are not.
 
 math-verify reads a word as a product of its letters, `10:30` as a third, `1010_2` and `1010_3` as the same, and
-`x` and `X` too. They are compared here as what they are.
+`x` and `X` too, and drops the units of `5\text{ cm}` and `5\text{ m}`. They are compared here as what they are.
 """
 
 import re
 from math import gcd
 
+from openrlhf_math.rewards.gold import Gold
 from openrlhf_math.rewards.notation import unstyled
+from openrlhf_math.rewards.number import read_number
 
 _STYLED_WORD = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{\s*[A-Za-z][A-Za-z]+")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'’ .\-]*\Z")
@@ -17,15 +19,20 @@ _CLOCK = re.compile(r"([0-9]{1,2}):([0-5][0-9])(?![0-9])")
 _BASED = re.compile(r"([0-9][0-9A-Fa-f]*|[0-9A-Fa-f]+(?=_\{?16))_\{?\s*([0-9]+)\s*\}?\Z")
 
 
-def misread(gold: str, answer: str) -> bool | None:
-    """Compare two tidied texts with different keys, if one is of these kinds; None if neither is."""
-    if is_words(gold):
-        return same_words(gold, answer)
-    if len(gold) == len(answer) == 1 and gold.isalpha():
+def misread(gold: Gold, answer: str) -> bool | None:
+    """Compare a tidied answer with a gold of another key, if either is of these kinds; None if neither is."""
+    if _is_clock(gold.text):
+        return same_words(gold.text, answer) if _is_clock(answer) else False
+    if gold.number:
+        number = read_number(answer) if gold.number.unit else None
+        if number and number.unit and number.unit != gold.number.unit:
+            return False
+        return _same_base(gold.text, answer) if "_" in answer else None
+    if is_words(gold.text):
+        return same_words(gold.text, answer)
+    if len(gold.text) == len(answer) == 1 and gold.text.isalpha():
         return False
-    if _is_clock(gold):
-        return same_words(gold, answer) if _is_clock(answer) else False
-    return _same_base(gold, answer)
+    return _same_base(gold.text, answer)
 
 
 def is_words(text: str) -> bool:

@@ -108,6 +108,8 @@ def _full_fraction(match: re.Match) -> str:
 
 
 def _without_outer_braces(text: str) -> str:
-    while text.startswith("{") and text.endswith("}") and not text.endswith("\\}") and balanced(text[1:-1]):
+    for _ in range(3):
+        if not (text.startswith("{") and text.endswith("}") and not text.endswith("\\}") and balanced(text[1:-1])):
+            break
         text = text[1:-1].strip()
     return text

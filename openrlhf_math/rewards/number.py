@@ -6,6 +6,7 @@ Exact: every number is a fraction of integers. What is not a single number (`2+3
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from openrlhf_math.rewards.notation import unstyled
 
@@ -97,6 +98,7 @@ class Number:
     unit: str = ""
 
 
+@lru_cache(maxsize=1 << 14)
 def read_number(text: str) -> Number | None:
     """Read tidied text (see `notation.tidy`) as one number, or return None."""
     if _INTEGER.match(text):

@@ -27,11 +27,11 @@ def quick(gold: Gold, answer: str) -> bool | None:
 
 
 def same_number(gold: Number, answer: Number) -> bool | None:
-    r"""Compare two numbers exactly. `50\%` equals both `0.5` and `50`: questions ask for it either way."""
-    if gold.unit and answer.unit and gold.unit != answer.unit:
-        return False
+    r"""Compare two values exactly, units aside. `50\%` equals both `0.5` and `50`: questions ask for it either way."""
     if gold.percent == answer.percent:
         return _equal(gold.value, answer.value, "decimal" in (gold.form, answer.form))
+    if gold.value < 0 or answer.value < 0:
+        return None  # math-verify reads a negative percentage in its own way
     if gold.value == answer.value:
         return True if gold.form == answer.form == "integer" else None
     parts = [number.value / 100 if number.percent else number.value for number in (gold, answer)]

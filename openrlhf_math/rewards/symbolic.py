@@ -88,7 +88,10 @@ def _region(text: str) -> sympy.Set | None:
         if isinstance(parsed, sympy.Set):
             pieces.append(parsed)
         elif isinstance(parsed, sympy.core.relational.Relational) and len(parsed.free_symbols) == 1:
-            pieces.append(parsed.as_set())
+            try:
+                pieces.append(parsed.as_set())
+            except NotImplementedError:  # periodic, or of more than one kind
+                return None
         else:
             return None
     return sympy.Union(*pieces)
