@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -165,9 +165,9 @@ def as_json(args: SimpleNamespace) -> str:
     """The settings as a JSON object of nested sections. Secrets are left out."""
 
     def plain(value):
-        if isinstance(value, (SimpleNamespace, MathSettings, RewardConfig)):
+        if isinstance(value, SimpleNamespace):
             return {key: plain(item) for key, item in vars(value).items()}
-        return str(value) if isinstance(value, Path) else value
+        return asdict(value) if isinstance(value, MathSettings) else value
 
     settings = plain(args)
     settings["logger"]["wandb"]["key"] = None

@@ -5,7 +5,7 @@ import time
 
 import ray
 from openrlhf.trainer import ppo_trainer
-from openrlhf.trainer.ppo_trainer import PPOTrainer
+from openrlhf.trainer.ppo_trainer import PPOTrainer, compute_eval_metrics
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.utils.logging_utils import init_logger
 
@@ -33,6 +33,13 @@ class MathSamplesGenerator(SamplesGenerator):
         return samples, pass_rate, consumed, exhausted
 
 
+def accuracy_metrics(eval_dataloader, samples: list, n_samples_per_prompt: int) -> dict[str, float]:
+    """Upstream's pass@1 and pass@n, which count rewards, with 1 for a correct answer and 0 for any other."""
+    for sample in samples:
+        sample.rewards = sample.info.get("accuracy", sample.rewards)
+    return compute_eval_metrics(eval_dataloader, samples, n_samples_per_prompt)
+
+
 class MathPPOTrainer(UpstreamTrainer):
     def __init__(self, *args, **kwargs) -> None:
         with substituted(ppo_trainer, RemoteExperienceMaker=MathExperienceMaker, SamplesGenerator=MathSamplesGenerator):
@@ -57,6 +64,13 @@ class MathPPOTrainer(UpstreamTrainer):
         samples = {key: logs_dict[key] for key in ("generated_samples",) if key in logs_dict}
         super().save_logs_and_checkpoints(global_step, record | samples, client_states)
         self._guard(record)
+
+    def evaluate(self, global_step, **generate_kwargs):
+        """Upstream's evaluation on `--eval.dataset`, by accuracy instead of by reward. Appends to eval.jsonl."""
+        with substituted(ppo_trainer, compute_eval_metrics=accuracy_metrics):
+            logs = super().evaluate(global_step, **generate_kwargs)
+        append_jsonl(self.args.math.run_dir / "eval.jsonl", {"step": global_step, **logs})
+        return logs
 
     def _guard(self, record: dict) -> None:
         """Stop a run that no longer learns from its own policy."""

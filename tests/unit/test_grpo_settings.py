@@ -20,10 +20,10 @@ def settings(*more: str) -> SimpleNamespace:
 
 def test_every_upstream_flag_keeps_its_name_and_type():
     build_upstream, _ = load_parser("openrlhf.cli.train_ppo_ray")
-    ours = {action.dest: action for action in build_parser("grpo")._actions}
+    ours = {option: action for action in build_parser("grpo")._actions for option in action.option_strings}
     for action in build_upstream()._actions:
-        assert ours[action.dest].option_strings == action.option_strings
-        assert ours[action.dest].type == action.type
+        for option in action.option_strings:
+            assert (ours[option].dest, ours[option].type) == (action.dest, action.type)
 
 
 def test_the_recipe_is_the_default():
@@ -104,7 +104,7 @@ def problems(path, count=16, **columns):
         (lambda model, data: data.write_text(""), "data.jsonl"),
         (lambda model, data: data.write_text('{"problem": "1", "answer": "1"}\n{"problem": '), "data.jsonl:2"),
         (lambda model, data: data.write_text('{"question": "1", "answer": "1"}\n'), "problem"),
-        (lambda model, data: problems(data, answer="\\frac{"), "data.jsonl"),
+        (lambda model, data: problems(data, answer="\\frac{"), "gold answers of data cannot be parsed, the first in row 1"),
         (lambda model, data: problems(data, count=3), "has 3 problems, fewer than one batch"),
         (lambda model, data: (data.parent / "run").mkdir() or (data.parent / "run/config.json").write_text("{}"), "holds another run"),
     ],

@@ -1,0 +1,26 @@
+"""`openrlhf-math tiny-world`: write the embedded default to disk."""
+
+import argparse
+from pathlib import Path
+
+from openrlhf_math.errors import UserError
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Write the synthetic problem set, the teacher's traces and a tiny Qwen2 with random weights.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("directory", type=Path, help="where to; must not exist or be empty")
+    parser.add_argument("--seed", type=int, default=0, help="of problems, traces and weights")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.directory.exists() and (not args.directory.is_dir() or any(args.directory.iterdir())):
+        raise UserError(f"{args.directory} is not an empty directory; choose a new one")
+    from openrlhf_math.data.tiny_world import write_tiny_world
+
+    write_tiny_world(args.directory, args.seed)
+    print(f"{args.directory}: model/, sft.jsonl, train.jsonl, heldout.jsonl")

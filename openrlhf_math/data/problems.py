@@ -1,0 +1,110 @@
+"""Reading problem sets into one schema."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.rewards import UnparsableGold, parse_gold
+
+LOADERS = {".json": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A problem with its gold answer.
+
+    problem: text, or chat messages. source: where it is from. row: its number there, counted from 1.
+    """
+
+    problem: str | list[dict[str, str]]
+    answer: str
+    source: str
+    row: int
+
+
+def read_problems(spec: str, problem_key: str, answer_key: str, split: str = "train") -> list[Problem]:
+    """The problems of a JSONL, JSON, CSV or Parquet file, a dataset directory, or a hub name.
+
+    spec: as OpenRLHF's --data.prompt_dataset, one set; `name@config` for a hub set with configurations.
+    Raises UserError for a missing or empty set, a broken line, or a missing column.
+    """
+    rows = list(_rows(spec, split))
+    if not rows:
+        raise UserError(f"{spec} is empty; give a problem set with at least one row")
+    for key in (problem_key, answer_key):
+        if key not in rows[0]:
+            raise UserError(
+                f"{spec} has no column '{key}', only {', '.join(rows[0])}; name its columns with --data.input_key "
+                "and --data.label_key"
+            )
+    return [_problem(spec, number, row, problem_key, answer_key) for number, row in enumerate(rows, start=1)]
+
+
+def _problem(spec: str, number: int, row: dict, problem_key: str, answer_key: str) -> Problem:
+    problem, answer = row.get(problem_key), row.get(answer_key)
+    if not problem or not isinstance(problem, (str, list)):
+        raise UserError(f"{spec} row {number}: '{problem_key}' is empty or no text; mend or drop the row")
+    return Problem(problem, "" if answer is None else str(answer), str(row.get("datasource", Path(spec).stem)), number)
+
+
+def _rows(spec: str, split: str) -> Iterable[dict]:
+    suffix = Path(spec).suffix.lower()
+    if suffix == ".jsonl":
+        return _jsonl_rows(Path(spec))
+    if (suffix in LOADERS or spec.startswith((".", "/"))) and not os.path.exists(spec):
+        raise UserError(f"{spec}: there is no such file or directory")
+    import datasets
+
+    try:
+        if suffix in LOADERS:
+            return datasets.load_dataset(LOADERS[suffix], data_files=spec, split="train")
+        if os.path.isfile(os.path.join(spec, "state.json")):
+            return datasets.load_from_disk(spec)
+        name, _, config = spec.partition("@")
+        return datasets.load_dataset(name, config or None, split=split)
+    except Exception as error:  # the library's own errors have no common class
+        raise UserError(f"{spec}: cannot be read as a dataset ({str(error).splitlines()[0]})") from error
+
+
+def _jsonl_rows(path: Path) -> Iterable[dict]:
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: the line is not JSON ({error}); mend or drop it") from None
+            if not isinstance(row, dict):
+                raise UserError(f"{path}:{number}: the line is not a JSON object; mend or drop it")
+            yield row
+
+
+def keep_parsable(problems: list[Problem], max_share: float) -> tuple[list[Problem], list[Problem]]:
+    """Split into problems whose gold answer can be parsed and those it cannot.
+
+    Raises UserError if more than `max_share` (0 to 1) cannot.
+    """
+    kept, rejected = [], []
+    for problem in problems:
+        (kept if _is_parsable(problem.answer) else rejected).append(problem)
+    if len(rejected) > max_share * len(problems):
+        first = rejected[0]
+        raise UserError(
+            f"{len(rejected)} of {len(problems)} gold answers of {first.source} cannot be parsed, the first in row "
+            f"{first.row} ({first.answer!r:.80}); mend them, or raise --math.max_bad_golds above {max_share}"
+        )
+    return kept, rejected
+
+
+def _is_parsable(answer: str) -> bool:
+    try:
+        parse_gold(answer)
+    except UnparsableGold:
+        return False
+    return True

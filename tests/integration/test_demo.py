@@ -1,0 +1,71 @@
+"""What the demo leaves and shows, and the poster's identity of the flat loss on the real stack."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def records(demo):
+    return [json.loads(line) for line in (demo / "grpo" / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_summary(demo):
+    summary = json.loads((demo / "summary.json").read_text())
+    for when in ("before", "after"):
+        low, high = summary[when]["ci95"]
+        assert 0 <= low <= summary[when]["pass_at_1"] <= high <= 1
+        assert 1 < summary[when]["completion_tokens"] <= 128
+    assert summary["steps"] == 6
+    assert summary["seconds_total"] > summary["seconds_to_first_step"] > summary["seconds_per_step"] > 0
+
+
+def test_the_student_has_learned_and_can_learn_more(demo):
+    """An SFT student that solves nothing or everything would show nothing of GRPO."""
+    assert 0.2 < json.loads((demo / "summary.json").read_text())["before"]["pass_at_1"] < 0.8
+
+
+def test_the_loss_is_zero_in_every_step_and_the_gradient_is_not(records):
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
+    for record in records:
+        assert abs(record["policy_loss"]) < 1e-5
+        assert record["grad_norm"] > 1e-3
+
+
+def test_rollouts_come_from_the_newest_weights(records):
+    assert max(record["logprob_gap"] for record in records) < 0.03
+
+
+def test_metrics_say_what_a_person_asks(records):
+    for name in ("reward", "accuracy", "completion_length", "truncation_rate", "undecided_rate", "learning_rate",
+                 "timing/generation", "timing/ppo_train", "timing/broadcast", "timing/step_total"):  # fmt: skip
+        assert name in records[0], name
+    assert records[0]["undecided_rate"] == 0
+
+
+def test_tensorboard_holds_the_same_numbers(demo, records):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (folder,) = (demo / "grpo" / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    rewards = [event.value for event in events.Scalars("train/reward")]
+    assert rewards == pytest.approx([record["reward"] for record in records], rel=1e-5)
+
+
+def test_configuration_is_kept(demo):
+    config = json.loads((demo / "grpo" / "config.json").read_text())
+    assert config["algo"]["kl"]["init_coef"] == 0 and config["algo"]["advantage"]["estimator"] == "grpo"
+
+
+def test_the_terminal_shows_the_table_and_where_files_lie(demo):
+    text = (demo / "terminal.txt").read_text()
+    for part in ("before and after GRPO", "pass@1", "step    6", "summary.json", "metrics.jsonl"):
+        assert part in text
+
+
+def test_the_trained_model_loads_with_plain_transformers(demo):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(demo / "grpo" / "model")
+    tokenizer = AutoTokenizer.from_pretrained(demo / "grpo" / "model")
+    assert model.get_input_embeddings().num_embeddings >= len(tokenizer)

@@ -1,0 +1,62 @@
+"""`openrlhf-math grpo` on the real stack: which actors it creates, with and without a reference."""
+
+import json
+
+import pytest
+
+from openrlhf_math.cli import main
+
+
+def flags(demo, run_dir, *more: str) -> list[str]:
+    return [
+        "grpo", "--actor.model_name_or_path", str(demo / "sft" / "model"),
+        "--data.prompt_dataset", str(demo / "world" / "train.jsonl"), "--data.max_samples", "8",
+        "--math.run_dir", str(run_dir), "--math.instruction", "", "--math.answer_style", "think",
+        "--rollout.batch_size", "8", "--rollout.n_samples_per_prompt", "4",
+        "--data.max_len", "256", "--rollout.max_new_tokens", "64", *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def created(monkeypatch) -> list[str]:
+    """Names of the actor classes of which groups are created."""
+    from openrlhf.cli import train_ppo_ray
+
+    names = []
+
+    class Recorder(train_ppo_ray.RayActorGroup):
+        def __init__(self, num_nodes, num_gpus_per_node, ray_actor_type, **kwargs):
+            names.append(ray_actor_type.__ray_metadata__.class_name)
+            super().__init__(num_nodes, num_gpus_per_node, ray_actor_type, **kwargs)
+
+    monkeypatch.setattr(train_ppo_ray, "RayActorGroup", Recorder)
+    return names
+
+
+def only_record(run_dir) -> dict:
+    (line,) = (run_dir / "metrics.jsonl").read_text().splitlines()
+    return json.loads(line)
+
+
+def test_without_kl_there_is_no_reference_actor(demo, tmp_path, created):
+    assert main(flags(demo, tmp_path / "run")) == 0
+    assert created == ["MathPolicyActor"]
+    assert only_record(tmp_path / "run")["kl"] == 0
+
+
+def test_with_kl_upstreams_reference_actor_runs_beside_ours(demo, tmp_path, created):
+    more = ("--algo.kl.init_coef", "0.01", "--algo.kl.use_loss", "--algo.kl.estimator", "k3")
+    assert main(flags(demo, tmp_path / "run", *more)) == 0
+    assert created == ["MathPolicyActor", "ReferenceModelActor"]
+    assert abs(only_record(tmp_path / "run")["kl"]) < 1e-3  # the policy has not moved yet
+
+
+@pytest.mark.parametrize("estimator", ["rloo", "dr_grpo", "grpo_no_std"])
+def test_other_estimators(demo, tmp_path, estimator):
+    assert main(flags(demo, tmp_path / "run", "--algo.advantage.estimator", estimator)) == 0
+    assert only_record(tmp_path / "run")["grad_norm"] > 0
+
+
+def test_an_actor_that_fails_ends_the_run_with_its_cause(demo, tmp_path, capsys):
+    assert main(flags(demo, tmp_path / "run", "--math.max_logprob_gap", "1e-9")) == 1
+    assert "above --math.max_logprob_gap" in capsys.readouterr().err
