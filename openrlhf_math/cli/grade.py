@@ -33,7 +33,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("file", metavar="FILE", help="JSONL file, or - for standard input")
     parser.add_argument("--output", type=Path, metavar="OUT", help="graded rows as JSONL, written when all are done")
-    parser.add_argument("--style", choices=["boxed", "think"], default=default.style, help="the right format (%(default)s)")
+    parser.add_argument(
+        "--style", choices=["boxed", "think"], default=default.style, help="the right format (%(default)s)"
+    )
     parser.add_argument("--correct-reward", type=float, default=default.correct_reward, help="%(default)s")
     parser.add_argument("--format-reward", type=float, default=default.format_reward, help="%(default)s")
     parser.add_argument("--accept-expressions", action="store_true", help=r"let \boxed{2+3} count where the gold is 5")
@@ -86,7 +88,7 @@ def read_rows(source: BinaryIO, name: str) -> Iterator[tuple[int, dict]]:
         except (ValueError, RecursionError) as error:
             raise UserError(f"{place} is not JSON ({error}); every line must be one JSON object.") from None
         if not isinstance(row, dict):
-            raise UserError(f"{place} is no JSON object; it must look like {{\"gold\": ..., \"response\": ...}}.")
+            raise UserError(f'{place} is no JSON object; it must look like {{"gold": ..., "response": ...}}.')
         for key, kinds in (("gold", (str, int, float)), ("response", (str, type(None)))):
             if key not in row:
                 raise UserError(f"{place} has no `{key}`; add it, or rename the key that holds it.")
@@ -97,9 +99,7 @@ def read_rows(source: BinaryIO, name: str) -> Iterator[tuple[int, dict]]:
         yield number, row
 
 
-async def grade_rows(
-    rows: Iterator[tuple[int, dict]], pool: GradingPool
-) -> AsyncIterator[tuple[int, dict, Grade]]:
+async def grade_rows(rows: Iterator[tuple[int, dict]], pool: GradingPool) -> AsyncIterator[tuple[int, dict, Grade]]:
     """Grade rows many at a time; they come out in the order they went in."""
     under_way: deque = deque()
     for number, row in rows:

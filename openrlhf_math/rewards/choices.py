@@ -29,7 +29,7 @@ def options(problem: str) -> dict[str, str]:
     text = _STYLED_MARK.sub(r"\1", problem[-_MAX_PROBLEM:])
     marks = list(_OPTION.finditer(text))
     found: dict[str, str] = {}
-    for mark, following in zip(marks, [*marks[1:], None]):
+    for mark, following in zip(marks, [*marks[1:], None], strict=True):
         name = mark[1] or mark[2]
         if name == "A":
             found.clear()

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from openrlhf_math.rewards.choices import letter, options
-from openrlhf_math.rewards.gold import Gold, UnparsableGold, parse_gold
+from openrlhf_math.rewards.gold import Gold, UnparsableGold, gold_of, parse_gold
 from openrlhf_math.rewards.misread import misread
 from openrlhf_math.rewards.notation import MAX_ANSWER, balanced, key, tidy
 from openrlhf_math.rewards.number import read_number
@@ -16,7 +16,10 @@ from openrlhf_math.rewards.quick import quick, same_number
 from openrlhf_math.rewards.restated import restated
 from openrlhf_math.rewards.shape import shape, sides
 
-_NAME = re.compile(r"(?:\\(?:text|mathrm|mathbf|angle|overline|triangle|vec|hat|frac|theta|alpha|beta|lambda|mu)\b|\^\{-1\}|[A-Za-z'_{}0-9()|, :])+\Z")
+_NAME = re.compile(
+    r"(?:\\(?:text|mathrm|mathbf|angle|overline|triangle|vec|hat|frac|theta|alpha|beta|lambda|mu)\b"
+    r"|\^\{-1\}|[A-Za-z'_{}0-9()|, :])+\Z"
+)
 _MODULUS = re.compile(r"\s*\(?\\p?mod\s*(?:\{[^{}]*\}|\d+)\)?\Z|\s*\(mod\s*\d+\)\Z")
 _POINT_NAME = re.compile(r"\A[A-Z]'?\s*(?=[(\[])")
 
@@ -83,12 +86,12 @@ def _without_names(gold: Gold, text: str) -> tuple[Gold, str]:
     if approximately:
         text = rounded.strip() if not exact.strip() or _is_name(exact) else exact.strip()
     if gold.is_equation and _is_name(gold.sides[0]) and len(sides(text)) == 1:
-        gold = parse_gold(gold.sides[1])
+        gold = gold_of(gold.sides[1])
     return gold, text
 
 
 def _is_name(text: str) -> bool:
-    """`x`, `f(x)`, `\\angle ABC`, `\\text{Area}`, `\\frac{dy}{dx}`: says what the value is of, and is no value itself."""
+    r"""`x`, `f(x)`, `\angle ABC`, `\text{Area}`, `\frac{dy}{dx}`: says what the value is of, and is no value."""
     return bool(_NAME.match(text)) and read_number(text.strip()) is None
 
 

@@ -1,7 +1,7 @@
 r"""Step 1: find the final answer in a response.
 
-What counts, in this order: the last complete, non-empty `\boxed{}`; the last `<answer>` tag; the last
-"final answer is ..." or "#### ...". Nothing inside the thinking part counts. Boxes with no more than a
+What counts, in this order: the last complete, non-empty `\boxed{}`; the last `<answer>` tag; what
+follows the last "answer is", "answer:" or "####". Nothing inside the thinking part counts. Boxes with no more than a
 comma or an "and" between them are one answer, so `\boxed{3}, \boxed{5}` gives the list `3, 5`.
 """
 
@@ -14,10 +14,9 @@ TAIL = 1 << 16
 _TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
 _JOINT = re.compile(r"(?:[\s$,;&]|\\[()\[\],;]|\\q?quad|\\text\s*\{\s*(?:and|or)?\s*\}|\b(?:and|or)\b|[a-zA-Z]\s*=)*\Z")
 _TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
-_PHRASE = re.compile(
-    r"(?:\bfinal answer|\banswer)\b(?:\*\*)?[ \t]*(?:is|:|=)(?:[ \t]*:)?(?:\*\*)?[ \t]*(?P<said>[^\n]+)|^####[ \t]*(?P<hash>[^\n]+)",
-    re.IGNORECASE | re.MULTILINE,
-)
+_PHRASE = re.compile(r"\banswer\b(?:\*\*)?[ \t]*(?:is|:|=)(?:[ \t]*:)?(?:\*\*)?|^####", re.IGNORECASE | re.MULTILINE)
+_LONGEST_PHRASE = 4000
+_BLANK = " \t\n\r~$\\,;."
 _MATH = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _SENTENCE_END = re.compile(r"\.(?:\s|\Z)|\bI hope\b")
 
@@ -35,7 +34,7 @@ def extract(response: str) -> Extraction:
     text = visible(response)[-TAIL:]
     spans = box_spans(text)
     boxes = [text[start:end].strip() for _, start, end, _ in spans]
-    full = [index for index, content in enumerate(boxes) if content]
+    full = [index for index, content in enumerate(boxes) if content.strip(_BLANK)]
     if full:
         return Extraction(_last_answer(text, spans, boxes, full), tuple(boxes[index] for index in full))
     return Extraction(_tagged(text) or _said(text))
@@ -97,8 +96,8 @@ def _said(text: str) -> str | None:
         pass
     if last is None:
         return None
-    said = last["said"] or last["hash"]
-    math = _MATH.match(said.strip(" *"))
+    said = text[last.end() : last.end() + _LONGEST_PHRASE].strip(" *\t\n").partition("\n")[0]
+    math = _MATH.match(said)
     if math:
         return next(group for group in math.groups() if group).strip() or None
     return _SENTENCE_END.split(said, maxsplit=1)[0].strip(" *") or None

@@ -52,7 +52,9 @@ def _parse(text: str) -> Gold:
     if not answer:
         raise UnparsableGold(f"the gold answer {_quote(text)} is empty")
     if len(answer) > MAX_ANSWER:
-        raise UnparsableGold(f"the gold answer {_quote(text)} has {len(answer)} characters, at most {MAX_ANSWER} are read")
+        raise UnparsableGold(
+            f"the gold answer {_quote(text)} has {len(answer)} characters, at most {MAX_ANSWER} are read"
+        )
     if not balanced(answer):
         raise UnparsableGold(f"the braces in the gold answer {_quote(text)} do not close")
     return gold_of(answer)

@@ -25,10 +25,11 @@ _SIGNS = str.maketrans(_SIGNS)
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _SUBSCRIPT = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
-_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+|[a-z]))")
+_ROOT = re.compile(r"√\s*(?:\(([^()]+)\)|([0-9]+|[a-z]))")
 
 _WRAPPERS = re.compile(
-    r"(?<!\\)\$|(?<!\\)\\[()\[\]]|\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|textstyle|limits|large|Large|huge)(?![a-zA-Z])\.?"
+    r"(?<!\\)\$|(?<!\\)\\[()\[\]]"
+    r"|\\(?:left|right|[bB]ig[lr]?|displaystyle|textstyle|limits|large|Large|huge)(?![a-zA-Z])\.?"
     r"|\\(?:color|hspace|vspace|phantom)\s*\{[^{}]*\}"
 )
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
@@ -44,7 +45,10 @@ _DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])")
 _INFINITY = re.compile(r"\\text\s*\{\s*infinity\s*\}|(?<![a-z\\])infinity(?![a-z])", re.IGNORECASE)
 _PERCENT = re.compile(r"\\text\s*\{\s*percent\s*\}|(?<=[0-9} ])percent(?![a-z])", re.IGNORECASE)
 _SPACES = re.compile(r"\s+")
-_STYLED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|boldsymbol|bm|operatorname|underline)\s*\{([^{}]*)\}")
+_STYLED = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|boldsymbol|bm|operatorname|underline)"
+    r"\s*\{([^{}]*)\}"
+)
 _LOOSE_SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])")
 
 
@@ -52,7 +56,7 @@ def tidy(text: str) -> str:
     """The text in plain ASCII LaTeX where that is possible: no dollar signs, no sizing, one kind of space."""
     if not text.isascii():
         text = _ascii(text)
-    text = text.strip()
+    text = _SPACES.sub(" ", text).strip()  # first of all: no pattern below can stumble over a long run of spaces
     if "\\" in text or "$" in text or "{" in text or "~" in text:
         text = _WRAPPERS.sub("", text)
         text = _FRACTION.sub(r"\\frac", text)

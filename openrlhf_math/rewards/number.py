@@ -9,6 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from openrlhf_math.rewards.notation import unstyled
+from openrlhf_math.rewards.units import read_unit, unit_of_money
 
 MAX_DIGITS = 400
 MAX_EXPONENT = 400
@@ -24,7 +25,7 @@ _LITERAL = re.compile(
       | (?P<top3>{_WHOLE})\s*[/:]\s*(?P<bottom3>[0-9]+)
       | (?P<fixed>[0-9]*\.?[0-9]*)\\overline\s*\{{(?P<repeat>[0-9]+)\}}
       | (?P<decimal>(?:{_WHOLE})?\.[0-9]+|(?:{_WHOLE})\.?)
-        (?: \s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{{\s*(?P<power>[+-]?\s*[0-9]+)\s*\}}|(?P<power2>[0-9]+)) 
+        (?: \s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{{\s*(?P<power>[+-]?\s*[0-9]+)\s*\}}|(?P<power2>[0-9]+))
           | [eE](?P<power3>[+-]?[0-9]+) )?
     )
     \s*(?P<rest>.*)\Z""",
@@ -34,46 +35,6 @@ _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SCALE = re.compile(rf"({'|'.join(_SCALES)})s?\b\s*", re.IGNORECASE)
 _PERCENT = re.compile(r"(?:%|percent(?:age)?\b|pct\b)\s*", re.IGNORECASE)
 
-_UNITS = {
-    "degree": "° ^\\circ degree degrees deg",
-    "dollar": "dollar dollars usd $ buck bucks",
-    "cent": "cent cents ¢",
-    "millimetre": "mm millimeter millimeters millimetre millimetres",
-    "centimetre": "cm cms centimeter centimeters centimetre centimetres",
-    "metre": "m meter meters metre metres",
-    "kilometre": "km kms kilometer kilometers kilometre kilometres",
-    "inch": "in inch inches",
-    "foot": "ft foot feet",
-    "yard": "yd yds yard yards",
-    "mile": "mi mile miles",
-    "milligram": "mg milligram milligrams",
-    "gram": "g gm gram grams",
-    "kilogram": "kg kgs kilogram kilograms kilo kilos",
-    "ounce": "oz ounce ounces",
-    "pound": "lb lbs pound pounds",
-    "ton": "ton tons tonne tonnes",
-    "second": "s sec secs second seconds",
-    "minute": "min mins minute minutes",
-    "hour": "h hr hrs hour hours",
-    "day": "day days",
-    "week": "week weeks wk wks",
-    "month": "month months",
-    "year": "year years yr yrs",
-    "millilitre": "ml milliliter milliliters millilitre millilitres",
-    "litre": "l liter liters litre litres",
-    "am": "am a.m",
-    "pm": "pm p.m",
-    "radian": "rad rads radian radians",
-    "mph": "mph",
-    "kmh": "kmh kph",
-}
-_UNIT = {word: name for name, words in _UNITS.items() for word in words.split()}
-# Words that say more than a unit does; a number followed by one of them is no plain number.
-_NOT_UNITS = frozenset(
-    "or and not nor but either neither maybe possibly to between plus minus times over if when where for no yes "
-    "negative hundred thousand million billion dozen half quarter third wait however is are was mod squared cubed "
-    "sin cos tan cot sec csc log ln exp lim max min gcd lcm sqrt pi frac undefined factorial all except least most".split()
-)
 _NAMES = {
     name: value
     for value, name in enumerate(
@@ -81,8 +42,6 @@ _NAMES = {
         "seventeen eighteen nineteen twenty".split()
     )
 }
-_WORD = re.compile(r"[A-Za-z][A-Za-z'’\-]*\.?(?:[a-z]\.)?|\^\\circ")
-_UNIT_TEXT = re.compile(r"(?:(?:[A-Za-z][A-Za-z'.\-]*|\^\\circ|°)(?:\s*\^\s*(?:\{\s*[23]\s*\}|[23]))?[\s/()]*)+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +68,7 @@ def read_number(text: str) -> Number | None:
             return Number(Fraction(named), "integer")
     if len(text) > MAX_DIGITS or not any(sign.isdigit() for sign in text[:64]):
         return None
-    match = _LITERAL.match(unstyled_unit(text))
+    match = _LITERAL.match(_unstyled(text))
     if not match:
         return None
     parts = match.groupdict()
@@ -122,10 +81,10 @@ def read_number(text: str) -> Number | None:
         return None
     if "-" in (parts["sign"], parts["sign2"]):
         value = -value
-    return Number(value * 10**scale, form, percent, unit or _UNIT.get((parts["money"] or "").strip("\\").lower(), ""))
+    return Number(value * 10**scale, form, percent, unit or unit_of_money(parts["money"] or ""))
 
 
-def unstyled_unit(text: str) -> str:
+def _unstyled(text: str) -> str:
     r"""`5\text{ cm}` -> `5 cm`; the space keeps `5\text{cm}` from reading as the product `5cm`."""
     return unstyled(re.sub(r"(\\(?:text|mathrm|mbox|textbf|textit|textrm)\s*\{)", r" \1", text))
 
@@ -175,23 +134,5 @@ def _read_rest(rest: str, styled: bool) -> tuple[int, bool, str] | None:
     percent = False
     if match := _PERCENT.match(rest):
         percent, rest = True, rest[match.end() :]
-    unit = _read_unit(rest, styled)
+    unit = read_unit(rest, styled)
     return None if unit is None else (scale, percent, unit)
-
-
-def _read_unit(text: str, styled: bool) -> str | None:
-    text = text.strip(" .\\$€£¥₹")
-    if not text:
-        return ""
-    if not _UNIT_TEXT.match(text):
-        return None
-    words = [word.rstrip(".") for word in _WORD.findall(text)]
-    lowered = [word.lower() for word in words]
-    if any(word in _NOT_UNITS and word not in ("sec", "min") for word in lowered):
-        return None
-    if any(len(word) < 3 and word not in _UNIT for word in lowered):
-        return None  # a variable, as in `5x`
-    if not styled and len(lowered[0]) == 1:
-        return None  # `5m` is five times m, `5\text{m}` is five metres
-    known = [_UNIT[word] for word in lowered if word in _UNIT]
-    return " ".join(known)

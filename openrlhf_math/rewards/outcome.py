@@ -70,7 +70,10 @@ def begin(response: str | bytes | None, gold: str, problem: str | None, config: 
         return grade(Verdict(None, str(error), time.perf_counter() - begun))
     if extraction.answer is None:
         return grade(Verdict(False, "", time.perf_counter() - begun))
-    comparison = compare(reference, extraction.answer, problem, config.accept_expressions)
+    try:
+        comparison = compare(reference, extraction.answer, problem, config.accept_expressions)
+    except Exception as error:  # a mistake of ours must not end a training run; it is counted and its text is kept
+        return grade(Verdict(None, f"error: {error!r:.200}", time.perf_counter() - begun))
     seconds = time.perf_counter() - begun
     if comparison.same is None:
         return Open(comparison.gold, comparison.answer, extraction.answer, formed, seconds)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import TimeoutError as DeadlinePassed
 
 from openrlhf_math.rewards.config import RewardConfig
 from openrlhf_math.rewards.outcome import Grade, Verdict, begin, conclude
@@ -67,7 +68,7 @@ class GradingPool:
                 self._verdicts.popitem(last=False)
             return future
 
-    def _run(self, gold: str, answer: str) -> "Verdict":
+    def _run(self, gold: str, answer: str) -> Verdict:
         worker = self._idle.get()
         try:
             return worker.judge(gold, answer)
@@ -82,12 +83,15 @@ class _Worker:
         self._config = config
         self._pool = None
 
-    def judge(self, gold: str, answer: str) -> "Verdict":
+    def judge(self, gold: str, answer: str) -> Verdict:
         """Compare in the worker. A worker killed by someone else is replaced and the item tried once more."""
         left = self._config.timeout_seconds
         begun = time.perf_counter()
         for _ in range(2):
-            verdict = self._attempt(gold, answer, left)
+            try:
+                verdict = self._attempt(gold, answer, left)
+            except (OSError, RuntimeError) as error:  # no process could be started, or the pool broke that moment
+                verdict = Verdict(None, f"worker failed: {error}", 0.0, passing=True)
             if not verdict.passing:
                 return verdict
             left = self._config.timeout_seconds - (time.perf_counter() - begun)
@@ -101,7 +105,7 @@ class _Worker:
             self._pool.join()
             self._pool = None
 
-    def _attempt(self, gold: str, answer: str, seconds: float) -> "Verdict":
+    def _attempt(self, gold: str, answer: str, seconds: float) -> Verdict:
         from pebble import ProcessExpired
 
         from openrlhf_math.rewards.worker import judge
@@ -118,7 +122,7 @@ class _Worker:
                 return Verdict(None, "worker died", 0.0, passing=True)
         try:
             return Verdict(*future.result())
-        except TimeoutError:
+        except DeadlinePassed:
             return Verdict(None, "timeout", seconds)
         except ProcessExpired as error:
             return Verdict(None, f"worker died with exit code {error.exitcode}", 0.0, passing=True)

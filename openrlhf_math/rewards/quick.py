@@ -30,7 +30,7 @@ def same_number(gold: Number, answer: Number) -> bool | None:
     r"""Compare two values exactly, units aside. `50\%` equals both `0.5` and `50`: questions ask for it either way."""
     if gold.percent == answer.percent:
         return _equal(gold.value, answer.value, "decimal" in (gold.form, answer.form))
-    if gold.value < 0 or answer.value < 0:
+    if gold.value < 0 and answer.value < 0:
         return None  # math-verify reads a negative percentage in its own way
     if gold.value == answer.value:
         return True if gold.form == answer.form == "integer" else None
@@ -66,7 +66,7 @@ def _same_shape(gold: Gold, answer: str, number: Number | None) -> bool | None:
 
 
 def _all_same(golds: tuple[str, ...], answers: tuple[str, ...]) -> bool | None:
-    verdicts = [quick(gold_of(gold), answer) for gold, answer in zip(golds, answers)]
+    verdicts = [quick(gold_of(gold), answer) for gold, answer in zip(golds, answers, strict=True)]
     if False in verdicts:
         return False
     return None if None in verdicts else True

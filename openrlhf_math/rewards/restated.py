@@ -14,7 +14,8 @@ from openrlhf_math.rewards.number import read_number
 from openrlhf_math.rewards.shape import shape
 
 _OPERATION = re.compile(
-    r"[+*/^!|]|-\s*[-(]|(?<=[0-9A-Za-z)}\]])\s*-|\\(?!circ|pi|infty|text|mathrm|mathbf|approx|in\b|ldots|dots)[a-zA-Z]+|\)\s*\(|[0-9]\s*\(|\b(?:mod|choose|of)\b"
+    r"[+*/^!|]|-\s*[-(]|(?<=[0-9A-Za-z)}\]])\s*-|\)\s*\(|[0-9]\s*\(|\b(?:mod|choose|of)\b"
+    r"|\\(?!circ|pi|infty|text|mathrm|mathbf|approx|in\b|ldots|dots)[a-zA-Z]+"
 )
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _FRACTION = re.compile(r"\\frac\{([0-9]+)\}\{([0-9]+)\}")

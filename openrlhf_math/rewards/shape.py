@@ -8,7 +8,10 @@ import re
 from dataclasses import dataclass
 
 _OPEN, _CLOSE = "([{", ")]}"
-_JOINT = re.compile(r"\\text\w*\s*\{\s*,?\s*(?:or|and)\s*\}|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|\\(?:lor|vee)(?![a-zA-Z])", re.IGNORECASE)
+_JOINT = re.compile(
+    r"\\text\w*\s*\{\s*,?\s*(?:or|and)\s*\}|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|\\(?:lor|vee)(?![a-zA-Z])",
+    re.IGNORECASE,
+)
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
 
 

@@ -1,7 +1,8 @@
 r"""Step 3b, inside a worker: math-verify on one gold and one answer. No time limit here; the pool has one.
 
 Texts it says no to are compared once more in the other readings they may have: `12.5\%` as `12.5`, `30^\circ` as
-`\frac{\pi}{6}`, `1 \pm 2` as `3, -1`, `i` as the imaginary unit, `x<0 \text{ or } x>1` as a union of intervals.
+`\frac{\pi}{6}`, `1 \pm 2` as `3, -1`, `i` as the imaginary unit, a column as a tuple, `x<0 \text{ or } x>1` as a
+union of intervals.
 """
 
 import logging
@@ -21,6 +22,7 @@ _DEGREES = re.compile(r"([0-9.]+)\s*\^\s*\{?\s*\\circ\s*\}?")
 _IMAGINARY = re.compile(r"(?<![a-zA-Z\\])i(?![a-zA-Z])|\\sqrt\s*\{\s*-")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|leq|geq|lt|gt)(?![a-zA-Z])")
 _FALLING = re.compile(r"([^<>\\]+)(>|\\geq?(?![a-zA-Z]))([^<>\\]+)(>|\\geq?(?![a-zA-Z]))([^<>\\]+)\Z")
+_COLUMN = re.compile(r"\\begin\{[pb]matrix\}([^&]*?)\\end\{[pb]matrix\}")
 _RISES = {">": "<", r"\ge": r"\le", r"\geq": r"\leq"}
 
 
@@ -44,6 +46,8 @@ def _readings(gold: str, answer: str) -> list[tuple[str, str]]:
         readings.append((_in_radians(gold), _in_radians(answer)))
     if r"\pm" in gold + answer:
         readings.append((_both_signs(gold), _both_signs(answer)))
+    if "matrix}" in gold + answer:
+        readings.append((_COLUMN.sub(_as_tuple, gold), _COLUMN.sub(_as_tuple, answer)))
     if _RELATION.search(gold + answer):
         readings.append((_rising(gold), _rising(answer)))
     return [reading for reading in readings if reading != (gold, answer)]
@@ -59,6 +63,10 @@ def _both_signs(text: str) -> str:
     return text.replace(r"\pm", "+") + ", " + text.replace(r"\pm", "-")
 
 
+def _as_tuple(column: re.Match) -> str:
+    return "(" + column[1].replace(r"\\", ",") + ")"
+
+
 def _rising(text: str) -> str:
     """`2 > x > 1` -> `1 < x < 2`."""
     match = _FALLING.match(text)
@@ -69,7 +77,13 @@ def _rising(text: str) -> str:
 
 
 def _complex(parsed: tuple) -> tuple:
-    unit = {symbol: sympy.I for one in parsed if isinstance(one, sympy.Basic) for symbol in one.free_symbols if symbol.name == "i"}
+    unit = {
+        symbol: sympy.I
+        for one in parsed
+        if isinstance(one, sympy.Basic)
+        for symbol in one.free_symbols
+        if symbol.name == "i"
+    }
     return tuple(one.subs(unit).doit() if isinstance(one, sympy.Basic) else one for one in parsed)
 
 
@@ -98,9 +112,7 @@ def _region(text: str) -> sympy.Set | None:
 
 
 def _verify(golds: tuple, answers: tuple) -> bool:
-    return verify(
-        list(golds), list(answers), timeout_seconds=None, allow_set_relation_comp=True, raise_on_error=True
-    )
+    return verify(list(golds), list(answers), timeout_seconds=None, allow_set_relation_comp=True, raise_on_error=True)
 
 
 @lru_cache(maxsize=1024)

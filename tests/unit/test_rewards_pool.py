@@ -1,0 +1,184 @@
+r"""The pool holds its deadline and its memory limit, loses nothing but the item at fault, and leaves no processes."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from openrlhf_math.rewards import GradingPool, RewardConfig, grade
+
+ROOT_GOLD, ROOT = r"2\sqrt{3}", r"\boxed{\sqrt{12}}"
+TOWER = r"\boxed{10^{10^9}}"
+
+
+def workers(parent: int) -> set[int]:
+    """The processes of all grading workers that `parent` started."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True).stdout
+    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+    return {int(row[0]) for row in rows if int(row[1]) == parent and "multiprocessing.spawn" in row[2]}
+
+
+def wait_until(condition, seconds: float = 15.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not condition():
+        time.sleep(0.05)
+    return condition()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def pool():
+    pool = GradingPool(RewardConfig(workers=1, timeout_seconds=0.7))
+    yield pool
+    pool.close()
+
+
+def test_no_worker_starts_before_it_is_needed(pool):
+    before = workers(os.getpid())
+    assert pool.grade_now(r"\boxed{72}", "72").outcome == "correct"
+    assert workers(os.getpid()) == before
+    assert pool.grade_now(ROOT, ROOT_GOLD).outcome == "correct"
+    assert len(workers(os.getpid()) - before) == 1
+
+
+def test_only_the_item_at_fault_is_lost(pool):
+    async def many():
+        items = [pool.grade(rf"\boxed{{\sqrt{{{12 * n * n}}}}}", rf"{2 * n}\sqrt{{3}}") for n in range(2, 8)]
+        items.insert(3, pool.grade(TOWER, "x+y"))
+        return await asyncio.gather(*items)
+
+    grades = asyncio.run(many())
+    outcomes = [one.outcome for one in grades]
+    assert outcomes == ["correct"] * 3 + ["undecided"] + ["correct"] * 3
+    assert (grades[3].reason, grades[3].reward) == ("timeout", 0.0)
+    assert max(one.seconds for one in grades) < 1.0
+
+
+def test_memory(pool):
+    small = GradingPool(RewardConfig(workers=1, timeout_seconds=20, memory_bytes=256 << 20))
+    try:
+        assert small.grade_now(r"\boxed{2^{10^{10}}}", "x+y").reason == "memory"
+        assert small.grade_now(ROOT, ROOT_GOLD).outcome == "correct"
+    finally:
+        small.close()
+
+
+def test_a_killed_worker_costs_nothing(pool):
+    before = workers(os.getpid())
+    pool.grade_now(ROOT, ROOT_GOLD)
+    for worker in workers(os.getpid()) - before:
+        os.kill(worker, signal.SIGKILL)
+    assert pool.grade_now(r"\boxed{\sqrt{20}}", r"2\sqrt{5}").outcome == "correct"  # at once, before anyone noticed
+    for worker in workers(os.getpid()) - before:
+        os.kill(worker, signal.SIGKILL)
+    time.sleep(0.5)
+    assert pool.grade_now(r"\boxed{\sqrt{28}}", r"2\sqrt{7}").outcome == "correct"  # after the pool noticed
+
+
+def test_the_event_loop_stays_free(pool):
+    async def ticks_during_a_timeout():
+        grading, ticks = asyncio.ensure_future(pool.grade(TOWER, "x+y")), 0
+        while not grading.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        return ticks
+
+    assert asyncio.run(ticks_during_a_timeout()) > 30
+
+
+def test_the_same_answer_is_compared_once(pool):
+    async def twenty():
+        return await asyncio.gather(*(pool.grade(TOWER, "x+y") for _ in range(20)))
+
+    pool.grade_now(ROOT, ROOT_GOLD)  # the worker is up
+    begun = time.monotonic()
+    assert {one.reason for one in asyncio.run(twenty())} == {"timeout"}
+    assert time.monotonic() - begun < 3
+
+
+def test_from_a_thread(pool):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(pool.grade_now(ROOT, ROOT_GOLD)))
+    thread.start()
+    thread.join(30)
+    assert found[0].outcome == "correct"
+
+
+def test_closing_ends_the_workers():
+    before = workers(os.getpid())
+    pool = GradingPool(RewardConfig(workers=1))
+    pool.grade_now(ROOT, ROOT_GOLD)
+    pool.close()
+    assert wait_until(lambda: workers(os.getpid()) == before, 3)
+
+
+TRAINER = r"""
+import sys, asyncio
+from openrlhf_math.rewards import GradingPool, RewardConfig
+async def main():
+    pool = GradingPool(RewardConfig(workers=2, timeout_seconds=1))
+    await pool.grade(r"\boxed{\sqrt{12}}", r"2\sqrt{3}")
+    asyncio.ensure_future(pool.grade(r"\boxed{10^{10^9}}", "x+y"))   # one worker deep in a multiplication
+    asyncio.ensure_future(pool.grade(r"\boxed{10^{10^8}}", "x+y"))
+    await asyncio.sleep(0.7)
+    print("ready", flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+def test_nothing_is_left_when_the_trainer_is_killed():
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert trainer.stdout.readline() == "ready\n"
+    started = workers(trainer.pid)
+    assert started
+    trainer.kill()
+    trainer.wait()
+    assert wait_until(lambda: not any(map(alive, started)), 6)
+
+
+SCRIPT = """
+import time
+from pathlib import Path
+print("main runs", flush=True)
+from openrlhf_math.rewards import grade
+print(grade(r"\\boxed{\\sqrt{12}}", r"2\\sqrt{3}").outcome)
+"""
+
+
+def test_a_script_without_a_main_guard(tmp_path):
+    """The workers do not import the parent's `__main__`, and the script ends by itself."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split("\n") == ["main runs", "correct", ""], done.stderr
+
+
+def test_grading_needs_neither_torch_nor_sympy_to_start():
+    code = (
+        "import sys, json; from openrlhf_math.rewards import grade; grade(r'\\boxed{5}', '5');"
+        "print(json.dumps([name for name in ('torch', 'ray', 'vllm', 'sympy', 'pebble') if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_grade_alone_is_safe():
+    begun = time.monotonic()
+    config = RewardConfig(workers=1, timeout_seconds=0.5)
+    assert grade(r"\boxed{(x+1)^{2000}}", "z+1", config=config).reason == "timeout"
+    assert time.monotonic() - begun < 10
