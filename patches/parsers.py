@@ -74,6 +74,24 @@ def load_parser(module: str) -> tuple[Callable[[], argparse.ArgumentParser], Cal
     return namespace["build_parser"], namespace["resolve"]
 
 
+def recipe_parser(
+    module: str, prog: str, description: str, defaults: dict[str, object], switched_on: tuple[str, ...], switches: tuple[str, ...]
+) -> argparse.ArgumentParser:
+    """An upstream command's parser with other defaults, and no other change of meaning.
+
+    switched_on: upstream's store_true flags whose default becomes True. switches: further ones that get a
+    `--no-FLAG` to switch them off.
+    """
+    parser = load_parser(module)[0]()
+    parser.prog, parser.description = prog, description
+    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.allow_abbrev = False  # an abbreviated flag would change its meaning with upstream's next flag
+    parser.set_defaults(**defaults, **dict.fromkeys(switched_on, True))
+    for flag in (*switched_on, *switches):
+        parser.add_argument(f"--no-{flag}", dest=flag, action="store_false", help=f"switch --{flag} off")
+    return parser
+
+
 def nest(args: argparse.Namespace) -> SimpleNamespace:
     """Dotted flags as upstream's nested namespace: `args.actor.adam.lr` for `--actor.adam.lr`."""
     spec = importlib.util.spec_from_file_location("openrlhf_config", _source("openrlhf.utils.config"))

@@ -1,5 +1,6 @@
 """How processes, threads and engine memory are laid out on a device."""
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,12 @@ ONE_THREAD_PARAMETERS = 30_000_000
 def find_device() -> str:
     """"cuda" if this machine has an NVIDIA device, else "cpu". Asks the driver, so that torch is not imported."""
     return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
+
+
+def attention(device: str) -> str:
+    """Transformers' attention implementation: flash-attn where it is installed."""
+    flash = device == "cuda" and importlib.util.find_spec("flash_attn") is not None
+    return "flash_attention_2" if flash else "sdpa"
 
 
 def cores() -> int:

@@ -1,0 +1,1 @@
+"""Reasoning distillation: fine-tuning a student on verified chains of thought."""

@@ -2,7 +2,7 @@
 
 import argparse
 
-from openrlhf_math.patches.parsers import load_parser
+from openrlhf_math.patches.parsers import recipe_parser
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
 
@@ -41,22 +41,18 @@ INSTRUCTION = "Please reason step by step, and put your final answer within \\bo
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """OpenRLHF's own parser, extended. Raises PatchError if upstream is missing or another version."""
-    build_upstream, _ = load_parser(UPSTREAM_COMMAND)
-    parser = build_upstream()
-    parser.prog = prog
-    parser.description = (
+    parser = recipe_parser(
+        UPSTREAM_COMMAND,
+        prog,
         "Train a policy with reference-free GRPO. Every flag of openrlhf.cli.train_ppo_ray keeps its name and "
-        "meaning; the recipe's values are defaults, and --no-FLAG switches off what the recipe switches on."
+        "meaning; the recipe's values are defaults, and --no-FLAG switches off what the recipe switches on.",
+        RECIPE | dict.fromkeys(COMPUTED),
+        SWITCHED_ON,
+        COMPUTED_SWITCHES,
     )
-    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
-    parser.allow_abbrev = False  # an abbreviated flag would change its meaning with upstream's next flag
-    actions = {action.dest: action for action in parser._actions}
-    estimator = actions["algo.advantage.estimator"]
-    estimator.choices = None  # a registry and dotted paths, checked in settings
+    (estimator,) = (action for action in parser._actions if action.dest == "algo.advantage.estimator")
+    estimator.choices = None  # a registry and dotted paths, checked when the run is set up
     estimator.help = "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function"
-    parser.set_defaults(**RECIPE, **dict.fromkeys(SWITCHED_ON, True), **dict.fromkeys(COMPUTED))
-    for flag in (*SWITCHED_ON, *COMPUTED_SWITCHES):
-        parser.add_argument(f"--no-{flag}", dest=flag, action="store_false", help=f"switch --{flag} off")
     _add_ours(parser.add_argument_group("openrlhf_math"))
     return parser
 

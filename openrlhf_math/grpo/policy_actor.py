@@ -25,8 +25,14 @@ class MathActorTrainer(ActorPPOTrainer):
         if self.args.math.device == "cuda":  # on the CPU weights go through shared memory, no group is needed
             super()._init_vllm_sync_group(backend)
 
-    def training_step(self, *args, **kwargs) -> dict:
-        status = super().training_step(*args, **kwargs)
+    def training_step(self, experience, kl_ctl, step, loss_batch_info=None) -> dict:
+        status = super().training_step(experience, kl_ctl, step, loss_batch_info)
+        # Upstream logs the mean of the micro batches' losses by their tokens; the loss of a step is their plain
+        # mean, or with dynamic batches, which it normalises over the whole step, their sum.
+        if self.args.train.dynamic_batch_enable:
+            whole = self.replay_buffer.dynamic_global_batch_size[step] / torch.distributed.get_world_size()
+            status["metrics"]["policy_loss"] = status["metrics"]["policy_loss"] * whole / status["num_samples"]
+        status["weights"]["policy_loss"] = "sample"
         if isinstance(self.actor_loss_fn, OnPolicyLoss):
             status["metrics"]["logprob_gap"] = self.actor_loss_fn.logprob_gap
             status["weights"]["logprob_gap"] = "token"

@@ -1,7 +1,6 @@
 """From flags to the settings of a run: computed values, checks with a sentence, OpenRLHF's nested namespace."""
 
 import argparse
-import importlib.util
 import json
 import os
 import re
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.colocation.layout import find_device
+from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.patches.parsers import load_parser, nest
@@ -99,8 +98,7 @@ def _compute(flags: dict, device: str, run_dir: Path) -> None:
     colocated_on_gpu = device == "cuda" and flags["train.colocate_all"] and not flags["train.async_enable"]
     default("vllm.enable_sleep", colocated_on_gpu)
     default("ds.enable_sleep", colocated_on_gpu)
-    flash = device == "cuda" and importlib.util.find_spec("flash_attn") is not None
-    default("ds.attn_implementation", "flash_attention_2" if flash else "sdpa")
+    default("ds.attn_implementation", attention(device))
     default("ckpt.path", str(run_dir / "checkpoints"))
     default("ckpt.output_dir", str(run_dir / "model"))
     default("logger.tensorboard_dir", str(run_dir / "tensorboard"))

@@ -4,9 +4,9 @@ import random
 
 from openrlhf_math.data.tiny_world.problems import Story
 
-# How often the teacher goes through the whole sum once more before it answers.
-CHECK_AGAIN = 0.5
-MOST_CHECKS = 2
+# How often the teacher goes through the whole sum once more, and how many times at the most.
+CHECK_AGAIN = 0.6
+MOST_CHECKS = 3
 
 
 def write_trace(story: Story, rng: random.Random) -> str:
@@ -15,25 +15,19 @@ def write_trace(story: Story, rng: random.Random) -> str:
     Its checks only repeat what is known: they cost tokens, give the student more places to err, and can run
     over the token limit. That is what reinforcement learning can take away.
     """
-    lines = [f"{story.name} has {story.start} {story.thing}."]
-    total = story.start
-    for verb, change in zip(story.verbs, story.changes, strict=True):
-        lines.append(f"{story.name} {verb} {abs(change)}: {equation(total, change)}.")
-        total += change
+    steps = equations(story)
+    lines = [f"{story.name} has {story.start} {story.thing}.", *steps]
     checks = 0
     while checks < MOST_CHECKS and rng.random() < CHECK_AGAIN:
-        lines.append(f"Let me check: {'; '.join(equations(story))}.")
+        lines += ["Let me check that again.", *steps]
         checks += 1
     return "<think>\n" + "\n".join(lines) + f"\n</think>\nThe answer is \\boxed{{{story.answer}}}."
 
 
-def equation(total: int, change: int) -> str:
-    return f"{total}{change:+d}={total + change}"
-
-
 def equations(story: Story) -> list[str]:
-    written, total = [], story.start
+    """One line a step: the running total, the change, the new total."""
+    lines, total = [], story.start
     for change in story.changes:
-        written.append(equation(total, change))
+        lines.append(f"{total}{change:+d}={total + change}.")
         total += change
-    return written
+    return lines
