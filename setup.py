@@ -1,4 +1,4 @@
-"""Metadata of openrlhf_math. The pins live in requirements/; the extras repeat only what a user must choose."""
+"""Metadata of openrlhf_math. The pins live in requirements/; the extras repeat them for those who install by name."""
 
 from pathlib import Path
 
@@ -6,16 +6,29 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
+
+def requirements(name: str) -> list[str]:
+    """The lines of requirements/NAME that are no comments."""
+    lines = (HERE / "requirements" / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 setup(
     name="openrlhf_math",
     version="0.1.0",
     description="Distillation, reference-free GRPO and reranking for mathematics, on OpenRLHF",
-    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=[*find_packages(include=["openrlhf_math", "openrlhf_math.*"]), "openrlhf_math.patches"],
     package_dir={"openrlhf_math.patches": "patches"},
-    install_requires=["math-verify==0.9.0", "pebble", "rich"],
+    install_requires=["math-verify[antlr4_13_2]==0.9.0", "pebble>=5.0", "rich>=13.0"],
+    extras_require={
+        # OpenRLHF and vLLM's CPU build come on top, without their dependencies: requirements/cpu-nodeps.txt.
+        "cpu": requirements("cpu.in"),
+        "gpu": requirements("gpu.in"),
+        "dev": requirements("dev.txt"),
+    },
     entry_points={"console_scripts": ["openrlhf-math = openrlhf_math.cli:main"]},
 )

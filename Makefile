@@ -1,0 +1,28 @@
+# make demo and make test do all their own set-up. PYTHON and PIP_ARGS are passed to requirements/install.sh.
+VENV ?= .venv
+STACK ?= cpu
+export PYTHON PIP_ARGS
+
+.PHONY: demo test unit lint setup clean
+
+demo: setup  ## the whole chain on this machine; files in runs/demo
+	$(VENV)/bin/openrlhf-math demo --run-dir $(or $(RUN_DIR),runs/demo)
+
+test: setup  ## unit tests, then the real Ray, vLLM and DeepSpeed
+	$(VENV)/bin/python -m pytest
+
+unit: setup  ## only what takes seconds
+	$(VENV)/bin/python -m pytest tests/unit
+
+lint: setup
+	$(VENV)/bin/ruff check .
+
+setup: $(VENV)/.$(STACK)-installed
+
+# The stamp comes last, so that an interrupted installation is taken up again.
+$(VENV)/.$(STACK)-installed: $(wildcard requirements/*) setup.py pyproject.toml
+	@requirements/install.sh $(STACK) $(VENV)
+	@touch $@
+
+clean:  ## runs are kept
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Make the virtual environment with the pinned stack. Says in one sentence what is missing, before it downloads.
+# Usage: requirements/install.sh cpu|gpu [VENV]
+# PYTHON=python3.11 chooses the interpreter; PIP_ARGS="--extra-index-url ..." goes to every pip install.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+stack="${1:-cpu}" venv="${2:-.venv}" python="${PYTHON:-}"
+declare -A gib_needed=([cpu]=8 [gpu]=24)
+
+fail() { echo "setup: $*" >&2; exit 2; }
+
+[ -n "${gib_needed[$stack]:-}" ] || fail "the stack is 'cpu' or 'gpu', not '$stack'"
+if [ -z "$python" ]; then
+  python=python3.11
+  command -v "$python" >/dev/null || python=python3
+fi
+command -v "$python" >/dev/null ||
+  fail "no Python 3.11 is on PATH: install it (apt-get install python3.11 python3.11-venv), or set PYTHON to where it is"
+version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+[ "$version" = 3.11 ] ||
+  fail "$python is Python $version, the pinned stack is for 3.11: install it, or set PYTHON to where it is"
+"$python" -c 'import ensurepip' 2>/dev/null ||
+  fail "$python cannot make virtual environments: apt-get install python3.11-venv"
+command -v "${CXX:-g++}" >/dev/null ||
+  fail "no C++ compiler is on PATH, DeepSpeed and PyTorch compile kernels as they run: apt-get install g++"
+free=$(($(df --output=avail -k . | tail -1) / 1048576))
+[ -x "$venv/bin/python" ] || [ "$free" -ge "${gib_needed[$stack]}" ] ||
+  fail "the $stack stack needs ${gib_needed[$stack]} GiB of disk, $PWD has $free: free some, or clone to a larger disk"
+
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check ${PIP_ARGS:-} "$@"; }
+echo "setup: the pinned $stack stack goes into $venv, which takes some minutes"
+if [ "$stack" = cpu ]; then
+  install -r requirements/cpu.txt -r requirements/dev.txt
+  install --no-deps -r requirements/cpu-nodeps.txt
+else
+  install --no-deps -r requirements/gpu.txt
+  install -r requirements/dev.txt
+  install --no-deps --no-build-isolation -r requirements/gpu-flash-attn.txt
+fi
+install --no-deps --no-build-isolation --editable .
