@@ -172,11 +172,11 @@ def _source(name: str) -> Iterator[BinaryIO]:
     if name == "-":
         yield sys.stdin.buffer
         return
-    try:
-        file = open(name, "rb")
-    except OSError as error:
-        raise UserError(f"{name} cannot be read: {error.strerror}.") from None
-    with file:
+    with contextlib.ExitStack() as opened:
+        try:
+            file = opened.enter_context(open(name, "rb"))
+        except OSError as error:
+            raise UserError(f"{name} cannot be read: {error.strerror}.") from None
         yield file
 
 

@@ -8,19 +8,34 @@ from functools import lru_cache
 
 from openrlhf_math.rewards.notation import tidy, unstyled
 
-_LETTER = re.compile(r"(?:(?:option|choice)\s+)?(?:\(([A-J])\)|([A-J])([).:])|([A-J])\Z)", re.IGNORECASE)
+_LETTER = re.compile(r"(?:(?:option|choice)\s+)?(?:\(([A-J])\)|([A-J])([).:])|([A-J])\Z)\s*", re.IGNORECASE)
+_MARK = re.compile(r"\([A-Ja-j]\)|(?<![A-Za-z\\])[A-J](?![A-Za-z'])")
+_SEVERAL = re.compile(r"\(?[A-J]\)?(?:(?:\s|,|;|&|and)+\(?[A-J]\)?)+\Z")
 _OPTION = re.compile(r"\(([A-J])\)|^[ \t]*([A-J])[.):](?=\s)", re.MULTILINE)
 _STYLED_MARK = re.compile(r"\\(?:text|textbf|mathrm|mathbf|rm|bf)\s*\{\s*(\([A-J]\))\s*~?\}")
 _MAX_PROBLEM = 20_000
 
 
-def letter(text: str) -> str:
-    r"""The letter an answer chooses: `B`, `(b)`, `\text{B}`, `B. 12`, `(B) 12`; "" if it chooses none."""
-    match = _LETTER.match(unstyled(text))
+def choice(text: str) -> tuple[str, str]:
+    r"""The letter an answer chooses and what follows it: `B`, `(b)`, `\text{B}`, `B. 12`, `(B) 12`.
+
+    Two empty texts if it chooses none, or names a second letter: `(A) or (B)`, `(A) 3 (B) 5`.
+    """
+    plain = unstyled(text)
+    match = _LETTER.match(plain)
     if not match:
-        return ""
+        return "", ""
     name = next(group for group in match.groups() if group)
-    return name.upper() if match[1] or name.isupper() else ""  # a lone `b` is a variable
+    rest = plain[match.end() :].strip(" .,:;")
+    if not (match[1] or name.isupper()) or _MARK.search(rest):  # a lone `b` is a variable
+        return "", ""
+    return name.upper(), rest
+
+
+def several(text: str) -> frozenset[str]:
+    r"""The letters of an answer that chooses more than one, `A, C` or `\text{A and C}`; else none."""
+    plain = unstyled(text)
+    return frozenset(re.findall("[A-J]", plain)) if _SEVERAL.match(plain) else frozenset()
 
 
 @lru_cache(maxsize=4096)

@@ -7,14 +7,16 @@ leaves open, a worker process decides with math-verify (see `symbolic.py`).
 import re
 from dataclasses import dataclass
 
-from openrlhf_math.rewards.choices import letter, options
+from openrlhf_math.rewards.choices import choice, options, several
 from openrlhf_math.rewards.gold import Gold, UnparsableGold, gold_of, parse_gold
-from openrlhf_math.rewards.misread import misread
+from openrlhf_math.rewards.misread import misread, qualified
 from openrlhf_math.rewards.notation import MAX_ANSWER, balanced, key, tidy
 from openrlhf_math.rewards.number import read_number
 from openrlhf_math.rewards.quick import quick, same_number
 from openrlhf_math.rewards.restated import restated
 from openrlhf_math.rewards.shape import shape, sides
+from openrlhf_math.rewards.solved import still_to_solve
+from openrlhf_math.rewards.units import measured
 
 _NAME = re.compile(
     r"(?:\\(?:text|mathrm|mathbf|angle|overline|triangle|vec|hat|frac|theta|alpha|beta|lambda|mu)\b"
@@ -49,35 +51,54 @@ def compare(gold: Gold, answer: str, problem: str | None = None, accept_expressi
     if isinstance(chosen, Comparison):
         return chosen
     gold, text = _without_names(*chosen)
+    if key(text) == gold.key:
+        return RIGHT
     same = misread(gold, text)
     if same is not None:
         return Comparison(same)
     value = _value_of_equation(gold, text)
     if value is None:
         return WRONG
-    if not accept_expressions and restated(gold, value, problem):
+    if not accept_expressions and (restated(gold, value, problem) or still_to_solve(gold.text, value)):
         return WRONG
-    return Comparison(quick(gold, value), gold.text, value)
+    same = quick(gold, value)
+    if same is None and qualified(gold, value):
+        return WRONG
+    return Comparison(same, measured(gold.text)[0], measured(value)[0])
 
 
 def _choice(gold: Gold, text: str, problem: str | None) -> Comparison | tuple[Gold, str]:
     """Settle a choice by its letter, or put the value of an option in the place of its letter."""
-    wanted, chosen = letter(gold.text), letter(text)
+    if several(gold.text):
+        return RIGHT if several(gold.text) == several(text) else WRONG
+    (wanted, _), (chosen, value) = choice(gold.text), choice(text)
+    if not (wanted or chosen):
+        return gold, text
+    values = options(problem) if problem else {}
+    if chosen and _is_another(value, chosen, values):
+        return WRONG
     if wanted and chosen:
         return RIGHT if wanted == chosen else WRONG
-    if not (wanted or chosen) or not problem:
-        return gold, text
-    values = options(problem)
     if wanted and wanted in values:
         try:
             return parse_gold(values[wanted]), text
         except UnparsableGold:
             return gold, text
-    return gold, values.get(chosen, text) if chosen else text
+    return gold, values.get(chosen) or value or text
+
+
+def _is_another(value: str, chosen: str, values: dict[str, str]) -> bool:
+    """Whether the value beside a chosen letter, `(A) 5`, contradicts it: it is that of another option."""
+    if not value or chosen not in values or quick(gold_of(values[chosen]), value):
+        return False
+    mine, other = read_number(values[chosen]), read_number(value)
+    if mine and other and same_number(mine, other) is False:
+        return True
+    return any(quick(gold_of(option), value) for name, option in values.items() if name != chosen)
 
 
 def _without_names(gold: Gold, text: str) -> tuple[Gold, str]:
-    r"""Drop what only names the answer: `P(1,2)`, `3 \pmod{7}`, and `y =` of the gold where the answer has none."""
+    r"""Drop what only names the answer: `P(1,2)`, `3 \pmod{7}`, and `y =` where both have it or only the gold."""
     if gold.shape.kind == "brackets":
         text = _POINT_NAME.sub("", text)
     if "mod" not in gold.text:
@@ -85,8 +106,12 @@ def _without_names(gold: Gold, text: str) -> tuple[Gold, str]:
     exact, approximately, rounded = text.partition(r"\approx")
     if approximately:
         text = rounded.strip() if not exact.strip() or _is_name(exact) else exact.strip()
-    if gold.is_equation and _is_name(gold.sides[0]) and len(sides(text)) == 1:
-        gold = gold_of(gold.sides[1])
+    if gold.is_equation and _is_name(gold.sides[0]):
+        parts = sides(text)
+        if len(parts) == 2 and shape(text).kind == "one" and key(gold.sides[0]) in map(key, parts):
+            text = parts[key(parts[0]) == key(gold.sides[0])]  # the side that is not the name
+        if len(sides(text)) == 1:
+            gold = gold_of(gold.sides[1])
     return gold, text
 
 

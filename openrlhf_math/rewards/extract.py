@@ -3,9 +3,13 @@ r"""Step 1: find the final answer in a response.
 What counts, in this order: the last complete, non-empty `\boxed{}`; the last `<answer>` tag; what
 follows the last "answer is", "answer:" or "####". Nothing inside the thinking part counts. Boxes with no more than a
 comma or an "and" between them are one answer, so `\boxed{3}, \boxed{5}` gives the list `3, 5`.
+
+The thinking part ends at the last `</think>`. Where a response is to think first ("think") and has none, it is all
+thinking: the prompt may have opened it, and a draft in a box is no answer.
 """
 
 import re
+from collections import deque
 from dataclasses import dataclass
 
 # A final answer stands at the end: only this many characters are searched, whatever the response's length.
@@ -29,9 +33,9 @@ class Extraction:
     boxes: tuple[str, ...] = ()
 
 
-def extract(response: str) -> Extraction:
-    """Find the final answer of a response."""
-    text = visible(response)[-TAIL:]
+def extract(response: str, style: str = "boxed") -> Extraction:
+    """Find the final answer of a response in the given style, see `RewardConfig`."""
+    text = visible(response, style)[-TAIL:]
     spans = box_spans(text)
     boxes = [text[start:end].strip() for _, start, end, _ in spans]
     full = [index for index, content in enumerate(boxes) if content.strip(_BLANK)]
@@ -40,9 +44,11 @@ def extract(response: str) -> Extraction:
     return Extraction(_tagged(text) or _said(text))
 
 
-def visible(response: str) -> str:
+def visible(response: str, style: str = "boxed") -> str:
     """The part of a response that is not thinking: after the last `</think>`, before a `<think>` left open."""
-    _, _, rest = response.rpartition("</think>")
+    _, closed, rest = response.rpartition("</think>")
+    if style == "think" and not closed:
+        return ""
     return rest.partition("<think>")[0]
 
 
@@ -67,7 +73,7 @@ def box_spans(text: str) -> list[tuple[int, int, int, int]]:
 
 def _last_answer(text: str, spans: list, boxes: list[str], full: list[int]) -> str:
     answers = [boxes[full[-1]]]
-    for before, after in zip(full[-2::-1], full[:0:-1]):
+    for before, after in zip(full[-2::-1], full[:0:-1], strict=True):
         if not _JOINT.match(text, spans[before][3], spans[after][0]):
             break
         answers.insert(0, boxes[before])
@@ -91,12 +97,10 @@ def _tagged(text: str) -> str | None:
 
 
 def _said(text: str) -> str | None:
-    last = None
-    for last in _PHRASE.finditer(text):
-        pass
-    if last is None:
+    ends = deque((phrase.end() for phrase in _PHRASE.finditer(text)), maxlen=1)
+    if not ends:
         return None
-    said = text[last.end() : last.end() + _LONGEST_PHRASE].strip(" *\t\n").partition("\n")[0]
+    said = text[ends[0] : ends[0] + _LONGEST_PHRASE].strip(" *\t\n").partition("\n")[0]
     math = _MATH.match(said)
     if math:
         return next(group for group in math.groups() if group).strip() or None

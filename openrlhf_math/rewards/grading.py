@@ -9,7 +9,7 @@ from openrlhf_math.rewards.pool import GradingPool
 
 
 def grade(
-    response: str | bytes | None, gold: str, *, problem: str | None = None, config: RewardConfig = RewardConfig()
+    response: str | bytes | None, gold: str, *, problem: str | None = None, config: RewardConfig | None = None
 ) -> Grade:
     r"""Grade one response against its gold answer.
 
@@ -20,7 +20,7 @@ def grade(
     memory limit, which are started at the first such answer and shared by all calls with the same `config`.
     `problem` helps where the answer refers to it: options of a multiple choice, a question repeated as its answer.
     """
-    return _shared_pool(config).grade_now(response, gold, problem)
+    return _shared_pool(config or RewardConfig()).grade_now(response, gold, problem)
 
 
 @lru_cache(maxsize=8)

@@ -1,20 +1,30 @@
 r"""Answers that a computer algebra system takes for something they are not.
 
-math-verify reads a word as a product of its letters, `10:30` as a third, `1010_2` and `1010_3` as the same, and
-`x` and `X` too, and drops the units of `5\text{ cm}` and `5\text{ m}`. They are compared here as what they are.
+math-verify reads a word as a product of its letters, `10:30` as a third and `1:2:3` as a sixth. `1010_2` and `1010_3`
+are the same to it, and so are `x` and `X`, and `0.000000001` and `0.000000002`. It drops the units of `5\text{ cm}` and
+`5\text{ m}`, the dots of `1, 2, \ldots` and most of what stands in `\text{}`. They are compared here as what they are.
 """
 
 import re
+from fractions import Fraction
 from math import gcd
 
 from openrlhf_math.rewards.gold import Gold
 from openrlhf_math.rewards.notation import unstyled
-from openrlhf_math.rewards.number import read_number
+from openrlhf_math.rewards.number import Number, read_number
+from openrlhf_math.rewards.units import measured, read_unit
 
 _STYLED_WORD = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{\s*[A-Za-z][A-Za-z]+")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'’ .\-]*\Z")
 _BARE_WORD = re.compile(r"(?=[A-Za-z]*[aeiouyAEIOUY])[A-Za-z]{3,}")
-_FILLER = re.compile(r"\b(?:the|an|a)\b|[^a-z0-9]")
+_FILLER = re.compile(r"\b(?:the|an|a)\b|[\s.,;:!?'’`\"()-]")
+_UNSTYLED_UNIT = re.compile(r"(?<=[0-9}])\s+([a-zA-Z]+)\Z")
+_TEXT = re.compile(r"\\(?:text[a-z]*|mbox)\s*\{([^{}]*)\}")
+_STYLED = re.compile(r"\\(?:text[a-z]*|mbox|math[a-z]+)\s*\{([^{}]*)\}")
+_JOINT = re.compile(r"[\s,.;]*(?:and|or)?[\s,.;]*\Z", re.IGNORECASE)
+_LONG_DECIMAL = re.compile(r"\.[0-9]+\s*\\ldots")
+# Below this, math-verify's six decimal places hide what differs by more than that part of itself.
+TINY, PART = Fraction(1, 1000), Fraction(1, 1000)
 _CLOCK = re.compile(r"([0-9]{1,2}):([0-5][0-9])(?![0-9])")
 _BASED = re.compile(r"([0-9][0-9A-Fa-f]*|[0-9A-Fa-f]+(?=_\{?16))_\{?\s*([0-9]+)\s*\}?\Z")
 
@@ -23,9 +33,16 @@ def misread(gold: Gold, answer: str) -> bool | None:
     """Compare a tidied answer with a gold of another key, if either is of these kinds; None if neither is."""
     if _is_clock(gold.text):
         return same_words(gold.text, answer) if _is_clock(answer) else False
+    if _goes_on(gold.text) != _goes_on(answer):
+        return False
+    unit = _unit(answer)
+    if unit and _unit(gold.text) not in ("", unit):
+        return False
+    if len(ratio := _ratio(gold.text)) > 2:
+        return _ratio(answer) == ratio
     if gold.number:
-        number = read_number(answer) if gold.number.unit else None
-        if number and number.unit and number.unit != gold.number.unit:
+        number = read_number(answer)
+        if number and _differ_though_tiny(gold.number, number):
             return False
         return _same_base(gold.text, answer) if "_" in answer else None
     if is_words(gold.text):
@@ -46,8 +63,39 @@ def same_words(gold: str, answer: str) -> bool:
     return _letters(gold) == _letters(answer) != ""
 
 
+def _unit(text: str) -> str:
+    number = read_number(text) or read_number(_UNSTYLED_UNIT.sub(r"\\text{ \1}", text))  # `12 m` may be a product
+    return number.unit if number else measured(text)[1]
+
+
+def _ratio(text: str) -> tuple[Fraction, ...]:
+    """`2:4:6` -> 1, 2, 3: the terms of a ratio as multiples of the first."""
+    terms = [read_number(term.strip()) for term in text.split(":")] if ":" in text else []
+    if not all(term and term.value for term in terms):
+        return ()
+    return tuple(term.value / terms[0].value for term in terms)
+
+
+def _goes_on(text: str) -> bool:
+    r"""Whether a text ends in dots, `1, 2, \ldots`, that are not the further places of a decimal."""
+    return r"\ldots" in _LONG_DECIMAL.sub("", text)
+
+
+def qualified(gold: Gold, answer: str) -> bool:
+    r"""Whether text that is no unit stands beside the answer and none in the gold: `5\text{k}`, `\text{not }\pi`."""
+    if _TEXT.search(gold.text):
+        return False
+    texts = (_STYLED if gold.number else _TEXT).findall(answer)
+    return any(not _JOINT.match(text) and read_unit(text, styled=True) is None for text in texts)
+
+
+def _differ_though_tiny(gold: Number, answer: Number) -> bool:
+    size = max(abs(gold.value), abs(answer.value))
+    return gold.percent == answer.percent and size < TINY and abs(gold.value - answer.value) > size * PART
+
+
 def _letters(text: str) -> str:
-    return _FILLER.sub("", unstyled(text).lower())
+    return _FILLER.sub("", unstyled(text).casefold())
 
 
 def _is_clock(text: str) -> bool:

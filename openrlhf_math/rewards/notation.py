@@ -29,14 +29,16 @@ _ROOT = re.compile(r"√\s*(?:\(([^()]+)\)|([0-9]+|[a-z]))")
 
 _WRAPPERS = re.compile(
     r"(?<!\\)\$|(?<!\\)\\[()\[\]]"
-    r"|\\(?:left|right|[bB]ig[lr]?|displaystyle|textstyle|limits|large|Large|huge)(?![a-zA-Z])\.?"
-    r"|\\(?:color|hspace|vspace|phantom)\s*\{[^{}]*\}"
+    r"|\\(?:left|right|[bB]ig[lr]?|displaystyle|textstyle|limits|large|Large|huge|bf|rm|it)(?![a-zA-Z])\.?"
+    r"|\\color\s*\{[^{}]*\}"
 )
+_GAP = re.compile(r"\\(?:[hv]space\*?|[hv]?phantom)\s*\{[^{}]*\}")
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
-_SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)|\{([^{}]*)\})\s*(?:(\d)|\{([^{}]*)\})")
+_SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d|\\pi)|\{([^{}]*)\})\s*(?:(\d|\\pi(?![a-z]))|\{([^{}]*)\})")
 _SHORT_ROOT = re.compile(r"\\sqrt\s*(\d|[a-z](?![a-z]))")
 _THIN_SPACE = re.compile(r"(?<!\\)\\!|\{,\}|(?<=\d)\\,(?=\d{3}(?!\d))")
 _SPACE = re.compile(r"(?<!\\)\\[;:, ]|\\q?quad(?![a-zA-Z])|~|\s")
+_SHORT_BINOMIAL = re.compile(r"\\[dt]?binom\s*([0-9a-z])\s*([0-9a-z])")
 _CHOOSE = re.compile(r"\{\s*([^{}\\]+?)\s*\\choose\s*([^{}]+?)\s*\}")
 _ANGLED = re.compile(r"\\([lr])angle(?![a-zA-Z])")
 _SET_OF = re.compile(r"\A\\\{\s*[a-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid(?![a-z])|\||:)\s*([^{}]+)\\\}\Z")
@@ -44,6 +46,7 @@ _LEAD_IN = re.compile(r"\A(?:\\text\s*\{)?\s*(?:the )?(?:final )?answer(?: is)?\
 _DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])")
 _INFINITY = re.compile(r"\\text\s*\{\s*infinity\s*\}|(?<![a-z\\])infinity(?![a-z])", re.IGNORECASE)
 _PERCENT = re.compile(r"\\text\s*\{\s*percent\s*\}|(?<=[0-9} ])percent(?![a-z])", re.IGNORECASE)
+_DOTS = re.compile(r"\.\.\.+|\\[lc]?dots(?![a-zA-Z])")
 _SPACES = re.compile(r"\s+")
 _STYLED = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|boldsymbol|bm|operatorname|underline)"
@@ -58,16 +61,20 @@ def tidy(text: str) -> str:
         text = _ascii(text)
     text = _SPACES.sub(" ", text).strip()  # first of all: no pattern below can stumble over a long run of spaces
     if "\\" in text or "$" in text or "{" in text or "~" in text:
-        text = _WRAPPERS.sub("", text)
+        text = _GAP.sub(" ", _WRAPPERS.sub("", text))
         text = _FRACTION.sub(r"\\frac", text)
         text = _SHORT_FRACTION.sub(_full_fraction, text)
         text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
         text = _DEGREE.sub(r"^\\circ ", text)
+        text = _SHORT_BINOMIAL.sub(r"\\binom{\1}{\2}", text)
         text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
         text = _ANGLED.sub(lambda match: "()"[match[1] == "r"], text)
         text = _SET_OF.sub(r"\1", text.strip())
-        text = text.replace(r"\%", "%").replace(r"\varnothing", r"\emptyset")
+        text = text.replace(r"\%", "%").replace(r"\varnothing", r"\emptyset").replace("{:}", ":")
+        text = text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}")
         text = _THIN_SPACE.sub(lambda match: "," if match[0] == "{,}" else "", text)
+    if "..." in text or "dots" in text:
+        text = _DOTS.sub(r"\\ldots ", text)
     text = _LEAD_IN.sub("", text) if text[:1] in "\\tTaAfF" else text
     text = _PERCENT.sub("%", _INFINITY.sub(r"\\infty ", text))
     text = _SPACE.sub(" ", text)
@@ -101,14 +108,18 @@ def balanced(text: str) -> bool:
 def _ascii(text: str) -> str:
     text = _SUPERSCRIPT.sub(lambda match: "^{" + unicodedata.normalize("NFKC", match[0]).replace("−", "-") + "}", text)
     text = _SUBSCRIPT.sub(lambda match: "_{" + unicodedata.normalize("NFKC", match[0]) + "}", text)
-    text = _VULGAR.sub(lambda match: r"\frac{%s}{%s}" % tuple(unicodedata.normalize("NFKC", match[0]).split("⁄")), text)
+    text = _VULGAR.sub(lambda match: _fraction(*unicodedata.normalize("NFKC", match[0]).split("⁄")), text)
     text = _ROOT.sub(lambda match: r"\sqrt{" + (match[1] or match[2]) + "}", text)
     text = text.translate(_SIGNS)
     return unicodedata.normalize("NFKC", text)
 
 
 def _full_fraction(match: re.Match) -> str:
-    return r"\frac{%s}{%s}" % (match[1] or match[2] or "", match[3] or match[4] or "")
+    return _fraction(match[1] or match[2] or "", match[3] or match[4] or "")
+
+
+def _fraction(top: str, bottom: str) -> str:
+    return rf"\frac{{{top}}}{{{bottom}}}"
 
 
 def _without_outer_braces(text: str) -> str:

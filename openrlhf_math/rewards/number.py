@@ -35,13 +35,11 @@ _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SCALE = re.compile(rf"({'|'.join(_SCALES)})s?\b\s*", re.IGNORECASE)
 _PERCENT = re.compile(r"(?:%|percent(?:age)?\b|pct\b)\s*", re.IGNORECASE)
 
-_NAMES = {
-    name: value
-    for value, name in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
-    )
-}
+_NAMES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+_VALUES = {name: value for value, name in enumerate(_NAMES.split())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def read_number(text: str) -> Number | None:
     if _INTEGER.match(text):
         return Number(Fraction(int(text)), "integer")
     if text[-1:].isalpha() or text[-1:] == "}":
-        named = _NAMES.get(unstyled(text).lower())
+        named = _VALUES.get(unstyled(text).lower())
         if named is not None:
             return Number(Fraction(named), "integer")
     if len(text) > MAX_DIGITS or not any(sign.isdigit() for sign in text[:64]):

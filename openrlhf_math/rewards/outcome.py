@@ -58,7 +58,7 @@ def begin(response: str | bytes | None, gold: str, problem: str | None, config: 
     begun = time.perf_counter()
     if isinstance(response, bytes):
         response = response.decode("utf-8", errors="replace")
-    extraction = extract(response or "")
+    extraction = extract(response or "", config.style)
     formed = well_formed(response or "", extraction, config.style)
 
     def grade(verdict: Verdict) -> Grade:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from openrlhf_math.rewards.gold import Gold, gold_of
 from openrlhf_math.rewards.notation import key
 from openrlhf_math.rewards.number import Number, read_number
-from openrlhf_math.rewards.shape import shape
+from openrlhf_math.rewards.shape import shape, sides
 
 # math-verify rounds decimals to six places; nearer than this the two may or may not be equal to it.
 NEAR = Fraction(2, 10**6)
@@ -60,9 +60,23 @@ def _same_shape(gold: Gold, answer: str, number: Number | None) -> bool | None:
         return _all_same(gold_shape.items, answer_shape.items)
     if set(kinds) == {"set", "brackets"}:
         return False
+    if kinds == ("brackets", "list"):
+        named = _by_name(answer_shape.items)
+        return _all_same(gold_shape.items, named) if len(named) == len(gold_shape.items) else None
+    if kinds == ("list", "brackets") and answer_shape.brackets == "()":  # whoever writes them means an order
+        same_length = len(answer_shape.items) == len(gold_shape.items)
+        return _all_same(gold_shape.items, answer_shape.items) if same_length else False
     if set(kinds) <= {"set", "list"}:
         return _same_items(gold_shape.items, answer_shape.items)
     return None
+
+
+def _by_name(items: tuple[str, ...]) -> tuple[str, ...]:
+    """`b = 2, a = 1` -> `1`, `2`: values in the order of their names, as in (a, b); nothing if some have no name."""
+    parts = [sides(item) for item in items]
+    if not all(len(part) == 2 and len(part[0]) == 1 for part in parts) or len({part[0] for part in parts}) < len(parts):
+        return ()
+    return tuple(value for _, value in sorted(parts))
 
 
 def _all_same(golds: tuple[str, ...], answers: tuple[str, ...]) -> bool | None:

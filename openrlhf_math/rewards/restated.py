@@ -2,20 +2,27 @@ r"""An answer that repeats the question instead of answering it.
 
 Where the gold is a number, `\boxed{2+3}`, `\boxed{48/2}` and `\boxed{\sqrt{16}}` are no answers: the symbolic
 comparison would do the sum for the policy. Fractions stay (`\frac{6}{8}` for `\frac{3}{4}`), unless they are really
-integers, or the very fraction that the problem asks to convert. Where the gold is no number, an expression that
-stands word for word in the problem is no answer either. `RewardConfig(accept_expressions=True)` lets all of them count.
+integers, or the very fraction that the problem asks to convert. The same holds for each item of a list, a tuple or a
+matrix. Where the gold is no number, these are no answers either: an integral, a sum, a limit or a product of
+matrices that the gold does not have, and an expression of the problem, be it in another order (`x^2+2+3x`).
+`RewardConfig(accept_expressions=True)` lets all of them count.
 """
 
 import re
+from collections import Counter
 
-from openrlhf_math.rewards.gold import Gold
+from openrlhf_math.rewards.gold import Gold, gold_of
 from openrlhf_math.rewards.notation import key, tidy, unstyled
 from openrlhf_math.rewards.number import read_number
-from openrlhf_math.rewards.shape import shape
+from openrlhf_math.rewards.shape import entries, sides
 
 _OPERATION = re.compile(
     r"[+*/^!|]|-\s*[-(]|(?<=[0-9A-Za-z)}\]])\s*-|\)\s*\(|[0-9]\s*\(|\b(?:mod|choose|of)\b"
     r"|\\(?!circ|pi|infty|text|mathrm|mathbf|approx|in\b|ldots|dots)[a-zA-Z]+"
+)
+_UNDONE = re.compile(
+    r"\\(?:i{1,3}nt|oint|sum|prod|lim|max|min|sup|inf|gcd|lcm|det)(?![a-zA-Z])|\\(?:operatorname|mathrm)\{(?:lcm|gcd|det)"
+    r"|\\frac\{(?:d|\\partial)[^{}]*\}\{(?:d|\\partial)\s*[a-z]|vmatrix\}|matrix\}"
 )
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _FRACTION = re.compile(r"\\frac\{([0-9]+)\}\{([0-9]+)\}")
@@ -23,6 +30,9 @@ _CONVERSION = re.compile(r"decimal|percent|fraction|mixed|simpl|reduce|lowest|co
 _MAX_QUOTE = 200
 _MAX_PROBLEM = 20_000
 _DIGITS = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
+_MATH = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_ATOM = re.compile(r"\\[a-zA-Z]+|[0-9]+|[a-zA-Z^-]")
+_NO_ATOMS = ("0", "1", r"\frac", r"\cdot", r"\times")
 
 
 def restated(gold: Gold, answer: str, problem: str | None) -> bool:
@@ -36,14 +46,33 @@ def restated(gold: Gold, answer: str, problem: str | None) -> bool:
         if number.form == "fraction" and number.value.denominator == 1 and gold.number.form != "fraction":
             return True
         return bool(problem and _CONVERSION.search(problem)) and _quoted(answer, problem)
-    if shape(answer).kind == "list":
-        return False
+    items = entries(answer)
+    if len(items) > 1:
+        return _items_restated(entries(gold.text), items) or _undone(gold.text, answer)
     if gold.number:
         if gold.number.unit == "degree" and r"\pi" in answer:
             return False  # the angle in radians
         plain = unstyled(answer)
         return bool(_OPERATION.search(plain) or _WORD.search(plain)) or len(_DIGITS.findall(plain)) > 1
-    return bool(_OPERATION.search(answer)) and _quoted(answer, problem)
+    if _undone(gold.text, answer):
+        return True
+    return bool(_OPERATION.search(answer)) and (_quoted(answer, problem) or _rearranged(gold.text, answer, problem))
+
+
+def _items_restated(golds: tuple[str, ...], answers: tuple[str, ...]) -> bool:
+    if len(golds) != len(answers):
+        return False  # cannot be right anyway
+    numbers = [gold for gold in map(gold_of, golds) if gold.number]
+    if len(numbers) < len(golds):
+        pairs = [(gold_of(gold), answer) for gold, answer in zip(golds, answers, strict=True)]
+    else:  # maybe in another order, and any number shows that a sum is not done
+        pairs = [(numbers[0], answer) for answer in answers]
+    return any(gold.number and restated(gold, sides(answer)[-1], None) for gold, answer in pairs)
+
+
+def _undone(gold: str, answer: str) -> bool:
+    """Whether the answer has an operation, of those nobody leaves in an answer, more often than the gold."""
+    return bool(Counter(_UNDONE.findall(answer)) - Counter(_UNDONE.findall(gold)))
 
 
 def _quoted(answer: str, problem: str | None) -> bool:
@@ -53,6 +82,22 @@ def _quoted(answer: str, problem: str | None) -> bool:
     signs = (re.escape(sign) for sign in _slashed(key(answer)) if sign != " ")
     quoted = rf"(?<![0-9A-Za-z.^_]){r' *'.join(signs)}(?![0-9A-Za-z^_])"
     return re.search(quoted, _slashed(tidy(problem[-_MAX_PROBLEM:]))) is not None
+
+
+def _rearranged(gold: str, answer: str, problem: str | None) -> bool:
+    """Whether the answer has the very numbers, variables and functions of a formula in the problem, the gold others."""
+    atoms = _atoms(answer)
+    if not problem or len(answer) > _MAX_QUOTE or atoms == _atoms(gold):
+        return False
+    for match in _MATH.finditer(problem[-_MAX_PROBLEM:]):
+        formula = tidy(next(group for group in match.groups() if group))
+        if any(atoms == _atoms(part) for part in (formula, *sides(formula))):
+            return True
+    return False
+
+
+def _atoms(text: str) -> list[str]:
+    return sorted(atom for atom in _ATOM.findall(text) if atom not in _NO_ATOMS)
 
 
 def _slashed(text: str) -> str:

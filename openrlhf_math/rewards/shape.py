@@ -12,6 +12,8 @@ _JOINT = re.compile(
     r"\\text\w*\s*\{\s*,?\s*(?:or|and)\s*\}|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|\\(?:lor|vee)(?![a-zA-Z])",
     re.IGNORECASE,
 )
+_MATRIX = re.compile(r"\\begin\{[pbB]?matrix\}(.*?)\\end\{[pbB]?matrix\}\Z", re.DOTALL)
+_CELL = re.compile(r"&|\\\\")
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
 
 
@@ -35,6 +37,12 @@ def shape(text: str) -> Shape:
     joined = _JOINT.sub(",", text)
     items = [item for item in split(joined, ",;") if item]
     return Shape("list", tuple(items)) if len(items) > 1 else Shape("one", (text,))
+
+
+def entries(text: str) -> tuple[str, ...]:
+    """The items of a list, a set or brackets, or the entries of a matrix; a value alone is its own only entry."""
+    matrix = _MATRIX.match(text)
+    return tuple(part.strip() for part in _CELL.split(matrix[1])) if matrix else shape(text).items
 
 
 def sides(text: str) -> list[str]:

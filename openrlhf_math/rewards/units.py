@@ -29,6 +29,13 @@ _UNITS = {
     "year": "year years yr yrs",
     "millilitre": "ml milliliter milliliters millilitre millilitres",
     "litre": "l liter liters litre litres",
+    "celsius": "celsius",
+    "fahrenheit": "fahrenheit",
+    "newton": "n newton newtons",
+    "joule": "j joule joules",
+    "watt": "w watt watts",
+    "hertz": "hz hertz",
+    "ordinal": "st nd rd th",
     "am": "am a.m",
     "pm": "pm p.m",
     "radian": "rad rads radian radians",
@@ -37,11 +44,16 @@ _UNITS = {
 }
 _UNIT = {word: name for name, words in _UNITS.items() for word in words.split()}
 # Words that say more than a unit does; a number followed by one of them is no plain number.
-_NOT_UNITS = frozenset(
+_MORE_THAN_UNITS = (
     "or and not nor but either neither maybe possibly to between plus minus times over if when where for no yes "
     "negative hundred thousand million billion dozen half quarter third wait however is are was mod squared cubed "
-    "sin cos tan cot csc log ln exp lim max gcd lcm sqrt pi frac undefined factorial all except least most".split()
+    "sin cos tan cot csc log ln exp lim max gcd lcm sqrt pi frac undefined factorial all except least most more less "
+    "fewer about roughly almost nearly up"
 )
+_NOT_UNITS = frozenset(_MORE_THAN_UNITS.split())
+_TEMPERATURE = {"C": " celsius", "F": " fahrenheit"}
+_DEGREES = re.compile(r"\^\\circ\s*([CF])(?![a-zA-Z])")
+_MEASURED = re.compile(r"(.+?)\s*\\(?:text|mathrm|mbox)\s*\{([^{}]+)\}\s*(\^\s*\{?[23]\}?)?\Z", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z][A-Za-z'’\-]*\.?(?:[a-z]\.)?|\^\\circ")
 _UNIT_TEXT = re.compile(r"(?=[A-Za-z^(])(?:[A-Za-z'’./() -]|\^ ?\{? ?[23] ?\}?|\^\\circ)+\Z")
 
@@ -51,7 +63,7 @@ def read_unit(text: str, styled: bool) -> str | None:
 
     `styled`: something was in `\text{}`, so that a single letter may be a unit and no variable.
     """
-    text = text.strip(" .\\$€£¥₹")
+    text = _DEGREES.sub(lambda match: _TEMPERATURE[match[1]], text).strip(" .\\$€£¥₹¢")
     if not text:
         return ""
     if not _UNIT_TEXT.match(text):
@@ -66,6 +78,13 @@ def read_unit(text: str, styled: bool) -> str | None:
         return None  # `5m` is five times m, `5\text{m}` is five metres
     known = [_UNIT[word] for word in lowered if word in _UNIT]
     return " ".join(known)
+
+
+def measured(text: str) -> tuple[str, str]:
+    r"""An expression and the unit after it: `25\pi\text{ cm}^2` -> `25\pi`, "centimetre"; as it is if there is none."""
+    match = _MEASURED.match(text)
+    unit = read_unit(match[2], styled=True) if match else None
+    return (text, "") if unit is None else (match[1], unit)
 
 
 def unit_of_money(sign: str) -> str:

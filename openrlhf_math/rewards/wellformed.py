@@ -18,7 +18,7 @@ def well_formed(response: str, extraction: Extraction, style: str) -> bool:
     """Whether the response follows `style`; `extraction` is what `extract` found in it."""
     return (
         _boxes_agree(extraction)
-        and _answer_tags_sound(visible(response)[-TAIL:])
+        and _answer_tags_sound(visible(response, style)[-TAIL:])
         and (_reasoned_first(response) if style == "think" else _thinking_closed(response))
     )
 

@@ -8,13 +8,14 @@ from openrlhf_math.rewards.outcome import begin
 
 CONFIG = RewardConfig()
 # Bits that patterns of the grader look for: repeated, they find one that backtracks; shuffled, one that breaks.
-BITS = (
+_BITS = (
     "a|a |ab |(|()|[|{|{}|{a|\\{|\\|\\ |\\frac|\\frac{|\\frac{1}{2}|\\text{|\\text{a}|\\sqrt{|\\boxed{|\\boxed{5}|"
     "{a \\choose |1|1,|1,000|1 |1/|1:|-|+|=|x=|5=|<|>|^|^\\circ|^{|_{1}|%|$|\\$|.|...|,|;| or | and |"
     "\\pm|\\approx|\\pmod{|A.|(A)|\n| |~|!|é|−|"
     "\u200b|½|²|√(|√()|√|∞|<answer>|</answer>|<think>|</think>|answer is |#### |**|`|'|a-|infinity|percent|million|"
     "\\overline{3}|0.|e5|\\times 10^|\\left(|\\,|{,}|\\!|\\begin{pmatrix}|&|\\\\|\ud800|\x00|٧|\\mid|\\in"
-).split("|")
+)
+BITS = _BITS.split("|")
 GOLDS = ("5", "x+y", "(1,2)", r"\text{yes}", "B", "y=2x", "50%")
 SLOW_SECONDS = 0.5  # measured: 0.06 on an idle machine
 

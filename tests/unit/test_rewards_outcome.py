@@ -150,7 +150,8 @@ def test_the_think_style_asks_for_reasoning():
     config = RewardConfig(style="think", workers=1)
     assert grade(r"\boxed{6}", "5", config=config).outcome == "wrong"
     assert grade(r"<think>hm</think>\boxed{6}", "5", config=config).outcome == "format"
-    assert grade(r"\boxed{5}", "5", config=config).outcome == "correct"
+    assert grade(r"<think>hm</think>\boxed{5}", "5", config=config).outcome == "correct"
+    assert grade(r"\boxed{5}", "5", config=config).outcome == "wrong"  # thinking that nothing closed
 
 
 @pytest.mark.parametrize(
