@@ -23,6 +23,8 @@ version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
   fail "$python cannot make virtual environments: apt-get install python3.11-venv"
 command -v "${CXX:-g++}" >/dev/null ||
   fail "no C++ compiler is on PATH, DeepSpeed and PyTorch compile kernels as they run: apt-get install g++"
+[ -f "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
+  fail "$python has no headers (Python.h), which those kernels include: apt-get install python3.11-dev"
 free=$(($(df --output=avail -k . | tail -1) / 1048576))
 [ -x "$venv/bin/python" ] || [ "$free" -ge "${gib_needed[$stack]}" ] ||
   fail "the $stack stack needs ${gib_needed[$stack]} GiB of disk, $PWD has $free: free some, or clone to a larger disk"
@@ -31,11 +33,14 @@ free=$(($(df --output=avail -k . | tail -1) / 1048576))
 install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check ${PIP_ARGS:-} "$@"; }
 echo "setup: the pinned $stack stack goes into $venv, which takes some minutes"
 if [ "$stack" = cpu ]; then
-  install -r requirements/cpu.txt -r requirements/dev.txt
-  install --no-deps -r requirements/cpu-nodeps.txt
+  # torch with what its build needs (nothing for a CPU build, CUDA's libraries for PyPI's), the rest as locked.
+  install "$(grep ^torch== requirements/cpu.txt)"
+  install --no-deps -r requirements/cpu.txt -r requirements/cpu-nodeps.txt
+  install -r requirements/dev.txt
 else
   install --no-deps -r requirements/gpu.txt
   install -r requirements/dev.txt
   install --no-deps --no-build-isolation -r requirements/gpu-flash-attn.txt
 fi
-install --no-deps --no-build-isolation --editable .
+# An image copies requirements/ alone first, for a layer that a change of code does not spoil.
+[ ! -f setup.py ] || install --no-deps --no-build-isolation --editable .

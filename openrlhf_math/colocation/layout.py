@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,16 +13,24 @@ from openrlhf_math.colocation.compose import substituted
 # Below this many parameters a matrix product is too small to share among threads.
 ONE_THREAD_PARAMETERS = 30_000_000
 
+# Up to this many tokens plain matrix products beat PyTorch's fused attention on the CPU.
+SHORT_CONTEXT = 512
+
 
 def find_device() -> str:
     """"cuda" if this machine has an NVIDIA device, else "cpu". Asks the driver, so that torch is not imported."""
     return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
 
 
-def attention(device: str) -> str:
-    """Transformers' attention implementation: flash-attn where it is installed."""
-    flash = device == "cuda" and importlib.util.find_spec("flash_attn") is not None
-    return "flash_attention_2" if flash else "sdpa"
+def attention(device: str, context: int) -> str:
+    """Transformers' attention implementation. context: most tokens of a sequence.
+
+    PyTorch's fused attention for the CPU is made for long sequences: forward and backward over 150 tokens take it
+    twice the time of plain matrix products, over 1000 tokens a third (`tests/benchmarks/attention.py`).
+    """
+    if device == "cuda":
+        return "flash_attention_2" if importlib.util.find_spec("flash_attn") else "sdpa"
+    return "eager" if context <= SHORT_CONTEXT else "sdpa"
 
 
 def cores() -> int:
@@ -41,6 +50,7 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
     }
     if device == "cuda":
         return environment
+    environment |= {"VLLM_LOGGING_LEVEL": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # they warn of not being a GPU
     threads = 1 if 0 < parameters < ONE_THREAD_PARAMETERS else cores()
     return environment | {
         "DS_ACCELERATOR": "cpu",
@@ -54,6 +64,14 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
         # Compiling costs 20 s at the first generation, which only a long run earns back.
         "TORCHDYNAMO_DISABLE": os.environ.get("TORCHDYNAMO_DISABLE", "1"),
     }
+
+
+def enter_environment(device: str, parameters: int) -> None:
+    """Give this process the workers' environment, for what runs in it. Call it before torch is imported: OpenMP
+    reads its number of threads once, and threads too many wait for each other longer than they work."""
+    os.environ.update(worker_environment(device, parameters))
+    if "torch" in sys.modules and "OMP_NUM_THREADS" in os.environ:
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @contextmanager

@@ -24,6 +24,11 @@ class Problem:
     source: str
     row: int
 
+    @property
+    def text(self) -> str:
+        """The problem as one text: its last message."""
+        return self.problem if isinstance(self.problem, str) else self.problem[-1]["content"]
+
 
 def read_problems(spec: str, problem_key: str, answer_key: str, split: str = "train") -> list[Problem]:
     """The problems of a JSONL, JSON, CSV or Parquet file, a dataset directory, or a hub name.

@@ -8,13 +8,11 @@ from functools import partial
 from types import SimpleNamespace
 
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.colocation.layout import cores, worker_environment
-from openrlhf_math.grpo.settings import count_parameters
+from openrlhf_math.colocation.layout import cores
 
 
 def train(args: SimpleNamespace) -> None:
     """Fine-tune; the model is saved in `args.ckpt.output_dir`."""
-    os.environ.update(worker_environment(args.math.device, count_parameters(args.model.model_name_or_path)))
     _be_a_launcher()
 
     import openrlhf.utils.deepspeed

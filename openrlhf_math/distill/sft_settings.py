@@ -11,7 +11,7 @@ from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.problems import Problem, read_problems
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.flags import INSTRUCTION
-from openrlhf_math.grpo.inputs import chat, check_model, claim_run_dir
+from openrlhf_math.grpo.inputs import NO_TEMPLATE, chat, check_model, claim_run_dir, load_tokenizer
 from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_sft"
@@ -51,7 +51,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
-    computed = (attention(device), run_dir / "checkpoints", run_dir / "model", run_dir / "tensorboard")
+    computed = (attention(device, flags["data.max_len"]), run_dir / "checkpoints", run_dir / "model", run_dir / "tensorboard")
     for name, value in zip(COMPUTED, computed, strict=True):
         flags[name] = str(value) if flags[name] is None else flags[name]
     for name in ("model.model_name_or_path", "data.dataset"):
@@ -122,15 +122,10 @@ def _write_traces(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> str:
 
 def _renderer(args: SimpleNamespace):
     """A function from messages and a response to the prompt's and the completion's text."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(args.model.model_name_or_path)
+    tokenizer = load_tokenizer(
+        "--model.model_name_or_path", args.model.model_name_or_path, not args.data.tokenizer_chat_template, NO_TEMPLATE
+    )
     tokenizer.chat_template = args.data.tokenizer_chat_template or tokenizer.chat_template
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"--model.model_name_or_path {args.model.model_name_or_path}: its tokenizer has no chat template; add "
-            "--no-data.apply_chat_template, and --data.input_template if the model wants one"
-        )
 
     def render(messages: list[dict[str, str]], response: str) -> tuple[str, str]:
         prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.errors import UserError
 
+NO_TEMPLATE = "add --no-data.apply_chat_template, and --data.input_template if the model wants one"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -20,6 +21,20 @@ def check_model(flag: str, model: str) -> None:
                 raise UserError(f"{flag} {model}: there is no {what} in it ({name} is missing); save one beside the other")
     elif not HUB_NAME.fullmatch(model) or model.startswith("."):
         raise UserError(f"{flag} {model}: there is no such directory, nor is it a hub name such as Qwen/Qwen2.5-1.5B")
+
+
+def load_tokenizer(flag: str, model: str, needs_template: bool, mend: str):
+    """The model's tokenizer. Raises UserError if it cannot be read, or has no chat template where one is needed."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"{flag} {model}: its tokenizer cannot be read ({first_line})") from None
+    if needs_template and not tokenizer.chat_template:
+        raise UserError(f"{flag} {model}: its tokenizer has no chat template; {mend}")
+    return tokenizer
 
 
 def claim_run_dir(run_dir: Path, resume: bool) -> None:
@@ -58,14 +73,9 @@ def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:
 
 def check_prompt_lengths(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> None:
     """Raise UserError if a prompt leaves no room for a completion within the context."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(args.actor.model_name_or_path)
-    if args.data.apply_chat_template and not tokenizer.chat_template:
-        raise UserError(
-            f"--actor.model_name_or_path {args.actor.model_name_or_path}: its tokenizer has no chat template; "
-            "add --no-data.apply_chat_template, and --data.input_template if the model wants one"
-        )
+    tokenizer = load_tokenizer(
+        "--actor.model_name_or_path", args.actor.model_name_or_path, args.data.apply_chat_template, NO_TEMPLATE
+    )
     room = args.data.max_len - (args.rollout.max_new_tokens or 1)
     for spec, problems in sets.items():
         texts = [prompt_text(problem, args, tokenizer) for problem in problems]

@@ -98,7 +98,7 @@ def _compute(flags: dict, device: str, run_dir: Path) -> None:
     colocated_on_gpu = device == "cuda" and flags["train.colocate_all"] and not flags["train.async_enable"]
     default("vllm.enable_sleep", colocated_on_gpu)
     default("ds.enable_sleep", colocated_on_gpu)
-    default("ds.attn_implementation", attention(device))
+    default("ds.attn_implementation", attention(device, flags["data.max_len"]))
     default("ckpt.path", str(run_dir / "checkpoints"))
     default("ckpt.output_dir", str(run_dir / "model"))
     default("logger.tensorboard_dir", str(run_dir / "tensorboard"))
