@@ -22,22 +22,45 @@ WINDOW = 512
 SHOWN = 5
 OUTCOMES = ("correct", "format", "wrong", "undecided")
 
+FORMAT = r"""outcomes:
+  correct    the final answer equals the gold, in whatever format: --correct-reward
+  format     wrong, in correct format: --format-reward
+  wrong      wrong, or no answer found: 0
+  undecided  nobody could tell within the limits, or the gold is no answer: 0, and listed
+
+correct format:
+  boxed  outside the thinking part at least one complete, non-empty \boxed{}, no two different
+         ones unless joined into a list, none over 2,000 characters; a thinking part is closed;
+         at most one <answer> pair, not empty
+  think  the same, after reasoning closed by exactly one </think>; <think> at the very start, or
+         nowhere where the prompt already has it. Without </think> all is thinking: no answer
+"""
+
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     default = RewardConfig()
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Grade responses in bulk. Every row of FILE is a JSON object with `gold` and `response`, and "
-        "`problem` where the answer refers to it (multiple choice). It comes back in order, with `outcome`, `reward`, "
-        "`answer`, `seconds` and, where undecided, `reason`.",
+        description="Grade responses in bulk. Every row of FILE is a JSON object with `gold` and `response`, and\n"
+        "`problem` where the answer refers to it (multiple choice). It comes back in order, with\n"
+        "`outcome`, `reward`, `answer`, `seconds` and, where undecided, `reason`.",
+        epilog=FORMAT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", metavar="FILE", help="JSONL file, or - for standard input")
     parser.add_argument("--output", type=Path, metavar="OUT", help="graded rows as JSONL, written when all are done")
     parser.add_argument(
         "--style", choices=["boxed", "think"], default=default.style, help="the right format (%(default)s)"
     )
-    parser.add_argument("--correct-reward", type=float, default=default.correct_reward, help="%(default)s")
-    parser.add_argument("--format-reward", type=float, default=default.format_reward, help="%(default)s")
+    parser.add_argument(
+        "--correct-reward", type=float, default=default.correct_reward, help="for a right answer (%(default)s)"
+    )
+    parser.add_argument(
+        "--format-reward",
+        type=float,
+        default=default.format_reward,
+        help="for a wrong one in correct format (%(default)s)",
+    )
     parser.add_argument("--accept-expressions", action="store_true", help=r"let \boxed{2+3} count where the gold is 5")
     parser.add_argument("--timeout", type=float, default=default.timeout_seconds, help="seconds an item (%(default)s)")
     parser.add_argument("--memory-mb", type=int, default=default.memory_bytes >> 20, help="MiB a worker (%(default)s)")
@@ -92,7 +115,7 @@ def read_rows(source: BinaryIO, name: str) -> Iterator[tuple[int, dict]]:
         for key, kinds in (("gold", (str, int, float)), ("response", (str, type(None)))):
             if key not in row:
                 raise UserError(f"{place} has no `{key}`; add it, or rename the key that holds it.")
-            if not isinstance(row[key], kinds):
+            if not isinstance(row[key], kinds) or isinstance(row[key], bool):
                 raise UserError(f"{place}: `{key}` is {row[key]!r:.60}, it must be text.")
         if not isinstance(row.get("problem"), (str, type(None))):
             raise UserError(f"{place}: `problem` is {row['problem']!r:.60}, it must be text.")

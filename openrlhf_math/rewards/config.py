@@ -1,5 +1,6 @@
 """What is rewarded, and how much time and memory a single answer may cost."""
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Literal
@@ -12,9 +13,10 @@ LEAST_MEMORY = 256 << 20
 class RewardConfig:
     """The outcome reward's settings. Raises ValueError for values that cannot work.
 
-    correct_reward      for a right answer
+    correct_reward      for a right answer, in whatever format
     format_reward       for a wrong answer in the right format
-    style               "boxed": the answer in `\\boxed{}`; "think": reasoning closed by `</think>`, then the box
+    style               "boxed": the answer in `\\boxed{}`; "think": reasoning closed by `</think>`, then the box;
+                        exactly what that means stands in `rewards.wellformed`
     accept_expressions  count `2+3`, or the question's own expression, as an answer where the gold is `5`
     timeout_seconds     longest time one answer may take in a worker
     memory_bytes        address space of one worker, sympy included
@@ -32,11 +34,14 @@ class RewardConfig:
     def __post_init__(self) -> None:
         if self.style not in ("boxed", "think"):
             raise ValueError(f"style is {self.style!r}, it must be 'boxed' or 'think'")
-        if not self.timeout_seconds > 0:
-            raise ValueError(f"timeout_seconds is {self.timeout_seconds}, it must be more than 0")
+        if not 0 < self.timeout_seconds < math.inf:
+            raise ValueError(f"timeout_seconds is {self.timeout_seconds}, it must be more than 0 and finite")
         if self.memory_bytes < LEAST_MEMORY:
             raise ValueError(f"memory_bytes is {self.memory_bytes}, a worker needs at least {LEAST_MEMORY}")
         if self.workers < 1:
             raise ValueError(f"workers is {self.workers}, it must be at least 1")
+        for name in ("correct_reward", "format_reward"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be a finite number")
         if self.format_reward > self.correct_reward:
             raise ValueError("format_reward is above correct_reward: a right answer would be a loss")

@@ -1,13 +1,22 @@
 r"""Step 2: is the response in the format that was asked for?
 
-"boxed": at least one complete, non-empty `\boxed{}` outside the thinking part, no two of them different, and
-none longer than an answer can be. Two different boxes leave the reader to choose, which is no answer.
+"boxed":
 
-"think" (DeepSeek-R1): as above, and the reasoning comes first: exactly one `</think>`, before it some
-reasoning, and `<think>` at the very start or, where the chat template already wrote it into the prompt, not
-at all.
+1. outside the thinking part stands at least one complete `\boxed{}` with something in it;
+2. no two boxes there differ, unless they are joined into one list (`\boxed{3} and \boxed{5}`): several different
+   boxes leave the reader to choose, which is no answer;
+3. no box is longer than an answer can be (2,000 characters);
+4. a thinking part, if any, is closed;
+5. `<answer>` tags are optional; where they stand there is one pair and it is not empty.
 
-In both, `<answer>` tags are optional; where they stand there is one pair and it is not empty.
+"think" (DeepSeek-R1): the same, and the reasoning comes first:
+
+6. exactly one `</think>`, and before it some reasoning;
+7. `<think>` at the very start, or nowhere, where the chat template already wrote it into the prompt.
+
+The format is what a wrong answer is paid for, so it asks for all that makes an answer gradable and nothing about how it
+was reached. A right answer is paid in full in any format: being right is the rarer thing, and a format that costs it
+would teach form before mathematics. What cannot be found, as in thinking never closed, is not right.
 """
 
 from openrlhf_math.rewards.extract import TAIL, Extraction, visible

@@ -58,6 +58,7 @@ def test_standard_input(monkeypatch, capsys):
         ('{"gold": "5"}', "line 2 has no `response`"),
         ('{"response": "5"}', "line 2 has no `gold`"),
         ('{"gold": "5", "response": ["5"]}', "line 2: `response` is"),
+        ('{"gold": true, "response": "5"}', "line 2: `gold` is True"),
         ('{"gold": "5", "response": "5", "problem": 7}', "line 2: `problem` is"),
         ("\udcff", "line 2 is not JSON"),
     ],
@@ -78,6 +79,7 @@ def test_a_bad_row_is_named_and_nothing_is_written(line, message, tmp_path, caps
         (["{rows}", "--output", "{folder}"], "is a directory"),
         (["{rows}", "--timeout", "0"], "timeout_seconds is 0"),
         (["{rows}", "--workers", "0"], "workers is 0"),
+        (["{rows}", "--correct-reward", "nan"], "correct_reward is nan"),
     ],
 )
 def test_bad_arguments(arguments, message, rows, tmp_path, capsys):

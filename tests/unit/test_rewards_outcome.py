@@ -155,7 +155,16 @@ def test_the_think_style_asks_for_reasoning():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"style": "r1"}, {"timeout_seconds": 0}, {"memory_bytes": 1}, {"workers": 0}, {"format_reward": 2.0}]
+    "settings",
+    [
+        {"style": "r1"},
+        {"timeout_seconds": 0},
+        {"timeout_seconds": float("inf")},
+        {"memory_bytes": 1},
+        {"workers": 0},
+        {"format_reward": 2.0},
+        {"correct_reward": float("nan")},
+    ],
 )
 def test_settings_that_cannot_work(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
