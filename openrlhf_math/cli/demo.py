@@ -11,14 +11,19 @@ from openrlhf_math.errors import UserError
 
 # What the tiny world needs; every value is a flag of the command it goes to.
 MAX_NEW_TOKENS = "128"
-SFT_FLAGS = ()
+SFT_FLAGS = (
+    "--math.instruction", "", "--data.max_len", "256",
+    "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1", "--adam.lr", "2e-3",
+)  # fmt: skip
 GRPO_FLAGS = (
     "--math.instruction", "", "--math.answer_style", "think",
     "--data.max_len", "256", "--rollout.max_new_tokens", MAX_NEW_TOKENS,
-    "--rollout.batch_size", "16", "--rollout.n_samples_per_prompt", "8", "--train.micro_batch_size", "32",
+    "--rollout.batch_size", "16", "--rollout.n_samples_per_prompt", "8",
     "--actor.adam.lr", "1e-4", "--actor.lr_scheduler", "constant_with_warmup", "--actor.entropy_coef", "0",
 )  # fmt: skip
-EVAL_FLAGS = ("--samples", "4", "--max-tokens", MAX_NEW_TOKENS, "--temperature", "1.0")
+EVAL_FLAGS = (
+    "--instruction", "", "--style", "think", "--samples", "4", "--temperature", "1.0", "--max-tokens", MAX_NEW_TOKENS,
+)  # fmt: skip
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -110,7 +115,7 @@ def show(summary: dict, run_dir: Path) -> None:
         low, high = row["ci95"]
         table.add_row(
             name, f"{row['pass_at_1']:.1%}", f"{low:.1%} to {high:.1%}",
-            f"{row['completion_tokens']:.1f}", f"{row['tokens_per_correct']:.1f}",
+            f"{row['completion_tokens']:.1f}", f"{row['tokens_per_correct'] or float('inf'):.1f}",
         )  # fmt: skip
     console = Console()
     console.print(table)

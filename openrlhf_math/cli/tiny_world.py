@@ -1,6 +1,7 @@
 """`openrlhf-math tiny-world`: write the embedded default to disk."""
 
 import argparse
+import os
 from pathlib import Path
 
 from openrlhf_math.errors import UserError
@@ -20,7 +21,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     if args.directory.exists() and (not args.directory.is_dir() or any(args.directory.iterdir())):
         raise UserError(f"{args.directory} is not an empty directory; choose a new one")
+    os.environ["DS_ACCELERATOR"] = "cpu"  # Transformers imports DeepSpeed, which would say that it found no GPU
+    from transformers.utils import logging
+
     from openrlhf_math.data.tiny_world import write_tiny_world
 
+    logging.disable_progress_bar()
     write_tiny_world(args.directory, args.seed)
     print(f"{args.directory}: model/, sft.jsonl, train.jsonl, heldout.jsonl")

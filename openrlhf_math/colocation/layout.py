@@ -47,6 +47,7 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "true",
         "VLLM_LOGGING_LEVEL": "WARNING",
         "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default, without its warning
     }
     if device == "cuda":
         return environment

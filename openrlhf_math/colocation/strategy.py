@@ -5,6 +5,11 @@ from openrlhf.utils.deepspeed import DeepspeedStrategy
 
 
 class MathStrategy(DeepspeedStrategy):
+    def print(self, *message) -> None:
+        """Only on request: OpenRLHF prints all arguments and the whole model."""
+        if getattr(self.args.math, "verbose", True):
+            super().print(*message)
+
     def get_ds_train_config(self, *args, **kwargs) -> dict:
         config = super().get_ds_train_config(*args, **kwargs)
         if get_accelerator().device_name() == "cpu" and config.get("optimizer", {}).get("type") == "AdamW":

@@ -36,7 +36,7 @@ def _train(args: SimpleNamespace) -> None:
     from openrlhf.trainer.ray import vllm_engine
 
     from openrlhf_math.colocation.strategy import MathStrategy
-    from openrlhf_math.grpo.policy_actor import MathPolicyActor
+    from openrlhf_math.grpo.policy_actor import MathPolicyActor, MathReferenceActor
     from openrlhf_math.grpo.rollout_actor import MathRolloutActor
     from openrlhf_math.grpo.trainer import MathPPOTrainer
 
@@ -49,7 +49,11 @@ def _train(args: SimpleNamespace) -> None:
     try:
         with (
             substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
-            substituted(train_ppo_ray, PolicyModelActor=ray.remote(num_gpus=1)(MathPolicyActor)),
+            substituted(
+                train_ppo_ray,
+                PolicyModelActor=ray.remote(num_gpus=1)(MathPolicyActor),
+                ReferenceModelActor=ray.remote(num_gpus=1)(MathReferenceActor),
+            ),
             substituted(vllm_engine, RolloutRayActor=engine),
             substituted(ppo_trainer, PPOTrainer=trainer),
         ):

@@ -1,6 +1,7 @@
 """From graded rollouts to experiences: old log-probabilities where needed, advantages from the registry."""
 
 import itertools
+from functools import partial
 
 import ray
 import torch
@@ -10,10 +11,34 @@ from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
 from openrlhf.trainer.ppo_utils.length_penalty import apply_length_penalties
 
 from openrlhf_math.grpo.advantages import find_estimator
+from openrlhf_math.grpo.micro_batches import fill, packed_tokens
 from openrlhf_math.grpo.settings import old_log_probs_needed
 
 
 class MathExperienceMaker(RemoteExperienceMaker):
+    def split_rollout_samples(self, rollout_samples: list[Experience]) -> list[Experience]:
+        """Batches for the passes over a rollout: whole groups, as many for each training process."""
+        if not self.args.math.shared_prefix:
+            return super().split_rollout_samples(rollout_samples)
+        for number, sample in enumerate(rollout_samples):
+            sample.index = [number]
+        group_size = self.args.rollout.n_samples_per_prompt
+        numbers = range(len(rollout_samples))
+        groups = [list(numbers[start : start + group_size]) for start in numbers[::group_size]]
+        ranks = self.args.actor.num_nodes * self.args.actor.num_gpus_per_node
+
+        def batches(at_least: int) -> list[list[int]]:
+            return fill(
+                groups, partial(packed_tokens, rollout_samples), self.args.rollout.max_tokens_per_gpu, at_least
+            )
+
+        count = len(batches(1))
+        numbered = batches(-(-count // ranks) * ranks)
+        return [
+            Experience.concat_experiences([rollout_samples[number] for number in batch], self.tokenizer.pad_token_id)
+            for batch in numbered
+        ]
+
     def _dispatch_forward(self, group, sync_condition, **kwargs):
         if group is self.actor_model_group and not old_log_probs_needed(self.args):
             # The loss takes them from its own forward pass. Upstream wants something of the right shape.

@@ -30,6 +30,7 @@ COMPUTED = (
     "vllm.enable_sleep",
     "ds.enable_sleep",
     "ds.attn_implementation",
+    "train.max_tokens_per_gpu",
     "ckpt.path",
     "ckpt.output_dir",
     "logger.tensorboard_dir",
@@ -79,6 +80,13 @@ def _add_ours(group) -> None:
         type=float,
         default=0.1,
         help="stop when trainer and engine differ by more nats a token on average: the engine's weights are stale",
+    )
+    group.add_argument(
+        "--math.shared_prefix",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="train on a group's completions behind one copy of their prompt, in one row without padding; auto: "
+        "where flash-attn is not used and nothing of the run needs a padded batch",
     )
     group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
     group.add_argument(

@@ -2,24 +2,36 @@
 
 import ray
 import torch.distributed
-from openrlhf.trainer.ray import ppo_actor
+from openrlhf.trainer.ppo_utils import NaiveReplayBuffer
+from openrlhf.trainer.ray import launcher, ppo_actor
+from openrlhf.trainer.ray.launcher import ReferenceModelActor
 from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer, PolicyModelActor
 
-from openrlhf_math.colocation.weight_transfer import in_shared_memory, named_weights
 from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.colocation.weight_transfer import in_shared_memory, named_weights
+from openrlhf_math.grpo.actor_model import PackedActor
 from openrlhf_math.grpo.loss import OnPolicyLoss
-from openrlhf_math.grpo.settings import one_step_a_batch
+from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBuffer
+from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
 
 UpstreamPolicyActor = PolicyModelActor.__ray_metadata__.modified_class
+UpstreamReferenceActor = ReferenceModelActor.__ray_metadata__.modified_class
 
 
 class MathActorTrainer(ActorPPOTrainer):
     """The training loop inside the policy actor."""
 
     def __init__(self, strategy, *args, **kwargs) -> None:
-        super().__init__(strategy, *args, **kwargs)
+        with substituted(ppo_actor, NaiveReplayBuffer=self._replay_buffer_class(strategy.args)):
+            super().__init__(strategy, *args, **kwargs)
         if one_step_a_batch(self.args):
             self.actor_loss_fn = OnPolicyLoss(self.actor_loss_fn)
+
+    @staticmethod
+    def _replay_buffer_class(args) -> type[NaiveReplayBuffer]:
+        if not args.math.shared_prefix:
+            return NaiveReplayBuffer
+        return SkippingReplayBuffer if only_advantages_teach(args) else GroupReplayBuffer
 
     def _init_vllm_sync_group(self, backend: str) -> None:
         if self.args.math.device == "cuda":  # on the CPU weights go through shared memory, no group is needed
@@ -30,8 +42,8 @@ class MathActorTrainer(ActorPPOTrainer):
         # Upstream logs the mean of the micro batches' losses by their tokens; the loss of a step is their plain
         # mean, or with dynamic batches, which it normalises over the whole step, their sum.
         if self.args.train.dynamic_batch_enable:
-            whole = self.replay_buffer.dynamic_global_batch_size[step] / torch.distributed.get_world_size()
-            status["metrics"]["policy_loss"] = status["metrics"]["policy_loss"] * whole / status["num_samples"]
+            trained = sum(map(len, self.replay_buffer.dynamic_indices)) / sum(self.replay_buffer.dynamic_optimizer_step)
+            status["metrics"]["policy_loss"] = status["metrics"]["policy_loss"] * trained / status["num_samples"]
         status["weights"]["policy_loss"] = "sample"
         if isinstance(self.actor_loss_fn, OnPolicyLoss):
             status["metrics"]["logprob_gap"] = self.actor_loss_fn.logprob_gap
@@ -56,5 +68,13 @@ class MathPolicyActor(UpstreamPolicyActor):
     """One rank of the policy."""
 
     def init_model_from_pretrained(self, *args, **kwargs) -> None:
-        with substituted(ppo_actor, ActorPPOTrainer=MathActorTrainer):
+        with substituted(ppo_actor, ActorPPOTrainer=MathActorTrainer, Actor=PackedActor):
+            super().init_model_from_pretrained(*args, **kwargs)
+
+
+class MathReferenceActor(UpstreamReferenceActor):
+    """The reference model, with the policy's way to compute log-probabilities."""
+
+    def init_model_from_pretrained(self, *args, **kwargs) -> None:
+        with substituted(launcher, Actor=PackedActor):
             super().init_model_from_pretrained(*args, **kwargs)

@@ -19,10 +19,26 @@ from openrlhf_math.rewards import RewardConfig
 NEEDS_A_GROUP = ("grpo", "grpo_no_std", "rloo", "reinforce_baseline", "group_norm", "dr_grpo")
 
 
+# Flags with which OpenRLHF's own padded or flash-attn-packed batches are kept, and their plain values.
+NEEDS_PADDED_BATCH = {
+    "ds.attn_implementation": None,
+    "ds.packing_samples": False,
+    "ds.ring_attn_size": 1,
+    "ds.tensor_parallel_size": 1,
+    "ds.use_liger_kernel": False,
+    "actor.aux_loss_coef": 0,
+    "critic.model_name_or_path": None,
+    "reward.model_name_or_path": None,
+    "train.async_enable": False,
+}
+SHARED_PREFIX = "shared_prefix"  # the attention implementation of grpo/shared_prefix_attention.py
+
+
 @dataclass(frozen=True)
 class MathSettings:
     """Our part of a run's settings, `args.math` beside OpenRLHF's.
 
+    shared_prefix: whether a group's completions are trained behind one copy of their prompt.
     parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
     """
 
@@ -32,6 +48,7 @@ class MathSettings:
     rewards: RewardConfig
     max_bad_golds: float
     max_logprob_gap: float
+    shared_prefix: bool
     parameters: int
     verbose: bool
     started_at: float
@@ -47,7 +64,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     flags.pop("dry_run")
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
-    _compute(flags, device, run_dir)
+    shared_prefix = _shares_prefix(flags, device, ours["math.shared_prefix"])
+    _compute(flags, device, run_dir, shared_prefix)
     _check(flags)
 
     _, resolve_upstream = load_parser(UPSTREAM_COMMAND)
@@ -58,6 +76,9 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         args = resolve_upstream(args)
     except AssertionError as error:
         raise UserError(f"OpenRLHF refuses these flags: {error}") from None
+    if shared_prefix:  # after OpenRLHF's checks, which would add flash-attn's packing to it
+        args.train.dynamic_batch_enable = True
+        args.rollout.max_tokens_per_gpu = args.rollout.max_tokens_per_gpu or args.train.max_tokens_per_gpu
     args.math = MathSettings(
         run_dir=run_dir,
         device=device,
@@ -72,6 +93,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         ),
         max_bad_golds=ours["math.max_bad_golds"],
         max_logprob_gap=ours["math.max_logprob_gap"],
+        shared_prefix=shared_prefix,
         parameters=count_parameters(args.actor.model_name_or_path),
         verbose=ours["math.verbose"],
         started_at=time.time(),
@@ -79,7 +101,20 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     return args
 
 
-def _compute(flags: dict, device: str, run_dir: Path) -> None:
+def _shares_prefix(flags: dict, device: str, wish: str) -> bool:
+    """Whether to train on packed rows with shared prompts. Raises UserError if it is asked for and cannot be."""
+    obstacles = [
+        f"--{name}"
+        for name, plain in NEEDS_PADDED_BATCH.items()
+        if flags[name] not in (plain, None)
+    ]
+    if wish == "on" and obstacles:
+        raise UserError(f"--math.shared_prefix on: {obstacles[0]} needs padded batches; leave one of the two out")
+    has_flash = attention(device, flags["data.max_len"]) == "flash_attention_2"
+    return wish == "on" or (wish == "auto" and not obstacles and not has_flash)
+
+
+def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> None:
     """Fill in the flags whose default depends on others."""
 
     def default(name: str, value) -> None:
@@ -98,7 +133,9 @@ def _compute(flags: dict, device: str, run_dir: Path) -> None:
     colocated_on_gpu = device == "cuda" and flags["train.colocate_all"] and not flags["train.async_enable"]
     default("vllm.enable_sleep", colocated_on_gpu)
     default("ds.enable_sleep", colocated_on_gpu)
-    default("ds.attn_implementation", attention(device, flags["data.max_len"]))
+    default("ds.attn_implementation", SHARED_PREFIX if shared_prefix else attention(device, flags["data.max_len"]))
+    flags["train.dynamic_batch_enable"] &= not shared_prefix  # see `resolve`
+    default("train.max_tokens_per_gpu", 4096 if device == "cpu" else 16192)
     default("ckpt.path", str(run_dir / "checkpoints"))
     default("ckpt.output_dir", str(run_dir / "model"))
     default("logger.tensorboard_dir", str(run_dir / "tensorboard"))
@@ -148,6 +185,11 @@ def old_log_probs_needed(args: SimpleNamespace) -> bool:
     """
     kl_reads_them = args.algo.kl.init_coef > 0 and (not args.algo.kl.use_loss or args.algo.kl.unbiased_gradient)
     return kl_reads_them or not one_step_a_batch(args)
+
+
+def only_advantages_teach(args: SimpleNamespace) -> bool:
+    """Whether a completion with advantage 0 has no gradient: no entropy bonus, no KL loss."""
+    return not args.actor.entropy_coef and args.algo.kl.init_coef == 0
 
 
 def count_parameters(model: str) -> int:

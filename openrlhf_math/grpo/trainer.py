@@ -4,6 +4,7 @@ import math
 import time
 
 import ray
+import torch
 from openrlhf.trainer import ppo_trainer
 from openrlhf.trainer.ppo_trainer import PPOTrainer, compute_eval_metrics
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
@@ -11,6 +12,7 @@ from openrlhf.utils.logging_utils import init_logger
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.grpo.experience import MathExperienceMaker
+from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.metrics import append_jsonl, one_line, step_record
 from openrlhf_math.grpo.settings import old_log_probs_needed
 
@@ -47,6 +49,23 @@ class MathPPOTrainer(UpstreamTrainer):
         self.records: list[dict] = []
         if not old_log_probs_needed(self.args):
             logger.info("One gradient step a batch and no KL: the pass for old log-probabilities is skipped")
+
+    def train_step(self, rollout_samples, global_step: int):
+        if not self.args.math.shared_prefix:
+            return super().train_step(rollout_samples, global_step)
+        with substituted(ppo_trainer, balance_experiences=balance_groups):
+            return super().train_step(rollout_samples, global_step)
+
+    def _compute_rollout_stats(self, experiences) -> dict:
+        """Means over all completions of the batch; those the policy actor gives leave out the skipped ones."""
+        stats = super()._compute_rollout_stats(experiences)
+        for name in experiences[0].info:
+            stats[name] = torch.cat([experience.info[name] for experience in experiences]).float().mean().item()
+        for name in ("response_length", "total_length", "truncated"):
+            stats[name] = torch.cat([getattr(each, name) for each in experiences]).float().mean().item()
+        idle = [~(each.advantages * each.action_mask).any(dim=1) for each in experiences]
+        stats["idle_rate"] = torch.cat(idle).float().mean().item()
+        return stats
 
     def progress(self, seen: int) -> tuple[int, list[dict]]:
         """Steps in all, and the records of those after the first `seen`. Called while `fit` runs."""

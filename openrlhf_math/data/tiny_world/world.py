@@ -8,7 +8,7 @@ from openrlhf_math.data.tiny_world.problems import Story, distinct_stories
 from openrlhf_math.data.tiny_world.teacher import write_trace
 
 
-def write_tiny_world(directory: Path, seed: int = 0, sft: int = 5600, train: int = 2000, heldout: int = 300) -> None:
+def write_tiny_world(directory: Path, seed: int = 0, sft: int = 4800, train: int = 2000, heldout: int = 300) -> None:
     """Write `model/`, `sft.jsonl`, `train.jsonl` and `heldout.jsonl` into `directory`.
 
     sft, train, heldout: numbers of problems; no problem is in two of them. sft.jsonl has the columns problem and

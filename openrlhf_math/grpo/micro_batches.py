@@ -1,0 +1,137 @@
+"""Micro-batches of whole groups under a token budget, without the completions that teach nothing."""
+
+from collections.abc import Callable
+
+import torch
+from openrlhf.trainer.ppo_utils.experience import Experience, make_experience_batch, split_experience_batch
+from openrlhf.trainer.ppo_utils.replay_buffer import NaiveReplayBuffer
+from torch import distributed as dist
+
+Group = list[int]  # items with the same prompt, by their number
+
+
+def group_by_prompt(items: list[Experience], numbers: list[int]) -> list[Group]:
+    """The items of `numbers` that share a prompt, in order of first appearance."""
+    groups: dict[tuple[int, ...], Group] = {}
+    for number in numbers:
+        groups.setdefault(_prompt(items[number]), []).append(number)
+    return list(groups.values())
+
+
+def _prompt(item: Experience) -> tuple[int, ...]:
+    first_action = int(item.action_mask.reshape(-1).int().argmax()) + 1
+    return tuple(item.sequences.reshape(-1)[:first_action].tolist())
+
+
+def packed_tokens(items: list[Experience], group: Group) -> int:
+    """Tokens of a group when its completions share the prompt."""
+    prompt = len(_prompt(items[group[0]]))
+    return prompt + sum(int(items[number].total_length) - prompt for number in group)
+
+
+def fill(groups: list[Group], tokens: Callable[[Group], int], budget: int, at_least: int = 1) -> list[list[int]]:
+    """Micro-batches of item numbers, each under `budget` tokens, `at_least` so many.
+
+    First fit from the longest group down. A group above the budget is halved, and so is the largest micro-batch
+    while there are too few: every training process must take the same number of them.
+    """
+    queue = sorted(groups, key=tokens, reverse=True)
+    bins: list[tuple[int, list[int]]] = []
+    while queue:
+        group = queue.pop(0)
+        size = tokens(group)
+        if size > budget and len(group) > 1:
+            queue[:0] = [group[: len(group) // 2], group[len(group) // 2 :]]
+            continue
+        place = next((number for number, (used, _) in enumerate(bins) if used + size <= budget), None)
+        if place is None:
+            bins.append((size, list(group)))
+        else:
+            used, members = bins[place]
+            bins[place] = (used + size, members + group)
+    batches = [members for _, members in bins]
+    while len(batches) < at_least:
+        largest = max(batches, key=len)
+        batches.remove(largest)
+        batches += [largest[: len(largest) // 2], largest[len(largest) // 2 :]]
+    return batches
+
+
+def teaches(item: Experience) -> bool:
+    """Whether a completion has a gradient under the policy loss alone: some advantage is not zero."""
+    return bool((item.advantages * item.action_mask).any())
+
+
+class GroupReplayBuffer(NaiveReplayBuffer):
+    """OpenRLHF's replay buffer in its dynamic-batch mode, with micro-batches of whole groups."""
+
+    skip_idle = False
+
+    def setup_dynamic_batch(self, strategy) -> None:
+        args, process_group = strategy.args, strategy.ds_device_mesh["dp"].get_group()
+        share = args.train.batch_size // dist.get_world_size(process_group)
+        steps = int(_reduced(len(self.items) // share, dist.ReduceOp.MIN, process_group))
+        self.sample_batch_size = 1
+        self.dynamic_indices, self.dynamic_optimizer_step = [], []
+        self.dynamic_sample_loss_scale, self.dynamic_batch_num_tokens, self.dynamic_global_batch_size = [], [], []
+        for step in range(steps):
+            numbers = list(range(step * share, (step + 1) * share))
+            batches = self._micro_batches(numbers, args.train.max_tokens_per_gpu, process_group)
+            action_tokens = [int(self.items[number].action_mask.sum()) for number in numbers]
+            total = _reduced(sum(action_tokens), dist.ReduceOp.SUM, process_group)
+            samples = _reduced(sum(count > 0 for count in action_tokens), dist.ReduceOp.SUM, process_group)
+            self.dynamic_indices += batches
+            self.dynamic_optimizer_step += [0] * (len(batches) - 1) + [1]
+            self.dynamic_sample_loss_scale += [len(batch) / share for batch in batches]
+            self.dynamic_batch_num_tokens += [total] * len(batches)
+            self.dynamic_global_batch_size += [samples] * len(batches)
+
+    def _micro_batches(self, numbers: list[int], budget: int, process_group) -> list[list[int]]:
+        kept = [number for number in numbers if not self.skip_idle or teaches(self.items[number])]
+        idle = [number for number in numbers if number not in set(kept)]
+        if not kept:  # the optimizer still takes its step, so one item gives its zero gradient
+            kept = [min(idle, key=lambda number: int(self.items[number].total_length))]
+            idle.remove(kept[0])
+
+        def batches(at_least: int) -> list[list[int]]:
+            groups = group_by_prompt(self.items, kept)
+            return fill(groups, lambda group: packed_tokens(self.items, group), budget, at_least)
+
+        count = int(_reduced(len(batches(1)), dist.ReduceOp.MAX, process_group))
+        kept += idle[: max(0, count - len(kept))]
+        return batches(count)
+
+
+class SkippingReplayBuffer(GroupReplayBuffer):
+    """Leaves out completions without advantage; the loss is still normalised by all of them."""
+
+    skip_idle = True
+
+
+def _reduced(value: float, operation, process_group) -> float:
+    tensor = torch.tensor(float(value))
+    dist.all_reduce(tensor, op=operation, group=process_group)
+    return tensor.item()
+
+
+def balance_groups(experiences: list[Experience], args) -> list[Experience]:
+    """One experience for each training process, with whole groups and about as many tokens.
+
+    Takes the place of OpenRLHF's `balance_experiences`, which deals the completions of a group out to all.
+    Every process gets the same number of completions.
+    """
+    items = [item for experience in experiences for item in split_experience_batch(experience)]
+    ranks = args.actor.num_nodes * args.actor.num_gpus_per_node
+    share = len(items) // ranks
+    groups = group_by_prompt(items, list(range(len(items))))
+    groups.sort(key=lambda group: packed_tokens(items, group), reverse=True)
+    loads, members = [0] * ranks, [[] for _ in range(ranks)]
+    for group in groups:
+        rest = list(group)
+        while rest:
+            rank = min((r for r in range(ranks) if len(members[r]) < share), key=loads.__getitem__, default=ranks - 1)
+            room = share - len(members[rank]) if len(members[rank]) < share else len(rest)
+            members[rank] += rest[:room]
+            loads[rank] += packed_tokens(items, rest[:room])
+            rest = rest[room:]
+    return [make_experience_batch([items[number] for number in numbers]) for numbers in members if numbers]
