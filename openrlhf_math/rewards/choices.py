@@ -10,6 +10,8 @@ from openrlhf_math.rewards.notation import tidy, unstyled
 
 _LETTER = re.compile(r"(?:(?:option|choice)\s+)?(?:\(([A-J])\)|([A-J])([).:])|([A-J])\Z)\s*", re.IGNORECASE)
 _MARK = re.compile(r"\([A-Ja-j]\)|(?<![A-Za-z\\])[A-J](?![A-Za-z'])")
+# What makes more of a letter than a choice: `(A) or 7`, `(A) = 7`, `(A) is wrong`.
+_GOES_ON = re.compile(r"[,;=<>^/+*!|_-]|\\(?!frac|sqrt|pi|\$|\{|\()|(?:or|and|is|if|where|not|but)\b", re.IGNORECASE)
 _SEVERAL = re.compile(r"\(?[A-J]\)?(?:(?:\s|,|;|&|and)+\(?[A-J]\)?)+\Z")
 _OPTION = re.compile(r"\(([A-J])\)|^[ \t]*([A-J])[.):](?=\s)", re.MULTILINE)
 _STYLED_MARK = re.compile(r"\\(?:text|textbf|mathrm|mathbf|rm|bf)\s*\{\s*(\([A-J]\))\s*~?\}")
@@ -26,8 +28,8 @@ def choice(text: str) -> tuple[str, str]:
     if not match:
         return "", ""
     name = next(group for group in match.groups() if group)
-    rest = plain[match.end() :].strip(" .,:;")
-    if not (match[1] or name.isupper()) or _MARK.search(rest):  # a lone `b` is a variable
+    rest = plain[match.end() :].strip(" .:")
+    if not (match[1] or name.isupper()) or _MARK.search(rest) or _GOES_ON.match(rest):  # a lone `b` is a variable
         return "", ""
     return name.upper(), rest
 

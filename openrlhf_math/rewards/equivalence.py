@@ -23,6 +23,7 @@ _NAME = re.compile(
     r"|\^\{-1\}|[A-Za-z'_{}0-9()|, :])+\Z"
 )
 _MODULUS = re.compile(r"\s*\(?\\p?mod\s*(?:\{[^{}]*\}|\d+)\)?\Z|\s*\(mod\s*\d+\)\Z")
+_NOT_CONSTANT = re.compile(r"(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])|[(\[]|\\(?:cup|infty|mathbb)")
 _POINT_NAME = re.compile(r"\A[A-Z]'?\s*(?=[(\[])")
 
 
@@ -84,7 +85,8 @@ def _choice(gold: Gold, text: str, problem: str | None) -> Comparison | tuple[Go
             return parse_gold(values[wanted]), text
         except UnparsableGold:
             return gold, text
-    return gold, values.get(chosen) or value or text
+    beside = value if value[:1].isdigit() or value[:1] == "\\" else text  # `(A) 5`, but `(a)b` is a product
+    return gold, values.get(chosen, beside)
 
 
 def _is_another(value: str, chosen: str, values: dict[str, str]) -> bool:
@@ -101,10 +103,10 @@ def _without_names(gold: Gold, text: str) -> tuple[Gold, str]:
     r"""Drop what only names the answer: `P(1,2)`, `3 \pmod{7}`, and `y =` where both have it or only the gold."""
     if gold.shape.kind == "brackets":
         text = _POINT_NAME.sub("", text)
-    if "mod" not in gold.text:
+    if gold.number:
         text = _MODULUS.sub("", text)
     exact, approximately, rounded = text.partition(r"\approx")
-    if approximately:
+    if approximately and not _far(exact, rounded):
         text = rounded.strip() if not exact.strip() or _is_name(exact) else exact.strip()
     if gold.is_equation and _is_name(gold.sides[0]):
         parts = sides(text)
@@ -113,6 +115,12 @@ def _without_names(gold: Gold, text: str) -> tuple[Gold, str]:
         if len(sides(text)) == 1:
             gold = gold_of(gold.sides[1])
     return gold, text
+
+
+def _far(exact: str, rounded: str) -> bool:
+    r"""Whether `5 \approx 7` rounds one number to quite another."""
+    numbers = [read_number(side.strip()) for side in (exact, rounded)]
+    return all(numbers) and abs(numbers[0].value - numbers[1].value) > abs(numbers[0].value) / 10
 
 
 def _is_name(text: str) -> bool:
@@ -133,6 +141,8 @@ def _value_of_equation(gold: Gold, text: str) -> str | None:
         return None
     if len(gold.sides) > 1:
         return text
+    if values and not gold.number and _NOT_CONSTANT.search(parts[-1]):
+        return None  # `7 = x+1`, `7 = (1,2)`
     if gold.number and values:  # all the same number, perhaps as a percentage once
         return next((part for part, number in values if same_number(gold.number, number)), values[-1][0])
     return parts[-1]

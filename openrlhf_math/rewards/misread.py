@@ -12,12 +12,13 @@ from math import gcd
 from openrlhf_math.rewards.gold import Gold
 from openrlhf_math.rewards.notation import unstyled
 from openrlhf_math.rewards.number import Number, read_number
-from openrlhf_math.rewards.units import measured, read_unit
+from openrlhf_math.rewards.shape import sides
+from openrlhf_math.rewards.units import measured
 
 _STYLED_WORD = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{\s*[A-Za-z][A-Za-z]+")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'’ .\-]*\Z")
 _BARE_WORD = re.compile(r"(?=[A-Za-z]*[aeiouyAEIOUY])[A-Za-z]{3,}")
-_FILLER = re.compile(r"\b(?:the|an|a)\b|[\s.,;:!?'’`\"()-]")
+_FILLER = re.compile(r"\b(?:the|an|a)\b|(?<=[a-z])-(?=[a-z])|[\s.,;:!?'’`\"]")
 _UNSTYLED_UNIT = re.compile(r"(?<=[0-9}])\s+([a-zA-Z]+)\Z")
 _TEXT = re.compile(r"\\(?:text[a-z]*|mbox)\s*\{([^{}]*)\}")
 _STYLED = re.compile(r"\\(?:text[a-z]*|mbox|math[a-z]+)\s*\{([^{}]*)\}")
@@ -26,6 +27,8 @@ _LONG_DECIMAL = re.compile(r"\.[0-9]+\s*\\ldots")
 # Below this, math-verify's six decimal places hide what differs by more than that part of itself.
 TINY, PART = Fraction(1, 1000), Fraction(1, 1000)
 _CLOCK = re.compile(r"([0-9]{1,2}):([0-5][0-9])(?![0-9])")
+_INFINITE = re.compile(r"([+-]?)\s*\\infty\Z")
+_INDEXED = re.compile(r"[0-9)]_")
 _BASED = re.compile(r"([0-9][0-9A-Fa-f]*|[0-9A-Fa-f]+(?=_\{?16))_\{?\s*([0-9]+)\s*\}?\Z")
 
 
@@ -34,6 +37,13 @@ def misread(gold: Gold, answer: str) -> bool | None:
     if _is_clock(gold.text):
         return same_words(gold.text, answer) if _is_clock(answer) else False
     if _goes_on(gold.text) != _goes_on(answer):
+        return False
+    if _INFINITE.match(gold.text):  # to a computer algebra system `\\infty + 1` and `7\\infty` are the same
+        match = _INFINITE.match(sides(answer)[-1])
+        return bool(match) and (match[1] == "-") == (gold.text[0] == "-")
+    if answer.endswith("%") and not gold.text.endswith("%") and not read_number(sides(answer)[-1]):
+        return False
+    if _INDEXED.search(answer) and not _BASED.match(answer) and not _INDEXED.search(gold.text):
         return False
     unit = _unit(answer)
     if unit and _unit(gold.text) not in ("", unit):
@@ -83,10 +93,10 @@ def _goes_on(text: str) -> bool:
 
 def qualified(gold: Gold, answer: str) -> bool:
     r"""Whether text that is no unit stands beside the answer and none in the gold: `5\text{k}`, `\text{not }\pi`."""
-    if _TEXT.search(gold.text):
+    if _TEXT.search(measured(gold.text)[0]):
         return False
-    texts = (_STYLED if gold.number else _TEXT).findall(answer)
-    return any(not _JOINT.match(text) and read_unit(text, styled=True) is None for text in texts)
+    texts = (_STYLED if gold.number else _TEXT).findall(measured(answer)[0])
+    return not all(map(_JOINT.match, texts))
 
 
 def _differ_though_tiny(gold: Number, answer: Number) -> bool:
@@ -95,7 +105,7 @@ def _differ_though_tiny(gold: Number, answer: Number) -> bool:
 
 
 def _letters(text: str) -> str:
-    return _FILLER.sub("", unstyled(text).casefold())
+    return _FILLER.sub("", unstyled(text).strip("()").casefold())
 
 
 def _is_clock(text: str) -> bool:
@@ -110,4 +120,6 @@ def _same_base(gold: str, answer: str) -> bool | None:
     if not (wanted or given):
         return None
     digits = [match[1] if match else text for match, text in ((wanted, gold), (given, answer))]
+    if given and not 2 <= int(given[2][:3]) <= 36:
+        return False
     return digits[0] == digits[1] and not (wanted and given and wanted[2] != given[2])

@@ -16,8 +16,12 @@ from math_verify import LatexExtractionConfig, parse, verify  # noqa: E402
 
 from openrlhf_math.rewards.shape import shape  # noqa: E402
 
-_CONFIG = (LatexExtractionConfig(boxed_match_priority=0),)
+# The whole text or nothing: without an anchor it takes any part that it can read, `\frac{1}{2}` of `(\frac{1}{2},3)+1`.
+_CONFIG = (LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False),)
 
+_BASIS = re.compile(
+    r"\\(?:mathbf|boldsymbol|hat)\s*\{(?:\\hat\s*)?\{?\\?([ijk0])(?:math)?\}?\}"
+)  # math-verify drops them
 _DEGREES = re.compile(r"([0-9.]+)\s*\^\s*\{?\s*\\circ\s*\}?")
 _IMAGINARY = re.compile(r"(?<![a-zA-Z\\])i(?![a-zA-Z])|\\sqrt\s*\{\s*-")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|leq|geq|lt|gt)(?![a-zA-Z])")
@@ -117,4 +121,5 @@ def _verify(golds: tuple, answers: tuple) -> bool:
 
 @lru_cache(maxsize=1024)
 def _parse(text: str) -> tuple:
+    text = _BASIS.sub(r"\\vec{\1}", text)
     return tuple(parse(r"\boxed{" + text + "}", _CONFIG, parsing_timeout=None, raise_on_error=True))

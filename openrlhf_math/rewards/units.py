@@ -36,8 +36,8 @@ _UNITS = {
     "watt": "w watt watts",
     "hertz": "hz hertz",
     "ordinal": "st nd rd th",
-    "am": "am a.m",
-    "pm": "pm p.m",
+    "am": "am",
+    "pm": "pm",
     "radian": "rad rads radian radians",
     "mph": "mph",
     "kmh": "kmh kph",
@@ -54,8 +54,8 @@ _NOT_UNITS = frozenset(_MORE_THAN_UNITS.split())
 _TEMPERATURE = {"C": " celsius", "F": " fahrenheit"}
 _DEGREES = re.compile(r"\^\\circ\s*([CF])(?![a-zA-Z])")
 _MEASURED = re.compile(r"(.+?)\s*\\(?:text|mathrm|mbox)\s*\{([^{}]+)\}\s*(\^\s*\{?[23]\}?)?\Z", re.DOTALL)
-_WORD = re.compile(r"[A-Za-z][A-Za-z'’\-]*\.?(?:[a-z]\.)?|\^\\circ")
-_UNIT_TEXT = re.compile(r"(?=[A-Za-z^(])(?:[A-Za-z'’./() -]|\^ ?\{? ?[23] ?\}?|\^\\circ)+\Z")
+_WORD = re.compile(r"[A-Za-z][A-Za-z'’\-]*|\^\\circ")
+_UNIT_TEXT = re.compile(r"(?=[A-Za-z^(])(?:[A-Za-z'’/() -]|\^ ?\{? ?[23] ?\}?|\^\\circ)+\Z")
 
 
 def read_unit(text: str, styled: bool) -> str | None:
@@ -63,13 +63,12 @@ def read_unit(text: str, styled: bool) -> str | None:
 
     `styled`: something was in `\text{}`, so that a single letter may be a unit and no variable.
     """
-    text = _DEGREES.sub(lambda match: _TEMPERATURE[match[1]], text).strip(" .\\$€£¥₹¢")
+    text = _DEGREES.sub(lambda match: _TEMPERATURE[match[1]], text).replace(".", "").strip(" \\$€£¥₹¢")
     if not text:
         return ""
     if not _UNIT_TEXT.match(text):
         return None
-    words = [word.rstrip(".") for word in _WORD.findall(text)]
-    lowered = [word.lower() for word in words]
+    lowered = [word.lower() for word in _WORD.findall(text)]
     if any(word in _NOT_UNITS for word in lowered):
         return None
     if any(len(word) < 3 and word not in _UNIT for word in lowered):

@@ -328,10 +328,47 @@ GAMES = [
     ("(1,2)", "(x,y)=(2,1)", None),
     ("x=2,y=1", "x=1,y=2", None),
     ("(1,2,3)", "c=1,b=2,a=3", None),
+    # what math-verify makes of a text that it can read only in part
+    (r"\left(-\frac{1}{2}, \frac{3}{2}\right)", r"(-\frac{1}{2}, \frac{3}{2})+1", None),
+    (r"\left(-\frac{1}{2}, \frac{3}{2}\right)", r"(-\frac{1}{2}, \frac{3}{2})\to 77", None),
+    (r"\frac{1}{2}x", r"(\frac{1}{2}x,3)/7", None),
+    (r"3\mathbf{i} - 2\mathbf{j}", r"3\mathbf{i} - 6\mathbf{j}", None),
+    (r"3\mathbf{i} - 2\mathbf{j}", "3", None),
+    (r"12\sqrt{3} \text{ cm}", r"12\sqrt{3} \text{ cm is wrong}", None),
+    (r"12\sqrt{3} \text{ cm}", r"12\sqrt{3} \text{ cm}\cup\{77\}", None),
+    # infinity swallows
+    (r"\infty", r"\infty+1", None),
+    (r"\infty", r"\infty/77", None),
+    (r"-\infty", r"-\infty\quad 77", None),
+    (r"\infty", r"-\infty", None),
+    # more than a choice
+    (r"\text{(A)}", r"\text{(A)} = 77", None),
+    (r"\text{(A)}", r"\text{(A)}\text{ is wrong}", None),
+    (r"\text{(A)}", r"\text{(A)}, 77", None),
+    (r"\text{(A)}", r"\text{(A)}^{77}", None),
+    ("b", "(a)b", None),
+    ("i", "(i)i", None),
+    # sides that contradict each other, signs that do not belong
+    ("(1,2)", "77=(1,2)", None),
+    ("x+1", "77 = x+1", None),
+    ("5", r"5 \approx 77", None),
+    ("100", "100_{77}", None),
+    ("(1,2)", r"(1,2)\pmod{77}", None),
+    ("(1,2)", r"(1,2)\%", None),
+    ("Monday", "-(Monday)", None),
 ]
 
 # The honest answers beside them
 HONEST = [
+    (r"\vec{0}", r"\mathbf{0}", None),
+    (r"3\mathbf{i} - 2\mathbf{j}", r"-2\mathbf{j} + 3\mathbf{i}", None),
+    (r"6\text{ PM}", r"6 \text{ p.m.}", None),
+    (r"\sqrt{2}", r"\sqrt{2} \approx 1.414", None),
+    ("0.33", r"\frac{33}{100} = 0.33", None),
+    (r"\infty", r"x = +\infty", None),
+    ("[-3,3]", r"|x| \le 3", None),
+    ("Monday", "(Monday)", None),
+    ("5", r"\text{(C)}\ 5", None),
     ("(x+1)(x+2)", "(x+1)(x+2)", "Factor $x^2+3x+2$."),
     ("(x+1)(x+2)", "(x+2)(x+1)", "Factor $x^2+3x+2$."),
     ("x^2+3x+2", "x^2+3x+2", "Expand $(x+1)(x+2)$."),
