@@ -1,4 +1,4 @@
-"""Every answer of real problem sets is read as a number; skipped where shared/data, beside or in this folder, is absent."""
+"""Every answer of real problem sets is read as a number; skipped where there is no shared/data, here or beside."""
 
 import json
 from pathlib import Path
