@@ -1,13 +1,16 @@
 """Running GRPO: start Ray, let OpenRLHF's driver build its actors from our subclasses, watch the steps."""
 
+import contextlib
 import os
-import threading
+import sys
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
+from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.colocation.in_process import InProcess
 from openrlhf_math.colocation.layout import cores, worker_environment
 from openrlhf_math.errors import UserError
-from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.grpo.watch import watch
+from openrlhf_math.grpo.display import step_display
 
 
 def train(args: SimpleNamespace) -> None:
@@ -20,15 +23,17 @@ def train(args: SimpleNamespace) -> None:
     environment = worker_environment(args.math.device, args.math.parameters)
     os.environ.update(environment)  # before torch and vLLM are imported here, too
     start_ray(args, environment)
+    warm_up()
     try:
-        _train(args)
+        with step_display(sys.stdout) as show, _quiet(args):
+            _train(args, show)
     except ray.exceptions.RayTaskError as error:
         raise RuntimeError(f"an actor failed: {error.cause!r}\n{error}") from error
     finally:
         ray.shutdown()
 
 
-def _train(args: SimpleNamespace) -> None:
+def _train(args: SimpleNamespace, show: Callable[[dict, int], None]) -> None:
     import openrlhf.utils.deepspeed
     import ray
     from openrlhf.cli import train_ppo_ray
@@ -40,49 +45,55 @@ def _train(args: SimpleNamespace) -> None:
     from openrlhf_math.grpo.rollout_actor import MathRolloutActor
     from openrlhf_math.grpo.trainer import MathPPOTrainer
 
-    # Two threads: one in `fit`, one for the driver that asks how far it is.
-    trainer = ActorFactory(ray.remote(MathPPOTrainer), {"max_concurrency": 2})
-    engine = ActorFactory(ray.remote(MathRolloutActor), {}, device=args.math.device, rewards=args.math.rewards)
-    done = threading.Event()
-    watcher = threading.Thread(target=watch, args=(trainer, done), daemon=True)
-    watcher.start()
-    try:
-        with (
-            substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
-            substituted(
-                train_ppo_ray,
-                PolicyModelActor=ray.remote(num_gpus=1)(MathPolicyActor),
-                ReferenceModelActor=ray.remote(num_gpus=1)(MathReferenceActor),
-            ),
-            substituted(vllm_engine, RolloutRayActor=engine),
-            substituted(ppo_trainer, PPOTrainer=trainer),
-        ):
-            train_ppo_ray.train(args)
-    finally:
-        done.set()
-        watcher.join(timeout=10)
+    engine = ActorFactory(ray.remote(MathRolloutActor), device=args.math.device, rewards=args.math.rewards)
+    with (
+        substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
+        substituted(
+            train_ppo_ray,
+            PolicyModelActor=ray.remote(num_gpus=1)(MathPolicyActor),
+            ReferenceModelActor=ray.remote(num_gpus=1)(MathReferenceActor),
+        ),
+        substituted(vllm_engine, RolloutRayActor=engine),
+        substituted(ppo_trainer, PPOTrainer=InProcess(MathPPOTrainer, show=show)),
+    ):
+        train_ppo_ray.train(args)
+
+
+@contextlib.contextmanager
+def _quiet(args: SimpleNamespace) -> Iterator[None]:
+    """What OpenRLHF prints in this process goes to grpo.log, unless the user wants to see it."""
+    if args.math.verbose:
+        yield
+        return
+    log = args.math.run_dir / "grpo.log"
+    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        yield
 
 
 class ActorFactory:
-    """A Ray actor class with options and arguments of ours added to those upstream gives it."""
+    """A Ray actor class with arguments of ours added to those upstream gives it."""
 
-    def __init__(self, actor_class, options: dict, **arguments) -> None:
-        self.actor_class, self._options, self._arguments = actor_class, options, arguments
-        self.created: list = []
+    def __init__(self, actor_class, **arguments) -> None:
+        self._actor_class, self._arguments = actor_class, arguments
 
     def options(self, **options) -> "ActorFactory":
-        return _with_options(self, options)
+        return ActorFactory(self._actor_class.options(**options), **self._arguments)
 
     def remote(self, *args, **kwargs):
-        handle = self.actor_class.options(**self._options).remote(*args, **kwargs, **self._arguments)
-        self.created.append(handle)
-        return handle
+        return self._actor_class.remote(*args, **kwargs, **self._arguments)
 
 
-def _with_options(factory: ActorFactory, options: dict) -> ActorFactory:
-    more = ActorFactory(factory.actor_class, factory._options | options, **factory._arguments)
-    more.created = factory.created
-    return more
+def warm_up() -> None:
+    """Let two worker processes import what the actors need while this process does; Ray gives them to the actors."""
+    import ray
+
+    @ray.remote(num_cpus=0)
+    def import_actors() -> None:
+        import openrlhf_math.grpo.policy_actor
+        import openrlhf_math.grpo.rollout_actor  # noqa: F401
+
+    for _ in range(2):
+        import_actors.remote()
 
 
 def start_ray(args: SimpleNamespace, environment: dict[str, str]) -> None:

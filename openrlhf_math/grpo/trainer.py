@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 
 import ray
 import torch
@@ -13,7 +14,7 @@ from openrlhf.utils.logging_utils import init_logger
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.micro_batches import balance_groups
-from openrlhf_math.grpo.metrics import append_jsonl, one_line, step_record
+from openrlhf_math.grpo.metrics import append_jsonl, step_record
 from openrlhf_math.grpo.settings import old_log_probs_needed
 
 logger = init_logger(__name__)
@@ -43,10 +44,12 @@ def accuracy_metrics(eval_dataloader, samples: list, n_samples_per_prompt: int) 
 
 
 class MathPPOTrainer(UpstreamTrainer):
-    def __init__(self, *args, **kwargs) -> None:
+    """show: called with each step's record and the number of steps in all."""
+
+    def __init__(self, *args, show: Callable[[dict, int], None], **kwargs) -> None:
         with substituted(ppo_trainer, RemoteExperienceMaker=MathExperienceMaker, SamplesGenerator=MathSamplesGenerator):
             super().__init__(*args, **kwargs)
-        self.records: list[dict] = []
+        self.show = show
         if not old_log_probs_needed(self.args):
             logger.info("One gradient step a batch and no KL: the pass for old log-probabilities is skipped")
 
@@ -67,10 +70,6 @@ class MathPPOTrainer(UpstreamTrainer):
         stats["idle_rate"] = torch.cat(idle).float().mean().item()
         return stats
 
-    def progress(self, seen: int) -> tuple[int, list[dict]]:
-        """Steps in all, and the records of those after the first `seen`. Called while `fit` runs."""
-        return self.max_steps, self.records[seen:]
-
     def save_logs_and_checkpoints(self, global_step: int, logs_dict=None, client_states=None) -> None:
         logs_dict = dict(logs_dict or {})
         record = step_record(global_step, logs_dict, time.time() - self.args.math.started_at)
@@ -78,8 +77,7 @@ class MathPPOTrainer(UpstreamTrainer):
         for undecided in ray.get([engine.take_undecided.remote() for engine in self.vllm_engines]):
             for item in undecided:
                 append_jsonl(self.args.math.run_dir / "undecided.jsonl", {"step": global_step, **item})
-        self.records.append(record)
-        logger.info(one_line(record))
+        self.show(record, self.max_steps)
         samples = {key: logs_dict[key] for key in ("generated_samples",) if key in logs_dict}
         super().save_logs_and_checkpoints(global_step, record | samples, client_states)
         self._guard(record)
