@@ -105,7 +105,7 @@ def _region(text: str) -> sympy.Set | None:
         parsed = next((one for one in _parse(item) if isinstance(one, sympy.Basic)), None)
         if isinstance(parsed, sympy.Set):
             pieces.append(parsed)
-        elif isinstance(parsed, sympy.core.relational.Relational) and len(parsed.free_symbols) == 1:
+        elif isinstance(parsed, (sympy.core.relational.Relational, sympy.And)) and len(parsed.free_symbols) == 1:
             try:
                 pieces.append(parsed.as_set())
             except NotImplementedError:  # periodic, or of more than one kind

@@ -368,6 +368,7 @@ HONEST = [
     (r"\infty", r"x = +\infty", None),
     ("[-3,3]", r"|x| \le 3", None),
     ("Monday", "(Monday)", None),
+    (r"(-1,0)\cup(3,\infty)", r"-1 < x < 0 \text{ or } x > 3", None),
     ("5", r"\text{(C)}\ 5", None),
     ("(x+1)(x+2)", "(x+1)(x+2)", "Factor $x^2+3x+2$."),
     ("(x+1)(x+2)", "(x+2)(x+1)", "Factor $x^2+3x+2$."),
