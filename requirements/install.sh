@@ -15,7 +15,7 @@ if [ -z "$python" ]; then
   command -v "$python" >/dev/null || python=python3
 fi
 command -v "$python" >/dev/null ||
-  fail "no Python 3.11 is on PATH: install it (apt-get install python3.11 python3.11-venv), or set PYTHON to where it is"
+  fail "no Python 3.11 is on PATH: install it (apt-get install python3.11-dev python3.11-venv g++ libnuma1), or set PYTHON to where it is"
 version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 [ "$version" = 3.11 ] ||
   fail "$python is Python $version, the pinned stack is for 3.11: install it, or set PYTHON to where it is"
@@ -25,6 +25,8 @@ command -v "${CXX:-g++}" >/dev/null ||
   fail "no C++ compiler is on PATH, DeepSpeed and PyTorch compile kernels as they run: apt-get install g++"
 [ -f "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
   fail "$python has no headers (Python.h), which those kernels include: apt-get install python3.11-dev"
+[ "$stack" != cpu ] || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null ||
+  fail "the library libnuma.so.1 is missing, which vLLM's CPU kernels are linked to: apt-get install libnuma1"
 free=$(($(df --output=avail -k . | tail -1) / 1048576))
 [ -x "$venv/bin/python" ] || [ "$free" -ge "${gib_needed[$stack]}" ] ||
   fail "the $stack stack needs ${gib_needed[$stack]} GiB of disk, $PWD has $free: free some, or clone to a larger disk"
@@ -34,7 +36,8 @@ install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-chec
 echo "setup: the pinned $stack stack goes into $venv, which takes some minutes"
 if [ "$stack" = cpu ]; then
   # torch with what its build needs (nothing for a CPU build, CUDA's libraries for PyPI's), the rest as locked.
-  install "$(grep ^torch== requirements/cpu.txt)"
+  # setuptools and wheel come from cpu.in: pip freeze, which wrote cpu.txt, leaves them out.
+  install $(grep -E '^(torch==|setuptools==|wheel)' requirements/cpu.in)
   install --no-deps -r requirements/cpu.txt -r requirements/cpu-nodeps.txt
   install -r requirements/dev.txt
 else
