@@ -54,6 +54,8 @@ def examine(weights: int = 0) -> Iterator[Finding]:
         yield software.patches()
     yield software.compiler()
     yield software.ninja()
+    if stack == "cpu":
+        yield software.libraries()
 
     temporary = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()))
     here = [

@@ -1,5 +1,6 @@
 """Python, the installed versions, the patches and the compilers."""
 
+import ctypes
 import os
 import shlex
 import shutil
@@ -16,6 +17,7 @@ from openrlhf_math.patches.series import changed_lines
 
 PINNED_PYTHON = (3, 11)
 PYTHON_HEADERS = Path(sysconfig.get_path("include"))
+CPU_LIBRARIES = {"libnuma.so.1": "libnuma1"}
 SHOWN = 3  # misfits spelled out in a row
 
 
@@ -139,6 +141,26 @@ def ninja(environment: Mapping[str, str] = os.environ, programs: Path = Path(sys
         mend = f"Activate the environment: . {programs}/activate"
         return wrong("ninja", f"in {programs}, but that is not on PATH", mend)
     return wrong("ninja", "not installed, PyTorch compiles with it", "pip install --no-deps ninja")
+
+
+def libraries(needed: Mapping[str, str] = CPU_LIBRARIES) -> Finding:
+    """vLLM's CPU kernels are linked to libraries of the system. Without one vLLM starts all the same, and fails later.
+
+    needed: shared library -> Debian's package of it.
+    """
+    missing = [name for name in needed if not _loads(name)]
+    if missing:
+        packages = " ".join(needed[name] for name in missing)
+        return wrong("libraries", f"no {', '.join(missing)}, which vLLM's kernels need", f"apt-get install {packages}")
+    return ok("libraries", ", ".join(needed))
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def cuda_compiler(

@@ -53,6 +53,10 @@ FAULTS = {
         lambda: software.patches([dataclasses.replace(SERIES[0], places={"openrlhf.no_such_module": 1})]),
         "no_such_module", "pip install --force-reinstall --no-deps openrlhf==0.11.2",
     ),
+    "missing library": (
+        lambda: software.libraries({"libc.so.6": "libc6", "libnuma.so.99": "libnuma99"}),
+        "no libnuma.so.99,", "apt-get install libnuma99",
+    ),
     "broken torch": (lambda: devices.devices(BROKEN_TORCH, False, ""), "OSError: libgomp", "make clean"),
     "CPU build beside a GPU": (lambda: devices.devices(CPU_TORCH, True, "580.65"), "is a CPU build", "STACK=gpu"),
     "CUDA build without a GPU": (lambda: devices.devices(CUDA_TORCH, False, ""), "no NVIDIA device", "--gpus all"),
@@ -84,6 +88,7 @@ SOUND = {
     "versions, a local build counts as its version": lambda: software.versions("cpu", PINS, INSTALLED),
     "patches": software.patches,
     "compiler": software.compiler,
+    "libraries": lambda: software.libraries({"libc.so.6": "libc6"}),
     "devices": lambda: devices.devices(H100, True, "580.65.06"),
     "flash-attn": lambda: devices.flash_attention(H100),
     "cores": lambda: machine.cores(2, None, 2),
