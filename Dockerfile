@@ -1,0 +1,59 @@
+# Two targets of one shape: `cpu` runs the demo anywhere, `gpu` trains on NVIDIA devices. See docs/container.md.
+#
+#   docker build --target cpu -t openrlhf_math:cpu .
+#   docker run --rm --shm-size 2g openrlhf_math:cpu
+#
+#   docker build --target gpu -t openrlhf_math:gpu .
+#   docker run --rm --gpus all --ipc=host --ulimit nofile=65536 openrlhf_math:gpu
+#
+# Weights pass from the trainer to vLLM through shared memory, of which a container has 64 MB unless told otherwise:
+# hence --shm-size, or --ipc=host, which NCCL between several devices wants too.
+
+# Any base whose apt-get offers Python 3.11 will do.
+ARG CPU_BASE=debian:bookworm
+# CUDA's major version must be that of PyTorch's wheel (13.0): flash-attn and DeepSpeed are compiled against it.
+ARG GPU_BASE=nvidia/cuda:13.0.2-devel-ubuntu22.04
+
+
+FROM ${CPU_BASE} AS cpu
+# For every pip install. PyTorch's own index has a CPU build, a tenth of the size of PyPI's CUDA build:
+#   --build-arg PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+ARG PIP_ARGS=""
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
+WORKDIR /workspace
+CMD ["openrlhf-math", "demo"]
+
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends ca-certificates g++ libnuma1 python3.11-dev python3.11-venv \
+ && rm -rf /var/lib/apt/lists/*
+
+# The stack comes before the code, so that a change of code does not install it anew.
+COPY requirements /opt/openrlhf_math/requirements
+RUN /opt/openrlhf_math/requirements/install.sh cpu /opt/venv
+
+COPY . /opt/openrlhf_math
+RUN pip install --no-deps --no-build-isolation /opt/openrlhf_math && rm -rf /opt/openrlhf_math/build
+
+
+# Written with care, but not built or run yet: that takes an NVIDIA device.
+FROM ${GPU_BASE} AS gpu
+ARG PIP_ARGS=""
+# flash-attn is compiled for these architectures (A100, H100, B200), by so many compilers at a time, 5 GB each.
+ARG FLASH_ATTN_CUDA_ARCHS="80;90;100"
+ARG MAX_JOBS=8
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 CUDA_HOME=/usr/local/cuda
+WORKDIR /workspace
+CMD ["openrlhf-math", "doctor"]
+
+# Ubuntu 22.04 itself has a release candidate of Python 3.11; the deadsnakes archive has the releases.
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends g++ software-properties-common \
+ && add-apt-repository --yes ppa:deadsnakes/ppa \
+ && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3.11-dev python3.11-venv \
+ && rm -rf /var/lib/apt/lists/*
+
+COPY requirements /opt/openrlhf_math/requirements
+RUN /opt/openrlhf_math/requirements/install.sh gpu /opt/venv
+
+COPY . /opt/openrlhf_math
+RUN pip install --no-deps --no-build-isolation /opt/openrlhf_math && rm -rf /opt/openrlhf_math/build
