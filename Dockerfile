@@ -19,6 +19,7 @@ FROM ${CPU_BASE} AS cpu
 # For every pip install. PyTorch's own index has a CPU build, a tenth of the size of PyPI's CUDA build:
 #   --build-arg PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 ARG PIP_ARGS=""
+ARG DEBIAN_FRONTEND=noninteractive
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
 WORKDIR /workspace
 CMD ["openrlhf-math", "demo"]
@@ -38,6 +39,7 @@ RUN pip install --no-deps --no-build-isolation /opt/openrlhf_math && rm -rf /opt
 # Written with care, but not built or run yet: that takes an NVIDIA device.
 FROM ${GPU_BASE} AS gpu
 ARG PIP_ARGS=""
+ARG DEBIAN_FRONTEND=noninteractive
 # flash-attn is compiled for these architectures (A100, H100, B200), by so many compilers at a time, 5 GB each.
 ARG FLASH_ATTN_CUDA_ARCHS="80;90;100"
 ARG MAX_JOBS=8
@@ -47,9 +49,9 @@ CMD ["openrlhf-math", "doctor"]
 
 # Ubuntu 22.04 itself has a release candidate of Python 3.11; the deadsnakes archive has the releases.
 RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends g++ software-properties-common \
+ && apt-get install --yes --no-install-recommends g++ software-properties-common \
  && add-apt-repository --yes ppa:deadsnakes/ppa \
- && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3.11-dev python3.11-venv \
+ && apt-get install --yes --no-install-recommends python3.11-dev python3.11-venv \
  && rm -rf /var/lib/apt/lists/*
 
 COPY requirements /opt/openrlhf_math/requirements
