@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # GRPO on a laptop's CPU: the tiny Qwen and its synthetic problems, through the same path as a cluster.
+# It is `openrlhf-math demo`, command by command.
 # Usage: examples/laptop.sh [DIRECTORY]
 set -euo pipefail
 work="${1:-runs/laptop}"
@@ -8,13 +9,19 @@ openrlhf-math tiny-world "$work/world"
 openrlhf-math sft \
   --model.model_name_or_path "$work/world/model" \
   --data.dataset "$work/world/sft.jsonl" \
+  --math.instruction "" --data.max_len 256 \
+  --train.batch_size 8 --train.micro_batch_size 8 --train.max_epochs 1 --adam.lr 2e-3 \
   --math.run_dir "$work/sft"
 openrlhf-math grpo \
   --actor.model_name_or_path "$work/sft/model" \
-  --data.prompt_dataset "$work/world/train.jsonl" \
+  --data.prompt_dataset "$work/world/train.jsonl" --data.max_samples 1280 \
   --math.instruction "" --math.answer_style think \
+  --rollout.batch_size 16 --rollout.n_samples_per_prompt 8 \
   --rollout.max_new_tokens 128 --data.max_len 256 \
+  --actor.adam.lr 2e-4 --actor.lr_scheduler constant_with_warmup --actor.entropy_coef 0 \
   --math.run_dir "$work/grpo"
 for model in sft grpo; do
-  openrlhf-math eval --model "$work/$model/model" --benchmark "$work/world/heldout.jsonl" --output "$work/eval_$model"
+  openrlhf-math eval \
+    --model "$work/$model/model" --benchmark "$work/world/heldout.jsonl" --output "$work/eval_$model" \
+    --instruction "" --style think --samples 4 --temperature 1.0 --max-tokens 128
 done

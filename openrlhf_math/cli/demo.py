@@ -19,7 +19,7 @@ GRPO_FLAGS = (
     "--math.instruction", "", "--math.answer_style", "think",
     "--data.max_len", "256", "--rollout.max_new_tokens", MAX_NEW_TOKENS,
     "--rollout.batch_size", "16", "--rollout.n_samples_per_prompt", "8",
-    "--actor.adam.lr", "1e-4", "--actor.lr_scheduler", "constant_with_warmup", "--actor.entropy_coef", "0",
+    "--actor.adam.lr", "2e-4", "--actor.lr_scheduler", "constant_with_warmup", "--actor.entropy_coef", "0",
 )  # fmt: skip
 EVAL_FLAGS = (
     "--instruction", "", "--style", "think", "--samples", "4", "--temperature", "1.0", "--max-tokens", MAX_NEW_TOKENS,
@@ -35,7 +35,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--run-dir", type=Path, default=Path("runs/demo"), help="where its files go; must not exist")
     parser.add_argument("--seed", type=int, default=0, help="of the problems, the weights and the sampling")
-    parser.add_argument("--steps", type=int, default=40, help="GRPO steps")
+    parser.add_argument("--steps", type=int, default=80, help="GRPO steps")
     return parser
 
 

@@ -94,11 +94,20 @@ def engine_start(device: str) -> Iterator[None]:
         yield
 
 
-def engine_arguments(device: str) -> dict[str, object]:
+def transfer_backend(device: str, colocated: bool) -> str:
+    """Which of vLLM's weight transfer engines brings the weights. colocated: engines share the policy's devices."""
+    if device == "cpu":
+        return "shared_memory"
+    return "ipc" if colocated else "nccl"
+
+
+def engine_arguments(device: str, colocated: bool) -> dict[str, object]:
     """vLLM engine arguments that replace OpenRLHF's."""
     arguments: dict[str, object] = {
         "worker_extension_cls": "openrlhf_math.colocation.vllm_worker.WorkerExtension",
+        "weight_transfer_config": {"backend": transfer_backend(device, colocated)},
         "logprobs_mode": "processed_logprobs",  # with the temperature, as the trainer computes them
+        "disable_log_stats": True,  # nobody reads them
     }
     if device == "cpu":
         arguments |= {"enforce_eager": True, "enable_sleep_mode": False}

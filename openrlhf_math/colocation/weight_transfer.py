@@ -1,39 +1,122 @@
-"""Handing the trainer's weights to vLLM engines on the same machine, through shared memory."""
+"""From the trainer's parameters to the engines, through vLLM's own weight transfer engines."""
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import math
+import time
+from dataclasses import dataclass
+from types import SimpleNamespace
 
-import deepspeed
 import torch
+from vllm.distributed.weight_transfer.base import (
+    ParamMeta,
+    TrainerInitInfo,
+    TrainerWeightTransferEngine,
+    WeightTransferInitRequest,
+)
+from vllm.distributed.weight_transfer.clients import RayVLLMWeightSyncClient
+from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 
-SHARED_MEMORY = Path("/dev/shm")
+from openrlhf_math.colocation.layout import transfer_backend
+from openrlhf_math.colocation.shared_memory import SharedMemoryTrainerInitInfo
+from openrlhf_math.colocation.weight_source import DeepSpeedSource
+
+# Large enough that a call to the engines is nothing beside it; ZeRO-3 and CUDA IPC hold one of them more.
+BUCKET_BYTES = 256 * 2**20
 
 
-def named_weights(model: torch.nn.Module, zero_stage: int) -> dict[str, torch.Tensor]:
-    """All parameters of an unwrapped model by name, gathered if ZeRO-3 shards them. Call it on every rank."""
-    weights = {}
-    for name, parameter in model.named_parameters():
-        with deepspeed.zero.GatheredParameters([parameter], enabled=zero_stage == 3):
-            # A copy only where the gathered parameter is about to be freed again.
-            weights[name] = parameter.detach().clone() if zero_stage == 3 else parameter.detach()
-    return weights
+class EnginesClient(RayVLLMWeightSyncClient):
+    """Several independent engines as one. vLLM's own client tells all of them the same rank in an NCCL group.
 
-
-@contextmanager
-def in_shared_memory(weights: dict[str, torch.Tensor]) -> Iterator[str]:
-    """A safetensors file of the weights in shared memory, removed at the end of the block. Yields its path.
-
-    Raises OSError if shared memory is too small: a container needs --shm-size above the model's size.
+    workers_each: worker processes of an engine. prefix_caching: whether cached prefixes are to be dropped, which
+    the old weights computed.
     """
-    from safetensors.torch import save_file
 
-    descriptor, path = tempfile.mkstemp(prefix="openrlhf_math_", suffix=".safetensors", dir=SHARED_MEMORY)
-    os.close(descriptor)
-    try:
-        save_file({name: weight.contiguous() for name, weight in weights.items()}, path)
-        yield path
-    finally:
-        Path(path).unlink(missing_ok=True)
+    def __init__(self, engines: list, workers_each: int, prefix_caching: bool) -> None:
+        super().__init__(engines)
+        self._workers_each = workers_each
+        self._prefix_caching = prefix_caching
+
+    def init_weight_transfer_engine(self, init_info: dict) -> None:
+        import ray
+
+        def own(number: int) -> dict:
+            if "rank_offset" not in init_info:
+                return init_info
+            return init_info | {"rank_offset": init_info["rank_offset"] + number * self._workers_each}
+
+        ray.get([
+            engine.init_weight_transfer_engine.remote(WeightTransferInitRequest(init_info=own(number)))
+            for number, engine in enumerate(self.handles)
+        ])  # fmt: skip
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        import ray
+
+        super().finish_weight_update(weight_version)
+        if self._prefix_caching:
+            ray.get([engine.reset_prefix_cache.remote() for engine in self.handles])
+
+
+@dataclass
+class WeightTransfer:
+    """The trainer's end. size: bytes of all parameters."""
+
+    engine: TrainerWeightTransferEngine
+    size: int
+
+    @classmethod
+    def open(
+        cls, module: torch.nn.Module, engines: list, args: SimpleNamespace, rank: int, bucket_bytes: int = BUCKET_BYTES
+    ) -> "WeightTransfer":
+        """Shake hands with the engines. Call it on every training process.
+
+        module: the unwrapped model. engines: Ray handles of rollout actors. args: the run's settings.
+        """
+        source = DeepSpeedSource(module, args.ds.zero_stage, bucket_bytes, args.ds.tensor_parallel_size)
+        metadata = source.metadata()
+        backend = transfer_backend(args.math.device, args.train.colocate_all and not args.train.async_enable)
+        workers = args.vllm.num_engines * args.vllm.tensor_parallel_size
+        client = EnginesClient(engines, args.vllm.tensor_parallel_size, args.vllm.enable_prefix_caching)
+        engine = WeightTransferTrainerFactory.trainer_init(
+            init_info(backend, rank, metadata, workers, bucket_bytes), client=client, source=source
+        )
+        return cls(engine, sum(map(bytes_of, metadata)))
+
+    def send(self) -> dict[str, float]:
+        """Give every engine the newest weights; every training process takes part. Returns the step's metrics."""
+        started = time.perf_counter()
+        self.engine.send_weights()
+        seconds = time.perf_counter() - started
+        return {
+            "transfer/bytes": float(self.size),
+            "transfer/seconds": seconds,
+            "transfer/gb_per_s": self.size / seconds / 1e9,
+        }
+
+
+def init_info(backend: str, rank: int, metadata: list[ParamMeta], workers: int, bucket_bytes: int) -> TrainerInitInfo:
+    """What vLLM's trainer-side engine of this name is built from. workers: worker processes of all engines."""
+    if backend == "shared_memory":
+        return SharedMemoryTrainerInitInfo(rank=rank, bucket_bytes=bucket_bytes)
+    sizes = [bytes_of(parameter) for parameter in metadata]
+    if backend == "ipc":
+        from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
+
+        # Its buffer is allocated as large as said here, and has to hold the largest parameter.
+        buffer = min(max(bucket_bytes, *sizes), sum(sizes))
+        return IPCTrainerInitInfo(rank=rank, packed=True, packed_buffer_size_bytes=buffer)
+    import ray
+    from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+    from vllm.utils.network_utils import get_open_port
+
+    return NCCLTrainerInitInfo(
+        rank=rank,
+        master_address=ray.util.get_node_ip_address(),
+        master_port=get_open_port(),
+        world_size=workers + 1,
+        packed=True,
+        packed_buffer_size_bytes=max(bucket_bytes, *sizes),
+    )
+
+
+def bytes_of(parameter: ParamMeta) -> int:
+    return math.prod(parameter.shape) * parameter.dtype.itemsize

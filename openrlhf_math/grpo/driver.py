@@ -25,8 +25,11 @@ def train(args: SimpleNamespace) -> None:
     start_ray(args, environment)
     warm_up()
     try:
-        with step_display(sys.stdout) as show, _quiet(args):
-            _train(args, show)
+        with step_display(sys.stdout) as show:
+            import deepspeed  # noqa: F401  (tries the compiler, and mutes it only where stderr is the real one)
+
+            with _quiet(args):
+                _train(args, show)
     except ray.exceptions.RayTaskError as error:
         raise RuntimeError(f"an actor failed: {error.cause!r}\n{error}") from error
     finally:
@@ -45,7 +48,12 @@ def _train(args: SimpleNamespace, show: Callable[[dict, int], None]) -> None:
     from openrlhf_math.grpo.rollout_actor import MathRolloutActor
     from openrlhf_math.grpo.trainer import MathPPOTrainer
 
-    engine = ActorFactory(ray.remote(MathRolloutActor), device=args.math.device, rewards=args.math.rewards)
+    engine = ActorFactory(
+        ray.remote(MathRolloutActor),
+        device=args.math.device,
+        colocated=args.train.colocate_all and not args.train.async_enable,
+        rewards=args.math.rewards,
+    )
     with (
         substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
         substituted(

@@ -39,16 +39,22 @@ class AgentExecutor(AgentExecutorBase):
         params.n = num_samples
         params.max_tokens = min(params.max_tokens or room, room)
         params.logprobs = 0  # the sampled token's only: for the gap between trainer and engine
+        params.flat_logprobs = True
         params.output_kind = RequestOutputKind.FINAL_ONLY
+        params.detokenize = bool(params.stop)  # once a completion, below, instead of once a token
         output = await llm_engine.generate(prompt_ids, params)
+        texts = hf_tokenizer.batch_decode([answer_tokens(one) for one in output.outputs], skip_special_tokens=False)
         return await asyncio.gather(
-            *(self._rollout(prompt, label, prompt_ids, completion) for completion in output.outputs)
+            *(
+                self._rollout(prompt, label, prompt_ids, completion, text)
+                for completion, text in zip(output.outputs, texts, strict=True)
+            )
         )
 
-    async def _rollout(self, prompt: str, label: str, prompt_ids: list[int], completion) -> dict:
-        grade = await self.pool.grade(completion.text, label, problem=prompt)
+    async def _rollout(self, prompt: str, label: str, prompt_ids: list[int], completion, text: str) -> dict:
+        grade = await self.pool.grade(text, label, problem=prompt)
         if grade.outcome == "undecided":
-            self.undecided.append({"reason": grade.reason, "gold": label, "response": completion.text})
+            self.undecided.append({"reason": grade.reason, "gold": label, "response": text})
         token_ids = list(completion.token_ids)
         return {
             "prompt": prompt,
@@ -65,9 +71,18 @@ class AgentExecutor(AgentExecutorBase):
         }
 
 
+def answer_tokens(completion) -> list[int]:
+    """The tokens a person reads: all but the one that ended the completion."""
+    token_ids = list(completion.token_ids)
+    ended_by_token = completion.finish_reason == "stop" and not isinstance(completion.stop_reason, str)
+    return token_ids[:-1] if ended_by_token else token_ids
+
+
 def sampled_log_probs(token_ids: list[int], logprobs) -> list[float]:
-    """Log-probability of each sampled token, from vLLM's one dictionary a token."""
-    return [entry[token].logprob for token, entry in zip(token_ids, logprobs, strict=True)]
+    """Log-probability of each sampled token, from vLLM's flat list of one entry a token."""
+    if len(logprobs.logprobs) != len(token_ids):
+        raise ValueError(f"vLLM gave {len(logprobs.logprobs)} log-probabilities for {len(token_ids)} tokens")
+    return logprobs.logprobs
 
 
 def rates(grade: Grade) -> dict[str, float]:

@@ -26,6 +26,8 @@ COMPUTED = (
     "train.micro_batch_size",
     "rollout.micro_batch_size",
     "actor.num_gpus_per_node",
+    "ref.num_nodes",
+    "ref.num_gpus_per_node",
     "vllm.num_engines",
     "vllm.enable_sleep",
     "ds.enable_sleep",

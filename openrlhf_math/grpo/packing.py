@@ -6,27 +6,34 @@ import torch
 
 Tensor = torch.Tensor
 
+# Attention pads pieces to the longest beside them: one call for each part of like length, few enough calls.
+MOST_ALIKE = 0.75
+FEWEST_ALIKE = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Where the pieces of a packed row lie, for attention over it.
+    """Where pieces of a packed row lie, for attention over it.
 
     index: [segments, longest] positions in the row, 0 beyond a segment's end. mask: the same shape, which are real.
+    numbers: [segments], which pieces these are.
     """
 
     index: Tensor
     mask: Tensor
+    numbers: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Who attends to whom in a packed row: a prompt to itself, a completion to its prompt and to itself.
 
-    prompts, completions: the pieces. prompt_of: [completions], each one's prompt.
+    prompts: all prompts. completions: the completions, those of like length together. prompt_of: [completions],
+    each one's prompt.
     """
 
     prompts: Segments
-    completions: Segments
+    completions: list[Segments]
     prompt_of: Tensor
 
 
@@ -92,16 +99,36 @@ def pack(sequences: Tensor, attention_mask: Tensor, action_mask: Tensor) -> Pack
         predicts=torch.cat(predicts),
         targets=sequences[:, 1:][actions],
         actions=actions,
-        layout=Layout(_segments(prompts), _segments(completions), torch.tensor(prompt_of)),
+        layout=Layout(
+            _segments(prompts, list(range(len(prompts)))),
+            [_segments(completions, numbers) for numbers in alike(list(map(len, completions)))],
+            torch.tensor(prompt_of),
+        ),
     )
 
 
-def _segments(pieces: list[Tensor]) -> Segments:
-    lengths = torch.tensor([len(piece) for piece in pieces])
+def alike(lengths: list[int]) -> list[list[int]]:
+    """Numbers of pieces, those of like length together: padded to the longest, a part wastes little.
+
+    From the longest down, a part ends where a piece is shorter than MOST_ALIKE of its longest and it holds enough.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    parts: list[list[int]] = [[]]
+    for number in order:
+        part = parts[-1]
+        if len(part) >= FEWEST_ALIKE and lengths[number] < MOST_ALIKE * lengths[part[0]]:
+            parts.append([])
+        parts[-1].append(number)
+    return parts
+
+
+def _segments(pieces: list[Tensor], numbers: list[int]) -> Segments:
+    chosen = [pieces[number] for number in numbers]
+    lengths = torch.tensor([len(piece) for piece in chosen])
     mask = torch.arange(max(int(lengths.max()), 1)) < lengths[:, None]
     index = torch.zeros(mask.shape, dtype=torch.long)
-    index[mask] = torch.cat(pieces)
-    return Segments(index, mask)
+    index[mask] = torch.cat(chosen)
+    return Segments(index, mask, torch.tensor(numbers))
 
 
 def unpack(values: Tensor, packed: Packed) -> Tensor:

@@ -1,14 +1,17 @@
 """The policy actor: OpenRLHF's DeepSpeed actor with the on-policy loss and our weight transfer."""
 
-import ray
+from functools import cached_property
+
 import torch.distributed
+from deepspeed.accelerator import get_accelerator
 from openrlhf.trainer.ppo_utils import NaiveReplayBuffer
 from openrlhf.trainer.ray import launcher, ppo_actor
 from openrlhf.trainer.ray.launcher import ReferenceModelActor
 from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer, PolicyModelActor
 
+from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.colocation.weight_transfer import in_shared_memory, named_weights
+from openrlhf_math.colocation.weight_transfer import WeightTransfer
 from openrlhf_math.grpo.actor_model import PackedActor
 from openrlhf_math.grpo.loss import OnPolicyLoss
 from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBuffer
@@ -34,8 +37,7 @@ class MathActorTrainer(ActorPPOTrainer):
         return SkippingReplayBuffer if only_advantages_teach(args) else GroupReplayBuffer
 
     def _init_vllm_sync_group(self, backend: str) -> None:
-        if self.args.math.device == "cuda":  # on the CPU weights go through shared memory, no group is needed
-            super()._init_vllm_sync_group(backend)
+        """No group of upstream's: vLLM's weight transfer engine makes its own connection."""
 
     def training_step(self, experience, kl_ctl, step, loss_batch_info=None) -> dict:
         status = super().training_step(experience, kl_ctl, step, loss_batch_info)
@@ -50,29 +52,42 @@ class MathActorTrainer(ActorPPOTrainer):
             status["weights"]["logprob_gap"] = "token"
         return status
 
-    def broadcast_to_vllm(self) -> None:
-        """Give every engine the newest weights."""
-        if self.args.math.device == "cuda":
-            super().broadcast_to_vllm()
-            return
-        weights = named_weights(self.actor.model.module, self.args.ds.zero_stage)
-        if torch.distributed.get_rank() == 0:
-            with in_shared_memory(weights) as path:
-                ray.get([engine.load_weights_from_shared_memory.remote(path) for engine in self.vllm_engines])
-                if self.args.vllm.enable_prefix_caching:
-                    ray.get([engine.reset_prefix_cache.remote() for engine in self.vllm_engines])
-        torch.distributed.barrier()
+    @cached_property
+    def weight_transfer(self) -> WeightTransfer:
+        return WeightTransfer.open(
+            self.actor.model.module, self.vllm_engines, self.args, torch.distributed.get_rank()
+        )
+
+    def broadcast_to_vllm(self) -> dict[str, float]:
+        """Give every engine the newest weights. Returns the metrics of the transfer."""
+        get_accelerator().empty_cache()  # the engines' memory comes from the same device
+        report = self.weight_transfer.send()
+        get_accelerator().empty_cache()
+        return report
 
 
-class MathPolicyActor(UpstreamPolicyActor):
+class ReportsMemory:
+    """What the phase controller asks of an actor that DeepSpeed runs in."""
+
+    def used_bytes(self) -> int:
+        return memory.used_bytes(get_accelerator().device_name())
+
+    def take_peak_bytes(self) -> int:
+        return memory.take_peak_bytes(get_accelerator().device_name())
+
+
+class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
     """One rank of the policy."""
+
+    def broadcast_to_vllm(self) -> dict[str, float]:
+        return self.trainer.broadcast_to_vllm()
 
     def init_model_from_pretrained(self, *args, **kwargs) -> None:
         with substituted(ppo_actor, ActorPPOTrainer=MathActorTrainer, Actor=PackedActor):
             super().init_model_from_pretrained(*args, **kwargs)
 
 
-class MathReferenceActor(UpstreamReferenceActor):
+class MathReferenceActor(ReportsMemory, UpstreamReferenceActor):
     """The reference model, with the policy's way to compute log-probabilities."""
 
     def init_model_from_pretrained(self, *args, **kwargs) -> None:

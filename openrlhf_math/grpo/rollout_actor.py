@@ -1,4 +1,4 @@
-"""The rollout actor: OpenRLHF's vLLM actor with our executor, engine settings and weight transfer."""
+"""The rollout actor: OpenRLHF's vLLM actor with our executor, engine settings and vLLM's weight transfer."""
 
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from transformers import AutoTokenizer
@@ -13,10 +13,10 @@ UpstreamRolloutActor = RolloutRayActor.__ray_metadata__.modified_class
 class MathRolloutActor(UpstreamRolloutActor):
     """One vLLM engine that answers with graded groups."""
 
-    async def __init__(self, *args, device: str, rewards: RewardConfig, **kwargs) -> None:
+    async def __init__(self, *args, device: str, colocated: bool, rewards: RewardConfig, **kwargs) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"])
         with engine_start(device):
-            await super().__init__(*args, **{**kwargs, **engine_arguments(device)})
+            await super().__init__(*args, **{**kwargs, **engine_arguments(device, colocated)})
         if getattr(self.executor, "pool", None):  # the default executor, loaded by its path
             self.executor = AgentExecutor(rewards)
 
@@ -39,12 +39,32 @@ class MathRolloutActor(UpstreamRolloutActor):
             undecided.clear()
         return taken
 
-    async def load_weights_from_shared_memory(self, path: str) -> None:
-        """Replace the engine's weights with the safetensors file at `path`."""
-        await self.llm.collective_rpc("load_weights_from_shared_memory", args=(path,))
+    # The four methods of vLLM's weight transfer: requests are vLLM's own.
+
+    async def init_weight_transfer_engine(self, request) -> None:
+        await self.llm.init_weight_transfer_engine(request)
+
+    async def start_weight_update(self) -> None:
+        await self.llm.start_weight_update()
+
+    async def update_weights(self, request) -> None:
+        await self.llm.update_weights(request)
+
+    async def finish_weight_update(self) -> None:
+        await self.llm.finish_weight_update()
+
+    async def used_bytes(self) -> int:
+        """Of the fullest of this engine's workers."""
+        return max(await self.llm.collective_rpc("used_bytes"))
+
+    async def take_peak_bytes(self) -> int:
+        """Of all this engine's workers."""
+        return sum(await self.llm.collective_rpc("take_peak_bytes"))
 
     async def patches_applied(self) -> dict[str, list]:
-        """Where the import-time patches are registered: this actor and vLLM's worker processes."""
+        """Upstream's modules imported patched: in this actor and in vLLM's worker processes."""
+        import openrlhf.utils.distributed_util  # noqa: F401  a target, which this actor may not need
+
         from openrlhf_math.patches import applied
 
         return {"actor": [applied()], "engine": await self.llm.collective_rpc("patches_applied")}

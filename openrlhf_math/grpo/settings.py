@@ -124,6 +124,8 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
     samples = flags["rollout.batch_size"] * flags["rollout.n_samples_per_prompt"]
     default("train.batch_size", samples)  # one gradient step a batch
     default("actor.num_gpus_per_node", 1)
+    default("ref.num_nodes", flags["actor.num_nodes"])  # beside the policy, where OpenRLHF wants it if colocated
+    default("ref.num_gpus_per_node", flags["actor.num_gpus_per_node"])
     devices = flags["actor.num_nodes"] * flags["actor.num_gpus_per_node"]
     default("vllm.num_engines", max(1, devices // flags["vllm.tensor_parallel_size"]))
     share = flags["train.batch_size"] // max(1, training_ranks(flags))

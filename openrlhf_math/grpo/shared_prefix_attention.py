@@ -30,19 +30,20 @@ def shared_prefix_attention(
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
-    prompts, completions = layout.prompts, layout.completions
-    output = torch.zeros_like(query)
-
+    prompts = layout.prompts
     prompt_keys, prompt_values = key[prompts.index], value[prompts.index]
-    attended = _attend(query[prompts.index], prompt_keys, prompt_values, _causal(prompts), scaling)
-    output = _put(output, prompts, attended)
-
-    keys = torch.cat([prompt_keys[layout.prompt_of], key[completions.index]], dim=1)
-    values = torch.cat([prompt_values[layout.prompt_of], value[completions.index]], dim=1)
-    own = _causal(completions)
-    to_prompt = prompts.mask[layout.prompt_of][:, None, :].expand(-1, own.shape[1], -1)
-    attended = _attend(query[completions.index], keys, values, torch.cat([to_prompt, own], dim=2), scaling)
-    return _put(output, completions, attended)[None], None
+    attended = [_attend(query[prompts.index], prompt_keys, prompt_values, _causal(prompts), scaling)[prompts.mask]]
+    places = [prompts.index[prompts.mask]]
+    for part in layout.completions:
+        its_prompt = layout.prompt_of[part.numbers]
+        keys = torch.cat([prompt_keys[its_prompt], key[part.index]], dim=1)
+        values = torch.cat([prompt_values[its_prompt], value[part.index]], dim=1)
+        own = _causal(part)
+        to_prompt = prompts.mask[its_prompt][:, None, :].expand(-1, own.shape[1], -1)
+        mask = torch.cat([to_prompt, own], dim=2)
+        attended.append(_attend(query[part.index], keys, values, mask, scaling)[part.mask])
+        places.append(part.index[part.mask])
+    return torch.empty_like(query).index_copy(0, torch.cat(places), torch.cat(attended))[None], None
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float) -> Tensor:
@@ -68,7 +69,3 @@ def _causal(pieces: Segments) -> Tensor:
     longest = pieces.mask.shape[1]
     earlier = torch.ones(longest, longest, dtype=torch.bool, device=pieces.mask.device).tril()
     return earlier & pieces.mask[:, None, :]
-
-
-def _put(output: Tensor, pieces: Segments, values: Tensor) -> Tensor:
-    return output.index_copy(0, pieces.index[pieces.mask], values[pieces.mask])

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import ray
 import torch
@@ -12,6 +13,7 @@ from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.utils.logging_utils import init_logger
 
 from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.metrics import append_jsonl, step_record
@@ -21,9 +23,18 @@ logger = init_logger(__name__)
 UpstreamTrainer = PPOTrainer.__ray_metadata__.modified_class
 
 
+def left_to_phases(args: SimpleNamespace, *sections: str) -> SimpleNamespace:
+    """The settings without `enable_sleep` in these sections, so that upstream moves nothing: the phases do."""
+    awake = {name: SimpleNamespace(**{**vars(getattr(args, name)), "enable_sleep": False}) for name in sections}
+    return SimpleNamespace(**{**vars(args), **awake})
+
+
 class MathSamplesGenerator(SamplesGenerator):
+    phases: Phases  # the trainer's
+
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.args = left_to_phases(self.args, "vllm")
         self.tokenizer = None  # engines have their own; sending ours with every prompt costs more than its answer
 
     def generate_samples(self, **generate_kwargs):
@@ -34,6 +45,11 @@ class MathSamplesGenerator(SamplesGenerator):
             logger.info(f"{len(samples)} completions are left of this episode, fewer than a batch of {full}: left out")
             samples = []
         return samples, pass_rate, consumed, exhausted
+
+    def _generate_vllm(self, *args, **kwargs):
+        """For training and evaluation alike, and only when samples left from an earlier call do not do."""
+        self.phases.rollout()
+        return super()._generate_vllm(*args, **kwargs)
 
 
 def accuracy_metrics(eval_dataloader, samples: list, n_samples_per_prompt: int) -> dict[str, float]:
@@ -50,14 +66,38 @@ class MathPPOTrainer(UpstreamTrainer):
         with substituted(ppo_trainer, RemoteExperienceMaker=MathExperienceMaker, SamplesGenerator=MathSamplesGenerator):
             super().__init__(*args, **kwargs)
         self.show = show
+        # With a critic, two models share the device: upstream's order of loading them stays.
+        own_states = ("ds",) if self.critic_model_group is None else ()
+        self.phases = Phases(
+            self.vllm_engines,
+            self.actor_model_group,
+            engines_sleep=self.args.vllm.enable_sleep,
+            states_offload=self.args.ds.enable_sleep and bool(own_states),
+            others=[group for group in (self.reference_model_group,) if group],
+        )
+        self.samples_generator.phases = self.phases
+        self.args = left_to_phases(self.args, "vllm", *own_states)
         if not old_log_probs_needed(self.args):
             logger.info("One gradient step a batch and no KL: the pass for old log-probabilities is skipped")
 
     def train_step(self, rollout_samples, global_step: int):
-        if not self.args.math.shared_prefix:
-            return super().train_step(rollout_samples, global_step)
-        with substituted(ppo_trainer, balance_experiences=balance_groups):
-            return super().train_step(rollout_samples, global_step)
+        started = time.perf_counter()
+        self.phases.train()
+        sleep_seconds = time.perf_counter() - started
+        balance = balance_groups if self.args.math.shared_prefix else ppo_trainer.balance_experiences
+        with substituted(ppo_trainer, balance_experiences=balance):
+            status, global_step = super().train_step(rollout_samples, global_step)
+        status["timing/sleep"] = sleep_seconds  # the other moves lie within what upstream times
+        return status, global_step
+
+    def ppo_train(self, global_steps: int) -> dict:
+        self.phases.reload()
+        status = super().ppo_train(global_steps)
+        self.phases.offload()
+        return status
+
+    def broadcast_to_vllm(self) -> None:
+        self.phases.transfer()
 
     def _compute_rollout_stats(self, experiences) -> dict:
         """Means over all completions of the batch; those the policy actor gives leave out the skipped ones."""
@@ -71,7 +111,7 @@ class MathPPOTrainer(UpstreamTrainer):
         return stats
 
     def save_logs_and_checkpoints(self, global_step: int, logs_dict=None, client_states=None) -> None:
-        logs_dict = dict(logs_dict or {})
+        logs_dict = dict(logs_dict or {}) | self.phases.take_report()
         record = step_record(global_step, logs_dict, time.time() - self.args.math.started_at)
         append_jsonl(self.args.math.run_dir / "metrics.jsonl", record)
         for undecided in ray.get([engine.take_undecided.remote() for engine in self.vllm_engines]):

@@ -1,5 +1,6 @@
 """One demo run for all integration tests: engines start once a session, not once a test."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,12 @@ import pytest
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Path:
-    """The run directory of a short demo: tiny world, SFT, GRPO of 6 steps, evaluations."""
+    """The run directory of a short demo: tiny world, SFT, GRPO of 6 steps, evaluations.
+
+    DEMO_RUN names one that an earlier session left, for work on one test: making it takes three minutes.
+    """
+    if "DEMO_RUN" in os.environ:
+        return Path(os.environ["DEMO_RUN"])
     run_dir = tmp_path_factory.mktemp("demo") / "run"
     command = [sys.executable, "-m", "openrlhf_math", "demo", "--run-dir", str(run_dir), "--steps", "6"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=900)

@@ -1,6 +1,6 @@
 """The rollout engine for real: patches reach every process, weights arrive, groups come back graded."""
 
-import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from vllm import SamplingParams
 
 from openrlhf_math.colocation.layout import worker_environment
-from openrlhf_math.colocation.weight_transfer import in_shared_memory
+from openrlhf_math.colocation.weight_transfer import BUCKET_BYTES, WeightTransfer
 from openrlhf_math.data.tiny_world import write_tiny_world
 from openrlhf_math.grpo.driver import start_ray
 from openrlhf_math.grpo.rollout_actor import MathRolloutActor
@@ -43,7 +43,7 @@ def engine(cluster, tmp_path_factory, request):
     model.tie_weights()
     model.save_pretrained(world / "model")
     actor = ray.remote(MathRolloutActor).options(num_gpus=0.2).remote(
-        model=str(world / "model"), device="cpu", rewards=RewardConfig(style="think"), num_gpus=0.2,
+        model=str(world / "model"), device="cpu", colocated=True, rewards=RewardConfig(style="think"), num_gpus=0.2,
         dtype="bfloat16", max_model_len=MAX_LENGTH, seed=0, distributed_executor_backend="uni",
         agent_func_path=executor_path(), worker_extension_cls="replaced by ours",
     )
@@ -88,8 +88,9 @@ def test_patches_reach_workers_of_upstream_and_vllm_processes(engine):
 
     assert ray.get(upstream_alone.remote()) == "PatchedLoader"
     applied = ray.get(engine[1].patches_applied.remote())
-    assert applied["actor"][0]["openrlhf.trainer.ray.launcher"]
-    assert all(process and all(process.values()) for process in applied["engine"])
+    for process in applied["actor"] + applied["engine"]:
+        assert process["openrlhf.utils.distributed_util"]
+        assert all(process.values())
 
 
 def test_a_group_comes_back_graded_with_the_engines_log_probabilities(engine):
@@ -101,21 +102,52 @@ def test_a_group_comes_back_graded_with_the_engines_log_probabilities(engine):
     assert gap(AutoModelForCausalLM.from_pretrained(path), group) < 0.02
 
 
-def test_new_weights_arrive_in_the_engine(engine):
+def open_transfer(model, actor, bucket_bytes: int) -> WeightTransfer:
+    args = SimpleNamespace(
+        math=SimpleNamespace(device="cpu"),
+        ds=SimpleNamespace(zero_stage=2, tensor_parallel_size=1),
+        train=SimpleNamespace(colocate_all=True, async_enable=False),
+        vllm=SimpleNamespace(num_engines=1, tensor_parallel_size=1, enable_prefix_caching=True),
+    )
+    return WeightTransfer.open(model, [actor], args, rank=0, bucket_bytes=bucket_bytes)
+
+
+@pytest.mark.parametrize("bucket_bytes", [1, 100_000, BUCKET_BYTES], ids=["a parameter", "several", "all"])
+def test_new_weights_arrive_in_the_engine_and_old_ones_come_back(engine, bucket_bytes):
     path, actor = engine
-    old = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
-    new = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+    old, new = (AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16) for _ in range(2))
+    trained = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in new.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    for model in (new, old):  # there and back again
-        with in_shared_memory(dict(model.named_parameters())) as file:
-            ray.get(actor.load_weights_from_shared_memory.remote(file))
+    transfer = open_transfer(trained, actor, bucket_bytes)
+    for model, other in ((new, old), (old, new)):
+        trained.load_state_dict(model.state_dict())
+        sent = transfer.send()
+        assert sent["transfer/bytes"] == sum(2 * parameter.numel() for parameter in trained.parameters())
         group = rollouts(actor, "<|im_start|>user\n3 + 4<|im_end|>\n<|im_start|>assistant\n")
-        other = old if model is new else new
         assert gap(model.float(), group) < 0.03
         assert gap(other.float(), group) > 0.1
+        old, new = old.bfloat16(), new.bfloat16()
+
+
+def test_nothing_of_a_transfer_stays_in_shared_memory(engine):
+    path, actor = engine
+    transfer = open_transfer(AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16), actor, 100_000)
+    transfer.send()
+    assert not list(Path("/dev/shm").glob("openrlhf_math_*"))
+
+
+def test_weights_that_do_not_fit_their_announcement_are_refused(engine):
+    path, actor = engine
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+    transfer = open_transfer(model, actor, BUCKET_BYTES)
+    embedding = model.model.embed_tokens
+    whole = embedding.weight
+    embedding.weight = torch.nn.Parameter(whole[:-1])
+    with pytest.raises(RuntimeError, match=r"yields model.embed_tokens.weight .* in place of"):
+        transfer.send()
 
 
 def test_a_prompt_that_fills_the_context_is_an_error(engine):

@@ -26,7 +26,7 @@ def created(monkeypatch) -> list[str]:
 
     class Recorder(train_ppo_ray.RayActorGroup):
         def __init__(self, num_nodes, num_gpus_per_node, ray_actor_type, **kwargs):
-            names.append(ray_actor_type.__ray_metadata__.class_name)
+            names.append(ray_actor_type.__ray_metadata__.modified_class.__name__)
             super().__init__(num_nodes, num_gpus_per_node, ray_actor_type, **kwargs)
 
     monkeypatch.setattr(train_ppo_ray, "RayActorGroup", Recorder)
@@ -47,7 +47,7 @@ def test_without_kl_there_is_no_reference_actor(demo, tmp_path, created):
 def test_with_kl_upstreams_reference_actor_runs_beside_ours(demo, tmp_path, created):
     more = ("--algo.kl.init_coef", "0.01", "--algo.kl.use_loss", "--algo.kl.estimator", "k3")
     assert main(flags(demo, tmp_path / "run", *more)) == 0
-    assert created == ["MathPolicyActor", "ReferenceModelActor"]
+    assert created == ["MathPolicyActor", "MathReferenceActor"]
     assert abs(only_record(tmp_path / "run")["kl"]) < 1e-3  # the policy has not moved yet
 
 
