@@ -16,7 +16,9 @@ class OptionalImportRewriter(Rewriter):
         guarded = ast.parse("try:\n    pass\nexcept ImportError:\n    pass").body[0]
         guarded.body = [node]
         guarded.handlers[0].body = [
-            ast.parse(f"from openrlhf_math.patches.flash_attention import needs_flash_attention as {alias.name}").body[0]
+            ast.parse(f"from openrlhf_math.patches.flash_attention import needs_flash_attention as {alias.name}").body[
+                0
+            ]
             for alias in node.names
         ]
         return self.replaced(node, guarded)

@@ -56,7 +56,9 @@ PATCH = Patch(
 )
 
 
-def load_parser(module: str) -> tuple[Callable[[], argparse.ArgumentParser], Callable[[SimpleNamespace], SimpleNamespace]]:
+def load_parser(
+    module: str,
+) -> tuple[Callable[[], argparse.ArgumentParser], Callable[[SimpleNamespace], SimpleNamespace]]:
     """`build_parser` and `resolve` of an upstream command, without running the rest of its module.
 
     The rest imports torch, Ray and vLLM, which takes many seconds: too long for `--help` and for telling a
@@ -67,7 +69,10 @@ def load_parser(module: str) -> tuple[Callable[[], argparse.ArgumentParser], Cal
         node
         for node in tree.body
         if (isinstance(node, ast.FunctionDef) and node.name in ("build_parser", "resolve"))
-        or (isinstance(node, (ast.Import, ast.ImportFrom)) and ast.unparse(node).split()[1] in ("argparse", "datetime", "os"))
+        or (
+            isinstance(node, (ast.Import, ast.ImportFrom))
+            and ast.unparse(node).split()[1] in ("argparse", "datetime", "os")
+        )
     ]
     namespace: dict = {}
     exec(compile(ast.Module(body=wanted, type_ignores=[]), str(_source(module)), "exec"), namespace)
@@ -75,7 +80,12 @@ def load_parser(module: str) -> tuple[Callable[[], argparse.ArgumentParser], Cal
 
 
 def recipe_parser(
-    module: str, prog: str, description: str, defaults: dict[str, object], switched_on: tuple[str, ...], switches: tuple[str, ...]
+    module: str,
+    prog: str,
+    description: str,
+    defaults: dict[str, object],
+    switched_on: tuple[str, ...],
+    switches: tuple[str, ...],
 ) -> argparse.ArgumentParser:
     """An upstream command's parser with other defaults, and no other change of meaning.
 

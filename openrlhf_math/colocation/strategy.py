@@ -1,7 +1,10 @@
-"""OpenRLHF's DeepSpeed strategy, with an optimizer that needs no compiling on the CPU."""
+"""OpenRLHF's DeepSpeed strategy, with nothing to compile on the CPU."""
 
+import deepspeed.comm.torch
 from deepspeed.accelerator import get_accelerator
 from openrlhf.utils.deepspeed import DeepspeedStrategy
+
+from openrlhf_math.colocation.compose import substituted
 
 
 class MathStrategy(DeepspeedStrategy):
@@ -9,6 +12,12 @@ class MathStrategy(DeepspeedStrategy):
         """Only on request: OpenRLHF prints all arguments and the whole model."""
         if getattr(self.args.math, "verbose", True):
             super().print(*message)
+
+    def setup_distributed(self, *args, **kwargs) -> None:
+        # DeepSpeed would compile its own all-reduce for inference on the CPU, a minute the first time; training's
+        # collectives are Gloo's.
+        with substituted(deepspeed.comm.torch, build_shm_op=lambda: None):
+            super().setup_distributed(*args, **kwargs)
 
     def get_ds_train_config(self, *args, **kwargs) -> dict:
         config = super().get_ds_train_config(*args, **kwargs)

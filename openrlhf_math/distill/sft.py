@@ -41,7 +41,14 @@ def train(args: SimpleNamespace) -> None:
 def _progress():
     """A function (record, total steps) that shows a step."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     if int(os.environ["RANK"]) != 0:
         yield lambda record, total: None

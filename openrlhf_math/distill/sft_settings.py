@@ -39,7 +39,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         (),
     )
     group = parser.add_argument_group("openrlhf_math")
-    group.add_argument("--math.run_dir", default="runs/sft", help="what the run leaves: config.json, metrics.jsonl, model")
+    group.add_argument(
+        "--math.run_dir", default="runs/sft", help="what the run leaves: config.json, metrics.jsonl, model"
+    )
     group.add_argument("--math.device", choices=("auto", "cpu", "cuda"), default="auto", help="where it runs")
     group.add_argument("--math.instruction", default=INSTRUCTION, help="appended to every problem; empty for none")
     return parser
@@ -51,7 +53,12 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
-    computed = (attention(device, flags["data.max_len"]), run_dir / "checkpoints", run_dir / "model", run_dir / "tensorboard")
+    computed = (
+        attention(device, flags["data.max_len"]),
+        run_dir / "checkpoints",
+        run_dir / "model",
+        run_dir / "tensorboard",
+    )
     for name, value in zip(COMPUTED, computed, strict=True):
         flags[name] = str(value) if flags[name] is None else flags[name]
     for name in ("model.model_name_or_path", "data.dataset"):
@@ -90,7 +97,9 @@ def prepare(args: SimpleNamespace) -> None:
         )
     args.data.dataset, args.data.dataset_split = _write_traces(args, sets), "train"
     config = {key: vars(value) if isinstance(value, SimpleNamespace) else value for key, value in vars(args).items()}
-    (args.math.run_dir / "config.json").write_text(json.dumps(config | {"math": asdict(args.math)}, indent=2, default=_plain))
+    (args.math.run_dir / "config.json").write_text(
+        json.dumps(config | {"math": asdict(args.math)}, indent=2, default=_plain)
+    )
 
 
 def _plain(value):

@@ -11,7 +11,14 @@ from openrlhf_math.grpo.metrics import one_line
 def step_display(stream: TextIO) -> Iterator[Callable[[dict, int], None]]:
     """While the block runs, a progress bar on `stream`. Yields a function (record, steps in all) that shows a step."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()

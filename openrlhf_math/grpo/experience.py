@@ -28,9 +28,7 @@ class MathExperienceMaker(RemoteExperienceMaker):
         ranks = self.args.actor.num_nodes * self.args.actor.num_gpus_per_node
 
         def batches(at_least: int) -> list[list[int]]:
-            return fill(
-                groups, partial(packed_tokens, rollout_samples), self.args.rollout.max_tokens_per_gpu, at_least
-            )
+            return fill(groups, partial(packed_tokens, rollout_samples), self.args.rollout.max_tokens_per_gpu, at_least)
 
         count = len(batches(1))
         numbered = batches(-(-count // ranks) * ranks)

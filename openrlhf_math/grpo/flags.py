@@ -65,11 +65,13 @@ def _add_ours(group) -> None:
         "--math.run_dir", default="runs/grpo", help="what the run leaves: config.json, metrics.jsonl, model, ..."
     )
     group.add_argument("--math.device", choices=("auto", "cpu", "cuda"), default="auto", help="where the actors run")
+    group.add_argument("--math.instruction", default=INSTRUCTION, help="appended to every problem; empty for none")
     group.add_argument(
-        "--math.instruction", default=INSTRUCTION, help="appended to every problem; empty for none"
+        "--math.answer_style", choices=("boxed", "think"), default="boxed", help="what correct format is"
     )
-    group.add_argument("--math.answer_style", choices=("boxed", "think"), default="boxed", help="what correct format is")
-    group.add_argument("--math.format_reward", type=float, default=0.2, help="reward of a wrong answer in correct format")
+    group.add_argument(
+        "--math.format_reward", type=float, default=0.2, help="reward of a wrong answer in correct format"
+    )
     group.add_argument("--math.correct_reward", type=float, default=1.0, help="reward of a correct answer")
     group.add_argument("--math.grading_seconds", type=float, default=2.0, help="time limit for grading one completion")
     group.add_argument("--math.grading_gib", type=float, default=1.0, help="memory limit of a grading process, GiB")
@@ -92,5 +94,7 @@ def _add_ours(group) -> None:
     )
     group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
     group.add_argument(
-        "--dry-run", action="store_true", help="print the resolved configuration and what it would ask for, start nothing"
+        "--dry-run",
+        action="store_true",
+        help="print the resolved configuration and what it would ask for, start nothing",
     )

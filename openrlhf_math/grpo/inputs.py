@@ -18,7 +18,9 @@ def check_model(flag: str, model: str) -> None:
     if os.path.isdir(model):
         for name, what in (("config.json", "model"), ("tokenizer_config.json", "tokenizer")):
             if not (Path(model) / name).is_file():
-                raise UserError(f"{flag} {model}: there is no {what} in it ({name} is missing); save one beside the other")
+                raise UserError(
+                    f"{flag} {model}: there is no {what} in it ({name} is missing); save one beside the other"
+                )
     elif not HUB_NAME.fullmatch(model) or model.startswith("."):
         raise UserError(f"{flag} {model}: there is no such directory, nor is it a hub name such as Qwen/Qwen2.5-1.5B")
 

@@ -12,7 +12,14 @@ NAMES = {
     "truncated": "truncation_rate",
 }
 # Constant or repeated under KL 0 and one step a batch, or said by another metric.
-LEFT_OUT = ("generated_samples", "score", "return", "rollout/reward_mean", "rollout/response_length_mean", "rollout/truncated_rate")
+LEFT_OUT = (
+    "generated_samples",
+    "score",
+    "return",
+    "rollout/reward_mean",
+    "rollout/response_length_mean",
+    "rollout/truncated_rate",
+)
 
 
 def step_record(step: int, status: dict, seconds_since_start: float) -> dict[str, float]:
@@ -23,7 +30,9 @@ def step_record(step: int, status: dict, seconds_since_start: float) -> dict[str
 
 def append_jsonl(path: Path, record: dict) -> None:
     """Append one record. NaN and infinity become null, which every JSON reader accepts."""
-    clean = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()}
+    clean = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
+    }
     with path.open("a") as file:
         file.write(json.dumps(clean, ensure_ascii=False) + "\n")
 

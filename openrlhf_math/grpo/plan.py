@@ -33,12 +33,18 @@ def plan(args: SimpleNamespace) -> list[PlannedActors]:
     rows = [
         PlannedActors("trainer (single controller)", 1, 0, 0, "prompts, metrics, the loop"),
         PlannedActors(
-            "policy (DeepSpeed)", ranks, 1, weights + 2 * size / ranks + optimizer,
+            "policy (DeepSpeed)",
+            ranks,
+            1,
+            weights + 2 * size / ranks + optimizer,
             f"weights, gradients, Adam{' (on the CPU)' if args.ds.adam_offload else ''}, ZeRO-{args.ds.zero_stage}",
         ),
         PlannedActors(
-            "rollout (vLLM)", args.vllm.num_engines, args.vllm.tensor_parallel_size,
-            2 * size / args.vllm.tensor_parallel_size, f"weights; KV cache up to {args.vllm.gpu_memory_utilization:.0%}",
+            "rollout (vLLM)",
+            args.vllm.num_engines,
+            args.vllm.tensor_parallel_size,
+            2 * size / args.vllm.tensor_parallel_size,
+            f"weights; KV cache up to {args.vllm.gpu_memory_utilization:.0%}",
         ),
     ]
     if args.algo.kl.init_coef > 0:

@@ -54,9 +54,7 @@ class MathActorTrainer(ActorPPOTrainer):
 
     @cached_property
     def weight_transfer(self) -> WeightTransfer:
-        return WeightTransfer.open(
-            self.actor.model.module, self.vllm_engines, self.args, torch.distributed.get_rank()
-        )
+        return WeightTransfer.open(self.actor.model.module, self.vllm_engines, self.args, torch.distributed.get_rank())
 
     def broadcast_to_vllm(self) -> dict[str, float]:
         """Give every engine the newest weights. Returns the metrics of the transfer."""

@@ -20,7 +20,9 @@ class MathRolloutActor(UpstreamRolloutActor):
         if getattr(self.executor, "pool", None):  # the default executor, loaded by its path
             self.executor = AgentExecutor(rewards)
 
-    async def generate_responses(self, prompt, label, sampling_params, max_length, hf_tokenizer, num_samples=1, images=None):
+    async def generate_responses(
+        self, prompt, label, sampling_params, max_length, hf_tokenizer, num_samples=1, images=None
+    ):
         """A group of `num_samples` rollouts of one prompt. `hf_tokenizer` None: the engine's own."""
         hf_tokenizer = hf_tokenizer or self.tokenizer
         if isinstance(self.executor, AgentExecutor) and images is None:

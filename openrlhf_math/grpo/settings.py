@@ -103,11 +103,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
 
 def _shares_prefix(flags: dict, device: str, wish: str) -> bool:
     """Whether to train on packed rows with shared prompts. Raises UserError if it is asked for and cannot be."""
-    obstacles = [
-        f"--{name}"
-        for name, plain in NEEDS_PADDED_BATCH.items()
-        if flags[name] not in (plain, None)
-    ]
+    obstacles = [f"--{name}" for name, plain in NEEDS_PADDED_BATCH.items() if flags[name] not in (plain, None)]
     if wish == "on" and obstacles:
         raise UserError(f"--math.shared_prefix on: {obstacles[0]} needs padded batches; leave one of the two out")
     has_flash = attention(device, flags["data.max_len"]) == "flash_attention_2"

@@ -21,7 +21,14 @@ def register() -> None:
 
 
 def shared_prefix_attention(
-    module, query: Tensor, key: Tensor, value: Tensor, attention_mask, scaling: float, layout: Layout | None = None, **kwargs
+    module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask,
+    scaling: float,
+    layout: Layout | None = None,
+    **kwargs,
 ) -> tuple[Tensor, None]:
     """Transformers' attention signature. query: [1, heads, tokens, size]; key, value: [1, kv heads, tokens, size].
 

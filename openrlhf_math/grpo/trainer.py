@@ -15,8 +15,8 @@ from openrlhf.utils.logging_utils import init_logger
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.grpo.experience import MathExperienceMaker
-from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.metrics import append_jsonl, step_record
+from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.settings import old_log_probs_needed
 
 logger = init_logger(__name__)

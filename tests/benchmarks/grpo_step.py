@@ -9,6 +9,7 @@ time divided by ours.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -111,7 +112,9 @@ def run_trl(args: argparse.Namespace, problems: Path, output: Path, side: Side, 
     observe(command, side, environment)
     records = [json.loads(line) for line in output.read_text().splitlines()]
     side.first.append(records[0]["seconds_since_start"])
-    side.steps += [after["seconds_since_start"] - before["seconds_since_start"] for before, after in zip(records, records[1:])]
+    side.steps += [
+        after["seconds_since_start"] - before["seconds_since_start"] for before, after in itertools.pairwise(records)
+    ]
     side.tokens += [record["tokens"] for record in records[1:]]
 
 
@@ -166,7 +169,9 @@ def report(args: argparse.Namespace, ours: Side, trl: Side) -> None:
         console.print(f"  {name:<24} {statistics.median(values):7.3f} s")
     ratio = statistics.median(trl.steps) / statistics.median(ours.steps)
     start = statistics.median(trl.first) / statistics.median(ours.first)
-    console.print(f"TRL / ours: {ratio:.2f} (step), {start:.2f} (first step), {trl.peak_bytes / ours.peak_bytes:.2f} (memory)")
+    console.print(
+        f"TRL / ours: {ratio:.2f} (step), {start:.2f} (first step), {trl.peak_bytes / ours.peak_bytes:.2f} (memory)"
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import ray
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from vllm import SamplingParams
 
 from openrlhf_math.colocation.layout import worker_environment

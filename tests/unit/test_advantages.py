@@ -76,7 +76,9 @@ def test_gradient_equals_the_one_with_old_log_probabilities_from_another_pass():
     logits, log_probs, mask, advantages = batch()
     loss, *_ = PolicyLoss(token_level_loss=False)(log_probs, log_probs.detach().clone(), advantages, action_mask=mask)
     (expected,) = torch.autograd.grad(loss, logits, retain_graph=True)
-    loss, *_ = OnPolicyLoss(PolicyLoss(token_level_loss=False))(log_probs, torch.zeros_like(mask), advantages, action_mask=mask)
+    loss, *_ = OnPolicyLoss(PolicyLoss(token_level_loss=False))(
+        log_probs, torch.zeros_like(mask), advantages, action_mask=mask
+    )
     (actual,) = torch.autograd.grad(loss, logits)
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 

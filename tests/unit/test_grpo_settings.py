@@ -4,12 +4,11 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from openrlhf_math.patches.parsers import load_parser
 
 from openrlhf_math.cli import main
-from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.flags import build_parser
 from openrlhf_math.grpo.settings import as_json, count_parameters, old_log_probs_needed, one_step_a_batch, resolve
-from openrlhf_math.patches.parsers import load_parser
 
 MINIMAL = ["--actor.model_name_or_path", "some/model-1.5B", "--data.prompt_dataset", "some/data"]
 
@@ -104,11 +103,27 @@ def problems(path, count=16, **columns):
         (lambda model, data: data.write_text(""), "data.jsonl"),
         (lambda model, data: data.write_text('{"problem": "1", "answer": "1"}\n{"problem": '), "data.jsonl:2"),
         (lambda model, data: data.write_text('{"question": "1", "answer": "1"}\n'), "problem"),
-        (lambda model, data: problems(data, answer="\\frac{"), "gold answers of data cannot be parsed, the first in row 1"),
+        (
+            lambda model, data: problems(data, answer="\\frac{"),
+            "gold answers of data cannot be parsed, the first in row 1",
+        ),
         (lambda model, data: problems(data, count=3), "has 3 problems, fewer than one batch"),
-        (lambda model, data: (data.parent / "run").mkdir() or (data.parent / "run/config.json").write_text("{}"), "holds another run"),
+        (
+            lambda model, data: (data.parent / "run").mkdir() or (data.parent / "run/config.json").write_text("{}"),
+            "holds another run",
+        ),
     ],
-    ids=["no tokenizer", "no model", "no file", "empty file", "broken line", "no column", "bad golds", "too few", "run exists"],
+    ids=[
+        "no tokenizer",
+        "no model",
+        "no file",
+        "empty file",
+        "broken line",
+        "no column",
+        "bad golds",
+        "too few",
+        "run exists",
+    ],
 )
 def test_inputs_that_cannot_work(break_it, sentence, model, tmp_path, capsys):
     data = problems(tmp_path / "data.jsonl")

@@ -131,7 +131,11 @@ def test_a_group_above_the_budget_is_halved():
 def test_processes_get_whole_groups_and_the_same_number():
     args = SimpleNamespace(actor=SimpleNamespace(num_nodes=1, num_gpus_per_node=2))
     batch = Experience.concat_experiences(
-        [Experience(**{k: v[None] if isinstance(v, torch.Tensor) else v for k, v in vars(one).items()}) for one in ITEMS], 0
+        [
+            Experience(**{k: v[None] if isinstance(v, torch.Tensor) else v for k, v in vars(one).items()})
+            for one in ITEMS
+        ],
+        0,
     )
     shares = balance_groups([batch], args)
     assert [len(share.sequences) for share in shares] == [4, 4]

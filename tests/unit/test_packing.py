@@ -13,10 +13,15 @@ from openrlhf_math.grpo.log_prob_head import LogProbHead, LogProbs
 from openrlhf_math.grpo.packing import pack, unpack
 
 VOCABULARY = 61
-SHAPE = dict(
-    vocab_size=VOCABULARY, hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=6,
-    num_key_value_heads=2, max_position_embeddings=128,
-)  # fmt: skip
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
 FAMILIES = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}
 
 
@@ -118,10 +123,12 @@ def test_a_model_that_transforms_its_logits_keeps_openrlhfs_way():
 
 def test_the_gradient_of_the_head_is_that_of_its_formula():
     torch.manual_seed(0)
-    hidden, weight, bias = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((4, 5), (9, 5), (9,)))
+    hidden, weight, bias = (
+        torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((4, 5), (9, 5), (9,))
+    )
     targets = torch.tensor([1, 8, 0, 3])
     log_p = torch.log_softmax((hidden @ weight.t() + bias) / 0.5, dim=-1)
-    expected = (log_p.gather(1, targets[:, None]).sum() * 2 - (log_p.exp() * log_p).sum())
+    expected = log_p.gather(1, targets[:, None]).sum() * 2 - (log_p.exp() * log_p).sum()
     expected.backward()
     gradients = [leaf.grad.clone() for leaf in (hidden, weight, bias)]
     for leaf in (hidden, weight, bias):
