@@ -103,7 +103,7 @@ build() {
 
 run() {
   local container command status=0 start
-  container=$("${buildah[@]}" from --ulimit nofile=65536 openrlhf_math:cpu)
+  container=$("${buildah[@]}" from --ulimit "nofile=$(ulimit -Hn)" openrlhf_math:cpu)
   "${buildah[@]}" run "$container" -- openrlhf-math doctor || status=$?
   result $status "nothing is wrong inside, says the doctor"
   # The default command is asked of the image, so that this cannot drift from the Dockerfile.
