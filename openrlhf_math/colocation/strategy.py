@@ -1,6 +1,7 @@
 """OpenRLHF's DeepSpeed strategy, with nothing to compile on the CPU."""
 
-import deepspeed.comm.torch
+from importlib import import_module
+
 from deepspeed.accelerator import get_accelerator
 from openrlhf.utils.deepspeed import DeepspeedStrategy
 
@@ -16,7 +17,8 @@ class MathStrategy(DeepspeedStrategy):
     def setup_distributed(self, *args, **kwargs) -> None:
         # DeepSpeed would compile its own all-reduce for inference on the CPU, a minute the first time; training's
         # collectives are Gloo's.
-        with substituted(deepspeed.comm.torch, build_shm_op=lambda: None):
+        backend = import_module("deepspeed.comm.torch")  # as an attribute, deepspeed.comm.torch is PyTorch
+        with substituted(backend, build_shm_op=lambda: None):
             super().setup_distributed(*args, **kwargs)
 
     def get_ds_train_config(self, *args, **kwargs) -> dict:
