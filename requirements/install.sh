@@ -15,7 +15,7 @@ if [ -z "$python" ]; then
   command -v "$python" >/dev/null || python=python3
 fi
 command -v "$python" >/dev/null ||
-  fail "no Python 3.11 is on PATH: install it (apt-get install python3.11-dev python3.11-venv g++ libnuma1), or set PYTHON to where it is"
+  fail "no Python 3.11 is on PATH: install it (apt-get install python3.11 python3.11-venv g++ libnuma1), or set PYTHON to where it is"
 version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 [ "$version" = 3.11 ] ||
   fail "$python is Python $version, the pinned stack is for 3.11: install it, or set PYTHON to where it is"
@@ -23,8 +23,8 @@ version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
   fail "$python cannot make virtual environments: apt-get install python3.11-venv"
 command -v "${CXX:-g++}" >/dev/null ||
   fail "no C++ compiler is on PATH, DeepSpeed and PyTorch compile kernels as they run: apt-get install g++"
-[ -f "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
-  fail "$python has no headers (Python.h), which those kernels include: apt-get install python3.11-dev"
+[ "$stack" != gpu ] || [ -f "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
+  fail "$python has no headers (Python.h), which flash-attn and DeepSpeed's kernels include: apt-get install python3.11-dev"
 [ "$stack" != cpu ] || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null ||
   fail "the library libnuma.so.1 is missing, which vLLM's CPU kernels are linked to: apt-get install libnuma1"
 free=$(($(df --output=avail -k . | tail -1) / 1048576))

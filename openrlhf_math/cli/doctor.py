@@ -46,14 +46,15 @@ def examine(weights: int = 0) -> Iterator[Finding]:
     """All checks of this machine. weights: bytes that must fit into shared memory, 0 if not known."""
     installed = software.installed_versions()
     stack = software.find_stack(installed)
+    nvidia = find_device() == "cuda"
     probe = devices.start_probe() if "torch" in installed else None
 
     yield software.python()
     yield software.versions(stack, software.pins(stack, installed) if stack else (), installed)
     if "openrlhf" in installed:
         yield software.patches()
-    yield software.compiler()
-    yield software.ninja()
+    yield software.compiler(nvidia)
+    yield software.ninja(nvidia)
     if stack == "cpu":
         yield software.libraries()
 
@@ -69,7 +70,6 @@ def examine(weights: int = 0) -> Iterator[Finding]:
     ]
     if probe is not None:
         torch = devices.read_probe(probe)
-        nvidia = find_device() == "cuda"
         yield devices.devices(torch, nvidia, devices.driver_version())
         if nvidia and torch.cuda:
             yield devices.flash_attention(torch)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from openrlhf_math.doctor.finding import Finding, ok, wrong
+from openrlhf_math.doctor.finding import Finding, note, ok, wrong
 from openrlhf_math.patches import SERIES, Patch, PatchError
 from openrlhf_math.patches.series import changed_lines
 
@@ -113,34 +113,50 @@ def patches(series: Iterable[Patch] = SERIES) -> Finding:
     return ok("patches", f"{', '.join(patch.name for patch in series)}: all {places} places found in OpenRLHF")
 
 
-def compiler(environment: Mapping[str, str] = os.environ, headers: Path = PYTHON_HEADERS) -> Finding:
-    """DeepSpeed and PyTorch compile extensions of Python as they run: a compiler that works, with Python's headers."""
+def compiler(
+    needed: bool = True, environment: Mapping[str, str] = os.environ, headers: Path = PYTHON_HEADERS
+) -> Finding:
+    """A compiler that works, with Python's headers.
+
+    DeepSpeed's optimizers are compiled as they run. On a CPU only the offloaded one is, and torch.compile's kernels.
+    needed: whether every run compiles something.
+    """
+    bad = wrong if needed else note
     name = environment.get("CXX", "g++")
     path = shutil.which(name, path=environment.get("PATH", ""))
     if path is None:
-        return wrong("compiler", f"no {name} on PATH, DeepSpeed compiles as it runs", "apt-get install g++")
+        return bad("compiler", f"no {name} on PATH, {_compiling(needed)}", "apt-get install g++")
     source = "#include <Python.h>\n#include <vector>\n"
     command = [path, "-fsyntax-only", "-x", "c++", "-I", str(headers), "-"]
     result = subprocess.run(command, input=source, capture_output=True, text=True, env=dict(environment))
     if result.returncode:
         complaint = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr.strip())
         mend = "apt-get install python3.11-dev" if "Python.h" in complaint else "apt-get install --reinstall g++"
-        return wrong("compiler", f"{path} cannot compile an extension: {complaint}", mend)
+        return bad("compiler", f"{path} cannot compile, {_compiling(needed)}: {complaint}", mend)
     return ok("compiler", f"{path}, compiles extensions of Python")
 
 
-def ninja(environment: Mapping[str, str] = os.environ, programs: Path = Path(sys.executable).parent) -> Finding:
+def ninja(
+    needed: bool = True, environment: Mapping[str, str] = os.environ, programs: Path = Path(sys.executable).parent
+) -> Finding:
     """PyTorch calls ninja to compile. It comes with the stack, but PATH must lead to it.
 
-    programs: where the virtual environment keeps its programs.
+    needed: as of `compiler`. programs: where the virtual environment keeps its programs.
     """
+    bad = wrong if needed else note
     path = shutil.which("ninja", path=environment.get("PATH", ""))
     if path is not None:
         return ok("ninja", path)
     if (programs / "ninja").exists():
         mend = f"Activate the environment: . {programs}/activate"
-        return wrong("ninja", f"in {programs}, but that is not on PATH", mend)
-    return wrong("ninja", "not installed, PyTorch compiles with it", "pip install --no-deps ninja")
+        return bad("ninja", f"in {programs}, but that is not on PATH; {_compiling(needed)}", mend)
+    return bad("ninja", f"not installed, {_compiling(needed)}", "pip install --no-deps ninja")
+
+
+def _compiling(needed: bool) -> str:
+    if needed:
+        return "which DeepSpeed's optimizer is compiled with as it runs"
+    return "which only --ds.adam_offload and torch.compile would need here"
 
 
 def libraries(needed: Mapping[str, str] = CPU_LIBRARIES) -> Finding:

@@ -65,13 +65,11 @@ FAULTS = {
     "container's memory limit": (
         lambda: machine.memory(64 * GIB, 60 * GIB, 2 * GIB), "limited to 2.0 GiB by the container", "more memory",
     ),
-    "Docker's shared memory": (lambda: machine.shared_memory(64 * 2**20), "0.1 GiB free in /dev/shm", "--shm-size 2g"),
     "shared memory below the model": (
         lambda: machine.shared_memory(4 * GIB, model=14 * GIB), "the model's weights are 14.0 GiB", "--shm-size 15g",
     ),
     "full disk": (lambda: machine.disk("disk", Path("/data"), GIB, 500 * GIB), "1.0 GiB free", "Free some"),
     "disk too full for Ray": (lambda: machine.ray_disk(Path("/tmp"), 4 * GIB, 100 * GIB), "96% full", "RAY_TMPDIR"),
-    "few descriptors": (lambda: machine.descriptors(1024, 2048), "limit 2048", "ulimit -n 65536"),
 }  # fmt: skip
 
 
@@ -110,6 +108,10 @@ def test_what_is_sound_is_ok(check):
 
 
 LIMITS = {
+    "Docker's shared memory": (lambda: machine.shared_memory(64 * 2**20), "up to 0.034 billion bf16 parameters"),
+    "few descriptors": (lambda: machine.descriptors(1024, 2048), "limit 2048"),
+    "no compiler on a CPU": (lambda: software.compiler(False, {"PATH": "/nowhere"}), "only --ds.adam_offload"),
+    "no ninja on a CPU": (lambda: software.ninja(False, {"PATH": "/nowhere"}), "only --ds.adam_offload"),
     "no GPU": (lambda: devices.devices(CPU_TORCH, False, ""), "no NVIDIA device"),
     "no flash-attn": (
         lambda: devices.flash_attention(dataclasses.replace(H100, flash_attn="ImportError: no such module")),
@@ -175,7 +177,7 @@ def executable(path: Path, text: str) -> None:
 
 def test_a_missing_compiler_is_named_even_if_it_is_not_gcc(tmp_path: Path):
     for environment, name in (({"PATH": str(tmp_path)}, "g++"), (os.environ | {"CXX": "clang++-99"}, "clang++-99")):
-        finding = software.compiler(environment)
+        finding = software.compiler(True, environment)
         assert (finding.level, finding.mend) == ("wrong", "apt-get install g++")
         assert f"no {name} on PATH" in finding.found
 
@@ -188,19 +190,19 @@ def test_a_compiler_without_pythons_headers_is_wrong(tmp_path: Path):
 
 def test_a_compiler_that_does_not_work_is_wrong(tmp_path: Path):
     executable(tmp_path / "g++", 'echo "error: cannot execute cc1plus" >&2; exit 1')
-    finding = software.compiler({"PATH": f"{tmp_path}:/bin:/usr/bin"})
+    finding = software.compiler(True, {"PATH": f"{tmp_path}:/bin:/usr/bin"})
     assert (finding.level, finding.mend) == ("wrong", "apt-get install --reinstall g++")
     assert "cc1plus" in finding.found
 
 
 def test_ninja_must_be_on_path(tmp_path: Path):
     elsewhere = {"PATH": "/nowhere"}
-    finding = software.ninja(elsewhere, programs=tmp_path)
+    finding = software.ninja(True, elsewhere, programs=tmp_path)
     assert (finding.level, finding.mend) == ("wrong", "pip install --no-deps ninja")
     executable(tmp_path / "ninja", "")
-    finding = software.ninja(elsewhere, programs=tmp_path)
+    finding = software.ninja(True, elsewhere, programs=tmp_path)
     assert (finding.level, finding.mend) == ("wrong", f"Activate the environment: . {tmp_path}/activate")
-    assert software.ninja({"PATH": str(tmp_path)}).level == "ok"
+    assert software.ninja(True, {"PATH": str(tmp_path)}).level == "ok"
 
 
 @pytest.mark.parametrize(
