@@ -26,7 +26,7 @@ def take_peak_bytes(device: str) -> int:
         return peak
     with open("/proc/self/status") as status:
         marks = [int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:")]
-    with contextlib.suppress(OSError):  # a kernel that refuses gives the peak since the process's start instead
-        with open("/proc/self/clear_refs", "w") as clear:
-            clear.write("5")
+    # A kernel that refuses to forget gives the peak since the process's start instead.
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as clear:
+        clear.write("5")
     return marks[0] if marks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -89,7 +89,9 @@ class SharedMemoryTrainerEngine(TrainerWeightTransferEngine[SharedMemoryTrainerI
 
     init_info_cls = SharedMemoryTrainerInitInfo
 
-    def __init__(self, *, client: VLLMWeightSyncClient, source: WeightSource, is_sender: bool, bucket_bytes: int) -> None:
+    def __init__(
+        self, *, client: VLLMWeightSyncClient, source: WeightSource, is_sender: bool, bucket_bytes: int
+    ) -> None:
         super().__init__(client=client, source=source, is_sender=is_sender)
         self.buckets = plan_buckets(source.metadata(), bucket_bytes)
         self.memories: list[torch.Tensor] = []
@@ -152,8 +154,7 @@ def segments_for(buckets: list[Bucket]) -> Iterator[list[dict[str, Any]]]:
     try:
         for bucket in buckets:
             descriptor, path = tempfile.mkstemp(prefix="openrlhf_math_", dir=DIRECTORY)
-            slots = [[slot.name, str(slot.dtype).split(".")[-1], list(slot.shape), slot.offset] for slot in bucket.slots]
-            segments.append({"path": path, "size": bucket.size, "slots": slots})
+            segments.append({"path": path, "size": bucket.size, "slots": [as_json(slot) for slot in bucket.slots]})
             try:
                 os.posix_fallocate(descriptor, 0, bucket.size)  # says now if there is no room; a write would kill us
             finally:
@@ -162,6 +163,10 @@ def segments_for(buckets: list[Bucket]) -> Iterator[list[dict[str, Any]]]:
     finally:
         for segment in segments:
             os.unlink(segment["path"])
+
+
+def as_json(slot: Slot) -> list:
+    return [slot.name, str(slot.dtype).removeprefix("torch."), list(slot.shape), slot.offset]
 
 
 def map_segment(segment: dict[str, Any]) -> torch.Tensor:

@@ -32,7 +32,8 @@ class DeepSpeedSource(WeightSource):
             # ZeRO-3 keeps the full shape beside an empty parameter.
             whole = self if self._tensor_parallel else self._module.named_parameters()
             self._metadata = [
-                ParamMeta(name, tensor.dtype, tuple(getattr(tensor, "ds_shape", tensor.shape))) for name, tensor in whole
+                ParamMeta(name, tensor.dtype, tuple(getattr(tensor, "ds_shape", tensor.shape)))
+                for name, tensor in whole
             ]
         return self._metadata
 

@@ -1,0 +1,235 @@
+"""Buckets, the source of weights, and both ends of the shared-memory transfer, in one process and without engines."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import ray
+import torch
+from vllm.distributed.weight_transfer.base import ParamMeta
+from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory, WeightTransferTrainerFactory
+
+from openrlhf_math.colocation import weight_source
+from openrlhf_math.colocation.buckets import ALIGNMENT, plan_buckets
+from openrlhf_math.colocation.layout import engine_arguments, transfer_backend
+from openrlhf_math.colocation.shared_memory import DIRECTORY, SharedMemoryTrainerInitInfo, segments_for, weights_in
+from openrlhf_math.colocation.weight_source import DeepSpeedSource
+from openrlhf_math.colocation.weight_transfer import EnginesClient, init_info
+
+METADATA = [
+    ParamMeta("embed", torch.bfloat16, (10, 7)),  # 140 bytes
+    ParamMeta("scale", torch.float32, ()),
+    ParamMeta("bias", torch.float32, (3,)),
+    ParamMeta("head", torch.bfloat16, (500,)),  # 1000 bytes
+    ParamMeta("norm", torch.bfloat16, (4,)),
+]
+
+
+@pytest.mark.parametrize(
+    ("bucket_bytes", "names"),
+    [
+        (1, [["embed"], ["scale"], ["bias"], ["head"], ["norm"]]),
+        (256, [["embed", "scale"], ["bias"], ["head"], ["norm"]]),  # a parameter begins at a multiple of 64
+        (300, [["embed", "scale", "bias"], ["head"], ["norm"]]),
+        (10_000, [["embed", "scale", "bias", "head", "norm"]]),
+    ],
+)
+def test_buckets_are_filled_in_order_and_a_large_parameter_has_its_own(bucket_bytes, names):
+    buckets = plan_buckets(METADATA, bucket_bytes)
+    assert [[slot.name for slot in bucket.slots] for bucket in buckets] == names
+    for bucket in buckets:
+        assert len(bucket.slots) == 1 or bucket.slots[-1].offset + bucket.slots[-1].size <= bucket_bytes
+        assert all(slot.offset % ALIGNMENT == 0 for slot in bucket.slots)
+
+
+def test_views_of_a_bucket_do_not_overlap():
+    (bucket,) = plan_buckets(METADATA, 10_000)
+    memory = torch.zeros(bucket.size, dtype=torch.uint8)
+    for number, slot in enumerate(bucket.slots):
+        slot.view(memory).fill_(number)
+    for number, (slot, parameter) in enumerate(zip(bucket.slots, METADATA, strict=True)):
+        view = slot.view(memory)
+        assert (view.shape, view.dtype) == (parameter.shape, parameter.dtype)
+        assert (view == number).all()
+
+
+def test_no_parameters_no_buckets():
+    assert plan_buckets([], 100) == []
+
+
+class Tied(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(10, 4, dtype=torch.bfloat16)
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(4, 4, dtype=torch.bfloat16) for _ in range(3))
+        self.head = torch.nn.Linear(4, 10, bias=False, dtype=torch.bfloat16)
+        self.head.weight = self.embed.weight
+
+
+def test_the_source_hands_out_parameters_themselves_and_tied_ones_once():
+    module = Tied()
+    source = DeepSpeedSource(module, zero_stage=2, bucket_bytes=50)
+    weights = dict(source)
+    assert "embed.weight" in weights
+    assert "head.weight" not in weights
+    assert [(each.name, each.shape) for each in source.metadata()] == [(n, tuple(w.shape)) for n, w in weights.items()]
+    for name, parameter in module.named_parameters():
+        assert weights[name].data_ptr() == parameter.data_ptr()
+        assert not weights[name].requires_grad
+
+
+@pytest.fixture
+def gathered(monkeypatch) -> list[list[int]]:
+    """DeepSpeed's gathering of sharded parameters: empty outside, whole inside. Lists the sizes gathered together."""
+    together = []
+
+    @contextmanager
+    def gather(parameters, enabled):
+        assert enabled
+        together.append([parameter.whole.numel() for parameter in parameters])
+        for parameter in parameters:
+            parameter.data = parameter.whole
+        yield
+        for parameter in parameters:
+            parameter.data = torch.empty(0, dtype=parameter.dtype)
+
+    monkeypatch.setattr(weight_source.deepspeed.zero, "GatheredParameters", gather)
+    return together
+
+
+def test_sharded_parameters_are_gathered_a_bucket_at_a_time_and_outlive_it(gathered):
+    module, original = Tied(), Tied()
+    module.load_state_dict(original.state_dict())
+    for parameter in module.parameters():
+        parameter.whole, parameter.ds_shape = parameter.data.clone(), parameter.shape
+        parameter.data = torch.empty(0, dtype=parameter.dtype)
+    source = DeepSpeedSource(module, zero_stage=3, bucket_bytes=160)
+    assert [each.shape for each in source.metadata()] == [tuple(p.shape) for p in original.parameters()]
+    assert gathered == []
+    weights = dict(source)
+    assert gathered == [[40, 16], [4, 16, 4], [16, 4]]
+    for name, parameter in original.named_parameters():
+        assert torch.equal(weights[name], parameter)
+    assert all(parameter.numel() == 0 for parameter in module.parameters())
+
+
+class Receiver:
+    """A client that maps the segments as an engine's worker does, and copies what it is told has come."""
+
+    def __init__(self) -> None:
+        self.calls, self.received = [], {}
+
+    def init_weight_transfer_engine(self, init_info: dict) -> None:
+        self.buckets = [weights_in(segment) for segment in init_info["segments"]]
+
+    def start_weight_update(self) -> None:
+        self.calls.append("start")
+
+    def update_weights(self, update_info: dict) -> None:
+        self.calls.append(update_info["bucket"])
+        self.received |= {name: view.clone() for name, view in self.buckets[update_info["bucket"]]}
+
+    def finish_weight_update(self) -> None:
+        self.calls.append("finish")
+
+
+def trainer_engine(module, client, rank=0, bucket_bytes=100):
+    source = DeepSpeedSource(module, zero_stage=2, bucket_bytes=bucket_bytes)
+    settings = SharedMemoryTrainerInitInfo(rank=rank, bucket_bytes=bucket_bytes)
+    return WeightTransferTrainerFactory.trainer_init(settings, client=client, source=source)
+
+
+def test_what_the_trainer_sends_arrives_update_after_update_and_leaves_no_file():
+    module, client = Tied(), Receiver()
+    before = set(Path(DIRECTORY).iterdir())
+    engine = trainer_engine(module, client)
+    assert set(Path(DIRECTORY).iterdir()) == before
+    for _ in range(2):
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.normal_()
+        engine.send_weights()
+        assert all(torch.equal(client.received[name], parameter) for name, parameter in module.named_parameters())
+    assert client.calls == ["start", 0, 1, 2, 3, "finish"] * 2
+
+
+def test_other_ranks_read_the_source_and_speak_to_no_engine(gathered):
+    module = Tied()
+    for parameter in module.parameters():
+        parameter.whole, parameter.ds_shape = parameter.data.clone(), parameter.shape
+    source = DeepSpeedSource(module, zero_stage=3, bucket_bytes=100)
+    settings = SharedMemoryTrainerInitInfo(rank=1, bucket_bytes=100)
+    WeightTransferTrainerFactory.trainer_init(settings, client=None, source=source).send_weights()
+    assert sum(map(len, gathered)) == 7
+
+
+def test_a_source_that_yields_more_than_it_announced_is_refused():
+    module, client = Tied(), Receiver()
+    engine = trainer_engine(module, client)
+    engine.source = [*engine.source, ("more", torch.zeros(1))]
+    with pytest.raises(RuntimeError, match="yields more, which its metadata does not name"):
+        engine.send_weights()
+    assert "finish" not in client.calls
+
+
+def test_an_engine_on_another_machine_is_told_so():
+    with segments_for(plan_buckets(METADATA, 1000)) as segments:
+        pass
+    with pytest.raises(RuntimeError, match="must run on the machine of the policy's first process"):
+        weights_in(segments[0])
+
+
+def test_too_little_shared_memory_is_an_error_and_leaves_no_file():
+    before = set(Path(DIRECTORY).iterdir())
+    huge = [ParamMeta("small", torch.bfloat16, (8,)), ParamMeta("huge", torch.bfloat16, (2**50,))]
+    with pytest.raises(OSError), segments_for(plan_buckets(huge, 16)):  # noqa: PT011  the kernel's words
+        pass
+    assert set(Path(DIRECTORY).iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("device", "colocated", "backend"),
+    [("cpu", True, "shared_memory"), ("cpu", False, "shared_memory"), ("cuda", True, "ipc"), ("cuda", False, "nccl")],
+)
+def test_each_placement_has_its_backend_and_both_ends_are_registered(device, colocated, backend):
+    assert transfer_backend(device, colocated) == backend
+    assert engine_arguments(device, colocated)["weight_transfer_config"] == {"backend": backend}
+    assert backend in WeightTransferEngineFactory._registry
+    assert backend in WeightTransferTrainerFactory._registry
+
+
+@pytest.mark.parametrize(
+    ("bucket_bytes", "buffer"),
+    [(100, 1000), (1100, 1100), (10_000, 140 + 4 + 12 + 1000 + 8)],
+    ids=["the largest parameter", "as asked", "no more than there is"],
+)
+def test_the_buffer_of_cuda_ipc_holds_every_parameter(bucket_bytes, buffer):
+    info = init_info("ipc", 0, METADATA, workers=1, bucket_bytes=bucket_bytes)
+    assert (info.packed, info.packed_buffer_size_bytes) == (True, buffer)
+
+
+def test_an_nccl_group_has_the_trainer_and_all_workers_each_at_its_own_rank(monkeypatch):
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.1")
+    info = init_info("nccl", 0, METADATA, workers=6, bucket_bytes=10_000)
+    assert (info.master_address, info.world_size, info.packed) == ("10.0.0.1", 7, True)
+
+    monkeypatch.setattr(ray, "get", lambda references: references)
+    told = []
+    remote = SimpleNamespace(remote=lambda request: told.append(request.init_info))
+    engines = [SimpleNamespace(init_weight_transfer_engine=remote) for _ in range(3)]
+    EnginesClient(engines, workers_each=2, prefix_caching=False).init_weight_transfer_engine({"rank_offset": 1})
+    assert [each["rank_offset"] for each in told] == [1, 3, 5]
+
+
+@pytest.mark.parametrize("caching", [True, False])
+def test_prefixes_of_old_weights_are_dropped(monkeypatch, caching):
+    monkeypatch.setattr(ray, "get", lambda references: references)
+    calls = []
+
+    def method(name):
+        return SimpleNamespace(remote=lambda: calls.append(name))
+
+    engine = SimpleNamespace(finish_weight_update=method("finish"), reset_prefix_cache=method("reset"))
+    EnginesClient([engine], workers_each=1, prefix_caching=caching).finish_weight_update()
+    assert calls == (["finish", "reset"] if caching else ["finish"])
