@@ -38,7 +38,8 @@ if [ "$stack" = cpu ]; then
   # torch with what its build needs (nothing for a CPU build, CUDA's libraries for PyPI's), the rest as locked.
   # setuptools and wheel come from cpu.in: pip freeze, which wrote cpu.txt, leaves them out.
   install $(grep -E '^(torch==|setuptools==|wheel)' requirements/cpu.in)
-  install --no-deps -r requirements/cpu.txt -r requirements/cpu-nodeps.txt
+  # DeepSpeed is a source package: built apart, for beside torch its build goes wrong before it goes right.
+  install --no-deps --use-pep517 -r requirements/cpu.txt -r requirements/cpu-nodeps.txt
   install -r requirements/dev.txt
 else
   install --no-deps -r requirements/gpu.txt

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Builds and runs the image's `cpu` target for real, without Docker: Debian's debootstrap makes the base and buildah
-# the rest. Then asks the set-up for its one clear sentence on machines that lack something. Not part of `make test`:
-# it takes 15 minutes, 15 GB of disk and root. See docs/container.md.
+# the rest. Also tries the set-up in a bare Debian, with things missing and with just what it asks for. Not part of
+# `make test`: it takes half an hour, 20 GB of disk and root. See docs/container.md.
 #
-# Usage: tests/container.sh [faults] [build] [run]      all three, if none is named
+# Usage: tests/container.sh [faults] [fresh] [build] [run]      all, if none is named
 #   faults  in a bare Debian: what the set-up says without Python, a compiler, headers, a library, disk
+#   fresh   in a bare Debian with what the set-up asks for and no more: make demo
 #   build   the image
 #   run     the image's default command, and the doctor in it
 #
@@ -15,17 +16,22 @@
 #   STORAGE_DRIVER     buildah's; left alone it takes overlay where the kernel has it, else vfs
 set -euo pipefail
 cd "$(dirname "$0")/.."
-parts=${*:-faults build run}
+parts=${*:-faults fresh build run}
 work=${CONTAINER_ROOT:-$(mktemp -d /var/tmp/container.XXXXXX)}
 export BUILDAH_ISOLATION=chroot
 buildah=(buildah --root "$work/storage" --runroot "$work/runroot" ${STORAGE_DRIVER:+--storage-driver "$STORAGE_DRIVER"})
 failures=0
+volumes=()
+for volume in ${CONTAINER_VOLUMES:-}; do volumes+=(--volume "$volume"); done
 
 finish() {
   for mount in "$work/machine/clone" "$work/machine/proc"; do
     if mountpoint --quiet "$mount"; then umount "$mount"; fi
   done
-  [ -n "${CONTAINER_ROOT:-}" ] || { "${buildah[@]}" rm --all >/dev/null; "${buildah[@]}" rmi --all --force >/dev/null; rm -rf "$work"; }
+  [ -z "${CONTAINER_ROOT:-}" ] || return
+  "${buildah[@]}" rm --all >/dev/null
+  "${buildah[@]}" rmi --all --force >/dev/null
+  rm -rf "$work"
 }
 trap finish EXIT
 
@@ -40,6 +46,20 @@ base() { # a Debian as small as debian:bookworm, once
     command -v "$tool" >/dev/null || { echo "container.sh: no $tool: apt-get install debootstrap buildah" >&2; exit 2; }
   done
   [ -d "$work/bookworm/usr" ] || debootstrap --variant=minbase bookworm "$work/bookworm" >"$work/debootstrap.log"
+}
+
+base_image() { # once
+  if ! "${buildah[@]}" images -q localhost/bookworm >/dev/null 2>&1; then
+    local empty
+    empty=$("${buildah[@]}" from scratch)
+    "${buildah[@]}" add -q "$empty" "$work/bookworm" / >/dev/null
+    "${buildah[@]}" commit -q --rm "$empty" bookworm >/dev/null
+  fi
+}
+
+clone_to() { # what is committed or would be; a file deleted but still listed is no matter
+  mkdir "$1"
+  git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$1" 2>/dev/null || true
 }
 
 # What the set-up says on a machine that lacks one thing more than the last: one line, and nothing is downloaded.
@@ -58,8 +78,7 @@ faults() {
   rm -rf "$work/machine"
   cp -a "$work/bookworm" "$work/machine"
   mount -t proc proc "$work/machine/proc"
-  mkdir "$work/machine/clone"
-  git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$work/machine/clone" 2>/dev/null || true
+  clone_to "$work/machine/clone"
   chroot "$work/machine" apt-get update -qq
   install_there make
   set +e
@@ -86,15 +105,23 @@ faults() {
   rm -rf "$work/machine"
 }
 
+fresh() {
+  base_image
+  local container status=0 packages="make g++ libnuma1 python3.11 python3.11-venv ca-certificates"
+  container=$("${buildah[@]}" from --ulimit "nofile=$(ulimit -Hn)" localhost/bookworm)
+  clone_to "$("${buildah[@]}" mount "$container")/clone"
+  "${buildah[@]}" run "$container" -- \
+    sh -c "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $packages" \
+    >"$work/apt.log" 2>&1
+  local start=$SECONDS
+  "${buildah[@]}" run "${volumes[@]}" "$container" -- make -C /clone demo PIP_ARGS="${PIP_ARGS:-}" || status=$?
+  result $status "make demo on a fresh Debian, installs included, in $((SECONDS - start)) s"
+  "${buildah[@]}" rm "$container" >/dev/null
+}
+
 build() {
-  if ! "${buildah[@]}" images -q localhost/bookworm >/dev/null 2>&1; then
-    local empty
-    empty=$("${buildah[@]}" from scratch)
-    "${buildah[@]}" add -q "$empty" "$work/bookworm" / >/dev/null
-    "${buildah[@]}" commit -q --rm "$empty" bookworm >/dev/null
-  fi
-  local volumes=() start=$SECONDS
-  for volume in ${CONTAINER_VOLUMES:-}; do volumes+=(--volume "$volume"); done
+  base_image
+  local start=$SECONDS
   "${buildah[@]}" bud --layers --target cpu --build-arg CPU_BASE=localhost/bookworm --build-arg PIP_ARGS="${PIP_ARGS:-}" \
     "${volumes[@]}" -t openrlhf_math:cpu . >"$work/build.log" 2>&1 || { tail -20 "$work/build.log"; result 1 build; return; }
   result 0 "the cpu target builds, in $((SECONDS - start)) s"
@@ -115,6 +142,6 @@ run() {
 }
 
 base
-for part in faults build run; do if has $part; then $part; fi; done
+for part in faults fresh build run; do if has $part; then $part; fi; done
 echo "$failures failed"
 [ "$failures" = 0 ]
