@@ -23,7 +23,6 @@ def train(args: SimpleNamespace) -> None:
     environment = worker_environment(args.math.device, args.math.parameters)
     os.environ.update(environment)  # before torch and vLLM are imported here, too
     start_ray(args, environment)
-    warm_up()
     try:
         with step_display(sys.stdout) as show:
             import deepspeed  # noqa: F401  (tries the compiler, and mutes it only where stderr is the real one)
@@ -89,19 +88,6 @@ class ActorFactory:
 
     def remote(self, *args, **kwargs):
         return self._actor_class.remote(*args, **kwargs, **self._arguments)
-
-
-def warm_up() -> None:
-    """Let two worker processes import what the actors need while this process does; Ray gives them to the actors."""
-    import ray
-
-    @ray.remote(num_cpus=0)
-    def import_actors() -> None:
-        import openrlhf_math.grpo.policy_actor
-        import openrlhf_math.grpo.rollout_actor  # noqa: F401
-
-    for _ in range(2):
-        import_actors.remote()
 
 
 def start_ray(args: SimpleNamespace, environment: dict[str, str]) -> None:

@@ -104,7 +104,7 @@ def memory_copies(size: int) -> dict[str, Callable[[], None]]:
 
 def segment(size: int) -> Path:
     """A file of shared memory whose name is gone by the next call."""
-    descriptor, path = tempfile.mkstemp(prefix="openrlhf_math_bench_", dir="/dev/shm")
+    descriptor, path = tempfile.mkstemp(prefix="bench_openrlhf_math_", dir="/dev/shm")
     os.ftruncate(descriptor, size)
     os.close(descriptor)
     used.append(Path(path))
