@@ -3,6 +3,7 @@
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from transformers import AutoTokenizer
 
+from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.layout import engine_arguments, engine_start
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.rewards import RewardConfig
@@ -14,6 +15,7 @@ class MathRolloutActor(UpstreamRolloutActor):
     """One vLLM engine that answers with graded groups."""
 
     async def __init__(self, *args, device: str, colocated: bool, rewards: RewardConfig, **kwargs) -> None:
+        self.device = device
         self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"])
         with engine_start(device):
             await super().__init__(*args, **{**kwargs, **engine_arguments(device, colocated)})
@@ -60,8 +62,9 @@ class MathRolloutActor(UpstreamRolloutActor):
         return max(await self.llm.collective_rpc("used_bytes"))
 
     async def take_peak_bytes(self) -> int:
-        """Of all this engine's workers."""
-        return sum(await self.llm.collective_rpc("take_peak_bytes"))
+        """Of all this engine's workers, and on the CPU of this process, which is not one of them."""
+        own = memory.take_peak_bytes("cpu") if self.device == "cpu" else 0
+        return own + sum(await self.llm.collective_rpc("take_peak_bytes"))
 
     async def patches_applied(self) -> dict[str, list]:
         """Upstream's modules imported patched: in this actor and in vLLM's worker processes."""
