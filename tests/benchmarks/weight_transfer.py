@@ -30,7 +30,6 @@ SHAPES = {
         "max_position_embeddings": 2048,
     },
 }  # fmt: skip
-GIB = 2**30
 
 
 def write_model(name: str, directory: Path) -> Path:
@@ -89,31 +88,24 @@ def memory_copies(size: int) -> dict[str, Callable[[], None]]:
     import torch
 
     source, target = (torch.ones(size, dtype=torch.uint8) for _ in range(2))
-    kept = torch.from_file(str(segment(size)), shared=True, size=size, dtype=torch.uint8)
-
-    def to_fresh() -> None:
-        path = segment(size)
-        torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8).copy_(source)
-
+    kept = fresh_segment(size)
     return {
         "copy: torch copy_": lambda: target.copy_(source),
         "copy: into kept shared memory": lambda: kept.copy_(source),
-        "copy: into a fresh segment": to_fresh,
+        "copy: into a fresh segment": lambda: fresh_segment(size).copy_(source),
     }
 
 
-def segment(size: int) -> Path:
-    """A file of shared memory whose name is gone by the next call."""
+def fresh_segment(size: int):
+    """Shared memory without pages yet, uint8 [size], gone with the tensor."""
+    import torch
+
     descriptor, path = tempfile.mkstemp(prefix="bench_openrlhf_math_", dir="/dev/shm")
     os.ftruncate(descriptor, size)
     os.close(descriptor)
-    used.append(Path(path))
-    while len(used) > 1:
-        used.pop(0).unlink()
-    return Path(path)
-
-
-used: list[Path] = []
+    memory = torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
+    os.unlink(path)
+    return memory
 
 
 def measure(ways: dict[str, Callable[[], None]], repeat: int) -> dict[str, float]:
