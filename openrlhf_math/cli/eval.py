@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> None:
     if (args.output / "summary.json").exists():
         raise UserError(f"--output {args.output} holds another evaluation; choose a new directory or remove it")
     check_model("--model", args.model)
-    problems = read_problems(args.benchmark, args.problem_key, args.answer_key, args.split)[: args.max_problems]
+    keys = ("--problem-key", "--answer-key")
+    problems = read_problems(args.benchmark, args.problem_key, args.answer_key, args.split, keys)[: args.max_problems]
     if not problems:
         raise UserError(f"--max-problems {args.max_problems} leaves no problem; give 1 or more")
 

@@ -5,15 +5,14 @@ import asyncio
 import contextlib
 import heapq
 import json
-import os
 import sys
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 
@@ -211,24 +210,12 @@ def _replaced(path: Path | None):
         return
     if path.is_dir():
         raise UserError(f"--output {path} is a directory; give the name of a file.")
-    try:
-        descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise UserError(f"--output {path} cannot be written: {error.strerror}.") from None
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            yield file
-        os.chmod(unfinished, 0o666 & ~_umask())
-        os.replace(unfinished, path)
-    except BaseException:
-        os.unlink(unfinished)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(written_whole(path))
+        except OSError as error:
+            raise UserError(f"--output {path} cannot be written: {error.strerror}.") from None
+        yield file
 
 
 @contextlib.contextmanager

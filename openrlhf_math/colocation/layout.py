@@ -18,7 +18,7 @@ SHORT_CONTEXT = 512
 
 
 def find_device() -> str:
-    """"cuda" if this machine has an NVIDIA device, else "cpu". Asks the driver, so that torch is not imported."""
+    """ "cuda" if this machine has an NVIDIA device, else "cpu". Asks the driver, so that torch is not imported."""
     return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
 
 
@@ -31,6 +31,11 @@ def attention(device: str, context: int) -> str:
     if device == "cuda":
         return "flash_attention_2" if importlib.util.find_spec("flash_attn") else "sdpa"
     return "eager" if context <= SHORT_CONTEXT else "sdpa"
+
+
+def colocated(args: SimpleNamespace) -> bool:
+    """Whether training and inference take turns on the same devices. args: a run's settings."""
+    return args.train.colocate_all and not args.train.async_enable
 
 
 def cores() -> int:
@@ -67,12 +72,15 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
     }
 
 
-def enter_environment(device: str, parameters: int) -> None:
-    """Give this process the workers' environment, for what runs in it. Call it before torch is imported: OpenMP
-    reads its number of threads once, and threads too many wait for each other longer than they work."""
-    os.environ.update(worker_environment(device, parameters))
-    if "torch" in sys.modules and "OMP_NUM_THREADS" in os.environ:
-        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+def enter_environment(device: str, parameters: int) -> dict[str, str]:
+    """Give this process the workers' environment, for what runs in it, and return it. Call it before torch is
+    imported: OpenMP reads its number of threads once, and threads too many wait for each other longer than they work.
+    """
+    environment = worker_environment(device, parameters)
+    os.environ.update(environment)
+    if "torch" in sys.modules and "OMP_NUM_THREADS" in environment:
+        sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    return environment
 
 
 @contextmanager

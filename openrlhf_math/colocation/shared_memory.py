@@ -107,9 +107,7 @@ class SharedMemoryTrainerEngine(TrainerWeightTransferEngine[SharedMemoryTrainerI
         """Raises OSError if shared memory is too small: a container needs --shm-size above the model's size."""
         if source is None:
             raise ValueError("weight transfer through shared memory sends a WeightSource: give one")
-        engine = cls(
-            client=client, source=source, is_sender=init_info.is_sender, bucket_bytes=init_info.bucket_bytes
-        )
+        engine = cls(client=client, source=source, is_sender=init_info.is_sender, bucket_bytes=init_info.bucket_bytes)
         if engine.is_sender:
             with segments_for(engine.buckets) as segments:
                 engine.memories = [map_segment(segment) for segment in segments]

@@ -15,7 +15,7 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.clients import RayVLLMWeightSyncClient
 from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 
-from openrlhf_math.colocation.layout import transfer_backend
+from openrlhf_math.colocation.layout import colocated, transfer_backend
 from openrlhf_math.colocation.shared_memory import SharedMemoryTrainerInitInfo
 from openrlhf_math.colocation.weight_source import DeepSpeedSource
 
@@ -73,7 +73,7 @@ class WeightTransfer:
         """
         source = DeepSpeedSource(module, args.ds.zero_stage, bucket_bytes, args.ds.tensor_parallel_size)
         metadata = source.metadata()
-        backend = transfer_backend(args.math.device, args.train.colocate_all and not args.train.async_enable)
+        backend = transfer_backend(args.math.device, colocated(args))
         workers = args.vllm.num_engines * args.vllm.tensor_parallel_size
         client = EnginesClient(engines, args.vllm.tensor_parallel_size, args.vllm.enable_prefix_caching)
         engine = WeightTransferTrainerFactory.trainer_init(

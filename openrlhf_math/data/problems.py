@@ -30,10 +30,17 @@ class Problem:
         return self.problem if isinstance(self.problem, str) else self.problem[-1]["content"]
 
 
-def read_problems(spec: str, problem_key: str, answer_key: str, split: str = "train") -> list[Problem]:
+def read_problems(
+    spec: str,
+    problem_key: str,
+    answer_key: str,
+    split: str = "train",
+    flags: tuple[str, str] = ("--data.input_key", "--data.label_key"),
+) -> list[Problem]:
     """The problems of a JSONL, JSON, CSV or Parquet file, a dataset directory, or a hub name.
 
     spec: as OpenRLHF's --data.prompt_dataset, one set; `name@config` for a hub set with configurations.
+    flags: what the command calls the two keys.
     Raises UserError for a missing or empty set, a broken line, or a missing column.
     """
     rows = list(_rows(spec, split))
@@ -42,8 +49,8 @@ def read_problems(spec: str, problem_key: str, answer_key: str, split: str = "tr
     for key in (problem_key, answer_key):
         if key not in rows[0]:
             raise UserError(
-                f"{spec} has no column '{key}', only {', '.join(rows[0])}; name its columns with --data.input_key "
-                "and --data.label_key"
+                f"{spec} has no column '{key}', only {', '.join(rows[0])}; name its columns with {flags[0]} "
+                f"and {flags[1]}"
             )
     return [_problem(spec, number, row, problem_key, answer_key) for number, row in enumerate(rows, start=1)]
 

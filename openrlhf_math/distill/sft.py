@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import cores
+from openrlhf_math.grpo.display import step_bar
 
 
 def train(args: SimpleNamespace) -> None:
@@ -40,24 +41,10 @@ def train(args: SimpleNamespace) -> None:
 @contextlib.contextmanager
 def _progress():
     """A function (record, total steps) that shows a step."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     if int(os.environ["RANK"]) != 0:
         yield lambda record, total: None
         return
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    )  # fmt: skip
-    console = Console(file=sys.stdout)  # the terminal, before stdout is redirected
-    with Progress(*columns, console=console) as progress:
+    with step_bar(sys.stdout) as progress:  # the terminal, before stdout is redirected
         task = progress.add_task("SFT: loading", total=None)
         yield lambda record, total: progress.update(
             task, description=f"SFT: loss {record['loss']:.3f}", total=total, completed=record["step"]

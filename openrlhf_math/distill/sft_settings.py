@@ -85,8 +85,9 @@ def prepare(args: SimpleNamespace) -> None:
         claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
     if args.data.multiturn:
         return  # whole conversations are in the input column already
+    columns = (args.data.input_key, args.data.output_key, args.data.dataset_split)
     sets = {
-        spec.strip(): read_problems(spec.strip(), args.data.input_key, args.data.output_key, args.data.dataset_split)
+        spec.strip(): read_problems(spec.strip(), *columns, flags=("--data.input_key", "--data.output_key"))
         for spec in args.data.dataset.split(",")
     }
     rows = sum(map(len, sets.values()))

@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 
+from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.evaluation.estimates import bootstrap_interval, pass_at_1, tokens_per_correct
 from openrlhf_math.evaluation.sampler import Completion, sample
@@ -22,7 +21,7 @@ def evaluate(problems: list[Problem], settings: EvalSettings) -> dict:
     Raises UserError if the model cannot serve the prompts.
     """
     begun = time.time()
-    completions = sample(_prompts(problems, settings), settings)
+    completions = sample(_prompt_ids(problems, settings), settings)
     sampled = time.time()
     grades = asyncio.run(_grade(problems, completions, settings))
     summary = summarise(completions, grades, settings.seed) | {
@@ -30,8 +29,10 @@ def evaluate(problems: list[Problem], settings: EvalSettings) -> dict:
         "seconds_grading": round(time.time() - sampled, 3),
     }
     settings.output.mkdir(parents=True, exist_ok=True)
-    _replace(settings.output / "completions.jsonl", _rows(problems, completions, grades))
-    _replace(settings.output / "summary.json", [summary], indent=2)
+    with written_whole(settings.output / "completions.jsonl") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(problems, completions, grades))
+    with written_whole(settings.output / "summary.json") as file:
+        file.write(json.dumps(summary, indent=2) + "\n")
     return summary
 
 
@@ -56,12 +57,14 @@ def summarise(completions: list[list[Completion]], grades: list[list[Grade]], se
     }
 
 
-def _prompts(problems: list[Problem], settings: EvalSettings) -> list[str]:
+def _prompt_ids(problems: list[Problem], settings: EvalSettings) -> list[list[int]]:
+    tokenizer = load_tokenizer("--model", settings.model, settings.chat_template, "add --no-chat-template")
     messages = [chat(problem, settings.instruction) for problem in problems]
-    if not settings.chat_template:
-        return [dialogue[-1]["content"] for dialogue in messages]
-    tokenizer = load_tokenizer("--model", settings.model, True, "add --no-chat-template")
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    if settings.chat_template:
+        texts = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    else:
+        texts = [dialogue[-1]["content"] for dialogue in messages]
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 async def _grade(
@@ -92,12 +95,3 @@ def _rows(problems: list[Problem], completions: list[list[Completion]], grades: 
                 "reward": grade.reward,
                 "answer": grade.answer,
             } | ({"reason": grade.reason} if grade.reason else {})
-
-
-def _replace(path: Path, records, indent: int | None = None) -> None:
-    """Write JSON records, one after another; the file takes its name only when it is whole."""
-    unfinished = path.with_suffix(path.suffix + ".part")
-    with unfinished.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False, indent=indent) + "\n")
-    os.replace(unfinished, path)

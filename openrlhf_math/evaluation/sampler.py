@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.settings import EvalSettings
-from openrlhf_math.grpo.inputs import load_tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +16,14 @@ class Completion:
     truncated: bool
 
 
-def sample(prompts: list[str], settings: EvalSettings) -> list[list[Completion]]:
-    """`settings.samples` completions of each prompt, in the order of the prompts.
+def sample(prompt_ids: list[list[int]], settings: EvalSettings) -> list[list[Completion]]:
+    """`settings.samples` completions of each tokenized prompt, in the order of the prompts.
 
     Raises UserError if a prompt and its completion do not fit the model's or the given context.
     """
     from transformers import AutoConfig
     from vllm import LLM, SamplingParams, TokensPrompt
 
-    tokenizer = load_tokenizer("--model", settings.model, False, "")
-    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     context = _context(prompt_ids, settings, AutoConfig.from_pretrained(settings.model))
     engine = LLM(
         settings.model,

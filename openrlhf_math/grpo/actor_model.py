@@ -35,7 +35,7 @@ class PackedActor(Actor):
                 sequences, action_mask, attention_mask,
                 return_output=return_output, return_entropy=return_entropy, **kwargs,
             )  # fmt: skip
-        packed = pack(sequences, attention_mask, action_mask)
+        packed = pack(sequences, attention_mask, action_mask, self.model.dtype)
         self.log_prob_head.targets = packed.targets
         try:
             output = self.model(

@@ -7,9 +7,8 @@ from typing import TextIO
 from openrlhf_math.grpo.metrics import one_line
 
 
-@contextmanager
-def step_display(stream: TextIO) -> Iterator[Callable[[dict, int], None]]:
-    """While the block runs, a progress bar on `stream`. Yields a function (record, steps in all) that shows a step."""
+def step_bar(stream: TextIO, transient: bool = False):
+    """rich's progress bar of a training's steps on `stream`. transient: whether it goes when it is done."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -23,12 +22,17 @@ def step_display(stream: TextIO) -> Iterator[Callable[[dict, int], None]]:
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     )  # fmt: skip
-    console = Console(file=stream)
-    with Progress(*columns, console=console, transient=True) as progress:
+    return Progress(*columns, console=Console(file=stream), transient=transient)
+
+
+@contextmanager
+def step_display(stream: TextIO) -> Iterator[Callable[[dict, int], None]]:
+    """While the block runs, a progress bar on `stream`. Yields a function (record, steps in all) that shows a step."""
+    with step_bar(stream, transient=True) as progress:
         task = progress.add_task("GRPO: starting engines and actors", total=None)
 
         def show(record: dict, total: int) -> None:
-            console.print(one_line(record), highlight=False, soft_wrap=True)
+            progress.console.print(one_line(record), highlight=False, soft_wrap=True)
             progress.update(task, description="GRPO", total=total, completed=record["step"])
 
         yield show

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.in_process import InProcess
-from openrlhf_math.colocation.layout import cores, worker_environment
+from openrlhf_math.colocation.layout import colocated, cores, enter_environment
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.display import step_display
 
@@ -20,9 +20,7 @@ def train(args: SimpleNamespace) -> None:
     """
     import ray
 
-    environment = worker_environment(args.math.device, args.math.parameters)
-    os.environ.update(environment)  # before torch and vLLM are imported here, too
-    start_ray(args, environment)
+    start_ray(args, enter_environment(args.math.device, args.math.parameters))
     try:
         with step_display(sys.stdout) as show:
             import deepspeed  # noqa: F401  (tries the compiler, and mutes it only where stderr is the real one)
@@ -50,7 +48,7 @@ def _train(args: SimpleNamespace, show: Callable[[dict, int], None]) -> None:
     engine = ActorFactory(
         ray.remote(MathRolloutActor),
         device=args.math.device,
-        colocated=args.train.colocate_all and not args.train.async_enable,
+        colocated=colocated(args),
         rewards=args.math.rewards,
     )
     with (
@@ -122,8 +120,7 @@ def devices_wanted(args: SimpleNamespace) -> int:
     """Devices of the whole run: the policy's, and the engines' unless they share them."""
     policy = args.actor.num_nodes * args.actor.num_gpus_per_node
     engines = args.vllm.num_engines * args.vllm.tensor_parallel_size
-    shared = args.train.colocate_all and not args.train.async_enable
     reference = 0
     if args.algo.kl.init_coef > 0 and not (args.train.colocate_all or args.train.colocate_actor_ref):
         reference = args.ref.num_nodes * args.ref.num_gpus_per_node
-    return max(policy, engines) if shared else policy + engines + reference
+    return max(policy, engines) if colocated(args) else policy + engines + reference

@@ -11,7 +11,7 @@ from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
 from openrlhf.trainer.ppo_utils.length_penalty import apply_length_penalties
 
 from openrlhf_math.grpo.advantages import find_estimator
-from openrlhf_math.grpo.micro_batches import fill, packed_tokens
+from openrlhf_math.grpo.micro_batches import fill, packed_tokens, split
 from openrlhf_math.grpo.settings import old_log_probs_needed
 
 
@@ -26,12 +26,8 @@ class MathExperienceMaker(RemoteExperienceMaker):
         numbers = range(len(rollout_samples))
         groups = [list(numbers[start : start + group_size]) for start in numbers[::group_size]]
         ranks = self.args.actor.num_nodes * self.args.actor.num_gpus_per_node
-
-        def batches(at_least: int) -> list[list[int]]:
-            return fill(groups, partial(packed_tokens, rollout_samples), self.args.rollout.max_tokens_per_gpu, at_least)
-
-        count = len(batches(1))
-        numbered = batches(-(-count // ranks) * ranks)
+        batches = fill(groups, partial(packed_tokens, rollout_samples), self.args.rollout.max_tokens_per_gpu)
+        numbered = split(batches, -(-len(batches) // ranks) * ranks)
         return [
             Experience.concat_experiences([rollout_samples[number] for number in batch], self.tokenizer.pad_token_id)
             for batch in numbered

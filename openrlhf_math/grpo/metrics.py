@@ -39,8 +39,9 @@ def append_jsonl(path: Path, record: dict) -> None:
 
 def one_line(record: dict) -> str:
     """A step as one line for a person."""
+    accuracy = record.get("accuracy", float("nan"))
     return (
-        f"step {record['step']:>4}  reward {record['reward']:.3f}  accuracy {record.get('accuracy', float('nan')):.3f}  "
+        f"step {record['step']:>4}  reward {record['reward']:.3f}  accuracy {accuracy:.3f}  "
         f"length {record['completion_length']:.1f}  truncated {record['truncation_rate']:.2f}  "
         f"loss {record['policy_loss']:+.1e}  grad {record['grad_norm']:.3f}  {record['timing/step_total']:.2f} s"
     )

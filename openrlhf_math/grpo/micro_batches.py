@@ -1,6 +1,7 @@
 """Micro-batches of whole groups under a token budget, without the completions that teach nothing."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from openrlhf.trainer.ppo_utils.experience import Experience, make_experience_batch, split_experience_batch
@@ -29,11 +30,10 @@ def packed_tokens(items: list[Experience], group: Group) -> int:
     return prompt + sum(int(items[number].total_length) - prompt for number in group)
 
 
-def fill(groups: list[Group], tokens: Callable[[Group], int], budget: int, at_least: int = 1) -> list[list[int]]:
-    """Micro-batches of item numbers, each under `budget` tokens, `at_least` so many.
+def fill(groups: list[Group], tokens: Callable[[Group], int], budget: int) -> list[list[int]]:
+    """Micro-batches of item numbers, each under `budget` tokens: first fit from the longest group down.
 
-    First fit from the longest group down. A group above the budget is halved, and so is the largest micro-batch
-    while there are too few: every training process must take the same number of them.
+    A group above the budget is halved.
     """
     queue = sorted(groups, key=tokens, reverse=True)
     bins: list[tuple[int, list[int]]] = []
@@ -41,7 +41,7 @@ def fill(groups: list[Group], tokens: Callable[[Group], int], budget: int, at_le
         group = queue.pop(0)
         size = tokens(group)
         if size > budget and len(group) > 1:
-            queue[:0] = [group[: len(group) // 2], group[len(group) // 2 :]]
+            queue[:0] = _halves(group)
             continue
         place = next((number for number, (used, _) in enumerate(bins) if used + size <= budget), None)
         if place is None:
@@ -49,12 +49,26 @@ def fill(groups: list[Group], tokens: Callable[[Group], int], budget: int, at_le
         else:
             used, members = bins[place]
             bins[place] = (used + size, members + group)
-    batches = [members for _, members in bins]
-    while len(batches) < at_least:
+    return [members for _, members in bins]
+
+
+def split(batches: list[list[int]], count: int) -> list[list[int]]:
+    """`count` batches or more, as every training process must take the same number: the largest is halved until then.
+
+    Raises ValueError where there are fewer items than `count`.
+    """
+    batches = list(batches)
+    if sum(map(len, batches)) < count:
+        raise ValueError(f"{sum(map(len, batches))} items cannot be {count} micro-batches")
+    while len(batches) < count:
         largest = max(batches, key=len)
         batches.remove(largest)
-        batches += [largest[: len(largest) // 2], largest[len(largest) // 2 :]]
+        batches += _halves(largest)
     return batches
+
+
+def _halves(items: list[int]) -> list[list[int]]:
+    return [items[: len(items) // 2], items[len(items) // 2 :]]
 
 
 def teaches(item: Experience) -> bool:
@@ -87,19 +101,16 @@ class GroupReplayBuffer(NaiveReplayBuffer):
             self.dynamic_global_batch_size += [samples] * len(batches)
 
     def _micro_batches(self, numbers: list[int], budget: int, process_group) -> list[list[int]]:
-        kept = [number for number in numbers if not self.skip_idle or teaches(self.items[number])]
-        idle = [number for number in numbers if number not in set(kept)]
+        kept, idle = [], []
+        for number in numbers:
+            (idle if self.skip_idle and not teaches(self.items[number]) else kept).append(number)
         if not kept:  # the optimizer still takes its step, so one item gives its zero gradient
             kept = [min(idle, key=lambda number: int(self.items[number].total_length))]
             idle.remove(kept[0])
-
-        def batches(at_least: int) -> list[list[int]]:
-            groups = group_by_prompt(self.items, kept)
-            return fill(groups, lambda group: packed_tokens(self.items, group), budget, at_least)
-
-        count = int(_reduced(len(batches(1)), dist.ReduceOp.MAX, process_group))
-        kept += idle[: max(0, count - len(kept))]
-        return batches(count)
+        batches = fill(group_by_prompt(self.items, kept), partial(packed_tokens, self.items), budget)
+        count = int(_reduced(len(batches), dist.ReduceOp.MAX, process_group))
+        lacking = max(0, count - len(kept))  # other processes have more to train: idle items keep in step with them
+        return split(batches + [[number] for number in idle[:lacking]], count)
 
 
 class SkippingReplayBuffer(GroupReplayBuffer):

@@ -1,6 +1,6 @@
 """From a padded batch of rollouts to one row of tokens without padding, each prompt of a group in it once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 import torch
 
@@ -12,29 +12,30 @@ FEWEST_ALIKE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Segments:
-    """Where pieces of a packed row lie, for attention over it.
+class Part:
+    """Pieces of a packed row that attention works on together, padded to the longest.
 
-    index: [segments, longest] positions in the row, 0 beyond a segment's end. mask: the same shape, which are real.
-    numbers: [segments], which pieces these are.
+    index: [pieces, longest] positions in the row, 0 beyond a piece's end. mask: the same shape, which are real.
+    prompts: [pieces], the number of the prompt each follows, or None for the prompts themselves.
+    bias: [pieces, longest, keys] to add to attention scores, 0 where a token sees the key. The keys are those of the
+    prompt it follows, then those of the piece itself.
     """
 
     index: Tensor
     mask: Tensor
-    numbers: Tensor
+    prompts: Tensor | None
+    bias: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Who attends to whom in a packed row: a prompt to itself, a completion to its prompt and to itself.
 
-    prompts: all prompts. completions: the completions, those of like length together. prompt_of: [completions],
-    each one's prompt.
+    completions: those of like length together.
     """
 
-    prompts: Segments
-    completions: list[Segments]
-    prompt_of: Tensor
+    prompts: Part
+    completions: list[Part]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +55,24 @@ class Packed:
     layout: Layout
 
 
-def pack(sequences: Tensor, attention_mask: Tensor, action_mask: Tensor) -> Packed:
+def pack(sequences: Tensor, attention_mask: Tensor, action_mask: Tensor, dtype=torch.float32) -> Packed:
     """Pack a right-padded batch; rows with the same prompt share it.
 
     sequences, attention_mask: [batch, tokens]. action_mask: [batch, tokens - 1], True at i where token i + 1 is an
-    action. The last token of a row is only ever predicted, so it is left out of the input.
+    action. The last token of a row is only ever predicted, so it is left out of the input. dtype: of attention
+    scores. What is returned lies on the device of `sequences`.
 
     The prompt of a group is the same for all its completions, and causal attention makes its hidden states the
     same too: computing them once is exact. Prefix Grouper, https://arxiv.org/abs/2506.05433.
     """
-    actions = action_mask.bool()
+    device = sequences.device
+    sequences, attention_mask, actions = sequences.cpu(), attention_mask.cpu(), action_mask.bool().cpu()
     lengths = attention_mask.sum(dim=1).tolist()
     prompt_lengths = [
         int(row.int().argmax()) + 1 if row.any() else length - 1 for row, length in zip(actions, lengths, strict=True)
     ]
-    tokens, positions, prompts, completions, prompt_of = [], [], [], [], []
+    tokens, positions, prompts, completions, prompt_of, predicts = [], [], [], [], [], []
     prompt_at: dict[tuple[int, ...], int] = {}
-    predicts = [torch.empty(0, dtype=torch.long)] * len(lengths)
     offset = 0
 
     def add(piece: Tensor, first_position: int) -> Tensor:
@@ -91,20 +93,22 @@ def pack(sequences: Tensor, attention_mask: Tensor, action_mask: Tensor) -> Pack
         completions.append(completion)
         prompt_of.append(prompt_at[key])
         path = torch.cat([prompt, completion])  # row position of token i of this sequence
-        predicts[row] = path[actions[row, : length - 1].nonzero()[:, 0]]
+        predicts.append(path[actions[row, : length - 1].nonzero()[:, 0]])
 
-    return Packed(
+    prompt_part = _part(prompts, dtype)
+    completion_parts = [
+        _part([completions[n] for n in numbers], dtype, torch.tensor([prompt_of[n] for n in numbers]), prompt_part.mask)
+        for numbers in alike(list(map(len, completions)))
+    ]
+    packed = Packed(
         input_ids=torch.cat(tokens)[None],
         positions=torch.cat(positions)[None],
         predicts=torch.cat(predicts),
         targets=sequences[:, 1:][actions],
         actions=actions,
-        layout=Layout(
-            _segments(prompts, list(range(len(prompts)))),
-            [_segments(completions, numbers) for numbers in alike(list(map(len, completions)))],
-            torch.tensor(prompt_of),
-        ),
+        layout=Layout(prompt_part, completion_parts),
     )
+    return _moved(packed, device)
 
 
 def alike(lengths: list[int]) -> list[list[int]]:
@@ -122,13 +126,30 @@ def alike(lengths: list[int]) -> list[list[int]]:
     return parts
 
 
-def _segments(pieces: list[Tensor], numbers: list[int]) -> Segments:
-    chosen = [pieces[number] for number in numbers]
-    lengths = torch.tensor([len(piece) for piece in chosen])
-    mask = torch.arange(max(int(lengths.max()), 1)) < lengths[:, None]
+def _part(pieces: list[Tensor], dtype, prompts: Tensor | None = None, prompt_mask: Tensor | None = None) -> Part:
+    """pieces: row positions of each. prompts: the prompt each follows. prompt_mask: the mask of all prompts."""
+    lengths = torch.tensor([len(piece) for piece in pieces])
+    longest = max(int(lengths.max()), 1)
+    mask = torch.arange(longest) < lengths[:, None]
     index = torch.zeros(mask.shape, dtype=torch.long)
-    index[mask] = torch.cat(chosen)
-    return Segments(index, mask, torch.tensor(numbers))
+    index[mask] = torch.cat(pieces)
+    sees = torch.ones(longest, longest, dtype=torch.bool).tril() & mask[:, None, :]
+    if prompts is not None:
+        to_prompt = prompt_mask[prompts][:, None, :].expand(-1, longest, -1)
+        sees = torch.cat([to_prompt, sees], dim=2)
+    bias = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
+    return Part(index, mask, prompts, bias)
+
+
+def _moved(value, device: torch.device):
+    """The same with every tensor in it on `device`."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, list):
+        return [_moved(item, device) for item in value]
+    if is_dataclass(value):
+        return replace(value, **{each.name: _moved(getattr(value, each.name), device) for each in fields(value)})
+    return value
 
 
 def unpack(values: Tensor, packed: Packed) -> Tensor:

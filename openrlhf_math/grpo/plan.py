@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from openrlhf_math.colocation.layout import colocated
 from openrlhf_math.grpo.driver import devices_wanted
 from openrlhf_math.grpo.settings import as_json, old_log_probs_needed, one_step_a_batch
 
@@ -67,10 +68,9 @@ def print_plan(args: SimpleNamespace) -> None:
         memory = f"{row.memory / GIB:.1f} GiB" if row.memory else "-"
         table.add_row(row.name, str(row.count), str(row.devices_each), memory, row.holds)
     console.print(table)
-    shared = args.train.colocate_all and not args.train.async_enable
     console.print(
         f"devices: {devices_wanted(args)} ({args.math.device}), training and inference "
-        f"{'take turns on the same ones' if shared else 'on separate ones'}"
+        f"{'take turns on the same ones' if colocated(args) else 'on separate ones'}"
     )
     console.print(f"reference model: {'yes' if args.algo.kl.init_coef > 0 else 'none (KL coefficient 0)'}")
     console.print(

@@ -9,9 +9,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from openrlhf_math.grpo.packing import Layout, Segments
+from openrlhf_math.grpo.packing import Layout
+from openrlhf_math.grpo.settings import SHARED_PREFIX as NAME
 
-NAME = "shared_prefix"
 Tensor = torch.Tensor
 
 
@@ -39,40 +39,29 @@ def shared_prefix_attention(
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
     prompts = layout.prompts
     prompt_keys, prompt_values = key[prompts.index], value[prompts.index]
-    attended = [_attend(query[prompts.index], prompt_keys, prompt_values, _causal(prompts), scaling)[prompts.mask]]
+    attended = [_attend(query[prompts.index], prompt_keys, prompt_values, prompts.bias, scaling)[prompts.mask]]
     places = [prompts.index[prompts.mask]]
     for part in layout.completions:
-        its_prompt = layout.prompt_of[part.numbers]
-        keys = torch.cat([prompt_keys[its_prompt], key[part.index]], dim=1)
-        values = torch.cat([prompt_values[its_prompt], value[part.index]], dim=1)
-        own = _causal(part)
-        to_prompt = prompts.mask[its_prompt][:, None, :].expand(-1, own.shape[1], -1)
-        mask = torch.cat([to_prompt, own], dim=2)
-        attended.append(_attend(query[part.index], keys, values, mask, scaling)[part.mask])
+        keys = torch.cat([prompt_keys[part.prompts], key[part.index]], dim=1)
+        values = torch.cat([prompt_values[part.prompts], value[part.index]], dim=1)
+        attended.append(_attend(query[part.index], keys, values, part.bias, scaling)[part.mask])
         places.append(part.index[part.mask])
     return torch.empty_like(query).index_copy(0, torch.cat(places), torch.cat(attended))[None], None
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float) -> Tensor:
-    """softmax(q k^T * scaling) v. query: [segments, q, heads, size]; key, value: [segments, k, kv heads, size];
-    mask: [segments, q, k]. Returns [segments, q, heads, size].
+def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float) -> Tensor:
+    """softmax(q k^T * scaling + bias) v. query: [pieces, q, heads, size]; key, value: [pieces, k, kv heads, size];
+    bias: [pieces, q, k]. Returns [pieces, q, heads, size].
 
     The heads that share a key head are further rows of one matrix product, so keys are never repeated.
     """
-    segments, rows, heads, size = query.shape
+    pieces, rows, heads, size = query.shape
     kv_heads = key.shape[2]
     group = heads // kv_heads
-    query = query.transpose(1, 2).reshape(segments * kv_heads, group * rows, size)
-    key = key.permute(0, 2, 3, 1).reshape(segments * kv_heads, size, -1)
-    value = value.transpose(1, 2).reshape(segments * kv_heads, -1, size)
-    scores = torch.bmm(query * scaling, key).view(segments, kv_heads * group, rows, -1)
-    weights = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min).softmax(dim=-1)
-    attended = torch.bmm(weights.view(segments * kv_heads, group * rows, -1), value)
-    return attended.view(segments, heads, rows, size).transpose(1, 2)
-
-
-def _causal(pieces: Segments) -> Tensor:
-    """[segments, longest, longest]: may a token see another of its piece."""
-    longest = pieces.mask.shape[1]
-    earlier = torch.ones(longest, longest, dtype=torch.bool, device=pieces.mask.device).tril()
-    return earlier & pieces.mask[:, None, :]
+    query = query.transpose(1, 2).reshape(pieces * kv_heads, group * rows, size)
+    key = key.permute(0, 2, 3, 1).reshape(pieces * kv_heads, size, -1)
+    value = value.transpose(1, 2).reshape(pieces * kv_heads, -1, size)
+    scores = torch.bmm(query * scaling, key).view(pieces, kv_heads * group, rows, -1)
+    scores += bias[:, None]  # in place: nothing else reads the scores
+    attended = torch.bmm(scores.softmax(dim=-1).view(pieces * kv_heads, group * rows, -1), value)
+    return attended.view(pieces, heads, rows, size).transpose(1, 2)

@@ -161,7 +161,8 @@ def report(args: argparse.Namespace, ours: Side, trl: Side) -> None:
         step = statistics.median(side.steps)
         table.add_row(
             side.name, f"{step:.2f}", f"{min(side.steps):.2f} to {max(side.steps):.2f}", f"{samples / step:.1f}",
-            f"{statistics.mean(side.tokens):.0f}", f"{statistics.median(side.first):.1f}", f"{side.peak_bytes / 2**30:.2f}",
+            f"{statistics.mean(side.tokens):.0f}", f"{statistics.median(side.first):.1f}",
+            f"{side.peak_bytes / 2**30:.2f}",
         )  # fmt: skip
     console = Console(width=120)
     console.print(table)

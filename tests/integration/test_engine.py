@@ -42,10 +42,22 @@ def engine(cluster, tmp_path_factory, request):
     model.config.tie_word_embeddings = request.param
     model.tie_weights()
     model.save_pretrained(world / "model")
-    actor = ray.remote(MathRolloutActor).options(num_gpus=0.2).remote(
-        model=str(world / "model"), device="cpu", colocated=True, rewards=RewardConfig(style="think"), num_gpus=0.2,
-        dtype="bfloat16", max_model_len=MAX_LENGTH, seed=0, distributed_executor_backend="uni",
-        agent_func_path=executor_path(), worker_extension_cls="replaced by ours",
+    actor = (
+        ray.remote(MathRolloutActor)
+        .options(num_gpus=0.2)
+        .remote(
+            model=str(world / "model"),
+            device="cpu",
+            colocated=True,
+            rewards=RewardConfig(style="think"),
+            num_gpus=0.2,
+            dtype="bfloat16",
+            max_model_len=MAX_LENGTH,
+            seed=0,
+            distributed_executor_backend="uni",
+            agent_func_path=executor_path(),
+            worker_extension_cls="replaced by ours",
+        )
     )
     yield world / "model", actor
     ray.kill(actor)
@@ -73,7 +85,7 @@ def gap(model, group: list[dict]) -> float:
     """Mean absolute difference of log-probabilities between a Hugging Face model and the engine, nats a token."""
     gaps = []
     for rollout in group:
-        (start, end), = rollout["action_ranges"]
+        ((start, end),) = rollout["action_ranges"]
         expected = trainer_log_probs(model, rollout["observation_tokens"], start)
         gaps.append((expected - torch.tensor(rollout["rollout_log_probs"][start:end])).abs().mean())
     return torch.stack(gaps).mean().item()

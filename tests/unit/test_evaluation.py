@@ -51,7 +51,10 @@ def model(tmp_path):
         (("--top-p", "0"), "--top-p 0.0"),
         (("--model", "./nowhere"), "--model ./nowhere: there is no such directory"),
         (("--benchmark", "missing.jsonl"), "missing.jsonl: there is no such file"),
-        (("--problem-key", "question"), "has no column 'question'"),
+        (
+            ("--problem-key", "question"),
+            "has no column 'question', only problem, answer; name its columns with --problem-key",
+        ),
         (("--max-problems", "0"), "--max-problems 0 leaves no problem"),
     ],
 )

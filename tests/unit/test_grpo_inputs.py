@@ -77,7 +77,10 @@ def test_problems_whose_gold_cannot_be_parsed_are_set_aside(tmp_path):
         (("--data.dataset", ""), "--data.dataset is missing"),
         (("--data.dataset", "none.jsonl"), "none.jsonl: there is no such file"),
         (("--model.model_name_or_path", "./none"), "--model.model_name_or_path ./none: there is no such directory"),
-        (("--data.output_key", "trace"), "has no column 'trace'"),
+        (
+            ("--data.output_key", "trace"),
+            "no column 'trace', only problem, response; name its columns with --data.input_key and --data.output_key",
+        ),
         ((), "has 3 rows, fewer than one batch (--train.batch_size 128); lower it or add rows"),
     ],
 )

@@ -22,6 +22,7 @@ from openrlhf_math.grpo.micro_batches import (
     fill,
     group_by_prompt,
     packed_tokens,
+    split,
 )
 
 
@@ -117,7 +118,7 @@ def test_groups_are_found_by_their_prompt():
 @pytest.mark.parametrize("at_least", [1, 3, 8])
 def test_micro_batches_hold_every_item_once_and_keep_the_budget(at_least):
     groups = [[0, 1], [2, 3], [4, 5], [6, 7]]
-    batches = fill(groups, lambda group: packed_tokens(ITEMS, group), 12, at_least)
+    batches = split(fill(groups, lambda group: packed_tokens(ITEMS, group), 12), at_least)
     assert sorted(sum(batches, [])) == list(range(8))
     assert len(batches) >= at_least
     assert all(sum(packed_tokens(ITEMS, [n]) for n in batch) <= 12 or len(batch) <= 2 for batch in batches)
@@ -126,6 +127,11 @@ def test_micro_batches_hold_every_item_once_and_keep_the_budget(at_least):
 def test_a_group_above_the_budget_is_halved():
     batches = fill([[0, 1, 2, 3]], len, 2)
     assert batches == [[0, 1], [2, 3]]
+
+
+def test_more_micro_batches_than_items_are_refused():
+    with pytest.raises(ValueError, match="2 items cannot be 3 micro-batches"):
+        split([[0], [1]], 3)
 
 
 def test_processes_get_whole_groups_and_the_same_number():

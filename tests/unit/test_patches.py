@@ -25,7 +25,9 @@ def test_patch_finds_its_places(each: Patch, module: str):
 def test_wrong_number_of_places_is_refused_by_name(each: Patch):
     module, expected = next(iter(each.places.items()))
     wrong = dataclasses.replace(each, places={module: expected + 1})
-    with pytest.raises(PatchError, match=f"'{each.name}' must change {expected + 1} places in {module} but found {expected}"):
+    with pytest.raises(
+        PatchError, match=f"'{each.name}' must change {expected + 1} places in {module} but found {expected}"
+    ):
         wrong.apply(module, ast.parse(source_of(module).read_text()))
 
 
