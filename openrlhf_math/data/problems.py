@@ -43,7 +43,7 @@ def read_problems(
     flags: what the command calls the two keys.
     Raises UserError for a missing or empty set, a broken line, or a missing column.
     """
-    rows = list(_rows(spec, split))
+    rows = list(read_rows(spec, split))
     if not rows:
         raise UserError(f"{spec} is empty; give a problem set with at least one row")
     for key in (problem_key, answer_key):
@@ -62,7 +62,8 @@ def _problem(spec: str, number: int, row: dict, problem_key: str, answer_key: st
     return Problem(problem, "" if answer is None else str(answer), str(row.get("datasource", Path(spec).stem)), number)
 
 
-def _rows(spec: str, split: str) -> Iterable[dict]:
+def read_rows(spec: str, split: str) -> Iterable[dict]:
+    """The rows of a set as `read_problems` takes it, all columns. Raises UserError if it cannot be read."""
     suffix = Path(spec).suffix.lower()
     if suffix == ".jsonl":
         return _jsonl_rows(Path(spec))
