@@ -1,0 +1,166 @@
+r"""Filters: each a pure function from a row to the reason why it goes, or "" if it stays.
+
+The order is the order of the registry; a row is counted at the first filter that drops it. One's own is a dotted path
+to a function from a `Row` to such a reason.
+"""
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from openrlhf_math.curation.schema import Row
+from openrlhf_math.errors import UserError
+from openrlhf_math.rewards import UnparsableGold, parse_gold
+from openrlhf_math.rewards.choices import choice, options, several
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the filters measure by: characters of a problem, and the language ("en", or "any")."""
+
+    min_chars: int = 10
+    max_chars: int = 8_000
+    language: str = "en"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_chars < self.max_chars:
+            raise ValueError(f"--min-chars {self.min_chars} and --max-chars {self.max_chars} leave no length between")
+        if self.language not in ("en", "any"):
+            raise ValueError(f"--language is '{self.language}', it must be en or any")
+
+
+Filter = Callable[[Row, Limits], str]
+FILTERS: dict[str, Filter] = {}
+
+
+def register_filter(name: str):
+    """Make a filter known by its name."""
+
+    def register(function: Filter) -> Filter:
+        FILTERS[name] = function
+        return function
+
+    return register
+
+
+def find_filter(name: str) -> Filter:
+    """A known filter, or one's own by dotted path. Raises UserError if there is none."""
+    if name in FILTERS:
+        return FILTERS[name]
+    module, _, function = name.rpartition(".")
+    try:
+        own = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"--filters: '{name}' is no known filter ({', '.join(FILTERS)}) and no function package.module.name ({error})"
+        ) from None
+    return lambda row, limits: own(row)
+
+
+@register_filter("length")
+def wrong_length(row: Row, limits: Limits) -> str:
+    length = len(row.problem)
+    return "" if limits.min_chars <= length <= limits.max_chars else f"the problem has {length} characters"
+
+
+@register_filter("flawed")
+def flawed(row: Row, limits: Limits) -> str:
+    return row.flaw
+
+
+_PROVE = re.compile(r"\b(?:prove|show|demonstrate|verify|justify)\b(?:\s+\w+){0,3}\s+(?:that|if|the\b|:)|\bprove\b", re.I)
+_ASK = re.compile(
+    r"\?|\b(?:find|determine|compute|calculate|evaluate|solve|simplify|what|how\s+many|how\s+much|which|express)\b", re.I
+)
+
+
+@register_filter("proof")
+def proof(row: Row, limits: Limits) -> str:
+    """A proof has no answer to check; "show that ..., and find x" has one."""
+    if row.kind == "proof":
+        return "the source calls it a proof"
+    if row.answer.strip().strip(".").lower() in ("proof", "prove", "q.e.d", "qed"):
+        return "the gold answer is 'proof'"
+    return "it asks for a proof alone" if _PROVE.search(row.problem) and not _ASK.search(row.problem) else ""
+
+
+@register_filter("choice")
+def unchecked_choice(row: Row, limits: Limits) -> str:
+    """Multiple choice whose letter says nothing: without the options, a value cannot be told from a letter."""
+    letter, value = choice(row.answer)
+    letters = several(row.answer) or ({letter} if letter and not value else set())
+    if not letters or row.kind != "choice" and not _offers(row.problem):
+        return ""
+    missing = sorted(letters - set(options(row.problem)))
+    return f"option {missing[0]} of a multiple choice is not in the problem" if missing else ""
+
+
+def _offers(problem: str) -> bool:
+    return bool(options(problem)) or "which of the following" in problem.lower()
+
+
+_PICTURE = re.compile(r"!\[[^\]]*\]\(|\\includegraphics|<img\b|\bcdn\.mathpix\.com|\.(?:png|jpe?g|gif|svg)\b", re.I)
+_SHOWN = re.compile(
+    r"\b(?:figure|diagram|picture|graph|drawing|image)s?\s+(?:\d+\s+)?(?:is\s+|are\s+)?(?:shown|below|above|given|at the"
+    r"|on the)"
+    r"|\b(?:in|from|see|of)\s+(?:the|this|fig(?:ure|\.)?)\s+(?:\w+\s+)?(?:figure|diagram|picture|drawing)\b"
+    r"|\b(?:shown|pictured|drawn|depicted)\s+(?:below|above|here|in\s+(?:the\s+)?(?:figure|diagram|picture))"
+    r"|\bas\s+(?:shown|pictured)\b",
+    re.I,
+)
+_DRAWN_IN_TEXT = re.compile(r"\[asy\]|\\begin\{(?:tikzpicture|asy|tabular|array)\}|^\s*\|.*\|", re.M)
+
+
+@register_filter("figure")
+def missing_figure(row: Row, limits: Limits) -> str:
+    """A figure that is not in the text: the answer cannot be had without it."""
+    if _PICTURE.search(row.problem):
+        return "it has an image"
+    if _SHOWN.search(row.problem) and not _DRAWN_IN_TEXT.search(row.problem):
+        return "it refers to a figure that is not there"
+    return ""
+
+
+_NO_ANSWER = {"notfound", "not found", "none", "null", "nan", "n/a", "unknown"}
+
+
+@register_filter("gold")
+def unparsable_gold(row: Row, limits: Limits) -> str:
+    if row.answer.strip().lower() in _NO_ANSWER:
+        return f"the gold answer is {row.answer.strip()!r}"
+    try:
+        parse_gold(row.answer)
+    except UnparsableGold as error:
+        return str(error)
+    return ""
+
+
+_FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[a-zA-Z]+", re.S)
+_WORD = re.compile(r"[^\W\d_]{2,}")
+# Words that carry grammar. A text of another language in Latin script has many of its own and few of these.
+_ENGLISH = frozenset(
+    "the of is are and to in that if for what how find which with by be on it at each one two many was has have from"
+    " can than then there let given as or not all when number value such where determine compute he she his her they"
+    " does did will after more some".split()
+)
+_OTHER = frozenset(
+    "el la los las del que es una un por para con se en cual cuantos le les des et est une dans pour sur du au quel"
+    " der die das und ist ein eine mit von den dem wie viele zu il di che per della quanti sono o os da em uma com qual"
+    " het een van voor met hoeveel att och som av ile jest jaki nie ve bir bu kac".split()
+)
+
+
+@register_filter("language")
+def other_language(row: Row, limits: Limits) -> str:
+    """Not English: another script, or another language's small words. Formulas do not count."""
+    if limits.language == "any":
+        return ""
+    text = _FORMULA.sub(" ", row.problem)
+    letters = [sign for sign in text if sign.isalpha()]
+    foreign = sum(sign > "ɏ" and not "Ͱ" <= sign <= "Ͽ" for sign in letters)  # beyond Latin; Greek is mathematics
+    if foreign > 0.2 * len(letters):
+        return "it is in another script"
+    words = [word.lower() for word in _WORD.findall(text)]
+    english, other = (sum(word in known for word in words) for known in (_ENGLISH, _OTHER))
+    return "it is in another language" if len(words) >= 5 and other > english and other >= 2 else ""

@@ -1,0 +1,168 @@
+"""Which problems are the same but for how they are written.
+
+MinHash over the words proposes pairs (Broder 1997; banding as in Leskovec, Rajaraman and Ullman, Mining of Massive
+Datasets, 3.4): two problems meet if one of their bands is equal. The numbers of a problem, in their order, go into every
+band, so problems with other numbers never meet. Each pair is then verified by `similarity`: proposing is cheap and may be
+wrong, verifying is what decides.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import xxhash
+from rapidfuzz.distance import Indel
+
+from openrlhf_math.curation.normalise import is_number, is_symbol
+
+BANDS = 20
+ROWS_A_BAND = 2
+SEED = 1
+# Two texts of which this share of the tokens agrees, in order, are the same problem if nothing below speaks against it.
+THRESHOLD = 0.7
+
+# Words of which one instead of another makes another problem.
+_OPPOSITES = [
+    frozenset(group.split())
+    for group in (
+        "more less fewer",
+        "largest smallest",
+        "sum difference product quotient ratio",
+        "even odd",
+        "positive negative",
+        "before after",
+        "above below",
+        "inside outside",
+        "first last",
+        "area perimeter circumference volume radius diameter",
+        "add subtract multiply divide",
+        "added subtracted multiplied divided",
+        "increase decrease",
+        "increased decreased",
+        "increases decreases",
+        "increasing decreasing",
+        "mean median mode range",
+        "arithmetic geometric harmonic",
+        "left right",
+        "up down",
+        "with without",
+        "all none some",
+        "gains loses",
+        "gave received got",
+        "bought sold",
+        "buys sells",
+        "faster slower",
+        "older younger",
+        "taller shorter",
+        "longer shorter",
+        "heavier lighter",
+        "earlier later",
+        "day week month year hour minute",
+        "days weeks months years hours minutes seconds",
+        "daily weekly monthly yearly",
+        "prime composite",
+        "rational irrational",
+        "row column",
+        "rows columns",
+        "clockwise counterclockwise",
+        "horizontal vertical",
+        "parallel perpendicular",
+        "numerator denominator",
+        "square cube triangle circle rectangle",
+        "integer integers real complex",
+        "sine cosine tangent",
+        "each total",
+        "remaining used",
+        "percent times",
+    )
+]
+_OPPOSED = frozenset().union(*_OPPOSITES)
+_NEGATIONS = frozenset("not no never cannot n't isn't aren't don't doesn't didn't can't won't nor neither without".split())
+
+
+def similarity(first: Sequence[str], second: Sequence[str]) -> float:
+    """How alike two token lists are, 0 to 1; 0 if they are different problems.
+
+    Different problems have other numbers, or the same in another order; other variables, relations or functions; a word
+    in place of its opposite; a negation more or less; or other bracketed sums. Else 2 * LCS / (n + m) of the tokens.
+    """
+    if first == second:
+        return 1.0
+    if numbers(first) != numbers(second) or _symbols(first) != _symbols(second) or _opposed(first, second):
+        return 0.0
+    return Indel.normalized_similarity(first, second)
+
+
+def numbers(tokens: Sequence[str]) -> tuple[str, ...]:
+    """The numbers of a problem in their order."""
+    return tuple(token for token in tokens if is_number(token))
+
+
+def _symbols(tokens: Sequence[str]) -> tuple[list[str], int]:
+    """The symbols in their order, and how many sums stand in brackets: `2(x+3)` is not `2x+3`."""
+    depth = sums = 0
+    for token in tokens:
+        depth += (token == "(") - (token == ")")
+        sums += depth > 0 and token in "+-"
+    return [token for token in tokens if is_symbol(token)], sums
+
+
+def _opposed(first: Sequence[str], second: Sequence[str]) -> bool:
+    if sum(token in _NEGATIONS for token in first) != sum(token in _NEGATIONS for token in second):
+        return True
+    ours, theirs = (Counter(token for token in tokens if token in _OPPOSED) for tokens in (first, second))
+    only_ours, only_theirs = ours - theirs, theirs - ours
+    return any(group & only_ours.keys() and group & only_theirs.keys() for group in _OPPOSITES)
+
+
+def band_keys(token_lists: Iterable[Sequence[str]]) -> np.ndarray:
+    """The keys under which problems meet: uint64[problems, BANDS + 1].
+
+    The last key is that of the whole text, so that equal texts meet whatever their words.
+    """
+    from rensa import RMinHash
+
+    token_lists = list(token_lists)
+    if not token_lists:
+        return np.empty((0, BANDS + 1), np.uint64)
+    words = [sorted({token for token in tokens if not is_number(token)}) or [""] for tokens in token_lists]
+    matrix = RMinHash.digest_matrix_from_token_sets(words, BANDS * ROWS_A_BAND, SEED)
+    digests = np.array(matrix.to_rows(), np.uint64).reshape(len(words), BANDS, ROWS_A_BAND)
+    numbered = np.array([_hash(numbers(tokens)) for tokens in token_lists], np.uint64)
+    keys = np.empty((len(words), BANDS + 1), np.uint64)
+    keys[:, :BANDS] = _mixed(digests[:, :, 0] << np.uint64(32) | digests[:, :, 1], numbered[:, None])
+    keys[:, BANDS] = [_hash(tokens) for tokens in token_lists]
+    keys[:, :BANDS] ^= np.arange(BANDS, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return keys
+
+
+def candidates(keys: np.ndarray, rows: np.ndarray, window: int = 16) -> np.ndarray:
+    """Pairs of rows that share a key, the later row first: uint64[pairs, 2], sorted, each pair once.
+
+    Of a key with many rows, each meets the first one and the `window` before it: a chain of copies is followed, and the
+    pairs stay in proportion to the rows.
+    """
+    order = np.lexsort((rows, keys))
+    keys, rows = keys[order], rows[order]
+    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+    first = np.repeat(rows[starts], np.diff(np.r_[starts, len(keys)]))
+    found = [np.stack([rows, first], axis=1)[rows != first]]
+    for distance in range(1, window + 1):
+        same = np.flatnonzero(keys[distance:] == keys[:-distance])
+        if not len(same):
+            break
+        found.append(np.stack([rows[same + distance], rows[same]], axis=1))
+    pairs = np.concatenate(found)
+    return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+
+
+def _hash(tokens: Sequence[str]) -> int:
+    return xxhash.xxh3_64_intdigest(" ".join(tokens))
+
+
+def _mixed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Two uint64 in one, every bit of either in every bit of the result (the finaliser of splitmix64)."""
+    value = first ^ (second * np.uint64(0xD6E8FEB86659FD93))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        value = (value ^ (value >> np.uint64(shift))) * np.uint64(factor)
+    return value ^ (value >> np.uint64(31))

@@ -1,0 +1,72 @@
+"""The one schema that every source is read into."""
+
+from dataclasses import dataclass, fields
+
+import pyarrow as pa
+
+# Longer is no problem and no answer but a broken row: it is set aside, not carried along.
+MAX_GOLD = 20_000
+MAX_TEXT = 2_000_000
+
+
+class BrokenRow(ValueError):
+    """A row that cannot be read into the schema. The message says why, for the rejects file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A problem as its source gives it.
+
+    answer: the gold answer, "" where there is none. origin: where the source has it from. kind: "open", "choice" or
+    "proof", as the source says or the text shows. difficulty: on the source's own scale. trace: a chain of thought that
+    leads to the answer, its thinking between <think> and </think>. flaw: why the source itself marks the row as unfit.
+    """
+
+    problem: str
+    answer: str
+    solution: str | None = None
+    origin: str | None = None
+    kind: str = "open"
+    subject: str | None = None
+    difficulty: float | None = None
+    trace: str | None = None
+    flaw: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.problem, str) or not self.problem.strip():
+            raise BrokenRow("there is no problem in it")
+        if len(self.answer) > MAX_GOLD:
+            raise BrokenRow(f"the gold answer has {len(self.answer):,} characters, at most {MAX_GOLD:,} are read")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, str):
+                _check_text(field.name, value)
+
+
+def _check_text(name: str, text: str) -> None:
+    if len(text) > MAX_TEXT:
+        raise BrokenRow(f"the {name} has {len(text):,} characters, at most {MAX_TEXT:,} are read")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BrokenRow(f"the {name} is not valid Unicode (a lone surrogate)") from None
+
+
+# What is written: the row, then where it stands. `also_in` lists the duplicates that were dropped for it, as
+# "source: file, row".
+COLUMNS = pa.schema(
+    [
+        pa.field("problem", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+        pa.field("solution", pa.string()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("origin", pa.string()),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("subject", pa.string()),
+        pa.field("difficulty", pa.float64()),
+        pa.field("trace", pa.string()),
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("also_in", pa.list_(pa.string()), nullable=False),
+    ]
+)
