@@ -15,10 +15,12 @@ from openrlhf_math.errors import UserError
 COMMANDS = {
     "demo": "the whole chain on this machine: tiny model, SFT, GRPO, before and after",
     "grpo": "train a policy with reference-free GRPO on OpenRLHF's Ray actors",
+    "distill": "a teacher writes reasoning traces, they are verified, the good ones are kept",
     "sft": "fine-tune a student on reasoning traces with OpenRLHF's SFT trainer",
     "eval": "pass@1 and token cost of a model on a problem set",
     "grade": "grade a file of responses against gold answers",
     "tiny-world": "write the synthetic problem set, its traces and the tiny Qwen to disk",
+    "tiny-teacher": "serve the programmatic teacher of that set as an OpenAI-compatible endpoint",
     "patches": "show what is changed in OpenRLHF at import, why, and the diff",
     "doctor": "check this machine: versions, devices, memory, compiler, ports, patches",
 }
@@ -31,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         prog="openrlhf-math",
         description="GRPO, distillation and reranking for mathematics, on OpenRLHF.",
         epilog="commands:\n"
-        + "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
+        + "\n".join(f"  {name:<13} {text}" for name, text in COMMANDS.items())
         + "\n\n`openrlhf-math COMMAND --help` tells more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

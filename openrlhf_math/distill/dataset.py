@@ -1,0 +1,108 @@
+"""The kept traces as Parquet: the same bytes whatever was killed and in whatever order replies came."""
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from openrlhf_math.distill.collect import CORRECT, Verdicts, response_of
+from openrlhf_math.distill.journal import Journal
+from openrlhf_math.distill.keep import Attempt, Rule
+from openrlhf_math.distill.questions import Task
+from openrlhf_math.distill.settings import DistillSettings
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.inputs import chat
+
+ROWS_AT_A_TIME = 1000
+COLUMNS = {
+    "problem": "the problem as its set gives it, without the instruction",
+    "answer": "its gold answer",
+    "response": "the verified trace: `<think>`, the reasoning, `</think>`, the answer",
+    "source": "the set the problem is from",
+    "difficulty": "as that set gives it",
+    "license": "of that set",
+    "teacher": "the model that wrote the trace",
+    "attempt": "which of the attempts at this problem, counted from 0",
+    "tokens": "of the completion, as the teacher counts them",
+}
+
+
+def write_dataset(
+    path: Path, tasks: list[Task], verdicts: Verdicts, journal: Journal, settings: DistillSettings, rule: Rule
+) -> Counter[str]:
+    """Write the traces that `rule` keeps, in the order of the problems. Returns how many, by problem key.
+
+    The file takes its name when it is whole. Raises UserError if the rule gives what it was not given.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    plain = all(isinstance(task.problem.problem, str) for task in tasks)
+    schema = _schema(pyarrow, plain)
+    kept: Counter[str] = Counter()
+
+    def rows() -> Iterator[dict]:
+        for task in tasks:
+            chosen = _chosen(task, verdicts, journal, settings, rule)
+            kept[task.key] = len(chosen)
+            yield from (_row(task, attempt, settings.model, plain) for attempt in chosen)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    left = rows()
+    with _named_when_whole(path) as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        while batch := list(islice(left, ROWS_AT_A_TIME)):
+            writer.write_table(pyarrow.Table.from_pylist(batch, schema))
+    return kept
+
+
+def _chosen(task: Task, verdicts: Verdicts, journal: Journal, settings: DistillSettings, rule: Rule) -> list[Attempt]:
+    correct = [
+        _attempt(task, number, journal.read(task.key, number))
+        for number in range(settings.attempts)
+        if verdicts[task.key, number].outcome == CORRECT
+    ]
+    correct = list({attempt.response: attempt for attempt in reversed(correct)}.values())[::-1]  # no trace twice
+    chosen = rule(list(correct), settings.keep_n) if correct else []
+    if not isinstance(chosen, list) or any(attempt not in correct for attempt in chosen):
+        raise UserError(f"--keep {settings.keep}: it must return a list of what it is given, not {chosen!r:.80}")
+    return chosen
+
+
+def _attempt(task: Task, number: int, record: dict) -> Attempt:
+    return Attempt(task.problem.text, number, response_of(record), record["tokens"])
+
+
+def _row(task: Task, attempt: Attempt, teacher: str, plain: bool) -> dict:
+    """A row of COLUMNS. plain: whether all problems are text; else all are written as chat messages."""
+    problem = task.problem.problem if plain else chat(task.problem, "")
+    row = (
+        problem, task.problem.answer, attempt.response, task.source, task.difficulty, task.licence, teacher,
+        attempt.number, attempt.tokens,
+    )  # fmt: skip
+    return dict(zip(COLUMNS, map(_storable, row), strict=True))
+
+
+def _schema(pyarrow, plain: bool):
+    text, number = pyarrow.string(), pyarrow.int64()
+    messages = pyarrow.list_(pyarrow.struct({"role": text, "content": text}))
+    numbers = dict.fromkeys(("attempt", "tokens"), number)
+    return pyarrow.schema(dict.fromkeys(COLUMNS, text) | numbers | ({} if plain else {"problem": messages}))
+
+
+def _storable(value):
+    """Problem files can hold halves of surrogate pairs, which UTF-8 cannot."""
+    if isinstance(value, list):
+        return [{name: _storable(part) for name, part in message.items()} for message in value]
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+@contextlib.contextmanager
+def _named_when_whole(path: Path) -> Iterator[Path]:
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,160 @@
+"""One distillation: the teacher asked, its traces judged, the good ones kept, and what is written of it."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from openrlhf_math.data.files import written_whole
+from openrlhf_math.distill.card import write_card
+from openrlhf_math.distill.collect import SET_ASIDE, Listener, Verdicts, collect
+from openrlhf_math.distill.dataset import write_dataset
+from openrlhf_math.distill.journal import Journal
+from openrlhf_math.distill.keep import Rule
+from openrlhf_math.distill.questions import Task, Tasks
+from openrlhf_math.distill.settings import DistillSettings
+from openrlhf_math.distill.teachers import Teacher
+from openrlhf_math.distill.yields import outcomes, yields
+from openrlhf_math.errors import UserError
+from openrlhf_math.rewards import GradingPool, RewardConfig
+
+DATA = "data/train.parquet"
+
+
+def open_journal(settings: DistillSettings) -> Journal:
+    """The journal of `settings.output`, which is made if it is not there.
+
+    Raises UserError if it holds attempts of another teacher or sampling, or cannot be written.
+    """
+    output, identity = settings.output, settings.identity()
+    config = output / "config.json"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        journal = Journal(output / "journal.jsonl")
+        if not config.exists():
+            with written_whole(config) as file:
+                file.write(json.dumps(identity, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"--output {output} cannot be written: {error.strerror}") from None
+    try:
+        _check_same(output, json.loads(config.read_text()), identity)
+    except BaseException:
+        journal.close()
+        raise
+    return journal
+
+
+def distil(
+    tasks: Tasks,
+    settings: DistillSettings,
+    rule: Rule,
+    teacher: Teacher,
+    journal: Journal,
+    command: str,
+    listen: Listener,
+) -> dict:
+    """Run it. Returns the report, which is also written to report.json; `listen` is told of every attempt.
+
+    Raises UserError if the teacher is of no use; what it wrote is in the journal then.
+    """
+    begun, output = time.time(), settings.output
+    had = len(journal)
+    try:
+        verdicts = asyncio.run(_collect(tasks, settings, journal, teacher, listen))
+    finally:
+        _append(output / "runs.jsonl", _run_record(journal, had, teacher, time.time() - begun))
+    kept = write_dataset(output / "dataset" / DATA, tasks.asked, verdicts, journal, settings, rule)
+    report = make_report(tasks, settings, verdicts, kept)
+    licences = {task.source: task.licence for task in tasks.asked}
+    with written_whole(output / "dataset" / "README.md") as file:
+        file.write(write_card(report, dict(sorted(licences.items())), command, DATA))
+    with written_whole(output / "verdicts.jsonl") as file:
+        file.writelines(json.dumps(row) + "\n" for row in _verdict_rows(tasks.asked, verdicts, settings.attempts))
+    with written_whole(output / "report.json") as file:
+        file.write(json.dumps(plain(report), indent=2) + "\n")
+    return report
+
+
+def make_report(tasks: Tasks, settings: DistillSettings, verdicts: Verdicts, kept: Counter[str]) -> dict:
+    """Counts at each step and yields by source and difficulty."""
+    ends = outcomes(verdicts)
+    total = yields(tasks.asked, verdicts, kept, lambda task: "all")["all"]
+    return {
+        "counts": {
+            "problems read": len(tasks.asked) + len(tasks.doubles) + len(tasks.unparsable),
+            "doubles left out": len(tasks.doubles),
+            "gold answer not parsable, left out": len(tasks.unparsable),
+            "problems asked": len(tasks.asked),
+            "attempts": len(verdicts),
+            "set aside without a reply": ends.get(SET_ASIDE, 0),
+            "refused": total.refused,
+            "correct": total.correct,
+            "kept": total.kept,
+            "problems with a kept trace": total.covered,
+        },
+        "outcomes": ends,
+        "total": total,
+        "by_source": yields(tasks.asked, verdicts, kept, lambda task: task.source),
+        "by_difficulty": yields(tasks.asked, verdicts, kept, lambda task: task.difficulty or "not given"),
+        "teacher": settings.identity()
+        | {"attempts": settings.attempts, "style": settings.style, "keep": settings.keep, "keep_n": settings.keep_n},
+    }
+
+
+def plain(report: dict) -> dict:
+    """The report as JSON can hold it."""
+    groups = {name: {key: one.as_row() for key, one in report[name].items()} for name in ("by_source", "by_difficulty")}
+    return report | groups | {"total": report["total"].as_row()}
+
+
+async def _collect(
+    tasks: Tasks, settings: DistillSettings, journal: Journal, teacher: Teacher, listen: Listener
+) -> Verdicts:
+    pool = GradingPool(RewardConfig(style=settings.style))
+    try:
+        with (settings.output / "rejects.jsonl").open("w", encoding="utf-8") as rejects:
+            for problem in tasks.unparsable:
+                reason = f"the gold answer {problem.answer!r:.80} cannot be parsed"
+                print(json.dumps({"source": problem.source, "row": problem.row, "reason": reason}), file=rejects)
+            async with teacher:
+                return await collect(tasks.asked, settings, journal, teacher, pool, rejects, listen)
+    finally:
+        pool.close()
+
+
+def _check_same(output: Path, there: dict, here: dict) -> None:
+    different = [name for name in here | there if here.get(name) != there.get(name)]
+    if different:
+        name = different[0]
+        raise UserError(
+            f"--output {output} holds attempts of other settings (--{name.replace('_', '-')} was "
+            f"{there.get(name)!r:.60}, is {here.get(name)!r:.60}); use the same, or choose a new directory"
+        )
+
+
+def _run_record(journal: Journal, had: int, teacher: Teacher, seconds: float) -> dict:
+    return {
+        "had": had,
+        "answered": len(journal) - had,
+        "troubles": dict(teacher.troubles),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _append(path: Path, record: dict) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def _verdict_rows(tasks: list[Task], verdicts: Verdicts, attempts: int):
+    for task in tasks:
+        for attempt in range(attempts):
+            yield {
+                "key": task.key,
+                "attempt": attempt,
+                "source": task.source,
+                "row": task.problem.row,
+                "difficulty": task.difficulty,
+            } | asdict(verdicts[task.key, attempt])

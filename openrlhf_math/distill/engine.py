@@ -1,0 +1,133 @@
+"""The teacher in vLLM engines: one in this process, or several as Ray actors on a cluster."""
+
+import contextlib
+from collections import Counter
+
+from openrlhf_math.colocation.layout import engine_start, enter_environment, worker_environment
+from openrlhf_math.distill.settings import DistillSettings
+from openrlhf_math.distill.teachers import Failure, Question, Reply
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.inputs import load_tokenizer
+from openrlhf_math.grpo.settings import count_parameters
+
+
+class Engine:
+    """One vLLM engine that answers questions. The attempts at a problem share its prompt in the prefix cache."""
+
+    def __init__(self, settings: DistillSettings) -> None:
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        device = settings.engine.device
+        arguments = AsyncEngineArgs(
+            settings.model,
+            tensor_parallel_size=settings.engine.tensor_parallel,
+            max_model_len=settings.engine.max_context,
+            dtype="bfloat16",
+            enforce_eager=device == "cpu",
+            enable_prefix_caching=True,
+            max_num_seqs=settings.engine.concurrency,
+            disable_log_stats=True,
+        )
+        with engine_start(device):
+            self._llm = AsyncLLM.from_engine_args(arguments)
+        self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
+        self._settings = settings
+
+    async def answer(self, question: Question) -> Reply:
+        """Raises Failure if the engine refuses the prompt, which it does where a prompt leaves no room."""
+        from vllm import SamplingParams, TokensPrompt
+
+        text = self._tokenizer.apply_chat_template(question.messages, tokenize=False, add_generation_prompt=True)
+        prompt = TokensPrompt(prompt_token_ids=self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        sampling = SamplingParams(
+            temperature=self._settings.temperature,
+            top_p=self._settings.top_p,
+            max_tokens=self._settings.max_tokens,
+            seed=question.seed,
+        )
+        try:
+            async for output in self._llm.generate(prompt, sampling, f"{question.key}-{question.attempt}"):
+                last = output
+        except ValueError as error:
+            raise Failure(f"the engine refuses it: {str(error)[:160]}") from None
+        (completion,) = last.outputs
+        opened = "<think>\n" if text.rstrip().endswith("<think>") else ""  # the chat template opens the thinking part
+        return Reply(opened + completion.text, "", completion.finish_reason or "", len(completion.token_ids))
+
+    def shutdown(self) -> None:
+        self._llm.shutdown()
+
+
+class EngineTeacher:
+    """See `teachers.Teacher`."""
+
+    def __init__(self, settings: DistillSettings) -> None:
+        self._settings = settings
+        self.lanes = settings.engine.concurrency * max(settings.engine.engines, 1)
+        self.troubles: Counter[str] = Counter()
+        self._stack = contextlib.ExitStack()
+
+    async def __aenter__(self) -> "EngineTeacher":
+        settings = self._settings
+        environment = worker_environment(settings.engine.device, count_parameters(settings.model))
+        if settings.engine.engines:
+            self._engines = self._stack.enter_context(ray_engines(settings, environment))
+        else:
+            enter_environment(settings.engine.device, count_parameters(settings.model))
+            engine = Engine(settings)
+            self._stack.callback(engine.shutdown)
+            self._engines = [engine.answer]
+        self._under_way = [0] * len(self._engines)
+        return self
+
+    async def __aexit__(self, *exception) -> None:
+        self._stack.close()
+
+    async def answer(self, question: Question) -> Reply:
+        """Ask the engine with the least to do."""
+        number = self._under_way.index(min(self._under_way))
+        self._under_way[number] += 1
+        try:
+            return await self._engines[number](question)
+        finally:
+            self._under_way[number] -= 1
+
+
+@contextlib.contextmanager
+def ray_engines(settings: DistillSettings, environment: dict[str, str]):
+    """Functions from a question to a reply, one an engine: Ray actors wherever the cluster has room."""
+    import ray
+
+    gpus = settings.engine.tensor_parallel if settings.engine.device == "cuda" else 0
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(
+            runtime_env={"env_vars": environment},
+            log_to_driver=False,
+            include_dashboard=False,
+            logging_level="error",
+        )
+    actor = ray.remote(Engine).options(num_gpus=gpus, num_cpus=1, max_concurrency=settings.engine.concurrency)
+    engines = [actor.remote(settings) for _ in range(settings.engine.engines)]
+    try:
+        yield [_asker(engine, ray) for engine in engines]
+    finally:
+        for engine in engines:
+            ray.kill(engine)
+        if mine:
+            ray.shutdown()
+
+
+def _asker(engine, ray):
+    async def ask(question: Question) -> Reply:
+        try:
+            return await engine.answer.remote(question)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, Failure):
+                raise error.cause from None
+            raise
+        except ray.exceptions.RayActorError as error:
+            raise UserError(f"--teacher engine: an engine died ({str(error).splitlines()[0][:160]})") from None
+
+    return ask

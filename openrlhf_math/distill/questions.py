@@ -1,0 +1,81 @@
+"""The problems to teach from: read, without doubles, with what the report groups them by."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from itertools import islice
+
+from openrlhf_math.data.problems import Problem, keep_parsable, read_problems, read_rows
+from openrlhf_math.errors import UserError
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A problem to be taught. key: the same for the same problem, whatever file and row it stands in.
+
+    difficulty: as its set gives it; None where it does not.
+    """
+
+    key: str
+    problem: Problem
+    source: str
+    difficulty: str | None
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """What is asked, and what of the set is not: doubles, and problems whose gold answer cannot be parsed."""
+
+    asked: list[Task]
+    doubles: list[Problem]
+    unparsable: list[Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What the set calls its columns. Those after `answer` may be missing."""
+
+    problem: str = "problem"
+    answer: str = "answer"
+    source: str = "source"
+    difficulty: str = "difficulty"
+    licence: str = "license"
+
+
+def read_tasks(spec: str, split: str, columns: Columns, licences: dict[str, str], limit: int | None) -> Tasks:
+    """The tasks of a problem set, see `data.problems.read_problems`.
+
+    licences: of sources whose rows do not say. limit: only the first so many problems.
+    Raises UserError for a set, column or row at fault, or if nothing is left to ask.
+    """
+    problems = read_problems(spec, columns.problem, columns.answer, split, ("--problem-key", "--answer-key"))[:limit]
+    if not problems:
+        raise UserError(f"--max-problems {limit} leaves no problem; give 1 or more")
+    first: dict[str, Problem] = {}
+    doubles = [problem for problem in problems if first.setdefault(key_of(problem), problem) is not problem]
+    asked, unparsable = keep_parsable(list(first.values()), max_share=1.0)
+    if not asked:
+        raise UserError(
+            f"--problems {spec}: none of the gold answers in '{columns.answer}' can be parsed, the first is "
+            f"{unparsable[0].answer!r:.60}; name their column with --answer-key, or mend them"
+        )
+    rows = list(islice(read_rows(spec, split), limit))
+    return Tasks([_task(problem, rows[problem.row - 1], columns, licences) for problem in asked], doubles, unparsable)
+
+
+def key_of(problem: Problem) -> str:
+    """A name for a problem's text."""
+    return hashlib.sha256(json.dumps(problem.problem).encode()).hexdigest()[:16]
+
+
+def _task(problem: Problem, row: dict, columns: Columns, licences: dict[str, str]) -> Task:
+    source = _text(row.get(columns.source)) or problem.source
+    licence = licences.get(source) or _text(row.get(columns.licence)) or UNKNOWN
+    return Task(key_of(problem), problem, source, _text(row.get(columns.difficulty)), licence)
+
+
+def _text(value) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,87 @@
+"""Who can be asked for traces: what a teacher is asked, what it answers, and the registry.
+
+A teacher is an async context manager with `lanes`, `troubles` and `answer`, see `Teacher`. It is made by a function
+of the run's settings, registered under a name or given by dotted path.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from openrlhf_math.distill.registry import find
+from openrlhf_math.distill.settings import DistillSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One attempt at a problem. key: the problem's. seed: of the sampling; None leaves it to the teacher."""
+
+    key: str
+    attempt: int
+    messages: list[dict[str, str]]
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a teacher wrote.
+
+    reasoning: where the teacher tells it apart from the answer, else "". finish_reason: "stop" for a whole reply,
+    "length" for one the limit cut off. tokens: of the completion, None where the teacher does not say.
+    """
+
+    content: str
+    reasoning: str
+    finish_reason: str
+    tokens: int | None
+
+
+class Failure(Exception):
+    """An attempt that brought no reply, after all tries; its text is the reason."""
+
+
+class Teacher(Protocol):
+    """lanes: how many attempts may be under way at once. troubles: tries that failed, by kind."""
+
+    lanes: int
+    troubles: Counter[str]
+
+    async def __aenter__(self) -> "Teacher": ...
+
+    async def __aexit__(self, *exception) -> None: ...
+
+    async def answer(self, question: Question) -> Reply:
+        """Raises Failure if this attempt cannot be had, UserError if none can."""
+
+
+_REGISTRY: dict[str, Callable[[DistillSettings], Teacher]] = {}
+
+
+def register_teacher(name: str):
+    """Register a function that makes a teacher of a run's settings."""
+
+    def register(make: Callable[[DistillSettings], Teacher]):
+        _REGISTRY[name] = make
+        return make
+
+    return register
+
+
+@register_teacher("endpoint")
+def endpoint(settings: DistillSettings) -> Teacher:
+    from openrlhf_math.distill.endpoint import Endpoint
+
+    return Endpoint(settings)
+
+
+@register_teacher("engine")
+def engine(settings: DistillSettings) -> Teacher:
+    from openrlhf_math.distill.engine import EngineTeacher
+
+    return EngineTeacher(settings)
+
+
+def find_teacher(name: str) -> Callable[[DistillSettings], Teacher]:
+    """The maker of the teacher called `name`. Raises UserError if there is none."""
+    return find("--teacher", name, _REGISTRY)
