@@ -13,6 +13,7 @@ from openrlhf_math import __version__
 from openrlhf_math.errors import UserError
 
 COMMANDS = {
+    "curate": "problem sets into one dataset without duplicates or benchmark problems",
     "demo": "the whole chain on this machine: tiny model, SFT, GRPO, before and after",
     "grpo": "train a policy with reference-free GRPO on OpenRLHF's Ray actors",
     "distill": "a teacher writes reasoning traces, they are verified, the good ones are kept",

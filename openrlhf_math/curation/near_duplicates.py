@@ -87,7 +87,7 @@ def similarity(first: Sequence[str], second: Sequence[str]) -> float:
     in place of its opposite; a negation more or less; or other bracketed sums. Else 2 * LCS / (n + m) of the tokens.
     """
     if first == second:
-        return 1.0
+        return float(bool(first))  # of texts without any token nothing is known
     if numbers(first) != numbers(second) or _symbols(first) != _symbols(second) or _opposed(first, second):
         return 0.0
     return Indel.normalized_similarity(first, second)
@@ -152,12 +152,18 @@ def candidates(keys: np.ndarray, rows: np.ndarray, window: int = 16) -> np.ndarr
         if not len(same):
             break
         found.append(np.stack([rows[same + distance], rows[same]], axis=1))
-    pairs = np.concatenate(found)
-    return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+    return sorted_pairs(np.concatenate(found))
+
+
+def sorted_pairs(pairs: np.ndarray) -> np.ndarray:
+    """Pairs in order, each once, none of a row with itself: uint64[pairs, 2]."""
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    return pairs[np.r_[True, (pairs[1:] != pairs[:-1]).any(axis=1)]] if len(pairs) else pairs
 
 
 def _hash(tokens: Sequence[str]) -> int:
-    return xxhash.xxh3_64_intdigest(" ".join(tokens))
+    return xxhash.xxh3_64_intdigest(" ".join(tokens).encode())
 
 
 def _mixed(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -104,7 +104,7 @@ def find_reader(name: str) -> Reader:
 def recognise(columns: Iterable[str]) -> str | None:
     """The known source whose columns these are: of those that fit the one with most columns."""
     columns = set(columns)
-    fitting = [source for source in SOURCES.values() if source.columns <= columns]
+    fitting = [source for source in SOURCES.values() if source.columns and source.columns <= columns]
     return max(fitting, key=lambda source: len(source.columns)).name if fitting else None
 
 
@@ -195,7 +195,7 @@ def bespoke_stratos(row: dict) -> Row:
 @register_source("gsm8k", hub="openai/gsm8k", configs=("main",), columns=("question", "answer"), licence="mit")
 def gsm8k(row: dict) -> Row:
     """The gold stands behind `####`; `<<48/2=24>>` in the solution are calculator notes, not text."""
-    solution, mark, gold = _text(row.get("answer")).rpartition("####")
+    solution, mark, gold = _gold(row.get("answer")).rpartition("####")
     return Row(
         problem=_text(row.get("question")),
         answer=gold.strip(),
@@ -248,11 +248,15 @@ def olympiadbench(row: dict) -> Row:
     )
 
 
-for _name, _hub, _split, _columns in (
-    ("aime", "AI-MO/aimo-validation-aime", "train", ("id", "problem", "solution", "answer", "url")),
-    ("amc", "AI-MO/aimo-validation-amc", "train", ("id", "problem", "answer", "url")),
+# Benchmarks with plain columns, known by name alone.
+for _name, _hub, _split, _licence in (
+    ("aime", "AI-MO/aimo-validation-aime", "train", "apache-2.0"),
+    ("aime-2025", "math-ai/aime25", "test", "not stated"),
+    ("amc", "AI-MO/aimo-validation-amc", "train", "apache-2.0"),
 ):
-    register_source(_name, hub=_hub, split=_split, columns=_columns, licence="apache-2.0")(PlainReader())
+    register_source(_name, hub=_hub, split=_split, columns=(), licence=_licence)(PlainReader())
+
+register_source("gsm8k-test", hub="openai/gsm8k", configs=("main",), split="test", columns=(), licence="mit")(gsm8k)
 
 
 def _text(value) -> str:

@@ -1,0 +1,171 @@
+"""`openrlhf-math curate`: problem sets into one dataset without duplicates or benchmark problems."""
+
+import argparse
+import contextlib
+import json
+from pathlib import Path
+
+from openrlhf_math.errors import UserError
+
+ABOUT = """\
+Read problem sets into one schema, filter them, take out duplicates and problems of benchmarks, and write
+Parquet with a data card. What was taken out is told row by row in OUTPUT/reports. A run that was cut
+short goes on where it stopped when the same command is given again; the result is the same to the byte."""
+
+PLACES = """\
+SET is [NAME=]PLACE:
+  PLACE  a JSONL or Parquet file, a directory of them, or a hub name owner/name[@config][:split]
+  NAME   a known set, package.module.function for one's own reader (a row as a dict -> curation.schema.Row),
+         or any name to know it by
+  A known set's NAME alone is its place on the hub. Without NAME, a file is read by its columns.
+known sets:
+{sets}
+filters, in their order:
+{filters}
+  A filter of one's own is package.module.function (curation.schema.Row -> reason to drop it, or "").
+of the same problem the first is kept: sets in the order given, files by name, rows as they stand."""
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    from openrlhf_math.curation.decontaminate import Overlap
+    from openrlhf_math.curation.filters import FILTERS, Limits
+    from openrlhf_math.curation.sources import SOURCES
+
+    limits, overlap = Limits(), Overlap()
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=ABOUT,
+        epilog=PLACES.format(
+            sets="\n".join(f"  {one.name:<20} {one.hub} ({one.licence})" for one in SOURCES.values()),
+            filters="  " + ", ".join(FILTERS),
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--source", action="append", required=True, metavar="SET", help="problems to take; may be given again")
+    add("--against", action="append", default=[], metavar="SET", help="drop what is in this set; may be given again")
+    add("--benchmark", action="append", default=[], metavar="SET", help="drop this set's problems and report each")
+    add("--output", type=Path, required=True, metavar="DIR", help="directory of the dataset")
+    add("--filters", default=",".join(FILTERS), metavar="LIST", help="which filters, by comma; '' for none (all)")
+    for what in ("problem", "answer", "solution", "trace", "difficulty"):
+        add(f"--{what}-key", metavar="COLUMN", help=f"column of the {what} in files of no known set")
+    add("--min-chars", type=int, default=limits.min_chars, metavar="N", help="of a problem (%(default)s)")
+    add("--max-chars", type=int, default=limits.max_chars, metavar="N", help="of a problem (%(default)s)")
+    add("--language", default=limits.language, choices=("en", "any"), help="of the problems (%(default)s)")
+    add("--ngram", type=int, default=overlap.ngram, metavar="N", help="words a shared run must have (%(default)s)")
+    add(
+        "--ngram-share",
+        type=float,
+        default=overlap.share,
+        metavar="SHARE",
+        help="of a benchmark problem's words that shared runs must cover (%(default)s)",
+    )
+    add("--drop-other-numbers", action="store_true", help="drop n-gram hits whose numbers differ, too")
+    add("--keep-duplicates", action="store_true", help="take out none, within or against")
+    add("--licence", action="append", default=[], metavar="NAME=LICENCE", help="of a set, for the card")
+    add("--workers", type=int, metavar="N", help="processes through Ray Data; 0 for none (all cores)")
+    add("--json", action="store_true", help="print the counts as JSON")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    from openrlhf_math.curation import pipeline
+    from openrlhf_math.curation.decontaminate import Overlap
+    from openrlhf_math.curation.filters import Limits
+    from openrlhf_math.curation.parallel import Workers
+    from openrlhf_math.curation.settings import CurationSettings
+    from openrlhf_math.curation.sources import Columns
+
+    if args.workers is not None and args.workers < 0:
+        raise UserError(f"--workers is {args.workers}, it must be 0 or more")
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f"--output {args.output} is a file; give the name of a directory")
+    try:
+        settings = CurationSettings(
+            sources=tuple(args.source),
+            against=tuple(args.against),
+            benchmarks=tuple(args.benchmark),
+            filters=tuple(name for name in args.filters.split(",") if name),
+            columns=Columns(
+                args.problem_key, args.answer_key, args.solution_key, args.trace_key, args.difficulty_key
+            ),
+            limits=Limits(args.min_chars, args.max_chars, args.language),
+            overlap=Overlap(args.ngram, args.ngram_share, args.drop_other_numbers),
+            licences=tuple(_licence(one) for one in args.licence),
+            keep_duplicates=args.keep_duplicates,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    plan = pipeline.find(settings)
+    workers = Workers(args.workers)
+    try:
+        with _progress() as progress:
+            summary = pipeline.run(plan, args.output, workers, progress)
+    except OSError as error:
+        raise UserError(f"--output {args.output} cannot be written: {error.strerror or error}") from error
+    finally:
+        workers.close()
+    for broken in plan.broken:
+        if broken["row"] is None:
+            _warn(f"{broken['file']} was set aside: {broken['reason']}")
+    if args.json:
+        print(json.dumps(summary.result() | {"seconds": summary.seconds, "elapsed": summary.elapsed}))
+    else:
+        show(summary, args.output)
+
+
+def _licence(text: str) -> tuple[str, str]:
+    name, equals, licence = text.partition("=")
+    if not (name and equals and licence):
+        raise ValueError(f"--licence is '{text}', it must be NAME=LICENCE")
+    return name, licence
+
+
+def _warn(text: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _progress():
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        running: dict[str, int] = {}
+
+        def progress(title: str, done: int, total: int) -> None:
+            if title not in running:
+                running[title] = bars.add_task(title, total=total)
+            bars.update(running[title], completed=done)
+
+        yield progress
+
+
+def show(summary, output: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("step", "dropped", "left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    before = summary.rows
+    for name, left in summary.steps:
+        table.add_row(name, f"{before - left:,}" if before - left else "", f"{left:,}")
+        before = left
+    console.print(table)
+    if summary.other_numbers:
+        console.print(f"{summary.other_numbers:,} rows share a benchmark's words but have other numbers, and stayed")
+    if summary.elapsed:
+        rate = summary.rows / summary.elapsed
+        console.print(f"{summary.rows:,} rows in {summary.elapsed:.1f} s, {rate:,.0f} a second", highlight=False)
+        steps = [(name, taken) for name, taken in summary.seconds.items() if not name.startswith("stage: ")]
+        rates = ", ".join(f"{name} {summary.rows / taken:,.0f}" for name, taken in steps if taken > 0)
+        console.print(f"rows a second of one worker: {rates}", highlight=False, soft_wrap=True)
+    else:
+        console.print("it was complete already")
+    for name in ("README.md", "data", "reports"):
+        console.print(f"  {output / name}", soft_wrap=True, highlight=False)

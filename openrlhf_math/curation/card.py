@@ -1,0 +1,103 @@
+"""The data card: what is in the dataset, where it is from, what was taken out, and the command that makes it again."""
+
+import platform
+from importlib import metadata
+
+from openrlhf_math.curation.inputs import Input
+from openrlhf_math.curation.schema import COLUMNS
+from openrlhf_math.curation.settings import CurationSettings
+
+_PACKAGES = ("openrlhf_math", "pyarrow", "numpy", "rensa", "rapidfuzz", "xxhash", "math-verify", "ray", "datasets")
+_MEANING = {
+    "problem": "the problem",
+    "answer": "the gold answer, as the source writes it",
+    "solution": "the source's solution",
+    "source": "the set it is from",
+    "origin": "where that set has it from",
+    "kind": "`open`, `choice` or `proof`, as the source says",
+    "subject": "as the source says",
+    "difficulty": "on the source's own scale",
+    "trace": "a chain of thought that leads to the answer",
+    "file": "the file it stood in",
+    "row": "its row there, from 1",
+    "also_in": "where the duplicates stood that were dropped for it",
+}
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result may depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def card(settings: CurationSettings, files: list[Input], counts: dict) -> str:
+    """README.md of the dataset: a header that `datasets.load_dataset` reads, and a page for people."""
+    licences = dict(sorted({one.name: one.licence for one in files if one.role == "source"}.items()))
+    shared = set(licences.values())
+    licence = shared.pop() if len(shared) == 1 and "not stated" not in shared else "other"
+    size = next((name for most, name in _SIZES if counts["written"] < most), "n>10M")
+    parts = [
+        f"---\nlicense: {licence}\ntask_categories:\n- question-answering\ntags:\n- math\nsize_categories:\n- {size}\n"
+        "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet\n---\n",
+        f"# {counts['written']:,} problems of mathematics\n",
+        "Made with this command:\n",
+        f"```sh\n{settings.command()}\n```\n",
+        ", ".join(f"{name} {version}" for name, version in versions().items()) + ".\n",
+        "## What is left after each step\n",
+        _table(("step", "rows dropped", "rows left"), _steps(counts["steps"])),
+        _notes(settings, counts),
+        "## Sources\n",
+        _table(
+            ("source", "licence", "rows read", "rows in here"),
+            [(name, licences[name], f"{one['read']:,}", f"{one['written']:,}") for name, one in counts["by_source"].items()],
+        ),
+        _files(files),
+        "## Columns\n",
+        _table(("column", "type", "meaning"), [(one.name, _type(one.type), _MEANING[one.name]) for one in COLUMNS]),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _notes(settings: CurationSettings, counts: dict) -> str:
+    overlap = settings.overlap
+    notes = ["Of rows with the same problem the first is here: first by source in the order of the command, then by row."]
+    if settings.benchmarks:
+        notes.append(
+            f"Benchmark problems are found as near-duplicates, and by shared runs of {overlap.ngram} words that cover "
+            f"{overlap.share:.0%} of a benchmark problem. `reports/contamination.jsonl` has every hit with both texts; "
+            f"{counts['other_numbers']:,} of them share the words but have other numbers, and stayed."
+        )
+        found = [(name, f"{count:,}") for name, count in counts["contaminated"].items()]
+        notes.append(_table(("benchmark", "rows dropped"), found) if found else "None was found.\n")
+    if counts["broken_files"]:
+        notes.append(f"{counts['broken_files']:,} files could not be read at all: `reports/rejects.jsonl`.")
+    notes.append(
+        "`reports/` tells of each row that is not here: `rejects.jsonl` (broken), `filtered.jsonl`, `contamination.jsonl`, "
+        "`duplicates.jsonl`.\n"
+    )
+    return "\n\n".join(notes)
+
+
+def _files(files: list[Input]) -> str:
+    rows = [(one.role, one.name, f"`{one.file}`", f"`{one.digest}`" if one.digest else "unreadable") for one in files]
+    return "### Files read\n\n" + _table(("role", "set", "file", "xxh3-128"), rows)
+
+
+def _steps(steps: list) -> list[tuple[str, str, str]]:
+    befores = [steps[0][1], *(left for _, left in steps)]
+    return [(name, f"{before - left:,}", f"{left:,}") for (name, left), before in zip(steps, befores, strict=False)]
+
+
+def _table(head: tuple[str, ...], rows: list[tuple]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
+
+
+def _type(kind) -> str:
+    return str(kind).replace("item: ", "").replace("element: ", "")

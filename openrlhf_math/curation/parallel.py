@@ -1,0 +1,63 @@
+"""Many tasks at once through Ray Data; few of them in this process."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+
+class Workers:
+    """Runs tasks. count: worker processes; 0 runs them here, None takes every core where there is more than one task.
+
+    A task is a function of one picklable argument whose effect is a file, so it matters to nobody in which order or how
+    often it runs; the results come in the order in which they are done.
+    """
+
+    def __init__(self, count: int | None) -> None:
+        self.count = count
+        self.started = False
+
+    def run(self, task: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[Any]:
+        if self.count == 0 or self.count is None and len(arguments) < 2 and not self.started:
+            yield from map(task, arguments)
+        elif arguments:
+            yield from self._run_with_ray(task, arguments)
+
+    def _run_with_ray(self, task: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[Any]:
+        import ray.data
+
+        self._start()
+        workers = min(self.count or os.cpu_count() or 1, len(arguments))
+        data = ray.data.from_items([{"argument": one} for one in arguments], override_num_blocks=len(arguments))
+        done = data.map(_Task(task), compute=ray.data.TaskPoolStrategy(size=workers))
+        for row in done.iter_rows():
+            yield row["result"]
+
+    def _start(self) -> None:
+        import ray
+
+        self.started = True
+        if ray.is_initialized():
+            return
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of a coming change
+        quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+        if "RAY_ADDRESS" in os.environ:
+            ray.init(log_to_driver=False, logging_level="ERROR")
+        else:  # what passes through the object store is file names and counts
+            ray.init(num_cpus=self.count or os.cpu_count(), object_store_memory=80 << 20, **quiet)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+
+    def close(self) -> None:
+        if self.started:
+            import ray
+
+            ray.shutdown()
+
+
+class _Task:
+    def __init__(self, task: Callable[[Any], Any]) -> None:
+        self.task = task
+
+    def __call__(self, row: dict) -> dict:
+        return {"result": self.task(row["argument"])}
