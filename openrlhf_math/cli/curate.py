@@ -86,9 +86,7 @@ def run(args: argparse.Namespace) -> None:
             against=tuple(args.against),
             benchmarks=tuple(args.benchmark),
             filters=tuple(name for name in args.filters.split(",") if name),
-            columns=Columns(
-                args.problem_key, args.answer_key, args.solution_key, args.trace_key, args.difficulty_key
-            ),
+            columns=Columns(args.problem_key, args.answer_key, args.solution_key, args.trace_key, args.difficulty_key),
             limits=Limits(args.min_chars, args.max_chars, args.language),
             overlap=Overlap(args.ngram, args.ngram_share, args.drop_other_numbers),
             licences=tuple(_licence(one) for one in args.licence),

@@ -55,7 +55,10 @@ def card(settings: CurationSettings, files: list[Input], counts: dict) -> str:
         "## Sources\n",
         _table(
             ("source", "licence", "rows read", "rows in here"),
-            [(name, licences[name], f"{one['read']:,}", f"{one['written']:,}") for name, one in counts["by_source"].items()],
+            [
+                (name, licences[name], f"{one['read']:,}", f"{one['written']:,}")
+                for name, one in counts["by_source"].items()
+            ],
         ),
         _files(files),
         "## Columns\n",
@@ -66,7 +69,7 @@ def card(settings: CurationSettings, files: list[Input], counts: dict) -> str:
 
 def _notes(settings: CurationSettings, counts: dict) -> str:
     overlap = settings.overlap
-    notes = ["Of rows with the same problem the first is here: first by source in the order of the command, then by row."]
+    notes = ["Of rows with the same problem the first is here: by source in the order given, then by row."]
     if settings.benchmarks:
         notes.append(
             f"Benchmark problems are found as near-duplicates, and by shared runs of {overlap.ngram} words that cover "
@@ -78,8 +81,8 @@ def _notes(settings: CurationSettings, counts: dict) -> str:
     if counts["broken_files"]:
         notes.append(f"{counts['broken_files']:,} files could not be read at all: `reports/rejects.jsonl`.")
     notes.append(
-        "`reports/` tells of each row that is not here: `rejects.jsonl` (broken), `filtered.jsonl`, `contamination.jsonl`, "
-        "`duplicates.jsonl`.\n"
+        "`reports/` tells of each row that is not here: `rejects.jsonl` (broken), `filtered.jsonl`, "
+        "`contamination.jsonl`, `duplicates.jsonl`.\n"
     )
     return "\n\n".join(notes)
 

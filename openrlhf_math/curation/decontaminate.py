@@ -3,8 +3,9 @@
 n-grams are those of DeepSeekMath (Shao et al. 2024, section 2.1): 10 words; of a benchmark problem with fewer, but at
 least `SHORTEST`, the whole text. As in Tulu 3 (Lambert et al. 2024, section 3.2) a problem is hit when shared n-grams
 cover at least half of *its* words, so that a phrase all competitions use ("where m and n are relatively prime positive
-integers") is no hit. A hit has the benchmark problem's numbers in it, in their order; a row that shares the words but has
-other numbers is another problem, and is reported without being dropped.
+integers") is no hit. A hit has the benchmark problem's numbers and signs in it, in their order; a row that shares the
+words but has other numbers is another problem, and is reported without being dropped. Other words do not save a row from
+an n-gram hit: a false drop costs one row, a missed one the benchmark.
 """
 
 from collections import defaultdict
@@ -14,8 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
-from openrlhf_math.curation.near_duplicates import THRESHOLD, band_keys, numbers, similarity
-from openrlhf_math.curation.normalise import tokens
+from openrlhf_math.curation.near_duplicates import THRESHOLD, band_keys, similarity
+from openrlhf_math.curation.normalise import is_number, is_symbol, tokens
 
 SHORTEST = 6
 
@@ -47,7 +48,7 @@ class Hit:
     """A benchmark problem found in a row.
 
     how: "exact", "near" or "ngram". share: of tokens alike ("near"), or of the benchmark's words covered ("ngram").
-    same_numbers: False for a row that shares the words but is another problem.
+    same_numbers: False for a row that shares the words but has other numbers or signs.
     """
 
     problem: BenchmarkProblem
@@ -112,11 +113,11 @@ class BenchmarkIndex:
                 for number in self._by_ngram[ngram]:
                     shared[number].add(ngram)
         best = None
-        ours = numbers(words)
+        ours = _values(words)
         for number in sorted(shared):
             share = _covered(self.tokens[number], shared[number])
             if share >= self.overlap.share:
-                same = _within(numbers(self.tokens[number]), ours)
+                same = _within(_values(self.tokens[number]), ours)
                 if best is None or (same, share) > (best.same_numbers, best.share):
                     best = Hit(self.problems[number], "ngram", share, same)
         return best
@@ -124,6 +125,10 @@ class BenchmarkIndex:
 
 def _ngrams(words: Sequence[str], length: int) -> list[tuple]:
     return list(zip(*(words[start:] for start in range(length)), strict=False)) if length else []
+
+
+def _values(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for word in words if is_number(word) or is_symbol(word))
 
 
 def _covered(words: Sequence[str], shared: set[tuple]) -> float:

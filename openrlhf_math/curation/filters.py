@@ -53,7 +53,7 @@ def find_filter(name: str) -> Filter:
         own = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"--filters: '{name}' is no known filter ({', '.join(FILTERS)}) and no function package.module.name ({error})"
+            f"--filters: '{name}' is no known filter ({', '.join(FILTERS)}) and no package.module.function ({error})"
         ) from None
     return lambda row, limits: own(row)
 
@@ -69,10 +69,8 @@ def flawed(row: Row, limits: Limits) -> str:
     return row.flaw
 
 
-_PROVE = re.compile(r"\b(?:prove|show|demonstrate|verify|justify)\b(?:\s+\w+){0,3}\s+(?:that|if|the\b|:)|\bprove\b", re.I)
-_ASK = re.compile(
-    r"\?|\b(?:find|determine|compute|calculate|evaluate|solve|simplify|what|how\s+many|how\s+much|which|express)\b", re.I
-)
+_PROVE = re.compile(r"\bprove\b|\b(?:show|demonstrate|verify|justify)\b(?:\s+\w+){0,3}\s+(?:that|if|the\b|:)", re.I)
+_ASK = re.compile(r"\?|\b(?:find|determine|compute|calculate|evaluate|solve|simplify|what|how|which|express)\b", re.I)
 
 
 @register_filter("proof")
@@ -102,8 +100,8 @@ def _offers(problem: str) -> bool:
 
 _PICTURE = re.compile(r"!\[[^\]]*\]\(|\\includegraphics|<img\b|\bcdn\.mathpix\.com|\.(?:png|jpe?g|gif|svg)\b", re.I)
 _SHOWN = re.compile(
-    r"\b(?:figure|diagram|picture|graph|drawing|image)s?\s+(?:\d+\s+)?(?:is\s+|are\s+)?(?:shown|below|above|given|at the"
-    r"|on the)"
+    r"\b(?:figure|diagram|picture|graph|drawing|image)s?\s+(?:\d+\s+)?(?:is\s+|are\s+)?"
+    r"(?:shown|below|above|given|at the|on the)"
     r"|\b(?:in|from|see|of)\s+(?:the|this|fig(?:ure|\.)?)\s+(?:\w+\s+)?(?:figure|diagram|picture|drawing)\b"
     r"|\b(?:shown|pictured|drawn|depicted)\s+(?:below|above|here|in\s+(?:the\s+)?(?:figure|diagram|picture))"
     r"|\bas\s+(?:shown|pictured)\b",
@@ -139,16 +137,17 @@ def unparsable_gold(row: Row, limits: Limits) -> str:
 _FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[a-zA-Z]+", re.S)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 # Words that carry grammar. A text of another language in Latin script has many of its own and few of these.
-_ENGLISH = frozenset(
+_ENGLISH = (
     "the of is are and to in that if for what how find which with by be on it at each one two many was has have from"
     " can than then there let given as or not all when number value such where determine compute he she his her they"
-    " does did will after more some".split()
+    " does did will after more some"
 )
-_OTHER = frozenset(
+_OTHER = (
     "el la los las del que es una un por para con se en cual cuantos le les des et est une dans pour sur du au quel"
     " der die das und ist ein eine mit von den dem wie viele zu il di che per della quanti sono o os da em uma com qual"
-    " het een van voor met hoeveel att och som av ile jest jaki nie ve bir bu kac".split()
+    " het een van voor met hoeveel att och som av ile jest jaki nie ve bir bu kac"
 )
+_ENGLISH, _OTHER = frozenset(_ENGLISH.split()), frozenset(_OTHER.split())
 
 
 @register_filter("language")

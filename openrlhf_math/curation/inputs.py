@@ -1,5 +1,6 @@
 """Files and hub names, cut into pieces that can be read on their own; and the rows of a piece."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -73,8 +74,8 @@ def reader_of(file: Input, columns: Columns) -> Reader:
 def find_inputs(role: str, spec: str, columns: Columns, licences: dict[str, str]) -> list[Input]:
     """The files of `[NAME=]PLACE`, in order. Raises UserError if there are none, or nothing tells how to read them.
 
-    NAME: a known source, a dotted path to one's own reader, or any name to be known by. PLACE: a file, a directory, or a
-    hub name `owner/name[@config][:split]`; without `=` also the name of a known source.
+    NAME: a known source, a dotted path to one's own reader, or any name to be known by. PLACE: a file, a directory, or
+    a hub name `owner/name[@config][:split]`; without `=` also the name of a known source.
     """
     flag = f"--{role}"
     name, place = _name_and_place(spec)
@@ -167,7 +168,7 @@ def _recognised(flag: str, file: Input, columns: Columns) -> Input:
                     f"{flag} {file.file}: no column holds the {what}, there are only {', '.join(row)}; "
                     f"name it with --{what}-key"
                 )
-    return Input(file.role, file.name, file.file, file.path, file.format, reader or "", file.licence)
+    return dataclasses.replace(file, reader=reader or "")
 
 
 def _first_row(file: Input) -> dict | None:
@@ -186,28 +187,20 @@ def _first_row(file: Input) -> dict | None:
 
 
 def split(file: Input, index: int) -> tuple[Input, list[Piece]]:
-    """The file with its digest, and its pieces, numbered from `index`. Raises OSError, or ArrowException where it is broken.
+    """The file with its digest, and its pieces, numbered from `index`. Reads it once from end to end.
 
-    Reads it once from end to end.
+    Raises OSError, or ArrowException where Parquet is broken.
     """
+    digest = xxhash.xxh3_128()
     if file.format == "parquet":
         cuts = _cut_parquet(file.path)
-        digest = xxhash.xxh3_128()
         with open(file.path, "rb") as opened:
             while block := opened.read(1 << 20):
                 digest.update(block)
-        file = _with_digest(file, digest)
     else:
-        digest = xxhash.xxh3_128()
         cuts = _cut_lines(file.path, digest)
-        file = _with_digest(file, digest)
+    file = dataclasses.replace(file, digest=digest.hexdigest())
     return file, [Piece(index + number, file, *cut) for number, cut in enumerate(cuts)]
-
-
-def _with_digest(file: Input, digest) -> Input:
-    return Input(
-        file.role, file.name, file.file, file.path, file.format, file.reader, file.licence, digest.hexdigest()
-    )
 
 
 def _cut_lines(path: str, digest) -> list[tuple[int, int, int, int]]:

@@ -1,9 +1,9 @@
 """Which problems are the same but for how they are written.
 
 MinHash over the words proposes pairs (Broder 1997; banding as in Leskovec, Rajaraman and Ullman, Mining of Massive
-Datasets, 3.4): two problems meet if one of their bands is equal. The numbers of a problem, in their order, go into every
-band, so problems with other numbers never meet. Each pair is then verified by `similarity`: proposing is cheap and may be
-wrong, verifying is what decides.
+Datasets, 3.4): two problems meet if one of their bands is equal. The numbers of a problem, in their order, go into
+every band, so problems with other numbers never meet. Each pair is then verified by `similarity`: proposing is cheap
+and may be wrong, verifying is what decides.
 """
 
 from collections import Counter
@@ -77,7 +77,8 @@ _OPPOSITES = [
     )
 ]
 _OPPOSED = frozenset().union(*_OPPOSITES)
-_NEGATIONS = frozenset("not no never cannot n't isn't aren't don't doesn't didn't can't won't nor neither without".split())
+_NEGATIONS = "not no never cannot isn't aren't don't doesn't didn't can't won't nor neither without"
+_NEGATIONS = frozenset(_NEGATIONS.split())
 
 
 def similarity(first: Sequence[str], second: Sequence[str]) -> float:

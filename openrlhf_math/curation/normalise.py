@@ -37,7 +37,8 @@ _LATEX = [
          r"(?![a-zA-Z])\.?", " "),
         (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
         (r"\\frac\s*(\d)\s*(\d)", r" \1/\2 "),
-        (r"\\frac\s*\{((?:[^{}]|\{[^{}]*\})*)\}\s*\{((?:[^{}]|\{[^{}]*\})*)\}", lambda found: f" {_group(found[1])}/{_group(found[2])} "),
+        (r"\\frac\s*\{((?:[^{}]|\{[^{}]*\})*)\}\s*\{((?:[^{}]|\{[^{}]*\})*)\}",
+         lambda found: f" {_group(found[1])}/{_group(found[2])} "),
         (r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z])", " degrees "),
         (r"\\(?:cdot|times|ast)(?![a-zA-Z])", "*"),
         (r"\\div(?![a-zA-Z])", "/"),
@@ -62,7 +63,8 @@ _TOKEN = re.compile(
 
 _UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 _UNITS = {name: value for value, name in enumerate(f"{_UNITS} seventeen eighteen nineteen".split())}
-_TENS = {name: 10 * value for value, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_TENS = {name: 10 * value for value, name in enumerate(_TENS.split(), 2)}
 _SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _ORDINALS = (
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth"
@@ -75,7 +77,7 @@ _PARTS = {
     "half": "2", "halves": "2", "quarter": "4", "quarters": "4",
 }  # fmt: skip
 _SAID = {"half": ["1", "/", "2"], "twice": ["2", "times"], "thrice": ["3", "times"]}
-_DROPPED = frozenset("a an the please dollar dollars usd".split())
+_DROPPED = frozenset(("a", "an", "the", "please", "dollar", "dollars", "usd"))
 _SAME = {
     other: one
     for one, others in {
@@ -166,7 +168,7 @@ def _with_digits(found: list[str]) -> list[str]:
     index = 0
     while index < len(found):
         token = found[index]
-        if token in _UNITS or token in _TENS or token[0].isdigit() or token[0] == "." and len(token) > 1 and token != "...":
+        if token in _UNITS or token in _TENS or token[0].isdigit() or token[0] == "." and token != "...":
             number, index = _number(found, index)
             read.append(number)
             if index < len(found) and found[index] in _PARTS and number.isdigit() and _is_part(number, found[index]):
@@ -203,9 +205,10 @@ def _number(found: list[str], index: int) -> tuple[str, int]:
     start = index
     while index < len(found):
         word = found[index]
-        if word in _UNITS and (index == start or found[index - 1] in _TENS and _UNITS[word] < 10 or _after_scale(found, index)):
+        goes_on = index == start or _after_scale(found, index)
+        if word in _UNITS and (goes_on or found[index - 1] in _TENS and _UNITS[word] < 10):
             group += _UNITS[word]
-        elif word in _TENS and (index == start or _after_scale(found, index)):
+        elif word in _TENS and goes_on:
             group += _TENS[word]
         elif word in ("hundred", "dozen") and index > start and found[index - 1] != word:
             group *= _SCALES[word]

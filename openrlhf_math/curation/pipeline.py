@@ -32,7 +32,13 @@ from openrlhf_math.curation.tasks import Job
 from openrlhf_math.curation.workplace import Workplace
 from openrlhf_math.errors import UserError
 
-REPORTS = {"rejects": "rejects", "filtered": "filtered", "contamination": "contamination", "duplicate_lines": "duplicates"}
+# Where a stage leaves its lines, and the report they are gathered in.
+REPORTS = {
+    "rejects": "rejects",
+    "filtered": "filtered",
+    "contamination": "contamination",
+    "duplicate_lines": "duplicates",
+}
 
 # Told of each task that is done: the stage, how many are, how many there are.
 Progress = Callable[[str, int, int], None]
@@ -93,7 +99,7 @@ def _add(plan: Plan, file: Input) -> None:
 
 @dataclass
 class Summary:
-    """What a run did. steps: (what, rows that are left after it), in order; seconds: by step, of all workers together."""
+    """What a run did. steps: (what, rows left after it), in order; seconds: by step, of all workers together."""
 
     steps: list[tuple[str, int]]
     by_source: dict[str, dict[str, int]]
@@ -268,8 +274,7 @@ def _gather_duplicates(job: Job, numbers: list[int], keep: bool) -> dict[int, in
     everywhere["kept"] = kept
     order = np.lexsort((found["row"], kept))
     for name, array in (("duplicates", everywhere), ("kept_for", np.stack([kept, found["row"]], axis=1)[order])):
-        with job.workplace.replaced(root / f"{name}.npy") as path, open(path, "wb") as file:
-            np.save(file, array)
+        job.workplace.write_array(root / f"{name}.npy", array)
     pieces, counts = np.unique(found["row"] >> np.uint64(32), return_counts=True)
     return dict(zip(pieces.tolist(), counts.tolist(), strict=True))
 
@@ -330,7 +335,8 @@ def _spared(workplace: Workplace, own: dict[int, dict]) -> int:
 
 
 def _losses(summary: Summary) -> str:
-    losses = [(name, before - left) for (_, before), (name, left) in zip(summary.steps, summary.steps[1:], strict=False)]
+    befores = [left for _, left in summary.steps]
+    losses = [(name, before - left) for before, (name, left) in zip(befores, summary.steps[1:], strict=False)]
     return ", ".join(f"{name}: {lost}" for name, lost in losses if lost) or "there are none"
 
 

@@ -1,4 +1,4 @@
-"""What a run of `openrlhf-math curate` is told. Everything here changes the result; how many workers do it is not here."""
+"""What a run of `openrlhf-math curate` is told: all that changes the result, and nothing else."""
 
 import dataclasses
 import shlex
@@ -11,7 +11,7 @@ from openrlhf_math.curation.sources import Columns
 
 @dataclass(frozen=True)
 class CurationSettings:
-    """sources, against, benchmarks: as given, `[NAME=]PLACE`. licences: of sources by name, over those that are known."""
+    """sources, against, benchmarks: as given, `[NAME=]PLACE`. licences: of sources by name, over the known ones."""
 
     sources: tuple[str, ...]
     against: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class CurationSettings:
                 words += [f"--{flag}", value]
         if self.filters != tuple(FILTERS):
             words += ["--filters", ",".join(self.filters)]
-        for part, prefix in ((self.columns, ""), (self.limits, ""), (self.overlap, "")):
+        for part in (self.columns, self.limits, self.overlap):
             for one in dataclasses.fields(part):
                 value = getattr(part, one.name)
                 if value != one.default:

@@ -207,7 +207,12 @@ def gsm8k(row: dict) -> Row:
     "math",
     hub="EleutherAI/hendrycks_math",
     configs=(
-        "algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra",
+        "algebra",
+        "counting_and_probability",
+        "geometry",
+        "intermediate_algebra",
+        "number_theory",
+        "prealgebra",
         "precalculus",
     ),  # fmt: skip
     columns=("problem", "solution", "level", "type"),

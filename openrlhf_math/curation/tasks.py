@@ -32,7 +32,7 @@ from openrlhf_math.rewards import UnparsableGold, parse_gold
 
 _TEXTS = pa.schema([("id", pa.uint64()), ("text", pa.string()), ("value", pa.string())])
 DUPLICATE = np.dtype([("row", np.uint64), ("first", np.uint64), ("similarity", np.float64)])
-# Rows of one piece never need more keys than this in memory at once.
+# Keys that are sorted in memory at once: how many ranges there are follows from it, not how much memory.
 KEYS_A_RANGE = 4_000_000
 _PAIRS_AT_ONCE = 50_000
 
@@ -55,7 +55,7 @@ class Job:
 
 
 def read_piece(job: Job, piece: Piece) -> dict:
-    """Counts: rows, rejected, filtered {filter: rows}, contaminated {benchmark: rows}, kept, seconds {step: seconds}."""
+    """Counts: rows, rejected, filtered {filter: rows}, contaminated {benchmark: rows}, kept, seconds {step: s}."""
     counts: Counter[str] = Counter()
     filtered: Counter[str] = Counter()
     contaminated: Counter[str] = Counter()
@@ -175,17 +175,12 @@ class _PieceFiles:
         }
         self.rows = self.stack.enter_context(pq.ParquetWriter(self.paths["rows"], COLUMNS, compression="zstd"))
         self.texts = self.stack.enter_context(pa.ipc.new_file(self.paths["texts"], _TEXTS))
-        self.notes = {
-            name: self.stack.enter_context(
-                open(
-                    self.stack.enter_context(self.workplace.replaced(self.workplace.file(name, self.piece.index, ".jsonl"))),
-                    "w",
-                    encoding="utf-8",
-                )
-            )
-            for name in ("rejects", "filtered", "contamination")
-        }
+        self.notes = {name: self._lines(name) for name in ("rejects", "filtered", "contamination")}
         return self
+
+    def _lines(self, name: str):
+        path = self.stack.enter_context(self.workplace.replaced(self.workplace.file(name, self.piece.index, ".jsonl")))
+        return self.stack.enter_context(path.open("w", encoding="utf-8"))
 
     def __exit__(self, *error) -> None:
         self.stack.__exit__(*error)
@@ -198,11 +193,8 @@ class _PieceFiles:
         self.note("rejects", {"row": number, "reason": reason, "beginning": excerpt(raw)})
 
     def add(self, kept: list[tuple[int, Row]], words: list[list[str]], ids: np.ndarray) -> None:
-        self.texts.write_batch(
-            pa.record_batch(
-                [pa.array(ids), [" ".join(one) for one in words], [_value(row.answer) for _, row in kept]], schema=_TEXTS
-            )
-        )
+        texts, values = [" ".join(one) for one in words], [_value(row.answer) for _, row in kept]
+        self.texts.write_batch(pa.record_batch([pa.array(ids), texts, values], schema=_TEXTS))
         if self.piece.input.role == "source":
             self.rows.write_table(pa.Table.from_pylist([self._columns(*one) for one in kept], schema=COLUMNS))
 
@@ -267,8 +259,7 @@ def pair_range(job: Job, index: int, ranges: int) -> dict:
     both = np.concatenate(slices)
     del slices
     pairs = candidates(both[:, 0], both[:, 1])
-    with job.workplace.replaced(job.workplace.file("pairs", index, ".npy")) as path, open(path, "wb") as file:
-        np.save(file, pairs)
+    job.workplace.write_array(job.workplace.file("pairs", index, ".npy"), pairs)
     return job.workplace.finish("pair", index, {"pairs": len(pairs)})
 
 
@@ -287,8 +278,7 @@ def verify_piece(job: Job, piece: Piece, ranges: int) -> dict:
             if later not in found and (alike := _same(read[later], read[earlier])):
                 found[later] = earlier, alike
     rows = np.array([(row, *found[row]) for row in sorted(found)], DUPLICATE)
-    with job.workplace.replaced(job.workplace.file("duplicates", piece.index, ".npy")) as path, open(path, "wb") as file:
-        np.save(file, rows)
+    job.workplace.write_array(job.workplace.file("duplicates", piece.index, ".npy"), rows)
     return job.workplace.finish("verify", piece.index, {"pairs": len(pairs), "duplicates": len(rows)})
 
 
@@ -303,7 +293,7 @@ def _pairs_of(job: Job, piece: Piece, ranges: int) -> np.ndarray:
 
 
 def _same(later: tuple[list[str], str], earlier: tuple[list[str], str]) -> float:
-    """How alike two problems are, 0 if they are two. Texts that differ at all and whose golds are other numbers are two."""
+    """How alike two problems are, 0 if they are two. Texts that differ, and golds that are other numbers, are two."""
     alike = similarity(later[0], earlier[0])
     if alike < THRESHOLD or alike < 1 and later[1] and earlier[1] and later[1] != earlier[1]:
         return 0.0
@@ -340,9 +330,9 @@ def write_piece(job: Job, piece: Piece, number: int, total: int) -> dict:
     start, stop = np.searchsorted(everywhere["row"], np.array([piece.first_id, piece.first_id + (1 << 32)], np.uint64))
     own = everywhere[start:stop]
     also_in = _also_in(job, piece)
+    lines = (json.dumps(_line(job, piece, one), ensure_ascii=False) + "\n" for one in own)
     with workplace.replaced(workplace.file("duplicate_lines", piece.index, ".jsonl")) as path:
-        with open(path, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(_line(job, piece, one), ensure_ascii=False) + "\n" for one in own)
+        path.write_text("".join(lines), encoding="utf-8")
     written = 0
     if number < total:
         target = job.output / "data" / f"train-{number:05d}-of-{total:05d}.parquet"

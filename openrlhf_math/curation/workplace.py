@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Workplace:
@@ -43,6 +45,10 @@ class Workplace:
     def write_json(self, path: Path, value) -> None:
         with self.replaced(path) as unfinished:
             unfinished.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def write_array(self, path: Path, array: np.ndarray) -> None:
+        with self.replaced(path) as unfinished, open(unfinished, "wb") as file:
+            np.save(file, array)
 
     def result(self, stage: str, index: int) -> dict | None:
         """What a finished task reported, None if it is not finished."""
