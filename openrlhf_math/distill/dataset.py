@@ -63,8 +63,10 @@ def _chosen(task: Task, verdicts: Verdicts, journal: Journal, settings: DistillS
         for number in range(settings.attempts)
         if verdicts[task.key, number].outcome == CORRECT
     ]
-    correct = list({attempt.response: attempt for attempt in reversed(correct)}.values())[::-1]  # no trace twice
-    chosen = rule(list(correct), settings.keep_n) if correct else []
+    distinct: dict[str, Attempt] = {}
+    for attempt in correct:
+        distinct.setdefault(attempt.response, attempt)
+    chosen = rule(list(distinct.values()), settings.keep_n) if distinct else []
     if not isinstance(chosen, list) or any(attempt not in correct for attempt in chosen):
         raise UserError(f"--keep {settings.keep}: it must return a list of what it is given, not {chosen!r:.80}")
     return chosen

@@ -20,7 +20,7 @@ from openrlhf_math.distill.yields import outcomes, yields
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import GradingPool, RewardConfig
 
-DATA = "data/train.parquet"
+DATA = "data/train.parquet"  # where `datasets` looks for a split named train
 
 
 def open_journal(settings: DistillSettings) -> Journal:
@@ -69,7 +69,7 @@ def distil(
     report = make_report(tasks, settings, verdicts, kept)
     licences = {task.source: task.licence for task in tasks.asked}
     with written_whole(output / "dataset" / "README.md") as file:
-        file.write(write_card(report, dict(sorted(licences.items())), command, DATA))
+        file.write(write_card(report, dict(sorted(licences.items())), command))
     with written_whole(output / "verdicts.jsonl") as file:
         file.writelines(json.dumps(row) + "\n" for row in _verdict_rows(tasks.asked, verdicts, settings.attempts))
     with written_whole(output / "report.json") as file:

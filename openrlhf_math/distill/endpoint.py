@@ -173,7 +173,7 @@ def parse(body: str) -> tuple[Reply, int]:
 def backoff(number: int) -> float:
     """Seconds to wait after failure `number`, counted from 1: doubling, with jitter so that many do not come back
     at once."""
-    return min(2.0 ** (number - 1), LONGEST_WAIT) * random.uniform(0.5, 1)
+    return min(2.0 ** min(number - 1, 10), LONGEST_WAIT) * random.uniform(0.5, 1)
 
 
 def seconds_asked(header: str | None) -> float:

@@ -8,7 +8,7 @@ from itertools import islice
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems, read_rows
 from openrlhf_math.errors import UserError
 
-UNKNOWN = "unknown"
+UNKNOWN = "not stated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Verified traces from DeepSeek-R1 behind any OpenAI-compatible endpoint: vLLM on a cluster, DeepSeek's own, ...
+# Run it again after a kill: nothing is asked twice.
+# Usage: PROBLEMS=problems.parquet BASE_URL=http://HOST:8000/v1 OPENAI_API_KEY=... examples/distill_r1.sh [MORE FLAGS]
+# For DeepSeek's own service: BASE_URL=https://api.deepseek.com/v1 MODEL=deepseek-reasoner
+# Then fine-tune on them: openrlhf-math sft --data.dataset runs/distill_r1/dataset ...
+set -euo pipefail
+
+openrlhf-math distill \
+  --problems "$PROBLEMS" \
+  --base-url "$BASE_URL" --model "${MODEL:-deepseek-ai/DeepSeek-R1}" \
+  --attempts 4 --max-tokens 16384 --temperature 0.6 --top-p 0.95 \
+  --concurrency 64 --request-timeout 3600 \
+  --style think --keep best --keep-n 2 \
+  --output runs/distill_r1 \
+  "$@"
