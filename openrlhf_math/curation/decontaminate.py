@@ -4,8 +4,8 @@ n-grams are those of DeepSeekMath (Shao et al. 2024, section 2.1): 10 words; of 
 least `SHORTEST`, the whole text. As in Tulu 3 (Lambert et al. 2024, section 3.2) a problem is hit when shared n-grams
 cover at least half of *its* words, so that a phrase all competitions use ("where m and n are relatively prime positive
 integers") is no hit. A hit has the benchmark problem's numbers and signs in it, in their order; a row that shares the
-words but has other numbers is another problem, and is reported without being dropped. Other words do not save a row from
-an n-gram hit: a false drop costs one row, a missed one the benchmark.
+words but has other numbers is another problem, and is reported without being dropped. Other words do not save a row
+from an n-gram hit: a false drop costs one row, a missed one the benchmark.
 """
 
 from collections import defaultdict

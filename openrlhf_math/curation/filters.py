@@ -90,12 +90,19 @@ def unchecked_choice(row: Row, limits: Limits) -> str:
     letters = several(row.answer) or ({letter} if letter and not value else set())
     if not letters or row.kind != "choice" and not _offers(row.problem):
         return ""
-    missing = sorted(letters - set(options(row.problem)))
+    missing = sorted(letters - set(_options(row.problem)))
     return f"option {missing[0]} of a multiple choice is not in the problem" if missing else ""
 
 
 def _offers(problem: str) -> bool:
-    return bool(options(problem)) or "which of the following" in problem.lower()
+    return bool(_options(problem)) or "which of the following" in problem.lower()
+
+
+def _options(problem: str) -> dict[str, str]:
+    try:
+        return options(problem)
+    except ValueError:  # where there is not a single mark
+        return {}
 
 
 _PICTURE = re.compile(r"!\[[^\]]*\]\(|\\includegraphics|<img\b|\bcdn\.mathpix\.com|\.(?:png|jpe?g|gif|svg)\b", re.I)
@@ -134,6 +141,9 @@ def unparsable_gold(row: Row, limits: Limits) -> str:
     return ""
 
 
+# Letters beyond Latin. Greek is mathematics.
+_FOREIGN = re.compile(r"[^\W\d_\u0000-\u024f\u0370-\u03ff]")
+_LETTER = re.compile(r"[^\W\d_]")
 _FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[a-zA-Z]+", re.S)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 # Words that carry grammar. A text of another language in Latin script has many of its own and few of these.
@@ -156,10 +166,12 @@ def other_language(row: Row, limits: Limits) -> str:
     if limits.language == "any":
         return ""
     text = _FORMULA.sub(" ", row.problem)
-    letters = [sign for sign in text if sign.isalpha()]
-    foreign = sum(sign > "ɏ" and not "Ͱ" <= sign <= "Ͽ" for sign in letters)  # beyond Latin; Greek is mathematics
-    if foreign > 0.2 * len(letters):
+    if not text.isascii() and _foreign_share(text) > 0.2:
         return "it is in another script"
     words = [word.lower() for word in _WORD.findall(text)]
     english, other = (sum(word in known for word in words) for known in (_ENGLISH, _OTHER))
     return "it is in another language" if len(words) >= 5 and other > english and other >= 2 else ""
+
+
+def _foreign_share(text: str) -> float:
+    return len(_FOREIGN.findall(text)) / max(len(_LETTER.findall(text)), 1)

@@ -143,6 +143,8 @@ def candidates(keys: np.ndarray, rows: np.ndarray, window: int = 16) -> np.ndarr
     Of a key with many rows, each meets the first one and the `window` before it: a chain of copies is followed, and the
     pairs stay in proportion to the rows.
     """
+    if not len(keys):
+        return np.empty((0, 2), np.uint64)
     order = np.lexsort((rows, keys))
     keys, rows = keys[order], rows[order]
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])

@@ -1,5 +1,6 @@
 """Many tasks at once through Ray Data; few of them in this process."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -44,6 +45,7 @@ class Workers:
             ray.init(log_to_driver=False, logging_level="ERROR")
         else:  # what passes through the object store is file names and counts
             ray.init(num_cpus=self.count or os.cpu_count(), object_store_memory=80 << 20, **quiet)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False

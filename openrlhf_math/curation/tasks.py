@@ -71,8 +71,10 @@ def read_piece(job: Job, piece: Piece) -> dict:
             clock.lap("normalise")
             keys = band_keys(words)
             clock.lap("minhash")
-            clean = _clean(job, piece, kept, words, keys, files, contaminated)
-            clock.lap("decontaminate")
+            clean = list(range(len(kept)))
+            if piece.input.role == "source" and job.settings.benchmarks:
+                clean = _clean(job, kept, words, keys, files, contaminated)
+                clock.lap("decontaminate")
             ids = np.array([piece.first_id + kept[index][0] - piece.first - 1 for index in clean], np.uint64)
             files.add([kept[index] for index in clean], [words[index] for index in clean], ids)
             all_keys.append(keys[clean].ravel())
@@ -118,10 +120,8 @@ def _rows_that_pass(job: Job, piece: Piece, batch, files: "_PieceFiles", counts:
             yield number, row
 
 
-def _clean(job: Job, piece: Piece, kept, words, keys, files: "_PieceFiles", contaminated: Counter) -> list[int]:
+def _clean(job: Job, kept, words, keys, files: "_PieceFiles", contaminated: Counter) -> list[int]:
     """Which rows of a batch hold no benchmark problem; every hit is noted."""
-    if piece.input.role != "source" or not job.settings.benchmarks:
-        return list(range(len(kept)))
     index = _benchmarks(job.output, job.benchmark_digest, job.settings)
     clean = []
     for position, (number, row) in enumerate(kept):

@@ -1,0 +1,64 @@
+"""Benchmark problems in training rows: found in any dress, other problems spared and told of."""
+
+import pytest
+
+from openrlhf_math.curation.decontaminate import BenchmarkIndex, BenchmarkProblem, Overlap
+from openrlhf_math.curation.near_duplicates import band_keys
+from openrlhf_math.curation.normalise import tokens
+
+LONG = (
+    "Every morning Aya goes for a 9-kilometer-long walk and stops at a coffee shop afterwards. When she walks at a "
+    "constant speed of s kilometers per hour, the walk takes her 4 hours, including 24 minutes spent in the shop."
+)
+BOILERPLATE = " The answer can be written as m/n where m and n are relatively prime positive integers. Find m + n."
+SHORT = r"Compute $\sin 60^\circ$."
+
+
+def find(row: str, overlap: Overlap | None = None):
+    texts = (LONG + BOILERPLATE, SHORT, "What is the value of 17 squared?")
+    index = BenchmarkIndex(
+        [BenchmarkProblem("test", row, text) for row, text in enumerate(texts, 1)], overlap or Overlap()
+    )
+    words = tokens(row)
+    return index.find(words, band_keys([words])[0])
+
+
+@pytest.mark.parametrize(
+    "row, how, number",
+    [
+        (LONG + BOILERPLATE, "exact", 1),
+        (LONG.replace("9-", "nine ").replace("4 hours", "four hours") + BOILERPLATE.upper(), "exact", 1),
+        ((LONG + BOILERPLATE).replace("morning", "day").replace("afterwards", "then"), "near", 1),
+        ("Here is a task for you. " + LONG + BOILERPLATE + " Think step by step. " * 30, "ngram", 1),
+        (r"Find $\sin 60°$", "exact", 2),
+        ("Tell me this: what is the value of 17 squared? Answer with the number alone, no words.", "ngram", 3),
+    ],
+)
+def test_found(row, how, number):
+    hit = find(row)
+    assert (hit.how, hit.problem.row, hit.same_numbers) == (how, number, True)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "A bag holds 5 red and 7 blue marbles, and two are drawn. What is the probability of one each?" + BOILERPLATE,
+        r"Compute $\sin 30^\circ$.",
+        "What is the value of 18 squared?",
+        "",
+    ],
+)
+def test_not_found(row):
+    hit = find(row)
+    assert hit is None or not hit.same_numbers
+
+
+def test_other_numbers_are_told_of_but_spared():
+    hit = find((LONG + BOILERPLATE).replace("24", "36"))
+    assert hit.how == "ngram" and not hit.same_numbers and hit.share > 0.5
+
+
+@pytest.mark.parametrize("wrong", [{"ngram": 3}, {"share": 0.0}, {"share": 1.5}])
+def test_bad_settings_have_a_sentence(wrong):
+    with pytest.raises(ValueError, match="--ngram"):
+        Overlap(**wrong)
