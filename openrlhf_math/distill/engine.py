@@ -42,6 +42,7 @@ class Engine:
     async def answer(self, question: Question) -> Reply:
         """Raises Failure if the engine refuses the prompt (it leaves no room), UserError if the engine died."""
         from vllm import SamplingParams, TokensPrompt
+        from vllm.exceptions import VLLMValidationError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         text = self._tokenizer.apply_chat_template(question.messages, tokenize=False, add_generation_prompt=True)
@@ -55,7 +56,7 @@ class Engine:
         try:
             async for output in self._llm.generate(prompt, sampling, f"{question.key}-{question.attempt}"):
                 last = output
-        except ValueError as error:
+        except (ValueError, VLLMValidationError) as error:
             raise Failure(f"the engine refuses it: {str(error)[:160]}") from None
         except EngineDeadError:
             raise UserError(f"--teacher engine: the engine died, its message is above; {AGAIN}") from None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from openrlhf_math.data.tiny_world.server import complete
 
 FLAWED = 0.3
+SLOW = 0.05  # seconds
 
 
 class FaultyEndpoint:
@@ -58,7 +59,7 @@ class FaultyEndpoint:
                 self.requests += 1
                 question = body["messages"][-1]["content"]
                 fault = self.fault(self.requests, question)
-                if not fault:
+                if fault in ("", "slow"):
                     self.asked[question, body.get("seed")] += 1
                 await self._answer(writer, body, fault)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -68,6 +69,9 @@ class FaultyEndpoint:
 
     async def _answer(self, writer: asyncio.StreamWriter, body: dict, fault: str) -> None:
         whole = json.dumps(complete(body, FLAWED)).encode()
+        if fault == "slow":
+            await asyncio.sleep(SLOW)
+            fault = ""
         key = self.headers.get("Authorization", "")
         if fault == "hang":
             await asyncio.sleep(3600)
