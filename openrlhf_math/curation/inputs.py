@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ FORMATS = {".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 PIECE_ROWS = 10_000
 PIECE_BYTES = 64 << 20
 BATCH_ROWS = 500
+FIRST_LINES = 100
 # A longer line is no row but a broken file.
 MAX_LINE = 32 << 20
 
@@ -155,35 +157,32 @@ def _format(flag: str, name: str) -> str:
 
 def _recognised(flag: str, file: Input, columns: Columns) -> Input:
     """The input with the reader that its columns call for. Raises UserError if no column holds the problem."""
-    row = _first_row(file)
-    if row is None:
-        return file
+    names = _first_columns(file)
+    if not names:
+        return file  # nothing in it can be read, which reading it will tell
     named = any(getattr(columns, what) for what in ("problem", "answer"))
-    reader = None if named else recognise(row)
+    reader = None if named else recognise(names)
     plain = PlainReader(columns).columns
     if not reader:
         for what in ("problem", "answer") if file.role == "source" else ("problem",):
-            if plain.name(what, row) not in row:
+            if plain.name(what, names) not in names:
                 raise UserError(
-                    f"{flag} {file.file}: no column holds the {what}, there are only {', '.join(row)}; "
+                    f"{flag} {file.file}: no column holds the {what}, there are only {', '.join(names)}; "
                     f"name it with --{what}-key"
                 )
     return dataclasses.replace(file, reader=reader or "")
 
 
-def _first_row(file: Input) -> dict | None:
-    """The first row that can be read: of Parquet its column names alone matter."""
+def _first_columns(file: Input) -> list[str]:
+    """The names of the columns: of Parquet by its schema, of JSONL by what stands in the first lines."""
     if file.format == "parquet":
         try:
-            return dict.fromkeys(pq.read_schema(file.path).names)
+            return pq.read_schema(file.path).names
         except (pa.ArrowException, OSError):
-            return None
+            return []
     with open(file.path, "rb") as opened:
-        for line in _lines(opened, os.path.getsize(file.path)):
-            row = _parsed(line) if line and line.strip() else ""
-            if isinstance(row, dict):
-                return row
-    return None
+        rows = [_parsed(line) for line in islice(_lines(opened, os.path.getsize(file.path)), FIRST_LINES) if line]
+    return list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
 
 
 def split(file: Input, index: int) -> tuple[Input, list[Piece]]:

@@ -7,7 +7,7 @@ path to a function from a row (a dict) to a `Row`: `package.module.function=FILE
 import ast
 import importlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
 from openrlhf_math.curation.schema import BrokenRow, Row
@@ -55,7 +55,7 @@ class Columns:
     trace: str | None = None
     difficulty: str | None = None
 
-    def name(self, what: str, row: dict) -> str | None:
+    def name(self, what: str, row: Container[str]) -> str | None:
         given = getattr(self, what)
         return given or next((name for name in USUAL[what] if name in row), None)
 

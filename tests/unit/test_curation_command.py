@@ -1,0 +1,353 @@
+"""`openrlhf-math curate` on small files: what is kept, what is told, what is refused."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from openrlhf_math.cli import main
+from openrlhf_math.curation import inputs, tasks
+
+STORY = "Tom has {} red boxes and buys {} more blue boxes at the market. How many boxes does he have?"
+ROWS = [{"problem": STORY.format(n, 7 * n), "answer": str(8 * n), "level": "Level 2"} for n in range(3, 23)]
+
+
+def write(path: Path, rows) -> Path:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=5)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def curate(tmp_path, *arguments, name="out") -> tuple[int, Path]:
+    output = tmp_path / name
+    return main(["curate", *map(str, arguments), "--output", str(output), "--workers", "0"]), output
+
+
+def rows_of(output: Path) -> list[dict]:
+    return [row for path in sorted((output / "data").iterdir()) for row in pq.read_table(path).to_pylist()]
+
+
+def report(output: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (output / "reports" / f"{name}.jsonl").read_text().splitlines()]
+
+
+def steps(output: Path) -> dict[str, int]:
+    return dict(json.loads((output / "reports/counts.json").read_text())["steps"])
+
+
+def digest(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    """Several pieces, batches and key ranges in files of twenty rows."""
+    monkeypatch.setattr(inputs, "PIECE_ROWS", 7)
+    monkeypatch.setattr(inputs, "BATCH_ROWS", 3)
+    monkeypatch.setattr(tasks, "BATCH_ROWS", 3)
+    monkeypatch.setattr(tasks, "KEYS_A_RANGE", 200)
+    monkeypatch.setattr(tasks, "_PAIRS_AT_ONCE", 4)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_rows_come_in_order_with_their_place(suffix, tmp_path):
+    source = write(tmp_path / f"rows{suffix}", ROWS)
+    code, output = curate(tmp_path, "--source", f"mine={source}", "--licence", "mine=mit")
+    assert code == 0
+    rows = rows_of(output)
+    assert [row["problem"] for row in rows] == [row["problem"] for row in ROWS]
+    assert [row["row"] for row in rows] == list(range(1, 21))
+    assert rows[4] == {
+        "problem": STORY.format(7, 49),
+        "answer": "56",
+        "solution": None,
+        "source": "mine",
+        "origin": None,
+        "kind": "open",
+        "subject": None,
+        "difficulty": 2.0,
+        "trace": None,
+        "file": str(source),
+        "row": 5,
+        "also_in": [],
+    }
+    card = (output / "README.md").read_text()
+    assert card.startswith("---\nlicense: mit\n") and "| mine | mit | 20 | 20 |" in card
+    assert f"openrlhf-math curate --source mine={source} --licence mine=mit --output DIRECTORY" in card
+    assert sorted(path.name for path in output.iterdir()) == ["README.md", "curate.json", "data", "reports"]
+
+
+def test_the_dataset_loads(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    _, output = curate(tmp_path, "--source", write(tmp_path / "rows.jsonl", ROWS))
+    loaded = datasets.load_dataset(str(output), cache_dir=str(tmp_path / "cache"))
+    assert loaded.keys() == {"train"} and loaded["train"].num_rows == 20
+    assert loaded["train"][0]["answer"] == "24"
+
+
+def test_duplicates_go_and_the_first_stays_with_their_places(tmp_path):
+    first = write(tmp_path / "first.jsonl", ROWS[:10])
+    again = [
+        row | {"problem": row["problem"].replace(" buys ", "  purchases ").replace(" 3 ", " three ")}
+        for row in ROWS[:5]
+    ]
+    copies = [ROWS[12], ROWS[12], ROWS[12]]
+    second = write(tmp_path / "second.parquet", again + copies + [ROWS[13] | {"problem": STORY.format(3, 22)}])
+    code, output = curate(tmp_path, "--source", first, "--source", second)
+    assert code == 0
+    assert (steps(output)["rows read"], steps(output)["exact duplicates"], steps(output)["near-duplicates"]) == (
+        19,
+        17,
+        12,
+    )
+    rows = rows_of(output)
+    assert len(rows) == 12
+    assert rows[0]["also_in"] == [f"second: {second}, row 1"]
+    assert rows[10]["also_in"] == [f"second: {second}, row 7", f"second: {second}, row 8"]
+    told = report(output, "duplicates")
+    assert [one["how"] for one in told] == ["near"] * 5 + ["exact"] * 2
+    assert told[0]["kept"] == f"first: {first}, row 1"
+    assert told[6]["same_as"] == f"second: {second}, row 6"
+
+
+def test_texts_alike_with_other_golds_both_stay_but_the_same_text_does_not(tmp_path):
+    alike = ROWS[0]["problem"].replace("boxes does he", "boxes then does he")
+    rows = [ROWS[0], {"problem": alike, "answer": "25"}, {"problem": ROWS[0]["problem"], "answer": "26"}]
+    _, output = curate(tmp_path, "--source", write(tmp_path / "rows.jsonl", rows))
+    assert [row["row"] for row in rows_of(output)] == [1, 2]
+
+
+def test_against_another_set(tmp_path):
+    other = write(tmp_path / "other.jsonl", [{"question": row["problem"]} for row in ROWS[:5]])
+    source = write(tmp_path / "rows.jsonl", ROWS)
+    code, output = curate(tmp_path, "--source", source, "--against", other)
+    assert code == 0
+    assert [row["row"] for row in rows_of(output)] == list(range(6, 21))
+    assert steps(output)["in the sets of --against"] == 15
+    assert all(one["against"] and one["kept"].startswith("other: ") for one in report(output, "duplicates"))
+
+
+def test_benchmark_problems_go_and_each_is_told_with_both_texts(tmp_path):
+    benchmark = write(tmp_path / "held-out.jsonl", [{"problem": ROWS[3]["problem"]}, {"problem": ROWS[9]["problem"]}])
+    hidden = {
+        "problem": f"Think about this at length. {ROWS[9]['problem']} Explain every step of it in full.",
+        "answer": "1",
+    }
+    source = write(tmp_path / "rows.jsonl", [*ROWS, hidden])
+    code, output = curate(tmp_path, "--source", source, "--benchmark", f"test={benchmark}")
+    assert code == 0
+    assert [row["row"] for row in rows_of(output)] == [n for n in range(1, 21) if n not in (4, 10)]
+    hits = [hit for hit in report(output, "contamination") if hit["dropped"]]
+    assert [(hit["row"], hit["how"], hit["benchmark_row"]) for hit in hits] == [
+        (4, "exact", 1),
+        (10, "exact", 2),
+        (21, "ngram", 2),
+    ]
+    assert hits[2]["problem"] == hidden["problem"] and hits[2]["benchmark_problem"] == ROWS[9]["problem"]
+    assert "| test | 3 |" in (output / "README.md").read_text()
+
+
+def test_filters_are_counted_and_told(tmp_path):
+    rows = [
+        *ROWS[:2],
+        {"problem": "Prove that 2 is prime.", "answer": "proof"},
+        {"problem": "What is 1 + 1 here?", "answer": ""},
+    ]
+    source = write(tmp_path / "rows.jsonl", rows)
+    _, output = curate(tmp_path, "--source", source)
+    assert [(one["row"], one["filter"]) for one in report(output, "filtered")] == [(3, "proof"), (4, "gold")]
+    assert steps(output)["filter: proof"] == 3 and steps(output)["filter: gold"] == 2
+    _, output = curate(tmp_path, "--source", source, "--filters", "gold", name="other")
+    assert [(one["row"], one["filter"]) for one in report(output, "filtered")] == [(4, "gold")]
+
+
+BROKEN = [
+    (b'{"answer": "4"}', "there is no problem"),
+    (b'{"problem": "What is it?", "answer": "' + b"9" * (1 << 20) + b'"}', "the gold answer has 1,048,576 characters"),
+    (b'{"problem": "What \xff is it?", "answer": "4"}', "not valid UTF-8"),
+    (b'{"problem": "What is it?"', "not JSON"),
+    (b"[" * 100_000, "not JSON"),
+    (b'["What is it?"]', "no JSON object"),
+    (rb'{"problem": "What \ud800 is it?", "answer": "4"}', "not valid Unicode"),
+    (b'{"problem": {"text": 1}, "answer": "4"}', "stands where text must stand"),
+    (b"\x00\x01\x02", "not JSON"),
+]
+
+
+def test_broken_rows_are_named_and_cost_no_other(tmp_path, capsys):
+    good = [json.dumps(row).encode() for row in ROWS]
+    lines = [line for number, line in enumerate(good) for line in ([BROKEN[number][0], line] if number < 9 else [line])]
+    source = tmp_path / "rows.jsonl"
+    source.write_bytes(b"\n".join(lines) + b"\n\n")
+    code, output = curate(tmp_path, "--source", source)
+    assert code == 0
+    assert [row["problem"] for row in rows_of(output)] == [row["problem"] for row in ROWS]
+    told = report(output, "rejects")
+    assert [one["row"] for one in told] == list(range(1, 18, 2))
+    for one, (_, reason) in zip(told, BROKEN, strict=True):
+        assert reason in one["reason"] and one["file"] == str(source) and len(one["beginning"]) <= 200
+    assert steps(output)["broken rows set aside"] == 20
+    assert "broken rows set aside" in capsys.readouterr().out
+
+
+def test_a_parquet_row_that_is_no_text_costs_no_other(tmp_path):
+    texts = pa.array([row["problem"].encode() for row in ROWS[:9]] + [b"What \xff is it?"], pa.binary())
+    table = pa.table({"problem": texts.view(pa.string()), "answer": [row["answer"] for row in ROWS[:10]]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    code, output = curate(tmp_path, "--source", tmp_path / "rows.parquet")
+    assert code == 0 and len(rows_of(output)) == 9
+    assert [(one["row"], "not valid UTF-8" in one["reason"]) for one in report(output, "rejects")] == [(10, True)]
+
+
+def test_a_truncated_parquet_file_is_set_aside_whole(tmp_path, capsys):
+    whole = write(tmp_path / "whole.parquet", ROWS)
+    cut = tmp_path / "cut.parquet"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    code, output = curate(tmp_path, "--source", f"cut={cut}", "--source", whole)
+    assert code == 0 and len(rows_of(output)) == 20
+    assert f"{cut} was set aside" in capsys.readouterr().err
+    assert [(one["file"], one["row"]) for one in report(output, "rejects")] == [(str(cut), None)]
+    assert "1 files could not be read" in (output / "README.md").read_text()
+    code, output = curate(tmp_path, "--source", f"cut={cut}", name="alone")
+    assert code == 2 and "none of its files can be read" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_damaged_row_group_costs_no_other(tmp_path):
+    source = write(tmp_path / "rows.parquet", ROWS)
+    column = pq.read_metadata(source).row_group(2).column(0)
+    damaged = bytearray(source.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    damaged[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    source.write_bytes(damaged)
+    code, output = curate(tmp_path, "--source", f"mine={source}")
+    assert code == 0
+    assert [row["row"] for row in rows_of(output)] == [*range(1, 11), *range(16, 21)]
+    assert [one["row"] for one in report(output, "rejects")] == list(range(11, 16))
+    assert "row group 2 is damaged" in report(output, "rejects")[0]["reason"]
+
+
+def test_a_run_cut_short_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    source = write(tmp_path / "rows.jsonl", ROWS + ROWS[:6])
+    _, undisturbed = curate(tmp_path, "--source", source)
+    for stage in ("read_piece", "pair_range", "verify_piece", "write_piece"):
+        done = getattr(tasks, stage)
+
+        def cut_short(job, what, *rest, done=done):
+            if (what if isinstance(what, int) else what.index) == 1:
+                raise KeyboardInterrupt
+            return done(job, what, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tasks, stage, cut_short)
+            assert curate(tmp_path, "--source", source, name="cut")[0] == 130
+        assert not (tmp_path / "cut/README.md").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks, "read_piece", None)  # what is done is not done again
+        assert curate(tmp_path, "--source", source, name="cut")[0] == 0
+    assert digest(tmp_path / "cut") == digest(undisturbed)
+
+
+def test_the_same_command_again_changes_nothing(tmp_path, capsys):
+    source = write(tmp_path / "rows.jsonl", ROWS)
+    _, output = curate(tmp_path, "--source", source)
+    before = digest(output)
+    assert curate(tmp_path, "--source", source)[0] == 0
+    assert "complete already" in capsys.readouterr().out
+    assert digest(output) == before
+
+
+def test_another_run_in_the_same_directory_is_refused(tmp_path, capsys):
+    source = write(tmp_path / "rows.jsonl", ROWS)
+    _, output = curate(tmp_path, "--source", source)
+    before = digest(output)
+    assert curate(tmp_path, "--source", source, "--min-chars", "20")[0] == 2
+    assert "holds a run with other limits" in capsys.readouterr().err
+    write(source, ROWS[:-1])
+    assert curate(tmp_path, "--source", source)[0] == 2
+    assert "holds a run with other inputs" in capsys.readouterr().err
+    assert digest(output) == before
+
+
+def test_a_curated_set_is_a_source_and_a_set_to_hold_against(tmp_path):
+    _, first = curate(tmp_path, "--source", write(tmp_path / "rows.jsonl", ROWS[:10]))
+    more = write(tmp_path / "more.jsonl", ROWS)
+    code, output = curate(tmp_path, "--source", more, "--against", f"first={first}", name="second")
+    assert code == 0 and [row["row"] for row in rows_of(output)] == list(range(11, 21))
+    code, output = curate(tmp_path, "--source", f"first={first}", name="third")
+    assert code == 0 and len(rows_of(output)) == 10
+
+
+def own_reader(row: dict):
+    from openrlhf_math.curation.schema import Row
+
+    return Row(problem=row["frage"], answer=row["antwort"])
+
+
+def test_ones_own_reader(tmp_path):
+    source = write(tmp_path / "rows.jsonl", [{"frage": row["problem"], "antwort": row["answer"]} for row in ROWS])
+    code, output = curate(tmp_path, "--source", f"{__name__}.own_reader={source}")
+    assert code == 0 and [row["answer"] for row in rows_of(output)] == [row["answer"] for row in ROWS]
+
+
+def test_json(tmp_path, capsys):
+    source = write(tmp_path / "rows.jsonl", ROWS)
+    assert curate(tmp_path, "--source", source, "--json")[0] == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["written"] == 20 and told["seconds"]["normalise"] > 0
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--source", "missing.jsonl"], "--source missing.jsonl: there is no such file"),
+        (["--source", "{folder}/notes.txt"], "neither JSONL nor Parquet"),
+        (["--source", "{folder}/empty"], "there is no JSONL or Parquet file in it"),
+        (
+            ["--source", "{rows}", "--problem-key", "text"],
+            "no column holds the problem, there are only problem, answer",
+        ),
+        (["--source", "{odd}"], "name it with --problem-key"),
+        (["--source", "{rows}", "--against", "missing.jsonl"], "--against missing.jsonl: there is no such file"),
+        (["--source", "{rows}", "--benchmark", "missing.jsonl"], "--benchmark missing.jsonl: there is no such file"),
+        (["--source", "{rows}", "--filters", "prooof"], "'prooof' is no known filter"),
+        (["--source", "{rows}", "--min-chars", "9000"], "--min-chars 9000"),
+        (["--source", "{rows}", "--ngram", "2"], "--ngram is 2"),
+        (["--source", "{rows}", "--licence", "mit"], "--licence is 'mit'"),
+        (["--source", "{rows}", "--workers", "-1"], "--workers is -1"),
+        (["--source", "no.such.reader={rows}"], "'no.such.reader' is no known source"),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence_and_leaves_nothing(arguments, message, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    rows = write(tmp_path / "rows.jsonl", ROWS)
+    odd = write(tmp_path / "odd.jsonl", [{"a": 1, "b": 2}])
+    arguments = [argument.format(folder=tmp_path, rows=rows, odd=odd) for argument in arguments]
+    assert main(["curate", "--workers", "0", "--output", str(tmp_path / "out"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_row_left_is_told_with_the_reasons(tmp_path, capsys):
+    source = write(tmp_path / "rows.jsonl", [{"problem": "Prove that 2 is prime.", "answer": "proof"}])
+    code, output = curate(tmp_path, "--source", source)
+    assert code == 2
+    assert "no row of 1 is left (filter: proof: 1)" in capsys.readouterr().err
+    assert len(report(output, "filtered")) == 1
+
+
+def test_a_directory_of_other_things_is_left_alone(tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.tex").write_text("x")
+    code, output = curate(tmp_path, "--source", write(tmp_path / "rows.jsonl", ROWS))
+    assert code == 2 and "holds other files" in capsys.readouterr().err
+    assert [path.name for path in output.iterdir()] == ["thesis.tex"]
