@@ -4,13 +4,12 @@ The order is the order of the registry; a row is counted at the first filter tha
 to a function from a `Row` to such a reason.
 """
 
-import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from openrlhf_math.curation.dotted import import_function
 from openrlhf_math.curation.schema import Row
-from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import UnparsableGold, parse_gold
 from openrlhf_math.rewards.choices import choice, options, several
 
@@ -48,13 +47,7 @@ def find_filter(name: str) -> Filter:
     """A known filter, or one's own by dotted path. Raises UserError if there is none."""
     if name in FILTERS:
         return FILTERS[name]
-    module, _, function = name.rpartition(".")
-    try:
-        own = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"--filters: '{name}' is no known filter ({', '.join(FILTERS)}) and no package.module.function ({error})"
-        ) from None
+    own = import_function("filter", name, FILTERS)
     return lambda row, limits: own(row)
 
 

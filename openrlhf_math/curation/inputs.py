@@ -93,7 +93,7 @@ def find_inputs(role: str, spec: str, columns: Columns, licences: dict[str, str]
     licence = licences.get(name) or (source.licence if source else "not stated")
     found = []
     for file, path, kind in files:
-        one = Input(role, name or Path(place).stem, file, path, kind, reader, licence)
+        one = Input(role, name or Path(place).stem, file, os.path.abspath(path), kind, reader, licence)
         found.append(one if reader else _recognised(flag, one, columns))
     return found
 
@@ -144,7 +144,10 @@ def _dataset_files(flag: str, place: str, source: Source | None) -> list[tuple[s
     except UserError:
         raise
     except Exception as error:  # the library's own errors have no common class
-        raise UserError(f"{flag} {place}: cannot be read as a dataset ({str(error).splitlines()[0]})") from error
+        raise UserError(
+            f"{flag} {place}: cannot be read as a dataset ({str(error).splitlines()[0]}); "
+            "its files can be given instead, as NAME=FILE"
+        ) from error
     return found
 
 

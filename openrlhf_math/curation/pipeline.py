@@ -176,7 +176,7 @@ def _finished(workplace: Workplace) -> Summary | None:
 
 
 def _run(plan: Plan, workplace: Workplace, workers: Workers, progress: Progress) -> Summary:
-    job = Job(plan.settings, workplace.output, tuple(plan.pieces), _write_benchmarks(plan, workplace))
+    job = Job(plan.settings, workplace.output.absolute(), tuple(plan.pieces), _write_benchmarks(plan, workplace))
     sources = [piece for piece in plan.pieces if piece.input.role == "source"]
     seconds: dict[str, float] = {}
 
@@ -240,9 +240,7 @@ def _write_benchmarks(plan: Plan, workplace: Workplace) -> str:
             read = reader_of(piece.input, plan.settings.columns)
             for number, raw in rows_of(piece):
                 try:
-                    if isinstance(raw, str):
-                        raise BrokenRow(raw)
-                    problem = BenchmarkProblem(piece.input.name, number, read(raw).problem)
+                    problem = BenchmarkProblem(piece.input.name, number, tasks.read_row(read, raw).problem)
                 except BrokenRow as error:
                     what = {"source": piece.input.name, "file": piece.input.file, "row": number, "reason": str(error)}
                     plan.broken.append(what | {"beginning": tasks.excerpt(raw)})

@@ -5,13 +5,12 @@ path to a function from a row (a dict) to a `Row`: `package.module.function=FILE
 """
 
 import ast
-import importlib
 import re
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
+from openrlhf_math.curation.dotted import import_function
 from openrlhf_math.curation.schema import BrokenRow, Row
-from openrlhf_math.errors import UserError
 from openrlhf_math.rewards.extract import extract
 
 Reader = Callable[[dict], Row]
@@ -90,15 +89,7 @@ class PlainReader:
 
 def find_reader(name: str) -> Reader:
     """The reader of a known source, or one's own by dotted path. Raises UserError if there is none."""
-    if name in SOURCES:
-        return SOURCES[name].read
-    module, _, function = name.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"'{name}' is no known source ({', '.join(SOURCES)}) and no function package.module.name ({error})"
-        ) from None
+    return SOURCES[name].read if name in SOURCES else import_function("source", name, SOURCES)
 
 
 def recognise(columns: Iterable[str]) -> str | None:

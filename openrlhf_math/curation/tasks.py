@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openrlhf_math.curation.decontaminate import BenchmarkIndex, BenchmarkProblem, Hit
-from openrlhf_math.curation.filters import find_filter
-from openrlhf_math.curation.inputs import BATCH_ROWS, Piece, reader_of, rows_of
+from openrlhf_math.curation.filters import Filter, find_filter
+from openrlhf_math.curation.inputs import BATCH_ROWS, Piece, Unreadable, reader_of, rows_of
 from openrlhf_math.curation.near_duplicates import BANDS, THRESHOLD, band_keys, candidates, similarity, sorted_pairs
 from openrlhf_math.curation.normalise import tokens
 from openrlhf_math.curation.schema import COLUMNS, BrokenRow, Row
 from openrlhf_math.curation.settings import CurationSettings
+from openrlhf_math.curation.sources import Reader
 from openrlhf_math.curation.workplace import Workplace
 from openrlhf_math.rewards import UnparsableGold, parse_gold
 
@@ -104,20 +105,40 @@ def _rows_that_pass(job: Job, piece: Piece, batch, files: "_PieceFiles", counts:
     for number, raw in batch:
         counts["rows"] += 1
         try:
-            if isinstance(raw, str):
-                raise BrokenRow(raw)
-            row = read(raw)
+            row = read_row(read, raw)
+            name, reason = _first_to_drop(tests, row, job.settings)
         except BrokenRow as error:
             counts["rejected"] += 1
             files.reject(number, str(error), raw)
             continue
-        for name, test in tests:
-            if reason := test(row, job.settings.limits):
-                filtered[name] += 1
-                files.note("filtered", {"row": number, "filter": name, "reason": reason[:300]})
-                break
+        if reason:
+            filtered[name] += 1
+            files.note("filtered", {"row": number, "filter": name, "reason": reason[:300]})
         else:
             yield number, row
+
+
+def read_row(read: Reader, raw: dict | Unreadable) -> Row:
+    """A row in the schema. Raises BrokenRow, whatever is wrong with it: no row may cost another."""
+    if isinstance(raw, str):
+        raise BrokenRow(raw)
+    try:
+        return read(raw)
+    except BrokenRow:
+        raise
+    except Exception as error:  # values of any type may stand in a column, and a reader may be the user's own
+        raise BrokenRow(f"it cannot be read ({type(error).__name__}: {error!s:.200})") from error
+
+
+def _first_to_drop(tests: list[tuple[str, Filter]], row: Row, settings: CurationSettings) -> tuple[str, str]:
+    for name, test in tests:
+        try:
+            reason = test(row, settings.limits)
+        except Exception as error:  # as above: it may be the user's own
+            raise BrokenRow(f"filter {name} failed ({type(error).__name__}: {error!s:.200})") from error
+        if reason:
+            return name, reason
+    return "", ""
 
 
 def _clean(job: Job, kept, words, keys, files: "_PieceFiles", contaminated: Counter) -> list[int]:

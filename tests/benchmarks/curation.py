@@ -489,16 +489,21 @@ def kills(args: argparse.Namespace) -> dict:
             except subprocess.TimeoutExpired:
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
-                killed.append(round(after, 1))
+                killed.append({"seconds": round(after, 1), "tasks_done": _tasks_done(folder / "killed")})
         _curate(*common, "--output", folder / "killed", "--workers", args.workers)
         same = digest(folder / "killed") == digest(folder / "undisturbed")
     return {
         "rows": 2 * args.kill_rows,
         "undisturbed_seconds": round(alone, 1),
-        "killed_after_seconds": killed,
+        "killed_after": killed,
         "done_before_the_kill": alive,
         "byte_identical": same,
     }
+
+
+def _tasks_done(output: Path) -> dict[str, int]:
+    stages = ("read", "pair", "verify", "write")
+    return {stage: len(list((output / ".work" / stage).glob("*.json"))) for stage in stages}
 
 
 def digest(folder: Path) -> dict[str, str]:

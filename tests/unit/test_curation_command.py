@@ -10,6 +10,7 @@ import pytest
 
 from openrlhf_math.cli import main
 from openrlhf_math.curation import inputs, tasks
+from openrlhf_math.curation.sources import SOURCES
 
 STORY = "Tom has {} red boxes and buys {} more blue boxes at the market. How many boxes does he have?"
 ROWS = [{"problem": STORY.format(n, 7 * n), "answer": str(8 * n), "level": "Level 2"} for n in range(3, 23)]
@@ -296,6 +297,30 @@ def test_ones_own_reader(tmp_path):
     source = write(tmp_path / "rows.jsonl", [{"frage": row["problem"], "antwort": row["answer"]} for row in ROWS])
     code, output = curate(tmp_path, "--source", f"{__name__}.own_reader={source}")
     assert code == 0 and [row["answer"] for row in rows_of(output)] == [row["answer"] for row in ROWS]
+
+
+def own_filter(row) -> str:
+    return "it has 7 boxes" if 7 / (int(row.answer) - 24) and " 7 " in row.problem else ""
+
+
+def test_ones_own_filter_and_a_row_on_which_it_fails(tmp_path):
+    source = write(tmp_path / "rows.jsonl", ROWS)
+    code, output = curate(tmp_path, "--source", source, "--filters", f"gold,{__name__}.own_filter")
+    assert code == 0 and [row["row"] for row in rows_of(output)] == [2, 3, 4, *range(6, 21)]
+    assert "own_filter failed (ZeroDivisionError" in report(output, "rejects")[0]["reason"]
+
+
+@pytest.mark.parametrize("name", [name for name, source in SOURCES.items() if source.columns])
+def test_values_of_any_type_cost_no_other_row(name, tmp_path):
+    """Each column of each known source holds, in turn, what it must not hold."""
+    odd = [None, 7, 7.5, True, [], {}, [7], [None], [{}], {"a": []}, "", "x", [["x"]], [{"from": 7, "value": 7}]]
+    rows = [
+        dict.fromkeys(SOURCES[name].columns, "x") | {column: value} for column in SOURCES[name].columns for value in odd
+    ]
+    code, output = curate(tmp_path, "--source", f"{name}={write(tmp_path / 'rows.jsonl', rows)}")
+    assert code in (0, 2)
+    counts = json.loads((output / "reports/counts.json").read_text())
+    assert counts["rows"] == len(rows) and counts["rejected"] == len(report(output, "rejects"))
 
 
 def test_json(tmp_path, capsys):
