@@ -133,10 +133,10 @@ def read_settings(args: argparse.Namespace):
     from openrlhf_math.distill.settings import DistillSettings, EndpointSettings, EngineSettings, read_key
     from openrlhf_math.grpo.inputs import check_model
 
-    endpoint = engine = None
-    if args.teacher == "endpoint":
-        if not args.base_url:
-            raise UserError("--base-url is missing: give the endpoint's address, such as http://127.0.0.1:8000/v1")
+    endpoint = None
+    if args.teacher == "endpoint" and not args.base_url:
+        raise UserError("--base-url is missing: give the endpoint's address, such as http://127.0.0.1:8000/v1")
+    if args.base_url:
         key, variable = read_key(args.api_key_env)
         endpoint = EndpointSettings(
             base_url=args.base_url,
@@ -149,14 +149,13 @@ def read_settings(args: argparse.Namespace):
             tries=args.tries,
             extra_body=args.extra_body,
         )
-    else:
-        engine = EngineSettings(
-            device=find_device() if args.device == "auto" else args.device,
-            engines=args.engines,
-            tensor_parallel=args.tensor_parallel,
-            max_context=args.max_context,
-            concurrency=256 if args.concurrency is None else args.concurrency,
-        )
+    engine = EngineSettings(
+        device=find_device() if args.device == "auto" else args.device,
+        engines=args.engines,
+        tensor_parallel=args.tensor_parallel,
+        max_context=args.max_context,
+        concurrency=256 if args.concurrency is None else args.concurrency,
+    )
     if args.teacher == "engine":
         check_model("--model", args.model)
     return DistillSettings(
@@ -194,12 +193,14 @@ def read_licences(pairs: list[str]) -> dict[str, str]:
 def describe(tasks, settings) -> str:
     """What would be asked, for --dry-run."""
     attempts = len(tasks.asked) * settings.attempts
-    where = settings.endpoint.base_url if settings.endpoint else f"vLLM on {settings.engine.device}"
+    where = {"engine": f"vLLM on {settings.engine.device}"}
+    if settings.endpoint:
+        where["endpoint"] = settings.endpoint.base_url
     left_out = f"{len(tasks.doubles)} doubles and {len(tasks.unparsable)} with unparsable gold answers left out"
     return (
         f"problems: {len(tasks.asked)} ({left_out})\n"
         f"attempts: {attempts}, {settings.attempts} a problem, at most {attempts * settings.max_tokens:,} tokens\n"
-        f"teacher: {settings.model} at {where}\n"
+        f"teacher: {settings.model} at {where.get(settings.teacher, settings.teacher)}\n"
         f"keep: {settings.keep}, style {settings.style}\n"
         f"output: {settings.output}"
     )

@@ -1,9 +1,11 @@
 """One distillation: the teacher asked, its traces judged, the good ones kept, and what is written of it."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,14 +32,12 @@ def open_journal(settings: DistillSettings) -> Journal:
     """
     output, identity = settings.output, settings.identity()
     config = output / "config.json"
-    try:
+    with _told_if_unwritable(output):
         output.mkdir(parents=True, exist_ok=True)
         journal = Journal(output / "journal.jsonl")
         if not config.exists():
             with written_whole(config) as file:
                 file.write(json.dumps(identity, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"--output {output} cannot be written: {error.strerror}") from None
     try:
         _check_same(output, json.loads(config.read_text()), identity)
     except BaseException:
@@ -59,21 +59,22 @@ def distil(
 
     Raises UserError if the teacher is of no use; what it wrote is in the journal then.
     """
-    begun, output = time.time(), settings.output
-    had = len(journal)
-    try:
-        verdicts = asyncio.run(_collect(tasks, settings, journal, teacher, listen))
-    finally:
-        _append(output / "runs.jsonl", _run_record(journal, had, teacher, time.time() - begun))
-    kept = write_dataset(output / "dataset" / DATA, tasks.asked, verdicts, journal, settings, rule)
-    report = make_report(tasks, settings, verdicts, kept)
-    licences = {task.source: task.licence for task in tasks.asked}
-    with written_whole(output / "dataset" / "README.md") as file:
-        file.write(write_card(report, dict(sorted(licences.items())), command))
-    with written_whole(output / "verdicts.jsonl") as file:
-        file.writelines(json.dumps(row) + "\n" for row in _verdict_rows(tasks.asked, verdicts, settings.attempts))
-    with written_whole(output / "report.json") as file:
-        file.write(json.dumps(plain(report), indent=2) + "\n")
+    output, had, begun = settings.output, len(journal), time.time()
+    with _told_if_unwritable(output):
+        try:
+            verdicts = asyncio.run(_collect(tasks, settings, journal, teacher, listen))
+        finally:
+            with contextlib.suppress(OSError):  # a full disk is told of already
+                _append(output / "runs.jsonl", _run_record(journal, had, teacher, time.time() - begun))
+        kept = write_dataset(output / "dataset" / DATA, tasks.asked, verdicts, journal, settings, rule)
+        report = make_report(tasks, settings, verdicts, kept)
+        licences = {task.source: task.licence for task in tasks.asked}
+        with written_whole(output / "dataset" / "README.md") as file:
+            file.write(write_card(report, dict(sorted(licences.items())), command))
+        with written_whole(output / "verdicts.jsonl") as file:
+            file.writelines(json.dumps(row) + "\n" for row in _verdict_rows(tasks.asked, verdicts, settings.attempts))
+        with written_whole(output / "report.json") as file:
+            file.write(json.dumps(plain(report), indent=2) + "\n")
     return report
 
 
@@ -124,6 +125,17 @@ async def _collect(
         pool.close()
 
 
+@contextlib.contextmanager
+def _told_if_unwritable(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--output {output} cannot be written ({error.strerror or error}); mend that and run the command again, "
+            "what stands in the journal is kept"
+        ) from error
+
+
 def _check_same(output: Path, there: dict, here: dict) -> None:
     different = [name for name in here | there if here.get(name) != there.get(name)]
     if different:
@@ -148,7 +160,7 @@ def _append(path: Path, record: dict) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def _verdict_rows(tasks: list[Task], verdicts: Verdicts, attempts: int):
+def _verdict_rows(tasks: list[Task], verdicts: Verdicts, attempts: int) -> Iterator[dict]:
     for task in tasks:
         for attempt in range(attempts):
             yield {

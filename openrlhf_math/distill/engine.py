@@ -1,9 +1,10 @@
 """The teacher in vLLM engines: one in this process, or several as Ray actors on a cluster."""
 
 import contextlib
+import os
 from collections import Counter
 
-from openrlhf_math.colocation.layout import engine_start, enter_environment, worker_environment
+from openrlhf_math.colocation.layout import cores, engine_start, enter_environment, worker_environment
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Failure, Question, Reply
 from openrlhf_math.errors import UserError
@@ -108,24 +109,36 @@ def ray_engines(settings: DistillSettings, environment: dict[str, str]):
     """Functions from a question to a reply, one an engine: Ray actors wherever the cluster has room."""
     import ray
 
+    joined, wanted = ray.is_initialized(), settings.engine.engines
+    if not joined:
+        _start_ray(ray, environment, wanted)
     gpus = settings.engine.tensor_parallel if settings.engine.device == "cuda" else 0
-    mine = not ray.is_initialized()
-    if mine:
-        ray.init(
-            runtime_env={"env_vars": environment},
-            log_to_driver=False,
-            include_dashboard=False,
-            logging_level="error",
-        )
+    for name, each in (("GPU", gpus), ("CPU", 1)):
+        there = ray.cluster_resources().get(name, 0)
+        if there < each * wanted:
+            raise UserError(
+                f"--engines {wanted}: the Ray cluster has {there:g} of the {each * wanted} {name}s they need; "
+                "lower it, or add nodes"
+            )
     actor = ray.remote(Engine).options(num_gpus=gpus, num_cpus=1, max_concurrency=settings.engine.concurrency)
-    engines = [actor.remote(settings) for _ in range(settings.engine.engines)]
+    engines = [actor.remote(settings) for _ in range(wanted)]
     try:
         yield [_asker(engine, ray) for engine in engines]
     finally:
         for engine in engines:
             ray.kill(engine)
-        if mine:
+        if not joined:
             ray.shutdown()
+
+
+def _start_ray(ray, environment: dict[str, str], engines: int) -> None:
+    """Join the cluster in RAY_ADDRESS (set by `ray job submit`), or start one for this run alone."""
+    common = {"runtime_env": {"env_vars": environment}, "log_to_driver": False, "logging_level": "error"}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**common)
+    else:
+        os.environ.update(environment)
+        ray.init(address="local", include_dashboard=False, num_cpus=max(cores(), engines), **common)
 
 
 def _asker(engine, ray):

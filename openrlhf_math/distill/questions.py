@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from itertools import islice
 
+from openrlhf_math.curation.sources import SOURCES
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems, read_rows
 from openrlhf_math.errors import UserError
 
@@ -48,12 +49,12 @@ class Columns:
 def read_tasks(spec: str, split: str, columns: Columns, licences: dict[str, str], limit: int | None) -> Tasks:
     """The tasks of a problem set, see `data.problems.read_problems`.
 
-    licences: of sources whose rows do not say. limit: only the first so many problems.
+    licences: of sources, before what rows say and what `curate` knows of their sets. limit: only the first so many.
     Raises UserError for a set, column or row at fault, or if nothing is left to ask.
     """
-    problems = read_problems(spec, columns.problem, columns.answer, split, ("--problem-key", "--answer-key"))[:limit]
-    if not problems:
+    if limit is not None and limit < 1:
         raise UserError(f"--max-problems {limit} leaves no problem; give 1 or more")
+    problems = read_problems(spec, columns.problem, columns.answer, split, ("--problem-key", "--answer-key"))[:limit]
     first: dict[str, Problem] = {}
     doubles = [problem for problem in problems if first.setdefault(key_of(problem), problem) is not problem]
     asked, unparsable = keep_parsable(list(first.values()), max_share=1.0)
@@ -73,7 +74,8 @@ def key_of(problem: Problem) -> str:
 
 def _task(problem: Problem, row: dict, columns: Columns, licences: dict[str, str]) -> Task:
     source = _text(row.get(columns.source)) or problem.source
-    licence = licences.get(source) or _text(row.get(columns.licence)) or UNKNOWN
+    known = SOURCES[source].licence if source in SOURCES else UNKNOWN
+    licence = licences.get(source) or _text(row.get(columns.licence)) or known
     return Task(key_of(problem), problem, source, _text(row.get(columns.difficulty)), licence)
 
 

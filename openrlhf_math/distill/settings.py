@@ -94,7 +94,7 @@ class DistillSettings:
     instruction    appended to every problem; "" for none
     style          the format a trace must have, as in `rewards.RewardConfig`
     keep, keep_n   the rule, and how many it may keep a problem where it asks
-    endpoint, engine    only the chosen teacher's is read
+    endpoint       None without --base-url
     """
 
     output: Path
@@ -109,8 +109,8 @@ class DistillSettings:
     style: str
     keep: str
     keep_n: int
-    endpoint: EndpointSettings | None = None
-    engine: EngineSettings | None = None
+    endpoint: EndpointSettings | None
+    engine: EngineSettings
 
     def __post_init__(self) -> None:
         for flag in ("attempts", "max_tokens", "keep_n"):

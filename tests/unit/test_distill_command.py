@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import datasets
@@ -16,6 +17,8 @@ from openrlhf_math import __version__
 from openrlhf_math.cli import main
 from openrlhf_math.data.problems import read_problems
 from openrlhf_math.data.tiny_world.problems import distinct_stories
+from openrlhf_math.data.tiny_world.server import read_story, teach
+from openrlhf_math.distill.teachers import Failure, Reply
 
 STORIES = distinct_stories(40, seed=5)
 SCRIPT = Path(__file__).parents[2] / "examples" / "distill_r1.sh"
@@ -192,6 +195,9 @@ def test_nothing_kept_is_said_and_is_no_success(server, problems, tmp_path, caps
         (("--problem-key", "question"), "has no column 'question', only problem, answer, difficulty, note; name"),
         (("--answer-key", "note"), "none of the gold answers in 'note' can be parsed, the first is ''"),
         (("--max-problems", "0"), "--max-problems 0 leaves no problem"),
+        (("--max-problems", "-1"), "--max-problems -1 leaves no problem"),
+        (("--engines", "-1"), "--engines -1: give 0"),
+        (("--tensor-parallel", "0"), "--tensor-parallel 0: give 1 or more"),
         (("--output", "/proc/run"), "--output /proc/run cannot be written"),
     ],
 )  # fmt: skip
@@ -208,6 +214,51 @@ def test_an_extra_body_that_is_none(text, server, problems, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         distill(server, problems, tmp_path / "run", "--extra-body", text)
     assert "--extra-body" in capsys.readouterr().err
+
+
+class Parrot:
+    """A teacher of one's own."""
+
+    lanes = 3
+
+    def __init__(self, settings):
+        self.troubles, self.settings = Counter(), settings
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exception):
+        pass
+
+    async def answer(self, question):
+        if question.attempt == 1:
+            raise Failure("it would not say")
+        return Reply(teach(read_story(question.messages[-1]["content"]), 0, flawed=0.0), "", "stop", None)
+
+
+def test_a_teacher_of_ones_own(problems, tmp_path):
+    command = ("distill", "--problems", problems, "--output", tmp_path / "run", "--teacher", f"{__name__}.Parrot")
+    assert main([*map(str, command), "--model", "polly", "--attempts", "2"]) == 0
+    report = report_of(tmp_path / "run")
+    assert report["outcomes"] == {"correct": 40, "set aside": 40}
+    assert report["by_difficulty"]["2"]["yield"] == 1.0
+
+
+def test_a_full_disk_is_told_and_what_was_written_is_kept(server, problems, tmp_path):
+    """The journal's last line is torn where the space ended."""
+    output = tmp_path / "run"
+    flags = f"--problems {problems} --output {output} --model tiny-teacher --base-url {server.url}"
+    script = f"ulimit -f 8; {sys.executable} -m openrlhf_math distill {flags}"
+    full = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert full.returncode == 2 and "cannot be written (File too large)" in full.stderr
+    assert "Traceback" not in full.stderr
+    torn = (output / "journal.jsonl").read_bytes()
+    assert torn and not torn.endswith(b"\n")
+    assert distill(server, problems, output) == 0
+    assert (output / "journal.jsonl").read_bytes().startswith(torn[: torn.rindex(b"\n") + 1])
+    assert distill(server, problems, tmp_path / "whole") == 0
+    name = "dataset/data/train.parquet"
+    assert (output / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_other_settings_in_the_same_directory_are_refused(server, problems, tmp_path, capsys):
