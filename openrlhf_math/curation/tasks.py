@@ -34,7 +34,7 @@ from openrlhf_math.rewards import UnparsableGold, parse_gold
 _TEXTS = pa.schema([("id", pa.uint64()), ("text", pa.string()), ("value", pa.string())])
 DUPLICATE = np.dtype([("row", np.uint64), ("first", np.uint64), ("similarity", np.float64)])
 # Keys that are sorted in memory at once: how many ranges there are follows from it, not how much memory.
-KEYS_A_RANGE = 4_000_000
+KEYS_A_RANGE = 1_000_000
 _PAIRS_AT_ONCE = 50_000
 
 
