@@ -2,9 +2,8 @@
 card."""
 
 import importlib.metadata
+import json
 import platform
-
-import yaml
 
 from openrlhf_math.distill.dataset import COLUMNS
 from openrlhf_math.distill.questions import UNKNOWN
@@ -55,13 +54,12 @@ def versions(teacher: str) -> dict[str, str]:
 def _front_matter(licences: dict[str, str]) -> str:
     """Without a list of files: `datasets` finds data/train.parquet itself, and where a card lists the files, it caches
     a local directory by its last name alone and serves one directory's rows as another's (seen with 5.2.0)."""
-    distinct = sorted(set(licences.values()))
-    fields = {
-        "license": distinct[0] if len(distinct) == 1 and distinct[0] != UNKNOWN else "other",
-        "task_categories": ["text-generation"],
-        "tags": ["math", "reasoning", "distillation"],
-    }
-    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    distinct = set(licences.values())
+    licence = distinct.pop() if len(distinct) == 1 and UNKNOWN not in distinct else "other"
+    return (
+        f"license: {json.dumps(licence)}\ntask_categories:\n- text-generation\n"
+        "tags:\n- math\n- reasoning\n- distillation\n"
+    )
 
 
 def _yields(name: str, groups: dict[str, Yield]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TextIO
 
-from openrlhf_math.distill.journal import Journal
+from openrlhf_math.distill.journal import Journal, told_if_unwritable
 from openrlhf_math.distill.keep import refusal, trace
 from openrlhf_math.distill.questions import Task
 from openrlhf_math.distill.settings import DistillSettings
@@ -61,7 +61,8 @@ async def collect(
             reply = await teacher.answer(question(task, attempt, settings))
         except Failure as failure:
             verdicts[task.key, attempt] = Verdict(SET_ASIDE, reason=str(failure))
-            print(json.dumps(_reject(task, attempt, str(failure))), file=rejects, flush=True)
+            with told_if_unwritable(settings.output):
+                print(json.dumps(_reject(task, attempt, str(failure))), file=rejects, flush=True)
             listen(verdicts[task.key, attempt], True)
         else:
             journal.append(task.key, attempt, asdict(reply))

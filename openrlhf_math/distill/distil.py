@@ -13,7 +13,7 @@ from openrlhf_math.data.files import written_whole
 from openrlhf_math.distill.card import write_card
 from openrlhf_math.distill.collect import SET_ASIDE, Listener, Verdicts, collect
 from openrlhf_math.distill.dataset import write_dataset
-from openrlhf_math.distill.journal import Journal
+from openrlhf_math.distill.journal import Journal, told_if_unwritable
 from openrlhf_math.distill.keep import Rule
 from openrlhf_math.distill.questions import Task, Tasks
 from openrlhf_math.distill.settings import DistillSettings
@@ -32,7 +32,7 @@ def open_journal(settings: DistillSettings) -> Journal:
     """
     output, identity = settings.output, settings.identity()
     config = output / "config.json"
-    with _told_if_unwritable(output):
+    with told_if_unwritable(output):
         output.mkdir(parents=True, exist_ok=True)
         journal = Journal(output / "journal.jsonl")
         if not config.exists():
@@ -60,12 +60,12 @@ def distil(
     Raises UserError if the teacher is of no use; what it wrote is in the journal then.
     """
     output, had, begun = settings.output, len(journal), time.time()
-    with _told_if_unwritable(output):
-        try:
-            verdicts = asyncio.run(_collect(tasks, settings, journal, teacher, listen))
-        finally:
-            with contextlib.suppress(OSError):  # a full disk is told of already
-                _append(output / "runs.jsonl", _run_record(journal, had, teacher, time.time() - begun))
+    try:
+        verdicts = asyncio.run(_collect(tasks, settings, journal, teacher, listen))
+    finally:
+        with contextlib.suppress(OSError):  # a full disk is told of already
+            _append(output / "runs.jsonl", _run_record(journal, had, teacher, time.time() - begun))
+    with told_if_unwritable(output):
         kept = write_dataset(output / "dataset" / DATA, tasks.asked, verdicts, journal, settings, rule)
         report = make_report(tasks, settings, verdicts, kept)
         licences = {task.source: task.licence for task in tasks.asked}
@@ -113,27 +113,16 @@ def plain(report: dict) -> dict:
 async def _collect(
     tasks: Tasks, settings: DistillSettings, journal: Journal, teacher: Teacher, listen: Listener
 ) -> Verdicts:
-    pool = GradingPool(RewardConfig(style=settings.style))
-    try:
-        with (settings.output / "rejects.jsonl").open("w", encoding="utf-8") as rejects:
+    with contextlib.ExitStack() as stack:
+        pool = GradingPool(RewardConfig(style=settings.style))
+        stack.callback(pool.close)
+        with told_if_unwritable(settings.output):
+            rejects = stack.enter_context((settings.output / "rejects.jsonl").open("w", encoding="utf-8"))
             for problem in tasks.unparsable:
                 reason = f"the gold answer {problem.answer!r:.80} cannot be parsed"
                 print(json.dumps({"source": problem.source, "row": problem.row, "reason": reason}), file=rejects)
-            async with teacher:
-                return await collect(tasks.asked, settings, journal, teacher, pool, rejects, listen)
-    finally:
-        pool.close()
-
-
-@contextlib.contextmanager
-def _told_if_unwritable(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"--output {output} cannot be written ({error.strerror or error}); mend that and run the command again, "
-            "what stands in the journal is kept"
-        ) from error
+        async with teacher:
+            return await collect(tasks.asked, settings, journal, teacher, pool, rejects, listen)
 
 
 def _check_same(output: Path, there: dict, here: dict) -> None:

@@ -18,6 +18,7 @@ class Engine:
     """One vLLM engine that answers questions. The attempts at a problem share its prompt in the prefix cache."""
 
     def __init__(self, settings: DistillSettings) -> None:
+        """Raises UserError if vLLM cannot serve the model."""
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -35,8 +36,11 @@ class Engine:
             enable_chunked_prefill=device != "cpu",
             disable_log_stats=True,
         )
-        with engine_start(device):
-            self._llm = AsyncLLM.from_engine_args(arguments)
+        try:
+            with engine_start(device):
+                self._llm = AsyncLLM.from_engine_args(arguments)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"--model {settings.model}: vLLM cannot start with it ({_one_line(error)})") from error
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
         self._settings = settings
 
@@ -58,7 +62,7 @@ class Engine:
             async for output in self._llm.generate(prompt, sampling, f"{question.key}-{question.attempt}"):
                 last = output
         except (ValueError, VLLMValidationError) as error:
-            raise Failure(f"the engine refuses it: {str(error)[:160]}") from None
+            raise Failure(f"the engine refuses it: {_one_line(error)}") from None
         except EngineDeadError:
             raise UserError(f"--teacher engine: the engine died, its message is above; {AGAIN}") from None
         (completion,) = last.outputs
@@ -150,6 +154,13 @@ def _asker(engine, ray):
                 raise error.cause from None
             raise
         except ray.exceptions.RayActorError as error:
-            raise UserError(f"--teacher engine: an engine died ({str(error).splitlines()[0][:160]}); {AGAIN}") from None
+            raise UserError(
+                f"--teacher engine: an engine died ({str(error).strip().splitlines()[-1][:300]}); {AGAIN}"
+            ) from None
 
     return ask
+
+
+def _one_line(error: object) -> str:
+    """The beginning of an error's words."""
+    return " ".join(str(error).split())[:300]

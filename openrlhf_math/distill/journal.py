@@ -4,12 +4,26 @@ One JSON line an attempt, on disk before anything else happens to it. Texts stay
 line stands, so that a journal may be larger than memory.
 """
 
+import contextlib
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from openrlhf_math.errors import UserError
+
+
+@contextlib.contextmanager
+def told_if_unwritable(output: Path) -> Iterator[None]:
+    """Turn a failure to write into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--output {output} cannot be written ({error.strerror or error}); mend that and run the command again, "
+            "what stands in the journal is kept"
+        ) from error
 
 
 class Journal:
@@ -39,14 +53,15 @@ class Journal:
         return len(self._places)
 
     def append(self, key: str, attempt: int, record: dict) -> None:
-        """Write one attempt, to the disk. Raises OSError if it cannot be."""
+        """Write one attempt, to the disk. Raises UserError if it cannot be."""
         if (key, attempt) in self._places:
             raise ValueError(f"attempt {attempt} at {key} is in the journal already")
         line = json.dumps({"key": key, "attempt": attempt} | record).encode() + b"\n"
-        left = memoryview(line)
-        while left:
-            left = left[os.write(self._file, left) :]
-        os.fdatasync(self._file)
+        with told_if_unwritable(self._path.parent):
+            left = memoryview(line)
+            while left:
+                left = left[os.write(self._file, left) :]
+            os.fdatasync(self._file)
         self._places[key, attempt] = (self._end, len(line))
         self._end += len(line)
 
