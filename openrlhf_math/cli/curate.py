@@ -69,10 +69,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    from openrlhf_math.curation import pipeline
     from openrlhf_math.curation.decontaminate import Overlap
     from openrlhf_math.curation.filters import Limits
     from openrlhf_math.curation.parallel import Workers
+    from openrlhf_math.curation.pipeline import run as run_plan
+    from openrlhf_math.curation.plan import find
     from openrlhf_math.curation.settings import CurationSettings
     from openrlhf_math.curation.sources import Columns
 
@@ -94,11 +95,11 @@ def run(args: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise UserError(str(error)) from None
-    plan = pipeline.find(settings)
+    plan = find(settings)
     workers = Workers(args.workers)
     try:
         with _progress() as progress:
-            summary = pipeline.run(plan, args.output, workers, progress)
+            summary = run_plan(plan, args.output, workers, progress)
     except OSError as error:
         raise UserError(f"--output {args.output} cannot be written: {error.strerror or error}") from error
     finally:

@@ -7,6 +7,7 @@ import pyarrow as pa
 # Longer is no problem and no answer but a broken row: it is set aside, not carried along.
 MAX_GOLD = 20_000
 MAX_TEXT = 2_000_000
+KINDS = ("open", "choice", "proof")
 
 
 class BrokenRow(ValueError):
@@ -35,12 +36,16 @@ class Row:
     def __post_init__(self) -> None:
         if not isinstance(self.problem, str) or not self.problem.strip():
             raise BrokenRow("there is no problem in it")
+        if not isinstance(self.answer, str) or self.kind not in KINDS:
+            raise BrokenRow(f"the answer is {self.answer!r:.40}, the kind {self.kind!r:.40}")
         if len(self.answer) > MAX_GOLD:
             raise BrokenRow(f"the gold answer has {len(self.answer):,} characters, at most {MAX_GOLD:,} are read")
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, str):
                 _check_text(field.name, value)
+            elif value is not None and not (field.name == "difficulty" and isinstance(value, (int, float))):
+                raise BrokenRow(f"the {field.name} is {value!r:.40}")
 
 
 def _check_text(name: str, text: str) -> None:

@@ -397,7 +397,9 @@ def memory(args: argparse.Namespace) -> list[dict]:
             synthetic(source, rows)
             megabytes = source.stat().st_size >> 20
             output = Path(folder) / "out"
+            synthetic(Path(folder) / "benchmark.jsonl", 1000, seed=1)
             command = _command("--source", source, "--output", output, "--workers", args.workers, "--json")
+            command += ["--benchmark", f"some={Path(folder) / 'benchmark.jsonl'}"]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
             peaks = _Peaks(process.pid)
             out = json.loads(process.communicate()[0])

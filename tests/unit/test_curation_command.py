@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from openrlhf_math.cli import main
-from openrlhf_math.curation import inputs, tasks
+from openrlhf_math.curation import inputs, matching, pipeline, reading, writing
 from openrlhf_math.curation.sources import SOURCES
 
 STORY = "Tom has {} red boxes and buys {} more blue boxes at the market. How many boxes does he have?"
@@ -50,10 +50,10 @@ def digest(folder: Path) -> dict[str, str]:
 def small_pieces(monkeypatch):
     """Several pieces, batches and key ranges in files of twenty rows."""
     monkeypatch.setattr(inputs, "PIECE_ROWS", 7)
-    monkeypatch.setattr(inputs, "BATCH_ROWS", 3)
-    monkeypatch.setattr(tasks, "BATCH_ROWS", 3)
-    monkeypatch.setattr(tasks, "KEYS_A_RANGE", 200)
-    monkeypatch.setattr(tasks, "_PAIRS_AT_ONCE", 4)
+    for module in (inputs, reading, writing):
+        monkeypatch.setattr(module, "BATCH_ROWS", 3)
+    monkeypatch.setattr(pipeline, "KEYS_A_RANGE", 200)
+    monkeypatch.setattr(matching, "_PAIRS_AT_ONCE", 4)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -240,19 +240,19 @@ def test_a_run_cut_short_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     source = write(tmp_path / "rows.jsonl", ROWS + ROWS[:6])
     _, undisturbed = curate(tmp_path, "--source", source)
     for stage in ("read_piece", "pair_range", "verify_piece", "write_piece"):
-        done = getattr(tasks, stage)
+        done = getattr(pipeline, stage)
 
-        def cut_short(job, what, *rest, done=done):
-            if (what if isinstance(what, int) else what.index) == 1:
+        def cut_short(*arguments, done=done):
+            if arguments[-1] == 1:
                 raise KeyboardInterrupt
-            return done(job, what, *rest)
+            return done(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(tasks, stage, cut_short)
+            patch.setattr(pipeline, stage, cut_short)
             assert curate(tmp_path, "--source", source, name="cut")[0] == 130
         assert not (tmp_path / "cut/README.md").exists()
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "read_piece", None)  # what is done is not done again
+        patch.setattr(pipeline, "read_piece", str.upper)  # what is done is not done again
         assert curate(tmp_path, "--source", source, name="cut")[0] == 0
     assert digest(tmp_path / "cut") == digest(undisturbed)
 

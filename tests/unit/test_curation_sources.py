@@ -2,7 +2,7 @@
 
 import pytest
 
-from openrlhf_math.curation.schema import BrokenRow
+from openrlhf_math.curation.schema import BrokenRow, Row
 from openrlhf_math.curation.sources import SOURCES, Columns, PlainReader, find_reader, recognise
 from openrlhf_math.errors import UserError
 
@@ -115,6 +115,15 @@ def test_plain_columns(row, columns, answer):
 def test_a_broken_row_says_why(row, reason):
     with pytest.raises(BrokenRow, match=reason):
         PlainReader()(row)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"answer": None}, {"answer": 4}, {"kind": "essay"}, {"difficulty": "hard"}, {"solution": 7}, {"trace": ["x"]}],
+)
+def test_a_readers_row_has_the_types_of_the_schema(wrong):
+    with pytest.raises(BrokenRow):
+        Row(**{"problem": "What is 2+2?", "answer": "4"} | wrong)
 
 
 def test_an_unknown_reader_is_named():

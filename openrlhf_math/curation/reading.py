@@ -1,0 +1,238 @@
+"""The first task: a piece of an input into rows, texts and keys, and what was set aside on the way."""
+
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openrlhf_math.curation.decontaminate import BenchmarkIndex, BenchmarkProblem, Hit, Overlap
+from openrlhf_math.curation.filters import Filter, find_filter
+from openrlhf_math.curation.inputs import BATCH_ROWS, Piece, Unreadable, reader_of, rows_of
+from openrlhf_math.curation.job import Job
+from openrlhf_math.curation.near_duplicates import BANDS, band_keys
+from openrlhf_math.curation.normalise import tokens
+from openrlhf_math.curation.schema import COLUMNS, BrokenRow, Row
+from openrlhf_math.curation.settings import CurationSettings
+from openrlhf_math.curation.sources import Reader
+from openrlhf_math.curation.workplace import Workplace
+from openrlhf_math.rewards import UnparsableGold, parse_gold
+
+# What is compared: the number of a row, its tokens joined by spaces, its gold as an exact number or "".
+TEXTS = pa.schema([("id", pa.uint64()), ("text", pa.string()), ("value", pa.string())])
+
+
+def read_piece(job: Job, index: int) -> dict:
+    """Counts: rows, rejected, filtered {filter: rows}, contaminated {benchmark: rows}, kept, seconds {step: s}."""
+    piece = job.pieces[index]
+    counts: Counter[str] = Counter()
+    filtered: Counter[str] = Counter()
+    contaminated: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    all_keys, all_ids = [], []
+    with _PieceFiles(job.workplace, piece) as files:
+        rows = _timed(rows_of(piece), seconds, "read")
+        while batch := list(islice(rows, BATCH_ROWS)):
+            clock = _Clock(seconds)
+            kept = list(_rows_that_pass(job, piece, batch, files, counts, filtered))
+            clock.lap("filter")
+            words = [tokens(row.problem) for _, row in kept]
+            clock.lap("normalise")
+            keys = band_keys(words)
+            clock.lap("minhash")
+            clean = list(range(len(kept)))
+            if piece.input.role == "source" and job.settings.benchmarks:
+                clean = _clean(job, kept, words, keys, files, contaminated)
+                clock.lap("decontaminate")
+            ids = np.array([piece.first_id + kept[index][0] - piece.first - 1 for index in clean], np.uint64)
+            files.add([kept[index] for index in clean], [words[index] for index in clean], ids)
+            all_keys.append(keys[clean].ravel())
+            all_ids.append(np.repeat(ids, BANDS + 1))
+            counts["kept"] += len(clean)
+            clock.lap("write")
+        files.add_keys(all_keys, all_ids)
+    return job.workplace.finish(
+        "read",
+        piece.index,
+        {
+            "rows": counts["rows"],
+            "rejected": counts["rejected"],
+            "filtered": dict(filtered),
+            "contaminated": dict(contaminated),
+            "kept": counts["kept"],
+            "seconds": dict(seconds),
+        },
+    )
+
+
+def _rows_that_pass(job: Job, piece: Piece, batch, files: "_PieceFiles", counts: Counter, filtered: Counter):
+    """The rows of a batch that can be read and that every filter keeps, with their numbers."""
+    read = reader_of(piece.input, job.settings.columns)
+    names = job.settings.filters if piece.input.role == "source" else ()
+    tests = [(name, find_filter(name)) for name in names]
+    for number, raw in batch:
+        counts["rows"] += 1
+        try:
+            row = read_row(read, raw)
+            name, reason = _first_to_drop(tests, row, job.settings)
+        except BrokenRow as error:
+            counts["rejected"] += 1
+            files.reject(number, str(error), raw)
+            continue
+        if reason:
+            filtered[name] += 1
+            files.note("filtered", {"row": number, "filter": name, "reason": reason[:300]})
+        else:
+            yield number, row
+
+
+def read_row(read: Reader, raw: dict | Unreadable) -> Row:
+    """A row in the schema. Raises BrokenRow, whatever is wrong with it: no row may cost another."""
+    if isinstance(raw, str):
+        raise BrokenRow(raw)
+    try:
+        row = read(raw)
+    except BrokenRow:
+        raise
+    except Exception as error:  # values of any type may stand in a column, and a reader may be the user's own
+        raise BrokenRow(f"it cannot be read ({type(error).__name__}: {error!s:.200})") from error
+    if not isinstance(row, Row):
+        raise BrokenRow(f"its reader gave {row!r:.40}, it must give a Row")
+    return row
+
+
+def _first_to_drop(tests: list[tuple[str, Filter]], row: Row, settings: CurationSettings) -> tuple[str, str]:
+    for name, test in tests:
+        try:
+            reason = test(row, settings.limits)
+        except Exception as error:  # as above: it may be the user's own
+            raise BrokenRow(f"filter {name} failed ({type(error).__name__}: {error!s:.200})") from error
+        if reason:
+            return name, str(reason)
+    return "", ""
+
+
+def _clean(job: Job, kept, words, keys, files: "_PieceFiles", contaminated: Counter) -> list[int]:
+    """Which rows of a batch hold no benchmark problem; every hit is noted."""
+    index = _benchmarks(job.benchmark_file, job.benchmark_digest, job.settings.overlap)
+    clean = []
+    for position, (number, row) in enumerate(kept):
+        hit = index.find(words[position], keys[position])
+        dropped = hit is not None and (hit.same_numbers or job.settings.overlap.drop_other_numbers)
+        if hit:
+            files.note("contamination", {"row": number} | _described(hit, row, dropped))
+        if dropped:
+            contaminated[hit.problem.benchmark] += 1
+        else:
+            clean.append(position)
+    return clean
+
+
+def _described(hit: Hit, row: Row, dropped: bool) -> dict:
+    return {
+        "benchmark": hit.problem.benchmark,
+        "benchmark_row": hit.problem.row,
+        "how": hit.how,
+        "share": round(hit.share, 4),
+        "same_numbers": hit.same_numbers,
+        "dropped": dropped,
+        "problem": row.problem,
+        "benchmark_problem": hit.problem.text,
+    }
+
+
+@lru_cache(maxsize=1)
+def _benchmarks(path: Path, digest: str, overlap: Overlap) -> BenchmarkIndex:
+    """Once a process. digest: so that a run with other benchmarks in the same process has another index."""
+    with path.open(encoding="utf-8") as file:
+        return BenchmarkIndex([BenchmarkProblem(**json.loads(line)) for line in file], overlap)
+
+
+class _PieceFiles:
+    """The files that reading a piece leaves; they take their names together, when the piece is done."""
+
+    def __init__(self, workplace: Workplace, piece: Piece) -> None:
+        self.workplace, self.piece = workplace, piece
+
+    def __enter__(self) -> "_PieceFiles":
+        self.stack = contextlib.ExitStack()
+        self.paths = {
+            name: self.stack.enter_context(self.workplace.replaced(self.workplace.file(name, self.piece.index, suffix)))
+            for name, suffix in (("rows", ".parquet"), ("texts", ".arrow"), ("keys", ".npy"))
+        }
+        self.rows = self.stack.enter_context(pq.ParquetWriter(self.paths["rows"], COLUMNS, compression="zstd"))
+        self.texts = self.stack.enter_context(pa.ipc.new_file(self.paths["texts"], TEXTS))
+        self.notes = {name: self._lines(name) for name in ("rejects", "filtered", "contamination")}
+        return self
+
+    def _lines(self, name: str):
+        path = self.stack.enter_context(self.workplace.replaced(self.workplace.file(name, self.piece.index, ".jsonl")))
+        return self.stack.enter_context(path.open("w", encoding="utf-8", errors="backslashreplace"))
+
+    def __exit__(self, *error) -> None:
+        self.stack.__exit__(*error)
+
+    def note(self, name: str, what: dict) -> None:
+        place = {"source": self.piece.input.name, "file": self.piece.input.file}
+        self.notes[name].write(json.dumps(place | what, ensure_ascii=False) + "\n")
+
+    def reject(self, number: int, reason: str, raw) -> None:
+        self.note("rejects", {"row": number, "reason": reason, "beginning": excerpt(raw)})
+
+    def add(self, kept: list[tuple[int, Row]], words: list[list[str]], ids: np.ndarray) -> None:
+        texts, values = [" ".join(one) for one in words], [_value(row.answer) for _, row in kept]
+        self.texts.write_batch(pa.record_batch([pa.array(ids), texts, values], schema=TEXTS))
+        if self.piece.input.role == "source":
+            self.rows.write_table(pa.Table.from_pylist([self._columns(*one) for one in kept], schema=COLUMNS))
+
+    def add_keys(self, keys: list[np.ndarray], ids: list[np.ndarray]) -> None:
+        """uint64[keys, 2] in order of the keys, so that any range of them is one slice of the file."""
+        both = np.stack([np.concatenate(keys), np.concatenate(ids)], axis=1) if keys else np.empty((0, 2), np.uint64)
+        with open(self.paths["keys"], "wb") as file:
+            np.save(file, both[np.lexsort((both[:, 1], both[:, 0]))])
+
+    def _columns(self, number: int, row: Row) -> dict:
+        own = {name: getattr(row, name) for name in Row.__slots__ if name != "flaw"}
+        return own | {"source": self.piece.input.name, "file": self.piece.input.file, "row": number, "also_in": []}
+
+
+def excerpt(raw) -> str:
+    """The beginning of a broken row, as text that JSON can hold."""
+    text = "" if isinstance(raw, str) else repr(raw)[:4000]
+    return text[:200].encode("utf-8", "replace").decode()
+
+
+def _value(answer: str) -> str:
+    """The gold as an exact number, "" if it is none."""
+    try:
+        number = parse_gold(answer).number
+    except UnparsableGold:
+        return ""
+    return str(number.value) if number else ""
+
+
+class _Clock:
+    def __init__(self, seconds: Counter) -> None:
+        self.seconds, self.since = seconds, time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step] += now - self.since
+        self.since = now
+
+
+def _timed(rows: Iterator, seconds: Counter, step: str) -> Iterator:
+    while True:
+        since = time.perf_counter()
+        row = next(rows, None)
+        seconds[step] += time.perf_counter() - since
+        if row is None:
+            return
+        yield row

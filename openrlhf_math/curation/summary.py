@@ -1,0 +1,98 @@
+"""The counts of a run."""
+
+import dataclasses
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from openrlhf_math.curation.job import Job
+from openrlhf_math.curation.plan import Plan
+from openrlhf_math.curation.workplace import Workplace
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    steps: (what, rows left after it), in order. other_numbers: rows with a benchmark's words, but other numbers.
+    left: rows of each piece that are written. seconds: of each stage, and of each step of all workers together.
+    """
+
+    steps: list[tuple[str, int]]
+    by_source: dict[str, dict[str, int]]
+    contaminated: dict[str, int]
+    other_numbers: int
+    rejected: int
+    broken_files: int
+    rows: int
+    written: int
+    left: dict[int, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    elapsed: float = 0.0
+
+    def result(self) -> dict:
+        """The part that does not depend on the machine."""
+        whole = dataclasses.asdict(self)
+        return {name: value for name, value in whole.items() if name not in ("left", "seconds", "elapsed")}
+
+
+def summarise(plan: Plan, job: Job, read: dict[int, dict]) -> Summary:
+    """The counts. read: what reading each piece reported."""
+    pieces = [piece for piece in plan.pieces if piece.input.role == "source"]
+    own = [read[piece.index] for piece in pieces]
+    duplicates = np.load(job.workplace.root / "duplicates.npy")
+    against = [piece.index for piece in plan.pieces if piece.input.role == "against"]
+    is_against = np.isin(duplicates["kept"] >> np.uint64(32), np.array(against, np.uint64))
+    exact = duplicates["similarity"] == 1
+    contaminated: Counter[str] = Counter()
+    for one in own:
+        contaminated.update(one["contaminated"])
+
+    steps = [("rows read", sum(one["rows"] for one in own))]
+
+    def step(name: str, lost: int) -> None:
+        steps.append((name, steps[-1][1] - lost))
+
+    step("broken rows set aside", sum(one["rejected"] for one in own))
+    for name in plan.settings.filters:
+        step(f"filter: {name}", sum(one["filtered"].get(name, 0) for one in own))
+    if plan.settings.benchmarks:
+        step("problems of benchmarks", contaminated.total())
+    if plan.settings.against:
+        step("in the sets of --against", int(is_against.sum()))
+    step("exact duplicates", int((exact & ~is_against).sum()))
+    step("near-duplicates", int((~exact & ~is_against).sum()))
+
+    lost = dict(zip(*np.unique(duplicates["row"] >> np.uint64(32), return_counts=True), strict=True))
+    left = {piece.index: read[piece.index]["kept"] - int(lost.get(piece.index, 0)) for piece in pieces}
+    by_source: dict[str, dict[str, int]] = {}
+    for piece in pieces:
+        sums = by_source.setdefault(piece.input.name, {"read": 0, "written": 0})
+        sums["read"] += read[piece.index]["rows"]
+        sums["written"] += left[piece.index]
+    return Summary(
+        steps=steps,
+        by_source=by_source,
+        contaminated=dict(sorted(contaminated.items())),
+        other_numbers=sum(_spared(job.workplace, piece.index) for piece in pieces),
+        rejected=sum(one["rejected"] for one in read.values()) + sum(one["row"] is not None for one in plan.broken),
+        broken_files=sum(one["row"] is None for one in plan.broken),
+        rows=steps[0][1],
+        written=steps[-1][1],
+        left=left,
+    )
+
+
+def _spared(workplace: Workplace, index: int) -> int:
+    """Rows of a piece that share a benchmark's words but have other numbers, and so stay."""
+    with open(workplace.file("contamination", index, ".jsonl"), encoding="utf-8") as file:
+        return sum(not json.loads(line)["dropped"] for line in file)
+
+
+def losses(summary: Summary) -> str:
+    """Which steps dropped how many, in words."""
+    befores = [left for _, left in summary.steps]
+    lost = [(name, before - left) for before, (name, left) in zip(befores, summary.steps[1:], strict=False)]
+    return ", ".join(f"{name}: {count}" for name, count in lost if count) or "there are none"
