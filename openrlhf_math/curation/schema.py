@@ -42,10 +42,10 @@ class Row:
             raise BrokenRow(f"the gold answer has {len(self.answer):,} characters, at most {MAX_GOLD:,} are read")
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is not None and not isinstance(value, (int, float) if field.name == "difficulty" else str):
+                raise BrokenRow(f"the {field.name} is {value!r:.40}")
             if isinstance(value, str):
                 _check_text(field.name, value)
-            elif value is not None and not (field.name == "difficulty" and isinstance(value, (int, float))):
-                raise BrokenRow(f"the {field.name} is {value!r:.40}")
 
 
 def _check_text(name: str, text: str) -> None:
