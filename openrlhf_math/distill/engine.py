@@ -154,9 +154,8 @@ def _asker(engine, ray):
                 raise error.cause from None
             raise
         except ray.exceptions.RayActorError as error:
-            raise UserError(
-                f"--teacher engine: an engine died ({str(error).strip().splitlines()[-1][:300]}); {AGAIN}"
-            ) from None
+            said = str(error).rpartition("UserError: ")[2]  # ours, if its start failed
+            raise UserError(f"--teacher engine: an engine died ({_one_line(said)}); {AGAIN}") from None
 
     return ask
 
