@@ -109,14 +109,25 @@ def transfer_backend(device: str, colocated: bool) -> str:
     return "ipc" if colocated else "nccl"
 
 
-def engine_arguments(device: str, colocated: bool) -> dict[str, object]:
-    """vLLM engine arguments that replace OpenRLHF's."""
+def inference_arguments(device: str) -> dict[str, object]:
+    """vLLM engine arguments for any generation on a device."""
     arguments: dict[str, object] = {
         "worker_extension_cls": "openrlhf_math.colocation.vllm_worker.WorkerExtension",
-        "weight_transfer_config": {"backend": transfer_backend(device, colocated)},
-        "logprobs_mode": "processed_logprobs",  # with the temperature, as the trainer computes them
         "disable_log_stats": True,  # nobody reads them
     }
     if device == "cpu":
-        arguments |= {"enforce_eager": True, "enable_sleep_mode": False}
+        # vLLM shares whole blocks of a prompt only, and its 128 tokens are more than most prompts have. Its CPU
+        # attention wants multiples of 32.
+        arguments |= {"enforce_eager": True, "block_size": 32}
+    return arguments
+
+
+def engine_arguments(device: str, colocated: bool) -> dict[str, object]:
+    """vLLM engine arguments of rollouts, in place of OpenRLHF's."""
+    arguments = inference_arguments(device) | {
+        "weight_transfer_config": {"backend": transfer_backend(device, colocated)},
+        "logprobs_mode": "processed_logprobs",  # with the temperature, as the trainer computes them
+    }
+    if device == "cpu":
+        arguments["enable_sleep_mode"] = False
     return arguments

@@ -1,8 +1,10 @@
 """What our side needs inside vLLM's worker processes. vLLM mixes this class into its worker."""
 
 import openrlhf_math.patches
-from openrlhf_math.colocation import memory
+from openrlhf_math.colocation import cpu_sampling, memory
 from openrlhf_math.colocation import shared_memory as _registers_its_backend  # noqa: F401  before the model loads
+
+cpu_sampling.install()
 
 
 class WorkerExtension:

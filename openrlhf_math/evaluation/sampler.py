@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 
+from openrlhf_math.colocation.layout import inference_arguments
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.settings import EvalSettings
 
@@ -31,9 +32,8 @@ def sample(prompt_ids: list[list[int]], settings: EvalSettings) -> list[list[Com
         max_model_len=context,
         seed=settings.seed,
         dtype="bfloat16",
-        enforce_eager=settings.device == "cpu",
-        disable_log_stats=True,
         use_tqdm_on_load=False,
+        **inference_arguments(settings.device),
     )
     params = SamplingParams(
         n=settings.samples,

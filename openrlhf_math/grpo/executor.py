@@ -13,11 +13,22 @@ MAX_UNDECIDED = 1000
 
 
 class AgentExecutor(AgentExecutorBase):
-    """Single turn: prompt, one completion, its grade as the reward."""
+    """Single turn: prompt, one completion, its grade as the reward.
 
-    def __init__(self, rewards: RewardConfig | None = None) -> None:
-        self.pool = GradingPool(rewards or RewardConfig())
+    For a reward of one's own, `--train.agent_func_path FILE.py` with a subclass of the same name that has its own
+    `grade`.
+    """
+
+    def __init__(self) -> None:
         self.undecided: deque[dict] = deque(maxlen=MAX_UNDECIDED)
+
+    def open(self, rewards: RewardConfig) -> None:
+        """Called once, with the rewards of the run, before the first rollout."""
+        self.pool = GradingPool(rewards)
+
+    async def grade(self, text: str, label: str, problem: str) -> Grade:
+        """What a completion is worth. label: the dataset's answer. problem: the whole prompt, as the model saw it."""
+        return await self.pool.grade(text, label, problem=problem)
 
     async def execute(self, prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine, images=None):
         """One rollout, in the form OpenRLHF's sample generator reads."""
@@ -52,7 +63,7 @@ class AgentExecutor(AgentExecutorBase):
         )
 
     async def _rollout(self, prompt: str, label: str, prompt_ids: list[int], completion, text: str) -> dict:
-        grade = await self.pool.grade(text, label, problem=prompt)
+        grade = await self.grade(text, label, prompt)
         if grade.outcome == "undecided":
             self.undecided.append({"reason": grade.reason, "gold": label, "response": text})
         token_ids = list(completion.token_ids)

@@ -19,8 +19,8 @@ class MathRolloutActor(UpstreamRolloutActor):
         self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"])
         with engine_start(device):
             await super().__init__(*args, **{**kwargs, **engine_arguments(device, colocated)})
-        if getattr(self.executor, "pool", None):  # the default executor, loaded by its path
-            self.executor = AgentExecutor(rewards)
+        if isinstance(self.executor, AgentExecutor):
+            self.executor.open(rewards)
 
     async def generate_responses(
         self, prompt, label, sampling_params, max_length, hf_tokenizer, num_samples=1, images=None

@@ -71,7 +71,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     _, resolve_upstream = load_parser(UPSTREAM_COMMAND)
     args = nest(argparse.Namespace(**flags))
     if not (args.train.agent_func_path or args.reward.remote_url or args.reward.model_name_or_path):
-        args.train.agent_func_path = str(Path(__file__).with_name("executor.py"))
+        args.train.agent_func_path = str(Path(__file__).with_name("default_agent.py"))
     try:
         args = resolve_upstream(args)
     except AssertionError as error:

@@ -61,6 +61,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--max-tokens", type=int, default=128, help="completion limit")
     parser.add_argument("--max-len", type=int, default=256, help="prompt and completion")
     parser.add_argument("--instruction", default="")
+    parser.add_argument(
+        "--reward", choices=("answers", "letters"), default="answers",
+        help="letters: the share of e, which leaves no group without signal, so that all completions are trained on",
+    )  # fmt: skip
     parser.add_argument("--steps", type=int, default=8, help="of a process")
     parser.add_argument("--rounds", type=int, default=2, help="processes of each side")
     parser.add_argument("--trl-micro-batch", type=int, help="completions of one backward pass; default all")
@@ -90,6 +94,8 @@ def run_ours(args: argparse.Namespace, problems: Path, run_dir: Path, side: Side
         "--rollout.n_samples_per_prompt", args.group_size, "--actor.adam.lr", "1e-6",
         "--actor.lr_scheduler", "constant_with_warmup",
     ]  # fmt: skip
+    if args.reward == "letters":
+        command += ["--train.agent_func_path", HERE / "letters_agent.py"]
     observe(command, side)
     records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     side.first.append(records[0]["seconds_since_start"])
@@ -106,7 +112,7 @@ def run_trl(args: argparse.Namespace, problems: Path, output: Path, side: Side, 
     command = [
         python, HERE / "trl_peer.py", args.model, problems, output, "--groups", args.groups,
         "--group-size", args.group_size, "--max-tokens", args.max_tokens, "--instruction", args.instruction,
-        "--micro-batch", args.trl_micro_batch or samples,
+        "--micro-batch", args.trl_micro_batch or samples, "--reward", args.reward,
     ]  # fmt: skip
     environment = os.environ | ({"OMP_NUM_THREADS": str(args.trl_threads)} if args.trl_threads else {})
     observe(command, side, environment)

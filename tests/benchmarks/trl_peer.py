@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int)
     parser.add_argument("--micro-batch", type=int)
     parser.add_argument("--instruction")
+    parser.add_argument("--reward", choices=("answers", "letters"))
     args = parser.parse_args()
 
     rows = [json.loads(line) for line in args.problems.open()]
@@ -49,7 +50,10 @@ def main() -> None:
     def reward(completions, answer, completion_ids, **kwargs) -> list[float]:
         """As cheap as can be: the peer's step is not to pay for its reward."""
         lengths.extend(map(len, completion_ids))
-        return [float(a.split()[-1] in c[0]["content"]) for a, c in zip(answer, completions, strict=True)]
+        texts = [completion[0]["content"] for completion in completions]
+        if args.reward == "letters":
+            return [text.count("e") / max(len(text), 1) for text in texts]
+        return [float(a.split()[-1] in text) for a, text in zip(answer, texts, strict=True)]
 
     samples = args.groups * args.group_size
     config = GRPOConfig(

@@ -33,7 +33,7 @@ def test_the_recipe_is_the_default():
     assert args.train.colocate_all and args.vllm.num_engines == 1
     assert args.train.batch_size == args.rollout.batch_size * args.rollout.n_samples_per_prompt
     assert one_step_a_batch(args) and not old_log_probs_needed(args)
-    assert args.train.agent_func_path.endswith("executor.py")
+    assert args.train.agent_func_path.endswith("default_agent.py")
 
 
 def test_a_user_overrides_the_recipe():

@@ -1,0 +1,47 @@
+"""Drawing tokens on the CPU: the distribution of the logits, never a token excluded."""
+
+import pytest
+import torch
+
+from openrlhf_math.colocation.cpu_sampling import draw
+
+INF = float("inf")
+
+
+def test_tokens_come_as_often_as_their_probability():
+    torch.manual_seed(0)
+    logits = torch.randn(50) * 2
+    count, probabilities = 200_000, torch.softmax(logits, dim=-1)
+    seen = torch.bincount(draw(logits.expand(count, -1)), minlength=50)
+    expected = probabilities * count
+    chi_square = ((seen - expected) ** 2 / expected).sum().item()
+    assert chi_square < 95  # 49 degrees of freedom: one in 10,000 above
+
+
+@pytest.mark.parametrize(
+    ("logits", "possible"),
+    [
+        ([-INF, 0.0, -INF, 1.0, -INF], {1, 3}),
+        ([-INF, -INF, 3.0], {2}),
+        ([5.0, -INF, -INF], {0}),
+        ([0.0, -200.0, 0.0], {0, 2}),
+    ],
+    ids=["between excluded", "only the last", "only the first", "underflow"],
+)
+def test_an_excluded_token_is_never_drawn(logits, possible):
+    assert set(draw(torch.tensor(logits).expand(20_000, -1)).tolist()) == possible
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24])
+def test_the_ends_of_the_uniform_number_stay_in_the_vocabulary(monkeypatch, uniform):
+    monkeypatch.setattr(torch, "rand_like", lambda tensor: torch.full_like(tensor, uniform))
+    torch.manual_seed(1)
+    logits = torch.cat([torch.full((512, 1), -INF), torch.randn(512, 1000), torch.full((512, 1), -INF)], dim=1)
+    drawn = draw(logits)
+    assert int(drawn.min()) >= 1
+    assert int(drawn.max()) <= 1000
+
+
+def test_bfloat16_logits_are_summed_in_float32():
+    torch.manual_seed(0)
+    assert len(draw(torch.zeros(4096, 3000, dtype=torch.bfloat16)).unique()) > 2000
