@@ -2,6 +2,9 @@
 
 import contextlib
 import os
+import socket
+import threading
+import time
 from collections import Counter
 
 from openrlhf_math.colocation.layout import cores, engine_start, enter_environment, worker_environment
@@ -35,6 +38,7 @@ class Engine:
             # an offset, which only CUDA's have.
             enable_chunked_prefill=device != "cpu",
             disable_log_stats=True,
+            worker_extension_cls=f"{__name__}.DiesWithEngine",
         )
         try:
             with engine_start(device):
@@ -42,7 +46,7 @@ class Engine:
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"--model {settings.model}: vLLM cannot start with it ({_one_line(error)})") from error
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
-        self._settings = settings
+        self._settings, self._tied = settings, False
 
     async def answer(self, question: Question) -> Reply:
         """Raises Failure if the engine refuses the prompt (it leaves no room), UserError if the engine died."""
@@ -50,6 +54,9 @@ class Engine:
         from vllm.exceptions import VLLMValidationError
         from vllm.v1.engine.exceptions import EngineDeadError
 
+        if not self._tied:
+            self._tied = True
+            await self._llm.collective_rpc("die_with", args=(socket.gethostname(), os.getpid()))
         text = self._tokenizer.apply_chat_template(question.messages, tokenize=False, add_generation_prompt=True)
         prompt = TokensPrompt(prompt_token_ids=self._tokenizer(text, add_special_tokens=False)["input_ids"])
         sampling = SamplingParams(
@@ -71,6 +78,20 @@ class Engine:
 
     def shutdown(self) -> None:
         self._llm.shutdown()
+
+
+class DiesWithEngine:
+    """An extension of vLLM's workers: after a `kill -9` of the process that started them they end too. vLLM's own
+    processes would stay, and hold the memory that the next run needs."""
+
+    def die_with(self, host: str, pid: int) -> None:
+        def watch() -> None:
+            while os.path.exists(f"/proc/{pid}"):
+                time.sleep(1)
+            os._exit(1)
+
+        if socket.gethostname() == host:  # a worker on another node is Ray's to end
+            threading.Thread(target=watch, daemon=True).start()
 
 
 class EngineTeacher:

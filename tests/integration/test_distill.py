@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from faulty_endpoint import FaultyEndpoint
 
@@ -97,6 +98,23 @@ def test_an_engine_teaches(engine_run):
     assert 0 < report["total"]["kept"] < 80
     records = [json.loads(line) for line in (engine_run / "journal.jsonl").read_text().splitlines()]
     assert len({record["content"] for record in records}) > 40, "each attempt is sampled with a seed of its own"
+
+
+def test_a_killed_engine_run_leaves_no_process(demo, tmp_path):
+    """vLLM's own processes would stay, and hold the memory that the next run needs."""
+    flags = ("--teacher", "engine", "--model", demo / "sft/model", *ENGINE_FLAGS)
+    process = subprocess.Popen(
+        command(demo / "world/train.jsonl", tmp_path / "run", *flags),
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    while not lines(tmp_path / "run/journal.jsonl"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert children and not psutil.wait_procs(children, timeout=10)[1]
 
 
 def test_engines_on_ray_resume_what_one_began_and_refuse_what_has_no_room(demo, engine_run, tmp_path):
