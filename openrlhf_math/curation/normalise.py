@@ -188,8 +188,8 @@ def _with_digits(found: list[str]) -> list[str]:
 
 
 def _is_part(number: str, name: str) -> bool:
-    """`two thirds`, `one third`; not `2 third-graders` or `25 first`."""
-    return name.endswith("s") or number == "1" or name in ("half", "quarter")
+    """`two thirds`, `one third`; not `2 third-graders`, `25 first` or `49 quarters`, which are coins."""
+    return int(number) < int(_PARTS[name]) and (name.endswith("s") or number == "1" or name in ("half", "quarter"))
 
 
 def _number(found: list[str], index: int) -> tuple[str, int]:

@@ -227,9 +227,9 @@ def planted(args: argparse.Namespace) -> dict:
     rng = random.Random(args.seed)
     real = word_problems(args.problems)
     rng.shuffle(real)
+    real = [text for text in real if DIGITS.search(text)]
     half = min(args.pairs // 2, len(real) - args.benchmark_problems // 2)
     texts = real[:half] + templated(args.pairs - half, rng)
-    texts = [text for text in texts if DIGITS.search(text)]
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         return {
@@ -285,7 +285,7 @@ def _benchmarks(texts: list[str], folder: Path, rng: random.Random) -> dict:
     """Of each problem: word for word, within other text, written otherwise; other problems; with one word changed."""
     _write(folder / "benchmark.jsonl", texts)
     rows = []
-    for number, text in enumerate(text for text in texts if DIGITS.search(text)):
+    for number, text in enumerate(texts):
         rows += [(number, "copied", text), (number, "embedded", embedded(text, rng))]
         rows += [(number, *reversed(changed(text, SAME, rng))) for _ in range(3)]
         rows += [(number, *reversed(changed(text, OTHER_VALUES, rng))) for _ in range(5)]

@@ -23,6 +23,7 @@ SAME = [
     ("one-half of it", "½ of it"),
     ("two thirds", "2/3"),
     ("three quarters", "3/4"),
+    ("forty-nine quarters", "49 quarters"),
     ("twice as many", "2 times as many"),
     ("the third term", "the 3rd term"),
     (r"the $10^{th}$ term", "the tenth term"),
