@@ -10,28 +10,29 @@ class Workers:
     """Runs tasks. count: worker processes; 0 runs them here, None takes every core where there is more than one task.
 
     A task is a function of one picklable argument whose effect is a file, so it matters to nobody in which order or how
-    often it runs; the results come in the order in which they are done.
+    often it runs.
     """
 
     def __init__(self, count: int | None) -> None:
         self.count = count
         self.started = False
 
-    def run(self, task: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[Any]:
+    def run(self, task: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[None]:
+        """Yields whenever one of the tasks is done."""
         if self.count == 0 or self.count is None and len(arguments) < 2 and not self.started:
-            yield from map(task, arguments)
+            for argument in arguments:
+                task(argument)
+                yield
         elif arguments:
             yield from self._run_with_ray(task, arguments)
 
-    def _run_with_ray(self, task: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[Any]:
+    def _run_with_ray(self, task: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[None]:
         import ray.data
 
         self._start()
-        workers = min(self.count or os.cpu_count() or 1, len(arguments))
         data = ray.data.from_items([{"argument": one} for one in arguments], override_num_blocks=len(arguments))
-        done = data.map(_Task(task), compute=ray.data.TaskPoolStrategy(size=workers))
-        for row in done.iter_rows():
-            yield row["result"]
+        for _ in data.map(_Task(task), compute=ray.data.TaskPoolStrategy(self.count)).iter_rows():
+            yield
 
     def _start(self) -> None:
         import ray
@@ -62,4 +63,5 @@ class _Task:
         self.task = task
 
     def __call__(self, row: dict) -> dict:
-        return {"result": self.task(row["argument"])}
+        self.task(row["argument"])
+        return {"done": True}

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pyarrow as pa
@@ -376,3 +378,27 @@ def test_a_directory_of_other_things_is_left_alone(tmp_path, capsys):
     code, output = curate(tmp_path, "--source", write(tmp_path / "rows.jsonl", ROWS))
     assert code == 2 and "holds other files" in capsys.readouterr().err
     assert [path.name for path in output.iterdir()] == ["thesis.tex"]
+
+
+def test_the_command_on_the_card_makes_the_same_dataset(tmp_path):
+    benchmark = write(tmp_path / "held-out.jsonl", [{"Q": ROWS[3]["problem"]}])
+    rows = [{"Q": row["problem"], "A": row["answer"]} for row in ROWS]
+    source = write(tmp_path / "some rows.jsonl", rows)
+    flags = ["--source", source, "--benchmark", f"b={benchmark}", "--problem-key", "Q", "--answer-key", "A"]
+    flags += [
+        "--filters",
+        "gold,length",
+        "--max-chars",
+        "500",
+        "--language",
+        "any",
+        "--ngram",
+        "12",
+        "--ngram-share",
+        "0.7",
+    ]
+    flags += ["--drop-other-numbers", "--keep-duplicates", "--licence", "x=mit"]
+    _, output = curate(tmp_path, *flags)
+    command = re.search(r"^openrlhf-math (curate .*) --output DIRECTORY$", (output / "README.md").read_text(), re.M)[1]
+    assert main([*shlex.split(command), "--output", str(tmp_path / "again"), "--workers", "0"]) == 0
+    assert digest(tmp_path / "again") == digest(output)
