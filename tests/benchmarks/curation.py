@@ -480,33 +480,36 @@ def kills(args: argparse.Namespace) -> dict:
         _curate(*common, "--output", folder / "alone", "--workers", 0)
         expected = digest(folder / "alone")
         output = folder / "killed"
-        command = _command(*common, "--output", output, "--workers", args.workers)
-        begun = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        length = time.perf_counter() - begun
-        killed, same = [], []
+        commands = [_command(*common, "--output", output, "--workers", count) for count in (args.workers, 0)]
+        killed, same, lengths = [], [], []
 
         def compare() -> None:
             same.append(digest(output) == expected)
             shutil.rmtree(output)
 
-        compare()
+        for command in commands:
+            begun = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            lengths.append(time.perf_counter() - begun)
+            compare()
         while len(killed) < args.times:
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            after = rng.uniform(0, length)
+            which = len(killed) % 2  # through Ray, and in one process
+            process = subprocess.Popen(commands[which], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            after = rng.uniform(0, lengths[which])
             try:
                 process.wait(after)
                 compare()
             except subprocess.TimeoutExpired:
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
-                killed.append({"seconds": round(after, 1), "tasks_done": _tasks_done(output)})
-        subprocess.run(command, check=True, capture_output=True)
+                workers = (args.workers, 0)[which]
+                killed.append(f"--workers {workers} after {after:.1f} s, tasks done: {_tasks_done(output)}")
+        subprocess.run(commands[0], check=True, capture_output=True)
         compare()
     return {
         "rows": 2 * args.kill_rows,
-        "undisturbed_seconds": round(length, 1),
-        "killed_after": killed,
+        "undisturbed_seconds": [round(length, 1) for length in lengths],
+        "killed": killed,
         "datasets_finished": len(same),
         "byte_identical": sum(same),
     }
@@ -532,7 +535,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--times", type=int, default=10)
-    parser.add_argument("--kill-rows", type=int, default=50_000)
+    parser.add_argument("--kill-rows", type=int, default=60_000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     result = {"planted": planted, "memory": memory, "kills": kills}[args.what](args)
