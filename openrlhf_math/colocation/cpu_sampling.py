@@ -7,7 +7,9 @@ Tensor = torch.Tensor
 
 
 def draw(logits: Tensor) -> Tensor:
-    """A token of each row from softmax(logits). logits: [batch, vocabulary], -inf where excluded. Returns int64 [batch].
+    """A token of each row from softmax(logits).
+
+    logits: [batch, vocabulary], -inf where excluded. Returns int64 [batch].
 
     Inverse transform sampling: the first token whose cumulative probability is above a uniform number. vLLM divides
     by exponential noise instead, so that a GPU need not wait for the CPU; here the noise, drawn one number at a time,
@@ -23,5 +25,5 @@ def draw(logits: Tensor) -> Tensor:
 def install() -> None:
     """Let vLLM's sampler for the CPU use `draw` for requests without a seed of their own."""
     if not hasattr(topk_topp_sampler, "compiled_random_sample"):
-        raise RuntimeError("vLLM's CPU sampler has no compiled_random_sample: this release of vLLM is not the pinned one")
+        raise RuntimeError("vLLM's CPU sampler has no compiled_random_sample: this is not the pinned release of vLLM")
     topk_topp_sampler.compiled_random_sample = draw

@@ -10,8 +10,12 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.compose import substituted
 
-# Below this many parameters a matrix product is too small to share among threads.
-ONE_THREAD_PARAMETERS = 30_000_000
+# Below this many parameters a matrix product is too small for more than two threads.
+TWO_THREAD_PARAMETERS = 30_000_000
+
+# How long an OpenMP thread without work keeps its core, in turns of a loop: some microseconds. GNU's default is
+# milliseconds, in which it takes the core from whatever else runs; two threads are then slower than one.
+SPIN_COUNT = 2000
 
 # Up to this many tokens plain matrix products beat PyTorch's fused attention on the CPU.
 SHORT_CONTEXT = 512
@@ -57,16 +61,18 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
     if device == "cuda":
         return environment
     environment |= {"VLLM_LOGGING_LEVEL": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # they warn of not being a GPU
-    threads = 1 if 0 < parameters < ONE_THREAD_PARAMETERS else cores()
+    small = 0 < parameters < TWO_THREAD_PARAMETERS
+    threads = min(2, cores()) if small else cores()
     return environment | {
         "DS_ACCELERATOR": "cpu",
         # Ray gives an actor one OpenMP thread unless told otherwise.
         "OMP_NUM_THREADS": str(threads),
+        "GOMP_SPINCOUNT": str(SPIN_COUNT),
         # vLLM's CPU backend would pin its threads and leave a core idle; generation and training take turns.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         # One engine process, not an engine and a worker: with "nobind" there are no threads to lay out for it.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CPU_KVCACHE_SPACE": "1" if threads == 1 else "4",  # GiB
+        "VLLM_CPU_KVCACHE_SPACE": "1" if small else "4",  # GiB
         # Compiling costs 20 s at the first generation, which only a long run earns back.
         "TORCHDYNAMO_DISABLE": os.environ.get("TORCHDYNAMO_DISABLE", "1"),
     }

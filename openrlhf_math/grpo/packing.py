@@ -16,13 +16,15 @@ class Part:
     """Pieces of a packed row that attention works on together, padded to the longest.
 
     index: [pieces, longest] positions in the row, 0 beyond a piece's end. mask: the same shape, which are real.
-    prompts: [pieces], the number of the prompt each follows, or None for the prompts themselves.
+    real: their numbers in the flattened mask. prompts: [pieces], the number of the prompt each follows, or None for the
+    prompts themselves.
     bias: [pieces, longest, keys] to add to attention scores, 0 where a token sees the key. The keys are those of the
     prompt it follows, then those of the piece itself.
     """
 
     index: Tensor
     mask: Tensor
+    real: Tensor
     prompts: Tensor | None
     bias: Tensor
 
@@ -31,11 +33,13 @@ class Part:
 class Layout:
     """Who attends to whom in a packed row: a prompt to itself, a completion to its prompt and to itself.
 
-    completions: those of like length together.
+    completions: those of like length together. order: [tokens], where each token of the row is when the parts lie one
+    after another.
     """
 
     prompts: Part
     completions: list[Part]
+    order: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ def pack(sequences: Tensor, attention_mask: Tensor, action_mask: Tensor, dtype=t
         predicts=torch.cat(predicts),
         targets=sequences[:, 1:][actions],
         actions=actions,
-        layout=Layout(prompt_part, completion_parts),
+        layout=Layout(prompt_part, completion_parts, _order([prompt_part, *completion_parts])),
     )
     return _moved(packed, device)
 
@@ -138,7 +142,12 @@ def _part(pieces: list[Tensor], dtype, prompts: Tensor | None = None, prompt_mas
         to_prompt = prompt_mask[prompts][:, None, :].expand(-1, longest, -1)
         sees = torch.cat([to_prompt, sees], dim=2)
     bias = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
-    return Part(index, mask, prompts, bias)
+    return Part(index, mask, mask.flatten().nonzero()[:, 0], prompts, bias)
+
+
+def _order(parts: list[Part]) -> Tensor:
+    places = torch.cat([part.index.flatten()[part.real] for part in parts])
+    return torch.empty_like(places).index_copy_(0, places, torch.arange(len(places)))
 
 
 def _moved(value, device: torch.device):

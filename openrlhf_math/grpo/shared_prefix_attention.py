@@ -9,7 +9,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from openrlhf_math.grpo.packing import Layout
+from openrlhf_math.grpo.packing import Layout, Part
 from openrlhf_math.grpo.settings import SHARED_PREFIX as NAME
 
 Tensor = torch.Tensor
@@ -38,15 +38,23 @@ def shared_prefix_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
     prompts = layout.prompts
-    prompt_keys, prompt_values = key[prompts.index], value[prompts.index]
-    attended = [_attend(query[prompts.index], prompt_keys, prompt_values, prompts.bias, scaling)[prompts.mask]]
-    places = [prompts.index[prompts.mask]]
+    prompt_keys, prompt_values = _pieces(key, prompts), _pieces(value, prompts)
+    attended = [_row(_attend(_pieces(query, prompts), prompt_keys, prompt_values, prompts.bias, scaling), prompts)]
     for part in layout.completions:
-        keys = torch.cat([prompt_keys[part.prompts], key[part.index]], dim=1)
-        values = torch.cat([prompt_values[part.prompts], value[part.index]], dim=1)
-        attended.append(_attend(query[part.index], keys, values, part.bias, scaling)[part.mask])
-        places.append(part.index[part.mask])
-    return torch.empty_like(query).index_copy(0, torch.cat(places), torch.cat(attended))[None], None
+        keys = torch.cat([prompt_keys.index_select(0, part.prompts), _pieces(key, part)], dim=1)
+        values = torch.cat([prompt_values.index_select(0, part.prompts), _pieces(value, part)], dim=1)
+        attended.append(_row(_attend(_pieces(query, part), keys, values, part.bias, scaling), part))
+    return torch.cat(attended).index_select(0, layout.order)[None], None
+
+
+def _pieces(row: Tensor, part: Part) -> Tensor:
+    """[tokens, heads, size] -> [pieces, longest, heads, size]. Four times as fast as `row[part.index]`, backward."""
+    return row.index_select(0, part.index.flatten()).unflatten(0, part.index.shape)
+
+
+def _row(padded: Tensor, part: Part) -> Tensor:
+    """[pieces, longest, heads, size] -> [tokens of the part, heads, size], the pieces one after another."""
+    return padded.flatten(0, 1).index_select(0, part.real)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float) -> Tensor:
