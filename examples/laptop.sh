@@ -6,9 +6,20 @@ set -euo pipefail
 work="${1:-runs/laptop}"
 
 openrlhf-math tiny-world "$work/world"
+openrlhf-math curate --source "tiny=$work/world/raw.jsonl" --benchmark "heldout=$work/world/heldout.jsonl" \
+  --output "$work/problems" --workers 0
+
+# A teacher behind an OpenAI-compatible endpoint: here a program, elsewhere DeepSeek-R1 (examples/distill_r1.sh).
+coproc teacher { exec openrlhf-math tiny-teacher; }
+trap 'kill "$teacher_PID" 2>/dev/null || true' EXIT
+read -r address <&"${teacher[0]}"
+openrlhf-math distill --problems "$work/problems" --output "$work/traces" \
+  --base-url "$address" --model tiny-teacher --attempts 1 --max-tokens 400 --keep all
+kill "$teacher_PID"
+
 openrlhf-math sft \
   --model.model_name_or_path "$work/world/model" \
-  --data.dataset "$work/world/sft.jsonl" \
+  --data.dataset "$work/traces/dataset" \
   --math.instruction "" --data.max_len 256 \
   --train.batch_size 8 --train.micro_batch_size 8 --train.max_epochs 1 --adam.lr 2e-3 \
   --math.run_dir "$work/sft"

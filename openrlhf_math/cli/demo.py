@@ -5,12 +5,15 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from openrlhf_math.errors import UserError
 
 # What the tiny world needs; every value is a flag of the command it goes to.
 MAX_NEW_TOKENS = "128"
+DISTILL_FLAGS = ("--attempts", "1", "--max-tokens", "400", "--keep", "all")
 SFT_FLAGS = (
     "--math.instruction", "", "--data.max_len", "256",
     "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1", "--adam.lr", "2e-3",
@@ -29,8 +32,8 @@ EVAL_FLAGS = (
 def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Make a tiny Qwen and a synthetic problem set, fine-tune it on a verbose teacher (SFT), train it "
-        "with GRPO through OpenRLHF, Ray, vLLM and DeepSpeed, and compare it before and after.",
+        description="Make a tiny Qwen and a synthetic problem set, curate it, distil a verbose teacher into the model "
+        "(SFT), train it with GRPO through OpenRLHF, Ray, vLLM and DeepSpeed, and compare it before and after.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--run-dir", type=Path, default=Path("runs/demo"), help="where its files go; must not exist")
@@ -61,19 +64,29 @@ def chain(run_dir: Path, seed: int, steps: int) -> dict:
     start = time.time()
     world, sft, grpo = run_dir / "world", run_dir / "sft", run_dir / "grpo"
     heldout, seed_flag = world / "heldout.jsonl", ("--train.seed", str(seed))
-    stage("1/5 problems, traces, tokenizer and a tiny Qwen with random weights", "tiny-world", world, "--seed", seed)
+    stage("1/7 problems, tokenizer and a tiny Qwen with random weights", "tiny-world", world, "--seed", seed)
     stage(
-        "2/5 SFT: the student learns the teacher's verbose chains of thought", "sft",
-        "--model.model_name_or_path", world / "model", "--data.dataset", world / "sft.jsonl",
+        "2/7 curation: filters, duplicates, held-out problems", "curate", "--source", f"tiny={world / 'raw.jsonl'}",
+        "--benchmark", f"heldout={heldout}", "--output", run_dir / "problems", "--workers", 0,
+    )  # fmt: skip
+    with teacher() as address:
+        stage(
+            "3/7 distillation: a teacher behind an HTTP endpoint, its traces verified", "distill",
+            "--problems", run_dir / "problems", "--output", run_dir / "traces", "--base-url", address,
+            "--model", "tiny-teacher", "--seed", seed, *DISTILL_FLAGS,
+        )  # fmt: skip
+    stage(
+        "4/7 SFT: the student learns the teacher's verbose chains of thought", "sft",
+        "--model.model_name_or_path", world / "model", "--data.dataset", run_dir / "traces" / "dataset",
         "--math.run_dir", sft, *seed_flag, *SFT_FLAGS,
     )  # fmt: skip
-    before = evaluate("3/5 evaluation before GRPO", sft / "model", heldout, run_dir / "eval_before", seed)
+    before = evaluate("5/7 evaluation before GRPO", sft / "model", heldout, run_dir / "eval_before", seed)
     stage(
-        f"4/5 GRPO: {steps} steps, no reference model, training and vLLM on the same device", "grpo",
+        f"6/7 GRPO: {steps} steps, no reference model, training and vLLM on the same device", "grpo",
         "--actor.model_name_or_path", sft / "model", "--data.prompt_dataset", world / "train.jsonl",
         "--data.max_samples", 16 * steps, "--math.run_dir", grpo, *seed_flag, *GRPO_FLAGS,
     )  # fmt: skip
-    after = evaluate("5/5 evaluation after GRPO", grpo / "model", heldout, run_dir / "eval_after", seed)
+    after = evaluate("7/7 evaluation after GRPO", grpo / "model", heldout, run_dir / "eval_after", seed)
 
     records = [json.loads(line) for line in (grpo / "metrics.jsonl").read_text().splitlines()]
     summary = {
@@ -87,6 +100,17 @@ def chain(run_dir: Path, seed: int, steps: int) -> dict:
     }
     (run_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+@contextmanager
+def teacher() -> Iterator[str]:
+    """The address of the programmatic teacher, which serves while the block runs."""
+    command = [sys.executable, "-m", "openrlhf_math", "tiny-teacher"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield server.stdout.readline().strip()  # it listens when it prints
+        finally:
+            server.terminate()
 
 
 def stage(title: str, *command) -> None:

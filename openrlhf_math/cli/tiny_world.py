@@ -28,4 +28,4 @@ def run(args: argparse.Namespace) -> None:
 
     logging.disable_progress_bar()
     write_tiny_world(args.directory, args.seed)
-    print(f"{args.directory}: model/, sft.jsonl, train.jsonl, heldout.jsonl")
+    print(f"{args.directory}: model/, raw.jsonl, train.jsonl, heldout.jsonl")

@@ -42,9 +42,11 @@ def card(settings: CurationSettings, files: list[Input], counts: dict) -> str:
     shared = set(licences.values())
     licence = shared.pop() if len(shared) == 1 and "not stated" not in shared else "other"
     size = next((name for most, name in _SIZES if counts["written"] < most), "n>10M")
+    # Without `configs`, which datasets finds for itself: where a local folder has them, datasets 5.2 keeps what it read
+    # under the folder's last name alone, and gives it for every other folder of that name.
     parts = [
-        f"---\nlicense: {licence}\ntask_categories:\n- question-answering\ntags:\n- math\nsize_categories:\n- {size}\n"
-        "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet\n---\n",
+        f"---\nlicense: {licence}\ntask_categories:\n- question-answering\ntags:\n- math\n"
+        f"size_categories:\n- {size}\n---\n",
         f"# {counts['written']:,} problems of mathematics\n",
         "Made with this command:\n",
         f"```sh\n{settings.command()}\n```\n",

@@ -83,19 +83,12 @@ def unchecked_choice(row: Row, limits: Limits) -> str:
     letters = several(row.answer) or ({letter} if letter and not value else set())
     if not letters or row.kind != "choice" and not _offers(row.problem):
         return ""
-    missing = sorted(letters - set(_options(row.problem)))
+    missing = sorted(letters - set(options(row.problem)))
     return f"option {missing[0]} of a multiple choice is not in the problem" if missing else ""
 
 
 def _offers(problem: str) -> bool:
-    return bool(_options(problem)) or "which of the following" in problem.lower()
-
-
-def _options(problem: str) -> dict[str, str]:
-    try:
-        return options(problem)
-    except ValueError:  # where there is not a single mark
-        return {}
+    return bool(options(problem)) or "which of the following" in problem.lower()
 
 
 _PICTURE = re.compile(r"!\[[^\]]*\]\(|\\includegraphics|<img\b|\bcdn\.mathpix\.com|\.(?:png|jpe?g|gif|svg)\b", re.I)

@@ -8,6 +8,7 @@ and may be wrong, verifying is what decides.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import product
 
 import numpy as np
 import xxhash
@@ -47,10 +48,7 @@ _OPPOSITES = [
         "up down",
         "with without",
         "all none some",
-        "gains loses",
-        "gave received got",
-        "bought sold",
-        "buys sells",
+        "gave received",
         "faster slower",
         "older younger",
         "taller shorter",
@@ -76,6 +74,10 @@ _OPPOSITES = [
         "percent times",
     )
 ]
+# In a story any word of one line may stand for another of it, none for one of the other line.
+_GAINING = "gains gets finds buys receives earns wins found bought got earned won"
+_LOSING = "loses gives sells spends donates lost gave sold spent donated"
+_OPPOSITES += [frozenset(pair) for pair in product(_GAINING.split(), _LOSING.split())]
 _OPPOSED = frozenset().union(*_OPPOSITES)
 _NEGATIONS = "not no never cannot isn't aren't don't doesn't didn't can't won't nor neither without"
 _NEGATIONS = frozenset(_NEGATIONS.split())
@@ -113,6 +115,8 @@ def _opposed(first: Sequence[str], second: Sequence[str]) -> bool:
         return True
     ours, theirs = (Counter(token for token in tokens if token in _OPPOSED) for tokens in (first, second))
     only_ours, only_theirs = ours - theirs, theirs - ours
+    if not only_ours or not only_theirs:
+        return False
     return any(group & only_ours.keys() and group & only_theirs.keys() for group in _OPPOSITES)
 
 

@@ -5,6 +5,7 @@ The options are read from the problem: `(A) 3 (B) 5`, `A. 3` on its own line, `\
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 
 from openrlhf_math.rewards.notation import tidy, unstyled
 
@@ -46,7 +47,7 @@ def options(problem: str) -> dict[str, str]:
     text = _STYLED_MARK.sub(r"\1", problem[-_MAX_PROBLEM:])
     marks = list(_OPTION.finditer(text))
     found: dict[str, str] = {}
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+    for mark, following in pairwise([*marks, None]):
         name = mark[1] or mark[2]
         if name == "A":
             found.clear()

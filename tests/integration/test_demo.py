@@ -2,7 +2,10 @@
 
 import json
 
+import datasets
 import pytest
+
+from openrlhf_math.rewards import grade
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +21,22 @@ def test_summary(demo):
         assert 1 < summary[when]["completion_tokens"] <= 128
     assert summary["steps"] == 6
     assert summary["seconds_total"] > summary["seconds_to_first_step"] > summary["seconds_per_step"] > 0
+
+
+def test_what_the_student_learns_from_was_curated(demo):
+    counts = json.loads((demo / "problems" / "reports" / "counts.json").read_text())
+    left = dict(counts["steps"])
+    assert left["rows read"] - left["filter: gold"] == 72, "rows without a gold"
+    assert counts["contaminated"]["heldout"] >= 60, "held-out problems said otherwise"
+    assert left["problems of benchmarks"] - left["near-duplicates"] >= 360, "duplicates said otherwise"
+
+
+def test_what_the_student_learns_from_was_verified(demo):
+    rows = datasets.load_dataset(str(demo / "traces" / "dataset"), split="train")
+    report = json.loads((demo / "traces" / "report.json").read_text())
+    assert len(rows) == report["counts"]["kept"] > 0.7 * report["counts"]["attempts"]
+    assert len(rows) < report["counts"]["attempts"], "the teacher errs on purpose"
+    assert all(grade(row["response"], row["answer"]).outcome == "correct" for row in rows.select(range(200)))
 
 
 def test_the_student_has_learned_and_can_learn_more(demo):
@@ -59,7 +78,8 @@ def test_configuration_is_kept(demo):
 
 def test_the_terminal_shows_the_table_and_where_files_lie(demo):
     text = (demo / "terminal.txt").read_text()
-    for part in ("before and after GRPO", "pass@1", "step    6", "summary.json", "metrics.jsonl"):
+    parts = ("problems of benchmarks", "Yield by source", "before and after GRPO", "pass@1", "step    6")
+    for part in (*parts, "summary.json", "metrics.jsonl"):
         assert part in text
 
 

@@ -94,6 +94,10 @@ def test_the_dataset_loads(tmp_path, monkeypatch):
     loaded = datasets.load_dataset(str(output), cache_dir=str(tmp_path / "cache"))
     assert loaded.keys() == {"train"} and loaded["train"].num_rows == 20
     assert loaded["train"][0]["answer"] == "24"
+    (tmp_path / "elsewhere").mkdir()
+    _, other = curate(tmp_path / "elsewhere", "--source", write(tmp_path / "elsewhere" / "rows.jsonl", ROWS[:7]))
+    assert other.name == output.name
+    assert datasets.load_dataset(str(other), cache_dir=str(tmp_path / "cache"))["train"].num_rows == 7
 
 
 def test_duplicates_go_and_the_first_stays_with_their_places(tmp_path):

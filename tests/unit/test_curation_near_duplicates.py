@@ -22,6 +22,7 @@ OTHER = [
     (STORY, STORY.replace("3", "x").replace("12", "3").replace("x", "12")),
     (STORY, STORY.replace("more", "fewer")),
     (STORY, STORY.replace("has 3", "has no 3")),
+    (STORY, STORY.replace("buys 12 more", "gives away 12")),
     (STORY, STORY + " He loses 2."),
     (FORMULA, FORMULA.replace("largest", "smallest")),
     (FORMULA, FORMULA.replace("+ y", "- y")),

@@ -74,6 +74,8 @@ GAMES = [
     (r"\frac{25}{2}", r"\boxed{C}", "correct", CHOICE),
     ("B", r"\boxed{10}", "format", CHOICE),
     ("B", r"\boxed{10, 12}", "format", CHOICE),
+    ("B", r"\boxed{B}", "correct", "Which statement is true?"),  # the options were in a picture
+    ("B", r"\boxed{C}", "format", "Which statement is true?"),
     # size
     ("5", r"\boxed{" + "5" * 5000 + "}", "wrong", None),
     ("5", "5" * 10_000_000 + r"\boxed{5}", "correct", None),

@@ -2,33 +2,36 @@
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
-from openrlhf_math.data.tiny_world.problems import Story, distinct_stories
+from openrlhf_math.data.tiny_world.problems import distinct_stories
+from openrlhf_math.data.tiny_world.raw import problem_row, raw_rows
 from openrlhf_math.data.tiny_world.teacher import write_trace
 
 
-def write_tiny_world(directory: Path, seed: int = 0, sft: int = 4800, train: int = 2000, heldout: int = 300) -> None:
-    """Write `model/`, `sft.jsonl`, `train.jsonl` and `heldout.jsonl` into `directory`.
+def write_tiny_world(directory: Path, seed: int = 0, raw: int = 7200, train: int = 2000, heldout: int = 300) -> None:
+    """Write `model/`, `raw.jsonl`, `train.jsonl` and `heldout.jsonl` into `directory`.
 
-    sft, train, heldout: numbers of problems; no problem is in two of them. sft.jsonl has the columns problem and
-    response, the others problem, answer and difficulty (steps, 2 to 4). The same seed gives the same bytes.
+    raw, train, heldout: numbers of problems; no text is in two of them. Rows have the columns problem, answer and
+    difficulty (steps, 2 to 4). raw.jsonl, from which the teacher's problems are to be curated, also has duplicates,
+    problems of heldout.jsonl and rows without a gold (`raw.py`). The same seed gives the same bytes.
     """
-    stories = distinct_stories(sft + train + heldout, seed)
+    stories = distinct_stories(raw + train + heldout, seed)
+    raw_stories, train_stories, heldout_stories = stories[:raw], stories[raw : raw + train], stories[raw + train :]
     rng = random.Random(seed)
-    traces = [(story.text, write_trace(story, rng)) for story in stories[:sft]]
+    unclean = raw_rows(
+        raw_stories, heldout_stories, rng, duplicates=raw // 20, contaminated=heldout // 5, no_golds=raw // 100
+    )
     directory.mkdir(parents=True, exist_ok=True)
-    _write_jsonl(directory / "sft.jsonl", [{"problem": text, "response": trace} for text, trace in traces])
-    _write_jsonl(directory / "train.jsonl", [_problem(story) for story in stories[sft : sft + train]])
-    _write_jsonl(directory / "heldout.jsonl", [_problem(story) for story in stories[sft + train :]])
-    _write_model(directory / "model", [text for pair in traces for text in pair], seed)
+    _write_jsonl(directory / "raw.jsonl", unclean)
+    _write_jsonl(directory / "train.jsonl", map(problem_row, train_stories))
+    _write_jsonl(directory / "heldout.jsonl", map(problem_row, heldout_stories))
+    words = [text for story in raw_stories[:1000] for text in (story.text, write_trace(story, rng))]
+    _write_model(directory / "model", words, seed)
 
 
-def _problem(story: Story) -> dict:
-    return {"problem": story.text, "answer": str(story.answer), "difficulty": story.difficulty}
-
-
-def _write_jsonl(path: Path, rows: list[dict]) -> None:
+def _write_jsonl(path: Path, rows: Iterable[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
