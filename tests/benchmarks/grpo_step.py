@@ -53,9 +53,16 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="directory of the model both train")
-    parser.add_argument("--problems", required=True, type=Path)
+    run_flags(parser)
     parser.add_argument("--trl", default="/tmp/trl-venv", type=Path, help="virtual environment of the peer")
+    parser.add_argument("--trl-micro-batch", type=int, help="completions of one backward pass; default all")
+    parser.add_argument("--trl-threads", type=int, help="OpenMP threads of the peer; default its own choice")
+    return parser.parse_args()
+
+
+def run_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="directory of the model to train")
+    parser.add_argument("--problems", required=True, type=Path)
     parser.add_argument("--groups", type=int, default=16, help="prompts a step")
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, default=128, help="completion limit")
@@ -67,9 +74,6 @@ def parse() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--steps", type=int, default=8, help="of a process")
     parser.add_argument("--rounds", type=int, default=2, help="processes of each side")
-    parser.add_argument("--trl-micro-batch", type=int, help="completions of one backward pass; default all")
-    parser.add_argument("--trl-threads", type=int, help="OpenMP threads of the peer; default its own choice")
-    return parser.parse_args()
 
 
 def read_problems(path: Path, count: int) -> list[dict]:
@@ -85,7 +89,7 @@ def make_peer(venv: Path) -> Path:
     return python
 
 
-def run_ours(args: argparse.Namespace, problems: Path, run_dir: Path, side: Side) -> None:
+def ours_command(args: argparse.Namespace, problems: Path, run_dir: Path) -> list:
     command = [
         sys.executable, "-m", "openrlhf_math", "grpo",
         "--actor.model_name_or_path", args.model, "--data.prompt_dataset", problems, "--math.run_dir", run_dir,
@@ -96,7 +100,11 @@ def run_ours(args: argparse.Namespace, problems: Path, run_dir: Path, side: Side
     ]  # fmt: skip
     if args.reward == "letters":
         command += ["--train.agent_func_path", HERE / "letters_agent.py"]
-    observe(command, side)
+    return command
+
+
+def run_ours(args: argparse.Namespace, problems: Path, run_dir: Path, side: Side) -> None:
+    observe(ours_command(args, problems, run_dir), side)
     records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     side.first.append(records[0]["seconds_since_start"])
     for record in records[1:]:
