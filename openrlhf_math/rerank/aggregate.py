@@ -1,0 +1,78 @@
+"""One score for an attempt out of its step scores.
+
+A rule is a function from the step scores, finite numbers and at least one, to a number. One's own is given by dotted
+path, `package.module.function`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+from openrlhf_math.distill.registry import find
+
+Aggregation = Callable[[Sequence[float]], float]
+Scores = float | Sequence[float] | None
+AGGREGATIONS: dict[str, Aggregation] = {}
+
+
+def register_aggregation(name: str) -> Callable[[Aggregation], Aggregation]:
+    """Register a function from step scores to the attempt's score under a name."""
+
+    def register(aggregation: Aggregation) -> Aggregation:
+        AGGREGATIONS[name] = aggregation
+        return aggregation
+
+    return register
+
+
+def find_aggregation(name: str) -> Aggregation:
+    """A known aggregation, or one's own by dotted path. Raises UserError if there is none."""
+    return find("--aggregate", name, AGGREGATIONS)
+
+
+@register_aggregation("last")
+def last(steps: Sequence[float]) -> float:
+    """The score after the last step, which a PRM gives having read the whole solution.
+
+    Snell et al., https://arxiv.org/abs/2408.03314; the default of Hugging Face's search-and-learn.
+    """
+    return steps[-1]
+
+
+@register_aggregation("min")
+def lowest(steps: Sequence[float]) -> float:
+    """The worst step: a chain is as good as its weakest link. Math-Shepherd, https://arxiv.org/abs/2312.08935."""
+    return min(steps)
+
+
+@register_aggregation("product")
+def product(steps: Sequence[float]) -> float:
+    """The probability that every step is right. Let's Verify Step by Step, https://arxiv.org/abs/2305.20050."""
+    return math.prod(steps)
+
+
+@register_aggregation("mean")
+def mean(steps: Sequence[float]) -> float:
+    """The mean over the steps, which unlike the product does not fall with their number."""
+    return math.fsum(steps) / len(steps)
+
+
+def aggregate(scores: Sequence[Scores], aggregation: Aggregation) -> tuple[list[float], int]:
+    """One finite score for every attempt of a problem, and how many attempts had none.
+
+    scores: for each attempt a number, or its step scores. No score has an attempt with None, without steps, with a step
+    that is no finite number (one step that failed spoils what is made of all), or whose aggregate is none. It is given
+    the lowest score of the problem, at most 0: it is never preferred, and weighs nothing in a vote.
+    """
+    values = [_finite(attempt, aggregation) for attempt in scores]
+    floor = min([0.0, *(value for value in values if value is not None)])
+    return [floor if value is None else value for value in values], values.count(None)
+
+
+def _finite(attempt: Scores, aggregation: Aggregation) -> float | None:
+    if attempt is None:
+        return None
+    steps = [attempt] if isinstance(attempt, (int, float)) else list(attempt)
+    if not steps or not all(map(math.isfinite, steps)):
+        return None
+    value = float(aggregation(steps))
+    return value if math.isfinite(value) else None

@@ -1,0 +1,127 @@
+"""One problem's attempts, counted as they come, with an answer at any time."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last
+from openrlhf_math.rerank.budget import Budget
+from openrlhf_math.rerank.choose import Rule, majority, needs_scores, sums
+from openrlhf_math.rerank.classes import Same, group
+from openrlhf_math.rerank.early_stop import Stop, never
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """answer: the final answer, None if there is none. scores: a number or step scores. tokens: what it cost."""
+
+    answer: str | None
+    scores: Scores = None
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer that was chosen, and what it rests on.
+
+    attempt       number of the chosen attempt among those made; None, as is `answer`, if none has an answer
+    votes         attempts by class, in the order in which the classes appeared
+    unscored      attempts whose score is no number
+    ended         "tokens", "attempts" or "seconds": that limit was reached; "early": more attempts were not needed;
+                  "done": there were no more
+    tokens_saved  by stopping early: the attempts that were left times the mean tokens of an attempt; an estimate
+    """
+
+    attempt: int | None
+    answer: str | None
+    votes: tuple[int, ...]
+    unscored: int
+    ended: str
+    attempts: int
+    tokens: int
+    tokens_saved: int
+
+
+class Poll:
+    """The attempts so far with their classes and scores."""
+
+    def __init__(self, same: Same, rule: Rule = majority, aggregation: Aggregation = last) -> None:
+        self.attempts: list[Attempt] = []
+        self.classes: list[int | None] = []
+        self.scores: list[float] = []
+        self.unscored = 0
+        self._same, self._rule, self._aggregation = same, rule, aggregation
+
+    def add(self, attempt: Attempt) -> None:
+        """Count one more. May wait for the grader; until it is done, everything else is as it was before."""
+        attempts = [*self.attempts, attempt]
+        classes = group([one.answer for one in attempts], self._same)
+        scores, unscored = aggregate([one.scores for one in attempts], self._aggregation)
+        self.attempts, self.classes, self.scores, self.unscored = attempts, classes, scores, unscored
+
+    def chosen(self) -> int | None:
+        """The number of the attempt that wins among those so far."""
+        return self._rule(self.classes, self.scores)
+
+    def votes(self) -> tuple[int, ...]:
+        return tuple(self.classes.count(name) for name in self._names())
+
+    def totals(self) -> tuple[float, ...]:
+        """What the rule sums: votes or scores, by class, in order of appearance.
+
+        Nothing if it sums nothing, or sums scores that are no probabilities: then no lead is safe.
+        """
+        if not sums(self._rule):
+            return ()
+        if not needs_scores(self._rule):
+            return self.votes()
+        if not all(0 <= score <= 1 for score in self.scores):
+            return ()
+        pairs = list(zip(self.classes, self.scores, strict=True))
+        return tuple(math.fsum(score for name, score in pairs if name == wanted) for wanted in self._names())
+
+    def _names(self) -> range:
+        return range(1 + max((name for name in self.classes if name is not None), default=-1))
+
+
+async def decide(attempts: AsyncIterator[Attempt], budget: Budget, poll: Poll, stop: Stop = never) -> Decision:
+    """Take attempts until the budget is spent, or `stop` says that more will not change the choice.
+
+    The deadline also interrupts an attempt, or a comparison, that is under way: the decision is then made from those
+    that were counted before it.
+    """
+    ended = budget.exhausted()
+    while not ended:
+        try:
+            attempt = await _in_time(anext(attempts), budget)
+            budget.spend(attempt.tokens)
+            await _in_time(asyncio.to_thread(poll.add, attempt), budget)
+        except StopAsyncIteration:
+            ended = "done"
+        except asyncio.TimeoutError:
+            ended = "seconds"
+        else:
+            ended = budget.exhausted() or ("early" if stop(poll.totals(), budget.attempts_left()) else "")
+    return _decision(poll, budget, ended)
+
+
+async def _in_time(step, budget: Budget):
+    left = budget.seconds_left()
+    return await asyncio.wait_for(step, None if math.isinf(left) else left)
+
+
+def _decision(poll: Poll, budget: Budget, ended: str) -> Decision:
+    number = poll.chosen()
+    mean_tokens = budget.tokens / max(budget.attempts, 1)
+    not_made = budget.attempts_left() if ended == "early" and math.isfinite(budget.attempts_left()) else 0
+    return Decision(
+        attempt=number,
+        answer=None if number is None else poll.attempts[number].answer,
+        votes=poll.votes(),
+        unscored=poll.unscored,
+        ended=ended,
+        attempts=budget.attempts,
+        tokens=budget.tokens,
+        tokens_saved=round(min(not_made * mean_tokens, budget.tokens_left())),
+    )

@@ -1,0 +1,110 @@
+"""What the attempts at a problem, and at a whole set, may cost in tokens, attempts and seconds."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that may be spent; None where there is no limit. Raises ValueError for a limit that is none."""
+
+    tokens: float | None = None
+    attempts: float | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "attempts", "seconds"):
+            limit = getattr(self, name)
+            if limit is not None and not limit >= 0:
+                raise ValueError(f"the limit of {name} is {limit}, it must be 0 or more")
+
+
+class Budget:
+    """What one problem may spend, and has spent. The seconds run from its making."""
+
+    def __init__(self, limits: Limits, clock: Clock = time.monotonic) -> None:
+        self.limits = limits
+        self.tokens = self.attempts = 0
+        self._clock, self._begun = clock, clock()
+
+    def spend(self, tokens: int) -> None:
+        """Note an attempt and its tokens. They may be more than was left: one learns it when it is done."""
+        self.attempts += 1
+        self.tokens += tokens
+
+    def tokens_left(self) -> float:
+        return _left(self.limits.tokens, self.tokens)
+
+    def attempts_left(self) -> float:
+        return _left(self.limits.attempts, self.attempts)
+
+    def seconds_left(self) -> float:
+        return _left(self.limits.seconds, self._clock() - self._begun)
+
+    def exhausted(self) -> str:
+        """The limit that is reached: "tokens", "attempts" or "seconds"; "" if there is none."""
+        left = {"tokens": self.tokens_left(), "attempts": self.attempts_left(), "seconds": self.seconds_left()}
+        return next((name for name, amount in left.items() if amount <= 0), "")
+
+
+class SetBudget:
+    """What a set of problems may spend together.
+
+    Each problem gets an equal share of what is left when it starts, so what one leaves unspent passes on to those
+    after it.
+
+    total: for the whole set. each: for one problem, whatever its share is. problems: how many there will be.
+    at_once: how many run at the same time and so share the seconds.
+    """
+
+    def __init__(
+        self, total: Limits, each: Limits, problems: int, at_once: int = 1, clock: Clock = time.monotonic
+    ) -> None:
+        self._each, self._waiting, self._at_once, self._clock = each, problems, at_once, clock
+        self._set = Budget(total, clock)
+        self._open: list[Budget] = []
+
+    @contextlib.contextmanager
+    def problem(self) -> Iterator[Budget]:
+        """The budget of the next problem; what it leaves unspent is free again when the block is done."""
+        budget = Budget(self._share(), self._clock)
+        self._waiting = max(self._waiting - 1, 0)
+        self._open.append(budget)
+        try:
+            yield budget
+        finally:
+            self._open.remove(budget)
+            self._set.tokens += budget.tokens
+            self._set.attempts += budget.attempts
+
+    def _share(self) -> Limits:
+        """An equal share of what is neither spent nor promised to a problem under way."""
+        waiting = max(self._waiting, 1)
+        tokens = self._set.tokens_left() - sum(max(budget.tokens, budget.limits.tokens or 0) for budget in self._open)
+        attempts = self._set.attempts_left() - sum(
+            max(budget.attempts, budget.limits.attempts or 0) for budget in self._open
+        )
+        seconds = self._set.seconds_left()
+        return Limits(
+            _smaller(self._each.tokens, _whole(tokens / waiting)),
+            _smaller(self._each.attempts, _whole(attempts / waiting)),
+            _smaller(self._each.seconds, min(seconds, seconds * self._at_once / waiting)),
+        )
+
+
+def _left(limit: float | None, spent: float) -> float:
+    return math.inf if limit is None else max(limit - spent, 0)
+
+
+def _whole(amount: float) -> float:
+    return amount if math.isinf(amount) else max(math.floor(amount), 0)
+
+
+def _smaller(limit: float | None, share: float) -> float | None:
+    smallest = share if limit is None else min(limit, share)
+    return None if math.isinf(smallest) else smallest

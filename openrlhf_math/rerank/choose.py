@@ -1,0 +1,101 @@
+"""Rules that choose one of several attempts.
+
+A rule is a function from the attempts' classes (`classes.group`) and scores (`aggregate.aggregate`) to the number of
+the chosen attempt, or None if no attempt has an answer. Its answer is that attempt's. One's own is given by dotted
+path, `package.module.function`.
+
+Every tie goes to what came first: of two classes the one whose first attempt is earlier, of two attempts the earlier.
+Attempts without an answer are never chosen. Sums are exact (`math.fsum`), so without a tie the order of the attempts
+does not matter to the class that wins.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+from openrlhf_math.distill.registry import find
+
+Classes = Sequence[int | None]
+Rule = Callable[[Classes, Sequence[float]], int | None]
+RULES: dict[str, Rule] = {}
+
+
+def register_rule(name: str, needs_scores: bool = True, sums: bool = True) -> Callable[[Rule], Rule]:
+    """Register a rule under a name.
+
+    needs_scores: whether it reads the scores at all. sums: whether the class with the largest total wins, so that a
+    lead can be too large to be lost. One's own rule may set attributes of these names; without them it reads scores
+    and does not sum.
+    """
+
+    def register(rule: Rule) -> Rule:
+        rule.needs_scores, rule.sums = needs_scores, sums
+        RULES[name] = rule
+        return rule
+
+    return register
+
+
+def find_rule(name: str) -> Rule:
+    """A known rule, or one's own by dotted path. Raises UserError if there is none."""
+    return find("--rule", name, RULES)
+
+
+def needs_scores(rule: Rule) -> bool:
+    return getattr(rule, "needs_scores", True)
+
+
+def sums(rule: Rule) -> bool:
+    return getattr(rule, "sums", False)
+
+
+@register_rule("majority", needs_scores=False)
+def majority(classes: Classes, scores: Sequence[float] = ()) -> int | None:
+    """The first attempt of the class with most attempts: argmax_c sum_i [c_i = c].
+
+    Self-consistency, Wang et al., https://arxiv.org/abs/2203.11171; maj@k where k attempts vote.
+    """
+    votes: dict[int, int] = {}
+    for name in classes:
+        if name is not None:
+            votes[name] = votes.get(name, 0) + 1
+    return classes.index(max(votes, key=votes.get)) if votes else None
+
+
+@register_rule("weighted")
+def weighted(classes: Classes, scores: Sequence[float]) -> int | None:
+    """The first attempt of the class with the largest sum of scores: argmax_c sum_i [c_i = c] s_i.
+
+    Math-Shepherd, https://arxiv.org/abs/2312.08935, section 3.4. Scores are meant to be probabilities; a negative one
+    counts against its class.
+    """
+    winner = _heaviest(classes, scores)
+    return None if winner is None else classes.index(winner)
+
+
+@register_rule("best_of_n", sums=False)
+def best_of_n(classes: Classes, scores: Sequence[float]) -> int | None:
+    """The attempt with the highest score: argmax_i s_i. Let's Verify Step by Step, https://arxiv.org/abs/2305.20050."""
+    answered = [number for number, name in enumerate(classes) if name is not None]
+    return max(answered, key=lambda number: scores[number], default=None)
+
+
+@register_rule("weighted_best_of_n")
+def weighted_best_of_n(classes: Classes, scores: Sequence[float]) -> int | None:
+    """The best attempt of the class with the largest sum of scores: argmax_{i: c_i = c*} s_i, c* as in `weighted`.
+
+    "Best-of-N weighted" of Snell et al., https://arxiv.org/abs/2408.03314, and of Hugging Face's search-and-learn. Its
+    answer is that of `weighted`; what differs is the solution that stands for it.
+    """
+    winner = _heaviest(classes, scores)
+    if winner is None:
+        return None
+    return best_of_n([name if name == winner else None for name in classes], scores)
+
+
+def _heaviest(classes: Classes, scores: Sequence[float]) -> int | None:
+    members: dict[int, list[float]] = {}
+    for name, score in zip(classes, scores, strict=True):
+        if name is not None:
+            members.setdefault(name, []).append(score)
+    totals = {name: math.fsum(values) for name, values in members.items()}
+    return max(totals, key=totals.get) if totals else None

@@ -1,0 +1,63 @@
+"""When more attempts cannot change the vote, or will hardly.
+
+A stopping rule is a function from the classes' totals (votes, or sums of scores), in the order in which the classes
+appeared, and the number of attempts still to come, to whether to stop. They suit rules that sum over classes; a
+best-of-n is open to the last attempt.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+Stop = Callable[[Sequence[float], float], bool]
+
+
+def never(totals: Sequence[float], remaining: float) -> bool:
+    """Use up the budget."""
+    return False
+
+
+def cannot_lose(totals: Sequence[float], remaining: float, most: float = 1.0) -> bool:
+    """Whether the leading class wins whatever the remaining attempts say.
+
+    most: what one attempt can add at most; 1 for votes and for scores that are probabilities. A tie goes to the class
+    that came first, as in `choose`, so an equal total is enough against those that came, or would come, later.
+    """
+    if not totals:
+        return False
+    leader = max(range(len(totals)), key=totals.__getitem__)
+    could_gain = remaining * most
+    earlier, later = totals[:leader], (*totals[leader + 1 :], 0.0)
+    return all(total + could_gain < totals[leader] for total in earlier) and all(
+        total + could_gain <= totals[leader] for total in later
+    )
+
+
+def confident(confidence: float) -> Stop:
+    """Stop when the leader is the majority with this probability (`lead_probability`), or cannot lose.
+
+    Raises ValueError unless 0.5 < confidence < 1: nothing is ever surer than 1, and a mere lead is no confidence.
+    """
+    if not 0.5 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}, it must lie between 0.5 and 1")
+
+    def stop(totals: Sequence[float], remaining: float) -> bool:
+        if not totals:
+            return False
+        first, second = sorted((0.0, *totals), reverse=True)[:2]
+        # Sums of scores are votes in part: rounded so that the lead is never made larger.
+        return lead_probability(math.floor(first), math.ceil(second)) >= confidence or cannot_lose(totals, remaining)
+
+    return stop
+
+
+@lru_cache(maxsize=1 << 14)
+def lead_probability(first: int, second: int) -> float:
+    """Posterior probability that the leading answer is more frequent than the second, given their votes.
+
+    P(p > 1/2) for p ~ Beta(v1 + 1, v2 + 1), the posterior of a uniform prior over the share p of the leader among the
+    two: the stopping rule of Adaptive-Consistency, Aggarwal et al., https://arxiv.org/abs/2305.11860, section 3. For
+    whole numbers of votes it is a binomial tail, P(Bin(v1 + v2 + 1, 1/2) <= v1).
+    """
+    draws = first + second + 1
+    return sum(math.comb(draws, successes) for successes in range(first + 1)) / 2**draws
