@@ -13,6 +13,10 @@ from openrlhf_math.colocation.compose import substituted
 # Below this many parameters a matrix product is too small for more than two threads.
 TWO_THREAD_PARAMETERS = 30_000_000
 
+# Tokens of a block of the CPU engines' KV cache, and the most memory a rollout engine's cache takes there.
+CPU_BLOCK = 32
+CPU_CACHE_BYTES = 4 << 30
+
 # How long an OpenMP thread without work keeps its core, in turns of a loop: some microseconds. GNU's default is
 # milliseconds, in which it takes the core from whatever else runs; two threads are then slower than one.
 SPIN_COUNT = 2000
@@ -124,8 +128,24 @@ def inference_arguments(device: str) -> dict[str, object]:
     if device == "cpu":
         # vLLM shares whole blocks of a prompt only, and its 128 tokens are more than most prompts have. Its CPU
         # attention wants multiples of 32.
-        arguments |= {"enforce_eager": True, "block_size": 32}
+        arguments |= {"enforce_eager": True, "block_size": CPU_BLOCK}
     return arguments
+
+
+def cache_bytes(model: str, sequences: int, context: int) -> int:
+    """Bytes of a bfloat16 KV cache that holds `sequences` of `context` tokens, though no more than CPU_CACHE_BYTES and
+    enough for one. vLLM takes all it is given, whether it needs it or not.
+
+    model: directory or hub name. A sequence: 2 (key, value) x layers x key heads x head size x tokens x 2 bytes.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model).get_text_config()
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    token = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * size * 2
+    whole = -(-context // CPU_BLOCK) * CPU_BLOCK * token
+    return max(min(sequences * whole, CPU_CACHE_BYTES), whole) + 2 * CPU_BLOCK * token  # vLLM keeps a block for itself
 
 
 def engine_arguments(device: str, colocated: bool) -> dict[str, object]:

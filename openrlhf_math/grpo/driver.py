@@ -49,6 +49,7 @@ def _train(args: SimpleNamespace, show: Callable[[dict, int], None]) -> None:
         ray.remote(MathRolloutActor),
         device=args.math.device,
         colocated=colocated(args),
+        sequences=args.rollout.batch_size * args.rollout.n_samples_per_prompt // args.vllm.num_engines,
         rewards=args.math.rewards,
     )
     with (

@@ -4,7 +4,7 @@ from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from transformers import AutoTokenizer
 
 from openrlhf_math.colocation import memory
-from openrlhf_math.colocation.layout import engine_arguments, engine_start
+from openrlhf_math.colocation.layout import cache_bytes, engine_arguments, engine_start
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.rewards import RewardConfig
 
@@ -14,11 +14,17 @@ UpstreamRolloutActor = RolloutRayActor.__ray_metadata__.modified_class
 class MathRolloutActor(UpstreamRolloutActor):
     """One vLLM engine that answers with graded groups."""
 
-    async def __init__(self, *args, device: str, colocated: bool, rewards: RewardConfig, **kwargs) -> None:
+    async def __init__(
+        self, *args, device: str, colocated: bool, sequences: int, rewards: RewardConfig, **kwargs
+    ) -> None:
+        """sequences: how many are generated at once at the most."""
         self.device = device
         self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"])
+        arguments = engine_arguments(device, colocated)
+        if device == "cpu":
+            arguments["kv_cache_memory_bytes"] = cache_bytes(kwargs["model"], sequences, kwargs["max_model_len"])
         with engine_start(device):
-            await super().__init__(*args, **{**kwargs, **engine_arguments(device, colocated)})
+            await super().__init__(*args, **{**kwargs, **arguments})
         if isinstance(self.executor, AgentExecutor):
             self.executor.open(rewards)
 

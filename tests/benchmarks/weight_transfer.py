@@ -53,7 +53,7 @@ def start_engine(path: Path):
     import ray
     import torch
 
-    from openrlhf_math.grpo import executor
+    from openrlhf_math.grpo import default_agent
     from openrlhf_math.grpo.rollout_actor import MathRolloutActor
     from openrlhf_math.rewards import RewardConfig
 
@@ -67,9 +67,9 @@ def start_engine(path: Path):
         worker.model_runner.model.load_weights([(name, weight)])
 
     actor = ray.remote(Engine).options(num_gpus=0.2).remote(
-        model=str(path), device="cpu", colocated=True, rewards=RewardConfig(style="think"), num_gpus=0.2,
+        model=str(path), device="cpu", colocated=True, sequences=8, rewards=RewardConfig(style="think"), num_gpus=0.2,
         dtype="bfloat16", max_model_len=256, seed=0, distributed_executor_backend="uni",
-        agent_func_path=executor.__file__, worker_extension_cls="replaced by ours",
+        agent_func_path=default_agent.__file__, worker_extension_cls="replaced by ours",
     )  # fmt: skip
     ray.get(actor.used_bytes.remote())
     return actor

@@ -49,6 +49,7 @@ def engine(cluster, tmp_path_factory, request):
             model=str(world / "model"),
             device="cpu",
             colocated=True,
+            sequences=8,
             rewards=RewardConfig(style="think"),
             num_gpus=0.2,
             dtype="bfloat16",
@@ -64,9 +65,9 @@ def engine(cluster, tmp_path_factory, request):
 
 
 def executor_path() -> str:
-    from openrlhf_math.grpo import executor
+    from openrlhf_math.grpo import default_agent
 
-    return executor.__file__
+    return default_agent.__file__
 
 
 def rollouts(actor, prompt: str, count: int = 4) -> list[dict]:

@@ -1,6 +1,7 @@
 """`openrlhf-math grpo` on the real stack: which actors it creates, with and without a reference."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,14 @@ def test_with_kl_upstreams_reference_actor_runs_beside_ours(demo, tmp_path, crea
 def test_other_estimators(demo, tmp_path, estimator):
     assert main(flags(demo, tmp_path / "run", "--algo.advantage.estimator", estimator)) == 0
     assert only_record(tmp_path / "run")["grad_norm"] > 0
+
+
+def test_a_reward_of_ones_own(demo, tmp_path):
+    example = Path(__file__).parents[2] / "examples" / "own_reward.py"
+    assert main(flags(demo, tmp_path / "run", "--train.agent_func_path", str(example))) == 0
+    record = only_record(tmp_path / "run")
+    plain = record["accuracy"] + 0.2 * (record["format_rate"] - record["accuracy"])
+    assert 0.3 * plain < record["reward"] < 0.95 * plain
 
 
 def test_an_actor_that_fails_ends_the_run_with_its_cause(demo, tmp_path, capsys):

@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import pytest
 import ray
 import torch
+from transformers import Qwen2Config
 from vllm.distributed.weight_transfer.base import ParamMeta
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory, WeightTransferTrainerFactory
 
 from openrlhf_math.colocation import weight_source
 from openrlhf_math.colocation.buckets import ALIGNMENT, plan_buckets
-from openrlhf_math.colocation.layout import engine_arguments, transfer_backend
+from openrlhf_math.colocation.layout import CPU_CACHE_BYTES, cache_bytes, engine_arguments, transfer_backend
 from openrlhf_math.colocation.shared_memory import DIRECTORY, SharedMemoryTrainerInitInfo, segments_for, weights_in
 from openrlhf_math.colocation.weight_source import DeepSpeedSource
 from openrlhf_math.colocation.weight_transfer import EnginesClient, init_info
@@ -233,3 +234,16 @@ def test_prefixes_of_old_weights_are_dropped(monkeypatch, caching):
     engine = SimpleNamespace(finish_weight_update=method("finish"), reset_prefix_cache=method("reset"))
     EnginesClient([engine], workers_each=1, prefix_caching=caching).finish_weight_update()
     assert calls == (["finish", "reset"] if caching else ["finish"])
+
+
+@pytest.mark.parametrize(
+    ("sequences", "context", "tokens"),
+    [(8, 100, 8 * 128 + 64), (1, 32, 32 + 64), (10**9, 64, None)],
+    ids=["whole blocks", "one", "no more than the limit"],
+)
+def test_the_cache_of_a_cpu_engine_holds_what_the_rollout_needs(tmp_path, sequences, context, tokens):
+    shape = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+    Qwen2Config(**shape).save_pretrained(tmp_path)
+    token = 2 * 3 * 2 * 16 * 2  # key and value, layers, heads, size, bytes
+    expected = tokens * token if tokens else CPU_CACHE_BYTES + 64 * token
+    assert cache_bytes(str(tmp_path), sequences, context) == expected
