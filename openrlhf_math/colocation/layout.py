@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.compose import substituted
 
-# Below this many parameters a matrix product is too small for more than two threads.
-TWO_THREAD_PARAMETERS = 30_000_000
+# Below this many parameters a matrix product is small: two threads help a batch of whole sequences, none a decode step,
+# whose engine shares the cores with the process that feeds it.
+SMALL_PARAMETERS = 30_000_000
 
 # Tokens of a block of the CPU engines' KV cache, and the most memory a rollout engine's cache takes there.
 CPU_BLOCK = 32
@@ -65,8 +66,8 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
     if device == "cuda":
         return environment
     environment |= {"VLLM_LOGGING_LEVEL": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # they warn of not being a GPU
-    small = 0 < parameters < TWO_THREAD_PARAMETERS
-    threads = min(2, cores()) if small else cores()
+    small = _small(parameters)
+    threads = 1 if small else cores()
     return environment | {
         "DS_ACCELERATOR": "cpu",
         # Ray gives an actor one OpenMP thread unless told otherwise.
@@ -82,11 +83,25 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
     }
 
 
-def enter_environment(device: str, parameters: int) -> dict[str, str]:
+def training_threads(parameters: int, processes: int = 1) -> int:
+    """OpenMP threads of each of `processes` training processes on this machine's CPU."""
+    share = max(1, cores() // processes)
+    return min(2, share) if _small(parameters) else share
+
+
+def _small(parameters: int) -> bool:
+    return 0 < parameters < SMALL_PARAMETERS
+
+
+def enter_environment(device: str, parameters: int, threads: int | None = None) -> dict[str, str]:
     """Give this process the workers' environment, for what runs in it, and return it. Call it before torch is
-    imported: OpenMP reads its number of threads once, and threads too many wait for each other longer than they work.
+    imported: OpenMP reads its number of threads once.
+
+    threads: OpenMP's on the CPU, where this process does something else than the workers.
     """
     environment = worker_environment(device, parameters)
+    if threads and "OMP_NUM_THREADS" in environment:
+        environment["OMP_NUM_THREADS"] = str(threads)
     os.environ.update(environment)
     if "torch" in sys.modules and "OMP_NUM_THREADS" in environment:
         sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))

@@ -23,30 +23,35 @@ class LogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float):
         log_probs = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        entropies = torch.empty_like(log_probs)
+        entropies, normalisers = torch.empty_like(log_probs), torch.empty_like(log_probs)
         for part in _chunks(len(hidden), len(weight)):
-            log_p = _log_softmax(hidden[part], weight, bias, temperature)
+            logits = _logits(hidden[part], weight, bias, temperature)
+            normalisers[part] = normaliser = logits.logsumexp(dim=1)
+            log_p = logits.sub_(normaliser[:, None])
             log_probs[part] = log_p.gather(1, targets[part, None])[:, 0]
-            entropies[part] = -(log_p.exp() * log_p).sum(dim=1)
-        ctx.save_for_backward(hidden, weight, bias, targets, entropies)
+            entropies[part] = -torch.linalg.vecdot(log_p.exp(), log_p)
+        ctx.save_for_backward(hidden, weight, bias, targets, normalisers, entropies)
         ctx.temperature = temperature
         return log_probs, entropies
 
     @staticmethod
     def backward(ctx, grad_log_probs: Tensor, grad_entropies: Tensor):
-        hidden, weight, bias, targets, entropies = ctx.saved_tensors
+        hidden, weight, bias, targets, normalisers, entropies = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         grad_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         entropy_counts = bool(grad_entropies.any())
         for part in _chunks(len(hidden), len(weight)):
-            log_p = _log_softmax(hidden[part], weight, bias, ctx.temperature)
-            probs = log_p.exp()
-            grad = probs * -grad_log_probs[part, None]
+            log_p = _logits(hidden[part], weight, bias, ctx.temperature).sub_(normalisers[part, None])
             if entropy_counts:
-                grad -= probs * (log_p + entropies[part, None]) * grad_entropies[part, None]
+                slope = -grad_log_probs[part, None] - (log_p + entropies[part, None]) * grad_entropies[part, None]
+            else:
+                slope = -grad_log_probs[part, None]
+            grad = log_p.exp_().mul_(slope)
             grad.scatter_add_(1, targets[part, None], grad_log_probs[part, None])
-            grad = (grad / ctx.temperature).to(weight.dtype)
+            if ctx.temperature != 1:
+                grad /= ctx.temperature
+            grad = grad.to(weight.dtype)
             torch.mm(grad, weight, out=grad_hidden[part])
             if grad_weight is not None:
                 grad_weight.addmm_(grad.t(), hidden[part])
@@ -55,9 +60,10 @@ class LogProbs(torch.autograd.Function):
         return grad_hidden, grad_weight, grad_bias, None, None
 
 
-def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
-    logits = F.linear(hidden, weight, bias).float()
-    return torch.log_softmax(logits / temperature if temperature != 1 else logits, dim=-1)
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+    """A new float32 tensor, to be worked on in place."""
+    logits = F.linear(hidden, weight, bias).to(torch.float32, copy=True)
+    return logits.div_(temperature) if temperature != 1 else logits
 
 
 def _chunks(rows: int, vocabulary: int) -> list[slice]:

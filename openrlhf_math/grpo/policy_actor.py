@@ -11,6 +11,7 @@ from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer, PolicyModelActor
 
 from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.colocation.layout import training_threads
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
 from openrlhf_math.grpo.actor_model import PackedActor
 from openrlhf_math.grpo.loss import OnPolicyLoss
@@ -80,9 +81,12 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
     def broadcast_to_vllm(self) -> dict[str, float]:
         return self.trainer.broadcast_to_vllm()
 
-    def init_model_from_pretrained(self, *args, **kwargs) -> None:
+    def init_model_from_pretrained(self, strategy, *args, **kwargs) -> None:
+        run = strategy.args
+        if run.math.device == "cpu":
+            torch.set_num_threads(training_threads(run.math.parameters, run.actor.num_gpus_per_node))
         with substituted(ppo_actor, ActorPPOTrainer=MathActorTrainer, Actor=PackedActor):
-            super().init_model_from_pretrained(*args, **kwargs)
+            super().init_model_from_pretrained(strategy, *args, **kwargs)
 
 
 class MathReferenceActor(ReportsMemory, UpstreamReferenceActor):
