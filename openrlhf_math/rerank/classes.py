@@ -7,8 +7,9 @@ comparisons. What is left is compared by the grader, whose workers bound what a 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from openrlhf_math.rewards import GradingPool
+from openrlhf_math.rewards import Grade, GradingPool
 from openrlhf_math.rewards.notation import MAX_ANSWER, key
+from openrlhf_math.rewards.outcome import Open, begin
 
 # A problem whose answers hang the grader this often is not worth more of its deadlines.
 MOST_UNDECIDED = 4
@@ -77,12 +78,18 @@ class GraderSays:
         return self._verdicts[pair]
 
     def _ask(self, first: str, second: str) -> bool | None:
-        one = self._counts(first, second)
-        if one is None:  # the other way round would hang as long
-            return None
-        return one or self._counts(second, first)
-
-    def _counts(self, gold: str, answer: str) -> bool | None:
-        # Behind a closed thinking part the box is read in either style.
-        grade = self._pool.grade_now(f"</think>\\boxed{{{answer}}}", gold, self._problem)
+        pairs = [(_boxed(second), first), (_boxed(first), second)]
+        begun = [begin(response, gold, self._problem, self._pool.config) for response, gold in pairs]
+        if any(isinstance(one, Grade) and one.outcome == "correct" for one in begun):
+            return True
+        # Symbolic work is the same either way round, so it is done once.
+        left = next((pair for pair, one in zip(pairs, begun, strict=True) if isinstance(one, Open)), None)
+        if left is None:
+            return False
+        grade = self._pool.grade_now(*left, self._problem)
         return None if grade.outcome == "undecided" else grade.outcome == "correct"
+
+
+def _boxed(answer: str) -> str:
+    # Behind a closed thinking part the box is read in either style.
+    return f"</think>\\boxed{{{answer}}}"

@@ -61,3 +61,14 @@ def lead_probability(first: int, second: int) -> float:
     """
     draws = first + second + 1
     return sum(math.comb(draws, successes) for successes in range(first + 1)) / 2**draws
+
+
+def attempts_needed(classes: Sequence[int | None], stop: Stop) -> int:
+    """After how many of the recorded attempts a vote that plans all of them would have stopped."""
+    totals: dict[int, int] = {}
+    for made, name in enumerate(classes, start=1):
+        if name is not None:
+            totals[name] = totals.get(name, 0) + 1
+        if stop(tuple(totals.values()), len(classes) - made):
+            return made
+    return len(classes)

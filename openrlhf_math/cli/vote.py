@@ -1,0 +1,222 @@
+"""`openrlhf-math vote`: every choosing rule over recorded attempts, off line."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.rerank.aggregate import AGGREGATIONS, find_aggregation
+from openrlhf_math.rerank.choose import RULES, find_rule, needs_scores
+from openrlhf_math.rerank.early_stop import cannot_lose, confident
+from openrlhf_math.rewards import GradingPool, RewardConfig
+
+EPILOG = """rows:
+  {"problem": "1+1?", "gold": "2", "responses": ["\\\\boxed{2}", "\\\\boxed{3}", null],
+   "scores": [[0.9, 0.8], [0.7], null], "tokens": [120, 80, 95]}
+
+  `responses` are one problem's attempts, null for one that failed. `scores`, if there are any, has for each a number,
+  or a list of step scores; null, NaN, infinity and an empty list count as the lowest score and are told. `tokens`, if
+  there are any, has for each what it cost. `problem` helps where answers refer to it (multiple choice).
+
+rules, over classes of equal answers; a tie goes to what came first:
+  majority            the class with most attempts
+  weighted            the class with the largest sum of scores
+  best_of_n           the attempt with the highest score
+  weighted_best_of_n  the best attempt of the class with the largest sum: the answer of `weighted`
+  package.module.function   one's own: (classes, scores) to the number of the chosen attempt, or None
+
+aggregations: last, min, product, mean, or one's own as package.module.function, from step scores to a number
+
+exit codes: 0 done, 2 bad input
+"""
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    default = RewardConfig()
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Apply every choosing rule to recorded attempts: accuracy by the number of attempts k that take\n"
+        "part, beside pass@1 and pass@k, and what a vote that stops early would have spared. Equal answers\n"
+        "vote together however they are written. No model is loaded.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE.jsonl", type=Path, help="one problem with its attempts a line")
+    parser.add_argument(
+        "--rule", action="append", metavar="NAME", help="may be given again; all that can be, if absent"
+    )
+    parser.add_argument("--aggregate", action="append", metavar="NAME", help="of step scores; likewise")
+    parser.add_argument("--subsets", type=int, default=32, help="random subsets of k attempts (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the subsets and the bootstrap (%(default)s)")
+    parser.add_argument(
+        "--confidence", type=float, default=0.95, help="of a majority vote that stops early (%(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="accuracy against k, also .svg and .pdf")
+    parser.add_argument(
+        "--style", choices=["boxed", "think"], default=default.style, help="where answers stand (%(default)s)"
+    )
+    parser.add_argument("--accept-expressions", action="store_true", help=r"let \boxed{2+3} count where the gold is 5")
+    parser.add_argument(
+        "--timeout", type=float, default=default.timeout_seconds, help="seconds a comparison (%(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=default.workers, help="grading processes (%(default)s)")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    from openrlhf_math.evaluation.recorded import read_recorded
+    from openrlhf_math.evaluation.voting import report
+
+    try:
+        config = RewardConfig(
+            style=args.style,
+            accept_expressions=args.accept_expressions,
+            timeout_seconds=args.timeout,
+            workers=args.workers,
+        )
+        stops = {"cannot lose": cannot_lose, f"leads with {args.confidence:.4g} confidence": confident(args.confidence)}
+    except ValueError as error:
+        raise UserError(f"{error}.") from None
+    if args.subsets < 1:
+        raise UserError(f"--subsets is {args.subsets}, it must be at least 1.")
+    if args.seed < 0:
+        raise UserError(f"--seed is {args.seed}, it must be 0 or more.")
+    _check_plot(args.plot)
+    rules = {name: find_rule(name) for name in args.rule or RULES}
+    aggregations = {name: find_aggregation(name) for name in args.aggregate or AGGREGATIONS}
+
+    problems = _judged(read_recorded(args.file), config)
+    if not problems:
+        raise UserError(f"{args.file} has no rows; give at least one problem with its attempts.")
+    if not any(one.classes for one in problems):
+        raise UserError(f"{args.file} has no attempts: all its `responses` are empty.")
+    without = next((one.place for one in problems if one.scores is None), None)
+    asked = [name for name, rule in rules.items() if needs_scores(rule)]
+    if without and args.rule and asked:
+        raise UserError(f"{without} has no `scores`, which --rule {asked[0]} needs; add them, or leave the rule out.")
+
+    told = report(problems, _entries(rules, aggregations, scored=not without), stops, args.subsets, args.seed)
+    if args.plot:
+        _plot(told, args.plot)
+    if args.json:
+        print(json.dumps(told, indent=1))
+    else:
+        _show(told, f"{without} has no `scores`: rules that read scores are left out" if without else "")
+
+
+def _entries(rules: dict, aggregations: dict, scored: bool) -> list:
+    from openrlhf_math.evaluation.voting import Entry
+
+    entries = []
+    for name, rule in rules.items():
+        if not needs_scores(rule):
+            entries.append(Entry(name, rule, None))
+        elif scored:
+            entries += [Entry(f"{name}, {how}", rule, function) for how, function in aggregations.items()]
+    return entries
+
+
+def _judged(rows: Iterable, config: RewardConfig) -> list:
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    from openrlhf_math.evaluation.recorded import judge_all
+
+    pool = GradingPool(config)
+    columns = (TextColumn("{task.completed} problems graded"), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            return list(_advanced(judge_all(rows, pool), bar))
+    finally:
+        pool.close()
+
+
+def _advanced(judged: Iterable, bar) -> Iterator:
+    task = bar.add_task("", total=None)
+    for one in judged:
+        yield one
+        bar.advance(task)
+
+
+def _check_plot(path: Path | None) -> None:
+    if path is None:
+        return
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"--plot {path} must end in .png, .svg or .pdf.")
+    if not path.parent.is_dir():
+        raise UserError(f"--plot {path}: there is no directory {path.parent}.")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UserError("--plot needs matplotlib; install it, or leave --plot out.") from None
+
+
+def _plot(told: dict, path: Path) -> None:
+    from openrlhf_math.evaluation.vote_plot import draw
+
+    try:
+        draw(told, path)
+    except OSError as error:
+        raise UserError(f"--plot {path} cannot be written: {error.strerror}.") from None
+    print(f"accuracy against k is drawn in {path}", file=sys.stderr)
+
+
+def _show(told: dict, note: str) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(_accuracy_table(told))
+    console.print(_early_stop_table(told))
+    for line in [*_notes(told), *([note] if note else [])]:
+        console.print(line, highlight=False, markup=False)
+
+
+def _accuracy_table(told: dict):
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    ks = told["ks"]
+    title = f"Accuracy in %, {told['problems']:,} problems, k attempts take part"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("k", no_wrap=True)
+    for heading in [*map(str, ks), f"95% at {ks[-1]}"]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in [("pass@1", told["pass@1"]), *told["rules"].items(), ("pass@k", told["pass@k"])]:
+        low, high = row["interval"]
+        shares = [f"{100 * share:.1f}" for share in row["accuracy"]]
+        blanks = [""] * (len(ks) - len(shares))
+        table.add_row(Text(name), *shares, *blanks, f"{100 * low:.1f} to {100 * high:.1f}")
+    return table
+
+
+def _early_stop_table(told: dict):
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title="A majority vote that stops early", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("when the leader")
+    for heading in ("accuracy", "attempts made", "of", "tokens saved"):
+        table.add_column(heading, justify="right")
+    for name, row in told["early_stop"].items():
+        numbers = f"{row['accuracy']:.1%}", f"{row['attempts']:.1f}", f"{row['planned']:.1f}", f"{row['saved']:.1%}"
+        table.add_row(name, *numbers)
+    return table
+
+
+def _notes(told: dict) -> list[str]:
+    """What the reader must know to trust the numbers."""
+    of_all = f"of {told['attempts']:,} attempts"
+    notes = {
+        "unanswered": f"{of_all} have no answer: they are in no class and are never chosen",
+        "undecided": f"{of_all} could not be graded within the limits, or against their gold: they count as wrong",
+        "unscored": f"{of_all} have a score that is no number: they count as the lowest of their problem",
+        "kept_apart": "pairs of answers could not be compared within the limits: they vote apart",
+    }
+    lines = [f"{told[name]:,} {text}" for name, text in notes.items() if told[name]]
+    if told["fewest_attempts"] < told["ks"][-1]:
+        lines.append("problems with fewer attempts than k take all they have")
+    return lines

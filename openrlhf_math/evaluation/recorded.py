@@ -1,0 +1,151 @@
+"""Recorded attempts: read from a file, answers extracted, grouped and graded once."""
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.rerank.classes import GraderSays, group
+from openrlhf_math.rewards import GradingPool
+from openrlhf_math.rewards.extract import extract
+
+# Rows under way at once: enough to keep the workers busy while one row waits for a hostile answer.
+WINDOW = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A problem with its attempts. scores, tokens: one for every response, None if the row has none."""
+
+    place: str
+    problem: str | None
+    gold: str
+    responses: list[str | None]
+    scores: list[Scores] | None
+    tokens: list[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is left of a row for voting: of every attempt its class, whether it is correct, its scores and tokens.
+
+    unanswered, undecided: attempts without an answer, and those that could not be graded. apart: pairs of answers
+    that are kept apart because nobody could tell whether they are the same.
+    """
+
+    place: str
+    classes: list[int | None]
+    correct: list[bool]
+    scores: list[Scores] | None
+    tokens: list[int] | None
+    unanswered: int
+    undecided: int
+    apart: int
+
+
+def read_recorded(path: Path) -> Iterator[Row]:
+    """The rows of a JSONL file. Raises UserError naming the file, or the line and what is wrong with it."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    with file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield _row(line, f"{path}, line {number}")
+
+
+def _row(line: bytes, place: str) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place} is not JSON ({error}); every line must be one JSON object.") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{place} is no JSON object; it must look like {{'gold': ..., 'responses': [...]}}.")
+    for key in ("gold", "responses"):
+        if key not in row:
+            raise UserError(f"{place} has no `{key}`; add it, or rename the key that holds it.")
+    gold, problem, responses = row["gold"], row.get("problem"), row["responses"]
+    if not isinstance(gold, (str, int, float)) or isinstance(gold, bool):
+        raise UserError(f"{place}: `gold` is {gold!r:.60}, it must be text.")
+    if not isinstance(problem, (str, type(None))):
+        raise UserError(f"{place}: `problem` is {problem!r:.60}, it must be text.")
+    if not isinstance(responses, list) or not all(isinstance(one, (str, type(None))) for one in responses):
+        raise UserError(f"{place}: `responses` is {responses!r:.60}, it must be a list of texts.")
+    for key, is_one, what in (("scores", _is_score, "numbers or lists of numbers"), ("tokens", _is_count, "counts")):
+        values = row.get(key)
+        if values is None:
+            continue
+        if not isinstance(values, list) or not all(map(is_one, values)):
+            raise UserError(f"{place}: `{key}` is {values!r:.60}, it must be a list of {what}.")
+        if len(values) != len(responses):
+            raise UserError(f"{place} has {len(responses)} `responses` and {len(values)} `{key}`; give one for each.")
+    scores = row.get("scores")
+    return Row(place, problem, str(gold), responses, scores and [_floats(one) for one in scores], row.get("tokens"))
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_score(value) -> bool:
+    """A number, step scores, or null where the scorer has failed."""
+    if isinstance(value, list):
+        return all(step is None or _is_number(step) for step in value)
+    return value is None or _is_number(value)
+
+
+def _is_count(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _floats(score) -> Scores:
+    return [_float(step) for step in score] if isinstance(score, list) else _float(score)
+
+
+def _float(value: float | None) -> float:
+    try:
+        return float("nan") if value is None else float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return float("inf")
+
+
+def judge_all(rows: Iterable[Row], pool: GradingPool) -> Iterator[Judged]:
+    """Judge many rows at a time; they come out in the order they went in."""
+    with ThreadPoolExecutor(pool.config.workers + 1, thread_name_prefix="judging") as threads:
+        under_way: deque = deque()
+        try:
+            for row in rows:
+                under_way.append(threads.submit(judge, row, pool))
+                while under_way and (under_way[0].done() or len(under_way) > WINDOW):
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def judge(row: Row, pool: GradingPool) -> Judged:
+    """Extract the answers of a row, group them, and grade each different one."""
+    answers = [extract(response or "", pool.config.style).answer for response in row.responses]
+    says = GraderSays(pool, row.problem)
+    classes = group(answers, says)
+    responses = dict(zip(answers, row.responses, strict=True))
+    responses.pop(None, None)
+    grades = {answer: pool.grade_now(responses[answer], row.gold, row.problem).outcome for answer in responses}
+    outcomes = [grades.get(answer, "wrong") for answer in answers]
+    return Judged(
+        place=row.place,
+        classes=classes,
+        correct=[outcome == "correct" for outcome in outcomes],
+        scores=row.scores,
+        tokens=row.tokens,
+        unanswered=classes.count(None),
+        undecided=outcomes.count("undecided"),
+        apart=says.undecided,
+    )

@@ -1,0 +1,143 @@
+"""Accuracy of choosing rules over recorded attempts, by the number of attempts that take part."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from openrlhf_math.evaluation.estimates import bootstrap_intervals, pass_at_k
+from openrlhf_math.evaluation.recorded import Judged
+from openrlhf_math.rerank.aggregate import Aggregation, aggregate
+from openrlhf_math.rerank.choose import Rule, majority
+from openrlhf_math.rerank.early_stop import Stop, attempts_needed
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A rule, with the aggregation of step scores it is applied to, None if it reads no scores."""
+
+    name: str
+    rule: Rule
+    aggregation: Aggregation | None
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyStop:
+    """What a majority vote that stops early gets, and spares. saved: the share of tokens, or else of attempts."""
+
+    accuracy: float
+    attempts: float
+    planned: float
+    saved: float
+
+
+def numbers_of_attempts(most: int) -> list[int]:
+    """1, 2, 4, ... and the most there are."""
+    return [*(2**power for power in range(most.bit_length()) if 2**power < most), *([most] if most else [])]
+
+
+def accuracies(
+    problems: Sequence[Judged], entries: Sequence[Entry], ks: Sequence[int], subsets: int, seed: int
+) -> np.ndarray:
+    """Accuracy of every rule if k attempts take part, float [problems, entries, ks].
+
+    The mean over random subsets of the recorded attempts, in random order, the same ones for every rule. A problem with
+    k attempts or fewer takes them all, as recorded; k = 1 takes every single one. A problem without attempts is wrong.
+    """
+    return np.array(
+        [_of_problem(judged, entries, ks, subsets, [seed, number]) for number, judged in enumerate(problems)]
+    ).reshape(len(problems), len(entries), len(ks))
+
+
+def _of_problem(judged: Judged, entries: Sequence[Entry], ks: Sequence[int], subsets: int, seed: list[int]) -> list:
+    rng = np.random.default_rng(seed)
+    scores = [_scores(judged, entry) for entry in entries]
+    drawn = [_subsets(len(judged.classes), k, subsets, rng) for k in ks]
+    return [
+        [sum(_is_right(judged, entry.rule, values, subset) for subset in draws) / len(draws) for draws in drawn]
+        for entry, values in zip(entries, scores, strict=True)
+    ]
+
+
+def _scores(judged: Judged, entry: Entry) -> list[float]:
+    if entry.aggregation is None:
+        return [0.0] * len(judged.classes)
+    return aggregate(judged.scores, entry.aggregation)[0]
+
+
+def _subsets(attempts: int, k: int, subsets: int, rng: np.random.Generator) -> list[list[int]]:
+    if k >= attempts:
+        return [list(range(attempts))]
+    if k == 1:
+        return [[number] for number in range(attempts)]
+    return rng.random((subsets, attempts)).argsort(axis=1)[:, :k].tolist()
+
+
+def _is_right(judged: Judged, rule: Rule, scores: list[float], subset: list[int]) -> bool:
+    number = rule([judged.classes[one] for one in subset], [scores[one] for one in subset])
+    return number is not None and judged.correct[subset[number]]
+
+
+def passes(problems: Sequence[Judged], ks: Sequence[int]) -> np.ndarray:
+    """pass@k of every problem, float [problems, ks]: what a chooser who knows the gold would reach."""
+    return np.array([[pass_at_k(len(one.correct), sum(one.correct), k) for k in ks] for one in problems])
+
+
+def stopped_early(problems: Sequence[Judged], stop: Stop) -> EarlyStop:
+    """A majority vote over the attempts in recorded order that stops when `stop` says so."""
+    made = [attempts_needed(one.classes, stop) for one in problems]
+    planned = [len(one.classes) for one in problems]
+    right = [
+        _is_right(one, majority, [0.0] * number, list(range(number)))
+        for one, number in zip(problems, made, strict=True)
+    ]
+    counted = all(one.tokens is not None for one in problems)
+    costs = [one.tokens if counted else [1] * len(one.classes) for one in problems]
+    spent = sum(sum(cost[:number]) for cost, number in zip(costs, made, strict=True))
+    whole = sum(map(sum, costs))
+    return EarlyStop(
+        accuracy=float(np.mean(right)),
+        attempts=float(np.mean(made)),
+        planned=float(np.mean(planned)),
+        saved=1 - spent / whole if whole else 0.0,
+    )
+
+
+def report(
+    problems: Sequence[Judged], entries: Sequence[Entry], stops: Mapping[str, Stop], subsets: int, seed: int
+) -> dict:
+    """Everything that `vote` tells, as plain data.
+
+    `accuracy` lists run along `ks`. `interval` is the 95% interval of the last, where all attempts take part.
+    """
+    attempts = [len(one.classes) for one in problems]
+    ks = numbers_of_attempts(max(attempts))
+    by_rule = accuracies(problems, entries, ks, subsets, seed)
+    oracle = passes(problems, ks)
+    single = oracle[:, :1]
+    # One set of resampled problems for all, so that their intervals can be compared.
+    every = np.concatenate([single, by_rule[:, :, -1], oracle[:, -1:]], axis=1) if ks else single
+    intervals = bootstrap_intervals(every, seed).tolist() if ks else []
+
+    def told(values: np.ndarray, interval: int) -> dict:
+        return {"accuracy": values.mean(axis=0).tolist(), "interval": intervals[interval] if ks else None}
+
+    unscored = {
+        entry.name: sum(aggregate(one.scores, entry.aggregation)[1] for one in problems)
+        for entry in entries
+        if entry.aggregation is not None
+    }
+    return {
+        "problems": len(problems),
+        "attempts": sum(attempts),
+        "fewest_attempts": min(attempts),
+        "unanswered": sum(one.unanswered for one in problems),
+        "undecided": sum(one.undecided for one in problems),
+        "kept_apart": sum(one.apart for one in problems),
+        "unscored": max(unscored.values(), default=0),
+        "ks": ks,
+        "pass@1": told(single, 0),
+        "rules": {entry.name: told(by_rule[:, number], number + 1) for number, entry in enumerate(entries)},
+        "pass@k": told(oracle, -1),
+        "early_stop": {name: asdict(stopped_early(problems, stop)) for name, stop in stops.items()},
+    }
