@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import torch
+from deepspeed.accelerator import get_accelerator
 from openrlhf.models import Actor
 
 from openrlhf_math.grpo import shared_prefix_attention
@@ -17,9 +18,14 @@ NO_MASK = torch.empty(1, 1, 1, 1)
 class PackedActor(Actor):
     """Takes and returns what `Actor` does, for one prompt and one completion in each row."""
 
-    def __init__(self, pretrain_or_model, attn_implementation: str = "sdpa", **kwargs) -> None:
+    def __init__(self, pretrain_or_model, attn_implementation: str = "sdpa", ds_config=None, **kwargs) -> None:
         shared_prefix_attention.register()
-        super().__init__(pretrain_or_model, attn_implementation=attn_implementation, **kwargs)
+        if get_accelerator().device_name() == "cpu":
+            # OpenRLHF would load a ZeRO-3 model into shards. On Gloo some of these are left as they were allocated,
+            # now and then NaN (DeepSpeed 0.19.6). Without it every process loads the whole model and DeepSpeed shards
+            # that, which leaves the rotary frequencies in float32 as well.
+            ds_config = None
+        super().__init__(pretrain_or_model, attn_implementation=attn_implementation, ds_config=ds_config, **kwargs)
         packs = attn_implementation == shared_prefix_attention.NAME and LogProbHead.fits(self.model)
         self.log_prob_head = LogProbHead(self.model, self.temperature) if packs else None
 
