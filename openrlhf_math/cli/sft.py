@@ -1,6 +1,7 @@
 """`openrlhf-math sft`: check everything, then fine-tune."""
 
 import argparse
+import os
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -10,15 +11,25 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(flat: argparse.Namespace) -> None:
-    from openrlhf_math.colocation.layout import enter_environment
-    from openrlhf_math.distill.sft_settings import prepare, resolve
-    from openrlhf_math.grpo.settings import count_parameters
+    from openrlhf_math.colocation.layout import enter_environment, training_threads
+    from openrlhf_math.distill.sft_inputs import MODEL_FLAG, prepare
+    from openrlhf_math.distill.sft_settings import is_first, resolve
+    from openrlhf_math.grpo.inputs import check_model
 
     args = resolve(flat)
-    enter_environment(args.math.device, count_parameters(args.model.model_name_or_path))
+    if flat.dry_run:
+        from openrlhf_math.distill.sft_plan import print_plan
+
+        check_model(MODEL_FLAG, args.model.model_name_or_path)
+        print_plan(args)
+        return
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
+    threads = training_threads(args.math.parameters, processes)
+    enter_environment(args.math.device, args.math.parameters, threads)
     prepare(args)
 
     from openrlhf_math.distill.sft import train
 
     train(args)
-    print(f"done: {args.math.run_dir} (model in {args.ckpt.output_dir})")
+    if is_first():
+        print(f"done: {args.math.run_dir} (model in {args.ckpt.output_dir}, the loss in loss.png)")

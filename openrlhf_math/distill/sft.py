@@ -5,43 +5,51 @@ import os
 import socket
 import sys
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import cores
+from openrlhf_math.distill.sft_plot import plot_loss
+from openrlhf_math.distill.sft_settings import is_first
 from openrlhf_math.grpo.display import step_bar
 
 
 def train(args: SimpleNamespace) -> None:
-    """Fine-tune; the model is saved in `args.ckpt.output_dir`."""
+    """Fine-tune; the model is saved in `args.ckpt.output_dir`, the loss is drawn in loss.png."""
     _be_a_launcher()
 
     import openrlhf.utils.deepspeed
     from openrlhf.cli import train_sft
 
     from openrlhf_math.colocation.strategy import MathStrategy
-    from openrlhf_math.distill.sft_trainer import recording_trainer
+    from openrlhf_math.distill.sft_actor import TraceActor
+    from openrlhf_math.distill.sft_dataset import TraceDataset
+    from openrlhf_math.distill.sft_trainer import RecordingTrainer
 
-    log = args.math.run_dir / "sft.log"
+    run_dir = args.math.run_dir
     with (
         _progress() as progress,
         substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
         substituted(
             train_sft,
-            SFTTrainer=recording_trainer(args.math.run_dir / "metrics.jsonl", progress),
-            SFTDataset=partial(train_sft.SFTDataset, num_processors=cores()),
+            Actor=TraceActor,
+            SFTTrainer=partial(RecordingTrainer, run_dir=run_dir, report=progress),
+            SFTDataset=partial(TraceDataset, num_processors=cores()),
         ),
-        log.open("a") as file,
+        (run_dir / "sft.log").open("a") as file,
         contextlib.redirect_stdout(file),  # upstream prints the model, the data and its own bars
         contextlib.redirect_stderr(file),
     ):
         train_sft.train(args)
+    if is_first():
+        plot_loss(run_dir, f"SFT loss of {Path(args.model.model_name_or_path).name}")
 
 
 @contextlib.contextmanager
 def _progress():
     """A function (record, total steps) that shows a step."""
-    if int(os.environ["RANK"]) != 0:
+    if not is_first():
         yield lambda record, total: None
         return
     with step_bar(sys.stdout) as progress:  # the terminal, before stdout is redirected

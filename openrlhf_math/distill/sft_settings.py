@@ -1,31 +1,32 @@
 """`openrlhf-math sft`: OpenRLHF's flags with our defaults, checked before torch is imported."""
 
 import argparse
-import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.colocation.layout import attention, find_device
-from openrlhf_math.data.problems import Problem, read_problems
+from openrlhf_math.colocation.layout import SHORT_CONTEXT, attention, find_device
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.flags import INSTRUCTION
-from openrlhf_math.grpo.inputs import NO_TEMPLATE, chat, check_model, claim_run_dir, load_tokenizer
+from openrlhf_math.grpo.settings import SHARED_PREFIX, count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_sft"
-DEFAULTS = {"data.input_key": "problem", "data.output_key": "response", "data.input_template": None}
-COMPUTED = ("ds.attn_implementation", "ckpt.path", "ckpt.output_dir", "logger.tensorboard_dir")
+DEFAULTS = {"data.input_key": "problem", "data.input_template": None}
+COMPUTED = ("data.output_key", "ds.attn_implementation", "ckpt.path", "ckpt.output_dir", "logger.tensorboard_dir")
+AT_LEAST_ONE = ("train.batch_size", "train.micro_batch_size", "train.max_epochs", "data.max_samples")
+INTERVALS = ("ckpt.save_steps", "eval.steps", "logger.logging_steps")
 
 
 @dataclass(frozen=True)
 class SFTSettings:
-    """Our part of a fine-tuning's settings, `args.math` beside OpenRLHF's."""
+    """Our part of a fine-tuning's settings, `args.math` beside OpenRLHF's. parameters: of the model, 0 if unknown."""
 
     run_dir: Path
     device: str
     instruction: str
+    parameters: int
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -33,114 +34,132 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         UPSTREAM_COMMAND,
         prog,
         "Fine-tune a student on reasoning traces. Every flag of openrlhf.cli.train_sft keeps its name and meaning. "
-        "Run it alone for one process, or under torchrun or deepspeed for several.",
+        "Run it alone for one process, or under torchrun or deepspeed for several. The same command with "
+        "--ckpt.load_enable goes on after a kill.",
         DEFAULTS | dict.fromkeys(COMPUTED),
         ("data.apply_chat_template",),
         (),
     )
+    _explain(
+        parser,
+        {
+            "ckpt.save_steps": "write a checkpoint every so many steps; -1 for none, 1 to lose no more than a step",
+            "ckpt.load_enable": "go on from the newest whole checkpoint of this run, or begin if there is none",
+            "ckpt.path": "where checkpoints lie (default: checkpoints in the run directory)",
+            "ckpt.output_dir": "where the model is saved (default: model in the run directory)",
+            "ckpt.max_num": "checkpoints kept; the oldest goes before the next is written",
+            "ckpt.max_mem": "GiB that checkpoints may take",
+            "ckpt.save_hf": "save the model beside each checkpoint",
+            "ckpt.disable_ds": "with --ckpt.save_hf: only the model, nothing to resume from",
+            "eval.dataset": "measure the loss on these traces too, see eval.jsonl",
+            "eval.steps": "every so many steps; -1 for once an epoch",
+            "logger.logging_steps": "steps between TensorBoard's points",
+            "logger.tensorboard_dir": "where TensorBoard's records lie (default: tensorboard in the run directory)",
+            "data.dataset": "traces: a file, a directory or a hub name; several joined by commas",
+            "data.input_key": "column of the problem, text or chat messages",
+            "data.output_key": "column of the response (default: response; none with --data.multiturn)",
+            "data.max_len": "most tokens of a row, prompt and response; longer rows are left out and told",
+            "data.input_template": "without a chat template: the prompt, with {} for the problem",
+            "train.max_epochs": "passes over the traces",
+            "train.seed": "of the order of rows",
+            "ds.packing_samples": "no padding on the GPU, through flash-attn; on a CPU short rows never have any",
+            "ds.attn_implementation": "default: flash-attn where it is installed, else PyTorch's",
+        },
+    )
     group = parser.add_argument_group("openrlhf_math")
     group.add_argument(
-        "--math.run_dir", default="runs/sft", help="what the run leaves: config.json, metrics.jsonl, model"
+        "--math.run_dir", default="runs/sft", help="what the run leaves: config.json, metrics.jsonl, loss.png, model"
     )
     group.add_argument("--math.device", choices=("auto", "cpu", "cuda"), default="auto", help="where it runs")
     group.add_argument("--math.instruction", default=INSTRUCTION, help="appended to every problem; empty for none")
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved configuration and the memory it would ask for, start nothing",
+    )
     return parser
+
+
+def _explain(parser: argparse.ArgumentParser, texts: dict[str, str]) -> None:
+    actions = {action.dest: action for action in parser._actions if not action.dest.startswith("no-")}
+    for name, text in texts.items():
+        actions[name].help = text
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     """The settings as OpenRLHF wants them. Raises UserError for values that cannot work."""
     flags = dict(vars(flat))
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
+    flags.pop("dry_run")
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
-    computed = (
-        attention(device, flags["data.max_len"]),
-        run_dir / "checkpoints",
-        run_dir / "model",
-        run_dir / "tensorboard",
-    )
-    for name, value in zip(COMPUTED, computed, strict=True):
-        flags[name] = str(value) if flags[name] is None else flags[name]
-    for name in ("model.model_name_or_path", "data.dataset"):
-        if not flags[name]:
-            raise UserError(f"--{name} is missing: give a local path or a hub name")
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    if flags["train.batch_size"] % (flags["train.micro_batch_size"] * processes):
-        raise UserError(
-            f"--train.micro_batch_size {flags['train.micro_batch_size']} on {processes} process(es) does not divide "
-            f"--train.batch_size {flags['train.batch_size']}; choose a micro batch that does"
-        )
+    _compute(flags, device, run_dir)
+    _check(flags, device)
     try:
         args = load_parser(UPSTREAM_COMMAND)[1](nest(argparse.Namespace(**flags)))
     except AssertionError as error:
         raise UserError(f"OpenRLHF refuses these flags: {error}") from None
-    args.math = SFTSettings(run_dir, device, ours["math.instruction"])
+    parameters = count_parameters(args.model.model_name_or_path)
+    args.math = SFTSettings(run_dir, device, ours["math.instruction"], parameters)
     return args
 
 
-def prepare(args: SimpleNamespace) -> None:
-    """Check the inputs, write them into the run directory and point OpenRLHF's flags at them. Raises UserError."""
-    check_model("--model.model_name_or_path", args.model.model_name_or_path)
-    if int(os.environ.get("RANK", 0)) == 0:
-        claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
-    if args.data.multiturn:
-        return  # whole conversations are in the input column already
-    columns = (args.data.input_key, args.data.output_key, args.data.dataset_split)
-    sets = {
-        spec.strip(): read_problems(spec.strip(), *columns, flags=("--data.input_key", "--data.output_key"))
-        for spec in args.data.dataset.split(",")
-    }
-    rows = sum(map(len, sets.values()))
-    if rows < args.train.batch_size:
+def _compute(flags: dict, device: str, run_dir: Path) -> None:
+    """Fill in the flags whose default depends on others."""
+    values = (
+        None if flags["data.multiturn"] else "response",
+        SHARED_PREFIX if packs_on_cpu(flags, device) else attention(device, flags["data.max_len"]),
+        str(run_dir / "checkpoints"),
+        str(run_dir / "model"),
+        str(run_dir / "tensorboard"),
+    )
+    for name, value in zip(COMPUTED, values, strict=True):
+        flags[name] = value if flags[name] is None else flags[name]
+
+
+def packs_on_cpu(flags: dict, device: str) -> bool:
+    """Whether a batch is one row without padding. Its attention is plain matrix products, made for short rows."""
+    return device == "cpu" and flags["data.max_len"] <= SHORT_CONTEXT and not flags["model.aux_loss_coef"]
+
+
+def _check(flags: dict, device: str) -> None:
+    for name in ("model.model_name_or_path", "data.dataset"):
+        if not flags[name]:
+            raise UserError(f"--{name} is missing: give a local path or a hub name")
+    for name in AT_LEAST_ONE:
+        if flags[name] < 1:
+            raise UserError(f"--{name} {flags[name]}: give 1 or more")
+    for name in INTERVALS:
+        if flags[name] < 1 and flags[name] != -1:
+            raise UserError(f"--{name} {flags[name]}: give a number of steps, or -1")
+    if flags["ckpt.save_steps"] > 0 and flags["ckpt.max_num"] < 2:
         raise UserError(
-            f"--data.dataset {args.data.dataset} has {rows} rows, fewer than one batch "
-            f"(--train.batch_size {args.train.batch_size}); lower it or add rows"
+            f"--ckpt.max_num {flags['ckpt.max_num']}: the only checkpoint would go before the next is written, and a "
+            "kill between the two would lose the run; give 2 or more"
         )
-    args.data.dataset, args.data.dataset_split = _write_traces(args, sets), "train"
-    config = {key: vars(value) if isinstance(value, SimpleNamespace) else value for key, value in vars(args).items()}
-    (args.math.run_dir / "config.json").write_text(
-        json.dumps(config | {"math": asdict(args.math)}, indent=2, default=_plain)
-    )
+    if flags["ds.packing_samples"] and device == "cpu":
+        raise UserError(
+            "--ds.packing_samples needs flash-attn, which has no CPU build; leave it out: rows of at most "
+            f"{SHORT_CONTEXT} tokens (--data.max_len) are trained without padding on a CPU as it is"
+        )
+    ranks = data_parallel_ranks(flags["ds.ring_attn_size"], flags["ds.tensor_parallel_size"])
+    if flags["train.batch_size"] % (flags["train.micro_batch_size"] * ranks):
+        raise UserError(
+            f"--train.micro_batch_size {flags['train.micro_batch_size']} on {ranks} process(es) does not divide "
+            f"--train.batch_size {flags['train.batch_size']}; choose a micro batch that does"
+        )
 
 
-def _plain(value):
-    return vars(value) if isinstance(value, SimpleNamespace) else str(value)
+def processes() -> int:
+    """Training processes, as torchrun or deepspeed started them."""
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def _write_traces(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> str:
-    """Write the traces as rendered text. Returns the paths, joined by commas.
-
-    Rendered here, because the chat templates of reasoning models drop what is in think tags from a message of
-    the assistant: upstream, which renders prompt and response together, would train on bare answers.
-    """
-    render = _renderer(args) if args.data.apply_chat_template else None
-    folder = args.math.run_dir / "traces"
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for number, traces in enumerate(sets.values()):
-        paths.append(folder / f"{number}.jsonl")
-        with paths[-1].open("w") as file:
-            for trace in traces:
-                messages = chat(trace, args.math.instruction)
-                prompt, response = render(messages, trace.answer) if render else (messages[-1]["content"], trace.answer)
-                row = {args.data.input_key: prompt, args.data.output_key: response}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    if render:
-        args.data.apply_chat_template, args.data.input_template = False, None
-    return ",".join(map(str, paths))
+def data_parallel_ranks(ring: int, tensor_parallel: int) -> int:
+    """Processes with rows of their own; those of a ring or of a tensor-parallel group share theirs."""
+    return max(1, processes() // (ring * tensor_parallel))
 
 
-def _renderer(args: SimpleNamespace):
-    """A function from messages and a response to the prompt's and the completion's text."""
-    tokenizer = load_tokenizer(
-        "--model.model_name_or_path", args.model.model_name_or_path, not args.data.tokenizer_chat_template, NO_TEMPLATE
-    )
-    tokenizer.chat_template = args.data.tokenizer_chat_template or tokenizer.chat_template
-
-    def render(messages: list[dict[str, str]], response: str) -> tuple[str, str]:
-        prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        if prompt.rstrip().endswith("<think>"):  # the template opens the thinking part itself
-            response = response.removeprefix("<think>").lstrip("\n")
-        return prompt, response + tokenizer.eos_token
-
-    return render
+def is_first() -> bool:
+    """Whether this process is the one that writes and shows."""
+    return int(os.environ.get("RANK", 0)) == 0

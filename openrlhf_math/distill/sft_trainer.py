@@ -1,34 +1,99 @@
-"""OpenRLHF's SFT trainer that also writes metrics.jsonl and reports its progress."""
+"""OpenRLHF's SFT trainer with records that survive a kill: metrics.jsonl, eval.jsonl, TensorBoard, a plot."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from openrlhf.trainer.sft_trainer import SFTTrainer
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
+from openrlhf_math.data.files import written_whole
 from openrlhf_math.grpo.metrics import append_jsonl
 
 
-def recording_trainer(metrics: Path, report: Callable[[dict, int], None]) -> type[SFTTrainer]:
-    """A trainer class that appends a record a step to `metrics` and calls `report(record, total steps)`."""
+class RecordingTrainer(SFTTrainer):
+    """A record a step. run_dir: where they go. report: called with each record and the number of steps in all."""
 
-    class RecordingTrainer(SFTTrainer):
-        def __init__(self, *args, **kwargs) -> None:
-            super().__init__(*args, **kwargs)
-            self.started_at = time.time()
+    def __init__(self, *args, run_dir: Path, report: Callable[[dict, int], None], **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.metrics, self.evaluations = run_dir / "metrics.jsonl", run_dir / "eval.jsonl"
+        self.report = report
+        # OpenRLHF's samplers shrink as they are resumed, so these are asked for before.
+        self.micro_batches = len(self.train_dataloader)
+        self.steps = self.micro_batches * self.epochs // self.strategy.accumulated_gradient
 
-        def save_logs_and_checkpoints(self, args, global_step, step_bar, logs_dict=None, client_states=None):
-            record = {
-                "step": global_step,
-                "loss": logs_dict["loss_mean"],
-                "grad_norm": logs_dict["grad_norm"],
-                "learning_rate": logs_dict["lr"],
-                "seconds": round(time.time() - self.started_at, 3),
-            }
-            if self.strategy.is_rank_0():
-                append_jsonl(metrics, record)
-            total = len(self.train_dataloader) * self.epochs // self.strategy.accumulated_gradient
-            report(record, total)
-            super().save_logs_and_checkpoints(args, global_step, step_bar, logs_dict, client_states)
+    def fit(self, args, consumed_samples=0, num_update_steps_per_epoch=None) -> None:
+        step = self.model.model.global_steps
+        self.started_at = time.time()
+        if self.strategy.is_rank_0():
+            records = keep_until(self.metrics, step)
+            keep_until(self.evaluations, step)
+            if records:
+                self.started_at -= records[-1]["seconds"]
+            if step and self._tensorboard:
+                self._forget_after(step)
+        super().fit(args, consumed_samples, num_update_steps_per_epoch)
 
-    return RecordingTrainer
+    def _forget_after(self, step: int) -> None:
+        """TensorBoard shows nothing that an earlier process wrote for later steps: they are done again."""
+        restart = Event(session_log=SessionLog(status=SessionLog.START))
+        self._tensorboard.file_writer.add_event(restart, step=step + 1)
+
+    def save_logs_and_checkpoints(self, args, global_step, step_bar, logs_dict=None, client_states=None) -> None:
+        """OpenRLHF's loss is its own process's part of the batch's; the record has the whole batch's."""
+        logs_dict["loss_mean"] = self.strategy.all_reduce(logs_dict["loss_mean"])
+        done = global_step * self.strategy.accumulated_gradient / self.micro_batches
+        record = {
+            "step": global_step,
+            "epoch": round(done, 4),
+            "loss": logs_dict["loss_mean"],
+            "grad_norm": logs_dict["grad_norm"],
+            "learning_rate": logs_dict["lr"],
+            "seconds": round(time.time() - self.started_at, 3),
+        }
+        if self.strategy.is_rank_0():
+            append_jsonl(self.metrics, record)
+        super().save_logs_and_checkpoints(args, global_step, step_bar, logs_dict, client_states)
+        self.report(record, self.steps)
+
+    def evaluate(self, eval_dataloader, steps=0) -> None:
+        """The loss on the evaluation set, a mean over its completion tokens, to eval.jsonl and TensorBoard."""
+        self.model.eval()
+        total = torch.zeros(2, dtype=torch.float64)  # minus the log-probabilities, and the tokens
+        device = next(self.model.parameters()).device
+        with torch.no_grad():
+            for batch in eval_dataloader:
+                inputs, attention_mask, loss_mask = (part.to(device).squeeze(1) for part in batch)
+                log_probs = self.model(
+                    inputs,
+                    attention_mask=attention_mask,
+                    return_logprobs=True,
+                    ring_attn_group=self.strategy.ring_attn_group,
+                )
+                mask = loss_mask[:, :-1]
+                total += torch.stack([-(log_probs * mask).sum(), mask.sum()]).double().cpu()
+        self.model.train()
+        nll, tokens = self.strategy.all_reduce(total, "sum").tolist()
+        if self.strategy.is_rank_0():
+            append_jsonl(self.evaluations, {"step": steps, "loss": nll / tokens, "tokens": int(tokens)})
+            if self._tensorboard:
+                self._tensorboard.add_scalar("eval/loss", nll / tokens, steps)
+
+
+def keep_until(path: Path, step: int) -> list[dict]:
+    """Drop a file's records of later steps, and the line that a kill tore off. Returns those that are left."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if record["step"] <= step:
+            records.append(record)
+    with written_whole(path) as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+    return records

@@ -1,0 +1,19 @@
+"""OpenRLHF's model for SFT, without padding on the CPU."""
+
+from types import SimpleNamespace
+
+from openrlhf_math.grpo.actor_model import PackedActor
+
+
+class TraceActor(PackedActor):
+    """A padded batch goes through the model as one row of its real tokens, and no logits are kept.
+
+    This is GRPO's packed row: what all sequences of a batch begin with, here their first token, is computed once.
+    """
+
+    def forward(self, sequences, attention_mask=None, return_output=False, **kwargs):
+        """Log-probabilities of tokens 1, 2, ..., float32 [batch, tokens - 1], 0 where there is padding."""
+        if self.log_prob_head is None:
+            return super().forward(sequences, attention_mask=attention_mask, return_output=return_output, **kwargs)
+        log_probs = super().forward(sequences, attention_mask[:, 1:], attention_mask)
+        return (log_probs, SimpleNamespace(aux_loss=0)) if return_output else log_probs

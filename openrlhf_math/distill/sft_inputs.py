@@ -1,0 +1,236 @@
+"""What a fine-tuning reads: traces as the text a model sees, checked before anything starts, in the run directory."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.problems import Problem, read_problems
+from openrlhf_math.distill.sft_checkpoints import settle_checkpoints
+from openrlhf_math.distill.sft_settings import is_first, processes
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.inputs import NO_TEMPLATE, chat, check_model, claim_run_dir, load_tokenizer
+
+MODEL_FLAG = "--model.model_name_or_path"
+ROOM = 2  # OpenRLHF leaves a row out unless it has room for more than these after its prompt
+# May differ from what the run began with when it is resumed: nothing the weights depend on.
+FREE_SECTIONS = ("ckpt", "logger", "eval", "local_rank", "math")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A row as the model sees it. source, row: where it is from, counted from 1. tokens: with the end of sequence."""
+
+    prompt: str
+    response: str
+    source: str
+    row: int
+    tokens: int
+
+
+def prepare(args: SimpleNamespace) -> None:
+    """Check the inputs, write them into the run directory and point OpenRLHF's flags at them. Raises UserError.
+
+    Only the first process reads and writes; the others wait for it where OpenRLHF first brings all together.
+    """
+    specs = {"train": _specs(args.data.dataset), "eval": _specs(args.eval.dataset)}
+    files = {kind: [_folder(args) / f"{kind}{n}.jsonl" for n in range(len(specs[kind]))] for kind in specs}
+    if is_first():
+        check_model(MODEL_FLAG, args.model.model_name_or_path)
+        claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+        traces, long = ({}, []) if _is_upstreams(args) else _read(args, specs)
+        config = _config(args, traces)
+        if args.ckpt.load_enable:
+            _check_same(args, config)
+            settle_checkpoints(Path(args.ckpt.path))
+        for kind in traces:
+            for path, part in zip(files[kind], traces[kind], strict=True):
+                _write(path, part, args)
+        args.math.run_dir.mkdir(parents=True, exist_ok=True)
+        if long:
+            _list_long(args.math.run_dir / "too_long.jsonl", long)
+        with written_whole(args.math.run_dir / "config.json") as file:
+            file.write(json.dumps(config, indent=2) + "\n")
+    if not _is_upstreams(args):
+        _point_at(args, files)
+
+
+def _specs(sets: str | None) -> list[str]:
+    return [spec.strip() for spec in (sets or "").split(",") if spec.strip()]
+
+
+def _folder(args: SimpleNamespace) -> Path:
+    return args.math.run_dir / "traces"
+
+
+def _is_upstreams(args: SimpleNamespace) -> bool:
+    """Whole conversations and plain text are left to OpenRLHF's own reading: they have no prompt and response."""
+    return args.data.multiturn or args.model.pretrain_mode_enable
+
+
+def _point_at(args: SimpleNamespace, files: dict[str, list[Path]]) -> None:
+    args.data.dataset, args.data.dataset_split = ",".join(map(str, files["train"])), "train"
+    if files["eval"]:
+        args.eval.dataset, args.eval.split = ",".join(map(str, files["eval"])), "train"
+    args.data.apply_chat_template, args.data.input_template = False, None  # what is written is rendered
+
+
+def _read(args: SimpleNamespace, specs: dict[str, list[str]]) -> tuple[dict[str, list[list[Trace]]], list[Trace]]:
+    """The traces of each set that fit in the context, and those that do not, which are told."""
+    columns = (args.data.input_key, args.data.output_key)
+    flags = ("--data.input_key", "--data.output_key")
+    splits = {"train": args.data.dataset_split, "eval": args.eval.split}
+    problems = {
+        kind: [read_problems(spec, *columns, splits[kind], flags=flags) for spec in specs[kind]] for kind in specs
+    }
+    rows = sum(map(len, problems["train"]))
+    _check_amount(args, rows)
+    render = Renderer(args)
+    traces = {
+        kind: [list(render(spec, part)) for spec, part in zip(specs[kind], problems[kind], strict=True)]
+        for kind in specs
+    }
+    limit, long = args.data.max_len, []
+    for kind in traces:
+        for number, part in enumerate(traces[kind]):
+            long += [trace for trace in part if trace.tokens > limit]
+            traces[kind][number] = [trace for trace in part if trace.tokens <= limit]
+    if long:
+        _tell_long(args, long, rows + sum(map(len, problems["eval"])))
+    _check_amount(args, sum(map(len, traces["train"])))
+    return traces, long
+
+
+class Renderer:
+    """From problems to traces: the prompt ends where the model begins to write, at the first token of its response.
+
+    Rendered here, because the chat templates of reasoning models drop what is in think tags from a message of
+    the assistant: upstream, which renders prompt and response together, would train on bare answers.
+    """
+
+    def __init__(self, args: SimpleNamespace) -> None:
+        wants_template = args.data.apply_chat_template
+        given = args.data.tokenizer_chat_template
+        model = args.model.model_name_or_path
+        self.args = args
+        self.tokenizer = load_tokenizer(MODEL_FLAG, model, wants_template and not given, NO_TEMPLATE)
+        self.tokenizer.chat_template = given or self.tokenizer.chat_template
+        if not self.tokenizer.eos_token:
+            raise UserError(f"{MODEL_FLAG} {model}: its tokenizer has no eos_token, so no answer would end; add one")
+
+    def __call__(self, spec: str, problems: list[Problem]) -> Iterator[Trace]:
+        """Raises UserError for a row without a response."""
+        prompts, responses = zip(*map(self._texts, problems), strict=True)
+        for problem, response in zip(problems, responses, strict=True):
+            if not response.strip():
+                column = self.args.data.output_key
+                raise UserError(f"{spec} row {problem.row}: '{column}' is empty; mend or drop the row")
+        for problem, prompt, response, before, after in zip(
+            problems, prompts, responses, self._lengths(prompts), self._lengths(responses), strict=True
+        ):
+            yield Trace(prompt, response, spec, problem.row, before + max(after + 1, ROOM + 1))
+
+    def _texts(self, problem: Problem) -> tuple[str, str]:
+        messages = chat(problem, self.args.math.instruction)
+        if not self.args.data.apply_chat_template:
+            text, template = messages[-1]["content"], self.args.data.input_template
+            return (template.format(text) if template else text), problem.answer
+        prompt = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        if prompt.rstrip().endswith("<think>"):  # the template opens the thinking part itself
+            return prompt, problem.answer.removeprefix("<think>").lstrip("\n")
+        return prompt, problem.answer
+
+    def _lengths(self, texts: tuple[str, ...]) -> list[int]:
+        return [len(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+
+
+def _tell_long(args: SimpleNamespace, long: list[Trace], rows: int) -> None:
+    """OpenRLHF would cut such a row and put the end of sequence there, which teaches to stop in the middle."""
+    print(
+        f"left out: {len(long)} of {rows} rows are longer than --data.max_len {args.data.max_len} (the longest has "
+        f"{max(trace.tokens for trace in long)} tokens; the first is row {long[0].row} of {long[0].source})"
+    )
+
+
+def _list_long(path: Path, long: list[Trace]) -> None:
+    with written_whole(path) as file:
+        for trace in long:
+            file.write(json.dumps({"set": trace.source, "row": trace.row, "tokens": trace.tokens}) + "\n")
+
+
+def _check_amount(args: SimpleNamespace, rows: int) -> None:
+    rows = min(rows, args.data.max_samples)
+    if rows < args.train.batch_size:
+        raise UserError(
+            f"--data.dataset {args.data.dataset} has {rows} rows, fewer than one batch "
+            f"(--train.batch_size {args.train.batch_size}); lower it or add rows"
+        )
+
+
+def _write(path: Path, traces: list[Trace], args: SimpleNamespace) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as file:
+        for trace in traces:
+            row = {args.data.input_key: trace.prompt, args.data.output_key: trace.response}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _config(args: SimpleNamespace, traces: dict[str, list[list[Trace]]]) -> dict:
+    """The settings, and what identifies the rows and the layout they are trained in."""
+    digest = hashlib.sha256()
+    for trace in (trace for part in traces.get("train", []) for trace in part):
+        digest.update(f"{trace.prompt}\0{trace.response}\0".encode())
+    rows = sum(map(len, traces.get("train", [])))
+    return settings_of(args) | {"processes": processes(), "traces": {"rows": rows, "sha256": digest.hexdigest()}}
+
+
+def settings_of(args: SimpleNamespace) -> dict:
+    """The settings as plain sections. Secrets are left out."""
+    sections = {key: value for key, value in vars(args).items() if key != "math"}
+    settings = json.loads(json.dumps(sections | {"math": asdict(args.math)}, default=_plain))
+    settings["logger"]["wandb"]["key"] = None
+    return settings
+
+
+def _plain(value):
+    return vars(value) if isinstance(value, SimpleNamespace) else str(value)
+
+
+def _check_same(args: SimpleNamespace, config: dict) -> None:
+    """Raise UserError if the run began with other settings or rows: its weights would be no one's."""
+    path = args.math.run_dir / "config.json"
+    if not path.exists():
+        return
+    try:
+        before = json.loads(path.read_text())
+    except ValueError:
+        raise UserError(f"--ckpt.load_enable: {path} is no JSON, so it cannot be resumed; choose another run") from None
+    if before.get("traces") != config["traces"]:
+        raise UserError(
+            f"--ckpt.load_enable: --data.dataset {args.data.dataset} gives other rows than the run in "
+            f"{args.math.run_dir} began with; give the same, or another --math.run_dir"
+        )
+    old, new = _flat(before), _flat(config)
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            flag = name if name == "processes" else f"--{name}"
+            raise UserError(
+                f"--ckpt.load_enable: the run in {args.math.run_dir} began with {flag} {old.get(name)}, not "
+                f"{new.get(name)}; give the same, or another --math.run_dir"
+            )
+
+
+def _flat(config: dict, prefix: str = "") -> dict:
+    """Dotted names to values, without what may differ."""
+    flat = {}
+    for key, value in config.items():
+        if not prefix and key in (*FREE_SECTIONS, "traces"):
+            continue
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

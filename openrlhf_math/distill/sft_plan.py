@@ -1,0 +1,53 @@
+"""`sft --dry-run`: the resolved configuration, and the memory a process would need."""
+
+import json
+from types import SimpleNamespace
+
+from openrlhf_math.distill.sft_inputs import settings_of
+from openrlhf_math.distill.sft_settings import data_parallel_ranks, processes
+from openrlhf_math.grpo.settings import SHARED_PREFIX
+
+GIB = 2**30
+
+
+def model_state_bytes(parameters: int, ranks: int, zero_stage: int, offload: bool) -> float:
+    """Bytes of model states on each device.
+
+    Mixed precision keeps bf16 weights and gradients (2 bytes each a parameter), fp32 weights and two Adam moments (12).
+    ZeRO shards the last from stage 1 on, gradients from stage 2, weights from stage 3; offloaded, the 12 lie in CPU
+    memory. ZeRO, https://arxiv.org/abs/1910.02054, section 3.
+    """
+    weights, gradients, adam = 2 * parameters, 2 * parameters, 12 * parameters
+    if zero_stage >= 1:
+        adam /= ranks
+    if zero_stage >= 2:
+        gradients /= ranks
+    if zero_stage >= 3:
+        weights /= ranks
+    return weights + gradients + (0 if offload else adam)
+
+
+def print_plan(args: SimpleNamespace) -> None:
+    """Print what a run would do; start nothing."""
+    print(json.dumps(settings_of(args), indent=2))
+    ranks = data_parallel_ranks(args.ds.ring_attn_size, args.ds.tensor_parallel_size)
+    micro_batches = args.train.batch_size // (args.train.micro_batch_size * ranks)
+    print(f"processes: {processes()} ({args.math.device}), {ranks} with rows of their own, ZeRO-{args.ds.zero_stage}")
+    print(
+        f"a step: {args.train.batch_size} rows of at most {args.data.max_len} tokens, {micro_batches} micro batch(es) "
+        f"of {args.train.micro_batch_size} a process; loss on the completions"
+    )
+    print(f"attention: {args.ds.attn_implementation}; {_padding(args)}")
+    size = args.math.parameters
+    if size:
+        states = model_state_bytes(size, ranks, args.ds.zero_stage, args.ds.adam_offload)
+        where = ", Adam's in CPU memory" if args.ds.adam_offload else ""
+        print(f"model states: {states / GIB:.1f} GiB on each device{where}; activations and logits come on top")
+    saves = args.ckpt.save_steps
+    print(f"checkpoints: {f'every {saves} steps' if saves > 0 else 'none, a kill loses the run (--ckpt.save_steps)'}")
+
+
+def _padding(args: SimpleNamespace) -> str:
+    if args.ds.packing_samples:
+        return "rows of a micro batch packed into one without padding"
+    return "without padding" if args.ds.attn_implementation == SHARED_PREFIX else "rows padded to the longest"

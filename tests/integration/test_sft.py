@@ -1,0 +1,67 @@
+"""`openrlhf-math sft` on the real stack: what it leaves, and a run that is killed goes on as if it had not been."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def command(demo, run_dir, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "openrlhf_math", "sft", "--model.model_name_or_path", str(demo / "world" / "model"),
+        "--data.dataset", str(demo / "traces" / "dataset"), "--data.max_samples", "320", "--math.instruction", "",
+        "--data.max_len", "256", "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1",
+        "--adam.lr", "2e-3", "--ckpt.save_steps", "10", "--math.run_dir", str(run_dir), *more,
+    ]  # fmt: skip
+
+
+def records(run_dir) -> list[dict]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(demo, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("sft") / "whole"
+    subprocess.run(command(demo, run_dir), check=True, capture_output=True, timeout=300)
+    return run_dir
+
+
+def test_the_loss_falls_and_is_drawn(whole):
+    losses = [record["loss"] for record in records(whole)]
+    assert len(losses) == 40
+    assert losses[-1] < 0.5 * losses[0]
+    assert (whole / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(demo, whole, tmp_path):
+    run_dir = tmp_path / "killed"
+    process = subprocess.Popen(command(demo, run_dir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    metrics, end = run_dir / "metrics.jsonl", time.time() + 200
+    while process.poll() is None and time.time() < end:
+        if metrics.exists() and metrics.read_text().count("\n") >= 25:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it had ended before it was killed"
+
+    newest = max((run_dir / "checkpoints").glob("global_step*"), key=lambda path: int(path.name[11:]))
+    if int(newest.name[11:]) > 10:  # torn, as a kill within the saving leaves it: the one before is taken
+        torn = next(iter(sorted(newest.glob("*.pt"))))
+        torn.write_bytes(torn.read_bytes()[:-1000])
+    result = subprocess.run(
+        command(demo, run_dir, "--ckpt.load_enable"), check=True, capture_output=True, text=True, timeout=300
+    )
+    assert f"checkpoint {newest.name} is torn" in result.stdout
+    assert [record["step"] for record in records(run_dir)] == list(range(1, 41))
+    for resumed, uninterrupted in zip(records(run_dir), records(whole), strict=True):
+        assert resumed["loss"] == pytest.approx(uninterrupted["loss"], rel=1e-3)
+
+
+def test_other_rows_are_no_way_to_go_on(demo, whole, tmp_path):
+    more = ("--ckpt.load_enable", "--adam.lr", "1e-3")
+    result = subprocess.run(command(demo, whole, *more), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 2
+    assert "began with --adam.lr 0.002, not 0.001" in result.stderr
