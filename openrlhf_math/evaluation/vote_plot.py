@@ -9,7 +9,7 @@ def draw(told: dict, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator, PercentFormatter
 
-    figure = Figure(figsize=(8, 6.5), layout="constrained")
+    figure = Figure(figsize=(8, 5.5))
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     ks, most = told["ks"], told["ks"][-1]
@@ -25,8 +25,8 @@ def draw(told: dict, path: Path) -> None:
     axes.set_ylabel("problems solved")
     axes.set_title(f"Accuracy by choosing rule, {told['problems']:,} problems, up to {most} attempts each")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
-    figure.savefig(path, dpi=150, format=path.suffix[1:])
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, labelspacing=0.9)
+    figure.savefig(path, dpi=150, format=path.suffix[1:], bbox_inches="tight")  # with the legend beside it
 
 
 def _curves(rules: dict) -> list[tuple[str, list[float], dict]]:
@@ -46,5 +46,5 @@ def _curves(rules: dict) -> list[tuple[str, list[float], dict]]:
             "color": colours.setdefault(rule, f"C{len(colours) % 10}"),
             "marker": markers.setdefault(aggregation, "osD^vPX*"[len(markers) % 8]),
         }
-        curves.append((" = ".join(same), list(accuracy), style))
+        curves.append(("\n= ".join(same), list(accuracy), style))
     return curves

@@ -1,0 +1,241 @@
+"""`openrlhf-math vote`: recorded attempts in, accuracy by rule out, and sentences for bad input."""
+
+import json
+import math
+import random
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from openrlhf_math.cli import main
+from openrlhf_math.evaluation import recorded
+from openrlhf_math.evaluation.estimates import bootstrap_interval, bootstrap_intervals, pass_at_k
+from openrlhf_math.evaluation.voting import numbers_of_attempts
+from openrlhf_math.rewards import GradingPool, RewardConfig
+
+# Two of three say 2 in different words; the best score is on 3; 0.5 is a minority that the scores prefer.
+ROWS = [
+    {
+        "problem": "1+1?",
+        "gold": "2",
+        "responses": [r"\boxed{3}", r"\boxed{2}", r"so x, \boxed{x=2}"],
+        "scores": [[0.9, 0.9], [0.45, 0.6], 0.5],
+        "tokens": [10, 10, 10],
+    },
+    {
+        "problem": "",
+        "gold": r"\frac{1}{2}",
+        "responses": [r"\boxed{7}", r"\boxed{7}", r"\boxed{0.5}"],
+        "scores": [[0.1], [0.2], [0.9, 0.8]],
+        "tokens": [10, 10, 40],
+    },
+]
+
+
+def jsonl(rows) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture
+def vote(tmp_path, capsys):
+    """Votes over rows; gives what was told, as JSON."""
+
+    def run(rows, *arguments):
+        file = tmp_path / "rows.jsonl"
+        file.write_text(jsonl(rows))
+        assert main(["vote", str(file), "--workers", "1", "--json", *arguments]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def test_accuracy_by_rule(vote):
+    told = vote(ROWS, "--aggregate", "min")
+    assert told["ks"] == [1, 2, 3]
+    assert told["pass@1"]["accuracy"] == [0.5]
+    assert told["pass@k"]["accuracy"] == [0.5, pytest.approx((1 + 2 / 3) / 2), 1.0]
+    at_all = {name: rule["accuracy"][-1] for name, rule in told["rules"].items()}
+    assert at_all == {"majority": 0.5, "weighted, min": 1.0, "best_of_n, min": 0.5, "weighted_best_of_n, min": 1.0}
+    assert {rule["accuracy"][0] for rule in told["rules"].values()} == {0.5}
+    assert all(low <= high for low, high in (rule["interval"] for rule in told["rules"].values()))
+
+
+def test_all_aggregations_are_told_where_none_is_asked_for(vote):
+    names = vote(ROWS)["rules"]
+    assert len(names) == 1 + 3 * 4 and "weighted, product" in names
+
+
+def test_subsets_of_a_few_attempts_are_the_mean_over_all_of_them(vote):
+    rows = ROWS[:1]
+    told = vote(rows, "--rule", "best_of_n", "--aggregate", "last", "--subsets", "4000")
+    scores, right = [0.9, 0.6, 0.5], [False, True, True]
+    expected = np.mean([right[max(pair, key=scores.__getitem__)] for pair in combinations(range(3), 2)])
+    assert told["rules"]["best_of_n, last"]["accuracy"][1] == pytest.approx(expected, abs=0.03)
+
+
+def test_the_same_seed_gives_the_same_numbers(vote):
+    rng = random.Random(0)
+    rows = [
+        {
+            "gold": "1",
+            "responses": [rf"\boxed{{{rng.randint(1, 3)}}}" for _ in range(8)],
+            "scores": [rng.random() for _ in range(8)],
+        }
+        for _ in range(10)
+    ]
+    assert vote(rows, "--seed", "3") == vote(rows, "--seed", "3") != vote(rows, "--seed", "4")
+
+
+def test_without_scores_only_rules_that_read_none(vote):
+    rows = [{key: row[key] for key in ("gold", "responses")} for row in ROWS]
+    assert list(vote(rows)["rules"]) == ["majority"]
+    assert list(vote([ROWS[0], rows[1]])["rules"]) == ["majority"]
+
+
+def test_ones_own_rule_and_aggregation(vote):
+    told = vote(ROWS, "--rule", f"{__name__}.the_third", "--aggregate", "statistics.median")
+    assert told["rules"][f"{__name__}.the_third, statistics.median"]["accuracy"][-1] == 1.0
+
+
+def the_third(classes, scores):
+    return min(2, len(classes) - 1)
+
+
+def test_what_has_no_answer_no_score_or_no_gold_is_wrong_and_told(vote):
+    nothing = [
+        {"gold": "5", "responses": [None, "", "I do not know"], "scores": [math.nan, [], None]},
+        {"gold": "5", "responses": [], "scores": []},
+        {"gold": "", "responses": [r"\boxed{5}"], "scores": [10**400]},
+        {"gold": "5", "responses": [r"\boxed{4}", "\ud800 \\boxed{5}"], "scores": [[0.9, math.nan], 0.1]},
+    ]
+    told = vote(nothing)
+    assert (told["unanswered"], told["undecided"], told["unscored"], told["fewest_attempts"]) == (3, 1, 5, 0)
+    accuracies = {name: rule["accuracy"][-1] for name, rule in told["rules"].items()}
+    assert accuracies.pop("majority") == 0.0
+    assert set(accuracies.values()) == {0.25}
+
+
+def test_early_stopping_tells_tokens_saved(vote):
+    rows = [{"gold": "1", "responses": [r"\boxed{1}"] * 8, "tokens": [10] * 4 + [20] * 4}]
+    told = vote(rows, "--confidence", "0.9")["early_stop"]
+    # 3 equal answers are 1 - 1/16 sure; 4 of 8 cannot lose to a class that has not come yet
+    assert told["leads with 0.9 confidence"] == {
+        "accuracy": 1.0,
+        "attempts": 3.0,
+        "planned": 8.0,
+        "saved": pytest.approx(0.75),
+    }
+    assert told["cannot lose"]["saved"] == pytest.approx(80 / 120)
+    del rows[0]["tokens"]
+    assert vote(rows)["early_stop"]["cannot lose"]["saved"] == 0.5
+
+
+def test_equal_responses_are_graded_once(monkeypatch):
+    pool, asked = GradingPool(RewardConfig(workers=1)), []
+    grade_now = pool.grade_now
+    monkeypatch.setattr(pool, "grade_now", lambda *row: asked.append(row) or grade_now(*row))
+    row = recorded.Row("", None, "5", [r"\boxed{5}"] * 20 + [r"\boxed{6}"] * 20, None, None)
+    judged = recorded.judge(row, pool)
+    pool.close()
+    assert judged.classes == [0] * 20 + [1] * 20 and judged.correct == [True] * 20 + [False] * 20
+    assert len(asked) == 2
+
+
+def test_tables_and_plot(tmp_path, capsys):
+    file, plot = tmp_path / "rows.jsonl", tmp_path / "plot.png"
+    rows = [*ROWS, {"gold": "1", "responses": [r"\boxed{1}"], "scores": [None]}]
+    file.write_text(jsonl(rows))
+    assert main(["vote", str(file), "--plot", str(plot), "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    for text in ("pass@1", "pass@k", "weighted_best_of_n, product", "95% at 3", "cannot lose"):
+        assert text in printed
+    assert "1 of 7 attempts have a score that is no number" in printed
+    assert "fewer attempts than k" in printed
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ('{"gold": "5"', "line 2 is not JSON"),
+        ("[1, 2]", "line 2 is no JSON object"),
+        ("\udcff", "line 2 is not JSON"),
+        ('{"gold": "5"}', "line 2 has no `responses`"),
+        ('{"responses": []}', "line 2 has no `gold`"),
+        ('{"gold": true, "responses": []}', "line 2: `gold` is True"),
+        ('{"gold": "5", "responses": "5"}', "line 2: `responses` is '5'"),
+        ('{"gold": "5", "responses": [5]}', "line 2: `responses` is [5]"),
+        ('{"gold": "5", "responses": ["5"], "problem": 7}', "line 2: `problem` is 7"),
+        ('{"gold": "5", "responses": ["5"], "scores": [1, 2]}', "line 2 has 1 `responses` and 2 `scores`"),
+        ('{"gold": "5", "responses": ["5"], "scores": ["1"]}', "line 2: `scores` is ['1']"),
+        ('{"gold": "5", "responses": ["5"], "scores": [[true]]}', "line 2: `scores` is [[True]]"),
+        ('{"gold": "5", "responses": ["5"], "scores": 0.5}', "line 2: `scores` is 0.5"),
+        ('{"gold": "5", "responses": ["5"], "tokens": [-1]}', "line 2: `tokens` is [-1]"),
+    ],
+)
+def test_a_bad_row_is_named(line, message, tmp_path, capsys):
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes((jsonl(ROWS[:1]) + line + "\n").encode("utf-8", "surrogateescape"))
+    assert main(["vote", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert f"{file}, {message}" in error and "\n" not in error.strip()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["missing.jsonl"], "missing.jsonl cannot be read"),
+        (["{folder}"], "cannot be read"),
+        (["{empty}"], "has no rows"),
+        (["{hollow}"], "has no attempts"),
+        (["{rows}", "--rule", "nosuch"], "--rule nosuch: there is none of that name"),
+        (["{rows}", "--aggregate", "no.such"], "--aggregate no.such: cannot be imported"),
+        (["{unscored}", "--rule", "weighted"], "line 1 has no `scores`, which --rule weighted needs"),
+        (["{rows}", "--subsets", "0"], "--subsets is 0"),
+        (["{rows}", "--seed", "-1"], "--seed is -1"),
+        (["{rows}", "--confidence", "1"], "confidence is 1.0"),
+        (["{rows}", "--timeout", "0"], "timeout_seconds is 0"),
+        (["{rows}", "--plot", "plot.txt"], "must end in .png"),
+        (["{rows}", "--plot", "/nowhere/plot.png"], "there is no directory /nowhere"),
+    ],
+)
+def test_bad_arguments(arguments, message, tmp_path, capsys):
+    files = {
+        "rows": ROWS,
+        "empty": [],
+        "hollow": [{"gold": "5", "responses": []}],
+        "unscored": [{"gold": "5", "responses": ["5"]}],
+    }
+    for name, rows in files.items():
+        (tmp_path / name).write_text(jsonl(rows))
+    paths = {name: tmp_path / name for name in files}
+    assert main(["vote", *[argument.format(folder=tmp_path, **paths) for argument in arguments]]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "samples, correct, k, value",
+    [(0, 0, 1, 0), (4, 0, 2, 0), (4, 4, 1, 1), (4, 1, 1, 0.25), (4, 1, 2, 0.5), (5, 2, 2, 0.7), (2, 1, 8, 1)],
+)
+def test_pass_at_k(samples, correct, k, value):
+    assert pass_at_k(samples, correct, k) == pytest.approx(value)
+
+
+def test_pass_at_k_is_the_mean_over_all_subsets():
+    correct = [True, False, False, True, False, False, False]
+    for k in range(1, 8):
+        expected = np.mean([any(subset) for subset in combinations(correct, k)])
+        assert pass_at_k(len(correct), sum(correct), k) == pytest.approx(expected)
+
+
+def test_intervals_of_several_scores_are_those_of_each():
+    correct = np.random.default_rng(0).random((50, 4)) < 0.4
+    scores = np.stack([correct.mean(axis=1), correct.any(axis=1)], axis=1)
+    assert tuple(bootstrap_intervals(scores)[0]) == pytest.approx(bootstrap_interval(correct))
+    assert bootstrap_intervals(scores).shape == (2, 2)
+
+
+@pytest.mark.parametrize("most, ks", [(0, []), (1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (32, [1, 2, 4, 8, 16, 32])])
+def test_numbers_of_attempts(most, ks):
+    assert numbers_of_attempts(most) == ks
