@@ -17,14 +17,14 @@ _BITS = (
 )
 BITS = _BITS.split("|")
 GOLDS = ("5", "x+y", "(1,2)", r"\text{yes}", "B", "y=2x", "50%")
-SLOW_SECONDS = 0.5  # measured: 0.06 on an idle machine
+SLOW_SECONDS = 2  # of this process: other load on the machine does not count. What hangs takes far longer
 
 
 def check(response: str, gold: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     grade = begin(response, gold, f"Which? (A) {response[:60]} (B) 5", CONFIG)
     assert "error" not in getattr(grade, "reason", ""), (response[:200], grade.reason)
-    assert time.perf_counter() - begun < SLOW_SECONDS, response[:200]
+    assert time.process_time() - begun < SLOW_SECONDS, response[:200]
 
 
 def test_repetitions():
