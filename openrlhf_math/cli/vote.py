@@ -125,10 +125,10 @@ def _judged(rows: Iterable, config: RewardConfig) -> list:
 
     from openrlhf_math.evaluation.recorded import judge_all
 
-    pool = GradingPool(config)
+    pool, console = GradingPool(config), Console(stderr=True)
     columns = (TextColumn("{task.completed} problems graded"), TimeElapsedColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             return list(_advanced(judge_all(rows, pool), bar))
     finally:
         pool.close()

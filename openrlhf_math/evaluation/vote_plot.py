@@ -32,7 +32,7 @@ def draw(told: dict, path: Path) -> None:
 def _curves(rules: dict) -> list[tuple[str, list[float], dict]]:
     """Label, values and style of every curve: a colour a rule, a marker an aggregation.
 
-    Rules that agree everywhere are one curve with both names: of curves on top of each other only the last is seen.
+    Rules that agree everywhere are one curve with all names: of curves on top of each other only the last is seen.
     """
     names: dict[tuple, list[str]] = {}
     for name, rule in rules.items():
