@@ -14,11 +14,20 @@ from openrlhf_math.rerank.early_stop import Stop, never
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """answer: the final answer, None if there is none. scores: a number or step scores. tokens: what it cost."""
+    """One attempt.
+
+    answer  the final answer, None if there is none
+    scores  a number or step scores
+    tokens  what it cost
+    text    what was written
+    by      name of the solver that wrote it
+    """
 
     answer: str | None
     scores: Scores = None
     tokens: int = 0
+    text: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,70 @@
+"""Who works on a problem: a sampler that writes completions, and a scorer that judges them.
+
+Everything above these two, solving, searching, refining, knows only what is declared here, so that it runs over Ray
+actors, over objects in this process, or over one's own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from openrlhf_math.rerank.aggregate import Scores
+
+Messages = Sequence[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a completion is drawn.
+
+    max_tokens  of this completion, at least 1
+    stop        texts at which it ends; they stay in its text
+    prefix      beginning of the assistant's turn, which the completion continues
+    seed        of this completion; None draws anew each time
+    """
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    max_tokens: int = 2048
+    stop: tuple[str, ...] = ()
+    prefix: str = ""
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a sampler wrote.
+
+    text      without the prefix
+    tokens    of `text`
+    finished  "eos": the model ended its turn; "stop": at one of the stop texts; "length": the limit cut it off
+    """
+
+    text: str
+    tokens: int
+    finished: str
+
+
+class RequestError(Exception):
+    """This request cannot be served, others can; its text says why, as a sentence for a person."""
+
+
+class Sampler(Protocol):
+    """Requests run side by side: call `complete` as often as wanted at once."""
+
+    async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
+        """One completion of a chat. Cancelling it frees what it held.
+
+        Raises RequestError for a prompt that leaves no room in the context.
+        """
+
+
+class Scorer(Protocol):
+    """Requests run side by side, as a sampler's."""
+
+    async def score(self, problem: str, responses: Sequence[str]) -> list[Scores]:
+        """For each response its step scores in order, or one number for the whole, higher is better; None if it cannot
+        be scored (it is empty, or longer than the scorer's context).
+
+        A response may be the beginning of a solution: then the steps that are there are scored.
+        """
