@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last
@@ -39,7 +39,7 @@ class Decision:
     unscored      attempts whose score is no number
     ended         "tokens", "attempts" or "seconds": that limit was reached; "early": more attempts were not needed;
                   "done": there were no more
-    tokens_saved  by stopping early: the attempts that were left times the mean tokens of an attempt; an estimate
+    tokens_saved  by stopping early: the attempts not even begun times the mean tokens of an attempt; an estimate
     """
 
     attempt: int | None
@@ -94,8 +94,16 @@ class Poll:
         return range(1 + max((name for name in self.classes if name is not None), default=-1))
 
 
-async def decide(attempts: AsyncIterator[Attempt], budget: Budget, poll: Poll, stop: Stop = never) -> Decision:
+async def decide(
+    attempts: AsyncIterator[Attempt],
+    budget: Budget,
+    poll: Poll,
+    stop: Stop = never,
+    counted: Callable[[Poll], None] = lambda poll: None,
+) -> Decision:
     """Take attempts until the budget is spent, or `stop` says that more will not change the choice.
+
+    counted: is told of every attempt when it is counted.
 
     The deadline also interrupts an attempt, or a comparison, that is under way: the decision is then made from those
     that were counted before it.
@@ -106,6 +114,7 @@ async def decide(attempts: AsyncIterator[Attempt], budget: Budget, poll: Poll, s
             attempt = await _in_time(anext(attempts), budget)
             budget.spend(attempt.tokens)
             await _in_time(asyncio.to_thread(poll.add, attempt), budget)
+            counted(poll)
         except StopAsyncIteration:
             ended = "done"
         except asyncio.TimeoutError:
@@ -123,7 +132,7 @@ async def _in_time(step, budget: Budget):
 def _decision(poll: Poll, budget: Budget, ended: str) -> Decision:
     number = poll.chosen()
     mean_tokens = budget.tokens / max(budget.attempts, 1)
-    not_made = budget.attempts_left() if ended == "early" and math.isfinite(budget.attempts_left()) else 0
+    not_made = (budget.limits.attempts or 0) - max(budget.begun, budget.attempts) if ended == "early" else 0
     return Decision(
         attempt=number,
         answer=None if number is None else poll.attempts[number].answer,

@@ -25,12 +25,23 @@ class Limits:
 
 
 class Budget:
-    """What one problem may spend, and has spent. The seconds run from its making."""
+    """What one problem may spend, and has spent. The seconds run from its making.
+
+    begun, attempts: attempts that were begun, and that are done; the others are under way.
+    """
 
     def __init__(self, limits: Limits, clock: Clock = time.monotonic) -> None:
         self.limits = limits
-        self.tokens = self.attempts = 0
-        self._clock, self._begun = clock, clock()
+        self.tokens = self.attempts = self.begun = 0
+        self._clock, self._started = clock, clock()
+
+    def begin(self) -> bool:
+        """Begin an attempt, unless no limit leaves room for one more. Returns whether it may be made."""
+        room = self.limits.attempts is None or self.begun < self.limits.attempts
+        if not room or self.exhausted():
+            return False
+        self.begun += 1
+        return True
 
     def spend(self, tokens: int) -> None:
         """Note an attempt and its tokens. They may be more than was left: one learns it when it is done."""
@@ -44,7 +55,7 @@ class Budget:
         return _left(self.limits.attempts, self.attempts)
 
     def seconds_left(self) -> float:
-        return _left(self.limits.seconds, self._clock() - self._begun)
+        return _left(self.limits.seconds, self._clock() - self._started)
 
     def exhausted(self) -> str:
         """The limit that is reached: "tokens", "attempts" or "seconds"; "" if there is none."""

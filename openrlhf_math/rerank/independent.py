@@ -1,0 +1,35 @@
+"""Independent attempts: side by side, each yielded when it is done and scored."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from openrlhf_math.rerank.anytime import Attempt
+from openrlhf_math.rerank.task import Task
+
+
+async def independent(task: Task) -> AsyncIterator[Attempt]:
+    """As many attempts as the budget allows; one begins when another ends. Those under way are cancelled on closing.
+
+    Raises RequestError if the sampler refuses the problem.
+    """
+    under_way: set[asyncio.Task] = set()
+    number = 0
+    try:
+        while True:
+            while len(under_way) < task.at_once and task.budget.begin():
+                under_way.add(asyncio.create_task(_attempt(task, number), name=f"{number:09}"))
+                number += 1
+            if not under_way:
+                return
+            done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            for one in sorted(done, key=asyncio.Task.get_name):
+                yield one.result()
+    finally:
+        for one in under_way:
+            one.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def _attempt(task: Task, number: int) -> Attempt:
+    turn = task.turn(number)
+    return await task.judged(turn, [await task.sampler.complete(turn.messages, turn.sampling)])
