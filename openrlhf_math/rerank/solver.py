@@ -1,0 +1,122 @@
+"""Solving a problem: attempts by a strategy, counted as they come, one answer within the budget."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from openrlhf_math.rerank.aggregate import Aggregation, last
+from openrlhf_math.rerank.anytime import Attempt, Decision, Poll, decide
+from openrlhf_math.rerank.budget import Budget
+from openrlhf_math.rerank.choose import Rule, majority
+from openrlhf_math.rerank.classes import GraderSays
+from openrlhf_math.rerank.early_stop import Stop, cannot_lose
+from openrlhf_math.rerank.independent import independent
+from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling, Scorer
+from openrlhf_math.rerank.task import Strategy, Task, Turn
+from openrlhf_math.rewards import GradingPool
+
+Turns = Callable[[str], Callable[[int], Turn]]
+
+
+def one_solver(instruction: str, sampling: Sampling) -> Turns:
+    """Every attempt is asked for in the same way, each with a seed of its own if there is one.
+
+    instruction: appended to the problem.
+    """
+
+    def turns(problem: str) -> Callable[[int], Turn]:
+        text = f"{problem}\n{instruction}" if instruction else problem
+        messages = [{"role": "user", "content": text}]
+
+        def turn(number: int) -> Turn:
+            seed = None if sampling.seed is None else sampling.seed + number
+            return Turn(messages, replace(sampling, seed=seed))
+
+        return turn
+
+    return turns
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How a problem is solved.
+
+    turns        from a problem, and the number of an attempt, to how it is asked for
+    strategy     how attempts are made
+    rule         which of them is chosen
+    aggregation  what makes one score of step scores
+    stop         when more attempts are not needed
+    at_once      attempts at one problem under way at the same time
+    style        where the answer stands in a completion, see `RewardConfig`
+    """
+
+    turns: Turns
+    strategy: Strategy = independent
+    rule: Rule = majority
+    aggregation: Aggregation = last
+    stop: Stop = cannot_lose
+    at_once: int = 8
+    style: str = "boxed"
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The answer to a problem, and all it rests on.
+
+    text      the chosen attempt, "" if none has an answer
+    attempts  in the order in which they were counted
+    classes   of every attempt, which answer it gives, see `classes.group`; None without an answer
+    scores    of every attempt, aggregated; an attempt without one has the lowest
+    seconds   from the first request to the decision
+    """
+
+    problem: str
+    answer: str | None
+    text: str
+    decision: Decision
+    attempts: tuple[Attempt, ...]
+    classes: tuple[int | None, ...]
+    scores: tuple[float, ...]
+    seconds: float
+
+
+class Solver:
+    """Solves problems, as many at once as it is asked to, with one sampler, one scorer and one grading pool."""
+
+    def __init__(self, sampler: Sampler, scorer: Scorer | None, pool: GradingPool) -> None:
+        self._sampler, self._scorer, self._pool = sampler, scorer, pool
+
+    async def solve(
+        self, problem: str, method: Method, budget: Budget, counted: Callable[[Poll], None] = lambda poll: None
+    ) -> Solution:
+        """The best answer the budget allows; at its deadline, the best so far.
+
+        counted: is told of every attempt when it is counted. Cancelling this cancels all that is under way.
+        Raises RequestError for an empty problem, or one the sampler refuses.
+        """
+        if not problem.strip():
+            raise RequestError("the problem is empty")
+        started = time.perf_counter()
+        task = Task(
+            problem=problem,
+            turn=method.turns(problem),
+            sampler=self._sampler,
+            scorer=self._scorer,
+            budget=budget,
+            at_once=method.at_once,
+            style=method.style,
+        )
+        poll = Poll(GraderSays(self._pool, problem), method.rule, method.aggregation)
+        async with contextlib.aclosing(method.strategy(task)) as attempts:
+            decision = await decide(attempts, budget, poll, method.stop, counted)
+        return Solution(
+            problem=problem,
+            answer=decision.answer,
+            text="" if decision.attempt is None else poll.attempts[decision.attempt].text,
+            decision=decision,
+            attempts=tuple(poll.attempts),
+            classes=tuple(poll.classes),
+            scores=tuple(poll.scores),
+            seconds=time.perf_counter() - started,
+        )
