@@ -1,0 +1,72 @@
+"""What a scorer reads, as tokens, and at which of them its scores stand.
+
+Scores are read at positions that are known from the writing, never by looking for a tag in the tokens: what a model
+wrote into its completion can add no score and move none. Control tokens in it are made ordinary text besides, so that
+it cannot end its own turn or begin another's.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# Stands in a text where a scorer's tag belongs: a character for private use, which `harmless` takes out of all others.
+MARK = "\ue000"
+REPLACEMENT = "\ufffd"
+ZERO_WIDTH_SPACE = "\u200b"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """ids: tokens, up to the last that is read. read: increasing positions in `ids` at which the scores stand."""
+
+    ids: list[int]
+    read: list[int]
+
+    def __post_init__(self) -> None:
+        del self.ids[self.read[-1] + 1 :]  # later tokens change nothing that a causal model says before them
+
+
+def control_tokens(tokenizer) -> tuple[str, ...]:
+    """The texts that a tokenizer takes for special tokens."""
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return tuple({*added, *tokenizer.all_special_tokens})
+
+
+def harmless(text: str, controls: Iterable[str]) -> str:
+    """The text with an invisible space in every control token it spells, so that a tokenizer sees ordinary text.
+
+    controls: texts of two or more characters. Lone surrogates, which no tokenizer takes, are replaced.
+    """
+    text = text.encode("utf-8", "replace").decode().replace(MARK, REPLACEMENT)
+    spelled = "|".join(re.escape(control) for control in controls if len(control) > 1)
+    return re.sub(f"(?=({spelled}))(.)", rf"\2{ZERO_WIDTH_SPACE}", text, flags=re.DOTALL) if spelled else text
+
+
+def encode_marked(tokenizer, text: str, tag: str, before: bool = False, add_special_tokens: bool = False) -> Encoded:
+    """Tokens of a text with `tag` in place of every MARK, tokenized as one.
+
+    The scores stand at the last token of each tag, or with `before` at the token that predicts it.
+    """
+    whole, ends = "", []
+    first, *others = text.split(MARK)
+    whole = first
+    for piece in others:
+        ends.append(len(whole) + len(tag))
+        whole += tag + piece
+    tokens = tokenizer(whole, add_special_tokens=add_special_tokens, return_offsets_mapping=True)
+    starts = _starts(tokens["offset_mapping"])
+    if before:
+        read = [bisect_right(starts, end - len(tag)) - 2 for end in ends]
+    else:
+        read = [bisect_right(starts, end - 1) - 1 for end in ends]
+    return Encoded(tokens["input_ids"], read)
+
+
+def _starts(offsets: list[tuple[int, int]]) -> list[int]:
+    """Where each token begins, in characters. A token added by the tokenizer has the empty offset (0, 0)."""
+    starts, last = [], 0
+    for start, end in offsets:
+        last = start if end > start else last
+        starts.append(last)
+    return starts
