@@ -1,10 +1,13 @@
 """Estimates over problems and samples. Pure functions of numpy arrays of shape [problems, samples]."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 RESAMPLES = 10_000
+# Resamples made at a time: the counts of so many are in memory, 8 bytes a problem each.
+AT_ONCE = 1000
 
 
 def pass_at_1(correct: np.ndarray) -> float:
@@ -34,14 +37,62 @@ def bootstrap_interval(correct: np.ndarray, seed: int = 0, level: float = 0.95) 
 
 def bootstrap_intervals(scores: np.ndarray, seed: int = 0, level: float = 0.95) -> np.ndarray:
     """As `bootstrap_interval`, of several scores of the same problems: [problems, scores] -> [scores, 2]."""
-    problems = len(scores)
-    rng = np.random.default_rng(seed)
-    # A matrix of multinomial counts instead of one of indices: problems x resamples of small integers.
-    counts = rng.multinomial(problems, np.full(problems, 1 / problems), size=RESAMPLES)
-    means = counts @ scores / problems
-    return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0).T
+    return np.quantile(_resampled_means(scores, seed), _tails(level), axis=0).T
+
+
+def bootstrap_ratio(numerator: np.ndarray, denominator: np.ndarray, seed: int = 0, level: float = 0.95) -> list:
+    """As `bootstrap_interval`, of sum(numerator) / sum(denominator), such as tokens and correct answers, [problems].
+
+    A bound is None where so many resamples have a denominator of 0 that it is infinite.
+    """
+    means = _resampled_means(np.stack([numerator, denominator], axis=1).astype(float), seed)
+    with np.errstate(divide="ignore"):
+        ratios = means[:, 0] / means[:, 1]
+    # No interpolation: between a number and infinity there is nothing.
+    bounds = np.quantile(ratios, _tails(level), method="closest_observation")
+    return [float(bound) if math.isfinite(bound) else None for bound in bounds]
 
 
 def tokens_per_correct(tokens: np.ndarray, correct: np.ndarray) -> float | None:
     """Completion tokens spent for one correct answer; None if there is none. Both [problems, samples]."""
     return float(tokens.sum() / correct.sum()) if correct.any() else None
+
+
+def sign_flip_p_value(differences: np.ndarray, seed: int = 0) -> float:
+    """Two-sided p-value of a mean paired difference under the hypothesis that either run could have had either value.
+
+    differences: [problems]. A permutation test (Fisher; Good, Permutation Tests, section 3.2): where the runs do not
+    differ, the sign of each difference is a coin. All 2^n signs if they are no more than RESAMPLES, else as many random
+    ones, of which the observed one counts as another: p = (1 + #{|mean| >= observed}) / (1 + RESAMPLES).
+    """
+    moved = differences[differences != 0]
+    if not len(moved):
+        return 1.0
+    # Sums of the same numbers in another order differ in the last digits.
+    observed = abs(moved.sum()) - 1e-9 * np.abs(moved).sum()
+    if 2 ** len(moved) <= RESAMPLES:
+        flips = 1 - 2 * (np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1)
+        return float((np.abs(flips @ moved) >= observed).mean())
+    rng = np.random.default_rng(seed)
+    extreme = sum(
+        int((np.abs((1 - 2 * rng.integers(0, 2, (size, len(moved)), dtype=np.int8)) @ moved) >= observed).sum())
+        for size in _sizes()
+    )
+    return (1 + extreme) / (1 + RESAMPLES)
+
+
+def _resampled_means(scores: np.ndarray, seed: int) -> np.ndarray:
+    """Means of resampled problems: [problems, scores] -> [RESAMPLES, scores]."""
+    problems = len(scores)
+    rng = np.random.default_rng(seed)
+    # A matrix of multinomial counts instead of one of indices: problems x resamples of small integers.
+    share = np.full(problems, 1 / problems)
+    return np.concatenate([rng.multinomial(problems, share, size=size) @ scores / problems for size in _sizes()])
+
+
+def _sizes() -> Iterator[int]:
+    return (min(AT_ONCE, RESAMPLES - begun) for begun in range(0, RESAMPLES, AT_ONCE))
+
+
+def _tails(level: float) -> list[float]:
+    return [(1 - level) / 2, (1 + level) / 2]

@@ -1,0 +1,134 @@
+"""Two runs on the same problems: how much they differ, and whether that is more than chance."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.evaluation.estimates import bootstrap_intervals, sign_flip_p_value
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run's result on one problem: the share of its completions that is correct, and their mean length.
+
+    tokens: None where the run does not know them.
+    """
+
+    problem: str
+    gold: str
+    accuracy: float
+    tokens: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What the second run has more than the first, mean over problems, with a 95% interval and a two-sided p-value.
+
+    A p-value says how often a difference as large arises by chance between runs that do not differ.
+    """
+
+    first: float
+    second: float
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+
+
+def compare(first: Sequence[Result], second: Sequence[Result], seed: int) -> dict[str, Difference]:
+    """pass@1, and mean completion tokens where both know them; both runs' results in the order of the problems.
+
+    Paired: what makes a problem hard makes it hard for both, and falls out of the difference. Interval: bootstrap over
+    problems. p-value: `sign_flip_p_value`.
+    """
+    values = {"pass_at_1": [[one.accuracy for one in run] for run in (first, second)]}
+    if all(one.tokens is not None for run in (first, second) for one in run):
+        values["completion_tokens"] = [[one.tokens for one in run] for run in (first, second)]
+    return {name: _difference(*map(np.array, pair), seed) for name, pair in values.items()}
+
+
+def _difference(first: np.ndarray, second: np.ndarray, seed: int) -> Difference:
+    differences = second - first
+    low, high = bootstrap_intervals(differences[:, None], seed)[0]
+    return Difference(
+        first=float(first.mean()),
+        second=float(second.mean()),
+        difference=float(differences.mean()),
+        interval=(float(low), float(high)),
+        p_value=sign_flip_p_value(differences, seed),
+    )
+
+
+def compare_runs(first: Path, second: Path, seed: int) -> dict[str, dict[str, Difference]]:
+    """The differences by benchmark. Raises UserError if a run is none, or the two are on different problems."""
+    runs = read_run(first), read_run(second)
+    names = _common_names(*runs, first, second)
+    told = {}
+    for name in names:
+        results = [run[name] if name in run else next(iter(run.values())) for run in runs]
+        _check_same_problems(*results, first, second, name)
+        told[name] = compare(*results, seed)
+    return told
+
+
+def read_run(run: Path) -> dict[str, list[Result]]:
+    """Results by benchmark, in order of the problems. Raises UserError if `run` is not what `eval` leaves."""
+    try:
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        folders = {name: run / name for name in summary.get("benchmarks", {})}
+        folders = folders or {summary.get("benchmark") or "problems": run}
+        return {name: _read_results(folder / "completions.jsonl") for name, folder in folders.items()}
+    except OSError as error:
+        raise UserError(
+            f"--compare {run}: {error.filename} cannot be read ({error.strerror}); give a directory that "
+            "`openrlhf-math eval --output` has finished"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"--compare {run}: its files are not those of an evaluation ({error!r:.100})") from None
+
+
+def _read_results(path: Path) -> list[Result]:
+    correct: dict[int, list[bool]] = {}
+    tokens: dict[int, list[int | None]] = {}
+    problems: dict[int, tuple[str, str]] = {}
+    with path.open(encoding="utf-8") as file:
+        for row in map(json.loads, file):
+            number = row["problem_index"]
+            problem = row["problem"]
+            problems[number] = problem if isinstance(problem, str) else json.dumps(problem), row["gold"]
+            correct.setdefault(number, []).append(row["outcome"] == "correct")
+            tokens.setdefault(number, []).append(row["tokens"])
+    return [
+        Result(
+            *problems[number],
+            accuracy=float(np.mean(correct[number])),
+            tokens=None if None in tokens[number] else float(np.mean(tokens[number])),
+        )
+        for number in sorted(problems)
+    ]
+
+
+def _common_names(first_run: Mapping, second_run: Mapping, first: Path, second: Path) -> list[str]:
+    if len(first_run) == len(second_run) == 1:
+        return list(first_run)  # one benchmark each: its problems tell whether it is the same
+    for run, other, path in ((first_run, second_run, second), (second_run, first_run, first)):
+        missing = next((name for name in run if name not in other), None)
+        if missing:
+            raise UserError(f"--compare: {path} has no results on {missing}; compare runs on the same benchmarks")
+    return list(first_run)
+
+
+def _check_same_problems(one: Sequence[Result], other: Sequence[Result], first: Path, second: Path, name: str) -> None:
+    texts = [[(result.problem, result.gold) for result in results] for results in (one, other)]
+    pairs = enumerate(zip_longest(*texts))
+    differs = next((number for number, (left, right) in pairs if left != right), None)
+    if differs is not None:
+        has = [repr(run[differs][0])[:60] if differs < len(run) else "none" for run in texts]
+        raise UserError(
+            f"--compare: {first} and {second} are on different problems of {name}: problem {differs} is {has[0]} in "
+            f"the first and {has[1]} in the second; evaluate both on the same problems"
+        )
