@@ -1,13 +1,11 @@
 """The teacher in vLLM engines: one in this process, or several as Ray actors on a cluster."""
 
 import contextlib
-import os
-import socket
-import threading
-import time
 from collections import Counter
 
-from openrlhf_math.colocation.layout import cores, engine_start, enter_environment, worker_environment
+from openrlhf_math.colocation.async_engine import end_with_this_process, generation_arguments, one_line, start_engine
+from openrlhf_math.colocation.cluster import check_room, cluster
+from openrlhf_math.colocation.layout import enter_environment, worker_environment
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Failure, Question, Reply
 from openrlhf_math.errors import UserError
@@ -22,29 +20,16 @@ class Engine:
 
     def __init__(self, settings: DistillSettings) -> None:
         """Raises UserError if vLLM cannot serve the model."""
-        from vllm import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
-
-        device = settings.engine.device
-        arguments = AsyncEngineArgs(
+        engine = settings.engine
+        self._llm = start_engine(
+            "--model",
             settings.model,
-            tensor_parallel_size=settings.engine.tensor_parallel,
-            max_model_len=settings.engine.max_context,
-            dtype="bfloat16",
-            enforce_eager=device == "cpu",
-            enable_prefix_caching=True,
-            max_num_seqs=settings.engine.concurrency,
-            # A prompt prefilled in parts cannot have a seed of its own on the CPU: vLLM 0.29 rewinds its generator by
-            # an offset, which only CUDA's have.
-            enable_chunked_prefill=device != "cpu",
-            disable_log_stats=True,
-            worker_extension_cls=f"{__name__}.DiesWithEngine",
+            engine.device,
+            tensor_parallel_size=engine.tensor_parallel,
+            max_model_len=engine.max_context,
+            max_num_seqs=engine.concurrency,
+            **generation_arguments(engine.device),
         )
-        try:
-            with engine_start(device):
-                self._llm = AsyncLLM.from_engine_args(arguments)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"--model {settings.model}: vLLM cannot start with it ({_one_line(error)})") from error
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
         self._settings, self._tied = settings, False
 
@@ -56,7 +41,7 @@ class Engine:
 
         if not self._tied:
             self._tied = True
-            await self._llm.collective_rpc("die_with", args=(socket.gethostname(), os.getpid()))
+            await end_with_this_process(self._llm)
         text = self._tokenizer.apply_chat_template(question.messages, tokenize=False, add_generation_prompt=True)
         prompt = TokensPrompt(prompt_token_ids=self._tokenizer(text, add_special_tokens=False)["input_ids"])
         sampling = SamplingParams(
@@ -69,7 +54,7 @@ class Engine:
             async for output in self._llm.generate(prompt, sampling, f"{question.key}-{question.attempt}"):
                 last = output
         except (ValueError, VLLMValidationError) as error:
-            raise Failure(f"the engine refuses it: {_one_line(error)}") from None
+            raise Failure(f"the engine refuses it: {one_line(error)}") from None
         except EngineDeadError:
             raise UserError(f"--teacher engine: the engine died, its message is above; {AGAIN}") from None
         (completion,) = last.outputs
@@ -78,20 +63,6 @@ class Engine:
 
     def shutdown(self) -> None:
         self._llm.shutdown()
-
-
-class DiesWithEngine:
-    """An extension of vLLM's workers: after a `kill -9` of the process that started them they end too. vLLM's own
-    processes would stay, and hold the memory that the next run needs."""
-
-    def die_with(self, host: str, pid: int) -> None:
-        def watch() -> None:
-            while os.path.exists(f"/proc/{pid}"):
-                time.sleep(1)
-            os._exit(1)
-
-        if socket.gethostname() == host:  # a worker on another node is Ray's to end
-            threading.Thread(target=watch, daemon=True).start()
 
 
 class EngineTeacher:
@@ -134,36 +105,17 @@ def ray_engines(settings: DistillSettings, environment: dict[str, str]):
     """Functions from a question to a reply, one an engine: Ray actors wherever the cluster has room."""
     import ray
 
-    joined, wanted = ray.is_initialized(), settings.engine.engines
-    if not joined:
-        _start_ray(ray, environment, wanted)
+    wanted = settings.engine.engines
     gpus = settings.engine.tensor_parallel if settings.engine.device == "cuda" else 0
-    for name, each in (("GPU", gpus), ("CPU", 1)):
-        there = ray.cluster_resources().get(name, 0)
-        if there < each * wanted:
-            raise UserError(
-                f"--engines {wanted}: the Ray cluster has {there:g} of the {each * wanted} {name}s they need; "
-                "lower it, or add nodes"
-            )
-    actor = ray.remote(Engine).options(num_gpus=gpus, num_cpus=1, max_concurrency=settings.engine.concurrency)
-    engines = [actor.remote(settings) for _ in range(wanted)]
-    try:
-        yield [_asker(engine, ray) for engine in engines]
-    finally:
-        for engine in engines:
-            ray.kill(engine)
-        if not joined:
-            ray.shutdown()
-
-
-def _start_ray(ray, environment: dict[str, str], engines: int) -> None:
-    """Join the cluster in RAY_ADDRESS (set by `ray job submit`), or start one for this run alone."""
-    common = {"runtime_env": {"env_vars": environment}, "log_to_driver": False, "logging_level": "error"}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**common)
-    else:
-        os.environ.update(environment)
-        ray.init(address="local", include_dashboard=False, num_cpus=max(cores(), engines), **common)
+    with cluster(environment, wanted):
+        check_room(f"--engines {wanted}", wanted, gpus * wanted)
+        actor = ray.remote(Engine).options(num_gpus=gpus, num_cpus=1, max_concurrency=settings.engine.concurrency)
+        engines = [actor.remote(settings) for _ in range(wanted)]
+        try:
+            yield [_asker(engine, ray) for engine in engines]
+        finally:
+            for engine in engines:
+                ray.kill(engine)
 
 
 def _asker(engine, ray):
@@ -176,11 +128,6 @@ def _asker(engine, ray):
             raise
         except ray.exceptions.RayActorError as error:
             said = str(error).rpartition("UserError: ")[2]  # ours, if its start failed
-            raise UserError(f"--teacher engine: an engine died ({_one_line(said)}); {AGAIN}") from None
+            raise UserError(f"--teacher engine: an engine died ({one_line(said)}); {AGAIN}") from None
 
     return ask
-
-
-def _one_line(error: object) -> str:
-    """The beginning of an error's words."""
-    return " ".join(str(error).split())[:300]

@@ -1,0 +1,44 @@
+"""The Ray cluster of a command that does not train."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+
+from openrlhf_math.colocation.layout import cores
+from openrlhf_math.errors import UserError
+
+
+@contextlib.contextmanager
+def cluster(environment: Mapping[str, str], processes: int) -> Iterator[None]:
+    """Ray while the block runs: the cluster this process is connected to, else the one in RAY_ADDRESS (which
+    `ray job submit` sets), else one on this machine for this run alone.
+
+    environment: variables of every worker. processes: how many actors of one CPU must fit.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    common = {"runtime_env": {"env_vars": dict(environment)}, "log_to_driver": False, "logging_level": "error"}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**common)
+    else:
+        os.environ.update(environment)
+        ray.init(address="local", include_dashboard=False, num_cpus=max(cores(), processes), **common)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_room(flag: str, cpus: float, gpus: float) -> None:
+    """Raise UserError, which names `flag`, if the cluster has not so many CPUs and GPUs at all."""
+    import ray
+
+    for name, wanted in (("GPU", gpus), ("CPU", cpus)):
+        there = ray.cluster_resources().get(name, 0)
+        if there < wanted:
+            raise UserError(
+                f"{flag}: the Ray cluster has {there:g} of the {wanted:g} {name}s they need; lower it, or add nodes"
+            )

@@ -1,0 +1,104 @@
+"""The sampler in a vLLM engine: in this process, or as a Ray actor."""
+
+import uuid
+from dataclasses import dataclass
+
+from openrlhf_math.colocation.async_engine import end_with_this_process, generation_arguments, one_line, start_engine
+from openrlhf_math.rerank.roles import Completion, Messages, RequestError, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerSettings:
+    """How a sampler's engine is run. Raises ValueError for values that cannot work.
+
+    model            directory or hub name of a chat model
+    device           "cpu" or "cuda"
+    tensor_parallel  devices the engine is spread over
+    max_context      tokens of prompt and completion together; None for the model's own
+    at_once          completions under way at once in the engine; more wait
+    memory           share of a GPU's memory the engine takes
+    """
+
+    model: str
+    device: str
+    tensor_parallel: int = 1
+    max_context: int | None = None
+    at_once: int = 64
+    memory: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("tensor_parallel", "max_context", "at_once"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, it must be at least 1")
+        if not 0 < self.memory <= 1:
+            raise ValueError(f"memory is {self.memory}, it must be more than 0 and at most 1")
+
+
+class SamplingEngine:
+    """One engine, see `roles.Sampler`. Completions of the same prompt compute it once."""
+
+    def __init__(self, settings: SamplerSettings) -> None:
+        """Raises UserError if vLLM cannot serve the model, or it is no chat model."""
+        from openrlhf_math.grpo.inputs import load_tokenizer
+
+        self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
+        memory = {"gpu_memory_utilization": settings.memory} if settings.device == "cuda" else {}
+        self._engine = start_engine(
+            "--model",
+            settings.model,
+            settings.device,
+            tensor_parallel_size=settings.tensor_parallel,
+            max_model_len=settings.max_context,
+            max_num_seqs=settings.at_once,
+            enable_sleep_mode=settings.device == "cuda",
+            **generation_arguments(settings.device),
+            **memory,
+        )
+        self._context = self._engine.model_config.max_model_len
+        self._watched = False
+
+    async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.exceptions import VLLMValidationError
+        from vllm.sampling_params import RequestOutputKind
+
+        if not self._watched:
+            self._watched = True
+            await end_with_this_process(self._engine)
+        text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        ids = self._tokenizer(text + sampling.prefix, add_special_tokens=False)["input_ids"]
+        room = self._context - len(ids)
+        if room < 1:
+            raise RequestError(
+                f"the problem takes {len(ids)} tokens with its prompt, the model's context is {self._context}: "
+                "no room is left for an answer"
+            )
+        parameters = SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=min(sampling.max_tokens, room),
+            stop=list(sampling.stop),
+            include_stop_str_in_output=True,
+            seed=sampling.seed,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        try:
+            async for output in self._engine.generate(TokensPrompt(prompt_token_ids=ids), parameters, uuid.uuid4().hex):
+                (completion,) = output.outputs
+        except (ValueError, VLLMValidationError) as error:
+            raise RequestError(f"the engine refuses it ({one_line(error)})") from None
+        finished = completion.finish_reason or ""
+        if finished == "stop" and completion.stop_reason is None:
+            finished = "eos"
+        return Completion(completion.text, len(completion.token_ids), finished)
+
+    async def sleep(self) -> None:
+        """Leave the device to another; on a CPU there is nothing to leave."""
+        await self._engine.sleep(level=1)
+
+    async def wake_up(self) -> None:
+        await self._engine.wake_up()
+
+    def shutdown(self) -> None:
+        self._engine.shutdown()
