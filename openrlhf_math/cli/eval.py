@@ -1,96 +1,222 @@
-"""`openrlhf-math eval`: pass@1 and token cost of a model on a problem set."""
+r"""`openrlhf-math eval`: what a model solves, what its answers cost, and whether another one is better."""
 
 import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import RewardConfig
 
+EPILOG = r"""examples:
+  openrlhf-math eval --model Qwen/Qwen2.5-Math-1.5B-Instruct --benchmark math500 --benchmark aime24 --output runs/e
+  openrlhf-math eval --model deepseek-ai/DeepSeek-R1-Distill-Qwen-7B --prompt r1 --benchmark aime24 --output runs/r1
+  openrlhf-math eval --model MODEL --benchmark problems.jsonl --samples 8 --temperature 0.6 --output runs/mine
+  openrlhf-math eval --model MODEL --benchmark math500=math500.parquet --output runs/offline     (no network)
+  openrlhf-math eval --model MODEL --benchmark holdout:openai/gsm8k@main --split train --output runs/holdout
+  openrlhf-math eval --completions made_elsewhere.jsonl --output runs/scored
+  openrlhf-math eval --compare runs/before runs/after
+
+benchmarks (samples, token limit, temperature; the flags set them for all):
+{benchmarks}
+  FILE               JSONL, JSON, CSV or Parquet; a benchmark's own columns are known, others see --problem-key
+  NAME=FILE          the same, read and sampled as the benchmark NAME, or called NAME
+  owner/name@config  a hub set, see --split
+  holdout:SET        --holdout problems drawn from any of these, written to --output for `curate --benchmark`
+  pkg.mod.function   your own: without arguments, gives openrlhf_math.curation.schema.Row
+
+prompts:
+  chat               the model's chat template
+  r1                 the same without a system prompt, with <think> opened; answers stand after </think>
+  plain              the bare problem
+  few-shot           after four worked examples
+  pkg.mod.function   your own: (tokenizer, messages) to text
+
+Killed, the same command goes on with the completions it has. --output holds:
+  completions.jsonl  every completion with its grade     summary.json   the figures
+  journal.jsonl      completions as they came            config.json    what they were made with
+"""
+
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    from openrlhf_math.grpo.flags import INSTRUCTION
+    from openrlhf_math.evaluation.benchmarks import BENCHMARKS
 
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Sample completions of every problem with vLLM, grade them, and report pass@1 with a 95% interval "
-        "and what the answers cost in tokens. Leaves summary.json and completions.jsonl.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Sample completions of every problem with vLLM, grade them, and report pass@1, pass@k, maj@k and\n"
+        "what the answers cost in tokens, with 95% intervals. Or score completions made elsewhere, or\n"
+        "compare two runs.",
+        epilog=EPILOG.replace("{benchmarks}", "\n".join(map(_benchmark_line, BENCHMARKS))),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", required=True, help="directory or hub name")
-    parser.add_argument("--benchmark", required=True, help="JSONL, JSON, CSV or Parquet file, or hub name[@config]")
-    parser.add_argument("--output", type=Path, required=True, help="directory for the results; must not hold any yet")
-    parser.add_argument("--split", default="test", help="of a hub set")
-    parser.add_argument("--problem-key", default="problem", help="column of the problem")
-    parser.add_argument("--answer-key", default="answer", help="column of the gold answer")
-    parser.add_argument("--max-problems", type=int, help="only the first so many")
-    parser.add_argument("--samples", type=int, default=1, help="completions a problem")
-    parser.add_argument("--max-tokens", type=int, default=1024, help="token limit of one completion")
-    parser.add_argument("--max-context", type=int, help="tokens of prompt and completion the engine is sized for")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
-    parser.add_argument("--top-p", type=float, default=1.0, help="nucleus sampling")
-    parser.add_argument("--seed", type=int, default=0, help="of sampling and the bootstrap")
-    parser.add_argument("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none")
-    parser.add_argument("--no-chat-template", action="store_true", help="give the model the bare problem")
-    parser.add_argument("--style", choices=("boxed", "think"), default="boxed", help="what correct format is")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the engine runs")
-    parser.add_argument("--tensor-parallel", type=int, default=1, help="devices one engine is spread over")
+    add = parser.add_argument
+    add("--model", help="directory or hub name")
+    add("--benchmark", action="append", default=[], metavar="SET", help="see below; may be given again")
+    add("--output", type=Path, metavar="DIR", help="what the run leaves; the same again to resume")
+    add("--completions", type=Path, metavar="FILE", help="score these instead of sampling; no model is loaded")
+    add("--compare", type=Path, nargs=2, metavar="RUN", help="difference of two runs, with interval and p-value")
+    add("--json", action="store_true", help="print the figures as JSON instead of tables")
+    add("--parquet", action="store_true", help="write the completions as Parquet too")
+    add("--seed", type=int, default=0, help="of sampling and the bootstrap (%(default)s)")
+
+    add = parser.add_argument_group("problems").add_argument
+    add("--split", default="test", help="of a hub set that is no known benchmark (%(default)s)")
+    add("--problem-key", metavar="COLUMN", help="of the problem, where it is none of the usual")
+    add("--answer-key", metavar="COLUMN", help="of the gold answer, likewise")
+    add("--max-problems", type=int, metavar="N", help="only the first so many of each benchmark")
+    add("--holdout", type=int, default=1000, metavar="N", help="problems of a holdout (%(default)s)")
+    add("--holdout-seed", type=int, default=0, metavar="N", help="which of them (%(default)s)")
+
+    add = parser.add_argument_group("sampling").add_argument
+    add("--samples", type=int, metavar="N", help="completions a problem (the benchmark's; 1)")
+    add("--max-tokens", type=int, metavar="N", help="token limit of one completion (the benchmark's; 1024)")
+    add("--temperature", type=float, help="0 is greedy (the benchmark's; 0)")
+    add("--top-p", type=float, help="nucleus sampling (the benchmark's; 1)")
+    add("--prompt", default="chat", metavar="NAME", help="how problems are put, see below (%(default)s)")
+    add("--no-chat-template", action="store_true", help="the same as --prompt plain")
+    add("--instruction", help="appended to every problem; '' for none (the prompt's)")
+
+    add = parser.add_argument_group("grading").add_argument
+    add("--style", choices=("boxed", "think"), help="where answers stand, what correct format is (the prompt's; boxed)")
+    add("--timeout", type=float, default=RewardConfig().timeout_seconds, help="seconds an answer (%(default)s)")
+    add("--workers", type=int, default=RewardConfig().workers, help="grading processes (%(default)s)")
+
+    add = parser.add_argument_group("engine").add_argument
+    add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (what the problems need)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the engine runs (%(default)s)")
+    add("--tensor-parallel", type=int, default=1, metavar="N", help="devices it is spread over (%(default)s)")
     return parser
 
 
+def _benchmark_line(name: str) -> str:
+    from openrlhf_math.evaluation.benchmarks import BENCHMARKS, sampling_of, source_of
+
+    rows = BENCHMARKS[name]
+    sampling, source = sampling_of(rows), source_of(rows)
+    numbers = f"{sampling.samples:>2} {sampling.max_tokens:>5} {sampling.temperature:g}"
+    place = f"{source.hub}, {source.split} ({source.licence})" if source else ""
+    return f"  {name:<18} {numbers:<13} {place}"
+
+
 def run(args: argparse.Namespace) -> None:
+    from openrlhf_math.evaluation import tables
+
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: give 0 or more")
+    if args.compare:
+        from openrlhf_math.evaluation.compare import compare_runs
+
+        told = compare_runs(*args.compare, args.seed)
+        plain = {name: {what: asdict(one) for what, one in found.items()} for name, found in told.items()}
+        print(json.dumps(plain, indent=2)) if args.json else tables.show_comparison(told, *args.compare)
+        return
+    if not args.output:
+        raise UserError("--output is missing: name a directory for the results")
+    told = _score(args) if args.completions else _sample(args)
+    print(json.dumps(told, indent=2)) if args.json else tables.show(told, args.output)
+
+
+def _score(args: argparse.Namespace) -> dict[str, dict]:
+    from openrlhf_math.evaluation.outside import read_completions
+    from openrlhf_math.evaluation.score import score
+
+    _check_free(args.output)
+    rewards = _rewards(args, args.style or "boxed")
+    rows = read_completions(args.completions)[: args.max_problems]
+    if not rows:
+        raise UserError(f"--max-problems {args.max_problems} leaves no problem; give 1 or more")
+    with _bar("problems graded", len(rows)) as advance:
+        name = args.completions.stem
+        return {name: score(rows, name, args.output, rewards, args.seed, args.parquet, lambda: advance())}
+
+
+def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.colocation.layout import enter_environment, find_device
-    from openrlhf_math.data.problems import read_problems
+    from openrlhf_math.curation.sources import Columns
+    from openrlhf_math.evaluation.problem_sets import Reading, read_sets
+    from openrlhf_math.evaluation.prompts import find_prompt, style_of
     from openrlhf_math.evaluation.settings import EvalSettings
     from openrlhf_math.grpo.inputs import check_model
     from openrlhf_math.grpo.settings import count_parameters
 
-    try:
-        settings = EvalSettings(
-            model=args.model,
-            output=args.output,
-            samples=args.samples,
-            max_tokens=args.max_tokens,
-            temperature=args.temperature,
-            top_p=args.top_p,
-            seed=args.seed,
-            instruction=args.instruction,
-            chat_template=not args.no_chat_template,
-            device=find_device() if args.device == "auto" else args.device,
-            tensor_parallel=args.tensor_parallel,
-            max_context=args.max_context,
-            rewards=RewardConfig(style=args.style),
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    if (args.output / "summary.json").exists():
-        raise UserError(f"--output {args.output} holds another evaluation; choose a new directory or remove it")
+    for flag, value in (("--model", args.model), ("--benchmark", args.benchmark)):
+        if not value:
+            raise UserError(f"{flag} is missing; `openrlhf-math eval --help` has examples")
+    prompt = "plain" if args.no_chat_template else args.prompt
+    style = style_of(find_prompt(prompt))
+    settings = EvalSettings(
+        model=args.model,
+        output=args.output,
+        seed=args.seed,
+        prompt=prompt,
+        instruction=style.instruction if args.instruction is None else args.instruction,
+        device=find_device() if args.device == "auto" else args.device,
+        tensor_parallel=args.tensor_parallel,
+        max_context=args.max_context,
+        parquet=args.parquet,
+        rewards=_rewards(args, args.style or style.answers),
+    )
+    if not (args.output / "config.json").exists():
+        _check_free(args.output)
     check_model("--model", args.model)
-    keys = ("--problem-key", "--answer-key")
-    problems = read_problems(args.benchmark, args.problem_key, args.answer_key, args.split, keys)[: args.max_problems]
-    if not problems:
-        raise UserError(f"--max-problems {args.max_problems} leaves no problem; give 1 or more")
+    columns = Columns(problem=args.problem_key, answer=args.answer_key)
+    reading = Reading(args.split, columns, args.max_problems, args.holdout, args.holdout_seed)
+    sets = [_as_asked(one, args) for one in read_sets(args.benchmark, reading)]
 
     enter_environment(settings.device, count_parameters(settings.model))
     from openrlhf_math.evaluation.evaluate import evaluate
 
-    show(evaluate(problems, settings), args.output)
+    total = sum(len(one.questions) * one.sampling.samples for one in sets)
+    with _bar("completions", total) as advance:
+        return evaluate(sets, settings, lambda name, completion, new: advance(completion.tokens * new, name))
 
 
-def show(summary: dict, output: Path) -> None:
+def _check_free(output: Path) -> None:
+    if (output / "summary.json").exists():
+        raise UserError(f"--output {output} holds another evaluation; choose a new directory or remove it")
+
+
+def _as_asked(problems, args: argparse.Namespace):
+    """The problem set, sampled as the flags say. Greedy decoding alone asks for one completion."""
+    from dataclasses import replace
+
+    asked = {name: getattr(args, name) for name in ("samples", "max_tokens", "temperature", "top_p")}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if asked.get("temperature") == 0:
+        asked = {"samples": 1} | asked
+    try:
+        return replace(problems, sampling=replace(problems.sampling, **asked))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _rewards(args: argparse.Namespace, style: str) -> RewardConfig:
+    try:
+        return RewardConfig(style=style, timeout_seconds=args.timeout, workers=args.workers)
+    except ValueError as error:
+        raise UserError(f"--{str(error).replace('timeout_seconds', 'timeout')}") from None
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable]:
+    """A progress bar on standard error. Yields a function to call after each one."""
+    import time
+
     from rich.console import Console
-    from rich.table import Table
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    low, high = summary["ci95"]
-    cost = summary["tokens_per_correct"]
-    table = Table(title=f"{summary['problems']} problems, {summary['samples']} samples each", show_header=False)
-    table.add_row("pass@1", f"{summary['pass_at_1']:.1%}  (95%: {low:.1%} to {high:.1%})")
-    table.add_row("tokens a completion", f"{summary['completion_tokens']:.1f}")
-    table.add_row("tokens a correct answer", f"{cost:.1f}" if cost else "-")
-    table.add_row("cut off at the limit", f"{summary['truncation_rate']:.1%}")
-    table.add_row("correct format", f"{summary['format_rate']:.1%}")
-    table.add_row("undecided gradings", str(summary["undecided"]))
-    table.add_row("sampling, grading", f"{summary['seconds_sampling']:.1f} s, {summary['seconds_grading']:.1f} s")
-    console = Console()
-    console.print(table)
-    for name in ("summary.json", "completions.jsonl"):
-        console.print(f"  {output / name}", soft_wrap=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    begun, made = time.monotonic(), 0
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+
+        def advance(tokens: int = 0, name: str = "") -> None:
+            nonlocal made
+            made += tokens
+            rate = f", {made / (time.monotonic() - begun):.0f} tokens/s" if made else ""
+            bar.update(task, advance=1, description=f"{name or what}{rate}")
+
+        yield advance

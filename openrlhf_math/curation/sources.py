@@ -247,8 +247,10 @@ def olympiadbench(row: dict) -> Row:
 # Benchmarks with plain columns, known by name alone.
 for _name, _hub, _split, _licence in (
     ("aime", "AI-MO/aimo-validation-aime", "train", "apache-2.0"),
+    ("aime-2024", "HuggingFaceH4/aime_2024", "train", "not stated"),
     ("aime-2025", "math-ai/aime25", "test", "not stated"),
     ("amc", "AI-MO/aimo-validation-amc", "train", "apache-2.0"),
+    ("amc-2023", "math-ai/amc23", "test", "not stated"),
 ):
     register_source(_name, hub=_hub, split=_split, columns=(), licence=_licence)(PlainReader())
 

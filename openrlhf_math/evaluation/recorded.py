@@ -2,10 +2,11 @@
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import Scores
@@ -13,13 +14,18 @@ from openrlhf_math.rerank.classes import GraderSays, group
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.rewards.extract import extract
 
+Found = TypeVar("Found")
+
 # Rows under way at once: enough to keep the workers busy while one row waits for a hostile answer.
 WINDOW = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A problem with its attempts. scores, tokens: one for every response, None if the row has none."""
+    """A problem with its attempts. scores, tokens, truncated: one for every response, None if the row has none.
+
+    labels: what results are broken down by, such as {"difficulty": "5"}.
+    """
 
     place: str
     problem: str | None
@@ -27,6 +33,8 @@ class Row:
     responses: list[str | None]
     scores: list[Scores] | None
     tokens: list[int] | None
+    truncated: list[bool] | None = None
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,11 @@ def _row(line: bytes, place: str) -> Row:
         raise UserError(f"{place} is not JSON ({error}); every line must be one JSON object.") from None
     if not isinstance(row, dict):
         raise UserError(f"{place} is no JSON object; it must look like {{'gold': ..., 'responses': [...]}}.")
+    return row_of(row, place)
+
+
+def row_of(row: dict, place: str) -> Row:
+    """A row as read, checked. Raises UserError naming the place and what is wrong with it."""
     for key in ("gold", "responses"):
         if key not in row:
             raise UserError(f"{place} has no `{key}`; add it, or rename the key that holds it.")
@@ -76,7 +89,7 @@ def _row(line: bytes, place: str) -> Row:
         raise UserError(f"{place}: `problem` is {problem!r:.60}, it must be text.")
     if not isinstance(responses, list) or not all(isinstance(one, (str, type(None))) for one in responses):
         raise UserError(f"{place}: `responses` is {responses!r:.60}, it must be a list of texts.")
-    for key, is_one, what in (("scores", _is_score, "numbers or lists of numbers"), ("tokens", _is_count, "counts")):
+    for key, is_one, what in LISTS:
         values = row.get(key)
         if values is None:
             continue
@@ -85,7 +98,20 @@ def _row(line: bytes, place: str) -> Row:
         if len(values) != len(responses):
             raise UserError(f"{place} has {len(responses)} `responses` and {len(values)} `{key}`; give one for each.")
     scores = row.get("scores")
-    return Row(place, problem, str(gold), responses, scores and [_floats(one) for one in scores], row.get("tokens"))
+    return Row(
+        place,
+        problem,
+        str(gold),
+        responses,
+        scores and [_floats(one) for one in scores],
+        row.get("tokens"),
+        row.get("truncated"),
+        {name: str(row[name]) for name in LABELS if row.get(name) not in (None, "")},
+    )
+
+
+# Columns that results are broken down by.
+LABELS = ("subject", "difficulty", "level")
 
 
 def _is_number(value) -> bool:
@@ -103,6 +129,18 @@ def _is_count(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _is_switch(value) -> bool:
+    return isinstance(value, bool)
+
+
+# What a row may have for every response.
+LISTS = (
+    ("scores", _is_score, "numbers or lists of numbers"),
+    ("tokens", _is_count, "counts"),
+    ("truncated", _is_switch, "true and false"),
+)
+
+
 def _floats(score) -> Scores:
     return [_float(step) for step in score] if isinstance(score, list) else _float(score)
 
@@ -116,11 +154,16 @@ def _float(value: float | None) -> float:
 
 def judge_all(rows: Iterable[Row], pool: GradingPool) -> Iterator[Judged]:
     """Judge many rows at a time; they come out in the order they went in."""
-    with ThreadPoolExecutor(pool.config.workers + 1, thread_name_prefix="judging") as threads:
+    return in_order(lambda row: judge(row, pool), rows, pool.config.workers + 1)
+
+
+def in_order(work: Callable[[Row], Found], rows: Iterable[Row], threads: int) -> Iterator[Found]:
+    """Do the work for many rows at a time; results come out in the order of the rows."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="judging") as executor:
         under_way: deque = deque()
         try:
             for row in rows:
-                under_way.append(threads.submit(judge, row, pool))
+                under_way.append(executor.submit(work, row))
                 while under_way and (under_way[0].done() or len(under_way) > WINDOW):
                     yield under_way.popleft().result()
             while under_way:

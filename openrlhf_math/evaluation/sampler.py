@@ -1,11 +1,22 @@
-"""Completions from a vLLM engine in this process."""
+"""Completions from a vLLM engine in this process, each as soon as it ends."""
 
-import warnings
+import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from openrlhf_math.colocation.layout import inference_arguments
 from openrlhf_math.errors import UserError
+from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.settings import EvalSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion to be made: of which problem, which of its samples, after which tokens."""
+
+    problem: int
+    sample: int
+    prompt_ids: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,57 +28,92 @@ class Completion:
     truncated: bool
 
 
-def sample(prompt_ids: list[list[int]], settings: EvalSettings) -> list[list[Completion]]:
-    """`settings.samples` completions of each tokenized prompt, in the order of the prompts.
+class Sampler:
+    """A vLLM engine for one model. Raises UserError if vLLM cannot serve it."""
 
-    Raises UserError if a prompt and its completion do not fit the model's or the given context.
+    def __init__(self, settings: EvalSettings, context: int) -> None:
+        from vllm import LLM
+
+        self._seed = settings.seed
+        # A prompt prefilled in parts cannot have a seed of its own on the CPU: vLLM 0.29 rewinds its generator by an
+        # offset, which only CUDA's have.
+        whole_prompts = {"enable_chunked_prefill": False} if settings.device == "cpu" else {}
+        try:
+            engine = LLM(
+                settings.model,
+                tensor_parallel_size=settings.tensor_parallel,
+                max_model_len=context,
+                seed=settings.seed,
+                dtype="bfloat16",
+                use_tqdm_on_load=False,
+                **whole_prompts,
+                **inference_arguments(settings.device),
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            said = " ".join(str(error).split())[:300]
+            raise UserError(f"--model {settings.model}: vLLM cannot start with it ({said})") from error
+        self._engine = engine.llm_engine
+
+    def complete(
+        self, requests: Iterable[Request], sampling: Sampling, stop: tuple[str, ...]
+    ) -> Iterator[tuple[Request, Completion]]:
+        """Completions in the order they end. Each has a seed of its own, so that it does not matter which are made."""
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        asked = {}
+        for request in requests:
+            params = SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                stop=list(stop),
+                seed=seed_of(self._seed, request) if sampling.temperature else None,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            name = f"{request.problem}-{request.sample}"
+            asked[name] = request
+            self._engine.add_request(name, TokensPrompt(prompt_token_ids=request.prompt_ids), params)
+        while self._engine.has_unfinished_requests():
+            for output in self._engine.step():
+                if output.finished:
+                    (one,) = output.outputs
+                    yield (
+                        asked[output.request_id],
+                        Completion(one.text, len(one.token_ids), one.finish_reason == "length"),
+                    )
+
+
+def seed_of(seed: int, request: Request) -> int:
+    """The seed of one completion, 31 bits."""
+    name = f"{seed} {request.problem} {request.sample}".encode()
+    return int.from_bytes(hashlib.sha256(name).digest()[:4], "big") >> 1
+
+
+def context_needed(prompts: dict[str, tuple[list[list[int]], int]], settings: EvalSettings) -> int:
+    """Tokens the engine must hold for one request: the longest prompt and a whole completion.
+
+    prompts: by benchmark its tokenized prompts and its token limit. Raises UserError if the model's context, or the
+    given one, is smaller.
     """
     from transformers import AutoConfig
-    from vllm import LLM, SamplingParams, TokensPrompt
 
-    context = _context(prompt_ids, settings, AutoConfig.from_pretrained(settings.model))
-    engine = LLM(
-        settings.model,
-        tensor_parallel_size=settings.tensor_parallel,
-        max_model_len=context,
-        seed=settings.seed,
-        dtype="bfloat16",
-        use_tqdm_on_load=False,
-        **inference_arguments(settings.device),
-    )
-    params = SamplingParams(
-        n=settings.samples,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        max_tokens=settings.max_tokens,
-    )
-    outputs = engine.generate([TokensPrompt(prompt_token_ids=ids) for ids in prompt_ids], params, use_tqdm=_bar)
-    return [
-        [Completion(one.text, len(one.token_ids), one.finish_reason == "length") for one in output.outputs]
-        for output in outputs
+    config = AutoConfig.from_pretrained(settings.model).get_text_config()
+    model_limit = getattr(config, "max_position_embeddings", None)
+    limits = [
+        (limit, what)
+        for limit, what in ((settings.max_context, "--max-context"), (model_limit, "the model's context"))
+        if limit
     ]
-
-
-def _context(prompt_ids: list[list[int]], settings: EvalSettings, config) -> int:
-    """Tokens the engine must hold for one request: the longest prompt and a whole completion."""
-    longest = max(map(len, prompt_ids))
-    needed = longest + settings.max_tokens
-    model_limit = getattr(config, "max_position_embeddings", None) or needed
-    limit, flag = min((settings.max_context or model_limit, "--max-context"), (model_limit, "the model's context"))
-    if needed > limit:
-        raise UserError(
-            f"the longest prompt ({longest} tokens) and --max-tokens {settings.max_tokens} make {needed} tokens, "
-            f"{flag} is {limit}; lower --max-tokens to {max(limit - longest, 0)} or less"
-        )
-    return settings.max_context or needed
-
-
-def _bar(prompts=None, total: int | None = None, **options):
-    """vLLM's progress bar, drawn by rich. vLLM asks for two: one over the prompts it takes in, then one to update."""
-    if prompts is not None:
-        return prompts  # taken in within moments
-    from tqdm import TqdmExperimentalWarning
-    from tqdm.rich import tqdm
-
-    warnings.simplefilter("ignore", TqdmExperimentalWarning)
-    return tqdm(total=total, desc="completions")
+    most = 0
+    for name, (prompt_ids, max_tokens) in prompts.items():
+        longest = max(map(len, prompt_ids))
+        needed = longest + max_tokens
+        limit, flag = min(limits, default=(needed, ""))
+        if needed > limit:
+            raise UserError(
+                f"{name}: the longest prompt ({longest} tokens) and --max-tokens {max_tokens} make {needed} tokens, "
+                f"{flag} is {limit}; lower --max-tokens to {max(limit - longest, 0)} or less"
+            )
+        most = max(most, needed)
+    return settings.max_context or most

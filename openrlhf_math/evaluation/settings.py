@@ -1,51 +1,70 @@
-"""What an evaluation is: model, problems, sampling, grading."""
+"""What an evaluation is: the model, how it is asked and where it runs, and how its completions are graded."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.rewards import RewardConfig
+
+BLOCKS, BLOCK = 16, 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class EvalSettings:
-    """Settings of one evaluation. Raises ValueError for values that cannot work.
+    """Settings of one evaluation. How each benchmark is sampled stands in its `ProblemSet`.
 
     model              directory or hub name
-    samples            completions a problem
-    max_tokens         token limit of one completion
-    temperature        0 is greedy
-    max_context        tokens of prompt and completion together; None for what the problems need
+    seed               every completion's own seed is made of it; also of the bootstrap
+    prompt             name of a prompt style, or a dotted path
     instruction        appended to every problem; empty for none
-    chat_template      whether the model's chat template is applied
     device             "cpu" or "cuda"
     tensor_parallel    devices the engine is spread over
+    max_context        tokens of prompt and completion together; None for what the problems need
+    parquet            whether completions are written as Parquet too
     """
 
     model: str
     output: Path
-    samples: int
-    max_tokens: int
-    temperature: float
-    top_p: float
     seed: int
+    prompt: str
     instruction: str
-    chat_template: bool
     device: str
     tensor_parallel: int
     max_context: int | None
+    parquet: bool
     rewards: RewardConfig
 
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"--samples {self.samples}: give 1 or more")
-        if self.max_tokens < 1:
-            raise ValueError(f"--max-tokens {self.max_tokens}: give 1 or more")
-        if self.temperature < 0:
-            raise ValueError(f"--temperature {self.temperature}: give 0 (greedy) or more")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"--top-p {self.top_p}: give more than 0 and at most 1")
-        if self.temperature == 0 and self.samples > 1:
-            raise ValueError(
-                f"--samples {self.samples}: greedy decoding gives the same completion every time; "
-                "add --temperature 0.6, or leave --samples out"
-            )
+    def identity(self, sets: list[ProblemSet]) -> dict:
+        """What decides the completions: those under another identity must not be mixed with these. By flag."""
+        sampling = {one.name: asdict(one.sampling) for one in sets}
+        return {
+            "model": self.model,
+            "weights": fingerprint(Path(self.model)),
+            "seed": self.seed,
+            "prompt": self.prompt,
+            "instruction": self.instruction,
+            "benchmark": [one.name for one in sets],
+            "problems": {one.name: one.digest() for one in sets},
+            **{
+                flag: {name: values[flag] for name, values in sampling.items()}
+                for flag in ("samples", "max_tokens", "temperature", "top_p")
+            },
+        }
+
+
+def fingerprint(model: Path) -> str:
+    """Tells a model directory from what stood at the same path before; "" for a hub name.
+
+    Of every weight file its size and 16 blocks of 64 KiB, evenly spread: training moves all of them.
+    """
+    digest = hashlib.sha256()
+    files = sorted(one for one in model.glob("*") if one.suffix in (".safetensors", ".bin", ".json"))
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        with file.open("rb") as opened:
+            for number in range(BLOCKS):
+                opened.seek(max(0, size - BLOCK) * number // (BLOCKS - 1))
+                digest.update(opened.read(BLOCK))
+    return digest.hexdigest()[:16] if files else ""

@@ -1,0 +1,140 @@
+"""The figures of an evaluation, out of what is known of each problem's completions. Pure functions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from openrlhf_math.evaluation.estimates import bootstrap_intervals, bootstrap_ratio, pass_at_1, tokens_per_correct
+from openrlhf_math.evaluation.marking import Tally
+from openrlhf_math.evaluation.voting import Entry, accuracies, numbers_of_attempts, passes
+from openrlhf_math.rerank.choose import majority
+
+SUBSETS = 32  # random subsets of k completions that a rule's accuracy at k is the mean over
+NOT_GIVEN = "not given"
+# Rules of choosing among k completions, each with the name of its figure. One that reads scores needs rows with them.
+RULES = {"maj_at_k": Entry("majority", majority, None)}
+
+
+def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES) -> dict:
+    """All figures, as plain data. Intervals are 95%, bootstrap over problems, the same resamples for all.
+
+    pass_at_1            mean over problems of the share of correct completions; ci95 is its interval
+    pass_at_k            by k, unbiased, see `estimates.pass_at_k`
+    maj_at_k             by k, accuracy of a majority vote of classes of equal answers, see `voting.accuracies`
+    completion_tokens    mean over completions
+    tokens_per_correct   tokens spent for one correct completion; None if none is correct
+    truncation_rate      share of completions that the token limit cut off
+    format_rate          share of completions in correct format, whatever their answer
+    undecided, unanswered, kept_apart   completions that could not be graded, or have no answer; pairs of answers that
+                         could not be compared, and vote apart
+    by                   problems, pass_at_1, ci95 and completion_tokens by subject and difficulty
+
+    Figures of tokens and truncation are None where not every completion's is known.
+    """
+    judged = [tally.judged for tally in tallies]
+    counts = [len(one.classes) for one in judged]
+    ks = numbers_of_attempts(max(counts))[1:]
+    solved = _shares([one.correct for one in judged])
+    by_rule = accuracies(judged, list(rules.values()), ks, SUBSETS, seed)
+    columns = {
+        "pass_at_1": solved,
+        **{("pass_at_k", k): column for k, column in zip(ks, passes(judged, ks).T, strict=True)},
+        **{(name, k): by_rule[:, rule, at] for rule, name in enumerate(rules) for at, k in enumerate(ks)},
+        "format_rate": _shares([tally.well_formed for tally in tallies]),
+    }
+    tokens = _known([one.tokens for one in judged])
+    truncated = _known([tally.truncated for tally in tallies])
+    if tokens:
+        columns["completion_tokens"] = _shares(tokens)
+    if truncated:
+        columns["truncation_rate"] = _shares(truncated)
+    intervals = bootstrap_intervals(np.stack(list(columns.values()), axis=1), seed).tolist()
+    interval = dict(zip(columns, intervals, strict=True))
+
+    def by_k(name: str) -> dict[str, dict]:
+        return {
+            str(k): {"accuracy": float(columns[name, k].mean()), "ci95": interval[name, k]} for k in ks
+        }  # fmt: skip
+
+    told = {
+        "problems": len(tallies),
+        "samples": max(counts),
+        "pass_at_1": pass_at_1(solved[:, None]),
+        "ci95": interval["pass_at_1"],
+        "pass_at_k": by_k("pass_at_k"),
+        **{name: by_k(name) for name in rules},
+        **_costs(tokens, [one.correct for one in judged], seed),
+        **{
+            name: float(_flat(values).mean()) if values else None
+            for name, values in (
+                ("truncation_rate", truncated),
+                ("format_rate", [tally.well_formed for tally in tallies]),
+            )
+        },
+        "undecided": sum(one.undecided for one in judged),
+        "unanswered": sum(one.unanswered for one in judged),
+        "kept_apart": sum(one.apart for one in judged),
+    }
+    for name in ("completion_tokens", "truncation_rate", "format_rate"):
+        told[f"{name}_ci95"] = interval.get(name)
+    return told | {"by": {label: _by(tallies, label, seed) for label in _labels(tallies)}}
+
+
+def _costs(tokens: list | None, correct: list[list[bool]], seed: int) -> dict:
+    if not tokens:
+        return {"completion_tokens": None, "tokens_per_correct": None, "tokens_per_correct_ci95": None}
+    spent, right = np.array(list(map(sum, tokens))), np.array(list(map(sum, correct)))
+    return {
+        "completion_tokens": float(_flat(tokens).mean()),
+        "tokens_per_correct": tokens_per_correct(spent, right),
+        "tokens_per_correct_ci95": bootstrap_ratio(spent, right, seed),
+    }
+
+
+def _by(tallies: Sequence[Tally], label: str, seed: int) -> dict[str, dict]:
+    groups: dict[str, list[Tally]] = {}
+    for tally in tallies:
+        groups.setdefault(tally.labels.get(label, NOT_GIVEN), []).append(tally)
+    return {name: _of_group(groups[name], seed) for name in sorted(groups, key=_natural)}
+
+
+def _of_group(tallies: Sequence[Tally], seed: int) -> dict:
+    solved = _shares([tally.judged.correct for tally in tallies])
+    tokens = _known([tally.judged.tokens for tally in tallies])
+    return {
+        "problems": len(tallies),
+        "pass_at_1": float(solved.mean()),
+        "ci95": bootstrap_intervals(solved[:, None], seed)[0].tolist(),
+        "completion_tokens": float(_flat(tokens).mean()) if tokens else None,
+    }
+
+
+def _labels(tallies: Sequence[Tally]) -> list[str]:
+    """The labels that tell problems apart."""
+    values: dict[str, set] = {}
+    for tally in tallies:
+        for name, value in tally.labels.items():
+            values.setdefault(name, set()).add(value)
+    everywhere = {name: all(name in tally.labels for tally in tallies) for name in values}
+    return [name for name, found in values.items() if len(found) > 1 or not everywhere[name]]
+
+
+def _natural(name: str) -> tuple:
+    """1, 2, 10, algebra, not given."""
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1 + (name == NOT_GIVEN), 0.0, name
+
+
+def _known(values: list[list | None]) -> list[list] | None:
+    return None if any(one is None for one in values) or not any(values) else values
+
+
+def _shares(values: list[list]) -> np.ndarray:
+    """The mean of each problem's values, 0 for a problem without any: [problems]."""
+    return np.array([float(np.mean(one)) if len(one) else 0.0 for one in values])
+
+
+def _flat(values: list[list]) -> np.ndarray:
+    return np.concatenate([np.asarray(one, float) for one in values])

@@ -1,0 +1,140 @@
+"""Completions made elsewhere, read by the columns they come in."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from openrlhf_math.data.problems import read_rows
+from openrlhf_math.errors import UserError
+from openrlhf_math.evaluation.recorded import LABELS, Row, row_of
+
+# From a row as written to one with `gold` and `responses`, see `recorded.row_of`.
+Translator = Callable[[dict], dict]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A way to write completions. again: what another row of the same problem is."""
+
+    name: str
+    columns: frozenset[str]
+    translate: Translator
+    again: Literal["another problem", "another completion", "a repetition"]
+
+
+FORMS: list[Form] = []
+
+
+def register_form(name: str, *columns: str, again: str = "another problem") -> Callable[[Translator], Translator]:
+    """Make a form known by its columns. Of several that fit, the first registered is taken."""
+
+    def register(translate: Translator) -> Translator:
+        FORMS.append(Form(name, frozenset(columns), translate, again))
+        return translate
+
+    return register
+
+
+@register_form("a problem a row", "gold", "responses")
+def problem_a_row(row: dict) -> dict:
+    return row
+
+
+@register_form("a completion a row", "gold", "response", again="another completion")
+def completion_a_row(row: dict) -> dict:
+    """What `eval` itself leaves, and what `grade` reads."""
+    lists = {"responses": [row["response"]]}
+    lists |= {name: [row[name]] for name in ("scores", "tokens", "truncated") if row.get(name) is not None}
+    return {name: row.get(name) for name in ("problem", "gold", *LABELS)} | lists
+
+
+@register_form("Qwen2.5-Math's evaluation", "gt", "code")
+def qwen_math(row: dict) -> dict:
+    responses = row["code"] if isinstance(row["code"], list) else [row["code"]]
+    labels = {"subject": row.get("type") or row.get("subfield"), "level": row.get("level")}
+    return {"problem": row.get("question"), "gold": row["gt"], "responses": responses} | labels
+
+
+@register_form("lm-evaluation-harness", "doc", "target", "resps", again="a repetition")
+def lm_evaluation_harness(row: dict) -> dict:
+    """`resps` is a list of requests, each a list of its completions. A document stands there for each of a task's
+    filters."""
+    doc = row["doc"] if isinstance(row["doc"], dict) else {}
+    problem = next((doc[name] for name in ("problem", "question", "query") if isinstance(doc.get(name), str)), None)
+    responses = [text for request in row["resps"] for text in (request if isinstance(request, list) else [request])]
+    labels = {"subject": doc.get("subject") or doc.get("type"), "level": doc.get("level")}
+    return {"problem": problem, "gold": row["target"], "responses": responses} | labels
+
+
+@register_form("lighteval", "doc", "model_response")
+def lighteval(row: dict) -> dict:
+    """The gold is one of the choices."""
+    doc, made = row["doc"], row["model_response"]
+    index = doc["gold_index"]
+    gold = doc["choices"][index[0] if isinstance(index, list) else index]
+    tokens = {"tokens": [len(one) for one in made["output_tokens"]]} if made.get("output_tokens") else {}
+    return {"problem": doc.get("query"), "gold": gold, "responses": list(made["text"])} | tokens
+
+
+def read_completions(path: Path) -> list[Row]:
+    """A problem with its completions each, in the order they stand. Raises UserError naming what is wrong where."""
+    if not path.is_file():
+        raise UserError(f"--completions {path}: there is no such file")
+    raw = [_plain_names(row) for row in read_rows(str(path), "train")]
+    if not raw:
+        raise UserError(f"--completions {path} is empty; give at least one problem with its completions")
+    form = next((form for form in FORMS if form.columns <= raw[0].keys()), None)
+    if form is None:
+        known = "; ".join(f"{form.name}: {', '.join(sorted(form.columns))}" for form in FORMS)
+        raise UserError(f"--completions {path}: its columns are {', '.join(raw[0])}, of no known form ({known})")
+    rows = _translated(path, form, raw)
+    if form.again == "another completion":
+        rows = _together(rows)
+    elif form.again == "a repetition":
+        rows = {name: (number, name, row) for number, name, row in reversed(list(rows))}.values()
+        rows = sorted(rows, key=lambda one: one[0])
+    found = [row_of(row, f"{path}, row {number}") for number, _, row in rows]
+    if not any(row.responses for row in found):
+        raise UserError(f"--completions {path} has no completions: all its `responses` are empty")
+    return found
+
+
+def _plain_names(row: dict) -> dict:
+    """lighteval's columns are `__doc__` in some releases, `doc` in others."""
+    return {name.strip("_"): value for name, value in row.items()}
+
+
+def _translated(path: Path, form: Form, raw: Iterable[dict]) -> Iterator[tuple[int, str, dict]]:
+    """Number, name of the problem, and the row as `row_of` takes it."""
+    for number, row in enumerate(raw, start=1):
+        try:
+            found = form.translate(row)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"--completions {path}, row {number}: not as {form.name} writes it ({error!r:.100}); mend or drop it"
+            ) from None
+        yield number, _name_of(number, row), found
+
+
+def _name_of(number: int, row: dict) -> str:
+    """What the rows of one problem share."""
+    for name in ("problem_index", "doc_id"):
+        if row.get(name) is not None:
+            return str(row[name])
+    if row.get("problem") is not None:
+        return json.dumps([row["problem"], row.get("gold")])
+    return f"row {number}"
+
+
+def _together(rows: Iterable[tuple[int, str, dict]]) -> list[tuple[int, str, dict]]:
+    """Rows of one completion each, put together by problem."""
+    problems: dict[str, tuple[int, str, dict]] = {}
+    for number, name, row in rows:
+        first = problems.setdefault(name, (number, name, row))[2]
+        if first is not row:
+            for column in ("responses", "scores", "tokens", "truncated"):
+                if column in first or column in row:
+                    first[column] = first.get(column, []) + row.get(column, [])
+    return list(problems.values())

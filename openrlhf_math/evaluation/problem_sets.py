@@ -1,0 +1,187 @@
+"""What `--benchmark` names, read: a known benchmark, a file, a hub set, one's own, or a holdout of any of these."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from openrlhf_math.curation.schema import BrokenRow, Row
+from openrlhf_math.curation.sources import SOURCES, USUAL, Columns, PlainReader, Reader, recognise
+from openrlhf_math.data.hub import give_up_soon_without_network
+from openrlhf_math.data.problems import LOADERS, Problem, keep_parsable, read_rows
+from openrlhf_math.errors import UserError
+from openrlhf_math.evaluation.benchmarks import BENCHMARKS, Sampling, find_benchmark, sampling_of, source_of
+
+FILES = {".jsonl", *LOADERS}
+HOLDOUT = "holdout:"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A problem to be asked. labels: what the figures are broken down by, such as {"difficulty": "5"}."""
+
+    problem: Problem
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemSet:
+    """The questions of one `--benchmark`. name: for people and folders. holdout: whether they were drawn of more."""
+
+    name: str
+    questions: list[Question]
+    sampling: Sampling
+    holdout: bool = False
+
+    def digest(self) -> str:
+        """Changes with any problem, any gold, and their order."""
+        pairs = [(question.problem.problem, question.problem.answer) for question in self.questions]
+        return hashlib.sha256(repr(pairs).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How sets without a declaration of their own are read, and how much of each.
+
+    split          of a hub set
+    columns        those the user has named
+    max_problems   only the first so many; None for all
+    holdout        problems of a holdout
+    holdout_seed   which of them
+    """
+
+    split: str = "test"
+    columns: Columns = field(default_factory=Columns)
+    max_problems: int | None = None
+    holdout: int = 1000
+    holdout_seed: int = 0
+
+
+def read_sets(specs: Iterable[str], reading: Reading) -> list[ProblemSet]:
+    """Raises UserError for a set, column or row at fault, and for two sets of one name."""
+    sets: dict[str, ProblemSet] = {}
+    for spec in specs:
+        one = read_set(spec, reading)
+        if one.name in sets:
+            raise UserError(f"--benchmark {spec}: another one is called {one.name} too; call this one NAME={spec}")
+        sets[one.name] = one
+    return list(sets.values())
+
+
+def read_set(spec: str, reading: Reading) -> ProblemSet:
+    if spec.startswith(HOLDOUT):
+        return _holdout(spec.removeprefix(HOLDOUT), reading)
+    one = _whole(spec, reading)
+    kept = one.questions[: reading.max_problems]
+    if not kept:
+        raise UserError(f"--max-problems {reading.max_problems} leaves no problem; give 1 or more")
+    if not keep_parsable([question.problem for question in kept], max_share=1.0)[0]:
+        raise UserError(
+            f"--benchmark {spec}: none of its gold answers can be parsed, the first is "
+            f"{kept[0].problem.answer!r:.60}; name their column with --answer-key, or mend them"
+        )
+    return replace(one, questions=kept)
+
+
+def _holdout(spec: str, reading: Reading) -> ProblemSet:
+    one = read_set(spec, replace(reading, max_problems=None))
+    drawn = holdout(one.questions, reading.holdout, reading.holdout_seed)[: reading.max_problems]
+    return replace(one, name=f"holdout-{one.name}", questions=drawn, holdout=True)
+
+
+def holdout(questions: list[Question], size: int, seed: int) -> list[Question]:
+    """`size` of the questions, in their order. Which ones depends on the seed and on their texts alone: not on their
+    order, and more problems in the set move few of them."""
+    if not 1 <= size < len(questions):
+        raise UserError(
+            f"--holdout {size}: the set has {len(questions)} problems; give 1 or more, and fewer than there are"
+        )
+
+    def rank(number: int) -> str:
+        text = f"{seed} {questions[number].problem.problem}"
+        return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+    return [questions[number] for number in sorted(sorted(range(len(questions)), key=rank)[:size])]
+
+
+def _whole(spec: str, reading: Reading) -> ProblemSet:
+    name, equals, place = spec.partition("=")
+    if not equals or "/" in name:
+        name, place = "", spec
+    if place in BENCHMARKS or _is_dotted(place):
+        rows = find_benchmark(place)
+        return ProblemSet(name or place, _questions(place, rows()), sampling_of(rows))
+    known = BENCHMARKS.get(name)
+    source = source_of(known) if known else SOURCES.get(name)
+    raw = _raw_rows(place, reading)
+    reader = source.read if source else _reader(place, raw, reading.columns)
+    sampling = sampling_of(known) if known else Sampling()
+    questions = _questions(place, _rows(place, raw, reader))
+    dialogues = [_with_dialogue(one, row, reading.columns) for one, row in zip(questions, raw, strict=True)]
+    return ProblemSet(name or _name(place), dialogues, sampling)
+
+
+def _is_dotted(place: str) -> bool:
+    """Whether it can be nothing but a name: of a benchmark, or a dotted path."""
+    return "/" not in place and Path(place).suffix not in FILES and not os.path.exists(place)
+
+
+def _name(place: str) -> str:
+    path = Path(place.partition("@")[0])
+    return re.sub(r"[^\w.-]+", "-", path.stem if path.suffix in FILES else path.name) or "problems"
+
+
+def _raw_rows(place: str, reading: Reading) -> list[dict]:
+    if not os.path.exists(place):
+        give_up_soon_without_network()
+    rows = list(read_rows(place, reading.split))
+    if not rows:
+        raise UserError(f"{place} is empty; give a problem set with at least one row")
+    return rows
+
+
+def _reader(place: str, raw: list[dict], columns: Columns) -> Reader:
+    known = None if columns.problem or columns.answer else recognise(raw[0])
+    if known:
+        return SOURCES[known].read
+    for what in ("problem", "answer"):
+        column = columns.name(what, raw[0])
+        if column not in raw[0]:
+            raise UserError(
+                f"{place} has no column '{column or what}', only {', '.join(raw[0])}; name its columns with "
+                "--problem-key and --answer-key"
+            )
+    return PlainReader(columns)
+
+
+def _rows(place: str, raw: Iterable[dict], reader: Reader) -> Iterator[Row]:
+    for number, row in enumerate(raw, start=1):
+        try:
+            yield reader(row)
+        except BrokenRow as error:
+            raise UserError(f"{place} row {number}: {error}; mend or drop the row") from None
+
+
+def _questions(place: str, rows: Iterable[Row]) -> list[Question]:
+    questions = []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Row):
+            raise UserError(f"--benchmark {place}: its row {number} is {row!r:.40}, it must be a curation.schema.Row")
+        questions.append(Question(Problem(row.problem, row.answer, _name(place), number), labels_of(row)))
+    return questions
+
+
+def _with_dialogue(question: Question, raw: dict, columns: Columns) -> Question:
+    """The turns before the last belong to a problem that is a dialogue; a reader gives the last alone."""
+    names = [columns.problem] if columns.problem else USUAL["problem"]
+    turns = next((raw[name] for name in names if isinstance(raw.get(name), list)), None)
+    return replace(question, problem=replace(question.problem, problem=turns)) if turns else question
+
+
+def labels_of(row: Row) -> dict[str, str]:
+    """The subject and the difficulty (or level) of a problem, if it has them."""
+    difficulty = None if row.difficulty is None else f"{row.difficulty:g}"
+    labels = {"subject": row.subject, "difficulty": difficulty}
+    return {name: value for name, value in labels.items() if value}

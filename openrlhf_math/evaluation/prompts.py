@@ -1,0 +1,107 @@
+r"""Prompt styles: how a problem is put to a model, and where the answer stands in what it writes.
+
+A style is a function from the tokenizer and the chat messages, the last of which is the problem with the instruction,
+to the text of the prompt. One's own is given by dotted path, `package.module.function`, with the decorator if its
+answers stand elsewhere than a chat's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from openrlhf_math.distill.registry import find
+from openrlhf_math.grpo.flags import INSTRUCTION
+
+Messages = list[dict[str, str]]
+Writer = Callable[[object, Messages], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What goes with a prompt.
+
+    answers         where the answer stands, as in `RewardConfig.style`
+    instruction     appended to every problem; "" for none
+    chat_template   whether it uses the tokenizer's; one without needs the tokenizer's own first token
+    stop            texts that end a completion, being the beginning of another problem
+    """
+
+    answers: Literal["boxed", "think"] = "boxed"
+    instruction: str = INSTRUCTION
+    chat_template: bool = True
+    stop: tuple[str, ...] = ()
+
+
+PROMPTS: dict[str, Writer] = {}
+
+
+def register_prompt(name: str, **style) -> Callable[[Writer], Writer]:
+    """Register a way to write prompts. style: as in `Style`."""
+    goes_with = Style(**style)
+
+    def register(write: Writer) -> Writer:
+        write.style = goes_with
+        PROMPTS[name] = write
+        return write
+
+    return register
+
+
+def find_prompt(name: str) -> Writer:
+    """A known way to write prompts, or one's own by dotted path. Raises UserError if there is none."""
+    return find("--prompt", name, PROMPTS)
+
+
+def style_of(write: Writer) -> Style:
+    return getattr(write, "style", Style())
+
+
+@register_prompt("chat")
+def chat(tokenizer, messages: Messages) -> str:
+    """The model's own chat template."""
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+@register_prompt("r1", answers="think")
+def r1(tokenizer, messages: Messages) -> str:
+    """As the authors of DeepSeek-R1 ask for: no system prompt, and the thinking is opened for the model.
+
+    https://github.com/deepseek-ai/DeepSeek-R1, "Usage Recommendations".
+    """
+    text = chat(tokenizer, [turn for turn in messages if turn["role"] != "system"])
+    return text if text.rstrip().endswith("<think>") else f"{text}<think>\n"
+
+
+@register_prompt("plain", chat_template=False)
+def plain(tokenizer, messages: Messages) -> str:
+    """The bare problem, for models without a chat template."""
+    return messages[-1]["content"]
+
+
+@register_prompt("few-shot", chat_template=False, instruction="", stop=("\nProblem:",))
+def few_shot(tokenizer, messages: Messages) -> str:
+    """Worked examples before the problem, for base models."""
+    shown = [f"Problem: {problem}\nSolution: {solution}\n\n" for problem, solution in EXAMPLES]
+    return "".join(shown) + f"Problem: {messages[-1]['content']}\nSolution:"
+
+
+EXAMPLES = (
+    (
+        "A baker fills 7 trays with 12 rolls each and sells 59 rolls. How many rolls are left?",
+        r"The trays hold $7 \cdot 12 = 84$ rolls. Less the 59 sold, $84 - 59 = 25$ are left. The answer is \boxed{25}.",
+    ),
+    (
+        "Solve $3x - 5 = 16$ for $x$.",
+        r"Adding 5 to both sides gives $3x = 21$, so $x = 21/3 = 7$. The answer is \boxed{7}.",
+    ),
+    (
+        "A fair coin is tossed three times. What is the probability of exactly two heads?",
+        r"Of the $2^3 = 8$ equally likely outcomes, $\binom{3}{2} = 3$ have exactly two heads. "
+        r"The answer is \boxed{\frac{3}{8}}.",
+    ),
+    (
+        "The legs of a right triangle are 2 and 6. How long is its hypotenuse?",
+        r"By the Pythagorean theorem its square is $2^2 + 6^2 = 40$, so its length is $\sqrt{40} = 2\sqrt{10}$. "
+        r"The answer is \boxed{2\sqrt{10}}.",
+    ),
+)

@@ -1,0 +1,102 @@
+"""What an evaluation leaves: every completion with its grade, and the figures."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from openrlhf_math.data.files import written_whole
+from openrlhf_math.evaluation.marking import Marked, Tally
+
+COMPLETIONS, SUMMARY, PARQUET = "completions.jsonl", "summary.json", "completions.parquet"
+BATCH_ROWS = 1000
+
+
+def write_completions(folder: Path, marked: Iterable[Marked], parquet: bool) -> list[Tally]:
+    """Write every completion as it comes; what the figures need of them is given back. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tallies = []
+    with written_whole(folder / COMPLETIONS) as file:
+        for number, one in enumerate(marked):
+            file.writelines(line(row) for row in rows_of(number, one))
+            tallies.append(one.tally())
+    if parquet:
+        _write_parquet(folder / COMPLETIONS, folder / PARQUET)
+    return tallies
+
+
+def write_summary(folder: Path, summary: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / SUMMARY) as file:
+        file.write(json.dumps(summary, indent=2) + "\n")
+
+
+def rows_of(number: int, marked: Marked) -> Iterator[dict]:
+    """A row a completion. class: of the problem's equal answers, None without an answer."""
+    row = marked.row
+    for index, (response, grade) in enumerate(zip(row.responses, marked.grades, strict=True)):
+        yield {
+            "problem_index": number,
+            "sample": index,
+            "problem": row.problem,
+            "gold": row.gold,
+            "response": response,
+            "tokens": row.tokens and row.tokens[index],
+            "truncated": row.truncated[index] if row.truncated else None,
+            "outcome": grade.outcome,
+            "reward": grade.reward,
+            "answer": grade.answer,
+            "well_formed": grade.well_formed,
+            "class": marked.judged.classes[index],
+            "reason": grade.reason,
+            **({"scores": _finite(row.scores[index])} if row.scores else {}),
+            **row.labels,
+        }
+
+
+def line(row: dict) -> str:
+    """A row as JSON that any reader takes: what is no valid Unicode stays escaped."""
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(row, allow_nan=False) + "\n"
+    return text
+
+
+def _finite(score):
+    """NaN and infinity are None in JSON: the lowest score, as elsewhere."""
+    if isinstance(score, list):
+        return [_finite(step) for step in score]
+    return score if score is None or math.isfinite(score) else None
+
+
+def _write_parquet(source: Path, target: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = {"problem_index": pa.int64(), "sample": pa.int64(), "tokens": pa.int64(), "class": pa.int64()}
+    names |= {"truncated": pa.bool_(), "well_formed": pa.bool_(), "reward": pa.float64()}
+    with source.open(encoding="utf-8") as file:
+        rows = map(json.loads, file)
+        first = next(rows)
+        schema = pa.schema([(name, names.get(name, pa.string())) for name in first])
+        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+                batch = [first]
+                while batch := batch + list(islice(rows, BATCH_ROWS)):
+                    writer.write_table(pa.Table.from_pylist(list(map(_plain, batch)), schema=schema))
+                    batch = []
+            os.replace(unfinished, target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _plain(row: dict) -> dict:
+    """Texts as Parquet can hold them; scores, which may be lists or not, as JSON."""
+    texts = {name: value.encode("utf-8", "replace").decode() for name, value in row.items() if isinstance(value, str)}
+    scores = {"scores": json.dumps(row["scores"])} if "scores" in row else {}
+    return row | texts | scores
