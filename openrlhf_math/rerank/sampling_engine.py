@@ -4,6 +4,7 @@ import uuid
 from dataclasses import dataclass
 
 from openrlhf_math.colocation.async_engine import end_with_this_process, generation_arguments, one_line, start_engine
+from openrlhf_math.colocation.layout import cache_bytes
 from openrlhf_math.rerank.roles import Completion, Messages, RequestError, Sampling
 
 
@@ -15,19 +16,21 @@ class SamplerSettings:
     device           "cpu" or "cuda"
     tensor_parallel  devices the engine is spread over
     max_context      tokens of prompt and completion together; None for the model's own
-    at_once          completions under way at once in the engine; more wait
-    memory           share of a GPU's memory the engine takes
+    replicas         engines, each an actor with devices of its own
+    at_once          completions under way at once in an engine; more wait
+    memory           share of a GPU's memory an engine takes
     """
 
     model: str
     device: str
     tensor_parallel: int = 1
     max_context: int | None = None
+    replicas: int = 1
     at_once: int = 64
     memory: float = 0.9
 
     def __post_init__(self) -> None:
-        for name in ("tensor_parallel", "max_context", "at_once"):
+        for name in ("tensor_parallel", "max_context", "replicas", "at_once"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, it must be at least 1")
@@ -43,7 +46,7 @@ class SamplingEngine:
         from openrlhf_math.grpo.inputs import load_tokenizer
 
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
-        memory = {"gpu_memory_utilization": settings.memory} if settings.device == "cuda" else {}
+        self._cuda = settings.device == "cuda"
         self._engine = start_engine(
             "--model",
             settings.model,
@@ -51,9 +54,8 @@ class SamplingEngine:
             tensor_parallel_size=settings.tensor_parallel,
             max_model_len=settings.max_context,
             max_num_seqs=settings.at_once,
-            enable_sleep_mode=settings.device == "cuda",
             **generation_arguments(settings.device),
-            **memory,
+            **_memory(settings),
         )
         self._context = self._engine.model_config.max_model_len
         self._watched = False
@@ -93,12 +95,30 @@ class SamplingEngine:
             finished = "eos"
         return Completion(completion.text, len(completion.token_ids), finished)
 
-    async def sleep(self) -> None:
-        """Leave the device to another; on a CPU there is nothing to leave."""
-        await self._engine.sleep(level=1)
+    async def sleep(self) -> bool:
+        """Leave the device when the requests under way are done; those that come meanwhile wait.
 
-    async def wake_up(self) -> None:
-        await self._engine.wake_up()
+        Returns whether anything moved: on a CPU there is nothing to leave.
+        """
+        if self._cuda:
+            await self._engine.sleep(level=1, mode="wait")
+        return self._cuda
+
+    async def wake_up(self) -> bool:
+        """Come back. Returns whether anything moved."""
+        if self._cuda:
+            await self._engine.wake_up()
+        return self._cuda
 
     def shutdown(self) -> None:
         self._engine.shutdown()
+
+
+def _memory(settings: SamplerSettings) -> dict[str, object]:
+    """Engine arguments of its memory."""
+    if settings.device == "cuda":
+        return {"gpu_memory_utilization": settings.memory, "enable_sleep_mode": True}
+    from transformers import AutoConfig
+
+    own = getattr(AutoConfig.from_pretrained(settings.model).get_text_config(), "max_position_embeddings", None)
+    return {"kv_cache_memory_bytes": cache_bytes(settings.model, settings.at_once, settings.max_context or own or 4096)}

@@ -68,6 +68,7 @@ class Solution:
     attempts  in the order in which they were counted
     classes   of every attempt, which answer it gives, see `classes.group`; None without an answer
     scores    of every attempt, aggregated; an attempt without one has the lowest
+    scored    whether there was a scorer
     seconds   from the first request to the decision
     """
 
@@ -78,6 +79,7 @@ class Solution:
     attempts: tuple[Attempt, ...]
     classes: tuple[int | None, ...]
     scores: tuple[float, ...]
+    scored: bool
     seconds: float
 
 
@@ -118,5 +120,6 @@ class Solver:
             attempts=tuple(poll.attempts),
             classes=tuple(poll.classes),
             scores=tuple(poll.scores),
+            scored=self._scorer is not None,
             seconds=time.perf_counter() - started,
         )

@@ -1,0 +1,171 @@
+"""Flags that `solve` and `serve` share: the models, how attempts are made and chosen, and what they may cost."""
+
+import argparse
+from collections.abc import Iterable
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.rerank.aggregate import AGGREGATIONS, find_aggregation
+from openrlhf_math.rerank.budget import Limits
+from openrlhf_math.rerank.choose import RULES, find_rule, needs_scores
+from openrlhf_math.rerank.early_stop import cannot_lose, confident, never
+from openrlhf_math.rerank.roles import Sampling
+from openrlhf_math.rerank.scorers import SCORERS, find_scorer
+from openrlhf_math.rerank.solver import Method, one_solver
+from openrlhf_math.rewards import RewardConfig
+
+
+def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
+    from openrlhf_math.grpo.flags import INSTRUCTION
+
+    add = parser.add_argument_group("models").add_argument
+    add("--model", required=True, metavar="MODEL", help="who writes the attempts: directory or hub name")
+    add("--scorer-model", metavar="MODEL", help="who judges them; without one only --rule majority is possible")
+    add(
+        "--scorer",
+        metavar="KIND",
+        help=f"what the scorer is: {', '.join(SCORERS)}, or your own as package.module.Class",
+    )
+    add("--separator", metavar="TEXT", help="what stands between steps (the scorer's own); \\n is understood")
+
+    add = parser.add_argument_group("attempts").add_argument
+    add("--attempts", type=int, default=8, metavar="N", help="at a problem, at the most (%(default)s)")
+    add("--at-once", type=int, metavar="N", help="of them under way at once (all; with --confidence a quarter)")
+    add("--temperature", type=float, default=0.7, help="of sampling (%(default)s)")
+    add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")
+    add("--max-tokens", type=int, default=2048, metavar="N", help="token limit of one attempt (%(default)s)")
+    add("--seed", type=int, help="attempt i is drawn with seed + i (each time anew)")
+    add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
+    add("--style", choices=("boxed", "think"), default="boxed", help="where answers stand (%(default)s)")
+
+    add = parser.add_argument_group("choosing").add_argument
+    add(
+        "--rule", metavar="NAME",
+        help=f"{', '.join(RULES)}, or your own as package.module.function (weighted with a scorer, else majority)",
+    )  # fmt: skip
+    add("--aggregate", default="last", metavar="NAME", help=f"of step scores: {', '.join(AGGREGATIONS)} (%(default)s)")
+    add(
+        "--confidence", type=float, metavar="P",
+        help="stop when the leading answer is ahead with this probability; 1: only when it cannot lose (1)",
+    )  # fmt: skip
+    add("--no-early-stop", action="store_true", help="make all attempts, come what may")
+
+    add = parser.add_argument_group("budget").add_argument
+    add("--seconds", type=float, metavar="S", help="for one problem; then the best answer so far is given")
+    add("--tokens", type=int, metavar="N", help="of all attempts at one problem; no attempt is begun beyond")
+    add("--problems-at-once", type=int, default=4, metavar="N", help="problems under way at once (%(default)s)")
+
+    add = parser.add_argument_group("engines").add_argument
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where they run (%(default)s)")
+    add("--samplers", type=int, default=1, metavar="N", help="engines that write, each on devices of its own")
+    add("--scorers", type=int, default=1, metavar="N", help="engines that judge, each on devices of its own")
+    add("--tensor-parallel", type=int, default=1, metavar="N", help="devices a sampler is spread over (%(default)s)")
+    add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="likewise of a scorer (%(default)s)")
+    add("--max-context", type=int, metavar="N", help="tokens of problem and attempt together (the model's)")
+    add("--share-device", action="store_true", help="one sampler and one scorer take turns on one GPU")
+    add("--timeout", type=float, default=2.0, metavar="S", help="for comparing two answers (%(default)s)")
+    add("--workers", type=int, default=RewardConfig().workers, metavar="N", help="processes that compare (%(default)s)")
+
+
+def method(args: argparse.Namespace) -> Method:
+    """Raises UserError for a flag that cannot work."""
+    _check_numbers(args)
+    rule = args.rule or ("weighted" if args.scorer_model else "majority")
+    found = find_rule(rule)
+    if needs_scores(found) and not args.scorer_model:
+        raise UserError(f"--rule {rule} needs scores; add --scorer and --scorer-model, or choose --rule majority")
+    sampling = Sampling(
+        temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=args.seed
+    )  # fmt: skip
+    return Method(
+        turns=one_solver(args.instruction, sampling),
+        rule=found,
+        aggregation=find_aggregation(args.aggregate),
+        stop=_stop(args),
+        at_once=_at_once(args),
+        style=args.style,
+    )
+
+
+def limits(args: argparse.Namespace) -> Limits:
+    """Of one problem."""
+    return Limits(tokens=args.tokens, attempts=args.attempts, seconds=args.seconds)
+
+
+def settings(args: argparse.Namespace):
+    """The `RerankerSettings`. Raises UserError for a model or a flag that cannot work; nothing is loaded yet."""
+    from openrlhf_math.colocation.layout import find_device
+    from openrlhf_math.grpo.inputs import check_model
+    from openrlhf_math.rerank.launch import RerankerSettings
+    from openrlhf_math.rerank.sampling_engine import SamplerSettings
+    from openrlhf_math.rerank.scoring_engine import ScorerSettings
+
+    if bool(args.scorer) != bool(args.scorer_model):
+        missing, there = ("--scorer", "--scorer-model") if args.scorer_model else ("--scorer-model", "--scorer")
+        raise UserError(f"{there} is given without {missing}; a scorer needs a model and its kind")
+    check_model("--model", args.model)
+    device = find_device() if args.device == "auto" else args.device
+    memory = 0.8 if args.share_device else 0.9  # what sleeps keeps a little
+    try:
+        scorer = None
+        if args.scorer_model:
+            find_scorer(args.scorer)
+            check_model("--scorer-model", args.scorer_model)
+            scorer = ScorerSettings(
+                kind=args.scorer,
+                model=args.scorer_model,
+                device=device,
+                tensor_parallel=args.scorer_tensor_parallel,
+                replicas=args.scorers,
+                separator=args.separator and args.separator.replace("\\n", "\n"),
+                memory=memory,
+            )
+        return RerankerSettings(
+            sampler=SamplerSettings(
+                model=args.model,
+                device=device,
+                tensor_parallel=args.tensor_parallel,
+                max_context=args.max_context,
+                replicas=args.samplers,
+                at_once=max(64, _at_once(args) * args.problems_at_once),
+                memory=memory,
+            ),
+            scorer=scorer,
+            rewards=RewardConfig(style=args.style, timeout_seconds=args.timeout, workers=args.workers),
+            shared=args.share_device,
+        )
+    except ValueError as error:
+        raise UserError(f"{error}.") from None
+
+
+def _at_once(args: argparse.Namespace) -> int:
+    """What is begun cannot be saved, so a vote that is to end early begins with a part."""
+    return args.at_once or (-(-args.attempts // 4) if args.confidence else args.attempts)
+
+
+def _stop(args: argparse.Namespace):
+    if args.no_early_stop:
+        return never
+    if args.confidence in (None, 1):
+        return cannot_lose
+    try:
+        return confident(args.confidence)
+    except ValueError:
+        raise UserError(f"--confidence {args.confidence}: give more than 0.5 and at most 1") from None
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    _at_least(args, 1, ("attempts", "at_once", "max_tokens", "tokens", "problems_at_once", "samplers", "scorers",
+                        "tensor_parallel", "scorer_tensor_parallel", "max_context", "workers"))  # fmt: skip
+    if args.temperature < 0:
+        raise UserError(f"--temperature {args.temperature}: give 0 (greedy) or more")
+    if not 0 < args.top_p <= 1:
+        raise UserError(f"--top-p {args.top_p}: give more than 0 and at most 1")
+    if args.seconds is not None and not args.seconds > 0:
+        raise UserError(f"--seconds {args.seconds}: give more than 0")
+
+
+def _at_least(args: argparse.Namespace, least: int, names: Iterable[str]) -> None:
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} {value}: give {least} or more")

@@ -1,0 +1,137 @@
+"""`openrlhf-math solve`: several attempts at a problem, one answer."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+from openrlhf_math.cli.rerank_flags import add_rerank_flags, limits, method, settings
+from openrlhf_math.errors import UserError
+
+EPILOG = """examples:
+  openrlhf-math solve --model Qwen/Qwen2.5-Math-1.5B-Instruct "What is 17 * 23?"
+  openrlhf-math solve --model MODEL --scorer qwen2.5-math-prm --scorer-model Qwen/Qwen2.5-Math-PRM-7B \\
+      --attempts 32 --confidence 0.95 --file aime24.jsonl --total-seconds 18000 --output solved.jsonl
+  cat problems.txt | openrlhf-math solve --model MODEL -
+
+--output is what `openrlhf-math vote` reads, and more: one line a problem with its attempts, their scores and tokens.
+
+exit codes: 0 done, 1 a problem has no answer, 2 bad input
+"""
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Solve problems: a model makes several attempts at each, a scorer judges their steps, equal\n"
+        "answers vote, and the best answer within the budget is given. Sampler, scorer and the actor that\n"
+        "decides are Ray actors, on this machine or on the cluster in RAY_ADDRESS.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("problem", nargs="?", metavar="PROBLEM", help="its text; -: one a line of standard input")
+    parser.add_argument("--file", metavar="SET", help="JSONL, JSON, CSV or Parquet with problems, or hub name[@config]")
+    parser.add_argument("--problem-key", default="problem", metavar="COLUMN", help="of --file (%(default)s)")
+    parser.add_argument("--answer-key", default="answer", metavar="COLUMN", help="of the gold answer (%(default)s)")
+    parser.add_argument("--split", default="test", help="of a hub set (%(default)s)")
+    parser.add_argument("--max-problems", type=int, metavar="N", help="only the first so many")
+    parser.add_argument("--output", type=Path, metavar="FILE.jsonl", help="where solutions go, each when it is done")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a problem instead of tables")
+    parser.add_argument("--total-seconds", type=float, metavar="S", help="for all problems; unspent time passes on")
+    parser.add_argument("--total-tokens", type=int, metavar="N", help="for all problems; unspent tokens pass on")
+    add_rerank_flags(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from openrlhf_math.rerank.budget import Limits
+
+    how, each = method(args), limits(args)
+    parts = settings(args)
+    for name in ("total_seconds", "total_tokens"):
+        if getattr(args, name) is not None and not getattr(args, name) > 0:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give more than 0")
+    problems, golds = _problems(args)
+    if args.output and not args.output.parent.is_dir():
+        raise UserError(f"--output {args.output}: there is no directory {args.output.parent}")
+    total = Limits(tokens=args.total_tokens, seconds=args.total_seconds)
+    return _solve(args, parts, how, each, total, problems, golds)
+
+
+def _problems(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
+    """Problems and their golds, None where there is none. Raises UserError if there are none."""
+    if (args.problem is None) == (args.file is None):
+        raise UserError("give a PROBLEM, - for standard input, or --file, one of them")
+    if args.file:
+        return _read(args.file, args.split, args.problem_key, args.answer_key, args.max_problems)
+    lines = sys.stdin.read().splitlines() if args.problem == "-" else [args.problem]
+    problems = [line.strip() for line in lines if line.strip()][: args.max_problems]
+    if not problems:
+        where = "standard input has no line with a problem" if args.problem == "-" else "the problem is empty"
+        raise UserError(f"{where}; write it out")
+    return problems, [None] * len(problems)
+
+
+def _read(spec: str, split: str, problem_key: str, answer_key: str, most: int | None) -> tuple[list, list]:
+    from openrlhf_math.data.problems import read_rows
+
+    problems, golds = [], []
+    for number, row in enumerate(islice(read_rows(spec, split), most), start=1):
+        problem, gold = row.get(problem_key), row.get(answer_key)
+        if problem_key not in row:
+            raise UserError(f"{spec} has no column '{problem_key}', only {', '.join(row)}; name it with --problem-key")
+        if not isinstance(problem, str) or not problem.strip():
+            raise UserError(f"{spec}, row {number}: '{problem_key}' is {problem!r:.60}, it must be text; drop it")
+        problems.append(problem)
+        golds.append(None if gold is None else str(gold))
+    if not problems:
+        raise UserError(
+            f"{spec} has no problem{' left by --max-problems' if most is not None else ''}; give at least one"
+        )
+    return problems, golds
+
+
+def _solve(args, parts, how, each, total, problems: list[str], golds: list[str | None]) -> int:
+    import ray
+
+    from openrlhf_math.cli.solve_display import progress, show_set, show_solution
+    from openrlhf_math.rerank.launch import started
+    from openrlhf_math.rerank.record import row
+
+    rows = []
+    with _lines(args.output) as write, progress(len(problems)) as advance, started(parts) as reranker:
+        advance(0)
+        answers = reranker.solve_all.options(num_returns="streaming").remote(
+            problems, how, each, total, args.problems_at_once
+        )
+        for done, reference in enumerate(answers, start=1):
+            solved = ray.get(reference)
+            rows.append(row(problems[solved.number], golds[solved.number], solved))
+            write(rows[-1])
+            advance(done)
+    if args.json:
+        for line in rows:
+            print(json.dumps(line, ensure_ascii=False))
+    elif len(rows) == 1:
+        show_solution(rows[0], args.style)
+    else:
+        show_set(rows, parts.rewards)
+    return 1 if any(line["answer"] is None for line in rows) else 0
+
+
+@contextmanager
+def _lines(path: Path | None) -> Iterator:
+    """A function that writes an object as a line, at once."""
+    if path is None:
+        yield lambda line: None
+        return
+    with path.open("w") as file:
+
+        def write(line: dict) -> None:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+
+        yield write

@@ -1,0 +1,142 @@
+"""What `solve` shows: how far it is, one solution with its attempts, or a table of many."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from openrlhf_math.rewards import GradingPool, RewardConfig
+
+MOST_STEPS = 8
+ENDS = {
+    "tokens": "the tokens were used up",
+    "attempts": "all attempts were made",
+    "seconds": "the time was up",
+    "early": "more attempts were not needed",
+    "done": "there were no more attempts",
+}
+
+
+@contextmanager
+def progress(problems: int) -> Iterator[Callable[[int], None]]:
+    """A function that is told how many problems are done; until then the engines start. Silent where nobody looks."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("the engines start", total=None)
+        yield lambda done: bar.update(
+            task, completed=done, total=problems, description=f"{done} of {problems} problems solved"
+        )
+
+
+def show_solution(line: dict, style: str) -> None:
+    """One problem: the chosen attempt, then every attempt with its answer, its votes and its step scores."""
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.text import Text
+
+    console = Console()
+    if line.get("error"):
+        print(f"openrlhf-math solve: {line['error']}", file=sys.stderr)
+        return
+    if line["text"]:
+        console.print(Panel(Text(line["text"].strip()), title=f"attempt {line['chosen'] + 1}", title_align="left"))
+    console.print(_attempts(line))
+    console.print(_end(line), highlight=False)
+    answer = Text(line["answer"] if line["answer"] is not None else "none of the attempts has one", style="bold")
+    console.print(Text("answer: ") + answer)
+
+
+def _attempts(line: dict):
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    scored = line["scores"] is not None
+    by = any(line["by"])
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("")
+    table.add_column("#", justify="right")
+    for heading in ["answer", *(["solver"] if by else [])]:
+        table.add_column(heading, overflow="ellipsis", no_wrap=True, max_width=24)
+    for heading in ["votes", "tokens", *(["score"] if scored else [])]:
+        table.add_column(heading, justify="right")
+    if scored:
+        table.add_column("step scores")
+    for number, answer in enumerate(line["answers"]):
+        kind = line["classes"][number]
+        cells = [
+            Text("→" if number == line["chosen"] else ""),
+            str(number + 1),
+            Text("-" if answer is None else answer),
+        ]
+        cells += [Text(line["by"][number])] if by else []
+        cells += ["-" if kind is None else str(line["votes"][kind]), str(line["tokens"][number])]
+        cells += [f"{line['score'][number]:.3f}", _steps(line["scores"][number])] if scored else []
+        table.add_row(*cells, style="bold" if number == line["chosen"] else None)
+    return table
+
+
+def _steps(scores: Sequence | float | None) -> str:
+    if not isinstance(scores, list):
+        return "-" if scores is None else ""
+    told = ["nan" if score is None else f"{score:.2f}" for score in scores]
+    if len(told) > MOST_STEPS:
+        told = [*told[: MOST_STEPS - 2], "…", told[-1]]
+    return " ".join(told)
+
+
+def _end(line: dict) -> str:
+    saved = f", about {line['tokens_saved']:,} saved" if line["tokens_saved"] else ""
+    return (
+        f"{len(line['answers'])} attempts, {line['tokens_used']:,} tokens{saved}, {line['seconds']:.1f} s: "
+        f"{ENDS[line['ended']]}"
+    )
+
+
+def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
+    """Several problems, one a row; where all have a gold, how many answers are right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    lines = sorted(lines, key=lambda line: line["number"])
+    right = _right(lines, rewards) if all(line["gold"] is not None for line in lines) else None
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("#", justify="right")
+    table.add_column("problem", max_width=40, overflow="ellipsis", no_wrap=True)
+    for heading in ["answer", *(["gold"] if right else [])]:
+        table.add_column(heading, max_width=16, overflow="ellipsis", no_wrap=True)
+    for heading in ("votes", "tokens", "s"):
+        table.add_column(heading, justify="right")
+    for index, line in enumerate(lines):
+        answer = Text(line["answer"] if line["answer"] is not None else line.get("error") or "-")
+        cells = [str(line["number"] + 1), Text(" ".join(line["problem"].split())), answer]
+        if right:
+            answer.stylize("green" if right[index] else "red")
+            cells.append(Text(line["gold"]))
+        votes = " ".join(map(str, sorted(line.get("votes", []), reverse=True)))
+        table.add_row(*cells, votes, f"{line.get('tokens_used', 0):,}", f"{line.get('seconds', 0):.1f}")
+    console.print(table)
+    saved = sum(line.get("tokens_saved", 0) for line in lines)
+    used = sum(line.get("tokens_used", 0) for line in lines)
+    console.print(
+        f"{len(lines)} problems, {used:,} tokens" + (f", about {saved:,} saved" if saved else ""), highlight=False
+    )
+    if right:
+        console.print(f"right: {sum(right)} of {len(right)} ({sum(right) / len(right):.1%})", highlight=False)
+
+
+def _right(lines: Sequence[dict], rewards: RewardConfig) -> list[bool]:
+    pool = GradingPool(rewards)
+    try:
+        return [
+            bool(line.get("text")) and pool.grade_now(line["text"], line["gold"], line["problem"]).outcome == "correct"
+            for line in lines
+        ]
+    finally:
+        pool.close()

@@ -1,0 +1,110 @@
+"""Starting a Reranker and its engines as Ray actors, on this machine or wherever a cluster has room."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from openrlhf_math.colocation.async_engine import one_line
+from openrlhf_math.colocation.cluster import check_room, cluster
+from openrlhf_math.colocation.layout import worker_environment
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.settings import count_parameters
+from openrlhf_math.rerank.reranker import Reranker
+from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
+from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
+from openrlhf_math.rewards import RewardConfig
+
+# An actor that was killed is started again this often, and what it was asked is asked again.
+RESTARTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RerankerSettings:
+    """What a Reranker is made of. Raises ValueError for values that cannot work.
+
+    scorer  None for rules that need no scores
+    shared  sampler and scorer take turns on one device
+    """
+
+    sampler: SamplerSettings
+    scorer: ScorerSettings | None = None
+    rewards: RewardConfig = field(default_factory=RewardConfig)
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shared:
+            if self.scorer is None:
+                raise ValueError("a device is shared by a sampler and a scorer, and there is no scorer")
+            for name in ("replicas", "tensor_parallel"):
+                if getattr(self.sampler, name) > 1 or getattr(self.scorer, name) > 1:
+                    raise ValueError(f"{name} is more than 1, on a shared device there is one sampler and one scorer")
+
+
+@contextlib.contextmanager
+def started(settings: RerankerSettings) -> Iterator:
+    """The handle of a `Reranker` actor whose engines are up, while the block runs.
+
+    Raises UserError if the cluster has no room, or vLLM cannot serve a model.
+    """
+    parts = [settings.sampler, *([settings.scorer] if settings.scorer else [])]
+    processes = 1 + sum(part.replicas for part in parts)
+    with cluster(_environment(settings.sampler), processes), contextlib.ExitStack() as stack:
+        gpus = 1 if settings.shared else sum(part.replicas * part.tensor_parallel for part in parts)
+        check_room("the models", processes, gpus if settings.sampler.device == "cuda" else 0)
+        bundle = stack.enter_context(_one_device(settings)) if settings.shared else {}
+        samplers = _start(stack, SamplingEngine, settings.sampler, bundle)
+        if settings.shared:
+            _wait_for(samplers, "--model")
+            ray.get([sampler.sleep.remote() for sampler in samplers])  # or there is no memory for the scorer
+        scorers = _start(stack, ScoringEngine, settings.scorer, bundle) if settings.scorer else []
+        _wait_for(samplers, "--model")
+        _wait_for(scorers, "--scorer-model")
+        reranker = ray.remote(Reranker).options(num_cpus=1).remote(samplers, scorers, settings.rewards, settings.shared)
+        stack.callback(ray.kill, reranker)
+        yield reranker
+
+
+def _environment(part: SamplerSettings | ScorerSettings) -> dict[str, str]:
+    return worker_environment(part.device, count_parameters(part.model))
+
+
+def _start(stack: contextlib.ExitStack, engine: type, part: SamplerSettings | ScorerSettings, bundle: dict) -> list:
+    """Its actors, which end with `stack`."""
+    options = {
+        "num_cpus": 1,
+        "num_gpus": part.tensor_parallel if part.device == "cuda" else 0,
+        "max_restarts": RESTARTS,
+        "max_task_retries": RESTARTS,
+        "runtime_env": {"env_vars": _environment(part)},
+    }
+    actors = [ray.remote(engine).options(**options | bundle).remote(part) for _ in range(part.replicas)]
+    for actor in actors:
+        stack.callback(ray.kill, actor)
+    return actors
+
+
+@contextlib.contextmanager
+def _one_device(settings: RerankerSettings) -> Iterator[dict]:
+    """Options of actors that are all to sit on the same device."""
+    gpus = {"GPU": 1} if settings.sampler.device == "cuda" else {}
+    group = placement_group([{"CPU": 2, **gpus}])
+    try:
+        yield {
+            "num_gpus": 0.5 if gpus else 0,
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0),
+        }
+    finally:
+        remove_placement_group(group)
+
+
+def _wait_for(actors: list, flag: str) -> None:
+    """Until they are up. Raises UserError with the reason if one cannot be started."""
+    try:
+        ray.get([actor.__ray_ready__.remote() for actor in actors])
+    except ray.exceptions.RayActorError as error:
+        said = str(error).rpartition("UserError: ")[2]  # ours, if it has one
+        raise UserError(said.strip() if "UserError: " in str(error) else f"{flag}: {one_line(said)}") from None

@@ -1,0 +1,44 @@
+"""A solution as a row of JSON, which `openrlhf-math vote` reads."""
+
+from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.rerank.reranker import Solved
+
+
+def row(problem: str, gold: str | None, solved: Solved) -> dict:
+    """The problem with its answer, its attempts, and what they cost. Keys stay; those of `vote` are gold to tokens.
+
+    votes: of each class. classes: of each attempt. scores: None without a scorer. score: of each attempt, aggregated.
+    error: why there is no solution.
+    """
+    solution = solved.solution
+    if solution is None:
+        return {"number": solved.number, "problem": problem, "gold": gold, "answer": None, "error": solved.error,
+                "responses": [], "scores": None, "tokens": []}  # fmt: skip
+    decision, attempts = solution.decision, solution.attempts
+    return {
+        "number": solved.number,
+        "problem": problem,
+        "gold": gold,
+        "answer": solution.answer,
+        "chosen": decision.attempt,
+        "text": solution.text,
+        "votes": list(decision.votes),
+        "ended": decision.ended,
+        "tokens_used": decision.tokens,
+        "tokens_saved": decision.tokens_saved,
+        "seconds": round(solution.seconds, 3),
+        "responses": [attempt.text for attempt in attempts],
+        "answers": [attempt.answer for attempt in attempts],
+        "classes": list(solution.classes),
+        "scores": [_plain(attempt.scores) for attempt in attempts] if solution.scored else None,
+        "score": list(solution.scores),
+        "tokens": [attempt.tokens for attempt in attempts],
+        "by": [attempt.by for attempt in attempts],
+    }
+
+
+def _plain(scores: Scores) -> float | list | None:
+    """NaN and infinity have no place in JSON."""
+    if isinstance(scores, (int, float)):
+        return scores if abs(scores) < float("inf") else None
+    return None if scores is None else [_plain(step) for step in scores]

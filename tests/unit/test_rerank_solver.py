@@ -1,0 +1,169 @@
+"""Solving a problem over a sampler and a scorer in memory."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from openrlhf_math.rerank.aggregate import product
+from openrlhf_math.rerank.budget import Budget, Limits
+from openrlhf_math.rerank.choose import best_of_n, majority, weighted
+from openrlhf_math.rerank.early_stop import cannot_lose, never
+from openrlhf_math.rerank.roles import Completion, RequestError, Sampling
+from openrlhf_math.rerank.solver import Method, Solver, one_solver
+from openrlhf_math.rewards import GradingPool, RewardConfig
+
+
+@pytest.fixture(scope="module")
+def pool():
+    pool = GradingPool(RewardConfig(workers=1))
+    yield pool
+    pool.close()
+
+
+class Sampler:
+    """Attempt i writes the i-th answer. Some take `seconds`, some twice or three times as many."""
+
+    def __init__(self, answers: list[str], seconds: float = 0.0) -> None:
+        self.answers, self.seconds = answers, seconds
+        self.asked, self.under_way, self.most, self.cancelled = [], 0, 0, 0
+
+    async def complete(self, messages, sampling: Sampling) -> Completion:
+        number = len(self.asked)
+        self.asked.append((messages, sampling))
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await asyncio.sleep(self.seconds * (1 + number % 3))
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.under_way -= 1
+        return Completion(self.answers[number], 10, "eos")
+
+
+class Scorer:
+    def __init__(self, scores: dict) -> None:
+        self.scores = scores
+
+    async def score(self, problem: str, responses) -> list:
+        return [self.scores.get(response) for response in responses]
+
+
+def box(*answers: str) -> list[str]:
+    return [f"so it is \\boxed{{{answer}}}" for answer in answers]
+
+
+METHOD = Method(one_solver("Think.", Sampling(seed=7)), stop=never)
+
+
+def solve(pool, sampler, scorer=None, method: Method = METHOD, **limits):
+    budget = Budget(Limits(**{"attempts": len(sampler.answers)} | limits))
+    return asyncio.run(Solver(sampler, scorer, pool).solve("What is it?", method, budget))
+
+
+def test_equal_answers_vote_together_however_they_are_written(pool):
+    solution = solve(pool, Sampler(box("2", "1/2", "0.5", r"\frac{1}{2}", "2")))
+    assert solution.answer == "1/2"
+    assert solution.decision.votes == (2, 3)
+    assert solution.classes == (0, 1, 1, 1, 0)
+    assert solution.text == box("1/2")[0]
+
+
+def test_scores_weigh_the_votes(pool):
+    answers = box("2", "2", "3")
+    scorer = Scorer({answers[0]: [0.9, 0.1], answers[2]: [0.9, 0.8]})
+    method = replace(METHOD, rule=weighted, aggregation=product)
+    solution = solve(pool, Sampler(answers), scorer, method)
+    assert solution.answer == "3"
+    assert solution.scores == pytest.approx((0.09, 0.09, 0.72))
+    assert solve(pool, Sampler(answers), scorer, replace(method, rule=majority)).answer == "2"
+
+
+def test_every_attempt_has_the_problem_the_instruction_and_its_own_seed(pool):
+    sampler = Sampler(box("1", "1", "1"))
+    solve(pool, sampler)
+    assert [sampling.seed for _, sampling in sampler.asked] == [7, 8, 9]
+    assert sampler.asked[0][0] == [{"role": "user", "content": "What is it?\nThink."}]
+
+
+def test_no_more_attempts_are_under_way_than_wanted(pool):
+    sampler = Sampler(box(*"11111111"), seconds=0.01)
+    solve(pool, sampler, method=replace(METHOD, at_once=3))
+    assert sampler.most == 3 and len(sampler.asked) == 8
+
+
+def test_a_vote_that_cannot_be_lost_ends_and_what_is_under_way_is_cancelled(pool):
+    sampler = Sampler(box(*"111111111111"), seconds=0.01)
+    solution = solve(pool, sampler, method=replace(METHOD, stop=cannot_lose, at_once=4))
+    assert solution.decision.ended == "early"
+    assert sampler.cancelled > 0 and sampler.under_way == 0
+    begun = len(sampler.asked)
+    assert begun < 12
+    assert solution.decision.tokens_saved == (12 - begun) * 10, "what was begun is not saved"
+
+
+def test_at_the_deadline_the_best_so_far_is_given(pool):
+    sampler = Sampler(box("5") * 100, seconds=0.05)
+    started = time.monotonic()
+    solution = solve(pool, sampler, method=replace(METHOD, at_once=2), seconds=0.4)
+    assert time.monotonic() - started < 2
+    assert solution.decision.ended == "seconds" and solution.answer == "5"
+    assert 0 < len(solution.attempts) < 100 and sampler.under_way == 0
+
+
+def test_no_attempt_is_begun_beyond_the_tokens(pool):
+    sampler = Sampler(box("5") * 100)
+    solution = solve(pool, sampler, method=replace(METHOD, at_once=1), tokens=35)
+    assert solution.decision.ended == "tokens" and len(sampler.asked) == 4
+
+
+@pytest.mark.parametrize("text", ["", "no box at all", "\\boxed{}", "\\boxed{", "ки + <extra_0>"])
+def test_attempts_without_an_answer_give_none(pool, text):
+    solution = solve(pool, Sampler([text] * 3))
+    assert solution.answer is None and solution.text == "" and len(solution.attempts) == 3
+
+
+@pytest.mark.parametrize("scores", [float("nan"), [0.5, float("nan")], None, [], [float("inf")]])
+def test_an_attempt_without_a_score_is_never_preferred(pool, scores):
+    answers = box("2", "3")
+    method = replace(METHOD, rule=best_of_n)
+    solution = solve(pool, Sampler(answers), Scorer({answers[0]: scores, answers[1]: [0.01]}), method)
+    assert solution.answer == "3" and solution.decision.unscored == 1
+
+
+@pytest.mark.parametrize("problem", ["", " \n\t"])
+def test_an_empty_problem_is_refused(pool, problem):
+    sampler = Sampler(box("1"))
+    with pytest.raises(RequestError, match="empty"):
+        asyncio.run(Solver(sampler, None, pool).solve(problem, METHOD, Budget(Limits(attempts=1))))
+    assert not sampler.asked
+
+
+def test_what_the_sampler_refuses_is_told_and_the_others_are_cancelled(pool):
+    class Refuses(Sampler):
+        async def complete(self, messages, sampling):
+            if len(self.asked) == 2:
+                raise RequestError("no room")
+            return await super().complete(messages, sampling)
+
+    sampler = Refuses(box("1") * 8, seconds=5)
+    with pytest.raises(RequestError, match="no room"):
+        solve(pool, sampler)
+    assert sampler.cancelled == 2 and sampler.under_way == 0
+
+
+def test_cancelling_a_problem_cancels_its_attempts(pool):
+    async def run(sampler) -> None:
+        budget = Budget(Limits(attempts=4))
+        solving = asyncio.create_task(Solver(sampler, None, pool).solve("What?", METHOD, budget))
+        await asyncio.sleep(0.05)
+        solving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await solving
+
+    sampler = Sampler(box("1") * 4, seconds=5)
+    asyncio.run(run(sampler))
+    assert sampler.cancelled == 4 and sampler.under_way == 0
