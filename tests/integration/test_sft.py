@@ -65,3 +65,15 @@ def test_other_rows_are_no_way_to_go_on(demo, whole, tmp_path):
     result = subprocess.run(command(demo, whole, *more), capture_output=True, text=True, timeout=300)
     assert result.returncode == 2
     assert "began with --adam.lr 0.002, not 0.001" in result.stderr
+
+
+def test_two_processes_learn_what_one_does(demo, tmp_path):
+    more = ("--data.max_samples", "80", "--train.micro_batch_size", "4")
+    subprocess.run(command(demo, tmp_path / "one", *more), check=True, capture_output=True, timeout=300)
+    python, *module = command(demo, tmp_path / "two", *more, "--ds.zero_stage", "3")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    subprocess.run([python, *launcher, *module], check=True, capture_output=True, timeout=300)
+    losses = [[record["loss"] for record in records(tmp_path / name)] for name in ("one", "two")]
+    assert len(losses[0]) == 10
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert (tmp_path / "two" / "model" / "model.safetensors").exists() and (tmp_path / "two" / "loss.png").exists()
