@@ -135,6 +135,7 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
 def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.colocation.layout import enter_environment, find_device
     from openrlhf_math.curation.sources import Columns
+    from openrlhf_math.data.hub import give_up_soon_without_network
     from openrlhf_math.evaluation.problem_sets import Reading, read_sets
     from openrlhf_math.evaluation.prompts import find_prompt, style_of
     from openrlhf_math.evaluation.settings import EvalSettings
@@ -161,6 +162,8 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     if not (args.output / "config.json").exists():
         _check_free(args.output)
     check_model("--model", args.model)
+    if not Path(args.model).is_dir():
+        give_up_soon_without_network()
     columns = Columns(problem=args.problem_key, answer=args.answer_key)
     reading = Reading(args.split, columns, args.max_problems, args.holdout, args.holdout_seed)
     sets = [_as_asked(one, args) for one in read_sets(args.benchmark, reading)]

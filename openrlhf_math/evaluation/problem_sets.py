@@ -16,6 +16,7 @@ from openrlhf_math.evaluation.benchmarks import BENCHMARKS, Sampling, find_bench
 
 FILES = {".jsonl", *LOADERS}
 HOLDOUT = "holdout:"
+NAME = re.compile(r"\w[\w.-]*")  # it becomes a folder's
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,8 @@ def _whole(spec: str, reading: Reading) -> ProblemSet:
     name, equals, place = spec.partition("=")
     if not equals or "/" in name:
         name, place = "", spec
+    if name and not NAME.fullmatch(name):
+        raise UserError(f"--benchmark {spec}: {name!r} is no name; take letters, digits and dashes")
     if place in BENCHMARKS or _is_dotted(place):
         rows = find_benchmark(place)
         return ProblemSet(name or place, _questions(place, rows()), sampling_of(rows))

@@ -38,6 +38,10 @@ class Sampler:
         # A prompt prefilled in parts cannot have a seed of its own on the CPU: vLLM 0.29 rewinds its generator by an
         # offset, which only CUDA's have.
         whole_prompts = {"enable_chunked_prefill": False} if settings.device == "cpu" else {}
+        if settings.device == "cpu":
+            from openrlhf_math.colocation import seeded_sampling
+
+            seeded_sampling.install()
         try:
             engine = LLM(
                 settings.model,

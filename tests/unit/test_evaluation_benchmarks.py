@@ -1,0 +1,233 @@
+"""Benchmarks by name, file or dotted path; holdouts; what cannot be read says so."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from openrlhf_math.curation.schema import Row
+from openrlhf_math.curation.sources import Columns
+from openrlhf_math.errors import UserError
+from openrlhf_math.evaluation.benchmarks import (
+    BENCHMARKS,
+    Sampling,
+    find_benchmark,
+    register_benchmark,
+    sampling_of,
+    source_of,
+)
+from openrlhf_math.evaluation.problem_sets import Reading, holdout, read_set, read_sets
+
+# Beside the project or in it.
+DATA = next((up / "shared/data" for up in Path(__file__).parents[2:4] if (up / "shared/data").is_dir()), None)
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(rows, name="data.jsonl"):
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    return write
+
+
+PLAIN = [{"problem": f"{n}+1?", "answer": n + 1} for n in range(20)]
+
+
+@pytest.mark.parametrize("name", ["aime24", "aime25", "amc23", "math500", "gsm8k", "olympiadbench"])
+def test_known_benchmarks_say_where_they_are_and_how_they_are_sampled(name):
+    source, sampling = source_of(BENCHMARKS[name]), sampling_of(BENCHMARKS[name])
+    assert source.hub and source.split and source.licence
+    assert (sampling.samples > 1) == (sampling.temperature > 0)
+    assert not name.startswith("aime") or sampling.max_tokens == 5048
+
+
+def test_a_registered_benchmark_is_found_and_keeps_its_defaults(monkeypatch):
+    monkeypatch.setattr("openrlhf_math.evaluation.benchmarks.BENCHMARKS", dict(BENCHMARKS))
+
+    @register_benchmark("ours", samples=3, temperature=0.7)
+    def ours():
+        return [Row("1+1?", "2")]
+
+    assert find_benchmark("ours") is ours and sampling_of(ours) == Sampling(samples=3, temperature=0.7)
+
+
+def two_rows():
+    yield Row("1+1?", "2", subject="sums")
+    yield Row("2+2?", "4")
+
+
+def not_rows():
+    return ["1+1?"]
+
+
+def test_ones_own_by_dotted_path():
+    one = read_set(f"{__name__}.two_rows", Reading())
+    assert [question.problem.answer for question in one.questions] == ["2", "4"]
+    assert one.questions[0].labels == {"subject": "sums"} and one.sampling == Sampling()
+
+
+GSM8K = {"question": "How many?", "answer": "1+1 = <<1+1=2>>2\n#### 2"}
+MATH500 = {"problem": "x?", "solution": r"\boxed{5}", "answer": "5", "subject": "Algebra", "level": 4, "unique_id": "1"}
+OLYMPIAD = {
+    "question": "All x?",
+    "final_answer": ["1", "2"],
+    "solution": ["so"],
+    "subfield": "Algebra",
+    "context": None,
+}
+
+
+@pytest.mark.parametrize(
+    "rows, gold, labels",
+    [
+        ([GSM8K], "2", {}),
+        ([MATH500], "5", {"subject": "Algebra", "difficulty": "4"}),
+        ([OLYMPIAD], "1, 2", {"subject": "Algebra"}),
+        ([{"Problem": "x?", "Answer": 204}], "204", {}),
+        ([{"prompt": "x?", "label": "7", "difficulty": "Level 3"}], "7", {"difficulty": "3"}),
+    ],
+)
+def test_files_are_read_by_their_columns(file, rows, gold, labels):
+    (question,) = read_set(file(rows), Reading()).questions
+    assert question.problem.answer == gold and question.labels == labels
+
+
+def test_a_file_under_a_benchmarks_name_is_read_and_sampled_as_that(file):
+    one = read_set(f"aime24={file([{'problem': 'x?', 'answer': 204}])}", Reading())
+    assert one.name == "aime24" and one.sampling.max_tokens == 5048 and one.sampling.samples == 16
+    assert read_set(f"mine={file(PLAIN)}", Reading()).name == "mine"
+    assert read_set(file(PLAIN), Reading()).name == "data"
+
+
+def test_parquet_is_read_as_jsonl_is(tmp_path, file):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(PLAIN), tmp_path / "data.parquet")
+    ours, theirs = (read_set(str(path), Reading()) for path in (tmp_path / "data.parquet", file(PLAIN)))
+    assert ours.digest() == theirs.digest() and len(ours.questions) == 20
+
+
+def test_turns_before_the_last_belong_to_the_problem(file):
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1?"}]
+    (question,) = read_set(file([{"problem": turns, "answer": "2"}]), Reading()).questions
+    assert question.problem.problem == turns and question.problem.text == "1+1?"
+
+
+def test_the_digest_changes_with_a_problem_a_gold_and_the_order(file):
+    digests = {
+        read_set(file(rows), Reading()).digest()
+        for rows in (PLAIN, PLAIN[::-1], PLAIN[:-1], [PLAIN[0] | {"answer": "9"}, *PLAIN[1:]])
+    }
+    assert len(digests) == 4
+
+
+@pytest.mark.skipif(DATA is None, reason="the real problem sets are not here")
+def test_real_sets():
+    gsm8k = read_set(f"gsm8k={DATA / 'gsm8k_train.jsonl'}", Reading())
+    assert len(gsm8k.questions) == 7473 and gsm8k.questions[0].problem.answer == "72"
+    assert len(read_set(f"holdout:{DATA / 'mawps.jsonl'}", Reading()).questions) == 1000
+
+
+def test_a_holdout_depends_on_the_seed_and_the_texts_alone(file):
+    questions = read_set(file(PLAIN), Reading()).questions
+    drawn = {question.problem.text for question in holdout(questions, 8, seed=0)}
+    assert len(drawn) == 8
+    assert {question.problem.text for question in holdout(questions[::-1], 8, seed=0)} == drawn
+    assert {question.problem.text for question in holdout(questions, 8, seed=1)} != drawn
+    fewer = {question.problem.text for question in holdout(questions[:-1], 8, seed=0)}
+    assert len(fewer & drawn) >= 7, "one problem less moves one at the most"
+
+
+def test_a_holdout_is_a_set_of_its_own(file):
+    one = read_set(f"holdout:{file(PLAIN)}", Reading(holdout=5))
+    assert one.name == "holdout-data" and one.holdout and len(one.questions) == 5
+
+
+def test_a_training_set_without_the_holdout_is_what_curate_makes_of_it(file, tmp_path):
+    """What `eval` writes, `curate --benchmark` takes."""
+    import pyarrow.parquet as pq
+
+    from openrlhf_math.cli import main
+    from openrlhf_math.evaluation.evaluate import _write_holdout
+
+    words = ["apples", "pears", "plums", "nuts", "figs", "dates", "limes", "kiwis"]
+    text = "Ann has {n} {word} and buys {more} more of them. How many {word} has she?"
+    rows = [
+        {"problem": text.format(n=n, word=word, more=2 * n + 1), "answer": 3 * n + 1}
+        for n, word in enumerate(words, start=7)
+    ]
+    source = file(rows)
+    one = read_set(f"holdout:{source}", Reading(holdout=3))
+    _write_holdout(tmp_path / "holdout.jsonl", one.questions)
+    command = ["curate", "--source", f"s={source}", "--benchmark", f"h={tmp_path / 'holdout.jsonl'}", "--workers", "0"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    kept = [row for part in (tmp_path / "out/data").glob("*.parquet") for row in pq.read_table(part).to_pylist()]
+    held = {question.problem.text for question in one.questions}
+    assert {row["problem"] for row in kept} == {row["problem"] for row in rows} - held
+
+
+@pytest.mark.parametrize(
+    "spec, sentence",
+    [
+        ("aime23", "--benchmark aime23: there is none of that name; choose one of aime24, aime25, amc23, math500"),
+        ("no.such.function", "--benchmark no.such.function: cannot be imported"),
+        (f"{__name__}.not_rows", "its row 1 is '1\\+1\\?', it must be a curation.schema.Row"),
+        ("nowhere.jsonl", "nowhere.jsonl: there is no such file"),
+        ("./nowhere", "there is no such file or directory"),
+        ("../up={file}", "there is no such file"),
+        ("..={file}", "--benchmark ..=.*: '..' is no name"),
+        ("holdout:{file}", "--holdout 1000: the set has 20 problems"),
+        ("{empty}", "is empty"),
+        ("{nameless}", "has no column 'problem', only text; name its columns with --problem-key and --answer-key"),
+        ("{goldless}", "none of its gold answers can be parsed, the first is ''"),
+        ("{broken}", "row 2: there is no problem in it; mend or drop the row"),
+    ],
+)
+def test_what_cannot_be_read_says_so(file, spec, sentence):
+    places = {
+        "file": file(PLAIN, "file.jsonl"),
+        "empty": file([], "empty.jsonl"),
+        "nameless": file([{"text": "x"}], "nameless.jsonl"),
+        "goldless": file([{"problem": "x?", "answer": ""}] * 3, "goldless.jsonl"),
+        "broken": file([PLAIN[0], {"problem": "", "answer": "1"}], "broken.jsonl"),
+    }
+    with pytest.raises(UserError, match=sentence):
+        read_set(spec.format(**places), Reading())
+
+
+def test_two_sets_of_one_name_are_told_apart_by_the_user(file):
+    first, second = file(PLAIN), file(PLAIN, "other.jsonl")
+    assert [one.name for one in read_sets([first, second], Reading())] == ["data", "other"]
+    with pytest.raises(UserError, match="another one is called data too; call this one NAME="):
+        read_sets([first, first], Reading())
+
+
+def test_named_columns_win(file):
+    path = file([{"problem": "no", "q": "1+1?", "answer": "no", "a": "2"}])
+    (question,) = read_set(path, Reading(columns=Columns(problem="q", answer="a"))).questions
+    assert (question.problem.problem, question.problem.answer) == ("1+1?", "2")
+
+
+def test_without_network_a_hub_name_gives_one_sentence_soon(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "tokenizer_config.json"):
+        (model / name).write_text("{}")
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "cache")}
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HF_HUB_OFFLINE"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", "openrlhf_math", "eval", "--model", model, "--output", tmp_path / "out"]
+    begun = time.monotonic()
+    result = subprocess.run(
+        [*command, "--benchmark", "aime24"], capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "--benchmark HuggingFaceH4/aime_2024: cannot be read" in result.stderr and "NAME=FILE" in result.stderr
+    assert time.monotonic() - begun < 10 and not (tmp_path / "out").exists()

@@ -1,0 +1,109 @@
+"""The figures of an evaluation, by hand and by brute force."""
+
+from itertools import combinations, permutations
+
+import numpy as np
+import pytest
+
+from openrlhf_math.evaluation.figures import figures
+from openrlhf_math.evaluation.marking import Tally
+from openrlhf_math.evaluation.recorded import Judged
+from openrlhf_math.evaluation.voting import Entry
+from openrlhf_math.rerank.choose import weighted
+
+
+def tally(correct, classes=None, tokens=None, truncated=None, formed=None, labels=None, scores=None):
+    classes = [int(one) for one in correct] if classes is None else classes
+    judged = Judged("", classes, list(map(bool, correct)), scores, tokens, classes.count(None), 0, 0)
+    return Tally(judged, formed or [True] * len(correct), truncated, labels or {})
+
+
+def test_figures_of_two_problems_by_hand():
+    told = figures(
+        [
+            tally([1, 1, 0, 0], tokens=[10, 20, 30, 40], truncated=[False, False, False, True]),
+            tally([0, 0, 0, 1], [0, 0, None, 1], tokens=[10, 10, 10, 10], truncated=[False] * 4, formed=[1, 1, 0, 1]),
+        ],
+        seed=0,
+    )
+    assert (told["problems"], told["samples"], told["unanswered"]) == (2, 4, 1)
+    assert told["pass_at_1"] == 3 / 8 and told["ci95"] == pytest.approx([0.25, 0.5])
+    assert told["pass_at_k"]["4"]["accuracy"] == 1.0
+    assert told["pass_at_k"]["2"]["accuracy"] == pytest.approx((5 / 6 + 1 / 2) / 2)
+    assert told["maj_at_k"]["4"]["accuracy"] == 0.5, "2:2 goes to what came first; two wrong ones beat one right one"
+    assert told["completion_tokens"] == 140 / 8 and told["tokens_per_correct"] == pytest.approx(140 / 3)
+    assert told["truncation_rate"] == 1 / 8 and told["format_rate"] == 7 / 8
+
+
+def test_the_interval_of_tokens_per_correct_lies_between_those_of_its_problems():
+    told = figures([tally([1, 1, 0, 0], tokens=[25] * 4), tally([0, 0, 0, 1], tokens=[10] * 4)], seed=0)
+    assert told["tokens_per_correct_ci95"] == [40.0, 50.0]
+
+
+def test_maj_at_k_is_the_mean_over_the_subsets_of_k():
+    rng = np.random.default_rng(0)
+    tallies = []
+    for _ in range(60):
+        classes = rng.integers(0, 3, 5).tolist()
+        tallies.append(tally([one == 0 for one in classes], classes))
+
+    def majority_is_right(classes):
+        votes = {name: classes.count(name) for name in classes}
+        best = max(votes.values())
+        return next(name for name in classes if votes[name] == best) == 0
+
+    expected = np.mean(
+        [np.mean([majority_is_right(list(drawn)) for drawn in permutations(one.judged.classes, 4)]) for one in tallies]
+    )
+    assert figures(tallies, seed=0)["maj_at_k"]["4"]["accuracy"] == pytest.approx(expected, abs=0.02)
+
+
+def test_pass_at_k_is_the_mean_over_the_subsets_of_k():
+    correct = [1, 0, 0, 1, 0, 0, 0, 0]
+    expected = np.mean([any(drawn) for drawn in combinations(correct, 4)])
+    assert figures([tally(correct)], seed=0)["pass_at_k"]["4"]["accuracy"] == pytest.approx(expected)
+
+
+def test_what_is_not_known_is_none_and_never_a_zero():
+    told = figures([tally([1, 0], tokens=[1, 2], truncated=[False, False]), tally([1, 0])], seed=0)
+    for name in ("completion_tokens", "tokens_per_correct", "truncation_rate", "completion_tokens_ci95"):
+        assert told[name] is None
+    assert figures([tally([0, 0], tokens=[1, 2])], seed=0)["tokens_per_correct"] is None
+
+
+def test_a_problem_without_completions_counts_as_unsolved():
+    told = figures([tally([1, 1]), tally([])], seed=0)
+    assert told["pass_at_1"] == 0.5 and told["maj_at_k"]["2"]["accuracy"] == 0.5
+
+
+def test_problems_count_alike_however_many_completions_they_have():
+    assert figures([tally([1]), tally([0, 0, 0])], seed=0)["pass_at_1"] == 0.5
+
+
+def test_one_completion_a_problem_has_no_pass_at_k():
+    told = figures([tally([1]), tally([0])], seed=0)
+    assert told["pass_at_k"] == told["maj_at_k"] == {} and told["pass_at_1"] == 0.5
+
+
+def test_by_label_in_the_order_a_person_expects():
+    labels = [{"difficulty": "10"}, {"difficulty": "2"}, {"difficulty": "2"}, {}]
+    told = figures([tally([n % 2], labels=one) for n, one in enumerate(labels)], seed=0)["by"]["difficulty"]
+    assert list(told) == ["2", "10", "not given"]
+    assert (told["2"]["problems"], told["2"]["pass_at_1"]) == (2, 0.5)
+
+
+def test_a_label_that_is_the_same_everywhere_tells_nothing():
+    assert figures([tally([1], labels={"subject": "a"}), tally([0], labels={"subject": "a"})], seed=0)["by"] == {}
+
+
+def test_the_same_seed_gives_the_same_figures_and_another_one_other_intervals():
+    rng = np.random.default_rng(1)
+    tallies = [tally(rng.integers(0, 2, 8)) for _ in range(30)]
+    assert figures(tallies, 3) == figures(tallies, 3) != figures(tallies, 4)
+
+
+def test_a_rule_that_reads_scores_has_its_figure_beside_the_others():
+    """What reranked@k plugs into."""
+    rows = [tally([0, 0, 1], [0, 0, 1], scores=[0.1, 0.1, 0.9])]
+    told = figures(rows, seed=0, rules={"weighted_at_k": Entry("weighted", weighted, lambda steps: steps[-1])})
+    assert told["weighted_at_k"]["3"]["accuracy"] == 1.0
