@@ -54,7 +54,7 @@ def encode_marked(tokenizer, text: str, tag: str, before: bool = False, add_spec
     for piece in others:
         ends.append(len(whole) + len(tag))
         whole += tag + piece
-    tokens = tokenizer(whole, add_special_tokens=add_special_tokens, return_offsets_mapping=True)
+    tokens = tokenizer(whole, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False)
     starts = _starts(tokens["offset_mapping"])
     if before:
         read = [bisect_right(starts, end - len(tag)) - 2 for end in ends]

@@ -1,0 +1,302 @@
+"""Kinds of scorers: how each writes a solution for its model, where it reads, and how logits become a score.
+
+Any of them takes one forward pass for all steps of a completion. A kind is a class as `ScorerKind` declares it; one's
+own is given by dotted path, `package.module.Class`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from openrlhf_math.distill.registry import find
+from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
+from openrlhf_math.rerank.prm_format import STEP_TAG, encode_prm
+from openrlhf_math.rerank.steps import BLANK_LINE
+
+
+class ScorerKind(Protocol):
+    """separator: what stands between steps, unless the settings say otherwise; None where a completion is judged as a
+    whole and has one score."""
+
+    separator: str | None
+
+    def __init__(self, tokenizer, config) -> None:
+        """tokenizer, config: the model's, from transformers. Raises ValueError, a sentence, if it is no such model."""
+
+    def engine_arguments(self) -> dict[str, object]:
+        """Of vLLM's engine: they make the model classify tokens. `pooler_config` is a dict of PoolerConfig's fields."""
+
+    def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
+        """steps: at least one, none of them empty. One position for each is read."""
+
+    def read(self, logits: Sequence[float]) -> float:
+        """The score at a position, higher is better. NaN stays NaN."""
+
+
+SCORERS: dict[str, type[ScorerKind]] = {}
+
+
+def register_scorer(name: str) -> Callable[[type[ScorerKind]], type[ScorerKind]]:
+    """Register a kind of scorer under a name."""
+
+    def register(kind: type[ScorerKind]) -> type[ScorerKind]:
+        SCORERS[name] = kind
+        return kind
+
+    return register
+
+
+def find_scorer(name: str) -> type[ScorerKind]:
+    """A known kind, or one's own by dotted path. Raises UserError if there is none."""
+    return find("--scorer", name, SCORERS)
+
+
+@register_scorer("qwen2.5-math-prm")
+class QwenMathPRM:
+    """A head of two labels, wrong and right, read at a tag behind every step. https://arxiv.org/abs/2501.07301"""
+
+    separator = BLANK_LINE
+
+    def __init__(self, tokenizer, config) -> None:
+        _check_architecture(config, "Qwen2ForProcessRewardModel")
+        _check_chat(tokenizer)
+        if STEP_TAG not in tokenizer.get_vocab():
+            raise ValueError(f"its tokenizer has no token {STEP_TAG}")
+        self._tokenizer = tokenizer
+
+    def engine_arguments(self) -> dict[str, object]:
+        return {}
+
+    def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
+        return encode_prm(self._tokenizer, problem, steps)
+
+    def read(self, logits: Sequence[float]) -> float:
+        wrong, right = logits
+        return sigmoid(right - wrong)  # softmax over the two
+
+
+@register_scorer("math-shepherd")
+class MathShepherd:
+    """A causal LM that says `+` or `-` at the tag behind every step. https://arxiv.org/abs/2312.08935
+
+    https://huggingface.co/peiyi9979/math-shepherd-mistral-7b-prm: a line is a step and begins with `Step 1: `, which is
+    written where it is missing.
+    """
+
+    separator = "\n"
+    TAG = "ки"
+
+    def __init__(self, tokenizer, config) -> None:
+        _check_causal(config)
+        self._tokenizer = tokenizer
+        self._controls = (*control_tokens(tokenizer), self.TAG)
+
+    def engine_arguments(self) -> dict[str, object]:
+        return one_against_other(self._tokenizer, "+", "-")
+
+    def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
+        lines = []
+        for number, step in enumerate(steps, start=1):
+            begin = f"Step {number}: "
+            lines.append(("" if step.startswith(begin) else begin) + harmless(step, self._controls) + " " + MARK)
+        text = harmless(problem, self._controls) + " " + "\n".join(lines)
+        return encode_marked(self._tokenizer, text, self.TAG, add_special_tokens=True)
+
+    def read(self, logits: Sequence[float]) -> float:
+        return sigmoid(logits[0])
+
+
+@register_scorer("rlhflow-prm")
+class RLHFlowPRM:
+    """A chat in which every step is a user's turn, answered with `+` or `-`. https://arxiv.org/abs/2405.07863
+
+    https://github.com/RLHFlow/RLHF-Reward-Modeling, math-rm: the problem stands before the first step, and every turn
+    before the one that is read is answered with `+`.
+    """
+
+    separator = BLANK_LINE
+
+    def __init__(self, tokenizer, config) -> None:
+        _check_causal(config)
+        _check_chat(tokenizer)
+        self._tokenizer = tokenizer
+        self._controls = control_tokens(tokenizer)
+
+    def engine_arguments(self) -> dict[str, object]:
+        return one_against_other(self._tokenizer, "+", "-")
+
+    def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
+        messages = []
+        for step in (f"{problem} {steps[0]}", *steps[1:]):
+            messages.append({"role": "user", "content": harmless(step, self._controls)})
+            messages.append({"role": "assistant", "content": MARK})
+        text = self._tokenizer.apply_chat_template(messages, tokenize=False)
+        return encode_marked(self._tokenizer, text, "+", before=True)
+
+    def read(self, logits: Sequence[float]) -> float:
+        return sigmoid(logits[0])
+
+
+@register_scorer("skywork-o1-prm")
+class SkyworkPRM:
+    """A value head, read at the line's end behind every step; its sigmoid is the score.
+
+    https://github.com/SkyworkAI/skywork-o1-prm-inference: every step and its line's end are tokenized alone.
+    """
+
+    separator = "\n"
+
+    def __init__(self, tokenizer, config) -> None:
+        _check_architecture(config, "Qwen2ForPrmModel")
+        self._tokenizer = tokenizer
+        self._controls = control_tokens(tokenizer)
+
+    def engine_arguments(self) -> dict[str, object]:
+        from openrlhf_math.rerank import vllm_value_head  # vLLM does not know the architecture
+
+        return {
+            "convert": "classify",
+            "hf_overrides": {"num_labels": 1},
+            "worker_extension_cls": f"{vllm_value_head.__name__}.ValueHeadWorker",
+        }
+
+    def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
+        ids = self._ids((self._tokenizer.bos_token or "") + harmless(problem, self._controls) + "\n")
+        end = self._ids("\n")[-1]
+        read = []
+        for step in steps:
+            ids += [*self._ids(harmless(step, self._controls)), end]
+            read.append(len(ids) - 1)
+        return Encoded(ids, read)
+
+    def _ids(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def read(self, logits: Sequence[float]) -> float:
+        return sigmoid(logits[0])
+
+
+@register_scorer("reward-model")
+class RewardModel:
+    """A sequence classifier of one label, as OpenRLHF's `train_rm` saves it, or transformers; the score is its logit.
+
+    Its input is that of OpenRLHF's RewardDataset: the chat, or without a chat template problem and completion on two
+    lines, then the end-of-sequence token, at which the score stands.
+    """
+
+    separator = None
+
+    def __init__(self, tokenizer, config) -> None:
+        self._own = _architecture(config) == "RewardModel"
+        if not self._own and not _architecture(config).endswith("ForSequenceClassification"):
+            raise ValueError(f"it is a {_architecture(config)}, not a reward model")
+        prefix = getattr(config, "value_head_prefix", "score")
+        if prefix != "score":
+            raise ValueError(f"its head is called {prefix}; train it with --ds.value_head_prefix score")
+        if not tokenizer.eos_token:
+            raise ValueError("its tokenizer has no end-of-sequence token, at which a reward model is read")
+        self._tokenizer, self._config = tokenizer, config
+        self._controls = control_tokens(tokenizer)
+
+    def engine_arguments(self) -> dict[str, object]:
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+        overrides: dict[str, object] = {"num_labels": 1}
+        if self._own:
+            overrides["architectures"] = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[self._config.model_type]]
+        normalised = getattr(self._config, "normalize_reward", False) and hasattr(self._config, "mean")
+        return {
+            "convert": "classify",
+            "hf_overrides": overrides,
+            "pooler_config": {"logit_mean": self._config.mean, "logit_sigma": self._config.std} if normalised else {},
+        }
+
+    def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
+        problem, solution = (harmless(text, self._controls) for text in (problem, "\n\n".join(steps)))
+        if self._tokenizer.chat_template:
+            messages = [{"role": "user", "content": problem}, {"role": "assistant", "content": solution}]
+            text = self._tokenizer.apply_chat_template(messages, tokenize=False)
+        else:
+            text = f"{problem}\n{solution}"
+        text = text.rstrip("\n")
+        if not text.endswith(self._tokenizer.eos_token):
+            text += " " + self._tokenizer.eos_token
+        ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return Encoded(ids, [len(ids) - 1])
+
+    def read(self, logits: Sequence[float]) -> float:
+        return logits[0]
+
+
+@register_scorer("verifier")
+class Verifier:
+    """A chat model that is asked whether the solution is right: the probability that it begins with Yes and not No.
+
+    GenRM without a chain of thought, https://arxiv.org/abs/2408.15240, equation 4. `verdicts.VotingVerifier` lets it
+    think first.
+    """
+
+    separator = None
+    QUESTION = "Problem:\n{problem}\n\nSolution:\n{solution}\n\nIs the solution correct? Answer Yes or No."
+
+    def __init__(self, tokenizer, config) -> None:
+        _check_causal(config)
+        _check_chat(tokenizer)
+        self._tokenizer = tokenizer
+        self._controls = control_tokens(tokenizer)
+
+    def engine_arguments(self) -> dict[str, object]:
+        return one_against_other(self._tokenizer, "Yes", "No")
+
+    def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
+        question = self.QUESTION.format(problem=problem, solution="\n\n".join(steps))
+        messages = [{"role": "user", "content": harmless(question, self._controls)}]
+        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return Encoded(ids, [len(ids) - 1])
+
+    def read(self, logits: Sequence[float]) -> float:
+        return sigmoid(logits[0])
+
+
+def one_against_other(tokenizer, one: str, other: str) -> dict[str, object]:
+    """Engine arguments that make a causal LM say, at every token, the log-odds of `one` against `other` as next.
+
+    log p(one) - log p(other) = h (w_one - w_other), with h the last hidden state and w the rows of the output head: a
+    classifier of one label, whose sigmoid is the softmax over the two. Nothing else of the vocabulary is computed.
+    """
+    tokens = []
+    for text in (other, one):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise ValueError(f"its tokenizer has no token for {text}")
+        tokens += tokenizer.convert_ids_to_tokens(ids)
+    overrides = {"classifier_from_token": tokens, "method": "from_2_way_softmax"}
+    return {"convert": "classify", "hf_overrides": overrides}
+
+
+def sigmoid(logit: float) -> float:
+    """1 / (1 + e^-x), for any float."""
+    if logit < 0:
+        odds = math.exp(logit)
+        return odds / (1 + odds)
+    return 1 / (1 + math.exp(-logit))
+
+
+def _check_architecture(config, wanted: str) -> None:
+    if wanted not in (config.architectures or ()):
+        raise ValueError(f"it is a {_architecture(config)}, not a {wanted}")
+
+
+def _check_causal(config) -> None:
+    if not _architecture(config).endswith("ForCausalLM"):
+        raise ValueError(f"it is a {_architecture(config)}, not a causal language model")
+
+
+def _architecture(config) -> str:
+    return (config.architectures or ["model without an architecture"])[0]
+
+
+def _check_chat(tokenizer) -> None:
+    if not tokenizer.chat_template:
+        raise ValueError("its tokenizer has no chat template")

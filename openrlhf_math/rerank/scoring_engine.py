@@ -1,0 +1,178 @@
+"""The scorer in a vLLM engine: in this process, or as a Ray actor."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openrlhf_math.colocation.async_engine import end_with_this_process, start_engine
+from openrlhf_math.colocation.layout import cache_bytes
+from openrlhf_math.errors import UserError
+from openrlhf_math.rerank import score_memory
+from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.rerank.encoding import Encoded
+from openrlhf_math.rerank.scorers import ScorerKind, find_scorer
+from openrlhf_math.rerank.steps import split_steps
+
+FLAG = "--scorer-model"
+
+# Tokens an engine computes at once, if no completion needs more, and the longest completion it is made for unless the
+# settings say otherwise: its activations must fit.
+BATCHED_TOKENS = 8192
+MOST_CONTEXT = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerSettings:
+    """How a scorer is run. Raises ValueError for values that cannot work.
+
+    kind             a name of `scorers`, or the dotted path of one's own
+    model            directory or hub name
+    device           "cpu" or "cuda"
+    tensor_parallel  devices an engine is spread over
+    max_context      tokens of problem and completion together; None for the model's own, at most 16,384
+    replicas         engines, each an actor with devices of its own
+    separator        what stands between steps; None for the kind's own
+    at_once          completions an engine computes together; more wait
+    memory           share of a GPU's memory an engine takes
+    """
+
+    kind: str
+    model: str
+    device: str
+    tensor_parallel: int = 1
+    max_context: int | None = None
+    replicas: int = 1
+    separator: str | None = None
+    at_once: int = 256
+    memory: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("tensor_parallel", "max_context", "replicas", "at_once"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, it must be at least 1")
+        if not 0 < self.memory <= 1:
+            raise ValueError(f"memory is {self.memory}, it must be more than 0 and at most 1")
+        if self.separator == "":
+            raise ValueError("separator is empty, it must be what stands between steps")
+
+
+class ScoringEngine:
+    """One engine, see `roles.Scorer`. Requests are batched as they come, without padding; what completions have in
+    common, such as their problem, is computed once."""
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        """Raises UserError if the model is of another kind, or vLLM cannot serve it."""
+        from transformers import AutoConfig, AutoTokenizer
+
+        kind = find_scorer(settings.kind)
+        try:
+            config = AutoConfig.from_pretrained(settings.model)
+            self._kind = kind(AutoTokenizer.from_pretrained(settings.model), config)
+            arguments = _arguments(settings, self._kind, config)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{FLAG} {settings.model}: it cannot be a scorer of kind {settings.kind} ({error})"
+            ) from error
+        self._by_step = self._kind.separator is not None
+        self._separator = settings.separator or self._kind.separator
+        self._cuda = settings.device == "cuda"
+        self._engine = start_engine(FLAG, settings.model, settings.device, **arguments)
+        self._context = self._engine.model_config.max_model_len
+        self._memory = score_memory.ScoreMemory()
+        self._watched = False
+
+    async def score(self, problem: str, responses: Sequence[str]) -> list[Scores]:
+        if not self._watched:
+            self._watched = True
+            await end_with_this_process(self._engine)
+        requests = [asyncio.ensure_future(self._score(problem, response)) for response in responses]
+        try:
+            return await asyncio.gather(*requests)
+        finally:
+            for request in requests:
+                request.cancel()
+
+    async def sleep(self) -> bool:
+        """Leave the device when the requests under way are done; those that come meanwhile wait.
+
+        Returns whether anything moved: on a CPU there is nothing to leave.
+        """
+        if self._cuda:
+            await self._engine.sleep(level=1, mode="wait")
+        return self._cuda
+
+    async def wake_up(self) -> bool:
+        """Come back. Returns whether anything moved."""
+        if self._cuda:
+            await self._engine.wake_up()
+        return self._cuda
+
+    def shutdown(self) -> None:
+        self._engine.shutdown()
+
+    async def _score(self, problem: str, response: str) -> Scores:
+        steps = split_steps(response, self._separator) if self._by_step else [response.strip()]
+        if not any(steps):
+            return None
+        encoded = self._kind.encode(problem, steps)
+        if len(encoded.ids) > self._context:
+            return None
+        scores = await self._scores(encoded)
+        return scores if self._by_step else scores[0]
+
+    async def _scores(self, encoded: Encoded) -> list[float]:
+        """The scores at the positions that are read."""
+        keys = score_memory.keys(encoded)
+        scores = self._memory.get(keys)
+        if None in scores:
+            scores = await self._computed(encoded, scores)
+            self._memory.put(keys, scores)
+        return scores
+
+    async def _computed(self, encoded: Encoded, known: list[float | None]) -> list[float]:
+        first = next(position for position, score in zip(encoded.read, known, strict=True) if score is None)
+        rows = await self._rows(encoded.ids, cached=True)
+        if len(encoded.ids) - len(rows) > first:  # it was in the engine's cache, yet not in our memory
+            rows = await self._rows(encoded.ids, cached=False)
+        begin = len(encoded.ids) - len(rows)
+        return [
+            self._kind.read(rows[position - begin]) if score is None else score
+            for position, score in zip(encoded.read, known, strict=True)
+        ]
+
+    async def _rows(self, ids: list[int], cached: bool) -> list[list[float]]:
+        """Logits [tokens, labels] of the last tokens: of those that were not in the cache, of all if it is not read."""
+        from vllm import PoolingParams, TokensPrompt
+
+        parameters = PoolingParams(task="token_classify", use_activation=False, skip_reading_prefix_cache=not cached)
+        async for output in self._engine.encode(TokensPrompt(prompt_token_ids=ids), parameters, uuid.uuid4().hex):
+            rows = output.outputs.data
+        return rows.tolist()
+
+
+def _arguments(settings: ScorerSettings, kind: ScorerKind, config) -> dict[str, object]:
+    """Of vLLM's engine."""
+    from vllm.config import PoolerConfig
+
+    arguments = kind.engine_arguments()
+    own = getattr(config.get_text_config(), "max_position_embeddings", None) or MOST_CONTEXT
+    context = settings.max_context or min(own, MOST_CONTEXT)
+    arguments |= {
+        "runner": "pooling",
+        # STEP pooling would look for the tags itself, and vLLM has no prefix caching with it. That of ALL gives the
+        # logits of every token that is computed; which of them count is known here.
+        "pooler_config": PoolerConfig(tok_pooling_type="ALL", **arguments.get("pooler_config", {})),
+        "enable_prefix_caching": True,
+        # A completion is computed in one piece: one of which a part was computed could be interrupted between, and
+        # vLLM 0.29 would keep the logits of the part twice.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(context, BATCHED_TOKENS),
+        "max_model_len": context,
+        "max_num_seqs": settings.at_once,
+        "tensor_parallel_size": settings.tensor_parallel,
+    }
+    if settings.device == "cpu":
+        return arguments | {"kv_cache_memory_bytes": cache_bytes(settings.model, settings.at_once, context)}
+    return arguments | {"gpu_memory_utilization": settings.memory, "enable_sleep_mode": True}
