@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.data.files import written_whole
-from openrlhf_math.data.problems import Problem, read_problems
+from openrlhf_math.data.problems import Problem, read_problems, read_rows
 from openrlhf_math.distill.sft_checkpoints import settle_checkpoints
 from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
@@ -41,6 +41,8 @@ def prepare(args: SimpleNamespace) -> None:
     if is_first():
         check_model(MODEL_FLAG, args.model.model_name_or_path)
         claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+        if _is_upstreams(args):
+            _check_columns(args, specs)
         traces, long = ({}, []) if _is_upstreams(args) else _read(args, specs)
         config = _config(args, traces)
         if args.ckpt.load_enable:
@@ -69,6 +71,18 @@ def _folder(args: SimpleNamespace) -> Path:
 def _is_upstreams(args: SimpleNamespace) -> bool:
     """Whole conversations and plain text are left to OpenRLHF's own reading: they have no prompt and response."""
     return args.data.multiturn or args.model.pretrain_mode_enable
+
+
+def _check_columns(args: SimpleNamespace, specs: dict[str, list[str]]) -> None:
+    """Raise UserError if the first row of a set lacks a column that OpenRLHF is to read."""
+    splits = {"train": args.data.dataset_split, "eval": args.eval.split}
+    for spec, split in [(spec, splits[kind]) for kind, sets in specs.items() for spec in sets]:
+        row = next(iter(read_rows(spec, split)), None)
+        if row is None:
+            raise UserError(f"{spec} is empty; give a set with at least one row")
+        for flag, key in (("--data.input_key", args.data.input_key), ("--data.output_key", args.data.output_key)):
+            if key is not None and key not in row:
+                raise UserError(f"{spec} has no column '{key}', only {', '.join(row)}; name it with {flag}")
 
 
 def _point_at(args: SimpleNamespace, files: dict[str, list[Path]]) -> None:

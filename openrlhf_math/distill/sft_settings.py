@@ -57,7 +57,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "logger.tensorboard_dir": "where TensorBoard's records lie (default: tensorboard in the run directory)",
             "data.dataset": "traces: a file, a directory or a hub name; several joined by commas",
             "data.input_key": "column of the problem, text or chat messages",
-            "data.output_key": "column of the response (default: response; none with --data.multiturn)",
+            "data.output_key": "column of the response (default: response; none for whole conversations or plain text)",
             "data.max_len": "most tokens of a row, prompt and response; longer rows are left out and told",
             "data.input_template": "without a chat template: the prompt, with {} for the problem",
             "train.max_epochs": "passes over the traces",
@@ -107,7 +107,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
 def _compute(flags: dict, device: str, run_dir: Path) -> None:
     """Fill in the flags whose default depends on others."""
     values = (
-        None if flags["data.multiturn"] else "response",
+        None if flags["data.multiturn"] or flags["model.pretrain_mode_enable"] else "response",
         SHARED_PREFIX if packs_on_cpu(flags, device) else attention(device, flags["data.max_len"]),
         str(run_dir / "checkpoints"),
         str(run_dir / "model"),

@@ -77,3 +77,26 @@ def test_two_processes_learn_what_one_does(demo, tmp_path):
     assert len(losses[0]) == 10
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert (tmp_path / "two" / "model" / "model.safetensors").exists() and (tmp_path / "two" / "loss.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "flags"),
+    [
+        ({"messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}] * 2},
+         ["--data.multiturn", "--data.input_key", "messages"]),
+        ({"text": "One and one is two."}, ["--model.pretrain_mode_enable", "--data.input_key", "text"]),
+    ],
+    ids=["conversations", "text"],
+)  # fmt: skip
+def test_openrlhfs_other_kinds_of_rows(demo, tmp_path, row, flags):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text((json.dumps(row) + "\n") * 24)
+    flags = ["--data.dataset", str(rows), *flags]
+    subprocess.run(command(demo, tmp_path / "run", *flags), check=True, capture_output=True, timeout=300)
+    losses = [record["loss"] for record in records(tmp_path / "run")]
+    assert len(losses) == 3 and losses[2] < losses[0]
+
+    wrong = command(demo, tmp_path / "wrong", *flags[:-1], "missing")
+    result = subprocess.run(wrong, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 2 and "has no column 'missing'" in result.stderr
+    assert not (tmp_path / "wrong").exists()
