@@ -57,13 +57,14 @@ def rows_of(number: int, marked: Marked) -> Iterator[dict]:
 
 
 def line(row: dict) -> str:
-    """A row as JSON that any reader takes: what is no valid Unicode stays escaped."""
-    text = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    """A row as JSON in one line, whoever splits the lines: what is no valid Unicode, and what Unicode calls a line's
+    end, stays escaped."""
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
     try:
         text.encode()
     except UnicodeEncodeError:
-        return json.dumps(row, allow_nan=False) + "\n"
-    return text
+        return json.dumps(row) + "\n"
+    return (text if len(text.splitlines()) == 1 else json.dumps(row)) + "\n"
 
 
 def _finite(score):

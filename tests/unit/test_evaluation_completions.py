@@ -1,0 +1,201 @@
+"""`openrlhf-math eval --completions`: completions made elsewhere, in several forms, graded and kept."""
+
+import json
+
+import pytest
+
+from openrlhf_math.cli import main
+
+QUESTION = "What is 1+1?"
+RIGHT, WRONG = r"so \boxed{2}", r"so \boxed{3}"
+
+
+@pytest.fixture
+def score(tmp_path, capsys):
+    """Scores rows; gives the figures and the rows that are kept."""
+
+    def run(rows, *flags, name="made.jsonl"):
+        file, output = tmp_path / name, tmp_path / "out"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        command = ["eval", "--completions", str(file), "--output", str(output), "--workers", "1", "--json"]
+        assert main([*command, *flags]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told == {file.stem: json.loads((output / "summary.json").read_text())}
+        kept = [json.loads(line) for line in (output / "completions.jsonl").read_text().splitlines()]
+        return told[file.stem], kept
+
+    return run
+
+
+FORMS = {
+    "vote": [{"problem": QUESTION, "gold": "2", "responses": [RIGHT, WRONG], "tokens": [5, 7]}],
+    "grade": [{"problem": QUESTION, "gold": "2", "response": text} for text in (RIGHT, WRONG)],
+    "eval": [
+        {"problem_index": 0, "sample": sample, "problem": QUESTION, "gold": "2", "response": text, "tokens": 5}
+        for sample, text in enumerate((RIGHT, WRONG))
+    ],
+    "Qwen2.5-Math": [{"idx": 0, "question": QUESTION, "gt": "2", "code": [RIGHT, WRONG], "pred": ["2", "3"]}],
+    "lm-evaluation-harness": [
+        {
+            "doc_id": 0,
+            "doc": {"question": QUESTION},
+            "target": "1+1=2\n#### 2",
+            "resps": [[RIGHT, WRONG]],
+            "filter": name,
+        }
+        for name in ("strict-match", "flexible-extract")
+    ],
+    "lighteval": [
+        {
+            "__doc__": {"query": QUESTION, "choices": ["2"], "gold_index": [0]},
+            "__model_response__": {"text": [RIGHT, WRONG], "output_tokens": [[1] * 5, [1] * 7]},
+            "__metric__": {},
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_gives_the_same(score, form):
+    told, kept = score(FORMS[form])
+    assert (told["problems"], told["samples"], told["pass_at_1"]) == (1, 2, 0.5)
+    assert told["pass_at_k"]["2"]["accuracy"] == 1.0
+    assert [(row["problem"], row["response"], row["outcome"]) for row in kept] == [
+        (QUESTION, RIGHT, "correct"),
+        (QUESTION, WRONG, "format"),
+    ]
+
+
+def test_rows_keep_what_other_code_reads(score):
+    _, kept = score([{"problem": QUESTION, "gold": "2", "responses": [RIGHT, None], "scores": [[0.1, 0.9], None]}])
+    assert kept[0] == {
+        "problem_index": 0,
+        "sample": 0,
+        "problem": QUESTION,
+        "gold": "2",
+        "response": RIGHT,
+        "tokens": None,
+        "truncated": None,
+        "outcome": "correct",
+        "reward": 1.0,
+        "answer": "2",
+        "well_formed": True,
+        "class": 0,
+        "reason": "",
+        "scores": [0.1, 0.9],
+    }
+    assert kept[1]["response"] is None and kept[1]["class"] is None and kept[1]["scores"] is None
+
+
+def test_what_it_leaves_it_can_read_again(score, tmp_path, capsys):
+    rows = [
+        {"problem": f"{QUESTION} {n}", "gold": "2", "responses": [RIGHT, WRONG], "tokens": [5, 7]} for n in range(3)
+    ]
+    first, _ = score(rows)
+    command = [
+        "eval",
+        "--completions",
+        str(tmp_path / "out" / "completions.jsonl"),
+        "--output",
+        str(tmp_path / "again"),
+    ]
+    assert main([*command, "--workers", "1", "--json"]) == 0
+    second = json.loads(capsys.readouterr().out)["completions"]
+    for told in (first, second):
+        for name in ("benchmark", "seconds_grading"):
+            told.pop(name)
+    assert first == second
+    assert main(["eval", "--compare", str(tmp_path / "out"), str(tmp_path / "again"), "--json"]) == 0
+    differences = json.loads(capsys.readouterr().out)["made"]
+    assert {one["p_value"] for one in differences.values()} == {1.0}
+
+
+def test_rows_without_a_problem_are_problems_of_their_own(score):
+    told, _ = score([{"gold": "2", "response": RIGHT}, {"gold": "2", "response": WRONG}])
+    assert (told["problems"], told["samples"]) == (2, 1)
+
+
+def test_the_same_problem_twice_in_a_benchmark_stays_two(score):
+    told, _ = score(FORMS["vote"] * 2)
+    assert told["problems"] == 2
+
+
+def test_figures_by_level_and_subject(score):
+    rows = [
+        {"question": "x", "gt": "2", "code": [text], "level": level, "type": "Algebra"}
+        for level, text in ((1, RIGHT), (5, WRONG), (5, RIGHT))
+    ]
+    by = score(rows)[0]["by"]
+    assert {name: (one["problems"], one["pass_at_1"]) for name, one in by["level"].items()} == {
+        "1": (1, 1.0),
+        "5": (2, 0.5),
+    }
+
+
+def test_style_says_where_answers_stand(score):
+    told, kept = score([{"gold": "2", "response": r"\boxed{3} no</think> \boxed{2}"}], "--style", "think")
+    assert told["pass_at_1"] == 1.0 and kept[0]["well_formed"]
+
+
+def test_what_is_no_valid_unicode_and_what_is_hostile_is_kept(score):
+    hostile = ["\ud800 \\boxed{2}", "\\boxed{" * 5000, "\x00\u2028\\boxed{9**9**9**9}", None, ""]
+    told, kept = score([{"gold": "2", "responses": hostile, "scores": [float("nan")] * 5}], "--timeout", "1")
+    assert [row["response"] for row in kept] == hostile
+    assert [row["scores"] for row in kept] == [None] * 5 and told["pass_at_1"] == 0.2
+
+
+def test_parquet_holds_the_same_rows(score, tmp_path):
+    import pyarrow.parquet as pq
+
+    rows = [{"problem": QUESTION, "gold": "2", "responses": [RIGHT, "\ud800", None], "scores": [[0.5], None, 1]}]
+    _, kept = score(rows * 700, "--parquet")
+    table = pq.read_table(tmp_path / "out" / "completions.parquet").to_pylist()
+    assert len(table) == len(kept) == 2100
+    assert table[0] | {"scores": None} == kept[0] | {"scores": None} and json.loads(table[0]["scores"]) == [0.5]
+    assert table[1]["response"] == "?"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "completions.jsonl",
+        "completions.parquet",
+        "summary.json",
+    ]
+
+
+def test_tables(tmp_path, capsys):
+    file = tmp_path / "made.jsonl"
+    file.write_text(json.dumps(FORMS["vote"][0] | {"subject": "sums"}) + "\n" + json.dumps(FORMS["vote"][0]) + "\n")
+    assert main(["eval", "--completions", str(file), "--output", str(tmp_path / "out"), "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    for text in (
+        "made: 2 problems, 2 samples each",
+        "pass@2",
+        "maj@2",
+        "tokens a correct answer",
+        "By subject",
+        "sums",
+    ):
+        assert text in printed
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        (None, "--completions {file}: there is no such file"),
+        ("", "--completions {file} is empty"),
+        ("{", "{file}:1: the line is not JSON"),
+        ('{"text": "x"}', "{file}: its columns are text, of no known form (a problem a row: gold, responses;"),
+        ('{"gold": "2", "responses": []}', "{file} has no completions"),
+        ('{"gold": "2", "responses": ["x"]}\n{"gold": "2"}', "{file}, row 2 has no `responses`"),
+        ('{"gold": "2", "response": "x"}\n{"gold": "2"}', "{file}, row 2: not as a completion a row writes it"),
+        ('{"gold": "2", "response": 7}', "{file}, row 1: `responses` is [7], it must be a list of texts"),
+        ('{"gold": "2", "responses": ["x"], "truncated": [1]}', "`truncated` is [1], it must be a list of true and"),
+        ('{"doc": {}, "model_response": {}}', "{file}, row 1: not as lighteval writes it (KeyError('gold_index'))"),
+    ],
+)
+def test_bad_rows(tmp_path, capsys, text, sentence):
+    file = tmp_path / "made.jsonl"
+    if text is not None:
+        file.write_text(text)
+    assert main(["eval", "--completions", str(file), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert sentence.format(file=file) in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,132 @@
+"""What a killed evaluation goes on from, and what it refuses to mix with."""
+
+from dataclasses import replace
+
+import pytest
+
+from openrlhf_math.data.problems import Problem
+from openrlhf_math.errors import UserError
+from openrlhf_math.evaluation.benchmarks import Sampling
+from openrlhf_math.evaluation.evaluate import open_journal
+from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
+from openrlhf_math.evaluation.sampler import Request, context_needed, seed_of
+from openrlhf_math.evaluation.settings import EvalSettings, fingerprint
+from openrlhf_math.rewards import RewardConfig
+
+SETS = [ProblemSet("sums", [Question(Problem("1+1?", "2", "sums", 1))], Sampling(2, 64, 0.6))]
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(bytes(3_000_000))
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path, model):
+    return EvalSettings(
+        model=str(model),
+        output=tmp_path / "out",
+        seed=0,
+        prompt="chat",
+        instruction="",
+        device="cpu",
+        tensor_parallel=1,
+        max_context=None,
+        parquet=False,
+        rewards=RewardConfig(),
+    )
+
+
+def sampled(**changes):
+    return [replace(SETS[0], sampling=replace(SETS[0].sampling, **changes))]
+
+
+CHANGES = [
+    ("--seed was 0, is 1", {"seed": 1}, SETS),
+    ("--prompt was 'chat', is 'plain'", {"prompt": "plain"}, SETS),
+    ("--instruction was '', is 'Think.'", {"instruction": "Think."}, SETS),
+    ("--model was ", {"model": "other/model"}, SETS),
+    ("--samples was 2, is 4", {}, sampled(samples=4)),
+    ("--max-tokens was 64, is 128", {}, sampled(max_tokens=128)),
+    ("--temperature was 0.6, is 1.0", {}, sampled(temperature=1.0)),
+    ("--top-p was 1.0, is 0.9", {}, sampled(top_p=0.9)),
+    ("other problems than --benchmark sums has now", {}, [replace(SETS[0], questions=SETS[0].questions * 2)]),
+    ("--benchmark was ", {}, [*SETS, replace(SETS[0], name="more")]),
+]
+
+
+@pytest.mark.parametrize("sentence, changes, sets", CHANGES, ids=[sentence for sentence, _, _ in CHANGES])
+def test_completions_of_other_settings_are_refused_by_the_flag(settings, sentence, changes, sets):
+    journal = open_journal(SETS, settings)
+    journal.append("sums 0", 0, {"text": "x", "tokens": 1, "truncated": False})
+    journal.close()
+    with pytest.raises(UserError, match=sentence):
+        open_journal(sets, replace(settings, **changes))
+    journal = open_journal(SETS, settings)  # the refusal has left it as it was, and open to others
+    assert ("sums 0", 0) in journal
+    journal.close()
+
+
+def test_grading_may_change_since_completions_do_not_depend_on_it(settings):
+    open_journal(SETS, settings).close()
+    changed = replace(settings, rewards=RewardConfig(style="think"), parquet=True, max_context=500)
+    open_journal(SETS, changed).close()
+
+
+def test_a_model_that_was_trained_on_is_another_model(settings, model):
+    open_journal(SETS, settings).close()
+    weights = bytearray(3_000_000)
+    weights[10_000] = 1
+    (model / "model.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match="of what stood in --model .* before its files changed"):
+        open_journal(SETS, settings)
+
+
+def test_a_copy_of_a_model_has_its_fingerprint(model, tmp_path):
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes())
+    assert fingerprint(model) == fingerprint(tmp_path / "copy") != fingerprint(tmp_path) == ""
+
+
+def test_two_runs_do_not_share_a_directory(settings):
+    journal = open_journal(SETS, settings)
+    with pytest.raises(UserError, match="another run is at work there"):
+        open_journal(SETS, settings)
+    journal.close()
+
+
+def test_every_completion_has_a_seed_of_its_own_that_the_others_do_not_change():
+    seeds = [seed_of(0, Request(problem, sample, [])) for problem in range(50) for sample in range(50)]
+    assert len(set(seeds)) == 2500 and all(0 <= seed < 2**31 for seed in seeds)
+    assert seeds[51] == seed_of(0, Request(1, 1, [7, 8, 9])) != seed_of(1, Request(1, 1, []))
+
+
+@pytest.fixture
+def limited(settings, model):
+    (model / "config.json").write_text('{"model_type": "qwen2", "max_position_embeddings": 100}')
+    return settings
+
+
+@pytest.mark.parametrize(
+    "prompts, max_context, answer",
+    [
+        ({"a": ([[1] * 10, [1] * 20], 60), "b": ([[1] * 30], 50)}, None, 80),
+        ({"a": ([[1] * 20], 60)}, 90, 90),
+        (
+            {"a": ([[1] * 20], 60), "b": ([[1] * 50], 51)},
+            None,
+            "b: the longest prompt \\(50 tokens\\) and --max-",
+        ),
+        ({"a": ([[1] * 20], 60)}, 70, "--max-context is 70; lower --max-tokens to 50 or less"),
+    ],
+)
+def test_the_context_holds_the_longest_prompt_with_its_completion(limited, prompts, max_context, answer):
+    asked = replace(limited, max_context=max_context)
+    if isinstance(answer, int):
+        assert context_needed(prompts, asked) == answer
+    else:
+        with pytest.raises(UserError, match=answer):
+            context_needed(prompts, asked)
