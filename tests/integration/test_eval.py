@@ -1,0 +1,154 @@
+"""`openrlhf-math eval` on the real engine: killed it comes to the same results; several benchmarks; greedy."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+# EVAL_KILLS=10 for as many moments as one likes.
+KILLS = int(os.environ.get("EVAL_KILLS", "2"))
+PROBLEMS, SAMPLES = 60, 4
+FLAGS = ("--instruction", "", "--style", "think", "--max-tokens", "128", "--max-problems", str(PROBLEMS))
+SAMPLED = ("--samples", str(SAMPLES), "--temperature", "1")
+
+
+def command(model: Path, output: Path, *flags) -> list[str]:
+    fixed = ("eval", "--model", model, "--output", output, *FLAGS)
+    return [sys.executable, "-m", "openrlhf_math", *map(str, fixed), *map(str, flags)]
+
+
+def run(*args) -> str:
+    result = subprocess.run(command(*args), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    return result.stdout
+
+
+def figures(folder: Path) -> dict:
+    """Without the times, which no two runs share."""
+    told = json.loads((folder / "summary.json").read_text())
+    return {name: value for name, value in told.items() if "second" not in name and name != "resumed_with"}
+
+
+@pytest.fixture(scope="module")
+def student(demo) -> Path:
+    return demo / "sft" / "model"
+
+
+@pytest.fixture(scope="module")
+def whole(demo, student, tmp_path_factory) -> Path:
+    """Two benchmarks in one run: the held-out problems, and a holdout of the training problems."""
+    output = tmp_path_factory.mktemp("eval") / "whole"
+    run(student, output, *two_benchmarks(demo), *SAMPLED, "--parquet")
+    return output
+
+
+def two_benchmarks(demo: Path) -> tuple:
+    world = demo / "world"
+    return "--benchmark", world / "heldout.jsonl", "--benchmark", f"holdout:{world / 'train.jsonl'}", "--holdout", 80
+
+
+def test_two_benchmarks_have_their_figures_and_completions(whole):
+    told = json.loads((whole / "summary.json").read_text())["benchmarks"]
+    assert list(told) == ["heldout", "holdout-train"]
+    for name, one in told.items():
+        assert one == json.loads((whole / name / "summary.json").read_text())
+        rows = [json.loads(line) for line in (whole / name / "completions.jsonl").read_text().splitlines()]
+        assert len(rows) == PROBLEMS * SAMPLES
+        assert sum(row["outcome"] == "correct" for row in rows) / len(rows) == pytest.approx(one["pass_at_1"])
+        assert (
+            one["ci95"][0] <= one["pass_at_1"] <= one["pass_at_k"]["2"]["accuracy"] <= one["pass_at_k"]["4"]["accuracy"]
+        )
+        assert 0 < one["maj_at_k"]["4"]["accuracy"] <= one["pass_at_k"]["4"]["accuracy"]
+        assert one["tokens_per_correct"] == pytest.approx(one["completion_tokens"] / one["pass_at_1"])
+        assert len({row["response"] for row in rows if row["problem_index"] == 0}) > 1, "each with a seed of its own"
+        assert (whole / name / "completions.parquet").is_file()
+    assert len((whole / "holdout-train.jsonl").read_text().splitlines()) == PROBLEMS
+    assert list(told["heldout"]["by"]["difficulty"]) == ["2", "3", "4"]
+
+
+def test_killed_at_random_moments_it_comes_to_the_same_results(demo, student, whole, tmp_path):
+    output, flags = tmp_path / "killed", (*two_benchmarks(demo), *SAMPLED, "--parquet")
+    moments = [kill_at_random(command(student, output, *flags), output / "journal.jsonl") for _ in range(KILLS)]
+    run(student, output, *flags)
+    print(f"killed with {moments} of {2 * PROBLEMS * SAMPLES} completions in the journal")
+    assert moments == sorted(moments)
+    for name in ("heldout", "holdout-train"):
+        assert (output / name / "completions.jsonl").read_bytes() == (whole / name / "completions.jsonl").read_bytes()
+        assert figures(output / name) == figures(whole / name)
+    assert not list(output.rglob(".*")), "nothing unfinished is left"
+    names = [
+        (row["key"], row["attempt"]) for row in map(json.loads, (output / "journal.jsonl").read_text().splitlines())
+    ]
+    assert len(names) == len(set(names)) == 2 * PROBLEMS * SAMPLES, "what is there is not made again"
+
+
+def kill_at_random(command: list[str], journal: Path) -> int:
+    """Kill the command a moment after its journal has grown by some lines, or is whole. Returns how many it has."""
+    most = 2 * PROBLEMS * SAMPLES
+    wanted = min(lines(journal) + random.randint(1, 2 * most // (KILLS + 1)), most)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while lines(journal) < wanted:
+        assert process.poll() is None
+        time.sleep(0.005)
+    time.sleep(random.choice((0, 0.1, 1)) * random.random())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return lines(journal)
+
+
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_a_finished_run_is_shown_again_without_an_engine(demo, student, whole):
+    before = (whole / "heldout" / "completions.jsonl").read_bytes()
+    begun = time.monotonic()
+    run(student, whole, *two_benchmarks(demo), *SAMPLED)
+    print(f"shown again after {time.monotonic() - begun:.1f} s")
+    assert (whole / "heldout" / "completions.jsonl").read_bytes() == before
+    told = json.loads((whole / "summary.json").read_text())["benchmarks"]["heldout"]
+    assert told["resumed_with"] == PROBLEMS * SAMPLES and told["seconds_loading"] < 1
+
+
+def test_other_settings_are_refused(demo, student, whole):
+    asked = command(student, whole, *two_benchmarks(demo), *SAMPLED, "--seed", 1)
+    result = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2 and "--seed was 0, is 1" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_scored_from_its_file_the_figures_are_the_same(whole, tmp_path):
+    """Without the model: grading and figures depend on the completions alone."""
+    output = tmp_path / "scored"
+    source = whole / "heldout" / "completions.jsonl"
+    scored = [sys.executable, "-m", "openrlhf_math", "eval", "--completions", source, "--output", output]
+    subprocess.run([*map(str, scored), "--style", "think"], check=True, capture_output=True, timeout=120)
+    ours, theirs = figures(whole / "heldout"), figures(output)
+    for name in ("pass_at_1", "ci95", "pass_at_k", "maj_at_k", "tokens_per_correct", "truncation_rate", "by"):
+        assert ours[name] == theirs[name], name
+    assert (output / "completions.jsonl").read_bytes() == source.read_bytes()
+
+
+def test_before_and_after_are_compared(demo):
+    both = [demo / "eval_before", demo / "eval_after"]
+    compared = [sys.executable, "-m", "openrlhf_math", "eval", "--compare", *both, "--json"]
+    result = subprocess.run(list(map(str, compared)), check=True, capture_output=True, text=True, timeout=60)
+    (told,) = json.loads(result.stdout).values()
+    before, after = (json.loads((folder / "summary.json").read_text())["pass_at_1"] for folder in both)
+    one = told["pass_at_1"]
+    assert one["difference"] == pytest.approx(after - before)
+    assert one["interval"][0] <= one["difference"] <= one["interval"][1] and 0 < one["p_value"] <= 1
+
+
+def test_greedy_is_one_completion_a_problem_and_few_shot_stops_at_the_next_problem(demo, student, tmp_path):
+    output = tmp_path / "greedy"
+    flags = ("--prompt", "few-shot", "--max-problems", 8, "--json")
+    told = json.loads(run(student, output, "--benchmark", demo / "world" / "heldout.jsonl", *flags))["heldout"]
+    assert (told["samples"], told["sampling_temperature"], told["pass_at_k"]) == (1, 0.0, {})
+    rows = [json.loads(line) for line in (output / "completions.jsonl").read_text().splitlines()]
+    assert len(rows) == 8 and not any("\nProblem:" in row["response"] for row in rows)
