@@ -21,6 +21,7 @@ COMMANDS = {
     "eval": "pass@1 and token cost of a model on a problem set",
     "grade": "grade a file of responses against gold answers",
     "vote": "accuracy of majority votes, best-of-n and their kin over recorded attempts",
+    "prm": "label the steps of solutions, train a process reward model on them",
     "solve": "several attempts at a problem, scored and put to the vote: one answer within a budget",
     "tiny-world": "write the synthetic problem set, its traces and the tiny Qwen to disk",
     "tiny-teacher": "serve the programmatic teacher of that set as an OpenAI-compatible endpoint",

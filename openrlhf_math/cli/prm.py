@@ -1,0 +1,191 @@
+r"""`openrlhf-math prm label` and `prm train`: step labels, and a process reward model that learns them."""
+
+import argparse
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+from openrlhf_math.errors import UserError
+
+EXAMPLES = r"""examples:
+  openrlhf-math prm label --source monte-carlo --model MODEL --output runs/labels runs/eval/completions.jsonl
+  openrlhf-math prm label --source prm800k --heldout 0.05 --output runs/labels phase2_train.jsonl
+  openrlhf-math prm train --model.model_name_or_path Qwen/Qwen2.5-Math-7B-Instruct \
+    --data.dataset runs/labels/train.parquet --eval.dataset runs/labels/heldout.parquet --math.run_dir runs/prm
+
+`openrlhf-math prm label --help` and `openrlhf-math prm train --help` tell more.
+"""
+LABEL_EPILOG = r"""sources:
+  monte-carlo  attempts; --model goes on from every step --completions times (Math-Shepherd). The label is the share of
+               completions that reach the gold answer, with --hard 1 if one does. Run it again after a kill: nothing is
+               drawn twice
+  prm800k      files of PRM800K's form, https://github.com/openai/prm800k: what people said of the steps
+  tiny-world   attempts at the tiny world's problems, checked by a program
+  pkg.mod.f    your own, see openrlhf_math.prm.sources
+
+a file of attempts: rows with `problem`, `gold`, and `response` or a list of `responses`, such as completions.jsonl of
+`openrlhf-math eval` or the file of `openrlhf-math solve --output`
+
+what --output holds:
+  train.parquet    rows {problem, steps, labels (0 to 1, null where a step has none), source}
+  heldout.parquet  the same, of the held-out problems
+  rejects.jsonl    rows that could not be used, with the reason
+  report.json      counts
+  journal.jsonl    monte-carlo: every completion
+
+examples:
+  openrlhf-math eval --model MODEL --benchmark train.jsonl --samples 8 --temperature 1 --output runs/attempts
+  openrlhf-math prm label --source monte-carlo --model MODEL --output runs/labels runs/attempts/completions.jsonl
+  openrlhf-math prm label --source prm800k --heldout 0.05 --output runs/labels phase1_train.jsonl phase2_train.jsonl
+"""
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Label the steps of solutions, and train a process reward model on them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE")
+    _add_label(modes)
+    return parser
+
+
+def _add_label(modes) -> None:
+    from openrlhf_math.grpo.flags import INSTRUCTION
+
+    parser = modes.add_parser(
+        "label",
+        help="step labels from completions, from people, or from a program",
+        description="Label the steps of solutions.",
+        epilog=LABEL_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="attempts, or labels in PRM800K's form: JSONL, JSON, CSV, Parquet")
+    add("--source", required=True, metavar="NAME", help="where labels come from, see below")
+    add("--output", type=Path, required=True, metavar="DIR", help="what the run leaves; the same again to resume")
+    add("--separator", default="\\n\\n", metavar="TEXT", help=r"what stands between steps (%(default)s)")
+    add("--heldout", type=float, default=0.0, metavar="SHARE", help="of the problems, to evaluate on (%(default)s)")
+    add("--format", choices=("parquet", "jsonl"), default="parquet", help="of the labels (%(default)s)")
+    add("--json", action="store_true", help="print the counts as JSON")
+
+    add = parser.add_argument_group("prm800k").add_argument
+    add("--neutral", type=float, default=1.0, metavar="LABEL", help="of a step rated 0 (%(default)s)")
+
+    add = parser.add_argument_group("monte-carlo").add_argument
+    add("--model", metavar="NAME", help="who goes on: directory or hub name of a chat model")
+    add("--completions", type=int, default=8, metavar="N", help="from every step (%(default)s)")
+    add("--hard", action="store_true", help="1 if some completion reaches the gold answer, else 0")
+    add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
+    add("--style", choices=("think", "boxed"), default="boxed", help="where answers stand (%(default)s)")
+    add("--temperature", type=float, default=0.7, help="of sampling (%(default)s)")
+    add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")
+    add("--max-tokens", type=int, default=2048, metavar="N", help="token limit of one completion (%(default)s)")
+    add("--seed", type=int, default=0, help="every completion's own seed is made of it (%(default)s)")
+    add("--concurrency", type=int, default=64, metavar="N", help="completions under way at once (%(default)s)")
+    add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (the model's)")
+    add("--tensor-parallel", type=int, default=1, metavar="N", help="devices the engine is spread over (%(default)s)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the engine runs (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    _label(args)
+
+
+def _label(args: argparse.Namespace) -> None:
+    from openrlhf_math.prm.labelling import label
+    from openrlhf_math.prm.sources import find_source
+
+    source = find_source(args.source)
+    try:
+        settings = read_settings(args)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    with _progress() as listen:
+        report = label(settings, source, listen)
+    if args.json:
+        print(json.dumps(report, indent=2))
+    else:
+        _show(report, args.output)
+
+
+def read_settings(args: argparse.Namespace):
+    """Raises ValueError or UserError for values that cannot work."""
+    from openrlhf_math.colocation.layout import find_device
+    from openrlhf_math.grpo.inputs import check_model
+    from openrlhf_math.prm.sources import LabelSettings, RolloutSettings
+
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f"--output {args.output} is a file; give the name of a directory")
+    for file in args.files:
+        if Path(file).suffix and not Path(file).exists():
+            raise UserError(f"{file}: there is no such file")
+    rollouts = None
+    if args.source == "monte-carlo":
+        if not args.model:
+            raise UserError("--model is missing: give the model that goes on from every step")
+        check_model("--model", args.model)
+        rollouts = RolloutSettings(
+            model=args.model,
+            device=find_device() if args.device == "auto" else args.device,
+            completions=args.completions,
+            hard=args.hard,
+            instruction=args.instruction,
+            style=args.style,
+            temperature=args.temperature,
+            top_p=args.top_p,
+            max_tokens=args.max_tokens,
+            max_context=args.max_context,
+            concurrency=args.concurrency,
+            tensor_parallel=args.tensor_parallel,
+            seed=args.seed,
+        )
+    return LabelSettings(
+        source=args.source,
+        files=tuple(args.files),
+        output=args.output,
+        separator=args.separator.replace("\\n", "\n"),
+        neutral=args.neutral,
+        heldout=args.heldout,
+        format=args.format,
+        rollouts=rollouts,
+    )
+
+
+@contextmanager
+def _progress():
+    """A bar on standard error for sources that take their time. Yields a function (done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        shown: list = []
+
+        def listen(done: int, total: int) -> None:
+            if not shown:
+                shown.append(bar.add_task("completions", total=total))
+            bar.update(shown[0], completed=done)
+
+        yield listen
+
+
+def _show(report: dict, output: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table("", "count", title=f"Step labels from {report['source']}")
+    table.columns[1].justify = "right"
+    for name, count in report["counts"].items():
+        table.add_row(name, f"{count:,}")
+    console.print(table)
+    if report["reasons"]:
+        why = Table("set aside because", "rows")
+        for reason, count in report["reasons"].most_common(10):
+            why.add_row(Text(reason), str(count))
+        console.print(why)
+    console.print(f"  {output}", soft_wrap=True, highlight=False)

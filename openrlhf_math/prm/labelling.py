@@ -1,0 +1,60 @@
+"""One labelling: from a source of labels to files, and what is told of it."""
+
+import hashlib
+import json
+from collections import Counter
+from contextlib import ExitStack
+
+from openrlhf_math.data.files import written_whole
+from openrlhf_math.distill.journal import told_if_unwritable
+from openrlhf_math.errors import UserError
+from openrlhf_math.prm.rows import Rejected, Solution
+from openrlhf_math.prm.sources import LabelSettings, Listener, Source
+from openrlhf_math.prm.writing import solution_file
+
+
+def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:
+    """Run it. Returns the report, which is also written to report.json.
+
+    Solutions go to train.parquet, those of the held-out problems to heldout.parquet (.jsonl likewise), rows that cannot
+    be used to rejects.jsonl. Raises UserError if nothing is left, or a file cannot be read or written.
+    """
+    output, counts, reasons = settings.output, Counter(), Counter()
+    with told_if_unwritable(output), ExitStack() as stack:
+        output.mkdir(parents=True, exist_ok=True)
+        files = {
+            part: stack.enter_context(solution_file(output / f"{part}.{settings.format}"))
+            for part in (("train", "heldout") if settings.heldout else ("train",))
+        }
+        rejects = stack.enter_context((output / "rejects.jsonl").open("w", encoding="utf-8"))
+        for found in source(settings, listen):
+            if isinstance(found, Rejected):
+                counts["rows set aside"] += 1
+                reasons[found.reason] += 1
+                print(json.dumps({"place": found.place, "reason": found.reason}), file=rejects)
+                continue
+            part = "heldout" if is_heldout(found.problem, settings.heldout) else "train"
+            files[part](found)
+            _count(counts, part, found)
+        if not counts["train: solutions"]:
+            why = f": {reasons.most_common(1)[0][0]}" if reasons else ""
+            raise UserError(
+                f"{', '.join(settings.files)}: no row could be labelled{why}; see {output / 'rejects.jsonl'}"
+            )
+    report = {"source": settings.source, "files": settings.files, "counts": counts, "reasons": reasons}
+    with told_if_unwritable(output), written_whole(output / "report.json") as file:
+        file.write(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def is_heldout(problem: str, share: float) -> bool:
+    """Whether a problem is one of the held-out share. All its solutions go the same way, in every labelling."""
+    digest = hashlib.sha256(f"held out: {problem}".encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:4], "big") < share * 2**32
+
+
+def _count(counts: Counter, part: str, solution: Solution) -> None:
+    labels = [label for label in solution.labels if label is not None]
+    counts[f"{part}: solutions"] += 1
+    counts[f"{part}: labelled steps"] += len(labels)
+    counts[f"{part}: of these right"] += sum(label > 0.5 for label in labels)

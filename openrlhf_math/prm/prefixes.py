@@ -1,0 +1,46 @@
+"""Beginnings of a solution, one up to the end of every step. Pure functions."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+
+def prefixes(response: str, steps: Sequence[str], separator: str) -> list[str]:
+    """What stands before each next step: `response` up to the end of step i and the space behind it.
+
+    steps: of `response`, as `split_steps` finds them. The last is all of `response`. A closing of the thinking part
+    belongs to none: whether to go on thinking is the model's to choose.
+    """
+    between = re.compile(rf"(?:\s|</?think>|{re.escape(separator)})*")
+    ends, end = [], 0
+    for step in steps:
+        start = between.match(response, end).end()
+        if not response.startswith(step, start):
+            raise ValueError(f"the step {step!r:.40} does not stand at {start} of its response")
+        end = start + len(step)
+        ends.append(end)
+    space = re.compile(r"\s*")
+    return [response[: space.match(response, end).end()] for end in ends[:-1]] + [response]
+
+
+def prefix_key(problem: str, gold: str, prefix: str) -> str:
+    """A name for a beginning of a solution of a problem: attempts that begin alike share it."""
+    return hashlib.sha256("\0".join((problem, gold, prefix)).encode("utf-8", "replace")).hexdigest()[:24]
+
+
+def seed_of(seed: int, key: str, number: int) -> int:
+    """Of a completion, the same in every run: 0 to 2^31 - 1."""
+    digest = hashlib.sha256(f"{seed} {key} {number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def label_of(reached: Sequence[bool | None], hard: bool) -> float | None:
+    """A step's label from whether completions reached the gold answer, None for those that could not be graded.
+
+    Math-Shepherd, https://arxiv.org/abs/2312.08935, equations 3 (hard: 1 if some completion does) and 4 (soft: the
+    share that do). None if none could be graded.
+    """
+    decided = [one for one in reached if one is not None]
+    if not decided:
+        return None
+    return float(any(decided)) if hard else sum(decided) / len(decided)

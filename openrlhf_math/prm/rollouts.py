@@ -1,0 +1,201 @@
+"""Monte-Carlo labels: a model goes on from every step, and its answers say what the step was worth."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from openrlhf_math.colocation.layout import enter_environment
+from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.problems import Problem
+from openrlhf_math.distill.journal import Journal
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.inputs import chat
+from openrlhf_math.grpo.settings import count_parameters
+from openrlhf_math.prm.attempts import Attempt, read_attempts
+from openrlhf_math.prm.prefixes import label_of, prefix_key, prefixes, seed_of
+from openrlhf_math.prm.rows import Rejected, Solution
+from openrlhf_math.prm.sources import LabelSettings, Listener, RolloutSettings
+from openrlhf_math.rerank.roles import Messages, RequestError, Sampler, Sampling
+from openrlhf_math.rewards import GradingPool, RewardConfig
+
+SOURCE = "monte-carlo"
+WHOLE = -1  # in the journal, the number of the solution itself among the completions of its last step
+# Nothing a label depends on.
+FREE = ("device", "concurrency", "tensor_parallel", "max_context", "hard")
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A beginning of a solution that is to be completed. key: see `prefix_key`."""
+
+    key: str
+    problem: str
+    gold: str
+    text: str
+    whole: bool
+
+
+def label_by_rollouts(settings: LabelSettings, listen: Listener) -> Iterator[Solution | Rejected]:
+    """Every attempt with its labels, in the order of the files. What the journal has is not asked again.
+
+    Raises UserError if the model cannot be served, or the journal is another labelling's.
+    """
+    rollouts = settings.rollouts
+    found = [each for file in settings.files for each in read_attempts(file, settings.separator)]
+    attempts = [each for each in found if isinstance(each, Attempt)]
+    if not attempts:
+        yield from found
+        return
+    of_attempt = {attempt.place: _beginnings(attempt, settings.separator) for attempt in attempts}
+    wanted = {beginning.key: beginning for each in of_attempt.values() for beginning in each}
+    journal = _open_journal(settings.output, rollouts)
+    try:
+        troubles = asyncio.run(_complete(list(wanted.values()), rollouts, journal, listen))
+        for each in found:
+            if isinstance(each, Rejected):
+                yield each
+            else:
+                yield _labelled(each, of_attempt[each.place], rollouts, journal, troubles)
+    finally:
+        journal.close()
+
+
+def _beginnings(attempt: Attempt, separator: str) -> list[Beginning]:
+    texts = prefixes(attempt.response, attempt.steps, separator)
+    return [
+        Beginning(
+            prefix_key(attempt.problem, attempt.gold, f"{'whole' if text is texts[-1] else 'part'}\0{text}"),
+            attempt.problem, attempt.gold, text, text is texts[-1],
+        )
+        for text in texts
+    ]  # fmt: skip
+
+
+def _labelled(
+    attempt: Attempt, beginnings: list[Beginning], settings: RolloutSettings, journal: Journal, troubles: dict[str, str]
+) -> Solution | Rejected:
+    for beginning in beginnings:
+        if beginning.key in troubles:
+            return Rejected(attempt.place, troubles[beginning.key])
+    labels = [label_of(_reached(beginning, settings, journal), settings.hard) for beginning in beginnings]
+    if all(label is None for label in labels):
+        return Rejected(attempt.place, "no completion of any of its steps could be graded")
+    return Solution(attempt.problem, attempt.steps, labels, SOURCE)
+
+
+def _reached(beginning: Beginning, settings: RolloutSettings, journal: Journal) -> list[bool | None]:
+    """Whether its completions reached the gold answer."""
+    if (beginning.key, WHOLE) in journal:
+        return [journal.read(beginning.key, WHOLE)["reached"]]
+    return [journal.read(beginning.key, number)["reached"] for number in range(settings.completions)]
+
+
+async def _complete(
+    beginnings: list[Beginning], settings: RolloutSettings, journal: Journal, listen: Listener
+) -> dict[str, str]:
+    """Draw what the journal does not have. Returns why a beginning cannot be completed, by key."""
+    pool = GradingPool(RewardConfig(style=settings.style))
+    troubles: dict[str, str] = {}
+    try:
+        for beginning in beginnings:
+            if beginning.whole and (beginning.key, WHOLE) not in journal:
+                grade = await pool.grade(beginning.text, beginning.gold, beginning.problem)
+                if grade.answer is not None:  # it has an answer: nothing is left to write
+                    journal.append(beginning.key, WHOLE, {"reached": _correct(grade)})
+        asked = [each for each in beginnings if (each.key, WHOLE) not in journal]
+        names = [(each, number) for each in asked for number in range(settings.completions)]
+        missing = [(each, number) for each, number in names if (each.key, number) not in journal]
+        done = len(names) - len(missing)
+        listen(done, len(names))
+        if missing:
+            sampler = _start(settings)
+            try:
+                await _draw(missing, sampler, settings, journal, pool, troubles, lambda n: listen(done + n, len(names)))
+            finally:
+                sampler.shutdown()
+    finally:
+        pool.close()
+    return troubles
+
+
+async def _draw(missing, sampler: Sampler, settings: RolloutSettings, journal, pool, troubles, listen) -> None:
+    """One completion for each (beginning, number), `concurrency` at a time, those of a beginning one after another:
+    they share its computation."""
+    left, done = iter(missing), 0
+
+    async def lane() -> None:
+        nonlocal done
+        for beginning, number in left:
+            if beginning.key not in troubles:
+                try:
+                    await _draw_one(beginning, number, sampler, settings, journal, pool)
+                except RequestError as error:
+                    troubles[beginning.key] = str(error)
+            done += 1
+            listen(done)
+
+    lanes = [asyncio.ensure_future(lane()) for _ in range(min(settings.concurrency, len(missing)))]
+    try:
+        await asyncio.gather(*lanes)
+    finally:
+        for one in lanes:
+            one.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+
+
+async def _draw_one(beginning: Beginning, number: int, sampler, settings: RolloutSettings, journal, pool) -> None:
+    sampling = Sampling(
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_tokens=settings.max_tokens,
+        prefix=beginning.text,
+        seed=seed_of(settings.seed, beginning.key, number),
+    )
+    completion = await sampler.complete(_messages(beginning, settings), sampling)
+    grade = await pool.grade(beginning.text + completion.text, beginning.gold, beginning.problem)
+    record = {"reached": _correct(grade), "tokens": completion.tokens, "text": completion.text}
+    journal.append(beginning.key, number, record)
+
+
+def _messages(beginning: Beginning, settings: RolloutSettings) -> Messages:
+    return chat(Problem(beginning.problem, beginning.gold, "", 1), settings.instruction)
+
+
+def _correct(grade) -> bool | None:
+    return None if grade.outcome == "undecided" else grade.outcome == "correct"
+
+
+def _start(settings: RolloutSettings):
+    """An engine in this process. Raises UserError if vLLM cannot serve the model."""
+    enter_environment(settings.device, count_parameters(settings.model))
+
+    from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
+
+    return SamplingEngine(
+        SamplerSettings(
+            settings.model,
+            settings.device,
+            tensor_parallel=settings.tensor_parallel,
+            max_context=settings.max_context,
+            at_once=settings.concurrency,
+        )
+    )
+
+
+def _open_journal(output: Path, settings: RolloutSettings) -> Journal:
+    """The journal of `output`. Raises UserError if it holds completions of other settings."""
+    identity = {name: value for name, value in asdict(settings).items() if name not in FREE}
+    config = output / "config.json"
+    if not config.exists():
+        with written_whole(config) as file:
+            file.write(json.dumps(identity, indent=2) + "\n")
+    there = json.loads(config.read_text())
+    for name, value in identity.items():
+        if there.get(name) != value:
+            raise UserError(
+                f"--output {output} holds completions of other settings (--{name.replace('_', '-')} was "
+                f"{there.get(name)!r:.60}, is {value!r:.60}); use the same, or choose a new directory"
+            )
+    return Journal(output / "journal.jsonl")

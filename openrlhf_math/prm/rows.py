@@ -1,0 +1,66 @@
+"""What a process reward model learns from: solutions whose steps have labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A solution with its step labels.
+
+    labels: for each step how right it is, 0 to 1; None where nobody has said, and the step is only read. source: where
+    the labels are from. Raises ValueError, a sentence, for what cannot be learned from.
+    """
+
+    problem: str
+    steps: Sequence[str]
+    labels: Sequence[float | None]
+    source: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.problem, str) or not self.problem.strip():
+            raise ValueError("its problem is empty or no text")
+        if not isinstance(self.steps, (list, tuple)) or not self.steps:
+            raise ValueError("it has no steps")
+        if not isinstance(self.labels, (list, tuple)) or len(self.labels) != len(self.steps):
+            raise ValueError("it does not have one label for every step")
+        for number, (step, label) in enumerate(zip(self.steps, self.labels, strict=True), start=1):
+            if not isinstance(step, str) or not step.strip():
+                raise ValueError(f"its step {number} is empty or no text")
+            if label is not None and not (_is_number(label) and 0 <= label <= 1):
+                raise ValueError(f"the label of its step {number} is {label!r:.40}, it must be between 0 and 1")
+        if all(label is None for label in self.labels):
+            raise ValueError("none of its steps has a label")
+
+    def as_row(self) -> dict:
+        """As a row of a file: texts as UTF-8 can hold them, which files with halves of surrogate pairs are not."""
+        return {
+            "problem": _storable(self.problem),
+            "steps": [_storable(step) for step in self.steps],
+            "labels": [None if label is None else float(label) for label in self.labels],
+            "source": self.source,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that cannot be used. place: file and line."""
+
+    place: str
+    reason: str
+
+
+def read_solution(row: dict) -> Solution:
+    """A row of a file. Raises ValueError, a sentence, if it is none."""
+    for name in ("problem", "steps", "labels"):
+        if name not in row:
+            raise ValueError(f"it has no `{name}`")
+    return Solution(row["problem"], row["steps"], row["labels"], str(row.get("source", "")))
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

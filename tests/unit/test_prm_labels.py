@@ -1,0 +1,203 @@
+"""Step labels from people and from the tiny world's checker, and the command that writes them."""
+
+import json
+
+import pytest
+from pyarrow import parquet
+
+from openrlhf_math.cli import main
+from openrlhf_math.data.tiny_world.checker import check_lines
+from openrlhf_math.data.tiny_world.problems import Story, distinct_stories
+from openrlhf_math.data.tiny_world.server import teach
+from openrlhf_math.prm.labelling import is_heldout
+from openrlhf_math.prm.prm800k import solutions
+from openrlhf_math.prm.rows import Solution
+from openrlhf_math.rerank.steps import split_steps
+
+LEO = Story("Leo", "pens", 9, ("loses", "finds", "sells"), (-3, 3, -2))
+
+CHECKED = {
+    "all right": (["Leo has 9 pens.", "9-3=6.", "6+3=9.", "9-2=7.", "The answer is \\boxed{7}."], "11111"),
+    "another thing": (["Leo has 9 books.", "9-3=6."], "01"),
+    "a wrong sum that is gone on from": (["9-3=5.", "5+3=8.", "8-2=6.", "The answer is \\boxed{6}."], "0000"),
+    "a wrong sum, then the story's own total": (["9-3=5.", "6+3=9.", "9-2=7."], "011"),
+    "a change that is not the story's": (["9-3=6.", "6+2=8.", "8-2=6."], "100"),
+    "a change taken twice": (["9-3=6.", "9-3=6.", "6+3=9."], "101"),
+    "a change left out": (["9-3=6.", "6-2=4.", "The answer is \\boxed{4}."], "100"),
+    "one change too many": (["9-3=6.", "6+3=9.", "9-2=7.", "7-2=5."], "1110"),
+    "checked again": (["9-3=6.", "Let me check that again.", "9-3=6.", "6+3=9.", "9-2=7."], "11111"),
+    "wrong when checked": (["9-3=6.", "Let me check that again.", "6+3=9."], "110"),
+    "begun anew": (["9-3=6.", "Leo has 9 pens.", "9-3=6."], "111"),
+    "a right answer after a wrong step": (["9-3=5.", "The answer is \\boxed{7}."], "01"),
+    "an answer that is cut off": (["The answer is \\", "The answer is \\boxed{", "9-3="], "000"),
+    "no line of this world": (["I think so.", "9 - 3 = 6.", "９-3=6.", "9-3=6. 6+3=9.", "9" * 5000 + "-3=6."], "00000"),
+}
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_a_line_is_right_by_arithmetic_and_by_the_story(name):
+    lines, expected = CHECKED[name]
+    assert check_lines(LEO, lines) == [one == "1" for one in expected]
+
+
+def test_what_the_teacher_writes_is_right():
+    for seed, story in enumerate(distinct_stories(200, seed=3)):
+        steps = split_steps(teach(story, seed, flawed=0.0), "\n")
+        assert len(steps) >= 4 and all(check_lines(story, steps))
+
+
+def completion(text: str, rating: int | None) -> dict:
+    return {"text": text, "rating": rating, "flagged": None}
+
+
+def step(*completions: dict, chosen: int | None = 0, human: str | None = None) -> dict:
+    written = human and {"text": human, "rating": None, "source": "human", "flagged": False, "corrected_rating": None}
+    return {"completions": list(completions), "human_completion": written, "chosen_completion": chosen}
+
+
+def prm800k_row(*steps: dict, finish_reason: str = "solution") -> dict:
+    return {
+        "labeler": "340d89bc-f5b7-45e9-b272-909ba68ee363",
+        "timestamp": "2023-01-22T04:34:27.052924",
+        "generation": 9,
+        "is_quality_control_question": False,
+        "is_initial_screening_question": False,
+        "question": {"problem": "What is 2+2?", "ground_truth_answer": "4"},
+        "label": {"steps": list(steps), "total_time": 278270, "finish_reason": finish_reason},
+    }
+
+
+A, B = step(completion("a", 1)), step(completion("b", 0))
+PRM800K = {
+    "a solution": ((A, B, step(completion("c", -1))), [("abc", [1, 0.5, 0])]),
+    "steps that were not taken": (
+        (A, step(completion("x", -1), completion("b", 1), completion("y", 0), chosen=1), step(completion("c", 1))),
+        [("abc", [1, 1, 1]), ("ax", [None, 0]), ("ay", [None, 0.5])],
+    ),
+    "ends at the first error, with what else was proposed": (
+        (A, step(completion("x", -1), completion("b", 0), chosen=None)),
+        [("ax", [1, 0]), ("ab", [None, 0.5])],
+    ),
+    "a step that a person wrote": (
+        (step(completion("x", -1), chosen=None, human="h"), B),
+        [("hb", [1, 0.5]), ("x", [0])],
+    ),
+    "a step without a rating": ((A, step(completion("b", None)), step(completion("c", 1))), [("abc", [1, None, 1])]),
+    "a last step without anything": ((A, step(chosen=None)), [("a", [1])]),
+}
+
+
+@pytest.mark.parametrize("name", PRM800K)
+def test_prm800k_becomes_a_solution_and_one_for_every_other_step(name):
+    steps, expected = PRM800K[name]
+    found = solutions(prm800k_row(*steps), neutral=0.5)
+    assert [("".join(each.steps), list(each.labels)) for each in found] == expected
+
+
+BAD_PRM800K = {
+    "broken problem": (prm800k_row(A, finish_reason="bad_problem"), "the problem is broken"),
+    "rating": (prm800k_row(step(completion("a", 2))), "a rating of its step 1 is 2"),
+    "choice": (prm800k_row(A, step(completion("b", 1), chosen=1)), "chosen_completion of its step 2 is 1"),
+    "negative choice": (prm800k_row(step(completion("b", 1), chosen=-1)), "chosen_completion of its step 1 is -1"),
+    "no text": (prm800k_row(step(completion("", 1))), "a completion of its step 1 has no text"),
+    "no rating": (prm800k_row(step(completion("a", None))), "none of its steps has a rating"),
+    "no steps": (prm800k_row(), "none of its steps has a rating"),
+    "another form": ({"question": {"problem": "p"}}, "it has no `label` of PRM800K's form"),
+    "no problem": (prm800k_row(A) | {"question": {}}, "its problem is empty"),
+    "a step that is none": (prm800k_row("a"), "its step 1 is no object"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PRM800K)
+def test_a_bad_row_is_told_in_a_sentence(name):
+    row, sentence = BAD_PRM800K[name]
+    with pytest.raises(ValueError, match=sentence.replace("(", r"\(")):
+        solutions(row, neutral=1.0)
+
+
+@pytest.mark.parametrize(
+    "row, sentence",
+    [
+        (("", ["a"], [1.0]), "problem is empty"),
+        (("p", [], []), "no steps"),
+        (("p", ["a"], [1.0, 0.0]), "one label for every step"),
+        (("p", ["a", " "], [1.0, 0.0]), "step 2 is empty"),
+        (("p", ["a"], [1.5]), "step 1 is 1.5"),
+        (("p", ["a"], [float("nan")]), "step 1 is nan"),
+        (("p", ["a"], [True]), "step 1 is True"),
+        (("p", ["a"], [None]), "none of its steps has a label"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_no_solution(row, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Solution(*row, source="test")
+
+
+def write(path, rows):
+    path.write_text("".join(one if isinstance(one, str) else json.dumps(one) + "\n" for one in rows))
+    return path
+
+
+def test_the_command_labels_attempts_and_sets_bad_rows_aside(tmp_path, capsys):
+    stories = distinct_stories(40, seed=1)
+    good = [{"problem": one.text, "gold": str(one.answer), "response": teach(one, 0, 0.0)} for one in stories]
+    several = {"problem": LEO.text, "gold": 7, "responses": ["9-3=6.\n6+3=8.", "", None, "<think>\n\n</think>"]}
+    file = write(
+        tmp_path / "attempts.jsonl",
+        [
+            *good,
+            several,
+            "{not JSON\n",
+            {"gold": "1", "response": "x"},
+            {"problem": "2+2?", "gold": "4", "response": "x"},
+        ],
+    )
+    output = tmp_path / "labels"
+    flags = ["--source", "tiny-world", "--separator", "\\n", "--heldout", "0.25", "--output", str(output)]
+    assert main(["prm", "label", *flags, str(file)]) == 0
+    train, heldout = (parquet.read_table(output / f"{part}.parquet").to_pylist() for part in ("train", "heldout"))
+    assert len(train) + len(heldout) == 41
+    assert {row["problem"] for row in train}.isdisjoint(row["problem"] for row in heldout)
+    assert all(is_heldout(row["problem"], 0.25) for row in heldout) and heldout
+    (leo,) = (row for row in train + heldout if row["problem"] == LEO.text)
+    assert leo == {"problem": LEO.text, "steps": ["9-3=6.", "6+3=8."], "labels": [1.0, 0.0], "source": "tiny-world"}
+    rejects = [json.loads(line) for line in (output / "rejects.jsonl").read_text().splitlines()]
+    assert [one["place"].removeprefix(str(file)).strip() for one in rejects] == [
+        "line 41, response 2", "line 41, response 3", "line 41, response 4", "line 42", "line 43", "line 44",
+    ]  # fmt: skip
+    assert "rows set aside" in capsys.readouterr().out
+    first = (output / "train.parquet").read_bytes()
+    assert main(["prm", "label", *flags, str(file)]) == 0
+    assert (output / "train.parquet").read_bytes() == first
+
+
+def test_the_command_reads_prm800k(tmp_path, capsys):
+    file = write(tmp_path / "phase2.jsonl", [prm800k_row(A, B), prm800k_row(A, finish_reason="bad_problem")])
+    output = tmp_path / "labels"
+    flags = ["--source", "prm800k", "--neutral", "0", "--format", "jsonl", "--json", "--output", str(output)]
+    assert main(["prm", "label", *flags, str(file)]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"] == {
+        "train: solutions": 1, "train: labelled steps": 2, "train: of these right": 1, "rows set aside": 1,
+    }  # fmt: skip
+    (row,) = map(json.loads, (output / "train.jsonl").read_text().splitlines())
+    assert row == {"problem": "What is 2+2?", "steps": ["a", "b"], "labels": [1.0, 0.0], "source": "prm800k"}
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (["--source", "nobody"], "--source nobody: there is none of that name; choose one of monte-carlo, prm800k"),
+        (["--source", "prm800k", "--neutral", "2"], "--neutral 2.0: give a label between 0 and 1"),
+        (["--source", "prm800k", "--heldout", "1"], "--heldout 1.0: give a share"),
+        (["--source", "tiny-world", "--separator", ""], "--separator is empty"),
+        (["--source", "monte-carlo"], "--model is missing"),
+        (["--source", "monte-carlo", "--model", "/nowhere"], "--model /nowhere: there is no such directory"),
+        (["absent.jsonl", "--source", "tiny-world"], "absent.jsonl: there is no such file"),
+        (["--source", "tiny-world"], "no row could be labelled: its problem is none of the tiny world's"),
+    ],
+)
+def test_bad_input_is_told_in_one_sentence(flags, sentence, tmp_path, capsys):
+    file = write(tmp_path / "rows.jsonl", [{"problem": "2+2?", "gold": "4", "response": "x"}])
+    assert main(["prm", "label", "--output", str(tmp_path / "out"), str(file), *flags]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("train*"))
