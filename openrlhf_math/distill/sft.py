@@ -17,7 +17,7 @@ from openrlhf_math.grpo.display import step_bar
 
 def train(args: SimpleNamespace) -> None:
     """Fine-tune; the model is saved in `args.ckpt.output_dir`, the loss is drawn in loss.png."""
-    _be_a_launcher()
+    be_a_launcher()
 
     import openrlhf.utils.deepspeed
     from openrlhf.cli import train_sft
@@ -29,7 +29,7 @@ def train(args: SimpleNamespace) -> None:
 
     run_dir = args.math.run_dir
     with (
-        _progress() as progress,
+        progress_of("SFT") as progress,
         substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
         substituted(
             train_sft,
@@ -47,19 +47,19 @@ def train(args: SimpleNamespace) -> None:
 
 
 @contextlib.contextmanager
-def _progress():
+def progress_of(title: str):
     """A function (record, total steps) that shows a step."""
     if not is_first():
         yield lambda record, total: None
         return
     with step_bar(sys.stdout) as progress:  # the terminal, before stdout is redirected
-        task = progress.add_task("SFT: loading", total=None)
+        task = progress.add_task(f"{title}: loading", total=None)
         yield lambda record, total: progress.update(
-            task, description=f"SFT: loss {record['loss']:.3f}", total=total, completed=record["step"]
+            task, description=f"{title}: loss {record['loss']:.3f}", total=total, completed=record["step"]
         )
 
 
-def _be_a_launcher() -> None:
+def be_a_launcher() -> None:
     """Without torchrun or deepspeed around us: one process, a free port."""
     if "RANK" in os.environ:
         return

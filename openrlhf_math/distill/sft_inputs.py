@@ -46,7 +46,7 @@ def prepare(args: SimpleNamespace) -> None:
         traces, long = ({}, []) if _is_upstreams(args) else _read(args, specs)
         config = _config(args, traces)
         if args.ckpt.load_enable:
-            _check_same(args, config)
+            check_same(args, config)
             settle_checkpoints(Path(args.ckpt.path))
         for kind in traces:
             for path, part in zip(files[kind], traces[kind], strict=True):
@@ -213,7 +213,7 @@ def _plain(value):
     return vars(value) if isinstance(value, SimpleNamespace) else str(value)
 
 
-def _check_same(args: SimpleNamespace, config: dict) -> None:
+def check_same(args: SimpleNamespace, config: dict) -> None:
     """Raise UserError if the run began with other settings or rows: its weights would be no one's."""
     path = args.math.run_dir / "config.json"
     if not path.exists():

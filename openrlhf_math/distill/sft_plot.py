@@ -13,7 +13,7 @@ def plot_loss(run_dir: Path, title: str) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    records = _records(run_dir / "metrics.jsonl")
+    records = records_of(run_dir / "metrics.jsonl")
     if not records:
         return
     steps, losses = [each["step"] for each in records], [each["loss"] for each in records]
@@ -22,7 +22,7 @@ def plot_loss(run_dir: Path, title: str) -> None:
     axes.plot(steps, losses, color="tab:blue", alpha=0.35 if window > 1 else 1, linewidth=1, label="each step")
     if window > 1:
         axes.plot(steps, trailing_mean(losses, window), color="tab:blue", label=f"mean of {window} steps")
-    evaluations = _records(run_dir / "eval.jsonl")
+    evaluations = records_of(run_dir / "eval.jsonl")
     if evaluations:
         points = [each["step"] for each in evaluations], [each["loss"] for each in evaluations]
         axes.plot(*points, "o-", color="tab:orange", label="evaluation set")
@@ -42,7 +42,7 @@ def trailing_mean(values: list[float], window: int) -> list[float]:
     ]  # fmt: skip
 
 
-def _records(path: Path) -> list[dict]:
+def records_of(path: Path) -> list[dict]:
     """Those with a loss: NaN is written as null."""
     if not path.exists():
         return []

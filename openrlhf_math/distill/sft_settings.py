@@ -40,7 +40,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         ("data.apply_chat_template",),
         (),
     )
-    _explain(
+    explain(
         parser,
         {
             "ckpt.save_steps": "write a checkpoint every so many steps; -1 for none, 1 to lose no more than a step",
@@ -80,7 +80,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _explain(parser: argparse.ArgumentParser, texts: dict[str, str]) -> None:
+def explain(parser: argparse.ArgumentParser, texts: dict[str, str]) -> None:
+    """Give flags of OpenRLHF's a help text. texts: by name, without dashes."""
     actions = {action.dest: action for action in parser._actions if not action.dest.startswith("no-")}
     for name, text in texts.items():
         actions[name].help = text
