@@ -1,9 +1,12 @@
 """Completions from a vLLM engine in this process, each as soon as it ends."""
 
 import hashlib
+import os
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from openrlhf_math.colocation.async_engine import generation_arguments, one_line
 from openrlhf_math.colocation.layout import inference_arguments
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import Sampling
@@ -35,9 +38,6 @@ class Sampler:
         from vllm import LLM
 
         self._seed = settings.seed
-        # A prompt prefilled in parts cannot have a seed of its own on the CPU: vLLM 0.29 rewinds its generator by an
-        # offset, which only CUDA's have.
-        whole_prompts = {"enable_chunked_prefill": False} if settings.device == "cpu" else {}
         if settings.device == "cpu":
             from openrlhf_math.colocation import seeded_sampling
 
@@ -50,18 +50,22 @@ class Sampler:
                 seed=settings.seed,
                 dtype="bfloat16",
                 use_tqdm_on_load=False,
-                **whole_prompts,
+                **generation_arguments(settings.device),
                 **inference_arguments(settings.device),
             )
         except (OSError, ValueError, RuntimeError) as error:
-            said = " ".join(str(error).split())[:300]
-            raise UserError(f"--model {settings.model}: vLLM cannot start with it ({said})") from error
+            raise UserError(f"--model {settings.model}: vLLM cannot start with it ({one_line(error)})") from error
         self._engine = engine.llm_engine
+        if settings.device != "cpu":  # where the workers are processes of their own, which a killed run must not leave
+            self._engine.collective_rpc("end_with", args=(socket.gethostname(), os.getpid()))
 
     def complete(
         self, requests: Iterable[Request], sampling: Sampling, stop: tuple[str, ...]
     ) -> Iterator[tuple[Request, Completion]]:
-        """Completions in the order they end. Each has a seed of its own, so that it does not matter which are made."""
+        """Completions in the order they end. Each has a seed of its own, which does not depend on what else is made.
+
+        Raises UserError if the engine dies.
+        """
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
@@ -79,13 +83,20 @@ class Sampler:
             asked[name] = request
             self._engine.add_request(name, TokensPrompt(prompt_token_ids=request.prompt_ids), params)
         while self._engine.has_unfinished_requests():
-            for output in self._engine.step():
-                if output.finished:
-                    (one,) = output.outputs
-                    yield (
-                        asked[output.request_id],
-                        Completion(one.text, len(one.token_ids), one.finish_reason == "length"),
-                    )
+            for output in self._step():
+                (one,) = output.outputs
+                yield asked[output.request_id], Completion(one.text, len(one.token_ids), one.finish_reason == "length")
+
+    def _step(self) -> list:
+        """What has ended with the next token of all."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return [output for output in self._engine.step() if output.finished]
+        except EngineDeadError:
+            raise UserError(
+                "the engine died, its message is above; what it made is kept, run the same command again"
+            ) from None
 
 
 def seed_of(seed: int, request: Request) -> int:
