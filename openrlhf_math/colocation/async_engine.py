@@ -2,6 +2,8 @@
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from openrlhf_math.colocation.layout import engine_start, inference_arguments
 from openrlhf_math.errors import UserError
@@ -31,11 +33,57 @@ def generation_arguments(device: str) -> dict[str, object]:
     return {"enable_prefix_caching": True, "enable_chunked_prefill": device != "cpu"}
 
 
-async def end_with_this_process(engine) -> None:
-    """Let the engine's workers end after a `kill -9` of this process. Call it in the event loop that serves the engine.
+class ServingEngine:
+    """What engines that serve requests have in common; `_engine` is vLLM's, `_cuda` whether it has a GPU."""
 
-    vLLM's own processes would stay, and hold the memory that the next run needs.
-    """
+    _ready = False
+
+    async def ready(self) -> None:
+        """Before the first request, in the event loop that serves it.
+
+        From then on the engine's processes end after a `kill -9` of this one. They would stay, and hold the memory that
+        the next run needs.
+        """
+        if not self._ready:
+            self._ready = True
+            await end_with_this_process(self._engine)
+
+    async def sleep(self) -> bool:
+        """Leave the device when the requests under way are done; those that come meanwhile wait.
+
+        Returns whether anything moved: on a CPU there is nothing to leave.
+        """
+        if self._cuda:
+            await self._engine.sleep(level=1, mode="wait")
+        return self._cuda
+
+    async def wake_up(self) -> bool:
+        """Come back. Returns whether anything moved."""
+        if self._cuda:
+            await self._engine.wake_up()
+        return self._cuda
+
+    def shutdown(self) -> None:
+        self._engine.shutdown()
+
+
+@contextmanager
+def engine_may_die(flag: str) -> Iterator[None]:
+    """Requests to vLLM's engine. Should it die within a Ray actor, the actor ends too: Ray starts it again with a new
+    engine and asks again. Elsewhere raises UserError."""
+    import ray
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    try:
+        yield
+    except EngineDeadError as error:
+        if ray.is_initialized() and ray.get_runtime_context().get_actor_id():
+            os._exit(1)
+        raise UserError(f"{flag}: the engine died, its message is above") from error
+
+
+async def end_with_this_process(engine) -> None:
+    """Let the engine's workers end after a `kill -9` of this process. Call it in the event loop that serves it."""
     await engine.collective_rpc("end_with", args=(socket.gethostname(), os.getpid()))
 
 

@@ -104,7 +104,7 @@ def _one_device(settings: RerankerSettings) -> Iterator[dict]:
 def _wait_for(actors: list, flag: str) -> None:
     """Until they are up. Raises UserError with the reason if one cannot be started."""
     try:
-        ray.get([actor.__ray_ready__.remote() for actor in actors])
+        ray.get([actor.ready.remote() for actor in actors])
     except ray.exceptions.RayActorError as error:
         said = str(error).rpartition("UserError: ")[2]  # ours, if it has one
         raise UserError(said.strip() if "UserError: " in str(error) else f"{flag}: {one_line(said)}") from None

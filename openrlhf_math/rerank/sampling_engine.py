@@ -3,7 +3,13 @@
 import uuid
 from dataclasses import dataclass
 
-from openrlhf_math.colocation.async_engine import end_with_this_process, generation_arguments, one_line, start_engine
+from openrlhf_math.colocation.async_engine import (
+    ServingEngine,
+    engine_may_die,
+    generation_arguments,
+    one_line,
+    start_engine,
+)
 from openrlhf_math.colocation.layout import cache_bytes
 from openrlhf_math.rerank.roles import Completion, Messages, RequestError, Sampling
 
@@ -38,7 +44,7 @@ class SamplerSettings:
             raise ValueError(f"memory is {self.memory}, it must be more than 0 and at most 1")
 
 
-class SamplingEngine:
+class SamplingEngine(ServingEngine):
     """One engine, see `roles.Sampler`. Completions of the same prompt compute it once."""
 
     def __init__(self, settings: SamplerSettings) -> None:
@@ -58,16 +64,13 @@ class SamplingEngine:
             **_memory(settings),
         )
         self._context = self._engine.model_config.max_model_len
-        self._watched = False
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
         from vllm import SamplingParams, TokensPrompt
         from vllm.exceptions import VLLMValidationError
         from vllm.sampling_params import RequestOutputKind
 
-        if not self._watched:
-            self._watched = True
-            await end_with_this_process(self._engine)
+        await self.ready()
         text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
         ids = self._tokenizer(text + sampling.prefix, add_special_tokens=False)["input_ids"]
         room = self._context - len(ids)
@@ -85,33 +88,17 @@ class SamplingEngine:
             seed=sampling.seed,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+        prompt = TokensPrompt(prompt_token_ids=ids)
         try:
-            async for output in self._engine.generate(TokensPrompt(prompt_token_ids=ids), parameters, uuid.uuid4().hex):
-                (completion,) = output.outputs
+            with engine_may_die("--model"):
+                async for output in self._engine.generate(prompt, parameters, uuid.uuid4().hex):
+                    (completion,) = output.outputs
         except (ValueError, VLLMValidationError) as error:
             raise RequestError(f"the engine refuses it ({one_line(error)})") from None
         finished = completion.finish_reason or ""
         if finished == "stop" and completion.stop_reason is None:
             finished = "eos"
         return Completion(completion.text, len(completion.token_ids), finished)
-
-    async def sleep(self) -> bool:
-        """Leave the device when the requests under way are done; those that come meanwhile wait.
-
-        Returns whether anything moved: on a CPU there is nothing to leave.
-        """
-        if self._cuda:
-            await self._engine.sleep(level=1, mode="wait")
-        return self._cuda
-
-    async def wake_up(self) -> bool:
-        """Come back. Returns whether anything moved."""
-        if self._cuda:
-            await self._engine.wake_up()
-        return self._cuda
-
-    def shutdown(self) -> None:
-        self._engine.shutdown()
 
 
 def _memory(settings: SamplerSettings) -> dict[str, object]:

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openrlhf_math.colocation.async_engine import end_with_this_process, start_engine
+from openrlhf_math.colocation.async_engine import ServingEngine, engine_may_die, start_engine
 from openrlhf_math.colocation.layout import cache_bytes
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank import score_memory
@@ -58,7 +58,7 @@ class ScorerSettings:
             raise ValueError("separator is empty, it must be what stands between steps")
 
 
-class ScoringEngine:
+class ScoringEngine(ServingEngine):
     """One engine, see `roles.Scorer`. Requests are batched as they come, without padding; what completions have in
     common, such as their problem, is computed once."""
 
@@ -81,36 +81,15 @@ class ScoringEngine:
         self._engine = start_engine(FLAG, settings.model, settings.device, **arguments)
         self._context = self._engine.model_config.max_model_len
         self._memory = score_memory.ScoreMemory()
-        self._watched = False
 
     async def score(self, problem: str, responses: Sequence[str]) -> list[Scores]:
-        if not self._watched:
-            self._watched = True
-            await end_with_this_process(self._engine)
+        await self.ready()
         requests = [asyncio.ensure_future(self._score(problem, response)) for response in responses]
         try:
             return await asyncio.gather(*requests)
         finally:
             for request in requests:
                 request.cancel()
-
-    async def sleep(self) -> bool:
-        """Leave the device when the requests under way are done; those that come meanwhile wait.
-
-        Returns whether anything moved: on a CPU there is nothing to leave.
-        """
-        if self._cuda:
-            await self._engine.sleep(level=1, mode="wait")
-        return self._cuda
-
-    async def wake_up(self) -> bool:
-        """Come back. Returns whether anything moved."""
-        if self._cuda:
-            await self._engine.wake_up()
-        return self._cuda
-
-    def shutdown(self) -> None:
-        self._engine.shutdown()
 
     async def _score(self, problem: str, response: str) -> Scores:
         steps = split_steps(response, self._separator) if self._by_step else [response.strip()]
@@ -147,8 +126,9 @@ class ScoringEngine:
         from vllm import PoolingParams, TokensPrompt
 
         parameters = PoolingParams(task="token_classify", use_activation=False, skip_reading_prefix_cache=not cached)
-        async for output in self._engine.encode(TokensPrompt(prompt_token_ids=ids), parameters, uuid.uuid4().hex):
-            rows = output.outputs.data
+        with engine_may_die(FLAG):
+            async for output in self._engine.encode(TokensPrompt(prompt_token_ids=ids), parameters, uuid.uuid4().hex):
+                rows = output.outputs.data
         return rows.tolist()
 
 

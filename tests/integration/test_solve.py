@@ -1,0 +1,180 @@
+"""A Reranker with a real sampler and a real scorer: problems solved, actors and engines killed, calls cancelled."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import ray
+from tiny_scorers import build
+
+from openrlhf_math.rerank.budget import Limits
+from openrlhf_math.rerank.choose import weighted
+from openrlhf_math.rerank.early_stop import confident, never
+from openrlhf_math.rerank.launch import RerankerSettings, started
+from openrlhf_math.rerank.reranker import Progress, Solved
+from openrlhf_math.rerank.roles import RequestError, Sampling
+from openrlhf_math.rerank.sampling_engine import SamplerSettings
+from openrlhf_math.rerank.scoring_engine import ScorerSettings
+from openrlhf_math.rerank.solver import Method, one_solver
+from openrlhf_math.rewards import RewardConfig
+
+PRM = "qwen2.5-math-prm"
+METHOD = Method(
+    one_solver("", Sampling(temperature=1.0, max_tokens=128)), rule=weighted, stop=never, at_once=8, style="think"
+)  # fmt: skip
+EIGHT = Limits(attempts=8)
+
+
+@pytest.fixture(scope="module")
+def rows(demo) -> list[dict]:
+    return [json.loads(line) for line in (demo / "world" / "heldout.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def problems(rows) -> list[str]:
+    return [row["problem"] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def prm(tmp_path_factory) -> str:
+    return str(build(PRM, tmp_path_factory.mktemp("prm")))
+
+
+@pytest.fixture(scope="module")
+def reranker(demo, prm):
+    settings = RerankerSettings(
+        SamplerSettings(str(demo / "grpo" / "model"), "cpu", max_context=256),
+        ScorerSettings(PRM, prm, "cpu", separator="\n", max_context=1024),
+        RewardConfig(style="think", workers=1),
+    )
+    with started(settings) as reranker:
+        yield reranker
+
+
+def solve_all(reranker, problems, method=METHOD, each=EIGHT, **more) -> list[Solved]:
+    stream = reranker.solve_all.options(num_returns="streaming").remote(problems, method, each, **more)
+    return [ray.get(reference) for reference in stream]
+
+
+def processes(name: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any(name in part for part in process.info["cmdline"] or ()):
+            found.append(process)
+    return found
+
+
+def test_a_problem_is_solved_and_every_step_is_scored(reranker, problems):
+    solution = ray.get(reranker.solve.remote(problems[0], METHOD, EIGHT))
+    assert len(solution.attempts) == 8 and sum(solution.decision.votes) <= 8
+    assert solution.answer == solution.attempts[solution.decision.attempt].answer
+    for attempt in solution.attempts:
+        lines = [
+            line for line in attempt.text.split("\n") if line.strip() and line.strip() not in ("<think>", "</think>")
+        ]
+        assert len(attempt.scores) == len(lines), attempt.text
+        assert all(0 <= score <= 1 for score in attempt.scores)
+        assert 0 < attempt.tokens <= 128
+
+
+def test_a_vote_is_better_than_one_attempt(reranker, rows, problems):
+    solved = solve_all(reranker, problems[:100], at_once=16)
+    assert sorted(one.number for one in solved) == list(range(100))
+    right = single = attempts = 0
+    for one in solved:
+        gold = str(rows[one.number]["answer"])
+        right += one.solution.answer == gold
+        single += sum(attempt.answer == gold for attempt in one.solution.attempts)
+        attempts += len(one.solution.attempts)
+    assert attempts == 800
+    assert right / 100 > single / attempts
+
+
+def test_progress_is_streamed(reranker, problems):
+    stream = reranker.stream.options(num_returns="streaming").remote(problems[0], METHOD, EIGHT)
+    *news, last = [ray.get(reference) for reference in stream]
+    assert [one.attempts for one in news] == list(range(1, 9)) and all(isinstance(one, Progress) for one in news)
+    assert isinstance(last, Solved) and last.solution.answer == news[-1].answer
+
+
+def test_an_early_stop_spares_attempts(reranker, problems):
+    method = Method(METHOD.turns, stop=confident(0.9), at_once=4, style="think")
+    solved = solve_all(reranker, problems[:20], method, Limits(attempts=32), at_once=8)
+    assert sum(one.solution.decision.attempts for one in solved) < 20 * 32 * 0.7
+    assert any(one.solution.decision.tokens_saved > 0 for one in solved)
+
+
+def test_a_problem_larger_than_the_context_spoils_no_other(reranker, problems):
+    solved = sorted(solve_all(reranker, [problems[0], "why? " * 400, "", problems[1]]), key=lambda one: one.number)
+    assert [one.error is None for one in solved] == [True, False, False, True]
+    assert "context is 256" in solved[1].error and "empty" in solved[2].error
+    with pytest.raises(RequestError, match="empty"):
+        try:
+            ray.get(reranker.solve.remote(" ", METHOD, EIGHT))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+
+
+def test_at_the_deadline_there_is_an_answer(reranker, problems):
+    begun = time.monotonic()
+    method = Method(METHOD.turns, rule=weighted, stop=never, at_once=4, style="think")
+    solution = ray.get(reranker.solve.remote(problems[0], method, Limits(attempts=100_000, seconds=3)))
+    assert time.monotonic() - begun < 6
+    assert solution.decision.ended == "seconds" and solution.answer is not None
+
+
+def test_of_a_hundred_calls_some_cancelled_the_others_are_answered(reranker, problems):
+    calls = [reranker.solve.remote(problem, METHOD, Limits(attempts=4)) for problem in problems[:100]]
+    for call in calls[::5]:
+        ray.cancel(call)
+    answered = cancelled = 0
+    for number, call in enumerate(calls):
+        try:
+            assert ray.get(call, timeout=120).problem == problems[number]
+            answered += 1
+        except (ray.exceptions.TaskCancelledError, ray.exceptions.RayTaskError):
+            assert number % 5 == 0
+            cancelled += 1
+    assert answered >= 80 and cancelled >= 1
+    assert ray.get(reranker.solve.remote(problems[0], METHOD, EIGHT), timeout=60).decision.attempts == 8
+
+
+@pytest.mark.parametrize("name", ["ScoringEngine", "SamplingEngine", "EngineCore"])
+def test_killed_in_the_middle_of_a_batch_the_batch_completes(reranker, problems, name):
+    calls = [reranker.solve.remote(problem, METHOD, EIGHT) for problem in problems[:60]]
+    ray.wait(calls, num_returns=3, timeout=60)
+    victims = processes(name)
+    assert victims
+    os.kill(victims[0].pid, signal.SIGKILL)
+    solutions = ray.get(calls, timeout=180)
+    assert [solution.problem for solution in solutions] == problems[:60]
+    assert {len(solution.attempts) for solution in solutions} == {8}
+    unscored = [one.text for solution in solutions for one in solution.attempts if one.scores is None]
+    assert unscored == []
+
+
+def test_the_command_solves_a_file_and_leaves_what_vote_reads_and_no_process(demo, prm, tmp_path):
+    before = len(processes("ScoringEngine"))  # this module's own
+    output = tmp_path / "solved.jsonl"
+    command = [
+        sys.executable, "-m", "openrlhf_math", "solve", "--model", str(demo / "grpo" / "model"), "--scorer", PRM,
+        "--scorer-model", prm, "--separator", "\\n", "--share-device", "--file", str(demo / "world" / "heldout.jsonl"),
+        "--max-problems", "6", "--instruction", "", "--style", "think", "--max-tokens", "128", "--max-context", "256",
+        "--output", str(output),
+    ]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode in (0, 1), result.stderr[-2000:]
+    end = time.time() + 20
+    while len(processes("ScoringEngine")) > before and time.time() < end:
+        time.sleep(0.5)
+    assert len(processes("ScoringEngine")) == before
+    assert "6 problems" in result.stdout and "right:" in result.stdout
+    assert len(output.read_text().splitlines()) == 6
+    vote = [sys.executable, "-m", "openrlhf_math", "vote", str(output), "--style", "think", "--json"]
+    report = json.loads(subprocess.run(vote, capture_output=True, text=True, check=True).stdout)
+    assert report["problems"] == 6 and "weighted, last" in report["rules"]
