@@ -13,6 +13,10 @@ import math
 from collections.abc import Callable, Sequence
 
 from openrlhf_math.distill.registry import find
+from openrlhf_math.rerank.early_stop import lead_probability
+
+# A majority is clear when its lead over a class is no accident with this probability, see `lead_probability`.
+CLEAR = 0.9
 
 Classes = Sequence[int | None]
 Rule = Callable[[Classes, Sequence[float]], int | None]
@@ -90,6 +94,20 @@ def weighted_best_of_n(classes: Classes, scores: Sequence[float]) -> int | None:
     if winner is None:
         return None
     return best_of_n([name if name == winner else None for name in classes], scores)
+
+
+@register_rule("chairman", sums=False)
+def chairman(classes: Classes, scores: Sequence[float]) -> int | None:
+    """How a panel with a verifier is led: a clear majority is followed, else the verifier judges among those in front.
+
+    In front are the class with most votes, c*, and those it is not clearly ahead of: F = {c: P(c* leads c) < CLEAR}.
+    The attempt with the highest score among them is chosen, argmax_{i: c_i in F} s_i. Votes of 3:0, 5:1 and 6:2 are
+    clear, 2:0 and 4:1 are not: a lucky score does not overrule many votes, and a split vote is not left to chance.
+    """
+    votes = {name: classes.count(name) for name in classes if name is not None}
+    most = max(votes.values(), default=0)
+    front = {name for name, count in votes.items() if count == most or lead_probability(most, count) < CLEAR}
+    return best_of_n([name if name in front else None for name in classes], scores)
 
 
 def _heaviest(classes: Classes, scores: Sequence[float]) -> int | None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, aggregate, find_aggregation
-from openrlhf_math.rerank.choose import RULES, best_of_n, find_rule, majority, needs_scores, weighted
+from openrlhf_math.rerank.choose import RULES, best_of_n, chairman, find_rule, majority, needs_scores, weighted
 
 NAN, INF = math.nan, math.inf
 
@@ -65,6 +65,24 @@ def test_rules(case):
     assert chosen == wanted
 
 
+@pytest.mark.parametrize(
+    "classes, scores, chosen",
+    [
+        ([], [], None),
+        ([None], [0.9], None),
+        ([0, 0, 0], [0.2, 0.4, 0.3], 1),
+        ([0, 0, 0, 0, 0, 1], [0.1, 0.1, 0.2, 0.1, 0.1, 0.9], 2),  # a clear majority; its best attempt stands for it
+        ([0, 0, 0, 1, 1], [0.1, 0.1, 0.2, 0.1, 0.9], 4),  # a split vote: the verifier judges
+        ([0, 0, 1], [0.1, 0.1, 0.9], 2),
+        ([0, 0, 0, 0, 1, 1, 1, 2], [0.1, 0.1, 0.1, 0.3, 0.1, 0.5, 0.2, 0.9], 7),  # 4:1 is not clear
+        ([0] * 6 + [1] * 5 + [2], [0.1] * 6 + [0.1] * 4 + [0.5, 0.9], 10),  # 6:1 is: the third is out
+        ([0, 1], [0.5, 0.5], 0),
+    ],
+)
+def test_the_chairman_follows_a_clear_majority_and_else_the_verifier(classes, scores, chosen):
+    assert chairman(classes, scores) == chosen
+
+
 ATTEMPTS = st.lists(
     st.tuples(st.none() | st.integers(0, 4), st.floats(0, 1)),
     min_size=1,
@@ -81,7 +99,9 @@ def winner(rule, attempts):
 
     def worth(name):
         members = [score for one, score in attempts if one == name]
-        return len(members) if rule is majority else max(members) if rule is best_of_n else math.fsum(members)
+        return (
+            len(members) if rule is majority else max(members) if rule in (best_of_n, chairman) else math.fsum(members)
+        )
 
     best = worth(classes[number])
     return classes[number], sum(worth(name) == best for name in set(classes) - {None}) > 1
