@@ -56,14 +56,15 @@ def test_accuracy_by_rule(vote):
     assert told["pass@1"]["accuracy"] == [0.5]
     assert told["pass@k"]["accuracy"] == [0.5, pytest.approx((1 + 2 / 3) / 2), 1.0]
     at_all = {name: rule["accuracy"][-1] for name, rule in told["rules"].items()}
-    assert at_all == {"majority": 0.5, "weighted, min": 1.0, "best_of_n, min": 0.5, "weighted_best_of_n, min": 1.0}
+    by_scores = {"weighted, min": 1.0, "best_of_n, min": 0.5, "weighted_best_of_n, min": 1.0, "chairman, min": 0.5}
+    assert at_all == {"majority": 0.5, **by_scores}
     assert {rule["accuracy"][0] for rule in told["rules"].values()} == {0.5}
     assert all(low <= high for low, high in (rule["interval"] for rule in told["rules"].values()))
 
 
 def test_all_aggregations_are_told_where_none_is_asked_for(vote):
     names = vote(ROWS)["rules"]
-    assert len(names) == 1 + 3 * 4 and "weighted, product" in names
+    assert len(names) == 1 + 4 * 4 and "weighted, product" in names
 
 
 def test_subsets_of_a_few_attempts_are_the_mean_over_all_of_them(vote):
