@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from openrlhf_math.cli.rerank_flags import add_rerank_flags, limits, method, settings
+from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
 
 EPILOG = """examples:
@@ -39,8 +40,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--split", default="test", help="of a hub set (%(default)s)")
     parser.add_argument("--max-problems", type=int, metavar="N", help="only the first so many")
     parser.add_argument("--output", type=Path, metavar="FILE.jsonl", help="where solutions go, each when it is done")
+    parser.add_argument("--resume", action="store_true", help="keep what --output has, solve what is missing")
     parser.add_argument("--json", action="store_true", help="print one JSON object a problem instead of tables")
-    parser.add_argument("--total-seconds", type=float, metavar="S", help="for all problems; unspent time passes on")
+    parser.add_argument(
+        "--total-seconds",
+        type=float,
+        metavar="S",
+        help="for all problems, once the engines are up; unspent time passes on",
+    )
     parser.add_argument("--total-tokens", type=int, metavar="N", help="for all problems; unspent tokens pass on")
     add_rerank_flags(parser)
     return parser
@@ -55,10 +62,18 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None and not getattr(args, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give more than 0")
     problems, golds = _problems(args)
-    if args.output and not args.output.parent.is_dir():
-        raise UserError(f"--output {args.output}: there is no directory {args.output.parent}")
+    _check_output(args)
     total = Limits(tokens=args.total_tokens, seconds=args.total_seconds)
     return _solve(args, parts, how, each, total, problems, golds)
+
+
+def _check_output(args: argparse.Namespace) -> None:
+    if args.resume and not args.output:
+        raise UserError("--resume goes on from --output; name the file of the run to go on with")
+    if args.output and not args.output.parent.is_dir():
+        raise UserError(f"--output {args.output}: there is no directory {args.output.parent}")
+    if args.output and args.output.exists() and not args.resume:
+        raise UserError(f"--output {args.output} exists already; go on with --resume, or choose a new file")
 
 
 def _problems(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
@@ -95,40 +110,79 @@ def _read(spec: str, split: str, problem_key: str, answer_key: str, most: int | 
 
 
 def _solve(args, parts, how, each, total, problems: list[str], golds: list[str | None]) -> int:
-    import ray
-
-    from openrlhf_math.cli.solve_display import progress, show_set, show_solution
-    from openrlhf_math.rerank.launch import started
+    from openrlhf_math.cli.solve_display import bar, show_set, show_solution
     from openrlhf_math.rerank.record import row
 
-    rows = []
-    with _lines(args.output) as write, progress(len(problems)) as advance, started(parts) as reranker:
-        advance(0)
-        answers = reranker.solve_all.options(num_returns="streaming").remote(
-            problems, how, each, total, args.problems_at_once
-        )
-        for done, reference in enumerate(answers, start=1):
-            solved = ray.get(reference)
-            rows.append(row(problems[solved.number], golds[solved.number], solved))
+    rows = _solved_before(args.output, problems) if args.resume else []
+    before = {line["number"] for line in rows}
+    left = [number for number in range(len(problems)) if number not in before]
+    with _lines(args.output, rows) as write, bar(len(problems), args.attempts) as told:
+        for solved in _solutions(args, parts, how, each, total, [problems[number] for number in left], told):
+            number = left[solved.number]
+            rows.append(row(number, problems[number], golds[number], solved))
             write(rows[-1])
-            advance(done)
+            told.problem_done(len(rows))
+    rows.sort(key=lambda line: line["number"])
     if args.json:
         for line in rows:
             print(json.dumps(line, ensure_ascii=False))
     elif len(rows) == 1:
-        show_solution(rows[0], args.style)
+        show_solution(rows[0])
     else:
         show_set(rows, parts.rewards)
     return 1 if any(line["answer"] is None for line in rows) else 0
 
 
+def _solutions(args, parts, how, each, total, problems: list[str], told) -> Iterator:
+    """A `Solved` for each problem, as they are done; `told` hears of the attempts at one that is alone."""
+    if not problems:
+        return
+    import ray
+
+    from openrlhf_math.rerank.launch import started
+    from openrlhf_math.rerank.reranker import Progress
+
+    with started(parts) as reranker:
+        told.problem_done(0)
+        streaming = {"num_returns": "streaming"}
+        if len(problems) == 1:
+            answers = reranker.stream.options(**streaming).remote(problems[0], how, each, total)
+        else:
+            answers = reranker.solve_all.options(**streaming).remote(problems, how, each, total, args.problems_at_once)
+        for reference in answers:
+            news = ray.get(reference)
+            if isinstance(news, Progress):
+                told.attempt_counted(news)
+            else:
+                yield news
+
+
+def _solved_before(path: Path, problems: list[str]) -> list[dict]:
+    """The solutions an earlier run left, without the line that a kill tore off.
+
+    Raises UserError if they are of other problems.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row["number"] >= len(problems) or problems[row["number"]] != row["problem"]:
+            raise UserError(f"--output {path}, line {number}, is of another problem set; choose a new file")
+        rows.append(row)
+    return rows
+
+
 @contextmanager
-def _lines(path: Path | None) -> Iterator:
-    """A function that writes an object as a line, at once."""
+def _lines(path: Path | None, rows: list[dict]) -> Iterator:
+    """A function that writes an object as a line, at once, after those that are there."""
     if path is None:
         yield lambda line: None
         return
-    with path.open("w") as file:
+    with written_whole(path) as file:
+        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in rows)
+    with path.open("a") as file:
 
         def write(line: dict) -> None:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")

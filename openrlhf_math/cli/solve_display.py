@@ -1,9 +1,12 @@
 """What `solve` shows: how far it is, one solution with its attempts, or a table of many."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.markup import escape
+
+from openrlhf_math.rerank.reranker import Progress
 from openrlhf_math.rewards import GradingPool, RewardConfig
 
 MOST_STEPS = 8
@@ -16,22 +19,39 @@ ENDS = {
 }
 
 
+class Bar:
+    """How far a run is, on a terminal; the engines start first."""
+
+    def __init__(self, progress, problems: int, attempts: int) -> None:
+        self._progress, self._problems, self._attempts = progress, problems, attempts
+        self._task = progress.add_task("the engines start", total=None)
+
+    def problem_done(self, done: int) -> None:
+        """done: problems so far."""
+        self._update(f"{done} of {self._problems} problems solved", done, self._problems)
+
+    def attempt_counted(self, news: Progress) -> None:
+        leading = "no answer yet" if news.answer is None else f"leading: {escape(news.answer[:40])}"
+        self._update(f"attempt {news.attempts} of {self._attempts}, {leading}", news.attempts, self._attempts)
+
+    def _update(self, description: str, completed: int, total: int) -> None:
+        self._progress.update(self._task, description=description, completed=completed, total=total)
+
+
 @contextmanager
-def progress(problems: int) -> Iterator[Callable[[int], None]]:
-    """A function that is told how many problems are done; until then the engines start. Silent where nobody looks."""
+def bar(problems: int, attempts: int) -> Iterator[Bar]:
+    """A `Bar` on standard error; silent where that is no terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as RichProgress
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("the engines start", total=None)
-        yield lambda done: bar.update(
-            task, completed=done, total=problems, description=f"{done} of {problems} problems solved"
-        )
+    with RichProgress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield Bar(progress, problems, attempts)
 
 
-def show_solution(line: dict, style: str) -> None:
+def show_solution(line: dict) -> None:
     """One problem: the chosen attempt, then every attempt with its answer, its votes and its step scores."""
     from rich.console import Console
     from rich.panel import Panel

@@ -4,7 +4,7 @@ from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.reranker import Solved
 
 
-def row(problem: str, gold: str | None, solved: Solved) -> dict:
+def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
     """The problem with its answer, its attempts, and what they cost. Keys stay; those of `vote` are gold to tokens.
 
     votes: of each class. classes: of each attempt. scores: None without a scorer. score: of each attempt, aggregated.
@@ -12,11 +12,11 @@ def row(problem: str, gold: str | None, solved: Solved) -> dict:
     """
     solution = solved.solution
     if solution is None:
-        return {"number": solved.number, "problem": problem, "gold": gold, "answer": None, "error": solved.error,
+        return {"number": number, "problem": problem, "gold": gold, "answer": None, "error": solved.error,
                 "responses": [], "scores": None, "tokens": []}  # fmt: skip
     decision, attempts = solution.decision, solution.attempts
     return {
-        "number": solved.number,
+        "number": number,
         "problem": problem,
         "gold": gold,
         "answer": solution.answer,

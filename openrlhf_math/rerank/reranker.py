@@ -55,7 +55,9 @@ class Reranker:
                 return done.solution
         raise RequestError(done.error)
 
-    async def stream(self, problem: str, method: Method, limits: Limits = NO_LIMITS) -> AsyncIterator:
+    async def stream(
+        self, problem: str, method: Method, each: Limits = NO_LIMITS, total: Limits = NO_LIMITS
+    ) -> AsyncIterator:
         """A `Progress` for every attempt that is counted, then the `Solved`."""
         news: asyncio.Queue = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -64,7 +66,7 @@ class Reranker:
             loop.call_soon_threadsafe(news.put_nowait, progress(poll))
 
         async def work() -> None:
-            async for done in self.solve_all([problem], method, limits, counted=counted):
+            async for done in self.solve_all([problem], method, each, total, counted=counted):
                 news.put_nowait(done)
 
         working = asyncio.create_task(work())

@@ -41,7 +41,8 @@ def extract(response: str, style: str = "boxed") -> Extraction:
     full = [index for index, content in enumerate(boxes) if content.strip(_BLANK)]
     if full:
         return Extraction(_last_answer(text, spans, boxes, full), tuple(boxes[index] for index in full))
-    return Extraction(_tagged(text) or _said(text))
+    answer = _tagged(text) or _said(text)
+    return Extraction(answer if answer and answer.strip(_BLANK) else None)
 
 
 def visible(response: str, style: str = "boxed") -> str:

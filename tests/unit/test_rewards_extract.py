@@ -39,6 +39,8 @@ ANSWERS = [
     ("Final Answer: The final answer is $72$. I hope it is correct.", "72"),
     ("#### 72", "72"),
     ("answer is 3.5. Then", "3.5"),
+    ("The answer is \\", None),  # cut off at the limit
+    ("The answer is $", None),
     ("I think 72", None),
     ("", None),
 ]

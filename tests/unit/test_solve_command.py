@@ -1,0 +1,123 @@
+"""`openrlhf-math solve`: what it refuses before any engine starts, and what it shows and leaves of a solution."""
+
+import json
+
+import pytest
+
+from openrlhf_math.cli import main
+from openrlhf_math.cli.solve_display import show_set, show_solution
+from openrlhf_math.rerank.anytime import Attempt, Decision
+from openrlhf_math.rerank.record import row
+from openrlhf_math.rerank.reranker import Solved
+from openrlhf_math.rerank.solver import Solution
+from openrlhf_math.rewards import RewardConfig
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Enough of a model to be one until it is loaded."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer_config.json"):
+        (folder / name).write_text("{}")
+    return str(folder)
+
+
+BAD = [
+    (["1+1?"], ["--model", "nowhere/to/be/found"], "--model nowhere/to/be/found: there is no such directory"),
+    ([], [], "give a PROBLEM"),
+    (["1+1?", "--file", "x.jsonl"], [], "one of them"),
+    (["  "], [], "the problem is empty"),
+    (["1+1?"], ["--attempts", "0"], "--attempts 0"),
+    (["1+1?"], ["--seconds", "0"], "--seconds 0"),
+    (["1+1?"], ["--total-seconds", "-1"], "--total-seconds -1"),
+    (["1+1?"], ["--temperature", "-1"], "--temperature -1"),
+    (["1+1?"], ["--confidence", "0.4"], "--confidence 0.4"),
+    (["1+1?"], ["--rule", "weighted"], "--rule weighted needs scores"),
+    (["1+1?"], ["--rule", "loudest"], "--rule loudest"),
+    (["1+1?"], ["--scorer", "math-shepherd"], "--scorer is given without --scorer-model"),
+    (["1+1?"], ["--share-device"], "there is no scorer"),
+    (["1+1?"], ["--output", "nowhere/x.jsonl"], "there is no directory nowhere"),
+    (["1+1?"], ["--resume"], "--resume goes on from --output"),
+    (["--file", "missing.jsonl"], [], "missing.jsonl"),
+]
+
+
+@pytest.mark.parametrize(("what", "flags", "said"), BAD, ids=[" ".join(what + flags) for what, flags, _ in BAD])
+def test_what_cannot_work_is_said_in_a_sentence(model, capsys, what, flags, said):
+    flags = flags if "--model" in flags else ["--model", model, *flags]
+    assert main(["solve", *what, *flags]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"question": "1+1?"}], "has no column 'problem', only question"),
+        ([{"problem": "1+1?"}, {"problem": ""}], "row 2: 'problem' is ''"),
+        ([{"problem": 5}], "row 1: 'problem' is 5"),
+    ],
+)
+def test_a_row_that_is_no_problem_is_named(model, tmp_path, capsys, rows, said):
+    path = tmp_path / "set.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    assert main(["solve", "--file", str(path), "--model", model]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_output_is_not_overwritten(model, tmp_path, capsys):
+    path = tmp_path / "solved.jsonl"
+    path.write_text('{"number": 0, "problem": "another"}\n')
+    assert main(["solve", "1+1?", "--model", model, "--output", str(path)]) == 2
+    assert "go on with --resume" in capsys.readouterr().err
+    assert main(["solve", "1+1?", "--model", model, "--output", str(path), "--resume"]) == 2
+    assert "is of another problem set" in capsys.readouterr().err
+    assert path.read_text() == '{"number": 0, "problem": "another"}\n'
+
+
+def solution(**more) -> Solution:
+    attempts = (
+        Attempt("2", [0.9, 0.8], 10, "one\n\\boxed{2}"),
+        Attempt("3 [red]", [0.1, float("nan")], 11, "\\boxed{3 [red]}"),
+        Attempt(None, None, 12, "hm"),
+    )
+    decision = Decision(0, "2", (1, 1), 2, "early", 3, 33, 55)
+    parts = {"problem": "1+1?", "answer": "2", "text": attempts[0].text, "decision": decision, "attempts": attempts,
+             "classes": (0, 1, None), "scores": (0.8, 0.0, 0.0), "scored": True, "seconds": 1.5}  # fmt: skip
+    return Solution(**parts | more)
+
+
+def test_a_row_is_json_whatever_the_scores_are():
+    line = json.loads(json.dumps(row(4, "1+1?", "2", Solved(0, solution())), allow_nan=False))
+    assert line["number"] == 4 and line["answer"] == "2" and line["tokens"] == [10, 11, 12]
+    assert line["scores"] == [[0.9, 0.8], [0.1, None], None]
+    assert row(0, "1+1?", None, Solved(0, solution(scored=False)))["scores"] is None
+    assert row(0, "?", None, Solved(0, None, "no room"))["error"] == "no room"
+
+
+def test_a_solution_is_shown_with_its_attempts_their_votes_and_step_scores(capsys):
+    show_solution(row(0, "1+1?", None, Solved(0, solution())))
+    shown = capsys.readouterr().out
+    for part in (
+        "attempt 1",
+        "\\boxed{2}",
+        "0.90 0.80",
+        "0.10 nan",
+        "3 [red]",
+        "33 tokens, about 55 saved",
+        "answer: 2",
+    ):
+        assert part in shown
+
+
+def test_a_set_is_shown_with_what_is_right(capsys):
+    lines = [
+        row(1, "[bold] 1+2?", "3", Solved(1, solution(text="\\boxed{4}", answer="4"))),
+        row(0, "1+1?", "2", Solved(0, solution())),
+        row(2, "?", "2", Solved(0, None, "no room")),
+    ]
+    show_set(lines, RewardConfig(workers=1))
+    shown = capsys.readouterr().out
+    assert shown.index("1+1?") < shown.index("[bold] 1+2?")
+    assert "right: 1 of 3 (33.3%)" in shown and "no room" in shown
