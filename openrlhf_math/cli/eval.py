@@ -105,6 +105,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: give 0 or more")
+    for flag in ("max_problems", "max_context", "tensor_parallel"):
+        if getattr(args, flag) is not None and getattr(args, flag) < 1:
+            raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give 1 or more")
     if args.compare:
         from openrlhf_math.evaluation.compare import compare_runs
 
@@ -125,8 +128,6 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
     _check_free(args.output)
     rewards = _rewards(args, args.style or "boxed")
     rows = read_completions(args.completions)[: args.max_problems]
-    if not rows:
-        raise UserError(f"--max-problems {args.max_problems} leaves no problem; give 1 or more")
     with _bar("problems graded", len(rows)) as advance:
         name = args.completions.stem
         return {name: score(rows, name, args.output, rewards, args.seed, args.parquet, lambda: advance())}

@@ -14,7 +14,7 @@ from openrlhf_math.evaluation.marking import mark
 from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
 from openrlhf_math.evaluation.prompts import find_prompt, style_of
 from openrlhf_math.evaluation.recorded import Row, in_order
-from openrlhf_math.evaluation.results import line, write_completions, write_summary
+from openrlhf_math.evaluation.results import clear_unfinished, line, write_completions, write_summary
 from openrlhf_math.evaluation.sampler import Completion, Request, Sampler, context_needed
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.grpo.inputs import chat, load_tokenizer
@@ -37,8 +37,7 @@ def evaluate(sets: list[ProblemSet], settings: EvalSettings, listen: Listener) -
         told = {}
         with told_if_unwritable(settings.output):
             for one in sets:
-                folder = settings.output / one.name if len(sets) > 1 else settings.output
-                told[one.name] = _report(one, folder, settings, journal, timing[one.name])
+                told[one.name] = _report(one, _folder(one, sets, settings), settings, journal, timing[one.name])
             if len(sets) > 1:
                 write_summary(settings.output, {"model": settings.model, "benchmarks": told})
     finally:
@@ -62,21 +61,32 @@ def open_journal(sets: list[ProblemSet], settings: EvalSettings) -> Journal:
     """
     output, identity = settings.output, settings.identity(sets)
     config = output / "config.json"
+    if config.exists():
+        _check_same(output, _read(config), identity)
     with told_if_unwritable(output):
         output.mkdir(parents=True, exist_ok=True)
         journal = Journal(output / "journal.jsonl")
         if not config.exists():
             with written_whole(config) as file:
                 file.write(json.dumps(identity, indent=2) + "\n")
-    try:
-        _check_same(output, json.loads(config.read_text(encoding="utf-8")), identity)
         for one in sets:
+            clear_unfinished(_folder(one, sets, settings))
             if one.holdout:
                 _write_holdout(output / f"{one.name}.jsonl", one.questions)
-    except BaseException:
-        journal.close()
-        raise
     return journal
+
+
+def _folder(one: ProblemSet, sets: list[ProblemSet], settings: EvalSettings) -> Path:
+    """Where a benchmark's results go: of one alone into the output itself."""
+    return settings.output / one.name if len(sets) > 1 else settings.output
+
+
+def _read(config: Path) -> dict:
+    try:
+        there = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{config} cannot be read ({error}); choose another --output") from None
+    return there if isinstance(there, dict) else {}
 
 
 def _check_same(output: Path, there: dict, here: dict) -> None:

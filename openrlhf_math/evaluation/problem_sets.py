@@ -76,8 +76,6 @@ def read_set(spec: str, reading: Reading) -> ProblemSet:
         return _holdout(spec.removeprefix(HOLDOUT), reading)
     one = _whole(spec, reading)
     kept = one.questions[: reading.max_problems]
-    if not kept:
-        raise UserError(f"--max-problems {reading.max_problems} leaves no problem; give 1 or more")
     if not keep_parsable([question.problem for question in kept], max_share=1.0)[0]:
         raise UserError(
             f"--benchmark {spec}: none of its gold answers can be parsed, the first is "
@@ -109,7 +107,7 @@ def holdout(questions: list[Question], size: int, seed: int) -> list[Question]:
 
 def _whole(spec: str, reading: Reading) -> ProblemSet:
     name, equals, place = spec.partition("=")
-    if not equals or "/" in name:
+    if not equals or "/" in name or os.path.exists(spec):
         name, place = "", spec
     if name and not NAME.fullmatch(name):
         raise UserError(f"--benchmark {spec}: {name!r} is no name; take letters, digits and dashes")

@@ -33,6 +33,13 @@ def write_summary(folder: Path, summary: dict) -> None:
         file.write(json.dumps(summary, indent=2) + "\n")
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Remove what a run that was killed while it wrote has left. Call it where no other run can be writing."""
+    for name in (COMPLETIONS, SUMMARY, PARQUET):
+        for path in folder.glob(f".{name}.*"):
+            path.unlink()
+
+
 def rows_of(number: int, marked: Marked) -> Iterator[dict]:
     """A row a completion. class: of the problem's equal answers, None without an answer."""
     row = marked.row

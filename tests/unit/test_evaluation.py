@@ -57,7 +57,10 @@ def model(tmp_path):
             ("--problem-key", "question"),
             "has no column 'question', only problem, answer; name its columns with --problem-key",
         ),
-        (("--max-problems", "0"), "--max-problems 0 leaves no problem"),
+        (("--max-problems", "0"), "--max-problems 0: give 1 or more"),
+        (("--max-problems", "-5"), "--max-problems -5: give 1 or more"),
+        (("--max-context", "0"), "--max-context 0: give 1 or more"),
+        (("--tensor-parallel", "0"), "--tensor-parallel 0: give 1 or more"),
     ],
 )
 def test_bad_input(model, tmp_path, capsys, flags, sentence):

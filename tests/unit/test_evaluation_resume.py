@@ -91,6 +91,23 @@ def test_a_copy_of_a_model_has_its_fingerprint(model, tmp_path):
     assert fingerprint(model) == fingerprint(tmp_path / "copy") != fingerprint(tmp_path) == ""
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"architectures": ["Qwen2ForCausalLM"]}'])
+def test_a_directory_of_something_else_is_left_as_it_was(settings, text):
+    settings.output.mkdir()
+    (settings.output / "config.json").write_text(text)
+    with pytest.raises(UserError):
+        open_journal(SETS, settings)
+    assert [path.name for path in settings.output.iterdir()] == ["config.json"]
+
+
+def test_what_a_kill_while_writing_has_left_goes(settings):
+    open_journal(SETS, settings).close()
+    for name in (".completions.jsonl.x7", ".summary.json.x7", ".mine"):
+        (settings.output / name).write_text("half")
+    open_journal(SETS, settings).close()
+    assert sorted(path.name for path in settings.output.glob(".*")) == [".mine"]
+
+
 def test_two_runs_do_not_share_a_directory(settings):
     journal = open_journal(SETS, settings)
     with pytest.raises(UserError, match="another run is at work there"):
