@@ -1,0 +1,198 @@
+"""Search over steps: beams are extended one step at a time, and a process reward model says which are worth it.
+
+Beam search: Snell et al., https://arxiv.org/abs/2408.03314, section 5.2; diverse verifier tree search: Beeching et al.,
+"Scaling test-time compute with open models", https://huggingface.co/spaces/HuggingFaceH4/blogpost-scaling-test-time-compute
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass, replace
+
+from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last
+from openrlhf_math.rerank.anytime import Attempt
+from openrlhf_math.rerank.roles import RequestError
+from openrlhf_math.rerank.steps import BLANK_LINE
+from openrlhf_math.rerank.task import Strategy, Task, Turn
+from openrlhf_math.rerank.written import Written
+from openrlhf_math.rewards.extract import extract
+
+# Where the budget sets no number of attempts.
+BEAMS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How beams are extended. Raises ValueError for values that cannot work.
+
+    width        M: continuations that are tried of each beam that is kept
+    depth        most steps of a beam; the last is written to the end of the completion
+    step_tokens  most tokens of one step
+    separator    what ends a step
+    aggregation  what makes one score of the step scores of a beam
+    """
+
+    width: int = 4
+    depth: int = 40
+    step_tokens: int = 512
+    separator: str = BLANK_LINE
+    aggregation: Aggregation = last
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "step_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if not self.separator:
+            raise ValueError("the separator is empty, it must be what ends a step")
+
+
+def beam_search(steps: Steps = Steps()) -> Strategy:
+    """N beams, N the attempts that the budget allows. At each step the N/M with the highest scores are kept, and M
+    continuations of each are the next N.
+
+    A beam that ends is an attempt, whatever its score; the others are fewer by it. Unfinished beams with the same text
+    are one. When the budget is spent, the beams come as they stand.
+
+    The strategy needs a scorer. It raises RequestError if the sampler refuses the problem; a beam that is refused
+    later, having filled the context, ends there.
+    """
+    return lambda task: _search(task, steps, lambda beams: [beams])
+
+
+def diverse_tree_search(steps: Steps = Steps()) -> Strategy:
+    """N/M trees that know nothing of each other, each a beam search with M beams: of M continuations the one with the
+    highest score goes on.
+
+    Beams of one search soon descend from the same first steps; here N/M first steps survive, so a step that the scorer
+    likes too well costs one tree. See `beam_search` for the rest.
+    """
+
+    def trees(beams: Sequence[int]) -> list[Sequence[int]]:
+        return [beams[begin : begin + steps.width] for begin in range(0, len(beams), steps.width)]
+
+    return lambda task: _search(task, steps, trees)
+
+
+@dataclass(frozen=True, slots=True)
+class _Beam:
+    """text: of the assistant's turn so far, with its prefix. tokens: of what was written. refused: why it ended."""
+
+    turn: Turn
+    text: str
+    tokens: int = 0
+    scores: Scores = None
+    ended: bool = False
+    refused: RequestError | None = None
+
+
+async def _search(task: Task, steps: Steps, split) -> AsyncIterator[Attempt]:
+    """split: the numbers of the beams into those of each tree."""
+    if task.scorer is None:
+        raise ValueError("a search over steps needs a scorer")
+    beams: list[int] = []
+    while (task.budget.limits.attempts is not None or len(beams) < BEAMS) and task.budget.begin():
+        beams.append(len(beams))
+    if not beams:
+        return
+    written, free, ended = Written(task.budget), asyncio.Semaphore(task.at_once), asyncio.Queue()
+
+    async def grow() -> list[RequestError | None]:
+        try:
+            trees = [_Tree(task, steps, numbers, written, free, ended) for numbers in split(beams)]
+            return await _side_by_side(tree.grow() for tree in trees)
+        finally:
+            ended.put_nowait(None)
+
+    growing = asyncio.create_task(grow())
+    try:
+        while (beam := await ended.get()) is not None:
+            answer = extract(beam.text, task.style).answer
+            yield written.hand_over(Attempt(answer, beam.scores, beam.tokens, beam.text, beam.turn.by))
+        refused = await growing
+        if all(refused):
+            raise refused[0]
+    finally:
+        growing.cancel()
+        await asyncio.gather(growing, return_exceptions=True)
+
+
+class _Tree:
+    """Beams that compete with each other."""
+
+    def __init__(self, task: Task, steps: Steps, numbers: Sequence[int], written: Written, free, ended) -> None:
+        self._task, self._steps, self._numbers = task, steps, numbers
+        self._written, self._free, self._ended = written, free, ended
+
+    async def grow(self) -> RequestError | None:
+        """Until all beams have ended. Returns why the sampler refuses even their first step, if it does."""
+        turns = [self._task.turn(number) for number in self._numbers]
+        beams = [_Beam(turn, turn.sampling.prefix) for turn in turns]
+        room = len(beams)
+        for depth in range(self._steps.depth):
+            if self._task.budget.exhausted():
+                break
+            extended = await _side_by_side(self._extend(beam, depth, place) for place, beam in enumerate(beams))
+            if depth == 0 and all(beam.refused for beam in extended):
+                return extended[0].refused
+            beams = await self._scored(_distinct(extended))
+            values, _ = aggregate([beam.scores for beam in beams], self._steps.aggregation)
+            ranked = sorted(range(len(beams)), key=lambda place: -values[place])
+            alive = [beams[place] for place in ranked if not beams[place].ended]
+            room -= self._hand_in([beam for beam in beams if beam.ended])
+            if not alive:
+                return None
+            kept = alive[: -(-room // self._steps.width)]
+            beams = [kept[place % len(kept)] for place in range(room)]
+        self._hand_in(_distinct(beams))
+        return None
+
+    async def _extend(self, beam: _Beam, depth: int, place: int) -> _Beam:
+        """The beam with one more step; with all of its rest where it may have no further one."""
+        steps, sampling = self._steps, beam.turn.sampling
+        rest, is_last = sampling.max_tokens - beam.tokens, depth + 1 == steps.depth
+        asked = replace(
+            sampling,
+            prefix=beam.text,
+            stop=sampling.stop if is_last else (*sampling.stop, steps.separator),
+            max_tokens=rest if is_last else min(rest, steps.step_tokens),
+            seed=_seed(sampling.seed, depth, place),
+        )
+        try:
+            async with self._free:
+                step = self._written.note(await self._task.sampler.complete(beam.turn.messages, asked))
+        except RequestError as error:
+            return replace(beam, ended=True, refused=error)
+        text, tokens = beam.text + step.text, beam.tokens + step.tokens
+        goes_on = step.finished == "length" or step.finished == "stop" and text.endswith(steps.separator)
+        return replace(beam, text=text, tokens=tokens, ended=is_last or not goes_on or tokens >= sampling.max_tokens)
+
+    async def _scored(self, beams: list[_Beam]) -> list[_Beam]:
+        scores = await self._task.scorer.score(self._task.problem, [beam.text for beam in beams])
+        return [replace(beam, scores=one) for beam, one in zip(beams, scores, strict=True)]
+
+    def _hand_in(self, beams: list[_Beam]) -> int:
+        for beam in beams:
+            self._ended.put_nowait(beam)
+        return len(beams)
+
+
+def _distinct(beams: Sequence[_Beam]) -> list[_Beam]:
+    """Beams that are to go on, once each; of those that have ended each is a vote of its own."""
+    seen: set[str] = set()
+    return [beam for beam in beams if beam.ended or not (beam.text in seen or seen.add(beam.text))]
+
+
+def _seed(seed: int | None, depth: int, place: int) -> int | None:
+    """One for every step, or the copies of a beam would all go the same way."""
+    return None if seed is None else random.Random(f"{seed}/{depth}/{place}").getrandbits(31)
+
+
+async def _side_by_side(work: Sequence[Coroutine]) -> list:
+    """What they return. The first failure is raised, when the others are cancelled and have let go."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

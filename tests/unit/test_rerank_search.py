@@ -1,0 +1,168 @@
+"""Beam search and diverse tree search: what they find, what they spend, and what they leave when they are stopped."""
+
+import asyncio
+import math
+import time
+
+import pytest
+from path_world import PATH, PathSampler, PathScorer, decided, digits_of, task_of
+
+from openrlhf_math.rerank.budget import Limits
+from openrlhf_math.rerank.choose import best_of_n, majority
+from openrlhf_math.rerank.independent import independent
+from openrlhf_math.rerank.roles import Completion, RequestError
+from openrlhf_math.rerank.tree_search import Steps, beam_search, diverse_tree_search
+
+WIDE = Steps(width=8)
+SEARCHES = [beam_search, diverse_tree_search]
+
+
+@pytest.mark.parametrize(
+    "strategy, least, most",
+    [(independent, 0, 1), (beam_search(WIDE), 12, 20), (diverse_tree_search(WIDE), 12, 20)],
+    ids=["independent", "beam", "dvts"],
+)
+def test_a_search_finds_what_independent_attempts_miss(strategy, least, most):
+    """20 worlds, 32 attempts each; an attempt is right by chance once in 6,561 times."""
+    found = 0
+    for seed in range(20):
+        decision, _ = decided(strategy, task_of(PathSampler(), PathScorer(), seed=seed), best_of_n)
+        found += decision.answer == PATH
+    assert least <= found <= most
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_every_beam_becomes_an_attempt_and_every_token_is_counted_once(search):
+    sampler = PathSampler()
+    decision, attempts = decided(search(WIDE), task_of(sampler, PathScorer()), best_of_n)
+    assert decision.attempts == 32 and decision.ended == "attempts"
+    assert all(attempt.answer == digits_of(attempt.text) for attempt in attempts)
+    assert {attempt.tokens for attempt in attempts} == {len(PATH) + 1}
+    assert decision.tokens == sampler.tokens == len(sampler.calls)
+    assert sampler.most_under_way <= 8
+
+
+def test_a_scorer_that_errs_costs_a_beam_search_everything_and_a_tree_search_one_tree():
+    scorer = PathScorer({"step 1": [0.99]})  # wrong where it comes first
+    firsts = {}
+    for search in SEARCHES:
+        _, attempts = decided(search(Steps(width=2)), task_of(PathSampler(), scorer, Limits(attempts=16)), best_of_n)
+        firsts[search] = {digits_of(attempt.text)[0] for attempt in attempts}
+    assert firsts[beam_search] == {"1"} and firsts[diverse_tree_search] > {"1"}
+
+
+def test_the_same_seed_gives_the_same_attempts():
+    texts = [
+        sorted(attempt.text for attempt in decided(beam_search(), task_of(PathSampler(), PathScorer()), majority)[1])
+        for _ in range(2)
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_duplicates_are_scored_once():
+    scorer = PathScorer()
+    decided(beam_search(Steps(width=4)), task_of(PathSampler(), scorer), best_of_n)
+    first_steps = [text for text in scorer.scored if len(digits_of(text)) == 1]
+    assert sorted(first_steps) == sorted(set(first_steps)) and len(first_steps) == 3
+
+
+@pytest.mark.parametrize("nothing", [None, [], math.nan, [math.nan], [0.9, math.inf]], ids=str)
+def test_a_beam_without_a_score_is_not_preferred(nothing):
+    """The scorer fails on one of three first steps: no attempt begins with it."""
+    _, attempts = decided(beam_search(WIDE), task_of(PathSampler(), PathScorer({"step 2": nothing})), best_of_n)
+    assert len(attempts) == 32 and not any(digits_of(attempt.text)[0] == "2" for attempt in attempts)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("nothing", [None, math.nan])
+def test_without_any_score_the_search_still_ends(search, nothing):
+    decision, _ = decided(search(), task_of(PathSampler(), PathScorer({"": nothing})), majority)
+    assert (decision.attempts, decision.unscored) == (32, 32) and decision.answer
+
+
+def test_a_beam_that_is_refused_ends_and_the_others_go_on():
+    sampler = PathSampler(refuses=lambda prefix: digits_of(prefix) == PATH[:3])
+    decision, attempts = decided(beam_search(WIDE), task_of(sampler, PathScorer()), best_of_n)
+    cut = [attempt for attempt in attempts if attempt.answer is None]
+    assert {digits_of(attempt.text) for attempt in cut} == {PATH[:3]}
+    assert decision.attempts == 32 and len(cut) < 32 and decision.answer
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_problem_that_is_refused_is_told(search):
+    with pytest.raises(RequestError, match="context"):
+        decided(search(), task_of(PathSampler(refuses=lambda prefix: True), PathScorer()), majority)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_the_deadline_cancels_what_is_under_way(search):
+    sampler = PathSampler(hangs_after=50)
+    begun = time.monotonic()
+    task = task_of(sampler, PathScorer(), Limits(attempts=32, seconds=0.3))
+    decision, attempts = decided(search(WIDE), task, majority)
+    assert decision.ended == "seconds" and time.monotonic() - begun < 5
+    assert decision.tokens == sampler.tokens > 0
+    assert sampler.under_way == 0
+
+
+def test_closing_in_the_middle_leaves_no_task_behind():
+    async def run():
+        sampler = PathSampler()
+        attempts = beam_search(Steps(width=2))(task_of(sampler, PathScorer()))
+        await anext(attempts)
+        await attempts.aclose()
+        return sampler.under_way, len(asyncio.all_tasks())
+
+    assert asyncio.run(run()) == (0, 1)
+
+
+def test_when_the_tokens_are_spent_the_beams_come_as_they_stand():
+    sampler = PathSampler()
+    decision, attempts = decided(beam_search(WIDE), task_of(sampler, PathScorer(), Limits(tokens=60)), majority)
+    assert decision.ended == "tokens" and decision.answer is None
+    assert sampler.tokens == 64  # 16 beams, 4 steps; the limit was reached in the fourth
+    assert attempts and all(len(digits_of(attempt.text)) == 4 for attempt in attempts)
+
+
+@pytest.mark.parametrize("attempts, made", [(0, 0), (1, 1), (3, 3), (10, 10)])
+@pytest.mark.parametrize("search", SEARCHES)
+def test_attempts_need_not_be_a_multiple_of_the_width(search, attempts, made):
+    decision, _ = decided(search(), task_of(PathSampler(), PathScorer(), Limits(attempts=attempts)), majority)
+    assert decision.attempts == made
+
+
+def test_the_last_step_is_written_to_the_end():
+    sampler = PathSampler()
+    decision, attempts = decided(beam_search(Steps(depth=3)), task_of(sampler, PathScorer()), majority)
+    assert {attempt.tokens for attempt in attempts} == {len(PATH) + 1} and decision.answer
+    assert {call.stop for call in sampler.calls if len(digits_of(call.prefix)) == 2} == {()}
+
+
+def test_an_attempt_never_exceeds_its_tokens():
+    decision, attempts = decided(
+        beam_search(Steps(step_tokens=2)), task_of(PathSampler(), PathScorer(), max_tokens=5), majority
+    )
+    assert decision.answer is None and {attempt.tokens for attempt in attempts} == {5}
+
+
+class Nothing(PathSampler):
+    def write(self, sampling):
+        return Completion("", 0, "length")
+
+
+class Separators(PathSampler):
+    def write(self, sampling):
+        return Completion("\n\n", 1, "stop")
+
+
+@pytest.mark.parametrize("sampler", [Nothing, Separators])
+def test_a_sampler_that_gets_nowhere_is_asked_no_more_than_the_depth(sampler):
+    sampler = sampler()
+    decision, _ = decided(beam_search(Steps(depth=5)), task_of(sampler, PathScorer()), majority)
+    assert decision.answer is None and len(sampler.calls) <= 5 * 32
+
+
+@pytest.mark.parametrize("values", [{"width": 0}, {"depth": 0}, {"step_tokens": 0}, {"separator": ""}])
+def test_steps_that_cannot_work(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        Steps(**values)
