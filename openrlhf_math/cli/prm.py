@@ -2,6 +2,7 @@ r"""`openrlhf-math prm label` and `prm train`: step labels, and a process reward
 
 import argparse
 import json
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +39,15 @@ examples:
   openrlhf-math prm label --source monte-carlo --model MODEL --output runs/labels runs/attempts/completions.jsonl
   openrlhf-math prm label --source prm800k --heldout 0.05 --output runs/labels phase1_train.jsonl phase2_train.jsonl
 """
+TRAIN_EPILOG = r"""the base is a Qwen2 of any size; its head is new: two layers and two labels, wrong and right, read
+at <extra_0> behind every step (Qwen2.5-Math-PRM, https://arxiv.org/abs/2501.07301). vLLM loads what is saved, and
+`openrlhf-math solve --scorer qwen2.5-math-prm`.
+
+examples:
+  openrlhf-math prm train --model.model_name_or_path Qwen/Qwen2.5-Math-1.5B-Instruct \
+    --data.dataset runs/labels/train.parquet --eval.dataset runs/labels/heldout.parquet --math.run_dir runs/prm
+  torchrun --nproc-per-node 8 -m openrlhf_math prm train ... --ds.zero_stage 3 --ckpt.save_steps 50 --ckpt.load_enable
+"""
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -49,6 +59,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE")
     _add_label(modes)
+    _add_train(modes, prog)
     return parser
 
 
@@ -90,8 +101,28 @@ def _add_label(modes) -> None:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the engine runs (%(default)s)")
 
 
+def _add_train(modes, prog: str) -> None:
+    from openrlhf_math.prm.training_settings import build_parser
+
+    flags = build_parser(f"{prog} train")
+    modes.add_parser(
+        "train",
+        help="a process reward model learns them, through OpenRLHF's SFT trainer and DeepSpeed",
+        parents=[flags],
+        add_help=False,
+        description=flags.description,
+        epilog=TRAIN_EPILOG,
+        formatter_class=TrainHelp,
+        allow_abbrev=False,
+    ).set_defaults(flags=flags)
+
+
+class TrainHelp(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults behind every flag, examples as they are written."""
+
+
 def run(args: argparse.Namespace) -> None:
-    _label(args)
+    {"label": _label, "train": _train}[args.mode](args)
 
 
 def _label(args: argparse.Namespace) -> None:
@@ -109,6 +140,45 @@ def _label(args: argparse.Namespace) -> None:
         print(json.dumps(report, indent=2))
     else:
         _show(report, args.output)
+
+
+def _train(flat: argparse.Namespace) -> None:
+    from openrlhf_math.colocation.layout import enter_environment, training_threads
+    from openrlhf_math.distill.sft_inputs import MODEL_FLAG
+    from openrlhf_math.distill.sft_settings import is_first
+    from openrlhf_math.grpo.inputs import check_model
+    from openrlhf_math.prm.training_inputs import prepare
+    from openrlhf_math.prm.training_settings import resolve
+
+    flags = {name: value for name, value in vars(flat).items() if name not in ("mode", "flags")}
+    args = resolve(argparse.Namespace(**flags), flat.flags)
+    if flat.dry_run:
+        from openrlhf_math.prm.training_plan import print_plan
+
+        check_model(MODEL_FLAG, args.model.model_name_or_path)
+        print_plan(args)
+        return
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
+    enter_environment(args.math.device, args.math.parameters, training_threads(args.math.parameters, processes))
+    prepare(args)
+
+    from openrlhf_math.prm.training import train
+
+    train(args)
+    if is_first():
+        _show_training(args)
+
+
+def _show_training(args) -> None:
+    evaluations = args.math.run_dir / "eval.jsonl"
+    if evaluations.exists():
+        last = json.loads(evaluations.read_text().splitlines()[-1])
+        auc = "-" if last["auc"] is None else f"{last['auc']:.3f}"
+        print(
+            f"held-out steps, step {last['step']}: accuracy {last['accuracy']:.1%}, AUC {auc} "
+            f"({last['steps']:,} steps, {last['right']:.1%} of them right)"
+        )
+    print(f"done: {args.math.run_dir} (model in {args.ckpt.output_dir}, the loss in prm.png)")
 
 
 def read_settings(args: argparse.Namespace):

@@ -1,0 +1,59 @@
+"""The process reward model in transformers, as Qwen publishes it and vLLM loads it.
+
+https://huggingface.co/Qwen/Qwen2.5-Math-PRM-7B, modeling_qwen2_rm.py; vllm/model_executor/models/qwen2_rm.py
+"""
+
+import torch
+from torch import nn
+from transformers import Qwen2Model, Qwen2PreTrainedModel
+
+from openrlhf_math.rerank.prm_format import STEP_TAG
+
+Tensor = torch.Tensor
+LABELS = 2  # wrong, right
+# Rows of the embedding come in multiples of this, where it must grow: vLLM shards them, and matrix units like it.
+ROWS = 64
+
+
+class Float32Linear(nn.Linear):
+    """A layer that computes in float32 whatever its weights are in, as vLLM does the heads of pooling models."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.linear(inputs.float(), self.weight.float(), self.bias.float())
+
+
+class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
+    """A Qwen2 without its output head, and a head of two labels, wrong and right, that is read at step tags.
+
+    The name is the architecture by which vLLM knows the checkpoint, of weights `model.*`, `score.0.*` and `score.2.*`.
+    """
+
+    def __init__(self, config) -> None:
+        super().__init__(config)
+        config.num_labels = LABELS
+        self.model = Qwen2Model(config)
+        self.score = nn.Sequential(
+            Float32Linear(config.hidden_size, config.hidden_size),
+            nn.ReLU(),
+            Float32Linear(config.hidden_size, LABELS),
+        )
+        self.post_init()
+
+    def forward(self, input_ids: Tensor, read: Tensor | None = None, **kwargs) -> Tensor:
+        """Logits, float32 [read, 2], at the positions `read` of one row, or at all: [batch, tokens, 2].
+
+        input_ids: [batch, tokens], batch 1 with `read`. kwargs: of Qwen2Model.
+        """
+        hidden = self.model(input_ids, use_cache=False, **kwargs).last_hidden_state
+        return self.score(hidden if read is None else hidden[0, read])
+
+
+def add_step_tag(tokenizer, model: Qwen2ForProcessRewardModel | None = None) -> None:
+    """Let the tokenizer know STEP_TAG as one token, and the model have an embedding for it.
+
+    Qwen2.5-Math-PRM's own tokenizer has it; Qwen2.5's embedding has unused rows for it.
+    """
+    if STEP_TAG not in tokenizer.get_vocab():
+        tokenizer.add_tokens([STEP_TAG], special_tokens=True)
+    if model is not None and len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=ROWS)

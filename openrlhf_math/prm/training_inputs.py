@@ -1,0 +1,143 @@
+"""What a training reads: labelled steps, checked before anything starts, in the run directory."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+from openrlhf_math.data.files import written_whole
+from openrlhf_math.distill.sft_checkpoints import settle_checkpoints
+from openrlhf_math.distill.sft_inputs import MODEL_FLAG, check_same, settings_of
+from openrlhf_math.distill.sft_settings import is_first, processes
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.inputs import check_model, claim_run_dir, load_tokenizer
+from openrlhf_math.prm.lines import read_lines
+from openrlhf_math.prm.rows import Rejected, Solution, read_solution
+
+FILES = {"train": "data", "eval": "eval"}  # our names of the parts, and the sections of their flags
+
+
+@dataclass(slots=True)
+class Rows:
+    """The rows of a part: those that are learned from, and those that are set aside."""
+
+    kept: list[Solution] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+def prepare(args: SimpleNamespace) -> None:
+    """Check the inputs, write them into the run directory and point OpenRLHF's flags at them. Raises UserError.
+
+    Only the first process reads and writes; the others wait for it where OpenRLHF first brings all together.
+    """
+    run_dir, model = args.math.run_dir, args.model.model_name_or_path
+    parts = ["train", "eval"] if args.eval.dataset else ["train"]
+    if is_first():
+        claim_run_dir(run_dir, resume=args.ckpt.load_enable)
+        tokenizer = load_prm_tokenizer(model)
+        rows = {part: _read(getattr(args, FILES[part]).dataset, args, part, tokenizer) for part in parts}
+        _check_amount(args, rows["train"])
+        config = settings_of(args) | {"processes": processes(), "traces": _identity(rows["train"])}
+        if args.ckpt.load_enable:
+            check_same(args, config)
+            settle_checkpoints(Path(args.ckpt.path))
+        _write(run_dir, rows, config)
+    args.data.dataset, args.data.dataset_split = str(_file(run_dir, "train")), "train"
+    if args.eval.dataset:
+        args.eval.dataset, args.eval.split = str(_file(run_dir, "eval")), "train"
+
+
+def load_prm_tokenizer(model: str):
+    """The tokenizer of a model that can become a PRM, with the step tag. Raises UserError if it is no such model."""
+    from transformers import AutoConfig
+
+    check_model(MODEL_FLAG, model)
+    try:
+        kind = AutoConfig.from_pretrained(model).model_type
+    except (OSError, ValueError) as error:
+        raise UserError(f"{MODEL_FLAG} {model}: its configuration cannot be read ({_first_line(error)})") from None
+    if kind != "qwen2":
+        raise UserError(
+            f"{MODEL_FLAG} {model} is a {kind}: vLLM serves process reward models of this form over Qwen2 alone; "
+            "choose one of its family, such as Qwen/Qwen2.5-Math-7B-Instruct"
+        )
+    tokenizer = load_tokenizer(MODEL_FLAG, model, True, "choose a chat model")
+    if not tokenizer.is_fast:
+        raise UserError(f"{MODEL_FLAG} {model}: its tokenizer is not a fast one; save it beside a tokenizer.json")
+
+    from openrlhf_math.prm.model import add_step_tag
+
+    add_step_tag(tokenizer)
+    return tokenizer
+
+
+def _read(specs: str, args: SimpleNamespace, part: str, tokenizer) -> Rows:
+    from openrlhf_math.rerank.prm_format import encode_prm
+
+    rows, split = Rows(), {"train": args.data.dataset_split, "eval": args.eval.split}[part]
+    for spec in specs.split(","):
+        for place, row in read_lines(spec.strip(), split):
+            if isinstance(row, Rejected):
+                rows.rejected.append(row)
+                continue
+            try:
+                solution = read_solution(row)
+            except ValueError as error:
+                rows.rejected.append(Rejected(place, str(error)))
+                continue
+            tokens = len(encode_prm(tokenizer, solution.problem, solution.steps).ids) + 1
+            if tokens > args.data.max_len:
+                reason = f"its {tokens} tokens are more than --data.max_len {args.data.max_len}"
+                rows.rejected.append(Rejected(place, reason))
+            else:
+                rows.kept.append(solution)
+    if rows.rejected:
+        first = rows.rejected[0]
+        print(
+            f"set aside: {len(rows.rejected)} of {len(rows.rejected) + len(rows.kept)} rows of {specs}, the first "
+            f"{first.place}: {first.reason}; all are in {args.math.run_dir / f'rejects_{part}.jsonl'}"
+        )
+    if not rows.kept:
+        raise UserError(f"--{FILES[part]}.dataset {specs} has no row to use; see `openrlhf-math prm label --help`")
+    return rows
+
+
+def _check_amount(args: SimpleNamespace, rows: Rows) -> None:
+    count = min(len(rows.kept), args.data.max_samples)
+    if count < args.train.batch_size:
+        raise UserError(
+            f"--data.dataset {args.data.dataset} has {count} rows, fewer than one batch "
+            f"(--train.batch_size {args.train.batch_size}); lower it or add rows"
+        )
+    kinds = {label > 0.5 for row in rows.kept for label in row.labels if label is not None}
+    if len(kinds) < 2:
+        only = "right" if kinds == {True} else "wrong"
+        raise UserError(f"--data.dataset {args.data.dataset}: all its steps are {only}, so there is nothing to tell")
+
+
+def _identity(rows: Rows) -> dict:
+    """What a resumed run must find again."""
+    digest = hashlib.sha256()
+    for row in rows.kept:
+        digest.update(json.dumps(row.as_row()).encode())
+    return {"rows": len(rows.kept), "sha256": digest.hexdigest()}
+
+
+def _write(run_dir: Path, rows: dict[str, Rows], config: dict) -> None:
+    (run_dir / "steps").mkdir(parents=True, exist_ok=True)
+    for part, found in rows.items():
+        with written_whole(_file(run_dir, part)) as file:
+            file.writelines(json.dumps(row.as_row(), ensure_ascii=False) + "\n" for row in found.kept)
+        with written_whole(run_dir / f"rejects_{part}.jsonl") as file:
+            file.writelines(json.dumps({"place": one.place, "reason": one.reason}) + "\n" for one in found.rejected)
+    with written_whole(run_dir / "config.json") as file:
+        file.write(json.dumps(config, indent=2) + "\n")
+
+
+def _file(run_dir: Path, part: str) -> Path:
+    return run_dir / "steps" / f"{part}.jsonl"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,71 @@
+"""`openrlhf-math prm train`: the flags of OpenRLHF's SFT trainer that a process reward model has a use for."""
+
+import argparse
+from types import SimpleNamespace
+
+from openrlhf_math.distill import sft_settings
+from openrlhf_math.distill.sft_settings import explain
+from openrlhf_math.errors import UserError
+from openrlhf_math.patches.parsers import recipe_parser
+
+DEFAULTS = {"data.input_template": None}
+# Of prompts and completions, of other kinds of models and of layouts that a token head has not been made for.
+WITHOUT_MEANING = (
+    "data.multiturn", "data.apply_chat_template", "data.input_template", "data.tokenizer_chat_template",
+    "data.input_key", "data.output_key", "data.disable_fast_tokenizer", "model.pretrain_mode_enable",
+    "model.aux_loss_coef", "ds.experts_implementation", "ds.packing_samples", "ds.use_liger_kernel",
+    "ds.ring_attn_size", "ds.ring_attn_head_stride", "ds.tensor_parallel_size", "ds.load_in_4bit", "ds.lora.rank",
+    "ds.lora.alpha", "ds.lora.dropout", "ds.lora.target_modules",
+)  # fmt: skip
+HELP = {
+    "model.model_name_or_path": "a Qwen2 to begin from: directory or hub name, with or without a PRM's head",
+    "data.dataset": "labelled steps: a file, a directory or a hub name; several joined by commas",
+    "eval.dataset": "measure loss, accuracy and AUC on these steps too, see eval.jsonl",
+    "eval.steps": "every so many steps; -1 for once an epoch",
+    "data.max_len": "most tokens of a problem with its solution; longer rows are left out and told",
+    "train.max_epochs": "passes over the solutions",
+    "train.micro_batch_size": "solutions a process takes at once, as one row without padding",
+    "train.seed": "of the order of rows and of the new head",
+    "ckpt.save_steps": "write a checkpoint every so many steps; -1 for none",
+    "ckpt.load_enable": "go on from the newest whole checkpoint of this run, or begin if there is none",
+    "ckpt.path": "where checkpoints lie (default: checkpoints in the run directory)",
+    "ckpt.output_dir": "where the model is saved (default: model in the run directory)",
+    "ckpt.max_num": "checkpoints kept; the oldest goes before the next is written",
+    "ckpt.save_hf": "save the model beside each checkpoint",
+    "logger.logging_steps": "steps between TensorBoard's points",
+    "logger.tensorboard_dir": "where TensorBoard's records lie (default: tensorboard in the run directory)",
+    "ds.attn_implementation": "default: flash-attn where it is installed, else PyTorch's; no row is ever padded",
+}
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    parser = recipe_parser(
+        sft_settings.UPSTREAM_COMMAND,
+        prog,
+        "Train a process reward model on labelled steps. Every flag of openrlhf.cli.train_sft that is listed keeps its "
+        "name and meaning. Run it alone for one process, or under torchrun or deepspeed for several. The same command "
+        "with --ckpt.load_enable goes on after a kill.",
+        DEFAULTS | dict.fromkeys(sft_settings.COMPUTED),
+        (),
+        (),
+    )
+    explain(parser, HELP | dict.fromkeys(WITHOUT_MEANING, argparse.SUPPRESS))
+    group = parser.add_argument_group("openrlhf_math")
+    group.add_argument(
+        "--math.run_dir", default="runs/prm", help="what the run leaves: config.json, metrics.jsonl, prm.png, model"
+    )
+    group.add_argument("--math.device", choices=("auto", "cpu", "cuda"), default="auto", help="where it runs")
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved configuration and the memory it would ask for, start nothing",
+    )
+    return parser
+
+
+def resolve(flat: argparse.Namespace, parser: argparse.ArgumentParser) -> SimpleNamespace:
+    """The settings as OpenRLHF wants them. parser: of `build_parser`. Raises UserError for values that cannot work."""
+    for name in WITHOUT_MEANING:
+        if getattr(flat, name) != parser.get_default(name):
+            raise UserError(f"--{name} has no meaning for a process reward model; leave it out")
+    return sft_settings.resolve(argparse.Namespace(**vars(flat) | {"math.instruction": ""}))
