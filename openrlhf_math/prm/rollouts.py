@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,9 +37,12 @@ class Beginning:
     whole: bool
 
 
-def label_by_rollouts(settings: LabelSettings, listen: Listener) -> Iterator[Solution | Rejected]:
+def label_by_rollouts(
+    settings: LabelSettings, listen: Listener, start: Callable[[RolloutSettings], Sampler] | None = None
+) -> Iterator[Solution | Rejected]:
     """Every attempt with its labels, in the order of the files. What the journal has is not asked again.
 
+    start: makes the sampler, which also has `shutdown`; a vLLM engine in this process if None.
     Raises UserError if the model cannot be served, or the journal is another labelling's.
     """
     rollouts = settings.rollouts
@@ -52,7 +55,7 @@ def label_by_rollouts(settings: LabelSettings, listen: Listener) -> Iterator[Sol
     wanted = {beginning.key: beginning for each in of_attempt.values() for beginning in each}
     journal = _open_journal(settings.output, rollouts)
     try:
-        troubles = asyncio.run(_complete(list(wanted.values()), rollouts, journal, listen))
+        troubles = asyncio.run(_complete(list(wanted.values()), rollouts, journal, listen, start or start_engine))
         for each in found:
             if isinstance(each, Rejected):
                 yield each
@@ -93,7 +96,7 @@ def _reached(beginning: Beginning, settings: RolloutSettings, journal: Journal) 
 
 
 async def _complete(
-    beginnings: list[Beginning], settings: RolloutSettings, journal: Journal, listen: Listener
+    beginnings: list[Beginning], settings: RolloutSettings, journal: Journal, listen: Listener, start: Callable
 ) -> dict[str, str]:
     """Draw what the journal does not have. Returns why a beginning cannot be completed, by key."""
     pool = GradingPool(RewardConfig(style=settings.style))
@@ -110,7 +113,7 @@ async def _complete(
         done = len(names) - len(missing)
         listen(done, len(names))
         if missing:
-            sampler = _start(settings)
+            sampler = start(settings)
             try:
                 await _draw(missing, sampler, settings, journal, pool, troubles, lambda n: listen(done + n, len(names)))
             finally:
@@ -167,7 +170,7 @@ def _correct(grade) -> bool | None:
     return None if grade.outcome == "undecided" else grade.outcome == "correct"
 
 
-def _start(settings: RolloutSettings):
+def start_engine(settings: RolloutSettings):
     """An engine in this process. Raises UserError if vLLM cannot serve the model."""
     enter_environment(settings.device, count_parameters(settings.model))
 

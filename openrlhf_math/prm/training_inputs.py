@@ -43,6 +43,8 @@ def prepare(args: SimpleNamespace) -> None:
             check_same(args, config)
             settle_checkpoints(Path(args.ckpt.path))
         _write(run_dir, rows, config)
+        for part in parts:
+            _tell_rejected(rows[part], run_dir / f"rejects_{part}.jsonl")
     args.data.dataset, args.data.dataset_split = str(_file(run_dir, "train")), "train"
     if args.eval.dataset:
         args.eval.dataset, args.eval.split = str(_file(run_dir, "eval")), "train"
@@ -92,15 +94,19 @@ def _read(specs: str, args: SimpleNamespace, part: str, tokenizer) -> Rows:
                 rows.rejected.append(Rejected(place, reason))
             else:
                 rows.kept.append(solution)
-    if rows.rejected:
-        first = rows.rejected[0]
-        print(
-            f"set aside: {len(rows.rejected)} of {len(rows.rejected) + len(rows.kept)} rows of {specs}, the first "
-            f"{first.place}: {first.reason}; all are in {args.math.run_dir / f'rejects_{part}.jsonl'}"
-        )
     if not rows.kept:
-        raise UserError(f"--{FILES[part]}.dataset {specs} has no row to use; see `openrlhf-math prm label --help`")
+        first = "it is empty" if not rows.rejected else f"{rows.rejected[0].place}: {rows.rejected[0].reason}"
+        raise UserError(f"--{FILES[part]}.dataset {specs} has no row to use ({first})")
     return rows
+
+
+def _tell_rejected(rows: Rows, path: Path) -> None:
+    if rows.rejected:
+        count, first = len(rows.rejected), rows.rejected[0]
+        print(
+            f"set aside: {count} of {count + len(rows.kept)} rows, the first {first.place}: {first.reason}; "
+            f"all are in {path}"
+        )
 
 
 def _check_amount(args: SimpleNamespace, rows: Rows) -> None:
