@@ -81,11 +81,15 @@ def _regression(directory: Path) -> None:
     model.save_pretrained(directory)
 
 
+VERDICTS = {"math-shepherd": ("+", "-"), "rlhflow-prm": ("+", "-"), "verifier": ("Yes", "No")}
 HEADS: dict[str, Callable[[Path], None]] = {
     "qwen2.5-math-prm": _token_head,
     "skywork-o1-prm": _value_head,
     "reward-model": _regression,
 }
+
+
+KINDS = ["qwen2.5-math-prm", "math-shepherd", "rlhflow-prm", "skywork-o1-prm", "reward-model", "verifier"]
 
 
 def _with_head(directory: Path, architecture: str, head: dict[str, torch.Tensor]) -> None:
@@ -97,15 +101,18 @@ def _with_head(directory: Path, architecture: str, head: dict[str, torch.Tensor]
 
 
 class Reference:
-    """The same model in transformers: the logits of every token. tokens: of causal models, good and bad."""
+    """The same model in transformers: the logits of every token."""
 
-    def __init__(self, kind: str, directory: Path, tokens: tuple[int, int] | None = None, dtype=torch.float32) -> None:
-        from transformers import AutoModel, AutoModelForCausalLM
+    def __init__(self, kind: str, directory: Path, dtype=torch.float32) -> None:
+        from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+        tokens = AutoTokenizer.from_pretrained(directory).convert_tokens_to_ids(VERDICTS.get(kind, ()))
         weights = load_file(directory / "model.safetensors")
         cls = AutoModelForCausalLM if tokens else AutoModel
         self.model = cls.from_pretrained(directory, dtype=dtype).eval()
         self.tokens = tokens
+        config = AutoConfig.from_pretrained(directory)
+        self.mean, self.std = getattr(config, "mean", 0.0), getattr(config, "std", 1.0)
         self.head = {
             "qwen2.5-math-prm": lambda: nn.Sequential(nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 2)),
             "skywork-o1-prm": lambda: nn.Linear(128, 1),
@@ -124,4 +131,4 @@ class Reference:
         if self.tokens:
             good, bad = self.tokens
             return (output.logits[..., good] - output.logits[..., bad]).float()[..., None]
-        return self.head(output.last_hidden_state.float())
+        return (self.head(output.last_hidden_state.float()) - self.mean) / self.std
