@@ -4,14 +4,25 @@ import argparse
 from collections.abc import Iterable
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.rerank.aggregate import AGGREGATIONS, find_aggregation
+from openrlhf_math.rerank.agents import AGENTS, find_agents, panel
+from openrlhf_math.rerank.aggregate import AGGREGATIONS, Aggregation, find_aggregation
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import RULES, find_rule, needs_scores
 from openrlhf_math.rerank.early_stop import cannot_lose, confident, never
+from openrlhf_math.rerank.refine import refined
 from openrlhf_math.rerank.roles import Sampling
 from openrlhf_math.rerank.scorers import SCORERS, find_scorer
-from openrlhf_math.rerank.solver import Method, one_solver
+from openrlhf_math.rerank.solver import Method, Turns, one_solver
+from openrlhf_math.rerank.steps import BLANK_LINE
+from openrlhf_math.rerank.strategies import STRATEGIES, find_strategy
+from openrlhf_math.rerank.task import Strategy
+from openrlhf_math.rerank.tree_search import Steps
 from openrlhf_math.rewards import RewardConfig
+
+AT_LEAST_ONE = (
+    "attempts", "at_once", "max_tokens", "tokens", "problems_at_once", "samplers", "scorers", "tensor_parallel",
+    "scorer_tensor_parallel", "max_context", "workers", "width", "depth", "step_tokens",
+)  # fmt: skip
 
 
 def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +47,17 @@ def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="attempt i is drawn with seed + i (each time anew)")
     add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
     add("--style", choices=("boxed", "think"), default="boxed", help="where answers stand (%(default)s)")
+
+    add("--agents", default="one", metavar="SET", help=f"who makes them: {', '.join(AGENTS)}, or a JSON file of agents")
+    add(
+        "--strategy", default="independent", metavar="NAME",
+        help=f"how: {', '.join(STRATEGIES)}, or your own as package.module.function (%(default)s)",
+    )  # fmt: skip
+    add("--refine", type=int, default=0, metavar="N", help="passes of critique and rewrite over the best (%(default)s)")
+    default = Steps()
+    add("--width", type=int, default=default.width, metavar="N", help="beam, dvts: tries of each step (%(default)s)")
+    add("--depth", type=int, default=default.depth, metavar="N", help="beam, dvts: steps at the most (%(default)s)")
+    add("--step-tokens", type=int, default=default.step_tokens, metavar="N", help="beam, dvts: of a step (%(default)s)")
 
     add = parser.add_argument_group("choosing").add_argument
     add(
@@ -71,19 +93,51 @@ def method(args: argparse.Namespace) -> Method:
     _check_numbers(args)
     rule = args.rule or ("weighted" if args.scorer_model else "majority")
     found = find_rule(rule)
-    if needs_scores(found) and not args.scorer_model:
-        raise UserError(f"--rule {rule} needs scores; add --scorer and --scorer-model, or choose --rule majority")
-    sampling = Sampling(
-        temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=args.seed
-    )  # fmt: skip
+    if needs_scores(found):
+        _need_scorer(args, f"--rule {rule}", "choose --rule majority")
+    aggregation = find_aggregation(args.aggregate)
     return Method(
-        turns=one_solver(args.instruction, sampling),
+        turns=_turns(args),
+        strategy=_strategy(args, aggregation),
         rule=found,
-        aggregation=find_aggregation(args.aggregate),
+        aggregation=aggregation,
         stop=_stop(args),
         at_once=_at_once(args),
         style=args.style,
     )
+
+
+def _need_scorer(args: argparse.Namespace, flag: str, mend: str) -> None:
+    if not args.scorer_model:
+        raise UserError(f"{flag} needs scores; add --scorer and --scorer-model, or {mend}")
+
+
+def _turns(args: argparse.Namespace) -> Turns:
+    sampling = Sampling(temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=args.seed)
+    if args.agents == "one":
+        return one_solver(args.instruction, sampling)
+    return panel(find_agents(args.agents), args.instruction, sampling)
+
+
+def _strategy(args: argparse.Namespace, aggregation: Aggregation) -> Strategy:
+    steps = Steps(
+        width=args.width,
+        depth=args.depth,
+        step_tokens=args.step_tokens,
+        separator=_separator(args) or BLANK_LINE,
+        aggregation=aggregation,
+    )
+    strategy = find_strategy(args.strategy)(steps)
+    if args.strategy != "independent":
+        _need_scorer(args, f"--strategy {args.strategy}", "leave it out")
+    if args.refine:
+        _need_scorer(args, f"--refine {args.refine}", "leave it out")
+        strategy = refined(strategy, args.refine, aggregation)
+    return strategy
+
+
+def _separator(args: argparse.Namespace) -> str | None:
+    return args.separator and args.separator.replace("\\n", "\n")
 
 
 def limits(args: argparse.Namespace) -> Limits:
@@ -116,7 +170,7 @@ def settings(args: argparse.Namespace):
                 device=device,
                 tensor_parallel=args.scorer_tensor_parallel,
                 replicas=args.scorers,
-                separator=args.separator and args.separator.replace("\\n", "\n"),
+                separator=_separator(args),
                 memory=memory,
             )
         return RerankerSettings(
@@ -154,8 +208,8 @@ def _stop(args: argparse.Namespace):
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
-    _at_least(args, 1, ("attempts", "at_once", "max_tokens", "tokens", "problems_at_once", "samplers", "scorers",
-                        "tensor_parallel", "scorer_tensor_parallel", "max_context", "workers"))  # fmt: skip
+    _at_least(args, 1, AT_LEAST_ONE)
+    _at_least(args, 0, ("refine",))
     if args.temperature < 0:
         raise UserError(f"--temperature {args.temperature}: give 0 (greedy) or more")
     if not 0 < args.top_p <= 1:
