@@ -1,0 +1,201 @@
+"""The endpoints, over any solver: `/v1/chat/completions`, `/v1/models`, `/health`, `/metrics`."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Protocol
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
+
+from openrlhf_math.rerank.budget import Limits
+from openrlhf_math.rerank.reranker import Progress, Solved
+from openrlhf_math.rerank.roles import Messages, RequestError
+from openrlhf_math.rerank.solver import Method
+from openrlhf_math.serving.errors import ApiError, Unavailable
+from openrlhf_math.serving.metrics import Metrics
+from openrlhf_math.serving.plan import Plan, Service, plan, response
+from openrlhf_math.serving.schema import ChatRequest, ChatResponse, fresh_id, now, read_request
+from openrlhf_math.serving.stream import event, first_chunk, last_chunks, progress_chunk
+
+MOST_BYTES = 4 << 20  # of a request
+CLIENT_LEFT = 499
+CHAT = "/v1/chat/completions"
+
+
+class Backend(Protocol):
+    """Who solves. Cancelling what it returns, or closing it, cancels the work."""
+
+    def stream(self, problem: str, method: Method, limits: Limits) -> AsyncIterator[Progress | Solved]:
+        """A `Progress` for every attempt that is counted, then the `Solved`. Raises Unavailable."""
+
+    async def check(self) -> None:
+        """Raises Unavailable if it does not answer."""
+
+
+class ClientLeft(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messages], int]) -> FastAPI:
+    """count_tokens: of a prompt, which `usage` tells."""
+    app = FastAPI(title="openrlhf-math", docs_url=None, redoc_url=None)
+    metrics = Metrics()
+    busy = 0
+
+    @contextlib.contextmanager
+    def place() -> Iterator[None]:
+        """One of `most_requests`."""
+        nonlocal busy
+        if busy >= service.most_requests:
+            raise ApiError(429, f"{busy} requests are under way, more than this server takes: come again", code="full")
+        busy += 1
+        metrics.under_way.set(busy)
+        try:
+            yield
+        finally:
+            busy -= 1
+            metrics.under_way.set(busy)
+
+    @app.post(CHAT, response_model=ChatResponse, openapi_extra=_body_schema())
+    async def chat_completions(request: Request):
+        wanted = read_request(await _read(request))
+        planned = plan(wanted, service)
+        if wanted.stream:
+            events = _events(wanted, planned)
+            first = await _unless_left(request, anext(events))
+            metrics.requests.labels("200").inc()
+            return StreamingResponse(_after(first, events), media_type="text/event-stream")
+        with place():
+            solved = await _unless_left(request, _last(backend.stream(planned.problem, planned.method, planned.limits)))
+        told = _answer(solved, wanted, planned)
+        metrics.requests.labels("200").inc()
+        return told
+
+    async def _events(wanted: ChatRequest, planned: Plan) -> AsyncIterator[bytes]:
+        """Server-sent events; nothing before the first attempt is counted, so that what is refused has its status."""
+        name, identity, created = service.name, fresh_id(), now()
+        with place():
+            stream = backend.stream(planned.problem, planned.method, planned.limits)
+            async with contextlib.aclosing(stream):
+                begun = False
+                async for news in stream:
+                    told = _answer(news, wanted, planned) if isinstance(news, Solved) else None
+                    if not begun:
+                        yield event(first_chunk(identity, created, name))
+                        begun = True
+                    if told is None:
+                        yield event(progress_chunk(identity, created, name, news))
+                    else:
+                        usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
+                        for chunk in last_chunks(identity, created, told, usage):
+                            yield event(chunk)
+        yield b"data: [DONE]\n\n"
+
+    def _answer(solved: Solved, wanted: ChatRequest, planned: Plan) -> ChatResponse:
+        if solved.error is not None:
+            raise RequestError(solved.error)
+        metrics.solved(solved.solution)
+        prompt = planned.method.turns(planned.problem)(0).messages
+        return response(solved.solution, wanted, service, planned.method.rule, count_tokens(prompt))
+
+    @app.get("/v1/models")
+    async def models():
+        return {"object": "list", "data": [{"id": service.name, "object": "model", "owned_by": "openrlhf-math"}]}
+
+    @app.get("/health")
+    async def health():
+        await backend.check()
+        return {"status": "ok", "requests_under_way": busy}
+
+    @app.get("/metrics")
+    async def told_metrics():
+        return Response(metrics.text(), media_type=metrics.content_type)
+
+    _tell_errors(app, metrics)
+    return app
+
+
+KINDS: dict[type[Exception], Callable[[Exception], ApiError]] = {
+    ApiError: lambda error: error,
+    RequestError: lambda error: ApiError(400, str(error), "messages"),
+    Unavailable: lambda error: ApiError(503, str(error), code="unavailable"),
+    ClientLeft: lambda error: ApiError(CLIENT_LEFT, "the client left"),
+    HTTPException: lambda error: ApiError(error.status_code, str(error.detail)),
+    Exception: lambda error: ApiError(500, "the server failed; its log says why", code="internal_error"),
+}
+
+
+def _tell_errors(app: FastAPI, metrics: Metrics) -> None:
+    """Whatever ends a request is a response."""
+
+    async def tell(request: Request, error: Exception) -> JSONResponse:
+        told = _told(error)
+        if request.url.path == CHAT:
+            metrics.requests.labels(str(told.status)).inc()
+        headers = {"Retry-After": "1"} if told.status in (429, 503) else None
+        return JSONResponse(told.body(), told.status, headers)
+
+    for kind in KINDS:
+        app.add_exception_handler(kind, tell)
+
+
+def _told(error: Exception) -> ApiError:
+    return next(make(error) for kind, make in KINDS.items() if isinstance(error, kind))
+
+
+async def _read(request: Request) -> bytes:
+    """The body. Raises ApiError for one that is too large, before it is all here."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MOST_BYTES:
+            raise ApiError(413, f"the body is larger than {MOST_BYTES >> 20} MiB")
+    return bytes(body)
+
+
+async def _unless_left(request: Request, work: Awaitable):
+    """What `work` gives. Cancels it, and raises ClientLeft, when the client disconnects before."""
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(_left(request))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            return tasks[0].result()
+        raise ClientLeft
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _last(stream: AsyncIterator[Progress | Solved]) -> Solved:
+    async with contextlib.aclosing(stream):
+        async for news in stream:
+            last = news
+    return last
+
+
+async def _after(first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The stream with its first event, which is here already. What goes wrong now is told in an event of its own."""
+    async with contextlib.aclosing(events):
+        yield first
+        try:
+            async for one in events:
+                yield one
+        except Exception as error:
+            if not isinstance(error, (ApiError, RequestError, Unavailable)):
+                logging.exception("a stream broke off")
+            yield event(_told(error).body())
+
+
+def _body_schema() -> dict:
+    """Of the request, which is read by hand so that its size is bounded and its errors are in OpenAI's form."""
+    content = {"application/json": {"schema": ChatRequest.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}

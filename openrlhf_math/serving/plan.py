@@ -1,0 +1,223 @@
+"""A request into what the solver is asked, and its solution into a response."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from openrlhf_math.rerank.budget import Limits
+from openrlhf_math.rerank.choose import RULES, Rule, needs_scores
+from openrlhf_math.rerank.early_stop import cannot_lose, confident
+from openrlhf_math.rerank.record import row
+from openrlhf_math.rerank.reranker import Solved
+from openrlhf_math.rerank.roles import Sampling
+from openrlhf_math.rerank.solver import Method, Solution, Turns
+from openrlhf_math.rerank.task import Turn
+from openrlhf_math.serving.errors import ApiError
+from openrlhf_math.serving.schema import (
+    Answer,
+    AttemptReport,
+    ChatRequest,
+    ChatResponse,
+    Choice,
+    Message,
+    Report,
+    Usage,
+    Vote,
+    fresh_id,
+    now,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a server does where a request says nothing, and the most a request may ask for.
+
+    name           of the model, as clients see it
+    turns          from how completions are drawn to how attempts are asked for
+    method         its `turns` are replaced
+    limits         of one problem; of tokens and seconds no request gets more
+    scored         whether there is a scorer
+    most_attempts  a request may ask for
+    most_requests  under way at once; more are told to come again
+    """
+
+    name: str
+    turns: Callable[[Sampling], Turns]
+    sampling: Sampling
+    method: Method
+    limits: Limits
+    scored: bool
+    most_attempts: int = 256
+    most_requests: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the solver is asked."""
+
+    problem: str
+    method: Method
+    limits: Limits
+
+
+def plan(request: ChatRequest, service: Service) -> Plan:
+    """Raises ApiError naming the field that cannot be served."""
+    if request.model not in (None, service.name):
+        raise ApiError(404, f"there is no model {request.model!r} here, only {service.name!r}", "model",
+                       "model_not_found")  # fmt: skip
+    *before, problem = request.messages
+    if problem.role != "user" or not problem.text.strip():
+        where = f"messages.{len(before)}"
+        raise ApiError(400, f"{where}: the last message must be the user's, and hold the problem; it is "
+                       f"{'empty' if problem.role == 'user' else 'of role ' + problem.role}", where)  # fmt: skip
+    limits = _limits(request, service)
+    if request.n > limits.attempts:
+        raise ApiError(400, f"n: {request.n} answers cannot come from {limits.attempts} attempts", "n")
+    method = _method(request, service, limits.attempts)
+    turns = service.turns(_sampling(request, service.sampling))
+    return Plan(problem.text, replace(method, turns=with_history(turns, before)), limits)
+
+
+def _limits(request: ChatRequest, service: Service) -> Limits:
+    wishes = request.openrlhf_math
+    attempts = wishes.attempts or max(service.limits.attempts, request.n)
+    most = {"attempts": (attempts, service.most_attempts), "seconds": (wishes.seconds, service.limits.seconds),
+            "tokens": (wishes.tokens, service.limits.tokens)}  # fmt: skip
+    for name, (wanted, limit) in most.items():
+        if wanted is not None and limit is not None and wanted > limit:
+            field = "n" if name == "attempts" and not wishes.attempts else f"openrlhf_math.{name}"
+            raise ApiError(400, f"{field}: {wanted} is more than this server gives, {limit}", field)
+    return Limits(
+        attempts=attempts,
+        seconds=wishes.seconds or service.limits.seconds,
+        tokens=wishes.tokens or service.limits.tokens,
+    )
+
+
+def _method(request: ChatRequest, service: Service, attempts: int) -> Method:
+    wishes, method = request.openrlhf_math, service.method
+    if wishes.rule is not None:
+        field = "openrlhf_math.rule"
+        if wishes.rule not in RULES:  # no dotted path: what is imported is not for clients to say
+            raise ApiError(400, f"{field}: there is no {wishes.rule!r}, only {', '.join(RULES)}", field)
+        if needs_scores(RULES[wishes.rule]) and not service.scored:
+            raise ApiError(400, f"{field}: {wishes.rule} needs scores, and this server has no scorer", field)
+        method = replace(method, rule=RULES[wishes.rule])
+    if wishes.confidence is not None:
+        stop = cannot_lose if wishes.confidence == 1 else confident(wishes.confidence)
+        # What is begun cannot be saved.
+        method = replace(method, stop=stop, at_once=min(method.at_once, math.ceil(attempts / 4)))
+    return method
+
+
+def _sampling(request: ChatRequest, sampling: Sampling) -> Sampling:
+    wanted = {
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "max_tokens": request.max_completion_tokens or request.max_tokens,
+        "seed": request.seed,
+    }
+    return replace(sampling, **{name: value for name, value in wanted.items() if value is not None})
+
+
+def with_history(turns: Turns, before: Sequence[Message]) -> Turns:
+    """The same turns with the messages that went before the problem. What two systems say is one system message."""
+    told = [{"role": "system" if one.role == "developer" else one.role, "content": one.text} for one in before]
+
+    def of(problem: str) -> Callable[[int], Turn]:
+        turn = turns(problem)
+
+        def numbered(number: int) -> Turn:
+            one = turn(number)
+            *own, asked = one.messages
+            messages = [*own, *told]
+            system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
+            rest = [message for message in messages if message["role"] != "system"]
+            first = [{"role": "system", "content": system}] if system else []
+            return replace(one, messages=[*first, *rest, asked])
+
+        return numbered
+
+    return of
+
+
+def response(
+    solution: Solution, request: ChatRequest, service: Service, rule: Rule, prompt_tokens: int
+) -> ChatResponse:
+    """Raises ApiError if the time was up before there was an answer."""
+    decision = solution.decision
+    if decision.attempt is None and decision.ended == "seconds":
+        raise ApiError(504, f"the time was up after {solution.seconds:.1f} s and {decision.attempts} attempts, and "
+                       "none had an answer: give openrlhf_math.seconds more", code="timeout")  # fmt: skip
+    texts = [solution.attempts[number].text for number in best_answers(solution, rule, request.n)]
+    if not texts:  # no attempt has an answer: then the client sees what there is, and `answer` is null
+        texts = [attempt.text for attempt in solution.attempts[:1]] or [""]
+    return ChatResponse(
+        id=fresh_id(),
+        created=now(),
+        model=service.name,
+        choices=[Choice(index=index, message=Answer(content=text)) for index, text in enumerate(texts)],
+        usage=Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=decision.tokens,
+            total_tokens=prompt_tokens + decision.tokens,
+        ),
+        openrlhf_math=report(solution, rule, service.scored),
+    )
+
+
+def best_answers(solution: Solution, rule: Rule, n: int) -> list[int]:
+    """Numbers of at most n attempts, each with another answer: the chosen one, then whom the rule chooses without the
+    answers before."""
+    classes, chosen = list(solution.classes), []
+    number = solution.decision.attempt
+    while number is not None and len(chosen) < n:
+        chosen.append(number)
+        classes = [None if name == solution.classes[number] else name for name in classes]
+        number = rule(classes, solution.scores)
+    return chosen
+
+
+def report(solution: Solution, rule: Rule, scored: bool) -> Report:
+    told = row(0, solution.problem, None, Solved(0, solution))
+    votes = [
+        Vote(
+            answer=solution.attempts[members[0]].answer,
+            votes=len(members),
+            score=max(solution.scores[number] for number in members) if scored else None,
+        )
+        for members in _members(solution.classes)
+    ]
+    attempts = [
+        AttemptReport(
+            answer=attempt.answer,
+            vote=solution.classes[number],
+            score=solution.scores[number] if scored else None,
+            scores=told["scores"][number] if told["scores"] else None,
+            tokens=attempt.tokens,
+            by=attempt.by,
+        )
+        for number, attempt in enumerate(solution.attempts)
+    ]
+    decision = solution.decision
+    return Report(
+        answer=solution.answer,
+        chosen=decision.attempt,
+        rule=next((name for name, known in RULES.items() if known is rule), getattr(rule, "__name__", "")),
+        votes=votes,
+        attempts=attempts,
+        unscored=decision.unscored if scored else 0,
+        ended=decision.ended,
+        tokens=decision.tokens,
+        tokens_saved=decision.tokens_saved,
+        seconds=solution.seconds,
+    )
+
+
+def _members(classes: Sequence[int | None]) -> list[list[int]]:
+    """Numbers of the attempts of each class, in the order of the classes."""
+    members: dict[int, list[int]] = {}
+    for number, name in enumerate(classes):
+        if name is not None:
+            members.setdefault(name, []).append(number)
+    return [members[name] for name in sorted(members)]

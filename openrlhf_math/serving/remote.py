@@ -1,0 +1,41 @@
+"""The solver in the Ray actor, as the app sees it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import ray
+
+from openrlhf_math.rerank.budget import Limits
+from openrlhf_math.rerank.reranker import Progress, Solved
+from openrlhf_math.rerank.solver import Method
+from openrlhf_math.serving.errors import Unavailable
+
+ANSWERS_WITHIN = 10.0  # seconds
+
+
+class RemoteReranker:
+    """See `app.Backend`."""
+
+    def __init__(self, reranker) -> None:
+        """reranker: handle of a `Reranker` actor."""
+        self._reranker = reranker
+
+    async def stream(self, problem: str, method: Method, limits: Limits) -> AsyncIterator[Progress | Solved]:
+        answers = self._reranker.stream.options(num_returns="streaming").remote(problem, method, limits)
+        try:
+            async for reference in answers:
+                yield await reference
+        except ray.exceptions.RayActorError as error:
+            raise Unavailable(f"the reranker has died ({type(error).__name__})") from error
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        finally:
+            ray.cancel(answers)  # nothing, where it is done
+
+    async def check(self) -> None:
+        try:
+            await asyncio.wait_for(self._reranker.__ray_ready__.remote(), ANSWERS_WITHIN)
+        except asyncio.TimeoutError:
+            raise Unavailable(f"the reranker has not answered for {ANSWERS_WITHIN:.0f} s") from None
+        except ray.exceptions.RayActorError as error:
+            raise Unavailable(f"the reranker has died ({type(error).__name__})") from error

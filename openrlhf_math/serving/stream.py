@@ -1,0 +1,44 @@
+"""A response as server-sent events: `stream: true`.
+
+There is no answer before the vote, so it comes in one piece; until then every attempt that is counted is told in
+`openrlhf_math.progress` of a chunk without text.
+"""
+
+import json
+from collections.abc import Iterator
+
+from openrlhf_math.rerank.reranker import Progress
+from openrlhf_math.serving.schema import ChatResponse
+
+
+def event(chunk: dict) -> bytes:
+    return f"data: {json.dumps(chunk)}\n\n".encode()
+
+
+def first_chunk(identity: str, created: int, model: str) -> dict:
+    return _chunk(identity, created, model, [_choice(0, {"role": "assistant", "content": ""})])
+
+
+def progress_chunk(identity: str, created: int, model: str, progress: Progress) -> dict:
+    told = {"attempts": progress.attempts, "answer": progress.answer, "votes": list(progress.votes)}
+    return _chunk(identity, created, model, [_choice(0, {})]) | {"openrlhf_math": {"progress": told}}
+
+
+def last_chunks(identity: str, created: int, told: ChatResponse, usage: bool) -> Iterator[dict]:
+    """The answers, the end of each, and all that they rest on; then the usage, if it is wanted."""
+    for choice in told.choices:
+        delta = {"role": "assistant", "content": choice.message.content}
+        yield _chunk(identity, created, told.model, [_choice(choice.index, delta)])
+    ends = [_choice(choice.index, {}, choice.finish_reason) for choice in told.choices]
+    report = told.openrlhf_math.model_dump(mode="json")
+    yield _chunk(identity, created, told.model, ends) | {"openrlhf_math": report}
+    if usage:
+        yield _chunk(identity, created, told.model, []) | {"usage": told.usage.model_dump()}
+
+
+def _chunk(identity: str, created: int, model: str, choices: list[dict]) -> dict:
+    return {"id": identity, "object": "chat.completion.chunk", "created": created, "model": model, "choices": choices}
+
+
+def _choice(index: int, delta: dict, finish_reason: str | None = None) -> dict:
+    return {"index": index, "delta": delta, "finish_reason": finish_reason}
