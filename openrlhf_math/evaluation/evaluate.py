@@ -1,20 +1,18 @@
 """One evaluation of a model: prompts, completions, grades, and what is written of them."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from openrlhf_math.data.files import written_whole
 from openrlhf_math.distill.journal import Journal, told_if_unwritable
-from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.figures import figures
 from openrlhf_math.evaluation.marking import mark
-from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
+from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.evaluation.prompts import find_prompt, style_of
 from openrlhf_math.evaluation.recorded import Row, in_order
-from openrlhf_math.evaluation.results import clear_unfinished, line, write_completions, write_summary
+from openrlhf_math.evaluation.results import write_completions, write_summary
+from openrlhf_math.evaluation.resume import completion_of, folder_of, key_of, open_journal
 from openrlhf_math.evaluation.sampler import Completion, Request, Sampler, context_needed
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.grpo.inputs import chat, load_tokenizer
@@ -37,7 +35,7 @@ def evaluate(sets: list[ProblemSet], settings: EvalSettings, listen: Listener) -
         told = {}
         with told_if_unwritable(settings.output):
             for one in sets:
-                told[one.name] = _report(one, _folder(one, sets, settings), settings, journal, timing[one.name])
+                told[one.name] = _report(one, folder_of(one, sets, settings), settings, journal, timing[one.name])
             if len(sets) > 1:
                 write_summary(settings.output, {"model": settings.model, "benchmarks": told})
     finally:
@@ -54,72 +52,6 @@ def prompt_ids(problems: ProblemSet, settings: EvalSettings) -> list[list[int]]:
     return tokenizer(texts, add_special_tokens=not style.chat_template)["input_ids"]
 
 
-def open_journal(sets: list[ProblemSet], settings: EvalSettings) -> Journal:
-    """The journal of `settings.output`, which is made if it is not there.
-
-    Raises UserError if it holds completions of other settings, or cannot be written.
-    """
-    output, identity = settings.output, settings.identity(sets)
-    config = output / "config.json"
-    if config.exists():
-        _check_same(output, _read(config), identity)
-    with told_if_unwritable(output):
-        output.mkdir(parents=True, exist_ok=True)
-        journal = Journal(output / "journal.jsonl")
-        if not config.exists():
-            with written_whole(config) as file:
-                file.write(json.dumps(identity, indent=2) + "\n")
-        for one in sets:
-            clear_unfinished(_folder(one, sets, settings))
-            if one.holdout:
-                _write_holdout(output / f"{one.name}.jsonl", one.questions)
-    return journal
-
-
-def _folder(one: ProblemSet, sets: list[ProblemSet], settings: EvalSettings) -> Path:
-    """Where a benchmark's results go: of one alone into the output itself."""
-    return settings.output / one.name if len(sets) > 1 else settings.output
-
-
-def _read(config: Path) -> dict:
-    try:
-        there = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{config} cannot be read ({error}); choose another --output") from None
-    return there if isinstance(there, dict) else {}
-
-
-def _check_same(output: Path, there: dict, here: dict) -> None:
-    flag = next((name for name in here if here[name] != there.get(name)), None)
-    if flag is None:
-        return
-    was, now = there.get(flag), here[flag]
-    if flag == "weights":
-        raise UserError(
-            f"--output {output} holds completions of what stood in --model {here['model']} before its files changed; "
-            "choose a new directory"
-        )
-    if isinstance(was, dict) and isinstance(now, dict):
-        name = next(name for name in now if now[name] != was.get(name))
-        if flag == "problems":
-            raise UserError(
-                f"--output {output} holds completions of other problems than --benchmark {name} has now "
-                "(its file, --max-problems or --holdout have changed); choose a new directory"
-            )
-        was, now = was.get(name), now[name]
-    raise UserError(
-        f"--output {output} holds completions of other settings (--{flag.replace('_', '-')} was {was!r:.60}, "
-        f"is {now!r:.60}); use the same, or choose a new directory"
-    )
-
-
-def _write_holdout(path: Path, questions: list[Question]) -> None:
-    """As `curate --benchmark` takes it, so that no training set has these problems."""
-    with written_whole(path) as file:
-        rows = ({"problem": one.problem.text, "answer": one.problem.answer} | one.labels for one in questions)
-        file.writelines(map(line, rows))
-
-
 def _sample(
     sets: list[ProblemSet],
     prompts: dict[str, list[list[int]]],
@@ -128,18 +60,10 @@ def _sample(
     journal: Journal,
     listen: Listener,
 ) -> dict[str, dict]:
-    """Make the completions that the journal has not. Returns seconds and tokens by benchmark."""
-    missing = {one.name: [] for one in sets}
-    for one in sets:
-        for problem, ids in enumerate(prompts[one.name]):
-            for sample in range(one.sampling.samples):
-                if (_key(one, problem), sample) in journal:
-                    listen(one.name, Completion(**_record(journal, one, problem, sample)), False)
-                else:
-                    missing[one.name].append(Request(problem, sample, ids))
-    begun, sampler = time.time(), None
-    if any(missing.values()):
-        sampler = Sampler(settings, context)
+    """Make the completions that the journal has not. Returns what it took, by benchmark."""
+    missing = {one.name: _missing(one, prompts[one.name], journal, listen) for one in sets}
+    begun = time.time()
+    sampler = Sampler(settings, context) if any(missing.values()) else None
     loading = time.time() - begun
     stop = style_of(find_prompt(settings.prompt)).stop
     timing = {}
@@ -147,7 +71,7 @@ def _sample(
         begun, tokens = time.time(), 0
         if missing[one.name]:
             for request, completion in sampler.complete(missing[one.name], one.sampling, stop):
-                journal.append(_key(one, request.problem), request.sample, asdict(completion))
+                journal.append(key_of(one, request.problem), request.sample, asdict(completion))
                 listen(one.name, completion, True)
                 tokens += completion.tokens
         seconds = time.time() - begun
@@ -158,6 +82,18 @@ def _sample(
             "tokens_per_second": round(tokens / seconds, 1) if tokens else None,
         }
     return timing
+
+
+def _missing(problems: ProblemSet, prompts: list[list[int]], journal: Journal, listen: Listener) -> list[Request]:
+    """What is still to be made; what is there is told."""
+    requests = []
+    for number, ids in enumerate(prompts):
+        for sample in range(problems.sampling.samples):
+            if (key_of(problems, number), sample) in journal:
+                listen(problems.name, completion_of(journal, problems, number, sample), False)
+            else:
+                requests.append(Request(number, sample, ids))
+    return requests
 
 
 def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, journal: Journal, timing: dict) -> dict:
@@ -186,23 +122,14 @@ def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, journal:
 
 def _recorded(problems: ProblemSet, journal: Journal) -> Iterator[Row]:
     for number, one in enumerate(problems.questions):
-        records = [_record(journal, problems, number, sample) for sample in range(problems.sampling.samples)]
+        made = [completion_of(journal, problems, number, sample) for sample in range(problems.sampling.samples)]
         yield Row(
             place=f"{problems.name}, problem {number}",
             problem=one.problem.text,
             gold=one.problem.answer,
-            responses=[record["text"] for record in records],
+            responses=[completion.text for completion in made],
             scores=None,
-            tokens=[record["tokens"] for record in records],
-            truncated=[record["truncated"] for record in records],
+            tokens=[completion.tokens for completion in made],
+            truncated=[completion.truncated for completion in made],
             labels=one.labels,
         )
-
-
-def _record(journal: Journal, problems: ProblemSet, problem: int, sample: int) -> dict:
-    record = journal.read(_key(problems, problem), sample)
-    return {name: record[name] for name in ("text", "tokens", "truncated")}
-
-
-def _key(problems: ProblemSet, problem: int) -> str:
-    return f"{problems.name} {problem}"

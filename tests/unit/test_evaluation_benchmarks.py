@@ -155,7 +155,7 @@ def test_a_training_set_without_the_holdout_is_what_curate_makes_of_it(file, tmp
     import pyarrow.parquet as pq
 
     from openrlhf_math.cli import main
-    from openrlhf_math.evaluation.evaluate import _write_holdout
+    from openrlhf_math.evaluation.resume import write_holdout
 
     words = ["apples", "pears", "plums", "nuts", "figs", "dates", "limes", "kiwis"]
     text = "Ann has {n} {word} and buys {more} more of them. How many {word} has she?"
@@ -165,7 +165,7 @@ def test_a_training_set_without_the_holdout_is_what_curate_makes_of_it(file, tmp
     ]
     source = file(rows)
     one = read_set(f"holdout:{source}", Reading(holdout=3))
-    _write_holdout(tmp_path / "holdout.jsonl", one.questions)
+    write_holdout(tmp_path / "holdout.jsonl", one.questions)
     command = ["curate", "--source", f"s={source}", "--benchmark", f"h={tmp_path / 'holdout.jsonl'}", "--workers", "0"]
     assert main([*command, "--output", str(tmp_path / "out")]) == 0
     kept = [row for part in (tmp_path / "out/data").glob("*.parquet") for row in pq.read_table(part).to_pylist()]
@@ -230,4 +230,12 @@ def test_without_network_a_hub_name_gives_one_sentence_soon(tmp_path):
     )
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert "--benchmark HuggingFaceH4/aime_2024: cannot be read" in result.stderr and "NAME=FILE" in result.stderr
-    assert time.monotonic() - begun < 10 and not (tmp_path / "out").exists()
+    assert time.monotonic() - begun < 20 and not (tmp_path / "out").exists()
+
+
+def test_the_example_is_a_benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
+    monkeypatch.setattr("openrlhf_math.evaluation.benchmarks.BENCHMARKS", dict(BENCHMARKS))
+    one = read_set("own_benchmark.products", Reading())
+    assert len(one.questions) == 100 and one.sampling.samples == 4
+    assert {question.labels["difficulty"] for question in one.questions} == {"1", "2", "3", "4"}

@@ -7,8 +7,8 @@ import pytest
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import Sampling
-from openrlhf_math.evaluation.evaluate import open_journal
 from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
+from openrlhf_math.evaluation.resume import open_journal
 from openrlhf_math.evaluation.sampler import Request, context_needed, seed_of
 from openrlhf_math.evaluation.settings import EvalSettings, fingerprint
 from openrlhf_math.rewards import RewardConfig
