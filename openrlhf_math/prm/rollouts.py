@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,17 +53,25 @@ def label_by_rollouts(
         yield from found
         return
     of_attempt = {attempt.place: _beginnings(attempt, settings.separator) for attempt in attempts}
-    wanted = {beginning.key: beginning for each in of_attempt.values() for beginning in each}
-    journal = _open_journal(settings.output, rollouts)
-    try:
-        troubles = asyncio.run(_complete(list(wanted.values()), rollouts, journal, listen, start or start_engine))
+    wanted = list({beginning.key: beginning for each in of_attempt.values() for beginning in each}.values())
+    with ExitStack() as stack:
+        pool = GradingPool(RewardConfig(style=rollouts.style))
+        stack.callback(pool.close)
+        with _journal(settings.output, rollouts) as journal:
+            _grade_whole(wanted, journal, pool)
+            wanted = [each for each in wanted if (each.key, WHOLE) not in journal]
+            complete = all((each.key, number) in journal for each in wanted for number in range(rollouts.completions))
+        # Not while the journal is open: vLLM's forked process would hold its lock for a moment after a kill.
+        sampler = None if complete else (start or start_engine)(rollouts)
+        if sampler:
+            stack.callback(sampler.shutdown)
+        journal = stack.enter_context(_journal(settings.output, rollouts))
+        troubles = asyncio.run(_draw(wanted, sampler, rollouts, journal, pool, listen)) if sampler else {}
         for each in found:
             if isinstance(each, Rejected):
                 yield each
             else:
                 yield _labelled(each, of_attempt[each.place], rollouts, journal, troubles)
-    finally:
-        journal.close()
 
 
 def _beginnings(attempt: Attempt, separator: str) -> list[Beginning]:
@@ -95,38 +104,29 @@ def _reached(beginning: Beginning, settings: RolloutSettings, journal: Journal) 
     return [journal.read(beginning.key, number)["reached"] for number in range(settings.completions)]
 
 
-async def _complete(
-    beginnings: list[Beginning], settings: RolloutSettings, journal: Journal, listen: Listener, start: Callable
+def _grade_whole(beginnings: list[Beginning], journal: Journal, pool: GradingPool) -> None:
+    """A solution with an answer is its own completion: nothing is left to write."""
+    for beginning in beginnings:
+        if beginning.whole and (beginning.key, WHOLE) not in journal:
+            grade = pool.grade_now(beginning.text, beginning.gold, beginning.problem)
+            if grade.answer is not None:
+                journal.append(beginning.key, WHOLE, {"reached": _correct(grade)})
+
+
+async def _draw(
+    beginnings: list[Beginning],
+    sampler: Sampler,
+    settings: RolloutSettings,
+    journal: Journal,
+    pool: GradingPool,
+    listen: Listener,
 ) -> dict[str, str]:
-    """Draw what the journal does not have. Returns why a beginning cannot be completed, by key."""
-    pool = GradingPool(RewardConfig(style=settings.style))
-    troubles: dict[str, str] = {}
-    try:
-        for beginning in beginnings:
-            if beginning.whole and (beginning.key, WHOLE) not in journal:
-                grade = await pool.grade(beginning.text, beginning.gold, beginning.problem)
-                if grade.answer is not None:  # it has an answer: nothing is left to write
-                    journal.append(beginning.key, WHOLE, {"reached": _correct(grade)})
-        asked = [each for each in beginnings if (each.key, WHOLE) not in journal]
-        names = [(each, number) for each in asked for number in range(settings.completions)]
-        missing = [(each, number) for each, number in names if (each.key, number) not in journal]
-        done = len(names) - len(missing)
-        listen(done, len(names))
-        if missing:
-            sampler = start(settings)
-            try:
-                await _draw(missing, sampler, settings, journal, pool, troubles, lambda n: listen(done + n, len(names)))
-            finally:
-                sampler.shutdown()
-    finally:
-        pool.close()
-    return troubles
-
-
-async def _draw(missing, sampler: Sampler, settings: RolloutSettings, journal, pool, troubles, listen) -> None:
-    """One completion for each (beginning, number), `concurrency` at a time, those of a beginning one after another:
-    they share its computation."""
-    left, done = iter(missing), 0
+    """Draw the completions that the journal does not have, `concurrency` at a time, those of a beginning one after
+    another: they share its computation. Returns why a beginning cannot be completed, by key."""
+    names = [(each, number) for each in beginnings for number in range(settings.completions)]
+    missing = [(each, number) for each, number in names if (each.key, number) not in journal]
+    left, done, troubles = iter(missing), len(names) - len(missing), {}
+    listen(done, len(names))
 
     async def lane() -> None:
         nonlocal done
@@ -137,7 +137,7 @@ async def _draw(missing, sampler: Sampler, settings: RolloutSettings, journal, p
                 except RequestError as error:
                     troubles[beginning.key] = str(error)
             done += 1
-            listen(done)
+            listen(done, len(names))
 
     lanes = [asyncio.ensure_future(lane()) for _ in range(min(settings.concurrency, len(missing)))]
     try:
@@ -146,6 +146,7 @@ async def _draw(missing, sampler: Sampler, settings: RolloutSettings, journal, p
         for one in lanes:
             one.cancel()
         await asyncio.gather(*lanes, return_exceptions=True)
+    return troubles
 
 
 async def _draw_one(beginning: Beginning, number: int, sampler, settings: RolloutSettings, journal, pool) -> None:
@@ -187,7 +188,8 @@ def start_engine(settings: RolloutSettings):
     )
 
 
-def _open_journal(output: Path, settings: RolloutSettings) -> Journal:
+@contextmanager
+def _journal(output: Path, settings: RolloutSettings) -> Iterator[Journal]:
     """The journal of `output`. Raises UserError if it holds completions of other settings."""
     identity = {name: value for name, value in asdict(settings).items() if name not in FREE}
     config = output / "config.json"
@@ -201,4 +203,8 @@ def _open_journal(output: Path, settings: RolloutSettings) -> Journal:
                 f"--output {output} holds completions of other settings (--{name.replace('_', '-')} was "
                 f"{there.get(name)!r:.60}, is {value!r:.60}); use the same, or choose a new directory"
             )
-    return Journal(output / "journal.jsonl")
+    journal = Journal(output / "journal.jsonl")
+    try:
+        yield journal
+    finally:
+        journal.close()
