@@ -44,7 +44,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
     add("--temperature", type=float, default=0.7, help="of sampling (%(default)s)")
     add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")
     add("--max-tokens", type=int, default=2048, metavar="N", help="token limit of one attempt (%(default)s)")
-    add("--seed", type=int, help="attempt i is drawn with seed + i (each time anew)")
+    add("--seed", type=int, help="each attempt has a seed made of it (drawn anew each time)")
     add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
     add("--style", choices=("boxed", "think"), default="boxed", help="where answers stand (%(default)s)")
 

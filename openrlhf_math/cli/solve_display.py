@@ -10,6 +10,8 @@ from openrlhf_math.rerank.reranker import Progress
 from openrlhf_math.rewards import GradingPool, RewardConfig
 
 MOST_STEPS = 8
+MOST_ROWS = 20
+MOST_VOTES = 5
 ENDS = {
     "tokens": "the tokens were used up",
     "attempts": "all attempts were made",
@@ -128,20 +130,23 @@ def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
     right = _right(lines, rewards) if all(line["gold"] is not None for line in lines) else None
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("#", justify="right")
-    table.add_column("problem", max_width=40, overflow="ellipsis", no_wrap=True)
+    table.add_column("problem", max_width=32, overflow="ellipsis", no_wrap=True)
     for heading in ["answer", *(["gold"] if right else [])]:
         table.add_column(heading, max_width=16, overflow="ellipsis", no_wrap=True)
     for heading in ("votes", "tokens", "s"):
-        table.add_column(heading, justify="right")
-    for index, line in enumerate(lines):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for index, line in enumerate(lines[:MOST_ROWS]):
         answer = Text(line["answer"] if line["answer"] is not None else line.get("error") or "-")
         cells = [str(line["number"] + 1), Text(" ".join(line["problem"].split())), answer]
         if right:
             answer.stylize("green" if right[index] else "red")
             cells.append(Text(line["gold"]))
-        votes = " ".join(map(str, sorted(line.get("votes", []), reverse=True)))
-        table.add_row(*cells, votes, f"{line.get('tokens_used', 0):,}", f"{line.get('seconds', 0):.1f}")
+        votes = sorted(line.get("votes", []), reverse=True)
+        told = " ".join(map(str, votes[:MOST_VOTES])) + (" …" if len(votes) > MOST_VOTES else "")
+        table.add_row(*cells, told, f"{line.get('tokens_used', 0):,}", f"{line.get('seconds', 0):.1f}")
     console.print(table)
+    if len(lines) > MOST_ROWS:
+        console.print(f"… and {len(lines) - MOST_ROWS} more, all in --output", highlight=False)
     saved = sum(line.get("tokens_saved", 0) for line in lines)
     used = sum(line.get("tokens_used", 0) for line in lines)
     console.print(

@@ -11,7 +11,7 @@ from pathlib import Path
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.roles import Sampling
 from openrlhf_math.rerank.solver import Turns
-from openrlhf_math.rerank.task import Turn
+from openrlhf_math.rerank.task import Turn, seed_of
 
 
 def _number(value: object) -> bool:
@@ -110,7 +110,7 @@ def _agent(where: str, entry: object) -> Agent:
 
 
 def panel(agents: Sequence[Agent], instruction: str, sampling: Sampling) -> Turns:
-    """Turns of a panel: attempt i is asked of the agent whose turn it is, with seed + i if there is a seed.
+    """Turns of a panel: attempt i is asked of the agent whose turn it is, with a seed of its own if there is one.
 
     instruction: appended to the problem.
     """
@@ -126,7 +126,7 @@ def panel(agents: Sequence[Agent], instruction: str, sampling: Sampling) -> Turn
                 sampling,
                 temperature=sampling.temperature if agent.temperature is None else agent.temperature,
                 top_p=sampling.top_p if agent.top_p is None else agent.top_p,
-                seed=None if sampling.seed is None else sampling.seed + number,
+                seed=seed_of(sampling.seed, problem, number),
             )
             return Turn([*system, {"role": "user", "content": text}], own, agent.name)
 

@@ -13,7 +13,7 @@ from openrlhf_math.rerank.classes import GraderSays
 from openrlhf_math.rerank.early_stop import Stop, cannot_lose
 from openrlhf_math.rerank.independent import independent
 from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling, Scorer
-from openrlhf_math.rerank.task import Strategy, Task, Turn
+from openrlhf_math.rerank.task import Strategy, Task, Turn, seed_of
 from openrlhf_math.rewards import GradingPool
 
 Turns = Callable[[str], Callable[[int], Turn]]
@@ -30,8 +30,7 @@ def one_solver(instruction: str, sampling: Sampling) -> Turns:
         messages = [{"role": "user", "content": text}]
 
         def turn(number: int) -> Turn:
-            seed = None if sampling.seed is None else sampling.seed + number
-            return Turn(messages, replace(sampling, seed=seed))
+            return Turn(messages, replace(sampling, seed=seed_of(sampling.seed, problem, number)))
 
         return turn
 

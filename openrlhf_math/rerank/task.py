@@ -1,5 +1,6 @@
 """One problem as a strategy sees it: who is asked, how, and what may be spent."""
 
+import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,14 @@ class Turn:
     messages: Messages
     sampling: Sampling
     by: str = ""
+
+
+def seed_of(seed: int | None, problem: str, number: int) -> int | None:
+    """Of an attempt, 31 bits: attempts at other problems are drawn otherwise too. None stays None."""
+    if seed is None:
+        return None
+    digest = hashlib.sha256(f"{seed} {number} {problem}".encode("utf-8", "backslashreplace")).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 @dataclass(frozen=True, slots=True)

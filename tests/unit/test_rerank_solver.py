@@ -85,7 +85,13 @@ def test_scores_weigh_the_votes(pool):
 def test_every_attempt_has_the_problem_the_instruction_and_its_own_seed(pool):
     sampler = Sampler(box("1", "1", "1"))
     solve(pool, sampler)
-    assert [sampling.seed for _, sampling in sampler.asked] == [7, 8, 9]
+    seeds = [sampling.seed for _, sampling in sampler.asked]
+    assert len(set(seeds)) == 3
+    again, other = Sampler(box("1", "1", "1")), Sampler(box("1", "1", "1"))
+    solve(pool, again)
+    solve(pool, other, method=replace(METHOD, turns=one_solver("Think.", Sampling(seed=8))))
+    assert [sampling.seed for _, sampling in again.asked] == seeds
+    assert not set(seeds) & {sampling.seed for _, sampling in other.asked}
     assert sampler.asked[0][0] == [{"role": "user", "content": "What is it?\nThink."}]
 
 
