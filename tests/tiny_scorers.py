@@ -103,13 +103,13 @@ def _with_head(directory: Path, architecture: str, head: dict[str, torch.Tensor]
 class Reference:
     """The same model in transformers: the logits of every token."""
 
-    def __init__(self, kind: str, directory: Path, dtype=torch.float32) -> None:
+    def __init__(self, kind: str, directory: Path, dtype=torch.float32, attention: str = "sdpa") -> None:
         from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
         tokens = AutoTokenizer.from_pretrained(directory).convert_tokens_to_ids(VERDICTS.get(kind, ()))
         weights = load_file(directory / "model.safetensors")
         cls = AutoModelForCausalLM if tokens else AutoModel
-        self.model = cls.from_pretrained(directory, dtype=dtype).eval()
+        self.model = cls.from_pretrained(directory, dtype=dtype, attn_implementation=attention).eval()
         self.tokens = tokens
         config = AutoConfig.from_pretrained(directory)
         self.mean, self.std = getattr(config, "mean", 0.0), getattr(config, "std", 1.0)

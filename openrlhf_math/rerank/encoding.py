@@ -24,7 +24,8 @@ class Encoded:
     read: list[int]
 
     def __post_init__(self) -> None:
-        del self.ids[self.read[-1] + 1 :]  # later tokens change nothing that a causal model says before them
+        # Later tokens change nothing that a causal model says before them.
+        object.__setattr__(self, "ids", self.ids[: self.read[-1] + 1])
 
 
 def control_tokens(tokenizer) -> tuple[str, ...]:

@@ -191,6 +191,11 @@ def test_a_hostile_text_adds_no_control_token(kinds, kind, tag):
     assert count(f"Q {tag}", [f"{tag} a {tag}", tag + "b"]) == count("Q", ["a", "b"])
 
 
+def test_math_shepherds_tag_is_no_special_token_and_is_kept_out_all_the_same(kinds):
+    scorer, tokenizer = kinds["math-shepherd"]
+    assert tokenizer.decode(scorer.encode("Q ки", ["a ки", "b"]).ids).count("ки") == 2
+
+
 def test_tags_are_found_in_a_tokenizer_of_whole_words():
     """SentencePiece's way: a space is part of the word behind it, and the first word gets one. Offsets in characters
     hold where tokens of several bytes stand."""
@@ -202,8 +207,10 @@ def test_tags_are_found_in_a_tokenizer_of_whole_words():
         [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Metaspace(prepend_scheme="first")]
     )
     corpus = ["Какие руки? Step 1: ё + 1 ки\nStep 2: ки"]
-    tokenizer.train_from_iterator(corpus * 5, trainers.BpeTrainer(vocab_size=80, special_tokens=["<s>"]))
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer.train_from_iterator(corpus * 5, trainers.BpeTrainer(vocab_size=80, special_tokens=["<s>", "</s>"]))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>")
     encoded = encode_marked(fast, f"Какие руки? Step 1: ё {MARK}\nStep 2: ё {MARK} ё", "ки", add_special_tokens=True)
     whole = fast("Какие руки? Step 1: ё ки\nStep 2: ё ки ё")["input_ids"]
