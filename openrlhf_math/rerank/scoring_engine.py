@@ -64,14 +64,16 @@ class ScoringEngine(ServingEngine):
 
     def __init__(self, settings: ScorerSettings) -> None:
         """Raises UserError if the model is of another kind, or vLLM cannot serve it."""
+        from jinja2 import TemplateError
         from transformers import AutoConfig, AutoTokenizer
 
         kind = find_scorer(settings.kind)
         try:
             config = AutoConfig.from_pretrained(settings.model)
             self._kind = kind(AutoTokenizer.from_pretrained(settings.model), config)
+            self._kind.encode("1 + 1?", ["1 + 1 = 2", "2"])  # a chat template may refuse a role
             arguments = _arguments(settings, self._kind, config)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TemplateError) as error:
             raise UserError(
                 f"{FLAG} {settings.model}: it cannot be a scorer of kind {settings.kind} ({error})"
             ) from error

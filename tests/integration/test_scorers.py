@@ -221,8 +221,12 @@ def test_scores_that_are_no_numbers_stay_so(loop, tmp_path):
         stop(loop, engine)
 
 
-def test_a_model_of_another_kind_is_told_before_anything_starts(prm, loop):
+def test_a_model_that_cannot_be_of_the_kind_is_told_before_anything_starts(prm, loop, tmp_path):
     _, directory = prm
+    template = tiny_scorers.build("qwen2.5-math-prm", tmp_path) / "chat_template.jinja"
+    template.write_text("{{ raise_exception('no system role') }}")
+    with pytest.raises(UserError, match="it cannot be a scorer of kind qwen2.5-math-prm .no system role"):
+        start(loop, "qwen2.5-math-prm", tmp_path)
     with pytest.raises(
         UserError, match="--scorer-model .*: it cannot be a scorer of kind math-shepherd .*not a causal"
     ):
