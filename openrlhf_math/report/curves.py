@@ -1,0 +1,102 @@
+"""What is drawn of a run, a curve a figure: its name, its unit, and where its values come from."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from openrlhf_math.report.records import number
+
+Value = Callable[[dict], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A figure of every step.
+
+    value: of a record, None where it has none. share: between 0 and 1, told in percent. from_zero: the axis begins
+    there. room: the axis reaches at least so far to both sides of 0, so that rounding errors look as small as they are.
+    zeros_tell: whether a curve that is 0 throughout says something; if not, it is left out.
+    noisy: whether a smoothed line helps.
+    """
+
+    title: str
+    unit: str
+    note: str
+    value: Value
+    share: bool = False
+    from_zero: bool = True
+    room: float = 0.0
+    zeros_tell: bool = True
+    noisy: bool = True
+
+
+def named(name: str) -> Value:
+    return lambda row: number(row, name)
+
+
+def tokens_a_second(timing: str) -> Value:
+    """Completion tokens of the whole batch by the seconds of a part of the step."""
+
+    def value(row: dict) -> float | None:
+        parts = [number(row, name) for name in ("completion_length", "rollout/num_samples", timing)]
+        if None in parts or parts[2] <= 0:
+            return None
+        length, completions, seconds = parts
+        return length * completions / seconds
+
+    return value
+
+
+GRPO = (
+    Curve("Reward", "reward", "mean over the step's completions", named("reward"), from_zero=False),
+    Curve("Accuracy", "correct completions", "on training problems, sampled", named("accuracy"), share=True),
+    Curve("Completion length", "tokens", "mean over completions", named("completion_length")),
+    Curve("Truncation", "completions", "cut off at the token limit", named("truncation_rate"), share=True),
+    Curve("Entropy", "nats a token", "of the policy's next-token distribution", named("entropy_loss")),
+    Curve("Gradient norm", "L2 norm", "before clipping", named("grad_norm")),
+    Curve(
+        "KL to the start", "nats a token", "mean over tokens, from the reference model", named("kl"),
+        from_zero=False, zeros_tell=False,
+    ),
+    Curve(
+        "Policy loss", "loss", "0 by construction with one gradient step a batch; its gradient is not",
+        named("policy_loss"), from_zero=False, room=0.01,
+    ),
+    Curve("Log-probability gap", "nats a token", "trainer against vLLM, mean difference", named("logprob_gap")),
+    Curve("Undecided gradings", "completions", "not graded in time: wrong", named("undecided_rate"), share=True),
+    Curve("Correct format", "completions", "whatever their answer", named("format_rate"), share=True),
+    Curve("Idle completions", "completions", "their whole group has one reward", named("idle_rate"), share=True),
+    Curve("Learning rate", "learning rate", "of the optimizer", named("learning_rate"), noisy=False),
+    Curve("Speed of a step", "completion tokens / s", "generation and training", tokens_a_second("timing/step_total")),
+    Curve("Speed of generation", "completion tokens / s", "generation alone", tokens_a_second("timing/generation")),
+    Curve("Peak memory", "GiB", "sum of each process's peak in the step", named("memory/peak_gib")),
+)  # fmt: skip
+
+TUNING = (
+    Curve("Loss", "nats", "training loss", named("loss")),
+    Curve("Gradient norm", "L2 norm", "before clipping", named("grad_norm")),
+    Curve("Learning rate", "learning rate", "of the optimizer", named("learning_rate"), noisy=False),
+)
+
+# Of evaluations while a run goes on: what OpenRLHF calls it, what it is called here.
+OPENRLHF_EVALUATION = re.compile(r"eval_(?P<of>.+_)?(?P<what>pass\d+|response_length_mean|truncated_rate)")
+NOT_DRAWN = ("step", "steps", "tokens", "eval_num_samples")
+
+
+def evaluation_curves(rows: list[dict]) -> list[Curve]:
+    """A curve for every number of the evaluations that a run makes as it goes on."""
+    names = dict.fromkeys(name for row in rows for name in row if name not in NOT_DRAWN)
+    return [_evaluation_curve(name) for name in names if any(number(row, name) is not None for row in rows)]
+
+
+def _evaluation_curve(name: str) -> Curve:
+    found = OPENRLHF_EVALUATION.fullmatch(name)
+    if not found:
+        share = name in ("accuracy", "auc", "right")
+        return Curve(f"Held out: {name}", "" if share else name, "evaluations during the run", named(name), share=share)
+    of, what = (found["of"] or "all_").rstrip("_"), found["what"]
+    if what == "response_length_mean":
+        return Curve("Held out: completion length", "tokens", f"on {of}, during the run", named(name))
+    if what == "truncated_rate":
+        return Curve("Held out: truncation", "completions", f"on {of}, during the run", named(name), share=True)
+    return Curve(f"Held out: pass@{what[4:]}", "problems", f"on {of}, during the run", named(name), share=True)

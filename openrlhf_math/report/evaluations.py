@@ -1,0 +1,95 @@
+"""Evaluations side by side: their figures with intervals, and the paired comparison of those on the same problems."""
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.evaluation.compare import Difference, compare_runs
+from openrlhf_math.report.records import number
+from openrlhf_math.report.runs import Evaluation, Found
+from openrlhf_math.report.table import Interval, Table, between, percent, plain
+
+RULES = (("pass_at_k", "pass"), ("maj_at_k", "maj"))
+COST = ["tokens a completion", "tokens a correct answer", "cut off", "undecided"]
+
+
+def evaluation_table(groups: list[list[Evaluation]]) -> Table:
+    """A row for each evaluation and benchmark. pass@k and maj@k of the largest k, where all have them."""
+    told = [
+        (run.name, benchmark, figures)
+        for group in groups
+        for run in group
+        for benchmark, figures in run.figures.items()
+    ]
+    rules = [
+        (f"{shown}@{k}", name, k)
+        for name, shown in RULES
+        if (k := _largest_k([figures.get(name) for _, _, figures in told]))
+    ]
+    rows = [
+        [
+            name,
+            benchmark,
+            plain(number(figures, "problems")),
+            percent(number(figures, "pass_at_1")),
+            between(figures.get("ci95"), share=True),
+            plain(number(figures, "completion_tokens")),
+            plain(number(figures, "tokens_per_correct")),
+            percent(number(figures, "truncation_rate")),
+            plain(number(figures, "undecided")),
+            *(percent(number(figures[rule][k], "accuracy")) for _, rule, k in rules),
+        ]
+        for name, benchmark, figures in told
+    ]
+    header = ["evaluation", "benchmark", "problems", "pass@1", "95% interval", *COST, *(shown for shown, _, _ in rules)]
+    intervals = [_interval(number(figures, "pass_at_1"), figures.get("ci95")) for _, _, figures in told]
+    return Table("Evaluations", header, rows, "95% intervals: bootstrap over problems", intervals)
+
+
+def comparison_table(groups: list[list[Evaluation]], seed: int = 0) -> Table | None:
+    """The first evaluation of each group against each after it, paired by problem. What cannot be compared is told."""
+    rows, notes = [], []
+    for first, other in [(group[0], other) for group in groups for other in group[1:]]:
+        try:
+            told = compare_runs(first.path, other.path, seed)
+        except UserError as error:
+            notes.append(f"Not compared: {str(error).removeprefix('--compare').lstrip(' :')}.")
+            continue
+        for benchmark, figures in told.items():
+            rows += [[f"{other.name} less {first.name}", benchmark, *_differs(*one)] for one in figures.items()]
+    header = ["", "benchmark", "", "first", "second", "difference", "95% interval", "p"]
+    note = " ".join(["Paired by problem: bootstrap interval, sign-flip permutation test.", *notes])
+    return Table("Paired comparison", header, rows, note) if rows or notes else None
+
+
+def reranked_tables(found: Found) -> list[Table]:
+    """What choosing among several attempts makes of the trained model, by whole run."""
+    tables = []
+    for name, rules in found.reranked.items():
+        told = {rule: row for rule, row in rules.items() if isinstance(row, dict)}
+        rows = [
+            [rule, percent(number(row, "accuracy")), between(row.get("ci95"), share=True)] for rule, row in told.items()
+        ]
+        intervals = [_interval(number(row, "accuracy"), row.get("ci95")) for row in told.values()]
+        title = f"Choosing among attempts, {name}"
+        tables.append(Table(title, ["rule", "accuracy", "95% interval"], rows, intervals=intervals))
+    return tables
+
+
+def _differs(name: str, one: Difference) -> list[str]:
+    share = name == "pass_at_1"
+    show = percent if share else plain
+    signed = [f"{100 * value:+.1f}" if share else f"{value:+.1f}" for value in (one.difference, *one.interval)]
+    what = "pass@1, points" if share else "tokens a completion"
+    return [what, show(one.first), show(one.second), signed[0], f"{signed[1]} to {signed[2]}", f"{one.p_value:.4f}"]
+
+
+def _largest_k(by_run: list[dict | None]) -> str | None:
+    """The largest k that every evaluation has."""
+    if not all(isinstance(by_k, dict) for by_k in by_run):
+        return None
+    common = set.intersection(*(set(by_k) for by_k in by_run)) if by_run else set()
+    return max(common, key=int, default=None)
+
+
+def _interval(value: float | None, bounds: list | None) -> Interval | None:
+    if value is None or not isinstance(bounds, list) or len(bounds) != 2 or None in bounds:
+        return None
+    return Interval(bounds[0], value, bounds[1])

@@ -1,0 +1,72 @@
+"""Trainings in figures: a row a quantity, a column a run."""
+
+from statistics import fmean
+
+from openrlhf_math.report.curves import GRPO, TUNING, Curve
+from openrlhf_math.report.phases import NAMES, seconds
+from openrlhf_math.report.records import number
+from openrlhf_math.report.runs import Training
+from openrlhf_math.report.table import Table, percent, plain
+
+ENDS = 0.1  # share of the steps that are a run's beginning, and its end
+LARGEST = ("Policy loss", "Log-probability gap", "Undecided gradings", "Peak memory")
+
+
+def grpo_table(runs: list[Training]) -> Table:
+    rows = [["steps", *(str(len(run.records.rows)) for run in runs)]]
+    rows += [_largest_row(curve, runs) if curve.title in LARGEST else _curve_row(curve, runs) for curve in GRPO]
+    rows.append(["seconds to the end of the first step", *(_first(run.records.rows) for run in runs)])
+    rows.append(["seconds a step, after the first", *(_mean_seconds(run.records.rows, None) for run in runs)])
+    rows += [[f"... {name}", *(_mean_seconds(run.records.rows, at) for run in runs)] for at, name in enumerate(NAMES)]
+    rows = [row for row in rows if set(row[1:]) != {"-"}]
+    note = "a to b: the mean of the first tenth of the steps, and of the last"
+    return Table("GRPO", ["", *(run.name for run in runs)], rows, note)
+
+
+def tuning_table(runs: list[Training]) -> Table:
+    rows = [["steps", *(str(len(run.records.rows)) for run in runs)]]
+    rows += [_curve_row(curve, runs) for curve in TUNING]
+    return Table(
+        "Fine-tuning", ["", *(run.name for run in runs)], rows,
+        "a to b: the mean of the first tenth of the steps, and of the last",
+    )  # fmt: skip
+
+
+def _curve_row(curve: Curve, runs: list[Training]) -> list[str]:
+    unit = "" if curve.share or curve.title.lower() == curve.unit else f" ({curve.unit})"
+    return [curve.title.lower() + unit, *(_from_to(curve, run.records.rows) for run in runs)]
+
+
+def _largest_row(curve: Curve, runs: list[Training]) -> list[str]:
+    unit = "" if curve.share or curve.title.lower().endswith(curve.unit) else f" ({curve.unit})"
+    return [f"{curve.title.lower()}, largest{unit}", *(_largest(curve, run.records.rows) for run in runs)]
+
+
+def _from_to(curve: Curve, rows: list[dict]) -> str:
+    values = _values(curve, rows)
+    if not values or (not curve.zeros_tell and not any(values)):
+        return "-"
+    show = percent if curve.share else plain
+    end = max(1, round(ENDS * len(values)))
+    return f"{show(fmean(values[:end]))} to {show(fmean(values[-end:]))}"
+
+
+def _largest(curve: Curve, rows: list[dict]) -> str:
+    values = _values(curve, rows)
+    show = percent if curve.share else plain
+    return show(max(map(abs, values))) if values else "-"
+
+
+def _values(curve: Curve, rows: list[dict]) -> list[float]:
+    return [value for value in map(curve.value, rows) if value is not None]
+
+
+def _first(rows: list[dict]) -> str:
+    first = number(rows[0], "seconds_since_start") if rows else None
+    return "-" if first is None else f"{first:.2f}"
+
+
+def _mean_seconds(rows: list[dict], phase: int | None) -> str:
+    """phase: its place in NAMES; None for the whole step."""
+    told = [found for row in rows[1:] or rows if (found := seconds(row))]
+    return f"{fmean(sum(each) if phase is None else each[phase] for each in told):.2f}" if told else "-"

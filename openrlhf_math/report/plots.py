@@ -1,0 +1,91 @@
+"""A curve of several runs on one axis: a line over the steps themselves, smoothed where there are enough of them."""
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from markupsafe import Markup
+
+from openrlhf_math.report.curves import Curve
+from openrlhf_math.report.svg import COLOURS, INK, SERIES, drawing
+
+SMOOTH_FROM = 20  # steps; fewer are joined as they are
+SMOOTH_OVER, LEAST_WINDOW = 0.04, 5  # share of the steps that a point of the line is the mean of, and at least so many
+MOST_DOTS, MOST_POINTS = 600, 400  # of all runs together; of one line
+# Lines without length and with round ends: a tenth of the bytes of markers.
+DOT = {"linewidth": 2.2, "solid_capstyle": "round"}
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """missing: steps whose value is no number."""
+
+    title: str
+    note: str
+    svg: Markup
+    missing: int = 0
+
+
+def plot(curve: Curve, runs: list[list[dict]]) -> Plot | None:
+    """runs: their rows, in the order of their colours. None where no run has the curve, or it says nothing."""
+    series = [_points(curve, rows) for rows in runs]
+    values = [value for _, run in series for value in run]
+    if not values or (not curve.zeros_tell and not any(values)):
+        return None
+    windows = [_window(len(run)) if curve.noisy else None for _, run in series]
+    dots = max(1, sum(map(len, (run for _, run in series))) // MOST_DOTS)
+    with drawing(f"{curve.title}, {curve.unit}") as (axes, drawn):
+        for number, ((steps, run), window) in enumerate(zip(series, windows, strict=True)):
+            style = {"color": COLOURS[number % SERIES], "linestyle": DASHES[number // SERIES % len(DASHES)]}
+            if window:
+                axes.plot(*_as_dots(steps[::dots], run[::dots]), **style | {"linestyle": "-"}, **DOT, alpha=0.35)
+                run = smoothed(run, window)
+            elif len(run) <= LEAST_WINDOW:
+                axes.plot(steps, run, "o", color=style["color"], markersize=3, clip_on=False)
+            thinned = slice(None, None, max(1, len(run) // MOST_POINTS))
+            axes.plot(steps[thinned], run[thinned], **style, linewidth=1.6, clip_on=False)
+        _dress(axes, curve, values)
+    missing = sum(len(rows) for rows in runs if _points(curve, rows)[1]) - len(values)
+    return Plot(curve.title, curve.note, drawn[0], missing)
+
+
+def smoothed(values: list[float], window: int) -> list[float]:
+    """The mean of each value and its neighbours on both sides, `window` in all; fewer at the ends."""
+    half = window // 2
+    return [fmean(values[max(0, at - half) : at + half + 1]) for at in range(len(values))]
+
+
+def _as_dots(steps: list, values: list) -> tuple[list, list]:
+    gap = float("nan")
+    return [x for step in steps for x in (step, step, gap)], [y for value in values for y in (value, value, gap)]
+
+
+def _points(curve: Curve, rows: list[dict]) -> tuple[list[int], list[float]]:
+    points = [(row["step"], curve.value(row)) for row in rows]
+    points = [(step, value) for step, value in points if value is not None]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def _window(steps: int) -> int | None:
+    return None if steps < SMOOTH_FROM else max(LEAST_WINDOW, round(SMOOTH_OVER * steps))
+
+
+def _dress(axes, curve: Curve, values: list[float]) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    low, high = min(values), max(values)
+    if curve.room:
+        reach = max(curve.room, 1.1 * max(abs(low), abs(high)))
+        axes.set_ylim(-reach, reach)
+    elif curve.share:
+        axes.set_ylim(0, min(1.0, max(0.05, 1.1 * high)))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    elif curve.from_zero and low >= 0:
+        axes.set_ylim(0, 1.1 * high or 1)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    axes.margins(x=0.02)
+    axes.set_xlabel("step")
+    axes.set_ylabel(curve.unit)
+    axes.tick_params(length=0)
+    axes.xaxis.label.set_color(INK)

@@ -1,0 +1,86 @@
+"""The records a run leaves, one JSON object a line, as they are: torn, resumed, or not there yet."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from openrlhf_math.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """rows: in order of their steps, which are distinct. unreadable: lines that are no record, which are left out."""
+
+    rows: list[dict]
+    unreadable: int = 0
+
+
+def read_records(path: Path) -> Records:
+    """The records with a `step`. Of a step that a resumed run has taken again, the later record counts.
+
+    A last line without its end belongs to a run at work: it counts only if it can be read. No file is no record.
+    """
+    rows: list[dict] = []
+    unreadable = 0
+    for line in _lines(path):
+        row = _object(line)
+        if row is None or not isinstance(row.get("step"), int):
+            unreadable += line.endswith("\n")
+            continue
+        while rows and rows[-1]["step"] >= row["step"]:
+            rows.pop()  # taken before the checkpoint that the run went on from
+        rows.append(row)
+    return Records(rows, unreadable)
+
+
+def read_objects(path: Path, most: int) -> list[dict]:
+    """The first so many objects of a file of lines; what is none is passed over."""
+    found: list[dict] = []
+    for line in _lines(path):
+        row = _object(line)
+        if row is not None:
+            found.append(row)
+        if len(found) == most:
+            break
+    return found
+
+
+def read_object(path: Path) -> dict:
+    """A file that is one JSON object; an empty one if there is no file. Raises UserError if it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    found = _object(text)
+    if found is None:
+        raise UserError(f"{path} is not a JSON object; was it cut off? Restore it, or leave its run out")
+    return found
+
+
+def number(row: dict, name: str) -> float | None:
+    """A finite number of a record; None if it has none of that name (NaN is written as null)."""
+    value = row.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _lines(path: Path):
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            yield from file
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _object(text: str) -> dict | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,95 @@
+"""What stands in a report: its sections for the page, its tables for Markdown."""
+
+from openrlhf_math.report.curves import GRPO, TUNING, Curve, evaluation_curves
+from openrlhf_math.report.evaluations import comparison_table, evaluation_table, reranked_tables
+from openrlhf_math.report.figures import grpo_table, tuning_table
+from openrlhf_math.report.page import Section
+from openrlhf_math.report.phases import NAMES, memory_plot, time_plot
+from openrlhf_math.report.plots import Plot, plot
+from openrlhf_math.report.runs import Evaluation, Found, Training
+from openrlhf_math.report.samples import samples_of, undecided_of
+from openrlhf_math.report.settings import all_settings, differences
+from openrlhf_math.report.table import Table
+
+
+def sections_of(found: Found, samples: int) -> list[Section]:
+    """samples: problems shown of each pair of evaluations."""
+    sections = [
+        Section("Evaluations", tables=tuple(_evaluation_tables(found.groups))),
+        Section("Several attempts", tables=tuple(reranked_tables(found))),
+        *_trainings("GRPO", found.grpo, GRPO),
+        *_phases(_with_steps(found.grpo)),
+        *_trainings("Fine-tuning", found.tuning, TUNING),
+        *_samples(found.groups, samples),
+        *_undecided(found.grpo),
+        *_settings([*found.grpo, *found.tuning]),
+    ]
+    return [section for section in sections if section.tables or section.plots or section.samples or section.note]
+
+
+def tables_of(found: Found) -> list[Table]:
+    tables = [*_evaluation_tables(found.groups), *reranked_tables(found)]
+    if found.grpo:
+        tables.append(grpo_table(found.grpo))
+    if found.tuning:
+        tables.append(tuning_table(found.tuning))
+    return tables + [table for runs in (found.grpo, found.tuning) if (table := differences(runs)) and table.rows]
+
+
+def _evaluation_tables(groups: list[list[Evaluation]]) -> list[Table]:
+    return [table for table in (evaluation_table(groups), comparison_table(groups)) if table] if groups else []
+
+
+def _trainings(title: str, runs: list[Training], curves: tuple[Curve, ...]) -> list[Section]:
+    if not runs:
+        return []
+    table = (grpo_table if title == "GRPO" else tuning_table)(runs)
+    drawn = _with_steps(runs)
+    rows = [run.records.rows for run in drawn]
+    plots = [plot(curve, rows) for curve in curves]
+    evaluations = [run.evaluations.rows for run in drawn]
+    plots += [plot(curve, evaluations) for curve in evaluation_curves([row for each in evaluations for row in each])]
+    legend = tuple(run.name for run in drawn)
+    smoothed = "Dots are single steps; a line is the mean over 4% of the steps around each, at least 5."
+    return [Section(title, " ".join([smoothed, *_notes(runs)]), legend, (table,), tuple(filter(None, plots)))]
+
+
+def _notes(runs: list[Training]) -> list[str]:
+    """What the reader must know to trust the figures."""
+    told = [f"{run.name} has no step yet." for run in runs if not run.records.rows]
+    for run in runs:
+        for name, records in (("metrics.jsonl", run.records), ("eval.jsonl", run.evaluations)):
+            if records.unreadable:
+                told.append(f"{run.name}: {records.unreadable} lines of {name} cannot be read and are left out.")
+    return told
+
+
+def _with_steps(runs: list[Training]) -> list[Training]:
+    return [run for run in runs if run.records.rows]
+
+
+def _phases(runs: list[Training]) -> list[Section]:
+    rows = [run.records.rows for run in runs]
+    times: list[Plot | None] = [time_plot(run.records.rows, run.name) for run in runs]
+    memory = memory_plot(rows)
+    note = "Resident memory of the largest process on that side where there is no GPU, else the fullest device's."
+    return [
+        Section("Time by phase", legend=NAMES if any(times) else (), plots=tuple(filter(None, times))),
+        Section("Memory by phase", note, tuple(run.name for run in runs), plots=(memory,)) if memory else Section(""),
+    ]
+
+
+def _samples(groups: list[list[Evaluation]], most: int) -> list[Section]:
+    return [Section("Sample completions", samples=tuple(one for group in groups for one in samples_of(group, most)))]
+
+
+def _undecided(runs: list[Training]) -> list[Section]:
+    return [Section("Undecided gradings", samples=tuple(undecided_of(run) for run in runs if run.undecided))]
+
+
+def _settings(runs: list[Training]) -> list[Section]:
+    by_kind = [[run for run in runs if run.kind == kind] for kind in dict.fromkeys(run.kind for run in runs)]
+    return [
+        Section("Settings that differ", tables=tuple(filter(None, map(differences, by_kind)))),
+        Section("All settings", tables=tuple(map(all_settings, runs)), folded=True),
+    ]

@@ -1,0 +1,168 @@
+"""What a directory holds: a GRPO run, a fine-tuning, an evaluation, or a whole run of these."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.report.records import Records, read_object, read_objects, read_records
+
+# What `openrlhf-math demo` leaves, in the order it comes to be.
+PARTS = ("sft", "eval_before", "grpo", "eval_after", "prm/run")
+MOST_UNDECIDED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A GRPO run or a fine-tuning (SFT, or of a process reward model).
+
+    kind: "GRPO" or "fine-tuning". settings: its config.json. records: a row a step; evaluations: during the run.
+    undecided: the first completions that could not be graded.
+    """
+
+    name: str
+    kind: str
+    path: Path
+    settings: dict
+    records: Records
+    evaluations: Records
+    undecided: list[dict]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """figures: by benchmark, of its summary.json. folders: where each benchmark's completions lie."""
+
+    name: str
+    path: Path
+    figures: dict[str, dict]
+    folders: dict[str, Path]
+
+
+@dataclass(slots=True)
+class Found:
+    """groups: evaluations to be compared with each other, the first with those after it. reranked: by whole run, the
+    accuracy of a rule that chooses among attempts, and its interval."""
+
+    grpo: list[Training] = field(default_factory=list)
+    tuning: list[Training] = field(default_factory=list)
+    groups: list[list[Evaluation]] = field(default_factory=list)
+    reranked: dict[str, dict[str, dict]] = field(default_factory=dict)
+
+
+def find_runs(paths: list[Path]) -> Found:
+    """Everything the directories hold. Raises UserError naming the first that is no run, or cannot be read."""
+    found, loose = Found(), []
+    paths = list({path.resolve(): path for path in paths}.values())
+    for path, name in zip(paths, short_names(paths), strict=True):
+        kind = kind_of(path)
+        if kind is None:
+            raise UserError(_refusal(path))
+        if kind == "whole":
+            _add_whole(found, path, name)
+        elif kind == "evaluation":
+            loose.append(_evaluation(path, name))
+        else:
+            _trainings(found, kind).append(_training(path, name, kind))
+    if loose:
+        found.groups.append(loose)
+    return found
+
+
+def kind_of(path: Path) -> str | None:
+    """ "GRPO", "fine-tuning", "evaluation", "whole" or None."""
+    if not path.is_dir():
+        return None
+    summary = read_object(path / "summary.json")
+    if "pass_at_1" in summary or "benchmarks" in summary:
+        return "evaluation"
+    settings = read_object(path / "config.json")
+    first = next(iter(read_objects(path / "metrics.jsonl", 1)), {})
+    if {"rollout", "algo"} <= settings.keys() or "policy_loss" in first:
+        return "GRPO"
+    if {"model", "data", "optim"} <= settings.keys() or {"loss", "step"} <= first.keys():
+        return "fine-tuning"
+    return "whole" if any(kind_of(path / part) for part in PARTS) else None
+
+
+def short_names(paths: list[Path]) -> list[str]:
+    """The ends of the paths, as long as needed to tell them apart."""
+    parts = [path.resolve().parts for path in paths]
+    names = [of[-1] for of in parts]
+    length = 1
+    while len(set(names)) < len(names):
+        length += 1
+        names = ["/".join(of[-length:]) for of in parts]
+    return names
+
+
+def _add_whole(found: Found, path: Path, name: str) -> None:
+    group = []
+    for part in PARTS:
+        kind = kind_of(path / part)
+        if kind == "evaluation":
+            group.append(_evaluation(path / part, f"{name}/{part}"))
+        elif kind:
+            _trainings(found, kind).append(_training(path / part, f"{name}/{part}", kind))
+    if group:
+        found.groups.append(group)
+    reranked = read_object(path / "summary.json").get("reranked")
+    if isinstance(reranked, dict):
+        found.reranked[name] = reranked
+
+
+def _trainings(found: Found, kind: str) -> list[Training]:
+    return found.grpo if kind == "GRPO" else found.tuning
+
+
+def _training(path: Path, name: str, kind: str) -> Training:
+    return Training(
+        name=name,
+        kind=kind,
+        path=path,
+        settings=read_object(path / "config.json"),
+        records=read_records(path / "metrics.jsonl"),
+        evaluations=read_records(path / "eval.jsonl"),
+        undecided=read_objects(path / "undecided.jsonl", MOST_UNDECIDED),
+    )
+
+
+def _evaluation(path: Path, name: str) -> Evaluation:
+    summary = read_object(path / "summary.json")
+    figures = summary.get("benchmarks")
+    if isinstance(figures, dict):
+        folders = {each: path / each for each in figures}
+    else:
+        benchmark = str(summary.get("benchmark") or "problems")
+        figures, folders = {benchmark: summary}, {benchmark: path}
+    if not all(isinstance(each, dict) and "pass_at_1" in each for each in figures.values()):
+        raise UserError(f"{path / 'summary.json'} has a benchmark without pass_at_1: it is not what `eval` writes")
+    return Evaluation(name, path, figures, folders)
+
+
+def _refusal(path: Path) -> str:
+    if not path.exists():
+        return f"RUN {path}: there is no such directory"
+    if not path.is_dir():
+        return f"RUN {path} is a file; give the directory of the run"
+    if (path / "journal.jsonl").exists() and "benchmark" in read_object(path / "config.json"):
+        return f"RUN {path}: an evaluation that has not finished; the same `eval` command goes on with it"
+    within = list(islice(_runs_within(path), 4))
+    if within:
+        told = ", ".join(map(str, within[:3])) + (", ..." if len(within) > 3 else "")
+        return f"RUN {path} is no run but holds some; name those: {told}"
+    return (
+        f"RUN {path}: neither a GRPO run, a fine-tuning, an evaluation nor a demo run; give a directory that "
+        "`openrlhf-math grpo`, `sft`, `prm train`, `eval` or `demo` has written"
+    )
+
+
+def _runs_within(path: Path) -> Iterator[Path]:
+    for inside in sorted(path.iterdir()):
+        try:
+            if kind_of(inside):
+                yield inside
+        except (UserError, OSError, json.JSONDecodeError):
+            continue

@@ -1,0 +1,164 @@
+"""Completions to look at: the same problem before and after, with their grading."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.report.runs import Evaluation, Training
+from openrlhf_math.report.visible import shortened
+
+# What may become of a problem, by whether its first completion was correct before and is after.
+CHANGES = {
+    (False, True): "wrong, then correct",
+    (True, False): "correct, then wrong",
+    (True, True): "correct both times",
+    (False, False): "wrong both times",
+    (True,): "correct",
+    (False,): "wrong",
+}
+
+OUTCOMES = {"format": "wrong, in correct format"}  # what the grader calls it, for a person
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A completion and its grading, as text to be shown; not escaped."""
+
+    evaluation: str
+    response: str
+    outcome: str
+    answer: str
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One problem. samples: its first completion in each evaluation."""
+
+    change: str
+    problem: str
+    gold: str
+    samples: list[Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """counts: of all problems, by what became of their first completions; the sample of problems is not by chance."""
+
+    title: str
+    counts: dict[str, int]
+    shown: list[Shown]
+
+
+def samples_of(group: list[Evaluation], most: int) -> list[Samples]:
+    """For each benchmark of the group's first evaluation, problems shown beside its last's, if that has them."""
+    first, last = group[0], group[-1]
+    told = []
+    for benchmark, folder in first.folders.items():
+        evaluations = {first.name: folder}
+        if last is not first:
+            alone = len(first.folders) == len(last.folders) == 1
+            other = next(iter(last.folders.values())) if alone else last.folders.get(benchmark)
+            if other and _problems(other) == _problems(folder):
+                evaluations[last.name] = other
+        told.append(_samples(benchmark, evaluations, most))
+    return [one for one in told if one.shown]
+
+
+def undecided_of(run: Training) -> Samples:
+    """The first completions of a run that could not be graded."""
+    shown = [
+        Shown(
+            change="undecided",
+            problem=f"step {row.get('step')}",
+            gold=_text(row.get("gold")),
+            samples=[Sample(run.name, _text(row.get("response")), "undecided", "none", _text(row.get("reason")))],
+        )
+        for row in run.undecided
+    ]
+    return Samples(f"{run.name}: completions that could not be graded, the first {len(shown)}", {}, shown)
+
+
+def _samples(benchmark: str, evaluations: dict[str, Path], most: int) -> Samples:
+    outcomes = [_outcomes(folder) for folder in evaluations.values()]
+    changes = {
+        problem: tuple(each[problem] for each in outcomes)
+        for problem in outcomes[0]
+        if all(problem in each for each in outcomes)
+    }
+    chosen = list(_in_turn(changes, most))
+    rows = [_rows(folder, set(chosen)) for folder in evaluations.values()]
+    shown = [
+        Shown(
+            change=CHANGES[changes[problem]],
+            problem=_text(rows[0][problem].get("problem")),
+            gold=_text(rows[0][problem].get("gold")),
+            samples=[_sample(name, each[problem]) for name, each in zip(evaluations, rows, strict=True)],
+        )
+        for problem in chosen
+    ]
+    counts = Counter(CHANGES[change] for change in changes.values())
+    return Samples(f"{benchmark}: {', '.join(evaluations)}", dict(counts.most_common()), shown)
+
+
+def _in_turn(changes: dict[int, tuple], most: int) -> Iterator[int]:
+    """Problems of each kind of change in turn, in the order of the problems."""
+    kinds = [[problem for problem in changes if changes[problem] == kind] for kind in CHANGES]
+    kinds = [kind for kind in kinds if kind]
+    depth = 0
+    while most > 0 and any(depth < len(kind) for kind in kinds):
+        for kind in kinds:
+            if depth < len(kind) and most > 0:
+                most -= 1
+                yield kind[depth]
+        depth += 1
+
+
+def _first_completions(folder: Path) -> Iterator[dict]:
+    """Rows of the first completion of each problem. Raises UserError if the file cannot be read."""
+    path = folder / "completions.jsonl"
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            for number, line in enumerate(file, start=1):  # noqa: B007 (told in the error)
+                row = json.loads(line)
+                if row["sample"] == 0 and {"problem_index", "problem", "outcome"} <= row.keys():
+                    yield row
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path}, line {number}, is not a completion as `eval` writes it") from None
+
+
+def _outcomes(folder: Path) -> dict[int, bool]:
+    return {row["problem_index"]: row["outcome"] == "correct" for row in _first_completions(folder)}
+
+
+def _problems(folder: Path) -> dict[int, int]:
+    """By number, what tells problems apart."""
+    return {row["problem_index"]: hash(_text(row["problem"])) for row in _first_completions(folder)}
+
+
+def _rows(folder: Path, chosen: set[int]) -> dict[int, dict]:
+    return {row["problem_index"]: row for row in _first_completions(folder) if row["problem_index"] in chosen}
+
+
+def _sample(evaluation: str, row: dict) -> Sample:
+    told = [f"reward {row.get('reward')}"]
+    if isinstance(row.get("tokens"), int):
+        told.append(f"{row['tokens']:,} tokens")
+    if row.get("truncated"):
+        told.append("cut off at the limit")
+    if row.get("reason"):
+        told.append(_text(row["reason"]))
+    response, outcome, answer = (_text(row.get(name)) for name in ("response", "outcome", "answer"))
+    return Sample(evaluation, response, OUTCOMES.get(outcome, outcome), answer, ", ".join(told))
+
+
+def _text(value) -> str:
+    """As text of bounded length."""
+    if value is None:
+        return "none"
+    return shortened(value if isinstance(value, str) else json.dumps(value))

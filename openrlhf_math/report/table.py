@@ -1,0 +1,40 @@
+"""A table before it is HTML or Markdown, and how numbers are written in it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    low: float
+    value: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """rows: of texts, as many as header. intervals: drawn beside the rows where the form can; one a row, or none.
+    prose: whether cells are texts that may be long, and are broken into lines."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    note: str = ""
+    intervals: list[Interval | None] = field(default_factory=list)
+    prose: bool = False
+
+
+def plain(value: float | None) -> str:
+    """Four digits, or a dash."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def between(bounds: list | tuple | None, share: bool) -> str:
+    """An interval in words; a bound that is None is none."""
+    if not bounds:
+        return "-"
+    show = percent if share else plain
+    return " to ".join("no bound" if bound is None else show(bound) for bound in bounds)
