@@ -23,6 +23,7 @@ COMMANDS = {
     "vote": "accuracy of majority votes, best-of-n and their kin over recorded attempts",
     "prm": "label the steps of solutions, train a process reward model on them",
     "solve": "several attempts at a problem, scored and put to the vote: one answer within a budget",
+    "report": "one HTML page and a Markdown table of what runs have left: curves, intervals, samples",
     "tiny-world": "write the synthetic problem set, its traces and the tiny Qwen to disk",
     "tiny-teacher": "serve the programmatic teacher of that set as an OpenAI-compatible endpoint",
     "patches": "show what is changed in OpenRLHF at import, why, and the diff",
