@@ -51,9 +51,20 @@ class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
 def add_step_tag(tokenizer, model: Qwen2ForProcessRewardModel | None = None) -> None:
     """Let the tokenizer know STEP_TAG as one token, and the model have an embedding for it.
 
-    Qwen2.5-Math-PRM's own tokenizer has it; Qwen2.5's embedding has unused rows for it.
+    Qwen2.5-Math-PRM's own tokenizer has it; Qwen2.5's embedding has unused rows for it. A new tag begins as what the
+    base knows to stand behind a step, the end of a line: what it has learned of steps is not lost.
     """
-    if STEP_TAG not in tokenizer.get_vocab():
+    new = STEP_TAG not in tokenizer.get_vocab()
+    if new:
         tokenizer.add_tokens([STEP_TAG], special_tokens=True)
-    if model is not None and len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    if model is None:
+        return
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=ROWS)
+    if new:
+        from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+
+        rows = model.get_input_embeddings().weight
+        line_end = tokenizer("\n", add_special_tokens=False)["input_ids"][-1]
+        with torch.no_grad(), GatheredParameters(rows, modifier_rank=0, enabled=hasattr(rows, "ds_id")):
+            rows[tokenizer.convert_tokens_to_ids(STEP_TAG)] = rows[line_end]
