@@ -14,7 +14,7 @@ from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.reranker import Progress, Solved
 from openrlhf_math.rerank.roles import Messages, RequestError
 from openrlhf_math.rerank.solver import Method
-from openrlhf_math.serving.errors import ApiError, Unavailable
+from openrlhf_math.serving.errors import ApiError, ClientLeft, Unavailable
 from openrlhf_math.serving.metrics import Metrics
 from openrlhf_math.serving.plan import Plan, Service, plan, response
 from openrlhf_math.serving.schema import ChatRequest, ChatResponse, fresh_id, now, read_request
@@ -29,14 +29,10 @@ class Backend(Protocol):
     """Who solves. Cancelling what it returns, or closing it, cancels the work."""
 
     def stream(self, problem: str, method: Method, limits: Limits) -> AsyncIterator[Progress | Solved]:
-        """A `Progress` for every attempt that is counted, then the `Solved`. Raises Unavailable."""
+        """A `Progress` for every attempt that is counted, then the `Solved`. Raises Unavailable, or ClientLeft."""
 
     async def check(self) -> None:
         """Raises Unavailable if it does not answer."""
-
-
-class ClientLeft(Exception):
-    """Nobody waits for the answer any more."""
 
 
 def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messages], int]) -> FastAPI:
@@ -63,14 +59,18 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messag
     async def chat_completions(request: Request):
         wanted = read_request(await _read(request))
         planned = plan(wanted, service)
-        if wanted.stream:
-            events = _events(wanted, planned)
-            first = await _unless_left(request, anext(events))
-            metrics.requests.labels("200").inc()
-            return StreamingResponse(_after(first, events), media_type="text/event-stream")
-        with place():
-            solved = await _unless_left(request, _last(backend.stream(planned.problem, planned.method, planned.limits)))
-        told = _answer(solved, wanted, planned)
+        try:
+            if wanted.stream:
+                events = _events(wanted, planned)
+                first = await _unless_left(request, anext(events))
+                told = StreamingResponse(_after(first, events), media_type="text/event-stream")
+            else:
+                with place():
+                    stream = backend.stream(planned.problem, planned.method, planned.limits)
+                    told = _answer(await _unless_left(request, _last(stream)), wanted, planned)
+        except asyncio.CancelledError:  # which Ray Serve does when the client leaves
+            metrics.requests.labels(str(CLIENT_LEFT)).inc()
+            raise
         metrics.requests.labels("200").inc()
         return told
 
@@ -190,7 +190,7 @@ async def _after(first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[by
             async for one in events:
                 yield one
         except Exception as error:
-            if not isinstance(error, (ApiError, RequestError, Unavailable)):
+            if not isinstance(error, (ApiError, RequestError, Unavailable, ClientLeft)):
                 logging.exception("a stream broke off")
             yield event(_told(error).body())
 

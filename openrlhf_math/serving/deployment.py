@@ -1,13 +1,42 @@
 """The app in Ray Serve."""
 
 import contextlib
+import importlib.metadata
+import logging
 from collections.abc import Iterator
 
+import ray
 from ray import serve
 
+from openrlhf_math.errors import UserError
 from openrlhf_math.serving.app import build_app
 from openrlhf_math.serving.plan import Service
 from openrlhf_math.serving.remote import RemoteReranker
+
+
+def check_serve() -> None:
+    """Raises UserError where Ray Serve cannot work."""
+    protobuf = importlib.metadata.version("protobuf")
+    if int(protobuf.partition(".")[0]) > 6:  # its `FieldDescriptor.label` is gone, which Ray 2.55 reads
+        raise UserError(
+            f"Ray Serve {ray.__version__} does not work with protobuf {protobuf}; pip install protobuf==6.33.6"
+        )
+
+
+class SaysDisconnect:
+    """Middleware that tells an app of a client that left: Ray Serve cancels what waits for its messages instead."""
+
+    def __init__(self, app) -> None:
+        self._app = app
+
+    async def __call__(self, scope, receive, send) -> None:
+        async def told() -> dict:
+            try:
+                return await receive()
+            except ray.exceptions.TaskCancelledError:
+                return {"type": "http.disconnect"}
+
+        await self._app(scope, told, send)
 
 
 @contextlib.contextmanager
@@ -19,7 +48,7 @@ def deployed(reranker, service: Service, model: str, host: str, port: int) -> It
     One replica, which holds no model and only waits: what works side by side are the samplers and scorers.
     """
 
-    def app():
+    def build():
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(model)
@@ -27,14 +56,17 @@ def deployed(reranker, service: Service, model: str, host: str, port: int) -> It
         def count_tokens(messages) -> int:
             return len(tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False))
 
-        return build_app(RemoteReranker(reranker), service, count_tokens)
+        app = build_app(RemoteReranker(reranker), service, count_tokens)
+        app.add_middleware(SaysDisconnect)
+        return app
 
     replica = serve.deployment(
         name="solve",
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=4 * service.most_requests,  # the app itself says that it is full
         health_check_period_s=10,
-    )(serve.ingress(app)())
+    )(serve.ingress(build)())
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     serve.start(http_options={"host": host, "port": port, "keep_alive_timeout_s": 60})
     try:
         serve.run(replica.bind(), name="openrlhf-math", route_prefix="/")

@@ -2,7 +2,7 @@
 
 
 class ApiError(Exception):
-    """Ends a request. Raises nothing itself: the app makes a response of it.
+    """Ends a request; the app makes a response of it.
 
     status: of HTTP. param: the field at fault, as a path. code: for programs.
     """
@@ -19,3 +19,7 @@ class ApiError(Exception):
 
 class Unavailable(Exception):
     """The solver is not there; its text says why, as a sentence for a person."""
+
+
+class ClientLeft(Exception):
+    """Nobody waits for the answer any more."""

@@ -9,7 +9,7 @@ from openrlhf_math.rerank.choose import RULES, Rule, needs_scores
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
 from openrlhf_math.rerank.record import row
 from openrlhf_math.rerank.reranker import Solved
-from openrlhf_math.rerank.roles import Sampling
+from openrlhf_math.rerank.roles import Messages
 from openrlhf_math.rerank.solver import Method, Solution, Turns
 from openrlhf_math.rerank.task import Turn
 from openrlhf_math.serving.errors import ApiError
@@ -33,8 +33,7 @@ class Service:
     """What a server does where a request says nothing, and the most a request may ask for.
 
     name           of the model, as clients see it
-    turns          from how completions are drawn to how attempts are asked for
-    method         its `turns` are replaced
+    method         how problems are solved
     limits         of one problem; of tokens and seconds no request gets more
     scored         whether there is a scorer
     most_attempts  a request may ask for
@@ -42,8 +41,6 @@ class Service:
     """
 
     name: str
-    turns: Callable[[Sampling], Turns]
-    sampling: Sampling
     method: Method
     limits: Limits
     scored: bool
@@ -74,8 +71,7 @@ def plan(request: ChatRequest, service: Service) -> Plan:
     if request.n > limits.attempts:
         raise ApiError(400, f"n: {request.n} answers cannot come from {limits.attempts} attempts", "n")
     method = _method(request, service, limits.attempts)
-    turns = service.turns(_sampling(request, service.sampling))
-    return Plan(problem.text, replace(method, turns=with_history(turns, before)), limits)
+    return Plan(problem.text, replace(method, turns=_turns(method.turns, request, before)), limits)
 
 
 def _limits(request: ChatRequest, service: Service) -> Limits:
@@ -110,18 +106,14 @@ def _method(request: ChatRequest, service: Service, attempts: int) -> Method:
     return method
 
 
-def _sampling(request: ChatRequest, sampling: Sampling) -> Sampling:
+def _turns(turns: Turns, request: ChatRequest, before: Sequence[Message]) -> Turns:
+    """The same turns, drawn as the request wants, with the messages that went before the problem."""
     wanted = {
         "temperature": request.temperature,
         "top_p": request.top_p,
         "max_tokens": request.max_completion_tokens or request.max_tokens,
-        "seed": request.seed,
     }
-    return replace(sampling, **{name: value for name, value in wanted.items() if value is not None})
-
-
-def with_history(turns: Turns, before: Sequence[Message]) -> Turns:
-    """The same turns with the messages that went before the problem. What two systems say is one system message."""
+    wanted = {name: value for name, value in wanted.items() if value is not None}
     told = [{"role": "system" if one.role == "developer" else one.role, "content": one.text} for one in before]
 
     def of(problem: str) -> Callable[[int], Turn]:
@@ -129,16 +121,21 @@ def with_history(turns: Turns, before: Sequence[Message]) -> Turns:
 
         def numbered(number: int) -> Turn:
             one = turn(number)
+            seed = one.sampling.seed if request.seed is None else request.seed + number
             *own, asked = one.messages
-            messages = [*own, *told]
-            system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
-            rest = [message for message in messages if message["role"] != "system"]
-            first = [{"role": "system", "content": system}] if system else []
-            return replace(one, messages=[*first, *rest, asked])
+            messages = [*_one_system([*own, *told]), asked]
+            return replace(one, messages=messages, sampling=replace(one.sampling, **wanted, seed=seed))
 
         return numbered
 
     return of
+
+
+def _one_system(messages: Messages) -> list[dict[str, str]]:
+    """What several systems say is one message, the first: chat templates know no other."""
+    system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
+    rest = [message for message in messages if message["role"] != "system"]
+    return [{"role": "system", "content": system}, *rest] if system else rest
 
 
 def response(

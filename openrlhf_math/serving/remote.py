@@ -8,7 +8,7 @@ import ray
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.reranker import Progress, Solved
 from openrlhf_math.rerank.solver import Method
-from openrlhf_math.serving.errors import Unavailable
+from openrlhf_math.serving.errors import ClientLeft, Unavailable
 
 ANSWERS_WITHIN = 10.0  # seconds
 
@@ -27,6 +27,8 @@ class RemoteReranker:
                 yield await reference
         except ray.exceptions.RayActorError as error:
             raise Unavailable(f"the reranker has died ({type(error).__name__})") from error
+        except ray.exceptions.TaskCancelledError:  # with the request in Ray Serve that it worked for
+            raise ClientLeft from None
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         finally:

@@ -6,7 +6,6 @@ import json
 import socket
 import threading
 import time
-from functools import partial
 
 import httpx
 import pytest
@@ -80,11 +79,9 @@ class Backend:
 
 
 def service(**more):
-    method = Method(one_solver("", Sampling()), rule=weighted, stop=never)
+    method = Method(one_solver("Box it.", Sampling()), rule=weighted, stop=never)
     values = {
         "name": "tiny",
-        "turns": partial(one_solver, "Box it."),
-        "sampling": Sampling(),
         "method": method,
         "limits": Limits(attempts=4, seconds=20),
         "scored": True,

@@ -1,0 +1,88 @@
+"""`openrlhf-math serve`: solving over HTTP, OpenAI-compatible."""
+
+import argparse
+import signal
+import socket
+import threading
+from pathlib import Path
+
+from openrlhf_math.cli.rerank_flags import add_rerank_flags, limits, method, settings
+from openrlhf_math.errors import UserError
+
+EPILOG = """examples:
+  openrlhf-math serve --model Qwen/Qwen2.5-Math-1.5B-Instruct
+  openrlhf-math serve --model MODEL --scorer qwen2.5-math-prm --scorer-model Qwen/Qwen2.5-Math-PRM-7B \\
+      --attempts 16 --confidence 0.95 --seconds 120 --host 0.0.0.0 --port 8000
+
+  curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\
+      -d '{"messages": [{"role": "user", "content": "What is 17 * 23?"}], "openrlhf_math": {"attempts": 8}}'
+
+endpoints: /v1/chat/completions, /v1/models, /health, /metrics
+
+exit codes: 0 ended by a signal, 2 bad input
+"""
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Serve one model's trusted answers with Ray Serve: each request is a problem, which gets several\n"
+        "attempts, their scores and a vote. The answer comes as an OpenAI chat completion; what it rests on\n"
+        "stands beside it in openrlhf_math. Prints its base URL on the first line and runs until it is ended.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (%(default)s)")
+    parser.add_argument(
+        "--served-name", metavar="NAME", help="of the model, as clients see it (the last part of --model)"
+    )
+    parser.add_argument("--most-attempts", type=int, default=256, metavar="N", help="a request may have (%(default)s)")
+    parser.add_argument(
+        "--most-requests",
+        type=int,
+        default=256,
+        metavar="N",
+        help="under way at once; more get status 429 (%(default)s)",
+    )
+    add_rerank_flags(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    how, each = method(args), limits(args)
+    for name, least in (("most_attempts", args.attempts), ("most_requests", 1)):
+        if getattr(args, name) < least:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give {least} or more")
+    parts = settings(args)
+    port = _free_port(args.host, args.port)
+    from openrlhf_math.rerank.launch import started
+    from openrlhf_math.serving.deployment import check_serve, deployed
+    from openrlhf_math.serving.plan import Service
+
+    check_serve()
+
+    service = Service(
+        name=args.served_name or Path(args.model.rstrip("/")).name,
+        method=how,
+        limits=each,
+        scored=parts.scorer is not None,
+        most_attempts=args.most_attempts,
+        most_requests=args.most_requests,
+    )
+    ended = threading.Event()
+    with started(parts) as reranker, deployed(reranker, service, args.model, args.host, port):
+        for one in (signal.SIGTERM, signal.SIGINT):  # after Ray, which has handlers of its own
+            signal.signal(one, lambda *_: ended.set())
+        print(f"http://{args.host}:{port}/v1", flush=True)
+        ended.wait()
+    return 0
+
+
+def _free_port(host: str, port: int) -> int:
+    """Raises UserError if nobody can listen there; better before the engines start than after."""
+    try:
+        with socket.create_server((host, port)) as listening:
+            return listening.getsockname()[1]
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--host {host} --port {port}: cannot listen there ({error}); choose another") from None

@@ -1,0 +1,188 @@
+"""`openrlhf-math serve` with a real model: Ray Serve, vLLM, and clients over HTTP, some of whom leave."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import httpx
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.serving.deployment import check_serve
+
+try:
+    check_serve()
+except UserError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def rows(demo) -> list[dict]:
+    return [json.loads(line) for line in (demo / "world" / "heldout.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def server(demo, tmp_path_factory):
+    """The process and its address."""
+    command = [
+        sys.executable, "-m", "openrlhf_math", "serve", "--model", str(demo / "grpo" / "model"),
+        "--served-name", "tiny", "--port", "0", "--instruction", "", "--style", "think", "--max-tokens", "128",
+        "--max-context", "256", "--seconds", "100", "--most-requests", "100", "--most-attempts", "1000",
+        "--workers", "1",
+    ]  # fmt: skip
+    errors = tmp_path_factory.mktemp("serve") / "errors.txt"
+    with errors.open("w") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+        url = process.stdout.readline().strip()
+        assert url.startswith("http"), errors.read_text()[-3000:]
+        try:
+            yield process, url
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def served(server):
+    return server[1]
+
+
+def chat(url: str, problem: str, timeout: float = 60, **fields) -> httpx.Response:
+    body = {"messages": [{"role": "user", "content": problem}], **fields}
+    return httpx.post(f"{url}/chat/completions", json=body, timeout=timeout)
+
+
+def metrics(url: str) -> dict:
+    families = text_string_to_metric_families(httpx.get(url.replace("/v1", "/metrics")).text)
+    return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
+
+
+def under_way(url: str) -> int:
+    return httpx.get(url.replace("/v1", "/health")).json()["requests_under_way"]
+
+
+def until(condition, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert condition()
+
+
+def test_it_is_well_and_says_what_it_serves(served):
+    assert httpx.get(served.replace("/v1", "/health")).json()["status"] == "ok"
+    assert [one["id"] for one in httpx.get(f"{served}/models").json()["data"]] == ["tiny"]
+
+
+def test_a_problem_is_solved_with_votes(served, rows):
+    right = 0
+    for row in rows[:10]:
+        told = chat(served, row["problem"], model="tiny").json()
+        report = told["openrlhf_math"]
+        assert sum(vote["votes"] for vote in report["votes"]) == sum(
+            one["vote"] is not None for one in report["attempts"]
+        )
+        assert told["usage"]["completion_tokens"] == sum(one["tokens"] for one in report["attempts"])
+        assert report["answer"] in told["choices"][0]["message"]["content"]
+        right += report["answer"] == str(row["answer"])
+    assert right >= 5
+
+
+def test_a_stream_ends_with_the_answer(served, rows):
+    with httpx.stream(
+        "POST",
+        f"{served}/chat/completions",
+        json={"messages": [{"role": "user", "content": rows[0]["problem"]}], "stream": True},
+        timeout=60,
+    ) as reply:
+        lines = [line.removeprefix("data: ") for line in reply.iter_lines() if line]
+    assert lines.pop() == "[DONE]"
+    *told, answer, end = map(json.loads, lines)
+    assert [one["openrlhf_math"]["progress"]["attempts"] for one in told[1:]] == list(range(1, len(told)))
+    assert end["openrlhf_math"]["answer"] in answer["choices"][0]["delta"]["content"]
+
+
+@pytest.mark.parametrize(
+    "problem, fields, status, told",
+    [
+        ("", {}, 400, "messages.0"),
+        ("why? " * 400, {}, 400, "context is 256"),
+        ("why? " * 400, {"stream": True}, 400, "context is 256"),
+        ("1+1?", {"temperature": -1}, 400, "temperature"),
+        ("1+1?", {"openrlhf_math": {"rule": "weighted"}}, 400, "no scorer"),
+        ("1+1?", {"model": "other"}, 404, "other"),
+        ("1" * (5 << 20), {}, 413, "4 MiB"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_request_that_cannot_be_served_is_told_why(served, problem, fields, status, told):
+    reply = chat(served, problem, **fields)
+    assert reply.status_code == status and told in reply.json()["error"]["message"]
+
+
+def test_of_a_hundred_requests_some_of_which_leave_no_other_is_lost(served, rows):
+    async def one(client: httpx.AsyncClient, number: int):
+        body = {"messages": [{"role": "user", "content": rows[number]["problem"]}]}
+        try:
+            reply = await client.post(f"{served}/chat/completions", json=body, timeout=0.5 if number % 5 == 0 else 120)
+        except httpx.TimeoutException:
+            return "left"
+        return reply.json()["openrlhf_math"]["answer"] == str(rows[number]["answer"])
+
+    async def all_of_them():
+        async with httpx.AsyncClient(limits=httpx.Limits(max_connections=100)) as client:
+            return await asyncio.gather(*(one(client, number) for number in range(100)))
+
+    outcomes = asyncio.run(all_of_them())
+    assert all(outcome in (True, False) for number, outcome in enumerate(outcomes) if number % 5)
+    assert Counter(outcomes)["left"] >= 1 and Counter(outcomes)[True] >= 40
+    until(lambda: under_way(served) == 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_client_asked_for_that_left_is_not_worked_on(served, rows, stream):
+    """1,000 attempts take much longer than the client waits."""
+    wishes = {"attempts": 1000}
+    left = metrics(served).get(("openrlhf_math_requests_total", "499"), 0)
+    with pytest.raises(httpx.TimeoutException), httpx.Client(timeout=httpx.Timeout(1)) as client:
+        body = {"messages": [{"role": "user", "content": rows[0]["problem"]}], "stream": stream, "temperature": 2}
+        with client.stream("POST", f"{served}/chat/completions", json=body | {"openrlhf_math": wishes}) as reply:
+            end = time.monotonic() + 1
+            for _ in reply.iter_lines():
+                if time.monotonic() > end:
+                    raise httpx.ReadTimeout("long enough")
+    until(lambda: under_way(served) == 0, 5)
+    begun = time.monotonic()
+    assert chat(served, rows[0]["problem"]).status_code == 200
+    assert time.monotonic() - begun < 5
+    assert stream or metrics(served)["openrlhf_math_requests_total", "499"] == left + 1
+
+
+def test_no_request_failed_inside(served):
+    assert not [key for key in metrics(served) if key[1:] and key[1].startswith("5")]
+
+
+def test_without_its_reranker_it_says_that_it_is_unavailable(server, rows):
+    process, url = server
+    (reranker,) = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "ray::Reranker" in " ".join(child.cmdline())
+    ]
+    reranker.kill()
+    until(lambda: httpx.get(url.replace("/v1", "/health")).status_code == 503)
+    for stream in (False, True):
+        reply = chat(url, rows[0]["problem"], stream=stream)
+        assert reply.status_code == 503 and "reranker has died" in reply.json()["error"]["message"]
+
+
+def test_ended_by_a_signal_it_leaves_no_process(server):
+    process, _ = server
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    until(lambda: not [child for child in children if child.is_running() and child.status() != "zombie"])
