@@ -60,7 +60,9 @@ def _notes(runs: list[Training]) -> list[str]:
     for run in runs:
         for name, records in (("metrics.jsonl", run.records), ("eval.jsonl", run.evaluations)):
             if records.unreadable:
-                told.append(f"{run.name}: {records.unreadable} lines of {name} cannot be read and are left out.")
+                lines = "1 line" if records.unreadable == 1 else f"{records.unreadable} lines"
+                verb = "is" if records.unreadable == 1 else "are"
+                told.append(f"{run.name}: {lines} of {name} cannot be read and {verb} left out.")
     return told
 
 

@@ -20,6 +20,7 @@ CHANGES = {
     (False,): "wrong",
 }
 
+NEEDED = {"problem_index", "sample", "problem", "outcome"}
 OUTCOMES = {"format": "wrong, in correct format"}  # what the grader calls it, for a person
 
 
@@ -54,17 +55,16 @@ class Samples:
 
 
 def samples_of(group: list[Evaluation], most: int) -> list[Samples]:
-    """For each benchmark of the group's first evaluation, problems shown beside its last's, if that has them."""
-    first, last = group[0], group[-1]
-    told = []
-    for benchmark, folder in first.folders.items():
-        evaluations = {first.name: folder}
-        if last is not first:
-            alone = len(first.folders) == len(last.folders) == 1
-            other = next(iter(last.folders.values())) if alone else last.folders.get(benchmark)
-            if other and _problems(other) == _problems(folder):
-                evaluations[last.name] = other
-        told.append(_samples(benchmark, evaluations, most))
+    """Of evaluations on the same problems the first beside the last, `most` problems of each such set."""
+    sets: list[tuple[dict, list[tuple[str, str, Path]]]] = []
+    for run in group:
+        for benchmark, folder in run.folders.items():
+            problems = _problems(folder)
+            same = next((known for found, known in sets if found == problems), None)
+            if same is None:
+                sets.append((problems, same := []))
+            same.append((run.name, benchmark, folder))
+    told = [_samples(same[0][1], {name: folder for name, _, folder in (same[0], same[-1])}, most) for _, same in sets]
     return [one for one in told if one.shown]
 
 
@@ -124,11 +124,13 @@ def _first_completions(folder: Path) -> Iterator[dict]:
         with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
             for number, line in enumerate(file, start=1):  # noqa: B007 (told in the error)
                 row = json.loads(line)
-                if row["sample"] == 0 and {"problem_index", "problem", "outcome"} <= row.keys():
+                if not row.keys() >= NEEDED:
+                    raise ValueError
+                if row["sample"] == 0:
                     yield row
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, AttributeError, RecursionError):
         raise UserError(f"{path}, line {number}, is not a completion as `eval` writes it") from None
 
 

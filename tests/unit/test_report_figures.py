@@ -1,0 +1,169 @@
+"""The figures, curves and tables of a report."""
+
+from statistics import fmean
+
+import pytest
+from recorded_runs import evaluation, grpo_row, grpo_run, whole_run
+
+from openrlhf_math.report.curves import GRPO, evaluation_curves
+from openrlhf_math.report.evaluations import comparison_table, evaluation_table
+from openrlhf_math.report.figures import grpo_table
+from openrlhf_math.report.markdown import as_markdown
+from openrlhf_math.report.page import bar, ends
+from openrlhf_math.report.phases import memory_plot, seconds, time_plot
+from openrlhf_math.report.plots import plot, smoothed
+from openrlhf_math.report.report import tables_of
+from openrlhf_math.report.runs import find_runs
+from openrlhf_math.report.samples import samples_of
+from openrlhf_math.report.settings import all_settings, differences
+from openrlhf_math.report.table import Interval, Table
+
+CURVES = {curve.title: curve for curve in GRPO}
+ROWS = [grpo_row(step) for step in range(1, 31)]
+
+
+def test_tokens_a_second_are_those_of_the_whole_batch():
+    row = grpo_row(1, completion_length=50.0) | {"rollout/num_samples": 100.0, "timing/step_total": 2.0}
+    assert CURVES["Speed of a step"].value(row) == 50 * 100 / 2
+    assert CURVES["Speed of generation"].value(row) == pytest.approx(50 * 100 / 1.2)
+    assert CURVES["Speed of a step"].value(row | {"timing/step_total": 0.0}) is None
+
+
+def test_the_phases_of_a_step_add_up_to_it():
+    assert sum(seconds(ROWS[0])) == pytest.approx(ROWS[0]["timing/step_total"])
+    assert seconds(ROWS[0])[-1] == pytest.approx(0.2 + 0.1 + 0.1 + 0.05)
+    assert seconds({"step": 1}) is None
+
+
+def test_every_curve_has_its_unit_and_its_steps():
+    for curve in GRPO:
+        drawn = plot(curve, [ROWS])
+        if curve.title == "KL to the start":
+            assert drawn is None  # no reference model, so 0 throughout
+            continue
+        assert f">{curve.unit}</text>" in drawn.svg
+        assert ">step</text>" in drawn.svg
+
+
+def test_the_kl_is_drawn_where_it_is_computed():
+    assert plot(CURVES["KL to the start"], [ROWS, [grpo_row(1, kl=0.01)]]) is not None
+
+
+def test_steps_without_a_number_are_counted():
+    rows = [grpo_row(step, grad_norm=None if step in (3, 4) else 1.0) for step in range(1, 11)]
+    assert plot(CURVES["Gradient norm"], [rows, ROWS]).missing == 2
+
+
+@pytest.mark.parametrize("rows", [[grpo_row(1)], ROWS[:2], [grpo_row(step) for step in range(1, 3001)]])
+def test_a_picture_stays_small_however_many_steps_there_are(rows):
+    for drawn in (plot(CURVES["Reward"], [rows]), time_plot(rows, "run"), memory_plot([rows])):
+        assert 1000 < len(drawn.svg) < 60_000
+
+
+def test_rounding_errors_look_like_zero():
+    ticks = plot(CURVES["Policy loss"], [ROWS]).svg
+    assert "0.008" in ticks and "1e" not in ticks
+
+
+def test_a_slow_first_step_does_not_flatten_the_others():
+    slow = grpo_row(1) | {"timing/generation": 100.0}
+    assert "the first, 100.8 s, is cut off" in time_plot([slow, *ROWS[1:]], "run").note
+
+
+def test_a_smoothed_line_has_the_mean_of_neighbours():
+    values = [1.0, 2.0, 6.0, 3.0, 0.0]
+    assert smoothed(values, 3) == [fmean(values[:2]), 3.0, fmean(values[1:4]), 3.0, fmean(values[3:])]
+
+
+def test_evaluations_during_a_run_have_a_curve_each():
+    row = {"step": 10, "eval_gsm8k_pass1": 0.5, "eval_gsm8k_pass4": 0.7, "eval_gsm8k_response_length_mean": 90.0}
+    curves = evaluation_curves([row | {"eval_num_samples": 100.0}])
+    assert [curve.title for curve in curves] == ["Held out: pass@1", "Held out: pass@4", "Held out: completion length"]
+    assert all("gsm8k" in curve.note for curve in curves)
+
+
+def test_a_run_in_figures(tmp_path):
+    table = grpo_table(find_runs([grpo_run(tmp_path / "a"), grpo_run(tmp_path / "b", steps=0)]).grpo)
+    told = {row[0]: row[1:] for row in table.rows}
+    assert told["steps"] == ["30", "0"]
+    first, last = (fmean(row["accuracy"] for row in rows) for rows in (ROWS[:3], ROWS[-3:]))
+    assert told["accuracy"] == [f"{first:.1%} to {last:.1%}", "-"]
+    assert told["seconds a step, after the first"] == ["2.00", "-"]
+    assert told["... generation"] == ["1.00", "-"]
+    assert "KL to the start" not in " ".join(told)
+
+
+def test_evaluations_stand_on_one_scale(tmp_path):
+    groups = find_runs([whole_run(tmp_path / "demo")]).groups
+    table = evaluation_table(groups)
+    assert [row[:5] for row in table.rows] == [
+        ["demo/eval_before", "sums", "40", "25.0%", "15.0% to 35.0%"],
+        ["demo/eval_after", "sums", "40", "75.0%", "65.0% to 85.0%"],
+    ]
+    scale = ends(table.intervals)
+    assert scale == (0.1, 0.9)
+    assert bar(Interval(0.1, 0.5, 0.9), scale) == pytest.approx({"low": 0, "value": 50, "high": 100})
+
+
+def test_before_and_after_are_compared_by_problem(tmp_path):
+    table = comparison_table(find_runs([whole_run(tmp_path / "demo")]).groups)
+    name, benchmark, what, first, second, difference, _, p = table.rows[0]
+    assert (name, what, first, second) == ("demo/eval_after less demo/eval_before", "pass@1, points", "25.0%", "75.0%")
+    assert difference == "+50.0" and float(p) < 0.01
+
+
+def test_evaluations_of_other_problems_are_not_compared_and_told(tmp_path):
+    runs = [evaluation(tmp_path / "a", [True] * 3), evaluation(tmp_path / "b", [True] * 4)]
+    table = comparison_table(find_runs(runs).groups)
+    assert not table.rows and "are on different problems" in table.note
+
+
+def test_the_same_problem_is_shown_before_and_after(tmp_path):
+    told = samples_of(find_runs([whole_run(tmp_path / "demo")]).groups[0], most=4)[0]
+    assert told.counts == {"wrong, then correct": 20, "correct both times": 10, "wrong both times": 10}
+    assert [shown.change for shown in told.shown] == [
+        "wrong, then correct", "correct both times", "wrong both times", "wrong, then correct",
+    ]  # fmt: skip
+    before, after = told.shown[0].samples
+    assert (before.outcome, after.outcome) == ("wrong, in correct format", "correct")
+    assert told.shown[0].problem == "Problem 10: 1+1?"
+
+
+def test_no_samples_are_shown_where_none_are_wanted(tmp_path):
+    assert samples_of(find_runs([whole_run(tmp_path / "demo")]).groups[0], most=0) == []
+
+
+def test_evaluations_of_other_problems_are_shown_apart(tmp_path):
+    runs = [evaluation(tmp_path / name, [True] * problems) for name, problems in (("a", 3), ("b", 4), ("c", 3))]
+    told = samples_of(find_runs(runs).groups[0], most=8)
+    assert [[sample.evaluation for sample in one.shown[0].samples] for one in told] == [["a", "c"], ["b"]]
+
+
+def test_settings_that_differ_stand_in_a_table(tmp_path):
+    other = {"actor": {"adam": {"lr": 1e-4}, "model_name_or_path": "runs/sft/model"}, "new": None}
+    runs = find_runs([grpo_run(tmp_path / "a"), grpo_run(tmp_path / "b", settings=other)]).grpo
+    assert differences(runs).rows == [["actor.adam.lr", "0.0002", "0.0001"], ["new", "-", "null"]]
+    assert differences(runs[:1]) is None
+    assert differences([runs[0], runs[0]]).note == "All settings are alike."
+
+
+def test_secrets_are_no_settings(tmp_path):
+    table = all_settings(find_runs([grpo_run(tmp_path / "a")]).grpo[0])
+    assert "wandb-secret" not in str(table)
+
+
+@pytest.mark.parametrize("hostile", ["a|b", "a\nb", "<b>|`x`\\|", "| --- |", "\x1b[31m|", "\ud800"])
+def test_a_markdown_cell_stays_a_cell(hostile):
+    text = as_markdown("t", [Table("t", ["a", hostile], [[hostile, "2"]])])
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 3
+    for line in lines:
+        assert line.replace("\\\\", "").replace("\\|", "").count("|") == 3
+    assert "<b>" not in text.replace("\\<", "")
+    text.encode()
+
+
+def test_markdown_has_every_table(tmp_path):
+    text = as_markdown("Report", tables_of(find_runs([whole_run(tmp_path / "demo")])))
+    for title in ("Evaluations", "Paired comparison", "Choosing among attempts, demo", "GRPO", "Fine-tuning"):
+        assert f"\n## {title}\n" in text
