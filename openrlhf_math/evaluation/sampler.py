@@ -38,10 +38,6 @@ class Sampler:
         from vllm import LLM
 
         self._seed = settings.seed
-        if settings.device == "cpu":
-            from openrlhf_math.colocation import seeded_sampling
-
-            seeded_sampling.install()
         try:
             engine = LLM(
                 settings.model,

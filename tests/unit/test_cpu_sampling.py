@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from openrlhf_math.colocation.cpu_sampling import draw
+from openrlhf_math.colocation.cpu_sampling import draw, uniform
 
 INF = float("inf")
 
@@ -12,7 +12,7 @@ def test_tokens_come_as_often_as_their_probability():
     torch.manual_seed(0)
     logits = torch.randn(50) * 2
     count, probabilities = 200_000, torch.softmax(logits, dim=-1)
-    seen = torch.bincount(draw(logits.expand(count, -1)), minlength=50)
+    seen = torch.bincount(draw(logits.expand(count, -1), torch.rand(count, 1)), minlength=50)
     expected = probabilities * count
     chi_square = ((seen - expected) ** 2 / expected).sum().item()
     assert chi_square < 95  # 49 degrees of freedom: one in 10,000 above
@@ -29,19 +29,42 @@ def test_tokens_come_as_often_as_their_probability():
     ids=["between excluded", "only the last", "only the first", "underflow"],
 )
 def test_an_excluded_token_is_never_drawn(logits, possible):
-    assert set(draw(torch.tensor(logits).expand(20_000, -1)).tolist()) == possible
+    assert set(draw(torch.tensor(logits).expand(20_000, -1), torch.rand(20_000, 1)).tolist()) == possible
 
 
-@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24])
-def test_the_ends_of_the_uniform_number_stay_in_the_vocabulary(monkeypatch, uniform):
-    monkeypatch.setattr(torch, "rand_like", lambda tensor: torch.full_like(tensor, uniform))
+@pytest.mark.parametrize("number", [0.0, 1 - 2**-24])
+def test_the_ends_of_the_uniform_number_stay_in_the_vocabulary(number):
     torch.manual_seed(1)
     logits = torch.cat([torch.full((512, 1), -INF), torch.randn(512, 1000), torch.full((512, 1), -INF)], dim=1)
-    drawn = draw(logits)
+    drawn = draw(logits, torch.full((512, 1), number))
     assert int(drawn.min()) >= 1
     assert int(drawn.max()) <= 1000
 
 
 def test_bfloat16_logits_are_summed_in_float32():
     torch.manual_seed(0)
-    assert len(draw(torch.zeros(4096, 3000, dtype=torch.bfloat16)).unique()) > 2000
+    assert len(draw(torch.zeros(4096, 3000, dtype=torch.bfloat16), torch.rand(4096, 1)).unique()) > 2000
+
+
+def seeded(seeds) -> dict[int, torch.Generator]:
+    return {row: torch.Generator().manual_seed(seed) for row, seed in enumerate(seeds)}
+
+
+def test_a_rows_token_depends_on_its_logits_and_its_seed_alone():
+    torch.manual_seed(0)
+    logits = torch.randn(64, 300)
+    drawn = draw(logits, uniform(64, seeded(range(64))))
+    torch.manual_seed(1)
+    order = torch.randperm(64)[:20]
+    assert draw(logits[order], uniform(20, seeded(order.tolist()))).tolist() == drawn[order].tolist()
+
+
+def test_a_generator_goes_on_from_token_to_token():
+    one, again = seeded([7]), seeded([7])
+    numbers = [uniform(1, one).item() for _ in range(50)]
+    assert numbers == [uniform(1, again).item() for _ in range(50)] and len(set(numbers)) == 50
+
+
+def test_rows_without_a_seed_stand_among_others():
+    numbers = uniform(1000, seeded([7]))
+    assert numbers[0] == uniform(1, seeded([7]))[0] and len(numbers.unique()) > 990
