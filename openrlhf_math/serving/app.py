@@ -9,6 +9,7 @@ from typing import Protocol
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.reranker import Progress, Solved
@@ -149,10 +150,13 @@ def _told(error: Exception) -> ApiError:
 async def _read(request: Request) -> bytes:
     """The body. Raises ApiError for one that is too large, before it is all here."""
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MOST_BYTES:
-            raise ApiError(413, f"the body is larger than {MOST_BYTES >> 20} MiB")
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MOST_BYTES:
+                raise ApiError(413, f"the body is larger than {MOST_BYTES >> 20} MiB")
+    except ClientDisconnect:
+        raise ClientLeft from None
     return bytes(body)
 
 

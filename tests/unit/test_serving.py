@@ -313,6 +313,14 @@ def test_a_client_that_leaves_cancels_the_work(served, backend, problem, stream)
     assert httpx.get(f"{served}/health").json() == {"status": "ok", "requests_under_way": 0}
 
 
+def test_a_client_that_leaves_before_its_request_is_whole(served, backend):
+    with socket.create_connection(("127.0.0.1", httpx.URL(served).port)) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        time.sleep(0.2)
+    until(lambda: metrics(served).get(("openrlhf_math_requests_total", "499")) == 1)
+    assert backend.asked == []
+
+
 def until(condition, seconds=5):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
