@@ -102,7 +102,7 @@ def backend():
 @pytest.fixture
 def served(backend):
     """A server on loopback; gives its address."""
-    with running(build_app(backend, service(most_requests=50), count_words)) as url:
+    with running(build_app(backend, service(most_requests=10), count_words)) as url:
         yield url
 
 
@@ -329,11 +329,11 @@ def until(condition, seconds=5):
 
 
 def test_of_a_hundred_requests_none_is_lost(served, backend):
-    """50 at once are taken, the others are told to come again; a tenth leaves."""
+    """10 at once are taken, the others are told to come again; a tenth leaves."""
 
     async def one(client, number):
-        body = {"messages": [{"role": "user", "content": "slow"}], "openrlhf_math": {"attempts": 4}}
-        for _ in range(200):
+        body = {"messages": [{"role": "user", "content": "slow" if number % 10 else "hangs"}]}
+        for _ in range(1000):
             timeout = 0.05 if number % 10 == 0 else 30
             try:
                 reply = await client.post(f"{served}/v1/chat/completions", json=body, timeout=timeout)
