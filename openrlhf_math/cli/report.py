@@ -49,10 +49,14 @@ def run(args: argparse.Namespace) -> None:
     from openrlhf_math.report.page import as_page
     from openrlhf_math.report.report import sections_of, tables_of
 
-    title = args.title or "Report of " + ", ".join(short_names(args.runs)[:4])
+    title = args.title or _title(short_names(args.runs))
     _write("--output", args.output, as_page(title, sections_of(found, args.samples)))
     if args.markdown:
         _write("--markdown", args.markdown, as_markdown(title, tables_of(found)))
+
+
+def _title(names: list[str]) -> str:
+    return "Report of " + ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _check_writable(flag: str, path: Path | None, suffix: str) -> None:
@@ -82,4 +86,4 @@ def _write(flag: str, path: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise UserError(f"{flag} {path} cannot be written: {error.strerror}") from None
-    print(f"{path}  ({len(text.encode()) / 1e6:.1f} MB)")
+    print(f"{path}  ({len(text.encode()) / 1000:,.0f} kB)")

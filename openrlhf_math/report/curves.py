@@ -62,7 +62,7 @@ GRPO = (
         "Policy loss", "loss", "0 by construction with one gradient step a batch; its gradient is not",
         named("policy_loss"), from_zero=False, room=0.01,
     ),
-    Curve("Log-probability gap", "nats a token", "trainer against vLLM, mean difference", named("logprob_gap")),
+    Curve("Log-probability gap", "nats a token", "trainer against vLLM", named("logprob_gap")),
     Curve("Undecided gradings", "completions", "not graded in time: wrong", named("undecided_rate"), share=True),
     Curve("Correct format", "completions", "whatever their answer", named("format_rate"), share=True),
     Curve("Idle completions", "completions", "their whole group has one reward", named("idle_rate"), share=True),

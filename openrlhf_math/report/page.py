@@ -5,13 +5,13 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from openrlhf_math.report.phases import NAMES
 from openrlhf_math.report.plots import Plot
 from openrlhf_math.report.samples import Samples
 from openrlhf_math.report.svg import SERIES
 from openrlhf_math.report.table import Interval, Table
 from openrlhf_math.report.visible import visible
 
+DASHES = ("solid", "dashed", "dotted")  # as plots.DASHES
 TEMPLATES = Path(__file__).parent / "template"
 
 
@@ -41,7 +41,7 @@ def as_page(title: str, sections: list[Section]) -> str:
         finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
     template = environment.get_template("page.html.j2")
-    return template.render(title=title, sections=sections, series=SERIES, phases=NAMES, bar=bar, ends=ends)
+    return template.render(title=title, sections=sections, series=SERIES, dashes=DASHES, bar=bar, ends=ends)
 
 
 def ends(intervals: list[Interval | None]) -> tuple[float, float]:

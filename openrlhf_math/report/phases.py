@@ -2,9 +2,9 @@
 
 from statistics import median
 
-from openrlhf_math.report.plots import Plot
+from openrlhf_math.report.plots import Plot, line_style
 from openrlhf_math.report.records import number
-from openrlhf_math.report.svg import COLOURS, SERIES, drawing
+from openrlhf_math.report.svg import COLOURS, drawing
 
 # What OpenRLHF times, and the moves between phases that it times within (docs/colocation.md).
 WITHIN = {
@@ -70,10 +70,10 @@ def memory_plot(runs: list[list[dict]]) -> Plot | None:
     if not any(levels):
         return None
     with drawing("GiB through a step") as (axes, drawn):
-        for number_, found in enumerate(levels):
+        for at_run, found in enumerate(levels):
             if found:
                 places = [at + side for at in range(len(CYCLE)) for side in (-0.22, 0.22)]
-                axes.plot(places, found, "o-", color=COLOURS[number_ % SERIES], markersize=3, linewidth=1.4)
+                axes.plot(places, found, marker="o", markersize=3, linewidth=1.4, **line_style(at_run))
         axes.set_xticks(range(len(CYCLE)), [label for _, label in CYCLE], fontsize=7.5)
         axes.set_ylim(0, 1.1 * max(max(found) for found in levels if found) or 1)
         axes.set_ylabel("GiB")

@@ -10,7 +10,7 @@ from openrlhf_math.report.svg import COLOURS, INK, SERIES, drawing
 
 SMOOTH_FROM = 20  # steps; fewer are joined as they are
 SMOOTH_OVER, LEAST_WINDOW = 0.04, 5  # share of the steps that a point of the line is the mean of, and at least so many
-MOST_DOTS, MOST_POINTS = 600, 400  # of all runs together; of one line
+MOST_DOTS, MOST_POINTS = 600, 1600  # that are drawn of all runs together
 # Lines without length and with round ends: a tenth of the bytes of markers.
 DOT = {"linewidth": 2.2, "solid_capstyle": "round"}
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
@@ -33,20 +33,25 @@ def plot(curve: Curve, runs: list[list[dict]]) -> Plot | None:
     if not values or (not curve.zeros_tell and not any(values)):
         return None
     windows = [_window(len(run)) if curve.noisy else None for _, run in series]
-    dots = max(1, sum(map(len, (run for _, run in series))) // MOST_DOTS)
+    dots = slice(None, None, -(-len(values) // MOST_DOTS))
     with drawing(f"{curve.title}, {curve.unit}") as (axes, drawn):
         for number, ((steps, run), window) in enumerate(zip(series, windows, strict=True)):
-            style = {"color": COLOURS[number % SERIES], "linestyle": DASHES[number // SERIES % len(DASHES)]}
+            style = line_style(number)
             if window:
-                axes.plot(*_as_dots(steps[::dots], run[::dots]), **style | {"linestyle": "-"}, **DOT, alpha=0.35)
+                axes.plot(*_as_dots(steps[dots], run[dots]), **style | {"linestyle": "-"}, **DOT, alpha=0.35)
                 run = smoothed(run, window)
             elif len(run) <= LEAST_WINDOW:
                 axes.plot(steps, run, "o", color=style["color"], markersize=3, clip_on=False)
-            thinned = slice(None, None, max(1, len(run) // MOST_POINTS))
+            thinned = slice(None, None, -(-len(values) // MOST_POINTS))
             axes.plot(steps[thinned], run[thinned], **style, linewidth=1.6, clip_on=False)
         _dress(axes, curve, values)
     missing = sum(len(rows) for rows in runs if _points(curve, rows)[1]) - len(values)
     return Plot(curve.title, curve.note, drawn[0], missing)
+
+
+def line_style(number: int) -> dict:
+    """Of a run by its place: a colour, and dashes where there are more runs than colours. As the page's legend."""
+    return {"color": COLOURS[number % SERIES], "linestyle": DASHES[number // SERIES % len(DASHES)]}
 
 
 def smoothed(values: list[float], window: int) -> list[float]:
