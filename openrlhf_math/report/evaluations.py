@@ -2,7 +2,7 @@
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.compare import Difference, compare_runs
-from openrlhf_math.report.records import number
+from openrlhf_math.report.records import bounds, number
 from openrlhf_math.report.runs import Evaluation, Found
 from openrlhf_math.report.table import Interval, Table, between, percent, plain
 
@@ -29,7 +29,7 @@ def evaluation_table(groups: list[list[Evaluation]]) -> Table:
             benchmark,
             plain(number(figures, "problems")),
             percent(number(figures, "pass_at_1")),
-            between(figures.get("ci95"), share=True),
+            between(bounds(figures, "ci95")),
             plain(number(figures, "completion_tokens")),
             plain(number(figures, "tokens_per_correct")),
             percent(number(figures, "truncation_rate")),
@@ -39,7 +39,7 @@ def evaluation_table(groups: list[list[Evaluation]]) -> Table:
         for name, benchmark, figures in told
     ]
     header = ["evaluation", "benchmark", "problems", "pass@1", "95% interval", *COST, *(shown for shown, _, _ in rules)]
-    intervals = [_interval(number(figures, "pass_at_1"), figures.get("ci95")) for _, _, figures in told]
+    intervals = [_interval(number(figures, "pass_at_1"), figures) for _, _, figures in told]
     return Table("Evaluations", header, rows, "95% intervals: bootstrap over problems", intervals)
 
 
@@ -64,10 +64,8 @@ def reranked_tables(found: Found) -> list[Table]:
     tables = []
     for name, rules in found.reranked.items():
         told = {rule: row for rule, row in rules.items() if isinstance(row, dict)}
-        rows = [
-            [rule, percent(number(row, "accuracy")), between(row.get("ci95"), share=True)] for rule, row in told.items()
-        ]
-        intervals = [_interval(number(row, "accuracy"), row.get("ci95")) for row in told.values()]
+        rows = [[rule, percent(number(row, "accuracy")), between(bounds(row, "ci95"))] for rule, row in told.items()]
+        intervals = [_interval(number(row, "accuracy"), row) for row in told.values()]
         title = f"Choosing among attempts, {name}"
         tables.append(Table(title, ["rule", "accuracy", "95% interval"], rows, intervals=intervals))
     return tables
@@ -83,13 +81,17 @@ def _differs(name: str, one: Difference) -> list[str]:
 
 def _largest_k(by_run: list[dict | None]) -> str | None:
     """The largest k that every evaluation has."""
-    if not all(isinstance(by_k, dict) for by_k in by_run):
-        return None
-    common = set.intersection(*(set(by_k) for by_k in by_run)) if by_run else set()
-    return max(common, key=int, default=None)
+    known = [
+        {
+            k
+            for k, found in (by_k if isinstance(by_k, dict) else {}).items()
+            if k.isdecimal() and isinstance(found, dict)
+        }
+        for by_k in by_run
+    ]
+    return max(set.intersection(*known), key=int, default=None)
 
 
-def _interval(value: float | None, bounds: list | None) -> Interval | None:
-    if value is None or not isinstance(bounds, list) or len(bounds) != 2 or None in bounds:
-        return None
-    return Interval(bounds[0], value, bounds[1])
+def _interval(value: float | None, row: dict) -> Interval | None:
+    low, high = bounds(row, "ci95") or (None, None)
+    return None if None in (low, value, high) else Interval(low, value, high)

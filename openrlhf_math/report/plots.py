@@ -1,8 +1,8 @@
 """A curve of several runs on one axis: a line over the steps themselves, smoothed where there are enough of them."""
 
 from dataclasses import dataclass
-from statistics import fmean
 
+import numpy as np
 from markupsafe import Markup
 
 from openrlhf_math.report.curves import Curve
@@ -33,17 +33,17 @@ def plot(curve: Curve, runs: list[list[dict]]) -> Plot | None:
     if not values or (not curve.zeros_tell and not any(values)):
         return None
     windows = [_window(len(run)) if curve.noisy else None for _, run in series]
-    dots = slice(None, None, -(-len(values) // MOST_DOTS))
     with drawing(f"{curve.title}, {curve.unit}") as (axes, drawn):
         for number, ((steps, run), window) in enumerate(zip(series, windows, strict=True)):
             style = line_style(number)
             if window:
+                dots = _thinned(len(run), MOST_DOTS // len(runs))
                 axes.plot(*_as_dots(steps[dots], run[dots]), **style | {"linestyle": "-"}, **DOT, alpha=0.35)
                 run = smoothed(run, window)
             elif len(run) <= LEAST_WINDOW:
                 axes.plot(steps, run, "o", color=style["color"], markersize=3, clip_on=False)
-            thinned = slice(None, None, -(-len(values) // MOST_POINTS))
-            axes.plot(steps[thinned], run[thinned], **style, linewidth=1.6, clip_on=False)
+            points = _thinned(len(run), MOST_POINTS // len(runs))
+            axes.plot(steps[points], run[points], **style, linewidth=1.6, clip_on=False)
         _dress(axes, curve, values)
     missing = sum(len(rows) for rows in runs if _points(curve, rows)[1]) - len(values)
     return Plot(curve.title, curve.note, drawn[0], missing)
@@ -54,10 +54,15 @@ def line_style(number: int) -> dict:
     return {"color": COLOURS[number % SERIES], "linestyle": DASHES[number // SERIES % len(DASHES)]}
 
 
-def smoothed(values: list[float], window: int) -> list[float]:
-    """The mean of each value and its neighbours on both sides, `window` in all; fewer at the ends."""
-    half = window // 2
-    return [fmean(values[max(0, at - half) : at + half + 1]) for at in range(len(values))]
+def smoothed(values: list[float], window: int) -> np.ndarray:
+    """The mean of each value and its neighbours on both sides, `window` in all (odd), fewer at the ends."""
+    weights = np.ones(window)
+    return np.convolve(values, weights, "same") / np.convolve(np.ones(len(values)), weights, "same")
+
+
+def _thinned(length: int, most: int) -> slice:
+    """Every n-th of so many, so that few enough are left."""
+    return slice(None, None, max(1, -(-length // max(1, most))))
 
 
 def _as_dots(steps: list, values: list) -> tuple[list, list]:
@@ -72,7 +77,7 @@ def _points(curve: Curve, rows: list[dict]) -> tuple[list[int], list[float]]:
 
 
 def _window(steps: int) -> int | None:
-    return None if steps < SMOOTH_FROM else max(LEAST_WINDOW, round(SMOOTH_OVER * steps))
+    return None if steps < SMOOTH_FROM else max(LEAST_WINDOW, round(SMOOTH_OVER * steps) | 1)
 
 
 def _dress(axes, curve: Curve, values: list[float]) -> None:

@@ -68,6 +68,15 @@ def number(row: dict, name: str) -> float | None:
     return float(value)
 
 
+def bounds(row: dict, name: str) -> tuple[float | None, float | None] | None:
+    """An interval of a record, a bound that is no number None; None if it has none of that name."""
+    found = row.get(name)
+    if not isinstance(found, list) or len(found) != 2:
+        return None
+    low, high = (number({name: bound}, name) for bound in found)
+    return low, high
+
+
 def _lines(path: Path):
     try:
         with path.open(encoding="utf-8", errors="replace", newline="\n") as file:

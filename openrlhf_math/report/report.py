@@ -47,11 +47,13 @@ def _trainings(title: str, runs: list[Training], curves: tuple[Curve, ...]) -> l
     drawn = _with_steps(runs)
     rows = [run.records.rows for run in drawn]
     plots = [plot(curve, rows) for curve in curves]
+    empty = [curve.title for curve, drawn_ in zip(curves, plots, strict=True) if drawn_ is None]
+    without = [f"Without values, so not drawn: {', '.join(empty)}."] if empty and drawn else []
     evaluations = [run.evaluations.rows for run in drawn]
     plots += [plot(curve, evaluations) for curve in evaluation_curves([row for each in evaluations for row in each])]
     legend = tuple(run.name for run in drawn)
     smoothed = "Dots are single steps; a line is the mean over 4% of the steps around each, at least 5."
-    return [Section(title, " ".join([smoothed, *_notes(runs)]), legend, (table,), tuple(filter(None, plots)))]
+    return [Section(title, " ".join([smoothed, *without, *_notes(runs)]), legend, (table,), tuple(filter(None, plots)))]
 
 
 def _notes(runs: list[Training]) -> list[str]:

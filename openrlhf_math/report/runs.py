@@ -1,6 +1,5 @@
 """What a directory holds: a GRPO run, a fine-tuning, an evaluation, or a whole run of these."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -160,9 +159,13 @@ def _refusal(path: Path) -> str:
 
 
 def _runs_within(path: Path) -> Iterator[Path]:
-    for inside in sorted(path.iterdir()):
+    try:
+        insides = sorted(path.iterdir())
+    except OSError as error:
+        raise UserError(f"RUN {path} cannot be read: {error.strerror}") from None
+    for inside in insides:
         try:
             if kind_of(inside):
                 yield inside
-        except (UserError, OSError, json.JSONDecodeError):
+        except (UserError, OSError):
             continue

@@ -34,9 +34,6 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
-def between(bounds: list | tuple | None, share: bool) -> str:
-    """An interval in words; a bound that is None is none."""
-    if not bounds:
-        return "-"
-    show = percent if share else plain
-    return " to ".join("no bound" if bound is None else show(bound) for bound in bounds)
+def between(ends: tuple | None) -> str:
+    """An interval of shares in words; a bound that is None is none."""
+    return "-" if ends is None else " to ".join("no bound" if end is None else percent(end) for end in ends)

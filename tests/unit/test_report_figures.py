@@ -72,7 +72,8 @@ def test_a_slow_first_step_does_not_flatten_the_others():
 
 def test_a_smoothed_line_has_the_mean_of_neighbours():
     values = [1.0, 2.0, 6.0, 3.0, 0.0]
-    assert smoothed(values, 3) == [fmean(values[:2]), 3.0, fmean(values[1:4]), 3.0, fmean(values[3:])]
+    means = [fmean(values[:2]), 3.0, fmean(values[1:4]), 3.0, fmean(values[3:])]
+    assert smoothed(values, 3).tolist() == pytest.approx(means)
 
 
 def test_evaluations_during_a_run_have_a_curve_each():
@@ -103,6 +104,13 @@ def test_evaluations_stand_on_one_scale(tmp_path):
     scale = ends(table.intervals)
     assert scale == (0.1, 0.9)
     assert bar(Interval(0.1, 0.5, 0.9), scale) == pytest.approx({"low": 0, "value": 50, "high": 100})
+
+
+def test_figures_that_are_none_leave_a_dash(tmp_path):
+    broken = {"ci95": ["a", None], "pass_at_k": {"x": 1, "2": None}, "problems": None, "truncation_rate": "much"}
+    table = evaluation_table([find_runs([evaluation(tmp_path / "a", [True, False], **broken)]).groups[0]])
+    assert table.rows[0] == ["a", "sums", "-", "50.0%", "no bound to no bound", "20.5", "-", "-", "0"]
+    assert table.intervals == [None]
 
 
 def test_before_and_after_are_compared_by_problem(tmp_path):
