@@ -116,7 +116,7 @@ async def decide(
             await _in_time(asyncio.to_thread(poll.add, attempt), budget)
             counted(poll)
         except StopAsyncIteration:
-            ended = "done"
+            ended = budget.exhausted() or "done"
         except asyncio.TimeoutError:
             ended = "seconds"
         else:

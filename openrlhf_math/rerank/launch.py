@@ -63,7 +63,8 @@ def started(settings: RerankerSettings) -> Iterator:
         scorers = _start(stack, ScoringEngine, settings.scorer, bundle) if settings.scorer else []
         _wait_for(samplers, "--model")
         _wait_for(scorers, "--scorer-model")
-        reranker = ray.remote(Reranker).options(num_cpus=1).remote(samplers, scorers, settings.rewards, settings.shared)
+        options = {"num_cpus": 1, "max_restarts": RESTARTS}
+        reranker = ray.remote(Reranker).options(**options).remote(samplers, scorers, settings.rewards, settings.shared)
         stack.callback(ray.kill, reranker)
         yield reranker
 

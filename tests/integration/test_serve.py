@@ -166,7 +166,7 @@ def test_no_request_failed_inside(served):
     assert not [key for key in metrics(served) if key[1:] and key[1].startswith("5")]
 
 
-def test_without_its_reranker_it_says_that_it_is_unavailable(server, rows):
+def test_a_reranker_that_is_killed_comes_back(server, rows):
     process, url = server
     (reranker,) = [
         child
@@ -174,10 +174,10 @@ def test_without_its_reranker_it_says_that_it_is_unavailable(server, rows):
         if "ray::Reranker" in " ".join(child.cmdline())
     ]
     reranker.kill()
-    until(lambda: httpx.get(url.replace("/v1", "/health")).status_code == 503)
+    until(lambda: not reranker.is_running() or reranker.status() == "zombie")
+    until(lambda: httpx.get(url.replace("/v1", "/health"), timeout=30).status_code == 200)
     for stream in (False, True):
-        reply = chat(url, rows[0]["problem"], stream=stream)
-        assert reply.status_code == 503 and "reranker has died" in reply.json()["error"]["message"]
+        assert chat(url, rows[0]["problem"], stream=stream).status_code == 200
 
 
 def test_ended_by_a_signal_it_leaves_no_process(server):
