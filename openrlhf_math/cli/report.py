@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _title(names: list[str]) -> str:
+    names = list(dict.fromkeys(names))
     return "Report of " + ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 

@@ -91,7 +91,7 @@ def short_names(paths: list[Path]) -> list[str]:
     parts = [path.resolve().parts for path in paths]
     names = [of[-1] for of in parts]
     length = 1
-    while len(set(names)) < len(names):
+    while len(set(names)) < len(set(parts)):
         length += 1
         names = ["/".join(of[-length:]) for of in parts]
     return names

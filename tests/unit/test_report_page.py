@@ -85,6 +85,7 @@ def test_the_page_does_nothing_and_asks_for_nothing(page):
     links = [value for name, value in told.attributes if name in ("href", "xlink:href")]
     assert links and all(link.startswith("#") for link in links)
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in told.attributes
+    assert page.read_text(encoding="utf-8").count("<style") == 1  # a figure's own would reach into the page
     assert not re.search(r"url\((?!#)|@import", page.read_text(encoding="utf-8"))
 
 

@@ -46,8 +46,11 @@ def test_evaluations_given_alone_are_one_group_in_their_order(tmp_path):
 
 
 def test_a_run_given_twice_counts_once(tmp_path):
-    run = grpo_run(tmp_path / "run")
-    assert len(find_runs([run, tmp_path / "." / "run"]).grpo) == 1
+    run, page = grpo_run(tmp_path / "run"), tmp_path / "report.html"
+    (tmp_path / "link").symlink_to(run)
+    assert len(find_runs([run, tmp_path / "link"]).grpo) == 1
+    assert main(["report", str(run), str(tmp_path / "link"), "--output", str(page)]) == 0
+    assert "<title>Report of run</title>" in page.read_text()
 
 
 def test_each_benchmark_of_an_evaluation_has_its_folder(tmp_path):
@@ -62,6 +65,7 @@ def test_names_are_as_long_as_needed(tmp_path):
     paths = [tmp_path / "a" / "grpo", tmp_path / "b" / "grpo", tmp_path / "b" / "sft"]
     assert short_names(paths[1:]) == ["grpo", "sft"]
     assert short_names(paths) == ["a/grpo", "b/grpo", "b/sft"]
+    assert short_names(paths[:1] * 2) == ["grpo", "grpo"]
 
 
 @pytest.mark.parametrize(
