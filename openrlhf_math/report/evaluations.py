@@ -40,7 +40,7 @@ def evaluation_table(groups: list[list[Evaluation]]) -> Table:
     ]
     header = ["evaluation", "benchmark", "problems", "pass@1", "95% interval", *COST, *(shown for shown, _, _ in rules)]
     intervals = [_interval(number(figures, "pass_at_1"), figures) for _, _, figures in told]
-    return Table("Evaluations", header, rows, "95% intervals: bootstrap over problems", intervals)
+    return Table("Evaluations", header, rows, "95% intervals of pass@1: bootstrap over problems", intervals)
 
 
 def comparison_table(groups: list[list[Evaluation]], seed: int = 0) -> Table | None:
