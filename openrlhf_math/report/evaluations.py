@@ -40,7 +40,7 @@ def evaluation_table(groups: list[list[Evaluation]]) -> Table:
     ]
     header = ["evaluation", "benchmark", "problems", "pass@1", "95% interval", *COST, *(shown for shown, _, _ in rules)]
     intervals = [_interval(number(figures, "pass_at_1"), figures) for _, _, figures in told]
-    return Table("Evaluations", header, rows, "95% intervals of pass@1: bootstrap over problems", intervals)
+    return Table("Evaluations", header, rows, "95% intervals of pass@1: bootstrap over problems", intervals, "pass@1")
 
 
 def comparison_table(groups: list[list[Evaluation]], seed: int = 0) -> Table | None:
@@ -67,7 +67,9 @@ def reranked_tables(found: Found) -> list[Table]:
         rows = [[rule, percent(number(row, "accuracy")), between(bounds(row, "ci95"))] for rule, row in told.items()]
         intervals = [_interval(number(row, "accuracy"), row) for row in told.values()]
         title = f"Choosing among attempts, {name}"
-        tables.append(Table(title, ["rule", "accuracy", "95% interval"], rows, intervals=intervals))
+        tables.append(
+            Table(title, ["rule", "accuracy", "95% interval"], rows, intervals=intervals, intervals_of="accuracy")
+        )
     return tables
 
 

@@ -12,7 +12,8 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """rows: of texts, as many as header. intervals: drawn beside the rows where the form can; one a row, or none.
+    """rows: of texts, as many as header. intervals: drawn beside the rows where the form can; one a row, or none;
+    intervals_of: what they are of.
     prose: whether cells are texts that may be long, and are broken into lines."""
 
     title: str
@@ -20,6 +21,7 @@ class Table:
     rows: list[list[str]]
     note: str = ""
     intervals: list[Interval | None] = field(default_factory=list)
+    intervals_of: str = ""
     prose: bool = False
 
 
