@@ -6,7 +6,8 @@
 All score the same completions with the same model, in bfloat16, in turns, and the median of the turns counts.
 Transformers runs with one thread and with all, and with two implementations of attention, of which the fastest counts;
 the time it would take to tokenize is not counted. Before each turn of ours, what it remembers and the engine's prefix
-cache are emptied. The scorer actors have completions of their own in each turn.
+cache are emptied. The scorer actors have completions of their own in each turn. Seconds of a core are those of all
+processes of a way: on a machine that has other work they say more than the clock.
 """
 
 import argparse
@@ -91,15 +92,26 @@ def main() -> None:
         work = completions(args.problems, args.each, args.steps)
         rates = asyncio.run(measure(args, directory, work))
         mine = rates["engine, as they come"]
-        for name, rate in rates.items():
-            print(f"{name:50} {rate:8.1f} a second   ours is {mine / rate:5.2f} times as fast")
+        for name, (clock, cores) in rates.items():
+            print(
+                f"{name:40} {clock:7.1f} a second ({mine[0] / clock:5.2f} times), "
+                f"{cores:7.1f} a second of a core ({mine[1] / cores:5.2f} times)"
+            )
         if not args.no_replicas:
             for number, rate in replicas(args, directory, environment).items():
                 print(f"{number} scorer actors{'':26} {rate:8.1f} a second")
 
 
-async def measure(args, directory: Path, work) -> dict[str, float]:
-    """Completions a second by each way."""
+def core_seconds() -> float:
+    """Used so far by this process and those below it."""
+    import psutil
+
+    here = psutil.Process()
+    return sum(sum(one.cpu_times()[:2]) for one in [here, *here.children(recursive=True)])
+
+
+async def measure(args, directory: Path, work) -> dict[str, tuple[float, float]]:
+    """By each way, completions a second of the clock and a second of a core."""
     import tiny_scorers
     import torch
 
@@ -131,21 +143,25 @@ async def measure(args, directory: Path, work) -> dict[str, float]:
     ways = {"engine, as they come": [(ours, all_at_once)], "engine, one by one": [(ours, one_by_one)]}
     for name, batch in ((f"transformers, padded batches of {args.batch}", args.batch), ("transformers, one by one", 1)):
         ways[name] = [(theirs, attention, threads, batch) for attention in names for threads in {1, cores()}]
-    times: dict[tuple, list[float]] = {}
+    times: dict[tuple, list[tuple[float, float]]] = {}
     try:
         await all_at_once(engine, work[:2])
         for _ in range(args.turns):
             for way, *arguments in (one for some in ways.values() for one in some):
                 engine._memory.clear()
                 await engine._engine.reset_prefix_cache()
-                started = time.perf_counter()
+                started = time.perf_counter(), core_seconds()
                 await way(*arguments)
-                times.setdefault((way, *arguments), []).append(time.perf_counter() - started)
+                taken = time.perf_counter() - started[0], core_seconds() - started[1]
+                times.setdefault((way, *arguments), []).append(taken)
     finally:
         engine.shutdown()
         await asyncio.sleep(0.1)
-    medians = {way: statistics.median(taken) for way, taken in times.items()}
-    return {name: len(encoded) / min(medians[way] for way in some) for name, some in ways.items()}
+    medians = {way: [statistics.median(one) for one in zip(*taken, strict=True)] for way, taken in times.items()}
+    return {
+        name: tuple(len(encoded) / min(medians[way][of] for way in some) for of in (0, 1))
+        for name, some in ways.items()
+    }
 
 
 def replicas(args, directory: Path, environment: dict[str, str]) -> dict[int, float]:
