@@ -23,6 +23,7 @@ setup(
     python_requires=">=3.10,<3.13",
     packages=[*find_packages(include=["openrlhf_math", "openrlhf_math.*"]), "openrlhf_math.patches"],
     package_dir={"openrlhf_math.patches": "patches"},
+    package_data={"openrlhf_math.report": ["template/*"]},
     install_requires=["math-verify[antlr4_13_2]==0.9.0", "pebble>=5.0", "rich>=13.0"],
     extras_require={
         # OpenRLHF and vLLM's CPU build come on top, without their dependencies: requirements/cpu-nodeps.txt.

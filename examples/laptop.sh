@@ -36,3 +36,21 @@ for model in sft grpo; do
     --model "$work/$model/model" --benchmark "$work/world/heldout.jsonl" --output "$work/eval_$model" \
     --instruction "" --style think --samples 4 --temperature 1.0 --max-tokens 128
 done
+
+# A process reward model learns from the trained model's attempts, and several attempts are put to the vote.
+openrlhf-math eval \
+  --model "$work/grpo/model" --benchmark "$work/world/train.jsonl" --max-problems 800 --output "$work/prm/attempts" \
+  --instruction "" --style think --samples 8 --temperature 1.0 --max-tokens 128
+openrlhf-math prm label --source tiny-world --separator '\n' --heldout 0.1 \
+  --output "$work/prm/labels" "$work/prm/attempts/completions.jsonl"
+openrlhf-math prm train \
+  --model.model_name_or_path "$work/grpo/model" --data.max_len 320 \
+  --data.dataset "$work/prm/labels/train.parquet" --eval.dataset "$work/prm/labels/heldout.parquet" \
+  --train.batch_size 16 --train.micro_batch_size 16 --train.max_epochs 1 --adam.lr 2e-3 \
+  --math.run_dir "$work/prm/run"
+openrlhf-math solve \
+  --model "$work/grpo/model" --scorer qwen2.5-math-prm --scorer-model "$work/prm/run/model" --separator '\n' \
+  --file "$work/world/heldout.jsonl" --attempts 8 --no-early-stop --problems-at-once 16 \
+  --instruction "" --style think --temperature 1.0 --max-tokens 128 --max-context 256 \
+  --output "$work/attempts.jsonl"
+openrlhf-math vote "$work/attempts.jsonl" --style think --plot "$work/accuracy.png"

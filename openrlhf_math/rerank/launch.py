@@ -1,6 +1,7 @@
 """Starting a Reranker and its engines as Ray actors, on this machine or wherever a cluster has room."""
 
 import contextlib
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -56,15 +57,17 @@ def started(settings: RerankerSettings) -> Iterator:
         gpus = 1 if settings.shared else sum(part.replicas * part.tensor_parallel for part in parts)
         check_room("the models", processes, gpus if settings.sampler.device == "cuda" else 0)
         bundle = stack.enter_context(_one_device(settings)) if settings.shared else {}
-        samplers = _start(stack, SamplingEngine, settings.sampler, bundle)
+        names = [_names("sampler", settings.sampler), _names("scorer", settings.scorer)]
+        samplers = _start(stack, SamplingEngine, settings.sampler, names[0], bundle)
         if settings.shared:
             _wait_for(samplers, "--model")
             ray.get([sampler.sleep.remote() for sampler in samplers])  # or there is no memory for the scorer
-        scorers = _start(stack, ScoringEngine, settings.scorer, bundle) if settings.scorer else []
+        scorers = _start(stack, ScoringEngine, settings.scorer, names[1], bundle)
         _wait_for(samplers, "--model")
         _wait_for(scorers, "--scorer-model")
-        options = {"num_cpus": 1, "max_restarts": RESTARTS}
-        reranker = ray.remote(Reranker).options(**options).remote(samplers, scorers, settings.rewards, settings.shared)
+        # Who starts again does not know who is asleep.
+        options = {"num_cpus": 1, "max_restarts": 0 if settings.shared else RESTARTS}
+        reranker = ray.remote(Reranker).options(**options).remote(*names, settings.rewards, settings.shared)
         stack.callback(ray.kill, reranker)
         yield reranker
 
@@ -73,8 +76,21 @@ def _environment(part: SamplerSettings | ScorerSettings) -> dict[str, str]:
     return worker_environment(part.device, count_parameters(part.model))
 
 
-def _start(stack: contextlib.ExitStack, engine: type, part: SamplerSettings | ScorerSettings, bundle: dict) -> list:
-    """Its actors, which end with `stack`."""
+def _names(role: str, part: SamplerSettings | ScorerSettings | None) -> list[str]:
+    """Of its actors: a Reranker that is started again finds them by name."""
+    return [f"{role}-{uuid.uuid4().hex}" for _ in range(part.replicas if part else 0)]
+
+
+def _start(
+    stack: contextlib.ExitStack,
+    engine: type,
+    part: SamplerSettings | ScorerSettings | None,
+    names: list[str],
+    bundle: dict,
+) -> list:
+    """The actors of these names, which end with `stack`."""
+    if part is None:
+        return []
     options = {
         "num_cpus": 1,
         "num_gpus": part.tensor_parallel if part.device == "cuda" else 0,
@@ -82,7 +98,7 @@ def _start(stack: contextlib.ExitStack, engine: type, part: SamplerSettings | Sc
         "max_task_retries": RESTARTS,
         "runtime_env": {"env_vars": _environment(part)},
     }
-    actors = [ray.remote(engine).options(**options | bundle).remote(part) for _ in range(part.replicas)]
+    actors = [ray.remote(engine).options(name=name, **options | bundle).remote(part) for name in names]
     for actor in actors:
         stack.callback(ray.kill, actor)
     return actors

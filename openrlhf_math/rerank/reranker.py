@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
+import ray
+
 from openrlhf_math.rerank.anytime import Poll
 from openrlhf_math.rerank.budget import Limits, SetBudget
 from openrlhf_math.rerank.replicas import RemoteSampler, RemoteScorer, Replicas
@@ -39,9 +41,12 @@ class Reranker:
     It holds no model: what it needs is a core for comparing answers.
     """
 
-    def __init__(self, samplers: Sequence, scorers: Sequence, rewards: RewardConfig, shared: bool = False) -> None:
-        """samplers, scorers: actor handles; no scorers, no scores. shared: whether they share a device, on which the
-        scorers, which were loaded last, are awake and the samplers are not."""
+    def __init__(
+        self, samplers: Sequence[str], scorers: Sequence[str], rewards: RewardConfig, shared: bool = False
+    ) -> None:
+        """samplers, scorers: names of Ray actors; no scorers, no scores. shared: whether they share a device, on which
+        the scorers, which were loaded last, are awake and the samplers are not."""
+        samplers, scorers = ([ray.get_actor(name) for name in names] for names in (samplers, scorers))
         sampler, scorer = RemoteSampler(samplers), RemoteScorer(scorers) if scorers else None
         if shared and scorer:
             device = SharedDevice([Sleepers(samplers), Sleepers(scorers)], awake=[1])

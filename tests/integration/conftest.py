@@ -10,14 +10,15 @@ import pytest
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Path:
-    """The run directory of a short demo: tiny world, SFT, GRPO of 6 steps, evaluations.
+    """The run directory of a short demo: tiny world, SFT, GRPO of 6 steps, evaluations, a PRM of few solutions, votes.
 
     DEMO_RUN names one that an earlier session left, for work on one test: making it takes three minutes.
     """
     if "DEMO_RUN" in os.environ:
         return Path(os.environ["DEMO_RUN"])
     run_dir = tmp_path_factory.mktemp("demo") / "run"
-    command = [sys.executable, "-m", "openrlhf_math", "demo", "--run-dir", str(run_dir), "--steps", "6"]
+    short = ("--steps", "6", "--prm-problems", "150")
+    command = [sys.executable, "-m", "openrlhf_math", "demo", "--run-dir", str(run_dir), *short]
     result = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
     (run_dir / "terminal.txt").write_text(result.stdout)

@@ -76,6 +76,19 @@ def test_configuration_is_kept(demo):
     assert config["algo"]["kl"]["init_coef"] == 0 and config["algo"]["advantage"]["estimator"] == "grpo"
 
 
+def test_a_reward_model_was_trained_and_several_attempts_were_put_to_the_vote(demo):
+    learned = [json.loads(line) for line in (demo / "prm" / "run" / "eval.jsonl").read_text().splitlines()][-1]
+    assert learned["auc"] > 0.6, "it tells right steps from wrong ones"
+    reranked = json.loads((demo / "summary.json").read_text())["reranked"]
+    assert list(reranked) == ["pass@1", "maj@8", "weighted@8", "best-of-8", "pass@8"]
+    accuracy = {name: row["accuracy"] for name, row in reranked.items()}
+    assert accuracy["pass@1"] < min(accuracy["maj@8"], accuracy["weighted@8"])
+    assert max(accuracy.values()) == accuracy["pass@8"] < 1
+    rows = [json.loads(line) for line in (demo / "rerank" / "attempts.jsonl").read_text().splitlines()]
+    assert len(rows) == 300 and all(len(row["scores"]) == 8 for row in rows)
+    assert (demo / "rerank" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_terminal_shows_the_table_and_where_files_lie(demo):
     text = (demo / "terminal.txt").read_text()
     parts = ("problems of benchmarks", "Yield by source", "before and after GRPO", "pass@1", "step    6")

@@ -18,7 +18,8 @@ LEO = Story("Leo", "pens", 9, ("loses", "finds", "sells"), (-3, 3, -2))
 
 CHECKED = {
     "all right": (["Leo has 9 pens.", "9-3=6.", "6+3=9.", "9-2=7.", "The answer is \\boxed{7}."], "11111"),
-    "another thing": (["Leo has 9 books.", "9-3=6."], "01"),
+    "another thing": (["Leo has 9 books.", "9-3=6."], "11"),
+    "another number": (["Leo has 8 pens.", "Ana has 9 pens.", "9-3=6."], "001"),
     "a wrong sum that is gone on from": (["9-3=5.", "5+3=8.", "8-2=6.", "The answer is \\boxed{6}."], "0000"),
     "a wrong sum, then the story's own total": (["9-3=5.", "6+3=9.", "9-2=7."], "011"),
     "a change that is not the story's": (["9-3=6.", "6+2=8.", "8-2=6."], "100"),
