@@ -39,7 +39,7 @@ done
 
 # A process reward model learns from the trained model's attempts, and several attempts are put to the vote.
 openrlhf-math eval \
-  --model "$work/grpo/model" --benchmark "$work/world/train.jsonl" --max-problems 800 --output "$work/prm/attempts" \
+  --model "$work/grpo/model" --benchmark "$work/world/train.jsonl" --max-problems 500 --output "$work/prm/attempts" \
   --instruction "" --style think --samples 8 --temperature 1.0 --max-tokens 128
 openrlhf-math prm label --source tiny-world --separator '\n' --heldout 0.1 \
   --output "$work/prm/labels" "$work/prm/attempts/completions.jsonl"
