@@ -5,25 +5,21 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from openrlhf_math.cli.demo_rerank import rerank, reranked_table, train_prm
+from openrlhf_math.cli.demo_student import teach_student
 from openrlhf_math.cli.stages import stage
 from openrlhf_math.errors import UserError
 
 # What the tiny world needs; every value is a flag of the command it goes to.
 MAX_NEW_TOKENS = "128"
-DISTILL_FLAGS = ("--attempts", "1", "--max-tokens", "400", "--keep", "all")
-SFT_FLAGS = (
-    "--math.instruction", "", "--data.max_len", "256",
-    "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1", "--adam.lr", "2e-3",
-)  # fmt: skip
+GROUPS = 16  # problems of a GRPO step
 GRPO_FLAGS = (
     "--math.instruction", "", "--math.answer_style", "think",
     "--data.max_len", "256", "--rollout.max_new_tokens", MAX_NEW_TOKENS,
-    "--rollout.batch_size", "16", "--rollout.n_samples_per_prompt", "8",
+    "--rollout.batch_size", GROUPS, "--rollout.n_samples_per_prompt", "8",
     "--actor.adam.lr", "2e-4", "--actor.lr_scheduler", "constant_with_warmup", "--actor.entropy_coef", "0",
 )  # fmt: skip
 EVAL_FLAGS = (
@@ -68,32 +64,20 @@ def chain(run_dir: Path, seed: int, steps: int, prm_problems: int) -> dict:
     """
     start = time.time()
     world, sft, grpo = run_dir / "world", run_dir / "sft", run_dir / "grpo"
-    heldout, seed_flag = world / "heldout.jsonl", ("--train.seed", str(seed))
-    stage("1/9 problems, tokenizer and a tiny Qwen with random weights", "tiny-world", world, "--seed", seed)
-    stage(
-        "2/9 curation: filters, duplicates, held-out problems", "curate", "--source", f"tiny={world / 'raw.jsonl'}",
-        "--benchmark", f"heldout={heldout}", "--output", run_dir / "problems", "--workers", 0,
-    )  # fmt: skip
-    with teacher() as address:
-        stage(
-            "3/9 distillation: a teacher behind an HTTP endpoint, its traces verified", "distill",
-            "--problems", run_dir / "problems", "--output", run_dir / "traces", "--base-url", address,
-            "--model", "tiny-teacher", "--seed", seed, *DISTILL_FLAGS,
-        )  # fmt: skip
-    stage(
-        "4/9 SFT: the student learns the teacher's verbose chains of thought", "sft",
-        "--model.model_name_or_path", world / "model", "--data.dataset", run_dir / "traces" / "dataset",
-        "--math.run_dir", sft, *seed_flag, *SFT_FLAGS,
-    )  # fmt: skip
-    before = evaluate("5/9 evaluation before GRPO", sft / "model", heldout, run_dir / "eval_before", seed)
-    stage(
-        f"6/9 GRPO: {steps} steps, no reference model, training and vLLM on the same device", "grpo",
-        "--actor.model_name_or_path", sft / "model", "--data.prompt_dataset", world / "train.jsonl",
-        "--data.max_samples", 16 * steps, "--math.run_dir", grpo, *seed_flag, *GRPO_FLAGS,
-    )  # fmt: skip
-    after = evaluate("7/9 evaluation after GRPO", grpo / "model", heldout, run_dir / "eval_after", seed)
-    train_prm("8/9 a process reward model learns from the model's attempts", run_dir, prm_problems, seed)
-    reranked = rerank("9/9 several attempts at each held-out problem, scored and put to the vote", run_dir, seed)
+    heldout, numbers = world / "heldout.jsonl", count(1)
+
+    def titled(name: str) -> str:
+        return f"{next(numbers)}/9 {name}"
+
+    teach_student(titled, run_dir, seed)
+    before = evaluate(titled("evaluation before GRPO"), sft / "model", heldout, run_dir / "eval_before", seed)
+    title = titled(f"GRPO: {steps} steps, no reference model, training and vLLM on the same device")
+    train(title, sft / "model", world / "train.jsonl", steps, grpo, seed)
+    after = evaluate(titled("evaluation after GRPO"), grpo / "model", heldout, run_dir / "eval_after", seed)
+    title = titled("a process reward model learns from the model's attempts")
+    train_prm(title, grpo / "model", world / "train.jsonl", run_dir / "prm", prm_problems, seed)
+    title = titled("several attempts at each held-out problem, scored and put to the vote")
+    reranked = rerank(title, grpo / "model", run_dir / "prm", heldout, run_dir / "rerank", seed)
 
     records = [json.loads(line) for line in (grpo / "metrics.jsonl").read_text().splitlines()]
     summary = {
@@ -110,15 +94,12 @@ def chain(run_dir: Path, seed: int, steps: int, prm_problems: int) -> dict:
     return summary
 
 
-@contextmanager
-def teacher() -> Iterator[str]:
-    """The address of the programmatic teacher, which serves while the block runs."""
-    serving = [sys.executable, "-m", "openrlhf_math", "tiny-teacher"]
-    with subprocess.Popen(serving, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            yield server.stdout.readline().strip()  # it listens when it prints
-        finally:
-            server.terminate()
+def train(title: str, model: Path, problems: Path, steps: int, output: Path, seed: int, *flags) -> None:
+    """GRPO for so many steps, each on problems that no step before had."""
+    stage(
+        title, "grpo", "--actor.model_name_or_path", model, "--data.prompt_dataset", problems,
+        "--data.max_samples", GROUPS * steps, "--math.run_dir", output, "--train.seed", seed, *GRPO_FLAGS, *flags,
+    )  # fmt: skip
 
 
 def evaluate(title: str, model: Path, heldout: Path, output: Path, seed: int) -> dict:

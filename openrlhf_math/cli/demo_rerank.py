@@ -13,42 +13,42 @@ PRM_FLAGS = (
     "--adam.lr", "2e-3",
 )  # fmt: skip
 ATTEMPTS = 8
-SOLVE_FLAGS = (
-    *SAMPLING_FLAGS, "--max-context", "256", "--separator", "\\n",
-    "--attempts", ATTEMPTS, "--no-early-stop", "--problems-at-once", "16",
-)  # fmt: skip
+SOLVE_FLAGS = (*SAMPLING_FLAGS, "--max-context", "256", "--separator", "\\n", "--problems-at-once", "16")
 # What is shown of `vote`: a name for people, the rule, and what makes one score of step scores.
 RULES = ((f"maj@{ATTEMPTS}", "majority"), (f"weighted@{ATTEMPTS}", "weighted"), (f"best-of-{ATTEMPTS}", "best_of_n"))
 AGGREGATION = "min"
 
 
-def train_prm(title: str, run_dir: Path, problems: int, seed: int) -> None:
-    """Train a PRM on the trained model's attempts at so many training problems."""
-    model, prm = run_dir / "grpo" / "model", run_dir / "prm"
+def train_prm(title: str, model: Path, training: Path, output: Path, problems: int, seed: int) -> None:
+    """Train a PRM, `output`/run/model, on the model's attempts at so many training problems."""
     stage(
-        title, "eval", "--model", model, "--benchmark", run_dir / "world" / "train.jsonl", "--max-problems", problems,
-        "--output", prm / "attempts", "--seed", seed, *SAMPLING_FLAGS, "--samples", PRM_SAMPLES,
+        title, "eval", "--model", model, "--benchmark", training, "--max-problems", problems,
+        "--output", output / "attempts", "--seed", seed, *SAMPLING_FLAGS, "--samples", PRM_SAMPLES,
     )  # fmt: skip
     command(
         "prm", "label", "--source", "tiny-world", "--separator", "\\n", "--heldout", "0.1",
-        "--output", prm / "labels", prm / "attempts" / "completions.jsonl",
+        "--output", output / "labels", output / "attempts" / "completions.jsonl",
     )  # fmt: skip
     command(
-        "prm", "train", "--model.model_name_or_path", model, "--data.dataset", prm / "labels" / "train.parquet",
-        "--eval.dataset", prm / "labels" / "heldout.parquet", "--math.run_dir", prm / "run",
+        "prm", "train", "--model.model_name_or_path", model, "--data.dataset", output / "labels" / "train.parquet",
+        "--eval.dataset", output / "labels" / "heldout.parquet", "--math.run_dir", output / "run",
         "--train.seed", seed, *PRM_FLAGS,
     )  # fmt: skip
 
 
-def rerank(title: str, run_dir: Path, seed: int) -> dict:
-    """Solve the held-out problems. Returns accuracy and interval of one attempt, of each rule, and of a perfect one."""
-    prm, output = run_dir / "prm" / "run" / "model", run_dir / "rerank"
-    output.mkdir()
+def attempt(title: str, model: Path, prm: Path, problems: Path, attempts: int, output: Path, seed: int) -> None:
+    """Write so many attempts at each problem, with the scores of the PRM in `prm`, to `output`/attempts.jsonl."""
+    output.mkdir(parents=True)
     stage(
-        title, "solve", "--model", run_dir / "grpo" / "model", "--scorer", PRM, "--scorer-model", prm,
-        "--file", run_dir / "world" / "heldout.jsonl", "--output", output / "attempts.jsonl",
-        "--seed", seed, *SOLVE_FLAGS,
+        title, "solve", "--model", model, "--scorer", PRM, "--scorer-model", prm / "run" / "model",
+        "--file", problems, "--output", output / "attempts.jsonl", "--seed", seed,
+        *SOLVE_FLAGS, "--attempts", attempts, "--no-early-stop",
     )  # fmt: skip
+
+
+def rerank(title: str, model: Path, prm: Path, problems: Path, output: Path, seed: int) -> dict:
+    """Solve the problems. Returns accuracy and interval of one attempt, of each rule, and of a perfect one."""
+    attempt(title, model, prm, problems, ATTEMPTS, output, seed)
     rules = [flag for _, rule in RULES for flag in ("--rule", rule)]
     told = command(
         "vote", output / "attempts.jsonl", "--style", "think", *rules, "--aggregate", AGGREGATION, "--seed", seed,

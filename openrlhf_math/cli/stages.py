@@ -2,6 +2,10 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_records: list[list[list[str]]] = []  # of the blocks of `written_down` that run
 
 
 def stage(title: str, *arguments) -> None:
@@ -17,5 +21,23 @@ def command(*arguments, capture: bool = False) -> str | None:
 
     Returns what it prints, if that is to be captured. Raises CalledProcessError if it fails.
     """
-    whole = [sys.executable, "-m", "openrlhf_math", *map(str, arguments)]
+    whole = command_line(*arguments)
     return subprocess.run(whole, check=True, text=True, stdout=subprocess.PIPE if capture else None).stdout
+
+
+def command_line(*arguments) -> list[str]:
+    """One of our commands as a process of its own takes it; it is written down."""
+    texts = list(map(str, arguments))
+    for record in _records:
+        record.append(texts)
+    return [sys.executable, "-m", "openrlhf_math", *texts]
+
+
+@contextmanager
+def written_down() -> Iterator[list[list[str]]]:
+    """The arguments of every command that is run within the block, in order."""
+    _records.append([])
+    try:
+        yield _records[-1]
+    finally:
+        _records.pop()
