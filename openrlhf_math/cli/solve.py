@@ -20,7 +20,7 @@ EPILOG = """examples:
 
 --output is what `openrlhf-math vote` reads, and more: one line a problem with its attempts, their scores and tokens.
 
-exit codes: 0 done, 1 a problem has no answer, 2 bad input
+exit codes: 0 done, 1 no problem has an answer, 2 bad input
 """
 
 
@@ -130,7 +130,7 @@ def _solve(args, parts, how, each, total, problems: list[str], golds: list[str |
         show_solution(rows[0])
     else:
         show_set(rows, parts.rewards)
-    return 1 if any(line["answer"] is None for line in rows) else 0
+    return 1 if all(line["answer"] is None for line in rows) else 0
 
 
 def _solutions(args, parts, how, each, total, problems: list[str], told) -> Iterator:

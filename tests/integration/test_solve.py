@@ -6,21 +6,26 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
 import ray
 from tiny_scorers import build
 
+from openrlhf_math.rerank.agents import AGENTS, panel
 from openrlhf_math.rerank.budget import Limits
-from openrlhf_math.rerank.choose import weighted
+from openrlhf_math.rerank.choose import chairman, weighted
 from openrlhf_math.rerank.early_stop import confident, never
+from openrlhf_math.rerank.independent import independent
 from openrlhf_math.rerank.launch import RerankerSettings, started
+from openrlhf_math.rerank.refine import refined
 from openrlhf_math.rerank.reranker import Progress, Solved
 from openrlhf_math.rerank.roles import RequestError, Sampling
 from openrlhf_math.rerank.sampling_engine import SamplerSettings
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rerank.solver import Method, one_solver
+from openrlhf_math.rerank.tree_search import Steps, beam_search, diverse_tree_search
 from openrlhf_math.rewards import RewardConfig
 
 PRM = "qwen2.5-math-prm"
@@ -118,6 +123,28 @@ def test_a_problem_larger_than_the_context_spoils_no_other(reranker, problems):
             ray.get(reranker.solve.remote(" ", METHOD, EIGHT))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
+
+
+STEPS = Steps(width=2, depth=12, step_tokens=40, separator="\n")
+STRATEGIES = {
+    "beam": {"strategy": beam_search(STEPS)},
+    "dvts": {"strategy": diverse_tree_search(STEPS)},
+    "refined": {"strategy": refined(independent, 2)},
+    "panel": {"turns": panel(AGENTS["panel"], "", Sampling(temperature=1.0, max_tokens=128)), "rule": chairman},
+}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_solves_with_real_engines(reranker, problems, name):
+    method = replace(METHOD, **STRATEGIES[name])
+    solved = solve_all(reranker, problems[:8], method)
+    assert all(one.error is None and one.solution.decision.attempts <= 8 for one in solved)
+    attempts = [attempt for one in solved for attempt in one.solution.attempts]
+    assert sum(attempt.answer is not None for attempt in attempts) > len(attempts) / 2
+    assert all(attempt.scores is not None for attempt in attempts)
+    assert all(one.solution.decision.tokens > 0 for one in solved)
+    if name == "panel":
+        assert {attempt.by for attempt in attempts} == {agent.name for agent in AGENTS["panel"]}
 
 
 def test_at_the_deadline_there_is_an_answer(reranker, problems):
