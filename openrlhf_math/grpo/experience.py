@@ -10,9 +10,10 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
 from openrlhf.trainer.ppo_utils.length_penalty import apply_length_penalties
 
-from openrlhf_math.grpo.advantages import find_estimator
+from openrlhf_math.grpo.advantages import Estimator, find_estimator
 from openrlhf_math.grpo.micro_batches import fill, packed_tokens, split
 from openrlhf_math.grpo.settings import old_log_probs_needed
+from openrlhf_math.grpo.truncation import mask_truncated
 
 
 class MathExperienceMaker(RemoteExperienceMaker):
@@ -45,8 +46,14 @@ class MathExperienceMaker(RemoteExperienceMaker):
         """Fill `advantages` and `returns`, float32 [batch, actions], of every experience."""
         estimator = find_estimator(self.args.algo.advantage.estimator)
         if estimator is None:
-            return super().compute_advantages_and_returns(experiences)
+            experiences = super().compute_advantages_and_returns(experiences)
+        else:
+            self._estimate(estimator, experiences)
+        if self.args.math.truncated == "mask":
+            mask_truncated(experiences)
+        return experiences
 
+    def _estimate(self, estimator: Estimator, experiences: list[Experience]) -> None:
         for experience in experiences:
             experience.rewards = experience.rewards.float()
         apply_length_penalties(experiences, self.args)
@@ -63,7 +70,6 @@ class MathExperienceMaker(RemoteExperienceMaker):
             experience.info["return"] = per_token.sum(dim=-1)
             experience.info["group_reward_std"] = spread
             experience.kl = None
-        return experiences
 
 
 def by_group(experiences: list[Experience], group_size: int) -> torch.Tensor:

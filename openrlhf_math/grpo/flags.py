@@ -2,6 +2,9 @@
 
 import argparse
 
+from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
+from openrlhf_math.grpo.limit_settings import LimitSettings
+from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.patches.parsers import recipe_parser
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
@@ -92,9 +95,82 @@ def _add_ours(group) -> None:
         help="train on a group's completions behind one copy of their prompt, in one row without padding; auto: "
         "where flash-attn is not used and nothing of the run needs a padded batch",
     )
+    _add_curriculum(group)
+    _add_lengths(group)
     group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
     group.add_argument(
         "--dry-run",
         action="store_true",
         help="print the resolved configuration and what it would ask for, start nothing",
+    )
+
+
+def _add_curriculum(group) -> None:
+    defaults = CurriculumSettings()
+    group.add_argument(
+        "--math.curriculum",
+        default=defaults.name,
+        metavar="NAME",
+        help="order of the problems: uniform (OpenRLHF's shuffle), staged (by difficulty, see "
+        "--math.curriculum_stages), window (most weight where the policy is sometimes right), or your own as "
+        "package.module.function, (grpo.curriculum.Known, CurriculumSettings) to weights (%(default)s)",
+    )
+    group.add_argument("--math.difficulty_key", metavar="COLUMN", help="how hard a problem is; higher is harder")
+    group.add_argument(
+        "--math.pass_rate_key",
+        metavar="COLUMN",
+        help="the base model's pass rate, 0 to 1, as `curate --pass-rate` writes it; 1 minus it is the difficulty "
+        "where no other is given",
+    )
+    group.add_argument(
+        "--math.curriculum_stages",
+        metavar="STEP:DIFFICULTY,...",
+        help="staged: the hardest difficulty from each step on, as in 0:2,100:3,200:5",
+    )
+    group.add_argument(
+        "--math.curriculum_explore",
+        type=float,
+        default=defaults.explore,
+        help="window: share of the weight that all problems have alike (%(default)s)",
+    )
+    group.add_argument(
+        "--math.learn_pass_rates",
+        action=argparse.BooleanOptionalAction,
+        default=defaults.learn,
+        help="estimate pass rates from this run's rollouts; without, the base model's hold to the end",
+    )
+    group.add_argument(
+        "--math.pass_rate_half_life",
+        type=float,
+        default=defaults.half_life,
+        help="steps after which an outcome counts half in that estimate (%(default)s)",
+    )
+
+
+def _add_lengths(group) -> None:
+    defaults = LimitSettings()
+    group.add_argument(
+        "--math.length_stages",
+        metavar="STEP:TOKENS,...",
+        help="limit of a completion from each step on, in place of --rollout.max_new_tokens: 0:512,200:1024",
+    )
+    group.add_argument(
+        "--math.grow_at",
+        type=float,
+        metavar="RATE",
+        help="raise the limit, from --rollout.max_new_tokens on, when more than this share of the completions of the "
+        "last --math.grow_after steps was cut off",
+    )
+    group.add_argument("--math.grow_to", type=int, metavar="TOKENS", help="the highest it may get")
+    group.add_argument("--math.grow_by", type=float, default=defaults.grow_by, help="factor of one raise (%(default)s)")
+    group.add_argument(
+        "--math.grow_after", type=int, default=defaults.grow_after, metavar="STEPS", help="(%(default)s)"
+    )
+    group.add_argument(
+        "--math.truncated",
+        choices=TRUNCATED,
+        default="keep",
+        help="a completion that was cut off: "
+        + "; ".join(f"{name}: {what}" for name, what in TRUNCATED.items())
+        + " (%(default)s)",
     )

@@ -111,8 +111,13 @@ def prompt_text(problem: Problem, args: SimpleNamespace, tokenizer) -> str:
     return args.data.input_template.format(text) if args.data.input_template else text
 
 
-def write_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> None:
-    """Write the checked problems into the run directory and point OpenRLHF's flags at them."""
+def write_prompts(
+    args: SimpleNamespace, sets: dict[str, list[Problem]], labels: dict[str, dict[int, dict[str, float]]]
+) -> None:
+    """Write the checked problems into the run directory and point OpenRLHF's flags at them.
+
+    labels: more columns, by set and row.
+    """
     paths = {}
     folder = args.math.run_dir / "prompts"
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,6 +128,7 @@ def write_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> None
                 messages = chat(problem, args.math.instruction)
                 prompt = messages if args.data.apply_chat_template else messages[-1]["content"]
                 row = {args.data.input_key: prompt, args.data.label_key: problem.answer, "datasource": problem.source}
+                row |= labels.get(spec, {}).get(problem.row, {})
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
     args.data.prompt_dataset = ",".join(str(paths[spec.strip()]) for spec in args.data.prompt_dataset.split(","))
     args.data.prompt_split = "train"

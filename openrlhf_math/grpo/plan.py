@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 from openrlhf_math.colocation.layout import colocated
+from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.driver import devices_wanted
+from openrlhf_math.grpo.limit_settings import LimitSettings
 from openrlhf_math.grpo.settings import as_json, old_log_probs_needed, one_step_a_batch
+from openrlhf_math.grpo.truncation import TRUNCATED
 
 GIB = 2**30
 
@@ -77,3 +80,33 @@ def print_plan(args: SimpleNamespace) -> None:
         f"gradient steps a batch: {'one' if one_step_a_batch(args) else 'several'}; pass for old log-probabilities: "
         f"{'yes' if old_log_probs_needed(args) else 'skipped'}"
     )
+    console.print(curriculum_line(args.math.curriculum))
+    console.print(limit_line(args.math.completion_limit, args.math.truncated))
+
+
+def curriculum_line(settings: CurriculumSettings) -> str:
+    """What the run goes by when it draws problems."""
+    words = [f"curriculum: {settings.name}"]
+    if settings.stages:
+        words.append(", ".join(f"up to difficulty {value:g} from step {step}" for step, value in settings.stages))
+    if settings.difficulty_key:
+        words.append(f"difficulty from column {settings.difficulty_key}")
+    if settings.pass_rate_key:
+        words.append(f"base pass rates from column {settings.pass_rate_key}")
+    if settings.name not in (UNIFORM, "staged") and settings.learn:
+        words.append("pass rates learned from rollouts")
+    return "; ".join(words)
+
+
+def limit_line(settings: LimitSettings, truncated: str) -> str:
+    """What a completion may have, and what becomes of one that was cut off."""
+    if settings.stages:
+        limit = ", ".join(f"{tokens} tokens from step {step}" for step, tokens in settings.stages)
+    elif settings.grow_at is not None:
+        limit = (
+            f"{settings.start} tokens, times {settings.grow_by:g} up to {settings.grow_to} when more than "
+            f"{settings.grow_at:.0%} of {settings.grow_after} steps' are cut off"
+        )
+    else:
+        limit = f"{settings.start} tokens" if settings.start else "as many tokens as the context holds"
+    return f"completion limit: {limit}; one that was cut off is {TRUNCATED[truncated]}"

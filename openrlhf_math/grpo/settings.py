@@ -11,7 +11,9 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
+from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
 from openrlhf_math.patches.parsers import load_parser, nest
 from openrlhf_math.rewards import RewardConfig
 
@@ -40,6 +42,7 @@ class MathSettings:
 
     shared_prefix: whether a group's completions are trained behind one copy of their prompt.
     parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
+    truncated: a key of grpo/truncation.py's table.
     """
 
     run_dir: Path
@@ -52,6 +55,9 @@ class MathSettings:
     parameters: int
     verbose: bool
     started_at: float
+    curriculum: CurriculumSettings
+    completion_limit: LimitSettings
+    truncated: str
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -65,6 +71,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
     shared_prefix = _shares_prefix(flags, device, ours["math.shared_prefix"])
+    limit = completion_limit(flags, ours)
+    flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
     _compute(flags, device, run_dir, shared_prefix)
     _check(flags)
 
@@ -97,6 +105,9 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         parameters=count_parameters(args.actor.model_name_or_path),
         verbose=ours["math.verbose"],
         started_at=time.time(),
+        curriculum=curriculum(flags, ours),
+        completion_limit=limit,
+        truncated=ours["math.truncated"],
     )
     return args
 

@@ -14,10 +14,15 @@ from openrlhf.utils.logging_utils import init_logger
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.phases import Phases
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.completion_limit import CompletionLimit
+from openrlhf_math.grpo.curriculum_settings import UNIFORM
 from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.metrics import append_jsonl, step_record
 from openrlhf_math.grpo.micro_batches import balance_groups
+from openrlhf_math.grpo.problem_order import ProblemOrder
 from openrlhf_math.grpo.settings import old_log_probs_needed
+from openrlhf_math.grpo.truncation import as_wrong
 
 logger = init_logger(__name__)
 UpstreamTrainer = PPOTrainer.__ray_metadata__.modified_class
@@ -31,9 +36,11 @@ def left_to_phases(args: SimpleNamespace, *sections: str) -> SimpleNamespace:
 
 class MathSamplesGenerator(SamplesGenerator):
     phases: Phases  # the trainer's
+    problems: ProblemOrder  # the trainer's
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.evaluating = False
         self.args = left_to_phases(self.args, "vllm")
         self.tokenizer = None  # engines have their own; sending ours with every prompt costs more than its answer
 
@@ -46,10 +53,31 @@ class MathSamplesGenerator(SamplesGenerator):
             samples = []
         return samples, pass_rate, consumed, exhausted
 
+    def generate_eval_samples(self, **generate_kwargs):
+        self.evaluating = True
+        try:
+            return super().generate_eval_samples(**generate_kwargs)
+        finally:
+            self.evaluating = False
+
+    def _process_response_into_experience(self, response: dict, **generate_kwargs):
+        """Of every rollout, before dynamic sampling drops its group."""
+        if not self.evaluating:
+            if self.args.math.truncated == "wrong":
+                response = as_wrong(response)
+            self.problems.note(response["prompt"], is_correct(response, self.args.math.rewards.correct_reward))
+        return super()._process_response_into_experience(response, **generate_kwargs)
+
     def _generate_vllm(self, *args, **kwargs):
         """For training and evaluation alike, and only when samples left from an earlier call do not do."""
         self.phases.rollout()
         return super()._generate_vllm(*args, **kwargs)
+
+
+def is_correct(response: dict, correct_reward: float) -> bool:
+    """Whether a rollout solved its problem. An agent of one's own may tell no more than its reward."""
+    accuracy = (response.get("extra_logs") or {}).get("accuracy")
+    return float(response.get("reward") or 0.0) >= correct_reward if accuracy is None else accuracy > 0
 
 
 def accuracy_metrics(eval_dataloader, samples: list, n_samples_per_prompt: int) -> dict[str, float]:
@@ -75,10 +103,33 @@ class MathPPOTrainer(UpstreamTrainer):
             states_offload=self.args.ds.enable_sleep and bool(own_states),
             others=[group for group in (self.reference_model_group,) if group],
         )
+        self.problems = ProblemOrder(self.args, self.prompts_dataloader.dataset.prompts)
+        self.prompts_dataloader = self.problems.put_into(self.prompts_dataloader, self.strategy)
+        self.samples_generator.prompts_dataloader = self.prompts_dataloader
+        self.samples_generator.problems = self.problems
         self.samples_generator.phases = self.phases
+        self.limit = CompletionLimit(self.args.math.completion_limit)
+        self._set_limit(self.limit.tokens)
         self.args = left_to_phases(self.args, "vllm", *own_states)
         if not old_log_probs_needed(self.args):
             logger.info("One gradient step a batch and no KL: the pass for old log-probabilities is skipped")
+
+    def _set_limit(self, tokens: int | None) -> None:
+        """Of the completions to come, and of the penalties that go by it."""
+        self.generate_kwargs["max_new_tokens"] = self.args.rollout.max_new_tokens = tokens
+
+    def init_checkpoint_states(self) -> dict:
+        states = super().init_checkpoint_states()
+        if states["global_step"]:
+            ours = states.get("math") or {"curriculum": UNIFORM, "completion_limit": None}
+            if ours["curriculum"] != self.problems.name:
+                raise UserError(
+                    f"--math.curriculum {self.problems.name}: the checkpoint is of a run with {ours['curriculum']}, "
+                    "whose order cannot be continued; give the same"
+                )
+            self.limit.restore(states["global_step"], ours["completion_limit"])
+            self._set_limit(self.limit.tokens)
+        return states
 
     def train_step(self, rollout_samples, global_step: int):
         started = time.perf_counter()
@@ -88,6 +139,13 @@ class MathPPOTrainer(UpstreamTrainer):
         with substituted(ppo_trainer, balance_experiences=balance):
             status, global_step = super().train_step(rollout_samples, global_step)
         status["timing/sleep"] = sleep_seconds  # the other moves lie within what upstream times
+        drawn, metrics = self.problems.end_step()
+        append_jsonl(self.args.math.run_dir / "problems.jsonl", {"step": global_step, **drawn})
+        status |= metrics
+        if self.limit.tokens is not None:
+            status["max_new_tokens"] = self.limit.tokens
+        self.limit.observe(global_step, status["truncated"])
+        self._set_limit(self.limit.tokens)
         return status, global_step
 
     def ppo_train(self, global_steps: int) -> dict:
@@ -118,12 +176,18 @@ class MathPPOTrainer(UpstreamTrainer):
             for item in undecided:
                 append_jsonl(self.args.math.run_dir / "undecided.jsonl", {"step": global_step, **item})
         self.show(record, self.max_steps)
+        if client_states is not None:  # the same object that upstream keeps with its best checkpoint
+            client_states["math"] = {"curriculum": self.problems.name, "completion_limit": self.limit.state_dict()}
         samples = {key: logs_dict[key] for key in ("generated_samples",) if key in logs_dict}
         super().save_logs_and_checkpoints(global_step, record | samples, client_states)
         self._guard(record)
 
     def evaluate(self, global_step, **generate_kwargs):
-        """Upstream's evaluation on `--eval.dataset`, by accuracy instead of by reward. Appends to eval.jsonl."""
+        """Upstream's evaluation on `--eval.dataset`, by accuracy instead of by reward. Appends to eval.jsonl.
+
+        The completion limit is the last of the run, so that evaluations can be compared.
+        """
+        generate_kwargs["max_new_tokens"] = self.args.math.completion_limit.last
         with substituted(ppo_trainer, compute_eval_metrics=accuracy_metrics):
             logs = super().evaluate(global_step, **generate_kwargs)
         append_jsonl(self.args.math.run_dir / "eval.jsonl", {"step": global_step, **logs})

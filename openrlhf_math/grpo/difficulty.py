@@ -1,0 +1,97 @@
+"""How hard problems are: columns of the problem set, read when a run is set up and kept beside its prompts."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from openrlhf_math.data.problems import Problem, read_rows
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.stages import value_at
+
+NUMBER_AT_THE_END = re.compile(r"-?\d+(?:\.\d+)?$")  # MATH writes "Level 3"
+
+
+def read_labels(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dict[str, dict[int, dict[str, float]]]:
+    """`difficulty` and `pass_rate` of the training problems by set and row, where the run has columns for them.
+
+    Raises UserError for a missing column, for a row whose value is no number (a pass rate: from 0 to 1), and for a
+    first stage with fewer problems than a batch.
+    """
+    settings = args.math.curriculum
+    columns = {"difficulty": settings.difficulty_key, "pass_rate": settings.pass_rate_key}
+    columns = {name: column for name, column in columns.items() if column}
+    labels: dict[str, dict[int, dict[str, float]]] = {}
+    if not columns:
+        return labels
+    for spec in (spec.strip() for spec in args.data.prompt_dataset.split(",")):
+        wanted = {problem.row for problem in sets[spec]}
+        rows = enumerate(read_rows(spec, args.data.prompt_split), start=1)
+        labels[spec] = {number: _labels(spec, number, row, columns) for number, row in rows if number in wanted}
+    _check_first_stage(args, labels)
+    return labels
+
+
+def _labels(spec: str, number: int, row: dict, columns: dict[str, str]) -> dict[str, float]:
+    values = {}
+    for name, column in columns.items():
+        if column not in row:
+            raise UserError(
+                f"{spec} row {number} has no column '{column}', only {', '.join(row)}; name it with --math.{name}_key"
+            )
+        value = as_number(row[column])
+        if value is None and name == "pass_rate" and row[column] is None:
+            continue  # not measured
+        if value is None or (name == "pass_rate" and not 0 <= value <= 1):
+            wanted = "a number from 0 to 1" if name == "pass_rate" else "a number"
+            raise UserError(
+                f"{spec} row {number}: '{column}' is {row[column]!r:.40}, not {wanted}; mend or drop the row"
+            )
+        values[name] = value
+    if "difficulty" not in columns and "pass_rate" in values:
+        values["difficulty"] = 1 - values["pass_rate"]
+    return values
+
+
+def as_number(value) -> float | None:
+    """A finite number, or the number a text ends with ("Level 3"); None if there is none."""
+    if isinstance(value, str):
+        found = NUMBER_AT_THE_END.search(value.strip())
+        value = float(found[0]) if found else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+        return None
+    return float(value)
+
+
+def _check_first_stage(args: SimpleNamespace, labels: dict[str, dict[int, dict[str, float]]]) -> None:
+    stages = args.math.curriculum.stages
+    if not stages:
+        return
+    values = [row.get("difficulty", np.nan) for rows in labels.values() for row in rows.values()]
+    hardest = value_at(stages, 0)
+    there = int(np.sum(np.array(values) <= hardest))
+    if there < args.rollout.batch_size:
+        raise UserError(
+            f"--math.curriculum_stages begins with difficulty up to {hardest:g}, which {there} problems have, fewer "
+            f"than --rollout.batch_size {args.rollout.batch_size}; begin with a higher one (they go from "
+            f"{np.nanmin(values):g} to {np.nanmax(values):g})"
+        )
+
+
+def of_run(args: SimpleNamespace, problems: int) -> tuple[np.ndarray, np.ndarray]:
+    """Difficulty and base pass rate of the run's problems in OpenRLHF's order, float64 [problems], NaN where unknown.
+
+    problems: how many there are. Raises ValueError if the run's prompts are others.
+    """
+    rows: list[dict] = []
+    for path in args.data.prompt_dataset.split(","):
+        with Path(path).open() as file:
+            rows += [json.loads(line) for line in file][: args.data.max_samples]
+    rows = rows[: args.data.max_samples]
+    if len(rows) != problems:
+        raise ValueError(f"the run's prompts are {len(rows)} rows, OpenRLHF has {problems} of them")
+    columns = ([row.get(name) for row in rows] for name in ("difficulty", "pass_rate"))
+    difficulty, base = (np.array(values, dtype=np.float64) for values in columns)  # None becomes NaN
+    return difficulty, base
