@@ -24,6 +24,7 @@ COMMANDS = {
     "prm": "label the steps of solutions, train a process reward model on them",
     "solve": "several attempts at a problem, scored and put to the vote: one answer within a budget",
     "report": "one HTML page and a Markdown table of what runs have left: curves, intervals, samples",
+    "experiments": "the poster's figures in miniature on this machine, several seeds, with intervals",
     "serve": "the same over HTTP: OpenAI's chat completions with the votes beside the answer",
     "tiny-world": "write the synthetic problem set, its traces and the tiny Qwen to disk",
     "tiny-teacher": "serve the programmatic teacher of that set as an OpenAI-compatible endpoint",

@@ -22,9 +22,8 @@ GRPO_FLAGS = (
     "--rollout.batch_size", GROUPS, "--rollout.n_samples_per_prompt", "8",
     "--actor.adam.lr", "2e-4", "--actor.lr_scheduler", "constant_with_warmup", "--actor.entropy_coef", "0",
 )  # fmt: skip
-EVAL_FLAGS = (
-    "--instruction", "", "--style", "think", "--samples", "4", "--temperature", "1.0", "--max-tokens", MAX_NEW_TOKENS,
-)  # fmt: skip
+SAMPLING_FLAGS = ("--instruction", "", "--samples", "4", "--temperature", "1.0", "--max-tokens", MAX_NEW_TOKENS)
+EVAL_FLAGS = (*SAMPLING_FLAGS, "--style", "think")
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:

@@ -1,0 +1,132 @@
+"""The runs of the poster's experiments in miniature: which of our commands, on what, in which order."""
+
+import json
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from openrlhf_math.cli.demo import SAMPLING_FLAGS, evaluate, train
+from openrlhf_math.cli.demo_rerank import attempt, train_prm
+from openrlhf_math.cli.demo_student import teach_student
+from openrlhf_math.cli.experiment_stages import Stages
+from openrlhf_math.cli.stages import stage
+from openrlhf_math.evaluation.compare import Result, read_run
+from openrlhf_math.evaluation.recorded import Judged, judge_all, read_recorded
+from openrlhf_math.experiments import efficiency, kl, rerank
+from openrlhf_math.experiments.over_seeds import spread
+from openrlhf_math.experiments.settings import Settings
+from openrlhf_math.report.records import read_records
+from openrlhf_math.rewards import GradingPool, RewardConfig
+
+# A KL loss against the reference model, with the estimator of https://arxiv.org/abs/2402.03300, equation 4.
+KL_FLAGS = ("--algo.kl.use_loss", "--algo.kl.estimator", "k3")
+
+
+def run_kl(stages: Stages, settings: Settings) -> kl.Findings:
+    """Each coefficient from the same student, seed by seed."""
+    students, runs = [], {one: [] for one in settings.coefficients}
+    for seed in range(settings.seeds):
+        student = _student(stages, seed)
+        students.append(_heldout(stages, seed, student, student / "sft", "student"))
+        for coefficient, same in runs.items():
+            trained = _trained(stages, seed, student, coefficient, settings.steps)
+            same.append(kl.Run(_rows(trained), _heldout(stages, seed, student, trained, trained.name)))
+    return kl.analyse(students, runs)
+
+
+def run_efficiency(stages: Stages, settings: Settings) -> efficiency.Findings:
+    """The model before and after GRPO without a reference model, timed in turns."""
+    runs = []
+    for seed in range(settings.seeds):
+        student = _student(stages, seed)
+        trained = _trained(stages, seed, student, 0.0, settings.steps)
+        sides = {"student": student / "sft", trained.name: trained}
+        heldout = {name: _heldout(stages, seed, student, run, name) for name, run in sides.items()}
+        timed = {name: [] for name in sides}
+        for turn in range(settings.repeats):
+            for name, run in sides.items():
+                timed[name].append(_timed(stages, seed, student, run, name, turn))
+        before, after = (
+            efficiency.Model(heldout[name], [one["seconds"] for one in times], times[0]["completions"])
+            for name, times in timed.items()
+        )
+        runs.append(efficiency.Run(_rows(trained), before, after))
+    return efficiency.analyse(runs)
+
+
+def run_rerank(stages: Stages, settings: Settings) -> rerank.Findings:
+    """Attempts of the model after GRPO, scored by a PRM that has learned from its attempts at training problems."""
+    files, quality = [], []
+    for seed in range(settings.seeds):
+        student = _student(stages, seed)
+        trained = _trained(stages, seed, student, 0.0, settings.steps)
+        model, world = trained / "model", student / "world"
+        title = f"seed {seed}: a process reward model learns from the model's attempts"
+        learn = partial(train_prm, title, model, world / "train.jsonl", problems=settings.prm_problems, seed=seed)
+        prm = stages.once(f"{trained.parent.name}/prm_{settings.prm_problems}_{trained.name}", learn)
+        title = f"seed {seed}: {settings.attempts} attempts at each held-out problem, scored"
+        solve = partial(attempt, title, model, prm, world / "heldout.jsonl", settings.attempts, seed=seed)
+        attempts = stages.once(f"{trained.parent.name}/attempts_{settings.attempts}_{prm.name}", solve)
+        files.append(attempts / "attempts.jsonl")
+        quality.append(_auc(prm / "run"))
+    known = [one for one in quality if one is not None]
+    return rerank.analyse(_judged(files), spread(known) if known else None)
+
+
+def _student(stages: Stages, seed: int) -> Path:
+    """The folder of world/, traces/ and sft/ of a seed."""
+    return stages.once(f"seed_{seed}/student", partial(teach_student, lambda name: f"seed {seed}: {name}", seed=seed))
+
+
+def _trained(stages: Stages, seed: int, student: Path, coefficient: float, steps: int) -> Path:
+    """The folder of a GRPO run from the student."""
+    kind = f"KL {coefficient:g}" if coefficient else "KL 0, no reference model"
+    flags = ("--algo.kl.init_coef", f"{coefficient:g}", *(KL_FLAGS if coefficient else ()))
+
+    def work(folder: Path) -> None:
+        title = f"seed {seed}: GRPO, {kind}, {steps} steps"
+        train(title, student / "sft" / "model", student / "world" / "train.jsonl", steps, folder, seed, *flags)
+
+    return stages.once(f"seed_{seed}/grpo_kl_{coefficient:g}_steps_{steps}", work)
+
+
+def _heldout(stages: Stages, seed: int, student: Path, run: Path, name: str) -> list[Result]:
+    """A run's model on the held-out problems of its seed."""
+
+    def work(folder: Path) -> None:
+        title = f"seed {seed}: {name} on held-out problems"
+        evaluate(title, run / "model", student / "world" / "heldout.jsonl", folder, seed)
+
+    (results,) = read_run(stages.once(f"seed_{seed}/eval_{name}", work)).values()
+    return results
+
+
+def _timed(stages: Stages, seed: int, student: Path, run: Path, name: str, turn: int) -> dict:
+    """Seconds that a run's model takes for all completions of `_heldout`: what `experiments speed` writes."""
+
+    def work(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        stage(
+            f"seed {seed}: {name} against the clock, turn {turn + 1}", "experiments", "speed", "--model", run / "model",
+            "--benchmark", student / "world" / "heldout.jsonl", "--output", folder / "speed.json", "--seed", seed,
+            *SAMPLING_FLAGS,
+        )  # fmt: skip
+
+    folder = stages.once(f"seed_{seed}/speed_{name}_turn_{turn}", work)
+    return json.loads((folder / "speed.json").read_text())
+
+
+def _rows(trained: Path) -> list[dict]:
+    return read_records(trained / "metrics.jsonl").rows
+
+
+def _auc(prm_run: Path) -> float | None:
+    return read_records(prm_run / "eval.jsonl").rows[-1]["auc"]
+
+
+def _judged(files: Iterable[Path]) -> list[list[Judged]]:
+    pool = GradingPool(RewardConfig(style="think"))
+    try:
+        return [list(judge_all(read_recorded(file), pool)) for file in files]
+    finally:
+        pool.close()

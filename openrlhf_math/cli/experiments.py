@@ -1,0 +1,155 @@
+"""`openrlhf-math experiments`: the poster's figures in miniature, on the embedded default."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from openrlhf_math.cli.experiment_speed import add_speed, measure
+from openrlhf_math.errors import UserError
+
+WHAT = {
+    "kl": "KL coefficients: learning curve, held-out accuracy, peak memory, seconds a step",
+    "efficiency": "accuracy, completion length and inference speed before and after GRPO",
+    "rerank": "pass@1, maj@k, weighted@k and best-of-k by the number of attempts k",
+}
+# What each does unless told otherwise, and with --quick: enough to see that all works, too little to show anything.
+FULL = {
+    "kl": {"seeds": 3, "steps": 40, "coefficients": [0.0, 0.001, 0.01, 0.1]},
+    "efficiency": {"seeds": 3, "steps": 80, "repeats": 3},
+    "rerank": {"seeds": 3, "steps": 80, "attempts": 16, "prm_problems": 500},
+}
+QUICK = {
+    "kl": {"seeds": 1, "steps": 4, "coefficients": [0.0, 0.1]},
+    "efficiency": {"seeds": 1, "steps": 4, "repeats": 1},
+    "rerank": {"seeds": 1, "steps": 4, "attempts": 4, "prm_problems": 150},
+}
+HELP = {
+    "seeds": "how many, from 0 on; each has problems, a student and runs of its own",
+    "steps": "of every GRPO run",
+    "coefficients": "of KL; 0 has no reference model",
+    "repeats": "times that completions are timed before and after, in turns",
+    "attempts": "at each held-out problem",
+    "prm_problems": "training problems whose attempts the process reward model learns from",
+}
+EPILOG = """examples:
+  openrlhf-math experiments kl
+  openrlhf-math experiments efficiency --seeds 5 --run-dir runs/five
+  openrlhf-math experiments rerank --attempts 32
+  openrlhf-math experiments kl --quick --run-dir runs/quick                    does it work at all?
+  openrlhf-math experiments speed --model MODEL --benchmark problems.jsonl --samples 4 --temperature 1 \\
+      --output speed.json
+
+--run-dir holds, for each experiment, a folder of its name with
+  NAME.png, NAME.svg    the figure
+  NAME.md, NAME.json    the table, and all that the figure is drawn from
+  commands.txt          the exact commands, one after the other
+and seed_N/ with what these have left. What is done is not done again: a killed experiment goes on, and experiments in
+one directory share students and runs.
+"""
+
+
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Repeat the poster's experiments with a tiny Qwen and synthetic problems, several seeds each, on\n"
+        "a CPU: one command from random weights to a figure and a table with intervals.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    modes = parser.add_subparsers(dest="mode", required=True, metavar="EXPERIMENT")
+    for name, what in WHAT.items():
+        _add_experiment(modes.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}."), name)
+    add_speed(modes)
+    return parser
+
+
+def _add_experiment(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.add_argument(
+        "--run-dir", type=Path, default=Path("runs/experiments"), help="where its files go (%(default)s)"
+    )
+    for setting, value in FULL[name].items():
+        several = isinstance(value, list)
+        default = " ".join(f"{one:g}" for one in value) if several else value
+        parser.add_argument(
+            f"--{setting.replace('_', '-')}", type=type(value[0]) if several else int, nargs="+" if several else None,
+            metavar="KL" if several else "N", help=f"{HELP[setting]} ({default})",
+        )  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="one seed, few steps: whether it works, not what is so")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.mode == "speed":
+        measure(args)
+        return 0
+    from openrlhf_math.experiments.settings import Settings
+
+    given = {name: getattr(args, name) for name in FULL[args.mode] if getattr(args, name) is not None}
+    values = (QUICK if args.quick else FULL)[args.mode] | given
+    if "coefficients" in values:
+        values["coefficients"] = tuple(values["coefficients"])
+    settings = Settings(run_dir=args.run_dir, **values)
+    _check_drawing()
+    return _experiment(args.mode, settings)
+
+
+def _experiment(name: str, settings) -> int:
+    import importlib
+
+    from openrlhf_math.cli import experiment_runs
+    from openrlhf_math.cli.experiment_stages import Stages
+    from openrlhf_math.experiments.results import write_results
+
+    stages = Stages(settings.run_dir)
+    try:
+        told = getattr(experiment_runs, f"run_{name}")(stages, settings)
+    except subprocess.CalledProcessError as error:
+        print(
+            f"openrlhf-math experiments: '{error.cmd[3]}' failed, its message is above; the same command goes on from "
+            "what is done",
+            file=sys.stderr,
+        )
+        return 1
+    finally:
+        stages.close()
+    experiment = importlib.import_module(f"openrlhf_math.experiments.{name}")
+    folder = settings.run_dir / name
+    write_results(folder, experiment, told, [_command(name, settings), *stages.commands], stages.seconds)
+    _show(experiment.tables(told), folder, stages.seconds)
+    return 0
+
+
+def _command(name: str, settings) -> list[str]:
+    """The experiment itself, with what was left to defaults written out."""
+    words = ["experiments", name]
+    for setting in ("run_dir", *FULL[name]):
+        value = getattr(settings, setting)
+        texts = [f"{one:g}" for one in value] if isinstance(value, tuple) else [str(value)]
+        words += [f"--{setting.replace('_', '-')}", *texts]
+    return words
+
+
+def _show(tables: list, folder: Path, seconds: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    for table in tables:
+        shown = Table(title=Text(table.title))
+        for column in table.header:
+            shown.add_column(Text(column))
+        for row in table.rows:
+            shown.add_row(*map(Text, row))
+        console.print(shown)
+        console.print(Text(table.note))
+    console.print(f"{seconds / 60:.1f} minutes of commands", highlight=False)
+    for file in sorted(folder.iterdir()):
+        console.print(f"  {file}", soft_wrap=True, highlight=False)
+
+
+def _check_drawing() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UserError("the figures need matplotlib; install it: pip install matplotlib") from None

@@ -1,0 +1,405 @@
+"""The experiments: what is made of recorded runs, what a killed one goes on from, and sentences for bad input."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from recorded_runs import evaluation, grpo_row, grpo_run, write_lines
+
+from openrlhf_math.cli import experiment_runs, main, stages
+from openrlhf_math.cli.experiment_stages import JOURNAL, Stages
+from openrlhf_math.errors import UserError
+from openrlhf_math.evaluation.compare import Result
+from openrlhf_math.evaluation.recorded import Judged
+from openrlhf_math.experiments import efficiency, kl, rerank
+from openrlhf_math.experiments.heldout import differences, pass_at_1, tokens_per_correct
+from openrlhf_math.experiments.over_seeds import band, spread
+from openrlhf_math.experiments.results import write_results
+from openrlhf_math.experiments.settings import Settings
+
+
+def results(*accuracies: float, tokens: float = 50.0) -> list[Result]:
+    return [Result(f"Problem {number}", "2", accuracy, tokens) for number, accuracy in enumerate(accuracies)]
+
+
+def rows(steps: int, **changed) -> list[dict]:
+    return [grpo_row(step, **changed) for step in range(1, steps + 1)]
+
+
+# --- over seeds, and on held-out problems
+
+
+def test_a_band_is_the_mean_of_the_seeds_between_the_lowest_and_the_highest():
+    found = band([rows(30, reward=0.2), rows(30, reward=0.6)], "reward")
+    assert found.steps == list(range(1, 31))
+    assert found.mean[7] == pytest.approx(0.4)
+    assert (found.low[7], found.high[7]) == (pytest.approx(0.2), pytest.approx(0.6))
+
+
+def test_a_band_has_the_steps_that_all_seeds_have():
+    broken = [row | {"reward": None} if row["step"] == 3 else row for row in rows(10)]
+    assert band([broken, rows(8)], "reward").steps == [1, 2, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+def test_a_band_of_few_steps_keeps_them_all(steps):
+    assert band([rows(steps, reward=0.3)], "reward").mean == pytest.approx([0.3] * steps)
+
+
+def test_a_spread_tells_the_seeds():
+    found = spread([3.0, 1.0, 2.0])
+    assert (found.mean, found.low, found.high, found.values) == (2.0, 1.0, 3.0, [3.0, 1.0, 2.0])
+
+
+def test_held_out_problems_of_all_seeds_count_alike():
+    found = pass_at_1([results(1.0, 0.5), results(0.0, 0.5)])
+    low, high = found.ci95
+    assert found.value == 0.5 and 0 <= low < 0.5 < high <= 1
+
+
+def test_tokens_of_wrong_completions_are_spent_for_the_correct_ones():
+    found = tokens_per_correct([results(1.0, 0.0, tokens=40.0), results(1.0, 1.0, tokens=20.0)])
+    assert found.value == pytest.approx((40 + 40 + 20 + 20) / 3)
+    assert tokens_per_correct([results(0.0, 0.0)]) is None
+
+
+def test_differences_are_paired_by_problem():
+    first, second = [results(*[0.0, 0.2, 0.4, 0.6] * 5)], [results(*[0.1, 0.3, 0.5, 0.7] * 5)]
+    found = differences(first, second)["pass_at_1"]
+    assert found.difference == pytest.approx(0.1)
+    assert found.interval == (pytest.approx(0.1), pytest.approx(0.1)), "every problem moved by as much"
+
+
+# --- kl
+
+
+@pytest.fixture
+def kl_findings() -> kl.Findings:
+    students = [results(0.2, 0.4), results(0.4, 0.2)]
+    runs = {
+        0.1: [kl.Run(rows(20, kl=0.03, **{"memory/peak_gib": 4.0, "timing/step_total": 3.0}), results(0.5, 0.5))] * 2,
+        0.0: [
+            kl.Run(rows(20, reward=0.8, **{"memory/peak_gib": gib}), results(0.9, 0.7)) for gib in (2.0, 3.0)
+        ],
+    }  # fmt: skip
+    return kl.analyse(students, runs)
+
+
+def test_coefficients_are_told_in_order_and_against_kl_0(kl_findings):
+    zero, tenth = kl_findings.coefficients
+    assert (zero.kl, tenth.kl) == (0.0, 0.1)
+    assert (kl_findings.seeds, kl_findings.steps, kl_findings.student.value) == (2, 20, pytest.approx(0.3))
+    assert zero.heldout.value == pytest.approx(0.8) and zero.against_zero is None
+    assert tenth.against_zero.difference == pytest.approx(-0.3)
+    assert zero.at_end.mean == pytest.approx(0.8)
+
+
+def test_memory_time_and_distance_are_those_of_the_runs(kl_findings):
+    zero, tenth = kl_findings.coefficients
+    assert zero.peak_gib.values == [2.0, 3.0] and tenth.peak_gib.mean == 4.0
+    assert (zero.step_seconds.mean, tenth.step_seconds.mean) == (2.0, 3.0)
+    assert zero.kl_to_start is None, "without a reference model nobody computes it"
+    assert tenth.kl_to_start.mean == pytest.approx(0.03)
+
+
+def test_the_first_step_compiles_and_is_not_timed():
+    slow = rows(5)
+    slow[0]["timing/step_total"] = 100.0
+    slow[1]["timing/step_total"] = 3.0
+    (one,) = kl.analyse([results(0.1)], {0.0: [kl.Run(slow, results(0.1))]}).coefficients
+    assert one.step_seconds.mean == 2.0
+
+
+def test_without_kl_0_nothing_is_told_against_it():
+    (one,) = kl.analyse([results(0.1)], {0.1: [kl.Run(rows(5), results(0.1))]}).coefficients
+    assert one.against_zero is None
+
+
+# --- efficiency
+
+
+def efficiency_run(seconds_after: float) -> efficiency.Run:
+    before = efficiency.Model(results(0.5, 0.0, tokens=80.0), [10.0, 14.0], 1200)
+    after = efficiency.Model(results(1.0, 0.5, tokens=40.0), [seconds_after], 1200)
+    return efficiency.Run(rows(20), before, after)
+
+
+def test_speeds_are_compared_seed_by_seed():
+    found = efficiency.analyse([efficiency_run(6.0), efficiency_run(4.0)])
+    assert found.before.completions_a_second.values == [100.0, 100.0]
+    assert found.before.correct_a_second.mean == pytest.approx(25.0)
+    assert found.faster.values == pytest.approx([2.0, 3.0])
+    assert found.more_solved.values == pytest.approx([6.0, 9.0]), "as fast, times three times as accurate"
+
+
+def test_lengths_and_accuracies_are_compared_problem_by_problem():
+    found = efficiency.analyse([efficiency_run(6.0)])
+    assert found.differences["pass_at_1"].difference == pytest.approx(0.5)
+    assert found.differences["completion_tokens"].difference == pytest.approx(-40.0)
+    assert found.before.tokens_per_correct.value == pytest.approx(320.0)
+    assert found.after.tokens_per_correct.value == pytest.approx(80 / 1.5)
+
+
+# --- rerank
+
+
+def judged(classes: list[int], right: int, scores: list[float]) -> Judged:
+    correct = [one == right for one in classes]
+    return Judged("", classes, correct, [[0.9, score] for score in scores], [10] * len(classes), 0, 0, 0)
+
+
+def test_rules_are_told_by_the_number_of_attempts():
+    misled = judged([0, 0, 1, 2], right=1, scores=[0.1, 0.1, 0.8, 0.2])
+    easy = judged([0, 0, 0, 1], right=0, scores=[0.5, 0.6, 0.7, 0.1])
+    found = rerank.analyse([[misled], [easy]], spread([0.8, 0.9]))
+    assert (found.seeds, found.problems, found.ks) == (2, 2, [1, 2, 4])
+    at_all = {name: curve[-1].value for name, curve in found.curves.items()}
+    assert at_all == {"pass@1": 0.5, "maj@k": 0.5, "weighted@k": 1.0, "best-of-k": 1.0, "pass@k": 1.0}
+    assert {curve[0].value for curve in found.curves.values()} == {0.5}, "one attempt leaves nothing to choose"
+    assert found.against_majority["weighted@k"].difference == 0.5
+
+
+# --- what is written
+
+
+def findings() -> dict:
+    problems = [judged([0, 0, 1, 2], right=number % 2, scores=[0.1, 0.1, 0.8, 0.2]) for number in range(6)]
+    run = kl.Run(rows(10), results(0.5, 0.5))
+    return {
+        "kl": (kl, kl.analyse([results(0.1, 0.3)], {0.0: [run], 0.01: [run]})),
+        "efficiency": (efficiency, efficiency.analyse([efficiency_run(6.0)])),
+        "rerank": (rerank, rerank.analyse([problems], None)),
+    }
+
+
+@pytest.mark.parametrize("name", ["kl", "efficiency", "rerank"])
+def test_an_experiment_leaves_its_figure_its_tables_and_its_commands(tmp_path, name):
+    experiment, told = findings()[name]
+    write_results(tmp_path / name, experiment, told, [["eval", "--instruction", ""]], 61.4)
+    folder = tmp_path / name
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name}.png", f"{name}.svg", f"{name}.md", f"{name}.json", "commands.txt",
+    }  # fmt: skip
+    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (folder / f"{name}.svg").read_text()
+    table = (folder / f"{name}.md").read_text()
+    assert table.startswith(f"# {experiment.TITLE}") and f"({name}.png)" in table and "95% intervals" in table
+    assert json.loads((folder / f"{name}.json").read_text())["seconds_of_all_commands"] == 61
+    assert "openrlhf-math eval --instruction ''" in (folder / "commands.txt").read_text()
+
+
+def test_the_table_says_what_its_ranges_are_of():
+    (table,) = kl.tables(findings()["kl"][1])
+    assert all(len(row) == len(table.header) for row in table.rows)
+    assert table.rows[0][1] == "none" and table.rows[1][1] == "yes"
+    assert "lowest to highest of the seeds" in table.note
+
+
+# --- stages that are done once
+
+
+@pytest.fixture
+def run_dir(tmp_path) -> Path:
+    return tmp_path / "runs"
+
+
+def noted(calls: list):
+    """Work that writes a file, and notes where it was called."""
+
+    def work(folder: Path) -> None:
+        calls.append(folder.name)
+        folder.mkdir(parents=True)
+        (folder / "made").write_text("whole")
+
+    return work
+
+
+def test_a_stage_that_is_done_is_not_done_again(run_dir):
+    calls = []
+    for _ in range(2):
+        one = Stages(run_dir)
+        folder = one.once("seed_0/first", noted(calls))
+        one.close()
+        assert (folder / "made").read_text() == "whole"
+    assert calls == ["first"]
+
+
+def test_what_a_kill_left_of_a_stage_is_removed_and_the_stage_done(run_dir):
+    def killed(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / "torn").write_text("half")
+        raise KeyboardInterrupt
+
+    calls = []
+    one = Stages(run_dir)
+    one.once("seed_0/first", noted(calls))
+    with pytest.raises(KeyboardInterrupt):
+        one.once("seed_0/second", killed)
+    one.close()
+    other = Stages(run_dir)
+    other.once("seed_0/first", noted(calls))
+    folder = other.once("seed_0/second", noted(calls))
+    other.close()
+    assert calls == ["first", "second"]
+    assert [path.name for path in folder.iterdir()] == ["made"]
+
+
+def test_commands_and_seconds_of_earlier_stages_count(run_dir, monkeypatch):
+    monkeypatch.setattr(stages.subprocess, "run", lambda *args, **more: subprocess.CompletedProcess(args, 0, ""))
+    for _ in range(2):
+        one = Stages(run_dir)
+        one.once("first", lambda folder: (folder.mkdir(), stages.command("eval", "--seed", 3)))
+        one.once("second", lambda folder: (folder.mkdir(), stages.command("solve")))
+        one.close()
+        assert one.commands == [["eval", "--seed", "3"], ["solve"]]
+
+
+def test_two_experiments_are_not_at_work_in_one_directory(run_dir):
+    one = Stages(run_dir)
+    with pytest.raises(UserError, match="--run-dir .*another run is at work there"):
+        Stages(run_dir)
+    one.close()
+
+
+def test_nobody_elses_directory_is_used(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match="holds something else than experiments"):
+        Stages(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_stage_whose_folder_is_gone_is_told(run_dir):
+    one = Stages(run_dir)
+    (one.once("first", noted([])) / "made").unlink()
+    (run_dir / "first").rmdir()
+    with pytest.raises(UserError, match="first was done, but its folder is gone"):
+        one.once("first", noted([]))
+    one.close()
+
+
+# --- whole experiments over recorded stages
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Our commands leave small recorded results. Gives the names of those that ran."""
+    ran = []
+
+    def of(words: list[str], flag: str) -> Path:
+        return Path(words[words.index(flag) + 1])
+
+    def run(words, **more):
+        name = words[3]
+        ran.append(name)
+        if name == "grpo":
+            path = of(words, "--math.run_dir")
+            grpo_run(path, steps=6)
+        elif name == "eval":
+            evaluation(of(words, "--output"), [True, False, False])
+        elif name == "experiments":
+            of(words, "--output").write_text(json.dumps({"completions": 6, "tokens": 90, "seconds": 0.5}))
+        elif name == "prm" and words[4] == "train":
+            write_lines(of(words, "--math.run_dir") / "eval.jsonl", [{"step": 3, "auc": 0.8}])
+        elif name == "solve":
+            row = {"problem": "1+1?", "gold": "2", "responses": ["<think>\n</think>\n\nThe answer is \\boxed{2}."] * 2}
+            write_lines(of(words, "--output"), [row | {"scores": [[0.9], [0.8]], "tokens": [9, 9]}] * 3)
+        return subprocess.CompletedProcess(words, 0, "")
+
+    monkeypatch.setattr(stages.subprocess, "run", run)
+    monkeypatch.setattr(experiment_runs, "teach_student", lambda titled, folder, seed: folder.mkdir(parents=True))
+    return ran
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "commands"),
+    [
+        ("kl", ("--coefficients", "0", "0.01"), ["eval", "grpo", "eval", "grpo", "eval"] * 2),
+        ("efficiency", ("--repeats", "2"), ["grpo", "eval", "eval", *["experiments"] * 4] * 2),
+        ("rerank", ("--attempts", "2"), ["grpo", "eval", "prm", "prm", "solve"] * 2),
+    ],
+)
+def test_an_experiment_runs_its_stages_once(recorded, run_dir, capsys, name, flags, commands):
+    command = ["experiments", name, "--run-dir", str(run_dir), "--seeds", "2", "--steps", "6", *flags]
+    for _ in range(2):
+        assert main(command) == 0
+        assert recorded == commands
+    assert "2 seeds" in capsys.readouterr().out
+    lines = (run_dir / name / "commands.txt").read_text().splitlines()
+    assert lines[1].startswith(f"openrlhf-math experiments {name} --run-dir {run_dir} --seeds 2 --steps 6")
+    assert len(lines) == 2 + len(commands)
+
+
+def test_experiments_in_one_directory_share_students_and_runs(recorded, run_dir):
+    same = ("--run-dir", str(run_dir), "--seeds", "1", "--steps", "6")
+    assert main(["experiments", "kl", *same, "--coefficients", "0"]) == 0
+    del recorded[:]
+    assert main(["experiments", "efficiency", *same, "--repeats", "1"]) == 0
+    assert recorded == ["experiments", "experiments"], "only the clock is missing"
+
+
+def test_only_coefficients_above_0_have_a_reference_model(recorded, run_dir):
+    assert main(["experiments", "kl", "--run-dir", str(run_dir), "--quick"]) == 0
+    lines = (run_dir / "kl" / "commands.txt").read_text().splitlines()
+    without, with_reference = (line for line in lines if line.startswith("openrlhf-math grpo"))
+    assert "--algo.kl.init_coef 0" in without and "use_loss" not in without
+    assert "--algo.kl.init_coef 0.1 --algo.kl.use_loss --algo.kl.estimator k3" in with_reference
+
+
+def test_a_stage_that_fails_is_named_and_tried_again(run_dir, monkeypatch, capsys):
+    def fail(words, **more):
+        raise subprocess.CalledProcessError(1, words)
+
+    monkeypatch.setattr(stages.subprocess, "run", fail)
+    for _ in range(2):
+        assert main(["experiments", "kl", "--run-dir", str(run_dir), "--quick"]) == 1
+        assert "'tiny-world' failed" in capsys.readouterr().err
+    assert (run_dir / JOURNAL).read_text() == ""
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("kl", "--seeds", "0"), "--seeds 0: give 1 or more"),
+        (("kl", "--steps", "126"), "--steps 126: give 1 to 125"),
+        (("kl", "--coefficients", "0", "-1"), "--coefficients -1: give numbers of 0 or more"),
+        (("kl", "--coefficients", "nan"), "--coefficients nan: give numbers of 0 or more"),
+        (("kl", "--coefficients", "0.1", "0", "0.10"), "--coefficients has 0.1 twice; give each once"),
+        (("efficiency", "--repeats", "0"), "--repeats 0: give 1 or more"),
+        (("rerank", "--attempts", "1"), "--attempts 1: give 2 or more"),
+        (("rerank", "--prm-problems", "2001"), "--prm-problems 2001: give 50 to 2000"),
+    ],
+)
+def test_bad_settings_are_told_before_anything_starts(run_dir, capsys, arguments, sentence):
+    assert main(["experiments", *arguments, "--run-dir", str(run_dir)]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not run_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"--samples": "4"}, "greedy decoding gives the same completion every time"),
+        ({"--output": "nowhere/speed.json"}, "there is no directory nowhere"),
+        ({"--seed": "-1"}, "--seed -1: give 0 or more"),
+        ({"--model": "nowhere"}, "--model nowhere: there is no such directory"),
+    ],
+)
+def test_bad_flags_of_speed(tmp_path, capsys, flags, sentence):
+    model, problems = tmp_path / "model", tmp_path / "problems.jsonl"
+    model.mkdir()
+    for name in ("config.json", "tokenizer_config.json"):
+        (model / name).write_text("{}")
+    problems.write_text('{"problem": "1+1?", "answer": "2"}\n')
+    good = {"--model": str(model), "--benchmark": str(problems), "--output": str(tmp_path / "speed.json")}
+    words = [word for pair in (good | flags).items() for word in pair]
+    assert main(["experiments", "speed", *words]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_settings_are_checked_where_they_are_made():
+    with pytest.raises(UserError, match="--steps 0"):
+        Settings(run_dir=Path("runs"), seeds=1, steps=0)
