@@ -23,7 +23,10 @@ known sets:
 filters, in their order:
 {filters}
   A filter of one's own is package.module.function (curation.schema.Row -> reason to drop it, or "").
-of the same problem the first is kept: sets in the order given, files by name, rows as they stand."""
+of the same problem the first is kept: sets in the order given, files by name, rows as they stand.
+pass rates of a model, for `grpo --math.curriculum`:
+  openrlhf-math eval --model MODEL --benchmark problems.jsonl --samples 8 --temperature 1 --output runs/base
+  openrlhf-math curate --source problems.jsonl --pass-rate runs/base --output data/rated"""
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -62,6 +65,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     add("--drop-other-numbers", action="store_true", help="drop n-gram hits whose numbers differ, too")
     add("--keep-duplicates", action="store_true", help="take out none, within or against")
+    add(
+        "--pass-rate",
+        type=Path,
+        metavar="RUN",
+        help="only add the columns pass_rate and attempts, from this output of `openrlhf-math eval`, to the rows of "
+        "one set: OUTPUT/problems.jsonl",
+    )
     add("--licence", action="append", default=[], metavar="NAME=LICENCE", help="of a set, for the card")
     add("--workers", type=int, metavar="N", help="processes through Ray Data; 0 for none (all cores)")
     add("--json", action="store_true", help="print the counts as JSON")
@@ -69,6 +79,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.pass_rate:
+        add_pass_rates(args)
+        return
     from openrlhf_math.curation.decontaminate import Overlap
     from openrlhf_math.curation.filters import Limits
     from openrlhf_math.curation.parallel import Workers
@@ -111,6 +124,41 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps(summary.result() | {"seconds": summary.seconds, "elapsed": summary.elapsed}))
     else:
         show(summary, args.output)
+
+
+def add_pass_rates(args: argparse.Namespace) -> None:
+    from openrlhf_math.curation.base_rates import add_base_rates
+
+    if len(args.source) > 1 or args.against or args.benchmark:
+        raise UserError("--pass-rate adds a column to the rows of one --source as it stands; curate before")
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f"--output {args.output} is a file; give the name of a directory")
+    try:
+        told = add_base_rates(args.pass_rate, args.source[0], args.problem_key or "problem", args.output)
+    except OSError as error:
+        raise UserError(f"--output {args.output} cannot be written: {error.strerror or error}") from error
+    if args.json:
+        result = {"rated": len(told.rates), "missing": told.missing, "undecided": told.undecided}
+        print(json.dumps(result | {"pass_rates": dict(told.histogram()), "path": str(told.path)}))
+        return
+    show_rates(told)
+
+
+def show_rates(told) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("solved", "problems")
+    table.columns[1].justify = "right"
+    for name, count in told.histogram():
+        table.add_row(name, f"{count:,}" if count else "")
+    console.print(table)
+    if told.missing:
+        _warn(f"{told.missing:,} problems are not in the run: their pass_rate is null")
+    if told.undecided:
+        _warn(f"{told.undecided:,} completions could not be graded and count as wrong")
+    console.print(f"  {told.path}", soft_wrap=True, highlight=False)
 
 
 def _licence(text: str) -> tuple[str, str]:

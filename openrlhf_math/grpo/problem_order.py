@@ -60,11 +60,10 @@ def batch_metrics(sampler: CurriculumSampler, outcomes: Outcomes) -> dict[str, f
     if not outcomes:
         return {}
     drawn = list(outcomes)
-    metrics = {
-        "curriculum/mixed_rate": np.mean([0 < correct < attempts for correct, attempts in outcomes.values()]),
-        "curriculum/seen_rate": np.mean(sampler.seen > 0),
-    }
+    mixed = [0 < correct < attempts for correct, attempts in outcomes.values()]
+    metrics = {"curriculum/mixed_rate": np.mean(mixed)}
     if sampler.settings.name != UNIFORM:
+        metrics["curriculum/seen_rate"] = np.mean(sampler.seen > 0)
         metrics["curriculum/expected_pass_rate"] = sampler.pass_rates()[drawn].mean()
     difficulty = sampler.difficulty[drawn]
     if not np.isnan(difficulty).all():

@@ -1,0 +1,70 @@
+"""`openrlhf-math curate --pass-rate`: an evaluation's outcomes become a column of the problems."""
+
+import json
+
+import pytest
+
+from openrlhf_math.cli import main
+
+PROBLEMS = [{"problem": "1+1", "answer": "2", "level": 1}, {"problem": "2+2", "answer": "4", "level": 2}]
+
+
+def write(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def completions(**outcomes) -> list[dict]:
+    return [{"problem": text, "outcome": each} for text, all_ in outcomes.items() for each in all_]
+
+
+def curate(tmp_path, problems, run, *more) -> int:
+    source = write(tmp_path / "problems.jsonl", problems)
+    command = ["curate", "--source", str(source), "--pass-rate", str(run), "--output", str(tmp_path / "out"), *more]
+    return main(command)
+
+
+def rated(tmp_path) -> list[dict]:
+    return [json.loads(line) for line in (tmp_path / "out" / "problems.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("place", ["run/completions.jsonl", "run/mine/completions.jsonl"])
+def test_outcomes_become_pass_rates_beside_the_other_columns(tmp_path, place, capsys):
+    outcomes = completions(**{"1+1": ["correct", "wrong", "format", "undecided"], "other": ["correct"]})
+    write(tmp_path / place, outcomes)
+    assert curate(tmp_path, PROBLEMS, tmp_path / "run") == 0
+    assert rated(tmp_path) == [
+        PROBLEMS[0] | {"pass_rate": 0.25, "attempts": 4},
+        PROBLEMS[1] | {"pass_rate": None, "attempts": 0},
+    ]
+    told = capsys.readouterr()
+    assert "1 problems are not in the run" in told.err and "1 completions could not be graded" in told.err
+    assert "20% to 30%" in told.out
+
+
+def test_a_dialogue_is_known_by_its_last_message(tmp_path):
+    chat = [{"role": "system", "content": "add"}, {"role": "user", "content": "1+1 "}]
+    run = write(tmp_path / "made.jsonl", completions(**{"1+1": ["correct"]}))
+    assert curate(tmp_path, [{"question": chat}], run, "--problem-key", "question", "--json") == 0
+    assert rated(tmp_path) == [{"question": chat, "pass_rate": 1.0, "attempts": 1}]
+
+
+@pytest.mark.parametrize(
+    ("files", "more", "sentence"),
+    [
+        ({}, (), "there is no completions.jsonl in it"),
+        ({"journal.jsonl": [{}]}, (), "the evaluation is not finished; the same `eval` command goes on"),
+        ({"completions.jsonl": [{"problem": "1+1"}]}, (), "row 1: there is no problem with an outcome"),
+        ({"completions.jsonl": completions(other=["correct"])}, (), "none of its problems is in --source"),
+        ({"completions.jsonl": completions(other=["correct"])}, ("--problem-key", "question"), "column 'question'"),
+        ({"completions.jsonl": []}, ("--benchmark", "aime"), "--pass-rate adds a column to the rows of one --source"),
+    ],
+)
+def test_what_cannot_be_joined_is_one_sentence_and_leaves_no_file(tmp_path, capsys, files, more, sentence):
+    for name, rows in files.items():
+        write(tmp_path / "run" / name, rows)
+    assert curate(tmp_path, PROBLEMS, tmp_path / "run", *more) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and len(error.strip().splitlines()) == 1
+    assert not list((tmp_path / "out").glob("*"))
