@@ -1,7 +1,11 @@
 """The experiments: what is made of recorded runs, what a killed one goes on from, and sentences for bad input."""
 
+import importlib
 import json
+import os
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,11 +108,9 @@ def test_memory_time_and_distance_are_those_of_the_runs(kl_findings):
 
 
 def test_the_first_step_compiles_and_is_not_timed():
-    slow = rows(5)
-    slow[0]["timing/step_total"] = 100.0
-    slow[1]["timing/step_total"] = 3.0
-    (one,) = kl.analyse([results(0.1)], {0.0: [kl.Run(slow, results(0.1))]}).coefficients
-    assert one.step_seconds.mean == 2.0
+    timed = [grpo_row(step, **{"timing/step_total": seconds}) for step, seconds in ((1, 100.0), (2, 2.0), (3, 4.0))]
+    (one,) = kl.analyse([results(0.1)], {0.0: [kl.Run(timed, results(0.1))]}).coefficients
+    assert one.step_seconds.mean == 3.0
 
 
 def test_without_kl_0_nothing_is_told_against_it():
@@ -403,3 +405,51 @@ def test_bad_flags_of_speed(tmp_path, capsys, flags, sentence):
 def test_settings_are_checked_where_they_are_made():
     with pytest.raises(UserError, match="--steps 0"):
         Settings(run_dir=Path("runs"), seeds=1, steps=0)
+
+
+# --- the scripts for GPUs
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPTS = {
+    "experiments_qwen2.5_1.5b.sh": "devices: 8 (cuda)",
+    "experiments_r1_distill_7b.sh": "devices: 8 (cuda)",
+    "experiments_qwen2.5_32b.sh": "devices: 32 (cuda)",
+}
+
+
+def dry_run(script: str, experiment: str, folder: Path, **variables: str) -> str:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "SEEDS": "0"} | variables
+    told = subprocess.run(
+        [EXAMPLES / script, experiment, "--dry-run"], capture_output=True, text=True, cwd=folder, env=environment
+    )
+    assert told.returncode == 0, told.stderr
+    return told.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_coefficient_above_0_asks_for_a_reference_model(script, tmp_path):
+    told = dry_run(script, "kl", tmp_path, COEFFICIENTS="0.01")
+    assert SCRIPTS[script] in told and "reference model: yes" in told
+    assert not list(tmp_path.iterdir()), "a dry run writes nothing"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    ("experiment", "commands"),
+    [
+        ("kl", ["eval", "eval", "report"]),
+        ("efficiency", ["eval", "eval", *["experiments"] * 6, "eval", "report"]),
+        ("rerank", ["solve", "vote"]),
+    ],
+)
+def test_the_commands_behind_a_run_that_is_done_are_ours(script, experiment, commands, tmp_path):
+    for coefficient in ("0", "0.1"):
+        run = tmp_path / "runs" / f"kl_{coefficient}_seed_0"
+        run.mkdir(parents=True)
+        (run / "done").touch()
+    told = dry_run(script, experiment, tmp_path, RUNS="runs", COEFFICIENTS="0 0.1")
+    lines = [shlex.split(line)[3:] for line in told.splitlines() if line.startswith("would run: openrlhf-math")]
+    assert [words[0] for words in lines] == commands
+    for name, *words in lines:
+        importlib.import_module(f"openrlhf_math.cli.{name}").build_parser(name).parse_args(words)
