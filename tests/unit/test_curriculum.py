@@ -139,14 +139,20 @@ def test_a_restored_sampler_goes_on_with_the_same_problems(name, done):
     assert run_steps(restored, 6 - done)[0] == whole[done:]
 
 
-def test_a_state_taken_within_a_step_goes_on_too():
-    one, two = sampler(), sampler()
+@pytest.mark.parametrize(("name", "until_again"), [("window", 40), ("staged", 20)])  # staged has 20 unlocked
+def test_a_state_taken_within_a_step_goes_on_too(name, until_again):
+    one, two = sampler(name), sampler(name)
     iterator = iter(one)
     taken = [next(iterator) for _ in range(5)]
     two.load_state_dict(one.state_dict())
-    rest = [next(iterator) for _ in range(20)]
-    resumed = iter(two)
-    assert [next(resumed) for _ in range(20)] == rest and not set(taken) & set(rest)
+    rest = list(iterator)
+    assert list(iter(two)) == rest and len(taken + rest) == 40
+    assert len(set((taken + rest)[:until_again])) == until_again
+
+
+def test_steps_of_equal_weights_draw_afresh():
+    first, second = run_steps(sampler(explore=1.0), 2)[0]
+    assert set(first) != set(second)
 
 
 @pytest.mark.parametrize("name", ["staged", "window"])
