@@ -69,7 +69,9 @@ def _check_first_stage(args: SimpleNamespace, labels: dict[str, dict[int, dict[s
     stages = args.math.curriculum.stages
     if not stages:
         return
-    values = [row.get("difficulty", np.nan) for rows in labels.values() for row in rows.values()]
+    most = args.data.max_samples  # of each set, and of all
+    used = [row for rows in labels.values() for row in list(rows.values())[:most]][:most]
+    values = [row.get("difficulty", np.nan) for row in used]
     hardest = value_at(stages, 0)
     there = int(np.sum(np.array(values) <= hardest))
     if there < args.rollout.batch_size:

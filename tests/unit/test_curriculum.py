@@ -307,6 +307,11 @@ STAGED = ("--math.curriculum", "staged", "--math.curriculum_stages", "0:1,9:2")
             "difficulty up to 1, which 15 problems have, fewer than --rollout.batch_size 16",
         ),
         (
+            [{"level": 7}] * 20 + [{"level": 1}] * 16,
+            (*STAGED, "--math.difficulty_key", "level", "--data.max_samples", "20"),
+            "difficulty up to 1, which 0 problems have",
+        ),
+        (
             [{"p": 1.5}] * 16,
             ("--math.curriculum", "window", "--math.pass_rate_key", "p"),
             "row 1: 'p' is 1.5, not a number from 0 to 1",
