@@ -22,6 +22,9 @@ CPU_CACHE_BYTES = 4 << 30
 # milliseconds, in which it takes the core from whatever else runs; two threads are then slower than one.
 SPIN_COUNT = 2000
 
+# Libraries that would write between the lines of a command's own display; the user's settings come first.
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+
 # Up to this many tokens plain matrix products beat PyTorch's fused attention on the CPU.
 SHORT_CONTEXT = 512
 
@@ -103,6 +106,8 @@ def enter_environment(device: str, parameters: int, threads: int | None = None) 
     if threads and "OMP_NUM_THREADS" in environment:
         environment["OMP_NUM_THREADS"] = str(threads)
     os.environ.update(environment)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     if "torch" in sys.modules and "OMP_NUM_THREADS" in environment:
         sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
     return environment

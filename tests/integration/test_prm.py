@@ -44,7 +44,7 @@ def lines(path: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory) -> Path:
-    """Labels of what the teacher writes, a third of it with a number that is off by one."""
+    """Labels of what the teacher writes, a third of it with a number that is off by one, a third with idle talk."""
     folder = tmp_path_factory.mktemp("prm")
     rows = []
     for number, story in enumerate(distinct_stories(400, seed=7)):
@@ -52,6 +52,8 @@ def labels(tmp_path_factory) -> Path:
         if number % 3 == 0:
             before, _, after = response.partition("=")
             response = f"{before}={(int(after[0]) + 1) % 10}{after[1:]}"
+        elif number % 3 == 1:
+            response = response.replace("</think>", "I think so.\n</think>")
         rows.append({"problem": story.text, "gold": str(story.answer), "response": response})
     attempts = folder / "attempts.jsonl"
     attempts.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -123,7 +125,8 @@ def trainers(trained, labels) -> tuple[list[dict], list[list[float]], object]:
     with torch.no_grad():
         right = judge.judge(ids, values)[..., 1].exp()
     probabilities = [right[n][mask[n, :-1].bool()].tolist() for n in range(len(rows))]
-    assert len({round(one, 2) for each in probabilities for one in each}) > 20, "they hardly differ"
+    every = [one for each in probabilities for one in each]
+    assert max(every) - min(every) > 0.5, "they hardly differ"
     return rows, probabilities, tokenizer
 
 
