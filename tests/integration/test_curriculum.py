@@ -1,0 +1,102 @@
+"""GRPO by a curriculum and with two completion limits on the real stack: killed, it goes on as if it had not been."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
+from openrlhf_math.grpo.difficulty import of_run
+from openrlhf_math.grpo.prompt_sampler import CurriculumSampler
+
+STEPS, SAVED_EVERY, LIMITS = 6, 2, [32, 32, 32, 48, 48, 48]
+
+
+@pytest.fixture(scope="module")
+def rated(demo, tmp_path_factory) -> Path:
+    """The demo's held-out problems with the student's pass rates."""
+    output = tmp_path_factory.mktemp("rated")
+    command = [sys.executable, "-m", "openrlhf_math", "curate", "--source", str(demo / "world" / "heldout.jsonl")]
+    subprocess.run([*command, "--pass-rate", str(demo / "eval_before"), "--output", str(output)], check=True)
+    return output / "problems.jsonl"
+
+
+def command(demo, problems, run_dir, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "openrlhf_math", "grpo", "--actor.model_name_or_path", str(demo / "sft" / "model"),
+        "--data.prompt_dataset", str(problems), "--data.max_samples", str(STEPS * 8),
+        "--math.run_dir", str(run_dir), "--math.instruction", "", "--math.answer_style", "think", "--train.seed", "5",
+        "--rollout.batch_size", "8", "--rollout.n_samples_per_prompt", "4", "--data.max_len", "256",
+        "--math.curriculum", "window", "--math.pass_rate_key", "pass_rate", "--math.length_stages", "0:32,3:48",
+        "--ckpt.save_steps", str(SAVED_EVERY), *more,
+    ]  # fmt: skip
+
+
+def by_step(run_dir, name: str) -> dict[int, dict]:
+    """Records of a run, the last of each step: what came after the checkpoint was done again."""
+    records = map(json.loads, (run_dir / name).read_text().splitlines())
+    return {record["step"]: record for record in records}
+
+
+def killed_and_resumed(demo, problems, run_dir, *more: str) -> None:
+    """Killed when it has a checkpoint and has gone on from it."""
+    process = subprocess.Popen(command(demo, problems, run_dir, *more), stdout=subprocess.DEVNULL)
+    try:
+        end = time.time() + 200
+        while process.poll() is None and time.time() < end:
+            if (run_dir / "metrics.jsonl").exists() and 3 in by_step(run_dir, "metrics.jsonl"):
+                break
+            time.sleep(0.01)
+        assert process.poll() is None, "it had ended before it was killed"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    resume = command(demo, problems, run_dir, "--ckpt.load_enable", *more)
+    result = subprocess.run(resume, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    steps = [json.loads(line)["step"] for line in (run_dir / "problems.jsonl").read_text().splitlines()]
+    assert steps.count(1) == 1 and steps.count(3) == 2, "it went on from the checkpoint of step 2"
+
+
+def test_a_killed_run_goes_on_with_the_same_problems_and_limits(demo, rated, tmp_path):
+    fixed = "--no-math.learn_pass_rates"  # what two runs sample differs, and with it what they would learn
+    subprocess.run(command(demo, rated, tmp_path / "whole", fixed), check=True, capture_output=True, timeout=300)
+    killed_and_resumed(demo, rated, tmp_path / "killed", fixed)
+    runs = [tmp_path / "whole", tmp_path / "killed"]
+    whole, killed = ([record["problems"] for record in by_step(run, "problems.jsonl").values()] for run in runs)
+    assert len(whole) == STEPS and whole == killed
+    for run in runs:
+        records = by_step(run, "metrics.jsonl").values()
+        assert [record["max_new_tokens"] for record in records] == LIMITS
+        assert all(record["completion_length"] <= record["max_new_tokens"] for record in records)
+        assert all(0 <= record["curriculum/mixed_rate"] <= 1 for record in records)
+
+
+def test_what_was_learned_on_line_is_in_the_checkpoint(demo, rated, tmp_path):
+    run_dir = tmp_path / "run"
+    killed_and_resumed(demo, rated, run_dir)
+    records = by_step(run_dir, "problems.jsonl")
+    assert sorted(records) == list(range(1, STEPS + 1))
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["math"]["curriculum"]["learn"]
+    replayed = replay(run_dir, records)
+    assert [record["problems"] for record in records.values()] == replayed
+
+
+def replay(run_dir, records: dict[int, dict]) -> list[list[int]]:
+    """The problems of every step, drawn again by the pure sampler from the outcomes that the run recorded."""
+    data = SimpleNamespace(prompt_dataset=str(run_dir / "prompts" / "0.jsonl"), max_samples=STEPS * 8)
+    settings = CurriculumSettings("window", pass_rate_key="pass_rate")
+    sampler = CurriculumSampler(settings, *of_run(SimpleNamespace(data=data), STEPS * 8), 5)
+    draws, drawn = iter(sampler), []
+    for step in sorted(records):
+        drawn.append(sorted(next(draws) for _ in range(8)))
+        record = records[step]
+        counts = zip(record["correct"], record["attempts"], strict=True)
+        sampler.observe(dict(zip(record["problems"], counts, strict=True)))
+    return drawn
