@@ -3,12 +3,15 @@ VENV ?= .venv
 STACK ?= cpu
 export PYTHON PIP_ARGS
 
-.PHONY: demo test unit lint setup clean
+.PHONY: demo test test-all unit lint setup clean
 
 demo: setup  ## the whole chain on this machine; files in runs/demo
 	$(VENV)/bin/openrlhf-math demo --run-dir $(or $(RUN_DIR),runs/demo)
 
 test: setup  ## unit tests, then the real Ray, vLLM and DeepSpeed
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+test-all: setup  ## the same, and what takes minutes more
 	$(VENV)/bin/python -m pytest
 
 unit: setup  ## only what takes seconds

@@ -17,6 +17,9 @@ from openrlhf_math.grpo.prompt_sampler import CurriculumSampler
 STEPS, SAVED_EVERY, LIMITS = 6, 2, [32, 32, 32, 48, 48, 48]
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def rated(demo, tmp_path_factory) -> Path:
     """The demo's held-out problems with the student's pass rates."""

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SAMPLING = ("--instruction", "", "--samples", "4", "--temperature", "1", "--max-tokens", "128")
 
 
