@@ -19,31 +19,38 @@ def train(args: SimpleNamespace) -> None:
     """Fine-tune; the model is saved in `args.ckpt.output_dir`, the loss is drawn in loss.png."""
     be_a_launcher()
 
-    import openrlhf.utils.deepspeed
-    from openrlhf.cli import train_sft
-
-    from openrlhf_math.colocation.strategy import MathStrategy
     from openrlhf_math.distill.sft_actor import TraceActor
     from openrlhf_math.distill.sft_dataset import TraceDataset
     from openrlhf_math.distill.sft_trainer import RecordingTrainer
 
     run_dir = args.math.run_dir
-    with (
-        progress_of("SFT") as progress,
-        substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
-        substituted(
-            train_sft,
+    with progress_of("SFT") as progress:
+        run_upstreams_command(
+            args,
+            run_dir / "sft.log",
             Actor=TraceActor,
             SFTTrainer=partial(RecordingTrainer, run_dir=run_dir, report=progress),
             SFTDataset=partial(TraceDataset, num_processors=cores()),
-        ),
-        (run_dir / "sft.log").open("a") as file,
+        )
+    if is_first():
+        plot_loss(run_dir, f"SFT loss of {Path(args.model.model_name_or_path).name}")
+
+
+def run_upstreams_command(args: SimpleNamespace, log: Path, **ours) -> None:
+    """OpenRLHF's SFT command with our pieces in place of its own, by their names there; what it prints is in `log`."""
+    import openrlhf.utils.deepspeed
+    from openrlhf.cli import train_sft
+
+    from openrlhf_math.colocation.strategy import MathStrategy
+
+    with (
+        substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
+        substituted(train_sft, **ours),
+        log.open("a") as file,
         contextlib.redirect_stdout(file),  # upstream prints the model, the data and its own bars
         contextlib.redirect_stderr(file),
     ):
         train_sft.train(args)
-    if is_first():
-        plot_loss(run_dir, f"SFT loss of {Path(args.model.model_name_or_path).name}")
 
 
 @contextlib.contextmanager

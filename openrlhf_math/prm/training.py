@@ -1,12 +1,10 @@
 """Training a process reward model through OpenRLHF's SFT command, with our classes in place of its own."""
 
-import contextlib
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.distill.sft import be_a_launcher, progress_of
+from openrlhf_math.distill.sft import be_a_launcher, progress_of, run_upstreams_command
 from openrlhf_math.distill.sft_settings import is_first
 from openrlhf_math.prm.training_plot import plot_training
 
@@ -15,10 +13,8 @@ def train(args: SimpleNamespace) -> None:
     """Train; the model is saved in `args.ckpt.output_dir`, the loss is drawn in prm.png."""
     be_a_launcher()
 
-    import openrlhf.utils.deepspeed
     from openrlhf.cli import train_sft
 
-    from openrlhf_math.colocation.strategy import MathStrategy
     from openrlhf_math.prm.actor import StepJudge
     from openrlhf_math.prm.dataset import StepDataset
     from openrlhf_math.prm.model import add_step_tag
@@ -32,20 +28,14 @@ def train(args: SimpleNamespace) -> None:
         return tokenizer
 
     run_dir = args.math.run_dir
-    with (
-        progress_of("PRM") as progress,
-        substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
-        substituted(
-            train_sft,
+    with progress_of("PRM") as progress:
+        run_upstreams_command(
+            args,
+            run_dir / "prm.log",
             Actor=StepJudge,
             SFTTrainer=partial(StepTrainer, run_dir=run_dir, report=progress),
             SFTDataset=StepDataset,
             get_tokenizer=get_tokenizer,
-        ),
-        (run_dir / "prm.log").open("a") as file,
-        contextlib.redirect_stdout(file),  # upstream prints the model, the data and its own bars
-        contextlib.redirect_stderr(file),
-    ):
-        train_sft.train(args)
+        )
     if is_first():
         plot_training(run_dir, f"Process reward model from {Path(args.model.model_name_or_path).name}")
