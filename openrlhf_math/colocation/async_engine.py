@@ -26,6 +26,19 @@ def start_engine(flag: str, model: str, device: str, **arguments):
         raise UserError(f"{flag} {model}: vLLM cannot start with it ({one_line(error)})") from error
 
 
+def check_serving(settings) -> None:
+    """Raise ValueError, which names the field, where an engine's settings cannot work.
+
+    settings: with `tensor_parallel`, `max_context`, `replicas`, `at_once` and `memory`, a share of a GPU's.
+    """
+    for name in ("tensor_parallel", "max_context", "replicas", "at_once"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}, it must be at least 1")
+    if not 0 < settings.memory <= 1:
+        raise ValueError(f"memory is {settings.memory}, it must be more than 0 and at most 1")
+
+
 def generation_arguments(device: str) -> dict[str, object]:
     """Engine arguments for completions that may have seeds of their own and share their prompts."""
     # A prompt prefilled in parts cannot have a seed of its own on the CPU: vLLM 0.29 rewinds its generator by an

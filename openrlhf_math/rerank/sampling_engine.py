@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from openrlhf_math.colocation.async_engine import (
     ServingEngine,
+    check_serving,
     engine_may_die,
     generation_arguments,
     one_line,
@@ -36,12 +37,7 @@ class SamplerSettings:
     memory: float = 0.9
 
     def __post_init__(self) -> None:
-        for name in ("tensor_parallel", "max_context", "replicas", "at_once"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, it must be at least 1")
-        if not 0 < self.memory <= 1:
-            raise ValueError(f"memory is {self.memory}, it must be more than 0 and at most 1")
+        check_serving(self)
 
 
 class SamplingEngine(ServingEngine):

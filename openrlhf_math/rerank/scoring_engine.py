@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openrlhf_math.colocation.async_engine import ServingEngine, engine_may_die, start_engine
+from openrlhf_math.colocation.async_engine import ServingEngine, check_serving, engine_may_die, start_engine
 from openrlhf_math.colocation.layout import cache_bytes
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank import score_memory
@@ -48,12 +48,7 @@ class ScorerSettings:
     memory: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("tensor_parallel", "max_context", "replicas", "at_once"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, it must be at least 1")
-        if not 0 < self.memory <= 1:
-            raise ValueError(f"memory is {self.memory}, it must be more than 0 and at most 1")
+        check_serving(self)
         if self.separator == "":
             raise ValueError("separator is empty, it must be what stands between steps")
 
