@@ -10,6 +10,7 @@ import importlib
 import sys
 
 from openrlhf_math import __version__
+from openrlhf_math.checkpoints.folder import CheckpointError
 from openrlhf_math.errors import UserError
 
 COMMANDS = {
@@ -55,6 +56,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"openrlhf-math {name}: {error}", file=sys.stderr)
         return 2
+    except CheckpointError as error:
+        print(f"openrlhf-math {name}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"openrlhf-math {name}: interrupted", file=sys.stderr)
         return 130

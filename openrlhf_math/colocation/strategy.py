@@ -1,10 +1,20 @@
-"""OpenRLHF's DeepSpeed strategy, with nothing to compile on the CPU."""
+"""OpenRLHF's DeepSpeed strategy, with checkpoints that a kill cannot tear and nothing to compile on the CPU."""
 
+import math
+import os
+import shutil
 from importlib import import_module
+from pathlib import Path
 
+import torch
 from deepspeed.accelerator import get_accelerator
 from openrlhf.utils.deepspeed import DeepspeedStrategy
+from torch import distributed
 
+from openrlhf_math.checkpoints.folder import UNFINISHED, CheckpointError, clear_unfinished, commit, make_room
+from openrlhf_math.checkpoints.loading import PlainCheckpointEngine, load_plain
+from openrlhf_math.checkpoints.manifest import Entries, files_of, seal, write_manifest
+from openrlhf_math.checkpoints.random_state import random_state, restore_random_state
 from openrlhf_math.colocation.compose import substituted
 
 
@@ -27,3 +37,53 @@ class MathStrategy(DeepspeedStrategy):
             # DeepSpeed would compile its own AdamW with g++ first, which takes longer than a short run.
             config["optimizer"]["params"]["torch_adam"] = True
         return config
+
+    def save_ckpt(self, model, save_dir, tag=None, max_num=3, max_mem=1000, client_state=None, **metric) -> None:
+        """As OpenRLHF's, but the checkpoint takes its name when it is whole and on the disk, and only then old ones go.
+
+        Every process calls it. Raises CheckpointError if it cannot be written; those that were there still are.
+        """
+        folder, first = Path(save_dir), self.is_rank_0()
+        unfinished = folder / UNFINISHED
+        try:
+            if first:
+                clear_unfinished(folder)  # OpenRLHF lets all wait for the first, below
+            super().save_ckpt(model, unfinished, tag, math.inf, math.inf, client_state, save_latest=False, **metric)
+            torch.save(random_state(), unfinished / tag / _random_file(self.get_rank()))
+            distributed.barrier()
+            entries = self._sealed(unfinished / tag)
+            if first:
+                write_manifest(unfinished / tag, entries)
+                commit(folder, tag)
+                make_room(folder, tag, max_num, max_mem)
+            distributed.barrier()
+        except (OSError, RuntimeError) as error:  # a RuntimeError is how PyTorch tells of a write that failed
+            clear_unfinished(folder)
+            raise CheckpointError(_unwritten(folder, tag, error)) from error
+
+    def _sealed(self, checkpoint: Path) -> Entries:
+        """Entries of all files; each process reads a share of them. Raises OSError where they do not see the same."""
+        names, ranks = files_of(checkpoint), distributed.get_world_size()
+        answers: list = [None] * ranks
+        distributed.all_gather_object(answers, (names, seal(checkpoint, names[self.get_rank() :: ranks])))
+        if any(seen != names for seen, _ in answers):
+            raise OSError("its processes do not see each other's files: --ckpt.path must be on a disk that all share")
+        return {name: entry for _, share in answers for name, entry in share.items()}
+
+    def load_ckpt(self, model, load_dir, tag=None, *args, **kwargs):
+        """As OpenRLHF's, from the checkpoint that `settle` has checked; nothing in it is run. Restores random state."""
+        model.checkpoint_engine = PlainCheckpointEngine(model._config)
+        path, states = super().load_ckpt(model, load_dir, tag, *args, **kwargs)
+        if path is not None:
+            restore_random_state(load_plain(Path(path).parent / _random_file(self.get_rank())))
+        return path, states
+
+
+def _random_file(rank: int) -> str:
+    return f"random_state_rank{rank}.pt"
+
+
+def _unwritten(folder: Path, tag: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    free = shutil.disk_usage(folder if folder.exists() else os.getcwd()).free / 2**30
+    return f"checkpoint {tag} could not be written to {folder} ({reason}; {free:.1f} GiB free); those before are whole"

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.problems import Problem, read_problems, read_rows
-from openrlhf_math.distill.sft_checkpoints import settle_checkpoints
 from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import NO_TEMPLATE, chat, check_model, claim_run_dir, load_tokenizer
@@ -47,7 +47,7 @@ def prepare(args: SimpleNamespace) -> None:
         config = _config(args, traces)
         if args.ckpt.load_enable:
             check_same(args, config)
-            settle_checkpoints(Path(args.ckpt.path))
+            settle(Path(args.ckpt.path))
         for kind in traces:
             for path, part in zip(files[kind], traces[kind], strict=True):
                 _write(path, part, args)

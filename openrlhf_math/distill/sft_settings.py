@@ -47,7 +47,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "ckpt.load_enable": "go on from the newest whole checkpoint of this run, or begin if there is none",
             "ckpt.path": "where checkpoints lie (default: checkpoints in the run directory)",
             "ckpt.output_dir": "where the model is saved (default: model in the run directory)",
-            "ckpt.max_num": "checkpoints kept; the oldest goes before the next is written",
+            "ckpt.max_num": "checkpoints kept; the oldest goes when the next is whole",
             "ckpt.max_mem": "GiB that checkpoints may take",
             "ckpt.save_hf": "save the model beside each checkpoint",
             "ckpt.disable_ds": "with --ckpt.save_hf: only the model, nothing to resume from",
@@ -133,11 +133,6 @@ def _check(flags: dict, device: str) -> None:
     for name in INTERVALS:
         if flags[name] < 1 and flags[name] != -1:
             raise UserError(f"--{name} {flags[name]}: give a number of steps, or -1")
-    if flags["ckpt.save_steps"] > 0 and flags["ckpt.max_num"] < 2:
-        raise UserError(
-            f"--ckpt.max_num {flags['ckpt.max_num']}: the only checkpoint would go before the next is written, and a "
-            "kill between the two would lose the run; give 2 or more"
-        )
     if flags["ds.packing_samples"] and device == "cpu":
         raise UserError(
             "--ds.packing_samples needs flash-attn, which has no CPU build; leave it out: rows of at most "

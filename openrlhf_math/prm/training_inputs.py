@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
+from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.files import written_whole
-from openrlhf_math.distill.sft_checkpoints import settle_checkpoints
 from openrlhf_math.distill.sft_inputs import MODEL_FLAG, check_same, settings_of
 from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
@@ -41,7 +41,7 @@ def prepare(args: SimpleNamespace) -> None:
         config = settings_of(args) | {"processes": processes(), "traces": _identity(rows["train"])}
         if args.ckpt.load_enable:
             check_same(args, config)
-            settle_checkpoints(Path(args.ckpt.path))
+            settle(Path(args.ckpt.path))
         _write(run_dir, rows, config)
         for part in parts:
             _tell_rejected(rows[part], run_dir / f"rejects_{part}.jsonl")

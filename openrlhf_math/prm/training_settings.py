@@ -30,7 +30,7 @@ HELP = {
     "ckpt.load_enable": "go on from the newest whole checkpoint of this run, or begin if there is none",
     "ckpt.path": "where checkpoints lie (default: checkpoints in the run directory)",
     "ckpt.output_dir": "where the model is saved (default: model in the run directory)",
-    "ckpt.max_num": "checkpoints kept; the oldest goes before the next is written",
+    "ckpt.max_num": "checkpoints kept; the oldest goes when the next is whole",
     "ckpt.save_hf": "save the model beside each checkpoint",
     "logger.logging_steps": "steps between TensorBoard's points",
     "logger.tensorboard_dir": "where TensorBoard's records lie (default: tensorboard in the run directory)",

@@ -54,7 +54,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(demo, whole, tmp_path):
     result = subprocess.run(
         command(demo, run_dir, "--ckpt.load_enable"), check=True, capture_output=True, text=True, timeout=300
     )
-    assert f"checkpoint {newest.name} is torn" in result.stdout
+    assert f"checkpoint {newest.name} is refused" in result.stdout
     assert [record["step"] for record in records(run_dir)] == list(range(1, 41))
     for resumed, uninterrupted in zip(records(run_dir), records(whole), strict=True):
         assert resumed["loss"] == pytest.approx(uninterrupted["loss"], rel=1e-3)
