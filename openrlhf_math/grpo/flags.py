@@ -3,6 +3,7 @@
 import argparse
 
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
+from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
 from openrlhf_math.grpo.limit_settings import LimitSettings
 from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.patches.parsers import recipe_parser
@@ -97,6 +98,7 @@ def _add_ours(group) -> None:
     )
     _add_curriculum(group)
     _add_lengths(group)
+    _add_faults(group)
     group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
     group.add_argument(
         "--dry-run",
@@ -173,4 +175,29 @@ def _add_lengths(group) -> None:
         help="a completion that was cut off: "
         + "; ".join(f"{name}: {what}" for name, what in TRUNCATED.items())
         + " (%(default)s)",
+    )
+
+
+def _add_faults(group) -> None:
+    defaults = FaultSettings()
+    group.add_argument(
+        "--math.max_bad_steps",
+        type=int,
+        default=defaults.max_bad_steps,
+        metavar="STEPS",
+        help="a step whose loss or gradient is NaN or infinite is skipped; stop, with the batch written to the run "
+        "directory, after so many in a row (%(default)s)",
+    )
+    group.add_argument(
+        "--math.engine_restarts",
+        type=int,
+        default=defaults.engine_restarts,
+        metavar="TIMES",
+        help="how often in a run a vLLM engine that died is started again, with the newest weights (%(default)s)",
+    )
+    group.add_argument(
+        "--math.phase_timeout",
+        metavar="PHASE=SECONDS,...",
+        help="end the run when a phase takes longer, as in rollout=3600,train=1800; without: "
+        + ", ".join(f"{phase}={seconds:g}" for phase, seconds in PHASE_SECONDS.items()),
     )

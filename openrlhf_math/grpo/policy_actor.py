@@ -1,5 +1,6 @@
 """The policy actor: OpenRLHF's DeepSpeed actor with the on-policy loss and our weight transfer."""
 
+import math
 from functools import cached_property
 
 import torch.distributed
@@ -39,6 +40,16 @@ class MathActorTrainer(ActorPPOTrainer):
 
     def _init_vllm_sync_group(self, backend: str) -> None:
         """No group of upstream's: vLLM's weight transfer engine makes its own connection."""
+
+    def ppo_train(self, kl_ctl: float) -> dict:
+        """One pass over the batch. `skipped_steps`: optimizer steps without effect, the same on every rank."""
+        engine = self.actor.model
+        before = engine.skipped_steps
+        status = super().ppo_train(kl_ctl)
+        skipped = engine.skipped_steps - before
+        if skipped:
+            status["actor_grad_norm"] = math.nan  # DeepSpeed still has that of the last step it took
+        return status | {"skipped_steps": float(skipped)}
 
     def training_step(self, experience, kl_ctl, step, loss_batch_info=None) -> dict:
         status = super().training_step(experience, kl_ctl, step, loss_batch_info)

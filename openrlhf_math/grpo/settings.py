@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
+from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
 from openrlhf_math.patches.parsers import load_parser, nest
@@ -58,6 +59,7 @@ class MathSettings:
     curriculum: CurriculumSettings
     completion_limit: LimitSettings
     truncated: str
+    faults: FaultSettings
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -108,6 +110,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         curriculum=curriculum(flags, ours),
         completion_limit=limit,
         truncated=ours["math.truncated"],
+        faults=faults(ours),
     )
     return args
 

@@ -1,6 +1,5 @@
 """The single controller: OpenRLHF's PPO trainer with our experience maker, metrics and guards."""
 
-import math
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from openrlhf.utils.logging_utils import init_logger
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.bad_steps import BadSteps
 from openrlhf_math.grpo.completion_limit import CompletionLimit
 from openrlhf_math.grpo.curriculum_settings import UNIFORM
 from openrlhf_math.grpo.experience import MathExperienceMaker
@@ -108,6 +108,7 @@ class MathPPOTrainer(UpstreamTrainer):
         self.samples_generator.prompts_dataloader = self.prompts_dataloader
         self.samples_generator.problems = self.problems
         self.samples_generator.phases = self.phases
+        self.bad_steps = BadSteps(self.args.math.faults.max_bad_steps, self.args.math.run_dir)
         self.limit = CompletionLimit(self.args.math.completion_limit)
         self._set_limit(self.limit.tokens)
         self.args = left_to_phases(self.args, "vllm", *own_states)
@@ -160,6 +161,7 @@ class MathPPOTrainer(UpstreamTrainer):
     def _compute_rollout_stats(self, experiences) -> dict:
         """Means over all completions of the batch; those the policy actor gives leave out the skipped ones."""
         stats = super()._compute_rollout_stats(experiences)
+        self.batch = experiences
         for name in experiences[0].info:
             stats[name] = torch.cat([experience.info[name] for experience in experiences]).float().mean().item()
         for name in ("response_length", "total_length", "truncated"):
@@ -201,8 +203,4 @@ class MathPPOTrainer(UpstreamTrainer):
                 f"step {record['step']}: trainer and vLLM differ by {gap:.3f} nats a token on average, above "
                 f"--math.max_logprob_gap {bound}: the engine's weights are not the trainer's"
             )
-        if not math.isfinite(record["policy_loss"]) or not math.isfinite(record["grad_norm"]):
-            raise RuntimeError(
-                f"step {record['step']}: the loss is {record['policy_loss']} and the gradient norm "
-                f"{record['grad_norm']}: lower --actor.adam.lr, or look at the last lines of metrics.jsonl"
-            )
+        self.bad_steps.observe(record, self.batch)
