@@ -4,6 +4,7 @@ The weights are larger than a fresh model's: its scores would hardly differ from
 """
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,7 +82,10 @@ def _regression(directory: Path) -> None:
     model.save_pretrained(directory)
 
 
-VERDICTS = {"math-shepherd": ("+", "-"), "rlhflow-prm": ("+", "-"), "verifier": ("Yes", "No")}
+OWN = "own_scorer.StepVerifier"  # of examples/
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
+
+VERDICTS = {"math-shepherd": ("+", "-"), "rlhflow-prm": ("+", "-"), "verifier": ("Yes", "No"), OWN: ("Yes", "No")}
 HEADS: dict[str, Callable[[Path], None]] = {
     "qwen2.5-math-prm": _token_head,
     "skywork-o1-prm": _value_head,
@@ -89,7 +93,7 @@ HEADS: dict[str, Callable[[Path], None]] = {
 }
 
 
-KINDS = ["qwen2.5-math-prm", "math-shepherd", "rlhflow-prm", "skywork-o1-prm", "reward-model", "verifier"]
+KINDS = ["qwen2.5-math-prm", "math-shepherd", "rlhflow-prm", "skywork-o1-prm", "reward-model", "verifier", OWN]
 
 
 def _with_head(directory: Path, architecture: str, head: dict[str, torch.Tensor]) -> None:

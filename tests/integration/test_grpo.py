@@ -7,6 +7,8 @@ import pytest
 
 from openrlhf_math.cli import main
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
 
 def flags(demo, run_dir, *more: str) -> list[str]:
     return [
@@ -59,11 +61,18 @@ def test_other_estimators(demo, tmp_path, estimator):
 
 
 def test_a_reward_of_ones_own(demo, tmp_path):
-    example = Path(__file__).parents[2] / "examples" / "own_reward.py"
-    assert main(flags(demo, tmp_path / "run", "--train.agent_func_path", str(example))) == 0
+    assert main(flags(demo, tmp_path / "run", "--train.agent_func_path", str(EXAMPLES / "own_reward.py"))) == 0
     record = only_record(tmp_path / "run")
     plain = record["accuracy"] + 0.2 * (record["format_rate"] - record["accuracy"])
     assert 0.3 * plain < record["reward"] < 0.95 * plain
+
+
+def test_an_estimator_and_a_curriculum_of_ones_own(demo, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES))
+    own = ("--algo.advantage.estimator", "own_estimator.hard_first", "--math.curriculum", "own_curriculum.around_half")
+    assert main(flags(demo, tmp_path / "run", *own)) == 0
+    assert only_record(tmp_path / "run")["grad_norm"] > 0
 
 
 def test_an_actor_that_fails_ends_the_run_with_its_cause(demo, tmp_path, capsys):
