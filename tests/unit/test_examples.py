@@ -1,4 +1,5 @@
-"""The example scripts parse, and the GPU ones resolve to what they are meant to ask for."""
+"""The example scripts parse, and the GPU ones resolve to what they are meant to ask for. Every command that is written
+anywhere is one."""
 
 import os
 import subprocess
@@ -6,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import written_commands
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(EXAMPLES.glob("*.[sp][hy]"))]
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 ASKED_FOR = {
@@ -34,3 +38,54 @@ def test_gpu_script_resolves(script, tmp_path):
     for part in ASKED_FOR[script]:
         assert part in result.stdout
     assert not list(tmp_path.iterdir()), "a dry run writes nothing"
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
+def test_the_commands_of_pages_and_examples_parse(path):
+    for words in written_commands.commands_in(path):
+        try:
+            written_commands.check(words)
+        except SystemExit as error:
+            pytest.fail(f"{path.name}: openrlhf-math {' '.join(words)}: {error}")
+
+
+PAGE = r"""Say `openrlhf-math prm label` and
+```sh
+A=1 openrlhf-math eval --model M \
+  --output runs/e | tee log  # so
+openrlhf-math eval: --model is missing
+```
+"""
+SCRIPT = """# openrlhf-math no
+torchrun -m openrlhf_math sft --math.run_dir "$run/sft" "${more[@]}" && true
+"""
+
+
+def test_commands_are_found_wherever_they_stand(tmp_path):
+    page, script, module = tmp_path / "page.md", tmp_path / "script.sh", tmp_path / "module.py"
+    page.write_text(PAGE)
+    script.write_text(SCRIPT)
+    module.write_text('"""What.\n\nopenrlhf-math grpo ... --dry-run\n"""\nX = "openrlhf-math none"\n')
+    found = [words for path in (page, script, module) for words in written_commands.commands_in(path)]
+    assert found == [
+        ["eval", "--model", "M", "--output", "runs/e"],
+        ["prm", "label", "..."],
+        ["sft", "--math.run_dir", "1/sft"],
+        ["grpo", "...", "--dry-run"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "--model", "M"],
+        ["eval", "--models", "M"],
+        ["eval", "--seed", "first"],
+        ["grpo", "...", "--math.kurriculum", "window"],
+        ["prm", "lable", "..."],
+        ["prm", "label", "rows.jsonl"],
+    ],
+)
+def test_a_command_that_would_not_run_is_found(words):
+    with pytest.raises(SystemExit):
+        written_commands.check(words)
