@@ -4,10 +4,10 @@ import ast
 import difflib
 from pathlib import Path
 
-from openrlhf_math.patches import devices, flash_attention, parsers
+from openrlhf_math.patches import devices, flash_attention, parsers, remote_code
 from openrlhf_math.patches.patch import Patch
 
-SERIES: tuple[Patch, ...] = (devices.PATCH, flash_attention.PATCH, parsers.PATCH)
+SERIES: tuple[Patch, ...] = (devices.PATCH, flash_attention.PATCH, parsers.PATCH, remote_code.PATCH)
 
 
 def targets() -> dict[str, list[Patch]]:

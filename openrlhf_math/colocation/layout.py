@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
+from openrlhf_math.patches.remote_code import remote_code_trusted
 
 # Below this many parameters a matrix product is small: two threads help a batch of whole sequences, none a decode step,
 # whose engine shares the cores with the process that feeds it.
@@ -66,6 +68,8 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
         "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default, without its warning
     }
+    if remote_code_trusted():
+        environment[REMOTE_CODE] = "1"
     if device == "cuda":
         return environment
     environment |= {"VLLM_LOGGING_LEVEL": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # they warn of not being a GPU
@@ -144,6 +148,7 @@ def inference_arguments(device: str) -> dict[str, object]:
     arguments: dict[str, object] = {
         "worker_extension_cls": "openrlhf_math.colocation.vllm_worker.WorkerExtension",
         "disable_log_stats": True,  # nobody reads them
+        "trust_remote_code": remote_code_trusted(),
     }
     if device == "cpu":
         # vLLM shares whole blocks of a prompt only, and its 128 tokens are more than most prompts have. Its CPU
@@ -160,7 +165,7 @@ def cache_bytes(model: str, sequences: int, context: int) -> int:
     """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(model).get_text_config()
+    config = AutoConfig.from_pretrained(model, trust_remote_code=remote_code_trusted()).get_text_config()
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     token = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * size * 2

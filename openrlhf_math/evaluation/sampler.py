@@ -11,6 +11,7 @@ from openrlhf_math.colocation.layout import inference_arguments
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.settings import EvalSettings
+from openrlhf_math.patches.remote_code import remote_code_trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def context_needed(prompts: dict[str, tuple[list[list[int]], int]], settings: Ev
     """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(settings.model).get_text_config()
+    config = AutoConfig.from_pretrained(settings.model, trust_remote_code=remote_code_trusted()).get_text_config()
     model_limit = getattr(config, "max_position_embeddings", None)
     limits = [
         (limit, what)

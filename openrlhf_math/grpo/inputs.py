@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.errors import UserError
+from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
+from openrlhf_math.patches.remote_code import remote_code_trusted
 
 NO_TEMPLATE = "add --no-data.apply_chat_template, and --data.input_template if the model wants one"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -26,17 +28,31 @@ def check_model(flag: str, model: str) -> None:
 
 
 def load_tokenizer(flag: str, model: str, needs_template: bool, mend: str):
-    """The model's tokenizer. Raises UserError if it cannot be read, or has no chat template where one is needed."""
-    from transformers import AutoTokenizer
+    """The model's tokenizer. Raises UserError if it cannot be read, if it or the model wants to run code of its own, or
+    if there is no chat template where one is needed."""
+    from transformers import AutoConfig, AutoTokenizer
 
+    if not remote_code_trusted() and any(_brings_code(kind, model) for kind in (AutoConfig, AutoTokenizer)):
+        raise UserError(
+            f"{flag} {model}: it wants to run Python code of its own; read it, and set {REMOTE_CODE}=1 if you trust it"
+        )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted())
     except (OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise UserError(f"{flag} {model}: its tokenizer cannot be read ({first_line})") from None
     if needs_template and not tokenizer.chat_template:
         raise UserError(f"{flag} {model}: its tokenizer has no chat template; {mend}")
     return tokenizer
+
+
+def _brings_code(kind, model: str) -> bool:
+    """Whether transformers' class of this kind asks for trust. What else is wrong is told where it is read."""
+    try:
+        kind.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        return "trust_remote_code" in str(error)
+    return False
 
 
 def claim_run_dir(run_dir: Path, resume: bool) -> None:

@@ -6,6 +6,7 @@ from transformers import AutoTokenizer
 from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.layout import cache_bytes, engine_arguments, engine_start
 from openrlhf_math.grpo.executor import AgentExecutor
+from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rewards import RewardConfig
 
 UpstreamRolloutActor = RolloutRayActor.__ray_metadata__.modified_class
@@ -19,7 +20,7 @@ class MathRolloutActor(UpstreamRolloutActor):
     ) -> None:
         """sequences: how many are generated at once at the most."""
         self.device = device
-        self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"])
+        self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"], trust_remote_code=remote_code_trusted())
         arguments = engine_arguments(device, colocated)
         if device == "cpu":
             arguments["kv_cache_memory_bytes"] = cache_bytes(kwargs["model"], sequences, kwargs["max_model_len"])

@@ -12,6 +12,7 @@ from openrlhf_math.distill.sft_inputs import MODEL_FLAG, check_same, settings_of
 from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import check_model, claim_run_dir, load_tokenizer
+from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.prm.lines import read_lines
 from openrlhf_math.prm.rows import Rejected, Solution, read_solution
 
@@ -56,7 +57,7 @@ def load_prm_tokenizer(model: str):
 
     check_model(MODEL_FLAG, model)
     try:
-        kind = AutoConfig.from_pretrained(model).model_type
+        kind = AutoConfig.from_pretrained(model, trust_remote_code=remote_code_trusted()).model_type
     except (OSError, ValueError) as error:
         raise UserError(f"{MODEL_FLAG} {model}: its configuration cannot be read ({_first_line(error)})") from None
     if kind != "qwen2":

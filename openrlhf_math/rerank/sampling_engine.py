@@ -12,6 +12,7 @@ from openrlhf_math.colocation.async_engine import (
     start_engine,
 )
 from openrlhf_math.colocation.layout import cache_bytes
+from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.roles import Completion, Messages, RequestError, Sampling
 
 
@@ -103,5 +104,6 @@ def _memory(settings: SamplerSettings) -> dict[str, object]:
         return {"gpu_memory_utilization": settings.memory, "enable_sleep_mode": True}
     from transformers import AutoConfig
 
-    own = getattr(AutoConfig.from_pretrained(settings.model).get_text_config(), "max_position_embeddings", None)
+    config = AutoConfig.from_pretrained(settings.model, trust_remote_code=remote_code_trusted())
+    own = getattr(config.get_text_config(), "max_position_embeddings", None)
     return {"kv_cache_memory_bytes": cache_bytes(settings.model, settings.at_once, settings.max_context or own or 4096)}

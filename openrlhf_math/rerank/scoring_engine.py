@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from openrlhf_math.colocation.async_engine import ServingEngine, check_serving, engine_may_die, start_engine
 from openrlhf_math.colocation.layout import cache_bytes
 from openrlhf_math.errors import UserError
+from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank import score_memory
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.encoding import Encoded
@@ -64,8 +65,9 @@ class ScoringEngine(ServingEngine):
 
         kind = find_scorer(settings.kind)
         try:
-            config = AutoConfig.from_pretrained(settings.model)
-            self._kind = kind(AutoTokenizer.from_pretrained(settings.model), config)
+            config = AutoConfig.from_pretrained(settings.model, trust_remote_code=remote_code_trusted())
+            tokenizer = AutoTokenizer.from_pretrained(settings.model, trust_remote_code=remote_code_trusted())
+            self._kind = kind(tokenizer, config)
             self._kind.encode("1 + 1?", ["1 + 1 = 2", "2"])  # a chat template may refuse a role
             arguments = _arguments(settings, self._kind, config)
         except (OSError, ValueError, TemplateError) as error:

@@ -9,6 +9,7 @@ import ray
 from ray import serve
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.serving.app import build_app
 from openrlhf_math.serving.plan import Service
 from openrlhf_math.serving.remote import RemoteReranker
@@ -51,7 +52,7 @@ def deployed(reranker, service: Service, model: str, host: str, port: int) -> It
     def build():
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(model)
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted())
 
         def count_tokens(messages) -> int:
             return len(tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False))

@@ -44,11 +44,11 @@ import openrlhf_math
 from openrlhf_math.patches import patch
 real = patch.metadata.version
 patch.metadata.version = lambda name: "9.9" if name == "openrlhf" else real(name)
-import openrlhf.models.ring_attn_utils
+import openrlhf.models.actor
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode != 0
-    assert "patch 'flash-attention' is for openrlhf 0.11.2, but 9.9 is installed" in result.stderr
+    assert "patch 'remote-code' is for openrlhf 0.11.2, but 9.9 is installed" in result.stderr
 
 
 def test_patched_module_keeps_its_lines_and_shares_no_bytecode_with_the_unpatched_one():
