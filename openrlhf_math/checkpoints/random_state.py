@@ -7,8 +7,11 @@ import torch
 from deepspeed.accelerator import get_accelerator
 
 
-def random_state() -> dict:
-    """Of Python, NumPy, PyTorch and, where there is one, this process's device."""
+def random_state(device: bool = True) -> dict:
+    """Of Python, NumPy, PyTorch and, where there is one, this process's device.
+
+    device: whether it uses one at all; asking would otherwise claim it.
+    """
     version, numbers, gauss = random.getstate()
     kind, keys, *position = np.random.get_state()
     state = {
@@ -16,7 +19,7 @@ def random_state() -> dict:
         "numpy": [kind, keys.tolist(), *position],
         "torch": torch.get_rng_state(),
     }
-    return state | ({} if _on_cpu() else {"device": get_accelerator().get_rng_state()})
+    return state | ({} if _on_cpu() or not device else {"device": get_accelerator().get_rng_state()})
 
 
 def restore_random_state(state: dict) -> None:

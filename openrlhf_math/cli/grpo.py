@@ -1,6 +1,7 @@
 """`openrlhf-math grpo`: check everything, then train."""
 
 import argparse
+import json
 import sys
 
 
@@ -11,12 +12,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(flat: argparse.Namespace) -> int:
-    from openrlhf_math.grpo import inputs
+    from openrlhf_math.data.files import written_whole
+    from openrlhf_math.grpo import inputs, resume
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
     from openrlhf_math.grpo.plan import print_plan
     from openrlhf_math.grpo.settings import as_json, resolve
+    from openrlhf_math.grpo.stopping import Stopped
 
     args = resolve(flat)
     find_estimator(args.algo.advantage.estimator)
@@ -29,14 +32,21 @@ def run(flat: argparse.Namespace) -> int:
     sets = inputs.load_problem_sets(args)
     inputs.check_prompt_lengths(args, sets)
     labels = read_labels(args, sets)
+    problems = resume.identity({spec: sets[spec] for spec in resume.training_sets(args)}, labels)
+    if args.ckpt.load_enable:
+        resume.take_up(args, problems)
     args.math.run_dir.mkdir(parents=True, exist_ok=True)
     inputs.write_prompts(args, sets, labels)
-    (args.math.run_dir / "config.json").write_text(as_json(args) + "\n")
+    with written_whole(args.math.run_dir / "config.json") as file:
+        file.write(json.dumps(json.loads(as_json(args)) | {resume.ROWS: problems}, indent=2) + "\n")
 
     from openrlhf_math.grpo.driver import train
 
     try:
         train(args)
+    except Stopped as stopped:
+        print(f"openrlhf-math grpo: {stopped}; go on with: {resume.resume_command()}", file=sys.stderr)
+        return 128 + stopped.number
     except RuntimeError as error:
         print(f"openrlhf-math grpo: {error}", file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+from openrlhf_math.checkpoints import same_run
 from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.problems import Problem, read_problems, read_rows
@@ -214,37 +215,10 @@ def _plain(value):
 
 
 def check_same(args: SimpleNamespace, config: dict) -> None:
-    """Raise UserError if the run began with other settings or rows: its weights would be no one's."""
-    path = args.math.run_dir / "config.json"
-    if not path.exists():
-        return
-    try:
-        before = json.loads(path.read_text())
-    except ValueError:
-        raise UserError(f"--ckpt.load_enable: {path} is no JSON, so it cannot be resumed; choose another run") from None
-    if before.get("traces") != config["traces"]:
-        raise UserError(
-            f"--ckpt.load_enable: --data.dataset {args.data.dataset} gives other rows than the run in "
-            f"{args.math.run_dir} began with; give the same, or another --math.run_dir"
-        )
-    old, new = _flat(before), _flat(config)
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
-            flag = name if name == "processes" else f"--{name}"
-            raise UserError(
-                f"--ckpt.load_enable: the run in {args.math.run_dir} began with {flag} {old.get(name)}, not "
-                f"{new.get(name)}; give the same, or another --math.run_dir"
-            )
+    """Raise UserError if the run began with other settings or rows."""
+    source = f"--data.dataset {args.data.dataset}"
+    same_run.check_same(args.math.run_dir, config, _is_free, "traces", source)
 
 
-def _flat(config: dict, prefix: str = "") -> dict:
-    """Dotted names to values, without what may differ."""
-    flat = {}
-    for key, value in config.items():
-        if not prefix and key in (*FREE_SECTIONS, "traces"):
-            continue
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+def _is_free(name: str) -> bool:
+    return name.split(".")[0] in (*FREE_SECTIONS, "traces")

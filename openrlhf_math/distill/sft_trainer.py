@@ -1,16 +1,14 @@
 """OpenRLHF's SFT trainer with records that survive a kill: metrics.jsonl, eval.jsonl, TensorBoard, a plot."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from openrlhf.trainer.sft_trainer import SFTTrainer
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-from openrlhf_math.data.files import written_whole
 from openrlhf_math.grpo.metrics import append_jsonl
+from openrlhf_math.grpo.records import forget_after, keep_until
 
 
 class RecordingTrainer(SFTTrainer):
@@ -33,13 +31,8 @@ class RecordingTrainer(SFTTrainer):
             if records:
                 self.started_at -= records[-1]["seconds"]
             if step and self._tensorboard:
-                self._forget_after(step)
+                forget_after(self._tensorboard, step)
         super().fit(args, consumed_samples, num_update_steps_per_epoch)
-
-    def _forget_after(self, step: int) -> None:
-        """TensorBoard shows nothing that an earlier process wrote for later steps: they are done again."""
-        restart = Event(session_log=SessionLog(status=SessionLog.START))
-        self._tensorboard.file_writer.add_event(restart, step=step + 1)
 
     def save_logs_and_checkpoints(self, args, global_step, step_bar, logs_dict=None, client_states=None) -> None:
         """OpenRLHF's loss is its own process's part of the batch's; the record has the whole batch's."""
@@ -80,20 +73,3 @@ class RecordingTrainer(SFTTrainer):
             append_jsonl(self.evaluations, {"step": steps, "loss": nll / tokens, "tokens": int(tokens)})
             if self._tensorboard:
                 self._tensorboard.add_scalar("eval/loss", nll / tokens, steps)
-
-
-def keep_until(path: Path, step: int) -> list[dict]:
-    """Drop a file's records of later steps, and the line that a kill tore off. Returns those that are left."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if record["step"] <= step:
-            records.append(record)
-    with written_whole(path) as file:
-        file.writelines(json.dumps(record) + "\n" for record in records)
-    return records

@@ -11,6 +11,7 @@ from openrlhf_math.colocation.in_process import InProcess
 from openrlhf_math.colocation.layout import colocated, cores, enter_environment
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.display import step_display
+from openrlhf_math.grpo.stopping import StopSignals, stop_signals
 
 
 def train(args: SimpleNamespace) -> None:
@@ -22,18 +23,19 @@ def train(args: SimpleNamespace) -> None:
 
     start_ray(args, enter_environment(args.math.device, args.math.parameters))
     try:
-        with step_display(sys.stdout) as show:
+        # Ray has handlers of its own, which do not wait.
+        with stop_signals() as stop, step_display(sys.stdout) as show:
             import deepspeed  # noqa: F401  (tries the compiler, and mutes it only where stderr is the real one)
 
             with _quiet(args):
-                _train(args, show)
+                _train(args, show, stop)
     except ray.exceptions.RayTaskError as error:
         raise RuntimeError(f"an actor failed: {error.cause!r}\n{error}") from error
     finally:
         ray.shutdown()
 
 
-def _train(args: SimpleNamespace, show: Callable[[dict, int], None]) -> None:
+def _train(args: SimpleNamespace, show: Callable[[dict, int], None], stop: StopSignals) -> None:
     import openrlhf.utils.deepspeed
     import ray
     from openrlhf.cli import train_ppo_ray
@@ -60,7 +62,7 @@ def _train(args: SimpleNamespace, show: Callable[[dict, int], None]) -> None:
             ReferenceModelActor=ray.remote(num_gpus=1)(MathReferenceActor),
         ),
         substituted(vllm_engine, RolloutRayActor=engine),
-        substituted(ppo_trainer, PPOTrainer=InProcess(MathPPOTrainer, show=show)),
+        substituted(ppo_trainer, PPOTrainer=InProcess(MathPPOTrainer, show=show, stop=stop)),
     ):
         train_ppo_ray.train(args)
 

@@ -6,6 +6,7 @@ from collections import deque
 from openrlhf.utils.agent import AgentExecutorBase
 from vllm.sampling_params import RequestOutputKind
 
+from openrlhf_math.grpo.determinism import derived_seed
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 
 # Texts nobody could grade, kept until the trainer collects them. Bounded: a hostile policy makes many.
@@ -51,6 +52,8 @@ class AgentExecutor(AgentExecutorBase):
         params.max_tokens = min(params.max_tokens or room, room)
         params.logprobs = 0  # the sampled token's only: for the gap between trainer and engine
         params.flat_logprobs = True
+        if params.seed is not None:
+            params.seed = derived_seed(params.seed, prompt)
         params.output_kind = RequestOutputKind.FINAL_ONLY
         params.detokenize = bool(params.stop)  # once a completion, below, instead of once a token
         output = await llm_engine.generate(prompt_ids, params)

@@ -38,10 +38,25 @@ COMPUTED = (
     "ds.attn_implementation",
     "train.max_tokens_per_gpu",
     "ckpt.path",
+    "ckpt.save_steps",
     "ckpt.output_dir",
     "logger.tensorboard_dir",
+    "logger.wandb.run_name",
 )
 COMPUTED_SWITCHES = ("vllm.enable_sleep", "ds.enable_sleep")
+
+CHECKPOINTS = {
+    "ckpt.save_steps": "write a checkpoint every so many steps; -1 for none, 1 to lose no more than the step in flight "
+    "(default: as often as it takes no more than 5%% of the time)",
+    "ckpt.load_enable": "go on from the newest whole checkpoint of this run, or begin if there is none",
+    "ckpt.path": "where checkpoints lie, on a disk that all nodes share (default: checkpoints in the run directory)",
+    "ckpt.output_dir": "where the model is saved (default: model in the run directory)",
+    "ckpt.max_num": "checkpoints kept, besides the best by evaluation; the oldest goes when the next is whole",
+    "ckpt.max_mem": "GiB that checkpoints may take",
+    "ckpt.save_hf": "save the model beside each checkpoint",
+    "ckpt.disable_ds": "with --ckpt.save_hf: only the model, nothing to go on from",
+    "logger.wandb.run_name": "also TensorBoard's (default: the name of the run directory)",
+}
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 
@@ -60,6 +75,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     (estimator,) = (action for action in parser._actions if action.dest == "algo.advantage.estimator")
     estimator.choices = None  # a registry and dotted paths, checked when the run is set up
     estimator.help = "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function"
+    for action in parser._actions:
+        action.help = CHECKPOINTS.get(action.dest, action.help)
     _add_ours(parser.add_argument_group("openrlhf_math"))
     return parser
 

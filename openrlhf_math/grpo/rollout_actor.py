@@ -24,6 +24,8 @@ class MathRolloutActor(UpstreamRolloutActor):
         arguments = engine_arguments(device, colocated)
         if device == "cpu":
             arguments["kv_cache_memory_bytes"] = cache_bytes(kwargs["model"], sequences, kwargs["max_model_len"])
+            if kwargs.get("full_determinism"):
+                arguments["enable_chunked_prefill"] = False  # see generation_arguments
         with engine_start(device):
             await super().__init__(*args, **{**kwargs, **arguments})
         if isinstance(self.executor, AgentExecutor):
@@ -38,6 +40,7 @@ class MathRolloutActor(UpstreamRolloutActor):
             return await self.executor.execute_group(
                 prompt, label, sampling_params, max_length, hf_tokenizer, self, num_samples
             )
+        sampling_params.seed = None  # it would be the same for a whole group
         return await super().generate_responses(
             prompt, label, sampling_params, max_length, hf_tokenizer, num_samples, images
         )

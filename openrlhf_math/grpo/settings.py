@@ -151,6 +151,9 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
     default("ckpt.path", str(run_dir / "checkpoints"))
     default("ckpt.output_dir", str(run_dir / "model"))
     default("logger.tensorboard_dir", str(run_dir / "tensorboard"))
+    default("logger.wandb.run_name", run_dir.name)  # the same when the run goes on
+    if flags["train.async_enable"] or flags["ckpt.disable_ds"]:
+        default("ckpt.save_steps", -1)
 
 
 def _check(flags: dict) -> None:

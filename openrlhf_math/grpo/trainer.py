@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import ray
 import torch
 from openrlhf.trainer import ppo_trainer
-from openrlhf.trainer.ppo_trainer import PPOTrainer, compute_eval_metrics
-from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
+from openrlhf.trainer.ppo_trainer import compute_eval_metrics
 from openrlhf.utils.logging_utils import init_logger
 
 from openrlhf_math.colocation.compose import substituted
@@ -17,15 +16,16 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.bad_steps import BadSteps
 from openrlhf_math.grpo.completion_limit import CompletionLimit
 from openrlhf_math.grpo.curriculum_settings import UNIFORM
+from openrlhf_math.grpo.determinism import DeterministicSamples
 from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.metrics import append_jsonl, step_record
 from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.problem_order import ProblemOrder
+from openrlhf_math.grpo.resumable import ResumableTrainer
 from openrlhf_math.grpo.settings import old_log_probs_needed
 from openrlhf_math.grpo.truncation import as_wrong
 
 logger = init_logger(__name__)
-UpstreamTrainer = PPOTrainer.__ray_metadata__.modified_class
 
 
 def left_to_phases(args: SimpleNamespace, *sections: str) -> SimpleNamespace:
@@ -34,18 +34,21 @@ def left_to_phases(args: SimpleNamespace, *sections: str) -> SimpleNamespace:
     return SimpleNamespace(**{**vars(args), **awake})
 
 
-class MathSamplesGenerator(SamplesGenerator):
+class MathSamplesGenerator(DeterministicSamples):
     phases: Phases  # the trainer's
     problems: ProblemOrder  # the trainer's
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.evaluating = False
+        self.before_first: Callable[[], None] | None = None  # of a run that goes on from a checkpoint
         self.args = left_to_phases(self.args, "vllm")
         self.tokenizer = None  # engines have their own; sending ours with every prompt costs more than its answer
 
     def generate_samples(self, **generate_kwargs):
         """As upstream's, but a last batch too small for a gradient step is left out and said so."""
+        before_first, self.before_first = self.before_first, None
+        if before_first:
+            before_first()
         samples, pass_rate, consumed, exhausted = super().generate_samples(**generate_kwargs)
         full = self.args.rollout.batch_size * self.args.rollout.n_samples_per_prompt
         if 0 < len(samples) < full:
@@ -87,7 +90,7 @@ def accuracy_metrics(eval_dataloader, samples: list, n_samples_per_prompt: int) 
     return compute_eval_metrics(eval_dataloader, samples, n_samples_per_prompt)
 
 
-class MathPPOTrainer(UpstreamTrainer):
+class MathPPOTrainer(ResumableTrainer):
     """show: called with each step's record and the number of steps in all."""
 
     def __init__(self, *args, show: Callable[[dict, int], None], **kwargs) -> None:
@@ -113,7 +116,7 @@ class MathPPOTrainer(UpstreamTrainer):
         self._set_limit(self.limit.tokens)
         self.args = left_to_phases(self.args, "vllm", *own_states)
         if not old_log_probs_needed(self.args):
-            logger.info("One gradient step a batch and no KL: the pass for old log-probabilities is skipped")
+            logger.info("One gradient step a batch, no KL in the reward: the pass for old log-probabilities is skipped")
 
     def _set_limit(self, tokens: int | None) -> None:
         """Of the completions to come, and of the penalties that go by it."""
@@ -181,19 +184,17 @@ class MathPPOTrainer(UpstreamTrainer):
         if client_states is not None:  # the same object that upstream keeps with its best checkpoint
             client_states["math"] = {"curriculum": self.problems.name, "completion_limit": self.limit.state_dict()}
         samples = {key: logs_dict[key] for key in ("generated_samples",) if key in logs_dict}
+        self._guard(record)  # before the step is in a checkpoint
         super().save_logs_and_checkpoints(global_step, record | samples, client_states)
-        self._guard(record)
 
     def evaluate(self, global_step, **generate_kwargs):
-        """Upstream's evaluation on `--eval.dataset`, by accuracy instead of by reward. Appends to eval.jsonl.
+        """Upstream's evaluation on `--eval.dataset`, by accuracy instead of by reward.
 
         The completion limit is the last of the run, so that evaluations can be compared.
         """
         generate_kwargs["max_new_tokens"] = self.args.math.completion_limit.last
         with substituted(ppo_trainer, compute_eval_metrics=accuracy_metrics):
-            logs = super().evaluate(global_step, **generate_kwargs)
-        append_jsonl(self.args.math.run_dir / "eval.jsonl", {"step": global_step, **logs})
-        return logs
+            return super().evaluate(global_step, **generate_kwargs)
 
     def _guard(self, record: dict) -> None:
         """Stop a run that no longer learns from its own policy."""

@@ -1,0 +1,81 @@
+"""Before a run that was stopped goes on: is it the same run, which checkpoint is whole, what was recorded after it."""
+
+import hashlib
+import json
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+from openrlhf_math.checkpoints.folder import TAG, settle
+from openrlhf_math.checkpoints.same_run import check_same
+from openrlhf_math.data.problems import Problem
+from openrlhf_math.grpo import records
+from openrlhf_math.grpo.settings import as_json
+
+ROWS = "problems"  # where config.json has what identifies them
+
+# What may differ when a run goes on: where things lie, how fast it goes, how it is watched, and how far it may go.
+FREE_SECTIONS = ("ckpt", "logger", "eval", "local_rank", "vllm", ROWS)
+FREE = (
+    "data.prompt_dataset", "data.prompt_split", "data.max_len", "data.dataloader_num_workers",
+    "rollout.max_new_tokens", "rollout.micro_batch_size", "rollout.max_tokens_per_gpu", "train.num_episodes",
+    "train.max_tokens_per_gpu",
+)  # fmt: skip
+# Of our own settings all are free but these.
+FIXED = ("math.curriculum.", "math.device", "math.instruction", "math.shared_prefix", "math.truncated")
+FIXED_REWARDS = ("math.rewards.format_reward", "math.rewards.correct_reward", "math.rewards.style")
+
+
+def is_free(name: str) -> bool:
+    """Whether a setting may differ from what the run began with. name: dotted, as in config.json."""
+    if name.startswith("math."):
+        return not name.startswith((*FIXED, *FIXED_REWARDS))
+    return name in FREE or name.split(".")[0] in FREE_SECTIONS
+
+
+def training_sets(args: SimpleNamespace) -> list[str]:
+    return [spec.strip() for spec in args.data.prompt_dataset.split(",")]
+
+
+def identity(sets: dict[str, list[Problem]], labels: dict[str, dict[int, dict[str, float]]]) -> dict:
+    """What a run that goes on must find again. sets, labels: problems and their further columns, by data set."""
+    digest = hashlib.sha256()
+    for spec, problems in sets.items():
+        for problem in problems:
+            row = [problem.problem, problem.answer, problem.source, labels.get(spec, {}).get(problem.row)]
+            digest.update(json.dumps(row).encode())
+    return {"rows": sum(map(len, sets.values())), "sha256": digest.hexdigest()}
+
+
+def take_up(args: SimpleNamespace, problems: dict) -> None:
+    """With `--ckpt.load_enable`: check that the run is the one that began, settle on a checkpoint, and forget what was
+    recorded after it. Without a checkpoint the run begins anew. problems: of `identity`, the training sets'.
+
+    Raises UserError for another run, and if there are checkpoints and none is whole.
+    """
+    run_dir, folder = args.math.run_dir, Path(args.ckpt.path)
+    config = json.loads(as_json(args)) | {ROWS: problems}
+    check_same(run_dir, config, is_free, ROWS, f"--data.prompt_dataset {args.data.prompt_dataset}")
+    tag = settle(folder / "_actor", folder / "_critic")
+    args.ckpt.load_enable = tag is not None
+    step = int(TAG.fullmatch(tag)[2]) if tag else 0
+    print(f"going on after step {step}, from {tag}" if tag else f"no checkpoint in {folder}: the run begins anew")
+    kept = {name: records.keep_until(run_dir / name, step) for name in records.FILES}
+    if kept["metrics.jsonl"]:  # the time between two lives of a run does not count
+        before = kept["metrics.jsonl"][-1]["seconds_since_start"]
+        args.math = replace(args.math, started_at=args.math.started_at - before)
+
+
+def resume_command(arguments: list[str] | None = None) -> str:
+    """The command that lets this run go on, as a shell takes it. arguments: sys.argv[1:]. Keys are not repeated."""
+    words, hide = [], False
+    for word in sys.argv[1:] if arguments is None else arguments:
+        name, equals, _ = word.partition("=")
+        secret = name.startswith("--") and name.endswith(".key")
+        words.append("..." if hide else f"{name}=..." if secret and equals else word)
+        hide = secret and not equals
+    if "--ckpt.load_enable" not in words:
+        words.append("--ckpt.load_enable")
+    return shlex.join(["openrlhf-math", *words])
