@@ -23,6 +23,7 @@ COMMANDS = {
     "grade": "grade a file of responses against gold answers",
     "vote": "accuracy of majority votes, best-of-n and their kin over recorded attempts",
     "prm": "label the steps of solutions, train a process reward model on them",
+    "status": "how runs are doing: at work or why not, how far, how fast, reward now and before",
     "solve": "several attempts at a problem, scored and put to the vote: one answer within a budget",
     "report": "one HTML page and a Markdown table of what runs have left: curves, intervals, samples",
     "experiments": "the poster's figures in miniature on this machine, several seeds, with intervals",

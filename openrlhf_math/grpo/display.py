@@ -25,14 +25,19 @@ def step_bar(stream: TextIO, transient: bool = False):
     return Progress(*columns, console=Console(file=stream), transient=transient)
 
 
+Watcher = Callable[[dict, int], None]  # called with a step's record and the number of steps in all
+
+
 @contextmanager
-def step_display(stream: TextIO) -> Iterator[Callable[[dict, int], None]]:
-    """While the block runs, a progress bar on `stream`. Yields a function (record, steps in all) that shows a step."""
+def step_display(stream: TextIO, *watchers: Watcher) -> Iterator[Watcher]:
+    """While the block runs, a progress bar on `stream`. Yields a function that shows a step, also to `watchers`."""
     with step_bar(stream, transient=True) as progress:
         task = progress.add_task("GRPO: starting engines and actors", total=None)
 
         def show(record: dict, total: int) -> None:
             progress.console.print(one_line(record), highlight=False, soft_wrap=True)
             progress.update(task, description="GRPO", total=total, completed=record["step"])
+            for watcher in watchers:
+                watcher(record, total)
 
         yield show

@@ -10,6 +10,7 @@ from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
 from openrlhf_math.patches.remote_code import remote_code_trusted
+from openrlhf_math.status.process import check_alone
 
 NO_TEMPLATE = "add --no-data.apply_chat_template, and --data.input_template if the model wants one"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -56,7 +57,8 @@ def _brings_code(kind, model: str) -> bool:
 
 
 def claim_run_dir(run_dir: Path, resume: bool) -> None:
-    """Raise UserError if `run_dir` holds another run and the user does not ask to resume it."""
+    """Raise UserError if `run_dir` holds another run and the user does not ask to resume it, or if one is at work."""
+    check_alone("--math.run_dir", run_dir)
     if (run_dir / "config.json").exists() and not resume:
         raise UserError(
             f"--math.run_dir {run_dir} holds another run; choose a new directory, or resume with --ckpt.load_enable"

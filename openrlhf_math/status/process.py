@@ -1,0 +1,113 @@
+"""The process at work in a run directory, in its process.json: who it is, how far it is, how it ended.
+
+A process is known by its host, that host's boot, its number and the clock tick it started at, since numbers come again.
+One that was killed says nothing more: its file says "running", and no such process is there.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+from openrlhf_math.data.files import written_whole
+from openrlhf_math.errors import UserError
+
+FILE = "process.json"
+RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
+KILLED, ELSEWHERE = "killed", "running elsewhere"  # what a file that says "running" may mean
+LONGEST_CAUSE = 2000  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """command: the one that lets the run go on, without secrets. began, step_at, ended: Unix time; None: not yet.
+    steps: in all, 0 while that is not known. born: as `born` gives it."""
+
+    command: str
+    state: str = RUNNING
+    cause: str = ""
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    born: str = field(default_factory=lambda: born(os.getpid()) or "")
+    began: float = field(default_factory=time.time)
+    step: int = 0
+    steps: int = 0
+    step_at: float | None = None
+    ended: float | None = None
+
+
+Beat = Callable[[dict, int], None]
+
+
+@contextmanager
+def working(flag: str, run_dir: Path, command: str, stops: tuple[type, ...] = (KeyboardInterrupt,)) -> Iterator[Beat]:
+    """While the block runs, this process is the one at work in `run_dir`. Yields a function (a step's record, steps in
+    all) to be called after every step.
+
+    stops: exceptions by which a run ends because it was told to; any other one is a failure. Raises UserError, which
+    names `flag`, if another process is at work there.
+    """
+    check_alone(flag, run_dir)
+    now = Process(command)
+
+    def write(**changed) -> None:
+        nonlocal now
+        now = replace(now, **changed)
+        with written_whole(run_dir / FILE) as file:
+            file.write(json.dumps(asdict(now), indent=2) + "\n")
+
+    write()
+    try:
+        yield lambda record, steps: write(step=record["step"], steps=steps, step_at=time.time())
+    except BaseException as error:
+        state = STOPPED if isinstance(error, stops) else FAILED
+        with suppress(OSError):  # a full disk may be what the run failed of; that error is the one to tell
+            write(state=state, cause=_first_line(error), ended=time.time())
+        raise
+    write(state=FINISHED, ended=time.time())
+
+
+def check_alone(flag: str, run_dir: Path) -> None:
+    """Raise UserError, which names `flag`, if another process is at work in a run: the two would mix their records."""
+    other = read_process(run_dir)
+    if other and other.pid != os.getpid() and state_of(other) == RUNNING:
+        raise UserError(f"{flag} {run_dir}: process {other.pid} is at work in it; wait until it ends, or end it")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:LONGEST_CAUSE]
+
+
+def read_process(run_dir: Path) -> Process | None:
+    """None if no process wrote one, or what is there is none."""
+    try:
+        found = json.loads((run_dir / FILE).read_text(encoding="utf-8", errors="replace"))
+        return Process(**{each.name: found[each.name] for each in fields(Process)})
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def state_of(process: Process) -> str:
+    """What its file says, or, if it says "running", whether that is still so."""
+    if process.state != RUNNING:
+        return process.state
+    if process.host != socket.gethostname():
+        return ELSEWHERE
+    return RUNNING if process.born and process.born == born(process.pid) else KILLED
+
+
+def born(pid: int) -> str | None:
+    """The boot of this host and the clock tick at which a process started; None if there is no such process.
+
+    Linux: proc(5), /proc/PID/stat; the fields after the name, which may hold anything, come after its last ")".
+    """
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+    return None if after_name[0] in "ZX" else f"{boot} {after_name[19]}"  # a zombie is no process any more
