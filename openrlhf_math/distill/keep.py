@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from openrlhf_math.distill.registry import find
+from openrlhf_math.registry import Registry
 from openrlhf_math.rewards.extract import extract, visible
 from openrlhf_math.rewards.wellformed import well_formed
 
@@ -24,7 +24,7 @@ class Attempt:
 
 
 Rule = Callable[[list[Attempt], int], list[Attempt]]
-_RULES: dict[str, Rule] = {}
+_RULES: Registry[Rule] = Registry()
 # First words of the names of letters that any text on mathematics may hold.
 _MATHEMATICS = {"LATIN", "GREEK", "MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER", "MICRO", "ALEF"}
 
@@ -73,17 +73,12 @@ def blemishes(attempt: Attempt) -> int:
     return (len(extract(attempt.response).boxes) > 1) + ("<answer>" in answer) + bool(scripts)
 
 
-def register_keep_rule(name: str) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
-        _RULES[name] = rule
-        return rule
-
-    return register
+register_keep_rule = _RULES.register
 
 
 def find_rule(name: str) -> Rule:
     """The rule called `name`. Raises UserError if there is none."""
-    return find("--keep", name, _RULES)
+    return _RULES.find("--keep", name)
 
 
 @register_keep_rule("all")

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from openrlhf_math.distill.registry import find
 from openrlhf_math.distill.settings import DistillSettings
+from openrlhf_math.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +55,8 @@ class Teacher(Protocol):
         """Raises Failure if this attempt cannot be had, UserError if none can."""
 
 
-_REGISTRY: dict[str, Callable[[DistillSettings], Teacher]] = {}
-
-
-def register_teacher(name: str):
-    """Register a function that makes a teacher of a run's settings."""
-
-    def register(make: Callable[[DistillSettings], Teacher]):
-        _REGISTRY[name] = make
-        return make
-
-    return register
+_REGISTRY: Registry[Callable[[DistillSettings], Teacher]] = Registry()
+register_teacher = _REGISTRY.register  # of a function that makes a teacher of a run's settings
 
 
 @register_teacher("endpoint")
@@ -84,4 +75,4 @@ def engine(settings: DistillSettings) -> Teacher:
 
 def find_teacher(name: str) -> Callable[[DistillSettings], Teacher]:
     """The maker of the teacher called `name`. Raises UserError if there is none."""
-    return find("--teacher", name, _REGISTRY)
+    return _REGISTRY.find("--teacher", name)

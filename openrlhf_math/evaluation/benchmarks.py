@@ -13,8 +13,8 @@ from openrlhf_math.curation.schema import BrokenRow, Row
 from openrlhf_math.curation.sources import SOURCES, Source
 from openrlhf_math.data.hub import give_up_soon_without_network
 from openrlhf_math.data.problems import read_rows
-from openrlhf_math.distill.registry import find
 from openrlhf_math.errors import UserError
+from openrlhf_math.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Sampling:
 
 
 Rows = Callable[[], Iterable[Row]]
-BENCHMARKS: dict[str, Rows] = {}
+BENCHMARKS: Registry[Rows] = Registry()
 
 # Sampled as R1 is evaluated (https://arxiv.org/abs/2501.12948, section 3): of few problems many completions.
 R1 = {"temperature": 0.6, "top_p": 0.95}
@@ -68,7 +68,7 @@ def register_benchmark(name: str, **defaults: float) -> Callable[[Rows], Rows]:
 
 def find_benchmark(name: str) -> Rows:
     """A known benchmark, or one's own by dotted path. Raises UserError that lists those known if there is none."""
-    return find("--benchmark", name, BENCHMARKS)
+    return BENCHMARKS.find("--benchmark", name)
 
 
 def sampling_of(rows: Rows) -> Sampling:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from openrlhf_math.distill.registry import find
 from openrlhf_math.grpo.flags import INSTRUCTION
+from openrlhf_math.registry import Registry
 
 Messages = list[dict[str, str]]
 Writer = Callable[[object, Messages], str]
@@ -32,7 +32,7 @@ class Style:
     stop: tuple[str, ...] = ()
 
 
-PROMPTS: dict[str, Writer] = {}
+PROMPTS: Registry[Writer] = Registry()
 
 
 def register_prompt(name: str, **style) -> Callable[[Writer], Writer]:
@@ -49,7 +49,7 @@ def register_prompt(name: str, **style) -> Callable[[Writer], Writer]:
 
 def find_prompt(name: str) -> Writer:
     """A known way to write prompts, or one's own by dotted path. Raises UserError if there is none."""
-    return find("--prompt", name, PROMPTS)
+    return PROMPTS.find("--prompt", name)
 
 
 def style_of(write: Writer) -> Style:

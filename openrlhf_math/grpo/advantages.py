@@ -4,26 +4,17 @@
 working (`UPSTREAM`). One's own is given by dotted path, `package.module.function`.
 """
 
-import importlib
 from collections.abc import Callable
 
 import torch
 
-from openrlhf_math.errors import UserError
+from openrlhf_math.registry import Registry
 
 Estimator = Callable[[torch.Tensor], torch.Tensor]
 UPSTREAM = ("gae", "reinforce", "rloo", "reinforce_baseline", "group_norm", "dr_grpo", "flash_reinforce")
-_REGISTRY: dict[str, Estimator] = {}
-
-
-def register_advantage_estimator(name: str) -> Callable[[Estimator], Estimator]:
-    """Register a function from rewards to advantages, both float32 of shape [groups, completions]."""
-
-    def register(estimator: Estimator) -> Estimator:
-        _REGISTRY[name] = estimator
-        return estimator
-
-    return register
+_REGISTRY: Registry[Estimator] = Registry()
+# Of a function from rewards to advantages, both float32 [groups, completions].
+register_advantage_estimator = _REGISTRY.register
 
 
 def find_estimator(name: str) -> Estimator | None:
@@ -31,20 +22,7 @@ def find_estimator(name: str) -> Estimator | None:
 
     Raises UserError if there is none, or if a dotted path does not lead to a function.
     """
-    if name in _REGISTRY:
-        return _REGISTRY[name]
-    if name in UPSTREAM:
-        return None
-    module, _, function = name.rpartition(".")
-    if not module:
-        raise UserError(
-            f"--algo.advantage.estimator {name}: there is no such estimator; "
-            f"choose one of {', '.join([*_REGISTRY, *UPSTREAM])}, or give your own as package.module.function"
-        )
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"--algo.advantage.estimator {name}: cannot be imported ({error})") from error
+    return None if name in UPSTREAM else _REGISTRY.find("--algo.advantage.estimator", name, UPSTREAM)
 
 
 @register_advantage_estimator("grpo")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openrlhf_math.distill.registry import find
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.stages import value_at
+from openrlhf_math.registry import Registry
 
 # How much less likely a problem is than those of its class that were drawn once less: they come first.
 AFTER_THE_OTHERS = 1e-6
@@ -31,25 +31,15 @@ class Known:
 
 
 Curriculum = Callable[[Known, CurriculumSettings], np.ndarray]
-_REGISTRY: dict[str, Curriculum] = {}
-
-
-def register_curriculum(name: str) -> Callable[[Curriculum], Curriculum]:
-    """Register a function from what is known to weights: float64 [problems], 0 for a problem that must not come.
-
-    A batch is drawn by these weights without a problem twice.
-    """
-
-    def register(curriculum: Curriculum) -> Curriculum:
-        _REGISTRY[name] = curriculum
-        return curriculum
-
-    return register
+_REGISTRY: Registry[Curriculum] = Registry()
+# Of a function from what is known to weights: float64 [problems], 0 for a problem that must not come. A batch is drawn
+# by these weights without a problem twice.
+register_curriculum = _REGISTRY.register
 
 
 def find_curriculum(name: str) -> Curriculum:
     """The curriculum called `name`. Raises UserError if there is none, or a dotted path leads to no function."""
-    return find("--math.curriculum", name, _REGISTRY)
+    return _REGISTRY.find("--math.curriculum", name)
 
 
 @register_curriculum(UNIFORM)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openrlhf_math.distill.registry import find
 from openrlhf_math.prm.rows import Rejected, Solution
+from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.steps import BLANK_LINE
 
 
@@ -82,22 +82,13 @@ class LabelSettings:
 # Told how many of how many pieces of work are done.
 Listener = Callable[[int, int], None]
 Source = Callable[[LabelSettings, Listener], Iterator[Solution | Rejected]]
-SOURCES: dict[str, Source] = {}
-
-
-def register_source(name: str) -> Callable[[Source], Source]:
-    """Register a source of labels under a name."""
-
-    def register(source: Source) -> Source:
-        SOURCES[name] = source
-        return source
-
-    return register
+SOURCES: Registry[Source] = Registry()
+register_source = SOURCES.register
 
 
 def find_source(name: str) -> Source:
     """A known source, or one's own by dotted path. Raises UserError if there is none."""
-    return find("--source", name, SOURCES)
+    return SOURCES.find("--source", name)
 
 
 @register_source("monte-carlo")

@@ -7,26 +7,17 @@ path, `package.module.function`.
 import math
 from collections.abc import Callable, Sequence
 
-from openrlhf_math.distill.registry import find
+from openrlhf_math.registry import Registry
 
 Aggregation = Callable[[Sequence[float]], float]
 Scores = float | Sequence[float] | None
-AGGREGATIONS: dict[str, Aggregation] = {}
-
-
-def register_aggregation(name: str) -> Callable[[Aggregation], Aggregation]:
-    """Register a function from step scores to the attempt's score under a name."""
-
-    def register(aggregation: Aggregation) -> Aggregation:
-        AGGREGATIONS[name] = aggregation
-        return aggregation
-
-    return register
+AGGREGATIONS: Registry[Aggregation] = Registry()
+register_aggregation = AGGREGATIONS.register  # of a function from step scores to one score
 
 
 def find_aggregation(name: str) -> Aggregation:
     """A known aggregation, or one's own by dotted path. Raises UserError if there is none."""
-    return find("--aggregate", name, AGGREGATIONS)
+    return AGGREGATIONS.find("--aggregate", name)
 
 
 @register_aggregation("last")

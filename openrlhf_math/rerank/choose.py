@@ -12,7 +12,7 @@ does not matter to the class that wins.
 import math
 from collections.abc import Callable, Sequence
 
-from openrlhf_math.distill.registry import find
+from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.early_stop import lead_probability
 
 # A majority is clear when its lead over a class is no accident with this probability, see `lead_probability`.
@@ -20,7 +20,7 @@ CLEAR = 0.9
 
 Classes = Sequence[int | None]
 Rule = Callable[[Classes, Sequence[float]], int | None]
-RULES: dict[str, Rule] = {}
+RULES: Registry[Rule] = Registry()
 
 
 def register_rule(name: str, needs_scores: bool = True, sums: bool = True) -> Callable[[Rule], Rule]:
@@ -41,7 +41,7 @@ def register_rule(name: str, needs_scores: bool = True, sums: bool = True) -> Ca
 
 def find_rule(name: str) -> Rule:
     """A known rule, or one's own by dotted path. Raises UserError if there is none."""
-    return find("--rule", name, RULES)
+    return RULES.find("--rule", name)
 
 
 def needs_scores(rule: Rule) -> bool:

@@ -5,10 +5,10 @@ own is given by dotted path, `package.module.Class`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from openrlhf_math.distill.registry import find
+from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
 from openrlhf_math.rerank.prm_format import STEP_TAG, encode_prm
 from openrlhf_math.rerank.steps import BLANK_LINE
@@ -33,22 +33,13 @@ class ScorerKind(Protocol):
         """The score at a position, higher is better. NaN stays NaN."""
 
 
-SCORERS: dict[str, type[ScorerKind]] = {}
-
-
-def register_scorer(name: str) -> Callable[[type[ScorerKind]], type[ScorerKind]]:
-    """Register a kind of scorer under a name."""
-
-    def register(kind: type[ScorerKind]) -> type[ScorerKind]:
-        SCORERS[name] = kind
-        return kind
-
-    return register
+SCORERS: Registry[type[ScorerKind]] = Registry()
+register_scorer = SCORERS.register  # of a class
 
 
 def find_scorer(name: str) -> type[ScorerKind]:
     """A known kind, or one's own by dotted path. Raises UserError if there is none."""
-    return find("--scorer", name, SCORERS)
+    return SCORERS.find("--scorer", name)
 
 
 @register_scorer("qwen2.5-math-prm")

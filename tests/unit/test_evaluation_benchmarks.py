@@ -21,6 +21,7 @@ from openrlhf_math.evaluation.benchmarks import (
     source_of,
 )
 from openrlhf_math.evaluation.problem_sets import Reading, holdout, read_set, read_sets
+from openrlhf_math.registry import Registry
 
 # Beside the project or in it.
 DATA = next((up / "shared/data" for up in Path(__file__).parents[2:4] if (up / "shared/data").is_dir()), None)
@@ -48,7 +49,7 @@ def test_known_benchmarks_say_where_they_are_and_how_they_are_sampled(name):
 
 
 def test_a_registered_benchmark_is_found_and_keeps_its_defaults(monkeypatch):
-    monkeypatch.setattr("openrlhf_math.evaluation.benchmarks.BENCHMARKS", dict(BENCHMARKS))
+    monkeypatch.setattr("openrlhf_math.evaluation.benchmarks.BENCHMARKS", Registry(BENCHMARKS))
 
     @register_benchmark("ours", samples=3, temperature=0.7)
     def ours():
@@ -235,7 +236,7 @@ def test_without_network_a_hub_name_gives_one_sentence_soon(tmp_path):
 
 def test_the_example_is_a_benchmark(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
-    monkeypatch.setattr("openrlhf_math.evaluation.benchmarks.BENCHMARKS", dict(BENCHMARKS))
+    monkeypatch.setattr("openrlhf_math.evaluation.benchmarks.BENCHMARKS", Registry(BENCHMARKS))
     one = read_set("own_benchmark.products", Reading())
     assert len(one.questions) == 100 and one.sampling.samples == 4
     assert {question.labels["difficulty"] for question in one.questions} == {"1", "2", "3", "4"}

@@ -4,6 +4,7 @@ import pytest
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.prompts import EXAMPLES, PROMPTS, find_prompt, register_prompt, style_of
+from openrlhf_math.registry import Registry
 from openrlhf_math.rewards import grade
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1?"}]
@@ -63,7 +64,7 @@ def shouting(tokenizer, messages):
 def test_ones_own_by_dotted_path_or_registered(monkeypatch):
     assert find_prompt(f"{__name__}.shouting")(None, MESSAGES) == "1+1?"
     assert style_of(shouting).answers == "boxed"
-    monkeypatch.setattr("openrlhf_math.evaluation.prompts.PROMPTS", dict(PROMPTS))
+    monkeypatch.setattr("openrlhf_math.evaluation.prompts.PROMPTS", Registry(PROMPTS))
     register_prompt("thinking", answers="think", stop=("END",))(lambda tokenizer, messages: "x")
     assert style_of(find_prompt("thinking")).stop == ("END",)
 
