@@ -20,6 +20,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.plan import print_plan
     from openrlhf_math.grpo.settings import as_json, resolve
     from openrlhf_math.grpo.stopping import Stopped
+    from openrlhf_math.status.process import working
 
     args = resolve(flat)
     find_estimator(args.algo.advantage.estimator)
@@ -42,10 +43,12 @@ def run(flat: argparse.Namespace) -> int:
 
     from openrlhf_math.grpo.driver import train
 
+    command, stops = resume.resume_command(), (KeyboardInterrupt, Stopped)
     try:
-        train(args)
+        with working("--math.run_dir", args.math.run_dir, command, stops) as beat:
+            train(args, beat)
     except Stopped as stopped:
-        print(f"openrlhf-math grpo: {stopped}; go on with: {resume.resume_command()}", file=sys.stderr)
+        print(f"openrlhf-math grpo: {stopped}; go on with: {command}", file=sys.stderr)
         return 128 + stopped.number
     except RuntimeError as error:
         print(f"openrlhf-math grpo: {error}", file=sys.stderr)

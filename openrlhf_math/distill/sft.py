@@ -13,6 +13,8 @@ from openrlhf_math.colocation.layout import cores
 from openrlhf_math.distill.sft_plot import plot_loss
 from openrlhf_math.distill.sft_settings import is_first
 from openrlhf_math.grpo.display import step_bar
+from openrlhf_math.grpo.resume import resume_command
+from openrlhf_math.status.process import working
 
 
 def train(args: SimpleNamespace) -> None:
@@ -24,7 +26,7 @@ def train(args: SimpleNamespace) -> None:
     from openrlhf_math.distill.sft_trainer import RecordingTrainer
 
     run_dir = args.math.run_dir
-    with progress_of("SFT") as progress:
+    with progress_of("SFT", run_dir) as progress:
         run_upstreams_command(
             args,
             run_dir / "sft.log",
@@ -54,16 +56,21 @@ def run_upstreams_command(args: SimpleNamespace, log: Path, **ours) -> None:
 
 
 @contextlib.contextmanager
-def progress_of(title: str):
-    """A function (record, total steps) that shows a step."""
+def progress_of(title: str, run_dir: Path):
+    """A function (record, total steps) that shows a step, while this process is at work in the run's directory."""
     if not is_first():
         yield lambda record, total: None
         return
-    with step_bar(sys.stdout) as progress:  # the terminal, before stdout is redirected
+    at_work = working("--math.run_dir", run_dir, resume_command())
+    with at_work as beat, step_bar(sys.stdout) as progress:  # the terminal, before stdout is redirected
         task = progress.add_task(f"{title}: loading", total=None)
-        yield lambda record, total: progress.update(
-            task, description=f"{title}: loss {record['loss']:.3f}", total=total, completed=record["step"]
-        )
+
+        def show(record: dict, total: int) -> None:
+            description = f"{title}: loss {record['loss']:.3f}"
+            progress.update(task, description=description, total=total, completed=record["step"])
+            beat(record, total)
+
+        yield show
 
 
 def be_a_launcher() -> None:

@@ -35,7 +35,7 @@ def step_display(stream: TextIO, *watchers: Watcher) -> Iterator[Watcher]:
         task = progress.add_task("GRPO: starting engines and actors", total=None)
 
         def show(record: dict, total: int) -> None:
-            progress.console.print(one_line(record), highlight=False, soft_wrap=True)
+            progress.console.print(one_line(record, total), highlight=False, soft_wrap=True)
             progress.update(task, description="GRPO", total=total, completed=record["step"])
             for watcher in watchers:
                 watcher(record, total)

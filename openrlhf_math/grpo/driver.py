@@ -10,12 +10,13 @@ from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.in_process import InProcess
 from openrlhf_math.colocation.layout import colocated, cores, enter_environment
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.display import step_display
+from openrlhf_math.grpo.display import Watcher, step_display
+from openrlhf_math.grpo.gauges import step_gauges
 from openrlhf_math.grpo.stopping import StopSignals, stop_signals
 
 
-def train(args: SimpleNamespace) -> None:
-    """Train until the problems are used up; the model is saved in `args.ckpt.output_dir`.
+def train(args: SimpleNamespace, *watchers: Watcher) -> None:
+    """Train until the problems are used up; the model is saved in `args.ckpt.output_dir`. watchers: see every step.
 
     Raises UserError if the Ray cluster is too small, RuntimeError with the cause if an actor fails.
     """
@@ -24,7 +25,8 @@ def train(args: SimpleNamespace) -> None:
     start_ray(args, enter_environment(args.math.device, args.math.parameters))
     try:
         # Ray has handlers of its own, which do not wait.
-        with stop_signals() as stop, step_display(sys.stdout) as show:
+        watchers += (step_gauges(args.math.run_dir.name),)
+        with stop_signals() as stop, step_display(sys.stdout, *watchers) as show:
             import deepspeed  # noqa: F401  (tries the compiler, and mutes it only where stderr is the real one)
 
             with _quiet(args):

@@ -37,11 +37,13 @@ def append_jsonl(path: Path, record: dict) -> None:
         file.write(json.dumps(clean, ensure_ascii=False) + "\n")
 
 
-def one_line(record: dict) -> str:
-    """A step as one line for a person."""
-    accuracy = record.get("accuracy", float("nan"))
+def one_line(record: dict, steps: int) -> str:
+    """A step as one line for a person. steps: in all. What could not be graded is told only where there is some."""
+    accuracy, undecided = record.get("accuracy", float("nan")), record.get("undecided_rate", 0.0)
+    told = f"undecided {undecided:.3f}  " if undecided else ""
     return (
-        f"step {record['step']:>4}  reward {record['reward']:.3f}  accuracy {accuracy:.3f}  "
-        f"length {record['completion_length']:.1f}  truncated {record['truncation_rate']:.2f}  "
-        f"loss {record['policy_loss']:+.1e}  grad {record['grad_norm']:.3f}  {record['timing/step_total']:.2f} s"
+        f"step {record['step']:>{len(str(steps))}}/{steps}  reward {record['reward']:.3f}  accuracy {accuracy:.3f}  "
+        f"length {record['completion_length']:.1f}  truncated {record['truncation_rate']:.2f}  {told}"
+        f"idle {record['idle_rate']:.2f}  loss {record['policy_loss']:+.1e}  grad {record['grad_norm']:.3f}  "
+        f"{record['timing/step_total']:.2f} s"
     )

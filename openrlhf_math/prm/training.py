@@ -28,7 +28,7 @@ def train(args: SimpleNamespace) -> None:
         return tokenizer
 
     run_dir = args.math.run_dir
-    with progress_of("PRM") as progress:
+    with progress_of("PRM", run_dir) as progress:
         run_upstreams_command(
             args,
             run_dir / "prm.log",
