@@ -16,6 +16,8 @@ EPILOG = r"""examples:
   openrlhf-math eval --model MODEL --benchmark problems.jsonl --samples 8 --temperature 0.6 --output runs/mine
   openrlhf-math eval --model MODEL --benchmark math500=math500.parquet --output runs/offline     (no network)
   openrlhf-math eval --model MODEL --benchmark holdout:openai/gsm8k@main --split train --output runs/holdout
+  openrlhf-math eval --model MODEL --benchmark math500 --samples 16 --temperature 0.7 --output runs/reranked \
+    --scorer qwen2.5-math-prm --scorer-model Qwen/Qwen2.5-Math-PRM-7B
   openrlhf-math eval --completions made_elsewhere.jsonl --output runs/scored
   openrlhf-math eval --compare runs/before runs/after
 
@@ -37,11 +39,14 @@ prompts:
 Killed, the same command goes on with the completions it has. --output holds:
   completions.jsonl  every completion with its grade     summary.json   the figures
   journal.jsonl      completions as they came            config.json    what they were made with
+  scores.jsonl       their scores as they came           scores.json    who gave them
 """
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.evaluation.benchmarks import BENCHMARKS
+    from openrlhf_math.rerank.aggregate import AGGREGATIONS
+    from openrlhf_math.rerank.scorers import SCORERS
 
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -83,10 +88,18 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--timeout", type=float, default=RewardConfig().timeout_seconds, help="seconds an answer (%(default)s)")
     add("--workers", type=int, default=RewardConfig().workers, help="grading processes (%(default)s)")
 
+    add = parser.add_argument_group("choosing among a problem's completions").add_argument
+    add("--scorer-model", metavar="MODEL", help="scores them when all are made, for weighted@k and best-of-k")
+    add("--scorer", metavar="KIND", help=f"what it is: {', '.join(SCORERS)}, or your own as package.module.Class")
+    add("--separator", metavar="TEXT", help="what stands between steps (the scorer's own); \\n is understood")
+    add("--aggregate", default="last", metavar="NAME", help=f"of step scores: {', '.join(AGGREGATIONS)} (%(default)s)")
+
     add = parser.add_argument_group("engine").add_argument
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (what the problems need)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the engine runs (%(default)s)")
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices it is spread over (%(default)s)")
+    add("--scorers", type=int, default=1, metavar="N", help="engines that score, each on devices of its own")
+    add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="devices one is spread over (%(default)s)")
     return parser
 
 
@@ -105,7 +118,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: give 0 or more")
-    for flag in ("max_problems", "max_context", "tensor_parallel"):
+    for flag in ("max_problems", "max_context", "tensor_parallel", "scorers", "scorer_tensor_parallel"):
         if getattr(args, flag) is not None and getattr(args, flag) < 1:
             raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give 1 or more")
     if args.compare:
@@ -127,10 +140,14 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
 
     _check_free(args.output)
     rewards = _rewards(args, args.style or "boxed")
+    scorer = _scorer(args)
     rows = read_completions(args.completions)[: args.max_problems]
     with _bar("problems graded", len(rows)) as advance:
         name = args.completions.stem
-        return {name: score(rows, name, args.output, rewards, args.seed, args.parquet, lambda: advance())}
+        told = score(
+            rows, name, args.output, rewards, args.seed, args.parquet, lambda: advance(), scorer, args.aggregate
+        )
+        return {name: told}
 
 
 def _sample(args: argparse.Namespace) -> dict[str, dict]:
@@ -159,6 +176,8 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         max_context=args.max_context,
         parquet=args.parquet,
         rewards=_rewards(args, args.style or style.answers),
+        scorer=_scorer(args),
+        aggregation=args.aggregate,
     )
     if not (args.output / "config.json").exists():
         _check_free(args.output)
@@ -175,6 +194,16 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     total = sum(len(one.questions) * one.sampling.samples for one in sets)
     with _bar("completions", total) as advance:
         return evaluate(sets, settings, lambda name, completion, new: advance(completion.tokens * new, name))
+
+
+def _scorer(args: argparse.Namespace):
+    """The `ScorerSettings`, None without a scorer. Raises UserError for a flag that cannot work."""
+    from openrlhf_math.cli.rerank_flags import scorer_settings
+    from openrlhf_math.colocation.layout import find_device
+    from openrlhf_math.rerank.aggregate import find_aggregation
+
+    find_aggregation(args.aggregate)
+    return scorer_settings(args, find_device() if args.device == "auto" else args.device)
 
 
 def _check_free(output: Path) -> None:

@@ -151,28 +151,12 @@ def settings(args: argparse.Namespace):
     from openrlhf_math.grpo.inputs import check_model
     from openrlhf_math.rerank.launch import RerankerSettings
     from openrlhf_math.rerank.sampling_engine import SamplerSettings
-    from openrlhf_math.rerank.scoring_engine import ScorerSettings
 
-    if bool(args.scorer) != bool(args.scorer_model):
-        missing, there = ("--scorer", "--scorer-model") if args.scorer_model else ("--scorer-model", "--scorer")
-        raise UserError(f"{there} is given without {missing}; a scorer needs a model and its kind")
     check_model("--model", args.model)
     device = find_device() if args.device == "auto" else args.device
     memory = 0.8 if args.share_device else 0.9  # what sleeps keeps a little
+    scorer = scorer_settings(args, device, memory)
     try:
-        scorer = None
-        if args.scorer_model:
-            find_scorer(args.scorer)
-            check_model("--scorer-model", args.scorer_model)
-            scorer = ScorerSettings(
-                kind=args.scorer,
-                model=args.scorer_model,
-                device=device,
-                tensor_parallel=args.scorer_tensor_parallel,
-                replicas=args.scorers,
-                separator=_separator(args),
-                memory=memory,
-            )
         return RerankerSettings(
             sampler=SamplerSettings(
                 model=args.model,
@@ -186,6 +170,35 @@ def settings(args: argparse.Namespace):
             scorer=scorer,
             rewards=RewardConfig(style=args.style, timeout_seconds=args.timeout, workers=args.workers),
             shared=args.share_device,
+        )
+    except ValueError as error:
+        raise UserError(f"{error}.") from None
+
+
+def scorer_settings(args: argparse.Namespace, device: str, memory: float = 0.9):
+    """The `ScorerSettings`, None without a scorer. Raises UserError for a model or a flag that cannot work.
+
+    memory: share of a GPU's that an engine takes.
+    """
+    from openrlhf_math.grpo.inputs import check_model
+    from openrlhf_math.rerank.scoring_engine import ScorerSettings
+
+    if bool(args.scorer) != bool(args.scorer_model):
+        missing, there = ("--scorer", "--scorer-model") if args.scorer_model else ("--scorer-model", "--scorer")
+        raise UserError(f"{there} is given without {missing}; a scorer needs a model and its kind")
+    if not args.scorer_model:
+        return None
+    find_scorer(args.scorer)
+    check_model("--scorer-model", args.scorer_model)
+    try:
+        return ScorerSettings(
+            kind=args.scorer,
+            model=args.scorer_model,
+            device=device,
+            tensor_parallel=args.scorer_tensor_parallel,
+            replicas=args.scorers,
+            separator=_separator(args),
+            memory=memory,
         )
     except ValueError as error:
         raise UserError(f"{error}.") from None

@@ -1,12 +1,12 @@
 """One evaluation of a model: prompts, completions, grades, and what is written of them."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from openrlhf_math.distill.journal import Journal, told_if_unwritable
-from openrlhf_math.evaluation.figures import figures
+from openrlhf_math.evaluation.figures import figures, rules_of
 from openrlhf_math.evaluation.marking import mark
 from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.evaluation.prompts import find_prompt, style_of
@@ -14,8 +14,11 @@ from openrlhf_math.evaluation.recorded import Row, in_order
 from openrlhf_math.evaluation.results import write_completions, write_summary
 from openrlhf_math.evaluation.resume import completion_of, folder_of, key_of, open_journal
 from openrlhf_math.evaluation.sampler import Completion, Request, Sampler, context_needed
+from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.grpo.inputs import chat, load_tokenizer
+from openrlhf_math.rerank.aggregate import find_aggregation
+from openrlhf_math.rerank.scoring_engine import kind_and_arguments
 from openrlhf_math.rewards import GradingPool
 
 # Told of the benchmark, of every completion, and whether it was made just now or stood in the journal.
@@ -29,17 +32,27 @@ def evaluate(sets: list[ProblemSet], settings: EvalSettings, listen: Listener) -
     """
     prompts = {one.name: prompt_ids(one, settings) for one in sets}
     context = context_needed({one.name: (prompts[one.name], one.sampling.max_tokens) for one in sets}, settings)
+    if settings.scorer:
+        kind_and_arguments(settings.scorer)  # or a wrong one would be told when everything is sampled
     journal = open_journal(sets, settings)
+    scores = None
     try:
+        scores = settings.scorer and ScoreJournal(settings.output, settings.scorer)
         timing = _sample(sets, prompts, context, settings, journal, listen)
+        if scores:
+            seconds = scores.make(lambda: (keyed for one in sets for keyed in _keyed(one, journal)))
+            timing = {name: times | {"seconds_scoring": seconds} for name, times in timing.items()}
         told = {}
         with told_if_unwritable(settings.output):
             for one in sets:
-                told[one.name] = _report(one, folder_of(one, sets, settings), settings, journal, timing[one.name])
+                rows = _recorded(one, journal, scores)
+                told[one.name] = _report(one, folder_of(one, sets, settings), settings, rows, timing[one.name])
             if len(sets) > 1:
                 write_summary(settings.output, {"model": settings.model, "benchmarks": told})
     finally:
         journal.close()
+        if scores:
+            scores.close()
     return told
 
 
@@ -96,12 +109,12 @@ def _missing(problems: ProblemSet, prompts: list[list[int]], journal: Journal, l
     return requests
 
 
-def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, journal: Journal, timing: dict) -> dict:
+def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, rows: Iterable[Row], timing: dict) -> dict:
     """Grade a benchmark's completions and write them with the figures."""
     begun = time.time()
     pool = GradingPool(settings.rewards)
     try:
-        marked = in_order(lambda row: mark(row, pool), _recorded(problems, journal), pool.config.workers + 1)
+        marked = in_order(lambda row: mark(row, pool), rows, pool.config.workers + 1)
         tallies = write_completions(folder, marked, settings.parquet)
     finally:
         pool.close()
@@ -112,7 +125,8 @@ def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, journal:
         "style": settings.rewards.style,
         "seed": settings.seed,
         **{f"sampling_{name}": value for name, value in asdict(problems.sampling).items() if name != "samples"},
-        **figures(tallies, settings.seed),
+        **choosing(settings.scorer, settings.aggregation),
+        **figures(tallies, settings.seed, rules_of(tallies, find_aggregation(settings.aggregation))),
         **timing,
         "seconds_grading": round(time.time() - begun, 3),
     }
@@ -120,16 +134,24 @@ def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, journal:
     return told
 
 
-def _recorded(problems: ProblemSet, journal: Journal) -> Iterator[Row]:
+def _recorded(problems: ProblemSet, journal: Journal, scores: ScoreJournal | None) -> Iterator[Row]:
+    for key, row in _keyed(problems, journal):
+        yield replace(row, scores=scores.of(key, row)) if scores else row
+
+
+def _keyed(problems: ProblemSet, journal: Journal) -> Iterator[tuple[str, Row]]:
     for number, one in enumerate(problems.questions):
         made = [completion_of(journal, problems, number, sample) for sample in range(problems.sampling.samples)]
-        yield Row(
-            place=f"{problems.name}, problem {number}",
-            problem=one.problem.text,
-            gold=one.problem.answer,
-            responses=[completion.text for completion in made],
-            scores=None,
-            tokens=[completion.tokens for completion in made],
-            truncated=[completion.truncated for completion in made],
-            labels=one.labels,
+        yield (
+            key_of(problems, number),
+            Row(
+                place=f"{problems.name}, problem {number}",
+                problem=one.problem.text,
+                gold=one.problem.answer,
+                responses=[completion.text for completion in made],
+                scores=None,
+                tokens=[completion.tokens for completion in made],
+                truncated=[completion.truncated for completion in made],
+                labels=one.labels,
+            ),
         )

@@ -6,13 +6,23 @@ import numpy as np
 
 from openrlhf_math.evaluation.estimates import bootstrap_intervals, bootstrap_ratio, pass_at_1, tokens_per_correct
 from openrlhf_math.evaluation.marking import Tally
-from openrlhf_math.evaluation.voting import Entry, accuracies, numbers_of_attempts, passes
-from openrlhf_math.rerank.choose import majority
+from openrlhf_math.evaluation.recorded import Judged
+from openrlhf_math.evaluation.voting import Entry, accuracies, numbers_of_attempts, passes, scores_of
+from openrlhf_math.rerank.aggregate import Aggregation, aggregate
+from openrlhf_math.rerank.choose import best_of_n, majority, weighted
 
 SUBSETS = 32  # random subsets of k completions that a rule's accuracy at k is the mean over
 NOT_GIVEN = "not given"
 # Rules of choosing among k completions, each with the name of its figure. One that reads scores needs rows with them.
 RULES = {"maj_at_k": Entry("majority", majority, None)}
+
+
+def rules_of(tallies: Sequence[Tally], aggregation: Aggregation) -> dict[str, Entry]:
+    """The rules that can be applied: those that read scores where there are any."""
+    if not any(score is not None for tally in tallies for score in tally.judged.scores or ()):
+        return RULES
+    scored = {"weighted_at_k": ("weighted", weighted), "best_of_k": ("best_of_n", best_of_n)}
+    return RULES | {name: Entry(*rule, aggregation) for name, rule in scored.items()}
 
 
 def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES) -> dict:
@@ -21,6 +31,8 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
     pass_at_1            mean over problems of the share of correct completions; ci95 is its interval
     pass_at_k            by k, unbiased, see `estimates.pass_at_k`
     maj_at_k             by k, accuracy of a majority vote of classes of equal answers, see `voting.accuracies`
+    weighted_at_k, best_of_k   where rows have scores, the same of the vote weighted by them, and of the best score
+    unscored             of a rule that reads scores, completions that have none and count as the lowest
     completion_tokens    mean over completions
     tokens_per_correct   tokens spent for one correct completion; None if none is correct
     truncation_rate      share of completions that the token limit cut off
@@ -63,6 +75,7 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
         "ci95": interval["pass_at_1"],
         "pass_at_k": by_k("pass_at_k"),
         **{name: by_k(name) for name in rules},
+        **_unscored(judged, rules),
         **_costs(tokens, [one.correct for one in judged], seed),
         **{
             name: float(_flat(values).mean()) if values else None
@@ -78,6 +91,13 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
     for name in ("completion_tokens", "truncation_rate", "format_rate"):
         told[f"{name}_ci95"] = interval.get(name)
     return told | {"by": {label: _by(tallies, label, seed) for label in _labels(tallies)}}
+
+
+def _unscored(judged: Sequence[Judged], rules: dict[str, Entry]) -> dict[str, int]:
+    aggregations = [entry.aggregation for entry in rules.values() if entry.aggregation is not None]
+    if not aggregations:
+        return {}
+    return {"unscored": sum(aggregate(scores_of(one), aggregations[0])[1] for one in judged)}
 
 
 def _costs(tokens: list | None, correct: list[list[bool]], seed: int) -> dict:

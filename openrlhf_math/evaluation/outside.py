@@ -46,7 +46,9 @@ def problem_a_row(row: dict) -> dict:
 def completion_a_row(row: dict) -> dict:
     """What `eval` itself leaves, and what `grade` reads."""
     lists = {"responses": [row["response"]]}
-    lists |= {name: [row[name]] for name in ("scores", "tokens", "truncated") if row.get(name) is not None}
+    lists |= {name: [row[name]] for name in ("tokens", "truncated") if row.get(name) is not None}
+    if "scores" in row:  # null where the scorer has failed; Parquet holds them as JSON
+        lists["scores"] = [json.loads(row["scores"]) if isinstance(row["scores"], str) else row["scores"]]
     return {name: row.get(name) for name in ("problem", "gold", *LABELS)} | lists
 
 

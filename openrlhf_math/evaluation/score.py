@@ -1,14 +1,19 @@
 """An evaluation without a model: completions made elsewhere are graded, and the same figures made of them."""
 
+import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from openrlhf_math.distill.journal import told_if_unwritable
-from openrlhf_math.evaluation.figures import figures
+from openrlhf_math.evaluation.figures import figures, rules_of
 from openrlhf_math.evaluation.marking import mark
 from openrlhf_math.evaluation.recorded import Row, in_order
 from openrlhf_math.evaluation.results import write_completions, write_summary
+from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
+from openrlhf_math.rerank.aggregate import find_aggregation
+from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import GradingPool, RewardConfig
 
 
@@ -20,8 +25,13 @@ def score(
     seed: int,
     parquet: bool,
     advance: Callable[[], None],
+    scorer: ScorerSettings | None = None,
+    aggregation: str = "last",
 ) -> dict:
-    """Grade and write. Returns the figures; `advance` is called after each problem."""
+    """Grade and write, and score before if there is a `scorer`. Returns the figures; `advance` is called after each
+    problem. aggregation: of step scores, these or those that the rows have."""
+    if scorer:
+        rows = _scored(rows, name, output, scorer)
     begun = time.time()
     pool = GradingPool(rewards)
 
@@ -33,9 +43,25 @@ def score(
     try:
         with told_if_unwritable(output):
             tallies = write_completions(output, marked(), parquet)
-            told = {"benchmark": name, "style": rewards.style, "seed": seed, **figures(tallies, seed)}
+            rules = rules_of(tallies, find_aggregation(aggregation))
+            told = {"benchmark": name, "style": rewards.style, "seed": seed, **choosing(scorer, aggregation)}
+            told |= figures(tallies, seed, rules)
             told["seconds_grading"] = round(time.time() - begun, 3)
             write_summary(output, told)
     finally:
         pool.close()
     return told
+
+
+def _scored(rows: list[Row], name: str, output: Path, scorer: ScorerSettings) -> list[Row]:
+    """The rows with the scorer's scores in place of those they may have."""
+    keyed = [(f"{name} {number}", row) for number, row in enumerate(rows)]
+    digest = hashlib.sha256()
+    for _, row in keyed:
+        digest.update(repr((row.problem, row.responses)).encode("utf-8", "backslashreplace"))
+    scores = ScoreJournal(output, scorer, digest.hexdigest()[:16])
+    try:
+        scores.make(lambda: keyed)
+        return [replace(row, scores=scores.of(key, row)) for key, row in keyed]
+    finally:
+        scores.close()

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from openrlhf_math.evaluation.problem_sets import ProblemSet
+from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import RewardConfig
 
 BLOCKS, BLOCK = 16, 1 << 16
@@ -22,6 +23,8 @@ class EvalSettings:
     tensor_parallel    devices the engine is spread over
     max_context        tokens of prompt and completion together; None for what the problems need
     parquet            whether completions are written as Parquet too
+    scorer             who scores the completions for the rules that choose by scores; None for nobody
+    aggregation        of step scores, a name of `rerank.aggregate` or a dotted path
     """
 
     model: str
@@ -34,6 +37,8 @@ class EvalSettings:
     max_context: int | None
     parquet: bool
     rewards: RewardConfig
+    scorer: ScorerSettings | None = None
+    aggregation: str = "last"
 
     def identity(self, sets: list[ProblemSet]) -> dict:
         """What decides the completions: those under another identity must not be mixed with these. By flag."""

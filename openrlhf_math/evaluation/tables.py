@@ -6,6 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+# Figures by the number of completions k, and how a person calls them.
+BY_K = {"pass_at_k": "pass@", "maj_at_k": "maj@", "weighted_at_k": "weighted@", "best_of_k": "best-of-"}
+
 
 def show(told: dict[str, dict], output: Path) -> None:
     """The figures by benchmark, and where the files lie."""
@@ -23,9 +26,9 @@ def show(told: dict[str, dict], output: Path) -> None:
 def _figures(name: str, told: dict) -> Table:
     table = Table(title=Text(f"{name}: {told['problems']} problems, {told['samples']} samples each"), show_header=False)
     table.add_row("pass@1", _share(told["pass_at_1"], told["ci95"]))
-    for figure, shown in (("pass_at_k", "pass"), ("maj_at_k", "maj")):
-        for k, found in told[figure].items():
-            table.add_row(f"{shown}@{k}", _share(found["accuracy"], found["ci95"]))
+    for figure, shown in BY_K.items():
+        for k, found in told.get(figure, {}).items():
+            table.add_row(f"{shown}{k}", _share(found["accuracy"], found["ci95"]))
     cost, bounds = told["tokens_per_correct"], told["tokens_per_correct_ci95"]
     table.add_row("tokens a completion", _number(told["completion_tokens"], told["completion_tokens_ci95"]))
     table.add_row("tokens a correct answer", _number(cost, bounds))
@@ -33,8 +36,9 @@ def _figures(name: str, told: dict) -> Table:
     table.add_row("correct format", _share(told["format_rate"], None))
     for figure, shown in (
         ("undecided", "undecided gradings"), ("unanswered", "without an answer"), ("kept_apart", "pairs kept apart"),
+        ("unscored", "without a score"),
     ):  # fmt: skip
-        if told[figure] or figure == "undecided":
+        if told.get(figure) or figure == "undecided":
             table.add_row(shown, str(told[figure]))
     table.add_row("wall time", _times(told))
     return table
@@ -44,7 +48,8 @@ def _times(told: dict) -> str:
     parts = [
         f"{what} {told[name]:.1f} s"
         for name, what in (
-            ("seconds_loading", "loading"), ("seconds_sampling", "sampling"), ("seconds_grading", "grading"),
+            ("seconds_loading", "loading"), ("seconds_sampling", "sampling"), ("seconds_scoring", "scoring"),
+            ("seconds_grading", "grading"),
         )
         if name in told
     ]  # fmt: skip

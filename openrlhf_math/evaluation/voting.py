@@ -7,7 +7,7 @@ import numpy as np
 
 from openrlhf_math.evaluation.estimates import bootstrap_intervals, pass_at_k
 from openrlhf_math.evaluation.recorded import Judged
-from openrlhf_math.rerank.aggregate import Aggregation, aggregate
+from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate
 from openrlhf_math.rerank.choose import Rule, majority
 from openrlhf_math.rerank.early_stop import Stop, attempts_needed
 
@@ -62,7 +62,12 @@ def _of_problem(judged: Judged, entries: Sequence[Entry], ks: Sequence[int], sub
 def _scores(judged: Judged, entry: Entry) -> list[float]:
     if entry.aggregation is None:
         return [0.0] * len(judged.classes)
-    return aggregate(judged.scores, entry.aggregation)[0]
+    return aggregate(scores_of(judged), entry.aggregation)[0]
+
+
+def scores_of(judged: Judged) -> list[Scores]:
+    """One for each attempt, also where the row has none."""
+    return judged.scores or [None] * len(judged.classes)
 
 
 def _subsets(attempts: int, k: int, subsets: int, rng: np.random.Generator) -> list[list[int]]:

@@ -14,8 +14,10 @@ from openrlhf_math.colocation.cluster import check_room, cluster
 from openrlhf_math.colocation.layout import worker_environment
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.settings import count_parameters
+from openrlhf_math.rerank.replicas import RemoteScorer
 from openrlhf_math.rerank.reranker import Reranker
 from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
+from openrlhf_math.rerank.scoring_engine import FLAG as SCORER_FLAG
 from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
 from openrlhf_math.rewards import RewardConfig
 
@@ -64,12 +66,26 @@ def started(settings: RerankerSettings) -> Iterator:
             ray.get([sampler.sleep.remote() for sampler in samplers])  # or there is no memory for the scorer
         scorers = _start(stack, ScoringEngine, settings.scorer, names[1], bundle)
         _wait_for(samplers, "--model")
-        _wait_for(scorers, "--scorer-model")
+        _wait_for(scorers, SCORER_FLAG)
         # Who starts again does not know who is asleep.
         options = {"num_cpus": 1, "max_restarts": 0 if settings.shared else RESTARTS}
         reranker = ray.remote(Reranker).options(**options).remote(*names, settings.rewards, settings.shared)
         stack.callback(ray.kill, reranker)
         yield reranker
+
+
+@contextlib.contextmanager
+def scorer_started(settings: ScorerSettings) -> Iterator[RemoteScorer]:
+    """A scorer alone, whose engines are up while the block runs: for completions that are there already.
+
+    Raises UserError as `started` does.
+    """
+    with cluster(_environment(settings), settings.replicas), contextlib.ExitStack() as stack:
+        gpus = settings.replicas * settings.tensor_parallel if settings.device == "cuda" else 0
+        check_room(SCORER_FLAG, settings.replicas, gpus)
+        actors = _start(stack, ScoringEngine, settings, _names("scorer", settings), {})
+        _wait_for(actors, SCORER_FLAG)
+        yield RemoteScorer(actors)
 
 
 def _environment(part: SamplerSettings | ScorerSettings) -> dict[str, str]:

@@ -60,20 +60,7 @@ class ScoringEngine(ServingEngine):
 
     def __init__(self, settings: ScorerSettings) -> None:
         """Raises UserError if the model is of another kind, or vLLM cannot serve it."""
-        from jinja2 import TemplateError
-        from transformers import AutoConfig, AutoTokenizer
-
-        kind = find_scorer(settings.kind)
-        try:
-            config = AutoConfig.from_pretrained(settings.model, trust_remote_code=remote_code_trusted())
-            tokenizer = AutoTokenizer.from_pretrained(settings.model, trust_remote_code=remote_code_trusted())
-            self._kind = kind(tokenizer, config)
-            self._kind.encode("1 + 1?", ["1 + 1 = 2", "2"])  # a chat template may refuse a role
-            arguments = _arguments(settings, self._kind, config)
-        except (OSError, ValueError, TemplateError) as error:
-            raise UserError(
-                f"{FLAG} {settings.model}: it cannot be a scorer of kind {settings.kind} ({error})"
-            ) from error
+        self._kind, arguments = kind_and_arguments(settings)
         self._by_step = self._kind.separator is not None
         self._separator = settings.separator or self._kind.separator
         self._cuda = settings.device == "cuda"
@@ -129,6 +116,25 @@ class ScoringEngine(ServingEngine):
             async for output in self._engine.encode(TokensPrompt(prompt_token_ids=ids), parameters, uuid.uuid4().hex):
                 rows = output.outputs.data
         return rows.tolist()
+
+
+def kind_and_arguments(settings: ScorerSettings) -> tuple[ScorerKind, dict[str, object]]:
+    """A kind over its model's tokenizer, and the arguments of the engine. No weights are read.
+
+    Raises UserError if the model is of another kind.
+    """
+    from jinja2 import TemplateError
+    from transformers import AutoConfig, AutoTokenizer
+
+    kind = find_scorer(settings.kind)
+    try:
+        config = AutoConfig.from_pretrained(settings.model, trust_remote_code=remote_code_trusted())
+        tokenizer = AutoTokenizer.from_pretrained(settings.model, trust_remote_code=remote_code_trusted())
+        made = kind(tokenizer, config)
+        made.encode("1 + 1?", ["1 + 1 = 2", "2"])  # a chat template may refuse a role
+        return made, _arguments(settings, made, config)
+    except (OSError, ValueError, TemplateError) as error:
+        raise UserError(f"{FLAG} {settings.model}: it cannot be a scorer of kind {settings.kind} ({error})") from error
 
 
 def _arguments(settings: ScorerSettings, kind: ScorerKind, config) -> dict[str, object]:

@@ -152,3 +152,79 @@ def test_greedy_is_one_completion_a_problem_and_few_shot_stops_at_the_next_probl
     assert (told["samples"], told["sampling_temperature"], told["pass_at_k"]) == (1, 0.0, {})
     rows = [json.loads(line) for line in (output / "completions.jsonl").read_text().splitlines()]
     assert len(rows) == 8 and not any("\nProblem:" in row["response"] for row in rows)
+
+
+@pytest.fixture(scope="module")
+def reranked(demo, student, tmp_path_factory) -> tuple[Path, tuple]:
+    """A few problems, sampled and scored in one run, and its flags."""
+    scorer = ("--scorer", "qwen2.5-math-prm", "--scorer-model", demo / "prm" / "run" / "model", "--separator", r"\n")
+    problems = ("--benchmark", demo / "world" / "heldout.jsonl", "--max-problems", 12)
+    flags = (*problems, *SAMPLED, *scorer, "--aggregate", "min")
+    output = tmp_path_factory.mktemp("eval") / "reranked"
+    run(student, output, *flags)
+    return output, flags
+
+
+def test_a_scorer_chooses_among_the_completions(reranked):
+    output, _ = reranked
+    told, rows = figures(output), completions(output)
+    assert len(rows) == 48 and all(0 <= min(row["scores"]) <= max(row["scores"]) <= 1 for row in rows)
+    best = [
+        max(range(at, at + SAMPLES), key=lambda one: (rows[one]["answer"] is not None, min(rows[one]["scores"]), -one))
+        for at in range(0, 48, SAMPLES)
+    ]
+    assert told["best_of_k"]["4"]["accuracy"] == sum(rows[one]["outcome"] == "correct" for one in best) / 12
+    assert told["weighted_at_k"]["4"]["accuracy"] <= told["pass_at_k"]["4"]["accuracy"]
+    assert (told["scorer"], told["aggregation"], told["unscored"]) == ("qwen2.5-math-prm", "min", 0)
+
+
+def test_scores_that_a_kill_has_lost_are_made_again_and_no_others(student, reranked):
+    output, flags = reranked
+    before, journal = (output / "completions.jsonl").read_bytes(), output / "scores.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:20]) + lines[20][:30])
+    run(student, output, *flags)
+    assert journal.read_bytes().startswith(b"".join(lines[:20])) and len(journal.read_bytes().splitlines()) == 48
+    assert near((output / "completions.jsonl").read_bytes(), before)
+
+
+def test_another_aggregation_of_the_same_scores_needs_no_engine(student, reranked):
+    output, flags = reranked
+    begun = time.monotonic()
+    run(student, output, *flags[:-1], "product")
+    assert time.monotonic() - begun < 60 and figures(output)["aggregation"] == "product"
+
+
+def test_another_scorer_is_refused(student, reranked):
+    output, flags = reranked
+    asked = command(student, output, *flags, "--separator", "; ")
+    result = subprocess.run(asked, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2 and "holds scores of another scorer (--separator was" in result.stderr
+
+
+def test_completions_made_elsewhere_are_scored_to_the_same(demo, reranked, tmp_path):
+    output, flags = reranked
+    scorer = flags[flags.index("--scorer") :]
+    made = tmp_path / "made.jsonl"
+    with made.open("w") as file:
+        for row in completions(output):
+            row.pop("scores")
+            file.write(json.dumps(row) + "\n")
+    command = ["eval", "--completions", made, "--style", "think", "--output", tmp_path / "scored", *scorer]
+    subprocess.run(
+        [sys.executable, "-m", "openrlhf_math", *map(str, command)], check=True, capture_output=True, timeout=300
+    )
+    assert near((tmp_path / "scored" / "completions.jsonl").read_bytes(), (output / "completions.jsonl").read_bytes())
+
+
+def completions(output: Path) -> list[dict]:
+    return list(map(json.loads, (output / "completions.jsonl").read_text().splitlines()))
+
+
+def near(one: bytes, other: bytes) -> bool:
+    """The same rows, up to bfloat16's rounding in the scores: which are computed together is chance."""
+    rows, others = ([json.loads(line) for line in text.splitlines()] for text in (one, other))
+    scores, other_scores = ([row.pop("scores") for row in part] for part in (rows, others))
+    return rows == others and all(
+        one == pytest.approx(other, abs=0.02) for one, other in zip(scores, other_scores, strict=True)
+    )

@@ -199,3 +199,48 @@ def test_bad_rows(tmp_path, capsys, text, sentence):
     error = capsys.readouterr().err
     assert sentence.format(file=file) in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("aggregation, best", [("last", 1.0), ("min", 0.0)])
+@pytest.mark.parametrize("a_row", ["a problem", "a completion"])
+def test_recorded_scores_are_put_to_the_vote(score, aggregation, best, a_row):
+    rows = [{"problem": QUESTION, "gold": "2", "responses": [RIGHT, WRONG, None], "scores": [[0.2, 0.9], 0.5, None]}]
+    if a_row == "a completion":
+        whole = rows[0]
+        rows = [
+            {"problem": QUESTION, "gold": "2", "response": response or "", "scores": scores}
+            for response, scores in zip(whole["responses"], whole["scores"], strict=True)
+        ]
+    told, kept = score(rows, "--aggregate", aggregation)
+    assert told["best_of_k"]["3"]["accuracy"] == told["weighted_at_k"]["3"]["accuracy"] == best
+    assert told["unscored"] == 1
+    assert [row["scores"] for row in kept] == [[0.2, 0.9], 0.5, None]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_what_was_scored_here_can_be_scored_again_from_its_file(score, tmp_path, suffix):
+    rows = [{"problem": QUESTION, "gold": "2", "responses": [WRONG, RIGHT], "scores": [[0.2, 0.5], None]}]
+    told, _ = score(rows, "--parquet")
+    again = ["eval", "--completions", str(tmp_path / "out" / f"completions.{suffix}"), "--output", str(tmp_path / "b")]
+    assert main([*again, "--workers", "1"]) == 0
+    summary = json.loads((tmp_path / "b" / "summary.json").read_text())
+    for name in ("best_of_k", "weighted_at_k", "unscored", "pass_at_1"):
+        assert summary[name] == told[name]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--scorer", "verifier"], "--scorer is given without --scorer-model"),
+        (["--scorer", "oracle", "--scorer-model", "."], "--scorer oracle: there is none of that name"),
+        (["--scorer", "verifier", "--scorer-model", "/none"], "--scorer-model /none"),
+        (["--aggregate", "best"], "--aggregate best: there is none of that name"),
+        (["--scorers", "0"], "--scorers 0: give 1 or more"),
+    ],
+)
+def test_a_scorer_that_cannot_be_is_told_before_anything_is_written(tmp_path, capsys, flags, told):
+    file = tmp_path / "made.jsonl"
+    file.write_text(json.dumps({"gold": "2", "responses": [RIGHT]}))
+    command = ["eval", "--completions", str(file), "--output", str(tmp_path / "out"), *flags]
+    assert main(command) == 2
+    assert told in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -5,10 +5,11 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
-from openrlhf_math.evaluation.figures import figures
+from openrlhf_math.evaluation.figures import figures, rules_of
 from openrlhf_math.evaluation.marking import Tally
 from openrlhf_math.evaluation.recorded import Judged
 from openrlhf_math.evaluation.voting import Entry
+from openrlhf_math.rerank.aggregate import last, lowest
 from openrlhf_math.rerank.choose import weighted
 
 
@@ -107,3 +108,34 @@ def test_a_rule_that_reads_scores_has_its_figure_beside_the_others():
     rows = [tally([0, 0, 1], [0, 0, 1], scores=[0.1, 0.1, 0.9])]
     told = figures(rows, seed=0, rules={"weighted_at_k": Entry("weighted", weighted, lambda steps: steps[-1])})
     assert told["weighted_at_k"]["3"]["accuracy"] == 1.0
+
+
+# The right answer stands first and fourth; by their last steps the scores prefer it, by their worst they do not.
+SCORED = [[0.9, 0.9], [0.5, 0.4], [0.5, 0.3], [0.1, 0.8]]
+
+
+@pytest.mark.parametrize(
+    ("scores", "aggregation", "weighted_is_right", "best_is_right", "unscored"),
+    [
+        (SCORED, last, 1, 1, 0),
+        ([[0.2, 0.2], *SCORED[1:]], lowest, 0, 0, 0),
+        ([None, *SCORED[1:3], 0.6], last, 0, 1, 1),  # 0.6 against 0.4 + 0.3
+        ([0.1, 0.9, float("nan"), 0.2], last, 0, 0, 1),
+    ],
+)
+def test_where_completions_have_scores_the_rules_that_read_them_are_told(
+    scores, aggregation, weighted_is_right, best_is_right, unscored
+):
+    tallies = [tally([1, 0, 0, 1], scores=scores), tally([1, 1, 1, 1])]
+    told = figures(tallies, seed=0, rules=rules_of(tallies, aggregation))
+    assert told["weighted_at_k"]["4"]["accuracy"] == (weighted_is_right + 1) / 2
+    assert told["best_of_k"]["4"]["accuracy"] == (best_is_right + 1) / 2
+    low, high = told["best_of_k"]["4"]["ci95"]
+    assert low <= told["best_of_k"]["4"]["accuracy"] <= high
+    assert told["unscored"] == unscored + 4, "the second problem's have none"
+
+
+@pytest.mark.parametrize("scores", [None, [None, None]])
+def test_without_scores_there_is_the_majority_alone(scores):
+    told = figures([tally([1, 0], scores=scores)], seed=0, rules=rules_of([tally([1, 0], scores=scores)], last))
+    assert "maj_at_k" in told and not {"weighted_at_k", "best_of_k", "unscored"} & told.keys()

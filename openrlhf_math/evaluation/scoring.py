@@ -1,0 +1,124 @@
+"""Completions scored by a reward model, each once, for the rules that choose among them."""
+
+import asyncio
+import gc
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from openrlhf_math.data.files import written_whole
+from openrlhf_math.distill.journal import Journal, told_if_unwritable
+from openrlhf_math.errors import UserError
+from openrlhf_math.evaluation.recorded import Row
+from openrlhf_math.evaluation.settings import fingerprint
+from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.rerank.roles import Scorer
+from openrlhf_math.rerank.scoring_engine import ScorerSettings
+
+# Problems under way at once: their completions are scored together, more wait.
+AT_ONCE = 32
+
+# Problems with their completions, each with a key of its own. Called more than once, so that texts stay on the disk.
+Rows = Callable[[], Iterable[tuple[str, Row]]]
+
+
+class ScoreJournal:
+    """The scores of an evaluation's completions: what a killed run has, it keeps."""
+
+    def __init__(self, output: Path, scorer: ScorerSettings, completions: str = "") -> None:
+        """completions: what tells them from others, where nothing else in the output does.
+
+        Raises UserError if there are scores of another scorer, or of other completions.
+        """
+        self._scorer = scorer
+        with told_if_unwritable(output):
+            output.mkdir(parents=True, exist_ok=True)
+            _check_same(output, scorer, completions)
+            self._journal = Journal(output / "scores.jsonl")
+
+    def make(self, rows: Rows) -> float:
+        """Score what has none yet. Returns the seconds it took. Raises UserError if it cannot be scored."""
+        begun, missing = time.time(), False
+        for key, row in rows():
+            if row.problem is None:
+                raise UserError(f"{row.place} has no `problem`, which --scorer-model reads; add it")
+            missing = missing or bool(self._missing(key, row))
+        if missing:
+            from openrlhf_math.rerank.launch import scorer_started
+
+            gc.collect()  # an engine that has sampled in this process leaves the device
+            with scorer_started(self._scorer) as scorer:
+                asyncio.run(self._score(scorer, rows()))
+        return round(time.time() - begun, 3)
+
+    def of(self, key: str, row: Row) -> list[Scores]:
+        """The scores of a problem's completions, in order."""
+        return [self._journal.read(key, sample)["scores"] for sample in range(len(row.responses))]
+
+    def close(self) -> None:
+        self._journal.close()
+
+    def _missing(self, key: str, row: Row) -> list[int]:
+        return [sample for sample in range(len(row.responses)) if (key, sample) not in self._journal]
+
+    async def _score(self, scorer: Scorer, rows: Iterable[tuple[str, Row]]) -> None:
+        under_way: set[asyncio.Task] = set()
+        try:
+            for key, row in rows:
+                under_way.add(asyncio.create_task(self._score_one(scorer, key, row)))
+                while len(under_way) >= AT_ONCE:
+                    under_way = await _some(under_way)
+            while under_way:
+                under_way = await _some(under_way)
+        finally:
+            for task in under_way:
+                task.cancel()
+
+    async def _score_one(self, scorer: Scorer, key: str, row: Row) -> None:
+        samples = self._missing(key, row)
+        scores = await scorer.score(row.problem, [row.responses[sample] or "" for sample in samples]) if samples else []
+        for sample, score in zip(samples, scores, strict=True):
+            self._journal.append(key, sample, {"scores": score})
+
+
+def choosing(scorer: ScorerSettings | None, aggregation: str) -> dict[str, str]:
+    """What a summary says of who scored, and how step scores were put together."""
+    return {"scorer": scorer.kind, "scorer_model": scorer.model, "aggregation": aggregation} if scorer else {}
+
+
+async def _some(under_way: set[asyncio.Task]) -> set[asyncio.Task]:
+    """Wait for one or more. Returns those that are left; raises what one has raised."""
+    done, left = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+    return left
+
+
+def _check_same(output: Path, scorer: ScorerSettings, completions: str) -> None:
+    """What decides the scores, by flag, stands beside them."""
+    here = {
+        "scorer": scorer.kind,
+        "scorer-model": scorer.model,
+        "separator": scorer.separator,
+        "weights": fingerprint(Path(scorer.model)),
+        "completions": completions,
+    }
+    config = output / "scores.json"
+    if not config.exists():
+        with written_whole(config) as file:
+            file.write(json.dumps(here, indent=2) + "\n")
+        return
+    try:
+        there = dict(json.loads(config.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{config} cannot be read ({error}); choose another --output") from None
+    flag = next((name for name in here if here[name] != there.get(name)), None)
+    if flag in ("weights", "completions"):
+        what = "the files of --scorer-model" if flag == "weights" else "the completions"
+        raise UserError(f"--output {output}: {what} have changed since these were scored; choose a new directory")
+    if flag:
+        raise UserError(
+            f"--output {output} holds scores of another scorer (--{flag} was {there.get(flag)!r:.60}, is "
+            f"{here[flag]!r:.60}); use the same, or score its completions.jsonl with --completions into a new directory"
+        )
