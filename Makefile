@@ -8,14 +8,17 @@ export PYTHON PIP_ARGS
 demo: setup  ## the whole chain on this machine; files in runs/demo
 	$(VENV)/bin/openrlhf-math demo --run-dir $(or $(RUN_DIR),runs/demo)
 
-test: setup  ## unit tests, then the real Ray, vLLM and DeepSpeed
-	$(VENV)/bin/python -m pytest -m "not slow"
+# Two at once: most of a test of engines is waiting for one to start. A file stays with one worker, as its engines do.
+PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test: setup  ## unit tests, and the real Ray, vLLM and DeepSpeed
+	$(PYTEST) -m "not slow"
 
 test-all: setup  ## the same, and what takes minutes more
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 
 unit: setup  ## only what takes seconds
-	$(VENV)/bin/python -m pytest tests/unit
+	$(PYTEST) tests/unit
 
 lint: setup
 	$(VENV)/bin/ruff check .

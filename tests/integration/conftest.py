@@ -6,20 +6,28 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Path:
     """The run directory of a short demo: tiny world, SFT, GRPO of 6 steps, evaluations, a PRM of few solutions, votes.
 
-    DEMO_RUN names one that an earlier session left, for work on one test: making it takes three minutes.
+    pytest-xdist's workers share it: the first to ask makes it. DEMO_RUN names one that an earlier session left, for
+    work on one test: making it takes minutes.
     """
     if "DEMO_RUN" in os.environ:
         return Path(os.environ["DEMO_RUN"])
-    run_dir = tmp_path_factory.mktemp("demo") / "run"
-    short = ("--steps", "6", "--prm-problems", "150")
-    command = [sys.executable, "-m", "openrlhf_math", "demo", "--run-dir", str(run_dir), *short]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
-    (run_dir / "terminal.txt").write_text(result.stdout)
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    run_dir, terminal = shared / "demo", shared / "demo.txt"
+    with FileLock(shared / "demo.lock"):
+        if not terminal.exists():
+            short = ("--steps", "6", "--prm-problems", "150")
+            command = [sys.executable, "-m", "openrlhf_math", "demo", "--run-dir", str(run_dir), *short]
+            result = subprocess.run(command, capture_output=True, text=True, timeout=900)
+            assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+            (run_dir / "terminal.txt").write_text(result.stdout)
+            terminal.touch()
     return run_dir

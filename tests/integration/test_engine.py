@@ -1,6 +1,7 @@
 """The rollout engine for real: patches reach every process, weights arrive, groups come back graded."""
 
-from pathlib import Path
+import os
+import tempfile
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from vllm import SamplingParams
 
+from openrlhf_math.colocation import shared_memory
 from openrlhf_math.colocation.layout import worker_environment
 from openrlhf_math.colocation.weight_transfer import BUCKET_BYTES, WeightTransfer
 from openrlhf_math.data.tiny_world import write_tiny_world
@@ -145,12 +147,13 @@ def test_new_weights_arrive_in_the_engine_and_old_ones_come_back(engine, bucket_
         old, new = old.bfloat16(), new.bfloat16()
 
 
-def test_nothing_of_a_transfer_stays_in_shared_memory(engine):
+def test_nothing_of_a_transfer_stays_in_shared_memory(engine, monkeypatch):
     path, actor = engine
-    before = set(Path("/dev/shm").glob("openrlhf_math_*"))  # of other runs
+    ours = tempfile.mkdtemp(dir="/dev/shm")  # runs beside this one have their own files there
+    monkeypatch.setattr(shared_memory, "DIRECTORY", ours)
     transfer = open_transfer(AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16), actor, 100_000)
     transfer.send()
-    assert set(Path("/dev/shm").glob("openrlhf_math_*")) <= before
+    os.rmdir(ours)  # fails if anything is in it
 
 
 def test_weights_that_do_not_fit_their_announcement_are_refused(engine):

@@ -1,11 +1,17 @@
 """The job script against a real Ray head, as on a cluster."""
 
+import contextlib
+import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -18,18 +24,23 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-@pytest.fixture
-def head(tmp_path):
+@pytest.fixture(scope="module")
+def head():
     """The dashboard address of a Ray head of its own, with one logical device."""
-    dashboard, gcs = free_port(), free_port()
+    dashboard = free_port()
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    subprocess.run(
-        [BIN / "ray", "start", "--head", "--num-gpus=1", "--num-cpus=4", f"--port={gcs}",
-         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--include-dashboard=true"],
-        check=True, env=environment,
-    )  # fmt: skip
-    yield environment | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
-    subprocess.run([BIN / "ray", "stop", "--force"], check=True)
+    # In /tmp, for the path of a Unix socket is 107 bytes at most.
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as directory:
+        subprocess.run(
+            [BIN / "ray", "start", "--head", "--num-gpus=1", "--num-cpus=8", f"--port={free_port()}",
+             f"--temp-dir={directory}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+             "--include-dashboard=true"],
+            check=True, env=environment,
+        )  # fmt: skip
+        yield environment | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+        for process in psutil.process_iter(["cmdline"]):  # `ray stop` would end those of tests beside this one, too
+            if any(directory in argument for argument in process.info["cmdline"] or ()):
+                process.kill()
 
 
 def test_a_submitted_job_trains(head, demo, tmp_path):
@@ -47,3 +58,38 @@ def test_a_submitted_job_trains(head, demo, tmp_path):
     assert "succeeded" in result.stdout
     assert len((run_dir / "metrics.jsonl").read_text().splitlines()) == 2
     assert (run_dir / "model" / "model.safetensors").exists()
+
+
+def test_a_submitted_job_serves_what_a_scorer_has_judged(head, demo):
+    port = free_port()
+    submitted = subprocess.run(
+        [BIN / "ray", "job", "submit", "--no-wait", "--submission-id", "serve", "--",
+         "openrlhf-math", "serve", "--model", demo / "grpo" / "model", "--instruction", "''", "--style", "think",
+         "--scorer", "qwen2.5-math-prm", "--scorer-model", demo / "prm" / "run" / "model", "--separator", "'\\n'",
+         "--max-context", "256", "--max-tokens", "128", "--attempts", "4", "--workers", "1", "--port", str(port)],
+        env=head, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
+    row = json.loads((demo / "world" / "heldout.jsonl").read_text().splitlines()[0])
+    try:
+        wait_for_health(port, head)
+        reply = httpx.post(
+            f"http://127.0.0.1:{port}/v1/chat/completions",
+            json={"messages": [{"role": "user", "content": row["problem"]}], "openrlhf_math": {"rule": "weighted"}},
+            timeout=60,
+        ).json()
+    finally:
+        subprocess.run([BIN / "ray", "job", "stop", "serve"], env=head, check=True, capture_output=True, timeout=120)
+    attempts = reply["openrlhf_math"]["attempts"]
+    assert attempts and all(0 <= score <= 1 for one in attempts for score in one["scores"])
+
+
+def wait_for_health(port: int, environment: dict[str, str], seconds: float = 200.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200:
+                return
+        time.sleep(0.5)
+    log = subprocess.run([BIN / "ray", "job", "logs", "serve"], env=environment, capture_output=True, text=True)
+    raise AssertionError(log.stdout[-3000:] + log.stderr[-1000:])
