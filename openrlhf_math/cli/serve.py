@@ -1,8 +1,11 @@
 """`openrlhf-math serve`: solving over HTTP, OpenAI-compatible."""
 
 import argparse
+import ipaddress
+import os
 import signal
 import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -35,6 +38,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (%(default)s)")
     parser.add_argument(
+        "--api-key-env", metavar="VARIABLE", help="ask clients for the key in that environment variable, as OpenAI does"
+    )
+    parser.add_argument(
         "--served-name", metavar="NAME", help="of the model, as clients see it (the last part of --model)"
     )
     parser.add_argument("--most-attempts", type=int, default=256, metavar="N", help="a request may have (%(default)s)")
@@ -55,7 +61,10 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < least:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give {least} or more")
     parts = settings(args)
+    key = _key(args.api_key_env)
     port = _free_port(args.host, args.port)
+    if not key and not _is_loopback(args.host):
+        print(f"--host {args.host}: whoever can reach it can use it; --api-key-env asks for a key", file=sys.stderr)
     from openrlhf_math.rerank.launch import started
     from openrlhf_math.serving.deployment import check_serve, deployed
     from openrlhf_math.serving.plan import Service
@@ -71,12 +80,31 @@ def run(args: argparse.Namespace) -> int:
         most_requests=args.most_requests,
     )
     ended = threading.Event()
-    with started(parts) as reranker, deployed(reranker, service, args.model, args.host, port):
+    with started(parts) as reranker, deployed(reranker, service, args.model, args.host, port, key):
         for one in (signal.SIGTERM, signal.SIGINT):  # after Ray, which has handlers of its own
             signal.signal(one, lambda *_: ended.set())
         print(f"http://{args.host}:{port}/v1", flush=True)
         ended.wait()
     return 0
+
+
+def _key(variable: str | None) -> bytes | None:
+    """The digest of the key that clients must send, None for none. Raises UserError if the variable holds none."""
+    if variable is None:
+        return None
+    from openrlhf_math.serving.access import digest
+
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UserError(f"--api-key-env {variable}: that environment variable is not set; export the key in it")
+    return digest(key)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _free_port(host: str, port: int) -> int:

@@ -10,6 +10,7 @@ from ray import serve
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
+from openrlhf_math.serving.access import RequiresKey
 from openrlhf_math.serving.app import build_app
 from openrlhf_math.serving.plan import Service
 from openrlhf_math.serving.remote import RemoteReranker
@@ -41,10 +42,11 @@ class SaysDisconnect:
 
 
 @contextlib.contextmanager
-def deployed(reranker, service: Service, model: str, host: str, port: int) -> Iterator[None]:
+def deployed(reranker, service: Service, model: str, host: str, port: int, key: bytes | None = None) -> Iterator[None]:
     """Ray Serve answers on host and port while the block runs.
 
-    reranker: handle of a `Reranker` actor. model: whose tokenizer counts prompts.
+    reranker: handle of a `Reranker` actor. model: whose tokenizer counts prompts. key: digest of the one that clients
+    must send; None: anyone may ask.
 
     One replica, which holds no model and only waits: what works side by side are the samplers and scorers.
     """
@@ -59,6 +61,8 @@ def deployed(reranker, service: Service, model: str, host: str, port: int) -> It
 
         app = build_app(RemoteReranker(reranker), service, count_tokens)
         app.add_middleware(SaysDisconnect)
+        if key:
+            app.add_middleware(RequiresKey, expected=key)
         return app
 
     replica = serve.deployment(

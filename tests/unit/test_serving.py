@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
+from openrlhf_math.cli import main
 from openrlhf_math.rerank.anytime import Attempt, Poll, decide
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.choose import RULES, weighted
@@ -19,6 +20,7 @@ from openrlhf_math.rerank.early_stop import never
 from openrlhf_math.rerank.reranker import Solved, progress
 from openrlhf_math.rerank.roles import Sampling
 from openrlhf_math.rerank.solver import Method, Solution, one_solver
+from openrlhf_math.serving.access import RequiresKey, digest
 from openrlhf_math.serving.app import MOST_BYTES, build_app
 from openrlhf_math.serving.errors import Unavailable
 from openrlhf_math.serving.plan import Service
@@ -374,3 +376,54 @@ def test_metrics_count_what_was_solved(served):
     assert told["openrlhf_math_attempts_total",] == 12 and told["openrlhf_math_tokens_total",] == 120
     assert told["openrlhf_math_unscored_attempts_total",] == 3
     assert told["openrlhf_math_solve_seconds_count",] == 3
+
+
+@pytest.fixture
+def guarded(backend):
+    """A server that asks for a key; gives its address."""
+    app = build_app(backend, service(), count_words)
+    app.add_middleware(RequiresKey, expected=digest("right-key"))
+    with running(app) as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer wrong-key"}, 401),
+        ({"Authorization": "Bearer"}, 401),
+        ({"Authorization": "right-key"}, 401),
+        ({"Authorization": "Basic right-key"}, 401),
+        ({"Authorization": "Bearer right-key\xff"}, 401),
+        ({"Authorization": "Bearer right-key"}, 200),
+        ({"Authorization": "bearer  right-key"}, 200),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics"])
+def test_with_a_key_only_who_sends_it_is_answered(guarded, header, status, path):
+    headers = {name: value.encode("latin-1") for name, value in header.items()}
+    told = httpx.get(guarded + path, headers=headers)
+    assert told.status_code == status
+    if status == 401:
+        assert told.json()["error"]["code"] == "invalid_api_key" and told.headers["www-authenticate"] == "Bearer"
+        assert "right-key" not in told.text
+
+
+def test_without_the_key_nobody_solves_but_health_is_told(guarded, backend):
+    body = {"messages": [{"role": "user", "content": "1+1?"}]}
+    assert httpx.post(guarded + "/v1/chat/completions", json=body).status_code == 401
+    assert httpx.get(guarded + "/health").status_code == 200
+    assert httpx.get(guarded + "/nowhere").status_code == 401
+
+
+def test_a_server_listens_on_loopback_unless_asked():
+    from openrlhf_math.cli.serve import build_parser
+
+    assert build_parser("serve").parse_args(["--model", "m"]).host == "127.0.0.1"
+
+
+def test_a_key_that_is_not_there_is_told_before_anything_starts(monkeypatch, capsys):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    assert main(["serve", "--model", "m/m", "--api-key-env", "NO_SUCH_KEY"]) == 2
+    assert "--api-key-env NO_SUCH_KEY: that environment variable is not set" in capsys.readouterr().err
