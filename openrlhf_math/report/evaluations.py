@@ -2,16 +2,16 @@
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.compare import Difference, compare_runs
+from openrlhf_math.evaluation.tables import BY_K
 from openrlhf_math.report.records import bounds, number
 from openrlhf_math.report.runs import Evaluation, Found
 from openrlhf_math.report.table import Interval, Table, between, percent, plain
 
-RULES = (("pass_at_k", "pass"), ("maj_at_k", "maj"))
 COST = ["tokens a completion", "tokens a correct answer", "cut off", "undecided"]
 
 
 def evaluation_table(groups: list[list[Evaluation]]) -> Table:
-    """A row for each evaluation and benchmark. pass@k and maj@k of the largest k, where all have them."""
+    """A row for each evaluation and benchmark. Figures by k are of the largest, where all have them."""
     told = [
         (run.name, benchmark, figures)
         for group in groups
@@ -19,8 +19,8 @@ def evaluation_table(groups: list[list[Evaluation]]) -> Table:
         for benchmark, figures in run.figures.items()
     ]
     rules = [
-        (f"{shown}@{k}", name, k)
-        for name, shown in RULES
+        (f"{shown}{k}", name, k)
+        for name, shown in BY_K.items()
         if (k := _largest_k([figures.get(name) for _, _, figures in told]))
     ]
     rows = [
