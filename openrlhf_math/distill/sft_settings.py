@@ -10,6 +10,7 @@ from openrlhf_math.colocation.layout import SHORT_CONTEXT, attention, find_devic
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.flags import INSTRUCTION
 from openrlhf_math.grpo.settings import SHARED_PREFIX, count_parameters
+from openrlhf_math.grpo.wandb_key import hide_wandb_key
 from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_sft"
@@ -92,6 +93,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     flags = dict(vars(flat))
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
     flags.pop("dry_run")
+    hide_wandb_key(flags)
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
     _compute(flags, device, run_dir)

@@ -2,6 +2,7 @@
 
 import argparse
 
+from openrlhf_math.grpo import wandb_key
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
 from openrlhf_math.grpo.limit_settings import LimitSettings
@@ -74,6 +75,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     (estimator,) = (action for action in parser._actions if action.dest == "algo.advantage.estimator")
     estimator.choices = None  # a registry and dotted paths, checked when the run is set up
+    (key,) = (action for action in parser._actions if action.dest == wandb_key.FLAG)
+    key.help = wandb_key.HELP
     estimator.help = "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function"
     for action in parser._actions:
         action.help = CHECKPOINTS.get(action.dest, action.help)

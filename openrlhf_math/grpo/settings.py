@@ -15,6 +15,7 @@ from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculu
 from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
+from openrlhf_math.grpo.wandb_key import hide_wandb_key
 from openrlhf_math.patches.parsers import load_parser, nest
 from openrlhf_math.rewards import RewardConfig
 
@@ -70,6 +71,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     flags = dict(vars(flat))
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
     flags.pop("dry_run")
+    hide_wandb_key(flags)
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
     shared_prefix = _shares_prefix(flags, device, ours["math.shared_prefix"])

@@ -1,0 +1,60 @@
+"""A key of Weights & Biases is used and written nowhere."""
+
+import json
+import sys
+from importlib.machinery import ModuleSpec
+
+import pytest
+
+from openrlhf_math.cli import main
+from openrlhf_math.distill import sft_settings
+from openrlhf_math.distill.sft_inputs import settings_of
+from openrlhf_math.grpo import flags, settings, wandb_key
+from openrlhf_math.grpo.resume import resume_command
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+GRPO = ["--actor.model_name_or_path", "m/m", "--data.prompt_dataset", "d.jsonl"]
+SFT = ["--model.model_name_or_path", "m/m", "--data.dataset", "d.jsonl"]
+
+
+@pytest.fixture(autouse=True)
+def wandb(monkeypatch):
+    """As if wandb were installed, where it is not, and nobody had logged in."""
+    monkeypatch.setenv(wandb_key.VARIABLE, "")
+    monkeypatch.setattr(wandb_key, "find_spec", lambda name: ModuleSpec(name, None))
+
+
+def resolved(monkeypatch, *key: str):
+    """Settings of GRPO and of a fine-tuning with these values of the flag, and both as a run writes them."""
+    more = ["--logger.wandb.key", *key] if key else []
+    monkeypatch.setattr(sys, "argv", ["openrlhf-math", "grpo", *GRPO, *more])
+    grpo = settings.resolve(flags.build_parser("grpo").parse_args(GRPO + more))
+    sft = sft_settings.resolve(sft_settings.build_parser("sft").parse_args(SFT + more))
+    return grpo, sft, settings.as_json(grpo), json.dumps(settings_of(sft))
+
+
+def test_the_key_is_where_wandb_looks_for_it_and_nowhere_else(monkeypatch):
+    grpo, sft, *written = resolved(monkeypatch, KEY)
+    assert wandb_key.os.environ[wandb_key.VARIABLE] == KEY
+    assert grpo.logger.wandb.key == sft.logger.wandb.key == wandb_key.HIDDEN, "OpenRLHF must see that there is one"
+    for text in (*written, repr(grpo), repr(sft), " ".join(sys.argv), resume_command()):
+        assert KEY not in text
+
+
+def test_a_key_in_the_environment_need_not_be_in_the_command(monkeypatch):
+    monkeypatch.setenv(wandb_key.VARIABLE, KEY)
+    grpo, *_ = resolved(monkeypatch, wandb_key.FROM_ENVIRONMENT)
+    assert grpo.logger.wandb.key == wandb_key.HIDDEN and wandb_key.os.environ[wandb_key.VARIABLE] == KEY
+
+
+def test_without_the_flag_nothing_is_logged_there(monkeypatch):
+    grpo, sft, *_ = resolved(monkeypatch)
+    assert not grpo.logger.wandb.key and not sft.logger.wandb.key
+
+
+@pytest.mark.parametrize("command", [["grpo", *GRPO], ["sft", *SFT]])
+def test_without_wandb_the_flag_is_refused_before_a_model_loads(monkeypatch, capsys, command):
+    monkeypatch.setattr(wandb_key, "find_spec", lambda name: None)
+    assert main([*command, "--logger.wandb.key", KEY]) == 2
+    told = capsys.readouterr().err
+    assert "--logger.wandb.key: wandb is not installed; pip install wandb" in told and KEY not in told
