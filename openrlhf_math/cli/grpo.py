@@ -12,6 +12,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(flat: argparse.Namespace) -> int:
+    from openrlhf_math.checkpoints.folder import CheckpointError
     from openrlhf_math.data.files import written_whole
     from openrlhf_math.grpo import inputs, resume
     from openrlhf_math.grpo.advantages import find_estimator
@@ -36,6 +37,7 @@ def run(flat: argparse.Namespace) -> int:
     problems = resume.identity({spec: sets[spec] for spec in resume.training_sets(args)}, labels)
     if args.ckpt.load_enable:
         resume.take_up(args, problems)
+    resume.check_room(args)
     args.math.run_dir.mkdir(parents=True, exist_ok=True)
     inputs.write_prompts(args, sets, labels)
     with written_whole(args.math.run_dir / "config.json") as file:
@@ -50,6 +52,9 @@ def run(flat: argparse.Namespace) -> int:
     except Stopped as stopped:
         print(f"openrlhf-math grpo: {stopped}; go on with: {command}", file=sys.stderr)
         return 128 + stopped.number
+    except CheckpointError as error:
+        print(f"openrlhf-math grpo: {error}; make room, then: {command}", file=sys.stderr)
+        return 1
     except RuntimeError as error:
         print(f"openrlhf-math grpo: {error}", file=sys.stderr)
         return 1

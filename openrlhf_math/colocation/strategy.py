@@ -1,7 +1,6 @@
 """OpenRLHF's DeepSpeed strategy, with checkpoints that a kill cannot tear and nothing to compile on the CPU."""
 
 import math
-import os
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +15,8 @@ from openrlhf_math.checkpoints.loading import PlainCheckpointEngine, load_plain
 from openrlhf_math.checkpoints.manifest import Entries, files_of, seal, write_manifest
 from openrlhf_math.checkpoints.random_state import random_state, restore_random_state
 from openrlhf_math.colocation.compose import substituted
+
+FULL = 2**20  # bytes free of a disk that a write has failed on
 
 
 class MathStrategy(DeepspeedStrategy):
@@ -58,8 +59,9 @@ class MathStrategy(DeepspeedStrategy):
                 make_room(folder, tag, max_num, max_mem)
             distributed.barrier()
         except (OSError, RuntimeError) as error:  # a RuntimeError is how PyTorch tells of a write that failed
+            sentence = _unwritten(folder, tag, error)
             clear_unfinished(folder)
-            raise CheckpointError(_unwritten(folder, tag, error)) from error
+            raise CheckpointError(sentence) from error
 
     def _sealed(self, checkpoint: Path) -> Entries:
         """Entries of all files; each process reads a share of them. Raises OSError where they do not see the same."""
@@ -84,6 +86,7 @@ def _random_file(rank: int) -> str:
 
 
 def _unwritten(folder: Path, tag: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    free = shutil.disk_usage(folder if folder.exists() else os.getcwd()).free / 2**30
-    return f"checkpoint {tag} could not be written to {folder} ({reason}; {free:.1f} GiB free); those before are whole"
+    """The sentence for it. PyTorch tells of a full disk in words of its own."""
+    full = folder.exists() and shutil.disk_usage(folder).free < FULL
+    reason = "the disk is full" if full else str(error).strip().splitlines()[0]
+    return f"checkpoint {tag} could not be written to {folder} ({reason}); those before are whole"

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
+from openrlhf_math.checkpoints.folder import CheckpointError
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.in_process import InProcess
 from openrlhf_math.colocation.layout import colocated, cores, enter_environment
@@ -32,6 +33,8 @@ def train(args: SimpleNamespace, *watchers: Watcher) -> None:
             with _quiet(args):
                 _train(args, show, stop)
     except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, CheckpointError):
+            raise error.cause from error
         raise RuntimeError(f"an actor failed: {error.cause!r}\n{error}") from error
     finally:
         ray.shutdown()

@@ -7,6 +7,8 @@ from openrlhf_math.colocation.layout import colocated
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.driver import devices_wanted
 from openrlhf_math.grpo.limit_settings import LimitSettings
+from openrlhf_math.grpo.resume import checkpoint_bytes
+from openrlhf_math.grpo.save_schedule import SHARE
 from openrlhf_math.grpo.settings import as_json, old_log_probs_needed, one_step_a_batch
 from openrlhf_math.grpo.truncation import TRUNCATED
 
@@ -82,6 +84,7 @@ def print_plan(args: SimpleNamespace) -> None:
     )
     console.print(curriculum_line(args.math.curriculum))
     console.print(limit_line(args.math.completion_limit, args.math.truncated))
+    console.print(checkpoint_line(args))
 
 
 def curriculum_line(settings: CurriculumSettings) -> str:
@@ -110,3 +113,12 @@ def limit_line(settings: LimitSettings, truncated: str) -> str:
     else:
         limit = f"{settings.start} tokens" if settings.start else "as many tokens as the context holds"
     return f"completion limit: {limit}; one that was cut off is {TRUNCATED[truncated]}"
+
+
+def checkpoint_line(args: SimpleNamespace) -> str:
+    """How often, how large, how many."""
+    steps, size = args.ckpt.save_steps, checkpoint_bytes(args)
+    if steps == -1:
+        return "checkpoints: none, a kill loses the run (--ckpt.save_steps)"
+    often = f"every {steps} steps" if steps else f"as often as saving takes no more than {SHARE:.0%} of the time"
+    return f"checkpoints: {often}; {f'{size / GIB:.1f} GiB each, ' if size else ''}{args.ckpt.max_num} are kept"

@@ -3,14 +3,16 @@
 import hashlib
 import json
 import shlex
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.checkpoints.folder import TAG, settle
+from openrlhf_math.checkpoints.folder import GIB, TAG, settle
 from openrlhf_math.checkpoints.same_run import check_same
 from openrlhf_math.data.problems import Problem
+from openrlhf_math.errors import UserError
 from openrlhf_math.grpo import records
 from openrlhf_math.grpo.settings import as_json
 
@@ -56,6 +58,11 @@ def take_up(args: SimpleNamespace, problems: dict) -> None:
     Raises UserError for another run, and if there are checkpoints and none is whole.
     """
     run_dir, folder = args.math.run_dir, Path(args.ckpt.path)
+    if args.train.enable_ema:
+        raise UserError(
+            "--ckpt.load_enable: --train.enable_ema keeps an average of the weights that OpenRLHF's checkpoints do not "
+            "have, so the run cannot go on"
+        )
     config = json.loads(as_json(args)) | {ROWS: problems}
     check_same(run_dir, config, is_free, ROWS, f"--data.prompt_dataset {args.data.prompt_dataset}")
     tag = settle(folder / "_actor", folder / "_critic")
@@ -66,6 +73,27 @@ def take_up(args: SimpleNamespace, problems: dict) -> None:
     if kept["metrics.jsonl"]:  # the time between two lives of a run does not count
         before = kept["metrics.jsonl"][-1]["seconds_since_start"]
         args.math = replace(args.math, started_at=args.math.started_at - before)
+
+
+def check_room(args: SimpleNamespace) -> None:
+    """Raise UserError unless the checkpoints to come have room, where the model's size is known."""
+    folder = Path(args.ckpt.path)
+    if args.ckpt.save_steps == -1 or args.ckpt.disable_ds:
+        return
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    disk = next(path for path in (folder, *folder.parents) if path.exists())
+    room = shutil.disk_usage(disk).free + there
+    needed = checkpoint_bytes(args) * (args.ckpt.max_num + 1)  # an old one goes when the next is whole
+    if needed > room:
+        raise UserError(
+            f"--ckpt.path {folder}: {args.ckpt.max_num + 1} checkpoints take {needed / GIB:.3g} GiB, there is room for "
+            f"{room / GIB:.3g}; name another disk, lower --ckpt.max_num, or go without: --ckpt.save_steps -1"
+        )
+
+
+def checkpoint_bytes(args: SimpleNamespace) -> int:
+    """Of one checkpoint: bf16 weights, fp32 weights and two Adam moments. 0 if the model's size is unknown."""
+    return (2 + 4 + 8) * args.math.parameters
 
 
 def resume_command(arguments: list[str] | None = None) -> str:
