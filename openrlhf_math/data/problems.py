@@ -57,9 +57,29 @@ def read_problems(
 
 def _problem(spec: str, number: int, row: dict, problem_key: str, answer_key: str) -> Problem:
     problem, answer = row.get(problem_key), row.get(answer_key)
-    if not problem or not isinstance(problem, (str, list)):
-        raise UserError(f"{spec} row {number}: '{problem_key}' is empty or no text; mend or drop the row")
-    return Problem(problem, "" if answer is None else str(answer), str(row.get("datasource", Path(spec).stem)), number)
+    for key, trouble in ((problem_key, trouble_of_problem(problem)), (answer_key, trouble_of_answer(answer))):
+        if trouble:
+            raise UserError(f"{spec} row {number}: '{key}' {trouble}; mend or drop the row")
+    no_answer = answer is None or answer != answer  # NaN, which tables have for nothing
+    return Problem(problem, "" if no_answer else str(answer), str(row.get("datasource", Path(spec).stem)), number)
+
+
+def trouble_of_problem(problem) -> str | None:
+    """What is wrong with a problem, as the end of a sentence; None if it is a text or chat messages."""
+    if isinstance(problem, list) and problem:
+        if not all(isinstance(message, dict) and {"role", "content"} <= message.keys() for message in problem):
+            return "is a list, but not of chat messages with 'role' and 'content'"
+        problem = problem[-1]["content"]
+    if not isinstance(problem, str) or not problem.strip():
+        return "is empty or no text"
+    return "holds binary data" if "\0" in problem else None
+
+
+def trouble_of_answer(answer) -> str | None:
+    """As `trouble_of_problem`. No answer is for `keep_parsable` to count."""
+    if isinstance(answer, (bytes, list, dict)):
+        return f"is of type {type(answer).__name__}, not a text or a number"
+    return "holds binary data" if isinstance(answer, str) and "\0" in answer else None
 
 
 def read_rows(spec: str, split: str) -> Iterable[dict]:

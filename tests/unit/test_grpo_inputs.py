@@ -61,6 +61,39 @@ def test_a_hub_name_that_cannot_be_reached_is_one_sentence(tmp_path, capsys, mon
     assert "no-one/no-such-model: its tokenizer cannot be read" in error and len(error.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("poisoned", "sentence"),
+    [
+        ({"problem": "", "answer": "2"}, "'problem' is empty or no text"),
+        ({"problem": " \n", "answer": "2"}, "'problem' is empty or no text"),
+        ({"answer": "2"}, "'problem' is empty or no text"),
+        ({"problem": 7, "answer": "2"}, "'problem' is empty or no text"),
+        ({"problem": float("nan"), "answer": "2"}, "'problem' is empty or no text"),
+        ({"problem": {"text": "1+1"}, "answer": "2"}, "'problem' is empty or no text"),
+        ({"problem": ["1+1"], "answer": "2"}, "'problem' is a list, but not of chat messages"),
+        ({"problem": [{"role": "user"}], "answer": "2"}, "'problem' is a list, but not of chat messages"),
+        ({"problem": [{"role": "user", "content": 3}], "answer": "2"}, "'problem' is empty or no text"),
+        ({"problem": "\x7fELF\0\0\x01", "answer": "2"}, "'problem' holds binary data"),
+        ({"problem": "1+1", "answer": "2\0"}, "'answer' holds binary data"),
+        ({"problem": "1+1", "answer": ["2"]}, "'answer' is of type list, not a text or a number"),
+    ],
+)
+def test_a_poisoned_row_is_named_before_anything_starts(model, tmp_path, capsys, poisoned, sentence):
+    data = write(tmp_path / "data.jsonl", [{"problem": "1+1", "answer": "2"}] * 16 + [poisoned])
+    assert run(model, data, tmp_path) == 2
+    assert f"{data} row 17: {sentence}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("gold", ["", None, float("nan")])
+def test_an_empty_gold_is_set_aside_and_named(tmp_path, capsys, model, gold):
+    rows = [{"problem": "1+1", "answer": "2"}] * 16 + [{"problem": "1+2", "answer": gold}]
+    data = write(tmp_path / "data.jsonl", rows)
+    assert run(model, data, tmp_path, "--math.max_bad_golds", "0.05") == 2
+    error = capsys.readouterr().err
+    assert "1 of 17 gold answers of data cannot be parsed, the first in row 17 ('')" in error
+
+
 def test_problems_whose_gold_cannot_be_parsed_are_set_aside(tmp_path):
     rows = [{"problem": f"{n}+1", "answer": str(n + 1)} for n in range(19)] + [{"problem": "?", "answer": r"\frac{"}]
     problems = read_problems(str(write(tmp_path / "data.jsonl", rows)), "problem", "answer")
