@@ -56,7 +56,7 @@ def run(flat: argparse.Namespace) -> int:
         print(f"openrlhf-math grpo: {error}; make room, then: {command}", file=sys.stderr)
         return 1
     except RuntimeError as error:
-        print(f"openrlhf-math grpo: {error}", file=sys.stderr)
+        print(f"openrlhf-math grpo: {error}\ngo on with: {command}", file=sys.stderr)
         return 1
     print(f"done: {args.math.run_dir} (model in {args.ckpt.output_dir})")
     return 0

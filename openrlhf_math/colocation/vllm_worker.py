@@ -1,5 +1,6 @@
 """What our side needs inside vLLM's worker processes. vLLM mixes this class into its worker."""
 
+import multiprocessing
 import os
 import socket
 import threading
@@ -10,6 +11,22 @@ from openrlhf_math.colocation import cpu_sampling, memory
 from openrlhf_math.colocation import shared_memory as _registers_its_backend  # noqa: F401  before the model loads
 
 cpu_sampling.install()
+
+
+def end_with(pid: int) -> None:
+    """End this process when another of this machine is gone."""
+
+    def watch() -> None:
+        while os.path.exists(f"/proc/{pid}"):
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+# vLLM imports this as it starts: an engine whose parent is killed before it is ready would stay, with its memory.
+if (parent := multiprocessing.parent_process()) is not None:
+    end_with(parent.pid)
 
 
 class WorkerExtension:
@@ -23,14 +40,8 @@ class WorkerExtension:
 
     def end_with(self, host: str, pid: int) -> None:
         """End this process when the process `pid` of its host is gone."""
-
-        def watch() -> None:
-            while os.path.exists(f"/proc/{pid}"):
-                time.sleep(1)
-            os._exit(1)
-
         if socket.gethostname() == host:  # a worker on another node is Ray's to end
-            threading.Thread(target=watch, daemon=True).start()
+            end_with(pid)
 
     def patches_applied(self) -> dict[str, bool]:
         import openrlhf.utils.distributed_util  # noqa: F401  a target: whatever is imported from now on is patched

@@ -74,7 +74,7 @@ class WeightTransfer:
         source = DeepSpeedSource(module, args.ds.zero_stage, bucket_bytes, args.ds.tensor_parallel_size)
         metadata = source.metadata()
         backend = transfer_backend(args.math.device, colocated(args))
-        workers = args.vllm.num_engines * args.vllm.tensor_parallel_size
+        workers = len(engines) * args.vllm.tensor_parallel_size
         client = EnginesClient(engines, args.vllm.tensor_parallel_size, args.vllm.enable_prefix_caching)
         engine = WeightTransferTrainerFactory.trainer_init(
             init_info(backend, rank, metadata, workers, bucket_bytes), client=client, source=source

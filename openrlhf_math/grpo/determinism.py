@@ -41,6 +41,7 @@ class DeterministicSamples(SamplesGenerator):
         self._drawn: list[str] = []
         samples, *rest = super()._generate_vllm(*args, **kwargs)
         if self.args.train.full_determinism_enable:
-            place = {prompt: number for number, prompt in enumerate(self._drawn)}
+            # Of a prompt that was asked again, its engine having died, the first.
+            place = {prompt: number for number, prompt in reversed([*enumerate(self._drawn)])}
             samples.sort(key=lambda sample: place[sample.prompts[0]])
         return samples, *rest

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import CheckpointError
@@ -13,7 +13,8 @@ from openrlhf_math.colocation.layout import colocated, cores, enter_environment
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.display import Watcher, step_display
 from openrlhf_math.grpo.gauges import step_gauges
-from openrlhf_math.grpo.stopping import StopSignals, stop_signals
+from openrlhf_math.grpo.stopping import stop_signals
+from openrlhf_math.grpo.watchdog import Watchdog
 
 
 def train(args: SimpleNamespace, *watchers: Watcher) -> None:
@@ -23,24 +24,29 @@ def train(args: SimpleNamespace, *watchers: Watcher) -> None:
     """
     import ray
 
-    start_ray(args, enter_environment(args.math.device, args.math.parameters))
     try:
-        # Ray has handlers of its own, which do not wait.
-        watchers += (step_gauges(args.math.run_dir.name),)
-        with stop_signals() as stop, step_display(sys.stdout, *watchers) as show:
-            import deepspeed  # noqa: F401  (tries the compiler, and mutes it only where stderr is the real one)
+        with Watchdog(args.math.faults.phase_seconds, args.math.run_dir) as watchdog:
+            watchdog.begin("start", "Ray, the vLLM engines and the policy's workers to start")
+            start_ray(args, enter_environment(args.math.device, args.math.parameters))
+            watchers += (step_gauges(args.math.run_dir.name),)
+            # Ray has handlers of its own, which do not wait.
+            with stop_signals() as stop, step_display(sys.stdout, *watchers) as show:
+                import deepspeed  # noqa: F401  (tries the compiler, and mutes it only where stderr is the real one)
 
-            with _quiet(args):
-                _train(args, show, stop)
+                with _quiet(args):
+                    _train(args, show=show, stop=stop, watchdog=watchdog)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, CheckpointError):
             raise error.cause from error
         raise RuntimeError(f"an actor failed: {error.cause!r}\n{error}") from error
+    except ray.exceptions.RayError as error:  # one that died, or ran out of memory
+        raise RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}") from error
     finally:
         ray.shutdown()
 
 
-def _train(args: SimpleNamespace, show: Callable[[dict, int], None], stop: StopSignals) -> None:
+def _train(args: SimpleNamespace, **watching) -> None:
+    """watching: what the trainer takes besides upstream's arguments."""
     import openrlhf.utils.deepspeed
     import ray
     from openrlhf.cli import train_ppo_ray
@@ -50,10 +56,10 @@ def _train(args: SimpleNamespace, show: Callable[[dict, int], None], stop: StopS
     from openrlhf_math.colocation.strategy import MathStrategy
     from openrlhf_math.grpo.policy_actor import MathPolicyActor, MathReferenceActor
     from openrlhf_math.grpo.rollout_actor import MathRolloutActor
-    from openrlhf_math.grpo.trainer import MathPPOTrainer
+    from openrlhf_math.grpo.watched_trainer import WatchedTrainer
 
     engine = ActorFactory(
-        ray.remote(MathRolloutActor),
+        ray.remote(max_restarts=args.math.faults.engine_restarts, max_task_retries=0)(MathRolloutActor),
         device=args.math.device,
         colocated=colocated(args),
         sequences=args.rollout.batch_size * args.rollout.n_samples_per_prompt // args.vllm.num_engines,
@@ -67,7 +73,7 @@ def _train(args: SimpleNamespace, show: Callable[[dict, int], None], stop: StopS
             ReferenceModelActor=ray.remote(num_gpus=1)(MathReferenceActor),
         ),
         substituted(vllm_engine, RolloutRayActor=engine),
-        substituted(ppo_trainer, PPOTrainer=InProcess(MathPPOTrainer, show=show, stop=stop)),
+        substituted(ppo_trainer, PPOTrainer=InProcess(WatchedTrainer, **watching)),
     ):
         train_ppo_ray.train(args)
 

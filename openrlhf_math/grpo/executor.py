@@ -7,6 +7,7 @@ from openrlhf.utils.agent import AgentExecutorBase
 from vllm.sampling_params import RequestOutputKind
 
 from openrlhf_math.grpo.determinism import derived_seed
+from openrlhf_math.grpo.undecided import RewardErrors
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 
 # Texts nobody could grade, kept until the trainer collects them. Bounded: a hostile policy makes many.
@@ -22,13 +23,17 @@ class AgentExecutor(AgentExecutorBase):
 
     def __init__(self) -> None:
         self.undecided: deque[dict] = deque(maxlen=MAX_UNDECIDED)
+        self.reward_errors = RewardErrors()
 
     def open(self, rewards: RewardConfig) -> None:
         """Called once, with the rewards of the run, before the first rollout."""
         self.pool = GradingPool(rewards)
 
     async def grade(self, text: str, label: str, problem: str) -> Grade:
-        """What a completion is worth. label: the dataset's answer. problem: the whole prompt, as the model saw it."""
+        """What a completion is worth. label: the dataset's answer. problem: the whole prompt, as the model saw it.
+
+        If this raises, the completion counts as undecided, with reward 0.
+        """
         return await self.pool.grade(text, label, problem=problem)
 
     async def execute(self, prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine, images=None):
@@ -66,9 +71,15 @@ class AgentExecutor(AgentExecutorBase):
         )
 
     async def _rollout(self, prompt: str, label: str, prompt_ids: list[int], completion, text: str) -> dict:
-        grade = await self.grade(text, label, prompt)
+        trouble = {}
+        try:
+            grade = await self.grade(text, label, prompt)
+        except Exception as error:  # one item's must not end the run; the trainer ends it if all raise
+            grade, words = self.reward_errors.grade(type(self).grade, error)
+            trouble = {"reward_error": grade.reason}
         if grade.outcome == "undecided":
-            self.undecided.append({"reason": grade.reason, "gold": label, "response": text})
+            traceback = {"traceback": words} if trouble and words else {}
+            self.undecided.append({"reason": grade.reason, "gold": label, "response": text} | traceback)
         token_ids = list(completion.token_ids)
         return {
             "prompt": prompt,
@@ -81,8 +92,8 @@ class AgentExecutor(AgentExecutorBase):
             "truncated": completion.finish_reason == "length",
             "reward": grade.reward,
             "scores": grade.reward,
-            "extra_logs": rates(grade),
-        }
+            "extra_logs": rates(grade) | {"reward_error_rate": float(bool(trouble))},
+        } | trouble
 
 
 def answer_tokens(completion) -> list[int]:

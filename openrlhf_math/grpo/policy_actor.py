@@ -18,6 +18,7 @@ from openrlhf_math.grpo.actor_model import PackedActor
 from openrlhf_math.grpo.loss import OnPolicyLoss
 from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBuffer
 from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
+from openrlhf_math.grpo.stacks import answer_to_signal
 
 UpstreamPolicyActor = PolicyModelActor.__ray_metadata__.modified_class
 UpstreamReferenceActor = ReferenceModelActor.__ray_metadata__.modified_class
@@ -75,6 +76,15 @@ class MathActorTrainer(ActorPPOTrainer):
         get_accelerator().empty_cache()
         return report
 
+    def send_weights_to(self, numbers: list[int]) -> None:
+        """Give these engines, started again, the newest weights, while the others may generate.
+
+        The next time weights are sent, all engines shake hands again: the old handshake knows nothing of the new ones.
+        """
+        engines = [self.vllm_engines[number] for number in numbers]
+        WeightTransfer.open(self.actor.model.module, engines, self.args, torch.distributed.get_rank()).send()
+        self.__dict__.pop("weight_transfer", None)
+
 
 class ReportsMemory:
     """What the phase controller asks of an actor that DeepSpeed runs in."""
@@ -92,7 +102,11 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
     def broadcast_to_vllm(self) -> dict[str, float]:
         return self.trainer.broadcast_to_vllm()
 
+    def send_weights_to(self, numbers: list[int]) -> None:
+        self.trainer.send_weights_to(numbers)
+
     def init_model_from_pretrained(self, strategy, *args, **kwargs) -> None:
+        answer_to_signal()
         run = strategy.args
         if run.math.device == "cpu":
             torch.set_num_threads(training_threads(run.math.parameters, run.actor.num_gpus_per_node))

@@ -1,11 +1,16 @@
 """The rollout actor: OpenRLHF's vLLM actor with our executor, engine settings and vLLM's weight transfer."""
 
+import os
+import socket
+
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from transformers import AutoTokenizer
 
 from openrlhf_math.colocation import memory
+from openrlhf_math.colocation.async_engine import engine_may_die
 from openrlhf_math.colocation.layout import cache_bytes, engine_arguments, engine_start
 from openrlhf_math.grpo.executor import AgentExecutor
+from openrlhf_math.grpo.stacks import answer_to_signal
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rewards import RewardConfig
 
@@ -19,6 +24,7 @@ class MathRolloutActor(UpstreamRolloutActor):
         self, *args, device: str, colocated: bool, sequences: int, rewards: RewardConfig, **kwargs
     ) -> None:
         """sequences: how many are generated at once at the most."""
+        answer_to_signal()
         self.device = device
         self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"], trust_remote_code=remote_code_trusted())
         arguments = engine_arguments(device, colocated)
@@ -30,6 +36,16 @@ class MathRolloutActor(UpstreamRolloutActor):
             await super().__init__(*args, **{**kwargs, **arguments})
         if isinstance(self.executor, AgentExecutor):
             self.executor.open(rewards)
+
+    async def birth(self) -> str:
+        """Another text after every restart. With a dead engine this actor is dead, too, for Ray to start it again."""
+        if self.llm.errored:
+            os._exit(1)
+        return f"{socket.gethostname()} {os.getpid()}"
+
+    async def generate(self, *args, **kwargs):
+        with engine_may_die("a rollout"):
+            return await super().generate(*args, **kwargs)
 
     async def generate_responses(
         self, prompt, label, sampling_params, max_length, hf_tokenizer, num_samples=1, images=None

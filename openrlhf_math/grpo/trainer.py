@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
-import ray
 import torch
 from openrlhf.trainer import ppo_trainer
 from openrlhf.trainer.ppo_trainer import compute_eval_metrics
@@ -17,6 +16,7 @@ from openrlhf_math.grpo.bad_steps import BadSteps
 from openrlhf_math.grpo.completion_limit import CompletionLimit
 from openrlhf_math.grpo.curriculum_settings import UNIFORM
 from openrlhf_math.grpo.determinism import DeterministicSamples
+from openrlhf_math.grpo.engine_recovery import EngineRecovery, RecoveringGenerator
 from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.metrics import append_jsonl, step_record
 from openrlhf_math.grpo.micro_batches import balance_groups
@@ -24,6 +24,8 @@ from openrlhf_math.grpo.problem_order import ProblemOrder
 from openrlhf_math.grpo.resumable import ResumableTrainer
 from openrlhf_math.grpo.settings import old_log_probs_needed
 from openrlhf_math.grpo.truncation import as_wrong
+from openrlhf_math.grpo.undecided import Undecided
+from openrlhf_math.grpo.watchdog import Watchdog
 
 logger = init_logger(__name__)
 
@@ -34,9 +36,11 @@ def left_to_phases(args: SimpleNamespace, *sections: str) -> SimpleNamespace:
     return SimpleNamespace(**{**vars(args), **awake})
 
 
-class MathSamplesGenerator(DeterministicSamples):
+class MathSamplesGenerator(DeterministicSamples, RecoveringGenerator):
     phases: Phases  # the trainer's
     problems: ProblemOrder  # the trainer's
+    watchdog: Watchdog  # the trainer's
+    undecided: Undecided  # the trainer's
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -49,7 +53,8 @@ class MathSamplesGenerator(DeterministicSamples):
         before_first, self.before_first = self.before_first, None
         if before_first:
             before_first()
-        samples, pass_rate, consumed, exhausted = super().generate_samples(**generate_kwargs)
+        with self.watchdog.phase("rollout", self.waits_for):
+            samples, pass_rate, consumed, exhausted = super().generate_samples(**generate_kwargs)
         full = self.args.rollout.batch_size * self.args.rollout.n_samples_per_prompt
         if 0 < len(samples) < full:
             logger.info(f"{len(samples)} completions are left of this episode, fewer than a batch of {full}: left out")
@@ -65,6 +70,7 @@ class MathSamplesGenerator(DeterministicSamples):
 
     def _process_response_into_experience(self, response: dict, **generate_kwargs):
         """Of every rollout, before dynamic sampling drops its group."""
+        self.undecided.note(response)
         if not self.evaluating:
             if self.args.math.truncated == "wrong":
                 response = as_wrong(response)
@@ -73,8 +79,11 @@ class MathSamplesGenerator(DeterministicSamples):
 
     def _generate_vllm(self, *args, **kwargs):
         """For training and evaluation alike, and only when samples left from an earlier call do not do."""
+        self.engines.check()
         self.phases.rollout()
-        return super()._generate_vllm(*args, **kwargs)
+        batch = super()._generate_vllm(*args, **kwargs)
+        self.undecided.end_batch(self.step)
+        return batch
 
 
 def is_correct(response: dict, correct_reward: float) -> bool:
@@ -105,12 +114,18 @@ class MathPPOTrainer(ResumableTrainer):
             engines_sleep=self.args.vllm.enable_sleep,
             states_offload=self.args.ds.enable_sleep and bool(own_states),
             others=[group for group in (self.reference_model_group,) if group],
+            timeout=self.args.math.faults.phase_seconds["sync"],
         )
         self.problems = ProblemOrder(self.args, self.prompts_dataloader.dataset.prompts)
         self.prompts_dataloader = self.problems.put_into(self.prompts_dataloader, self.strategy)
         self.samples_generator.prompts_dataloader = self.prompts_dataloader
         self.samples_generator.problems = self.problems
         self.samples_generator.phases = self.phases
+        restarts = self.args.math.faults.engine_restarts
+        self.engines = EngineRecovery(self.vllm_engines, self.actor_model_group, restarts)
+        self.samples_generator.engines = self.engines
+        self.undecided = Undecided(self.vllm_engines, self.args.math.run_dir / "undecided.jsonl")
+        self.samples_generator.undecided = self.undecided
         self.bad_steps = BadSteps(self.args.math.faults.max_bad_steps, self.args.math.run_dir)
         self.limit = CompletionLimit(self.args.math.completion_limit)
         self._set_limit(self.limit.tokens)
@@ -137,6 +152,7 @@ class MathPPOTrainer(ResumableTrainer):
 
     def train_step(self, rollout_samples, global_step: int):
         started = time.perf_counter()
+        self.engines.check()
         self.phases.train()
         sleep_seconds = time.perf_counter() - started
         balance = balance_groups if self.args.math.shared_prefix else ppo_trainer.balance_experiences
@@ -159,6 +175,7 @@ class MathPPOTrainer(ResumableTrainer):
         return status
 
     def broadcast_to_vllm(self) -> None:
+        self.engines.check()
         self.phases.transfer()
 
     def _compute_rollout_stats(self, experiences) -> dict:
@@ -175,11 +192,10 @@ class MathPPOTrainer(ResumableTrainer):
 
     def save_logs_and_checkpoints(self, global_step: int, logs_dict=None, client_states=None) -> None:
         logs_dict = dict(logs_dict or {}) | self.phases.take_report()
+        logs_dict["engine_restarts"] = self.engines.take_restarts()
         record = step_record(global_step, logs_dict, time.time() - self.args.math.started_at)
         append_jsonl(self.args.math.run_dir / "metrics.jsonl", record)
-        for undecided in ray.get([engine.take_undecided.remote() for engine in self.vllm_engines]):
-            for item in undecided:
-                append_jsonl(self.args.math.run_dir / "undecided.jsonl", {"step": global_step, **item})
+        self.undecided.collect(global_step)
         self.show(record, self.max_steps)
         if client_states is not None:  # the same object that upstream keeps with its best checkpoint
             client_states["math"] = {"curriculum": self.problems.name, "completion_limit": self.limit.state_dict()}

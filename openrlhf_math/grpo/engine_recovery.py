@@ -1,0 +1,144 @@
+"""vLLM engines that die are started again, get the newest weights, and what they were asked is asked again.
+
+Ray starts a dead rollout actor anew where it was (`max_restarts`); an actor whose engine process died ends for that.
+It comes back with the weights the run began with. So Ray is not to repeat what it was asked (`max_task_retries` is 0):
+first the policy sends the newest weights, then the trainer dispatches the lost prompts.
+"""
+
+import time
+from collections.abc import Callable
+
+import ray
+from openrlhf.trainer.ppo_utils import samples_generator
+from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
+from openrlhf.utils.logging_utils import init_logger
+
+from openrlhf_math.colocation.compose import substituted
+
+logger = init_logger(__name__)
+POLL_SECONDS = 0.5
+POLICY_SECONDS = 5.0
+
+
+class EngineRecovery:
+    """engines: Ray handles of rollout actors. policy: the RayActorGroup of the policy. bound: restarts of the run."""
+
+    def __init__(self, engines: list, policy, bound: int) -> None:
+        self.engines, self.policy, self.bound = engines, policy, bound
+        self.restarts = 0
+        self._reported = 0
+        self._policy_seen = time.monotonic()
+        self._births: list[str] = []  # not known before the first check: engines take their time to start
+
+    def check(self) -> None:
+        """Wait until every engine is there, and give the newest weights to those that were started again.
+
+        Raises RuntimeError if an engine stays dead, or if there were more restarts than the bound.
+        """
+        births = [self._birth(number) for number in range(len(self.engines))]
+        known, self._births = self._births or births, births
+        started = [number for number, birth in enumerate(births) if birth != known[number]]
+        if not started:
+            return
+        for number in started:
+            self.restarts += 1
+            logger.warning(f"vLLM engine {number} died and was started again: restart {self.restarts} of {self.bound}")
+        if self.restarts > self.bound:
+            raise RuntimeError(
+                f"vLLM engines died {self.restarts} times, more often than --math.engine_restarts {self.bound} allows; "
+                "look for why (memory?), or raise it"
+            )
+        ray.get(self.policy.async_run_method("send_weights_to", numbers=started))
+        logger.warning(f"vLLM engines {started} have the newest weights; what they were asked is generated again")
+
+    def check_policy(self) -> None:
+        """Raises RayActorError if a worker of the policy is dead, which a rollout alone would notice at its end.
+
+        Asks again only after POLICY_SECONDS.
+        """
+        if time.monotonic() - self._policy_seen > POLICY_SECONDS:
+            ray.get(self.policy.async_run_method("used_bytes"))
+            self._policy_seen = time.monotonic()
+
+    def take_restarts(self) -> int:
+        """Restarts since the last call."""
+        new, self._reported = self.restarts - self._reported, self.restarts
+        return new
+
+    def _birth(self, number: int) -> str:
+        """Which process an engine is: another one after each restart, which this waits for."""
+        while True:
+            try:
+                return ray.get(self.engines[number].birth.remote())
+            except ray.exceptions.ActorUnavailableError:
+                time.sleep(POLL_SECONDS)
+            except ray.exceptions.RayActorError as error:
+                raise RuntimeError(
+                    f"vLLM engine {number} died and is not started again (--math.engine_restarts {self.bound}, "
+                    f"{self.restarts} of them before): {' '.join(str(error).split())[:1000]}"
+                ) from error
+
+
+class RecoveringGenerator(SamplesGenerator):
+    """OpenRLHF's, which dispatches again the prompts that an engine took with it."""
+
+    engines: EngineRecovery  # the trainer's
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._asked: dict = {}  # reference to an answer that has not come -> what was asked
+
+    def waits_for(self) -> str:
+        return f"the completions of {len(self._asked)} prompts from {len(self.engines.engines)} vLLM engines"
+
+    def _generate_vllm(self, *args, **kwargs):
+        self._asked.clear()
+        with substituted(samples_generator, ray=Answers(self._asked, self._look_after)):
+            return super()._generate_vllm(*args, **kwargs)
+
+    def _dispatch_prompts_to_vllm(self, prompts, labels, *, images=None, **generate_kwargs) -> list:
+        self.engines.check()
+        references = super()._dispatch_prompts_to_vllm(prompts, labels, images=images, **generate_kwargs)
+        rows = zip(references, prompts, labels, images or [None] * len(prompts), strict=True)
+        self._asked |= {reference: (*row, generate_kwargs) for reference, *row in rows}
+        return references
+
+    def _look_after(self, lost: list) -> list:
+        """Is the policy alive? Dispatches anew what these references stood for; returns the new ones."""
+        again = []
+        self.engines.check_policy()
+        for prompt, label, image, generate_kwargs in map(self._asked.pop, lost):
+            again += self._dispatch_prompts_to_vllm([prompt], [label], images=[image], **generate_kwargs)
+        return again
+
+
+class Answers:
+    """Takes the place of `ray` in OpenRLHF's loop over rollouts: answers that died with their engine never reach it.
+
+    asked: by reference, what was asked and has no answer. look_after: called in every round of the loop with the lost
+    references; returns those to wait for instead.
+    """
+
+    def __init__(self, asked: dict, look_after: Callable[[list], list]) -> None:
+        self._asked, self._look_after = asked, look_after
+        self._arrived: dict[ray.ObjectRef, object] = {}
+
+    def wait(self, references: list, **options) -> tuple[list, list]:
+        ready, pending = ray.wait(references, **options)
+        lost = [reference for reference in ready if not self._fetch(reference)]
+        pending = pending + self._look_after(lost)
+        return [reference for reference in ready if reference not in lost], pending
+
+    def get(self, reference):
+        """As Ray's. What `wait` has fetched is handed out once."""
+        if isinstance(reference, ray.ObjectRef) and reference in self._arrived:
+            return self._arrived.pop(reference)
+        return ray.get(reference)
+
+    def _fetch(self, reference) -> bool:
+        try:
+            self._arrived[reference] = ray.get(reference)
+        except ray.exceptions.RayActorError:
+            return False
+        self._asked.pop(reference)
+        return True

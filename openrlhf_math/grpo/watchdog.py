@@ -1,0 +1,87 @@
+"""A limit of time for every phase of a run: what hangs ends, with the phase, what it waited for, and the stacks."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from openrlhf_math.grpo.stacks import dump_stacks
+
+SIGNAL = signal.SIGUSR2  # SIGALRM and SIGINT have their users
+POLL_SECONDS = 0.5
+LEAVE_SECONDS = 60.0
+
+
+class Overdue(RuntimeError):
+    """A phase that took longer than its limit."""
+
+
+class Watchdog:
+    """Interrupts the main thread, which made it, in a phase that takes too long.
+
+    limits: seconds by phase. folder: where the stacks are written. The clock starts when a phase begins, and again when
+    one within it ends. Use it as a context: with its end the watch ends.
+    """
+
+    def __init__(self, limits: Mapping[str, float], folder: Path) -> None:
+        self.limits, self.folder = limits, folder
+        self.verdict: str | None = None
+        self._phases: list[tuple[str, Callable[[], str]]] = []
+        self._since = time.monotonic()
+        self._over = threading.Event()
+
+    def begin(self, phase: str, waits_for: str) -> None:
+        """The outermost phase from now on."""
+        self._phases[:1] = [(phase, lambda: waits_for)]
+        self._since = time.monotonic()
+
+    @contextmanager
+    def phase(self, name: str, waits_for: str | Callable[[], str]) -> Iterator[None]:
+        """A phase within the outermost. waits_for: what a person is told that it was waiting for."""
+        self._phases.append((name, waits_for if callable(waits_for) else lambda: waits_for))
+        self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._phases.pop()
+            self._since = time.monotonic()
+
+    def __enter__(self) -> "Watchdog":
+        self._before = signal.signal(SIGNAL, self._interrupt)
+        threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        self._over.set()
+        signal.signal(SIGNAL, self._before)
+        if self.verdict and error:  # whatever the interrupted code made of it
+            raise Overdue(self.verdict) from None
+
+    def _interrupt(self, number, frame) -> None:
+        raise Overdue(self.verdict)
+
+    def _watch(self) -> None:
+        while not self._over.wait(POLL_SECONDS):
+            name, waits_for = self._phases[-1] if self._phases else ("", str)
+            limit = self.limits.get(name)
+            if limit is None or time.monotonic() - self._since <= limit:
+                continue
+            stacks = self.folder / "stacks.txt"
+            self.verdict = (
+                f"phase {name}: not done within {limit:g} s (--math.phase_timeout {name}={limit:g}); it waited for "
+                f"{waits_for()}. Where its processes stood is in {stacks}"
+            )
+            dump_stacks(stacks)
+            os.kill(os.getpid(), SIGNAL)
+            self._leave()
+            return
+
+    def _leave(self) -> None:
+        """End the process if the main thread does not leave the wait it hangs in. Ray's processes end with it."""
+        if not self._over.wait(LEAVE_SECONDS):
+            print(self.verdict, file=sys.__stderr__, flush=True)  # not where OpenRLHF's words go
+            os._exit(1)

@@ -1,0 +1,97 @@
+"""Faults without engines: limits of phases, and steps that are skipped."""
+
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.bad_steps import BadSteps
+from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, parse_limits
+from openrlhf_math.grpo.watchdog import Overdue, Watchdog
+
+
+def test_limits_of_phases():
+    assert parse_limits("--f", "rollout=30, save=0.5") == {"rollout": 30.0, "save": 0.5}
+    assert set(PHASE_SECONDS) == {"start", "rollout", "train", "sync", "save", "evaluate"}
+
+
+@pytest.mark.parametrize("text", ["rolout=3", "rollout", "rollout=soon", "rollout=0", "rollout=nan", ""])
+def test_limits_that_are_none_name_the_flag(text):
+    with pytest.raises(UserError, match="^--f "):
+        parse_limits("--f", text)
+
+
+def test_a_phase_that_takes_too_long_is_interrupted_and_named(tmp_path):
+    started = time.monotonic()
+    with (
+        pytest.raises(Overdue, match=r"phase sync: not done within 0.2 s .*it waited for two engines") as raised,
+        Watchdog({"start": 60, "sync": 0.2}, tmp_path) as watchdog,
+    ):
+        watchdog.begin("start", "nothing")
+        with watchdog.phase("sync", lambda: "two engines"):
+            time.sleep(30)
+    assert time.monotonic() - started < 10
+    assert str(tmp_path / "stacks.txt") in str(raised.value)
+    assert "time.sleep(30)" not in (stacks := (tmp_path / "stacks.txt").read_text()) and "test_faults.py" in stacks
+
+
+def test_what_the_interrupted_code_raises_does_not_hide_the_cause(tmp_path):
+    with pytest.raises(Overdue, match="phase train"), Watchdog({"train": 0.2}, tmp_path) as watchdog:
+        watchdog.begin("train", "the policy")
+        try:
+            time.sleep(30)
+        except Overdue:
+            raise KeyboardInterrupt from None  # as a wait for Ray does
+
+
+def test_the_clock_of_a_phase_starts_again_when_one_within_it_ends(tmp_path):
+    with Watchdog({"train": 1.2, "sync": 60}, tmp_path) as watchdog:
+        watchdog.begin("train", "the policy")
+        for _ in range(3):
+            with watchdog.phase("sync", "engines"):
+                time.sleep(0.6)
+    assert watchdog.verdict is None
+
+
+def batch():
+    row = torch.tensor([[1.0, float("nan")]])
+    long = torch.ones(2, 3)
+    return [
+        SimpleNamespace(sequences=torch.ones(1, 3).long(), attention_mask=torch.ones(1, 3).long(), action_mask=row > 0,
+                        advantages=row, returns=row, rollout_log_probs=None, rewards=torch.tensor([1.0]),
+                        prompts=["a"], labels=["1"]),
+        SimpleNamespace(sequences=torch.ones(2, 4).long(), attention_mask=torch.ones(2, 4).long(), action_mask=long > 0,
+                        advantages=long, returns=long, rollout_log_probs=long, rewards=torch.tensor([0.0, 1.0]),
+                        prompts=["b", "c"], labels=["2", "3"]),
+    ]  # fmt: skip
+
+
+def record(step, skipped, norm=1.0):
+    return {"step": step, "skipped_steps": skipped, "policy_loss": 0.1, "grad_norm": norm}
+
+
+def test_skipped_steps_end_a_run_only_in_a_row_and_leave_the_batch(tmp_path):
+    bad = BadSteps(2, tmp_path)
+    for step, skipped in enumerate([1.0, 0.0, 1.0, 0.0]):
+        bad.observe(record(step, skipped), batch())
+    assert not list(tmp_path.iterdir())
+    bad.observe(record(4, 1.0), batch())
+    with pytest.raises(RuntimeError, match=r"step 5: .* 2 times in a row \(--math.max_bad_steps 2\)") as raised:
+        bad.observe(record(5, 1.0), batch())
+    path = tmp_path / "bad_batch_step5.safetensors"
+    assert str(path) in str(raised.value)
+    with safe_open(path, "pt") as file:
+        assert json.loads(file.metadata()["prompts"]) == ["a", "b", "c"] and file.metadata()["step"] == "5"
+        advantages = file.get_tensor("advantages")
+        assert advantages.shape == (3, 3) and advantages.isnan().nonzero().tolist() == [[0, 1]]
+        assert file.get_tensor("rewards").tolist() == [1, 0, 1]
+        assert "rollout_log_probs" not in file.keys()  # noqa: SIM118  (safetensors' own)
+
+
+def test_a_bad_gradient_that_was_not_skipped_ends_the_run_at_once(tmp_path):
+    with pytest.raises(RuntimeError, match="did not skip the step"):
+        BadSteps(3, tmp_path).observe(record(1, 0.0, float("inf")), batch())
