@@ -42,3 +42,24 @@ def check_room(flag: str, cpus: float, gpus: float) -> None:
             raise UserError(
                 f"{flag}: the Ray cluster has {there:g} of the {wanted:g} {name}s they need; lower it, or add nodes"
             )
+
+
+def check_one_machine(device: str, wanted: int, nodes: list[dict]) -> None:
+    """Raise UserError if a run on CPUs can only be spread over machines: there weights travel through shared memory.
+
+    wanted: devices of the run. nodes: as `ray.nodes()` tells them. On GPUs weights travel by CUDA IPC on the devices
+    that policy and engine share, or by NCCL, which reaches other machines.
+    """
+    if device != "cpu":
+        return
+    devices: dict[str, float] = {}
+    for node in nodes:
+        if node["Alive"]:
+            address = node["NodeManagerAddress"]
+            devices[address] = devices.get(address, 0) + node["Resources"].get("GPU", 0)
+    if max(devices.values(), default=0) < wanted:
+        there = ", ".join(f"{count:g} on {address}" for address, count in sorted(devices.items()) if count)
+        raise UserError(
+            f"--math.device cpu: the run wants {wanted} devices on one machine, since new weights go to the engines "
+            f"through its shared memory; the Ray cluster has {there}. Start Ray with --num-gpus={wanted} on one of them"
+        )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import CheckpointError
+from openrlhf_math.colocation.cluster import check_one_machine
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.in_process import InProcess
 from openrlhf_math.colocation.layout import colocated, cores, enter_environment
@@ -128,6 +129,7 @@ def start_ray(args: SimpleNamespace, environment: dict[str, str]) -> None:
             f"the Ray cluster has {there:g} devices, the run wants {wanted}; start Ray with --num-gpus={wanted} "
             "(on a CPU these are logical devices), or lower --actor.num_gpus_per_node and --vllm.num_engines"
         )
+    check_one_machine(args.math.device, wanted, ray.nodes())
 
 
 def devices_wanted(args: SimpleNamespace) -> int:
