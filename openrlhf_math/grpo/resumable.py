@@ -5,7 +5,6 @@ import time
 from functools import partial
 
 from openrlhf.trainer.ppo_trainer import PPOTrainer
-from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.utils.logging_utils import init_logger
 from transformers import set_seed
 
@@ -32,6 +31,7 @@ class ResumableTrainer(UpstreamTrainer):
         super().__init__(pretrain, strategy, *args, **kwargs)
         self.stop = stop
         self.schedule = SaveSchedule(self.args.ckpt.save_steps)
+        self.saves = self.args.ckpt.save_steps != math.inf and not self.args.ckpt.disable_ds
         self.saved: int | None = None  # the newest step in a checkpoint
         self._unsaved: tuple[int, dict] | None = None  # the last step, if it is in none
 
@@ -43,7 +43,7 @@ class ResumableTrainer(UpstreamTrainer):
             if self.stop.number is None:
                 raise
             self.stop.hold()
-            if self._unsaved:
+            if self._unsaved and self.saves:
                 self._save(*self._unsaved)
             raise Stopped(self.stop.number, self.saved) from None
 
@@ -56,22 +56,11 @@ class ResumableTrainer(UpstreamTrainer):
     def save_logs_and_checkpoints(self, global_step: int, logs_dict=None, client_states=None) -> None:
         with substituted(self.args.ckpt, save_steps=math.inf):  # the logs alone
             super().save_logs_and_checkpoints(global_step, logs_dict, client_states)
-        client_states["math"] |= self._own_state()
-        if client_states["math"]["exhausted"] and not client_states["math"]["samples"]:
-            client_states["episode"] += 1  # this one is over
+        client_states["math"] |= {"kl_coefficient": self.kl_ctl.value, "random": random_state(device=False)}
         self._unsaved = global_step, client_states
-        if self.schedule.due(global_step) or self.stop.number is not None:
+        if self.schedule.due(global_step) or (self.saves and self.stop.number is not None):
             self._save(global_step, client_states)
         self.stop.release()
-
-    def _own_state(self) -> dict:
-        generator = self.samples_generator
-        return {
-            "kl_coefficient": self.kl_ctl.value,
-            "exhausted": generator._dataloader_iter is None,
-            "samples": [dict(vars(sample)) for sample in generator._sample_buffer],  # generated, not yet trained on
-            "random": random_state(device=False),
-        }
 
     def _save(self, step: int, client_states: dict) -> None:
         """As OpenRLHF does, which would log the step, too. Raises CheckpointError."""
@@ -101,11 +90,10 @@ class ResumableTrainer(UpstreamTrainer):
 
     def _take_up(self, states: dict) -> None:
         """What is left to do of a checkpoint's step, and what comes next as it would have come."""
-        step, ours, generator = states["global_step"], states["math"], self.samples_generator
-        self._evaluate_if_owed(step, {name: states[name] for name in CLIENT_STATES})
-        generator._dataloader_iter = None if ours["exhausted"] else iter(self.prompts_dataloader)
-        generator._sample_buffer = [Experience(**sample) for sample in ours["samples"]]
-        restore_random_state(ours["random"])
+        self._evaluate_if_owed(states["global_step"], {name: states[name] for name in CLIENT_STATES})
+        generator = self.samples_generator
+        generator._dataloader_iter, generator._sample_buffer = iter(self.prompts_dataloader), []
+        restore_random_state(states["math"]["random"])  # an iterator draws, too
 
     def _evaluate_if_owed(self, step: int, client_states: dict) -> None:
         """The evaluation of a step comes after its checkpoint, so a kill may have come between."""

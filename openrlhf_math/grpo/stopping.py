@@ -10,7 +10,7 @@ class Stopped(Exception):
 
     def __init__(self, number: int, saved: int | None) -> None:
         self.number, self.saved = number, saved
-        where = f"after step {saved}, which is saved" if saved else "before a step was done"
+        where = f"after step {saved}, which is saved" if saved else "with nothing saved"
         super().__init__(f"stopped by {signal.Signals(number).name} {where}")
 
 
