@@ -4,7 +4,6 @@ Every request has a seed of its own, so neither what the engine drew before nor 
 taken in the order in which their problems were drawn, not in that of their answers.
 """
 
-import hashlib
 from functools import partial
 
 from openrlhf.trainer.ppo_utils import samples_generator
@@ -12,12 +11,7 @@ from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from vllm import SamplingParams
 
 from openrlhf_math.colocation.compose import substituted
-
-
-def derived_seed(*parts: object) -> int:
-    """A seed, 0 to 2^31 - 1, that differs wherever a part does."""
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "backslashreplace")).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+from openrlhf_math.grpo.seeds import derived_seed
 
 
 class DeterministicSamples(SamplesGenerator):

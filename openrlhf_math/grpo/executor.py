@@ -6,7 +6,7 @@ from collections import deque
 from openrlhf.utils.agent import AgentExecutorBase
 from vllm.sampling_params import RequestOutputKind
 
-from openrlhf_math.grpo.determinism import derived_seed
+from openrlhf_math.grpo.seeds import derived_seed
 from openrlhf_math.grpo.undecided import RewardErrors
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 

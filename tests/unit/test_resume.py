@@ -45,6 +45,7 @@ def settings(run_dir, *more: str) -> SimpleNamespace:
         ("math.max_logprob_gap", True),
         ("rollout.max_new_tokens", True),
         ("train.num_episodes", True),
+        ("train.agent_func_path", True),
         ("ckpt.save_steps", True),
         ("vllm.gpu_memory_utilization", True),
     ],
@@ -259,7 +260,7 @@ def test_the_command_is_one_that_a_shell_takes_and_has_no_secret(arguments, comm
 
 
 def test_a_derived_seed_depends_on_every_part():
-    from openrlhf_math.grpo.determinism import derived_seed
+    from openrlhf_math.grpo.seeds import derived_seed
 
     assert derived_seed(1, 2, "x") == derived_seed(1, 2, "x")
     seeds = {
