@@ -68,7 +68,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         UPSTREAM_COMMAND,
         prog,
         "Train a policy with reference-free GRPO. Every flag of openrlhf.cli.train_ppo_ray keeps its name and "
-        "meaning; the recipe's values are defaults, and --no-FLAG switches off what the recipe switches on.",
+        "meaning; the recipe's values are defaults, and --no-FLAG switches off what the recipe switches on. "
+        "The same command with --ckpt.load_enable goes on after a kill.",
         RECIPE | dict.fromkeys(COMPUTED),
         SWITCHED_ON,
         COMPUTED_SWITCHES,

@@ -14,7 +14,7 @@ from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.grpo import records
 from openrlhf_math.grpo.metrics import append_jsonl
 from openrlhf_math.grpo.save_schedule import SaveSchedule
-from openrlhf_math.grpo.stopping import Stopped, StopSignals
+from openrlhf_math.grpo.stopping import StopSignals
 
 logger = init_logger(__name__)
 UpstreamTrainer = PPOTrainer.__ray_metadata__.modified_class
@@ -32,20 +32,17 @@ class ResumableTrainer(UpstreamTrainer):
         self.stop = stop
         self.schedule = SaveSchedule(self.args.ckpt.save_steps)
         self.saves = self.args.ckpt.save_steps != math.inf and not self.args.ckpt.disable_ds
-        self.saved: int | None = None  # the newest step in a checkpoint
         self._unsaved: tuple[int, dict] | None = None  # the last step, if it is in none
 
     def fit(self, global_step: int = 0) -> None:
-        """Raises Stopped, with the last whole step saved, if a signal ends the run."""
+        """If a signal ends the run, the last whole step is saved first."""
         try:
             super().fit(global_step)
         except KeyboardInterrupt:
-            if self.stop.number is None:
-                raise
-            self.stop.hold()
-            if self._unsaved and self.saves:
+            if self.stop.number is not None and self._unsaved and self.saves:
+                self.stop.hold()
                 self._save(*self._unsaved)
-            raise Stopped(self.stop.number, self.saved) from None
+            raise
 
     def train_step(self, rollout_samples, global_step: int):
         self.stop.hold()  # until the step is recorded: in between, policy and records are not of one step
@@ -72,7 +69,7 @@ class ResumableTrainer(UpstreamTrainer):
                 sync(path)
         with substituted(self.args.ckpt, save_steps=step), substituted(self.args.logger, logging_steps=math.inf):
             super().save_logs_and_checkpoints(step, {}, client_states)
-        self.saved, self._unsaved = step, None
+        self.stop.saved, self._unsaved = step, None
         seconds = time.monotonic() - started
         self.schedule.saved(seconds)
         logger.info(f"Checkpoint of step {step}: {seconds:.2f} s")
@@ -83,7 +80,7 @@ class ResumableTrainer(UpstreamTrainer):
             records.forget_after(self.tensorboard_logger.writer, states["global_step"])
         if states["global_step"]:
             self.samples_generator.step = states["global_step"]
-            self.saved = states["global_step"]
+            self.stop.saved = states["global_step"]
             self.kl_ctl.value = states["math"]["kl_coefficient"]
             self.samples_generator.before_first = partial(self._take_up, states)
         return states

@@ -15,7 +15,7 @@ class Stopped(Exception):
 
 
 class StopSignals:
-    """What was asked for, and whether it must wait.
+    """What was asked for, and whether it must wait. number: the signal's. saved: the newest step in a checkpoint.
 
     A signal interrupts with KeyboardInterrupt, which ends a wait for Ray, too. While the run is held, from the
     beginning of a gradient step until that step is recorded, it waits for `release`. A second Ctrl-C does not wait.
@@ -23,6 +23,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.saved: int | None = None
         self._held = False
 
     def hold(self) -> None:
@@ -44,12 +45,19 @@ class StopSignals:
 
 @contextmanager
 def stop_signals() -> Iterator[StopSignals]:
-    """While the block runs, SIGTERM and SIGINT go to the object it is given. Only for a process's main thread."""
+    """While the block runs, SIGTERM and SIGINT go to the object it is given. Only for a process's main thread.
+
+    Raises Stopped where one of them ended the block.
+    """
     stop = StopSignals()
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, stop.receive) for number in numbers]
     try:
         yield stop
+    except KeyboardInterrupt:
+        if stop.number is None:
+            raise
+        raise Stopped(stop.number, stop.saved) from None
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

@@ -193,16 +193,15 @@ def test_without_one_saving_takes_no_more_than_its_share(step, cost):
 
 
 def test_a_signal_interrupts_at_once_and_a_gradient_step_is_brought_to_its_end():
-    with stop_signals() as stop:
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.number == signal.SIGTERM
-    with stop_signals() as stop:
+    with pytest.raises(Stopped, match="stopped by SIGTERM with nothing saved") as stopped, stop_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it goes on")
+    assert stopped.value.number == signal.SIGTERM
+    with pytest.raises(Stopped, match="stopped by SIGINT after step 3, which is saved"), stop_signals() as stop:
         stop.hold()
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.number == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
-            stop.release()
+        stop.saved = 3
+        stop.release()
 
 
 def test_a_second_ctrl_c_does_not_wait_and_a_second_sigterm_changes_nothing():
