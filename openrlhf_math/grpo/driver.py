@@ -11,22 +11,24 @@ from openrlhf_math.colocation.cluster import check_one_machine
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.in_process import InProcess
 from openrlhf_math.colocation.layout import colocated, cores, enter_environment
-from openrlhf_math.errors import UserError
+from openrlhf_math.colocation.ray_head import trouble
+from openrlhf_math.errors import UserError, brief
 from openrlhf_math.grpo.display import Watcher, step_display
 from openrlhf_math.grpo.gauges import step_gauges
 from openrlhf_math.grpo.stopping import stop_signals
 from openrlhf_math.grpo.watchdog import Watchdog
 
 
-def train(args: SimpleNamespace, *watchers: Watcher) -> None:
+def train(args: SimpleNamespace, *watchers: Watcher, last_words: str = "") -> None:
     """Train until the problems are used up; the model is saved in `args.ckpt.output_dir`. watchers: see every step.
 
+    last_words: for the terminal, should this process have to end without coming back.
     Raises UserError if the Ray cluster is too small, RuntimeError with the cause if an actor fails.
     """
     import ray
 
     try:
-        with Watchdog(args.math.faults.phase_seconds, args.math.run_dir) as watchdog:
+        with Watchdog(args.math.faults.phase_seconds, args.math.run_dir, trouble, last_words) as watchdog:
             watchdog.begin("start", "Ray, the vLLM engines and the policy's workers to start")
             start_ray(args, enter_environment(args.math.device, args.math.parameters))
             watchers += (step_gauges(args.math.run_dir.name),)
@@ -36,14 +38,25 @@ def train(args: SimpleNamespace, *watchers: Watcher) -> None:
 
                 with _quiet(args):
                     _train(args, show=show, stop=stop, watchdog=watchdog)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, CheckpointError):
-            raise error.cause from error
-        raise RuntimeError(f"an actor failed: {error.cause!r}\n{error}") from error
-    except ray.exceptions.RayError as error:  # one that died, or ran out of memory
-        raise RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}") from error
+    except (ray.exceptions.RayError, RuntimeError) as error:
+        raise failure(error) from error
     finally:
         ray.shutdown()
+
+
+def failure(error: Exception) -> RuntimeError:
+    """Why a run failed, in words, from what Ray or this process raised."""
+    import ray
+
+    if isinstance(raised := getattr(error, "cause", error), CheckpointError):
+        return raised
+    if gone := trouble():
+        return RuntimeError(f"{gone} ({type(error).__name__})")
+    if isinstance(error, ray.exceptions.RayTaskError):
+        return RuntimeError(f"an actor failed: {raised!r}\n{error}")
+    if isinstance(error, ray.exceptions.RayError):  # an actor died, or ran out of memory
+        return RuntimeError(f"{type(error).__name__}: {brief(error)}")
+    return RuntimeError(str(error))
 
 
 def _train(args: SimpleNamespace, **watching) -> None:

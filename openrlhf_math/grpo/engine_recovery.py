@@ -14,8 +14,12 @@ from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.utils.logging_utils import init_logger
 
 from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.errors import brief
 
 logger = init_logger(__name__)
+# Ray says of an actor that its memory monitor ended only this, and starts it again like any other.
+GONE_FOR_NOW = (ray.exceptions.ActorUnavailableError, ray.exceptions.OutOfMemoryError)
+LOST = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 POLL_SECONDS = 0.5
 POLICY_SECONDS = 5.0
 
@@ -70,12 +74,15 @@ class EngineRecovery:
         while True:
             try:
                 return ray.get(self.engines[number].birth.remote())
-            except ray.exceptions.ActorUnavailableError:
+            except GONE_FOR_NOW:
+                self.check_policy()
                 time.sleep(POLL_SECONDS)
             except ray.exceptions.RayActorError as error:
+                if error.actor_init_failed:  # it never ran
+                    raise
                 raise RuntimeError(
                     f"vLLM engine {number} died and is not started again (--math.engine_restarts {self.bound}, "
-                    f"{self.restarts} of them before): {' '.join(str(error).split())[:1000]}"
+                    f"{self.restarts} of them before): {brief(error)}"
                 ) from error
 
 
@@ -138,7 +145,7 @@ class Answers:
     def _fetch(self, reference) -> bool:
         try:
             self._arrived[reference] = ray.get(reference)
-        except ray.exceptions.RayActorError:
+        except LOST:
             return False
         self._asked.pop(reference)
         return True

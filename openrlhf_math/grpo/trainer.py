@@ -114,7 +114,7 @@ class MathPPOTrainer(ResumableTrainer):
             engines_sleep=self.args.vllm.enable_sleep,
             states_offload=self.args.ds.enable_sleep and bool(own_states),
             others=[group for group in (self.reference_model_group,) if group],
-            timeout=self.args.math.faults.phase_seconds["sync"],
+            timeout=2 * self.args.math.faults.phase_seconds["sync"],  # the watchdog comes first, and tells more
         )
         self.problems = ProblemOrder(self.args, self.prompts_dataloader.dataset.prompts)
         self.prompts_dataloader = self.problems.put_into(self.prompts_dataloader, self.strategy)

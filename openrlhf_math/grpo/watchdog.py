@@ -14,6 +14,7 @@ from openrlhf_math.grpo.stacks import dump_stacks
 SIGNAL = signal.SIGUSR2  # SIGALRM and SIGINT have their users
 POLL_SECONDS = 0.5
 LEAVE_SECONDS = 60.0
+CLUSTER_SECONDS, MISSED = 2.0, 3  # Ray ends a driver without a word 12 s after its raylet, 60 s after its head
 
 
 class Overdue(RuntimeError):
@@ -21,14 +22,23 @@ class Overdue(RuntimeError):
 
 
 class Watchdog:
-    """Interrupts the main thread, which made it, in a phase that takes too long.
+    """Interrupts the main thread, which made it, in a phase that takes too long, and ends a process without a cluster.
 
     limits: seconds by phase. folder: where the stacks are written. The clock starts when a phase begins, and again when
-    one within it ends. Use it as a context: with its end the watch ends.
+    one within it ends. trouble: says what is wrong if the cluster is gone; then no wait for Ray comes back, and this
+    process ends without. last_words: printed after the cause where the main thread no longer can. Use it as a context:
+    with its end the watch ends.
     """
 
-    def __init__(self, limits: Mapping[str, float], folder: Path) -> None:
+    def __init__(
+        self,
+        limits: Mapping[str, float],
+        folder: Path,
+        trouble: Callable[[], str | None] = lambda: None,
+        last_words: str = "",
+    ) -> None:
         self.limits, self.folder = limits, folder
+        self.trouble, self.last_words = trouble, last_words
         self.verdict: str | None = None
         self._phases: list[tuple[str, Callable[[], str]]] = []
         self._since = time.monotonic()
@@ -65,23 +75,35 @@ class Watchdog:
         raise Overdue(self.verdict)
 
     def _watch(self) -> None:
+        missed, asked = 0, time.monotonic()
         while not self._over.wait(POLL_SECONDS):
-            name, waits_for = self._phases[-1] if self._phases else ("", str)
-            limit = self.limits.get(name)
-            if limit is None or time.monotonic() - self._since <= limit:
-                continue
-            stacks = self.folder / "stacks.txt"
-            self.verdict = (
-                f"phase {name}: not done within {limit:g} s (--math.phase_timeout {name}={limit:g}); it waited for "
-                f"{waits_for()}. Where its processes stood is in {stacks}"
-            )
-            dump_stacks(stacks)
-            os.kill(os.getpid(), SIGNAL)
-            self._leave()
-            return
+            self.verdict = self._overdue()
+            if self.verdict:
+                os.kill(os.getpid(), SIGNAL)
+                if not self._over.wait(LEAVE_SECONDS):
+                    self._end()
+                return
+            if time.monotonic() - asked > CLUSTER_SECONDS:
+                trouble = self.trouble()
+                missed, asked = (missed + 1 if trouble else 0), time.monotonic()
+                if missed == MISSED:
+                    self.verdict = trouble
+                    self._end()
 
-    def _leave(self) -> None:
-        """End the process if the main thread does not leave the wait it hangs in. Ray's processes end with it."""
-        if not self._over.wait(LEAVE_SECONDS):
-            print(self.verdict, file=sys.__stderr__, flush=True)  # not where OpenRLHF's words go
-            os._exit(1)
+    def _overdue(self) -> str | None:
+        name, waits_for = self._phases[-1] if self._phases else ("", str)
+        limit = self.limits.get(name)
+        if limit is None or time.monotonic() - self._since <= limit:
+            return None
+        stacks = self.folder / "stacks.txt"
+        verdict = (
+            f"phase {name}: not done within {limit:g} s (--math.phase_timeout {name}={limit:g}); it waited for "
+            f"{waits_for()}. Where its processes stood is in {stacks}"
+        )
+        dump_stacks(stacks)
+        return verdict
+
+    def _end(self) -> None:
+        """Without the main thread, which waits for what will not come. Ray's processes end with this one."""
+        print(f"{self.verdict}\n{self.last_words}", file=sys.__stderr__, flush=True)  # OpenRLHF's words go elsewhere
+        os._exit(1)

@@ -1,0 +1,13 @@
+"""An advantage estimator of one's own for test_faults.py: no numbers at the second, the fourth and the fifth step."""
+
+import itertools
+
+import torch
+
+from openrlhf_math.grpo.advantages import grpo
+
+STEPS = itertools.count(1)
+
+
+def sometimes_nan(rewards: torch.Tensor) -> torch.Tensor:
+    return grpo(rewards) * (torch.nan if next(STEPS) in (2, 4, 5) else 1.0)
