@@ -61,7 +61,8 @@ def settle(*folders: Path) -> str | None:
 
 def _set_aside(folders: list[Path], refused: dict[str, str], used: str) -> None:
     for tag, trouble in refused.items():
-        print(f"checkpoint {tag} is refused: {trouble}; it is kept as {REFUSED}{tag}, the run goes on from {used}")
+        kept = f"it is kept as {REFUSED}{tag}, the run goes on from {used}"
+        print(f"checkpoint {tag} is refused: {trouble}; {kept}", flush=True)
         for folder in folders:
             if (folder / tag).exists():
                 shutil.rmtree(folder / f"{REFUSED}{tag}", ignore_errors=True)

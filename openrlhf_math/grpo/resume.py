@@ -69,7 +69,8 @@ def take_up(args: SimpleNamespace, problems: dict) -> None:
     tag = settle(folder / "_actor", folder / "_critic")
     args.ckpt.load_enable = tag is not None
     step = int(TAG.fullmatch(tag)[2]) if tag else 0
-    print(f"going on after step {step}, from {tag}" if tag else f"no checkpoint in {folder}: the run begins anew")
+    where = f"going on after step {step}, from {tag}" if tag else f"no checkpoint in {folder}: the run begins anew"
+    print(where, flush=True)  # a log shows it whatever comes
     kept = {name: records.keep_until(run_dir / name, step) for name in records.FILES}
     if kept["metrics.jsonl"]:  # the time between two lives of a run does not count
         before = kept["metrics.jsonl"][-1]["seconds_since_start"]
