@@ -72,8 +72,10 @@ def _train(args: SimpleNamespace, **watching) -> None:
     from openrlhf_math.grpo.rollout_actor import MathRolloutActor
     from openrlhf_math.grpo.watched_trainer import WatchedTrainer
 
+    # OpenRLHF's asynchronous trainer would not notice that a restarted engine has the weights of the start.
+    restarts = 0 if args.train.async_enable else args.math.faults.engine_restarts
     engine = ActorFactory(
-        ray.remote(max_restarts=args.math.faults.engine_restarts, max_task_retries=0)(MathRolloutActor),
+        ray.remote(max_restarts=restarts, max_task_retries=0)(MathRolloutActor),
         device=args.math.device,
         colocated=colocated(args),
         sequences=args.rollout.batch_size * args.rollout.n_samples_per_prompt // args.vllm.num_engines,

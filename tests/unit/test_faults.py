@@ -1,6 +1,8 @@
-"""Faults without engines: limits of phases, and steps that are skipped."""
+"""Faults without engines: limits of phases, steps that are skipped, a reward that raises."""
 
 import json
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -10,7 +12,8 @@ from safetensors import safe_open
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.bad_steps import BadSteps
-from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, parse_limits
+from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings, faults, parse_limits
+from openrlhf_math.grpo.undecided import RewardErrors
 from openrlhf_math.grpo.watchdog import Overdue, Watchdog
 
 
@@ -23,6 +26,22 @@ def test_limits_of_phases():
 def test_limits_that_are_none_name_the_flag(text):
     with pytest.raises(UserError, match="^--f "):
         parse_limits("--f", text)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "sentence"),
+    [
+        ("max_bad_steps", 0, "--math.max_bad_steps 0: give 1 or more"),
+        ("engine_restarts", -1, "--math.engine_restarts -1: give 0 (never) or more"),
+        ("phase_timeout", "train", "--math.phase_timeout train: 'train' is not PHASE=SECONDS"),
+    ],
+)
+def test_settings_that_cannot_work(flag, value, sentence):
+    ours = {"math.max_bad_steps": 3, "math.engine_restarts": 3, "math.phase_timeout": None}
+    assert faults(ours) == FaultSettings()
+    with pytest.raises(UserError) as raised:
+        faults(ours | {f"math.{flag}": value})
+    assert str(raised.value).startswith(sentence)
 
 
 def test_a_phase_that_takes_too_long_is_interrupted_and_named(tmp_path):
@@ -55,6 +74,40 @@ def test_the_clock_of_a_phase_starts_again_when_one_within_it_ends(tmp_path):
             with watchdog.phase("sync", "engines"):
                 time.sleep(0.6)
     assert watchdog.verdict is None
+
+
+WITHOUT_A_CLUSTER = """
+import pathlib, time
+from openrlhf_math.grpo import watchdog
+watchdog.CLUSTER_SECONDS = 0
+with watchdog.Watchdog({}, pathlib.Path("."), lambda: "the head is gone", "go on with: X"):
+    time.sleep(30)
+"""
+
+
+def test_a_process_without_its_cluster_ends_and_says_so():
+    result = subprocess.run([sys.executable, "-c", WITHOUT_A_CLUSTER], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (1, "the head is gone\ngo on with: X\n")
+
+
+def grade(text):
+    if text == "odd":
+        raise LookupError(text)
+    return 1 / 0
+
+
+def test_a_reward_that_raises_gives_its_traceback_once_for_each_place():
+    errors, given = RewardErrors(), []
+    for text in ("odd", "odd", "even", "odd"):
+        try:
+            grade(text)
+        except (LookupError, ZeroDivisionError) as error:
+            given.append(errors.grade(grade, error))
+    grades, tracebacks = zip(*given, strict=True)
+    assert [each.outcome for each in grades] == ["undecided"] * 4 and not any(each.reward for each in grades)
+    assert grades[0].reason.startswith("grade raised LookupError at ") and grades[0].reason.endswith(": odd")
+    assert [bool(words) for words in tracebacks] == [True, False, True, False]
+    assert "raise LookupError(text)" in tracebacks[0] and "return 1 / 0" in tracebacks[2]
 
 
 def batch():
