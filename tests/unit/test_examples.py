@@ -18,6 +18,7 @@ ASKED_FOR = {
     "grpo_qwen2.5_1.5b_gsm8k.sh": ("devices: 8 (cuda), training and inference take turns", "reference model: none"),
     "grpo_r1_distill_7b.sh": ("devices: 8 (cuda), training and inference take turns", "ZeRO-3"),
     "grpo_qwen2.5_32b_multinode.sh": ("devices: 32 (cuda), training and inference take turns", "ZeRO-3"),
+    "slurm_grpo.sh": ("devices: 32 (cuda), training and inference take turns", "ZeRO-3"),
     "sft_qwen2.5_32b_multinode.sh": ("processes: 32 (cuda)", "ZeRO-3", "packed into one", "model states: 3.7 GiB"),
     "prm_qwen2.5_math_7b.sh": ("processes: 8 (cuda)", "ZeRO-3", "one row without padding", "model states: 13.0 GiB"),
 }
