@@ -48,7 +48,7 @@ def run(flat: argparse.Namespace) -> int:
     command, stops = resume.resume_command(), (KeyboardInterrupt, Stopped)
     try:
         with working("--math.run_dir", args.math.run_dir, command, stops) as beat:
-            train(args, beat, last_words=f"go on with: {command}")
+            train(args, beat, go_on=f"go on with: {command}")
     except Stopped as stopped:
         print(f"openrlhf-math grpo: {stopped}; go on with: {command}", file=sys.stderr)
         return 128 + stopped.number

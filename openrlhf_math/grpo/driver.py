@@ -15,20 +15,30 @@ from openrlhf_math.colocation.ray_head import trouble
 from openrlhf_math.errors import UserError, brief
 from openrlhf_math.grpo.display import Watcher, step_display
 from openrlhf_math.grpo.gauges import step_gauges
+from openrlhf_math.grpo.last_words import LastWords
 from openrlhf_math.grpo.stopping import stop_signals
 from openrlhf_math.grpo.watchdog import Watchdog
 
+# Ray ends a process in the middle of a call when the raylet of its machine is gone.
+ENDED = (
+    "the run was killed, or ended by Ray (Ray on this machine, its raylet, may be gone); the last lines of "
+    "{run_dir}/grpo.log and Ray's own logs may tell"
+)
 
-def train(args: SimpleNamespace, *watchers: Watcher, last_words: str = "") -> None:
+
+def train(args: SimpleNamespace, *watchers: Watcher, go_on: str = "") -> None:
     """Train until the problems are used up; the model is saved in `args.ckpt.output_dir`. watchers: see every step.
 
-    last_words: for the terminal, should this process have to end without coming back.
+    go_on: the terminal's last line, should this process end without coming back.
     Raises UserError if the Ray cluster is too small, RuntimeError with the cause if an actor fails.
     """
     import ray
 
     try:
-        with Watchdog(args.math.faults.phase_seconds, args.math.run_dir, trouble, last_words) as watchdog:
+        with (
+            LastWords(ENDED.format(run_dir=args.math.run_dir), go_on) as last_words,
+            Watchdog(args.math.faults.phase_seconds, args.math.run_dir, trouble, last_words.say) as watchdog,
+        ):
             watchdog.begin("start", "Ray, the vLLM engines and the policy's workers to start")
             start_ray(args, enter_environment(args.math.device, args.math.parameters))
             watchers += (step_gauges(args.math.run_dir.name),)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,8 +25,8 @@ class Watchdog:
 
     limits: seconds by phase. folder: where the stacks are written. The clock starts when a phase begins, and again when
     one within it ends. trouble: says what is wrong if the cluster is gone; then no wait for Ray comes back, and this
-    process ends without. last_words: printed after the cause where the main thread no longer can. Use it as a context:
-    with its end the watch ends.
+    process ends without. say: tells a person the cause where the main thread no longer can. Use it as a context: with
+    its end the watch ends.
     """
 
     def __init__(
@@ -35,10 +34,10 @@ class Watchdog:
         limits: Mapping[str, float],
         folder: Path,
         trouble: Callable[[], str | None] = lambda: None,
-        last_words: str = "",
+        say: Callable[[str], None] = print,
     ) -> None:
         self.limits, self.folder = limits, folder
-        self.trouble, self.last_words = trouble, last_words
+        self.trouble, self.say = trouble, say
         self.verdict: str | None = None
         self._phases: list[tuple[str, Callable[[], str]]] = []
         self._since = time.monotonic()
@@ -105,5 +104,5 @@ class Watchdog:
 
     def _end(self) -> None:
         """Without the main thread, which waits for what will not come. Ray's processes end with this one."""
-        print(f"{self.verdict}\n{self.last_words}", file=sys.__stderr__, flush=True)  # OpenRLHF's words go elsewhere
+        self.say(self.verdict)
         os._exit(1)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -168,12 +169,12 @@ def test_nothing_outlives_a_killed_controller(start):
     run.find("")
     run.process.kill()
     assert run.ends(30) == -signal.SIGKILL
+    assert "the run was killed" in run.said() and run.says_how_to_go_on()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("process", "name"),
-    [("gcs_server", "Ray's head (gcs_server at"), ("raylet/raylet", "Ray on this machine (the raylet at")],
+    ("process", "name"), [("gcs_server", "Ray's head (gcs_server at"), ("raylet/raylet", "Ray on this machine")]
 )
 def test_without_rays_head_the_run_ends_and_names_it(start, process, name):
     run = start(seconds=2.0)
@@ -185,13 +186,14 @@ def test_without_rays_head_the_run_ends_and_names_it(start, process, name):
 
 @pytest.mark.slow
 def test_an_engine_that_hangs_ends_the_phase_that_waits_for_it(start):
-    run = start("--math.phase_timeout", "rollout=15", seconds=2.0)
+    run = start("--math.phase_timeout", "rollout=20,sync=20", seconds=2.0)
     run.until_mid_rollout(1)
     run.engine().send_signal(signal.SIGSTOP)
-    assert run.ends(120) == 1
-    assert "phase rollout: not done within 15 s" in run.said() and run.says_how_to_go_on()
+    assert run.ends(180) == 1
+    # What it had generated may still be graded, and trained on: then it does not take the weights.
+    assert re.search("phase (rollout|sync): not done within 20 s", run.said()) and run.says_how_to_go_on()
     stacks = (run.run_dir / "stacks.txt").read_text()
-    assert "the controller:" in stacks and "_generate_vllm" in stacks and "MathPolicyA" in stacks
+    assert "the controller:" in stacks and "watched_trainer.py" in stacks and "MathPolicyA" in stacks
 
 
 @pytest.mark.slow

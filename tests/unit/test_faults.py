@@ -76,18 +76,31 @@ def test_the_clock_of_a_phase_starts_again_when_one_within_it_ends(tmp_path):
     assert watchdog.verdict is None
 
 
-WITHOUT_A_CLUSTER = """
-import pathlib, time
+LAST_WORDS = """
+import os, pathlib, time
+from openrlhf_math.grpo.last_words import LastWords
 from openrlhf_math.grpo import watchdog
-watchdog.CLUSTER_SECONDS = 0
-with watchdog.Watchdog({}, pathlib.Path("."), lambda: "the head is gone", "go on with: X"):
-    time.sleep(30)
+
+with LastWords("killed", "go on with: X") as words:
+    {block}
 """
+WITHOUT_A_CLUSTER = """watchdog.CLUSTER_SECONDS = 0
+    with watchdog.Watchdog(dict(), pathlib.Path("."), lambda: "the head is gone", words.say):
+        time.sleep(30)"""
 
 
-def test_a_process_without_its_cluster_ends_and_says_so():
-    result = subprocess.run([sys.executable, "-c", WITHOUT_A_CLUSTER], capture_output=True, text=True, timeout=60)
-    assert (result.returncode, result.stderr) == (1, "the head is gone\ngo on with: X\n")
+@pytest.mark.parametrize(
+    ("block", "code", "said"),
+    [
+        ("pass", 0, ""),
+        ("os.kill(os.getpid(), 9)", -9, "killed\ngo on with: X\n"),
+        (WITHOUT_A_CLUSTER, 1, "the head is gone\ngo on with: X\n"),
+    ],
+)
+def test_a_process_that_cannot_speak_has_last_words(block, code, said):
+    command = [sys.executable, "-c", LAST_WORDS.format(block=block)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (code, said)
 
 
 def grade(text):
