@@ -65,7 +65,7 @@ def test_the_pass_for_old_log_probabilities_is_skipped_only_where_nothing_reads_
         (("--train.micro_batch_size", "5"), "--train.micro_batch_size 5 on 1 training"),
         (("--actor.model_name_or_path", ""), "--actor.model_name_or_path is missing"),
         (("--train.partial_rollout_enable",), "OpenRLHF refuses these flags"),
-        (("--algo.advantage.estimator", "gpro"), "there is no such estimator; choose one of grpo"),
+        (("--algo.advantage.estimator", "gpro"), "there is none of that name; choose one of grpo"),
     ],
 )
 def test_flags_that_cannot_work(flags, sentence, capsys):

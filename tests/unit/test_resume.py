@@ -225,7 +225,7 @@ def test_the_handlers_that_were_there_come_back():
 def test_a_stopped_run_names_the_command_to_go_on_with(tmp_path, monkeypatch, capsys, number, code):
     from openrlhf_math.grpo import difficulty, driver, inputs
 
-    def stopped(args, *watchers):
+    def stopped(*args, **options):
         raise Stopped(number, 12)
 
     monkeypatch.setattr(driver, "train", stopped)
