@@ -182,7 +182,8 @@ class MathPPOTrainer(ResumableTrainer):
         """Means over all completions of the batch; those the policy actor gives leave out the skipped ones."""
         stats = super()._compute_rollout_stats(experiences)
         self.batch = experiences
-        for name in experiences[0].info:
+        by_policy = {"kl"} if self.args.algo.kl.use_loss else set()  # while it trains; here it is 0 then
+        for name in experiences[0].info.keys() - by_policy:
             stats[name] = torch.cat([experience.info[name] for experience in experiences]).float().mean().item()
         for name in ("response_length", "total_length", "truncated"):
             stats[name] = torch.cat([getattr(each, name) for each in experiences]).float().mean().item()

@@ -49,9 +49,12 @@ def test_without_kl_there_is_no_reference_actor(demo, tmp_path, created):
 
 def test_with_kl_upstreams_reference_actor_runs_beside_ours(demo, tmp_path, created):
     more = ("--algo.kl.init_coef", "0.01", "--algo.kl.use_loss", "--algo.kl.estimator", "k3")
-    assert main(flags(demo, tmp_path / "run", *more)) == 0
+    two_steps = ("--data.max_samples", "16", "--actor.adam.lr", "1e-3", "--actor.lr_scheduler", "constant")
+    assert main(flags(demo, tmp_path / "run", *more, *two_steps)) == 0
     assert created == ["MathPolicyActor", "MathReferenceActor"]
-    assert abs(only_record(tmp_path / "run")["kl"]) < 1e-3  # the policy has not moved yet
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    start, moved = (row["kl"] for row in rows)
+    assert abs(start) < 1e-3 and moved > 1e-3  # before the first step the policy is the reference
 
 
 @pytest.mark.parametrize("estimator", ["rloo", "dr_grpo", "grpo_no_std"])
