@@ -55,7 +55,7 @@ def test_a_phase_that_takes_too_long_is_interrupted_and_named(tmp_path):
             time.sleep(30)
     assert time.monotonic() - started < 10
     assert str(tmp_path / "stacks.txt") in str(raised.value)
-    assert "time.sleep(30)" not in (stacks := (tmp_path / "stacks.txt").read_text()) and "test_faults.py" in stacks
+    assert "time.sleep(30)" not in (stacks := (tmp_path / "stacks.txt").read_text()) and "test_fault_rules.py" in stacks
 
 
 def test_what_the_interrupted_code_raises_does_not_hide_the_cause(tmp_path):
