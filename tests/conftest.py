@@ -1,6 +1,10 @@
 """The package comes before OpenRLHF, so that its patches are registered when upstream is imported."""
 
 import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # compiling earns nothing in tests
 
@@ -12,3 +16,11 @@ FIRST = "test_demo.py"
 def pytest_collection_modifyitems(items) -> None:
     """The demo, which most integration tests wait for, is made by one worker while the other has the unit tests."""
     items.sort(key=lambda item: 0 if item.path.name == FIRST else 1 if "unit" in item.path.parts else 2)
+
+
+def pytest_configure() -> None:
+    """Without packages, pytest takes two files of one name for one; run one by one, neither tells of it."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise pytest.UsageError(f"tests/ has more than one {', '.join(twice)}: give each file a name of its own")

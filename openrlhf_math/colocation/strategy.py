@@ -5,6 +5,7 @@ import shutil
 from importlib import import_module
 from pathlib import Path
 
+import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
 from openrlhf.utils.deepspeed import DeepspeedStrategy
@@ -31,6 +32,8 @@ class MathStrategy(DeepspeedStrategy):
         backend = import_module("deepspeed.comm.torch")  # as an attribute, deepspeed.comm.torch is PyTorch
         with substituted(backend, build_shm_op=lambda: None):
             super().setup_distributed(*args, **kwargs)
+        if distributed.get_backend() == "gloo":
+            _wait_for_every_gather()
 
     def get_ds_train_config(self, *args, **kwargs) -> dict:
         config = super().get_ds_train_config(*args, **kwargs)
@@ -79,6 +82,24 @@ class MathStrategy(DeepspeedStrategy):
         if path is not None:
             restore_random_state(load_plain(Path(path).parent / _random_file(self.get_rank())))
         return path, states
+
+
+def _wait_for_every_gather() -> None:
+    """ZeRO-3 starts one gather a parameter and waits for the last (DeepSpeed 0.19.6, `_allgather_params_coalesced`).
+
+    That is enough on a CUDA stream, where they end in their order. Gloo's two threads do not keep it: a step then began
+    with some parameters, norms above all, as they were allocated, and its loss was wrong or NaN.
+    """
+    backend = deepspeed.comm.comm.cdb
+    gather = backend.all_gather_into_tensor
+
+    def gathered(*args, **kwargs):
+        work = gather(*args, **kwargs)
+        if work is not None:
+            work.wait()
+        return work
+
+    backend.all_gather_into_tensor = gathered
 
 
 def _random_file(rank: int) -> str:

@@ -39,7 +39,10 @@ def train(args: SimpleNamespace) -> None:
 
 
 def run_upstreams_command(args: SimpleNamespace, log: Path, **ours) -> None:
-    """OpenRLHF's SFT command with our pieces in place of its own, by their names there; what it prints is in `log`."""
+    """OpenRLHF's SFT command with our pieces in place of its own, by their names there; what it prints is in `log`.
+
+    Of several processes the first writes it: the others may be here before it has made the run's directory.
+    """
     import openrlhf.utils.deepspeed
     from openrlhf.cli import train_sft
 
@@ -48,7 +51,7 @@ def run_upstreams_command(args: SimpleNamespace, log: Path, **ours) -> None:
     with (
         substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
         substituted(train_sft, **ours),
-        log.open("a") as file,
+        open(log if is_first() else os.devnull, "a") as file,
         contextlib.redirect_stdout(file),  # upstream prints the model, the data and its own bars
         contextlib.redirect_stderr(file),
     ):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -67,12 +68,21 @@ def test_other_rows_are_no_way_to_go_on(demo, whole, tmp_path):
     assert "began with --adam.lr 0.002, not 0.001" in result.stderr
 
 
+TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+def test_gathered_parameters_are_there():
+    script = str(Path(__file__).with_name("gathers.py"))
+    result = subprocess.run([sys.executable, *TWO, script], capture_output=True, text=True, timeout=300)
+    assert result.stdout.splitlines().count("0 wrong") == 2, result.stdout + result.stderr
+
+
 def test_two_processes_learn_what_one_does(demo, tmp_path):
     more = ("--data.max_samples", "80", "--train.micro_batch_size", "4")
     subprocess.run(command(demo, tmp_path / "one", *more), check=True, capture_output=True, timeout=300)
     python, *module = command(demo, tmp_path / "two", *more, "--ds.zero_stage", "3")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    subprocess.run([python, *launcher, *module], check=True, capture_output=True, timeout=300)
+    result = subprocess.run([python, *TWO, *module], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
     losses = [[record["loss"] for record in records(tmp_path / name)] for name in ("one", "two")]
     assert len(losses[0]) == 10
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
