@@ -73,7 +73,7 @@ def name_places(axes, names: Sequence[str]) -> None:
 def in_percent(axes) -> None:
     from matplotlib.ticker import PercentFormatter
 
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
 def whole_steps(axes) -> None:

@@ -21,8 +21,8 @@ class PackedActor(Actor):
     def __init__(self, pretrain_or_model, attn_implementation: str = "sdpa", ds_config=None, **kwargs) -> None:
         shared_prefix_attention.register()
         if get_accelerator().device_name() == "cpu":
-            # OpenRLHF would load a ZeRO-3 model into shards, and its rotary frequencies into bfloat16, which moves logits
-            # by up to 0.1. Without this every process loads the whole model, and DeepSpeed shards it afterwards.
+            # OpenRLHF would load a ZeRO-3 model into shards, and its rotary frequencies into bfloat16, which moves
+            # logits by up to 0.1. Without this every process loads the whole model; DeepSpeed shards it afterwards.
             ds_config = None
         super().__init__(pretrain_or_model, attn_implementation=attn_implementation, ds_config=ds_config, **kwargs)
         packs = attn_implementation == shared_prefix_attention.NAME and LogProbHead.fits(self.model)
