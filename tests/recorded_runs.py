@@ -27,6 +27,7 @@ def grpo_row(step: int, **changed) -> dict:
         "accuracy": 0.4 + wave, "completion_length": 80.0 - step / 10, "truncation_rate": 0.1, "entropy_loss": 0.03,
         "grad_norm": 0.2 + wave, "kl": 0.0, "policy_loss": 1e-8 * wave, "logprob_gap": 0.001, "undecided_rate": 0.0,
         "format_rate": 0.9, "idle_rate": 0.1, "learning_rate": 2e-4, "rollout/num_samples": 128.0,
+        "curriculum/mixed_rate": 0.9,
         "timing/generation": 1.2, "timing/make_experience": 0.1, "timing/ppo_train": 0.5, "timing/broadcast": 0.15,
         "timing/sleep": 0.05, "timing/wake_kv_cache": 0.2, "timing/reload": 0.1, "timing/offload": 0.1,
         "timing/wake_weights": 0.05, "timing/transfer": 0.1, "timing/step_total": 2.0, "memory/peak_gib": 3.0,

@@ -12,7 +12,7 @@ from openrlhf_math.cli.experiment_stages import Stages
 from openrlhf_math.cli.stages import stage
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.evaluation.recorded import Judged, judge_all, read_recorded
-from openrlhf_math.experiments import efficiency, kl, rerank
+from openrlhf_math.experiments import curriculum, efficiency, kl, rerank
 from openrlhf_math.experiments.over_seeds import spread
 from openrlhf_math.experiments.settings import Settings
 from openrlhf_math.report.records import read_records
@@ -20,6 +20,10 @@ from openrlhf_math.rewards import GradingPool, RewardConfig
 
 # A KL loss against the reference model, with the estimator of https://arxiv.org/abs/2402.03300, equation 4.
 KL_FLAGS = ("--algo.kl.use_loss", "--algo.kl.estimator", "k3")
+
+BY_STEPS = ("--math.difficulty_key", "difficulty")  # of a problem's answer
+EVAL_STEPS = 4
+EVALUATED = ("--eval.steps", EVAL_STEPS, "--eval.temperature", "1", "--eval.n_samples_per_prompt", "2")
 
 
 def run_kl(stages: Stages, settings: Settings) -> kl.Findings:
@@ -73,6 +77,25 @@ def run_rerank(stages: Stages, settings: Settings) -> rerank.Findings:
     return rerank.analyse(_judged(files), spread(known) if known else None)
 
 
+def run_curriculum(stages: Stages, settings: Settings) -> curriculum.Findings:
+    """Each order of the problems from the same student, evaluated on the way."""
+    third = max(1, settings.steps // 3)
+    orders = {
+        curriculum.PLAIN: (),
+        "window": ("--math.curriculum", "window", *BY_STEPS),
+        "staged": (
+            "--math.curriculum", "staged", "--math.curriculum_stages", f"0:2,{third}:3,{2 * third}:4", *BY_STEPS
+        ),
+    }  # fmt: skip
+    runs = {name: [] for name in orders}
+    for seed in range(settings.seeds):
+        student = _student(stages, seed)
+        for name, flags in orders.items():
+            trained = _ordered(stages, seed, student, name, flags, settings.steps)
+            runs[name].append(curriculum.Run(_rows(trained), read_records(trained / "eval.jsonl").rows))
+    return curriculum.analyse(runs)
+
+
 def _student(stages: Stages, seed: int) -> Path:
     """The folder of world/, traces/ and sft/ of a seed."""
     return stages.once(f"seed_{seed}/student", partial(teach_student, lambda name: f"seed {seed}: {name}", seed=seed))
@@ -88,6 +111,18 @@ def _trained(stages: Stages, seed: int, student: Path, coefficient: float, steps
         train(title, student / "sft" / "model", student / "world" / "train.jsonl", steps, folder, seed, *flags)
 
     return stages.once(f"seed_{seed}/grpo_kl_{coefficient:g}_steps_{steps}", work)
+
+
+def _ordered(stages: Stages, seed: int, student: Path, name: str, order: tuple, steps: int) -> Path:
+    """The folder of a GRPO run from the student on problems in an order of their own, evaluated on the way."""
+    heldout = ("--eval.dataset", student / "world" / "heldout.jsonl", *EVALUATED)
+
+    def work(folder: Path) -> None:
+        title = f"seed {seed}: GRPO, problems {name}, {steps} steps"
+        problems = student / "world" / "train.jsonl"
+        train(title, student / "sft" / "model", problems, steps, folder, seed, *order, *heldout)
+
+    return stages.once(f"seed_{seed}/grpo_{name}_steps_{steps}", work)
 
 
 def _heldout(stages: Stages, seed: int, student: Path, run: Path, name: str) -> list[Result]:

@@ -11,17 +11,20 @@ from openrlhf_math.errors import UserError
 WHAT = {
     "kl": "KL coefficients: learning curve, held-out accuracy, peak memory, seconds a step",
     "efficiency": "accuracy, completion length and inference speed before and after GRPO",
+    "curriculum": "tokens and steps to an accuracy, by the order of the problems",
     "rerank": "pass@1, maj@k, weighted@k and best-of-k by the number of attempts k",
 }
 # What each does unless told otherwise, and with --quick: enough to see that all works, too little to show anything.
 FULL = {
     "kl": {"seeds": 3, "steps": 40, "coefficients": [0.0, 0.001, 0.01, 0.1]},
     "efficiency": {"seeds": 3, "steps": 80, "repeats": 3},
+    "curriculum": {"seeds": 3, "steps": 80},
     "rerank": {"seeds": 3, "steps": 80, "attempts": 16, "prm_problems": 500},
 }
 QUICK = {
     "kl": {"seeds": 1, "steps": 4, "coefficients": [0.0, 0.1]},
     "efficiency": {"seeds": 1, "steps": 4, "repeats": 1},
+    "curriculum": {"seeds": 1, "steps": 8},
     "rerank": {"seeds": 1, "steps": 4, "attempts": 4, "prm_problems": 150},
 }
 HELP = {

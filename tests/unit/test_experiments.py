@@ -16,7 +16,7 @@ from openrlhf_math.cli.experiment_stages import JOURNAL, Stages
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.compare import Result
 from openrlhf_math.evaluation.recorded import Judged
-from openrlhf_math.experiments import efficiency, kl, rerank
+from openrlhf_math.experiments import curriculum, efficiency, kl, rerank
 from openrlhf_math.experiments.heldout import differences, pass_at_1, tokens_per_correct
 from openrlhf_math.experiments.over_seeds import band, spread
 from openrlhf_math.experiments.results import write_results
@@ -143,6 +143,33 @@ def test_lengths_and_accuracies_are_compared_problem_by_problem():
     assert found.after.tokens_per_correct.value == pytest.approx(80 / 1.5)
 
 
+# --- curriculum
+
+
+def curriculum_run(accuracies: list[float], tokens: float) -> curriculum.Run:
+    evaluations = [{"step": 2 * n, "eval_default_pass1": one} for n, one in enumerate(accuracies, start=1)]
+    each = {"completion_length": tokens, "rollout/num_samples": 10.0, "curriculum/mixed_rate": 0.5}
+    return curriculum.Run(rows(2 * len(accuracies), **each), evaluations)
+
+
+def test_orders_are_compared_at_an_accuracy_that_all_reach():
+    slow, fast = [0.2, 0.3, 0.4, 0.5, 0.6], [0.4, 0.5, 0.6, 0.7, 0.8]
+    found = curriculum.analyse({"uniform": [curriculum_run(slow, 8.0)], "window": [curriculum_run(fast, 10.0)]})
+    uniform, window = found.orders
+    assert found.targets == [pytest.approx(0.5)], "what uniform has at its end, a mean of three evaluations"
+    assert uniform.steps.mean == pytest.approx(8.0) and uniform.tokens.mean == pytest.approx(8 * 80)
+    assert window.steps.mean == pytest.approx(4.0) and window.tokens.mean == pytest.approx(4 * 100)
+    assert window.fewer_tokens.mean == pytest.approx(1.6)
+
+
+def test_between_evaluations_an_accuracy_is_reached_on_the_way():
+    curve = curriculum.Curve([2.0, 4.0], [100.0, 300.0], [0.2, 0.6])
+    assert curve.reached(0.3) == pytest.approx((2.5, 150.0))
+    assert curve.reached(0.1) == (2.0, 100.0), "before the first evaluation nothing is known"
+    with pytest.raises(ValueError, match="0.7 is not reached"):
+        curve.reached(0.7)
+
+
 # --- rerank
 
 
@@ -171,11 +198,15 @@ def findings() -> dict:
     return {
         "kl": (kl, kl.analyse([results(0.1, 0.3)], {0.0: [run], 0.01: [run]})),
         "efficiency": (efficiency, efficiency.analyse([efficiency_run(6.0)])),
+        "curriculum": (
+            curriculum,
+            curriculum.analyse({name: [curriculum_run([0.1, 0.2, 0.3, 0.4], 9.0)] for name in ("uniform", "window")}),
+        ),
         "rerank": (rerank, rerank.analyse([problems], None)),
     }
 
 
-@pytest.mark.parametrize("name", ["kl", "efficiency", "rerank"])
+@pytest.mark.parametrize("name", ["kl", "efficiency", "curriculum", "rerank"])
 def test_an_experiment_leaves_its_figure_its_tables_and_its_commands(tmp_path, name):
     experiment, told = findings()[name]
     write_results(tmp_path / name, experiment, told, [["eval", "--instruction", ""]], 61.4)
@@ -186,7 +217,8 @@ def test_an_experiment_leaves_its_figure_its_tables_and_its_commands(tmp_path, n
     assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (folder / f"{name}.svg").read_text()
     table = (folder / f"{name}.md").read_text()
-    assert table.startswith(f"# {experiment.TITLE}") and f"({name}.png)" in table and "95% intervals" in table
+    assert table.startswith(f"# {experiment.TITLE}") and f"({name}.png)" in table
+    assert ("lowest to highest" if name == "curriculum" else "95% intervals") in table
     assert json.loads((folder / f"{name}.json").read_text())["seconds_of_all_commands"] == 61
     assert "openrlhf-math eval --instruction ''" in (folder / "commands.txt").read_text()
 
@@ -297,6 +329,7 @@ def recorded(monkeypatch):
         if name == "grpo":
             path = of(words, "--math.run_dir")
             grpo_run(path, steps=6)
+            write_lines(path / "eval.jsonl", [{"step": step, "eval_default_pass1": 0.1 * step} for step in (2, 4, 6)])
         elif name == "eval":
             evaluation(of(words, "--output"), [True, False, False])
         elif name == "experiments":
@@ -318,6 +351,7 @@ def recorded(monkeypatch):
     [
         ("kl", ("--coefficients", "0", "0.01"), ["eval", "grpo", "eval", "grpo", "eval"] * 2),
         ("efficiency", ("--repeats", "2"), ["grpo", "eval", "eval", *["experiments"] * 4] * 2),
+        ("curriculum", (), ["grpo"] * 3 * 2),
         ("rerank", ("--attempts", "2"), ["grpo", "eval", "prm", "prm", "solve"] * 2),
     ],
 )

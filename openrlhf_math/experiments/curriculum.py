@@ -1,0 +1,164 @@
+"""What a curriculum saves: the tokens and steps that GRPO takes to an accuracy, beside problems in shuffled order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from openrlhf_math.experiments import figure, words
+from openrlhf_math.experiments.over_seeds import Band, Spread, band, spread
+from openrlhf_math.report.records import number
+from openrlhf_math.report.table import Table, percent
+
+TITLE = "GRPO by curriculum"
+PLAIN = "uniform"  # that the others are measured against
+AT_END = 3  # evaluations that an accuracy is the mean of: one moves by chance
+COLOURS = {PLAIN: "#7a7a7a", "window": "#1b6ca8", "staged": "#d98a1f"}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A GRPO run: a record a step, and one an evaluation on held-out problems."""
+
+    rows: list[dict]
+    evaluations: list[dict]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Held-out accuracy, each a mean of `AT_END` evaluations, by the training completions' tokens until then."""
+
+    steps: list[float]
+    tokens: list[float]
+    accuracy: list[float]
+
+    def reached(self, target: float) -> tuple[float, float]:
+        """Steps and tokens where the accuracy is first `target`, between evaluations on a straight line."""
+        for place, accuracy in enumerate(self.accuracy):
+            if accuracy < target:
+                continue
+            if place == 0:
+                return self.steps[0], self.tokens[0]
+            share = (target - self.accuracy[place - 1]) / (accuracy - self.accuracy[place - 1])
+            return tuple(
+                series[place - 1] + share * (series[place] - series[place - 1]) for series in (self.steps, self.tokens)
+            )
+        raise ValueError(f"an accuracy of {target} is not reached")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The runs of all seeds with one curriculum. fewer_tokens: as many times as uniform, seed by seed."""
+
+    name: str
+    curves: list[Curve]
+    mixed: Band
+    at_end: Spread
+    steps: Spread
+    tokens: Spread
+    fewer_tokens: Spread
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """targets: of each seed, the accuracy that tokens and steps are told to: the lowest that an order ended with."""
+
+    seeds: int
+    steps: int
+    targets: list[float]
+    orders: list[Order]
+
+
+def analyse(runs: Mapping[str, Sequence[Run]]) -> Findings:
+    """runs: by order, one a seed; `PLAIN` is among them."""
+    curves = {name: [_curve(run) for run in same] for name, same in runs.items()}
+    targets = [min(curve.accuracy[-1] for curve in same) for same in zip(*curves.values(), strict=True)]
+    reached = {
+        name: [curve.reached(target) for curve, target in zip(same, targets, strict=True)]
+        for name, same in curves.items()
+    }
+    plain = [tokens for _, tokens in reached[PLAIN]]
+    orders = [
+        Order(
+            name=name,
+            curves=curves[name],
+            mixed=band([run.rows for run in same], "curriculum/mixed_rate"),
+            at_end=spread([curve.accuracy[-1] for curve in curves[name]]),
+            steps=spread([steps for steps, _ in reached[name]]),
+            tokens=spread([tokens for _, tokens in reached[name]]),
+            fewer_tokens=spread([base / tokens for base, (_, tokens) in zip(plain, reached[name], strict=True)]),
+        )
+        for name, same in runs.items()
+    ]
+    return Findings(len(targets), orders[0].mixed.steps[-1], targets, orders)
+
+
+def _curve(run: Run) -> Curve:
+    spent = {0: 0.0}
+    for row in run.rows:
+        tokens = number(row, "completion_length") * number(row, "rollout/num_samples")
+        spent[row["step"]] = spent[row["step"] - 1] + tokens
+    steps = [row["step"] for row in run.evaluations]
+    accuracy = [_pass_at_1(row) for row in run.evaluations]
+    window = min(AT_END, len(steps))
+
+    def means(values: list[float]) -> list[float]:
+        return [fmean(values[end - window : end]) for end in range(window, len(values) + 1)]
+
+    return Curve(means(steps), means([spent[step] for step in steps]), means(accuracy))
+
+
+def _pass_at_1(row: dict) -> float:
+    (value,) = (value for name, value in row.items() if name.endswith("_pass1"))
+    return value
+
+
+def tables(told: Findings) -> list[Table]:
+    header = [
+        "problems", "held-out pass@1 at the end", "steps to the target", "completion tokens to the target",
+        "times fewer tokens", "groups neither all right nor all wrong",
+    ]  # fmt: skip
+    rows = [
+        [
+            one.name,
+            f"{percent(one.at_end.mean)} ({percent(one.at_end.low)} to {percent(one.at_end.high)})",
+            words.over_seeds(one.steps, 1),
+            f"{one.tokens.mean:,.0f} ({one.tokens.low:,.0f} to {one.tokens.high:,.0f})",
+            "-" if one.name == PLAIN else words.over_seeds(one.fewer_tokens),
+            percent(fmean(one.mixed.mean)),
+        ]
+        for one in told.orders
+    ]
+    targets = ", ".join(percent(one) for one in told.targets)
+    note = (
+        f"{words.seeds(told.seeds)}, {told.steps} steps each, the same student for all. Accuracy: the mean of {AT_END} "
+        f"evaluations on held-out problems. The target of a seed is the lowest accuracy that any order ended with: "
+        f"{targets}. In brackets: lowest to highest of the seeds."
+    )
+    return [Table("Each order of problems", header, rows, note)]
+
+
+def draw(told: Findings, stem: Path) -> None:
+    title = f"{TITLE}: tiny Qwen, {words.seeds(told.seeds)}, {told.steps} steps"
+    note = f"A line for each seed, each point the mean of {AT_END} evaluations. Band: lowest to highest of the seeds."
+    with figure.figure(stem, title, note, (1, 3)) as (accuracy, mixed, cost):
+        for one in told.orders:
+            colour = COLOURS.get(one.name)
+            for place, curve in enumerate(one.curves):
+                tokens = np.array(curve.tokens) / 1000
+                accuracy.plot(tokens, curve.accuracy, color=colour, label=None if place else one.name, linewidth=1.2)
+            figure.draw_band(mixed, one.mixed, colour, one.name)
+        accuracy.set(
+            title="Held-out problems", xlabel="training completions, thousand tokens", ylabel="pass@1, sampled"
+        )
+        accuracy.legend(loc="lower right")
+        figure.in_percent(accuracy)
+        mixed.set(title="Groups that teach", ylabel="neither all right nor all wrong", ylim=(0, 1))
+        figure.in_percent(mixed)
+        figure.whole_steps(mixed)
+        names, colours = [one.name for one in told.orders], [COLOURS.get(one.name, "black") for one in told.orders]
+        thousands = [spread([value / 1000 for value in one.tokens.values]) for one in told.orders]
+        figure.draw_bars(cost, names, thousands, colours, digits=0)
+        cost.set(title="Tokens to the same accuracy", ylabel="thousand tokens")
