@@ -92,6 +92,47 @@ def test_what_was_learned_on_line_is_in_the_checkpoint(demo, rated, tmp_path):
     assert [record["problems"] for record in records.values()] == replayed
 
 
+@pytest.mark.parametrize("truncated", ["mask", "wrong"])
+def test_easy_problems_come_first_and_the_limit_grows_when_too_many_are_cut_off(demo, tmp_path, truncated):
+    problems = tmp_path / "problems.jsonl"
+    lines = (demo / "world" / "heldout.jsonl").read_text().splitlines()[: STEPS * 8]
+    problems.write_text("\n".join(lines))
+    run_dir = tmp_path / "run"
+    words = command(demo, problems, run_dir)
+    words = words[: words.index("--math.curriculum")]
+    words += [
+        "--math.curriculum",
+        "staged",
+        "--math.curriculum_stages",
+        "0:2,2:4",
+        "--math.difficulty_key",
+        "difficulty",
+    ]
+    words += [
+        "--rollout.max_new_tokens",
+        "24",
+        "--math.grow_at",
+        "0.5",
+        "--math.grow_to",
+        "54",
+        "--math.grow_after",
+        "2",
+    ]
+    subprocess.run([*words, "--math.truncated", truncated], check=True, capture_output=True, timeout=300)
+
+    difficulty = [json.loads(line)["difficulty"] for line in lines]
+    drawn = [[difficulty[n] for n in record["problems"]] for record in by_step(run_dir, "problems.jsonl").values()]
+    assert {one for step in drawn[:2] for one in step} == {2} and 4 in drawn[-1]
+    records = list(by_step(run_dir, "metrics.jsonl").values())
+    assert [record["max_new_tokens"] for record in records] == [24, 24, 36, 36, 54, 54]
+    for record in records:
+        if truncated == "mask":  # what is cut off has no part in the loss
+            assert record["idle_rate"] >= record["truncation_rate"]
+        else:
+            assert record["accuracy"] <= 1 - record["truncation_rate"] + 1e-6
+            assert record["reward"] <= record["accuracy"] + 0.2 * (1 - record["truncation_rate"]) + 1e-6
+
+
 def replay(run_dir, records: dict[int, dict]) -> list[list[int]]:
     """The problems of every step, drawn again by the pure sampler from the outcomes that the run recorded."""
     data = SimpleNamespace(prompt_dataset=str(run_dir / "prompts" / "0.jsonl"), max_samples=STEPS * 8)
