@@ -43,13 +43,13 @@ def test_every_step_says_what_was_moved_and_what_it_cost(demo):
 
 
 TWO = ("--actor.num_gpus_per_node", "2", "--vllm.num_engines", "2")
-PLACEMENTS = {
-    "two processes and two engines": TWO,
-    "the same, sharded": (*TWO, "--ds.zero_stage", "3"),
-}
+PLACEMENTS = [
+    pytest.param(TWO, id="two processes and two engines", marks=pytest.mark.slow),
+    pytest.param((*TWO, "--ds.zero_stage", "3"), id="the same, sharded"),
+]
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS.keys())
+@pytest.mark.parametrize("placement", PLACEMENTS)
 def test_weights_reach_engines_that_share_the_devices(demo, tmp_path, placement):
     first, second = run_two_steps(demo, tmp_path / "run", *placement)
     assert first["grad_norm"] > 0

@@ -49,6 +49,7 @@ def test_ray_makes_the_same_bytes_and_is_quiet(folder):
     assert "WARNING" not in told and "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_makes_the_same_bytes(folder):
     rng = random.Random(0)
     killed = 0

@@ -135,6 +135,7 @@ def test_engines_on_ray_resume_what_one_began_and_refuse_what_has_no_room(demo, 
     assert [one["row"] for one in rejects] == [21] * ATTEMPTS and "the engine refuses it" in rejects[0]["reason"]
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_the_dataset(demo, tmp_path):
     """Through the real endpoint of the programmatic teacher, as the demo does it; then OpenRLHF's SFT reads it."""
     server = subprocess.Popen(

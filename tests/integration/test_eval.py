@@ -178,6 +178,7 @@ def test_a_scorer_chooses_among_the_completions(reranked):
     assert (told["scorer"], told["aggregation"], told["unscored"]) == ("qwen2.5-math-prm", "min", 0)
 
 
+@pytest.mark.slow
 def test_scores_that_a_kill_has_lost_are_made_again_and_no_others(student, reranked):
     output, flags = reranked
     before, journal = (output / "completions.jsonl").read_bytes(), output / "scores.jsonl"

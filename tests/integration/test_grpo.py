@@ -57,7 +57,9 @@ def test_with_kl_upstreams_reference_actor_runs_beside_ours(demo, tmp_path, crea
     assert abs(start) < 1e-3 and moved > 1e-3  # before the first step the policy is the reference
 
 
-@pytest.mark.parametrize("estimator", ["rloo", "dr_grpo", "grpo_no_std"])
+@pytest.mark.parametrize(
+    "estimator", ["dr_grpo", *(pytest.param(one, marks=pytest.mark.slow) for one in ("rloo", "grpo_no_std"))]
+)
 def test_other_estimators(demo, tmp_path, estimator):
     assert main(flags(demo, tmp_path / "run", "--algo.advantage.estimator", estimator)) == 0
     assert only_record(tmp_path / "run")["grad_norm"] > 0

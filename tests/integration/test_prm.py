@@ -85,6 +85,7 @@ def test_the_loss_falls_and_is_drawn(trained):
     assert (trained / "prm.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_as_if_it_had_not_been(demo, labels, trained, tmp_path):
     run_dir = tmp_path / "killed"
     metrics = run_dir / "metrics.jsonl"
@@ -98,6 +99,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(demo, labels, trained, 
     )
 
 
+@pytest.mark.slow
 def test_two_processes_in_shards_learn_what_one_does(demo, labels, trained, tmp_path):
     run_dir = tmp_path / "two"
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

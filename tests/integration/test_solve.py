@@ -171,7 +171,9 @@ def test_of_a_hundred_calls_some_cancelled_the_others_are_answered(reranker, pro
     assert ray.get(reranker.solve.remote(problems[0], METHOD, EIGHT), timeout=60).decision.attempts == 8
 
 
-@pytest.mark.parametrize("name", ["ScoringEngine", "SamplingEngine", "SamplingEngine's engine"])
+@pytest.mark.parametrize(
+    "name", ["ScoringEngine", pytest.param("SamplingEngine", marks=pytest.mark.slow), "SamplingEngine's engine"]
+)
 def test_killed_in_the_middle_of_a_batch_the_batch_completes(reranker, problems, name):
     calls = [reranker.solve.remote(problem, METHOD, EIGHT) for problem in problems[:60]]
     ray.wait(calls, num_returns=3, timeout=60)
