@@ -32,6 +32,7 @@ class MathActorTrainer(ActorPPOTrainer):
             super().__init__(strategy, *args, **kwargs)
         if one_step_a_batch(self.args):
             self.actor_loss_fn = OnPolicyLoss(self.actor_loss_fn)
+        self.trim_heap = memory.HeapTrimmer()
 
     @staticmethod
     def _replay_buffer_class(args) -> type[NaiveReplayBuffer]:
@@ -50,6 +51,7 @@ class MathActorTrainer(ActorPPOTrainer):
         skipped = engine.skipped_steps - before
         if skipped:
             status["actor_grad_norm"] = math.nan  # DeepSpeed still has that of the last step it took
+        self.trim_heap()
         return status | {"skipped_steps": float(skipped)}
 
     def training_step(self, experience, kl_ctl, step, loss_batch_info=None) -> dict:

@@ -11,7 +11,6 @@ Prints what it found and leaves soak.json, soak.png and samples.jsonl in --outpu
 import argparse
 import contextlib
 import json
-import os
 import random
 import signal
 import subprocess
@@ -29,9 +28,9 @@ SHORT = 120  # seconds after that: of less no slope is told
 SHARED = Path("/dev/shm")
 # What it is, by the words in its name and command line: the first that fits.
 ROLES = {
+    "engine": ["ray::RolloutRayActor"],  # forked from its actor; the title is from before the actor has ours
     "policy": ["PolicyModelActor", "MathPolicyA"],
     "rollout actor": ["MathRollou"],
-    "engine": ["EngineCore"],
     "Ray's GCS": ["gcs_server"],
     "raylet": ["raylet/raylet"],
     "Ray's agents": ["dashboard/agent.py", "runtime_env/agent", "dashboard.py", "monitor.py", "log_monitor"],
@@ -275,5 +274,5 @@ def draw(args: argparse.Namespace, soak: Soak) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its run is ended, too
     main()
