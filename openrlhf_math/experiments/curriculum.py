@@ -1,6 +1,6 @@
 """What a curriculum saves: the tokens and steps that GRPO takes to an accuracy, beside problems in shuffled order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -116,20 +116,17 @@ def _pass_at_1(row: dict) -> float:
 
 
 def tables(told: Findings) -> list[Table]:
-    header = [
-        "problems", "held-out pass@1 at the end", "steps to the target", "completion tokens to the target",
-        "times fewer tokens", "groups neither all right nor all wrong",
-    ]  # fmt: skip
+    header = ["order of the problems", *(one.name for one in told.orders)]
+
+    def row(name: str, write: Callable[[Order], str]) -> list[str]:
+        return [name, *map(write, told.orders)]
+
     rows = [
-        [
-            one.name,
-            f"{percent(one.at_end.mean)} ({percent(one.at_end.low)} to {percent(one.at_end.high)})",
-            words.over_seeds(one.steps, 1),
-            f"{one.tokens.mean:,.0f} ({one.tokens.low:,.0f} to {one.tokens.high:,.0f})",
-            "-" if one.name == PLAIN else words.over_seeds(one.fewer_tokens),
-            percent(fmean(one.mixed.mean)),
-        ]
-        for one in told.orders
+        row("held-out pass@1 at the end", lambda one: words.over_seeds(_in_percent(one.at_end), 1, "%")),
+        row("groups neither all right nor all wrong", lambda one: percent(fmean(one.mixed.mean))),
+        row("steps to the target", lambda one: words.over_seeds(one.steps, 1)),
+        row("thousand completion tokens to the target", lambda one: words.over_seeds(_in_thousands(one.tokens), 0)),
+        row("times fewer tokens", lambda one: "-" if one.name == PLAIN else words.over_seeds(one.fewer_tokens)),
     ]
     targets = ", ".join(percent(one) for one in told.targets)
     note = (
@@ -138,6 +135,14 @@ def tables(told: Findings) -> list[Table]:
         f"{targets}. In brackets: lowest to highest of the seeds."
     )
     return [Table("Each order of problems", header, rows, note)]
+
+
+def _in_percent(one: Spread) -> Spread:
+    return spread([100 * value for value in one.values])
+
+
+def _in_thousands(one: Spread) -> Spread:
+    return spread([value / 1000 for value in one.values])
 
 
 def draw(told: Findings, stem: Path) -> None:
@@ -159,6 +164,5 @@ def draw(told: Findings, stem: Path) -> None:
         figure.in_percent(mixed)
         figure.whole_steps(mixed)
         names, colours = [one.name for one in told.orders], [COLOURS.get(one.name, "black") for one in told.orders]
-        thousands = [spread([value / 1000 for value in one.tokens.values]) for one in told.orders]
-        figure.draw_bars(cost, names, thousands, colours, digits=0)
+        figure.draw_bars(cost, names, [_in_thousands(one.tokens) for one in told.orders], colours, digits=0)
         cost.set(title="Tokens to the same accuracy", ylabel="thousand tokens")

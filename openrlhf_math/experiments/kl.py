@@ -1,6 +1,6 @@
 """What the KL coefficient does: how well GRPO learns, what memory it takes and how long a step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -82,22 +82,22 @@ def _end(rows: list[dict], name: str) -> float:
 
 
 def tables(told: Findings) -> list[Table]:
-    header = [
-        "KL coefficient", "reference model", "training reward at the end", "held-out pass@1", "from KL 0",
-        "KL to the start, nats a token", "peak memory, GiB", "seconds a step",
-    ]  # fmt: skip
+    header = ["KL coefficient", *(f"{one.kl:g}" for one in told.coefficients)]
+
+    def row(name: str, write: Callable[[Coefficient], str]) -> list[str]:
+        return [name, *map(write, told.coefficients)]
+
     rows = [
-        [
-            f"{one.kl:g}",
-            "yes" if one.kl else "none",
-            words.over_seeds(one.at_end, 3),
-            words.share(one.heldout),
-            "-" if one.against_zero is None else words.points(one.against_zero),
-            "-" if one.kl_to_start is None else words.over_seeds(one.kl_to_start, 4),
-            words.over_seeds(one.peak_gib),
-            words.over_seeds(one.step_seconds),
-        ]
-        for one in told.coefficients
+        row("reference model", lambda one: "yes" if one.kl else "none"),
+        row("training reward at the end", lambda one: words.over_seeds(one.at_end, 3)),
+        row("held-out pass@1", lambda one: words.share(one.heldout)),
+        row("from KL 0", lambda one: "-" if one.against_zero is None else words.points(one.against_zero)),
+        row(
+            "KL to the start, nats a token",
+            lambda one: "-" if one.kl_to_start is None else words.over_seeds(one.kl_to_start, 4),
+        ),
+        row("peak memory, GiB", lambda one: words.over_seeds(one.peak_gib)),
+        row("seconds a step", lambda one: words.over_seeds(one.step_seconds)),
     ]
     note = (
         f"{words.seeds(told.seeds)}, {told.steps} steps each, from students with a held-out pass@1 of "
