@@ -102,7 +102,7 @@ def draw(told: Findings, stem: Path) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set(xlabel="attempts that take part, k", ylabel="problems solved")
         figure.in_percent(axes)
-        axes.legend(loc="lower right")
+        axes.legend(loc="upper left")
 
 
 def _curve(axes, told: Findings, name: str, colour: str, label: str, **style) -> None:
