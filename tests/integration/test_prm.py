@@ -209,6 +209,7 @@ def rollouts(demo: Path, attempts: Path, output: Path) -> list[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_monte_carlo_labels_survive_a_kill_and_are_the_same(demo, tmp_path):
     attempts = tmp_path / "attempts.jsonl"
     stories = distinct_stories(8, seed=11)

@@ -24,6 +24,14 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
+def wait_for_agent(environment: dict) -> None:
+    """`ray start` comes back before its agent, which starts the jobs, is there."""
+    end = time.monotonic() + 200
+    while subprocess.run([BIN / "ray", "job", "submit", "--no-wait", "--", "true"], env=environment).returncode:
+        assert time.monotonic() < end, "the agent does not come"
+        time.sleep(1)
+
+
 @pytest.fixture(scope="module")
 def head():
     """The dashboard address of a Ray head of its own, with one logical device."""
@@ -37,7 +45,9 @@ def head():
              "--include-dashboard=true"],
             check=True, env=environment,
         )  # fmt: skip
-        yield environment | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+        environment["RAY_ADDRESS"] = f"http://127.0.0.1:{dashboard}"
+        wait_for_agent(environment)
+        yield environment
         for process in psutil.process_iter(["cmdline"]):  # `ray stop` would end those of tests beside this one, too
             if any(directory in argument for argument in process.info["cmdline"] or ()):
                 process.kill()
@@ -60,6 +70,7 @@ def test_a_submitted_job_trains(head, demo, tmp_path):
     assert (run_dir / "model" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_submitted_job_serves_what_a_scorer_has_judged(head, demo):
     port = free_port()
     submitted = subprocess.run(

@@ -71,6 +71,7 @@ def test_other_rows_are_no_way_to_go_on(demo, whole, tmp_path):
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
+@pytest.mark.slow
 def test_gathered_parameters_are_there():
     script = str(Path(__file__).with_name("gathers.py"))
     result = subprocess.run([sys.executable, *TWO, script], capture_output=True, text=True, timeout=300)
