@@ -102,25 +102,24 @@ def _student(stages: Stages, seed: int) -> Path:
 
 
 def _trained(stages: Stages, seed: int, student: Path, coefficient: float, steps: int) -> Path:
-    """The folder of a GRPO run from the student."""
+    """The folder of a GRPO run from the student with a KL coefficient."""
     kind = f"KL {coefficient:g}" if coefficient else "KL 0, no reference model"
     flags = ("--algo.kl.init_coef", f"{coefficient:g}", *(KL_FLAGS if coefficient else ()))
-
-    def work(folder: Path) -> None:
-        title = f"seed {seed}: GRPO, {kind}, {steps} steps"
-        train(title, student / "sft" / "model", student / "world" / "train.jsonl", steps, folder, seed, *flags)
-
-    return stages.once(f"seed_{seed}/grpo_kl_{coefficient:g}_steps_{steps}", work)
+    return _grpo(stages, seed, student, f"kl_{coefficient:g}", kind, steps, *flags)
 
 
 def _ordered(stages: Stages, seed: int, student: Path, name: str, order: tuple, steps: int) -> Path:
     """The folder of a GRPO run from the student on problems in an order of their own, evaluated on the way."""
     heldout = ("--eval.dataset", student / "world" / "heldout.jsonl", *EVALUATED)
+    return _grpo(stages, seed, student, name, f"problems {name}", steps, *order, *heldout)
+
+
+def _grpo(stages: Stages, seed: int, student: Path, name: str, kind: str, steps: int, *flags) -> Path:
+    """The folder of a GRPO run from the student. name: tells, with the steps, all that its result depends on."""
 
     def work(folder: Path) -> None:
-        title = f"seed {seed}: GRPO, problems {name}, {steps} steps"
-        problems = student / "world" / "train.jsonl"
-        train(title, student / "sft" / "model", problems, steps, folder, seed, *order, *heldout)
+        title = f"seed {seed}: GRPO, {kind}, {steps} steps"
+        train(title, student / "sft" / "model", student / "world" / "train.jsonl", steps, folder, seed, *flags)
 
     return stages.once(f"seed_{seed}/grpo_{name}_steps_{steps}", work)
 

@@ -12,6 +12,7 @@ from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer, PolicyModelActor
 
 from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.colocation.heap import HeapTrimmer
 from openrlhf_math.colocation.layout import training_threads
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
 from openrlhf_math.grpo.actor_model import PackedActor
@@ -32,7 +33,7 @@ class MathActorTrainer(ActorPPOTrainer):
             super().__init__(strategy, *args, **kwargs)
         if one_step_a_batch(self.args):
             self.actor_loss_fn = OnPolicyLoss(self.actor_loss_fn)
-        self.trim_heap = memory.HeapTrimmer()
+        self.trim_heap = HeapTrimmer()
 
     @staticmethod
     def _replay_buffer_class(args) -> type[NaiveReplayBuffer]:
