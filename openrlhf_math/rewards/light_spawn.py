@@ -4,8 +4,11 @@ Plain "spawn" and "forkserver" import the parent's main module in every child. I
 a user's script without an `if __name__ == "__main__"` it runs the script again.
 """
 
+import os
 import threading
 from multiprocessing import context, popen_spawn_posix, spawn
+
+from openrlhf_math.rewards.nameless_lock import NamelessLock
 
 _this_thread = threading.local()
 _preparation_data = spawn.get_preparation_data
@@ -39,6 +42,9 @@ class _LightProcess(context.SpawnProcess):
 
 
 class LightSpawnContext(context.SpawnContext):
-    """As `multiprocessing.get_context("spawn")`, without the import of `__main__`."""
+    """As `multiprocessing.get_context("spawn")`, without the import of `__main__` and with locks that have no name."""
 
     Process = _LightProcess
+
+    def RLock(self):
+        return NamelessLock() if hasattr(os, "eventfd") else super().RLock()  # only Linux has eventfd

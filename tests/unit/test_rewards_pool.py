@@ -151,6 +151,18 @@ def test_nothing_is_left_when_the_trainer_is_killed():
     assert wait_until(lambda: not any(map(alive, started)), 6)
 
 
+def test_no_semaphore_outlives_the_trainer_and_its_tracker():
+    """As Ray ends an actor: with all its children, multiprocessing's tracker of named semaphores among them."""
+    before = set(os.listdir("/dev/shm"))
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert trainer.stdout.readline() == "ready\n"
+    os.killpg(trainer.pid, signal.SIGKILL)
+    trainer.wait()
+    assert {name for name in os.listdir("/dev/shm") if name.startswith("sem.mp-")} <= before
+
+
 SCRIPT = """
 import time
 from pathlib import Path
