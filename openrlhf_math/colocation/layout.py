@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ CPU_CACHE_BYTES = 4 << 30
 # How long an OpenMP thread without work keeps its core, in turns of a loop: some microseconds. GNU's default is
 # milliseconds, in which it takes the core from whatever else runs; two threads are then slower than one.
 SPIN_COUNT = 2000
+
+# As much of its stderr is searched, from the end, for why an engine did not start.
+ENGINE_WORDS = 100_000
 
 # Libraries that would write between the lines of a command's own display; the user's settings come first.
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
@@ -123,17 +127,34 @@ def engine_start(device: str) -> Iterator[None]:
 
     vLLM insists on spawning in a Ray actor, for CUDA's sake: each of its two processes then imports torch and
     vLLM anew, 8 s each on a laptop. No CUDA context, no OpenMP team and no Ray call exist before this fork.
+
+    Raises RuntimeError with the engine process's own last error, where it wrote one, for vLLM's "see above".
     """
-    if device != "cpu":
-        yield
-        return
-    import multiprocessing
+    try:
+        if device != "cpu":
+            yield
+            return
+        import multiprocessing
 
-    from vllm.utils import system_utils
+        from vllm.utils import system_utils
 
-    forking = SimpleNamespace(get_context=lambda method: multiprocessing.get_context("fork"))
-    with substituted(system_utils, multiprocessing=forking):
-        yield
+        forking = SimpleNamespace(get_context=lambda method: multiprocessing.get_context("fork"))
+        with substituted(system_utils, multiprocessing=forking):
+            yield
+    except RuntimeError as error:
+        if (cause := engine_error()) and cause not in str(error):
+            raise RuntimeError(f"the vLLM engine did not start: {cause}") from error
+        raise
+
+
+def engine_error() -> str:
+    """The last error that an engine process wrote to this one's stderr, if that is a file, as in a Ray actor."""
+    stderr = Path(f"/proc/{os.getpid()}/fd/2")
+    if not stderr.is_file():  # a terminal, where people see it
+        return ""
+    written = stderr.read_text(errors="replace")[-ENGINE_WORDS:]
+    errors = re.findall(r"^\(EngineCore[^)]*\) ([\w.]+(?:Error|Exception)\b.*)$", written, re.MULTILINE)
+    return errors[-1].strip() if errors else ""
 
 
 def transfer_backend(device: str, colocated: bool) -> str:

@@ -1,0 +1,46 @@
+"""Why an engine did not start is said where its process said it to a file that nobody reads."""
+
+import subprocess
+import sys
+
+import pytest
+
+LINES = """\
+(EngineCore pid=7) Traceback (most recent call last):
+(EngineCore pid=7)   File "core.py", line 1, in <module>
+(EngineCore pid=7) torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB
+(EngineCore pid=7)
+(EngineCore pid=7) The above exception was the direct cause of the following exception:
+(EngineCore pid=7) ValueError: no room for one block
+Traceback (most recent call last):
+RuntimeError: something else
+"""
+
+SCRIPT = """
+import sys
+from openrlhf_math.colocation.layout import engine_start
+try:
+    with engine_start("cuda"):
+        sys.stderr.write(sys.argv[1])
+        sys.stderr.flush()
+        raise RuntimeError("Engine core initialization failed. See root cause above.")
+except RuntimeError as error:
+    print(error, end="")
+"""
+
+
+def said(lines: str, tmp_path, stderr_is_file: bool) -> str:
+    with (tmp_path / "stderr").open("w") as file:
+        stderr = file if stderr_is_file else subprocess.PIPE
+        return subprocess.run(
+            [sys.executable, "-c", SCRIPT, lines], stdout=subprocess.PIPE, stderr=stderr, text=True, check=True
+        ).stdout
+
+
+def test_the_engine_process_has_the_last_word(tmp_path):
+    assert said(LINES, tmp_path, True) == "the vLLM engine did not start: ValueError: no room for one block"
+
+
+@pytest.mark.parametrize("lines, is_file", [("nothing of an engine: ValueError: no\n", True), (LINES, False)])
+def test_vllms_own_words_stay_where_there_are_no_better(lines, is_file, tmp_path):
+    assert said(lines, tmp_path, is_file) == "Engine core initialization failed. See root cause above."
