@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from deepspeed.accelerator import get_accelerator
 from openrlhf.trainer.ppo_utils.experience import Experience, make_experience_batch, split_experience_batch
 from openrlhf.trainer.ppo_utils.replay_buffer import NaiveReplayBuffer
 from torch import distributed as dist
@@ -120,7 +121,8 @@ class SkippingReplayBuffer(GroupReplayBuffer):
 
 
 def _reduced(value: float, operation, process_group) -> float:
-    tensor = torch.tensor(float(value))
+    """On the device of the process group's backend: NCCL takes nothing that lies in CPU memory."""
+    tensor = torch.tensor(float(value), device=get_accelerator().current_device_name())
     dist.all_reduce(tensor, op=operation, group=process_group)
     return tensor.item()
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from deepspeed.accelerator import get_accelerator
 from openrlhf.models import PolicyLoss
 from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.utils.loss_utils import get_loss_batch_info
@@ -147,3 +148,15 @@ def test_processes_get_whole_groups_and_the_same_number():
     assert [len(share.sequences) for share in shares] == [4, 4]
     prompts = [{tuple(row[:2].tolist()) for row in share.sequences} for share in shares]
     assert not prompts[0] & prompts[1]
+
+
+def test_what_processes_agree_on_lies_on_their_device(strategy, monkeypatch):
+    """NCCL refuses a tensor in CPU memory; `meta` stands for its device."""
+    devices = []
+    monkeypatch.setattr(get_accelerator(), "current_device_name", lambda: "meta")
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor, **_: devices.append(tensor.device.type))
+    monkeypatch.setattr(torch.Tensor, "item", lambda tensor: 1.0)
+    buffer = GroupReplayBuffer(1, dynamic_batch=True)
+    buffer.items = list(ITEMS)
+    buffer.setup_dynamic_batch(strategy)
+    assert set(devices) == {"meta"}
