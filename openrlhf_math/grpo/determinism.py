@@ -1,17 +1,24 @@
 """`--train.full_determinism_enable`: what a completion is depends on the weights, the problem and the step alone.
 
-Every request has a seed of its own, so neither what the engine drew before nor which engine answers matters; groups are
-taken in the order in which their problems were drawn, not in that of their answers.
+Every request has a seed of its own, so neither what the engine drew before nor which engine answers matters; an engine
+begins with its prompts when it has all of them, so that it batches them alike each time; groups are taken in the order
+in which their problems were drawn, not in that of their answers.
 """
 
+import contextlib
+import time
 from functools import partial
 
+import ray
 from openrlhf.trainer.ppo_utils import samples_generator
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from vllm import SamplingParams
 
 from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.grpo.engine_recovery import LOST
 from openrlhf_math.grpo.seeds import derived_seed
+
+POLL_SECONDS = 0.01
 
 
 class DeterministicSamples(SamplesGenerator):
@@ -29,10 +36,31 @@ class DeterministicSamples(SamplesGenerator):
             return super()._dispatch_prompts_to_vllm(prompts, *args, **kwargs)
         seed = derived_seed(self.args.train.seed, self.step, self.evaluating)  # the executor adds the prompt
         with substituted(samples_generator, SamplingParams=partial(SamplingParams, seed=seed)):
-            return super()._dispatch_prompts_to_vllm(prompts, *args, **kwargs)
+            references = super()._dispatch_prompts_to_vllm(prompts, *args, **kwargs)
+        self._gated += references
+        return references
+
+    def _before_wait(self, references: list) -> None:
+        """Let the engines begin when all that is asked for waits at their gates.
+
+        What takes the place of a group that dynamic sampling dropped begins when those before it are done.
+        """
+        if not self._gated or not set(references) <= set(self._gated):
+            return
+        gated, self._gated = self._gated, []
+        with contextlib.suppress(*LOST):
+            # Ray starts calls in any order. One that is answered without a release died with its engine.
+            while not ray.wait(gated, timeout=0)[0] and self._arrived() < len(gated):
+                time.sleep(POLL_SECONDS)
+        with contextlib.suppress(*LOST):
+            ray.get([engine.release.remote() for engine in self.vllm_engines])
+
+    def _arrived(self) -> int:
+        return sum(ray.get([engine.arrived.remote() for engine in self.vllm_engines]))
 
     def _generate_vllm(self, *args, **kwargs):
         self._drawn: list[str] = []
+        self._gated: list[ray.ObjectRef] = []
         samples, *rest = super()._generate_vllm(*args, **kwargs)
         if self.args.train.full_determinism_enable:
             # Of a prompt that was asked again, its engine having died, the first.

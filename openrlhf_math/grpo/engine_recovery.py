@@ -100,8 +100,11 @@ class RecoveringGenerator(SamplesGenerator):
 
     def _generate_vllm(self, *args, **kwargs):
         self._asked.clear()
-        with substituted(samples_generator, ray=Answers(self._asked, self._look_after)):
+        with substituted(samples_generator, ray=Answers(self._asked, self._look_after, self._before_wait)):
             return super()._generate_vllm(*args, **kwargs)
+
+    def _before_wait(self, references: list) -> None:
+        """Called in every round of the loop with the references it is about to wait for."""
 
     def _dispatch_prompts_to_vllm(self, prompts, labels, *, images=None, **generate_kwargs) -> list:
         self.engines.check()
@@ -123,14 +126,17 @@ class Answers:
     """Takes the place of `ray` in OpenRLHF's loop over rollouts: answers that died with their engine never reach it.
 
     asked: by reference, what was asked and has no answer. look_after: called in every round of the loop with the lost
-    references; returns those to wait for instead.
+    references; returns those to wait for instead. before_wait: called with the references of a round.
     """
 
-    def __init__(self, asked: dict, look_after: Callable[[list], list]) -> None:
-        self._asked, self._look_after = asked, look_after
+    def __init__(
+        self, asked: dict, look_after: Callable[[list], list], before_wait: Callable[[list], None] = lambda _: None
+    ) -> None:
+        self._asked, self._look_after, self._before_wait = asked, look_after, before_wait
         self._arrived: dict[ray.ObjectRef, object] = {}
 
     def wait(self, references: list, **options) -> tuple[list, list]:
+        self._before_wait(references)
         ready, pending = ray.wait(references, **options)
         lost = [reference for reference in ready if not self._fetch(reference)]
         pending = pending + self._look_after(lost)

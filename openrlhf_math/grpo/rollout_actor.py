@@ -11,6 +11,7 @@ from openrlhf_math.colocation.async_engine import engine_may_die
 from openrlhf_math.colocation.layout import cache_bytes, engine_arguments, engine_start
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.grpo.stacks import answer_to_signal
+from openrlhf_math.grpo.start_together import StartTogether
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rewards import RewardConfig
 
@@ -34,6 +35,7 @@ class MathRolloutActor(UpstreamRolloutActor):
                 arguments["enable_chunked_prefill"] = False  # see generation_arguments
         with engine_start(device):
             await super().__init__(*args, **{**kwargs, **arguments})
+        self.together = StartTogether(self.llm) if kwargs.get("full_determinism") else None
         if isinstance(self.executor, AgentExecutor):
             self.executor.open(rewards)
 
@@ -53,13 +55,23 @@ class MathRolloutActor(UpstreamRolloutActor):
         """A group of `num_samples` rollouts of one prompt. `hf_tokenizer` None: the engine's own."""
         hf_tokenizer = hf_tokenizer or self.tokenizer
         if isinstance(self.executor, AgentExecutor) and images is None:
-            return await self.executor.execute_group(
+            group = self.executor.execute_group(
                 prompt, label, sampling_params, max_length, hf_tokenizer, self, num_samples
             )
+            return await (self.together.run(group, prompt, num_samples) if self.together else group)
+        if self.together:
+            self.together.arrived += 1
         sampling_params.seed = None  # it would be the same for a whole group
         return await super().generate_responses(
             prompt, label, sampling_params, max_length, hf_tokenizer, num_samples, images
         )
+
+    async def arrived(self) -> int:
+        """With full determinism: rollouts asked for since the last `release`, which wait for it."""
+        return self.together.arrived
+
+    async def release(self) -> None:
+        await self.together.release()
 
     async def take_undecided(self) -> list[dict]:
         """Responses that could not be graded since the last call, with the reason."""

@@ -170,9 +170,6 @@ def test_a_run_disturbed_in_every_way_equals_one_that_was_not(demo, tmp_path):
     end(run, run.start(resume), in_the_middle_of_saving(run, 1))
     stop(run, signal.SIGINT, after(run, 1), group=True)
     run.finish(resume)
-    if "amx_tile" in Path("/proc/cpuinfo").read_text():
-        assert run.steps() == list(range(1, len(run.steps()) + 1))
-        pytest.skip("on CPUs with AMX vLLM's numbers depend on what else is in the batch: see docs/resume.md")
     assert_equal(whole.directory, run.directory)
     for tag in ("train/reward", "train/grad_norm"):
         assert shown_by_tensorboard(run.directory, tag) == steps
