@@ -72,9 +72,10 @@ class CurriculumSampler(Sampler[int]):
 
     def state_dict(self) -> dict:
         arrays = {"correct": self.rates.correct, "attempts": self.rates.attempts, "seen": self.seen}
-        counts = {"step": self.step, "drawn": self.drawn, "rounds": self.rounds}
-        coming = torch.tensor(list(self._coming), dtype=torch.int64)
-        return {name: torch.tensor(array) for name, array in arrays.items()} | counts | {"coming": coming}
+        plain = {"step": self.step, "drawn": self.drawn, "rounds": self.rounds, "coming": [*map(int, self._coming)]}
+        # `coming` is often empty, and an empty tensor that came through Ray without a copy may seem to share the memory
+        # of the one behind it, which PyTorch refuses to save.
+        return {name: torch.tensor(array) for name, array in arrays.items()} | plain
 
     def load_state_dict(self, state: dict) -> None:
         """Raises UserError if the state is of another problem set."""
@@ -86,4 +87,4 @@ class CurriculumSampler(Sampler[int]):
         self.rates.correct, self.rates.attempts = state["correct"].numpy().copy(), state["attempts"].numpy().copy()
         self.seen = state["seen"].numpy().copy()
         self.step, self.drawn, self.rounds = state["step"], state["drawn"], state["rounds"]
-        self._coming = deque(state["coming"].tolist())
+        self._coming = deque(map(int, state["coming"]))

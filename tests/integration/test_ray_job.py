@@ -42,7 +42,8 @@ def head():
         subprocess.run(
             [BIN / "ray", "start", "--head", "--num-gpus=1", "--num-cpus=8", f"--port={free_port()}",
              f"--temp-dir={directory}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
-             "--include-dashboard=true"],
+             "--include-dashboard=true",
+             f"--dashboard-agent-listen-port={free_port()}"],  # any other Ray of this machine has the default
             check=True, env=environment,
         )  # fmt: skip
         environment["RAY_ADDRESS"] = f"http://127.0.0.1:{dashboard}"

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from openrlhf_math.cli import main
 from openrlhf_math.errors import UserError
@@ -342,3 +343,10 @@ def test_the_dry_run_tells_of_it(tmp_path, capsys):
     told = " ".join(capsys.readouterr().out.split())
     assert "curriculum: staged; up to difficulty 1 from step 0, up to difficulty 2 from step 9" in told
     assert "difficulty from column level" in told
+
+
+def test_its_state_has_no_empty_tensor():
+    """One that came through Ray without a copy may begin where its neighbour does, and PyTorch saves no such pair."""
+    state = sampler().state_dict()
+    assert state["coming"] == []
+    assert all(value.numel() for value in state.values() if isinstance(value, torch.Tensor))
