@@ -1,5 +1,6 @@
 """vLLM's asynchronous engine where nothing is trained: for teachers, samplers and scorers."""
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from contextlib import contextmanager
 
 from openrlhf_math.colocation.layout import engine_start, inference_arguments
 from openrlhf_math.errors import UserError
+
+WATCH_SECONDS = 0.5
 
 
 def start_engine(flag: str, model: str, device: str, **arguments):
@@ -93,6 +96,16 @@ def engine_may_die(flag: str) -> Iterator[None]:
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id():
             os._exit(1)
         raise UserError(f"{flag}: the engine died, its message is above") from error
+
+
+async def end_with_engine(engine) -> None:
+    """End this process, a Ray actor, when its engine dies, for Ray to start both again. Never returns.
+
+    vLLM fails the generations that a dead engine owes, but what was asked of it otherwise would wait for good.
+    """
+    while not engine.errored:
+        await asyncio.sleep(WATCH_SECONDS)
+    os._exit(1)
 
 
 async def end_with_this_process(engine) -> None:

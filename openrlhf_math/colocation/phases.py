@@ -34,6 +34,8 @@ class Phases:
     engines: Ray handles of rollout actors. policy: the RayActorGroup of the policy.
     engines_sleep, states_offload: whether these are moved at all; where they are not, as on a CPU, the same order is
     kept and reported. others: more groups, counted in the peak of memory. timeout: seconds that one move may take.
+    recover: called when an engine died under a question; when it comes back, engines are there and have the newest
+    weights, and are asked once more.
     """
 
     engines: list
@@ -43,6 +45,7 @@ class Phases:
     others: list = field(default_factory=list)
     timeout: float = 1800.0
     wait: Callable[[list, float], list] = wait_for
+    recover: Callable[[], None] | None = None
 
     phase: str = field(default="start", init=False)
     weights_valid: bool = field(default=True, init=False)
@@ -123,9 +126,22 @@ class Phases:
 
     def _ask(self, move: str, side: Callable[..., list], method: str, **arguments) -> list:
         try:
-            return self.wait(side(method, **arguments), self.timeout)
+            try:
+                return self.wait(side(method, **arguments), self.timeout)
+            except Exception as error:
+                if not died(error) or side == self._policy or self.recover is None:
+                    raise
+                self.recover()
+                return self.wait(side(method, **arguments), self.timeout)
         except Exception as error:  # Ray's, DeepSpeed's or vLLM's: whatever it is, the run cannot go on
             raise PhaseError(f"phase {self.phase}, {move}: {reason(error, self.timeout)}") from error
+
+
+def died(error: Exception) -> bool:
+    """Whether it says that the actor asked is gone, rather than what it raised."""
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    return isinstance(error, (RayActorError, OutOfMemoryError))
 
 
 def reason(error: Exception, timeout: float) -> str:

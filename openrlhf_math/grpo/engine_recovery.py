@@ -5,6 +5,7 @@ It comes back with the weights the run began with. So Ray is not to repeat what 
 first the policy sends the newest weights, then the trainer dispatches the lost prompts.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -107,8 +108,11 @@ class RecoveringGenerator(SamplesGenerator):
         """Called in every round of the loop with the references it is about to wait for."""
 
     def _dispatch_prompts_to_vllm(self, prompts, labels, *, images=None, **generate_kwargs) -> list:
-        self.engines.check()
-        references = super()._dispatch_prompts_to_vllm(prompts, labels, images=images, **generate_kwargs)
+        references = None
+        while references is None:
+            self.engines.check()
+            with contextlib.suppress(*LOST):  # upstream asks the engines how busy they are, before it dispatches
+                references = super()._dispatch_prompts_to_vllm(prompts, labels, images=images, **generate_kwargs)
         rows = zip(references, prompts, labels, images or [None] * len(prompts), strict=True)
         self._asked |= {reference: (*row, generate_kwargs) for reference, *row in rows}
         return references

@@ -1,5 +1,6 @@
 """The rollout actor: OpenRLHF's vLLM actor with our executor, engine settings and vLLM's weight transfer."""
 
+import asyncio
 import os
 import socket
 
@@ -7,7 +8,7 @@ from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from transformers import AutoTokenizer
 
 from openrlhf_math.colocation import memory
-from openrlhf_math.colocation.async_engine import engine_may_die
+from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_die
 from openrlhf_math.colocation.layout import cache_bytes, engine_arguments, engine_start
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.grpo.stacks import answer_to_signal
@@ -35,6 +36,7 @@ class MathRolloutActor(UpstreamRolloutActor):
                 arguments["enable_chunked_prefill"] = False  # see generation_arguments
         with engine_start(device):
             await super().__init__(*args, **{**kwargs, **arguments})
+        self.watch = asyncio.ensure_future(end_with_engine(self.llm))
         self.together = StartTogether(self.llm) if kwargs.get("full_determinism") else None
         if isinstance(self.executor, AgentExecutor):
             self.executor.open(rewards)

@@ -115,6 +115,7 @@ class MathPPOTrainer(ResumableTrainer):
             states_offload=self.args.ds.enable_sleep and bool(own_states),
             others=[group for group in (self.reference_model_group,) if group],
             timeout=2 * self.args.math.faults.phase_seconds["sync"],  # the watchdog comes first, and tells more
+            recover=lambda: self.engines.check(),  # which is made below
         )
         self.problems = ProblemOrder(self.args, self.prompts_dataloader.dataset.prompts)
         self.prompts_dataloader = self.problems.put_into(self.prompts_dataloader, self.strategy)

@@ -1,11 +1,13 @@
 """Completions that nobody could grade: those the grader gave up, and those on which a reward of one's own raised."""
 
+import contextlib
 import traceback
 from pathlib import Path
 
 import ray
 from openrlhf.utils.logging_utils import init_logger
 
+from openrlhf_math.grpo.engine_recovery import LOST
 from openrlhf_math.grpo.metrics import append_jsonl
 from openrlhf_math.rewards import Grade
 
@@ -39,7 +41,10 @@ class Undecided:
 
     def collect(self, step: int) -> None:
         """Append what the engines have to the file; tracebacks go to the log, too. step: gradient steps done."""
-        for items in ray.get([engine.take_undecided.remote() for engine in self.engines]):
+        for answer in [engine.take_undecided.remote() for engine in self.engines]:
+            items: list[dict] = []
+            with contextlib.suppress(*LOST):  # they are gone with their engine
+                items = ray.get(answer)
             for item in items:
                 append_jsonl(self.path, {"step": step, **item})
                 if "traceback" in item:

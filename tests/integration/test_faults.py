@@ -144,6 +144,21 @@ def test_engines_and_grading_workers_that_die_are_replaced_within_a_bound(start)
 
 
 @pytest.mark.slow
+def test_an_engine_that_dies_while_it_is_asked_something_else_is_replaced_too(start):
+    """vLLM leaves such a question without an answer; the run would wait for one."""
+    run = start("--actor.adam.lr", "1e-3", steps=3, seconds=2.0)
+    run.until(lambda: run.graded() >= 2 * PROMPTS * GROUP)  # all is generated: next it is asked what memory it takes
+    engine = run.engine()
+    engine.suspend()
+    time.sleep(8)
+    assert len(run.steps()) == 1
+    engine.kill()
+    assert run.ends(PATIENCE) == 0
+    assert [record["engine_restarts"] for record in run.steps()] == [0, 1, 0]
+    assert all(record["logprob_gap"] < 0.01 for record in run.steps()), "the engine has the trainer's weights"
+
+
+@pytest.mark.slow
 def test_a_policy_worker_that_dies_in_a_rollout_ends_the_run_with_its_name(start):
     run = start(seconds=20.0)
     run.until_mid_rollout(0)

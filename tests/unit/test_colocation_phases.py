@@ -178,3 +178,29 @@ def test_memory_before_and_after_is_that_of_the_largest_process(actors):
     phases.wait = lambda calls, seconds: [0] * len(calls)
     report = phases.take_report()
     assert (report["memory/reload_before"], report["memory/reload_after"]) == (4, 2)
+
+
+def test_an_engine_that_died_is_asked_again_when_it_is_back(actors):
+    from ray.exceptions import ActorDiedError
+
+    def recover():
+        del actors.answers["sleep"]
+
+    phases = phases_of(actors, recover=recover)
+    phases.rollout()
+    actors.take_calls()
+    actors.answers["sleep"] = ActorDiedError()
+    phases.train()
+    assert actors.take_calls() == [("sleep", 2), ("sleep", 2)]
+
+
+@pytest.mark.parametrize("method", ["offload_states", "sleep"])
+def test_a_policy_that_died_or_an_engine_that_raised_is_not(actors, method):
+    from ray.exceptions import ActorDiedError
+
+    phases = phases_of(actors, recover=lambda: pytest.fail("nothing is there to recover"))
+    phases.rollout()
+    actors.answers[method] = ActorDiedError() if method == "offload_states" else MemoryError("no room")
+    with pytest.raises(PhaseError):
+        phases.train()
+        phases.offload()
