@@ -47,11 +47,13 @@ def head():
             check=True, env=environment,
         )  # fmt: skip
         environment["RAY_ADDRESS"] = f"http://127.0.0.1:{dashboard}"
-        wait_for_agent(environment)
-        yield environment
-        for process in psutil.process_iter(["cmdline"]):  # `ray stop` would end those of tests beside this one, too
-            if any(directory in argument for argument in process.info["cmdline"] or ()):
-                process.kill()
+        try:
+            wait_for_agent(environment)
+            yield environment
+        finally:
+            for process in psutil.process_iter(["cmdline"]):  # `ray stop` would end those of tests beside this one, too
+                if any(directory in argument for argument in process.info["cmdline"] or ()):
+                    process.kill()
 
 
 def test_a_submitted_job_trains(head, demo, tmp_path):
