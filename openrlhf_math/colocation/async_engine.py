@@ -6,7 +6,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from openrlhf_math.colocation.layout import engine_start, inference_arguments
+from openrlhf_math.colocation.engine_start import engine_start
+from openrlhf_math.colocation.layout import inference_arguments
 from openrlhf_math.errors import UserError
 
 WATCH_SECONDS = 0.5

@@ -2,14 +2,10 @@
 
 import importlib.util
 import os
-import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
@@ -24,9 +20,6 @@ CPU_CACHE_BYTES = 4 << 30
 # How long an OpenMP thread without work keeps its core, in turns of a loop: some microseconds. GNU's default is
 # milliseconds, in which it takes the core from whatever else runs; two threads are then slower than one.
 SPIN_COUNT = 2000
-
-# As much of its stderr is searched, from the end, for why an engine did not start.
-ENGINE_WORDS = 100_000
 
 TASK_EVENTS = "RAY_task_events_report_interval_ms"
 
@@ -123,42 +116,6 @@ def enter_environment(device: str, parameters: int, threads: int | None = None) 
     if "torch" in sys.modules and "OMP_NUM_THREADS" in environment:
         sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
     return environment
-
-
-@contextmanager
-def engine_start(device: str) -> Iterator[None]:
-    """While the block runs, vLLM forks its processes on the CPU instead of spawning them.
-
-    vLLM insists on spawning in a Ray actor, for CUDA's sake: each of its two processes then imports torch and
-    vLLM anew, 8 s each on a laptop. No CUDA context, no OpenMP team and no Ray call exist before this fork.
-
-    Raises RuntimeError with the engine process's own last error, where it wrote one, for vLLM's "see above".
-    """
-    try:
-        if device != "cpu":
-            yield
-            return
-        import multiprocessing
-
-        from vllm.utils import system_utils
-
-        forking = SimpleNamespace(get_context=lambda method: multiprocessing.get_context("fork"))
-        with substituted(system_utils, multiprocessing=forking):
-            yield
-    except RuntimeError as error:
-        if (cause := engine_error()) and cause not in str(error):
-            raise RuntimeError(f"the vLLM engine did not start: {cause}") from error
-        raise
-
-
-def engine_error() -> str:
-    """The last error that an engine process wrote to this one's stderr, if that is a file, as in a Ray actor."""
-    stderr = Path(f"/proc/{os.getpid()}/fd/2")
-    if not stderr.is_file():  # a terminal, where people see it
-        return ""
-    written = stderr.read_text(errors="replace")[-ENGINE_WORDS:]
-    errors = re.findall(r"^\(EngineCore[^)]*\) ([\w.]+(?:Error|Exception)\b.*)$", written, re.MULTILINE)
-    return errors[-1].strip() if errors else ""
 
 
 def transfer_backend(device: str, colocated: bool) -> str:

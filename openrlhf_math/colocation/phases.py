@@ -13,6 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import ray
+
+from openrlhf_math.colocation.lost import LOST
+
 GIB = 2**30
 DISCARD = 2  # vLLM's sleep level that keeps no copy of the weights
 
@@ -22,8 +26,6 @@ class PhaseError(RuntimeError):
 
 
 def wait_for(references: list, seconds: float) -> list:
-    import ray
-
     return ray.get(references, timeout=seconds)
 
 
@@ -128,20 +130,13 @@ class Phases:
         try:
             try:
                 return self.wait(side(method, **arguments), self.timeout)
-            except Exception as error:
-                if not died(error) or side == self._policy or self.recover is None:
+            except LOST:
+                if side == self._policy or self.recover is None:
                     raise
                 self.recover()
                 return self.wait(side(method, **arguments), self.timeout)
         except Exception as error:  # Ray's, DeepSpeed's or vLLM's: whatever it is, the run cannot go on
             raise PhaseError(f"phase {self.phase}, {move}: {reason(error, self.timeout)}") from error
-
-
-def died(error: Exception) -> bool:
-    """Whether it says that the actor asked is gone, rather than what it raised."""
-    from ray.exceptions import OutOfMemoryError, RayActorError
-
-    return isinstance(error, (RayActorError, OutOfMemoryError))
 
 
 def reason(error: Exception, timeout: float) -> str:

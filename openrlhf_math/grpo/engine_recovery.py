@@ -15,12 +15,12 @@ from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.utils.logging_utils import init_logger
 
 from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.colocation.lost import LOST
 from openrlhf_math.errors import brief
 
 logger = init_logger(__name__)
 # Ray says of an actor that its memory monitor ended only this, and starts it again like any other.
 GONE_FOR_NOW = (ray.exceptions.ActorUnavailableError, ray.exceptions.OutOfMemoryError)
-LOST = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 POLL_SECONDS = 0.5
 POLICY_SECONDS = 5.0
 
@@ -133,9 +133,7 @@ class Answers:
     references; returns those to wait for instead. before_wait: called with the references of a round.
     """
 
-    def __init__(
-        self, asked: dict, look_after: Callable[[list], list], before_wait: Callable[[list], None] = lambda _: None
-    ) -> None:
+    def __init__(self, asked: dict, look_after: Callable[[list], list], before_wait: Callable[[list], None]) -> None:
         self._asked, self._look_after, self._before_wait = asked, look_after, before_wait
         self._arrived: dict[ray.ObjectRef, object] = {}
 

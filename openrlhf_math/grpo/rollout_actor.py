@@ -9,7 +9,8 @@ from transformers import AutoTokenizer
 
 from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_die
-from openrlhf_math.colocation.layout import cache_bytes, engine_arguments, engine_start
+from openrlhf_math.colocation.engine_start import engine_start
+from openrlhf_math.colocation.layout import cache_bytes, engine_arguments
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.grpo.stacks import answer_to_signal
 from openrlhf_math.grpo.start_together import StartTogether

@@ -7,7 +7,7 @@ from pathlib import Path
 import ray
 from openrlhf.utils.logging_utils import init_logger
 
-from openrlhf_math.grpo.engine_recovery import LOST
+from openrlhf_math.colocation.lost import LOST
 from openrlhf_math.grpo.metrics import append_jsonl
 from openrlhf_math.rewards import Grade
 

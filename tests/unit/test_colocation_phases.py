@@ -1,6 +1,7 @@
 """The phase controller with engines and a policy that only say what they were told."""
 
 import pytest
+from ray.exceptions import ActorDiedError
 
 from openrlhf_math.colocation.phases import GIB, PhaseError, Phases
 
@@ -181,8 +182,6 @@ def test_memory_before_and_after_is_that_of_the_largest_process(actors):
 
 
 def test_an_engine_that_died_is_asked_again_when_it_is_back(actors):
-    from ray.exceptions import ActorDiedError
-
     def recover():
         del actors.answers["sleep"]
 
@@ -196,8 +195,6 @@ def test_an_engine_that_died_is_asked_again_when_it_is_back(actors):
 
 @pytest.mark.parametrize("method", ["offload_states", "sleep"])
 def test_a_policy_that_died_or_an_engine_that_raised_is_not(actors, method):
-    from ray.exceptions import ActorDiedError
-
     phases = phases_of(actors, recover=lambda: pytest.fail("nothing is there to recover"))
     phases.rollout()
     actors.answers[method] = ActorDiedError() if method == "offload_states" else MemoryError("no room")

@@ -18,7 +18,7 @@ RuntimeError: something else
 
 SCRIPT = """
 import sys
-from openrlhf_math.colocation.layout import engine_start
+from openrlhf_math.colocation.engine_start import engine_start
 try:
     with engine_start("cuda"):
         sys.stderr.write(sys.argv[1])
