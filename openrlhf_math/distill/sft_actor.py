@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from openrlhf_math.grpo.actor_model import PackedActor
+from openrlhf_math.modeling.packed_actor import PackedActor
 
 
 class TraceActor(PackedActor):
@@ -13,7 +13,7 @@ class TraceActor(PackedActor):
 
     def forward(self, sequences, attention_mask=None, return_output=False, **kwargs):
         """Log-probabilities of tokens 1, 2, ..., float32 [batch, tokens - 1], 0 where there is padding."""
-        if self.log_prob_head is None:
+        if not self.reads_log_probs:
             return super().forward(sequences, attention_mask=attention_mask, return_output=return_output, **kwargs)
         log_probs = super().forward(sequences, attention_mask[:, 1:], attention_mask)
         return (log_probs, SimpleNamespace(aux_loss=0)) if return_output else log_probs

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.distill.sft_inputs import settings_of
 from openrlhf_math.distill.sft_settings import data_parallel_ranks, processes
-from openrlhf_math.grpo.settings import SHARED_PREFIX
+from openrlhf_math.modeling import SHARED_PREFIX
 
 GIB = 2**30
 

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from openrlhf_math.colocation.layout import SHORT_CONTEXT, attention, find_device
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.flags import INSTRUCTION
-from openrlhf_math.grpo.settings import SHARED_PREFIX, count_parameters
+from openrlhf_math.grpo.settings import count_parameters
 from openrlhf_math.grpo.wandb_key import hide_wandb_key
+from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_sft"

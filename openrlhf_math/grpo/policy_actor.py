@@ -15,11 +15,11 @@ from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.heap import HeapTrimmer
 from openrlhf_math.colocation.layout import training_threads
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
-from openrlhf_math.grpo.actor_model import PackedActor
 from openrlhf_math.grpo.loss import OnPolicyLoss
 from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBuffer
 from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
 from openrlhf_math.grpo.stacks import answer_to_signal
+from openrlhf_math.modeling.packed_actor import PackedActor
 
 UpstreamPolicyActor = PolicyModelActor.__ray_metadata__.modified_class
 UpstreamReferenceActor = ReferenceModelActor.__ray_metadata__.modified_class

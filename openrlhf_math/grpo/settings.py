@@ -16,6 +16,7 @@ from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
 from openrlhf_math.grpo.wandb_key import hide_wandb_key
+from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.patches.parsers import load_parser, nest
 from openrlhf_math.rewards import RewardConfig
 
@@ -35,7 +36,6 @@ NEEDS_PADDED_BATCH = {
     "reward.model_name_or_path": None,
     "train.async_enable": False,
 }
-SHARED_PREFIX = "shared_prefix"  # the attention implementation of grpo/shared_prefix_attention.py
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from openrlhf.models import Actor
 from openrlhf.utils.utils import convert_to_torch_dtype
 from transformers.integrations import HfDeepSpeedConfig
 
-from openrlhf_math.grpo import shared_prefix_attention
-from openrlhf_math.grpo.actor_model import NO_MASK
-from openrlhf_math.grpo.packing import pack
+from openrlhf_math.modeling import SHARED_PREFIX, shared_prefix_attention
+from openrlhf_math.modeling.packing import pack
+from openrlhf_math.modeling.shared_prefix_attention import packed_row
 from openrlhf_math.prm.dataset import PADDING
 from openrlhf_math.prm.model import Qwen2ForProcessRewardModel
 
@@ -30,7 +30,7 @@ class StepJudge(Actor):
             )
         )
         del sharding
-        self.packs_prefixes = attn_implementation == shared_prefix_attention.NAME
+        self.packs_prefixes = attn_implementation == SHARED_PREFIX
 
     def forward(self, sequences: Tensor, attention_mask: Tensor, return_output: bool = False, **unused):
         """Log-likelihoods of labels, float32 [batch, tokens - 1], 0 where there is none.
@@ -50,14 +50,14 @@ class StepJudge(Actor):
         real, reads = labels != PADDING, labels[:, :-1] >= 0
         if not self.packs_prefixes:
             return _scattered(self._row(sequences, real, reads), reads)
-        packed = pack(sequences, real, reads, next(self.model.parameters()).dtype)
-        logits = self.model(
-            packed.input_ids,
-            read=packed.predicts,
-            position_ids=packed.positions,
-            attention_mask=NO_MASK,
-            layout=packed.layout,
-        )
+        packed = pack(sequences, real, reads)
+        with packed_row(packed.layout):
+            logits = self.model(
+                packed.input_ids,
+                read=packed.predicts,
+                position_ids=packed.positions,
+                attention_mask=packed.counts,
+            )
         return _scattered(logits.log_softmax(dim=-1), packed.actions)
 
     def _row(self, sequences: Tensor, real: Tensor, reads: Tensor) -> Tensor:

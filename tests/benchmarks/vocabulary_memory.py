@@ -68,7 +68,7 @@ def measure(side: str, vocabulary: int, hidden_size: int, tokens: int) -> dict:
 
 
 def ours():
-    from openrlhf_math.grpo.log_prob_head import LogProbs
+    from openrlhf_math.modeling.log_prob_head import LogProbs
 
     return lambda hidden, weight, targets: LogProbs.apply(hidden, weight, None, targets, 1.0)
 

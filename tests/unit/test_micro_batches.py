@@ -12,9 +12,6 @@ from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from openrlhf_math.grpo import shared_prefix_attention
-from openrlhf_math.grpo.actor_model import PackedActor
-from openrlhf_math.grpo.log_prob_head import LogProbHead
 from openrlhf_math.grpo.loss import OnPolicyLoss
 from openrlhf_math.grpo.micro_batches import (
     GroupReplayBuffer,
@@ -25,6 +22,8 @@ from openrlhf_math.grpo.micro_batches import (
     packed_tokens,
     split,
 )
+from openrlhf_math.modeling import SHARED_PREFIX
+from openrlhf_math.modeling.packed_actor import PackedActor
 
 
 def item(prompt: list[int], completion: list[int], advantage: float) -> Experience:
@@ -62,13 +61,10 @@ def gradients(buffer_class, strategy) -> dict[str, torch.Tensor]:
     buffer = buffer_class(1, dynamic_batch=True)
     buffer.items = list(ITEMS)
     buffer.setup_dynamic_batch(strategy)
-    shared_prefix_attention.register()
     torch.manual_seed(0)
     config = Qwen2Config(vocab_size=10, hidden_size=32, intermediate_size=32, num_hidden_layers=1,
                          num_attention_heads=2, num_key_value_heads=2)  # fmt: skip
-    actor = PackedActor(Qwen2ForCausalLM(config))
-    actor.model.set_attn_implementation(shared_prefix_attention.NAME)
-    actor.log_prob_head = LogProbHead(actor.model, 1.0)
+    actor = PackedActor(Qwen2ForCausalLM(config), SHARED_PREFIX)
     loss_fn = OnPolicyLoss(PolicyLoss(token_level_loss=False))
     for step in range(len(buffer)):
         batch = buffer.collate_fn([buffer[step]])

@@ -7,10 +7,10 @@ import torch
 from openrlhf.models import Actor
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from openrlhf_math.grpo import log_prob_head, shared_prefix_attention
-from openrlhf_math.grpo.actor_model import PackedActor
-from openrlhf_math.grpo.log_prob_head import LogProbHead, LogProbs
-from openrlhf_math.grpo.packing import pack, unpack
+from openrlhf_math.modeling import SHARED_PREFIX, log_prob_head
+from openrlhf_math.modeling.log_prob_head import LogitTransform, LogProbs
+from openrlhf_math.modeling.packed_actor import PackedActor
+from openrlhf_math.modeling.packing import pack, unpack
 
 VOCABULARY = 61
 SHAPE = {
@@ -53,13 +53,8 @@ def actors(request):
         torch.manual_seed(3)
         return model(config(**SHAPE, tie_word_embeddings=tied, attn_implementation=attention))
 
-    shared_prefix_attention.register()
-    plain = Actor(build("eager"))
-    packed = PackedActor(build("sdpa"))
-    packed.model.set_attn_implementation(shared_prefix_attention.NAME)
+    plain, packed = Actor(build("eager"), temperature=0.7), PackedActor(build("sdpa"), SHARED_PREFIX, temperature=0.7)
     plain.packing_samples = packed.packing_samples = False
-    plain.temperature = packed.temperature = 0.7
-    packed.log_prob_head = LogProbHead(packed.model, 0.7)
     return plain, packed
 
 
@@ -114,26 +109,23 @@ def test_unpack_puts_each_action_in_its_place():
     assert not back[~data.action_mask].any()
 
 
-def test_a_model_that_transforms_its_logits_keeps_openrlhfs_way():
-    model = Qwen2ForCausalLM(Qwen2Config(**SHAPE))
-    assert LogProbHead.fits(model)
-    model.config.final_logit_softcapping = 30.0
-    assert not LogProbHead.fits(model)
-
-
-def test_the_gradient_of_the_head_is_that_of_its_formula():
+@pytest.mark.parametrize("transform", [LogitTransform(), LogitTransform(0.3), LogitTransform(2.0, 1.5)], ids=str)
+def test_the_gradient_of_the_head_is_that_of_its_formula(transform):
     torch.manual_seed(0)
     hidden, weight, bias = (
         torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((4, 5), (9, 5), (9,))
     )
     targets = torch.tensor([1, 8, 0, 3])
-    log_p = torch.log_softmax((hidden @ weight.t() + bias) / 0.5, dim=-1)
+    logits = (hidden @ weight.t() + bias) * transform.scale
+    if transform.softcap:
+        logits = transform.softcap * torch.tanh(logits / transform.softcap)
+    log_p = torch.log_softmax(logits / 0.5, dim=-1)
     expected = log_p.gather(1, targets[:, None]).sum() * 2 - (log_p.exp() * log_p).sum()
     expected.backward()
     gradients = [leaf.grad.clone() for leaf in (hidden, weight, bias)]
     for leaf in (hidden, weight, bias):
         leaf.grad = None
-    log_probs, entropies = LogProbs.apply(hidden, weight, bias, targets, 0.5)
+    log_probs, entropies = LogProbs.apply(hidden, weight, bias, targets, 0.5, transform)
     (log_probs.sum() * 2 + entropies.sum()).backward()
     for leaf, gradient in zip((hidden, weight, bias), gradients, strict=True):
         torch.testing.assert_close(leaf.grad, gradient, atol=1e-4, rtol=1e-4)

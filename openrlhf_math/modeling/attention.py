@@ -1,0 +1,243 @@
+"""softmax(q k^T) v over the pieces of a packed row, in three ways that give the same numbers.
+
+`dense` builds the matrix of scores: the fastest way for short pieces, and it takes soft-caps and sinks. `blocks` goes
+over a few hundred queries at a time, through PyTorch's fused kernel or, where there is a soft-cap or a sink, through
+`dense` with the scores computed again in the backward pass. `varlen` is FlashAttention's kernel for sequences of
+different lengths, which PyTorch has on CUDA. The memory of the last two grows linearly with the length.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+from torch.nn.attention.varlen import varlen_attn
+from torch.utils.checkpoint import checkpoint
+
+from openrlhf_math.modeling.packing import Layout, Part, Piece
+from openrlhf_math.modeling.visibility import Visibility
+
+Tensor = torch.Tensor
+
+# Tokens from the start of the prompt to the end of a completion up to which the matrix of scores is faster on a CPU
+# (tests/benchmarks/long_context.py).
+SHORT = 512
+BLOCK = 256  # queries of one call of the fused kernel
+LARGEST_HEAD = 256  # elements of a head that FlashAttention takes
+FLASH_CAPABILITY = (8, 0)  # of a CUDA device: Ampere
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How scores are made: scaling q k^T, then softcap tanh(x / softcap), then a sink for each head.
+
+    sinks: [heads], a further score in the softmax whose value is 0. StreamingLLM, https://arxiv.org/abs/2309.17453.
+    """
+
+    scaling: float
+    softcap: float | None = None
+    sinks: Tensor | None = None
+
+    @property
+    def plain(self) -> bool:
+        return self.softcap is None and self.sinks is None
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visibility, scores: Scores) -> Tensor:
+    """query: [tokens, heads, size]; key, value: [tokens, kv heads, size]. Returns [tokens, heads, value size]."""
+    if scores.plain and takes_varlen(query):
+        return varlen(query, key, value, layout, seen, scores.scaling)
+    parts, order = layout.parts(SHORT)
+    attended = []
+    for part in parts:
+        pieces = (_gathered(query, part.queries), _gathered(key, part.keys), _gathered(value, part.keys))
+        short = part.keys.shape[1] <= SHORT or part.prompt_length is None
+        done = dense(*pieces, part, seen, scores, layout) if short else blocks(*pieces, part, seen, scores, layout)
+        attended.append(done.flatten(0, 1).index_select(0, part.real))
+    return torch.cat(attended).index_select(0, order)
+
+
+def _gathered(row: Tensor, places: Tensor) -> Tensor:
+    """[tokens, heads, size] -> [pieces, places, heads, size]. Four times as fast as `row[places]`, backward."""
+    return row.index_select(0, places.flatten()).unflatten(0, places.shape)
+
+
+def dense(
+    query: Tensor, key: Tensor, value: Tensor, part: Part, seen: Visibility, scores: Scores, layout: Layout
+) -> Tensor:
+    """query: [pieces, queries, heads, size]; key, value: [pieces, keys, kv heads, size]; returned like query."""
+    bias = layout.once(("bias", id(part), seen, query.dtype), lambda: _bias(part, seen, query.dtype))
+    return _dense(query, key, value, bias, scores)
+
+
+def _bias(part: Part, seen: Visibility, dtype) -> Tensor:
+    """To add to scores: 0 where a token sees the key, else the lowest number. [pieces, queries, keys]."""
+    sees = seen.sees(part.query_positions[:, :, None], part.key_positions[:, None, :]) & part.real_keys[:, None, :]
+    return _lowest_where(~sees, dtype)
+
+
+def _lowest_where(hidden: Tensor, dtype) -> Tensor:
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)
+
+
+def _dense(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scores: Scores) -> Tensor:
+    """bias: [pieces or 1, queries, keys]. The heads that share a key head are further rows of one matrix product."""
+    pieces, rows, heads, size = query.shape
+    kv_heads = key.shape[2]
+    group = heads // kv_heads
+    query = query.transpose(1, 2).reshape(pieces * kv_heads, group * rows, size)
+    key = key.permute(0, 2, 3, 1).reshape(pieces * kv_heads, size, -1)
+    value = value.transpose(1, 2).reshape(pieces * kv_heads, key.shape[2], -1)
+    table = torch.bmm(query * scores.scaling, key).view(pieces, heads, rows, -1)
+    if scores.softcap is not None:
+        table = scores.softcap * torch.tanh(table / scores.softcap)
+    table = table.add_(bias[:, None]) if scores.softcap is None else table + bias[:, None]
+    if scores.sinks is None:
+        weights = table.softmax(dim=-1)
+    else:
+        sinks = scores.sinks.to(table.dtype)[None, :, None, None].expand(pieces, -1, rows, 1)
+        weights = torch.cat([table, sinks], dim=-1).softmax(dim=-1)[..., :-1]
+    attended = torch.bmm(weights.reshape(pieces * kv_heads, group * rows, -1), value)
+    return attended.view(pieces, heads, rows, -1).transpose(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Queries [first, end) of each piece and the keys [first_key, end_key) that some of them see."""
+
+    first: int
+    end: int
+    first_key: int
+    end_key: int
+
+
+def blocks_of(queries: int, prompt_length: int, seen: Visibility) -> Iterator[Block]:
+    """Blocks of at most BLOCK queries; in chunked attention none goes over the end of a chunk."""
+    first = 0
+    while first < queries:
+        end = min(first + BLOCK, queries)
+        if seen.chunk is not None:
+            end = min(end, ((prompt_length + first) // seen.chunk + 1) * seen.chunk - prompt_length)
+        yield Block(first, end, seen.first_key(prompt_length + first), prompt_length + end)
+        first = end
+
+
+def blocks(
+    query: Tensor, key: Tensor, value: Tensor, part: Part, seen: Visibility, scores: Scores, layout: Layout
+) -> Tensor:
+    """As `dense`, for pieces whose prompts are of one length. Keys beyond a piece's end are later than all its queries.
+
+    What a query of a block sees depends on how far it and the key are from the block's end, and on nothing else: the
+    masks of all blocks are corners of one.
+    """
+    queries, heads, kv_heads = query.shape[1], query.shape[2], key.shape[2]
+    group, size, value_size = heads // kv_heads, query.shape[3], value.shape[3]
+    largest = min(key.shape[1], BLOCK + seen.window if seen.window is not None else key.shape[1])
+    name = ("corner", largest, seen.window, group, query.dtype)
+    corner = layout.once(name, lambda: _corner(largest, seen.window, group, query.dtype, query.device))
+    if scores.plain:
+        value = F.pad(value, (0, size - value_size)) if value_size < size else value  # the kernel wants one size
+        key, value = key.transpose(1, 2), value.transpose(1, 2)
+    attended = []
+    for block in blocks_of(queries, part.prompt_length, seen):
+        rows, columns = block.end - block.first, block.end_key - block.first_key
+        mine, keys = query[:, block.first : block.end], slice(block.first_key, block.end_key)
+        mask = corner[:, BLOCK - rows :, largest - columns :]
+        if scores.plain:
+            folded = mine.transpose(1, 2).reshape(len(query), kv_heads, group * rows, size)
+            done = F.scaled_dot_product_attention(
+                folded, key[:, :, keys], value[:, :, keys], attn_mask=mask.flatten(0, 1), scale=scores.scaling
+            )
+            done = done.reshape(len(query), heads, rows, size).transpose(1, 2)
+            attended.append(done[..., :value_size])
+        else:
+            attended.append(
+                checkpoint(_dense, mine, key[:, keys], value[:, keys], mask[:1], scores, use_reentrant=False)
+            )
+    return torch.cat(attended, dim=1)
+
+
+def _corner(keys: int, window: int | None, group: int, dtype, device) -> Tensor:
+    """[group, BLOCK, keys]: the bias of the last BLOCK queries towards the last `keys` keys, once for each of a group's
+    heads: they are folded into the rows, so that keys are never repeated."""
+    query, key = torch.arange(keys, keys + BLOCK, device=device), torch.arange(BLOCK, BLOCK + keys, device=device)
+    sees = Visibility(window=window).sees(query[:, None], key[None, :])
+    return _lowest_where(~sees, dtype).expand(group, -1, -1).contiguous()
+
+
+def takes_varlen(query: Tensor) -> bool:
+    """Whether PyTorch's FlashAttention runs with such queries, [tokens, heads, size]."""
+    return (
+        query.is_cuda
+        and query.dtype in (torch.float16, torch.bfloat16)
+        and query.shape[-1] <= LARGEST_HEAD
+        and torch.cuda.get_device_capability(query.device) >= FLASH_CAPABILITY
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Queries of a row in spans, and the keys of each: int32 [spans + 1] of cumulated lengths, and their longest.
+
+    keys: int64, places in the row of the keys of all spans.
+    """
+
+    cumulated_queries: Tensor
+    cumulated_keys: Tensor
+    longest_queries: int
+    longest_keys: int
+    keys: Tensor
+
+
+def spans_of(layout: Layout, seen: Visibility) -> Spans:
+    """A span is a piece, or the part of it in one chunk, with the keys that its queries see.
+
+    Queries and keys end at the same token, as FlashAttention's causal mask has it.
+    """
+    places = torch.arange(layout.tokens)
+    queries, keys = [], []
+    for piece in layout.pieces:
+        path = torch.cat([
+            places[piece.prompt_start : piece.prompt_start + piece.prompt_length],
+            places[piece.start : piece.start + piece.length],
+        ])  # fmt: skip
+        for first, end in _runs(piece, seen.chunk):
+            queries.append(end - first)
+            keys.append(path[seen.first_key(first) : end])
+
+    def cumulated(lengths: list[int]) -> Tensor:
+        return torch.tensor([0, *lengths]).cumsum(0).to(torch.int32).to(layout.device)
+
+    key_lengths = [len(each) for each in keys]
+    return Spans(
+        cumulated(queries), cumulated(key_lengths), max(queries), max(key_lengths), torch.cat(keys).to(layout.device)
+    )
+
+
+def _runs(piece: Piece, chunk: int | None) -> Iterator[tuple[int, int]]:
+    """[first, end) of the piece's positions, cut where a chunk ends."""
+    first = piece.prompt_length
+    while first < piece.path:
+        end = piece.path if chunk is None else min(piece.path, (first // chunk + 1) * chunk)
+        yield first, end
+        first = end
+
+
+def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visibility, scaling: float) -> Tensor:
+    """As `attend`, with keys and values of the prompt copied in front of each completion's."""
+    spans = layout.once(("spans", seen), lambda: spans_of(layout, seen))
+    size, value_size = query.shape[-1], value.shape[-1]
+    value = F.pad(value, (0, size - value_size)) if value_size < size else value
+    attended = varlen_attn(
+        query,
+        key.index_select(0, spans.keys),
+        value.index_select(0, spans.keys),
+        spans.cumulated_queries,
+        spans.cumulated_keys,
+        spans.longest_queries,
+        spans.longest_keys,
+        scale=scaling,
+        window_size=(-1 if seen.window is None else seen.window - 1, 0),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return attended[..., :value_size]

@@ -1,0 +1,130 @@
+"""What a model's configuration says about how it can be trained: which layers it has, and what depends on length."""
+
+import math
+from dataclasses import dataclass
+
+from openrlhf_math.errors import UserError
+
+# Parts of the names of layers that carry a state from token to token, in `layer_types` and in names of models.
+RECURRENT = ("linear", "mamba", "conv", "recurrent", "rwkv", "ssm", "delta", "lightning", "xlstm")
+RECURRENT_MODELS = (
+    "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "lfm2", "lfm2_moe", "mamba", "mamba2", "minimax",
+    "nemotron_h", "olmo_hybrid", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next",
+    "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2",
+)  # fmt: skip
+# Names under which configurations list the kinds of their layers.
+LAYER_KINDS = ("layer_types", "layers_block_type", "block_types", "layers_types")
+# Scalings of rotary embeddings whose frequencies follow the longest sequence of a batch.
+DYNAMIC_ROPE = ("dynamic", "longrope")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How a kind of model is trained.
+
+    name: its `model_type`. recurrent: the kind of layer that carries a state between tokens, or "". rows_attention:
+    Transformers' attention where each sequence has a row of its own. longest_alike: tokens up to which a sequence has
+    the same rotary frequencies whatever else is in its batch. longest_packed_row: tokens of a packed row up to which
+    no layer takes places in the row for positions in a sequence.
+    """
+
+    name: str
+    recurrent: str
+    rows_attention: str
+    longest_alike: float
+    longest_packed_row: float
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether completions can follow one copy of their prompt: no layer carries a state past a completion."""
+        return not self.recurrent
+
+    @classmethod
+    def of(cls, config) -> "Family":
+        """config: Transformers' configuration of a whole model."""
+        text = config.get_text_config()
+        return cls(
+            name=config.model_type,
+            recurrent=_recurrent_layer(text),
+            rows_attention="eager" if _only_eager_is_right(text) else "sdpa",
+            longest_alike=_longest_alike(text),
+            longest_packed_row=_longest_packed_row(text),
+        )
+
+
+def _recurrent_layer(text) -> str:
+    for name in LAYER_KINDS:
+        for kind in getattr(text, name, None) or ():
+            if any(part in str(kind) for part in RECURRENT):
+                return str(kind)
+    return text.model_type if text.model_type in RECURRENT_MODELS else ""
+
+
+def _only_eager_is_right(text) -> bool:
+    """PyTorch's fused attention leaves out a soft-cap of scores, and sinks."""
+    return getattr(text, "attn_logit_softcapping", None) is not None or text.model_type == "gpt_oss"
+
+
+def _longest_alike(text) -> float:
+    limits = []
+    for rope in _ropes(text):
+        if rope.get("rope_type") in DYNAMIC_ROPE:
+            limit = rope.get("original_max_position_embeddings") or getattr(
+                text, "original_max_position_embeddings", None
+            )
+            limits.append(limit or text.max_position_embeddings)
+    return min(limits, default=math.inf)
+
+
+def _ropes(text) -> list[dict]:
+    """The settings of rotary embeddings: one for all layers, or one for each kind of layer."""
+    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    nested = [value for value in rope.values() if isinstance(value, dict)]
+    return nested or [rope]
+
+
+def _longest_packed_row(text) -> float:
+    """Llama 4 scales queries of some layers by their place in the row, in steps of `floor_scale` tokens."""
+    if getattr(text, "attn_temperature_tuning", False):
+        return text.floor_scale - 1
+    return math.inf
+
+
+def reset_dynamic_rope(model) -> None:
+    """Give rotary embeddings their first frequencies back, so that those of a batch do not depend on the ones before.
+
+    Transformers keeps the frequencies of the longest sequence so far (`dynamic_rope_update`).
+    """
+    for module in model.modules():
+        if "dynamic" not in str(getattr(module, "rope_type", "")):
+            continue
+        for name, _ in [*module.named_buffers(recurse=False), *vars(module).items()]:
+            if name.endswith("original_inv_freq"):
+                prefix = name.removesuffix("original_inv_freq")
+                frequencies = getattr(module, f"{prefix}inv_freq")
+                setattr(module, f"{prefix}inv_freq", getattr(module, name).to(frequencies.device))
+                setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
+
+
+def check_window(flag: str, model: str, config) -> None:
+    """Raise UserError if a configuration names a window or chunk that no layer of its model uses."""
+    import importlib
+
+    from transformers import AutoModelForCausalLM
+
+    text = config.get_text_config()
+    window = getattr(text, "sliding_window", None)
+    if not window or not getattr(text, "use_sliding_window", True):
+        return
+    kinds = getattr(text, "layer_types", None)
+    try:
+        model_class = AutoModelForCausalLM._model_mapping[type(text)]
+    except KeyError:
+        return
+    module = importlib.import_module(model_class.__module__)
+    can = hasattr(module, "create_sliding_window_causal_mask") or hasattr(module, "create_masks_for_generate")
+    if not can or (kinds and "sliding_attention" not in kinds):
+        raise UserError(
+            f"{flag} {model}: its config.json names a sliding_window of {window} tokens, which no layer of "
+            f"{model_class.__name__} uses; remove it there, or set layer_types to the layers that have it"
+        )

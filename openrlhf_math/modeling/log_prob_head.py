@@ -1,0 +1,189 @@
+"""Log-probabilities and entropies straight from hidden states: the logits of a few tokens at a time, none kept."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+Tensor = torch.Tensor
+
+# Logits of one chunk, elements: 64 MiB in float32, near enough to the caches to be worked on in place.
+CHUNK_ELEMENTS = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class LogitTransform:
+    """What a model does to logits after its head: z' = softcap tanh(scale z / softcap), or scale z without a cap."""
+
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @classmethod
+    def of(cls, config) -> "LogitTransform":
+        """config: Transformers' configuration of a model, or of its text part."""
+        config = config.get_text_config()
+        scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
+        scale *= getattr(config, "lm_head_multiplier", None) or 1.0  # Falcon-H1
+        scale /= getattr(config, "logits_scaling", None) or 1.0  # Granite
+        return cls(scale, getattr(config, "final_logit_softcapping", None))  # Gemma
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """In place, which is possible as no gradient flows through this."""
+        if self.scale != 1:
+            logits.mul_(self.scale)
+        if self.softcap is not None:
+            logits.div_(self.softcap).tanh_().mul_(self.softcap)
+        return logits
+
+    def slope(self, transformed: Tensor, grad: Tensor) -> Tensor:
+        """The gradient of the logits, from that of what `apply` returned. In place."""
+        if self.softcap is not None:
+            grad.mul_(1 - (transformed / self.softcap) ** 2)
+        return grad.mul_(self.scale) if self.scale != 1 else grad
+
+
+PLAIN = LogitTransform()
+
+
+class LogProbs(torch.autograd.Function):
+    """hidden [n, size], weight [vocabulary, size], targets [n] -> log-probabilities and entropies, float32 [n].
+
+    log p(t) = z_t - logsumexp(z) with z = transform(hidden weight^T + bias) / temperature;
+    d log p(t) / dz = onehot(t) - p;  H = -sum p log p;  dH / dz = -p (log p + H).
+    The backward pass computes the logits again, chunk by chunk, so that neither pass holds [n, vocabulary].
+    """
+
+    @staticmethod
+    def forward(
+        ctx,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        transform: LogitTransform = PLAIN,
+    ):
+        log_probs = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        entropies, normalisers = torch.empty_like(log_probs), torch.empty_like(log_probs)
+        for part in _chunks(len(hidden), len(weight)):
+            logits = _scaled(_logits(hidden[part], weight, bias, transform), temperature)
+            normalisers[part] = normaliser = logits.logsumexp(dim=1)
+            log_p = logits.sub_(normaliser[:, None])
+            log_probs[part] = log_p.gather(1, targets[part, None])[:, 0]
+            entropies[part] = -torch.linalg.vecdot(log_p.exp(), log_p)
+        ctx.save_for_backward(hidden, weight, bias, targets, normalisers, entropies)
+        ctx.temperature, ctx.transform = temperature, transform
+        return log_probs, entropies
+
+    @staticmethod
+    def backward(ctx, grad_log_probs: Tensor, grad_entropies: Tensor):
+        hidden, weight, bias, targets, normalisers, entropies = ctx.saved_tensors
+        transform: LogitTransform = ctx.transform
+        grad_hidden = torch.empty_like(hidden)
+        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        grad_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        entropy_counts = bool(grad_entropies.any())
+        for part in _chunks(len(hidden), len(weight)):
+            logits = _logits(hidden[part], weight, bias, transform)
+            curved = logits.clone() if transform.softcap is not None else logits  # the next line works in place
+            log_p = _scaled(logits, ctx.temperature).sub_(normalisers[part, None])
+            if entropy_counts:
+                slope = -grad_log_probs[part, None] - (log_p + entropies[part, None]) * grad_entropies[part, None]
+            else:
+                slope = -grad_log_probs[part, None]
+            grad = log_p.exp_().mul_(slope)
+            grad.scatter_add_(1, targets[part, None], grad_log_probs[part, None])
+            grad = transform.slope(curved, _scaled(grad, ctx.temperature)).to(weight.dtype)
+            torch.mm(grad, weight, out=grad_hidden[part])
+            if grad_weight is not None:
+                grad_weight.addmm_(grad.t(), hidden[part])
+            if grad_bias is not None:
+                grad_bias += grad.sum(dim=0)
+        return grad_hidden, grad_weight, grad_bias, None, None, None
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: LogitTransform) -> Tensor:
+    """A new float32 tensor, to be worked on in place."""
+    return transform.apply(F.linear(hidden, weight, bias).to(torch.float32, copy=True))
+
+
+def _scaled(values: Tensor, temperature: float) -> Tensor:
+    return values.div_(temperature) if temperature != 1 else values
+
+
+def _chunks(rows: int, vocabulary: int) -> list[slice]:
+    size = max(1, CHUNK_ELEMENTS // vocabulary)
+    return [slice(start, start + size) for start in range(0, rows, size)]
+
+
+class LogProbHead:
+    """Reads log-probabilities off a model's output head in place of its logits.
+
+    It replaces the head's `forward` for a call, not the head: parameter names, weight tying, adapters and DeepSpeed's
+    hooks on the module stay as they are.
+    """
+
+    def __init__(self, config, temperature: float) -> None:
+        self.transform = LogitTransform.of(config)
+        self.temperature = temperature
+
+    @contextmanager
+    def reading(self, model: nn.Module, places: Tensor, targets: Tensor) -> Iterator[list[Tensor]]:
+        """While the block runs, a call of `model` puts [n, 2] into the list: log-probabilities and entropies.
+
+        places: [n], of hidden states in the flattened batch. targets: [n]. The model itself returns no logits, so what
+        it does to them after its head has no effect: `transform` is in its place.
+        """
+        head = output_head(model)
+        logits_of, patched = head.forward, "forward" in vars(head)
+        found: list[Tensor] = []
+
+        def forward(hidden: Tensor) -> Tensor:
+            return self._pairs(head, logits_of, hidden.flatten(0, -2).index_select(0, places), targets)
+
+        def keep(module, inputs, output: Tensor) -> Tensor:
+            found.append(output)
+            return torch.zeros(1, 1, 1, device=output.device)
+
+        head.forward = forward
+        # The last of the head's hooks, so that those of DeepSpeed have seen what the gradient flows through.
+        hook = head.register_forward_hook(keep)
+        try:
+            yield found
+        finally:
+            hook.remove()
+            if patched:
+                head.forward = logits_of
+            else:
+                del head.forward
+
+    def _pairs(self, head: nn.Module, logits_of: Callable, hidden: Tensor, targets: Tensor) -> Tensor:
+        if type(head) is nn.Linear:
+            pair = LogProbs.apply(hidden, head.weight, head.bias, targets, self.temperature, self.transform)
+            return torch.stack(pair, dim=-1)
+        # A head with an adapter, or in parts on several devices: its own forward pass, a chunk at a time.
+
+        def of_chunk(hidden: Tensor, targets: Tensor) -> Tensor:
+            logits = logits_of(hidden).float() * self.transform.scale
+            if (cap := self.transform.softcap) is not None:
+                logits = cap * torch.tanh(logits / cap)
+            log_p = (logits / self.temperature).log_softmax(dim=-1)
+            return torch.stack([log_p.gather(1, targets[:, None])[:, 0], -(log_p.exp() * log_p).sum(dim=-1)], dim=-1)
+
+        vocabulary = getattr(head, "out_features", None) or head.weight.shape[0]
+        return torch.cat([
+            checkpoint(of_chunk, hidden[part], targets[part], use_reentrant=False)
+            for part in _chunks(len(hidden), vocabulary)
+        ])  # fmt: skip
+
+
+def output_head(model: nn.Module) -> nn.Module:
+    """The module that gives a model's logits. Raises ValueError if the model does not name one."""
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ValueError(f"{type(model).__name__} has no output head that it names")
+    return head

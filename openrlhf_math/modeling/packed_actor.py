@@ -1,0 +1,150 @@
+"""OpenRLHF's actor model, computing only what the loss reads: no padding, each prompt once, no logits."""
+
+import math
+from types import SimpleNamespace
+
+import torch
+from deepspeed.accelerator import get_accelerator
+from openrlhf.models import Actor
+from torch import nn
+
+from openrlhf_math.modeling import SHARED_PREFIX, shared_prefix_attention
+from openrlhf_math.modeling.families import Family, reset_dynamic_rope
+from openrlhf_math.modeling.log_prob_head import LogProbHead
+from openrlhf_math.modeling.packing import alike, pack, unpack
+from openrlhf_math.modeling.shared_prefix_attention import packed_row
+
+Tensor = torch.Tensor
+SHARED, ROWS = "shared", "rows"
+# What OpenRLHF hands to an actor besides the batch and images.
+NO_INPUTS = ("ring_attn_group", "packed_seq_lens", "return_logprobs", "allgather_logits")
+
+
+class PackedActor(Actor):
+    """Takes and returns what `Actor` does, for one prompt and one completion in each row.
+
+    path: how a batch goes through the model. "shared": as one row, each prompt of a group in it once. "rows": a
+    sequence a row, padded on the right to others of similar length, with the attention of the model's own code.
+    Both give the same numbers where the model allows the first; `probe` finds out whether it does.
+    """
+
+    def __init__(self, pretrain_or_model, attn_implementation: str = "sdpa", ds_config=None, **kwargs) -> None:
+        shared_prefix_attention.register()
+        if get_accelerator().device_name() == "cpu":
+            # OpenRLHF would load a ZeRO-3 model into shards, and its rotary frequencies into bfloat16, which moves
+            # logits by up to 0.1. Without this every process loads the whole model; DeepSpeed shards it afterwards.
+            ds_config = None
+        super().__init__(pretrain_or_model, attn_implementation=attn_implementation, ds_config=ds_config, **kwargs)
+        self.reads_log_probs = attn_implementation == SHARED_PREFIX
+        if not self.reads_log_probs:
+            return
+        self.config = self.model.config  # DeepSpeed's engine has another under this name
+        self.family = Family.of(self.config)
+        self.log_prob_head = LogProbHead(self.config, self.temperature)
+        self.path = SHARED if self.family.shares_prompts else ROWS
+        self.rows_attention = self.family.rows_attention
+        self.balance_routers(False)  # OpenRLHF switches their logits on, whether a loss reads them or not
+        switch_off_dropout(self.model)
+
+    def balance_routers(self, wanted: bool) -> None:
+        """Whether `forward` also gives the auxiliary loss that balances a mixture's experts."""
+        self.router_loss = wanted
+        for config in (self.config, self.config.get_text_config()):
+            if hasattr(config, "output_router_logits"):
+                config.output_router_logits = wanted
+
+    def forward(
+        self, sequences, action_mask=None, attention_mask=None, return_output=False, return_entropy=False, **others
+    ):
+        """Log-probabilities of actions, float32 [batch, actions], and with `return_output` an object with `entropy`
+        (of the same shape, or None) and `aux_loss` (0 if routers are not balanced).
+
+        sequences, attention_mask: [batch, tokens], padded on the right. action_mask: [batch, tokens - 1].
+        """
+        images = any(value is not None for name, value in others.items() if name not in NO_INPUTS)
+        if not self.reads_log_probs or action_mask is None or images:
+            return super().forward(
+                sequences, action_mask, attention_mask,
+                return_output=return_output, return_entropy=return_entropy, **others,
+            )  # fmt: skip
+        lengths = attention_mask.sum(dim=1).tolist()
+        apart = max(lengths) > self.family.longest_alike
+        if self.path == SHARED and not apart:
+            log_probs, entropies, aux_loss = self._as_one_row(sequences, action_mask, attention_mask, lengths)
+        else:
+            log_probs, entropies, aux_loss = self._as_rows(sequences, action_mask, lengths, apart)
+        if not return_output:
+            return log_probs
+        return log_probs, SimpleNamespace(entropy=entropies if return_entropy else None, aux_loss=aux_loss)
+
+    def _as_one_row(self, sequences: Tensor, action_mask: Tensor, attention_mask: Tensor, lengths: list[int]):
+        packed = pack(sequences, attention_mask, action_mask)
+        if packed.layout.tokens > self.family.longest_packed_row:
+            return self._as_rows(sequences, action_mask, lengths, apart=False)
+        self._attend_with(SHARED_PREFIX)
+        with (
+            packed_row(packed.layout),
+            self.log_prob_head.reading(self.model, packed.predicts, packed.targets) as found,
+        ):
+            # A mask of two dimensions keeps Transformers from taking the prompts and completions for sequences of
+            # their own. As weights of the auxiliary loss, it counts a prompt once for each of its completions.
+            output = self.model(
+                packed.input_ids, position_ids=packed.positions, attention_mask=packed.counts, use_cache=False
+            )
+        log_probs, entropies = found[0].unbind(dim=-1)
+        return unpack(log_probs, packed), unpack(entropies, packed), self._aux_loss(output)
+
+    def _as_rows(self, sequences: Tensor, action_mask: Tensor, lengths: list[int], apart: bool):
+        """lengths: of the sequences. apart: one sequence at a time."""
+        numbers = list(range(len(lengths)))
+        parts = [[number] for number in numbers] if apart else [numbers] if self.router_loss else alike(lengths)
+        log_probs, entropies = (torch.zeros(action_mask.shape, device=sequences.device) for _ in range(2))
+        aux_loss = 0
+        for part in parts:
+            rows = torch.tensor(part, device=sequences.device)
+            one, other, loss = self._as_a_batch(sequences[rows], action_mask[rows], [lengths[n] for n in part])
+            log_probs, entropies = log_probs.index_copy(0, rows, one), entropies.index_copy(0, rows, other)
+            aux_loss = aux_loss + loss * len(part) / len(numbers)
+        return log_probs, entropies, aux_loss
+
+    def _as_a_batch(self, sequences: Tensor, action_mask: Tensor, lengths: list[int]):
+        """What follows a token has no effect on it: a model that is causal needs no mask for padding on the right."""
+        longest = max(lengths)
+        inputs, actions = sequences[:, :longest], action_mask[:, : longest - 1].bool()
+        positions = torch.arange(longest, device=sequences.device).expand(len(inputs), -1)
+        ends = torch.tensor(lengths, device=sequences.device)[:, None]
+        mask = {"attention_mask": (positions < ends).long()} if self.router_loss else {}
+        places = nn.functional.pad(actions, (0, 1)).flatten().nonzero()[:, 0]
+        targets = inputs[:, 1:][actions]
+        self._attend_with(self.rows_attention)
+        with self.log_prob_head.reading(self.model, places, targets) as found:
+            output = self.model(inputs, position_ids=positions, use_cache=False, **mask)
+        padded = []
+        for values in found[0].unbind(dim=-1):
+            zeros = torch.zeros(action_mask.shape, device=sequences.device)
+            where = nn.functional.pad(actions, (0, action_mask.shape[1] - actions.shape[1]))
+            padded.append(zeros.masked_scatter(where, values))
+        return *padded, self._aux_loss(output)
+
+    def _aux_loss(self, output) -> Tensor | int:
+        return output.aux_loss if self.router_loss and output.get("aux_loss") is not None else 0
+
+    def _attend_with(self, attention: str) -> None:
+        """It stays so until the next call: gradient checkpointing runs the layers again in the backward pass."""
+        if self.config._attn_implementation != attention:
+            self.model.set_attn_implementation(attention)
+        if self.family.longest_alike < math.inf:
+            reset_dynamic_rope(self.model)
+
+
+def switch_off_dropout(model: nn.Module) -> None:
+    """The policy that is trained is the one that generated, without dropout. An adapter's own, `--ds.lora.dropout`,
+    stays."""
+    for path, module in model.named_modules():
+        if "lora_dropout" in path:
+            continue
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
