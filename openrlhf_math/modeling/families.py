@@ -23,9 +23,9 @@ class Family:
     """How a kind of model is trained.
 
     name: its `model_type`. recurrent: the kind of layer that carries a state between tokens, or "". rows_attention:
-    Transformers' attention where each sequence has a row of its own. longest_alike: tokens up to which a sequence has
-    the same rotary frequencies whatever else is in its batch. longest_packed_row: tokens of a packed row up to which
-    no layer takes places in the row for positions in a sequence.
+    Transformers' attention where each sequence has a row of its own, "" for the model's default. longest_alike: tokens
+    up to which a sequence has the same rotary frequencies whatever else is in its batch. longest_packed_row: tokens of
+    a packed row up to which no layer takes places in the row for positions in a sequence.
     """
 
     name: str
@@ -39,6 +39,12 @@ class Family:
         """Whether completions can follow one copy of their prompt: no layer carries a state past a completion."""
         return not self.recurrent
 
+    def why_rows(self) -> str:
+        """Why completions cannot share their prompt."""
+        if self.recurrent:
+            return f"its {self.recurrent} layers would carry their state from one completion into the next"
+        return "its attention does not go through Transformers' AttentionInterface"
+
     @classmethod
     def of(cls, config) -> "Family":
         """config: Transformers' configuration of a whole model."""
@@ -46,7 +52,7 @@ class Family:
         return cls(
             name=config.model_type,
             recurrent=_recurrent_layer(text),
-            rows_attention="eager" if _only_eager_is_right(text) else "sdpa",
+            rows_attention="eager" if _only_eager_is_right(text) else "",
             longest_alike=_longest_alike(text),
             longest_packed_row=_longest_packed_row(text),
         )

@@ -23,13 +23,25 @@ class LogitTransform:
     softcap: float | None = None
 
     @classmethod
-    def of(cls, config) -> "LogitTransform":
-        """config: Transformers' configuration of a model, or of its text part."""
-        config = config.get_text_config()
-        scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
-        scale *= getattr(config, "lm_head_multiplier", None) or 1.0  # Falcon-H1
-        scale /= getattr(config, "logits_scaling", None) or 1.0  # Granite
-        return cls(scale, getattr(config, "final_logit_softcapping", None))  # Gemma
+    def between(cls, before: Tensor, after: Tensor, config) -> "LogitTransform":
+        """The transform that gives the logits `after` for those of the head, `before`; any shape, the same.
+
+        Names in configurations do not tell: `logits_scaling` divides in Granite, multiplies in HyperCLOVA X, and has
+        been applied before the head in MiniCPM3. config: of the model; its numbers are tried as caps and scales.
+        Raises ValueError if there is none.
+        """
+        numbers = [value for value in vars(config.get_text_config()).values() if type(value) in (int, float) and value]
+        before, exact = before.double(), after.double()
+        scale = float((before * exact).sum() / before.square().sum()) if before.any() else 1.0
+        named = [each for value in numbers for each in (float(value), 1 / value) if abs(each - scale) < 0.01 * scale]
+        scales = [1.0, *sorted(named, key=lambda value: abs(value - scale)), scale]
+        candidates = [cls(each) for each in scales] + [cls(1.0, float(each)) for each in numbers if each > 0]
+        step = torch.finfo(after.dtype).eps
+        for each in candidates:
+            error = (each.apply(before.clone()) - exact).abs()
+            if bool((error <= 4 * step * exact.abs() + 1e-6 * exact.abs().max()).all()):
+                return each
+        raise ValueError("what it does to its logits after the output head is neither a scale nor a soft-cap")
 
     def apply(self, logits: Tensor) -> Tensor:
         """In place, which is possible as no gradient flows through this."""
@@ -127,8 +139,8 @@ class LogProbHead:
     hooks on the module stay as they are.
     """
 
-    def __init__(self, config, temperature: float) -> None:
-        self.transform = LogitTransform.of(config)
+    def __init__(self, transform: LogitTransform, temperature: float) -> None:
+        self.transform = transform
         self.temperature = temperature
 
     @contextmanager
@@ -179,6 +191,21 @@ class LogProbHead:
             checkpoint(of_chunk, hidden[part], targets[part], use_reentrant=False)
             for part in _chunks(len(hidden), vocabulary)
         ])  # fmt: skip
+
+
+def logit_transform(model: nn.Module, config, tokens: Tensor) -> LogitTransform:
+    """What a model does to its logits, seen in a forward pass of `tokens`, [1, tokens]. Raises ValueError."""
+    given: list[Tensor] = []
+
+    def note(module, inputs, output: Tensor) -> None:
+        given.append(output.detach().clone())
+
+    hook = output_head(model).register_forward_hook(note)
+    try:
+        logits = model(tokens, use_cache=False).logits
+    finally:
+        hook.remove()
+    return LogitTransform.between(given[-1], logits, config)
 
 
 def output_head(model: nn.Module) -> nn.Module:

@@ -6,16 +6,23 @@ from types import SimpleNamespace
 import torch
 from deepspeed.accelerator import get_accelerator
 from openrlhf.models import Actor
+from peft import PeftModel
 from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from openrlhf_math.modeling import SHARED_PREFIX, shared_prefix_attention
 from openrlhf_math.modeling.families import Family, reset_dynamic_rope
-from openrlhf_math.modeling.log_prob_head import LogProbHead
+from openrlhf_math.modeling.log_prob_head import LogProbHead, logit_transform
 from openrlhf_math.modeling.packing import alike, pack, unpack
+from openrlhf_math.modeling.probe import Probe, Reference, WrongPath, evaluating
 from openrlhf_math.modeling.shared_prefix_attention import packed_row
 
 Tensor = torch.Tensor
 SHARED, ROWS = "shared", "rows"
+WHAT_ROWS_COST = "each sequence has a row of its own, and completions do not share their prompt"
+ADAPTER_DROPOUT = "lora_dropout"
+DROPOUT = ("dropout", "pdrop", "layerdrop")
 # What OpenRLHF hands to an actor besides the batch and images.
 NO_INPUTS = ("ring_attn_group", "packed_seq_lens", "return_logprobs", "allgather_logits")
 
@@ -34,17 +41,73 @@ class PackedActor(Actor):
             # OpenRLHF would load a ZeRO-3 model into shards, and its rotary frequencies into bfloat16, which moves
             # logits by up to 0.1. Without this every process loads the whole model; DeepSpeed shards it afterwards.
             ds_config = None
-        super().__init__(pretrain_or_model, attn_implementation=attn_implementation, ds_config=ds_config, **kwargs)
         self.reads_log_probs = attn_implementation == SHARED_PREFIX
+        own = None if self.reads_log_probs else attn_implementation  # None: the one that the model prefers
+        super().__init__(pretrain_or_model, attn_implementation=own, ds_config=ds_config, **kwargs)
         if not self.reads_log_probs:
             return
         self.config = self.model.config  # DeepSpeed's engine has another under this name
         self.family = Family.of(self.config)
-        self.log_prob_head = LogProbHead(self.config, self.temperature)
-        self.path = SHARED if self.family.shares_prompts else ROWS
-        self.rows_attention = self.family.rows_attention
+        self.rows_attention = self.family.rows_attention or self.config._attn_implementation
+        self.path = SHARED if self.family.shares_prompts and can_choose_attention(self.model) else ROWS
+        self.log_prob_head: LogProbHead | None = None  # known when the path is
         self.balance_routers(False)  # OpenRLHF switches their logits on, whether a loss reads them or not
         switch_off_dropout(self.model)
+
+    def choose_path(self) -> str | None:
+        """Find the path that gives the model's own log-probabilities; the first call of `forward` does it, too.
+
+        Every process of a training calls it. Returns a sentence where it is not the path that was to be taken.
+        Raises WrongPath if there is none.
+        """
+        name, device = type(unwrapped(self.model)).__name__, next(self.model.parameters()).device
+        probe = Probe.of(self.config.get_text_config().vocab_size, device)
+        with evaluating(self):
+            self._attend_with("eager")
+            try:
+                transform = logit_transform(self.model, self.config, probe.sequences[:1])
+            except ValueError as error:
+                raise WrongPath(f"{name} cannot be trained: {error}") from error
+            self.log_prob_head = LogProbHead(transform, self.temperature)
+            reference = Reference.of(self.model, lambda: probe.one_at_a_time(self._own_log_probs), self.model.dtype)
+            reasons = [self.family.why_rows()] if self.path == ROWS else []
+            for path, attention in self._paths():
+                self.path, self.rows_attention = path, attention
+                if (wrong := self._wrong(probe, reference)) is None:
+                    return f"{name}: {WHAT_ROWS_COST}: {reasons[0]}" if path == ROWS else None
+                what = "a packed row" if path == SHARED else f"a row for each sequence with {attention} attention"
+                reasons.append(f"{what} {wrong}")
+        raise WrongPath(f"{name} cannot be trained: no path gives the log-probabilities of its own code: {reasons}")
+
+    def _wrong(self, probe: Probe, reference: Reference) -> str | None:
+        """What is wrong with the path that is set, or None."""
+        try:
+            found = self(probe.sequences, probe.action_mask, probe.attention_mask)[probe.action_mask]
+        except Exception as error:  # whatever a model's own code makes of a packed row
+            return f"fails with {type(error).__name__}: {first_line(error)}"
+        verdict = reference.judge(found)
+        return None if verdict.right else f"differs {verdict}"
+
+    def _paths(self) -> list[tuple[str, str]]:
+        """Paths with the attention of rows, the best first."""
+        rows = [(ROWS, attention) for attention in dict.fromkeys((self.rows_attention, "eager"))]
+        return [(SHARED, self.rows_attention), *rows] if self.path == SHARED else rows
+
+    def _own_log_probs(self, sequence: Tensor) -> Tensor:
+        """[1, tokens] to [tokens - 1], by the model's own code."""
+        self._attend_with("eager")
+        logits = self.model(sequence, use_cache=False).logits.float() / self.temperature
+        return logits[0, :-1].log_softmax(dim=-1).gather(1, sequence[0, 1:, None])[:, 0]
+
+    def train(self, mode: bool = True) -> "PackedActor":
+        """In training, too, most modules compute as in evaluation: some have more than dropout that is random then, as
+        PhiMoE's routers, or change weights, as Gemma 3n. Layers with gradient checkpointing want to be in training."""
+        super().train(mode)
+        if mode and self.reads_log_probs:
+            for path, module in self.model.named_modules():
+                trains = isinstance(module, (GradientCheckpointingLayer, PeftModel)) or ADAPTER_DROPOUT in path
+                module.training = trains or module is self.model
+        return self
 
     def balance_routers(self, wanted: bool) -> None:
         """Whether `forward` also gives the auxiliary loss that balances a mixture's experts."""
@@ -67,6 +130,8 @@ class PackedActor(Actor):
                 sequences, action_mask, attention_mask,
                 return_output=return_output, return_entropy=return_entropy, **others,
             )  # fmt: skip
+        if self.log_prob_head is None:
+            self.choose_path()
         lengths = attention_mask.sum(dim=1).tolist()
         apart = max(lengths) > self.family.longest_alike
         if self.path == SHARED and not apart:
@@ -131,20 +196,33 @@ class PackedActor(Actor):
 
     def _attend_with(self, attention: str) -> None:
         """It stays so until the next call: gradient checkpointing runs the layers again in the backward pass."""
-        if self.config._attn_implementation != attention:
-            self.model.set_attn_implementation(attention)
+        if self.config._attn_implementation != attention and can_choose_attention(self.model):
+            unwrapped(self.model).set_attn_implementation(attention)
         if self.family.longest_alike < math.inf:
             reset_dynamic_rope(self.model)
 
 
+def unwrapped(model: nn.Module) -> PreTrainedModel:
+    """Transformers' model in DeepSpeed's engine and in PEFT's model of adapters."""
+    return next(each for each in model.modules() if isinstance(each, PreTrainedModel))
+
+
+def can_choose_attention(model: nn.Module) -> bool:
+    """Whether its layers ask Transformers' AttentionInterface, or have an attention of their own."""
+    return unwrapped(model)._can_set_attn_implementation()
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
 def switch_off_dropout(model: nn.Module) -> None:
-    """The policy that is trained is the one that generated, without dropout. An adapter's own, `--ds.lora.dropout`,
-    stays."""
+    """The policy that is trained is the one that generated. An adapter's own dropout, `--ds.lora.dropout`, stays."""
     for path, module in model.named_modules():
-        if "lora_dropout" in path:
+        if ADAPTER_DROPOUT in path:
             continue
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         for name, value in list(vars(module).items()):
-            if "dropout" in name and isinstance(value, float):
+            if any(part in name for part in DROPOUT) and isinstance(value, float):
                 setattr(module, name, 0.0)

@@ -1,0 +1,157 @@
+"""A check before the first step: the path that trains a model gives the log-probabilities of the model itself.
+
+What a configuration says of a model is never the whole truth, and a new model may do something that nobody here has
+seen. So a few short sequences go through the path that trains, and one at a time, without padding, through the model's
+own forward pass.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+
+Tensor = torch.Tensor
+
+PROMPTS = (11, 5)
+COMPLETIONS = ((17, 4, 9), (1, 13, 6))
+# Of the ids of a vocabulary: neither special tokens, which are at its ends, nor those that stand for images.
+WORDS = (0.05, 0.5)
+NOISY_PASSES = 2
+LARGEST_LEFT_OUT = 0.1  # share of the tokens: in a mixture rounding may send one to another expert
+TIMES_ROUNDING = 4.0
+# Nats a token that are never held against a path: what the order of a sum makes of a whole model.
+UNNOTICED = {torch.float32: 1e-4, torch.float16: 1e-3, torch.bfloat16: 4e-3}
+
+
+class WrongPath(RuntimeError):
+    """No path through the model gives its own log-probabilities, so that it cannot be trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Groups of sequences behind shared prompts, padded on the right.
+
+    sequences, attention_mask: int64 [batch, tokens]. action_mask: bool [batch, tokens - 1].
+    """
+
+    sequences: Tensor
+    attention_mask: Tensor
+    action_mask: Tensor
+
+    @classmethod
+    def of(cls, vocabulary: int, device) -> "Probe":
+        """Completions repeat parts of their prompt: a model that has learned to copy depends on it all the more."""
+        generator = torch.Generator().manual_seed(0)
+        first, end = (int(share * vocabulary) for share in WORDS)
+        rows = []
+        for length, completions in zip(PROMPTS, COMPLETIONS, strict=True):
+            prompt = torch.randint(first, max(end, first + 1), (length,), generator=generator)
+            for count in completions:
+                start = int(torch.randint(0, length, (), generator=generator))
+                new = torch.randint(first, max(end, first + 1), (count,), generator=generator)
+                copied = prompt.roll(-start)[: count // 2]
+                rows.append((length, torch.cat([prompt, copied, new[len(copied) :]])))
+        longest = max(len(row) for _, row in rows)
+        sequences = torch.full((len(rows), longest), first)
+        mask, actions = torch.zeros_like(sequences), torch.zeros(len(rows), longest - 1, dtype=torch.bool)
+        for number, (prompt, row) in enumerate(rows):
+            sequences[number, : len(row)], mask[number, : len(row)] = row, 1
+            actions[number, prompt - 1 : len(row) - 1] = True
+        return cls(sequences.to(device), mask.to(device), actions.to(device))
+
+    def one_at_a_time(self, log_probs_of: Callable[[Tensor], Tensor]) -> Tensor:
+        """float32 [actions]. log_probs_of: of a sequence [1, tokens] to [tokens - 1], of its tokens but the first."""
+        found = []
+        for row, mask, actions in zip(self.sequences, self.attention_mask, self.action_mask, strict=True):
+            length = int(mask.sum())
+            found.append(log_probs_of(row[None, :length])[actions[: length - 1]])
+        return torch.cat(found).float()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """difference: of a path from the model's own log-probabilities, mean over most tokens, nats. allowed: what is
+    explained by the rounding of the model's dtype."""
+
+    difference: float
+    allowed: float
+
+    @property
+    def right(self) -> bool:
+        return self.difference <= self.allowed  # False for NaN
+
+    def __str__(self) -> str:
+        return f"by {self.difference:.2g} nats a token, where rounding explains {self.allowed:.2g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The model's own log-probabilities, float32 [actions], and how far rounding moves them, nats."""
+
+    log_probs: Tensor
+    rounding: float
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, model: nn.Module, own: Callable[[], Tensor], dtype: torch.dtype) -> "Reference":
+        """own: computes them with the model's own forward pass."""
+        log_probs = own()
+        with rounding_noise(model, dtype):
+            moved = max(_typical(own() - log_probs) for _ in range(NOISY_PASSES))
+        return cls(log_probs, moved, dtype)
+
+    def judge(self, found: Tensor) -> Verdict:
+        """found: [actions]. The same verdict in all processes of a training."""
+        allowed = TIMES_ROUNDING * self.rounding + UNNOTICED.get(self.dtype, UNNOTICED[torch.bfloat16])
+        return Verdict(_worst(_typical(found.float() - self.log_probs)), allowed)
+
+
+def _typical(difference: Tensor) -> float:
+    """Mean of |difference| without the largest."""
+    kept = difference.abs().sort().values[: max(1, round(len(difference) * (1 - LARGEST_LEFT_OUT)))]
+    return kept.mean().item()
+
+
+def _worst(difference: float) -> float:
+    """Of all processes."""
+    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return difference
+    gathered: list = [None] * distributed.get_world_size()
+    distributed.all_gather_object(gathered, difference)
+    return max(gathered, key=lambda each: (each != each, each))  # NaN is the worst
+
+
+@contextmanager
+def rounding_noise(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """What linear layers give is moved at random by as much as rounding to `dtype` moves it, within the block."""
+    half_a_step = torch.finfo(dtype).eps / 2
+    generators: dict = {}
+
+    def moved(module, inputs, output: Tensor) -> Tensor:
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            return output
+        if output.device not in generators:
+            generators[output.device] = torch.Generator(output.device).manual_seed(0)
+        noise = torch.rand(output.shape, generator=generators[output.device], device=output.device)
+        return (output.float() * (1 + half_a_step * (2 * noise - 1))).to(output.dtype)
+
+    hooks = [each.register_forward_hook(moved) for each in model.modules() if isinstance(each, nn.Linear)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Without gradients and dropout within the block."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
