@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -22,6 +23,7 @@ from openrlhf_math.grpo.metrics import append_jsonl, step_record
 from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.problem_order import ProblemOrder
 from openrlhf_math.grpo.resumable import ResumableTrainer
+from openrlhf_math.grpo.seeds import derived_seed
 from openrlhf_math.grpo.settings import old_log_probs_needed
 from openrlhf_math.grpo.truncation import as_wrong
 from openrlhf_math.grpo.undecided import Undecided
@@ -156,7 +158,7 @@ class MathPPOTrainer(ResumableTrainer):
         self.engines.check()
         self.phases.train()
         sleep_seconds = time.perf_counter() - started
-        balance = balance_groups if self.args.math.shared_prefix else ppo_trainer.balance_experiences
+        balance = partial(balance_groups, seed=derived_seed(self.args.train.seed, "groups", global_step))
         with substituted(ppo_trainer, balance_experiences=balance):
             status, global_step = super().train_step(rollout_samples, global_step)
         status["timing/sleep"] = sleep_seconds  # the other moves lie within what upstream times
