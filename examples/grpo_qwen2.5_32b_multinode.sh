@@ -17,6 +17,6 @@ openrlhf-math grpo \
   --data.max_len 17408 --rollout.max_new_tokens 16384 --rollout.temperature 0.6 \
   --vllm.gpu_memory_utilization 0.7 \
   --actor.adam.lr 1e-6 --actor.lr_scheduler constant_with_warmup \
-  --algo.dynamic_filtering_enable --algo.dynamic_filtering_range 0.01 0.99 \
+  --algo.dynamic_filtering_enable \
   --ckpt.save_steps 10 \
   "$@"

@@ -28,7 +28,8 @@ def run(flat: argparse.Namespace) -> int:
     find_curriculum(args.math.curriculum.name)
     inputs.check_model("--actor.model_name_or_path", args.actor.model_name_or_path)
     if flat.dry_run:
-        print_plan(args)
+        counted = inputs.can_be_counted(args)
+        print_plan(args, inputs.count_prompts(args, inputs.load_problem_sets(args)) if counted else None)
         return 0
     inputs.claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
     sets = inputs.load_problem_sets(args)

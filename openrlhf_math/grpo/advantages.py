@@ -12,6 +12,9 @@ from openrlhf_math.registry import Registry
 
 Estimator = Callable[[torch.Tensor], torch.Tensor]
 UPSTREAM = ("gae", "reinforce", "rloo", "reinforce_baseline", "group_norm", "dr_grpo", "flash_reinforce")
+# Of these, the ones in which only differences within a group count.
+GROUP_BASELINE = ("rloo", "reinforce_baseline", "group_norm", "dr_grpo")
+ROUNDING = 1e-6  # rewards of a group that differ by less, relative to the largest, are equal
 _REGISTRY: Registry[Estimator] = Registry()
 # Of a function from rewards to advantages, both float32 [groups, completions].
 register_advantage_estimator = _REGISTRY.register
@@ -25,13 +28,23 @@ def find_estimator(name: str) -> Estimator | None:
     return None if name in UPSTREAM else _REGISTRY.find("--algo.advantage.estimator", name, UPSTREAM)
 
 
+def all_equal(rewards: torch.Tensor) -> torch.Tensor:
+    """Whether the rewards of a group differ by no more than rounding, bool [groups, 1].
+
+    rewards: float32 [groups, completions]. max_j r_ij - min_j r_ij <= 1e-6 max_j |r_ij|. A difference that small is
+    left by sums of rewards and penalties in another order; divided by its own standard deviation it would be ±1.
+    """
+    low, high = rewards.aminmax(dim=-1, keepdim=True)
+    spread = high - low
+    return (spread <= ROUNDING * rewards.abs().amax(dim=-1, keepdim=True)) & spread.isfinite()
+
+
 @register_advantage_estimator("grpo")
 def grpo(rewards: torch.Tensor) -> torch.Tensor:
     """Group-normalised advantages, A_ij = (r_ij - mean_j r_i) / std_j r_i.
 
     rewards, returned: float32 [groups, completions]. The standard deviation is the sample's (n - 1). A group
-    whose rewards are all equal has advantage exactly 0: rounding in its mean must not be divided by rounding
-    in its standard deviation, which would give ±1 out of nothing.
+    whose rewards are `all_equal` has advantage exactly 0.
     DeepSeekMath, https://arxiv.org/abs/2402.03300, section 4.1.
     """
     centred = centre(rewards)
@@ -43,8 +56,7 @@ def grpo(rewards: torch.Tensor) -> torch.Tensor:
 def centre(rewards: torch.Tensor) -> torch.Tensor:
     """Rewards minus their group's mean, A_ij = r_ij - mean_j r_i, float32 [groups, completions].
 
-    Without the division a hard or an easy group weighs less than a mixed one.
-    Dr. GRPO, https://arxiv.org/abs/2503.20783, section 3.1.
+    Without the division a hard or an easy group weighs less than a mixed one. Exactly 0 where the rewards are
+    `all_equal`. Dr. GRPO, https://arxiv.org/abs/2503.20783, section 3.1.
     """
-    same = (rewards == rewards[:, :1]).all(dim=-1, keepdim=True)
-    return torch.where(same, 0.0, rewards - rewards.mean(dim=-1, keepdim=True))
+    return torch.where(all_equal(rewards), 0.0, rewards - rewards.mean(dim=-1, keepdim=True))

@@ -28,16 +28,26 @@ def step_bar(stream: TextIO, transient: bool = False):
 Watcher = Callable[[dict, int], None]  # called with a step's record and the number of steps in all
 
 
+class Display:
+    """Where a run's steps are shown: called with a step's record and the number of steps in all."""
+
+    def __init__(self, progress, watchers: tuple[Watcher, ...]) -> None:
+        self._progress, self._watchers = progress, watchers
+        self._task = progress.add_task("GRPO: starting engines and actors", total=None)
+
+    def __call__(self, record: dict, total: int) -> None:
+        self.say(one_line(record, total))
+        self._progress.update(self._task, description="GRPO", total=total, completed=record["step"])
+        for watcher in self._watchers:
+            watcher(record, total)
+
+    def say(self, line: str) -> None:
+        """Print a line above the progress bar."""
+        self._progress.console.print(line, highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def step_display(stream: TextIO, *watchers: Watcher) -> Iterator[Watcher]:
-    """While the block runs, a progress bar on `stream`. Yields a function that shows a step, also to `watchers`."""
+def step_display(stream: TextIO, *watchers: Watcher) -> Iterator[Display]:
+    """While the block runs, a progress bar on `stream`. Yields what shows a step, also to `watchers`."""
     with step_bar(stream, transient=True) as progress:
-        task = progress.add_task("GRPO: starting engines and actors", total=None)
-
-        def show(record: dict, total: int) -> None:
-            progress.console.print(one_line(record, total), highlight=False, soft_wrap=True)
-            progress.update(task, description="GRPO", total=total, completed=record["step"])
-            for watcher in watchers:
-                watcher(record, total)
-
-        yield show
+        yield Display(progress, watchers)

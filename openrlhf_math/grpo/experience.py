@@ -6,11 +6,13 @@ from functools import partial
 import ray
 import torch
 from openrlhf.models.utils import compute_reward
+from openrlhf.trainer.ppo_utils import experience_maker
 from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
-from openrlhf.trainer.ppo_utils.length_penalty import apply_length_penalties
 
-from openrlhf_math.grpo.advantages import Estimator, find_estimator
+from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.grpo.advantages import GROUP_BASELINE, Estimator, all_equal, find_estimator
+from openrlhf_math.grpo.group_rewards import shaped_rewards
 from openrlhf_math.grpo.micro_batches import fill, packed_tokens, split
 from openrlhf_math.grpo.settings import old_log_probs_needed
 from openrlhf_math.grpo.truncation import mask_truncated
@@ -44,27 +46,43 @@ class MathExperienceMaker(RemoteExperienceMaker):
     @torch.no_grad()
     def compute_advantages_and_returns(self, experiences: list[Experience]) -> list[Experience]:
         """Fill `advantages` and `returns`, float32 [batch, actions], of every experience."""
-        estimator = find_estimator(self.args.algo.advantage.estimator)
+        name = self.args.algo.advantage.estimator
+        estimator = find_estimator(name)
+        shaped = shaped_rewards(experiences, self.args)
+        groups = by_group(shaped, experiences, self.args.rollout.n_samples_per_prompt)
         if estimator is None:
-            experiences = super().compute_advantages_and_returns(experiences)
+            self._estimate_as_upstream(name, groups, experiences)
         else:
-            self._estimate(estimator, experiences)
+            self._estimate(estimator, groups, experiences)
         if self.args.math.truncated == "mask":
             mask_truncated(experiences)
         return experiences
 
-    def _estimate(self, estimator: Estimator, experiences: list[Experience]) -> None:
-        for experience in experiences:
-            experience.rewards = experience.rewards.float()
-        apply_length_penalties(experiences, self.args)
-        groups = by_group(experiences, self.args.rollout.n_samples_per_prompt)
+    def _estimate_as_upstream(self, name: str, groups: torch.Tensor, experiences: list[Experience]) -> None:
+        """By OpenRLHF's own estimators, from rewards that are penalised and clipped.
+
+        OpenRLHF would clip what its estimators make of the rewards. Where only differences within a group count,
+        groups of equal rewards are given as 0, or `group_norm` would divide rounding by rounding.
+        """
+        if name in GROUP_BASELINE:
+            groups = torch.where(all_equal(groups), 0.0, groups)
+        own = [experience.rewards for experience in experiences]
+        for experience, rewards in zip(experiences, of_experiences(groups, experiences), strict=True):
+            experience.rewards = rewards
+        with (
+            substituted(experience_maker, apply_length_penalties=lambda *_: None),
+            substituted(self.args.reward, clip_range=None),
+        ):
+            super().compute_advantages_and_returns(experiences)
+        for experience, rewards in zip(experiences, own, strict=True):
+            experience.rewards = rewards
+
+    def _estimate(self, estimator: Estimator, groups: torch.Tensor, experiences: list[Experience]) -> None:
         advantages = of_experiences(estimator(groups), experiences)
         spreads = of_experiences(groups.std(dim=-1, keepdim=True).expand_as(groups), experiences)
         for experience, advantage, spread in zip(experiences, advantages, spreads, strict=True):
             # One advantage a completion, on its last token; with a KL penalty each token adds its own.
-            per_token = compute_reward(
-                advantage, self.kl_ctl.value, experience.kl, experience.action_mask, self.args.reward.clip_range
-            )
+            per_token = compute_reward(advantage, self.kl_ctl.value, experience.kl, experience.action_mask)
             experience.returns = self.get_cumulative_returns(per_token, experience.action_mask, gamma=1.0)
             experience.advantages = experience.returns.clone()
             experience.info["return"] = per_token.sum(dim=-1)
@@ -72,12 +90,12 @@ class MathExperienceMaker(RemoteExperienceMaker):
             experience.kl = None
 
 
-def by_group(experiences: list[Experience], group_size: int) -> torch.Tensor:
-    """Rewards of all completions in the order they were rolled out, float32 [groups, group_size]."""
+def by_group(values: list[torch.Tensor], experiences: list[Experience], group_size: int) -> torch.Tensor:
+    """One [batch] tensor for each experience in the order of the rollout, [groups, group_size]."""
     order = list(itertools.chain.from_iterable(experience.index for experience in experiences))
-    rewards = torch.cat([experience.rewards for experience in experiences])
-    ordered = torch.empty_like(rewards)
-    ordered[order] = rewards
+    flat = torch.cat(values)
+    ordered = torch.empty_like(flat)
+    ordered[order] = flat
     return ordered.reshape(-1, group_size)
 
 

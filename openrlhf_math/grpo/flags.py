@@ -43,6 +43,7 @@ COMPUTED = (
     "ckpt.output_dir",
     "logger.tensorboard_dir",
     "logger.wandb.run_name",
+    "algo.dynamic_filtering_range",
 )
 COMPUTED_SWITCHES = ("vllm.enable_sleep", "ds.enable_sleep")
 
@@ -57,6 +58,21 @@ CHECKPOINTS = {
     "ckpt.save_hf": "save the model beside each checkpoint",
     "ckpt.disable_ds": "with --ckpt.save_hf: only the model, nothing to go on from",
     "logger.wandb.run_name": "also TensorBoard's (default: the name of the run directory)",
+}
+
+# What differs from OpenRLHF, or is not plain from its help; the formulas are in docs/grpo-loss.md.
+LOSS = {
+    "actor.loss_agg_mode": "how the loss is averaged: token-mean (over all action tokens of a step) or "
+    "seq-mean-token-mean (over each completion's tokens, then over completions: a token of a long one weighs less). "
+    "A KL loss and an entropy bonus are averaged in the same way (default: %(default)s)",
+    "actor.entropy_coef": "weight of an entropy bonus in the loss; 0 to log the entropy only",
+    "algo.kl.use_loss": "the KL term is part of the loss, averaged by --actor.loss_agg_mode, not of the reward",
+    "algo.dynamic_filtering_enable": "replace groups whose advantages are all zero by the next problems",
+    "algo.dynamic_filtering_range": "with --algo.dynamic_filtering_enable: also replace groups whose mean score is not "
+    "between these two (default: any mean)",
+    "reward.clip_range": "rewards are clipped to this range after penalties and before the advantages are computed "
+    "(default: %(default)s)",
+    "data.max_samples": "problems used at most, the first of the set (default: %(default)s)",
 }
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -80,7 +96,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     key.help = wandb_key.HELP
     estimator.help = "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function"
     for action in parser._actions:
-        action.help = CHECKPOINTS.get(action.dest, action.help)
+        action.help = (CHECKPOINTS | LOSS).get(action.dest, action.help)
     _add_ours(parser.add_argument_group("openrlhf_math"))
     return parser
 

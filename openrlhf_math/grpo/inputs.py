@@ -70,11 +70,8 @@ def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:
 
     Raises UserError for a file, column or row at fault, or if too many golds are bad.
     """
-    specs = [(spec.strip(), args.data.prompt_split) for spec in args.data.prompt_dataset.split(",")]
-    if args.eval.dataset:
-        specs.append((args.eval.dataset, args.eval.split))
     sets = {}
-    for spec, split in specs:
+    for spec, split in _specs(args):
         problems = read_problems(spec, args.data.input_key, args.data.label_key, split)
         kept, rejected = keep_parsable(problems, args.math.max_bad_golds)
         for problem in rejected[:5]:
@@ -82,13 +79,32 @@ def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:
         if rejected:
             print(f"skipped {len(rejected)} of {len(problems)} problems of {spec}: unparsable gold answers")
         sets[spec] = kept
-    prompts = sum(len(sets[spec]) for spec, _ in specs if spec != args.eval.dataset)
-    if prompts < args.rollout.batch_size:
-        raise UserError(
-            f"--data.prompt_dataset {args.data.prompt_dataset} has {prompts} problems, fewer than one batch "
-            f"(--rollout.batch_size {args.rollout.batch_size}); lower it or add problems"
-        )
+    if count_prompts(args, sets) < args.rollout.batch_size:
+        if args.data.max_samples < args.rollout.batch_size:
+            few, more = f"--data.max_samples {args.data.max_samples} leaves fewer problems", "raise the other"
+        else:
+            few = f"--data.prompt_dataset {args.data.prompt_dataset} has {count_prompts(args, sets)} problems, fewer"
+            more = "add problems"
+        batch_size = args.rollout.batch_size
+        raise UserError(f"{few} than one batch (--rollout.batch_size {batch_size}); lower it or {more}")
     return sets
+
+
+def _specs(args: SimpleNamespace) -> list[tuple[str, str]]:
+    """The training sets and the evaluation set, each with its split."""
+    training = [(spec.strip(), args.data.prompt_split) for spec in args.data.prompt_dataset.split(",")]
+    return training + ([(args.eval.dataset, args.eval.split)] if args.eval.dataset else [])
+
+
+def can_be_counted(args: SimpleNamespace) -> bool:
+    """Whether all sets are files on this machine, so that a dry run may read them."""
+    return all(Path(spec).is_file() for spec, _ in _specs(args))
+
+
+def count_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> int:
+    """Problems of an episode, at least: sets that are drawn from with probabilities may give some twice."""
+    specs = [spec.strip() for spec in args.data.prompt_dataset.split(",")]
+    return min(args.data.max_samples, sum(len(sets[spec]) for spec in specs))
 
 
 def check_prompt_lengths(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> None:

@@ -1,13 +1,17 @@
 """Micro-batches of whole groups under a token budget, without the completions that teach nothing."""
 
+import random
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 
 import torch
 from deepspeed.accelerator import get_accelerator
 from openrlhf.trainer.ppo_utils.experience import Experience, make_experience_batch, split_experience_batch
 from openrlhf.trainer.ppo_utils.replay_buffer import NaiveReplayBuffer
 from torch import distributed as dist
+
+from openrlhf_math.grpo.settings import data_parallel, only_advantages_teach
 
 Group = list[int]  # items with the same prompt, by their number
 
@@ -77,10 +81,15 @@ def teaches(item: Experience) -> bool:
     return bool((item.advantages * item.action_mask).any())
 
 
+def acts(item: Experience) -> bool:
+    """Whether a completion is in the loss at all: one that `--math.truncated mask` leaves out has no action token."""
+    return bool(item.action_mask.any())
+
+
 class GroupReplayBuffer(NaiveReplayBuffer):
     """OpenRLHF's replay buffer in its dynamic-batch mode, with micro-batches of whole groups."""
 
-    skip_idle = False
+    trains = staticmethod(acts)  # whether an item is computed
 
     def setup_dynamic_batch(self, strategy) -> None:
         args, process_group = strategy.args, strategy.ds_device_mesh["dp"].get_group()
@@ -98,13 +107,13 @@ class GroupReplayBuffer(NaiveReplayBuffer):
             self.dynamic_indices += batches
             self.dynamic_optimizer_step += [0] * (len(batches) - 1) + [1]
             self.dynamic_sample_loss_scale += [len(batch) / share for batch in batches]
-            self.dynamic_batch_num_tokens += [total] * len(batches)
-            self.dynamic_global_batch_size += [samples] * len(batches)
+            self.dynamic_batch_num_tokens += [max(total, 1)] * len(batches)  # all may be left out
+            self.dynamic_global_batch_size += [max(samples, 1)] * len(batches)
 
     def _micro_batches(self, numbers: list[int], budget: int, process_group) -> list[list[int]]:
         kept, idle = [], []
         for number in numbers:
-            (idle if self.skip_idle and not teaches(self.items[number]) else kept).append(number)
+            (kept if self.trains(self.items[number]) else idle).append(number)
         if not kept:  # the optimizer still takes its step, so one item gives its zero gradient
             kept = [min(idle, key=lambda number: int(self.items[number].total_length))]
             idle.remove(kept[0])
@@ -117,7 +126,7 @@ class GroupReplayBuffer(NaiveReplayBuffer):
 class SkippingReplayBuffer(GroupReplayBuffer):
     """Leaves out completions without advantage; the loss is still normalised by all of them."""
 
-    skip_idle = True
+    trains = staticmethod(teaches)
 
 
 def _reduced(value: float, operation, process_group) -> float:
@@ -127,24 +136,55 @@ def _reduced(value: float, operation, process_group) -> float:
     return tensor.item()
 
 
-def balance_groups(experiences: list[Experience], args) -> list[Experience]:
-    """One experience for each training process, with whole groups and about as many tokens.
+def balance_groups(experiences: list[Experience], args: SimpleNamespace, seed: int) -> list[Experience]:
+    """One experience for each training process: the completions of its optimizer steps, one step after another.
 
-    Takes the place of OpenRLHF's `balance_experiences`, which deals the completions of a group out to all.
-    Every process gets the same number of completions.
+    Takes the place of OpenRLHF's `balance_experiences`, which sorts completions by length: the longest would be trained
+    first, and those of a group in several steps. Here the groups come in random order, drawn from `seed`. A step takes
+    `--train.batch_size` completions, which are whole groups if it is a multiple of the group size, and each process
+    gets an equal number of them and about as many tokens.
     """
+    numbers = [number for experience in experiences for number in experience.index]
     items = [item for experience in experiences for item in split_experience_batch(experience)]
-    ranks = args.actor.num_nodes * args.actor.num_gpus_per_node
-    share = len(items) // ranks
-    groups = group_by_prompt(items, list(range(len(items))))
-    groups.sort(key=lambda group: packed_tokens(items, group), reverse=True)
+    groups: dict[int, Group] = {}
+    for place in sorted(range(len(items)), key=numbers.__getitem__):
+        groups.setdefault(numbers[place] // args.rollout.n_samples_per_prompt, []).append(place)
+    order = list(groups.values())
+    random.Random(seed).shuffle(order)
+    completions = [(number, place) for number, group in enumerate(order) for place in group]
+    ranks = data_parallel(
+        args.actor.num_nodes, args.actor.num_gpus_per_node, args.ds.ring_attn_size, args.ds.tensor_parallel_size
+    )
+    members: list[list[int]] = [[] for _ in range(ranks)]
+    for start in range(0, len(completions), args.train.batch_size):
+        pieces: dict[int, Group] = {}  # of groups, in this step
+        for number, place in completions[start : start + args.train.batch_size]:
+            pieces.setdefault(number, []).append(place)
+        for rank, share in enumerate(_dealt(list(pieces.values()), ranks, partial(_tokens_trained, items, args))):
+            members[rank] += share
+    return [make_experience_batch([items[place] for place in share]) for share in members if share]
+
+
+def _dealt(groups: list[Group], ranks: int, tokens: Callable[[Group], int]) -> list[list[int]]:
+    """The members of groups as `ranks` lists of equal number, with about as many tokens: the longest group first."""
+    share = sum(map(len, groups)) // ranks
     loads, members = [0] * ranks, [[] for _ in range(ranks)]
-    for group in groups:
+    for group in sorted(groups, key=tokens, reverse=True):
         rest = list(group)
         while rest:
             rank = min((r for r in range(ranks) if len(members[r]) < share), key=loads.__getitem__, default=ranks - 1)
             room = share - len(members[rank]) if len(members[rank]) < share else len(rest)
             members[rank] += rest[:room]
-            loads[rank] += packed_tokens(items, rest[:room])
+            loads[rank] += tokens(rest[:room])
             rest = rest[room:]
-    return [make_experience_batch([items[number] for number in numbers]) for numbers in members if numbers]
+    return members
+
+
+def _tokens_trained(items: list[Experience], args: SimpleNamespace, group: Group) -> int:
+    """Tokens that a group takes through the model."""
+    if not args.math.shared_prefix:
+        return sum(int(items[number].total_length) for number in group)
+    trains = teaches if only_advantages_teach(args) else acts
+    kept = [items[number] for number in group if trains(items[number])]
+    prompt = max((int(item.total_length - item.response_length) for item in kept), default=0)
+    return prompt + sum(int(item.response_length) for item in kept)

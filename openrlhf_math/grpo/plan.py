@@ -59,8 +59,8 @@ def plan(args: SimpleNamespace) -> list[PlannedActors]:
     return rows
 
 
-def print_plan(args: SimpleNamespace) -> None:
-    """Print the resolved configuration and the plan; start nothing."""
+def print_plan(args: SimpleNamespace, problems: int | None = None) -> None:
+    """Print the resolved configuration and the plan; start nothing. problems: of an episode, None if not counted."""
     from rich.console import Console
     from rich.table import Table
 
@@ -78,6 +78,8 @@ def print_plan(args: SimpleNamespace) -> None:
         f"{'take turns on the same ones' if colocated(args) else 'on separate ones'}"
     )
     console.print(f"reference model: {'yes' if args.algo.kl.init_coef > 0 else 'none (KL coefficient 0)'}")
+    if problems is not None:
+        console.print(rollouts_line(problems, args.rollout.batch_size, args.train.num_episodes))
     console.print(
         f"gradient steps a batch: {'one' if one_step_a_batch(args) else 'several'}; pass for old log-probabilities: "
         f"{'yes' if old_log_probs_needed(args) else 'skipped'}"
@@ -85,6 +87,14 @@ def print_plan(args: SimpleNamespace) -> None:
     console.print(curriculum_line(args.math.curriculum))
     console.print(limit_line(args.math.completion_limit, args.math.truncated))
     console.print(checkpoint_line(args))
+
+
+def rollouts_line(prompts: int, batch_size: int, episodes: int) -> str:
+    """How many rollout batches the problems make, and what is left out."""
+    batches, rest = divmod(prompts, batch_size)
+    words = f"problems: {prompts}, {batches} batches of {batch_size} an episode"
+    left_out = f"; the last {rest} of an episode fill no batch and are left out" if rest else ""
+    return f"{words}, {episodes} episodes{left_out}" if episodes > 1 else words + left_out
 
 
 def curriculum_line(settings: CurriculumSettings) -> str:

@@ -9,13 +9,14 @@ from openrlhf.trainer.ppo_utils import NaiveReplayBuffer
 from openrlhf.trainer.ray import launcher, ppo_actor
 from openrlhf.trainer.ray.launcher import ReferenceModelActor
 from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer, PolicyModelActor
+from openrlhf.utils.loss_utils import get_loss_batch_info
 
 from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.heap import HeapTrimmer
 from openrlhf_math.colocation.layout import training_threads
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
-from openrlhf_math.grpo.loss import OnPolicyLoss
+from openrlhf_math.grpo.loss import FEWEST, LossTerms, OnPolicyLoss, never_zero
 from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBuffer
 from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
 from openrlhf_math.grpo.stacks import answer_to_signal
@@ -31,6 +32,8 @@ class MathActorTrainer(ActorPPOTrainer):
     def __init__(self, strategy, *args, **kwargs) -> None:
         with substituted(ppo_actor, NaiveReplayBuffer=self._replay_buffer_class(strategy.args)):
             super().__init__(strategy, *args, **kwargs)
+        self.terms = LossTerms(self.actor_loss_fn.token_level_loss)  # GSPO's is by completion whatever the flag says
+        self.policy_losses: list[float] = []  # of the micro-batches of a batch
         if one_step_a_batch(self.args):
             self.actor_loss_fn = OnPolicyLoss(self.actor_loss_fn)
         self.trim_heap = HeapTrimmer()
@@ -48,25 +51,50 @@ class MathActorTrainer(ActorPPOTrainer):
         """One pass over the batch. `skipped_steps`: optimizer steps without effect, the same on every rank."""
         engine = self.actor.model
         before = engine.skipped_steps
+        self.policy_losses.clear()
         status = super().ppo_train(kl_ctl)
+        if self.policy_losses:
+            status["policy_loss"] = self.strategy.all_reduce(self._policy_loss())
         skipped = engine.skipped_steps - before
         if skipped:
             status["actor_grad_norm"] = math.nan  # DeepSpeed still has that of the last step it took
         self.trim_heap()
         return status | {"skipped_steps": float(skipped)}
 
+    def _policy_loss(self) -> float:
+        """This process's policy loss of an optimizer step, their mean if there are several.
+
+        With dynamic batches the micro-batches of a step add up to it; otherwise each is scaled as DeepSpeed, which
+        divides by their number, wants it.
+        """
+        dynamic = self.args.train.dynamic_batch_enable
+        steps = sum(self.replay_buffer.dynamic_optimizer_step) * self.max_epochs if dynamic else len(self.policy_losses)
+        return sum(self.policy_losses) / steps
+
     def training_step(self, experience, kl_ctl, step, loss_batch_info=None) -> dict:
-        status = super().training_step(experience, kl_ctl, step, loss_batch_info)
-        # Upstream logs the mean of the micro batches' losses by their tokens; the loss of a step is their plain
-        # mean, or with dynamic batches, which it normalises over the whole step, their sum.
-        if self.args.train.dynamic_batch_enable:
-            trained = sum(map(len, self.replay_buffer.dynamic_indices)) / sum(self.replay_buffer.dynamic_optimizer_step)
-            status["metrics"]["policy_loss"] = status["metrics"]["policy_loss"] * trained / status["num_samples"]
-        status["weights"]["policy_loss"] = "sample"
+        if loss_batch_info is None:
+            loss_batch_info = get_loss_batch_info(
+                self.strategy, experience.action_mask, replay_buffer=self.replay_buffer, step=step, dynamic_batch=True
+            )
+        with substituted(ppo_actor, aggregate_loss=self.terms):
+            status = super().training_step(experience, kl_ctl, step, never_zero(loss_batch_info))
+        metrics, weights = status["metrics"], status["weights"]
+        self.policy_losses.append(float(metrics["policy_loss"]))
+        # OpenRLHF logs the micro-batch's share of the step's mean and weighs it by its tokens again.
+        metrics |= dict(zip(self._term_names(), self.terms.means, strict=True))
+        self.terms.means.clear()
         if isinstance(self.actor_loss_fn, OnPolicyLoss):
-            status["metrics"]["logprob_gap"] = self.actor_loss_fn.logprob_gap
-            status["weights"]["logprob_gap"] = "token"
+            metrics["logprob_gap"] = self.actor_loss_fn.logprob_gap
+            weights["logprob_gap"] = "token"
+        if not status["num_action_tokens"]:  # all of it is left out: means over tokens are 0/0, and so would be theirs
+            metrics |= {name: 0.0 for name, weight in weights.items() if weight == "token"}
+            status["num_action_tokens"] = FEWEST
         return status
+
+    def _term_names(self) -> list[str]:
+        """The metrics of `self.terms`, in the order in which OpenRLHF computes them."""
+        kl = ["kl"] if self.args.algo.kl.use_loss else []
+        return kl + (["entropy_loss"] if self.args.actor.entropy_coef is not None else [])
 
     @cached_property
     def weight_transfer(self) -> WeightTransfer:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import re
 import time
@@ -77,6 +78,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     shared_prefix = _shares_prefix(flags, device, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
+    filtering_range = flags["algo.dynamic_filtering_range"]
+    flags["algo.dynamic_filtering_range"] = filtering_range or (-math.inf, math.inf)  # OpenRLHF checks it
     _compute(flags, device, run_dir, shared_prefix)
     _check(flags)
 
@@ -88,6 +91,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         args = resolve_upstream(args)
     except AssertionError as error:
         raise UserError(f"OpenRLHF refuses these flags: {error}") from None
+    args.algo.dynamic_filtering_range = filtering_range  # JSON has no infinity
     if shared_prefix:  # after OpenRLHF's checks, which would add flash-attn's packing to it
         args.train.dynamic_batch_enable = True
         args.rollout.max_tokens_per_gpu = args.rollout.max_tokens_per_gpu or args.train.max_tokens_per_gpu
@@ -162,6 +166,10 @@ def _check(flags: dict) -> None:
     for flag in ("actor.model_name_or_path", "data.prompt_dataset"):
         if not flags[flag]:
             raise UserError(f"--{flag} is missing: give a local path or a hub name")
+    for flag in ("rollout.batch_size", "rollout.n_samples_per_prompt", "train.batch_size", "train.num_episodes",
+                 "train.max_epochs"):  # fmt: skip
+        if flags[flag] < 1:
+            raise UserError(f"--{flag} {flags[flag]}: the run would take no optimizer step; give 1 or more")
     estimator, group = flags["algo.advantage.estimator"], flags["rollout.n_samples_per_prompt"]
     if estimator in NEEDS_A_GROUP and group < 2:
         raise UserError(
@@ -175,6 +183,12 @@ def _check(flags: dict) -> None:
             f"(--rollout.batch_size {flags['rollout.batch_size']} times --rollout.n_samples_per_prompt {group}); "
             f"leave it out for one gradient step a batch"
         )
+    generated = flags["rollout.vllm_generate_batch_size"]
+    if generated and generated < flags["rollout.batch_size"]:
+        raise UserError(
+            f"--rollout.vllm_generate_batch_size {generated} is less than --rollout.batch_size "
+            f"{flags['rollout.batch_size']}, so no batch would ever be whole; leave it out"
+        )
     ranks = training_ranks(flags)
     if flags["train.batch_size"] % (flags["train.micro_batch_size"] * ranks):
         raise UserError(
@@ -185,8 +199,19 @@ def _check(flags: dict) -> None:
 
 def training_ranks(flags: dict) -> int:
     """Data-parallel training processes."""
-    devices = flags["actor.num_nodes"] * flags["actor.num_gpus_per_node"]
-    return max(1, devices // (flags["ds.ring_attn_size"] * flags["ds.tensor_parallel_size"]))
+    shape = ("actor.num_nodes", "actor.num_gpus_per_node", "ds.ring_attn_size", "ds.tensor_parallel_size")
+    return data_parallel(*(flags[name] for name in shape))
+
+
+def data_parallel(nodes: int, devices: int, ring: int, tensor: int) -> int:
+    """Processes with batches of their own. devices: of a node. ring, tensor: processes that share a batch."""
+    return max(1, nodes * devices // (ring * tensor))
+
+
+def steps_a_batch(args: SimpleNamespace) -> int:
+    """Optimizer steps of a rollout batch."""
+    samples = args.rollout.batch_size * args.rollout.n_samples_per_prompt
+    return samples // args.train.batch_size * args.train.max_epochs
 
 
 def one_step_a_batch(args: SimpleNamespace) -> bool:

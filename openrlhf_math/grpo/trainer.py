@@ -1,7 +1,9 @@
 """The single controller: OpenRLHF's PPO trainer with our experience maker, metrics and guards."""
 
+import math
 import time
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -16,16 +18,21 @@ from openrlhf_math.grpo.bad_steps import BadSteps
 from openrlhf_math.grpo.completion_limit import CompletionLimit
 from openrlhf_math.grpo.curriculum_settings import UNIFORM
 from openrlhf_math.grpo.determinism import DeterministicSamples
+from openrlhf_math.grpo.display import Display
+from openrlhf_math.grpo.dynamic_filtering import FilteringGenerator
 from openrlhf_math.grpo.engine_recovery import EngineRecovery, RecoveringGenerator
 from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.metrics import append_jsonl, step_record
 from openrlhf_math.grpo.micro_batches import balance_groups
+from openrlhf_math.grpo.plan import rollouts_line
 from openrlhf_math.grpo.problem_order import ProblemOrder
 from openrlhf_math.grpo.resumable import ResumableTrainer
-from openrlhf_math.grpo.settings import old_log_probs_needed
+from openrlhf_math.grpo.seeds import derived_seed
+from openrlhf_math.grpo.settings import old_log_probs_needed, steps_a_batch
 from openrlhf_math.grpo.truncation import as_wrong
 from openrlhf_math.grpo.undecided import Undecided
 from openrlhf_math.grpo.watchdog import Watchdog
+from openrlhf_math.grpo.whole_batches import WholeBatches
 
 logger = init_logger(__name__)
 
@@ -36,11 +43,12 @@ def left_to_phases(args: SimpleNamespace, *sections: str) -> SimpleNamespace:
     return SimpleNamespace(**{**vars(args), **awake})
 
 
-class MathSamplesGenerator(DeterministicSamples, RecoveringGenerator):
+class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerator, FilteringGenerator):
     phases: Phases  # the trainer's
     problems: ProblemOrder  # the trainer's
     watchdog: Watchdog  # the trainer's
     undecided: Undecided  # the trainer's
+    show: Display  # the trainer's
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -49,16 +57,13 @@ class MathSamplesGenerator(DeterministicSamples, RecoveringGenerator):
         self.tokenizer = None  # engines have their own; sending ours with every prompt costs more than its answer
 
     def generate_samples(self, **generate_kwargs):
-        """As upstream's, but a last batch too small for a gradient step is left out and said so."""
         before_first, self.before_first = self.before_first, None
         if before_first:
             before_first()
         with self.watchdog.phase("rollout", self.waits_for):
             samples, pass_rate, consumed, exhausted = super().generate_samples(**generate_kwargs)
-        full = self.args.rollout.batch_size * self.args.rollout.n_samples_per_prompt
-        if 0 < len(samples) < full:
-            logger.info(f"{len(samples)} completions are left of this episode, fewer than a batch of {full}: left out")
-            samples = []
+        if exhausted and (count := self.take_left_out()):
+            self.show.say(f"end of an episode: {count} prompts were left out, as they fill no batch")
         return samples, pass_rate, consumed, exhausted
 
     def generate_eval_samples(self, **generate_kwargs):
@@ -100,12 +105,19 @@ def accuracy_metrics(eval_dataloader, samples: list, n_samples_per_prompt: int) 
 
 
 class MathPPOTrainer(ResumableTrainer):
-    """show: called with each step's record and the number of steps in all."""
+    """show: where the run's steps are shown.
 
-    def __init__(self, *args, show: Callable[[dict, int], None], **kwargs) -> None:
+    batches: rollout batches in all, if dynamic filtering replaces no group. trained: whether the policy took a step.
+    """
+
+    def __init__(self, *args, show: Display, **kwargs) -> None:
         with substituted(ppo_trainer, RemoteExperienceMaker=MathExperienceMaker, SamplesGenerator=MathSamplesGenerator):
             super().__init__(*args, **kwargs)
-        self.show = show
+        self.show = self.samples_generator.show = show
+        self.trained = False
+        prompts = len(self.prompts_dataloader.dataset)
+        self.batches = prompts // self.args.rollout.batch_size * self.args.train.num_episodes
+        self.max_steps = self.batches * steps_a_batch(self.args)  # OpenRLHF counts prompts that fill no batch
         # With a critic, two models share the device: upstream's order of loading them stays.
         own_states = ("ds",) if self.critic_model_group is None else ()
         self.phases = Phases(
@@ -141,6 +153,7 @@ class MathPPOTrainer(ResumableTrainer):
     def init_checkpoint_states(self) -> dict:
         states = super().init_checkpoint_states()
         if states["global_step"]:
+            self.trained = True
             ours = states.get("math") or {"curriculum": UNIFORM, "completion_limit": None}
             if ours["curriculum"] != self.problems.name:
                 raise UserError(
@@ -151,14 +164,27 @@ class MathPPOTrainer(ResumableTrainer):
             self._set_limit(self.limit.tokens)
         return states
 
+    def fit(self, global_step: int = 0) -> None:
+        """Raises RuntimeError if no optimizer step was taken, so that no model is saved as though it were trained."""
+        prompts, batch_size = len(self.prompts_dataloader.dataset), self.args.rollout.batch_size
+        if prompts % batch_size:
+            self.show.say(rollouts_line(prompts, batch_size, self.args.train.num_episodes))
+        super().fit(global_step)
+        if not self.trained:
+            raise RuntimeError(
+                "no optimizer step was taken, so no model is saved: no batch of "
+                f"{self.args.rollout.batch_size} groups that teach something was found, or every step was skipped"
+            )
+
     def train_step(self, rollout_samples, global_step: int):
         started = time.perf_counter()
         self.engines.check()
         self.phases.train()
         sleep_seconds = time.perf_counter() - started
-        balance = balance_groups if self.args.math.shared_prefix else ppo_trainer.balance_experiences
+        balance = partial(balance_groups, seed=derived_seed(self.args.train.seed, "groups", global_step))
         with substituted(ppo_trainer, balance_experiences=balance):
             status, global_step = super().train_step(rollout_samples, global_step)
+        self.trained |= status.get("skipped_steps", math.inf) < steps_a_batch(self.args)
         status["timing/sleep"] = sleep_seconds  # the other moves lie within what upstream times
         drawn, metrics = self.problems.end_step()
         append_jsonl(self.args.math.run_dir / "problems.jsonl", {"step": global_step, **drawn})
@@ -198,7 +224,7 @@ class MathPPOTrainer(ResumableTrainer):
         record = step_record(global_step, logs_dict, time.time() - self.args.math.started_at)
         append_jsonl(self.args.math.run_dir / "metrics.jsonl", record)
         self.undecided.collect(global_step)
-        self.show(record, self.max_steps)
+        self.show(record, self.batches)
         if client_states is not None:  # the same object that upstream keeps with its best checkpoint
             client_states["math"] = {"curriculum": self.problems.name, "completion_limit": self.limit.state_dict()}
         samples = {key: logs_dict[key] for key in ("generated_samples",) if key in logs_dict}

@@ -2,7 +2,7 @@
 
 TRUNCATED = {
     "keep": "rewarded as it is graded",
-    "mask": "out of the policy loss, though its reward stays in its group's mean",
+    "mask": "left out of the loss and of its denominators, though its reward stays in its group's mean",
     "wrong": "reward 0 and counted as wrong, whatever stands in it",
 }
 
@@ -17,12 +17,14 @@ def as_wrong(response: dict) -> dict:
 
 
 def mask_truncated(experiences: list) -> None:
-    """Set advantages and returns, float32 [batch, actions], of completions that were cut off to 0, in place.
+    """Take completions that were cut off out of the loss, in place: no action token of theirs is left.
 
-    The mean of a group is taken before, with them. DAPO's overlong filtering, https://arxiv.org/abs/2503.14476,
-    section 3.4. A KL loss and an entropy bonus, where they are switched on, still see these completions.
+    action_mask, advantages, returns: [batch, actions]. All terms of the loss and all their denominators go by
+    the action mask, so loss and gradient are those of a batch without these completions. The mean of a group is taken
+    before, with them. DAPO's overlong filtering, https://arxiv.org/abs/2503.14476, section 3.4.
     """
     for experience in experiences:
-        kept = (experience.truncated.reshape(-1, 1) == 0).to(experience.advantages.dtype)
-        experience.advantages = experience.advantages * kept
-        experience.returns = experience.returns * kept
+        kept = experience.truncated.reshape(-1, 1) == 0
+        for name in ("action_mask", "advantages", "returns"):
+            tensor = getattr(experience, name)
+            setattr(experience, name, tensor * kept.to(tensor.dtype))

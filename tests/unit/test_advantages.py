@@ -28,6 +28,20 @@ def test_a_group_of_equal_rewards_has_advantage_exactly_zero(reward: float, size
     assert (centre(torch.full((3, size), reward)) == 0).all()
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-3, -7.0, 4096.0])
+@pytest.mark.parametrize("estimator", [grpo, centre])
+def test_rewards_that_differ_by_rounding_teach_nothing(scale: float, estimator):
+    rounded = torch.tensor([[1, 1.0000002, 1, 1], [1, 1, 0.9999995, 1.0000002], [0, 0, 0, 0]])
+    assert not estimator(scale * rounded).any()
+    apart = torch.tensor([[1, 1.00001, 1, 1], [0, 0, 0, 1e-5]])
+    assert estimator(scale * apart).any(dim=-1).all()
+
+
+@pytest.mark.parametrize("bad", [[math.nan, 1.0], [math.inf, 1.0], [math.inf, -math.inf]])
+def test_a_reward_that_is_no_number_is_not_taken_for_rounding(bad):
+    assert not torch.isfinite(grpo(torch.tensor([bad]))).any()
+
+
 def test_groups_do_not_see_each_other():
     one, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.2, 0.2]])
     torch.testing.assert_close(grpo(torch.cat([one, other])), torch.cat([grpo(one), grpo(other)]))

@@ -120,10 +120,13 @@ def test_wrong_takes_the_reward_of_what_was_cut_off(truncated):
 
 
 def test_mask_leaves_only_whole_completions_to_learn_from():
-    rows = torch.tensor([[1.0, 1.0], [-2.0, -2.0], [0.5, 0.0]])
-    experience = SimpleNamespace(advantages=rows, returns=rows.clone(), truncated=torch.tensor([False, True, False]))
+    rows, mask = torch.tensor([[1.0, 1.0], [-2.0, -2.0], [0.5, 0.0]]), torch.tensor([[1, 1], [1, 1], [1, 0]])
+    experience = SimpleNamespace(
+        advantages=rows, returns=rows.clone(), action_mask=mask, truncated=torch.tensor([False, True, False])
+    )
     mask_truncated([experience])
     assert experience.advantages.tolist() == experience.returns.tolist() == [[1, 1], [0, 0], [0.5, 0]]
+    assert experience.action_mask.tolist() == [[1, 1], [0, 0], [1, 0]]
 
 
 def test_the_dry_run_tells_of_it(capsys, tmp_path):
@@ -134,4 +137,4 @@ def test_the_dry_run_tells_of_it(capsys, tmp_path):
     assert main(command) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "completion limit: 64 tokens from step 0, 128 tokens from step 9" in told
-    assert "out of the policy loss" in told
+    assert "left out of the loss" in told

@@ -1,5 +1,7 @@
 """Micro-batches: whole groups under a token budget; leaving out what teaches nothing changes no gradient."""
 
+import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +18,6 @@ from openrlhf_math.grpo.loss import OnPolicyLoss
 from openrlhf_math.grpo.micro_batches import (
     GroupReplayBuffer,
     SkippingReplayBuffer,
-    balance_groups,
     fill,
     group_by_prompt,
     packed_tokens,
@@ -34,6 +35,7 @@ def item(prompt: list[int], completion: list[int], advantage: float) -> Experien
         sequences=sequence, attention_mask=torch.ones_like(sequence), action_mask=action_mask,
         action_log_probs=torch.zeros(len(sequence) - 1), rollout_log_probs=torch.zeros(len(sequence) - 1),
         advantages=torch.full((len(sequence) - 1,), advantage), total_length=torch.tensor(len(sequence)),
+        response_length=torch.tensor(len(completion)),
     )  # fmt: skip
 
 
@@ -131,19 +133,22 @@ def test_more_micro_batches_than_items_are_refused():
         split([[0], [1]], 3)
 
 
-def test_processes_get_whole_groups_and_the_same_number():
-    args = SimpleNamespace(actor=SimpleNamespace(num_nodes=1, num_gpus_per_node=2))
-    batch = Experience.concat_experiences(
-        [
-            Experience(**{k: v[None] if isinstance(v, torch.Tensor) else v for k, v in vars(one).items()})
-            for one in ITEMS
-        ],
-        0,
-    )
-    shares = balance_groups([batch], args)
-    assert [len(share.sequences) for share in shares] == [4, 4]
-    prompts = [{tuple(row[:2].tolist()) for row in share.sequences} for share in shares]
-    assert not prompts[0] & prompts[1]
+def test_a_completion_without_action_tokens_is_not_computed(strategy):
+    """`--math.truncated mask` leaves it none."""
+    left_out = [replace(each, action_mask=torch.zeros_like(each.action_mask)) for each in ITEMS[:4]]
+    buffer = GroupReplayBuffer(1, dynamic_batch=True)
+    buffer.items = left_out + ITEMS[4:]
+    buffer.setup_dynamic_batch(strategy)
+    assert sorted(sum(buffer.dynamic_indices, [])) == [4, 5, 6, 7]
+    assert buffer.dynamic_global_batch_size[0] == 4
+    assert buffer.dynamic_batch_num_tokens[0] == sum(int(each.action_mask.sum()) for each in ITEMS[4:])
+
+
+@pytest.mark.parametrize("buffer_class", [GroupReplayBuffer, SkippingReplayBuffer])
+def test_a_batch_without_action_tokens_has_gradient_zero(buffer_class, strategy, monkeypatch):
+    left_out = [replace(each, action_mask=torch.zeros_like(each.action_mask)) for each in ITEMS]
+    monkeypatch.setattr(sys.modules[__name__], "ITEMS", left_out)
+    assert all(gradient is None or not gradient.any() for gradient in gradients(buffer_class, strategy).values())
 
 
 def test_what_processes_agree_on_lies_on_their_device(strategy, monkeypatch):

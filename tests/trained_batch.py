@@ -1,0 +1,130 @@
+"""One rollout batch through the product: experience maker, balancing, replay buffer and training steps of each rank."""
+
+from types import SimpleNamespace
+
+import torch
+from naive_loss import BigramActor, Completion, bigram_table
+from openrlhf.trainer.ppo_utils.experience import Experience, balance_experiences
+from openrlhf.trainer.ray import ppo_actor
+from openrlhf.utils.deepspeed import DeepspeedStrategy
+
+from openrlhf_math.grpo.experience import MathExperienceMaker
+from openrlhf_math.grpo.flags import build_parser
+from openrlhf_math.grpo.micro_batches import balance_groups
+from openrlhf_math.grpo.policy_actor import MathActorTrainer
+from openrlhf_math.grpo.settings import resolve
+
+MINIMAL = (
+    "--actor.model_name_or_path",
+    "some/model-1.5B",
+    "--data.prompt_dataset",
+    "some/data",
+    "--math.device",
+    "cpu",
+)
+
+
+def settings(*flags: str) -> SimpleNamespace:
+    return resolve(build_parser("grpo").parse_args([*MINIMAL, *map(str, flags)]))
+
+
+def rolled_out(completions: list[Completion], args: SimpleNamespace) -> list[Experience]:
+    """As after the rollout and the passes of policy and reference, one completion each."""
+    items = []
+    for number, one in enumerate(completions):
+        sequence = torch.tensor(one.prompt + one.tokens)
+        mask = torch.zeros(1, len(sequence) - 1, dtype=torch.long)
+        mask[:, len(one.prompt) - 1 :] = 1
+
+        def actions(values, mask=mask):
+            row = torch.zeros(mask.shape)
+            row[mask == 1] = values
+            return row
+
+        items.append(
+            Experience(
+                sequences=sequence[None],
+                attention_mask=torch.ones_like(sequence)[None],
+                action_mask=mask,
+                action_log_probs=actions(one.old),
+                base_action_log_probs=actions(one.reference) if args.algo.kl.use_loss else None,
+                rollout_log_probs=actions(one.old),
+                kl=torch.zeros(mask.shape),
+                rewards=torch.tensor([one.reward]),
+                response_length=torch.tensor([len(one.tokens)]),
+                truncated=torch.tensor([one.truncated]),
+                total_length=torch.tensor([float(len(sequence))]),
+                index=[number],
+                info={"reward": torch.tensor([one.reward])},
+            )
+        )
+    return items
+
+
+def experiences(completions: list[Completion], args: SimpleNamespace) -> list[Experience]:
+    """In batches of 3, with advantages."""
+    items = rolled_out(completions, args)
+    batches = [Experience.concat_experiences(items[start : start + 3], 0) for start in range(0, len(items), 3)]
+    maker = object.__new__(MathExperienceMaker)
+    maker.args, maker.strategy = args, SimpleNamespace(args=args)
+    maker.advantage_estimator, maker.kl_ctl = args.algo.advantage.estimator, SimpleNamespace(value=0.0)
+    return maker.compute_advantages_and_returns(batches)
+
+
+class Strategy(DeepspeedStrategy):
+    """OpenRLHF's, with gradients that are kept instead of stepped along. accumulated_gradient: micro-batches a step."""
+
+    def __init__(self, args, world_size: int) -> None:
+        self.args, self.world_size = args, world_size
+        self.ds_device_mesh = {"dp": SimpleNamespace(get_group=lambda: None)}
+        dynamic = args.train.dynamic_batch_enable
+        share = args.train.batch_size // world_size
+        self.accumulated_gradient = 1 if dynamic else share // args.train.micro_batch_size
+        self.gradients: list[torch.Tensor] = []
+        self._calls = 0
+
+    ring_attn_group = None
+
+    def is_rank_0(self) -> bool:
+        return False
+
+    def backward(self, loss, actor, _optimizer) -> None:
+        (loss / self.accumulated_gradient).backward()
+
+    def optimizer_step(self, _optimizer, actor, *_args, **_kwargs) -> None:
+        self._calls += 1
+        if self._calls % self.accumulated_gradient == 0:
+            self.gradients.append(actor.table.grad.clone())
+            actor.table.grad = None
+
+    def get_grad_norm(self, _actor) -> float:
+        return 0.0
+
+
+def train(completions, args, ranks, monkeypatch, actor=lambda: BigramActor(bigram_table())):
+    """One pass over a batch. Returns the gradient of each optimizer step, averaged over ranks as DeepSpeed does; the
+    metrics; the actors; and the completions of each step and rank, [step][rank]."""
+    monkeypatch.setattr(ppo_actor, "torch_dist_barrier_and_cuda_sync", lambda: None)
+    batches = experiences(completions, args)
+    dynamic = args.train.dynamic_batch_enable  # else any split will do
+    shares = balance_groups(batches, args, seed=0) if dynamic else balance_experiences(batches, args)
+    by_tokens = {tuple(one.prompt + one.tokens): one for one in completions}
+    actors = [actor() for _ in range(ranks.count)]
+
+    def work(rank: int):
+        strategy = Strategy(args, ranks.count)
+        scheduler = SimpleNamespace(get_last_lr=lambda: [0.0])
+        trainer = MathActorTrainer(
+            strategy, actors[rank], None, None, scheduler, micro_train_batch_size=args.train.micro_batch_size,
+            dataloader_pin_memory=False,
+        )  # fmt: skip
+        trainer.replay_buffer.append(shares[rank])
+        items = [by_tokens[tuple(item.sequences.tolist())] for item in trainer.replay_buffer.items]
+        status = trainer.ppo_train(0.0 if args.algo.kl.init_coef == 0 else args.algo.kl.init_coef)
+        return strategy.gradients, status, items
+
+    results = ranks.run(work)
+    gradients = [torch.stack(step).mean(0) for step in zip(*(result[0] for result in results), strict=True)]
+    share = args.train.batch_size // ranks.count
+    steps = [[items[start : start + share] for _, _, items in results] for start in range(0, len(results[0][2]), share)]
+    return SimpleNamespace(gradients=gradients, statuses=[result[1] for result in results], actors=actors, steps=steps)
