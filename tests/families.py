@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
+import naive_grpo
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-import naive_grpo
 
 VOCABULARY = 304
 FIRST_WORD = 8  # ids below it are special tokens and placeholders of images
@@ -132,6 +131,14 @@ FAMILIES = {
         "qwen3", "full, window", HEADS | {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1}
     ),
     "qwen2-moe": Family("qwen2_moe", "full; experts", EXPERTS | {"shared_expert_intermediate_size": 24}),
+    "qwen2-moe-window": Family(
+        "qwen2_moe", "full, window; experts",
+        EXPERTS
+        | {
+            "shared_expert_intermediate_size": 24, "use_sliding_window": True, "sliding_window": WINDOW,
+            "max_window_layers": 1,
+        },
+    ),
     "qwen3-moe": Family("qwen3_moe", "full; experts", HEADS | EXPERTS | {"norm_topk_prob": True}),
     "qwen3-moe-window": Family(
         "qwen3_moe", "window; experts", HEADS | EXPERTS | {"use_sliding_window": True, "sliding_window": WINDOW}
@@ -218,6 +225,7 @@ FAMILIES = {
         "rope_parameters": LONGROPE, "original_max_position_embeddings": ORIGINAL_LENGTH}),
     "phimoe": Family("phimoe", "full; experts; biases",
                      LOCAL_EXPERTS | {"attention_bias": True, "lm_head_bias": True}),
+    "phimoe-window": Family("phimoe", "window; experts", LOCAL_EXPERTS | {"sliding_window": WINDOW}),
     "gemma": Family("gemma", "full", GEMMA),
     "gemma2": Family("gemma2", "window, full; soft-caps", GEMMA | MIXED | {
         "attn_logit_softcapping": 1.0, "final_logit_softcapping": 3.0, "query_pre_attn_scalar": 6}),
@@ -361,6 +369,28 @@ FAMILIES = {
         "kv_channels": 8, "num_key_value_heads": 2, "tie_word_embeddings": True}),
     "solar-open": Family("solar_open", "full; experts", HEADS | ROUTED_EXPERTS),
     "cwm": Family("cwm", "window, full", HEADS | MIXED | {"rope_parameters": LLAMA3}),
+    "youtu": Family("youtu", "latent", LATENT),
+    "longcat-flash": Family("longcat_flash", "latent; experts, some of which do nothing", LATENT | {
+        "num_layers": 2, "ffn_hidden_size": 48, "expert_ffn_hidden_size": 24, "n_routed_experts": 4, "moe_topk": 2,
+        "zero_expert_num": 1, "head_dim": 4}),
+    "laguna": Family("laguna", "window, full; experts", HEADS | MIXED | EXPERTS | {
+        "shared_expert_intermediate_size": 24}),
+    "persimmon": Family("persimmon", "full; biases"),
+    "mpt": Family("mpt", "full, ALiBi", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 128,
+                                         "tie_word_embeddings": True}),
+    "doge": Family("doge", "full, learned mask", {"keep_window_size": 128}),
+    "jamba": Family("jamba", "Mamba, full; experts", {
+        "num_experts": 4, "num_experts_per_tok": 2, "attn_layer_period": 2, "attn_layer_offset": 1,
+        "mamba_d_state": 4, "mamba_dt_rank": 4}),
+    "zamba2": Family("zamba2", "Mamba 2, shared full", {
+        "layers_block_type": ["mamba", "hybrid"], "mamba_d_state": 8, "n_mamba_heads": 4, "mamba_ngroups": 1,
+        "chunk_size": 16, "adapter_rank": 4, "use_mem_rope": True, "tie_word_embeddings": True,
+        "num_key_value_heads": 4}),
+    "glm4v": Family("glm4v", "full; vision class", QWEN_IMAGES | {
+        "vision_config": {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2,
+                          "out_hidden_size": 32, "patch_size": 4, "image_size": 8},
+        "image_start_token_id": 5, "image_end_token_id": 6, "video_start_token_id": 5, "video_end_token_id": 6,
+    }, {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}}),
     "mellum": Family("mellum", "window, full; experts", HEADS | MIXED | EXPERTS),
 }  # fmt: skip
 
