@@ -3,10 +3,9 @@
 Windows and chunks are shorter than the sequences of `naive_grpo.BATCH`, soft-caps and scales strong enough to matter,
 and every kind of layer is there at least once. A family that a new Transformers drops fails at `CONFIG_MAPPING`.
 
-Left out: Falcon, GPT-J and BLOOM with old per-implementation attention classes are in (`falcon`, `gptj`, `bloom`);
-encoder-decoders, diffusion models and models without a causal head are not policies. Gemma 3n's vision class needs timm
-(its text class is in). DeepSeek V3.2, GLM-MoE-DSA and DeepSeek V4 choose the keys of each token by a top-k, which no
-test can hold to 1e-4. Jamba, Zamba and Bamba share the Mamba layers of Granite 4 H; the last is in.
+Left out: encoder-decoders and models without a causal head, which are no policies; Gemma 3n's vision class, which needs
+timm (its text class is here); DeepSeek V3.2, DeepSeek V4 and GLM-MoE-DSA, which choose each token's keys by a top-k that
+rounding can change.
 """
 
 from dataclasses import dataclass, field
@@ -87,7 +86,7 @@ GEMMA_ROPE = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
 }
 GEMMA4 = GEMMA | MIXED | {
-    "final_logit_softcapping": 3.0, "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 4,
+    "final_logit_softcapping": 3.0, "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 16,
     "global_head_dim": 16,
 }  # fmt: skip
 
@@ -242,7 +241,7 @@ FAMILIES = {
     "gemma3n-text": Family("gemma3n_text", "window, full, shared keys; soft-cap", GEMMA | {
         "num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": WINDOW,
         "num_kv_shared_layers": 2, "final_logit_softcapping": 3.0, "vocab_size_per_layer_input": VOCABULARY,
-        "hidden_size_per_layer_input": 4, "laurel_rank": 4, "altup_num_inputs": 2,
+        "hidden_size_per_layer_input": 16, "laurel_rank": 4, "altup_num_inputs": 2,
         "activation_sparsity_pattern": [0.5, 0.0, 0.0, 0.0],
     }),
     "gemma4-text": Family("gemma4_text", "window, full; soft-cap", GEMMA4),
@@ -440,12 +439,13 @@ def actor(directory: Path, dtype: str = "fp32", checkpointing: bool = False):
     return made.train()
 
 
-def trained(policy, data: naive_grpo.Batch) -> naive_grpo.Outcome:
+def trained(policy, data: naive_grpo.Batch, entropy_weight: float = 0.0) -> naive_grpo.Outcome:
     """What the actor computes of a padded batch, and the gradient of the naive loss through it."""
     log_probs, output = policy(
         data.sequences, data.action_mask, data.attention_mask, return_output=True, return_entropy=True
     )
     policy.zero_grad()
-    naive_grpo.loss(log_probs, data.action_mask).backward()
-    entropies = output.entropy.detach().float() * data.action_mask
-    return naive_grpo.Outcome(log_probs.detach().float(), entropies, naive_grpo.gradients(policy.model))
+    entropies = output.entropy * data.action_mask
+    naive_grpo.loss(log_probs, entropies, data.action_mask, entropy_weight).backward()
+    gradients = naive_grpo.gradients(policy.model)
+    return naive_grpo.Outcome(log_probs.detach().float(), entropies.detach().float(), gradients)

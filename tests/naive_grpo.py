@@ -69,20 +69,20 @@ def batch(first_word: int, vocabulary: int, seed: int = 0) -> Batch:
     return Batch(rows, sequences, attention_mask, action_mask)
 
 
-def loss(log_probs: Tensor, action_mask: Tensor) -> Tensor:
-    """-1/n sum_i 1/|o_i| sum_t r_it A_i, with r_it = pi(o_it) / pi_old(o_it), of which the value is 1.
+def loss(log_probs: Tensor, entropies: Tensor, action_mask: Tensor, entropy_weight: float = 0.0) -> Tensor:
+    """-1/n sum_i 1/|o_i| sum_t (r_it A_i + w H_it), with r_it = pi(o_it) / pi_old(o_it), of which the value is 1.
 
-    log_probs, action_mask: [batch, tokens - 1].
+    log_probs, entropies, action_mask: [batch, tokens - 1]. entropy_weight: w.
     """
     ratios = torch.exp(log_probs - log_probs.detach())
     terms = [
-        (ratios[row][actions] * advantage).mean()
+        (ratios[row][actions] * advantage + entropy_weight * entropies[row][actions]).mean()
         for row, (actions, advantage) in enumerate(zip(action_mask, ADVANTAGES, strict=True))
     ]
     return -torch.stack(terms).mean()
 
 
-def outcome(model, data: Batch) -> Outcome:
+def outcome(model, data: Batch, entropy_weight: float = 0.0) -> Outcome:
     """Of a Transformers model in evaluation mode."""
     shape = data.action_mask.shape
     log_probs, entropies = torch.zeros(shape), torch.zeros(shape)
@@ -92,10 +92,10 @@ def outcome(model, data: Batch) -> Outcome:
         entropy = -(all_log_probs.exp() * all_log_probs).sum(dim=-1)
         actions = slice(prompt - 1, len(tokens) - 1)
         log_probs[row, actions] = predicted[actions]
-        entropies[row, actions] = entropy[actions].detach()
+        entropies[row, actions] = entropy[actions]
     model.zero_grad()
-    loss(log_probs, data.action_mask).backward()
-    return Outcome(log_probs.detach(), entropies, gradients(model))
+    loss(log_probs, entropies, data.action_mask, entropy_weight).backward()
+    return Outcome(log_probs.detach(), entropies.detach(), gradients(model))
 
 
 def log_softmax(model, tokens: Tensor) -> Tensor:
