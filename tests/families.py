@@ -1,12 +1,11 @@
 """Tiny models with random weights of the families people train, each from its own Transformers config.
 
-Windows and chunks are shorter than the sequences of `naive_grpo.BATCH`, soft-caps and scales strong enough to matter,
+Windows and chunks are shorter than the sequences of `naive_grpo.batch`, soft-caps and scales strong enough to matter,
 and every kind of layer is there at least once. A family that a new Transformers drops fails at `CONFIG_MAPPING`.
 
-Left out: Falcon, GPT-J and BLOOM with old per-implementation attention classes are in (`falcon`, `gptj`, `bloom`);
-encoder-decoders, diffusion models and models without a causal head are not policies. Gemma 3n's vision class needs timm
-(its text class is in). DeepSeek V3.2, GLM-MoE-DSA and DeepSeek V4 choose the keys of each token by a top-k, which no
-test can hold to 1e-4. Jamba, Zamba and Bamba share the Mamba layers of Granite 4 H; the last is in.
+Left out: encoder-decoders and models without a causal head, which are no policies; Gemma 3n's vision class, which needs
+timm (its text class is here); DeepSeek V3.2, DeepSeek V4 and GLM-MoE-DSA, which choose keys by a top-k
+that rounding can change.
 """
 
 from dataclasses import dataclass, field
