@@ -3,18 +3,15 @@
 import contextlib
 import os
 import socket
-import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import cores
+from openrlhf_math.distill.progress import progress_of
 from openrlhf_math.distill.sft_plot import plot_loss
 from openrlhf_math.distill.sft_settings import is_first
-from openrlhf_math.grpo.display import step_bar
-from openrlhf_math.grpo.resume import resume_command
-from openrlhf_math.status.process import working
 
 
 def train(args: SimpleNamespace) -> None:
@@ -56,24 +53,6 @@ def run_upstreams_command(args: SimpleNamespace, log: Path, **ours) -> None:
         contextlib.redirect_stderr(file),
     ):
         train_sft.train(args)
-
-
-@contextlib.contextmanager
-def progress_of(title: str, run_dir: Path):
-    """A function (record, total steps) that shows a step, while this process is at work in the run's directory."""
-    if not is_first():
-        yield lambda record, total: None
-        return
-    at_work = working("--math.run_dir", run_dir, resume_command())
-    with at_work as beat, step_bar(sys.stdout) as progress:  # the terminal, before stdout is redirected
-        task = progress.add_task(f"{title}: loading", total=None)
-
-        def show(record: dict, total: int) -> None:
-            description = f"{title}: loss {record['loss']:.3f}"
-            progress.update(task, description=description, total=total, completed=record["step"])
-            beat(record, total)
-
-        yield show
 
 
 def be_a_launcher() -> None:

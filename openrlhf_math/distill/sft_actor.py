@@ -1,8 +1,6 @@
 """OpenRLHF's model for SFT, without padding on the CPU."""
 
-from types import SimpleNamespace
-
-from openrlhf_math.modeling.packed_actor import PackedActor
+from openrlhf_math.modeling.packed_actor import PADDED, PackedActor
 
 
 class TraceActor(PackedActor):
@@ -13,7 +11,6 @@ class TraceActor(PackedActor):
 
     def forward(self, sequences, attention_mask=None, return_output=False, **kwargs):
         """Log-probabilities of tokens 1, 2, ..., float32 [batch, tokens - 1], 0 where there is padding."""
-        if not self.reads_log_probs:
+        if self.path == PADDED:
             return super().forward(sequences, attention_mask=attention_mask, return_output=return_output, **kwargs)
-        log_probs = super().forward(sequences, attention_mask[:, 1:], attention_mask)
-        return (log_probs, SimpleNamespace(aux_loss=0)) if return_output else log_probs
+        return super().forward(sequences, attention_mask[:, 1:], attention_mask, return_output=return_output)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.colocation.layout import SHORT_CONTEXT, attention, find_device
+from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.flags import INSTRUCTION
 from openrlhf_math.grpo.settings import count_parameters
@@ -64,8 +64,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "data.input_template": "without a chat template: the prompt, with {} for the problem",
             "train.max_epochs": "passes over the traces",
             "train.seed": "of the order of rows",
-            "ds.packing_samples": "no padding on the GPU, through flash-attn; on a CPU short rows never have any",
-            "ds.attn_implementation": "default: flash-attn where it is installed, else PyTorch's",
+            "ds.packing_samples": "no effect but with --ds.ring_attn_size, rows never have padding",
+            "ds.attn_implementation": "of ring attention; rows without padding have PyTorch's fused attention",
         },
     )
     group = parser.add_argument_group("openrlhf_math")
@@ -112,18 +112,15 @@ def _compute(flags: dict, device: str, run_dir: Path) -> None:
     """Fill in the flags whose default depends on others."""
     values = (
         None if flags["data.multiturn"] or flags["model.pretrain_mode_enable"] else "response",
-        SHARED_PREFIX if packs_on_cpu(flags, device) else attention(device, flags["data.max_len"]),
+        attention(device, flags["data.max_len"]),
         str(run_dir / "checkpoints"),
         str(run_dir / "model"),
         str(run_dir / "tensorboard"),
     )
     for name, value in zip(COMPUTED, values, strict=True):
         flags[name] = value if flags[name] is None else flags[name]
-
-
-def packs_on_cpu(flags: dict, device: str) -> bool:
-    """Whether a batch is one row without padding. Its attention is plain matrix products, made for short rows."""
-    return device == "cpu" and flags["data.max_len"] <= SHORT_CONTEXT and not flags["model.aux_loss_coef"]
+    if flags["ds.ring_attn_size"] == 1:  # rows without padding, with attention of their own: nothing is left to pack
+        flags["ds.attn_implementation"], flags["ds.packing_samples"] = SHARED_PREFIX, False
 
 
 def _check(flags: dict, device: str) -> None:
@@ -136,11 +133,8 @@ def _check(flags: dict, device: str) -> None:
     for name in INTERVALS:
         if flags[name] < 1 and flags[name] != -1:
             raise UserError(f"--{name} {flags[name]}: give a number of steps, or -1")
-    if flags["ds.packing_samples"] and device == "cpu":
-        raise UserError(
-            "--ds.packing_samples needs flash-attn, which has no CPU build; leave it out: rows of at most "
-            f"{SHORT_CONTEXT} tokens (--data.max_len) are trained without padding on a CPU as it is"
-        )
+    if flags["ds.ring_attn_size"] > 1 and device == "cpu":
+        raise UserError("--ds.ring_attn_size needs flash-attn, which has no CPU build; leave it out")
     ranks = data_parallel_ranks(flags["ds.ring_attn_size"], flags["ds.tensor_parallel_size"])
     if flags["train.batch_size"] % (flags["train.micro_batch_size"] * ranks):
         raise UserError(

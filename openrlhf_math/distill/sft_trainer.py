@@ -1,21 +1,24 @@
 """OpenRLHF's SFT trainer with records that survive a kill: metrics.jsonl, eval.jsonl, TensorBoard, a plot."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from openrlhf.trainer.sft_trainer import SFTTrainer
 
+from openrlhf_math.distill.progress import Progress
 from openrlhf_math.grpo.metrics import append_jsonl
 from openrlhf_math.grpo.records import forget_after, keep_until
 
 
 class RecordingTrainer(SFTTrainer):
-    """A record a step. run_dir: where they go. report: called with each record and the number of steps in all."""
+    """A record a step. run_dir: where they go. report: shows each record."""
 
-    def __init__(self, *args, run_dir: Path, report: Callable[[dict, int], None], **kwargs) -> None:
+    def __init__(self, *args, run_dir: Path, report: Progress, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.model.balance_routers(self.aux_loss)
+        if self.strategy.ring_attn_group is None and (note := self.model.choose_path()):
+            report.say(note)
         self.metrics, self.evaluations = run_dir / "metrics.jsonl", run_dir / "eval.jsonl"
         self.report = report
         # OpenRLHF's samplers shrink as they are resumed, so these are asked for before.

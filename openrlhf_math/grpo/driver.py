@@ -54,11 +54,11 @@ def train(args: SimpleNamespace, *watchers: Watcher, go_on: str = "") -> None:
         ray.shutdown()
 
 
-def failure(error: Exception) -> RuntimeError:
+def failure(error: Exception) -> Exception:
     """Why a run failed, in words, from what Ray or this process raised."""
     import ray
 
-    if isinstance(raised := getattr(error, "cause", error), CheckpointError):
+    if isinstance(raised := getattr(error, "cause", error), CheckpointError | UserError):
         return raised
     if gone := trouble():
         return RuntimeError(f"{gone} ({type(error).__name__})")

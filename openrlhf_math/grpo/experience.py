@@ -14,7 +14,7 @@ from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.grpo.advantages import GROUP_BASELINE, Estimator, all_equal, find_estimator
 from openrlhf_math.grpo.group_rewards import shaped_rewards
 from openrlhf_math.grpo.micro_batches import fill, packed_tokens, split
-from openrlhf_math.grpo.settings import old_log_probs_needed
+from openrlhf_math.grpo.settings import data_parallel_ranks, old_log_probs_needed
 from openrlhf_math.grpo.truncation import mask_truncated
 
 
@@ -28,7 +28,7 @@ class MathExperienceMaker(RemoteExperienceMaker):
         group_size = self.args.rollout.n_samples_per_prompt
         numbers = range(len(rollout_samples))
         groups = [list(numbers[start : start + group_size]) for start in numbers[::group_size]]
-        ranks = self.args.actor.num_nodes * self.args.actor.num_gpus_per_node
+        ranks = data_parallel_ranks(self.args)
         batches = fill(groups, partial(packed_tokens, rollout_samples), self.args.rollout.max_tokens_per_gpu)
         numbered = split(batches, -(-len(batches) // ranks) * ranks)
         return [

@@ -11,7 +11,7 @@ from openrlhf.trainer.ppo_utils.experience import Experience, make_experience_ba
 from openrlhf.trainer.ppo_utils.replay_buffer import NaiveReplayBuffer
 from torch import distributed as dist
 
-from openrlhf_math.grpo.settings import data_parallel, only_advantages_teach
+from openrlhf_math.grpo.settings import data_parallel_ranks, only_advantages_teach
 
 Group = list[int]  # items with the same prompt, by their number
 
@@ -29,10 +29,10 @@ def _prompt(item: Experience) -> tuple[int, ...]:
     return tuple(item.sequences.reshape(-1)[:first_action].tolist())
 
 
-def packed_tokens(items: list[Experience], group: Group) -> int:
-    """Tokens of a group when its completions share the prompt."""
-    prompt = len(_prompt(items[group[0]]))
-    return prompt + sum(int(items[number].total_length) - prompt for number in group)
+def packed_tokens(items: list[Experience], group: Group, shares_prompts: bool = True) -> int:
+    """Tokens of a group, the prompt once for all its completions, or once for each."""
+    whole = sum(int(items[number].total_length) for number in group)
+    return whole - (len(group) - 1) * len(_prompt(items[group[0]])) if shares_prompts else whole
 
 
 def fill(groups: list[Group], tokens: Callable[[Group], int], budget: int) -> list[list[int]]:
@@ -90,6 +90,7 @@ class GroupReplayBuffer(NaiveReplayBuffer):
     """OpenRLHF's replay buffer in its dynamic-batch mode, with micro-batches of whole groups."""
 
     trains = staticmethod(acts)  # whether an item is computed
+    shares_prompts = True  # whether the completions of a group are behind one copy of their prompt
 
     def setup_dynamic_batch(self, strategy) -> None:
         args, process_group = strategy.args, strategy.ds_device_mesh["dp"].get_group()
@@ -117,7 +118,8 @@ class GroupReplayBuffer(NaiveReplayBuffer):
         if not kept:  # the optimizer still takes its step, so one item gives its zero gradient
             kept = [min(idle, key=lambda number: int(self.items[number].total_length))]
             idle.remove(kept[0])
-        batches = fill(group_by_prompt(self.items, kept), partial(packed_tokens, self.items), budget)
+        tokens = partial(packed_tokens, self.items, shares_prompts=self.shares_prompts)
+        batches = fill(group_by_prompt(self.items, kept), tokens, budget)
         count = int(_reduced(len(batches), dist.ReduceOp.MAX, process_group))
         lacking = max(0, count - len(kept))  # other processes have more to train: idle items keep in step with them
         return split(batches + [[number] for number in idle[:lacking]], count)
@@ -152,9 +154,7 @@ def balance_groups(experiences: list[Experience], args: SimpleNamespace, seed: i
     order = list(groups.values())
     random.Random(seed).shuffle(order)
     completions = [(number, place) for number, group in enumerate(order) for place in group]
-    ranks = data_parallel(
-        args.actor.num_nodes, args.actor.num_gpus_per_node, args.ds.ring_attn_size, args.ds.tensor_parallel_size
-    )
+    ranks = data_parallel_ranks(args)
     members: list[list[int]] = [[] for _ in range(ranks)]
     for start in range(0, len(completions), args.train.batch_size):
         pieces: dict[int, Group] = {}  # of groups, in this step

@@ -20,7 +20,7 @@ from openrlhf_math.grpo.loss import FEWEST, LossTerms, OnPolicyLoss, never_zero
 from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBuffer
 from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
 from openrlhf_math.grpo.stacks import answer_to_signal
-from openrlhf_math.modeling.packed_actor import PackedActor
+from openrlhf_math.modeling.packed_actor import SHARED, PackedActor
 
 UpstreamPolicyActor = PolicyModelActor.__ray_metadata__.modified_class
 UpstreamReferenceActor = ReferenceModelActor.__ray_metadata__.modified_class
@@ -36,6 +36,9 @@ class MathActorTrainer(ActorPPOTrainer):
         self.policy_losses: list[float] = []  # of the micro-batches of a batch
         if one_step_a_batch(self.args):
             self.actor_loss_fn = OnPolicyLoss(self.actor_loss_fn)
+        self.actor.balance_routers(self.aux_loss)
+        self.note = self.actor.choose_path() if self.strategy.ring_attn_group is None else None
+        self.replay_buffer.shares_prompts = self.actor.path == SHARED
         self.trim_heap = HeapTrimmer()
 
     @staticmethod
@@ -129,6 +132,10 @@ class ReportsMemory:
 
 class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
     """One rank of the policy."""
+
+    def note(self) -> str | None:
+        """A sentence on how the model is trained, if it is not the way of most."""
+        return self.trainer.note
 
     def broadcast_to_vllm(self) -> dict[str, float]:
         return self.trainer.broadcast_to_vllm()

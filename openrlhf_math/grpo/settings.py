@@ -27,12 +27,7 @@ NEEDS_A_GROUP = ("grpo", "grpo_no_std", "rloo", "reinforce_baseline", "group_nor
 
 # Flags with which OpenRLHF's own padded or flash-attn-packed batches are kept, and their plain values.
 NEEDS_PADDED_BATCH = {
-    "ds.attn_implementation": None,
-    "ds.packing_samples": False,
     "ds.ring_attn_size": 1,
-    "ds.tensor_parallel_size": 1,
-    "ds.use_liger_kernel": False,
-    "actor.aux_loss_coef": 0,
     "critic.model_name_or_path": None,
     "reward.model_name_or_path": None,
     "train.async_enable": False,
@@ -75,7 +70,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     hide_wandb_key(flags)
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
-    shared_prefix = _shares_prefix(flags, device, ours["math.shared_prefix"])
+    shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
     filtering_range = flags["algo.dynamic_filtering_range"]
@@ -121,13 +116,12 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     return args
 
 
-def _shares_prefix(flags: dict, device: str, wish: str) -> bool:
+def _shares_prefix(flags: dict, wish: str) -> bool:
     """Whether to train on packed rows with shared prompts. Raises UserError if it is asked for and cannot be."""
     obstacles = [f"--{name}" for name, plain in NEEDS_PADDED_BATCH.items() if flags[name] not in (plain, None)]
     if wish == "on" and obstacles:
         raise UserError(f"--math.shared_prefix on: {obstacles[0]} needs padded batches; leave one of the two out")
-    has_flash = attention(device, flags["data.max_len"]) == "flash_attention_2"
-    return wish == "on" or (wish == "auto" and not obstacles and not has_flash)
+    return wish != "off" and not obstacles
 
 
 def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> None:
@@ -151,7 +145,9 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
     colocated_on_gpu = device == "cuda" and flags["train.colocate_all"] and not flags["train.async_enable"]
     default("vllm.enable_sleep", colocated_on_gpu)
     default("ds.enable_sleep", colocated_on_gpu)
-    default("ds.attn_implementation", SHARED_PREFIX if shared_prefix else attention(device, flags["data.max_len"]))
+    if shared_prefix:  # packed rows have attention of their own, and no padding for flash-attn to take out
+        flags["ds.attn_implementation"], flags["ds.packing_samples"] = SHARED_PREFIX, False
+    default("ds.attn_implementation", attention(device, flags["data.max_len"]))
     flags["train.dynamic_batch_enable"] &= not shared_prefix  # see `resolve`
     default("train.max_tokens_per_gpu", 4096 if device == "cpu" else 16192)
     default("ckpt.path", str(run_dir / "checkpoints"))
@@ -208,6 +204,12 @@ def data_parallel(nodes: int, devices: int, ring: int, tensor: int) -> int:
     return max(1, nodes * devices // (ring * tensor))
 
 
+def data_parallel_ranks(args: SimpleNamespace) -> int:
+    """As `training_ranks`, of resolved settings."""
+    policy, ds = args.actor, args.ds
+    return data_parallel(policy.num_nodes, policy.num_gpus_per_node, ds.ring_attn_size, ds.tensor_parallel_size)
+
+
 def steps_a_batch(args: SimpleNamespace) -> int:
     """Optimizer steps of a rollout batch."""
     samples = args.rollout.batch_size * args.rollout.n_samples_per_prompt
@@ -230,8 +232,8 @@ def old_log_probs_needed(args: SimpleNamespace) -> bool:
 
 
 def only_advantages_teach(args: SimpleNamespace) -> bool:
-    """Whether a completion with advantage 0 has no gradient: no entropy bonus, no KL loss."""
-    return not args.actor.entropy_coef and args.algo.kl.init_coef == 0
+    """Whether a completion with advantage 0 has no gradient: no entropy bonus, no KL loss, no loss of routers."""
+    return not (args.actor.entropy_coef or args.algo.kl.init_coef or args.actor.aux_loss_coef)
 
 
 def count_parameters(model: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 
+import ray
 import torch
 from openrlhf.trainer import ppo_trainer
 from openrlhf.trainer.ppo_trainer import compute_eval_metrics
@@ -115,6 +116,8 @@ class MathPPOTrainer(ResumableTrainer):
             super().__init__(*args, **kwargs)
         self.show = self.samples_generator.show = show
         self.trained = False
+        if note := ray.get(self.actor_model_group.async_run_method("note"))[0]:
+            show.say(note)
         prompts = len(self.prompts_dataloader.dataset)
         self.batches = prompts // self.args.rollout.batch_size * self.args.train.num_episodes
         self.max_steps = self.batches * steps_a_batch(self.args)  # OpenRLHF counts prompts that fill no batch

@@ -19,7 +19,7 @@ from openrlhf_math.modeling.probe import Probe, Reference, WrongPath, evaluating
 from openrlhf_math.modeling.shared_prefix_attention import packed_row
 
 Tensor = torch.Tensor
-SHARED, ROWS = "shared", "rows"
+SHARED, ROWS, PADDED = "shared", "rows", "padded"
 WHAT_ROWS_COST = "each sequence has a row of its own, and completions do not share their prompt"
 ADAPTER_DROPOUT = "lora_dropout"
 DROPOUT = ("dropout", "pdrop", "layerdrop")
@@ -32,7 +32,8 @@ class PackedActor(Actor):
 
     path: how a batch goes through the model. "shared": as one row, each prompt of a group in it once. "rows": a
     sequence a row, padded on the right to others of similar length, with the attention of the model's own code.
-    Both give the same numbers where the model allows the first; `probe` finds out whether it does.
+    "padded": as `Actor` does it, with all logits. They give the same numbers where the model allows the first;
+    `choose_path` finds out whether it does. `attn_implementation` asks for "shared", or else for "padded".
     """
 
     def __init__(self, pretrain_or_model, attn_implementation: str = "sdpa", ds_config=None, **kwargs) -> None:
@@ -41,16 +42,16 @@ class PackedActor(Actor):
             # OpenRLHF would load a ZeRO-3 model into shards, and its rotary frequencies into bfloat16, which moves
             # logits by up to 0.1. Without this every process loads the whole model; DeepSpeed shards it afterwards.
             ds_config = None
-        self.reads_log_probs = attn_implementation == SHARED_PREFIX
-        own = None if self.reads_log_probs else attn_implementation  # None: the one that the model prefers
+        packs = attn_implementation == SHARED_PREFIX
+        own = None if packs else attn_implementation  # None: the one that the model prefers
         super().__init__(pretrain_or_model, attn_implementation=own, ds_config=ds_config, **kwargs)
-        if not self.reads_log_probs:
-            return
         self.config = self.model.config  # DeepSpeed's engine has another under this name
         self.family = Family.of(self.config)
         self.rows_attention = self.family.rows_attention or self.config._attn_implementation
-        self.path = SHARED if self.family.shares_prompts and can_choose_attention(self.model) else ROWS
-        self.log_prob_head: LogProbHead | None = None  # known when the path is
+        shares = self.family.shares_prompts and can_choose_attention(self.model)
+        self.path = PADDED if not packs else SHARED if shares else ROWS
+        self.path_is_chosen = False
+        self.log_prob_head: LogProbHead | None = None  # of the paths without logits
         self.balance_routers(False)  # OpenRLHF switches their logits on, whether a loss reads them or not
         switch_off_dropout(self.model)
 
@@ -62,35 +63,41 @@ class PackedActor(Actor):
         """
         name, device = type(unwrapped(self.model)).__name__, next(self.model.parameters()).device
         probe = Probe.of(self.config.get_text_config().vocab_size, device)
+        self.path_is_chosen = True
         with evaluating(self):
             self._attend_with("eager")
-            try:
-                transform = logit_transform(self.model, self.config, probe.sequences[:1])
-            except ValueError as error:
-                raise WrongPath(f"{name} cannot be trained: {error}") from error
-            self.log_prob_head = LogProbHead(transform, self.temperature)
+            if self.path != PADDED:
+                try:
+                    transform = logit_transform(self.model, self.config, probe.sequences[:1])
+                except ValueError as error:
+                    raise WrongPath(f"{name} cannot be trained: {error}; choose another model") from error
+                self.log_prob_head = LogProbHead(transform, self.temperature)
             reference = Reference.of(self.model, lambda: probe.one_at_a_time(self._own_log_probs), self.model.dtype)
             reasons = [self.family.why_rows()] if self.path == ROWS else []
             for path, attention in self._paths():
                 self.path, self.rows_attention = path, attention
                 if (wrong := self._wrong(probe, reference)) is None:
                     return f"{name}: {WHAT_ROWS_COST}: {reasons[0]}" if path == ROWS else None
-                what = "a packed row" if path == SHARED else f"a row for each sequence with {attention} attention"
+                what = "a packed row" if path == SHARED else f"{path} with {attention} attention"
                 reasons.append(f"{what} {wrong}")
-        raise WrongPath(f"{name} cannot be trained: no path gives the log-probabilities of its own code: {reasons}")
+        raise WrongPath(
+            f"{name} cannot be trained, no path gives the log-probabilities of its own code ({'; '.join(reasons)}); "
+            "choose another model"
+        )
 
     def _wrong(self, probe: Probe, reference: Reference) -> str | None:
         """What is wrong with the path that is set, or None."""
         try:
-            found = self(probe.sequences, probe.action_mask, probe.attention_mask)[probe.action_mask]
+            log_probs = PackedActor.forward(self, probe.sequences, probe.action_mask, probe.attention_mask)
         except Exception as error:  # whatever a model's own code makes of a packed row
             return f"fails with {type(error).__name__}: {first_line(error)}"
-        verdict = reference.judge(found)
+        verdict = reference.judge(log_probs[probe.action_mask])
         return None if verdict.right else f"differs {verdict}"
 
     def _paths(self) -> list[tuple[str, str]]:
         """Paths with the attention of rows, the best first."""
-        rows = [(ROWS, attention) for attention in dict.fromkeys((self.rows_attention, "eager"))]
+        plain = PADDED if self.path == PADDED else ROWS
+        rows = [(plain, attention) for attention in dict.fromkeys((self.rows_attention, "eager"))]
         return [(SHARED, self.rows_attention), *rows] if self.path == SHARED else rows
 
     def _own_log_probs(self, sequence: Tensor) -> Tensor:
@@ -103,7 +110,7 @@ class PackedActor(Actor):
         """In training, too, most modules compute as in evaluation: some have more than dropout that is random then, as
         PhiMoE's routers, or change weights, as Gemma 3n. Layers with gradient checkpointing want to be in training."""
         super().train(mode)
-        if mode and self.reads_log_probs:
+        if mode:
             for path, module in self.model.named_modules():
                 trains = isinstance(module, (GradientCheckpointingLayer, PeftModel)) or ADAPTER_DROPOUT in path
                 module.training = trains or module is self.model
@@ -124,14 +131,15 @@ class PackedActor(Actor):
 
         sequences, attention_mask: [batch, tokens], padded on the right. action_mask: [batch, tokens - 1].
         """
+        if not self.path_is_chosen and others.get("ring_attn_group") is None:
+            self.choose_path()
         images = any(value is not None for name, value in others.items() if name not in NO_INPUTS)
-        if not self.reads_log_probs or action_mask is None or images:
+        if self.path == PADDED or action_mask is None or images:
+            self._attend_with(self.rows_attention)
             return super().forward(
                 sequences, action_mask, attention_mask,
                 return_output=return_output, return_entropy=return_entropy, **others,
             )  # fmt: skip
-        if self.log_prob_head is None:
-            self.choose_path()
         lengths = attention_mask.sum(dim=1).tolist()
         apart = max(lengths) > self.family.longest_alike
         if self.path == SHARED and not apart:

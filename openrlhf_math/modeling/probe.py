@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import distributed, nn
 
+from openrlhf_math.errors import UserError
+
 Tensor = torch.Tensor
 
 PROMPTS = (11, 5)
@@ -25,7 +27,7 @@ TIMES_ROUNDING = 4.0
 UNNOTICED = {torch.float32: 1e-4, torch.float16: 1e-3, torch.bfloat16: 4e-3}
 
 
-class WrongPath(RuntimeError):
+class WrongPath(UserError):
     """No path through the model gives its own log-probabilities, so that it cannot be trained."""
 
 

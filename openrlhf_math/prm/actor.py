@@ -7,7 +7,9 @@ from openrlhf.utils.utils import convert_to_torch_dtype
 from transformers.integrations import HfDeepSpeedConfig
 
 from openrlhf_math.modeling import SHARED_PREFIX, shared_prefix_attention
+from openrlhf_math.modeling.packed_actor import ROWS, SHARED, unwrapped
 from openrlhf_math.modeling.packing import pack
+from openrlhf_math.modeling.probe import Probe, Reference, evaluating
 from openrlhf_math.modeling.shared_prefix_attention import packed_row
 from openrlhf_math.prm.dataset import PADDING
 from openrlhf_math.prm.model import Qwen2ForProcessRewardModel
@@ -30,7 +32,26 @@ class StepJudge(Actor):
             )
         )
         del sharding
-        self.packs_prefixes = attn_implementation == SHARED_PREFIX
+        self.path = SHARED if attn_implementation == SHARED_PREFIX else ROWS
+        self.config = self.model.config
+
+    def balance_routers(self, wanted: bool) -> None:
+        """Qwen2 has none."""
+
+    def choose_path(self) -> str | None:
+        """As `PackedActor.choose_path`: on the real weights, rows without padding give what single sequences do."""
+        device, dtype = next(self.model.parameters()).device, self.model.dtype
+        probe = Probe.of(self.config.vocab_size, device)
+        labels = torch.where(probe.attention_mask.bool(), -1.0, PADDING)
+        labels[:, :-1][probe.action_mask] = 1.0
+        with evaluating(self):
+            reference = Reference.of(self.model, lambda: self._apart(probe.sequences, labels)[..., 1].float(), dtype)
+            verdict = reference.judge(self.judge(probe.sequences, labels)[probe.action_mask][..., 1])
+            if verdict.right:
+                return None
+            self.path = ROWS
+            name = type(unwrapped(self.model)).__name__
+            return f"{name}: each sequence has a row of its own, a packed row differs {verdict}"
 
     def forward(self, sequences: Tensor, attention_mask: Tensor, return_output: bool = False, **unused):
         """Log-likelihoods of labels, float32 [batch, tokens - 1], 0 where there is none.
@@ -48,8 +69,8 @@ class StepJudge(Actor):
     def judge(self, sequences: Tensor, labels: Tensor) -> Tensor:
         """Log-probabilities of wrong and right, float32 [batch, tokens - 1, 2], 0 where a token has no label."""
         real, reads = labels != PADDING, labels[:, :-1] >= 0
-        if not self.packs_prefixes:
-            return _scattered(self._row(sequences, real, reads), reads)
+        if self.path == ROWS:
+            return _scattered(self._apart(sequences, labels), reads)
         packed = pack(sequences, real, reads)
         with packed_row(packed.layout):
             logits = self.model(
@@ -60,13 +81,14 @@ class StepJudge(Actor):
             )
         return _scattered(logits.log_softmax(dim=-1), packed.actions)
 
-    def _row(self, sequences: Tensor, real: Tensor, reads: Tensor) -> Tensor:
-        """Log-probabilities at the reads, [reads, 2], row by row. Rows lie one behind another; where positions begin
-        anew, attention does too: transformers sees to that, with flash-attention's packed kernel where it has one."""
-        positions = (real.cumsum(dim=1) - 1)[real]
-        read = torch.nn.functional.pad(reads, (0, 1))[real].nonzero()[:, 0]
-        logits = self.model(sequences[real][None], read=read, position_ids=positions[None])
-        return logits.log_softmax(dim=-1)
+    def _apart(self, sequences: Tensor, labels: Tensor) -> Tensor:
+        """Log-probabilities at the reads, [reads, 2], row by row, one sequence without padding at a time."""
+        found = []
+        for sequence, row in zip(sequences, labels, strict=True):
+            length = int((row != PADDING).sum())
+            read = (row[: length - 1] >= 0).nonzero()[:, 0]
+            found.append(self.model(sequence[None, :length], read=read).log_softmax(dim=-1))
+        return torch.cat(found)
 
 
 def _scattered(values: Tensor, where: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.distill.sft import be_a_launcher, progress_of, run_upstreams_command
+from openrlhf_math.distill.progress import progress_of
+from openrlhf_math.distill.sft import be_a_launcher, run_upstreams_command
 from openrlhf_math.distill.sft_settings import is_first
 from openrlhf_math.prm.training_plot import plot_training
 
