@@ -3,7 +3,9 @@
 Nothing here is the product's.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -96,7 +98,7 @@ def averaged(terms: list[torch.Tensor], mode: str) -> torch.Tensor:
 
 
 def loss(
-    table: torch.Tensor,
+    log_probs_of: Callable[[Completion], tuple[torch.Tensor, torch.Tensor]],
     completions: list[Completion],
     mode: str,
     *,
@@ -106,10 +108,13 @@ def loss(
     gspo: bool = False,
     clip: float = 0.2,
 ) -> torch.Tensor:
-    """Of one optimizer step over `completions`, which are all in the loss. KL is the estimator k3."""
+    """Of one optimizer step over `completions`, which are all in the loss. KL is the estimator k3.
+
+    log_probs_of: log pi(o_t) and entropy under the policy, [tokens] each.
+    """
     policy, kl, entropy = [], [], []
     for one in completions:
-        now, entropies = log_probs(table, one)
+        now, entropies = log_probs_of(one)
         log_ratio = now - (now.detach() if on_policy else one.old)
         ratio = (log_ratio.mean() if gspo else log_ratio).exp().expand(len(one.tokens))
         unclipped, clipped = ratio * one.advantage, ratio.clamp(1 - clip, 1 + clip) * one.advantage
@@ -122,8 +127,8 @@ def loss(
 
 
 def gradient(table: torch.Tensor, *args, **kwargs) -> tuple[float, torch.Tensor]:
-    """Value and gradient of `loss`."""
+    """Value and gradient of `loss` for the bigram policy."""
     table = table.clone().requires_grad_()
-    value = loss(table, *args, **kwargs)
+    value = loss(partial(log_probs, table), *args, **kwargs)
     value.backward()
     return value.item(), table.grad

@@ -80,7 +80,7 @@ class Strategy(DeepspeedStrategy):
         dynamic = args.train.dynamic_batch_enable
         share = args.train.batch_size // world_size
         self.accumulated_gradient = 1 if dynamic else share // args.train.micro_batch_size
-        self.gradients: list[torch.Tensor] = []
+        self.gradients: list[dict[str, torch.Tensor]] = []
         self._calls = 0
 
     ring_attn_group = None
@@ -94,16 +94,17 @@ class Strategy(DeepspeedStrategy):
     def optimizer_step(self, _optimizer, actor, *_args, **_kwargs) -> None:
         self._calls += 1
         if self._calls % self.accumulated_gradient == 0:
-            self.gradients.append(actor.table.grad.clone())
-            actor.table.grad = None
+            parameters = dict(actor.named_parameters())
+            self.gradients.append({name: each.grad.clone() for name, each in parameters.items()})
+            actor.zero_grad()
 
     def get_grad_norm(self, _actor) -> float:
         return 0.0
 
 
 def train(completions, args, ranks, monkeypatch, actor=lambda: BigramActor(bigram_table())):
-    """One pass over a batch. Returns the gradient of each optimizer step, averaged over ranks as DeepSpeed does; the
-    metrics; the actors; and the completions of each step and rank, [step][rank]."""
+    """One pass over a batch. Returns the gradients of each optimizer step by parameter, averaged over ranks as
+    DeepSpeed does; the metrics; the actors; and the completions of each step and rank, [step][rank]."""
     monkeypatch.setattr(ppo_actor, "torch_dist_barrier_and_cuda_sync", lambda: None)
     batches = experiences(completions, args)
     dynamic = args.train.dynamic_batch_enable  # else any split will do
@@ -124,7 +125,10 @@ def train(completions, args, ranks, monkeypatch, actor=lambda: BigramActor(bigra
         return strategy.gradients, status, items
 
     results = ranks.run(work)
-    gradients = [torch.stack(step).mean(0) for step in zip(*(result[0] for result in results), strict=True)]
+    gradients = [
+        {name: torch.stack([rank[name] for rank in step]).mean(0) for name in step[0]}
+        for step in zip(*(result[0] for result in results), strict=True)
+    ]
     share = args.train.batch_size // ranks.count
     steps = [[items[start : start + share] for _, _, items in results] for start in range(0, len(results[0][2]), share)]
     return SimpleNamespace(gradients=gradients, statuses=[result[1] for result in results], actors=actors, steps=steps)

@@ -20,6 +20,8 @@ class FilteringGenerator(SamplesGenerator):
     DAPO's dynamic sampling, https://arxiv.org/abs/2503.14476, section 3.2.
     """
 
+    _filters = False  # the batch that is being generated
+
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         bounds = self.args.algo.dynamic_filtering_range or (-math.inf, math.inf)

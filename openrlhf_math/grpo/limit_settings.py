@@ -65,6 +65,11 @@ def completion_limit(flags: dict, ours: dict) -> LimitSettings:
             "--train.async_enable: --math.length_stages, --math.grow_at and --math.truncated are for training and "
             "generation in turns; leave it out"
         )
+    if flags["critic.model_name_or_path"] and ours["math.truncated"] == "mask":
+        raise UserError(
+            "--math.truncated mask: OpenRLHF's loss of a critic cannot leave completions out; leave out "
+            "--critic.model_name_or_path, or take keep or wrong"
+        )
     return settings
 
 

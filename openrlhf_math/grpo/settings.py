@@ -74,6 +74,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     limit = completion_limit(flags, ours)
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
     filtering_range = flags["algo.dynamic_filtering_range"]
+    if flags["train.async_enable"]:  # OpenRLHF's own generator, with OpenRLHF's own default
+        filtering_range = filtering_range or (0, 1)
     flags["algo.dynamic_filtering_range"] = filtering_range or (-math.inf, math.inf)  # OpenRLHF checks it
     _compute(flags, device, run_dir, shared_prefix)
     _check(flags)

@@ -64,7 +64,8 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
         with self.watchdog.phase("rollout", self.waits_for):
             samples, pass_rate, consumed, exhausted = super().generate_samples(**generate_kwargs)
         if exhausted and (count := self.take_left_out()):
-            self.show.say(f"end of an episode: {count} prompts were left out, as they fill no batch")
+            found = " with groups that teach something" if self.args.algo.dynamic_filtering_enable else ""
+            self.show.say(f"end of an episode: its last {count} prompts fill no batch{found} and are left out")
         return samples, pass_rate, consumed, exhausted
 
     def generate_eval_samples(self, **generate_kwargs):

@@ -12,7 +12,7 @@ class WholeBatches(SamplesGenerator):
     """OpenRLHF's, which would train an episode's last prompts in a batch of their own, with a share of the step size
     that the schedule and gradient accumulation are not made for.
 
-    left_out: prompts of the episode that were drawn and not trained on.
+    left_out: prompts at the end of the episode that fill no batch.
     """
 
     left_out = 0
@@ -22,8 +22,8 @@ class WholeBatches(SamplesGenerator):
         """As OpenRLHF's, but the samples are a whole batch or none."""
         samples, pass_rate, consumed, exhausted = super().generate_samples(**generate_kwargs)
         group_size = self.args.rollout.n_samples_per_prompt
-        if len(samples) < self.args.rollout.batch_size * group_size:  # dynamic filtering found no more
-            self.left_out += len(samples) // group_size
+        if len(samples) < self.args.rollout.batch_size * group_size:
+            self.left_out += consumed  # dynamic filtering found too few groups among them
             samples = []
         # OpenRLHF divides completions by prompts
         return samples, pass_rate and pass_rate / group_size, consumed, exhausted

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 
 MEASURED = ("timing/", "memory/", "transfer/", "seconds")  # what differs between any two runs
 EVERYTHING = (
-    "--math.curriculum", "window", "--algo.dynamic_filtering_enable", "--algo.dynamic_filtering_range", "0", "1",
-    "--data.max_samples", "96", "--eval.steps", "2", "--eval.n_samples_per_prompt", "2",
+    "--math.curriculum", "window", "--algo.dynamic_filtering_enable",
+    "--data.max_samples", "160", "--eval.steps", "2", "--eval.n_samples_per_prompt", "2",
 )  # fmt: skip
 # Two episodes of three steps; micro-batches in random order; ZeRO-3.
 TWO_RANKS = (
@@ -151,9 +151,8 @@ def test_a_run_disturbed_in_every_way_equals_one_that_was_not(demo, tmp_path):
     whole.finish()
     steps = whole.steps()
     assert len(steps) >= 5 and steps == list(range(1, len(steps) + 1))
-    assert any(
-        record["idle_rate"] < 1 and record["grad_norm"] > 0 for record in records(whole.directory / "metrics.jsonl")
-    )
+    taught = [(record["idle_rate"], record["grad_norm"]) for record in records(whole.directory / "metrics.jsonl")]
+    assert all(idle < 0.5 and norm > 0 for idle, norm in taught), "every group that is trained teaches"
 
     chance, resume = random.Random(8), "--ckpt.load_enable"
     end(run, run.start(), after(run, 1, chance.uniform(0, 0.5)))

@@ -75,6 +75,18 @@ def test_an_agent_without_scores_is_filtered_by_its_rewards(monkeypatch):
         assert kept(group, (), monkeypatch) == stays
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ((), None),
+        (("--algo.dynamic_filtering_range", 0.1, 0.9), [0.1, 0.9]),
+        (("--train.async_enable", "--algo.advantage.estimator", "rloo"), (0, 1)),  # OpenRLHF's generator wants one
+    ],
+)
+def test_there_is_no_range_unless_it_is_given(flags, expected):
+    assert settings(*flags).algo.dynamic_filtering_range == expected
+
+
 def test_without_filtering_every_group_is_trained(monkeypatch):
     args = settings(*FILTER[1:])
     answers = {"first": [response("first", 0.2)] * 4}

@@ -3,11 +3,19 @@
 Several uneven micro-batches, 1 to 3 data-parallel processes, packed groups and padded batches.
 """
 
+from types import SimpleNamespace
+
 import pytest
-from naive_loss import bigram_table, gradient, group_normalise, log_probs, random_groups
+import torch
+from naive_loss import VOCABULARY, bigram_table, gradient, group_normalise, log_probs, loss, random_groups
 from simulated_ranks import Ranks
 from torch.testing import assert_close
 from trained_batch import settings, train
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from openrlhf_math.grpo import shared_prefix_attention
+from openrlhf_math.grpo.actor_model import PackedActor
+from openrlhf_math.grpo.log_prob_head import LogProbHead
 
 GROUPS, SIZE = 6, 4
 SAMPLES = GROUPS * SIZE
@@ -49,7 +57,7 @@ def test_each_term_is_averaged_by_the_loss_agg_mode(ranks, monkeypatch, rows, mo
         entropy_coefficient=0.2 if "--actor.entropy_coef" in terms else 0.0,
     )  # fmt: skip
     assert expected.abs().max() > 1e-3
-    assert_close(done.gradients[0], expected, atol=1e-6, rtol=1e-5)
+    assert_close(done.gradients[0]["table"], expected, atol=1e-6, rtol=1e-5)
     assert len(done.gradients) == 1 and len(done.actors[0].rows) > 1, "several micro-batches, one step"
 
 
@@ -67,14 +75,61 @@ def test_masked_completions_are_left_out_of_every_term_and_denominator(ranks, mo
     _, expected = gradient(bigram_table(), kept, mode, **coefficients)
     _, with_them = gradient(bigram_table(), completions, mode, **coefficients)
     assert (expected - with_them).norm() > 0.1 * expected.norm()
-    assert_close(done.gradients[0], expected, atol=1e-6, rtol=1e-5)
+    assert_close(done.gradients[0]["table"], expected, atol=1e-6, rtol=1e-5)
+
+
+class Transformer(torch.nn.Module):
+    """A tiny Qwen2 behind the product's packed actor; `log_probs_of` runs the same model one sequence at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shared_prefix_attention.register()
+        torch.manual_seed(0)
+        config = Qwen2Config(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
+                             num_attention_heads=2, num_key_value_heads=1, attn_implementation="eager")  # fmt: skip
+        self.language_model = Qwen2ForCausalLM(config)
+        self.model = SimpleNamespace(skipped_steps=0)
+
+    def forward(self, *args, **kwargs):
+        actor = PackedActor(self.language_model)
+        actor.model.set_attn_implementation(shared_prefix_attention.NAME)
+        actor.log_prob_head = LogProbHead(actor.model, 1.0)
+        try:
+            return actor(*args, **kwargs)
+        finally:
+            actor.log_prob_head.head.forward = actor.log_prob_head.logits_of
+
+    def log_probs_of(self, one):
+        self.language_model.set_attn_implementation("eager")
+        sequence = torch.tensor([one.prompt + one.tokens])
+        log_p = self.language_model(sequence).logits[0, len(one.prompt) - 1 : -1].log_softmax(-1)
+        return log_p[range(len(one.tokens)), one.tokens], -(log_p.exp() * log_p).sum(-1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("terms", [(), KL + ENTROPY], ids=["policy", "all"])
+@pytest.mark.parametrize("truncated", ["keep", "mask"])
+def test_packed_groups_of_a_transformer(ranks, monkeypatch, mode, terms, truncated):
+    """Prompts once a micro-batch; what teaches nothing is skipped where only the policy loss teaches."""
+    completions = batch(cut_off=0.35)
+    args = settings(*BATCH, "--actor.num_gpus_per_node", ranks.count, *PACKED, *terms, "--actor.loss_agg_mode", mode,
+                    "--math.truncated", truncated)  # fmt: skip
+    done = train(completions, args, ranks, monkeypatch, Transformer)
+    members = [one for one in completions if truncated == "keep" or not one.truncated]
+    naive = Transformer()
+    coefficients = {"kl_coefficient": 0.3, "entropy_coefficient": 0.2} if terms else {}
+    loss(naive.log_probs_of, members, mode, **coefficients).backward()
+    expected = {name: parameter.grad for name, parameter in naive.named_parameters()}
+    scale = max(gradient.abs().max() for gradient in expected.values())
+    for name, found in done.gradients[0].items():
+        assert_close(found, expected[name], atol=1e-5 * scale.item(), rtol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_completions_kept_are_graded_as_any_other(ranks, monkeypatch, mode):
     completions = batch(cut_off=0.35)
     done = run(completions, ranks, monkeypatch, *PACKED, "--actor.loss_agg_mode", mode, "--math.truncated", "keep")
-    assert_close(done.gradients[0], gradient(bigram_table(), completions, mode)[1], atol=1e-6, rtol=1e-5)
+    assert_close(done.gradients[0]["table"], gradient(bigram_table(), completions, mode)[1], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [PACKED, PADDED], ids=["packed", "padded"])
@@ -83,7 +138,7 @@ def test_a_batch_that_is_cut_off_as_a_whole_has_loss_and_gradient_zero(ranks, mo
     for one in completions:
         one.truncated = True
     done = run(completions, ranks, monkeypatch, *rows, *KL, *ENTROPY, "--math.truncated", "mask")
-    assert not done.gradients[0].any()
+    assert not done.gradients[0]["table"].any()
     status = done.statuses[0]
     assert [status[name] for name in ("policy_loss", "kl", "entropy_loss", "ppo_kl", "logprob_gap")] == [0.0] * 5
 
@@ -95,7 +150,7 @@ def test_gspo_averages_every_term_by_completion(ranks, monkeypatch, mode):
     done = run(completions, ranks, monkeypatch, *PACKED, *flags)
     coefficients = {"kl_coefficient": 0.3, "entropy_coefficient": 0.2, "gspo": True}
     _, expected = gradient(bigram_table(), completions, "seq-mean-token-mean", **coefficients)
-    assert_close(done.gradients[0], expected, atol=1e-6, rtol=1e-5)
+    assert_close(done.gradients[0]["table"], expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -109,7 +164,7 @@ def test_each_of_several_optimizer_steps_is_normalised_by_its_own_completions(ra
     for actual, step in zip(done.gradients, done.steps, strict=True):
         members = [one for share in step for one in share if truncated == "keep" or not one.truncated]
         _, expected = gradient(bigram_table(), members, mode, on_policy=False, kl_coefficient=0.3)
-        assert_close(actual, expected, atol=1e-6, rtol=1e-5)
+        assert_close(actual["table"], expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [PACKED, PADDED], ids=["packed", "padded"])
