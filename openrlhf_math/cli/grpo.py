@@ -32,14 +32,14 @@ def run(flat: argparse.Namespace) -> int:
         return 0
     inputs.claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
     sets = inputs.load_problem_sets(args)
-    inputs.check_prompt_lengths(args, sets)
+    prompts = inputs.render_prompts(args, sets)
     labels = read_labels(args, sets)
     problems = resume.identity({spec: sets[spec] for spec in resume.training_sets(args)}, labels)
     if args.ckpt.load_enable:
         resume.take_up(args, problems)
     resume.check_room(args)
     args.math.run_dir.mkdir(parents=True, exist_ok=True)
-    inputs.write_prompts(args, sets, labels)
+    inputs.write_prompts(args, sets, prompts, labels)
     with written_whole(args.math.run_dir / "config.json") as file:
         file.write(json.dumps(json.loads(as_json(args)) | {resume.ROWS: problems}, indent=2) + "\n")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
+from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
 from openrlhf_math.patches.remote_code import remote_code_trusted
@@ -91,15 +92,16 @@ def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:
     return sets
 
 
-def check_prompt_lengths(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> None:
-    """Raise UserError if a prompt leaves no room for a completion within the context."""
+def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dict[str, list[str]]:
+    """The prompts of each set as texts. Raises UserError if one leaves no room for a completion within the context."""
     tokenizer = load_tokenizer(
         "--actor.model_name_or_path", args.actor.model_name_or_path, args.data.apply_chat_template, NO_TEMPLATE
     )
     room = args.data.max_len - (args.rollout.max_new_tokens or 1)
+    prompts = {}
     for spec, problems in sets.items():
-        texts = [prompt_text(problem, args, tokenizer) for problem in problems]
-        lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        prompts[spec] = [_prompt(spec, problem, args, tokenizer) for problem in problems]
+        lengths = [len(ids) for ids in prompt_ids(tokenizer, prompts[spec], args.data.apply_chat_template)]
         long = [(length, problem.row) for length, problem in zip(lengths, problems, strict=True) if length > room]
         if long:
             length, row = long[0]
@@ -107,34 +109,27 @@ def check_prompt_lengths(args: SimpleNamespace, sets: dict[str, list[Problem]]) 
                 f"{len(long)} prompts of {spec} are longer than the context leaves room for, the first in row {row} "
                 f"({length} tokens, room for {room}); raise --data.max_len, lower --rollout.max_new_tokens or drop them"
             )
+    return prompts
 
 
-def chat(problem: Problem, instruction: str) -> list[dict[str, str]]:
-    """The problem as chat messages, the instruction at the end of the last."""
-    messages = problem.problem if isinstance(problem.problem, list) else [{"role": "user", "content": problem.problem}]
-    *before, last = messages
-    return [*before, {**last, "content": with_instruction(last["content"], instruction)}]
-
-
-def with_instruction(text: str, instruction: str) -> str:
-    return f"{text}\n{instruction}" if instruction else text
-
-
-def prompt_text(problem: Problem, args: SimpleNamespace, tokenizer) -> str:
-    """The prompt as the engine will see it."""
+def _prompt(spec: str, problem: Problem, args: SimpleNamespace, tokenizer) -> str:
     messages = chat(problem, args.math.instruction)
-    if args.data.apply_chat_template:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    text = messages[-1]["content"]
-    return args.data.input_template.format(text) if args.data.input_template else text
+    try:
+        return prompt_text(tokenizer, messages, args.data.apply_chat_template, args.data.input_template)
+    except UserError as error:
+        raise UserError(f"{spec} row {problem.row}: {error}") from None
 
 
 def write_prompts(
-    args: SimpleNamespace, sets: dict[str, list[Problem]], labels: dict[str, dict[int, dict[str, float]]]
+    args: SimpleNamespace,
+    sets: dict[str, list[Problem]],
+    prompts: dict[str, list[str]],
+    labels: dict[str, dict[int, dict[str, float]]],
 ) -> None:
     """Write the checked problems into the run directory and point OpenRLHF's flags at them.
 
-    labels: more columns, by set and row.
+    prompts: of `render_prompts`. OpenRLHF is to render nothing: it takes `<image>` in a problem for a picture, and
+    braces in a template for fields. labels: more columns, by set and row.
     """
     paths = {}
     folder = args.math.run_dir / "prompts"
@@ -142,9 +137,7 @@ def write_prompts(
     for number, (spec, problems) in enumerate(sets.items()):
         paths[spec] = folder / f"{number}.jsonl"
         with paths[spec].open("w") as file:
-            for problem in problems:
-                messages = chat(problem, args.math.instruction)
-                prompt = messages if args.data.apply_chat_template else messages[-1]["content"]
+            for problem, prompt in zip(problems, prompts[spec], strict=True):
                 row = {args.data.input_key: prompt, args.data.label_key: problem.answer, "datasource": problem.source}
                 row |= labels.get(spec, {}).get(problem.row, {})
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
