@@ -167,7 +167,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
             raise UserError(f"{flag} is missing; `openrlhf-math eval --help` has examples")
     prompt = "plain" if args.no_chat_template else args.prompt
     style = style_of(find_prompt(prompt))
-    check_template("--input-template", args.input_template)
+    check_template("--input-template", args.input_template, style.chat_template)
     if args.input_template and prompt != "plain":
         raise UserError(f"--input-template goes with --prompt plain, not with {prompt}; leave one of the two out")
     settings = EvalSettings(

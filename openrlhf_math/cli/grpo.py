@@ -12,6 +12,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(flat: argparse.Namespace) -> int:
+    from openrlhf_math.grpo.settings import as_json, resolve
+
+    args = resolve(flat)  # first: it needs no torch, whose import takes seconds
+
     from openrlhf_math.checkpoints.folder import CheckpointError
     from openrlhf_math.data.files import written_whole
     from openrlhf_math.grpo import inputs, resume
@@ -19,11 +23,9 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
     from openrlhf_math.grpo.plan import print_plan
-    from openrlhf_math.grpo.settings import as_json, resolve
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.status.process import working
 
-    args = resolve(flat)
     find_estimator(args.algo.advantage.estimator)
     find_curriculum(args.math.curriculum.name)
     inputs.check_model("--actor.model_name_or_path", args.actor.model_name_or_path)

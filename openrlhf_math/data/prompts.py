@@ -46,8 +46,13 @@ def prompt_text(tokenizer, messages: Messages, chat_template: bool, template: st
     return chat_text(tokenizer, messages) if chat_template else fill(template, messages[-1]["content"])
 
 
-def check_template(flag: str, template: str | None) -> None:
-    """Raise UserError unless the template has exactly one placeholder."""
+def check_template(flag: str, template: str | None, chat_template: bool) -> None:
+    """Raise UserError unless the template, if there is one, has exactly one placeholder and is used.
+
+    chat_template: whether prompts are rendered by the tokenizer's.
+    """
+    if template is not None and chat_template:
+        raise UserError(f"{flag} {template!r} is for prompts without a chat template; leave one of the two out")
     if template is not None and len(found := _placeholders(template)) != 1:
         raise UserError(
             f"{flag} {template!r} has {len(found) or 'no'} placeholders {PLACEHOLDER} (LaTeX's, as in \\boxed{{}}, do "

@@ -35,7 +35,7 @@ class Engine:
         self._settings, self._tied = settings, False
 
     async def answer(self, question: Question) -> Reply:
-        """Raises Failure if the engine refuses the prompt (it leaves no room), UserError if the engine died."""
+        """Raises Failure if the chat template or the engine refuses the question, UserError if the engine died."""
         from vllm import SamplingParams, TokensPrompt
         from vllm.exceptions import VLLMValidationError
         from vllm.v1.engine.exceptions import EngineDeadError
@@ -43,7 +43,10 @@ class Engine:
         if not self._tied:
             self._tied = True
             await end_with_this_process(self._llm)
-        text = chat_text(self._tokenizer, question.messages)
+        try:
+            text = chat_text(self._tokenizer, question.messages)
+        except UserError as error:
+            raise Failure(str(error)) from None
         (ids,) = prompt_ids(self._tokenizer, [text], chat_template=True)
         prompt = TokensPrompt(prompt_token_ids=ids)
         sampling = SamplingParams(
