@@ -22,6 +22,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
+    from openrlhf_math.grpo.model_kind import check_language_model
     from openrlhf_math.grpo.plan import print_plan
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.status.process import working
@@ -29,6 +30,7 @@ def run(flat: argparse.Namespace) -> int:
     find_estimator(args.algo.advantage.estimator)
     find_curriculum(args.math.curriculum.name)
     inputs.check_model("--actor.model_name_or_path", args.actor.model_name_or_path)
+    check_language_model("--actor.model_name_or_path", args.actor.model_name_or_path)
     if flat.dry_run:
         print_plan(args)
         return 0

@@ -15,6 +15,7 @@ from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import NO_TEMPLATE, check_model, claim_run_dir, load_tokenizer
+from openrlhf_math.grpo.model_kind import check_language_model
 
 MODEL_FLAG = "--model.model_name_or_path"
 ROOM = 2  # OpenRLHF leaves a row out unless it has room for more than these after its prompt
@@ -42,6 +43,7 @@ def prepare(args: SimpleNamespace) -> None:
     files = {kind: [_folder(args) / f"{kind}{n}.jsonl" for n in range(len(specs[kind]))] for kind in specs}
     if is_first():
         check_model(MODEL_FLAG, args.model.model_name_or_path)
+        check_language_model(MODEL_FLAG, args.model.model_name_or_path)
         claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
         if is_upstreams(args):
             _check_columns(args, specs)
@@ -132,6 +134,7 @@ class Renderer:
         model = args.model.model_name_or_path
         self.args = args
         self.tokenizer = load_tokenizer(MODEL_FLAG, model, wants_template and not given, NO_TEMPLATE)
+        check_language_model(MODEL_FLAG, model, ask_hub=True)
         self.tokenizer.chat_template = given or self.tokenizer.chat_template
         if not self.tokenizer.eos_token:
             raise UserError(f"{MODEL_FLAG} {model}: its tokenizer has no eos_token, so no answer would end; add one")

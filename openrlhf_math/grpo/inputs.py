@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.errors import UserError
-from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
+from openrlhf_math.grpo.model_kind import check_language_model, wants_code
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.status.process import check_alone
 
@@ -35,9 +35,7 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, mend: str):
     from transformers import AutoConfig, AutoTokenizer
 
     if not remote_code_trusted() and any(_brings_code(kind, model) for kind in (AutoConfig, AutoTokenizer)):
-        raise UserError(
-            f"{flag} {model}: it wants to run Python code of its own; read it, and set {REMOTE_CODE}=1 if you trust it"
-        )
+        raise wants_code(flag, model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted())
     except (OSError, ValueError) as error:
@@ -93,10 +91,13 @@ def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:
 
 
 def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dict[str, list[str]]:
-    """The prompts of each set as texts. Raises UserError if one leaves no room for a completion within the context."""
-    tokenizer = load_tokenizer(
-        "--actor.model_name_or_path", args.actor.model_name_or_path, args.data.apply_chat_template, NO_TEMPLATE
-    )
+    """The prompts of each set as texts.
+
+    Raises UserError if the model cannot be used, or if a prompt leaves no room for a completion within the context.
+    """
+    flag, model = "--actor.model_name_or_path", args.actor.model_name_or_path
+    tokenizer = load_tokenizer(flag, model, args.data.apply_chat_template, NO_TEMPLATE)
+    check_language_model(flag, model, ask_hub=True)
     room = args.data.max_len - (args.rollout.max_new_tokens or 1)
     prompts = {}
     for spec, problems in sets.items():
