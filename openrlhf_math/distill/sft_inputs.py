@@ -15,7 +15,7 @@ from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import NO_TEMPLATE, check_model, claim_run_dir, load_tokenizer
-from openrlhf_math.grpo.model_kind import check_language_model
+from openrlhf_math.grpo.model_kind import check_language_model, check_text_only
 
 MODEL_FLAG = "--model.model_name_or_path"
 ROOM = 2  # OpenRLHF leaves a row out unless it has room for more than these after its prompt
@@ -147,6 +147,9 @@ class Renderer:
                 column = self.args.data.output_key
                 raise UserError(f"{spec} row {problem.row}: '{column}' is empty; mend or drop the row")
         before = prompt_ids(self.tokenizer, prompts, self.args.data.apply_chat_template)
+        where = (f"{spec} row {problem.row}" for problem in problems)
+        model = self.args.model.model_name_or_path
+        check_text_only(MODEL_FLAG, model, self.tokenizer, zip(where, before, strict=True))
         after = self.tokenizer(list(responses), add_special_tokens=False)["input_ids"]
         for problem, prompt, response, ids, learned in zip(problems, prompts, responses, before, after, strict=True):
             yield Trace(prompt, response, spec, problem.row, len(ids) + max(len(learned) + 1, ROOM + 1))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.model_kind import check_language_model, wants_code
+from openrlhf_math.grpo.model_kind import check_language_model, check_text_only, wants_code
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.status.process import check_alone
 
@@ -102,8 +102,11 @@ def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dic
     prompts = {}
     for spec, problems in sets.items():
         prompts[spec] = [_prompt(spec, problem, args, tokenizer) for problem in problems]
-        lengths = [len(ids) for ids in prompt_ids(tokenizer, prompts[spec], args.data.apply_chat_template)]
-        long = [(length, problem.row) for length, problem in zip(lengths, problems, strict=True) if length > room]
+        all_ids = prompt_ids(tokenizer, prompts[spec], args.data.apply_chat_template)
+        rows = [problem.row for problem in problems]
+        where = (f"{spec} row {row}" for row in rows)
+        check_text_only(flag, model, tokenizer, zip(where, all_ids, strict=True))
+        long = [(len(ids), row) for ids, row in zip(all_ids, rows, strict=True) if len(ids) > room]
         if long:
             length, row = long[0]
             raise UserError(

@@ -2,11 +2,28 @@
 
 import json
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
 from openrlhf_math.patches.remote_code import remote_code_trusted
+
+MEDIA = re.compile(r"(image|video|audio)_token_(id|index)")
+
+
+def check_text_only(flag: str, model: str, tokenizer, prompts: Iterable[tuple[str, list[int]]]) -> None:
+    """Raise UserError if a prompt has a token that the model takes for a picture, a film or a sound.
+
+    prompts: where each is from, as in "data.jsonl row 3", and its tokens.
+    """
+    settings = read_config(flag, model).to_dict()
+    media = {token for name, token in settings.items() if MEDIA.fullmatch(name) and isinstance(token, int)}
+    for where, ids in prompts if media else ():
+        if found := media.intersection(ids):
+            written = tokenizer.convert_ids_to_tokens(min(found))
+            raise UserError(f"{where}: {flag} {model} takes {written} for a picture or a sound; write it otherwise")
 
 
 def check_language_model(flag: str, model: str, ask_hub: bool = False) -> None:

@@ -75,6 +75,12 @@ def test_a_hub_name_that_cannot_be_reached_is_one_sentence(tmp_path, capsys, mon
         ({"problem": [{"role": "user", "content": 3}], "answer": "2"}, "'problem' is empty or no text"),
         ({"problem": "\x7fELF\0\0\x01", "answer": "2"}, "'problem' holds binary data"),
         ({"problem": "1+1", "answer": "2\0"}, "'answer' holds binary data"),
+        ({"problem": "1\ud8351", "answer": "2"}, "'problem' is not valid Unicode"),
+        (
+            {"problem": [{"role": "system", "content": "\udc00"}, {"role": "user", "content": "1+1"}], "answer": "2"},
+            "'problem' is not valid Unicode",
+        ),
+        ({"problem": "1+1", "answer": "2\ud800"}, "'answer' is not valid Unicode"),
         ({"problem": "1+1", "answer": ["2"]}, "'answer' is of type list, not a text or a number"),
     ],
 )

@@ -8,7 +8,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from public_tokenizers import LAYOUTS, Layout, gemma2, llama3, mistral
+from public_tokenizers import LAYOUTS, Layout, gemma2, llama3, mistral, qwen25
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.problems import Problem
@@ -318,3 +318,27 @@ def test_a_sampler_and_a_teacher_refuse_such_messages_one_by_one():
         asyncio.run(engine.complete(messages, Sampling()))
     with pytest.raises(Failure, match="System role not supported"):
         asyncio.run(teacher.answer(Question("key", 0, messages, 0)))
+
+
+VISION = {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"], "image_token_id": 259}
+
+
+@pytest.mark.parametrize("command", ["grpo", "sft", "eval"])
+def test_a_place_for_a_picture_is_refused_where_the_model_takes_it_for_one(command, capsys, tmp_path):
+    """<image> is ordinary text to Qwen's tokenizer, <|image_pad|> is a token; a text model has no use for it."""
+    model = saved(qwen25(), tmp_path / "model")
+    (model / "config.json").write_text(json.dumps(VISION))
+    data, run = tmp_path / "data.jsonl", tmp_path / "run"
+    rows = [{"problem": text, "answer": "2", "response": "2"} for text in ("<image>1+1?", "<|image_pad|>1+1?")]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = {
+        "grpo": ["--actor.model_name_or_path", model, "--data.prompt_dataset", data, "--rollout.batch_size", "2",
+                 "--math.run_dir", run],
+        "sft": ["--model.model_name_or_path", model, "--data.dataset", data, "--train.batch_size", "1",
+                "--train.micro_batch_size", "1", "--math.run_dir", run],
+        "eval": ["--model", model, "--benchmark", data, "--output", run],
+    }[command]  # fmt: skip
+    assert main([command, *map(str, words)]) == 2
+    error = capsys.readouterr().err
+    assert "row 2: " in error and "<|image_pad|>" in error and len(error.strip().splitlines()) == 1
+    assert not run.exists()
