@@ -60,7 +60,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "data.input_key": "column of the problem, text or chat messages",
             "data.output_key": "column of the response (default: response; none for whole conversations or plain text)",
             "data.max_len": "most tokens of a row, prompt and response; longer rows are left out and told",
-            "data.input_template": "without a chat template: the prompt, with {} for the problem",
+            "data.input_template": "without a chat template: the prompt, with {} for the problem; all else is literal",
             "train.max_epochs": "passes over the traces",
             "train.seed": "of the order of rows",
             "ds.packing_samples": "no padding on the GPU, through flash-attn; on a CPU short rows never have any",

@@ -342,3 +342,19 @@ def test_a_place_for_a_picture_is_refused_where_the_model_takes_it_for_one(comma
     error = capsys.readouterr().err
     assert "row 2: " in error and "<|image_pad|>" in error and len(error.strip().splitlines()) == 1
     assert not run.exists()
+
+
+def test_an_executor_of_openrlhfs_gets_the_text_with_its_first_token_and_gives_back_the_prompt():
+    from openrlhf_math.grpo.rollout_actor import MathRolloutActor
+
+    class Executor:
+        async def execute(self, prompt, hf_tokenizer, **others):  # as OpenRLHF's tokenize
+            return {"prompt": prompt, "ids": hf_tokenizer(text=prompt, add_special_tokens=False)["input_ids"]}
+
+    for layout, chat_template in ((llama3(), False), (qwen25(), False), (llama3(), True)):
+        actor = object.__new__(MathRolloutActor)
+        actor.executor, actor.tokenizer, actor.together = Executor(), layout.tokenizer, None
+        actor.chat_template = chat_template
+        text = layout.chat("1+1?") if chat_template else "1+1?"
+        group = asyncio.run(actor.generate_responses(text, "2", SimpleNamespace(), 64, None, 2))
+        assert group == [{"prompt": text, "ids": layout.ids(text, first=not chat_template)}] * 2
