@@ -37,7 +37,7 @@ def chat_text(tokenizer, messages: Messages) -> str:
 
     try:
         return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-    except TemplateError as error:
+    except (TemplateError, TypeError) as error:  # the second where a message has no text
         raise UserError(f"the model's chat template refuses the messages ({str(error).strip()})") from None
 
 
