@@ -81,6 +81,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--top-p", type=float, help="nucleus sampling (the benchmark's; 1)")
     add("--prompt", default="chat", metavar="NAME", help="how problems are put, see below (%(default)s)")
     add("--no-chat-template", action="store_true", help="the same as --prompt plain")
+    add("--input-template", metavar="TEXT", help="with --prompt plain: put around each problem, at {} (nothing)")
     add("--instruction", help="appended to every problem; '' for none (the prompt's)")
 
     add = parser.add_argument_group("grading").add_argument
@@ -154,6 +155,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.colocation.layout import enter_environment, find_device
     from openrlhf_math.curation.sources import Columns
     from openrlhf_math.data.hub import give_up_soon_without_network
+    from openrlhf_math.data.prompts import check_template
     from openrlhf_math.evaluation.problem_sets import Reading, read_sets
     from openrlhf_math.evaluation.prompts import find_prompt, style_of
     from openrlhf_math.evaluation.settings import EvalSettings
@@ -165,6 +167,9 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
             raise UserError(f"{flag} is missing; `openrlhf-math eval --help` has examples")
     prompt = "plain" if args.no_chat_template else args.prompt
     style = style_of(find_prompt(prompt))
+    check_template("--input-template", args.input_template, style.chat_template)
+    if args.input_template and prompt != "plain":
+        raise UserError(f"--input-template goes with --prompt plain, not with {prompt}; leave one of the two out")
     settings = EvalSettings(
         model=args.model,
         output=args.output,
@@ -178,6 +183,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         rewards=_rewards(args, args.style or style.answers),
         scorer=_scorer(args),
         aggregation=args.aggregate,
+        input_template=args.input_template,
     )
     if not (args.output / "config.json").exists():
         _check_free(args.output)

@@ -12,35 +12,39 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(flat: argparse.Namespace) -> int:
+    from openrlhf_math.grpo.settings import as_json, resolve
+
+    args = resolve(flat)  # first: it needs no torch, whose import takes seconds
+
     from openrlhf_math.checkpoints.folder import CheckpointError
     from openrlhf_math.data.files import written_whole
     from openrlhf_math.grpo import inputs, resume
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
+    from openrlhf_math.grpo.model_kind import check_language_model
     from openrlhf_math.grpo.plan import print_plan
-    from openrlhf_math.grpo.settings import as_json, resolve
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.status.process import working
 
-    args = resolve(flat)
     find_estimator(args.algo.advantage.estimator)
     find_curriculum(args.math.curriculum.name)
     inputs.check_model("--actor.model_name_or_path", args.actor.model_name_or_path)
+    check_language_model("--actor.model_name_or_path", args.actor.model_name_or_path)
     if flat.dry_run:
         counted = inputs.can_be_counted(args)
         print_plan(args, inputs.count_prompts(args, inputs.load_problem_sets(args)) if counted else None)
         return 0
     inputs.claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
     sets = inputs.load_problem_sets(args)
-    inputs.check_prompt_lengths(args, sets)
+    prompts = inputs.render_prompts(args, sets)
     labels = read_labels(args, sets)
     problems = resume.identity({spec: sets[spec] for spec in resume.training_sets(args)}, labels)
     if args.ckpt.load_enable:
         resume.take_up(args, problems)
     resume.check_room(args)
     args.math.run_dir.mkdir(parents=True, exist_ok=True)
-    inputs.write_prompts(args, sets, labels)
+    inputs.write_prompts(args, sets, prompts, labels)
     with written_whole(args.math.run_dir / "config.json") as file:
         file.write(json.dumps(json.loads(as_json(args)) | {resume.ROWS: problems}, indent=2) + "\n")
 

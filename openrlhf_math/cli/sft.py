@@ -15,12 +15,14 @@ def run(flat: argparse.Namespace) -> None:
     from openrlhf_math.distill.sft_inputs import MODEL_FLAG, prepare
     from openrlhf_math.distill.sft_settings import is_first, resolve
     from openrlhf_math.grpo.inputs import check_model
+    from openrlhf_math.grpo.model_kind import check_language_model
 
     args = resolve(flat)
     if flat.dry_run:
         from openrlhf_math.distill.sft_plan import print_plan
 
         check_model(MODEL_FLAG, args.model.model_name_or_path)
+        check_language_model(MODEL_FLAG, args.model.model_name_or_path)
         print_plan(args)
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's

@@ -66,20 +66,29 @@ def _problem(spec: str, number: int, row: dict, problem_key: str, answer_key: st
 
 def trouble_of_problem(problem) -> str | None:
     """What is wrong with a problem, as the end of a sentence; None if it is a text or chat messages."""
+    messages = [problem]
     if isinstance(problem, list) and problem:
         if not all(isinstance(message, dict) and {"role", "content"} <= message.keys() for message in problem):
             return "is a list, but not of chat messages with 'role' and 'content'"
-        problem = problem[-1]["content"]
-    if not isinstance(problem, str) or not problem.strip():
+        messages = [message["content"] for message in problem]
+    if not isinstance(messages[-1], str) or not messages[-1].strip():
         return "is empty or no text"
-    return "holds binary data" if "\0" in problem else None
+    return next(filter(None, map(_trouble_of_text, messages)), None)
 
 
 def trouble_of_answer(answer) -> str | None:
     """As `trouble_of_problem`. No answer is for `keep_parsable` to count."""
     if isinstance(answer, (bytes, list, dict)):
         return f"is of type {type(answer).__name__}, not a text or a number"
-    return "holds binary data" if isinstance(answer, str) and "\0" in answer else None
+    return _trouble_of_text(answer)
+
+
+def _trouble_of_text(text) -> str | None:
+    if not isinstance(text, str):
+        return None
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        return "is not valid Unicode (a lone surrogate)"  # which no tokenizer takes
+    return "holds binary data" if "\0" in text else None
 
 
 def read_rows(spec: str, split: str) -> Iterable[dict]:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TextIO
 
+from openrlhf_math.data.prompts import chat
 from openrlhf_math.distill.journal import Journal, told_if_unwritable
 from openrlhf_math.distill.keep import refusal, trace
 from openrlhf_math.distill.questions import Task
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Failure, Question, Teacher
-from openrlhf_math.grpo.inputs import chat
 from openrlhf_math.rewards import GradingPool
 
 CORRECT, WRONG, UNDECIDED, SET_ASIDE = "correct", "wrong", "undecided", "set aside"

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from openrlhf_math.data.prompts import chat
 from openrlhf_math.distill.collect import CORRECT, Verdicts, response_of
 from openrlhf_math.distill.journal import Journal
 from openrlhf_math.distill.keep import Attempt, Rule
 from openrlhf_math.distill.questions import Task
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.inputs import chat
 
 ROWS_AT_A_TIME = 1000
 COLUMNS = {

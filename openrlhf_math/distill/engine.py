@@ -6,6 +6,7 @@ from collections import Counter
 from openrlhf_math.colocation.async_engine import end_with_this_process, generation_arguments, one_line, start_engine
 from openrlhf_math.colocation.cluster import check_room, cluster
 from openrlhf_math.colocation.layout import enter_environment, worker_environment
+from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Failure, Question, Reply
 from openrlhf_math.errors import UserError
@@ -34,7 +35,7 @@ class Engine:
         self._settings, self._tied = settings, False
 
     async def answer(self, question: Question) -> Reply:
-        """Raises Failure if the engine refuses the prompt (it leaves no room), UserError if the engine died."""
+        """Raises Failure if the chat template or the engine refuses the question, UserError if the engine died."""
         from vllm import SamplingParams, TokensPrompt
         from vllm.exceptions import VLLMValidationError
         from vllm.v1.engine.exceptions import EngineDeadError
@@ -42,8 +43,12 @@ class Engine:
         if not self._tied:
             self._tied = True
             await end_with_this_process(self._llm)
-        text = self._tokenizer.apply_chat_template(question.messages, tokenize=False, add_generation_prompt=True)
-        prompt = TokensPrompt(prompt_token_ids=self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        try:
+            text = chat_text(self._tokenizer, question.messages)
+        except UserError as error:
+            raise Failure(str(error)) from None
+        (ids,) = prompt_ids(self._tokenizer, [text], chat_template=True)
+        prompt = TokensPrompt(prompt_token_ids=ids)
         sampling = SamplingParams(
             temperature=self._settings.temperature,
             top_p=self._settings.top_p,

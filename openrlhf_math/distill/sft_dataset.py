@@ -3,6 +3,8 @@
 import torch
 from openrlhf.datasets import SFTDataset
 
+from openrlhf_math.data.prompts import prompt_ids
+
 
 class TraceDataset(SFTDataset):
     """Rows are the tokens of the prompt, those of the completion, and the end of sequence.
@@ -13,16 +15,21 @@ class TraceDataset(SFTDataset):
     before (`sft_inputs`).
     """
 
+    def __init__(self, *args, chat_template: bool, **kwargs) -> None:
+        """chat_template: whether the prompts were rendered by one. args, kwargs: of OpenRLHF's SFTDataset."""
+        self.chat_template = chat_template
+        super().__init__(*args, **kwargs)
+
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """input_ids, attention_mask, loss_mask: [1, tokens]; the mask is 1 at i where token i + 1 is to be learned."""
         if self.pretrain_mode or self.multiturn:
             return super().__getitem__(index)
         end = self.tokenizer.eos_token_id
-        prompt, completion = self._ids(self.prompts[index]), self._ids(self.responses[index])
+        (prompt,) = prompt_ids(self.tokenizer, [self.prompts[index]], self.chat_template)
+        completion = self.tokenizer(self.responses[index], add_special_tokens=False)["input_ids"]
         if completion[-1] != end:
             completion.append(end)
         input_ids = torch.tensor([prompt + completion])
-        return input_ids, torch.ones_like(input_ids), self.get_loss_mask(input_ids, index)
-
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        loss_mask = torch.zeros_like(input_ids, dtype=torch.float32)
+        loss_mask[0, len(prompt) - 1 : -1] = 1
+        return input_ids, torch.ones_like(input_ids), loss_mask

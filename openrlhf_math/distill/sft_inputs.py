@@ -11,9 +11,11 @@ from openrlhf_math.checkpoints import same_run
 from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.problems import Problem, read_problems, read_rows
+from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.inputs import NO_TEMPLATE, chat, check_model, claim_run_dir, load_tokenizer
+from openrlhf_math.grpo.inputs import NO_TEMPLATE, check_model, claim_run_dir, load_tokenizer
+from openrlhf_math.grpo.model_kind import check_language_model, check_text_only
 
 MODEL_FLAG = "--model.model_name_or_path"
 ROOM = 2  # OpenRLHF leaves a row out unless it has room for more than these after its prompt
@@ -41,10 +43,11 @@ def prepare(args: SimpleNamespace) -> None:
     files = {kind: [_folder(args) / f"{kind}{n}.jsonl" for n in range(len(specs[kind]))] for kind in specs}
     if is_first():
         check_model(MODEL_FLAG, args.model.model_name_or_path)
+        check_language_model(MODEL_FLAG, args.model.model_name_or_path)
         claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
-        if _is_upstreams(args):
+        if is_upstreams(args):
             _check_columns(args, specs)
-        traces, long = ({}, []) if _is_upstreams(args) else _read(args, specs)
+        traces, long = ({}, []) if is_upstreams(args) else _read(args, specs)
         config = _config(args, traces)
         if args.ckpt.load_enable:
             check_same(args, config)
@@ -57,7 +60,7 @@ def prepare(args: SimpleNamespace) -> None:
             _list_long(args.math.run_dir / "too_long.jsonl", long)
         with written_whole(args.math.run_dir / "config.json") as file:
             file.write(json.dumps(config, indent=2) + "\n")
-    if not _is_upstreams(args):
+    if not is_upstreams(args):
         _point_at(args, files)
 
 
@@ -69,7 +72,7 @@ def _folder(args: SimpleNamespace) -> Path:
     return args.math.run_dir / "traces"
 
 
-def _is_upstreams(args: SimpleNamespace) -> bool:
+def is_upstreams(args: SimpleNamespace) -> bool:
     """Whole conversations and plain text are left to OpenRLHF's own reading: they have no prompt and response."""
     return args.data.multiturn or args.model.pretrain_mode_enable
 
@@ -90,7 +93,6 @@ def _point_at(args: SimpleNamespace, files: dict[str, list[Path]]) -> None:
     args.data.dataset, args.data.dataset_split = ",".join(map(str, files["train"])), "train"
     if files["eval"]:
         args.eval.dataset, args.eval.split = ",".join(map(str, files["eval"])), "train"
-    args.data.apply_chat_template, args.data.input_template = False, None  # what is written is rendered
 
 
 def _read(args: SimpleNamespace, specs: dict[str, list[str]]) -> tuple[dict[str, list[list[Trace]]], list[Trace]]:
@@ -132,34 +134,37 @@ class Renderer:
         model = args.model.model_name_or_path
         self.args = args
         self.tokenizer = load_tokenizer(MODEL_FLAG, model, wants_template and not given, NO_TEMPLATE)
+        check_language_model(MODEL_FLAG, model, ask_hub=True)
         self.tokenizer.chat_template = given or self.tokenizer.chat_template
         if not self.tokenizer.eos_token:
             raise UserError(f"{MODEL_FLAG} {model}: its tokenizer has no eos_token, so no answer would end; add one")
 
     def __call__(self, spec: str, problems: list[Problem]) -> Iterator[Trace]:
         """Raises UserError for a row without a response."""
-        prompts, responses = zip(*map(self._texts, problems), strict=True)
+        prompts, responses = zip(*(self._texts(spec, problem) for problem in problems), strict=True)
         for problem, response in zip(problems, responses, strict=True):
             if not response.strip():
                 column = self.args.data.output_key
                 raise UserError(f"{spec} row {problem.row}: '{column}' is empty; mend or drop the row")
-        for problem, prompt, response, before, after in zip(
-            problems, prompts, responses, self._lengths(prompts), self._lengths(responses), strict=True
-        ):
-            yield Trace(prompt, response, spec, problem.row, before + max(after + 1, ROOM + 1))
+        before = prompt_ids(self.tokenizer, prompts, self.args.data.apply_chat_template)
+        where = (f"{spec} row {problem.row}" for problem in problems)
+        model = self.args.model.model_name_or_path
+        check_text_only(MODEL_FLAG, model, self.tokenizer, zip(where, before, strict=True))
+        after = self.tokenizer(list(responses), add_special_tokens=False)["input_ids"]
+        for problem, prompt, response, ids, learned in zip(problems, prompts, responses, before, after, strict=True):
+            yield Trace(prompt, response, spec, problem.row, len(ids) + max(len(learned) + 1, ROOM + 1))
 
-    def _texts(self, problem: Problem) -> tuple[str, str]:
+    def _texts(self, spec: str, problem: Problem) -> tuple[str, str]:
+        data = self.args.data
         messages = chat(problem, self.args.math.instruction)
-        if not self.args.data.apply_chat_template:
-            text, template = messages[-1]["content"], self.args.data.input_template
-            return (template.format(text) if template else text), problem.answer
-        prompt = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        if prompt.rstrip().endswith("<think>"):  # the template opens the thinking part itself
+        try:
+            prompt = prompt_text(self.tokenizer, messages, data.apply_chat_template, data.input_template)
+        except UserError as error:
+            raise UserError(f"{spec} row {problem.row}: {error}") from None
+        # The template may open the thinking part itself.
+        if data.apply_chat_template and prompt.rstrip().endswith("<think>"):
             return prompt, problem.answer.removeprefix("<think>").lstrip("\n")
         return prompt, problem.answer
-
-    def _lengths(self, texts: tuple[str, ...]) -> list[int]:
-        return [len(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
 
 
 def _tell_long(args: SimpleNamespace, long: list[Trace], rows: int) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.colocation.layout import attention, find_device
+from openrlhf_math.data.prompts import check_template
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.flag_values import check_values
 from openrlhf_math.grpo.flags import INSTRUCTION
 from openrlhf_math.grpo.settings import count_parameters
 from openrlhf_math.grpo.wandb_key import hide_wandb_key
@@ -17,8 +19,6 @@ from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
 UPSTREAM_COMMAND = "openrlhf.cli.train_sft"
 DEFAULTS = {"data.input_key": "problem", "data.input_template": None}
 COMPUTED = ("data.output_key", "ds.attn_implementation", "ckpt.path", "ckpt.output_dir", "logger.tensorboard_dir")
-AT_LEAST_ONE = ("train.batch_size", "train.micro_batch_size", "train.max_epochs", "data.max_samples")
-INTERVALS = ("ckpt.save_steps", "eval.steps", "logger.logging_steps")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "data.input_key": "column of the problem, text or chat messages",
             "data.output_key": "column of the response (default: response; none for whole conversations or plain text)",
             "data.max_len": "most tokens of a row, prompt and response; longer rows are left out and told",
-            "data.input_template": "without a chat template: the prompt, with {} for the problem",
+            "data.input_template": "without a chat template: the prompt, with {} for the problem; all else is literal",
             "train.max_epochs": "passes over the traces",
             "train.seed": "of the order of rows",
             "ds.packing_samples": "no effect but with --ds.ring_attn_size, rows never have padding",
@@ -94,6 +94,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     flags = dict(vars(flat))
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
     flags.pop("dry_run")
+    check_values(flags)
+    check_template("--data.input_template", flags["data.input_template"], flags["data.apply_chat_template"])
     hide_wandb_key(flags)
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
@@ -127,12 +129,6 @@ def _check(flags: dict, device: str) -> None:
     for name in ("model.model_name_or_path", "data.dataset"):
         if not flags[name]:
             raise UserError(f"--{name} is missing: give a local path or a hub name")
-    for name in AT_LEAST_ONE:
-        if flags[name] < 1:
-            raise UserError(f"--{name} {flags[name]}: give 1 or more")
-    for name in INTERVALS:
-        if flags[name] < 1 and flags[name] != -1:
-            raise UserError(f"--{name} {flags[name]}: give a number of steps, or -1")
     if flags["ds.ring_attn_size"] > 1 and device == "cpu":
         raise UserError("--ds.ring_attn_size needs flash-attn, which has no CPU build; leave it out")
     ranks = data_parallel_ranks(flags["ds.ring_attn_size"], flags["ds.tensor_parallel_size"])

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from openrlhf_math.data.prompts import chat, fill, prompt_ids
 from openrlhf_math.distill.journal import Journal, told_if_unwritable
 from openrlhf_math.evaluation.figures import figures, rules_of
 from openrlhf_math.evaluation.marking import mark
@@ -16,7 +17,8 @@ from openrlhf_math.evaluation.resume import completion_of, folder_of, key_of, op
 from openrlhf_math.evaluation.sampler import Completion, Request, Sampler, context_needed
 from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.evaluation.settings import EvalSettings
-from openrlhf_math.grpo.inputs import chat, load_tokenizer
+from openrlhf_math.grpo.inputs import load_tokenizer
+from openrlhf_math.grpo.model_kind import check_text_only
 from openrlhf_math.rerank.aggregate import find_aggregation
 from openrlhf_math.rerank.scoring_engine import kind_and_arguments
 from openrlhf_math.rewards import GradingPool
@@ -30,7 +32,7 @@ def evaluate(sets: list[ProblemSet], settings: EvalSettings, listen: Listener) -
 
     Raises UserError if the model cannot serve the prompts, or the output holds completions of other settings.
     """
-    prompts = {one.name: prompt_ids(one, settings) for one in sets}
+    prompts = {one.name: tokenized(one, settings) for one in sets}
     context = context_needed({one.name: (prompts[one.name], one.sampling.max_tokens) for one in sets}, settings)
     if settings.scorer:
         kind_and_arguments(settings.scorer)  # or a wrong one would be told when everything is sampled
@@ -56,13 +58,17 @@ def evaluate(sets: list[ProblemSet], settings: EvalSettings, listen: Listener) -
     return told
 
 
-def prompt_ids(problems: ProblemSet, settings: EvalSettings) -> list[list[int]]:
+def tokenized(problems: ProblemSet, settings: EvalSettings) -> list[list[int]]:
     """The tokenized prompts. Raises UserError if the tokenizer cannot be read or lacks a chat template."""
     write = find_prompt(settings.prompt)
     style = style_of(write)
     tokenizer = load_tokenizer("--model", settings.model, style.chat_template, "choose --prompt plain or few-shot")
     texts = [write(tokenizer, chat(one.problem, settings.instruction)) for one in problems.questions]
-    return tokenizer(texts, add_special_tokens=not style.chat_template)["input_ids"]
+    texts = [fill(settings.input_template, text) for text in texts]
+    ids = prompt_ids(tokenizer, texts, style.chat_template)
+    where = (f"{problems.name} row {one.problem.row}" for one in problems.questions)
+    check_text_only("--model", settings.model, tokenizer, zip(where, ids, strict=True))
+    return ids
 
 
 def _sample(

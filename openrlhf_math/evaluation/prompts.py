@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from openrlhf_math.data.prompts import Messages, chat_text
 from openrlhf_math.grpo.flags import INSTRUCTION
 from openrlhf_math.registry import Registry
 
-Messages = list[dict[str, str]]
 Writer = Callable[[object, Messages], str]
 
 
@@ -22,7 +22,7 @@ class Style:
 
     answers         where the answer stands, as in `RewardConfig.style`
     instruction     appended to every problem; "" for none
-    chat_template   whether it uses the tokenizer's; one without needs the tokenizer's own first token
+    chat_template   whether it uses the tokenizer's; one without gets the tokenizer's own first token
     stop            texts that end a completion, being the beginning of another problem
     """
 
@@ -59,7 +59,7 @@ def style_of(write: Writer) -> Style:
 @register_prompt("chat")
 def chat(tokenizer, messages: Messages) -> str:
     """The model's own chat template."""
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return chat_text(tokenizer, messages)
 
 
 @register_prompt("r1", answers="think")

@@ -19,6 +19,7 @@ class EvalSettings:
     seed               every completion's own seed is made of it; also of the bootstrap
     prompt             name of a prompt style, or a dotted path
     instruction        appended to every problem; empty for none
+    input_template     what a problem with its instruction is put into, see `data.prompts.fill`; None for nothing
     device             "cpu" or "cuda"
     tensor_parallel    devices the engine is spread over
     max_context        tokens of prompt and completion together; None for what the problems need
@@ -39,6 +40,7 @@ class EvalSettings:
     rewards: RewardConfig
     scorer: ScorerSettings | None = None
     aggregation: str = "last"
+    input_template: str | None = None
 
     def identity(self, sets: list[ProblemSet]) -> dict:
         """What decides the completions: those under another identity must not be mixed with these. By flag."""
@@ -49,6 +51,7 @@ class EvalSettings:
             "seed": self.seed,
             "prompt": self.prompt,
             "instruction": self.instruction,
+            "input_template": self.input_template,
             "benchmark": [one.name for one in sets],
             "problems": {one.name: one.digest() for one in sets},
             **{

@@ -2,7 +2,7 @@
 
 import time
 
-from openrlhf_math.evaluation.evaluate import prompt_ids
+from openrlhf_math.evaluation.evaluate import tokenized
 from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.evaluation.prompts import find_prompt, style_of
 from openrlhf_math.evaluation.sampler import Request, Sampler, context_needed
@@ -17,7 +17,7 @@ def time_completions(problems: ProblemSet, settings: EvalSettings) -> dict:
     They are those that `evaluate` would grade: the same prompts, seeds and limits. Starting the engine, reading
     prompts, writing and grading are not in the seconds. Raises UserError if the model cannot serve the prompts.
     """
-    prompts = prompt_ids(problems, settings)
+    prompts = tokenized(problems, settings)
     context = context_needed({problems.name: (prompts, problems.sampling.max_tokens)}, settings)
     sampler = Sampler(settings, context)
     stop = style_of(find_prompt(settings.prompt)).stop

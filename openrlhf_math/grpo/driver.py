@@ -90,7 +90,9 @@ def _train(args: SimpleNamespace, **watching) -> None:
         colocated=colocated(args),
         sequences=args.rollout.batch_size * args.rollout.n_samples_per_prompt // args.vllm.num_engines,
         rewards=args.math.rewards,
+        chat_template=args.data.apply_chat_template,
     )
+    args.data.apply_chat_template, args.data.input_template = False, None  # the run directory's prompts are rendered
     with (
         substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
         substituted(

@@ -6,6 +6,7 @@ from collections import deque
 from openrlhf.utils.agent import AgentExecutorBase
 from vllm.sampling_params import RequestOutputKind
 
+from openrlhf_math.data.prompts import prompt_ids
 from openrlhf_math.grpo.seeds import derived_seed
 from openrlhf_math.grpo.undecided import RewardErrors
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
@@ -20,6 +21,8 @@ class AgentExecutor(AgentExecutorBase):
     For a reward of one's own, `--train.agent_func_path FILE.py` with a subclass of the same name that has its own
     `grade`.
     """
+
+    chat_template = True  # whether the prompts were rendered by one, which writes the first token itself
 
     def __init__(self) -> None:
         self.undecided: deque[dict] = deque(maxlen=MAX_UNDECIDED)
@@ -48,10 +51,10 @@ class AgentExecutor(AgentExecutorBase):
 
         Raises ValueError if the prompt leaves no room for a completion within `max_length` tokens.
         """
-        prompt_ids = hf_tokenizer(text=prompt, add_special_tokens=False)["input_ids"]
-        room = max_length - len(prompt_ids)
+        (ids,) = prompt_ids(hf_tokenizer, [prompt], self.chat_template)
+        room = max_length - len(ids)
         if room <= 0:
-            raise ValueError(f"a prompt of {len(prompt_ids)} tokens leaves no room within --data.max_len {max_length}")
+            raise ValueError(f"a prompt of {len(ids)} tokens leaves no room within --data.max_len {max_length}")
         params = sampling_params.clone()
         params.n = num_samples
         params.max_tokens = min(params.max_tokens or room, room)
@@ -61,16 +64,16 @@ class AgentExecutor(AgentExecutorBase):
             params.seed = derived_seed(params.seed, prompt)
         params.output_kind = RequestOutputKind.FINAL_ONLY
         params.detokenize = bool(params.stop)  # once a completion, below, instead of once a token
-        output = await llm_engine.generate(prompt_ids, params)
+        output = await llm_engine.generate(ids, params)
         texts = hf_tokenizer.batch_decode([answer_tokens(one) for one in output.outputs], skip_special_tokens=False)
         return await asyncio.gather(
             *(
-                self._rollout(prompt, label, prompt_ids, completion, text)
+                self._rollout(prompt, label, ids, completion, text)
                 for completion, text in zip(output.outputs, texts, strict=True)
             )
         )
 
-    async def _rollout(self, prompt: str, label: str, prompt_ids: list[int], completion, text: str) -> dict:
+    async def _rollout(self, prompt: str, label: str, ids: list[int], completion, text: str) -> dict:
         trouble = {}
         try:
             grade = await self.grade(text, label, prompt)
@@ -86,9 +89,9 @@ class AgentExecutor(AgentExecutorBase):
             "label": label,
             "images": None,
             "mm_train_inputs": None,
-            "observation_tokens": prompt_ids + token_ids,
-            "action_ranges": [(len(prompt_ids), len(prompt_ids) + len(token_ids))],
-            "rollout_log_probs": [0.0] * len(prompt_ids) + sampled_log_probs(token_ids, completion.logprobs),
+            "observation_tokens": ids + token_ids,
+            "action_ranges": [(len(ids), len(ids) + len(token_ids))],
+            "rollout_log_probs": [0.0] * len(ids) + sampled_log_probs(token_ids, completion.logprobs),
             "truncated": completion.finish_reason == "length",
             "reward": grade.reward,
             "scores": grade.reward,

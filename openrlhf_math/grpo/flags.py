@@ -74,6 +74,14 @@ LOSS = {
     "(default: %(default)s)",
     "data.max_samples": "problems used at most, the first of the set (default: %(default)s)",
 }
+PROMPTS = {
+    "data.apply_chat_template": "render prompts by the tokenizer's chat template; without, they are plain text behind "
+    "the tokenizer's first token (BOS)",
+    "data.input_template": "without a chat template: the prompt, with {} for the problem; all else is literal",
+    "data.max_images_per_prompt": "only 0: problems are text",
+    "rollout.temperature": "above 0",
+    "rollout.top_p": "only 1: the trainer's log-probabilities are of all tokens",
+}
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 
@@ -96,7 +104,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     key.help = wandb_key.HELP
     estimator.help = "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function"
     for action in parser._actions:
-        action.help = (CHECKPOINTS | LOSS).get(action.dest, action.help)
+        if not action.option_strings[0].startswith("--no-"):
+            action.help = (CHECKPOINTS | LOSS | PROMPTS).get(action.dest, action.help)
     _add_ours(parser.add_argument_group("openrlhf_math"))
     return parser
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
+from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.errors import UserError
-from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
+from openrlhf_math.grpo.model_kind import check_language_model, check_text_only, wants_code
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.status.process import check_alone
 
@@ -34,9 +35,7 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, mend: str):
     from transformers import AutoConfig, AutoTokenizer
 
     if not remote_code_trusted() and any(_brings_code(kind, model) for kind in (AutoConfig, AutoTokenizer)):
-        raise UserError(
-            f"{flag} {model}: it wants to run Python code of its own; read it, and set {REMOTE_CODE}=1 if you trust it"
-        )
+        raise wants_code(flag, model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted())
     except (OSError, ValueError) as error:
@@ -107,50 +106,50 @@ def count_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> int:
     return min(args.data.max_samples, sum(len(sets[spec]) for spec in specs))
 
 
-def check_prompt_lengths(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> None:
-    """Raise UserError if a prompt leaves no room for a completion within the context."""
-    tokenizer = load_tokenizer(
-        "--actor.model_name_or_path", args.actor.model_name_or_path, args.data.apply_chat_template, NO_TEMPLATE
-    )
+def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dict[str, list[str]]:
+    """The prompts of each set as texts.
+
+    Raises UserError if the model cannot be used, or if a prompt leaves no room for a completion within the context.
+    """
+    flag, model = "--actor.model_name_or_path", args.actor.model_name_or_path
+    tokenizer = load_tokenizer(flag, model, args.data.apply_chat_template, NO_TEMPLATE)
+    check_language_model(flag, model, ask_hub=True)
     room = args.data.max_len - (args.rollout.max_new_tokens or 1)
+    prompts = {}
     for spec, problems in sets.items():
-        texts = [prompt_text(problem, args, tokenizer) for problem in problems]
-        lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-        long = [(length, problem.row) for length, problem in zip(lengths, problems, strict=True) if length > room]
+        prompts[spec] = [_prompt(spec, problem, args, tokenizer) for problem in problems]
+        all_ids = prompt_ids(tokenizer, prompts[spec], args.data.apply_chat_template)
+        rows = [problem.row for problem in problems]
+        where = (f"{spec} row {row}" for row in rows)
+        check_text_only(flag, model, tokenizer, zip(where, all_ids, strict=True))
+        long = [(len(ids), row) for ids, row in zip(all_ids, rows, strict=True) if len(ids) > room]
         if long:
             length, row = long[0]
             raise UserError(
                 f"{len(long)} prompts of {spec} are longer than the context leaves room for, the first in row {row} "
                 f"({length} tokens, room for {room}); raise --data.max_len, lower --rollout.max_new_tokens or drop them"
             )
+    return prompts
 
 
-def chat(problem: Problem, instruction: str) -> list[dict[str, str]]:
-    """The problem as chat messages, the instruction at the end of the last."""
-    messages = problem.problem if isinstance(problem.problem, list) else [{"role": "user", "content": problem.problem}]
-    *before, last = messages
-    return [*before, {**last, "content": with_instruction(last["content"], instruction)}]
-
-
-def with_instruction(text: str, instruction: str) -> str:
-    return f"{text}\n{instruction}" if instruction else text
-
-
-def prompt_text(problem: Problem, args: SimpleNamespace, tokenizer) -> str:
-    """The prompt as the engine will see it."""
+def _prompt(spec: str, problem: Problem, args: SimpleNamespace, tokenizer) -> str:
     messages = chat(problem, args.math.instruction)
-    if args.data.apply_chat_template:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    text = messages[-1]["content"]
-    return args.data.input_template.format(text) if args.data.input_template else text
+    try:
+        return prompt_text(tokenizer, messages, args.data.apply_chat_template, args.data.input_template)
+    except UserError as error:
+        raise UserError(f"{spec} row {problem.row}: {error}") from None
 
 
 def write_prompts(
-    args: SimpleNamespace, sets: dict[str, list[Problem]], labels: dict[str, dict[int, dict[str, float]]]
+    args: SimpleNamespace,
+    sets: dict[str, list[Problem]],
+    prompts: dict[str, list[str]],
+    labels: dict[str, dict[int, dict[str, float]]],
 ) -> None:
     """Write the checked problems into the run directory and point OpenRLHF's flags at them.
 
-    labels: more columns, by set and row.
+    prompts: of `render_prompts`. OpenRLHF is to render nothing: it takes `<image>` in a problem for a picture, and
+    braces in a template for fields. labels: more columns, by set and row.
     """
     paths = {}
     folder = args.math.run_dir / "prompts"
@@ -158,9 +157,7 @@ def write_prompts(
     for number, (spec, problems) in enumerate(sets.items()):
         paths[spec] = folder / f"{number}.jsonl"
         with paths[spec].open("w") as file:
-            for problem in problems:
-                messages = chat(problem, args.math.instruction)
-                prompt = messages if args.data.apply_chat_template else messages[-1]["content"]
+            for problem, prompt in zip(problems, prompts[spec], strict=True):
                 row = {args.data.input_key: prompt, args.data.label_key: problem.answer, "datasource": problem.source}
                 row |= labels.get(spec, {}).get(problem.row, {})
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")

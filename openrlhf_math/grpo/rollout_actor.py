@@ -11,6 +11,7 @@ from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_die
 from openrlhf_math.colocation.engine_start import engine_start
 from openrlhf_math.colocation.layout import cache_bytes, engine_arguments
+from openrlhf_math.data.prompts import with_first_text
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.grpo.stacks import answer_to_signal
 from openrlhf_math.grpo.start_together import StartTogether
@@ -24,11 +25,18 @@ class MathRolloutActor(UpstreamRolloutActor):
     """One vLLM engine that answers with graded groups."""
 
     async def __init__(
-        self, *args, device: str, colocated: bool, sequences: int, rewards: RewardConfig, **kwargs
+        self,
+        *args,
+        device: str,
+        colocated: bool,
+        sequences: int,
+        rewards: RewardConfig,
+        chat_template: bool = True,
+        **kwargs,
     ) -> None:
-        """sequences: how many are generated at once at the most."""
+        """sequences: how many are generated at once at the most. chat_template: whether it rendered the prompts."""
         answer_to_signal()
-        self.device = device
+        self.device, self.chat_template = device, chat_template
         self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"], trust_remote_code=remote_code_trusted())
         arguments = engine_arguments(device, colocated)
         if device == "cpu":
@@ -40,6 +48,7 @@ class MathRolloutActor(UpstreamRolloutActor):
         self.watch = asyncio.ensure_future(end_with_engine(self.llm))
         self.together = StartTogether(self.llm) if kwargs.get("full_determinism") else None
         if isinstance(self.executor, AgentExecutor):
+            self.executor.chat_template = chat_template
             self.executor.open(rewards)
 
     async def birth(self) -> str:
@@ -65,9 +74,15 @@ class MathRolloutActor(UpstreamRolloutActor):
         if self.together:
             self.together.arrived += 1
         sampling_params.seed = None  # it would be the same for a whole group
-        return await super().generate_responses(
-            prompt, label, sampling_params, max_length, hf_tokenizer, num_samples, images
+        # OpenRLHF's executors tokenize without special tokens, so the text must have the first one.
+        text = prompt if self.chat_template or images is not None else with_first_text(hf_tokenizer, prompt)
+        group = await super().generate_responses(
+            text, label, sampling_params, max_length, hf_tokenizer, num_samples, images
         )
+        for rollout in group:
+            if rollout.get("prompt") == text:
+                rollout["prompt"] = prompt
+        return group
 
     async def arrived(self) -> int:
         """With full determinism: rollouts asked for since the last `release`, which wait for it."""

@@ -11,9 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.colocation.layout import attention, find_device
+from openrlhf_math.data.prompts import check_template
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
 from openrlhf_math.grpo.fault_settings import FaultSettings, faults
+from openrlhf_math.grpo.flag_values import check_values
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
 from openrlhf_math.grpo.wandb_key import hide_wandb_key
@@ -67,6 +69,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     flags = dict(vars(flat))
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
     flags.pop("dry_run")
+    check_values(flags | ours)
+    check_template("--data.input_template", flags["data.input_template"], flags["data.apply_chat_template"])
     hide_wandb_key(flags)
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()

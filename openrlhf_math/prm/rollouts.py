@@ -10,9 +10,9 @@ from pathlib import Path
 from openrlhf_math.colocation.layout import enter_environment
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.problems import Problem
+from openrlhf_math.data.prompts import chat
 from openrlhf_math.distill.journal import Journal
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.inputs import chat
 from openrlhf_math.grpo.settings import count_parameters
 from openrlhf_math.prm.attempts import Attempt, read_attempts
 from openrlhf_math.prm.prefixes import label_of, prefix_key, prefixes, seed_of

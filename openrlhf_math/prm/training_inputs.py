@@ -12,7 +12,7 @@ from openrlhf_math.distill.sft_inputs import MODEL_FLAG, check_same, settings_of
 from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import check_model, claim_run_dir, load_tokenizer
-from openrlhf_math.patches.remote_code import remote_code_trusted
+from openrlhf_math.grpo.model_kind import read_config
 from openrlhf_math.prm.lines import read_lines
 from openrlhf_math.prm.rows import Rejected, Solution, read_solution
 
@@ -51,20 +51,20 @@ def prepare(args: SimpleNamespace) -> None:
         args.eval.dataset, args.eval.split = str(_file(run_dir, "eval")), "train"
 
 
-def load_prm_tokenizer(model: str):
-    """The tokenizer of a model that can become a PRM, with the step tag. Raises UserError if it is no such model."""
-    from transformers import AutoConfig
-
+def check_base(model: str) -> None:
+    """Raise UserError unless the model is one that can become a PRM."""
     check_model(MODEL_FLAG, model)
-    try:
-        kind = AutoConfig.from_pretrained(model, trust_remote_code=remote_code_trusted()).model_type
-    except (OSError, ValueError) as error:
-        raise UserError(f"{MODEL_FLAG} {model}: its configuration cannot be read ({_first_line(error)})") from None
+    kind = read_config(MODEL_FLAG, model).model_type
     if kind != "qwen2":
         raise UserError(
             f"{MODEL_FLAG} {model} is a {kind}: vLLM serves process reward models of this form over Qwen2 alone; "
             "choose one of its family, such as Qwen/Qwen2.5-Math-7B-Instruct"
         )
+
+
+def load_prm_tokenizer(model: str):
+    """The tokenizer of a model that can become a PRM, with the step tag. Raises UserError if it is no such model."""
+    check_base(model)
     tokenizer = load_tokenizer(MODEL_FLAG, model, True, "choose a chat model")
     if not tokenizer.is_fast:
         raise UserError(f"{MODEL_FLAG} {model}: its tokenizer is not a fast one; save it beside a tokenizer.json")
@@ -144,7 +144,3 @@ def _write(run_dir: Path, rows: dict[str, Rows], config: dict) -> None:
 
 def _file(run_dir: Path, part: str) -> Path:
     return run_dir / "steps" / f"{part}.jsonl"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from openrlhf_math.data.prompts import with_instruction
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.roles import Sampling
 from openrlhf_math.rerank.solver import Turns
@@ -117,7 +118,7 @@ def panel(agents: Sequence[Agent], instruction: str, sampling: Sampling) -> Turn
     order = rotation([agent.weight for agent in agents])
 
     def turns(problem: str) -> Callable[[int], Turn]:
-        text = f"{problem}\n{instruction}" if instruction else problem
+        text = with_instruction(problem, instruction)
 
         def turn(number: int) -> Turn:
             agent = agents[order[number % len(order)]]

@@ -12,6 +12,8 @@ from openrlhf_math.colocation.async_engine import (
     start_engine,
 )
 from openrlhf_math.colocation.layout import cache_bytes
+from openrlhf_math.data.prompts import chat_text, prompt_ids
+from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.roles import Completion, Messages, RequestError, Sampling
 
@@ -68,8 +70,11 @@ class SamplingEngine(ServingEngine):
         from vllm.sampling_params import RequestOutputKind
 
         await self.ready()
-        text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        ids = self._tokenizer(text + sampling.prefix, add_special_tokens=False)["input_ids"]
+        try:
+            text = chat_text(self._tokenizer, messages)
+        except UserError as error:
+            raise RequestError(str(error)) from None
+        (ids,) = prompt_ids(self._tokenizer, [text + sampling.prefix], chat_template=True)
         room = self._context - len(ids)
         if room < 1:
             raise RequestError(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from openrlhf_math.data.prompts import with_instruction
 from openrlhf_math.rerank.aggregate import Aggregation, last
 from openrlhf_math.rerank.anytime import Attempt, Decision, Poll, decide
 from openrlhf_math.rerank.budget import Budget
@@ -26,7 +27,7 @@ def one_solver(instruction: str, sampling: Sampling) -> Turns:
     """
 
     def turns(problem: str) -> Callable[[int], Turn]:
-        text = f"{problem}\n{instruction}" if instruction else problem
+        text = with_instruction(problem, instruction)
         messages = [{"role": "user", "content": text}]
 
         def turn(number: int) -> Turn:

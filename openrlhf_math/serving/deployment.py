@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import ray
 from ray import serve
 
+from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.serving.access import RequiresKey
@@ -57,7 +58,8 @@ def deployed(reranker, service: Service, model: str, host: str, port: int, key: 
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted())
 
         def count_tokens(messages) -> int:
-            return len(tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False))
+            (ids,) = prompt_ids(tokenizer, [chat_text(tokenizer, messages)], chat_template=True)
+            return len(ids)
 
         app = build_app(RemoteReranker(reranker), service, count_tokens)
         app.add_middleware(SaysDisconnect)

@@ -280,7 +280,7 @@ def grpo(tmp_path, rows, *flags) -> int:
 
     data, model = tmp_path / "data.jsonl", tmp_path / "model"
     build_tokenizer(["How many apples? 1+1=2."]).save_pretrained(model)
-    (model / "config.json").write_text("{}")
+    (model / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
     data.write_text("".join(json.dumps({"problem": "1+1", "answer": "2"} | row) + "\n" for row in rows))
     command = ["grpo", "--actor.model_name_or_path", str(model), "--data.prompt_dataset", str(data)]
     return main([*command, "--math.run_dir", str(tmp_path / "run"), *flags])

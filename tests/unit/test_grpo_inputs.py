@@ -12,10 +12,10 @@ from openrlhf_math.errors import UserError
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A directory with a tokenizer and an empty model configuration."""
+    """A directory with a tokenizer and the configuration of a model."""
     folder = tmp_path_factory.mktemp("model")
     build_tokenizer(["How many apples? 1+1=2."]).save_pretrained(folder)
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
     return folder
 
 
@@ -45,7 +45,7 @@ def test_a_tokenizer_without_chat_template_names_the_flag(model, tmp_path, capsy
     tokenizer = build_tokenizer(["1+1=2"])
     tokenizer.chat_template = None
     tokenizer.save_pretrained(bare)
-    (bare / "config.json").write_text("{}")
+    (bare / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
     data = write(tmp_path / "data.jsonl", [{"problem": "1+1", "answer": "2"}] * 16)
     assert run(bare, data, tmp_path) == 2
     assert "has no chat template; add --no-data.apply_chat_template" in capsys.readouterr().err
@@ -75,6 +75,12 @@ def test_a_hub_name_that_cannot_be_reached_is_one_sentence(tmp_path, capsys, mon
         ({"problem": [{"role": "user", "content": 3}], "answer": "2"}, "'problem' is empty or no text"),
         ({"problem": "\x7fELF\0\0\x01", "answer": "2"}, "'problem' holds binary data"),
         ({"problem": "1+1", "answer": "2\0"}, "'answer' holds binary data"),
+        ({"problem": "1\ud8351", "answer": "2"}, "'problem' is not valid Unicode"),
+        (
+            {"problem": [{"role": "system", "content": "\udc00"}, {"role": "user", "content": "1+1"}], "answer": "2"},
+            "'problem' is not valid Unicode",
+        ),
+        ({"problem": "1+1", "answer": "2\ud800"}, "'answer' is not valid Unicode"),
         ({"problem": "1+1", "answer": ["2"]}, "'answer' is of type list, not a text or a number"),
     ],
 )

@@ -83,7 +83,7 @@ def test_unknown_flag_exits_with_2():
 def model(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
     (folder / "tokenizer_config.json").write_text("{}")
     return folder
 

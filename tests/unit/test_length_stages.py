@@ -131,7 +131,7 @@ def test_mask_leaves_only_whole_completions_to_learn_from():
 
 
 def test_the_dry_run_tells_of_it(capsys, tmp_path):
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
     (tmp_path / "tokenizer_config.json").write_text("{}")
     flags = ("--math.length_stages", "0:64,9:128", "--math.truncated", "mask")
     command = ["grpo", *MINIMAL, "--actor.model_name_or_path", str(tmp_path), *flags, "--dry-run"]

@@ -230,7 +230,7 @@ def test_a_stopped_run_names_the_command_to_go_on_with(tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(driver, "train", stopped)
     monkeypatch.setattr(inputs, "check_model", lambda *args: None)
-    monkeypatch.setattr(inputs, "check_prompt_lengths", lambda *args: None)
+    monkeypatch.setattr(inputs, "render_prompts", lambda *args: {"some/data": ["x"]})
     monkeypatch.setattr(inputs, "load_problem_sets", lambda args: {"some/data": [problem("x")]})
     monkeypatch.setattr(difficulty, "read_labels", lambda *args: {})
     command = ["grpo", *MINIMAL, "--math.run_dir", str(tmp_path / "a run"), "--ckpt.save_steps", "-1"]

@@ -26,7 +26,7 @@ def test_the_mask_is_one_where_a_token_of_the_completion_is_predicted(model):
                                                 tokenizer_chat_template=None))  # fmt: skip
     strategy = SimpleNamespace(args=args, is_rank_0=lambda: False)
     rows = Dataset.from_list([{"problem": "Tom has 3 pens. How many pens?", "response": "<think>\n3.\n</think>\n3"}])
-    data = TraceDataset(rows, tokenizer, 256, strategy, num_processors=1)
+    data = TraceDataset(rows, tokenizer, 256, strategy, num_processors=1, chat_template=False)
     input_ids, attention_mask, loss_mask = (part[0] for part in data[0])
     learned = input_ids[1:][loss_mask[:-1].bool()]
     assert tokenizer.decode(learned[:-1]) == "<think>\n3.\n</think>\n3"

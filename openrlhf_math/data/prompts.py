@@ -1,0 +1,110 @@
+r"""From a problem to a prompt: the text, and the tokens a model sees. Training and evaluation share it.
+
+With a chat template the text is what the template renders, and its tokens are those of the text: a template writes the
+first token (BOS) itself. Without one the tokenizer's own first tokens are put in front, once. Nothing is ever added
+behind a prompt: some tokenizers would add the end of sequence there.
+"""
+
+import re
+
+from openrlhf_math.data.problems import Problem
+from openrlhf_math.errors import UserError
+
+Messages = list[dict[str, str]]
+
+PLACEHOLDER = "{}"
+# A LaTeX command with its arguments, as in \boxed{} or \frac{1}{}; \n{} is a line break that a shell did not read.
+LATEX = re.compile(r"\\[A-Za-z]{2,}\*?(?:\[[^\[\]]*\])?(?:\{[^{}]*\})+")
+
+
+def chat(problem: Problem, instruction: str) -> Messages:
+    """The problem as chat messages, the instruction at the end of the last."""
+    messages = problem.problem if isinstance(problem.problem, list) else [{"role": "user", "content": problem.problem}]
+    *before, last = messages
+    return [*before, {**last, "content": with_instruction(last["content"], instruction)}]
+
+
+def with_instruction(text: str, instruction: str) -> str:
+    return f"{text}\n{instruction}" if instruction else text
+
+
+def chat_text(tokenizer, messages: Messages) -> str:
+    """What the tokenizer's chat template makes of the messages, up to where the model begins to write.
+
+    Raises UserError if the template refuses them: some know no system role.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    except (TemplateError, TypeError) as error:  # the second where a message has no text
+        raise UserError(f"the model's chat template refuses the messages ({str(error).strip()})") from None
+
+
+def prompt_text(tokenizer, messages: Messages, chat_template: bool, template: str | None = None) -> str:
+    """The text of a prompt: rendered by the chat template, or without one the last message, put into `template`."""
+    return chat_text(tokenizer, messages) if chat_template else fill(template, messages[-1]["content"])
+
+
+def check_template(flag: str, template: str | None, chat_template: bool) -> None:
+    """Raise UserError unless the template, if there is one, has exactly one placeholder and is used.
+
+    chat_template: whether prompts are rendered by the tokenizer's.
+    """
+    if template is not None and chat_template:
+        raise UserError(f"{flag} {template!r} is for prompts without a chat template; leave one of the two out")
+    if template is not None and len(found := _placeholders(template)) != 1:
+        raise UserError(
+            f"{flag} {template!r} has {len(found) or 'no'} placeholders {PLACEHOLDER} (LaTeX's, as in \\boxed{{}}, do "
+            "not count); write exactly one, for the problem"
+        )
+
+
+def fill(template: str | None, text: str) -> str:
+    """The template with the text at its placeholder; all else of both is literal. None: the bare text."""
+    if template is None:
+        return text
+    (place,) = _placeholders(template)
+    return template[:place] + text + template[place + len(PLACEHOLDER) :]
+
+
+def _placeholders(template: str) -> list[int]:
+    """Where the placeholders are, arguments of LaTeX commands aside."""
+    latex = [match.span() for match in LATEX.finditer(template)]
+    places = [match.start() for match in re.finditer(re.escape(PLACEHOLDER), template)]
+    return [place for place in places if not any(start < place < end for start, end in latex)]
+
+
+def prompt_ids(tokenizer, texts: list[str], chat_template: bool) -> list[list[int]]:
+    """The tokens of prompts. chat_template: whether the texts were rendered by one.
+
+    Without, the tokenizer's first tokens are in front, unless the text itself begins with them.
+    """
+    all_ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    if chat_template:
+        return all_ids
+    first = first_tokens(tokenizer)
+    return [ids if ids[: len(first)] == first else first + ids for ids in all_ids]
+
+
+def first_tokens(tokenizer) -> list[int]:
+    """What the tokenizer puts in front of a text: BOS for most that have one, nothing for others."""
+    bare, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    starts = [start for start in range(len(whole)) if whole[start : start + len(bare)] == bare]
+    return whole[: starts[0]]
+
+
+def with_first_text(tokenizer, text: str) -> str:
+    """A prompt that was not rendered by a chat template, for code that tokenizes it without special tokens.
+
+    Raises ValueError if no text has the tokens of `prompt_ids`: a tokenizer may treat a text behind BOS otherwise.
+    """
+    (wanted,) = prompt_ids(tokenizer, [text], chat_template=False)
+    whole = tokenizer.decode(first_tokens(tokenizer)) + text
+    for one in (text, whole):
+        if tokenizer(one, add_special_tokens=False)["input_ids"] == wanted:
+            return one
+    raise ValueError(
+        "--no-data.apply_chat_template: the tokenizer's first token cannot be written in front of a prompt's text, as "
+        "an executor of OpenRLHF's needs it; subclass openrlhf_math.grpo.executor.AgentExecutor instead"
+    )

@@ -1,0 +1,95 @@
+"""Whether a model is one that can be trained here: a language model that generates, in a form that libraries know."""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
+from openrlhf_math.patches.remote_code import remote_code_trusted
+
+MEDIA = re.compile(r"(image|video|audio)_token_(id|index)")
+
+
+def check_text_only(flag: str, model: str, tokenizer, prompts: Iterable[tuple[str, list[int]]]) -> None:
+    """Raise UserError if a prompt has a token that the model takes for a picture, a film or a sound.
+
+    prompts: where each is from, as in "data.jsonl row 3", and its tokens.
+    """
+    settings = read_config(flag, model).to_dict()
+    media = {token for name, token in settings.items() if MEDIA.fullmatch(name) and isinstance(token, int)}
+    for where, ids in prompts if media else ():
+        if found := media.intersection(ids):
+            written = tokenizer.convert_ids_to_tokens(min(found))
+            raise UserError(f"{where}: {flag} {model} takes {written} for a picture or a sound; write it otherwise")
+
+
+def check_language_model(flag: str, model: str, ask_hub: bool = False) -> None:
+    """Raise UserError unless the model's configuration is that of a decoder-only language model.
+
+    ask_hub: whether a hub name is looked up, too; a directory always is.
+    """
+    if not ask_hub and not os.path.isdir(model):
+        return
+    config = read_config(flag, model)
+    if getattr(config, "auto_map", None) and remote_code_trusted():
+        return  # its own code knows
+    if not config.architectures:
+        raise UserError(
+            f"{flag} {model}: its config.json names no architecture; add the class it was saved from, as in "
+            '"architectures": ["Qwen2ForCausalLM"]'
+        )
+    architecture = config.architectures[0]
+    if kind := _other_kind(config, architecture):
+        raise UserError(f"{flag} {model} is a {architecture}, {kind}; choose a decoder-only language model")
+
+
+def read_config(flag: str, model: str):
+    """The model's configuration, from transformers. Raises UserError if it cannot be read or is of an unknown type."""
+    from transformers import AutoConfig, __version__
+
+    if os.path.isdir(model):
+        _check_json(flag, model)
+    try:
+        return AutoConfig.from_pretrained(model, trust_remote_code=remote_code_trusted())
+    except Exception as error:  # the library's own errors have no common class
+        words = " ".join(str(error).split())
+        if "trust_remote_code" in words:
+            raise wants_code(flag, model) from None
+        if "does not recognize this architecture" in words:
+            words = f"transformers {__version__} does not know its model_type; choose another model, or a newer version"
+        raise UserError(f"{flag} {model}: its config.json cannot be used ({words[:300]})") from None
+
+
+def wants_code(flag: str, model: str) -> UserError:
+    return UserError(
+        f"{flag} {model}: it wants to run Python code of its own; read it, and set {REMOTE_CODE}=1 if you trust it"
+    )
+
+
+def _check_json(flag: str, model: str) -> None:
+    try:
+        config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{flag} {model}: its config.json is not JSON ({error}); save the model again") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{flag} {model}: its config.json is not a JSON object; save the model again")
+    if not isinstance(config.get("model_type"), str) and "auto_map" not in config:
+        raise UserError(f"{flag} {model}: its config.json has no model_type; save the model again with transformers")
+
+
+def _other_kind(config, architecture: str) -> str | None:
+    """What a model is that generates no text from left to right; None if it is a language model."""
+    from transformers.models.auto import modeling_auto as auto
+
+    if config.is_encoder_decoder:
+        return "an encoder with a decoder"
+    causal = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return "an encoder"  # BERT and its kin are in both tables
+    known = {*causal.values(), *auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values()}
+    if architecture in known or architecture.endswith("ForCausalLM"):
+        return None
+    return "which writes no text"

@@ -1,0 +1,229 @@
+"""Small tokenizers in the layouts in which models are published, and what each makes of a prompt, worked out by hand.
+
+Vocabularies hold single characters or bytes, so that the tokens of a text can be written down without the library.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+LETTERS = [chr(code) for code in range(33, 127)] + ["▁", "\n", "π", "≤"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """bos: what the tokenizer puts in front of a text, "" for nothing. special: its control tokens.
+
+    chat: (problem) to the text of the chat, as the model's authors publish it; None without a chat template.
+    pieces: (text between control tokens, whether it begins the whole text) to the vocabulary's entries.
+    """
+
+    name: str
+    tokenizer: PreTrainedTokenizerFast
+    vocabulary: dict[str, int]
+    bos: str
+    special: tuple[str, ...]
+    chat: Callable[[str], str] | None
+    pieces: Callable[[str, bool], list[str]]
+
+    def ids(self, text: str, first: bool) -> list[int]:
+        """The tokens of a text by hand. first: whether the tokenizer's first token is to be in front."""
+        found = [self.vocabulary[self.bos]] if first and self.bos else []
+        begins = True
+        for part in re.split(f"({'|'.join(map(re.escape, self.special))})", text):
+            pieces = [part] if part in self.special else self.pieces(part, begins) if part else []
+            found += [self.vocabulary[piece] for piece in pieces]
+            begins &= not part
+        return found
+
+
+def bytes_of(text: str, begins: bool) -> list[str]:
+    """GPT-2's letters for bytes: printable ones stand for themselves, the others for code points from 256 on."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return [chr(byte) if byte in plain else chr(256 + others.index(byte)) for byte in text.encode()]
+
+
+def characters(text: str) -> list[str]:
+    """SentencePiece with byte fallback."""
+    text = text.replace(" ", "▁")
+    return [piece for one in text for piece in ([one] if one in LETTERS else [f"<0x{b:02X}>" for b in one.encode()])]
+
+
+def byte_level(special: list[str]) -> tuple[Tokenizer, dict[str, int]]:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: number for number, letter in enumerate(alphabet + special)}
+    backend = Tokenizer(models.BPE(vocab={letter: vocabulary[letter] for letter in alphabet}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(special)
+    return backend, vocabulary
+
+
+def sentence_piece(special: list[str]) -> dict[str, int]:
+    entries = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *LETTERS]
+    return {entry: number for number, entry in enumerate(entries)}
+
+
+def front(backend: Tokenizer, vocabulary: dict[str, int], bos: str, eos: str = "") -> None:
+    """As published: a post-processor that puts BOS in front, and EOS behind where a layout says so."""
+    known = [(token, vocabulary[token]) for token in (bos, eos) if token]
+    single = " ".join([*([bos] if bos else []), "$A", *([eos] if eos else [])])
+    backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=known)
+
+
+def wrapped(backend: Tokenizer, bos: str | None, eos: str, template: str | None) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=bos, eos_token=eos, pad_token=eos, chat_template=template
+    )
+
+
+def llama3() -> Layout:
+    special = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    backend, vocabulary = byte_level(special)
+    front(backend, vocabulary, special[0])
+    template = (
+        "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + "
+        "'<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' %}"
+        "{% if loop.index0 == 0 %}{% set content = bos_token + content %}"
+        "{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}"
+        "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+    )
+    tokenizer = wrapped(backend, special[0], "<|eot_id|>", template)
+
+    def chat(problem: str) -> str:
+        return (
+            f"<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{problem.strip()}<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n"
+        )
+
+    return Layout("Llama 3", tokenizer, vocabulary, special[0], tuple(special), chat, bytes_of)
+
+
+def gemma2() -> Layout:
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+    vocabulary = sentence_piece(special)
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    backend.add_special_tokens(special)
+    front(backend, vocabulary, "<bos>")
+    template = (
+        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+        "{% endif %}{% for message in messages %}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}"
+        "{% else %}{% set role = message['role'] %}{% endif %}{{ '<start_of_turn>' + role + '\n' + "
+        "message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}"
+        "{{'<start_of_turn>model\n'}}{% endif %}"
+    )
+
+    def chat(problem: str) -> str:
+        return f"<bos><start_of_turn>user\n{problem.strip()}<end_of_turn>\n<start_of_turn>model\n"
+
+    tokenizer = wrapped(backend, "<bos>", "<eos>", template)
+    return Layout("Gemma 2", tokenizer, vocabulary, "<bos>", tuple(special), chat, lambda text, _: characters(text))
+
+
+def qwen25() -> Layout:
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image_pad|>"]
+    backend, vocabulary = byte_level(special)
+    system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    template = (
+        "{%- if messages[0]['role'] == 'system' %}"
+        "{{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}"
+        "{%- else %}{{- '<|im_start|>system\n" + system + "<|im_end|>\n' }}{%- endif %}{%- for message in messages %}"
+        "{%- if not (message.role == 'system' and loop.first) %}{{- '<|im_start|>' + message.role + '\n' + "
+        "message.content + '<|im_end|>' + '\n' }}{%- endif %}{%- endfor %}{%- if add_generation_prompt %}"
+        "{{- '<|im_start|>assistant\n' }}{%- endif %}"
+    )
+
+    def chat(problem: str) -> str:
+        return f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n"
+
+    return Layout(
+        "Qwen2.5", wrapped(backend, None, "<|im_end|>", template), vocabulary, "", tuple(special), chat, bytes_of
+    )
+
+
+def gpt2() -> Layout:
+    """Its BOS is a name: nothing puts it in front of a text."""
+    backend, vocabulary = byte_level(["<|endoftext|>"])
+    tokenizer = wrapped(backend, "<|endoftext|>", "<|endoftext|>", None)
+    return Layout("GPT-2", tokenizer, vocabulary, "", ("<|endoftext|>",), None, bytes_of)
+
+
+def unigram(name: str, eos: bool) -> Layout:
+    """Mistral's: a space in front of what begins a text, and of nothing behind a control token."""
+    special = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
+    vocabulary = sentence_piece(special)
+    scored = [(entry, 0.0 if entry in special else -1.0) for entry in vocabulary]
+    backend = Tokenizer(models.Unigram(scored, unk_id=0, byte_fallback=True))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    backend.add_special_tokens(special)
+    front(backend, vocabulary, "<s>", "</s>" if eos else "")
+    template = (
+        "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' + "
+        "message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token}}"
+        "{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"
+    )
+
+    def pieces(text: str, begins: bool) -> list[str]:
+        return characters(text if not begins or text[0] in " ▁" else " " + text)
+
+    def chat(problem: str) -> str:
+        return f"<s>[INST] {problem} [/INST]"
+
+    return Layout(name, wrapped(backend, "<s>", "</s>", template), vocabulary, "<s>", tuple(special), chat, pieces)
+
+
+def mistral() -> Layout:
+    return unigram("Mistral", eos=False)
+
+
+def with_eos() -> Layout:
+    """add_bos_token and add_eos_token both set, as in some fine-tuned models' tokenizers."""
+    return unigram("add_eos_token", eos=True)
+
+
+def llama2() -> Layout:
+    """The legacy behaviour: a space in front of every piece of text, behind control tokens too."""
+    special = ["<unk>", "<s>", "</s>"]
+    vocabulary = sentence_piece(special)
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    backend.add_special_tokens(special)
+    front(backend, vocabulary, "<s>")
+    tokenizer = wrapped(backend, "<s>", "</s>", None)
+    return Layout("Llama 2", tokenizer, vocabulary, "<s>", tuple(special), None, lambda text, _: characters(" " + text))
+
+
+def deepseek_r1() -> Layout:
+    special = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"]
+    backend, vocabulary = byte_level(special)
+    front(backend, vocabulary, special[0])
+    template = (
+        "{% set ns = namespace(system_prompt='') %}{%- for message in messages %}{%- if message['role'] == 'system' %}"
+        "{% set ns.system_prompt = message['content'] %}{%- endif %}{%- endfor %}{{bos_token}}{{ns.system_prompt}}"
+        "{%- for message in messages %}{%- if message['role'] == 'user' %}{{'<｜User｜>' + message['content']}}"
+        "{%- endif %}{%- if message['role'] == 'assistant' %}{% set content = message['content'] %}"
+        "{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}"
+        "{{'<｜Assistant｜>' + content + '<｜end▁of▁sentence｜>'}}{%- endif %}{%- endfor -%}"
+        "{% if add_generation_prompt %}{{'<｜Assistant｜><think>\\n'}}{% endif %}"
+    )
+
+    def chat(problem: str) -> str:
+        return f"<｜begin▁of▁sentence｜><｜User｜>{problem}<｜Assistant｜><think>\n"
+
+    tokenizer = wrapped(backend, special[0], special[1], template)
+    return Layout("DeepSeek-R1-Distill", tokenizer, vocabulary, special[0], tuple(special), chat, bytes_of)
+
+
+LAYOUTS = (llama3, gemma2, qwen25, gpt2, mistral, with_eos, llama2, deepseek_r1)
