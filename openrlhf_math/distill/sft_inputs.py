@@ -14,6 +14,7 @@ from openrlhf_math.data.problems import Problem, read_problems, read_rows
 from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import NO_TEMPLATE, chat, check_model, claim_run_dir, load_tokenizer
+from openrlhf_math.grpo.lora import check_base
 
 MODEL_FLAG = "--model.model_name_or_path"
 ROOM = 2  # OpenRLHF leaves a row out unless it has room for more than these after its prompt
@@ -48,6 +49,7 @@ def prepare(args: SimpleNamespace) -> None:
         config = _config(args, traces)
         if args.ckpt.load_enable:
             check_same(args, config)
+            check_base(args.math.run_dir, args.model.model_name_or_path, args.math.lora)
             settle(Path(args.ckpt.path))
         for kind in traces:
             for path, part in zip(files[kind], traces[kind], strict=True):

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.layout import SHORT_CONTEXT, attention, find_device
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.flags import INSTRUCTION
+from openrlhf_math.grpo.flags import INSTRUCTION, LORA
+from openrlhf_math.grpo.lora import Lora
+from openrlhf_math.grpo.lora import check_flags as check_lora_flags
 from openrlhf_math.grpo.settings import SHARED_PREFIX, count_parameters
 from openrlhf_math.grpo.wandb_key import hide_wandb_key
 from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
@@ -22,12 +24,17 @@ INTERVALS = ("ckpt.save_steps", "eval.steps", "logger.logging_steps")
 
 @dataclass(frozen=True)
 class SFTSettings:
-    """Our part of a fine-tuning's settings, `args.math` beside OpenRLHF's. parameters: of the model, 0 if unknown."""
+    """Our part of a fine-tuning's settings, `args.math` beside OpenRLHF's.
+
+    parameters: of the model, 0 if unknown. lora: what is trained, None for all weights; found after the flags, in the
+    model's configuration.
+    """
 
     run_dir: Path
     device: str
     instruction: str
     parameters: int
+    lora: Lora | None = None
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -65,6 +72,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "train.seed": "of the order of rows",
             "ds.packing_samples": "no padding on the GPU, through flash-attn; on a CPU short rows never have any",
             "ds.attn_implementation": "default: flash-attn where it is installed, else PyTorch's",
+            **LORA,
         },
     )
     group = parser.add_argument_group("openrlhf_math")
@@ -98,6 +106,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     run_dir = Path(ours["math.run_dir"]).absolute()
     _compute(flags, device, run_dir)
     _check(flags, device)
+    check_lora_flags(flags)
     try:
         args = load_parser(UPSTREAM_COMMAND)[1](nest(argparse.Namespace(**flags)))
     except AssertionError as error:

@@ -46,6 +46,15 @@ COMPUTED = (
 )
 COMPUTED_SWITCHES = ("vllm.enable_sleep", "ds.enable_sleep")
 
+LORA = {
+    "ds.lora.rank": "train adapters of this rank and leave the weights as they are; the model is saved merged, and its "
+    "adapter in a folder of it, adapter; 0: all weights are trained",
+    "ds.lora.alpha": "an adapter counts alpha / rank times",
+    "ds.lora.dropout": "share of an adapter's inputs left out in training",
+    "ds.lora.target_modules": "layers with adapters, by the last part of their names, or all-linear: all linear layers "
+    "but the output head, and the experts and the router of a mixture of experts",
+    "ds.load_in_4bit": "not supported",
+}
 CHECKPOINTS = {
     "ckpt.save_steps": "write a checkpoint every so many steps; -1 for none, 1 to lose no more than the step in flight "
     "(default: as often as it takes no more than 5%% of the time)",
@@ -80,7 +89,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     key.help = wandb_key.HELP
     estimator.help = "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function"
     for action in parser._actions:
-        action.help = CHECKPOINTS.get(action.dest, action.help)
+        action.help = (CHECKPOINTS | LORA).get(action.dest, action.help)
     _add_ours(parser.add_argument_group("openrlhf_math"))
     return parser
 
