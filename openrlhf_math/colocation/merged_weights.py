@@ -33,10 +33,12 @@ class Update:
 
     def added_to(self, weight: Tensor) -> Tensor:
         """A new tensor, computed in float32, of the weight's dtype. The weight stays as it is."""
-        a = self.a.detach().float().unflatten(0, (self.experts, -1))
-        b = self.b.detach().float().unflatten(1, (-1, self.experts))
-        product = torch.einsum("ore,eri->eio" if self.transposed else "ore,eri->eoi", b, a)
-        return torch.add(weight.float(), product.reshape(weight.shape), alpha=self.scaling).to(weight.dtype)
+        a = self.a.detach().float().unflatten(0, (self.experts, -1))  # [experts, rank, in]
+        b = self.b.detach().float().unflatten(1, (-1, self.experts)).permute(2, 0, 1)  # [experts, out, rank]
+        left, right = (a.mT, b.mT) if self.transposed else (b, a)
+        total = weight.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        total.view(self.experts, *total.shape[-2:]).baddbmm_(left, right, alpha=self.scaling)
+        return total.to(weight.dtype)
 
 
 @dataclass(frozen=True)

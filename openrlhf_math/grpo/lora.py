@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,8 @@ def _adapted(model: str, lora, targets):
         target_modules=targets,
     )
     try:
-        return get_peft_model(plain, wanted)
+        with warnings.catch_warnings(action="ignore"):  # of patterns for experts that PEFT itself wrote
+            return get_peft_model(plain, wanted)
     except (ValueError, NotImplementedError) as error:
         given = targets if isinstance(targets, str) else " ".join(targets)
         reason = str(error).strip().splitlines()[0].rstrip(".")
