@@ -114,6 +114,7 @@ def test_the_engine_samples_from_what_is_trained(world, trained):
     assert_saved(world, trained)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_adapters_alone_and_a_run_goes_on_from_it_as_if_it_had_not_stopped(world, trained, tmp_path):
     whole = (world / "model" / "model.safetensors").stat().st_size
     adapters = (trained / "model" / "adapter" / "adapter_model.safetensors").stat().st_size
