@@ -56,7 +56,7 @@ class MathStrategy(DeepspeedStrategy):
         try:
             if first:
                 clear_unfinished(folder)  # OpenRLHF lets all wait for the first, below
-            with _without_frozen(model):
+            with without_frozen(model):
                 super().save_ckpt(model, unfinished, tag, math.inf, math.inf, client_state, save_latest=False, **metric)
             torch.save(random_state(), unfinished / tag / _random_file(self.get_rank()))
             distributed.barrier()
@@ -100,7 +100,7 @@ class MathStrategy(DeepspeedStrategy):
         distributed.barrier()
 
 
-def _without_frozen(model: deepspeed.DeepSpeedEngine) -> AbstractContextManager:
+def without_frozen(model: deepspeed.DeepSpeedEngine) -> AbstractContextManager:
     """While the block runs, a checkpoint of a LoRA model holds only what is trained.
 
     DeepSpeed's own `exclude_frozen_parameters` leaves the second name of a tied weight in.

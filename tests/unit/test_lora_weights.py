@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from openrlhf_math.colocation import merged_weights
+from openrlhf_math.colocation import merged_weights, strategy
 from openrlhf_math.colocation.merged_model import save_merged
 from openrlhf_math.colocation.merged_weights import MergedSource, base_weights
 from openrlhf_math.grpo.actor_model import PackedActor
@@ -164,6 +164,28 @@ def test_what_is_saved_loads_merged_and_as_an_adapter(family, tmp_path):
         torch.testing.assert_close(adapter(tokens).logits, trained, rtol=1e-4, atol=1e-5)
     assert (tmp_path / "model" / "tokenizer.json").exists()
     assert (trained == model(tokens).logits).all(), "saving changes nothing"
+
+
+def test_a_checkpoint_holds_what_is_trained_and_no_second_name_of_a_tied_weight():
+    saved = []
+
+    class Engine:
+        module = adapted(plain_model("qwen2"))
+
+        def module_state_dict(self, exclude_frozen_parameters=False) -> dict:
+            return self.module.state_dict()
+
+        def save_checkpoint(self, exclude_frozen_parameters=False) -> None:
+            saved.append((exclude_frozen_parameters, set(self.module_state_dict())))
+
+    engine = Engine()
+    whole = set(engine.module.state_dict())
+    trained = {name for name in whole if "lora_" in name}
+    assert "base_model.model.lm_head.weight" in whole - trained
+    with strategy.without_frozen(engine):
+        engine.save_checkpoint()
+    engine.save_checkpoint()
+    assert saved == [(True, trained), (False, whole)]
 
 
 def rows(prompts: list[int], completions: list[list[int]]) -> list[tuple[int, torch.Tensor]]:
