@@ -129,7 +129,8 @@ def _adapted(model: str, lora, targets):
         target_modules=targets,
     )
     try:
-        with warnings.catch_warnings(action="ignore"):  # of patterns for experts that PEFT itself wrote
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of patterns for experts that PEFT itself wrote
             return get_peft_model(plain, wanted)
     except (ValueError, NotImplementedError) as error:
         given = targets if isinstance(targets, str) else " ".join(targets)
