@@ -39,6 +39,11 @@ class BigramActor(torch.nn.Module):
         self.table = torch.nn.Parameter(table.clone())
         self.rows: list[int] = []
         self.model = SimpleNamespace(skipped_steps=0)
+        self.path = "shared"
+
+    def balance_routers(self, wanted) -> None: ...
+
+    def choose_path(self) -> None: ...
 
     def forward(self, sequences, action_mask, attention_mask=None, return_output=False, return_entropy=False, **_):
         self.rows.append(len(sequences))

@@ -13,6 +13,7 @@ from openrlhf_math.errors import UserError
 TAG = re.compile(r"(best_)?global_step(\d+)")  # OpenRLHF's names; the best one by evaluation is kept apart
 UNFINISHED = ".unfinished"  # where a checkpoint is written
 REFUSED = "refused_"  # before the name of one that is not what was written
+ADAPTER = "adapter"  # where the adapter of a LoRA lies, within the folder of the merged model
 METRIC = "metric.json"  # OpenRLHF's record of the evaluation that a checkpoint goes with
 GIB = 2**30
 

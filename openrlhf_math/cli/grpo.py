@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -17,8 +18,9 @@ def run(flat: argparse.Namespace) -> int:
     args = resolve(flat)  # first: it needs no torch, whose import takes seconds
 
     from openrlhf_math.checkpoints.folder import CheckpointError
+    from openrlhf_math.colocation.layout import enter_environment
     from openrlhf_math.data.files import written_whole
-    from openrlhf_math.grpo import inputs, resume
+    from openrlhf_math.grpo import inputs, lora, resume
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
@@ -29,13 +31,19 @@ def run(flat: argparse.Namespace) -> int:
 
     find_estimator(args.algo.advantage.estimator)
     find_curriculum(args.math.curriculum.name)
-    inputs.check_model("--actor.model_name_or_path", args.actor.model_name_or_path)
-    check_language_model("--actor.model_name_or_path", args.actor.model_name_or_path)
+    model = args.actor.model_name_or_path
+    inputs.check_model("--actor.model_name_or_path", model)
+    check_language_model("--actor.model_name_or_path", model)
+    if args.ds.lora.rank:
+        enter_environment(args.math.device, args.math.parameters)  # before torch is imported
+        args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
     if flat.dry_run:
         counted = inputs.can_be_counted(args)
         print_plan(args, inputs.count_prompts(args, inputs.load_problem_sets(args)) if counted else None)
         return 0
     inputs.claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+    if args.math.lora:
+        args.math = replace(args.math, lora=replace(args.math.lora, base=lora.base_digest(model)))
     sets = inputs.load_problem_sets(args)
     prompts = inputs.render_prompts(args, sets)
     labels = read_labels(args, sets)

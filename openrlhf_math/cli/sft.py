@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import replace
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -14,20 +15,26 @@ def run(flat: argparse.Namespace) -> None:
     from openrlhf_math.colocation.layout import enter_environment, training_threads
     from openrlhf_math.distill.sft_inputs import MODEL_FLAG, prepare
     from openrlhf_math.distill.sft_settings import is_first, resolve
+    from openrlhf_math.grpo import lora
     from openrlhf_math.grpo.inputs import check_model
     from openrlhf_math.grpo.model_kind import check_language_model
 
     args = resolve(flat)
+    model = args.model.model_name_or_path
+    if flat.dry_run or args.ds.lora.rank:
+        check_model(MODEL_FLAG, model)
     if flat.dry_run:
         from openrlhf_math.distill.sft_plan import print_plan
 
-        check_model(MODEL_FLAG, args.model.model_name_or_path)
-        check_language_model(MODEL_FLAG, args.model.model_name_or_path)
+        check_language_model(MODEL_FLAG, model)
+        args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
         print_plan(args)
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
     threads = training_threads(args.math.parameters, processes)
     enter_environment(args.math.device, args.math.parameters, threads)
+    if found := lora.look(model, args.ds.lora):
+        args.math = replace(args.math, lora=replace(found, base=lora.base_digest(model) if is_first() else ""))
     prepare(args)
 
     from openrlhf_math.distill.sft import train

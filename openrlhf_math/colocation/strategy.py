@@ -2,6 +2,8 @@
 
 import math
 import shutil
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
 from openrlhf.utils.deepspeed import DeepspeedStrategy
+from peft import PeftModel
 from torch import distributed
 
 from openrlhf_math.checkpoints.folder import UNFINISHED, CheckpointError, clear_unfinished, commit, make_room
@@ -16,6 +19,7 @@ from openrlhf_math.checkpoints.loading import PlainCheckpointEngine, load_plain
 from openrlhf_math.checkpoints.manifest import Entries, files_of, seal, write_manifest
 from openrlhf_math.checkpoints.random_state import random_state, restore_random_state
 from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.colocation.merged_model import save_merged
 
 FULL = 2**20  # bytes free of a disk that a write has failed on
 
@@ -52,7 +56,8 @@ class MathStrategy(DeepspeedStrategy):
         try:
             if first:
                 clear_unfinished(folder)  # OpenRLHF lets all wait for the first, below
-            super().save_ckpt(model, unfinished, tag, math.inf, math.inf, client_state, save_latest=False, **metric)
+            with without_frozen(model):
+                super().save_ckpt(model, unfinished, tag, math.inf, math.inf, client_state, save_latest=False, **metric)
             torch.save(random_state(), unfinished / tag / _random_file(self.get_rank()))
             distributed.barrier()
             entries = self._sealed(unfinished / tag)
@@ -78,10 +83,41 @@ class MathStrategy(DeepspeedStrategy):
     def load_ckpt(self, model, load_dir, tag=None, *args, **kwargs):
         """As OpenRLHF's, from the checkpoint that `settle` has checked; nothing in it is run. Restores random state."""
         model.checkpoint_engine = PlainCheckpointEngine(model._config)
+        if isinstance(model.module, PeftModel):
+            kwargs["load_module_strict"] = False  # the frozen weights are those of the base, already loaded
         path, states = super().load_ckpt(model, load_dir, tag, *args, **kwargs)
         if path is not None:
             restore_random_state(load_plain(Path(path).parent / _random_file(self.get_rank())))
         return path, states
+
+    def save_model(self, model, tokenizer, output_dir, **kwargs) -> None:
+        """As OpenRLHF's, but what was trained with LoRA is saved merged, with its adapters in a folder of it."""
+        trained = self._unwrap_model(model)
+        if not isinstance(trained, PeftModel):
+            super().save_model(model, tokenizer, output_dir, **kwargs)
+            return
+        save_merged(trained, tokenizer, Path(output_dir), self.stage, self.is_rank_0())
+        distributed.barrier()
+
+
+def without_frozen(model: deepspeed.DeepSpeedEngine) -> AbstractContextManager:
+    """While the block runs, a checkpoint of a LoRA model holds only what is trained.
+
+    DeepSpeed's own `exclude_frozen_parameters` leaves the second name of a tied weight in.
+    """
+    if not isinstance(model.module, PeftModel):
+        return nullcontext()
+    trained = {name for name, each in model.module.named_parameters() if each.requires_grad}
+    whole = model.module_state_dict
+
+    def module_state_dict(*args, **kwargs) -> dict:
+        return {name: value for name, value in whole(*args, **kwargs).items() if name in trained}
+
+    return substituted(
+        model,
+        module_state_dict=module_state_dict,
+        save_checkpoint=partial(model.save_checkpoint, exclude_frozen_parameters=True),
+    )
 
 
 def _wait_for_every_gather() -> None:

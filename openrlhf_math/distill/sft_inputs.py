@@ -15,6 +15,7 @@ from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import NO_TEMPLATE, check_model, claim_run_dir, load_tokenizer
+from openrlhf_math.grpo.lora import check_base
 from openrlhf_math.grpo.model_kind import check_language_model, check_text_only
 
 MODEL_FLAG = "--model.model_name_or_path"
@@ -51,6 +52,7 @@ def prepare(args: SimpleNamespace) -> None:
         config = _config(args, traces)
         if args.ckpt.load_enable:
             check_same(args, config)
+            check_base(args.math.run_dir, args.model.model_name_or_path, args.math.lora)
             settle(Path(args.ckpt.path))
         for kind in traces:
             for path, part in zip(files[kind], traces[kind], strict=True):

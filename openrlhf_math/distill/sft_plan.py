@@ -5,19 +5,23 @@ from types import SimpleNamespace
 
 from openrlhf_math.distill.sft_inputs import settings_of
 from openrlhf_math.distill.sft_settings import data_parallel_ranks, processes
+from openrlhf_math.grpo.lora import lora_line
 from openrlhf_math.modeling import SHARED_PREFIX
 
 GIB = 2**30
 
 
-def model_state_bytes(parameters: int, ranks: int, zero_stage: int, offload: bool) -> float:
-    """Bytes of model states on each device.
+def model_state_bytes(
+    parameters: int, ranks: int, zero_stage: int, offload: bool, adapters: int | None = None
+) -> float:
+    """Bytes of model states on each device. adapters: their parameters, if they alone are trained.
 
     Mixed precision keeps bf16 weights and gradients (2 bytes each a parameter), fp32 weights and two Adam moments (12).
     ZeRO shards the last from stage 1 on, gradients from stage 2, weights from stage 3; offloaded, the 12 lie in CPU
     memory. ZeRO, https://arxiv.org/abs/1910.02054, section 3.
     """
-    weights, gradients, adam = 2 * parameters, 2 * parameters, 12 * parameters
+    trained = parameters if adapters is None else adapters
+    weights, gradients, adam = 2 * (parameters + (adapters or 0)), 2 * trained, 12 * trained
     if zero_stage >= 1:
         adam /= ranks
     if zero_stage >= 2:
@@ -40,9 +44,12 @@ def print_plan(args: SimpleNamespace) -> None:
     print(f"attention: {args.ds.attn_implementation}; {_padding(args)}")
     size = args.math.parameters
     if size:
-        states = model_state_bytes(size, ranks, args.ds.zero_stage, args.ds.adam_offload)
+        adapters = args.math.lora.parameters if args.math.lora else None
+        states = model_state_bytes(size, ranks, args.ds.zero_stage, args.ds.adam_offload, adapters)
         where = ", Adam's in CPU memory" if args.ds.adam_offload else ""
         print(f"model states: {states / GIB:.1f} GiB on each device{where}; activations and logits come on top")
+    if args.math.lora:
+        print(lora_line(args.math.lora, size, args.ckpt.output_dir))
     saves = args.ckpt.save_steps
     print(f"checkpoints: {f'every {saves} steps' if saves > 0 else 'none, a kill loses the run (--ckpt.save_steps)'}")
 

@@ -10,7 +10,9 @@ from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.flag_values import check_values
-from openrlhf_math.grpo.flags import INSTRUCTION
+from openrlhf_math.grpo.flags import INSTRUCTION, LORA
+from openrlhf_math.grpo.lora import Lora
+from openrlhf_math.grpo.lora import check_flags as check_lora_flags
 from openrlhf_math.grpo.settings import count_parameters
 from openrlhf_math.grpo.wandb_key import hide_wandb_key
 from openrlhf_math.modeling import SHARED_PREFIX
@@ -23,12 +25,17 @@ COMPUTED = ("data.output_key", "ds.attn_implementation", "ckpt.path", "ckpt.outp
 
 @dataclass(frozen=True)
 class SFTSettings:
-    """Our part of a fine-tuning's settings, `args.math` beside OpenRLHF's. parameters: of the model, 0 if unknown."""
+    """Our part of a fine-tuning's settings, `args.math` beside OpenRLHF's.
+
+    parameters: of the model, 0 if unknown. lora: what is trained, None for all weights; found after the flags, in the
+    model's configuration.
+    """
 
     run_dir: Path
     device: str
     instruction: str
     parameters: int
+    lora: Lora | None = None
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -66,6 +73,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "train.seed": "of the order of rows",
             "ds.packing_samples": "no effect but with --ds.ring_attn_size, rows never have padding",
             "ds.attn_implementation": "of ring attention; rows without padding have PyTorch's fused attention",
+            **LORA,
         },
     )
     group = parser.add_argument_group("openrlhf_math")
@@ -101,6 +109,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     run_dir = Path(ours["math.run_dir"]).absolute()
     _compute(flags, device, run_dir)
     _check(flags, device)
+    check_lora_flags(flags)
     try:
         args = load_parser(UPSTREAM_COMMAND)[1](nest(argparse.Namespace(**flags)))
     except AssertionError as error:

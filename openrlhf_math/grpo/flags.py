@@ -47,6 +47,15 @@ COMPUTED = (
 )
 COMPUTED_SWITCHES = ("vllm.enable_sleep", "ds.enable_sleep")
 
+LORA = {
+    "ds.lora.rank": "train adapters of this rank and leave the weights as they are; the model is saved merged, and its "
+    "adapter in a folder of it, adapter; 0: all weights are trained",
+    "ds.lora.alpha": "an adapter counts alpha / rank times",
+    "ds.lora.dropout": "share of an adapter's inputs left out in training",
+    "ds.lora.target_modules": "layers with adapters, by the last part of their names, or all-linear: all linear layers "
+    "but the output head, and the experts and the router of a mixture of experts",
+    "ds.load_in_4bit": "not supported",
+}
 CHECKPOINTS = {
     "ckpt.save_steps": "write a checkpoint every so many steps; -1 for none, 1 to lose no more than the step in flight "
     "(default: as often as it takes no more than 5%% of the time)",
@@ -105,7 +114,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     estimator.help = "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function"
     for action in parser._actions:
         if not action.option_strings[0].startswith("--no-"):
-            action.help = (CHECKPOINTS | LOSS | PROMPTS).get(action.dest, action.help)
+            action.help = (CHECKPOINTS | LOSS | PROMPTS | LORA).get(action.dest, action.help)
     _add_ours(parser.add_argument_group("openrlhf_math"))
     return parser
 

@@ -20,6 +20,11 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 def check_model(flag: str, model: str) -> None:
     """Raise UserError unless `model` is a directory with a model and its tokenizer, or a hub name."""
     if os.path.isdir(model):
+        if (Path(model) / "adapter_config.json").is_file():
+            raise UserError(
+                f"{flag} {model}: this is an adapter, not a model; give the merged model (of a run of ours, the folder "
+                "that holds it), or merge it into its base with PEFT's merge_and_unload"
+            )
         for name, what in (("config.json", "model"), ("tokenizer_config.json", "tokenizer")):
             if not (Path(model) / name).is_file():
                 raise UserError(

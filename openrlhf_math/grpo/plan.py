@@ -7,9 +7,10 @@ from openrlhf_math.colocation.layout import colocated
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.driver import devices_wanted
 from openrlhf_math.grpo.limit_settings import LimitSettings
+from openrlhf_math.grpo.lora import lora_line
 from openrlhf_math.grpo.resume import checkpoint_bytes
 from openrlhf_math.grpo.save_schedule import SHARE
-from openrlhf_math.grpo.settings import as_json, old_log_probs_needed, one_step_a_batch
+from openrlhf_math.grpo.settings import as_json, old_log_probs_needed, one_step_a_batch, trained_parameters
 from openrlhf_math.grpo.truncation import TRUNCATED
 
 GIB = 2**30
@@ -30,20 +31,25 @@ def plan(args: SimpleNamespace) -> list[PlannedActors]:
     """The actors a run creates, with the memory of their model states.
 
     ZeRO keeps bf16 weights and gradients (2 bytes each a parameter) and fp32 master weights and two Adam
-    moments (12); stage 2 shards all but the weights over the ranks, stage 3 the weights too.
+    moments (12); stage 2 shards all but the weights over the ranks, stage 3 the weights too. With LoRA only the
+    adapters have gradients and an optimizer state.
     ZeRO, https://arxiv.org/abs/1910.02054, section 3.
     """
     size, ranks = args.math.parameters, args.actor.num_nodes * args.actor.num_gpus_per_node
-    weights = 2 * size / (ranks if args.ds.zero_stage == 3 else 1)
-    optimizer = 0 if args.ds.adam_offload else 12 * size / ranks
+    trained = trained_parameters(args)
+    adapters = trained if args.math.lora else 0
+    weights = 2 * (size + adapters) / (ranks if args.ds.zero_stage == 3 else 1)
+    own = "adapters, their " if adapters else ""
+    adam = "Adam (on the CPU)" if args.ds.adam_offload else "Adam"
+    optimizer = 0 if args.ds.adam_offload else 12 * trained / ranks
     rows = [
         PlannedActors("trainer (single controller)", 1, 0, 0, "prompts, metrics, the loop"),
         PlannedActors(
             "policy (DeepSpeed)",
             ranks,
             1,
-            weights + 2 * size / ranks + optimizer,
-            f"weights, gradients, Adam{' (on the CPU)' if args.ds.adam_offload else ''}, ZeRO-{args.ds.zero_stage}",
+            weights + 2 * trained / ranks + optimizer,
+            f"weights, {own}gradients, {adam}, ZeRO-{args.ds.zero_stage}",
         ),
         PlannedActors(
             "rollout (vLLM)",
@@ -84,6 +90,8 @@ def print_plan(args: SimpleNamespace, problems: int | None = None) -> None:
         f"gradient steps a batch: {'one' if one_step_a_batch(args) else 'several'}; pass for old log-probabilities: "
         f"{'yes' if old_log_probs_needed(args) else 'skipped'}"
     )
+    if args.math.lora:
+        console.print(lora_line(args.math.lora, args.math.parameters, args.ckpt.output_dir), soft_wrap=True)
     console.print(curriculum_line(args.math.curriculum))
     console.print(limit_line(args.math.completion_limit, args.math.truncated))
     console.print(checkpoint_line(args))

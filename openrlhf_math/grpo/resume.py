@@ -14,7 +14,8 @@ from openrlhf_math.checkpoints.same_run import check_same
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo import records
-from openrlhf_math.grpo.settings import as_json
+from openrlhf_math.grpo.lora import check_base
+from openrlhf_math.grpo.settings import as_json, trained_parameters
 
 ROWS = "problems"  # where config.json has what identifies them
 
@@ -66,6 +67,7 @@ def take_up(args: SimpleNamespace, problems: dict) -> None:
         )
     config = json.loads(as_json(args)) | {ROWS: problems}
     check_same(run_dir, config, is_free, ROWS, f"--data.prompt_dataset {args.data.prompt_dataset}")
+    check_base(run_dir, args.actor.model_name_or_path, args.math.lora)
     tag = settle(folder / "_actor", folder / "_critic")
     args.ckpt.load_enable = tag is not None
     step = int(TAG.fullmatch(tag)[2]) if tag else 0
@@ -94,8 +96,8 @@ def check_room(args: SimpleNamespace) -> None:
 
 
 def checkpoint_bytes(args: SimpleNamespace) -> int:
-    """Of one checkpoint: bf16 weights, fp32 weights and two Adam moments. 0 if the model's size is unknown."""
-    return (2 + 4 + 8) * args.math.parameters
+    """Of one checkpoint: bf16 weights, fp32 weights and two Adam moments of what is trained. 0 if that is unknown."""
+    return (2 + 4 + 8) * trained_parameters(args)
 
 
 def resume_command(arguments: list[str] | None = None) -> str:

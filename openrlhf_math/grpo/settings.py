@@ -18,6 +18,8 @@ from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flag_values import check_values
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
+from openrlhf_math.grpo.lora import Lora
+from openrlhf_math.grpo.lora import check_flags as check_lora_flags
 from openrlhf_math.grpo.wandb_key import hide_wandb_key
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.patches.parsers import load_parser, nest
@@ -42,7 +44,8 @@ class MathSettings:
 
     shared_prefix: whether a group's completions are trained behind one copy of their prompt.
     parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
-    truncated: a key of grpo/truncation.py's table.
+    truncated: a key of grpo/truncation.py's table. lora: what is trained, None for all weights; found after the flags,
+    in the configuration of the model.
     """
 
     run_dir: Path
@@ -59,6 +62,7 @@ class MathSettings:
     completion_limit: LimitSettings
     truncated: str
     faults: FaultSettings
+    lora: Lora | None = None
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -83,6 +87,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     flags["algo.dynamic_filtering_range"] = filtering_range or (-math.inf, math.inf)  # OpenRLHF checks it
     _compute(flags, device, run_dir, shared_prefix)
     _check(flags)
+    check_lora_flags(flags)
 
     _, resolve_upstream = load_parser(UPSTREAM_COMMAND)
     args = nest(argparse.Namespace(**flags))
@@ -249,6 +254,11 @@ def count_parameters(model: str) -> int:
         return size // 2
     named = re.search(r"(\d+(?:\.\d+)?)B\b", model, re.IGNORECASE)
     return int(float(named[1]) * 1e9) if named else 0
+
+
+def trained_parameters(args: SimpleNamespace) -> int:
+    """Parameters with gradients and an optimizer state, 0 if unknown."""
+    return args.math.lora.parameters if args.math.lora else args.math.parameters
 
 
 def as_json(args: SimpleNamespace) -> str:

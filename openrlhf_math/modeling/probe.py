@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from deepspeed.accelerator import get_accelerator
 from torch import distributed, nn
 
 from openrlhf_math.errors import UserError
@@ -82,7 +83,7 @@ class Verdict:
 
     @property
     def right(self) -> bool:
-        return self.difference <= self.allowed  # False for NaN
+        return self.difference <= self.allowed
 
     def __str__(self) -> str:
         return f"by {self.difference:.2g} nats a token, where rounding explains {self.allowed:.2g}"
@@ -117,12 +118,13 @@ def _typical(difference: Tensor) -> float:
 
 
 def _worst(difference: float) -> float:
-    """Of all processes."""
+    """Of all processes; what is not a number is infinite."""
+    difference = difference if difference == difference else torch.inf
     if not distributed.is_initialized() or distributed.get_world_size() == 1:
         return difference
-    gathered: list = [None] * distributed.get_world_size()
-    distributed.all_gather_object(gathered, difference)
-    return max(gathered, key=lambda each: (each != each, each))  # NaN is the worst
+    worst = torch.tensor(difference, device=get_accelerator().current_device_name())  # NCCL takes no CPU memory
+    distributed.all_reduce(worst, distributed.ReduceOp.MAX)
+    return worst.item()
 
 
 @contextmanager

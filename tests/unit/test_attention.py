@@ -19,7 +19,7 @@ SINKS = torch.linspace(-1, 2, HEADS)
 
 
 def paths() -> list[list[int]]:
-    """Places in the row of each sequence, written down by hand: a prompt, then its completions less their last token."""
+    """Places in the row of each sequence, by hand: a prompt, then its completions without their last token."""
     found, row = [], 0
     for prompt, completions in GROUPS:
         first = list(range(row, row + prompt))
@@ -96,7 +96,7 @@ def check(run, seen, softcap=None, with_sinks=False):
 
 @pytest.mark.parametrize("seen", SEEN, ids=str)
 @pytest.mark.parametrize("sizes", [(1000, 256), (0, 4), (0, 256), (12, 3)], ids=["short", "blocks", "one", "mixed"])
-@pytest.mark.parametrize(("softcap", "sinks"), [(None, False), (1.5, False), (None, True)], ids=["plain", "cap", "sink"])
+@pytest.mark.parametrize(("softcap", "sinks"), [(None, False), (1.5, False), (None, True)], ids=["no", "cap", "sink"])
 def test_pieces_attend_to_their_prompt_and_themselves(monkeypatch, seen, sizes, softcap, sinks):
     """sizes: the path up to which a piece is short, and the queries of a block."""
     monkeypatch.setattr(attention, "SHORT", sizes[0])

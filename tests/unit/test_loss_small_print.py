@@ -13,9 +13,8 @@ from torch.testing import assert_close
 from trained_batch import settings, train
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from openrlhf_math.grpo import shared_prefix_attention
-from openrlhf_math.grpo.actor_model import PackedActor
-from openrlhf_math.grpo.log_prob_head import LogProbHead
+from openrlhf_math.modeling import SHARED_PREFIX
+from openrlhf_math.modeling.packed_actor import PackedActor
 
 GROUPS, SIZE = 6, 4
 SAMPLES = GROUPS * SIZE
@@ -83,21 +82,18 @@ class Transformer(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        shared_prefix_attention.register()
         torch.manual_seed(0)
         config = Qwen2Config(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
                              num_attention_heads=2, num_key_value_heads=1, attn_implementation="eager")  # fmt: skip
         self.language_model = Qwen2ForCausalLM(config)
         self.model = SimpleNamespace(skipped_steps=0)
 
+        self.packed = [PackedActor(self.language_model, SHARED_PREFIX)]  # in a list: it is no module of this one
+        self.packed[0].choose_path()  # here, as it asks all processes, which are not there yet
+        self.path, self.balance_routers, self.choose_path = "shared", self.packed[0].balance_routers, lambda: None
+
     def forward(self, *args, **kwargs):
-        actor = PackedActor(self.language_model)
-        actor.model.set_attn_implementation(shared_prefix_attention.NAME)
-        actor.log_prob_head = LogProbHead(actor.model, 1.0)
-        try:
-            return actor(*args, **kwargs)
-        finally:
-            actor.log_prob_head.head.forward = actor.log_prob_head.logits_of
+        return self.packed[0](*args, **kwargs)
 
     def log_probs_of(self, one):
         self.language_model.set_attn_implementation("eager")

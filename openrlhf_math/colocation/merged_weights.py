@@ -1,0 +1,129 @@
+"""The weights of a PEFT model with its LoRA adapters merged in, under the names of the model without adapters."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import deepspeed
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import Linear, ParamWrapper
+from peft.tuners.tuners_utils import BaseTunerLayer
+from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
+
+from openrlhf_math.colocation.buckets import plan_buckets
+
+Tensor = torch.Tensor
+ADAPTER = "default"  # PEFT's name of the adapter that `get_peft_model` adds
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an adapter adds to a weight W: scaling * B A. LoRA, https://arxiv.org/abs/2106.09685, section 4.1.
+
+    a: [experts * rank, in]. b: [out, rank * experts], with the experts of a rank side by side, as PEFT lays them out;
+    one expert for a linear layer. transposed: whether W is [in, out].
+    """
+
+    a: torch.nn.Parameter
+    b: torch.nn.Parameter
+    scaling: float
+    experts: int = 1
+    transposed: bool = False
+
+    def added_to(self, weight: Tensor) -> Tensor:
+        """A new tensor, computed in float32, of the weight's dtype. The weight stays as it is."""
+        a = self.a.detach().float().unflatten(0, (self.experts, -1))  # [experts, rank, in]
+        b = self.b.detach().float().unflatten(1, (-1, self.experts)).permute(2, 0, 1)  # [experts, out, rank]
+        left, right = (a.mT, b.mT) if self.transposed else (b, a)
+        total = weight.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        total.view(self.experts, *total.shape[-2:]).baddbmm_(left, right, alpha=self.scaling)
+        return total.to(weight.dtype)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """name: in the model without adapters. update: None if no adapter changes it."""
+
+    name: str
+    parameter: torch.nn.Parameter
+    update: Update | None
+
+    @property
+    def parts(self) -> list[torch.nn.Parameter]:
+        """All that has to be gathered to merge it."""
+        return [self.parameter] if self.update is None else [self.parameter, self.update.a, self.update.b]
+
+    def merged(self) -> Tensor:
+        whole = self.parameter.detach()
+        return whole if self.update is None else self.update.added_to(whole)
+
+
+def base_name(name: str) -> str:
+    """The name of a PEFT model's parameter in the model that it was made from."""
+    return name.removeprefix("base_model.model.").replace(".base_layer", "")
+
+
+def base_weights(model: PeftModel) -> list[Weight]:
+    """Every parameter of the model without adapters, tied ones once, in the order of `named_parameters`.
+
+    Raises ValueError for adapters whose merged weight is not W + scaling * B A of a linear layer or of experts.
+    """
+    updates: dict[int, Update] = {}
+    adapters: set[int] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            weight, update = _update(name, module)
+            updates[id(weight)] = update
+            adapters |= {id(update.a), id(update.b)}
+    named = [(name, each) for name, each in model.named_parameters() if id(each) not in adapters]
+    for name, parameter in named:
+        if parameter.requires_grad:
+            raise ValueError(f"{name} is trained beside the adapters, which merging leaves out")
+    return [Weight(base_name(name), parameter, updates.get(id(parameter))) for name, parameter in named]
+
+
+def _update(name: str, module: BaseTunerLayer) -> tuple[torch.nn.Parameter, Update]:
+    """The weight that an adapter's layer changes, and what it adds."""
+    if not isinstance(module, LoraLayer) or list(module.lora_A) != [ADAPTER] or module.lora_variant:
+        raise ValueError(f"{name} has another adapter than one plain LoRA, which cannot be merged here")
+    if module.lora_bias.get(ADAPTER) or module.merged:
+        raise ValueError(f"{name} has a LoRA that is merged or has a bias, which cannot be merged here")
+    a, b, scaling = module.lora_A[ADAPTER].weight, module.lora_B[ADAPTER].weight, module.scaling[ADAPTER]
+    if isinstance(module, ParamWrapper):
+        weight = module.get_param()
+        # PEFT swaps the sizes of three-dimensional weights that are [experts, out, in].
+        transposed = len(_shape(weight)) == 3 and not module._did_swap_in_out_features
+        return weight, Update(a, b, scaling, module.num_experts, transposed)
+    if type(module) is Linear:
+        return module.get_base_layer().weight, Update(a, b, scaling, transposed=module.fan_in_fan_out)
+    raise ValueError(f"{name} is a {type(module.get_base_layer()).__name__}; only linear layers and experts are merged")
+
+
+def _shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
+    """ZeRO-3 keeps the full shape beside an empty parameter."""
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+class MergedSource(WeightSource):
+    """What an engine without adapters reads: each weight merged as it is read, and nothing of the model changed.
+
+    Under ZeRO-3 the ranks hold shards, which are gathered `bucket_bytes` at a time: iterate on every rank.
+    """
+
+    def __init__(self, model: PeftModel, zero_stage: int, bucket_bytes: int) -> None:
+        self._weights = {weight.name: weight for weight in base_weights(model)}
+        self._sharded = zero_stage == 3
+        self._bucket_bytes = bucket_bytes
+
+    def metadata(self) -> list[ParamMeta]:
+        """Names, dtypes and full shapes."""
+        return [ParamMeta(name, each.parameter.dtype, _shape(each.parameter)) for name, each in self._weights.items()]
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for bucket in plan_buckets(self.metadata(), self._bucket_bytes):
+            weights = [self._weights[slot.name] for slot in bucket.slots]
+            parts = [part for weight in weights for part in weight.parts]
+            with deepspeed.zero.GatheredParameters(parts, enabled=self._sharded):
+                for weight in weights:
+                    yield weight.name, weight.merged()
