@@ -1,7 +1,7 @@
 """The policy actor: OpenRLHF's DeepSpeed actor with the on-policy loss and our weight transfer."""
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch.distributed
 from deepspeed.accelerator import get_accelerator
@@ -16,6 +16,7 @@ from openrlhf_math.colocation.heap import HeapTrimmer
 from openrlhf_math.colocation.layout import training_threads
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
 from openrlhf_math.grpo.actor_model import PackedActor
+from openrlhf_math.grpo.engine_gap import GapTally
 from openrlhf_math.grpo.loss import OnPolicyLoss
 from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBuffer
 from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
@@ -33,6 +34,7 @@ class MathActorTrainer(ActorPPOTrainer):
             super().__init__(strategy, *args, **kwargs)
         if one_step_a_batch(self.args):
             self.actor_loss_fn = OnPolicyLoss(self.actor_loss_fn)
+        self.gaps = GapTally()
         self.trim_heap = HeapTrimmer()
 
     @staticmethod
@@ -53,7 +55,8 @@ class MathActorTrainer(ActorPPOTrainer):
         if skipped:
             status["actor_grad_norm"] = math.nan  # DeepSpeed still has that of the last step it took
         self.trim_heap()
-        return status | {"skipped_steps": float(skipped)}
+        gaps = self.gaps.take(partial(self.strategy.all_reduce, op="sum"))
+        return status | gaps | {"skipped_steps": float(skipped)}
 
     def training_step(self, experience, kl_ctl, step, loss_batch_info=None) -> dict:
         status = super().training_step(experience, kl_ctl, step, loss_batch_info)
@@ -63,9 +66,11 @@ class MathActorTrainer(ActorPPOTrainer):
             trained = sum(map(len, self.replay_buffer.dynamic_indices)) / sum(self.replay_buffer.dynamic_optimizer_step)
             status["metrics"]["policy_loss"] = status["metrics"]["policy_loss"] * trained / status["num_samples"]
         status["weights"]["policy_loss"] = "sample"
-        if isinstance(self.actor_loss_fn, OnPolicyLoss):
-            status["metrics"]["logprob_gap"] = self.actor_loss_fn.logprob_gap
-            status["weights"]["logprob_gap"] = "token"
+        # With several steps a batch, the old log-probabilities are of the policy that generated.
+        on_policy = isinstance(self.actor_loss_fn, OnPolicyLoss)
+        trained = self.actor_loss_fn.log_probs if on_policy else experience.action_log_probs
+        if experience.rollout_log_probs is not None:
+            self.gaps.add(trained, experience.rollout_log_probs, experience.action_mask)
         return status
 
     @cached_property
