@@ -1,7 +1,8 @@
 """New weights into an engine's model on the CPU: vLLM's layerwise reload, checked for completeness."""
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from vllm.distributed import get_tensor_model_parallel_world_size
@@ -47,7 +48,7 @@ class Reload:
             self._account.load(name, tensor)
 
     def finish(self, model_config) -> None:
-        """Raises RuntimeError, which names them, if parameters of the engine were given nothing."""
+        """Raises RuntimeError, which names them, if parameters of the engine were not given all of their elements."""
         if self._account is not None:
             self._account.close()
         finalize_layerwise_reload(self._model, model_config)
@@ -57,10 +58,11 @@ class Reload:
 
 @dataclass
 class Place:
-    """The tensors that a module has itself, by their full names."""
+    """The tensors that a module has itself, by their full names. padded: with rows that no checkpoint has."""
 
-    parameters: dict[str, torch.Tensor] = field(default_factory=dict)
-    buffers: dict[str, torch.Tensor] = field(default_factory=dict)
+    padded: bool
+    parameters: dict[str, torch.Tensor]
+    buffers: dict[str, torch.Tensor]
 
 
 class Account:
@@ -72,22 +74,20 @@ class Account:
     def __init__(self, model: torch.nn.Module, names: set[str]) -> None:
         self._model = model
         self._places = [_place(prefix, module, names) for prefix, module in model.named_modules()]
-        self._filled: set[int] = set()  # ids; `_places` keeps the tensors alive
-        self._elements = 0
+        self._filled: Counter[int] = Counter()  # elements by the tensor's id; `_places` keeps the tensors alive
 
     def load(self, name: str, tensor: torch.Tensor) -> None:
-        before = self._elements
+        before = self._filled.total()
         count = layerwise.get_numel_loaded
 
         def counted(loader, arguments):
             loaded, result = count(loader, arguments)
-            self._elements += loaded
-            self._filled.add(id(arguments.arguments.get("param")))
+            self._filled[id(arguments.arguments.get("param"))] += loaded
             return loaded, result
 
         with substituted(layerwise, get_numel_loaded=counted):
             self._model.load_weights([(name, tensor)])
-        loaded = (self._elements - before) * get_tensor_model_parallel_world_size()
+        loaded = (self._filled.total() - before) * get_tensor_model_parallel_world_size()
         # vLLM writes these where they are, without its reload.
         if loaded < tensor.numel() and name.rpartition(".")[2] not in SKIP_LOAD_TENSORS:
             raise RuntimeError(
@@ -100,16 +100,20 @@ class Account:
         if missing:
             shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
             raise RuntimeError(
-                f"weight transfer: the trainer has nothing for {shown} of vLLM's {type(self._model).__name__}, "
+                f"weight transfer: the trainer has not all of {shown} of vLLM's {type(self._model).__name__}, "
                 "so the engine cannot follow the training of this model"
             )
 
     def _missing(self, place: Place) -> list[str]:
-        empty = [name for name, tensor in place.parameters.items() if id(tensor) not in self._filled]
-        if len(empty) < len(place.parameters):
+        def short(tensors: dict[str, torch.Tensor]) -> list[str]:
+            wanted = {name: 1 if place.padded else tensor.numel() for name, tensor in tensors.items()}
+            return [name for name, tensor in tensors.items() if self._filled[id(tensor)] < wanted[name]]
+
+        missing = short(place.parameters)
+        if any(id(tensor) in self._filled for tensor in place.parameters.values()):
             # A module that is loaded at all gets new memory for its persistent buffers, too.
-            empty += [name for name, tensor in place.buffers.items() if id(tensor) not in self._filled]
-        return empty
+            missing += short(place.buffers)
+        return missing
 
 
 def _place(prefix: str, module: torch.nn.Module, names: set[str]) -> Place:
@@ -125,7 +129,8 @@ def _place(prefix: str, module: torch.nn.Module, names: set[str]) -> Place:
     persistent = {
         name: buffer for name, buffer in module._buffers.items() if name not in module._non_persistent_buffers_set
     }
-    return Place(parameters, {name: buffer for name, buffer in named(persistent).items() if buffer.is_meta})
+    buffers = {name: buffer for name, buffer in named(persistent).items() if buffer.is_meta}
+    return Place(isinstance(module, VocabParallelEmbedding), parameters, buffers)
 
 
 def forget_packed_experts(model: torch.nn.Module) -> None:

@@ -150,6 +150,10 @@ class MathPPOTrainer(ResumableTrainer):
                 )
             self.limit.restore(states["global_step"], ours["completion_limit"])
             self._set_limit(self.limit.tokens)
+        else:
+            # The engines have these weights already; a model whose weights cannot reach them is refused here, before a
+            # step. With a checkpoint, upstream sends them.
+            self.broadcast_to_vllm()
         return states
 
     def train_step(self, rollout_samples, global_step: int):

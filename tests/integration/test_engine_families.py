@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 from transformers import AutoModelForCausalLM
+from vllm.distributed.weight_transfer.base import ParamMeta
 
 from openrlhf_math.colocation.layout import engine_arguments, worker_environment
 from openrlhf_math.colocation.shared_memory import SharedMemoryTrainerEngine, SharedMemoryTrainerInitInfo
@@ -45,8 +46,11 @@ SLIDING = {"sliding_window": WINDOW}
 
 @dataclass
 class Family:
+    """other: what vLLM computes otherwise than Transformers, so that only transfers are compared."""
+
     config: str
     settings: dict = field(default_factory=dict)
+    other: str = ""
 
     def model(self) -> torch.nn.Module:
         torch.manual_seed(0)
@@ -83,7 +87,9 @@ SLOW = {
     "SmolLM3": Family("SmolLM3Config"),
     "Granite": Family("GraniteConfig", {"logits_scaling": 4.0}),
     "EXAONE 4, windows": Family("Exaone4Config", {"num_hidden_layers": 4, "sliding_window_pattern": 4, **SLIDING}),
-    "Cohere2, windows": Family("Cohere2Config", {"logit_scale": 1.0, **SLIDING, **TIED}),
+    "Cohere2, windows": Family(
+        "Cohere2Config", {"logit_scale": 1.0, **SLIDING, **TIED}, other="a window has one token more"
+    ),
     "GLM4": Family("Glm4Config", {"head_dim": 32}),
     "Ernie 4.5": Family("Ernie4_5Config", {"head_dim": 32}),
     "Nemotron": Family("NemotronConfig"),
@@ -94,13 +100,13 @@ SLOW = {
     "OLMoE": Family("OlmoeConfig", {"num_experts": 4, "num_experts_per_tok": 2}),
     "Qwen3-MoE, padded experts": Family("Qwen3MoeConfig", {"head_dim": 32, **EXPERTS, "moe_intermediate_size": 48}),
     "GLM4-MoE": Family("Glm4MoeConfig", {"head_dim": 32, **ROUTED}),
-    "DeepSeek-V2": Family("DeepseekV2Config", {**ROUTED, **LATENT, "topk_method": "greedy"}),
-    "DeepSeek-V3": Family("DeepseekV3Config", {**ROUTED, **LATENT, "n_group": 2}),
+    "DeepSeek-V2": Family("DeepseekV2Config", {**ROUTED, **LATENT, "topk_method": "greedy"}, other="latent attention"),
+    "DeepSeek-V3": Family("DeepseekV3Config", {**ROUTED, **LATENT, "n_group": 2}, other="latent attention"),
     "Qwen3-Next": Family(
         "Qwen3NextConfig",
         {
             "head_dim": 32, "num_hidden_layers": 4, "shared_expert_intermediate_size": 64, "linear_num_key_heads": 2,
-            "linear_num_value_heads": 2, "linear_key_head_dim": 32, "linear_value_head_dim": 32, **EXPERTS,
+            "linear_num_value_heads": 2, "linear_key_head_dim": 128, "linear_value_head_dim": 128, **EXPERTS,
         },
     ),
 }  # fmt: skip
@@ -155,15 +161,11 @@ def answer_requests(connection) -> None:
             )
             for each in read
         ]
+        # Not `min_tokens`: it takes the end of the text out of the distribution.
         sampling = SamplingParams(
-            max_tokens=GENERATED,
-            min_tokens=GENERATED,
-            logprobs=0,
-            prompt_logprobs=0,
-            temperature=1.0,
-            seed=5,
+            max_tokens=GENERATED, ignore_eos=True, logprobs=0, prompt_logprobs=0, temperature=1.0, seed=5,
             detokenize=False,
-        )
+        )  # fmt: skip
         begun = [{"prompt_token_ids": each[:SHARED]} for each in sequences]
         for each in engine.generate(begun, sampling, use_tqdm=False):
             tokens = list(each.outputs[0].token_ids)
@@ -232,12 +234,9 @@ def engine() -> Iterator[Engine]:
     process.join()
 
 
-def transfer_to(engine: Engine, model: torch.nn.Module) -> SharedMemoryTrainerEngine:
-    return SharedMemoryTrainerEngine.trainer_init(
-        SharedMemoryTrainerInitInfo(rank=0, bucket_bytes=BUCKET_BYTES),
-        client=engine,
-        source=DeepSpeedSource(model, zero_stage=2, bucket_bytes=BUCKET_BYTES),
-    )
+def transfer_to(engine: Engine, source: DeepSpeedSource) -> SharedMemoryTrainerEngine:
+    settings = SharedMemoryTrainerInitInfo(rank=0, bucket_bytes=BUCKET_BYTES)
+    return SharedMemoryTrainerEngine.trainer_init(settings, client=engine, source=source)
 
 
 def log_probs(model: torch.nn.Module, tokens: list[int]) -> torch.Tensor:
@@ -266,23 +265,22 @@ def check_family(family: Family, engine: Engine, path) -> None:
     loaded = engine("ask", prompts())
     assert engine("ask", prompts()) == loaded
 
-    transfer = transfer_to(engine, model)
+    transfer = transfer_to(engine, DeepSpeedSource(model, zero_stage=2, bucket_bytes=BUCKET_BYTES))
     transfer.send_weights()
     assert engine("ask", prompts()) == loaded
 
     scattered(model, seed=11).save_pretrained(path / "new")
     transfer.send_weights()
     trained = engine("ask", prompts())
-    difference, noise = gap(path / "new", trained)
-    print(f"gap {difference:.4f}, Transformers' rounding {noise:.4f}")
-
     engine("start", str(path / "new"))
     assert engine("ask", prompts()) == trained
-    assert difference < 2 * noise
+
+    differs = {name: gap(path / name, answers) for name, answers in (("old", loaded), ("new", trained))}
+    print(f"{family.config}: " + "; ".join(f"{name} {d:.4f} rounding {n:.4f}" for name, (d, n) in differs.items()))
+    for difference, noise in differs.values():
+        assert family.other or difference < 2 * noise
     difference, noise = gap(path / "old", trained)
-    assert difference > 5 * noise
-    difference, noise = gap(path / "old", loaded)
-    assert difference < 2 * noise
+    assert difference > 10 * noise
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -294,3 +292,40 @@ def test_an_engine_follows_the_training(name, engine, tmp_path):
 @pytest.mark.parametrize("name", SLOW)
 def test_an_engine_follows_the_training_of_other_families(name, engine, tmp_path):
     check_family(SLOW[name], engine, tmp_path)
+
+
+class Changed(DeepSpeedSource):
+    """A source without one parameter or with one more."""
+
+    def __init__(self, *args, without: str = "", more: str = "", **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.without, self.more = without, more
+
+    def metadata(self) -> list[ParamMeta]:
+        return [ParamMeta(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in self]
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        yield from ((name, tensor) for name, tensor in super().__iter__() if name != self.without)
+        if self.more:
+            yield self.more, torch.ones(3, dtype=torch.bfloat16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "change", "named"),
+    [
+        # vLLM's loader of gpt-oss writes where a reload has nothing yet, and every loader skips such a bias.
+        (Family("GptOssConfig", {"num_local_experts": 4, "head_dim": 32}), {}, "layers.0.self_attn.sinks"),
+        (Family("Qwen2Config"), {"more": "model.layers.0.self_attn.o_proj.bias"}, "layers.0.self_attn.o_proj.bias"),
+        (Family("Qwen2Config"), {"more": "model.layers.0.unheard_of"}, "layers.0.unheard_of"),
+        (Family("Qwen2Config"), {"without": "model.norm.weight"}, "model.norm.weight"),
+        (Family("Qwen2Config"), {"without": "model.layers.1.self_attn.k_proj.bias"}, "layers.1.self_attn.qkv_proj"),
+    ],
+)
+def test_a_model_whose_weights_do_not_all_arrive_is_refused(family, change, named, engine, tmp_path):
+    family.model().bfloat16().save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    engine("start", str(tmp_path))
+    with pytest.raises(RuntimeError) as error:
+        transfer_to(engine, Changed(model, zero_stage=2, bucket_bytes=BUCKET_BYTES, **change)).send_weights()
+    assert named in str(error.value)
