@@ -64,21 +64,19 @@ class SharedMemoryEngine(WeightTransferEngine[SharedMemoryInitInfo, SharedMemory
 
     def init_transfer_engine(self, init_info: SharedMemoryInitInfo) -> None:
         """Map the trainer's segments. Raises RuntimeError if the trainer is on another machine."""
+        from openrlhf_math.colocation.reload import Reload  # a trainer's process needs none of it
+
         self.buckets = [weights_in(segment) for segment in init_info.segments]
+        self.reload = Reload(self.model)
 
     def start_weight_update(self) -> None:
-        from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
-
-        initialize_layerwise_reload(self.model)
+        self.reload.start()
 
     def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
-        self.model.load_weights(self.buckets[update_info.bucket])
+        self.reload.load(self.buckets[update_info.bucket])
 
     def finish_weight_update(self) -> None:
-        from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
-
-        finalize_layerwise_reload(self.model, self.model_config)
-        repack_tied_head(self.model)
+        self.reload.finish(self.model_config)
 
     def shutdown(self) -> None:
         self.buckets = []
@@ -182,17 +180,6 @@ def weights_in(segment: dict[str, Any]) -> list[tuple[str, torch.Tensor]]:
     memory = map_segment(segment)
     slots = [Slot(name, getattr(torch, dtype), tuple(shape), offset) for name, dtype, shape, offset in segment["slots"]]
     return [(slot.name, slot.view(memory)) for slot in slots]
-
-
-def repack_tied_head(model) -> None:
-    """Refresh vLLM's packed copy of a tied output head, which a reload leaves as it was.
-
-    Without this, rollouts come from new layers under an old head.
-    """
-    if not getattr(model.config, "tie_word_embeddings", False):
-        return
-    head = model.lm_head
-    head.quant_method.process_weights_after_loading(head)
 
 
 WeightTransferEngineFactory.register_engine(BACKEND, __name__, "SharedMemoryEngine")

@@ -1,20 +1,23 @@
 """The trainer's parameters as vLLM's weight transfer reads them."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 
 import deepspeed
 import torch
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
 from openrlhf_math.colocation.buckets import plan_buckets
+from openrlhf_math.colocation.checkpoint_names import Unit, as_saved, plan_units
 
 
 class DeepSpeedSource(WeightSource):
     """All parameters of a module that DeepSpeed trains, tied ones once, in the order of `named_parameters`.
 
-    Up to ZeRO-2 they are handed out as they are. Under ZeRO-3 the ranks hold shards, which are gathered
-    `bucket_bytes` at a time, and with tensor parallelism one parameter at a time: iterate on every rank.
+    They have the names and shapes of the model's checkpoint. Up to ZeRO-2 they are handed out as they are. Under ZeRO-3
+    the ranks hold shards, which are gathered `bucket_bytes` at a time, and with tensor parallelism one parameter at a
+    time: iterate on every rank.
     """
 
     def __init__(
@@ -24,32 +27,46 @@ class DeepSpeedSource(WeightSource):
         self._zero_stage = zero_stage
         self._bucket_bytes = bucket_bytes
         self._tensor_parallel = tensor_parallel_size > 1
-        self._metadata: list[ParamMeta] | None = None
 
     def metadata(self) -> list[ParamMeta]:
         """Names, dtypes and full shapes. With tensor parallelism the first call gathers everything once."""
-        if self._metadata is None:
-            # ZeRO-3 keeps the full shape beside an empty parameter.
-            whole = self if self._tensor_parallel else self._module.named_parameters()
-            self._metadata = [
-                ParamMeta(name, tensor.dtype, tuple(getattr(tensor, "ds_shape", tensor.shape)))
-                for name, tensor in whole
-            ]
-        return self._metadata
+        return [saved for unit in self._units for saved in unit.saved]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for together in self._gathered_together():
-            with self._whole([parameter for _, parameter in together]):
-                for name, parameter in together:
-                    yield name, parameter.detach()  # an alias, which outlives the gathering if the reader keeps it
-
-    def _gathered_together(self) -> Iterator[list[tuple[str, torch.nn.Parameter]]]:
-        if self._tensor_parallel:
-            yield from ([pair] for pair in self._module.named_parameters())
-            return
         parameters = dict(self._module.named_parameters())
-        for bucket in plan_buckets(self.metadata(), self._bucket_bytes):
-            yield [(slot.name, parameters[slot.name]) for slot in bucket.slots]
+        for together in self._gathered_together():
+            with self._whole([parameters[name] for unit in together for name in unit.names]):
+                for unit in together:
+                    # An alias outlives the gathering if the reader keeps it.
+                    tensors = {name: parameters[name].detach() for name in unit.names}
+                    converted = tensors if unit.as_trained else as_saved(self._module, tensors)
+                    for saved in unit.saved:
+                        yield saved.name, converted[saved.name].contiguous()
+
+    @cached_property
+    def _trained(self) -> list[ParamMeta]:
+        """The parameters as they are trained, with full shapes."""
+        described = []
+        for name, parameter in self._module.named_parameters():
+            with self._whole([parameter]) if self._tensor_parallel else nullcontext():
+                # ZeRO-3 keeps the full shape beside an empty parameter.
+                described.append(
+                    ParamMeta(name, parameter.dtype, tuple(getattr(parameter, "ds_shape", parameter.shape)))
+                )
+        return described
+
+    @cached_property
+    def _units(self) -> list[Unit]:
+        return plan_units(self._module, self._trained)
+
+    def _gathered_together(self) -> Iterator[list[Unit]]:
+        if self._tensor_parallel:
+            yield from ([unit] for unit in self._units)
+            return
+        trained = {each.name: each for each in self._trained}
+        begins = {unit.names[0]: unit for unit in self._units}
+        for bucket in plan_buckets([trained[name] for unit in self._units for name in unit.names], self._bucket_bytes):
+            yield [begins[slot.name] for slot in bucket.slots if slot.name in begins]
 
     def _whole(self, parameters: list[torch.nn.Parameter]) -> AbstractContextManager:
         if self._tensor_parallel:

@@ -142,7 +142,8 @@ def _add_ours(group) -> None:
         "--math.max_logprob_gap",
         type=float,
         default=0.1,
-        help="stop when trainer and engine differ by more nats a token on average: the engine's weights are stale",
+        help="stop when trainer and engine differ by more nats a token on average, over all tokens or over a range of "
+        "positions, or by 10 times as much at the 99th percentile: they do not compute the same model",
     )
     group.add_argument(
         "--math.shared_prefix",

@@ -1,7 +1,7 @@
 """The policy actor: OpenRLHF's DeepSpeed actor with the on-policy loss and our weight transfer."""
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch.distributed
 from deepspeed.accelerator import get_accelerator
@@ -16,6 +16,7 @@ from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.heap import HeapTrimmer
 from openrlhf_math.colocation.layout import training_threads
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
+from openrlhf_math.grpo.engine_gap import GapTally
 from openrlhf_math.grpo.loss import FEWEST, LossTerms, OnPolicyLoss, never_zero
 from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBuffer
 from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
@@ -39,6 +40,7 @@ class MathActorTrainer(ActorPPOTrainer):
         self.actor.balance_routers(self.aux_loss)
         self.note = self.actor.choose_path() if self.strategy.ring_attn_group is None else None
         self.replay_buffer.shares_prompts = self.actor.path == SHARED
+        self.gaps = GapTally()
         self.trim_heap = HeapTrimmer()
 
     @staticmethod
@@ -62,7 +64,8 @@ class MathActorTrainer(ActorPPOTrainer):
         if skipped:
             status["actor_grad_norm"] = math.nan  # DeepSpeed still has that of the last step it took
         self.trim_heap()
-        return status | {"skipped_steps": float(skipped)}
+        gaps = self.gaps.take(partial(self.strategy.all_reduce, op="sum"))
+        return status | gaps | {"skipped_steps": float(skipped)}
 
     def _policy_loss(self) -> float:
         """This process's policy loss of an optimizer step, their mean if there are several.
@@ -86,9 +89,11 @@ class MathActorTrainer(ActorPPOTrainer):
         # OpenRLHF logs the micro-batch's share of the step's mean and weighs it by its tokens again.
         metrics |= dict(zip(self._term_names(), self.terms.means, strict=True))
         self.terms.means.clear()
-        if isinstance(self.actor_loss_fn, OnPolicyLoss):
-            metrics["logprob_gap"] = self.actor_loss_fn.logprob_gap
-            weights["logprob_gap"] = "token"
+        # With several steps a batch, the old log-probabilities are of the policy that generated.
+        on_policy = isinstance(self.actor_loss_fn, OnPolicyLoss)
+        trained = self.actor_loss_fn.log_probs if on_policy else experience.action_log_probs
+        if experience.rollout_log_probs is not None:
+            self.gaps.add(trained, experience.rollout_log_probs, experience.action_mask)
         if not status["num_action_tokens"]:  # all of it is left out: means over tokens are 0/0, and so would be theirs
             metrics |= {name: 0.0 for name, weight in weights.items() if weight == "token"}
             status["num_action_tokens"] = FEWEST

@@ -15,6 +15,7 @@ from openrlhf.utils.logging_utils import init_logger
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo import engine_gap
 from openrlhf_math.grpo.bad_steps import BadSteps
 from openrlhf_math.grpo.completion_limit import CompletionLimit
 from openrlhf_math.grpo.curriculum_settings import UNIFORM
@@ -166,6 +167,10 @@ class MathPPOTrainer(ResumableTrainer):
                 )
             self.limit.restore(states["global_step"], ours["completion_limit"])
             self._set_limit(self.limit.tokens)
+        else:
+            # The engines have these weights already; a model whose weights cannot reach them is refused here, before a
+            # step. With a checkpoint, upstream sends them.
+            self.broadcast_to_vllm()
         return states
 
     def fit(self, global_step: int = 0) -> None:
@@ -246,10 +251,6 @@ class MathPPOTrainer(ResumableTrainer):
 
     def _guard(self, record: dict) -> None:
         """Stop a run that no longer learns from its own policy."""
-        gap, bound = record.get("logprob_gap", 0.0), self.args.math.max_logprob_gap
-        if gap > bound:
-            raise RuntimeError(
-                f"step {record['step']}: trainer and vLLM differ by {gap:.3f} nats a token on average, above "
-                f"--math.max_logprob_gap {bound}: the engine's weights are not the trainer's"
-            )
+        if not self.args.train.async_enable:  # else the engine's weights are older, as they should be
+            engine_gap.check(record, self.args.math.max_logprob_gap)
         self.bad_steps.observe(record, self.batch)

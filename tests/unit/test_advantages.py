@@ -95,11 +95,3 @@ def test_gradient_equals_the_one_with_old_log_probabilities_from_another_pass():
     )
     (actual,) = torch.autograd.grad(loss, logits)
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
-
-
-def test_gap_is_the_mean_over_action_tokens_only():
-    _, log_probs, mask, advantages = batch()
-    loss = OnPolicyLoss(PolicyLoss(token_level_loss=False))
-    rollout = log_probs.detach() - 0.25 * mask + 100 * (1 - mask)
-    loss(log_probs, None, advantages, action_mask=mask, rollout_log_probs=rollout)
-    assert loss.logprob_gap.item() == pytest.approx(0.25, abs=1e-6)

@@ -14,6 +14,7 @@ from trained_batch import settings, train
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from openrlhf_math.modeling import SHARED_PREFIX
+from openrlhf_math.modeling.log_prob_head import LogitTransform, LogProbHead
 from openrlhf_math.modeling.packed_actor import PackedActor
 
 GROUPS, SIZE = 6, 4
@@ -89,7 +90,8 @@ class Transformer(torch.nn.Module):
         self.model = SimpleNamespace(skipped_steps=0)
 
         self.packed = [PackedActor(self.language_model, SHARED_PREFIX)]  # in a list: it is no module of this one
-        self.packed[0].choose_path()  # here, as it asks all processes, which are not there yet
+        # What `choose_path` finds, which asks all processes: they are not there yet.
+        self.packed[0].log_prob_head, self.packed[0].path_is_chosen = LogProbHead(LogitTransform(), 1.0), True
         self.path, self.balance_routers, self.choose_path = "shared", self.packed[0].balance_routers, lambda: None
 
     def forward(self, *args, **kwargs):

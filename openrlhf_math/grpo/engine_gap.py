@@ -1,0 +1,127 @@
+"""How far the engine's log-probabilities are from the trainer's for the same tokens under the same weights.
+
+The gap of a token is |log pi_trainer - log pi_engine|, nats. Its mean over a batch hides a fault that only some tokens
+have, such as an attention window that one side ignores, so the mean of every range of positions and a high quantile
+are looked at, too. Quantiles of micro-batches and ranks cannot be averaged: tokens are counted in bins of fixed gaps,
+and the counts are added.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+Tensor = torch.Tensor
+
+# Bins of the gap, in nats: the lower bound of the first and how many there are to a factor of 10. The last is open.
+SMALLEST, BINS_A_DECADE, DECADES = 1e-4, 16, 6
+BINS = BINS_A_DECADE * DECADES + 2
+
+# Ranges of positions in a sequence, prompt included: [0, 16), [16, 23), [23, 32), ..., two to a factor of 2.
+FIRST_POSITION, RANGES_AN_OCTAVE, OCTAVES = 16, 2, 20
+RANGES = RANGES_AN_OCTAVE * OCTAVES + 2
+
+# A range with fewer action tokens says little: its mean has an error of a fifth where gaps have a wide spread.
+FEWEST_TOKENS = 500
+QUANTILE = 0.99
+# The bound of the quantile, in bounds of the mean. Of a sound mixture in bfloat16, whose router now and then chooses
+# another expert, about one token in a hundred is 0.6 nats off, ten times the mean.
+QUANTILE_BOUNDS = 10.0
+
+CAUSES = (
+    "the engine has other weights than the trainer; one of them ignores a window, a soft-cap or a scale of the model's "
+    "attention, or has other rotary frequencies; their dtypes differ; or sampling settings such as top-p change what "
+    "the engine reports"
+)
+
+
+class GapTally:
+    """Counts of one step, to which every micro-batch adds."""
+
+    def __init__(self) -> None:
+        self.counts = empty()
+
+    def add(self, trainer: Tensor, engine: Tensor, action_mask: Tensor) -> None:
+        """Log-probabilities and mask, [batch, actions]. Column t is of the token at position t + 1 of its sequence."""
+        self.counts += count(trainer, engine, action_mask).to(self.counts.device)
+
+    def take(self, add_up: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """The step's metrics. add_up: the sum of a tensor over all ranks; each of them must call this."""
+        counts, self.counts = self.counts, empty()
+        return summary(add_up(counts))
+
+
+def empty() -> Tensor:
+    return torch.zeros(BINS + 2 * RANGES, dtype=torch.float64)
+
+
+def count(trainer: Tensor, engine: Tensor, action_mask: Tensor) -> Tensor:
+    """float64 [BINS + 2 * RANGES]: tokens in each bin of the gap; tokens, then sums of the gap, of each range."""
+    gap = (trainer.detach().float() - engine.float()).abs()
+    taken = action_mask.bool()
+    positions = torch.arange(1, gap.shape[1] + 1, device=gap.device).expand_as(gap)[taken]
+    gap = gap[taken].double()
+    bins = torch.bucketize(gap, bin_bounds().to(gap.device), right=True)
+    ranges = torch.bucketize(positions, range_bounds().to(gap.device), right=True)
+    zeros = torch.zeros(RANGES, dtype=torch.float64, device=gap.device)
+    return torch.cat([
+        torch.bincount(bins, minlength=BINS).double(),
+        torch.bincount(ranges, minlength=RANGES).double(),
+        zeros.index_add(0, ranges, gap),
+    ])  # fmt: skip
+
+
+def bin_bounds() -> Tensor:
+    """float64 [BINS - 1]."""
+    return SMALLEST * 10 ** (torch.arange(BINS - 1, dtype=torch.float64) / BINS_A_DECADE)
+
+
+def range_bounds() -> Tensor:
+    """int64 [RANGES - 1]: where each range but the first begins."""
+    return (FIRST_POSITION * 2 ** (torch.arange(RANGES - 1, dtype=torch.float64) / RANGES_AN_OCTAVE)).round().long()
+
+
+def summary(counts: Tensor) -> dict[str, float]:
+    """Of counts of one step or of several added up; empty if there are none.
+
+    `logprob_gap` is the mean, `logprob_gap_p99` the 99th percentile to within 15%, `logprob_gap_worst` the largest
+    mean of a range of positions that has enough tokens, or where none has the mean of all, and
+    `logprob_gap_worst_from` where this range begins. NaN where a gap is NaN.
+    """
+    bins, tokens, sums = counts.split([BINS, RANGES, RANGES])
+    if not tokens.sum():
+        return {}
+    mean = (sums.sum() / tokens.sum()).item()
+    worst, begin = mean, 0
+    means = torch.where(tokens >= FEWEST_TOKENS, sums / tokens.clamp(min=1), -1.0)
+    if means.max() >= 0:
+        number = int(means.argmax())
+        worst, begin = means[number].item(), 0 if number == 0 else int(range_bounds()[number - 1])
+    return {
+        "logprob_gap": mean,
+        "logprob_gap_p99": math.nan if math.isnan(mean) else quantile(bins, QUANTILE),
+        "logprob_gap_worst": worst,
+        "logprob_gap_worst_from": float(begin),
+    }
+
+
+def quantile(bins: Tensor, share: float) -> float:
+    """The upper bound of the bin that a share of the tokens reaches, nats; of the last, which is open, its lower."""
+    reached = int(torch.searchsorted(bins.cumsum(0), share * bins.sum()))
+    return bin_bounds()[min(reached, BINS - 2)].item()
+
+
+def check(record: dict, bound: float) -> None:
+    """Raise RuntimeError if trainer and engine differ too much. record: a step's metrics. bound: nats a token."""
+    kinds = (
+        ("logprob_gap", bound, "on average"),
+        ("logprob_gap_worst", bound, "on average from position {logprob_gap_worst_from:.0f} on"),
+        ("logprob_gap_p99", QUANTILE_BOUNDS * bound, "at the 99th percentile"),
+    )
+    for name, limit, where in kinds:
+        if record.get(name, 0.0) > limit:
+            times = "" if limit == bound else f"{QUANTILE_BOUNDS:g} times "
+            raise RuntimeError(
+                f"step {record['step']}: trainer and vLLM differ by {record[name]:.3f} nats a token "
+                f"{where.format(**record)}, above {times}--math.max_logprob_gap {bound:g}. Likely causes: {CAUSES}"
+            )
