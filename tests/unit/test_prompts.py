@@ -358,3 +358,38 @@ def test_an_executor_of_openrlhfs_gets_the_text_with_its_first_token_and_gives_b
         text = layout.chat("1+1?") if chat_template else "1+1?"
         group = asyncio.run(actor.generate_responses(text, "2", SimpleNamespace(), 64, None, 2))
         assert group == [{"prompt": text, "ids": layout.ids(text, first=not chat_template)}] * 2
+
+
+@pytest.mark.parametrize("way", ["chat", "template"])
+def test_openrlhfs_sft_is_told_to_render_nothing(way, tmp_path, monkeypatch):
+    """The command up to where OpenRLHF takes over: its flags, and the tokens of the data set that it is given."""
+    from datasets import load_dataset
+    from transformers import AutoTokenizer
+
+    from openrlhf_math.distill import sft
+
+    layout, handed_over = llama3(), []
+    model, data = saved(layout, tmp_path / "model"), tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps({"problem": text, "response": "2"}) + "\n" for text in PROBLEMS))
+
+    def take_over(args, log, SFTDataset, **others):  # noqa: N803 (OpenRLHF's name)
+        rows = load_dataset("json", data_files=args.data.dataset, split="train", cache_dir=str(tmp_path / "cache"))
+        strategy = SimpleNamespace(args=args, is_rank_0=lambda: False)
+        template = args.data.input_template
+        dataset = SFTDataset(rows, AutoTokenizer.from_pretrained(model), 4096, strategy, input_template=template)
+        handed_over.extend(part[0][0].tolist() for part in dataset)
+
+    monkeypatch.setattr(sft, "run_upstreams_command", take_over)
+    monkeypatch.setattr(sft, "be_a_launcher", lambda: None)
+    monkeypatch.setattr(sft, "plot_loss", lambda *args: None)
+    monkeypatch.setattr("openrlhf_math.colocation.layout.enter_environment", lambda *args: None)
+    words = [
+        "sft", "--model.model_name_or_path", model, "--data.dataset", data, "--train.batch_size", "6",
+        "--train.micro_batch_size", "6", "--math.run_dir", tmp_path / "run", "--math.instruction", INSTRUCTION,
+    ]  # fmt: skip
+    words += [] if way == "chat" else ["--no-data.apply_chat_template", "--data.input_template", TEMPLATE]
+    assert main(list(map(str, words))) == 0
+    answer = layout.ids("2<|eot_id|>", first=False)
+    assert handed_over == [expected(layout, problem, way) + answer for problem in PROBLEMS]
+    recorded = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
+    assert (recorded["apply_chat_template"], recorded["input_template"]) == flags(way)
