@@ -24,7 +24,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
-    from openrlhf_math.grpo.model_kind import check_language_model
+    from openrlhf_math.grpo.model_kind import check_language_model, checked_family
     from openrlhf_math.grpo.plan import print_plan
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.status.process import working
@@ -34,18 +34,20 @@ def run(flat: argparse.Namespace) -> int:
     model = args.actor.model_name_or_path
     inputs.check_model("--actor.model_name_or_path", model)
     check_language_model("--actor.model_name_or_path", model)
+    family = checked_family(args)
     if args.ds.lora.rank:
         enter_environment(args.math.device, args.math.parameters)  # before torch is imported
         args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
     if flat.dry_run:
         counted = inputs.can_be_counted(args)
-        print_plan(args, inputs.count_prompts(args, inputs.load_problem_sets(args)) if counted else None)
+        print_plan(args, inputs.count_prompts(args, inputs.load_problem_sets(args)) if counted else None, family)
         return 0
     inputs.claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
     if args.math.lora:
         args.math = replace(args.math, lora=replace(args.math.lora, base=lora.base_digest(model)))
     sets = inputs.load_problem_sets(args)
     prompts = inputs.render_prompts(args, sets)
+    checked_family(args, ask_hub=True)
     labels = read_labels(args, sets)
     problems = resume.identity({spec: sets[spec] for spec in resume.training_sets(args)}, labels)
     if args.ckpt.load_enable:

@@ -5,8 +5,10 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.modeling.families import Family, check_path, check_window
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
@@ -44,6 +46,20 @@ def check_language_model(flag: str, model: str, ask_hub: bool = False) -> None:
     architecture = config.architectures[0]
     if kind := _other_kind(config, architecture):
         raise UserError(f"{flag} {model} is a {architecture}, {kind}; choose a decoder-only language model")
+    check_window(flag, model, config)
+
+
+def checked_family(args: SimpleNamespace, ask_hub: bool = False) -> Family | None:
+    """How the policy is trained, by its configuration; None for a hub name that is not looked up.
+
+    Raises UserError if the run asks for a way that would be wrong.
+    """
+    flag, model = "--actor.model_name_or_path", args.actor.model_name_or_path
+    if not ask_hub and not os.path.isdir(model):
+        return None
+    family = Family.of(read_config(flag, model))
+    check_path(flag, model, family, args.math.wants_shared_prefix, args.ds.ring_attn_size)
+    return family
 
 
 def read_config(flag: str, model: str):

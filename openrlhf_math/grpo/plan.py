@@ -1,5 +1,6 @@
 """`--dry-run`: what a run would ask the cluster for."""
 
+import functools
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -10,8 +11,15 @@ from openrlhf_math.grpo.limit_settings import LimitSettings
 from openrlhf_math.grpo.lora import lora_line
 from openrlhf_math.grpo.resume import checkpoint_bytes
 from openrlhf_math.grpo.save_schedule import SHARE
-from openrlhf_math.grpo.settings import as_json, old_log_probs_needed, one_step_a_batch, trained_parameters
+from openrlhf_math.grpo.settings import (
+    NEEDS_PADDED_BATCH,
+    as_json,
+    old_log_probs_needed,
+    one_step_a_batch,
+    trained_parameters,
+)
 from openrlhf_math.grpo.truncation import TRUNCATED
+from openrlhf_math.modeling.families import Family
 
 GIB = 2**30
 
@@ -65,8 +73,11 @@ def plan(args: SimpleNamespace) -> list[PlannedActors]:
     return rows
 
 
-def print_plan(args: SimpleNamespace, problems: int | None = None) -> None:
-    """Print the resolved configuration and the plan; start nothing. problems: of an episode, None if not counted."""
+def print_plan(args: SimpleNamespace, problems: int | None = None, family: Family | None = None) -> None:
+    """Print the resolved configuration and the plan; start nothing.
+
+    problems: of an episode, None if not counted. family: the policy's, None if not looked up.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -92,9 +103,29 @@ def print_plan(args: SimpleNamespace, problems: int | None = None) -> None:
     )
     if args.math.lora:
         console.print(lora_line(args.math.lora, args.math.parameters, args.ckpt.output_dir), soft_wrap=True)
+    console.print(path_line(args, family))
     console.print(curriculum_line(args.math.curriculum))
     console.print(limit_line(args.math.completion_limit, args.math.truncated))
     console.print(checkpoint_line(args))
+
+
+def path_line(args: SimpleNamespace, family: Family | None) -> str:
+    """How batches go through the policy, and what is lost where rows are padded."""
+    if args.math.shared_prefix:
+        if family is None or family.shares_prompts:
+            return "training: rows without padding, the completions of a group behind one copy of their prompt"
+        return f"training: a row for each sequence, without logits kept: {family.why_rows()}"
+    needs = next((flag for flag, plain in NEEDS_PADDED_BATCH.items() if of(args, flag) not in (plain, None)), None)
+    why = f"--{needs}" if needs else "--math.shared_prefix off"
+    return (
+        f"training: padded batches, for {why}: prompts are computed for each completion, all logits are kept, and "
+        "completions without advantage are computed, too"
+    )
+
+
+def of(args: SimpleNamespace, flag: str):
+    """The value of a dotted flag."""
+    return functools.reduce(getattr, flag.split("."), args)
 
 
 def rollouts_line(prompts: int, batch_size: int, episodes: int) -> str:

@@ -42,7 +42,8 @@ NEEDS_PADDED_BATCH = {
 class MathSettings:
     """Our part of a run's settings, `args.math` beside OpenRLHF's.
 
-    shared_prefix: whether a group's completions are trained behind one copy of their prompt.
+    shared_prefix: whether batches are rows without padding, a group's completions behind one copy of their prompt where
+    the model allows it. wants_shared_prefix: the flag, auto, on or off.
     parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
     truncated: a key of grpo/truncation.py's table. lora: what is trained, None for all weights; found after the flags,
     in the configuration of the model.
@@ -55,6 +56,7 @@ class MathSettings:
     max_bad_golds: float
     max_logprob_gap: float
     shared_prefix: bool
+    wants_shared_prefix: str
     parameters: int
     verbose: bool
     started_at: float
@@ -116,6 +118,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         max_bad_golds=ours["math.max_bad_golds"],
         max_logprob_gap=ours["math.max_logprob_gap"],
         shared_prefix=shared_prefix,
+        wants_shared_prefix=ours["math.shared_prefix"],
         parameters=count_parameters(args.actor.model_name_or_path),
         verbose=ours["math.verbose"],
         started_at=time.time(),
@@ -129,7 +132,10 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
 
 def _shares_prefix(flags: dict, wish: str) -> bool:
     """Whether to train on packed rows with shared prompts. Raises UserError if it is asked for and cannot be."""
-    obstacles = [f"--{name}" for name, plain in NEEDS_PADDED_BATCH.items() if flags[name] not in (plain, None)]
+    needs = dict(NEEDS_PADDED_BATCH)
+    if flags["algo.advantage.estimator"] != "gae":
+        del needs["critic.model_name_or_path"]  # no other estimator has a critic
+    obstacles = [f"--{name}" for name, plain in needs.items() if flags[name] not in (plain, None)]
     if wish == "on" and obstacles:
         raise UserError(f"--math.shared_prefix on: {obstacles[0]} needs padded batches; leave one of the two out")
     return wish != "off" and not obstacles

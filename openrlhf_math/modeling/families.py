@@ -1,7 +1,9 @@
 """What a model's configuration says about how it can be trained: which layers it has, and what depends on length."""
 
+import importlib.util
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from openrlhf_math.errors import UserError
 
@@ -14,6 +16,7 @@ RECURRENT_MODELS = (
 )  # fmt: skip
 # Names under which configurations list the kinds of their layers.
 LAYER_KINDS = ("layer_types", "layers_block_type", "block_types", "layers_types")
+WINDOW_BUILDERS = ("create_sliding_window_causal_mask", "create_masks_for_generate")
 # Scalings of rotary embeddings whose frequencies follow the longest sequence of a batch.
 DYNAMIC_ROPE = ("dynamic", "longrope")
 
@@ -22,14 +25,16 @@ DYNAMIC_ROPE = ("dynamic", "longrope")
 class Family:
     """How a kind of model is trained.
 
-    name: its `model_type`. recurrent: the kind of layer that carries a state between tokens, or "". rows_attention:
-    Transformers' attention where each sequence has a row of its own, "" for the model's default. longest_alike: tokens
-    up to which a sequence has the same rotary frequencies whatever else is in its batch. longest_packed_row: tokens of
-    a packed row up to which no layer takes places in the row for positions in a sequence.
+    name: its `model_type`. recurrent: the kind of layer that carries a state between tokens, or "". local_attention: a
+    window, chunk or soft-cap of its attention, or "". rows_attention: Transformers' attention where each sequence has a
+    row of its own, "" for the model's default. longest_alike: tokens up to which a sequence has the same rotary
+    frequencies whatever else is in its batch. longest_packed_row: tokens of a packed row up to which no layer takes
+    places in the row for positions in a sequence.
     """
 
     name: str
     recurrent: str
+    local_attention: str
     rows_attention: str
     longest_alike: float
     longest_packed_row: float
@@ -52,6 +57,7 @@ class Family:
         return cls(
             name=config.model_type,
             recurrent=_recurrent_layer(text),
+            local_attention=_local_attention(text),
             rows_attention="eager" if _only_eager_is_right(text) else "",
             longest_alike=_longest_alike(text),
             longest_packed_row=_longest_packed_row(text),
@@ -64,6 +70,15 @@ def _recurrent_layer(text) -> str:
             if any(part in str(kind) for part in RECURRENT):
                 return str(kind)
     return text.model_type if text.model_type in RECURRENT_MODELS else ""
+
+
+def _local_attention(text) -> str:
+    named = {
+        "a sliding window": getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True),
+        "chunked attention": getattr(text, "attention_chunk_size", None),
+        "a soft-cap of attention scores": getattr(text, "attn_logit_softcapping", None),
+    }
+    return next((kind for kind, value in named.items() if value), "")
 
 
 def _only_eager_is_right(text) -> bool:
@@ -113,24 +128,48 @@ def reset_dynamic_rope(model) -> None:
 
 
 def check_window(flag: str, model: str, config) -> None:
-    """Raise UserError if a configuration names a window or chunk that no layer of its model uses."""
-    import importlib
+    """Raise UserError if a configuration names a window that no layer of its model uses.
 
-    from transformers import AutoModelForCausalLM
-
+    An engine may use it all the same. config: Transformers' configuration of a whole model.
+    """
     text = config.get_text_config()
     window = getattr(text, "sliding_window", None)
-    if not window or not getattr(text, "use_sliding_window", True):
+    if not window or getattr(text, "use_sliding_window", True) is False:
         return
     kinds = getattr(text, "layer_types", None)
-    try:
-        model_class = AutoModelForCausalLM._model_mapping[type(text)]
-    except KeyError:
-        return
-    module = importlib.import_module(model_class.__module__)
-    can = hasattr(module, "create_sliding_window_causal_mask") or hasattr(module, "create_masks_for_generate")
-    if not can or (kinds and "sliding_attention" not in kinds):
+    if (kinds and not any("sliding" in str(kind) for kind in kinds)) or not _can_have_windows(text):
         raise UserError(
-            f"{flag} {model}: its config.json names a sliding_window of {window} tokens, which no layer of "
-            f"{model_class.__name__} uses; remove it there, or set layer_types to the layers that have it"
+            f"{flag} {model}: its config.json names a sliding_window of {window} tokens, which no layer of a "
+            f"{text.model_type} model with these settings uses; remove it there, or name the layers that have it in "
+            "layer_types"
+        )
+
+
+def _can_have_windows(text) -> bool:
+    """Whether the code of a model of Transformers builds masks with a window. Its source is read: torch is not."""
+    package, _, name = type(text).__module__.rpartition(".")
+    if not package.startswith("transformers.models.") or not name.startswith("configuration_"):
+        return True  # the model's own code, which is not known
+    code = importlib.util.find_spec(f"{package}.{name.replace('configuration_', 'modeling_', 1)}")
+    if code is None or code.origin is None:
+        return True
+    source = Path(code.origin).read_text(encoding="utf-8")
+    return any(builder in source for builder in WINDOW_BUILDERS)
+
+
+def check_path(flag: str, model: str, family: Family, shared_prefix: str, ring: int) -> None:
+    """Raise UserError if a run asks for a path that would be wrong for a model.
+
+    shared_prefix: `--math.shared_prefix`. ring: `--ds.ring_attn_size`.
+    """
+    if shared_prefix == "on" and not family.shares_prompts:
+        raise UserError(
+            f"--math.shared_prefix on: {flag} {model} is a {family.name}, {family.why_rows()}; leave the flag out, for "
+            "a row for each sequence"
+        )
+    if ring > 1 and (family.recurrent or family.local_attention):
+        kind = family.recurrent or family.local_attention
+        raise UserError(
+            f"--ds.ring_attn_size {ring}: {flag} {model} is a {family.name} with {kind}, which ring attention leaves "
+            "out; remove the flag"
         )

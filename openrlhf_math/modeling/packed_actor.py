@@ -77,7 +77,8 @@ class PackedActor(Actor):
             for path, attention in self._paths():
                 self.path, self.rows_attention = path, attention
                 if (wrong := self._wrong(probe, reference)) is None:
-                    return f"{name}: {WHAT_ROWS_COST}: {reasons[0]}" if path == ROWS else None
+                    what = WHAT_ROWS_COST if path == ROWS else f"{attention} attention is taken"
+                    return f"{name}: {what}: {reasons[0]}" if reasons else None
                 what = "a packed row" if path == SHARED else f"{path} with {attention} attention"
                 reasons.append(f"{what} {wrong}")
         raise WrongPath(

@@ -1,0 +1,315 @@
+"""The path of a training: chosen by a probe on the weights, refused where none is right, and checked before Ray."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers.models.qwen2 import modeling_qwen2
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+import families
+
+from openrlhf_math.cli import main
+from openrlhf_math.errors import UserError
+from openrlhf_math.modeling import SHARED_PREFIX, attention, shared_prefix_attention
+from openrlhf_math.modeling.log_prob_head import LogitTransform
+from openrlhf_math.modeling.packed_actor import PADDED, ROWS, SHARED, PackedActor
+from openrlhf_math.modeling.probe import Reference, WrongPath
+
+SHAPE = {
+    "vocab_size": 200,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+}
+
+
+def qwen2(dtype=torch.float32, **settings) -> Qwen2ForCausalLM:
+    """Random weights at which attention matters."""
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(Qwen2Config(**SHAPE | settings)).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=parameter.shape[-1] ** -0.5)
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("asked", "path"), [(SHARED_PREFIX, SHARED), ("sdpa", PADDED), ("eager", PADDED)])
+def test_a_right_path_is_taken_without_a_word(dtype, asked, path):
+    actor = PackedActor(qwen2(dtype), asked)
+    actor.packing_samples = False
+    assert actor.choose_path() is None
+    assert actor.path == path
+
+
+def leaky(query, key, value, layout, seen, scores):
+    """Attention in which completions see each other: the row as if it were one sequence."""
+    heads = query.shape[1] // key.shape[1]
+    table = torch.einsum("qhs,khs->hqk", query, key.repeat_interleave(heads, 1)) * scores.scaling
+    hidden = torch.ones(table.shape[1:], dtype=torch.bool).triu(1)
+    return torch.einsum(
+        "hqk,khs->qhs", table.masked_fill(hidden, -math.inf).softmax(-1), value.repeat_interleave(heads, 1)
+    )
+
+
+def without_prompt(query, key, value, layout, seen, scores):
+    """Attention in which a completion does not see its prompt."""
+    alone = [type(piece)(piece.start, piece.length) for piece in layout.pieces]
+    return attention.attend(query, key, value, type(layout)(tuple(alone), layout.device), seen, scores)
+
+
+def scaled(query, key, value, layout, seen, scores):
+    """Attention with scores a tenth too small."""
+    return attention.attend(query, key, value, layout, seen, type(scores)(0.9 * scores.scaling))
+
+
+def crashing(*inputs):
+    raise IndexError("no such piece")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("broken", [leaky, without_prompt, scaled, crashing])
+def test_a_wrong_attention_is_found_and_rows_are_taken(monkeypatch, broken, dtype):
+    monkeypatch.setattr(shared_prefix_attention, "attend", broken)
+    actor = PackedActor(qwen2(dtype), SHARED_PREFIX)
+    note = actor.choose_path()
+    assert actor.path == ROWS
+    assert note.startswith("Qwen2ForCausalLM: each sequence has a row of its own")
+
+
+def test_the_first_pass_chooses_the_path_where_nobody_asked(monkeypatch):
+    monkeypatch.setattr(shared_prefix_attention, "attend", leaky)
+    actor = PackedActor(qwen2(), SHARED_PREFIX).train()
+    sequences = torch.randint(10, 100, (2, 9))
+    actions = torch.ones(2, 8, dtype=torch.bool)
+    actor(sequences, actions, torch.ones_like(sequences)).sum().backward()
+    assert actor.path == ROWS
+    assert all(parameter.grad is not None for parameter in actor.model.parameters())
+
+
+def test_a_model_for_which_no_path_is_right_is_refused(monkeypatch):
+    monkeypatch.setattr(shared_prefix_attention, "attend", leaky)
+    monkeypatch.setattr(PackedActor, "_as_rows", lambda self, sequences, actions, *rest: (actions * 0.0,) * 2 + (0,))
+    with pytest.raises(WrongPath) as refusal:
+        PackedActor(qwen2(), SHARED_PREFIX).choose_path()
+    assert isinstance(refusal.value, UserError)
+    assert "Qwen2ForCausalLM" in str(refusal.value)
+
+
+def test_a_padded_path_with_an_attention_that_is_wrong_takes_the_models_own(monkeypatch):
+    """As PyTorch's fused attention is for a model with a soft-cap."""
+    from transformers import AttentionInterface
+
+    def halved(*inputs, scaling, **kwargs):
+        return modeling_qwen2.eager_attention_forward(*inputs, scaling=scaling / 2, **kwargs)
+
+    AttentionInterface.register("halved", halved)
+    model = qwen2()
+    model.set_attn_implementation("halved")
+    actor = PackedActor(model, "halved")
+    actor.packing_samples = False
+    assert actor.choose_path() is not None
+    assert (actor.path, actor.rows_attention) == (PADDED, "eager")
+
+
+def test_rounding_explains_its_own_difference_and_no_more():
+    model = qwen2(torch.bfloat16)
+    tokens = torch.arange(20, 60)[None]
+
+    def own():
+        return model(tokens).logits[0].float().log_softmax(-1)[:, 7]
+
+    with torch.no_grad():
+        reference = Reference.of(model, own, torch.bfloat16)
+        exact = model.float()(tokens).logits[0].log_softmax(-1)[:, 7]
+    assert reference.judge(exact).right  # the same weights without rounding
+    assert not reference.judge(exact + 0.3).right
+    assert not reference.judge(exact * torch.nan).right
+
+
+@pytest.mark.parametrize(
+    ("transform", "config"),
+    [
+        (LogitTransform(), {"logits_scaling": 0.25}),  # as MiniCPM3, which applies it before its head
+        (LogitTransform(4.0), {"logits_scaling": 0.25}),  # as Granite
+        (LogitTransform(0.25), {"logits_scaling": 0.25}),  # as HyperCLOVA X
+        (LogitTransform(1.0, 3.0), {"cap": 3.0, "other": 2}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_transform_of_logits_is_read_off_the_model(transform, config, dtype):
+    torch.manual_seed(0)
+    before = (3 * torch.randn(1, 5, 40)).to(dtype)
+    after = transform.scale * before
+    if transform.softcap:
+        after = transform.softcap * torch.tanh(after / transform.softcap)
+    assert LogitTransform.between(before, after.to(dtype), LlamaConfig(**config)) == transform
+
+
+def test_an_unknown_transform_is_refused():
+    before = torch.randn(1, 5, 40)
+    with pytest.raises(ValueError):
+        LogitTransform.between(before, before + 1, LlamaConfig())
+
+
+class OddHead(LlamaForCausalLM):
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        output.logits = output.logits.sin()
+        return output
+
+
+def test_a_model_with_an_unknown_transform_is_refused():
+    with pytest.raises(WrongPath):
+        PackedActor(OddHead(LlamaConfig(**SHAPE)), SHARED_PREFIX).choose_path()
+
+
+def test_a_probe_leaves_no_hook_no_gradient_and_the_mode(monkeypatch):
+    actor = PackedActor(qwen2(attention_dropout=0.5), SHARED_PREFIX).train()
+    training = [module.training for module in actor.modules()]
+    actor.choose_path()
+    assert [module.training for module in actor.modules()] == training
+    assert not any(module._forward_hooks for module in actor.modules())
+    assert all(parameter.grad is None for parameter in actor.parameters())
+
+
+def test_a_head_that_is_no_plain_layer_gives_the_same(monkeypatch):
+    """As one with an adapter."""
+
+    class Wrapped(nn.Linear):
+        def forward(self, hidden):
+            return super().forward(hidden) * 1.0
+
+    model = qwen2(tie_word_embeddings=False)
+    sequences, actions = torch.randint(10, 100, (3, 9)), torch.ones(3, 8, dtype=torch.bool)
+    found = []
+    for head in (None, Wrapped(48, 200, bias=False)):
+        if head is not None:
+            head.weight = model.lm_head.weight
+            model.lm_head = head
+        actor = PackedActor(model, SHARED_PREFIX, temperature=0.7)
+        log_probs = actor(sequences, actions, torch.ones_like(sequences))
+        log_probs.square().sum().backward()
+        found.append(
+            (
+                log_probs.detach(),
+                model.lm_head.weight.grad.clone(),
+                model.model.layers[0].mlp.up_proj.weight.grad.clone(),
+            )
+        )
+        model.zero_grad()
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+SMALL = {"vocab_size": 200, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6}
+RECURRENT = {"model_type": "qwen3_next", "architectures": ["Qwen3NextForCausalLM"], **SMALL,
+             "layer_types": ["linear_attention", "full_attention"]}  # fmt: skip
+WINDOWED = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], **SMALL, "sliding_window": 64}
+UNUSED = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **SMALL, "sliding_window": 64}
+NO_LAYER = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], **SMALL, "use_sliding_window": True,
+            "sliding_window": 64, "layer_types": ["full_attention"] * 2}  # fmt: skip
+
+
+@pytest.fixture
+def dry_run(tmp_path, capsys):
+    """The exit code and the output of `grpo --dry-run` with a model of this config.json."""
+
+    def run(config: dict, *flags: str) -> tuple[int, str, str]:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        (tmp_path / "tokenizer_config.json").write_text("{}")
+        problems = tmp_path / "problems.jsonl"
+        problems.write_text(16 * '{"problem": "1+1", "answer": "2"}\n')
+        code = main(
+            ["grpo", "--actor.model_name_or_path", str(tmp_path), "--data.prompt_dataset", str(problems),
+             "--math.run_dir", str(tmp_path / "run"), "--math.device", "cpu", "--dry-run", *flags]
+        )  # fmt: skip
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "named"),
+    [
+        (RECURRENT, ("--math.shared_prefix", "on"), ("--math.shared_prefix on", "qwen3_next", "linear_attention")),
+        (RECURRENT, ("--ds.ring_attn_size", "2", "--actor.num_gpus_per_node", "2"), ("--ds.ring_attn_size 2",)),
+        (WINDOWED, ("--ds.ring_attn_size", "2", "--actor.num_gpus_per_node", "2"), ("--ds.ring_attn_size 2", "window")),
+        (UNUSED, (), ("sliding_window", "64", "llama")),
+        (NO_LAYER, (), ("sliding_window", "64", "qwen2")),
+        (WINDOWED, ("--math.shared_prefix", "on", "--train.async_enable"), ("--math.shared_prefix on",)),
+    ],
+)
+def test_what_a_model_cannot_do_is_one_sentence_before_ray(dry_run, config, flags, named):
+    code, _, error = dry_run(config, *flags)
+    assert code == 2
+    assert error.count("\n") == 1
+    for word in named:
+        assert word in error
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "words"),
+    [
+        (WINDOWED, (), ("behind one copy of their prompt",)),
+        (WINDOWED, ("--ds.attn_implementation", "flash_attention_2"), ("behind one copy of their prompt",)),
+        (WINDOWED, ("--ds.packing_samples", "--ds.use_liger_kernel"), ("behind one copy of their prompt",)),
+        (WINDOWED, ("--actor.aux_loss_coef", "0.01"), ("behind one copy of their prompt",)),
+        (RECURRENT, (), ("a row for each sequence", "linear_attention")),
+        (WINDOWED, ("--train.async_enable"), ("padded batches", "--train.async_enable", "logits")),
+        (WINDOWED, ("--math.shared_prefix", "off"), ("padded batches", "--math.shared_prefix off")),
+    ],
+)
+def test_a_dry_run_says_how_batches_are_trained(dry_run, config, flags, words):
+    code, output, _ = dry_run(config, *flags)
+    line = " ".join(" ".join(output.partition("\ntraining: ")[2].split("curriculum:")[0].split()).split())
+    assert code == 0
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("flags", [(), ("--ds.attn_implementation", "eager"), ("--ds.packing_samples",)])
+def test_rows_are_packed_on_every_device_with_every_attention(device, flags):
+    from trained_batch import settings
+
+    args = settings("--math.device", device, *flags)
+    assert args.math.shared_prefix
+    assert args.ds.attn_implementation == SHARED_PREFIX
+    assert not args.ds.packing_samples
+    assert args.train.dynamic_batch_enable
+
+
+@pytest.mark.parametrize("coefficient", [0.0, 0.5])
+def test_the_loss_of_routers_is_that_of_a_padded_batch(tmp_path, coefficient):
+    """Transformers' own, of the sequences without their last token: a prompt counts once for each completion."""
+    from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
+
+    families.build("qwen3-moe", tmp_path)
+    data = families.naive_grpo.batch(families.FIRST_WORD, families.VOCABULARY)
+    actor = families.actor(tmp_path)
+    actor.balance_routers(coefficient > 0)
+    _, output = actor(data.sequences, data.action_mask, data.attention_mask, return_output=True)
+    if not coefficient:
+        assert output.aux_loss == 0
+        return
+    model = families.load("qwen3-moe", tmp_path)
+    logits: list[list[torch.Tensor]] = []
+    for sequence, mask in zip(data.sequences, data.attention_mask, strict=True):
+        inputs = sequence[None, : int(mask.sum()) - 1]
+        logits.append(model(inputs, output_router_logits=True).router_logits)
+    layers = tuple(torch.cat(each) for each in zip(*logits, strict=True))
+    config = model.config
+    expected = load_balancing_loss_func(layers, config.num_experts, config.num_experts_per_tok)
+    torch.testing.assert_close(output.aux_loss, expected, atol=1e-5, rtol=1e-5)
