@@ -248,7 +248,7 @@ def dry_run(tmp_path, capsys):
         (WINDOWED, ("--ds.ring_attn_size", "2", "--actor.num_gpus_per_node", "2"), ("--ds.ring_attn_size 2", "window")),
         (UNUSED, (), ("sliding_window", "64", "llama")),
         (NO_LAYER, (), ("sliding_window", "64", "qwen2")),
-        (WINDOWED, ("--math.shared_prefix", "on", "--train.async_enable"), ("--math.shared_prefix on",)),
+        (WINDOWED, ("--math.shared_prefix", "on", "--reward.model_name_or_path", "x/y"), ("--math.shared_prefix on",)),
     ],
 )
 def test_what_a_model_cannot_do_is_one_sentence_before_ray(dry_run, config, flags, named):
@@ -267,7 +267,7 @@ def test_what_a_model_cannot_do_is_one_sentence_before_ray(dry_run, config, flag
         (WINDOWED, ("--ds.packing_samples", "--ds.use_liger_kernel"), ("behind one copy of their prompt",)),
         (WINDOWED, ("--actor.aux_loss_coef", "0.01"), ("behind one copy of their prompt",)),
         (RECURRENT, (), ("a row for each sequence", "linear_attention")),
-        (WINDOWED, ("--train.async_enable"), ("padded batches", "--train.async_enable", "logits")),
+        (WINDOWED, ("--reward.model_name_or_path", "x/y"), ("padded batches", "--reward.model_name_or_path", "logits")),
         (WINDOWED, ("--math.shared_prefix", "off"), ("padded batches", "--math.shared_prefix off")),
     ],
 )
