@@ -118,8 +118,6 @@ class MathPPOTrainer(ResumableTrainer):
             super().__init__(*args, **kwargs)
         self.show = self.samples_generator.show = show
         self.trained = False
-        if note := ray.get(self.actor_model_group.async_run_method("note"))[0]:
-            show.say(note)
         prompts = len(self.prompts_dataloader.dataset)
         self.batches = prompts // self.args.rollout.batch_size * self.args.train.num_episodes
         self.max_steps = self.batches * steps_a_batch(self.args)  # OpenRLHF counts prompts that fill no batch
@@ -178,6 +176,8 @@ class MathPPOTrainer(ResumableTrainer):
         prompts, batch_size = len(self.prompts_dataloader.dataset), self.args.rollout.batch_size
         if prompts % batch_size:
             self.show.say(rollouts_line(prompts, batch_size, self.args.train.num_episodes))
+        if note := ray.get(self.actor_model_group.async_run_method("note"))[0]:
+            self.show.say(note)
         super().fit(global_step)
         if not self.trained:
             raise RuntimeError(
