@@ -101,7 +101,7 @@ SLOW = {
     "Qwen3-MoE, padded experts": Family("Qwen3MoeConfig", {"head_dim": 32, **EXPERTS, "moe_intermediate_size": 48}),
     "GLM4-MoE": Family("Glm4MoeConfig", {"head_dim": 32, **ROUTED}),
     "DeepSeek-V2": Family("DeepseekV2Config", {**ROUTED, **LATENT, "topk_method": "greedy"}),
-    "DeepSeek-V3": Family("DeepseekV3Config", {**ROUTED, **LATENT, "n_group": 2}),
+    "DeepSeek-V3": Family("DeepseekV3Config", {**ROUTED, **LATENT, "n_group": 2}, other="the router, for one"),
     "Qwen3-Next": Family(
         "Qwen3NextConfig",
         {
