@@ -7,9 +7,10 @@ import threading
 import time
 
 import openrlhf_math.patches
-from openrlhf_math.colocation import cpu_sampling, memory
+from openrlhf_math.colocation import cpu_rotary, cpu_sampling, memory
 from openrlhf_math.colocation import shared_memory as _registers_its_backend  # noqa: F401  before the model loads
 
+cpu_rotary.install()
 cpu_sampling.install()
 
 

@@ -85,7 +85,7 @@ SLOW = {
     "OLMo2": Family("Olmo2Config"),
     "OLMo3, windows": Family("Olmo3Config", {"num_hidden_layers": 4, **SLIDING}),
     "SmolLM3": Family("SmolLM3Config"),
-    "Granite": Family("GraniteConfig", {"logits_scaling": 4.0}),
+    "Granite": Family("GraniteConfig", {"logits_scaling": 2.0}),
     "EXAONE 4, windows": Family("Exaone4Config", {"num_hidden_layers": 4, "sliding_window_pattern": 4, **SLIDING}),
     "Cohere2, windows": Family(
         "Cohere2Config", {"logit_scale": 1.0, **SLIDING, **TIED}, other="a window has one token more"
@@ -94,14 +94,14 @@ SLOW = {
     "Ernie 4.5": Family("Ernie4_5Config", {"head_dim": 32}),
     "Nemotron": Family("NemotronConfig"),
     "StableLM": Family("StableLmConfig"),
-    "Phi": Family("PhiConfig", {"num_key_value_heads": 4}),
+    "Phi": Family("PhiConfig", {"num_key_value_heads": 4, "intermediate_size": 512}),
     "GPT-NeoX": Family("GPTNeoXConfig"),
     "Qwen2-MoE": Family("Qwen2MoeConfig", {"shared_expert_intermediate_size": 64, **EXPERTS}),
     "OLMoE": Family("OlmoeConfig", {"num_experts": 4, "num_experts_per_tok": 2}),
     "Qwen3-MoE, padded experts": Family("Qwen3MoeConfig", {"head_dim": 32, **EXPERTS, "moe_intermediate_size": 48}),
     "GLM4-MoE": Family("Glm4MoeConfig", {"head_dim": 32, **ROUTED}),
-    "DeepSeek-V2": Family("DeepseekV2Config", {**ROUTED, **LATENT, "topk_method": "greedy"}, other="latent attention"),
-    "DeepSeek-V3": Family("DeepseekV3Config", {**ROUTED, **LATENT, "n_group": 2}, other="latent attention"),
+    "DeepSeek-V2": Family("DeepseekV2Config", {**ROUTED, **LATENT, "topk_method": "greedy"}),
+    "DeepSeek-V3": Family("DeepseekV3Config", {**ROUTED, **LATENT, "n_group": 2}, other="the router, for one"),
     "Qwen3-Next": Family(
         "Qwen3NextConfig",
         {
@@ -138,6 +138,8 @@ def answer_requests(connection) -> None:
 
     def start(path: str) -> None:
         nonlocal engine
+        if engine is not None:
+            engine.llm_engine.engine_core.shutdown()
         engine = None
         gc.collect()
         cleanup_dist_env_and_memory()

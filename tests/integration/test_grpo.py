@@ -80,6 +80,12 @@ def test_an_estimator_and_a_curriculum_of_ones_own(demo, tmp_path, monkeypatch):
     assert only_record(tmp_path / "run")["grad_norm"] > 0
 
 
-def test_an_actor_that_fails_ends_the_run_with_its_cause(demo, tmp_path, capsys):
-    assert main(flags(demo, tmp_path / "run", "--math.max_logprob_gap", "1e-9")) == 1
-    assert "above --math.max_logprob_gap" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "more",
+    [(), pytest.param(("--train.batch_size", "16"), marks=pytest.mark.slow)],
+    ids=["one step a batch", "two steps a batch"],
+)
+def test_a_gap_to_the_engine_ends_the_run(demo, tmp_path, capsys, more):
+    assert main(flags(demo, tmp_path / "run", "--math.max_logprob_gap", "1e-9", *more)) == 1
+    assert "--math.max_logprob_gap 1e-09" in capsys.readouterr().err
+    assert 1e-9 < only_record(tmp_path / "run")["logprob_gap"] < 0.03
