@@ -7,7 +7,7 @@ import torch
 from peft import PeftModel
 
 from openrlhf_math.checkpoints.folder import ADAPTER
-from openrlhf_math.colocation.merged_weights import MergedSource, base_name
+from openrlhf_math.colocation.merged_weights import base_name, merged_weights
 
 GATHERED_BYTES = 256 * 2**20  # of a ZeRO-3 model, at a time
 
@@ -18,7 +18,7 @@ def save_merged(model: PeftModel, tokenizer, folder: Path, zero_stage: int, firs
     Every process calls it, the first one writes. The weights of the model stay as they are.
     """
     weights = {}
-    for name, weight in MergedSource(model, zero_stage, GATHERED_BYTES):
+    for name, weight in merged_weights(model, zero_stage, GATHERED_BYTES):
         if first:
             weights[name] = weight.cpu()
     adapters = {name: each for name, each in model.named_parameters() if each.requires_grad}

@@ -9,7 +9,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import Linear, ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
-from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
+from vllm.distributed.weight_transfer.base import ParamMeta
 
 from openrlhf_math.colocation.buckets import plan_buckets
 
@@ -64,11 +64,14 @@ def base_name(name: str) -> str:
     return name.removeprefix("base_model.model.").replace(".base_layer", "")
 
 
-def base_weights(model: PeftModel) -> list[Weight]:
-    """Every parameter of the model without adapters, tied ones once, in the order of `named_parameters`.
+def weights_of(model: torch.nn.Module) -> list[Weight]:
+    """Every parameter of a model, or of one with adapters without them, tied ones once, in the order of
+    `named_parameters`.
 
     Raises ValueError for adapters whose merged weight is not W + scaling * B A of a linear layer or of experts.
     """
+    if not isinstance(model, PeftModel):
+        return [Weight(name, parameter, None) for name, parameter in model.named_parameters()]
     updates: dict[int, Update] = {}
     adapters: set[int] = set()
     for name, module in model.named_modules():
@@ -93,37 +96,28 @@ def _update(name: str, module: BaseTunerLayer) -> tuple[torch.nn.Parameter, Upda
     if isinstance(module, ParamWrapper):
         weight = module.get_param()
         # PEFT swaps the sizes of three-dimensional weights that are [experts, out, in].
-        transposed = len(_shape(weight)) == 3 and not module._did_swap_in_out_features
+        transposed = len(full_shape(weight)) == 3 and not module._did_swap_in_out_features
         return weight, Update(a, b, scaling, module.num_experts, transposed)
     if type(module) is Linear:
         return module.get_base_layer().weight, Update(a, b, scaling, transposed=module.fan_in_fan_out)
     raise ValueError(f"{name} is a {type(module.get_base_layer()).__name__}; only linear layers and experts are merged")
 
 
-def _shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
+def full_shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
     """ZeRO-3 keeps the full shape beside an empty parameter."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
-class MergedSource(WeightSource):
-    """What an engine without adapters reads: each weight merged as it is read, and nothing of the model changed.
+def merged_weights(model: PeftModel, zero_stage: int, bytes_at_once: int) -> Iterator[tuple[str, Tensor]]:
+    """Names in memory and merged weights; nothing of the model is changed.
 
-    Under ZeRO-3 the ranks hold shards, which are gathered `bucket_bytes` at a time: iterate on every rank.
+    Under ZeRO-3 the ranks hold shards, which are gathered `bytes_at_once` at a time: iterate on every rank.
     """
-
-    def __init__(self, model: PeftModel, zero_stage: int, bucket_bytes: int) -> None:
-        self._weights = {weight.name: weight for weight in base_weights(model)}
-        self._sharded = zero_stage == 3
-        self._bucket_bytes = bucket_bytes
-
-    def metadata(self) -> list[ParamMeta]:
-        """Names, dtypes and full shapes."""
-        return [ParamMeta(name, each.parameter.dtype, _shape(each.parameter)) for name, each in self._weights.items()]
-
-    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        for bucket in plan_buckets(self.metadata(), self._bucket_bytes):
-            weights = [self._weights[slot.name] for slot in bucket.slots]
-            parts = [part for weight in weights for part in weight.parts]
-            with deepspeed.zero.GatheredParameters(parts, enabled=self._sharded):
-                for weight in weights:
-                    yield weight.name, weight.merged()
+    weights = {weight.name: weight for weight in weights_of(model)}
+    described = [ParamMeta(name, each.parameter.dtype, full_shape(each.parameter)) for name, each in weights.items()]
+    for bucket in plan_buckets(described, bytes_at_once):
+        together = [weights[slot.name] for slot in bucket.slots]
+        parts = [part for weight in together for part in weight.parts]
+        with deepspeed.zero.GatheredParameters(parts, enabled=zero_stage == 3):
+            for weight in together:
+                yield weight.name, weight.merged()

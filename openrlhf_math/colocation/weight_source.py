@@ -6,24 +6,28 @@ from functools import cached_property
 
 import deepspeed
 import torch
+from peft import PeftModel
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
 from openrlhf_math.colocation.buckets import plan_buckets
 from openrlhf_math.colocation.checkpoint_names import Unit, as_saved, plan_units
+from openrlhf_math.colocation.merged_weights import full_shape, weights_of
 
 
 class DeepSpeedSource(WeightSource):
     """All parameters of a module that DeepSpeed trains, tied ones once, in the order of `named_parameters`.
 
-    They have the names and shapes of the model's checkpoint. Up to ZeRO-2 they are handed out as they are. Under ZeRO-3
-    the ranks hold shards, which are gathered `bucket_bytes` at a time, and with tensor parallelism one parameter at a
-    time: iterate on every rank.
+    They have the names and shapes of the model's checkpoint, and LoRA adapters merged in. Up to ZeRO-2 they are handed
+    out as they are. Under ZeRO-3 the ranks hold shards, which are gathered `bucket_bytes` at a time, and with tensor
+    parallelism one parameter at a time: iterate on every rank. Nothing of the model is changed.
     """
 
     def __init__(
         self, module: torch.nn.Module, zero_stage: int, bucket_bytes: int, tensor_parallel_size: int = 1
     ) -> None:
         self._module = module
+        self._model = module.get_base_model() if isinstance(module, PeftModel) else module
+        self._weights = {weight.name: weight for weight in weights_of(module)}
         self._zero_stage = zero_stage
         self._bucket_bytes = bucket_bytes
         self._tensor_parallel = tensor_parallel_size > 1
@@ -33,13 +37,12 @@ class DeepSpeedSource(WeightSource):
         return [saved for unit in self._units for saved in unit.saved]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        parameters = dict(self._module.named_parameters())
         for together in self._gathered_together():
-            with self._whole([parameters[name] for unit in together for name in unit.names]):
+            with self._whole([part for unit in together for name in unit.names for part in self._weights[name].parts]):
                 for unit in together:
                     # An alias outlives the gathering if the reader keeps it.
-                    tensors = {name: parameters[name].detach() for name in unit.names}
-                    converted = tensors if unit.as_trained else as_saved(self._module, tensors)
+                    tensors = {name: self._weights[name].merged() for name in unit.names}
+                    converted = tensors if unit.as_trained else as_saved(self._model, tensors)
                     for saved in unit.saved:
                         yield saved.name, converted[saved.name].contiguous()
 
@@ -47,17 +50,14 @@ class DeepSpeedSource(WeightSource):
     def _trained(self) -> list[ParamMeta]:
         """The parameters as they are trained, with full shapes."""
         described = []
-        for name, parameter in self._module.named_parameters():
-            with self._whole([parameter]) if self._tensor_parallel else nullcontext():
-                # ZeRO-3 keeps the full shape beside an empty parameter.
-                described.append(
-                    ParamMeta(name, parameter.dtype, tuple(getattr(parameter, "ds_shape", parameter.shape)))
-                )
+        for name, weight in self._weights.items():
+            with self._whole([weight.parameter]) if self._tensor_parallel else nullcontext():
+                described.append(ParamMeta(name, weight.parameter.dtype, full_shape(weight.parameter)))
         return described
 
     @cached_property
     def _units(self) -> list[Unit]:
-        return plan_units(self._module, self._trained)
+        return plan_units(self._model, self._trained)
 
     def _gathered_together(self) -> Iterator[list[Unit]]:
         if self._tensor_parallel:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import torch
-from peft import PeftModel
 from vllm.distributed.weight_transfer.base import (
     ParamMeta,
     TrainerInitInfo,
@@ -17,7 +16,6 @@ from vllm.distributed.weight_transfer.clients import RayVLLMWeightSyncClient
 from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 
 from openrlhf_math.colocation.layout import colocated, transfer_backend
-from openrlhf_math.colocation.merged_weights import MergedSource
 from openrlhf_math.colocation.shared_memory import SharedMemoryTrainerInitInfo
 from openrlhf_math.colocation.weight_source import DeepSpeedSource
 
@@ -73,10 +71,7 @@ class WeightTransfer:
 
         module: the unwrapped model. engines: Ray handles of rollout actors. args: the run's settings.
         """
-        if isinstance(module, PeftModel):
-            source = MergedSource(module, args.ds.zero_stage, bucket_bytes)
-        else:
-            source = DeepSpeedSource(module, args.ds.zero_stage, bucket_bytes, args.ds.tensor_parallel_size)
+        source = DeepSpeedSource(module, args.ds.zero_stage, bucket_bytes, args.ds.tensor_parallel_size)
         metadata = source.metadata()
         backend = transfer_backend(args.math.device, colocated(args))
         workers = len(engines) * args.vllm.tensor_parallel_size

@@ -4,14 +4,16 @@ import copy
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import deepspeed
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from openrlhf_math.colocation import merged_weights, strategy
+from openrlhf_math.colocation import strategy
 from openrlhf_math.colocation.merged_model import save_merged
-from openrlhf_math.colocation.merged_weights import MergedSource, base_weights
+from openrlhf_math.colocation.merged_weights import merged_weights, weights_of
+from openrlhf_math.colocation.weight_source import DeepSpeedSource
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.packed_actor import PackedActor
 
@@ -75,27 +77,37 @@ def test_merged_weights_are_those_of_peft_under_the_names_of_the_model_without_a
     model = adapted(base, targets).to(dtype)
     before = {name: each.detach().clone() for name, each in model.named_parameters()}
 
-    weights = dict(MergedSource(model, zero_stage=2, bucket_bytes=5_000))
-    metadata = MergedSource(model, zero_stage=2, bucket_bytes=5_000).metadata()
+    weights = {name: each.clone() for name, each in merged_weights(model, zero_stage=2, bytes_at_once=5_000)}
     for name, each in model.named_parameters():
         assert torch.equal(each, before[name]), "sending weights changes none"
-    assert list(weights) == names == [each.name for each in metadata]
+    assert list(weights) == names
 
     exact = copy.deepcopy(model).float()  # PEFT would round the update before it adds it, and then the sum
     expected = dict(exact.merge_and_unload().named_parameters())
     changed = 0
-    for each in metadata:
-        merged = weights[each.name]
-        assert (merged.shape, merged.dtype) == (each.shape, each.dtype) == (expected[each.name].shape, dtype)
+    for name, merged in weights.items():
+        assert (merged.shape, merged.dtype) == (expected[name].shape, dtype)
         rounding = 1e-6 if dtype == torch.float32 else 2**-8
-        torch.testing.assert_close(merged.float(), expected[each.name], rtol=rounding, atol=1e-6)
+        torch.testing.assert_close(merged.float(), expected[name], rtol=rounding, atol=1e-6)
         changed += not any(torch.equal(merged, old) for old in before.values() if old.shape == merged.shape)
-    assert changed == len({id(each.parameter) for each in base_weights(model) if each.update}) > 0
+    assert changed == len({id(each.parameter) for each in weights_of(model) if each.update}) > 0
+
+
+@pytest.mark.parametrize(("family", "targets"), TARGETS, ids=str)
+def test_an_engine_gets_what_it_would_get_of_the_merged_model(family, targets):
+    model = adapted(plain_model(family), targets)
+    found = DeepSpeedSource(model, zero_stage=2, bucket_bytes=5_000)
+    weights = {name: each.clone() for name, each in found}
+    expected = DeepSpeedSource(copy.deepcopy(model).merge_and_unload(), zero_stage=2, bucket_bytes=5_000)
+    assert found.metadata() == expected.metadata()
+    for name, each in expected:
+        torch.testing.assert_close(weights.pop(name), each, rtol=1e-6, atol=1e-6)
+    assert not weights
 
 
 def test_sharded_weights_are_gathered_together_with_what_is_added_to_them(monkeypatch):
     model = adapted(plain_model("qwen2"))
-    expected = {name: each.clone() for name, each in MergedSource(model, 2, 10**9)}
+    expected = {name: each.clone() for name, each in DeepSpeedSource(model, 2, 10**9)}
     for parameter in model.parameters():
         parameter.whole, parameter.ds_shape = parameter.data.clone(), parameter.shape
         parameter.data = torch.empty(0)
@@ -111,8 +123,8 @@ def test_sharded_weights_are_gathered_together_with_what_is_added_to_them(monkey
         for each in parameters:
             each.data = torch.empty(0)
 
-    monkeypatch.setattr(merged_weights.deepspeed.zero, "GatheredParameters", gather)
-    source = MergedSource(model, zero_stage=3, bucket_bytes=40_000)
+    monkeypatch.setattr(deepspeed.zero, "GatheredParameters", gather)
+    source = DeepSpeedSource(model, zero_stage=3, bucket_bytes=40_000)
     assert [(each.name, each.shape) for each in source.metadata()] == [(n, tuple(w.shape)) for n, w in expected.items()]
     assert together == []
     weights = dict(source)
@@ -134,7 +146,7 @@ def test_sharded_weights_are_gathered_together_with_what_is_added_to_them(monkey
 )
 def test_what_is_more_than_w_plus_b_a_is_refused(targets, more):
     with pytest.raises(ValueError, match="merged|merging"):
-        MergedSource(adapted(plain_model("qwen2"), targets, **more), 2, 1000)
+        weights_of(adapted(plain_model("qwen2"), targets, **more))
 
 
 @pytest.mark.parametrize("family", CONFIGS)
