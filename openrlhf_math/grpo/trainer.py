@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 
-import ray
 import torch
 from openrlhf.trainer import ppo_trainer
 from openrlhf.trainer.ppo_trainer import compute_eval_metrics
@@ -176,8 +175,6 @@ class MathPPOTrainer(ResumableTrainer):
         prompts, batch_size = len(self.prompts_dataloader.dataset), self.args.rollout.batch_size
         if prompts % batch_size:
             self.show.say(rollouts_line(prompts, batch_size, self.args.train.num_episodes))
-        if note := ray.get(self.actor_model_group.async_run_method("note"))[0]:
-            self.show.say(note)
         super().fit(global_step)
         if not self.trained:
             raise RuntimeError(

@@ -1,5 +1,7 @@
 """The trainer under a watchdog: which of its methods is which phase."""
 
+import ray
+
 from openrlhf_math.grpo.trainer import MathPPOTrainer
 from openrlhf_math.grpo.watchdog import Watchdog
 
@@ -15,6 +17,8 @@ class WatchedTrainer(MathPPOTrainer):
 
     def fit(self, global_step: int = 0) -> None:
         self.watchdog.begin("train", "the next step")
+        if note := ray.get(self.actor_model_group.async_run_method("note"))[0]:
+            self.show.say(note)
         super().fit(global_step)
         self.watchdog.begin("save", f"{POLICY}, to save the model")
 

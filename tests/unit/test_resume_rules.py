@@ -223,13 +223,14 @@ def test_the_handlers_that_were_there_come_back():
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_names_the_command_to_go_on_with(tmp_path, monkeypatch, capsys, number, code):
-    from openrlhf_math.grpo import difficulty, driver, inputs
+    from openrlhf_math.grpo import difficulty, driver, inputs, model_kind
 
     def stopped(*args, **options):
         raise Stopped(number, 12)
 
     monkeypatch.setattr(driver, "train", stopped)
     monkeypatch.setattr(inputs, "check_model", lambda *args: None)
+    monkeypatch.setattr(model_kind, "checked_family", lambda *args, **options: None)
     monkeypatch.setattr(inputs, "render_prompts", lambda *args: {"some/data": ["x"]})
     monkeypatch.setattr(inputs, "load_problem_sets", lambda args: {"some/data": [problem("x")]})
     monkeypatch.setattr(difficulty, "read_labels", lambda *args: {})

@@ -20,7 +20,7 @@ UpstreamTrainer = PPOTrainer.__ray_metadata__.modified_class
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     build_tokenizer(["1+1=2"]).save_pretrained(folder)
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
     return folder
 
 
