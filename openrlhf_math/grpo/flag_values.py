@@ -38,7 +38,7 @@ COUNTS = (
     "ref.num_gpus_per_node", "reward.num_nodes", "reward.num_gpus_per_node", "vllm.num_engines",
     "vllm.tensor_parallel_size", "ds.zpg", "ds.tensor_parallel_size", "ds.ring_attn_size", "ds.ring_attn_head_stride",
     "train.batch_size", "train.micro_batch_size", "train.max_epochs", "train.num_episodes", "train.max_tokens_per_gpu",
-    "train.async_queue_size", "rollout.batch_size", "rollout.micro_batch_size", "rollout.vllm_generate_batch_size",
+    "train.async_queue_size", "rollout.batch_size", "rollout.micro_batch_size",
     "rollout.n_samples_per_prompt", "rollout.max_new_tokens", "rollout.max_tokens_per_gpu", "data.max_len",
     "data.max_samples", "eval.n_samples_per_prompt", "ds.lora.alpha", "ckpt.max_num", "algo.kl.horizon",
     "math.grading_workers",
@@ -76,6 +76,7 @@ LOSS = {
 RULES = {
     **dict.fromkeys(COUNTS, COUNT),
     **{f"{part}{name}": rule for part in ("actor.", "critic.", "") for name, rule in OPTIMISER.items()},
+    "rollout.vllm_generate_batch_size": NOT_BELOW_ZERO,  # 0: as many as a batch
     **SAMPLING,
     **LOSS,
     **dict.fromkeys(("data.dataloader_num_workers", "ds.lora.rank"), NOT_BELOW_ZERO),
