@@ -103,12 +103,6 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
     )
     if args.math.lora:
         console.print(lora_line(args.math.lora, args.math.parameters, args.ckpt.output_dir), soft_wrap=True)
-        if args.ds.lora.dropout:
-            console.print(
-                f"LoRA dropout {args.ds.lora.dropout:g}: what is trained is not quite the policy that samples, and "
-                "logprob_gap includes the difference; 0 is exact",
-                soft_wrap=True,
-            )
     console.print(path_line(args, family))
     console.print(curriculum_line(args.math.curriculum))
     console.print(limit_line(args.math.completion_limit, args.math.truncated))

@@ -90,6 +90,11 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     _compute(flags, device, run_dir, shared_prefix)
     _check(flags)
     check_lora_flags(flags)
+    if flags["ds.lora.dropout"]:
+        raise UserError(
+            f"--ds.lora.dropout {flags['ds.lora.dropout']}: the policy that is trained would not be the one that "
+            "generated; leave it out (sft takes it)"
+        )
 
     _, resolve_upstream = load_parser(UPSTREAM_COMMAND)
     args = nest(argparse.Namespace(**flags))
