@@ -51,7 +51,7 @@ LORA = {
     "ds.lora.rank": "train adapters of this rank and leave the weights as they are; the model is saved merged, and its "
     "adapter in a folder of it, adapter; 0: all weights are trained",
     "ds.lora.alpha": "an adapter counts alpha / rank times",
-    "ds.lora.dropout": "share of an adapter's inputs left out in training, of sft alone: GRPO trains the policy that generated",
+    "ds.lora.dropout": "share of an adapter's inputs left out in training; only sft takes it",
     "ds.lora.target_modules": "layers with adapters, by the last part of their names, or all-linear: all linear layers "
     "but the output head, and the experts and the router of a mixture of experts",
     "ds.load_in_4bit": "not supported",
