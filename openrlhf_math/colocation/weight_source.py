@@ -27,7 +27,6 @@ class DeepSpeedSource(WeightSource):
     ) -> None:
         self._module = module
         self._model = module.get_base_model() if isinstance(module, PeftModel) else module
-        self._weights = {weight.name: weight for weight in weights_of(module)}
         self._zero_stage = zero_stage
         self._bucket_bytes = bucket_bytes
         self._tensor_parallel = tensor_parallel_size > 1
@@ -37,11 +36,12 @@ class DeepSpeedSource(WeightSource):
         return [saved for unit in self._units for saved in unit.saved]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        weights = {weight.name: weight for weight in weights_of(self._module)}
         for together in self._gathered_together():
-            with self._whole([part for unit in together for name in unit.names for part in self._weights[name].parts]):
+            with self._whole([part for unit in together for name in unit.names for part in weights[name].parts]):
                 for unit in together:
                     # An alias outlives the gathering if the reader keeps it.
-                    tensors = {name: self._weights[name].merged() for name in unit.names}
+                    tensors = {name: weights[name].merged() for name in unit.names}
                     converted = tensors if unit.as_trained else as_saved(self._model, tensors)
                     for saved in unit.saved:
                         yield saved.name, converted[saved.name].contiguous()
@@ -50,9 +50,9 @@ class DeepSpeedSource(WeightSource):
     def _trained(self) -> list[ParamMeta]:
         """The parameters as they are trained, with full shapes."""
         described = []
-        for name, weight in self._weights.items():
+        for weight in weights_of(self._module):
             with self._whole([weight.parameter]) if self._tensor_parallel else nullcontext():
-                described.append(ParamMeta(name, weight.parameter.dtype, full_shape(weight.parameter)))
+                described.append(ParamMeta(weight.name, weight.parameter.dtype, full_shape(weight.parameter)))
         return described
 
     @cached_property

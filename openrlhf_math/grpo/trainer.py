@@ -168,6 +168,7 @@ class MathPPOTrainer(ResumableTrainer):
             # The engines have these weights already; a model whose weights cannot reach them is refused here, before a
             # step. With a checkpoint, upstream sends them.
             self.broadcast_to_vllm()
+            self.phases.take_report()  # of no step
         return states
 
     def fit(self, global_step: int = 0) -> None:

@@ -21,7 +21,6 @@ PROMPTS = (11, 5)
 COMPLETIONS = ((17, 4, 9), (1, 13, 6))
 # Of the ids of a vocabulary: neither special tokens, which are at its ends, nor those that stand for images.
 WORDS = (0.05, 0.5)
-NOISY_PASSES = 2
 LARGEST_LEFT_OUT = 0.1  # share of the tokens: in a mixture rounding may send one to another expert
 TIMES_ROUNDING = 4.0
 # Nats a token that are never held against a path: what the order of a sum makes of a whole model.
@@ -102,7 +101,7 @@ class Reference:
         """own: computes them with the model's own forward pass."""
         log_probs = own()
         with rounding_noise(model, dtype):
-            moved = max(_typical(own() - log_probs) for _ in range(NOISY_PASSES))
+            moved = _typical(own() - log_probs)
         return cls(log_probs, moved, dtype)
 
     def judge(self, found: Tensor) -> Verdict:
