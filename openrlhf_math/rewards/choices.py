@@ -9,12 +9,12 @@ from itertools import pairwise
 
 from openrlhf_math.rewards.notation import tidy, unstyled
 
-_LETTER = re.compile(r"(?:(?:option|choice)\s+)?(?:\(([A-J])\)|([A-J])([).:])|([A-J])\Z)\s*", re.IGNORECASE)
+_LETTER = re.compile(r"\A(?:(?:option|choice) )?(?:\(([A-J])\)|([A-J])([).:])|([A-J])\Z) ?", re.IGNORECASE)
 _MARK = re.compile(r"\([A-Ja-j]\)|(?<![A-Za-z\\])[A-J](?![A-Za-z'])")
 # What makes more of a letter than a choice: `(A) or 7`, `(A) = 7`, `(A) is wrong`.
 _GOES_ON = re.compile(r"[,;=<>^/+*!|_-]|\\(?!frac|sqrt|pi|\$|\{|\()|(?:or|and|is|if|where|not|but)\b", re.IGNORECASE)
-_SEVERAL = re.compile(r"\(?[A-J]\)?(?:(?:\s|,|;|&|and)+\(?[A-J]\)?)+\Z")
-_OPTION = re.compile(r"\(([A-J])\)|^[ \t]*([A-J])[.):](?=\s)", re.MULTILINE)
+_SEVERAL = re.compile(r"\A\(?[A-J]\)?(?:(?:[ ,;&]|and)+\(?[A-J]\)?)+\Z")
+_OPTION = re.compile(r"\(([A-J])\)|^[ \t]{0,8}([A-J])[.):](?=\s)", re.MULTILINE)
 _STYLED_MARK = re.compile(r"\\(?:text|textbf|mathrm|mathbf|rm|bf)\s*\{\s*(\([A-J]\))\s*~?\}")
 _MAX_PROBLEM = 20_000
 
@@ -38,7 +38,7 @@ def choice(text: str) -> tuple[str, str]:
 def several(text: str) -> frozenset[str]:
     r"""The letters of an answer that chooses more than one, `A, C` or `\text{A and C}`; else none."""
     plain = unstyled(text)
-    return frozenset(re.findall("[A-J]", plain)) if _SEVERAL.match(plain) else frozenset()
+    return frozenset(plain) & frozenset("ABCDEFGHIJ") if _SEVERAL.match(plain) else frozenset()
 
 
 @lru_cache(maxsize=4096)

@@ -19,12 +19,12 @@ from openrlhf_math.rewards.solved import still_to_solve
 from openrlhf_math.rewards.units import measured
 
 _NAME = re.compile(
-    r"(?:\\(?:text|mathrm|mathbf|angle|overline|triangle|vec|hat|frac|theta|alpha|beta|lambda|mu)\b"
+    r"\A(?:\\(?:t(?:ext|riangle|heta)|m(?:ath(?:rm|bf)|u)|a(?:ngle|lpha)|overline|vec|hat|frac|beta|lambda)\b"
     r"|\^\{-1\}|[A-Za-z'_{}0-9()|, :])+\Z"
 )
-_MODULUS = re.compile(r"\s*\(?\\p?mod\s*(?:\{[^{}]*\}|\d+)\)?\Z|\s*\(mod\s*\d+\)\Z")
+_MODULUS = re.compile(r" ?\(?\\p?mod ?(?:\{[^{}]{0,40}\}|\d{1,40})\)?\Z| ?\(mod ?\d{1,40}\)\Z")
 _NOT_CONSTANT = re.compile(r"(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])|[(\[]|\\(?:cup|infty|mathbb)")
-_POINT_NAME = re.compile(r"\A[A-Z]'?\s*(?=[(\[])")
+_POINT_NAME = re.compile(r"\A[A-Z]'? ?(?=[(\[])")
 
 
 @dataclass(frozen=True, slots=True)

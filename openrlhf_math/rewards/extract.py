@@ -16,12 +16,16 @@ from dataclasses import dataclass
 TAIL = 1 << 16
 
 _TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
-_JOINT = re.compile(r"(?:[\s$,;&]|\\[()\[\],;]|\\q?quad|\\text\s*\{\s*(?:and|or)?\s*\}|\b(?:and|or)\b|[a-zA-Z]\s*=)*\Z")
-_TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
+# Between two boxes that are one answer. Longer gaps are not read.
+_JOINT = re.compile(
+    r"\A(?:[\s$,;&]|\\(?:[()\[\],;]|q(?:uad|quad)|text\{ ?(?:(?:and|or) ?)?\})"
+    r"|(?<![a-zA-Z])(?:a(?:nd(?![a-zA-Z=])| ?=)|o(?:r(?![a-zA-Z=])| ?=)|[b-np-zA-Z] ?=))*\Z"
+)
+_LONGEST_JOINT = 200
 _PHRASE = re.compile(r"\banswer\b(?:\*\*)?[ \t]*(?:is|:|=)(?:[ \t]*:)?(?:\*\*)?|^####", re.IGNORECASE | re.MULTILINE)
 _LONGEST_PHRASE = 4000
 _BLANK = " \t\n\r~$\\,;."
-_MATH = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
+_MATH = re.compile(r"\A(?:\$([^$]+)\$|\\\(([^\\]*(?:\\[^)][^\\]*)*)\\\)|\\\[([^\\]*(?:\\[^\]][^\\]*)*)\\\])")
 _SENTENCE_END = re.compile(r"\.(?:\s|\Z)|\bI hope\b")
 
 
@@ -75,10 +79,11 @@ def box_spans(text: str) -> list[tuple[int, int, int, int]]:
 def _last_answer(text: str, spans: list, boxes: list[str], full: list[int]) -> str:
     answers = [boxes[full[-1]]]
     for before, after in zip(full[-2::-1], full[:0:-1], strict=True):
-        if not _JOINT.match(text, spans[before][3], spans[after][0]):
+        between = text[spans[before][3] : spans[after][0]]
+        if len(between) > _LONGEST_JOINT or not _JOINT.match(between):
             break
-        answers.insert(0, boxes[before])
-    answers = [_unwrap(answer) for answer in answers]
+        answers.append(boxes[before])
+    answers = [_unwrap(answer) for answer in reversed(answers)]
     return ", ".join(dict.fromkeys(answers))
 
 
@@ -93,8 +98,18 @@ def _unwrap(content: str) -> str:
 
 
 def _tagged(text: str) -> str | None:
-    tags = [tag.strip() for tag in _TAG.findall(text) if tag.strip()]
-    return tags[-1] if tags else None
+    """The content of the last `<answer>` tag with something in it."""
+    end = len(text)
+    while (end := text.rfind("</answer>", 0, end)) >= 0:
+        start = text.rfind("<answer>", 0, end)
+        before = text.rfind("</answer>", 0, end)
+        if start < 0:
+            return None
+        if start > before:
+            content = text[start + len("<answer>") : end].strip()
+            if content:
+                return content
+    return None
 
 
 def _said(text: str) -> str | None:

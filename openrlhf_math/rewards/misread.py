@@ -16,20 +16,21 @@ from openrlhf_math.rewards.shape import sides
 from openrlhf_math.rewards.units import measured
 
 _STYLED_WORD = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{\s*[A-Za-z][A-Za-z]+")
-_WORDS = re.compile(r"[A-Za-z][A-Za-z'’ .\-]*\Z")
-_BARE_WORD = re.compile(r"(?=[A-Za-z]*[aeiouyAEIOUY])[A-Za-z]{3,}")
+_WORDS = re.compile(r"\A[A-Za-z][A-Za-z'’ .\-]*\Z")
+_BARE_WORD = re.compile(r"[A-Za-z]{3,}")
+_VOWEL = re.compile(r"[aeiouyAEIOUY]")
 _FILLER = re.compile(r"\b(?:the|an|a)\b|(?<=[a-z])-(?=[a-z])|[\s.,;:!?'’`\"]")
-_UNSTYLED_UNIT = re.compile(r"(?<=[0-9}])\s+([a-zA-Z]+)\Z")
+_UNSTYLED_UNIT = re.compile(r"(?<=[0-9}]) ([a-zA-Z]{1,40})\Z")
 _TEXT = re.compile(r"\\(?:text[a-z]*|mbox)\s*\{([^{}]*)\}")
 _STYLED = re.compile(r"\\(?:text[a-z]*|mbox|math[a-z]+)\s*\{([^{}]*)\}")
-_JOINT = re.compile(r"[\s,.;]*(?:and|or)?[\s,.;]*\Z", re.IGNORECASE)
+_JOINT = re.compile(r"\A[\s,.;]*(?:(?:and|or)[\s,.;]*)?\Z", re.IGNORECASE)
 _LONG_DECIMAL = re.compile(r"\.[0-9]+\s*\\ldots")
 # Below this, math-verify's six decimal places hide what differs by more than that part of itself.
 TINY, PART = Fraction(1, 1000), Fraction(1, 1000)
 _CLOCK = re.compile(r"([0-9]{1,2}):([0-5][0-9])(?![0-9])")
-_INFINITE = re.compile(r"([+-]?)\s*\\infty\Z")
+_INFINITE = re.compile(r"\A([+-]?) ?\\infty\Z")
 _INDEXED = re.compile(r"[0-9)]_")
-_BASED = re.compile(r"([0-9][0-9A-Fa-f]*|[0-9A-Fa-f]+(?=_\{?16))_\{?\s*([0-9]+)\s*\}?\Z")
+_BASED = re.compile(r"\A([0-9A-Fa-f]+)_\{? ?([0-9]+) ?\}?\Z")
 
 
 def misread(gold: Gold, answer: str) -> bool | None:
@@ -65,7 +66,9 @@ def misread(gold: Gold, answer: str) -> bool | None:
 def is_words(text: str) -> bool:
     r"""Whether the answer is a word, `\text{Evelyn}` or `Monday`, and no product of variables, `xyz`."""
     plain = unstyled(text)
-    return bool(_WORDS.match(plain)) and bool(_STYLED_WORD.search(text) or _BARE_WORD.search(plain))
+    if not _WORDS.match(plain):
+        return False
+    return bool(_STYLED_WORD.search(text)) or any(map(_VOWEL.search, _BARE_WORD.findall(plain)))
 
 
 def same_words(gold: str, answer: str) -> bool:

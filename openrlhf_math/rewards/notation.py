@@ -39,20 +39,23 @@ _SHORT_ROOT = re.compile(r"\\sqrt\s*(\d|[a-z](?![a-z]))")
 _THIN_SPACE = re.compile(r"(?<!\\)\\!|\{,\}|(?<=\d)\\,(?=\d{3}(?!\d))")
 _SPACE = re.compile(r"(?<!\\)\\[;:, ]|\\q?quad(?![a-zA-Z])|~|\s")
 _SHORT_BINOMIAL = re.compile(r"\\[dt]?binom\s*([0-9a-z])\s*([0-9a-z])")
-_CHOOSE = re.compile(r"\{\s*([^{}\\]+?)\s*\\choose\s*([^{}]+?)\s*\}")
+_CHOOSE = re.compile(r"\{([^{}\\]{1,40})\\choose([^{}]{1,40})\}")
 _ANGLED = re.compile(r"\\([lr])angle(?![a-zA-Z])")
-_SET_OF = re.compile(r"\A\\\{\s*[a-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid(?![a-z])|\||:)\s*([^{}]+)\\\}\Z")
+_SET_OF = re.compile(
+    r"\A\\\{ ?[a-z] ?(?:\\in ?\\mathbb ?\{?R\}? ?)?(?:\\mid(?![a-z])|\||:)([^{}\\]*(?:\\[a-zA-Z][^{}\\]*)*)\\\}\Z"
+)
 _LEAD_IN = re.compile(r"\A(?:\\text\s*\{)?\s*(?:the )?(?:final )?answer(?: is)?\b[\s:]*\}?", re.IGNORECASE)
-_DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])")
+_DEGREE = re.compile(r"\^\s{0,4}(?:\{\s{0,4})?\\circ(?:\s{0,4}\})?|\\degree(?![a-zA-Z])")
 _INFINITY = re.compile(r"\\text\s*\{\s*infinity\s*\}|(?<![a-z\\])infinity(?![a-z])", re.IGNORECASE)
 _PERCENT = re.compile(r"\\text\s*\{\s*percent\s*\}|(?<=[0-9} ])percent(?![a-z])", re.IGNORECASE)
 _DOTS = re.compile(r"\.\.\.+|\\[lc]?dots(?![a-zA-Z])")
+_BRACE = re.compile(r"\\[{}]|[{}]")
 _SPACES = re.compile(r"\s+")
 _STYLED = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|boldsymbol|bm|operatorname|underline)"
     r"\s*\{([^{}]*)\}"
 )
-_LOOSE_SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])")
+_LOOSE_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 
 
 def tidy(text: str) -> str:
@@ -98,7 +101,7 @@ def unstyled(text: str) -> str:
 def balanced(text: str) -> bool:
     """Whether every brace that opens closes."""
     depth = 0
-    for sign in re.findall(r"\\[{}]|[{}]", text):
+    for sign in _BRACE.findall(text):
         depth += {"{": 1, "}": -1}.get(sign, 0)
         if depth < 0:
             return False

@@ -15,22 +15,16 @@ MAX_DIGITS = 400
 MAX_EXPONENT = 400
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
-_SIGN = r"(?P<sign>[+-]?)\s*"
-_WHOLE = r"[0-9]{1,3}(?:[, ][0-9]{3})+|[0-9]+"
-_LITERAL = re.compile(
-    rf"""{_SIGN}(?P<money>\\?\$|USD\b|[€£¥₹]|Rs\b\.?)?\s*{_SIGN.replace("sign", "sign2")}
-    (?:
-        (?P<mixed>{_WHOLE})?\s*\\frac\s*\{{\s*(?P<top>[+-]?\s*[0-9]+)\s*\}}\s*\{{\s*(?P<bottom>[+-]?\s*[0-9]+)\s*\}}
-      | (?P<mixed2>[0-9]+)(?:\s+|\s*-\s*(?=[0-9]+/))(?P<top2>[0-9]+)\s*/\s*(?P<bottom2>[0-9]+)
-      | (?P<top3>{_WHOLE})\s*[/:]\s*(?P<bottom3>[0-9]+)
-      | (?P<fixed>[0-9]*\.?[0-9]*)\\overline\s*\{{(?P<repeat>[0-9]+)\}}
-      | (?P<decimal>(?:{_WHOLE})?\.[0-9]+|(?:{_WHOLE})\.?)
-        (?: \s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{{\s*(?P<power>[+-]?\s*[0-9]+)\s*\}}|(?P<power2>[0-9]+))
-          | [eE](?P<power3>[+-]?[0-9]+) )?
-    )
-    \s*(?P<rest>.*)\Z""",
-    re.VERBOSE | re.DOTALL,
-)
+_SIGNED = re.compile(r"\A([+-]?) ?((?:\\?\$|USD\b|[€£¥₹]|Rs\b\.?)?) ?([+-]?) ?")
+_DIGITS = r"([0-9]+(?:[, ][0-9]{3}(?![0-9]))*)"
+_INT = r" ?([+-]? ?[0-9]+) ?"
+_MIXED = re.compile(rf"\A(?:{_DIGITS} ?)?\\frac ?\{{{_INT}\}}\{{{_INT}\}}")
+_SLASHED_MIXED = re.compile(r"\A([0-9]+)(?: ?- ?| )([0-9]+) ?/ ?([0-9]+)")
+_SLASHED = re.compile(rf"\A{_DIGITS} ?[/:] ?([0-9]+)")
+_REPEATING = re.compile(r"\A([0-9]*\.[0-9]*)\\overline ?\{([0-9]+)\}")
+_DECIMAL = re.compile(rf"\A(?:{_DIGITS}(\.[0-9]*)?|(\.[0-9]+))")
+_STYLE = re.compile(r"(\\(?:text|mathrm|mbox|textbf|textit|textrm)\s*\{)")
+_POWER = re.compile(r"\A(?: ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?(?:\{ ?([+-]? ?[0-9]+) ?\}|([0-9]+))|[eE]([+-]?[0-9]+))")
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SCALE = re.compile(rf"({'|'.join(_SCALES)})s?\b\s*", re.IGNORECASE)
 _PERCENT = re.compile(r"(?:%|percent(?:age)?\b|pct\b)\s*", re.IGNORECASE)
@@ -66,48 +60,61 @@ def read_number(text: str) -> Number | None:
             return Number(Fraction(named), "integer")
     if len(text) > MAX_DIGITS or not any(sign.isdigit() for sign in text[:64]):
         return None
-    match = _LITERAL.match(_unstyled(text))
-    if not match:
+    styled = "{" in text
+    text = _unstyled(text)
+    signed = _SIGNED.match(text)
+    value, form, end = _literal(text[signed.end() :])
+    if value is None or signed[1] and signed[3]:
         return None
-    parts = match.groupdict()
-    value, form = _value(parts)
-    rest = _read_rest(parts["rest"], styled="{" in text) if value is not None else None
+    rest = _read_rest(text[signed.end() + end :].lstrip(), styled)
     if rest is None:
         return None
     scale, percent, unit = rest
-    if parts["sign"] and parts["sign2"]:
-        return None
-    if "-" in (parts["sign"], parts["sign2"]):
+    if "-" in (signed[1], signed[3]):
         value = -value
-    return Number(value * 10**scale, form, percent, unit or unit_of_money(parts["money"] or ""))
+    return Number(value * 10**scale, form, percent, unit or unit_of_money(signed[2]))
 
 
 def _unstyled(text: str) -> str:
     r"""`5\text{ cm}` -> `5 cm`; the space keeps `5\text{cm}` from reading as the product `5cm`."""
-    return unstyled(re.sub(r"(\\(?:text|mathrm|mbox|textbf|textit|textrm)\s*\{)", r" \1", text))
+    return unstyled(_STYLE.sub(r" \1", text))
 
 
-def _value(parts: dict) -> tuple[Fraction | None, str]:
-    for suffix in ("", "2", "3"):
-        if parts[f"top{suffix}"] is not None:
-            bottom = _integer(parts[f"bottom{suffix}"])
-            if bottom == 0:
-                return None, ""
-            part = Fraction(_integer(parts[f"top{suffix}"]), bottom)
-            whole = parts.get(f"mixed{suffix}") if suffix != "3" else None
-            if whole and not 0 <= part < 1:
-                return None, ""  # `2\frac{5}{3}` may be a product
-            return part + _integer(whole or "0"), "fraction"
-    if parts["repeat"] is not None:
-        return _repeating(parts["fixed"], parts["repeat"]), "repeating"
-    power = _integer(parts["power"] or parts["power2"] or parts["power3"] or "0")
-    if abs(power) > MAX_EXPONENT:
-        return None, ""
-    digits = parts["decimal"].replace(",", "").replace(" ", "")
-    value = Fraction(digits if digits[-1] != "." else digits[:-1]) * Fraction(10) ** power
-    if any(parts[name] for name in ("power", "power2", "power3")):
-        return value, "scientific"
-    return value, "decimal" if "." in digits else "integer"
+def _literal(text: str) -> tuple[Fraction | None, str, int]:
+    """The number a text begins with: its value, its form and its length; no value if it begins with none."""
+    if match := _MIXED.match(text) or _SLASHED_MIXED.match(text):
+        return _mixed(match), "fraction", match.end()
+    if match := _SLASHED.match(text):
+        whole, bottom = _grouped(match[1]), _integer(match[2])
+        return (Fraction(whole, bottom) if bottom and whole is not None else None), "fraction", match.end()
+    if match := _REPEATING.match(text):
+        return _repeating(match[1], match[2]), "repeating", match.end()
+    match = _DECIMAL.match(text)
+    whole = _grouped(match[1] or "0") if match else None
+    if whole is None:
+        return None, "", 0
+    digits = match[2] or match[3] or ""
+    value = Fraction(f"{whole}{digits}" if len(digits) > 1 else whole)
+    if power := _POWER.match(text[match.end() :]):
+        exponent = _integer(power[1] or power[2] or power[3])
+        value = value * Fraction(10) ** exponent if abs(exponent) <= MAX_EXPONENT else None
+        return value, "scientific", match.end() + power.end()
+    return value, "decimal" if digits else "integer", match.end()
+
+
+def _mixed(match: re.Match) -> Fraction | None:
+    bottom = _integer(match[3])
+    part = Fraction(_integer(match[2]), bottom) if bottom else None
+    whole = _grouped(match[1] or "0")
+    if part is None or whole is None or (match[1] and not 0 <= part < 1):
+        return None  # `2\\frac{5}{3}` may be a product
+    return part + whole
+
+
+def _grouped(digits: str) -> int | None:
+    """`1,234` -> 1234; `1234,567` and `0123,456` are no number."""
+    first = digits.replace(" ", ",").partition(",")
+    return None if first[1] and len(first[0]) > 3 else _integer(digits)
 
 
 def _repeating(fixed: str, repeat: str) -> Fraction | None:

@@ -1,4 +1,4 @@
-"""The pool of grading workers: whatever an answer contains, it costs at most its deadline and its memory.
+"""The pool of grading workers: whatever an answer contains, it costs at most its deadline, in CPU time, and its memory.
 
 Each worker process is a pebble pool of one, so that a worker that is killed, by its deadline or by anyone, can
 spoil no lock or pipe but its own. Workers start when they are needed.
@@ -7,6 +7,7 @@ spoil no lock or pipe but its own. Workers start when they are needed.
 import asyncio
 import os
 import queue
+import signal
 import threading
 import time
 from collections import OrderedDict
@@ -85,17 +86,15 @@ class _Worker:
 
     def judge(self, gold: str, answer: str) -> Verdict:
         """Compare in the worker. A worker killed by someone else is replaced and the item tried once more."""
-        left = self._config.timeout_seconds
         begun = time.perf_counter()
         for _ in range(2):
             try:
-                verdict = self._attempt(gold, answer, left)
+                verdict = self._attempt(gold, answer, self._config.timeout_seconds)
             except (OSError, RuntimeError) as error:  # no process could be started, or the pool broke that moment
                 verdict = Verdict(None, f"worker failed: {error}", 0.0, passing=True)
             if not verdict.passing:
                 return verdict
-            left = self._config.timeout_seconds - (time.perf_counter() - begun)
-            if left <= 0:
+            if time.perf_counter() - begun > START_SECONDS:
                 break
         return verdict
 
@@ -108,13 +107,13 @@ class _Worker:
     def _attempt(self, gold: str, answer: str, seconds: float) -> Verdict:
         from pebble import ProcessExpired
 
-        from openrlhf_math.rewards.worker import judge
+        from openrlhf_math.rewards.worker import judge, wall_seconds
 
         if self._pool is None or not self._pool.active:
             self.stop()
             self._pool = self._new_pool()
-        future = self._pool.schedule(judge, args=(gold, answer, seconds), timeout=seconds)
-        given_up = time.monotonic() + START_SECONDS + seconds
+        future = self._pool.schedule(judge, args=(gold, answer, seconds), timeout=wall_seconds(seconds))
+        given_up = time.monotonic() + START_SECONDS + wall_seconds(seconds)
         while not wait([future], timeout=POLL_SECONDS).done:
             # pebble gives up a pool whose worker died while idle, and with it this item, without a word
             if not self._pool.active or time.monotonic() > given_up:
@@ -123,8 +122,10 @@ class _Worker:
         try:
             return Verdict(*future.result())
         except DeadlinePassed:
-            return Verdict(None, "timeout", seconds)
+            return Verdict(None, "wall clock", seconds)
         except ProcessExpired as error:
+            if error.exitcode == -signal.SIGVTALRM:
+                return Verdict(None, "timeout", seconds)
             return Verdict(None, f"worker died with exit code {error.exitcode}", 0.0, passing=True)
 
     def _new_pool(self):

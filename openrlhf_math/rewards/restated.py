@@ -17,7 +17,7 @@ from openrlhf_math.rewards.number import read_number
 from openrlhf_math.rewards.shape import entries, sides
 
 _OPERATION = re.compile(
-    r"[+*/^!|]|-\s*[-(]|(?<=[0-9A-Za-z)}\]])\s*-|\)\s*\(|[0-9]\s*\(|\b(?:mod|choose|of)\b"
+    r"[+*/^!|]|- ?[-(]|(?<=[0-9A-Za-z)}\]]) ?-|\) ?\(|[0-9] ?\(|\b(?:mod|choose|of)\b"
     r"|\\(?!circ|pi|infty|text|mathrm|mathbf|approx|in\b|ldots|dots)[a-zA-Z]+"
 )
 _UNDONE = re.compile(
@@ -30,7 +30,12 @@ _CONVERSION = re.compile(r"decimal|percent|fraction|mixed|simpl|reduce|lowest|co
 _MAX_QUOTE = 200
 _MAX_PROBLEM = 20_000
 _DIGITS = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
-_MATH = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_MATH = re.compile(
+    r"\$([^$]{1,400})\$|\\\(([^\\]{1,400}(?:\\[^()\\][^\\]{0,400}){0,60})\\\)"
+    r"|\\\[([^\\]{1,400}(?:\\[^\[\]\\][^\\]{0,400}){0,60})\\\]"
+)
+_PART_BEFORE = re.compile(r"[0-9A-Za-z.^_]")
+_PART_AFTER = re.compile(r"[0-9A-Za-z^_]")
 _ATOM = re.compile(r"\\[a-zA-Z]+|[0-9]+|[a-zA-Z^-]")
 _NO_ATOMS = ("0", "1", r"\frac", r"\cdot", r"\times")
 
@@ -79,9 +84,17 @@ def _quoted(answer: str, problem: str | None) -> bool:
     """Whether the answer stands word for word in the problem, not as a part of something longer."""
     if not problem or len(answer) > _MAX_QUOTE:
         return False
-    signs = (re.escape(sign) for sign in _slashed(key(answer)) if sign != " ")
-    quoted = rf"(?<![0-9A-Za-z.^_]){r' *'.join(signs)}(?![0-9A-Za-z^_])"
-    return re.search(quoted, _slashed(tidy(problem[-_MAX_PROBLEM:]))) is not None
+    wanted = _slashed(key(answer)).replace(" ", "")
+    text = f" {_slashed(tidy(problem[-_MAX_PROBLEM:]))} "
+    places = [place for place, sign in enumerate(text) if sign != " "]
+    signs = text.replace(" ", "")
+    start = signs.find(wanted)
+    while start >= 0:
+        before, after = text[places[start] - 1], text[places[start + len(wanted) - 1] + 1]
+        if not (_PART_BEFORE.match(before) or _PART_AFTER.match(after)):
+            return True
+        start = signs.find(wanted, start + 1)
+    return False
 
 
 def _rearranged(gold: str, answer: str, problem: str | None) -> bool:

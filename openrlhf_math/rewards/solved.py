@@ -9,7 +9,7 @@ import re
 from openrlhf_math.rewards.shape import shape
 
 _SIGN = re.compile(r"\\(?:leq?|geq?|lt|gt|neq?)(?![a-zA-Z])|[<>=]")
-_BARE = re.compile(r"\s*\|?((?:[a-zA-Z]|\\(?:theta|alpha|beta|gamma|lambda|mu|phi|omega))(?:_\{?\w+\}?)?)\|?\s*\Z")
+_BARE = re.compile(r"\A ?\|?((?:[a-zA-Z]|\\(?:theta|alpha|beta|gamma|lambda|mu|phi|omega))(?:_\{?\w{1,20}\}?)?)\|? ?\Z")
 _VARIABLE = re.compile(r"(?<![a-zA-Z\\])[a-df-hj-zA-Z](?![a-zA-Z])")
 
 
@@ -32,8 +32,18 @@ def _isolated(sides: list[str]) -> bool:
     for side in sides:
         name = _BARE.match(side)
         if name:
-            again = re.compile(rf"(?<![a-zA-Z\\]){re.escape(name[1])}(?![a-zA-Z])")
-            return sum(bool(again.search(other)) for other in sides) == 1
+            return sum(_occurs(name[1], other) for other in sides) == 1
+    return False
+
+
+def _occurs(name: str, text: str) -> bool:
+    """Whether a text has the variable, not as a part of a longer word or command."""
+    start = text.find(name)
+    while start >= 0:
+        before, after = text[start - 1 : start], text[start + len(name) : start + len(name) + 1]
+        if not (before.isalpha() or before == "\\" or after.isalpha()):
+            return True
+        start = text.find(name, start + 1)
     return False
 
 

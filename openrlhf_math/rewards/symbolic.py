@@ -22,11 +22,11 @@ _CONFIG = (LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anc
 _BASIS = re.compile(
     r"\\(?:mathbf|boldsymbol|hat)\s*\{(?:\\hat\s*)?\{?\\?([ijk0])(?:math)?\}?\}"
 )  # math-verify drops them
-_DEGREES = re.compile(r"([0-9.]+)\s*\^\s*\{?\s*\\circ\s*\}?")
+_DEGREES = re.compile(r"(?<![0-9.])([0-9.]+) ?\^ ?(?:\{ ?)?\\circ(?: ?\})?")
 _IMAGINARY = re.compile(r"(?<![a-zA-Z\\])i(?![a-zA-Z])|\\sqrt\s*\{\s*-")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|leq|geq|lt|gt)(?![a-zA-Z])")
-_FALLING = re.compile(r"([^<>\\]+)(>|\\geq?(?![a-zA-Z]))([^<>\\]+)(>|\\geq?(?![a-zA-Z]))([^<>\\]+)\Z")
-_COLUMN = re.compile(r"\\begin\{[pb]matrix\}([^&]*?)\\end\{[pb]matrix\}")
+_FALLING = re.compile(r"\A([^<>\\]+)(>|\\geq?(?![a-zA-Z]))([^<>\\]+)(>|\\geq?(?![a-zA-Z]))([^<>\\]+)\Z")
+_COLUMN = re.compile(r"\\begin\{[pb]matrix\}([^&\\]{0,60}(?:\\\\[^&\\]{0,60}){0,20})\\end\{[pb]matrix\}")
 _RISES = {">": "<", r"\ge": r"\le", r"\geq": r"\leq"}
 
 

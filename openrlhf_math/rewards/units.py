@@ -53,9 +53,10 @@ _MORE_THAN_UNITS = (
 _NOT_UNITS = frozenset(_MORE_THAN_UNITS.split())
 _TEMPERATURE = {"C": " celsius", "F": " fahrenheit"}
 _DEGREES = re.compile(r"\^\\circ\s*([CF])(?![a-zA-Z])")
-_MEASURED = re.compile(r"(.+?)\s*\\(?:text|mathrm|mbox)\s*\{([^{}]+)\}\s*(\^\s*\{?[23]\}?)?\Z", re.DOTALL)
+_STYLED_END = re.compile(r"\A\\(?:text|mathrm|mbox) ?\{([^{}]+)\} ?(?:\^ ?(?:[23]|\{[23]\}))?\Z")
+_STYLES = ("\\text", "\\mathrm", "\\mbox")
 _WORD = re.compile(r"[A-Za-z][A-Za-z'’\-]*|\^\\circ")
-_UNIT_TEXT = re.compile(r"(?=[A-Za-z^(])(?:[A-Za-z'’/() -]|\^ ?\{? ?[23] ?\}?|\^\\circ)+\Z")
+_UNIT_TEXT = re.compile(r"\A(?=[A-Za-z^(])(?:[A-Za-z'’/() -]|\^(?: ?(?:[23]|\{ ?[23] ?\})|\\circ))+\Z")
 
 
 def read_unit(text: str, styled: bool) -> str | None:
@@ -81,9 +82,10 @@ def read_unit(text: str, styled: bool) -> str | None:
 
 def measured(text: str) -> tuple[str, str]:
     r"""An expression and the unit after it: `25\pi\text{ cm}^2` -> `25\pi`, "centimetre"; as it is if there is none."""
-    match = _MEASURED.match(text)
-    unit = read_unit(match[2], styled=True) if match else None
-    return (text, "") if unit is None else (match[1], unit)
+    start = max(text.rfind(style) for style in _STYLES)
+    match = _STYLED_END.match(text[start:]) if start > 0 else None
+    unit = read_unit(match[1], styled=True) if match else None
+    return (text, "") if unit is None else (text[:start].rstrip(), unit)
 
 
 def unit_of_money(sign: str) -> str:

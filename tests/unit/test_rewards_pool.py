@@ -194,3 +194,33 @@ def test_grade_alone_is_safe():
     config = RewardConfig(workers=1, timeout_seconds=0.5)
     assert grade(r"\boxed{(x+1)^{2000}}", "z+1", config=config).reason == "timeout"
     assert time.monotonic() - begun < 10
+
+
+def test_the_deadline_is_time_of_the_worker(pool):
+    """A worker that gets no time on a core is not late: it was stopped for twice its deadline."""
+    before = workers(os.getpid())
+    pool.grade_now(ROOT, ROOT_GOLD)
+    (worker,) = workers(os.getpid()) - before
+    found = []
+    os.kill(worker, signal.SIGSTOP)
+    thread = threading.Thread(target=lambda: found.append(pool.grade_now(r"\boxed{\sqrt{44}}", r"2\sqrt{11}")))
+    thread.start()
+    time.sleep(1.5)
+    os.kill(worker, signal.SIGCONT)
+    thread.join(30)
+    assert found[0].outcome == "correct"
+    assert worker in workers(os.getpid())
+
+
+def test_workers_have_the_priority_of_their_parent(pool):
+    before = workers(os.getpid())
+    pool.grade_now(ROOT, ROOT_GOLD)
+    (worker,) = workers(os.getpid()) - before
+    assert os.getpriority(os.PRIO_PROCESS, worker) == os.getpriority(os.PRIO_PROCESS, os.getpid())
+
+
+def test_a_deadline_costs_no_worker(pool):
+    pool.grade_now(ROOT, ROOT_GOLD)
+    before = workers(os.getpid())
+    assert pool.grade_now(r"\boxed{(x+1)^{2000}}", "z+1").reason == "timeout"
+    assert workers(os.getpid()) == before
