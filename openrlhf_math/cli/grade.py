@@ -61,7 +61,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="for a wrong one in correct format (%(default)s)",
     )
     parser.add_argument("--accept-expressions", action="store_true", help=r"let \boxed{2+3} count where the gold is 5")
-    parser.add_argument("--timeout", type=float, default=default.timeout_seconds, help="CPU seconds an item (%(default)s)")
+    parser.add_argument(
+        "--timeout", type=float, default=default.timeout_seconds, help="CPU seconds an item (%(default)s)"
+    )
     parser.add_argument("--memory-mb", type=int, default=default.memory_bytes >> 20, help="MiB a worker (%(default)s)")
     parser.add_argument("--workers", type=int, default=default.workers, help="worker processes (%(default)s)")
     return parser

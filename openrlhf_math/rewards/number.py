@@ -7,9 +7,11 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from math import gcd
 
+from openrlhf_math.rewards.measures import Measure, read_measure, unit_of_money
 from openrlhf_math.rewards.notation import unstyled
-from openrlhf_math.rewards.units import read_unit, unit_of_money
+from openrlhf_math.rewards.words import meaning
 
 MAX_DIGITS = 400
 MAX_EXPONENT = 400
@@ -20,7 +22,7 @@ _DIGITS = r"([0-9]+(?:[, ][0-9]{3}(?![0-9]))*)"
 _INT = r" ?([+-]? ?[0-9]+) ?"
 _MIXED = re.compile(rf"\A(?:{_DIGITS} ?)?\\frac ?\{{{_INT}\}}\{{{_INT}\}}")
 _SLASHED_MIXED = re.compile(r"\A([0-9]+)(?: ?- ?| )([0-9]+) ?/ ?([0-9]+)")
-_SLASHED = re.compile(rf"\A{_DIGITS} ?[/:] ?([0-9]+)")
+_SLASHED = re.compile(rf"\A{_DIGITS} ?([/:]|\\div) ?([0-9]+)")
 _REPEATING = re.compile(r"\A([0-9]*\.[0-9]*)\\overline ?\{([0-9]+)\}")
 _DECIMAL = re.compile(rf"\A(?:{_DIGITS}(\.[0-9]*)?|(\.[0-9]+))")
 _STYLE = re.compile(r"(\\(?:text|mathrm|mbox|textbf|textit|textrm)\s*\{)")
@@ -29,50 +31,70 @@ _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SCALE = re.compile(rf"({'|'.join(_SCALES)})s?\b\s*", re.IGNORECASE)
 _PERCENT = re.compile(r"(?:%|percent(?:age)?\b|pct\b)\s*", re.IGNORECASE)
 
-_NAMES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
+_MANTISSA = re.compile(r"\A([0-9, ]*)\.([0-9]+)")
+_POWER_AT_END = re.compile(r"(?:\^ ?\{?|[eE]) ?([+-]? ?[0-9]{1,9}) ?\}?\Z")
+_CLOCK = re.compile(r"\A([0-9]{1,2}):([0-5][0-9])(?![0-9])")
+_FIRST_WORD = re.compile(r"\A( ?)([a-zA-Z]{1,40})")
+COMMON_UNITS = frozenset(
+    ["cm", "km", "mm", "kg", "ft", "in", "lb", "oz", "ml", "hr", "am", "pm", "mi", "yd", "usd", "hz"]
 )
-_VALUES = {name: value for value, name in enumerate(_NAMES.split())}
+_WORD_IN_BASE = re.compile(r"\A[a-zA-Z]_|\A_")
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
     """A number and how it was written.
 
-    `form` is "integer", "decimal", "repeating", "fraction" or "scientific"; `unit` is "" if there is none.
+    `form` is "integer", "decimal", "repeating", "fraction", "ratio" or "scientific". `decimal` has the places behind
+    the point and the significant digits of a number that is written with a point.
     """
 
     value: Fraction
     form: str
     percent: bool = False
-    unit: str = ""
+    unit: Measure | None = None
+    decimal: tuple[int, int] | None = None
 
 
 @lru_cache(maxsize=1 << 14)
-def read_number(text: str) -> Number | None:
-    """Read tidied text (see `notation.tidy`) as one number, or return None."""
+def read_number(text: str, problem: str = "") -> Number | None:
+    """Read tidied text (see `notation.tidy`) as one number, or return None. Words of the problem may be counted."""
     if _INTEGER.match(text):
         return Number(Fraction(int(text)), "integer")
-    if text[-1:].isalpha() or text[-1:] == "}":
-        named = _VALUES.get(unstyled(text).lower())
-        if named is not None:
-            return Number(Fraction(named), "integer")
+    if text[-1:].isalpha() or text[-1:] == "}" or text[:5].lower() == "minus":
+        said = meaning(unstyled(text)) or ()
+        if said[:1] == ("number",):
+            return Number(said[1], "integer" if said[1].denominator == 1 else "fraction")
+        if said[:1] == ("ordinal",) and text[0].isalpha() and " " not in text:
+            return Number(Fraction(said[1]), "integer", unit=read_measure("th"))
     if len(text) > MAX_DIGITS or not any(sign.isdigit() for sign in text[:64]):
         return None
-    styled = "{" in text
+    if (clock := _CLOCK.match(text)) and gcd(int(clock[1]), int(clock[2])) != 1:
+        return None
+    styled, fraction = bool(_STYLE.search(text)), "\\frac" in text
     text = _unstyled(text)
     signed = _SIGNED.match(text)
     value, form, end = _literal(text[signed.end() :])
     if value is None or signed[1] and signed[3]:
         return None
-    rest = _read_rest(text[signed.end() + end :].lstrip(), styled)
-    if rest is None:
+    decimal = _places(text[signed.end() : signed.end() + end]) if form in ("decimal", "scientific") else None
+    after = text[signed.end() + end :]
+    rest = _read_rest(after.lstrip(), problem)
+    if rest is None or after and not styled and not _unit_in_letters(after, fraction):
         return None
     scale, percent, unit = rest
     if "-" in (signed[1], signed[3]):
         value = -value
-    return Number(value * 10**scale, form, percent, unit or unit_of_money(signed[2]))
+    return Number(value * 10**scale, form, percent, unit or unit_of_money(signed[2]), None if scale else decimal)
+
+
+def _places(literal: str) -> tuple[int, int] | None:
+    mantissa, power = _MANTISSA.match(literal), _POWER_AT_END.search(literal)
+    if not mantissa:
+        return None
+    places = len(mantissa[2])
+    exponent = int(power[1].replace(" ", "")) if power else 0
+    return places - exponent, len((mantissa[1] + mantissa[2]).replace(",", "").replace(" ", "").lstrip("0"))
 
 
 def _unstyled(text: str) -> str:
@@ -85,8 +107,9 @@ def _literal(text: str) -> tuple[Fraction | None, str, int]:
     if match := _MIXED.match(text) or _SLASHED_MIXED.match(text):
         return _mixed(match), "fraction", match.end()
     if match := _SLASHED.match(text):
-        whole, bottom = _grouped(match[1]), _integer(match[2])
-        return (Fraction(whole, bottom) if bottom and whole is not None else None), "fraction", match.end()
+        whole, bottom = _grouped(match[1]), _integer(match[3])
+        form = "ratio" if match[2] == ":" else "fraction"
+        return (Fraction(whole, bottom) if bottom and whole is not None else None), form, match.end()
     if match := _REPEATING.match(text):
         return _repeating(match[1], match[2]), "repeating", match.end()
     match = _DECIMAL.match(text)
@@ -129,15 +152,30 @@ def _integer(text: str) -> int:
     return int(text.replace(",", "").replace(" ", ""))
 
 
-def _read_rest(rest: str, styled: bool) -> tuple[int, bool, str] | None:
+def _unit_in_letters(after: str, fraction: bool) -> bool:
+    """Whether letters that are not set as text are a unit: `5 cm`, `12 apples`. `5m` is 5 times m, `2cd` is 2 c d."""
+    word = _FIRST_WORD.match(after)
+    if not word:
+        return True
+    if word[2].lower() in ("th", "st", "nd", "rd") and not fraction:
+        return True
+    if fraction or len(word[2]) < 2:
+        return False
+    return len(word[2]) > 2 or bool(word[1]) and word[2].lower() in COMMON_UNITS
+
+
+def _read_rest(rest: str, problem: str) -> tuple[int, bool, Measure | None] | None:
     """What follows the digits: (power of ten, percent?, unit), or None if it is more than a unit."""
-    if not rest:
-        return 0, False, ""
-    scale = 0
+    if not rest or rest == "\\$":
+        return 0, False, unit_of_money("$") if rest else None
+    scale, percent = 0, False
     if match := _SCALE.match(rest):
         scale, rest = _SCALES[match[1].lower()], rest[match.end() :]
-    percent = False
     if match := _PERCENT.match(rest):
         percent, rest = True, rest[match.end() :]
-    unit = read_unit(rest, styled)
+    if not rest:
+        return scale, percent, None
+    if percent or _WORD_IN_BASE.match(rest):
+        return None
+    unit = read_measure(rest, problem)
     return None if unit is None else (scale, percent, unit)

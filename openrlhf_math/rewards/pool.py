@@ -35,7 +35,7 @@ class GradingPool:
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for _ in range(self.config.workers):
             self._idle.put(_Worker(self.config))
-        self._verdicts: OrderedDict[tuple[str, str], Future[Verdict]] = OrderedDict()
+        self._verdicts: OrderedDict[tuple[str, ...], Future[Verdict]] = OrderedDict()
         self._lock = threading.Lock()
 
     async def grade(self, response: str | bytes | None, gold: str, problem: str | None = None) -> Grade:
@@ -43,7 +43,9 @@ class GradingPool:
         started = begin(response, gold, problem, self.config)
         if isinstance(started, Grade):
             return started
-        verdict = await asyncio.shield(asyncio.wrap_future(self._verdict(started.gold, started.answer)))
+        verdict = await asyncio.shield(
+            asyncio.wrap_future(self._verdict(started.gold, started.answer, started.problem))
+        )
         return conclude(started, verdict, self.config)
 
     def grade_now(self, response: str | bytes | None, gold: str, problem: str | None = None) -> Grade:
@@ -51,7 +53,7 @@ class GradingPool:
         started = begin(response, gold, problem, self.config)
         if isinstance(started, Grade):
             return started
-        return conclude(started, self._verdict(started.gold, started.answer).result(), self.config)
+        return conclude(started, self._verdict(started.gold, started.answer, started.problem).result(), self.config)
 
     def close(self) -> None:
         """End all worker processes. Items still waiting for one are cancelled."""
@@ -59,20 +61,20 @@ class GradingPool:
         while not self._idle.empty():
             self._idle.get().stop()
 
-    def _verdict(self, gold: str, answer: str) -> Future:
+    def _verdict(self, *compared: str) -> Future:
         with self._lock:
-            future = self._verdicts.get((gold, answer))
+            future = self._verdicts.get(compared)
             if future is None or (future.done() and (future.cancelled() or future.result().passing)):
-                future = self._verdicts[gold, answer] = self._threads.submit(self._run, gold, answer)
-            self._verdicts.move_to_end((gold, answer))
+                future = self._verdicts[compared] = self._threads.submit(self._run, *compared)
+            self._verdicts.move_to_end(compared)
             if len(self._verdicts) > MEMORY_OF_VERDICTS:
                 self._verdicts.popitem(last=False)
             return future
 
-    def _run(self, gold: str, answer: str) -> Verdict:
+    def _run(self, *compared: str) -> Verdict:
         worker = self._idle.get()
         try:
-            return worker.judge(gold, answer)
+            return worker.judge(*compared)
         finally:
             self._idle.put(worker)
 
@@ -84,12 +86,12 @@ class _Worker:
         self._config = config
         self._pool = None
 
-    def judge(self, gold: str, answer: str) -> Verdict:
+    def judge(self, *compared: str) -> Verdict:
         """Compare in the worker. A worker killed by someone else is replaced and the item tried once more."""
         begun = time.perf_counter()
         for _ in range(2):
             try:
-                verdict = self._attempt(gold, answer, self._config.timeout_seconds)
+                verdict = self._attempt(compared, self._config.timeout_seconds)
             except (OSError, RuntimeError) as error:  # no process could be started, or the pool broke that moment
                 verdict = Verdict(None, f"worker failed: {error}", 0.0, passing=True)
             if not verdict.passing:
@@ -104,7 +106,7 @@ class _Worker:
             self._pool.join()
             self._pool = None
 
-    def _attempt(self, gold: str, answer: str, seconds: float) -> Verdict:
+    def _attempt(self, compared: tuple[str, ...], seconds: float) -> Verdict:
         from pebble import ProcessExpired
 
         from openrlhf_math.rewards.worker import judge, wall_seconds
@@ -112,7 +114,7 @@ class _Worker:
         if self._pool is None or not self._pool.active:
             self.stop()
             self._pool = self._new_pool()
-        future = self._pool.schedule(judge, args=(gold, answer, seconds), timeout=wall_seconds(seconds))
+        future = self._pool.schedule(judge, args=(*compared, seconds), timeout=wall_seconds(seconds))
         given_up = time.monotonic() + START_SECONDS + wall_seconds(seconds)
         while not wait([future], timeout=POLL_SECONDS).done:
             # pebble gives up a pool whose worker died while idle, and with it this item, without a word

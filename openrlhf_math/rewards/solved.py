@@ -9,7 +9,12 @@ import re
 from openrlhf_math.rewards.shape import shape
 
 _SIGN = re.compile(r"\\(?:leq?|geq?|lt|gt|neq?)(?![a-zA-Z])|[<>=]")
-_BARE = re.compile(r"\A ?\|?((?:[a-zA-Z]|\\(?:theta|alpha|beta|gamma|lambda|mu|phi|omega))(?:_\{?\w{1,20}\}?)?)\|? ?\Z")
+_BARE = re.compile(
+    r"\A ?(?:\| ?)?((?:[a-zA-Z]|\\(?:theta|alpha|beta|gamma|lambda|mu|phi|omega))(?:_\{?\w{1,20}\}?)?)"
+    r"(?: ?[+-] ?[0-9.]{1,20} ?(?=\|))?(?:\|)? ?\Z"
+)
+_BARE_TUPLE = re.compile(r"\A ?\([a-zA-Z](?: ?, ?[a-zA-Z]){1,9}\) ?\Z")
+_BUILDER = re.compile(r"\\mid(?![a-zA-Z])|:|\|")
 _VARIABLE = re.compile(r"(?<![a-zA-Z\\])[a-df-hj-zA-Z](?![a-zA-Z])")
 
 
@@ -30,6 +35,8 @@ def _solved(text: str) -> bool:
 
 def _isolated(sides: list[str]) -> bool:
     for side in sides:
+        if _BARE_TUPLE.match(side):
+            return True
         name = _BARE.match(side)
         if name:
             return sum(_occurs(name[1], other) for other in sides) == 1
@@ -48,5 +55,7 @@ def _occurs(name: str, text: str) -> bool:
 
 
 def _relations(text: str) -> list[list[str]]:
+    if text.startswith(r"\{") and text.endswith(r"\}"):
+        text = _BUILDER.split(text[2:-2], maxsplit=1)[-1]
     outer = shape(text)
     return [_SIGN.split(item) for item in (outer.items if outer.kind == "list" else (text,))]

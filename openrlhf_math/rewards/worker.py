@@ -11,7 +11,6 @@ kernel's timers end it.
 import os
 import resource
 import signal
-import sys
 import threading
 import time
 
@@ -20,21 +19,19 @@ GRACE_SECONDS = 0.2
 # Wall clock for an item with a deadline of one second of CPU time. Only a machine under extreme load gets there.
 WALL_FACTOR, WALL_SECONDS = 10.0, 10.0
 WATCH_SECONDS = 0.5
-# A "no" that took longer may be a failed allocation that math-verify or sympy caught and passed over.
-SUSPICIOUS_SECONDS = 0.05
 
 
 def start(memory_bytes: int, parent: int) -> None:
-    """Set up a new worker: memory limit, watch on the parent process, math-verify imported."""
+    """Set up a new worker: memory limit, watch on the parent process, the comparison imported."""
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGPROF, _past_the_deadline)
     for last in (signal.SIGVTALRM, signal.SIGALRM):
         signal.signal(last, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    from openrlhf_math.rewards.symbolic import equivalent
+    from openrlhf_math.rewards.same import equivalent
 
-    equivalent("x+1", "y")  # what sympy builds at its first use is not to count against the first item
+    equivalent("x+1", "y")  # what is built at its first use is not to count against the first item
 
 
 class DeadlinePassed(BaseException):
@@ -46,17 +43,15 @@ def wall_seconds(timeout_seconds: float) -> float:
     return WALL_FACTOR * timeout_seconds + WALL_SECONDS
 
 
-def judge(gold: str, answer: str, timeout_seconds: float) -> tuple[bool | None, str, float]:
+def judge(gold: str, answer: str, problem: str, timeout_seconds: float) -> tuple[bool | None, str, float]:
     """Compare; returns (verdict, why there is none, seconds of CPU time)."""
-    from openrlhf_math.rewards.symbolic import equivalent
+    from openrlhf_math.rewards.same import equivalent
 
     begin = time.process_time()
     verdict, reason = None, ""
     try:
         _set_timers(timeout_seconds)
-        verdict = equivalent(gold, answer)
-        if not verdict and time.process_time() - begin > SUSPICIOUS_SECONDS and _runs_out_of_memory(gold, answer):
-            verdict, reason = None, "memory"
+        verdict = equivalent(gold, answer, problem)
         _stop_timers()
     except MemoryError:
         reason = "memory"
@@ -81,26 +76,6 @@ def _stop_timers() -> None:
 
 def _past_the_deadline(number: int, frame) -> None:
     raise DeadlinePassed
-
-
-def _runs_out_of_memory(gold: str, answer: str) -> bool:
-    """Compare again, with an eye on every exception, also on those that are caught on the way."""
-    from openrlhf_math.rewards.symbolic import equivalent
-
-    raised = []
-
-    def trace(frame, event, argument):
-        frame.f_trace_lines = False
-        if event == "exception" and issubclass(argument[0], MemoryError):
-            raised.append(True)
-        return trace
-
-    sys.settrace(trace)
-    try:
-        equivalent(gold, answer)
-    finally:
-        sys.settrace(None)
-    return bool(raised)
 
 
 def _follow(parent: int) -> None:
