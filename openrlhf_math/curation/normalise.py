@@ -39,7 +39,7 @@ _LATEX = [
         (r"\\frac\s*(\d)\s*(\d)", r" \1/\2 "),
         (r"\\frac\s*\{((?:[^{}]|\{[^{}]{0,200}\}){0,64})\}\s*\{((?:[^{}]|\{[^{}]{0,200}\}){0,64})\}",
          lambda found: f" {_group(found[1])}/{_group(found[2])} "),
-        (r"\^\s{0,8}(?:\{\s{0,8})?\\circ(?:\s{0,8}\})?|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z])", " degrees "),
+        (r"\^\s{0,8}(?:\{\s{0,8}\\circ\s{0,8}\}|\\circ(?![a-zA-Z]))|\\(?:degree|circ)(?![a-zA-Z])", " degrees "),
         (r"\\(?:cdot|times|ast)(?![a-zA-Z])", "*"),
         (r"\\div(?![a-zA-Z])", "/"),
         (r"\\(?:le|leq|leqslant)(?![a-zA-Z])|=<", "<="),

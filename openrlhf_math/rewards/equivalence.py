@@ -122,6 +122,9 @@ def _is_another(value: str, chosen: str, values: dict[str, str]) -> bool:
 
 def _value(gold: Gold, text: str) -> str:
     """The side of an equation that has the value, for the rules on answers that repeat the question."""
+    exact, approximately, rounded = text.partition(r"\approx")
+    if approximately:
+        text = rounded.strip() if _NAME.match(exact.strip()) or not exact.strip() else exact.strip()
     parts = sides(text.replace("\\equiv", "="))
     if len(gold.sides) > 1 or len(parts) == 1 or shape(text).kind != "one":
         return text

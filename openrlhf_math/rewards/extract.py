@@ -30,7 +30,7 @@ _LONGEST_JOINT = 200
 _PHRASE = re.compile(
     r"\b(?:answer|option|choice)\b(?:\*\*)?[ \t]{0,8}(?:is|:|=)(?:[ \t]{0,8}:)?(?:\*\*)?|^####"
     r"|最终答案[是为:：]?|答案[是为:：]"
-    r"|^(?:#{1,4} )?\*\*final answer:?\*\*:?",
+    r"|^(?:#{1,4} (?:\*\*)?|\*\*)final answer:?(?:\*\*)?:?",
     re.IGNORECASE | re.MULTILINE,
 )
 _LONGEST_PHRASE = 4000

@@ -501,7 +501,8 @@ class _Reader:
         if name in _PLAIN_STYLES:
             return self.styled()
         if name in _ACCENTS:
-            return self.accented(name), True
+            tree = self.accented(name)
+            return tree, tree[0] == "s"
         if name in ("angle", "triangle"):
             return ("s", name + self.points()), False
         if name in _BIG:

@@ -100,6 +100,7 @@ _DERIVED = {  # (factor, of, names)
     "Torr": (Fraction("133.322"), "Pa", "torr mmHg"),
     "hp": (Fraction("745.7"), "W", "hp horsepower"),
     "u": (Fraction("1.66053906660e-24"), "g", "amu"),
+    "Wh": (3600, "J", "Wh"),
     "sr": (1, "", "sr steradian steradians"),
 }
 _PREFIXES = {
@@ -132,7 +133,7 @@ _LONG_PREFIXES = {
     "deci": -1,
     "hecto": 2,
 }
-_PREFIXED = frozenset(("m g s A K mol N J W Pa Hz Co V Ohm T Wb H eV L bar cal pc bit byte erg u").split())
+_PREFIXED = frozenset(("m g s A K mol N J W Wh Pa Hz Co V Ohm T Wb H eV L bar cal pc bit byte erg u").split())
 # Said of any number, these change or withdraw it.
 _CHANGING = frozenset(
     (

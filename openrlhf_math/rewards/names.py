@@ -14,6 +14,9 @@ _CALL = re.compile(
 _FIGURE = re.compile(
     r"\A(?:m ?)?(?:\\(?:angle|triangle|overline|overrightarrow|widehat|hat|vec|mathbf|bar|tilde)|\||\[)[^0-9=+]{1,40}\Z"
 )
+_OTHERS = re.compile(
+    r"\A(?:\\Pr ?[(\[].{1,60}[)\]]|\\(?:min|max|sup|inf)(?: ?[A-Za-z])?|\\frac\{d\}\{d ?[a-z]\} ?[a-zA-Z].{0,20})\Z"
+)
 _POINTS = re.compile(r"\A[A-Z]'?(?: ?[A-Z]'?){1,3}\Z")
 _UNKNOWN = re.compile(r"(?<![a-zA-Z\\])[xy](?![a-zA-Z])")
 
@@ -25,6 +28,8 @@ def is_name(text: str) -> bool:
         return False
     if _WORDS.match(text) and not any(word in text for word in (" or ", " and ", "not")):
         return len(text) > 1 or text not in "eπ"
+    if _OTHERS.match(text):
+        return True
     if _CALL.match(text) or _POINTS.match(text) or _FIGURE.match(text):
         return (
             not (text.startswith("|") and _UNKNOWN.search(text))

@@ -37,7 +37,7 @@ _ROOT = re.compile(r"√\s*(?:\(([^()]+)\)|\{([^{}]+)\}|([0-9]+|[a-z]))")
 
 _WRAPPERS = re.compile(
     r"(?<!\\)\$|(?<!\\)\\[()\[\]]"
-    r"|\\(?:left|right|[bB]ig[lr]?|displaystyle|textstyle|limits|large|Large|huge|bf|rm|it)(?![a-zA-Z])\.?"
+    r"|\\(?:left|right|[bB]ig[lr]?|displaystyle|textstyle|limits|large|Large|LARGE|huge|Huge|bf|rm|it)(?![a-zA-Z])\.?"
     r"|\\color\s*\{[^{}]*\}"
 )
 _GAP = re.compile(r"\\(?:[hv]space\*?|[hv]?phantom)\s*\{[^{}]*\}")
@@ -49,18 +49,19 @@ _SPACE = re.compile(r"(?<!\\)\\[;:, ]|\\q?quad(?![a-zA-Z])|~|\s")
 _SHORT_BINOMIAL = re.compile(r"\\[dt]?binom\s*([0-9a-z])\s*([0-9a-z])")
 _CHOOSE = re.compile(r"\{([^{}\\]{1,40})\\choose([^{}]{1,40})\}")
 _ANGLED = re.compile(r"\\([lr])angle(?![a-zA-Z])")
-_SET_OF = re.compile(
-    r"\A\\\{ ?[a-z] ?(?:\\in ?\\mathbb ?\{?R\}? ?)?(?:\\mid(?![a-z])|\||:)([^{}\\]*(?:\\[a-zA-Z][^{}\\]*)*)\\\}\Z"
-)
 _LEAD_IN = re.compile(r"\A(?:\\text\s*\{)?\s*(?:the )?(?:final )?answer(?: is)?\b[\s:]*\}?", re.IGNORECASE)
-_DEGREE = re.compile(r"\^\s{0,4}(?:\{\s{0,4})?\\circ(?:\s{0,4}\})?|\\degree(?![a-zA-Z])")
+_DEGREE = re.compile(r"\^\s{0,4}(?:\{\s{0,4}\\circ\s{0,4}\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])")
 _INFINITY = re.compile(r"\\text\s*\{\s*infinity\s*\}|(?<![a-z\\])infinity(?![a-z])", re.IGNORECASE)
 _PERCENT = re.compile(r"\\text\s*\{\s*percent\s*\}|(?<=[0-9} ])percent(?![a-z])", re.IGNORECASE)
 _DOTS = re.compile(r"\.\.\.+|\\[lc]?dots(?![a-zA-Z])")
 _BRACE = re.compile(r"\\[{}]|[{}]")
 _SPACES = re.compile(r"\s+")
+_ROW_GAP = re.compile(r"\\\\\[[0-9.]{1,6} ?[a-z]{2}\]")
 _MARK_IN_BRACES = re.compile(r"\\text ?\{([.,:])\}|\{([.:])\}")
-_EMPTY_SIGN = re.compile(r"\\(?:checkmark|therefore|blacksquare|Box|square|noindent|centering|LaTeX)(?![a-zA-Z])")
+_EMPTY_SIGN = re.compile(
+    r"\\(?:checkmark|therefore|blacksquare|Box|square|noindent|centering)(?![a-zA-Z])|\\tag\*? ?\{[^{}]{0,20}\}"
+    r"|\A ?\\(?:Rightarrow|implies|longrightarrow)(?![a-zA-Z])"
+)
 _ORDINAL = re.compile(r"\^ ?(?:\{ ?)?(?:\\(?:text|mathrm|textrm) ?\{ ?)(st|nd|rd|th) ?\}(?: ?\})?")
 _APPROXIMATELY = re.compile(
     r" ?\((?:\\text ?\{[a-z ]{1,20}\} ?)?(?:\\approx|\\text\{ ?answer ?\}) ?[0-9.,]{0,30}(?:\\ldots ?)?\)\Z"
@@ -91,6 +92,7 @@ def tidy(text: str) -> str:
         text = _ascii(text)
     text = _SPACES.sub(" ", text).strip()  # first of all: no pattern below can stumble over a long run of spaces
     if "\\" in text or "$" in text or "{" in text or "~" in text:
+        text = _ROW_GAP.sub(r"\\\\ ", text)
         text = _MARK_IN_BRACES.sub(r"\1\2", _GAP.sub(" ", _WRAPPERS.sub("", text)))
         text = _FRACTION.sub(r"\\frac", text)
         text = _SHORT_FRACTION.sub(_full_fraction, text)
@@ -99,7 +101,6 @@ def tidy(text: str) -> str:
         text = _SHORT_BINOMIAL.sub(r"\\binom{\1}{\2}", text)
         text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
         text = _ANGLED.sub(lambda match: "()"[match[1] == "r"], text)
-        text = _SET_OF.sub(r"\1", text.strip())
         text = text.replace(r"\%", "%").replace(r"\varnothing", r"\emptyset").replace("{:}", ":")
         text = text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}")
         text = _THIN_SPACE.sub(lambda match: "," if match[0] == "{,}" else "", text)

@@ -12,6 +12,8 @@ import mpmath
 from openrlhf_math.rewards.evaluate import same_value
 
 INFINITY = mpmath.inf
+# The variable of a region that was said of several.
+SEVERAL = "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ def without(one: Region, other: Region) -> Region:
 
 def same_region(one: Region, other: Region) -> bool:
     """Whether two regions have the same numbers. A region said of `a` is not one said of `b`."""
+    if SEVERAL in (one.variable, other.variable):
+        return False
     if one.variable and other.variable and one.variable != other.variable:
         return False
     return all(one.contains(number) == other.contains(number) for number in probes([one, other]))
@@ -95,4 +99,4 @@ def _ends(regions: list[Region]) -> tuple:
 
 def _variable(regions: list[Region]) -> str | None:
     names = {region.variable for region in regions if region.variable}
-    return names.pop() if len(names) == 1 else None
+    return SEVERAL if len(names) > 1 else names.pop() if names else None

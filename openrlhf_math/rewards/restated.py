@@ -22,11 +22,11 @@ _OPERATION = re.compile(
     r"|\\(?!circ|pi|infty|text|mathrm|mathbf|approx|in\b|ldots|dots)[a-zA-Z]+"
 )
 _UNDONE = re.compile(
-    r"\\(?:i{1,3}nt|oint|sum|prod|lim|max|min|sup|inf|gcd|lcm|det)(?![a-zA-Z])|\\(?:operatorname|mathrm)\{(?:lcm|gcd|det)"
+    r"(?<![_{])\\(?:i{1,3}nt|oint|sum|prod|lim|max|min|sup|inf|gcd|lcm|det)(?![a-zA-Z])|\\(?:operatorname|mathrm)\{(?:lcm|gcd|det)"
     r"|\\frac\{(?:d|\\partial)[^{}]*\}\{(?:d|\\partial)\s*[a-z]|vmatrix\}|matrix\}"
 )
 _STYLE = re.compile(r"\\(?:text|mathrm|mbox|operatorname)(?![a-zA-Z])")
-_MODULUS = re.compile(r" ?\(?\\p?mod ?(?:\{[^{}]{0,40}\}|[0-9]{1,40})\)?\Z")
+_MODULUS = re.compile(r" ?\(?\\[pb]?mod ?(?:\{[^{}]{0,40}\}|[0-9]{1,40})\)?\Z")
 _TWO_SIGNS = re.compile(r"- ?[({]? ?-")
 _SIGN = re.compile(r"\\(?:leq?|geq?|leqslant|geqslant|lt|gt|neq?|in)(?![a-zA-Z])|[<>=]")
 _FRACTION = re.compile(r"\\frac\{([0-9]+)\}\{([0-9]+)\}")

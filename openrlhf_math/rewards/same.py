@@ -34,11 +34,14 @@ from openrlhf_math.rewards.statement import (
     Tagged,
     Where,
     as_interval,
+    is_grouped,
     read,
     with_bare_unit,
 )  # fmt: skip
 
-POINTS, TRIES = 4, 14
+POINTS, TRIES = 4, 10
+# Where an expression has steps, it is compared at more points.
+STEPS = 80
 # A decimal stands for a number that rounds to it if it has this many places and this many significant digits.
 PLACES = 6
 _UNKNOWNS = frozenset(["x", "y", "z", "w", "u", "v", "t", "s", "\\theta", "\\phi"])
@@ -53,9 +56,14 @@ def equivalent(gold: str, answer: str, problem: str = "") -> bool:
     if key(gold) == key(answer):
         return True
     try:
-        return _same(read(gold, problem), read(answer, problem))
+        first, second = read(gold, problem), read(answer, problem)
+        if _same(first, second):
+            return True
+        if isinstance(first, Items) and is_grouped(answer):  # `30,150` is a number, or 30 and 150
+            return _same(first, read(answer.replace(",", ", "), problem))
     except (Unreadable, RecursionError):
-        return False
+        pass
+    return False
 
 
 def _same(gold, answer, depth: int = 0) -> bool:
@@ -129,11 +137,14 @@ def _value_of(gold, answer: Relation, depth: int) -> bool:
             return isinstance(inner, Items) and _same(gold, inner, depth + 1)
         return False
     zero = isinstance(gold, Expression) and exact(gold.tree) == 0
-    statements = [None if names_something(text) else _read_or_none(text) for text in answer.texts]
+    statements = [
+        _read_or_none(text) if place or not names_something(text) else None for place, text in enumerate(answer.texts)
+    ]
     agreed = [one for one in statements if one is not None and _same(gold, one, depth + 1)]
     return bool(agreed) and all(
         one in agreed
-        or any(_same(other, one, depth + 1) for other in agreed if one is not None)
+        or one is not None
+        and any(_same(other, one, depth + 1) for other in agreed)
         or _only_names(answer, place, one, gold, zero)
         or _rounded(gold, one, answer.signs, place)
         or _goes_on(gold, answer.texts[place])
@@ -192,7 +203,8 @@ def _both_relations(gold: Relation, answer: Relation, depth: int) -> bool:
             return _same(read(gold.texts[1]), read(answer.texts[1]), depth + 1)
         renamed = _renamed(name, other)
         if renamed:
-            return _same(read(gold.texts[1]), _substituted(read(answer.texts[1]), *renamed), depth + 1)
+            value_of = _substituted(read(answer.texts[1]), *renamed)
+            return value_of is not None and _same(read(gold.texts[1]), value_of, depth + 1)
     if len(gold.signs) > 1 or len(answer.signs) > 1:
         if (
             len(answer.signs) > 1
@@ -222,12 +234,14 @@ def _renamed(name: str, other: str) -> tuple[str, str] | None:
 def _of_function(name: str, other: str) -> bool:
     """`y = 2x` and `f(x) = 2x`: a curve and the function it is the graph of."""
     names = {key(name), key(other)}
+    if len({one.partition("(")[0] for one in names}) == 1 and any("(" not in one for one in names):
+        return True
     return "y" in names and any(one[1:] == "(x)" for one in names)
 
 
 def _substituted(statement, name: str, new: str):
     if not isinstance(statement, Expression) or new in symbols(statement.tree):
-        return statement
+        return None
     return Expression(_replaced(statement.tree, ("s", name), ("s", new)), statement.measure, statement.percent)
 
 
@@ -302,7 +316,10 @@ def _same_tagged(gold, answer, depth: int) -> bool:
         if gold.kind == "ratio":
             return _same_ratio(gold.content, answer.content)
         if gold.kind == "residue":
-            return gold.content[1] == answer.content[1] and _same(gold.content[0], answer.content[0], depth + 1)
+            names = gold.content[2], answer.content[2]
+            if gold.content[1] != answer.content[1] or all(names) and names[0] != names[1]:
+                return False
+            return _same(gold.content[0], answer.content[0], depth + 1)
         if gold.kind == "clock":
             return _same_clock(gold.content, answer.content)
         if gold.kind == "words" and gold.content[0] == "date" == answer.content[0]:
@@ -378,15 +395,20 @@ def _region(statement, other) -> Region | None:
 
 
 def _numbers(items: Items) -> Region | None:
-    found = []
-    for item in _with_one_name(_flat(items)):
+    found, flat = [], _flat(items)
+    names = _names(flat)
+    if len(names) > 1:
+        return None
+    for item in _without_names(flat):
         if not isinstance(item, Expression) or item.measure or symbols(item.tree):
             return None
         try:
             found.append(value(item.tree, {}))
         except (Undefined, Unreadable):
             return None
-    return points(found) if all(map(is_real, found)) and not any(isinstance(one, tuple) for one in found) else None
+    if any(isinstance(one, tuple) for one in found) or not all(map(is_real, found)):
+        return None
+    return points(found).named(next(iter(names), None))
 
 
 def _same_items(gold, answer, depth: int) -> bool:
@@ -513,7 +535,12 @@ def _matched(golds: list, answers: list, depth: int) -> bool:
     """Whether each item on either side has an equal one on the other; order and repetition do not count."""
     if len(golds) > 100 or len(answers) > 100 or len(answers) > 2 * len(golds) + 2:
         return False
-    golds, answers = _with_one_name(golds), _with_one_name(answers)
+    names, others = _names(golds), _names(answers)
+    if len(names) > 1 and len(names) == len(golds):
+        return _matched_by_name(golds, answers, depth)
+    if others and (names and not others <= names or not names and len(others) > 1 and len(others) < len(answers)):
+        return False
+    golds, answers = _without_names(golds), _without_names(answers)
     found = set()
     for answer in answers:
         place = next((place for place, gold in enumerate(golds) if _same(gold, answer, depth + 1)), None)
@@ -526,12 +553,27 @@ def _matched(golds: list, answers: list, depth: int) -> bool:
     )
 
 
-def _with_one_name(items: list) -> list:
-    """`x = 3, x = 5` are 3 and 5; `a = 1, b = 2` keep their names."""
+def _matched_by_name(golds: list, answers: list, depth: int) -> bool:
+    """`a = 1, b = 2`: the same values under the same names, or the values alone in the order of the names."""
+    if _names(answers):
+        if len(_names(answers)) != len(answers) or len(answers) != len(golds):
+            return False
+        return all(any(_same(gold, answer, depth + 1) for answer in answers) for gold in golds)
+    named = by_name(Items("list", tuple(golds)))
+    return named is not None and _in_order(named, answers, depth)
+
+
+def _names(items: list) -> set[str]:
+    """The names of a list's items without subscripts; empty if one has no name: `x = 3, x = 5` has one, x."""
     if not all(isinstance(item, Relation) and _is_named(item) for item in items):
-        return items
-    names = {key(item.texts[0]).partition("_")[0] for item in items}
-    return [read(item.texts[1]) for item in items] if len(names) == 1 else items
+        return set()
+    names = {key(item.texts[0]) for item in items}
+    stems = {name.partition("_")[0] for name in names}
+    return stems if len(stems) == 1 else names
+
+
+def _without_names(items: list) -> list:
+    return [read(item.texts[1]) if isinstance(item, Relation) and _is_named(item) else item for item in items]
 
 
 # -- values --
@@ -607,7 +649,7 @@ def _without_degrees(tree: tuple) -> tuple:
 
 def _units_agree(gold: Expression, answer: Expression) -> bool:
     if not gold.measure or not answer.measure:
-        if gold.degrees and answer.measure and answer.measure.dimension:
+        if gold.tree[0] == "deg" and answer.measure and answer.measure.dimension:
             return answer.measure.dimension == (("deg", 1),)
         return not (gold.percent and answer.measure)
     return gold.measure.agrees(answer.measure)
@@ -660,9 +702,14 @@ def _same_trees(gold: tuple, answer: tuple) -> bool:
         return False
     if symbols(gold) != symbols(answer):
         return False
-    if all(same_value(one, other) for one, other in _pairs(gold, answer)):
-        return True
-    return _same_at_whole_numbers(gold, answer)
+    stepped = any_part(gold, _stepped) or any_part(answer, _stepped)
+    if (
+        symbols(gold)
+        and symbols(gold) <= _WHOLE
+        and (stepped or any_part(gold, _alternates) and any_part(answer, _alternates))
+    ):
+        return _same_at_whole_numbers(gold, answer)
+    return all(same_value(one, other) for one, other in _pairs(gold, answer, STEPS if stepped else POINTS))
 
 
 def _is_log(tree: tuple) -> bool:
@@ -721,13 +768,13 @@ def _factors(tree: tuple) -> list:
     return [factor for part in tree[1] for factor in _factors(part)]
 
 
-def _pairs(gold: tuple, answer: tuple):
+def _pairs(gold: tuple, answer: tuple, count: int = POINTS):
     """The values of two trees at points where both have one. Raises Unreadable if there are too few."""
     names = sorted(symbols(gold) | symbols(answer))
     positive = (_under_roots(gold) | _under_roots(answer)) - _UNKNOWNS
     complex_ = any_part(gold, _imaginary) or any_part(answer, _imaginary)
-    wanted = POINTS if names else 1
-    for turn in range(TRIES if names else 1):
+    wanted = count if names else 1
+    for turn in range(count + TRIES if names else 1):
         point = {name: _coordinate(name, turn, name in positive) for name in names}
         try:
             one, other = value(gold, point), value(answer, point)
@@ -739,7 +786,7 @@ def _pairs(gold: tuple, answer: tuple):
         wanted -= 1
         if not wanted:
             return
-    if wanted == (POINTS if names else 1) or names and wanted > 2:
+    if wanted == (count if names else 1) or names and wanted > count // 2:
         raise Unreadable("no point where both have a value")
 
 
@@ -748,7 +795,7 @@ def _imaginary(part: tuple) -> bool:
 
 
 def _coordinate(name: str, turn: int, positive: bool) -> mpmath.mpf:
-    size = chosen(name, turn) * (1 if turn % 3 else 3)
+    size = chosen(name, turn) * (1 if turn % 3 else 3) * (1 + turn // 8)
     sign = -1 if not positive and turn and (turn == 1 or chosen(name + "-", turn) < mpmath.mpf("1.4")) else 1
     return sign * size
 
@@ -768,29 +815,39 @@ def _under_roots(tree: tuple) -> frozenset[str]:
 
 def _same_at_whole_numbers(gold: tuple, answer: tuple) -> bool:
     """Steps and signs, `\\lfloor n/2 \\rfloor` and `(-1)^n`, are compared at whole numbers if that is what n is."""
-    names = symbols(gold) | symbols(answer)
-    if not names or len(names) > 2 or not names <= _WHOLE:
-        return False
-    if not all(any_part(tree, _steps) for tree in (gold, answer)):
+    names = sorted(symbols(gold) | symbols(answer))
+    if len(names) > 2:
         return False
     if len(names) == 1:
-        (name,) = names
-        points_ = [{name: mpmath.mpf(n)} for n in [*range(1, 130), 144, 169, 256, 512, 1000, 1023, 1024, 1025]]
+        places = [{names[0]: mpmath.mpf(n)} for n in [*range(1, 130), 144, 169, 256, 512, 1000, 1023, 1024, 1025]]
     else:
-        one, two = sorted(names)
-        points_ = [{one: mpmath.mpf(a), two: mpmath.mpf(b)} for a in range(1, 14) for b in range(1, 14)]
-    for point in points_:
-        try:
-            if not same_value(value(gold, point), value(answer, point)):
-                return False
-        except Undefined:
+        places = [{names[0]: mpmath.mpf(a), names[1]: mpmath.mpf(b)} for a in range(1, 14) for b in range(1, 14)]
+    compared = 0
+    for point in places:
+        found = [_real_value(tree, point) for tree in (gold, answer)]
+        if (found[0] is None) != (found[1] is None):
             return False
-    return True
+        if found[0] is not None:
+            compared += 1
+            if not same_value(*found):
+                return False
+    return compared > len(places) // 2
 
 
-def _steps(part: tuple) -> bool:
-    if part[0] == "f" and part[1] in _STEPS:
-        return True
+def _real_value(tree: tuple, point: dict):
+    try:
+        found = value(tree, point)
+    except Undefined:
+        return None
+    return found if is_real(found) else None
+
+
+def _stepped(part: tuple) -> bool:
+    return part[0] == "f" and part[1] in _STEPS
+
+
+def _alternates(part: tuple) -> bool:
+    """`(-1)^n`, `\\cos n\\pi`."""
     if part[:2] in (("f", "cos"), ("f", "sin")):
         return any_part(part, lambda one: one == ("c", "pi"))
     return part[0] == "^" and exact(part[1]) == -1

@@ -36,7 +36,7 @@ _SIGNS = {
 TURNED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 _SET_SIGN = re.compile(r"\\(?:cup|cap|setminus|backslash)(?![a-zA-Z])")
 _BUILDER = re.compile(r"\\mid(?![a-zA-Z])|\||:")
-_MODULUS = re.compile(r"(?: ?\(\\?mod|\\p?mod) ?(?:\{ ?([0-9]{1,40}) ?\}|([0-9]{1,40}))\)?\Z")
+_MODULUS = re.compile(r"(?: ?\(\\?mod|\\[pb]?mod) ?(?:\{ ?([0-9]{1,40}) ?\}|([0-9]{1,40}))\)?\Z")
 _BASED = re.compile(
     r"\A\(?([0-9A-Za-z]{1,60})\)?_(?:\{ ?(?:\\text ?\{ ?)?([0-9]{1,2}|[a-z]{2,9}) ?(?:\} ?)?\}|([0-9]))\Z"
 )
@@ -202,7 +202,7 @@ def _opened(text: str, start: int, end: int) -> int:
 
 
 def _several(text: str, problem: str) -> object | None:
-    if _whole_number(text):
+    if is_grouped(text):
         return None
     text = _TEXT_WITH_JOINT.sub(r"\\text{\1} \\text{ \2 } ", text)
     text, condition = _without_condition(text)
@@ -313,7 +313,7 @@ def _with_names(parts: list[str], problem: str) -> list:
     return [read(part, problem) for part in parts]
 
 
-def _whole_number(text: str) -> bool:
+def is_grouped(text: str) -> bool:
     return bool(_GROUPED.fullmatch(text.strip("-+ ").partition(".")[0]))
 
 
@@ -359,8 +359,11 @@ def _residue(text: str, problem: str) -> Tagged | None:
     if not match:
         return None
     before = text[: match.start()].strip()
-    sides, _ = split(before, _RELATION)
-    return Tagged("residue", (read(sides[-1], problem), int(match[1] or match[2])))
+    sides, signs = split(before, _RELATION)
+    if len(sides) > 2 or len(sides) == 2 and _SIGNS.get(signs[0], signs[0]) != "=":
+        raise Unreadable("a residue of what")
+    name = sides[0].replace(" ", "") if len(sides) == 2 else ""
+    return Tagged("residue", (read(sides[-1], problem), int(match[1] or match[2]), name))
 
 
 def _ratio(text: str, problem: str) -> Tagged | None:
@@ -525,7 +528,7 @@ def _set(text: str, problem: str) -> object | None:
     parts, signs = split(inner, _BUILDER)
     if len(parts) == 2 and not inner.startswith("|"):
         raise Unreadable("a set that is described")
-    parts, _ = split(_without_groups(inner) if _whole_number(inner) else inner, _COMMA)
+    parts, _ = split(_without_groups(inner) if is_grouped(inner) else inner, _COMMA)
     if len(parts) > MAX_ITEMS:
         raise Unreadable("too many items")
     return Items("set", tuple(read(part, problem) for part in parts if part))
@@ -616,6 +619,9 @@ def _tuple(text: str, problem: str) -> object | None:
         region = _interval(text)
         if region is not None:
             return region
+    for transposed in ("^T", "^{T}", "^\\top", "^{\\top}"):
+        if text.startswith("(") and text.endswith(")" + transposed) and "," in text:
+            text = text.removesuffix(transposed)
     if text[:1] not in ("(", "[") or text[-1:] not in (")", "]") or not _closes(text):
         return None
     parts, _ = split(text[1:-1], _COMMA)
