@@ -37,9 +37,12 @@ class Grade:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a worker found. `same` is None with a `reason` if it found nothing; `passing` if it may be tried again."""
+    """What a worker found. `same` is None with a `reason` if it found nothing; `passing` if it may be tried again.
 
-    same: bool | None
+    `same` is a text where a fingerprint was asked for.
+    """
+
+    same: bool | str | None
     reason: str
     seconds: float
     passing: bool = False

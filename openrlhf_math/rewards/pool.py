@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as DeadlinePassed
 
 from openrlhf_math.rewards.config import RewardConfig
-from openrlhf_math.rewards.outcome import Grade, Verdict, begin, conclude
+from openrlhf_math.rewards.outcome import LONGEST_PROBLEM, Grade, Verdict, begin, conclude
 
 # Verdicts are remembered: the samples of one prompt often give the same answer.
 MEMORY_OF_VERDICTS = 20_000
@@ -54,6 +54,13 @@ class GradingPool:
         if isinstance(started, Grade):
             return started
         return conclude(started, self._verdict(started.gold, started.answer, started.problem).result(), self.config)
+
+    def fingerprint_now(self, answer: str, problem: str | None = None) -> str | None:
+        """A text that differs for two tidied answers only if they are different; "" where that cannot be said.
+
+        None if the answer takes more than its time or memory.
+        """
+        return self._verdict(answer, (problem or "")[-LONGEST_PROBLEM:]).result().same
 
     def close(self) -> None:
         """End all worker processes. Items still waiting for one are cancelled."""
@@ -109,13 +116,14 @@ class _Worker:
     def _attempt(self, compared: tuple[str, ...], seconds: float) -> Verdict:
         from pebble import ProcessExpired
 
-        from openrlhf_math.rewards.worker import judge, wall_seconds
+        from openrlhf_math.rewards import worker
 
+        task = worker.judge if len(compared) == 3 else worker.describe
         if self._pool is None or not self._pool.active:
             self.stop()
             self._pool = self._new_pool()
-        future = self._pool.schedule(judge, args=(*compared, seconds), timeout=wall_seconds(seconds))
-        given_up = time.monotonic() + START_SECONDS + wall_seconds(seconds)
+        future = self._pool.schedule(task, args=(*compared, seconds), timeout=worker.wall_seconds(seconds))
+        given_up = time.monotonic() + START_SECONDS + worker.wall_seconds(seconds)
         while not wait([future], timeout=POLL_SECONDS).done:
             # pebble gives up a pool whose worker died while idle, and with it this item, without a word
             if not self._pool.active or time.monotonic() > given_up:

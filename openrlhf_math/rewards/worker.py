@@ -45,22 +45,33 @@ def wall_seconds(timeout_seconds: float) -> float:
 
 def judge(gold: str, answer: str, problem: str, timeout_seconds: float) -> tuple[bool | None, str, float]:
     """Compare; returns (verdict, why there is none, seconds of CPU time)."""
-    from openrlhf_math.rewards.same import equivalent
+    from openrlhf_math.rewards import same
 
+    return _within(timeout_seconds, lambda: same.equivalent(gold, answer, problem))
+
+
+def describe(answer: str, problem: str, timeout_seconds: float) -> tuple[str | None, str, float]:
+    """The answer's fingerprint; returns (it, why there is none, seconds of CPU time)."""
+    from openrlhf_math.rewards import same
+
+    return _within(timeout_seconds, lambda: same.fingerprint(answer, problem))
+
+
+def _within(timeout_seconds: float, task) -> tuple:
     begin = time.process_time()
-    verdict, reason = None, ""
+    found, reason = None, ""
     try:
         _set_timers(timeout_seconds)
-        verdict = equivalent(gold, answer, problem)
+        found = task()
         _stop_timers()
     except MemoryError:
         reason = "memory"
     except DeadlinePassed:
-        verdict, reason = None, "timeout"
+        found, reason = None, "timeout"
     except Exception as error:
         reason = f"error: {type(error).__name__}"
     _stop_timers()
-    return verdict, reason, time.process_time() - begin
+    return found, reason, time.process_time() - begin
 
 
 def _set_timers(timeout_seconds: float) -> None:

@@ -6,13 +6,18 @@ all memory. The pool sends `judge` by its name, so the worker imports this modul
 
 from openrlhf_math.rewards import same, worker
 
-_judge, _equivalent = worker.judge, same.equivalent
+_judge, _describe, _equivalent, _fingerprint = worker.judge, worker.describe, same.equivalent, same.fingerprint
 SPIN, POWER, MEMORY = r"\boxed{s_{pin}+x}", r"\boxed{p_{ower}+x}", r"\boxed{m_{em}+x}"
 
 
 def judge(gold: str, answer: str, problem: str, timeout_seconds: float):
     same.equivalent = _slowly
     return _judge(gold, answer, problem, timeout_seconds)
+
+
+def describe(answer: str, problem: str, timeout_seconds: float):
+    same.fingerprint = lambda answer, problem="": str(_slowly("", answer)) and _fingerprint(answer, problem)
+    return _describe(answer, problem, timeout_seconds)
 
 
 def _slowly(gold: str, answer: str, problem: str = "") -> bool:
