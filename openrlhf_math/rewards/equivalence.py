@@ -88,8 +88,8 @@ def _choice(gold: Gold, text: str, problem: str | None) -> Comparison | tuple[Go
         return RIGHT if several(gold.text) == several(text) else WRONG
     values = options(problem) if problem else {}
     (wanted, beside_gold), (chosen, value) = choice(gold.text), choice(text)
-    if wanted and not chosen and len(text) == 1 and text.upper() in values:
-        chosen = text.upper()  # a lone `b` is a variable, but not where b is an option
+    if wanted and not chosen and text.rstrip(")").upper() in values:
+        chosen = text.rstrip(")").upper()  # a lone `b` is a variable, but not where b is an option
     if not (wanted or chosen):
         return gold, text
     if chosen and _is_another(value, chosen, values):

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 DEPTH = 60
 MAX_DIGITS = 2000
+LONGEST_CALL = 16
 
 _TOKEN = re.compile(r"\\[a-zA-Z]+|\\[^a-zA-Z]|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[a-zA-Z]+| +|[^ ]")
 _FUNCTIONS = frozenset(
@@ -86,7 +87,10 @@ def parse(text: str) -> tuple:
 
 def parse_tokens(found: list[str]) -> tuple:
     reader = _Reader(found)
-    tree = reader.sum()
+    try:
+        tree = reader.sum()
+    except RecursionError:
+        raise Unreadable("nested too deep") from None
     reader.end()
     return tree
 
@@ -354,27 +358,38 @@ class _Reader:
         return count
 
     def call(self, name: str) -> list | None:
-        """The arguments of `f(x)`; None where brackets after a variable mean a product, `x(x+1)`."""
-        before, bars = self.at, self.bars
+        """The arguments of `f(x)`; None where brackets after a variable mean a product, `x(x+1)`.
+
+        That is seen from the tokens in the brackets, before anything is read: reading twice at each bracket would
+        double the time with each one inside another.
+        """
+        if name[0] not in _CALLED and "'" not in name and not self._only_names():
+            return None
         self.next()
-        self.bars = 0
-        try:
-            arguments = [self.sum()]
-            while self.peek() == ",":
-                self.next()
-                arguments.append(self.sum())
-            self.expect(")")
-        except Unreadable:
-            arguments = None
+        bars, self.bars = self.bars, 0
+        arguments = [self.sum()]
+        while self.peek() == ",":
+            self.next()
+            arguments.append(self.sum())
         self.bars = bars
-        if arguments and name == "C" and len(arguments) == 2:
-            return ["binom", *arguments]
-        if arguments and (
-            name[0] in _CALLED or len(arguments) > 1 or arguments[0][0] in ("n", "s", "c") or "'" in name
-        ):
-            return arguments
-        self.at = before
-        return None
+        self.expect(")")
+        return ["binom", *arguments] if name == "C" and len(arguments) == 2 else arguments
+
+    def _only_names(self) -> bool:
+        """Whether the brackets ahead hold single numbers and variables, `(x)`, `(3)`, `(m, n)`, and nothing else."""
+        before, between = "", 0
+        for token in self.tokens[self.at + 1 : self.at + 1 + LONGEST_CALL]:
+            if token == ")":
+                return before not in ("", ",", "-", "_")
+            single = token[0].isalnum() or token[1:] in _GREEK or token == "\\pi"
+            if token == ",":
+                between += 1
+            if not single and token not in (",", "_", " ", "'", "-") or single and before not in ("", ",", "-", "_"):
+                return False
+            if token == "-" and before not in ("", ","):
+                return False
+            before = before if token in (" ", "'") else token
+        return False
 
     def subscript(self) -> str:
         """A subscript as a name: `_{1}`, `_1`, `_{\\text{max}}` and `_{\\max}` are read alike."""

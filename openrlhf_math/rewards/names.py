@@ -5,6 +5,7 @@ import re
 from openrlhf_math.rewards.evaluate import any_part, symbols
 from openrlhf_math.rewards.latex import Unreadable, parse
 from openrlhf_math.rewards.statement import Items, Relation, read
+from openrlhf_math.rewards.words import is_words
 
 _WORDS = re.compile(r"\A(?:\\(?:(?:t(?:ext(?:bf)?)|m(?:athrm|box)|operatorname) ?\{[^{}0-9]{1,60}\}|#)|[A-Za-z #])+\Z")
 _CALL = re.compile(
@@ -27,7 +28,7 @@ def is_name(text: str) -> bool:
     if not text or text[0].isdigit():
         return False
     if _WORDS.match(text) and not any(word in text for word in (" or ", " and ", "not")):
-        return len(text) > 1 or text not in "eπ"
+        return is_words(text) or _POINTS.match(text) is not None or len(text) == 1 and text != "e" or "#" in text
     if _OTHERS.match(text):
         return True
     if _CALL.match(text) or _POINTS.match(text) or _FIGURE.match(text):

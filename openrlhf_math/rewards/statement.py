@@ -212,6 +212,8 @@ def _several(text: str, problem: str) -> object | None:
     if len(parts) == 1:
         return None
     parts = [part.removeprefix("{").strip() if part.count("{") > part.count("}") else part for part in parts]
+    if any(not part and not _beside_word(signs, place) for place, part in enumerate(parts)):
+        raise Unreadable("an empty item")
     pairs = [(part, sign) for part, sign in zip(parts, ["", *signs], strict=True) if part]
     if len(pairs) == 1:
         return read(pairs[0][0], problem)
@@ -226,6 +228,9 @@ def _several(text: str, problem: str) -> object | None:
     found = _solved(parts, joint)
     if found is not None:
         return found
+    logical = any(sign.startswith("\\l") or "vee" in sign or "wedge" in sign for sign in signs)
+    if logical and not all(map(_RELATION.search, parts)):
+        raise Unreadable("a formula of logic")
     statements = _with_names(parts, problem)
     return Items("list", tuple(statements), "", joint)
 
@@ -240,6 +245,11 @@ def _without_condition(text: str) -> tuple[str, str]:
     if not match or not match.start() or not _RELATION.search(text[: match.start()]):
         return text, ""
     return text[: match.start()].strip(), text[match.end() :].strip()
+
+
+def _beside_word(signs: list[str], place: int) -> bool:
+    """Whether an empty part stands beside "and" or "or", as in `3, 5, and 7`."""
+    return any(sign not in (",", ";") for sign in signs[max(place - 1, 0) : place + 1])
 
 
 def _joint(signs: list[str]) -> str:
@@ -578,7 +588,8 @@ _SET_MINUS = re.compile(r"\\(?:cup|cap|setminus|backslash)(?![a-zA-Z])|(?<=R\})-
 def _described(inner: str) -> Region | None:
     r"""`x \mid x > 2`, `x \in \mathbb{R} : x \ne 0`, or numbers `1, 2, 3`."""
     parts, signs = split(inner, _BUILDER)
-    if len(parts) == 2 and parts[0] and not inner.startswith("|"):
+    if len(parts) > 1 and parts[0] and not inner.startswith("|"):
+        parts = [parts[0], inner[inner.index(signs[0]) + len(signs[0]) :].strip()]
         head = split(parts[0], _RELATION)[0]
         if not _is_bare(head[0]) or len(head) == 2 and head[1] not in ("\\mathbb{R}", "\\mathbb R"):
             return None

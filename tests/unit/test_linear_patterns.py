@@ -94,14 +94,16 @@ def test_no_pattern_is_built_on_the_way(path):
 
 
 BITS = (
-    "a", " ", "ab ", "(", ")", "{", "}", "{a", "\\", "\\\\", "\\(", "\\[", "\\{", "$", "$a", "^2 ", "^ {2 } ",
-    "\\text{", "\\text{a}", "\\frac", "\\frac{", "\\frac{1}{2}", "\\frac{{a}", "\\boxed{", "\\boxed{5}",
-    "\\boxed{a}, ", "\\fbox{a}", "<answer>", "</answer>", "<answer>a</answer>", "<think>", "</think>",
-    "answer is ", "answer", "#", "#### ", "1", "1,", "1,000", "1 ", "0.", ".", "...", "-", "+", "=", "a=", "a = ",
-    ",", ";", "&", "|", "or ", "and ", "\n", "\n\n", "~", "\\,", "\\!", "\\begin{pmatrix}", "\\end{pmatrix}",
-    "(A) ", "A. ", "A", "é", "²", "√(", "½", "\u200b", "5^2 ", "\\circ", "^\\circ ", "verdict ", "![",
-    "show that ", "in the ", "figure 1 ", "\\sqrt{", "_{1}", "\\left(", "!", "'", "prove ", "1st ", "\t",
-    "\\mathrm{m}", "\\cdot ", "\\pmod{", "\\%", "%", "**", "`",
+    "f(", "a(", "f(x)", "\\sqrt", "\\sqrt{2}", "x^", "x^{", "\\sin ", "\\frac{d", "\\frac{d}{", "|x", "-(",
+    "a(a", "f'(", "\\hat{", "\\binom{", "2(", "\\log_", "\\sum_{", "\\pm ", "x_", "\\{", "\\}", ":", "<",
+    "\\le ", "\\in ", "\\cup ", "(1,", "[0,", "a", " ", "ab ", "(", ")", "{", "}", "{a", "\\", "\\\\", "\\(",
+    "\\[", "\\{", "$", "$a", "^2 ", "^ {2 } ", "\\text{", "\\text{a}", "\\frac", "\\frac{", "\\frac{1}{2}",
+    "\\frac{{a}", "\\boxed{", "\\boxed{5}", "\\boxed{a}, ", "\\fbox{a}", "<answer>", "</answer>",
+    "<answer>a</answer>", "<think>", "</think>", "answer is ", "answer", "#", "#### ", "1", "1,", "1,000", "1 ",
+    "0.", ".", "...", "-", "+", "=", "a=", "a = ", ",", ";", "&", "|", "or ", "and ", "\n", "\n\n", "~", "\\,",
+    "\\!", "\\begin{pmatrix}", "\\end{pmatrix}", "(A) ", "A. ", "A", "é", "²", "√(", "½", "\u200b", "5^2 ",
+    "\\circ", "^\\circ ", "verdict ", "![", "show that ", "in the ", "figure 1 ", "\\sqrt{", "_{1}", "\\left(",
+    "!", "'", "prove ", "1st ", "\t", "\\mathrm{m}", "\\cdot ", "\\pmod{", "\\%", "%", "**", "`",
 )  # fmt: skip
 
 
@@ -112,7 +114,8 @@ def texts() -> list[str]:
     for _ in range(60):
         few = rng.sample(BITS, rng.randint(2, 4))
         mixed.append("".join(rng.choices(few, k=LENGTH))[:LENGTH])
-    return runs + mixed
+    different = [" ".join(rf"\boxed{{{n}}}{joint}" for n in range(LENGTH // 14)) for joint in ("", ",", " or")]
+    return runs + mixed + different
 
 
 CONFIG = RewardConfig()
