@@ -69,7 +69,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add = parser.add_argument_group("problems").add_argument
     add("--split", default="test", help="of a hub set that is no known benchmark (%(default)s)")
     add("--problem-key", metavar="COLUMN", help="of the problem, where it is none of the usual")
-    add("--answer-key", metavar="COLUMN", help="of the gold answer, likewise")
+    add("--answer-key", "--gold-key", metavar="COLUMN", help="of the gold answer, likewise")
+    add("--response-key", default="response", metavar="COLUMN", help="of --completions (%(default)s)")
     add("--max-problems", type=int, metavar="N", help="only the first so many of each benchmark")
     add("--holdout", type=int, default=1000, metavar="N", help="problems of a holdout (%(default)s)")
     add("--holdout-seed", type=int, default=0, metavar="N", help="which of them (%(default)s)")
@@ -136,13 +137,15 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _score(args: argparse.Namespace) -> dict[str, dict]:
+    from openrlhf_math.data.tables import Keys
     from openrlhf_math.evaluation.outside import read_completions
     from openrlhf_math.evaluation.score import score
 
     _check_free(args.output)
     rewards = _rewards(args, args.style or "boxed")
     scorer = _scorer(args)
-    rows = read_completions(args.completions)[: args.max_problems]
+    keys = Keys(args.answer_key or "gold", args.response_key, args.problem_key or "problem")
+    rows = read_completions(args.completions, keys)[: args.max_problems]
     with _bar("problems graded", len(rows)) as advance:
         name = args.completions.stem
         told = score(

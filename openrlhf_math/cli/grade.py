@@ -5,14 +5,13 @@ import asyncio
 import contextlib
 import heapq
 import json
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.tables import Keys, read_table
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 
@@ -40,13 +39,16 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     default = RewardConfig()
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Grade responses in bulk. Every row of FILE is a JSON object with `gold` and `response`, and\n"
-        "`problem` where the answer refers to it (multiple choice). It comes back in order, with\n"
-        "`outcome`, `reward`, `answer`, `seconds` and, where undecided, `reason`.",
+        description="Grade responses in bulk. Every row of FILE has `gold` and `response`, and `problem` where the\n"
+        "answer refers to it (multiple choice). It comes back in order, with `outcome`, `reward`, `answer`,\n"
+        "`seconds` and, where undecided, `reason`.",
         epilog=FORMAT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", help="JSONL file, or - for standard input")
+    parser.add_argument(
+        "file", metavar="FILE", help="JSONL, a JSON array, CSV or Parquet, also .gz or .zst; - for standard input"
+    )
+    add_keys(parser)
     parser.add_argument("--output", type=Path, metavar="OUT", help="graded rows as JSONL, written when all are done")
     parser.add_argument(
         "--style", choices=["boxed", "think"], default=default.style, help="the right format (%(default)s)"
@@ -61,10 +63,28 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="for a wrong one in correct format (%(default)s)",
     )
     parser.add_argument("--accept-expressions", action="store_true", help=r"let \boxed{2+3} count where the gold is 5")
-    parser.add_argument("--timeout", type=float, default=default.timeout_seconds, help="seconds an item (%(default)s)")
+    parser.add_argument(
+        "--timeout", type=float, default=default.timeout_seconds, help="CPU seconds an item (%(default)s)"
+    )
     parser.add_argument("--memory-mb", type=int, default=default.memory_bytes >> 20, help="MiB a worker (%(default)s)")
     parser.add_argument("--workers", type=int, default=default.workers, help="worker processes (%(default)s)")
     return parser
+
+
+def add_keys(parser: argparse.ArgumentParser) -> None:
+    """The flags that name a file's columns."""
+    default = Keys()
+    for name in ("gold", "response", "problem"):
+        parser.add_argument(
+            f"--{name}-key",
+            default=getattr(default, name),
+            metavar="NAME",
+            help=f"the column of the {name} (%(default)s)",
+        )
+
+
+def keys_of(args: argparse.Namespace) -> Keys:
+    return Keys(args.gold_key, args.response_key, args.problem_key)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -81,51 +101,46 @@ def run(args: argparse.Namespace) -> None:
     except ValueError as error:
         raise UserError(f"{error}.") from None
     summary = Summary()
-    with _source(args.file) as source, _replaced(args.output) as output:
-        asyncio.run(_grade_all(source, args.file, output, config, summary))
+    keys = keys_of(args)
+    with _replaced(args.output) as output:
+        asyncio.run(_grade_all(read_rows(args.file, keys), output, config, summary, keys))
     summary.show()
 
 
-async def _grade_all(source: BinaryIO, name: str, output, config: RewardConfig, summary: "Summary") -> None:
+async def _grade_all(rows: Iterator, output, config: RewardConfig, summary: "Summary", keys: Keys) -> None:
     pool = GradingPool(config)
     try:
-        with _progress(source) as advance:
-            async for number, row, grade in grade_rows(read_rows(source, name), pool):
-                summary.add(number, row, grade)
+        with _progress() as advance:
+            async for number, row, grade in grade_rows(rows, pool, keys):
+                summary.add(number, row.get(keys.response), grade)
                 if output:
-                    output.write(json.dumps(row | _columns(grade)) + "\n")
+                    output.write(json.dumps(row | _columns(grade, keys), default=str) + "\n")
                 advance()
     finally:
         pool.close()
 
 
-def read_rows(source: BinaryIO, name: str) -> Iterator[tuple[int, dict]]:
-    """The rows of a JSONL file with their line numbers. Raises UserError naming the line that is none."""
-    for number, line in enumerate(source, start=1):
-        if not line.strip():
-            continue
-        place = f"{'standard input' if name == '-' else name}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{place} is not JSON ({error}); every line must be one JSON object.") from None
-        if not isinstance(row, dict):
-            raise UserError(f'{place} is no JSON object; it must look like {{"gold": ..., "response": ...}}.')
-        for key, kinds in (("gold", (str, int, float)), ("response", (str, type(None)))):
+def read_rows(name: str, keys: Keys) -> Iterator[tuple[int, dict]]:
+    """The rows of a file with their numbers. Raises UserError naming the row that is none."""
+    for number, place, row in read_table(name):
+        for key, kinds in ((keys.gold, (str, int, float)), (keys.response, (str, type(None)))):
             if key not in row:
-                raise UserError(f"{place} has no `{key}`; add it, or rename the key that holds it.")
+                flag = "gold" if key == keys.gold else "response"
+                raise UserError(f"{place} has no `{key}`; add it, or name the column that holds it with --{flag}-key.")
             if not isinstance(row[key], kinds) or isinstance(row[key], bool):
                 raise UserError(f"{place}: `{key}` is {row[key]!r:.60}, it must be text.")
-        if not isinstance(row.get("problem"), (str, type(None))):
-            raise UserError(f"{place}: `problem` is {row['problem']!r:.60}, it must be text.")
+        if not isinstance(row.get(keys.problem), (str, type(None))):
+            raise UserError(f"{place}: `{keys.problem}` is {row[keys.problem]!r:.60}, it must be text.")
         yield number, row
 
 
-async def grade_rows(rows: Iterator[tuple[int, dict]], pool: GradingPool) -> AsyncIterator[tuple[int, dict, Grade]]:
+async def grade_rows(
+    rows: Iterator[tuple[int, dict]], pool: GradingPool, keys: Keys
+) -> AsyncIterator[tuple[int, dict, Grade]]:
     """Grade rows many at a time; they come out in the order they went in."""
     under_way: deque = deque()
     for number, row in rows:
-        task = asyncio.ensure_future(pool.grade(row["response"], str(row["gold"]), row.get("problem")))
+        task = asyncio.ensure_future(pool.grade(row[keys.response], str(row[keys.gold]), row.get(keys.problem)))
         under_way.append((number, row, task))
         await asyncio.sleep(0)  # lets the task start: most are answered at once
         while under_way and (under_way[0][2].done() or len(under_way) > WINDOW):
@@ -145,13 +160,13 @@ class Summary:
         self.undecided: list[tuple[int, str, str]] = []
         self.begun = time.perf_counter()
 
-    def add(self, number: int, row: dict, grade: Grade) -> None:
+    def add(self, number: int, response: str | None, grade: Grade) -> None:
         self.counts[grade.outcome] += 1
         heapq.heappush(self.slowest, (grade.seconds, number, grade.outcome, (grade.answer or "")[:200]))
         if len(self.slowest) > SHOWN:
             heapq.heappop(self.slowest)
         if grade.outcome == "undecided":
-            self.undecided.append((number, grade.reason, (row["response"] or "")[-200:]))
+            self.undecided.append((number, grade.reason, (response or "")[-200:]))
 
     def show(self) -> None:
         from rich.console import Console
@@ -176,9 +191,12 @@ class Summary:
             console.print(table)
 
 
-def _columns(grade: Grade) -> dict:
+def _columns(grade: Grade, keys: Keys) -> dict:
+    """What is added to a row. Where the gold stands in `answer`, the extracted answer is `graded_answer`."""
     columns = {"outcome": grade.outcome, "reward": grade.reward, "answer": grade.answer, "seconds": grade.seconds}
-    return columns | ({"reason": grade.reason} if grade.reason else {})
+    columns |= {"reason": grade.reason} if grade.reason else {}
+    taken = (keys.gold, keys.response, keys.problem)
+    return {f"graded_{name}" if name in taken else name: value for name, value in columns.items()}
 
 
 def _plain(text: str):
@@ -187,19 +205,6 @@ def _plain(text: str):
 
     text = "".join(sign if sign.isprintable() else " " for sign in text)
     return Text(text if len(text) <= 60 else "..." + text[-57:])
-
-
-@contextlib.contextmanager
-def _source(name: str) -> Iterator[BinaryIO]:
-    if name == "-":
-        yield sys.stdin.buffer
-        return
-    with contextlib.ExitStack() as opened:
-        try:
-            file = opened.enter_context(open(name, "rb"))
-        except OSError as error:
-            raise UserError(f"{name} cannot be read: {error.strerror}.") from None
-        yield file
 
 
 @contextlib.contextmanager
@@ -219,16 +224,12 @@ def _replaced(path: Path | None):
 
 
 @contextlib.contextmanager
-def _progress(source: BinaryIO):
-    """A progress bar on standard error; on a stream of unknown length it counts."""
+def _progress():
+    """A count of graded rows on standard error."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-    total = None
-    if source.seekable():
-        total = sum(1 for line in source if line.strip())
-        source.seek(0)
-    columns = (TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.completed} rows graded"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("grading", total=total)
+        task = bar.add_task("", total=None)
         yield lambda: bar.advance(task)

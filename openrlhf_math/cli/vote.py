@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from openrlhf_math.cli.grade import add_keys, keys_of
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, find_aggregation
 from openrlhf_math.rerank.choose import RULES, find_rule, needs_scores
@@ -43,7 +44,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE.jsonl", type=Path, help="one problem with its attempts a line")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        help="one problem with its attempts a row, or one attempt a row as `grade` and `eval` write it: JSONL, a JSON\n"
+        "array, CSV or Parquet, also .gz or .zst",
+    )
+    add_keys(parser)
     parser.add_argument(
         "--rule", action="append", metavar="NAME", help="may be given again; all that can be, if absent"
     )
@@ -67,7 +75,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    from openrlhf_math.evaluation.recorded import read_recorded
     from openrlhf_math.evaluation.voting import report
 
     try:
@@ -88,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
     rules = {name: find_rule(name) for name in args.rule or RULES}
     aggregations = {name: find_aggregation(name) for name in args.aggregate or AGGREGATIONS}
 
-    problems = _judged(read_recorded(args.file), config)
+    problems = _judged(_rows(args.file, keys_of(args)), config)
     if not problems:
         raise UserError(f"{args.file} has no rows; give at least one problem with its attempts.")
     if not any(one.classes for one in problems):
@@ -105,6 +112,18 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps(told, indent=1))
     else:
         _show(told, f"{without} has no `scores`: rules that read scores are left out" if without else "")
+
+
+def _rows(path: Path, keys) -> Iterable:
+    """Problems with their attempts; rows of one attempt each are put together by problem."""
+    from openrlhf_math.data.tables import read_table
+    from openrlhf_math.evaluation.outside import read_completions
+    from openrlhf_math.evaluation.recorded import read_recorded
+
+    first = next((keys.renamed(row) for _, _, row in read_table(str(path))), {})
+    if "response" in first and "responses" not in first:
+        return read_completions(path, keys, flag="")
+    return read_recorded(path, keys)
 
 
 def _entries(rules: dict, aggregations: dict, scored: bool) -> list:

@@ -62,7 +62,9 @@ def flawed(row: Row, limits: Limits) -> str:
     return row.flaw
 
 
-_PROVE = re.compile(r"\bprove\b|\b(?:show|demonstrate|verify|justify)\b(?:\s+\w+){0,3}\s+(?:that|if|the\b|:)", re.I)
+_PROVE = re.compile(
+    r"\bprove\b|\b(?:show|demonstrate|verify|justify)\b(?:\s{1,8}\w{1,40}){0,3}\s{1,8}(?:that|if|the\b|:)", re.I
+)
 _ASK = re.compile(r"\?|\b(?:find|determine|compute|calculate|evaluate|solve|simplify|what|how|which|express)\b", re.I)
 
 
@@ -91,16 +93,18 @@ def _offers(problem: str) -> bool:
     return bool(options(problem)) or "which of the following" in problem.lower()
 
 
-_PICTURE = re.compile(r"!\[[^\]]*\]\(|\\includegraphics|<img\b|\bcdn\.mathpix\.com|\.(?:png|jpe?g|gif|svg)\b", re.I)
+_PICTURE = re.compile(
+    r"!\[[^\]]{0,64}\]\(|\\includegraphics|<img\b|\bcdn\.mathpix\.com|\.(?:png|jpe?g|gif|svg)\b", re.I
+)
 _SHOWN = re.compile(
-    r"\b(?:figure|diagram|picture|graph|drawing|image)s?\s+(?:\d+\s+)?(?:is\s+|are\s+)?"
+    r"\b(?:figure|diagram|picture|graph|drawing|image)s?\s{1,8}(?:\d{1,9}\s{1,8})?(?:is\s{1,8}|are\s{1,8})?"
     r"(?:shown|below|above|given|at the|on the)"
-    r"|\b(?:in|from|see|of)\s+(?:the|this|fig(?:ure|\.)?)\s+(?:\w+\s+)?(?:figure|diagram|picture|drawing)\b"
-    r"|\b(?:shown|pictured|drawn|depicted)\s+(?:below|above|here|in\s+(?:the\s+)?(?:figure|diagram|picture))"
-    r"|\bas\s+(?:shown|pictured)\b",
+    r"|\b(?:in|from|see|of)\s{1,8}(?:the|this|fig(?:ure|\.)?)\s{1,8}(?:\w{1,40}\s{1,8})?(?:figure|diagram|picture|drawing)\b"
+    r"|\b(?:shown|pictured|drawn|depicted)\s{1,8}(?:below|above|here|in\s{1,8}(?:the\s{1,8})?(?:figure|diagram|picture))"
+    r"|\bas\s{1,8}(?:shown|pictured)\b",
     re.I,
 )
-_DRAWN_IN_TEXT = re.compile(r"\[asy\]|\\begin\{(?:tikzpicture|asy|tabular|array)\}|^\s*\|.*\|", re.M)
+_DRAWN_IN_TEXT = re.compile(r"\[asy\]|\\begin\{(?:tikzpicture|asy|tabular|array)\}|^[ \t]{0,8}\|[^|\n]*\|", re.M)
 
 
 @register_filter("figure")
@@ -130,7 +134,10 @@ def unparsable_gold(row: Row, limits: Limits) -> str:
 # Letters beyond Latin. Greek is mathematics.
 _FOREIGN = re.compile(r"[^\W\d_\u0000-\u024f\u0370-\u03ff]")
 _LETTER = re.compile(r"[^\W\d_]")
-_FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[a-zA-Z]+", re.S)
+_FORMULA = re.compile(
+    r"\$\$[^$]*\$\$|\$[^$]*\$|\\\([^\\]{0,400}(?:\\[^()][^\\]{0,400}){0,60}\\\)"
+    r"|\\\[[^\\]{0,400}(?:\\[^\[\]][^\\]{0,400}){0,60}\\\]|\\[a-zA-Z]+"
+)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 # Words that carry grammar. A text of another language in Latin script has many of its own and few of these.
 _ENGLISH = (

@@ -37,9 +37,9 @@ _LATEX = [
          r"(?![a-zA-Z])\.?", " "),
         (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
         (r"\\frac\s*(\d)\s*(\d)", r" \1/\2 "),
-        (r"\\frac\s*\{((?:[^{}]|\{[^{}]*\})*)\}\s*\{((?:[^{}]|\{[^{}]*\})*)\}",
+        (r"\\frac\s*\{((?:[^{}]|\{[^{}]{0,200}\}){0,64})\}\s*\{((?:[^{}]|\{[^{}]{0,200}\}){0,64})\}",
          lambda found: f" {_group(found[1])}/{_group(found[2])} "),
-        (r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z])", " degrees "),
+        (r"\^\s{0,8}(?:\{\s{0,8}\\circ\s{0,8}\}|\\circ(?![a-zA-Z]))|\\(?:degree|circ)(?![a-zA-Z])", " degrees "),
         (r"\\(?:cdot|times|ast)(?![a-zA-Z])", "*"),
         (r"\\div(?![a-zA-Z])", "/"),
         (r"\\(?:le|leq|leqslant)(?![a-zA-Z])|=<", "<="),
@@ -50,15 +50,16 @@ _LATEX = [
         (r"\\(?:[lc]?dots|dotsc|dotsb)(?![a-zA-Z])|\.\s?\.\s?\.+", " ... "),
         (r"\\lvert|\\rvert|\\[lr]?vert|\\mid", "|"),
         (r"\\%|%|\bper\s+cent\b|\bpct\b", " percent "),
-        (r"\^\s*\{?\s*(st|nd|rd|th)\s*\}?(?![a-zA-Z])", r"\1"),
+        (r"\^\s{0,8}(?:\{\s{0,8})?(st|nd|rd|th)(?:\s{0,8}\})?(?![a-zA-Z])", r"\1"),
         (r"\\\\|\\[()\[\],;:! ]|\$|~", " "),
         (r"\\(?=[{}&#_])", ""),
     )
 ]  # fmt: skip
 _WORD_HYPHEN = re.compile(r"(?<=[^\W\d_]{2})-(?=[^\W\d_])|(?<=[^\W\d_])-(?=[^\W\d_]{2})|(?<=\d)-(?=[^\W\d_]{2})")
+_SUM = re.compile(r"[^\s\\]\s{0,8}[-+]")
 _POSSESSIVE = re.compile(r"\s?'s\b|(?<=s)'(?=\s)")
 _TOKEN = re.compile(
-    r"\d+(?:st|nd|rd|th)\b|\d+\.\d+|\.\d+|\d+|\\?[^\W\d_]+(?:'[a-z]+)?|<=|>=|!=|\.\.\.|[-+*/=<>^!()|_]", re.UNICODE
+    r"\d+(?:(?:st|nd|rd|th)\b|\.\d+)?|\.\d+|\\?[^\W\d_]+(?:'[a-z]+)?|<=|>=|!=|\.\.\.|[-+*/=<>^!()|_]", re.UNICODE
 )
 
 _UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
@@ -128,7 +129,7 @@ def _ascii(text: str) -> str:
 
 
 def _group(text: str) -> str:
-    return f"({text})" if re.search(r"[^\s\\]\s*[-+]", text) else text.strip()
+    return f"({text})" if _SUM.search(text) else text.strip()
 
 
 def _without_marks(found: list[str]) -> list[str]:

@@ -154,7 +154,9 @@ def _verified_generation(row: dict) -> str | None:
     return None
 
 
-_STRATOS_ASKS = re.compile(r"\s*Return your final response within \\boxed\{\}\.\s*")
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+_FIGURE = re.compile(r"\d+(?:\.\d+)?")
+_STRATOS_ASKS = re.compile(r"\s{0,8}Return your final response within \\boxed\{\}\.\s*")
 _STRATOS_MARKS = {
     "<|begin_of_thought|>": "<think>",
     "<|end_of_thought|>": "</think>",
@@ -190,7 +192,7 @@ def gsm8k(row: dict) -> Row:
     return Row(
         problem=_text(row.get("question")),
         answer=gold.strip(),
-        solution=re.sub(r"<<[^<>]*>>", "", solution).strip() if mark else None,
+        solution=_CALCULATOR.sub("", solution).strip() if mark else None,
     )
 
 
@@ -299,5 +301,5 @@ def _number(value) -> float | None:
     """`5`, `"Level 5"` -> 5.0; None where there is no number."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    found = re.search(r"\d+(?:\.\d+)?", value) if isinstance(value, str) else None
+    found = _FIGURE.search(value) if isinstance(value, str) else None
     return float(found[0]) if found else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from openrlhf_math.data.problems import read_rows
+from openrlhf_math.data.tables import Keys, read_table
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.recorded import LABELS, Row, row_of
 
@@ -80,26 +80,24 @@ def lighteval(row: dict) -> dict:
     return {"problem": doc.get("query"), "gold": gold, "responses": list(made["text"])} | tokens
 
 
-def read_completions(path: Path) -> list[Row]:
+def read_completions(path: Path, keys: Keys | None = None, flag: str = "--completions ") -> list[Row]:
     """A problem with its completions each, in the order they stand. Raises UserError naming what is wrong where."""
     if not path.is_file():
-        raise UserError(f"--completions {path}: there is no such file")
-    raw = [_plain_names(row) for row in read_rows(str(path), "train")]
-    if not raw:
-        raise UserError(f"--completions {path} is empty; give at least one problem with its completions")
-    form = next((form for form in FORMS if form.columns <= raw[0].keys()), None)
+        raise UserError(f"{flag}{path}: there is no such file")
+    raw = [(place, _plain_names((keys or Keys()).renamed(row))) for _, place, row in read_table(str(path))]
+    form = next((form for form in FORMS if form.columns <= raw[0][1].keys()), None)
     if form is None:
         known = "; ".join(f"{form.name}: {', '.join(sorted(form.columns))}" for form in FORMS)
-        raise UserError(f"--completions {path}: its columns are {', '.join(raw[0])}, of no known form ({known})")
-    rows = _translated(path, form, raw)
+        raise UserError(f"{flag}{path}: its columns are {', '.join(raw[0][1])}, of no known form ({known})")
+    rows = _translated(form, raw, flag)
     if form.again == "another completion":
         rows = _together(rows)
     elif form.again == "a repetition":
-        rows = {name: (number, name, row) for number, name, row in reversed(list(rows))}.values()
-        rows = sorted(rows, key=lambda one: one[0])
-    found = [row_of(row, f"{path}, row {number}") for number, _, row in rows]
+        rows = {name: (place, name, row) for place, name, row in reversed(list(rows))}.values()
+        rows = reversed(list(rows))
+    found = [row_of(row, place) for place, _, row in rows]
     if not any(row.responses for row in found):
-        raise UserError(f"--completions {path} has no completions: all its `responses` are empty")
+        raise UserError(f"{flag}{path} has no completions: all its `responses` are empty")
     return found
 
 
@@ -108,16 +106,16 @@ def _plain_names(row: dict) -> dict:
     return {name.strip("_"): value for name, value in row.items()}
 
 
-def _translated(path: Path, form: Form, raw: Iterable[dict]) -> Iterator[tuple[int, str, dict]]:
-    """Number, name of the problem, and the row as `row_of` takes it."""
-    for number, row in enumerate(raw, start=1):
+def _translated(form: Form, raw: Iterable[tuple[str, dict]], flag: str) -> Iterator[tuple[str, str, dict]]:
+    """Place, name of the problem, and the row as `row_of` takes it."""
+    for number, (place, row) in enumerate(raw, start=1):
         try:
             found = form.translate(row)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise UserError(
-                f"--completions {path}, row {number}: not as {form.name} writes it ({error!r:.100}); mend or drop it"
+                f"{flag}{place}: not as {form.name} writes it ({error!r:.100}); correct or drop it"
             ) from None
-        yield number, _name_of(number, row), found
+        yield place, _name_of(number, row), found
 
 
 def _name_of(number: int, row: dict) -> str:
@@ -130,11 +128,11 @@ def _name_of(number: int, row: dict) -> str:
     return f"row {number}"
 
 
-def _together(rows: Iterable[tuple[int, str, dict]]) -> list[tuple[int, str, dict]]:
+def _together(rows: Iterable[tuple[str, str, dict]]) -> list[tuple[str, str, dict]]:
     """Rows of one completion each, put together by problem."""
-    problems: dict[str, tuple[int, str, dict]] = {}
-    for number, name, row in rows:
-        first = problems.setdefault(name, (number, name, row))[2]
+    problems: dict[str, tuple[str, str, dict]] = {}
+    for place, name, row in rows:
+        first = problems.setdefault(name, (place, name, row))[2]
         if first is not row:
             for column in ("responses", "scores", "tokens", "truncated"):
                 if column in first or column in row:

@@ -17,6 +17,7 @@ from openrlhf_math.evaluation.benchmarks import BENCHMARKS, Sampling, find_bench
 FILES = {".jsonl", *LOADERS}
 HOLDOUT = "holdout:"
 NAME = re.compile(r"\w[\w.-]*")  # it becomes a folder's
+NOT_A_NAME = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def _is_dotted(place: str) -> bool:
 
 def _name(place: str) -> str:
     path = Path(place.partition("@")[0])
-    return re.sub(r"[^\w.-]+", "-", path.stem if path.suffix in FILES else path.name) or "problems"
+    return NOT_A_NAME.sub("-", path.stem if path.suffix in FILES else path.name) or "problems"
 
 
 def _raw_rows(place: str, reading: Reading) -> list[dict]:

@@ -1,6 +1,5 @@
 """Recorded attempts: read from a file, answers extracted, grouped and graded once."""
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from openrlhf_math.data.tables import Keys, read_table
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.classes import GraderSays, group
@@ -55,26 +55,10 @@ class Judged:
     apart: int
 
 
-def read_recorded(path: Path) -> Iterator[Row]:
-    """The rows of a JSONL file. Raises UserError naming the file, or the line and what is wrong with it."""
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    with file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield _row(line, f"{path}, line {number}")
-
-
-def _row(line: bytes, place: str) -> Row:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place} is not JSON ({error}); every line must be one JSON object.") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{place} is no JSON object; it must look like {{'gold': ..., 'responses': [...]}}.")
-    return row_of(row, place)
+def read_recorded(path: Path, keys: Keys | None = None) -> Iterator[Row]:
+    """The rows of a file. Raises UserError naming the file, or the row and what is wrong with it."""
+    for _, place, row in read_table(str(path)):
+        yield row_of((keys or Keys()).renamed(row), place)
 
 
 def row_of(row: dict, place: str) -> Row:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from openrlhf_math.rewards import Grade, GradingPool
-from openrlhf_math.rewards.notation import MAX_ANSWER, key
+from openrlhf_math.rewards.notation import MAX_ANSWER, key, tidy
+from openrlhf_math.rewards.number import read_number
 from openrlhf_math.rewards.outcome import Open, begin
 
 # A problem whose answers hang the grader this often is not worth more of its deadlines.
@@ -55,13 +56,17 @@ def _key(answer: str) -> str:
 class GraderSays:
     """`same` for the answers of one problem: the grader takes one of them for the other, whichever is the gold.
 
-    compared: pairs asked. undecided: pairs that nobody could tell within the limits. After MOST_UNDECIDED of these
-    no more pairs are asked: further texts stay apart.
+    Exact values that differ are different at once: each text is computed once, and only texts with the same values, or
+    of another kind, are compared in pairs.
+
+    compared: pairs asked. undecided: pairs that nobody could tell within the limits, and texts that could not be
+    computed within them, which stay apart from all others. After MOST_UNDECIDED of these no more pairs are asked.
     """
 
     def __init__(self, pool: GradingPool, problem: str | None = None) -> None:
         self._pool, self._problem = pool, problem
         self._verdicts: dict[tuple[str, str], bool | None] = {}
+        self._values: dict[str, str | None] = {}
         self.undecided = 0
 
     @property
@@ -73,9 +78,26 @@ class GraderSays:
         if pair not in self._verdicts:
             if self.undecided >= MOST_UNDECIDED or len(first) > MAX_ANSWER or len(second) > MAX_ANSWER:
                 return None
+            if self._differ(first, second):
+                return False
+            if None in (self._values.get(first, ""), self._values.get(second, "")):
+                return None
             self._verdicts[pair] = self._ask(first, second)
             self.undecided += self._verdicts[pair] is None
         return self._verdicts[pair]
+
+    def _differ(self, first: str, second: str) -> bool:
+        """Whether both are exact values, and not the same."""
+        texts = [tidy(first), tidy(second)]
+        if all(map(read_number, texts)):
+            return False  # compared without a worker
+        values = []
+        for said, text in zip((first, second), texts, strict=True):
+            if said not in self._values and self.undecided < MOST_UNDECIDED:
+                self._values[said] = self._pool.fingerprint_now(text, self._problem)
+                self.undecided += self._values[said] is None
+            values.append(self._values.get(said))
+        return all(values) and values[0] != values[1]
 
     def _ask(self, first: str, second: str) -> bool | None:
         pairs = [(_boxed(second), first), (_boxed(first), second)]

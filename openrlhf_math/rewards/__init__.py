@@ -5,7 +5,7 @@ r"""The outcome reward: extract the final answer, check the format, compare with
     1.0
 
 `extract`, `wellformed`, `equivalence` (fast path: `quick`) and `outcome` are pure functions on text; `pool` runs
-what needs symbolic work in worker processes that can be killed.
+what is compared by value (`same`) in worker processes that can be killed.
 """
 
 from openrlhf_math.rewards.config import RewardConfig

@@ -9,13 +9,20 @@ from itertools import pairwise
 
 from openrlhf_math.rewards.notation import tidy, unstyled
 
-_LETTER = re.compile(r"(?:(?:option|choice)\s+)?(?:\(([A-J])\)|([A-J])([).:])|([A-J])\Z)\s*", re.IGNORECASE)
+_LEAD = re.compile(r"\A(?:the )?(?:correct )?(?:answer|option|choice)(?: is)? (?=\(?[A-J]\)?\Z)", re.IGNORECASE)
+_LETTER = re.compile(
+    r"\A(?:(?:option|choice) )?(?:\(([A-J])\)|([A-J])([).:])|([A-J])(?:\Z|(?= ?\([a-z]{2}))) ?", re.IGNORECASE
+)
 _MARK = re.compile(r"\([A-Ja-j]\)|(?<![A-Za-z\\])[A-J](?![A-Za-z'])")
 # What makes more of a letter than a choice: `(A) or 7`, `(A) = 7`, `(A) is wrong`.
 _GOES_ON = re.compile(r"[,;=<>^/+*!|_-]|\\(?!frac|sqrt|pi|\$|\{|\()|(?:or|and|is|if|where|not|but)\b", re.IGNORECASE)
-_SEVERAL = re.compile(r"\(?[A-J]\)?(?:(?:\s|,|;|&|and)+\(?[A-J]\)?)+\Z")
-_OPTION = re.compile(r"\(([A-J])\)|^[ \t]*([A-J])[.):](?=\s)", re.MULTILINE)
-_STYLED_MARK = re.compile(r"\\(?:text|textbf|mathrm|mathbf|rm|bf)\s*\{\s*(\([A-J]\))\s*~?\}")
+_SEVERAL = re.compile(r"\A\(?[A-J]\)?(?:(?:[ ,;&]|and)+\(?[A-J]\)?)+\Z")
+_OPTION = re.compile(r"[(\[]([A-Ja-j])[)\]]|(?:^|(?<=\s))([A-J])[.):](?=\s)|^[ \t]{0,8}([a-j])\)(?=\s)", re.MULTILINE)
+_STYLED_MARK = re.compile(
+    r"\\(?:text|textbf|mathrm|mathbf|rm|bf)\s{0,8}\{\s{0,8}(?:\\text(?:bf)? ?\{)?"
+    r"([(\[]?[A-J][)\].:])(?:\\[ ,;]|[~\s]){0,8}\}{1,2}"
+)
+_BLANK = re.compile(r"\\q?quad(?![a-zA-Z])|\\[ ,;]")
 _MAX_PROBLEM = 20_000
 
 
@@ -24,12 +31,14 @@ def choice(text: str) -> tuple[str, str]:
 
     Two empty texts if it chooses none, or names a second letter: `(A) or (B)`, `(A) 3 (B) 5`.
     """
-    plain = unstyled(text)
+    plain = _LEAD.sub("", unstyled(text))
     match = _LETTER.match(plain)
     if not match:
         return "", ""
     name = next(group for group in match.groups() if group)
     rest = plain[match.end() :].strip(" .:")
+    if rest.startswith("(") and rest.endswith(")") and rest[1:-1].replace(" ", "").isalpha() and len(rest) > 4:
+        rest = rest[1:-1]
     if not (match[1] or name.isupper()) or _MARK.search(rest) or _GOES_ON.match(rest):  # a lone `b` is a variable
         return "", ""
     return name.upper(), rest
@@ -38,20 +47,20 @@ def choice(text: str) -> tuple[str, str]:
 def several(text: str) -> frozenset[str]:
     r"""The letters of an answer that chooses more than one, `A, C` or `\text{A and C}`; else none."""
     plain = unstyled(text)
-    return frozenset(re.findall("[A-J]", plain)) if _SEVERAL.match(plain) else frozenset()
+    return frozenset(plain) & frozenset("ABCDEFGHIJ") if _SEVERAL.match(plain) else frozenset()
 
 
 @lru_cache(maxsize=4096)
 def options(problem: str) -> dict[str, str]:
     """The options of a problem by letter, tidied; empty unless they run A, B, C... and there are at least two."""
-    text = _STYLED_MARK.sub(r"\1", problem[-_MAX_PROBLEM:])
+    text = _STYLED_MARK.sub(r" \1 ", problem[-_MAX_PROBLEM:])
     marks = list(_OPTION.finditer(text))
     found: dict[str, str] = {}
     for mark, following in pairwise([*marks, None]):
-        name = mark[1] or mark[2]
+        name = (mark[1] or mark[2] or mark[3]).upper()
         if name == "A":
             found.clear()
         if name == chr(ord("A") + len(found)):
             value = text[mark.end() : following.start() if following else None]
-            found[name] = tidy(value.strip().partition("\n")[0].strip(" ,;$"))
+            found[name] = tidy(_BLANK.sub(" ", value.strip().partition("\n")[0]).strip(" ,;$"))
     return found if len(found) > 1 else {}

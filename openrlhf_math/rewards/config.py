@@ -18,7 +18,7 @@ class RewardConfig:
     style               "boxed": the answer in `\\boxed{}`; "think": reasoning closed by `</think>`, then the box;
                         exactly what that means stands in `rewards.wellformed`
     accept_expressions  count `2+3`, or the question's own expression, as an answer where the gold is `5`
-    timeout_seconds     longest time one answer may take in a worker
+    timeout_seconds     CPU time one answer may take in a worker; load on the machine does not count
     memory_bytes        address space of one worker, sympy included
     workers             most worker processes; they start one by one, when all that run are busy
     """

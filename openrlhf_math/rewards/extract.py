@@ -15,14 +15,35 @@ from dataclasses import dataclass
 # A final answer stands at the end: only this many characters are searched, whatever the response's length.
 TAIL = 1 << 16
 
-_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
-_JOINT = re.compile(r"(?:[\s$,;&]|\\[()\[\],;]|\\q?quad|\\text\s*\{\s*(?:and|or)?\s*\}|\b(?:and|or)\b|[a-zA-Z]\s*=)*\Z")
-_TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
-_PHRASE = re.compile(r"\banswer\b(?:\*\*)?[ \t]*(?:is|:|=)(?:[ \t]*:)?(?:\*\*)?|^####", re.IGNORECASE | re.MULTILINE)
+# `\\boxed{5}` is escaped once more than it should be.
+_TOKEN = re.compile(
+    r"\\\\?(?:boxed|fbox|framebox(?:\[[^][{}]{0,20}\])?|colorbox\{[a-z]{1,20}\})\s{0,8}\{|\\[{}\\]|[{}]"
+)
+_BARE_BOX = re.compile(r"\\boxed ([0-9A-Za-z.,/-]{1,40})")
+# Between two boxes that are one answer: a comma, "and" or "or" and nothing else. Longer gaps are not read.
+_JOINT = re.compile(
+    r"\A(?:[\s$,;&]|\\(?:[()\[\],;]|q(?:uad|quad)|text\{ ?(?:(?:and|or) ?)?\})"
+    r"|(?<![a-zA-Z])(?:a(?:nd(?![a-zA-Z=])| ?=)|o(?:r(?![a-zA-Z=])| ?=)|[b-np-zA-Z] ?=))*\Z"
+)
+_JOINS = re.compile(r"[,;&]|\\text|and|or")
+_LONGEST_JOINT = 200
+_PHRASE = re.compile(
+    r"\b(?:answer|option|choice)\b(?:\*\*)?[ \t]{0,8}(?:is|:|=)(?:[ \t]{0,8}:)?(?:\*\*)?|^####"
+    r"|最终答案[是为:：]?|答案[是为:：]"
+    r"|^(?:#{1,4} (?:\*\*)?|\*\*)final answer:?(?:\*\*)?:?",
+    re.IGNORECASE | re.MULTILINE,
+)
 _LONGEST_PHRASE = 4000
 _BLANK = " \t\n\r~$\\,;."
-_MATH = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
-_SENTENCE_END = re.compile(r"\.(?:\s|\Z)|\bI hope\b")
+_MATH_SIGN = re.compile(r"(?<!\\)\$\$?|\\[()\[\]]")
+_SENTENCE_END = re.compile(r"[.!](?=\s|\Z)|\bI hope\b|。")
+_OPENING = re.compile(
+    r"\A(?:therefore|thus|hence|then|simply|clearly|just|indeed|now|exactly|given by)\b,? ?", re.IGNORECASE
+)
+_REMARK = re.compile(
+    r", ?(?:in total|altogether|so|as|since|because|which|and we are done|as required|as desired)\b", re.IGNORECASE
+)
+_DOUBT = re.compile(r"\b(?:or|not|no|maybe|perhaps|unless|but|wrong|wait)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +62,7 @@ def extract(response: str, style: str = "boxed") -> Extraction:
     full = [index for index, content in enumerate(boxes) if content.strip(_BLANK)]
     if full:
         return Extraction(_last_answer(text, spans, boxes, full), tuple(boxes[index] for index in full))
-    answer = _tagged(text) or _said(text)
+    answer = _tagged(text) or _bare(text) or _said(text)
     return Extraction(answer if answer and answer.strip(_BLANK) else None)
 
 
@@ -75,10 +96,11 @@ def box_spans(text: str) -> list[tuple[int, int, int, int]]:
 def _last_answer(text: str, spans: list, boxes: list[str], full: list[int]) -> str:
     answers = [boxes[full[-1]]]
     for before, after in zip(full[-2::-1], full[:0:-1], strict=True):
-        if not _JOINT.match(text, spans[before][3], spans[after][0]):
+        between = text[spans[before][3] : spans[after][0]]
+        if len(between) > _LONGEST_JOINT or not _JOINS.search(between) or not _JOINT.match(between):
             break
-        answers.insert(0, boxes[before])
-    answers = [_unwrap(answer) for answer in answers]
+        answers.append(boxes[before])
+    answers = [_unwrap(answer) for answer in reversed(answers)]
     return ", ".join(dict.fromkeys(answers))
 
 
@@ -93,16 +115,53 @@ def _unwrap(content: str) -> str:
 
 
 def _tagged(text: str) -> str | None:
-    tags = [tag.strip() for tag in _TAG.findall(text) if tag.strip()]
-    return tags[-1] if tags else None
+    """The content of the last `<answer>` tag with something in it."""
+    end = len(text)
+    while (end := text.rfind("</answer>", 0, end)) >= 0:
+        start = text.rfind("<answer>", 0, end)
+        before = text.rfind("</answer>", 0, end)
+        if start < 0:
+            return None
+        if start > before:
+            content = text[start + len("<answer>") : end].strip()
+            if content:
+                return _without_words(content)
+    return None
+
+
+def _bare(text: str) -> str | None:
+    r"""What follows a `\boxed` without braces."""
+    found = deque(_BARE_BOX.finditer(text), maxlen=1)
+    return found[0][1].rstrip(".,") if found else None
 
 
 def _said(text: str) -> str | None:
+    r"""What follows the last "answer is": all of its sentence, so that `$204$ million` and `$2$ or $3$` stay whole."""
     ends = deque((phrase.end() for phrase in _PHRASE.finditer(text)), maxlen=1)
     if not ends:
         return None
-    said = text[ends[0] : ends[0] + _LONGEST_PHRASE].strip(" *\t\n").partition("\n")[0]
-    math = _MATH.match(said)
-    if math:
-        return next(group for group in math.groups() if group).strip() or None
-    return _SENTENCE_END.split(said, maxsplit=1)[0].strip(" *") or None
+    lines = text[ends[0] : ends[0] + _LONGEST_PHRASE].strip(" *\t\n:").split("\n", 3)
+    said = lines[0].strip()
+    if said in ("\\[", "$$") and len(lines) > 1:
+        said = lines[1].strip()
+    return _sentence(said)
+
+
+def _without_words(content: str) -> str:
+    """An `<answer>` tag that says "The final answer is 5." says 5."""
+    phrase = _PHRASE.search(content)
+    return _sentence(content[phrase.end() :].strip(" *:")) or content if phrase else content
+
+
+def _sentence(said: str) -> str | None:
+    said = _MATH_SIGN.sub("", said)
+    end = _SENTENCE_END.search(said)
+    rest = said[end.end() :].strip(" *\"'") if end else ""
+    if not rest[:1].isdigit():
+        said = said[: end.start()] if end else said
+    said = _OPENING.sub("", said.strip(" *"))
+    remark = _REMARK.search(said)
+    after = said[remark.end() :] if remark else "0"
+    if not _DOUBT.search(after) and not any(map(str.isdigit, after)):
+        said = said[: remark.start()]
+    return said.strip(" *") or None

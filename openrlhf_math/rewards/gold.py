@@ -9,7 +9,8 @@ from openrlhf_math.rewards.notation import MAX_ANSWER, balanced, key, tidy
 from openrlhf_math.rewards.number import Number, read_number
 from openrlhf_math.rewards.shape import Shape, shape, sides
 
-_HASHES = re.compile(r"####[ \t]*(.*)\s*\Z")
+# Of a gold as written, before its spelling is made plain.
+LONGEST_GOLD = 4 * MAX_ANSWER
 _INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
 
 
@@ -48,6 +49,8 @@ def _parse(text: str) -> Gold:
     answer = _answer_of(text.strip())
     if _INTEGER.match(answer):
         return Gold(answer, answer, read_number(answer), Shape("one", (answer,)), (answer,))
+    if len(answer) > LONGEST_GOLD:
+        raise UnparsableGold(f"the gold answer {_quote(answer)} has {len(answer)} characters, {LONGEST_GOLD} are read")
     answer = tidy(answer)
     if not answer:
         raise UnparsableGold(f"the gold answer {_quote(text)} is empty")
@@ -67,7 +70,8 @@ def gold_of(text: str) -> Gold:
 
 def _answer_of(text: str) -> str:
     if "####" in text:
-        return _HASHES.search(text)[1] if _HASHES.search(text) else ""
+        after = text.rpartition("####")[2].strip()
+        return "" if "\n" in after else after
     if "\\boxed" in text or "\\fbox" in text:
         boxed = extract(text)
         return boxed.answer if boxed.boxes else ""

@@ -21,15 +21,23 @@ _SIGNS = {
     "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ",
     "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
 }  # fmt: skip
+_BOARD = "𝔸𝔹ℂ𝔻𝔼𝔽𝔾ℍ𝕀𝕁𝕂𝕃𝕄ℙ𝕊𝕋𝕌𝕍𝕎𝕏𝕐"
+_SIGNS |= {
+    "。": ".", "，": ",", "；": ";", "∶": ":", "“": '"', "”": '"', "‘": "'", "’": "'", "…": "...", "、": ",",
+    "或": r"\text{ or }", "和": r"\text{ and }", "且": r"\text{ and }", "与": r"\text{ and }", "′": "'",
+    "γ": r"\gamma ", "δ": r"\delta ", "μ": r"\mu ", "φ": r"\phi ", "ω": r"\omega ", "σ": r"\sigma ", "ρ": r"\rho ",
+    "Δ": r"\Delta ", "∧": r"\land ", "∨": r"\lor ", "→": r"\to ", "≡": r"\equiv ", "∠": r"\angle ", "∣": r"\mid ",
+    **{sign: rf"\mathbb{{{letter}}}" for sign, letter in zip(_BOARD, "ABCDEFGHIJKLMPSTUVWXY", strict=True)},
+}  # fmt: skip
 _SIGNS = str.maketrans(_SIGNS)
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _SUBSCRIPT = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
-_ROOT = re.compile(r"√\s*(?:\(([^()]+)\)|([0-9]+|[a-z]))")
+_ROOT = re.compile(r"√\s*(?:\(([^()]+)\)|\{([^{}]+)\}|([0-9]+|[a-z]))")
 
 _WRAPPERS = re.compile(
     r"(?<!\\)\$|(?<!\\)\\[()\[\]]"
-    r"|\\(?:left|right|[bB]ig[lr]?|displaystyle|textstyle|limits|large|Large|huge|bf|rm|it)(?![a-zA-Z])\.?"
+    r"|\\(?:left|right|[bB]ig[lr]?|displaystyle|textstyle|limits|large|Large|LARGE|huge|Huge|bf|rm|it)(?![a-zA-Z])\.?"
     r"|\\color\s*\{[^{}]*\}"
 )
 _GAP = re.compile(r"\\(?:[hv]space\*?|[hv]?phantom)\s*\{[^{}]*\}")
@@ -39,20 +47,43 @@ _SHORT_ROOT = re.compile(r"\\sqrt\s*(\d|[a-z](?![a-z]))")
 _THIN_SPACE = re.compile(r"(?<!\\)\\!|\{,\}|(?<=\d)\\,(?=\d{3}(?!\d))")
 _SPACE = re.compile(r"(?<!\\)\\[;:, ]|\\q?quad(?![a-zA-Z])|~|\s")
 _SHORT_BINOMIAL = re.compile(r"\\[dt]?binom\s*([0-9a-z])\s*([0-9a-z])")
-_CHOOSE = re.compile(r"\{\s*([^{}\\]+?)\s*\\choose\s*([^{}]+?)\s*\}")
+_CHOOSE = re.compile(r"\{([^{}\\]{1,40})\\choose([^{}]{1,40})\}")
 _ANGLED = re.compile(r"\\([lr])angle(?![a-zA-Z])")
-_SET_OF = re.compile(r"\A\\\{\s*[a-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid(?![a-z])|\||:)\s*([^{}]+)\\\}\Z")
 _LEAD_IN = re.compile(r"\A(?:\\text\s*\{)?\s*(?:the )?(?:final )?answer(?: is)?\b[\s:]*\}?", re.IGNORECASE)
-_DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])")
+_DEGREE = re.compile(r"\^\s{0,4}(?:\{\s{0,4}\\circ\s{0,4}\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])")
 _INFINITY = re.compile(r"\\text\s*\{\s*infinity\s*\}|(?<![a-z\\])infinity(?![a-z])", re.IGNORECASE)
 _PERCENT = re.compile(r"\\text\s*\{\s*percent\s*\}|(?<=[0-9} ])percent(?![a-z])", re.IGNORECASE)
 _DOTS = re.compile(r"\.\.\.+|\\[lc]?dots(?![a-zA-Z])")
+_BRACE = re.compile(r"\\[{}]|[{}]")
 _SPACES = re.compile(r"\s+")
+_ROW_GAP = re.compile(r"\\\\\[[0-9.]{1,6} ?[a-z]{2}\]")
+_MARK_IN_BRACES = re.compile(r"\\text ?\{([.,:])\}|\{([.:])\}")
+_EMPTY_SIGN = re.compile(
+    r"\\(?:checkmark|therefore|blacksquare|Box|square|noindent|centering)(?![a-zA-Z])|\\tag\*? ?\{[^{}]{0,20}\}"
+    r"|\A ?\\(?:Rightarrow|implies|longrightarrow)(?![a-zA-Z])"
+)
+_ORDINAL = re.compile(r"\^ ?(?:\{ ?)?(?:\\(?:text|mathrm|textrm) ?\{ ?)(st|nd|rd|th) ?\}(?: ?\})?")
+_APPROXIMATELY = re.compile(
+    r" ?\((?:\\text ?\{[a-z ]{1,20}\} ?)?(?:\\approx|\\text\{ ?answer ?\}) ?[0-9.,]{0,30}(?:\\ldots ?)?\)\Z"
+)
+_CHINESE_LEAD = re.compile(r"\A(?:最终)?(?:答案|结果)(?:是|为|:|：)? ?")
+# A label before a value: `\text{Total: }5`, `\text{The angle is }`.
+_LABEL = re.compile(
+    r"\A\\text[a-z]{0,4} ?\{[A-Za-z' ]{1,40}(?:: ?| is ?| = ?|equals ?)\}(?: ?[:=])? ?"
+    r"|\A[A-Z][a-z]{2,20}(?: [a-z]{2,20}){0,3}: ?(?=[0-9\\$-])"
+)
+_BEGINNING = re.compile(r"\A\\begin\{(?:aligned|align\*?|gathered|equation\*?|split)\}")
+_ENDING = re.compile(r"\\end\{(?:aligned|align\*?|gathered|equation\*?|split)\}")
+_WHOLE_STYLE = re.compile(
+    r"\A\\(?:text(?:bf|it|rm|tt|sf|normal)?|math(?:rm|bf|it|sf|tt)|mbox|boldsymbol|bm|underline|emph|large"
+    r"|(?:textcolor|colorbox) ?\{[a-z]{1,20}\}) ?\{"
+)
+_PUNCTUATION = (".", ",", ";", ":")
 _STYLED = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|boldsymbol|bm|operatorname|underline)"
     r"\s*\{([^{}]*)\}"
 )
-_LOOSE_SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])")
+_LOOSE_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 
 
 def tidy(text: str) -> str:
@@ -61,7 +92,8 @@ def tidy(text: str) -> str:
         text = _ascii(text)
     text = _SPACES.sub(" ", text).strip()  # first of all: no pattern below can stumble over a long run of spaces
     if "\\" in text or "$" in text or "{" in text or "~" in text:
-        text = _GAP.sub(" ", _WRAPPERS.sub("", text))
+        text = _ROW_GAP.sub(r"\\\\ ", text)
+        text = _MARK_IN_BRACES.sub(r"\1\2", _GAP.sub(" ", _WRAPPERS.sub("", text)))
         text = _FRACTION.sub(r"\\frac", text)
         text = _SHORT_FRACTION.sub(_full_fraction, text)
         text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
@@ -69,18 +101,39 @@ def tidy(text: str) -> str:
         text = _SHORT_BINOMIAL.sub(r"\\binom{\1}{\2}", text)
         text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
         text = _ANGLED.sub(lambda match: "()"[match[1] == "r"], text)
-        text = _SET_OF.sub(r"\1", text.strip())
         text = text.replace(r"\%", "%").replace(r"\varnothing", r"\emptyset").replace("{:}", ":")
         text = text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}")
         text = _THIN_SPACE.sub(lambda match: "," if match[0] == "{,}" else "", text)
+        text = _EMPTY_SIGN.sub(" ", text)
+        text = _without_environment(_ORDINAL.sub(r" \1", text))
     if "..." in text or "dots" in text:
         text = _DOTS.sub(r"\\ldots ", text)
+    text = _without_style(text.strip())
+    text = _CHINESE_LEAD.sub("", text)
     text = _LEAD_IN.sub("", text) if text[:1] in "\\tTaAfF" else text
+    text = _LABEL.sub("", text)
+    text = text.replace("np.", "") if "np." in text else text
+    text = text.replace("US\\$", "\\$")
     text = _PERCENT.sub("%", _INFINITY.sub(r"\\infty ", text))
     text = _SPACE.sub(" ", text)
-    text = _SPACES.sub(" ", text).strip()
+    text = _APPROXIMATELY.sub("", _SPACES.sub(" ", text).strip())
     text = _without_outer_braces(text)
-    return text.strip("*`\"' ").rstrip(".,;: ").removesuffix(r"\\").strip()
+    return _without_marks(text)
+
+
+def _without_marks(text: str) -> str:
+    """Without emphasis and quotation marks around the whole text, and without one mark of punctuation at its end."""
+    text = text.removesuffix("\\\\").removesuffix("\\").strip()
+    for _ in range(4):
+        if text[-1:] in _PUNCTUATION and text[-2:-1] not in _PUNCTUATION and text[-1:]:
+            text = text[:-1].rstrip()
+        for mark in ("**", "*", "`", '"', "'", "``"):
+            if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
+                text = text[len(mark) : -len(mark)].strip()
+                break
+        else:
+            break
+    return text
 
 
 def key(text: str) -> str:
@@ -98,7 +151,7 @@ def unstyled(text: str) -> str:
 def balanced(text: str) -> bool:
     """Whether every brace that opens closes."""
     depth = 0
-    for sign in re.findall(r"\\[{}]|[{}]", text):
+    for sign in _BRACE.findall(text):
         depth += {"{": 1, "}": -1}.get(sign, 0)
         if depth < 0:
             return False
@@ -109,7 +162,7 @@ def _ascii(text: str) -> str:
     text = _SUPERSCRIPT.sub(lambda match: "^{" + unicodedata.normalize("NFKC", match[0]).replace("−", "-") + "}", text)
     text = _SUBSCRIPT.sub(lambda match: "_{" + unicodedata.normalize("NFKC", match[0]) + "}", text)
     text = _VULGAR.sub(lambda match: _fraction(*unicodedata.normalize("NFKC", match[0]).split("⁄")), text)
-    text = _ROOT.sub(lambda match: r"\sqrt{" + (match[1] or match[2]) + "}", text)
+    text = _ROOT.sub(lambda match: r"\sqrt{" + (match[1] or match[2] or match[3]) + "}", text)
     text = text.translate(_SIGNS)
     return unicodedata.normalize("NFKC", text)
 
@@ -120,6 +173,29 @@ def _full_fraction(match: re.Match) -> str:
 
 def _fraction(top: str, bottom: str) -> str:
     return rf"\frac{{{top}}}{{{bottom}}}"
+
+
+def _without_style(text: str) -> str:
+    r"""What a style is set around, if it is around the whole text: `\text{x = 5}`, `\mathbf{\text{5}}`."""
+    for _ in range(4):
+        match = _WHOLE_STYLE.match(text)
+        if not match or not text.endswith("}") or not balanced(text[match.end() : -1]):
+            break
+        inner = text[match.end() : -1].strip()
+        if inner.lower().startswith(("the answer", "answer", "the final")):
+            return inner
+        if len(inner) == 1 and inner.isalpha() or inner in ("", "0") or not any(sign.isdigit() for sign in inner):
+            break  # a letter's style is part of its name, and words stay words
+        text = inner
+    return text
+
+
+def _without_environment(text: str) -> str:
+    begins, ends = _BEGINNING.match(text.strip()), _ENDING.search(text.strip())
+    if not begins or not ends or ends.end() < len(text.strip()):
+        return text
+    inner = text.strip()[begins.end() : ends.start()].strip()
+    return text if "&" in inner or "\\\\" in inner or "\\begin" in inner else inner
 
 
 def _without_outer_braces(text: str) -> str:

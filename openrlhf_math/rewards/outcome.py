@@ -10,6 +10,9 @@ from openrlhf_math.rewards.extract import extract
 from openrlhf_math.rewards.gold import UnparsableGold, parse_gold
 from openrlhf_math.rewards.wellformed import well_formed
 
+# Of a problem, whose words may be counted and whose signs say what a logarithm is.
+LONGEST_PROBLEM = 4000
+
 
 @dataclass(frozen=True, slots=True)
 class Grade:
@@ -34,9 +37,12 @@ class Grade:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a worker found. `same` is None with a `reason` if it found nothing; `passing` if it may be tried again."""
+    """What a worker found. `same` is None with a `reason` if it found nothing; `passing` if it may be tried again.
 
-    same: bool | None
+    `same` is a text where a fingerprint was asked for.
+    """
+
+    same: bool | str | None
     reason: str
     seconds: float
     passing: bool = False
@@ -44,10 +50,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A response whose grade depends on symbolic work: are `gold` and `answer`, tidied LaTeX, the same?"""
+    """A response whose grade depends on values to compute: are `gold` and `answer`, tidied LaTeX, the same?"""
 
     gold: str
     answer: str
+    problem: str
     extracted: str
     well_formed: bool
     seconds: float
@@ -76,7 +83,9 @@ def begin(response: str | bytes | None, gold: str, problem: str | None, config: 
         return grade(Verdict(None, f"error: {error!r:.200}", time.perf_counter() - begun))
     seconds = time.perf_counter() - begun
     if comparison.same is None:
-        return Open(comparison.gold, comparison.answer, extraction.answer, formed, seconds)
+        return Open(
+            comparison.gold, comparison.answer, (problem or "")[-LONGEST_PROBLEM:], extraction.answer, formed, seconds
+        )
     return grade(Verdict(comparison.same, "", seconds))
 
 

@@ -1,4 +1,4 @@
-"""The pool of grading workers: whatever an answer contains, it costs at most its deadline and its memory.
+"""The pool of grading workers: whatever an answer contains, it costs at most its deadline, in CPU time, and its memory.
 
 Each worker process is a pebble pool of one, so that a worker that is killed, by its deadline or by anyone, can
 spoil no lock or pipe but its own. Workers start when they are needed.
@@ -7,6 +7,7 @@ spoil no lock or pipe but its own. Workers start when they are needed.
 import asyncio
 import os
 import queue
+import signal
 import threading
 import time
 from collections import OrderedDict
@@ -14,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as DeadlinePassed
 
 from openrlhf_math.rewards.config import RewardConfig
-from openrlhf_math.rewards.outcome import Grade, Verdict, begin, conclude
+from openrlhf_math.rewards.outcome import LONGEST_PROBLEM, Grade, Verdict, begin, conclude
 
 # Verdicts are remembered: the samples of one prompt often give the same answer.
 MEMORY_OF_VERDICTS = 20_000
@@ -34,7 +35,7 @@ class GradingPool:
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for _ in range(self.config.workers):
             self._idle.put(_Worker(self.config))
-        self._verdicts: OrderedDict[tuple[str, str], Future[Verdict]] = OrderedDict()
+        self._verdicts: OrderedDict[tuple[str, ...], Future[Verdict]] = OrderedDict()
         self._lock = threading.Lock()
 
     async def grade(self, response: str | bytes | None, gold: str, problem: str | None = None) -> Grade:
@@ -42,7 +43,9 @@ class GradingPool:
         started = begin(response, gold, problem, self.config)
         if isinstance(started, Grade):
             return started
-        verdict = await asyncio.shield(asyncio.wrap_future(self._verdict(started.gold, started.answer)))
+        verdict = await asyncio.shield(
+            asyncio.wrap_future(self._verdict(started.gold, started.answer, started.problem))
+        )
         return conclude(started, verdict, self.config)
 
     def grade_now(self, response: str | bytes | None, gold: str, problem: str | None = None) -> Grade:
@@ -50,7 +53,14 @@ class GradingPool:
         started = begin(response, gold, problem, self.config)
         if isinstance(started, Grade):
             return started
-        return conclude(started, self._verdict(started.gold, started.answer).result(), self.config)
+        return conclude(started, self._verdict(started.gold, started.answer, started.problem).result(), self.config)
+
+    def fingerprint_now(self, answer: str, problem: str | None = None) -> str | None:
+        """A text that differs for two tidied answers only if they are different; "" where that cannot be said.
+
+        None if the answer takes more than its time or memory.
+        """
+        return self._verdict(answer, (problem or "")[-LONGEST_PROBLEM:]).result().same
 
     def close(self) -> None:
         """End all worker processes. Items still waiting for one are cancelled."""
@@ -58,20 +68,20 @@ class GradingPool:
         while not self._idle.empty():
             self._idle.get().stop()
 
-    def _verdict(self, gold: str, answer: str) -> Future:
+    def _verdict(self, *compared: str) -> Future:
         with self._lock:
-            future = self._verdicts.get((gold, answer))
+            future = self._verdicts.get(compared)
             if future is None or (future.done() and (future.cancelled() or future.result().passing)):
-                future = self._verdicts[gold, answer] = self._threads.submit(self._run, gold, answer)
-            self._verdicts.move_to_end((gold, answer))
+                future = self._verdicts[compared] = self._threads.submit(self._run, *compared)
+            self._verdicts.move_to_end(compared)
             if len(self._verdicts) > MEMORY_OF_VERDICTS:
                 self._verdicts.popitem(last=False)
             return future
 
-    def _run(self, gold: str, answer: str) -> Verdict:
+    def _run(self, *compared: str) -> Verdict:
         worker = self._idle.get()
         try:
-            return worker.judge(gold, answer)
+            return worker.judge(*compared)
         finally:
             self._idle.put(worker)
 
@@ -83,19 +93,17 @@ class _Worker:
         self._config = config
         self._pool = None
 
-    def judge(self, gold: str, answer: str) -> Verdict:
+    def judge(self, *compared: str) -> Verdict:
         """Compare in the worker. A worker killed by someone else is replaced and the item tried once more."""
-        left = self._config.timeout_seconds
         begun = time.perf_counter()
         for _ in range(2):
             try:
-                verdict = self._attempt(gold, answer, left)
+                verdict = self._attempt(compared, self._config.timeout_seconds)
             except (OSError, RuntimeError) as error:  # no process could be started, or the pool broke that moment
                 verdict = Verdict(None, f"worker failed: {error}", 0.0, passing=True)
             if not verdict.passing:
                 return verdict
-            left = self._config.timeout_seconds - (time.perf_counter() - begun)
-            if left <= 0:
+            if time.perf_counter() - begun > START_SECONDS:
                 break
         return verdict
 
@@ -105,16 +113,17 @@ class _Worker:
             self._pool.join()
             self._pool = None
 
-    def _attempt(self, gold: str, answer: str, seconds: float) -> Verdict:
+    def _attempt(self, compared: tuple[str, ...], seconds: float) -> Verdict:
         from pebble import ProcessExpired
 
-        from openrlhf_math.rewards.worker import judge
+        from openrlhf_math.rewards import worker
 
+        task = worker.judge if len(compared) == 3 else worker.describe
         if self._pool is None or not self._pool.active:
             self.stop()
             self._pool = self._new_pool()
-        future = self._pool.schedule(judge, args=(gold, answer, seconds), timeout=seconds)
-        given_up = time.monotonic() + START_SECONDS + seconds
+        future = self._pool.schedule(task, args=(*compared, seconds), timeout=worker.wall_seconds(seconds))
+        given_up = time.monotonic() + START_SECONDS + worker.wall_seconds(seconds)
         while not wait([future], timeout=POLL_SECONDS).done:
             # pebble gives up a pool whose worker died while idle, and with it this item, without a word
             if not self._pool.active or time.monotonic() > given_up:
@@ -123,8 +132,10 @@ class _Worker:
         try:
             return Verdict(*future.result())
         except DeadlinePassed:
-            return Verdict(None, "timeout", seconds)
+            return Verdict(None, "wall clock", seconds)
         except ProcessExpired as error:
+            if error.exitcode == -signal.SIGVTALRM:
+                return Verdict(None, "timeout", seconds)
             return Verdict(None, f"worker died with exit code {error.exitcode}", 0.0, passing=True)
 
     def _new_pool(self):

@@ -1,99 +1,66 @@
-r"""Step 3a, the fast path: decide without symbolic work, or say that it cannot.
+r"""Step 3a, the fast path: two numbers as they are written, compared exactly.
 
-Right are answers that are the same text after normalisation, or equal as exact rationals; wrong are numbers that
-differ. Sets, lists and tuples are compared item by item. Where a decimal stands for a number it only comes close to
-(`0.333333` for `1/3`) math-verify decides, so that there is one rounding rule.
+A decimal is the number its digits say. It also stands for another number that rounds to it, if it has at least six
+places and six significant digits: `0.333333` for `1/3`, not `0.333`.
 """
 
 from fractions import Fraction
 
-from openrlhf_math.rewards.gold import Gold, gold_of
-from openrlhf_math.rewards.notation import key
-from openrlhf_math.rewards.number import Number, read_number
-from openrlhf_math.rewards.shape import shape, sides
+from openrlhf_math.rewards.measures import Measure
+from openrlhf_math.rewards.number import Number
 
-# math-verify rounds decimals to six places; nearer than this the two may or may not be equal to it.
-NEAR = Fraction(2, 10**6)
-
-
-def quick(gold: Gold, answer: str) -> bool | None:
-    """Whether the tidied answer equals the gold; None if only symbolic work can tell."""
-    if key(answer) == gold.key:
-        return True
-    number = read_number(answer)
-    if gold.number and number:
-        return same_number(gold.number, number)
-    return _same_shape(gold, answer, number)
+PLACES = 6
+# As many digits as a double has: an error in the last one is the machine's.
+MACHINE_DIGITS = 16
+_HALF = Fraction(1, 2)
 
 
-def same_number(gold: Number, answer: Number) -> bool | None:
-    r"""Compare two values exactly, units aside. `50\%` equals both `0.5` and `50`: questions ask for it either way."""
-    if gold.percent == answer.percent:
-        return _equal(gold.value, answer.value, "decimal" in (gold.form, answer.form))
-    if gold.value < 0 and answer.value < 0:
-        return None  # math-verify reads a negative percentage in its own way
-    if gold.value == answer.value:
-        return True if gold.form == answer.form == "integer" else None
-    parts = [number.value / 100 if number.percent else number.value for number in (gold, answer)]
-    return _equal(*parts, inexact=True)
-
-
-def _equal(gold: Fraction, answer: Fraction, inexact: bool) -> bool | None:
-    if gold == answer:
-        return True
-    return None if inexact and abs(gold - answer) <= NEAR else False
-
-
-def _same_shape(gold: Gold, answer: str, number: Number | None) -> bool | None:
-    answer_shape, gold_shape = shape(answer), gold.shape
-    kinds = (gold_shape.kind, answer_shape.kind)
-    if kinds == ("one", "one"):
-        return None
-    if gold.number:  # several candidates are no answer; the same one several times is
-        values = [read_number(item) for item in answer_shape.items]
-        return all(value and same_number(gold.number, value) for value in values)
-    if number:
-        return False if len(set(gold_shape.items)) > 1 else None
-    if kinds == ("brackets", "brackets"):
-        if gold_shape.brackets != answer_shape.brackets or len(gold_shape.items) != len(answer_shape.items):
+def same_number(gold: Number, answer: Number) -> bool:
+    r"""Compare two values and their units. `50\%` equals both `0.5` and `50`: questions ask for it either way."""
+    if not same_units(gold.unit, answer.unit):
+        return False
+    if "ratio" in (gold.form, answer.form) and gold.form != answer.form:
+        other = answer if gold.form == "ratio" else gold
+        if other.unit or other.percent or other.value.denominator == 1:
             return False
-        return _all_same(gold_shape.items, answer_shape.items)
-    if set(kinds) == {"set", "brackets"}:
-        return False
-    if kinds == ("brackets", "list"):
-        named = _by_name(answer_shape.items)
-        return _all_same(gold_shape.items, named) if len(named) == len(gold_shape.items) else None
-    if kinds == ("list", "brackets") and answer_shape.brackets == "()":  # whoever writes them means an order
-        same_length = len(answer_shape.items) == len(gold_shape.items)
-        return _all_same(gold_shape.items, answer_shape.items) if same_length else False
-    if set(kinds) <= {"set", "list"}:
-        return _same_items(gold_shape.items, answer_shape.items)
-    return None
+    if gold.percent != answer.percent:
+        return _same_percent(gold, answer)
+    if gold.unit and answer.unit and gold.unit.factor != answer.unit.factor:
+        return gold.value * gold.unit.factor == answer.value * answer.unit.factor
+    return gold.value == answer.value or _rounds(gold, answer)
 
 
-def _by_name(items: tuple[str, ...]) -> tuple[str, ...]:
-    """`b = 2, a = 1` -> `1`, `2`: values in the order of their names, as in (a, b); nothing if some have no name."""
-    parts = [sides(item) for item in items]
-    if not all(len(part) == 2 and len(part[0]) == 1 for part in parts) or len({part[0] for part in parts}) < len(parts):
-        return ()
-    return tuple(value for _, value in sorted(parts))
-
-
-def _all_same(golds: tuple[str, ...], answers: tuple[str, ...]) -> bool | None:
-    verdicts = [quick(gold_of(gold), answer) for gold, answer in zip(golds, answers, strict=True)]
-    if False in verdicts:
-        return False
-    return None if None in verdicts else True
-
-
-def _same_items(golds: tuple[str, ...], answers: tuple[str, ...]) -> bool | None:
-    """Compare as sets, if every item is an exact number or they are the same texts."""
-    if {key(item) for item in golds} == {key(item) for item in answers}:
+def same_units(gold: Measure | None, answer: Measure | None) -> bool:
+    """A unit may be left out, and added where the gold has none; two must have the same dimension."""
+    if not gold or not answer or gold == answer:
         return True
-    numbers = [[read_number(item) for item in items] for items in (golds, answers)]
-    if not all(number and not number.percent and not number.unit for side in numbers for number in side):
-        return None
-    gold_values, answer_values = ({number.value for number in side} for side in numbers)
-    if gold_values == answer_values:
+    return gold.agrees(answer)
+
+
+def _rounds(gold: Number, answer: Number) -> bool:
+    for short, other in ((answer, gold), (gold, answer)):
+        if short.decimal is None or short.percent:
+            continue
+        places, digits = short.decimal
+        if other.decimal is not None and other.decimal[0] <= places and digits < MACHINE_DIGITS:
+            continue
+        if places < PLACES or digits < PLACES or other.value.denominator == 1:
+            continue
+        gap = abs(other.value - short.value)
+        if gap <= _HALF / 10**places or digits >= MACHINE_DIGITS and gap < abs(other.value) / 10**15:
+            return True
+    return False
+
+
+def _same_percent(gold: Number, answer: Number) -> bool:
+    """`25%` is 0.25 and 25; 25 is `25%`, 204 is not `20400%`."""
+    percent, plain = (gold, answer) if gold.percent else (answer, gold)
+    if percent.value == plain.value:
         return True
-    return None if any(number.form == "decimal" for side in numbers for number in side) else False
+    if plain is gold and plain.value.denominator == 1 and abs(plain.value) > 1 and plain.form == "integer":
+        return False
+    part = Number(
+        percent.value / 100, percent.form, decimal=percent.decimal and (percent.decimal[0] + 2, percent.decimal[1])
+    )
+    whole = Number(plain.value, plain.form, decimal=plain.decimal)
+    return part.value == whole.value or _rounds(whole, part)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 _OPEN, _CLOSE = "([{", ")]}"
 _JOINT = re.compile(
-    r"\\text\w*\s*\{\s*,?\s*(?:or|and)\s*\}|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|\\(?:lor|vee)(?![a-zA-Z])",
+    r"\\text[a-z]{0,8} ?\{ ?(?:, ?)?(?:or|and) ?\}|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|\\(?:lor|vee)(?![a-zA-Z])",
     re.IGNORECASE,
 )
-_MATRIX = re.compile(r"\\begin\{[pbB]?matrix\}(.*?)\\end\{[pbB]?matrix\}\Z", re.DOTALL)
+_OPENED = re.compile(r"\A\\begin\{[pbB]?matrix\}")
+_CLOSED = re.compile(r"\\end\{[pbB]?matrix\}")
 _CELL = re.compile(r"&|\\\\")
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
 
@@ -41,8 +42,10 @@ def shape(text: str) -> Shape:
 
 def entries(text: str) -> tuple[str, ...]:
     """The items of a list, a set or brackets, or the entries of a matrix; a value alone is its own only entry."""
-    matrix = _MATRIX.match(text)
-    return tuple(part.strip() for part in _CELL.split(matrix[1])) if matrix else shape(text).items
+    opened, closed = _OPENED.match(text), _CLOSED.search(text)
+    if not (opened and closed and closed.end() == len(text)):
+        return shape(text).items
+    return tuple(part.strip() for part in _CELL.split(text[opened.end() : closed.start()]))
 
 
 def sides(text: str) -> list[str]:

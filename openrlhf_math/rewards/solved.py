@@ -9,7 +9,12 @@ import re
 from openrlhf_math.rewards.shape import shape
 
 _SIGN = re.compile(r"\\(?:leq?|geq?|lt|gt|neq?)(?![a-zA-Z])|[<>=]")
-_BARE = re.compile(r"\s*\|?((?:[a-zA-Z]|\\(?:theta|alpha|beta|gamma|lambda|mu|phi|omega))(?:_\{?\w+\}?)?)\|?\s*\Z")
+_BARE = re.compile(
+    r"\A ?(?:\| ?)?((?:[a-zA-Z]|\\(?:theta|alpha|beta|gamma|lambda|mu|phi|omega))(?:_\{?\w{1,20}\}?)?)"
+    r"(?: ?[+-] ?[0-9.]{1,20} ?(?=\|))?(?:\|)? ?\Z"
+)
+_BARE_TUPLE = re.compile(r"\A ?\([a-zA-Z](?: ?, ?[a-zA-Z]){1,9}\) ?\Z")
+_BUILDER = re.compile(r"\\mid(?![a-zA-Z])|:|\|")
 _VARIABLE = re.compile(r"(?<![a-zA-Z\\])[a-df-hj-zA-Z](?![a-zA-Z])")
 
 
@@ -30,13 +35,27 @@ def _solved(text: str) -> bool:
 
 def _isolated(sides: list[str]) -> bool:
     for side in sides:
+        if _BARE_TUPLE.match(side):
+            return True
         name = _BARE.match(side)
         if name:
-            again = re.compile(rf"(?<![a-zA-Z\\]){re.escape(name[1])}(?![a-zA-Z])")
-            return sum(bool(again.search(other)) for other in sides) == 1
+            return sum(_occurs(name[1], other) for other in sides) == 1
+    return False
+
+
+def _occurs(name: str, text: str) -> bool:
+    """Whether a text has the variable, not as a part of a longer word or command."""
+    start = text.find(name)
+    while start >= 0:
+        before, after = text[start - 1 : start], text[start + len(name) : start + len(name) + 1]
+        if not (before.isalpha() or before == "\\" or after.isalpha()):
+            return True
+        start = text.find(name, start + 1)
     return False
 
 
 def _relations(text: str) -> list[list[str]]:
+    if text.startswith(r"\{") and text.endswith(r"\}"):
+        text = _BUILDER.split(text[2:-2], maxsplit=1)[-1]
     outer = shape(text)
     return [_SIGN.split(item) for item in (outer.items if outer.kind == "list" else (text,))]

@@ -22,6 +22,9 @@ would teach form before mathematics. What cannot be found, as in thinking never 
 from openrlhf_math.rewards.extract import TAIL, Extraction, visible
 from openrlhf_math.rewards.notation import MAX_ANSWER, key
 
+# Nobody's answer is a list of more boxes. They are not even compared.
+MOST_BOXES = 50
+
 
 def well_formed(response: str, extraction: Extraction, style: str) -> bool:
     """Whether the response follows `style`; `extraction` is what `extract` found in it."""
@@ -38,6 +41,8 @@ def _boxes_agree(extraction: Extraction) -> bool:
         return False
     if len(set(boxes)) == 1:
         return True
+    if len(set(boxes)) > MOST_BOXES:
+        return False
     # Boxes joined into one list, "x = \boxed{3} or x = \boxed{5}", are one answer in two boxes.
     return len({key(box) for box in boxes}) == 1 or extraction.answer == ", ".join(dict.fromkeys(boxes))
 

@@ -1,74 +1,92 @@
 """What runs inside a worker process: its limits, its end, and one comparison after the other.
 
-A worker cannot outlive its trainer. Between items it sees that its parent is another one; during an item the kernel's
-timer ends it soon after the deadline, also where the interpreter is deep in one long multiplication and would
-not notice anything.
+The deadline of an item is CPU time of the worker, so that load on the machine does not change a reward. Past it a
+signal ends the comparison and the worker is free for the next one. Where the interpreter is deep in one long
+multiplication and does not notice, a second timer of the kernel ends the process a little later.
+
+A worker cannot outlive its trainer: between items it sees that its parent is another one, and during an item the
+kernel's timers end it.
 """
 
 import os
 import resource
 import signal
-import sys
 import threading
 import time
 
-# The pool kills at the deadline. If it is gone, the kernel does so this much later.
-GRACE_SECONDS = 1.0
+# CPU time between the deadline, which a comparison may notice, and the end of the process, which it cannot prevent.
+GRACE_SECONDS = 0.2
+# Wall clock for an item with a deadline of one second of CPU time. Only a machine under extreme load gets there.
+WALL_FACTOR, WALL_SECONDS = 10.0, 10.0
 WATCH_SECONDS = 0.5
-# A "no" that took longer may be a failed allocation that math-verify or sympy caught and passed over.
-SUSPICIOUS_SECONDS = 0.05
 
 
 def start(memory_bytes: int, parent: int) -> None:
-    """Set up a new worker: memory limit, watch on the parent process, math-verify imported."""
+    """Set up a new worker: memory limit, watch on the parent process, the comparison imported."""
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, _past_the_deadline)
+    for last in (signal.SIGVTALRM, signal.SIGALRM):
+        signal.signal(last, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    os.nice(5)  # grading must not slow the trainer's own threads
-    from openrlhf_math.rewards.symbolic import equivalent
+    from openrlhf_math.rewards.same import equivalent
 
-    equivalent("x+1", "y")  # what sympy builds at its first use is not to count against the first item
+    equivalent("x+1", "y")  # what is built at its first use is not to count against the first item
 
 
-def judge(gold: str, answer: str, timeout_seconds: float) -> tuple[bool | None, str, float]:
-    """Compare; returns (verdict, why there is none, seconds)."""
-    from openrlhf_math.rewards.symbolic import equivalent
+class DeadlinePassed(BaseException):
+    """The CPU time of an item is used up. No `except Exception` of a library on the way may catch it."""
 
-    begin = time.perf_counter()
-    verdict, reason = None, ""
-    signal.setitimer(signal.ITIMER_REAL, timeout_seconds + GRACE_SECONDS)
+
+def wall_seconds(timeout_seconds: float) -> float:
+    """The wall clock that goes with a deadline in CPU time."""
+    return WALL_FACTOR * timeout_seconds + WALL_SECONDS
+
+
+def judge(gold: str, answer: str, problem: str, timeout_seconds: float) -> tuple[bool | None, str, float]:
+    """Compare; returns (verdict, why there is none, seconds of CPU time)."""
+    from openrlhf_math.rewards import same
+
+    return _within(timeout_seconds, lambda: same.equivalent(gold, answer, problem))
+
+
+def describe(answer: str, problem: str, timeout_seconds: float) -> tuple[str | None, str, float]:
+    """The answer's fingerprint; returns (it, why there is none, seconds of CPU time)."""
+    from openrlhf_math.rewards import same
+
+    return _within(timeout_seconds, lambda: same.fingerprint(answer, problem))
+
+
+def _within(timeout_seconds: float, task) -> tuple:
+    begin = time.process_time()
+    found, reason = None, ""
     try:
-        verdict = equivalent(gold, answer)
-        if not verdict and time.perf_counter() - begin > SUSPICIOUS_SECONDS and _runs_out_of_memory(gold, answer):
-            verdict, reason = None, "memory"
+        _set_timers(timeout_seconds)
+        found = task()
+        _stop_timers()
     except MemoryError:
         reason = "memory"
+    except DeadlinePassed:
+        found, reason = None, "timeout"
     except Exception as error:
         reason = f"error: {type(error).__name__}"
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    return verdict, reason, time.perf_counter() - begin
+    _stop_timers()
+    return found, reason, time.process_time() - begin
 
 
-def _runs_out_of_memory(gold: str, answer: str) -> bool:
-    """Compare again, with an eye on every exception, also on those that are caught on the way."""
-    from openrlhf_math.rewards.symbolic import equivalent
+def _set_timers(timeout_seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_REAL, wall_seconds(timeout_seconds) + GRACE_SECONDS)
+    signal.setitimer(signal.ITIMER_VIRTUAL, timeout_seconds + GRACE_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, timeout_seconds)
 
-    raised = []
 
-    def trace(frame, event, argument):
-        frame.f_trace_lines = False
-        if event == "exception" and issubclass(argument[0], MemoryError):
-            raised.append(True)
-        return trace
+def _stop_timers() -> None:
+    for timer in (signal.ITIMER_PROF, signal.ITIMER_VIRTUAL, signal.ITIMER_REAL):
+        signal.setitimer(timer, 0)
 
-    sys.settrace(trace)
-    try:
-        equivalent(gold, answer)
-    finally:
-        sys.settrace(None)
-    return bool(raised)
+
+def _past_the_deadline(number: int, frame) -> None:
+    raise DeadlinePassed
 
 
 def _follow(parent: int) -> None:

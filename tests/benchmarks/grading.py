@@ -63,12 +63,14 @@ def graders() -> dict[str, Callable[[Row], bool]]:
     """One row to a verdict, on the calling core alone."""
     from math_verify import parse, verify
 
-    from openrlhf_math.rewards.symbolic import equivalent
+    from openrlhf_math.rewards.same import equivalent
 
     def ours(row: Row) -> bool:
         started = begin(row.response, row.gold, row.problem, CONFIG)
         if not isinstance(started, Grade):
-            started = conclude(started, Verdict(equivalent(started.gold, started.answer), "", 0.0), CONFIG)
+            started = conclude(
+                started, Verdict(equivalent(started.gold, started.answer, started.problem), "", 0.0), CONFIG
+            )
         return started.outcome == "correct"
 
     def plain(row: Row) -> bool:
@@ -109,7 +111,7 @@ def throughput(name: str, rows: list[Row]) -> None:
     print_rate("pool of 2", rates, sorted(grade.seconds for grade in grades), agreed / len(rows))
     pool.close()
     symbolic = sum(not isinstance(begin(row.response, row.gold, row.problem, CONFIG), Grade) for row in rows)
-    print(f"\n{symbolic / len(rows):.1%} of the rows need symbolic work.\n")
+    print(f"\n{symbolic / len(rows):.1%} of the rows are compared by value.\n")
 
 
 @contextlib.contextmanager

@@ -180,15 +180,15 @@ def test_tables(tmp_path, capsys):
     "text, sentence",
     [
         (None, "--completions {file}: there is no such file"),
-        ("", "--completions {file} is empty"),
-        ("{", "{file}:1: the line is not JSON"),
+        ("", "{file} has no rows"),
+        ("{", "{file}, line 1 is not JSON"),
         ('{"text": "x"}', "{file}: its columns are text, of no known form (a problem a row: gold, responses;"),
         ('{"gold": "2", "responses": []}', "{file} has no completions"),
-        ('{"gold": "2", "responses": ["x"]}\n{"gold": "2"}', "{file}, row 2 has no `responses`"),
-        ('{"gold": "2", "response": "x"}\n{"gold": "2"}', "{file}, row 2: not as a completion a row writes it"),
-        ('{"gold": "2", "response": 7}', "{file}, row 1: `responses` is [7], it must be a list of texts"),
+        ('{"gold": "2", "responses": ["x"]}\n{"gold": "2"}', "{file}, line 2 has no `responses`"),
+        ('{"gold": "2", "response": "x"}\n{"gold": "2"}', "{file}, line 2: not as a completion a row writes it"),
+        ('{"gold": "2", "response": 7}', "{file}, line 1: `responses` is [7], it must be a list of texts"),
         ('{"gold": "2", "responses": ["x"], "truncated": [1]}', "`truncated` is [1], it must be a list of true and"),
-        ('{"doc": {}, "model_response": {}}', "{file}, row 1: not as lighteval writes it (KeyError('gold_index'))"),
+        ('{"doc": {}, "model_response": {}}', "{file}, line 1: not as lighteval writes it (KeyError('gold_index'))"),
     ],
 )
 def test_bad_rows(tmp_path, capsys, text, sentence):

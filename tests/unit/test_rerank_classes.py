@@ -4,9 +4,10 @@ import random
 import time
 
 import pytest
+import slow_judge
 
 from openrlhf_math.rerank.classes import MOST_UNDECIDED, GraderSays, group
-from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.rewards import GradingPool, RewardConfig, worker
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +90,31 @@ def test_answers_that_hang_the_grader_stay_apart_and_cost_a_few_deadlines(pool):
     assert classes[-3:] == [12, 12, 13]
     assert says.undecided <= MOST_UNDECIDED
     assert time.monotonic() - begun < 20
+
+
+def test_many_different_values_cost_one_computation_each(pool):
+    """64 attempts of the form a*sqrt(b)+c, each in two spellings, are 64 classes and 64 comparisons, not 8,128."""
+    rng = random.Random(2)
+    values = {(rng.randint(2, 99), rng.choice([2, 3, 5, 7]), rng.randint(1, 99)) for _ in range(70)}
+    first = [rf"{a}\sqrt{{{b}}}+{c}" for a, b, c in values][:64]
+    second = [rf"{c}+\sqrt{{{a * a * b}}}" for a, b, c in values][:64]
+    says = GraderSays(pool)
+    assert group([*first, *second], says) == [*range(64), *range(64)]
+    assert says.compared == 64
+
+
+def test_tuples_are_computed_once(pool):
+    says = GraderSays(pool)
+    assert group([f"({n},{n + 1})" for n in range(40)], says) == list(range(40))
+    assert says.compared == 0
+
+
+def test_one_answer_that_cannot_be_computed_costs_one_deadline(pool, monkeypatch):
+    monkeypatch.setattr(worker, "judge", slow_judge.judge)
+    monkeypatch.setattr(worker, "describe", slow_judge.describe)
+    says = GraderSays(pool)
+    answers = [rf"\sqrt{{{n}}}+x" for n in range(2, 30)]
+    begun = time.monotonic()
+    assert group([*answers, "s_{pin}+x"], says)[-1] == len(answers)
+    assert says.undecided == 1
+    assert time.monotonic() - begun < 5

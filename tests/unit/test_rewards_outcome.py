@@ -18,7 +18,7 @@ GAMES = [
     ("5", r"\boxed{5} no: \boxed{6}", "wrong", None),
     ("5", r"\boxed{6} no: \boxed{5}", "correct", None),
     ("5", r"\boxed{5} or \boxed{6}", "format", None),
-    ("5", r"\boxed{5}\boxed{6}", "format", None),
+    ("5", r"\boxed{5}\boxed{6}", "wrong", None),
     ("5", r"\boxed{5, 6}", "format", None),
     ("5", r"\boxed{5 \text{ or } 6}", "format", None),
     ("5", r"\boxed{\{4, 5, 6\}}", "format", None),

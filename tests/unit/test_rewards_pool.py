@@ -10,11 +10,18 @@ import threading
 import time
 
 import pytest
+import slow_judge
+from slow_judge import MEMORY, POWER, SPIN
 
 from openrlhf_math.rewards import GradingPool, RewardConfig, grade
+from openrlhf_math.rewards import worker as worker_module
 
 ROOT_GOLD, ROOT = r"2\sqrt{3}", r"\boxed{\sqrt{12}}"
-TOWER = r"\boxed{10^{10^9}}"
+
+
+@pytest.fixture(autouse=True)
+def slow(monkeypatch):
+    monkeypatch.setattr(worker_module, "judge", slow_judge.judge)
 
 
 def workers(parent: int) -> set[int]:
@@ -56,7 +63,7 @@ def test_no_worker_starts_before_it_is_needed(pool):
 def test_only_the_item_at_fault_is_lost(pool):
     async def many():
         items = [pool.grade(rf"\boxed{{\sqrt{{{12 * n * n}}}}}", rf"{2 * n}\sqrt{{3}}") for n in range(2, 8)]
-        items.insert(3, pool.grade(TOWER, "x+y"))
+        items.insert(3, pool.grade(POWER, "x+y"))
         return await asyncio.gather(*items)
 
     grades = asyncio.run(many())
@@ -69,7 +76,7 @@ def test_only_the_item_at_fault_is_lost(pool):
 def test_memory(pool):
     small = GradingPool(RewardConfig(workers=1, timeout_seconds=20, memory_bytes=256 << 20))
     try:
-        assert small.grade_now(r"\boxed{2^{10^{10}}}", "x+y").reason == "memory"
+        assert small.grade_now(MEMORY, "x+y").reason == "memory"
         assert small.grade_now(ROOT, ROOT_GOLD).outcome == "correct"
     finally:
         small.close()
@@ -89,7 +96,7 @@ def test_a_killed_worker_costs_nothing(pool):
 
 def test_the_event_loop_stays_free(pool):
     async def ticks_during_a_timeout():
-        grading, ticks = asyncio.ensure_future(pool.grade(TOWER, "x+y")), 0
+        grading, ticks = asyncio.ensure_future(pool.grade(SPIN, "x+y")), 0
         while not grading.done():
             await asyncio.sleep(0.01)
             ticks += 1
@@ -100,7 +107,7 @@ def test_the_event_loop_stays_free(pool):
 
 def test_the_same_answer_is_compared_once(pool):
     async def twenty():
-        return await asyncio.gather(*(pool.grade(TOWER, "x+y") for _ in range(20)))
+        return await asyncio.gather(*(pool.grade(SPIN, "x+y") for _ in range(20)))
 
     pool.grade_now(ROOT, ROOT_GOLD)  # the worker is up
     begun = time.monotonic()
@@ -126,22 +133,26 @@ def test_closing_ends_the_workers():
 
 TRAINER = r"""
 import sys, asyncio
-from openrlhf_math.rewards import GradingPool, RewardConfig
+import slow_judge
+from openrlhf_math.rewards import GradingPool, RewardConfig, worker
+worker.judge = slow_judge.judge
 async def main():
     pool = GradingPool(RewardConfig(workers=2, timeout_seconds=1))
     await pool.grade(r"\boxed{\sqrt{12}}", r"2\sqrt{3}")
-    asyncio.ensure_future(pool.grade(r"\boxed{10^{10^9}}", "x+y"))   # one worker deep in a multiplication
-    asyncio.ensure_future(pool.grade(r"\boxed{10^{10^8}}", "x+y"))
+    asyncio.ensure_future(pool.grade(slow_judge.POWER, "x+y"))   # one worker deep in a multiplication
+    asyncio.ensure_future(pool.grade(slow_judge.SPIN, "x+y"))
     await asyncio.sleep(0.7)
     print("ready", flush=True)
     await asyncio.sleep(60)
 asyncio.run(main())
 """
 
+PATHS = os.environ | {"PYTHONPATH": os.path.dirname(slow_judge.__file__)}
+
 
 def test_nothing_is_left_when_the_trainer_is_killed():
     trainer = subprocess.Popen(
-        [sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=PATHS
     )
     assert trainer.stdout.readline() == "ready\n"
     started = workers(trainer.pid)
@@ -155,7 +166,7 @@ def test_no_semaphore_outlives_the_trainer_and_its_tracker():
     """As Ray ends an actor: with all its children, multiprocessing's tracker of named semaphores among them."""
     before = set(os.listdir("/dev/shm"))
     trainer = subprocess.Popen(
-        [sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True, start_new_session=True, env=PATHS
     )
     assert trainer.stdout.readline() == "ready\n"
     os.killpg(trainer.pid, signal.SIGKILL)
@@ -183,7 +194,8 @@ def test_a_script_without_a_main_guard(tmp_path):
 def test_grading_needs_neither_torch_nor_sympy_to_start():
     code = (
         "import sys, json; from openrlhf_math.rewards import grade; grade(r'\\boxed{5}', '5');"
-        "print(json.dumps([name for name in ('torch', 'ray', 'vllm', 'sympy', 'pebble') if name in sys.modules]))"
+        "names = ('torch', 'ray', 'vllm', 'sympy', 'mpmath', 'pebble');"
+        "print(json.dumps([name for name in names if name in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
@@ -192,5 +204,35 @@ def test_grading_needs_neither_torch_nor_sympy_to_start():
 def test_grade_alone_is_safe():
     begun = time.monotonic()
     config = RewardConfig(workers=1, timeout_seconds=0.5)
-    assert grade(r"\boxed{(x+1)^{2000}}", "z+1", config=config).reason == "timeout"
+    assert grade(SPIN, "z+1", config=config).reason == "timeout"
     assert time.monotonic() - begun < 10
+
+
+def test_the_deadline_is_time_of_the_worker(pool):
+    """A worker that gets no time on a core is not late: it was stopped for twice its deadline."""
+    before = workers(os.getpid())
+    pool.grade_now(ROOT, ROOT_GOLD)
+    (worker,) = workers(os.getpid()) - before
+    found = []
+    os.kill(worker, signal.SIGSTOP)
+    thread = threading.Thread(target=lambda: found.append(pool.grade_now(r"\boxed{\sqrt{44}}", r"2\sqrt{11}")))
+    thread.start()
+    time.sleep(1.5)
+    os.kill(worker, signal.SIGCONT)
+    thread.join(30)
+    assert found[0].outcome == "correct"
+    assert worker in workers(os.getpid())
+
+
+def test_workers_have_the_priority_of_their_parent(pool):
+    before = workers(os.getpid())
+    pool.grade_now(ROOT, ROOT_GOLD)
+    (worker,) = workers(os.getpid()) - before
+    assert os.getpriority(os.PRIO_PROCESS, worker) == os.getpriority(os.PRIO_PROCESS, os.getpid())
+
+
+def test_a_deadline_costs_no_worker(pool):
+    pool.grade_now(ROOT, ROOT_GOLD)
+    before = workers(os.getpid())
+    assert pool.grade_now(SPIN, "z+1").reason == "timeout"
+    assert workers(os.getpid()) == before

@@ -1,0 +1,30 @@
+"""A grading worker with comparisons that take for ever, or all memory: for tests of what then happens.
+
+Answers that name `s_{pin}` loop in Python, `p_{ower}` is one long multiplication that notices no signal, `m_{em}` takes
+all memory. The pool sends `judge` by its name, so the worker imports this module.
+"""
+
+from openrlhf_math.rewards import same, worker
+
+_judge, _describe, _equivalent, _fingerprint = worker.judge, worker.describe, same.equivalent, same.fingerprint
+SPIN, POWER, MEMORY = r"\boxed{s_{pin}+x}", r"\boxed{p_{ower}+x}", r"\boxed{m_{em}+x}"
+
+
+def judge(gold: str, answer: str, problem: str, timeout_seconds: float):
+    same.equivalent = _slowly
+    return _judge(gold, answer, problem, timeout_seconds)
+
+
+def describe(answer: str, problem: str, timeout_seconds: float):
+    same.fingerprint = lambda answer, problem="": str(_slowly("", answer)) and _fingerprint(answer, problem)
+    return _describe(answer, problem, timeout_seconds)
+
+
+def _slowly(gold: str, answer: str, problem: str = "") -> bool:
+    if "p_{ower}" in answer:
+        return bool(10**10**9)
+    if "m_{em}" in answer:
+        return bool(bytearray(1 << 36))
+    while "s_{pin}" in answer:
+        pass
+    return _equivalent(gold, answer, problem)
