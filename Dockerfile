@@ -11,7 +11,7 @@
 
 # Any base whose apt-get offers Python 3.11 will do.
 ARG CPU_BASE=debian:bookworm
-# CUDA's major version must be that of PyTorch's wheel (13.0): flash-attn and DeepSpeed are compiled against it.
+# CUDA's major version must be that of PyTorch's wheel (13.0): DeepSpeed's kernels are compiled against it.
 ARG GPU_BASE=nvidia/cuda:13.0.2-devel-ubuntu22.04
 
 
@@ -40,7 +40,9 @@ RUN pip install --no-deps --no-build-isolation /opt/openrlhf_math && rm -rf /opt
 FROM ${GPU_BASE} AS gpu
 ARG PIP_ARGS=""
 ARG DEBIAN_FRONTEND=noninteractive
-# flash-attn is compiled for these architectures (A100, H100, B200), by so many compilers at a time, 5 GB each.
+# flash-attn is an extra, for ring attention: --build-arg FLASH_ATTN=1. It is compiled for these architectures (A100,
+# H100, B200), by so many compilers at a time, 5 GB each.
+ARG FLASH_ATTN=""
 ARG FLASH_ATTN_CUDA_ARCHS="80;90;100"
 ARG MAX_JOBS=8
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 CUDA_HOME=/usr/local/cuda
@@ -56,6 +58,7 @@ RUN apt-get update \
 
 COPY requirements /opt/openrlhf_math/requirements
 RUN /opt/openrlhf_math/requirements/install.sh gpu /opt/venv
+RUN [ -z "$FLASH_ATTN" ] || pip install --no-deps --no-build-isolation -r /opt/openrlhf_math/requirements/gpu-flash-attn.txt
 
 COPY . /opt/openrlhf_math
 RUN pip install --no-deps --no-build-isolation /opt/openrlhf_math && rm -rf /opt/openrlhf_math/build

@@ -3,7 +3,7 @@ VENV ?= .venv
 STACK ?= cpu
 export PYTHON PIP_ARGS
 
-.PHONY: demo test test-all unit lint setup clean
+.PHONY: demo test test-all unit lint setup flash-attn clean
 
 demo: setup  ## the whole chain on this machine; files in runs/demo
 	$(VENV)/bin/openrlhf-math demo --run-dir $(or $(RUN_DIR),runs/demo)
@@ -29,6 +29,9 @@ setup: $(VENV)/.$(STACK)-installed
 $(VENV)/.$(STACK)-installed: $(wildcard requirements/*) setup.py pyproject.toml
 	@requirements/install.sh $(STACK) $(VENV)
 	@touch $@
+
+flash-attn: setup  ## an extra on GPUs, for ring attention; compiles for up to an hour, with nvcc
+	$(VENV)/bin/python -m pip install $(PIP_ARGS) --no-deps --no-build-isolation -r requirements/gpu-flash-attn.txt
 
 clean:  ## runs are kept
 	rm -rf $(VENV) build *.egg-info

@@ -12,7 +12,7 @@ openrlhf-math grpo \
   --actor.num_nodes 4 --actor.num_gpus_per_node 8 \
   --vllm.num_engines 8 --vllm.tensor_parallel_size 4 \
   --ds.zero_stage 3 --ds.adam_offload --actor.gradient_checkpointing_enable \
-  --ds.packing_samples --train.dynamic_batch_enable --train.max_tokens_per_gpu 16384 \
+  --train.max_tokens_per_gpu 16384 \
   --rollout.batch_size 128 --rollout.n_samples_per_prompt 16 \
   --data.max_len 17408 --rollout.max_new_tokens 16384 --rollout.temperature 0.6 \
   --vllm.gpu_memory_utilization 0.7 \

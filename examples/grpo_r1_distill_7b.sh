@@ -9,7 +9,7 @@ openrlhf-math grpo \
   --math.device cuda --math.answer_style think --math.run_dir runs/r1-distill-7b \
   --actor.num_gpus_per_node 8 --vllm.num_engines 8 \
   --ds.zero_stage 3 --ds.adam_offload --actor.gradient_checkpointing_enable \
-  --ds.packing_samples --train.dynamic_batch_enable --train.max_tokens_per_gpu 16384 \
+  --train.max_tokens_per_gpu 16384 \
   --rollout.batch_size 64 --rollout.n_samples_per_prompt 16 \
   --data.max_len 9216 --rollout.max_new_tokens 8192 --rollout.temperature 0.6 \
   --vllm.gpu_memory_utilization 0.7 \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A 7B process reward model from Qwen2.5-Math-7B-Instruct on one node with 8 GPUs of 80 GiB: attempts are drawn, their
-# steps labelled by Monte-Carlo completions (Math-Shepherd), and a head of two labels is trained, ZeRO-3 and
-# flash-attention. Needs flash-attn (`make setup STACK=gpu`). With LABELS the first two stages are left out: PRM800K's
+# steps labelled by Monte-Carlo completions (Math-Shepherd), and a head of two labels is trained, with ZeRO-3 and rows
+# without padding. With LABELS the first two stages are left out: PRM800K's
 # labels, say, from `openrlhf-math prm label --source prm800k`. After a kill the same command goes on.
 # Usage: PROBLEMS=data/problems [LABELS=runs/labels] [BASE=path] \
 #   examples/prm_qwen2.5_math_7b.sh [MORE FLAGS, e.g. --dry-run]
@@ -27,7 +27,7 @@ esac
   --data.dataset "$labels/train.parquet" --eval.dataset "$labels/heldout.parquet" --eval.steps 100 \
   --math.device cuda --math.run_dir runs/prm-7b/model \
   --data.max_len 4096 \
-  --ds.zero_stage 3 --model.gradient_checkpointing_enable --ds.attn_implementation flash_attention_2 \
+  --ds.zero_stage 3 --model.gradient_checkpointing_enable \
   --train.batch_size 128 --train.micro_batch_size 4 --train.max_epochs 1 \
   --adam.lr 1e-5 --lr_warmup_ratio 0.03 \
   --ckpt.save_steps 100 --ckpt.max_num 2 --ckpt.load_enable \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Qwen2.5-32B on verified traces of up to 16k tokens, on 4 nodes with 8 GPUs of 80 GiB each: ZeRO-3, flash-attention,
-# packing. Needs flash-attn (`make setup STACK=gpu`). The run directory must be on a shared file system.
+# Qwen2.5-32B on verified traces of up to 16k tokens, on 4 nodes with 8 GPUs of 80 GiB each: ZeRO-3, rows
+# without padding. The run directory must be on a shared file system.
 # Run it on every node at once, e.g. under Slurm:
 #   srun --nodes 4 --ntasks-per-node 1 bash -c \
 #     'NODES=4 NODE_RANK=$SLURM_NODEID HEAD=$(scontrol show hostnames $SLURM_NODELIST | head -1) \
@@ -21,7 +21,6 @@ case " $* " in *" --dry-run "*) launch=(env "WORLD_SIZE=$((nodes * gpus))" pytho
   --math.device cuda --math.run_dir runs/sft-qwen2.5-32b \
   --data.max_len 16384 \
   --ds.zero_stage 3 --ds.adam_offload --model.gradient_checkpointing_enable \
-  --ds.attn_implementation flash_attention_2 --ds.packing_samples \
   --train.batch_size 128 --train.micro_batch_size 1 --train.max_epochs 3 \
   --adam.lr 1e-5 --lr_warmup_ratio 0.05 \
   --ckpt.save_steps 50 --ckpt.max_num 2 \

@@ -24,7 +24,7 @@ version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 command -v "${CXX:-g++}" >/dev/null ||
   fail "no C++ compiler is on PATH, DeepSpeed and PyTorch compile kernels as they run: apt-get install g++"
 [ "$stack" != gpu ] || [ -f "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
-  fail "$python has no headers (Python.h), which flash-attn and DeepSpeed's kernels include: apt-get install python3.11-dev"
+  fail "$python has no headers (Python.h), which DeepSpeed's kernels include: apt-get install python3.11-dev"
 [ "$stack" != cpu ] || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null ||
   fail "the library libnuma.so.1 is missing, which vLLM's CPU kernels are linked to: apt-get install libnuma1"
 free=$(($(df --output=avail -k . | tail -1) / 1048576))
@@ -43,8 +43,7 @@ if [ "$stack" = cpu ]; then
   install -r requirements/dev.txt
 else
   install --no-deps -r requirements/gpu.txt
-  install -r requirements/dev.txt
-  install --no-deps --no-build-isolation -r requirements/gpu-flash-attn.txt
+  install -r requirements/dev.txt  # flash-attn is an extra: make flash-attn
 fi
 # An image copies requirements/ alone first, for a layer that a change of code does not spoil.
 [ ! -f setup.py ] || install --no-deps --no-build-isolation --editable .

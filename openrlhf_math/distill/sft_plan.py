@@ -55,6 +55,6 @@ def print_plan(args: SimpleNamespace) -> None:
 
 
 def _padding(args: SimpleNamespace) -> str:
-    if args.ds.packing_samples:
-        return "rows of a micro batch packed into one without padding"
-    return "without padding" if args.ds.attn_implementation == SHARED_PREFIX else "rows padded to the longest"
+    if args.ds.attn_implementation == SHARED_PREFIX:
+        return "rows without padding"
+    return "rows of a micro batch packed into one, by flash-attn" if args.ds.packing_samples else "padded rows"

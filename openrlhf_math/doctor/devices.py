@@ -99,10 +99,7 @@ def devices(torch: Torch, nvidia: bool, driver: str) -> Finding:
 
 
 def flash_attention(torch: Torch) -> Finding:
-    """Optional: without it attention is PyTorch's own."""
+    """An extra: PyTorch has a FlashAttention of its own, which training uses."""
     if torch.flash_attn[:1].isdigit():
         return ok("flash-attn", torch.flash_attn)
-    return note(
-        "flash-attn", f"attention is PyTorch's own ({torch.flash_attn})",
-        "pip install --no-deps --no-build-isolation flash-attn==2.8.3, which needs nvcc",
-    )  # fmt: skip
+    return ok("flash-attn", "not installed, which only ring attention (--ds.ring_attn_size) needs: make flash-attn")

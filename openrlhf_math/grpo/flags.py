@@ -149,8 +149,9 @@ def _add_ours(group) -> None:
         "--math.shared_prefix",
         choices=("auto", "on", "off"),
         default="auto",
-        help="train on a group's completions behind one copy of their prompt, in one row without padding; auto: "
-        "where flash-attn is not used and nothing of the run needs a padded batch",
+        help="train on a group's completions behind one copy of their prompt, in one row without padding; auto: where "
+        "the model allows it and nothing of the run needs a padded batch (ring attention, a critic, a reward model, "
+        "asynchronous training); off: OpenRLHF's padded batches",
     )
     _add_curriculum(group)
     _add_lengths(group)

@@ -103,7 +103,7 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
     )
     if args.math.lora:
         console.print(lora_line(args.math.lora, args.math.parameters, args.ckpt.output_dir), soft_wrap=True)
-    console.print(path_line(args, family))
+    console.print(path_line(args, family), soft_wrap=True)
     console.print(curriculum_line(args.math.curriculum))
     console.print(limit_line(args.math.completion_limit, args.math.truncated))
     console.print(checkpoint_line(args))

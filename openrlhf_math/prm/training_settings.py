@@ -34,7 +34,7 @@ HELP = {
     "ckpt.save_hf": "save the model beside each checkpoint",
     "logger.logging_steps": "steps between TensorBoard's points",
     "logger.tensorboard_dir": "where TensorBoard's records lie (default: tensorboard in the run directory)",
-    "ds.attn_implementation": "default: flash-attn where it is installed, else PyTorch's; no row is ever padded",
+    "ds.attn_implementation": "no effect: rows without padding have attention of their own",
 }
 
 

@@ -14,14 +14,17 @@ EXAMPLES = ROOT / "examples"
 WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(EXAMPLES.glob("*.[sp][hy]"))]
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
+SHARES = "behind one copy of their prompt"
 ASKED_FOR = {
-    "grpo_qwen2.5_1.5b_gsm8k.sh": ("devices: 8 (cuda), training and inference take turns", "reference model: none"),
-    "grpo_r1_distill_7b.sh": ("devices: 8 (cuda), training and inference take turns", "ZeRO-3"),
-    "grpo_qwen2.5_32b_multinode.sh": ("devices: 32 (cuda), training and inference take turns", "ZeRO-3"),
+    "grpo_qwen2.5_1.5b_gsm8k.sh": (
+        "devices: 8 (cuda), training and inference take turns", "reference model: none", SHARES,
+    ),
+    "grpo_r1_distill_7b.sh": ("devices: 8 (cuda), training and inference take turns", "ZeRO-3", SHARES),
+    "grpo_qwen2.5_32b_multinode.sh": ("devices: 32 (cuda), training and inference take turns", "ZeRO-3", SHARES),
     "slurm_grpo.sh": ("devices: 32 (cuda), training and inference take turns", "ZeRO-3"),
-    "sft_qwen2.5_32b_multinode.sh": ("processes: 32 (cuda)", "ZeRO-3", "packed into one", "model states: 3.7 GiB"),
+    "sft_qwen2.5_32b_multinode.sh": ("processes: 32 (cuda)", "ZeRO-3", "without padding", "model states: 3.7 GiB"),
     "prm_qwen2.5_math_7b.sh": ("processes: 8 (cuda)", "ZeRO-3", "one row without padding", "model states: 13.0 GiB"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.sh")))
