@@ -27,6 +27,10 @@ class Batch:
     attention_mask: Tensor
     action_mask: Tensor
 
+    def to(self, device: str) -> "Batch":
+        tensors = (each.to(device) for each in (self.sequences, self.attention_mask, self.action_mask))
+        return Batch([(prompt, tokens.to(device)) for prompt, tokens in self.rows], *tensors)
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/families.py all
     python tests/benchmarks/families.py gemma2 gpt-oss --dtype bf16
+    python tests/benchmarks/families.py qwen2 mistral --device cuda
 
 Tiny models with random weights (tests/families.py); the reference is eager attention in float32
 (tests/naive_grpo.py). Differences are largest over all completion tokens, of gradients relative to their norm.
@@ -27,14 +28,14 @@ import openrlhf_math  # noqa: E402, F401  its patches come before OpenRLHF
 HEADER = "| family | layers | path | log-probs | entropies | gradient | cosine |\n|---|---|---|---|---|---|---|"
 
 
-def row(name: str, dtype: str) -> str:
-    data = naive_grpo.batch(families.FIRST_WORD, families.VOCABULARY)
+def row(name: str, dtype: str, device: str) -> str:
+    data = naive_grpo.batch(families.FIRST_WORD, families.VOCABULARY).to(device)
     with tempfile.TemporaryDirectory() as directory:
         families.build(name, Path(directory))
-        expected = naive_grpo.outcome(families.load(name, Path(directory)), data)
+        expected = naive_grpo.outcome(families.load(name, Path(directory)).to(device), data)
         start = f"| {name} | {families.FAMILIES[name].kinds} |"
         try:
-            policy = families.actor(Path(directory), dtype)
+            policy = families.actor(Path(directory), dtype).to(device)
             found = naive_grpo.difference(families.trained(policy, data), expected)
         except Exception as error:  # a table of what works says which families do not
             reason = f"{type(error).__name__}: {error}".replace("\n", " ").replace("|", "/")[:90]
@@ -50,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", help="families of tests/families.py, or all", metavar="FAMILY")
     parser.add_argument("--dtype", choices=families.DTYPES, default="fp32", help="of the actor (default: fp32)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of both (default: cpu)")
     args = parser.parse_args()
     names = list(families.FAMILIES) if args.names == ["all"] else args.names
     unknown = [name for name in names if name not in families.FAMILIES]
@@ -60,7 +62,7 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     print(HEADER)
     for name in names:
-        print(row(name, args.dtype), flush=True)
+        print(row(name, args.dtype, args.device), flush=True)
 
 
 if __name__ == "__main__":
