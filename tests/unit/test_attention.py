@@ -19,7 +19,7 @@ SINKS = torch.linspace(-1, 2, HEADS)
 
 
 def paths() -> list[list[int]]:
-    """Places in the row of each sequence, written down by hand: a prompt, then its completions less their last token."""
+    """Places in the row of each sequence, by hand: a prompt, then its completions without the last token."""
     found, row = [], 0
     for prompt, completions in GROUPS:
         first = list(range(row, row + prompt))
