@@ -23,7 +23,7 @@ Tensor = torch.Tensor
 # (tests/benchmarks/long_context.py).
 SHORT = 512
 BLOCK = 256  # queries of one call of the fused kernel
-LARGEST_HEAD = 256  # elements of a head that FlashAttention takes
+LARGEST_HEAD, HEAD_STEP = 256, 8  # FlashAttention takes heads of 8, 16, ... 256 elements, the same for all three
 FLASH_CAPABILITY = (8, 0)  # of a CUDA device: Ampere
 
 
@@ -45,7 +45,7 @@ class Scores:
 
 def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visibility, scores: Scores) -> Tensor:
     """query: [tokens, heads, size]; key, value: [tokens, kv heads, size]. Returns [tokens, heads, value size]."""
-    if scores.plain and takes_varlen(query):
+    if scores.plain and takes_varlen(query, value):
         return varlen(query, key, value, layout, seen, scores.scaling)
     parts, order = layout.parts(SHORT)
     attended = []
@@ -165,12 +165,12 @@ def _corner(keys: int, window: int | None, group: int, dtype, device) -> Tensor:
     return _lowest_where(~sees, dtype).expand(group, -1, -1).contiguous()
 
 
-def takes_varlen(query: Tensor) -> bool:
-    """Whether PyTorch's FlashAttention runs with such queries, [tokens, heads, size]."""
+def takes_varlen(query: Tensor, value: Tensor) -> bool:
+    """Whether PyTorch's FlashAttention runs with such queries and values, [tokens, heads, size]."""
     return (
         query.is_cuda
         and query.dtype in (torch.float16, torch.bfloat16)
-        and query.shape[-1] <= LARGEST_HEAD
+        and max(query.shape[-1], value.shape[-1]) <= LARGEST_HEAD
         and torch.cuda.get_device_capability(query.device) >= FLASH_CAPABILITY
     )
 
@@ -226,8 +226,10 @@ def _runs(piece: Piece, chunk: int | None) -> Iterator[tuple[int, int]]:
 def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visibility, scaling: float) -> Tensor:
     """As `attend`, with keys and values of the prompt copied in front of each completion's."""
     spans = layout.once(("spans", seen), lambda: spans_of(layout, seen))
-    size, value_size = query.shape[-1], value.shape[-1]
-    value = F.pad(value, (0, size - value_size)) if value_size < size else value
+    value_size = value.shape[-1]
+    largest = max(query.shape[-1], value_size)
+    # Zeros at the end of a head change no score; SDPA does this by itself, `varlen_attn` refuses other sizes.
+    query, key, value = (_widened(each, largest + -largest % HEAD_STEP) for each in (query, key, value))
     attended = varlen_attn(
         query,
         key.index_select(0, spans.keys),
@@ -241,3 +243,8 @@ def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visi
         enable_gqa=query.shape[1] != key.shape[1],
     )
     return attended[..., :value_size]
+
+
+def _widened(heads: Tensor, size: int) -> Tensor:
+    """[tokens, heads, up to `size`] to [tokens, heads, size], with zeros."""
+    return heads if heads.shape[-1] == size else F.pad(heads, (0, size - heads.shape[-1]))

@@ -12,14 +12,14 @@ from openrlhf_math.modeling.attention import Scores, attend
 from openrlhf_math.modeling.packing import pack
 from openrlhf_math.modeling.visibility import UnsupportedMask, Visibility, visibility_of
 
-HEADS, KV_HEADS, SIZE, VALUE_SIZE = 6, 2, 8, 5
+HEADS, KV_HEADS, SIZE, VALUE_SIZE = 6, 2, 12, 5
 GROUPS = [(7, [9, 3, 1]), (19, [2, 30]), (1, [12])]  # prompt length, tokens of the completions
 SEEN = [Visibility(), Visibility(window=1), Visibility(window=6), Visibility(chunk=5), Visibility(chunk=8)]
 SINKS = torch.linspace(-1, 2, HEADS)
 
 
 def paths() -> list[list[int]]:
-    """Places in the row of each sequence, by hand: a prompt, then its completions without their last token."""
+    """Places in the row of each sequence, by hand: a prompt, then its completions without the last token."""
     found, row = [], 0
     for prompt, completions in GROUPS:
         first = list(range(row, row + prompt))
@@ -67,17 +67,17 @@ def naive(query, key, value, seen: Visibility, scaling, softcap, sinks):
     return attended
 
 
-def states(dtype=torch.float64):
+def states(value_size, dtype=torch.float64):
     torch.manual_seed(0)
     tokens = layout().tokens
-    shapes = ((tokens, HEADS, SIZE), (tokens, KV_HEADS, SIZE), (tokens, KV_HEADS, VALUE_SIZE))
+    shapes = ((tokens, HEADS, SIZE), (tokens, KV_HEADS, SIZE), (tokens, KV_HEADS, value_size))
     return [torch.randn(*shape, dtype=dtype, requires_grad=True) for shape in shapes]
 
 
 @cache
-def truth(seen, softcap, with_sinks):
+def truth(seen, softcap, with_sinks, value_size):
     """Leaves of the computation, what it gives, a slope for each element of it, and the gradients of the leaves."""
-    inputs = states()
+    inputs = states(value_size)
     sinks = SINKS.double().requires_grad_() if with_sinks else None
     leaves = inputs + ([sinks] if with_sinks else [])
     expected = naive(*inputs, seen, 0.3, softcap, sinks)
@@ -85,9 +85,9 @@ def truth(seen, softcap, with_sinks):
     return leaves, expected.detach(), slope, torch.autograd.grad((expected * slope).sum(), leaves)
 
 
-def check(run, seen, softcap=None, with_sinks=False):
+def check(run, seen, softcap=None, with_sinks=False, value_size=VALUE_SIZE):
     """run: of query, key, value and scores."""
-    leaves, expected, slope, gradients = truth(seen, softcap, with_sinks)
+    leaves, expected, slope, gradients = truth(seen, softcap, with_sinks, value_size)
     found = run(*leaves[:3], Scores(0.3, softcap, leaves[3] if with_sinks else None))
     torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-8)
     for one, other in zip(torch.autograd.grad((found * slope).sum(), leaves), gradients, strict=True):
@@ -96,7 +96,9 @@ def check(run, seen, softcap=None, with_sinks=False):
 
 @pytest.mark.parametrize("seen", SEEN, ids=str)
 @pytest.mark.parametrize("sizes", [(1000, 256), (0, 4), (0, 256), (12, 3)], ids=["short", "blocks", "one", "mixed"])
-@pytest.mark.parametrize(("softcap", "sinks"), [(None, False), (1.5, False), (None, True)], ids=["no", "cap", "sink"])
+@pytest.mark.parametrize(
+    ("softcap", "sinks"), [(None, False), (1.5, False), (None, True)], ids=["plain", "cap", "sink"]
+)
 def test_pieces_attend_to_their_prompt_and_themselves(monkeypatch, seen, sizes, softcap, sinks):
     """sizes: the path up to which a piece is short, and the queries of a block."""
     monkeypatch.setattr(attention, "SHORT", sizes[0])
@@ -105,8 +107,12 @@ def test_pieces_attend_to_their_prompt_and_themselves(monkeypatch, seen, sizes, 
 
 
 def plain_varlen(query, key, value, queries, keys, most_queries, most_keys, *, scale, window_size, enable_gqa):
-    """What PyTorch documents of `varlen_attn`: spans of their own, masks aligned at the end of queries and keys."""
-    assert enable_gqa and query.shape[2] == value.shape[2] and window_size[1] == 0
+    """What PyTorch documents of `varlen_attn`: spans of their own, masks aligned at the end of queries and keys.
+
+    Its kernel, FlashAttention 2, wants heads of one size, a multiple of 8.
+    """
+    assert enable_gqa and query.shape[2] == key.shape[2] == value.shape[2] and window_size[1] == 0
+    assert query.shape[2] % 8 == 0 and query.stride(2) == 1
     assert queries.dtype == keys.dtype == torch.int32
     done = []
     for first, end, first_key, end_key in zip(queries, queries[1:], keys, keys[1:], strict=False):
@@ -124,10 +130,12 @@ def plain_varlen(query, key, value, queries, keys, most_queries, most_keys, *, s
     return torch.cat(done)
 
 
+@pytest.mark.parametrize("value_size", [VALUE_SIZE, SIZE, 20])
 @pytest.mark.parametrize("seen", SEEN, ids=str)
-def test_spans_for_a_varlen_kernel_see_the_same(monkeypatch, seen):
+def test_spans_for_a_varlen_kernel_see_the_same(monkeypatch, seen, value_size):
     monkeypatch.setattr(attention, "varlen_attn", plain_varlen)
-    check(lambda q, k, v, scores: attention.varlen(q, k, v, layout(), seen, scores.scaling), seen)
+    row = layout()
+    check(lambda q, k, v, scores: attention.varlen(q, k, v, row, seen, scores.scaling), seen, value_size=value_size)
 
 
 def test_no_block_has_a_matrix_of_all_scores(monkeypatch):
