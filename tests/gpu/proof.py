@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -84,7 +86,7 @@ def run_part(part: Part, left: float) -> Result:
     try:
         if limit < 5:
             raise TimeoutError(f"no time is left of {SECONDS_IN_ALL} s")
-        done = subprocess.run([sys.executable, *part.command], cwd=ROOT, capture_output=True, text=True, timeout=limit)
+        done = run_with_children([sys.executable, *part.command], limit)
         if done.returncode:
             failed = f"exit code {done.returncode}: {(done.stderr or done.stdout)[-2000:]}"
         else:
@@ -95,6 +97,20 @@ def run_part(part: Part, left: float) -> Result:
         failed = f"{type(error).__name__}: {error}"[:2000]
     command = " ".join(["python", *part.command])
     return Result(part.title, command, round(time.monotonic() - start, 1), failed, table)
+
+
+def run_with_children(command: list[str], limit: float) -> subprocess.CompletedProcess:
+    """Raises TimeoutExpired after `limit` seconds; nothing that the command started is then left."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        output, errors = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def machine(device: str) -> dict:
