@@ -1,9 +1,8 @@
-"""softmax(q k^T) v over the pieces of a packed row, in three ways that give the same numbers.
+"""softmax(q k^T) v over the pieces of a packed row, in four ways that give the same numbers.
 
-`dense` builds the matrix of scores: the fastest way for short pieces, and it takes soft-caps and sinks. `blocks` goes
-over a few hundred queries at a time, through PyTorch's fused kernel or, where there is a soft-cap or a sink, through
-`dense` with the scores computed again in the backward pass. `varlen` is FlashAttention's kernel for sequences of
-different lengths, which PyTorch has on CUDA. The memory of the last two grows linearly with the length.
+`dense` builds the matrix of scores: the fastest way for short pieces, and it takes soft-caps and sinks. `blocks` does
+the same for a few hundred queries at a time and computes their scores again in the backward pass. `fused` is PyTorch's
+FlashAttention for CPUs, `varlen` the one for CUDA. The memory of the last three grows linearly with the length.
 """
 
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 from torch.utils.checkpoint import checkpoint
 
+from openrlhf_math.modeling.fused_attention import fused
 from openrlhf_math.modeling.packing import Layout, Part, Piece
 from openrlhf_math.modeling.visibility import Visibility
 
@@ -22,7 +22,7 @@ Tensor = torch.Tensor
 # Tokens from the start of the prompt to the end of a completion up to which the matrix of scores is faster on a CPU
 # (tests/benchmarks/long_context.py).
 SHORT = 512
-BLOCK = 256  # queries of one call of the fused kernel
+BLOCK = 256  # queries whose scores are there at once
 LARGEST_HEAD, HEAD_STEP = 256, 8  # FlashAttention takes heads of 8, 16, ... 256 elements, the same for all three
 FLASH_CAPABILITY = (8, 0)  # of a CUDA device: Ampere
 
@@ -47,6 +47,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visi
     """query: [tokens, heads, size]; key, value: [tokens, kv heads, size]. Returns [tokens, heads, value size]."""
     if scores.plain and takes_varlen(query, value):
         return varlen(query, key, value, layout, seen, scores.scaling)
+    if scores.plain and query.device.type == "cpu" and layout.longest_path > SHORT:
+        return _of_one_size(fused, query, key, value, layout, seen, scores.scaling)
     parts, order = layout.parts(SHORT)
     attended = []
     for part in parts:
@@ -55,6 +57,19 @@ def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visi
         done = dense(*pieces, part, seen, scores, layout) if short else blocks(*pieces, part, seen, scores, layout)
         attended.append(done.flatten(0, 1).index_select(0, part.real))
     return torch.cat(attended).index_select(0, order)
+
+
+def _of_one_size(kernel, query: Tensor, key: Tensor, value: Tensor, *others) -> Tensor:
+    """FlashAttention with heads widened to one size: zeros at the end of a head change no score."""
+    value_size = value.shape[-1]
+    largest = max(query.shape[-1], value_size)
+    widened = (_widened(each, largest + -largest % HEAD_STEP) for each in (query, key, value))
+    return kernel(*widened, *others)[..., :value_size]
+
+
+def _widened(heads: Tensor, size: int) -> Tensor:
+    """[tokens, heads, up to `size`] to [tokens, heads, size], with zeros."""
+    return heads if heads.shape[-1] == size else F.pad(heads, (0, size - heads.shape[-1]))
 
 
 def _gathered(row: Tensor, places: Tensor) -> Tensor:
@@ -125,44 +140,29 @@ def blocks_of(queries: int, prompt_length: int, seen: Visibility) -> Iterator[Bl
 def blocks(
     query: Tensor, key: Tensor, value: Tensor, part: Part, seen: Visibility, scores: Scores, layout: Layout
 ) -> Tensor:
-    """As `dense`, for pieces whose prompts are of one length. Keys beyond a piece's end are later than all its queries.
+    """As `dense`, for pieces whose prompts are of one length; the backward pass computes a block's scores again.
 
-    What a query of a block sees depends on how far it and the key are from the block's end, and on nothing else: the
-    masks of all blocks are corners of one.
+    Keys beyond a piece's end are later than all its queries. What a query of a block sees depends on how far it and the
+    key are from the block's end, and on nothing else: the masks of all blocks are corners of one.
     """
-    queries, heads, kv_heads = query.shape[1], query.shape[2], key.shape[2]
-    group, size, value_size = heads // kv_heads, query.shape[3], value.shape[3]
     largest = min(key.shape[1], BLOCK + seen.window if seen.window is not None else key.shape[1])
-    name = ("corner", largest, seen.window, group, query.dtype)
-    corner = layout.once(name, lambda: _corner(largest, seen.window, group, query.dtype, query.device))
-    if scores.plain:
-        value = F.pad(value, (0, size - value_size)) if value_size < size else value  # the kernel wants one size
-        key, value = key.transpose(1, 2), value.transpose(1, 2)
+    corner = layout.once(
+        ("corner", largest, seen.window, query.dtype), lambda: _corner(largest, seen.window, query.dtype, query.device)
+    )
     attended = []
-    for block in blocks_of(queries, part.prompt_length, seen):
+    for block in blocks_of(query.shape[1], part.prompt_length, seen):
         rows, columns = block.end - block.first, block.end_key - block.first_key
         mine, keys = query[:, block.first : block.end], slice(block.first_key, block.end_key)
         mask = corner[:, BLOCK - rows :, largest - columns :]
-        if scores.plain:
-            folded = mine.transpose(1, 2).reshape(len(query), kv_heads, group * rows, size)
-            done = F.scaled_dot_product_attention(
-                folded, key[:, :, keys], value[:, :, keys], attn_mask=mask.flatten(0, 1), scale=scores.scaling
-            )
-            done = done.reshape(len(query), heads, rows, size).transpose(1, 2)
-            attended.append(done[..., :value_size])
-        else:
-            attended.append(
-                checkpoint(_dense, mine, key[:, keys], value[:, keys], mask[:1], scores, use_reentrant=False)
-            )
+        attended.append(checkpoint(_dense, mine, key[:, keys], value[:, keys], mask, scores, use_reentrant=False))
     return torch.cat(attended, dim=1)
 
 
-def _corner(keys: int, window: int | None, group: int, dtype, device) -> Tensor:
-    """[group, BLOCK, keys]: the bias of the last BLOCK queries towards the last `keys` keys, once for each of a group's
-    heads: they are folded into the rows, so that keys are never repeated."""
+def _corner(keys: int, window: int | None, dtype, device) -> Tensor:
+    """[1, BLOCK, keys]: the bias of the last BLOCK queries towards the last `keys` keys."""
     query, key = torch.arange(keys, keys + BLOCK, device=device), torch.arange(BLOCK, BLOCK + keys, device=device)
     sees = Visibility(window=window).sees(query[:, None], key[None, :])
-    return _lowest_where(~sees, dtype).expand(group, -1, -1).contiguous()
+    return _lowest_where(~sees, dtype)[None]
 
 
 def takes_varlen(query: Tensor, value: Tensor) -> bool:
@@ -225,12 +225,13 @@ def _runs(piece: Piece, chunk: int | None) -> Iterator[tuple[int, int]]:
 
 def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visibility, scaling: float) -> Tensor:
     """As `attend`, with keys and values of the prompt copied in front of each completion's."""
-    spans = layout.once(("spans", seen), lambda: spans_of(layout, seen))
-    value_size = value.shape[-1]
-    largest = max(query.shape[-1], value_size)
-    # Zeros at the end of a head change no score; SDPA does this by itself, `varlen_attn` refuses other sizes.
-    query, key, value = (_widened(each, largest + -largest % HEAD_STEP) for each in (query, key, value))
-    attended = varlen_attn(
+    return _of_one_size(
+        _varlen, query, key, value, layout.once(("spans", seen), lambda: spans_of(layout, seen)), seen, scaling
+    )
+
+
+def _varlen(query: Tensor, key: Tensor, value: Tensor, spans: Spans, seen: Visibility, scaling: float) -> Tensor:
+    return varlen_attn(
         query,
         key.index_select(0, spans.keys),
         value.index_select(0, spans.keys),
@@ -242,9 +243,3 @@ def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visi
         window_size=(-1 if seen.window is None else seen.window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return attended[..., :value_size]
-
-
-def _widened(heads: Tensor, size: int) -> Tensor:
-    """[tokens, heads, up to `size`] to [tokens, heads, size], with zeros."""
-    return heads if heads.shape[-1] == size else F.pad(heads, (0, size - heads.shape[-1]))

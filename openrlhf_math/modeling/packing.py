@@ -61,6 +61,10 @@ class Layout:
     def tokens(self) -> int:
         return sum(piece.length for piece in self.pieces)
 
+    @property
+    def longest_path(self) -> int:
+        return max(piece.path for piece in self.pieces)
+
     def once(self, name, make: Callable[[], object]):
         """What `make` returns, made once for all layers. name: hashable."""
         if name not in self._made:

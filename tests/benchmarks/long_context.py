@@ -11,13 +11,15 @@ is a whole model with random weights: `packed` and `padded` are the actor with a
 with as many rows at once as fit, and `fused` is the model itself, one sequence after the other, each with its own
 backward pass; memory is above weights and gradients.
 
-On a CPU each measurement is a process of its own, in turns; the table has medians. A dash: it does not fit.
+On a CPU each measurement is a process of its own, in turns; the table has the best times and medians of memory.
+`time x` is the first column's time divided by that of `packed`, `memory x` the memory of `packed` divided by that of
+`fused`. A dash: it does not fit.
 """
 
 import argparse
+import ctypes
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -118,7 +120,6 @@ def header(name: str, kind: str, args: argparse.Namespace) -> str:
 
 
 def line(row: dict) -> str:
-    """The last columns are the first way's time and the last way's memory, `packed` being 1 in the former."""
     cells = []
     for found in row["ways"].values():
         cells += [f"{found['seconds']:.3f}", f"{found['mib']:.0f}"] if "seconds" in found else ["-", "-"]
@@ -129,18 +130,21 @@ def line(row: dict) -> str:
 
 
 def row(args: argparse.Namespace, kind: str, name: str, length: int) -> dict:
-    """Of each way: median `seconds` and `mib`, or `error`."""
+    """Of each way: the best `seconds` and the median of `mib`, or `error`."""
     found: dict[str, list[dict]] = {way: [] for way in args.ways or WAYS[kind]}
     for _ in range(args.rounds if args.device == "cpu" else 1):
         for way, results in found.items():
             results.append(measured(args, kind, name, way, length))
-    medians = {}
+    merged = {}
     for way, results in found.items():
         fit = [result for result in results if "seconds" in result]
-        medians[way] = results[0]
+        merged[way] = results[0]
         if fit:
-            medians[way] = fit[0] | {what: statistics.median(one[what] for one in fit) for what in ("seconds", "mib")}
-    return medians
+            merged[way] = fit[0] | {
+                "seconds": min(result["seconds"] for result in fit),
+                "mib": statistics.median(result["mib"] for result in fit),
+            }
+    return merged
 
 
 def measured(args: argparse.Namespace, kind: str, name: str, way: str, length: int) -> dict:
@@ -199,20 +203,24 @@ def timed(run, device: str) -> float:
 
 
 def held(device: str) -> int:
-    """Bytes. On a CPU the peak so far: inputs are made without temporary copies."""
-    if device == "cpu":
-        return peak(device)
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    return torch.cuda.memory_allocated()
+    """Bytes held now; `peak` counts from here on."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: resets the peak of the resident set
+    return resident("VmRSS")
 
 
 def peak(device: str) -> int:
-    return (
-        torch.cuda.max_memory_allocated()
-        if device == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
+    return torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")
+
+
+def resident(name: str) -> int:
+    """Bytes of this process's memory, by its name in /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
 def matrices(shape: Shape, length: int, device: str):

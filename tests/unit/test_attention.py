@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from openrlhf_math.modeling import attention
+from openrlhf_math.modeling import attention, fused_attention
 from openrlhf_math.modeling.attention import Scores, attend
 from openrlhf_math.modeling.packing import pack
 from openrlhf_math.modeling.visibility import UnsupportedMask, Visibility, visibility_of
@@ -103,6 +103,7 @@ def test_pieces_attend_to_their_prompt_and_themselves(monkeypatch, seen, sizes, 
     """sizes: the path up to which a piece is short, and the queries of a block."""
     monkeypatch.setattr(attention, "SHORT", sizes[0])
     monkeypatch.setattr(attention, "BLOCK", sizes[1])
+    monkeypatch.setattr(fused_attention, "BLOCK", sizes[1])
     check(lambda q, k, v, scores: attend(q, k, v, layout(), seen, scores), seen, softcap, sinks)
 
 
