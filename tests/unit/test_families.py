@@ -14,6 +14,8 @@ import families
 import naive_grpo
 from families import FAMILIES
 
+from openrlhf_math.modeling import attention, fused_attention
+
 DATA = naive_grpo.batch(families.FIRST_WORD, families.VOCABULARY)
 LAYER_KINDS = [
     "qwen2-window", "qwen3-moe", "qwen3.5", "llama4-text", "gemma2", "gemma3", "gemma4-text-shared", "granite-4-h",
@@ -101,3 +103,15 @@ def test_the_gradient_of_the_entropy_goes_through_what_is_done_to_logits(saved, 
     expected = naive_grpo.outcome(families.load(name, saved(name)), DATA, entropy_weight=0.5)
     outcome = families.trained(families.actor(saved(name)), DATA, entropy_weight=0.5)
     assert naive_grpo.difference(outcome, expected).gradient < 1e-4
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen2-window", "gemma2", "llama4-text", "deepseek-v3", "gpt-oss"])
+def test_the_kernels_of_long_pieces_are_as_exact(reference, monkeypatch, name):
+    """Every piece counts as long, and goes through blocks of a few queries."""
+    monkeypatch.setattr(attention, "SHORT", 0)
+    monkeypatch.setattr(attention, "BLOCK", 4)
+    monkeypatch.setattr(fused_attention, "BLOCK", 5)
+    directory, expected, _ = reference(name)
+    found = naive_grpo.difference(families.trained(families.actor(directory), DATA), expected)
+    assert found.log_probs < 1e-4
+    assert found.gradient < 1e-4
