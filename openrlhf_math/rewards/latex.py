@@ -215,7 +215,7 @@ class _Reader(Variables):
         raise Unreadable(f"what is {token}" if token else "the text ends too early")
 
     def braced(self) -> tuple[tuple, bool]:
-        if self.at and self.tokens[self.at - 1][0].isdigit() and self.peek(1)[:1].isdigit():
+        if self.at and self.tokens[self.at - 1][0].isdecimal() and self.peek(1)[:1].isdecimal():
             raise Unreadable("two numbers side by side")
         self.next()
         start = self.at
@@ -285,7 +285,7 @@ class _Reader(Variables):
             token = self.next()
             self.at -= 1
             self.tokens[self.at] = token[1:]
-            return ("n", Fraction(token[0])) if token[0].isdigit() else self.numeral()
+            return ("n", Fraction(token[0])) if token[0].isdecimal() else self.numeral()
         return self.base()[0]
 
     def root(self) -> tuple:

@@ -10,6 +10,8 @@ import unicodedata
 
 # No answer is longer. Longer text in a box is not read at all.
 MAX_ANSWER = 2000
+# The longest text that is tidied: an answer with its spelling, or the problem's options.
+LONGEST = 20_000
 
 _SIGNS = {
     **dict.fromkeys("−‐‑‒–﹣－", "-"),
@@ -87,7 +89,12 @@ _LOOSE_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 
 
 def tidy(text: str) -> str:
-    """The text in plain ASCII LaTeX where that is possible: no dollar signs, no sizing, one kind of space."""
+    """The text in plain ASCII LaTeX where that is possible: no dollar signs, no sizing, one kind of space.
+
+    A text of more than `LONGEST` characters is no answer and is left as it is.
+    """
+    if len(text) > LONGEST:
+        return text
     if not text.isascii():
         text = _ascii(text)
     text = _SPACES.sub(" ", text).strip()  # first of all: no pattern below can stumble over a long run of spaces

@@ -4,13 +4,15 @@ from fractions import Fraction
 
 from openrlhf_math.rewards.tokens import MAX_DIGITS, Cursor, Unreadable
 
+_DIGITS = frozenset("0123456789")
+
 
 class Numerals(Cursor):
     """Reads numbers."""
 
     def _starts_numeral(self) -> bool:
         token = self.peek()
-        return bool(token) and (token[0].isdigit() or token[0] == "." and len(token) > 1)
+        return bool(token) and (token[0] in _DIGITS or token[0] == "." and len(token) > 1)
 
     def _all_digits(self, before: int) -> bool:
         return all(token[0] in "0123456789. " for token in self.tokens[before : self.at])
@@ -30,12 +32,12 @@ class Numerals(Cursor):
             return self.continued(text)
         if "." in text and self.peek() in ("\\overline", "\\dot", "\\bar") and not self.spaced():
             return self.repeating(text)
-        if "." in text and self.peek() == "(" and self.peek(1).isdigit() and self.peek(2) == ")":
+        if "." in text and self.peek() == "(" and self.peek(1).isdecimal() and self.peek(2) == ")":
             return self.repeating(text)
         if self.peek() in ("e", "E") and not self.spaced():
             sign = self.peek(1) if self.peek(1) in ("+", "-") else ""
             power = self.peek(1 + bool(sign))
-            if power.isdigit() and len(power) < 5 and self.tokens[self.at + 1] != " ":
+            if power.isdecimal() and len(power) < 5 and self.tokens[self.at + 1] != " ":
                 for _ in range(2 + bool(sign)):
                     self.next()
                 return ("n", Fraction(text) * Fraction(10) ** int(sign + power))
@@ -79,7 +81,7 @@ class Numerals(Cursor):
                 digits += self.next()
                 if braced:
                     self.expect("}")
-        if not digits.isdigit() or len(digits) > MAX_DIGITS:
+        if not digits.isdecimal() or len(digits) > MAX_DIGITS:
             raise Unreadable("which digits repeat")
         places = len(fixed.partition(".")[2])
         return ("n", Fraction(fixed + "0") + Fraction(int(digits), (10 ** len(digits) - 1) * 10**places))
@@ -89,7 +91,7 @@ class Numerals(Cursor):
         top, bottom = self.peek(2), self.peek(5)
         if (
             self.peek(1) == self.peek(4) == "{" and self.peek(3) == self.peek(6) == "}"
-            and top.isdigit() and bottom.isdigit() and len(bottom) < 400
+            and top.isdecimal() and bottom.isdecimal() and len(bottom) < 400
             and int(top) < int(bottom) and whole[1].denominator == 1
         ):  # fmt: skip
             for _ in range(7):

@@ -82,11 +82,20 @@ def _same_where(gold, answer, depth: int) -> bool:
 def _same_relation(gold, answer, depth: int) -> bool:
     if isinstance(gold, Relation) and isinstance(answer, Relation):
         return _both_relations(gold, answer, depth)
+    if isinstance(gold, Items) and gold.kind == "list" and len(shared := _one_value_for_several(answer)) > 1:
+        return _matched(written_out(gold), shared, depth)
     if isinstance(gold, Relation):
         if _says_value(gold) and _same(read(gold.texts[-1]), answer, depth + 1):
             return True
         return isinstance(answer, Items) and gold.is_equation and _same_items(gold, answer, depth)
     return _value_of(gold, answer, depth)
+
+
+def _one_value_for_several(answer) -> list[Relation]:
+    r"""`\angle A = \angle B = 90^\circ`: each name with the value."""
+    if not isinstance(answer, Relation) or not answer.is_equation or not all(map(names_something, answer.texts[:-1])):
+        return []
+    return [Relation((name, answer.texts[-1]), ("=",)) for name in answer.texts[:-1]]
 
 
 def _says_value(relation: Relation) -> bool:

@@ -129,7 +129,7 @@ class Variables(Numerals):
         word = "".join(parts).strip().strip("~").strip()
         if word.lstrip("\\") in NAMES:
             return self.command(word.lstrip("\\"))
-        if word.isdigit():
+        if word.isdecimal():
             return ("n", Fraction(word)), False
         if len(word) == 1 and word.isascii() and word.isalpha():
             return self.letter(word), True
@@ -152,7 +152,11 @@ class Variables(Numerals):
         else:
             parts = [self.next()]
         inner = "".join(parts).strip()
-        if name in ("mathbf", "boldsymbol", "bm", "underline") and inner.replace(".", "", 1).isdigit() and inner != "0":
+        if (
+            name in ("mathbf", "boldsymbol", "bm", "underline")
+            and inner.replace(".", "", 1).isdecimal()
+            and inner != "0"
+        ):
             return ("n", Fraction(inner))
         if not inner or len(inner) > 40:
             raise Unreadable("an accent over nothing")
@@ -164,6 +168,9 @@ class Variables(Numerals):
             return None
         before = self.at
         above, below = self._group_text(), self._group_text()
+        if not above:
+            self.at = before
+            return None
         sign = above[0]
         order, above = _order(above[1:])
         if above and above[0] not in "!+-*/" and below[:1] == [sign] and len(below) > 1:
@@ -191,4 +198,4 @@ def _order(found: list[str]) -> tuple[int, list[str]]:
         return 1, found
     rest = found[2:4] if found[1:2] == ["{"] else found[1:2]
     digits = rest[0] if rest else ""
-    return (int(digits) if digits.isdigit() and len(digits) == 1 else 0), found[4 if len(rest) > 1 else 2 :]
+    return (int(digits) if digits.isdecimal() and len(digits) == 1 else 0), found[4 if len(rest) > 1 else 2 :]
