@@ -71,15 +71,14 @@ class _Reader(Variables):
 
     def term(self, in_function: bool = False) -> tuple:
         """A product. Without brackets, a function's argument ends before the next function or explicit sign."""
-        factors, numeral, explicit = [], False, False
+        factors, numeral, explicit = [], False, ""
         while True:
             token = self.peek()
             if factors:
                 if token in _TIMES:
                     if in_function:
                         break
-                    self.next()
-                    numeral, explicit = False, True
+                    numeral, explicit = False, self.next()
                 elif token in ("/", "\\div"):
                     if in_function:
                         break
@@ -105,7 +104,10 @@ class _Reader(Variables):
             begins = self._starts_numeral()
             before = self.at
             factor = self.signed_factor() if explicit else self.factor()
-            explicit = False
+            if explicit and is_vector(factors[-1]) and is_vector(factor):
+                pair = (factors.pop(), factor)
+                factor = ("o", "cross", *pair) if explicit == "\\times" else ("o", "dot", *sorted(pair))
+            explicit = ""
             if begins and factors and numeral:
                 raise Unreadable("two numbers side by side")
             numeral = begins and self._all_digits(before)
@@ -385,6 +387,10 @@ class _Reader(Variables):
             parts.append(self.next())
         self.next()
         return "".join(parts)
+
+
+def is_vector(tree: tuple) -> bool:
+    return tree[0] == "s" and tree[1].startswith(("vec(", "ray("))
 
 
 def _with_sign(sign: str, tree: tuple) -> tuple:

@@ -37,6 +37,10 @@ def as_region(relation: Relation | None) -> Region | None:
     """The region of a relation that is solved: a bare variable, or its distance from a number, between numbers."""
     if relation is None:
         return None
+    if relation.signs == ("!=",) and "\\pm" in relation.texts[1]:
+        both = [Relation((relation.texts[0], relation.texts[1].replace("\\pm", sign)), ("!=",)) for sign in "+-"]
+        found = [as_region(one) for one in both]
+        return None if None in found else regions.common(found)
     found = []
     texts, signs = relation.texts, relation.signs
     if len(signs) == 1 and signs[0] in ("in", "notin"):

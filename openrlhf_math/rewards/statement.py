@@ -115,6 +115,9 @@ def _several(text: str, problem: str) -> object | None:
     if conditions:
         main = ", ".join(parts[:-conditions])
         return Where(read(main, problem), tuple(parts[-conditions:]))
+    first, firsts = split(parts[0], RELATION)
+    if [SIGNS.get(sign, sign) for sign in firsts] == ["!="] and not any(map(RELATION.search, parts[1:])):
+        parts = [parts[0], *(rf"{first[0]} \ne {part}" for part in parts[1:])]  # `x \ne 1, -1`
     found = _solved(parts, joint)
     if found is not None:
         return found
