@@ -1,6 +1,6 @@
 r"""One spelling for the many ways to write the same thing.
 
-`tidy` keeps LaTeX that math-verify can read; `key` is for comparing: texts with the same key are the same answer.
+`tidy` keeps LaTeX; `key` is for comparing: texts with the same key are the same answer.
 Only signs that a mathematician would take for each other are made equal: `−5` and `-5`, `７２` and `72`, `½` and
 `\frac{1}{2}`. A Cyrillic `В` is not the choice `B`.
 """
@@ -85,6 +85,8 @@ _STYLED = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|boldsymbol|bm|operatorname|underline)"
     r"\s*\{([^{}]*)\}"
 )
+_AT_MOST = re.compile(r"\\([lg])e(?:q(?:slant)?)?(?![a-zA-Z])")
+_BOARD_LETTER = re.compile(r"\\mathbb ?([A-Z])")
 _LOOSE_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 
 
@@ -111,7 +113,7 @@ def tidy(text: str) -> str:
         text = text.replace(r"\%", "%").replace(r"\varnothing", r"\emptyset").replace("{:}", ":")
         text = text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}")
         text = _THIN_SPACE.sub(lambda match: "," if match[0] == "{,}" else "", text)
-        text = _EMPTY_SIGN.sub(" ", text)
+        text = _BOARD_LETTER.sub(r"\\mathbb{\1}", _EMPTY_SIGN.sub(" ", text))
         text = _without_environment(_ORDINAL.sub(r" \1", text))
     if "..." in text or "dots" in text:
         text = _DOTS.sub(r"\\ldots ", text)
@@ -146,7 +148,7 @@ def _without_marks(text: str) -> str:
 def key(text: str) -> str:
     """What is left of a text when spelling is taken away; equal keys mean the same answer."""
     text = _STYLED.sub(r"\1", tidy(text)).replace(r"\$", "")
-    text = text.replace("\\le ", "\\leq ").replace("\\ge ", "\\geq ")
+    text = _AT_MOST.sub(r"\\\1eq", text)
     return _LOOSE_SPACE.sub("", _SPACES.sub(" ", text)).strip()
 
 
