@@ -85,6 +85,7 @@ _STYLED = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|boldsymbol|bm|operatorname|underline)"
     r"\s*\{([^{}]*)\}"
 )
+_SINGLE = re.compile(r"([_^])\{([0-9a-zA-Z])\}(?![0-9a-zA-Z])")
 _AT_MOST = re.compile(r"\\([lg])e(?:q(?:slant)?)?(?![a-zA-Z])")
 _BOARD_LETTER = re.compile(r"\\mathbb ?([A-Z])")
 _LOOSE_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
@@ -148,7 +149,7 @@ def _without_marks(text: str) -> str:
 def key(text: str) -> str:
     """What is left of a text when spelling is taken away; equal keys mean the same answer."""
     text = _STYLED.sub(r"\1", tidy(text)).replace(r"\$", "")
-    text = _AT_MOST.sub(r"\\\1eq", text)
+    text = _SINGLE.sub(r"\1\2", _AT_MOST.sub(r"\\\1eq", text))
     return _LOOSE_SPACE.sub("", _SPACES.sub(" ", text)).strip()
 
 

@@ -5,6 +5,7 @@ agree to 80 digits at several points; the same region of the real line; for list
 of their items by these rules.
 """
 
+import re
 from fractions import Fraction
 
 import mpmath
@@ -32,6 +33,9 @@ from openrlhf_math.rewards.solution_sets import as_interval
 from openrlhf_math.rewards.splitting import is_grouped
 from openrlhf_math.rewards.statement import read
 
+_SPEAKS_OF_CONSTANTS = re.compile(r"\bconstants?\b|general solution|antiderivative")
+_CONSTANTS = {letter: re.compile(rf"(?<![a-zA-Z\\]){letter}(?![a-zA-Z_(])") for letter in "cC"}
+
 
 def equivalent(gold: str, answer: str, problem: str = "") -> bool:
     """Whether two tidied texts denote the same answer. Raises nothing for any text; linear time but for the values."""
@@ -43,9 +47,20 @@ def equivalent(gold: str, answer: str, problem: str = "") -> bool:
             return True
         if isinstance(first, Items) and is_grouped(answer):  # `30,150` is a number, or 30 and 150
             return _same(first, read(answer.replace(",", ", "), problem))
+        if _SPEAKS_OF_CONSTANTS.search(problem) and (renamed := _with_gold_constant(gold, answer)):
+            return _same(first, read(renamed, problem))
     except (Unreadable, RecursionError):
         pass
     return False
+
+
+def _with_gold_constant(gold: str, answer: str) -> str | None:
+    """The answer with `C` for the gold's `c`, or the other way round, where the problem speaks of a constant."""
+    for mine, other in ("cC", "Cc"):
+        letter, wanted = _CONSTANTS[mine], _CONSTANTS[other]
+        if letter.search(gold) and not wanted.search(gold) and wanted.search(answer) and not letter.search(answer):
+            return wanted.sub(mine, answer)
+    return None
 
 
 def _same(gold, answer, depth: int = 0) -> bool:
