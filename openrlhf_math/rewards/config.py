@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-# A worker takes about 65 MB of memory and 175 MB of address space before its first answer.
+# A worker takes about 35 MB of memory and 115 MB of address space before its first answer.
 LEAST_MEMORY = 256 << 20
 
 
@@ -19,7 +19,7 @@ class RewardConfig:
                         exactly what that means stands in `rewards.wellformed`
     accept_expressions  count `2+3`, or the question's own expression, as an answer where the gold is `5`
     timeout_seconds     CPU time one answer may take in a worker; load on the machine does not count
-    memory_bytes        address space of one worker, sympy included
+    memory_bytes        address space of one worker, its libraries included
     workers             most worker processes; they start one by one, when all that run are busy
     """
 

@@ -19,7 +19,7 @@ TAIL = 1 << 16
 _TOKEN = re.compile(
     r"\\\\?(?:boxed|fbox|framebox(?:\[[^][{}]{0,20}\])?|colorbox\{[a-z]{1,20}\})\s{0,8}\{|\\[{}\\]|[{}]"
 )
-_BARE_BOX = re.compile(r"\\boxed ([0-9A-Za-z.,/-]{1,40})")
+_BARE_BOX = re.compile(r"\\boxed (?=[0-9A-Za-z])")
 # Between two boxes that are one answer: a comma, "and" or "or" and nothing else. Longer gaps are not read.
 _JOINT = re.compile(
     r"\A(?:[\s$,;&]|\\(?:[()\[\],;]|q(?:uad|quad)|text\{ ?(?:(?:and|or) ?)?\})"
@@ -28,7 +28,8 @@ _JOINT = re.compile(
 _JOINS = re.compile(r"[,;&]|\\text|and|or")
 _LONGEST_JOINT = 200
 _PHRASE = re.compile(
-    r"\b(?:answer|option|choice)\b(?:\*\*)?[ \t]{0,8}(?:is|:|=)(?:[ \t]{0,8}:)?(?:\*\*)?|^####"
+    r"\banswer\b(?:\*\*)?[ \t]{0,8}(?:is|:|=)(?:[ \t]{0,8}:)?(?:\*\*)?|^####"
+    r"|\b(?:option|choice) is (?=\(?[A-J]\b)"
     r"|最终答案[是为:：]?|答案[是为:：]"
     r"|^(?:#{1,4} (?:\*\*)?|\*\*)final answer:?(?:\*\*)?:?",
     re.IGNORECASE | re.MULTILINE,
@@ -43,6 +44,7 @@ _OPENING = re.compile(
 _REMARK = re.compile(
     r", ?(?:in total|altogether|so|as|since|because|which|and we are done|as required|as desired)\b", re.IGNORECASE
 )
+_TAKES_BACK = re.compile(r"\A(?:or|no|wait|actually|alternatively|maybe|perhaps|hmm)\b", re.IGNORECASE)
 _DOUBT = re.compile(r"\b(?:or|not|no|maybe|perhaps|unless|but|wrong|wait)\b", re.IGNORECASE)
 
 
@@ -131,8 +133,8 @@ def _tagged(text: str) -> str | None:
 
 def _bare(text: str) -> str | None:
     r"""What follows a `\boxed` without braces."""
-    found = deque(_BARE_BOX.finditer(text), maxlen=1)
-    return found[0][1].rstrip(".,") if found else None
+    ends = deque((box.end() for box in _BARE_BOX.finditer(text)), maxlen=1)
+    return _sentence(text[ends[0] : ends[0] + _LONGEST_PHRASE].partition("\n")[0]) if ends else None
 
 
 def _said(text: str) -> str | None:
@@ -157,7 +159,7 @@ def _sentence(said: str) -> str | None:
     said = _MATH_SIGN.sub("", said)
     end = _SENTENCE_END.search(said)
     rest = said[end.end() :].strip(" *\"'") if end else ""
-    if not rest[:1].isdigit():
+    if not rest[:1].isdigit() and not _TAKES_BACK.match(rest):
         said = said[: end.start()] if end else said
     said = _OPENING.sub("", said.strip(" *"))
     remark = _REMARK.search(said)

@@ -8,76 +8,30 @@ A variable's name keeps its case, accents, primes and subscript. `\pm` is the va
 The reader looks at each token once and nests at most `DEPTH` deep, so it takes linear time.
 """
 
-import re
 from fractions import Fraction
 
-DEPTH = 60
-MAX_DIGITS = 2000
-LONGEST_CALL = 16
-
-_TOKEN = re.compile(r"\\[a-zA-Z]+|\\[^a-zA-Z]|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[a-zA-Z]+| +|[^ ]")
-_FUNCTIONS = frozenset(
-    (
-        "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch "
-        "arcsinh arccosh arctanh ln log lg exp"
-    ).split()
+from openrlhf_math.rewards.tokens import (
+    DEPTH,
+    FUNCTIONS,
+    GREEK,
+    OTHER_NAMES,
+    PLAIN_STYLES,
+    VARIANTS,
+    Unreadable,
+    tokens,
 )
-_OTHER_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot", "arctg": "arctan",
-                "cosec": "csc", "arsinh": "arcsinh", "arcosh": "arccosh", "artanh": "arctanh"}  # fmt: skip
+from openrlhf_math.rewards.variables import ACCENTS, Variables
+
 _OF_SEVERAL = frozenset(
     ["max", "min", "gcd", "lcm", "det", "sup", "inf", "arg", "Re", "Im", "mod", "dim", "deg", "Pr", "Var"]
-)
-_GREEK = frozenset(
-    (
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi "
-        "chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar nabla odot oplus"
-    ).split()
-)
-_VARIANTS = {"varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "varrho": "rho", "varsigma": "sigma"}
-_ACCENTS = {
-    "hat": "hat", "widehat": "hat", "tilde": "tilde", "widetilde": "tilde", "vec": "vec", "overrightarrow": "ray",
-    "bar": "bar", "overline": "bar", "dot": "'", "ddot": "''", "check": "check", "underline": "", "mathbf": "vec",
-    "boldsymbol": "vec", "bm": "vec", "mathcal": "cal", "mathscr": "cal", "mathfrak": "frak",
-    "overleftrightarrow": "line", "widearc": "arc", "overset": None,
-}  # fmt: skip
-_PLAIN_STYLES = frozenset(
-    (
-        "text textbf textit textrm texttt textsf textnormal mathrm mathit mathsf mathtt mbox operatorname "
-        "emph operatorname* hbox"
-    ).split()
 )
 _BIG = frozenset(["sum", "prod", "int", "iint", "iiint", "oint", "lim", "limsup", "liminf", "bigcup", "bigcap"])
 _TIMES = frozenset(("\\cdot", "\\times", "*", "\\ast"))
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil",
              "\\lvert": "\\rvert", "\\lVert": "\\rVert"}  # fmt: skip
-_CALLED = frozenset("fgFG")
-_NAMES = _FUNCTIONS | _OTHER_NAMES.keys() | frozenset(("sqrt", "pi", "max", "min", "gcd", "lcm"))
-
 ZERO, ONE, MINUS = ("n", Fraction(0)), ("n", Fraction(1)), ("n", Fraction(-1))
 PLUS_MINUS = ("s", "±")
 INVERSE = ("*", (MINUS, ONE))
-
-
-class Unreadable(ValueError):
-    """A text that is not understood as a whole."""
-
-
-def tokens(text: str) -> list[str]:
-    """Split tidied text. A space is kept as `" "` only between two signs of a number or a word."""
-    found: list[str] = []
-    for token in _TOKEN.findall(text):
-        if token[0] == " ":
-            if found and (found[-1][-1].isalnum() and found[-1][0] != "\\"):
-                found.append(" ")
-        elif token[0].isalpha() and token.isascii() and token not in _NAMES and len(token) > 1:
-            found.extend(token)
-        elif token in _NAMES:
-            found.append("\\" + token)
-        else:
-            found.append(token)
-    if found and found[-1] == " ":
-        found.pop()
-    return found
 
 
 def parse(text: str) -> tuple:
@@ -95,45 +49,8 @@ def parse_tokens(found: list[str]) -> tuple:
     return tree
 
 
-class _Reader:
-    def __init__(self, found: list[str]) -> None:
-        self.tokens, self.at, self.depth = found, 0, 0
-        self.bars = 0
-
-    # -- tokens --
-
-    def peek(self, ahead: int = 0) -> str:
-        """The next token that is no space; "" at the end."""
-        at = self.at
-        while True:
-            while at < len(self.tokens) and self.tokens[at] == " ":
-                at += 1
-            if at >= len(self.tokens):
-                return ""
-            if not ahead:
-                return self.tokens[at]
-            ahead, at = ahead - 1, at + 1
-
-    def spaced(self) -> bool:
-        return self.at < len(self.tokens) and self.tokens[self.at] == " "
-
-    def next(self) -> str:
-        while self.spaced():
-            self.at += 1
-        if self.at >= len(self.tokens):
-            raise Unreadable("the text ends too early")
-        self.at += 1
-        return self.tokens[self.at - 1]
-
-    def expect(self, token: str) -> None:
-        if self.next() != token:
-            raise Unreadable(f"no {token}")
-
-    def end(self) -> None:
-        if self.peek():
-            raise Unreadable(f"what is {self.peek()}")
-
-    # -- grammar --
+class _Reader(Variables):
+    """Reads an expression by recursive descent."""
 
     def sum(self) -> tuple:
         self.depth += 1
@@ -154,15 +71,14 @@ class _Reader:
 
     def term(self, in_function: bool = False) -> tuple:
         """A product. Without brackets, a function's argument ends before the next function or explicit sign."""
-        factors, numeral, explicit = [], False, False
+        factors, numeral, explicit = [], False, ""
         while True:
             token = self.peek()
             if factors:
                 if token in _TIMES:
                     if in_function:
                         break
-                    self.next()
-                    numeral, explicit = False, True
+                    numeral, explicit = False, self.next()
                 elif token in ("/", "\\div"):
                     if in_function:
                         break
@@ -180,7 +96,7 @@ class _Reader:
                     or token == "%"
                     or not self._starts_factor()
                     or in_function
-                    and token[1:] in _FUNCTIONS | _BIG
+                    and token[1:] in FUNCTIONS | _BIG
                 ):
                     break
                 elif numeral and self._starts_numeral():
@@ -188,7 +104,10 @@ class _Reader:
             begins = self._starts_numeral()
             before = self.at
             factor = self.signed_factor() if explicit else self.factor()
-            explicit = False
+            if explicit and is_vector(factors[-1]) and is_vector(factor):
+                pair = (factors.pop(), factor)
+                factor = ("o", "cross", *pair) if explicit == "\\times" else ("o", "dot", *sorted(pair))
+            explicit = ""
             if begins and factors and numeral:
                 raise Unreadable("two numbers side by side")
             numeral = begins and self._all_digits(before)
@@ -201,13 +120,6 @@ class _Reader:
             raise Unreadable("nothing there")
         return factors[0] if len(factors) == 1 else ("*", tuple(factors))
 
-    def _all_digits(self, before: int) -> bool:
-        return all(token[0] in "0123456789. " for token in self.tokens[before : self.at])
-
-    def _starts_numeral(self) -> bool:
-        token = self.peek()
-        return bool(token) and (token[0].isdigit() or token[0] == "." and len(token) > 1)
-
     def _starts_factor(self) -> bool:
         token = self.peek()
         if not token:
@@ -218,8 +130,8 @@ class _Reader:
             return self.bars == 0
         name = token[1:]
         return token[0] == "\\" and (
-            name in _GREEK or name in _VARIANTS or name in _FUNCTIONS or name in _ACCENTS or name in _PLAIN_STYLES
-            or name in _BIG or name in _OF_SEVERAL or name in _OTHER_NAMES
+            name in GREEK or name in VARIANTS or name in FUNCTIONS or name in ACCENTS or name in PLAIN_STYLES
+            or name in _BIG or name in _OF_SEVERAL or name in OTHER_NAMES
             or name in ("pi", "frac", "sqrt", "binom", "infty", "angle", "triangle", "begin", "mathbb", "partial")
         )  # fmt: skip
 
@@ -305,7 +217,7 @@ class _Reader:
         raise Unreadable(f"what is {token}" if token else "the text ends too early")
 
     def braced(self) -> tuple[tuple, bool]:
-        if self.at and self.tokens[self.at - 1][0].isdigit() and self.peek(1)[:1].isdigit():
+        if self.at and self.tokens[self.at - 1][0].isdecimal() and self.peek(1)[:1].isdecimal():
             raise Unreadable("two numbers side by side")
         self.next()
         start = self.at
@@ -314,177 +226,6 @@ class _Reader:
         self.bars = bars
         self.expect("}")
         return tree, tree[0] == "s" and self.at - start == 2
-
-    def letter(self, sign: str) -> tuple:
-        if sign == "e" and self.peek() not in ("_", "'"):
-            return ("c", "e")
-        if sign == "i" and self.peek() not in ("_", "'"):
-            return ("c", "i")
-        return ("s", sign)
-
-    def decorated(self, tree: tuple) -> tuple:
-        """A variable with its subscript and primes, or a function of what stands in brackets: `f'(x)`, `y(1)`."""
-        if tree[0] == "c":
-            return tree
-        name = tree[1]
-        while self.peek() in ("_", "'") or self.peek() == "^" and self._primes():
-            token = self.next()
-            if token == "_":
-                name += "_" + self.subscript()
-            elif token == "^":
-                name += "'" * self._primes(consume=True)
-            else:
-                name += "'"
-        if self.peek() == "(" and not self.spaced():
-            arguments = self.call(name)
-            if arguments and arguments[0] == "binom":
-                return ("f", *arguments)
-            if arguments is not None:
-                return ("o", name, *arguments)
-        return ("s", name)
-
-    def _primes(self, consume: bool = False) -> int:
-        """How many primes stand in `^{\\prime\\prime}`, from `^` on or, consuming them, behind it."""
-        ahead = 0 if consume else 1
-        braced = self.peek(ahead) == "{"
-        count, place = 0, ahead + braced
-        while self.peek(place) in ("\\prime", "'"):
-            count, place = count + 1, place + 1
-        if braced and self.peek(place) != "}":
-            return 0
-        if consume:
-            for _ in range(place + braced):
-                self.next()
-        return count
-
-    def call(self, name: str) -> list | None:
-        """The arguments of `f(x)`; None where brackets after a variable mean a product, `x(x+1)`.
-
-        That is seen from the tokens in the brackets, before anything is read: reading twice at each bracket would
-        double the time with each one inside another.
-        """
-        if name[0] not in _CALLED and "'" not in name and not self._only_names():
-            return None
-        self.next()
-        bars, self.bars = self.bars, 0
-        arguments = [self.sum()]
-        while self.peek() == ",":
-            self.next()
-            arguments.append(self.sum())
-        self.bars = bars
-        self.expect(")")
-        return ["binom", *arguments] if name == "C" and len(arguments) == 2 else arguments
-
-    def _only_names(self) -> bool:
-        """Whether the brackets ahead hold single numbers and variables, `(x)`, `(3)`, `(m, n)`, and nothing else."""
-        before, between = "", 0
-        for token in self.tokens[self.at + 1 : self.at + 1 + LONGEST_CALL]:
-            if token == ")":
-                return before not in ("", ",", "-", "_")
-            single = token[0].isalnum() or token[1:] in _GREEK or token == "\\pi"
-            if token == ",":
-                between += 1
-            if not single and token not in (",", "_", " ", "'", "-") or single and before not in ("", ",", "-", "_"):
-                return False
-            if token == "-" and before not in ("", ","):
-                return False
-            before = before if token in (" ", "'") else token
-        return False
-
-    def subscript(self) -> str:
-        """A subscript as a name: `_{1}`, `_1`, `_{\\text{max}}` and `_{\\max}` are read alike."""
-        if self.peek() != "{":
-            return self.next().lstrip("\\")
-        depth, parts = 0, []
-        while True:
-            token = self.next()
-            depth += (token == "{") - (token == "}")
-            if depth == 0:
-                return "".join(parts)
-            if token not in ("{", "}") and token[1:] not in _PLAIN_STYLES and token != " ":
-                parts.append(token.lstrip("\\"))
-
-    def numeral(self) -> tuple:
-        text = self.next()
-        if len(text) > MAX_DIGITS:
-            raise Unreadable("too many digits")
-        if self.peek() == "." and not self.spaced():
-            self.next()
-            if self._starts_numeral() or "." in text or self.peek() == ".":
-                raise Unreadable("two points in a number")
-            if self.peek() in ("\\overline", "\\dot", "\\bar", "("):
-                return self.repeating(text + ".")
-            return ("n", Fraction(text))
-        if "." in text and self.peek() == "\\ldots":
-            return self.continued(text)
-        if "." in text and self.peek() in ("\\overline", "\\dot", "\\bar") and not self.spaced():
-            return self.repeating(text)
-        if "." in text and self.peek() == "(" and self.peek(1).isdigit() and self.peek(2) == ")":
-            return self.repeating(text)
-        if self.peek() in ("e", "E") and not self.spaced():
-            sign = self.peek(1) if self.peek(1) in ("+", "-") else ""
-            power = self.peek(1 + bool(sign))
-            if power.isdigit() and len(power) < 5 and self.tokens[self.at + 1] != " ":
-                for _ in range(2 + bool(sign)):
-                    self.next()
-                return ("n", Fraction(text) * Fraction(10) ** int(sign + power))
-        return ("n", Fraction(text))
-
-    def continued(self, text: str) -> tuple:
-        r"""`0.1666\ldots`, where the last digits show what repeats: one digit three times, or several twice."""
-        self.next()
-        whole, _, digits = text.partition(".")
-        for length in range(1, len(digits) // 2 + 1):
-            period = digits[-length:]
-            if digits.endswith(period * (3 if length == 1 else 2)):
-                fixed = digits[: len(digits) - length]
-                part = Fraction(int(period), (10**length - 1) * 10 ** len(fixed))
-                return ("n", Fraction(f"{whole or 0}.{fixed}0") + part)
-        raise Unreadable("which digits repeat")
-
-    def repeating(self, fixed: str) -> tuple:
-        r"""`0.1\overline{6}`, `0.1\dot6`, `0.1(6)`, `0.\dot1\dot2`."""
-        mark = self.next()
-        digits = ""
-        if mark == "(":
-            digits = self.next()
-            self.expect(")")
-        else:
-            braced = self.peek() == "{"
-            if braced:
-                self.next()
-            digits = self.next()
-            if braced:
-                self.expect("}")
-            elif mark == "\\dot" and len(digits) > 1:
-                raise Unreadable("which digits repeat")
-            if mark == "\\dot" and (self._starts_numeral() or self.peek() == "\\dot"):
-                if self._starts_numeral():
-                    digits += self.next()
-                self.expect("\\dot")
-                braced = self.peek() == "{"
-                if braced:
-                    self.next()
-                digits += self.next()
-                if braced:
-                    self.expect("}")
-        if not digits.isdigit() or len(digits) > MAX_DIGITS:
-            raise Unreadable("which digits repeat")
-        places = len(fixed.partition(".")[2])
-        return ("n", Fraction(fixed + "0") + Fraction(int(digits), (10 ** len(digits) - 1) * 10**places))
-
-    def _mixed(self, whole: tuple) -> tuple | None:
-        r"""`1\frac{1}{2}`, if a proper fraction of whole numbers follows a whole number."""
-        top, bottom = self.peek(2), self.peek(5)
-        if (
-            self.peek(1) == self.peek(4) == "{" and self.peek(3) == self.peek(6) == "}"
-            and top.isdigit() and bottom.isdigit() and len(bottom) < 400
-            and int(top) < int(bottom) and whole[1].denominator == 1
-        ):  # fmt: skip
-            for _ in range(7):
-                self.next()
-            return ("n", whole[1] + Fraction(int(top), int(bottom)))
-        return None
 
     def absolute(self) -> tuple:
         opening = self.next()
@@ -496,12 +237,12 @@ class _Reader:
         return ("f", "abs" if opening in ("|", "\\vert", "\\lvert") else "norm", tree)
 
     def command(self, name: str) -> tuple[tuple, bool]:
-        name = _OTHER_NAMES.get(name, _VARIANTS.get(name, name))
+        name = OTHER_NAMES.get(name, VARIANTS.get(name, name))
         if name == "pi":
             return ("c", "pi"), False
         if name == "infty":
             return ("c", "oo"), False
-        if name in _GREEK:
+        if name in GREEK:
             return ("s", "\\" + name), True
         if name == "frac":
             return self.fraction(), False
@@ -509,13 +250,13 @@ class _Reader:
             return self.root(), False
         if name == "binom":
             return ("f", "binom", self.group("{"), self.group("{")), False
-        if name in _FUNCTIONS:
+        if name in FUNCTIONS:
             return self.function(name), False
         if name in _OF_SEVERAL:
             return self.several(name), False
-        if name in _PLAIN_STYLES:
+        if name in PLAIN_STYLES:
             return self.styled()
-        if name in _ACCENTS:
+        if name in ACCENTS:
             tree = self.accented(name)
             return tree, tree[0] == "s"
         if name in ("angle", "triangle"):
@@ -530,15 +271,6 @@ class _Reader:
             self.expect("}")
             return ("s", "bb" + letter), True
         raise Unreadable(f"what is \\{name}")
-
-    def points(self) -> str:
-        name = ""
-        while len(self.peek()) == 1 and self.peek().isalpha() or name and self.peek() in ("_", "'"):
-            token = self.next()
-            name += "_" + self.subscript() if token == "_" else token
-        if not name:
-            raise Unreadable("an angle of nothing")
-        return name
 
     def fraction(self) -> tuple:
         derivative = self.derivative()
@@ -555,34 +287,8 @@ class _Reader:
             token = self.next()
             self.at -= 1
             self.tokens[self.at] = token[1:]
-            return ("n", Fraction(token[0])) if token[0].isdigit() else self.numeral()
+            return ("n", Fraction(token[0])) if token[0].isdecimal() else self.numeral()
         return self.base()[0]
-
-    def derivative(self) -> tuple | None:
-        r"""`\frac{dy}{dx}`, `\frac{d^2 y}{d x^2}`, `\frac{\partial f}{\partial x}`: one variable of its own."""
-        if self.peek() != "{" or self.peek(1) not in ("d", "\\partial"):
-            return None
-        before = self.at
-        above, below = self._group_text(), self._group_text()
-        sign = above[0]
-        order, above = _order(above[1:])
-        if above and above[0] not in "!+-*/" and below[:1] == [sign] and len(below) > 1:
-            power, variable = _order(below[2:]) if below[2:] else (1, [])
-            if power == order and not variable:
-                return ("s", f"D{sign[0]}{order}:{''.join(above)}:{below[1]}")
-        self.at = before
-        return None
-
-    def _group_text(self) -> list[str]:
-        """The tokens of a group in braces, without its own braces and spaces; none if there is no group."""
-        found, depth = [], 0
-        while self.peek():
-            token = self.next()
-            depth += (token == "{") - (token == "}")
-            if depth == 0:
-                return found[1:]
-            found.append(token)
-        return []
 
     def root(self) -> tuple:
         degree = ("n", Fraction(2))
@@ -627,48 +333,6 @@ class _Reader:
             arguments.append(self.sum())
         self.expect(_BRACKETS[opening])
         return ("f" if name in ("max", "min", "gcd", "lcm") else "o", name, *arguments)
-
-    def styled(self) -> tuple[tuple, bool]:
-        r"""`\mathrm{e}`, `\text{Area}`, `\operatorname{arctan}(2)`."""
-        self.expect("{")
-        parts = []
-        while self.peek() != "}":
-            token = self.next()
-            if token == "{" or not token:
-                raise Unreadable("a group in a word")
-            parts.append(token)
-        self.next()
-        word = "".join(parts).strip().strip("~").strip()
-        if word.lstrip("\\") in _NAMES:
-            return self.command(word.lstrip("\\"))
-        if word.isdigit():
-            return ("n", Fraction(word)), False
-        if len(word) == 1 and word.isascii() and word.isalpha():
-            return self.letter(word), True
-        if word.isalpha() and word.isascii():
-            return ("s", word), True
-        raise Unreadable("words in a formula")
-
-    def accented(self, name: str) -> tuple:
-        accent = _ACCENTS[name]
-        if accent is None:
-            raise Unreadable(f"what is \\{name}")
-        if self.peek() == "{":
-            self.next()
-            parts = []
-            while self.peek() != "}":
-                if self.peek() in ("{", ""):
-                    raise Unreadable("a formula under an accent")
-                parts.append(self.next())
-            self.next()
-        else:
-            parts = [self.next()]
-        inner = "".join(parts).strip()
-        if name in ("mathbf", "boldsymbol", "bm", "underline") and inner.replace(".", "", 1).isdigit() and inner != "0":
-            return ("n", Fraction(inner))
-        if not inner or len(inner) > 40:
-            raise Unreadable("an accent over nothing")
-        return ("s", (inner + accent) if accent.startswith("'") else f"{accent}({inner})" if accent else inner)
 
     def big(self, name: str) -> tuple:
         limits: dict[str, tuple] = {}
@@ -725,13 +389,8 @@ class _Reader:
         return "".join(parts)
 
 
-def _order(found: list[str]) -> tuple[int, list[str]]:
-    """The exponent that a derivative's tokens begin with, 1 if with none, and the tokens behind it."""
-    if found[:1] != ["^"]:
-        return 1, found
-    rest = found[2:4] if found[1:2] == ["{"] else found[1:2]
-    digits = rest[0] if rest else ""
-    return (int(digits) if digits.isdigit() and len(digits) == 1 else 0), found[4 if len(rest) > 1 else 2 :]
+def is_vector(tree: tuple) -> bool:
+    return tree[0] == "s" and tree[1].startswith(("vec(", "ray("))
 
 
 def _with_sign(sign: str, tree: tuple) -> tuple:

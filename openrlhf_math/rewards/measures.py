@@ -298,4 +298,5 @@ def _counted(pieces: list[str], problem: str) -> Measure | None:
 
 def _counted_in_chinese(text: str) -> Measure | None:
     signs = text.replace(" ", "")
-    return COUNT if signs[0] in _CLASSIFIERS and not any(sign in _NOT_COUNTED for sign in signs[1:]) else None
+    counted_ = signs[0] in _CLASSIFIERS and not any(sign in _NOT_COUNTED or sign.isascii() for sign in signs[1:])
+    return COUNT if counted_ else None

@@ -3,8 +3,9 @@ r"""What stands before an equals sign and only says what the value is of: `x`, `
 import re
 
 from openrlhf_math.rewards.evaluate import any_part, symbols
+from openrlhf_math.rewards.kinds import Items, Relation
 from openrlhf_math.rewards.latex import Unreadable, parse
-from openrlhf_math.rewards.statement import Items, Relation, read
+from openrlhf_math.rewards.statement import read
 from openrlhf_math.rewards.words import is_words
 
 _WORDS = re.compile(r"\A(?:\\(?:(?:t(?:ext(?:bf)?)|m(?:athrm|box)|operatorname) ?\{[^{}0-9]{1,60}\}|#)|[A-Za-z #])+\Z")

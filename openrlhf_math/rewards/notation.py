@@ -1,6 +1,6 @@
 r"""One spelling for the many ways to write the same thing.
 
-`tidy` keeps LaTeX that math-verify can read; `key` is for comparing: texts with the same key are the same answer.
+`tidy` keeps LaTeX; `key` is for comparing: texts with the same key are the same answer.
 Only signs that a mathematician would take for each other are made equal: `−5` and `-5`, `７２` and `72`, `½` and
 `\frac{1}{2}`. A Cyrillic `В` is not the choice `B`.
 """
@@ -10,6 +10,8 @@ import unicodedata
 
 # No answer is longer. Longer text in a box is not read at all.
 MAX_ANSWER = 2000
+# The longest text that is tidied: an answer with its spelling, or the problem's options.
+LONGEST = 20_000
 
 _SIGNS = {
     **dict.fromkeys("−‐‑‒–﹣－", "-"),
@@ -83,11 +85,19 @@ _STYLED = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|boldsymbol|bm|operatorname|underline)"
     r"\s*\{([^{}]*)\}"
 )
+_SINGLE = re.compile(r"([_^])\{([0-9a-zA-Z])\}(?![0-9a-zA-Z])")
+_AT_MOST = re.compile(r"\\([lg])e(?:q(?:slant)?)?(?![a-zA-Z])")
+_BOARD_LETTER = re.compile(r"\\mathbb ?([A-Z])")
 _LOOSE_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 
 
 def tidy(text: str) -> str:
-    """The text in plain ASCII LaTeX where that is possible: no dollar signs, no sizing, one kind of space."""
+    """The text in plain ASCII LaTeX where that is possible: no dollar signs, no sizing, one kind of space.
+
+    A text of more than `LONGEST` characters is no answer and is left as it is.
+    """
+    if len(text) > LONGEST:
+        return text
     if not text.isascii():
         text = _ascii(text)
     text = _SPACES.sub(" ", text).strip()  # first of all: no pattern below can stumble over a long run of spaces
@@ -104,7 +114,7 @@ def tidy(text: str) -> str:
         text = text.replace(r"\%", "%").replace(r"\varnothing", r"\emptyset").replace("{:}", ":")
         text = text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}")
         text = _THIN_SPACE.sub(lambda match: "," if match[0] == "{,}" else "", text)
-        text = _EMPTY_SIGN.sub(" ", text)
+        text = _BOARD_LETTER.sub(r"\\mathbb{\1}", _EMPTY_SIGN.sub(" ", text))
         text = _without_environment(_ORDINAL.sub(r" \1", text))
     if "..." in text or "dots" in text:
         text = _DOTS.sub(r"\\ldots ", text)
@@ -139,7 +149,7 @@ def _without_marks(text: str) -> str:
 def key(text: str) -> str:
     """What is left of a text when spelling is taken away; equal keys mean the same answer."""
     text = _STYLED.sub(r"\1", tidy(text)).replace(r"\$", "")
-    text = text.replace("\\le ", "\\leq ").replace("\\ge ", "\\geq ")
+    text = _SINGLE.sub(r"\1\2", _AT_MOST.sub(r"\\\1eq", text))
     return _LOOSE_SPACE.sub("", _SPACES.sub(" ", text)).strip()
 
 

@@ -11,7 +11,7 @@ from math import gcd
 
 from openrlhf_math.rewards.measures import Measure, read_measure, unit_of_money
 from openrlhf_math.rewards.notation import unstyled
-from openrlhf_math.rewards.words import meaning
+from openrlhf_math.rewards.words import meaning, number_of_words
 
 MAX_DIGITS = 400
 MAX_EXPONENT = 400
@@ -79,6 +79,8 @@ def read_number(text: str, problem: str = "") -> Number | None:
         return None
     decimal = _places(text[signed.end() : signed.end() + end]) if form in ("decimal", "scientific") else None
     after = text[signed.end() + end :]
+    if after.endswith(")") and number_of_words(after.strip(" ()")) == value:  # `17 (seventeen)`
+        after = ""
     rest = _read_rest(after.lstrip(), problem)
     if rest is None or after and not styled and not _unit_in_letters(after, fraction):
         return None

@@ -60,7 +60,8 @@ def restated(gold: Gold, answer: str, problem: str | None) -> bool:
     if len(items) > 1:
         return _items_restated(entries(gold.text), items, gold.shape.kind) or _undone(gold.text, answer)
     if gold.number:
-        return gold.number.form != "ratio" and _is_sum(answer, gold)
+        rounded = gold.number.decimal is not None and min(gold.number.decimal) >= 6  # it stands for an exact value
+        return gold.number.form != "ratio" and not rounded and _is_sum(answer, gold)
     if _undone(gold.text, answer):
         return True
     return bool(_OPERATION.search(answer)) and (_quoted(answer, problem) or _rearranged(gold.text, answer, problem))

@@ -7,48 +7,34 @@ of their items by these rules.
 
 import re
 from fractions import Fraction
-from functools import lru_cache
 
 import mpmath
 
-from openrlhf_math.rewards.evaluate import (
-    Undefined,
-    any_part,
-    chosen,
-    exact,
-    is_real,
-    parts,
-    same_value,
-    symbols,
-    value,
-)  # fmt: skip
-from openrlhf_math.rewards.latex import INVERSE, PLUS_MINUS, Unreadable, parse
+from openrlhf_math.rewards.evaluate import Undefined, any_part, exact, is_real, same_value, symbols, value
+from openrlhf_math.rewards.kinds import Expression, Items, Relation, Tagged, Where
+from openrlhf_math.rewards.latex import PLUS_MINUS, Unreadable, parse
+from openrlhf_math.rewards.listing import (
+    both_signs,
+    is_named,
+    kind_of,
+    names_of,
+    names_something,
+    symbols_of,
+    without_names,
+    written_out,
+)
 from openrlhf_math.rewards.measures import COUNT, Measure
-from openrlhf_math.rewards.names import by_name, is_name, is_quantity
+from openrlhf_math.rewards.names import by_name, is_quantity
 from openrlhf_math.rewards.notation import key
 from openrlhf_math.rewards.regions import Region, joined, points, same_region
-from openrlhf_math.rewards.statement import (
-    Expression,
-    Items,
-    Relation,
-    Tagged,
-    Where,
-    as_interval,
-    is_grouped,
-    read,
-    with_bare_unit,
-)  # fmt: skip
+from openrlhf_math.rewards.same_trees import aligned, replaced, same_trees, values_at_points
+from openrlhf_math.rewards.same_value import rounds_to, same_expression
+from openrlhf_math.rewards.solution_sets import as_interval
+from openrlhf_math.rewards.splitting import is_grouped
+from openrlhf_math.rewards.statement import read
 
-POINTS, TRIES = 4, 10
-# Where an expression has steps, it is compared at more points.
-STEPS = 80
-# A decimal stands for a number that rounds to it if it has this many places and this many significant digits.
-PLACES = 6
-_UNKNOWNS = frozenset(["x", "y", "z", "w", "u", "v", "t", "s", "\\theta", "\\phi"])
-_WHOLE = frozenset(["i", "j", "k", "l", "m", "n", "p", "q", "r", "K", "L", "M", "N"])
-_STEPS = frozenset(("floor", "ceil", "gcd", "lcm"))
-HALF = Fraction(1, 2)
-_PLAIN_MEASURE = re.compile(r"\A-?[0-9][0-9.,]{0,40} [a-zA-Z]{2}")
+_SPEAKS_OF_CONSTANTS = re.compile(r"\bconstants?\b|general solution|antiderivative")
+_CONSTANTS = {letter: re.compile(rf"(?<![a-zA-Z\\]){letter}(?![a-zA-Z_(])") for letter in "cC"}
 
 
 def equivalent(gold: str, answer: str, problem: str = "") -> bool:
@@ -61,48 +47,20 @@ def equivalent(gold: str, answer: str, problem: str = "") -> bool:
             return True
         if isinstance(first, Items) and is_grouped(answer):  # `30,150` is a number, or 30 and 150
             return _same(first, read(answer.replace(",", ", "), problem))
+        if _SPEAKS_OF_CONSTANTS.search(problem) and (renamed := _with_gold_constant(gold, answer)):
+            return _same(first, read(renamed, problem))
     except (Unreadable, RecursionError):
         pass
     return False
 
 
-def fingerprint(answer: str, problem: str = "") -> str:
-    """A text that differs for two answers only if they are different; "" for answers of which that cannot be said.
-
-    It has the values of an exact expression, without a unit, at fixed points, to 60 digits.
-    """
-    try:
-        return _fingerprint(read(answer, problem))
-    except (Unreadable, Undefined, RecursionError):
-        return ""
-
-
-def _fingerprint(statement) -> str:
-    if isinstance(statement, Items) and statement.kind == "tuple":
-        found = [_fingerprint(item) for item in statement.items]
-        return f"{statement.brackets}{found}" if all(found) else ""
-    if not isinstance(statement, Expression) or not _plain_value(statement):
-        return ""
-    names = sorted(symbols(statement.tree))
-    if names and (_under_roots(statement.tree) or any_part(statement.tree, _stepped)):
-        return ""
-    found = [value(statement.tree, {name: chosen(name, turn) for name in names}) for turn in (0, 1)]
-    if any(isinstance(one, tuple) for one in found):
-        return ""
-    return f"{names} {' '.join(mpmath.nstr(one, 60) for one in found)}"
-
-
-def _plain_value(statement: Expression) -> bool:
-    """Whether a value can only be read in one way: no unit, percentage, angle, decimal, sign to choose or letter."""
-    if statement.measure or statement.percent or statement.degrees or statement.decimal:
-        return False
-    if statement.tree[0] == "s" or "±" in symbols(statement.tree) or with_bare_unit(statement.text):
-        return False
-    return not any_part(statement.tree, _ambiguous)
-
-
-def _ambiguous(part: tuple) -> bool:
-    return part[:2] == ("f", "log") or part == ("c", "oo") or part[0] == "^" and exact(part[1]) == -1 or part[0] == "o"
+def _with_gold_constant(gold: str, answer: str) -> str | None:
+    """The answer with `C` for the gold's `c`, or the other way round, where the problem speaks of a constant."""
+    for mine, other in ("cC", "Cc"):
+        letter, wanted = _CONSTANTS[mine], _CONSTANTS[other]
+        if letter.search(gold) and not wanted.search(gold) and wanted.search(answer) and not letter.search(answer):
+            return wanted.sub(mine, answer)
+    return None
 
 
 def _same(gold, answer, depth: int = 0) -> bool:
@@ -115,14 +73,14 @@ def _same(gold, answer, depth: int = 0) -> bool:
     if isinstance(gold, Tagged) or isinstance(answer, Tagged):
         return _same_tagged(gold, answer, depth)
     if isinstance(gold, Expression) and isinstance(answer, Expression):
-        return _same_expression(gold, answer)
+        if "±" in symbols(gold.tree) | symbols(answer.tree):
+            golds, answers = both_signs(gold), both_signs(answer)
+            return len(golds) == len(answers) and _matched(golds, answers, depth + 1)
+        return same_expression(gold, answer)
     gold_region, answer_region = _region(gold, answer), _region(answer, gold)
     if gold_region is not None and answer_region is not None:
         return same_region(gold_region, answer_region)
     return _same_items(gold, answer, depth)
-
-
-# -- conditions behind a value --
 
 
 def _same_where(gold, answer, depth: int) -> bool:
@@ -136,12 +94,11 @@ def _same_where(gold, answer, depth: int) -> bool:
     return _same(gold_main, answer_main, depth + 1)
 
 
-# -- relations --
-
-
 def _same_relation(gold, answer, depth: int) -> bool:
     if isinstance(gold, Relation) and isinstance(answer, Relation):
         return _both_relations(gold, answer, depth)
+    if isinstance(gold, Items) and gold.kind == "list" and len(shared := _one_value_for_several(answer)) > 1:
+        return _matched(written_out(gold), shared, depth)
     if isinstance(gold, Relation):
         if _says_value(gold) and _same(read(gold.texts[-1]), answer, depth + 1):
             return True
@@ -149,23 +106,20 @@ def _same_relation(gold, answer, depth: int) -> bool:
     return _value_of(gold, answer, depth)
 
 
-def _is_named(relation: Relation) -> bool:
-    r"""`x = 5`, `f(x) = 2x`, `m_{\max} = 3`: what the value is of, and the value."""
-    return len(relation.signs) == 1 and relation.signs[0] == "=" and names_something(relation.texts[0])
+def _one_value_for_several(answer) -> list[Relation]:
+    r"""`\angle A = \angle B = 90^\circ`: each name with the value."""
+    if not isinstance(answer, Relation) or not answer.is_equation or not all(map(names_something, answer.texts[:-1])):
+        return []
+    return [Relation((name, answer.texts[-1]), ("=",)) for name in answer.texts[:-1]]
 
 
 def _says_value(relation: Relation) -> bool:
     r"""A named value, or a quantity and its number: `\tan x = \frac12`."""
-    if _is_named(relation):
+    if is_named(relation):
         return True
     if relation.signs != ("=",) or not is_quantity(relation.texts[0]):
         return False
-    return not _symbols_of(read(relation.texts[1]))
-
-
-def names_something(text: str) -> bool:
-    r"""Whether a side only says what the value is of: `x`, `f(x)`, `P(A \cap B)`, `\angle ABC`, `V_{\max}`, `AB`."""
-    return is_name(text)
+    return not symbols_of(read(relation.texts[1]))
 
 
 def _value_of(gold, answer: Relation, depth: int) -> bool:
@@ -198,7 +152,7 @@ def _only_names(answer: Relation, place: int, statement, gold, zero: bool) -> bo
         return True
     if place or zero or not is_quantity(text):
         return False
-    return not isinstance(statement, Expression) or bool(symbols(statement.tree)) and not _symbols_of(gold)
+    return not isinstance(statement, Expression) or bool(symbols(statement.tree)) and not symbols_of(gold)
 
 
 def _read_or_none(text: str):
@@ -208,15 +162,11 @@ def _read_or_none(text: str):
         return None
 
 
-def _symbols_of(statement) -> frozenset:
-    return symbols(statement.tree) if isinstance(statement, Expression) else frozenset()
-
-
 def _rounded(gold, statement, signs: tuple[str, ...], place: int) -> bool:
     r"""Whether a further side is the gold rounded: `\sqrt{2} = 1.41\ldots`, `\sqrt{13} \approx 3.61`."""
     if not place or not isinstance(gold, Expression) or not isinstance(statement, Expression) or not statement.decimal:
         return False
-    return signs[place - 1] == "~" and _rounds_to(gold.tree, statement, 0)
+    return signs[place - 1] == "~" and rounds_to(gold.tree, statement, 0)
 
 
 def _goes_on(gold, text: str) -> bool:
@@ -236,7 +186,7 @@ def _goes_on(gold, text: str) -> bool:
 def _both_relations(gold: Relation, answer: Relation, depth: int) -> bool:
     if not (gold.is_equation and answer.is_equation):
         return _same_inequality(gold, answer)
-    if _is_named(gold) and _is_named(answer):
+    if is_named(gold) and is_named(answer):
         name, other = gold.texts[0], answer.texts[0]
         if key(name) == key(other):
             return _same(read(gold.texts[1]), read(answer.texts[1]), depth + 1)
@@ -247,13 +197,13 @@ def _both_relations(gold: Relation, answer: Relation, depth: int) -> bool:
     if len(gold.signs) > 1 or len(answer.signs) > 1:
         if (
             len(answer.signs) > 1
-            and _is_named(gold)
+            and is_named(gold)
             and names_something(answer.texts[0])
             and key(answer.texts[0]) == key(gold.texts[0])
         ):
             return _value_of(read(gold.texts[1]), answer, depth + 1)
         return False
-    if _is_named(gold) and names_something(answer.texts[0]) and _of_function(gold.texts[0], answer.texts[0]):
+    if is_named(gold) and names_something(answer.texts[0]) and _of_function(gold.texts[0], answer.texts[0]):
         return _same(read(gold.texts[1]), read(answer.texts[1]), depth + 1)
     return same_equation(gold.texts, answer.texts)
 
@@ -281,21 +231,7 @@ def _of_function(name: str, other: str) -> bool:
 def _substituted(statement, name: str, new: str):
     if not isinstance(statement, Expression) or new in symbols(statement.tree):
         return None
-    return Expression(_replaced(statement.tree, ("s", name), ("s", new)), statement.measure, statement.percent)
-
-
-def _replaced(tree: tuple, old: tuple, new: tuple) -> tuple:
-    if tree == old:
-        return new
-    kind = tree[0]
-    if kind in "+*":
-        return (kind, tuple(_replaced(part, old, new) for part in tree[1]))
-    if kind in "nsc":
-        return tree
-    if kind == "m":
-        return (kind, tuple(tuple(_replaced(cell, old, new) for cell in row) for row in tree[1]))
-    start = 2 if kind in ("f", "o") else 1
-    return (*tree[:start], *(_replaced(part, old, new) for part in tree[start:]))
+    return Expression(replaced(statement.tree, ("s", name), ("s", new)), statement.measure, statement.percent)
 
 
 def same_equation(gold: tuple[str, ...], answer: tuple[str, ...]) -> bool:
@@ -303,11 +239,11 @@ def same_equation(gold: tuple[str, ...], answer: tuple[str, ...]) -> bool:
     first, second = _difference(gold), _difference(answer)
     if first is None or second is None:
         return False
-    second = _aligned(first, second)
+    second = aligned(first, second)
     if symbols(first) != symbols(second) or not symbols(first):
         return False
     ratio = None
-    for one, other in _pairs(first, second):
+    for one, other in values_at_points(first, second):
         if not one or not other:
             return False
         found = one / other
@@ -345,9 +281,6 @@ def _same_inequality(gold: Relation, answer: Relation) -> bool:
     return False
 
 
-# -- texts of a kind of their own --
-
-
 def _same_tagged(gold, answer, depth: int) -> bool:
     if isinstance(gold, Tagged) and isinstance(answer, Tagged):
         if gold.kind != answer.kind:
@@ -372,7 +305,7 @@ def _same_tagged(gold, answer, depth: int) -> bool:
         whole = exact(other.tree)
         if whole is not None and whole.denominator == 1:
             return False
-        return not other.percent and _same_trees(quotient, other.tree)
+        return not other.percent and same_trees(quotient, other.tree)
     if tagged.kind == "residue" and isinstance(other, Expression):
         return _same(tagged.content[0], other, depth + 1)
     if tagged.kind == "words" and tagged.content[0] == "ordinal" and isinstance(other, Expression):
@@ -409,12 +342,9 @@ def _same_ratio(gold: tuple, answer: tuple) -> bool:
         return False
     firsts = gold[0], answer[0]
     return all(
-        _same_trees(("*", (one, firsts[1])), ("*", (other, firsts[0])))
+        same_trees(("*", (one, firsts[1])), ("*", (other, firsts[0])))
         for one, other in zip(gold[1:], answer[1:], strict=True)
     )
-
-
-# -- several --
 
 
 def _region(statement, other) -> Region | None:
@@ -434,11 +364,11 @@ def _region(statement, other) -> Region | None:
 
 
 def _numbers(items: Items) -> Region | None:
-    found, flat = [], _flat(items)
-    names = _names(flat)
+    found, flat = [], written_out(items)
+    names = names_of(flat)
     if len(names) > 1:
         return None
-    for item in _without_names(flat):
+    for item in without_names(flat):
         if not isinstance(item, Expression) or item.measure or symbols(item.tree):
             return None
         try:
@@ -453,12 +383,12 @@ def _numbers(items: Items) -> Region | None:
 def _same_items(gold, answer, depth: int) -> bool:
     if isinstance(gold, Region) or isinstance(answer, Region):
         return False
-    golds, answers = _flat(gold), _flat(answer)
-    if len(answers) > 1 and _kind(answer) == "tuple":
+    golds, answers = written_out(gold), written_out(answer)
+    if len(answers) > 1 and kind_of(answer) == "tuple":
         answer = Items("list", tuple(answers))
-    if len(golds) > 1 and _kind(gold) == "tuple":
+    if len(golds) > 1 and kind_of(gold) == "tuple":
         gold = Items("list", tuple(golds))
-    kinds = _kind(gold), _kind(answer)
+    kinds = kind_of(gold), kind_of(answer)
     if kinds == ("tuple", "tuple"):
         return gold.brackets == answer.brackets and _in_order(gold.items, answer.items, depth)
     if kinds[0] == "tuple" or kinds[1] == "tuple":
@@ -470,10 +400,6 @@ def _same_items(gold, answer, depth: int) -> bool:
     return _matched(golds, answers, depth)
 
 
-def _kind(statement) -> str:
-    return statement.kind if isinstance(statement, Items) else "one"
-
-
 def _repeats(golds: list, answers: list, depth: int) -> bool:
     """`17, 17`, `\\frac14 \\text{ or } 0.25` for one value: the same thing several times."""
     return all(_same(golds[0], answer, depth + 1) for answer in answers)
@@ -481,7 +407,7 @@ def _repeats(golds: list, answers: list, depth: int) -> bool:
 
 def _all_the_same(golds: list, answer, depth: int) -> bool:
     r"""`\angle A = 90, \angle B = 90` and the one value of both."""
-    if not all(isinstance(gold, Relation) and _is_named(gold) for gold in golds) or isinstance(answer, Relation):
+    if not all(isinstance(gold, Relation) and is_named(gold) for gold in golds) or isinstance(answer, Relation):
         return False
     return all(_same(read(gold.texts[1]), answer, depth + 1) for gold in golds)
 
@@ -527,59 +453,19 @@ def _vector(items: Items, tree: tuple) -> bool:
     if len({len(row) for row in rows}) != 1:
         return False
     column = ("m", tuple(rows))
-    return _same_trees(column, tree) or len(rows[0]) == 1 and _same_trees(("m", (tuple(row[0] for row in rows),)), tree)
-
-
-def _flat(statement) -> list:
-    """The items with `\\pm` written out."""
-    found = []
-    items = statement.items if isinstance(statement, Items) and statement.kind != "tuple" else (statement,)
-    for item in items:
-        if isinstance(item, Items) and item.kind != "tuple":
-            found += _flat(item)
-        else:
-            found += both_signs(item)
-    return found
-
-
-def both_signs(statement) -> list:
-    if isinstance(statement, Expression) and "±" in symbols(statement.tree):
-        return [
-            Expression(
-                _replaced(statement.tree, PLUS_MINUS, ("n", Fraction(sign))), statement.measure, statement.percent
-            )
-            for sign in (1, -1)
-        ]
-    if (
-        isinstance(statement, Items)
-        and statement.kind == "tuple"
-        and any("±" in _symbols_of(item) for item in statement.items)
-    ):
-        return [
-            Items("tuple", tuple(_one_sign(item, sign) for item in statement.items), statement.brackets)
-            for sign in (1, -1)
-        ]
-    if isinstance(statement, Relation) and _is_named(statement) and "\\pm" in statement.texts[1]:
-        return both_signs(read(statement.texts[1]))
-    return [statement]
-
-
-def _one_sign(item, sign: int):
-    if not isinstance(item, Expression):
-        return item
-    return Expression(_replaced(item.tree, PLUS_MINUS, ("n", Fraction(sign))), item.measure, item.percent, item.decimal)
+    return same_trees(column, tree) or len(rows[0]) == 1 and same_trees(("m", (tuple(row[0] for row in rows),)), tree)
 
 
 def _matched(golds: list, answers: list, depth: int) -> bool:
     """Whether each item on either side has an equal one on the other; order and repetition do not count."""
     if len(golds) > 100 or len(answers) > 100 or len(answers) > 2 * len(golds) + 2:
         return False
-    names, others = _names(golds), _names(answers)
+    names, others = names_of(golds), names_of(answers)
     if len(names) > 1 and len(names) == len(golds):
         return _matched_by_name(golds, answers, depth)
     if others and (names and not others <= names or not names and len(others) > 1 and len(others) < len(answers)):
         return False
-    golds, answers = _without_names(golds), _without_names(answers)
+    golds, answers = without_names(golds), without_names(answers)
     found = set()
     for answer in answers:
         place = next((place for place, gold in enumerate(golds) if _same(gold, answer, depth + 1)), None)
@@ -594,299 +480,9 @@ def _matched(golds: list, answers: list, depth: int) -> bool:
 
 def _matched_by_name(golds: list, answers: list, depth: int) -> bool:
     """`a = 1, b = 2`: the same values under the same names, or the values alone in the order of the names."""
-    if _names(answers):
-        if len(_names(answers)) != len(answers) or len(answers) != len(golds):
+    if names_of(answers):
+        if len(names_of(answers)) != len(answers) or len(answers) != len(golds):
             return False
         return all(any(_same(gold, answer, depth + 1) for answer in answers) for gold in golds)
     named = by_name(Items("list", tuple(golds)))
     return named is not None and _in_order(named, answers, depth)
-
-
-def _names(items: list) -> set[str]:
-    """The names of a list's items without subscripts; empty if one has no name: `x = 3, x = 5` has one, x."""
-    if not all(isinstance(item, Relation) and _is_named(item) for item in items):
-        return set()
-    names = {key(item.texts[0]) for item in items}
-    stems = {name.partition("_")[0] for name in names}
-    return stems if len(stems) == 1 else names
-
-
-def _without_names(items: list) -> list:
-    return [read(item.texts[1]) if isinstance(item, Relation) and _is_named(item) else item for item in items]
-
-
-# -- values --
-
-
-def _same_expression(gold: Expression, answer: Expression) -> bool:
-    if "±" in symbols(gold.tree) | symbols(answer.tree):
-        return _matched(both_signs(gold), both_signs(answer), 3) and len(both_signs(gold)) == len(both_signs(answer))
-    if _same_as_written(gold, answer):
-        return True
-    if gold.text and not gold.measure and (bare := _gold_with_unit(gold.text)) and _same_as_written(bare, answer):
-        return True
-    bare = with_bare_unit(answer.text) if answer.text and not answer.measure else None
-    if bare is None:
-        return False
-    return _same_as_written(gold, bare) or bool(
-        gold.text and (with_unit := _gold_with_unit(gold.text)) and _same_as_written(with_unit, bare)
-    )
-
-
-def _gold_with_unit(text: str) -> Expression | None:
-    """`5 cm` as a gold: a plain number, a space and a unit of two letters or more. `5cm` is a product."""
-    return with_bare_unit(text) if _PLAIN_MEASURE.match(text) else None
-
-
-def _same_as_written(gold: Expression, answer: Expression) -> bool:
-    if not _units_agree(gold, answer):
-        return False
-    if gold.percent != answer.percent:
-        return _same_percent(gold, answer)
-    one, other = _scaled(gold, answer), _scaled(answer, gold)
-    if _same_number(gold, answer, one, other):
-        return True
-    if gold.degrees != answer.degrees:  # `60^\circ` is 60 as well as a third of pi
-        return _same_number(gold, answer, _without_degrees(one), _without_degrees(other))
-    return False
-
-
-def _same_number(gold: Expression, answer: Expression, one: tuple, other: tuple) -> bool:
-    if _same_trees(one, other):
-        return True
-    if answer.decimal and (not gold.decimal or gold.decimal[0] > answer.decimal[0]):
-        return _rounds_to(one, answer, PLACES)
-    if gold.decimal:
-        return _rounds_to(other, gold, PLACES)
-    return False
-
-
-def _rounds_to(tree: tuple, decimal: Expression, places: int) -> bool:
-    """Whether a number is as near to a decimal as the decimal's last digit says, and the decimal long enough."""
-    written, digits = decimal.decimal
-    size = exact(_without_degrees(decimal.tree))
-    if written < places or digits < places or size is None or symbols(tree) or decimal.percent:
-        return False
-    found = exact(tree)
-    if found is not None:
-        if found.denominator == 1:
-            return False
-        return abs(found - size) <= HALF / 10**written or digits > 15 and abs(found - size) < abs(size) / 10**15
-    try:
-        near = value(tree, {})
-    except (Undefined, Unreadable):
-        return False
-    if isinstance(near, tuple) or not is_real(near):
-        return False
-    gap = abs(near - mpmath.mpf(size.numerator) / size.denominator)
-    return gap <= mpmath.mpf(10) ** -written / 2 or digits > 15 and gap < abs(near) * mpmath.mpf(10) ** -15
-
-
-def _without_degrees(tree: tuple) -> tuple:
-    return tree[1] if tree[0] == "deg" else tree
-
-
-def _units_agree(gold: Expression, answer: Expression) -> bool:
-    if not gold.measure or not answer.measure:
-        if gold.tree[0] == "deg" and answer.measure and answer.measure.dimension:
-            return answer.measure.dimension == (("deg", 1),)
-        return not (gold.percent and answer.measure)
-    return gold.measure.agrees(answer.measure)
-
-
-def _scaled(one: Expression, other: Expression) -> tuple:
-    if not (one.measure and other.measure) or one.measure.factor == other.measure.factor:
-        if one.measure and one.measure.factor == 180 and other.degrees:
-            return one.tree
-        return one.tree
-    if one.measure.factor == 180 or other.measure.factor == 180:
-        return (
-            ("*", (one.tree, ("n", Fraction(180)), ("^", ("c", "pi"), ("n", Fraction(-1)))))
-            if one.measure.factor == 180
-            else one.tree
-        )
-    return ("*", (one.tree, ("n", one.measure.factor)))
-
-
-def _same_percent(gold: Expression, answer: Expression) -> bool:
-    """`25%` is 0.25 and 25; 25 is `25%`; 204 is not `20400%`."""
-    percent, plain = (gold, answer) if gold.percent else (answer, gold)
-    if plain.measure or symbols(percent.tree) or exact(percent.tree) is None:
-        return False
-    if _same_trees(percent.tree, plain.tree):
-        return True
-    whole = exact(plain.tree)
-    if plain is gold and (whole is None or whole.denominator == 1 and abs(whole) > 1):
-        return False
-    return _same_trees(("*", (percent.tree, ("n", Fraction(1, 100)))), plain.tree)
-
-
-@lru_cache(maxsize=8192)
-def _same_trees(gold: tuple, answer: tuple) -> bool:
-    """Whether two expressions have the same variables and the same values."""
-    if gold == answer:
-        return True
-    one, other = exact(gold), exact(answer)
-    if one is not None and other is not None:
-        return one == other
-    if _is_log(gold) != _is_log(answer) or _is_log(gold):
-        based = _any_based(gold) or _any_based(answer)
-        if based:
-            gold, answer = _common_logs(gold), _common_logs(answer)
-    answer = _aligned(gold, answer)
-    infinite = ("c", "oo")
-    if any_part(gold, lambda part: part == infinite) or any_part(answer, lambda part: part == infinite):
-        return gold == answer or ("*", (("n", Fraction(-1)), infinite)) == gold == answer
-    if _ordered_product(gold) or _ordered_product(answer):
-        return False
-    if symbols(gold) != symbols(answer):
-        return False
-    stepped = any_part(gold, _stepped) or any_part(answer, _stepped)
-    if (
-        symbols(gold)
-        and symbols(gold) <= _WHOLE
-        and (stepped or any_part(gold, _alternates) and any_part(answer, _alternates))
-    ):
-        return _same_at_whole_numbers(gold, answer)
-    return all(same_value(one, other) for one, other in _pairs(gold, answer, STEPS if stepped else POINTS))
-
-
-def _is_log(tree: tuple) -> bool:
-    return any_part(tree, lambda part: part[:2] == ("f", "log"))
-
-
-def _any_based(tree: tuple) -> bool:
-    return any_part(tree, lambda part: part[:2] == ("f", "logb") and part[3] == ("n", Fraction(10)))
-
-
-def _common_logs(tree: tuple) -> tuple:
-    kind = tree[0]
-    if tree[:2] == ("f", "log"):
-        return ("f", "logb", _common_logs(tree[2]), ("n", Fraction(10)))
-    if kind in "+*":
-        return (kind, tuple(map(_common_logs, tree[1])))
-    if kind in "nsc" or kind == "m":
-        return tree
-    start = 2 if kind in ("f", "o") else 1
-    return (*tree[:start], *map(_common_logs, tree[start:]))
-
-
-def _aligned(gold: tuple, answer: tuple) -> tuple:
-    """The answer with `y'` and `\\dot y` written as the gold writes that derivative, if the gold has only one."""
-    for name in symbols(answer) - symbols(gold):
-        marks = len(name) - len(name.rstrip("'"))
-        if marks:
-            of = name.rstrip("'")
-            same = [one for one in symbols(gold) if one.startswith(f"Dd{marks}:{of}:")]
-            if len(same) == 1:
-                answer = _replaced(answer, ("s", name), ("s", same[0]))
-        elif name.startswith("Dd"):
-            _, of, _ = name.split(":")
-            dashed = of + "'" * int(name[2])
-            if dashed in symbols(gold):
-                answer = _replaced(answer, ("s", name), ("s", dashed))
-    return answer
-
-
-def _ordered_product(tree: tuple) -> bool:
-    """Whether a product has inverses or transposes of capital letters, as of matrices: their order matters."""
-    if tree[0] != "*":
-        return any(map(_ordered_product, parts(tree)))
-    capitals = [part for part in _factors(tree) if part[0] == "s" and part[1][:1].isupper()]
-    turned = [
-        part for part in _factors(tree)
-        if part[0] == "^" and part[1][0] == "s" and part[1][1][:1].isupper()
-        and part[2] in (INVERSE, ("s", "T"), ("s", "t"))
-    ]  # fmt: skip
-    return bool(turned) and len(turned) + len(capitals) > 1
-
-
-def _factors(tree: tuple) -> list:
-    if tree[0] != "*":
-        return [tree]
-    return [factor for part in tree[1] for factor in _factors(part)]
-
-
-def _pairs(gold: tuple, answer: tuple, count: int = POINTS):
-    """The values of two trees at points where both have one. Raises Unreadable if there are too few."""
-    names = sorted(symbols(gold) | symbols(answer))
-    positive = (_under_roots(gold) | _under_roots(answer)) - _UNKNOWNS
-    complex_ = any_part(gold, _imaginary) or any_part(answer, _imaginary)
-    wanted = count if names else 1
-    for turn in range(count + TRIES if names else 1):
-        point = {name: _coordinate(name, turn, name in positive) for name in names}
-        try:
-            one, other = value(gold, point), value(answer, point)
-        except Undefined:
-            continue
-        if names and not complex_ and not (is_real(one) and is_real(other)):
-            continue
-        yield one, other
-        wanted -= 1
-        if not wanted:
-            return
-    if wanted == (count if names else 1) or names and wanted > count // 2:
-        raise Unreadable("no point where both have a value")
-
-
-def _imaginary(part: tuple) -> bool:
-    return part == ("c", "i")
-
-
-def _coordinate(name: str, turn: int, positive: bool) -> mpmath.mpf:
-    size = chosen(name, turn) * (1 if turn % 3 else 3) * (1 + turn // 8)
-    sign = -1 if not positive and turn and (turn == 1 or chosen(name + "-", turn) < mpmath.mpf("1.4")) else 1
-    return sign * size
-
-
-def _under_roots(tree: tuple) -> frozenset[str]:
-    """The variables under square roots and logarithms, which stand for lengths and the like."""
-    kind = tree[0]
-    inside = frozenset()
-    if kind == "root" or tree[:2] in (("f", "ln"), ("f", "log"), ("f", "logb")):
-        inside = symbols(tree)
-    elif kind == "^":
-        power = exact(tree[2])
-        if power is None or power.denominator % 2 == 0 or power.denominator != 1:
-            inside = symbols(tree[1])
-    return inside.union(*map(_under_roots, parts(tree)))
-
-
-def _same_at_whole_numbers(gold: tuple, answer: tuple) -> bool:
-    """Steps and signs, `\\lfloor n/2 \\rfloor` and `(-1)^n`, are compared at whole numbers if that is what n is."""
-    names = sorted(symbols(gold) | symbols(answer))
-    if len(names) > 2:
-        return False
-    if len(names) == 1:
-        places = [{names[0]: mpmath.mpf(n)} for n in [*range(1, 130), 144, 169, 256, 512, 1000, 1023, 1024, 1025]]
-    else:
-        places = [{names[0]: mpmath.mpf(a), names[1]: mpmath.mpf(b)} for a in range(1, 14) for b in range(1, 14)]
-    compared = 0
-    for point in places:
-        found = [_real_value(tree, point) for tree in (gold, answer)]
-        if (found[0] is None) != (found[1] is None):
-            return False
-        if found[0] is not None:
-            compared += 1
-            if not same_value(*found):
-                return False
-    return compared > len(places) // 2
-
-
-def _real_value(tree: tuple, point: dict):
-    try:
-        found = value(tree, point)
-    except Undefined:
-        return None
-    return found if is_real(found) else None
-
-
-def _stepped(part: tuple) -> bool:
-    return part[0] == "f" and part[1] in _STEPS
-
-
-def _alternates(part: tuple) -> bool:
-    """`(-1)^n`, `\\cos n\\pi`."""
-    if part[:2] in (("f", "cos"), ("f", "sin")):
-        return any_part(part, lambda one: one == ("c", "pi"))
-    return part[0] == "^" and exact(part[1]) == -1

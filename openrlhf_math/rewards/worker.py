@@ -52,9 +52,9 @@ def judge(gold: str, answer: str, problem: str, timeout_seconds: float) -> tuple
 
 def describe(answer: str, problem: str, timeout_seconds: float) -> tuple[str | None, str, float]:
     """The answer's fingerprint; returns (it, why there is none, seconds of CPU time)."""
-    from openrlhf_math.rewards import same
+    from openrlhf_math.rewards import fingerprint
 
-    return _within(timeout_seconds, lambda: same.fingerprint(answer, problem))
+    return _within(timeout_seconds, lambda: fingerprint.fingerprint(answer, problem))
 
 
 def _within(timeout_seconds: float, task) -> tuple:

@@ -12,8 +12,13 @@ A repeat of at most `BOUND` is a constant factor. The check is sufficient, not n
 """
 
 import re
-from re import _constants as C
-from re import _parser
+
+try:
+    from re import _constants as C
+    from re import _parser
+except ImportError:  # Python 3.10
+    import sre_constants as C
+    import sre_parse as _parser
 
 BOUND = 64
 _ALPHABET = frozenset(map(chr, range(0x250))) | frozenset("πθ−²₂½√∞≤中Ⅴ\u2028\u3000")

@@ -4,9 +4,9 @@ Answers that name `s_{pin}` loop in Python, `p_{ower}` is one long multiplicatio
 all memory. The pool sends `judge` by its name, so the worker imports this module.
 """
 
-from openrlhf_math.rewards import same, worker
+from openrlhf_math.rewards import fingerprint, same, worker
 
-_judge, _describe, _equivalent, _fingerprint = worker.judge, worker.describe, same.equivalent, same.fingerprint
+_judge, _describe, _equivalent, _fingerprint = worker.judge, worker.describe, same.equivalent, fingerprint.fingerprint
 SPIN, POWER, MEMORY = r"\boxed{s_{pin}+x}", r"\boxed{p_{ower}+x}", r"\boxed{m_{em}+x}"
 
 
@@ -16,7 +16,7 @@ def judge(gold: str, answer: str, problem: str, timeout_seconds: float):
 
 
 def describe(answer: str, problem: str, timeout_seconds: float):
-    same.fingerprint = lambda answer, problem="": str(_slowly("", answer)) and _fingerprint(answer, problem)
+    fingerprint.fingerprint = lambda answer, problem="": str(_slowly("", answer)) and _fingerprint(answer, problem)
     return _describe(answer, problem, timeout_seconds)
 
 

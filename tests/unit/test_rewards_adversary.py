@@ -95,6 +95,9 @@ def test_paid_once(gold, answer):
         ("204", "The answer is $204$.5"),
         ("204", "The answer is 204. 5"),
         ("204", "The answer is 204? No, 205"),
+        ("204", r"\boxed 204 or 205"),
+        ("204", "The answer is 204. Or 205."),
+        ("204", "<answer>The answer is 204. Or 205.</answer>"),
     ],
 )
 def test_the_whole_sentence_is_read(gold, response):

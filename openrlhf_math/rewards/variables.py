@@ -1,0 +1,201 @@
+r"""Variables with all that belongs to their names: accents, primes, subscripts, derivatives, arguments."""
+
+from fractions import Fraction
+
+from openrlhf_math.rewards.numerals import Numerals
+from openrlhf_math.rewards.tokens import GREEK, NAMES, PLAIN_STYLES, Unreadable
+
+LONGEST_CALL = 16
+ACCENTS = {
+    "hat": "hat", "widehat": "hat", "tilde": "tilde", "widetilde": "tilde", "vec": "vec", "overrightarrow": "ray",
+    "bar": "bar", "overline": "bar", "dot": "'", "ddot": "''", "check": "check", "underline": "", "mathbf": "vec",
+    "boldsymbol": "vec", "bm": "vec", "mathcal": "cal", "mathscr": "cal", "mathfrak": "frak",
+    "overleftrightarrow": "line", "widearc": "arc", "overset": None,
+}  # fmt: skip
+_CALLED = frozenset("fgFG")
+
+
+class Variables(Numerals):
+    """Reads variables. `sum` and `command` are those of the whole reader."""
+
+    def letter(self, sign: str) -> tuple:
+        if sign == "e" and self.peek() not in ("_", "'"):
+            return ("c", "e")
+        if sign == "i" and self.peek() not in ("_", "'"):
+            return ("c", "i")
+        return ("s", sign)
+
+    def decorated(self, tree: tuple) -> tuple:
+        """A variable with its subscript and primes, or a function of what stands in brackets: `f'(x)`, `y(1)`."""
+        if tree[0] == "c":
+            return tree
+        name = tree[1]
+        while self.peek() in ("_", "'") or self.peek() == "^" and self._primes():
+            token = self.next()
+            if token == "_":
+                name += "_" + self.subscript()
+            elif token == "^":
+                name += "'" * self._primes(consume=True)
+            else:
+                name += "'"
+        if self.peek() == "(" and not self.spaced():
+            arguments = self.call(name)
+            if arguments and arguments[0] == "binom":
+                return ("f", *arguments)
+            if arguments is not None:
+                return ("o", name, *arguments)
+        return ("s", name)
+
+    def _primes(self, consume: bool = False) -> int:
+        """How many primes stand in `^{\\prime\\prime}`, from `^` on or, consuming them, behind it."""
+        ahead = 0 if consume else 1
+        braced = self.peek(ahead) == "{"
+        count, place = 0, ahead + braced
+        while self.peek(place) in ("\\prime", "'"):
+            count, place = count + 1, place + 1
+        if braced and self.peek(place) != "}":
+            return 0
+        if consume:
+            for _ in range(place + braced):
+                self.next()
+        return count
+
+    def call(self, name: str) -> list | None:
+        """The arguments of `f(x)`; None where brackets after a variable mean a product, `x(x+1)`.
+
+        That is seen from the tokens in the brackets, before anything is read: reading twice at each bracket would
+        double the time with each one inside another.
+        """
+        if name[0] not in _CALLED and "'" not in name and not self._only_names():
+            return None
+        self.next()
+        bars, self.bars = self.bars, 0
+        arguments = [self.sum()]
+        while self.peek() == ",":
+            self.next()
+            arguments.append(self.sum())
+        self.bars = bars
+        self.expect(")")
+        return ["binom", *arguments] if name == "C" and len(arguments) == 2 else arguments
+
+    def _only_names(self) -> bool:
+        """Whether the brackets ahead hold single numbers and variables, `(x)`, `(3)`, `(m, n)`, and nothing else."""
+        before, between = "", 0
+        for token in self.tokens[self.at + 1 : self.at + 1 + LONGEST_CALL]:
+            if token == ")":
+                return before not in ("", ",", "-", "_")
+            single = token[0].isalnum() or token[1:] in GREEK or token == "\\pi"
+            if token == ",":
+                between += 1
+            if not single and token not in (",", "_", " ", "'", "-") or single and before not in ("", ",", "-", "_"):
+                return False
+            if token == "-" and before not in ("", ","):
+                return False
+            before = before if token in (" ", "'") else token
+        return False
+
+    def subscript(self) -> str:
+        """A subscript as a name: `_{1}`, `_1`, `_{\\text{max}}` and `_{\\max}` are read alike."""
+        if self.peek() != "{":
+            return self.next().lstrip("\\")
+        depth, parts = 0, []
+        while True:
+            token = self.next()
+            depth += (token == "{") - (token == "}")
+            if depth == 0:
+                return "".join(parts)
+            if token not in ("{", "}") and token[1:] not in PLAIN_STYLES and token != " ":
+                parts.append(token.lstrip("\\"))
+
+    def points(self) -> str:
+        name = ""
+        while len(self.peek()) == 1 and self.peek().isalpha() or name and self.peek() in ("_", "'"):
+            token = self.next()
+            name += "_" + self.subscript() if token == "_" else token
+        if not name:
+            raise Unreadable("an angle of nothing")
+        return name
+
+    def styled(self) -> tuple[tuple, bool]:
+        r"""`\mathrm{e}`, `\text{Area}`, `\operatorname{arctan}(2)`."""
+        self.expect("{")
+        parts = []
+        while self.peek() != "}":
+            token = self.next()
+            if token == "{" or not token:
+                raise Unreadable("a group in a word")
+            parts.append(token)
+        self.next()
+        word = "".join(parts).strip().strip("~").strip()
+        if word.lstrip("\\") in NAMES:
+            return self.command(word.lstrip("\\"))
+        if word.isdecimal():
+            return ("n", Fraction(word)), False
+        if len(word) == 1 and word.isascii() and word.isalpha():
+            return self.letter(word), True
+        if word.isalpha() and word.isascii():
+            return ("s", word), True
+        raise Unreadable("words in a formula")
+
+    def accented(self, name: str) -> tuple:
+        accent = ACCENTS[name]
+        if accent is None:
+            raise Unreadable(f"what is \\{name}")
+        if self.peek() == "{":
+            self.next()
+            parts = []
+            while self.peek() != "}":
+                if self.peek() in ("{", ""):
+                    raise Unreadable("a formula under an accent")
+                parts.append(self.next())
+            self.next()
+        else:
+            parts = [self.next()]
+        inner = "".join(parts).strip()
+        if (
+            name in ("mathbf", "boldsymbol", "bm", "underline")
+            and inner.replace(".", "", 1).isdecimal()
+            and inner != "0"
+        ):
+            return ("n", Fraction(inner))
+        if not inner or len(inner) > 40:
+            raise Unreadable("an accent over nothing")
+        return ("s", (inner + accent) if accent.startswith("'") else f"{accent}({inner})" if accent else inner)
+
+    def derivative(self) -> tuple | None:
+        r"""`\frac{dy}{dx}`, `\frac{d^2 y}{d x^2}`, `\frac{\partial f}{\partial x}`: one variable of its own."""
+        if self.peek() != "{" or self.peek(1) not in ("d", "\\partial"):
+            return None
+        before = self.at
+        above, below = self._group_text(), self._group_text()
+        if not above:
+            self.at = before
+            return None
+        sign = above[0]
+        order, above = _order(above[1:])
+        if above and above[0] not in "!+-*/" and below[:1] == [sign] and len(below) > 1:
+            power, variable = _order(below[2:]) if below[2:] else (1, [])
+            if power == order and not variable:
+                return ("s", f"D{sign[0]}{order}:{''.join(above)}:{below[1]}")
+        self.at = before
+        return None
+
+    def _group_text(self) -> list[str]:
+        """The tokens of a group in braces, without its own braces and spaces; none if there is no group."""
+        found, depth = [], 0
+        while self.peek():
+            token = self.next()
+            depth += (token == "{") - (token == "}")
+            if depth == 0:
+                return found[1:]
+            found.append(token)
+        return []
+
+
+def _order(found: list[str]) -> tuple[int, list[str]]:
+    """The exponent that a derivative's tokens begin with, 1 if with none, and the tokens behind it."""
+    if found[:1] != ["^"]:
+        return 1, found
+    rest = found[2:4] if found[1:2] == ["{"] else found[1:2]
+    digits = rest[0] if rest else ""
+    return (int(digits) if digits.isdecimal() and len(digits) == 1 else 0), found[4 if len(rest) > 1 else 2 :]
