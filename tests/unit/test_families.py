@@ -111,7 +111,7 @@ def test_the_kernels_of_long_pieces_are_as_exact(reference, monkeypatch, name):
     monkeypatch.setattr(attention, "SHORT", 0)
     monkeypatch.setattr(attention, "BLOCK", 4)
     monkeypatch.setattr(fused_attention, "BLOCK", 5)
-    directory, expected, _ = reference(name)
+    directory, expected = reference(name)
     found = naive_grpo.difference(families.trained(families.actor(directory), DATA), expected)
     assert found.log_probs < 1e-4
     assert found.gradient < 1e-4
