@@ -106,12 +106,11 @@ def test_the_gradient_of_the_entropy_goes_through_what_is_done_to_logits(saved, 
 
 
 @pytest.mark.parametrize("name", ["qwen2", "qwen2-window", "gemma2", "llama4-text", "deepseek-v3", "gpt-oss"])
-def test_the_kernels_of_long_pieces_are_as_exact(reference, monkeypatch, name):
+def test_the_kernels_of_long_pieces_are_as_exact(saved, reference, monkeypatch, name):
     """Every piece counts as long, and goes through blocks of a few queries."""
     monkeypatch.setattr(attention, "SHORT", 0)
     monkeypatch.setattr(attention, "BLOCK", 4)
     monkeypatch.setattr(fused_attention, "BLOCK", 5)
-    directory, expected = reference(name)
-    found = naive_grpo.difference(families.trained(families.actor(directory), DATA), expected)
+    found = naive_grpo.difference(families.trained(families.actor(saved(name)), DATA), reference(name)[0])
     assert found.log_probs < 1e-4
     assert found.gradient < 1e-4
