@@ -13,6 +13,7 @@ Tensor = torch.Tensor
 
 # Logits of one chunk, elements: 64 MiB in float32, near enough to the caches to be worked on in place.
 CHUNK_ELEMENTS = 1 << 24
+SIZES = (-6, 10)  # exponents of 2, of the numbers that stand for logits when a model's transform of them is found
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,15 @@ class LogitTransform:
         before, exact = before.double(), after.double()
         scale = float((before * exact).sum() / before.square().sum()) if before.any() else 1.0
         named = [each for value in numbers for each in (float(value), 1 / value) if abs(each - scale) < 0.01 * scale]
-        scales = [1.0, *sorted(named, key=lambda value: abs(value - scale)), scale]
+        scales = [1.0, *sorted(named, key=lambda value: abs(value - scale))]
         candidates = [cls(each) for each in scales] + [cls(1.0, float(each)) for each in numbers if each > 0]
         step = torch.finfo(after.dtype).eps
-        for each in candidates:
-            error = (each.apply(before.clone()) - exact).abs()
-            if bool((error <= 4 * step * exact.abs() + 1e-6 * exact.abs().max()).all()):
-                return each
+        for group in (candidates, [cls(scale)]):
+            errors = [(each.apply(before.clone()) - exact).abs() for each in group]
+            within = [bool((each <= 4 * step * exact.abs() + 1e-6 * exact.abs().max()).all()) for each in errors]
+            if any(within):  # several are, in bfloat16: the nearest is taken, of equals the first
+                means = [each.mean().item() if fits else torch.inf for each, fits in zip(errors, within, strict=True)]
+                return group[means.index(min(means))]
         raise ValueError("what it does to its logits after the output head is neither a scale nor a soft-cap")
 
     def apply(self, logits: Tensor) -> Tensor:
@@ -194,18 +197,32 @@ class LogProbHead:
 
 
 def logit_transform(model: nn.Module, config, tokens: Tensor) -> LogitTransform:
-    """What a model does to its logits, seen in a forward pass of `tokens`, [1, tokens]. Raises ValueError."""
+    """What a model does to its logits, seen in a forward pass of `tokens`, [1, tokens]. Raises ValueError.
+
+    The logits of the head are replaced by numbers of all sizes: those of an untrained head are so small that a soft-cap
+    leaves them as they are, and later ones are not.
+    """
     given: list[Tensor] = []
 
-    def note(module, inputs, output: Tensor) -> None:
-        given.append(output.detach().clone())
+    def replace(module, inputs, output: Tensor) -> Tensor:
+        if not output.isfinite().all():
+            raise ValueError("its logits are not finite, as weights of a damaged checkpoint give them")
+        given.append(numbers_of_all_sizes(output))
+        return given[-1].clone()
 
-    hook = output_head(model).register_forward_hook(note)
+    hook = output_head(model).register_forward_hook(replace)
     try:
         logits = model(tokens, use_cache=False).logits
     finally:
         hook.remove()
     return LogitTransform.between(given[-1], logits, config)
+
+
+def numbers_of_all_sizes(like: Tensor) -> Tensor:
+    """From 2^-6 to 2^10 and from -2^-6 to -2^10, over and over. Of the shape, dtype and device of `like`."""
+    sizes = torch.logspace(*SIZES, 64, base=2.0)
+    ramp = torch.cat([sizes, -sizes]).to(like)
+    return ramp[torch.arange(like.numel(), device=like.device) % len(ramp)].view(like.shape)
 
 
 def output_head(model: nn.Module) -> nn.Module:
