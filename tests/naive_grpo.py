@@ -28,8 +28,8 @@ class Batch:
     action_mask: Tensor
 
     def to(self, device: str) -> "Batch":
-        tensors = (each.to(device) for each in (self.sequences, self.attention_mask, self.action_mask))
-        return Batch([(prompt, tokens.to(device)) for prompt, tokens in self.rows], *tensors)
+        rows = [(prompt, tokens.to(device)) for prompt, tokens in self.rows]
+        return Batch(rows, *(each.to(device) for each in (self.sequences, self.attention_mask, self.action_mask)))
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def loss(log_probs: Tensor, entropies: Tensor, action_mask: Tensor, entropy_weig
 def outcome(model, data: Batch, entropy_weight: float = 0.0) -> Outcome:
     """Of a Transformers model in evaluation mode."""
     shape = data.action_mask.shape
-    log_probs, entropies = torch.zeros(shape), torch.zeros(shape)
+    log_probs, entropies = (torch.zeros(shape, device=data.action_mask.device) for _ in range(2))
     for row, (prompt, tokens) in enumerate(data.rows):
         all_log_probs = log_softmax(model, tokens)
         predicted = all_log_probs[torch.arange(len(tokens) - 1), tokens[1:]]

@@ -21,7 +21,7 @@ Tensor = torch.Tensor
 
 # Tokens from the start of the prompt to the end of a completion up to which the matrix of scores is faster on a CPU
 # (tests/benchmarks/long_context.py).
-SHORT = 512
+SHORT = 768
 BLOCK = 256  # queries whose scores are there at once
 LARGEST_HEAD, HEAD_STEP = 256, 8  # FlashAttention takes heads of 8, 16, ... 256 elements, the same for all three
 FLASH_CAPABILITY = (8, 0)  # of a CUDA device: Ampere

@@ -127,7 +127,7 @@ class Fused(torch.autograd.Function):
             piece.start: [torch.zeros(piece.length, *each.shape[1:], dtype=exact) for each in (key, value)]
             for piece in ctx.prompts
         }
-        of_query, of_key, of_value = (torch.zeros(each.shape, dtype=each.dtype) for each in (query, key, value))
+        of_query, of_key, of_value = (torch.zeros_like(each) for each in (query, key, value))
         for span in ctx.spans:
             for keys in span.keys:
                 gradients = backward_kernel(

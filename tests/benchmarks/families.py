@@ -1,14 +1,15 @@
 """By how much the actor differs from each family's own model, one unpadded sequence at a time: a Markdown table.
 
     python tests/benchmarks/families.py all
-    python tests/benchmarks/families.py gemma2 gpt-oss --dtype bf16
-    python tests/benchmarks/families.py qwen2 mistral --device cuda
+    python tests/benchmarks/families.py gemma2 gpt-oss --dtype bf16 --device cuda
 
 Tiny models with random weights (tests/families.py); the reference is eager attention in float32
 (tests/naive_grpo.py). Differences are largest over all completion tokens, of gradients relative to their norm.
 """
 
 import argparse
+import dataclasses
+import json
 import os
 import sys
 import tempfile
@@ -28,30 +29,35 @@ import openrlhf_math  # noqa: E402, F401  its patches come before OpenRLHF
 HEADER = "| family | layers | path | log-probs | entropies | gradient | cosine |\n|---|---|---|---|---|---|---|"
 
 
-def row(name: str, dtype: str, device: str) -> str:
+def row(name: str, dtype: str, device: str) -> dict:
+    """What a line shows; `error` where the family does not work."""
     data = naive_grpo.batch(families.FIRST_WORD, families.VOCABULARY).to(device)
+    found = {"family": name, "layers": families.FAMILIES[name].kinds, "dtype": dtype}
     with tempfile.TemporaryDirectory() as directory:
         families.build(name, Path(directory))
         expected = naive_grpo.outcome(families.load(name, Path(directory)).to(device), data)
-        start = f"| {name} | {families.FAMILIES[name].kinds} |"
         try:
             policy = families.actor(Path(directory), dtype).to(device)
-            found = naive_grpo.difference(families.trained(policy, data), expected)
+            difference = naive_grpo.difference(families.trained(policy, data), expected)
         except Exception as error:  # a table of what works says which families do not
-            reason = f"{type(error).__name__}: {error}".replace("\n", " ").replace("|", "/")[:90]
-            return f"{start} - | {reason} | | | |"
-    path = getattr(policy, "path", None)
-    path = getattr(path, "name", path) or "-"
-    return (
-        f"{start} {path} | {found.log_probs:.1e} | {found.entropies:.1e} | {found.gradient:.1e} | {found.cosine:.4f} |"
-    )
+            return found | {"error": f"{type(error).__name__}: {error}".replace("\n", " ")[:90]}
+    return found | {"path": policy.path} | dataclasses.asdict(difference)
+
+
+def line(found: dict) -> str:
+    start = f"| {found['family']} | {found['layers']} |"
+    if "error" in found:
+        return f"{start} - | {found['error'].replace('|', '/')} | | | |"
+    differences = " | ".join(f"{found[name]:.1e}" for name in ("log_probs", "entropies", "gradient"))
+    return f"{start} {found['path']} | {differences} | {found['cosine']:.4f} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", help="families of tests/families.py, or all", metavar="FAMILY")
     parser.add_argument("--dtype", choices=families.DTYPES, default="fp32", help="of the actor (default: fp32)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of both (default: cpu)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--json", type=Path, help="write the rows there, too")
     args = parser.parse_args()
     names = list(families.FAMILIES) if args.names == ["all"] else args.names
     unknown = [name for name in names if name not in families.FAMILIES]
@@ -61,8 +67,12 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     print(HEADER)
+    rows = []
     for name in names:
-        print(row(name, args.dtype, args.device), flush=True)
+        rows.append(row(name, args.dtype, args.device))
+        print(line(rows[-1]), flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def header(name: str, kind: str, args: argparse.Namespace) -> str:
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} threads"
     title = f"{name}, {kind}: {shape.heads} heads of {shape.size}, {shape.kv_heads} of keys, bfloat16, {where}"
     names = [f"{way} {what}" for way in ways for what in ("s", "MiB")] + ["time x", "memory x"]
-    return f"\n{title}\n\n| tokens | {' | '.join(names)} |\n|{'---:|' * (len(names) + 1)}"
+    return f"\n**{title}**\n\n| tokens | {' | '.join(names)} |\n|{'---:|' * (len(names) + 1)}"
 
 
 def line(row: dict) -> str:
