@@ -58,7 +58,8 @@ RUN apt-get update \
 
 COPY requirements /opt/openrlhf_math/requirements
 RUN /opt/openrlhf_math/requirements/install.sh gpu /opt/venv
-RUN [ -z "$FLASH_ATTN" ] || pip install --no-deps --no-build-isolation -r /opt/openrlhf_math/requirements/gpu-flash-attn.txt
+RUN [ -z "$FLASH_ATTN" ] \
+ || pip install --no-deps --no-build-isolation $PIP_ARGS -r /opt/openrlhf_math/requirements/gpu-flash-attn.txt
 
 COPY . /opt/openrlhf_math
 RUN pip install --no-deps --no-build-isolation /opt/openrlhf_math && rm -rf /opt/openrlhf_math/build

@@ -30,7 +30,7 @@ $(VENV)/.$(STACK)-installed: $(wildcard requirements/*) setup.py pyproject.toml
 	@requirements/install.sh $(STACK) $(VENV)
 	@touch $@
 
-flash-attn: setup  ## an extra on GPUs, for ring attention; compiles for up to an hour, with nvcc
+flash-attn:  ## an extra of the gpu stack, for ring attention; compiles for up to an hour, with nvcc
 	$(VENV)/bin/python -m pip install $(PIP_ARGS) --no-deps --no-build-isolation -r requirements/gpu-flash-attn.txt
 
 clean:  ## runs are kept

@@ -17,7 +17,9 @@ if torch.version.cuda:
     try:
         import flash_attn as module
         flash_attn = module.__version__
-    except ImportError as error:
+    except ModuleNotFoundError:
+        pass
+    except Exception as error:
         flash_attn = f"{type(error).__name__}: {error}"
 count = torch.cuda.device_count() if torch.cuda.is_available() else 0
 properties = [torch.cuda.get_device_properties(index) for index in range(count)]
@@ -34,7 +36,8 @@ class Torch:
     """What the installed torch says of itself.
 
     error: why it could not be imported, else empty. cuda: the CUDA it was built for, empty for a CPU build.
-    devices: name and bytes of each. flash_attn: its version or why it cannot be imported.
+    devices: name and bytes of each. flash_attn: its version, why it cannot be imported, or empty if it is
+    not installed.
     """
 
     error: str = ""
@@ -100,6 +103,11 @@ def devices(torch: Torch, nvidia: bool, driver: str) -> Finding:
 
 def flash_attention(torch: Torch) -> Finding:
     """An extra: PyTorch has a FlashAttention of its own, which training uses."""
+    if not torch.flash_attn:
+        return ok("flash-attn", "not installed, which only ring attention (--ds.ring_attn_size) needs: make flash-attn")
     if torch.flash_attn[:1].isdigit():
         return ok("flash-attn", torch.flash_attn)
-    return ok("flash-attn", "not installed, which only ring attention (--ds.ring_attn_size) needs: make flash-attn")
+    return note(
+        "flash-attn", f"installed, but it cannot be imported: {torch.flash_attn}",
+        "Remove it (pip uninstall flash-attn), or compile it against the installed torch: make flash-attn.",
+    )  # fmt: skip

@@ -89,7 +89,7 @@ SOUND = {
     "libraries": lambda: software.libraries({"libc.so.6": "libc6"}),
     "devices": lambda: devices.devices(H100, True, "580.65.06"),
     "flash-attn": lambda: devices.flash_attention(H100),
-    "no flash-attn": lambda: devices.flash_attention(dataclasses.replace(H100, flash_attn="ImportError: no module")),
+    "no flash-attn": lambda: devices.flash_attention(dataclasses.replace(H100, flash_attn="")),
     "cores": lambda: machine.cores(2, None, 2),
     "cores, a quota above them": lambda: machine.cores(2, 4.0, 2),
     "memory": lambda: machine.memory(24 * GIB, 20 * GIB, None),
@@ -114,6 +114,10 @@ LIMITS = {
     "no compiler on a CPU": (lambda: software.compiler(False, {"PATH": "/nowhere"}), "only --ds.adam_offload"),
     "no ninja on a CPU": (lambda: software.ninja(False, {"PATH": "/nowhere"}), "only --ds.adam_offload"),
     "no GPU": (lambda: devices.devices(CPU_TORCH, False, ""), "no NVIDIA device"),
+    "a flash-attn for another torch": (
+        lambda: devices.flash_attention(dataclasses.replace(H100, flash_attn="ImportError: undefined symbol")),
+        "ImportError",
+    ),
     "one core": (lambda: machine.cores(1, None, 1), "1 usable"),
     "a quota below the cores": (lambda: machine.cores(8, 1.5, 8), "quota is 1.5 CPUs"),
 }
