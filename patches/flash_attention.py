@@ -27,8 +27,8 @@ class OptionalImportRewriter(Rewriter):
 def needs_flash_attention(*args, **kwargs):
     """Stands in for a flash-attn function where flash-attn is not installed."""
     raise ImportError(
-        "--ds.packing_samples and --ds.ring_attn_size need flash-attn, which is not installed: "
-        "install flash-attn==2.8.3 on a CUDA machine, or leave these flags out"
+        "--ds.packing_samples and --ds.ring_attn_size need flash-attn, which is not installed: make flash-attn on a "
+        "machine with NVIDIA devices, or leave these flags out"
     )
 
 

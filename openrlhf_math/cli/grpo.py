@@ -5,6 +5,8 @@ import json
 import sys
 from dataclasses import replace
 
+MODEL_FLAG = "--actor.model_name_or_path"
+
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.grpo.flags import build_parser
@@ -27,14 +29,16 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.model_kind import check_language_model, checked_family
     from openrlhf_math.grpo.plan import print_plan
     from openrlhf_math.grpo.stopping import Stopped
+    from openrlhf_math.modeling.flash_attn_package import check_installed
     from openrlhf_math.status.process import working
 
     find_estimator(args.algo.advantage.estimator)
     find_curriculum(args.math.curriculum.name)
     model = args.actor.model_name_or_path
-    inputs.check_model("--actor.model_name_or_path", model)
-    check_language_model("--actor.model_name_or_path", model)
-    family = checked_family(args)
+    inputs.check_model(MODEL_FLAG, model)
+    check_language_model(MODEL_FLAG, model)
+    wanted = {"ring": args.ds.ring_attn_size, "shared_prefix": args.math.wants_shared_prefix}
+    family = checked_family(MODEL_FLAG, model, **wanted)
     if args.ds.lora.rank:
         enter_environment(args.math.device, args.math.parameters)  # before torch is imported
         args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
@@ -42,12 +46,13 @@ def run(flat: argparse.Namespace) -> int:
         counted = inputs.can_be_counted(args)
         print_plan(args, inputs.count_prompts(args, inputs.load_problem_sets(args)) if counted else None, family)
         return 0
+    check_installed(args)
     inputs.claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
     if args.math.lora:
         args.math = replace(args.math, lora=replace(args.math.lora, base=lora.base_digest(model)))
     sets = inputs.load_problem_sets(args)
     prompts = inputs.render_prompts(args, sets)
-    checked_family(args, ask_hub=True)
+    checked_family(MODEL_FLAG, model, ask_hub=True, **wanted)
     labels = read_labels(args, sets)
     problems = resume.identity({spec: sets[spec] for spec in resume.training_sets(args)}, labels)
     if args.ckpt.load_enable:

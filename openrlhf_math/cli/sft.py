@@ -17,7 +17,7 @@ def run(flat: argparse.Namespace) -> None:
     from openrlhf_math.distill.sft_settings import is_first, resolve
     from openrlhf_math.grpo import lora
     from openrlhf_math.grpo.inputs import check_model
-    from openrlhf_math.grpo.model_kind import check_language_model
+    from openrlhf_math.grpo.model_kind import check_language_model, checked_family
 
     args = resolve(flat)
     model = args.model.model_name_or_path
@@ -28,7 +28,7 @@ def run(flat: argparse.Namespace) -> None:
 
         check_language_model(MODEL_FLAG, model)
         args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
-        print_plan(args)
+        print_plan(args, checked_family(MODEL_FLAG, model, args.ds.ring_attn_size))
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
     threads = training_threads(args.math.parameters, processes)

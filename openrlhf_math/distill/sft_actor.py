@@ -1,4 +1,4 @@
-"""OpenRLHF's model for SFT, without padding on the CPU."""
+"""OpenRLHF's model for SFT, without padding."""
 
 from openrlhf_math.modeling.packed_actor import PADDED, PackedActor
 

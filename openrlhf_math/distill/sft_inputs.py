@@ -16,7 +16,8 @@ from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import NO_TEMPLATE, check_model, claim_run_dir, load_tokenizer
 from openrlhf_math.grpo.lora import check_base
-from openrlhf_math.grpo.model_kind import check_language_model, check_text_only
+from openrlhf_math.grpo.model_kind import check_language_model, check_text_only, checked_family
+from openrlhf_math.modeling.flash_attn_package import check_installed
 
 MODEL_FLAG = "--model.model_name_or_path"
 ROOM = 2  # OpenRLHF leaves a row out unless it has room for more than these after its prompt
@@ -45,6 +46,9 @@ def prepare(args: SimpleNamespace) -> None:
     if is_first():
         check_model(MODEL_FLAG, args.model.model_name_or_path)
         check_language_model(MODEL_FLAG, args.model.model_name_or_path)
+        ring = args.ds.ring_attn_size
+        checked_family(MODEL_FLAG, args.model.model_name_or_path, ring, ask_hub=ring > 1)
+        check_installed(args)
         claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
         if is_upstreams(args):
             _check_columns(args, specs)

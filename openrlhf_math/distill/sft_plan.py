@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from openrlhf_math.distill.sft_inputs import settings_of
 from openrlhf_math.distill.sft_settings import data_parallel_ranks, processes
 from openrlhf_math.grpo.lora import lora_line
-from openrlhf_math.modeling import SHARED_PREFIX
+from openrlhf_math.modeling.families import Family
 
 GIB = 2**30
 
@@ -31,8 +31,8 @@ def model_state_bytes(
     return weights + gradients + (0 if offload else adam)
 
 
-def print_plan(args: SimpleNamespace) -> None:
-    """Print what a run would do; start nothing."""
+def print_plan(args: SimpleNamespace, family: Family | None = None) -> None:
+    """Print what a run would do; start nothing. family: of the model, None if not looked up."""
     print(json.dumps(settings_of(args), indent=2))
     ranks = data_parallel_ranks(args.ds.ring_attn_size, args.ds.tensor_parallel_size)
     micro_batches = args.train.batch_size // (args.train.micro_batch_size * ranks)
@@ -41,7 +41,7 @@ def print_plan(args: SimpleNamespace) -> None:
         f"a step: {args.train.batch_size} rows of at most {args.data.max_len} tokens, {micro_batches} micro batch(es) "
         f"of {args.train.micro_batch_size} a process; loss on the completions"
     )
-    print(f"attention: {args.ds.attn_implementation}; {_padding(args)}")
+    print(path_line(args, family))
     size = args.math.parameters
     if size:
         adapters = args.math.lora.parameters if args.math.lora else None
@@ -54,7 +54,13 @@ def print_plan(args: SimpleNamespace) -> None:
     print(f"checkpoints: {f'every {saves} steps' if saves > 0 else 'none, a kill loses the run (--ckpt.save_steps)'}")
 
 
-def _padding(args: SimpleNamespace) -> str:
-    if args.ds.attn_implementation == SHARED_PREFIX:
-        return "rows without padding"
-    return "rows of a micro batch packed into one, by flash-attn" if args.ds.packing_samples else "padded rows"
+def path_line(args: SimpleNamespace, family: Family | None) -> str:
+    """How batches go through the model."""
+    if args.ds.ring_attn_size > 1:
+        return (
+            f"training: rows of a micro batch packed into one, which {args.ds.ring_attn_size} processes share by ring "
+            "attention; all logits are kept"
+        )
+    if family is None or family.shares_prompts:
+        return "training: rows of a micro batch packed into one without padding, without logits kept"
+    return f"training: a row for each sequence, without logits kept: {family.why_rows()}"

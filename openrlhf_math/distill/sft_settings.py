@@ -71,8 +71,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "data.input_template": "without a chat template: the prompt, with {} for the problem; all else is literal",
             "train.max_epochs": "passes over the traces",
             "train.seed": "of the order of rows",
-            "ds.packing_samples": "no effect but with --ds.ring_attn_size, rows never have padding",
-            "ds.attn_implementation": "of ring attention; rows without padding have PyTorch's fused attention",
+            "ds.packing_samples": "for --ds.ring_attn_size, which wants it; other rows never have padding",
+            "ds.ring_attn_size": "processes that share a sequence; needs flash-attn and ring-flash-attn",
+            "ds.attn_implementation": "of ring attention; rows without padding have an attention of their own",
             **LORA,
         },
     )

@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import Family, check_path, check_window
@@ -49,16 +48,18 @@ def check_language_model(flag: str, model: str, ask_hub: bool = False) -> None:
     check_window(flag, model, config)
 
 
-def checked_family(args: SimpleNamespace, ask_hub: bool = False) -> Family | None:
-    """How the policy is trained, by its configuration; None for a hub name that is not looked up.
+def checked_family(
+    flag: str, model: str, ring: int, shared_prefix: str = "auto", ask_hub: bool = False
+) -> Family | None:
+    """How a model is trained, by its configuration; None for a hub name that is not looked up.
 
-    Raises UserError if the run asks for a way that would be wrong.
+    ring: `--ds.ring_attn_size`. shared_prefix: `--math.shared_prefix`. Raises UserError if the run asks for a way that
+    would be wrong.
     """
-    flag, model = "--actor.model_name_or_path", args.actor.model_name_or_path
     if not ask_hub and not os.path.isdir(model):
         return None
     family = Family.of(read_config(flag, model))
-    check_path(flag, model, family, args.math.wants_shared_prefix, args.ds.ring_attn_size)
+    check_path(flag, model, family, shared_prefix, ring)
     return family
 
 

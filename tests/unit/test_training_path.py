@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ import families
 from openrlhf_math.cli import main
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling import SHARED_PREFIX, attention, shared_prefix_attention
+from openrlhf_math.modeling.flash_attn_package import check_installed
 from openrlhf_math.modeling.log_prob_head import LogitTransform
 from openrlhf_math.modeling.packed_actor import PADDED, ROWS, SHARED, PackedActor
 from openrlhf_math.modeling.probe import Reference, WrongPath
@@ -313,3 +315,67 @@ def test_the_loss_of_routers_is_that_of_a_padded_batch(tmp_path, coefficient):
     config = model.config
     expected = load_balancing_loss_func(layers, config.num_experts, config.num_experts_per_tok)
     torch.testing.assert_close(output.aux_loss, expected, atol=1e-5, rtol=1e-5)
+
+
+def planned(packing: bool = False, ring: int = 1, dynamic: bool = False) -> SimpleNamespace:
+    return SimpleNamespace(
+        ds=SimpleNamespace(packing_samples=packing, ring_attn_size=ring),
+        train=SimpleNamespace(dynamic_batch_enable=dynamic),
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (planned(ring=2, packing=True), ("--ds.ring_attn_size 2", " flash-attn", "ring-flash-attn")),
+        (planned(packing=True), ("--ds.packing_samples", " flash-attn")),
+        (planned(packing=True, dynamic=True), ("--train.dynamic_batch_enable", " flash-attn")),
+    ],
+)
+def test_a_run_that_needs_a_package_that_is_not_there_is_refused(monkeypatch, args, named):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError) as refusal:
+        check_installed(args)
+    for word in named:
+        assert word in str(refusal.value)
+    assert ("ring-flash-attn" in str(refusal.value)) == (args.ds.ring_attn_size > 1)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    check_installed(args)
+
+
+def test_a_run_on_packed_rows_needs_no_flash_attn(monkeypatch):
+    from trained_batch import settings
+
+    args = settings("--math.device", "cuda", "--ds.packing_samples")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    check_installed(args)
+    check_installed(planned())
+
+
+@pytest.mark.parametrize("config", [RECURRENT, WINDOWED], ids=lambda config: config["model_type"])
+def test_sft_refuses_ring_attention_that_would_be_wrong(tmp_path, config, capsys):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    code = main(
+        ["sft", "--model.model_name_or_path", str(tmp_path), "--data.dataset", "rows.jsonl", "--math.device", "cuda",
+         "--math.run_dir", str(tmp_path / "run"), "--ds.ring_attn_size", "2", "--ds.packing_samples",
+         "--train.micro_batch_size", "1", "--dry-run"]
+    )  # fmt: skip
+    assert code == 2
+    assert "--ds.ring_attn_size 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [(WINDOWED, "packed into one without padding"), (RECURRENT, "a row for each sequence")],
+    ids=["windowed", "recurrent"],
+)
+def test_a_dry_run_of_sft_says_how_batches_are_trained(tmp_path, config, words, capsys):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    code = main(
+        ["sft", "--model.model_name_or_path", str(tmp_path), "--data.dataset", "rows.jsonl", "--math.device", "cpu",
+         "--math.run_dir", str(tmp_path / "run"), "--dry-run"]
+    )  # fmt: skip
+    assert code == 0
+    assert words in capsys.readouterr().out
