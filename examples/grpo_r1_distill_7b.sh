@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # DeepSeek-R1-Distill-Qwen-7B on OpenR1-Math, one node with 8 GPUs of 80 GiB, long chains of thought.
+# A training process takes 16,384 tokens at once: completions of a group behind one copy of their prompt.
 # Usage: examples/grpo_r1_distill_7b.sh [MORE FLAGS, e.g. --dry-run]
 set -euo pipefail
 

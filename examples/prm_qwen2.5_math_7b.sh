@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A 7B process reward model from Qwen2.5-Math-7B-Instruct on one node with 8 GPUs of 80 GiB: attempts are drawn, their
-# steps labelled by Monte-Carlo completions (Math-Shepherd), and a head of two labels is trained, with ZeRO-3 and rows
-# without padding. With LABELS the first two stages are left out: PRM800K's
-# labels, say, from `openrlhf-math prm label --source prm800k`. After a kill the same command goes on.
+# steps labelled by Monte-Carlo completions (Math-Shepherd), and a head of two labels is trained, ZeRO-3 and rows
+# without padding. With LABELS the first two stages are left out: PRM800K's labels, say, from
+# `openrlhf-math prm label --source prm800k`. After a kill the same command goes on.
 # Usage: PROBLEMS=data/problems [LABELS=runs/labels] [BASE=path] \
 #   examples/prm_qwen2.5_math_7b.sh [MORE FLAGS, e.g. --dry-run]
 set -euo pipefail

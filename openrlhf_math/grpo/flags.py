@@ -83,6 +83,16 @@ LOSS = {
     "(default: %(default)s)",
     "data.max_samples": "problems used at most, the first of the set (default: %(default)s)",
 }
+PADDED_BATCHES = {
+    "ds.attn_implementation": "of padded batches only: rows without padding have an attention of their own (default: "
+    "flash_attention_2 where flash-attn is installed on a GPU, else PyTorch's)",
+    "ds.packing_samples": "of padded batches only: take their padding out, which needs flash-attn",
+    "ds.ring_attn_size": "processes that share a sequence, with padded batches; needs flash-attn and ring-flash-attn",
+    "train.dynamic_batch_enable": "of padded batches only: micro-batches of --train.max_tokens_per_gpu tokens, with "
+    "--ds.packing_samples; rows without padding are always filled up to that",
+    "train.max_tokens_per_gpu": "tokens that a process trains on at once, in rows without padding and in dynamic "
+    "batches (default: 16192, on a CPU 4096)",
+}
 PROMPTS = {
     "data.apply_chat_template": "render prompts by the tokenizer's chat template; without, they are plain text behind "
     "the tokenizer's first token (BOS)",
@@ -114,7 +124,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     estimator.help = "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function"
     for action in parser._actions:
         if not action.option_strings[0].startswith("--no-"):
-            action.help = (CHECKPOINTS | LOSS | PROMPTS | LORA).get(action.dest, action.help)
+            action.help = (CHECKPOINTS | LOSS | PROMPTS | LORA | PADDED_BATCHES).get(action.dest, action.help)
     _add_ours(parser.add_argument_group("openrlhf_math"))
     return parser
 

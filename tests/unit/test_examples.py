@@ -14,15 +14,24 @@ EXAMPLES = ROOT / "examples"
 WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(EXAMPLES.glob("*.[sp][hy]"))]
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
-SHARES = "behind one copy of their prompt"
+# What README says of GRPO, in words and in the resolved settings.
+SAVINGS = (
+    "rows without padding, the completions of a group behind one copy of their prompt",
+    "old log-probabilities: skipped",
+    '"shared_prefix": true', '"dynamic_batch_enable": true', '"packing_samples": false', '"max_tokens_per_gpu": 16384',
+)  # fmt: skip
 ASKED_FOR = {
     "grpo_qwen2.5_1.5b_gsm8k.sh": (
-        "devices: 8 (cuda), training and inference take turns", "reference model: none", SHARES,
+        "devices: 8 (cuda), training and inference take turns", "reference model: none", *SAVINGS,
     ),
-    "grpo_r1_distill_7b.sh": ("devices: 8 (cuda), training and inference take turns", "ZeRO-3", SHARES),
-    "grpo_qwen2.5_32b_multinode.sh": ("devices: 32 (cuda), training and inference take turns", "ZeRO-3", SHARES),
-    "slurm_grpo.sh": ("devices: 32 (cuda), training and inference take turns", "ZeRO-3"),
-    "sft_qwen2.5_32b_multinode.sh": ("processes: 32 (cuda)", "ZeRO-3", "without padding", "model states: 3.7 GiB"),
+    "grpo_r1_distill_7b.sh": ("devices: 8 (cuda), training and inference take turns", "ZeRO-3", *SAVINGS),
+    "grpo_qwen2.5_32b_multinode.sh": (
+        "devices: 32 (cuda), training and inference take turns", "ZeRO-3", *SAVINGS,
+    ),
+    "slurm_grpo.sh": ("devices: 32 (cuda), training and inference take turns", "ZeRO-3", *SAVINGS),
+    "sft_qwen2.5_32b_multinode.sh": (
+        "processes: 32 (cuda)", "ZeRO-3", "without padding, without logits kept", "model states: 3.7 GiB",
+    ),
     "prm_qwen2.5_math_7b.sh": ("processes: 8 (cuda)", "ZeRO-3", "one row without padding", "model states: 13.0 GiB"),
 }  # fmt: skip
 
