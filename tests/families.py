@@ -176,12 +176,23 @@ FAMILIES = {
     "llama-dynamic": Family(
         "llama", "full; dynamic NTK", {"rope_parameters": DYNAMIC, "max_position_embeddings": ORIGINAL_LENGTH}
     ),
+    "llama-dynamic-short": Family(
+        "llama", "full; dynamic NTK, not reached", {"rope_parameters": DYNAMIC, "max_position_embeddings": 64}
+    ),
     "llama4-text": Family(
         "llama4_text", "chunked, full without rope; experts",
         HEADS | LOCAL_EXPERTS
         | {
             "intermediate_size_mlp": 48, "attention_chunk_size": WINDOW, "interleave_moe_layer_step": 2,
             "no_rope_layers": [1, 0], "layer_types": ["chunked_attention", "full_attention"], "floor_scale": 4,
+        },
+    ),
+    "llama4-text-packed": Family(
+        "llama4_text", "chunked, full without rope; experts; floor_scale not reached",
+        HEADS | LOCAL_EXPERTS
+        | {
+            "intermediate_size_mlp": 48, "attention_chunk_size": WINDOW, "interleave_moe_layer_step": 2,
+            "no_rope_layers": [1, 0], "layer_types": ["chunked_attention", "full_attention"], "floor_scale": 512,
         },
     ),
     "llama4": Family(
@@ -222,6 +233,9 @@ FAMILIES = {
     "phi3-window": Family("phi3", "window", {"sliding_window": WINDOW}),
     "phi3-longrope": Family("phi3", "full; longrope", {
         "rope_parameters": LONGROPE, "original_max_position_embeddings": ORIGINAL_LENGTH}),
+    "phi3-longrope-short": Family("phi3", "full; longrope, not reached", {
+        "rope_parameters": LONGROPE | {"original_max_position_embeddings": 64},
+        "original_max_position_embeddings": 64}),
     "phimoe": Family("phimoe", "full; experts; biases",
                      LOCAL_EXPERTS | {"attention_bias": True, "lm_head_bias": True}),
     "phimoe-window": Family("phimoe", "window; experts", LOCAL_EXPERTS | {"sliding_window": WINDOW}),
