@@ -16,6 +16,7 @@ RECURRENT_MODELS = (
 )  # fmt: skip
 # Names under which configurations list the kinds of their layers.
 LAYER_KINDS = ("layer_types", "layers_block_type", "block_types", "layers_types")
+INTERFACE = ("ALL_ATTENTION_FUNCTIONS",)
 WINDOW_BUILDERS = ("create_sliding_window_causal_mask", "create_masks_for_generate")
 # Scalings of rotary embeddings whose frequencies follow the longest sequence of a batch.
 DYNAMIC_ROPE = ("dynamic", "longrope")
@@ -26,23 +27,26 @@ class Family:
     """How a kind of model is trained.
 
     name: its `model_type`. recurrent: the kind of layer that carries a state between tokens, or "". local_attention: a
-    window, chunk or soft-cap of its attention, or "". rows_attention: Transformers' attention where each sequence has a
-    row of its own, "" for the model's default. longest_alike: tokens up to which a sequence has the same rotary
-    frequencies whatever else is in its batch. longest_packed_row: tokens of a packed row up to which no layer takes
-    places in the row for positions in a sequence.
+    window, chunk or soft-cap of its attention, or "". asks_interface: whether its layers ask Transformers'
+    AttentionInterface. rows_attention: Transformers' attention where each sequence has a row of its own, "" for the
+    model's default. longest_alike: tokens up to which a sequence has the same rotary frequencies whatever else is in
+    its batch. longest_packed_row: tokens of a packed row up to which no layer takes places in the row for positions in
+    a sequence.
     """
 
     name: str
     recurrent: str
     local_attention: str
+    asks_interface: bool
     rows_attention: str
     longest_alike: float
     longest_packed_row: float
 
     @property
     def shares_prompts(self) -> bool:
-        """Whether completions can follow one copy of their prompt: no layer carries a state past a completion."""
-        return not self.recurrent
+        """Whether completions can follow one copy of their prompt: no layer carries a state past a completion, and each
+        asks Transformers which attention to use."""
+        return not self.recurrent and self.asks_interface
 
     def why_rows(self) -> str:
         """Why completions cannot share their prompt."""
@@ -58,6 +62,7 @@ class Family:
             name=config.model_type,
             recurrent=_recurrent_layer(text),
             local_attention=_local_attention(text),
+            asks_interface=_code_names(text, INTERFACE),
             rows_attention="eager" if _only_eager_is_right(text) else "",
             longest_alike=_longest_alike(text),
             longest_packed_row=_longest_packed_row(text),
@@ -137,7 +142,7 @@ def check_window(flag: str, model: str, config) -> None:
     if not window or getattr(text, "use_sliding_window", True) is False:
         return
     kinds = getattr(text, "layer_types", None)
-    if (kinds and not any("sliding" in str(kind) for kind in kinds)) or not _can_have_windows(text):
+    if (kinds and not any("sliding" in str(kind) for kind in kinds)) or not _code_names(text, WINDOW_BUILDERS):
         raise UserError(
             f"{flag} {model}: its config.json names a sliding_window of {window} tokens, which no layer of a "
             f"{text.model_type} model with these settings uses; remove it there, or name the layers that have it in "
@@ -145,8 +150,8 @@ def check_window(flag: str, model: str, config) -> None:
         )
 
 
-def _can_have_windows(text) -> bool:
-    """Whether the code of a model of Transformers builds masks with a window. Its source is read: torch is not."""
+def _code_names(text, names: tuple[str, ...]) -> bool:
+    """Whether a model's code in Transformers has one of these names. Its source is read: torch is not imported."""
     package, _, name = type(text).__module__.rpartition(".")
     if not package.startswith("transformers.models.") or not name.startswith("configuration_"):
         return True  # the model's own code, which is not known
@@ -154,7 +159,7 @@ def _can_have_windows(text) -> bool:
     if code is None or code.origin is None:
         return True
     source = Path(code.origin).read_text(encoding="utf-8")
-    return any(builder in source for builder in WINDOW_BUILDERS)
+    return any(name in source for name in names)
 
 
 def check_path(flag: str, model: str, family: Family, shared_prefix: str, ring: int) -> None:

@@ -219,6 +219,7 @@ SMALL = {"vocab_size": 200, "hidden_size": 48, "num_hidden_layers": 2, "num_atte
 RECURRENT = {"model_type": "qwen3_next", "architectures": ["Qwen3NextForCausalLM"], **SMALL,
              "layer_types": ["linear_attention", "full_attention"]}  # fmt: skip
 WINDOWED = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], **SMALL, "sliding_window": 64}
+ALIBI = {"model_type": "bloom", "architectures": ["BloomForCausalLM"], **SMALL}
 UNUSED = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **SMALL, "sliding_window": 64}
 NO_LAYER = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], **SMALL, "use_sliding_window": True,
             "sliding_window": 64, "layer_types": ["full_attention"] * 2}  # fmt: skip
@@ -248,6 +249,7 @@ def dry_run(tmp_path, capsys):
         (RECURRENT, ("--math.shared_prefix", "on"), ("--math.shared_prefix on", "qwen3_next", "linear_attention")),
         (RECURRENT, ("--ds.ring_attn_size", "2", "--actor.num_gpus_per_node", "2"), ("--ds.ring_attn_size 2",)),
         (WINDOWED, ("--ds.ring_attn_size", "2", "--actor.num_gpus_per_node", "2"), ("--ds.ring_attn_size 2", "window")),
+        (ALIBI, ("--math.shared_prefix", "on"), ("--math.shared_prefix on", "bloom", "AttentionInterface")),
         (UNUSED, (), ("sliding_window", "64", "llama")),
         (NO_LAYER, (), ("sliding_window", "64", "qwen2")),
         (WINDOWED, ("--math.shared_prefix", "on", "--reward.model_name_or_path", "x/y"), ("--math.shared_prefix on",)),
@@ -269,6 +271,7 @@ def test_what_a_model_cannot_do_is_one_sentence_before_ray(dry_run, config, flag
         (WINDOWED, ("--ds.packing_samples", "--ds.use_liger_kernel"), ("behind one copy of their prompt",)),
         (WINDOWED, ("--actor.aux_loss_coef", "0.01"), ("behind one copy of their prompt",)),
         (RECURRENT, (), ("a row for each sequence", "linear_attention")),
+        (ALIBI, (), ("a row for each sequence", "AttentionInterface")),
         (WINDOWED, ("--reward.model_name_or_path", "x/y"), ("padded batches", "--reward.model_name_or_path", "logits")),
         (WINDOWED, ("--math.shared_prefix", "off"), ("padded batches", "--math.shared_prefix off")),
     ],
