@@ -7,6 +7,7 @@ nested arguments and returns them.
 
 import argparse
 import ast
+import functools
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,7 @@ PATCH = Patch(
 )
 
 
+@functools.cache
 def load_parser(
     module: str,
 ) -> tuple[Callable[[], argparse.ArgumentParser], Callable[[SimpleNamespace], SimpleNamespace]]:

@@ -68,12 +68,13 @@ class ScoreJournal:
             for key, row in rows:
                 under_way.add(asyncio.create_task(self._score_one(scorer, key, row)))
                 while len(under_way) >= AT_ONCE:
-                    under_way = await _some(under_way)
+                    await _some(under_way)
             while under_way:
-                under_way = await _some(under_way)
+                await _some(under_way)
         finally:
             for task in under_way:
                 task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _score_one(self, scorer: Scorer, key: str, row: Row) -> None:
         samples = self._missing(key, row)
@@ -87,12 +88,12 @@ def choosing(scorer: ScorerSettings | None, aggregation: str) -> dict[str, str]:
     return {"scorer": scorer.kind, "scorer_model": scorer.model, "aggregation": aggregation} if scorer else {}
 
 
-async def _some(under_way: set[asyncio.Task]) -> set[asyncio.Task]:
-    """Wait for one or more. Returns those that are left; raises what one has raised."""
-    done, left = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+async def _some(under_way: set[asyncio.Task]) -> None:
+    """Wait for one or more and take them out of the set. Raises what one of them raised."""
+    done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
+        under_way.remove(task)
         task.result()
-    return left
 
 
 def _check_same(output: Path, scorer: ScorerSettings, completions: str) -> None:

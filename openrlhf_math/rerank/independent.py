@@ -21,8 +21,10 @@ async def independent(task: Task) -> AsyncIterator[Attempt]:
                 number += 1
             if not under_way:
                 return
-            done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             for one in sorted(done, key=asyncio.Task.get_name):
+                # Those after it stay: if this one raises, their exceptions are retrieved below.
+                under_way.remove(one)
                 yield one.result()
     finally:
         for one in under_way:

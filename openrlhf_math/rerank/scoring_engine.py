@@ -76,6 +76,7 @@ class ScoringEngine(ServingEngine):
         finally:
             for request in requests:
                 request.cancel()
+            await asyncio.gather(*requests, return_exceptions=True)
 
     async def _score(self, problem: str, response: str) -> Scores:
         steps = split_steps(response, self._separator) if self._by_step else [response.strip()]

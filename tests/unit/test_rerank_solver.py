@@ -1,6 +1,7 @@
 """Solving a problem over a sampler and a scorer in memory."""
 
 import asyncio
+import gc
 import time
 from dataclasses import replace
 
@@ -159,6 +160,24 @@ def test_what_the_sampler_refuses_is_told_and_the_others_are_cancelled(pool):
     with pytest.raises(RequestError, match="no room"):
         solve(pool, sampler)
     assert sampler.cancelled == 2 and sampler.under_way == 0
+
+
+def test_the_refusal_of_every_attempt_is_retrieved(pool):
+    """An exception nobody retrieves is logged by asyncio, with its traceback, once an attempt."""
+
+    class Refuses(Sampler):
+        async def complete(self, messages, sampling):
+            raise RequestError("no room")
+
+    async def run() -> list[dict]:
+        logged: list[dict] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: logged.append(context))
+        with pytest.raises(RequestError, match="no room"):
+            await Solver(Refuses([]), None, pool).solve("What?", METHOD, Budget(Limits(attempts=8)))
+        gc.collect()
+        return logged
+
+    assert asyncio.run(run()) == []
 
 
 def test_cancelling_a_problem_cancels_its_attempts(pool):
