@@ -53,7 +53,7 @@ def test_a_phase_that_takes_too_long_is_interrupted_and_named(tmp_path):
         watchdog.begin("start", "nothing")
         with watchdog.phase("sync", lambda: "two engines"):
             time.sleep(30)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25
     assert str(tmp_path / "stacks.txt") in str(raised.value)
     assert "time.sleep(30)" not in (stacks := (tmp_path / "stacks.txt").read_text()) and "test_fault_rules.py" in stacks
 
