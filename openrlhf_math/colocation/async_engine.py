@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from openrlhf_math.colocation.engine_death import end_actor
 from openrlhf_math.colocation.engine_start import engine_start
 from openrlhf_math.colocation.layout import inference_arguments
 from openrlhf_math.errors import UserError
@@ -95,7 +96,7 @@ def engine_may_die(flag: str) -> Iterator[None]:
         yield
     except EngineDeadError as error:
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id():
-            os._exit(1)
+            end_actor()
         raise UserError(f"{flag}: the engine died, its message is above") from error
 
 
@@ -106,7 +107,7 @@ async def end_with_engine(engine) -> None:
     """
     while not engine.errored:
         await asyncio.sleep(WATCH_SECONDS)
-    os._exit(1)
+    end_actor()
 
 
 async def end_with_this_process(engine) -> None:

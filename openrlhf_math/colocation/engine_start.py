@@ -1,4 +1,4 @@
-"""Starting vLLM's engine in a Ray actor: quickly on a CPU, and with the cause where it does not start."""
+"""Starting vLLM's engine in a Ray actor: quickly on a CPU, and with the cause where it does not start or dies."""
 
 import re
 from collections.abc import Iterator
@@ -8,8 +8,11 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.compose import substituted
 
-# As much of its stderr is searched, from the end, for why an engine did not start.
+# As many characters of its output are searched, from the end, for why an engine did not start or died.
 ENGINE_WORDS = 100_000
+ENGINE_ERROR = re.compile(
+    r"^\(EngineCore[^)]*\) (?:ERROR [^\[\n]*\[[^\]\n]*\] )?([\w.]+(?:Error|Exception)\b.*)$", re.MULTILINE
+)
 
 
 @contextmanager
@@ -39,10 +42,13 @@ def engine_start(device: str) -> Iterator[None]:
 
 
 def engine_error() -> str:
-    """The last error that an engine process wrote to this one's stderr, if that is a file, as in a Ray actor."""
-    stderr = Path("/proc/self/fd/2")
-    if not stderr.is_file():  # a terminal, where people see it
-        return ""
-    written = stderr.read_text(errors="replace")[-ENGINE_WORDS:]
-    errors = re.findall(r"^\(EngineCore[^)]*\) ([\w.]+(?:Error|Exception)\b.*)$", written, re.MULTILINE)
-    return errors[-1].strip() if errors else ""
+    """The last error that an engine process wrote to this one's stderr or stdout, if these are files, as in a Ray actor.
+
+    An engine that does not start leaves a traceback in stderr; one that dies later logs it, in vLLM's format, to stdout.
+    """
+    for stream in (Path("/proc/self/fd/2"), Path("/proc/self/fd/1")):
+        if stream.is_file():  # else a terminal, where people see it
+            errors = ENGINE_ERROR.findall(stream.read_text(errors="replace")[-ENGINE_WORDS:])
+            if errors:
+                return errors[-1].strip()
+    return ""

@@ -15,6 +15,7 @@ from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.utils.logging_utils import init_logger
 
 from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.colocation.engine_death import cause_of
 from openrlhf_math.colocation.lost import LOST
 from openrlhf_math.errors import brief
 
@@ -47,11 +48,14 @@ class EngineRecovery:
             return
         for number in started:
             self.restarts += 1
-            logger.warning(f"vLLM engine {number} died and was started again: restart {self.restarts} of {self.bound}")
+            logger.warning(
+                f"vLLM engine {number} died{self._why(number)} and was started again: "
+                f"restart {self.restarts} of {self.bound}"
+            )
         if self.restarts > self.bound:
             raise RuntimeError(
-                f"vLLM engines died {self.restarts} times, more often than --math.engine_restarts {self.bound} allows; "
-                "look for why (memory?), or raise it"
+                f"vLLM engines died {self.restarts} times{self._why(started[-1])}, more often than "
+                f"--math.engine_restarts {self.bound} allows; look for the cause, or raise it"
             )
         ray.get(self.policy.async_run_method("send_weights_to", numbers=started))
         logger.warning(f"vLLM engines {started} have the newest weights; what they were asked is generated again")
@@ -81,10 +85,16 @@ class EngineRecovery:
             except ray.exceptions.RayActorError as error:
                 if error.actor_init_failed:  # it never ran
                     raise
+                why = self._why(number) or f" ({brief(error)})"
                 raise RuntimeError(
-                    f"vLLM engine {number} died and is not started again (--math.engine_restarts {self.bound}, "
-                    f"{self.restarts} of them before): {brief(error)}"
+                    f"vLLM engine {number} died{why} and is not started again: {self.restarts} restarts before, "
+                    f"--math.engine_restarts {self.bound}"
                 ) from error
+
+    def _why(self, number: int) -> str:
+        """The cause in brackets, if the engine left one."""
+        cause = cause_of(self.engines[number]._actor_id.hex())
+        return f" ({cause})" if cause else ""
 
 
 class RecoveringGenerator(SamplesGenerator):

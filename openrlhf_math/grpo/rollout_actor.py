@@ -9,6 +9,7 @@ from transformers import AutoTokenizer
 
 from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_die
+from openrlhf_math.colocation.engine_death import end_actor, leave_cause
 from openrlhf_math.colocation.engine_start import engine_start
 from openrlhf_math.colocation.layout import cache_bytes, engine_arguments
 from openrlhf_math.data.prompts import with_first_text
@@ -43,8 +44,12 @@ class MathRolloutActor(UpstreamRolloutActor):
             arguments["kv_cache_memory_bytes"] = cache_bytes(kwargs["model"], sequences, kwargs["max_model_len"])
             if kwargs.get("full_determinism"):
                 arguments["enable_chunked_prefill"] = False  # see generation_arguments
-        with engine_start(device):
-            await super().__init__(*args, **{**kwargs, **arguments})
+        try:
+            with engine_start(device):
+                await super().__init__(*args, **{**kwargs, **arguments})
+        except Exception as error:
+            leave_cause(error)
+            raise
         self.watch = asyncio.ensure_future(end_with_engine(self.llm))
         self.together = StartTogether(self.llm) if kwargs.get("full_determinism") else None
         if isinstance(self.executor, AgentExecutor):
@@ -54,7 +59,7 @@ class MathRolloutActor(UpstreamRolloutActor):
     async def birth(self) -> str:
         """Another text after every restart. With a dead engine this actor is dead, too, for Ray to start it again."""
         if self.llm.errored:
-            os._exit(1)
+            end_actor()
         return f"{socket.gethostname()} {os.getpid()}"
 
     async def generate(self, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""Why an engine did not start is said where its process said it to a file that nobody reads."""
+"""Why an engine did not start, or died, is read where its process wrote it to a file that nobody looks at."""
 
 import subprocess
 import sys
@@ -44,3 +44,27 @@ def test_the_engine_process_has_the_last_word(tmp_path):
 @pytest.mark.parametrize("lines, is_file", [("nothing of an engine: ValueError: no\n", True), (LINES, False)])
 def test_vllms_own_words_stay_where_there_are_no_better(lines, is_file, tmp_path):
     assert said(lines, tmp_path, is_file) == "Engine core initialization failed. See root cause above."
+
+
+LOGGED = """\
+INFO 11-28 15:00:19 [loggers.py:12] (EngineCore pid=7) ValueError: not a line of the engine
+(EngineCore pid=7) ERROR 11-28 15:00:19 [core.py:1376] Traceback (most recent call last):
+(EngineCore pid=7) ERROR 11-28 15:00:19 [core.py:1376]     raise RuntimeError: not at the beginning
+(EngineCore pid=7) ERROR 11-28 15:00:19 [core.py:1376] RuntimeError: Unexpected head dim size, 32
+ERROR 11-28 15:00:19 [async_llm.py:819] vllm.v1.engine.exceptions.EngineDeadError: See stack trace (above)
+"""
+READ = """
+import sys
+from openrlhf_math.colocation.engine_start import engine_error
+print(sys.argv[1], flush=True)
+sys.stderr.write(engine_error())
+"""
+
+
+@pytest.mark.parametrize("lines, cause", [(LOGGED, "RuntimeError: Unexpected head dim size, 32"), ("nothing\n", "")])
+def test_a_death_that_vllm_logged_has_its_cause(lines, cause, tmp_path):
+    with (tmp_path / "stdout").open("w") as file:
+        done = subprocess.run(
+            [sys.executable, "-c", READ, lines], stdout=file, stderr=subprocess.PIPE, text=True, check=True
+        )
+    assert done.stderr == cause

@@ -1,0 +1,38 @@
+"""Why a vLLM engine died. Ray says of its actor only that the process ended, so the actor leaves the cause in Ray's store.
+
+The store is the cluster's, in the head node's memory: an actor on another machine reaches it too.
+"""
+
+import os
+from typing import NoReturn
+
+import ray
+from ray.experimental import internal_kv
+
+from openrlhf_math.colocation.engine_start import engine_error
+from openrlhf_math.errors import brief
+
+NAMESPACE = "openrlhf_math engines"
+MOST = 500  # characters of a cause
+
+
+def leave_cause(error: Exception) -> None:
+    """Called in an actor whose engine does not start."""
+    _leave(brief(error, MOST))
+
+
+def end_actor() -> NoReturn:
+    """End this process, a Ray actor whose engine died, for Ray to start both again."""
+    _leave(engine_error()[:MOST])
+    os._exit(1)
+
+
+def cause_of(actor_id: str) -> str:
+    """What an actor left; "" if nothing: it was killed, or its machine is gone. actor_id: in hexadecimal digits."""
+    return (internal_kv._internal_kv_get(actor_id, namespace=NAMESPACE) or b"").decode()
+
+
+def _leave(cause: str) -> None:
+    """In place of what was left before."""
+    actor_id = ray.get_runtime_context().get_actor_id()
+    internal_kv._internal_kv_put(actor_id, cause, namespace=NAMESPACE)
