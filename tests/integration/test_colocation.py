@@ -46,6 +46,11 @@ TWO = ("--actor.num_gpus_per_node", "2", "--vllm.num_engines", "2")
 PLACEMENTS = [
     pytest.param(TWO, id="two processes and two engines", marks=pytest.mark.slow),
     pytest.param((*TWO, "--ds.zero_stage", "3"), id="the same, sharded"),
+    pytest.param(
+        ("--actor.num_gpus_per_node", "2", "--ds.tensor_parallel_size", "2"),
+        id="one policy over two processes",
+        marks=pytest.mark.slow,
+    ),
 ]
 
 

@@ -2,6 +2,7 @@
 anywhere is one."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import written_commands
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(EXAMPLES.glob("*.[sp][hy]"))]
+WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(EXAMPLES.glob("*.[sp][hy]"))]
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 # What README says of GRPO, in words and in the resolved settings.
@@ -73,6 +74,12 @@ def test_every_flag_that_a_page_names_exists():
     assert [
         (page.name, flag) for page in pages for flag in written_commands.flags_named_in(page) if flag not in known
     ] == []
+
+
+@pytest.mark.parametrize("page", [path for path in WRITTEN if path.suffix == ".md"], ids=lambda path: path.name)
+def test_links_between_pages_lead_to_files(page):
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
 def test_every_example_stands_in_a_page():
