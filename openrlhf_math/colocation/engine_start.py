@@ -42,9 +42,9 @@ def engine_start(device: str) -> Iterator[None]:
 
 
 def engine_error() -> str:
-    """The last error that an engine process wrote to this one's stderr or stdout, if these are files, as in a Ray actor.
+    """The last error that an engine process wrote to this one's stderr or stdout, where these are files (in a Ray actor).
 
-    An engine that does not start leaves a traceback in stderr; one that dies later logs it, in vLLM's format, to stdout.
+    An engine that does not start leaves a traceback in stderr; one that dies later logs it to stdout.
     """
     for stream in (Path("/proc/self/fd/2"), Path("/proc/self/fd/1")):
         if stream.is_file():  # else a terminal, where people see it

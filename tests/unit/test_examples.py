@@ -12,7 +12,8 @@ import written_commands
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(EXAMPLES.glob("*.[sp][hy]"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+WRITTEN = [*PAGES, *sorted(EXAMPLES.glob("*.[sp][hy]"))]
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 # What README says of GRPO, in words and in the resolved settings.
@@ -70,20 +71,19 @@ OF_OTHERS |= {"--groups", "--max-len", "--reward", "--trl-micro-batch", "--kind"
 
 def test_every_flag_that_a_page_names_exists():
     known = written_commands.known_flags() | OF_OTHERS
-    pages = [path for path in WRITTEN if path.suffix == ".md"]
     assert [
-        (page.name, flag) for page in pages for flag in written_commands.flags_named_in(page) if flag not in known
+        (page.name, flag) for page in PAGES for flag in written_commands.flags_named_in(page) if flag not in known
     ] == []
 
 
-@pytest.mark.parametrize("page", [path for path in WRITTEN if path.suffix == ".md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_between_pages_lead_to_files(page):
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
 def test_every_example_stands_in_a_page():
-    told = "".join(path.read_text() for path in WRITTEN if path.suffix == ".md")
+    told = "".join(path.read_text() for path in PAGES)
     assert [path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".sh") and path.name not in told] == []
 
 
