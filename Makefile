@@ -11,10 +11,10 @@ demo: setup  ## the whole chain on this machine; files in runs/demo
 # Two at once: most of a test of engines is waiting for one to start. A file stays with one worker, as its engines do.
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: setup  ## unit tests, and the real Ray, vLLM and DeepSpeed
+test: lint  ## unit tests, and the real Ray, vLLM and DeepSpeed
 	$(PYTEST) -m "not slow"
 
-test-all: setup  ## the same, and what takes minutes more
+test-all: lint  ## the same, and what takes minutes more
 	$(PYTEST)
 
 unit: setup  ## only what takes seconds

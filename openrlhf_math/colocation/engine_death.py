@@ -1,4 +1,4 @@
-"""Why a vLLM engine died: Ray says of its actor only that the process ended, so the actor leaves the cause in its store.
+"""Why a vLLM engine died: its actor leaves the cause in Ray's store, because Ray says only that a process ended.
 
 The store is the cluster's, in the head node's memory: an actor on another machine reaches it too.
 """

@@ -42,7 +42,7 @@ def engine_start(device: str) -> Iterator[None]:
 
 
 def engine_error() -> str:
-    """The last error that an engine process wrote to this one's stderr or stdout, where these are files (in a Ray actor).
+    """The last error that an engine process wrote to this one's stderr or stdout, if these are files (in a Ray actor).
 
     An engine that does not start leaves a traceback in stderr; one that dies later logs it to stdout.
     """
