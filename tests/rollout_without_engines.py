@@ -6,7 +6,7 @@ from unittest.mock import MagicMock
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 
 from openrlhf_math.grpo import engine_recovery
-from openrlhf_math.grpo.trainer import MathSamplesGenerator
+from openrlhf_math.grpo.samples_generator import MathSamplesGenerator
 
 
 def response(prompt: str, reward: float, tokens: int = 3, truncated: bool = False, **more) -> dict:
@@ -29,9 +29,10 @@ class Ray:
 
 def generator(args: SimpleNamespace, answers: dict[str, list[dict]], monkeypatch) -> MathSamplesGenerator:
     """Asks for the prompts of `answers` in their order. answers: of each prompt, its group of responses."""
-    made = MathSamplesGenerator(SimpleNamespace(args=args), Prompts(answers), None, None, [])
-    for name in ("phases", "problems", "watchdog", "undecided", "engines", "show"):
-        setattr(made, name, MagicMock())
+    collaborators = ("phases", "problems", "watchdog", "undecided", "engines", "show")
+    made = MathSamplesGenerator(
+        SimpleNamespace(args=args), Prompts(answers), None, [], **{name: MagicMock() for name in collaborators}
+    )
     monkeypatch.setattr(engine_recovery, "Answers", lambda *_: Ray())
     monkeypatch.setattr(
         SamplesGenerator, "_dispatch_prompts_to_vllm",

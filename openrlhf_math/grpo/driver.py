@@ -84,7 +84,7 @@ def _train(args: SimpleNamespace, **watching) -> None:
     from openrlhf_math.colocation.strategy import MathStrategy
     from openrlhf_math.grpo.policy_actor import MathPolicyActor, MathReferenceActor
     from openrlhf_math.grpo.rollout_actor import MathRolloutActor
-    from openrlhf_math.grpo.watched_trainer import WatchedTrainer
+    from openrlhf_math.grpo.trainer import MathTrainer
 
     # OpenRLHF's asynchronous trainer would not notice that a restarted engine has the weights of the start.
     restarts = 0 if args.train.async_enable else args.math.faults.engine_restarts
@@ -105,7 +105,7 @@ def _train(args: SimpleNamespace, **watching) -> None:
             ReferenceModelActor=ray.remote(num_gpus=1)(MathReferenceActor),
         ),
         substituted(vllm_engine, RolloutRayActor=engine),
-        substituted(ppo_trainer, PPOTrainer=InProcess(WatchedTrainer, **watching)),
+        substituted(ppo_trainer, PPOTrainer=InProcess(MathTrainer, **watching)),
     ):
         train_ppo_ray.train(args)
 

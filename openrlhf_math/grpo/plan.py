@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 from openrlhf_math.colocation.layout import colocated
+from openrlhf_math.grpo.checkpointing import SHARE
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.driver import devices_wanted
 from openrlhf_math.grpo.limit_settings import LimitSettings
 from openrlhf_math.grpo.lora import lora_line
 from openrlhf_math.grpo.resume import checkpoint_bytes
-from openrlhf_math.grpo.save_schedule import SHARE
 from openrlhf_math.grpo.settings import (
     NEEDS_PADDED_BATCH,
     as_json,

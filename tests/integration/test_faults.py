@@ -209,7 +209,7 @@ def test_an_engine_that_hangs_ends_the_phase_that_waits_for_it(start):
     # What it had generated may still be graded, and trained on: then it does not sleep, or not take the weights.
     assert re.search("phase (rollout|train|sync): not done within 20 s", run.said()) and run.says_how_to_go_on()
     stacks = (run.run_dir / "stacks.txt").read_text()
-    assert "the controller:" in stacks and "watched_trainer.py" in stacks and "MathPolicyA" in stacks
+    assert "the controller:" in stacks and "grpo/trainer.py" in stacks and "MathPolicyA" in stacks
 
 
 @pytest.mark.slow

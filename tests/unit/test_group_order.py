@@ -106,9 +106,9 @@ def test_the_trainer_draws_another_order_for_each_step_and_the_same_again_after_
     monkeypatch.setattr(PPOTrainer.__ray_metadata__.modified_class, "train_step", upstream_step)
     monkeypatch.setattr(trainer, "append_jsonl", lambda *_: None)
     for _ in range(2):
-        run = object.__new__(trainer.MathPPOTrainer)
+        run = object.__new__(trainer.MathTrainer)
         run.args = settings("--train.seed", 7)
-        for name in ("engines", "phases", "problems", "limit", "stop", "samples_generator"):
+        for name in ("engines", "phases", "problems", "limit", "stop", "samples_generator", "watchdog"):
             setattr(run, name, MagicMock())
         run.problems.end_step.return_value = ({}, {})
         run.limit.tokens, run.trained, run.generate_kwargs = None, False, {}

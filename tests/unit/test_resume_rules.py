@@ -12,10 +12,10 @@ import pytest
 from openrlhf_math.cli import main
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.grpo import resume
+from openrlhf_math.grpo.checkpointing import SHARE, SaveSchedule
 from openrlhf_math.grpo.flags import build_parser
 from openrlhf_math.grpo.records import forget_after, keep_until
 from openrlhf_math.grpo.resume import check_room, identity, is_free, resume_command
-from openrlhf_math.grpo.save_schedule import SHARE, SaveSchedule
 from openrlhf_math.grpo.settings import resolve
 from openrlhf_math.grpo.stopping import Stopped, StopSignals, stop_signals
 

@@ -10,7 +10,8 @@ from trained_batch import settings
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
-from openrlhf_math.grpo.trainer import MathPPOTrainer
+from openrlhf_math.grpo.checkpointing import Checkpointing
+from openrlhf_math.grpo.trainer import MathTrainer
 
 BATCH = ("--rollout.batch_size", 4, "--rollout.n_samples_per_prompt", 2)
 UpstreamTrainer = PPOTrainer.__ray_metadata__.modified_class
@@ -107,16 +108,19 @@ def test_an_evaluation_takes_every_prompt(monkeypatch):
     assert len(made.generate_eval_samples()) == 12
 
 
-def trainer(global_step: int = 0) -> MathPPOTrainer:
-    made = object.__new__(MathPPOTrainer)
-    made.args, made.stop, made.trained = settings(*BATCH), MagicMock(), global_step > 0
-    made.prompts_dataloader, made.show = MagicMock(), MagicMock()
+def trainer(global_step: int = 0) -> MathTrainer:
+    made = object.__new__(MathTrainer)
+    made.args, made.trained = settings(*BATCH), global_step > 0
+    for name in ("stop", "prompts_dataloader", "show", "watchdog", "actor_model_group"):
+        setattr(made, name, MagicMock())
+    made.checkpointing = Checkpointing(None, True, made.stop, MagicMock())
     made.prompts_dataloader.dataset = ["problem"] * 10
     return made
 
 
 def test_a_run_without_an_optimizer_step_ends_as_a_failure(monkeypatch):
     monkeypatch.setattr(UpstreamTrainer, "fit", lambda *_: None)
+    monkeypatch.setattr("openrlhf_math.grpo.trainer.ray.get", lambda _: [""])
     with pytest.raises(RuntimeError, match="no optimizer step"):
         trainer().fit()
     trainer(global_step=3).fit()  # it went on after its last step

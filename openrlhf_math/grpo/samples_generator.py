@@ -1,0 +1,94 @@
+"""Rollouts of a batch: OpenRLHF's sample generator, with whole batches, determinism, recovery and filtering."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+from openrlhf_math.colocation.phases import Phases
+from openrlhf_math.grpo.determinism import DeterministicSamples
+from openrlhf_math.grpo.display import Display
+from openrlhf_math.grpo.dynamic_filtering import FilteringGenerator
+from openrlhf_math.grpo.engine_recovery import EngineRecovery, RecoveringGenerator
+from openrlhf_math.grpo.problem_order import ProblemOrder
+from openrlhf_math.grpo.truncation import as_wrong
+from openrlhf_math.grpo.undecided import Undecided
+from openrlhf_math.grpo.watchdog import Watchdog
+from openrlhf_math.grpo.whole_batches import WholeBatches
+
+
+class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerator, FilteringGenerator):
+    """engines, phases, problems, undecided, watchdog, show: the trainer's.
+
+    before_first: called once, before the first batch, in a run that resumes.
+    """
+
+    def __init__(
+        self,
+        strategy,
+        prompts_dataloader,
+        eval_dataloader,
+        vllm_engines: list,
+        *,
+        engines: EngineRecovery,
+        phases: Phases,
+        problems: ProblemOrder,
+        undecided: Undecided,
+        watchdog: Watchdog,
+        show: Display,
+    ) -> None:
+        # Engines have their own tokenizer. To send ours with every prompt costs more than the answer.
+        super().__init__(strategy, prompts_dataloader, eval_dataloader, None, vllm_engines)
+        self.args = left_to_phases(self.args, "vllm")
+        self.engines, self.phases, self.problems = engines, phases, problems
+        self.undecided, self.watchdog, self.show = undecided, watchdog, show
+        self.before_first: Callable[[], None] | None = None
+
+    def generate_samples(self, **generate_kwargs):
+        before_first, self.before_first = self.before_first, None
+        if before_first:
+            before_first()
+        with self.watchdog.phase("rollout", self.waits_for):
+            samples, pass_rate, consumed, exhausted = super().generate_samples(**generate_kwargs)
+        if exhausted and (count := self.take_left_out()):
+            found = " with groups that teach something" if self.args.algo.dynamic_filtering_enable else ""
+            self.show.say(f"end of an episode: its last {count} prompts fill no batch{found} and are left out")
+        return samples, pass_rate, consumed, exhausted
+
+    def generate_eval_samples(self, **generate_kwargs) -> list:
+        """The rewards of samples are their accuracy, because upstream's pass@1 and pass@n count rewards."""
+        self.evaluating = True
+        try:
+            samples = super().generate_eval_samples(**generate_kwargs)
+        finally:
+            self.evaluating = False
+        for sample in samples:
+            sample.rewards = sample.info.get("accuracy", sample.rewards)
+        return samples
+
+    def _generate_vllm(self, *args, **kwargs):
+        """For training and evaluation alike, and only when samples left from an earlier call do not do."""
+        self.engines.check()
+        self.phases.rollout()
+        batch = super()._generate_vllm(*args, **kwargs)
+        self.undecided.end_batch(self.step)
+        return batch
+
+    def _process_response_into_experience(self, response: dict, **generate_kwargs):
+        """Of every rollout, before dynamic sampling drops its group."""
+        self.undecided.note(response)
+        if not self.evaluating:
+            if self.args.math.truncated == "wrong":
+                response = as_wrong(response)
+            self.problems.note(response["prompt"], is_correct(response, self.args.math.rewards.correct_reward))
+        return super()._process_response_into_experience(response, **generate_kwargs)
+
+
+def is_correct(response: dict, correct_reward: float) -> bool:
+    """Whether a rollout solved its problem. A user's agent may give no more than a reward."""
+    accuracy = (response.get("extra_logs") or {}).get("accuracy")
+    return float(response.get("reward") or 0.0) >= correct_reward if accuracy is None else accuracy > 0
+
+
+def left_to_phases(args: SimpleNamespace, *sections: str) -> SimpleNamespace:
+    """The settings without `enable_sleep` in these sections, so that upstream moves nothing: the phases do."""
+    awake = {name: SimpleNamespace(**{**vars(getattr(args, name)), "enable_sleep": False}) for name in sections}
+    return SimpleNamespace(**{**vars(args), **awake})
