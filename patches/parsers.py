@@ -96,12 +96,20 @@ def recipe_parser(
     """
     parser = load_parser(module)[0]()
     parser.prog, parser.description = prog, description
-    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.formatter_class = FlagHelp
     parser.allow_abbrev = False  # an abbreviated flag would change its meaning with upstream's next flag
     parser.set_defaults(**defaults, **dict.fromkeys(switched_on, True))
     for flag in (*switched_on, *switches):
         parser.add_argument(f"--no-{flag}", dest=flag, action="store_false", help=f"switch --{flag} off")
     return parser
+
+
+class FlagHelp(argparse.ArgumentDefaultsHelpFormatter):
+    """The default behind each flag, unless there is none or the flag's own text says it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        said = action.default is None or "(default:" in (action.help or "")
+        return action.help if said else super()._get_help_string(action)
 
 
 def nest(args: argparse.Namespace) -> SimpleNamespace:

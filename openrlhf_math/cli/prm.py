@@ -147,7 +147,7 @@ def _train(flat: argparse.Namespace) -> None:
     from openrlhf_math.distill.sft_inputs import MODEL_FLAG
     from openrlhf_math.distill.sft_settings import is_first
     from openrlhf_math.grpo.inputs import check_model
-    from openrlhf_math.prm.training_inputs import check_base, prepare
+    from openrlhf_math.prm.training_inputs import check_base, check_base_weights, prepare
     from openrlhf_math.prm.training_settings import resolve
 
     flags = {name: value for name, value in vars(flat).items() if name not in ("mode", "flags")}
@@ -157,6 +157,8 @@ def _train(flat: argparse.Namespace) -> None:
 
         model = args.model.model_name_or_path
         check_base(model) if Path(model).is_dir() else check_model(MODEL_FLAG, model)
+        enter_environment(args.math.device, args.math.parameters)  # before torch is imported
+        check_base_weights(model, may_be_missing=True)
         print_plan(args)
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's

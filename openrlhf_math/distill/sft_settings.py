@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.device_flags import check_kernels, check_parallel
 from openrlhf_math.grpo.flag_values import check_values
 from openrlhf_math.grpo.flags import INSTRUCTION, LORA
 from openrlhf_math.grpo.lora import Lora
@@ -141,6 +142,8 @@ def _check(flags: dict, device: str) -> None:
             raise UserError(f"--{name} is missing: give a local path or a hub name")
     if flags["ds.ring_attn_size"] > 1 and device == "cpu":
         raise UserError("--ds.ring_attn_size needs flash-attn, which has no CPU build; leave it out")
+    check_kernels(flags, device, padded=flags["ds.ring_attn_size"] > 1)
+    check_parallel(flags, processes())
     ranks = data_parallel_ranks(flags["ds.ring_attn_size"], flags["ds.tensor_parallel_size"])
     if flags["train.batch_size"] % (flags["train.micro_batch_size"] * ranks):
         raise UserError(

@@ -33,6 +33,10 @@ COMPUTED = (
     "actor.num_gpus_per_node",
     "ref.num_nodes",
     "ref.num_gpus_per_node",
+    "critic.num_nodes",
+    "critic.num_gpus_per_node",
+    "reward.num_nodes",
+    "reward.num_gpus_per_node",
     "vllm.num_engines",
     "vllm.enable_sleep",
     "ds.enable_sleep",
@@ -93,6 +97,12 @@ PADDED_BATCHES = {
     "train.max_tokens_per_gpu": "tokens that a process trains on at once, in rows without padding and in dynamic "
     "batches (default: 16192, on a CPU 4096)",
 }
+CRITIC = {
+    "critic.model_name_or_path": "what the critic of --algo.advantage.estimator gae begins from (default: the reward "
+    "model, or the policy's model)",
+    "critic.freezing_steps": "with a critic: the first N + 1 steps do not train the policy; -1 to train it from the "
+    "first step on (default: %(default)s)",
+}
 PROMPTS = {
     "data.apply_chat_template": "render prompts by the tokenizer's chat template; without, they are plain text behind "
     "the tokenizer's first token (BOS)",
@@ -124,7 +134,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     estimator.help = "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function"
     for action in parser._actions:
         if not action.option_strings[0].startswith("--no-"):
-            action.help = (CHECKPOINTS | LOSS | PROMPTS | LORA | PADDED_BATCHES).get(action.dest, action.help)
+            action.help = (CHECKPOINTS | LOSS | PROMPTS | LORA | PADDED_BATCHES | CRITIC).get(action.dest, action.help)
     _add_ours(parser.add_argument_group("openrlhf_math"))
     return parser
 

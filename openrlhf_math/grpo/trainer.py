@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 
+import ray
 import torch
 from openrlhf.trainer import ppo_trainer
 from openrlhf.trainer.ppo_trainer import compute_eval_metrics
@@ -205,6 +206,8 @@ class MathPPOTrainer(ResumableTrainer):
     def ppo_train(self, global_steps: int) -> dict:
         self.phases.reload()
         status = super().ppo_train(global_steps)
+        if global_steps <= self.args.critic.freezing_steps:
+            status |= ray.get(self.actor_model_group.async_run_method(method_name="leave_out_batch"))[0]
         self.phases.offload()
         return status
 

@@ -18,6 +18,8 @@ RECURRENT_MODELS = (
 LAYER_KINDS = ("layer_types", "layers_block_type", "block_types", "layers_types")
 INTERFACE = ("ALL_ATTENTION_FUNCTIONS",)
 WINDOW_BUILDERS = ("create_sliding_window_causal_mask", "create_masks_for_generate")
+# Names under which they have the most positions of a sequence.
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
 # Scalings of rotary embeddings whose frequencies follow the longest sequence of a batch.
 DYNAMIC_ROPE = ("dynamic", "longrope")
 
@@ -130,6 +132,19 @@ def reset_dynamic_rope(model) -> None:
                 frequencies = getattr(module, f"{prefix}inv_freq")
                 setattr(module, f"{prefix}inv_freq", getattr(module, name).to(frequencies.device))
                 setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
+
+
+def positions(config) -> float:
+    """The most tokens of a sequence that a model has positions for, infinite where it names no limit.
+
+    As vLLM counts them: scaled rotary embeddings reach their factor times as far. config: of a whole model.
+    """
+    text = config.get_text_config()
+    named = [getattr(text, name, None) for name in POSITIONS]
+    most = min((each for each in named if isinstance(each, int) and each > 0), default=math.inf)
+    ropes = [rope for rope in _ropes(text) if rope.get("rope_type") not in (None, "default", "llama3", "longrope")]
+    return max([most, *((rope.get("original_max_position_embeddings") or most) * (rope.get("factor") or 1)
+                        for rope in ropes)])  # fmt: skip
 
 
 def check_window(flag: str, model: str, config) -> None:
