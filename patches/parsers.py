@@ -105,11 +105,13 @@ def recipe_parser(
 
 
 class FlagHelp(argparse.ArgumentDefaultsHelpFormatter):
-    """The default behind each flag, unless there is none or the flag's own text says it."""
+    """Shows the default of a flag, unless there is none, its own text says it, or it only switches another flag off."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        said = action.default is None or "(default:" in (action.help or "")
-        return action.help if said else super()._get_help_string(action)
+        switches_off = isinstance(action, argparse._StoreFalseAction)
+        if action.default is None or switches_off or "(default:" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
 
 
 def nest(args: argparse.Namespace) -> SimpleNamespace:

@@ -112,13 +112,19 @@ def _add_train(modes, prog: str) -> None:
         add_help=False,
         description=flags.description,
         epilog=TRAIN_EPILOG,
-        formatter_class=TrainHelp,
+        formatter_class=train_help,
         allow_abbrev=False,
     ).set_defaults(flags=flags)
 
 
-class TrainHelp(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults behind every flag, examples as they are written."""
+def train_help(prog: str) -> argparse.HelpFormatter:
+    """Defaults as in the other commands that train, examples as they are written."""
+    from openrlhf_math.patches.parsers import FlagHelp
+
+    class TrainHelp(FlagHelp, argparse.RawDescriptionHelpFormatter):
+        pass
+
+    return TrainHelp(prog)
 
 
 def run(args: argparse.Namespace) -> None:

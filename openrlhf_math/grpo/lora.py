@@ -121,7 +121,7 @@ def _adapted(model: str, lora, targets):
         kind = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
         with torch.device("meta"):
             plain = kind.from_config(config, trust_remote_code=trust)
-    except ValueError as error:  # an unknown model type, or code that is not trusted: said where the model is loaded
+    except Exception as error:  # whatever its config.json or its code is like: said where the model is loaded
         raise OSError(str(error)) from None
     wanted = LoraConfig(
         task_type=TaskType.CAUSAL_LM,

@@ -154,8 +154,10 @@ def check_window(flag: str, model: str, config) -> None:
     """
     text = config.get_text_config()
     window = getattr(text, "sliding_window", None)
-    if not window or getattr(text, "use_sliding_window", True) is False:
+    if window is None or getattr(text, "use_sliding_window", True) is False:
         return
+    if window < 1:
+        raise UserError(f"{flag} {model}: its config.json has a sliding_window of {window} tokens; remove it there")
     kinds = getattr(text, "layer_types", None)
     if (kinds and not any("sliding" in str(kind) for kind in kinds)) or not _code_names(text, WINDOW_BUILDERS):
         raise UserError(
@@ -184,12 +186,12 @@ def check_path(flag: str, model: str, family: Family, shared_prefix: str, ring: 
     """
     if shared_prefix == "on" and not family.shares_prompts:
         raise UserError(
-            f"--math.shared_prefix on: {flag} {model} is a {family.name}, {family.why_rows()}; leave the flag out, for "
-            "a row for each sequence"
+            f"--math.shared_prefix on: {flag} {model} is of type {family.name}: {family.why_rows()}; leave the flag "
+            "out, which gives each sequence a row of its own"
         )
     if ring > 1 and (family.recurrent or family.local_attention):
         kind = family.recurrent or family.local_attention
         raise UserError(
-            f"--ds.ring_attn_size {ring}: {flag} {model} is a {family.name} with {kind}, which ring attention leaves "
-            "out; remove the flag"
+            f"--ds.ring_attn_size {ring}: {flag} {model} is of type {family.name} and has {kind}, which ring attention "
+            "ignores; remove the flag"
         )

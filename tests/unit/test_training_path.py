@@ -267,6 +267,7 @@ def dry_run(tmp_path, capsys):
         (WINDOWED, ("--ds.ring_attn_size", "2", "--actor.num_gpus_per_node", "2"), ("--ds.ring_attn_size 2", "window")),
         (ALIBI, ("--math.shared_prefix", "on"), ("--math.shared_prefix on", "bloom", "AttentionInterface")),
         (UNUSED, (), ("sliding_window", "64", "llama")),
+        (WINDOWED | {"sliding_window": -4}, (), ("sliding_window", "-4")),
         (NO_LAYER, (), ("sliding_window", "64", "qwen2")),
         (WINDOWED, ("--math.shared_prefix", "on", "--reward.model_name_or_path", "x/y"), ("--math.shared_prefix on",)),
         (WINDOWED, ("--math.shared_prefix", "on", *GAE), ("--math.shared_prefix on", "gae")),
