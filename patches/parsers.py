@@ -96,12 +96,22 @@ def recipe_parser(
     """
     parser = load_parser(module)[0]()
     parser.prog, parser.description = prog, description
-    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.formatter_class = FlagHelp
     parser.allow_abbrev = False  # an abbreviated flag would change its meaning with upstream's next flag
     parser.set_defaults(**defaults, **dict.fromkeys(switched_on, True))
     for flag in (*switched_on, *switches):
         parser.add_argument(f"--no-{flag}", dest=flag, action="store_false", help=f"switch --{flag} off")
     return parser
+
+
+class FlagHelp(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the default of a flag, unless there is none, its own text says it, or it only switches another flag off."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        switches_off = isinstance(action, argparse._StoreFalseAction)
+        if action.default is None or switches_off or "(default:" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
 
 
 def nest(args: argparse.Namespace) -> SimpleNamespace:

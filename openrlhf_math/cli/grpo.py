@@ -26,10 +26,11 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
-    from openrlhf_math.grpo.model_kind import check_language_model, checked_family
+    from openrlhf_math.grpo.model_kind import check_language_model, check_positions, checked_family
     from openrlhf_math.grpo.plan import print_plan
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.modeling.flash_attn_package import check_installed
+    from openrlhf_math.modeling.whole_weights import check_weights
     from openrlhf_math.status.process import working
 
     find_estimator(args.algo.advantage.estimator)
@@ -37,12 +38,15 @@ def run(flat: argparse.Namespace) -> int:
     model = args.actor.model_name_or_path
     inputs.check_model(MODEL_FLAG, model)
     check_language_model(MODEL_FLAG, model)
+    max_len = args.data.max_len
+    check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len)
     wanted = {"ring": args.ds.ring_attn_size, "shared_prefix": args.math.wants_shared_prefix}
     family = checked_family(MODEL_FLAG, model, **wanted)
-    if args.ds.lora.rank:
-        enter_environment(args.math.device, args.math.parameters)  # before torch is imported
-        args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
+    inputs.check_other_models(args)
+    enter_environment(args.math.device, args.math.parameters)  # before torch is imported
+    args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
     if flat.dry_run:
+        check_weights(MODEL_FLAG, model, may_be_missing=True)
         counted = inputs.can_be_counted(args)
         print_plan(args, inputs.count_prompts(args, inputs.load_problem_sets(args)) if counted else None, family)
         return 0
@@ -53,6 +57,8 @@ def run(flat: argparse.Namespace) -> int:
     sets = inputs.load_problem_sets(args)
     prompts = inputs.render_prompts(args, sets)
     checked_family(MODEL_FLAG, model, ask_hub=True, **wanted)
+    check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len, ask_hub=True)
+    check_weights(MODEL_FLAG, model)
     labels = read_labels(args, sets)
     problems = resume.identity({spec: sets[spec] for spec in resume.training_sets(args)}, labels)
     if args.ckpt.load_enable:

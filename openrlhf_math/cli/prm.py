@@ -112,13 +112,19 @@ def _add_train(modes, prog: str) -> None:
         add_help=False,
         description=flags.description,
         epilog=TRAIN_EPILOG,
-        formatter_class=TrainHelp,
+        formatter_class=train_help,
         allow_abbrev=False,
     ).set_defaults(flags=flags)
 
 
-class TrainHelp(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults behind every flag, examples as they are written."""
+def train_help(prog: str) -> argparse.HelpFormatter:
+    """Defaults as in the other commands that train, examples as they are written."""
+    from openrlhf_math.patches.parsers import FlagHelp
+
+    class TrainHelp(FlagHelp, argparse.RawDescriptionHelpFormatter):
+        pass
+
+    return TrainHelp(prog)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -147,7 +153,7 @@ def _train(flat: argparse.Namespace) -> None:
     from openrlhf_math.distill.sft_inputs import MODEL_FLAG
     from openrlhf_math.distill.sft_settings import is_first
     from openrlhf_math.grpo.inputs import check_model
-    from openrlhf_math.prm.training_inputs import check_base, prepare
+    from openrlhf_math.prm.training_inputs import check_base, check_base_weights, prepare
     from openrlhf_math.prm.training_settings import resolve
 
     flags = {name: value for name, value in vars(flat).items() if name not in ("mode", "flags")}
@@ -157,6 +163,8 @@ def _train(flat: argparse.Namespace) -> None:
 
         model = args.model.model_name_or_path
         check_base(model) if Path(model).is_dir() else check_model(MODEL_FLAG, model)
+        enter_environment(args.math.device, args.math.parameters)  # before torch is imported
+        check_base_weights(model, may_be_missing=True)
         print_plan(args)
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's

@@ -18,6 +18,7 @@ def run(flat: argparse.Namespace) -> None:
     from openrlhf_math.grpo import lora
     from openrlhf_math.grpo.inputs import check_model
     from openrlhf_math.grpo.model_kind import check_language_model, checked_family
+    from openrlhf_math.modeling.whole_weights import check_weights
 
     args = resolve(flat)
     model = args.model.model_name_or_path
@@ -27,8 +28,11 @@ def run(flat: argparse.Namespace) -> None:
         from openrlhf_math.distill.sft_plan import print_plan
 
         check_language_model(MODEL_FLAG, model)
+        family = checked_family(MODEL_FLAG, model, args.ds.ring_attn_size)
+        enter_environment(args.math.device, args.math.parameters)  # before torch is imported
         args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
-        print_plan(args, checked_family(MODEL_FLAG, model, args.ds.ring_attn_size))
+        check_weights(MODEL_FLAG, model, may_be_missing=True)
+        print_plan(args, family)
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
     threads = training_threads(args.math.parameters, processes)

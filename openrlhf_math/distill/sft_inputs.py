@@ -16,8 +16,9 @@ from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import NO_TEMPLATE, check_model, claim_run_dir, load_tokenizer
 from openrlhf_math.grpo.lora import check_base
-from openrlhf_math.grpo.model_kind import check_language_model, check_text_only, checked_family
+from openrlhf_math.grpo.model_kind import check_language_model, check_positions, check_tokens, checked_family
 from openrlhf_math.modeling.flash_attn_package import check_installed
+from openrlhf_math.modeling.whole_weights import check_weights
 
 MODEL_FLAG = "--model.model_name_or_path"
 ROOM = 2  # OpenRLHF leaves a row out unless it has room for more than these after its prompt
@@ -53,6 +54,7 @@ def prepare(args: SimpleNamespace) -> None:
         if is_upstreams(args):
             _check_columns(args, specs)
         traces, long = ({}, []) if is_upstreams(args) else _read(args, specs)
+        check_weights(MODEL_FLAG, args.model.model_name_or_path)
         config = _config(args, traces)
         if args.ckpt.load_enable:
             check_same(args, config)
@@ -121,10 +123,18 @@ def _read(args: SimpleNamespace, specs: dict[str, list[str]]) -> tuple[dict[str,
         for number, part in enumerate(traces[kind]):
             long += [trace for trace in part if trace.tokens > limit]
             traces[kind][number] = [trace for trace in part if trace.tokens <= limit]
+    longest = max((trace for part in traces["train"] + traces["eval"] for trace in part), key=_tokens, default=None)
+    if longest:
+        what = f"{longest.source} row {longest.row} has {longest.tokens} tokens"
+        check_positions(MODEL_FLAG, args.model.model_name_or_path, what, longest.tokens, ask_hub=True)
     if long:
         _tell_long(args, long, rows + sum(map(len, problems["eval"])))
     _check_amount(args, sum(map(len, traces["train"])))
     return traces, long
+
+
+def _tokens(trace: Trace) -> int:
+    return trace.tokens
 
 
 class Renderer:
@@ -155,8 +165,9 @@ class Renderer:
         before = prompt_ids(self.tokenizer, prompts, self.args.data.apply_chat_template)
         where = (f"{spec} row {problem.row}" for problem in problems)
         model = self.args.model.model_name_or_path
-        check_text_only(MODEL_FLAG, model, self.tokenizer, zip(where, before, strict=True))
         after = self.tokenizer(list(responses), add_special_tokens=False)["input_ids"]
+        rows = [ids + learned for ids, learned in zip(before, after, strict=True)]
+        check_tokens(MODEL_FLAG, model, self.tokenizer, zip(where, rows, strict=True))
         for problem, prompt, response, ids, learned in zip(problems, prompts, responses, before, after, strict=True):
             yield Trace(prompt, response, spec, problem.row, len(ids) + max(len(learned) + 1, ROOM + 1))
 

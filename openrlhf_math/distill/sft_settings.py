@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.device_flags import check_kernels, check_parallel
 from openrlhf_math.grpo.flag_values import check_values
 from openrlhf_math.grpo.flags import INSTRUCTION, LORA
 from openrlhf_math.grpo.lora import Lora
@@ -43,8 +44,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         UPSTREAM_COMMAND,
         prog,
         "Fine-tune a student on reasoning traces. Every flag of openrlhf.cli.train_sft keeps its name and meaning. "
-        "Run it alone for one process, or under torchrun or deepspeed for several. The same command with "
-        "--ckpt.load_enable goes on after a kill.",
+        "Run it alone for one process, or under torchrun or deepspeed for several. After a kill, the same command with "
+        "--ckpt.load_enable resumes.",
         DEFAULTS | dict.fromkeys(COMPUTED),
         ("data.apply_chat_template",),
         (),
@@ -52,34 +53,36 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     explain(
         parser,
         {
-            "ckpt.save_steps": "write a checkpoint every so many steps; -1 for none, 1 to lose no more than a step",
-            "ckpt.load_enable": "go on from the newest whole checkpoint of this run, or begin if there is none",
-            "ckpt.path": "where checkpoints lie (default: checkpoints in the run directory)",
+            "ckpt.save_steps": "steps between checkpoints; -1 for none, 1 to lose at most one step",
+            "ckpt.load_enable": "resume from the newest complete checkpoint of this run, or start if there is none",
+            "ckpt.path": "directory of the checkpoints (default: checkpoints in the run directory)",
             "ckpt.output_dir": "where the model is saved (default: model in the run directory)",
-            "ckpt.max_num": "checkpoints kept; the oldest goes when the next is whole",
+            "ckpt.max_num": "checkpoints to keep; the oldest is deleted once the next is complete",
             "ckpt.max_mem": "GiB that checkpoints may take",
-            "ckpt.save_hf": "save the model beside each checkpoint",
-            "ckpt.disable_ds": "with --ckpt.save_hf: only the model, nothing to resume from",
-            "eval.dataset": "measure the loss on these traces too, see eval.jsonl",
-            "eval.steps": "every so many steps; -1 for once an epoch",
+            "ckpt.save_hf": "save the model with each checkpoint",
+            "ckpt.disable_ds": "with --ckpt.save_hf: save only the model, from which a run cannot be resumed",
+            "eval.dataset": "traces on which the loss is measured too, see eval.jsonl",
+            "eval.steps": "steps between these measurements; -1 for once an epoch",
             "logger.logging_steps": "steps between TensorBoard's points",
-            "logger.tensorboard_dir": "where TensorBoard's records lie (default: tensorboard in the run directory)",
-            "data.dataset": "traces: a file, a directory or a hub name; several joined by commas",
+            "logger.tensorboard_dir": "directory of TensorBoard's records (default: tensorboard in the run directory)",
+            "data.dataset": "traces: a file, a directory or a hub name; several separated by commas",
             "data.input_key": "column of the problem, text or chat messages",
             "data.output_key": "column of the response (default: response; none for whole conversations or plain text)",
-            "data.max_len": "most tokens of a row, prompt and response; longer rows are left out and told",
-            "data.input_template": "without a chat template: the prompt, with {} for the problem; all else is literal",
+            "data.max_len": "most tokens of a row, prompt and response; longer rows are left out and listed",
+            "data.input_template": "without a chat template: the prompt, with {} for the problem; the rest is literal",
+            "model.aux_loss_coef": "weight of the auxiliary loss that balances a mixture of experts; refused for "
+            "models that have none in Transformers",
             "train.max_epochs": "passes over the traces",
-            "train.seed": "of the order of rows",
-            "ds.packing_samples": "for --ds.ring_attn_size, which wants it; other rows never have padding",
-            "ds.ring_attn_size": "processes that share a sequence; needs flash-attn and ring-flash-attn",
-            "ds.attn_implementation": "of ring attention; rows without padding have an attention of their own",
+            "train.seed": "seed of the order of rows",
+            "ds.packing_samples": "for --ds.ring_attn_size, which needs it; other rows never have padding",
+            "ds.ring_attn_size": "number of processes that share a sequence; needs flash-attn and ring-flash-attn",
+            "ds.attn_implementation": "for ring attention only; rows without padding use an attention of this package",
             **LORA,
         },
     )
     group = parser.add_argument_group("openrlhf_math")
     group.add_argument(
-        "--math.run_dir", default="runs/sft", help="what the run leaves: config.json, metrics.jsonl, loss.png, model"
+        "--math.run_dir", default="runs/sft", help="directory of the run: config.json, metrics.jsonl, loss.png, model"
     )
     group.add_argument("--math.device", choices=("auto", "cpu", "cuda"), default="auto", help="where it runs")
     group.add_argument("--math.instruction", default=INSTRUCTION, help="appended to every problem; empty for none")
@@ -141,6 +144,8 @@ def _check(flags: dict, device: str) -> None:
             raise UserError(f"--{name} is missing: give a local path or a hub name")
     if flags["ds.ring_attn_size"] > 1 and device == "cpu":
         raise UserError("--ds.ring_attn_size needs flash-attn, which has no CPU build; leave it out")
+    check_kernels(flags, device, padded=flags["ds.ring_attn_size"] > 1)
+    check_parallel(flags, processes())
     ranks = data_parallel_ranks(flags["ds.ring_attn_size"], flags["ds.tensor_parallel_size"])
     if flags["train.batch_size"] % (flags["train.micro_batch_size"] * ranks):
         raise UserError(

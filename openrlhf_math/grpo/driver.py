@@ -164,10 +164,22 @@ def start_ray(args: SimpleNamespace, environment: dict[str, str]) -> None:
 
 
 def devices_wanted(args: SimpleNamespace) -> int:
-    """Devices of the whole run: the policy's, and the engines' unless they share them."""
-    policy = args.actor.num_nodes * args.actor.num_gpus_per_node
+    """Devices of the whole run: the policy's, and those of engines and other models unless they share them."""
     engines = args.vllm.num_engines * args.vllm.tensor_parallel_size
-    reference = 0
-    if args.algo.kl.init_coef > 0 and not (args.train.colocate_all or args.train.colocate_actor_ref):
-        reference = args.ref.num_nodes * args.ref.num_gpus_per_node
-    return max(policy, engines) if colocated(args) else policy + engines + reference
+    if colocated(args):
+        return max(devices_of(args.actor), engines)
+    wanted, critic = devices_of(args.actor) + engines, bool(args.critic.model_name_or_path)
+    if args.train.colocate_all:  # asynchronous: all but the engines share the policy's
+        return wanted
+    if args.algo.kl.init_coef > 0 and not args.train.colocate_actor_ref:
+        wanted += devices_of(args.ref)
+    if critic:
+        wanted += devices_of(args.critic)
+    if not args.reward.remote_url and not (critic and args.train.colocate_critic_reward):
+        wanted += devices_of(args.reward)
+    return wanted
+
+
+def devices_of(model: SimpleNamespace) -> int:
+    """Of the flags of a model: `actor`, `ref`, `critic` or `reward`."""
+    return model.num_nodes * model.num_gpus_per_node

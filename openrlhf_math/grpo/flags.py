@@ -33,6 +33,10 @@ COMPUTED = (
     "actor.num_gpus_per_node",
     "ref.num_nodes",
     "ref.num_gpus_per_node",
+    "critic.num_nodes",
+    "critic.num_gpus_per_node",
+    "reward.num_nodes",
+    "reward.num_gpus_per_node",
     "vllm.num_engines",
     "vllm.enable_sleep",
     "ds.enable_sleep",
@@ -48,58 +52,85 @@ COMPUTED = (
 COMPUTED_SWITCHES = ("vllm.enable_sleep", "ds.enable_sleep")
 
 LORA = {
-    "ds.lora.rank": "train adapters of this rank and leave the weights as they are; the model is saved merged, and its "
-    "adapter in a folder of it, adapter; 0: all weights are trained",
-    "ds.lora.alpha": "an adapter counts alpha / rank times",
-    "ds.lora.dropout": "share of an adapter's inputs left out in training; only sft takes it",
-    "ds.lora.target_modules": "layers with adapters, by the last part of their names, or all-linear: all linear layers "
-    "but the output head, and the experts and the router of a mixture of experts",
+    "ds.lora.rank": "train adapters of this rank and freeze the weights; the model is saved merged, with the adapter "
+    "in its subfolder adapter; 0 trains all weights",
+    "ds.lora.alpha": "the output of an adapter is scaled by alpha / rank",
+    "ds.lora.dropout": "dropout on the inputs of the adapters; for sft only",
+    "ds.lora.target_modules": "layers to adapt, by the last part of their names, or all-linear: all linear layers "
+    "except the output head, and the experts and the router of a mixture of experts",
     "ds.load_in_4bit": "not supported",
 }
 CHECKPOINTS = {
-    "ckpt.save_steps": "write a checkpoint every so many steps; -1 for none, 1 to lose no more than the step in flight "
-    "(default: as often as it takes no more than 5%% of the time)",
-    "ckpt.load_enable": "go on from the newest whole checkpoint of this run, or begin if there is none",
-    "ckpt.path": "where checkpoints lie, on a disk that all nodes share (default: checkpoints in the run directory)",
+    "ckpt.save_steps": "steps between checkpoints; -1 for none, 1 to lose at most the current step (default: as often "
+    "as saving takes at most 5%% of the time)",
+    "ckpt.load_enable": "resume from the newest complete checkpoint of this run, or start if there is none",
+    "ckpt.path": "directory of the checkpoints, on a disk that all nodes share (default: checkpoints in the run "
+    "directory)",
     "ckpt.output_dir": "where the model is saved (default: model in the run directory)",
-    "ckpt.max_num": "checkpoints kept, besides the best by evaluation; the oldest goes when the next is whole",
+    "ckpt.max_num": "checkpoints to keep besides the best by evaluation; the oldest is deleted when the next is "
+    "complete",
     "ckpt.max_mem": "GiB that checkpoints may take",
-    "ckpt.save_hf": "save the model beside each checkpoint",
-    "ckpt.disable_ds": "with --ckpt.save_hf: only the model, nothing to go on from",
-    "logger.wandb.run_name": "also TensorBoard's (default: the name of the run directory)",
+    "ckpt.save_hf": "save the model with each checkpoint",
+    "ckpt.disable_ds": "with --ckpt.save_hf: save only the model, from which a run cannot be resumed",
+    "logger.wandb.run_name": "name of the run, also in TensorBoard (default: the name of the run directory)",
 }
 
 # What differs from OpenRLHF, or is not plain from its help; the formulas are in docs/grpo-loss.md.
 LOSS = {
     "actor.loss_agg_mode": "how the loss is averaged: token-mean (over all action tokens of a step) or "
-    "seq-mean-token-mean (over each completion's tokens, then over completions: a token of a long one weighs less). "
-    "A KL loss and an entropy bonus are averaged in the same way (default: %(default)s)",
+    "seq-mean-token-mean (over the tokens of each completion, then over completions, so that a token of a long one "
+    "weighs less). A KL loss and an entropy bonus are averaged in the same way (default: %(default)s)",
+    "actor.aux_loss_coef": "weight of the auxiliary loss that balances a mixture of experts; refused for models that "
+    "have none in Transformers (default: %(default)s)",
     "actor.entropy_coef": "weight of an entropy bonus in the loss; 0 to log the entropy only",
-    "algo.kl.use_loss": "the KL term is part of the loss, averaged by --actor.loss_agg_mode, not of the reward",
-    "algo.dynamic_filtering_enable": "replace groups whose advantages are all zero by the next problems",
+    "algo.kl.init_coef": "weight of the KL term; above 0 a reference model is loaded (default: %(default)s)",
+    "algo.kl.use_loss": "put the KL term into the loss, averaged by --actor.loss_agg_mode, and not into the reward",
+    "algo.dynamic_filtering_enable": "replace groups whose advantages are all zero with the next problems",
     "algo.dynamic_filtering_range": "with --algo.dynamic_filtering_enable: also replace groups whose mean score is not "
     "between these two (default: any mean)",
     "reward.clip_range": "rewards are clipped to this range after penalties and before the advantages are computed "
     "(default: %(default)s)",
-    "data.max_samples": "problems used at most, the first of the set (default: %(default)s)",
+    "data.max_samples": "use only the first so many problems (default: %(default)s)",
+    "data.max_len": "most tokens of a prompt with its completion; the model must have as many positions (default: "
+    "%(default)s)",
+    "rollout.max_new_tokens": "most tokens of a completion (default: what --data.max_len leaves after the prompt)",
+    "rollout.batch_size": "prompts of a rollout batch (default: %(default)s)",
+    "rollout.n_samples_per_prompt": "completions of each prompt: the size of a group (default: %(default)s)",
+    "train.batch_size": "completions of an optimizer step, over all processes; must divide those of a rollout batch "
+    "(default: all of them, one step a batch)",
 }
 PADDED_BATCHES = {
-    "ds.attn_implementation": "of padded batches only: rows without padding have an attention of their own (default: "
-    "flash_attention_2 where flash-attn is installed on a GPU, else PyTorch's)",
-    "ds.packing_samples": "of padded batches only: take their padding out, which needs flash-attn",
-    "ds.ring_attn_size": "processes that share a sequence, with padded batches; needs flash-attn and ring-flash-attn",
-    "train.dynamic_batch_enable": "of padded batches only: micro-batches of --train.max_tokens_per_gpu tokens, with "
-    "--ds.packing_samples; rows without padding are always filled up to that",
+    "ds.attn_implementation": "for padded batches only; rows without padding use an attention of this package "
+    "(default: flash_attention_2 on a GPU where flash-attn is installed, else PyTorch's)",
+    "ds.packing_samples": "for padded batches only: remove their padding, which needs flash-attn",
+    "ds.ring_attn_size": "number of processes that share a sequence; with padded batches; needs flash-attn and "
+    "ring-flash-attn (default: %(default)s)",
+    "train.dynamic_batch_enable": "for padded batches only: micro-batches of up to --train.max_tokens_per_gpu tokens, "
+    "which needs flash-attn; rows without padding are always filled up to that number",
     "train.max_tokens_per_gpu": "tokens that a process trains on at once, in rows without padding and in dynamic "
     "batches (default: 16192, on a CPU 4096)",
 }
+DEVICES = {
+    "actor.num_gpus_per_node": "devices of the policy on each node; on a CPU, processes (default: 1)",
+    "vllm.num_engines": "vLLM engines (default: as many as fill the policy's devices)",
+} | {
+    f"{model}.{what}": f"{words} of the {name} (default: as the policy)"
+    for model, name in (("ref", "reference model"), ("critic", "critic"), ("reward", "reward model"))
+    for what, words in (("num_nodes", "nodes"), ("num_gpus_per_node", "devices on each node"))
+}
+CRITIC = {
+    "critic.model_name_or_path": "what the critic of --algo.advantage.estimator gae begins from (default: the reward "
+    "model, or the policy's model)",
+    "critic.freezing_steps": "with a critic: the first N + 1 steps do not train the policy; -1 to train it from the "
+    "first step on (default: %(default)s)",
+}
 PROMPTS = {
-    "data.apply_chat_template": "render prompts by the tokenizer's chat template; without, they are plain text behind "
-    "the tokenizer's first token (BOS)",
-    "data.input_template": "without a chat template: the prompt, with {} for the problem; all else is literal",
-    "data.max_images_per_prompt": "only 0: problems are text",
-    "rollout.temperature": "above 0",
-    "rollout.top_p": "only 1: the trainer's log-probabilities are of all tokens",
+    "data.apply_chat_template": "render prompts with the tokenizer's chat template; without it they are plain text "
+    "after the tokenizer's first token (BOS)",
+    "data.input_template": "without a chat template: the prompt, with {} for the problem; everything else is literal",
+    "data.max_images_per_prompt": "must be 0: problems are text",
+    "rollout.temperature": "sampling temperature, above 0 (default: %(default)s)",
+    "rollout.top_p": "must be 1: the trainer computes log-probabilities over all tokens",
 }
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -112,7 +143,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog,
         "Train a policy with reference-free GRPO. Every flag of openrlhf.cli.train_ppo_ray keeps its name and "
         "meaning; the recipe's values are defaults, and --no-FLAG switches off what the recipe switches on. "
-        "The same command with --ckpt.load_enable goes on after a kill.",
+        "After a kill, the same command with --ckpt.load_enable resumes.",
         RECIPE | dict.fromkeys(COMPUTED),
         SWITCHED_ON,
         COMPUTED_SWITCHES,
@@ -124,19 +155,24 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     estimator.help = "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function"
     for action in parser._actions:
         if not action.option_strings[0].startswith("--no-"):
-            action.help = (CHECKPOINTS | LOSS | PROMPTS | LORA | PADDED_BATCHES).get(action.dest, action.help)
+            action.help = (CHECKPOINTS | LOSS | PROMPTS | LORA | PADDED_BATCHES | DEVICES | CRITIC).get(
+                action.dest, action.help
+            )
     _add_ours(parser.add_argument_group("openrlhf_math"))
     return parser
 
 
 def _add_ours(group) -> None:
     group.add_argument(
-        "--math.run_dir", default="runs/grpo", help="what the run leaves: config.json, metrics.jsonl, model, ..."
+        "--math.run_dir", default="runs/grpo", help="directory of the run: config.json, metrics.jsonl, model, ..."
     )
     group.add_argument("--math.device", choices=("auto", "cpu", "cuda"), default="auto", help="where the actors run")
     group.add_argument("--math.instruction", default=INSTRUCTION, help="appended to every problem; empty for none")
     group.add_argument(
-        "--math.answer_style", choices=("boxed", "think"), default="boxed", help="what correct format is"
+        "--math.answer_style",
+        choices=("boxed", "think"),
+        default="boxed",
+        help="the format in which an answer is expected",
     )
     group.add_argument(
         "--math.format_reward", type=float, default=0.2, help="reward of a wrong answer in correct format"
@@ -152,15 +188,15 @@ def _add_ours(group) -> None:
         "--math.max_logprob_gap",
         type=float,
         default=0.1,
-        help="stop when trainer and engine differ by more nats a token on average, over all tokens or over a range of "
-        "positions, or by 10 times as much at the 99th percentile: they do not compute the same model",
+        help="stop when the log-probabilities of trainer and engine differ by more than this, in nats a token: on "
+        "average over all tokens or over a range of positions, or by 10 times as much at the 99th percentile",
     )
     group.add_argument(
         "--math.shared_prefix",
         choices=("auto", "on", "off"),
         default="auto",
-        help="train on a group's completions behind one copy of their prompt, in one row without padding; auto: where "
-        "the model allows it and nothing of the run needs a padded batch (ring attention, a critic, a reward model, "
+        help="train on the completions of a group after one copy of their prompt, in one row without padding; auto: "
+        "where the model allows it and nothing needs a padded batch (ring attention, a critic, a reward model, "
         "asynchronous training); off: OpenRLHF's padded batches",
     )
     _add_curriculum(group)
@@ -230,10 +266,14 @@ def _add_lengths(group) -> None:
         help="raise the limit, from --rollout.max_new_tokens on, when more than this share of the completions of the "
         "last --math.grow_after steps was cut off",
     )
-    group.add_argument("--math.grow_to", type=int, metavar="TOKENS", help="the highest it may get")
+    group.add_argument("--math.grow_to", type=int, metavar="TOKENS", help="the highest limit")
     group.add_argument("--math.grow_by", type=float, default=defaults.grow_by, help="factor of one raise (%(default)s)")
     group.add_argument(
-        "--math.grow_after", type=int, default=defaults.grow_after, metavar="STEPS", help="(%(default)s)"
+        "--math.grow_after",
+        type=int,
+        default=defaults.grow_after,
+        metavar="STEPS",
+        help="steps looked at (%(default)s)",
     )
     group.add_argument(
         "--math.truncated",

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.model_kind import check_language_model, check_text_only, wants_code
+from openrlhf_math.grpo.critic import check_frozen_steps
+from openrlhf_math.grpo.model_kind import check_language_model, check_tokens, wants_code
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.status.process import check_alone
 
@@ -34,6 +35,17 @@ def check_model(flag: str, model: str) -> None:
         raise UserError(f"{flag} {model}: there is no such directory, nor is it a hub name such as Qwen/Qwen2.5-1.5B")
 
 
+def check_other_models(args: SimpleNamespace) -> None:
+    """Raise UserError if the critic's model or the reward model is neither a directory with a model nor a hub name."""
+    for flag, models in (
+        ("--critic.model_name_or_path", args.critic.model_name_or_path),
+        ("--reward.model_name_or_path", None if args.reward.remote_url else args.reward.model_name_or_path),
+    ):
+        for model in (models or "").split(","):
+            if model and model != args.actor.model_name_or_path:
+                check_model(flag, model)
+
+
 def load_tokenizer(flag: str, model: str, needs_template: bool, mend: str):
     """The model's tokenizer. Raises UserError if it cannot be read, if it or the model wants to run code of its own, or
     if there is no chat template where one is needed."""
@@ -43,9 +55,15 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, mend: str):
         raise wants_code(flag, model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted())
-    except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
+        reads = bool(tokenizer("1 + 1 = 2", add_special_tokens=False)["input_ids"])
+    except Exception as error:  # of transformers and tokenizers, for whatever a damaged file holds
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{flag} {model}: its tokenizer cannot be read ({first_line})") from None
+    if not reads:
+        raise UserError(
+            f"{flag} {model}: its tokenizer makes no tokens of a text, as without a vocabulary; save the model's "
+            "tokenizer.json beside it"
+        )
     if needs_template and not tokenizer.chat_template:
         raise UserError(f"{flag} {model}: its tokenizer has no chat template; {mend}")
     return tokenizer
@@ -55,7 +73,7 @@ def _brings_code(kind, model: str) -> bool:
     """Whether transformers' class of this kind asks for trust. What else is wrong is told where it is read."""
     try:
         kind.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # as above
         return "trust_remote_code" in str(error)
     return False
 
@@ -91,6 +109,8 @@ def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:
             more = "add problems"
         batch_size = args.rollout.batch_size
         raise UserError(f"{few} than one batch (--rollout.batch_size {batch_size}); lower it or {more}")
+    batches = count_prompts(args, sets) // args.rollout.batch_size * args.train.num_episodes
+    check_frozen_steps(args.critic.freezing_steps, batches)
     return sets
 
 
@@ -119,14 +139,14 @@ def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dic
     flag, model = "--actor.model_name_or_path", args.actor.model_name_or_path
     tokenizer = load_tokenizer(flag, model, args.data.apply_chat_template, NO_TEMPLATE)
     check_language_model(flag, model, ask_hub=True)
-    room = args.data.max_len - (args.rollout.max_new_tokens or 1)
+    room = max(0, args.data.max_len - (args.rollout.max_new_tokens or 1))
     prompts = {}
     for spec, problems in sets.items():
         prompts[spec] = [_prompt(spec, problem, args, tokenizer) for problem in problems]
         all_ids = prompt_ids(tokenizer, prompts[spec], args.data.apply_chat_template)
         rows = [problem.row for problem in problems]
         where = (f"{spec} row {row}" for row in rows)
-        check_text_only(flag, model, tokenizer, zip(where, all_ids, strict=True))
+        check_tokens(flag, model, tokenizer, zip(where, all_ids, strict=True))
         long = [(len(ids), row) for ids, row in zip(all_ids, rows, strict=True) if len(ids) > room]
         if long:
             length, row = long[0]

@@ -67,8 +67,8 @@ def completion_limit(flags: dict, ours: dict) -> LimitSettings:
         )
     if flags["critic.model_name_or_path"] and ours["math.truncated"] == "mask":
         raise UserError(
-            "--math.truncated mask: OpenRLHF's loss of a critic cannot leave completions out; leave out "
-            "--critic.model_name_or_path, or take keep or wrong"
+            "--math.truncated mask: OpenRLHF's loss of a critic cannot leave completions out; take keep or wrong, or "
+            "another estimator than gae"
         )
     return settings
 

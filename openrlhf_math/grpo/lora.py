@@ -10,6 +10,7 @@ from pathlib import Path
 from openrlhf_math.checkpoints.folder import ADAPTER
 from openrlhf_math.checkpoints.manifest import digest
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo import critic
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
 ALL_LINEAR = "all-linear"
@@ -68,7 +69,8 @@ def check_flags(flags: dict) -> None:
         raise UserError(f"--ds.lora.dropout {dropout}: give a share from 0 to below 1")
     for name, (plain, reason) in OBSTACLES.items():
         if flags.get(name, plain) not in (plain, None):
-            raise UserError(f"--ds.lora.rank with --{name}: {reason}; leave one of the two out")
+            flag = critic.FLAG if name == "critic.model_name_or_path" else f"--{name}"
+            raise UserError(f"--ds.lora.rank with {flag}: {reason}; leave one of the two out")
 
 
 def look(model: str, lora) -> Lora | None:
@@ -119,7 +121,7 @@ def _adapted(model: str, lora, targets):
         kind = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
         with torch.device("meta"):
             plain = kind.from_config(config, trust_remote_code=trust)
-    except ValueError as error:  # an unknown model type, or code that is not trusted: said where the model is loaded
+    except Exception as error:  # whatever its config.json or its code is like: said where the model is loaded
         raise OSError(str(error)) from None
     wanted = LoraConfig(
         task_type=TaskType.CAUSAL_LM,

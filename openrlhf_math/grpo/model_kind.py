@@ -1,30 +1,37 @@
 """Whether a model is one that can be trained here: a language model that generates, in a form that libraries know."""
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.modeling.families import Family, check_path, check_window
+from openrlhf_math.modeling.families import Family, check_path, check_window, positions
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
 MEDIA = re.compile(r"(image|video|audio)_token_(id|index)")
 
 
-def check_text_only(flag: str, model: str, tokenizer, prompts: Iterable[tuple[str, list[int]]]) -> None:
-    """Raise UserError if a prompt has a token that the model takes for a picture, a film or a sound.
+def check_tokens(flag: str, model: str, tokenizer, texts: Iterable[tuple[str, list[int]]]) -> None:
+    """Raise UserError if a text has a token that the model does not know, or takes for a picture, a film or a sound.
 
-    prompts: where each is from, as in "data.jsonl row 3", and its tokens.
+    texts: where each is from, as in "data.jsonl row 3", and its tokens.
     """
-    settings = read_config(flag, model).to_dict()
-    media = {token for name, token in settings.items() if MEDIA.fullmatch(name) and isinstance(token, int)}
-    for where, ids in prompts if media else ():
+    config = read_config(flag, model)
+    media = {token for name, token in config.to_dict().items() if MEDIA.fullmatch(name) and isinstance(token, int)}
+    known = getattr(config.get_text_config(), "vocab_size", math.inf)
+    for where, ids in texts:
         if found := media.intersection(ids):
             written = tokenizer.convert_ids_to_tokens(min(found))
             raise UserError(f"{where}: {flag} {model} takes {written} for a picture or a sound; write it otherwise")
+        if ids and max(ids) >= known:
+            raise UserError(
+                f"{where}: the tokenizer of {flag} {model} gives token {max(ids)}, and the model has an embedding for "
+                f"{known} (vocab_size in its config.json); save the model with the tokenizer that it was trained with"
+            )
 
 
 def check_language_model(flag: str, model: str, ask_hub: bool = False) -> None:
@@ -45,7 +52,28 @@ def check_language_model(flag: str, model: str, ask_hub: bool = False) -> None:
     architecture = config.architectures[0]
     if kind := _other_kind(config, architecture):
         raise UserError(f"{flag} {model} is a {architecture}, {kind}; choose a decoder-only language model")
+    if quantised := getattr(config, "quantization_config", None):
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+        raise UserError(
+            f"{flag} {model}: its weights are quantised ({method or 'quantization_config'} in its config.json), and "
+            "training needs them as they were before; choose the model in bf16"
+        )
     check_window(flag, model, config)
+
+
+def check_positions(flag: str, model: str, what: str, tokens: int, ask_hub: bool = False) -> None:
+    """Raise UserError if a sequence has more tokens than the model has positions. what: says where they come from.
+
+    Learned positions end there, and an engine refuses more of any kind. ask_hub: as above.
+    """
+    if not ask_hub and not os.path.isdir(model):
+        return
+    most = positions(read_config(flag, model))
+    if tokens > most:
+        raise UserError(
+            f"{what}: {flag} {model} has {most:g} positions (max_position_embeddings in its config.json); lower "
+            "--data.max_len, or raise them there if the model can go beyond"
+        )
 
 
 def checked_family(

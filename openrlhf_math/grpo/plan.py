@@ -7,15 +7,15 @@ from types import SimpleNamespace
 from openrlhf_math.colocation.layout import colocated
 from openrlhf_math.grpo.checkpointing import SHARE
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
-from openrlhf_math.grpo.driver import devices_wanted
+from openrlhf_math.grpo.driver import devices_of, devices_wanted
 from openrlhf_math.grpo.limit_settings import LimitSettings
 from openrlhf_math.grpo.lora import lora_line
 from openrlhf_math.grpo.resume import checkpoint_bytes
 from openrlhf_math.grpo.settings import (
-    NEEDS_PADDED_BATCH,
     as_json,
     old_log_probs_needed,
     one_step_a_batch,
+    padded_for,
     trained_parameters,
 )
 from openrlhf_math.grpo.truncation import TRUNCATED
@@ -68,8 +68,11 @@ def plan(args: SimpleNamespace) -> list[PlannedActors]:
         ),
     ]
     if args.algo.kl.init_coef > 0:
-        ref = args.ref.num_nodes * args.ref.num_gpus_per_node
-        rows.append(PlannedActors("reference", ref, 1, 2 * size, "weights"))
+        rows.append(PlannedActors("reference", devices_of(args.ref), 1, 2 * size, "weights"))
+    if args.critic.model_name_or_path:
+        rows.append(PlannedActors("critic (DeepSpeed)", devices_of(args.critic), 1, 0, "weights, gradients, Adam"))
+    if not args.reward.remote_url:
+        rows.append(PlannedActors("reward model", devices_of(args.reward), 1, 0, "weights"))
     return rows
 
 
@@ -115,8 +118,7 @@ def path_line(args: SimpleNamespace, family: Family | None) -> str:
         if family is None or family.shares_prompts:
             return "training: rows without padding, the completions of a group behind one copy of their prompt"
         return f"training: a row for each sequence, without logits kept: {family.why_rows()}"
-    needs = next((flag for flag, plain in NEEDS_PADDED_BATCH.items() if of(args, flag) not in (plain, None)), None)
-    why = f"--{needs}" if needs else "--math.shared_prefix off"
+    why = padded_for(functools.partial(of, args)) or "--math.shared_prefix off"
     return (
         f"training: padded batches, for {why}: prompts are computed for each completion, all logits are kept, and "
         "completions without advantage are computed, too"

@@ -142,6 +142,11 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
         """A sentence on how the model is trained, if it is not the way of most."""
         return self.trainer.note
 
+    def leave_out_batch(self) -> dict[str, float]:
+        """Instead of `fit`: take no step. OpenRLHF would keep the batch, and train on it when the policy is free."""
+        self.trainer.replay_buffer.clear()
+        return {"policy_loss": 0.0, "actor_grad_norm": 0.0}
+
     def broadcast_to_vllm(self) -> dict[str, float]:
         return self.trainer.broadcast_to_vllm()
 

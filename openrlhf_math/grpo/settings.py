@@ -6,6 +6,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,9 @@ from types import SimpleNamespace
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo import critic
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
+from openrlhf_math.grpo.device_flags import check_kernels, check_parallel, check_placement
 from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flag_values import check_values
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
@@ -80,6 +83,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     hide_wandb_key(flags)
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
+    critic.settle_critic(flags)
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
@@ -89,6 +93,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     flags["algo.dynamic_filtering_range"] = filtering_range or (-math.inf, math.inf)  # OpenRLHF checks it
     _compute(flags, device, run_dir, shared_prefix)
     _check(flags)
+    check_placement(flags)
+    check_kernels(flags, device, padded=not shared_prefix)
     check_lora_flags(flags)
     if flags["ds.lora.dropout"]:
         raise UserError(
@@ -137,13 +143,18 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
 
 def _shares_prefix(flags: dict, wish: str) -> bool:
     """Whether to train on packed rows with shared prompts. Raises UserError if it is asked for and cannot be."""
-    needs = dict(NEEDS_PADDED_BATCH)
-    if flags["algo.advantage.estimator"] != "gae":
-        del needs["critic.model_name_or_path"]  # no other estimator has a critic
-    obstacles = [f"--{name}" for name, plain in needs.items() if flags[name] not in (plain, None)]
-    if wish == "on" and obstacles:
-        raise UserError(f"--math.shared_prefix on: {obstacles[0]} needs padded batches; leave one of the two out")
-    return wish != "off" and not obstacles
+    obstacle = padded_for(flags.get)
+    if wish == "on" and obstacle:
+        raise UserError(f"--math.shared_prefix on: {obstacle} needs padded batches; leave one of the two out")
+    return wish != "off" and not obstacle
+
+
+def padded_for(value_of: Callable[[str], object]) -> str | None:
+    """The flag that needs padded batches, if one does. value_of: a flag's value, by its dotted name."""
+    for name, plain in NEEDS_PADDED_BATCH.items():
+        if value_of(name) not in (plain, None):
+            return critic.FLAG if name == "critic.model_name_or_path" else f"--{name}"
+    return None
 
 
 def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> None:
@@ -158,6 +169,9 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
     default("actor.num_gpus_per_node", 1)
     default("ref.num_nodes", flags["actor.num_nodes"])  # beside the policy, where OpenRLHF wants it if colocated
     default("ref.num_gpus_per_node", flags["actor.num_gpus_per_node"])
+    for model in ("critic", "reward"):
+        default(f"{model}.num_nodes", flags["actor.num_nodes"])
+        default(f"{model}.num_gpus_per_node", flags["actor.num_gpus_per_node"])
     devices = flags["actor.num_nodes"] * flags["actor.num_gpus_per_node"]
     default("vllm.num_engines", max(1, devices // flags["vllm.tensor_parallel_size"]))
     share = flags["train.batch_size"] // max(1, training_ranks(flags))
@@ -207,6 +221,7 @@ def _check(flags: dict) -> None:
             f"--rollout.vllm_generate_batch_size {generated} is less than --rollout.batch_size "
             f"{flags['rollout.batch_size']}, so no batch would ever be whole; leave it out"
         )
+    check_parallel(flags, flags["actor.num_nodes"] * flags["actor.num_gpus_per_node"])
     ranks = training_ranks(flags)
     if flags["train.batch_size"] % (flags["train.micro_batch_size"] * ranks):
         raise UserError(

@@ -173,6 +173,8 @@ class MathTrainer(UpstreamTrainer):
     def ppo_train(self, global_steps: int) -> dict:
         self.phases.reload()
         status = super().ppo_train(global_steps)
+        if global_steps <= self.args.critic.freezing_steps:
+            status |= ray.get(self.actor_model_group.async_run_method(method_name="leave_out_batch"))[0]
         self.phases.offload()
         return status
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 from torch.utils.checkpoint import checkpoint
 
-from openrlhf_math.modeling.fused_attention import fused
-from openrlhf_math.modeling.packing import Layout, Part, Piece
+from openrlhf_math.modeling.fused_attention import BLOCK, fused
+from openrlhf_math.modeling.packing import Layout, Part
 from openrlhf_math.modeling.visibility import Visibility
 
 Tensor = torch.Tensor
@@ -22,7 +22,6 @@ Tensor = torch.Tensor
 # Tokens from the start of the prompt to the end of a completion up to which the matrix of scores is faster on a CPU
 # (tests/benchmarks/long_context.py).
 SHORT = 768
-BLOCK = 256  # queries whose scores are there at once
 LARGEST_HEAD, HEAD_STEP = 256, 8  # FlashAttention takes heads of 8, 16, ... 256 elements, the same for all three
 FLASH_CAPABILITY = (8, 0)  # of a CUDA device: Ampere
 
@@ -128,13 +127,8 @@ class Block:
 
 def blocks_of(queries: int, prompt_length: int, seen: Visibility) -> Iterator[Block]:
     """Blocks of at most BLOCK queries; in chunked attention none goes over the end of a chunk."""
-    first = 0
-    while first < queries:
-        end = min(first + BLOCK, queries)
-        if seen.chunk is not None:
-            end = min(end, ((prompt_length + first) // seen.chunk + 1) * seen.chunk - prompt_length)
-        yield Block(first, end, seen.first_key(prompt_length + first), prompt_length + end)
-        first = end
+    for first, end in seen.stretches(prompt_length, prompt_length + queries, BLOCK):
+        yield Block(first - prompt_length, end - prompt_length, seen.first_key(first), end)
 
 
 def blocks(
@@ -201,7 +195,7 @@ def spans_of(layout: Layout, seen: Visibility) -> Spans:
             places[piece.prompt_start : piece.prompt_start + piece.prompt_length],
             places[piece.start : piece.start + piece.length],
         ])  # fmt: skip
-        for first, end in _runs(piece, seen.chunk):
+        for first, end in seen.stretches(piece.prompt_length, piece.path):
             queries.append(end - first)
             keys.append(path[seen.first_key(first) : end])
 
@@ -212,15 +206,6 @@ def spans_of(layout: Layout, seen: Visibility) -> Spans:
     return Spans(
         cumulated(queries), cumulated(key_lengths), max(queries), max(key_lengths), torch.cat(keys).to(layout.device)
     )
-
-
-def _runs(piece: Piece, chunk: int | None) -> Iterator[tuple[int, int]]:
-    """[first, end) of the piece's positions, cut where a chunk ends."""
-    first = piece.prompt_length
-    while first < piece.path:
-        end = piece.path if chunk is None else min(piece.path, (first // chunk + 1) * chunk)
-        yield first, end
-        first = end
 
 
 def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visibility, scaling: float) -> Tensor:

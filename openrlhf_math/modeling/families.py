@@ -18,6 +18,8 @@ RECURRENT_MODELS = (
 LAYER_KINDS = ("layer_types", "layers_block_type", "block_types", "layers_types")
 INTERFACE = ("ALL_ATTENTION_FUNCTIONS",)
 WINDOW_BUILDERS = ("create_sliding_window_causal_mask", "create_masks_for_generate")
+# Names under which they have the most positions of a sequence.
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
 # Scalings of rotary embeddings whose frequencies follow the longest sequence of a batch.
 DYNAMIC_ROPE = ("dynamic", "longrope")
 
@@ -132,6 +134,19 @@ def reset_dynamic_rope(model) -> None:
                 setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
 
 
+def positions(config) -> float:
+    """The most tokens of a sequence that a model has positions for, infinite where it names no limit.
+
+    As vLLM counts them: scaled rotary embeddings reach their factor times as far. config: of a whole model.
+    """
+    text = config.get_text_config()
+    named = [getattr(text, name, None) for name in POSITIONS]
+    most = min((each for each in named if isinstance(each, int) and each > 0), default=math.inf)
+    ropes = [rope for rope in _ropes(text) if rope.get("rope_type") not in (None, "default", "llama3", "longrope")]
+    return max([most, *((rope.get("original_max_position_embeddings") or most) * (rope.get("factor") or 1)
+                        for rope in ropes)])  # fmt: skip
+
+
 def check_window(flag: str, model: str, config) -> None:
     """Raise UserError if a configuration names a window that no layer of its model uses.
 
@@ -139,8 +154,10 @@ def check_window(flag: str, model: str, config) -> None:
     """
     text = config.get_text_config()
     window = getattr(text, "sliding_window", None)
-    if not window or getattr(text, "use_sliding_window", True) is False:
+    if window is None or getattr(text, "use_sliding_window", True) is False:
         return
+    if window < 1:
+        raise UserError(f"{flag} {model}: its config.json has a sliding_window of {window} tokens; remove it there")
     kinds = getattr(text, "layer_types", None)
     if (kinds and not any("sliding" in str(kind) for kind in kinds)) or not _code_names(text, WINDOW_BUILDERS):
         raise UserError(
@@ -169,12 +186,12 @@ def check_path(flag: str, model: str, family: Family, shared_prefix: str, ring: 
     """
     if shared_prefix == "on" and not family.shares_prompts:
         raise UserError(
-            f"--math.shared_prefix on: {flag} {model} is a {family.name}, {family.why_rows()}; leave the flag out, for "
-            "a row for each sequence"
+            f"--math.shared_prefix on: {flag} {model} is of type {family.name}: {family.why_rows()}; leave the flag "
+            "out, which gives each sequence a row of its own"
         )
     if ring > 1 and (family.recurrent or family.local_attention):
         kind = family.recurrent or family.local_attention
         raise UserError(
-            f"--ds.ring_attn_size {ring}: {flag} {model} is a {family.name} with {kind}, which ring attention leaves "
-            "out; remove the flag"
+            f"--ds.ring_attn_size {ring}: {flag} {model} is of type {family.name} and has {kind}, which ring attention "
+            "ignores; remove the flag"
         )

@@ -15,7 +15,7 @@ from openrlhf_math.modeling.visibility import Visibility
 
 Tensor = torch.Tensor
 
-BLOCK = 256  # queries of one call where there is a window
+BLOCK = 256  # queries of one call where there is a window, or whose scores are there at once
 forward_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 backward_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -50,23 +50,11 @@ def fused(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visib
 
 
 def spans_of(layout: Layout, seen: Visibility, dtype: torch.dtype) -> Iterator[Span]:
+    longest = BLOCK if seen.window is not None else None
     for piece in layout.pieces:
-        for first, end in runs(piece, seen):
+        for first, end in seen.stretches(piece.prompt_length, piece.path, longest):
             yield Span(*(piece.start - piece.prompt_length + place for place in (first, end)),
                        tuple(_keys(piece, first, end, seen, dtype)))  # fmt: skip
-
-
-def runs(piece: Piece, seen: Visibility) -> Iterator[tuple[int, int]]:
-    """[first, end) of the piece's positions: all, up to the end of a chunk each, or blocks where there is a window."""
-    first = piece.prompt_length
-    while first < piece.path:
-        end = piece.path
-        if seen.chunk is not None:
-            end = min(end, (first // seen.chunk + 1) * seen.chunk)
-        if seen.window is not None:
-            end = min(end, first + BLOCK)
-        yield first, end
-        first = end
 
 
 def _keys(piece: Piece, first: int, end: int, seen: Visibility, dtype: torch.dtype) -> Iterator[Keys]:

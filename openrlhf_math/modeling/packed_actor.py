@@ -66,6 +66,7 @@ class PackedActor(Actor):
         self.path_is_chosen = True
         with evaluating(self):
             self._attend_with("eager")
+            self._check_own_forward(name, probe.sequences[:1])
             if self.path != PADDED:
                 try:
                     transform = logit_transform(self.model, self.config, probe.sequences[:1])
@@ -85,6 +86,19 @@ class PackedActor(Actor):
             f"{name} cannot be trained, no path gives the log-probabilities of its own code ({'; '.join(reasons)}); "
             "choose another model"
         )
+
+    def _check_own_forward(self, name: str, tokens: Tensor) -> None:
+        """Raise WrongPath if the model's own code fails, or has not the auxiliary loss that is wanted."""
+        try:
+            output = self.model(tokens, use_cache=False)
+        except Exception as error:
+            words = f"its own forward pass fails with {type(error).__name__}: {first_line(error)}"
+            raise WrongPath(f"{name} cannot be trained: {words}; choose another model") from error
+        if self.router_loss and not output.get("aux_loss"):  # None, or 0 of a model that counts no router
+            raise WrongPath(
+                f"{name} has no auxiliary loss of routers in Transformers; leave out --actor.aux_loss_coef (sft: "
+                "--model.aux_loss_coef)"
+            )
 
     def _wrong(self, probe: Probe, reference: Reference) -> str | None:
         """What is wrong with the path that is set, or None."""

@@ -1,6 +1,6 @@
 """Which earlier tokens a token may attend to, read off the mask functions of Transformers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +40,16 @@ class Visibility:
         if self.chunk is not None:
             return query // self.chunk * self.chunk
         return 0
+
+    def stretches(self, first: int, end: int, longest: int | None = None) -> Iterator[tuple[int, int]]:
+        """The positions [first, end) in order, as stretches [first, end) of at most `longest`, none across the end of a
+        chunk."""
+        while first < end:
+            stop = end if longest is None else min(end, first + longest)
+            if self.chunk is not None:
+                stop = min(stop, (first // self.chunk + 1) * self.chunk)
+            yield first, stop
+            first = stop
 
 
 def visibility_of(mask_function: Callable, local_size: int | None, tokens: int, device) -> Visibility:

@@ -13,6 +13,7 @@ from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import check_model, claim_run_dir, load_tokenizer
 from openrlhf_math.grpo.model_kind import read_config
+from openrlhf_math.modeling.whole_weights import check_weights
 from openrlhf_math.prm.lines import read_lines
 from openrlhf_math.prm.rows import Rejected, Solution, read_solution
 
@@ -39,6 +40,7 @@ def prepare(args: SimpleNamespace) -> None:
         tokenizer = load_prm_tokenizer(model)
         rows = {part: _read(getattr(args, FILES[part]).dataset, args, part, tokenizer) for part in parts}
         _check_amount(args, rows["train"])
+        check_base_weights(model)
         config = settings_of(args) | {"processes": processes(), "traces": _identity(rows["train"])}
         if args.ckpt.load_enable:
             check_same(args, config)
@@ -60,6 +62,13 @@ def check_base(model: str) -> None:
             f"{MODEL_FLAG} {model} is a {kind}: vLLM serves process reward models of this form over Qwen2 alone; "
             "choose one of its family, such as Qwen/Qwen2.5-Math-7B-Instruct"
         )
+
+
+def check_base_weights(model: str, may_be_missing: bool = False) -> None:
+    """Raise UserError if a directory lacks a weight that is not of the new head. may_be_missing: all of them."""
+    from openrlhf_math.prm.model import Qwen2ForProcessRewardModel
+
+    check_weights(MODEL_FLAG, model, Qwen2ForProcessRewardModel, new=("score.",), may_be_missing=may_be_missing)
 
 
 def load_prm_tokenizer(model: str):

@@ -20,21 +20,21 @@ WITHOUT_MEANING = (
 HELP = {
     "model.model_name_or_path": "a Qwen2 to begin from: directory or hub name, with or without a PRM's head",
     "data.dataset": "labelled steps: a file, a directory or a hub name; several joined by commas",
-    "eval.dataset": "measure loss, accuracy and AUC on these steps too, see eval.jsonl",
-    "eval.steps": "every so many steps; -1 for once an epoch",
-    "data.max_len": "most tokens of a problem with its solution; longer rows are left out and told",
+    "eval.dataset": "steps on which loss, accuracy and AUC are measured too, see eval.jsonl",
+    "eval.steps": "optimizer steps between these measurements; -1 for once an epoch",
+    "data.max_len": "most tokens of a problem with its solution; longer rows are left out and listed",
     "train.max_epochs": "passes over the solutions",
-    "train.micro_batch_size": "solutions a process takes at once, as one row without padding",
-    "train.seed": "of the order of rows and of the new head",
-    "ckpt.save_steps": "write a checkpoint every so many steps; -1 for none",
-    "ckpt.load_enable": "go on from the newest whole checkpoint of this run, or begin if there is none",
-    "ckpt.path": "where checkpoints lie (default: checkpoints in the run directory)",
+    "train.micro_batch_size": "solutions that a process takes at once, as one row without padding",
+    "train.seed": "seed of the order of rows and of the new head",
+    "ckpt.save_steps": "steps between checkpoints; -1 for none",
+    "ckpt.load_enable": "resume from the newest complete checkpoint of this run, or start if there is none",
+    "ckpt.path": "directory of the checkpoints (default: checkpoints in the run directory)",
     "ckpt.output_dir": "where the model is saved (default: model in the run directory)",
-    "ckpt.max_num": "checkpoints kept; the oldest goes when the next is whole",
-    "ckpt.save_hf": "save the model beside each checkpoint",
+    "ckpt.max_num": "checkpoints to keep; the oldest is deleted once the next is complete",
+    "ckpt.save_hf": "save the model with each checkpoint",
     "logger.logging_steps": "steps between TensorBoard's points",
-    "logger.tensorboard_dir": "where TensorBoard's records lie (default: tensorboard in the run directory)",
-    "ds.attn_implementation": "no effect: rows without padding have attention of their own",
+    "logger.tensorboard_dir": "directory of TensorBoard's records (default: tensorboard in the run directory)",
+    "ds.attn_implementation": "no effect: rows without padding use an attention of this package",
 }
 
 
@@ -43,8 +43,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         sft_settings.UPSTREAM_COMMAND,
         prog,
         "Train a process reward model on labelled steps. Every flag of openrlhf.cli.train_sft that is listed keeps its "
-        "name and meaning. Run it alone for one process, or under torchrun or deepspeed for several. The same command "
-        "with --ckpt.load_enable goes on after a kill.",
+        "name and meaning. Run it alone for one process, or under torchrun or deepspeed for several. After a kill, the "
+        "same command with --ckpt.load_enable resumes.",
         DEFAULTS | dict.fromkeys(sft_settings.COMPUTED),
         (),
         (),
@@ -52,7 +52,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     explain(parser, HELP | dict.fromkeys(WITHOUT_MEANING, argparse.SUPPRESS))
     group = parser.add_argument_group("openrlhf_math")
     group.add_argument(
-        "--math.run_dir", default="runs/prm", help="what the run leaves: config.json, metrics.jsonl, prm.png, model"
+        "--math.run_dir", default="runs/prm", help="directory of the run: config.json, metrics.jsonl, prm.png, model"
     )
     group.add_argument("--math.device", choices=("auto", "cpu", "cuda"), default="auto", help="where it runs")
     group.add_argument(

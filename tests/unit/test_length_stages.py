@@ -90,7 +90,7 @@ def test_the_context_is_for_the_last_limit(flags, context, first):
         (("--math.grow_at", "0.2"), "say where the limit begins with --rollout.max_new_tokens"),
         (("--math.grow_at", "1", "--rollout.max_new_tokens", "64"), "give a share of completions"),
         (("--math.grow_at", "0.2", "--rollout.max_new_tokens", "64"), "give --math.grow_to, the highest limit"),
-        (("--math.truncated", "mask", "--critic.model_name_or_path", "some/critic"), "leave out --critic.model_name"),
+        (("--math.truncated", "mask", "--algo.advantage.estimator", "gae"), "OpenRLHF's loss of a critic"),
         (("--math.grow_to", "99"), "say when to grow with --math.grow_at"),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+from openrlhf_math.modeling.families import positions
 
 BAD = {
     "unknown type": ({"model_type": "nonsense", "architectures": ["NonsenseForCausalLM"]}, "model_type"),
@@ -65,7 +66,7 @@ def run(command: str, model, tmp_path, config, *more) -> int:
         "sft": ["sft", "--model.model_name_or_path", model, "--data.dataset", data, "--train.batch_size", "8"],
         "prm": ["prm", "train", "--model.model_name_or_path", model, "--data.dataset", data, "--train.batch_size", "8"],
     }[command]
-    return main([*map(str, words), "--math.run_dir", str(tmp_path / "run"), *more])
+    return main([*map(str, words), "--data.max_len", "512", "--math.run_dir", str(tmp_path / "run"), *more])
 
 
 def refused(code: int, words: str, capsys, tmp_path) -> None:
@@ -101,3 +102,24 @@ def test_language_models_are_taken(kind, architecture, model, tmp_path):
     config = {"model_type": kind, "architectures": [architecture]}
     assert run("grpo", model, tmp_path, config, "--dry-run") == 0
     assert run("sft", model, tmp_path, config, "--dry-run") == 0
+
+
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 100}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "most"),
+    [
+        ("gpt2", {"n_positions": 128}, 128),
+        ("llama", {"max_position_embeddings": 300}, 300),
+        ("llama", {"max_position_embeddings": 100, "rope_parameters": YARN}, 400),
+        ("llama", {"max_position_embeddings": 400, "rope_parameters": YARN}, 400),
+        ("bloom", {}, float("inf")),
+        ("mamba", {}, float("inf")),
+        ("qwen2_vl", {"text_config": {"max_position_embeddings": 77}}, 77),
+    ],
+)
+def test_the_positions_of_a_model(kind, settings, most):
+    from transformers import AutoConfig
+
+    assert positions(AutoConfig.for_model(kind, **settings)) == most

@@ -383,6 +383,7 @@ def test_openrlhfs_sft_is_told_to_render_nothing(way, tmp_path, monkeypatch):
     monkeypatch.setattr(sft, "be_a_launcher", lambda: None)
     monkeypatch.setattr(sft, "plot_loss", lambda *args: None)
     monkeypatch.setattr("openrlhf_math.colocation.layout.enter_environment", lambda *args: None)
+    monkeypatch.setattr("openrlhf_math.distill.sft_inputs.check_weights", lambda *args: None)
     words = [
         "sft", "--model.model_name_or_path", model, "--data.dataset", data, "--train.batch_size", "6",
         "--train.micro_batch_size", "6", "--math.run_dir", tmp_path / "run", "--math.instruction", INSTRUCTION,

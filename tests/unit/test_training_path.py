@@ -124,6 +124,19 @@ def test_a_padded_path_with_an_attention_that_is_wrong_takes_the_models_own(monk
     assert (actor.path, actor.rows_attention) == (PADDED, "eager")
 
 
+def test_an_auxiliary_loss_that_a_model_does_not_have_is_refused():
+    actor = PackedActor(qwen2(), SHARED_PREFIX)
+    actor.balance_routers(True)
+    with pytest.raises(WrongPath, match="Qwen2ForCausalLM has no auxiliary loss"):
+        actor.choose_path()
+
+
+def test_a_model_whose_own_code_fails_is_refused(monkeypatch):
+    monkeypatch.setattr(modeling_qwen2.Qwen2MLP, "forward", crashing)
+    with pytest.raises(WrongPath, match="IndexError: no such piece"):
+        PackedActor(qwen2(), SHARED_PREFIX).choose_path()
+
+
 def test_rounding_explains_its_own_difference_and_no_more():
     model = qwen2(torch.bfloat16)
     tokens = torch.arange(20, 60)[None]
@@ -225,6 +238,9 @@ NO_LAYER = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], **SMAL
             "sliding_window": 64, "layer_types": ["full_attention"] * 2}  # fmt: skip
 
 
+GAE = ("--algo.advantage.estimator", "gae")
+
+
 @pytest.fixture
 def dry_run(tmp_path, capsys):
     """The exit code and the output of `grpo --dry-run` with a model of this config.json."""
@@ -251,8 +267,23 @@ def dry_run(tmp_path, capsys):
         (WINDOWED, ("--ds.ring_attn_size", "2", "--actor.num_gpus_per_node", "2"), ("--ds.ring_attn_size 2", "window")),
         (ALIBI, ("--math.shared_prefix", "on"), ("--math.shared_prefix on", "bloom", "AttentionInterface")),
         (UNUSED, (), ("sliding_window", "64", "llama")),
+        (WINDOWED | {"sliding_window": -4}, (), ("sliding_window", "-4")),
         (NO_LAYER, (), ("sliding_window", "64", "qwen2")),
         (WINDOWED, ("--math.shared_prefix", "on", "--reward.model_name_or_path", "x/y"), ("--math.shared_prefix on",)),
+        (WINDOWED, ("--math.shared_prefix", "on", *GAE), ("--math.shared_prefix on", "gae")),
+        (WINDOWED, ("--math.shared_prefix", "off", "--ds.attn_implementation", "flex_attention"), ("flex_attention",)),
+        (WINDOWED, ("--math.shared_prefix", "off", "--ds.attn_implementation", SHARED_PREFIX), (SHARED_PREFIX,)),
+        (WINDOWED, ("--ds.use_liger_kernel",), ("--ds.use_liger_kernel", "CPU")),
+        (WINDOWED, ("--ds.tensor_parallel_size", "2"), ("--ds.tensor_parallel_size 2",)),
+        (WINDOWED, ("--vllm.num_engines", "2"), ("--vllm.num_engines 2",)),
+        (WINDOWED, ("--algo.kl.init_coef", "0.1", "--ref.num_gpus_per_node", "2"), ("--ref.num_gpus_per_node",)),
+        (WINDOWED, ("--critic.num_gpus_per_node", "2", *GAE), ("--critic.num_gpus_per_node",)),
+        (WINDOWED, ("--critic.model_name_or_path", "x/y"), ("--critic.model_name_or_path x/y", "gae")),
+        (WINDOWED, ("--critic.freezing_steps", "0"), ("--critic.freezing_steps 0", "gae")),
+        (WINDOWED, ("--critic.freezing_steps", "0", *GAE), ("--critic.freezing_steps 0",)),
+        (WINDOWED, ("--critic.model_name_or_path", "./nothing", *GAE), ("--critic.model_name_or_path ./nothing",)),
+        (WINDOWED, ("--data.max_len", "200000"), ("--data.max_len 200000", "max_position_embeddings")),
+        (WINDOWED | {"quantization_config": {"quant_method": "fp8"}}, (), ("fp8", "quantised")),
     ],
 )
 def test_what_a_model_cannot_do_is_one_sentence_before_ray(dry_run, config, flags, named):
@@ -268,11 +299,12 @@ def test_what_a_model_cannot_do_is_one_sentence_before_ray(dry_run, config, flag
     [
         (WINDOWED, (), ("behind one copy of their prompt",)),
         (WINDOWED, ("--ds.attn_implementation", "flash_attention_2"), ("behind one copy of their prompt",)),
-        (WINDOWED, ("--ds.packing_samples", "--ds.use_liger_kernel"), ("behind one copy of their prompt",)),
+        (WINDOWED, ("--ds.use_liger_kernel", "--math.device", "cuda"), ("behind one copy of their prompt",)),
         (WINDOWED, ("--actor.aux_loss_coef", "0.01"), ("behind one copy of their prompt",)),
         (RECURRENT, (), ("a row for each sequence", "linear_attention")),
         (ALIBI, (), ("a row for each sequence", "AttentionInterface")),
         (WINDOWED, ("--reward.model_name_or_path", "x/y"), ("padded batches", "--reward.model_name_or_path", "logits")),
+        (WINDOWED, GAE, ("padded batches", "--algo.advantage.estimator gae", "logits")),
         (WINDOWED, ("--math.shared_prefix", "off"), ("padded batches", "--math.shared_prefix off")),
     ],
 )
@@ -320,9 +352,11 @@ def test_the_loss_of_routers_is_that_of_a_padded_batch(tmp_path, coefficient):
     torch.testing.assert_close(output.aux_loss, expected, atol=1e-5, rtol=1e-5)
 
 
-def planned(packing: bool = False, ring: int = 1, dynamic: bool = False) -> SimpleNamespace:
+def planned(packing=False, ring=1, dynamic=False, liger=False, attention="sdpa") -> SimpleNamespace:
     return SimpleNamespace(
-        ds=SimpleNamespace(packing_samples=packing, ring_attn_size=ring),
+        ds=SimpleNamespace(
+            packing_samples=packing, ring_attn_size=ring, use_liger_kernel=liger, attn_implementation=attention
+        ),
         train=SimpleNamespace(dynamic_batch_enable=dynamic),
     )
 
@@ -333,6 +367,8 @@ def planned(packing: bool = False, ring: int = 1, dynamic: bool = False) -> Simp
         (planned(ring=2, packing=True), ("--ds.ring_attn_size 2", " flash-attn", "ring-flash-attn")),
         (planned(packing=True), ("--ds.packing_samples", " flash-attn")),
         (planned(packing=True, dynamic=True), ("--train.dynamic_batch_enable", " flash-attn")),
+        (planned(attention="flash_attention_2"), ("--ds.attn_implementation flash_attention_2", " flash-attn")),
+        (planned(liger=True), ("--ds.use_liger_kernel", "liger-kernel")),
     ],
 )
 def test_a_run_that_needs_a_package_that_is_not_there_is_refused(monkeypatch, args, named):
