@@ -204,6 +204,13 @@ def show(summary, output: Path) -> None:
         table.add_row(name, f"{before - left:,}" if before - left else "", f"{left:,}")
         before = left
     console.print(table)
+    if summary.benchmarks:
+        benchmarks = Table("benchmark", "problems", "rows dropped")
+        for column in benchmarks.columns[1:]:
+            column.justify = "right"
+        for name, problems in summary.benchmarks.items():
+            benchmarks.add_row(name, f"{problems:,}", f"{summary.contaminated.get(name, 0):,}")
+        console.print(benchmarks)
     if summary.other_numbers:
         console.print(f"{summary.other_numbers:,} rows share a benchmark's words but have other numbers, and stayed")
     if summary.elapsed:

@@ -78,8 +78,11 @@ def _notes(settings: CurationSettings, counts: dict) -> str:
             f"{overlap.share:.0%} of a benchmark problem. `reports/contamination.jsonl` has every hit with both texts; "
             f"{counts['other_numbers']:,} of them share the words but have other numbers, and stayed."
         )
-        found = [(name, f"{count:,}") for name, count in counts["contaminated"].items()]
-        notes.append(_table(("benchmark", "rows dropped"), found) if found else "None was found.\n")
+        found = [
+            (name, f"{problems:,}", f"{counts['contaminated'].get(name, 0):,}")
+            for name, problems in counts["benchmarks"].items()
+        ]
+        notes.append(_table(("benchmark", "problems", "rows dropped"), found))
     if counts["broken_files"]:
         notes.append(f"{counts['broken_files']:,} files could not be read at all: `reports/rejects.jsonl`.")
     notes.append(

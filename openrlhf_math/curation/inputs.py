@@ -12,7 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from openrlhf_math.curation.sources import SOURCES, Columns, PlainReader, Reader, Source, find_reader, recognise
+from openrlhf_math.curation.sources import (
+    SOURCES,
+    Columns,
+    PlainReader,
+    Reader,
+    Source,
+    find_reader,
+    recognise,
+    with_usual_names,
+)
 from openrlhf_math.errors import UserError
 
 FORMATS = {".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
@@ -70,6 +79,9 @@ class Piece:
 
 
 def reader_of(file: Input, columns: Columns) -> Reader:
+    """How its rows are read. A known set whose file has the usual columns in place of its own is read by these."""
+    if file.reader in SOURCES:
+        return with_usual_names(find_reader(file.reader), columns)
     return find_reader(file.reader) if file.reader else PlainReader(columns)
 
 

@@ -16,18 +16,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import xxhash
-
+from openrlhf_math.curation.benchmarks import Benchmarks, read_benchmarks
 from openrlhf_math.curation.card import card
-from openrlhf_math.curation.decontaminate import BenchmarkProblem
-from openrlhf_math.curation.inputs import reader_of, rows_of
 from openrlhf_math.curation.job import Job
 from openrlhf_math.curation.matching import KEYS_A_RANGE, follow_duplicates, pair_range, verify_piece
 from openrlhf_math.curation.near_duplicates import BANDS
 from openrlhf_math.curation.parallel import Workers
 from openrlhf_math.curation.plan import Plan
-from openrlhf_math.curation.reading import excerpt, read_piece, read_row
-from openrlhf_math.curation.schema import BrokenRow
+from openrlhf_math.curation.reading import read_piece
 from openrlhf_math.curation.summary import Summary, losses, summarise
 from openrlhf_math.curation.workplace import Workplace
 from openrlhf_math.curation.writing import write_piece
@@ -48,15 +44,17 @@ Progress = Callable[[str, int, int], None]
 def run(plan: Plan, output: Path, workers: Workers, progress: Progress = lambda *told: None) -> Summary:
     """Make the dataset in `output`, or go on with one that was cut short.
 
-    Raises UserError if `output` holds anything else, or if no row is left.
+    Raises UserError for a benchmark that gives few problems, if `output` holds anything else, or if no row is left.
     """
     begun = time.perf_counter()
     workplace = Workplace(output)
+    benchmarks = read_benchmarks(plan)
+    plan.broken += benchmarks.broken
     _check(plan, workplace)
     with _alone(workplace):
         summary = _finished(workplace)
         if not summary:
-            summary = _run(plan, workplace, workers, progress)
+            summary = _run(plan, benchmarks, workplace, workers, progress)
             summary.elapsed = time.perf_counter() - begun
         shutil.rmtree(workplace.root, ignore_errors=True)
     return summary
@@ -102,9 +100,9 @@ def _finished(workplace: Workplace) -> Summary | None:
     return Summary(**json.loads((workplace.output / "reports" / "counts.json").read_text(encoding="utf-8")))
 
 
-def _run(plan: Plan, workplace: Workplace, workers: Workers, progress: Progress) -> Summary:
+def _run(plan: Plan, benchmarks: Benchmarks, workplace: Workplace, workers: Workers, progress: Progress) -> Summary:
     job = Job(plan.settings, workplace.output.absolute(), tuple(plan.pieces))
-    job = dataclasses.replace(job, benchmark_digest=_write_benchmarks(plan, job))
+    job = dataclasses.replace(job, benchmark_digest=_write_benchmarks(benchmarks, job))
     stages = Stages(workplace, workers, progress)
     sources = [piece.index for piece in plan.pieces if piece.input.role == "source"]
 
@@ -115,7 +113,7 @@ def _run(plan: Plan, workplace: Workplace, workers: Workers, progress: Progress)
         stages.run("pair", "finding pairs", partial(pair_range, job, ranges), range(ranges))
         stages.run("verify", "verifying pairs", partial(verify_piece, job, ranges), sources)
     follow_duplicates(job, [] if plan.settings.keep_duplicates else sources)
-    summary = summarise(plan, job, read)
+    summary = summarise(plan, job, read, benchmarks.counts)
     files = [index for index in sources if summary.left[index]]
     if not files:
         _write_reports(plan, workplace, summary)
@@ -157,23 +155,11 @@ def _sums(parts: Iterable[dict[str, float]]) -> dict[str, float]:
     return dict(sums)
 
 
-def _write_benchmarks(plan: Plan, job: Job) -> str:
-    """The benchmarks' problems in one file for the workers. Returns its digest. Broken rows go to the rejects."""
-    digest = xxhash.xxh3_128()
-    with job.workplace.replaced(job.benchmark_file) as path, open(path, "w", encoding="utf-8") as file:
-        for piece in plan.benchmark_pieces:
-            read = reader_of(piece.input, plan.settings.columns)
-            for number, raw in rows_of(piece):
-                try:
-                    problem = BenchmarkProblem(piece.input.name, number, read_row(read, raw).problem)
-                except BrokenRow as error:
-                    what = {"source": piece.input.name, "file": piece.input.file, "row": number, "reason": str(error)}
-                    plan.broken.append(what | {"beginning": excerpt(raw)})
-                    continue
-                line = json.dumps(dataclasses.asdict(problem), ensure_ascii=False) + "\n"
-                digest.update(line.encode())
-                file.write(line)
-    return digest.hexdigest()
+def _write_benchmarks(benchmarks: Benchmarks, job: Job) -> str:
+    """The benchmarks' problems in one file for the workers. Returns its digest."""
+    with job.workplace.replaced(job.benchmark_file) as path:
+        path.write_text(benchmarks.lines(), encoding="utf-8")
+    return benchmarks.digest()
 
 
 def _write_reports(plan: Plan, workplace: Workplace, summary: Summary) -> None:

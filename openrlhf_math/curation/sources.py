@@ -87,6 +87,27 @@ class PlainReader:
         )
 
 
+def with_usual_names(read: Reader, columns: Columns) -> Reader:
+    """A known set's reader, for files in which the problem or the answer has another of its usual names.
+
+    A problem or answer that the row lacks is given under each of these names; columns named by a flag come first.
+    """
+
+    def read_any(row: dict) -> Row:
+        names = dict(row)
+        for what in ("problem", "answer"):
+            name = columns.name(what, row)
+            if name in row and (what == "problem" or name != "solution"):
+                names = dict.fromkeys(USUAL[what], row[name]) | names
+                if getattr(columns, what):
+                    names |= {one: row[name] for one in USUAL[what] if one != "solution"}
+        if "solution" not in row:
+            names.pop("solution", None)
+        return read(names)
+
+    return read_any
+
+
 def find_reader(name: str) -> Reader:
     """The reader of a known source, or one's own by dotted path. Raises UserError if there is none."""
     return SOURCES[name].read if name in SOURCES else import_function("source", name, SOURCES)

@@ -16,13 +16,15 @@ from openrlhf_math.curation.workplace import Workplace
 class Summary:
     """What a run did.
 
-    steps: (what, rows left after it), in order. other_numbers: rows with a benchmark's words, but other numbers.
-    left: rows of each piece that are written. seconds: of each stage, and of each step of all workers together.
+    steps: (what, rows left after it), in order. contaminated: rows dropped, by benchmark. benchmarks: how many problems
+    each has. other_numbers: rows with a benchmark's words, but other numbers. left: rows of each piece that are written.
+    seconds: of each stage, and of each step of all workers together.
     """
 
     steps: list[tuple[str, int]]
     by_source: dict[str, dict[str, int]]
     contaminated: dict[str, int]
+    benchmarks: dict[str, int]
     other_numbers: int
     rejected: int
     broken_files: int
@@ -38,8 +40,8 @@ class Summary:
         return {name: value for name, value in whole.items() if name not in ("left", "seconds", "elapsed")}
 
 
-def summarise(plan: Plan, job: Job, read: dict[int, dict]) -> Summary:
-    """The counts. read: what reading each piece reported."""
+def summarise(plan: Plan, job: Job, read: dict[int, dict], benchmarks: dict[str, int]) -> Summary:
+    """The counts. read: what reading each piece reported. benchmarks: the problems of each."""
     pieces = [piece for piece in plan.pieces if piece.input.role == "source"]
     own = [read[piece.index] for piece in pieces]
     duplicates = np.load(job.workplace.root / "duplicates.npy")
@@ -76,6 +78,7 @@ def summarise(plan: Plan, job: Job, read: dict[int, dict]) -> Summary:
         steps=steps,
         by_source=by_source,
         contaminated=dict(sorted(contaminated.items())),
+        benchmarks=benchmarks,
         other_numbers=sum(_spared(job.workplace, piece.index) for piece in pieces),
         rejected=sum(one["rejected"] for one in read.values()) + sum(one["row"] is not None for one in plan.broken),
         broken_files=sum(one["row"] is None for one in plan.broken),

@@ -159,7 +159,42 @@ def test_benchmark_problems_go_and_each_is_told_with_both_texts(tmp_path):
         (21, "ngram", 2),
     ]
     assert hits[2]["problem"] == hidden["problem"] and hits[2]["benchmark_problem"] == ROWS[9]["problem"]
-    assert "| test | 3 |" in (output / "README.md").read_text()
+    assert "| test | 2 | 3 |" in (output / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "gsm8k-test", "math-500", "olympiadbench", "aime", "numinamath-1.5", "own"])
+@pytest.mark.parametrize("columns", [("problem", "answer"), ("question", "answer"), ("prompt", "label")])
+def test_a_benchmark_of_a_known_name_with_the_usual_columns_is_read(name, columns, tmp_path):
+    rows = [dict(zip(columns, (row["problem"], row["answer"]), strict=True)) for row in ROWS[:4]]
+    benchmark = write(tmp_path / "held-out.jsonl", rows)
+    source = write(tmp_path / "rows.jsonl", ROWS)
+    code, output = curate(tmp_path, "--source", source, "--benchmark", f"{name}={benchmark}")
+    counts = json.loads((output / "reports/counts.json").read_text())
+    assert code == 0 and counts["benchmarks"] == {name: 4} and counts["contaminated"] == {name: 4}
+    assert f"| {name} | 4 | 4 |" in (output / "README.md").read_text()
+
+
+def test_a_source_of_a_known_name_with_the_usual_columns_is_read(tmp_path):
+    rows = [{"prompt": row["problem"], "label": f"It is so.\n#### {row['answer']}"} for row in ROWS]
+    code, output = curate(tmp_path, "--source", f"gsm8k={write(tmp_path / 'rows.jsonl', rows)}")
+    assert code == 0
+    assert [(row["problem"], row["answer"]) for row in rows_of(output)] == [
+        (row["problem"], row["answer"]) for row in ROWS
+    ]
+
+
+@pytest.mark.parametrize("good, code", [(0, 2), (1, 2), (17, 2), (18, 0), (20, 0)])
+def test_a_benchmark_that_gives_few_problems_ends_the_command(good, code, tmp_path, capsys):
+    rows = [{"text" if number >= good else "problem": row["problem"]} for number, row in enumerate(ROWS)]
+    benchmark = write(tmp_path / "held-out.jsonl", rows)
+    source = write(tmp_path / "rows.jsonl", ROWS + [{"problem": "What is the capital of France, then?", "answer": "2"}])
+    given, output = curate(tmp_path, "--source", source, "--benchmark", f"aime={benchmark}")
+    assert given == code and output.exists() == (code == 0)
+    if code:
+        message = capsys.readouterr().err
+        assert f"--benchmark aime: only {good} of its 20 rows" in message and "--problem-key" in message
+    else:
+        assert len(report(output, "rejects")) == 20 - good
 
 
 def test_filters_are_counted_and_told(tmp_path):
