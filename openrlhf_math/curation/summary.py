@@ -17,7 +17,7 @@ class Summary:
     """What a run did.
 
     steps: (what, rows left after it), in order. contaminated: rows dropped, by benchmark. benchmarks: how many problems
-    each has. other_numbers: rows with a benchmark's words, but other numbers. left: rows of each piece that are written.
+    each has. other_numbers: rows with a benchmark's words, but other numbers. left: rows written of each piece.
     seconds: of each stage, and of each step of all workers together.
     """
 

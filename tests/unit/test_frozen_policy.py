@@ -10,7 +10,7 @@ from openrlhf_math.grpo.bad_steps import BadSteps
 from openrlhf_math.grpo.critic import check_frozen_steps
 from openrlhf_math.grpo.metrics import one_line, step_record
 from openrlhf_math.grpo.policy_actor import MathPolicyActor
-from openrlhf_math.grpo.trainer import MathPPOTrainer
+from openrlhf_math.grpo.trainer import MathTrainer
 
 REST = {"reward": 0.5, "response_length": 7.0, "truncated": 0.0, "idle_rate": 0.0, "timing/step_total": 1.0}
 
@@ -29,7 +29,7 @@ class Group:
 @pytest.fixture
 def trainer(monkeypatch):
     monkeypatch.setattr(ray, "get", lambda references: references)
-    made = MathPPOTrainer.__new__(MathPPOTrainer)
+    made = MathTrainer.__new__(MathTrainer)
     made.args = SimpleNamespace(critic=SimpleNamespace(freezing_steps=1), ds=SimpleNamespace(enable_sleep=False))
     made.kl_ctl = SimpleNamespace(value=0.0)
     made.phases = SimpleNamespace(reload=lambda: None, offload=lambda: None)
