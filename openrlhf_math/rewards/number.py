@@ -85,6 +85,8 @@ def read_number(text: str, problem: str = "") -> Number | None:
     if rest is None or after and not styled and not _unit_in_letters(after, fraction):
         return None
     scale, percent, unit = rest
+    if form == "ratio" and unit:  # `1:4 p.m.` is a time
+        return None
     if "-" in (signed[1], signed[3]):
         value = -value
     return Number(value * 10**scale, form, percent, unit or unit_of_money(signed[2]), None if scale else decimal)
