@@ -52,13 +52,19 @@ def check_language_model(flag: str, model: str, ask_hub: bool = False) -> None:
     architecture = config.architectures[0]
     if kind := _other_kind(config, architecture):
         raise UserError(f"{flag} {model} is a {architecture}, {kind}; choose a decoder-only language model")
-    if quantised := getattr(config, "quantization_config", None):
+    check_not_quantised(flag, model, config)
+    check_window(flag, model, config)
+
+
+def check_not_quantised(flag: str, model: str, config) -> None:
+    """Raise UserError for weights that have no gradient. config: Transformers' configuration of a whole model."""
+    quantised = getattr(config, "quantization_config", None)
+    if quantised is not None:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None
         raise UserError(
             f"{flag} {model}: its weights are quantised ({method or 'quantization_config'} in its config.json), and "
             "training needs them as they were before; choose the model in bf16"
         )
-    check_window(flag, model, config)
 
 
 def check_positions(flag: str, model: str, what: str, tokens: int, ask_hub: bool = False) -> None:

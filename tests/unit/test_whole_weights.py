@@ -159,3 +159,25 @@ def test_a_tokenizer_that_does_not_fit_is_refused(model, tmp_path, capsys, damag
     error = capsys.readouterr().err
     assert word in error and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (without(PROJECTION), PROJECTION),
+        (configured(quantization_config={"quant_method": "fp8"}), "quantised"),
+        (of_tokenizer("chat_template.jinja", "{% if %}"), "chat template"),
+        (configured(max_position_embeddings=5), "5 positions"),
+    ],
+)
+def test_a_reward_model_does_not_start_from_a_damaged_base(model, tmp_path, capsys, damage, word):
+    damage(model)
+    data = tmp_path / "data.jsonl"
+    row = {"problem": "1 + 1", "steps": ["1 + 1 = 2", "= 3"], "labels": [1.0, 0.0], "source": "here"}
+    data.write_text(8 * (json.dumps(row) + "\n"))
+    words = ["prm", "train", "--model.model_name_or_path", model, "--data.dataset", data, "--math.run_dir",
+             tmp_path / "run", "--math.device", "cpu", "--train.batch_size", 8]  # fmt: skip
+    assert main([*map(str, words)]) == 2
+    error = capsys.readouterr().err
+    assert word in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
