@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from openrlhf_math.colocation.cpu_heads import check_heads
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import Family, check_path, check_window, positions
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
@@ -54,6 +55,12 @@ def check_language_model(flag: str, model: str, ask_hub: bool = False) -> None:
         raise UserError(f"{flag} {model} is a {architecture}, {kind}; choose a decoder-only language model")
     check_not_quantised(flag, model, config)
     check_window(flag, model, config)
+
+
+def check_engine(flag: str, model: str, device: str) -> None:
+    """Raise UserError for a model that vLLM does not run on a device. model: a directory, or a hub name."""
+    if device == "cpu":
+        check_heads(flag, model, read_config(flag, model))
 
 
 def check_not_quantised(flag: str, model: str, config) -> None:

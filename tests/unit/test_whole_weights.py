@@ -21,7 +21,7 @@ def sound(tmp_path_factory):
     """A tiny model with its tokenizer."""
     folder, tokenizer = tmp_path_factory.mktemp("sound"), build_tokenizer(["Tom has 4 books.", "1 + 1 = 2"])
     config = Qwen2Config(
-        vocab_size=384, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=384, hidden_size=128, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=False,
     )  # fmt: skip
     Qwen2ForCausalLM(config).bfloat16().save_pretrained(folder)
@@ -45,7 +45,7 @@ def without(name):
 
 def reshaped(model):
     weights = load_file(model / "model.safetensors")
-    save_file(weights | {"model.norm.weight": torch.ones(31)}, model / "model.safetensors", {"format": "pt"})
+    save_file(weights | {"model.norm.weight": torch.ones(127)}, model / "model.safetensors", {"format": "pt"})
 
 
 def cut_off(model):
