@@ -26,7 +26,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
-    from openrlhf_math.grpo.model_kind import check_language_model, check_positions, checked_family
+    from openrlhf_math.grpo.model_kind import check_engine, check_language_model, check_positions, checked_family
     from openrlhf_math.grpo.plan import print_plan
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.modeling.flash_attn_package import check_installed
@@ -58,6 +58,7 @@ def run(flat: argparse.Namespace) -> int:
     prompts = inputs.render_prompts(args, sets)
     checked_family(MODEL_FLAG, model, ask_hub=True, **wanted)
     check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len, ask_hub=True)
+    check_engine(MODEL_FLAG, model, args.math.device)
     check_weights(MODEL_FLAG, model)
     labels = read_labels(args, sets)
     problems = resume.identity({spec: sets[spec] for spec in resume.training_sets(args)}, labels)

@@ -18,7 +18,7 @@ from openrlhf_math.evaluation.sampler import Completion, Request, Sampler, conte
 from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.grpo.inputs import load_tokenizer
-from openrlhf_math.grpo.model_kind import check_tokens
+from openrlhf_math.grpo.model_kind import check_engine, check_tokens
 from openrlhf_math.rerank.aggregate import find_aggregation
 from openrlhf_math.rerank.scoring_engine import kind_and_arguments
 from openrlhf_math.rewards import GradingPool
@@ -68,6 +68,7 @@ def tokenized(problems: ProblemSet, settings: EvalSettings) -> list[list[int]]:
     ids = prompt_ids(tokenizer, texts, style.chat_template)
     where = (f"{problems.name} row {one.problem.row}" for one in problems.questions)
     check_tokens("--model", settings.model, tokenizer, zip(where, ids, strict=True))
+    check_engine("--model", settings.model, settings.device)
     return ids
 
 

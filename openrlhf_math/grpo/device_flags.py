@@ -20,6 +20,8 @@ def check_kernels(flags: dict, device: str, padded: bool) -> None:
     """Raise UserError for kernels that do not run on a device. padded: whether `--ds.attn_implementation` is used."""
     if flags["ds.use_liger_kernel"] and device == "cpu":
         raise UserError("--ds.use_liger_kernel: Liger's kernels do not run on a CPU; leave it out")
+    if flags["ds.param_dtype"] == "fp16" and device == "cpu":
+        raise UserError("--ds.param_dtype fp16: DeepSpeed does not train in fp16 on a CPU; take bf16")
     attention = flags["ds.attn_implementation"]
     if not padded:
         return

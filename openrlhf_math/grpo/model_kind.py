@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from openrlhf_math.colocation.cpu_heads import check_heads
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import Family, check_path, check_window, positions
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
@@ -52,13 +53,25 @@ def check_language_model(flag: str, model: str, ask_hub: bool = False) -> None:
     architecture = config.architectures[0]
     if kind := _other_kind(config, architecture):
         raise UserError(f"{flag} {model} is a {architecture}, {kind}; choose a decoder-only language model")
-    if quantised := getattr(config, "quantization_config", None):
+    check_not_quantised(flag, model, config)
+    check_window(flag, model, config)
+
+
+def check_engine(flag: str, model: str, device: str) -> None:
+    """Raise UserError for a model that vLLM does not run on a device. model: a directory, or a hub name."""
+    if device == "cpu":
+        check_heads(flag, model, read_config(flag, model))
+
+
+def check_not_quantised(flag: str, model: str, config) -> None:
+    """Raise UserError for weights that have no gradient. config: Transformers' configuration of a whole model."""
+    quantised = getattr(config, "quantization_config", None)
+    if quantised is not None:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None
         raise UserError(
             f"{flag} {model}: its weights are quantised ({method or 'quantization_config'} in its config.json), and "
             "training needs them as they were before; choose the model in bf16"
         )
-    check_window(flag, model, config)
 
 
 def check_positions(flag: str, model: str, what: str, tokens: int, ask_hub: bool = False) -> None:

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.prompts import chat_text
 from openrlhf_math.distill.sft_inputs import MODEL_FLAG, check_same, settings_of
 from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import check_model, claim_run_dir, load_tokenizer
-from openrlhf_math.grpo.model_kind import read_config
+from openrlhf_math.grpo.model_kind import check_not_quantised, read_config
+from openrlhf_math.modeling.families import positions
 from openrlhf_math.modeling.whole_weights import check_weights
 from openrlhf_math.prm.lines import read_lines
 from openrlhf_math.prm.rows import Rejected, Solution, read_solution
@@ -56,7 +58,9 @@ def prepare(args: SimpleNamespace) -> None:
 def check_base(model: str) -> None:
     """Raise UserError unless the model is one that can become a PRM."""
     check_model(MODEL_FLAG, model)
-    kind = read_config(MODEL_FLAG, model).model_type
+    config = read_config(MODEL_FLAG, model)
+    kind = config.model_type
+    check_not_quantised(MODEL_FLAG, model, config)
     if kind != "qwen2":
         raise UserError(
             f"{MODEL_FLAG} {model} is a {kind}: vLLM serves process reward models of this form over Qwen2 alone; "
@@ -75,6 +79,10 @@ def load_prm_tokenizer(model: str):
     """The tokenizer of a model that can become a PRM, with the step tag. Raises UserError if it is no such model."""
     check_base(model)
     tokenizer = load_tokenizer(MODEL_FLAG, model, True, "choose a chat model")
+    try:
+        chat_text(tokenizer, [{"role": role, "content": "1 + 1"} for role in ("system", "user", "assistant")])
+    except UserError as error:
+        raise UserError(f"{MODEL_FLAG} {model}: {error}; choose a chat model") from None
     if not tokenizer.is_fast:
         raise UserError(f"{MODEL_FLAG} {model}: its tokenizer is not a fast one; save it beside a tokenizer.json")
 
@@ -87,6 +95,7 @@ def load_prm_tokenizer(model: str):
 def _read(specs: str, args: SimpleNamespace, part: str, tokenizer) -> Rows:
     from openrlhf_math.rerank.prm_format import encode_prm
 
+    most = positions(read_config(MODEL_FLAG, args.model.model_name_or_path))
     rows, split = Rows(), {"train": args.data.dataset_split, "eval": args.eval.split}[part]
     for spec in specs.split(","):
         for place, row in read_lines(spec.strip(), split):
@@ -101,6 +110,9 @@ def _read(specs: str, args: SimpleNamespace, part: str, tokenizer) -> Rows:
             tokens = len(encode_prm(tokenizer, solution.problem, solution.steps).ids) + 1
             if tokens > args.data.max_len:
                 reason = f"its {tokens} tokens are more than --data.max_len {args.data.max_len}"
+                rows.rejected.append(Rejected(place, reason))
+            elif tokens > most:
+                reason = f"its {tokens} tokens are more than the {most:g} positions of the model"
                 rows.rejected.append(Rejected(place, reason))
             else:
                 rows.kept.append(solution)

@@ -274,6 +274,7 @@ def dry_run(tmp_path, capsys):
         (WINDOWED, ("--math.shared_prefix", "off", "--ds.attn_implementation", "flex_attention"), ("flex_attention",)),
         (WINDOWED, ("--math.shared_prefix", "off", "--ds.attn_implementation", SHARED_PREFIX), (SHARED_PREFIX,)),
         (WINDOWED, ("--ds.use_liger_kernel",), ("--ds.use_liger_kernel", "CPU")),
+        (WINDOWED, ("--ds.param_dtype", "fp16"), ("--ds.param_dtype fp16", "CPU")),
         (WINDOWED, ("--ds.tensor_parallel_size", "2"), ("--ds.tensor_parallel_size 2",)),
         (WINDOWED, ("--vllm.num_engines", "2"), ("--vllm.num_engines 2",)),
         (WINDOWED, ("--algo.kl.init_coef", "0.1", "--ref.num_gpus_per_node", "2"), ("--ref.num_gpus_per_node",)),

@@ -21,7 +21,7 @@ def sound(tmp_path_factory):
     """A tiny model with its tokenizer."""
     folder, tokenizer = tmp_path_factory.mktemp("sound"), build_tokenizer(["Tom has 4 books.", "1 + 1 = 2"])
     config = Qwen2Config(
-        vocab_size=384, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=384, hidden_size=128, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=False,
     )  # fmt: skip
     Qwen2ForCausalLM(config).bfloat16().save_pretrained(folder)
@@ -45,7 +45,7 @@ def without(name):
 
 def reshaped(model):
     weights = load_file(model / "model.safetensors")
-    save_file(weights | {"model.norm.weight": torch.ones(31)}, model / "model.safetensors", {"format": "pt"})
+    save_file(weights | {"model.norm.weight": torch.ones(127)}, model / "model.safetensors", {"format": "pt"})
 
 
 def cut_off(model):
@@ -155,6 +155,28 @@ def test_a_tokenizer_that_does_not_fit_is_refused(model, tmp_path, capsys, damag
     data.write_text(16 * '{"problem": "Tom has 4 books.", "response": "2"}\n')
     words = ["sft", "--model.model_name_or_path", model, "--data.dataset", data, "--math.run_dir", tmp_path / "run",
              "--math.device", "cpu", "--train.batch_size", 16]  # fmt: skip
+    assert main([*map(str, words)]) == 2
+    error = capsys.readouterr().err
+    assert word in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (without(PROJECTION), PROJECTION),
+        (configured(quantization_config={"quant_method": "fp8"}), "quantised"),
+        (of_tokenizer("chat_template.jinja", "{% if %}"), "chat template"),
+        (configured(max_position_embeddings=5), "5 positions"),
+    ],
+)
+def test_a_reward_model_does_not_start_from_a_damaged_base(model, tmp_path, capsys, damage, word):
+    damage(model)
+    data = tmp_path / "data.jsonl"
+    row = {"problem": "1 + 1", "steps": ["1 + 1 = 2", "= 3"], "labels": [1.0, 0.0], "source": "here"}
+    data.write_text(8 * (json.dumps(row) + "\n"))
+    words = ["prm", "train", "--model.model_name_or_path", model, "--data.dataset", data, "--math.run_dir",
+             tmp_path / "run", "--math.device", "cpu", "--train.batch_size", 8]  # fmt: skip
     assert main([*map(str, words)]) == 2
     error = capsys.readouterr().err
     assert word in error and error.count("\n") == 1
