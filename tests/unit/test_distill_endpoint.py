@@ -12,7 +12,8 @@ from faulty_endpoint import FaultyEndpoint
 from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world.problems import distinct_stories
 from openrlhf_math.distill import endpoint
-from openrlhf_math.distill.endpoint import Trouble, backoff, parse, seconds_asked
+from openrlhf_math.distill.endpoint import backoff, seconds_asked
+from openrlhf_math.distill.reply import Trouble, parse
 
 KEY = "sk-very-secret-0123456789"
 PROBLEMS, ATTEMPTS = 12, 2
@@ -33,9 +34,12 @@ def problems(tmp_path_factory):
     return path
 
 
+SOON = ("--request-timeout", 0.5)  # where the fault is that no reply comes
+
+
 def distill(problems, output, url, *flags) -> int:
     command = ["distill", "--problems", problems, "--output", output, "--model", "tiny-teacher", "--base-url", url]
-    given = ("--attempts", ATTEMPTS, "--max-tokens", 400, "--request-timeout", 0.5, "--tries", 3)
+    given = ("--attempts", ATTEMPTS, "--max-tokens", 400, "--request-timeout", 30, "--tries", 3)
     return main([*map(str, command), *map(str, given), *map(str, flags)])
 
 
@@ -77,7 +81,7 @@ FAULTS = [
 def test_a_fault_now_and_then_is_counted_retried_and_changes_nothing(fault, kind, problems, clean, tmp_path):
     output = tmp_path / "run"
     with FaultyEndpoint(lambda number, question: fault if number % 7 == 3 else "") as server:
-        assert distill(problems, output, server.url) == 0
+        assert distill(problems, output, server.url, *(SOON if fault == "hang" else ())) == 0
         assert set(server.asked.values()) == {1} and len(server.asked) == PROBLEMS * ATTEMPTS
         faults = server.requests - PROBLEMS * ATTEMPTS
     (run,) = jsonl(output / "runs.jsonl")
@@ -91,7 +95,7 @@ def test_what_never_comes_is_set_aside_and_asked_again_by_the_next_run(fault, ki
     output = tmp_path / "run"
     lost = json.loads(problems.read_text().splitlines()[7])["problem"]
     with FaultyEndpoint(lambda number, question: fault if question.startswith(lost) else "") as server:
-        assert distill(problems, output, server.url) == 0
+        assert distill(problems, output, server.url, *(SOON if fault == "hang" else ())) == 0
         rejects = jsonl(output / "rejects.jsonl")
         assert [(one["row"], one["attempt"]) for one in sorted(rejects, key=lambda one: one["attempt"])] == [
             (8, 0),
@@ -122,7 +126,7 @@ def test_what_never_comes_is_set_aside_and_asked_again_by_the_next_run(fault, ki
 )
 def test_an_endpoint_that_answers_nothing_is_given_up_soon(fault, sentence, problems, tmp_path, capsys):
     with FaultyEndpoint(lambda number, question: fault) as server:
-        assert distill(problems, tmp_path / "run", server.url, "--concurrency", 2) == 2
+        assert distill(problems, tmp_path / "run", server.url, "--concurrency", 2, *SOON) == 2
         assert server.requests <= 3 * (endpoint.IN_VAIN + 2)
     error = capsys.readouterr().err
     assert sentence in error and f"--base-url {server.url}" in error
@@ -190,7 +194,7 @@ def test_the_key_is_sent_and_shown_nowhere(problems, tmp_path):
     assert result.returncode == 0, result.stderr
     assert KEY not in result.stdout + result.stderr
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert len(files) == 8
+    assert len(files) == 9
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
     assert "[the key]" in (tmp_path / "run" / "journal.jsonl").read_text()
 
