@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol, TextIO
 
 from openrlhf_math.data.prompts import chat
@@ -12,11 +12,12 @@ from openrlhf_math.distill.questions import Task
 from openrlhf_math.distill.refuse import refusal
 from openrlhf_math.distill.rounds import Item, next_round, work_through
 from openrlhf_math.distill.settings import DistillSettings
-from openrlhf_math.distill.teachers import Failure, Question, Teacher
+from openrlhf_math.distill.teachers import Failure, Question, Reply, Teacher
 from openrlhf_math.distill.trace import trace
 from openrlhf_math.rewards import GradingPool
 
 CORRECT, WRONG, UNDECIDED, SET_ASIDE = "correct", "wrong", "undecided", "set aside"
+RECORD = tuple(field.name for field in fields(Reply))  # of a reply in the journal
 GRADED = (CORRECT, WRONG, UNDECIDED)  # a trace without a fault of form
 
 
@@ -73,14 +74,15 @@ async def collect(
         if (task.key, attempt) in journal:
             return await from_journal(task, attempt)
         try:
-            reply = asdict(await teacher.answer(question(task, attempt, settings)))
+            reply = await teacher.answer(question(task, attempt, settings))
         except Failure as failure:
             verdict = Verdict(SET_ASIDE, reason=str(failure))
             with told_if_unwritable(settings.output):
                 print(json.dumps(_reject(task, attempt, str(failure))), file=rejects, flush=True)
         else:
-            journal.append(task.key, attempt, reply)
-            verdict = await _judge(task, reply, settings, pool)
+            record = {name: getattr(reply, name) for name in RECORD}
+            journal.append(task.key, attempt, record)
+            verdict = await _judge(task, record, settings, pool)
         return ended(task, attempt, verdict, new=True)
 
     def ended(task: Task, attempt: int, verdict: Verdict, new: bool) -> Sequence[Item]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import email.utils
+import json
 import random
 import time
 import urllib.request
@@ -10,6 +11,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from openrlhf_math.distill.pace import Pace
 from openrlhf_math.distill.reply import Trouble, nonsense, parse, plain, words_of
@@ -31,6 +33,7 @@ REFUSED = (
     "it refuses the request: look at its words, at --max-tokens and --no-seed, and at --extra-body, which can leave a "
     """field out: '{"max_tokens": null, "max_completion_tokens": 16384, "temperature": null, "top_p": null}'"""
 )
+JSON = {"Content-Type": "application/json"}
 AGAIN = (408, 409, 425, 429)
 MENDS = {
     401: "it refuses the key: set ${key}, or name another variable with --api-key-env",
@@ -50,6 +53,7 @@ class Endpoint:
         self.troubles: Counter[str] = Counter()
         self._pace = Pace(self._http.requests_per_minute, self._http.tokens_per_minute, settings.max_tokens)
         self._answered, self._in_vain = False, 0
+        self._url = URL(self._http.base_url.rstrip("/") + "/chat/completions")
         self._proxy = _proxy(self._http.base_url)
         tokens = self._http.extra_body.get("max_completion_tokens")
         most = max(settings.max_tokens, tokens if isinstance(tokens, int) else 0)
@@ -96,7 +100,7 @@ class Endpoint:
         reply, tokens = None, 0
         try:
             async with self._session.post(
-                self._url(), json=self._body(question), proxy=self._proxy, allow_redirects=False
+                self._url, data=self._body(question), headers=JSON, proxy=self._proxy, allow_redirects=False
             ) as response:
                 body = await self._read(response)
                 if response.status != 200:
@@ -142,10 +146,7 @@ class Endpoint:
             return "start the endpoint, or mend --base-url (it ends in /v1)"
         return "it answers nothing: look at its log, or raise --request-timeout or --tries"
 
-    def _url(self) -> str:
-        return self._http.base_url.rstrip("/") + "/chat/completions"
-
-    def _body(self, question: Question) -> dict:
+    def _body(self, question: Question) -> bytes:
         body = {
             "model": self._settings.model,
             "messages": question.messages,
@@ -154,7 +155,7 @@ class Endpoint:
             "top_p": self._settings.top_p,
         }
         body |= ({} if question.seed is None else {"seed": question.seed}) | self._http.extra_body
-        return {name: value for name, value in body.items() if value is not None}
+        return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
