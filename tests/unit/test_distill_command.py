@@ -294,6 +294,6 @@ def test_the_example_script_resolves(problems, tmp_path):
     result = subprocess.run([SCRIPT, "--dry-run"], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert result.returncode == 0, result.stderr
     teacher = "teacher: deepseek-ai/DeepSeek-R1 at http://127.0.0.1:9/v1"
-    for part in ("problems: 40", teacher, "keep: best, style think"):
+    for part in ("problems: 40", teacher, "keep: verified, style think", "up to 16 while none is correct"):
         assert part in result.stdout
     assert sorted(tmp_path.iterdir()) == here
