@@ -14,7 +14,7 @@ coproc teacher { exec openrlhf-math tiny-teacher; }
 trap 'kill "$teacher_PID" 2>/dev/null || true' EXIT
 read -r address <&"${teacher[0]}"
 openrlhf-math distill --problems "$work/problems" --output "$work/traces" \
-  --base-url "$address" --model tiny-teacher --attempts 1 --max-tokens 400 --keep all
+  --base-url "$address" --model tiny-teacher --attempts 1 --max-tokens 400 --keep verified
 kill "$teacher_PID"
 
 openrlhf-math sft \

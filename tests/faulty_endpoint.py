@@ -1,6 +1,7 @@
 """The programmatic teacher's endpoint on loopback, with faults on demand: a real server, down to broken bytes."""
 
 import asyncio
+import gzip
 import json
 import threading
 from collections import Counter
@@ -10,12 +11,15 @@ from openrlhf_math.data.tiny_world.server import complete
 
 FLAWED = 0.3
 SLOW = 0.05  # seconds
+UNSUPPORTED = (
+    "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+)
 
 
 class FaultyEndpoint:
     """Answers on `url` until the block ends. fault(number, question) names what goes wrong with a request, "" nothing.
 
-    number: requests so far. asked: how often each (question, seed) came. headers: of the last request.
+    number: requests so far. asked: how often each (question, seed) came. headers: of the last request. bodies: of all.
     """
 
     def __init__(self, fault: Callable[[int, str], str] = lambda number, question: "") -> None:
@@ -23,6 +27,8 @@ class FaultyEndpoint:
         self.requests = 0
         self.asked: Counter[tuple[str, int]] = Counter()
         self.headers: dict[str, str] = {}
+        self.bodies: list[dict] = []
+        self.sent = 0  # bytes of bodies without end
 
     def __enter__(self) -> "FaultyEndpoint":
         started = threading.Event()
@@ -57,6 +63,7 @@ class FaultyEndpoint:
                 self.headers = dict(line.split(": ", 1) for line in head[1:] if line)
                 body = json.loads(await reader.readexactly(int(self.headers["Content-Length"])))
                 self.requests += 1
+                self.bodies.append(body)
                 question = body["messages"][-1]["content"]
                 fault = self.fault(self.requests, question)
                 if fault in ("", "slow"):
@@ -75,6 +82,23 @@ class FaultyEndpoint:
         key = self.headers.get("Authorization", "")
         if fault == "hang":
             await asyncio.sleep(3600)
+        elif fault == "drip":  # a byte now and then, so that no pause is long
+            writer.write(_head(200, len(whole)))
+            for byte in whole:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        elif fault == "no end":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+            while True:
+                writer.write(b" " * 65536)
+                self.sent += 65536
+                await writer.drain()
+        elif fault == "headers without end":
+            writer.write(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                writer.write(b"X-Header: " + b"x" * 1000 + b"\r\n")
+                await writer.drain()
         elif fault == "half a body":
             writer.write(_head(200, len(whole)) + whole[: len(whole) // 2])
             await writer.drain()
@@ -97,6 +121,18 @@ class FaultyEndpoint:
                 "no choices": (200, "", b'{"choices": []}'),
                 "null": (200, "", b"null"),
                 "an error in 200": (200, "", b'{"error": {"message": "overloaded"}}'),
+                "events": (200, "", b'data: {"choices": []}\n\ndata: [DONE]\n\n'),
+                "10 MB": (200, "", whole + b" " * 10_000_000),
+                "packed": (200, "Content-Encoding: gzip\r\n", gzip.compress(whole)),
+                "moved": (301, "Location: https://elsewhere.example/v1\r\n", b""),
+                "402": (402, "", b'{"detail": "no funds"}'),
+                "418": (418, "", b'{"message": "a teapot"}'),
+                "unsupported": (400, "", json.dumps({"error": {"message": UNSUPPORTED, "type": "x"}}).encode()),
+                "the key in other signs": (
+                    200,
+                    "",
+                    whole.replace(b"The answer is", b"Your " + _escaped(key) + b". The answer is"),
+                ),
                 "the key": (200, "", whole.replace(b"The answer is", f"Your {key}. The answer is".encode())),
             }[fault]
             writer.write(_head(status, len(answer), headers) + answer)
@@ -106,3 +142,8 @@ class FaultyEndpoint:
 def _head(status: int, length: int, headers: str = "") -> bytes:
     fixed = f"Content-Type: application/json\r\nContent-Length: {length}\r\n"
     return f"HTTP/1.1 {status} Status\r\n{fixed}{headers}\r\n".encode()
+
+
+def _escaped(text: str) -> bytes:
+    """As JSON may spell it."""
+    return "".join(f"\\u{ord(sign):04x}" for sign in text).encode()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from openrlhf_math.cli.stages import command_line, stage
 
-DISTILL_FLAGS = ("--attempts", "1", "--max-tokens", "400", "--keep", "all")
+DISTILL_FLAGS = ("--attempts", "1", "--max-tokens", "400", "--keep", "verified")
 SFT_FLAGS = (
     "--math.instruction", "", "--data.max_len", "256",
     "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1", "--adam.lr", "2e-3",

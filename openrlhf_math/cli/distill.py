@@ -4,8 +4,7 @@ import argparse
 import json
 import shlex
 import sys
-import time
-from contextlib import contextmanager
+from collections import Counter
 from pathlib import Path
 
 from openrlhf_math.errors import UserError
@@ -16,22 +15,28 @@ EPILOG = r"""teachers:
   pkg.mod.f  your own: from DistillSettings to a teacher (openrlhf_math.distill.teachers.Teacher)
 
 refused, whatever the answer:
-  truncated; no closed <think> (--style think); no \boxed{} after the thinking, or two different ones;
-  anything else that `openrlhf-math grade --style` does not call correct format
+  truncated; no closed <think> (--style think), or other tags than --thinking-tags; no \boxed{} after the thinking,
+  or two different ones; a part that is repeated over and over; an end-of-sequence token in the middle (at the end
+  it is cut off); anything else that `openrlhf-math grade --style` does not call correct format
 
-keep rules, among a problem's correct traces, no text twice:
-  all        every one
-  shortest   the shortest
-  best       the --keep-n best: blemishes of form first (the answer boxed twice, <answer> tags, a script the
-             problem is not written in), then length
-  pkg.mod.f  your own: from (list of Attempt, keep_n) to those to keep (openrlhf_math.distill.keep)
+keep rules, among a problem's correct traces, no text twice; at most --keep-n of them:
+  verified   every one
+  shortest   the shortest (1)
+  longest    the longest (1)
+  best       the best (2): blemishes of form first (the answer boxed twice, <answer> tags, a script the problem is
+             not written in), then the shorter
+  all        every trace that is not refused, also where the answer is wrong; column `outcome` has which
+  pkg.mod.f  your own: from (list of Attempt, keep_n or None) to those to keep (openrlhf_math.distill.keep)
+`openrlhf-math experiments rules` compares rules at equal training tokens.
 
 what --output holds:
   dataset/       data/train.parquet and README.md, the data card: `datasets.load_dataset` reads the folder
-  report.json    counts at each step, yields by source and difficulty
+  report.json    counts at each step, yields by source, difficulty and number of attempts
+  yield.png      problems solved by the number of attempts, where matplotlib is installed
   verdicts.jsonl every attempt and what became of it
   rejects.jsonl  attempts without a reply, with the reason; asked again by the next run
-  journal.jsonl  every reply. Run the same command again after a kill: nothing is asked twice
+  journal.jsonl  every reply. Run the same command again after a kill: what is there is not asked again. Replies are
+                 written in batches, 0.05 s apart; a kill loses those of the last batch and those on their way
   runs.jsonl     one line a run: what it found, what it asked, failed tries by kind
 """
 
@@ -52,9 +57,16 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--teacher", default="endpoint", metavar="NAME", help="who writes, see below (%(default)s)")
     add("--model", required=True, metavar="NAME", help="as the endpoint calls it, or directory or hub name for engine")
     add("--attempts", type=int, default=4, metavar="N", help="traces a problem (%(default)s)")
-    add("--keep", default="all", metavar="RULE", help="which correct traces are kept, see below (%(default)s)")
-    add("--keep-n", type=int, default=2, metavar="N", help="how many a problem, for --keep best (%(default)s)")
+    add("--max-attempts", type=int, metavar="N", help="twice as many, and again, up to N, while none is correct (off)")
+    add("--keep", default="verified", metavar="RULE", help="which traces are kept, see below (%(default)s)")
+    add("--keep-n", type=int, metavar="N", help="how many a problem at most (the rule's own number)")
+    add("--questions", default="all", metavar="all|longest:N", help="only the N problems with the longest traces")
     add("--style", choices=("think", "boxed"), default="think", help="the format a trace must have (%(default)s)")
+    add(
+        "--thinking-tags", default="think", metavar="TAGS",
+        help="the teacher's tags in the content: think, thinking, mistral ([THINK]), thought (<|begin_of_thought|>), "
+        "or 'OPEN...CLOSE' (%(default)s)",
+    )  # fmt: skip
     add("--json", action="store_true", help="print the report as JSON instead of tables")
     add("--dry-run", action="store_true", help="check everything, say what would be asked, ask nothing")
 
@@ -84,7 +96,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--tokens-per-minute", type=float, metavar="N", help="of prompts and completions (no limit)")
     add("--request-timeout", type=float, default=1800.0, metavar="SECONDS", help="for a whole reply (%(default)g)")
     add("--tries", type=int, default=6, metavar="N", help="requests for one attempt at the most (%(default)s)")
-    add("--extra-body", type=json_object, default={}, metavar="JSON", help="merged into every request")
+    add(
+        "--extra-body",
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help="merged into every request; null leaves a field out",
+    )
 
     add = parser.add_argument_group("engine").add_argument
     add("--engines", type=int, default=0, metavar="N", help="as Ray actors; 0: one in this process (%(default)s)")
@@ -95,6 +113,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    from openrlhf_math.cli.distill_display import describe, display, show
     from openrlhf_math.distill.distil import distil, open_journal, plain
     from openrlhf_math.distill.keep import find_rule
     from openrlhf_math.distill.questions import Columns, read_tasks
@@ -114,14 +133,18 @@ def run(args: argparse.Namespace) -> int:
     try:
         command = shlex.join(["openrlhf-math", *sys.argv[1:]])
         teacher = make_teacher(settings)
-        with progress(len(tasks.asked) * settings.attempts, teacher) as listen:
-            report = distil(tasks, settings, rule, teacher, journal, command, listen)
+        with display(len(tasks.asked) * settings.attempts, teacher) as shown:
+            report = distil(tasks, settings, rule, teacher, journal, command, shown)
     finally:
         journal.close()
+    draw(report, args.output)
     if args.json:
         print(json.dumps(plain(report), indent=2))
     else:
         show(report, args.output)
+    lost = report["counts"]["set aside without a reply"]
+    if lost:
+        print(f"openrlhf-math distill: {lost} attempts have no reply; {reason_of_most(args.output)}", file=sys.stderr)
     if not report["total"].kept:
         print("openrlhf-math distill: no trace was kept; the table says where they were lost", file=sys.stderr)
     return 0 if report["total"].kept else 1
@@ -131,6 +154,7 @@ def read_settings(args: argparse.Namespace):
     """Raises ValueError or UserError for values that cannot work."""
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.distill.settings import DistillSettings, EndpointSettings, EngineSettings, read_key
+    from openrlhf_math.distill.trace import find_tags
     from openrlhf_math.grpo.inputs import check_model
 
     endpoint = None
@@ -163,14 +187,17 @@ def read_settings(args: argparse.Namespace):
         teacher=args.teacher,
         model=args.model,
         attempts=args.attempts,
+        most_attempts=args.attempts if args.max_attempts is None else args.max_attempts,
         max_tokens=args.max_tokens,
         temperature=args.temperature,
         top_p=args.top_p,
         seed=None if args.no_seed else args.seed,
         instruction=args.instruction,
         style=args.style,
+        thinking_tags=find_tags(args.thinking_tags),
         keep=args.keep,
         keep_n=args.keep_n,
+        questions=read_questions(args.questions),
         endpoint=endpoint,
         engine=engine,
     )
@@ -190,66 +217,29 @@ def read_licences(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def describe(tasks, settings) -> str:
-    """What would be asked, for --dry-run."""
-    attempts = len(tasks.asked) * settings.attempts
-    where = {"engine": f"vLLM on {settings.engine.device}"}
-    if settings.endpoint:
-        where["endpoint"] = settings.endpoint.base_url
-    left_out = f"{len(tasks.doubles)} doubles and {len(tasks.unparsable)} with unparsable gold answers left out"
-    return (
-        f"problems: {len(tasks.asked)} ({left_out})\n"
-        f"attempts: {attempts}, {settings.attempts} a problem, at most {attempts * settings.max_tokens:,} tokens\n"
-        f"teacher: {settings.model} at {where.get(settings.teacher, settings.teacher)}\n"
-        f"keep: {settings.keep}, style {settings.style}\n"
-        f"output: {settings.output}"
-    )
+def read_questions(text: str) -> int | None:
+    """How many questions are kept, those with the longest traces; None for all."""
+    if text == "all":
+        return None
+    name, _, number = text.partition(":")
+    if name != "longest" or not (number.isascii() and number.isdigit()) or int(number) < 1:
+        raise UserError(f"--questions {text}: give all, or longest:N with N of 1 or more")
+    return int(number)
 
 
-@contextmanager
-def progress(total: int, teacher):
-    """A progress bar on standard error. Yields a function that is told of every verdict."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    begun, correct, tokens = time.monotonic(), 0, 0
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        shown = bar.add_task("attempts", total=total)
-
-        def listen(verdict, new: bool) -> None:
-            nonlocal correct, tokens
-            correct += verdict.outcome == "correct"
-            tokens += (verdict.tokens or 0) * new
-            rate = tokens / (time.monotonic() - begun)
-            failed = teacher.troubles.total()
-            bar.update(shown, advance=1, description=f"{correct} correct, {rate:.0f} tokens/s, {failed} failed tries")
-
-        yield listen
+def reason_of_most(output: Path) -> str:
+    """Why most of the attempts without a reply have none."""
+    rows = map(json.loads, (output / "rejects.jsonl").read_text().splitlines())
+    reasons = Counter(row["reason"] for row in rows if "attempt" in row)
+    ((reason, count),) = reasons.most_common(1)
+    return f"{count} of them: {reason}"
 
 
-def show(report: dict, output: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def draw(report: dict, output: Path) -> None:
+    """Draw the yield curve, if that can be done here."""
+    from openrlhf_math.distill.yield_plot import plot_yield
 
-    console = Console()
-    steps = Table("step", "count", title="From problems to traces")
-    for step, count in report["counts"].items():
-        steps.add_row(step, str(count))
-    ends = Table("attempts ended", "count")
-    for outcome, count in report["outcomes"].items():
-        ends.add_row(Text(outcome), str(count))
-    console.print(steps, ends)
-    for name in ("source", "difficulty"):
-        table = Table(name, title=f"Yield by {name}")
-        for column in ("problems", "refused", "correct", "kept", "yield", "tokens/kept"):
-            table.add_column(column, justify="right", no_wrap=True)
-        for group, found in [*report[f"by_{name}"].items(), ("all", report["total"])]:
-            row = found.as_row()
-            shares = (f"{row[column]:.1%}" for column in ("refused_rate", "correct_rate"))
-            cost = f"{row['tokens_per_kept']:.0f}" if row["kept"] else "-"
-            table.add_row(Text(group), str(row["problems"]), *shares, str(row["kept"]), f"{row['yield']:.1%}", cost)
-        console.print(table)
-    for name in ("dataset", "report.json", "verdicts.jsonl", "rejects.jsonl"):
-        console.print(f"  {output / name}", soft_wrap=True, highlight=False)
+    try:
+        plot_yield(report["by_attempts"], output / "yield.png")
+    except ImportError:
+        print("openrlhf-math distill: no yield.png, matplotlib is not installed", file=sys.stderr)

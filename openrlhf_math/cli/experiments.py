@@ -13,6 +13,7 @@ WHAT = {
     "efficiency": "accuracy, completion length and inference speed before and after GRPO",
     "curriculum": "tokens and steps to an accuracy, by the order of the problems",
     "rerank": "pass@1, maj@k, weighted@k and best-of-k by the number of attempts k",
+    "rules": "held-out accuracy by the rule that keeps a teacher's traces, at equal training tokens",
 }
 # What each does unless told otherwise, and with --quick: enough to see that all works, too little to show anything.
 FULL = {
@@ -20,19 +21,22 @@ FULL = {
     "efficiency": {"seeds": 3, "steps": 80, "repeats": 3},
     "curriculum": {"seeds": 3, "steps": 80},
     "rerank": {"seeds": 3, "steps": 80, "attempts": 16, "prm_problems": 500},
+    "rules": {"seeds": 3, "problems": 2000, "attempts": 8},
 }
 QUICK = {
     "kl": {"seeds": 1, "steps": 4, "coefficients": [0.0, 0.1]},
     "efficiency": {"seeds": 1, "steps": 4, "repeats": 1},
     "curriculum": {"seeds": 1, "steps": 8},
     "rerank": {"seeds": 1, "steps": 4, "attempts": 4, "prm_problems": 150},
+    "rules": {"seeds": 1, "problems": 300, "attempts": 4},
 }
 HELP = {
     "seeds": "how many, from 0 on; each has problems, a student and runs of its own",
     "steps": "of every GRPO run",
     "coefficients": "of KL; 0 has no reference model",
     "repeats": "times that completions are timed before and after, in turns",
-    "attempts": "at each held-out problem",
+    "attempts": "at each held-out problem; of `rules`, the teacher's at each training problem",
+    "problems": "training problems that the teacher is asked",
     "prm_problems": "training problems whose attempts the process reward model learns from",
 }
 EPILOG = """examples:

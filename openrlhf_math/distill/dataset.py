@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 from openrlhf_math.data.prompts import chat
-from openrlhf_math.distill.collect import CORRECT, Verdicts, response_of
+from openrlhf_math.distill.choose import longest_questions, may_be_kept
+from openrlhf_math.distill.collect import Verdicts, response_of
 from openrlhf_math.distill.journal import Journal
 from openrlhf_math.distill.keep import Attempt, Rule
 from openrlhf_math.distill.questions import Task
@@ -19,13 +20,14 @@ ROWS_AT_A_TIME = 1000
 COLUMNS = {
     "problem": "the problem as its set gives it, without the instruction",
     "answer": "its gold answer",
-    "response": "the verified trace: `<think>`, the reasoning, `</think>`, the answer",
+    "response": "the trace: `<think>`, the reasoning, `</think>`, the answer",
     "source": "the set the problem is from",
     "difficulty": "as that set gives it",
     "license": "of that set",
     "teacher": "the model that wrote the trace",
     "attempt": "which of the attempts at this problem, counted from 0",
     "tokens": "of the completion, as the teacher counts them",
+    "outcome": "of the trace's answer beside the gold answer: correct, wrong, or undecided",
 }
 
 
@@ -42,9 +44,12 @@ def write_dataset(
     plain = all(isinstance(task.problem.problem, str) for task in tasks)
     schema = _schema(pyarrow, plain)
     kept: Counter[str] = Counter()
+    wanted = [task for task in tasks if any(may_be_kept(rule, verdict) for verdict in verdicts[task.key])]
+    if settings.questions:
+        wanted = longest_questions(wanted, verdicts, rule, settings.questions)
 
     def rows() -> Iterator[dict]:
-        for task in tasks:
+        for task in wanted:
             chosen = _chosen(task, verdicts, journal, settings, rule)
             kept[task.key] = len(chosen)
             yield from (_row(task, attempt, settings.model, plain) for attempt in chosen)
@@ -58,22 +63,18 @@ def write_dataset(
 
 
 def _chosen(task: Task, verdicts: Verdicts, journal: Journal, settings: DistillSettings, rule: Rule) -> list[Attempt]:
-    correct = [
-        _attempt(task, number, journal.read(task.key, number))
-        for number in range(settings.attempts)
-        if verdicts[task.key, number].outcome == CORRECT
-    ]
     distinct: dict[str, Attempt] = {}
-    for attempt in correct:
-        distinct.setdefault(attempt.response, attempt)
-    chosen = rule(list(distinct.values()), settings.keep_n) if distinct else []
-    if not isinstance(chosen, list) or any(attempt not in correct for attempt in chosen):
+    for number, verdict in enumerate(verdicts[task.key]):
+        if may_be_kept(rule, verdict):
+            record = journal.read(task.key, number)
+            response = response_of(record, settings)
+            attempt = Attempt(task.problem.text, number, response, record["tokens"], verdict.outcome)
+            distinct.setdefault(response, attempt)
+    given = list(distinct.values())
+    chosen = rule(list(given), settings.keep_n)
+    if not isinstance(chosen, list) or any(attempt not in given for attempt in chosen):
         raise UserError(f"--keep {settings.keep}: it must return a list of what it is given, not {chosen!r:.80}")
     return chosen
-
-
-def _attempt(task: Task, number: int, record: dict) -> Attempt:
-    return Attempt(task.problem.text, number, response_of(record), record["tokens"])
 
 
 def _row(task: Task, attempt: Attempt, teacher: str, plain: bool) -> dict:
@@ -81,7 +82,7 @@ def _row(task: Task, attempt: Attempt, teacher: str, plain: bool) -> dict:
     problem = task.problem.problem if plain else chat(task.problem, "")
     row = (
         problem, task.problem.answer, attempt.response, task.source, task.difficulty, task.licence, teacher,
-        attempt.number, attempt.tokens,
+        attempt.number, attempt.tokens, attempt.outcome,
     )  # fmt: skip
     return dict(zip(COLUMNS, map(_storable, row), strict=True))
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.distill.card import write_card
-from openrlhf_math.distill.collect import SET_ASIDE, Listener, Verdicts, collect
+from openrlhf_math.distill.collect import SET_ASIDE, Verdicts, Watcher, collect
 from openrlhf_math.distill.dataset import write_dataset
 from openrlhf_math.distill.journal import Journal, told_if_unwritable
-from openrlhf_math.distill.keep import Rule
+from openrlhf_math.distill.keep import Rule, is_unverified
 from openrlhf_math.distill.questions import Task, Tasks
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Teacher
-from openrlhf_math.distill.yields import outcomes, yields
+from openrlhf_math.distill.yields import outcomes, yield_curve, yields
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import GradingPool, RewardConfig
 
@@ -53,15 +53,15 @@ def distil(
     teacher: Teacher,
     journal: Journal,
     command: str,
-    listen: Listener,
+    watcher: Watcher,
 ) -> dict:
-    """Run it. Returns the report, which is also written to report.json; `listen` is told of every attempt.
+    """Run it. Returns the report, which is also written to report.json; `watcher` is told of every attempt.
 
     Raises UserError if the teacher is of no use; what it wrote is in the journal then.
     """
     output, had, begun = settings.output, len(journal), time.time()
     try:
-        verdicts = asyncio.run(_collect(tasks, settings, journal, teacher, listen))
+        verdicts = asyncio.run(_collect(tasks, settings, journal, teacher, watcher))
     finally:
         with contextlib.suppress(OSError):  # a full disk is told of already
             _append(output / "runs.jsonl", _run_record(journal, had, teacher, time.time() - begun))
@@ -70,9 +70,10 @@ def distil(
         report = make_report(tasks, settings, verdicts, kept)
         licences = {task.source: task.licence for task in tasks.asked}
         with written_whole(output / "dataset" / "README.md") as file:
-            file.write(write_card(report, dict(sorted(licences.items())), command))
+            verified = not is_unverified(rule)
+            file.write(write_card(report, dict(sorted(licences.items())), command, verified))
         with written_whole(output / "verdicts.jsonl") as file:
-            file.writelines(json.dumps(row) + "\n" for row in _verdict_rows(tasks.asked, verdicts, settings.attempts))
+            file.writelines(json.dumps(row) + "\n" for row in _verdict_rows(tasks.asked, verdicts))
         with written_whole(output / "report.json") as file:
             file.write(json.dumps(plain(report), indent=2) + "\n")
     return report
@@ -88,7 +89,7 @@ def make_report(tasks: Tasks, settings: DistillSettings, verdicts: Verdicts, kep
             "doubles left out": len(tasks.doubles),
             "gold answer not parsable, left out": len(tasks.unparsable),
             "problems asked": len(tasks.asked),
-            "attempts": len(verdicts),
+            "attempts": total.attempts,
             "set aside without a reply": ends.get(SET_ASIDE, 0),
             "refused": total.refused,
             "correct": total.correct,
@@ -99,19 +100,20 @@ def make_report(tasks: Tasks, settings: DistillSettings, verdicts: Verdicts, kep
         "total": total,
         "by_source": yields(tasks.asked, verdicts, kept, lambda task: task.source),
         "by_difficulty": yields(tasks.asked, verdicts, kept, lambda task: task.difficulty or "not given"),
-        "teacher": settings.identity()
-        | {"attempts": settings.attempts, "style": settings.style, "keep": settings.keep, "keep_n": settings.keep_n},
+        "by_attempts": yield_curve(verdicts),
+        "teacher": settings.identity() | settings.choice(),
     }
 
 
 def plain(report: dict) -> dict:
     """The report as JSON can hold it."""
     groups = {name: {key: one.as_row() for key, one in report[name].items()} for name in ("by_source", "by_difficulty")}
-    return report | groups | {"total": report["total"].as_row()}
+    curve = [point.as_row() for point in report["by_attempts"]]
+    return report | groups | {"total": report["total"].as_row(), "by_attempts": curve}
 
 
 async def _collect(
-    tasks: Tasks, settings: DistillSettings, journal: Journal, teacher: Teacher, listen: Listener
+    tasks: Tasks, settings: DistillSettings, journal: Journal, teacher: Teacher, watcher: Watcher
 ) -> Verdicts:
     with contextlib.ExitStack() as stack:
         pool = GradingPool(RewardConfig(style=settings.style))
@@ -122,7 +124,7 @@ async def _collect(
                 reason = f"the gold answer {problem.answer!r:.80} cannot be parsed"
                 print(json.dumps({"source": problem.source, "row": problem.row, "reason": reason}), file=rejects)
         async with teacher:
-            return await collect(tasks.asked, settings, journal, teacher, pool, rejects, listen)
+            return await collect(tasks.asked, settings, journal, teacher, pool, rejects, watcher)
 
 
 def _check_same(output: Path, there: dict, here: dict) -> None:
@@ -149,13 +151,13 @@ def _append(path: Path, record: dict) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def _verdict_rows(tasks: list[Task], verdicts: Verdicts, attempts: int) -> Iterator[dict]:
+def _verdict_rows(tasks: list[Task], verdicts: Verdicts) -> Iterator[dict]:
     for task in tasks:
-        for attempt in range(attempts):
+        for attempt, verdict in enumerate(verdicts[task.key]):
             yield {
                 "key": task.key,
                 "attempt": attempt,
                 "source": task.source,
                 "row": task.problem.row,
                 "difficulty": task.difficulty,
-            } | asdict(verdicts[task.key, attempt])
+            } | asdict(verdict)

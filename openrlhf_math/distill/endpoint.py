@@ -5,49 +5,43 @@ import email.utils
 import json
 import random
 import time
+import urllib.request
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from openrlhf_math.distill.pace import Pace
+from openrlhf_math.distill.reply import Trouble, nonsense, parse, plain, words_of
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Failure, Question, Reply
 from openrlhf_math.errors import UserError
 
-LONGEST_BODY = 64 << 20  # bytes; no trace is that long
+# Bytes of a reply at the most: a token's text, escaped, in up to three fields; and what comes around it.
+BYTES_A_TOKEN = 64
+BYTES_AROUND = 1 << 20
+LONGEST_LINE = 8190  # bytes of a header
 LONGEST_WAIT = 60.0  # seconds between two tries, unless the endpoint asks for more
 LONGEST_PAUSE = 600.0  # the most an endpoint may ask for
 # So many failures before the first reply, or attempts lost in a row after it, and the endpoint is given up.
 IN_VAIN = 5
 IN_VAIN_LATER = 20
-# What no repetition mends, with the flag to look at.
+# What no repetition mends, with the flag to look at; and all other codes from 300 to 499 but those of AGAIN.
+REFUSED = (
+    "it refuses the request: look at its words, at --max-tokens and --no-seed, and at --extra-body, which can leave a "
+    """field out: '{"max_tokens": null, "max_completion_tokens": 16384, "temperature": null, "top_p": null}'"""
+)
+JSON = {"Content-Type": "application/json"}
+AGAIN = (408, 409, 425, 429)
 MENDS = {
-    400: "it refuses the request: look at its words, and at --max-tokens, --no-seed and --extra-body",
     401: "it refuses the key: set ${key}, or name another variable with --api-key-env",
     402: "the account is empty: pay, or give another key in ${key}",
     403: "it refuses the key: set ${key}, or name another variable with --api-key-env",
     404: "there is no such address or model: mend --base-url (it ends in /v1) or --model",
     405: "that is no chat endpoint: mend --base-url (it ends in /v1)",
-    422: "it refuses the request: look at its words, and at --max-tokens, --no-seed and --extra-body",
 }
-
-
-@dataclass
-class Trouble(Exception):
-    """One try that failed. kind: what it is counted as. words: what the endpoint said. status: HTTP's, if any.
-
-    retry_after: seconds the endpoint asks to wait. setup: the kind of failure that a wrong flag makes.
-    """
-
-    kind: str
-    words: str = ""
-    status: int = 0
-    retry_after: float = 0.0
-    setup: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.kind} ({self.words})" if self.words else self.kind
 
 
 class Endpoint:
@@ -59,6 +53,11 @@ class Endpoint:
         self.troubles: Counter[str] = Counter()
         self._pace = Pace(self._http.requests_per_minute, self._http.tokens_per_minute, settings.max_tokens)
         self._answered, self._in_vain = False, 0
+        self._url = URL(self._http.base_url.rstrip("/") + "/chat/completions")
+        self._proxy = _proxy(self._http.base_url)
+        tokens = self._http.extra_body.get("max_completion_tokens")
+        most = max(settings.max_tokens, tokens if isinstance(tokens, int) else 0)
+        self._longest = BYTES_AROUND + BYTES_A_TOKEN * most
 
     async def __aenter__(self) -> "Endpoint":
         key = self._http.api_key
@@ -66,7 +65,11 @@ class Endpoint:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=aiohttp.ClientTimeout(total=self._http.request_timeout),
             connector=aiohttp.TCPConnector(limit=self.lanes),
-            trust_env=True,
+            # Not unpacked: a few compressed bytes can be more than memory holds.
+            auto_decompress=False,
+            skip_auto_headers={"Accept-Encoding"},
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
         )
         return self
 
@@ -79,8 +82,8 @@ class Endpoint:
             try:
                 reply = await self._try(question)
             except Trouble as trouble:
-                self._count(trouble, lost=number == self._http.tries or trouble.status in MENDS)
-                if trouble.status in MENDS:
+                self._count(trouble, lost=number == self._http.tries or trouble.final)
+                if trouble.final:
                     raise Failure(str(trouble)) from None
                 if number == self._http.tries:
                     raise Failure(f"{trouble}, {number} tries") from None
@@ -96,18 +99,30 @@ class Endpoint:
         charged = await self._pace.turn()
         reply, tokens = None, 0
         try:
-            async with self._session.post(self._url(), json=self._body(question)) as response:
-                body = await _read(response)
+            async with self._session.post(
+                self._url, data=self._body(question), headers=JSON, proxy=self._proxy, allow_redirects=False
+            ) as response:
+                body = await self._read(response)
                 if response.status != 200:
-                    raise _refused(response.status, response.headers.get("Retry-After"), self._hide(_words(body)))
-            reply, tokens = parse(self._hide(body.decode("utf-8", errors="replace")))
+                    words = response.headers.get("Location", "") or words_of(body)
+                    raise _refused(response.status, response.headers.get("Retry-After"), self._hide(words))
+                if response.headers.get("Content-Encoding", "identity") != "identity":
+                    raise nonsense(
+                        f"a compressed body, {response.headers['Content-Encoding']}, which was not asked for"
+                    )
+            try:
+                parsed, tokens = parse(body.decode("utf-8", errors="replace"))
+            except Trouble as trouble:
+                raise replace(trouble, words=self._hide(trouble.words)) from None
+            # After parsing: JSON can spell the key's signs in other ways.
+            reply = replace(parsed, content=self._hide(parsed.content), reasoning=self._hide(parsed.reasoning))
             return reply
         except asyncio.TimeoutError:
             raise Trouble(f"no reply within {self._http.request_timeout:g} s") from None
         except aiohttp.ClientConnectorError as error:
-            raise Trouble("no connection", self._hide(_plain(str(error))), setup=True) from None
+            raise Trouble("no connection", self._hide(plain(str(error))), setup=True) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Trouble("connection broken off", self._hide(_plain(f"{type(error).__name__}: {error}"))) from None
+            raise Trouble("connection broken off", self._hide(plain(f"{type(error).__name__}: {error}"))) from None
         finally:
             self._pace.spent(charged, tokens, replied=reply is not None)
 
@@ -122,18 +137,16 @@ class Endpoint:
             raise UserError(f"--base-url {self._http.base_url}: {trouble}; {self._mend(trouble)}{again}")
 
     def _mend(self, trouble: Trouble) -> str:
-        if trouble.status in MENDS:
-            return MENDS[trouble.status].replace("{key}", self._http.api_key_env)
+        if trouble.final:
+            moved = "it has moved: give the new address as --base-url" if trouble.status < 400 else REFUSED
+            return MENDS.get(trouble.status, moved).replace("{key}", self._http.api_key_env)
         if trouble.status == 429:
             return "it answers nothing at this rate: lower --concurrency or --requests-per-minute"
         if trouble.setup:
             return "start the endpoint, or mend --base-url (it ends in /v1)"
         return "it answers nothing: look at its log, or raise --request-timeout or --tries"
 
-    def _url(self) -> str:
-        return self._http.base_url.rstrip("/") + "/chat/completions"
-
-    def _body(self, question: Question) -> dict:
+    def _body(self, question: Question) -> bytes:
         body = {
             "model": self._settings.model,
             "messages": question.messages,
@@ -141,33 +154,21 @@ class Endpoint:
             "temperature": self._settings.temperature,
             "top_p": self._settings.top_p,
         }
-        return body | ({} if question.seed is None else {"seed": question.seed}) | self._http.extra_body
+        body |= ({} if question.seed is None else {"seed": question.seed}) | self._http.extra_body
+        return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > self._longest:
+                raise nonsense(f"a body of more than {self._longest:,} bytes")
+        return bytes(body)
 
     def _hide(self, text: str) -> str:
         """The text without the key, should the endpoint have echoed it."""
         key = self._http.api_key
         return text.replace(key, "[the key]") if len(key) >= 8 else text
-
-
-def parse(body: str) -> tuple[Reply, int]:
-    """A reply and the tokens it is charged, prompt and completion. Raises Trouble for a body that is no completion."""
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        raise _nonsense(body) from None
-    try:
-        choice = data["choices"][0]
-        message = choice["message"]
-        content = message.get("content") or ""
-        reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
-        finish_reason = choice.get("finish_reason") or ""
-        usage = data.get("usage") or {}
-        tokens, prompt = (_number(usage.get(name)) for name in ("completion_tokens", "prompt_tokens"))
-    except (KeyError, IndexError, TypeError, AttributeError):
-        raise _nonsense(body) from None
-    if not all(isinstance(text, str) for text in (content, reasoning, finish_reason)):
-        raise _nonsense(body)
-    return Reply(_unicode(content), _unicode(reasoning), _plain(finish_reason), tokens), (tokens or 0) + (prompt or 0)
 
 
 def backoff(number: int) -> float:
@@ -190,42 +191,14 @@ def seconds_asked(header: str | None) -> float:
     return min(max(seconds, 0.0), LONGEST_PAUSE) if seconds == seconds else 0.0
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > LONGEST_BODY:
-            raise Trouble("nonsense instead of a completion", "a body without end")
-    return bytes(body)
-
-
 def _refused(status: int, retry_after: str | None, words: str) -> Trouble:
-    return Trouble(f"HTTP {status}", words, status, seconds_asked(retry_after), setup=status in MENDS)
+    final = 300 <= status < 500 and status not in AGAIN
+    return Trouble(f"HTTP {status}", words, status, seconds_asked(retry_after), setup=final, final=final)
 
 
-def _nonsense(body: str) -> Trouble:
-    return Trouble("nonsense instead of a completion", _plain(body), setup=True)
-
-
-def _words(body: bytes) -> str:
-    """What an error body says: the message of OpenAI's form, else its beginning."""
-    text = body[:10_000].decode("utf-8", errors="replace")
-    try:
-        data = json.loads(text)
-        return _plain(str(data["error"]["message"] if isinstance(data["error"], dict) else data["error"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return _plain(text)
-
-
-def _plain(text: str) -> str:
-    """The beginning of somebody's text, on one line."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text[:400]).split())[:160]
-
-
-def _unicode(text: str) -> str:
-    """JSON can spell halves of surrogate pairs, which no UTF-8 file can hold."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _number(value) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for an address. aiohttp would look it up in a thread at every request."""
+    parts = urlsplit(url)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return None if urllib.request.proxy_bypass(parts.netloc) else proxy

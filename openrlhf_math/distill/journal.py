@@ -1,17 +1,24 @@
 """The journal of attempts: what a killed run has, it keeps.
 
-One JSON line an attempt, on disk before anything else happens to it. Texts stay in the file: memory holds where each
-line stands, so that a journal may be larger than memory.
+One JSON line an attempt. A thread writes the lines and forces them to the disk, all that have come since its last
+batch at once, so that whoever appends never waits for a disk. Texts stay in the file: memory holds where each line is,
+so that a journal may be larger than memory.
 """
 
 import contextlib
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from openrlhf_math.errors import UserError
+
+# Between the ends of one batch and the next. A kill loses what was appended since the last batch, no more.
+BATCH_SECONDS = 0.05
+# Bytes that wait to be written at the most: a disk slower than the replies slows them down, and memory stays bounded.
+MOST_WAITING = 64 << 20
 
 
 @contextlib.contextmanager
@@ -29,6 +36,7 @@ def told_if_unwritable(output: Path) -> Iterator[None]:
 class Journal:
     """Attempts by (problem key, attempt number), append-only, held by one process at a time.
 
+    What is appended is on the disk `BATCH_SECONDS` and the time of two writes later, or after `flush` or `close`.
     Raises UserError if another process holds it, or for a line that is broken other than by a kill.
     """
 
@@ -45,6 +53,13 @@ class Journal:
             os.close(self._file)
             raise
         os.ftruncate(self._file, self._end)  # the line a kill tore off: its attempt is asked again
+        self._lock = threading.Condition()  # of what follows; whoever waits for the disk waits on it
+        self._waiting: list[bytes] = []
+        self._written = self._end  # bytes on the disk
+        self._failure: BaseException | None = None
+        self._arrived, self._hurry = threading.Event(), threading.Event()
+        self._closing = False
+        self._writer: threading.Thread | None = None
 
     def __contains__(self, name: tuple[str, int]) -> bool:
         return name in self._places
@@ -53,25 +68,81 @@ class Journal:
         return len(self._places)
 
     def append(self, key: str, attempt: int, record: dict) -> None:
-        """Write one attempt, to the disk. Raises UserError if it cannot be."""
+        """Have one attempt written by the next batch. Raises UserError if an earlier one could not be."""
         if (key, attempt) in self._places:
             raise ValueError(f"attempt {attempt} at {key} is in the journal already")
         line = json.dumps({"key": key, "attempt": attempt} | record).encode() + b"\n"
-        with told_if_unwritable(self._path.parent):
-            left = memoryview(line)
-            while left:
-                left = left[os.write(self._file, left) :]
-            os.fdatasync(self._file)
-        self._places[key, attempt] = (self._end, len(line))
-        self._end += len(line)
+        if self._end - self._written > MOST_WAITING:
+            self.flush()
+        with self._lock:
+            self._check()
+            self._waiting.append(line)
+            self._places[key, attempt] = (self._end, len(line))
+            self._end += len(line)
+        self._arrived.set()
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write_batches, name="journal", daemon=True)
+            self._writer.start()
+
+    def flush(self) -> None:
+        """Wait until all that was appended is on the disk. Raises UserError if it cannot be."""
+        with self._lock:
+            end = self._end
+            self._hurry.set()
+            self._lock.wait_for(lambda: self._failure or self._written >= end)
+            self._check()
 
     def read(self, key: str, attempt: int) -> dict:
         """The record of an attempt. Raises KeyError if there is none."""
         start, length = self._places[key, attempt]
+        if start + length > self._written:
+            self.flush()
         return json.loads(os.pread(self._file, length, start))
 
     def close(self) -> None:
-        os.close(self._file)
+        """Raises UserError if what was appended could not be written."""
+        try:
+            self.flush()
+        finally:
+            self._closing = True
+            self._hurry.set()
+            self._arrived.set()
+            if self._writer:
+                self._writer.join()
+            os.close(self._file)
+
+    def _check(self) -> None:
+        if self._failure:
+            with told_if_unwritable(self._path.parent):
+                raise self._failure
+
+    def _write_batches(self) -> None:
+        """What the thread does: a batch, a pause, the next one."""
+        while True:
+            self._arrived.wait()
+            self._arrived.clear()
+            if self._closing:
+                return
+            with self._lock:
+                lines, self._waiting = self._waiting, []
+            try:
+                self._write(b"".join(lines))
+            except BaseException as error:  # whoever waits for the disk must learn of it, whatever it is
+                with self._lock:
+                    self._failure = error
+                    self._lock.notify_all()
+                return
+            with self._lock:
+                self._written += sum(map(len, lines))
+                self._lock.notify_all()
+            self._hurry.wait(BATCH_SECONDS)
+            self._hurry.clear()
+
+    def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._file, left) :]
+        os.fdatasync(self._file)
 
     def _scan(self) -> tuple[dict[tuple[str, int], tuple[int, int]], int]:
         """Where each attempt's line stands, and where the last whole line ends."""

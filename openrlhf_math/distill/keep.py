@@ -1,7 +1,8 @@
-r"""Which traces are refused, and which of a problem's correct ones are kept. Pure functions.
+"""Which of a problem's traces are kept. Pure functions.
 
 A rule is a function from a problem's correct attempts, in the order they were asked, and `--keep-n` to those to keep,
-in the order they are to stand in the dataset. One's own is given by dotted path, `package.module.function`.
+in the order they are to have in the dataset. With `@unverified` it is given all attempts without a fault of form,
+whatever their answer. Your own is given by dotted path, `package.module.function`.
 """
 
 import unicodedata
@@ -10,57 +11,26 @@ from dataclasses import dataclass
 
 from openrlhf_math.registry import Registry
 from openrlhf_math.rewards.extract import extract, visible
-from openrlhf_math.rewards.wellformed import well_formed
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A trace. number: which of its problem's attempts. tokens: of the completion, None where the teacher is silent."""
+    """A trace. number: which of its problem's attempts. tokens: of the completion, None where the teacher is silent.
+
+    outcome: of its grading: correct, wrong or undecided.
+    """
 
     problem: str
     number: int
     response: str
     tokens: int | None
+    outcome: str = "correct"
 
 
-Rule = Callable[[list[Attempt], int], list[Attempt]]
+Rule = Callable[[list[Attempt], int | None], list[Attempt]]
 _RULES: Registry[Rule] = Registry()
 # First words of the names of letters that any text on mathematics may hold.
 _MATHEMATICS = {"LATIN", "GREEK", "MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER", "MICRO", "ALEF"}
-
-
-def trace(content: str, reasoning: str) -> str:
-    """A reply as one text: `<think>`, the reasoning, `</think>`, the answer.
-
-    Endpoints give the reasoning apart, in tags, or with a closing tag alone where the chat template has opened it.
-    """
-    if reasoning.strip():
-        closed = f"\n</think>\n\n{content.strip()}" if content.strip() else ""
-        return f"<think>\n{reasoning.strip()}{closed}"
-    content = content.strip()
-    if "</think>" in content and "<think>" not in content:
-        return f"<think>\n{content}"
-    return content
-
-
-def refusal(text: str, finish_reason: str, style: str) -> str:
-    """Why a trace is no example to learn from, whatever its answer; "" if nothing speaks against it."""
-    if finish_reason == "length":
-        return "truncated"
-    if finish_reason != "stop":
-        return f"ended by {finish_reason or 'nobody knows what'}"[:60]
-    if not text.strip():
-        return "empty"
-    if text.count("<think>") > text.count("</think>"):
-        return "thinking not closed"
-    if style == "think" and "</think>" not in text:
-        return "no thinking"
-    extraction = extract(text, style)
-    if not extraction.boxes:
-        return "no boxed answer"
-    if not well_formed(text, extraction, style):
-        return "two answers" if len(set(extraction.boxes)) > 1 else "malformed"
-    return ""
 
 
 def blemishes(attempt: Attempt) -> int:
@@ -81,23 +51,46 @@ def find_rule(name: str) -> Rule:
     return _RULES.find("--keep", name)
 
 
+def unverified(rule: Rule) -> Rule:
+    """Of a rule that is to choose among wrong and undecided traces, too."""
+    rule.unverified = True
+    return rule
+
+
+def is_unverified(rule: Rule) -> bool:
+    return getattr(rule, "unverified", False)
+
+
 @register_keep_rule("all")
-def keep_all(attempts: list[Attempt], n: int) -> list[Attempt]:
-    """Every correct trace."""
-    return attempts
+@unverified
+def keep_all(attempts: list[Attempt], n: int | None) -> list[Attempt]:
+    """Every trace without a fault of form, whatever its answer: the first n."""
+    return attempts[:n]
+
+
+@register_keep_rule("verified")
+def keep_verified(attempts: list[Attempt], n: int | None) -> list[Attempt]:
+    """Every correct trace: the first n."""
+    return attempts[:n]
 
 
 @register_keep_rule("shortest")
-def keep_shortest(attempts: list[Attempt], n: int) -> list[Attempt]:
-    """The shortest correct trace, the first of several as short."""
-    return sorted(attempts, key=length_of(attempts))[:1]
+def keep_shortest(attempts: list[Attempt], n: int | None) -> list[Attempt]:
+    """The n shortest correct traces (1), the first of several as short."""
+    return sorted(attempts, key=length_of(attempts))[: n or 1]
+
+
+@register_keep_rule("longest")
+def keep_longest(attempts: list[Attempt], n: int | None) -> list[Attempt]:
+    """The n longest correct traces (1), the first of several as long."""
+    return sorted(attempts, key=length_of(attempts), reverse=True)[: n or 1]
 
 
 @register_keep_rule("best")
-def keep_best(attempts: list[Attempt], n: int) -> list[Attempt]:
-    """The n best: fewer blemishes of form first, then the shorter."""
+def keep_best(attempts: list[Attempt], n: int | None) -> list[Attempt]:
+    """The n best (2): fewer blemishes of form first, then the shorter."""
     length = length_of(attempts)
-    return sorted(attempts, key=lambda attempt: (blemishes(attempt), length(attempt)))[:n]
+    return sorted(attempts, key=lambda attempt: (blemishes(attempt), length(attempt)))[: n or 2]
 
 
 def length_of(attempts: list[Attempt]) -> Callable[[Attempt], int]:

@@ -22,7 +22,8 @@ class Pace:
         now, charged = time.monotonic(), self._expected
         goes_at = max(now, self._free_at)
         self._free_at = goes_at + max(self._request_seconds, charged * self._token_seconds)
-        await asyncio.sleep(goes_at - now)
+        if goes_at > now:
+            await asyncio.sleep(goes_at - now)
         while (pause := self._paused_until - time.monotonic()) > 0:
             await asyncio.sleep(pause)
         return charged

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from openrlhf_math.distill.trace import Tags
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
@@ -89,11 +91,14 @@ class DistillSettings:
 
     teacher        a registered name or a dotted path
     attempts       asked a problem
+    most_attempts  asked a problem while none is correct
     max_tokens     token limit of one completion
     seed           of the sampling; None leaves it to the teacher
     instruction    appended to every problem; "" for none
     style          the format a trace must have, as in `rewards.RewardConfig`
-    keep, keep_n   the rule, and how many it may keep a problem where it asks
+    thinking_tags  what the teacher writes around its thinking part, where it is in the content
+    keep, keep_n   the rule, and how many it may keep a problem; None is the rule's own number
+    questions      how many of the problems are kept, those with the longest responses; None for all
     endpoint       None without --base-url
     """
 
@@ -101,29 +106,37 @@ class DistillSettings:
     teacher: str
     model: str
     attempts: int
+    most_attempts: int
     max_tokens: int
     temperature: float
     top_p: float
     seed: int | None
     instruction: str
     style: str
+    thinking_tags: Tags
     keep: str
-    keep_n: int
+    keep_n: int | None
+    questions: int | None
     endpoint: EndpointSettings | None
     engine: EngineSettings
 
     def __post_init__(self) -> None:
         for flag in ("attempts", "max_tokens", "keep_n"):
-            if getattr(self, flag) < 1:
-                raise ValueError(f"--{flag.replace('_', '-')} {getattr(self, flag)}: give 1 or more")
+            value = getattr(self, flag)
+            if value is not None and value < 1:
+                raise ValueError(f"--{flag.replace('_', '-')} {value}: give 1 or more")
+        if self.most_attempts < self.attempts:
+            raise ValueError(
+                f"--max-attempts {self.most_attempts}: give --attempts ({self.attempts}) or more, or leave it out"
+            )
         if not 0 <= self.temperature < math.inf:
             raise ValueError(f"--temperature {self.temperature}: give 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"--top-p {self.top_p}: give more than 0 and at most 1")
-        if self.temperature == 0 and self.attempts > 1:
+        if self.temperature == 0 and self.most_attempts > 1:
+            flag = f"--attempts {self.attempts}" if self.attempts > 1 else f"--max-attempts {self.most_attempts}"
             raise ValueError(
-                f"--attempts {self.attempts}: greedy decoding gives the same trace every time; "
-                "raise --temperature, or ask once"
+                f"{flag}: greedy decoding gives the same trace every time; raise --temperature, or ask once"
             )
 
     def identity(self) -> dict:
@@ -133,6 +146,17 @@ class DistillSettings:
         if self.teacher == "endpoint" and self.endpoint:
             identity["extra_body"] = self.endpoint.extra_body
         return identity
+
+    def choice(self) -> dict:
+        """What decides, of the same replies, what is kept."""
+        return {
+            "attempts": self.attempts,
+            "max_attempts": self.most_attempts,
+            "style": self.style,
+            "keep": self.keep,
+            "keep_n": "the rule's own" if self.keep_n is None else self.keep_n,
+            "questions": f"longest:{self.questions}" if self.questions else "all",
+        }
 
 
 def read_key(variable: str | None) -> tuple[str, str]:

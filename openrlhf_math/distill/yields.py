@@ -2,12 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from openrlhf_math.distill.collect import CORRECT, SET_ASIDE, UNDECIDED, WRONG, Verdicts
+from openrlhf_math.distill.collect import CORRECT, GRADED, SET_ASIDE, Verdicts
 from openrlhf_math.distill.questions import Task
-
-JUDGED = (CORRECT, WRONG, UNDECIDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,31 +42,59 @@ def yields(tasks: list[Task], verdicts: Verdicts, kept: Counter[str], group: Cal
     members: dict[str, list[Task]] = {}
     for task in tasks:
         members.setdefault(group(task), []).append(task)
-    of_task: dict[str, list] = {}
-    for (key, _), verdict in verdicts.items():
-        of_task.setdefault(key, []).append(verdict)
-    return {name: _yield(members[name], of_task, kept) for name in sorted(members, key=_by_number)}
+    return {name: _yield(members[name], verdicts, kept) for name in sorted(members, key=_by_number)}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What the first `attempts` of every problem brought. asked: problems that had so many.
+
+    solved: problems with a correct trace among them. tokens: of all their replies, where the teacher counts them.
+    """
+
+    attempts: int
+    asked: int
+    solved: int
+    problems: int
+    correct: int
+    tokens: int
+
+    def as_row(self) -> dict:
+        return asdict(self) | {"solved_rate": self.solved / self.problems}
+
+
+def yield_curve(verdicts: Verdicts) -> list[Point]:
+    """What each further attempt brought, from the first on."""
+    points, solved, correct, tokens = [], set(), 0, 0
+    for number in range(max(map(len, verdicts.values()))):
+        at_this = {key: had[number] for key, had in verdicts.items() if len(had) > number}
+        right = {key for key, verdict in at_this.items() if verdict.outcome == CORRECT}
+        solved |= right
+        correct += len(right)
+        tokens += sum(verdict.tokens or 0 for verdict in at_this.values())
+        points.append(Point(number + 1, len(at_this), len(solved), len(verdicts), correct, tokens))
+    return points
 
 
 def outcomes(verdicts: Verdicts) -> dict[str, int]:
     """How many attempts ended how, the commonest first."""
-    counts = Counter(verdict.outcome for verdict in verdicts.values())
+    counts = Counter(verdict.outcome for had in verdicts.values() for verdict in had)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _yield(tasks: list[Task], of_task: dict[str, list], kept: Counter[str]) -> Yield:
-    verdicts = [verdict for task in tasks for verdict in of_task[task.key]]
-    counts = Counter(verdict.outcome for verdict in verdicts)
-    answered = len(verdicts) - counts[SET_ASIDE]
+def _yield(tasks: list[Task], verdicts: Verdicts, kept: Counter[str]) -> Yield:
+    attempts = [verdict for task in tasks for verdict in verdicts[task.key]]
+    counts = Counter(verdict.outcome for verdict in attempts)
+    answered = len(attempts) - counts[SET_ASIDE]
     return Yield(
         problems=len(tasks),
-        attempts=len(verdicts),
+        attempts=len(attempts),
         answered=answered,
-        refused=answered - sum(counts[outcome] for outcome in JUDGED),
+        refused=answered - sum(counts[outcome] for outcome in GRADED),
         correct=counts[CORRECT],
         kept=sum(kept[task.key] for task in tasks),
         covered=sum(kept[task.key] > 0 for task in tasks),
-        tokens=sum(verdict.tokens or 0 for verdict in verdicts),
+        tokens=sum(verdict.tokens or 0 for verdict in attempts),
     )
 
 

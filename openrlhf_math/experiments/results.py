@@ -20,7 +20,7 @@ def write_results(
 ) -> None:
     """Write NAME.png, .svg, .md, .json and commands.txt into `folder`, where NAME is the folder's.
 
-    experiment: kl, efficiency, curriculum or rerank; told: its `Findings`. commands: arguments of ours, first the
+    experiment: kl, efficiency, ...; told: its `Findings`. commands: arguments of ours, first the
     experiment itself, then what it ran. seconds: that all of them took.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -20,20 +20,22 @@ class Settings:
     repeats        times that completions are timed before and after, for `efficiency`
     attempts       at each held-out problem, for `rerank`
     prm_problems   problems whose attempts a PRM learns from, for `rerank`
+    problems       that a teacher is asked, for `rules`; there, `attempts` are its attempts at each
     """
 
     run_dir: Path
     seeds: int
-    steps: int
+    steps: int = 1
     coefficients: tuple[float, ...] = ()
     repeats: int = 1
     attempts: int = 2
     prm_problems: int = TRAINING_PROBLEMS
+    problems: int = TRAINING_PROBLEMS
 
     def __post_init__(self) -> None:
         for name, least, most in (
             ("seeds", 1, None), ("steps", 1, MOST_STEPS), ("repeats", 1, None), ("attempts", 2, None),
-            ("prm_problems", 50, TRAINING_PROBLEMS),
+            ("prm_problems", 50, TRAINING_PROBLEMS), ("problems", 50, TRAINING_PROBLEMS),
         ):  # fmt: skip
             value = getattr(self, name)
             if value < least or (most and value > most):

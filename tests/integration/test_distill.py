@@ -11,9 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faulty_endpoint import FaultyEndpoint
+from faulty_endpoint import SLOW, FaultyEndpoint
 
 from openrlhf_math.data.tiny_world.problems import distinct_stories
+from openrlhf_math.distill.journal import BATCH_SECONDS
 
 PROBLEMS, ATTEMPTS, CONCURRENCY = 60, 4, 8
 ALL = PROBLEMS * ATTEMPTS
@@ -44,7 +45,7 @@ def problems(tmp_path_factory) -> Path:
 
 
 def test_killed_at_random_moments_it_comes_to_the_same_dataset(problems, tmp_path):
-    """With faults on top. What was answered is not asked again but for replies that were on their way."""
+    """With faults on top. What was answered is not asked again but for the last batch and what was on its way."""
     whole, output, moments = tmp_path / "whole", tmp_path / "killed", []
     with FaultyEndpoint(lambda number, question: "500" if number % 40 == 0 else "slow") as server:
         flags = ("--model", "tiny-teacher", "--base-url", server.url, "--concurrency", CONCURRENCY, "--keep", "best")
@@ -54,7 +55,8 @@ def test_killed_at_random_moments_it_comes_to_the_same_dataset(problems, tmp_pat
         for _ in range(KILLS):
             moments.append(kill_at_random(command(problems, output, *flags), output / "journal.jsonl"))
         run(problems, output, *flags)
-    print(f"killed with {moments} of {ALL} attempts in the journal")
+    twice = server.asked.total() - ALL
+    print(f"killed with {moments} of {ALL} attempts in the journal; {twice} answered twice")
     assert moments == sorted(moments)
     for name in ("dataset/data/train.parquet", "verdicts.jsonl", "report.json"):
         assert (output / name).read_bytes() == (whole / name).read_bytes()
@@ -62,7 +64,8 @@ def test_killed_at_random_moments_it_comes_to_the_same_dataset(problems, tmp_pat
     records = map(json.loads, (output / "journal.jsonl").read_text().splitlines())
     names = [(record["key"], record["attempt"]) for record in records]
     assert len(names) == len(set(names)) == ALL == len(server.asked)
-    assert server.asked.total() <= ALL + KILLS * CONCURRENCY
+    # On their way, or of the last batch; each connection gets one reply in SLOW seconds. The machine may be busy.
+    assert twice <= KILLS * CONCURRENCY * (1 + 10 * BATCH_SECONDS / SLOW)
 
 
 def kill_at_random(command: list[str], journal: Path) -> int:

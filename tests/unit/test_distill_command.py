@@ -108,7 +108,10 @@ def test_json_is_all_that_is_printed(server, problems, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == report_of(tmp_path / "run")
 
 
-@pytest.mark.parametrize(("rule", "most"), [("all", 3), ("shortest", 1), ("best", 2), (f"{__name__}.longest", 1)])
+@pytest.mark.parametrize(
+    ("rule", "most"),
+    [("verified", 3), ("all", 4), ("shortest", 1), ("longest", 1), ("best", 2), (f"{__name__}.longest", 1)],
+)
 def test_another_rule_asks_nothing_anew(rule, most, server, problems, tmp_path):
     output = tmp_path / "run"
     assert distill(server, problems, output) == 0
@@ -181,7 +184,12 @@ def test_nothing_kept_is_said_and_is_no_success(server, problems, tmp_path, caps
         (("--top-p", "0"), "--top-p 0.0"),
         (("--max-tokens", "0"), "--max-tokens 0: give 1 or more"),
         (("--keep-n", "0"), "--keep-n 0: give 1 or more"),
-        (("--keep", "longest"), "--keep longest: there is none of that name; choose one of all, shortest, best"),
+        (("--keep", "aunt"), "choose one of all, verified, shortest, longest, best"),
+        (("--max-attempts", "3"), "--max-attempts 3: give --attempts (4) or more"),
+        (("--attempts", "1", "--max-attempts", "2", "--temperature", "0"), "--max-attempts 2: greedy decoding"),
+        (("--questions", "longest"), "--questions longest: give all, or longest:N"),
+        (("--questions", "longest:0"), "--questions longest:0: give all, or longest:N"),
+        (("--thinking-tags", "<t>"), "--thinking-tags <t>: choose one of think, mistral, thinking, thought, or give"),
         (("--teacher", "aunt"), "--teacher aunt: there is none of that name; choose one of endpoint, engine"),
         (("--teacher", "engine", "--model", "./nowhere"), "--model ./nowhere: there is no such directory"),
         (("--concurrency", "0"), "--concurrency 0: give 1 or more"),
@@ -286,6 +294,6 @@ def test_the_example_script_resolves(problems, tmp_path):
     result = subprocess.run([SCRIPT, "--dry-run"], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert result.returncode == 0, result.stderr
     teacher = "teacher: deepseek-ai/DeepSeek-R1 at http://127.0.0.1:9/v1"
-    for part in ("problems: 40", teacher, "keep: best, style think"):
+    for part in ("problems: 40", teacher, "keep: verified, style think", "up to 16 while none is correct"):
         assert part in result.stdout
     assert sorted(tmp_path.iterdir()) == here

@@ -7,12 +7,13 @@ import sys
 import time
 
 import pytest
-from faulty_endpoint import FaultyEndpoint
+from faulty_endpoint import UNSUPPORTED, FaultyEndpoint
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world.problems import distinct_stories
 from openrlhf_math.distill import endpoint
-from openrlhf_math.distill.endpoint import Trouble, backoff, parse, seconds_asked
+from openrlhf_math.distill.endpoint import backoff, seconds_asked
+from openrlhf_math.distill.reply import Trouble, parse
 
 KEY = "sk-very-secret-0123456789"
 PROBLEMS, ATTEMPTS = 12, 2
@@ -33,9 +34,12 @@ def problems(tmp_path_factory):
     return path
 
 
+SOON = ("--request-timeout", 0.5)  # where the fault is that no reply comes
+
+
 def distill(problems, output, url, *flags) -> int:
     command = ["distill", "--problems", problems, "--output", output, "--model", "tiny-teacher", "--base-url", url]
-    given = ("--attempts", ATTEMPTS, "--max-tokens", 400, "--request-timeout", 0.5, "--tries", 3)
+    given = ("--attempts", ATTEMPTS, "--max-tokens", 400, "--request-timeout", 30, "--tries", 3)
     return main([*map(str, command), *map(str, given), *map(str, flags)])
 
 
@@ -70,14 +74,21 @@ FAULTS = [
     ("no choices", "nonsense instead of a completion"),
     ("null", "nonsense instead of a completion"),
     ("an error in 200", "nonsense instead of a completion"),
+    ("events", "nonsense instead of a completion"),
+    ("10 MB", "nonsense instead of a completion"),
+    ("packed", "nonsense instead of a completion"),
+    ("no end", "nonsense instead of a completion"),
+    ("headers without end", "connection broken off"),
+    ("drip", "no reply within 0.5 s"),
 ]
+SLOW_FAULTS = ("hang", "drip")
 
 
 @pytest.mark.parametrize(("fault", "kind"), FAULTS)
 def test_a_fault_now_and_then_is_counted_retried_and_changes_nothing(fault, kind, problems, clean, tmp_path):
     output = tmp_path / "run"
     with FaultyEndpoint(lambda number, question: fault if number % 7 == 3 else "") as server:
-        assert distill(problems, output, server.url) == 0
+        assert distill(problems, output, server.url, *(SOON if fault in SLOW_FAULTS else ())) == 0
         assert set(server.asked.values()) == {1} and len(server.asked) == PROBLEMS * ATTEMPTS
         faults = server.requests - PROBLEMS * ATTEMPTS
     (run,) = jsonl(output / "runs.jsonl")
@@ -86,12 +97,12 @@ def test_a_fault_now_and_then_is_counted_retried_and_changes_nothing(fault, kind
     assert jsonl(output / "rejects.jsonl") == []
 
 
-@pytest.mark.parametrize(("fault", "kind"), [*FAULTS, ("400", "HTTP 400"), ("404", "HTTP 404")])
+@pytest.mark.parametrize(("fault", "kind"), [*FAULTS, ("400", "HTTP 400"), ("404", "HTTP 404"), ("418", "HTTP 418")])
 def test_what_never_comes_is_set_aside_and_asked_again_by_the_next_run(fault, kind, problems, clean, tmp_path):
     output = tmp_path / "run"
     lost = json.loads(problems.read_text().splitlines()[7])["problem"]
     with FaultyEndpoint(lambda number, question: fault if question.startswith(lost) else "") as server:
-        assert distill(problems, output, server.url) == 0
+        assert distill(problems, output, server.url, *(SOON if fault in SLOW_FAULTS else ())) == 0
         rejects = jsonl(output / "rejects.jsonl")
         assert [(one["row"], one["attempt"]) for one in sorted(rejects, key=lambda one: one["attempt"])] == [
             (8, 0),
@@ -114,6 +125,11 @@ def test_what_never_comes_is_set_aside_and_asked_again_by_the_next_run(fault, ki
         ("401", "HTTP 401 (wrong key Bearer [the key]); it refuses the key: set $OPENAI_API_KEY"),
         ("404", "HTTP 404 (no such model); there is no such address or model: mend --base-url"),
         ("400", "HTTP 400 (too long); it refuses the request"),
+        ("402", "HTTP 402 (no funds); the account is empty"),
+        ("418", "HTTP 418 (a teapot); it refuses the request"),
+        ("moved", "HTTP 301 (https://elsewhere.example/v1); it has moved: give the new address as --base-url"),
+        ("unsupported", f"HTTP 400 ({UNSUPPORTED}); it refuses the request"),
+        ("no end", "(a body of more than 1,074,176 bytes); start the endpoint"),
         ("html", "nonsense instead of a completion (<html>welcome</html>); start the endpoint, or mend --base-url"),
         ("hang", "no reply within 0.5 s; it answers nothing: look at its log"),
         ("500", "HTTP 500 (<html>oops</html>); it answers nothing"),
@@ -122,7 +138,7 @@ def test_what_never_comes_is_set_aside_and_asked_again_by_the_next_run(fault, ki
 )
 def test_an_endpoint_that_answers_nothing_is_given_up_soon(fault, sentence, problems, tmp_path, capsys):
     with FaultyEndpoint(lambda number, question: fault) as server:
-        assert distill(problems, tmp_path / "run", server.url, "--concurrency", 2) == 2
+        assert distill(problems, tmp_path / "run", server.url, "--concurrency", 2, *SOON) == 2
         assert server.requests <= 3 * (endpoint.IN_VAIN + 2)
     error = capsys.readouterr().err
     assert sentence in error and f"--base-url {server.url}" in error
@@ -172,7 +188,7 @@ def test_a_pause_the_endpoint_asks_for_is_kept_by_all(problems, tmp_path):
 
 def test_the_key_is_sent_and_shown_nowhere(problems, tmp_path):
     """Not by an endpoint that echoes it either, in errors and in traces; nor in a traceback."""
-    faults = {2: "the key", 3: "401", 5: "the key"}
+    faults = {2: "the key", 3: "401", 5: "the key", 6: "the key in other signs"}
     script = (
         "import sys; from openrlhf_math.distill import endpoint; endpoint.backoff = lambda number: 0\n"
         "from openrlhf_math.cli import main; code = main(sys.argv[1:])\n"
@@ -190,9 +206,33 @@ def test_the_key_is_sent_and_shown_nowhere(problems, tmp_path):
     assert result.returncode == 0, result.stderr
     assert KEY not in result.stdout + result.stderr
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert len(files) == 8
+    assert len(files) == 9
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
     assert "[the key]" in (tmp_path / "run" / "journal.jsonl").read_text()
+
+
+def test_a_field_set_to_null_is_left_out(problems, clean, tmp_path):
+    """As OpenAI's newer models want it."""
+    fields = {"max_tokens": None, "max_completion_tokens": 4000, "temperature": None, "top_p": None, "seed": None}
+    with FaultyEndpoint() as server:
+        assert distill(problems, tmp_path / "run", server.url, "--extra-body", json.dumps(fields)) == 0
+        assert all(set(body) == {"model", "messages", "max_completion_tokens"} for body in server.bodies)
+        assert {body["max_completion_tokens"] for body in server.bodies} == {4000}
+
+
+def test_the_words_of_a_refusal_reach_the_terminal_though_the_run_ends_well(problems, tmp_path, capsys):
+    lost = json.loads(problems.read_text().splitlines()[7])["problem"]
+    with FaultyEndpoint(lambda number, question: "unsupported" if question.startswith(lost) else "") as server:
+        assert distill(problems, tmp_path / "run", server.url) == 0
+    error = capsys.readouterr().err
+    assert "2 attempts have no reply" in error and UNSUPPORTED in error
+
+
+def test_a_body_without_end_is_not_read_to_its_end(problems, tmp_path):
+    """Of what a megabyte and 64 bytes a token cannot hold, no more is read than the buffers of a connection."""
+    with FaultyEndpoint(lambda number, question: "no end" if number == 1 else "") as server:
+        assert distill(problems, tmp_path / "run", server.url) == 0
+        assert server.sent < 32 << 20
 
 
 def test_without_a_key_none_is_sent(problems, tmp_path, monkeypatch):
@@ -206,6 +246,8 @@ def completion(finish_reason="stop", usage=None, **message) -> str:
     return json.dumps({"choices": [{"message": message, "finish_reason": finish_reason}], "usage": usage})
 
 
+PARTS = [{"type": "text", "text": "a"}, {"type": "output_text", "text": "b"}]
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "c"}, {"type": "text", "text": "d"}]}
 USAGE = {"completion_tokens": 5, "prompt_tokens": 3}
 
 
@@ -215,13 +257,30 @@ USAGE = {"completion_tokens": 5, "prompt_tokens": 3}
         (completion(content="a", usage=USAGE), "a", "", 5, 8),
         (completion(content="a", reasoning_content="b", usage=USAGE), "a", "b", 5, 8),
         (completion(content="a", reasoning="b", usage=USAGE), "a", "b", 5, 8),
+        (completion(content=PARTS, usage=USAGE), "ab", "", 5, 8),
+        (completion(content=[THOUGHT, *PARTS], usage=USAGE), "ab", "cd", 5, 8),
+        (completion(content=[{"type": "reasoning", "text": "c"}, *PARTS]), "ab", "c", None, 0),
+        (completion(content=[]), "", "", None, 0),
         (completion(content=None, reasoning_content="b", usage=USAGE), "", "b", 5, 8),
         (completion(content="a", reasoning_content=None), "a", "", None, 0),
         (completion(content="a", usage={"completion_tokens": -1, "prompt_tokens": True}), "a", "", None, 0),
         (completion(content="\ud800 a"), "\ufffd a", "", None, 0),
         ("\n\n\n" + completion(content="a"), "a", "", None, 0),
     ],
-    ids=["plain", "DeepSeek", "vLLM", "cut off while thinking", "no usage", "mad usage", "half a letter", "kept alive"],
+    ids=[
+        "plain",
+        "DeepSeek",
+        "vLLM",
+        "parts",
+        "Mistral",
+        "a part of reasoning",
+        "no parts",
+        "cut off while thinking",
+        "no usage",
+        "mad usage",
+        "half a letter",
+        "kept alive",
+    ],
 )
 def test_replies_of_several_servers(body, content, reasoning, tokens, charged):
     reply, cost = parse(body)
@@ -231,7 +290,9 @@ def test_replies_of_several_servers(body, content, reasoning, tokens, charged):
 @pytest.mark.parametrize(
     "body",
     ["", "[]", "3", '{"choices": {}}', '{"choices": [null]}', '{"choices": [{"message": "hi"}]}',
-     completion(content=["a"]), completion(content=7), completion(content="a", finish_reason={}) + "}", "[" * 100_000],
+     completion(content=["a"]), completion(content=[{"type": "image_url"}]), completion(content=[{"type": "text"}]),
+     completion(content=[{"type": "text", "text": 3}]), completion(content=7),
+     completion(content="a", finish_reason={}) + "}", "[" * 100_000],
 )  # fmt: skip
 def test_nonsense(body):
     with pytest.raises(Trouble, match="nonsense instead of a completion"):

@@ -1,9 +1,16 @@
 """Distillation: the journal keeps what it has, whatever byte a kill falls on."""
 
 import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
+from openrlhf_math.distill import journal as module
 from openrlhf_math.distill.journal import Journal
 from openrlhf_math.errors import UserError
 
@@ -76,3 +83,96 @@ def test_no_attempt_is_written_twice(path):
         journal.append("a", 0, {})
     journal.close()
     assert len([json.loads(line) for line in path.read_text().splitlines()]) == 3
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk that does not come to an end with its work until it is set."""
+    working, synced = threading.Event(), os.fdatasync
+    monkeypatch.setattr(module.os, "fdatasync", lambda file: (working.wait(60), synced(file)))
+    return working
+
+
+def test_nobody_who_appends_waits_for_the_disk(tmp_path, disk):
+    journal = Journal(tmp_path / "journal.jsonl")
+    for attempt in range(1000):
+        journal.append("a", attempt, {"content": "x"})
+    flushed = threading.Thread(target=journal.flush)
+    flushed.start()
+    flushed.join(0.2)
+    assert flushed.is_alive() and ("a", 999) in journal
+    disk.set()
+    flushed.join(60)
+    assert not flushed.is_alive() and (tmp_path / "journal.jsonl").read_text().count("\n") == 1000
+    journal.close()
+
+
+def test_many_appends_are_few_batches(tmp_path, monkeypatch):
+    batches = []
+    monkeypatch.setattr(module.os, "fdatasync", batches.append)
+    journal = Journal(tmp_path / "journal.jsonl")
+    begun = time.monotonic()
+    for attempt in range(3000):
+        journal.append("a", attempt, {"content": "x"})
+    journal.close()
+    seconds = time.monotonic() - begun
+    assert 1 <= len(batches) <= 3 + seconds / module.BATCH_SECONDS
+
+
+def test_what_was_just_appended_can_be_read(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    for attempt in range(20):
+        journal.append("a", attempt, {"content": str(attempt)})
+        assert journal.read("a", attempt)["content"] == str(attempt)
+    journal.close()
+
+
+def fail(file):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_disk_that_fails_is_told_to_whoever_comes_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(module.os, "fdatasync", fail)
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append("a", 0, {})
+    with pytest.raises(UserError, match="cannot be written .No space left on device."):
+        journal.flush()
+    for act in (lambda: journal.append("a", 1, {}), lambda: journal.read("a", 0), journal.close):
+        with pytest.raises(UserError, match="No space left on device"):
+            act()
+    Journal(tmp_path / "journal.jsonl").close()  # its lock was let go
+
+
+APPENDS = """
+import sys, time
+from pathlib import Path
+from openrlhf_math.distill.journal import Journal
+journal = Journal(Path(sys.argv[1]))
+for attempt in range(len(journal), 10**6):
+    journal.append("a", attempt, {"content": "x" * 500})
+    print(attempt, time.monotonic(), flush=True)
+    time.sleep(0.0005)
+"""
+
+
+def test_a_kill_loses_the_last_batch_and_no_more(tmp_path):
+    """At random moments, in one journal: what is lost is the end of what was appended, and young."""
+    path, kept = tmp_path / "journal.jsonl", 0
+    for _ in range(4):
+        command = [sys.executable, "-c", APPENDS, str(path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        first = process.stdout.readline()
+        time.sleep(0.3 * random.random())
+        process.kill()
+        lines = (first + process.stdout.read()).splitlines()
+        process.wait()
+        appended = [line.split() for line in lines if line.count(" ") == 1]
+        assert int(appended[0][0]) == kept, "it goes on behind what is there"
+        journal = Journal(path)
+        kept = len(journal)
+        journal.close()
+        records = map(json.loads, path.read_text().splitlines())
+        assert [record["attempt"] for record in records] == list(range(kept))
+        lost = [float(moment) for attempt, moment in appended if int(attempt) >= kept]
+        assert not lost or float(appended[-1][1]) - lost[0] < 100 * module.BATCH_SECONDS  # the machine may be busy
+    assert kept

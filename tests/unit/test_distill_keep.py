@@ -2,7 +2,9 @@ r"""Distillation: what a trace looks like, which are refused, which of the corre
 
 import pytest
 
-from openrlhf_math.distill.keep import Attempt, blemishes, find_rule, refusal, trace
+from openrlhf_math.distill.keep import Attempt, blemishes, find_rule
+from openrlhf_math.distill.refuse import refusal
+from openrlhf_math.distill.trace import trace
 from openrlhf_math.errors import UserError
 
 GOOD = "<think>\n2+2 is 4.\n</think>\n\nSo it is \\boxed{4}."
@@ -65,9 +67,15 @@ TWICE = GOOD + " Yes, \\boxed{4}."
 @pytest.mark.parametrize(
     ("rule", "n", "attempts", "kept"),
     [
-        ("all", 1, [attempt(0, 9), attempt(2, 7), attempt(3, 8)], [0, 2, 3]),
-        ("shortest", 3, [attempt(0, 9), attempt(2, 7), attempt(3, 8)], [2]),
-        ("shortest", 3, [attempt(1, 7), attempt(2, 7)], [1]),
+        ("verified", None, [attempt(0, 9), attempt(2, 7), attempt(3, 8)], [0, 2, 3]),
+        ("verified", 2, [attempt(0, 9), attempt(2, 7), attempt(3, 8)], [0, 2]),
+        ("all", None, [attempt(0, 9), attempt(2, 7), attempt(3, 8)], [0, 2, 3]),
+        ("longest", None, [attempt(0, 9), attempt(2, 7), attempt(3, 9)], [0]),
+        ("longest", 2, [attempt(0, 7), attempt(2, 8), attempt(3, 9)], [3, 2]),
+        ("shortest", 2, [attempt(0, 9), attempt(2, 7), attempt(3, 8)], [2, 3]),
+        ("best", None, [attempt(0, 9), attempt(2, 7), attempt(3, 8)], [2, 3]),
+        ("shortest", None, [attempt(0, 9), attempt(2, 7), attempt(3, 8)], [2]),
+        ("shortest", None, [attempt(1, 7), attempt(2, 7)], [1]),
         ("shortest", 1, [attempt(0, None, GOOD + "..."), attempt(1, 3, GOOD + ".."), attempt(2, None, GOOD)], [2]),
         ("best", 2, [attempt(0, 9), attempt(2, 7), attempt(3, 8)], [2, 3]),
         ("best", 2, [attempt(0, 9), attempt(1, 5, TWICE), attempt(2, 7)], [2, 0]),
@@ -75,7 +83,8 @@ TWICE = GOOD + " Yes, \\boxed{4}."
         ("best", 9, [attempt(0, 9)], [0]),
     ],
     ids=[
-        "all in order", "shortest", "first of equals", "characters where tokens lack", "n best", "form before length",
+        "verified in order", "the first n", "all in order", "longest", "n longest", "n shortest", "two best",
+        "shortest", "first of equals", "characters where tokens lack", "n best", "form before length",
         "form ranks, it does not refuse", "fewer than n",
     ],
 )  # fmt: skip
@@ -110,7 +119,7 @@ def test_a_rule_of_ones_own():
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("longest", "choose one of all, shortest, best"), ("nowhere.rule", "cannot be imported")],
+    [("aunt", "choose one of all, verified, shortest, longest, best"), ("nowhere.rule", "cannot be imported")],
 )
 def test_no_such_rule(name, sentence):
     with pytest.raises(UserError, match=sentence):

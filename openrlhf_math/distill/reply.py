@@ -1,0 +1,106 @@
+"""What an OpenAI-compatible endpoint sends back: a completion, or the words of an error. Pure functions."""
+
+import json
+from dataclasses import dataclass
+
+from openrlhf_math.distill.teachers import Reply
+
+
+@dataclass
+class Trouble(Exception):
+    """One try that failed. kind: what it is counted as. words: what the endpoint said. status: HTTP's, if any.
+
+    retry_after: seconds the endpoint asks to wait. setup: the kind of failure that a wrong flag makes. final: no
+    repetition can help.
+    """
+
+    kind: str
+    words: str = ""
+    status: int = 0
+    retry_after: float = 0.0
+    setup: bool = False
+    final: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.words})" if self.words else self.kind
+
+
+def parse(body: str) -> tuple[Reply, int]:
+    """A reply and the tokens it is charged, prompt and completion. Raises Trouble for a body that is no completion."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        raise nonsense(body) from None
+    try:
+        choice = data["choices"][0]
+        message = choice["message"]
+        content, thoughts = _texts(message.get("content") or "")
+        reasoning = message.get("reasoning_content") or message.get("reasoning") or thoughts
+        finish_reason = choice.get("finish_reason") or ""
+        usage = data.get("usage") or {}
+        tokens, prompt = (_number(usage.get(name)) for name in ("completion_tokens", "prompt_tokens"))
+    except (KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        raise nonsense(body) from None
+    if not all(isinstance(text, str) for text in (content, reasoning, finish_reason)):
+        raise nonsense(body)
+    return Reply(_unicode(content), _unicode(reasoning), plain(finish_reason), tokens), (tokens or 0) + (prompt or 0)
+
+
+def _texts(content) -> tuple[str, str]:
+    """The text of a message's content and its thinking: it may be a list of parts of either kind.
+
+    Raises TypeError for what is neither a text nor such a list.
+    """
+    if isinstance(content, str):
+        return content, ""
+    if not isinstance(content, list):
+        raise TypeError
+    texts, thoughts = [], []
+    for part in content:
+        kind = part.get("type")
+        if kind in ("text", "output_text"):
+            texts.append(part["text"])
+        elif kind in ("thinking", "reasoning"):
+            thought = part.get("thinking") or part.get("reasoning") or part.get("text") or ""
+            thoughts.append(thought if isinstance(thought, str) else _texts(thought)[0])
+        else:
+            raise TypeError
+    return "".join(texts), "".join(thoughts)
+
+
+def nonsense(body: str) -> Trouble:
+    return Trouble("nonsense instead of a completion", plain(body), setup=True)
+
+
+def words_of(body: bytes) -> str:
+    """What an error body says: the message of OpenAI's form or of others, else its beginning."""
+    text = body[:10_000].decode("utf-8", errors="replace")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return plain(text)
+    error = data.get("error") if isinstance(data, dict) else None
+    for place in (error, data):
+        if isinstance(place, str):
+            return plain(place)
+        if isinstance(place, dict):
+            said = next((place[name] for name in ("message", "detail", "msg") if place.get(name)), None)
+            if said:
+                return plain(said if isinstance(said, str) else json.dumps(said))
+    return plain(text)
+
+
+def plain(text: str) -> str:
+    """The beginning of somebody's text, on one line."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text[:600]).split())[:300]
+
+
+def _unicode(text: str) -> str:
+    """JSON can spell halves of surrogate pairs, which no UTF-8 file can hold."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _number(value) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
