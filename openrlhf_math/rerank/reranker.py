@@ -63,7 +63,7 @@ class Reranker:
     async def stream(
         self, problem: str, method: Method, each: Limits = NO_LIMITS, total: Limits = NO_LIMITS
     ) -> AsyncIterator:
-        """A `Progress` for every attempt that is counted, then the `Solved`."""
+        """A `Progress` for every attempt that is counted, then the `Solved`. Raises what solving raises."""
         news: asyncio.Queue = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -71,17 +71,22 @@ class Reranker:
             loop.call_soon_threadsafe(news.put_nowait, progress(poll))
 
         async def work() -> None:
-            async for done in self.solve_all([problem], method, each, total, counted=counted):
-                news.put_nowait(done)
+            try:
+                async for done in self.solve_all([problem], method, each, total, counted=counted):
+                    news.put_nowait(done)
+            except Exception as error:  # or nobody would ever wake up who waits for news
+                news.put_nowait(error)
 
         working = asyncio.create_task(work())
         try:
-            while not isinstance(one := await news.get(), Solved):
+            while not isinstance(one := await news.get(), Solved | Exception):
                 yield one
+            if isinstance(one, Exception):
+                raise one
             yield one
-            await working
         finally:
             working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
 
     async def solve_all(
         self,

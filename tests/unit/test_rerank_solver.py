@@ -11,6 +11,7 @@ from openrlhf_math.rerank.aggregate import product
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.choose import best_of_n, majority, weighted
 from openrlhf_math.rerank.early_stop import cannot_lose, never
+from openrlhf_math.rerank.reranker import Reranker
 from openrlhf_math.rerank.roles import Completion, RequestError, Sampling
 from openrlhf_math.rerank.solver import Method, Solver, one_solver
 from openrlhf_math.rewards import GradingPool, RewardConfig
@@ -178,6 +179,33 @@ def test_the_refusal_of_every_attempt_is_retrieved(pool):
         return logged
 
     assert asyncio.run(run()) == []
+
+
+@pytest.mark.parametrize("broken", ["sampler", "scorer", "rule", "strategy"])
+def test_a_stream_ends_with_what_solving_raises(pool, broken):
+    """A sampler, scorer, rule or strategy that fails with anything but a RequestError."""
+
+    def fails(*_):
+        raise ZeroDivisionError(broken)
+
+    async def fails_later(*_):
+        fails()
+
+    sampler, scorer, method = Sampler(box("1", "2")), Scorer({}), METHOD
+    if broken == "sampler":
+        sampler.complete = fails_later
+    elif broken == "scorer":
+        scorer.score = fails_later
+    else:
+        method = replace(METHOD, **{broken: fails})
+    reranker = object.__new__(Reranker)
+    reranker._solver = Solver(sampler, scorer, pool)
+
+    async def news() -> list:
+        return [one async for one in reranker.stream("What?", method, Limits(attempts=2))]
+
+    with pytest.raises(ZeroDivisionError, match=broken):
+        asyncio.run(asyncio.wait_for(news(), 30))
 
 
 def test_cancelling_a_problem_cancels_its_attempts(pool):
