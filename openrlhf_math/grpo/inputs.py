@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+from openrlhf_math.data.hub import give_up_soon_without_network
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.errors import UserError
@@ -19,7 +20,10 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def check_model(flag: str, model: str) -> None:
-    """Raise UserError unless `model` is a directory with a model and its tokenizer, or a hub name."""
+    """Raise UserError unless `model` is a directory with a model and its tokenizer, or a hub name.
+
+    For a hub name, the hub is tried first: where it cannot be reached, what is on disk is used.
+    """
     if os.path.isdir(model):
         if (Path(model) / "adapter_config.json").is_file():
             raise UserError(
@@ -33,6 +37,8 @@ def check_model(flag: str, model: str) -> None:
                 )
     elif not HUB_NAME.fullmatch(model) or model.startswith("."):
         raise UserError(f"{flag} {model}: there is no such directory, nor is it a hub name such as Qwen/Qwen2.5-1.5B")
+    else:
+        give_up_soon_without_network()
 
 
 def check_other_models(args: SimpleNamespace) -> None:
