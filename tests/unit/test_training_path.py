@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ import families
 
 from openrlhf_math.cli import main
 from openrlhf_math.errors import UserError
-from openrlhf_math.modeling import SHARED_PREFIX, attention, shared_prefix_attention
+from openrlhf_math.modeling import SHARED_PREFIX, attention, packed_actor, packing, shared_prefix_attention
 from openrlhf_math.modeling.flash_attn_package import check_installed
 from openrlhf_math.modeling.log_prob_head import LogitTransform
 from openrlhf_math.modeling.packed_actor import PADDED, ROWS, SHARED, PackedActor
@@ -87,6 +88,38 @@ def test_a_wrong_attention_is_found_and_rows_are_taken(monkeypatch, broken, dtyp
     note = actor.choose_path()
     assert actor.path == ROWS
     assert note.startswith("Qwen2ForCausalLM: each sequence has a row of its own")
+
+
+def counted_by_place(*batch):
+    """A row whose positions count on from one completion to the next."""
+    packed = packing.pack(*batch)
+    return replace(packed, positions=torch.arange(packed.positions.shape[1])[None])
+
+
+def one_too_large(*batch):
+    """A row in which positions are 1 too large, from the second completion of a prompt on."""
+    packed, prompts = packing.pack(*batch), set()
+    positions = packed.positions.clone()
+    for piece in packed.layout.pieces:
+        if piece.prompt_length and piece.prompt_start in prompts:
+            positions[:, piece.start : piece.start + piece.length] += 1
+        prompts |= {piece.prompt_start} if piece.prompt_length else set()
+    return replace(packed, positions=positions)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("broken", [counted_by_place, one_too_large])
+def test_wrong_positions_are_found(monkeypatch, broken, dtype):
+    monkeypatch.setattr(packed_actor, "pack", broken)
+    actor = PackedActor(qwen2(dtype), SHARED_PREFIX)
+    assert actor.choose_path() is not None
+    assert actor.path == ROWS
+
+
+@pytest.mark.parametrize(("experts", "times"), [(False, 2.5), (True, 4.0)])
+def test_a_mixture_may_differ_by_more(experts, times):
+    model = nn.ModuleDict({"experts" if experts else "mlp": nn.Linear(2, 2)})
+    assert Reference.of(model, lambda: torch.zeros(5), torch.bfloat16).times == times
 
 
 def test_the_first_pass_chooses_the_path_where_nobody_asked(monkeypatch):
