@@ -162,6 +162,7 @@ class Endpoint:
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > self._longest:
+                response.close()  # what still comes is not read
                 raise nonsense(f"a body of more than {self._longest:,} bytes")
         return bytes(body)
 

@@ -5,7 +5,9 @@ from openrlhf_math.distill.trace import ENDS, TAGS
 from openrlhf_math.rewards.extract import extract
 from openrlhf_math.rewards.wellformed import well_formed
 
-_OTHER_TAGS = tuple(tag for tags in TAGS.values() for tag in tags.thinking if tag not in TAGS["think"].thinking)
+_OTHER_TAGS = tuple(
+    tag for name, tags in TAGS.items() if name != "think" for tag in (*tags.thinking, *(tags.answer or ()))
+)
 
 
 def refusal(text: str, finish_reason: str, style: str) -> str:
@@ -18,14 +20,12 @@ def refusal(text: str, finish_reason: str, style: str) -> str:
         return "empty"
     if any(end in text for end in ENDS):
         return "an end-of-sequence token inside"
+    if other := next((tag for tag in _OTHER_TAGS if tag in text), ""):
+        return f"other tags, {other}"
     if text.count("<think>") > text.count("</think>"):
         return "thinking not closed"
-    if "</think>" not in text:
-        other = next((tag for tag in _OTHER_TAGS if tag in text), None)
-        if other:
-            return f"thinking in other tags, {other}"
-        if style == "think":
-            return "no thinking"
+    if style == "think" and "</think>" not in text:
+        return "no thinking"
     extraction = extract(text, style)
     if not extraction.boxes:
         return "no boxed answer"

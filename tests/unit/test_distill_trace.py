@@ -40,8 +40,14 @@ def test_other_tags_become_think(tags, content):
         ("mistral", "[THINK]2+2, so \\boxed{4}", "thinking not closed"),
         ("mistral", "[THINK]2[/THINK] [THINK]+2[/THINK] \\boxed{4}", "malformed"),
         ("mistral", "Well, [THINK]2+2[/THINK] \\boxed{4}", "malformed"),
-        ("think", "[THINK]2+2[/THINK]So \\boxed{4}.", "thinking in other tags, [THINK]"),
-        ("think", "<thinking>\\boxed{3}</thinking>So \\boxed{4}.", "thinking in other tags, <thinking>"),
+        ("think", "[THINK]2+2[/THINK]So \\boxed{4}.", "other tags, [THINK]"),
+        ("think", "<thinking>\\boxed{3}</thinking>So \\boxed{4}.", "other tags, <thinking>"),
+        ("think", "<think>2+2</think><|begin_of_solution|>\\boxed{4}", "other tags, <|begin_of_solution|>"),
+        (
+            "thought",
+            "<|begin_of_thought|>2<|end_of_thought|><|begin_of_solution|>\\boxed{4}",
+            "other tags, <|begin_of_solution|>",
+        ),
     ],
 )
 @pytest.mark.parametrize("style", ["think", "boxed"])
