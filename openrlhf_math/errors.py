@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Bad input: one sentence that names the flag, file or row at fault and the mend.
+    """Bad input: one sentence that names the flag, file or row at fault and the fix.
 
     The command line prints the sentence alone and exits with code 2.
     """

@@ -1,4 +1,4 @@
-"""`openrlhf-math doctor`: one row a check of this machine, with the mend where something is wrong."""
+"""`openrlhf-math doctor`: one row a check of this machine, with the fix where something is wrong."""
 
 import argparse
 import dataclasses
@@ -90,8 +90,8 @@ def show(findings: list[Finding]) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     for finding in findings:
         told = Text(finding.found)
-        if finding.mend:
-            told.append(f"\n-> {finding.mend}", style="bold" if finding.level == "wrong" else "dim")
+        if finding.fix:
+            told.append(f"\n-> {finding.fix}", style="bold" if finding.level == "wrong" else "dim")
         table.add_row(Text(finding.level, style=STYLES[finding.level]), finding.check, told)
     console = Console()
     console.print(table)

@@ -75,15 +75,15 @@ def run(flat: argparse.Namespace) -> int:
     command, stops = resume.resume_command(), (KeyboardInterrupt, Stopped)
     try:
         with working("--math.run_dir", args.math.run_dir, command, stops) as beat:
-            train(args, beat, go_on=f"go on with: {command}")
+            train(args, beat, go_on=f"resume with: {command}")
     except Stopped as stopped:
-        print(f"openrlhf-math grpo: {stopped}; go on with: {command}", file=sys.stderr)
+        print(f"openrlhf-math grpo: {stopped}; resume with: {command}", file=sys.stderr)
         return 128 + stopped.number
     except CheckpointError as error:
         print(f"openrlhf-math grpo: {error}; make room, then: {command}", file=sys.stderr)
         return 1
     except RuntimeError as error:
-        print(f"openrlhf-math grpo: {error}\ngo on with: {command}", file=sys.stderr)
+        print(f"openrlhf-math grpo: {error}\nresume with: {command}", file=sys.stderr)
         return 1
     print(f"done: {args.math.run_dir} (model in {args.ckpt.output_dir})")
     return 0

@@ -107,9 +107,9 @@ def method(args: argparse.Namespace) -> Method:
     )
 
 
-def _need_scorer(args: argparse.Namespace, flag: str, mend: str) -> None:
+def _need_scorer(args: argparse.Namespace, flag: str, fix: str) -> None:
     if not args.scorer_model:
-        raise UserError(f"{flag} needs scores; add --scorer and --scorer-model, or {mend}")
+        raise UserError(f"{flag} needs scores; add --scorer and --scorer-model, or {fix}")
 
 
 def _turns(args: argparse.Namespace) -> Turns:

@@ -73,7 +73,7 @@ def _check_output(args: argparse.Namespace) -> None:
     if args.output and not args.output.parent.is_dir():
         raise UserError(f"--output {args.output}: there is no directory {args.output.parent}")
     if args.output and args.output.exists() and not args.resume:
-        raise UserError(f"--output {args.output} exists already; go on with --resume, or choose a new file")
+        raise UserError(f"--output {args.output} exists already; resume with --resume, or choose a new file")
 
 
 def _problems(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:

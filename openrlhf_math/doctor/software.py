@@ -89,10 +89,10 @@ def versions(stack: str, lines: Iterable[str], installed: Mapping[str, str]) -> 
     told = [f"{need.name} {version or 'missing'} (pinned {need.specifier or 'any'})" for need, version in misfits]
     more = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
     if len(misfits) > 10:
-        mend = f"In a clone run: requirements/install.sh {stack}."
+        fix = f"In a clone run: requirements/install.sh {stack}."
     else:
-        mend = "pip install --no-deps " + " ".join(shlex.quote(f"{need.name}{need.specifier}") for need, _ in misfits)
-    return wrong("versions", f"{stack} stack: {', '.join(told[:SHOWN])}{more}", mend)
+        fix = "pip install --no-deps " + " ".join(shlex.quote(f"{need.name}{need.specifier}") for need, _ in misfits)
+    return wrong("versions", f"{stack} stack: {', '.join(told[:SHOWN])}{more}", fix)
 
 
 def patches(series: Iterable[Patch] = SERIES) -> Finding:
@@ -103,8 +103,8 @@ def patches(series: Iterable[Patch] = SERIES) -> Finding:
             try:
                 places += len(changed_lines(patch, module))
             except PatchError as error:
-                found, _, mend = str(error).rpartition(": ")
-                return wrong("patches", found, f"{mend[:1].upper()}{mend[1:]}.")
+                found, _, fix = str(error).rpartition(": ")
+                return wrong("patches", found, f"{fix[:1].upper()}{fix[1:]}.")
             except FileNotFoundError as error:
                 return wrong(
                     "patches", f"patch '{patch.name}' finds no {error.filename}",
@@ -131,8 +131,8 @@ def compiler(
     result = subprocess.run(command, input=source, capture_output=True, text=True, env=dict(environment))
     if result.returncode:
         complaint = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr.strip())
-        mend = "apt-get install python3.11-dev" if "Python.h" in complaint else "apt-get install --reinstall g++"
-        return bad("compiler", f"{path} cannot compile, {_compiling(needed)}: {complaint}", mend)
+        fix = "apt-get install python3.11-dev" if "Python.h" in complaint else "apt-get install --reinstall g++"
+        return bad("compiler", f"{path} cannot compile, {_compiling(needed)}: {complaint}", fix)
     return ok("compiler", f"{path}, compiles extensions of Python")
 
 
@@ -148,8 +148,8 @@ def ninja(
     if path is not None:
         return ok("ninja", path)
     if (programs / "ninja").exists():
-        mend = f"Activate the environment: . {programs}/activate"
-        return bad("ninja", f"in {programs}, but that is not on PATH; {_compiling(needed)}", mend)
+        fix = f"Activate the environment: . {programs}/activate"
+        return bad("ninja", f"in {programs}, but that is not on PATH; {_compiling(needed)}", fix)
     return bad("ninja", f"not installed, {_compiling(needed)}", "pip install --no-deps ninja")
 
 

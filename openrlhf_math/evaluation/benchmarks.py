@@ -98,7 +98,7 @@ def on_the_hub(source: str) -> Rows:
             try:
                 yield known.read(row)
             except BrokenRow as error:
-                raise UserError(f"{place} row {number}: {error}; give a mended file instead, as NAME=FILE") from None
+                raise UserError(f"{place} row {number}: {error}; give a fixed file instead, as NAME=FILE") from None
 
     rows.source = known
     return rows

@@ -80,7 +80,7 @@ def read_set(spec: str, reading: Reading) -> ProblemSet:
     if not keep_parsable([question.problem for question in kept], max_share=1.0)[0]:
         raise UserError(
             f"--benchmark {spec}: none of its gold answers can be parsed, the first is "
-            f"{kept[0].problem.answer!r:.60}; name their column with --answer-key, or mend them"
+            f"{kept[0].problem.answer!r:.60}; name their column with --answer-key, or fix them"
         )
     return replace(one, questions=kept)
 
@@ -163,7 +163,7 @@ def _rows(place: str, raw: Iterable[dict], reader: Reader) -> Iterator[Row]:
         try:
             yield reader(row)
         except BrokenRow as error:
-            raise UserError(f"{place} row {number}: {error}; mend or drop the row") from None
+            raise UserError(f"{place} row {number}: {error}; fix or drop the row") from None
 
 
 def _questions(place: str, rows: Iterable[Row]) -> list[Question]:

@@ -47,7 +47,7 @@ def _labels(spec: str, number: int, row: dict, columns: dict[str, str]) -> dict[
         if value is None or (name == "pass_rate" and not 0 <= value <= 1):
             wanted = "a number from 0 to 1" if name == "pass_rate" else "a number"
             raise UserError(
-                f"{spec} row {number}: '{column}' is {row[column]!r:.40}, not {wanted}; mend or drop the row"
+                f"{spec} row {number}: '{column}' is {row[column]!r:.40}, not {wanted}; fix or drop the row"
             )
         values[name] = value
     if "difficulty" not in columns and "pass_rate" in values:

@@ -52,7 +52,7 @@ def check_other_models(args: SimpleNamespace) -> None:
                 check_model(flag, model)
 
 
-def load_tokenizer(flag: str, model: str, needs_template: bool, mend: str):
+def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str):
     """The model's tokenizer. Raises UserError if it cannot be read, if it or the model wants to run code of its own, or
     if there is no chat template where one is needed."""
     from transformers import AutoConfig, AutoTokenizer
@@ -71,7 +71,7 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, mend: str):
             "tokenizer.json beside it"
         )
     if needs_template and not tokenizer.chat_template:
-        raise UserError(f"{flag} {model}: its tokenizer has no chat template; {mend}")
+        raise UserError(f"{flag} {model}: its tokenizer has no chat template; {fix}")
     return tokenizer
 
 

@@ -20,7 +20,7 @@ from openrlhf_math.grpo.settings import as_json, trained_parameters
 ROWS = "problems"  # where config.json has what identifies them
 
 # What may differ when a run goes on: where things lie, how fast it goes, how it is watched, how far it may go, and a
-# reward's code, which may have been mended.
+# reward's code, which may have been fixed.
 FREE_SECTIONS = ("ckpt", "logger", "eval", "local_rank", "vllm", ROWS)
 FREE = (
     "data.prompt_dataset", "data.prompt_split", "data.max_len", "data.dataloader_num_workers",

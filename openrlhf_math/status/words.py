@@ -38,7 +38,7 @@ def _parts(status: Status) -> list[RenderableType]:
     if status.checkpoint:
         parts.append(Text(f"  newest checkpoint: {status.checkpoint}"))
     if status.go_on:
-        parts.append(Text(f"  go on with: {visible(status.go_on)}", overflow="fold"))
+        parts.append(Text(f"  resume with: {visible(status.go_on)}", overflow="fold"))
     return parts
 
 

@@ -212,7 +212,7 @@ def test_a_lost_node_ends_the_job_promptly_with_the_cause(story):
     assert story.seconds < PROMPT_SECONDS, f"{story.seconds:.0f} s"
     end = story.logs[story.logs.index("openrlhf-math grpo: ") :]
     assert re.search("Actor(Died|Unavailable)Error", end), end
-    assert "go on with: openrlhf-math grpo" in end and "--ckpt.load_enable" in end
+    assert "resume with: openrlhf-math grpo" in end and "--ckpt.load_enable" in end
 
 
 def test_when_the_node_is_back_the_run_goes_on_from_its_checkpoint(story):

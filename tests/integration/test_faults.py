@@ -92,7 +92,7 @@ class Run:
 
     def says_how_to_go_on(self) -> bool:
         last = self.said().strip().splitlines()[-1]
-        return last.startswith("go on with: openrlhf-math grpo --actor") and last.endswith("--ckpt.load_enable")
+        return last.startswith("resume with: openrlhf-math grpo --actor") and last.endswith("--ckpt.load_enable")
 
 
 def words(process: psutil.Process) -> str:

@@ -89,7 +89,7 @@ def stop(run: Run, number: int, when, group: bool) -> None:
     last = run.log.read_text().strip().splitlines()[-1]
     assert code == 128 + number, last
     step = run.steps()[-1]
-    assert f"stopped by {signal.Signals(number).name} after step {step}, which is saved; go on with: openrlhf" in last
+    assert f"stopped by {signal.Signals(number).name} after step {step}, which is saved; resume with: openrlhf" in last
     assert run.tags()[-1] == f"global_step{step}", "not even the last step is lost"
 
 

@@ -1,4 +1,4 @@
-"""The doctor finds a planted fault, says how to mend it, and exits with 1; a sound machine gives 0."""
+"""The doctor finds a planted fault, says how to fix it, and exits with 1; a sound machine gives 0."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ def without(name: str) -> dict[str, str]:
     return {key: value for key, value in INSTALLED.items() if key != name}
 
 
-# Each fault with a part of the sentence that names it, and a part of the mend.
+# Each fault with a part of the sentence that names it, and a part of the fix.
 FAULTS = {
     "python 3.10": (lambda: software.python((3, 10, 4)), "3.10.4", "PYTHON=python3.11 make setup"),
     "no stack": (lambda: software.versions("", [], {}), "neither the CPU nor the CUDA stack", "make setup STACK=cpu"),
@@ -73,12 +73,12 @@ FAULTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("check", "found", "mend"), FAULTS.values(), ids=FAULTS)
-def test_a_planted_fault_is_wrong_and_comes_with_its_mend(check, found: str, mend: str):
+@pytest.mark.parametrize(("check", "found", "fix"), FAULTS.values(), ids=FAULTS)
+def test_a_planted_fault_is_wrong_and_comes_with_its_mend(check, found: str, fix: str):
     finding = check()
     assert finding.level == "wrong"
     assert found in finding.found
-    assert mend in finding.mend
+    assert fix in finding.fix
 
 
 SOUND = {
@@ -105,7 +105,7 @@ SOUND = {
 @pytest.mark.parametrize("check", SOUND.values(), ids=SOUND)
 def test_what_is_sound_is_ok(check):
     finding = check()
-    assert (finding.level, finding.mend) == ("ok", "")
+    assert (finding.level, finding.fix) == ("ok", "")
 
 
 LIMITS = {
@@ -127,13 +127,13 @@ LIMITS = {
 def test_what_merely_limits_is_a_note(check, found: str):
     finding = check()
     assert finding.level == "note"
-    assert found in finding.found and finding.mend
+    assert found in finding.found and finding.fix
 
 
 def test_many_misfits_are_counted_and_mended_at_once():
     finding = software.versions("gpu", [f"package{index}==1.0" for index in range(12)], {})
     assert "package0 missing (pinned ==1.0)" in finding.found and "and 9 more" in finding.found
-    assert "requirements/install.sh gpu" in finding.mend
+    assert "requirements/install.sh gpu" in finding.fix
 
 
 @pytest.mark.parametrize(
@@ -179,30 +179,30 @@ def executable(path: Path, text: str) -> None:
 def test_a_missing_compiler_is_named_even_if_it_is_not_gcc(tmp_path: Path):
     for environment, name in (({"PATH": str(tmp_path)}, "g++"), (os.environ | {"CXX": "clang++-99"}, "clang++-99")):
         finding = software.compiler(True, environment)
-        assert (finding.level, finding.mend) == ("wrong", "apt-get install g++")
+        assert (finding.level, finding.fix) == ("wrong", "apt-get install g++")
         assert f"no {name} on PATH" in finding.found
 
 
 def test_a_compiler_without_pythons_headers_is_wrong(tmp_path: Path):
     finding = software.compiler(headers=tmp_path)
-    assert (finding.level, finding.mend) == ("wrong", "apt-get install python3.11-dev")
+    assert (finding.level, finding.fix) == ("wrong", "apt-get install python3.11-dev")
     assert "Python.h" in finding.found
 
 
 def test_a_compiler_that_does_not_work_is_wrong(tmp_path: Path):
     executable(tmp_path / "g++", 'echo "error: cannot execute cc1plus" >&2; exit 1')
     finding = software.compiler(True, {"PATH": f"{tmp_path}:/bin:/usr/bin"})
-    assert (finding.level, finding.mend) == ("wrong", "apt-get install --reinstall g++")
+    assert (finding.level, finding.fix) == ("wrong", "apt-get install --reinstall g++")
     assert "cc1plus" in finding.found
 
 
 def test_ninja_must_be_on_path(tmp_path: Path):
     elsewhere = {"PATH": "/nowhere"}
     finding = software.ninja(True, elsewhere, programs=tmp_path)
-    assert (finding.level, finding.mend) == ("wrong", "pip install --no-deps ninja")
+    assert (finding.level, finding.fix) == ("wrong", "pip install --no-deps ninja")
     executable(tmp_path / "ninja", "")
     finding = software.ninja(True, elsewhere, programs=tmp_path)
-    assert (finding.level, finding.mend) == ("wrong", f"Activate the environment: . {tmp_path}/activate")
+    assert (finding.level, finding.fix) == ("wrong", f"Activate the environment: . {tmp_path}/activate")
     assert software.ninja(True, {"PATH": str(tmp_path)}).level == "ok"
 
 
@@ -225,7 +225,7 @@ def test_a_taken_port_is_noted_with_the_process_that_has_it():
         finding = machine.ports({port: "--port"})
         assert finding.level == "note"
         assert f"{port} is taken by" in finding.found and f"(process {os.getpid()})" in finding.found
-        assert "ray start --head --port=PORT" in finding.mend
+        assert "ray start --head --port=PORT" in finding.fix
     assert machine.ports({port: "--port"}).level == "ok"
 
 
@@ -296,7 +296,7 @@ def test_json_holds_every_row(monkeypatch, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["wrong"] == 1
     assert report["checks"][1] == {
-        "check": "compiler", "level": "wrong", "found": "no g++ on PATH", "mend": "apt-get install g++",
+        "check": "compiler", "level": "wrong", "found": "no g++ on PATH", "fix": "apt-get install g++",
     }  # fmt: skip
 
 

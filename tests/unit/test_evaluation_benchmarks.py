@@ -188,7 +188,7 @@ def test_a_training_set_without_the_holdout_is_what_curate_makes_of_it(file, tmp
         ("{empty}", "is empty"),
         ("{nameless}", "has no column 'problem', only text; name its columns with --problem-key and --answer-key"),
         ("{goldless}", "none of its gold answers can be parsed, the first is ''"),
-        ("{broken}", "row 2: there is no problem in it; mend or drop the row"),
+        ("{broken}", "row 2: there is no problem in it; fix or drop the row"),
     ],
 )
 def test_what_cannot_be_read_says_so(file, spec, sentence):

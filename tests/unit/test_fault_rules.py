@@ -81,7 +81,7 @@ import os, pathlib, time
 from openrlhf_math.grpo.last_words import LastWords
 from openrlhf_math.grpo import watchdog
 
-with LastWords("killed", "go on with: X") as words:
+with LastWords("killed", "resume with: X") as words:
     {block}
 """
 WITHOUT_A_CLUSTER = """watchdog.CLUSTER_SECONDS = 0
@@ -93,8 +93,8 @@ WITHOUT_A_CLUSTER = """watchdog.CLUSTER_SECONDS = 0
     ("block", "code", "said"),
     [
         ("pass", 0, ""),
-        ("os.kill(os.getpid(), 9)", -9, "killed\ngo on with: X\n"),
-        (WITHOUT_A_CLUSTER, 1, "the head is gone\ngo on with: X\n"),
+        ("os.kill(os.getpid(), 9)", -9, "killed\nresume with: X\n"),
+        (WITHOUT_A_CLUSTER, 1, "the head is gone\nresume with: X\n"),
     ],
 )
 def test_a_process_that_cannot_speak_has_last_words(block, code, said):

@@ -230,7 +230,8 @@ def test_a_stopped_run_names_the_command_to_go_on_with(tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(driver, "train", stopped)
     monkeypatch.setattr(inputs, "check_model", lambda *args: None)
-    monkeypatch.setattr(model_kind, "checked_family", lambda *args, **options: None)
+    for check in ("checked_family", "check_positions", "check_engine"):
+        monkeypatch.setattr(model_kind, check, lambda *args, **options: None)
     monkeypatch.setattr(inputs, "render_prompts", lambda *args: {"some/data": ["x"]})
     monkeypatch.setattr(inputs, "load_problem_sets", lambda args: {"some/data": [problem("x")]})
     monkeypatch.setattr(difficulty, "read_labels", lambda *args: {})
@@ -239,7 +240,7 @@ def test_a_stopped_run_names_the_command_to_go_on_with(tmp_path, monkeypatch, ca
     assert main(command) == code
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert f"stopped by {number.name} after step 12, which is saved; go on with: openrlhf-math grpo" in said
+    assert f"stopped by {number.name} after step 12, which is saved; resume with: openrlhf-math grpo" in said
     assert f"--math.run_dir '{tmp_path / 'a run'}' --ckpt.save_steps -1 --ckpt.load_enable" in said
 
 

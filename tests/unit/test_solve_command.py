@@ -75,7 +75,7 @@ def test_an_output_is_not_overwritten(model, tmp_path, capsys):
     path = tmp_path / "solved.jsonl"
     path.write_text('{"number": 0, "problem": "another"}\n')
     assert main(["solve", "1+1?", "--model", model, "--output", str(path)]) == 2
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "resume with --resume" in capsys.readouterr().err
     assert main(["solve", "1+1?", "--model", model, "--output", str(path), "--resume"]) == 2
     assert "is of another problem set" in capsys.readouterr().err
     assert path.read_text() == '{"number": 0, "problem": "another"}\n'

@@ -65,7 +65,7 @@ def test_a_killed_run_tells_the_command_that_goes_on(at_work, capsys):
     process.wait()
     assert status_of(run).state == "killed"
     assert main(["status", str(run)]) == 0
-    assert f"go on with: {COMMAND}" in capsys.readouterr().out
+    assert f"resume with: {COMMAND}" in capsys.readouterr().out
 
 
 def test_a_zombie_is_no_process(at_work):
