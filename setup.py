@@ -24,7 +24,7 @@ setup(
     packages=[*find_packages(include=["openrlhf_math", "openrlhf_math.*"]), "openrlhf_math.patches"],
     package_dir={"openrlhf_math.patches": "patches"},
     package_data={"openrlhf_math.report": ["template/*"]},
-    install_requires=["mpmath>=1.3,<1.4", "pebble>=5.0", "rich>=13.0"],
+    install_requires=["mpmath>=1.3,<1.4", "numpy>=1.26", "pebble>=5.0", "rich>=13.0"],
     extras_require={
         # OpenRLHF and vLLM's CPU build come on top, without their dependencies: requirements/cpu-nodeps.txt.
         "cpu": requirements("cpu.in"),

@@ -1,6 +1,7 @@
 r"""`openrlhf-math eval`: what a model solves, what its answers cost, and whether another one is better."""
 
 import argparse
+import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -130,6 +131,8 @@ def run(args: argparse.Namespace) -> None:
         plain = {name: {what: asdict(one) for what, one in found.items()} for name, found in told.items()}
         print(json.dumps(plain, indent=2)) if args.json else tables.show_comparison(told, *args.compare)
         return
+    if args.parquet and importlib.util.find_spec("pyarrow") is None:
+        raise UserError("--parquet needs pyarrow; install it, or leave --parquet out")
     if not args.output:
         raise UserError("--output is missing: name a directory for the results")
     told = _score(args) if args.completions else _sample(args)

@@ -127,7 +127,7 @@ def read_rows(name: str, keys: Keys) -> Iterator[tuple[int, dict]]:
             if key not in row:
                 flag = "gold" if key == keys.gold else "response"
                 raise UserError(f"{place} has no `{key}`; add it, or name the column that holds it with --{flag}-key.")
-            if not isinstance(row[key], kinds) or isinstance(row[key], bool):
+            if not isinstance(row[key], kinds) or isinstance(row[key], bool) or row[key] != row[key]:  # NaN
                 raise UserError(f"{place}: `{key}` is {row[key]!r:.60}, it must be text.")
         if not isinstance(row.get(keys.problem), (str, type(None))):
             raise UserError(f"{place}: `{keys.problem}` is {row[keys.problem]!r:.60}, it must be text.")

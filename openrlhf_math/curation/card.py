@@ -3,8 +3,8 @@
 import platform
 from importlib import metadata
 
+from openrlhf_math.curation.columns import COLUMNS
 from openrlhf_math.curation.inputs import Input
-from openrlhf_math.curation.schema import COLUMNS
 from openrlhf_math.curation.settings import CurationSettings
 
 _PACKAGES = ("openrlhf_math", "pyarrow", "numpy", "rensa", "rapidfuzz", "xxhash", "mpmath", "ray", "datasets")

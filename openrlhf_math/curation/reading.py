@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openrlhf_math.curation.columns import COLUMNS
 from openrlhf_math.curation.decontaminate import BenchmarkIndex, BenchmarkProblem, Hit, Overlap
 from openrlhf_math.curation.filters import Filter, find_filter
 from openrlhf_math.curation.inputs import BATCH_ROWS, Piece, Unreadable, reader_of, rows_of
 from openrlhf_math.curation.job import Job
 from openrlhf_math.curation.near_duplicates import BANDS, band_keys
 from openrlhf_math.curation.normalise import tokens
-from openrlhf_math.curation.schema import COLUMNS, BrokenRow, Row
+from openrlhf_math.curation.schema import BrokenRow, Row
 from openrlhf_math.curation.settings import CurationSettings
 from openrlhf_math.curation.sources import Reader
 from openrlhf_math.curation.workplace import Workplace

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, fields
 
-import pyarrow as pa
-
 # Longer is no problem and no answer but a broken row: it is set aside, not carried along.
 MAX_GOLD = 20_000
 MAX_TEXT = 2_000_000
@@ -55,23 +53,3 @@ def _check_text(name: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise BrokenRow(f"the {name} is not valid Unicode (a lone surrogate)") from None
-
-
-# What is written: the row, then where it stands. `also_in` lists the duplicates that were dropped for it, as
-# "source: file, row".
-COLUMNS = pa.schema(
-    [
-        pa.field("problem", pa.string(), nullable=False),
-        pa.field("answer", pa.string(), nullable=False),
-        pa.field("solution", pa.string()),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("origin", pa.string()),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("subject", pa.string()),
-        pa.field("difficulty", pa.float64()),
-        pa.field("trace", pa.string()),
-        pa.field("file", pa.string(), nullable=False),
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("also_in", pa.list_(pa.string()), nullable=False),
-    ]
-)

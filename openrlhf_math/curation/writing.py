@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openrlhf_math.curation.columns import COLUMNS
 from openrlhf_math.curation.inputs import BATCH_ROWS, Piece
 from openrlhf_math.curation.job import Job
-from openrlhf_math.curation.schema import COLUMNS
 
 
 def write_piece(job: Job, files: Sequence[int], index: int) -> dict:

@@ -4,6 +4,7 @@ The format is told by the name's end, `rows.csv.gz`; other names, and standard i
 first character.
 """
 
+import codecs
 import csv
 import gzip
 import io
@@ -32,7 +33,7 @@ class Keys:
     def renamed(self, row: dict) -> dict:
         """The row with the columns under the names that the rest of the package uses."""
         names = {self.gold: "gold", self.response: "response", self.problem: "problem"}
-        if names.keys() == set(names.values()):
+        if names.keys() == set(names.values()) and not isinstance(row.get("response"), list):
             return row
         kept = {name: value for name, value in row.items() if name not in names.values() or name in names}
         found = {names.get(name, name): value for name, value in kept.items()}
@@ -79,6 +80,7 @@ def _opened(name: str, shown: str, packed: str | None) -> BinaryIO:
 
 def _json(file: BinaryIO, shown: str) -> Iterator[tuple[int, str, dict]]:
     lines = _lines(file, shown)
+    lines = ((number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line) for number, line in lines)
     first = next(((number, line) for number, line in lines if line.strip()), None)
     if first is None:
         return

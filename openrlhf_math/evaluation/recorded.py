@@ -65,9 +65,10 @@ def row_of(row: dict, place: str) -> Row:
     """A row as read, checked. Raises UserError naming the place and what is wrong with it."""
     for key in ("gold", "responses"):
         if key not in row:
-            raise UserError(f"{place} has no `{key}`; add it, or rename the key that holds it.")
+            flag = key.removesuffix("s")
+            raise UserError(f"{place} has no `{key}`; add it, or name the column that holds it with --{flag}-key.")
     gold, problem, responses = row["gold"], row.get("problem"), row["responses"]
-    if not isinstance(gold, (str, int, float)) or isinstance(gold, bool):
+    if not isinstance(gold, (str, int, float)) or isinstance(gold, bool) or gold != gold:  # NaN
         raise UserError(f"{place}: `gold` is {gold!r:.60}, it must be text.")
     if not isinstance(problem, (str, type(None))):
         raise UserError(f"{place}: `problem` is {problem!r:.60}, it must be text.")

@@ -7,9 +7,9 @@ it leaves open, a worker process decides (see `same.py`).
 import re
 from dataclasses import dataclass
 
-from openrlhf_math.rewards.choices import choice, options, several
+from openrlhf_math.rewards.choices import choice, options, several, together
 from openrlhf_math.rewards.gold import Gold, UnparsableGold, gold_of, parse_gold
-from openrlhf_math.rewards.notation import MAX_ANSWER, balanced, key, tidy
+from openrlhf_math.rewards.notation import MAX_ANSWER, balanced, key, tidy, unstyled
 from openrlhf_math.rewards.number import read_number
 from openrlhf_math.rewards.quick import same_number
 from openrlhf_math.rewards.restated import restated
@@ -84,9 +84,10 @@ def _means_the_same(gold: str, answer: str) -> bool:
 
 def _choice(gold: Gold, text: str, problem: str | None) -> Comparison | tuple[Gold, str]:
     """Settle a choice by its letter, or put the value of an option in the place of its letter."""
-    if several(gold.text):
-        return RIGHT if several(gold.text) == several(text) else WRONG
     values = options(problem) if problem else {}
+    letters = several(gold.text) or together(unstyled(gold.text)) & values.keys()
+    if len(letters) > 1:
+        return RIGHT if letters in (several(text), together(unstyled(text))) else WRONG
     (wanted, beside_gold), (chosen, value) = choice(gold.text), choice(text)
     if wanted and not chosen and text.rstrip(")").upper() in values:
         chosen = text.rstrip(")").upper()  # a lone `b` is a variable, but not where b is an option

@@ -28,10 +28,11 @@ _JOINT = re.compile(
 _JOINS = re.compile(r"[,;&]|\\text|and|or")
 _LONGEST_JOINT = 200
 _PHRASE = re.compile(
-    r"\banswer\b(?:\*\*)?[ \t]{0,8}(?:is|:|=)(?:[ \t]{0,8}:)?(?:\*\*)?|^####"
+    r"\banswer\b(?: to (?:the|this) (?:problem|question)\b)?"
+    r"(?:\*\*)?[ \t]{0,8}(?:is|:|=)(?:[ \t]{0,8}:)?(?:\*\*)?|^####"
     r"|\b(?:option|choice) is (?=\(?[A-J]\b)"
     r"|最终答案[是为:：]?|答案[是为:：]"
-    r"|^(?:#{1,4} (?:\*\*)?|\*\*)final answer:?(?:\*\*)?:?",
+    r"|^(?:#{1,4} (?:\*\*)?|\*\*)(?:final answer:?(?:\*\*)?:?|answer:?(?:\*\*)?:?[ \t]{0,8}$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _LONGEST_PHRASE = 4000
@@ -39,12 +40,17 @@ _BLANK = " \t\n\r~$\\,;."
 _MATH_SIGN = re.compile(r"(?<!\\)\$\$?|\\[()\[\]]")
 _SENTENCE_END = re.compile(r"[.!](?=\s|\Z)|\bI hope\b|。")
 _OPENING = re.compile(
-    r"\A(?:therefore|thus|hence|then|simply|clearly|just|indeed|now|exactly|given by)\b,? ?", re.IGNORECASE
+    r"\A(?:therefore|thus|hence|then|simply|clearly|just|indeed|now|exactly|given by|equal to)\b,? ?", re.IGNORECASE
 )
 _REMARK = re.compile(
     r", ?(?:in total|altogether|so|as|since|because|which|and we are done|as required|as desired)\b", re.IGNORECASE
 )
-_TAKES_BACK = re.compile(r"\A(?:or|no|wait|actually|alternatively|maybe|perhaps|hmm)\b", re.IGNORECASE)
+# What a tokenizer writes at the end, where special tokens are not skipped.
+_END_TOKEN = re.compile(r"(?:<\|[a-z_]{1,20}\|>|</s>)[ \t]{0,8}\Z")
+_TAKES_BACK = re.compile(
+    r"\A(?:or|no|wait|actually|alternatively|maybe|perhaps|hmm|sorry|oops|correction|i mean|i meant|rather|but)\b",
+    re.IGNORECASE,
+)
 _DOUBT = re.compile(r"\b(?:or|not|no|maybe|perhaps|unless|but|wrong|wait)\b", re.IGNORECASE)
 
 
@@ -156,7 +162,7 @@ def _without_words(content: str) -> str:
 
 
 def _sentence(said: str) -> str | None:
-    said = _MATH_SIGN.sub("", said)
+    said = _MATH_SIGN.sub("", _END_TOKEN.sub("", said))
     end = _SENTENCE_END.search(said)
     rest = said[end.end() :].strip(" *\"'") if end else ""
     if not rest[:1].isdigit() and not _TAKES_BACK.match(rest):

@@ -31,6 +31,7 @@ _BRACKETS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\lfloor": "\\rfloor",
              "\\lvert": "\\rvert", "\\lVert": "\\rVert"}  # fmt: skip
 ZERO, ONE, MINUS = ("n", Fraction(0)), ("n", Fraction(1)), ("n", Fraction(-1))
 PLUS_MINUS = ("s", "±")
+TRANSPOSED = (("s", "T"), ("s", "t"), ("s", "\\top"))
 INVERSE = ("*", (MINUS, ONE))
 
 
@@ -107,8 +108,8 @@ class _Reader(Variables):
             if explicit and is_vector(factors[-1]) and is_vector(factor):
                 pair = (factors.pop(), factor)
                 factor = ("o", "cross", *pair) if explicit == "\\times" else ("o", "dot", *sorted(pair))
-            explicit = ""
-            if begins and factors and numeral:
+            was_explicit, explicit = bool(explicit), ""
+            if begins and factors and (numeral or not was_explicit and factors[-1][0] == "deg"):
                 raise Unreadable("two numbers side by side")
             numeral = begins and self._all_digits(before)
             factors.append(factor)
@@ -166,6 +167,8 @@ class _Reader(Variables):
         if raised:
             raise Unreadable("a second exponent")
         exponent = self.argument()
+        if base[0] == "m" and len(base[1]) == 1 and exponent in TRANSPOSED:
+            return ("m", tuple((cell,) for cell in base[1][0]))  # a column; of a whole matrix it is work to be done
         if exponent == MINUS and base[0] == "s" and base[1][:1].isupper():
             exponent = INVERSE  # of a matrix, perhaps, where the order of factors matters
         return ("^", base, exponent)

@@ -155,6 +155,7 @@ _NOT_COUNTED = frozenset("和或万亿千百十半倍对双不非约至到点成
 _SILENT = frozenset(["old", "tall", "long", "wide", "high", "deep", "US", "total", "altogether"])
 _LOWERED = frozenset(("AM", "PM", "USD", "Am", "Pm", "Rs", "KM", "CM"))
 _IN_TOTAL = re.compile(r" in (?:total|all)\b")
+_PER_SQUARED = re.compile(r"\bper (sec(?:ond)?|min(?:ute)?|hour) squared\b")
 _POWER_WORDS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 
 
@@ -190,8 +191,7 @@ def _table() -> dict[str, tuple[dict[str, int], Fraction]]:
         for part in of.split():
             unit, _, power = part.partition("^")
             powers, scale = names[unit]
-            for base, exponent in powers.items():
-                dimension[base] = dimension.get(base, 0) + exponent * int(power or 1)
+            _multiply(dimension, powers, int(power or 1))
             total *= scale ** int(power or 1)
         names[name] = (dimension, total)
         table |= dict.fromkeys(words.split(), names[name])
@@ -203,6 +203,12 @@ def _table() -> dict[str, tuple[dict[str, int], Fraction]]:
             for prefix, power in prefixes.items():
                 table.setdefault(prefix + word, (names[name][0], names[name][1] * Fraction(10) ** power))
     return table | plain
+
+
+def _multiply(dimension: dict[str, int], by: dict[str, int], power: int) -> None:
+    """Multiply a dimension by a power of another, in place."""
+    for base, exponent in by.items():
+        dimension[base] = dimension.get(base, 0) + exponent * power
 
 
 def unit_of_money(sign: str) -> Measure | None:
@@ -220,7 +226,7 @@ def read_measure(text: str, problem: str = "") -> Measure | None:
 
     problem: words of it may be counted, too.
     """
-    text = _IN_TOTAL.sub("", text)
+    text = _PER_SQUARED.sub(r"per square \1", _IN_TOTAL.sub("", text))
     text = _MICRO.sub("µ", _HALF_DAY.sub(r"\1m", text.replace("^\\circ", "°").strip(" ~()")))
     if text and "\u4e00" <= text[0] <= "\u9fff":
         return _counted_in_chinese(text)
@@ -241,8 +247,7 @@ def _product(pieces: list[str]) -> Measure | None:
     for piece in [*pieces, ""]:
         if piece.startswith("^") and piece != "^" and last is not None and not piece.startswith("^\\"):
             exponent = int(piece.strip("^{} "))
-            for base, power in last[0].items():
-                dimension[base] = dimension.get(base, 0) + last[2] * power * (exponent - 1)
+            _multiply(dimension, last[0], last[2] * (exponent - 1))
             factor *= last[1] ** (last[2] * (exponent - 1))
             last = None
             continue
@@ -261,8 +266,7 @@ def _product(pieces: list[str]) -> Measure | None:
         if found is None:
             return None
         sign_now = sign * power_word
-        for base, power in found[0].items():
-            dimension[base] = dimension.get(base, 0) + sign_now * power
+        _multiply(dimension, found[0], sign_now)
         factor *= found[1] ** sign_now
         last, power_word, read = (found[0], found[1], sign), 1, True
     if power_word != 1 and not read:
@@ -273,11 +277,7 @@ def _product(pieces: list[str]) -> Measure | None:
 
 def _unit(piece: str) -> tuple[dict[str, int], Fraction] | None:
     table = _table()
-    return table.get(piece) or (
-        table.get(piece.lower())
-        if len(piece) > 3 or piece in ("AM", "PM", "USD", "Am", "Pm", "Rs", "KM", "CM")
-        else None
-    )
+    return table.get(piece) or (table.get(piece.lower()) if len(piece) > 3 or piece in _LOWERED else None)
 
 
 def _counted(pieces: list[str], problem: str) -> Measure | None:

@@ -28,7 +28,8 @@ _SIGNS |= {
     "。": ".", "，": ",", "；": ";", "∶": ":", "“": '"', "”": '"', "‘": "'", "’": "'", "…": "...", "、": ",",
     "或": r"\text{ or }", "和": r"\text{ and }", "且": r"\text{ and }", "与": r"\text{ and }", "′": "'",
     "γ": r"\gamma ", "δ": r"\delta ", "μ": r"\mu ", "φ": r"\phi ", "ω": r"\omega ", "σ": r"\sigma ", "ρ": r"\rho ",
-    "Δ": r"\Delta ", "∧": r"\land ", "∨": r"\lor ", "→": r"\to ", "≡": r"\equiv ", "∠": r"\angle ", "∣": r"\mid ",
+    **dict.fromkeys("✓✔✅", ""), "Δ": r"\Delta ",
+    "∧": r"\land ", "∨": r"\lor ", "→": r"\to ", "≡": r"\equiv ", "∠": r"\angle ", "∣": r"\mid ",
     **{sign: rf"\mathbb{{{letter}}}" for sign, letter in zip(_BOARD, "ABCDEFGHIJKLMPSTUVWXY", strict=True)},
 }  # fmt: skip
 _SIGNS = str.maketrans(_SIGNS)
@@ -50,11 +51,16 @@ _THIN_SPACE = re.compile(r"(?<!\\)\\!|\{,\}|(?<=\d)\\,(?=\d{3}(?!\d))")
 _SPACE = re.compile(r"(?<!\\)\\[;:, ]|\\q?quad(?![a-zA-Z])|~|\s")
 _SHORT_BINOMIAL = re.compile(r"\\[dt]?binom\s*([0-9a-z])\s*([0-9a-z])")
 _CHOOSE = re.compile(r"\{([^{}\\]{1,40})\\choose([^{}]{1,40})\}")
+_OVER = re.compile(r"\{([^{}\\]{1,40})\\over(?![a-zA-Z])([^{}]{1,40})\}")
+_LONG_BINOMIAL = re.compile(r"\\[dt]binom(?![a-zA-Z])")
+_UNITS = r"((?:\\(?:text|m(?:athrm|box)) ?\{[^{}]{1,20}\}(?:\^(?:[0-9]|\{[0-9]\}))? ?){1,3})"
+_UNIT_FRACTION = re.compile(rf"\\frac ?\{{ ?{_UNITS}\}}\{{ ?{_UNITS}\}}\Z")
+_NEW_ROW = re.compile(r"\\cr(?![a-zA-Z])")
 _ANGLED = re.compile(r"\\([lr])angle(?![a-zA-Z])")
 _LEAD_IN = re.compile(r"\A(?:\\text\s*\{)?\s*(?:the )?(?:final )?answer(?: is)?\b[\s:]*\}?", re.IGNORECASE)
 _DEGREE = re.compile(r"\^\s{0,4}(?:\{\s{0,4}\\circ\s{0,4}\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])")
 _INFINITY = re.compile(r"\\text\s*\{\s*infinity\s*\}|(?<![a-z\\])infinity(?![a-z])", re.IGNORECASE)
-_PERCENT = re.compile(r"\\text\s*\{\s*percent\s*\}|(?<=[0-9} ])percent(?![a-z])", re.IGNORECASE)
+_PERCENT = re.compile(r"\\text\s*\{\s*per ?cent\s*\}|(?<=[0-9} ])per ?cent(?![a-z])", re.IGNORECASE)
 _DOTS = re.compile(r"\.\.\.+|\\[lc]?dots(?![a-zA-Z])")
 _BRACE = re.compile(r"\\[{}]|[{}]")
 _SPACES = re.compile(r"\s+")
@@ -77,7 +83,7 @@ _LABEL = re.compile(
 _BEGINNING = re.compile(r"\A\\begin\{(?:aligned|align\*?|gathered|equation\*?|split)\}")
 _ENDING = re.compile(r"\\end\{(?:aligned|align\*?|gathered|equation\*?|split)\}")
 _WHOLE_STYLE = re.compile(
-    r"\A\\(?:text(?:bf|it|rm|tt|sf|normal)?|math(?:rm|bf|it|sf|tt)|mbox|boldsymbol|bm|underline|emph|large"
+    r"\A\\(?:text(?:bf|it|rm|tt|sf|normal)?|math(?:rm|bf|it|sf|tt)|mbox|boldsymbol|bold|bm|underline|emph|large|ensuremath"
     r"|(?:textcolor|colorbox) ?\{[a-z]{1,20}\}) ?\{"
 )
 _PUNCTUATION = (".", ",", ";", ":")
@@ -110,11 +116,14 @@ def tidy(text: str) -> str:
         text = _DEGREE.sub(r"^\\circ ", text)
         text = _SHORT_BINOMIAL.sub(r"\\binom{\1}{\2}", text)
         text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
+        text = _OVER.sub(r"\\frac{\1}{\2}", _LONG_BINOMIAL.sub(r"\\binom", _NEW_ROW.sub(r"\\\\", text)))
         text = _ANGLED.sub(lambda match: "()"[match[1] == "r"], text)
         text = text.replace(r"\%", "%").replace(r"\varnothing", r"\emptyset").replace("{:}", ":")
         text = text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}")
         text = _THIN_SPACE.sub(lambda match: "," if match[0] == "{,}" else "", text)
         text = _BOARD_LETTER.sub(r"\\mathbb{\1}", _EMPTY_SIGN.sub(" ", text))
+        if "frac" in text and text[-1:] == "}":
+            text = _UNIT_FRACTION.sub(r"\1/\2", text)
         text = _without_environment(_ORDINAL.sub(r" \1", text))
     if "..." in text or "dots" in text:
         text = _DOTS.sub(r"\\ldots ", text)

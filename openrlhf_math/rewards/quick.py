@@ -23,6 +23,8 @@ def same_number(gold: Number, answer: Number) -> bool:
         other = answer if gold.form == "ratio" else gold
         if other.unit or other.percent or other.value.denominator == 1:
             return False
+    if gold.percent and answer.unit or gold.unit and answer.percent:
+        return False
     if gold.percent != answer.percent:
         return _same_percent(gold, answer)
     if gold.unit and answer.unit and gold.unit.factor != answer.unit.factor:

@@ -53,7 +53,7 @@ def restated(gold: Gold, answer: str, problem: str | None) -> bool:
     if gold.number and number:
         if number.form == "fraction" and number.value.denominator == 1 and gold.number.form != "fraction":
             return True
-        if number.form == gold.number.form:
+        if number.form == gold.number.form and _slashed(key(answer)) == _slashed(gold.key):
             return False
         return bool(problem and _CONVERSION.search(problem)) and _quoted(answer, problem)
     items = entries(answer)

@@ -6,6 +6,7 @@ of their items by these rules.
 """
 
 import re
+from collections import Counter
 from fractions import Fraction
 
 import mpmath
@@ -23,17 +24,18 @@ from openrlhf_math.rewards.listing import (
     without_names,
     written_out,
 )
-from openrlhf_math.rewards.measures import COUNT, Measure
 from openrlhf_math.rewards.names import by_name, is_quantity
 from openrlhf_math.rewards.notation import key
 from openrlhf_math.rewards.regions import Region, joined, points, same_region
+from openrlhf_math.rewards.same_tagged import same_tagged
 from openrlhf_math.rewards.same_trees import aligned, replaced, same_trees, values_at_points
 from openrlhf_math.rewards.same_value import rounds_to, same_expression
 from openrlhf_math.rewards.solution_sets import as_interval
-from openrlhf_math.rewards.splitting import is_grouped
+from openrlhf_math.rewards.splitting import RELATION, is_grouped, split
 from openrlhf_math.rewards.statement import read
 
 _SPEAKS_OF_CONSTANTS = re.compile(r"\bconstants?\b|general solution|antiderivative")
+_PARAMETER = re.compile(r"\A ?([a-zA-Z])( ?\\in ?\\mathbb ?\{ ?[A-Z] ?\}) ?\Z")
 _CONSTANTS = {letter: re.compile(rf"(?<![a-zA-Z\\]){letter}(?![a-zA-Z_(])") for letter in "cC"}
 
 
@@ -71,7 +73,7 @@ def _same(gold, answer, depth: int = 0) -> bool:
     if isinstance(gold, Relation) or isinstance(answer, Relation):
         return _same_relation(gold, answer, depth)
     if isinstance(gold, Tagged) or isinstance(answer, Tagged):
-        return _same_tagged(gold, answer, depth)
+        return same_tagged(gold, answer, lambda one, other: _same(one, other, depth + 1))
     if isinstance(gold, Expression) and isinstance(answer, Expression):
         if "±" in symbols(gold.tree) | symbols(answer.tree):
             golds, answers = both_signs(gold), both_signs(answer)
@@ -87,11 +89,41 @@ def _same_where(gold, answer, depth: int) -> bool:
     gold_main, gold_conditions = (gold.main, gold.conditions) if isinstance(gold, Where) else (gold, ())
     answer_main, answer_conditions = (answer.main, answer.conditions) if isinstance(answer, Where) else (answer, ())
     if gold_conditions and answer_conditions:
+        if isinstance(answer, Where) and (renamed := _with_gold_parameter(gold_conditions, answer)):
+            answer_main, answer_conditions = renamed.main, renamed.conditions
         if len(gold_conditions) != len(answer_conditions):
             return False
         if not all(map(equivalent, sorted(gold_conditions), sorted(answer_conditions))):
             return False
+    elif not all(map(_is_readable, answer_conditions)):
+        return False
     return _same(gold_main, answer_main, depth + 1)
+
+
+def _is_readable(condition: str) -> bool:
+    """Whether a condition is read as a whole: `k \\in \\mathbb{Z}`, `x > 0`, `0 < t < 2\\pi`."""
+    if _PARAMETER.match(condition):
+        return True
+    if "\\text" in condition:
+        return False
+    for side in split(condition, RELATION)[0]:
+        try:
+            read(side)
+        except Unreadable:
+            return False
+    return True
+
+
+def _with_gold_parameter(conditions: tuple[str, ...], answer: Where) -> Where | None:
+    r"""`n\pi, n \in \mathbb{Z}` with the gold's letter, `k\pi, k \in \mathbb{Z}`; None if that is no renaming."""
+    mine, other = (_PARAMETER.match(one[0]) if len(one) == 1 else None for one in (conditions, answer.conditions))
+    if not (mine and other) or mine[1] == other[1]:
+        return None
+    main = answer.main
+    if isinstance(main, Relation) and is_named(main):
+        main = read(main.texts[1])
+    main = _substituted(main, other[1], mine[1])
+    return None if main is None else Where(main, (f"{mine[1]}{other[2]}",))
 
 
 def _same_relation(gold, answer, depth: int) -> bool:
@@ -281,72 +313,6 @@ def _same_inequality(gold: Relation, answer: Relation) -> bool:
     return False
 
 
-def _same_tagged(gold, answer, depth: int) -> bool:
-    if isinstance(gold, Tagged) and isinstance(answer, Tagged):
-        if gold.kind != answer.kind:
-            return False
-        if gold.kind == "ratio":
-            return _same_ratio(gold.content, answer.content)
-        if gold.kind == "residue":
-            names = gold.content[2], answer.content[2]
-            if gold.content[1] != answer.content[1] or all(names) and names[0] != names[1]:
-                return False
-            return _same(gold.content[0], answer.content[0], depth + 1)
-        if gold.kind == "clock":
-            return _same_clock(gold.content, answer.content)
-        if gold.kind == "words" and gold.content[0] == "date" == answer.content[0]:
-            return gold.content[1:3] == answer.content[1:3] and (
-                gold.content[3] == answer.content[3] or not answer.content[3]
-            )
-        return gold.content == answer.content
-    tagged, other = (gold, answer) if isinstance(gold, Tagged) else (answer, gold)
-    if tagged.kind == "ratio" and len(tagged.content) == 2 and isinstance(other, Expression) and not other.measure:
-        quotient = ("*", (tagged.content[0], ("^", tagged.content[1], ("n", Fraction(-1)))))
-        whole = exact(other.tree)
-        if whole is not None and whole.denominator == 1:
-            return False
-        return not other.percent and same_trees(quotient, other.tree)
-    if tagged.kind == "residue" and isinstance(other, Expression):
-        return _same(tagged.content[0], other, depth + 1)
-    if tagged.kind == "words" and tagged.content[0] == "ordinal" and isinstance(other, Expression):
-        return exact(other.tree) == tagged.content[1] and other.measure in (None, COUNT, Measure((("th", 1),)))
-    if (
-        tagged.kind == "clock"
-        and isinstance(other, Expression)
-        and _half(other.measure)
-        and tagged.content[1:3] == (0, 0)
-    ):
-        return exact(other.tree) == tagged.content[0] and _half(other.measure) == tagged.content[3]
-    if tagged.kind == "base" and isinstance(other, Expression):
-        value_of = exact(other.tree)
-        if value_of is None or value_of.denominator != 1 or other.measure:
-            return False
-        digits, base = tagged.content
-        return (base == 10 or tagged is gold) and digits.isdigit() and int(digits) == value_of
-    return False
-
-
-def _half(measure: Measure | None) -> str:
-    name = measure.dimension[0][0] if measure and len(measure.dimension) == 1 else ""
-    return name if name in ("am", "pm") else "" if measure is None else "?"
-
-
-def _same_clock(gold: tuple, answer: tuple) -> bool:
-    if gold[3] and answer[3]:
-        return gold == answer
-    return gold[:3] == answer[:3]
-
-
-def _same_ratio(gold: tuple, answer: tuple) -> bool:
-    if len(gold) != len(answer):
-        return False
-    firsts = gold[0], answer[0]
-    return all(
-        same_trees(("*", (one, firsts[1])), ("*", (other, firsts[0])))
-        for one, other in zip(gold[1:], answer[1:], strict=True)
-    )
-
-
 def _region(statement, other) -> Region | None:
     if isinstance(statement, Region):
         return statement
@@ -466,12 +432,14 @@ def _matched(golds: list, answers: list, depth: int) -> bool:
     if others and (names and not others <= names or not names and len(others) > 1 and len(others) < len(answers)):
         return False
     golds, answers = without_names(golds), without_names(answers)
-    found = set()
+    found = Counter()
     for answer in answers:
         place = next((place for place, gold in enumerate(golds) if _same(gold, answer, depth + 1)), None)
         if place is None:
             return False
-        found.add(place)
+        found[place] += 1
+    if any(found[golds.index(gold)] < golds.count(gold) for gold in golds if golds.count(gold) > 1):
+        return False  # `16, 3, 1, 1` has four numbers
     return all(
         place in found or any(_same(gold, golds[other], depth + 1) for other in found)
         for place, gold in enumerate(golds)

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import mpmath
 
-from openrlhf_math.rewards.evaluate import Undefined, exact, is_real, symbols, value
+from openrlhf_math.rewards.evaluate import Undefined, any_part, exact, is_real, symbols, value
 from openrlhf_math.rewards.kinds import Expression
 from openrlhf_math.rewards.latex import Unreadable
 from openrlhf_math.rewards.measured import with_bare_unit
@@ -43,7 +43,7 @@ def _same_as_written(gold: Expression, answer: Expression) -> bool:
     one, other = _scaled(gold, answer), _scaled(answer, gold)
     if _same_number(gold, answer, one, other):
         return True
-    if gold.degrees != answer.degrees:  # `60^\circ` is 60 as well as a third of pi
+    if gold.degrees != answer.degrees and not (_has_pi(one) or _has_pi(other)):  # `60^\circ` is also 60
         return _same_number(gold, answer, _without_degrees(one), _without_degrees(other))
     return False
 
@@ -79,6 +79,10 @@ def rounds_to(tree: tuple, decimal: Expression, places: int) -> bool:
     return gap <= mpmath.mpf(10) ** -written / 2 or digits > 15 and gap < abs(near) * mpmath.mpf(10) ** -15
 
 
+def _has_pi(tree: tuple) -> bool:
+    return any_part(tree, lambda part: part == ("c", "pi"))
+
+
 def _without_degrees(tree: tuple) -> tuple:
     return tree[1] if tree[0] == "deg" else tree
 
@@ -87,7 +91,7 @@ def _units_agree(gold: Expression, answer: Expression) -> bool:
     if not gold.measure or not answer.measure:
         if gold.tree[0] == "deg" and answer.measure and answer.measure.dimension:
             return answer.measure.dimension == (("deg", 1),)
-        return not (gold.percent and answer.measure)
+        return not (gold.percent and answer.measure or gold.measure and answer.percent)
     return gold.measure.agrees(answer.measure)
 
 

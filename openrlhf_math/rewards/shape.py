@@ -15,7 +15,7 @@ _JOINT = re.compile(
 _OPENED = re.compile(r"\A\\begin\{[pbB]?matrix\}")
 _CLOSED = re.compile(r"\\end\{[pbB]?matrix\}")
 _CELL = re.compile(r"&|\\\\")
-_EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
+_EQUALS = re.compile(r"(?<![<>:=\\])(?<![^0-9)}]!)=(?!=)")  # `5!=120` has a factorial
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,4 +203,6 @@ def as_interval(items: Items) -> Region | None:
             ends.append(mpmath.re(found))
     low, high = ends
     closed = items.brackets[0] == "[", items.brackets[1] == "]"
+    if closed[0] and low == -regions.INFINITY or closed[1] and high == regions.INFINITY:
+        return None
     return regions.interval(low, high, *closed) if low < high else None

@@ -2,7 +2,9 @@
 
 import re
 
-RELATION = re.compile(r"\\(?:leqslant|geqslant|leq?|geq?|lt|gt|neq?|notin|in|equiv|approx)(?![a-zA-Z])|<=|>=|!=|[=<>]")
+RELATION = re.compile(  # `5!=120` has a factorial
+    r"\\(?:leqslant|geqslant|leq?|geq?|lt|gt|neq?|notin|in|equiv|approx)(?![a-zA-Z])|<=|>=|(?<![0-9)}])!=|[=<>]"
+)
 SIGNS = {
     "\\leq": "<=", "\\le": "<=", "\\leqslant": "<=", "\\geq": ">=", "\\ge": ">=", "\\geqslant": ">=", "\\lt": "<",
     "\\gt": ">", "\\neq": "!=", "\\ne": "!=", "\\in": "in", "\\notin": "notin", "\\equiv": "=", "\\approx": "~",

@@ -30,9 +30,11 @@ _OTHER_RELATION = re.compile(
     r"|leftrightarrow|Leftrightarrow|mapsto|forall|exists|neg|lnot|not|prec|succ)(?![a-zA-Z])"
 )
 _SET_SIGN = re.compile(r"\\(?:cup|cap|setminus|backslash)(?![a-zA-Z])")
-_MODULUS = re.compile(r"(?: ?\(\\?mod|\\[pb]?mod) ?(?:\{ ?([0-9]{1,40}) ?\}|([0-9]{1,40}))\)?\Z")
+_MODULUS = re.compile(
+    r"(?: ?\((?:\\?mod|\\text ?\{ ?mod ?\})|\\[pb]?mod) ?(?:\{ ?([0-9]{1,40}) ?\}|([0-9]{1,40}))\)?\Z"
+)
 _BASED = re.compile(
-    r"\A\(?([0-9A-Za-z]{1,60})\)?_(?:\{ ?(?:\\text ?\{ ?)?([0-9]{1,2}|[a-z]{2,9}) ?(?:\} ?)?\}|([0-9]))\Z"
+    r"\A\(?([0-9A-Za-z]{1,60})\)?_(?:\{ ?\(?(?:\\text ?\{ ?)?([0-9]{1,2}|[a-z]{2,9}) ?(?:\} ?)?\)?\}|([0-9]))\Z"
 )
 _CLOCK = re.compile(r"\A([0-9]{1,2}):([0-5][0-9])(?::([0-5][0-9]))? ?([ap]\.? ?m\.?)?\Z", re.IGNORECASE)
 _DIGITS = {name: base for base, name in enumerate(
@@ -129,15 +131,26 @@ def _several(text: str, problem: str) -> object | None:
 
 
 _TEXT_WITH_JOINT = re.compile(r"\\text ?\{ ?([a-zA-Z]{2,20}),? (and|or) ?\}")
-_FOR_ALL = re.compile(r",? ?\\text[a-z]{0,4} ?\{,? ?(?:for all|for any|for every|for|where|with|if|when) ?\} ?")
+_FOR_ALL = re.compile(
+    r",? ?\\text[a-z]{0,4} ?\{,? ?(?:for all|for any|for every|for|where|with|if|when) ?\} ?|,? ?\\forall(?![a-zA-Z]) ?"
+)
 
 
 def _without_condition(text: str) -> tuple[str, str]:
     r"""`f(x) = 2x \text{ for all } x > 0`: what is said, and for which values."""
     match = _FOR_ALL.search(text)
-    if not match or not match.start() or not RELATION.search(text[: match.start()]):
-        return text, ""
-    return text[: match.start()].strip(), text[match.end() :].strip()
+    if match and match.start():
+        main, condition = text[: match.start()].strip(), text[match.end() :].strip()
+    else:
+        match = _IN_BRACKETS.search(text)
+        main, condition = (text[: match.start()].strip(" ,"), match[1]) if match else ("", "")
+    if main and (RELATION.search(main) or _is_condition(condition, [main])):
+        return main, condition
+    return text, ""
+
+
+_MEMBER = re.compile(r"\A[a-zA-Z] ?\\in ?\\mathbb\{[A-Z]\}\Z")
+_IN_BRACKETS = re.compile(r"\(([a-zA-Z] ?\\in ?[^()]{1,40})\)\Z")
 
 
 def _beside_word(signs: list[str], place: int) -> bool:
@@ -261,7 +274,7 @@ def _residue(text: str, problem: str) -> Tagged | None:
 def _ratio(text: str, problem: str) -> Tagged | None:
     if said := _SAID_RATIO.match(_plain(text)):
         return Tagged("ratio", tuple(("n", Fraction(part)) for part in said.groups()))
-    if ":" not in text:
+    if ":" not in text and "\\colon" not in text:
         return None
     parts, _ = split(text, _COLON)
     if len(parts) < 2 or not all(parts) or any(RELATION.search(part) for part in parts):
@@ -320,6 +333,8 @@ def _set(text: str, problem: str) -> object | None:
     inner = text[2:-2].strip()
     parts, signs = split(inner, BUILDER)
     if len(parts) == 2 and not inner.startswith("|"):
+        if _is_condition(parts[1], [parts[0]]) and _MEMBER.match(parts[1]):
+            return Where(read(parts[0], problem), (parts[1],))
         raise Unreadable("a set that is described")
     parts, _ = split(without_groups(inner) if is_grouped(inner) else inner, COMMA)
     if len(parts) > MAX_ITEMS:
@@ -333,7 +348,7 @@ def _tuple(text: str, problem: str) -> object | None:
         if region is not None:
             return region
     for transposed in ("^T", "^{T}", "^\\top", "^{\\top}"):
-        if text.startswith("(") and text.endswith(")" + transposed) and "," in text:
+        if text[:1] in ("(", "[") and text.removesuffix(transposed)[-1:] in (")", "]") and "," in text:
             text = text.removesuffix(transposed)
     if text[:1] not in ("(", "[") or text[-1:] not in (")", "]") or not closes(text):
         return None

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+from codecs import BOM_UTF8
 
 import pytest
 
@@ -47,6 +48,8 @@ def zstd(text: bytes) -> bytes:
 
 FORMATS = {
     "rows.jsonl": jsonl, "rows.json": array, "rows.csv": csv_of, "rows.parquet": parquet, "rows": array,
+    "marked.jsonl": lambda rows: BOM_UTF8 + jsonl(rows), "marked.json": lambda rows: BOM_UTF8 + array(rows),
+    "marked.csv": lambda rows: BOM_UTF8 + csv_of(rows),
     "rows.jsonl.gz": lambda rows: gzip.compress(jsonl(rows)), "rows.csv.gz": lambda rows: gzip.compress(csv_of(rows)),
     "rows.json.zst": lambda rows: zstd(array(rows)), "rows.parquet.gz": lambda rows: gzip.compress(parquet(rows)),
 }  # fmt: skip
@@ -75,6 +78,19 @@ def test_what_is_no_table(name, content, tmp_path, capsys):
     assert main(["grade", str(file)]) == 2
     assert main(["vote", str(file)]) == 2
     assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("row", [{"gold": float("nan"), "response": "5"}, {"gold": True, "response": "5"}])
+def test_a_gold_that_is_no_text(row, tmp_path, capsys):
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(jsonl([row]))
+    assert main(["grade", str(file)]) == 2
+    assert main(["vote", str(file)]) == 2
+    assert "line 1: `gold`" in capsys.readouterr().err
+
+
+def test_responses_in_a_list():
+    assert Keys().renamed({"gold": "5", "response": ["a"]}) == {"gold": "5", "responses": ["a"]}
 
 
 def test_keys():

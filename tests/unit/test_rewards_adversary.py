@@ -79,6 +79,19 @@ PAID_ONCE = [
     (r"\{x \mid x>3\}", r"\{u \mid x>3\}"),
     (r"x\equiv 5\pmod{9}", r"b\equiv 5\pmod{9}"),
     (r"\lfloor\sqrt{n-1}\rfloor", r"\lfloor\sqrt{n}\rfloor"),
+    ("16,3,1,1", "16,3,1"),
+    ("16,3,1,1", "3,1,16"),
+    (r"25\%", r"25\text{ dollars}"),
+    (r"\$5", r"5\%"),
+    (r"5\text{ cm}", r"5\%"),
+    ("5", r"5 \bmod 3"),
+    (r"\pi", r"180^\circ 1"),
+    ("x>2", r"(2,\infty]"),
+    (r"\frac{\pi}{3}", r"\frac{\pi}{3}^\circ"),
+    (r"k\pi", r"k\pi, k\in\mathbb{N}\text{ odd}"),
+    (r"k\pi, k\in\mathbb{Z}", r"n\pi, n\in\mathbb{N}"),
+    (r"k\pi, k\in\mathbb{Z}", r"\{2k\pi : k\in\mathbb{Z}\}"),
+    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&3\\2&4\end{pmatrix}^T"),
 ]
 
 
@@ -99,6 +112,10 @@ def test_paid_once(gold, answer):
         ("204", r"\boxed 204 or 205"),
         ("204", "The answer is 204. Or 205."),
         ("204", "<answer>The answer is 204. Or 205.</answer>"),
+        ("204", "The answer is 204. Sorry, 205."),
+        ("204", "The answer to the problem is 204 or 205."),
+        ("204", "**Answer**\n204 or 205"),
+        ("204", "The answer is 204<|im_end|> 5"),
     ],
 )
 def test_the_whole_sentence_is_read(gold, response):
@@ -129,9 +146,65 @@ def test_the_whole_sentence_is_read(gold, response):
         ("12", r"\boxed{12个}", None),
         (r"2\text{ hours }30\text{ minutes}", r"\boxed{2\frac12\text{ hours}}", None),
         ("5", r"\boxed{5\ \mathrm{J/K}}", None),
+        ("204", "### Answer\n204", None),
+        ("204", "**Answer**\n204", None),
+        ("204", "The answer is equal to 204.", None),
+        ("204", "The answer to this problem is 204.", None),
+        ("204", "The answer is 204<|im_end|>", None),
+        ("204", "The answer is 204 ✓", None),
+        ("B", r"\boxed{b)}", None),
+        ("B", r"\boxed{B (12)}", "(A) 10 (B) 12"),
+        (r"\frac{3}{8}", r"\boxed{{3\over 8}}", None),
+        (r"\binom{5}{2}", r"\boxed{\dbinom{5}{2}}", None),
+        ("120", r"\boxed{5!=120}", None),
+        ("1011_2", r"\boxed{1011_{(2)}}", None),
+        (r"3\pmod 7", r"\boxed{3\ (\text{mod }7)}", None),
+        ("3:4", r"\boxed{3\colon 4}", None),
+        (r"25\%", r"\boxed{25\text{ per cent}}", None),
+        (r"\text{infinitely many}", r"\boxed{\infty}", None),
+        (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\boxed{\begin{pmatrix}1&2\cr 3&4\end{pmatrix}}", None),
+        (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\boxed{\begin{pmatrix}1&2\end{pmatrix}^T}", None),
+        (r"\begin{pmatrix}1\\2\\3\end{pmatrix}", r"\boxed{[1,2,3]^T}", None),
+        (r"9.8\text{ m/s}^2", r"\boxed{9.8\,\frac{\mathrm{m}}{\mathrm{s}^2}}", None),
+        (r"9.8\text{ m/s}^2", r"\boxed{9.8\text{ meters per second squared}}", None),
+        (r"k\pi, k\in\mathbb{Z}", r"\boxed{x=n\pi, n\in\mathbb{Z}}", None),
+        ("f(x)=x", r"\boxed{f(x)=x, \forall x\in\mathbb{R}}", None),
+        ("A, C", r"\boxed{AC}", None),
+        ("ACD", r"\boxed{A, C, D}", "(A) 1 (B) 2 (C) 3 (D) 4"),
+        (r"k\pi, k\in\mathbb{Z}", r"\boxed{k\pi\text{ where }k\in\mathbb{Z}}", None),
+        (r"k\pi, k\in\mathbb{Z}", r"\boxed{k\pi\ (k\in\mathbb{Z})}", None),
+        (r"k\pi, k\in\mathbb{Z}", r"\boxed{\{k\pi : k\in\mathbb{Z}\}}", None),
     ],
 )
 def test_refused_once(gold, response, problem):
     from openrlhf_math.rewards import grade
 
     assert grade(response, gold, problem=problem).outcome == "correct"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "a) 10\nb) 12\nc) 15",
+        "Find it. a) 10 b) 12 c) 15",
+        "**A** 10 **B** 12 **C** 15",
+        "**A.** 10\n**B.** 12\n**C.** 15",
+        r"$(\mathrm{A})\ 10 \qquad (\mathrm{B})\ 12 \qquad(\mathrm{C})\ 15$",
+        "A、10 B、12 C、15",
+        "A:10, B:12, C:15",
+    ],
+)
+def test_options_as_they_are_written(options):
+    from openrlhf_math.rewards import grade
+
+    assert grade(r"\boxed{12}", "B", problem=options).outcome == "correct"
+    assert grade(r"\boxed{B}", "12", problem=options).outcome == "correct"
+    assert grade(r"\boxed{(B) 15}", "B", problem=options).outcome == "format"
+
+
+def test_the_fraction_to_simplify_is_no_answer():
+    from openrlhf_math.rewards import grade
+
+    problem = r"Simplify $\frac{6}{8}$."
+    assert grade(r"\boxed{6/8}", r"\frac{3}{4}", problem=problem).outcome == "format"
+    assert grade(r"\boxed{3/4}", r"\frac{3}{4}", problem=problem).outcome == "correct"

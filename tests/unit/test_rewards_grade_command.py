@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 
 import pytest
@@ -86,3 +87,25 @@ def test_bad_arguments(arguments, message, rows, tmp_path, capsys):
     arguments = [argument.format(rows=rows, folder=tmp_path) for argument in arguments]
     assert main(["grade", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+# What setup.py's install_requires does not bring.
+_REST = ("pyarrow", "torch", "ray", "vllm", "transformers", "matplotlib", "jinja2", "sympy", "math_verify", "datasets")
+_BASE_ONLY = f"""
+import sys
+sys.modules.update(dict.fromkeys({_REST!r}))
+from openrlhf_math.cli import main
+code = main(["grade", sys.argv[1], "--output", sys.argv[2], "--workers", "1"])
+code = code or main(["vote", sys.argv[2], "--subsets", "2", "--workers", "1"])
+code = code or main(["vote", sys.argv[2], "--plot", sys.argv[2] + ".png"]) != 2
+code = code or main(["eval", "--completions", sys.argv[2], "--output", sys.argv[2] + ".run"])
+sys.exit(code)
+"""
+
+
+def test_the_base_installation_is_enough(rows, tmp_path):
+    """grade, vote and eval of completions run without the stack; a plot, which needs more, says so."""
+    command = [sys.executable, "-c", _BASE_ONLY, str(rows), str(tmp_path / "graded.jsonl")]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "Traceback" not in found.stderr

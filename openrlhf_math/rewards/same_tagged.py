@@ -1,0 +1,87 @@
+"""When a clock, a ratio, a numeral in a base, a residue or words are the same as another statement."""
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from openrlhf_math.rewards.evaluate import exact
+from openrlhf_math.rewards.kinds import Expression, Tagged
+from openrlhf_math.rewards.measures import COUNT, Measure
+from openrlhf_math.rewards.same_trees import same_trees
+
+INFINITELY_MANY = Tagged("words", ("words", "infinitelymany"))
+
+
+def same_tagged(gold, answer, same: Callable[[object, object], bool]) -> bool:
+    """Whether two statements are the same of which one at least is tagged; `same` compares those within."""
+    if isinstance(gold, Tagged) and isinstance(answer, Tagged):
+        if gold.kind != answer.kind:
+            return False
+        if gold.kind == "ratio":
+            return _same_ratio(gold.content, answer.content)
+        if gold.kind == "residue":
+            names = gold.content[2], answer.content[2]
+            if gold.content[1] != answer.content[1] or all(names) and names[0] != names[1]:
+                return False
+            return same(gold.content[0], answer.content[0])
+        if gold.kind == "clock":
+            return _same_clock(gold.content, answer.content)
+        if gold.kind == "words" and gold.content[0] == "date" == answer.content[0]:
+            return gold.content[1:3] == answer.content[1:3] and (
+                gold.content[3] == answer.content[3] or not answer.content[3]
+            )
+        return gold.content == answer.content
+    tagged, other = (gold, answer) if isinstance(gold, Tagged) else (answer, gold)
+    if tagged.kind == "ratio" and len(tagged.content) == 2 and isinstance(other, Expression) and not other.measure:
+        quotient = ("*", (tagged.content[0], ("^", tagged.content[1], ("n", Fraction(-1)))))
+        whole = exact(other.tree)
+        if whole is not None and whole.denominator == 1:
+            return False
+        return not other.percent and same_trees(quotient, other.tree)
+    if tagged.kind == "residue" and isinstance(other, Expression):
+        if tagged is answer and not _is_residue(other, tagged.content[1]):
+            return False  # `5 \\bmod 3` is a sum to be done
+        return same(tagged.content[0], other)
+    if gold == INFINITELY_MANY and isinstance(answer, Expression):
+        return answer.tree == ("c", "oo")
+    if tagged.kind == "words" and tagged.content[0] == "ordinal" and isinstance(other, Expression):
+        return exact(other.tree) == tagged.content[1] and other.measure in (None, COUNT, Measure((("th", 1),)))
+    if (
+        tagged.kind == "clock"
+        and isinstance(other, Expression)
+        and _half(other.measure)
+        and tagged.content[1:3] == (0, 0)
+    ):
+        return exact(other.tree) == tagged.content[0] and _half(other.measure) == tagged.content[3]
+    if tagged.kind == "base" and isinstance(other, Expression):
+        value_of = exact(other.tree)
+        if value_of is None or value_of.denominator != 1 or other.measure:
+            return False
+        digits, base = tagged.content
+        return (base == 10 or tagged is gold) and digits.isdigit() and int(digits) == value_of
+    return False
+
+
+def _is_residue(number: Expression, modulus: int) -> bool:
+    size = exact(number.tree)
+    return size is None or abs(size) < modulus
+
+
+def _half(measure: Measure | None) -> str:
+    name = measure.dimension[0][0] if measure and len(measure.dimension) == 1 else ""
+    return name if name in ("am", "pm") else "" if measure is None else "?"
+
+
+def _same_clock(gold: tuple, answer: tuple) -> bool:
+    if gold[3] and answer[3]:
+        return gold == answer
+    return gold[:3] == answer[:3]
+
+
+def _same_ratio(gold: tuple, answer: tuple) -> bool:
+    if len(gold) != len(answer):
+        return False
+    firsts = gold[0], answer[0]
+    return all(
+        same_trees(("*", (one, firsts[1])), ("*", (other, firsts[0])))
+        for one, other in zip(gold[1:], answer[1:], strict=True)
+    )
