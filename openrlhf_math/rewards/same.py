@@ -79,6 +79,8 @@ def _same(gold, answer, depth: int = 0) -> bool:
             golds, answers = both_signs(gold), both_signs(answer)
             return len(golds) == len(answers) and _matched(golds, answers, depth + 1)
         return same_expression(gold, answer)
+    if isinstance(gold, Items) and gold.kind == "list" and isinstance(answer, Region) and _repeats_an_item(gold):
+        return False
     gold_region, answer_region = _region(gold, answer), _region(answer, gold)
     if gold_region is not None and answer_region is not None:
         return same_region(gold_region, answer_region)
@@ -364,6 +366,11 @@ def _same_items(gold, answer, depth: int) -> bool:
     if kinds[1] == "one" and len(answers) == 1 and len(golds) > 1:
         return _all_the_same(golds, answers[0], depth)
     return _matched(golds, answers, depth)
+
+
+def _repeats_an_item(items: Items) -> bool:
+    """`16, 3, 1, 1`, which a set is not."""
+    return any(item in items.items[:place] for place, item in enumerate(items.items))
 
 
 def _repeats(golds: list, answers: list, depth: int) -> bool:
