@@ -94,6 +94,7 @@ _STYLED = re.compile(
 _SINGLE = re.compile(r"([_^])\{([0-9a-zA-Z])\}(?![0-9a-zA-Z])")
 _AT_MOST = re.compile(r"\\([lg])e(?:q(?:slant)?)?(?![a-zA-Z])")
 _BOARD_LETTER = re.compile(r"\\mathbb ?([A-Z])")
+_PLAIN_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")  # most answers; nothing below would change one
 _LOOSE_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 
 
@@ -102,12 +103,15 @@ def tidy(text: str) -> str:
 
     A text of more than `LONGEST` characters is no answer and is left as it is.
     """
-    if len(text) > LONGEST:
+    if len(text) > LONGEST or _PLAIN_NUMBER.fullmatch(text):
         return text
     if not text.isascii():
         text = _ascii(text)
     text = _SPACES.sub(" ", text).strip()  # first of all: no pattern below can stumble over a long run of spaces
-    if "\\" in text or "$" in text or "{" in text or "~" in text:
+    if "\\" not in text and "{" not in text:
+        if "$" in text or "~" in text:
+            text = _GAP.sub(" ", _WRAPPERS.sub("", text))
+    else:
         text = _ROW_GAP.sub(r"\\\\ ", text)
         text = _MARK_IN_BRACES.sub(r"\1\2", _GAP.sub(" ", _WRAPPERS.sub("", text)))
         text = _FRACTION.sub(r"\\frac", text)
@@ -157,7 +161,10 @@ def _without_marks(text: str) -> str:
 
 def key(text: str) -> str:
     """What is left of a text when spelling is taken away; equal keys mean the same answer."""
-    text = _STYLED.sub(r"\1", tidy(text)).replace(r"\$", "")
+    text = tidy(text)
+    if _PLAIN_NUMBER.fullmatch(text):
+        return text
+    text = _STYLED.sub(r"\1", text).replace(r"\$", "")
     text = _SINGLE.sub(r"\1\2", _AT_MOST.sub(r"\\\1eq", text))
     return _LOOSE_SPACE.sub("", _SPACES.sub(" ", text)).strip()
 
