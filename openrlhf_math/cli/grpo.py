@@ -59,8 +59,8 @@ def run(flat: argparse.Namespace) -> int:
     checked_family(MODEL_FLAG, model, ask_hub=True, **wanted)
     check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len, ask_hub=True)
     check_engine(MODEL_FLAG, model, args.math.device)
-    check_weights(MODEL_FLAG, model)
     labels = read_labels(args, sets)
+    check_weights(MODEL_FLAG, model)
     problems = resume.identity({spec: sets[spec] for spec in resume.training_sets(args)}, labels)
     if args.ckpt.load_enable:
         resume.take_up(args, problems)
