@@ -64,9 +64,10 @@ def test_the_commands_of_pages_and_examples_parse(path):
             pytest.fail(f"{path.name}: openrlhf-math {' '.join(words)}: {error}")
 
 
-# Of docker, and of the benchmarks that README and docs/scorers.md give commands of.
+# Of docker, and of the benchmarks.
 OF_OTHERS = {"--shm-size", "--ipc", "--gpus", "--ulimit", "--network", "--cpuset-cpus", "--cpus", "--math", "--no-FLAG"}
-OF_OTHERS |= {"--groups", "--max-len", "--reward", "--trl-micro-batch", "--kind", "--turns"}
+for script in (ROOT / "tests" / "benchmarks").glob("*.py"):
+    OF_OTHERS |= set(re.findall(r"add(?:_argument)?\(\s*[\"'](--[\w-]+)", script.read_text()))
 
 
 def test_every_flag_that_a_page_names_exists():
