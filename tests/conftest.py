@@ -1,6 +1,7 @@
 """The package comes before OpenRLHF, so that its patches are registered when upstream is imported."""
 
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +17,12 @@ FIRST = "test_demo.py"
 def pytest_collection_modifyitems(items) -> None:
     """The demo, which most integration tests wait for, is made by one worker while the other has the unit tests."""
     items.sort(key=lambda item: 0 if item.path.name == FIRST else 1 if "unit" in item.path.parts else 2)
+
+
+def pytest_runtest_setup(item) -> None:
+    """Of several workers each computes with one thread: as many as cores in each would wait for each other."""
+    if "unit" in item.path.parts and "PYTEST_XDIST_WORKER" in os.environ and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def pytest_configure() -> None:
