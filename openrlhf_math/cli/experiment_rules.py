@@ -80,7 +80,7 @@ def _chosen(stages: Stages, base: str, replies: Path, name: str, flags: tuple) -
     from transformers import AutoTokenizer
 
     folder = stages.once(f"{base}/traces_{_folder(name)}", work)
-    tokenizer = AutoTokenizer.from_pretrained(replies / "world" / "model")
+    tokenizer = AutoTokenizer.from_pretrained(replies / "world" / "model", trust_remote_code=False)
     rows = parquet.read_table(folder / "dataset" / "data" / "train.parquet").to_pylist()
     return [row | {TOKENS: len(tokenizer(row["response"])["input_ids"]) + 1} for row in rows]  # and the end
 

@@ -6,9 +6,6 @@ The store is the cluster's, in the head node's memory: an actor on another machi
 import os
 from typing import NoReturn
 
-import ray
-from ray.experimental import internal_kv
-
 from openrlhf_math.colocation.engine_start import engine_error
 from openrlhf_math.errors import brief
 
@@ -29,10 +26,15 @@ def end_actor() -> NoReturn:
 
 def cause_of(actor_id: str) -> str:
     """What an actor left; "" if nothing: it was killed, or its machine is gone. actor_id: in hexadecimal digits."""
+    from ray.experimental import internal_kv
+
     return (internal_kv._internal_kv_get(actor_id, namespace=NAMESPACE) or b"").decode()
 
 
 def _leave(cause: str) -> None:
     """In place of what was left before."""
+    import ray
+    from ray.experimental import internal_kv
+
     actor_id = ray.get_runtime_context().get_actor_id()
     internal_kv._internal_kv_put(actor_id, cause, namespace=NAMESPACE)
