@@ -7,11 +7,13 @@ Only signs that a mathematician would take for each other are made equal: `−5`
 
 import re
 import unicodedata
+from functools import lru_cache
 
 # No answer is longer. Longer text in a box is not read at all.
 MAX_ANSWER = 2000
 # The longest text that is tidied: an answer with its spelling, or the problem's options.
 LONGEST = 20_000
+REMEMBERED = 200  # characters: longer texts are tidied each time
 
 _SIGNS = {
     **dict.fromkeys("−‐‑‒–﹣－", "-"),
@@ -105,6 +107,10 @@ def tidy(text: str) -> str:
     """
     if len(text) > LONGEST or _PLAIN_NUMBER.fullmatch(text):
         return text
+    return _remembered(text) if len(text) <= REMEMBERED else _tidied(text)
+
+
+def _tidied(text: str) -> str:
     if not text.isascii():
         text = _ascii(text)
     text = _SPACES.sub(" ", text).strip()  # first of all: no pattern below can stumble over a long run of spaces
@@ -142,6 +148,10 @@ def tidy(text: str) -> str:
     text = _APPROXIMATELY.sub("", _SPACES.sub(" ", text).strip())
     text = _without_outer_braces(text)
     return _without_marks(text)
+
+
+# One grading asks for a text several times, and a group of completions has one gold.
+_remembered = lru_cache(maxsize=1 << 13)(_tidied)
 
 
 def _without_marks(text: str) -> str:
