@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from openrlhf_math.distill.questions import Task
+from openrlhf_math.side_by_side import side_by_side
 
 Item = tuple[Task, int]  # an attempt at a problem, counted from 0
 
@@ -47,10 +48,4 @@ async def work_through(
             if more or not busy:
                 news.set()
 
-    running = [asyncio.ensure_future(lane()) for _ in range(lanes)]
-    try:
-        await asyncio.gather(*running)
-    finally:
-        for one in running:
-            one.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+    await side_by_side(lane() for _ in range(lanes))

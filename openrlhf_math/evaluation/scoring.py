@@ -15,6 +15,7 @@ from openrlhf_math.evaluation.settings import fingerprint
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.roles import Scorer
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
+from openrlhf_math.side_by_side import end
 
 # Problems under way at once: their completions are scored together, more wait.
 AT_ONCE = 32
@@ -72,9 +73,7 @@ class ScoreJournal:
             while under_way:
                 await _some(under_way)
         finally:
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+            await end(under_way)
 
     async def _score_one(self, scorer: Scorer, key: str, row: Row) -> None:
         samples = self._missing(key, row)

@@ -43,7 +43,7 @@ def plan(args: SimpleNamespace) -> list[PlannedActors]:
     adapters have gradients and an optimizer state.
     ZeRO, https://arxiv.org/abs/1910.02054, section 3.
     """
-    size, ranks = args.math.parameters, args.actor.num_nodes * args.actor.num_gpus_per_node
+    size, ranks = args.math.parameters, devices_of(args.actor)
     trained = trained_parameters(args)
     adapters = trained if args.math.lora else 0
     weights = 2 * (size + adapters) / (ranks if args.ds.zero_stage == 3 else 1)

@@ -20,6 +20,7 @@ from openrlhf_math.prm.rows import Rejected, Solution
 from openrlhf_math.prm.sources import LabelSettings, Listener, RolloutSettings
 from openrlhf_math.rerank.roles import Messages, RequestError, Sampler, Sampling
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.side_by_side import side_by_side
 
 SOURCE = "monte-carlo"
 WHOLE = -1  # in the journal, the number of the solution itself among the completions of its last step
@@ -139,13 +140,7 @@ async def _draw(
             done += 1
             listen(done, len(names))
 
-    lanes = [asyncio.ensure_future(lane()) for _ in range(min(settings.concurrency, len(missing)))]
-    try:
-        await asyncio.gather(*lanes)
-    finally:
-        for one in lanes:
-            one.cancel()
-        await asyncio.gather(*lanes, return_exceptions=True)
+    await side_by_side(lane() for _ in range(min(settings.concurrency, len(missing))))
     return troubles
 
 

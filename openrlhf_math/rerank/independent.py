@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.task import Task
+from openrlhf_math.side_by_side import end
 
 
 async def independent(task: Task) -> AsyncIterator[Attempt]:
@@ -27,9 +28,7 @@ async def independent(task: Task) -> AsyncIterator[Attempt]:
                 under_way.remove(one)
                 yield one.result()
     finally:
-        for one in under_way:
-            one.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await end(under_way)
 
 
 async def _attempt(task: Task, number: int) -> Attempt:

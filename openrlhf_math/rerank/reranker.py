@@ -13,6 +13,7 @@ from openrlhf_math.rerank.roles import RequestError
 from openrlhf_math.rerank.shared_device import SharedDevice, SharingSampler, SharingScorer
 from openrlhf_math.rerank.solver import Method, Solution, Solver
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.side_by_side import end
 
 NO_LIMITS = Limits()
 
@@ -85,8 +86,7 @@ class Reranker:
                 raise one
             yield one
         finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+            await end([working])
 
     async def solve_all(
         self,
@@ -117,9 +117,7 @@ class Reranker:
             for done in asyncio.as_completed(tasks):
                 yield await done
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
 
 
 def progress(poll: Poll) -> Progress:

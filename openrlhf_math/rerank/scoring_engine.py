@@ -1,6 +1,5 @@
 """The scorer in a vLLM engine: in this process, or as a Ray actor."""
 
-import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.encoding import Encoded
 from openrlhf_math.rerank.scorers import ScorerKind, find_scorer
 from openrlhf_math.rerank.steps import split_steps
+from openrlhf_math.side_by_side import side_by_side
 
 FLAG = "--scorer-model"
 
@@ -70,13 +70,7 @@ class ScoringEngine(ServingEngine):
 
     async def score(self, problem: str, responses: Sequence[str]) -> list[Scores]:
         await self.ready()
-        requests = [asyncio.ensure_future(self._score(problem, response)) for response in responses]
-        try:
-            return await asyncio.gather(*requests)
-        finally:
-            for request in requests:
-                request.cancel()
-            await asyncio.gather(*requests, return_exceptions=True)
+        return await side_by_side(self._score(problem, response) for response in responses)
 
     async def _score(self, problem: str, response: str) -> Scores:
         steps = split_steps(response, self._separator) if self._by_step else [response.strip()]

@@ -6,7 +6,7 @@ Beam search: Snell et al., https://arxiv.org/abs/2408.03314, section 5.2; divers
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last
@@ -16,6 +16,7 @@ from openrlhf_math.rerank.steps import BLANK_LINE
 from openrlhf_math.rerank.task import Strategy, Task, Turn
 from openrlhf_math.rerank.written import Written
 from openrlhf_math.rewards.extract import extract
+from openrlhf_math.side_by_side import end, side_by_side
 
 # Where the budget sets no number of attempts.
 BEAMS = 16
@@ -99,7 +100,7 @@ async def _search(task: Task, steps: Steps, split) -> AsyncIterator[Attempt]:
     async def grow() -> list[RequestError | None]:
         try:
             trees = [_Tree(task, steps, numbers, written, free, ended) for numbers in split(beams)]
-            return await _side_by_side(tree.grow() for tree in trees)
+            return await side_by_side(tree.grow() for tree in trees)
         finally:
             ended.put_nowait(None)
 
@@ -112,8 +113,7 @@ async def _search(task: Task, steps: Steps, split) -> AsyncIterator[Attempt]:
         if all(refused):
             raise refused[0]
     finally:
-        growing.cancel()
-        await asyncio.gather(growing, return_exceptions=True)
+        await end([growing])
 
 
 class _Tree:
@@ -131,7 +131,7 @@ class _Tree:
         for depth in range(self._steps.depth):
             if self._task.budget.exhausted():
                 break
-            extended = await _side_by_side(self._extend(beam, depth, place) for place, beam in enumerate(beams))
+            extended = await side_by_side(self._extend(beam, depth, place) for place, beam in enumerate(beams))
             if depth == 0 and all(beam.refused for beam in extended):
                 return extended[0].refused
             beams = await self._scored(_distinct(extended))
@@ -185,14 +185,3 @@ def _distinct(beams: Sequence[_Beam]) -> list[_Beam]:
 def _seed(seed: int | None, depth: int, place: int) -> int | None:
     """One for every step, or the copies of a beam would all go the same way."""
     return None if seed is None else random.Random(f"{seed}/{depth}/{place}").getrandbits(31)
-
-
-async def _side_by_side(work: Sequence[Coroutine]) -> list:
-    """What they return. The first failure is raised, when the others are cancelled and have let go."""
-    tasks = [asyncio.create_task(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

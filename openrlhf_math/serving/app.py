@@ -20,6 +20,7 @@ from openrlhf_math.serving.metrics import Metrics
 from openrlhf_math.serving.plan import Plan, Service, plan, response
 from openrlhf_math.serving.schema import ChatRequest, ChatResponse, fresh_id, now, read_request
 from openrlhf_math.serving.stream import event, first_chunk, last_chunks, progress_chunk
+from openrlhf_math.side_by_side import end
 
 MOST_BYTES = 4 << 20  # of a request
 CLIENT_LEFT = 499
@@ -169,9 +170,7 @@ async def _unless_left(request: Request, work: Awaitable):
             return tasks[0].result()
         raise ClientLeft
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
 
 
 async def _left(request: Request) -> None:

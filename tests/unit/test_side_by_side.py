@@ -1,0 +1,61 @@
+"""Coroutines that run at once: their results, their first failure, and what becomes of the others."""
+
+import asyncio
+import gc
+
+import pytest
+
+from openrlhf_math.side_by_side import end, side_by_side
+
+
+async def later(value: int) -> int:
+    await asyncio.sleep(0.01 * (3 - value))
+    return value
+
+
+def test_results_are_in_the_order_of_the_work():
+    assert asyncio.run(side_by_side(later(value) for value in range(3))) == [0, 1, 2]
+    assert asyncio.run(side_by_side([])) == []
+
+
+def test_a_failure_ends_the_others_and_leaves_nothing_to_log():
+    ended, logged = [], []
+
+    async def waits(number: int) -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append(number)
+
+    async def fails(number: int) -> None:
+        raise ValueError(number)
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: logged.append(context))
+        with pytest.raises(ValueError, match="1"):
+            await side_by_side([waits(0), fails(1), fails(2), waits(3)])
+        assert sorted(ended) == [0, 3]
+        gc.collect()
+
+    asyncio.run(run())
+    assert logged == []
+
+
+def test_ending_waits_for_what_a_task_still_does():
+    cleaned = []
+
+    async def slow_to_end() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.02)
+            cleaned.append(True)
+
+    async def run() -> None:
+        task = asyncio.ensure_future(slow_to_end())
+        await asyncio.sleep(0)
+        await end([task])
+        assert task.cancelled()
+
+    asyncio.run(run())
+    assert cleaned == [True]
