@@ -24,11 +24,16 @@ def end_actor() -> NoReturn:
     os._exit(1)
 
 
-def cause_of(actor_id: str) -> str:
-    """What an actor left; "" if nothing: it was killed, or its machine is gone. actor_id: in hexadecimal digits."""
+def take_cause(actor_id: str) -> str:
+    """What an actor left; "" if nothing: it was killed, or its machine is gone. actor_id: in hexadecimal digits.
+
+    It is taken away: a kill that follows must not get the cause of the death before.
+    """
     from ray.experimental import internal_kv
 
-    return (internal_kv._internal_kv_get(actor_id, namespace=NAMESPACE) or b"").decode()
+    cause = internal_kv._internal_kv_get(actor_id, namespace=NAMESPACE) or b""
+    internal_kv._internal_kv_del(actor_id, namespace=NAMESPACE)
+    return cause.decode()
 
 
 def _leave(cause: str) -> None:

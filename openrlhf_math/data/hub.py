@@ -1,5 +1,6 @@
 """The Hugging Face hub, or its absence."""
 
+import functools
 import os
 import socket
 import sys
@@ -21,6 +22,7 @@ def give_up_soon_without_network() -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+@functools.cache  # each command asks for several names
 def _reachable(url: str) -> bool:
     place, found = urlsplit(url), threading.Event()
 

@@ -58,13 +58,13 @@ def failure(error: Exception) -> Exception:
     """Why a run failed, in words, from what Ray or this process raised."""
     import ray
 
-    from openrlhf_math.colocation.engine_death import cause_of
+    from openrlhf_math.colocation.engine_death import take_cause
 
     if isinstance(raised := getattr(error, "cause", error), CheckpointError | UserError):
         return raised
     if gone := trouble():
         return RuntimeError(f"{gone} ({type(error).__name__})")
-    if isinstance(error, ray.exceptions.RayActorError) and error.actor_id and (cause := cause_of(error.actor_id)):
+    if isinstance(error, ray.exceptions.RayActorError) and error.actor_id and (cause := take_cause(error.actor_id)):
         return RuntimeError(cause)
     if isinstance(error, ray.exceptions.RayTaskError):
         return RuntimeError(f"an actor failed: {raised!r}\n{error}")

@@ -15,7 +15,7 @@ from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.utils.logging_utils import init_logger
 
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.colocation.engine_death import cause_of
+from openrlhf_math.colocation.engine_death import take_cause
 from openrlhf_math.colocation.lost import LOST
 from openrlhf_math.errors import brief
 
@@ -48,13 +48,13 @@ class EngineRecovery:
             return
         for number in started:
             self.restarts += 1
+            why = self._why(number)
             logger.warning(
-                f"vLLM engine {number} died{self._why(number)} and was started again: "
-                f"restart {self.restarts} of {self.bound}"
+                f"vLLM engine {number} died{why} and was started again: restart {self.restarts} of {self.bound}"
             )
         if self.restarts > self.bound:
             raise RuntimeError(
-                f"vLLM engines died {self.restarts} times{self._why(started[-1])}, more often than "
+                f"vLLM engines died {self.restarts} times{why}, more often than "
                 f"--math.engine_restarts {self.bound} allows; look for the cause, or raise it"
             )
         ray.get(self.policy.async_run_method("send_weights_to", numbers=started))
@@ -92,8 +92,8 @@ class EngineRecovery:
                 ) from error
 
     def _why(self, number: int) -> str:
-        """The cause in brackets, if the engine left one."""
-        cause = cause_of(self.engines[number]._actor_id.hex())
+        """The cause of the last death in brackets, if the engine left one."""
+        cause = take_cause(self.engines[number]._actor_id.hex())
         return f" ({cause})" if cause else ""
 
 
