@@ -8,6 +8,7 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -87,11 +88,10 @@ def _json(file: BinaryIO, shown: str) -> Iterator[tuple[int, str, dict]]:
     if first[1].lstrip()[:1] == b"[" and not _is_row(first[1]):
         yield from _array(first[1] + b"".join(line for _, line in lines), shown)
         return
-    for number, line in [first]:
-        yield number, f"{shown}, line {number}", _object(line, f"{shown}, line {number}")
-    for number, line in lines:
+    for number, line in itertools.chain([first], lines):
         if line.strip():
-            yield number, f"{shown}, line {number}", _object(line, f"{shown}, line {number}")
+            place = f"{shown}, line {number}"
+            yield number, place, _object(line, place)
 
 
 def _is_row(line: bytes) -> bool:

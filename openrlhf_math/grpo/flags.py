@@ -134,6 +134,7 @@ PROMPTS = {
 }
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+HELP = CHECKPOINTS | LOSS | PROMPTS | LORA | PADDED_BATCHES | DEVICES | CRITIC  # by dotted flag
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -155,9 +156,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     estimator.help = "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function"
     for action in parser._actions:
         if not action.option_strings[0].startswith("--no-"):
-            action.help = (CHECKPOINTS | LOSS | PROMPTS | LORA | PADDED_BATCHES | DEVICES | CRITIC).get(
-                action.dest, action.help
-            )
+            action.help = HELP.get(action.dest, action.help)
     _add_ours(parser.add_argument_group("openrlhf_math"))
     return parser
 

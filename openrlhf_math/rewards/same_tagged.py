@@ -39,7 +39,7 @@ def same_tagged(gold, answer, same: Callable[[object, object], bool]) -> bool:
         return not other.percent and same_trees(quotient, other.tree)
     if tagged.kind == "residue" and isinstance(other, Expression):
         if tagged is answer and not _is_residue(other, tagged.content[1]):
-            return False  # `5 \\bmod 3` is a sum to be done
+            return False  # `5 \bmod 3` is a sum to be done
         return same(tagged.content[0], other)
     if gold == INFINITELY_MANY and isinstance(answer, Expression):
         return answer.tree == ("c", "oo")
