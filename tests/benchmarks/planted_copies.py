@@ -10,7 +10,6 @@ FORMULA = re.compile(r"(\$\$[^$]+\$\$|\$(?:\\\$|[^$])+\$|\[asy\].*?\[/asy\]|\\\$
 ASY = re.compile(r"\s*\[asy\].*?\[/asy\]\s*", re.S)
 IMAGE = re.compile(r"\s*(?:!\[[^\]]*\]\([^)]*\)|\[img\].*?\[/img\]|<img[^>]*>)\s*")
 OPTIONS = re.compile(r"\s*(?:\$?\\(?:textbf|mathrm)\{\(A\)|\(A\)|\bA[.)]\s)", re.S)
-SENTENCE = re.compile(r"(?<=[.?!])\s+(?=[A-Z$\\])")
 ASKS = ("find", "compute", "what", "how", "determine", "evaluate", "which", "express", "solve", "at that", "for how")
 
 
@@ -54,11 +53,16 @@ def spacing_and_case(text, rng):
 
 
 def prompt(text, rng):
-    return rng.choice((
-        "Solve the following problem.\n\n{}", "Question: {}\nAnswer:", "Please solve this math problem step by step: {}",
-        "Below is an instruction that describes a task.\n\n### Instruction:\n{}\n\n### Response:",
-        "User: {}\nAssistant:", "Here is a mathematics problem for you. {} Think carefully before you answer.",
-    )).format(text)  # fmt: skip
+    return rng.choice(
+        (
+            "Solve the following problem.\n\n{}",
+            "Question: {}\nAnswer:",
+            "Please solve this math problem step by step: {}",
+            "Below is an instruction that describes a task.\n\n### Instruction:\n{}\n\n### Response:",
+            "User: {}\nAssistant:",
+            "Here is a mathematics problem for you. {} Think carefully before you answer.",
+        )
+    ).format(text)
 
 
 def embedded(text, rng):
@@ -86,19 +90,39 @@ def numbered(text, rng):
 
 
 def points_and_source(text, rng):
-    return rng.choice((
-        "(5 points) ", "(2019 AIME) ", "[i](HMMT 2012)[/i] ", "## Task 3. ", "[3 marks] ", "(AMC 12A 2007, Problem 9) ",
-        "6. [10] ", "(2003 National High School Mathematics League) ", "[b]p4.[/b] ", "Task B-1.4. ", "(20 pts) ",
-        "14 (12 points) ", "Example 7 (2005 Iberoamerican Olympiad) ",
-    )) + text  # fmt: skip
+    return (
+        rng.choice(
+            (
+                "(5 points) ",
+                "(2019 AIME) ",
+                "[i](HMMT 2012)[/i] ",
+                "## Task 3. ",
+                "[3 marks] ",
+                "(AMC 12A 2007, Problem 9) ",
+                "6. [10] ",
+                "(2003 National High School Mathematics League) ",
+                "[b]p4.[/b] ",
+                "Task B-1.4. ",
+                "(20 pts) ",
+                "14 (12 points) ",
+                "Example 7 (2005 Iberoamerican Olympiad) ",
+            )
+        )
+        + text
+    )
 
 
 def options_added(text, rng):
     if OPTIONS.search(text):
         return None
     values = sorted(rng.sample(range(2, 200), 5))
-    form = rng.choice(("\n(A) {} (B) {} (C) {} (D) {} (E) {}", "\nA. {}\nB. {}\nC. {}\nD. {}",
-                       r" $\textbf{{(A)}}\ {} \qquad \textbf{{(B)}}\ {} \qquad \textbf{{(C)}}\ {} \qquad \textbf{{(D)}}\ {}$"))  # fmt: skip
+    form = rng.choice(
+        (
+            "\n(A) {} (B) {} (C) {} (D) {} (E) {}",
+            "\nA. {}\nB. {}\nC. {}\nD. {}",
+            r" $\textbf{{(A)}}\ {} \qquad \textbf{{(B)}}\ {} \qquad \textbf{{(C)}}\ {} \qquad \textbf{{(D)}}\ {}$",
+        )
+    )
     return text + form.format(*values)
 
 
@@ -108,20 +132,24 @@ def options_removed(text, rng):
 
 
 def instruction(text, rng):
-    return text + rng.choice((
-        r" Please reason step by step, and put your final answer within \boxed{}.",
-        "\nLet's think step by step and output the final answer within \\boxed{}.",
-        " Give your answer as an integer from 0 to 999, inclusive.",
-        "\n\nRemember to put your answer on its own line after \"Answer:\".",
-        " Show your work. The last line of your response should be of the form Answer: $ANSWER.",
-    ))  # fmt: skip
+    return text + rng.choice(
+        (
+            r" Please reason step by step, and put your final answer within \boxed{}.",
+            "\nLet's think step by step and output the final answer within \\boxed{}.",
+            " Give your answer as an integer from 0 to 999, inclusive.",
+            '\n\nRemember to put your answer on its own line after "Answer:".',
+            " Show your work. The last line of your response should be of the form Answer: $ANSWER.",
+        )
+    )
 
 
 def solution_appended(text, rng):
-    return text + rng.choice((
-        "\n\nSolution. We set up the equations, simplify both sides, and find the result. The answer is \\boxed{42}.",
-        "\n<think>Okay, let me look at what is given. First I write down everything.</think> So we get 17.",
-    ))  # fmt: skip
+    return text + rng.choice(
+        (
+            "\n\nSolution. We set up the equations and simplify both sides. The answer is \\boxed{42}.",
+            "\n<think>Okay, let me look at what is given. First I write down everything.</think> So we get 17.",
+        )
+    )
 
 
 # Markup ---------------------------------------------------------------------------------------------------------------
@@ -182,7 +210,9 @@ def fraction_back(text, rng):
     head = text[: found.start()]
     form = re.search(
         r"(?: can be (?:written|expressed) as| is equal to| equals| is|(?<=\$) =|,? lies below) ?\$?\\t?frac\{[^$]*\$$"
-        r"|\s=\s\\t?frac\{\w\}\{\w\}\$$", head)  # fmt: skip
+        r"|\s=\s\\t?frac\{\w\}\{\w\}\$$",
+        head,
+    )
     if not form:
         return None
     stem = head[: form.start()].rstrip(" ,")
@@ -197,8 +227,6 @@ def fraction_back(text, rng):
 
 
 # Formulas in other characters -----------------------------------------------------------------------------------------
-
-GREEK = {"pi": "π", "theta": "θ", "alpha": "α", "omega": "ω", "Delta": "Δ"}
 
 
 def _fractions(formula, form):
@@ -227,17 +255,58 @@ def _plain(formula, signs):
 def _simple(text):
     """Formulas that a plain form can hold without being ambiguous."""
     return has_formula(text) and not re.search(
-        r"matrix|\\sum|\\int|\\textbf|\\mathrm|overline\{\d|binom|\\star|mathbf|\$\$|floor|ceil|perp|\\to", text)  # fmt: skip
+        r"matrix|\\sum|\\int|\\textbf|\\mathrm|overline\{\d|binom|\\star|mathbf|\$\$|floor|ceil|perp|\\to", text
+    )
 
 
-ASCII = {"sqrt": r"sqrt(\1)", "deg": " degrees", "commands": [
-    ("leq?", "<="), ("geq?", ">="), ("neq?", "!="), ("cdots", "..."), ("[lc]dots", "..."), ("cdot", "*"), ("times", "*"), ("angle", "angle "),
-    ("sin", "sin"), ("cos", "cos"), ("tan", "tan"), ("log", "log"), ("pi", "pi"), ("theta", "theta"), ("alpha", "alpha"),
-    ("omega", "omega"), ("%", "%"), (r"\$", "$")]}  # fmt: skip
-UNICODE = {"sqrt": r"√(\1)", "deg": "°", "commands": [
-    ("leq?", "≤"), ("geq?", "≥"), ("neq?", "≠"), ("cdots", "⋯"), ("[lc]dots", "…"), ("cdot", "·"), ("times", "×"), ("angle", "∠"),
-    ("sin", "sin"), ("cos", "cos"), ("tan", "tan"), ("log", "log"), ("pi", "π"), ("theta", "θ"), ("alpha", "α"),
-    ("omega", "ω"), ("%", "%"), (r"\$", "$")]}  # fmt: skip
+ASCII = {
+    "sqrt": r"sqrt(\1)",
+    "deg": " degrees",
+    "commands": [
+        ("leq?", "<="),
+        ("geq?", ">="),
+        ("neq?", "!="),
+        ("cdots", "..."),
+        ("[lc]dots", "..."),
+        ("cdot", "*"),
+        ("times", "*"),
+        ("angle", "angle "),
+        ("sin", "sin"),
+        ("cos", "cos"),
+        ("tan", "tan"),
+        ("log", "log"),
+        ("pi", "pi"),
+        ("theta", "theta"),
+        ("alpha", "alpha"),
+        ("omega", "omega"),
+        ("%", "%"),
+        (r"\$", "$"),
+    ],
+}
+UNICODE = {
+    "sqrt": r"√(\1)",
+    "deg": "°",
+    "commands": [
+        ("leq?", "≤"),
+        ("geq?", "≥"),
+        ("neq?", "≠"),
+        ("cdots", "⋯"),
+        ("[lc]dots", "…"),
+        ("cdot", "·"),
+        ("times", "×"),
+        ("angle", "∠"),
+        ("sin", "sin"),
+        ("cos", "cos"),
+        ("tan", "tan"),
+        ("log", "log"),
+        ("pi", "π"),
+        ("theta", "θ"),
+        ("alpha", "α"),
+        ("omega", "ω"),
+        ("%", "%"),
+        (r"\$", "$"),
+    ],
+}
 RAISED = str.maketrans("0123456789n-+", "⁰¹²³⁴⁵⁶⁷⁸⁹ⁿ⁻⁺")
 LOWERED = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -261,11 +330,23 @@ def unicode_maths(text, rng):
 
 
 LATEX_FORMS = [
-    (r"\\frac", r"\\dfrac"), (r"\\frac\{(\d)\}\{(\d)\}", r"\\frac\1\2"), (r"(?<!left)\((?=[^()]*\))([^()]*)\)", r"\\left(\1\\right)"),
-    (r"\\cdot\b", r"\\times"), (r"\\le\b", r"\\leq"), (r"\\leq\b", r"\\leqslant"), (r"\\geq?\b", r"\\geqslant"), (r"\^(\d)", r"^{\1}"),
-    (r"_(\w)", r"_{\1}"), (r"([=+<>])", r" \1 "), (r"\^\\circ", r"^{\\circ}"), (r"\\ldots", r"\\dots"), (r"\\neq?\b", r"\\not="),
-    (r"\\sqrt\{(\d)\}", r"\\sqrt\1"), (r"\\overline\{", r"\\overline {"), (r"\\binom\{", r"{\\binom{"),
-]  # fmt: skip
+    (r"\\frac", r"\\dfrac"),
+    (r"\\frac\{(\d)\}\{(\d)\}", r"\\frac\1\2"),
+    (r"(?<!left)\((?=[^()]*\))([^()]*)\)", r"\\left(\1\\right)"),
+    (r"\\cdot\b", r"\\times"),
+    (r"\\le\b", r"\\leq"),
+    (r"\\leq\b", r"\\leqslant"),
+    (r"\\geq?\b", r"\\geqslant"),
+    (r"\^(\d)", r"^{\1}"),
+    (r"_(\w)", r"_{\1}"),
+    (r"([=+<>])", r" \1 "),
+    (r"\^\\circ", r"^{\\circ}"),
+    (r"\\ldots", r"\\dots"),
+    (r"\\neq?\b", r"\\not="),
+    (r"\\sqrt\{(\d)\}", r"\\sqrt\1"),
+    (r"\\overline\{", r"\\overline {"),
+    (r"\\binom\{", r"{\\binom{"),
+]
 
 
 def latex_forms(text, rng):
