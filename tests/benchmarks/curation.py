@@ -1,7 +1,7 @@
 r"""What `openrlhf-math curate` finds, how fast it is, what memory it takes, and whether it survives `kill -9`.
 
     python tests/benchmarks/curation.py planted                                # recall by kind, beside 8-grams
-    python tests/benchmarks/curation.py pairs --pairs-file pairs.jsonl         # pairs of problems: a, b, same
+    python tests/benchmarks/curation.py pairs                                  # pairs of problems, by hand
     python tests/benchmarks/curation.py reworded --problems gsm8k_train.jsonl  # precision at 20,000 rows
     python tests/benchmarks/curation.py memory --rows 100000 1000000           # rows a second, peak memory
     python tests/benchmarks/curation.py kills --times 10                       # the same bytes after ten kills
@@ -307,7 +307,10 @@ def main() -> None:
     parser.add_argument("--same-gold", action="store_true", help="of `planted`: duplicates among equal golds, too")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="of `planted`: rows judged wrongly, a kind")
     parser.add_argument("--result", type=Path, help="of `planted`: the table as JSON")
-    parser.add_argument("--pairs-file", type=Path, help="of `pairs`: a, b, same, and gold_a, gold_b where they matter")
+    pairs_file = Path(__file__).parent / "planted_pairs.jsonl"
+    parser.add_argument(
+        "--pairs-file", type=Path, default=pairs_file, help="of `pairs`: a, b, same, gold_a, gold_b, kind"
+    )
     parser.add_argument("--pairs", type=int, default=10_000, help="problems that stand three times")
     parser.add_argument("--benchmark-problems", type=int, default=2_000)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])

@@ -321,28 +321,23 @@ def _line(text: str) -> str:
 
 
 def pairs(args) -> dict:
-    """Pairs of problems from a JSONL file (a, b, same; gold_a, gold_b where they matter), judged in both ways."""
-    with args.pairs_file.open(encoding="utf-8") as file:
-        cases = [json.loads(line) for line in file]
-    wrong = []
+    """Pairs of problems from a JSONL file (a, b, same; gold_a, gold_b; kind), judged in both ways."""
+    cases = lines(args.pairs_file)
+    wrong, by_kind = [], {}
     for case in cases:
         golds = case.get("gold_a", "7"), case.get("gold_b", "7")
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
             write(folder / "a.jsonl", [(case["a"], golds[0])])
             write(folder / "b.jsonl", [(case["b"], golds[1])])
-            curate(
-                "--source",
-                folder / "b.jsonl",
-                "--benchmark",
-                f"held-out={folder / 'a.jsonl'}",
-                "--output",
-                folder / "clean",
-            )
+            benchmark = f"held-out={folder / 'a.jsonl'}"
+            curate("--source", folder / "b.jsonl", "--benchmark", benchmark, "--output", folder / "clean")
             dropped = any(hit.get("dropped", True) for hit in lines(folder / "clean/reports/contamination.jsonl"))
             merged = bool(duplicates(folder / "together", [(case["a"], golds[0])], [(case["b"], golds[1])]))
-        if dropped != case["same"] or merged != case["same"]:
-            wrong.append(
-                {"a": case["a"], "b": case["b"], "same": case["same"], "benchmark": dropped, "duplicates": merged}
-            )
-    return {"pairs": len(cases), "right_in_both_ways": len(cases) - len(wrong), "wrong": wrong}
+        right, count = by_kind.get(case.get("kind", ""), (0, 0))
+        agrees = dropped == merged == case["same"]
+        by_kind[case.get("kind", "")] = right + agrees, count + 1
+        if not agrees:
+            wrong.append(case | {"benchmark": dropped, "duplicates": merged})
+    shown = {kind: f"{right} of {count}" for kind, (right, count) in by_kind.items()}
+    return {"pairs": len(cases), "right_in_both_ways": len(cases) - len(wrong), "by_kind": shown, "wrong": wrong}
