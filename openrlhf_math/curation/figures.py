@@ -116,11 +116,13 @@ _KNOWN = re.compile(
 )
 
 
-# What every text has in it that one of the patterns above finds; most problems have none, and are done.
-_HINT = re.compile(
-    rf"{_NOUN}|{_VERB}|below|above|here\b|right|left|side|alongside|opposite|fig\b|table|map|scale"
-    "|图|図|그림|рис|ci-|figura|abbildung|zeichnung|skizze",
-    re.I,
+# One of these is in every text in which a pattern above finds something, in lower case. Most problems have none.
+_HINTS = (
+    *_NOUN.split("|"),
+    *"shown pictured drawn depict illustrated displayed sketched shows represents map fig. fig( scale".split(),
+    *(" below", " above", " here", "(below", "(above", "(here", "alongside", "opposite"),
+    *(f"{before} {side}" for before in ("at", "to", "on", "by", "the") for side in ("right", "left", "side")),
+    *"图 図 그림 рис ci- figura abbildung zeichnung skizze".split(),
 )
 
 
@@ -128,7 +130,8 @@ def missing_figure(problem: str) -> str:
     """Why the answer cannot be had from the text alone, or ""."""
     if _IMAGE.search(problem):
         return "it has an image"
-    if not _HINT.search(problem) or _DRAWN_IN_TEXT.search(problem):
+    lower = f" {problem.lower()}".replace("\n", " ")
+    if not any(hint in lower for hint in _HINTS) or _DRAWN_IN_TEXT.search(problem):
         return ""
     text = _NO_FIGURE.sub(" ~ ", " ".join(problem.split()))
     if _POINTED_AT.search(text) or _SHOWN.search(text) or _speaks_of_one(text):
