@@ -54,6 +54,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--min-chars", type=int, default=limits.min_chars, metavar="N", help="of a problem (%(default)s)")
     add("--max-chars", type=int, default=limits.max_chars, metavar="N", help="of a problem (%(default)s)")
     add("--language", default=limits.language, choices=("en", "any"), help="of the problems (%(default)s)")
+    add(
+        "--near",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
+        help="problems with equal golds that differ in words other than synonyms, names and spelling are one from this "
+        "share of equal words on; 1 merges none of these (%(default)s)",
+    )
     add("--ngram", type=int, default=overlap.ngram, metavar="N", help="words a shared run must have (%(default)s)")
     add(
         "--ngram-share",
@@ -62,7 +70,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         metavar="SHARE",
         help="of a benchmark problem's words that shared runs must cover (%(default)s)",
     )
-    add("--drop-other-numbers", action="store_true", help="drop n-gram hits whose numbers differ, too")
+    add(
+        "--drop-other-numbers",
+        action="store_true",
+        help="also drop rows that share the words of a benchmark problem but have other numbers or opposites",
+    )
     add("--keep-duplicates", action="store_true", help="take out none, within or against")
     add(
         "--pass-rate",
@@ -105,6 +117,7 @@ def run(args: argparse.Namespace) -> None:
             overlap=Overlap(args.ngram, args.ngram_share, args.drop_other_numbers),
             licences=tuple(_licence(one) for one in args.licence),
             keep_duplicates=args.keep_duplicates,
+            near=args.near,
         )
     except ValueError as error:
         raise UserError(str(error)) from None
