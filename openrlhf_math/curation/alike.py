@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from rapidfuzz.distance import Indel, Levenshtein
+from rapidfuzz.distance import OSA, Indel, Levenshtein
 
 from openrlhf_math.curation.normalise import Form, is_number, is_symbol
 
@@ -158,8 +158,15 @@ _PREFIXES = (
 )
 _NEGATIONS = "not no never cannot isn't aren't don't doesn't didn't can't won't nor neither without none nothing"
 _NEGATIONS = frozenset(_NEGATIONS.split())
-# What bounds a number: one more or less makes another problem.
-_BOUNDS = frozenset(("at-least", "at-most", "exactly"))
+# What bounds or restricts: one more or less makes another problem.
+_BOUNDS = frozenset(
+    "at-least at-most exactly odd even prime composite positive negative nonnegative nonpositive nonzero distinct "
+    "rational irrational consecutive ordered square squared cube cubed double triple reciprocal absolute twice".split()
+)
+_UNITS = frozenset(
+    "centimeters meters kilometers millimeters inches feet yards miles grams kilograms pounds ounces liters "
+    "milliliters gallons seconds minutes hours days weeks months years dollars cents euros degrees radians acres".split()
+)
 
 # Words that carry grammar or courtesy: one for another, one more or one less changes nothing.
 _GRAMMAR = frozenset(
@@ -280,20 +287,39 @@ def compare_tokens(
     """As `compare`, of the tokens alone. Of texts without any token nothing is known: they are two."""
     if first == second:
         return Comparison("exact", 1.0) if first else OTHER
-    if structure(first) != structure(second) or opposed(first, second):
+    if structure(first) != structure(second):
         return OTHER
     likeness = Indel.normalized_similarity(first, second)
     if likeness < LEAST_ALIKE:
         return OTHER
+    unexplained = count_unexplained(first, second, first_names, second_names)
+    if unexplained is None:
+        return OTHER
+    return Comparison("near" if unexplained else "same", likeness, unexplained)
+
+
+def count_unexplained(
+    first: Sequence[str],
+    second: Sequence[str],
+    first_names: frozenset[str] = frozenset(),
+    second_names: frozenset[str] = frozenset(),
+) -> int | None:
+    """How many words stand for others or are added and nothing explains it; None if the words tell of two problems."""
+    if opposed(first, second):
+        return None
     unexplained = 0
-    for ours, theirs in replaced(first, second):
+    for (start, stop), (other_start, other_stop) in replaced(first, second):
+        ours, theirs = first[start:stop], second[other_start:other_stop]
         left, added = _unexplained(ours, theirs, first_names, second_names, first, second)
         if any(word in second for word in left) and any(word in first for word in added):
-            return OTHER  # words have changed places
-        if len(left) == len(added) == 1 and (left[0] in second or added[0] in first):
-            return OTHER  # the question is for another of the things that are there
+            return None  # words have changed places
+        if len(left) == len(added) == 1:
+            if left[0] in second or added[0] in first:
+                return None  # the question is for another of the things that are there
+            if left[0] in _UNITS and added[0] in _UNITS and not (start and is_number(first[start - 1])):
+                return None  # it is for the same thing in another unit
         unexplained += max(len(left), len(added))
-    return Comparison("near" if unexplained else "same", likeness, unexplained)
+    return unexplained
 
 
 def numbers(tokens: Iterable[str]) -> tuple[str, ...]:
@@ -306,8 +332,8 @@ def structure(tokens: Iterable[str]) -> tuple[str, ...]:
     return tuple(token for token in tokens if is_number(token) or is_symbol(token))
 
 
-def replaced(first: Sequence[str], second: Sequence[str]) -> list[tuple[Sequence[str], Sequence[str]]]:
-    """The runs of tokens in which two lists differ: (tokens of the first, tokens of the second)."""
+def replaced(first: Sequence[str], second: Sequence[str]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The runs of tokens in which two lists differ: (start and stop in the first, start and stop in the second)."""
     found = []
     for tag, start, stop, other_start, other_stop in Levenshtein.opcodes(first, second):
         if tag == "equal":
@@ -316,7 +342,7 @@ def replaced(first: Sequence[str], second: Sequence[str]) -> list[tuple[Sequence
             found[-1] = (found[-1][0], stop, found[-1][2], other_stop)
         else:
             found.append((start, stop, other_start, other_stop))
-    return [(first[a:b], second[c:d]) for a, b, c, d in found]
+    return [((start, stop), (other, end)) for start, stop, other, end in found]
 
 
 def opposed(first: Sequence[str], second: Sequence[str]) -> bool:
@@ -393,4 +419,7 @@ def _alike(word: str, other: str) -> bool:
         and (long[len(short) :] in _ENDINGS or long[len(short) - 1 :] in ("ing", "ies", "ied", "ed"))
     ):
         return True
-    return len(short) >= 7 and word[0] == other[0] and word[-1] == other[-1] and Levenshtein.distance(word, other) == 1
+    if len(short) < 4 or word[0] != other[0]:
+        return False
+    slips = OSA.distance(word, other, score_cutoff=2)
+    return slips == 1 and (len(short) >= 7 and word[-1] == other[-1] or sorted(word) == sorted(other))

@@ -19,17 +19,28 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
-from openrlhf_math.curation.alike import compare_tokens, is_content, numbers, opposed, structure, words_opposed
+from openrlhf_math.curation.alike import (
+    compare_tokens,
+    count_unexplained,
+    is_content,
+    numbers,
+    opposed,
+    replaced,
+    structure,
+    words_opposed,
+)
 from openrlhf_math.curation.near_duplicates import band_keys
 from openrlhf_math.curation.normalise import Form, form
 from openrlhf_math.curation.tiling import Tile, tiles
 
 # A row that is a part of a problem: so much of it is shared, and at least so many tokens and so much of the problem.
 PART_OF_ROW, PART_TOKENS, PART_OF_PROBLEM = 0.85, 8, 0.28
-_MOVED = 5  # tokens of a run that may have changed places
+_MOVED = 4  # tokens of a run that may have changed places
+_BINDING = frozenset(("-", "/", "^", "sqrt", "!"))  # next to a shared run these change its first or last number
 _SUSPECT_WORDS = 0.25  # of the words of both that a row and a problem with the same numbers share
 
 
@@ -157,31 +168,61 @@ def _overlapping(problem: BenchmarkProblem, theirs: list[str], core: list[str], 
     covered = sum(tile.length for tile in found)
     part = covered / len(theirs)
     begin, end = min(tile.second for tile in found), max(tile.second + tile.length for tile in found)
-    gaps = _gaps(found, len(theirs), lambda tile: tile.first)
-    row_gaps = [gap for gap in _gaps(found, len(core), lambda tile: tile.second) if begin <= gap[0] and gap[1] <= end]
-    left = [theirs[place] for start, stop in gaps for place in range(start, stop)]
-    added = [core[place] for start, stop in row_gaps for place in range(start, stop)]
-    in_order = all(one.second < other.second for one, other in zip(found, found[1:], strict=False))
-    if part >= overlap.share:
-        ends = _ends(found, theirs, core) if in_order else ([], [])
-        same_numbers = structure(left) == structure(added + ends[1] if ends[1] else added)
-        if not same_numbers and in_order:
-            same_numbers = _same_gaps(found, theirs, core)
-        moved = in_order or all(tile.length >= _MOVED or _in_place(tile, found) for tile in found)
-        changed = words_opposed(Counter(left), Counter(added + ends[1])) or _changed(found, theirs, core)
-        if not in_order:
-            same_numbers = same_numbers and Counter(structure(theirs)) <= Counter(structure(core))
-        if same_numbers and moved and not changed and _bounds_kept(theirs, core[begin:end], left):
-            return Hit(problem, "contains", part)
-    row_covered = covered / max(len(core), 1)
-    if row_covered >= PART_OF_ROW and covered >= max(PART_TOKENS, PART_OF_PROBLEM * len(theirs)) and in_order:
-        inner = [gap for gap in gaps if gap[0] > 0 and gap[1] < len(theirs)]
-        outside = [word for place, word in enumerate(core) if not _covers(found, place)]
-        if not structure([theirs[p] for a, b in inner for p in range(a, b)]) and not structure(outside):
-            return Hit(problem, "part", part)
+    if all(one.second < other.second for one, other in pairwise(found)):
+        inside = theirs[found[0].first : found[-1].first + found[-1].length]
+        same_inside = structure(inside) == structure(core[begin:end])
+        same_words = count_unexplained(inside, core[begin:end]) is not None
+        if same_inside and same_words:
+            if part >= overlap.share and _same_ends(found, theirs, core):
+                return Hit(problem, "contains", part)
+            if covered >= max(PART_TOKENS, PART_OF_PROBLEM * len(theirs)) and covered >= PART_OF_ROW * len(core):
+                outside = [*core[:begin], *core[end:]]
+                if not structure(outside) and not words_opposed(Counter(_outside(found, theirs)), Counter(outside)):
+                    return Hit(problem, "part", part)
+    elif part >= overlap.share and _is_moved(found, theirs, core[begin:end]):
+        return Hit(problem, "contains", part)
     if part >= overlap.share:
         return Hit(problem, "contains", part, False, _values(theirs) == _values(core[begin:end]))
     return None
+
+
+def _outside(found: list[Tile], theirs: list[str]) -> list[str]:
+    """What of the problem is before the first tile and behind the last."""
+    return [*theirs[: found[0].first], *theirs[found[-1].first + found[-1].length :]]
+
+
+def _same_ends(found: list[Tile], theirs: list[str], core: list[str]) -> bool:
+    """Whether what the problem has before and behind the shared runs is in the row, too, in other words."""
+    first, last = found[0], found[-1]
+    for ours, row in (
+        (theirs[: first.first][::-1], core[: first.second][::-1]),
+        (theirs[last.first + last.length :], core[last.second + last.length :]),
+    ):
+        near = row[: len(ours) + 1]
+        if not ours:
+            if near[:1] and near[0] in _BINDING:
+                return False
+            continue
+        if structure(ours) not in (structure(near), structure(near[: len(ours)])):
+            return False
+        if opposed(ours, near[: len(ours)]) and near:
+            return False
+    return True
+
+
+def _is_moved(found: list[Tile], theirs: list[str], inside: list[str]) -> bool:
+    """Whether the row has all of the problem, with sentences in another order.
+
+    Numbers, symbols and what bounds them are the same as a whole, and something longer than a number has moved: two
+    numbers that have changed places are another problem.
+    """
+    if Counter(structure(theirs)) != Counter(structure(inside)) or opposed(theirs, inside):
+        return False
+    moved = [tile for one, tile in pairwise(found) if tile.second < one.second]
+    if any(tile.length < _MOVED for tile in moved):
+        return False
+    longest = max((max(b - a, d - c) for (a, b), (c, d) in replaced(theirs, inside)), default=0)
+    return longest >= _MOVED
 
 
 def _coherent(found: list[Tile], length: int) -> list[Tile]:
@@ -191,62 +232,6 @@ def _coherent(found: list[Tile], length: int) -> list[Tile]:
     middle = max(found, key=lambda tile: tile.length)
     low, high = middle.second - 2 * length, middle.second + middle.length + 2 * length
     return [tile for tile in found if low <= tile.second <= high]
-
-
-def _gaps(found: list[Tile], length: int, place) -> list[tuple[int, int]]:
-    gaps, at = [], 0
-    for tile in sorted(found, key=place):
-        if place(tile) > at:
-            gaps.append((at, place(tile)))
-        at = place(tile) + tile.length
-    return gaps + ([(at, length)] if at < length else [])
-
-
-def _covers(found: list[Tile], place: int) -> bool:
-    return any(tile.second <= place < tile.second + tile.length for tile in found)
-
-
-def _ends(found: list[Tile], theirs: list[str], core: list[str]) -> tuple[list[str], list[str]]:
-    """What is before the first and behind the last tile in the row, no more of it than the problem has there."""
-    first, last = found[0], found[-1]
-    before = core[max(0, first.second - first.first) : first.second] if first.first else []
-    rest = len(theirs) - last.first - last.length
-    after = core[last.second + last.length :][:rest] if rest else []
-    return before, before + after
-
-
-def _same_gaps(found: list[Tile], theirs: list[str], core: list[str]) -> bool:
-    """Whether each gap of the problem has its numbers and symbols in the same gap of the row."""
-    for one, other in zip(found, found[1:], strict=False):
-        if structure(theirs[one.first + one.length : other.first]) != structure(
-            core[one.second + one.length : other.second]
-        ):
-            return False
-    head, tail = found[0], found[-1]
-    before, after = structure(theirs[: head.first]), structure(theirs[tail.first + tail.length :])
-    row_before, row_after = structure(core[: head.second]), structure(core[tail.second + tail.length :])
-    return row_before[len(row_before) - len(before) :] == before and row_after[: len(after)] == after
-
-
-def _in_place(tile: Tile, found: list[Tile]) -> bool:
-    """Whether a tile stays behind the tile that is before it in the problem."""
-    at = found.index(tile)
-    return at > 0 and found[at - 1].second < tile.second or at == 0
-
-
-def _changed(found: list[Tile], theirs: list[str], core: list[str]) -> bool:
-    """Whether in one gap a word is replaced by another word of the problem: the question is for another thing."""
-    for one, other in zip(found, found[1:], strict=False):
-        ours, row = theirs[one.first + one.length : other.first], core[one.second + one.length : other.second]
-        ours, row = ([word for word in words if is_content(word)] for words in (ours, row))
-        if len(ours) == len(row) == 1 and ours[0] != row[0] and row[0] in theirs:
-            return True
-    return False
-
-
-def _bounds_kept(theirs: list[str], inside: list[str], left: list[str]) -> bool:
-    """Whether no negation and no bound has come or gone within the part that is shared."""
-    return not opposed(theirs, inside) if not left or inside else True
 
 
 def _refers(words: Sequence[str]) -> bool:

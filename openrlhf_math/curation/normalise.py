@@ -64,6 +64,9 @@ _VULGAR = re.compile("[¼-¾⅐-⅞]")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\\[,! ]|\{,\}|,(?:\\!)?)\d{3}){1,9}(?!\d)")
 _NOT_DIGITS = re.compile(r"\D+")
 _DIGIT_ARGUMENT = re.compile(r"\s{0,4}\{?\d")
+_CAPITALS = re.compile(r"[A-Z]{3,40}")
+_SMALL = re.compile(r"[a-z]{3}")
+_NO_COMMANDS = re.compile(r"\\[a-zA-Z]+|\$[^$]{0,200}\$")
 _POSSESSIVE = re.compile(r"\s?'s\b|(?<=s)'(?=\s)")
 
 _LEXEMES = re.compile(
@@ -72,7 +75,7 @@ _LEXEMES = re.compile(
     r"|(?P<escaped>\\.)"
     r"|(?P<number>\d+(?:(?:st|nd|rd|th)\b|\.\d+)?|\.\d+)"
     r"|(?P<word>[^\W\d_]+(?:'[a-z]+)?)"
-    r"|(?P<sign><=|>=|!=|==|=<|=>|\.\.\.+|\.\s\.\s\.|'+|-+|[+*/=<>^!()\[\]{}|_$%,\n&])",
+    r"|(?P<sign><=|>=|!=|==|=<|=>|\.\.\.+|\.\s\.\s\.|'+|-+|\n(?=[ \t]{0,8}-[ \t])|\*\*\*?|[+*/=<>^!()\[\]{}|_$%,&])",
     re.DOTALL,
 )
 
@@ -114,7 +117,8 @@ _SHORT_WORDS = frozenset(
     "mr mrs "
     "ms pm tv dvd pdf html ln gcd lcm csc hmm mph kph sq pt pts qt gb mb kb ghz khz mhz hz rpm cd cds jr sr etc nth "
     "kth mth "
-    "ith jth rhs lhs wt ct tbsp tsp yd yds rv bmw wwf cc gp sgn tr rm bf wlog np nt lt gt hymn myth lynx pygmy rhythm "
+    "ith jth rhs lhs usd eur gbp usa uk am dna nba gpa ceo atm faq id ok wt ct "
+    "tbsp tsp yd yds rv bmw wwf cc gp sgn tr rm bf wlog np nt lt gt hymn myth lynx pygmy rhythm "
     "tryst "
     "nymph crypt sync gypsy dryly shyly wry".split()
 )
@@ -150,6 +154,21 @@ _SAME = {
         "isosceles": "isoceles",
         "infinity": "oo",
         "mod": "modulo",
+        "minutes": "minute min mins",
+        "hours": "hour hr hrs",
+        "seconds": "sec secs",
+        "milliliters": "ml milliliter millilitre millilitres",
+        "liters": "liter litre litres",
+        "grams": "gram",
+        "pounds": "pound lb lbs",
+        "inches": "inch",
+        "feet": "foot ft",
+        "yards": "yard yd yds",
+        "ounces": "ounce oz",
+        "miles": "mile",
+        "distinct": "different",
+        "center": "centre",
+        "color": "colour",
         "sqrt": "squareroot",
     }.items()
     for other in others.split()
@@ -210,7 +229,7 @@ def _read(text: str) -> tuple[list[str], frozenset[str]]:
         text = _ascii(text)
     text = _THOUSANDS.sub(lambda found: _NOT_DIGITS.sub("", found[0]), text)
     lexemes = list(_lexemes(_POSSESSIVE.sub("", text)))
-    found = _Structure().read(lexemes)
+    found = _with_units(_Structure().read(lexemes))
     return [_SAME.get(token, token) for token in in_digits(_with_phrases(found))], _names(lexemes)
 
 
@@ -239,6 +258,23 @@ def _with_phrases(found: list[str]) -> list[str]:
     return read
 
 
+_LETTER_UNITS = {"m": "meters", "l": "liters", "g": "grams", "h": "hours", "s": "seconds"}
+_LONG_UNITS = frozenset(
+    "cm mm km kg mg ml mi ft lb oz miles mile meters kilometers gallons words pages dollars cents feet".split()
+)
+
+
+def _with_units(found: list[str]) -> list[str]:
+    """`km/h` as `km per hours`."""
+    for place in range(1, len(found) - 1):
+        before, after = found[place - 1], found[place + 1]
+        if found[place] == "/" and (before in _LONG_UNITS or before == "m" and after == "s"):
+            found[place] = "per"
+            found[place - 1] = _LETTER_UNITS.get(before, before)
+            found[place + 1] = _LETTER_UNITS.get(after, after)
+    return found
+
+
 # Lexemes --------------------------------------------------------------------------------------------------------------
 
 
@@ -253,8 +289,9 @@ class _Lexeme:
 
 
 def _lexemes(text: str) -> Iterator[_Lexeme]:
-    end, in_math = -1, False
+    end, in_math, negated = -1, False, False
     raw = list(_LEXEMES.finditer(text))
+    heading = _is_in_capitals(text)
     for index, found in enumerate(raw):
         kind, written, close = found.lastgroup, found[0], found.start() == end
         end = found.end()
@@ -267,6 +304,8 @@ def _lexemes(text: str) -> Iterator[_Lexeme]:
                 yield _Lexeme(")", "sign", close)
             elif name == "overline" and _DIGIT_ARGUMENT.match(text, end):
                 yield _Lexeme("overline", "function", close)
+            elif name == "not":
+                negated = True
             elif name not in _NOTHING and name != "overline":
                 name = _COMMANDS.get(name, name)
                 kind = "function" if name.isalpha() else "sign"
@@ -281,7 +320,7 @@ def _lexemes(text: str) -> Iterator[_Lexeme]:
             elif written == r"\%":
                 yield _Lexeme("percent", "word", close)
             elif written == "\\\\":
-                yield _Lexeme("\n", "sign", close)
+                continue
             elif written == r"\|":
                 yield _Lexeme("|", "sign", close)
         elif kind == "sign":
@@ -297,6 +336,12 @@ def _lexemes(text: str) -> Iterator[_Lexeme]:
             elif written[0] == "-":
                 if len(written) == 1:
                     yield _Lexeme("-", "sign", close)
+            elif written == "=" and negated:
+                negated = False
+                yield _Lexeme("!=", "sign", close)
+            elif written in ("**", "***"):
+                if close and end < len(text) and not text[end].isspace() and _is_power(text, found.start(), end):
+                    yield _Lexeme("^", "sign", close)
             elif written in ("==", "=<", "=>"):
                 yield _Lexeme({"==": "=", "=<": "<=", "=>": ">="}[written], "sign", close)
             elif written[0] == "'":
@@ -307,15 +352,31 @@ def _lexemes(text: str) -> Iterator[_Lexeme]:
         elif kind == "number":
             yield _Lexeme(written, "number", close)
         elif kind == "word":
-            yield from _word(written, close, raw, index)
+            yield from _word(written, close, heading or _beside_capitals(raw, index))
 
 
-def _word(written: str, close: bool, raw: list[re.Match], index: int) -> Iterator[_Lexeme]:
-    """A word, or the letters of a product of variables or of a polygon: `AB`, `xy`."""
+def _is_power(text: str, start: int, end: int) -> bool:
+    """`x**2`, not `**Find** the`: between a term and a digit or a bracket."""
+    return (
+        text[start - 1].isdigit()
+        or text[start - 1] == ")"
+        or text[start - 1].isalpha()
+        and (start < 2 or not text[start - 2].isalpha())
+    ) and (text[end].isdigit() or text[end] in "(-{")
+
+
+def _is_in_capitals(text: str) -> bool:
+    """Whether a whole text is in capitals, so that they say nothing."""
+    return len(_CAPITALS.findall(text)) > 3 and not _SMALL.search(_NO_COMMANDS.sub(" ", text))
+
+
+def _word(written: str, close: bool, capitals: bool) -> Iterator[_Lexeme]:
+    """A word, or the letters of a product of variables or of a polygon: `AB`, `xy`. capitals: they say nothing."""
     lower = written.lower()
     if 2 <= len(written) <= 5 and (
         written.isupper()
-        and not _beside_capitals(raw, index)
+        and not capitals
+        and lower not in _SHORT_WORDS
         or written.islower()
         and (
             lower in _PRODUCTS or len(written) <= 3 and lower not in _SHORT_WORDS and not _NOT_CONSONANTS.search(lower)
@@ -430,7 +491,16 @@ class _Structure:
                     self._wrap_fraction()
                     self._emit("!")
             elif text == "_":
-                top.want = ["_"]
+                if (
+                    one.close
+                    and (self._is_term(self.at - 1) or self.lexemes[self.at - 1].text in _FUNCTIONS)
+                    and self.at + 1 < len(self.lexemes)
+                    and (self.lexemes[self.at + 1].close)
+                ):
+                    top.want = ["_"]
+            elif text == "*":
+                if self._is_term(self.at - 1) and not self._is_word(self.at + 1, close=False):
+                    self._emit("*")
             elif text == "^":
                 self._wrap_fraction()
                 if self._next() == "degrees":
@@ -463,6 +533,8 @@ class _Structure:
             top.want = ["root"]
         elif one.kind == "word" and self._is_article(one) or text in _DROPPED:
             return
+        elif one.text in _LETTER_UNITS and self._is_unit(one):
+            self._term(_LETTER_UNITS[one.text], True)
         elif text in _ORDINAL_ENDINGS and self._raised() and (place := self._last_place()) >= 0:
             self.out[place] += text
         else:
@@ -675,6 +747,22 @@ class _Structure:
 
     def _between_numbers(self) -> bool:
         return self._is_term(self.at - 1) and self._is_term(self.at + 1)
+
+    def _is_unit(self, one: _Lexeme) -> bool:
+        """`3 m long`, `$60$ L of water`: a letter behind a number and a space, in front of a word, a number or nothing."""
+        at, lexemes = self.at, self.lexemes
+        before = at - 1
+        while before > 0 and lexemes[before].text == "$" and lexemes[before].written == "close":
+            before -= 1
+        if one.close or before < 0 or lexemes[before].kind != "number" or lexemes[at - 1].written == "open":
+            return False
+        after = lexemes[at + 1] if at + 1 < len(lexemes) else None
+        return (
+            after is None
+            or after.kind in ("word", "number")
+            and len(after.text) > 1
+            or (after.kind == "number" or after.text == "$" and after.written == "open" or after.text == ",")
+        )
 
     def _is_article(self, one: _Lexeme) -> bool:
         if one.text != "a" or one.written not in ("a", "A") or one.kind != "word":

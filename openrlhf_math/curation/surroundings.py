@@ -34,6 +34,12 @@ _TAG = re.compile(
 )
 _MARKED_UP = re.compile(r"</[a-zA-Z]|<(?:br|p|img|hr|li|div)\b|&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});", re.I)
 _ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
+_FORUM_IMAGE = re.compile(r"\[img[^\[\]]{0,40}\][^\[\]]{0,300}\[/img\]", re.I)
+_STRETCHED = re.compile(r"\\(?:left|right)(?=[()\[\]|])")
+_PROMPT_HEADINGS = re.compile(
+    r"#{2,4}\s{0,4}(?:Instruction|Response|Input|Problem|Question|Assistant|User)\s{0,4}:?\s{0,4}$",
+    re.I | re.M,
+)
 _FORUM_TAG = re.compile(r"\[/?(?:b|i|u|hide|quote|center|size|color|list|url)\]", re.I)
 _IMAGE = re.compile(r"!\[[^\[\]]{0,64}\]\([^()\s]{0,300}\)")
 _BLOCKS = (
@@ -47,7 +53,11 @@ _BLOCKS = (
 
 def _without_markup(text: str) -> str:
     if "[/" in text:
-        text = _FORUM_TAG.sub("", text)
+        text = _FORUM_TAG.sub("", _FORUM_IMAGE.sub(" ", text))
+    if "\\left" in text:
+        text = _STRETCHED.sub("", text)
+    if "###" in text:
+        text = _PROMPT_HEADINGS.sub("", text)
     if "\\" in text:
         text = _LINE_END.sub("\n", text)
         runs = [len(run) for run in _BACKSLASHES.findall(text)]
@@ -90,7 +100,7 @@ _BEFORE = re.compile(
     r"|(?:One|Two|Three|Four|Five|Six|Seven|Eight|Nine|Ten|Eleven|Twelve)[.,]\s{0,3}(?=[(\[]\s{0,3}\d{1,3}\s{0,3}(?:points|marks))"
     r"|[(\[]?\d{1,4}(?:[.-]\d{1,4}){0,3}\s?[*★☆]{0,3}(?:[.)\]、]\s?[*★☆]{0,3}\s{1,9}(?=[A-Za-z$\\(\[*])|[.)](?=[A-Z$\\(\[*]))"
     r"|[(\[](?:[IVX]{1,4}|[a-hA-H])[)\]]\s{1,9}(?=[A-Z$\\(\[])|(?:[IVX]{1,4}|[A-Z]\d{1,2})[.)]\s{1,9}(?=[A-Z$\\(\[])"
-    rf"|(?i:{_POINTS})[.:]?"
+    rf"|\d{{1,4}}\s{{1,3}}(?={_POINTS})|\#\s?\d{{1,4}}[.:)]?\s{{1,9}}|p\d{{1,3}}\.\s{{1,9}}|(?i:{_POINTS})[.:]?"
     r")"
 )
 _BRACKETS = re.compile(r"\A[*\\]{0,2}[(\[]([^()\[\]]{3,120})[)\]][*.:]{0,3}")
@@ -107,7 +117,7 @@ _CONTEST_FIRST = re.compile(
 )
 _POINTS_LAST = re.compile(rf"(?i:{_POINTS})\.?\s{{0,99}}\Z")
 _CUE_LAST = re.compile(r"(?:\n|\s)(?:[#*]{1,4}\s?)?(?:Answer|Solution|Assistant|A)\s?(?:\*\*)?:(?:\*\*)?\s{0,99}\Z")
-_FIRST_SENTENCES = (re.compile(r"\A[^.\n]{1,300}[.\n]"), re.compile(r"\A[^.:\n]{1,200}:"))
+_FIRST_SENTENCES = (re.compile(r"\A[^.:\n]{1,200}:"), re.compile(r"\A[^.:\n]{1,300}[.\n]"))
 _SENTENCE_END = re.compile(r"[.?!:}$)][\"'$*)]{0,3}\s{1,9}(?=[A-Z(\\$*<])|\n{1,9}")
 _INSTRUCTION = re.compile(
     r"step[ -]by[ -]step|\\boxed|\bboxed\s?\{|\bin a box\b|\bshow (?:all |me )?(?:of )?(?:your|the) (?:work|steps)"
@@ -116,7 +126,9 @@ _INSTRUCTION = re.compile(
     r"|\banswer on its own line\b|\byou are an? (?:helpful|expert)\b"
     r"|\b(?:solve|answer|consider|work out|here is|read) (?:the |this |a )?(?:following )?"
     r"(?:math(?:s|ematics|ematical)? )?"
-    r"(?:problem|question|task|following)\b(?! (?:of|in|for|where|about))",
+    r"(?:problem|question|task|following)\b(?! (?:of|in|for (?!you\b)|where|about))"
+    r"|\bthink carefully\b|\bdescribes a task\b"
+    r"|\A\W{0,3}(?:please )?(?:give|express|write|enter|provide|report|state) (?:your|the) (?:final )?answers?\b",
     re.I,
 )
 
@@ -141,8 +153,10 @@ def _without_ends(text: str) -> str:
             text = text[: found.start()]
         else:
             ends = [found.end() for found in _SENTENCE_END.finditer(text, max(0, len(text) - 600))]
-            if ends and _INSTRUCTION.search(text, ends[-1]):
-                text = text[: ends[-1]]
+            for end in ends[:-3:-1]:
+                if _INSTRUCTION.search(text[end:]):
+                    text = text[:end]
+                    break
         if text.rstrip() == before.rstrip():
             break
     return text.strip()
