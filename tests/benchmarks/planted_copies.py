@@ -260,7 +260,7 @@ def _simple(text):
 
 
 ASCII = {
-    "sqrt": r"sqrt(\1)",
+    "sqrt": r" sqrt(\1)",
     "deg": " degrees",
     "commands": [
         ("leq?", "<="),
@@ -322,7 +322,9 @@ def plain_ascii(text, rng):
 def unicode_maths(text, rng):
     def plain(formula):
         formula = re.sub(r"√\((\w)\)", r"√\1", _plain(formula, UNICODE)).replace("-", "−")
-        formula = re.sub(r"\^\{?(−?[\dn]+)\}?", lambda m: m[1].replace("−", "-").translate(RAISED), formula)
+        formula = re.sub(
+            r"\^(?:\{(−?[\dn]+)\}|([\dn]))", lambda m: (m[1] or m[2]).replace("−", "-").translate(RAISED), formula
+        )
         formula = re.sub(r"_\{?(\d+)\}?", lambda m: m[1].translate(LOWERED), formula)
         return re.sub(r"([\^_])\{([^{}]*)\}", lambda m: m[1] + _bracket(m[2]), formula)
 
@@ -351,6 +353,8 @@ LATEX_FORMS = [
 
 def latex_forms(text, rng):
     def other(formula):
+        if "{(A)}" in formula:
+            return formula
         inner = formula.strip("$")
         for pattern, form in rng.sample(LATEX_FORMS[:-1], 6):
             inner = re.sub(pattern, form, inner)

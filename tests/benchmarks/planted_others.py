@@ -122,6 +122,8 @@ def fraction_extent(text, rng):
     r"""\frac{a+b}{c} and a + \frac{b}{c}; \frac{a}{b+c} and \frac{a}{b} + c."""
 
     def change(m):
+        if not (m[2] or m[5]):
+            return m[0]
         if m[2]:
             return rf"{m[1]}{m[2]}\frac{{{m[3]}}}{{{m[4]}}}"
         return rf"\frac{{{m[3]}}}{{{m[4]}}}{m[5]}{m[6]}"
@@ -239,7 +241,7 @@ def asked_quantity(text, rng):
 
 def names_swapped(text, rng):
     """Two people change places where one of them is named last, so that another one is asked for."""
-    people = names_in(text)
+    people = [name for name in names_in(text) if text.count(name) > 1]
     if len(people) < 2:
         return None
     a, b = people[:2]
@@ -252,8 +254,8 @@ def names_swapped(text, rng):
 
 def variables_swapped(text, rng):
     """Another variable is asked for."""
-    for a, b in (("x", "y"), ("a", "b"), ("m", "n"), ("AB", "AC"), ("p", "q")):
-        ask = re.search(rf"(?:[Ff]ind|value of|is) \${a}\$", text)
+    for a, b in (("x", "y"), ("a", "b"), ("m", "n"), ("AB", "AC"), ("p", "q"), ("y", "x"), ("b", "a"), ("AC", "AB")):
+        ask = re.search(rf"(?:[Ff]ind|value of|is|length of|integer) \${a}\$", text)
         if ask and re.search(rf"\${b}\b|\b{b}\$", text):
             return text[: ask.start()] + ask[0].replace(f"${a}$", f"${b}$") + text[ask.end() :]
     return None
