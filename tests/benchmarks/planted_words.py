@@ -10,7 +10,8 @@ NOT_NAMES = set(
     "Define Express Convert Point Points Triangle Rectangle Working Their After Both Which Monday Tuesday Wednesday "
     "Thursday Friday Saturday Sunday January February March April May June July August September October November "
     "December When There They She He His Her It Its One All Every During Then This That These Those Some Mr Mrs Ms Dr "
-    "Determine Simplify English Chord Sales Enter Write Together With Of By As And But Maria's Ulm Kempten Last Team Next Every Half".split()
+    "Determine Simplify English Chord Sales Enter Write Together With Of By As And But Maria's Ulm Kempten"
+    " Last Team Next Every Half".split()
 )
 WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
