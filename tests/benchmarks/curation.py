@@ -190,6 +190,7 @@ def memory(args: argparse.Namespace) -> list[dict]:
                 "peak_MB_one_process": peaks.one,
             }
         )
+        told[-1]["seconds_a_row_to_first"] = round(told[0]["rows_a_second"] / told[-1]["rows_a_second"], 2)  # 1: linear
         print(json.dumps(told[-1]), flush=True)
     return told
 

@@ -6,7 +6,8 @@ here is shared with the product.
 
 import re
 
-FORMULA = re.compile(r"(\$\$[^$]+\$\$|\$(?:\\\$|[^$])+\$|\[asy\].*?\[/asy\]|\\\$[\d.,]+)", re.S)
+# An amount of money, "$67 and", begins no formula.
+FORMULA = re.compile(r"(\$\$[^$]+\$\$|\$(?!\d[\d,.]*\s+[a-zA-Z])(?:\\\$|[^$])+\$|\[asy\].*?\[/asy\]|\\\$[\d.,]+)", re.S)
 ASY = re.compile(r"\s*\[asy\].*?\[/asy\]\s*", re.S)
 IMAGE = re.compile(r"\s*(?:!\[[^\]]*\]\([^)]*\)|\[img\].*?\[/img\]|<img[^>]*>)\s*")
 OPTIONS = re.compile(r"\s*(?:\$?\\(?:textbf|mathrm)\{\(A\)|\(A\)|\bA[.)]\s)", re.S)

@@ -79,7 +79,7 @@ def all_numbers_changed(text, rng):
 
 
 def minus_removed(text, rng):
-    return _at(text, r"(?<=[$(=,{ |])-(?=\s?[\d\w(\\{])", rng, lambda m: "") if "$" in text else None
+    return _at(text, r"(?<=[$(=,{ |])-(?!axis)(?=\s?[\d\w(\\{])", rng, lambda m: "") if "$" in text else None
 
 
 def minus_added(text, rng):

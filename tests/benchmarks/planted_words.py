@@ -101,7 +101,11 @@ def second_half(text, rng):
     """The second half of the sentences, or of a long sentence: nothing that has fewer than ten words."""
     cut = sentences(text)
     half = " ".join(cut[len(cut) // 2 :]) if len(cut) > 1 else " ".join(text.split()[len(text.split()) // 2 :])
-    return half if len(half.split()) >= 10 and "[asy]" not in text and half.count("$") % 2 == 0 else None
+    return (
+        half
+        if len(half.split()) >= 10 and "[asy]" not in text and "(A)" not in text and half.count("$") % 2 == 0
+        else None
+    )
 
 
 def tail_dropped(text, rng):
