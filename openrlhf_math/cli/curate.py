@@ -1,7 +1,6 @@
 """`openrlhf-math curate`: problem sets into one dataset without duplicates or benchmark problems."""
 
 import argparse
-import contextlib
 import json
 from pathlib import Path
 
@@ -94,6 +93,7 @@ def run(args: argparse.Namespace) -> None:
     if args.pass_rate:
         add_pass_rates(args)
         return
+    from openrlhf_math.cli.curate_display import progress as show_progress
     from openrlhf_math.curation.decontaminate import Overlap
     from openrlhf_math.curation.filters import Limits
     from openrlhf_math.curation.parallel import Workers
@@ -121,10 +121,10 @@ def run(args: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise UserError(str(error)) from None
-    plan = find(settings)
     workers = Workers(args.workers)
     try:
-        with _progress() as progress:
+        with show_progress() as progress:
+            plan = find(settings, progress)
             summary = run_plan(plan, args.output, workers, progress)
     except OSError as error:
         raise UserError(f"--output {args.output} cannot be written: {error.strerror or error}") from error
@@ -185,23 +185,6 @@ def _warn(text: str) -> None:
     from rich.console import Console
 
     Console(stderr=True).print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _progress():
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        running: dict[str, int] = {}
-
-        def progress(title: str, done: int, total: int) -> None:
-            if title not in running:
-                running[title] = bars.add_task(title, total=total)
-            bars.update(running[title], completed=done)
-
-        yield progress
 
 
 def show(summary, output: Path) -> None:
