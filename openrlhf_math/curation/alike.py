@@ -331,7 +331,7 @@ def count_unexplained(
     """How many words stand for others or are added and nothing explains it; None if the words tell of two problems."""
     if opposed(first, second):
         return None
-    if _changed_places(first, second):
+    if changed_places(first, second):
         return None
     unexplained = 0
     for (start, stop), (other_start, other_stop) in replaced(first, second):
@@ -348,7 +348,7 @@ def count_unexplained(
     return unexplained
 
 
-def _changed_places(first: Sequence[str], second: Sequence[str]) -> bool:
+def changed_places(first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether two numbers count each other's things: 3 pens and a book, a pen and 3 books."""
     ours, theirs = _counted(first), _counted(second)
     if len(ours) != len(theirs):

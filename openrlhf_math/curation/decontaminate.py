@@ -25,6 +25,7 @@ import numpy as np
 from rapidfuzz.distance import Indel
 
 from openrlhf_math.curation.alike import (
+    changed_places,
     compare_tokens,
     count_unexplained,
     is_content,
@@ -165,8 +166,10 @@ class BenchmarkIndex:
             return None
         retold = (
             share >= _RETOLD_WORDS
+            and min(len(words), len(others)) >= 3
             and _same_formulas(core, theirs)
             and not opposed(core, theirs)
+            and not changed_places(core, theirs)
             and Indel.normalized_similarity(core, theirs) < _RETYPED
         )
         return Hit(self.problems[number], "alike", share, retold)
@@ -257,13 +260,15 @@ def _coherent(found: list[Tile], length: int) -> list[Tile]:
 
 
 def _same_formulas(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether two texts have the same numbers and symbols in any order, or long formulas that are nearly the same.
+    """Whether two texts have the same numbers and symbols, or long formulas that are nearly the same.
 
-    A one counts for nothing: it may be a pronoun.
+    Whole formulas may have changed places, single numbers may not. A one counts for nothing: it may be a pronoun.
     """
     ours, theirs = ([one for one in structure(_renamed(text)) if one != "1"] for text in (first, second))
-    if sorted(ours) == sorted(theirs):
+    if ours == theirs:
         return True
+    if sorted(ours) == sorted(theirs):
+        return max(max(b - a, d - c) for (a, b), (c, d) in replaced(ours, theirs)) >= _MOVED
     return min(len(ours), len(theirs)) >= 12 and Indel.normalized_similarity(ours, theirs) >= 0.85
 
 
