@@ -1,13 +1,11 @@
 """What SFT learns from: the completion's tokens and the end of sequence, nothing of the prompt, nothing cut."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world import write_tiny_world
-from openrlhf_math.distill.sft_dataset import TraceDataset
 
 
 @pytest.fixture(scope="module")
@@ -15,23 +13,6 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world") / "world"
     write_tiny_world(folder, raw=100, train=10, heldout=10)
     return folder / "model"
-
-
-def test_the_mask_is_one_where_a_token_of_the_completion_is_predicted(model):
-    from datasets import Dataset
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    args = SimpleNamespace(data=SimpleNamespace(input_key="problem", output_key="response", apply_chat_template=False,
-                                                tokenizer_chat_template=None))  # fmt: skip
-    strategy = SimpleNamespace(args=args, is_rank_0=lambda: False)
-    rows = Dataset.from_list([{"problem": "Tom has 3 pens. How many pens?", "response": "<think>\n3.\n</think>\n3"}])
-    data = TraceDataset(rows, tokenizer, 256, strategy, num_processors=1, chat_template=False)
-    input_ids, attention_mask, loss_mask = (part[0] for part in data[0])
-    learned = input_ids[1:][loss_mask[:-1].bool()]
-    assert tokenizer.decode(learned[:-1]) == "<think>\n3.\n</think>\n3"
-    assert learned[-1] == tokenizer.eos_token_id
-    assert attention_mask.all()
 
 
 def test_rows_that_do_not_fit_are_left_out_and_told(model, tmp_path, capsys):
