@@ -31,25 +31,29 @@ def find_frame(tokenizer, stops: set[int]) -> Frame:
     """The frame of the tokenizer's chat template. stops: tokens at which engines stop.
 
     A turn ends with the first control token that the template writes behind an answer. Where engines do not stop at it,
-    as those of a base model with ChatML, the end of sequence follows.
+    as those of a base model with ChatML, or where there is none, the end of sequence follows.
     """
     whole = _rendered(tokenizer, ANSWER)
     if whole is None or whole.count(ANSWER) != 1:
         return bare_frame(tokenizer)
     head, _, tail = whole.partition(ANSWER)
+    prompt = chat_text(tokenizer, [{"role": "user", "content": QUESTION}])
+    before = head[len(prompt) :] if head.startswith(prompt) else ""
+    end, marks = _end(tokenizer, tail, stops)
+    return Frame(before, end, marks, trims=_rendered(tokenizer, f" \n{ANSWER} \n") == whole)
+
+
+def _end(tokenizer, tail: str, stops: set[int]) -> tuple[str, tuple[str, ...]]:
+    """What ends a turn, and the control tokens in it. tail: what the template writes behind an answer."""
     eos = tokenizer.eos_token
     control = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special} | {eos}
     places = [(tail.index(token), -len(token), token) for token in control if token in tail]
     if not places:
-        return bare_frame(tokenizer)
+        return eos, (eos,)
     place, _, mark = min(places)
     end = tail[: place + len(mark)]
-    if tokenizer.convert_tokens_to_ids(mark) not in stops | {tokenizer.eos_token_id}:
-        end += eos
-    prompt = chat_text(tokenizer, [{"role": "user", "content": QUESTION}])
-    before = head[len(prompt) :] if head.startswith(prompt) else ""
-    trims = _rendered(tokenizer, f" \n{ANSWER} \n") == whole
-    return Frame(before, end, tuple({mark, eos}), trims)
+    stopped = tokenizer.convert_tokens_to_ids(mark) in stops | {tokenizer.eos_token_id}
+    return end if stopped else end + eos, tuple({mark, eos})
 
 
 def _rendered(tokenizer, answer: str) -> str | None:

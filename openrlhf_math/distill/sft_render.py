@@ -191,7 +191,7 @@ class Renderer:
             counts[EMPTY] += CLOSE in before
             return before + answer + self._frame.end
         if _is_empty_thinking(before):
-            before = ""
+            before = before.partition(OPEN)[0]
         elif before.strip():
             raise BadRow(f"has thinking, which the chat template writes without {OPEN}; add --math.thinking drop")
         return f"{before}{OPEN}{thinking}{CLOSE}{answer}{self._frame.end}"

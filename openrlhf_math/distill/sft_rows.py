@@ -12,7 +12,7 @@ from openrlhf_math.distill.sft_sets import Source
 from openrlhf_math.errors import UserError
 
 FIRST = 100  # rows by which the layout of a set is found, and which a dry run reads
-BATCH = 500  # conversations that are tokenized at once
+BATCH = 100  # conversations that are tokenized at once
 NAMED = 5  # rows set aside that are printed
 
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.errors import UserError
 
+FILES = (".jsonl", ".json", ".csv", ".parquet", ".arrow", ".gz", ".zst", ".zstd")
 WEIGHT = re.compile(r":([\d.]+)$")
 
 
@@ -26,7 +27,7 @@ class Source:
     @property
     def is_here(self) -> bool:
         """Whether it is a file or a directory of this machine, or must be one."""
-        return os.path.exists(self.name) or self.name.startswith((".", "/")) or _is_file_name(self.name)
+        return _is_local(self.name)
 
 
 def read_sources(flag: str, sets: str | None, columns: tuple[str | None, str | None]) -> list[Source]:
@@ -38,9 +39,10 @@ def _source(flag: str, spec: str, columns: tuple[str | None, str | None]) -> Sou
     if os.path.exists(spec):
         return Source(spec, None, columns)
     name, *marked = spec.split("@")
+    while marked and not os.path.exists(name) and os.path.exists(_weighed(flag, spec, f"{name}@{marked[0]}")[0]):
+        name = f"{name}@{marked.pop(0)}"
     name, weight = _weighed(flag, spec, name)
-    hub = not (os.path.exists(name) or name.startswith((".", "/")) or _is_file_name(name))
-    if hub and marked:
+    if marked and not _is_local(name):
         configuration, early = _weighed(flag, spec, marked.pop(0))
         name, weight = f"{name}@{configuration}", early if weight is None else weight
     if len(marked) > 1:
@@ -66,8 +68,10 @@ def _weighed(flag: str, spec: str, text: str) -> tuple[str, float | None]:
     return text[: found.start()], weight
 
 
-def _is_file_name(name: str) -> bool:
-    return Path(name).suffix.lower() in (".jsonl", ".json", ".csv", ".parquet", ".arrow", ".gz", ".zst")
+def _is_local(name: str) -> bool:
+    if name.startswith((".", "/")) or Path(name).suffix.lower() in FILES:
+        return True
+    return any(os.path.exists(path) for path in (name, name.rpartition(":")[0]) if path)  # it may name a split
 
 
 def apply_weights(args: SimpleNamespace, sources: list[Source]) -> None:
