@@ -373,6 +373,44 @@ def test_a_row_that_cannot_be_learned_from_is_bad(row, chat_model):
         rendered(chat_model, row)
 
 
+def templated(template: str):
+    """ChatML's tokenizer, which ends a sequence with <|endoftext|>, with another template."""
+    tokenizer = chatml()
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+GLM = (  # no control token behind an answer: engines stop where the next header begins, or at the end of sequence
+    "{% for message in messages %}{% if message.role == 'user' %}{{ '<|im_start|>U\n' + message.content }}{% else %}"
+    "{{ '<|im_start|>A\n' }}{% if '</think>' in message.content %}{{ message.content }}{% else %}"
+    "{{ '<think></think>\n' + message.content }}{% endif %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>A' }}{% endif %}"
+)
+CHANNELS = (  # as gpt-oss has it: thinking in a channel of its own, from a field of its own
+    "{% for message in messages %}{% if message.role == 'user' %}{{ '<|im_start|>U' + message.content + '<|im_end|>' }}"
+    "{% else %}{{ '<|im_start|>A<|im_start|>final:' + message.content + '<|endoftext|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>A' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "row", "expected"),
+    [
+        (GLM, BARE, "<|im_start|>U\n1+1?<|im_start|>A[[\n<think></think>\n2<|endoftext|>]]"),
+        (GLM, ONE, "<|im_start|>U\n1+1?<|im_start|>A[[\n<think>\nadd\n</think>\n\n2<|endoftext|>]]"),
+        (CHANNELS, BARE, "<|im_start|>U1+1?<|im_end|><|im_start|>A[[<|im_start|>final:2<|endoftext|>]]"),
+    ],
+)
+def test_what_a_template_writes_in_front_of_an_answer_is_learned(template, row, expected, tmp_path):
+    render = renderer(templated(template), tmp_path)
+    assert rendered(render, row) == [by_hand(render.tokenizer, expected)]
+
+
+def test_thinking_of_a_template_with_another_form_for_it_is_bad(tmp_path):
+    with pytest.raises(BadRow, match="--math.thinking drop"):
+        rendered(renderer(templated(CHANNELS), tmp_path), ONE)
+
+
 def test_thinking_behind_a_prompt_that_closes_it_is_bad(tmp_path):
     with pytest.raises(BadRow, match="--math.thinking drop"):
         rendered(renderer(qwen3("<think>\n\n</think>\n\n"), tmp_path), ONE)
