@@ -158,7 +158,7 @@ def test_rows_that_do_not_fit_are_left_out_and_told(model, tmp_path, capsys):
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
 @pytest.mark.parametrize(("share", "allowed"), [("0.05", False), ("0.1", True)])
 def test_bad_rows_are_set_aside_up_to_a_share(model, tmp_path, capsys, share, allowed, more):
-    bad = [{"problem": "1+1?", "response": ""}, {"problem": None, "response": "2"}]
+    bad = [{"problem": "1+1?", "response": "2<|im_start|>3"}, {"problem": None, "response": "2"}]
     rows = written(tmp_path / "rows.jsonl", [GOOD] * 18 + bad)
     batch = 19 if not more else 9  # one more than are left, so that no run begins
     code = sft(model, tmp_path, "--data.dataset", rows, "--math.max_bad_rows", share, *more, batch=batch)

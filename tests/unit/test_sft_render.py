@@ -291,6 +291,8 @@ def test_thinking_is_kept_or_dropped_by_turn(thinking, tmp_path):
         f"<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n{second}"
     )
     assert rendered(render, TWO) == [by_hand(render.tokenizer, expected)]
+    asked_more = {"messages": [*TWO["messages"], {"role": "user", "content": "e"}]}
+    assert rendered(render, asked_more) == [by_hand(render.tokenizer, expected)]
 
 
 @pytest.mark.parametrize(
@@ -409,6 +411,11 @@ def test_what_a_template_writes_in_front_of_an_answer_is_learned(template, row, 
 def test_thinking_of_a_template_with_another_form_for_it_is_bad(tmp_path):
     with pytest.raises(BadRow, match="--math.thinking drop"):
         rendered(renderer(templated(CHANNELS), tmp_path), ONE)
+
+
+def test_several_messages_need_a_chat_template(tmp_path):
+    with pytest.raises(BadRow, match="chat template"):
+        rendered(renderer(qwen25().tokenizer, tmp_path, template="Q: {}"), {"messages": [SYSTEM, USER, TWO_POINTS]})
 
 
 def test_thinking_behind_a_prompt_that_closes_it_is_bad(tmp_path):
