@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 LETTERS = [chr(code) for code in range(33, 127)] + ["▁", "\n", "π", "≤"]
@@ -224,6 +224,70 @@ def deepseek_r1() -> Layout:
 
     tokenizer = wrapped(backend, special[0], special[1], template)
     return Layout("DeepSeek-R1-Distill", tokenizer, vocabulary, special[0], tuple(special), chat, bytes_of)
+
+
+# Layouts whose prompts are like those above, for what is written around answers.
+
+
+def chatml() -> PreTrainedTokenizerFast:
+    """A base model's: engines stop at its end of sequence, not at the end of a turn."""
+    backend, _ = byte_level(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    template = (
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + "
+        "'<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    return wrapped(backend, None, "<|endoftext|>", template)
+
+
+def qwen3(asked: str = "") -> PreTrainedTokenizerFast:
+    """Thinking is shown behind the last question alone, and there an empty part without any.
+
+    asked: what its prompts have behind the assistant's header: an empty part with enable_thinking=false.
+    """
+    backend, _ = byte_level(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    backend.add_tokens(["<think>", "</think>"])
+    template = (
+        "{%- if messages[0].role == 'system' %}{{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}"
+        "{%- endif %}{%- set ns = namespace(last=-1) %}{%- for message in messages %}"
+        "{%- if message.role == 'user' %}{%- set ns.last = loop.index0 %}{%- endif %}{%- endfor %}"
+        "{%- for message in messages %}{%- if message.role == 'user' %}"
+        "{{- '<|im_start|>user\n' + message.content + '<|im_end|>\n' }}{%- elif message.role == 'assistant' %}"
+        "{%- set content, thinking = message.content, message.reasoning_content or '' %}"
+        "{%- if '</think>' in content %}"
+        "{%- set thinking = content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') %}"
+        "{%- set content = content.split('</think>')[-1].lstrip('\n') %}{%- endif %}"
+        "{{- '<|im_start|>assistant\n' }}{%- if loop.index0 > ns.last and (loop.last or thinking) %}"
+        "{{- '<think>\n' + thinking.strip('\n') + '\n</think>\n\n' + content.lstrip('\n') }}"
+        "{%- else %}{{- content }}{%- endif %}{{- '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n" + asked.replace("\n", "\\n") + "' }}{%- endif %}"
+    )
+    return wrapped(backend, None, "<|im_end|>", template)
+
+
+def phi3() -> PreTrainedTokenizerFast:
+    """Its control tokens swallow the space behind them. Its template leaves the system's message out, as the first
+    release did."""
+    special = ["<|endoftext|>", "<|assistant|>", "<|end|>", "<|user|>"]
+    backend, _ = byte_level([])
+    backend.add_special_tokens([AddedToken(token, rstrip=True, normalized=False) for token in special])
+    template = (
+        "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+        "{{ '<|user|>\n' + message['content'] + '<|end|>\n<|assistant|>\n' }}"
+        "{% elif message['role'] == 'assistant' %}{{ message['content'] + '<|end|>\n' }}{% endif %}{% endfor %}"
+    )
+    return wrapped(backend, None, "<|endoftext|>", template.replace("{{ bos_token }}", ""))
+
+
+def mistral_v3() -> PreTrainedTokenizerFast:
+    """A space in front of an answer, and control tokens for the instruction."""
+    tokenizer = mistral().tokenizer
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+        "{{ '[INST] ' + message['content'] + '[/INST]' }}{% elif message['role'] == 'assistant' %}"
+        "{{ ' ' + message['content'] | trim + eos_token }}"
+        "{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"
+    )
+    return tokenizer
 
 
 LAYOUTS = (llama3, gemma2, qwen25, gpt2, mistral, with_eos, llama2, deepseek_r1)

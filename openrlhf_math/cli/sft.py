@@ -13,7 +13,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 def run(flat: argparse.Namespace) -> None:
     from openrlhf_math.colocation.layout import enter_environment, training_threads
-    from openrlhf_math.distill.sft_inputs import MODEL_FLAG, prepare
+    from openrlhf_math.distill.sft_inputs import look, prepare
+    from openrlhf_math.distill.sft_render import MODEL_FLAG
     from openrlhf_math.distill.sft_settings import is_first, resolve
     from openrlhf_math.grpo import lora
     from openrlhf_math.grpo.inputs import check_model
@@ -33,6 +34,7 @@ def run(flat: argparse.Namespace) -> None:
         args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
         check_weights(MODEL_FLAG, model, may_be_missing=True)
         print_plan(args, family)
+        look(args)
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
     threads = training_threads(args.math.parameters, processes)

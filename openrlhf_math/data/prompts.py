@@ -108,3 +108,38 @@ def with_first_text(tokenizer, text: str) -> str:
         "--no-data.apply_chat_template: the tokenizer's first token cannot be written in front of a prompt's text, as "
         "an executor of OpenRLHF's needs it; subclass openrlhf_math.grpo.executor.AgentExecutor instead"
     )
+
+
+class Continued:
+    """Tokens of texts that continue others, such as an answer behind its prompt: no space is put in front.
+
+    SentencePiece's tokenizers put one in front of a text, some in front of each piece between control tokens. Such a
+    text is tokenized behind another, whose tokens are then taken off.
+    """
+
+    def __init__(self, flag: str, model: str, tokenizer) -> None:
+        """flag, model: of the tokenizer, for messages. Raises UserError if it puts a space in front of all texts."""
+        self._tokenizer = tokenizer
+        anchors = ["", tokenizer.eos_token or "", "\n"]
+        right = [sum(self._is_exact(anchor, text) for text in ("7", "\n7", " 7")) for anchor in anchors]
+        self._anchor = anchors[right.index(max(right))]
+        if not self._is_exact(self._anchor, "7"):
+            raise UserError(f"{flag} {model}: its tokenizer puts a space in front of every text, so no text can be "
+                            "continued exactly; use a tokenizer without it")  # fmt: skip
+
+    def ids(self, texts: list[str]) -> list[list[int]]:
+        return self._behind(self._anchor, texts)
+
+    def _behind(self, anchor: str, texts: list[str]) -> list[list[int]]:
+        if not anchor:
+            return self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        start = len(self._tokenizer(anchor, add_special_tokens=False)["input_ids"])
+        whole = self._tokenizer([anchor + text for text in texts], add_special_tokens=False)["input_ids"]
+        return [ids[start:] for ids in whole]
+
+    def _is_exact(self, anchor: str, text: str) -> bool:
+        """Whether the text is what is read behind another: "0" here."""
+        before = self._tokenizer("0", add_special_tokens=False)["input_ids"]
+        (ids,) = self._behind(anchor, [text])
+        read = [self._tokenizer.decode(part, clean_up_tokenization_spaces=False) for part in (before, before + ids)]
+        return read[1] == read[0] + text

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import cores
 from openrlhf_math.distill.progress import progress_of
-from openrlhf_math.distill.sft_inputs import is_upstreams
+from openrlhf_math.distill.sft_inputs import is_plain_text
 from openrlhf_math.distill.sft_plot import plot_loss
 from openrlhf_math.distill.sft_settings import is_first
 
@@ -19,20 +19,21 @@ def train(args: SimpleNamespace) -> None:
     """Fine-tune; the model is saved in `args.ckpt.output_dir`, the loss is drawn in loss.png."""
     be_a_launcher()
 
+    from openrlhf.datasets import SFTDataset
+
     from openrlhf_math.distill.sft_actor import TraceActor
     from openrlhf_math.distill.sft_dataset import TraceDataset
     from openrlhf_math.distill.sft_trainer import RecordingTrainer
 
-    run_dir, chat_template = args.math.run_dir, args.data.apply_chat_template
-    if not is_upstreams(args):
-        args.data.apply_chat_template, args.data.input_template = False, None  # the run directory's are rendered
+    run_dir = args.math.run_dir
+    dataset = partial(SFTDataset, num_processors=cores()) if is_plain_text(args) else TraceDataset
     with progress_of("SFT", run_dir) as progress:
         run_upstreams_command(
             args,
             run_dir / "sft.log",
             Actor=TraceActor,
             SFTTrainer=partial(RecordingTrainer, run_dir=run_dir, report=progress),
-            SFTDataset=partial(TraceDataset, num_processors=cores(), chat_template=chat_template),
+            SFTDataset=dataset,
         )
     if is_first():
         plot_loss(run_dir, f"SFT loss of {Path(args.model.model_name_or_path).name}")

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
+from openrlhf_math.distill.trace import find_tags
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.device_flags import check_kernels, check_parallel
 from openrlhf_math.grpo.flag_values import check_values
@@ -19,22 +20,27 @@ from openrlhf_math.grpo.wandb_key import hide_wandb_key
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
 
+THINKING = ("keep", "last", "drop")
 UPSTREAM_COMMAND = "openrlhf.cli.train_sft"
-DEFAULTS = {"data.input_key": "problem", "data.input_template": None}
-COMPUTED = ("data.output_key", "ds.attn_implementation", "ckpt.path", "ckpt.output_dir", "logger.tensorboard_dir")
+DEFAULTS = {"data.input_template": None}
+COMPUTED = ("data.input_key", "ds.attn_implementation", "ckpt.path", "ckpt.output_dir", "logger.tensorboard_dir")
 
 
 @dataclass(frozen=True)
 class SFTSettings:
     """Our part of a fine-tuning's settings, `args.math` beside OpenRLHF's.
 
-    parameters: of the model, 0 if unknown. lora: what is trained, None for all weights; found after the flags, in the
-    model's configuration.
+    thinking: of which turns it is learned, one of THINKING. thinking_tags: its tags in rows. max_bad_rows: most that
+    are set aside, as a share of a set. parameters: of the model, 0 if unknown. lora: what is trained, None for all
+    weights; found after the flags, in the model's configuration.
     """
 
     run_dir: Path
     device: str
     instruction: str
+    thinking: str
+    thinking_tags: str
+    max_bad_rows: float
     parameters: int
     lora: Lora | None = None
 
@@ -65,9 +71,16 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "eval.steps": "steps between these measurements; -1 for once an epoch",
             "logger.logging_steps": "steps between TensorBoard's points",
             "logger.tensorboard_dir": "directory of TensorBoard's records (default: tensorboard in the run directory)",
-            "data.dataset": "traces: a file, a directory or a hub name; several separated by commas",
-            "data.input_key": "column of the problem, text or chat messages",
-            "data.output_key": "column of the response (default: response; none for whole conversations or plain text)",
+            "data.dataset": "SET[:WEIGHT][@COLUMNS], several separated by commas. SET: a file, a directory or a hub "
+            "name. WEIGHT: share of the draws, for all sets or none, as --data.dataset_probs. COLUMNS: a column of "
+            "conversations, or PROMPT+RESPONSE; of a hub's set, behind its configuration: NAME@CONFIG@COLUMNS",
+            "data.dataset_probs": "the weights of all sets, separated by commas; without any, sets are joined",
+            "data.input_key": "column of the prompt, text or chat messages, or of whole conversations (default: "
+            "problem, or the only one of question, prompt, input, messages, conversations)",
+            "data.output_key": "column of the response, text or chat messages (default: response, or the only one of "
+            "completion, output, generated_solution)",
+            "data.multiturn": "learn the assistant's turns within a prompt as well; all of a whole conversation's are "
+            "learned with or without it",
             "data.max_len": "most tokens of a row, prompt and response; longer rows are left out and listed",
             "data.input_template": "without a chat template: the prompt, with {} for the problem; the rest is literal",
             "model.aux_loss_coef": "weight of the auxiliary loss that balances a mixture of experts; refused for "
@@ -85,11 +98,33 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "--math.run_dir", default="runs/sft", help="directory of the run: config.json, metrics.jsonl, loss.png, model"
     )
     group.add_argument("--math.device", choices=("auto", "cpu", "cuda"), default="auto", help="where it runs")
-    group.add_argument("--math.instruction", default=INSTRUCTION, help="appended to every problem; empty for none")
+    group.add_argument(
+        "--math.instruction",
+        default=INSTRUCTION,
+        help="appended to the last message of every prompt, as grpo and eval do; empty for none",
+    )
+    group.add_argument(
+        "--math.thinking",
+        choices=THINKING,
+        default="keep",
+        help="the thinking that is learned: of every turn, of a conversation's last, or none",
+    )
+    group.add_argument(
+        "--math.thinking_tags",
+        default="think",
+        help="how the rows write thinking: think, mistral, thinking, thought or OPEN...CLOSE; it becomes <think>",
+    )
+    group.add_argument(
+        "--math.max_bad_rows",
+        type=float,
+        default=0.05,
+        help="most rows of a set, as a share, that may be set aside as they cannot be learned from",
+    )
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the resolved configuration and the memory it would ask for, start nothing",
+        help="print the resolved configuration, what the first rows become and the memory it would ask for, start "
+        "nothing",
     )
     return parser
 
@@ -106,7 +141,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     flags = dict(vars(flat))
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
     flags.pop("dry_run")
-    check_values(flags)
+    check_values(flags | {name: ours[name] for name in ("math.max_bad_rows",) if name in ours})
+    find_tags(ours["math.thinking_tags"], "--math.thinking_tags")
     check_template("--data.input_template", flags["data.input_template"], flags["data.apply_chat_template"])
     hide_wandb_key(flags)
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
@@ -119,14 +155,22 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     except AssertionError as error:
         raise UserError(f"OpenRLHF refuses these flags: {error}") from None
     parameters = count_parameters(args.model.model_name_or_path)
-    args.math = SFTSettings(run_dir, device, ours["math.instruction"], parameters)
+    args.math = SFTSettings(
+        run_dir,
+        device,
+        ours["math.instruction"],
+        ours["math.thinking"],
+        ours["math.thinking_tags"],
+        ours["math.max_bad_rows"],
+        parameters,
+    )
     return args
 
 
 def _compute(flags: dict, device: str, run_dir: Path) -> None:
     """Fill in the flags whose default depends on others."""
     values = (
-        None if flags["data.multiturn"] or flags["model.pretrain_mode_enable"] else "response",
+        "text" if flags["model.pretrain_mode_enable"] else None,
         attention(device, flags["data.max_len"]),
         str(run_dir / "checkpoints"),
         str(run_dir / "model"),
@@ -142,6 +186,10 @@ def _check(flags: dict, device: str) -> None:
     for name in ("model.model_name_or_path", "data.dataset"):
         if not flags[name]:
             raise UserError(f"--{name} is missing: give a local path or a hub name")
+    if flags["model.pretrain_mode_enable"]:
+        for name in ("data.output_key", "data.multiturn", "data.input_template"):
+            if flags[name]:
+                raise UserError(f"--{name} has no meaning with --model.pretrain_mode_enable, plain text; leave it out")
     if flags["ds.ring_attn_size"] > 1 and device == "cpu":
         raise UserError("--ds.ring_attn_size needs flash-attn, which has no CPU build; leave it out")
     check_kernels(flags, device, padded=flags["ds.ring_attn_size"] > 1)

@@ -30,15 +30,13 @@ TAGS = {
 }
 
 
-def find_tags(name: str) -> Tags:
-    """The tags called `name`, or `OPEN...CLOSE` as a pair. Raises UserError if it is neither."""
+def find_tags(name: str, flag: str = "--thinking-tags") -> Tags:
+    """The tags called `name`, a value of `flag`, or `OPEN...CLOSE` as a pair. Raises UserError if it is neither."""
     if name in TAGS:
         return TAGS[name]
     opening, dots, closing = name.partition("...")
     if not (opening.strip() and dots and closing.strip()) or opening == closing:
-        raise UserError(
-            f"--thinking-tags {name}: choose one of {', '.join(TAGS)}, or give the pair as '<reason>...</reason>'"
-        )
+        raise UserError(f"{flag} {name}: choose one of {', '.join(TAGS)}, or give the pair as '<reason>...</reason>'")
     return Tags((opening, closing))
 
 
@@ -47,9 +45,9 @@ def trace(content: str, reasoning: str, tags: Tags = THINK) -> str:
 
     Endpoints give the reasoning apart, in tags, or with a closing tag alone where the chat template has opened it.
     """
-    content = _without_end(content.strip())
+    content = without_end(content.strip())
     if reasoning.strip():
-        reasoning = _without_end(reasoning.strip())
+        reasoning = without_end(reasoning.strip())
         closed = f"\n</think>\n\n{content}" if content else ""
         return f"<think>\n{reasoning}{closed}"
     if tags != THINK:
@@ -80,10 +78,10 @@ def _retagged(content: str, tags: Tags) -> str:
     return f"{before}<think>\n{thoughts.strip()}\n</think>\n\n{answer}"
 
 
-def _without_end(text: str) -> str:
+def without_end(text: str, ends: tuple[str, ...] = ENDS) -> str:
     """What is left of a text before the ends it has at its end, in linear time."""
     end = len(text)
-    while found := next((one for one in ENDS if text.endswith(one, 0, end)), ""):
+    while found := next((one for one in ends if text.endswith(one, 0, end)), ""):
         end -= len(found)
         while end and text[end - 1].isspace():
             end -= 1

@@ -88,7 +88,7 @@ RULES = {
     "train.ema_beta": BELOW_ONE,
     "vllm.gpu_memory_utilization": Rule("a share above 0, 1 at the most", lambda value: 0 < value <= 1),
     **dict.fromkeys(("math.format_reward", "math.correct_reward"), FINITE),
-    "math.max_bad_golds": SHARE,
+    **dict.fromkeys(("math.max_bad_golds", "math.max_bad_rows"), SHARE),
     "math.max_logprob_gap": ABOVE_ZERO,
     "math.grading_seconds": POSITIVE,
     "math.grading_gib": Rule(

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from openrlhf_math.colocation.cpu_heads import check_heads
@@ -21,18 +21,30 @@ def check_tokens(flag: str, model: str, tokenizer, texts: Iterable[tuple[str, li
 
     texts: where each is from, as in "data.jsonl row 3", and its tokens.
     """
+    trouble = trouble_of_tokens(flag, model, tokenizer)
+    for where, ids in texts:
+        if found := trouble(ids):
+            raise UserError(f"{where}: {found}")
+
+
+def trouble_of_tokens(flag: str, model: str, tokenizer) -> Callable[[list[int]], str | None]:
+    """As `check_tokens`, for texts one by one: what is wrong with the tokens of one, None if nothing is."""
     config = read_config(flag, model)
     media = {token for name, token in config.to_dict().items() if MEDIA.fullmatch(name) and isinstance(token, int)}
     known = getattr(config.get_text_config(), "vocab_size", math.inf)
-    for where, ids in texts:
+
+    def trouble(ids: list[int]) -> str | None:
         if found := media.intersection(ids):
             written = tokenizer.convert_ids_to_tokens(min(found))
-            raise UserError(f"{where}: {flag} {model} takes {written} for a picture or a sound; write it otherwise")
+            return f"{flag} {model} takes {written} for a picture or a sound; write it otherwise"
         if ids and max(ids) >= known:
-            raise UserError(
-                f"{where}: the tokenizer of {flag} {model} gives token {max(ids)}, and the model has an embedding for "
+            return (
+                f"the tokenizer of {flag} {model} gives token {max(ids)}, and the model has an embedding for "
                 f"{known} (vocab_size in its config.json); save the model with the tokenizer that it was trained with"
             )
+        return None
+
+    return trouble
 
 
 def check_language_model(flag: str, model: str, ask_hub: bool = False) -> None:

@@ -17,6 +17,8 @@ WITHOUT_MEANING = (
     "ds.ring_attn_size", "ds.ring_attn_head_stride", "ds.tensor_parallel_size", "ds.load_in_4bit", "ds.lora.rank",
     "ds.lora.alpha", "ds.lora.dropout", "ds.lora.target_modules",
 )  # fmt: skip
+# Flags of a fine-tuning that this one has not, without effect.
+OF_SFT = {"math.instruction": "", "math.thinking": "keep", "math.thinking_tags": "think", "math.max_bad_rows": 0.0}
 HELP = {
     "model.model_name_or_path": "a Qwen2 to begin from: directory or hub name, with or without a PRM's head",
     "data.dataset": "labelled steps: a file, a directory or a hub name; several joined by commas",
@@ -68,4 +70,4 @@ def resolve(flat: argparse.Namespace, parser: argparse.ArgumentParser) -> Simple
     for name in WITHOUT_MEANING:
         if getattr(flat, name) != parser.get_default(name):
             raise UserError(f"--{name} has no meaning for a process reward model; leave it out")
-    return sft_settings.resolve(argparse.Namespace(**vars(flat) | {"math.instruction": ""}))
+    return sft_settings.resolve(argparse.Namespace(**vars(flat) | OF_SFT))

@@ -132,33 +132,27 @@ def by_grpo(model, way: str, tmp_path) -> list[list[int]]:
 
 def by_sft(model, way: str, tmp_path) -> list[list[int]]:
     """The tokens of a training row that are not learned."""
-    from datasets import Dataset
-    from transformers import AutoTokenizer
-
+    from openrlhf_math.data.conversations import Layout
     from openrlhf_math.distill.sft_dataset import TraceDataset
-    from openrlhf_math.distill.sft_inputs import Renderer
+    from openrlhf_math.distill.sft_render import Renderer
 
     chat_template, template = flags(way)
-    data = SimpleNamespace(
-        apply_chat_template=chat_template, input_template=template, input_key="problem", output_key="answer",
-        tokenizer_chat_template=None, max_len=4096,
-    )  # fmt: skip
-    args = SimpleNamespace(
-        data=data, model=SimpleNamespace(model_name_or_path=str(model)), math=SimpleNamespace(instruction=INSTRUCTION)
-    )
-    traces = list(Renderer(args)("set", problem_sets()["set"]))
-    rows = Dataset.from_list([{"problem": trace.prompt, "answer": trace.response} for trace in traces])
-    data.apply_chat_template, data.input_template = False, None
-    strategy = SimpleNamespace(args=args, is_rank_0=lambda: False)
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    dataset = TraceDataset(rows, tokenizer, 4096, strategy, num_processors=1, chat_template=chat_template)
+    data = SimpleNamespace(apply_chat_template=chat_template, input_template=template, tokenizer_chat_template=None)
+    math = SimpleNamespace(instruction=INSTRUCTION, thinking="keep", thinking_tags="think")
+    args = SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(model)), math=math)
+    render, layout = Renderer(args), Layout(("problem", "response"))
+    pieces = [render.pieces(layout.turns({"problem": problem, "response": "4"})) for problem in PROBLEMS]
+    rows = [
+        {"ids": list(trace.ids), "learned": trace.learned}
+        for (trace,) in render.rows("set", list(enumerate(pieces, start=1)))
+    ]
+    dataset = TraceDataset(rows, render.tokenizer, 4096, SimpleNamespace(args=args))
     found = []
-    for number, trace in enumerate(traces):
+    for number in range(len(rows)):
         ids, _, mask = (part[0] for part in dataset[number])
         learned = mask.nonzero().flatten().tolist()
         found.append(ids[: learned[0] + 1].tolist())
-        assert learned == list(range(learned[0], len(ids) - 1)) and ids[-1] == tokenizer.eos_token_id
-        assert trace.tokens >= len(ids), "counted as long as it is"
+        assert learned == list(range(learned[0], len(ids) - 1)) and ids[-1] == render.tokenizer.eos_token_id
     return found
 
 
@@ -373,7 +367,7 @@ def test_openrlhfs_sft_is_told_to_render_nothing(way, tmp_path, monkeypatch):
     data.write_text("".join(json.dumps({"problem": text, "response": "2"}) + "\n" for text in PROBLEMS))
 
     def take_over(args, log, SFTDataset, **others):  # noqa: N803 (OpenRLHF's name)
-        rows = load_dataset("json", data_files=args.data.dataset, split="train", cache_dir=str(tmp_path / "cache"))
+        rows = load_dataset("parquet", data_files=args.data.dataset, split="train", cache_dir=str(tmp_path / "cache"))
         strategy = SimpleNamespace(args=args, is_rank_0=lambda: False)
         template = args.data.input_template
         dataset = SFTDataset(rows, AutoTokenizer.from_pretrained(model), 4096, strategy, input_template=template)

@@ -1,0 +1,232 @@
+"""Rows of conversations as people store them, read into turns.
+
+Layouts: a prompt and its response in two columns, each a text or messages; or a whole conversation in one column, of
+messages (role and content) or in ShareGPT's form (from and value), with or without a column `system`.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from openrlhf_math.data.problems import trouble_of_answer
+from openrlhf_math.errors import UserError
+
+USUAL = ("problem", "response")
+PROMPTS = ("problem", "question", "prompt", "input")
+RESPONSES = ("response", "completion", "output", "generated_solution")
+WHOLE = ("messages", "conversations", "conversation")
+ROLES = {role: role for role in ("system", "developer", "user", "assistant")}
+ROLES |= {"human": "user"} | dict.fromkeys(("gpt", "chatgpt", "model", "bing", "bard"), "assistant")
+THINKING = ("reasoning_content", "reasoning", "thinking")
+OPEN, CLOSE = "<think>", "</think>"
+
+
+class BadRow(ValueError):
+    """A row that cannot be learned from. The message says why, as the end of a sentence about the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A message. thinking: what it holds apart from the content, or None. learned: whether it is to be."""
+
+    role: str
+    content: str
+    thinking: str | None = None
+    learned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns of a set: of whole conversations, or of prompts and responses.
+
+    earlier: whether the assistant's turns within a prompt are learned, too.
+    """
+
+    columns: tuple[str, ...]
+    earlier: bool = False
+
+    def turns(self, row: dict) -> list[Turn]:
+        """The conversation of a row, up to the last turn that is learned. Raises BadRow."""
+        if row.get("tools") not in (None, [], "", "[]"):
+            raise BadRow("has tools, which are not rendered")
+        *prompt, last = (_messages(value_of(row, column), column) for column in self.columns)
+        if prompt:
+            before = prompt[0] if isinstance(prompt[0], list) else [Turn("user", prompt[0])]
+            after = last if isinstance(last, list) else [Turn("assistant", last, None, True)]
+            if after[0].role != "assistant":
+                raise BadRow(f"has a '{self.columns[1]}' that does not begin with the assistant's turn")
+            turns = [*(turn if self.earlier else replace(turn, learned=False) for turn in before), *after]
+        elif isinstance(last, list):
+            turns = last
+        else:
+            raise BadRow(f"has a '{self.columns[0]}' that is no list of messages")
+        system = row.get("system")
+        if isinstance(system, str) and system.strip() and turns[0].role != "system":
+            turns = [Turn("system", system), *turns]
+        return _checked(turns)
+
+
+def find_layout(source: str, rows: Iterable[dict], named: tuple[str | None, str | None], earlier: bool) -> Layout:
+    """The layout of a set by its first rows. named: the columns that the user names, None for the usual ones.
+
+    Raises UserError if a named column is not there, if no usual one is, or where they fit more than one layout.
+    """
+    first: dict = {}
+    for row in rows:
+        first |= {name: value for name, value in row.items() if first.get(name) is None}
+    prompt, response = named
+    for name in filter(None, named):
+        if value_of(first, name, missing := object()) is missing:
+            raise UserError(
+                f"{source} has no column '{name}', only {', '.join(first)}; name its columns with --data.input_key and "
+                f"--data.output_key, or as {source}@COLUMNS"
+            )
+    if response is None and prompt is not None and _is_whole(value_of(first, prompt)):
+        return Layout((prompt,), earlier)
+    prompts = [prompt] if prompt else [name for name in PROMPTS if name in first]
+    responses = [response] if response else [name for name in RESPONSES if name in first and name not in prompts]
+    found = [(one, other) for one in prompts for other in responses if one != other]
+    if not any(named):
+        found += [(name,) for name in WHOLE if name in first]
+        found = [USUAL] if USUAL in found else found
+    if len(found) == 1:
+        return Layout(found[0], earlier)
+    if found:
+        several = ", ".join("+".join(columns) for columns in found)
+        raise UserError(f"{source} has the columns of several layouts ({several}); choose with {source}@COLUMNS")
+    if prompt:
+        raise UserError(
+            f"{source} has no conversation with an answer in '{prompt}' and no column of responses, only "
+            f"{', '.join(first)}; name that with --data.output_key"
+        )
+    raise UserError(
+        f"{source} has no column of messages and no pair of a prompt and a response, only {', '.join(first)}; name its "
+        "columns with --data.input_key and --data.output_key"
+    )
+
+
+def value_of(row: dict, column: str, missing=None):
+    """The value of a column, or of a field within one, as in `reward_model.ground_truth`."""
+    if column in row:
+        return row[column]
+    value = row
+    for name in column.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return missing
+        value = value[name]
+    return value
+
+
+def _is_whole(value) -> bool:
+    """Whether a column holds conversations with an answer, and not prompts."""
+    try:
+        messages = _messages(value, "")
+    except BadRow:
+        return isinstance(value, list)  # what is wrong is said where it is read
+    return isinstance(messages, list) and any(turn.role == "assistant" for turn in messages)
+
+
+def _messages(value, column: str) -> list[Turn] | str:
+    """A column's messages, or its text."""
+    if isinstance(value, str):
+        return _written_messages(value, column) or value
+    if isinstance(value, (int, float)) and value == value and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, dict):
+        value = _listed(value)
+    if value is None or value != value:
+        raise BadRow(f"has no '{column}'")
+    if not isinstance(value, list) or not value:
+        raise BadRow(f"has a '{column}' that is neither text nor messages")
+    return [_turn(message, column) for message in value]
+
+
+def _written_messages(text: str, column: str) -> list[Turn] | None:
+    """Messages written as JSON, as CSV holds them; None for another text."""
+    if not text.lstrip().startswith("[{"):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not all(isinstance(one, dict) and {"role", "from"} & one.keys() for one in found):
+        return None
+    return [_turn(message, column) for message in found]
+
+
+def _listed(value: dict) -> list[dict]:
+    """A message, or the lists by field that `datasets` makes of a list of messages."""
+    if not all(isinstance(field, list) for field in value.values()):
+        return [value]
+    return [dict(zip(value, fields, strict=False)) for fields in zip(*value.values(), strict=False)]
+
+
+def _turn(message, column: str) -> Turn:
+    if not isinstance(message, dict):
+        raise BadRow(f"has a message in '{column}' that is no object")
+    said = message.get("role") or message.get("from")
+    if not isinstance(said, str) or said not in ROLES:
+        raise BadRow(f"has a message of the role {said!r:.40}; known are {', '.join(ROLES)}")
+    if message.get("tool_calls") or message.get("function_call"):
+        raise BadRow("has tool calls, which are not rendered")
+    role, content = ROLES[said], message.get("content", message.get("value"))
+    thinking = next((message[name] for name in THINKING if message.get(name)), None) if role == "assistant" else None
+    content = _text("content", "" if content is None and thinking is not None else content)
+    learned = role == "assistant" and message.get("weight") in (None, 1)  # OpenAI's files have 0 for those that are not
+    return Turn(role, content, None if thinking is None else _text("thinking", thinking), learned)
+
+
+def _text(what: str, value) -> str:
+    """A text, or the texts of a list of parts."""
+    if isinstance(value, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in value):
+        value = "".join(str(part.get("text") or "") for part in value)
+    if not isinstance(value, str):
+        raise BadRow(f"has a message whose {what} is {value!r:.40}, not text")
+    return value
+
+
+def _checked(turns: list[Turn]) -> list[Turn]:
+    """The turns up to the last that is learned."""
+    learned = [number for number, turn in enumerate(turns) if turn.learned]
+    if not learned:
+        raise BadRow("has no turn of the assistant to learn")
+    turns = turns[: learned[-1] + 1]
+    before = None
+    for turn in turns:
+        if turn.role == "assistant" and before != "user":
+            what = "follows another" if before == "assistant" else "follows no question"
+            raise BadRow(f"has a turn of the assistant that {what}")
+        if turn.role == "user" and not turn.content.strip():
+            raise BadRow("has an empty message of the user")
+        for text in filter(None, (turn.content, turn.thinking)):
+            if trouble := trouble_of_answer(text):
+                raise BadRow(f"has a message that {trouble}")
+        before = turn.role
+    return turns
+
+
+def thinking_apart(turn: Turn) -> tuple[str | None, str]:
+    """(thinking, answer) of an assistant's turn with the space around them; None without thinking. Raises BadRow.
+
+    A text with only a closing tag begins with thinking: the chat template of its model has written the opening tag.
+    """
+    text, thinking = turn.content, turn.thinking
+    if thinking is not None:
+        if any(tag in part for tag in (OPEN, CLOSE) for part in (text, thinking)):
+            raise BadRow("has thinking in a field of its own and thinking tags as well")
+        thinking, answer = f"\n{thinking.strip()}\n", "\n\n" + text.lstrip()
+    elif CLOSE in text:
+        thinking, _, answer = text.partition(CLOSE)
+        before, opened, inside = thinking.partition(OPEN)
+        if opened and before.strip():
+            raise BadRow(f"has text in front of {OPEN}")
+        thinking = inside if opened else "\n" + thinking.removeprefix("\n")
+        if any(tag in part for tag in (OPEN, CLOSE) for part in (thinking, answer)):
+            raise BadRow("has more than one thinking part")
+    else:
+        answer = text
+        if OPEN in text:
+            raise BadRow(f"has thinking that is not closed by {CLOSE}")
+    if not answer.strip():
+        raise BadRow("has an empty response" if thinking is None else "has no answer behind its thinking")
+    return thinking, answer

@@ -1,0 +1,202 @@
+"""From conversations to rows of tokens: every turn of the assistant that is to be learned, and nothing else.
+
+A turn is learned behind the very tokens that a model is asked with: the messages before it, rendered as `grpo` and
+`eval` render a prompt, with the instruction in the last of them. Turns share a row where the tokens of the next prompt
+begin with those of the row so far. Elsewhere, as the template drops earlier thinking or the instruction has moved on,
+the next turn begins a row of its own.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from openrlhf_math.data.conversations import CLOSE, OPEN, BadRow, Turn, thinking_apart
+from openrlhf_math.data.problems import Problem
+from openrlhf_math.data.prompts import Continued, chat, prompt_ids, prompt_text
+from openrlhf_math.distill.sft_frame import bare_frame, find_frame, stop_tokens
+from openrlhf_math.distill.trace import ENDS, find_tags, trace, without_end
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.inputs import NO_TEMPLATE, load_tokenizer
+from openrlhf_math.grpo.model_kind import check_language_model, read_config, trouble_of_tokens
+
+MODEL_FLAG = "--model.model_name_or_path"
+# What is counted while rendering.
+KEPT, DROPPED, CLOSED_AT_ONCE, OPENED, EMPTY, LEFT_OUT = (
+    "turns with thinking",
+    "turns whose thinking is dropped",
+    "answers without thinking behind a prompt that begins it: it is closed at once",
+    f"responses with {CLOSE} alone: {OPEN} is put in front",
+    "answers without thinking get the empty thinking part that the chat template writes",
+    "turns in a row of their own: their prompt does not begin with the row before, as the chat template leaves earlier "
+    "thinking out or the instruction is in another message",
+)
+
+Pieces = list[tuple[str, str]]  # of a conversation: each prompt, and what is learned behind it
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A row as the model sees it.
+
+    ids: its tokens. learned: what is learned among them, as (start, stop). source, row: of its conversation, counted
+    from 1.
+    """
+
+    ids: array
+    learned: tuple[tuple[int, int], ...]
+    source: str
+    row: int
+
+    def marked(self, tokenizer) -> str:
+        """Its text, with [[ and ]] around what is learned."""
+        text, end = "", 0
+        for start, stop in self.learned:
+            text += f"{tokenizer.decode(self.ids[end:start])}[[{tokenizer.decode(self.ids[start:stop])}]]"
+            end = stop
+        return text + tokenizer.decode(self.ids[end:])
+
+
+class Renderer:
+    """counts: how many turns were treated how."""
+
+    def __init__(self, args: SimpleNamespace) -> None:
+        """args: the run's settings. Raises UserError if the model or its tokenizer cannot be used."""
+        data, model = args.data, args.model.model_name_or_path
+        given = data.tokenizer_chat_template
+        self.tokenizer = load_tokenizer(MODEL_FLAG, model, data.apply_chat_template and not given, NO_TEMPLATE)
+        check_language_model(MODEL_FLAG, model, ask_hub=True)
+        self.tokenizer.chat_template = given or self.tokenizer.chat_template
+        if not self.tokenizer.eos_token:
+            raise UserError(f"{MODEL_FLAG} {model}: its tokenizer has no eos_token, so no answer would end; add one")
+        self.counts: Counter[str] = Counter()
+        self._args, self._chat = args, data.apply_chat_template
+        self._tags = find_tags(args.math.thinking_tags)
+        self._trouble = trouble_of_tokens(MODEL_FLAG, model, self.tokenizer)
+        self._continued = Continued(MODEL_FLAG, model, self.tokenizer)
+        self._frame = bare_frame(self.tokenizer)
+        if self._chat:
+            self._frame = find_frame(self.tokenizer, stop_tokens(model, read_config(MODEL_FLAG, model)))
+        specials = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        own = self.tokenizer(self._frame.before, add_special_tokens=False)["input_ids"] if self._frame.before else []
+        self._control = specials - {*self.tokenizer.convert_tokens_to_ids([OPEN, CLOSE]), *own}
+
+    def pieces(self, turns: Sequence[Turn]) -> Pieces:
+        """The texts of a conversation, whose last turn is learned. Raises BadRow."""
+        counts = Counter()
+        kept = [self._as_kept(turn, number == len(turns), counts) for number, turn in enumerate(turns, start=1)]
+        found = []
+        for number, turn in enumerate(kept):
+            if turn.learned:
+                prompt = self._prompt(kept[:number])
+                found.append((prompt, self._completion(prompt, turn, counts)))
+        self.counts += counts
+        return found
+
+    def rows(self, source: str, conversations: Sequence[tuple[int, Pieces]]) -> list[list[Trace] | BadRow]:
+        """The rows of each conversation (its row in the set, its texts), or why it has none."""
+        prompts = [prompt for _, pieces in conversations for prompt, _ in pieces]
+        completions = [text for _, pieces in conversations for _, text in pieces]
+        if not prompts:
+            return []
+        asked = iter(prompt_ids(self.tokenizer, prompts, self._chat))
+        said = iter(self._continued.ids(completions))
+        end = len(self._continued.ids([self._frame.end])[0])
+        found: list[list[Trace] | BadRow] = []
+        for row, pieces in conversations:
+            turns = [(next(asked), next(said)) for _ in pieces]
+            trouble = next(filter(None, (self._trouble_of(before, ids, end) for before, ids in turns)), None)
+            found.append(BadRow(trouble) if trouble else [Trace(*each, source, row) for each in self._joined(turns)])
+        return found
+
+    def _trouble_of(self, asked: list[int], said: list[int], end: int) -> str | None:
+        if not asked:
+            return "has an empty prompt"
+        if trouble := self._trouble(asked) or self._trouble(said):
+            return f"has a token that cannot be learned: {trouble}"
+        if inside := self._control.intersection(said[:-end]):
+            return f"has the control token {self.tokenizer.convert_ids_to_tokens(min(inside))} within a response"
+        return None
+
+    def _joined(self, turns: list[tuple[list[int], list[int]]]) -> list[tuple[array, tuple[tuple[int, int], ...]]]:
+        rows, ids, learned = [], [], []
+        for asked, said in turns:
+            if ids and asked[: len(ids)] != ids:
+                rows.append((array("i", ids), tuple(learned)))
+                learned = []
+                self.counts[LEFT_OUT] += 1
+            ids = asked + said
+            learned.append((len(asked), len(ids)))
+        return [*rows, (array("i", ids), tuple(learned))]
+
+    def _as_kept(self, turn: Turn, last: bool, counts: Counter) -> Turn:
+        """A turn with its thinking, if that is kept, in tags within its content, where templates look for it."""
+        if turn.role != "assistant":
+            return turn
+        content = self._without_end(turn.content)
+        if turn.thinking is None:
+            content = trace(content, "", self._tags) if self._tags.thinking != (OPEN, CLOSE) else content
+            counts[OPENED] += CLOSE in content and OPEN not in content
+        thinking, answer = thinking_apart(Turn(turn.role, content, turn.thinking))
+        keep = self._args.math.thinking
+        if thinking is not None and (keep == "drop" or (keep == "last" and not last)):
+            counts[DROPPED] += 1
+            thinking, answer = None, answer.lstrip()
+        counts[KEPT] += thinking is not None
+        if self._frame.trims:
+            answer = answer.rstrip() if thinking is not None else answer.strip()
+        return Turn(turn.role, answer if thinking is None else f"{OPEN}{thinking}{CLOSE}{answer}", None, turn.learned)
+
+    def _without_end(self, text: str) -> str:
+        """The text without an end of a turn that it has itself; else as it is."""
+        bare = text.rstrip()
+        left = without_end(bare, (*self._frame.marks, *ENDS))
+        return text if left == bare else left
+
+    def _prompt(self, turns: list[Turn]) -> str:
+        """What a model is asked with after these turns. Raises BadRow if the template refuses one or leaves it out."""
+        data = self._args.data
+        if not self._chat and len(turns) > 1:
+            raise BadRow("has several messages, which need a chat template")
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        try:
+            messages = chat(Problem(messages, "", "", 0), self._args.math.instruction)
+            prompt = prompt_text(self.tokenizer, messages, self._chat, data.input_template)
+        except UserError as error:
+            raise BadRow(f"cannot be rendered: {error}") from None
+        for turn in turns:
+            said = thinking_apart(turn)[1] if turn.role == "assistant" else turn.content
+            if said.strip() not in prompt:
+                raise BadRow(f"has a message of the role '{turn.role}' that the chat template leaves out or changes")
+        return prompt
+
+    def _completion(self, prompt: str, turn: Turn, counts: Counter) -> str:
+        """What is learned behind a prompt, which may have begun the thinking part, or closed it."""
+        thinking, answer = thinking_apart(turn)
+        before = self._frame.before
+        if self._chat or self._args.data.input_template:
+            begun = prompt.rstrip()
+            space = prompt[len(begun) :]
+            if begun.endswith(OPEN):
+                if thinking is None:
+                    counts[CLOSED_AT_ONCE] += 1
+                    thinking, answer = "\n\n", "\n\n" + answer.lstrip()
+                return f"{thinking.removeprefix(space)}{CLOSE}{answer}{self._frame.end}"
+            if begun.endswith(CLOSE):
+                if thinking and thinking.strip():
+                    raise BadRow("has thinking behind a prompt that closes the thinking part; add --math.thinking drop")
+                return (answer if thinking is None else answer.lstrip()) + self._frame.end
+        if thinking is None:
+            counts[EMPTY] += CLOSE in before
+            return before + answer + self._frame.end
+        if _is_empty_thinking(before):
+            before = before.partition(OPEN)[0]
+        elif before.strip():
+            raise BadRow(f"has thinking, which the chat template writes without {OPEN}; add --math.thinking drop")
+        return f"{before}{OPEN}{thinking}{CLOSE}{answer}{self._frame.end}"
+
+
+def _is_empty_thinking(text: str) -> bool:
+    text = text.strip()
+    return text.startswith(OPEN) and text.endswith(CLOSE) and not text[len(OPEN) : -len(CLOSE)].strip()
