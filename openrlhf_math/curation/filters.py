@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from openrlhf_math.curation.dotted import import_function
-from openrlhf_math.curation.schema import Row
+from openrlhf_math.data.schema import Row
 from openrlhf_math.rewards import UnparsableGold, parse_gold
 from openrlhf_math.rewards.choices import choice, options, several
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from openrlhf_math.checkpoints import same_run
 from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.files import written_whole
-from openrlhf_math.data.problems import Problem, read_problems, read_rows
+from openrlhf_math.data.problems import Problem, read_rows, read_traces
 from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
@@ -109,7 +109,7 @@ def _read(args: SimpleNamespace, specs: dict[str, list[str]]) -> tuple[dict[str,
     flags = ("--data.input_key", "--data.output_key")
     splits = {"train": args.data.dataset_split, "eval": args.eval.split}
     problems = {
-        kind: [read_problems(spec, *columns, splits[kind], flags=flags) for spec in specs[kind]] for kind in specs
+        kind: [read_traces(spec, *columns, splits[kind], flags=flags) for spec in specs[kind]] for kind in specs
     }
     rows = sum(map(len, problems["train"]))
     _check_amount(args, rows)

@@ -19,6 +19,7 @@ class Row:
     answer: the gold answer, "" where there is none. origin: where the source has it from. kind: "open", "choice" or
     "proof", as the source says or the text shows. difficulty: on the source's own scale. trace: a chain of thought that
     leads to the answer, its thinking between <think> and </think>. flaw: why the source itself marks the row as unfit.
+    dialogue: chat messages of which the last is the problem, where the source has some in front of it.
     """
 
     problem: str
@@ -30,6 +31,7 @@ class Row:
     difficulty: float | None = None
     trace: str | None = None
     flaw: str = ""
+    dialogue: list[dict[str, str]] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.problem, str) or not self.problem.strip():
@@ -40,6 +42,10 @@ class Row:
             raise BrokenRow(f"the gold answer has {len(self.answer):,} characters, at most {MAX_GOLD:,} are read")
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name == "dialogue":
+                for turn in value or []:
+                    _check_text("dialogue", turn["content"])
+                continue
             if value is not None and not isinstance(value, (int, float) if field.name == "difficulty" else str):
                 raise BrokenRow(f"the {field.name} is {value!r:.40}")
             if isinstance(value, str):
@@ -49,7 +55,16 @@ class Row:
 def _check_text(name: str, text: str) -> None:
     if len(text) > MAX_TEXT:
         raise BrokenRow(f"the {name} has {len(text):,} characters, at most {MAX_TEXT:,} are read")
+    if trouble := trouble_of_text(text):
+        raise BrokenRow(f"the {name} {trouble}")
+
+
+def trouble_of_text(text) -> str | None:
+    """Why no tokenizer takes a text, as the end of a sentence; None if nothing is wrong, or for another value."""
+    if not isinstance(text, str):
+        return None
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise BrokenRow(f"the {name} is not valid Unicode (a lone surrogate)") from None
+        return "is not valid Unicode (a lone surrogate)"
+    return "holds binary data" if "\0" in text else None
