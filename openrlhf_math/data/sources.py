@@ -264,7 +264,7 @@ def conversation(row: dict) -> Row:
     return Row(
         problem=problem,
         answer=next((gold for value in golds if (gold := gold_of(value))), "") or _boxed(trace),
-        origin=_optional(row.get("source")),
+        origin=_optional(row.get("source")) or _optional(next((look(turn, "info.source") for turn in turns), None)),
         subject=_optional(row.get("domain")),
         difficulty=number_of(row.get("difficulty")),
         trace=trace or None,
