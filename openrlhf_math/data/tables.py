@@ -31,6 +31,7 @@ MAX_LINE = 32 << 20  # a longer line or entry is no row but a broken file
 BATCH_ROWS = 500
 CHUNK = 1 << 20
 BETWEEN = re.compile(r"[\s,]*")
+TURN = re.compile(rb"""\[\s{0,99}\{\s{0,99}"(?:from|role)\"""")
 
 
 class Damaged(UserError):
@@ -132,9 +133,8 @@ def is_lines(name: str, path: str) -> bool:
     """Whether a file is JSONL that can be read from any of its lines on: not compressed, and no array."""
     if kind_of(name) != ("json", None):
         return False
-    with open(path, "rb") as file:
-        first, line = _first_line(file, name)
-    return not first or not _is_array(line)
+    with _opened(path, name, None) as file:
+        return not _is_array(_begin(file, name))
 
 
 def _counts_lines(name: str) -> bool:
@@ -164,7 +164,7 @@ def _unpacked(file: BinaryIO, shown: str, packed: str | None) -> BinaryIO:
         except ImportError:
             raise UserError(f"{shown}: reading zstd needs pyarrow; install it, or decompress the file.") from None
         return io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"))
-    return file
+    return file if hasattr(file, "peek") else io.BufferedReader(file)
 
 
 def lines_of(file: BinaryIO, size: int | None = None) -> Iterator[bytes | None]:
@@ -216,41 +216,37 @@ def _is_conversation(row) -> bool:
 
 
 def _json(file: BinaryIO, shown: str) -> Rows:
-    at, first = _first_line(file, shown)
-    if not at:
+    if _is_array(_begin(file, shown)):
+        yield from _array(file, shown)
         return
-    if _is_array(first):
-        yield from _array(first or b"", file, shown)
-        return
-    for number, line in enumerate(itertools.chain([first], lines_of(file)), start=at):
+    for number, line in enumerate(lines_of(file), start=1):
+        line = without_mark(line, shown) if number == 1 and line else line
         if line is None or line.strip():
             yield number, json_row(line)
 
 
-def _first_line(file: BinaryIO, shown: str) -> tuple[int, bytes | None]:
-    """The number of the first line that is not empty, 0 if there is none, and the line."""
-    for number, line in enumerate(lines_of(file), start=1):
-        line = without_mark(line, shown) if number == 1 and line else line
-        if line is None or line.strip():
-            return number, line
-    return 0, None
+def _begin(file: BinaryIO, shown: str) -> bytes:
+    """The first bytes of a file, which stay to be read."""
+    return without_mark(file.peek(1), shown).lstrip()
 
 
-def _is_array(line: bytes | None) -> bool:
-    """Whether a file's first line begins an array of rows, and is no row of its own."""
-    if line is None or line.lstrip()[:1] != b"[":
+def _is_array(begin: bytes) -> bool:
+    """Whether a text is an array of rows, and no row of its own."""
+    if not begin.startswith(b"["):
         return False
+    line, ended, _ = begin.partition(b"\n")
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        return True
-    return all(isinstance(one, dict) or _is_conversation(one) for one in found) and not _is_conversation(found)
+        return bool(ended) or not TURN.match(begin)
+    return not _is_conversation(found) and (not found or any(isinstance(one, (dict, list)) for one in found))
 
 
-def _array(begin: bytes, file: BinaryIO, shown: str) -> Rows:
+def _array(file: BinaryIO, shown: str) -> Rows:
     """The entries of an array."""
     decode, parse = codecs.getincrementaldecoder("utf-8")("replace"), json.JSONDecoder().raw_decode
-    text, at, number, size, whole = decode.decode(begin).lstrip()[1:], 0, 0, CHUNK, False
+    text = decode.decode(file.read(CHUNK)).removeprefix("\ufeff").lstrip().removeprefix("[")
+    at, number, size, whole = 0, 0, CHUNK, False
     while True:
         at = BETWEEN.match(text, at).end()
         if text.startswith("]", at):
