@@ -14,7 +14,8 @@ short goes on where it stopped when the same command is given again; the result 
 
 PLACES = """\
 SET is [NAME=]PLACE:
-  PLACE  a JSONL or Parquet file, a directory of them, or a hub name owner/name[@config][:split]
+  PLACE  a file (JSONL, JSON, CSV, TSV, Parquet, Arrow, also .gz or .zst), a folder of them FOLDER[:split],
+         or a hub name owner/name[@config][:split]; the split is train if none is named
   NAME   a known set, package.module.function for one's own reader (a row as a dict -> data.schema.Row),
          or any name to know it by
   A known set's NAME alone is its place on the hub. Without NAME, a file is read by its columns.
@@ -51,7 +52,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, metavar="DIR", help="directory of the dataset")
     add("--filters", default=",".join(FILTERS), metavar="LIST", help="which filters, by comma; '' for none (all)")
     for what in ("problem", "answer", "solution", "trace", "difficulty"):
-        add(f"--{what}-key", metavar="COLUMN", help=f"column of the {what} in files of no known set")
+        add(f"--{what}-key", metavar="COLUMN", help=f"column of the {what}, or a field as column.field")
     add("--min-chars", type=int, default=limits.min_chars, metavar="N", help="of a problem (%(default)s)")
     add("--max-chars", type=int, default=limits.max_chars, metavar="N", help="of a problem (%(default)s)")
     add("--language", default=limits.language, choices=("en", "any"), help="of the problems (%(default)s)")

@@ -9,8 +9,7 @@ from openrlhf_math.curation.decontaminate import BenchmarkProblem
 from openrlhf_math.curation.inputs import reader_of_input, rows_of
 from openrlhf_math.curation.plan import Plan
 from openrlhf_math.curation.reading import excerpt
-from openrlhf_math.data.schema import BrokenRow
-from openrlhf_math.data.sources import read_row
+from openrlhf_math.data.schema import BrokenRow, read_row
 from openrlhf_math.errors import UserError
 
 # A benchmark with a larger share of rows without a problem was not read as it is meant.

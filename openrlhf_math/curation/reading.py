@@ -22,8 +22,7 @@ from openrlhf_math.curation.near_duplicates import BANDS, band_keys
 from openrlhf_math.curation.normalise import tokens
 from openrlhf_math.curation.settings import CurationSettings
 from openrlhf_math.curation.workplace import Workplace
-from openrlhf_math.data.schema import BrokenRow, Row
-from openrlhf_math.data.sources import read_row
+from openrlhf_math.data.schema import BrokenRow, Row, read_row
 from openrlhf_math.data.tables import BATCH_ROWS
 from openrlhf_math.rewards import UnparsableGold, parse_gold
 

@@ -1,5 +1,6 @@
 """The one schema that every source is read into."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 # Longer is no problem and no answer but a broken row: it is set aside, not carried along.
@@ -50,6 +51,24 @@ class Row:
                 raise BrokenRow(f"the {field.name} is {value!r:.40}")
             if isinstance(value, str):
                 _check_text(field.name, value)
+
+
+def read_row(read: Callable[[dict], Row], raw: dict | str) -> Row:
+    """A row in the schema. raw: a reason in its place if it is unreadable.
+
+    Raises BrokenRow, whatever is wrong with it: no row may cost another.
+    """
+    if isinstance(raw, str):
+        raise BrokenRow(raw)
+    try:
+        row = read(raw)
+    except BrokenRow:
+        raise
+    except Exception as error:  # values of any type may be in a column, and a reader may be the user's own
+        raise BrokenRow(f"it cannot be read ({type(error).__name__}: {error!s:.200})") from error
+    if not isinstance(row, Row):
+        raise BrokenRow(f"its reader gave {row!r:.40}, it must give a Row")
+    return row
 
 
 def _check_text(name: str, text: str) -> None:

@@ -22,7 +22,6 @@ from openrlhf_math.data.columns import (
     turns_of,
 )
 from openrlhf_math.data.schema import BrokenRow, Row
-from openrlhf_math.data.tables import Unreadable
 from openrlhf_math.rewards.extract import extract
 
 Reader = Callable[[dict], Row]
@@ -125,21 +124,6 @@ def recognised(
 def reader_of(name: str, columns: Columns) -> Reader:
     """How the rows of a known set are read, "" for plain columns. Columns that the user names come first."""
     return with_usual_names(SOURCES[name].read, columns) if name else PlainReader(columns)
-
-
-def read_row(read: Reader, raw: dict | Unreadable) -> Row:
-    """A row in the schema. Raises BrokenRow, whatever is wrong with it: no row may cost another."""
-    if isinstance(raw, str):
-        raise BrokenRow(raw)
-    try:
-        row = read(raw)
-    except BrokenRow:
-        raise
-    except Exception as error:  # values of any type may be in a column, and a reader may be the user's own
-        raise BrokenRow(f"it cannot be read ({type(error).__name__}: {error!s:.200})") from error
-    if not isinstance(row, Row):
-        raise BrokenRow(f"its reader gave {row!r:.40}, it must give a Row")
-    return row
 
 
 def recognise(columns: Iterable[str]) -> str:
