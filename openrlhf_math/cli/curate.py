@@ -1,7 +1,6 @@
 """`openrlhf-math curate`: problem sets into one dataset without duplicates or benchmark problems."""
 
 import argparse
-import contextlib
 import json
 from pathlib import Path
 
@@ -56,6 +55,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--min-chars", type=int, default=limits.min_chars, metavar="N", help="of a problem (%(default)s)")
     add("--max-chars", type=int, default=limits.max_chars, metavar="N", help="of a problem (%(default)s)")
     add("--language", default=limits.language, choices=("en", "any"), help="of the problems (%(default)s)")
+    add(
+        "--near",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
+        help="problems with equal golds that differ in words other than synonyms, names and spelling are one from this "
+        "share of equal words on; 1 merges none of these (%(default)s)",
+    )
     add("--ngram", type=int, default=overlap.ngram, metavar="N", help="words a shared run must have (%(default)s)")
     add(
         "--ngram-share",
@@ -64,7 +71,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         metavar="SHARE",
         help="of a benchmark problem's words that shared runs must cover (%(default)s)",
     )
-    add("--drop-other-numbers", action="store_true", help="drop n-gram hits whose numbers differ, too")
+    add(
+        "--drop-other-numbers",
+        action="store_true",
+        help="also drop rows that share the words of a benchmark problem but have other numbers or opposites",
+    )
     add("--keep-duplicates", action="store_true", help="take out none, within or against")
     add(
         "--pass-rate",
@@ -83,6 +94,7 @@ def run(args: argparse.Namespace) -> None:
     if args.pass_rate:
         add_pass_rates(args)
         return
+    from openrlhf_math.cli.curate_display import progress as show_progress
     from openrlhf_math.curation.decontaminate import Overlap
     from openrlhf_math.curation.filters import Limits
     from openrlhf_math.curation.parallel import Workers
@@ -106,13 +118,14 @@ def run(args: argparse.Namespace) -> None:
             overlap=Overlap(args.ngram, args.ngram_share, args.drop_other_numbers),
             licences=tuple(_licence(one) for one in args.licence),
             keep_duplicates=args.keep_duplicates,
+            near=args.near,
         )
     except ValueError as error:
         raise UserError(str(error)) from None
-    plan = find(settings)
     workers = Workers(args.workers)
     try:
-        with _progress() as progress:
+        with show_progress() as progress:
+            plan = find(settings, progress)
             summary = run_plan(plan, args.output, workers, progress)
     except OSError as error:
         raise UserError(f"--output {args.output} cannot be written: {error.strerror or error}") from error
@@ -173,23 +186,6 @@ def _warn(text: str) -> None:
     from rich.console import Console
 
     Console(stderr=True).print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _progress():
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        running: dict[str, int] = {}
-
-        def progress(title: str, done: int, total: int) -> None:
-            if title not in running:
-                running[title] = bars.add_task(title, total=total)
-            bars.update(running[title], completed=done)
-
-        yield progress
 
 
 def show(summary, output: Path) -> None:

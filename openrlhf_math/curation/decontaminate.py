@@ -1,37 +1,68 @@
-"""Problems of a benchmark among the training problems: by n-gram overlap, and as near-duplicates.
+r"""Problems of a benchmark among the training problems.
 
-n-grams are those of DeepSeekMath (Shao et al. 2024, section 2.1): 10 words; of a benchmark problem with fewer, but at
-least `SHORTEST`, the whole text. As in Tulu 3 (Lambert et al. 2024, section 3.2) a problem is hit when shared n-grams
-cover at least half of *its* words, so that a phrase all competitions use ("where m and n are relatively prime positive
-integers") is no hit. A hit has the benchmark problem's numbers and signs in it, in their order; a row that shares the
-words but has other numbers is another problem, and is reported without being dropped. Other words do not save a row
-from an n-gram hit: a false drop costs one row, a missed one the benchmark.
+A row is dropped if it is a benchmark problem, holds one, or is a large part of one, however it is written:
+
+- "exact", "near": the two forms are one problem (`alike`), with the variables renamed or not;
+- "contains": runs of shared tokens cover at least `share` of the benchmark problem, and its numbers and symbols are all
+  in these runs or in the gaps between them, in order. As in Tulu 3 (Lambert et al. 2024, section 3.2) it is the
+  *benchmark's* tokens that must be covered, so that a phrase all competitions use ("where m and n are relatively prime
+  positive integers") is no hit. Runs may have changed places, as with the question in front;
+- "part": the row is a part of the benchmark problem, and little else.
+
+A row that shares the tokens but has other numbers, or a word in place of its opposite, is another problem: it is
+reported without being dropped. So is a row with the same numbers and some of the words ("alike"), which may be a
+paraphrase. Other words alone do not save a row that contains a problem: a false drop costs one row, a missed one the
+benchmark.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
+from rapidfuzz.distance import Indel
 
-from openrlhf_math.curation.near_duplicates import THRESHOLD, band_keys, similarity
-from openrlhf_math.curation.normalise import is_number, is_symbol, tokens
+from openrlhf_math.curation.alike import (
+    compare_tokens,
+    count_unexplained,
+    is_content,
+    is_negation,
+    numbers,
+    opposed,
+    replaced,
+    stem,
+    structure,
+)
+from openrlhf_math.curation.near_duplicates import band_keys
+from openrlhf_math.curation.normalise import Form, form
+from openrlhf_math.curation.tiling import Tile, tiles
 
-SHORTEST = 6
+# A row that is a part of a problem: so much of it is shared, and at least so many tokens and so much of the problem.
+PART_OF_ROW, PART_TOKENS, PART_OF_PROBLEM = 0.85, 8, 0.28
+_MOVED = 4  # tokens of a run that may have changed places
+_BINDING = frozenset(("-", "/", "^", "sqrt", "!"))  # next to a shared run these change its first or last number
+# Of the words of the shorter text, those that the other has: a suspect, and a problem told in other words if the
+# numbers and symbols are the same, too. Where nearly all tokens agree in order, `alike` has judged what differs.
+_SUSPECT_WORDS, _RETOLD_WORDS, _RETYPED = 0.35, 0.6, 0.85
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How a row is judged against the benchmarks. share: of a benchmark problem's words, covered by shared n-grams."""
+    """How a row is judged against the benchmarks.
 
-    ngram: int = 10
+    ngram: a row is compared with the problems that share so many tokens in a row with it; a problem of fewer is
+    found as a whole alone. share: of a benchmark problem's tokens that shared runs must cover.
+    """
+
+    ngram: int = 6
     share: float = 0.5
     drop_other_numbers: bool = False
 
     def __post_init__(self) -> None:
-        if self.ngram < SHORTEST:
-            raise ValueError(f"--ngram is {self.ngram}, it must be at least {SHORTEST} words")
+        if self.ngram < 4:
+            raise ValueError(f"--ngram is {self.ngram}, it must be at least 4 words")
         if not 0 < self.share <= 1:
             raise ValueError(f"--ngram-share is {self.share}, it must be above 0 and at most 1")
 
@@ -47,13 +78,15 @@ class BenchmarkProblem:
 class Hit:
     """A benchmark problem found in a row.
 
-    how: "exact", "near" or "ngram". share: of tokens alike ("near"), or of the benchmark's words covered ("ngram").
-    same_numbers: False for a row that shares the words but has other numbers or signs.
+    how: "exact", "near", "contains", "part" or "alike". share: of tokens alike ("near"), of the problem's tokens
+    covered ("contains", "part"), or of the words shared ("alike"). same: False for a row that seems to be another
+    problem: a suspect. same_numbers: whether the numbers are the problem's.
     """
 
     problem: BenchmarkProblem
     how: str
     share: float
+    same: bool = True
     same_numbers: bool = True
 
 
@@ -63,84 +96,222 @@ class BenchmarkIndex:
     def __init__(self, problems: Sequence[BenchmarkProblem], overlap: Overlap) -> None:
         self.problems = problems
         self.overlap = overlap
-        self.tokens = [tokens(problem.text) for problem in problems]
+        self.forms = [form(problem.text) for problem in problems]
+        self.cores = [_core(one.tokens) for one in self.forms]
 
     @cached_property
-    def _by_ngram(self) -> dict[tuple, list[int]]:
+    def _by_gram(self) -> dict[tuple, list[int]]:
         index: dict[tuple, list[int]] = defaultdict(list)
-        for number, words in enumerate(self.tokens):
-            for ngram in set(_ngrams(words, self._length(words))):
-                index[ngram].append(number)
+        for number, words in enumerate(self.cores):
+            for gram in set(_grams(words, self.overlap.ngram)):
+                index[gram].append(number)
         return index
 
     @cached_property
     def _by_key(self) -> dict[int, list[int]]:
         index: dict[int, list[int]] = defaultdict(list)
-        for number, keys in enumerate(band_keys(self.tokens).tolist()):
+        for number, keys in enumerate(band_keys([one.tokens for one in self.forms]).tolist()):
             for key in keys:
                 index[key].append(number)
         return index
 
     @cached_property
-    def _lengths(self) -> list[int]:
-        return sorted({self._length(words) for words in self.tokens} - {0})
+    def _by_numbers(self) -> dict[tuple, list[int]]:
+        index: dict[tuple, list[int]] = defaultdict(list)
+        for number, words in enumerate(self.cores):
+            if values := _values(words):
+                index[values].append(number)
+        return index
 
-    def _length(self, words: Sequence[str]) -> int:
-        """Of the n-grams of a problem: shorter ones count as a whole, the shortest not at all."""
-        length = min(self.overlap.ngram, len(words))
-        return length if length >= SHORTEST else 0
+    def find(self, row: Form, keys: np.ndarray) -> Hit | None:
+        """The nearest benchmark problem that a row is or holds, a suspect if there is no such, or None.
 
-    def find(self, words: Sequence[str], keys: np.ndarray) -> Hit | None:
-        """The nearest benchmark problem that a row has in it, or None.
-
-        words: the row's tokens. keys: its `band_keys`, uint64[BANDS + 1].
+        keys: the row's `band_keys`, uint64[BANDS + 1].
         """
-        hits = [hit for hit in (self._near(words, keys), self._overlapping(words)) if hit]
-        return max(hits, key=lambda hit: (hit.same_numbers, hit.share)) if hits else None
+        core = _core(row.tokens)
+        met = {number for key in keys.tolist() for number in self._by_key.get(key, ())}
+        shared = Counter(
+            number
+            for gram in self._by_gram.keys() & set(_grams(core, self.overlap.ngram))
+            for number in self._by_gram[gram]
+        )
+        met.update(shared)
+        hits = [hit for number in sorted(met) if (hit := self._judge(number, row, core))]
+        if not any(hit.same for hit in hits) and (values := _values(core)):
+            hits += [hit for number in self._by_numbers.get(values, ()) if (hit := self._suspect(number, core))]
+        return max(hits, key=lambda hit: (hit.same, hit.same_numbers, hit.share), default=None)
 
-    def _near(self, words: Sequence[str], keys: np.ndarray) -> Hit | None:
-        met = sorted({number for key in keys.tolist() for number in self._by_key.get(key, ())})
-        shares = [(similarity(words, self.tokens[number]), -number) for number in met]
-        share, number = max(shares, default=(0.0, 0))
-        if share < THRESHOLD:
+    def _judge(self, number: int, row: Form, core: list[str]) -> Hit | None:
+        problem, ours = self.problems[number], self.forms[number]
+        theirs = self.cores[number]
+        other_choice = bool(row.options and ours.options and row.options != ours.options and _refers(theirs))
+        other_drawing = bool(row.drawing and ours.drawing and row.drawing != ours.drawing)
+        for one, other in ((row.tokens, ours.tokens), (core, theirs), (_renamed(core), _renamed(theirs))):
+            found = compare_tokens(one, other, row.names, ours.names)
+            if found.verdict != "other" and len(other) >= 3 or found.verdict == "exact":
+                how = "exact" if found.verdict == "exact" else "near"
+                return Hit(problem, how, found.likeness, not (other_choice or other_drawing))
+        hit = _overlapping(problem, theirs, core, self.overlap)
+        if hit and hit.same and other_choice:
+            return Hit(problem, hit.how, hit.share, False, hit.same_numbers)
+        return hit
+
+    def _suspect(self, number: int, core: list[str]) -> Hit | None:
+        """A row with the same numbers: a problem told in other words, or another problem."""
+        theirs = self.cores[number]
+        words, others = ({stem(word) for word in text if is_content(word)} for text in (core, theirs))
+        share = len(words & others) / max(min(len(words), len(others)), 1)
+        if share < _SUSPECT_WORDS:
             return None
-        return Hit(self.problems[-number], "exact" if share == 1 else "near", share)
-
-    def _overlapping(self, words: Sequence[str]) -> Hit | None:
-        shared: dict[int, set[tuple]] = defaultdict(set)
-        for length in self._lengths:
-            for ngram in self._by_ngram.keys() & set(_ngrams(words, length)):
-                for number in self._by_ngram[ngram]:
-                    shared[number].add(ngram)
-        best = None
-        ours = _values(words)
-        for number in sorted(shared):
-            share = _covered(self.tokens[number], shared[number])
-            if share >= self.overlap.share:
-                same = _within(_values(self.tokens[number]), ours)
-                if best is None or (same, share) > (best.same_numbers, best.share):
-                    best = Hit(self.problems[number], "ngram", share, same)
-        return best
+        retold = (
+            share >= _RETOLD_WORDS
+            and _same_formulas(core, theirs)
+            and not opposed(core, theirs)
+            and Indel.normalized_similarity(core, theirs) < _RETYPED
+        )
+        return Hit(self.problems[number], "alike", share, retold)
 
 
-def _ngrams(words: Sequence[str], length: int) -> list[tuple]:
-    return list(zip(*(words[start:] for start in range(length)), strict=False)) if length else []
+def _overlapping(problem: BenchmarkProblem, theirs: list[str], core: list[str], overlap: Overlap) -> Hit | None:
+    """Judge by shared runs. theirs: the tokens of the benchmark problem, core: those of the row."""
+    if len(theirs) < overlap.ngram:
+        return None
+    found = _coherent(tiles(theirs, core), len(theirs))
+    if not found:
+        return None
+    covered = sum(tile.length for tile in found)
+    part = covered / len(theirs)
+    begin, end = min(tile.second for tile in found), max(tile.second + tile.length for tile in found)
+    if all(one.second < other.second for one, other in pairwise(found)):
+        inside = theirs[found[0].first : found[-1].first + found[-1].length]
+        same_inside = structure(inside) == structure(core[begin:end])
+        same_words = count_unexplained(inside, core[begin:end]) is not None
+        if same_inside and same_words:
+            if part >= overlap.share and _same_ends(found, theirs, core, False):
+                return Hit(problem, "contains", part)
+            if (
+                covered >= max(PART_TOKENS, PART_OF_PROBLEM * len(theirs))
+                and covered >= PART_OF_ROW * len(core)
+                and _same_ends(found, theirs, core, True)
+            ):
+                return Hit(problem, "part", part)
+    elif part >= overlap.share and _is_moved(found, theirs, core[begin:end]):
+        return Hit(problem, "contains", part)
+    if part >= overlap.share:
+        return Hit(problem, "contains", part, False, _values(theirs) == _values(core[begin:end]))
+    return None
 
 
-def _values(words: Sequence[str]) -> tuple[str, ...]:
-    return tuple(word for word in words if is_number(word) or is_symbol(word))
+def _same_ends(found: list[Tile], theirs: list[str], core: list[str], cut: bool) -> bool:
+    """Whether what the problem has before and behind the shared runs is in the row, too, in other words.
+
+    cut: whether the row may end there.
+    """
+    first, last = found[0], found[-1]
+    for ours, row in (
+        (theirs[: first.first][::-1], core[: first.second][::-1]),
+        (theirs[last.first + last.length :], core[last.second + last.length :]),
+    ):
+        if cut and not structure(row) and not any(map(is_content, row)):
+            continue
+        near = row[: len(ours) + 1]
+        if not ours:
+            if near[:1] and near[0] in _BINDING:
+                return False
+            continue
+        if structure(ours) not in (structure(near), structure(near[: len(ours)])) or opposed(ours, near[: len(ours)]):
+            return False
+        if any(is_negation(word) and word not in ours for word in row[: len(ours) + 2]):
+            return False
+        lost, added = (
+            [word for word in words if is_content(word) and word not in others]
+            for words, others in ((ours, near), (near[: len(ours)], ours))
+        )
+        if lost and any(word in theirs for word in added):
+            return False  # the question is for another of the things that are there
+    return True
 
 
-def _covered(words: Sequence[str], shared: set[tuple]) -> float:
-    """The share of the words that stand in one of the shared n-grams."""
-    length = len(next(iter(shared)))
-    covered = np.zeros(len(words), bool)
-    for start, ngram in enumerate(_ngrams(words, length)):
-        if ngram in shared:
-            covered[start : start + length] = True
-    return float(covered.mean())
+def _is_moved(found: list[Tile], theirs: list[str], inside: list[str]) -> bool:
+    """Whether the row has all of the problem, with sentences in another order.
+
+    Numbers, symbols and what bounds them are the same as a whole, and something longer than a number has moved: two
+    numbers that have changed places are another problem.
+    """
+    if Counter(structure(theirs)) != Counter(structure(inside)) or opposed(theirs, inside):
+        return False
+    moved = [tile for one, tile in pairwise(found) if tile.second < one.second]
+    if any(tile.length < _MOVED for tile in moved):
+        return False
+    longest = max((max(b - a, d - c) for (a, b), (c, d) in replaced(theirs, inside)), default=0)
+    return longest >= _MOVED
 
 
-def _within(part: tuple, whole: tuple) -> bool:
-    """Whether `part` stands in `whole` as one run."""
-    return any(whole[start : start + len(part)] == part for start in range(len(whole) - len(part) + 1))
+def _coherent(found: list[Tile], length: int) -> list[Tile]:
+    """The tiles around the longest: others, far from it in the row, are phrases that any text has."""
+    if not found:
+        return []
+    middle = max(found, key=lambda tile: tile.length)
+    low, high = middle.second - 2 * length, middle.second + middle.length + 2 * length
+    return [tile for tile in found if low <= tile.second <= high]
+
+
+def _same_formulas(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether two texts have the same numbers and symbols in any order, or long formulas that are nearly the same.
+
+    A one counts for nothing: it may be a pronoun.
+    """
+    ours, theirs = ([one for one in structure(_renamed(text)) if one != "1"] for text in (first, second))
+    if sorted(ours) == sorted(theirs):
+        return True
+    return min(len(ours), len(theirs)) >= 12 and Indel.normalized_similarity(ours, theirs) >= 0.85
+
+
+def _refers(words: Sequence[str]) -> bool:
+    """Whether a question is not complete without its options."""
+    return "following" in words
+
+
+_CUES = (("written", "as"), ("written", "in"), ("expressed", "as"), ("expressed", "in"), ("form",))
+
+
+def _core(words: list[str]) -> list[str]:
+    """A problem without the request to turn its answer into an integer: "can be written as m/n ... Find m + n"."""
+    for place in range(len(words) - 1, 4, -1):
+        if words[place] == "find" and len(words) - place <= 16 and "+" in words[place:]:
+            for start in range(max(5, place - 60), place):
+                if any(tuple(words[start : start + len(cue)]) == cue for cue in _CUES):
+                    while start > 5 and words[start - 1] in (
+                        "be",
+                        "can",
+                        "is",
+                        "of",
+                        "in",
+                        "which",
+                        "that",
+                        "it",
+                        "may",
+                        "form",
+                    ):
+                        start -= 1
+                    return words[:start]
+            break
+    return words
+
+
+def _grams(words: Sequence[str], length: int) -> list[tuple]:
+    """Runs of `length` tokens in which all variables are one, so that renaming them changes nothing."""
+    masked = ["x" if len(word) == 1 and word.isalpha() else word for word in words]
+    return list(zip(*(masked[start:] for start in range(length)), strict=False))
+
+
+def _renamed(words: Sequence[str]) -> list[str]:
+    """The variables in the order in which they come: the same for all names."""
+    names: dict[str, str] = {}
+    return [names.setdefault(word, f"{len(names)}") if len(word) == 1 and word.isalpha() else word for word in words]
+
+
+def _values(words: Iterable[str]) -> tuple[str, ...]:
+    """The numbers of a problem in order of size, () if they are too few to tell it from others."""
+    found = tuple(sorted(one for one in numbers(words) if one != "1"))
+    return found if len(found) >= 2 and len(set(found)) >= 2 else ()

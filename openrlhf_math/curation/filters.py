@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from openrlhf_math.curation.dotted import import_function
+from openrlhf_math.curation.figures import missing_figure
 from openrlhf_math.data.schema import Row
 from openrlhf_math.rewards import UnparsableGold, parse_gold
 from openrlhf_math.rewards.choices import choice, options, several
@@ -93,28 +94,10 @@ def _offers(problem: str) -> bool:
     return bool(options(problem)) or "which of the following" in problem.lower()
 
 
-_PICTURE = re.compile(
-    r"!\[[^\]]{0,64}\]\(|\\includegraphics|<img\b|\bcdn\.mathpix\.com|\.(?:png|jpe?g|gif|svg)\b", re.I
-)
-_SHOWN = re.compile(
-    r"\b(?:figure|diagram|picture|graph|drawing|image)s?\s{1,8}(?:\d{1,9}\s{1,8})?(?:is\s{1,8}|are\s{1,8})?"
-    r"(?:shown|below|above|given|at the|on the)"
-    r"|\b(?:in|from|see|of)\s{1,8}(?:the|this|fig(?:ure|\.)?)\s{1,8}(?:\w{1,40}\s{1,8})?(?:figure|diagram|picture|drawing)\b"
-    r"|\b(?:shown|pictured|drawn|depicted)\s{1,8}(?:below|above|here|in\s{1,8}(?:the\s{1,8})?(?:figure|diagram|picture))"
-    r"|\bas\s{1,8}(?:shown|pictured)\b",
-    re.I,
-)
-_DRAWN_IN_TEXT = re.compile(r"\[asy\]|\\begin\{(?:tikzpicture|asy|tabular|array)\}|^[ \t]{0,8}\|[^|\n]*\|", re.M)
-
-
 @register_filter("figure")
-def missing_figure(row: Row, limits: Limits) -> str:
+def figure(row: Row, limits: Limits) -> str:
     """A figure that is not in the text: the answer cannot be had without it."""
-    if _PICTURE.search(row.problem):
-        return "it has an image"
-    if _SHOWN.search(row.problem) and not _DRAWN_IN_TEXT.search(row.problem):
-        return "it refers to a figure that is not there"
-    return ""
+    return missing_figure(row.problem)
 
 
 _NO_ANSWER = {"notfound", "not found", "none", "null", "nan", "n/a", "unknown"}

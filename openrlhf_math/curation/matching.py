@@ -4,13 +4,18 @@ Nothing here holds more than a range of keys, or the texts of some pairs, at onc
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from openrlhf_math.curation.alike import compare
 from openrlhf_math.curation.inputs import Piece
 from openrlhf_math.curation.job import Job
-from openrlhf_math.curation.near_duplicates import THRESHOLD, candidates, similarity, sorted_pairs
+from openrlhf_math.curation.near_duplicates import candidates, sorted_pairs
+from openrlhf_math.curation.normalise import Form
+from openrlhf_math.rewards import UnparsableGold, parse_gold
+from openrlhf_math.rewards.same import equivalent
 
 # Keys that are sorted in memory at once: how many ranges there are follows from it, not how much memory.
 KEYS_A_RANGE = 1_000_000
@@ -46,7 +51,7 @@ def verify_piece(job: Job, ranges: int, index: int) -> dict:
         part = pairs[start : start + _PAIRS_AT_ONCE]
         read = texts.read(np.unique(part))
         for later, earlier in part.tolist():
-            if later not in found and (alike := _same(read[later], read[earlier])):
+            if later not in found and (alike := _same(read[later], read[earlier], job.settings.near)):
                 found[later] = earlier, alike
     rows = np.array([(row, *found[row]) for row in sorted(found)], DUPLICATE)
     job.workplace.write_array(job.workplace.file("duplicates", piece.index, ".npy"), rows)
@@ -63,12 +68,50 @@ def _pairs_of(job: Job, piece: Piece, ranges: int) -> np.ndarray:
     return sorted_pairs(np.concatenate(parts))
 
 
-def _same(later: tuple[list[str], str], earlier: tuple[list[str], str]) -> float:
-    """How alike two problems are, 0 if they are two. Texts that differ, and golds that are other numbers, are two."""
-    alike = similarity(later[0], earlier[0])
-    if alike < THRESHOLD or alike < 1 and later[1] and earlier[1] and later[1] != earlier[1]:
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What is compared of a row. value: the gold as an exact number, "" if it is none. gold: as the source writes
+    it."""
+
+    form: Form
+    value: str
+    gold: str
+
+
+def _same(later: _Text, earlier: _Text, near: float) -> float:
+    """How alike two problems are, 0 if they are two.
+
+    Rows whose golds differ are two, whatever their texts. Where the texts differ in words that nothing explains, the
+    golds must be there and equal, and the texts alike to `near`.
+    """
+    found = compare(later.form, earlier.form)
+    if found.verdict == "other" or found.verdict == "near" and found.likeness < near:
         return 0.0
-    return alike
+    known = bool(later.gold and earlier.gold)
+    if found.verdict == "near" and not known or known and not same_gold(later, earlier):
+        return 0.0
+    return found.likeness
+
+
+def same_gold(one: _Text, other: _Text) -> bool:
+    """Whether two golds are one answer: as numbers, as texts, or as the grader compares them, in either direction."""
+    if one.value and other.value:
+        return one.value == other.value
+    first, second = (_chosen(text) for text in (one, other))
+    if first == second:
+        return True
+    try:
+        golds = parse_gold(first).text, parse_gold(second).text
+    except UnparsableGold:
+        return False
+    return golds[0] == golds[1] or equivalent(*golds) and equivalent(*reversed(golds))
+
+
+def _chosen(text: _Text) -> str:
+    """The gold; in place of an option's letter the option."""
+    gold = text.gold.strip().strip("().").strip()
+    place = ord(gold) - ord("A") if len(gold) == 1 else -1
+    return text.form.options[place] if 0 <= place < len(text.form.options) else text.gold.strip()
 
 
 class _Texts:
@@ -77,8 +120,7 @@ class _Texts:
     def __init__(self, job: Job) -> None:
         self.job = job
 
-    def read(self, ids: np.ndarray) -> dict[int, tuple[list[str], str]]:
-        """id -> (tokens, gold as a number)."""
+    def read(self, ids: np.ndarray) -> dict[int, _Text]:
         read = {}
         pieces = ids >> np.uint64(32)
         for index in np.unique(pieces).tolist():
@@ -86,8 +128,9 @@ class _Texts:
             with pa.memory_map(str(self.job.workplace.file("texts", index, ".arrow"))) as mapped:
                 table = pa.ipc.open_file(mapped).read_all()
                 rows = table.take(np.searchsorted(table["id"].to_numpy(), wanted)).to_pydict()
-            for row_id, text, value in zip(rows["id"], rows["text"], rows["value"], strict=True):
-                read[row_id] = text.split(), value
+            for row_id, text, options, drawing, names, value, gold in zip(*rows.values(), strict=True):
+                one = Form(text.split(), tuple(options), drawing, frozenset(names.split()))
+                read[row_id] = _Text(one, value, gold)
         return read
 
 

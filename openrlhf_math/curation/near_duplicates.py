@@ -1,123 +1,21 @@
-"""Which problems are the same but for how they are written.
+"""Which problems may be the same but for how they are written.
 
 MinHash over the words proposes pairs (Broder 1997; banding as in Leskovec, Rajaraman and Ullman, Mining of Massive
 Datasets, 3.4): two problems meet if one of their bands is equal. The numbers of a problem, in their order, go into
-every band, so problems with other numbers never meet. Each pair is then verified by `similarity`: proposing is cheap
-and may be wrong, verifying is what decides.
+every band, so problems with other numbers never meet. `alike` then judges each pair.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import product
 
 import numpy as np
 import xxhash
-from rapidfuzz.distance import Indel
 
-from openrlhf_math.curation.normalise import is_number, is_symbol
+from openrlhf_math.curation.alike import numbers
+from openrlhf_math.curation.normalise import is_number
 
 BANDS = 20
 ROWS_A_BAND = 2
 SEED = 1
-# Two texts of which this share of the tokens agrees, in order, are the same problem if nothing below speaks against it.
-THRESHOLD = 0.7
-
-# Words of which one instead of another makes another problem.
-_OPPOSITES = [
-    frozenset(group.split())
-    for group in (
-        "more less fewer",
-        "largest smallest",
-        "sum difference product quotient ratio",
-        "even odd",
-        "positive negative",
-        "before after",
-        "above below",
-        "inside outside",
-        "first last",
-        "area perimeter circumference volume radius diameter",
-        "add subtract multiply divide",
-        "added subtracted multiplied divided",
-        "increase decrease",
-        "increased decreased",
-        "increases decreases",
-        "increasing decreasing",
-        "mean median mode range",
-        "arithmetic geometric harmonic",
-        "left right",
-        "up down",
-        "with without",
-        "all none some",
-        "gave received",
-        "faster slower",
-        "older younger",
-        "taller shorter",
-        "longer shorter",
-        "heavier lighter",
-        "earlier later",
-        "day week month year hour minute",
-        "days weeks months years hours minutes seconds",
-        "daily weekly monthly yearly",
-        "prime composite",
-        "rational irrational",
-        "row column",
-        "rows columns",
-        "clockwise counterclockwise",
-        "horizontal vertical",
-        "parallel perpendicular",
-        "numerator denominator",
-        "square cube triangle circle rectangle",
-        "integer integers real complex",
-        "sine cosine tangent",
-        "each total",
-        "remaining used",
-        "percent times",
-    )
-]
-# In a story any word of one line may stand for another of it, none for one of the other line.
-_GAINING = "gains gets finds buys receives earns wins found bought got earned won"
-_LOSING = "loses gives sells spends donates lost gave sold spent donated"
-_OPPOSITES += [frozenset(pair) for pair in product(_GAINING.split(), _LOSING.split())]
-_OPPOSED = frozenset().union(*_OPPOSITES)
-_NEGATIONS = "not no never cannot isn't aren't don't doesn't didn't can't won't nor neither without"
-_NEGATIONS = frozenset(_NEGATIONS.split())
-
-
-def similarity(first: Sequence[str], second: Sequence[str]) -> float:
-    """How alike two token lists are, 0 to 1; 0 if they are different problems.
-
-    Different problems have other numbers, or the same in another order; other variables, relations or functions; a word
-    in place of its opposite; a negation more or less; or other bracketed sums. Else 2 * LCS / (n + m) of the tokens.
-    """
-    if first == second:
-        return float(bool(first))  # of texts without any token nothing is known
-    if numbers(first) != numbers(second) or _symbols(first) != _symbols(second) or _opposed(first, second):
-        return 0.0
-    return Indel.normalized_similarity(first, second)
-
-
-def numbers(tokens: Sequence[str]) -> tuple[str, ...]:
-    """The numbers of a problem in their order."""
-    return tuple(token for token in tokens if is_number(token))
-
-
-def _symbols(tokens: Sequence[str]) -> tuple[list[str], int]:
-    """The symbols in their order, and how many sums stand in brackets: `2(x+3)` is not `2x+3`."""
-    depth = sums = 0
-    for token in tokens:
-        depth += (token == "(") - (token == ")")
-        sums += depth > 0 and token in "+-"
-    return [token for token in tokens if is_symbol(token)], sums
-
-
-def _opposed(first: Sequence[str], second: Sequence[str]) -> bool:
-    if sum(token in _NEGATIONS for token in first) != sum(token in _NEGATIONS for token in second):
-        return True
-    ours, theirs = (Counter(token for token in tokens if token in _OPPOSED) for tokens in (first, second))
-    only_ours, only_theirs = ours - theirs, theirs - ours
-    if not only_ours or not only_theirs:
-        return False
-    return any(group & only_ours.keys() and group & only_theirs.keys() for group in _OPPOSITES)
 
 
 def band_keys(token_lists: Iterable[Sequence[str]]) -> np.ndarray:

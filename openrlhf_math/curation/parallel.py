@@ -17,22 +17,22 @@ class Workers:
         self.count = count
         self.started = False
 
-    def run(self, task: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[None]:
-        """Yields whenever one of the tasks is done."""
+    def run(self, task: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[Any]:
+        """Yields the argument of each task when it is done, in whatever order they end."""
         if self.count == 0 or self.count is None and len(arguments) < 2 and not self.started:
             for argument in arguments:
                 task(argument)
-                yield
+                yield argument
         elif arguments:
             yield from self._run_with_ray(task, arguments)
 
-    def _run_with_ray(self, task: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[None]:
+    def _run_with_ray(self, task: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[Any]:
         import ray.data
 
         self._start()
         data = ray.data.from_items([{"argument": one} for one in arguments], override_num_blocks=len(arguments))
-        for _ in data.map(_Task(task), compute=ray.data.TaskPoolStrategy(self.count)).iter_rows():
-            yield
+        for done in data.map(_Task(task), compute=ray.data.TaskPoolStrategy(self.count)).iter_rows():
+            yield done["argument"]
 
     def _start(self) -> None:
         import ray
@@ -64,4 +64,4 @@ class _Task:
 
     def __call__(self, row: dict) -> dict:
         self.task(row["argument"])
-        return {"done": True}
+        return {"argument": row["argument"]}

@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from openrlhf_math.curation.matching import KEYS_A_RANGE, follow_duplicates, pai
 from openrlhf_math.curation.near_duplicates import BANDS
 from openrlhf_math.curation.parallel import Workers
 from openrlhf_math.curation.plan import Plan
+from openrlhf_math.curation.progress import Progress, silent
 from openrlhf_math.curation.reading import read_piece
 from openrlhf_math.curation.summary import Summary, losses, summarise
 from openrlhf_math.curation.workplace import Workplace
@@ -37,17 +38,16 @@ REPORTS = {
     "duplicate_lines": "duplicates",
 }
 
-# Told of each task that is done: the stage, how many are, how many there are.
-Progress = Callable[[str, int, int], None]
 
-
-def run(plan: Plan, output: Path, workers: Workers, progress: Progress = lambda *told: None) -> Summary:
+def run(plan: Plan, output: Path, workers: Workers, progress: Progress = silent) -> Summary:
     """Make the dataset in `output`, or go on with one that was cut short.
 
     Raises UserError for a benchmark that gives few problems, if `output` holds anything else, or if no row is left.
     """
     begun = time.perf_counter()
     workplace = Workplace(output)
+    if plan.benchmark_pieces:
+        progress("reading the benchmarks")
     benchmarks = read_benchmarks(plan)
     plan.broken += benchmarks.broken
     _check(plan, workplace)
@@ -106,12 +106,15 @@ def _run(plan: Plan, benchmarks: Benchmarks, workplace: Workplace, workers: Work
     stages = Stages(workplace, workers, progress)
     sources = [piece.index for piece in plan.pieces if piece.input.role == "source"]
 
-    read = stages.run("read", "reading and filtering", partial(read_piece, job), range(len(plan.pieces)))
+    rows = {piece.index: piece.rows for piece in plan.pieces}
+    read = stages.run("read", "reading and filtering", partial(read_piece, job), rows)
     if not plan.settings.keep_duplicates:
-        keys = sum(one["kept"] for one in read.values()) * (BANDS + 1)
-        ranges = max(1, -(-keys // KEYS_A_RANGE))
-        stages.run("pair", "finding pairs", partial(pair_range, job, ranges), range(ranges))
-        stages.run("verify", "verifying pairs", partial(verify_piece, job, ranges), sources)
+        kept = sum(one["kept"] for one in read.values())
+        ranges = max(1, -(-kept * (BANDS + 1) // KEYS_A_RANGE))
+        stages.run("pair", "finding pairs", partial(pair_range, job, ranges), _shares(kept, ranges))
+        rows = {index: read[index]["kept"] for index in sources}
+        stages.run("verify", "verifying pairs", partial(verify_piece, job, ranges), rows)
+        progress("following duplicates")
     follow_duplicates(job, [] if plan.settings.keep_duplicates else sources)
     summary = summarise(plan, job, read, benchmarks.counts)
     files = [index for index in sources if summary.left[index]]
@@ -120,7 +123,8 @@ def _run(plan: Plan, benchmarks: Benchmarks, workplace: Workplace, workers: Work
         raise UserError(
             f"no row of {summary.rows} is left ({losses(summary)}); {workplace.output / 'reports'} tells of each"
         )
-    stages.run("write", "writing", partial(write_piece, job, files), sources)
+    stages.run("write", "writing", partial(write_piece, job, files), {index: summary.left[index] for index in sources})
+    progress("writing the reports")
     _write_reports(plan, workplace, summary)
     with workplace.replaced(workplace.output / "README.md") as path:
         path.write_text(card(plan.settings, plan.files, summary.result()), encoding="utf-8")
@@ -135,17 +139,23 @@ class Stages:
         self.workplace, self.workers, self.progress = workplace, workers, progress
         self.seconds: dict[str, float] = {}
 
-    def run(self, name: str, title: str, task: Callable[[int], dict], indices: Sequence[int]) -> dict[int, dict]:
-        """What each task reported, now or in a run before."""
+    def run(self, name: str, title: str, task: Callable[[int], dict], rows: dict[int, int]) -> dict[int, dict]:
+        """What each task reported, now or in a run before. rows: how many each of them stands for, by its index."""
         since = time.perf_counter()
-        missing = [index for index in indices if self.workplace.result(name, index) is None]
-        done = len(indices) - len(missing)
-        self.progress(title, done, len(indices))
-        for _ in self.workers.run(task, missing):
-            done += 1
-            self.progress(title, done, len(indices))
+        missing = [index for index in rows if self.workplace.result(name, index) is None]
+        total = sum(rows.values())
+        done = total - sum(rows[index] for index in missing)
+        self.progress(title, done, total)
+        for index in self.workers.run(task, missing):
+            done += rows[index]
+            self.progress(title, done, total)
         self.seconds[f"stage: {title}"] = time.perf_counter() - since
-        return {index: self.workplace.result(name, index) for index in indices}
+        return {index: self.workplace.result(name, index) for index in rows}
+
+
+def _shares(rows: int, ranges: int) -> dict[int, int]:
+    """Rows in equal shares for ranges of keys, which hold keys of all rows."""
+    return {index: rows * (index + 1) // ranges - rows * index // ranges for index in range(ranges)}
 
 
 def _sums(parts: Iterable[dict[str, float]]) -> dict[str, float]:

@@ -1,12 +1,14 @@
 """The inputs of a run, looked at before anything is done."""
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from openrlhf_math.curation.card import versions
 from openrlhf_math.curation.inputs import Input, Piece, find_inputs, split
+from openrlhf_math.curation.progress import Progress, silent
 from openrlhf_math.curation.settings import CurationSettings
 from openrlhf_math.data.tables import Damaged
 from openrlhf_math.errors import UserError
@@ -34,18 +36,26 @@ class Plan:
         }
 
 
-def find(settings: CurationSettings) -> Plan:
+def find(settings: CurationSettings, progress: Progress = silent) -> Plan:
     """Look at every input. Raises UserError for one that is missing, or that nothing tells how to read."""
     plan = Plan(settings)
     licences = dict(settings.licences)
-    for role, specs in (
-        ("against", settings.against),
-        ("source", settings.sources),
-        ("benchmark", settings.benchmarks),
-    ):
-        for spec in specs:
-            for file in find_inputs(role, spec, settings.columns, licences):
-                _add(plan, file)
+    progress("looking for the inputs")
+    found = [
+        file
+        for role, specs in (
+            ("against", settings.against),
+            ("source", settings.sources),
+            ("benchmark", settings.benchmarks),
+        )
+        for spec in specs
+        for file in find_inputs(role, spec, settings.columns, licences)
+    ]
+    sizes = [-(-os.path.getsize(file.path) >> 20) for file in found]
+    for number, file in enumerate(found):
+        progress("counting rows", sum(sizes[:number]), sum(sizes), "MiB")
+        _add(plan, file)
+    progress("counting rows", sum(sizes), sum(sizes), "MiB")
     for role in ("source", "benchmark"):
         named = settings.sources if role == "source" else settings.benchmarks
         if named and not any(one.role == role and one.digest for one in plan.files):

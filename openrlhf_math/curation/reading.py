@@ -19,15 +19,25 @@ from openrlhf_math.curation.filters import Filter, find_filter
 from openrlhf_math.curation.inputs import Piece, reader_of_input, rows_of
 from openrlhf_math.curation.job import Job
 from openrlhf_math.curation.near_duplicates import BANDS, band_keys
-from openrlhf_math.curation.normalise import tokens
+from openrlhf_math.curation.normalise import Form, form
 from openrlhf_math.curation.settings import CurationSettings
 from openrlhf_math.curation.workplace import Workplace
 from openrlhf_math.data.schema import BrokenRow, Row, read_row
 from openrlhf_math.data.tables import BATCH_ROWS
 from openrlhf_math.rewards import UnparsableGold, parse_gold
 
-# What is compared: the number of a row, its tokens joined by spaces, its gold as an exact number or "".
-TEXTS = pa.schema([("id", pa.uint64()), ("text", pa.string()), ("value", pa.string())])
+# What is compared: the number of a row, its form, its gold as an exact number or "", its gold as written.
+TEXTS = pa.schema(
+    [
+        ("id", pa.uint64()),
+        ("text", pa.string()),
+        ("options", pa.list_(pa.string())),
+        ("drawing", pa.string()),
+        ("names", pa.string()),
+        ("value", pa.string()),
+        ("gold", pa.string()),
+    ]
+)
 
 
 def read_piece(job: Job, index: int) -> dict:
@@ -44,16 +54,16 @@ def read_piece(job: Job, index: int) -> dict:
             clock = _Clock(seconds)
             kept = list(_rows_that_pass(job, piece, batch, files, counts, filtered))
             clock.lap("filter")
-            words = [tokens(row.problem) for _, row in kept]
+            forms = [form(row.problem) for _, row in kept]
             clock.lap("normalise")
-            keys = band_keys(words)
+            keys = band_keys([one.tokens for one in forms])
             clock.lap("minhash")
             clean = list(range(len(kept)))
             if piece.input.role == "source" and job.settings.benchmarks:
-                clean = _clean(job, kept, words, keys, files, contaminated)
+                clean = _clean(job, kept, forms, keys, files, contaminated)
                 clock.lap("decontaminate")
             ids = np.array([piece.first_id + kept[index][0] - piece.first - 1 for index in clean], np.uint64)
-            files.add([kept[index] for index in clean], [words[index] for index in clean], ids)
+            files.add([kept[index] for index in clean], [forms[index] for index in clean], ids)
             all_keys.append(keys[clean].ravel())
             all_ids.append(np.repeat(ids, BANDS + 1))
             counts["kept"] += len(clean)
@@ -105,13 +115,13 @@ def _first_to_drop(tests: list[tuple[str, Filter]], row: Row, settings: Curation
     return "", ""
 
 
-def _clean(job: Job, kept, words, keys, files: "_PieceFiles", contaminated: Counter) -> list[int]:
+def _clean(job: Job, kept, forms: list[Form], keys, files: "_PieceFiles", contaminated: Counter) -> list[int]:
     """Which rows of a batch hold no benchmark problem; every hit is noted."""
     index = _benchmarks(job.benchmark_file, job.benchmark_digest, job.settings.overlap)
     clean = []
     for position, (number, row) in enumerate(kept):
-        hit = index.find(words[position], keys[position])
-        dropped = hit is not None and (hit.same_numbers or job.settings.overlap.drop_other_numbers)
+        hit = index.find(forms[position], keys[position])
+        dropped = hit is not None and (hit.same or hit.how == "contains" and job.settings.overlap.drop_other_numbers)
         if hit:
             files.note("contamination", {"row": number} | _described(hit, row, dropped))
         if dropped:
@@ -172,9 +182,18 @@ class _PieceFiles:
     def reject(self, number: int, reason: str, raw) -> None:
         self.note("rejects", {"row": number, "reason": reason, "beginning": excerpt(raw)})
 
-    def add(self, kept: list[tuple[int, Row]], words: list[list[str]], ids: np.ndarray) -> None:
-        texts, values = [" ".join(one) for one in words], [_value(row.answer) for _, row in kept]
-        self.texts.write_batch(pa.record_batch([pa.array(ids), texts, values], schema=TEXTS))
+    def add(self, kept: list[tuple[int, Row]], forms: list[Form], ids: np.ndarray) -> None:
+        columns = [
+            pa.array(ids),
+            [" ".join(one.tokens) for one in forms],
+            [list(one.options) for one in forms],
+            [one.drawing for one in forms],
+            [" ".join(sorted(one.names)) for one in forms],
+            [_value(row.answer) for _, row in kept],
+            [row.answer for _, row in kept],
+        ]
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, TEXTS, strict=True)]
+        self.texts.write_batch(pa.record_batch(arrays, schema=TEXTS))
         if self.piece.input.role == "source":
             self.rows.write_table(pa.Table.from_pylist([self._columns(*one) for one in kept], schema=COLUMNS))
 

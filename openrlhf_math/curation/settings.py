@@ -22,8 +22,11 @@ class CurationSettings:
     overlap: Overlap = field(default_factory=Overlap)
     licences: tuple[tuple[str, str], ...] = ()
     keep_duplicates: bool = False
+    near: float = 0.95
 
     def __post_init__(self) -> None:
+        if not 0.7 <= self.near <= 1:
+            raise ValueError(f"--near is {self.near}, it must be from 0.7 to 1")
         for name in self.filters:
             find_filter(name)
 
@@ -44,6 +47,8 @@ class CurationSettings:
             words += ["--licence", f"{name}={licence}"]
         if self.keep_duplicates:
             words += ["--keep-duplicates"]
+        if self.near != 0.95:
+            words += ["--near", str(self.near)]
         return shlex.join([*words, "--output", "DIRECTORY"])
 
 

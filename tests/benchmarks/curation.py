@@ -1,11 +1,13 @@
 r"""What `openrlhf-math curate` finds, how fast it is, what memory it takes, and whether it survives `kill -9`.
 
-    python tests/benchmarks/curation.py planted --problems gsm8k_train.jsonl   # duplicates, benchmark problems
+    python tests/benchmarks/curation.py planted                                # recall by kind, beside 8-grams
+    python tests/benchmarks/curation.py pairs                                  # pairs of problems, by hand
+    python tests/benchmarks/curation.py reworded --problems gsm8k_train.jsonl  # precision at 20,000 rows
     python tests/benchmarks/curation.py memory --rows 100000 1000000           # rows a second, peak memory
     python tests/benchmarks/curation.py kills --times 10                       # the same bytes after ten kills
 
-`--problems` is GSM8K's training split as JSONL (question, answer); half of the planted problems are made from it, the
-other half from templates with LaTeX. Every number is printed as JSON.
+`--problems` are problem sets as JSONL. `planted` adds some of each to its own problems; of `reworded` half are GSM8K's
+(question, answer), half are made from templates with LaTeX. Every number is printed as JSON.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from collections import Counter
 from pathlib import Path
 
 from made_up_problems import synthetic, templated
+from planted import pairs, planted
 from rewording import DIGITS, OTHER, OTHER_VALUES, SAME, changed, embedded, opposite_word
 
 # Duplicates and benchmark problems -----------------------------------------------------------------------------------
@@ -35,10 +38,10 @@ def word_problems(path: Path) -> list[str]:
         return list(dict.fromkeys(json.loads(line)["question"].strip() for line in file))
 
 
-def planted(args: argparse.Namespace) -> dict:
+def reworded(args: argparse.Namespace) -> dict:
     """Each of `--pairs` problems stands three times: itself, written otherwise, and as another problem."""
     rng = random.Random(args.seed)
-    real = word_problems(args.problems)
+    real = word_problems(args.problems[0])
     rng.shuffle(real)
     real = [text for text in real if DIGITS.search(text)]
     half = min(args.pairs // 2, len(real) - args.benchmark_problems // 2)
@@ -187,6 +190,7 @@ def memory(args: argparse.Namespace) -> list[dict]:
                 "peak_MB_one_process": peaks.one,
             }
         )
+        told[-1]["seconds_a_row_to_first"] = round(told[0]["rows_a_second"] / told[-1]["rows_a_second"], 2)  # 1: linear
         print(json.dumps(told[-1]), flush=True)
     return told
 
@@ -296,8 +300,18 @@ def digest(folder: Path) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("planted", "memory", "kills"))
-    parser.add_argument("--problems", type=Path, help="word problems as JSONL, question and answer")
+    parser.add_argument("what", choices=("planted", "pairs", "reworded", "memory", "kills"))
+    parser.add_argument("--problems", type=Path, nargs="+", default=[], help="problem sets as JSONL")
+    parser.add_argument("--of-each-file", type=int, default=100, help="problems of a set that `planted` takes")
+    parser.add_argument("--rows-a-kind", type=int, default=60, help="of `planted`, at most")
+    parser.add_argument("--kinds", default="", help="of `planted`, by comma; all without it")
+    parser.add_argument("--same-gold", action="store_true", help="of `planted`: duplicates among equal golds, too")
+    parser.add_argument("--show", type=int, default=0, metavar="N", help="of `planted`: rows judged wrongly, a kind")
+    parser.add_argument("--result", type=Path, help="of `planted`: the table as JSON")
+    pairs_file = Path(__file__).parent / "planted_pairs.jsonl"
+    parser.add_argument(
+        "--pairs-file", type=Path, default=pairs_file, help="of `pairs`: a, b, same, gold_a, gold_b, kind"
+    )
     parser.add_argument("--pairs", type=int, default=10_000, help="problems that stand three times")
     parser.add_argument("--benchmark-problems", type=int, default=2_000)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
@@ -306,8 +320,10 @@ def main() -> None:
     parser.add_argument("--kill-rows", type=int, default=60_000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    result = {"planted": planted, "memory": memory, "kills": kills}[args.what](args)
-    print(json.dumps(result, indent=1))
+    result = {"planted": planted, "pairs": pairs, "reworded": reworded, "memory": memory, "kills": kills}[args.what](
+        args
+    )
+    print(json.dumps(result, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -126,11 +126,23 @@ def test_duplicates_go_and_the_first_stays_with_their_places(tmp_path):
     assert told[6]["same_as"] == f"second: {second}, row 6"
 
 
-def test_texts_alike_with_other_golds_both_stay_but_the_same_text_does_not(tmp_path):
+def test_rows_with_other_golds_both_stay_even_with_the_same_text(tmp_path):
     alike = ROWS[0]["problem"].replace("boxes does he", "boxes then does he")
-    rows = [ROWS[0], {"problem": alike, "answer": "25"}, {"problem": ROWS[0]["problem"], "answer": "26"}]
+    problems = [(ROWS[0]["problem"], "25"), (alike, "25"), (alike, "26"), (ROWS[0]["problem"], "27"), (alike, "25.0")]
+    golds = (r"\frac{\sqrt{2}}{2}", r"1/\sqrt 2", r"\sqrt{2}")
+    formulas = [("Simplify the number x of page 7.", gold) for gold in golds]
+    rows = [{"problem": problem, "answer": gold} for problem, gold in problems + formulas]
     _, output = curate(tmp_path, "--source", write(tmp_path / "rows.jsonl", rows))
-    assert [row["row"] for row in rows_of(output)] == [1, 2]
+    assert [row["row"] for row in rows_of(output)] == [1, 3, 4, 6, 8]
+
+
+def test_near_is_a_flag_for_words_that_nothing_explains(tmp_path):
+    other = ROWS[0] | {"problem": ROWS[0]["problem"].replace("market", "harbour")}
+    source = write(tmp_path / "rows.jsonl", [ROWS[0], other])
+    for near, kept in (("1", [1, 2]), ("0.8", [1])):
+        _, output = curate(tmp_path / near, "--source", source, "--near", near)
+        assert [row["row"] for row in rows_of(output)] == kept
+    assert curate(tmp_path, "--source", source, "--near", "0.5")[0] == 2
 
 
 def test_against_another_set(tmp_path):
@@ -157,7 +169,7 @@ def test_benchmark_problems_go_and_each_is_told_with_both_texts(tmp_path):
     assert [(hit["row"], hit["how"], hit["benchmark_row"]) for hit in hits] == [
         (4, "exact", 1),
         (10, "exact", 2),
-        (21, "ngram", 2),
+        (21, "near", 2),
     ]
     assert hits[2]["problem"] == hidden["problem"] and hits[2]["benchmark_problem"] == ROWS[9]["problem"]
     assert "| test | 2 | 3 |" in (output / "README.md").read_text()

@@ -4,7 +4,7 @@ import pytest
 
 from openrlhf_math.curation.decontaminate import BenchmarkIndex, BenchmarkProblem, Overlap
 from openrlhf_math.curation.near_duplicates import band_keys
-from openrlhf_math.curation.normalise import tokens
+from openrlhf_math.curation.normalise import form
 
 LONG = (
     "Every morning Aya goes for a 9-kilometer-long walk and stops at a coffee shop afterwards. When she walks at a "
@@ -19,8 +19,8 @@ def find(row: str, overlap: Overlap | None = None):
     index = BenchmarkIndex(
         [BenchmarkProblem("test", row, text) for row, text in enumerate(texts, 1)], overlap or Overlap()
     )
-    words = tokens(row)
-    return index.find(words, band_keys([words])[0])
+    one = form(row)
+    return index.find(one, band_keys([one.tokens])[0])
 
 
 @pytest.mark.parametrize(
@@ -29,14 +29,14 @@ def find(row: str, overlap: Overlap | None = None):
         (LONG + BOILERPLATE, "exact", 1),
         (LONG.replace("9-", "nine ").replace("4 hours", "four hours") + BOILERPLATE.upper(), "exact", 1),
         ((LONG + BOILERPLATE).replace("morning", "day").replace("afterwards", "then"), "near", 1),
-        ("Here is a task for you. " + LONG + BOILERPLATE + " Think step by step. " * 30, "ngram", 1),
+        ("Here is a task for you. " + LONG + BOILERPLATE + " Think step by step. " * 30, "contains", 1),
         (r"Find $\sin 60°$", "exact", 2),
-        ("Tell me this: what is the value of 17 squared? Answer with the number alone, no words.", "ngram", 3),
+        ("Tell me this: what is the value of 17 squared? Answer with the number alone, no words.", "contains", 3),
     ],
 )
 def test_found(row, how, number):
     hit = find(row)
-    assert (hit.how, hit.problem.row, hit.same_numbers) == (how, number, True)
+    assert (hit.how, hit.problem.row, hit.same) == (how, number, True)
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_found(row, how, number):
 )
 def test_not_found(row):
     hit = find(row)
-    assert hit is None or not hit.same_numbers
+    assert hit is None or not hit.same
 
 
 def test_other_numbers_are_told_of_but_spared():
     hit = find((LONG + BOILERPLATE).replace("24", "36"))
-    assert hit.how == "ngram" and not hit.same_numbers and hit.share > 0.5
+    assert hit.how == "contains" and not hit.same and hit.share > 0.5
 
 
 @pytest.mark.parametrize("wrong", [{"ngram": 3}, {"share": 0.0}, {"share": 1.5}])

@@ -1,50 +1,11 @@
-"""Pairs are proposed where they must be, and judged by more than their likeness."""
+"""Pairs are proposed where they must be, and in proportion to the rows."""
 
 import numpy as np
-import pytest
 
-from openrlhf_math.curation.near_duplicates import BANDS, THRESHOLD, band_keys, candidates, similarity
+from openrlhf_math.curation.near_duplicates import BANDS, band_keys, candidates
 from openrlhf_math.curation.normalise import tokens
 
 STORY = "Tom has 3 red boxes and buys 12 more blue boxes at the market. How many boxes does he have altogether?"
-FORMULA = r"Find the largest value of $2(x+3)$ such that $x^2 + y \le 10$ and $\sin x > 0$."
-
-SAME = [
-    (STORY, STORY),
-    (STORY, STORY.replace("3", "three").replace("12", "twelve")),
-    (STORY, STORY.replace("altogether", "in total").replace("buys", "purchases")),
-    (STORY, STORY.replace("Tom", "Priyanka")),
-    (STORY, "Solve this problem. " + STORY),
-    (FORMULA, FORMULA.replace("$", " $ ").replace(r"\le", r"\leq").replace("largest", "maximum")),
-]
-OTHER = [
-    (STORY, STORY.replace("12", "13")),
-    (STORY, STORY.replace("3", "x").replace("12", "3").replace("x", "12")),
-    (STORY, STORY.replace("more", "fewer")),
-    (STORY, STORY.replace("has 3", "has no 3")),
-    (STORY, STORY.replace("buys 12 more", "gives away 12")),
-    (STORY, STORY + " He loses 2."),
-    (FORMULA, FORMULA.replace("largest", "smallest")),
-    (FORMULA, FORMULA.replace("+ y", "- y")),
-    (FORMULA, FORMULA.replace("y", "z")),
-    (FORMULA, FORMULA.replace(r"\le", r"\ge")),
-    (FORMULA, FORMULA.replace("sin", "cos")),
-    (FORMULA, FORMULA.replace("(x+3)", "x+3")),
-    ("", ""),
-]
-
-
-@pytest.mark.parametrize("first, second", SAME)
-def test_the_same_problem(first, second):
-    assert similarity(tokens(first), tokens(second)) >= THRESHOLD
-    shared = band_keys([tokens(first), tokens(second)])
-    assert (shared[0] == shared[1]).any()
-
-
-@pytest.mark.parametrize("first, second", OTHER)
-def test_another_problem(first, second):
-    assert similarity(tokens(first), tokens(second)) == 0
-    assert similarity(tokens(second), tokens(first)) == 0
 
 
 def test_problems_with_other_numbers_never_meet():

@@ -1,0 +1,61 @@
+"""What `openrlhf-math curate` shows while it runs: a bar for each stage, or plain lines where there is no terminal."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from openrlhf_math.curation.progress import Moment, Pace, Progress
+
+LINE_SECONDS = 15.0  # between two lines of one stage
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress]:
+    """Bars on standard error; lines where it is no terminal, as in a log file."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Lines(lambda line: print(line, file=sys.stderr, flush=True))
+        return
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
+    with Bars(*columns, console=console) as bars:
+        pace, tasks = Pace(), {}
+
+        def show(stage: str, done: int = 0, total: int = 0, unit: str = "rows") -> None:
+            moment = pace(stage, done, total, unit)
+            if stage not in tasks:
+                for earlier in tasks.values():  # one without a total ends where the next stage begins
+                    if bars.tasks[earlier].total is None:
+                        bars.update(earlier, total=1, completed=1)
+                tasks[stage] = bars.add_task(stage, total=total or None, text="")
+            bars.update(tasks[stage], completed=done, text=moment.text)
+
+        yield show
+
+
+class Lines:
+    """A line where a stage begins, where it ends, and every `LINE_SECONDS` in between.
+
+    write: takes a line. clock: seconds.
+    """
+
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._write, self._clock, self._pace = write, clock, Pace(clock)
+        self._stage, self._said = "", 0.0
+
+    def __call__(self, stage: str, done: int = 0, total: int = 0, unit: str = "rows") -> None:
+        moment = self._pace(stage, done, total, unit)
+        now = self._clock()
+        if stage != self._stage or moment.ended or now - self._said >= LINE_SECONDS:
+            self._write(f"curate: {_line(moment)}")
+            self._stage, self._said = stage, now
+
+
+def _line(moment: Moment) -> str:
+    took = f" in {moment.seconds:.1f} s" if moment.ended and moment.rate else ""
+    return f"{moment.stage}: {moment.text}{took}" if moment.text else moment.stage

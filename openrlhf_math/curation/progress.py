@@ -1,0 +1,71 @@
+"""How far a stage is, how fast it goes and how long it still takes."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# Called when a stage begins and whenever a part of it is done: the stage, how much is done, how much there is (0 where
+# that is not known), and of what.
+Progress = Callable[..., None]
+
+
+def silent(stage: str, done: int = 0, total: int = 0, unit: str = "rows") -> None:
+    """A progress that shows nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A stage at one time. seconds: since it began. rate: a second, None before anything was done. left: seconds."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+    seconds: float
+    rate: float | None
+    left: float | None
+
+    @property
+    def text(self) -> str:
+        if not (self.done or self.total):
+            return ""
+        parts = [f"{self.done:,}" + (f" of {self.total:,}" if self.total else "") + f" {self.unit}"]
+        if self.rate is not None:
+            parts.append(f"{self.rate:,.0f} a second")
+        if self.left:
+            parts.append(f"{duration(self.left)} left")
+        return ", ".join(parts)
+
+    @property
+    def ended(self) -> bool:
+        return 0 < self.total <= self.done
+
+
+class Pace:
+    """Reads the moments of the stages off a clock (seconds).
+
+    What an earlier run had done counts as done and not as work of this one: a stage begins with its first call. The
+    rate is that of the stage so far, as tasks of several workers end in bursts.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._begun: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, stage: str, done: int = 0, total: int = 0, unit: str = "rows") -> Moment:
+        now = self._clock()
+        since, before = self._begun.setdefault(stage, (now, done))
+        seconds, new = now - since, done - before
+        rate = new / seconds if new > 0 and seconds > 0 else None
+        left = (total - done) / rate if rate and total > done else None
+        return Moment(stage, done, total, unit, seconds, rate, left)
+
+
+def duration(seconds: float) -> str:
+    """Of seconds, as people read it: 8 s, 4 min 10 s, 2 h 5 min."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
