@@ -6,7 +6,7 @@ PYTHONPATH=examples openrlhf-math eval --model MODEL --benchmark own_benchmark.p
 import random
 from collections.abc import Iterator
 
-from openrlhf_math.curation.schema import Row
+from openrlhf_math.data.schema import Row
 from openrlhf_math.evaluation.benchmarks import register_benchmark
 
 

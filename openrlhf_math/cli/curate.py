@@ -13,15 +13,16 @@ short goes on where it stopped when the same command is given again; the result 
 
 PLACES = """\
 SET is [NAME=]PLACE:
-  PLACE  a JSONL or Parquet file, a directory of them, or a hub name owner/name[@config][:split]
-  NAME   a known set, package.module.function for one's own reader (a row as a dict -> curation.schema.Row),
+  PLACE  a file (JSONL, JSON, CSV, TSV, Parquet, Arrow, also .gz or .zst), a folder of them FOLDER[:split],
+         or a hub name owner/name[@config][:split]; the split is train if none is named
+  NAME   a known set, package.module.function for one's own reader (a row as a dict -> data.schema.Row),
          or any name to know it by
   A known set's NAME alone is its place on the hub. Without NAME, a file is read by its columns.
 known sets:
 {sets}
 filters, in their order:
 {filters}
-  A filter of one's own is package.module.function (curation.schema.Row -> reason to drop it, or "").
+  A filter of one's own is package.module.function (data.schema.Row -> reason to drop it, or "").
 of the same problem the first is kept: sets in the order given, files by name, rows as they stand.
 pass rates of a model, for `grpo --math.curriculum`:
   openrlhf-math eval --model MODEL --benchmark problems.jsonl --samples 8 --temperature 1 --output runs/base
@@ -31,7 +32,7 @@ pass rates of a model, for `grpo --math.curriculum`:
 def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.curation.decontaminate import Overlap
     from openrlhf_math.curation.filters import FILTERS, Limits
-    from openrlhf_math.curation.sources import SOURCES
+    from openrlhf_math.data.sources import SOURCES
 
     limits, overlap = Limits(), Overlap()
     parser = argparse.ArgumentParser(
@@ -50,7 +51,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, metavar="DIR", help="directory of the dataset")
     add("--filters", default=",".join(FILTERS), metavar="LIST", help="which filters, by comma; '' for none (all)")
     for what in ("problem", "answer", "solution", "trace", "difficulty"):
-        add(f"--{what}-key", metavar="COLUMN", help=f"column of the {what} in files of no known set")
+        add(f"--{what}-key", metavar="COLUMN", help=f"column of the {what}, or a field as column.field")
     add("--min-chars", type=int, default=limits.min_chars, metavar="N", help="of a problem (%(default)s)")
     add("--max-chars", type=int, default=limits.max_chars, metavar="N", help="of a problem (%(default)s)")
     add("--language", default=limits.language, choices=("en", "any"), help="of the problems (%(default)s)")
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
     from openrlhf_math.curation.pipeline import run as run_plan
     from openrlhf_math.curation.plan import find
     from openrlhf_math.curation.settings import CurationSettings
-    from openrlhf_math.curation.sources import Columns
+    from openrlhf_math.data.sources import Columns
 
     if args.workers is not None and args.workers < 0:
         raise UserError(f"--workers is {args.workers}, it must be 0 or more")
@@ -147,7 +148,7 @@ def add_pass_rates(args: argparse.Namespace) -> None:
     if args.output.exists() and not args.output.is_dir():
         raise UserError(f"--output {args.output} is a file; give the name of a directory")
     try:
-        told = add_base_rates(args.pass_rate, args.source[0], args.problem_key or "problem", args.output)
+        told = add_base_rates(args.pass_rate, args.source[0], args.problem_key, args.output)
     except OSError as error:
         raise UserError(f"--output {args.output} cannot be written: {error.strerror or error}") from error
     if args.json:

@@ -52,7 +52,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--problems", required=True, metavar="SET", help="JSONL, JSON, CSV or Parquet file, or hub name[@config]")
+    add("--problems", required=True, metavar="SET", help="file, folder or hub name[@config][:split], see docs/data.md")
     add("--output", type=Path, required=True, metavar="DIR", help="what the run leaves; the same again to resume")
     add("--teacher", default="endpoint", metavar="NAME", help="who writes, see below (%(default)s)")
     add("--model", required=True, metavar="NAME", help="as the endpoint calls it, or directory or hub name for engine")
@@ -71,10 +71,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="check everything, say what would be asked, ask nothing")
 
     add = parser.add_argument_group("problems").add_argument
-    add("--split", default="train", help="of a hub set (%(default)s)")
+    add("--split", default="train", help="of a folder or hub set (%(default)s)")
     add("--max-problems", type=int, metavar="N", help="only the first so many")
-    add("--problem-key", default="problem", metavar="COLUMN", help="of the problem (%(default)s)")
-    add("--answer-key", default="answer", metavar="COLUMN", help="of the gold answer (%(default)s)")
+    add("--problem-key", metavar="COLUMN", help="of the problem; a field as column.field (by the set's layout)")
+    add("--answer-key", metavar="COLUMN", help="of the gold answer (by the set's layout)")
     add("--source-key", default="source", metavar="COLUMN", help="of the source, may be missing (%(default)s)")
     add("--difficulty-key", default="difficulty", metavar="COLUMN", help="may be missing (%(default)s)")
     add("--license-key", default="license", metavar="COLUMN", help="of the licence, may be missing (%(default)s)")

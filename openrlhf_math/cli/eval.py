@@ -28,7 +28,7 @@ benchmarks (samples, token limit, temperature; the flags set them for all):
   NAME=FILE          the same, read and sampled as the benchmark NAME, or called NAME
   owner/name@config  a hub set, see --split
   holdout:SET        --holdout problems drawn from any of these, written to --output for `curate --benchmark`
-  pkg.mod.function   your own: without arguments, gives openrlhf_math.curation.schema.Row
+  pkg.mod.function   your own: without arguments, gives openrlhf_math.data.schema.Row
 
 prompts:
   chat               the model's chat template
@@ -159,9 +159,9 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
 
 def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.colocation.layout import enter_environment, find_device
-    from openrlhf_math.curation.sources import Columns
     from openrlhf_math.data.hub import give_up_soon_without_network
     from openrlhf_math.data.prompts import check_template
+    from openrlhf_math.data.sources import Columns
     from openrlhf_math.evaluation.problem_sets import Reading, read_sets
     from openrlhf_math.evaluation.prompts import find_prompt, style_of
     from openrlhf_math.evaluation.settings import EvalSettings

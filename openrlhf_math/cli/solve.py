@@ -91,17 +91,17 @@ def _problems(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
 
 
 def _read(spec: str, split: str, problem_key: str, answer_key: str, most: int | None) -> tuple[list, list]:
-    from openrlhf_math.data.problems import read_rows
+    from openrlhf_math.data.problems import named_columns, read_set
 
     problems, golds = [], []
-    for number, row in enumerate(islice(read_rows(spec, split), most), start=1):
-        problem, gold = row.get(problem_key), row.get(answer_key)
-        if problem_key not in row:
-            raise UserError(f"{spec} has no column '{problem_key}', only {', '.join(row)}; name it with --problem-key")
-        if not isinstance(problem, str) or not problem.strip():
-            raise UserError(f"{spec}, row {number}: '{problem_key}' is {problem!r:.60}, it must be text; drop it")
-        problems.append(problem)
-        golds.append(None if gold is None else str(gold))
+    rows = read_set(spec, split, named_columns(problem_key, answer_key), needed=("problem",))
+    for number, _, row in islice(rows, most):
+        if row.dialogue:
+            raise UserError(
+                f"{spec}, row {number}: it has messages before the problem, which solve cannot give; drop it"
+            )
+        problems.append(row.problem)
+        golds.append(row.answer or None)
     if not problems:
         raise UserError(
             f"{spec} has no problem{' left by --max-problems' if most is not None else ''}; give at least one"

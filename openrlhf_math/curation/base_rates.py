@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openrlhf_math.data.files import written_whole
-from openrlhf_math.data.problems import Problem, read_rows
+from openrlhf_math.data.problems import named_columns, read_rows, read_set
 from openrlhf_math.errors import UserError
 
 COMPLETIONS = "completions.jsonl"
@@ -35,7 +35,7 @@ class BaseRates:
         return [("never", self.rates.count(0)), *steps, ("always", self.rates.count(1))]
 
 
-def add_base_rates(run: Path, source: str, problem_key: str, output: Path) -> BaseRates:
+def add_base_rates(run: Path, source: str, problem_key: str | None, output: Path) -> BaseRates:
     """Write the rows of `source` into `output`/problems.jsonl, with `pass_rate` and `attempts` beside their columns.
 
     run: an output directory of `openrlhf-math eval` (of several benchmarks, too), or a file of completions. Problems
@@ -46,19 +46,15 @@ def add_base_rates(run: Path, source: str, problem_key: str, output: Path) -> Ba
     rates, missing = [], 0
     output.mkdir(parents=True, exist_ok=True)
     with written_whole(output / "problems.jsonl") as file:
-        for number, row in enumerate(read_rows(source, "train"), start=1):
-            if not row.get(problem_key) or not isinstance(row[problem_key], (str, list)):
-                raise UserError(
-                    f"--source {source} row {number}: column '{problem_key}' is empty or not there (there are "
-                    f"{', '.join(row)}); name the problem's with --problem-key"
-                )
-            correct, attempts = counts.get(Problem(row[problem_key], "", "", number).text.strip(), (0, 0))
+        columns = named_columns(problem_key, None)
+        for _, raw, row in read_set(source, "train", columns, needed=("problem",)):
+            correct, attempts = counts.get(row.problem.strip(), (0, 0))
             rate = correct / attempts if attempts else None
             if rate is None:
                 missing += 1
             else:
                 rates.append(rate)
-            line = dict(row) | {"pass_rate": rate, "attempts": attempts}
+            line = raw | {"pass_rate": rate, "attempts": attempts}
             file.write(json.dumps(line, default=str) + "\n")
         if not rates:
             raise UserError(

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from openrlhf_math.curation.decontaminate import BenchmarkProblem
-from openrlhf_math.curation.inputs import reader_of, rows_of
+from openrlhf_math.curation.inputs import reader_of_input, rows_of
 from openrlhf_math.curation.plan import Plan
-from openrlhf_math.curation.reading import excerpt, read_row
-from openrlhf_math.curation.schema import BrokenRow
+from openrlhf_math.curation.reading import excerpt
+from openrlhf_math.data.schema import BrokenRow, read_row
 from openrlhf_math.errors import UserError
 
 # A benchmark with a larger share of rows without a problem was not read as it is meant.
@@ -40,7 +40,7 @@ def read_benchmarks(plan: Plan) -> Benchmarks:
     rows: Counter[str] = Counter()
     names = list(dict.fromkeys(one.name for one in plan.files if one.role == "benchmark"))
     for piece in plan.benchmark_pieces:
-        read = reader_of(piece.input, plan.settings.columns)
+        read = reader_of_input(piece.input, plan.settings.columns)
         for number, raw in rows_of(piece):
             rows[piece.input.name] += 1
             try:

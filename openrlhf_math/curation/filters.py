@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from openrlhf_math.curation.dotted import import_function
 from openrlhf_math.curation.figures import missing_figure
-from openrlhf_math.curation.schema import Row
+from openrlhf_math.data.schema import Row
 from openrlhf_math.rewards import UnparsableGold, parse_gold
 from openrlhf_math.rewards.choices import choice, options, several
 

@@ -10,6 +10,7 @@ from openrlhf_math.curation.card import versions
 from openrlhf_math.curation.inputs import Input, Piece, find_inputs, split
 from openrlhf_math.curation.progress import Progress, silent
 from openrlhf_math.curation.settings import CurationSettings
+from openrlhf_math.data.tables import Damaged
 from openrlhf_math.errors import UserError
 
 
@@ -66,7 +67,7 @@ def _add(plan: Plan, file: Input) -> None:
     pieces = plan.benchmark_pieces if file.role == "benchmark" else plan.pieces
     try:
         file, found = split(file, len(pieces))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, Damaged) as error:
         reason = f"the file cannot be read ({str(error).splitlines()[0]:.200})"
         plan.broken.append({"source": file.name, "file": file.file, "row": None, "reason": reason, "beginning": ""})
         found = []

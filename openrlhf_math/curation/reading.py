@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 from openrlhf_math.curation.columns import COLUMNS
 from openrlhf_math.curation.decontaminate import BenchmarkIndex, BenchmarkProblem, Hit, Overlap
 from openrlhf_math.curation.filters import Filter, find_filter
-from openrlhf_math.curation.inputs import BATCH_ROWS, Piece, Unreadable, reader_of, rows_of
+from openrlhf_math.curation.inputs import Piece, reader_of_input, rows_of
 from openrlhf_math.curation.job import Job
 from openrlhf_math.curation.near_duplicates import BANDS, band_keys
 from openrlhf_math.curation.normalise import Form, form
-from openrlhf_math.curation.schema import BrokenRow, Row
 from openrlhf_math.curation.settings import CurationSettings
-from openrlhf_math.curation.sources import Reader
 from openrlhf_math.curation.workplace import Workplace
+from openrlhf_math.data.schema import BrokenRow, Row, read_row
+from openrlhf_math.data.tables import BATCH_ROWS
 from openrlhf_math.rewards import UnparsableGold, parse_gold
 
 # What is compared: the number of a row, its form, its gold as an exact number or "", its gold as written.
@@ -85,7 +85,7 @@ def read_piece(job: Job, index: int) -> dict:
 
 def _rows_that_pass(job: Job, piece: Piece, batch, files: "_PieceFiles", counts: Counter, filtered: Counter):
     """The rows of a batch that can be read and that every filter keeps, with their numbers."""
-    read = reader_of(piece.input, job.settings.columns)
+    read = reader_of_input(piece.input, job.settings.columns)
     names = job.settings.filters if piece.input.role == "source" else ()
     tests = [(name, find_filter(name)) for name in names]
     for number, raw in batch:
@@ -102,21 +102,6 @@ def _rows_that_pass(job: Job, piece: Piece, batch, files: "_PieceFiles", counts:
             files.note("filtered", {"row": number, "filter": name, "reason": reason[:300]})
         else:
             yield number, row
-
-
-def read_row(read: Reader, raw: dict | Unreadable) -> Row:
-    """A row in the schema. Raises BrokenRow, whatever is wrong with it: no row may cost another."""
-    if isinstance(raw, str):
-        raise BrokenRow(raw)
-    try:
-        row = read(raw)
-    except BrokenRow:
-        raise
-    except Exception as error:  # values of any type may stand in a column, and a reader may be the user's own
-        raise BrokenRow(f"it cannot be read ({type(error).__name__}: {error!s:.200})") from error
-    if not isinstance(row, Row):
-        raise BrokenRow(f"its reader gave {row!r:.40}, it must give a Row")
-    return row
 
 
 def _first_to_drop(tests: list[tuple[str, Filter]], row: Row, settings: CurationSettings) -> tuple[str, str]:
@@ -219,7 +204,7 @@ class _PieceFiles:
             np.save(file, both[np.lexsort((both[:, 1], both[:, 0]))])
 
     def _columns(self, number: int, row: Row) -> dict:
-        own = {name: getattr(row, name) for name in Row.__slots__ if name != "flaw"}
+        own = {name: getattr(row, name) for name in Row.__slots__ if name not in ("flaw", "dialogue")}
         return own | {"source": self.piece.input.name, "file": self.piece.input.file, "row": number, "also_in": []}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from openrlhf_math.curation.decontaminate import Overlap
 from openrlhf_math.curation.filters import FILTERS, Limits, find_filter
-from openrlhf_math.curation.sources import Columns
+from openrlhf_math.data.sources import Columns
 
 
 @dataclass(frozen=True)

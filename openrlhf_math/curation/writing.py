@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openrlhf_math.curation.columns import COLUMNS
-from openrlhf_math.curation.inputs import BATCH_ROWS, Piece
+from openrlhf_math.curation.inputs import Piece
 from openrlhf_math.curation.job import Job
+from openrlhf_math.data.tables import BATCH_ROWS
 
 
 def write_piece(job: Job, files: Sequence[int], index: int) -> dict:

@@ -1,15 +1,21 @@
 """Reading problem sets into one schema."""
 
-import json
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 
+from openrlhf_math.data.columns import Columns
+from openrlhf_math.data.places import Place, files_of, place_of
+from openrlhf_math.data.schema import BrokenRow, Row, read_row
+from openrlhf_math.data.schema import trouble_of_text as trouble_of_answer  # noqa: F401
+from openrlhf_math.data.sources import reader_of, recognised
+from openrlhf_math.data.tables import Unreadable, rows_of, stem_of
+from openrlhf_math.data.tables import place_of as row_place
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import UnparsableGold, parse_gold
 
-LOADERS = {".json": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
+FIRST_ROWS = 100  # by which the columns of a set are recognised
+KEY_FLAGS = {"problem": "--problem-key", "answer": "--answer-key"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,99 +38,96 @@ class Problem:
 
 def read_problems(
     spec: str,
-    problem_key: str,
-    answer_key: str,
+    problem_key: str | None,
+    answer_key: str | None,
     split: str = "train",
     flags: tuple[str, str] = ("--data.input_key", "--data.label_key"),
 ) -> list[Problem]:
-    """The problems of a JSONL, JSON, CSV or Parquet file, a dataset directory, or a hub name.
+    """The problems of a set: a file, a folder, or a hub name.
 
-    spec: as OpenRLHF's --data.prompt_dataset, one set; `name@config` for a hub set with configurations.
-    flags: what the command calls the two keys.
-    Raises UserError for a missing or empty set, a broken line, or a missing column.
+    spec: `PLACE[@CONFIG][:SPLIT]`, as `data.places` takes it. problem_key, answer_key: the columns, None (or the usual
+    names `problem` and `answer`) where the set's layout or the usual names are to give them. flags: what the command
+    calls the two keys. Raises UserError for a missing or empty set, a broken row, or a missing column.
     """
-    rows = list(read_rows(spec, split))
-    if not rows:
-        raise UserError(f"{spec} is empty; give a problem set with at least one row")
-    for key in (problem_key, answer_key):
-        if key not in rows[0]:
+    columns = named_columns(problem_key, answer_key)
+    shown = dict(zip(("problem", "answer"), flags, strict=True))
+    return [problem_of(spec, number, raw, row) for number, raw, row in read_set(spec, split, columns, shown)]
+
+
+def read_traces(
+    spec: str,
+    problem_key: str | None,
+    response_key: str | None,
+    split: str = "train",
+    flags: tuple[str, str] = ("--data.input_key", "--data.output_key"),
+) -> list[Problem]:
+    """As `read_problems`, the response in place of the answer; `response` is its usual name."""
+    columns = named_columns(problem_key, None, trace=None if response_key == "response" else response_key)
+    shown = dict(zip(("problem", "trace"), flags, strict=True))
+    found = []
+    for number, raw, row in read_set(spec, split, columns, shown, ("problem", "trace")):
+        if not (row.trace or "").strip():
             raise UserError(
-                f"{spec} has no column '{key}', only {', '.join(rows[0])}; name its columns with {flags[0]} "
-                f"and {flags[1]}"
+                f"{spec} row {number}: it has no response; name its column with {flags[1]}, or drop the row"
             )
-    return [_problem(spec, number, row, problem_key, answer_key) for number, row in enumerate(rows, start=1)]
+        found.append(replace(problem_of(spec, number, raw, row), answer=row.trace))
+    return found
 
 
-def _problem(spec: str, number: int, row: dict, problem_key: str, answer_key: str) -> Problem:
-    problem, answer = row.get(problem_key), row.get(answer_key)
-    for key, trouble in ((problem_key, trouble_of_problem(problem)), (answer_key, trouble_of_answer(answer))):
-        if trouble:
-            raise UserError(f"{spec} row {number}: '{key}' {trouble}; mend or drop the row")
-    no_answer = answer is None or answer != answer  # NaN, which tables have for nothing
-    return Problem(problem, "" if no_answer else str(answer), str(row.get("datasource", Path(spec).stem)), number)
+def named_columns(problem: str | None, answer: str | None, **others: str | None) -> Columns:
+    """The columns that a user names: a flag's default, which is the usual name, names none."""
+    return Columns(None if problem == "problem" else problem, None if answer == "answer" else answer, **others)
 
 
-def trouble_of_problem(problem) -> str | None:
-    """What is wrong with a problem, as the end of a sentence; None if it is a text or chat messages."""
-    messages = [problem]
-    if isinstance(problem, list) and problem:
-        if not all(isinstance(message, dict) and {"role", "content"} <= message.keys() for message in problem):
-            return "is a list, but not of chat messages with 'role' and 'content'"
-        messages = [message["content"] for message in problem]
-    if not isinstance(messages[-1], str) or not messages[-1].strip():
-        return "is empty or no text"
-    return next(filter(None, map(_trouble_of_text, messages)), None)
+def read_set(
+    spec: str,
+    split: str,
+    columns: Columns,
+    flags: dict[str, str] = KEY_FLAGS,
+    needed: Iterable[str] = ("problem", "answer"),
+    name: str = "",
+) -> Iterator[tuple[int, dict, Row]]:
+    """The rows of a set: the number from 1, the row as it is, and as the set's layout reads it.
+
+    columns: those that the user names. needed: what there must be a column for. name: the known set that it is.
+    Raises UserError for a missing or empty set, a column that is not there, and a row that cannot be read.
+    """
+    place = place_of(spec, name)
+    rows = _rows(place, split)
+    first = list(islice(rows, FIRST_ROWS))
+    if not first:
+        raise UserError(f"{spec} is empty; give a problem set with at least one row")
+    known = recognised(spec, first, columns, place.source.name if place.source else "", needed, flags)
+    read = reader_of(known, columns)
+    for number, raw in enumerate(chain(first, rows), start=1):
+        try:
+            yield number, raw, read_row(read, raw)
+        except BrokenRow as error:
+            raise UserError(f"{spec} row {number}: {error}; fix or drop the row") from None
 
 
-def trouble_of_answer(answer) -> str | None:
-    """As `trouble_of_problem`. No answer is for `keep_parsable` to count."""
-    if isinstance(answer, (bytes, list, dict)):
-        return f"is of type {type(answer).__name__}, not a text or a number"
-    return _trouble_of_text(answer)
+def read_rows(spec: str, split: str) -> Iterator[dict]:
+    """The rows of a set as `read_problems` takes it, all columns. Raises UserError if it, or a row, cannot be read."""
+    yield from _rows(place_of(spec), split)
 
 
-def _trouble_of_text(text) -> str | None:
-    if not isinstance(text, str):
-        return None
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        return "is not valid Unicode (a lone surrogate)"  # which no tokenizer takes
-    return "holds binary data" if "\0" in text else None
+def _rows(place: Place, split: str) -> Iterator[dict]:
+    for where, row in rows_of_set(place, split):
+        if isinstance(row, Unreadable):
+            raise UserError(f"{where}: {row}; fix or drop the row")
+        yield row
 
 
-def read_rows(spec: str, split: str) -> Iterable[dict]:
-    """The rows of a set as `read_problems` takes it, all columns. Raises UserError if it cannot be read."""
-    suffix = Path(spec).suffix.lower()
-    if suffix == ".jsonl":
-        return _jsonl_rows(Path(spec))
-    if (suffix in LOADERS or spec.startswith((".", "/"))) and not os.path.exists(spec):
-        raise UserError(f"{spec}: there is no such file or directory")
-    import datasets
-
-    try:
-        if suffix in LOADERS:
-            return datasets.load_dataset(LOADERS[suffix], data_files=spec, split="train")
-        if os.path.isfile(os.path.join(spec, "state.json")):
-            return datasets.load_from_disk(spec)
-        name, _, config = spec.partition("@")
-        return datasets.load_dataset(name, config or None, split=split)
-    except Exception as error:  # the library's own errors have no common class
-        raise UserError(f"{spec}: cannot be read as a dataset ({str(error).splitlines()[0]})") from error
+def rows_of_set(place: Place, split: str) -> Iterator[tuple[str, dict | Unreadable]]:
+    """The rows of all files of a set's split, each with its place; a reason in place of a broken one."""
+    for file in files_of(place, split):
+        for number, row in rows_of(file.name, file.path):
+            yield row_place(file.name, number), row
 
 
-def _jsonl_rows(path: Path) -> Iterable[dict]:
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{path}:{number}: the line is not JSON ({error}); mend or drop it") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{path}:{number}: the line is not a JSON object; mend or drop it")
-            yield row
+def problem_of(spec: str, number: int, raw: dict, row: Row) -> Problem:
+    """A problem from what `read_set` gives."""
+    return Problem(row.dialogue or row.problem, row.answer, str(raw.get("datasource", stem_of(spec))), number)
 
 
 def keep_parsable(problems: list[Problem], max_share: float) -> tuple[list[Problem], list[Problem]]:

@@ -1,31 +1,53 @@
-"""Rows of a file with a place each: JSONL, a JSON array, CSV or Parquet, as they are or compressed with gzip or zstd.
+"""File formats: rows of JSONL, a JSON array, CSV, TSV, Parquet or Arrow, as they are or compressed with gzip or zstd.
 
-The format is told by the name's end, `rows.csv.gz`; other names, and standard input, are JSONL or a JSON array by their
-first character.
+The format is given by the end of the name, as in `rows.csv.gz`; whether text is JSONL or an array, by its first
+character. Text is UTF-8, with or without a byte order mark. No more than a few rows are in memory at once.
 """
 
 import codecs
+import contextlib
 import csv
 import gzip
 import io
 import itertools
 import json
+import re
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from openrlhf_math.data.columns import MISSING, look
 from openrlhf_math.errors import UserError
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+FORMATS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
+FORMATS |= {".arrow": "arrow"}
+SUPPORTED = "JSONL, JSON, CSV, TSV, Parquet or Arrow, also as .gz or .zst"
 LISTS = ("responses", "scores", "tokens", "truncated")
-LONGEST_FIELD = 1 << 27
+MAX_LINE = 32 << 20  # a longer line or entry is no row but a broken file
+BATCH_ROWS = 500
+CHUNK = 1 << 20
+BETWEEN = re.compile(r"[\s,]*")
+TURN = re.compile(rb"""\[\s{0,99}\{\s{0,99}"(?:from|role)\"""")
+
+
+class Damaged(UserError):
+    """A file of which the rest cannot be read: cut off, or not of its format."""
+
+
+class Unreadable(str):
+    """What is given in place of a row that cannot be read, where the next ones can: the reason."""
+
+
+Rows = Iterator[tuple[int, dict | Unreadable]]
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The columns that hold the gold, the response and the problem."""
+    """The columns that hold the gold, the response and the problem; a field within one as `column.field`."""
 
     gold: str = "gold"
     response: str = "response"
@@ -38,6 +60,8 @@ class Keys:
             return row
         kept = {name: value for name, value in row.items() if name not in names.values() or name in names}
         found = {names.get(name, name): value for name, value in kept.items()}
+        fields = {plain: look(row, name) for name, plain in names.items() if name not in row}
+        found |= {plain: value for plain, value in fields.items() if value is not MISSING}
         if isinstance(found.get("response"), list):
             found["responses"] = found.pop("response")
         return found
@@ -48,26 +72,90 @@ def read_table(name: str) -> Iterator[tuple[int, str, dict]]:
 
     Raises UserError that names the file, or the row and what is wrong with it; for a file without rows as well.
     """
-    path = Path(name)
     shown = "standard input" if name == "-" else name
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    packed = COMPRESSED.get(suffixes.pop()) if suffixes and suffixes[-1] in COMPRESSED else None
-    kind = suffixes[-1] if suffixes else ""
     found = False
-    with _opened(name, shown, packed) as file:
-        reader = {".csv": _csv, ".parquet": _parquet}.get(kind, _json)
-        for row in reader(file, shown):
-            found = True
-            yield row
+    for number, row in rows_of(name):
+        place = place_of(name, number)
+        if isinstance(row, Unreadable):
+            raise UserError(f"{place}: {row}; correct or drop it.")
+        found = True
+        yield number, place, row
     if not found:
         raise UserError(f"{shown} has no rows; give at least one.")
 
 
-def _opened(name: str, shown: str, packed: str | None) -> BinaryIO:
+def place_of(name: str, number: int) -> str:
+    """Where a row is, for people. number: as `rows_of` gives it."""
+    return f"{'standard input' if name == '-' else name}, {'line' if _counts_lines(name) else 'row'} {number}"
+
+
+def rows_of(name: str, path: str | None = None) -> Rows:
+    """The rows of a file with their numbers from 1: the line in JSONL, else the row; a reason in place of a broken one.
+
+    path: where the file is, if its name alone says its format. Raises UserError for a file that cannot be read, Damaged
+    for one that cannot be read to its end.
+    """
+    shown = "standard input" if name == "-" else name
+    kind, packed = kind_of(name)
+    with _opened(path or name, shown, packed) as file:
+        if kind == "json":
+            yield from _json(file, shown)
+        elif kind == "parquet":
+            yield from parquet_rows(file, shown)
+        elif kind == "arrow":
+            yield from _arrow(file, shown)
+        else:
+            yield from _csv(file, shown, "\t" if kind == "tsv" else ",")
+
+
+def kind_of(name: str) -> tuple[str, str | None]:
+    """The format by the name's end, "json" for an unknown one, and how the file is compressed."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    packed = COMPRESSED.get(suffixes.pop()) if suffixes and suffixes[-1] in COMPRESSED else None
+    return FORMATS.get(suffixes[-1] if suffixes else "", "json"), packed
+
+
+def is_table(name: str) -> bool:
+    """Whether a file's name ends as one of the formats does."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes][-2:]
+    return bool(suffixes) and (
+        suffixes[-1] in FORMATS or (suffixes[-1] in COMPRESSED and len(suffixes) == 2 and suffixes[0] in FORMATS)
+    )
+
+
+def stem_of(name: str) -> str:
+    """A file's name without what says its format, `problems` of `data/problems.jsonl.gz`."""
+    path = Path(name)
+    return Path(path.stem).stem if path.suffix.lower() in COMPRESSED else path.stem
+
+
+def is_lines(name: str, path: str) -> bool:
+    """Whether a file is JSONL that can be read from any of its lines on: not compressed, and no array."""
+    if kind_of(name) != ("json", None):
+        return False
+    with _opened(path, name, None) as file:
+        return not _is_array(_begin(file, name))
+
+
+def _counts_lines(name: str) -> bool:
+    return name == "-" or any(suffix.lower() in (".jsonl", ".ndjson") for suffix in Path(name).suffixes[-2:])
+
+
+@contextlib.contextmanager
+def _opened(path: str, shown: str, packed: str | None) -> Iterator[BinaryIO]:
     try:
-        file = sys.stdin.buffer if name == "-" else open(name, "rb")  # noqa: SIM115  the caller closes it
+        file = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"{shown} cannot be read: {error.strerror}.") from None
+    with file if path != "-" else contextlib.nullcontext():
+        try:
+            yield _unpacked(file, shown, packed)
+        except (EOFError, zlib.error, OSError) as error:
+            what = "decompressed" if packed else "read"
+            raise Damaged(f"{shown} cannot be {what} to its end: {error}; get the file again.") from None
+
+
+def _unpacked(file: BinaryIO, shown: str, packed: str | None) -> BinaryIO:
     if packed == "gzip":
         return gzip.open(file)
     if packed == "zstd":
@@ -76,96 +164,214 @@ def _opened(name: str, shown: str, packed: str | None) -> BinaryIO:
         except ImportError:
             raise UserError(f"{shown}: reading zstd needs pyarrow; install it, or decompress the file.") from None
         return io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"))
-    return file
+    return file if hasattr(file, "peek") else io.BufferedReader(file)
 
 
-def _json(file: BinaryIO, shown: str) -> Iterator[tuple[int, str, dict]]:
-    lines = _lines(file, shown)
-    lines = ((number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line) for number, line in lines)
-    first = next(((number, line) for number, line in lines if line.strip()), None)
-    if first is None:
+def lines_of(file: BinaryIO, size: int | None = None) -> Iterator[bytes | None]:
+    """The lines of the next `size` bytes, None for all; None in place of a line that is too long."""
+    too_long = False
+    while size is None or size > 0:
+        most = MAX_LINE if size is None else min(MAX_LINE, size)
+        line = file.readline(most)
+        if not line:
+            break
+        size = None if size is None else size - len(line)
+        ends = line.endswith(b"\n") or len(line) < MAX_LINE
+        if ends:
+            yield None if too_long else line
+        too_long = not ends
+    if too_long:
+        yield None
+
+
+def without_mark(line: bytes, shown: str) -> bytes:
+    """The first line of a file without its byte order mark. Raises UserError for UTF-16."""
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{shown} is UTF-16; convert it to UTF-8, as with `iconv -f UTF-16 -t UTF-8`.")
+    return line.removeprefix(codecs.BOM_UTF8)
+
+
+def json_row(line: bytes | None) -> dict | Unreadable:
+    """A line of JSONL; None is one that is too long."""
+    if line is None:
+        return Unreadable(f"the line is longer than {MAX_LINE:,} bytes")
+    try:
+        return _entry(json.loads(line.decode()))
+    except UnicodeDecodeError as error:
+        return Unreadable(f"it is not valid UTF-8 ({error.reason} at byte {error.start})")
+    except (ValueError, RecursionError) as error:
+        return Unreadable(f"the line is not JSON ({error})")
+
+
+def _entry(row) -> dict | Unreadable:
+    """A row of JSON. A list of turns is a conversation without a name, as Open-Reasoner-Zero's files have them."""
+    if _is_conversation(row):
+        return {"conversations": row}
+    return row if isinstance(row, dict) else Unreadable(f"it is no JSON object but {row!r:.40}")
+
+
+def _is_conversation(row) -> bool:
+    turns = row if isinstance(row, list) else []
+    return bool(turns) and all(isinstance(turn, dict) and {"from", "role"} & turn.keys() for turn in turns)
+
+
+def _json(file: BinaryIO, shown: str) -> Rows:
+    if _is_array(_begin(file, shown)):
+        yield from _array(file, shown)
         return
-    if first[1].lstrip()[:1] == b"[" and not _is_row(first[1]):
-        yield from _array(first[1] + b"".join(line for _, line in lines), shown)
-        return
-    for number, line in itertools.chain([first], lines):
-        if line.strip():
-            place = f"{shown}, line {number}"
-            yield number, place, _object(line, place)
+    for number, line in enumerate(lines_of(file), start=1):
+        line = without_mark(line, shown) if number == 1 and line else line
+        if line is None or line.strip():
+            yield number, json_row(line)
 
 
-def _is_row(line: bytes) -> bool:
-    """Whether a line that begins with a bracket is JSON of its own, and so a wrong row and not an array's beginning."""
+def _begin(file: BinaryIO, shown: str) -> bytes:
+    """The first bytes of a file, which stay to be read."""
+    return without_mark(file.peek(1), shown).lstrip()
+
+
+def _is_array(begin: bytes) -> bool:
+    """Whether a text is an array of rows, and no row of its own."""
+    if not begin.startswith(b"["):
+        return False
+    line, ended, _ = begin.partition(b"\n")
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        return False
-    return not all(isinstance(one, dict) for one in found)
+        return bool(ended) or not TURN.match(begin)
+    return not _is_conversation(found) and (not found or any(isinstance(one, (dict, list)) for one in found))
 
 
-def _lines(file: BinaryIO, shown: str) -> Iterator[tuple[int, bytes]]:
+def _array(file: BinaryIO, shown: str) -> Rows:
+    """The entries of an array."""
+    decode, parse = codecs.getincrementaldecoder("utf-8")("replace"), json.JSONDecoder().raw_decode
+    text = decode.decode(file.read(CHUNK)).removeprefix("\ufeff").lstrip().removeprefix("[")
+    at, number, size, whole = 0, 0, CHUNK, False
+    while True:
+        at = BETWEEN.match(text, at).end()
+        if text.startswith("]", at):
+            return
+        error: Exception = ValueError("it ends before the array does")
+        try:
+            row, end = parse(text, at) if at < len(text) else (None, len(text) + 1)
+            if whole and end <= len(text) or end < len(text):  # a number may go on in what is not read yet
+                at, number, size = end, number + 1, CHUNK
+                yield number, _entry(row)
+                continue
+        except (ValueError, RecursionError) as reason:
+            error = reason
+        if whole or len(text) - at > MAX_LINE:
+            raise Damaged(
+                f"{shown} is no JSON array after row {number} ({error}); give one array, or one object a line."
+            )
+        more = file.read(size)
+        text, at, whole, size = text[at:] + decode.decode(more, not more), 0, not more, 2 * size
+
+
+def _csv(file: BinaryIO, shown: str, delimiter: str) -> Rows:
+    csv.field_size_limit(MAX_LINE)
+    first = file.readline(MAX_LINE)
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+    lines = itertools.chain([without_mark(first, shown).decode(errors="replace")], text)
     try:
-        yield from enumerate(file, start=1)
-    except (OSError, EOFError) as error:  # a damaged archive
-        raise UserError(f"{shown} cannot be decompressed: {error}.") from None
+        for number, row in enumerate(csv.DictReader(lines, delimiter=delimiter), start=1):
+            yield number, _record(row)
+    except csv.Error as error:
+        raise Damaged(f"{shown} is no {'TSV' if delimiter == chr(9) else 'CSV'} file: {error}.") from None
 
 
-def _array(text: bytes, shown: str) -> Iterator[tuple[int, str, dict]]:
+def _record(row: dict) -> dict | Unreadable:
+    if None in row or None in row.values():
+        return Unreadable("it has another number of fields than the first line")
     try:
-        rows = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{shown} is no JSON array ({error}); give one array, or one object a line.") from None
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise UserError(f"{shown}, row {number} is no JSON object.")
-        yield number, f"{shown}, row {number}", row
+        return {name: _cell(name, value) for name, value in row.items()}
+    except ValueError as error:
+        return Unreadable(str(error))
 
 
-def _object(line: bytes, place: str) -> dict:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place} is not JSON ({error}); every line must be one JSON object.") from None
-    if not isinstance(row, dict):
-        raise UserError(f'{place} is no JSON object; it must look like {{"gold": ..., "response": ...}}.')
-    return row
-
-
-def _csv(file: BinaryIO, shown: str) -> Iterator[tuple[int, str, dict]]:
-    csv.field_size_limit(LONGEST_FIELD)
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
-    try:
-        for number, row in enumerate(csv.DictReader(text), start=1):
-            place = f"{shown}, row {number}"
-            if None in row or None in row.values():
-                raise UserError(f"{place} has another number of fields than the first line.")
-            yield number, place, {name: _cell(name, value, place) for name, value in row.items()}
-    except (csv.Error, OSError, EOFError) as error:
-        raise UserError(f"{shown} is no CSV file: {error}.") from None
-
-
-def _cell(name: str, value: str, place: str):
+def _cell(name: str, value: str):
     """A field of CSV: lists are JSON, an empty field of another column than the gold is none."""
     if name in LISTS and value.strip()[:1] == "[":
         try:
             return json.loads(value)
         except ValueError as error:
-            raise UserError(f"{place}: `{name}` is not JSON ({error}).") from None
+            raise ValueError(f"its `{name}` is not JSON ({error})") from None
     return value if value or name == "gold" else None
 
 
-def _parquet(file: BinaryIO, shown: str) -> Iterator[tuple[int, str, dict]]:
+def parquet_rows(file, shown: str, groups: Iterable[int] | None = None, before: int = 0) -> Rows:
+    """The rows of a Parquet file, or of some of its row groups. before: rows in front of these.
+
+    Where a row group is damaged, the rows of it that were not read yet are each unreadable.
+    """
+    pyarrow = _pyarrow(shown, "Parquet")
+    try:
+        table = pyarrow.parquet.ParquetFile(file if _seekable(file) else io.BytesIO(file.read()))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise Damaged(f"{shown} is no Parquet file: {_line(error)}.") from None
+    number = before
+    for group in range(table.metadata.num_row_groups) if groups is None else groups:
+        end = number + table.metadata.row_group(group).num_rows
+        try:
+            for batch in table.iter_batches(BATCH_ROWS, row_groups=[group], use_threads=False):
+                for row in _batch_rows(batch):
+                    number += 1
+                    yield number, row
+        except (pyarrow.ArrowException, OSError) as error:
+            while number < end:
+                number += 1
+                yield number, Unreadable(f"row group {group} is damaged ({_line(error):.200})")
+
+
+def _arrow(file: BinaryIO, shown: str) -> Rows:
+    """As `datasets` keeps a set on disk: an IPC stream, or an IPC file."""
+    pyarrow = _pyarrow(shown, "Arrow")
+    number = 0
+    try:
+        file = file if _seekable(file) else io.BytesIO(file.read())
+        begin = file.read(6)
+        file.seek(0)
+        if begin == b"ARROW1":
+            table = pyarrow.ipc.open_file(file)
+            batches = (table.get_batch(index) for index in range(table.num_record_batches))
+        else:
+            batches = pyarrow.ipc.open_stream(file)
+        for batch in batches:
+            for start in range(0, batch.num_rows, BATCH_ROWS):
+                for row in _batch_rows(batch.slice(start, BATCH_ROWS)):
+                    number += 1
+                    yield number, row
+    except (pyarrow.ArrowException, OSError) as error:
+        raise Damaged(f"{shown} is no Arrow file after row {number}: {_line(error)}.") from None
+
+
+def _pyarrow(shown: str, what: str):
     try:
         import pyarrow
+        import pyarrow.ipc
         import pyarrow.parquet
     except ImportError:
-        raise UserError(f"{shown}: reading Parquet needs pyarrow; install it, or give JSONL.") from None
+        raise UserError(f"{shown}: reading {what} needs pyarrow; install it, or give JSONL.") from None
+    return pyarrow
+
+
+def _seekable(file) -> bool:
+    return isinstance(file, str) or (file.seekable() and not isinstance(file, gzip.GzipFile))
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _batch_rows(batch) -> list[dict | Unreadable]:
     try:
-        table = pyarrow.parquet.ParquetFile(io.BytesIO(file.read()) if not file.seekable() else file)
-        number = 0
-        for batch in table.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, f"{shown}, row {number}", row
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{shown} is no Parquet file: {str(error).splitlines()[0]}.") from None
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        return [_single_row(batch.slice(index, 1)) for index in range(batch.num_rows)]
+
+
+def _single_row(batch) -> dict | Unreadable:
+    try:
+        return batch.to_pylist()[0]
+    except UnicodeDecodeError as error:
+        return Unreadable(f"it is not valid UTF-8 ({error.reason} at byte {error.start})")

@@ -5,8 +5,10 @@ import json
 from dataclasses import dataclass
 from itertools import islice
 
-from openrlhf_math.curation.sources import SOURCES
-from openrlhf_math.data.problems import Problem, keep_parsable, read_problems, read_rows
+from openrlhf_math.data.columns import MISSING, look
+from openrlhf_math.data.problems import Problem, keep_parsable, named_columns, problem_of, read_set
+from openrlhf_math.data.schema import Row
+from openrlhf_math.data.sources import SOURCES
 from openrlhf_math.errors import UserError
 
 UNKNOWN = "not stated"
@@ -37,10 +39,11 @@ class Tasks:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the set calls its columns. Those after `answer` may be missing."""
+    """What the set calls its columns. problem, answer: as `data.problems.read_problems` takes them. The others may be
+    missing."""
 
-    problem: str = "problem"
-    answer: str = "answer"
+    problem: str | None = None
+    answer: str | None = None
     source: str = "source"
     difficulty: str = "difficulty"
     licence: str = "license"
@@ -54,17 +57,18 @@ def read_tasks(spec: str, split: str, columns: Columns, licences: dict[str, str]
     """
     if limit is not None and limit < 1:
         raise UserError(f"--max-problems {limit} leaves no problem; give 1 or more")
-    problems = read_problems(spec, columns.problem, columns.answer, split, ("--problem-key", "--answer-key"))[:limit]
+    named = named_columns(columns.problem, columns.answer)
+    rows = list(islice(read_set(spec, split, named), limit))
+    problems = [problem_of(spec, *row) for row in rows]
     first: dict[str, Problem] = {}
     doubles = [problem for problem in problems if first.setdefault(key_of(problem), problem) is not problem]
     asked, unparsable = keep_parsable(list(first.values()), max_share=1.0)
     if not asked:
         raise UserError(
-            f"--problems {spec}: none of the gold answers in '{columns.answer}' can be parsed, the first is "
+            f"--problems {spec}: none of the gold answers can be parsed, the first is "
             f"{unparsable[0].answer!r:.60}; name their column with --answer-key, or mend them"
         )
-    rows = list(islice(read_rows(spec, split), limit))
-    return Tasks([_task(problem, rows[problem.row - 1], columns, licences) for problem in asked], doubles, unparsable)
+    return Tasks([_task(one, *rows[one.row - 1][1:], columns, licences) for one in asked], doubles, unparsable)
 
 
 def key_of(problem: Problem) -> str:
@@ -72,12 +76,14 @@ def key_of(problem: Problem) -> str:
     return hashlib.sha256(json.dumps(problem.problem).encode()).hexdigest()[:16]
 
 
-def _task(problem: Problem, row: dict, columns: Columns, licences: dict[str, str]) -> Task:
-    source = _text(row.get(columns.source)) or problem.source
+def _task(problem: Problem, raw: dict, row: Row, columns: Columns, licences: dict[str, str]) -> Task:
+    source = _text(look(raw, columns.source)) or row.origin or problem.source
     known = SOURCES[source].licence if source in SOURCES else UNKNOWN
-    licence = licences.get(source) or _text(row.get(columns.licence)) or known
-    return Task(key_of(problem), problem, source, _text(row.get(columns.difficulty)), licence)
+    licence = licences.get(source) or _text(look(raw, columns.licence)) or known
+    difficulty = look(raw, columns.difficulty)
+    difficulty = row.difficulty if difficulty is MISSING and row.difficulty is not None else difficulty
+    return Task(key_of(problem), problem, source, _text(difficulty), licence)
 
 
 def _text(value) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None or value is MISSING else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,6 @@
 """Benchmarks: problem sets known by name, with how each is usually sampled.
 
-A benchmark is a function without arguments that gives its rows (`curation.schema.Row`); those on the hub share their
+A benchmark is a function without arguments that gives its rows (`data.schema.Row`); those on the hub share their
 declaration, columns, split and licence with the sources of `curate`. One's own is given by dotted path,
 `package.module.function`, with the decorator if it is to have defaults of its own.
 """
@@ -9,10 +9,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from openrlhf_math.curation.schema import BrokenRow, Row
-from openrlhf_math.curation.sources import SOURCES, Source
+from openrlhf_math.data.columns import Columns
 from openrlhf_math.data.hub import give_up_soon_without_network
-from openrlhf_math.data.problems import read_rows
+from openrlhf_math.data.problems import read_set
+from openrlhf_math.data.schema import Row
+from openrlhf_math.data.sources import SOURCES, Source
 from openrlhf_math.errors import UserError
 from openrlhf_math.registry import Registry
 
@@ -88,17 +89,9 @@ def on_the_hub(source: str) -> Rows:
         give_up_soon_without_network()
         place = f"{known.hub}@{known.configs[0]}" if known.configs else known.hub
         try:
-            raw = read_rows(place, known.split)
+            yield from (row for _, _, row in read_set(place, known.split, Columns(), name=source))
         except UserError as error:
-            raise UserError(
-                f"--benchmark {place}: {str(error).partition(': ')[2]}; without network give its file instead, "
-                f"as NAME=FILE"
-            ) from None
-        for number, row in enumerate(raw, start=1):
-            try:
-                yield known.read(row)
-            except BrokenRow as error:
-                raise UserError(f"{place} row {number}: {error}; give a fixed file instead, as NAME=FILE") from None
+            raise UserError(f"--benchmark {error}; without network give its file instead, as NAME=FILE") from None
 
     rows.source = known
     return rows

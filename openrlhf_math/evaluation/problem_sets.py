@@ -3,18 +3,21 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from openrlhf_math.curation.schema import BrokenRow, Row
-from openrlhf_math.curation.sources import SOURCES, USUAL, Columns, PlainReader, Reader, recognise
+from openrlhf_math.data.columns import Columns
 from openrlhf_math.data.hub import give_up_soon_without_network
-from openrlhf_math.data.problems import LOADERS, Problem, keep_parsable, read_rows
+from openrlhf_math.data.places import is_here
+from openrlhf_math.data.problems import Problem, keep_parsable
+from openrlhf_math.data.problems import read_set as read_rows_of_set
+from openrlhf_math.data.schema import Row
+from openrlhf_math.data.sources import SOURCES
+from openrlhf_math.data.tables import is_table, stem_of
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import BENCHMARKS, Sampling, find_benchmark, sampling_of, source_of
 
-FILES = {".jsonl", *LOADERS}
 HOLDOUT = "holdout:"
 NAME = re.compile(r"\w[\w.-]*")  # it becomes a folder's
 NOT_A_NAME = re.compile(r"[^\w.-]+")
@@ -116,70 +119,32 @@ def _whole(spec: str, reading: Reading) -> ProblemSet:
         rows = find_benchmark(place)
         return ProblemSet(name or place, _questions(place, rows()), sampling_of(rows))
     known = BENCHMARKS.get(name)
-    source = source_of(known) if known else SOURCES.get(name)
-    raw = _raw_rows(place, reading)
-    reader = source.read if source else _reader(place, raw, reading.columns)
-    sampling = sampling_of(known) if known else Sampling()
-    questions = _questions(place, _rows(place, raw, reader))
-    dialogues = [_with_dialogue(one, row, reading.columns) for one, row in zip(questions, raw, strict=True)]
-    return ProblemSet(name or _name(place), dialogues, sampling)
+    if not is_here(place):
+        give_up_soon_without_network()
+    called = source.name if (source := source_of(known) if known else SOURCES.get(name)) else ""
+    rows = [row for _, _, row in read_rows_of_set(place, reading.split, reading.columns, name=called)]
+    return ProblemSet(name or _name(place), _questions(place, rows), sampling_of(known) if known else Sampling())
 
 
 def _is_dotted(place: str) -> bool:
     """Whether it can be nothing but a name: of a benchmark, or a dotted path."""
-    return "/" not in place and Path(place).suffix not in FILES and not os.path.exists(place)
+    return "/" not in place and not is_here(place)
 
 
 def _name(place: str) -> str:
     path = Path(place.partition("@")[0])
-    return NOT_A_NAME.sub("-", path.stem if path.suffix in FILES else path.name) or "problems"
-
-
-def _raw_rows(place: str, reading: Reading) -> list[dict]:
-    if not os.path.exists(place):
-        give_up_soon_without_network()
-    rows = list(read_rows(place, reading.split))
-    if not rows:
-        raise UserError(f"{place} is empty; give a problem set with at least one row")
-    return rows
-
-
-def _reader(place: str, raw: list[dict], columns: Columns) -> Reader:
-    known = None if columns.problem or columns.answer else recognise(raw[0])
-    if known:
-        return SOURCES[known].read
-    for what in ("problem", "answer"):
-        column = columns.name(what, raw[0])
-        if column not in raw[0]:
-            raise UserError(
-                f"{place} has no column '{column or what}', only {', '.join(raw[0])}; name its columns with "
-                "--problem-key and --answer-key"
-            )
-    return PlainReader(columns)
-
-
-def _rows(place: str, raw: Iterable[dict], reader: Reader) -> Iterator[Row]:
-    for number, row in enumerate(raw, start=1):
-        try:
-            yield reader(row)
-        except BrokenRow as error:
-            raise UserError(f"{place} row {number}: {error}; fix or drop the row") from None
+    name = stem_of(path.name) if is_table(path.name) else path.name
+    return NOT_A_NAME.sub("-", name) or "problems"
 
 
 def _questions(place: str, rows: Iterable[Row]) -> list[Question]:
     questions = []
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Row):
-            raise UserError(f"--benchmark {place}: its row {number} is {row!r:.40}, it must be a curation.schema.Row")
-        questions.append(Question(Problem(row.problem, row.answer, _name(place), number), labels_of(row)))
+            raise UserError(f"--benchmark {place}: its row {number} is {row!r:.40}, it must be a data.schema.Row")
+        problem = Problem(row.dialogue or row.problem, row.answer, _name(place), number)
+        questions.append(Question(problem, labels_of(row)))
     return questions
-
-
-def _with_dialogue(question: Question, raw: dict, columns: Columns) -> Question:
-    """The turns before the last belong to a problem that is a dialogue; a reader gives the last alone."""
-    names = [columns.problem] if columns.problem else USUAL["problem"]
-    turns = next((raw[name] for name in names if isinstance(raw.get(name), list)), None)
-    return replace(question, problem=replace(question.problem, problem=turns)) if turns else question
 
 
 def labels_of(row: Row) -> dict[str, str]:

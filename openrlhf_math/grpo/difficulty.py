@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from openrlhf_math.data.columns import MISSING, look, number_of
 from openrlhf_math.data.problems import Problem, read_rows
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.stages import value_at
@@ -37,18 +38,16 @@ def read_labels(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dict[s
 def _labels(spec: str, number: int, row: dict, columns: dict[str, str]) -> dict[str, float]:
     values = {}
     for name, column in columns.items():
-        if column not in row:
+        if (given := look(row, column)) is MISSING:
             raise UserError(
                 f"{spec} row {number} has no column '{column}', only {', '.join(row)}; name it with --math.{name}_key"
             )
-        value = as_number(row[column])
-        if value is None and name == "pass_rate" and row[column] is None:
+        value = as_number(given)
+        if value is None and name == "pass_rate" and given is None:
             continue  # not measured
         if value is None or (name == "pass_rate" and not 0 <= value <= 1):
             wanted = "a number from 0 to 1" if name == "pass_rate" else "a number"
-            raise UserError(
-                f"{spec} row {number}: '{column}' is {row[column]!r:.40}, not {wanted}; fix or drop the row"
-            )
+            raise UserError(f"{spec} row {number}: '{column}' is {given!r:.40}, not {wanted}; fix or drop the row")
         values[name] = value
     if "difficulty" not in columns and "pass_rate" in values:
         values["difficulty"] = 1 - values["pass_rate"]
@@ -56,10 +55,10 @@ def _labels(spec: str, number: int, row: dict, columns: dict[str, str]) -> dict[
 
 
 def as_number(value) -> float | None:
-    """A finite number, or the number a text ends with ("Level 3"); None if there is none."""
+    """A finite number, the number a text ends with ("Level 3"), or a share ("3/8"); None if there is none."""
     if isinstance(value, str):
         found = NUMBER_AT_THE_END.search(value.strip())
-        value = float(found[0]) if found else None
+        value = number_of(value) if "/" in value else float(found[0]) if found else None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
         return None
     return float(value)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.data.hub import give_up_soon_without_network
+from openrlhf_math.data.places import place_of
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.errors import UserError
@@ -127,8 +128,8 @@ def _specs(args: SimpleNamespace) -> list[tuple[str, str]]:
 
 
 def can_be_counted(args: SimpleNamespace) -> bool:
-    """Whether all sets are files on this machine, so that a dry run may read them."""
-    return all(Path(spec).is_file() for spec, _ in _specs(args))
+    """Whether all sets are files or folders of this machine, so that a dry run may read them."""
+    return all(os.path.exists(place_of(spec).place) for spec, _ in _specs(args))
 
 
 def count_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> int:

@@ -12,7 +12,8 @@ import pytest
 
 from openrlhf_math.cli import main
 from openrlhf_math.curation import inputs, matching, pipeline, reading, writing
-from openrlhf_math.curation.sources import SOURCES
+from openrlhf_math.data import tables
+from openrlhf_math.data.sources import SOURCES
 
 STORY = "Tom has {} red boxes and buys {} more blue boxes at the market. How many boxes does he have?"
 ROWS = [{"problem": STORY.format(n, 7 * n), "answer": str(8 * n), "level": "Level 2"} for n in range(3, 23)]
@@ -52,7 +53,7 @@ def digest(folder: Path) -> dict[str, str]:
 def small_pieces(monkeypatch):
     """Several pieces, batches and key ranges in files of twenty rows."""
     monkeypatch.setattr(inputs, "PIECE_ROWS", 7)
-    for module in (inputs, reading, writing):
+    for module in (tables, reading, writing):
         monkeypatch.setattr(module, "BATCH_ROWS", 3)
     monkeypatch.setattr(pipeline, "KEYS_A_RANGE", 200)
     monkeypatch.setattr(matching, "_PAIRS_AT_ONCE", 4)
@@ -231,7 +232,7 @@ BROKEN = [
     (b"[" * 100_000, "not JSON"),
     (b'["What is it?"]', "no JSON object"),
     (rb'{"problem": "What \ud800 is it?", "answer": "4"}', "not valid Unicode"),
-    (b'{"problem": {"text": 1}, "answer": "4"}', "stands where text must stand"),
+    (b'{"problem": {"text": 1}, "answer": "4"}', "where text must be"),
     (b"\x00\x01\x02", "not JSON"),
 ]
 
@@ -341,7 +342,7 @@ def test_a_curated_set_is_a_source_and_a_set_to_hold_against(tmp_path):
 
 
 def own_reader(row: dict):
-    from openrlhf_math.curation.schema import Row
+    from openrlhf_math.data.schema import Row
 
     return Row(problem=row["frage"], answer=row["antwort"])
 
@@ -387,11 +388,11 @@ def test_json(tmp_path, capsys):
     "arguments, message",
     [
         (["--source", "missing.jsonl"], "--source missing.jsonl: there is no such file"),
-        (["--source", "{folder}/notes.txt"], "neither JSONL nor Parquet"),
-        (["--source", "{folder}/empty"], "there is no JSONL or Parquet file in it"),
+        (["--source", "{folder}/notes.txt"], "of no known format"),
+        (["--source", "{folder}/empty"], "there is no file of a known format in it"),
         (
             ["--source", "{rows}", "--problem-key", "text"],
-            "no column holds the problem, there are only problem, answer",
+            "no column 'text', only problem, answer",
         ),
         (["--source", "{odd}"], "name it with --problem-key"),
         (["--source", "{rows}", "--against", "missing.jsonl"], "--against missing.jsonl: there is no such file"),

@@ -3,7 +3,7 @@
 import pytest
 
 from openrlhf_math.curation.filters import FILTERS, Limits, find_filter
-from openrlhf_math.curation.schema import Row
+from openrlhf_math.data.schema import Row
 from openrlhf_math.errors import UserError
 
 ASK = "What is the sum of the first ten even numbers?"

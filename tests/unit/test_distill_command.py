@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from openrlhf_math import __version__
 from openrlhf_math.cli import main
-from openrlhf_math.data.problems import read_problems
+from openrlhf_math.data.problems import read_traces
 from openrlhf_math.data.tiny_world.problems import distinct_stories
 from openrlhf_math.data.tiny_world.server import read_story, teach
 from openrlhf_math.distill.teachers import Failure, Reply
@@ -78,7 +78,7 @@ def test_what_it_leaves(server, problems, tmp_path, capsys):
     places = [(order.index(one["problem"]), one["attempt"]) for one in rows]
     assert places == sorted(set(places)), "in the order of the problems, none twice"
 
-    assert len(read_problems(str(output / "dataset"), "problem", "response")) == len(rows), "as `sft` reads it"
+    assert len(read_traces(str(output / "dataset"), None, None)) == len(rows), "as `sft` reads it"
     verdicts = [json.loads(line) for line in (output / "verdicts.jsonl").read_text().splitlines()]
     assert len(verdicts) == 120 and sum(one["outcome"] == "correct" for one in verdicts) == report["total"]["correct"]
 
@@ -155,12 +155,14 @@ def test_the_seed_is_each_attempts_own_and_can_be_left_out(server, problems, tmp
 
 
 def test_chat_problems_stay_chats(server, problems, tmp_path):
-    chats = [row(story) | {"problem": [{"role": "user", "content": story.text}]} for story in STORIES[:5]]
+    system = {"role": "system", "content": "You are a mathematician."}
+    chats = [row(story) | {"problem": [system, {"role": "user", "content": story.text}]} for story in STORIES[:5]]
     write(problems, [*chats, row(STORIES[6])])
     assert distill(server, problems, tmp_path / "run") == 0
     rows = datasets.load_dataset(str(tmp_path / "run/dataset"), split="train")
-    assert rows[0]["problem"] == [{"content": rows[0]["problem"][0]["content"], "role": "user"}]
-    assert len(read_problems(str(tmp_path / "run/dataset"), "problem", "response")) == len(rows)
+    assert rows[0]["problem"] == [system, {"content": rows[0]["problem"][1]["content"], "role": "user"}]
+    traces = read_traces(str(tmp_path / "run/dataset"), None, None)
+    assert [one.answer for one in traces] == rows["response"] and traces[0].problem == rows[0]["problem"]
 
 
 def test_nothing_kept_is_said_and_is_no_success(server, problems, tmp_path, capsys):
@@ -201,7 +203,7 @@ def test_nothing_kept_is_said_and_is_no_success(server, problems, tmp_path, caps
         (("--license", "mit"), "--license mit: give SOURCE=LICENCE"),
         (("--problems", "missing.jsonl"), "missing.jsonl: there is no such file"),
         (("--problem-key", "question"), "has no column 'question', only problem, answer, difficulty, note; name"),
-        (("--answer-key", "note"), "none of the gold answers in 'note' can be parsed, the first is ''"),
+        (("--answer-key", "note"), "none of the gold answers can be parsed, the first is ''"),
         (("--max-problems", "0"), "--max-problems 0 leaves no problem"),
         (("--max-problems", "-1"), "--max-problems -1 leaves no problem"),
         (("--engines", "-1"), "--engines -1: give 0"),

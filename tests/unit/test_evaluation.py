@@ -55,7 +55,7 @@ def model(tmp_path):
         (("--benchmark", "missing.jsonl"), "missing.jsonl: there is no such file"),
         (
             ("--problem-key", "question"),
-            "has no column 'question', only problem, answer; name its columns with --problem-key",
+            "has no column 'question', only problem, answer; name it with --problem-key",
         ),
         (("--max-problems", "0"), "--max-problems 0: give 1 or more"),
         (("--max-problems", "-5"), "--max-problems -5: give 1 or more"),

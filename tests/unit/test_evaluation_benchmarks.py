@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from openrlhf_math.curation.schema import Row
-from openrlhf_math.curation.sources import Columns
+from openrlhf_math.data.schema import Row
+from openrlhf_math.data.sources import Columns
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import (
     BENCHMARKS,
@@ -179,14 +179,14 @@ def test_a_training_set_without_the_holdout_is_what_curate_makes_of_it(file, tmp
     [
         ("aime23", "--benchmark aime23: there is none of that name; choose one of aime24, aime25, amc23, math500"),
         ("no.such.function", "--benchmark no.such.function: cannot be imported"),
-        (f"{__name__}.not_rows", "its row 1 is '1\\+1\\?', it must be a curation.schema.Row"),
+        (f"{__name__}.not_rows", "its row 1 is '1\\+1\\?', it must be a data.schema.Row"),
         ("nowhere.jsonl", "nowhere.jsonl: there is no such file"),
         ("./nowhere", "there is no such file or directory"),
         ("../up={file}", "there is no such file"),
         ("..={file}", "--benchmark ..=.*: '..' is no name"),
         ("holdout:{file}", "--holdout 1000: the set has 20 problems"),
         ("{empty}", "is empty"),
-        ("{nameless}", "has no column 'problem', only text; name its columns with --problem-key and --answer-key"),
+        ("{nameless}", "only text; name it with --problem-key"),
         ("{goldless}", "none of its gold answers can be parsed, the first is ''"),
         ("{broken}", "row 2: there is no problem in it; fix or drop the row"),
     ],

@@ -181,7 +181,7 @@ def test_tables(tmp_path, capsys):
     [
         (None, "--completions {file}: there is no such file"),
         ("", "{file} has no rows"),
-        ("{", "{file}, line 1 is not JSON"),
+        ("{", "{file}, line 1: "),
         ('{"text": "x"}', "{file}: its columns are text, of no known form (a problem a row: gold, responses;"),
         ('{"gold": "2", "responses": []}', "{file} has no completions"),
         ('{"gold": "2", "responses": ["x"]}\n{"gold": "2"}', "{file}, line 2 has no `responses`"),

@@ -101,7 +101,7 @@ def problems(path, count=16, **columns):
         (lambda model, data: model.joinpath("config.json").unlink(), "there is no model in it"),
         (lambda model, data: data.unlink(), "data.jsonl"),
         (lambda model, data: data.write_text(""), "data.jsonl"),
-        (lambda model, data: data.write_text('{"problem": "1", "answer": "1"}\n{"problem": '), "data.jsonl:2"),
+        (lambda model, data: data.write_text('{"problem": "1", "answer": "1"}\n{"problem": '), "data.jsonl, line 2: "),
         (lambda model, data: data.write_text('{"question": "1", "answer": "1"}\n'), "problem"),
         (
             lambda model, data: problems(data, answer="\\frac{"),

@@ -163,7 +163,7 @@ def test_the_command_labels_attempts_and_sets_bad_rows_aside(tmp_path, capsys):
     (leo,) = (row for row in train + heldout if row["problem"] == LEO.text)
     assert leo == {"problem": LEO.text, "steps": ["9-3=6.", "6+3=8."], "labels": [1.0, 0.0], "source": "tiny-world"}
     rejects = [json.loads(line) for line in (output / "rejects.jsonl").read_text().splitlines()]
-    assert [one["place"].removeprefix(str(file)).strip() for one in rejects] == [
+    assert [one["place"].removeprefix(f"{file}, ") for one in rejects] == [
         "line 41, response 2", "line 41, response 3", "line 41, response 4", "line 42", "line 43", "line 44",
     ]  # fmt: skip
     assert "rows set aside" in capsys.readouterr().out

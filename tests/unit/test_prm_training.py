@@ -164,7 +164,7 @@ def other_kind(tmp_path) -> str:
 ALL_RIGHT = [{"problem": "p", "steps": ["a"], "labels": [1.0]}] * 9
 BAD_INPUT = {
     "no data": ([], ["--data.dataset", ""], "--data.dataset is missing"),
-    "absent file": ([], ["--data.dataset", "absent.jsonl"], "absent.jsonl cannot be read: No such file"),
+    "absent file": ([], ["--data.dataset", "absent.jsonl"], "absent.jsonl: "),
     "no row": (["{\n", {"problem": "p"}], [], "steps.jsonl has no row to use ("),
     "few rows": (SOLUTIONS, [], "has 3 rows, fewer than one batch (--train.batch_size 8)"),
     "long rows": (SOLUTIONS * 3, ["--data.max_len", "50"], "has no row to use ("),
@@ -219,7 +219,7 @@ def test_bad_rows_and_long_ones_are_named_and_the_others_are_used(model_dir, tmp
     args = resolve(Namespace(**vars(parser.parse_args(flags))), parser)
     prepare(args)
     rejects = [json.loads(line) for line in (run_dir / "rejects_train.jsonl").read_text().splitlines()]
-    assert [one["place"] for one in rejects] == [f"{file} line {n}" for n in (4, 5, 6)]
+    assert [one["place"] for one in rejects] == [f"{file}, line {n}" for n in (4, 5, 6)]
     assert "more than --data.max_len 256" in rejects[2]["reason"]
     assert "set aside: 3 of 6 rows" in capsys.readouterr().out
     kept = [json.loads(line) for line in (run_dir / "steps" / "train.jsonl").read_text().splitlines()]

@@ -100,7 +100,7 @@ def test_a_data_set_runs_no_code(tmp_path, kind):
     else:
         (folder / "problems.py").write_text(f"open({str(mark)!r}, 'w').close()\nimport datasets\n")
     given = folder / "problems.py" if kind == "script" else folder
-    with pytest.raises(UserError, match="cannot be read as a dataset"):
+    with pytest.raises(UserError):
         list(read_rows(str(given), "train"))
     assert not mark.exists()
 

@@ -59,9 +59,9 @@ def test_what_cannot_work_is_said_in_a_sentence(model, capsys, what, flags, said
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"question": "1+1?"}], "has no column 'problem', only question"),
-        ([{"problem": "1+1?"}, {"problem": ""}], "row 2: 'problem' is ''"),
-        ([{"problem": 5}], "row 1: 'problem' is 5"),
+        ([{"text": "1+1?"}], "only text; name it with --problem-key"),
+        ([{"problem": "1+1?"}, {"problem": ""}], "set.jsonl row 2: "),
+        ([{"problem": 5}], "set.jsonl row 1: "),
     ],
 )
 def test_a_row_that_is_no_problem_is_named(model, tmp_path, capsys, rows, said):

@@ -1,5 +1,6 @@
 """The one schema that every source is read into."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 # Longer is no problem and no answer but a broken row: it is set aside, not carried along.
@@ -19,6 +20,7 @@ class Row:
     answer: the gold answer, "" where there is none. origin: where the source has it from. kind: "open", "choice" or
     "proof", as the source says or the text shows. difficulty: on the source's own scale. trace: a chain of thought that
     leads to the answer, its thinking between <think> and </think>. flaw: why the source itself marks the row as unfit.
+    dialogue: chat messages of which the last is the problem, where the source has some in front of it.
     """
 
     problem: str
@@ -30,6 +32,7 @@ class Row:
     difficulty: float | None = None
     trace: str | None = None
     flaw: str = ""
+    dialogue: list[dict[str, str]] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.problem, str) or not self.problem.strip():
@@ -40,16 +43,47 @@ class Row:
             raise BrokenRow(f"the gold answer has {len(self.answer):,} characters, at most {MAX_GOLD:,} are read")
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name == "dialogue":
+                for turn in value or []:
+                    _check_text("dialogue", turn["content"])
+                continue
             if value is not None and not isinstance(value, (int, float) if field.name == "difficulty" else str):
                 raise BrokenRow(f"the {field.name} is {value!r:.40}")
             if isinstance(value, str):
                 _check_text(field.name, value)
 
 
+def read_row(read: Callable[[dict], Row], raw: dict | str) -> Row:
+    """A row in the schema. raw: a reason in its place if it is unreadable.
+
+    Raises BrokenRow, whatever is wrong with it: no row may cost another.
+    """
+    if isinstance(raw, str):
+        raise BrokenRow(raw)
+    try:
+        row = read(raw)
+    except BrokenRow:
+        raise
+    except Exception as error:  # values of any type may be in a column, and a reader may be the user's own
+        raise BrokenRow(f"it cannot be read ({type(error).__name__}: {error!s:.200})") from error
+    if not isinstance(row, Row):
+        raise BrokenRow(f"its reader gave {row!r:.40}, it must give a Row")
+    return row
+
+
 def _check_text(name: str, text: str) -> None:
     if len(text) > MAX_TEXT:
         raise BrokenRow(f"the {name} has {len(text):,} characters, at most {MAX_TEXT:,} are read")
+    if trouble := trouble_of_text(text):
+        raise BrokenRow(f"the {name} {trouble}")
+
+
+def trouble_of_text(text) -> str | None:
+    """Why no tokenizer takes a text, as the end of a sentence; None if nothing is wrong, or for another value."""
+    if not isinstance(text, str):
+        return None
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise BrokenRow(f"the {name} is not valid Unicode (a lone surrogate)") from None
+        return "is not valid Unicode (a lone surrogate)"
+    return "holds binary data" if "\0" in text else None

@@ -2,9 +2,9 @@
 
 import pytest
 
-from openrlhf_math.curation.schema import BrokenRow, Row
-from openrlhf_math.curation.sources import SOURCES, Columns, PlainReader, find_reader, recognise
-from openrlhf_math.errors import UserError
+from openrlhf_math.data.columns import Columns
+from openrlhf_math.data.schema import BrokenRow, Row
+from openrlhf_math.data.sources import SOURCES, PlainReader, recognise
 
 NUMINA = {
     "problem": "What is 2+2?",
@@ -62,22 +62,21 @@ ROWS = {
 @pytest.mark.parametrize("name", ROWS)
 def test_a_known_source_is_told_by_its_columns_and_read(name):
     assert recognise(ROWS[name]) == name
-    row = find_reader(name)(ROWS[name])
+    row = SOURCES[name].read(ROWS[name])
     assert (row.problem, row.answer) == ("What is 2+2?", "4")
     assert SOURCES[name].hub and SOURCES[name].licence in ("mit", "apache-2.0")
 
 
 def test_what_else_the_sources_say():
-    assert find_reader("numinamath-1.5")(NUMINA | {"question_type": "MCQ"}).kind == "choice"
-    assert (
-        find_reader("numinamath-1.5")(NUMINA | {"problem_is_valid": "Incomplete"}).flaw == "problem marked 'Incomplete'"
-    )
-    assert find_reader("openr1-math-220k")(OPENR1).trace == "<think>yes</think> 4"
-    assert find_reader("openr1-math-220k")(OPENR1 | {"correctness_math_verify": None}).trace is None
-    assert find_reader("bespoke-stratos-17k")(STRATOS).trace == r"<think>easy</think>\boxed{4}"
-    assert find_reader("gsm8k")(GSM8K).solution == "It is 4.\n#### 4".partition("\n")[0]
-    assert find_reader("gsm8k")({"question": "What is 2+2?", "answer": "4"}).answer == "4"
-    assert find_reader("math")(MATH).difficulty == find_reader("math-500")(MATH_500).difficulty == 5
+    assert SOURCES["numinamath-1.5"].read(NUMINA | {"question_type": "MCQ"}).kind == "choice"
+    incomplete = NUMINA | {"problem_is_valid": "Incomplete"}
+    assert SOURCES["numinamath-1.5"].read(incomplete).flaw == "problem marked 'Incomplete'"
+    assert SOURCES["openr1-math-220k"].read(OPENR1).trace == "<think>yes</think> 4"
+    assert SOURCES["openr1-math-220k"].read(OPENR1 | {"correctness_math_verify": None}).trace is None
+    assert SOURCES["bespoke-stratos-17k"].read(STRATOS).trace == r"<think>easy</think>\boxed{4}"
+    assert SOURCES["gsm8k"].read(GSM8K).solution == "It is 4.\n#### 4".partition("\n")[0]
+    assert SOURCES["gsm8k"].read({"question": "What is 2+2?", "answer": "4"}).answer == "4"
+    assert SOURCES["math"].read(MATH).difficulty == SOURCES["math-500"].read(MATH_500).difficulty == 5
 
 
 @pytest.mark.parametrize(
@@ -89,7 +88,7 @@ def test_what_else_the_sources_say():
         ({"Q": "What is 2+2?", "A": "4"}, Columns(problem="Q", answer="A"), "4"),
         ({"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "What is 2+2?"}], "label": "4"},
          Columns(), "4"),
-        ({"problem": "What is 2+2?", "solution": r"\boxed{4}"}, Columns(), r"\boxed{4}"),
+        ({"problem": "What is 2+2?", "solution": r"\boxed{4}"}, Columns(), "4"),
         ({"problem": "What is 2+2?"}, Columns(), ""),
     ],
 )  # fmt: skip
@@ -104,7 +103,7 @@ def test_plain_columns(row, columns, answer):
         ({"answer": "4"}, "no problem"),
         ({"problem": None, "answer": "4"}, "no problem"),
         ({"problem": "  ", "answer": "4"}, "no problem"),
-        ({"problem": 7, "answer": "4"}, "7 stands where text must stand"),
+        ({"problem": 7, "answer": "4"}, "7 where text must be"),
         ({"problem": "p", "answer": True}, "the gold answer is True"),
         ({"problem": "p", "answer": "9" * (1 << 20)}, "the gold answer has 1,048,576 characters"),
         ({"problem": "p" * 3_000_000, "answer": "4"}, "the problem has 3,000,000 characters"),
@@ -124,8 +123,3 @@ def test_a_broken_row_says_why(row, reason):
 def test_a_readers_row_has_the_types_of_the_schema(wrong):
     with pytest.raises(BrokenRow):
         Row(**{"problem": "What is 2+2?", "answer": "4"} | wrong)
-
-
-def test_an_unknown_reader_is_named():
-    with pytest.raises(UserError, match="'no.such.reader' is no known source"):
-        find_reader("no.such.reader")

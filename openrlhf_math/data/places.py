@@ -1,0 +1,151 @@
+"""Where a set is: a file, a folder of shards, or a name on the hub, each with the files of one split."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from openrlhf_math.data.sources import SOURCES, Source
+from openrlhf_math.data.tables import SUPPORTED, is_table
+from openrlhf_math.errors import UserError
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+}
+SPLITS |= {"validation": "validation", "valid": "validation", "val": "validation", "dev": "validation"}
+WORD = re.compile(r"[a-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a set. name: for people, and for its format. path: where it is."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A set as it is named. place: a path or hub name, "" for that of the known set. split: None if none is named."""
+
+    place: str
+    config: str | None
+    split: str | None
+    source: Source | None
+
+
+def place_of(spec: str, name: str = "") -> Place:
+    """The parts of `PLACE[@CONFIG][:SPLIT]`, or of the name of a known set. name: what the set is called, or ""."""
+    if os.path.exists(spec):
+        return Place(spec, None, None, SOURCES.get(name))
+    place, _, split = spec.partition(":")
+    if os.path.isdir(place):
+        return Place(place, None, split or None, SOURCES.get(name))
+    place, _, config = place.partition("@")
+    if place in SOURCES and SOURCES[place].hub:
+        source, place = SOURCES[place], ""
+    else:
+        source = SOURCES.get(name) or next((one for one in SOURCES.values() if one.hub and one.hub == place), None)
+    return Place(place, config or None, split or None, source)
+
+
+def is_here(spec: str) -> bool:
+    """Whether a set is, or must be, a file or folder of this machine."""
+    return os.path.exists(spec.partition(":")[0]) or spec.startswith((".", "/")) or is_table(spec)
+
+
+def files_of(place: Place, split: str | None, flag: str = "") -> list[File]:
+    """The files of a split, in order. split: where the place names none; None for that of the known set, or train.
+
+    Raises UserError if there are none, or if a folder has other splits than the one asked for.
+    """
+    shown = f"{flag} {place.place}".strip()
+    split = place.split or split or (place.source.split if place.source else "train")
+    path = Path(place.place)
+    if place.place and path.is_file():
+        if path.suffix and not is_table(path.name):
+            raise UserError(f"{shown} is of no known format; convert it to one ({SUPPORTED})")
+        return [File(place.place, place.place)]
+    if place.place and path.is_dir():
+        if (path / "README.md").is_file():  # a data card may say what is where
+            return _listed(place, split, shown)
+        return _of_split(path, split, shown)
+    if place.place and is_here(place.place):
+        raise UserError(f"{shown}: there is no such file or directory")
+    return _listed(place, split, shown)
+
+
+def _of_split(folder: Path, split: str, shown: str) -> list[File]:
+    """The files of a folder, of the split if their names or folders say of which they are."""
+    saved = list(folder.rglob("state.json"))  # beside such a set, `datasets` keeps files that are not of it
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and is_table(path.name) and not path.name.startswith((".", "cache-"))
+        and path.name not in ("state.json", "dataset_info.json", "dataset_dict.json")
+        and not (saved and path.suffix != ".arrow")
+    )  # fmt: skip
+    if not files:
+        raise UserError(f"{shown}: there is no file of a known format in it ({SUPPORTED})")
+    splits: dict[str, list[Path]] = {}
+    asked = SPLITS.get(split, split)
+    for file in files:
+        splits.setdefault(_split_of(file.relative_to(folder), asked), []).append(file)
+    if set(splits) == {""}:
+        chosen = files
+    elif asked in splits and "" not in splits:
+        chosen = splits[asked]
+    else:
+        others = f", and files of none, as {splits[''][0].name}" if "" in splits else ""
+        found = ", ".join(sorted(filter(None, splits)))
+        raise UserError(
+            f"{shown} has the splits {found}{others}; name one of them in place of '{split}', or give a file"
+        )
+    return [File(str(file), str(file)) for file in chosen]
+
+
+def _split_of(path: Path, asked: str) -> str:
+    """The split that a file's name, or a folder in front of it, says; "" for none. asked: may be a set's own."""
+    for part in reversed(path.parts):
+        found = {SPLITS.get(word, word) for word in WORD.findall(part.lower()) if word in SPLITS or word == asked}
+        if len(found) == 1:
+            return found.pop()
+    return ""
+
+
+def _listed(place: Place, split: str, shown: str) -> list[File]:
+    """The files of a dataset with a card, on the hub or in a folder, as its card lists them."""
+    import datasets
+
+    known = place.source if place.source and not os.path.isdir(place.place) else None
+    configs = [place.config] if place.config else known.configs if known and known.configs else [None]
+    name = place.place or known.hub
+    found: list[File] = []
+    try:
+        for config in configs:
+            builder = datasets.load_dataset_builder(name, config)
+            listed = builder.config.data_files
+            if listed is None:  # without network: what was prepared before
+                paths = [one["filename"] for one in datasets.load_dataset(name, config, split=split).cache_files]
+                found += [File(path, path) for path in paths]
+                continue
+            if split not in listed:
+                raise UserError(f"{shown} has no split '{split}', only {', '.join(map(str, listed))}")
+            names = [str(one) for one in listed[split]]
+            paths = datasets.DownloadManager().download(names)
+            found += [File(one, path) for one, path in zip(names, paths, strict=True)]
+    except UserError:
+        raise
+    except Exception as error:  # the library's own errors have no common class
+        raise UserError(
+            f"{shown or name}: cannot be read as a dataset ({(str(error).splitlines() or [error])[0]}); "
+            "its files can be given instead"
+        ) from error
+    if strange := next((file.name for file in found if not is_table(file.name)), None):
+        raise UserError(f"{shown or name}: {strange} is of no known format; convert it to one ({SUPPORTED})")
+    return found
