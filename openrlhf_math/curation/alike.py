@@ -143,13 +143,21 @@ _OPPOSITES = [
         "necessary sufficient",
         "and or",
         "either both neither",
+        "units tens hundreds thousands",
+        "faces edges vertices sides diagonals",
+        "probability odds",
+        "average altogether",
+        "average total",
     )
 ]
 # In a story any word of one line may stand for another of it, none for one of the other line.
 _GAINING = "gains gets finds buys receives earns wins found bought got earned won"
 _LOSING = "loses gives sells spends donates lost gave sold spent donated"
 _OPPOSITES += [frozenset(pair) for pair in product(_GAINING.split(), _LOSING.split())]
-_OPPOSED = frozenset().union(*_OPPOSITES)
+_OPPOSED = {
+    word: frozenset().union(*(group for group in _OPPOSITES if word in group)) - {word}
+    for word in frozenset().union(*_OPPOSITES)
+}
 # A prefix that turns a word around, and prefixes of which one instead of another does: in-scribed, circum-scribed.
 _TURNING = ("un", "in", "im", "ir", "non", "dis", "anti", "counter")
 _PREFIXES = (
@@ -165,7 +173,8 @@ _BOUNDS = frozenset(
 )
 _UNITS = frozenset(
     "centimeters meters kilometers millimeters inches feet yards miles grams kilograms pounds ounces liters "
-    "milliliters gallons seconds minutes hours days weeks months years dollars cents euros degrees radians acres".split()
+    "milliliters gallons seconds minutes hours days weeks months years dollars cents euros degrees radians "
+    "acres".split()
 )
 
 # Words that carry grammar or courtesy: one for another, one more or one less changes nothing.
@@ -251,6 +260,9 @@ _SYNONYMS = {
     for other in line.split()
 }
 _ENDINGS = ("s", "es", "ed", "d", "ing", "ly", "'s")
+
+
+_MOST_WORDS = 40  # of two texts that are looked at for slips; with more they are not alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,20 +359,26 @@ def replaced(first: Sequence[str], second: Sequence[str]) -> list[tuple[tuple[in
 
 def opposed(first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether a word stands in place of its opposite, or a negation or a bound is in one of the two alone."""
-    if Counter(token for token in first if token in _BOUNDS) != Counter(token for token in second if token in _BOUNDS):
-        return True
-    if sum(token in _NEGATIONS for token in first) != sum(token in _NEGATIONS for token in second):
-        return True
     ours, theirs = Counter(first), Counter(second)
-    return words_opposed(ours - theirs, theirs - ours)
+    ours, theirs = ours - theirs, theirs - ours
+    for word in list(ours) if len(ours) <= _MOST_WORDS and len(theirs) <= _MOST_WORDS else ():
+        other = next((other for other in theirs if is_content(word) and _alike(word, other)), None)
+        if other is not None:
+            shared = min(ours[word], theirs[other])
+            ours -= Counter({word: shared})
+            theirs -= Counter({other: shared})
+    if any(word in _BOUNDS for word in (*ours, *theirs)):
+        return True
+    if sum(ours[word] for word in _NEGATIONS) != sum(theirs[word] for word in _NEGATIONS):
+        return True
+    return words_opposed(ours, theirs)
 
 
 def words_opposed(ours: Counter[str], theirs: Counter[str]) -> bool:
     """Whether a word of the one is the opposite of a word of the other."""
     if not ours or not theirs:
         return False
-    listed = ours.keys() & _OPPOSED and theirs.keys() & _OPPOSED
-    if listed and any(group & ours.keys() and group & theirs.keys() for group in _OPPOSITES):
+    if any(not theirs.keys().isdisjoint(_OPPOSED.get(word, ())) for word in ours):
         return True
     return any(_turned(one, other) for one in ours for other in theirs if len(one) > 4 and len(other) > 4)
 

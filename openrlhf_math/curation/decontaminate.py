@@ -31,7 +31,6 @@ from openrlhf_math.curation.alike import (
     opposed,
     replaced,
     structure,
-    words_opposed,
 )
 from openrlhf_math.curation.near_duplicates import band_keys
 from openrlhf_math.curation.normalise import Form, form
@@ -173,12 +172,14 @@ def _overlapping(problem: BenchmarkProblem, theirs: list[str], core: list[str], 
         same_inside = structure(inside) == structure(core[begin:end])
         same_words = count_unexplained(inside, core[begin:end]) is not None
         if same_inside and same_words:
-            if part >= overlap.share and _same_ends(found, theirs, core):
+            if part >= overlap.share and _same_ends(found, theirs, core, False):
                 return Hit(problem, "contains", part)
-            if covered >= max(PART_TOKENS, PART_OF_PROBLEM * len(theirs)) and covered >= PART_OF_ROW * len(core):
-                outside = [*core[:begin], *core[end:]]
-                if not structure(outside) and not words_opposed(Counter(_outside(found, theirs)), Counter(outside)):
-                    return Hit(problem, "part", part)
+            if (
+                covered >= max(PART_TOKENS, PART_OF_PROBLEM * len(theirs))
+                and covered >= PART_OF_ROW * len(core)
+                and _same_ends(found, theirs, core, True)
+            ):
+                return Hit(problem, "part", part)
     elif part >= overlap.share and _is_moved(found, theirs, core[begin:end]):
         return Hit(problem, "contains", part)
     if part >= overlap.share:
@@ -186,27 +187,31 @@ def _overlapping(problem: BenchmarkProblem, theirs: list[str], core: list[str], 
     return None
 
 
-def _outside(found: list[Tile], theirs: list[str]) -> list[str]:
-    """What of the problem is before the first tile and behind the last."""
-    return [*theirs[: found[0].first], *theirs[found[-1].first + found[-1].length :]]
+def _same_ends(found: list[Tile], theirs: list[str], core: list[str], cut: bool) -> bool:
+    """Whether what the problem has before and behind the shared runs is in the row, too, in other words.
 
-
-def _same_ends(found: list[Tile], theirs: list[str], core: list[str]) -> bool:
-    """Whether what the problem has before and behind the shared runs is in the row, too, in other words."""
+    cut: whether the row may end there.
+    """
     first, last = found[0], found[-1]
     for ours, row in (
         (theirs[: first.first][::-1], core[: first.second][::-1]),
         (theirs[last.first + last.length :], core[last.second + last.length :]),
     ):
+        if cut and not structure(row) and not any(map(is_content, row)):
+            continue
         near = row[: len(ours) + 1]
         if not ours:
             if near[:1] and near[0] in _BINDING:
                 return False
             continue
-        if structure(ours) not in (structure(near), structure(near[: len(ours)])):
+        if structure(ours) not in (structure(near), structure(near[: len(ours)])) or opposed(ours, near[: len(ours)]):
             return False
-        if opposed(ours, near[: len(ours)]) and near:
-            return False
+        lost, added = (
+            [word for word in words if is_content(word) and word not in others]
+            for words, others in ((ours, near), (near[: len(ours)], ours))
+        )
+        if lost and any(word in theirs for word in added):
+            return False  # the question is for another of the things that are there
     return True
 
 

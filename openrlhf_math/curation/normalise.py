@@ -74,7 +74,7 @@ _LEXEMES = re.compile(
     r"|(?P<command>\\[a-zA-Z]+)"
     r"|(?P<escaped>\\.)"
     r"|(?P<number>\d+(?:(?:st|nd|rd|th)\b|\.\d+)?|\.\d+)"
-    r"|(?P<word>[^\W\d_]+(?:'[a-z]+)?)"
+    r"|(?P<word>[^\W\d_]+(?:'[a-zA-Z]+)?)"
     r"|(?P<sign><=|>=|!=|==|=<|=>|\.\.\.+|\.\s\.\s\.|'+|-+|\n(?=[ \t]{0,8}-[ \t])|\*\*\*?|[+*/=<>^!()\[\]{}|_$%,&])",
     re.DOTALL,
 )
@@ -134,10 +134,15 @@ _AFTER_VARIABLE = frozenset(
     "will "
     "given must was were represents denotes divides does can at over not we".split()
 )
+_AMOUNTS = frozenset(
+    "hundred thousand million billion one two three four five six seven eight nine ten eleven twelve fifteen twenty "
+    "thirty forty fifty sixty seventy eighty ninety".split()
+)
 _ORDINAL_ENDINGS = frozenset(("st", "nd", "rd", "th"))
 _OPENS = frozenset("([{|,\n<+*/=>^-!'")  # in front of a minus these make it a sign
 
-_DROPPED = frozenset(("the", "an", "please", "dollar", "dollars", "usd"))
+_DROPPED = frozenset(("the", "an", "please"))
+_CURRENCY = frozenset(("dollar", "dollars", "usd"))
 _SAME = {
     other: one
     for one, others in {
@@ -165,7 +170,9 @@ _SAME = {
         "feet": "foot ft",
         "yards": "yard yd yds",
         "ounces": "ounce oz",
-        "miles": "mile",
+        "dollars": "dollar usd",
+        "miles": "mile mi",
+        "square": "sq",
         "distinct": "different",
         "center": "centre",
         "color": "colour",
@@ -311,6 +318,8 @@ def _lexemes(text: str) -> Iterator[_Lexeme]:
                 kind = "function" if name.isalpha() else "sign"
                 yield _Lexeme(name.lower() if len(name) > 1 else name, kind, close)
         elif kind == "escaped":
+            if written[1] in ",;:! ":
+                end = -1
             if written in (r"\(", r"\["):
                 in_math = True
                 yield _Lexeme("$", "sign", close, "open")
@@ -352,7 +361,8 @@ def _lexemes(text: str) -> Iterator[_Lexeme]:
         elif kind == "number":
             yield _Lexeme(written, "number", close)
         elif kind == "word":
-            yield from _word(written, close, heading or _beside_capitals(raw, index))
+            capitals = len(written) > 1 and written.isupper() and (heading or _beside_capitals(raw, index))
+            yield from _word(written, close, capitals)
 
 
 def _is_power(text: str, start: int, end: int) -> bool:
@@ -531,7 +541,7 @@ class _Structure:
             self._argument_begins()
             self._emit(text)
             top.want = ["root"]
-        elif one.kind == "word" and self._is_article(one) or text in _DROPPED:
+        elif one.kind == "word" and self._is_article(one) or text in _DROPPED or text in _CURRENCY and self._is_price():
             return
         elif one.text in _LETTER_UNITS and self._is_unit(one):
             self._term(_LETTER_UNITS[one.text], True)
@@ -714,7 +724,13 @@ class _Structure:
         one = self.lexemes[index]
         if one.kind == "sign":
             return one.text in ")]}|!'" or one.text == "$"
-        return one.kind == "number" or len(one.text) == 1 or one.kind == "function" or one.text in _SYMBOL_WORDS
+        return (
+            one.kind == "number"
+            or len(one.text) == 1
+            or one.text in ("degrees", "percent")
+            or one.kind == "function"
+            or one.text in _SYMBOL_WORDS
+        )
 
     def _is_word(self, index: int, close: bool) -> bool:
         if not 0 <= index < len(self.lexemes):
@@ -748,8 +764,13 @@ class _Structure:
     def _between_numbers(self) -> bool:
         return self._is_term(self.at - 1) and self._is_term(self.at + 1)
 
+    def _is_price(self) -> bool:
+        """Whether a currency is that of a number, as in `5 dollars`, `USD 5` and `$5`, of which all are one."""
+        around = (self.lexemes[place] for place in range(max(self.at - 2, 0), self.at + 3) if place < len(self.lexemes))
+        return any(one.kind == "number" or one.text in _AMOUNTS for one in around)
+
     def _is_unit(self, one: _Lexeme) -> bool:
-        """`3 m long`, `$60$ L of water`: a letter behind a number and a space, in front of a word, a number or nothing."""
+        """`3 m long`, `$60$ L of water`: a letter behind a number and a space, and not in a formula."""
         at, lexemes = self.at, self.lexemes
         before = at - 1
         while before > 0 and lexemes[before].text == "$" and lexemes[before].written == "close":

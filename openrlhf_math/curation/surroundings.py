@@ -36,6 +36,7 @@ _MARKED_UP = re.compile(r"</[a-zA-Z]|<(?:br|p|img|hr|li|div)\b|&(?:[a-zA-Z]{2,8}
 _ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
 _FORUM_IMAGE = re.compile(r"\[img[^\[\]]{0,40}\][^\[\]]{0,300}\[/img\]", re.I)
 _STRETCHED = re.compile(r"\\(?:left|right)(?=[()\[\]|])")
+_QUOTED = re.compile(r"^[ \t]{0,4}>[ \t]", re.M)
 _PROMPT_HEADINGS = re.compile(
     r"#{2,4}\s{0,4}(?:Instruction|Response|Input|Problem|Question|Assistant|User)\s{0,4}:?\s{0,4}$",
     re.I | re.M,
@@ -54,8 +55,6 @@ _BLOCKS = (
 def _without_markup(text: str) -> str:
     if "[/" in text:
         text = _FORUM_TAG.sub("", _FORUM_IMAGE.sub(" ", text))
-    if "\\left" in text:
-        text = _STRETCHED.sub("", text)
     if "###" in text:
         text = _PROMPT_HEADINGS.sub("", text)
     if "\\" in text:
@@ -63,6 +62,10 @@ def _without_markup(text: str) -> str:
         runs = [len(run) for run in _BACKSLASHES.findall(text)]
         if runs and all(run % 2 == 0 for run in runs):
             text = _LINE_END.sub("\n", text.replace("\\\\", "\\"))
+    if "\\left" in text:
+        text = _STRETCHED.sub("", text)
+    if ">" in text:
+        text = _QUOTED.sub("", text)
     if ("<" in text or "&" in text) and _MARKED_UP.search(text):
         text = _ENTITY.sub(lambda found: html.unescape(found[0]), _TAG.sub(_untagged, text))
     return _IMAGE.sub(" ", text) if "![" in text else text
@@ -131,13 +134,21 @@ _INSTRUCTION = re.compile(
     r"|\A\W{0,3}(?:please )?(?:give|express|write|enter|provide|report|state) (?:your|the) (?:final )?answers?\b",
     re.I,
 )
+# One of these is in every text that `_INSTRUCTION` finds; looking for them costs a tenth of it.
+_INSTRUCTION_WORDS = (
+    "step by step", "step-by-step", "box", "show", "your", "answer", "<think>", "you are a", "solve", "consider",
+    "work out", "here is", "read", "think carefully", "describes a task",
+)  # fmt: skip
+_CONDITION = re.compile(r"[<>]|\\[lg]e(?:q|qslant)?(?![a-zA-Z])|[≤≥]|\bwhere\b")
 
 
 def _without_ends(text: str) -> str:
     """Without what comes before a problem and after it, in any order and number up to a bound."""
+    lower = text[:600].lower() + "\n" + text[-600:].lower()
+    instructs = any(word in lower for word in _INSTRUCTION_WORDS)
     for _ in range(6):
         before = text = text.lstrip()
-        if found := _before(text):
+        if found := _before(text, instructs):
             text = text[found.end() :]
         if text == before:
             break
@@ -151,10 +162,10 @@ def _without_ends(text: str) -> str:
             and _is_source(found[1])
         ):
             text = text[: found.start()]
-        else:
+        elif instructs:
             ends = [found.end() for found in _SENTENCE_END.finditer(text, max(0, len(text) - 600))]
             for end in ends[:-3:-1]:
-                if _INSTRUCTION.search(text[end:]):
+                if _INSTRUCTION.search(text[end:]) and not _CONDITION.search(text[end:]):
                     text = text[:end]
                     break
         if text.rstrip() == before.rstrip():
@@ -162,7 +173,7 @@ def _without_ends(text: str) -> str:
     return text.strip()
 
 
-def _before(text: str) -> re.Match | None:
+def _before(text: str, instructs: bool) -> re.Match | None:
     """What is in front of a problem: its number or points, its source, a sentence that asks to solve it."""
     if found := _BEFORE.match(text):
         return found
@@ -170,7 +181,8 @@ def _before(text: str) -> re.Match | None:
         return found
     if found := _CONTEST_FIRST.match(text):
         return found
-    return next((one for one in map(_instruction_first, _FIRST_SENTENCES, (text, text)) if one), None)
+    sentences = map(_instruction_first, _FIRST_SENTENCES, (text, text)) if instructs else ()
+    return next((one for one in sentences if one), None)
 
 
 def _instruction_first(pattern: re.Pattern, text: str) -> re.Match | None:
