@@ -144,6 +144,18 @@ _OPPOSITES = [
         "and or",
         "either both neither",
         "units tens hundreds thousands",
+        "longest shortest middle",
+        "tallest shortest",
+        "oldest youngest",
+        "heaviest lightest",
+        "fastest slowest",
+        "nearest farthest closest furthest",
+        "widest narrowest",
+        "best worst",
+        "interior exterior face space",
+        "surface lateral base",
+        "both only neither",
+        "factor exceed",
         "faces edges vertices sides diagonals",
         "probability odds",
         "average altogether",
@@ -319,6 +331,8 @@ def count_unexplained(
     """How many words stand for others or are added and nothing explains it; None if the words tell of two problems."""
     if opposed(first, second):
         return None
+    if _changed_places(first, second):
+        return None
     unexplained = 0
     for (start, stop), (other_start, other_stop) in replaced(first, second):
         ours, theirs = first[start:stop], second[other_start:other_stop]
@@ -332,6 +346,26 @@ def count_unexplained(
                 return None  # it is for the same thing in another unit
         unexplained += max(len(left), len(added))
     return unexplained
+
+
+def _changed_places(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether two numbers count each other's things: 3 pens and a book, a pen and 3 books."""
+    ours, theirs = _counted(first), _counted(second)
+    if len(ours) != len(theirs):
+        return False
+    changed = [
+        (one, other) for one, other in zip(ours, theirs, strict=True) if one and other and not _alike(one, other)
+    ]
+    return any(
+        any(_alike(one, word) for word in second) and any(_alike(other, word) for word in first)
+        for one, other in changed
+    )
+
+
+def _counted(tokens: Sequence[str]) -> list[str]:
+    """The word right behind each number, "" if it is no content word."""
+    after = (tokens[place + 1] if place + 1 < len(tokens) else "" for place, one in enumerate(tokens) if is_number(one))
+    return [word if word and is_content(word) else "" for word in after]
 
 
 def numbers(tokens: Iterable[str]) -> tuple[str, ...]:
@@ -401,6 +435,20 @@ def _turned(one: str, other: str) -> bool:
 def is_content(token: str) -> bool:
     """Whether a token is a word that says what a problem is about."""
     return not (is_number(token) or is_symbol(token) or token in _GRAMMAR or not token[0].isalnum())
+
+
+def is_negation(token: str) -> bool:
+    """Whether a word turns a sentence around."""
+    return token in _NEGATIONS
+
+
+def stem(word: str) -> str:
+    """A word without its ending, synonyms as one."""
+    word = _SYNONYMS.get(word, word)
+    for ending in ("ing", "ies", "ied", "es", "ed", "ly", "s", "e", "y"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word[: -len(ending)]
+    return word
 
 
 def _unexplained(

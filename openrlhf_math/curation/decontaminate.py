@@ -22,14 +22,17 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
+from rapidfuzz.distance import Indel
 
 from openrlhf_math.curation.alike import (
     compare_tokens,
     count_unexplained,
     is_content,
+    is_negation,
     numbers,
     opposed,
     replaced,
+    stem,
     structure,
 )
 from openrlhf_math.curation.near_duplicates import band_keys
@@ -40,7 +43,9 @@ from openrlhf_math.curation.tiling import Tile, tiles
 PART_OF_ROW, PART_TOKENS, PART_OF_PROBLEM = 0.85, 8, 0.28
 _MOVED = 4  # tokens of a run that may have changed places
 _BINDING = frozenset(("-", "/", "^", "sqrt", "!"))  # next to a shared run these change its first or last number
-_SUSPECT_WORDS = 0.25  # of the words of both that a row and a problem with the same numbers share
+# Of the words of the shorter text, those that the other has: a suspect, and a problem told in other words if the
+# numbers and symbols are the same, too. Where nearly all tokens agree in order, `alike` has judged what differs.
+_SUSPECT_WORDS, _RETOLD_WORDS, _RETYPED = 0.35, 0.6, 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +157,19 @@ class BenchmarkIndex:
         return hit
 
     def _suspect(self, number: int, core: list[str]) -> Hit | None:
-        ours, theirs = ({word for word in words if is_content(word)} for words in (core, self.cores[number]))
-        share = len(ours & theirs) / max(len(ours | theirs), 1)
-        return Hit(self.problems[number], "alike", share, False) if share >= _SUSPECT_WORDS else None
+        """A row with the same numbers: a problem told in other words, or another problem."""
+        theirs = self.cores[number]
+        words, others = ({stem(word) for word in text if is_content(word)} for text in (core, theirs))
+        share = len(words & others) / max(min(len(words), len(others)), 1)
+        if share < _SUSPECT_WORDS:
+            return None
+        retold = (
+            share >= _RETOLD_WORDS
+            and _same_formulas(core, theirs)
+            and not opposed(core, theirs)
+            and Indel.normalized_similarity(core, theirs) < _RETYPED
+        )
+        return Hit(self.problems[number], "alike", share, retold)
 
 
 def _overlapping(problem: BenchmarkProblem, theirs: list[str], core: list[str], overlap: Overlap) -> Hit | None:
@@ -206,6 +221,8 @@ def _same_ends(found: list[Tile], theirs: list[str], core: list[str], cut: bool)
             continue
         if structure(ours) not in (structure(near), structure(near[: len(ours)])) or opposed(ours, near[: len(ours)]):
             return False
+        if any(is_negation(word) and word not in ours for word in row[: len(ours) + 2]):
+            return False
         lost, added = (
             [word for word in words if is_content(word) and word not in others]
             for words, others in ((ours, near), (near[: len(ours)], ours))
@@ -237,6 +254,17 @@ def _coherent(found: list[Tile], length: int) -> list[Tile]:
     middle = max(found, key=lambda tile: tile.length)
     low, high = middle.second - 2 * length, middle.second + middle.length + 2 * length
     return [tile for tile in found if low <= tile.second <= high]
+
+
+def _same_formulas(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether two texts have the same numbers and symbols in any order, or long formulas that are nearly the same.
+
+    A one counts for nothing: it may be a pronoun.
+    """
+    ours, theirs = ([one for one in structure(_renamed(text)) if one != "1"] for text in (first, second))
+    if sorted(ours) == sorted(theirs):
+        return True
+    return min(len(ours), len(theirs)) >= 12 and Indel.normalized_similarity(ours, theirs) >= 0.85
 
 
 def _refers(words: Sequence[str]) -> bool:
@@ -285,5 +313,5 @@ def _renamed(words: Sequence[str]) -> list[str]:
 
 def _values(words: Iterable[str]) -> tuple[str, ...]:
     """The numbers of a problem in order of size, () if they are too few to tell it from others."""
-    found = tuple(sorted(numbers(words)))
+    found = tuple(sorted(one for one in numbers(words) if one != "1"))
     return found if len(found) >= 2 and len(set(found)) >= 2 else ()

@@ -32,7 +32,8 @@ _SIGNS = {
     r"\implies ",
     "≡": r"\equiv ", "≅": r"\cong ", "≈": r"\approx ", "∼": r"\sim ", "⊥": r"\perp ", "∥": r"\parallel ", "∣": "|",
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∀": r"\forall ", "∃": r"\exists ",
-    "ℝ": " r ", "ℤ": " z ", "ℕ": " n ", "ℚ": " q ", "ℂ": " c ", "∂": r"\partial ", "ℓ": "l", "⟨": r"\langle ",
+    "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
+    "ℂ": r"\mathbb{C}", "∂": r"\partial ", "ℓ": "l", "⟨": r"\langle ",
     "⟩": r"\rangle ", "∧": r"\wedge ", "∨": r"\vee ", "⊕": r"\oplus ", "∘": r"\circ ", "⋆": r"\star ", "★": r"\star ",
 }  # fmt: skip
 _GREEK = (
@@ -110,7 +111,10 @@ _FUNCTIONS = frozenset(
     "binom "
     "sum prod int overline infinity pm mp cup cap subset subseteq equiv cong approx sim star oplus partial".split()
 )
-_SYMBOL_WORDS = (_FUNCTIONS - {"sum", "int", "star", "floor", "sim"}) | frozenset(_GREEK)
+_SYMBOL_WORDS = (
+    (_FUNCTIONS - {"sum", "int", "star", "floor", "sim"}) | frozenset(_GREEK) | {"rr", "zz", "nn", "qq", "cc"}
+)
+_NO_WORDS = _SYMBOL_WORDS | {"degrees", "degree", "percent"}
 # Words of consonants alone, and other short ones, that are no product of variables.
 _SHORT_WORDS = frozenset(
     "cm mm km kg mg ml dl hl ft lb lbs hr hrs dry try sky fly why by my cry gym shy spy fry pry sly th st nd rd vs dr "
@@ -296,7 +300,7 @@ class _Lexeme:
 
 
 def _lexemes(text: str) -> Iterator[_Lexeme]:
-    end, in_math, negated = -1, False, False
+    end, in_math, negated, blackboard = -1, False, False, False
     raw = list(_LEXEMES.finditer(text))
     heading = _is_in_capitals(text)
     for index, found in enumerate(raw):
@@ -311,6 +315,8 @@ def _lexemes(text: str) -> Iterator[_Lexeme]:
                 yield _Lexeme(")", "sign", close)
             elif name == "overline" and _DIGIT_ARGUMENT.match(text, end):
                 yield _Lexeme("overline", "function", close)
+            elif name == "mathbb":
+                blackboard = True
             elif name == "not":
                 negated = True
             elif name not in _NOTHING and name != "overline":
@@ -355,11 +361,15 @@ def _lexemes(text: str) -> Iterator[_Lexeme]:
                 yield _Lexeme({"==": "=", "=<": "<=", "=>": ">="}[written], "sign", close)
             elif written[0] == "'":
                 if close and index and raw[index - 1].lastgroup == "word" and len(raw[index - 1][0]) == 1:
-                    yield _Lexeme("'", "sign", close)
+                    for _ in written:
+                        yield _Lexeme("'", "sign", close)
             elif written != "&":
                 yield _Lexeme(written, "sign", close)
         elif kind == "number":
             yield _Lexeme(written, "number", close)
+        elif kind == "word" and blackboard and len(written) == 1:
+            blackboard = False
+            yield _Lexeme(2 * written.lower(), "word", close, written)
         elif kind == "word":
             capitals = len(written) > 1 and written.isupper() and (heading or _beside_capitals(raw, index))
             yield from _word(written, close, capitals)
@@ -465,6 +475,7 @@ class _Group:
     last: str = ""
     want: list[str] = field(default_factory=list)
     fraction: tuple[int, int] = (-1, -1)
+    bound: bool = False  # the fraction is the argument of a function
 
 
 class _Structure:
@@ -531,7 +542,7 @@ class _Structure:
         elif text == "frac":
             self._argument_begins()
             top.want = ["num", "den"]
-            top.fraction = (len(self.out), -1)
+            top.fraction, top.bound = (len(self.out), -1), top.last in _FUNCTIONS
         elif text == "binom" and one.kind == "function":
             self._argument_begins()
             top.want = ["top", "bottom"]
@@ -548,7 +559,7 @@ class _Structure:
         elif text in _ORDINAL_ENDINGS and self._raised() and (place := self._last_place()) >= 0:
             self.out[place] += text
         else:
-            self._term(text, len(text) > 1 and text not in _FUNCTIONS and text not in _SYMBOL_WORDS)
+            self._term(text, len(text) > 1 and text not in _FUNCTIONS and text not in _NO_WORDS)
 
     # Groups
 
@@ -577,7 +588,7 @@ class _Structure:
             return
         keep = bool(bracket) and self._keeps(group)
         if keep:
-            self.out.append("]" if group.kind == "[" and bracket == "]" else ")")
+            self.out.append("]" if bracket == "]" else ")")
             if not self._is_factor_of(group.before):
                 top.factors += 1
             top.count += group.count + 2
@@ -594,7 +605,7 @@ class _Structure:
         if group.kind == "num" and top.want[:1] != ["den"]:
             top.want = ["den"]
         if group.kind == "den":
-            top.fraction = (top.fraction[0], len(self.out))
+            self._after_argument("den")
 
     def _has_brace(self) -> bool:
         return any(group.kind not in ("(", "[", "text") for group in self.stack[-3:])
@@ -672,7 +683,11 @@ class _Structure:
 
     def _after_argument(self, kind: str) -> None:
         if kind == "den":
-            self.stack[-1].fraction = (self.stack[-1].fraction[0], len(self.out))
+            top = self.stack[-1]
+            top.fraction = (top.fraction[0], len(self.out))
+            if top.bound:
+                top.bound = False
+                self._wrap_fraction()
 
     def _number(self, text: str) -> None:
         want = self.stack[-1].want

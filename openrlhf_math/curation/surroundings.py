@@ -34,6 +34,7 @@ _TAG = re.compile(
 )
 _MARKED_UP = re.compile(r"</[a-zA-Z]|<(?:br|p|img|hr|li|div)\b|&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});", re.I)
 _ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
+_PROPOSED = re.compile(r"\[i\]\s{0,4}(?:proposed|submitted|suggested) by[^\[\]]{1,80}\[/i\]", re.I)
 _FORUM_IMAGE = re.compile(r"\[img[^\[\]]{0,40}\][^\[\]]{0,300}\[/img\]", re.I)
 _STRETCHED = re.compile(r"\\(?:left|right)(?=[()\[\]|])")
 _QUOTED = re.compile(r"^[ \t]{0,4}>[ \t]", re.M)
@@ -54,7 +55,7 @@ _BLOCKS = (
 
 def _without_markup(text: str) -> str:
     if "[/" in text:
-        text = _FORUM_TAG.sub("", _FORUM_IMAGE.sub(" ", text))
+        text = _FORUM_TAG.sub("", _FORUM_IMAGE.sub(" ", _PROPOSED.sub(" ", text)))
     if "###" in text:
         text = _PROMPT_HEADINGS.sub("", text)
     if "\\" in text:
@@ -103,7 +104,7 @@ _BEFORE = re.compile(
     r"|(?:One|Two|Three|Four|Five|Six|Seven|Eight|Nine|Ten|Eleven|Twelve)[.,]\s{0,3}(?=[(\[]\s{0,3}\d{1,3}\s{0,3}(?:points|marks))"
     r"|[(\[]?\d{1,4}(?:[.-]\d{1,4}){0,3}\s?[*★☆]{0,3}(?:[.)\]、]\s?[*★☆]{0,3}\s{1,9}(?=[A-Za-z$\\(\[*])|[.)](?=[A-Z$\\(\[*]))"
     r"|[(\[](?:[IVX]{1,4}|[a-hA-H])[)\]]\s{1,9}(?=[A-Z$\\(\[])|(?:[IVX]{1,4}|[A-Z]\d{1,2})[.)]\s{1,9}(?=[A-Z$\\(\[])"
-    rf"|\d{{1,4}}\s{{1,3}}(?={_POINTS})|\#\s?\d{{1,4}}[.:)]?\s{{1,9}}|p\d{{1,3}}\.\s{{1,9}}|(?i:{_POINTS})[.:]?"
+    rf"|\d{{1,4}}\s{{1,3}}(?={_POINTS})|\#\s?\d{{1,4}}[.:)]?\s{{1,9}}|p\d{{1,3}}\.\s{{1,9}}|\d{{1,3}}[・·]\d{{1,3}}\s{{1,9}}|(?i:{_POINTS})[.:]?"
     r")"
 )
 _BRACKETS = re.compile(r"\A[*\\]{0,2}[(\[]([^()\[\]]{3,120})[)\]][*.:]{0,3}")
@@ -119,6 +120,7 @@ _CONTEST_FIRST = re.compile(
     r"[^\n.:]{0,60}(?:[:.]\s|\n)"
 )
 _POINTS_LAST = re.compile(rf"(?i:{_POINTS})\.?\s{{0,99}}\Z")
+_CUE_FIRST = re.compile(r"(?:(?<=\n)|(?<=[.:$] ))(?:Problem|Question)\s?(?:\*\*)?:\s")
 _CUE_LAST = re.compile(r"(?:\n|\s)(?:[#*]{1,4}\s?)?(?:Answer|Solution|Assistant|A)\s?(?:\*\*)?:(?:\*\*)?\s{0,99}\Z")
 _FIRST_SENTENCES = (re.compile(r"\A[^.:\n]{1,200}:"), re.compile(r"\A[^.:\n]{1,300}[.\n]"))
 _SENTENCE_END = re.compile(r"[.?!:}$)][\"'$*)]{0,3}\s{1,9}(?=[A-Z(\\$*<])|\n{1,9}")
@@ -146,6 +148,8 @@ def _without_ends(text: str) -> str:
     """Without what comes before a problem and after it, in any order and number up to a bound."""
     lower = text[:600].lower() + "\n" + text[-600:].lower()
     instructs = any(word in lower for word in _INSTRUCTION_WORDS)
+    if instructs and (found := _CUE_FIRST.search(text, 0, 2000)) and _INSTRUCTION.search(text[: found.start()]):
+        text = text[found.end() :]
     for _ in range(6):
         before = text = text.lstrip()
         if found := _before(text, instructs):
