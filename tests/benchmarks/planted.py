@@ -321,7 +321,10 @@ def _line(text: str) -> str:
 
 
 def pairs(args) -> dict:
-    """Pairs of problems from a JSONL file (a, b, same; gold_a, gold_b; kind), judged in both ways."""
+    """Pairs of problems from a JSONL file, judged in both ways.
+
+    Columns: a, b, same; gold_a, gold_b (equal without them); kind; ways, where only one of them counts.
+    """
     cases = lines(args.pairs_file)
     wrong, by_kind = [], {}
     for case in cases:
@@ -335,9 +338,10 @@ def pairs(args) -> dict:
             dropped = any(hit.get("dropped", True) for hit in lines(folder / "clean/reports/contamination.jsonl"))
             merged = bool(duplicates(folder / "together", [(case["a"], golds[0])], [(case["b"], golds[1])]))
         right, count = by_kind.get(case.get("kind", ""), (0, 0))
-        agrees = dropped == merged == case["same"]
+        found = {"benchmark": dropped, "duplicates": merged}
+        agrees = all(found[way] == case["same"] for way in case.get("ways", found))
         by_kind[case.get("kind", "")] = right + agrees, count + 1
         if not agrees:
-            wrong.append(case | {"benchmark": dropped, "duplicates": merged})
+            wrong.append(case | found)
     shown = {kind: f"{right} of {count}" for kind, (right, count) in by_kind.items()}
-    return {"pairs": len(cases), "right_in_both_ways": len(cases) - len(wrong), "by_kind": shown, "wrong": wrong}
+    return {"pairs": len(cases), "right": len(cases) - len(wrong), "by_kind": shown, "wrong": wrong}

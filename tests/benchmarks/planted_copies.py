@@ -7,7 +7,9 @@ here is shared with the product.
 import re
 
 # An amount of money, "$67 and", begins no formula.
-FORMULA = re.compile(r"(\$\$[^$]+\$\$|\$(?!\d[\d,.]*\s+[a-zA-Z])(?:\\\$|[^$])+\$|\[asy\].*?\[/asy\]|\\\$[\d.,]+)", re.S)
+FORMULA = re.compile(
+    r"(\$\$[^$]+\$\$|\$(?!\s?\d[\d,.]*\s+[a-zA-Z,])(?:\\\$|[^$])+\$|\[asy\].*?\[/asy\]|\\\$[\d.,]+)", re.S
+)
 ASY = re.compile(r"\s*\[asy\].*?\[/asy\]\s*", re.S)
 IMAGE = re.compile(r"\s*(?:!\[[^\]]*\]\([^)]*\)|\[img\].*?\[/img\]|<img[^>]*>)\s*")
 OPTIONS = re.compile(r"\s*(?:\$?\\(?:textbf|mathrm)\{\(A\)|\(A\)|\bA[.)]\s)", re.S)
@@ -157,6 +159,8 @@ def solution_appended(text, rng):
 
 
 def html(text, rng):
+    if "<img" in text:
+        return None
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", "<br/>")
     text = in_formulas(text, lambda f: re.sub(r"\^(\d)", r"<sup>\1</sup>", re.sub(r"_(\d)", r"<sub>\1</sub>", f)))
     words = text.split(" ")

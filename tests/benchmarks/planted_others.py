@@ -221,7 +221,6 @@ ASKED = [
     (r"\bWhat is the probability that\b", "What are the odds in favor of the event that"),
     (r"\bfind \$x\$", "find $x^2$"),
     (r"\bHow many (\w+) (?:are|is|were|does|do|did) ", r"How many \1 less than 1000 are "),
-    (r"\bHow much money\b", "How much more money"),
     (r"\bHow many more\b", "How many times as many"),
     (r"\bin total\b", "on average"),
     (r"\baltogether\b", "on average"),
@@ -263,6 +262,8 @@ def variables_swapped(text, rng):
 
 def condition_added(text, rng):
     """A condition that makes another problem of it."""
+    if "relatively prime" in text:  # a fraction in lowest terms: nothing is changed by what its terms are said to be
+        return None
     for pattern, other in (
         (r"\bpositive integers\b", "positive odd integers"),
         (r"\breal numbers?\b", "positive integers"),
@@ -300,7 +301,7 @@ def negation_added(text, rng):
         ("is divisible by", "is not divisible by"),
         ("are divisible by", "are not divisible by"),
         ("that are ", "that are not "),
-        ("can be ", "cannot be "),
+        ("does not ", "does "),
         ("contain ", "do not contain "),
         ("touch", "do not touch"),
         (" and not ", " and "),

@@ -11,7 +11,7 @@ NOT_NAMES = set(
     "Thursday Friday Saturday Sunday January February March April May June July August September October November "
     "December When There They She He His Her It Its One All Every During Then This That These Those Some Mr Mrs Ms Dr "
     "Determine Simplify English Chord Sales Enter Write Together With Of By As And But Maria's Ulm Kempten"
-    " Last Team Next Every Half".split()
+    " Last Team Next Every Half Third First Second Fourth Fifth".split()
 )
 WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
@@ -81,7 +81,7 @@ def numbers_in_words(text, rng):
 
 
 def numbers_in_digits(text, rng):
-    pattern = rf"\b(?:{'|'.join(WORDS[2:])})\b(?!-)"
+    pattern = rf"(?<!-)\b(?:{'|'.join(WORDS[2:])})\b(?!-)"
     other = in_prose(text, lambda part: re.sub(pattern, lambda m: str(WORDS.index(m[0])), part))
     return other if other != text else None
 
@@ -144,7 +144,7 @@ def variables_renamed(text, rng):
     if not other or "pmatrix" in text or "[asy]" in text:
         return None
     # A letter within a command (\frac, \text{cm}) is none.
-    pattern = r"\\[a-zA-Z]+|(?<![a-zA-Z])[a-zA-Z](?![a-z])|(?<=\d)[a-z]|[a-zA-Z]{2,}"
+    pattern = r"\\[a-zA-Z]+|[a-zA-Z]+"
 
     def change(formula):
         def one(found):
@@ -231,7 +231,7 @@ REWORDED = [
     (r"^(?:Find|Compute|Evaluate) (.*)", r"Your task is to work out \1"),
     (r"\bHow much (.*?)\?", r"Say how much \1."),
     (r"\bLet (\$[^$]*\$) be\b", r"We write \1 for"),
-    (r"\bIf (.*?), (?:what|how|find)\b", r"Imagine that \1. Then what"),
+    (r"\bIf (.*?), (what|how|find)\b", r"Imagine that \1. Then \2"),
 ]
 
 
