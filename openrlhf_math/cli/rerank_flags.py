@@ -25,7 +25,8 @@ AT_LEAST_ONE = (
 )  # fmt: skip
 
 
-def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
+def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float) -> None:
+    """seconds: the default of --seconds; nothing waits for ever."""
     from openrlhf_math.grpo.flags import INSTRUCTION
 
     add = parser.add_argument_group("models").add_argument
@@ -72,7 +73,10 @@ def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
     add("--no-early-stop", action="store_true", help="make all attempts, come what may")
 
     add = parser.add_argument_group("budget").add_argument
-    add("--seconds", type=float, metavar="S", help="for one problem; then the best answer so far is given")
+    add(
+        "--seconds", type=float, default=seconds, metavar="S",
+        help="for one problem; then the best answer so far is given (%(default).0f)",
+    )  # fmt: skip
     add("--tokens", type=int, metavar="N", help="of all attempts at one problem; no attempt is begun beyond")
     add("--problems-at-once", type=int, default=4, metavar="N", help="problems under way at once (%(default)s)")
 
@@ -227,8 +231,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
         raise UserError(f"--temperature {args.temperature}: give 0 (greedy) or more")
     if not 0 < args.top_p <= 1:
         raise UserError(f"--top-p {args.top_p}: give more than 0 and at most 1")
-    if args.seconds is not None and not args.seconds > 0:
-        raise UserError(f"--seconds {args.seconds}: give more than 0")
+    if not 0 < args.seconds < float("inf"):
+        raise UserError(f"--seconds {args.seconds}: give more than 0, and a number")
 
 
 def _at_least(args: argparse.Namespace, least: int, names: Iterable[str]) -> None:

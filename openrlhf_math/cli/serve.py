@@ -51,7 +51,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         metavar="N",
         help="under way at once; more get status 429 (%(default)s)",
     )
-    add_rerank_flags(parser)
+    add_rerank_flags(parser, seconds=600)
     return parser
 
 

@@ -49,7 +49,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="for all problems, once the engines are up; unspent time passes on",
     )
     parser.add_argument("--total-tokens", type=int, metavar="N", help="for all problems; unspent tokens pass on")
-    add_rerank_flags(parser)
+    add_rerank_flags(parser, seconds=3600)
     return parser
 
 

@@ -49,6 +49,14 @@ class RequestError(Exception):
     """This request cannot be served, others can; its text says why, as a sentence for a person."""
 
 
+class Unavailable(Exception):
+    """Who is asked cannot answer now; its text says why, as a sentence for a person."""
+
+
+class Gone(Unavailable):
+    """Nor will it ever: what died is not started again."""
+
+
 class Sampler(Protocol):
     """Requests run side by side: call `complete` as often as wanted at once."""
 

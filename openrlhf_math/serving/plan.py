@@ -11,7 +11,7 @@ from openrlhf_math.rerank.record import row
 from openrlhf_math.rerank.reranker import Solved
 from openrlhf_math.rerank.roles import Messages
 from openrlhf_math.rerank.solver import Method, Solution, Turns
-from openrlhf_math.rerank.task import Turn
+from openrlhf_math.rerank.task import Turn, seed_of
 from openrlhf_math.serving.errors import ApiError
 from openrlhf_math.serving.schema import (
     Answer,
@@ -34,7 +34,7 @@ class Service:
 
     name           of the model, as clients see it
     method         how problems are solved
-    limits         of one problem; of tokens and seconds no request gets more
+    limits         of one problem, with seconds; of tokens and seconds no request gets more
     scored         whether there is a scorer
     most_attempts  a request may ask for
     most_requests  under way at once; more are told to come again
@@ -46,6 +46,10 @@ class Service:
     scored: bool
     most_attempts: int = 256
     most_requests: int = 256
+
+    def __post_init__(self) -> None:
+        if self.limits.seconds is None:
+            raise ValueError("limits have no seconds, and no request may wait for ever")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ def _turns(turns: Turns, request: ChatRequest, before: Sequence[Message]) -> Tur
 
         def numbered(number: int) -> Turn:
             one = turn(number)
-            seed = one.sampling.seed if request.seed is None else request.seed + number
+            seed = one.sampling.seed if request.seed is None else seed_of(request.seed, problem, number)
             *own, asked = one.messages
             messages = [*_one_system([*own, *told]), asked]
             return replace(one, messages=messages, sampling=replace(one.sampling, **wanted, seed=seed))
@@ -168,8 +172,10 @@ def best_answers(solution: Solution, rule: Rule, n: int) -> list[int]:
     answers before."""
     classes, chosen = list(solution.classes), []
     number = solution.decision.attempt
-    while number is not None and len(chosen) < n:
+    while number is not None:
         chosen.append(number)
+        if len(chosen) == n:
+            break
         classes = [None if name == solution.classes[number] else name for name in classes]
         number = rule(classes, solution.scores)
     return chosen

@@ -198,8 +198,7 @@ def test_a_stream_ends_with_what_solving_raises(pool, broken):
         scorer.score = fails_later
     else:
         method = replace(METHOD, **{broken: fails})
-    reranker = object.__new__(Reranker)
-    reranker._solver = Solver(sampler, scorer, pool)
+    reranker = Reranker(Solver(sampler, scorer, pool))
 
     async def news() -> list:
         return [one async for one in reranker.stream("What?", method, Limits(attempts=2))]
