@@ -208,6 +208,24 @@ def scorer_settings(args: argparse.Namespace, device: str, memory: float = 0.9):
         raise UserError(f"{error}.") from None
 
 
+def check_there(args: argparse.Namespace) -> None:
+    """Raises UserError for a model that cannot be read, from the disk or the hub: in one sentence, before Ray starts."""
+    from openrlhf_math.grpo.inputs import load_tokenizer
+    from openrlhf_math.grpo.model_kind import read_config
+
+    read_config("--model", args.model)
+    load_tokenizer("--model", args.model, True, "choose a chat model")
+    if args.scorer_model:
+        read_config("--scorer-model", args.scorer_model)
+
+
+def context_of(model: str) -> int | None:
+    """Tokens the model reads, None if its configuration does not say."""
+    from openrlhf_math.grpo.model_kind import read_config
+
+    return getattr(read_config("--model", model).get_text_config(), "max_position_embeddings", None)
+
+
 def _at_once(args: argparse.Namespace) -> int:
     """What is begun cannot be saved, so a vote that is to end early begins with a part."""
     return args.at_once or (-(-args.attempts // 4) if args.confidence else args.attempts)

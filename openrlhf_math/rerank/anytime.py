@@ -128,8 +128,9 @@ async def decide(
     while not ended:
         try:
             attempt = await within(budget.seconds_left(), anext(attempts), budget.stopped)
+            left = budget.seconds_left()
             budget.spend(attempt.tokens)
-            poll.take(await within(budget.seconds_left(), aside(poll.counted_with, attempt), budget.stopped))
+            poll.take(await within(left, aside(poll.counted_with, attempt), budget.stopped))
             counted(poll)
         except StopAsyncIteration:
             ended = budget.exhausted() or "done"

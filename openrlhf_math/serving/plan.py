@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import RULES, Rule, needs_scores
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
+from openrlhf_math.rerank.prompts import check_size
 from openrlhf_math.rerank.record import row
 from openrlhf_math.rerank.reranker import Solved
 from openrlhf_math.rerank.roles import Messages
@@ -38,6 +39,7 @@ class Service:
     scored         whether there is a scorer
     most_attempts  a request may ask for
     most_requests  under way at once; more are told to come again
+    context        tokens the model reads; a conversation with far more characters is refused unread
     """
 
     name: str
@@ -46,6 +48,7 @@ class Service:
     scored: bool
     most_attempts: int = 256
     most_requests: int = 256
+    context: int | None = None
 
     def __post_init__(self) -> None:
         if self.limits.seconds is None:
@@ -74,6 +77,8 @@ def plan(request: ChatRequest, service: Service) -> Plan:
     limits = _limits(request, service)
     if request.n > limits.attempts:
         raise ApiError(400, f"n: {request.n} answers cannot come from {limits.attempts} attempts", "n")
+    if service.context:
+        check_size([{"content": message.text} for message in request.messages], service.context)
     method = _method(request, service, limits.attempts)
     return Plan(problem.text, replace(method, turns=_turns(method.turns, request, before)), limits)
 

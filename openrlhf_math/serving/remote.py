@@ -46,6 +46,19 @@ class RemoteReranker:
             raise error.cause from None
 
 
+def hopeless(reranker) -> str:
+    """Why no problem will ever be solved again, a sentence; "" if that is not so. For a process that serves."""
+    try:
+        ray.get(reranker.check.remote(), timeout=ANSWERS_WITHIN)
+    except ray.exceptions.RayTaskError as error:
+        return str(error.cause) if isinstance(error.cause, Gone) else ""
+    except ray.exceptions.ActorDiedError as error:
+        return str(_unavailable(error))
+    except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+        pass
+    return ""
+
+
 def _unavailable(error: ray.exceptions.RayActorError) -> Unavailable:
     kind = Gone if isinstance(error, ray.exceptions.ActorDiedError) else Unavailable
     return kind(f"the reranker has died ({type(error).__name__})")
