@@ -21,6 +21,7 @@ class Attempt:
     tokens  what it cost
     text    what was written
     by      name of the solver that wrote it
+    finished  why it ended, see `roles.Completion`; "" if nobody knows
     """
 
     answer: str | None
@@ -28,6 +29,7 @@ class Attempt:
     tokens: int = 0
     text: str = ""
     by: str = ""
+    finished: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Chats into the tokens of prompts: off the event loop, once for all attempts at a problem, and never one that is huge."""
+"""Chats into the tokens of prompts: off the event loop, once for all attempts at a problem, and none that is huge."""
 
 import asyncio
 import json

@@ -90,6 +90,11 @@ class SamplingEngine(ServingEngine):
         parameters = SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            presence_penalty=sampling.presence_penalty,
             max_tokens=min(sampling.max_tokens, room),
             stop=list(sampling.stop),
             include_stop_str_in_output=True,

@@ -45,7 +45,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messag
     """count_tokens: of a prompt, which `usage` tells."""
     app = FastAPI(title="openrlhf-math", docs_url=None, redoc_url=None)
     metrics = Metrics()
-    busy = 0
+    busy, started = 0, now()
 
     @contextlib.contextmanager
     def place() -> Iterator[None]:
@@ -118,7 +118,8 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messag
 
     @app.get("/v1/models")
     async def models():
-        return {"object": "list", "data": [{"id": service.name, "object": "model", "owned_by": "openrlhf-math"}]}
+        card = {"id": service.name, "object": "model", "created": started, "owned_by": "openrlhf-math"}
+        return {"object": "list", "data": [card]}
 
     @app.get("/health")
     async def health():

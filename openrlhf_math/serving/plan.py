@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import RULES, Rule, needs_scores
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
@@ -121,6 +122,12 @@ def _turns(turns: Turns, request: ChatRequest, before: Sequence[Message]) -> Tur
         "temperature": request.temperature,
         "top_p": request.top_p,
         "max_tokens": request.max_completion_tokens or request.max_tokens,
+        "top_k": request.top_k if request.top_k is None else max(request.top_k, 0),
+        "min_p": request.min_p,
+        "repetition_penalty": request.repetition_penalty,
+        "frequency_penalty": request.frequency_penalty,
+        "presence_penalty": request.presence_penalty,
+        "stop": tuple(request.stop) or None,
     }
     wanted = {name: value for name, value in wanted.items() if value is not None}
     told = [{"role": "system" if one.role == "developer" else one.role, "content": one.text} for one in before]
@@ -155,20 +162,32 @@ def response(
     if decision.attempt is None and decision.ended == "seconds":
         raise ApiError(504, f"the time was up after {solution.seconds:.1f} s and {decision.attempts} attempts, and "
                        "none had an answer: give openrlhf_math.seconds more", code="timeout")  # fmt: skip
-    texts = [solution.attempts[number].text for number in best_answers(solution, rule, request.n)]
-    if not texts:  # no attempt has an answer: then the client sees what there is, and `answer` is null
-        texts = [attempt.text for attempt in solution.attempts[:1]] or [""]
+    told = [solution.attempts[number] for number in best_answers(solution, rule, request.n)]
+    if not told:  # no attempt has an answer: then the client sees what there is, and `answer` is null
+        told = solution.attempts[:1] or [Attempt(None)]
     return ChatResponse(
         id=fresh_id(),
         created=now(),
         model=service.name,
-        choices=[Choice(index=index, message=Answer(content=text)) for index, text in enumerate(texts)],
+        choices=[_choice(index, attempt, request.stop) for index, attempt in enumerate(told)],
         usage=Usage(
             prompt_tokens=prompt_tokens,
             completion_tokens=decision.tokens,
             total_tokens=prompt_tokens + decision.tokens,
         ),
         openrlhf_math=report(solution, rule, service.scored),
+    )
+
+
+def _choice(index: int, attempt: Attempt, stop: Sequence[str]) -> Choice:
+    """OpenAI's texts end before what stopped them, a sampler's behind it."""
+    text = attempt.text
+    if attempt.finished == "stop":
+        text = next((text.removesuffix(one) for one in sorted(stop, key=len, reverse=True) if text.endswith(one)), text)
+    return Choice(
+        index=index,
+        message=Answer(content=text),
+        finish_reason="length" if attempt.finished == "length" else "stop",
     )
 
 
