@@ -209,7 +209,7 @@ def scorer_settings(args: argparse.Namespace, device: str, memory: float = 0.9):
 
 
 def check_there(args: argparse.Namespace) -> None:
-    """Raises UserError for a model that cannot be read, from the disk or the hub: in one sentence, before Ray starts."""
+    """Raises UserError for a model that cannot be read, from disk or hub: in one sentence, before Ray starts."""
     from openrlhf_math.grpo.inputs import load_tokenizer
     from openrlhf_math.grpo.model_kind import read_config
 

@@ -151,7 +151,7 @@ def _tell_share(args: argparse.Namespace, problems: int) -> None:
     if share < args.seconds and problems > args.problems_at_once:
         print(
             f"--total-seconds {args.total_seconds:g}: {share:.3g} s for each of {problems} problems, "
-            f"{args.problems_at_once} at once; if an attempt takes longer, the first problems get one and the last none",
+            f"{args.problems_at_once} at once; where an attempt takes longer, the last problems get none",
             file=sys.stderr,
         )
 
