@@ -1,7 +1,16 @@
-"""Coroutines that run at once: the first failure ends the others, and none of them is left behind."""
+"""Coroutines that run at once: the first failure ends the others, and none of them is left behind.
+
+Every wait here is bounded: code that refuses to be cancelled is left behind after PATIENCE_SECONDS, with a warning.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+import contextlib
+import logging
+import math
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+
+PATIENCE_SECONDS = 5.0  # for what was cancelled to end
 
 
 async def side_by_side(work: Iterable[Awaitable]) -> list:
@@ -21,4 +30,66 @@ async def end(tasks: Iterable[asyncio.Future]) -> None:
     tasks = list(tasks)
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        task.add_done_callback(_retrieve)
+    if not tasks:
+        return
+    _, stubborn = await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+    for task in stubborn:
+        logging.warning("%s was cancelled and has not ended in %s s; it is left behind", task, PATIENCE_SECONDS)
+
+
+async def within(seconds: float, work: Awaitable, unless: asyncio.Event | None = None):
+    """What `work` gives. After so many seconds, or when `unless` is set, it is cancelled. math.inf: no limit.
+
+    Unlike `asyncio.wait_for` this also returns if the work refuses to be cancelled. Raises TimeoutError.
+    """
+    work = asyncio.ensure_future(work)
+    tasks = [work, *([asyncio.ensure_future(unless.wait())] if unless else [])]
+    try:
+        timeout = None if math.isinf(seconds) else max(seconds, 0)
+        await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise TimeoutError
+        return work.result()
+    finally:
+        await end(tasks)
+
+
+async def aside(function: Callable, *args):
+    """What a function returns that may take long, or for ever, without the event loop waiting for it.
+
+    It has a thread of its own that ends with the process: one that hangs takes no thread of a pool from others.
+    """
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def settle(result, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_result(result) if error is None else future.set_exception(error)
+
+    def run() -> None:
+        try:
+            outcome = function(*args), None
+        except BaseException as error:  # whoever waits gets it
+            outcome = None, error
+        with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits any more
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, daemon=True, name=f"aside {function}").start()
+    return await future
+
+
+@contextlib.asynccontextmanager
+async def closing(generator: AsyncGenerator) -> AsyncIterator[AsyncGenerator]:
+    """`contextlib.aclosing`, for a generator that may refuse to be closed."""
+    try:
+        yield generator
+    finally:
+        task = asyncio.ensure_future(generator.aclose())
+        await asyncio.wait([task], timeout=PATIENCE_SECONDS)
+        await end([task])
+
+
+def _retrieve(task: asyncio.Future) -> None:
+    if not task.cancelled():
+        task.exception()

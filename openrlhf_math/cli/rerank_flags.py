@@ -25,7 +25,8 @@ AT_LEAST_ONE = (
 )  # fmt: skip
 
 
-def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
+def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float) -> None:
+    """seconds: the default of --seconds; nothing waits for ever."""
     from openrlhf_math.grpo.flags import INSTRUCTION
 
     add = parser.add_argument_group("models").add_argument
@@ -72,7 +73,10 @@ def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
     add("--no-early-stop", action="store_true", help="make all attempts, come what may")
 
     add = parser.add_argument_group("budget").add_argument
-    add("--seconds", type=float, metavar="S", help="for one problem; then the best answer so far is given")
+    add(
+        "--seconds", type=float, default=seconds, metavar="S",
+        help="for one problem; then the best answer so far is given (%(default).0f)",
+    )  # fmt: skip
     add("--tokens", type=int, metavar="N", help="of all attempts at one problem; no attempt is begun beyond")
     add("--problems-at-once", type=int, default=4, metavar="N", help="problems under way at once (%(default)s)")
 
@@ -204,6 +208,24 @@ def scorer_settings(args: argparse.Namespace, device: str, memory: float = 0.9):
         raise UserError(f"{error}.") from None
 
 
+def check_there(args: argparse.Namespace) -> None:
+    """Raises UserError for a model that cannot be read, from disk or hub: in one sentence, before Ray starts."""
+    from openrlhf_math.grpo.inputs import load_tokenizer
+    from openrlhf_math.grpo.model_kind import read_config
+
+    read_config("--model", args.model)
+    load_tokenizer("--model", args.model, True, "choose a chat model")
+    if args.scorer_model:
+        read_config("--scorer-model", args.scorer_model)
+
+
+def context_of(model: str) -> int | None:
+    """Tokens the model reads, None if its configuration does not say."""
+    from openrlhf_math.grpo.model_kind import read_config
+
+    return getattr(read_config("--model", model).get_text_config(), "max_position_embeddings", None)
+
+
 def _at_once(args: argparse.Namespace) -> int:
     """What is begun cannot be saved, so a vote that is to end early begins with a part."""
     return args.at_once or (-(-args.attempts // 4) if args.confidence else args.attempts)
@@ -227,8 +249,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
         raise UserError(f"--temperature {args.temperature}: give 0 (greedy) or more")
     if not 0 < args.top_p <= 1:
         raise UserError(f"--top-p {args.top_p}: give more than 0 and at most 1")
-    if args.seconds is not None and not args.seconds > 0:
-        raise UserError(f"--seconds {args.seconds}: give more than 0")
+    if not 0 < args.seconds < float("inf"):
+        raise UserError(f"--seconds {args.seconds}: give more than 0, and a number")
 
 
 def _at_least(args: argparse.Namespace, least: int, names: Iterable[str]) -> None:

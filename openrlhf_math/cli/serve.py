@@ -9,8 +9,10 @@ import sys
 import threading
 from pathlib import Path
 
-from openrlhf_math.cli.rerank_flags import add_rerank_flags, limits, method, settings
+from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, context_of, limits, method, settings
 from openrlhf_math.errors import UserError
+
+CHECK_SECONDS = 15.0
 
 EPILOG = """examples:
   openrlhf-math serve --model Qwen/Qwen2.5-Math-1.5B-Instruct
@@ -22,7 +24,7 @@ EPILOG = """examples:
 
 endpoints: /v1/chat/completions, /v1/models, /health, /metrics
 
-exit codes: 0 ended by a signal, 2 bad input
+exit codes: 0 ended by a signal, 1 the engines died too often, 2 bad input
 """
 
 
@@ -51,7 +53,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         metavar="N",
         help="under way at once; more get status 429 (%(default)s)",
     )
-    add_rerank_flags(parser)
+    add_rerank_flags(parser, seconds=600)
     return parser
 
 
@@ -68,9 +70,10 @@ def run(args: argparse.Namespace) -> int:
     from openrlhf_math.rerank.launch import started
     from openrlhf_math.serving.deployment import check_serve, deployed
     from openrlhf_math.serving.plan import Service
+    from openrlhf_math.serving.remote import hopeless
 
     check_serve()
-
+    check_there(args)
     service = Service(
         name=args.served_name or Path(args.model.rstrip("/")).name,
         method=how,
@@ -78,13 +81,17 @@ def run(args: argparse.Namespace) -> int:
         scored=parts.scorer is not None,
         most_attempts=args.most_attempts,
         most_requests=args.most_requests,
+        context=args.max_context or context_of(args.model),
     )
     ended = threading.Event()
     with started(parts) as reranker, deployed(reranker, service, args.model, args.host, port, key):
         for one in (signal.SIGTERM, signal.SIGINT):  # after Ray, which has handlers of its own
             signal.signal(one, lambda *_: ended.set())
         print(f"http://{args.host}:{port}/v1", flush=True)
-        ended.wait()
+        while not ended.wait(CHECK_SECONDS):
+            if why := hopeless(reranker):
+                print(f"openrlhf-math serve: {why}", file=sys.stderr)
+                return 1
     return 0
 
 

@@ -2,15 +2,20 @@
 
 import argparse
 import json
+import math
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from openrlhf_math.cli.rerank_flags import add_rerank_flags, limits, method, settings
+from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, limits, method, settings
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
+
+WAKE_SECONDS = 1.0
+STOP_SECONDS = 30.0  # for the best answers so far, after Ctrl-C
 
 EPILOG = """examples:
   openrlhf-math solve --model Qwen/Qwen2.5-Math-1.5B-Instruct "What is 17 * 23?"
@@ -20,7 +25,7 @@ EPILOG = """examples:
 
 --output is what `openrlhf-math vote` reads, and more: one line a problem with its attempts, their scores and tokens.
 
-exit codes: 0 done, 1 no problem has an answer, 2 bad input
+exit codes: 0 done, 1 no problem has an answer, 2 bad input, 130 interrupted: the best answers so far are shown
 """
 
 
@@ -49,7 +54,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="for all problems, once the engines are up; unspent time passes on",
     )
     parser.add_argument("--total-tokens", type=int, metavar="N", help="for all problems; unspent tokens pass on")
-    add_rerank_flags(parser)
+    add_rerank_flags(parser, seconds=3600)
     return parser
 
 
@@ -116,12 +121,18 @@ def _solve(args, parts, how, each, total, problems: list[str], golds: list[str |
     rows = _solved_before(args.output, problems) if args.resume else []
     before = {line["number"] for line in rows}
     left = [number for number in range(len(problems)) if number not in before]
+    if args.total_seconds:
+        _tell_share(args, len(left))
+    interrupted = False
     with _lines(args.output, rows) as write, bar(len(problems), args.attempts) as told:
         for solved in _solutions(args, parts, how, each, total, [problems[number] for number in left], told):
             number = left[solved.number]
             rows.append(row(number, problems[number], golds[number], solved))
-            write(rows[-1])
             told.problem_done(len(rows))
+            if solved.solution and solved.solution.decision.ended == "interrupted":
+                interrupted = True  # --resume solves it
+            else:
+                write(rows[-1])
     rows.sort(key=lambda line: line["number"])
     if args.json:
         for line in rows:
@@ -130,15 +141,26 @@ def _solve(args, parts, how, each, total, problems: list[str], golds: list[str |
         show_solution(rows[0])
     else:
         show_set(rows, parts.rewards)
+    if interrupted:
+        raise KeyboardInterrupt
     return 1 if all(line["answer"] is None for line in rows) else 0
+
+
+def _tell_share(args: argparse.Namespace, problems: int) -> None:
+    share = args.total_seconds * min(args.problems_at_once, problems) / max(problems, 1)
+    if share < args.seconds and problems > args.problems_at_once:
+        print(
+            f"--total-seconds {args.total_seconds:g}: {share:.3g} s for each of {problems} problems, "
+            f"{args.problems_at_once} at once; where an attempt takes longer, the last problems get none",
+            file=sys.stderr,
+        )
 
 
 def _solutions(args, parts, how, each, total, problems: list[str], told) -> Iterator:
     """A `Solved` for each problem, as they are done; `told` hears of the attempts at one that is alone."""
     if not problems:
         return
-    import ray
-
+    check_there(args)
     from openrlhf_math.rerank.launch import started
     from openrlhf_math.rerank.reranker import Progress
 
@@ -149,12 +171,38 @@ def _solutions(args, parts, how, each, total, problems: list[str], told) -> Iter
             answers = reranker.stream.options(**streaming).remote(problems[0], how, each, total)
         else:
             answers = reranker.solve_all.options(**streaming).remote(problems, how, each, total, args.problems_at_once)
-        for reference in answers:
-            news = ray.get(reference)
+        for news in _until_interrupted(answers, reranker):
             if isinstance(news, Progress):
                 told.attempt_counted(news)
             else:
                 yield news
+
+
+def _until_interrupted(answers, reranker) -> Iterator:
+    """What a stream of Ray's gives. At Ctrl-C what is under way ends with the best it has; at a second one, at once.
+
+    Raises UserError if the engines have died too often.
+    """
+    import ray
+
+    from openrlhf_math.rerank.roles import Unavailable
+
+    interrupted, end_by = False, math.inf
+    while time.monotonic() < end_by:
+        try:
+            if ray.wait([answers], timeout=WAKE_SECONDS, fetch_local=False)[0]:
+                yield ray.get(next(answers))
+        except StopIteration:
+            return
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted, end_by = True, time.monotonic() + STOP_SECONDS
+            reranker.stop.remote()
+        except (Unavailable, ray.exceptions.RayActorError) as error:
+            cause = getattr(error, "cause", error)
+            raise UserError(f"{cause}; what was solved before is in --output, if that was given") from None
+    raise KeyboardInterrupt
 
 
 def _solved_before(path: Path, problems: list[str]) -> list[dict]:

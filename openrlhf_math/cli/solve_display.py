@@ -18,6 +18,7 @@ ENDS = {
     "seconds": "the time was up",
     "early": "more attempts were not needed",
     "done": "there were no more attempts",
+    "interrupted": "interrupted, the best so far",
 }
 
 

@@ -3,15 +3,18 @@
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
 from openrlhf_math.colocation.engine_death import end_actor
 from openrlhf_math.colocation.engine_start import engine_start
 from openrlhf_math.colocation.layout import inference_arguments
 from openrlhf_math.errors import UserError
+from openrlhf_math.side_by_side import end
 
 WATCH_SECONDS = 0.5
+ANSWER_SECONDS = 300.0  # for an engine to answer what is not a request
 
 
 def start_engine(flag: str, model: str, device: str, **arguments):
@@ -52,19 +55,23 @@ def generation_arguments(device: str) -> dict[str, object]:
 
 
 class ServingEngine:
-    """What engines that serve requests have in common; `_engine` is vLLM's, `_cuda` whether it has a GPU."""
+    """What engines that serve requests have in common; `_engine` is vLLM's, `_cuda` whether it has a GPU, `_flag` what
+    names its model."""
 
     _ready = False
+    _flag = "--model"
 
     async def ready(self) -> None:
-        """Before the first request, in the event loop that serves it.
+        """Before the first request, in the event loop that serves it. Raises UserError for an engine that has died.
 
         From then on the engine's processes end after a `kill -9` of this one. They would stay, and hold the memory that
         the next run needs.
         """
         if not self._ready:
             self._ready = True
-            await end_with_this_process(self._engine)
+            await self._ask(end_with_this_process(self._engine))
+        elif self._engine.errored:
+            self._died()
 
     async def sleep(self) -> bool:
         """Leave the device when the requests under way are done; those that come meanwhile wait.
@@ -72,17 +79,47 @@ class ServingEngine:
         Returns whether anything moved: on a CPU there is nothing to leave.
         """
         if self._cuda:
-            await self._engine.sleep(level=1, mode="wait")
+            await self._ask(self._engine.sleep(level=1, mode="wait"))
         return self._cuda
 
     async def wake_up(self) -> bool:
         """Come back. Returns whether anything moved."""
         if self._cuda:
-            await self._engine.wake_up()
+            await self._ask(self._engine.wake_up())
         return self._cuda
+
+    async def _ask(self, question: Awaitable) -> None:
+        with engine_may_die(self._flag):
+            answered = await answers(self._engine, question)
+        if not answered:
+            self._died()
+
+    def _died(self) -> None:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        with engine_may_die(self._flag):
+            raise EngineDeadError
 
     def shutdown(self) -> None:
         self._engine.shutdown()
+
+
+async def answers(engine, question: Awaitable) -> bool:
+    """Whether an engine answers what is not a request. False if it dies, or is silent for ANSWER_SECONDS.
+
+    vLLM fails the requests that a dead engine owes; whoever asked it something else would wait for good.
+    """
+    asked = asyncio.ensure_future(question)
+    deadline = time.monotonic() + ANSWER_SECONDS
+    try:
+        while not asked.done() and not engine.errored and time.monotonic() < deadline:
+            await asyncio.wait([asked], timeout=WATCH_SECONDS)
+        if not asked.done():
+            return False
+        asked.result()
+        return True
+    finally:
+        await end([asked])
 
 
 @contextmanager

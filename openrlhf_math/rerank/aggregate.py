@@ -5,7 +5,7 @@ path, `package.module.function`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from openrlhf_math.registry import Registry
 
@@ -52,11 +52,18 @@ def aggregate(scores: Sequence[Scores], aggregation: Aggregation) -> tuple[list[
 
     scores: for each attempt a number, or its step scores. No score has an attempt with None, without steps, with a step
     that is no finite number (one step that failed spoils what is made of all), or whose aggregate is none. It is given
-    the lowest score of the problem, at most 0: it is never preferred, and weighs nothing in a vote.
+    the lowest score of the problem, 0 where all are probabilities: it is never preferred, and weighs nothing, or as
+    little as the worst, in a vote.
     """
     values = [_finite(attempt, aggregation) for attempt in scores]
-    floor = min([0.0, *(value for value in values if value is not None)])
+    known = [value for value in values if value is not None]
+    floor = 0.0 if probabilities(known) else min(known)
     return [floor if value is None else value for value in values], values.count(None)
+
+
+def probabilities(scores: Iterable[float]) -> bool:
+    """Whether scores can be probabilities; others are taken for logits."""
+    return all(0 <= score <= 1 for score in scores)
 
 
 def _finite(attempt: Scores, aggregation: Aggregation) -> float | None:

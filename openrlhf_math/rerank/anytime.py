@@ -1,8 +1,7 @@
 """One problem's attempts, counted as they come, with an answer at any time."""
 
-import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last
@@ -10,6 +9,7 @@ from openrlhf_math.rerank.budget import Budget
 from openrlhf_math.rerank.choose import Rule, majority, needs_scores, sums
 from openrlhf_math.rerank.classes import Same, group
 from openrlhf_math.rerank.early_stop import Stop, never
+from openrlhf_math.side_by_side import aside, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Attempt:
     tokens  what it cost
     text    what was written
     by      name of the solver that wrote it
+    finished  why it ended, see `roles.Completion`; "" if nobody knows
     """
 
     answer: str | None
@@ -28,6 +29,7 @@ class Attempt:
     tokens: int = 0
     text: str = ""
     by: str = ""
+    finished: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Decision:
     votes         attempts by class, in the order in which the classes appeared
     unscored      attempts whose score is no number
     ended         "tokens", "attempts" or "seconds": that limit was reached; "early": more attempts were not needed;
-                  "done": there were no more
+                  "done": there were no more; "interrupted": somebody wanted the best so far
     tokens_saved  by stopping early: the attempts not even begun times the mean tokens of an attempt; an estimate
     """
 
@@ -52,26 +54,42 @@ class Decision:
     tokens_saved: int
 
 
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What is known once some attempts are counted; `winner` is the number of the attempt that the rule chooses."""
+
+    attempts: Sequence[Attempt] = ()
+    classes: Sequence[int | None] = ()
+    scores: Sequence[float] = ()
+    unscored: int = 0
+    winner: int | None = None
+
+
 class Poll:
     """The attempts so far with their classes and scores."""
 
     def __init__(self, same: Same, rule: Rule = majority, aggregation: Aggregation = last) -> None:
-        self.attempts: list[Attempt] = []
-        self.classes: list[int | None] = []
-        self.scores: list[float] = []
-        self.unscored = 0
         self._same, self._rule, self._aggregation = same, rule, aggregation
+        self.take(Count())
 
     def add(self, attempt: Attempt) -> None:
         """Count one more. May wait for the grader; until it is done, everything else is as it was before."""
+        self.take(self.counted_with(attempt))
+
+    def counted_with(self, attempt: Attempt) -> Count:
+        """What one more makes of the count. Grader and rule are at work here; nothing changes until it is taken."""
         attempts = [*self.attempts, attempt]
         classes = group([one.answer for one in attempts], self._same)
         scores, unscored = aggregate([one.scores for one in attempts], self._aggregation)
-        self.attempts, self.classes, self.scores, self.unscored = attempts, classes, scores, unscored
+        return Count(attempts, classes, scores, unscored, self._rule(classes, scores))
+
+    def take(self, count: Count) -> None:
+        self.attempts, self.classes, self.scores = list(count.attempts), list(count.classes), list(count.scores)
+        self.unscored, self._winner = count.unscored, count.winner
 
     def chosen(self) -> int | None:
         """The number of the attempt that wins among those so far."""
-        return self._rule(self.classes, self.scores)
+        return self._winner
 
     def votes(self) -> tuple[int, ...]:
         return tuple(self.classes.count(name) for name in self._names())
@@ -105,28 +123,24 @@ async def decide(
 
     counted: is told of every attempt when it is counted.
 
-    The deadline also interrupts an attempt, or a comparison, that is under way: the decision is then made from those
-    that were counted before it.
+    The deadline also interrupts an attempt, a comparison or the rule that is under way, and so does `budget.stopped`:
+    the decision is then made from the attempts that were counted before.
     """
     ended = budget.exhausted()
     while not ended:
         try:
-            attempt = await _in_time(anext(attempts), budget)
+            attempt = await within(budget.seconds_left(), anext(attempts), budget.stopped)
+            left = budget.seconds_left()
             budget.spend(attempt.tokens)
-            await _in_time(asyncio.to_thread(poll.add, attempt), budget)
+            poll.take(await within(left, aside(poll.counted_with, attempt), budget.stopped))
             counted(poll)
         except StopAsyncIteration:
             ended = budget.exhausted() or "done"
-        except asyncio.TimeoutError:
-            ended = "seconds"
+        except TimeoutError:
+            ended = "interrupted" if budget.stopped.is_set() else "seconds"
         else:
             ended = budget.exhausted() or ("early" if stop(poll.totals(), budget.attempts_left()) else "")
     return _decision(poll, budget, ended)
-
-
-async def _in_time(step, budget: Budget):
-    left = budget.seconds_left()
-    return await asyncio.wait_for(step, None if math.isinf(left) else left)
 
 
 def _decision(poll: Poll, budget: Budget, ended: str) -> Decision:

@@ -1,5 +1,6 @@
 """What the attempts at a problem, and at a whole set, may cost in tokens, attempts and seconds."""
 
+import asyncio
 import contextlib
 import math
 import time
@@ -27,13 +28,15 @@ class Limits:
 class Budget:
     """What one problem may spend, and has spent. The seconds run from its making.
 
-    begun, attempts: attempts that were begun, and that are done; the others are under way.
+    begun, attempts: attempts that were begun, and that are done; the others are under way. stopped: set it, and the
+    budget is spent. patience: seconds for the first attempt, where the limit of seconds is too short for one.
     """
 
-    def __init__(self, limits: Limits, clock: Clock = time.monotonic) -> None:
+    def __init__(self, limits: Limits, clock: Clock = time.monotonic, patience: float | None = None) -> None:
         self.limits = limits
         self.tokens = self.attempts = self.begun = 0
-        self._clock, self._started = clock, clock()
+        self.stopped = asyncio.Event()
+        self._clock, self._started, self._patience = clock, clock(), patience
 
     def begin(self) -> bool:
         """Begin an attempt, unless no limit leaves room for one more. Returns whether it may be made."""
@@ -55,10 +58,15 @@ class Budget:
         return _left(self.limits.attempts, self.attempts)
 
     def seconds_left(self) -> float:
-        return _left(self.limits.seconds, self._clock() - self._started)
+        limit = self.limits.seconds
+        if limit is not None and not self.attempts and self._patience is not None:
+            limit = max(limit, self._patience)
+        return _left(limit, self._clock() - self._started)
 
     def exhausted(self) -> str:
-        """The limit that is reached: "tokens", "attempts" or "seconds"; "" if there is none."""
+        """The limit that is reached: "tokens", "attempts" or "seconds", or "interrupted"; "" if there is none."""
+        if self.stopped.is_set():
+            return "interrupted"
         left = {"tokens": self.tokens_left(), "attempts": self.attempts_left(), "seconds": self.seconds_left()}
         return next((name for name, amount in left.items() if amount <= 0), "")
 
@@ -67,7 +75,8 @@ class SetBudget:
     """What a set of problems may spend together.
 
     Each problem gets an equal share of what is left when it starts, so what one leaves unspent passes on to those
-    after it.
+    after it. A share of the seconds too short for one attempt answers nothing, so none ends a problem before its first
+    attempt is counted: then the first problems are served, and the last get nothing.
 
     total: for the whole set. each: for one problem, whatever its share is. problems: how many there will be.
     at_once: how many run at the same time and so share the seconds.
@@ -79,11 +88,15 @@ class SetBudget:
         self._each, self._waiting, self._at_once, self._clock = each, problems, at_once, clock
         self._set = Budget(total, clock)
         self._open: list[Budget] = []
+        self._stopped = False
 
     @contextlib.contextmanager
     def problem(self) -> Iterator[Budget]:
         """The budget of the next problem; what it leaves unspent is free again when the block is done."""
-        budget = Budget(self._share(), self._clock)
+        patience = _smaller(self._each.seconds, self._set.seconds_left())
+        budget = Budget(self._share(), self._clock, patience)
+        if self._stopped:
+            budget.stopped.set()
         self._waiting = max(self._waiting - 1, 0)
         self._open.append(budget)
         try:
@@ -92,6 +105,12 @@ class SetBudget:
             self._open.remove(budget)
             self._set.tokens += budget.tokens
             self._set.attempts += budget.attempts
+
+    def stop(self) -> None:
+        """Nothing more may be spent: every problem ends with the best it has."""
+        self._stopped = True
+        for budget in self._open:
+            budget.stopped.set()
 
     def _share(self) -> Limits:
         """An equal share of what is neither spent nor promised to a problem under way."""

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from openrlhf_math.registry import Registry
+from openrlhf_math.rerank.aggregate import probabilities
 from openrlhf_math.rerank.early_stop import lead_probability
 
 # A majority is clear when its lead over a class is no accident with this probability, see `lead_probability`.
@@ -67,10 +68,11 @@ def majority(classes: Classes, scores: Sequence[float] = ()) -> int | None:
 
 @register_rule("weighted")
 def weighted(classes: Classes, scores: Sequence[float]) -> int | None:
-    """The first attempt of the class with the largest sum of scores: argmax_c sum_i [c_i = c] s_i.
+    """The first attempt of the class with the largest sum of weights: argmax_c sum_i [c_i = c] w_i.
 
-    Math-Shepherd, https://arxiv.org/abs/2312.08935, section 3.4. Scores are meant to be probabilities; a negative one
-    counts against its class.
+    Math-Shepherd, https://arxiv.org/abs/2312.08935, section 3.4. Weights are the scores if all of them can be
+    probabilities. Else they are logits, and weights their softmax over the problem's attempts, which a shift of all
+    scores does not change. Where nothing weighs anything, as if no attempt is scored, the majority wins.
     """
     winner = _heaviest(classes, scores)
     return None if winner is None else classes.index(winner)
@@ -78,8 +80,13 @@ def weighted(classes: Classes, scores: Sequence[float]) -> int | None:
 
 @register_rule("best_of_n", sums=False)
 def best_of_n(classes: Classes, scores: Sequence[float]) -> int | None:
-    """The attempt with the highest score: argmax_i s_i. Let's Verify Step by Step, https://arxiv.org/abs/2305.20050."""
+    """The attempt with the highest score: argmax_i s_i. Let's Verify Step by Step, https://arxiv.org/abs/2305.20050.
+
+    Where all scores are equal, as if no attempt is scored, the majority wins.
+    """
     answered = [number for number, name in enumerate(classes) if name is not None]
+    if len({scores[number] for number in answered}) == 1:
+        return majority(classes)
     return max(answered, key=lambda number: scores[number], default=None)
 
 
@@ -112,8 +119,17 @@ def chairman(classes: Classes, scores: Sequence[float]) -> int | None:
 
 def _heaviest(classes: Classes, scores: Sequence[float]) -> int | None:
     members: dict[int, list[float]] = {}
-    for name, score in zip(classes, scores, strict=True):
+    for name, weight in zip(classes, _weights(scores), strict=True):
         if name is not None:
-            members.setdefault(name, []).append(score)
+            members.setdefault(name, []).append(weight)
     totals = {name: math.fsum(values) for name, values in members.items()}
+    if not any(totals.values()):
+        totals = {name: len(values) for name, values in members.items()}
     return max(totals, key=totals.get) if totals else None
+
+
+def _weights(scores: Sequence[float]) -> list[float]:
+    if probabilities(scores):
+        return list(scores)
+    highest = max(scores)
+    return [math.exp(score - highest) for score in scores]  # softmax, but for a factor that all share

@@ -12,17 +12,18 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from openrlhf_math.colocation.async_engine import one_line
 from openrlhf_math.colocation.cluster import check_room, cluster
 from openrlhf_math.colocation.layout import worker_environment
+from openrlhf_math.colocation.restarts import RESTARTS, limited
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.settings import count_parameters
 from openrlhf_math.rerank.replicas import RemoteScorer
-from openrlhf_math.rerank.reranker import Reranker
+from openrlhf_math.rerank.reranker_actor import RerankerActor
 from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
 from openrlhf_math.rerank.scoring_engine import FLAG as SCORER_FLAG
 from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
 from openrlhf_math.rewards import RewardConfig
 
-# An actor that was killed is started again this often, and what it was asked is asked again.
-RESTARTS = 3
+# For models to be loaded, downloads included.
+START_SECONDS = 2 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,14 @@ def started(settings: RerankerSettings) -> Iterator:
         samplers = _start(stack, SamplingEngine, settings.sampler, names[0], bundle)
         if settings.shared:
             _wait_for(samplers, "--model")
-            ray.get([sampler.sleep.remote() for sampler in samplers])  # or there is no memory for the scorer
+            _get([sampler.sleep.remote() for sampler in samplers], "--model")  # or there is no memory for the scorer
         scorers = _start(stack, ScoringEngine, settings.scorer, names[1], bundle)
         _wait_for(samplers, "--model")
         _wait_for(scorers, SCORER_FLAG)
         # Who starts again does not know who is asleep.
-        options = {"num_cpus": 1, "max_restarts": 0 if settings.shared else RESTARTS}
-        reranker = ray.remote(Reranker).options(**options).remote(*names, settings.rewards, settings.shared)
+        options = {"num_cpus": 1, "max_restarts": 0 if settings.shared else -1}
+        actor = ray.remote(limited(RerankerActor)).options(**options)
+        reranker = actor.remote(*names, settings.rewards, settings.shared)
         stack.callback(ray.kill, reranker)
         yield reranker
 
@@ -110,11 +112,11 @@ def _start(
     options = {
         "num_cpus": 1,
         "num_gpus": part.tensor_parallel if part.device == "cuda" else 0,
-        "max_restarts": RESTARTS,
+        "max_restarts": -1,  # see `limited`
         "max_task_retries": RESTARTS,
         "runtime_env": {"env_vars": _environment(part)},
     }
-    actors = [ray.remote(engine).options(name=name, **options | bundle).remote(part) for name in names]
+    actors = [ray.remote(limited(engine)).options(name=name, **options | bundle).remote(part) for name in names]
     for actor in actors:
         stack.callback(ray.kill, actor)
     return actors
@@ -137,7 +139,14 @@ def _one_device(settings: RerankerSettings) -> Iterator[dict]:
 def _wait_for(actors: list, flag: str) -> None:
     """Until they are up. Raises UserError with the reason if one cannot be started."""
     try:
-        ray.get([actor.ready.remote() for actor in actors])
+        _get([actor.ready.remote() for actor in actors], flag)
     except ray.exceptions.RayActorError as error:
         said = str(error).rpartition("UserError: ")[2]  # ours, if it has one
         raise UserError(said.strip() if "UserError: " in str(error) else f"{flag}: {one_line(said)}") from None
+
+
+def _get(references: list, flag: str) -> None:
+    try:
+        ray.get(references, timeout=START_SECONDS)
+    except ray.exceptions.GetTimeoutError:
+        raise UserError(f"{flag}: its engines were not up within {START_SECONDS / 3600:.0f} hours") from None

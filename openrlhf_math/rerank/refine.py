@@ -4,7 +4,6 @@ Critique and rewrite are the sampler's own, as in Self-Refine, https://arxiv.org
 of their own corrections (https://arxiv.org/abs/2310.01798), so here the scorer is the judge.
 """
 
-import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.roles import RequestError
 from openrlhf_math.rerank.task import Strategy, Task
 from openrlhf_math.rerank.written import Written
+from openrlhf_math.side_by_side import closing
 
 CRITIQUE = (
     "Check the solution above step by step. Name the first step that is wrong and say why it is, or say that every "
@@ -43,7 +43,7 @@ def refined(first: Strategy, passes: int, aggregation: Aggregation = last) -> St
         if task.scorer is None:
             raise ValueError("refinement needs a scorer")
         made: list[Attempt] = []
-        async with contextlib.aclosing(_first(first, task, passes)) as attempts:
+        async with closing(_first(first, task, passes)) as attempts:
             async for attempt in attempts:
                 made.append(attempt)
                 yield attempt
@@ -68,7 +68,7 @@ async def _first(first: Strategy, task: Task, passes: int) -> AsyncIterator[Atte
     attempts = None if limits.attempts is None else max(limits.attempts - passes, min(limits.attempts, 1))
     budget = Budget(Limits(tokens=limits.tokens, attempts=attempts))  # the seconds are watched by who takes attempts
     try:
-        async with contextlib.aclosing(first(replace(task, budget=budget))) as made:
+        async with closing(first(replace(task, budget=budget))) as made:
             async for attempt in made:
                 budget.spend(attempt.tokens)
                 task.budget.begun, task.budget.tokens = budget.begun, budget.tokens - attempt.tokens

@@ -10,38 +10,71 @@ from collections.abc import Sequence
 import ray
 
 from openrlhf_math.rerank.aggregate import Scores
-from openrlhf_math.rerank.roles import Completion, Messages, Sampling
+from openrlhf_math.rerank.roles import Completion, Gone, Messages, Sampling, Unavailable
+from openrlhf_math.side_by_side import side_by_side, within
+
+ANSWERS_WITHIN_SECONDS = 8.0
 
 
 class Replicas:
-    """Sends each call to the actor with the fewest calls under way."""
+    """Sends each call to the actor with the fewest calls under way; one that is dead for good gets none."""
+
+    role = "actors"
 
     def __init__(self, actors: Sequence) -> None:
         self.actors = list(actors)
         self._under_way = [0] * len(self.actors)
+        self._dead: set[int] = set()
 
     async def call(self, method: str, *args):
         """What the actor's method returns; an exception of the method is raised as it was raised there.
 
-        Cancelling this cancels the call in the actor. Raises ray.exceptions.RayActorError if the actor is dead and
-        stays so.
+        Cancelling this cancels the call in the actor. It waits as long as the call takes: whoever asks has the budget.
+        Raises Unavailable if the actor does not come back, Gone if none is left.
         """
-        number = self._under_way.index(min(self._under_way))
-        self._under_way[number] += 1
-        reference = getattr(self.actors[number], method).remote(*args)
+        while alive := [number for number in range(len(self.actors)) if number not in self._dead]:
+            number = min(alive, key=self._under_way.__getitem__)
+            self._under_way[number] += 1
+            reference = getattr(self.actors[number], method).remote(*args)
+            try:
+                return await reference
+            except asyncio.CancelledError:
+                ray.cancel(reference)
+                raise
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except ray.exceptions.ActorDiedError:
+                self._dead.add(number)  # the next is asked
+            except ray.exceptions.RayActorError as error:
+                raise Unavailable(f"one of the {self.role} is starting again ({type(error).__name__})") from error
+            finally:
+                self._under_way[number] -= 1
+        raise Gone(f"the {self.role} died, too often to be started again")
+
+    async def check(self) -> None:
+        """Raises Unavailable unless one of them answers, Gone if all are dead for good."""
+        answers = await side_by_side(map(self._answers, range(len(self.actors))))
+        if True in answers:
+            return
+        if len(self._dead) == len(self.actors):
+            raise Gone(f"the {self.role} died, too often to be started again")
+        raise Unavailable(f"none of the {self.role} answers; what died is starting again")
+
+    async def _answers(self, number: int) -> bool:
         try:
-            return await reference
-        except asyncio.CancelledError:
-            ray.cancel(reference)
-            raise
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
-        finally:
-            self._under_way[number] -= 1
+            await within(ANSWERS_WITHIN_SECONDS, self.actors[number].ready.remote())
+        except ray.exceptions.ActorDiedError:
+            self._dead.add(number)
+            return False
+        except (TimeoutError, ray.exceptions.RayError):
+            return False
+        return True
 
 
 class RemoteSampler(Replicas):
     """See `roles.Sampler`."""
+
+    role = "samplers"
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
         return await self.call("complete", messages, sampling)
@@ -50,5 +83,17 @@ class RemoteSampler(Replicas):
 class RemoteScorer(Replicas):
     """See `roles.Scorer`."""
 
+    role = "scorers"
+
     async def score(self, problem: str, responses: Sequence[str]) -> list[Scores]:
         return await self.call("score", problem, responses)
+
+
+class Sleepers(Replicas):
+    """All of some actors put to sleep, and awake again."""
+
+    async def sleep(self) -> None:
+        await side_by_side(actor.sleep.remote() for actor in self.actors)
+
+    async def wake_up(self) -> None:
+        await side_by_side(actor.wake_up.remote() for actor in self.actors)

@@ -1,19 +1,14 @@
-"""The Ray actor that solves problems."""
+"""Solving problems, one or a set, over any solver: what an application asks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-
-import ray
 
 from openrlhf_math.rerank.anytime import Poll
 from openrlhf_math.rerank.budget import Limits, SetBudget
-from openrlhf_math.rerank.replicas import RemoteSampler, RemoteScorer, Replicas
 from openrlhf_math.rerank.roles import RequestError
-from openrlhf_math.rerank.shared_device import SharedDevice, SharingSampler, SharingScorer
 from openrlhf_math.rerank.solver import Method, Solution, Solver
-from openrlhf_math.rewards import GradingPool, RewardConfig
-from openrlhf_math.side_by_side import end
+from openrlhf_math.side_by_side import end, side_by_side
 
 NO_LIMITS = Limits()
 
@@ -37,22 +32,21 @@ class Solved:
 
 
 class Reranker:
-    """Solves problems with samplers and scorers that are actors of their own.
+    """Solves problems with one solver, and says whether it can."""
 
-    It holds no model: what it needs is a core for comparing answers.
-    """
+    def __init__(self, solver: Solver, checks: Sequence[Callable[[], Awaitable[None]]] = ()) -> None:
+        """checks: of what the solver needs; each raises `roles.Unavailable` if that cannot work."""
+        self._solver, self._checks = solver, checks
+        self._sets: list[SetBudget] = []
 
-    def __init__(
-        self, samplers: Sequence[str], scorers: Sequence[str], rewards: RewardConfig, shared: bool = False
-    ) -> None:
-        """samplers, scorers: names of Ray actors; no scorers, no scores. shared: whether they share a device, on which
-        the scorers, which were loaded last, are awake and the samplers are not."""
-        samplers, scorers = ([ray.get_actor(name) for name in names] for names in (samplers, scorers))
-        sampler, scorer = RemoteSampler(samplers), RemoteScorer(scorers) if scorers else None
-        if shared and scorer:
-            device = SharedDevice([Sleepers(samplers), Sleepers(scorers)], awake=[1])
-            sampler, scorer = SharingSampler(sampler, device, 0), SharingScorer(scorer, device, 1)
-        self._solver = Solver(sampler, scorer, GradingPool(rewards))
+    async def check(self) -> None:
+        """Raises Unavailable if no problem can be solved now, Gone if none ever will."""
+        await side_by_side(check() for check in self._checks)
+
+    async def stop(self) -> None:
+        """What is under way ends now, each problem with the best it has."""
+        for budgets in self._sets:
+            budgets.stop()
 
     async def solve(self, problem: str, method: Method, limits: Limits = NO_LIMITS) -> Solution:
         """See `Solver.solve`. Cancelling the call cancels all it has under way."""
@@ -113,23 +107,15 @@ class Reranker:
                         return Solved(number, None, str(error))
 
         tasks = [asyncio.create_task(one(number)) for number in range(len(problems))]
+        self._sets.append(budgets)
         try:
             for done in asyncio.as_completed(tasks):
                 yield await done
         finally:
+            self._sets.remove(budgets)
             await end(tasks)
 
 
 def progress(poll: Poll) -> Progress:
     number = poll.chosen()
     return Progress(len(poll.attempts), None if number is None else poll.attempts[number].answer, poll.votes())
-
-
-class Sleepers(Replicas):
-    """All of some actors put to sleep, and awake again."""
-
-    async def sleep(self) -> None:
-        await asyncio.gather(*(actor.sleep.remote() for actor in self.actors))
-
-    async def wake_up(self) -> None:
-        await asyncio.gather(*(actor.wake_up.remote() for actor in self.actors))

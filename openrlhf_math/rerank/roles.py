@@ -21,6 +21,7 @@ class Sampling:
     stop        texts at which it ends; they stay in its text
     prefix      beginning of the assistant's turn, which the completion continues
     seed        of this completion; None draws anew each time
+    top_k       tokens that are drawn from; 0 for all. min_p, penalties: as in vLLM's SamplingParams
     """
 
     temperature: float = 0.7
@@ -29,6 +30,11 @@ class Sampling:
     stop: tuple[str, ...] = ()
     prefix: str = ""
     seed: int | None = None
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,14 @@ class Completion:
 
 class RequestError(Exception):
     """This request cannot be served, others can; its text says why, as a sentence for a person."""
+
+
+class Unavailable(Exception):
+    """Who is asked cannot answer now; its text says why, as a sentence for a person."""
+
+
+class Gone(Unavailable):
+    """Nor will it ever: what died is not started again."""
 
 
 class Sampler(Protocol):

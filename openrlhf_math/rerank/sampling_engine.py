@@ -15,6 +15,7 @@ from openrlhf_math.colocation.layout import cache_bytes
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
+from openrlhf_math.rerank.prompts import Prompts
 from openrlhf_math.rerank.roles import Completion, Messages, RequestError, Sampling
 
 
@@ -63,6 +64,15 @@ class SamplingEngine(ServingEngine):
             **_memory(settings),
         )
         self._context = self._engine.model_config.max_model_len
+        self._prompts = Prompts(self._tokenize, self._context)
+
+    def _tokenize(self, messages: Messages, prefix: str) -> list[int]:
+        try:
+            text = chat_text(self._tokenizer, messages)
+        except UserError as error:
+            raise RequestError(str(error)) from None
+        (ids,) = prompt_ids(self._tokenizer, [text + prefix], chat_template=True)
+        return ids
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
         from vllm import SamplingParams, TokensPrompt
@@ -70,11 +80,7 @@ class SamplingEngine(ServingEngine):
         from vllm.sampling_params import RequestOutputKind
 
         await self.ready()
-        try:
-            text = chat_text(self._tokenizer, messages)
-        except UserError as error:
-            raise RequestError(str(error)) from None
-        (ids,) = prompt_ids(self._tokenizer, [text + sampling.prefix], chat_template=True)
+        ids = await self._prompts.ids(messages, sampling.prefix)
         room = self._context - len(ids)
         if room < 1:
             raise RequestError(
@@ -84,6 +90,11 @@ class SamplingEngine(ServingEngine):
         parameters = SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            presence_penalty=sampling.presence_penalty,
             max_tokens=min(sampling.max_tokens, room),
             stop=list(sampling.stop),
             include_stop_str_in_output=True,

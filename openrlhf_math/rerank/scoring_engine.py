@@ -58,6 +58,8 @@ class ScoringEngine(ServingEngine):
     """One engine, see `roles.Scorer`. Requests are batched as they come, without padding; what completions have in
     common, such as their problem, is computed once."""
 
+    _flag = FLAG
+
     def __init__(self, settings: ScorerSettings) -> None:
         """Raises UserError if the model is of another kind, or vLLM cannot serve it."""
         self._kind, arguments = kind_and_arguments(settings)

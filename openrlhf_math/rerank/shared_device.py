@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Protocol
 
 from openrlhf_math.rerank.aggregate import Scores
-from openrlhf_math.rerank.roles import Completion, Messages, Sampler, Sampling, Scorer
+from openrlhf_math.rerank.roles import Completion, Gone, Messages, Sampler, Sampling, Scorer
+from openrlhf_math.side_by_side import within
+
+SWITCH_SECONDS = 300.0  # for an engine to leave the device, or to come back
 
 
 class Sleeper(Protocol):
@@ -34,17 +37,23 @@ class SharedDevice:
         self._at_work = 0
         self._waiting = [0] * len(self._sides)
         self._changed = asyncio.Condition()
+        self._switching: asyncio.Task | None = None
+        self._fresh = False  # whether nobody has worked since the change
+        self._stuck = False
         self.switches, self.seconds = 0, 0.0
+
+    async def check(self) -> None:
+        """Raises Gone if a change has hung: then nobody knows who is awake."""
+        if self._stuck:
+            raise Gone(f"an engine neither slept nor woke within {SWITCH_SECONDS:.0f} s")
 
     @contextlib.asynccontextmanager
     async def turn(self, side: int) -> AsyncIterator[None]:
-        """The device is this side's while the block runs, with others of the side."""
+        """The device is this side's while the block runs, with others of the side. Raises what a change raises."""
         async with self._changed:
             self._waiting[side] += 1
             try:
-                await self._changed.wait_for(lambda: self._may_enter(side))
-                if self._holder != side:
-                    await _to_its_end(self._switch(side))
+                await self._enter(side)
                 self._at_work += 1
             finally:
                 self._waiting[side] -= 1
@@ -56,36 +65,53 @@ class SharedDevice:
                 self._at_work -= 1
                 self._changed.notify_all()
 
+    async def _enter(self, side: int) -> None:
+        """A change is a task of its own: whoever is cancelled meanwhile leaves, and it is made to its end."""
+        mine = None
+        while True:
+            await self.check()
+            if mine and mine.done():
+                mine.result()
+            if self._may_enter(side):
+                if self._holder == side:
+                    self._fresh = False
+                    return
+                mine = self._switching = asyncio.create_task(self._switch(side))
+            await self._changed.wait()
+
     def _may_enter(self, side: int) -> bool:
+        """Enter, or have the device changed to this side."""
+        if self._switching:
+            return False
         if self._holder == side:
-            return not any(self._waiting[other] for other in self._others(side))
-        return self._at_work == 0
+            return self._fresh or not any(self._waiting[other] for other in self._others(side))
+        return self._at_work == 0 and not (self._fresh and self._waiting[self._holder])
 
     def _others(self, side: int) -> list[int]:
         return [other for other in range(len(self._sides)) if other != side]
 
     async def _switch(self, side: int) -> None:
         started = time.perf_counter()
-        for other in self._others(side):
-            if other in self._awake:
-                await self._sides[other].sleep()
-                self._awake.remove(other)
-        if side not in self._awake:
-            await self._sides[side].wake_up()
-            self._awake.add(side)
-        self._holder = side
-        self.switches += 1
-        self.seconds += time.perf_counter() - started
+        try:
+            for other in self._others(side):
+                if other in self._awake:
+                    await within(SWITCH_SECONDS, self._sides[other].sleep())
+                    self._awake.remove(other)
+            if side not in self._awake:
+                await within(SWITCH_SECONDS, self._sides[side].wake_up())
+                self._awake.add(side)
+            self._holder, self._fresh = side, True
+            self.switches += 1
+            self.seconds += time.perf_counter() - started
+        except TimeoutError:
+            self._stuck = True
+        finally:
+            self._switching = None
+            self._telling = asyncio.ensure_future(self._tell())  # when this is over
 
-
-async def _to_its_end(change: Coroutine) -> None:
-    """Half a change would leave nobody knowing who is awake: whoever is cancelled meanwhile sees it through first."""
-    task = asyncio.create_task(change)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
 
 class SharingSampler:

@@ -1,6 +1,5 @@
 """Solving a problem: attempts by a strategy, counted as they come, one answer within the budget."""
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from openrlhf_math.rerank.independent import independent
 from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling, Scorer
 from openrlhf_math.rerank.task import Strategy, Task, Turn, seed_of
 from openrlhf_math.rewards import GradingPool
+from openrlhf_math.side_by_side import closing
 
 Turns = Callable[[str], Callable[[int], Turn]]
 
@@ -110,7 +110,7 @@ class Solver:
             style=method.style,
         )
         poll = Poll(GraderSays(self._pool, problem), method.rule, method.aggregation)
-        async with contextlib.aclosing(method.strategy(task)) as attempts:
+        async with closing(method.strategy(task)) as attempts:
             decision = await decide(attempts, budget, poll, method.stop, counted)
         return Solution(
             problem=problem,

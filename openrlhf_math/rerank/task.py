@@ -50,7 +50,7 @@ class Task:
         text = turn.sampling.prefix + "".join(one.text for one in completions)
         scores = (await self.scorer.score(self.problem, [text]))[0] if self.scorer else None
         tokens = sum(one.tokens for one in completions)
-        return Attempt(extract(text, self.style).answer, scores, tokens, text, turn.by)
+        return Attempt(extract(text, self.style).answer, scores, tokens, text, turn.by, completions[-1].finished)
 
 
 Strategy = Callable[[Task], AsyncIterator[Attempt]]

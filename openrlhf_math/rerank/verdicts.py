@@ -1,6 +1,5 @@
 """A verifier that thinks before it judges: any sampler as a scorer."""
 
-import asyncio
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -8,6 +7,8 @@ from dataclasses import replace
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.encoding import harmless
 from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling
+from openrlhf_math.rerank.task import seed_of
+from openrlhf_math.side_by_side import side_by_side
 
 QUESTION = (
     "Problem:\n{problem}\n\nSolution:\n{solution}\n\n"
@@ -41,7 +42,7 @@ class VotingVerifier:
         """question: with places for {problem} and {solution}. controls: texts of the sampler's control tokens
         (`encoding.control_tokens`), which a solution that spells them is kept from using.
 
-        With a seed, vote i of each solution is drawn with seed + i.
+        With a seed, each vote on each solution has one made of it, see `task.seed_of`.
         """
         if votes < 1:
             raise ValueError(f"votes is {votes}, it must be at least 1")
@@ -50,7 +51,7 @@ class VotingVerifier:
 
     async def score(self, problem: str, responses: Sequence[str]) -> list[Scores]:
         """None for a response without text, one that is too long, and one on which no critique gave a verdict."""
-        return list(await asyncio.gather(*(self._score(problem, response) for response in responses)))
+        return await side_by_side(self._score(problem, response) for response in responses)
 
     async def _score(self, problem: str, response: str) -> Scores:
         if not response.strip():
@@ -58,9 +59,9 @@ class VotingVerifier:
         question = self._question.format(problem=problem, solution=response.strip())
         messages = [{"role": "user", "content": harmless(question, self._controls)}]
         seed = self._sampling.seed
-        requests = [replace(self._sampling, seed=None if seed is None else seed + vote) for vote in range(self._votes)]
+        requests = [replace(self._sampling, seed=seed_of(seed, question, vote)) for vote in range(self._votes)]
         try:
-            critiques = await asyncio.gather(*(self._sampler.complete(messages, request) for request in requests))
+            critiques = await side_by_side(self._sampler.complete(messages, request) for request in requests)
         except RequestError:
             return None
         given = [said for critique in critiques if (said := verdict(critique.text)) is not None]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Protocol
 
@@ -13,16 +14,19 @@ from starlette.requests import ClientDisconnect
 
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.reranker import Progress, Solved
-from openrlhf_math.rerank.roles import Messages, RequestError
+from openrlhf_math.rerank.roles import Messages, RequestError, Unavailable
 from openrlhf_math.rerank.solver import Method
-from openrlhf_math.serving.errors import ApiError, ClientLeft, Unavailable
+from openrlhf_math.serving.errors import ApiError, ClientLeft
 from openrlhf_math.serving.metrics import Metrics
 from openrlhf_math.serving.plan import Plan, Service, plan, response
 from openrlhf_math.serving.schema import ChatRequest, ChatResponse, fresh_id, now, read_request
 from openrlhf_math.serving.stream import event, first_chunk, last_chunks, progress_chunk
-from openrlhf_math.side_by_side import end
+from openrlhf_math.side_by_side import aside, closing, end, within
 
 MOST_BYTES = 4 << 20  # of a request
+READ_SECONDS = 60.0  # for a request to arrive
+GRACE_SECONDS = 20.0  # beyond the budget, for the solver to end by itself
+HEALTH_SECONDS = 10.0
 CLIENT_LEFT = 499
 CHAT = "/v1/chat/completions"
 
@@ -41,7 +45,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messag
     """count_tokens: of a prompt, which `usage` tells."""
     app = FastAPI(title="openrlhf-math", docs_url=None, redoc_url=None)
     metrics = Metrics()
-    busy = 0
+    busy, started = 0, now()
 
     @contextlib.contextmanager
     def place() -> Iterator[None]:
@@ -61,30 +65,34 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messag
     async def chat_completions(request: Request):
         wanted = read_request(await _read(request))
         planned = plan(wanted, service)
+        end_by = Deadline(planned.limits.seconds + GRACE_SECONDS)
         try:
             if wanted.stream:
-                events = _events(wanted, planned)
-                first = await _unless_left(request, anext(events))
-                told = StreamingResponse(_after(first, events), media_type="text/event-stream")
+                events = _events(wanted, planned, end_by)
+                first = await _unless_left(request, anext(events), end_by)
+                told = StreamingResponse(_after(first, events, end_by), media_type="text/event-stream")
             else:
-                with place():
-                    stream = backend.stream(planned.problem, planned.method, planned.limits)
-                    told = _answer(await _unless_left(request, _last(stream)), wanted, planned)
+                told = await _unless_left(request, _whole(wanted, planned, end_by), end_by)
         except asyncio.CancelledError:  # which Ray Serve does when the client leaves
             metrics.requests.labels(str(CLIENT_LEFT)).inc()
             raise
         metrics.requests.labels("200").inc()
         return told
 
-    async def _events(wanted: ChatRequest, planned: Plan) -> AsyncIterator[bytes]:
+    async def _whole(wanted: ChatRequest, planned: Plan, end_by: Deadline) -> ChatResponse:
+        with place():
+            solved = await _last(backend.stream(planned.problem, planned.method, planned.limits))
+            return await _answer(solved, wanted, planned, end_by)
+
+    async def _events(wanted: ChatRequest, planned: Plan, end_by: Deadline) -> AsyncIterator[bytes]:
         """Server-sent events; nothing before the first attempt is counted, so that what is refused has its status."""
         name, identity, created = service.name, fresh_id(), now()
         with place():
             stream = backend.stream(planned.problem, planned.method, planned.limits)
-            async with contextlib.aclosing(stream):
+            async with closing(stream):
                 begun = False
                 async for news in stream:
-                    told = _answer(news, wanted, planned) if isinstance(news, Solved) else None
+                    told = await _answer(news, wanted, planned, end_by) if isinstance(news, Solved) else None
                     if not begun:
                         yield event(first_chunk(identity, created, name))
                         begun = True
@@ -96,20 +104,29 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messag
                             yield event(chunk)
         yield b"data: [DONE]\n\n"
 
-    def _answer(solved: Solved, wanted: ChatRequest, planned: Plan) -> ChatResponse:
+    async def _answer(solved: Solved, wanted: ChatRequest, planned: Plan, end_by: Deadline) -> ChatResponse:
+        """Counting tokens and choosing further answers take time, the second is a rule of somebody's."""
         if solved.error is not None:
             raise RequestError(solved.error)
         metrics.solved(solved.solution)
-        prompt = planned.method.turns(planned.problem)(0).messages
-        return response(solved.solution, wanted, service, planned.method.rule, count_tokens(prompt))
+
+        def made() -> ChatResponse:
+            prompt = planned.method.turns(planned.problem)(0).messages
+            return response(solved.solution, wanted, service, planned.method.rule, count_tokens(prompt))
+
+        return await within(end_by.left(), aside(made))
 
     @app.get("/v1/models")
     async def models():
-        return {"object": "list", "data": [{"id": service.name, "object": "model", "owned_by": "openrlhf-math"}]}
+        card = {"id": service.name, "object": "model", "created": started, "owned_by": "openrlhf-math"}
+        return {"object": "list", "data": [card]}
 
     @app.get("/health")
     async def health():
-        await backend.check()
+        try:
+            await within(HEALTH_SECONDS, backend.check())
+        except TimeoutError:
+            raise Unavailable(f"the solver has not answered for {HEALTH_SECONDS:.0f} s") from None
         return {"status": "ok", "requests_under_way": busy}
 
     @app.get("/metrics")
@@ -125,6 +142,7 @@ KINDS: dict[type[Exception], Callable[[Exception], ApiError]] = {
     RequestError: lambda error: ApiError(400, str(error), "messages"),
     Unavailable: lambda error: ApiError(503, str(error), code="unavailable"),
     ClientLeft: lambda error: ApiError(CLIENT_LEFT, "the client left"),
+    TimeoutError: lambda error: ApiError(504, "the time was up, and the solver did not end by itself", code="timeout"),
     HTTPException: lambda error: ApiError(error.status_code, str(error.detail)),
     Exception: lambda error: ApiError(500, "the server failed; its log says why", code="internal_error"),
 }
@@ -148,8 +166,25 @@ def _told(error: Exception) -> ApiError:
     return next(make(error) for kind, make in KINDS.items() if isinstance(error, kind))
 
 
+class Deadline:
+    """So many seconds from now."""
+
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
+
+    def left(self) -> float:
+        return self._at - time.monotonic()
+
+
 async def _read(request: Request) -> bytes:
-    """The body. Raises ApiError for one that is too large, before it is all here."""
+    """The body. Raises ApiError for one that is too large, before it is all here, and for one that does not arrive."""
+    try:
+        return await within(READ_SECONDS, _body(request))
+    except TimeoutError:
+        raise ApiError(408, f"the body has not arrived within {READ_SECONDS:.0f} s") from None
+
+
+async def _body(request: Request) -> bytes:
     body = bytearray()
     try:
         async for piece in request.stream():
@@ -161,14 +196,14 @@ async def _read(request: Request) -> bytes:
     return bytes(body)
 
 
-async def _unless_left(request: Request, work: Awaitable):
-    """What `work` gives. Cancels it, and raises ClientLeft, when the client disconnects before."""
+async def _unless_left(request: Request, work: Awaitable, end_by: Deadline):
+    """What `work` gives. Cancels it, and raises ClientLeft, when the client disconnects before; raises TimeoutError."""
     tasks = [asyncio.ensure_future(work), asyncio.ensure_future(_left(request))]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, timeout=end_by.left(), return_when=asyncio.FIRST_COMPLETED)
         if tasks[0].done():
             return tasks[0].result()
-        raise ClientLeft
+        raise ClientLeft if done else TimeoutError
     finally:
         await end(tasks)
 
@@ -179,21 +214,23 @@ async def _left(request: Request) -> None:
 
 
 async def _last(stream: AsyncIterator[Progress | Solved]) -> Solved:
-    async with contextlib.aclosing(stream):
+    async with closing(stream):
         async for news in stream:
             last = news
     return last
 
 
-async def _after(first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _after(first: bytes, events: AsyncIterator[bytes], end_by: Deadline) -> AsyncIterator[bytes]:
     """The stream with its first event, which is here already. What goes wrong now is told in an event of its own."""
-    async with contextlib.aclosing(events):
+    async with closing(events):
         yield first
         try:
-            async for one in events:
-                yield one
+            while True:
+                yield await within(end_by.left(), anext(events))
+        except StopAsyncIteration:
+            pass
         except Exception as error:
-            if not isinstance(error, (ApiError, RequestError, Unavailable, ClientLeft)):
+            if not isinstance(error, (ApiError, RequestError, Unavailable, ClientLeft, TimeoutError)):
                 logging.exception("a stream broke off")
             yield event(_told(error).body())
 

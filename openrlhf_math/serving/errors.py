@@ -17,9 +17,5 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
-class Unavailable(Exception):
-    """The solver is not there; its text says why, as a sentence for a person."""
-
-
 class ClientLeft(Exception):
     """Nobody waits for the answer any more."""

@@ -4,14 +4,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import RULES, Rule, needs_scores
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
+from openrlhf_math.rerank.prompts import check_size
 from openrlhf_math.rerank.record import row
 from openrlhf_math.rerank.reranker import Solved
 from openrlhf_math.rerank.roles import Messages
 from openrlhf_math.rerank.solver import Method, Solution, Turns
-from openrlhf_math.rerank.task import Turn
+from openrlhf_math.rerank.task import Turn, seed_of
 from openrlhf_math.serving.errors import ApiError
 from openrlhf_math.serving.schema import (
     Answer,
@@ -34,10 +36,11 @@ class Service:
 
     name           of the model, as clients see it
     method         how problems are solved
-    limits         of one problem; of tokens and seconds no request gets more
+    limits         of one problem, with seconds; of tokens and seconds no request gets more
     scored         whether there is a scorer
     most_attempts  a request may ask for
     most_requests  under way at once; more are told to come again
+    context        tokens the model reads; a conversation with far more characters is refused unread
     """
 
     name: str
@@ -46,6 +49,11 @@ class Service:
     scored: bool
     most_attempts: int = 256
     most_requests: int = 256
+    context: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limits.seconds is None:
+            raise ValueError("limits have no seconds, and no request may wait for ever")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,8 @@ def plan(request: ChatRequest, service: Service) -> Plan:
     limits = _limits(request, service)
     if request.n > limits.attempts:
         raise ApiError(400, f"n: {request.n} answers cannot come from {limits.attempts} attempts", "n")
+    if service.context:
+        check_size([{"content": message.text} for message in request.messages], service.context)
     method = _method(request, service, limits.attempts)
     return Plan(problem.text, replace(method, turns=_turns(method.turns, request, before)), limits)
 
@@ -112,6 +122,12 @@ def _turns(turns: Turns, request: ChatRequest, before: Sequence[Message]) -> Tur
         "temperature": request.temperature,
         "top_p": request.top_p,
         "max_tokens": request.max_completion_tokens or request.max_tokens,
+        "top_k": request.top_k if request.top_k is None else max(request.top_k, 0),
+        "min_p": request.min_p,
+        "repetition_penalty": request.repetition_penalty,
+        "frequency_penalty": request.frequency_penalty,
+        "presence_penalty": request.presence_penalty,
+        "stop": tuple(request.stop) or None,
     }
     wanted = {name: value for name, value in wanted.items() if value is not None}
     told = [{"role": "system" if one.role == "developer" else one.role, "content": one.text} for one in before]
@@ -121,7 +137,7 @@ def _turns(turns: Turns, request: ChatRequest, before: Sequence[Message]) -> Tur
 
         def numbered(number: int) -> Turn:
             one = turn(number)
-            seed = one.sampling.seed if request.seed is None else request.seed + number
+            seed = one.sampling.seed if request.seed is None else seed_of(request.seed, problem, number)
             *own, asked = one.messages
             messages = [*_one_system([*own, *told]), asked]
             return replace(one, messages=messages, sampling=replace(one.sampling, **wanted, seed=seed))
@@ -146,14 +162,14 @@ def response(
     if decision.attempt is None and decision.ended == "seconds":
         raise ApiError(504, f"the time was up after {solution.seconds:.1f} s and {decision.attempts} attempts, and "
                        "none had an answer: give openrlhf_math.seconds more", code="timeout")  # fmt: skip
-    texts = [solution.attempts[number].text for number in best_answers(solution, rule, request.n)]
-    if not texts:  # no attempt has an answer: then the client sees what there is, and `answer` is null
-        texts = [attempt.text for attempt in solution.attempts[:1]] or [""]
+    told = [solution.attempts[number] for number in best_answers(solution, rule, request.n)]
+    if not told:  # no attempt has an answer: then the client sees what there is, and `answer` is null
+        told = solution.attempts[:1] or [Attempt(None)]
     return ChatResponse(
         id=fresh_id(),
         created=now(),
         model=service.name,
-        choices=[Choice(index=index, message=Answer(content=text)) for index, text in enumerate(texts)],
+        choices=[_choice(index, attempt, request.stop) for index, attempt in enumerate(told)],
         usage=Usage(
             prompt_tokens=prompt_tokens,
             completion_tokens=decision.tokens,
@@ -163,13 +179,27 @@ def response(
     )
 
 
+def _choice(index: int, attempt: Attempt, stop: Sequence[str]) -> Choice:
+    """OpenAI's texts end before what stopped them, a sampler's behind it."""
+    text = attempt.text
+    if attempt.finished == "stop":
+        text = next((text.removesuffix(one) for one in sorted(stop, key=len, reverse=True) if text.endswith(one)), text)
+    return Choice(
+        index=index,
+        message=Answer(content=text),
+        finish_reason="length" if attempt.finished == "length" else "stop",
+    )
+
+
 def best_answers(solution: Solution, rule: Rule, n: int) -> list[int]:
     """Numbers of at most n attempts, each with another answer: the chosen one, then whom the rule chooses without the
     answers before."""
     classes, chosen = list(solution.classes), []
     number = solution.decision.attempt
-    while number is not None and len(chosen) < n:
+    while number is not None:
         chosen.append(number)
+        if len(chosen) == n:
+            break
         classes = [None if name == solution.classes[number] else name for name in classes]
         number = rule(classes, solution.scores)
     return chosen

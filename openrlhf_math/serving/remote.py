@@ -1,14 +1,15 @@
 """The solver in the Ray actor, as the app sees it."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import ray
 
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.reranker import Progress, Solved
+from openrlhf_math.rerank.roles import Gone, Unavailable
 from openrlhf_math.rerank.solver import Method
-from openrlhf_math.serving.errors import ClientLeft, Unavailable
+from openrlhf_math.serving.errors import ClientLeft
+from openrlhf_math.side_by_side import within
 
 ANSWERS_WITHIN = 10.0  # seconds
 
@@ -26,7 +27,7 @@ class RemoteReranker:
             async for reference in answers:
                 yield await reference
         except ray.exceptions.RayActorError as error:
-            raise Unavailable(f"the reranker has died ({type(error).__name__})") from error
+            raise _unavailable(error) from error
         except ray.exceptions.TaskCancelledError:  # with the request in Ray Serve that it worked for
             raise ClientLeft from None
         except ray.exceptions.RayTaskError as error:
@@ -36,8 +37,28 @@ class RemoteReranker:
 
     async def check(self) -> None:
         try:
-            await asyncio.wait_for(self._reranker.__ray_ready__.remote(), ANSWERS_WITHIN)
-        except asyncio.TimeoutError:
+            await within(ANSWERS_WITHIN, self._reranker.check.remote())
+        except TimeoutError:
             raise Unavailable(f"the reranker has not answered for {ANSWERS_WITHIN:.0f} s") from None
         except ray.exceptions.RayActorError as error:
-            raise Unavailable(f"the reranker has died ({type(error).__name__})") from error
+            raise _unavailable(error) from error
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+
+
+def hopeless(reranker) -> str:
+    """Why no problem will ever be solved again, a sentence; "" if that is not so. For a process that serves."""
+    try:
+        ray.get(reranker.check.remote(), timeout=ANSWERS_WITHIN)
+    except ray.exceptions.RayTaskError as error:
+        return str(error.cause) if isinstance(error.cause, Gone) else ""
+    except ray.exceptions.ActorDiedError as error:
+        return str(_unavailable(error))
+    except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+        pass
+    return ""
+
+
+def _unavailable(error: ray.exceptions.RayActorError) -> Unavailable:
+    kind = Gone if isinstance(error, ray.exceptions.ActorDiedError) else Unavailable
+    return kind(f"the reranker has died ({type(error).__name__})")

@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from openrlhf_math.serving.errors import ApiError
 
@@ -47,13 +47,46 @@ class Wishes(Strict):
 
 
 class StreamOptions(Strict):
-    include_usage: bool = False
+    include_usage: bool | None = False
+    continuous_usage_stats: Literal[False] | None = False
+
+
+# Fields of OpenAI's and of vLLM's server that are taken where their value asks for nothing. Any other value is refused
+# by name: to ignore it would be wrong.
+ASK_FOR_NOTHING: dict[str, tuple] = {
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "prompt_logprobs": (0,),
+    "logit_bias": ({},),
+    "response_format": ({"type": "text"},),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "parallel_tool_calls": (True, False),
+    "service_tier": ("auto", "default"),
+    "modalities": (["text"],),
+    "use_beam_search": (False,),
+    "length_penalty": (1,),
+    "stop_token_ids": ([],),
+    "include_stop_str_in_output": (False,),
+    "ignore_eos": (False,),
+    "min_tokens": (0,),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "bad_words": ([],),
+    "echo": (False,),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "add_special_tokens": (False,),
+    "chat_template_kwargs": ({},),
+    "priority": (0,),
+    "return_token_ids": (False,),
+}
 
 
 class ChatRequest(Strict):
-    """n: at most so many answers, each another one, the best first. max_tokens: of one attempt.
+    """n: at most so many answers, each another one, the best first. max_tokens, stop: of one attempt.
 
-    user, metadata, store: taken and not used.
+    user, metadata, store: taken and not used. null is as if the field were not there.
     """
 
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -63,6 +96,12 @@ class ChatRequest(Strict):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=32)] = []
     seed: Annotated[int, Field(ge=0, lt=2**62)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -70,6 +109,20 @@ class ChatRequest(Strict):
     metadata: dict[str, str] | None = None
     store: bool | None = None
     openrlhf_math: Wishes = Wishes()
+
+    @model_validator(mode="before")
+    @classmethod
+    def without_what_asks_for_nothing(cls, body):
+        if not isinstance(body, dict):
+            return body
+        body = {
+            name: value
+            for name, value in body.items()
+            if value is not None and not any(value == one for one in ASK_FOR_NOTHING.get(name, ()))
+        }
+        if isinstance(body.get("stop"), str):
+            body["stop"] = [body["stop"]] if body["stop"] else []
+        return body
 
 
 class Vote(BaseModel):
@@ -114,7 +167,7 @@ class Answer(BaseModel):
 class Choice(BaseModel):
     index: int
     message: Answer
-    finish_reason: Literal["stop"] = "stop"
+    finish_reason: Literal["stop", "length"] = "stop"
 
 
 class Usage(BaseModel):

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from openrlhf_math.colocation.layout import enter_environment, worker_environment
+from openrlhf_math.colocation.restarts import RESTARTS
 from openrlhf_math.errors import UserError
-from openrlhf_math.rerank.launch import RESTARTS
 from openrlhf_math.rerank.replicas import RemoteScorer
 from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
 from openrlhf_math.rerank.steps import split_steps

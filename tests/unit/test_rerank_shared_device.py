@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from openrlhf_math.rerank import shared_device
+from openrlhf_math.rerank.roles import Gone
 from openrlhf_math.rerank.shared_device import SharedDevice
 
 SAMPLER, SCORER = 0, 1
@@ -121,3 +123,52 @@ def test_cancelling_one_that_changes_sides_leaves_the_change_whole():
     bench = Bench()
     asyncio.run(run(bench))
     assert bench.log == ["scorer sleeps", "sampler wakes", "sampled", "sampler sleeps", "scorer wakes", "scored"]
+
+
+def test_a_change_that_hangs_fails_those_who_wait_and_says_so(monkeypatch):
+    async def never() -> None:
+        await asyncio.sleep(3600)
+
+    async def run(bench: Bench) -> None:
+        bench.engines[SCORER].sleep = never
+        results = await asyncio.gather(*(bench.work(SAMPLER) for _ in range(3)), return_exceptions=True)
+        assert [type(one) for one in results] == [Gone] * 3
+        with pytest.raises(Gone):
+            await bench.device.check()
+
+    monkeypatch.setattr(shared_device, "SWITCH_SECONDS", 0.05)
+    asyncio.run(asyncio.wait_for(run(Bench()), 30))
+
+
+def test_who_leaves_during_a_change_does_not_wait_for_it():
+    async def run(bench: Bench) -> None:
+        over = asyncio.Event()
+        bench.engines[SCORER].sleep = over.wait
+        changing = asyncio.create_task(bench.work(SAMPLER))
+        await asyncio.sleep(0.01)
+        changing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(changing, 30)
+        over.set()
+        bench.engines[SCORER].awake = False
+        await bench.work(SAMPLER)
+
+    asyncio.run(asyncio.wait_for(run(Bench()), 60))
+
+
+def test_a_change_that_fails_is_made_again_for_the_next():
+    async def run(bench: Bench) -> None:
+        sleep, failed = bench.engines[SCORER].sleep, []
+
+        async def fails_once() -> None:
+            if failed:
+                return await sleep()
+            failed.append(True)
+            raise ZeroDivisionError
+
+        bench.engines[SCORER].sleep = fails_once
+        with pytest.raises(ZeroDivisionError):
+            await bench.work(SAMPLER)
+        await bench.work(SAMPLER)
+
+    asyncio.run(asyncio.wait_for(run(Bench()), 30))

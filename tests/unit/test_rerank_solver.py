@@ -198,8 +198,7 @@ def test_a_stream_ends_with_what_solving_raises(pool, broken):
         scorer.score = fails_later
     else:
         method = replace(METHOD, **{broken: fails})
-    reranker = object.__new__(Reranker)
-    reranker._solver = Solver(sampler, scorer, pool)
+    reranker = Reranker(Solver(sampler, scorer, pool))
 
     async def news() -> list:
         return [one async for one in reranker.stream("What?", method, Limits(attempts=2))]
@@ -220,3 +219,65 @@ def test_cancelling_a_problem_cancels_its_attempts(pool):
     sampler = Sampler(box("1") * 4, seconds=5)
     asyncio.run(run(sampler))
     assert sampler.cancelled == 4 and sampler.under_way == 0
+
+
+class Slow:
+    """Every attempt takes as long, and has an answer."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def complete(self, messages, sampling):
+        await asyncio.sleep(self.seconds)
+        return Completion("\\boxed{1}", 10, "eos")
+
+
+def test_a_total_too_small_for_all_serves_the_first(pool):
+    """An equal share is a third of an attempt: it would answer none."""
+    reranker = Reranker(Solver(Slow(0.15), None, pool))
+    problems = [f"What is {number}?" for number in range(40)]
+    each, total = Limits(attempts=1, seconds=100), Limits(seconds=1)
+
+    async def solved() -> list:
+        return [one async for one in reranker.solve_all(problems, METHOD, each, total, at_once=2)]
+
+    started = time.monotonic()
+    answered = sorted(one.number for one in asyncio.run(solved()) if one.solution.answer == "1")
+    assert time.monotonic() - started < 10
+    assert answered == list(range(len(answered))) and 2 <= len(answered) < 40
+
+
+def test_stopped_every_problem_has_the_best_so_far(pool):
+    class Half(Slow):
+        """The second attempt at a problem never ends."""
+
+        asked: set[str] = set()
+
+        async def complete(self, messages, sampling):
+            problem = messages[-1]["content"]
+            if problem in self.asked:
+                await asyncio.sleep(3600)
+            self.asked.add(problem)
+            return await super().complete(messages, sampling)
+
+    reranker = Reranker(Solver(Half(0), None, pool))
+    counted = []
+
+    async def solved() -> list:
+        method = replace(METHOD, at_once=1)
+        problems = ["a?", "b?", "c?"]
+        done = []
+        async for one in reranker.solve_all(problems, method, Limits(attempts=9), at_once=2, counted=counted.append):
+            done.append(one)
+        return done
+
+    async def run() -> list:
+        solving = asyncio.create_task(solved())
+        while len(counted) < 2:
+            await asyncio.sleep(0.01)
+        await reranker.stop()
+        return await asyncio.wait_for(solving, 30)
+
+    done = sorted(asyncio.run(run()), key=lambda one: one.number)
+    assert [one.solution.answer for one in done] == ["1", "1", None]
+    assert {one.solution.decision.ended for one in done} == {"interrupted"}

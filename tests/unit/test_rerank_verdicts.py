@@ -46,7 +46,11 @@ def scores(verifier, *responses):
 def test_the_score_is_the_share_of_yes_among_the_verdicts():
     sampler = Written("Verdict: Yes", "Verdict: No", "I do not know", "Verdict: Yes")
     assert scores(VotingVerifier(sampler, votes=4, sampling=Sampling(seed=5)), "6") == [2 / 3]
-    assert [seed for _, seed in sampler.asked] == [5, 6, 7, 8]
+    seeds = {seed for _, seed in sampler.asked}
+    assert len(seeds) == 4
+    neighbour = Written(*["Verdict: Yes"] * 4)
+    scores(VotingVerifier(neighbour, votes=4, sampling=Sampling(seed=6)), "6")
+    assert not seeds & {seed for _, seed in neighbour.asked}
 
 
 def test_no_verdict_no_text_and_no_room_are_no_score():

@@ -18,11 +18,10 @@ from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.choose import RULES, weighted
 from openrlhf_math.rerank.early_stop import never
 from openrlhf_math.rerank.reranker import Solved, progress
-from openrlhf_math.rerank.roles import Sampling
+from openrlhf_math.rerank.roles import Sampling, Unavailable
 from openrlhf_math.rerank.solver import Method, Solution, one_solver
 from openrlhf_math.serving.access import RequiresKey, digest
 from openrlhf_math.serving.app import MOST_BYTES, build_app
-from openrlhf_math.serving.errors import Unavailable
 from openrlhf_math.serving.plan import Service
 
 
@@ -176,8 +175,20 @@ def test_a_request_may_set_how_it_is_solved(served, backend):
     problem, method, _ = backend.asked[-1]
     assert method.rule is RULES["best_of_n"] and method.at_once == 4
     turn = method.turns(problem)(2)
-    assert turn.sampling == Sampling(temperature=0.1, top_p=0.5, max_tokens=99, seed=5)
+    assert turn.sampling == Sampling(temperature=0.1, top_p=0.5, max_tokens=99, seed=turn.sampling.seed)
     assert turn.messages == [{"role": "user", "content": "1+1?\nBox it."}]
+
+
+def test_requests_with_neighbouring_seeds_share_no_attempt(served, backend):
+    seeds = []
+    for seed in (7, 8):
+        chat(served, seed=seed)
+        problem, method, _ = backend.asked[-1]
+        seeds.append({method.turns(problem)(number).sampling.seed for number in range(8)})
+    assert len(seeds[0] | seeds[1]) == 16
+    # One derivation for `solve` and `serve`.
+    solved = one_solver("Box it.", Sampling(seed=7))("1+1?")
+    assert seeds[0] == {solved(number).sampling.seed for number in range(8)}
 
 
 def test_a_conversation_is_put_before_the_problem(served, backend):

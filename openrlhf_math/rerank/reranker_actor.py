@@ -1,0 +1,29 @@
+"""The Reranker as a Ray actor, over samplers and scorers that are actors of their own."""
+
+from collections.abc import Sequence
+
+import ray
+
+from openrlhf_math.rerank.replicas import RemoteSampler, RemoteScorer, Sleepers
+from openrlhf_math.rerank.reranker import Reranker
+from openrlhf_math.rerank.shared_device import SharedDevice, SharingSampler, SharingScorer
+from openrlhf_math.rerank.solver import Solver
+from openrlhf_math.rewards import GradingPool, RewardConfig
+
+
+class RerankerActor(Reranker):
+    """It holds no model: what it needs is a core for comparing answers."""
+
+    def __init__(
+        self, samplers: Sequence[str], scorers: Sequence[str], rewards: RewardConfig, shared: bool = False
+    ) -> None:
+        """samplers, scorers: names of Ray actors; no scorers, no scores. shared: whether they share a device, on which
+        the scorers, which were loaded last, are awake and the samplers are not."""
+        samplers, scorers = ([ray.get_actor(name) for name in names] for names in (samplers, scorers))
+        sampler, scorer = RemoteSampler(samplers), RemoteScorer(scorers) if scorers else None
+        parts = [part.check for part in (sampler, scorer) if part]
+        if shared and scorer:
+            device = SharedDevice([Sleepers(samplers), Sleepers(scorers)], awake=[1])
+            sampler, scorer = SharingSampler(sampler, device, 0), SharingScorer(scorer, device, 1)
+            parts.append(device.check)
+        super().__init__(Solver(sampler, scorer, GradingPool(rewards)), parts)

@@ -1,0 +1,43 @@
+"""Scores that are no probabilities, and attempts without any: checked against plain formulas in numpy."""
+
+import numpy as np
+import pytest
+
+from openrlhf_math.rerank.aggregate import aggregate, last
+from openrlhf_math.rerank.choose import RULES, best_of_n, majority, weighted
+
+
+def naive_weighted(classes, logits) -> int:
+    weights = np.exp(np.array(logits)) / np.exp(np.array(logits)).sum()
+    totals = [sum(weights[i] for i, name in enumerate(classes) if name == one) for one in range(max(classes) + 1)]
+    return classes.index(int(np.argmax(totals)))
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_shift_of_all_logits_changes_no_choice(seed):
+    draw = np.random.default_rng(seed)
+    classes = [0, *draw.integers(0, 2, 3).tolist(), 1, 2]
+    logits = (draw.normal(0, 2, len(classes)) + 5).tolist()
+    for shift in (-8.0, -100.0, 3.0):
+        assert weighted(classes, [logit + shift for logit in logits]) == naive_weighted(classes, logits)
+        for rule in RULES.values():
+            assert rule(classes, [logit + shift for logit in logits]) == rule(classes, [one + 50 for one in logits])
+
+
+def test_a_vote_never_counts_against_its_class():
+    assert weighted([0, 0, 0, 1], [-3.0, -3.0, -3.0, -2.9]) == 0
+
+
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule is not majority])
+def test_where_no_attempt_is_scored_the_majority_wins(name):
+    classes = [0, 1, 1, None]
+    scores, unscored = aggregate([None] * 4, last)
+    assert unscored == 4 and RULES[name](classes, scores) == 1
+
+
+def test_an_attempt_without_a_score_is_not_preferred_to_one_with_a_negative():
+    scores, unscored = aggregate([None, -3.0, -5.0], last)
+    assert (scores, unscored) == ([-5.0, -3.0, -5.0], 1)
+    assert best_of_n([0, 1, 2], scores) == 1
+    scores, _ = aggregate([None, 7.0, 5.0], last)
+    assert scores == [5.0, 7.0, 5.0]
