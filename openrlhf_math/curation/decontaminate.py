@@ -137,10 +137,33 @@ class BenchmarkIndex:
             for number in self._by_gram[gram]
         )
         met.update(shared)
-        hits = [hit for number in sorted(met) if (hit := self._judge(number, row, core))]
+        ours = Counter(numbers(core))
+        hits = []
+        for number in sorted(met):
+            if self._may_be(number, ours):
+                hit = self._judge(number, row, core)
+            else:
+                hit = self._other_numbers(number, shared[number])
+            if hit:
+                hits.append(hit)
         if not any(hit.same for hit in hits) and (values := _values(core)):
             hits += [hit for number in self._by_numbers.get(values, ()) if (hit := self._suspect(number, core))]
         return max(hits, key=lambda hit: (hit.same, hit.same_numbers, hit.share), default=None)
+
+    @cached_property
+    def _numbers(self) -> list[Counter[str]]:
+        return [Counter(numbers(words)) for words in self.cores]
+
+    def _may_be(self, number: int, ours: Counter[str]) -> bool:
+        """Whether a row has half of the numbers of a problem, or the problem half of the row's: else it is another."""
+        theirs = self._numbers[number]
+        fewer = min(theirs.total(), ours.total())
+        return 2 * (theirs & ours).total() >= fewer
+
+    def _other_numbers(self, number: int, grams: int) -> Hit | None:
+        """A problem whose words the row has, by the runs they share, with other numbers."""
+        share = min((grams + self.overlap.ngram - 1) / max(len(self.cores[number]), 1), 1.0) if grams else 0.0
+        return Hit(self.problems[number], "contains", share, False, False) if share >= self.overlap.share else None
 
     def _judge(self, number: int, row: Form, core: list[str]) -> Hit | None:
         problem, ours = self.problems[number], self.forms[number]

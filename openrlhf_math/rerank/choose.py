@@ -82,12 +82,10 @@ def weighted(classes: Classes, scores: Sequence[float]) -> int | None:
 def best_of_n(classes: Classes, scores: Sequence[float]) -> int | None:
     """The attempt with the highest score: argmax_i s_i. Let's Verify Step by Step, https://arxiv.org/abs/2305.20050.
 
-    Where all scores are equal, as if no attempt is scored, the majority wins.
+    Among equal scores the class with the most votes wins: where no attempt is scored, the majority.
     """
     answered = [number for number, name in enumerate(classes) if name is not None]
-    if len({scores[number] for number in answered}) == 1:
-        return majority(classes)
-    return max(answered, key=lambda number: scores[number], default=None)
+    return max(answered, key=lambda number: (scores[number], classes.count(classes[number])), default=None)
 
 
 @register_rule("weighted_best_of_n")

@@ -87,6 +87,8 @@ class Engine:
 
 
 class StreamingEngine(Engine):
+    errored = False
+
     async def generate(self, prompt, params, name):  # as vLLM's own has it
         self.asked.append(prompt["prompt_token_ids"])
         one = SimpleNamespace(token_ids=[], text="", finish_reason="length", stop_reason=None)
@@ -186,12 +188,14 @@ def by_solve(model, way: str, tmp_path) -> list[list[int]]:
     """`solve`, `serve`, and with a beginning the completions of `prm label`."""
     from transformers import AutoTokenizer
 
+    from openrlhf_math.rerank.prompts import Prompts
     from openrlhf_math.rerank.roles import Sampling
     from openrlhf_math.rerank.sampling_engine import SamplingEngine
     from openrlhf_math.rerank.solver import one_solver
 
     engine = object.__new__(SamplingEngine)
     engine._engine, engine._tokenizer, engine._context = StreamingEngine(), AutoTokenizer.from_pretrained(model), 4096
+    engine._prompts = Prompts(engine._tokenize, 4096)
     for problem in PROBLEMS:
         turn = one_solver(INSTRUCTION, Sampling(max_tokens=8, seed=0))(problem)(0)
         asyncio.run(engine.complete(turn.messages, turn.sampling))
@@ -301,12 +305,14 @@ def test_messages_that_the_chat_template_refuses_name_their_row(command, capsys,
 def test_a_sampler_and_a_teacher_refuse_such_messages_one_by_one():
     from openrlhf_math.distill.engine import Engine as Teacher
     from openrlhf_math.distill.teachers import Failure, Question
+    from openrlhf_math.rerank.prompts import Prompts
     from openrlhf_math.rerank.roles import RequestError, Sampling
     from openrlhf_math.rerank.sampling_engine import SamplingEngine
 
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1?"}]
     engine, teacher = object.__new__(SamplingEngine), object.__new__(Teacher)
     engine._engine, engine._tokenizer = StreamingEngine(), gemma2().tokenizer
+    engine._prompts = Prompts(engine._tokenize, 4096)
     teacher._llm, teacher._tokenizer, teacher._tied = StreamingEngine(), gemma2().tokenizer, False
     with pytest.raises(RequestError, match="System role not supported"):
         asyncio.run(engine.complete(messages, Sampling()))

@@ -444,10 +444,14 @@ def test_sft_refuses_ring_attention_that_would_be_wrong(tmp_path, config, capsys
     ids=["windowed", "recurrent"],
 )
 def test_a_dry_run_of_sft_says_how_batches_are_trained(tmp_path, config, words, capsys):
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "tokenizer_config.json").write_text("{}")
+    from public_tokenizers import chatml
+
+    chatml().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"vocab_size": 400}))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"problem": "1+1?", "response": "2"}) + "\n")
     code = main(
-        ["sft", "--model.model_name_or_path", str(tmp_path), "--data.dataset", "rows.jsonl", "--math.device", "cpu",
+        ["sft", "--model.model_name_or_path", str(tmp_path), "--data.dataset", str(rows), "--math.device", "cpu",
          "--math.run_dir", str(tmp_path / "run"), "--dry-run"]
     )  # fmt: skip
     assert code == 0
