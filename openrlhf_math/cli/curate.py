@@ -209,7 +209,7 @@ def show(summary, output: Path) -> None:
             benchmarks.add_row(name, f"{problems:,}", f"{summary.contaminated.get(name, 0):,}")
         console.print(benchmarks)
     if summary.other_numbers:
-        console.print(f"{summary.other_numbers:,} rows share a benchmark's words but have other numbers, and stayed")
+        console.print(f"{summary.other_numbers:,} rows are like a benchmark problem and stayed: suspects.jsonl")
     if summary.elapsed:
         rate = summary.rows / summary.elapsed
         console.print(f"{summary.rows:,} rows in {summary.elapsed:.1f} s, {rate:,.0f} a second", highlight=False)

@@ -8,6 +8,7 @@ the first is kept.
 import contextlib
 import dataclasses
 import fcntl
+import heapq
 import json
 import shutil
 import time
@@ -30,6 +31,8 @@ from openrlhf_math.curation.workplace import Workplace
 from openrlhf_math.curation.writing import write_piece
 from openrlhf_math.errors import UserError
 
+# Suspects are read by people: more are nobody's reading, and the list is held in memory.
+MOST_SUSPECTS = 10_000
 # Where a stage leaves its lines, and the report they are gathered in.
 REPORTS = {
     "rejects": "rejects",
@@ -182,4 +185,19 @@ def _write_reports(plan: Plan, workplace: Workplace, summary: Summary) -> None:
                 if part.exists():
                     with open(part, "rb") as file:
                         shutil.copyfileobj(file, whole)
+    _write_suspects(workplace)
     workplace.write_json(workplace.output / "reports" / "counts.json", summary.result())
+
+
+def _write_suspects(workplace: Workplace) -> None:
+    """Rows that share much with a benchmark problem and stayed, the most alike first, for somebody to read."""
+    reports = workplace.output / "reports"
+    with open(reports / "contamination.jsonl", encoding="utf-8") as lines:
+        spared = (
+            (one["share"], -number, line)
+            for number, line in enumerate(lines)
+            if not (one := json.loads(line))["dropped"]
+        )
+        most = heapq.nlargest(MOST_SUSPECTS, spared)
+    with workplace.replaced(reports / "suspects.jsonl") as path:
+        path.write_text("".join(line for *_, line in most), encoding="utf-8")

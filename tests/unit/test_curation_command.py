@@ -136,6 +136,27 @@ def test_rows_with_other_golds_both_stay_even_with_the_same_text(tmp_path):
     assert [row["row"] for row in rows_of(output)] == [1, 3, 4, 6, 8]
 
 
+def test_suspects_are_listed_the_most_alike_first(tmp_path):
+    problem = ROWS[3]["problem"]
+    benchmark = write(tmp_path / "held-out.jsonl", [{"problem": problem}])
+    rows = [
+        {
+            "problem": problem.replace("6", "8", 1) + " They are all full of toys, which he sold in town for a while.",
+            "answer": "1",
+        },
+        {"problem": problem.replace("42", "43"), "answer": "2"},
+        {"problem": problem, "answer": "3"},
+        {"problem": "What is the value of 17 squared and of 5 cubed?", "answer": "4"},
+    ]
+    code, output = curate(
+        tmp_path, "--source", write(tmp_path / "rows.jsonl", rows), "--benchmark", f"test={benchmark}"
+    )
+    suspects = report(output, "suspects")
+    assert code == 0 and {one["row"] for one in suspects} == {1, 2}
+    assert [one["share"] for one in suspects] == sorted((one["share"] for one in suspects), reverse=True)
+    assert all(one["benchmark_problem"] == problem and not one["dropped"] for one in suspects)
+
+
 def test_near_is_a_flag_for_words_that_nothing_explains(tmp_path):
     other = ROWS[0] | {"problem": ROWS[0]["problem"].replace("market", "harbour")}
     source = write(tmp_path / "rows.jsonl", [ROWS[0], other])
