@@ -74,8 +74,8 @@ def _notes(settings: CurationSettings, counts: dict) -> str:
     notes = ["Of rows with the same problem the first is here: by source in the order given, then by row."]
     if settings.benchmarks:
         notes.append(
-            f"Benchmark problems are found as duplicates, and by shared runs of tokens that cover {overlap.share:.0%} of "
-            "a benchmark problem. `reports/contamination.jsonl` has every hit with both texts; "
+            f"Benchmark problems are found as duplicates, and by shared runs of tokens that cover {overlap.share:.0%} "
+            "of a benchmark problem. `reports/contamination.jsonl` has every hit with both texts; "
             f"{counts['other_numbers']:,} of them have other numbers or ask for something else, and stayed: "
             "`reports/suspects.jsonl`, the most alike first."
         )
