@@ -147,7 +147,7 @@ class BenchmarkIndex:
             if hit:
                 hits.append(hit)
         if not any(hit.same for hit in hits) and (values := _values(core)):
-            hits += [hit for number in self._by_numbers.get(values, ()) if (hit := self._suspect(number, core))]
+            hits += [hit for number in self._by_numbers.get(values, ()) if (hit := self._suspect(number, row, core))]
         return max(hits, key=lambda hit: (hit.same, hit.same_numbers, hit.share), default=None)
 
     @cached_property
@@ -180,18 +180,20 @@ class BenchmarkIndex:
             return Hit(problem, hit.how, hit.share, False, hit.same_numbers)
         return hit
 
-    def _suspect(self, number: int, core: list[str]) -> Hit | None:
+    def _suspect(self, number: int, row: Form, core: list[str]) -> Hit | None:
         """A row with the same numbers: a problem told in other words, or another problem."""
         theirs = self.cores[number]
         words, others = ({stem(word) for word in text if is_content(word)} for text in (core, theirs))
         share = len(words & others) / max(min(len(words), len(others)), 1)
         if share < _SUSPECT_WORDS:
             return None
+        shared_names = row.names & self.forms[number].names
         retold = (
             share >= _RETOLD_WORDS
             and min(len(words), len(others)) >= 3
             and _same_formulas(core, theirs)
             and not opposed(core, theirs)
+            and _last_name(core, shared_names) == _last_name(theirs, shared_names)
             and not changed_places(core, theirs)
             and Indel.normalized_similarity(core, theirs) < _RETYPED
         )
@@ -334,9 +336,18 @@ def _grams(words: Sequence[str], length: int) -> list[tuple]:
 
 
 def _renamed(words: Sequence[str]) -> list[str]:
-    """The variables in the order in which they come: the same for all names."""
+    """The variables in the order in which they come, the same for all names; a letter that comes once is none."""
+    counts = Counter(words)
     names: dict[str, str] = {}
-    return [names.setdefault(word, f"{len(names)}") if len(word) == 1 and word.isalpha() else word for word in words]
+    return [
+        names.setdefault(word, f"{len(names)}") if len(word) == 1 and word.isalpha() and counts[word] > 1 else word
+        for word in words
+    ]
+
+
+def _last_name(words: Sequence[str], names: frozenset[str]) -> str:
+    """Whom a problem speaks of last, which is mostly whom it asks about."""
+    return next((word for word in reversed(words) if word in names), "")
 
 
 def _values(words: Iterable[str]) -> tuple[str, ...]:

@@ -53,6 +53,32 @@ def test_not_found(row):
     assert hit is None or not hit.same
 
 
+PEOPLE = "Ida is 3 years older than Bo, who is 12 years old. How old is Ida?"
+LETTERS = "How many permutations of the letters of MATH are there with 2 fixed points?"
+
+
+@pytest.mark.parametrize(
+    "problem, row, same",
+    [
+        (PEOPLE, "Bo is 3 years older than Ida, who is 12 years old. How old is Bo?", False),
+        (LETTERS, LETTERS.replace("MATH", "LATH"), False),
+        ("Let $x^2 + y = 7$ and $y > x$. Find $x$.", "Let $p^2 + q = 7$ and $q > p$. Find $p$.", True),
+        ("Let $x^2 + y = 7$ and $y > x$. Find $x$.", "Let $p^2 + q = 7$ and $q > p$. Find $q$.", False),
+        (LONG + " How far is it?", "How far is it? " + LONG, True),
+        (LONG, LONG[len(LONG) // 2 :], True),
+        ("A bag holds 4 white and 6 black chips. What is the chance of 2 white chips?",
+         "There are four white chips and six black chips in a bag. Find the chance of two white chips.", True),
+        ("A pen costs 2 dollars and a book 9 dollars. What do 3 pens and a book cost?",
+         "A pen costs 2 dollars and a book 9 dollars. What do a pen and 3 books cost?", False),
+    ],
+)  # fmt: skip
+def test_one_problem_in_another_dress_or_two(problem, row, same):
+    index = BenchmarkIndex([BenchmarkProblem("test", 1, problem)], Overlap())
+    one = form(row)
+    hit = index.find(one, band_keys([one.tokens])[0])
+    assert bool(hit and hit.same) == same
+
+
 def test_other_numbers_are_told_of_but_spared():
     hit = find((LONG + BOILERPLATE).replace("24", "36"))
     assert hit.how == "contains" and not hit.same and hit.share > 0.5
