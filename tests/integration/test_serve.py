@@ -139,7 +139,8 @@ def test_of_a_hundred_requests_some_of_which_leave_no_other_is_lost(served, rows
 
     outcomes = asyncio.run(all_of_them())
     assert all(outcome in (True, False) for number, outcome in enumerate(outcomes) if number % 5)
-    assert Counter(outcomes)["left"] >= 1 and Counter(outcomes)[True] >= 40
+    # Of 80 problems the tiny model solves 35 to 50 by vote; answers of other requests would be right by chance alone.
+    assert Counter(outcomes)["left"] >= 1 and Counter(outcomes)[True] >= 20
     until(lambda: under_way(served) == 0)
 
 
