@@ -32,6 +32,7 @@ pass rates of a model, for `grpo --math.curriculum`:
 def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.curation.decontaminate import Overlap
     from openrlhf_math.curation.filters import FILTERS, Limits
+    from openrlhf_math.curation.settings import NEAR
     from openrlhf_math.data.sources import SOURCES
 
     limits, overlap = Limits(), Overlap()
@@ -58,7 +59,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add(
         "--near",
         type=float,
-        default=0.95,
+        default=NEAR,
         metavar="SHARE",
         help="problems with equal golds that differ in words other than synonyms, names and spelling are one from this "
         "share of equal words on; 1 merges none of these (%(default)s)",

@@ -102,27 +102,23 @@ class BenchmarkIndex:
 
     @cached_property
     def _by_gram(self) -> dict[tuple, list[int]]:
-        index: dict[tuple, list[int]] = defaultdict(list)
-        for number, words in enumerate(self.cores):
-            for gram in set(_grams(words, self.overlap.ngram)):
-                index[gram].append(number)
-        return index
+        return _inverted(set(_grams(words, self.overlap.ngram)) for words in self.cores)
 
     @cached_property
     def _by_key(self) -> dict[int, list[int]]:
-        index: dict[int, list[int]] = defaultdict(list)
-        for number, keys in enumerate(band_keys([one.tokens for one in self.forms]).tolist()):
-            for key in keys:
-                index[key].append(number)
-        return index
+        return _inverted(band_keys([one.tokens for one in self.forms]).tolist())
 
     @cached_property
     def _by_numbers(self) -> dict[tuple, list[int]]:
-        index: dict[tuple, list[int]] = defaultdict(list)
-        for number, words in enumerate(self.cores):
-            if values := _values(words):
-                index[values].append(number)
-        return index
+        return _inverted(filter(None, [_values(words)]) for words in self.cores)
+
+    @cached_property
+    def _numbers(self) -> list[Counter[str]]:
+        return [Counter(numbers(words)) for words in self.cores]
+
+    @cached_property
+    def _renamed(self) -> list[list[str]]:
+        return [_renamed(words) for words in self.cores]
 
     def find(self, row: Form, keys: np.ndarray) -> Hit | None:
         """The nearest benchmark problem that a row is or holds, a suspect if there is no such, or None.
@@ -139,9 +135,10 @@ class BenchmarkIndex:
         met.update(shared)
         ours = Counter(numbers(core))
         hits = []
+        renamed = _renamed(core) if met else []
         for number in sorted(met):
             if self._may_be(number, ours):
-                hit = self._judge(number, row, core)
+                hit = self._judge(number, row, core, renamed)
             else:
                 hit = self._other_numbers(number, shared[number])
             if hit:
@@ -149,10 +146,6 @@ class BenchmarkIndex:
         if not any(hit.same for hit in hits) and (values := _values(core)):
             hits += [hit for number in self._by_numbers.get(values, ()) if (hit := self._suspect(number, row, core))]
         return max(hits, key=lambda hit: (hit.same, hit.same_numbers, hit.share), default=None)
-
-    @cached_property
-    def _numbers(self) -> list[Counter[str]]:
-        return [Counter(numbers(words)) for words in self.cores]
 
     def _may_be(self, number: int, ours: Counter[str]) -> bool:
         """Whether a row has half of the numbers of a problem, or the problem half of the row's: else it is another."""
@@ -165,12 +158,15 @@ class BenchmarkIndex:
         share = min((grams + self.overlap.ngram - 1) / max(len(self.cores[number]), 1), 1.0) if grams else 0.0
         return Hit(self.problems[number], "contains", share, False, False) if share >= self.overlap.share else None
 
-    def _judge(self, number: int, row: Form, core: list[str]) -> Hit | None:
+    def _judge(self, number: int, row: Form, core: list[str], renamed: list[str]) -> Hit | None:
         problem, ours = self.problems[number], self.forms[number]
         theirs = self.cores[number]
         other_choice = bool(row.options and ours.options and row.options != ours.options and _refers(theirs))
         other_drawing = bool(row.drawing and ours.drawing and row.drawing != ours.drawing)
-        for one, other in ((row.tokens, ours.tokens), (core, theirs), (_renamed(core), _renamed(theirs))):
+        ways = [(row.tokens, ours.tokens), (core, theirs), (renamed, self._renamed[number])]
+        if core is row.tokens and theirs is ours.tokens:
+            del ways[0]  # neither asks for more than its answer
+        for one, other in ways:
             found = compare_tokens(one, other, row.names, ours.names)
             if found.verdict != "other" and len(other) >= 3 or found.verdict == "exact":
                 how = "exact" if found.verdict == "exact" else "near"
@@ -303,6 +299,7 @@ def _refers(words: Sequence[str]) -> bool:
 
 
 _CUES = (("written", "as"), ("written", "in"), ("expressed", "as"), ("expressed", "in"), ("form",))
+_BEFORE_CUES = frozenset("be can is of in which that it may form".split())
 
 
 def _core(words: list[str]) -> list[str]:
@@ -311,22 +308,20 @@ def _core(words: list[str]) -> list[str]:
         if words[place] == "find" and len(words) - place <= 16 and "+" in words[place:]:
             for start in range(max(5, place - 60), place):
                 if any(tuple(words[start : start + len(cue)]) == cue for cue in _CUES):
-                    while start > 5 and words[start - 1] in (
-                        "be",
-                        "can",
-                        "is",
-                        "of",
-                        "in",
-                        "which",
-                        "that",
-                        "it",
-                        "may",
-                        "form",
-                    ):
+                    while start > 5 and words[start - 1] in _BEFORE_CUES:
                         start -= 1
                     return words[:start]
             break
     return words
+
+
+def _inverted(lists: Iterable[Iterable]) -> dict:
+    """Of lists of keys: key -> the numbers of the lists that have it."""
+    index = defaultdict(list)
+    for number, keys in enumerate(lists):
+        for key in keys:
+            index[key].append(number)
+    return index
 
 
 def _grams(words: Sequence[str], length: int) -> list[tuple]:

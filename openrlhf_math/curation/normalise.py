@@ -93,7 +93,7 @@ _COMMANDS = {
     "rbrack": "]", "lparen": "(", "rparen": ")", "pmod": "mod", "bmod": "mod", "rightarrow": "to", "longrightarrow":
     "to",
     "mapsto": "to", "land": "and", "lor": "or", "colon": ":", "sp": "^", "sb": "_", "setminus": "minus", "lg": "log",
-    "arccos": "arccos", "newline": "\n", "par": "\n",
+    "newline": "\n", "par": "\n",
 }  # fmt: skip
 _NOTHING = frozenset(
     "left right big Big bigl bigr bigg Bigg bigm Bigl Bigr biggl biggr middle displaystyle textstyle scriptstyle "
@@ -127,9 +127,9 @@ _SHORT_WORDS = frozenset(
     "nymph crypt sync gypsy dryly shyly wry".split()
 )
 _PRODUCTS = frozenset(
-    "ab abc abcd abcde abcdef ac ax ay az ae bc bcd bd be_ bx cd cde cx da_ dx dy dt ef efg fg gh xy xyz yz zx xz pq "
+    "ab abc abcd abcde abcdef ac ax ay az ae bc bcd bd bx cd cde cx dx dy dt ef efg fg gh xy xyz yz zx xz pq "
     "pqr qr "
-    "mn mnp np_ rs st_ uv uvw vw kx mx nx px qx rx bca cab_ ca aab abb aabb abba".split()
+    "mn mnp rs uv uvw vw kx mx nx px qx rx bca ca aab abb aabb abba".split()
 )
 _NOT_CONSONANTS = re.compile(r"[aeiou]")
 # Behind the variable `a` (not the article) comes one of these, or no word at all.
@@ -540,16 +540,16 @@ class _Structure:
         elif one.kind == "number":
             self._number(text)
         elif text == "frac":
-            self._argument_begins()
+            self._before_argument()
             top.want = ["num", "den"]
             top.fraction, top.bound = (len(self.out), -1), top.last in _FUNCTIONS
         elif text == "binom" and one.kind == "function":
-            self._argument_begins()
+            self._before_argument()
             top.want = ["top", "bottom"]
         elif text == "choose" and (one.kind == "function" or self._between_numbers()):
             self._emit("binom")
         elif text in ("sqrt", "cbrt", "overline") and one.kind == "function" or text == "sqrt":
-            self._argument_begins()
+            self._before_argument()
             self._emit(text)
             top.want = ["root"]
         elif one.kind == "word" and self._is_article(one) or text in _DROPPED or text in _CURRENCY and self._is_price():
@@ -569,7 +569,7 @@ class _Structure:
         if bracket == "[" and kind == "root":  # the degree of a root
             top.want = ["root"]
             kind = "["
-        if kind in ("den",):
+        if kind == "den":
             self._emit("/")
         if kind == "bottom":
             self._emit("binom")
@@ -670,11 +670,8 @@ class _Structure:
             top.want = []
         self._emit(token)
 
-    def _argument_begins(self) -> None:
-        """A command takes the place of an argument: `\\frac\\pi2`, `2^\\sqrt2`."""
-        self._before_argument()
-
     def _before_argument(self) -> str:
+        """What a term or a command, as in `\\frac\\pi2` and `2^\\sqrt2`, is the argument of; "" for nothing."""
         top = self.stack[-1]
         kind = top.want.pop(0) if top.want else ""
         if kind in ("den", "bottom"):

@@ -8,6 +8,8 @@ from openrlhf_math.curation.decontaminate import Overlap
 from openrlhf_math.curation.filters import FILTERS, Limits, find_filter
 from openrlhf_math.data.sources import Columns
 
+NEAR = 0.95  # of the tokens of two problems that are one although a word differs and nothing explains it
+
 
 @dataclass(frozen=True)
 class CurationSettings:
@@ -22,7 +24,7 @@ class CurationSettings:
     overlap: Overlap = field(default_factory=Overlap)
     licences: tuple[tuple[str, str], ...] = ()
     keep_duplicates: bool = False
-    near: float = 0.95
+    near: float = NEAR
 
     def __post_init__(self) -> None:
         if not 0.7 <= self.near <= 1:
@@ -47,7 +49,7 @@ class CurationSettings:
             words += ["--licence", f"{name}={licence}"]
         if self.keep_duplicates:
             words += ["--keep-duplicates"]
-        if self.near != 0.95:
+        if self.near != NEAR:
             words += ["--near", str(self.near)]
         return shlex.join([*words, "--output", "DIRECTORY"])
 

@@ -8,7 +8,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from openrlhf_math.data.problems import trouble_of_answer
+from openrlhf_math.data.columns import MISSING, look
+from openrlhf_math.data.schema import trouble_of_text
 from openrlhf_math.errors import UserError
 
 USUAL = ("problem", "response")
@@ -49,7 +50,7 @@ class Layout:
         """The conversation of a row, up to the last turn that is learned. Raises BadRow."""
         if row.get("tools") not in (None, [], "", "[]"):
             raise BadRow("has tools, which are not rendered")
-        *prompt, last = (_messages(value_of(row, column), column) for column in self.columns)
+        *prompt, last = (_messages(_found(row, column), column) for column in self.columns)
         if prompt:
             before = prompt[0] if isinstance(prompt[0], list) else [Turn("user", prompt[0])]
             after = last if isinstance(last, list) else [Turn("assistant", last, None, True)]
@@ -76,12 +77,12 @@ def find_layout(source: str, rows: Iterable[dict], named: tuple[str | None, str 
         first |= {name: value for name, value in row.items() if first.get(name) is None}
     prompt, response = named
     for name in filter(None, named):
-        if value_of(first, name, missing := object()) is missing:
+        if look(first, name) is MISSING:
             raise UserError(
                 f"{source} has no column '{name}', only {', '.join(first)}; name its columns with --data.input_key and "
                 f"--data.output_key, or as {source}@COLUMNS"
             )
-    if response is None and prompt is not None and _is_whole(value_of(first, prompt)):
+    if response is None and prompt is not None and _is_whole(look(first, prompt)):
         return Layout((prompt,), earlier)
     prompts = [prompt] if prompt else [name for name in PROMPTS if name in first]
     responses = [response] if response else [name for name in RESPONSES if name in first and name not in prompts]
@@ -105,16 +106,9 @@ def find_layout(source: str, rows: Iterable[dict], named: tuple[str | None, str 
     )
 
 
-def value_of(row: dict, column: str, missing=None):
-    """The value of a column, or of a field within one, as in `reward_model.ground_truth`."""
-    if column in row:
-        return row[column]
-    value = row
-    for name in column.split("."):
-        if not isinstance(value, dict) or name not in value:
-            return missing
-        value = value[name]
-    return value
+def _found(row: dict, column: str):
+    value = look(row, column)
+    return None if value is MISSING else value
 
 
 def _is_whole(value) -> bool:
@@ -199,7 +193,7 @@ def _checked(turns: list[Turn]) -> list[Turn]:
         if turn.role == "user" and not turn.content.strip():
             raise BadRow("has an empty message of the user")
         for text in filter(None, (turn.content, turn.thinking)):
-            if trouble := trouble_of_answer(text):
+            if trouble := trouble_of_text(text):
                 raise BadRow(f"has a message that {trouble}")
         before = turn.role
     return turns

@@ -7,7 +7,6 @@ from itertools import chain, islice
 from openrlhf_math.data.columns import Columns
 from openrlhf_math.data.places import Place, files_of, place_of
 from openrlhf_math.data.schema import BrokenRow, Row, read_row
-from openrlhf_math.data.schema import trouble_of_text as trouble_of_answer  # noqa: F401
 from openrlhf_math.data.sources import reader_of, recognised
 from openrlhf_math.data.tables import Unreadable, rows_of, stem_of
 from openrlhf_math.data.tables import place_of as row_place
