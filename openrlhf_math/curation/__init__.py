@@ -2,6 +2,6 @@
 
 `surroundings`, `lexemes`, `structure` and `normalise` make the form of a problem that is compared; `near_duplicates`
 proposes pairs, `alike` judges them, and `decontaminate` looks for benchmark problems. `filters` are functions on rows.
-`reading`, `matching` and `writing` are the tasks, each from files to files; `pipeline` runs them, `parallel` through Ray
-Data. The layouts of the sets are in `data.sources`.
+`reading`, `matching` and `writing` are the tasks, each from files to files; `pipeline` runs them, `parallel` through
+Ray Data. The layouts of the sets are in `data.sources`.
 """
