@@ -24,7 +24,9 @@ def world(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("lora") / "world"
     write_tiny_world(folder, seed=0, raw=80, train=64, heldout=8)
     traces = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
-    rows = [{"problem": each["problem"], "response": f"<think>{each['answer']}</think>"} for each in traces]
+    rows = [
+        {"problem": each["problem"], "response": f"<think>{each['answer']}</think>{each['answer']}"} for each in traces
+    ]
     (folder / "traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
