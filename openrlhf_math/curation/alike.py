@@ -349,17 +349,26 @@ def count_unexplained(
 
 
 def changed_places(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether two numbers count each other's things: 3 pens and a book, a pen and 3 books."""
-    ours, theirs = _counted(first), _counted(second)
+    """Whether what is done with two numbers, or what they count, has changed places.
+
+    As in "finds 1, sells 3" and "sells 1, finds 3", or "3 pens and a book" and "a pen and 3 books".
+    """
+    ours, theirs = _done(first), _done(second)
     if len(ours) != len(theirs):
         return False
-    changed = [
-        (one, other) for one, other in zip(ours, theirs, strict=True) if one and other and not _alike(one, other)
-    ]
+    if any(words_opposed(Counter(one), Counter(other)) for one, other in zip(ours, theirs, strict=True)):
+        return True
+    pairs = zip(_counted(first), _counted(second), strict=True)
+    changed = [(one, other) for one, other in pairs if one and other and not _alike(one, other)]
     return any(
         any(_alike(one, word) for word in second) and any(_alike(other, word) for word in first)
         for one, other in changed
     )
+
+
+def _done(tokens: Sequence[str]) -> list[Sequence[str]]:
+    """The two words before each number."""
+    return [tokens[max(place - 2, 0) : place] for place, one in enumerate(tokens) if is_number(one)]
 
 
 def _counted(tokens: Sequence[str]) -> list[str]:
