@@ -457,9 +457,35 @@ for _name, _hub, _split, _licence in (
     ("aime-2024", "HuggingFaceH4/aime_2024", "train", "not stated"),
     ("aime-2025", "math-ai/aime25", "test", "not stated"),
     ("amc", "AI-MO/aimo-validation-amc", "train", "apache-2.0"),
+    ("aime-2026", "MathArena/aime_2026", "train", "cc-by-nc-sa-4.0"),
     ("amc-2023", "math-ai/amc23", "test", "not stated"),
+    ("amo-bench", "meituan-longcat/AMO-Bench", "test", "see its card"),
+    ("beyond-aime", "ByteDance-Seed/BeyondAIME", "test", "see its card"),
+    ("brumo-2025", "MathArena/brumo_2025", "train", "cc-by-nc-sa-4.0"),
+    ("cmimc-2025", "MathArena/cmimc_2025", "train", "cc-by-nc-sa-4.0"),
+    ("college-math", "di-zhang-fdu/College_Math_Test", "test", "apache-2.0"),
+    ("hmmt-feb-2025", "MathArena/hmmt_feb_2025", "train", "cc-by-nc-sa-4.0"),
+    ("hmmt-feb-2026", "MathArena/hmmt_feb_2026", "train", "cc-by-nc-sa-4.0"),
+    ("hmmt-nov-2025", "MathArena/hmmt_nov_2025", "train", "cc-by-nc-sa-4.0"),
+    ("imo-answerbench", "Hwilner/imo-answerbench", "train", "see its card"),
+    ("minerva", "math-ai/minervamath", "test", "not stated"),
+    ("smt-2025", "MathArena/smt_2025", "train", "cc-by-nc-sa-4.0"),
 ):
     register_source(_name, hub=_hub, split=_split, columns=(), licence=_licence)(PlainReader())
+
+
+@register_source("gsm-plus", hub="qintongli/GSM-Plus", split="test", columns=(), licence="cc-by-sa-4.0")
+def gsm_plus(row: dict) -> Row:
+    """GSM8K's problems, changed in eight ways; of one of them ("critical thinking") no problem has an answer."""
+    answer = gold_of(row.get("answer"))
+    return Row(
+        problem=text_of(row.get("question")),
+        answer=answer,
+        solution=_optional(row.get("solution")),
+        subject=_optional(row.get("perturbation_type")),
+        flaw="its question cannot be answered" if answer.strip().lower() == "none" else "",
+    )
+
 
 register_source("gsm8k-test", hub="openai/gsm8k", configs=("main",), split="test", columns=(), licence="mit")(gsm8k)
 
