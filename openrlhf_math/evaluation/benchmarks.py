@@ -66,7 +66,7 @@ class Sampling:
         how = f"temperature {self.temperature:g}" if self.temperature else "greedy"
         limit = f"at most {self.max_tokens:,} tokens" if self.max_tokens else "as many tokens as the context holds"
         parts = [
-            f"{self.samples} samples each",
+            f"{self.samples} sample{'s' * (self.samples > 1)} each",
             how,
             *(f"{name.replace('_', '-')} {value:g}" for name, value in cuts.items()),
             limit,
