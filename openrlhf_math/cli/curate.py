@@ -8,22 +8,22 @@ from openrlhf_math.errors import UserError
 
 ABOUT = """\
 Read problem sets into one schema, filter them, take out duplicates and problems of benchmarks, and write
-Parquet with a data card. What was taken out is told row by row in OUTPUT/reports. A run that was cut
-short goes on where it stopped when the same command is given again; the result is the same to the byte."""
+Parquet with a data card. OUTPUT/reports lists each row that was taken out. The same command given again
+continues a run that was interrupted; the result is the same to the byte."""
 
 PLACES = """\
 SET is [NAME=]PLACE:
   PLACE  a file (JSONL, JSON, CSV, TSV, Parquet, Arrow, also .gz or .zst), a folder of them FOLDER[:split],
          or a hub name owner/name[@config][:split]; the split is train if none is named
-  NAME   a known set, package.module.function for one's own reader (a row as a dict -> data.schema.Row),
-         or any name to know it by
+  NAME   a known set, package.module.function for a reader of your own (a row as a dict -> data.schema.Row),
+         or any name for the set
   A known set's NAME alone is its place on the hub. Without NAME, a file is read by its columns.
 known sets:
 {sets}
 filters, in their order:
 {filters}
-  A filter of one's own is package.module.function (data.schema.Row -> reason to drop it, or "").
-of the same problem the first is kept: sets in the order given, files by name, rows as they stand.
+  A filter of your own is package.module.function (data.schema.Row -> reason to drop it, or "").
+of the same problem the first is kept: sets in the order given, files by name, rows in their order.
 pass rates of a model, for `grpo --math.curriculum`:
   openrlhf-math eval --model MODEL --benchmark problems.jsonl --samples 8 --temperature 1 --output runs/base
   openrlhf-math curate --source problems.jsonl --pass-rate runs/base --output data/rated"""
@@ -32,7 +32,7 @@ pass rates of a model, for `grpo --math.curriculum`:
 def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.curation.decontaminate import Overlap
     from openrlhf_math.curation.filters import FILTERS, Limits
-    from openrlhf_math.curation.settings import NEAR
+    from openrlhf_math.curation.settings import JUDGE_CONCURRENCY, JUDGE_TIMEOUT, NEAR
     from openrlhf_math.data.sources import SOURCES
 
     limits, overlap = Limits(), Overlap()
@@ -88,6 +88,18 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--licence", action="append", default=[], metavar="NAME=LICENCE", help="of a set, for the card")
     add("--workers", type=int, metavar="N", help="processes through Ray Data; 0 for none (all cores)")
     add("--json", action="store_true", help="print the counts as JSON")
+    add = parser.add_argument_group(
+        "judge", "a model that decides whether a row like a benchmark problem is that problem, and is dropped"
+    ).add_argument
+    add("--judge-base-url", metavar="URL", help="an OpenAI-compatible endpoint, up to and with /v1 (no judge)")
+    add("--judge-model", metavar="NAME", help="as the endpoint calls it")
+    add("--judge-api-key-env", metavar="VARIABLE", help="environment variable that holds the key (OPENAI_API_KEY)")
+    add("--judge-concurrency", type=int, metavar="N", help=f"requests at once ({JUDGE_CONCURRENCY})")
+    add("--judge-requests-per-minute", type=float, metavar="N", help="no more than that (no limit)")
+    add("--judge-request-timeout", type=float, metavar="SECONDS", help=f"for a whole reply ({JUDGE_TIMEOUT:g})")
+    add(
+        "--judge-extra-body", type=json_object, metavar="JSON", help="merged into each request; null leaves a field out"
+    )
     return parser
 
 
@@ -120,6 +132,7 @@ def run(args: argparse.Namespace) -> None:
             licences=tuple(_licence(one) for one in args.licence),
             keep_duplicates=args.keep_duplicates,
             near=args.near,
+            judge=read_judge(args),
         )
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -138,42 +151,71 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(summary.result() | {"seconds": summary.seconds, "elapsed": summary.elapsed}))
     else:
-        show(summary, args.output)
+        show(summary, args.output, args.judge_model)
+
+
+def read_judge(args: argparse.Namespace):
+    """The settings of the judge, None for none. Raises UserError for values that cannot work."""
+    from openrlhf_math.curation.settings import Judge
+
+    given = {
+        name: getattr(args, f"judge_{name}")
+        for name in ("model", "api_key_env", "concurrency", "requests_per_minute", "request_timeout", "extra_body")
+        if getattr(args, f"judge_{name}") is not None
+    }
+    if not args.judge_base_url:
+        for name in given:
+            raise UserError(f"--judge-{name.replace('_', '-')} needs --judge-base-url, the address of the judge")
+        return None
+    if not args.judge_model:
+        raise UserError("--judge-base-url needs --judge-model, the judge as the endpoint calls it")
+    from openrlhf_math.curation.judge import endpoint_settings
+
+    judge = Judge(args.judge_base_url, **given)
+    endpoint_settings(judge, args.output)
+    return judge
+
+
+def json_object(text: str) -> dict:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
 
 
 def add_pass_rates(args: argparse.Namespace) -> None:
     from openrlhf_math.curation.base_rates import add_base_rates
 
-    if len(args.source) > 1 or args.against or args.benchmark:
-        raise UserError("--pass-rate adds a column to the rows of one --source as it stands; curate before")
+    if len(args.source) > 1 or args.against or args.benchmark or args.judge_base_url:
+        raise UserError("--pass-rate adds a column to the rows of one --source and changes nothing else; curate before")
     if args.output.exists() and not args.output.is_dir():
         raise UserError(f"--output {args.output} is a file; give the name of a directory")
     try:
-        told = add_base_rates(args.pass_rate, args.source[0], args.problem_key, args.output)
+        added = add_base_rates(args.pass_rate, args.source[0], args.problem_key, args.output)
     except OSError as error:
         raise UserError(f"--output {args.output} cannot be written: {error.strerror or error}") from error
     if args.json:
-        result = {"rated": len(told.rates), "missing": told.missing, "undecided": told.undecided}
-        print(json.dumps(result | {"pass_rates": dict(told.histogram()), "path": str(told.path)}))
+        result = {"rated": len(added.rates), "missing": added.missing, "undecided": added.undecided}
+        print(json.dumps(result | {"pass_rates": dict(added.histogram()), "path": str(added.path)}))
         return
-    show_rates(told)
+    show_rates(added)
 
 
-def show_rates(told) -> None:
+def show_rates(added) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     table = Table("solved", "problems")
     table.columns[1].justify = "right"
-    for name, count in told.histogram():
+    for name, count in added.histogram():
         table.add_row(name, f"{count:,}" if count else "")
     console.print(table)
-    if told.missing:
-        _warn(f"{told.missing:,} problems are not in the run: their pass_rate is null")
-    if told.undecided:
-        _warn(f"{told.undecided:,} completions could not be graded and count as wrong")
-    console.print(f"  {told.path}", soft_wrap=True, highlight=False)
+    if added.missing:
+        _warn(f"{added.missing:,} problems are not in the run: their pass_rate is null")
+    if added.undecided:
+        _warn(f"{added.undecided:,} completions could not be graded and count as wrong")
+    console.print(f"  {added.path}", soft_wrap=True, highlight=False)
 
 
 def _licence(text: str) -> tuple[str, str]:
@@ -189,9 +231,11 @@ def _warn(text: str) -> None:
     Console(stderr=True).print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def show(summary, output: Path) -> None:
+def show(summary, output: Path, judge: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from openrlhf_math.curation.card import benchmark_table
 
     console = Console()
     table = Table("step", "dropped", "left")
@@ -203,14 +247,23 @@ def show(summary, output: Path) -> None:
         before = left
     console.print(table)
     if summary.benchmarks:
-        benchmarks = Table("benchmark", "problems", "rows dropped")
+        head, rows = benchmark_table(summary.benchmarks, summary.contaminated, summary.judged)
+        benchmarks = Table(*head)
         for column in benchmarks.columns[1:]:
             column.justify = "right"
-        for name, problems in summary.benchmarks.items():
-            benchmarks.add_row(name, f"{problems:,}", f"{summary.contaminated.get(name, 0):,}")
+        for row in rows:
+            benchmarks.add_row(*row)
         console.print(benchmarks)
-    if summary.other_numbers:
-        console.print(f"{summary.other_numbers:,} rows are like a benchmark problem and stayed: suspects.jsonl")
+    if judged := summary.judged:
+        console.print(
+            f"{judged['pairs']:,} suspects were judged by {judge}: {judged['same']:,} dropped, "
+            f"{judged['different']:,} are another problem, {judged['unjudged']:,} have no verdict",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if summary.suspects:
+        console.print(f"{summary.suspects:,} rows are like a benchmark problem and stayed: suspects.jsonl")
     if summary.elapsed:
         rate = summary.rows / summary.elapsed
         console.print(f"{summary.rows:,} rows in {summary.elapsed:.1f} s, {rate:,.0f} a second", highlight=False)

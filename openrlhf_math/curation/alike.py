@@ -1,10 +1,10 @@
-r"""Whether two problems are one, told from their forms.
+r"""Whether two problems are one, by their forms.
 
     >>> from openrlhf_math.curation.normalise import form
     >>> compare(form("Find the domain of $f$."), form("Find the range of $f$.")).verdict
     'other'
 
-Two problems are different if their numbers, symbols or brackets differ or come in another order, if a word stands in
+Two problems are different if their numbers, symbols or brackets differ or come in another order, if a word is in
 place of its opposite, if a bound or a negation is added, or if words have changed places. What is left are words for
 other words. They are explained if they are spelling, grammar, synonyms of a list, or names; how many are not is
 counted.
@@ -162,7 +162,7 @@ _OPPOSITES = [
         "average total",
     )
 ]
-# In a story any word of one line may stand for another of it, none for one of the other line.
+# In a story any word of one line may be put for another of it, none for one of the other line.
 _GAINING = "gains gets finds buys receives earns wins found bought got earned won"
 _LOSING = "loses gives sells spends donates lost gave sold spent donated"
 _OPPOSITES += [frozenset(pair) for pair in product(_GAINING.split(), _LOSING.split())]
@@ -282,7 +282,7 @@ class Comparison:
     """How two problems compare.
 
     verdict: "exact", "same" (all differences are explained), "near" (some words are not), "other" (two problems).
-    likeness: 2 LCS / (n + m) of the tokens, 0 to 1. unexplained: words that stand for others or are added.
+    likeness: 2 LCS / (n + m) of the tokens, 0 to 1. unexplained: words in place of others, or added.
     """
 
     verdict: str
@@ -308,7 +308,7 @@ def compare_tokens(
     first_names: frozenset[str] = frozenset(),
     second_names: frozenset[str] = frozenset(),
 ) -> Comparison:
-    """As `compare`, of the tokens alone. Of texts without any token nothing is known: they are two."""
+    """As `compare`, of the tokens alone. Texts without any token are two problems."""
     if first == second:
         return Comparison("exact", 1.0) if first else OTHER
     if structure(first) != structure(second):
@@ -328,7 +328,7 @@ def count_unexplained(
     first_names: frozenset[str] = frozenset(),
     second_names: frozenset[str] = frozenset(),
 ) -> int | None:
-    """How many words stand for others or are added and nothing explains it; None if the words tell of two problems."""
+    """How many words in place of others, or added, are not explained; None if the words are those of two problems."""
     if opposed(first, second):
         return None
     if changed_places(first, second):
@@ -401,7 +401,7 @@ def replaced(first: Sequence[str], second: Sequence[str]) -> list[tuple[tuple[in
 
 
 def opposed(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether a word stands in place of its opposite, or a negation or a bound is in one of the two alone."""
+    """Whether a word is in place of its opposite, or a negation or a bound is in one of the two alone."""
     ours, theirs = Counter(first), Counter(second)
     ours, theirs = ours - theirs, theirs - ours
     for word in list(ours) if len(ours) <= _MOST_WORDS and len(theirs) <= _MOST_WORDS else ():

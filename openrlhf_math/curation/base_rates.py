@@ -72,7 +72,7 @@ def completion_files(run: Path) -> list[Path]:
     if files:
         return files
     if (run / "journal.jsonl").exists():
-        raise UserError(f"--pass-rate {run}: the evaluation is not finished; the same `eval` command goes on with it")
+        raise UserError(f"--pass-rate {run}: the evaluation is not finished; the same `eval` command continues it")
     raise UserError(f"--pass-rate {run}: there is no {COMPLETIONS} in it; give the --output of `openrlhf-math eval`")
 
 

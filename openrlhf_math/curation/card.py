@@ -18,9 +18,9 @@ _MEANING = {
     "subject": "as the source says",
     "difficulty": "on the source's own scale",
     "trace": "a chain of thought that leads to the answer",
-    "file": "the file it stood in",
+    "file": "the file it is from",
     "row": "its row there, from 1",
-    "also_in": "where the duplicates stood that were dropped for it",
+    "also_in": "the places of the duplicates that were dropped for it",
 }
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
@@ -76,21 +76,35 @@ def _notes(settings: CurationSettings, counts: dict) -> str:
         notes.append(
             f"Benchmark problems are found as duplicates, and by shared runs of tokens that cover {overlap.share:.0%} "
             "of a benchmark problem. `reports/contamination.jsonl` has every hit with both texts; "
-            f"{counts['other_numbers']:,} of them have other numbers or ask for something else, and stayed: "
+            f"{counts['suspects']:,} of them have other numbers or ask for something else, and stayed: "
             "`reports/suspects.jsonl`, the most alike first."
         )
-        found = [
-            (name, f"{problems:,}", f"{counts['contaminated'].get(name, 0):,}")
-            for name, problems in counts["benchmarks"].items()
-        ]
-        notes.append(_table(("benchmark", "problems", "rows dropped"), found))
+        if judged := counts["judged"]:
+            notes.append(
+                f"{judged['pairs']:,} suspects were judged by {settings.judge.model}: {judged['same']:,} are a "
+                f"benchmark problem and were dropped, {judged['different']:,} are another problem, "
+                f"{judged['unjudged']:,} have no verdict; the last two kinds stayed."
+            )
+        notes.append(_table(*benchmark_table(counts["benchmarks"], counts["contaminated"], judged)))
     if counts["broken_files"]:
         notes.append(f"{counts['broken_files']:,} files could not be read at all: `reports/rejects.jsonl`.")
     notes.append(
-        "`reports/` tells of each row that is not here: `rejects.jsonl` (broken), `filtered.jsonl`, "
+        "`reports/` lists each row that is not here: `rejects.jsonl` (broken), `filtered.jsonl`, "
         "`contamination.jsonl`, `duplicates.jsonl`.\n"
     )
     return "\n\n".join(notes)
+
+
+def benchmark_table(
+    problems: dict[str, int], contaminated: dict[str, int], judged: dict | None
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The benchmarks with what was dropped for each: a head, and rows of cells."""
+    head = ("benchmark", "problems", "rows dropped") + (("dropped by the judge",) if judged else ())
+    rows = []
+    for name, count in problems.items():
+        by_judge = (f"{judged['by_benchmark'].get(name, 0):,}",) if judged else ()
+        rows.append((name, f"{count:,}", f"{contaminated.get(name, 0):,}", *by_judge))
+    return head, rows
 
 
 def _files(files: list[Input]) -> str:

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-# What is written: the row, then where it stands. `also_in` lists the duplicates that were dropped for it, as
+# What is written: the row, then its place. `also_in` lists the duplicates that were dropped for it, as
 # "source: file, row".
 COLUMNS = pa.schema(
     [

@@ -44,9 +44,9 @@ from openrlhf_math.curation.tiling import Tile, tiles
 PART_OF_ROW, PART_TOKENS, PART_OF_PROBLEM = 0.85, 8, 0.28
 _MOVED = 4  # tokens of a run that may have changed places
 _BINDING = frozenset(("-", "/", "^", "sqrt", "!"))  # next to a shared run these change its first or last number
-# Of the words of the shorter text, those that the other has: a suspect, and a problem told in other words if the
+# Of the words of the shorter text, those that the other has: a suspect, and a paraphrase if the
 # numbers and symbols are the same, too. Where nearly all tokens agree in order, `alike` has judged what differs.
-_SUSPECT_WORDS, _RETOLD_WORDS, _RETYPED = 0.35, 0.6, 0.85
+_SUSPECT_WORDS, _PARAPHRASE_WORDS, _RETYPED = 0.35, 0.6, 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +177,15 @@ class BenchmarkIndex:
         return hit
 
     def _suspect(self, number: int, row: Form, core: list[str]) -> Hit | None:
-        """A row with the same numbers: a problem told in other words, or another problem."""
+        """A row with the same numbers: a paraphrase, or another problem."""
         theirs = self.cores[number]
         words, others = ({stem(word) for word in text if is_content(word)} for text in (core, theirs))
         share = len(words & others) / max(min(len(words), len(others)), 1)
         if share < _SUSPECT_WORDS:
             return None
         shared_names = row.names & self.forms[number].names
-        retold = (
-            share >= _RETOLD_WORDS
+        paraphrase = (
+            share >= _PARAPHRASE_WORDS
             and min(len(words), len(others)) >= 3
             and _same_formulas(core, theirs)
             and not opposed(core, theirs)
@@ -193,7 +193,7 @@ class BenchmarkIndex:
             and not changed_places(core, theirs)
             and Indel.normalized_similarity(core, theirs) < _RETYPED
         )
-        return Hit(self.problems[number], "alike", share, retold)
+        return Hit(self.problems[number], "alike", share, paraphrase)
 
 
 def _overlapping(problem: BenchmarkProblem, theirs: list[str], core: list[str], overlap: Overlap) -> Hit | None:
@@ -344,6 +344,6 @@ def _last_name(words: Sequence[str], names: frozenset[str]) -> str:
 
 
 def _values(words: Iterable[str]) -> tuple[str, ...]:
-    """The numbers of a problem in order of size, () if they are too few to tell it from others."""
+    """The numbers of a problem in order of size, () if they are too few to identify it."""
     found = tuple(sorted(one for one in numbers(words) if one != "1"))
     return found if len(found) >= 2 and len(set(found)) >= 2 else ()

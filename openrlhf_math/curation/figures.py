@@ -23,7 +23,7 @@ _SHAPE = (
     "shape|square|rectangle|triangle|circle|polygon|quadrilateral|trapezoid|parallelogram|pentagon|hexagon|octagon|region"
     "|net|grid|spinner|map|pattern|cube|prism|pyramid|solid|line|curve|parabola|table|angle|clock|dial|board|tile"
 )
-# Of what stands in the text itself it may be said that it is "shown below".
+# Of what is in the text itself it may be said that it is "shown below".
 _WRITTEN = (
     "equation|expression|formula|system|inequality|number|digit|sequence|series|list|set|sum|product|matrix|polynomial"
     "|function|identity|statement|term|code|fact|rule|problem|question|definition|integral|fraction|value|point"

@@ -1,16 +1,16 @@
 r"""Filters: each a pure function from a row to the reason why it goes, or "" if it stays.
 
-The order is the order of the registry; a row is counted at the first filter that drops it. One's own is a dotted path
-to a function from a `Row` to such a reason.
+The order is the order of the registry; a row is counted at the first filter that drops it. A user's filter is given by
+the dotted path of a function from a `Row` to such a reason.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from openrlhf_math.curation.dotted import import_function
 from openrlhf_math.curation.figures import missing_figure
 from openrlhf_math.data.schema import Row
+from openrlhf_math.registry import Registry
 from openrlhf_math.rewards import UnparsableGold, parse_gold
 from openrlhf_math.rewards.choices import choice, options, several
 
@@ -31,25 +31,14 @@ class Limits:
 
 
 Filter = Callable[[Row, Limits], str]
-FILTERS: dict[str, Filter] = {}
-
-
-def register_filter(name: str):
-    """Make a filter known by its name."""
-
-    def register(function: Filter) -> Filter:
-        FILTERS[name] = function
-        return function
-
-    return register
+FILTERS: Registry[Filter] = Registry()
+register_filter = FILTERS.register
 
 
 def find_filter(name: str) -> Filter:
-    """A known filter, or one's own by dotted path. Raises UserError if there is none."""
-    if name in FILTERS:
-        return FILTERS[name]
-    own = import_function("filter", name, FILTERS)
-    return lambda row, limits: own(row)
+    """A known filter, or the user's by dotted path, which takes a row alone. Raises UserError if there is none."""
+    found = FILTERS.find("--filters", name)
+    return found if name in FILTERS else lambda row, limits: found(row)
 
 
 @register_filter("length")
@@ -81,7 +70,7 @@ def proof(row: Row, limits: Limits) -> str:
 
 @register_filter("choice")
 def unchecked_choice(row: Row, limits: Limits) -> str:
-    """Multiple choice whose letter says nothing: without the options, a value cannot be told from a letter."""
+    """Multiple choice whose letter says nothing: without the options, a letter may be a value."""
     letter, value = choice(row.answer)
     letters = several(row.answer) or ({letter} if letter and not value else set())
     if not letters or row.kind != "choice" and not _offers(row.problem):

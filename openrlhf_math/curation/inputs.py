@@ -10,7 +10,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import xxhash
 
-from openrlhf_math.curation.dotted import import_function
 from openrlhf_math.data.columns import Columns
 from openrlhf_math.data.places import files_of, place_of
 from openrlhf_math.data.sources import SOURCES, Reader, reader_of, recognised
@@ -26,6 +25,7 @@ from openrlhf_math.data.tables import (
     without_mark,
 )
 from openrlhf_math.data.tables import rows_of as rows_of_file
+from openrlhf_math.registry import Registry
 
 # A piece is what one task reads: so much keeps its memory small and its loss by a crash short.
 PIECE_ROWS = 10_000
@@ -71,27 +71,32 @@ class Piece:
         return self.index << 32
 
     def place(self, row_id: int) -> str:
-        """Where a row of it stands, for people."""
+        """The place of a row of it, for people."""
         return f"{self.input.name}: {self.input.file}, row {row_id - self.first_id + self.first + 1}"
 
 
 def reader_of_input(file: Input, columns: Columns) -> Reader:
     """How its rows are read: as its set is, or by the user's own function."""
     own = file.reader and file.reader not in SOURCES
-    return import_function("source", file.reader, SOURCES) if own else reader_of(file.reader, columns)
+    return _own_reader(file.role, file.reader) if own else reader_of(file.reader, columns)
+
+
+def _own_reader(role: str, path: str) -> Reader:
+    """The user's function. Raises UserError if there is none."""
+    return Registry[Reader]().find(f"--{role}", path, SOURCES)
 
 
 def find_inputs(role: str, spec: str, columns: Columns, licences: dict[str, str]) -> list[Input]:
     """The files of `[NAME=]PLACE`, in order. Raises UserError if there are none, or no column holds the problem.
 
-    NAME: a known set, a dotted path to one's own reader, or any name to be known by. PLACE: a file, a folder, or a hub
+    NAME: a known set, a dotted path to the user's reader, or any name for the set. PLACE: a file, a folder, or a hub
     name, `owner/name[@config][:split]`; without `=` also the name of a known set.
     """
     name, place = _name_and_place(spec)
     found = place_of(place, name)
     own = name if "." in name and name not in SOURCES else ""
     if own:
-        import_function("source", own, SOURCES)
+        _own_reader(role, own)
     known = found.source.name if found.source else ""
     licence = licences.get(name or known) or (found.source.licence if found.source else "not stated")
     inputs = []
@@ -117,7 +122,7 @@ def _recognised(file: Input, columns: Columns) -> Input:
     except Damaged:
         rows = []
     if not rows:
-        return file  # nothing in it can be read, which reading it will tell
+        return file  # nothing in it can be read: the stage that reads it reports that
     needed = ("problem", "answer") if file.role == "source" else ("problem",)
     place = f"--{file.role} {file.file}"
     return dataclasses.replace(file, reader=recognised(place, rows, columns, file.reader, needed))

@@ -12,7 +12,7 @@ from openrlhf_math.curation.workplace import Workplace
 class Job:
     """The settings, the pieces of all inputs but the benchmarks, and where the work is done.
 
-    benchmark_digest: of the benchmarks' problems, which lie in `benchmark_file`.
+    benchmark_digest: of the benchmarks' problems, which are in `benchmark_file`.
     """
 
     settings: CurationSettings
@@ -29,5 +29,5 @@ class Job:
         return self.workplace.root / "benchmarks.jsonl"
 
     def place(self, row_id: int) -> str:
-        """Where a row stands, for people."""
+        """The place of a row, for people."""
         return self.pieces[row_id >> 32].place(row_id)

@@ -126,7 +126,7 @@ def _ascii(text: str) -> str:
 
 @dataclass(slots=True)
 class Lexeme:
-    """kind: number, word, function or sign. close: whether nothing stands between it and the lexeme before."""
+    """kind: number, word, function or sign. close: whether nothing is between it and the lexeme before."""
 
     text: str
     kind: str

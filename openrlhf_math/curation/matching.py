@@ -14,6 +14,7 @@ from openrlhf_math.curation.inputs import Piece
 from openrlhf_math.curation.job import Job
 from openrlhf_math.curation.near_duplicates import candidates, sorted_pairs
 from openrlhf_math.curation.normalise import Form
+from openrlhf_math.curation.suspects import JUDGED
 from openrlhf_math.rewards import UnparsableGold, parse_gold
 from openrlhf_math.rewards.same import equivalent
 
@@ -26,7 +27,7 @@ DUPLICATE = np.dtype([("row", np.uint64), ("first", np.uint64), ("similarity", n
 
 
 def pair_range(job: Job, ranges: int, index: int) -> dict:
-    """Pairs of rows that share one of the keys of a range of all keys. The later row stands first."""
+    """Pairs of rows that share one of the keys of a range of all keys. The later row comes first."""
     low, high = (index * 2**64) // ranges, ((index + 1) * 2**64) // ranges - 1
     slices = []
     for piece in job.pieces:
@@ -36,6 +37,7 @@ def pair_range(job: Job, ranges: int, index: int) -> dict:
         slices.append(np.array(both[start:stop]))
     both = np.concatenate(slices)
     del slices
+    both = both[~np.isin(both[:, 1], np.load(job.workplace.root / JUDGED))]
     pairs = candidates(both[:, 0], both[:, 1])
     job.workplace.write_array(job.workplace.file("pairs", index, ".npy"), pairs)
     return job.workplace.finish("pair", index, {"pairs": len(pairs)})
@@ -115,7 +117,7 @@ def _chosen(text: _Text) -> str:
 
 
 class _Texts:
-    """The texts of any rows, from files that are mapped, not read: a row costs the pages it stands on."""
+    """The texts of any rows, from files that are mapped, not read: a row costs the pages it is on."""
 
     def __init__(self, job: Job) -> None:
         self.job = job

@@ -1,14 +1,13 @@
-"""A run: inputs into pieces, the four stages, the reports and the card.
+"""A run: inputs into pieces, the stages, the reports and the card.
 
 The result is a function of the inputs and the settings. Which rows come first is fixed: those of `--against`, then the
-sources in the order given, the files of each in the order of their names, the rows as they stand; of the same problem
+sources in the order given, the files of each in the order of their names, the rows in their order; of the same problem
 the first is kept.
 """
 
 import contextlib
 import dataclasses
 import fcntl
-import heapq
 import json
 import shutil
 import time
@@ -27,12 +26,15 @@ from openrlhf_math.curation.plan import Plan
 from openrlhf_math.curation.progress import Progress, silent
 from openrlhf_math.curation.reading import read_piece
 from openrlhf_math.curation.summary import Summary, losses, summarise
+from openrlhf_math.curation.suspects import ANSWERS, judge_suspects, write_suspects
 from openrlhf_math.curation.workplace import Workplace
 from openrlhf_math.curation.writing import write_piece
 from openrlhf_math.errors import UserError
 
-# Suspects are read by people: more are nobody's reading, and the list is held in memory.
-MOST_SUSPECTS = 10_000
+# What stays where the judge of an unfinished run has changed: what was done before it, and its answers.
+BEFORE_THE_JUDGE = frozenset(
+    ("read", "rows", "texts", "keys", "rejects", "filtered", "contamination", "benchmarks.jsonl", ANSWERS, "lock")
+)
 # Where a stage leaves its lines, and the report they are gathered in.
 REPORTS = {
     "rejects": "rejects",
@@ -43,7 +45,7 @@ REPORTS = {
 
 
 def run(plan: Plan, output: Path, workers: Workers, progress: Progress = silent) -> Summary:
-    """Make the dataset in `output`, or go on with one that was cut short.
+    """Make the dataset in `output`, or finish one that was interrupted.
 
     Raises UserError for a benchmark that gives few problems, if `output` holds anything else, or if no row is left.
     """
@@ -55,6 +57,7 @@ def run(plan: Plan, output: Path, workers: Workers, progress: Progress = silent)
     plan.broken += benchmarks.broken
     _check(plan, workplace)
     with _alone(workplace):
+        _take_up(plan, workplace)
         summary = _finished(workplace)
         if not summary:
             summary = _run(plan, benchmarks, workplace, workers, progress)
@@ -73,7 +76,7 @@ def _check(plan: Plan, workplace: Workplace) -> None:
         workplace.write_json(manifest, plan.manifest())
         return
     before, now = json.loads(manifest.read_text(encoding="utf-8")), json.loads(json.dumps(plan.manifest()))
-    if before != now:
+    if before != now and not _may_change_judge(before, now, workplace):
         what = ", ".join(_differences(before, now))
         raise UserError(
             f"--output {workplace.output} holds a run with other {what}; choose a new directory, or remove this one"
@@ -83,7 +86,28 @@ def _check(plan: Plan, workplace: Workplace) -> None:
 
 def _differences(before: dict, now: dict) -> list[str]:
     differ = [name for name in now["settings"] if before["settings"].get(name) != now["settings"][name]]
-    return differ or [name for name in ("inputs", "versions") if before.get(name) != now[name]]
+    differ = differ or [name for name in ("inputs", "versions") if before.get(name) != now[name]]
+    return differ or ["flags of another version of this command"]
+
+
+def _may_change_judge(before: dict, now: dict, workplace: Workplace) -> bool:
+    """Whether two runs differ in the judge alone, and the first is not finished."""
+    known = "judge" in before["settings"] and not (workplace.output / "README.md").exists()
+    return known and before | {"settings": before["settings"] | {"judge": now["settings"]["judge"]}} == now
+
+
+def _take_up(plan: Plan, workplace: Workplace) -> None:
+    """Make this run the directory's. Under another judge, its stage and all after it begin anew."""
+    manifest = workplace.output / "curate.json"
+    now = json.loads(json.dumps(plan.manifest()))
+    if json.loads(manifest.read_text(encoding="utf-8")) == now:
+        return
+    for path in workplace.root.iterdir():
+        if path.name not in BEFORE_THE_JUDGE:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in ("data", "reports"):
+        shutil.rmtree(workplace.output / name, ignore_errors=True)
+    workplace.write_json(manifest, now)
 
 
 @contextlib.contextmanager
@@ -111,20 +135,23 @@ def _run(plan: Plan, benchmarks: Benchmarks, workplace: Workplace, workers: Work
 
     rows = {piece.index: piece.rows for piece in plan.pieces}
     read = stages.run("read", "reading and filtering", partial(read_piece, job), rows)
+    judged = judge_suspects(job, {index: read[index]["suspects"] for index in sources}, progress)
+    dropped = judged["pieces"] if judged else {}
+    kept = {index: one["kept"] - dropped.get(index, 0) for index, one in read.items()}
     if not plan.settings.keep_duplicates:
-        kept = sum(one["kept"] for one in read.values())
-        ranges = max(1, -(-kept * (BANDS + 1) // KEYS_A_RANGE))
-        stages.run("pair", "finding pairs", partial(pair_range, job, ranges), _shares(kept, ranges))
-        rows = {index: read[index]["kept"] for index in sources}
+        whole = sum(kept.values())
+        ranges = max(1, -(-whole * (BANDS + 1) // KEYS_A_RANGE))
+        stages.run("pair", "finding pairs", partial(pair_range, job, ranges), _shares(whole, ranges))
+        rows = {index: kept[index] for index in sources}
         stages.run("verify", "verifying pairs", partial(verify_piece, job, ranges), rows)
         progress("following duplicates")
     follow_duplicates(job, [] if plan.settings.keep_duplicates else sources)
-    summary = summarise(plan, job, read, benchmarks.counts)
+    summary = summarise(plan, job, read, kept, benchmarks.counts, judged)
     files = [index for index in sources if summary.left[index]]
     if not files:
         _write_reports(plan, workplace, summary)
         raise UserError(
-            f"no row of {summary.rows} is left ({losses(summary)}); {workplace.output / 'reports'} tells of each"
+            f"no row of {summary.rows} is left ({losses(summary)}); {workplace.output / 'reports'} lists each"
         )
     stages.run("write", "writing", partial(write_piece, job, files), {index: summary.left[index] for index in sources})
     progress("writing the reports")
@@ -143,7 +170,7 @@ class Stages:
         self.seconds: dict[str, float] = {}
 
     def run(self, name: str, title: str, task: Callable[[int], dict], rows: dict[int, int]) -> dict[int, dict]:
-        """What each task reported, now or in a run before. rows: how many each of them stands for, by its index."""
+        """What each task reported, now or in a run before. rows: how many rows each of them has, by its index."""
         since = time.perf_counter()
         missing = [index for index in rows if self.workplace.result(name, index) is None]
         total = sum(rows.values())
@@ -177,6 +204,7 @@ def _write_benchmarks(benchmarks: Benchmarks, job: Job) -> str:
 
 def _write_reports(plan: Plan, workplace: Workplace, summary: Summary) -> None:
     for stage, name in REPORTS.items():
+        stage = "judged" if name == "contamination" and plan.settings.judge else stage
         with workplace.replaced(workplace.output / "reports" / f"{name}.jsonl") as path, open(path, "wb") as whole:
             if name == "rejects":
                 whole.writelines(json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in plan.broken)
@@ -185,19 +213,5 @@ def _write_reports(plan: Plan, workplace: Workplace, summary: Summary) -> None:
                 if part.exists():
                     with open(part, "rb") as file:
                         shutil.copyfileobj(file, whole)
-    _write_suspects(workplace)
+    write_suspects(workplace)
     workplace.write_json(workplace.output / "reports" / "counts.json", summary.result())
-
-
-def _write_suspects(workplace: Workplace) -> None:
-    """Rows that share much with a benchmark problem and stayed, the most alike first, for somebody to read."""
-    reports = workplace.output / "reports"
-    with open(reports / "contamination.jsonl", encoding="utf-8") as lines:
-        spared = (
-            (one["share"], -number, line)
-            for number, line in enumerate(lines)
-            if not (one := json.loads(line))["dropped"]
-        )
-        most = heapq.nlargest(MOST_SUSPECTS, spared)
-    with workplace.replaced(reports / "suspects.jsonl") as path:
-        path.write_text("".join(line for *_, line in most), encoding="utf-8")

@@ -1,6 +1,5 @@
 """The inputs of a run, looked at before anything is done."""
 
-import dataclasses
 import os
 from dataclasses import dataclass, field
 
@@ -27,7 +26,7 @@ class Plan:
     def manifest(self) -> dict:
         """What another run must agree in to take this one up."""
         return {
-            "settings": dataclasses.asdict(self.settings),
+            "settings": self.settings.identity(),
             "inputs": [
                 {"role": one.role, "name": one.name, "file": one.file, "reader": one.reader, "digest": one.digest}
                 for one in self.files
@@ -37,7 +36,7 @@ class Plan:
 
 
 def find(settings: CurationSettings, progress: Progress = silent) -> Plan:
-    """Look at every input. Raises UserError for one that is missing, or that nothing tells how to read."""
+    """Look at every input. Raises UserError for one that is missing, or that cannot be read without a flag."""
     plan = Plan(settings)
     licences = dict(settings.licences)
     progress("looking for the inputs")

@@ -41,7 +41,10 @@ TEXTS = pa.schema(
 
 
 def read_piece(job: Job, index: int) -> dict:
-    """Counts: rows, rejected, filtered {filter: rows}, contaminated {benchmark: rows}, kept, seconds {step: s}."""
+    """Counts: rows, rejected, filtered {filter: rows}, contaminated {benchmark: rows}, suspects, kept, seconds.
+
+    suspects: rows like a benchmark problem that are kept.
+    """
     piece = job.pieces[index]
     counts: Counter[str] = Counter()
     filtered: Counter[str] = Counter()
@@ -60,7 +63,8 @@ def read_piece(job: Job, index: int) -> dict:
             clock.lap("minhash")
             clean = list(range(len(kept)))
             if piece.input.role == "source" and job.settings.benchmarks:
-                clean = _clean(job, kept, forms, keys, files, contaminated)
+                clean, suspects = _clean(job, kept, forms, keys, files, contaminated)
+                counts["suspects"] += suspects
                 clock.lap("decontaminate")
             ids = np.array([piece.first_id + kept[index][0] - piece.first - 1 for index in clean], np.uint64)
             files.add([kept[index] for index in clean], [forms[index] for index in clean], ids)
@@ -77,6 +81,7 @@ def read_piece(job: Job, index: int) -> dict:
             "rejected": counts["rejected"],
             "filtered": dict(filtered),
             "contaminated": dict(contaminated),
+            "suspects": counts["suspects"],
             "kept": counts["kept"],
             "seconds": dict(seconds),
         },
@@ -115,10 +120,10 @@ def _first_to_drop(tests: list[tuple[str, Filter]], row: Row, settings: Curation
     return "", ""
 
 
-def _clean(job: Job, kept, forms: list[Form], keys, files: "_PieceFiles", contaminated: Counter) -> list[int]:
-    """Which rows of a batch hold no benchmark problem; every hit is noted."""
+def _clean(job: Job, kept, forms: list[Form], keys, files: "_PieceFiles", contaminated: Counter):
+    """Which rows of a batch hold no benchmark problem, and how many of these are like one; every hit is noted."""
     index = _benchmarks(job.benchmark_file, job.benchmark_digest, job.settings.overlap)
-    clean = []
+    clean, suspects = [], 0
     for position, (number, row) in enumerate(kept):
         hit = index.find(forms[position], keys[position])
         dropped = hit is not None and (hit.same or hit.how == "contains" and job.settings.overlap.drop_other_numbers)
@@ -128,7 +133,8 @@ def _clean(job: Job, kept, forms: list[Form], keys, files: "_PieceFiles", contam
             contaminated[hit.problem.benchmark] += 1
         else:
             clean.append(position)
-    return clean
+            suspects += hit is not None
+    return clean, suspects
 
 
 def _described(hit: Hit, row: Row, dropped: bool) -> dict:

@@ -1,7 +1,6 @@
 """The counts of a run."""
 
 import dataclasses
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -9,7 +8,8 @@ import numpy as np
 
 from openrlhf_math.curation.job import Job
 from openrlhf_math.curation.plan import Plan
-from openrlhf_math.curation.workplace import Workplace
+
+JUDGED_STEP = "judged: problems of benchmarks"
 
 
 @dataclass
@@ -17,15 +17,16 @@ class Summary:
     """What a run did.
 
     steps: (what, rows left after it), in order. contaminated: rows dropped, by benchmark. benchmarks: how many problems
-    each has. other_numbers: rows with a benchmark's words, but other numbers. left: rows written of each piece.
-    seconds: of each stage, and of each step of all workers together.
+    each has. suspects: rows like a benchmark problem that stayed. judged: see `suspects.judge_suspects`, None without a
+    judge. left: rows written of each piece. seconds: of each stage, and of each step of all workers together.
     """
 
     steps: list[tuple[str, int]]
     by_source: dict[str, dict[str, int]]
     contaminated: dict[str, int]
     benchmarks: dict[str, int]
-    other_numbers: int
+    suspects: int
+    judged: dict | None
     rejected: int
     broken_files: int
     rows: int
@@ -40,8 +41,13 @@ class Summary:
         return {name: value for name, value in whole.items() if name not in ("left", "seconds", "elapsed")}
 
 
-def summarise(plan: Plan, job: Job, read: dict[int, dict], benchmarks: dict[str, int]) -> Summary:
-    """The counts. read: what reading each piece reported. benchmarks: the problems of each."""
+def summarise(
+    plan: Plan, job: Job, read: dict[int, dict], kept: dict[int, int], benchmarks: dict[str, int], judged: dict | None
+) -> Summary:
+    """The counts. read: what reading each piece reported. kept: rows of each piece that are compared with one another.
+
+    benchmarks: the problems of each.
+    """
     pieces = [piece for piece in plan.pieces if piece.input.role == "source"]
     own = [read[piece.index] for piece in pieces]
     duplicates = np.load(job.workplace.root / "duplicates.npy")
@@ -62,13 +68,15 @@ def summarise(plan: Plan, job: Job, read: dict[int, dict], benchmarks: dict[str,
         step(f"filter: {name}", sum(one["filtered"].get(name, 0) for one in own))
     if plan.settings.benchmarks:
         step("problems of benchmarks", contaminated.total())
+    if judged:
+        step(JUDGED_STEP, judged["same"])
     if plan.settings.against:
         step("in the sets of --against", int(is_against.sum()))
     step("exact duplicates", int((exact & ~is_against).sum()))
     step("near-duplicates", int((~exact & ~is_against).sum()))
 
     lost = dict(zip(*np.unique(duplicates["row"] >> np.uint64(32), return_counts=True), strict=True))
-    left = {piece.index: read[piece.index]["kept"] - int(lost.get(piece.index, 0)) for piece in pieces}
+    left = {piece.index: kept[piece.index] - int(lost.get(piece.index, 0)) for piece in pieces}
     by_source: dict[str, dict[str, int]] = {}
     for piece in pieces:
         sums = by_source.setdefault(piece.input.name, {"read": 0, "written": 0})
@@ -79,19 +87,14 @@ def summarise(plan: Plan, job: Job, read: dict[int, dict], benchmarks: dict[str,
         by_source=by_source,
         contaminated=dict(sorted(contaminated.items())),
         benchmarks=benchmarks,
-        other_numbers=sum(_spared(job.workplace, piece.index) for piece in pieces),
+        suspects=sum(one["suspects"] for one in own) - (judged["same"] if judged else 0),
+        judged=judged,
         rejected=sum(one["rejected"] for one in read.values()) + sum(one["row"] is not None for one in plan.broken),
         broken_files=sum(one["row"] is None for one in plan.broken),
         rows=steps[0][1],
         written=steps[-1][1],
         left=left,
     )
-
-
-def _spared(workplace: Workplace, index: int) -> int:
-    """Rows of a piece that share a benchmark's words but have other numbers, and so stay."""
-    with open(workplace.file("contamination", index, ".jsonl"), encoding="utf-8") as file:
-        return sum(not json.loads(line)["dropped"] for line in file)
 
 
 def losses(summary: Summary) -> str:

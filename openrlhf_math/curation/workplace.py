@@ -1,4 +1,4 @@
-"""The folder in which a run keeps what it has done, so that it can be taken up again.
+"""The folder in which a run keeps what it has done, so that it can be resumed.
 
 Every file takes its name when it is complete, and every task marks itself done when its files have theirs. A task is a
 function of its inputs alone, so one that was cut short is simply done again.
@@ -17,7 +17,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Workplace:
-    """output: the directory of the dataset. What is still in work lies in `.work` in it."""
+    """output: the directory of the dataset. Unfinished work is in `.work` in it."""
 
     output: Path
 

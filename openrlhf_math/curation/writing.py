@@ -10,16 +10,18 @@ import pyarrow.parquet as pq
 from openrlhf_math.curation.columns import COLUMNS
 from openrlhf_math.curation.inputs import Piece
 from openrlhf_math.curation.job import Job
+from openrlhf_math.curation.suspects import JUDGED
 from openrlhf_math.data.tables import BATCH_ROWS
 
 
 def write_piece(job: Job, files: Sequence[int], index: int) -> dict:
-    """The rows of a piece without its duplicates, and a line on each of these. files: pieces that have rows left."""
+    """The rows of a piece that are left, and a line on each duplicate. files: pieces that have rows left."""
     piece = job.pieces[index]
     workplace = job.workplace
     everywhere = np.load(workplace.root / "duplicates.npy", mmap_mode="r")
     start, stop = np.searchsorted(everywhere["row"], np.array([piece.first_id, piece.first_id + (1 << 32)], np.uint64))
     own = everywhere[start:stop]
+    gone = np.concatenate([own["row"], np.load(workplace.root / JUDGED)])
     also_in = _also_in(job, piece)
     lines = (json.dumps(_line(job, piece, one), ensure_ascii=False) + "\n" for one in own)
     with workplace.replaced(workplace.file("duplicate_lines", piece.index, ".jsonl")) as path:
@@ -34,7 +36,7 @@ def write_piece(job: Job, files: Sequence[int], index: int) -> dict:
         ):
             for batch in rows.iter_batches(BATCH_ROWS, use_threads=False):
                 ids = (batch["row"].to_numpy() + (piece.first_id - piece.first - 1)).astype(np.uint64)
-                kept = ~np.isin(ids, own["row"])
+                kept = ~np.isin(ids, gone)
                 batch = batch.filter(pa.array(kept))
                 lists = pa.array([also_in.get(one, []) for one in ids[kept].tolist()], pa.list_(pa.string()))
                 batch = batch.set_column(COLUMNS.get_field_index("also_in"), COLUMNS.field("also_in"), lists)
@@ -44,7 +46,7 @@ def write_piece(job: Job, files: Sequence[int], index: int) -> dict:
 
 
 def _also_in(job: Job, piece: Piece) -> dict[int, list[str]]:
-    """For the rows of a piece: where their duplicates stand."""
+    """For the rows of a piece: the places of their duplicates."""
     by_kept = np.load(job.workplace.root / "kept_for.npy", mmap_mode="r")
     start, stop = np.searchsorted(by_kept[:, 0], np.array([piece.first_id, piece.first_id + (1 << 32)], np.uint64))
     found: dict[int, list[str]] = {}

@@ -54,7 +54,7 @@ def test_a_dialogue_is_known_by_its_last_message(tmp_path):
     ("files", "more", "sentence"),
     [
         ({}, (), "there is no completions.jsonl in it"),
-        ({"journal.jsonl": [{}]}, (), "the evaluation is not finished; the same `eval` command goes on"),
+        ({"journal.jsonl": [{}]}, (), "the evaluation is not finished; the same `eval` command continues"),
         ({"completions.jsonl": [{"problem": "1+1"}]}, (), "row 1: there is no problem with an outcome"),
         ({"completions.jsonl": completions(other=["correct"])}, (), "none of its problems is in --source"),
         ({"completions.jsonl": completions(other=["correct"])}, ("--problem-key", "question"), "column 'question'"),

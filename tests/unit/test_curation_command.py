@@ -418,12 +418,12 @@ def test_json(tmp_path, capsys):
         (["--source", "{odd}"], "name it with --problem-key"),
         (["--source", "{rows}", "--against", "missing.jsonl"], "--against missing.jsonl: there is no such file"),
         (["--source", "{rows}", "--benchmark", "missing.jsonl"], "--benchmark missing.jsonl: there is no such file"),
-        (["--source", "{rows}", "--filters", "prooof"], "'prooof' is no known filter"),
+        (["--source", "{rows}", "--filters", "prooof"], "--filters prooof: there is none of that name"),
         (["--source", "{rows}", "--min-chars", "9000"], "--min-chars 9000"),
         (["--source", "{rows}", "--ngram", "2"], "--ngram is 2"),
         (["--source", "{rows}", "--licence", "mit"], "--licence is 'mit'"),
         (["--source", "{rows}", "--workers", "-1"], "--workers is -1"),
-        (["--source", "no.such.reader={rows}"], "'no.such.reader' is no known source"),
+        (["--source", "no.such.reader={rows}"], "--source no.such.reader: cannot be imported"),
     ],
 )
 def test_bad_input_is_told_in_a_sentence_and_leaves_nothing(arguments, message, tmp_path, capsys):

@@ -74,5 +74,5 @@ def test_ones_own():
 
 
 def test_an_unknown_filter_is_named():
-    with pytest.raises(UserError, match="'prooof' is no known filter"):
+    with pytest.raises(UserError, match="--filters prooof"):
         find_filter("prooof")

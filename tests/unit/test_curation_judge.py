@@ -1,14 +1,17 @@
 """The judge of pairs, against a real server on loopback."""
 
-import asyncio
 import http.server
 import json
+import re
 import threading
 from collections import Counter
 
 import pytest
 
-from openrlhf_math.curation.judge import LONGEST_PAIR, judge_pairs, read_answer
+from openrlhf_math.cli.curate import build_parser
+from openrlhf_math.curation.judge import LONGEST_PAIR, TRIES, PairJudge, read_answer
+from openrlhf_math.curation.progress import silent
+from openrlhf_math.curation.settings import Judge
 from openrlhf_math.endpoint import client as endpoint
 from openrlhf_math.errors import UserError
 
@@ -20,7 +23,7 @@ PAIRS = [
 SAME = {PAIRS[0], PAIRS[2]}
 
 
-class Judge:
+class Server:
     """Answers by SAME. status(number): of the reply to a request, counted from 1. wrap: around an answer."""
 
     def __init__(self, status=lambda number: 200, wrap='```json\n{{"same": {}}}\n```'.format):
@@ -66,27 +69,33 @@ def at_once(monkeypatch):
     monkeypatch.setenv("JUDGE_KEY", "sk-judge-0123456789")
 
 
-def judged(pairs, url, journal, **settings):
-    settings = {"request_timeout": 30.0} | settings
-    return [one.same for one in asyncio.run(judge_pairs(pairs, url, "judge", "JUDGE_KEY", journal, **settings))]
+def judged(pairs, url, journal, progress=silent, **settings):
+    judge = Judge(**{"base_url": url, "model": "judge", "api_key_env": "JUDGE_KEY", "request_timeout": 30.0} | settings)
+    with PairJudge(judge, journal) as asked:
+        asked.ask(iter(pairs), len(pairs), progress)
+        return [asked.judgement(pair).same for pair in pairs]
 
 
 def test_each_pair_is_judged_and_asked_once(tmp_path):
-    journal, told = tmp_path / "work" / "judge.jsonl", []
-    with Judge() as judge:
-        found = judged([*PAIRS, PAIRS[1]], judge.url, journal, progress=lambda *what: told.append(what))
+    journal, shown = tmp_path / "work" / "judge.jsonl", []
+    with Server() as judge:
+        found = judged([*PAIRS, PAIRS[1]], judge.url, journal, progress=lambda *what: shown.append(what))
         assert found == [True, False, True, False]
         assert judge.asked == dict.fromkeys(PAIRS, 1)
         assert set(judge.keys) == {"Bearer sk-judge-0123456789"}
-        assert told[0] == ("judging pairs", 0, 3, "pairs") and told[-1] == ("judging pairs", 3, 3, "pairs")
+        assert shown[0] == ("judging suspects", 0, 4, "pairs") and shown[-1] == ("judging suspects", 4, 4, "pairs")
         assert judged(PAIRS, judge.url, journal) == [True, False, True]
         assert judge.requests == 3
+        judged(PAIRS, judge.url, journal, model="another")
+        assert judge.requests == 6
+        judged(PAIRS, judge.url, journal, extra_body={"reasoning_effort": "high"})
+        assert judge.requests == 9
     assert "sk-judge" not in journal.read_text()
 
 
 def test_a_line_that_a_kill_tore_off_is_asked_again(tmp_path):
     journal = tmp_path / "judge.jsonl"
-    with Judge() as judge:
+    with Server() as judge:
         judged(PAIRS[:2], judge.url, journal)
         journal.write_bytes(journal.read_bytes()[:-5])
         assert judged(PAIRS, judge.url, journal) == [True, False, True]
@@ -94,30 +103,46 @@ def test_a_line_that_a_kill_tore_off_is_asked_again(tmp_path):
 
 
 def test_failures_are_tried_again(tmp_path):
-    with Judge(status=lambda number: 503 if number % 2 else 200) as judge:
+    with Server(status=lambda number: 503 if number % 2 else 200) as judge:
         assert judged(PAIRS, judge.url, tmp_path / "judge.jsonl", concurrency=1) == [True, False, True]
         assert judge.requests == 6
 
 
-def test_a_pair_without_an_answer_is_asked_by_the_next_run(tmp_path):
+@pytest.mark.parametrize("code, requests", [(500, TRIES), (400, 1)])
+def test_a_pair_without_an_answer_is_asked_by_the_next_run(code, requests, tmp_path):
     journal = tmp_path / "judge.jsonl"
-    with Judge(status=lambda number: 500 if number in (2, 3) else 200) as judge:
-        assert judged(PAIRS, judge.url, journal, tries=2, concurrency=1) == [True, None, True]
+    with Server(status=lambda number: code if 2 <= number < 2 + requests else 200) as judge:
+        assert judged(PAIRS, judge.url, journal, concurrency=1) == [True, None, True]
+        assert judge.requests == 2 + requests
         assert judged(PAIRS, judge.url, journal) == [True, False, True]
         assert judge.asked == dict.fromkeys(PAIRS, 1)
 
 
-def test_an_endpoint_of_no_use_ends_it_with_the_flags_of_curate(tmp_path):
-    with Judge(status=lambda number: 401) as judge, pytest.raises(UserError, match="--judge-base-url .*HTTP 401"):
+@pytest.mark.parametrize("code", [400, 401, 402, 404, 405, 429, 500])
+def test_an_endpoint_of_no_use_ends_it_with_the_flags_of_curate(code, tmp_path):
+    flags = {flag for action in build_parser("curate")._actions for flag in action.option_strings}
+    with Server(status=lambda number: code) as judge, pytest.raises(UserError, match=f"HTTP {code}") as error:
         judged(PAIRS * 3, judge.url, tmp_path / "judge.jsonl")
+    named = set(re.findall(r"--[a-z-]+", str(error.value)))
+    assert "--judge-base-url" in named and named <= flags
+
+
+def test_a_dead_endpoint_and_a_missing_key_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--judge-base-url http://127.0.0.1:1/v1: no connection"):
+        judged(PAIRS, "http://127.0.0.1:1/v1", tmp_path / "judge.jsonl")
     with pytest.raises(UserError, match="--judge-api-key-env MISSING_KEY"):
-        asyncio.run(judge_pairs(PAIRS, "http://127.0.0.1:1/v1", "judge", "MISSING_KEY", tmp_path / "other.jsonl"))
+        judged(PAIRS, "http://127.0.0.1:1/v1", tmp_path / "judge.jsonl", api_key_env="MISSING_KEY")
 
 
 def test_a_pair_that_is_too_long_is_not_asked(tmp_path):
-    with Judge() as judge:
+    with Server() as judge:
         assert judged([("a" * LONGEST_PAIR, "b"), PAIRS[0]], judge.url, tmp_path / "judge.jsonl") == [None, True]
         assert judge.requests == 1
+
+
+def test_an_answer_that_was_cut_off_is_none():
+    assert read_answer('It may be {"same": true}, but', "length").same is None
+    assert read_answer('{"same": true}', "stop").same is True
 
 
 @pytest.mark.parametrize(
