@@ -12,6 +12,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(flat: argparse.Namespace) -> None:
+    from functools import partial
+
+    from openrlhf_math.cli.curate_display import progress
     from openrlhf_math.colocation.layout import enter_environment, training_threads
     from openrlhf_math.distill.sft_inputs import look, prepare
     from openrlhf_math.distill.sft_render import MODEL_FLAG
@@ -41,7 +44,7 @@ def run(flat: argparse.Namespace) -> None:
     enter_environment(args.math.device, args.math.parameters, threads)
     if found := lora.look(model, args.ds.lora):
         args.math = replace(args.math, lora=replace(found, base=lora.base_digest(model) if is_first() else ""))
-    prepare(args)
+    prepare(args, partial(progress, "sft"))
 
     from openrlhf_math.distill.sft import train
 

@@ -9,17 +9,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from openrlhf_math.data.columns import MISSING, look
+from openrlhf_math.data.readers import without_answer_tags, without_instruction
 from openrlhf_math.data.schema import trouble_of_text
+from openrlhf_math.data.sources import SOURCES, recognise
 from openrlhf_math.errors import UserError
 
 USUAL = ("problem", "response")
 PROMPTS = ("problem", "question", "prompt", "input")
-RESPONSES = ("response", "completion", "output", "generated_solution")
+RESPONSES = ("response", "completion", "output", "generated_solution", "trace")
 WHOLE = ("messages", "conversations", "conversation")
 ROLES = {role: role for role in ("system", "developer", "user", "assistant")}
 ROLES |= {"human": "user"} | dict.fromkeys(("gpt", "chatgpt", "model", "bing", "bard"), "assistant")
 THINKING = ("reasoning_content", "reasoning", "thinking")
 OPEN, CLOSE = "<think>", "</think>"
+# Of OpenMathReasoning's splits.
+NO_TRACES = {"tir": "which runs code", "genselect": "which chooses among other solutions"}
 
 
 class BadRow(ValueError):
@@ -40,16 +44,38 @@ class Turn:
 class Layout:
     """The columns of a set: of whole conversations, or of prompts and responses.
 
-    earlier: whether the assistant's turns within a prompt are learned, too.
+    earlier: whether the assistant's turns within a prompt are learned, too. others: more columns, each of which gives
+    a conversation of its own in the rows that have it.
     """
 
     columns: tuple[str, ...]
     earlier: bool = False
+    others: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The columns as people write them."""
+        return ", ".join("+".join(columns) for columns in (self.columns, *self.others))
+
+    def conversations(self, row: dict) -> list[list[Turn] | BadRow]:
+        """The conversations of a row, or why there is none."""
+        there = [columns for columns in self.others if not _is_missing(_found(row, columns[-1]))]
+        if not there or not _is_missing(_found(row, self.columns[-1])):
+            there = [self.columns, *there]
+        found: list[list[Turn] | BadRow] = []
+        for columns in there:
+            try:
+                found.append(replace(self, columns=columns).turns(row))
+            except BadRow as error:
+                found.append(error)
+        return found
 
     def turns(self, row: dict) -> list[Turn]:
-        """The conversation of a row, up to the last turn that is learned. Raises BadRow."""
+        """The conversation of a row in `columns`, up to the last turn that is learned. Raises BadRow."""
         if row.get("tools") not in (None, [], "", "[]"):
             raise BadRow("has tools, which are not rendered")
+        if (mode := row.get("inference_mode")) in NO_TRACES:
+            raise BadRow(f"has a solution of the inference mode '{mode}', {NO_TRACES[mode]}")
         *prompt, last = (_messages(_found(row, column), column) for column in self.columns)
         if prompt:
             before = prompt[0] if isinstance(prompt[0], list) else [Turn("user", prompt[0])]
@@ -67,15 +93,20 @@ class Layout:
         return _checked(turns)
 
 
-def find_layout(source: str, rows: Iterable[dict], named: tuple[str | None, str | None], earlier: bool) -> Layout:
+def find_layout(
+    source: str, rows: Iterable[dict], named: tuple[str | None, str | None], earlier: bool, known: str = ""
+) -> Layout:
     """The layout of a set by its first rows. named: the columns that the user names, None for the usual ones.
 
-    Raises UserError if a named column is not there, if no usual one is, or where they fit more than one layout.
+    known: the known set that it is, "" to recognise it by its columns. Raises UserError if a named column is not there,
+    if no usual one is, or where they fit more than one layout.
     """
     first: dict = {}
     for row in rows:
         first |= {name: value for name, value in row.items() if first.get(name) is None}
     prompt, response = named
+    if not any(named) and (learned := _learned(first, known)):
+        return Layout(learned[0], earlier, learned[1:])
     for name in filter(None, named):
         if look(first, name) is MISSING:
             raise UserError(
@@ -100,10 +131,28 @@ def find_layout(source: str, rows: Iterable[dict], named: tuple[str | None, str 
             f"{source} has no conversation with an answer in '{prompt}' and no column of responses, only "
             f"{', '.join(first)}; name that with --data.output_key"
         )
+    hint = " (to learn worked solutions: --data.output_key solution)" if "solution" in first else ""
     raise UserError(
         f"{source} has no column of messages and no pair of a prompt and a response, only {', '.join(first)}; name its "
-        "columns with --data.input_key and --data.output_key"
+        f"columns with --data.input_key and --data.output_key{hint}"
     )
+
+
+def _learned(first: dict, known: str) -> tuple[tuple[str, ...], ...]:
+    """What is learned of a known set, () for the usual columns.
+
+    A set that is recognised by its columns alone may have conversations of somebody else's beside them.
+    """
+    known_or_seen = known or recognise(first)
+    specs = [tuple(spec.split("+")) for spec in SOURCES[known_or_seen].learned] if known_or_seen else []
+    there = tuple(columns for columns in specs if all(column in first for column in columns))
+    if not known and any(name in first and (name,) not in there for name in (*WHOLE, *RESPONSES)):
+        return ()
+    return there
+
+
+def _is_missing(value) -> bool:
+    return value is None or value == "" or value != value
 
 
 def _found(row: dict, column: str):
@@ -166,6 +215,10 @@ def _turn(message, column: str) -> Turn:
     role, content = ROLES[said], message.get("content", message.get("value"))
     thinking = next((message[name] for name in THINKING if message.get(name)), None) if role == "assistant" else None
     content = _text("content", "" if content is None and thinking is not None else content)
+    if role == "user":
+        content = without_instruction(content)
+    elif message.get("info"):
+        content = without_answer_tags(content)
     learned = role == "assistant" and message.get("weight") in (None, 1)  # OpenAI's files have 0 for those that are not
     return Turn(role, content, None if thinking is None else _text("thinking", thinking), learned)
 

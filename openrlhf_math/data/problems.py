@@ -1,10 +1,12 @@
 """Reading problem sets into one schema."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 
 from openrlhf_math.data.columns import Columns
+from openrlhf_math.data.extent import Extent
 from openrlhf_math.data.places import Place, files_of, place_of
 from openrlhf_math.data.schema import BrokenRow, Row, read_row
 from openrlhf_math.data.sources import reader_of, recognised
@@ -53,26 +55,6 @@ def read_problems(
     return [problem_of(spec, number, raw, row) for number, raw, row in read_set(spec, split, columns, shown)]
 
 
-def read_traces(
-    spec: str,
-    problem_key: str | None,
-    response_key: str | None,
-    split: str = "train",
-    flags: tuple[str, str] = ("--data.input_key", "--data.output_key"),
-) -> list[Problem]:
-    """As `read_problems`, the response in place of the answer; `response` is its usual name."""
-    columns = named_columns(problem_key, None, trace=None if response_key == "response" else response_key)
-    shown = dict(zip(("problem", "trace"), flags, strict=True))
-    found = []
-    for number, raw, row in read_set(spec, split, columns, shown, ("problem", "trace")):
-        if not (row.trace or "").strip():
-            raise UserError(
-                f"{spec} row {number}: it has no response; name its column with {flags[1]}, or drop the row"
-            )
-        found.append(replace(problem_of(spec, number, raw, row), answer=row.trace))
-    return found
-
-
 def named_columns(problem: str | None, answer: str | None, **others: str | None) -> Columns:
     """The columns that a user names: a flag's default, which is the usual name, names none."""
     return Columns(None if problem == "problem" else problem, None if answer == "answer" else answer, **others)
@@ -96,31 +78,45 @@ def read_set(
     first = list(islice(rows, FIRST_ROWS))
     if not first:
         raise UserError(f"{spec} is empty; give a problem set with at least one row")
-    known = recognised(spec, first, columns, place.source.name if place.source else "", needed, flags)
+    name = place.source.name if place.source else ""
+    known = recognised(spec, [row for _, row in first], columns, name, needed, flags)
     read = reader_of(known, columns)
-    for number, raw in enumerate(chain(first, rows), start=1):
+    for number, (where, raw) in enumerate(chain(first, rows), start=1):
         try:
             yield number, raw, read_row(read, raw)
         except BrokenRow as error:
-            raise UserError(f"{spec} row {number}: {error}; fix or drop the row") from None
+            raise UserError(f"{_named(spec, number, where)}: {error}; fix or drop the row") from None
+
+
+def _named(spec: str, number: int, where: str) -> str:
+    """A row of a set for people: by its file and line where these are not the set and the row's number."""
+    return f"{spec} row {number}" if where in (f"{spec}, line {number}", f"{spec}, row {number}") else where
 
 
 def read_rows(spec: str, split: str) -> Iterator[dict]:
     """The rows of a set as `read_problems` takes it, all columns. Raises UserError if it, or a row, cannot be read."""
-    yield from _rows(place_of(spec), split)
-
-
-def _rows(place: Place, split: str) -> Iterator[dict]:
-    for where, row in rows_of_set(place, split):
-        if isinstance(row, Unreadable):
-            raise UserError(f"{where}: {row}; fix or drop the row")
+    for _, row in _rows(place_of(spec), split):
         yield row
 
 
-def rows_of_set(place: Place, split: str) -> Iterator[tuple[str, dict | Unreadable]]:
-    """The rows of all files of a set's split, each with its place; a reason in place of a broken one."""
-    for file in files_of(place, split):
-        for number, row in rows_of(file.name, file.path):
+def _rows(place: Place, split: str) -> Iterator[tuple[str, dict]]:
+    for where, row in rows_of_set(place, split):
+        if isinstance(row, Unreadable):
+            raise UserError(f"{where}: {row}; fix or drop the row")
+        yield where, row
+
+
+def rows_of_set(place: Place, split: str, extent: Extent | None = None) -> Iterator[tuple[str, dict | Unreadable]]:
+    """The rows of all files of a set's split, each with its place; a reason in place of a broken one.
+
+    extent: finds out how many there are.
+    """
+    files = files_of(place, split)
+    if extent:
+        extent.begin(files)
+    for file in files:
+        opened = partial(extent.opened, file.path) if extent else None
+        for number, row in rows_of(file.name, file.path, opened):
             yield row_place(file.name, number), row
 
 
@@ -141,7 +137,7 @@ def keep_parsable(problems: list[Problem], max_share: float) -> tuple[list[Probl
         first = rejected[0]
         raise UserError(
             f"{len(rejected)} of {len(problems)} gold answers of {first.source} cannot be parsed, the first in row "
-            f"{first.row} ({first.answer!r:.80}); mend them, or raise --math.max_bad_golds above {max_share}"
+            f"{first.row} ({first.answer!r:.80}); correct them, or raise --math.max_bad_golds above {max_share}"
         )
     return kept, rejected
 

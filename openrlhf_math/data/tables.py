@@ -14,7 +14,7 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -89,15 +89,15 @@ def place_of(name: str, number: int) -> str:
     return f"{'standard input' if name == '-' else name}, {'line' if _counts_lines(name) else 'row'} {number}"
 
 
-def rows_of(name: str, path: str | None = None) -> Rows:
+def rows_of(name: str, path: str | None = None, opened: Callable[[BinaryIO], None] | None = None) -> Rows:
     """The rows of a file with their numbers from 1: the line in JSONL, else the row; a reason in place of a broken one.
 
-    path: where the file is, if its name alone says its format. Raises UserError for a file that cannot be read, Damaged
-    for one that cannot be read to its end.
+    path: where the file is, if its name alone says its format. opened: is given the open file, whose position says how
+    much is read. Raises UserError for a file that cannot be read, Damaged for one that cannot be read to its end.
     """
     shown = "standard input" if name == "-" else name
     kind, packed = kind_of(name)
-    with _opened(path or name, shown, packed) as file:
+    with _opened(path or name, shown, packed, opened) as file:
         if kind == "json":
             yield from _json(file, shown)
         elif kind == "parquet":
@@ -142,11 +142,15 @@ def _counts_lines(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(path: str, shown: str, packed: str | None) -> Iterator[BinaryIO]:
+def _opened(
+    path: str, shown: str, packed: str | None, opened: Callable[[BinaryIO], None] | None = None
+) -> Iterator[BinaryIO]:
     try:
         file = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"{shown} cannot be read: {error.strerror}.") from None
+    if opened:
+        opened(file)
     with file if path != "-" else contextlib.nullcontext():
         try:
             yield _unpacked(file, shown, packed)

@@ -3,12 +3,15 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.checkpoints import same_run
 from openrlhf_math.checkpoints.folder import settle
+from openrlhf_math.curation.progress import Progress, silent
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.problems import read_rows
 from openrlhf_math.distill.sft_render import MODEL_FLAG, Renderer, Trace
@@ -28,12 +31,18 @@ FREE_SECTIONS = ("ckpt", "logger", "eval", "local_rank", "math")
 WRITTEN_AT_ONCE = 1000
 
 Sets = dict[str, list[Source]]  # of "train" and "eval"
+Display = Callable[[], AbstractContextManager[Progress]]
 
 
-def prepare(args: SimpleNamespace) -> None:
+def _quiet() -> AbstractContextManager[Progress]:
+    return nullcontext(silent)
+
+
+def prepare(args: SimpleNamespace, display: Display = _quiet) -> None:
     """Check the inputs, write them into the run directory and point OpenRLHF's flags at them. Raises UserError.
 
-    Only the first process reads and writes; the others wait for it where OpenRLHF first brings all together.
+    display: shows how far reading is, while it lasts. Only the first process reads and writes; the others wait for it
+    where OpenRLHF first brings all together.
     """
     sets = _sets(args)
     files = {kind: [_folder(args) / f"{kind}{n}.parquet" for n in range(len(sets[kind]))] for kind in sets}
@@ -44,7 +53,7 @@ def prepare(args: SimpleNamespace) -> None:
         checked_family(MODEL_FLAG, args.model.model_name_or_path, ring, ask_hub=ring > 1)
         check_installed(args)
         claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
-        found = {} if is_plain_text(args) else _read(args, sets)
+        found = {} if is_plain_text(args) else _read(args, sets, display)
         check_weights(MODEL_FLAG, args.model.model_name_or_path)
         config = _config(args, found)
         if args.ckpt.load_enable:
@@ -77,7 +86,7 @@ def look(args: SimpleNamespace) -> None:
         elif not is_plain_text(args):
             found = read_set(args, source, split, render, FIRST)
             if render is None:
-                columns = "+".join(found.layout.columns)
+                columns = found.layout.text
                 print(f"rows: columns {columns} of {source.name}; not rendered, as {model} is not on this machine")
                 continue
             print_set(found, args.data.max_len)
@@ -141,11 +150,15 @@ def _point_at(args: SimpleNamespace, files: dict[str, list[Path]]) -> None:
         args.eval.dataset, args.eval.split = ",".join(map(str, files["eval"])), "train"
 
 
-def _read(args: SimpleNamespace, sets: Sets) -> dict[str, list[SetRows]]:
+def _read(args: SimpleNamespace, sets: Sets, display: Display) -> dict[str, list[SetRows]]:
     """The rows of each set that fit in the context; what is left out is printed."""
     render = Renderer(args)
     splits = {"train": args.data.dataset_split, "eval": args.eval.split}
-    found = {kind: [read_set(args, source, splits[kind], render, None) for source in sets[kind]] for kind in sets}
+    with display() as progress:
+        found = {
+            kind: [read_set(args, source, splits[kind], render, None, progress) for source in sets[kind]]
+            for kind in sets
+        }
     for part in found["train"] + found["eval"]:
         print_set(part, args.data.max_len)
         if longest := max(part.traces, key=_tokens, default=None):
@@ -164,7 +177,11 @@ def _tokens(trace: Trace) -> int:
 
 def _list(run_dir: Path, parts: list[SetRows]) -> None:
     """The rows that were left out, by why: set_aside.jsonl and too_long.jsonl, where there are any."""
-    bad = [{"set": part.source, "row": row, "reason": why} for part in parts for row, why in part.bad]
+    bad = [
+        {"set": part.source, "row": one.row, "place": one.place, "reason": one.why}
+        for part in parts
+        for one in part.bad
+    ]
     long = [{"set": part.source, "row": row, "tokens": tokens} for part in parts for row, tokens in part.long]
     for name, rows in (("set_aside.jsonl", bad), ("too_long.jsonl", long)):
         if rows:

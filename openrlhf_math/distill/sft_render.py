@@ -9,29 +9,33 @@ the next turn begins a row of its own.
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 from openrlhf_math.data.conversations import CLOSE, OPEN, BadRow, Turn, thinking_apart
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.prompts import Continued, chat, prompt_ids, prompt_text
+from openrlhf_math.data.readers import with_think_tags
 from openrlhf_math.distill.sft_frame import bare_frame, find_frame, stop_tokens
-from openrlhf_math.distill.trace import ENDS, find_tags, trace, without_end
+from openrlhf_math.distill.trace import ENDS, TAGS, THINK, find_tags, trace, without_end
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import NO_TEMPLATE, load_tokenizer
 from openrlhf_math.grpo.model_kind import check_language_model, read_config, trouble_of_tokens
 
 MODEL_FLAG = "--model.model_name_or_path"
 # What is counted while rendering.
-KEPT, DROPPED, CLOSED_AT_ONCE, OPENED, EMPTY, LEFT_OUT = (
+KEPT, DROPPED, CLOSED_AT_ONCE, OPENED, MARKED, EMPTY, LEFT_OUT = (
     "turns with thinking",
     "turns whose thinking is dropped",
     "answers without thinking behind a prompt that begins it: it is closed at once",
     f"responses with {CLOSE} alone: {OPEN} is put in front",
+    f"responses with the marks of Sky-T1 and OpenThoughts around their thinking: they become {OPEN} and {CLOSE}",
     "answers without thinking get the empty thinking part that the chat template writes",
     "turns in a row of their own: their prompt does not begin with the row before, as the chat template leaves earlier "
     "thinking out or the instruction is in another message",
 )
+
+THOUGHT = TAGS["thought"]
 
 Pieces = list[tuple[str, str]]  # of a conversation: each prompt, and what is learned behind it
 
@@ -131,12 +135,20 @@ class Renderer:
         return [*rows, (array("i", ids), tuple(learned))]
 
     def _as_kept(self, turn: Turn, last: bool, counts: Counter) -> Turn:
-        """A turn with its thinking, if that is kept, in tags within its content, where templates look for it."""
+        """A turn with its thinking, if that is kept, in tags within its content, where templates look for it.
+
+        A system message that asks for the marks of Sky-T1 and OpenThoughts asks for the tags that take their place.
+        """
+        if turn.role == "system" and self._tags in (THINK, THOUGHT):
+            return replace(turn, content=with_think_tags(turn.content))
         if turn.role != "assistant":
             return turn
         content = self._without_end(turn.content)
         if turn.thinking is None:
-            content = trace(content, "", self._tags) if self._tags.thinking != (OPEN, CLOSE) else content
+            is_marked = self._tags == THINK and content.lstrip().startswith(THOUGHT.thinking[0])
+            counts[MARKED] += is_marked
+            tags = THOUGHT if is_marked else self._tags
+            content = trace(content, "", tags) if tags != THINK else content
             counts[OPENED] += CLOSE in content and OPEN not in content
         thinking, answer = thinking_apart(Turn(turn.role, content, turn.thinking))
         keep = self._args.math.thinking

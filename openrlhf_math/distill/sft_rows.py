@@ -1,12 +1,17 @@
 """The rows of a fine-tuning's sets: rendered, with those set aside that cannot be learned from or are too long."""
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from openrlhf_math.data.conversations import BadRow, Layout, find_layout
-from openrlhf_math.data.problems import read_rows
+from openrlhf_math.curation.progress import Progress, silent
+from openrlhf_math.data.conversations import BadRow, Layout, Turn, find_layout
+from openrlhf_math.data.extent import Extent
+from openrlhf_math.data.places import place_of
+from openrlhf_math.data.problems import rows_of_set
+from openrlhf_math.data.tables import Unreadable
 from openrlhf_math.distill.sft_render import Pieces, Renderer, Trace
 from openrlhf_math.distill.sft_sets import Source
 from openrlhf_math.errors import UserError
@@ -14,43 +19,74 @@ from openrlhf_math.errors import UserError
 FIRST = 100  # rows by which the layout of a set is found, and which a dry run reads
 BATCH = 100  # conversations that are tokenized at once
 NAMED = 5  # rows set aside that are printed
+LARGE = 2000  # rows of which progress is shown
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A conversation that cannot be learned from. row: of the set, from 1. place: its file and row or line there."""
+
+    row: int
+    place: str
+    why: str
 
 
 @dataclass(slots=True)
 class SetRows:
-    """What a set gives. read: conversations. bad: those that cannot be learned from: row, why. long: those that are
-    longer than the context: row, tokens."""
+    """What a set gives. read: conversations, and rows without any. bad: those that cannot be learned from. long: those
+    that are longer than the context: row, tokens."""
 
     source: str
     layout: Layout
     read: int = 0
     traces: list[Trace] = field(default_factory=list)
-    bad: list[tuple[int, str]] = field(default_factory=list)
+    bad: list[Bad] = field(default_factory=list)
     long: list[tuple[int, int]] = field(default_factory=list)
 
 
-def read_set(args: SimpleNamespace, source: Source, split: str, render: Renderer | None, most: int | None) -> SetRows:
-    """The rows of a set. most: how many of its first conversations are read; None for all.
+Numbered = tuple[int, tuple[str, dict | Unreadable]]
 
-    render: None where the tokenizer is not at hand, so that only the columns and messages are checked. Raises UserError
-    for a set that cannot be read or is empty, or if more rows than `--math.max_bad_rows` cannot be learned from.
+
+def read_set(
+    args: SimpleNamespace,
+    source: Source,
+    split: str,
+    render: Renderer | None,
+    most: int | None,
+    progress: Progress = silent,
+) -> SetRows:
+    """The rows of a set. most: how many of its first rows are read; None for all.
+
+    render: None where the tokenizer is not at hand, so that only the columns and messages are checked. progress: is
+    called with the rows of a large set that are done. Raises UserError for a set that cannot be read or is empty, or
+    if more rows than `--math.max_bad_rows` cannot be read or learned from.
     """
-    rows = iter(read_rows(source.name, split))
+    place, extent = place_of(source.name, source.known), Extent()
+    rows = iter(rows_of_set(place, split, extent))
     first = list(itertools.islice(rows, FIRST))
     if not first:
         raise UserError(f"{source.name} is empty; give a set with at least one row")
-    layout = find_layout(source.name, first, source.columns, args.data.multiturn)
-    found = SetRows(source.name, layout)
-    numbered = enumerate(itertools.islice(itertools.chain(first, rows), most), start=1)
-    for batch in _batches(numbered):
+    readable = [row for _, row in first if isinstance(row, dict)]
+    if not readable:
+        where, why = first[0]
+        raise UserError(f"the first {len(first)} rows of {source.name} cannot be read, the first is {where}: {why}")
+    known = place.source.name if place.source else ""
+    found = SetRows(source.name, find_layout(source.name, readable, source.columns, args.data.multiturn, known))
+    stage, done = f"reading {source.name}", 0
+    for batch in _batches(enumerate(itertools.islice(itertools.chain(first, rows), most), start=1)):
         _add(found, batch, render, args.data.max_len)
-    found.bad.sort()
+        done += len(batch)
+        if done >= LARGE:
+            progress(stage, done, max(done + 1, min(extent.rows(done), most or sys.maxsize)))
+    if done >= LARGE:
+        progress(stage, done, done)
+    found.bad.sort(key=lambda bad: bad.row)
     if len(found.bad) > args.math.max_bad_rows * found.read:
-        row, why = found.bad[0]
-        some = "" if most is None else f"the first {found.read} rows of "
+        bad = found.bad[0]
+        some = "" if most is None else f"the first {done} rows of "
         raise UserError(
-            f"{len(found.bad)} of {found.read} rows of {some}{source.name} cannot be learned from, the first is "
-            f"{source.name} row {row}: it {why}; correct them, or raise --math.max_bad_rows above "
+            f"{len(found.bad)} of {found.read} conversations of {some}{source.name} cannot be learned from, the first "
+            f"is in {bad.place}: it {bad.why}; correct them, or raise --math.max_bad_rows above "
             f"{args.math.max_bad_rows:g}"
         )
     return found
@@ -62,21 +98,24 @@ def _batches(rows: Iterable) -> Iterator[list]:
         yield batch
 
 
-def _add(found: SetRows, batch: list[tuple[int, dict]], render: Renderer | None, room: int) -> None:
-    """Add a batch of numbered rows to what was found."""
-    found.read += len(batch)
+def _add(found: SetRows, batch: list[Numbered], render: Renderer | None, room: int) -> None:
+    """Add a batch of numbered rows, each with its place, to what was found."""
+    places = {number: place for number, (place, _) in batch}
     conversations: list[tuple[int, Pieces]] = []
-    for number, row in batch:
-        try:
-            turns = found.layout.turns(row)
-            conversations.append((number, render.pieces(turns) if render else []))
-        except BadRow as error:
-            found.bad.append((number, str(error)))
+    for number, (_, row) in batch:
+        for turns in _conversations(found.layout, row):
+            found.read += 1
+            try:
+                if isinstance(turns, BadRow):
+                    raise turns
+                conversations.append((number, render.pieces(turns) if render else []))
+            except BadRow as error:
+                found.bad.append(Bad(number, places[number], str(error)))
     if render is None:
         return
     for (number, _), traces in zip(conversations, render.rows(found.source, conversations), strict=True):
         if isinstance(traces, BadRow):
-            found.bad.append((number, str(traces)))
+            found.bad.append(Bad(number, places[number], str(traces)))
             continue
         for trace in traces:
             if len(trace.ids) > room:
@@ -85,19 +124,25 @@ def _add(found: SetRows, batch: list[tuple[int, dict]], render: Renderer | None,
                 found.traces.append(trace)
 
 
+def _conversations(layout: Layout, row: dict | Unreadable) -> list[list[Turn] | BadRow]:
+    if isinstance(row, Unreadable):
+        return [BadRow(f"cannot be read: {row}")]
+    return layout.conversations(row)
+
+
 def print_set(found: SetRows, max_len: int) -> None:
     """What was found in a set, and what is left out of it."""
     learned = sum(stop - start for trace in found.traces for start, stop in trace.learned)
     turns = sum(len(trace.learned) for trace in found.traces)
     print(
-        f"{found.source}: columns {'+'.join(found.layout.columns)}; {found.read} conversations give "
+        f"{found.source}: columns {found.layout.text}; {found.read} conversations give "
         f"{len(found.traces)} rows with {turns} turns to learn, {learned} of "
         f"{sum(len(trace.ids) for trace in found.traces)} tokens"
     )
-    for row, why in found.bad[:NAMED]:
-        print(f"set aside: row {row} of {found.source} {why}")
+    for bad in found.bad[:NAMED]:
+        print(f"set aside: {bad.place}: it {bad.why}")
     if len(found.bad) > NAMED:
-        print(f"set aside: {len(found.bad)} of {found.read} rows of {found.source} in all")
+        print(f"set aside: {len(found.bad)} of {found.read} conversations of {found.source} in all")
     if found.long:  # OpenRLHF would cut such a row and put the end of sequence there: it teaches to stop in the middle
         print(
             f"left out: {len(found.long)} of {len(found.long) + len(found.traces)} rows are longer than --data.max_len "

@@ -1,4 +1,6 @@
-"""The sets that a fine-tuning names: SET[:WEIGHT][@COLUMNS], several separated by commas.
+"""The sets that a fine-tuning names: [KNOWN=]SET[:WEIGHT][@COLUMNS], several separated by commas.
+
+KNOWN is the name of a known set (`data.sources`), whose layout the rows have.
 
 COLUMNS is a column of conversations, or two of prompts and responses joined by "+". Of a set on the hub, the part
 behind the first "@" is its configuration, as in every command, and columns come behind a second one.
@@ -6,10 +8,11 @@ behind the first "@" is its configuration, as in every command, and columns come
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+from openrlhf_math.data.sources import SOURCES
 from openrlhf_math.errors import UserError
 
 FILES = (".jsonl", ".json", ".csv", ".parquet", ".arrow", ".gz", ".zst", ".zstd")
@@ -18,11 +21,15 @@ WEIGHT = re.compile(r":([\d.]+)$")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """name: as the readers take it. weight: of the draws, None where it has none. columns: None for the usual ones."""
+    """name: as the readers take it. weight: of the draws, None where it has none. columns: None for the usual ones.
+
+    known: the known set whose layout it has, "" where that is not said.
+    """
 
     name: str
     weight: float | None
     columns: tuple[str | None, str | None]
+    known: str = ""
 
     @property
     def is_here(self) -> bool:
@@ -38,6 +45,9 @@ def read_sources(flag: str, sets: str | None, columns: tuple[str | None, str | N
 def _source(flag: str, spec: str, columns: tuple[str | None, str | None]) -> Source:
     if os.path.exists(spec):
         return Source(spec, None, columns)
+    known, equals, place = spec.partition("=")
+    if equals and known in SOURCES:
+        return replace(_source(flag, place, columns), known=known)
     name, *marked = spec.split("@")
     while marked and not os.path.exists(name) and os.path.exists(_weighed(flag, spec, f"{name}@{marked[0]}")[0]):
         name = f"{name}@{marked.pop(0)}"

@@ -1,5 +1,7 @@
 """Sets of the field in their own columns and file formats, read by every command without a flag.
 
+`sft` is in test_sft_layouts.py.
+
 The rows are written by hand after the sets' cards and the code that loads them; docs/data.md says which.
 """
 
@@ -9,9 +11,8 @@ import json
 import pytest
 
 from openrlhf_math.cli import main
-from openrlhf_math.data.problems import read_problems, read_traces
+from openrlhf_math.data.problems import read_problems
 from openrlhf_math.distill.questions import Columns, read_tasks
-from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.problem_sets import Reading, read_set
 from openrlhf_math.grpo.flags import RECIPE as GRPO
 
@@ -79,7 +80,8 @@ def openr1(problem):
         "question_type": "math-word-problem", "source": "olympiads", "uuid": "1", "is_reasoning_complete": [True, True],
         "generations": ["<think>\nno\n</think>\n\n\\boxed{1}", trace(problem)],
         "correctness_math_verify": [False, True], "correctness_llama": None, "finish_reasons": None,
-        "correctness_count": 1, "messages": [{"role": "user", "content": problem}],
+        "correctness_count": 1,
+        "messages": [{"role": "user", "content": problem}, {"role": "assistant", "content": trace(problem)}],
     }  # fmt: skip
 
 
@@ -262,17 +264,7 @@ def evaluate(path, traces, difficulty):
     return [(one.problem.problem, one.problem.answer) for one in questions]
 
 
-def sft(path, traces, difficulty):
-    if traces == [None, None]:
-        with pytest.raises(UserError):
-            read_traces(str(path), "problem", "response")
-        return list(GOLDS.items())
-    found = read_traces(str(path), "problem", "response")
-    assert [one.answer for one in found] == traces
-    return [(one.problem, GOLDS[one.problem]) for one in found]
-
-
-@pytest.mark.parametrize("command", [curate, distill, grpo, evaluate, sft])
+@pytest.mark.parametrize("command", [curate, distill, grpo, evaluate])
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_layout_is_read(name, command, tmp_path):
     _, _, has_trace, difficulty = LAYOUTS[name]

@@ -213,3 +213,12 @@ def test_only_plain_jsonl_is_cut_into_pieces(tmp_path):
     for text, lines in (('[{"a": 1}]', False), ('{"a": 1}\n', True), (' \n[\n{"a": 1}]', False), ("", True)):
         path.write_text(text)
         assert is_lines(str(path), str(path)) == lines
+
+
+def test_a_broken_row_is_named_by_its_file_and_line(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write(folder / "train-0.jsonl", [{"problem": "1+1?", "answer": "2"}] * 3)
+    (folder / "train-1.jsonl").write_text('{"problem": "2+2?", "answer": "4"}\n\n{"problem": "", "answer": "4"}\n')
+    with pytest.raises(UserError, match=r"train-1.jsonl, line 3: there is no problem"):
+        read_problems(str(folder), None, None)

@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from openrlhf_math import __version__
 from openrlhf_math.cli import main
-from openrlhf_math.data.problems import read_traces
+from openrlhf_math.data.conversations import find_layout
 from openrlhf_math.data.tiny_world.problems import distinct_stories
 from openrlhf_math.data.tiny_world.server import read_story, teach
 from openrlhf_math.distill.teachers import Failure, Reply
@@ -78,7 +78,10 @@ def test_what_it_leaves(server, problems, tmp_path, capsys):
     places = [(order.index(one["problem"]), one["attempt"]) for one in rows]
     assert places == sorted(set(places)), "in the order of the problems, none twice"
 
-    assert len(read_traces(str(output / "dataset"), None, None)) == len(rows), "as `sft` reads it"
+    layout = find_layout("dataset", rows, (None, None), False)
+    assert [[turn.content for turn in layout.turns(one)] for one in rows] == [
+        [one["problem"], one["response"]] for one in rows
+    ], "as `sft` reads it"
     verdicts = [json.loads(line) for line in (output / "verdicts.jsonl").read_text().splitlines()]
     assert len(verdicts) == 120 and sum(one["outcome"] == "correct" for one in verdicts) == report["total"]["correct"]
 
@@ -161,8 +164,9 @@ def test_chat_problems_stay_chats(server, problems, tmp_path):
     assert distill(server, problems, tmp_path / "run") == 0
     rows = datasets.load_dataset(str(tmp_path / "run/dataset"), split="train")
     assert rows[0]["problem"] == [system, {"content": rows[0]["problem"][1]["content"], "role": "user"}]
-    traces = read_traces(str(tmp_path / "run/dataset"), None, None)
-    assert [one.answer for one in traces] == rows["response"] and traces[0].problem == rows[0]["problem"]
+    turns = find_layout("dataset", rows, (None, None), False).turns(rows[0])
+    assert [(turn.role, turn.learned) for turn in turns] == [("system", False), ("user", False), ("assistant", True)]
+    assert turns[0].content == system["content"] and turns[-1].content == rows[0]["response"]
 
 
 def test_nothing_kept_is_said_and_is_no_success(server, problems, tmp_path, capsys):

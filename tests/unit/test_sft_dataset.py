@@ -164,8 +164,8 @@ def test_bad_rows_are_set_aside_up_to_a_share(model, tmp_path, capsys, share, al
     code = sft(model, tmp_path, "--data.dataset", rows, "--math.max_bad_rows", share, *more, batch=batch)
     told = capsys.readouterr()
     assert code == (0 if allowed and more else 2)
-    assert ("2 of 20 rows" in told.err and "row 19" in told.err) != allowed
-    assert (f"row 19 of {rows}" in told.out and f"row 20 of {rows}" in told.out) == allowed
+    assert ("2 of 20 conversations" in told.err and f"{rows}, line 19" in told.err) != allowed
+    assert (f"{rows}, line 19" in told.out and f"{rows}, line 20" in told.out) == allowed
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_bad_rows_are_set_aside_up_to_a_share(model, tmp_path, capsys, share, al
     [
         ([{"q": "1", "a": "2"}] * 3, (), "no column of messages"),
         ([GOOD] * 3, ("--data.output_key", "trace"), "no column 'trace'"),
-        ([{"messages": [{"role": "user", "content": "1?"}]}] * 3, (), "3 of 3 rows"),
+        ([{"messages": [{"role": "user", "content": "1?"}]}] * 3, (), "3 of 3 conversations"),
         ([], (), "is empty"),
     ],
 )
