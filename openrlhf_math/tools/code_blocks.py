@@ -55,7 +55,7 @@ def last_call(text: str) -> Call | None:
             opened = fence
         elif not fence[1]:
             if fence.end() == len(text):
-                block = text[opened.end() : fence.start()]
+                block = text[opened.end() : fence.start()].partition("\n")[2]
                 return Call(block, "block") if opened[1].lower() in ("python", "py", "python3") else None
             opened = None
     return None

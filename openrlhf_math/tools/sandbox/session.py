@@ -103,7 +103,7 @@ def _write_all(descriptor: int, text: str) -> None:
 
 
 def _answer(descriptor: int, words: dict) -> None:
-    _write_all(descriptor, dumps(words) + "\n")
+    _write_all(descriptor, f"\n{dumps(words)}\n")  # on a line of its own, whatever the code wrote there
 
 
 def _limit_cpu(seconds: float | None) -> None:

@@ -23,6 +23,7 @@ def over(config: dict, run: Callable[[dict], None]) -> None:
     if child == 0:
         libc.prctl(libc.PR_SET_DUMPABLE, 1)
         run(config)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 gets no signal from inside that it has no handler for
     events = select.poll()
     events.register(0, 0)  # a hang-up is always reported: nobody is left to ask
     ended = os.pidfd_open(child)
