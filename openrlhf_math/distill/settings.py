@@ -1,63 +1,11 @@
 """What a distillation run is: teacher, sampling, limits, what is kept."""
 
 import math
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from openrlhf_math.distill.trace import Tags
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointSettings:
-    """How an OpenAI-compatible endpoint is asked. Raises ValueError for values that cannot work.
-
-    base_url               up to and with /v1
-    api_key                never shown, not even by repr; "" sends none
-    api_key_env            the environment variable it came from
-    concurrency            requests under way at once
-    requests_per_minute    None: as fast as replies come
-    tokens_per_minute      prompt and completion together; None: no limit
-    request_timeout        seconds for one request, from the first byte sent to the last received
-    tries                  requests for one attempt before it is set aside
-    extra_body             merged into every request
-    """
-
-    base_url: str
-    api_key: str = field(repr=False)
-    api_key_env: str
-    concurrency: int
-    requests_per_minute: float | None
-    tokens_per_minute: float | None
-    request_timeout: float
-    tries: int
-    extra_body: dict
-
-    def __post_init__(self) -> None:
-        url = urlsplit(self.base_url)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"--base-url {self.base_url}: give an address such as http://127.0.0.1:8000/v1")
-        if url.username or url.password or url.query:
-            raise ValueError(
-                "--base-url holds a user, a password or a query, and would be written into the data card; "
-                f"give the bare address, and the key in ${self.api_key_env}"
-            )
-        if not (self.api_key.isascii() and self.api_key.isprintable() and " " not in self.api_key):
-            raise ValueError(
-                f"--api-key-env {self.api_key_env}: the key in that variable holds blanks or signs that "
-                "no HTTP header may hold; set it anew"
-            )
-        if self.concurrency < 1:
-            raise ValueError(f"--concurrency {self.concurrency}: give 1 or more")
-        if self.tries < 1:
-            raise ValueError(f"--tries {self.tries}: give 1 or more")
-        for flag in ("requests_per_minute", "tokens_per_minute", "request_timeout"):
-            value = getattr(self, flag)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"--{flag.replace('_', '-')} {value}: give more than 0")
-        if "stream" in self.extra_body:
-            raise ValueError("--extra-body: replies are read whole, leave `stream` out")
+from openrlhf_math.endpoint.settings import EndpointSettings, read_key  # noqa: F401  read_key for who imports it here
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +105,3 @@ class DistillSettings:
             "keep_n": "the rule's own" if self.keep_n is None else self.keep_n,
             "questions": f"longest:{self.questions}" if self.questions else "all",
         }
-
-
-def read_key(variable: str | None) -> tuple[str, str]:
-    """The API key and the variable it is from. Raises ValueError if the variable the user named is not set."""
-    if variable is None:
-        return os.environ.get("OPENAI_API_KEY", "").strip(), "OPENAI_API_KEY"
-    if not os.environ.get(variable, "").strip():
-        raise ValueError(f"--api-key-env {variable}: that environment variable is not set; export the key in it")
-    return os.environ[variable].strip(), variable

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from openrlhf_math.distill.settings import DistillSettings
+from openrlhf_math.endpoint.reply import Failure  # noqa: F401  which every teacher raises
 from openrlhf_math.registry import Registry
 
 
@@ -35,10 +36,6 @@ class Reply:
     reasoning: str
     finish_reason: str
     tokens: int | None
-
-
-class Failure(Exception):
-    """An attempt that brought no reply, after all tries; its text is the reason."""
 
 
 class Teacher(Protocol):

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from openrlhf_math.curation.judge import LONGEST_PAIR, judge_pairs, read_answer
-from openrlhf_math.distill import endpoint
+from openrlhf_math.endpoint import client as endpoint
 from openrlhf_math.errors import UserError
 
 PAIRS = [

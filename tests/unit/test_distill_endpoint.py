@@ -11,9 +11,9 @@ from faulty_endpoint import UNSUPPORTED, FaultyEndpoint
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world.problems import distinct_stories
-from openrlhf_math.distill import endpoint
-from openrlhf_math.distill.endpoint import backoff, seconds_asked
-from openrlhf_math.distill.reply import Trouble, parse
+from openrlhf_math.endpoint import client as endpoint
+from openrlhf_math.endpoint.client import backoff, seconds_asked
+from openrlhf_math.endpoint.reply import Trouble, parse
 
 KEY = "sk-very-secret-0123456789"
 PROBLEMS, ATTEMPTS = 12, 2
@@ -190,7 +190,7 @@ def test_the_key_is_sent_and_shown_nowhere(problems, tmp_path):
     """Not by an endpoint that echoes it either, in errors and in traces; nor in a traceback."""
     faults = {2: "the key", 3: "401", 5: "the key", 6: "the key in other signs"}
     script = (
-        "import sys; from openrlhf_math.distill import endpoint; endpoint.backoff = lambda number: 0\n"
+        "import sys; from openrlhf_math.endpoint import client; client.backoff = lambda number: 0\n"
         "from openrlhf_math.cli import main; code = main(sys.argv[1:])\n"
         "from openrlhf_math.distill.settings import EndpointSettings\n"
         f"print(EndpointSettings('http://a/v1', '{KEY}', 'K', 1, None, None, 1.0, 1, {{}}))\n"

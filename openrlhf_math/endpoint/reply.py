@@ -3,7 +3,30 @@
 import json
 from dataclasses import dataclass
 
-from openrlhf_math.distill.teachers import Reply
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model wrote.
+
+    reasoning: where the endpoint tells it apart from the content, else "". finish_reason: "stop" for a whole reply,
+    "length" for one the limit cut off. tokens, prompt_tokens: of completion and prompt, None where `usage` does not say.
+    stop_reason: the stop text that ended it, "" where the endpoint does not say (vLLM's and SGLang's do).
+    """
+
+    content: str
+    reasoning: str
+    finish_reason: str
+    tokens: int | None
+    prompt_tokens: int | None = None
+    stop_reason: str = ""
+
+
+class Failure(Exception):
+    """A request that brought no reply, after all tries; its text is the reason. final: no repetition can help."""
+
+    def __init__(self, reason: str, final: bool = False) -> None:
+        super().__init__(reason)
+        self.final = final
 
 
 @dataclass
@@ -25,7 +48,7 @@ class Trouble(Exception):
         return f"{self.kind} ({self.words})" if self.words else self.kind
 
 
-def parse(body: str) -> tuple[Reply, int]:
+def parse(body: str) -> tuple[Answer, int]:
     """A reply and the tokens it is charged, prompt and completion. Raises Trouble for a body that is no completion."""
     try:
         data = json.loads(body)
@@ -37,13 +60,16 @@ def parse(body: str) -> tuple[Reply, int]:
         content, thoughts = _texts(message.get("content") or "")
         reasoning = message.get("reasoning_content") or message.get("reasoning") or thoughts
         finish_reason = choice.get("finish_reason") or ""
+        stopped = choice.get("stop_reason") or choice.get("matched_stop")
         usage = data.get("usage") or {}
         tokens, prompt = (_number(usage.get(name)) for name in ("completion_tokens", "prompt_tokens"))
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise nonsense(body) from None
     if not all(isinstance(text, str) for text in (content, reasoning, finish_reason)):
         raise nonsense(body)
-    return Reply(_unicode(content), _unicode(reasoning), plain(finish_reason), tokens), (tokens or 0) + (prompt or 0)
+    stop = _unicode(stopped) if isinstance(stopped, str) else ""  # a number is a token's
+    answer = Answer(_unicode(content), _unicode(reasoning), plain(finish_reason), tokens, prompt, stop)
+    return answer, (tokens or 0) + (prompt or 0)
 
 
 def _texts(content) -> tuple[str, str]:

@@ -1,0 +1,216 @@
+"""A model behind an OpenAI-compatible endpoint, whatever state that is in."""
+
+import asyncio
+import email.utils
+import json
+import random
+import time
+import urllib.request
+from collections import Counter
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from openrlhf_math.endpoint.pace import Pace
+from openrlhf_math.endpoint.reply import Answer, Failure, Trouble, nonsense, parse, plain, words_of
+from openrlhf_math.endpoint.settings import EndpointSettings
+from openrlhf_math.errors import UserError
+
+# Bytes of a reply at the most: a token's text, escaped, in up to three fields; and what comes around it.
+BYTES_A_TOKEN = 64
+BYTES_AROUND = 1 << 20
+LONGEST_LINE = 8190  # bytes of a header
+LONGEST_WAIT = 60.0  # seconds between two tries, unless the endpoint asks for more
+LONGEST_PAUSE = 600.0  # the most an endpoint may ask for
+# So many failures before the first reply, or attempts lost in a row after it, and the endpoint is given up.
+IN_VAIN = 5
+IN_VAIN_LATER = 20
+# What no repetition mends, with the flag to look at; and all other codes from 300 to 499 but those of AGAIN.
+REFUSED = (
+    "it refuses the request: look at its words, at --max-tokens and --no-seed, and at --extra-body, which can leave a "
+    """field out: '{"max_tokens": null, "max_completion_tokens": 16384, "temperature": null, "top_p": null}'"""
+)
+JSON = {"Content-Type": "application/json"}
+AGAIN = (408, 409, 425, 429)
+MENDS = {
+    401: "it refuses the key: set ${key}, or name another variable with --api-key-env",
+    402: "the account is empty: pay, or give another key in ${key}",
+    403: "it refuses the key: set ${key}, or name another variable with --api-key-env",
+    404: "there is no such address or model: mend --base-url (it ends in /v1) or --model",
+    405: "that is no chat endpoint: mend --base-url (it ends in /v1)",
+}
+
+
+class Client:
+    """Asks for chat completions: with retries, at a pace, and with a limit on every wait.
+
+    lanes: requests under way at once; whoever asks keeps to it. troubles: tries that failed, by kind.
+    """
+
+    def __init__(self, settings: EndpointSettings, max_tokens: int, again: str = "") -> None:
+        """max_tokens: expected of a completion, until replies say what they take. again: said of a later failure, what
+        becomes of the replies that came before."""
+        self._http, self._again = settings, again
+        self.lanes = self._http.concurrency
+        self.troubles: Counter[str] = Counter()
+        self._pace = Pace(self._http.requests_per_minute, self._http.tokens_per_minute, max_tokens)
+        self._answered, self._in_vain = False, 0
+        self._refused: set[int] = set()  # hashes of messages
+        self._url = URL(self._http.base_url.rstrip("/") + "/chat/completions")
+        self._proxy = _proxy(self._http.base_url)
+
+    async def __aenter__(self) -> "Client":
+        key = self._http.api_key
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=aiohttp.ClientTimeout(total=self._http.request_timeout),
+            connector=aiohttp.TCPConnector(limit=self.lanes),
+            # Not unpacked: a few compressed bytes can be more than memory holds.
+            auto_decompress=False,
+            skip_auto_headers={"Accept-Encoding"},
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
+        )
+        return self
+
+    async def __aexit__(self, *exception) -> None:
+        await self._session.close()
+
+    async def ask(self, body: dict) -> Answer:
+        """Ask until there is a reply. Raises Failure after the last try, UserError if no request can be answered.
+
+        body: of the request; `extra_body` is merged into it, and what is None is left out.
+        """
+        body = {name: value for name, value in (body | self._http.extra_body).items() if value is not None}
+        for number in range(1, self._http.tries + 1):
+            try:
+                answer = await self._try(body)
+            except Trouble as trouble:
+                self._count(trouble, self._is_lost(trouble, number, body))
+                if trouble.final:
+                    raise Failure(str(trouble), final=True) from None
+                if number == self._http.tries:
+                    raise Failure(f"{trouble}, {number} tries") from None
+                if trouble.status == 429:
+                    self._pace.pause(trouble.retry_after)
+                await asyncio.sleep(max(trouble.retry_after, backoff(number)))
+            else:
+                self._answered, self._in_vain = True, 0
+                return answer
+        raise AssertionError("there is at least one try")
+
+    async def _try(self, asked: dict) -> Answer:
+        charged = await self._pace.turn()
+        reply, tokens = None, 0
+        try:
+            async with self._session.post(
+                self._url, data=json.dumps(asked).encode(), headers=JSON, proxy=self._proxy, allow_redirects=False
+            ) as response:
+                body = await self._read(response, _longest(asked))
+                if response.status != 200:
+                    words = response.headers.get("Location", "") or words_of(body)
+                    raise _refused(response.status, response.headers.get("Retry-After"), self._hide(words))
+                if response.headers.get("Content-Encoding", "identity") != "identity":
+                    raise nonsense(
+                        f"a compressed body, {response.headers['Content-Encoding']}, which was not asked for"
+                    )
+            try:
+                parsed, tokens = parse(body.decode("utf-8", errors="replace"))
+            except Trouble as trouble:
+                raise replace(trouble, words=self._hide(trouble.words)) from None
+            # After parsing: JSON can spell the key's signs in other ways.
+            reply = replace(parsed, content=self._hide(parsed.content), reasoning=self._hide(parsed.reasoning))
+            return reply
+        except asyncio.TimeoutError:
+            raise Trouble(f"no reply within {self._http.request_timeout:g} s") from None
+        except aiohttp.ClientConnectorError as error:
+            raise Trouble("no connection", self._hide(plain(str(error))), setup=True) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Trouble("connection broken off", self._hide(plain(f"{type(error).__name__}: {error}"))) from None
+        finally:
+            self._pace.spent(charged, tokens, replied=reply is not None)
+
+    def _is_lost(self, trouble: Trouble, number: int, body: dict) -> bool:
+        """Whether a failure costs a request. What is refused for its messages counts once: it is one prompt that is too
+        long, and many attempts at it."""
+        if not trouble.final or trouble.status in MENDS:
+            return trouble.final or number == self._http.tries
+        name = hash(json.dumps(body.get("messages")))
+        lost = name not in self._refused
+        self._refused.add(name)
+        return lost
+
+    def _count(self, trouble: Trouble, lost: bool) -> None:
+        """Count a failure. Raises UserError if by now it is the endpoint, not the attempt."""
+        self.troubles[trouble.kind] += 1
+        if lost or (trouble.setup and not trouble.final and not self._answered):
+            self._in_vain += 1
+        limit = max(IN_VAIN_LATER, 2 * self.lanes) if self._answered else IN_VAIN
+        if self._in_vain >= limit:
+            again = f"; {self._again}" if self._answered and self._again else ""
+            raise UserError(f"--base-url {self._http.base_url}: {trouble}; {self._mend(trouble)}{again}")
+
+    def _mend(self, trouble: Trouble) -> str:
+        if trouble.final:
+            moved = "it has moved: give the new address as --base-url" if trouble.status < 400 else REFUSED
+            return MENDS.get(trouble.status, moved).replace("{key}", self._http.api_key_env)
+        if trouble.status == 429:
+            return "it answers nothing at this rate: lower --concurrency or --requests-per-minute"
+        if trouble.setup:
+            return "start the endpoint, or mend --base-url (it ends in /v1)"
+        return "it answers nothing: look at its log, or raise --request-timeout or --tries"
+
+    async def _read(self, response: aiohttp.ClientResponse, longest: int) -> bytes:
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > longest:
+                response.close()  # what still comes is not read
+                raise nonsense(f"a body of more than {longest:,} bytes")
+        return bytes(body)
+
+    def _hide(self, text: str) -> str:
+        """The text without the key, should the endpoint have echoed it."""
+        key = self._http.api_key
+        return text.replace(key, "[the key]") if len(key) >= 8 else text
+
+
+def _longest(asked: dict) -> int:
+    """Bytes of the reply to a request at the most."""
+    limits = (asked.get("max_tokens"), asked.get("max_completion_tokens"))
+    return BYTES_AROUND + BYTES_A_TOKEN * max((one for one in limits if isinstance(one, int)), default=1 << 17)
+
+
+def backoff(number: int) -> float:
+    """Seconds to wait after failure `number`, counted from 1: doubling, with jitter so that many do not come back
+    at once."""
+    return min(2.0 ** min(number - 1, 10), LONGEST_WAIT) * random.uniform(0.5, 1)
+
+
+def seconds_asked(header: str | None) -> float:
+    """What a Retry-After header asks for, seconds or a date; 0 where there is none or nothing sensible."""
+    if not header:
+        return 0.0
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
+        except ValueError:
+            return 0.0
+    return min(max(seconds, 0.0), LONGEST_PAUSE) if seconds == seconds else 0.0
+
+
+def _refused(status: int, retry_after: str | None, words: str) -> Trouble:
+    final = 300 <= status < 500 and status not in AGAIN
+    return Trouble(f"HTTP {status}", words, status, seconds_asked(retry_after), setup=final, final=final)
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for an address. aiohttp would look it up in a thread at every request."""
+    parts = urlsplit(url)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return None if urllib.request.proxy_bypass(parts.netloc) else proxy
