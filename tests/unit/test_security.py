@@ -18,6 +18,7 @@ SOURCES = {f"{room.name}/{path.relative_to(room)}": path for room in ROOMS for p
 
 UNPICKLE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 RUNS_TEXT = {
+    "openrlhf_math/tools/sandbox/session.py": "the model's code, in a process with no access to anything",
     "patches/parsers.py": "upstream's own source, of which the parser's part is run",
     "patches/hook.py": "upstream's own source, rewritten",
 }

@@ -1,0 +1,1 @@
+"""Python as a tool: finding the code a model wants to run, and running it where it can do no harm."""

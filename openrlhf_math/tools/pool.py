@@ -1,0 +1,77 @@
+"""Kernels for many attempts at once: one for each attempt that runs code, so many of them at the most."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator
+
+from openrlhf_math.side_by_side import aside, within
+from openrlhf_math.tools.isolation import new_kernel
+from openrlhf_math.tools.kernel import CannotStart, Kernel, KernelLimits, Result
+
+BUSY = "[no interpreter became free in time; the code was not run]"
+
+
+class KernelPool:
+    """size: kernels at once; more attempts wait for one. isolation: of `isolation.KINDS`."""
+
+    def __init__(self, limits: KernelLimits, isolation: str, size: int = 16) -> None:
+        self.limits, self.isolation = limits, isolation
+        self.free = asyncio.Semaphore(size)
+
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator["Session"]:
+        """What runs the code of one attempt, and is gone with all it started when the block is left."""
+        session = Session(self)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+class Session:
+    """The kernel of one attempt, which takes its place in the pool with its first code."""
+
+    def __init__(self, pool: KernelPool) -> None:
+        self._pool = pool
+        self._kernel: Kernel | None = None
+
+    async def run(self, code: str, seconds: float = float("inf")) -> Result:
+        """seconds: at the most, with the wait for a place. Cancelling it ends the kernel.
+
+        If no kernel can be started, the result says so, with the status "died".
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        if self._kernel is None:
+            if not await self._place(seconds):
+                return Result(BUSY, "time", False)
+            self._kernel = new_kernel(self._pool.limits, self._pool.isolation)
+        try:
+            return await aside(self._kernel.run, code, deadline - loop.time())
+        except CannotStart as error:
+            return Result(f"[no interpreter could be started: {error}]", "died", False)
+        except asyncio.CancelledError:
+            self.close()
+            raise
+
+    async def _place(self, seconds: float) -> bool:
+        """Whether a place in the pool became free in time."""
+        waiting = asyncio.ensure_future(self._pool.free.acquire())
+        try:
+            await within(seconds, waiting)
+            return True
+        except TimeoutError:
+            return False
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled():
+                self._pool.free.release()
+            raise
+
+    def close(self) -> None:
+        """Ends the kernel in a thread: its sandbox takes some milliseconds."""
+        kernel, self._kernel = self._kernel, None
+        if kernel is None:
+            return
+        self._pool.free.release()
+        threading.Thread(target=kernel.close, name="closing a kernel").start()

@@ -1,0 +1,118 @@
+"""Programs that attack the machine, the kernel's process or its protocol, see `hostile_programs.py`.
+
+Of each: nothing gets out, the next call works, and nothing stays behind. All run at once, sixteen side by side.
+"""
+
+import os
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hostile_programs import PROGRAMS
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.tools.isolation import find_isolation, new_kernel
+from openrlhf_math.tools.kernel import KernelLimits
+
+LIMITS = KernelLimits(seconds=10, wall_seconds=60, memory_mb=256, processes=16, output_chars=2000, disk_mb=8)
+SHORT = replace(LIMITS, seconds=1, wall_seconds=4)  # for programs that are to run into these
+NEXT = "6 * 7"
+
+
+def in_other_namespaces() -> set[str]:
+    own, found = os.readlink("/proc/self/ns/pid"), set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{pid}/ns/pid") != own:
+                found.add(pid)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def isolation() -> str:
+    try:
+        return find_isolation("auto")
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """What is to be got at, and a record of who came."""
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "secret").write_text("SECRET-IN-A-FILE")
+    os.environ["TOOL_TEST_SECRET"] = "SECRET-IN-THE-ENVIRONMENT"
+    tcp, unix, abstract = socket.create_server(("127.0.0.1", 0)), *(socket.socket(socket.AF_UNIX) for _ in range(2))
+    unix.bind(str(folder / "socket"))
+    abstract.bind(f"\0tool-test-{os.getpid()}")
+    for server in (unix, abstract):
+        server.listen()
+    names = {
+        "secret_file": folder / "secret",
+        "outside": folder / "written",
+        "home": Path.home(),
+        "parent": os.getpid(),
+        "tcp": tcp.getsockname()[1],
+        "unix": folder / "socket",
+        "abstract": f"tool-test-{os.getpid()}",
+    }
+    yield {name: str(value) for name, value in names.items()} | {"servers": (tcp, unix, abstract)}
+    del os.environ["TOOL_TEST_SECRET"]
+    for server in (tcp, unix, abstract):
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def results(isolation, world):
+    """Of every program by its name: its result, that of the next call, and that of the one after it."""
+    before = in_other_namespaces()
+
+    def run(program):
+        code = program.code
+        for name, value in world.items():
+            code = code.replace("{" + name + "}", str(value))
+        with new_kernel(SHORT if program.ends == "time" else LIMITS, isolation) as kernel:
+            return kernel.run(code), kernel.run(NEXT), kernel.run(NEXT)
+
+    with ThreadPoolExecutor(16) as threads:
+        done = dict(zip((one.name for one in PROGRAMS), threads.map(run, PROGRAMS), strict=True))
+    until = time.monotonic() + 30
+    while (left := in_other_namespaces() - before) and time.monotonic() < until:
+        time.sleep(0.1)
+    return done | {"left": left}
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_a_hostile_program_is_held(program, results):
+    result, *following = results[program.name]
+    assert result.status == program.ends, result
+    assert program.says in result.output
+    assert "OUT" not in result.output and "SECRET" not in result.output and "TOOL_TEST" not in result.output
+    assert len(result.output) < LIMITS.output_chars + 500
+    assert following[-1].output.splitlines()[0] == "42" or following[0].output.splitlines()[0] == "42", following
+
+
+def test_nothing_stays_behind(results, world):
+    assert results["left"] == set()
+    folder = Path(world["secret_file"]).parent
+    assert {path.name for path in folder.iterdir()} == {"secret", "socket"}
+    for server in world["servers"]:
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_there_are_enough_of_them():
+    assert len({program.name for program in PROGRAMS}) == len(PROGRAMS) >= 60
+
+
+def test_a_long_reply_is_no_memory(isolation):
+    with new_kernel(replace(LIMITS, seconds=2), isolation) as kernel:
+        result = kernel.run("print('a' * 5000 + 'END')")
+    assert result.output.endswith("END") and result.output.startswith("a" * 1500)
+    assert f"{5004 - 2000} bytes" in result.output
