@@ -3,6 +3,7 @@ r"""`openrlhf-math eval`: what a model solves, what its answers cost, and whethe
 import argparse
 import importlib.util
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,7 +23,7 @@ EPILOG = r"""examples:
   openrlhf-math eval --completions made_elsewhere.jsonl --output runs/scored
   openrlhf-math eval --compare runs/before runs/after
 
-benchmarks (samples, token limit, temperature; the flags set them for all):
+benchmarks (samples and temperature where neither the model nor a flag says otherwise; answers):
 {benchmarks}
   FILE               JSONL, JSON, CSV or Parquet; a benchmark's own columns are known, others see --problem-key
   NAME=FILE          the same, read and sampled as the benchmark NAME, or called NAME
@@ -42,6 +43,13 @@ Killed, the same command goes on with the completions it has. --output holds:
   journal.jsonl      completions as they came            config.json    what they were made with
   scores.jsonl       their scores as they came           scores.json    who gave them
 """
+
+
+SAMPLING = ("samples", "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+PROTOCOL_HELP = (
+    "model: the model's own generation_config.json and context; poster: 5,048 tokens, temperature 0.6, top-p 0.95 "
+    "(%(default)s)"
+)
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -77,10 +85,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--holdout-seed", type=int, default=0, metavar="N", help="which of them (%(default)s)")
 
     add = parser.add_argument_group("sampling").add_argument
+    add("--protocol", choices=("model", "poster"), default="model", help=PROTOCOL_HELP)
     add("--samples", type=int, metavar="N", help="completions a problem (the benchmark's; 1)")
-    add("--max-tokens", type=int, metavar="N", help="token limit of one completion (the benchmark's; 1024)")
-    add("--temperature", type=float, help="0 is greedy (the benchmark's; 0)")
-    add("--top-p", type=float, help="nucleus sampling (the benchmark's; 1)")
+    add("--max-tokens", type=int, metavar="N", help="token limit of one completion (the context, at most 32768)")
+    add("--temperature", type=float, help="0 is greedy (the model's; the benchmark's; 0)")
+    add("--top-p", type=float, help="nucleus sampling (the model's; the benchmark's; 1)")
+    add("--top-k", type=int, metavar="N", help="only the N most likely tokens, 0 for all (the model's; 0)")
+    add("--min-p", type=float, help="least likelihood beside the likeliest token's (the model's; 0)")
+    add("--repetition-penalty", type=float, metavar="R", help="1 for none (the model's; 1)")
     add("--prompt", default="chat", metavar="NAME", help="how problems are put, see below (%(default)s)")
     add("--no-chat-template", action="store_true", help="the same as --prompt plain")
     add("--input-template", metavar="TEXT", help="with --prompt plain: put around each problem, at {} (nothing)")
@@ -107,13 +119,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _benchmark_line(name: str) -> str:
-    from openrlhf_math.evaluation.benchmarks import BENCHMARKS, sampling_of, source_of
+    from openrlhf_math.evaluation.benchmarks import BENCHMARKS, answers_of, sampling_of, source_of
 
     rows = BENCHMARKS[name]
     sampling, source = sampling_of(rows), source_of(rows)
-    numbers = f"{sampling.samples:>2} {sampling.max_tokens:>5} {sampling.temperature:g}"
-    place = f"{source.hub}, {source.split} ({source.licence})" if source else ""
-    return f"  {name:<18} {numbers:<13} {place}"
+    numbers = f"{sampling.samples:>2}, {sampling.temperature or 'greedy'}"
+    place = f"{source.hub}, {source.split} ({source.licence}); {answers_of(rows)}" if source else ""
+    return f"  {name:<16} {numbers:<10} {place}"
 
 
 def run(args: argparse.Namespace) -> None:
@@ -164,6 +176,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.data.sources import Columns
     from openrlhf_math.evaluation.problem_sets import Reading, read_sets
     from openrlhf_math.evaluation.prompts import find_prompt, style_of
+    from openrlhf_math.evaluation.protocol import recommended, sampled
     from openrlhf_math.evaluation.settings import EvalSettings
     from openrlhf_math.grpo.inputs import check_model
     from openrlhf_math.grpo.settings import count_parameters
@@ -198,14 +211,24 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         give_up_soon_without_network()
     columns = Columns(problem=args.problem_key, answer=args.answer_key)
     reading = Reading(args.split, columns, args.max_problems, args.holdout, args.holdout_seed)
-    sets = [_as_asked(one, args) for one in read_sets(args.benchmark, reading)]
+    sets = read_sets(args.benchmark, reading)
+    recommends = recommended(args.protocol, args.model)
+    flags = {name: value for name in SAMPLING if (value := getattr(args, name)) is not None}
+    sets = [sampled(one, recommends, flags) for one in sets]
 
     enter_environment(settings.device, count_parameters(settings.model))
     from openrlhf_math.evaluation.evaluate import evaluate
 
     total = sum(len(one.questions) * one.sampling.samples for one in sets)
     with _bar("completions", total) as advance:
-        return evaluate(sets, settings, lambda name, completion, new: advance(completion.tokens * new, name))
+        return evaluate(sets, settings, lambda name, completion, new: advance(completion.tokens * new, name), _announce)
+
+
+def _announce(problems) -> None:
+    """One line on standard error: what will be sampled."""
+    left_out = f" ({problems.left_out} rows without a valid answer left out)" if problems.left_out else ""
+    asked = f"{problems.name}: {len(problems.questions)} problems{left_out}, {problems.sampling.words()}"
+    print(asked, file=sys.stderr, flush=True)
 
 
 def _scorer(args: argparse.Namespace):
@@ -221,20 +244,6 @@ def _scorer(args: argparse.Namespace):
 def _check_free(output: Path) -> None:
     if (output / "summary.json").exists():
         raise UserError(f"--output {output} holds another evaluation; choose a new directory or remove it")
-
-
-def _as_asked(problems, args: argparse.Namespace):
-    """The problem set, sampled as the flags say. Greedy decoding alone asks for one completion."""
-    from dataclasses import replace
-
-    asked = {name: getattr(args, name) for name in ("samples", "max_tokens", "temperature", "top_p")}
-    asked = {name: value for name, value in asked.items() if value is not None}
-    if asked.get("temperature") == 0:
-        asked = {"samples": 1} | asked
-    try:
-        return replace(problems, sampling=replace(problems.sampling, **asked))
-    except ValueError as error:
-        raise UserError(str(error)) from None
 
 
 def _rewards(args: argparse.Namespace, style: str) -> RewardConfig:

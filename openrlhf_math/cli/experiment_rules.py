@@ -35,7 +35,8 @@ def run_rules(stages: Stages, settings: Settings) -> rules.Findings:
         base = f"seed_{seed}/problems_{settings.problems}_attempts_{settings.attempts}"
         replies = stages.once(f"{base}/replies", lambda folder, seed=seed: _ask(folder, seed, settings))
         chosen = {
-            name: _chosen(stages, base, replies, name, flags) for name, flags in rules_of(settings.problems).items()
+            name: _chosen(stages, base, replies, name, flags, seed, settings)
+            for name, flags in rules_of(settings.problems).items()
         }
         budget = min(sum(row[TOKENS] for row in rows) for rows in chosen.values())
         for name, rows in chosen.items():
@@ -51,30 +52,28 @@ def _ask(folder: Path, seed: int, settings: Settings) -> None:
     folder.mkdir(parents=True)
     stage(f"seed {seed}: problems, tokenizer and a tiny Qwen", "tiny-world", folder / "world", "--seed", seed)
     with teacher() as address:
-        _distill(folder / "world", folder / "traces", address, settings.problems, settings.attempts, seed, ())
+        _distill(folder / "world", folder / "traces", address, seed, settings)
 
 
-def _distill(world: Path, output: Path, address: str, problems: int, attempts: int, seed: int, flags: tuple) -> None:
+def _distill(world: Path, output: Path, address: str, seed: int, settings: Settings, flags: tuple = ()) -> None:
     stage(
         f"seed {seed}: traces, {' '.join(map(str, flags)) or 'all that the teacher writes'}", "distill", "--problems",
-        world / "train.jsonl", "--max-problems", problems, "--output", output, "--base-url", address, "--model",
-        "tiny-teacher", "--seed", seed, "--attempts", attempts, "--max-tokens", 400, *flags,
+        world / "train.jsonl", "--max-problems", settings.problems, "--output", output, "--base-url", address,
+        "--model", "tiny-teacher", "--seed", seed, "--attempts", settings.attempts, "--max-tokens", 400, *flags,
     )  # fmt: skip
 
 
-def _chosen(stages: Stages, base: str, replies: Path, name: str, flags: tuple) -> list[dict]:
+def _chosen(
+    stages: Stages, base: str, replies: Path, name: str, flags: tuple, seed: int, settings: Settings
+) -> list[dict]:
     """The rows of the dataset that a rule makes of the replies, with the tokens that a student learns of each."""
 
     def work(folder: Path) -> None:
         folder.mkdir(parents=True)
-        traces = replies / "traces"
-        settings = json.loads((traces / "report.json").read_text())
         for file in REPLIES:
-            (folder / file).write_bytes((traces / file).read_bytes())
-        attempts, seed = settings["teacher"]["attempts"], settings["teacher"]["seed"]
-        problems = settings["counts"]["problems read"]
+            (folder / file).write_bytes((replies / "traces" / file).read_bytes())
         # The address is not asked: all replies are there.
-        _distill(replies / "world", folder, "http://127.0.0.1:9/v1", problems, attempts, seed, flags)
+        _distill(replies / "world", folder, "http://127.0.0.1:9/v1", seed, settings, flags)
 
     from pyarrow import parquet
     from transformers import AutoTokenizer

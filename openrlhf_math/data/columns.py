@@ -11,7 +11,7 @@ from openrlhf_math.errors import UserError
 
 USUAL = {
     "problem": ("problem", "question", "prompt", "Problem", "Question"),
-    "answer": ("answer", "gold", "final_answer", "expected_answer", "label", "Answer", "solution"),
+    "answer": ("answer", "gold", "final_answer", "expected_answer", "label", "Answer", "Short Answer", "solution"),
     "solution": ("solution", "Solution"),
     "trace": ("trace", "response", "completion"),
     "difficulty": ("difficulty", "level"),

@@ -1,8 +1,8 @@
 """Benchmarks: problem sets known by name, with how each is usually sampled.
 
 A benchmark is a function without arguments that gives its rows (`data.schema.Row`); those on the hub share their
-declaration, columns, split and licence with the sources of `curate`. One's own is given by dotted path,
-`package.module.function`, with the decorator if it is to have defaults of its own.
+declaration, columns, split and licence with the sources of `curate`. A user's own is given by dotted path,
+`package.module.function`, with the decorator if it has defaults.
 """
 
 import math
@@ -22,30 +22,56 @@ from openrlhf_math.registry import Registry
 class Sampling:
     """How a benchmark's problems are sampled. Raises ValueError for values that cannot work.
 
-    samples        completions a problem
-    max_tokens     token limit of one completion
-    temperature    0 is greedy
-    top_p          nucleus sampling
+    samples               completions a problem
+    max_tokens            token limit of one completion; None for what the model's context leaves, at most MOST_TOKENS
+    temperature           0 is greedy
+    top_p, top_k, min_p   as vLLM takes them; 1, 0 and 0 cut nothing off
+    repetition_penalty    likewise; 1 for none
     """
 
     samples: int = 1
-    max_tokens: int = 1024
+    max_tokens: int | None = None
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         for flag in ("samples", "max_tokens"):
-            if getattr(self, flag) < 1:
+            if getattr(self, flag) is not None and getattr(self, flag) < 1:
                 raise ValueError(f"--{flag.replace('_', '-')} {getattr(self, flag)}: give 1 or more")
         if not 0 <= self.temperature < math.inf:
             raise ValueError(f"--temperature {self.temperature}: give 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"--top-p {self.top_p}: give more than 0 and at most 1")
+        if self.top_k < 0:
+            raise ValueError(f"--top-k {self.top_k}: give 0 (all tokens) or more")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"--min-p {self.min_p}: give 0 to 1")
+        if not 0 < self.repetition_penalty < math.inf:
+            raise ValueError(f"--repetition-penalty {self.repetition_penalty}: give more than 0; 1 is none")
         if self.temperature == 0 and self.samples > 1:
             raise ValueError(
                 f"--samples {self.samples}: greedy decoding gives the same completion every time; "
                 "add --temperature 0.6, or leave --samples out"
             )
+
+    def words(self) -> str:
+        """For people: "16 samples each, temperature 0.6, top-p 0.95, at most 32,000 tokens"."""
+        cuts = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+        cuts = {
+            name.replace("_", "-"): getattr(self, name) for name, none in cuts.items() if getattr(self, name) != none
+        }
+        how = f"temperature {self.temperature:g}" if self.temperature else "greedy"
+        limit = f"at most {self.max_tokens:,} tokens" if self.max_tokens else "as many tokens as the context holds"
+        parts = [
+            f"{self.samples} sample{'s' * (self.samples > 1)} each",
+            how,
+            *(f"{name.replace('_', '-')} {value:g}" for name, value in cuts.items()),
+            limit,
+        ]
+        return ", ".join(parts)
 
 
 Rows = Callable[[], Iterable[Row]]
@@ -53,6 +79,8 @@ BENCHMARKS: Registry[Rows] = Registry()
 
 # Sampled as R1 is evaluated (https://arxiv.org/abs/2501.12948, section 3): of few problems many completions.
 R1 = {"temperature": 0.6, "top_p": 0.95}
+# The longest completion without --max-tokens: the limit of the same paper's evaluation.
+MOST_TOKENS = 32_768
 
 
 def register_benchmark(name: str, **defaults: float) -> Callable[[Rows], Rows]:
@@ -68,7 +96,7 @@ def register_benchmark(name: str, **defaults: float) -> Callable[[Rows], Rows]:
 
 
 def find_benchmark(name: str) -> Rows:
-    """A known benchmark, or one's own by dotted path. Raises UserError that lists those known if there is none."""
+    """A known benchmark, or a user's own by dotted path. Raises UserError that lists those known if there is none."""
     return BENCHMARKS.find("--benchmark", name)
 
 
@@ -77,12 +105,17 @@ def sampling_of(rows: Rows) -> Sampling:
 
 
 def source_of(rows: Rows) -> Source | None:
-    """Where a benchmark lies on the hub, None for one's own."""
+    """Where a benchmark is on the hub, None for a user's own."""
     return getattr(rows, "source", None)
 
 
-def on_the_hub(source: str) -> Rows:
-    """The rows of a source of `curate`, which knows its place, split and columns."""
+def answers_of(rows: Rows) -> str:
+    """What the answers of a known benchmark are, "" for a user's own."""
+    return getattr(rows, "answers", "")
+
+
+def on_the_hub(source: str, answers: str) -> Rows:
+    """The rows of a source of `curate`, which knows its place, split and columns. answers: what they are."""
     known = SOURCES[source]
 
     def rows() -> Iterator[Row]:
@@ -94,13 +127,30 @@ def on_the_hub(source: str) -> Rows:
             raise UserError(f"--benchmark {error}; without network give its file instead, as NAME=FILE") from None
 
     rows.source = known
+    rows.answers = answers
     return rows
 
 
-# 5,048 tokens are the limit of the poster's AIME'24 figures.
-register_benchmark("aime24", samples=16, max_tokens=5048, **R1)(on_the_hub("aime-2024"))
-register_benchmark("aime25", samples=16, max_tokens=5048, **R1)(on_the_hub("aime-2025"))
-register_benchmark("amc23", samples=16, max_tokens=4096, **R1)(on_the_hub("amc-2023"))
-register_benchmark("math500", max_tokens=4096)(on_the_hub("math-500"))
-register_benchmark("gsm8k", max_tokens=1024)(on_the_hub("gsm8k-test"))
-register_benchmark("olympiadbench", max_tokens=4096)(on_the_hub("olympiadbench"))
+for _name, _source, _answers, _defaults in (
+    ("aime24", "aime-2024", "integers", {"samples": 16, **R1}),
+    ("aime25", "aime-2025", "integers", {"samples": 16, **R1}),
+    ("aime26", "aime-2026", "integers", {"samples": 16, **R1}),
+    ("hmmt-feb25", "hmmt-feb-2025", "expressions", {"samples": 16, **R1}),
+    ("hmmt-nov25", "hmmt-nov-2025", "expressions", {"samples": 16, **R1}),
+    ("hmmt-feb26", "hmmt-feb-2026", "expressions", {"samples": 16, **R1}),
+    ("brumo25", "brumo-2025", "expressions", {"samples": 16, **R1}),
+    ("cmimc25", "cmimc-2025", "expressions", {"samples": 16, **R1}),
+    ("smt25", "smt-2025", "expressions", {"samples": 16, **R1}),
+    ("amc23", "amc-2023", "integers", {"samples": 16, **R1}),
+    ("amo-bench", "amo-bench", "expressions, some in words", {"samples": 16, **R1}),
+    ("beyond-aime", "beyond-aime", "integers", {"samples": 8, **R1}),
+    ("imo-answerbench", "imo-answerbench", "expressions, some in words", {"samples": 4, **R1}),
+    ("math500", "math-500", "expressions", {}),
+    ("minerva", "minerva", "numbers, expressions", {}),
+    ("olympiadbench", "olympiadbench", "expressions", {}),
+    ("omni-math", "omni-math", "expressions, some in words", {}),
+    ("college-math", "college-math", "expressions", {}),
+    ("gsm8k", "gsm8k-test", "integers", {}),
+    ("gsm-plus", "gsm-plus", "numbers", {}),
+):
+    register_benchmark(_name, **_defaults)(on_the_hub(_source, _answers))

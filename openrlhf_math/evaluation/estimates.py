@@ -25,6 +25,18 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
     return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
 
 
+def spread_over_samples(correct: np.ndarray) -> tuple[float, float]:
+    """Standard deviation of the accuracies that single samples give, and the standard error of their mean.
+
+    correct: [problems, samples], at least two samples. Sample i of all problems is one run; with n runs the error is
+    sd / sqrt(n), sd with n - 1 degrees of freedom. It is the chance of sampling for these problems alone; the chance
+    of which problems a benchmark has is in `bootstrap_interval`.
+    """
+    runs = correct.mean(axis=0)
+    deviation = float(runs.std(ddof=1))
+    return deviation, deviation / math.sqrt(len(runs))
+
+
 def bootstrap_interval(correct: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
     """Percentile bootstrap interval of pass@1, resampling problems with their samples.
 

@@ -14,7 +14,7 @@ from openrlhf_math.evaluation.prompts import find_prompt, style_of
 from openrlhf_math.evaluation.recorded import Row, in_order
 from openrlhf_math.evaluation.results import write_completions, write_summary
 from openrlhf_math.evaluation.resume import completion_of, folder_of, key_of, open_journal
-from openrlhf_math.evaluation.sampler import Completion, Request, Sampler, context_needed
+from openrlhf_math.evaluation.sampler import Completion, Request, Sampler, context_needed, fitted
 from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.grpo.inputs import load_tokenizer
@@ -27,13 +27,22 @@ from openrlhf_math.rewards import GradingPool
 Listener = Callable[[str, Completion, bool], None]
 
 
-def evaluate(sets: list[ProblemSet], settings: EvalSettings, listen: Listener) -> dict[str, dict]:
+def evaluate(
+    sets: list[ProblemSet],
+    settings: EvalSettings,
+    listen: Listener,
+    announce: Callable[[ProblemSet], None] = lambda one: None,
+) -> dict[str, dict]:
     """Sample what is missing and grade all. Returns the figures by benchmark, which are also written.
 
+    announce: gets every set before the engine starts, with the token limit that fits the model.
     Raises UserError if the model cannot serve the prompts, or the output holds completions of other settings.
     """
     prompts = {one.name: tokenized(one, settings) for one in sets}
+    sets = [replace(one, sampling=fitted(one.sampling, prompts[one.name], settings)) for one in sets]
     context = context_needed({one.name: (prompts[one.name], one.sampling.max_tokens) for one in sets}, settings)
+    for one in sets:
+        announce(one)
     if settings.scorer:
         kind_and_arguments(settings.scorer)  # or a wrong one would be told when everything is sampled
     journal = open_journal(sets, settings)
@@ -131,6 +140,7 @@ def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, rows: It
         "prompt": settings.prompt,
         "style": settings.rewards.style,
         "seed": settings.seed,
+        "left_out": problems.left_out,
         **{f"sampling_{name}": value for name, value in asdict(problems.sampling).items() if name != "samples"},
         **choosing(settings.scorer, settings.aggregation),
         **figures(tallies, settings.seed, rules_of(tallies, find_aggregation(settings.aggregation))),

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from openrlhf_math.evaluation.estimates import bootstrap_intervals, bootstrap_ratio, pass_at_1, tokens_per_correct
+from openrlhf_math.evaluation.estimates import (
+    bootstrap_intervals,
+    bootstrap_ratio,
+    pass_at_1,
+    spread_over_samples,
+    tokens_per_correct,
+)
 from openrlhf_math.evaluation.marking import Tally
 from openrlhf_math.evaluation.recorded import Judged
 from openrlhf_math.evaluation.voting import Entry, accuracies, numbers_of_attempts, passes, scores_of
@@ -13,6 +19,7 @@ from openrlhf_math.rerank.choose import best_of_n, majority, weighted
 
 SUBSETS = 32  # random subsets of k completions that a rule's accuracy at k is the mean over
 NOT_GIVEN = "not given"
+MOST_TRUNCATED = 0.05
 # Rules of choosing among k completions, each with the name of its figure. One that reads scores needs rows with them.
 RULES = {"maj_at_k": Entry("majority", majority, None)}
 
@@ -29,6 +36,8 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
     """All figures, as plain data. Intervals are 95%, bootstrap over problems, the same resamples for all.
 
     pass_at_1            mean over problems of the share of correct completions; ci95 is its interval
+    over_samples         sd and standard_error of the accuracy of one sample a problem, see
+                         `estimates.spread_over_samples`; None without the same number, two or more, for all
     pass_at_k            by k, unbiased, see `estimates.pass_at_k`
     maj_at_k             by k, accuracy of a majority vote of classes of equal answers, see `voting.accuracies`
     weighted_at_k, best_of_k   where rows have scores, the same of the vote weighted by them, and of the best score
@@ -36,6 +45,7 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
     completion_tokens    mean over completions
     tokens_per_correct   tokens spent for one correct completion; None if none is correct
     truncation_rate      share of completions that the token limit cut off
+    warnings             "truncated" where that is more than MOST_TRUNCATED: the figures are of the limit, too
     format_rate          share of completions in correct format, whatever their answer
     undecided, unanswered, kept_apart   completions that could not be graded, or have no answer; pairs of answers that
                          could not be compared, and vote apart
@@ -73,6 +83,7 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
         "samples": max(counts),
         "pass_at_1": pass_at_1(solved[:, None]),
         "ci95": interval["pass_at_1"],
+        "over_samples": _over_samples([one.correct for one in judged]),
         "pass_at_k": by_k("pass_at_k"),
         **{name: by_k(name) for name in rules},
         **_unscored(judged, rules),
@@ -90,7 +101,17 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
     }
     for name in ("completion_tokens", "truncation_rate", "format_rate"):
         told[f"{name}_ci95"] = interval.get(name)
+    often_cut = (told["truncation_rate"] or 0) > MOST_TRUNCATED
+    told["warnings"] = ["truncated"] if often_cut else []
     return told | {"by": {label: _by(tallies, label, seed) for label in _labels(tallies)}}
+
+
+def _over_samples(correct: list[list[bool]]) -> dict[str, float] | None:
+    samples = {len(one) for one in correct}
+    if len(samples) != 1 or min(samples) < 2:
+        return None
+    deviation, error = spread_over_samples(np.array(correct))
+    return {"sd": deviation, "standard_error": error}
 
 
 def _unscored(judged: Sequence[Judged], rules: dict[str, Entry]) -> dict[str, int]:

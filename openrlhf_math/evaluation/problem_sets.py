@@ -1,4 +1,4 @@
-"""What `--benchmark` names, read: a known benchmark, a file, a hub set, one's own, or a holdout of any of these."""
+"""What `--benchmark` names, read: a known benchmark, a file, a hub set, a user's own, or a holdout of any of these."""
 
 import hashlib
 import os
@@ -33,12 +33,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class ProblemSet:
-    """The questions of one `--benchmark`. name: for people and folders. holdout: whether they were drawn of more."""
+    """The questions of one `--benchmark`.
+
+    name: for people and folders. holdout: whether they were drawn of more. left_out: rows that their source marks as
+    without an answer, or as not valid; they are not asked.
+    """
 
     name: str
     questions: list[Question]
     sampling: Sampling
     holdout: bool = False
+    left_out: int = 0
 
     def digest(self) -> str:
         """Changes with any problem, any gold, and their order."""
@@ -117,13 +122,16 @@ def _whole(spec: str, reading: Reading) -> ProblemSet:
         raise UserError(f"--benchmark {spec}: {name!r} is no name; take letters, digits and dashes")
     if place in BENCHMARKS or _is_dotted(place):
         rows = find_benchmark(place)
-        return ProblemSet(name or place, _questions(place, rows()), sampling_of(rows))
+        questions, left_out = _questions(place, rows())
+        return ProblemSet(name or place, questions, sampling_of(rows), left_out=left_out)
     known = BENCHMARKS.get(name)
     if not is_here(place):
         give_up_soon_without_network()
     called = source.name if (source := source_of(known) if known else SOURCES.get(name)) else ""
     rows = [row for _, _, row in read_rows_of_set(place, reading.split, reading.columns, name=called)]
-    return ProblemSet(name or _name(place), _questions(place, rows), sampling_of(known) if known else Sampling())
+    questions, left_out = _questions(place, rows)
+    sampling = sampling_of(known) if known else Sampling()
+    return ProblemSet(name or _name(place), questions, sampling, left_out=left_out)
 
 
 def _is_dotted(place: str) -> bool:
@@ -137,14 +145,20 @@ def _name(place: str) -> str:
     return NOT_A_NAME.sub("-", name) or "problems"
 
 
-def _questions(place: str, rows: Iterable[Row]) -> list[Question]:
-    questions = []
+def _questions(place: str, rows: Iterable[Row]) -> tuple[list[Question], int]:
+    """The questions, and how many rows are left out. Raises UserError if no row is one."""
+    questions, flaws = [], []
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Row):
             raise UserError(f"--benchmark {place}: its row {number} is {row!r:.40}, it must be a data.schema.Row")
+        if row.flaw:
+            flaws.append(row.flaw)
+            continue
         problem = Problem(row.dialogue or row.problem, row.answer, _name(place), number)
         questions.append(Question(problem, labels_of(row)))
-    return questions
+    if flaws and not questions:
+        raise UserError(f"--benchmark {place}: no row can be asked (of the first, {flaws[0]}); give another set")
+    return questions, len(flaws)
 
 
 def labels_of(row: Row) -> dict[str, str]:

@@ -1,15 +1,16 @@
 """Completions from a vLLM engine in this process, each as soon as it ends."""
 
 import hashlib
+import math
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from openrlhf_math.colocation.async_engine import generation_arguments, one_line
 from openrlhf_math.colocation.layout import inference_arguments
 from openrlhf_math.errors import UserError
-from openrlhf_math.evaluation.benchmarks import Sampling
+from openrlhf_math.evaluation.benchmarks import MOST_TOKENS, Sampling
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
@@ -74,6 +75,9 @@ class Sampler:
             params = SamplingParams(
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                min_p=sampling.min_p,
+                repetition_penalty=sampling.repetition_penalty,
                 max_tokens=sampling.max_tokens,
                 stop=list(stop),
                 seed=seed_of(self._seed, request) if sampling.temperature else None,
@@ -111,6 +115,36 @@ def context_needed(prompts: dict[str, tuple[list[list[int]], int]], settings: Ev
     prompts: by benchmark its tokenized prompts and its token limit. Raises UserError if the model's context, or the
     given one, is smaller.
     """
+    limit, flag = _context_limit(settings)
+    most = 0
+    for name, (prompt_ids, max_tokens) in prompts.items():
+        longest = max(map(len, prompt_ids))
+        needed = longest + max_tokens
+        if needed > limit:
+            raise UserError(
+                f"{name}: the longest prompt ({longest} tokens) and --max-tokens {max_tokens} make {needed} tokens, "
+                f"{flag} is {limit}; lower --max-tokens to {max(limit - longest, 0)} or less"
+            )
+        most = max(most, needed)
+    return settings.max_context or most
+
+
+def fitted(sampling: Sampling, prompt_ids: list[list[int]], settings: EvalSettings) -> Sampling:
+    """With a token limit, where there was none: what the context leaves after the longest prompt, at most MOST_TOKENS.
+
+    Raises UserError if it leaves nothing.
+    """
+    if sampling.max_tokens:
+        return sampling
+    limit, flag = _context_limit(settings)
+    longest = max(map(len, prompt_ids))
+    if longest >= limit:
+        raise UserError(f"the longest prompt has {longest} tokens, {flag} is {limit}; drop it, or take another model")
+    return replace(sampling, max_tokens=int(min(MOST_TOKENS, limit - longest)))
+
+
+def _context_limit(settings: EvalSettings) -> tuple[float, str]:
+    """Tokens of prompt and completion together, and what sets this limit."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(settings.model, trust_remote_code=remote_code_trusted()).get_text_config()
@@ -120,15 +154,4 @@ def context_needed(prompts: dict[str, tuple[list[list[int]], int]], settings: Ev
         for limit, what in ((settings.max_context, "--max-context"), (model_limit, "the model's context"))
         if limit
     ]
-    most = 0
-    for name, (prompt_ids, max_tokens) in prompts.items():
-        longest = max(map(len, prompt_ids))
-        needed = longest + max_tokens
-        limit, flag = min(limits, default=(needed, ""))
-        if needed > limit:
-            raise UserError(
-                f"{name}: the longest prompt ({longest} tokens) and --max-tokens {max_tokens} make {needed} tokens, "
-                f"{flag} is {limit}; lower --max-tokens to {max(limit - longest, 0)} or less"
-            )
-        most = max(most, needed)
-    return settings.max_context or most
+    return min(limits, default=(math.inf, ""))

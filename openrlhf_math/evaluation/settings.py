@@ -56,7 +56,7 @@ class EvalSettings:
             "problems": {one.name: one.digest() for one in sets},
             **{
                 flag: {name: values[flag] for name, values in sampling.items()}
-                for flag in ("samples", "max_tokens", "temperature", "top_p")
+                for flag in next(iter(sampling.values()), {})
             },
         }
 

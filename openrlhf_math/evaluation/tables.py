@@ -24,8 +24,17 @@ def show(told: dict[str, dict], output: Path) -> None:
 
 
 def _figures(name: str, told: dict) -> Table:
-    table = Table(title=Text(f"{name}: {told['problems']} problems, {told['samples']} samples each"), show_header=False)
+    left_out = f" ({told['left_out']} rows left out)" if told.get("left_out") else ""
+    title = f"{name}: {told['problems']} problems{left_out}, {told['samples']} sample{'s' * (told['samples'] > 1)} each"
+    table = Table(title=Text(title), show_header=False)
     table.add_row("pass@1", _share(told["pass_at_1"], told["ci95"]))
+    if "truncated" in told["warnings"]:
+        limit = f" at {told['sampling_max_tokens']:,} tokens" if "sampling_max_tokens" in told else ""
+        cut = f"may be too low: {told['truncation_rate']:.1%} of completions were cut off{limit}; raise --max-tokens"
+        table.add_row("", Text(cut, style="bold red"))
+    if told["over_samples"]:
+        sd, error = (100 * told["over_samples"][name] for name in ("sd", "standard_error"))
+        table.add_row("over samples", f"standard deviation {sd:.1f} points, standard error {error:.1f}")
     for figure, shown in BY_K.items():
         for k, found in told.get(figure, {}).items():
             table.add_row(f"{shown}{k}", _share(found["accuracy"], found["ci95"]))

@@ -11,6 +11,7 @@ r"""What `openrlhf-math curate` finds, how fast it is, what memory it takes, and
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -186,11 +187,14 @@ def memory(args: argparse.Namespace) -> list[dict]:
                 "rows_a_second": round(rows / out["elapsed"]),
                 "rows_a_second_of_one_worker": steps,
                 "stage_seconds": stages,
+                "processor_seconds": round(peaks.processor(), 1),
                 "peak_MB_all": peaks.together,
                 "peak_MB_one_process": peaks.one,
             }
         )
-        told[-1]["seconds_a_row_to_first"] = round(told[0]["rows_a_second"] / told[-1]["rows_a_second"], 2)  # 1: linear
+        for name in ("seconds", "processor_seconds"):  # 1: linear; the second does not depend on what else runs
+            first, last = (one[name] / one["rows"] for one in (told[0], told[-1]))
+            told[-1][f"{name}_a_row_to_first"] = round(last / first, 2)
         print(json.dumps(told[-1]), flush=True)
     return told
 
@@ -200,6 +204,7 @@ class _Peaks:
 
     def __init__(self, pid: int) -> None:
         self.pid, self.together, self.one, self.over = pid, 0, 0, False
+        self.used: dict[int, float] = {}
         self.thread = threading.Thread(target=self._watch)
         self.thread.start()
 
@@ -215,8 +220,15 @@ class _Peaks:
                 except OSError:
                     continue
                 sizes.append(int(re.search(r"^Pss:\s+(\d+)", rollup, re.M)[1]) >> 10)
+                with contextlib.suppress(psutil.Error):
+                    times = psutil.Process(pid).cpu_times()
+                    self.used[pid] = times.user + times.system
             self.together, self.one = max(self.together, sum(sizes)), max(self.one, *sizes, 0)
             time.sleep(0.2)
+
+    def processor(self) -> float:
+        """Seconds of processor time of all of them, but for each one's last 0.2 s."""
+        return sum(self.used.values())
 
     def stop(self) -> None:
         self.over = True

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from openrlhf_math.cli import main
-from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.estimates import bootstrap_interval, pass_at_1, tokens_per_correct
-from openrlhf_math.evaluation.problem_sets import ProblemSet
 
 
 def test_pass_at_1_is_the_mean_over_problems_and_samples():
@@ -97,22 +95,3 @@ def test_what_is_missing_or_unknown(model, tmp_path, capsys, flags, sentence):
     error = capsys.readouterr().err
     assert sentence in error and len(error.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("defaults", "flags", "expected"),
-    [
-        ({}, {}, (1, 1024, 0.0)),
-        ({"samples": 16, "temperature": 0.6, "max_tokens": 5048}, {}, (16, 5048, 0.6)),
-        ({"samples": 16, "temperature": 0.6, "max_tokens": 5048}, {"temperature": 0.0}, (1, 5048, 0.0)),
-        ({"samples": 16, "temperature": 0.6}, {"samples": 64, "max_tokens": 32768}, (64, 32768, 0.6)),
-        ({}, {"samples": 4, "temperature": 1.0}, (4, 1024, 1.0)),
-    ],
-)
-def test_flags_set_how_every_benchmark_is_sampled(defaults, flags, expected):
-    from openrlhf_math.cli.eval import _as_asked, build_parser
-
-    arguments = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    one = ProblemSet("x", [], Sampling(**defaults))
-    sampling = _as_asked(one, build_parser("eval").parse_args(arguments)).sampling
-    assert (sampling.samples, sampling.max_tokens, sampling.temperature) == expected

@@ -15,6 +15,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import (
     BENCHMARKS,
     Sampling,
+    answers_of,
     find_benchmark,
     register_benchmark,
     sampling_of,
@@ -40,12 +41,48 @@ def file(tmp_path):
 PLAIN = [{"problem": f"{n}+1?", "answer": n + 1} for n in range(20)]
 
 
-@pytest.mark.parametrize("name", ["aime24", "aime25", "amc23", "math500", "gsm8k", "olympiadbench"])
+NAMED = (
+    "aime24 aime25 aime26 hmmt-feb25 hmmt-nov25 hmmt-feb26 brumo25 cmimc25 smt25 amc23 amo-bench beyond-aime math500 "
+    "minerva olympiadbench omni-math college-math gsm8k gsm-plus imo-answerbench"
+)
+
+
+@pytest.mark.parametrize("name", NAMED.split())
 def test_known_benchmarks_say_where_they_are_and_how_they_are_sampled(name):
     source, sampling = source_of(BENCHMARKS[name]), sampling_of(BENCHMARKS[name])
-    assert source.hub and source.split and source.licence
+    assert source.hub and source.split and source.licence and answers_of(BENCHMARKS[name])
     assert (sampling.samples > 1) == (sampling.temperature > 0)
-    assert not name.startswith("aime") or sampling.max_tokens == 5048
+    assert sampling.max_tokens is None  # the model's context is the limit, not a number of years ago
+
+
+# Columns as the hub's cards have them.
+@pytest.mark.parametrize(
+    "name, row, gold, labels",
+    [
+        ("aime26", {"problem_idx": 1, "answer": 277, "problem": "x?"}, "277", {}),
+        ("hmmt-feb26", {"problem_idx": 1, "answer": r"\frac{1}{2}", "problem_type": ["Algebra"], "problem": "x?"},
+         r"\frac{1}{2}", {}),
+        ("amo-bench", {"prompt": "x?", "answer": r"\boxed{2}", "answer_type": "number"}, r"\boxed{2}", {}),
+        ("imo-answerbench", {"Problem ID": "imo-1", "Problem": "x?", "Short Answer": "3"}, "3", {}),
+        ("minerva", {"question": "x?", "answer": "1e4"}, "1e4", {}),
+        ("college-math", {"data_source": "b", "question_number": "1", "question": "x?", "answer": "$x$"}, "$x$", {}),
+        ("gsm-plus", {"question": "x?", "solution": "s", "answer": "5", "perturbation_type": "digit expansion",
+                      "seed_question": "y?", "seed_solution": "t", "seed_answer": "6"}, "5",
+         {"subject": "digit expansion"}),
+    ],
+)  # fmt: skip
+def test_files_of_a_benchmark_are_read_by_its_columns(file, name, row, gold, labels):
+    (question,) = read_set(f"{name}={file([row])}", Reading()).questions
+    assert question.problem.text == "x?" and question.problem.answer == gold and question.labels == labels
+
+
+def test_questions_without_an_answer_are_left_out_and_counted(file):
+    rows = [{"question": f"{n}?", "answer": "None" if n % 4 == 0 else str(n)} for n in range(8)]
+    one = read_set(f"gsm-plus={file(rows)}", Reading())
+    assert [question.problem.answer for question in one.questions] == ["1", "2", "3", "5", "6", "7"]
+    assert one.left_out == 2
+    with pytest.raises(UserError, match="no row can be asked"):
+        read_set(f"gsm-plus={file(rows[:1])}", Reading())
 
 
 def test_a_registered_benchmark_is_found_and_keeps_its_defaults(monkeypatch):
@@ -101,7 +138,7 @@ def test_files_are_read_by_their_columns(file, rows, gold, labels):
 
 def test_a_file_under_a_benchmarks_name_is_read_and_sampled_as_that(file):
     one = read_set(f"aime24={file([{'problem': 'x?', 'answer': 204}])}", Reading())
-    assert one.name == "aime24" and one.sampling.max_tokens == 5048 and one.sampling.samples == 16
+    assert one.name == "aime24" and one.sampling.temperature == 0.6 and one.sampling.samples == 16
     assert read_set(f"mine={file(PLAIN)}", Reading()).name == "mine"
     assert read_set(file(PLAIN), Reading()).name == "data"
 
@@ -177,7 +214,7 @@ def test_a_training_set_without_the_holdout_is_what_curate_makes_of_it(file, tmp
 @pytest.mark.parametrize(
     "spec, sentence",
     [
-        ("aime23", "--benchmark aime23: there is none of that name; choose one of aime24, aime25, amc23, math500"),
+        ("aime23", "--benchmark aime23: there is none of that name; choose one of aime24, aime25, aime26, hmmt-feb25"),
         ("no.such.function", "--benchmark no.such.function: cannot be imported"),
         (f"{__name__}.not_rows", "its row 1 is '1\\+1\\?', it must be a data.schema.Row"),
         ("nowhere.jsonl", "nowhere.jsonl: there is no such file"),

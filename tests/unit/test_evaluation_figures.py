@@ -36,6 +36,19 @@ def test_figures_of_two_problems_by_hand():
     assert told["truncation_rate"] == 1 / 8 and told["format_rate"] == 7 / 8
 
 
+@pytest.mark.parametrize("cut, warnings", [(0, []), (5, []), (6, ["truncated"])])
+def test_a_run_that_is_often_cut_off_says_so(cut, warnings):
+    told = figures([tally([1] * 50 + [0] * 50, truncated=[True] * cut + [False] * (100 - cut))], seed=0)
+    assert told["warnings"] == warnings
+
+
+def test_the_spread_over_samples_needs_the_same_number_for_all():
+    told = figures([tally([1, 0]), tally([1, 1])], seed=0)["over_samples"]
+    assert told == {"sd": pytest.approx(0.125**0.5), "standard_error": pytest.approx(0.25)}
+    assert figures([tally([1, 0]), tally([1, 1, 0])], seed=0)["over_samples"] is None
+    assert figures([tally([1]), tally([0])], seed=0)["over_samples"] is None
+
+
 def test_the_interval_of_tokens_per_correct_lies_between_those_of_its_problems():
     told = figures([tally([1, 1, 0, 0], tokens=[25] * 4), tally([0, 0, 0, 1], tokens=[10] * 4)], seed=0)
     assert told["tokens_per_correct_ci95"] == [40.0, 50.0]

@@ -9,7 +9,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
 from openrlhf_math.evaluation.resume import open_journal
-from openrlhf_math.evaluation.sampler import Request, context_needed, seed_of
+from openrlhf_math.evaluation.sampler import Request, context_needed, fitted, seed_of
 from openrlhf_math.evaluation.settings import EvalSettings, fingerprint
 from openrlhf_math.rewards import RewardConfig
 
@@ -147,3 +147,22 @@ def test_the_context_holds_the_longest_prompt_with_its_completion(limited, promp
     else:
         with pytest.raises(UserError, match=answer):
             context_needed(prompts, asked)
+
+
+@pytest.mark.parametrize(
+    "asked, max_context, most",
+    [(Sampling(max_tokens=70), None, 70), (Sampling(), None, 70), (Sampling(), 50, 20), (Sampling(), 200, 70)],
+)
+def test_without_a_limit_a_completion_may_fill_the_context(limited, asked, max_context, most):
+    prompts = [[1] * 10, [1] * 30]
+    assert fitted(asked, prompts, replace(limited, max_context=max_context)).max_tokens == most
+
+
+def test_a_long_context_does_not_make_endless_completions(settings, model):
+    (model / "config.json").write_text('{"model_type": "qwen2", "max_position_embeddings": 131072}')
+    assert fitted(Sampling(), [[1] * 30], settings).max_tokens == 32768
+
+
+def test_a_prompt_that_fills_the_context_is_refused(limited):
+    with pytest.raises(UserError, match="100 tokens, the model's context is 100"):
+        fitted(Sampling(), [[1] * 100], limited)
