@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterable
 
+from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.agents import AGENTS, find_agents, panel
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, Aggregation, find_aggregation
@@ -17,6 +18,7 @@ from openrlhf_math.rerank.steps import BLANK_LINE
 from openrlhf_math.rerank.strategies import STRATEGIES, find_strategy
 from openrlhf_math.rerank.task import Strategy
 from openrlhf_math.rerank.tree_search import Steps
+from openrlhf_math.rerank.verdicts import ASKED
 from openrlhf_math.rewards import RewardConfig
 
 AT_LEAST_ONE = (
@@ -25,19 +27,25 @@ AT_LEAST_ONE = (
 )  # fmt: skip
 
 
-def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float) -> None:
-    """seconds: the default of --seconds; nothing waits for ever."""
+def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: str = "--api-key-env") -> None:
+    """seconds: the default of --seconds; nothing waits for ever. key_flag: names the key of --base-url."""
     from openrlhf_math.grpo.flags import INSTRUCTION
 
     add = parser.add_argument_group("models").add_argument
-    add("--model", required=True, metavar="MODEL", help="who writes the attempts: directory or hub name")
+    add(
+        "--model", required=True, metavar="MODEL",
+        help="who writes the attempts: directory, hub name, or its name at --base-url",
+    )  # fmt: skip
     add("--scorer-model", metavar="MODEL", help="who judges them; without one only --rule majority is possible")
     add(
         "--scorer",
         metavar="KIND",
-        help=f"what the scorer is: {', '.join(SCORERS)}, or your own as package.module.Class",
+        help=f"what the scorer is: {', '.join(SCORERS)}, or your own as package.module.Class; "
+        f"{' or '.join(ASKED)}: asked at an endpoint",
     )
     add("--separator", metavar="TEXT", help="what stands between steps (the scorer's own); \\n is understood")
+    add_asked_scorer_flags(add)
+    add_endpoint_flags(parser, key_flag)
 
     add = parser.add_argument_group("attempts").add_argument
     add("--attempts", type=int, default=8, metavar="N", help="at a problem, at the most (%(default)s)")
@@ -132,6 +140,10 @@ def _strategy(args: argparse.Namespace, aggregation: Aggregation) -> Strategy:
         aggregation=aggregation,
     )
     strategy = find_strategy(args.strategy)(steps)
+    if args.strategy in ("beam", "dvts") and args.base_url:
+        raise UserError(
+            f"--strategy {args.strategy}: it continues what was begun, which --base-url cannot; leave it out"
+        )
     if args.strategy != "independent":
         _need_scorer(args, f"--strategy {args.strategy}", "leave it out")
     if args.refine:
@@ -149,20 +161,23 @@ def limits(args: argparse.Namespace) -> Limits:
     return Limits(tokens=args.tokens, attempts=args.attempts, seconds=args.seconds)
 
 
-def settings(args: argparse.Namespace):
+def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
     """The `RerankerSettings`. Raises UserError for a model or a flag that cannot work; nothing is loaded yet."""
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.grpo.inputs import check_model
-    from openrlhf_math.rerank.launch import RerankerSettings
+    from openrlhf_math.rerank.parts import RerankerSettings
     from openrlhf_math.rerank.sampling_engine import SamplerSettings
 
-    check_model("--model", args.model)
+    asked = endpoint_model(args, key_flag)
+    if not asked:
+        check_model("--model", args.model)
     device = find_device() if args.device == "auto" else args.device
     memory = 0.8 if args.share_device else 0.9  # what sleeps keeps a little
     scorer = scorer_settings(args, device, memory)
     try:
         return RerankerSettings(
-            sampler=SamplerSettings(
+            sampler=asked
+            or SamplerSettings(
                 model=args.model,
                 device=device,
                 tensor_parallel=args.tensor_parallel,
@@ -180,9 +195,9 @@ def settings(args: argparse.Namespace):
 
 
 def scorer_settings(args: argparse.Namespace, device: str, memory: float = 0.9):
-    """The `ScorerSettings`, None without a scorer. Raises UserError for a model or a flag that cannot work.
+    """The `ScorerSettings` or `AskedScorerSettings`, None without a scorer.
 
-    memory: share of a GPU's that an engine takes.
+    Raises UserError for a model or a flag that cannot work. memory: share of a GPU's that an engine takes.
     """
     from openrlhf_math.grpo.inputs import check_model
     from openrlhf_math.rerank.scoring_engine import ScorerSettings
@@ -192,6 +207,10 @@ def scorer_settings(args: argparse.Namespace, device: str, memory: float = 0.9):
         raise UserError(f"{there} is given without {missing}; a scorer needs a model and its kind")
     if not args.scorer_model:
         return None
+    if args.scorer in ASKED:
+        return asked_scorer(args)
+    if args.scorer_base_url:
+        raise UserError(f"--scorer-base-url goes with --scorer {' or '.join(ASKED)}, not with {args.scorer}")
     find_scorer(args.scorer)
     check_model("--scorer-model", args.scorer_model)
     try:
@@ -209,13 +228,14 @@ def scorer_settings(args: argparse.Namespace, device: str, memory: float = 0.9):
 
 
 def check_there(args: argparse.Namespace) -> None:
-    """Raises UserError for a model that cannot be read, from disk or hub: in one sentence, before Ray starts."""
+    """Raises UserError for a model that is to be loaded and cannot be read: in one sentence, before Ray starts."""
     from openrlhf_math.grpo.inputs import load_tokenizer
     from openrlhf_math.grpo.model_kind import read_config
 
-    read_config("--model", args.model)
-    load_tokenizer("--model", args.model, True, "choose a chat model")
-    if args.scorer_model:
+    if not args.base_url:
+        read_config("--model", args.model)
+        load_tokenizer("--model", args.model, True, "choose a chat model")
+    if args.scorer_model and args.scorer not in ASKED:
         read_config("--scorer-model", args.scorer_model)
 
 

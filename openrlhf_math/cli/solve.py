@@ -161,8 +161,23 @@ def _solutions(args, parts, how, each, total, problems: list[str], told) -> Iter
     if not problems:
         return
     check_there(args)
-    from openrlhf_math.rerank.launch import started
+    from openrlhf_math.rerank.here import is_here, solved_here
     from openrlhf_math.rerank.reranker import Progress
+
+    def ask(reranker):
+        told.problem_done(0)
+        if len(problems) == 1:
+            return reranker.stream(problems[0], how, each, total)
+        return reranker.solve_all(problems, how, each, total, args.problems_at_once)
+
+    if is_here(parts):
+        for news in solved_here(parts, ask):
+            if isinstance(news, Progress):
+                told.attempt_counted(news)
+            else:
+                yield news
+        return
+    from openrlhf_math.rerank.launch import started
 
     with started(parts) as reranker:
         told.problem_done(0)
@@ -206,7 +221,7 @@ def _until_interrupted(answers, reranker) -> Iterator:
 
 
 def _solved_before(path: Path, problems: list[str]) -> list[dict]:
-    """The solutions an earlier run left, without the line that a kill tore off.
+    """The solutions an earlier run left, without the line that a kill tore off and those that are errors.
 
     Raises UserError if they are of other problems.
     """
@@ -218,7 +233,8 @@ def _solved_before(path: Path, problems: list[str]) -> list[dict]:
             continue
         if row["number"] >= len(problems) or problems[row["number"]] != row["problem"]:
             raise UserError(f"--output {path}, line {number}, is of another problem set; choose a new file")
-        rows.append(row)
+        if not row.get("error"):
+            rows.append(row)
     return rows
 
 

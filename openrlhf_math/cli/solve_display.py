@@ -12,6 +12,7 @@ from openrlhf_math.rewards import GradingPool, RewardConfig
 MOST_STEPS = 8
 MOST_ROWS = 20
 MOST_VOTES = 5
+MOST_ERRORS = 5
 ENDS = {
     "tokens": "the tokens were used up",
     "attempts": "all attempts were made",
@@ -148,6 +149,8 @@ def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
     console.print(table)
     if len(lines) > MOST_ROWS:
         console.print(f"… and {len(lines) - MOST_ROWS} more, all in --output", highlight=False)
+    for line in [line for line in lines if line.get("error")][:MOST_ERRORS]:
+        console.print(f"{line['number'] + 1}: {line['error']}", highlight=False, markup=False)
     saved = sum(line.get("tokens_saved", 0) for line in lines)
     used = sum(line.get("tokens_used", 0) for line in lines)
     console.print(

@@ -90,7 +90,9 @@ class Client:
             except Trouble as trouble:
                 self._count(trouble, self._is_lost(trouble, number, body))
                 if trouble.final:
-                    raise Failure(str(trouble), final=True) from None
+                    mends = f"; {self._mend(trouble)}" if trouble.status in MENDS else ""
+                    setup = bool(mends) and not self._answered
+                    raise Failure(f"{trouble}{mends}", final=True, setup=setup) from None
                 if number == self._http.tries:
                     raise Failure(f"{trouble}, {number} tries") from None
                 if trouble.status == 429:

@@ -9,8 +9,8 @@ class Answer:
     """What a model wrote.
 
     reasoning: where the endpoint tells it apart from the content, else "". finish_reason: "stop" for a whole reply,
-    "length" for one the limit cut off. tokens, prompt_tokens: of completion and prompt, None where `usage` does not say.
-    stop_reason: the stop text that ended it, "" where the endpoint does not say (vLLM's and SGLang's do).
+    "length" for one the limit cut off. tokens, prompt_tokens: of completion and prompt, None where `usage` does not
+    say. stop_reason: the stop text that ended it, "" where the endpoint does not say (vLLM's and SGLang's do).
     """
 
     content: str
@@ -22,11 +22,14 @@ class Answer:
 
 
 class Failure(Exception):
-    """A request that brought no reply, after all tries; its text is the reason. final: no repetition can help."""
+    """A request that brought no reply, after all tries; its text is the reason.
 
-    def __init__(self, reason: str, final: bool = False) -> None:
+    final: no repetition can help. setup: nor can another request, since nothing was answered yet and a flag is wrong.
+    """
+
+    def __init__(self, reason: str, final: bool = False, setup: bool = False) -> None:
         super().__init__(reason)
-        self.final = final
+        self.final, self.setup = final, setup
 
 
 @dataclass

@@ -17,19 +17,22 @@ from openrlhf_math.patches.remote_code import remote_code_trusted
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion to be made: of which problem, which of its samples, after which tokens."""
+    """One completion to be made: of which problem, which of its samples, after which prompt.
+
+    prompt: tokens for an engine; the messages of a chat for an endpoint.
+    """
 
     problem: int
     sample: int
-    prompt_ids: list[int]
+    prompt: list
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One completion: its text, its length in tokens, and whether the limit cut it off."""
+    """One completion: its text, its length in tokens, None if nobody knows, and whether the limit cut it off."""
 
     text: str
-    tokens: int
+    tokens: int | None
     truncated: bool
 
 
@@ -82,7 +85,7 @@ class Sampler:
             )
             name = f"{request.problem}-{request.sample}"
             asked[name] = request
-            self._engine.add_request(name, TokensPrompt(prompt_token_ids=request.prompt_ids), params)
+            self._engine.add_request(name, TokensPrompt(prompt_token_ids=request.prompt), params)
         while self._engine.has_unfinished_requests():
             for output in self._step():
                 (one,) = output.outputs

@@ -4,17 +4,21 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from openrlhf_math.rerank.anytime import Attempt
+from openrlhf_math.rerank.roles import Lost
 from openrlhf_math.rerank.task import Task
 from openrlhf_math.side_by_side import end
+
+LOST = "lost"  # why an attempt ended that brought nothing
 
 
 async def independent(task: Task) -> AsyncIterator[Attempt]:
     """As many attempts as the budget allows; one begins when another ends. Those under way are cancelled on closing.
 
-    Raises RequestError if the sampler refuses the problem.
+    An attempt that is lost is one without an answer. Raises RequestError if the sampler refuses the problem,
+    and Lost if all attempts are lost.
     """
     under_way: set[asyncio.Task] = set()
-    number = 0
+    number = lost = 0
     try:
         while True:
             while len(under_way) < task.at_once and task.budget.begin():
@@ -26,7 +30,14 @@ async def independent(task: Task) -> AsyncIterator[Attempt]:
             for one in sorted(done, key=asyncio.Task.get_name):
                 # Those after it stay: if this one raises, their exceptions are retrieved below.
                 under_way.remove(one)
-                yield one.result()
+                try:
+                    attempt = one.result()
+                except Lost:
+                    lost += 1
+                    if lost == task.budget.limits.attempts:
+                        raise
+                    attempt = Attempt(None, finished=LOST)
+                yield attempt
     finally:
         await end(under_way)
 

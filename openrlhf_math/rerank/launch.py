@@ -3,7 +3,6 @@
 import contextlib
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -15,37 +14,15 @@ from openrlhf_math.colocation.layout import worker_environment
 from openrlhf_math.colocation.restarts import RESTARTS, limited
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.settings import count_parameters
-from openrlhf_math.rerank.replicas import RemoteScorer
+from openrlhf_math.rerank.parts import RerankerSettings
+from openrlhf_math.rerank.replicas import RemoteSampler, RemoteScorer
 from openrlhf_math.rerank.reranker_actor import RerankerActor
 from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
 from openrlhf_math.rerank.scoring_engine import FLAG as SCORER_FLAG
 from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
-from openrlhf_math.rewards import RewardConfig
 
 # For models to be loaded, downloads included.
 START_SECONDS = 2 * 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class RerankerSettings:
-    """What a Reranker is made of. Raises ValueError for values that cannot work.
-
-    scorer  None for rules that need no scores
-    shared  sampler and scorer take turns on one device
-    """
-
-    sampler: SamplerSettings
-    scorer: ScorerSettings | None = None
-    rewards: RewardConfig = field(default_factory=RewardConfig)
-    shared: bool = False
-
-    def __post_init__(self) -> None:
-        if self.shared:
-            if self.scorer is None:
-                raise ValueError("a device is shared by a sampler and a scorer, and there is no scorer")
-            for name in ("replicas", "tensor_parallel"):
-                if getattr(self.sampler, name) > 1 or getattr(self.scorer, name) > 1:
-                    raise ValueError(f"{name} is more than 1, on a shared device there is one sampler and one scorer")
 
 
 @contextlib.contextmanager
@@ -82,12 +59,25 @@ def scorer_started(settings: ScorerSettings) -> Iterator[RemoteScorer]:
 
     Raises UserError as `started` does.
     """
+    with _alone(ScoringEngine, settings, SCORER_FLAG) as actors:
+        yield RemoteScorer(actors)
+
+
+@contextlib.contextmanager
+def sampler_started(settings: SamplerSettings) -> Iterator[RemoteSampler]:
+    """A sampler alone, whose engines are up while the block runs. Raises UserError as `started` does."""
+    with _alone(SamplingEngine, settings, "--model") as actors:
+        yield RemoteSampler(actors)
+
+
+@contextlib.contextmanager
+def _alone(engine: type, settings: SamplerSettings | ScorerSettings, flag: str) -> Iterator[list]:
     with cluster(_environment(settings), settings.replicas), contextlib.ExitStack() as stack:
         gpus = settings.replicas * settings.tensor_parallel if settings.device == "cuda" else 0
-        check_room(SCORER_FLAG, settings.replicas, gpus)
-        actors = _start(stack, ScoringEngine, settings, _names("scorer", settings), {})
-        _wait_for(actors, SCORER_FLAG)
-        yield RemoteScorer(actors)
+        check_room(flag, settings.replicas, gpus)
+        actors = _start(stack, engine, settings, _names(flag.strip("-"), settings), {})
+        _wait_for(actors, flag)
+        yield actors
 
 
 def _environment(part: SamplerSettings | ScorerSettings) -> dict[str, str]:

@@ -55,6 +55,10 @@ class RequestError(Exception):
     """This request cannot be served, others can; its text says why, as a sentence for a person."""
 
 
+class Lost(RequestError):
+    """This completion brought nothing after all tries; another of the same prompt may."""
+
+
 class Unavailable(Exception):
     """Who is asked cannot answer now; its text says why, as a sentence for a person."""
 

@@ -1,11 +1,14 @@
 """A verifier that thinks before it judges: any sampler as a scorer."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
+from openrlhf_math.distill.trace import ENDS
+from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.encoding import harmless
+from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling
 from openrlhf_math.rerank.task import seed_of
 from openrlhf_math.side_by_side import side_by_side
@@ -14,14 +17,68 @@ QUESTION = (
     "Problem:\n{problem}\n\nSolution:\n{solution}\n\n"
     "Check the solution step by step. Then write one last line, Verdict: Yes if it is correct, or Verdict: No."
 )
+GRADE_QUESTION = (
+    "Problem:\n{problem}\n\nSolution:\n{solution}\n\n"
+    "Check the solution step by step. Then write one last line, Grade: and a whole number from 0, the final answer is "
+    "wrong, to 10, it is certainly right."
+)
 
 _VERDICT = re.compile(r"verdict\W*(yes|no)\b", re.IGNORECASE)
+_GRADE = re.compile(r"grade\W{0,8}(\d{1,3})(?![\d.])", re.IGNORECASE)
+# What chat templates write around turns. An endpoint's tokenizer is not at hand to say what its own are.
+_CONTROL = re.compile(r"<[|｜][^<>|｜]{1,40}[|｜]>|\[/?INST\]|</?start_of_turn>")
 
 
 def verdict(critique: str) -> bool | None:
     """What a critique says at its end, None if it gives no verdict. What it only thought does not count."""
     found = _VERDICT.findall(critique.rpartition("</think>")[2])
     return found[-1].lower() == "yes" if found else None
+
+
+def grade(critique: str) -> float | None:
+    """The grade a critique gives at its end, 0 to 1; None if it gives none from 0 to 10."""
+    found = _GRADE.findall(critique.rpartition("</think>")[2])
+    return int(found[-1]) / 10 if found and int(found[-1]) <= 10 else None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedKind:
+    """How a model is asked for its judgement. question: with places for {problem} and {solution}. read: from what it
+    writes to a number from 0 to 1, None if there is none."""
+
+    question: str
+    read: Callable[[str], float | None]
+
+
+# Scorers that are chat models behind an endpoint.
+ASKED: Registry[AskedKind] = Registry(
+    {"verdict": AskedKind(QUESTION, verdict), "graded": AskedKind(GRADE_QUESTION, grade)}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedScorerSettings:
+    """A chat model behind an endpoint as a scorer. Raises ValueError for values that cannot work.
+
+    kind       a name of ASKED
+    endpoint   which model, and where
+    votes      judgements of one completion, which are averaged
+    sampling   how each is drawn
+    """
+
+    kind: str
+    endpoint: EndpointModel
+    votes: int = 4
+    sampling: Sampling = Sampling(max_tokens=4096)
+    separator: None = None  # a completion is judged as a whole
+
+    def __post_init__(self) -> None:
+        if self.votes < 1:
+            raise ValueError(f"--scorer-votes {self.votes}: give 1 or more")
+
+    @property
+    def model(self) -> str:
+        return self.endpoint.model
 
 
 class VotingVerifier:
@@ -38,16 +95,18 @@ class VotingVerifier:
         sampling: Sampling = Sampling(max_tokens=1024),  # noqa: B008  immutable
         question: str = QUESTION,
         controls: Iterable[str] = (),
+        read: Callable[[str], float | None] = verdict,
     ) -> None:
         """question: with places for {problem} and {solution}. controls: texts of the sampler's control tokens
-        (`encoding.control_tokens`), which a solution that spells them is kept from using.
+        (`encoding.control_tokens`), which a solution that spells them is kept from using, with those that are common.
+        read: from a critique to a number from 0 to 1, or None.
 
         With a seed, each vote on each solution has one made of it, see `task.seed_of`.
         """
         if votes < 1:
             raise ValueError(f"votes is {votes}, it must be at least 1")
         self._sampler, self._votes, self._sampling = sampler, votes, sampling
-        self._question, self._controls = question, tuple(controls)
+        self._question, self._controls, self._read = question, {*controls, *ENDS}, read
 
     async def score(self, problem: str, responses: Sequence[str]) -> list[Scores]:
         """None for a response without text, one that is too long, and one on which no critique gave a verdict."""
@@ -57,12 +116,16 @@ class VotingVerifier:
         if not response.strip():
             return None
         question = self._question.format(problem=problem, solution=response.strip())
-        messages = [{"role": "user", "content": harmless(question, self._controls)}]
+        controls = self._controls.union(_CONTROL.findall(question))
+        messages = [{"role": "user", "content": harmless(question, controls)}]
         seed = self._sampling.seed
         requests = [replace(self._sampling, seed=seed_of(seed, question, vote)) for vote in range(self._votes)]
+        votes = await side_by_side(self._vote(messages, request) for request in requests)
+        given = [vote for vote in votes if vote is not None]
+        return sum(given) / len(given) if given else None
+
+    async def _vote(self, messages: list[dict[str, str]], request: Sampling) -> float | None:
         try:
-            critiques = await side_by_side(self._sampler.complete(messages, request) for request in requests)
+            return self._read((await self._sampler.complete(messages, request)).text)
         except RequestError:
             return None
-        given = [said for critique in critiques if (said := verdict(critique.text)) is not None]
-        return sum(given) / len(given) if given else None

@@ -1,0 +1,108 @@
+"""Flags of a model behind an OpenAI-compatible endpoint, and of one that judges there."""
+
+import argparse
+import json
+
+from openrlhf_math.errors import UserError
+
+SCORER_FLAGS = {
+    "--base-url": "--scorer-base-url",
+    "--api-key-env": "--scorer-api-key-env",
+    "--model": "--scorer-model",
+    "look at its words, at --max-tokens and --no-seed, and at --extra-body": "look at its words, and at --extra-body",
+    "--no-seed": "--extra-body '{\"seed\": null}'",
+}
+
+
+def add_endpoint_flags(parser: argparse.ArgumentParser, key_flag: str = "--api-key-env") -> None:
+    """key_flag: the name of the flag of the endpoint's key."""
+    add = parser.add_argument_group("model behind an endpoint").add_argument
+    add("--base-url", metavar="URL", help="OpenAI-compatible, up to and with /v1: --model is asked there, not loaded")
+    add(
+        key_flag, dest="endpoint_key_env", metavar="VARIABLE",
+        help="environment variable that holds the endpoint's key (OPENAI_API_KEY)",
+    )  # fmt: skip
+    add("--concurrency", type=int, default=32, metavar="N", help="requests under way at once (%(default)s)")
+    add("--requests-per-minute", type=float, metavar="N", help="no more than that (no limit)")
+    add("--tokens-per-minute", type=float, metavar="N", help="of prompts and completions (no limit)")
+    add("--request-timeout", type=float, default=1800.0, metavar="SECONDS", help="for a whole reply (%(default)g)")
+    add("--tries", type=int, default=6, metavar="N", help="requests for one completion at the most (%(default)s)")
+    add(
+        "--extra-body", type=json_object, default={}, metavar="JSON",
+        help="merged into every request; null leaves a field out",
+    )  # fmt: skip
+
+
+def add_asked_scorer_flags(add) -> None:
+    """add: `add_argument` of the group that the scorer's flags are in."""
+    add(
+        "--scorer-base-url", metavar="URL",
+        help="endpoint of --scorer-model, with --scorer verdict or graded (that of --base-url)",
+    )  # fmt: skip
+    add(
+        "--scorer-api-key-env", metavar="VARIABLE", help="environment variable that holds its key (that of --base-url)"
+    )
+    add("--scorer-votes", type=int, default=4, metavar="N", help="judgements of an attempt, averaged (%(default)s)")
+
+
+def json_object(text: str) -> dict:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
+def endpoint_model(args: argparse.Namespace, key_flag: str = "--api-key-env"):
+    """The `EndpointModel` of --base-url, None without one. Raises UserError for a flag that cannot work."""
+    from openrlhf_math.rerank.endpoint_sampler import EndpointModel
+
+    if not args.base_url:
+        return None
+    flags = {"--api-key-env": key_flag, "--no-seed": SCORER_FLAGS["--no-seed"]}
+    endpoint = _endpoint(args, args.base_url, args.endpoint_key_env, flags)
+    return EndpointModel(args.model, endpoint, getattr(args, "max_tokens", None) or 2048, flags)
+
+
+def asked_scorer(args: argparse.Namespace):
+    """The `AskedScorerSettings` of a model behind an endpoint. Raises UserError for a flag that cannot work."""
+    from openrlhf_math.rerank.endpoint_sampler import EndpointModel
+    from openrlhf_math.rerank.roles import Sampling
+    from openrlhf_math.rerank.verdicts import AskedScorerSettings
+
+    url = args.scorer_base_url or args.base_url
+    if not url:
+        raise UserError(f"--scorer {args.scorer} asks a model at an endpoint; give its address as --scorer-base-url")
+    key = args.scorer_api_key_env or (None if args.scorer_base_url else args.endpoint_key_env)
+    endpoint = _endpoint(args, url, key, SCORER_FLAGS)
+    try:
+        return AskedScorerSettings(
+            args.scorer,
+            EndpointModel(args.scorer_model, endpoint, 4096, SCORER_FLAGS),
+            args.scorer_votes,
+            Sampling(max_tokens=4096, seed=args.seed),
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _endpoint(args: argparse.Namespace, url: str, variable: str | None, flags: dict[str, str]):
+    from openrlhf_math.endpoint.settings import EndpointSettings, read_key
+
+    try:
+        key, variable = read_key(variable)
+        return EndpointSettings(
+            base_url=url,
+            api_key=key,
+            api_key_env=variable,
+            concurrency=args.concurrency,
+            requests_per_minute=args.requests_per_minute,
+            tokens_per_minute=args.tokens_per_minute,
+            request_timeout=args.request_timeout,
+            tries=args.tries,
+            extra_body=args.extra_body,
+        )
+    except ValueError as error:
+        message = str(error)
+        for theirs, ours in flags.items():
+            message = message.replace(theirs, ours)
+        raise UserError(message) from None

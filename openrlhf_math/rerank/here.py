@@ -1,0 +1,125 @@
+"""A Reranker in this process, where the sampler or the scorer is behind an endpoint.
+
+It starts Ray for the other one only if that is an engine. The key of an endpoint never leaves this process.
+"""
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.rerank.endpoint_sampler import EndpointModel, EndpointSampler
+from openrlhf_math.rerank.reranker import Reranker
+from openrlhf_math.rerank.roles import Scorer, Unavailable
+from openrlhf_math.rerank.solver import Solver
+from openrlhf_math.rerank.verdicts import ASKED, AskedScorerSettings, VotingVerifier
+from openrlhf_math.rewards import GradingPool
+from openrlhf_math.side_by_side import closing
+
+
+def is_here(settings) -> bool:
+    """Whether a part of `RerankerSettings` is behind an endpoint."""
+    return isinstance(settings.sampler, EndpointModel) or isinstance(settings.scorer, AskedScorerSettings)
+
+
+@contextlib.asynccontextmanager
+async def asked_scorer(settings: AskedScorerSettings) -> AsyncIterator[Scorer]:
+    """A model behind an endpoint as a scorer, while the block runs."""
+    sampler, kind = EndpointSampler(settings.endpoint), ASKED[settings.kind]
+    try:
+        yield VotingVerifier(sampler, settings.votes, settings.sampling, kind.question, read=kind.read)
+    finally:
+        await sampler.close()
+
+
+@contextlib.contextmanager
+def engines(settings) -> Iterator[tuple]:
+    """The sampler and the scorer of `RerankerSettings` that are engines, each None if it is none.
+
+    They are Ray actors, which are up while the block runs."""
+    with contextlib.ExitStack() as stack:
+        sampler = scorer = None
+        if not isinstance(settings.sampler, EndpointModel):
+            from openrlhf_math.rerank.launch import sampler_started
+
+            sampler = stack.enter_context(sampler_started(settings.sampler))
+        if settings.scorer and not isinstance(settings.scorer, AskedScorerSettings):
+            from openrlhf_math.rerank.launch import scorer_started
+
+            scorer = stack.enter_context(scorer_started(settings.scorer))
+        yield sampler, scorer
+
+
+@contextlib.asynccontextmanager
+async def reranker_here(settings, sampler, scorer) -> AsyncIterator[tuple[Reranker, object]]:
+    """The Reranker and its sampler, while the block runs. sampler, scorer: as `engines` gives them."""
+    async with contextlib.AsyncExitStack() as stack:
+        pool = GradingPool(settings.rewards)
+        stack.callback(pool.close)
+        if sampler is None:
+            sampler = EndpointSampler(settings.sampler)
+            stack.push_async_callback(sampler.close)
+        if scorer is None and settings.scorer:
+            scorer = await stack.enter_async_context(asked_scorer(settings.scorer))
+        checks = [part.check for part in (sampler, scorer) if hasattr(part, "check")]
+        yield Reranker(Solver(sampler, scorer, pool), checks), sampler
+
+
+def solved_here(settings, ask: Callable[[Reranker], AsyncIterator]) -> Iterator:
+    """What `ask` gives of a Reranker in this process.
+
+    At Ctrl-C what is under way ends with the best it has; at a second one, at once.
+    Raises UserError if an endpoint answers nothing, or an engine cannot be started.
+    """
+
+    async def news(parts) -> AsyncIterator:
+        async with reranker_here(settings, *parts) as (reranker, _):
+            with _interrupts(reranker):
+                async with closing(ask(reranker)) as stream:
+                    async for one in stream:
+                        yield one
+
+    with engines(settings) as parts:
+        try:
+            yield from run_here(news(parts))
+        except Unavailable as error:
+            raise UserError(f"{error}; what was solved before is in --output, if that was given") from None
+
+
+def run_here(stream: AsyncIterator) -> Iterator:
+    """What an asynchronous generator gives, in an event loop of its own; it works while the next one is waited for."""
+    with asyncio.Runner() as runner:
+        try:
+            while True:
+                try:
+                    one = runner.run(_next(stream))
+                except StopAsyncIteration:
+                    return
+                yield one
+        finally:
+            runner.run(stream.aclose())
+
+
+async def _next(stream: AsyncIterator):
+    return await anext(stream)
+
+
+@contextlib.contextmanager
+def _interrupts(reranker: Reranker) -> Iterator[None]:
+    """Ctrl-C stops the Reranker, and the next one ends this."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop, stopping = asyncio.get_running_loop(), []
+
+    def interrupt() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        stopping.append(loop.create_task(reranker.stop()))
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
