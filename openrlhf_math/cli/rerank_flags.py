@@ -13,7 +13,7 @@ from openrlhf_math.rerank.early_stop import cannot_lose, confident, never
 from openrlhf_math.rerank.refine import refined
 from openrlhf_math.rerank.roles import Sampling
 from openrlhf_math.rerank.scorers import SCORERS, find_scorer
-from openrlhf_math.rerank.solver import Method, Turns, one_solver
+from openrlhf_math.rerank.solver import MOST_AT_ONCE, Method, Turns, one_solver
 from openrlhf_math.rerank.steps import BLANK_LINE
 from openrlhf_math.rerank.strategies import STRATEGIES, find_strategy
 from openrlhf_math.rerank.task import Strategy
@@ -49,7 +49,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
 
     add = parser.add_argument_group("attempts").add_argument
     add("--attempts", type=int, default=8, metavar="N", help="at a problem, at the most (%(default)s)")
-    add("--at-once", type=int, metavar="N", help="of them under way at once (all; with --confidence a quarter)")
+    add("--at-once", type=int, metavar="N", help="of them under way at once (as many as could settle the vote)")
     add("--temperature", type=float, default=0.7, help="of sampling (%(default)s)")
     add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")
     add("--max-tokens", type=int, default=2048, metavar="N", help="token limit of one attempt (%(default)s)")
@@ -76,7 +76,8 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add("--aggregate", default="last", metavar="NAME", help=f"of step scores: {', '.join(AGGREGATIONS)} (%(default)s)")
     add(
         "--confidence", type=float, metavar="P",
-        help="stop when the leading answer is ahead with this probability; 1: only when it cannot lose (1)",
+        help="stop when the leading answer stays the leader of all attempts with this probability, which is not that "
+        "it is right; 1: only when it cannot lose (1)",
     )  # fmt: skip
     add("--no-early-stop", action="store_true", help="make all attempts, come what may")
 
@@ -114,7 +115,7 @@ def method(args: argparse.Namespace) -> Method:
         rule=found,
         aggregation=aggregation,
         stop=_stop(args),
-        at_once=_at_once(args),
+        at_once=args.at_once,
         style=args.style,
     )
 
@@ -183,7 +184,7 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
                 tensor_parallel=args.tensor_parallel,
                 max_context=args.max_context,
                 replicas=args.samplers,
-                at_once=max(64, _at_once(args) * args.problems_at_once),
+                at_once=min(max(64, (args.at_once or args.attempts) * args.problems_at_once), MOST_AT_ONCE),
                 memory=memory,
             ),
             scorer=scorer,
@@ -244,11 +245,6 @@ def context_of(model: str) -> int | None:
     from openrlhf_math.grpo.model_kind import read_config
 
     return getattr(read_config("--model", model).get_text_config(), "max_position_embeddings", None)
-
-
-def _at_once(args: argparse.Namespace) -> int:
-    """What is begun cannot be saved, so a vote that is to end early begins with a part."""
-    return args.at_once or (-(-args.attempts // 4) if args.confidence else args.attempts)
 
 
 def _stop(args: argparse.Namespace):

@@ -98,9 +98,15 @@ def _attempts(line: dict):
         ]
         cells += [Text(line["by"][number])] if by else []
         cells += ["-" if kind is None else str(line["votes"][kind]), str(line["tokens"][number])]
-        cells += [f"{line['score'][number]:.3f}", _steps(line["scores"][number])] if scored else []
+        cells += [_score(line, number), _steps(line["scores"][number])] if scored else []
         table.add_row(*cells, style="bold" if number == line["chosen"] else None)
     return table
+
+
+def _score(line: dict, number: int) -> str:
+    steps = line["scores"][number]
+    steps = steps if isinstance(steps, list) else [steps]
+    return "unscored" if not steps or None in steps else f"{line['score'][number]:.3f}"
 
 
 def _steps(scores: Sequence | float | None) -> str:
@@ -114,8 +120,11 @@ def _steps(scores: Sequence | float | None) -> str:
 
 def _end(line: dict) -> str:
     saved = f", about {line['tokens_saved']:,} saved" if line["tokens_saved"] else ""
+    begun = f" and {line['not_counted']} not counted" if line.get("not_counted") else ""
+    unscored = f", {line['unscored']} unscored" if line.get("unscored") else ""
     return (
-        f"{len(line['answers'])} attempts, {line['tokens_used']:,} tokens{saved}, {line['seconds']:.1f} s: "
+        f"{len(line['answers'])} attempts{begun}{unscored}, {line['tokens_used']:,} tokens{saved}, "
+        f"{line['seconds']:.1f} s: "
         f"{ENDS[line['ended']]}"
     )
 
@@ -153,9 +162,9 @@ def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
         console.print(f"{line['number'] + 1}: {line['error']}", highlight=False, markup=False)
     saved = sum(line.get("tokens_saved", 0) for line in lines)
     used = sum(line.get("tokens_used", 0) for line in lines)
-    console.print(
-        f"{len(lines)} problems, {used:,} tokens" + (f", about {saved:,} saved" if saved else ""), highlight=False
-    )
+    unscored = sum(line.get("unscored", 0) for line in lines)
+    told = f"{len(lines)} problems, {used:,} tokens" + (f", about {saved:,} saved" if saved else "")
+    console.print(told + (f", {unscored} attempts unscored" if unscored else ""), highlight=False)
     if right:
         console.print(f"right: {sum(right)} of {len(right)} ({sum(right) / len(right):.1%})", highlight=False)
 

@@ -1,15 +1,15 @@
 """One problem's attempts, counted as they come, with an answer at any time."""
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
-from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last
+from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last, probabilities
 from openrlhf_math.rerank.budget import Budget
-from openrlhf_math.rerank.choose import Rule, majority, needs_scores, sums
+from openrlhf_math.rerank.choose import Rule, majority, needs_scores, softmax, sums
 from openrlhf_math.rerank.classes import Same, group
-from openrlhf_math.rerank.early_stop import Stop, never
-from openrlhf_math.side_by_side import aside, within
+from openrlhf_math.rerank.early_stop import Stop, never, wave
+from openrlhf_math.side_by_side import aside, closing, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,10 @@ class Decision:
     unscored      attempts whose score is no number
     ended         "tokens", "attempts" or "seconds": that limit was reached; "early": more attempts were not needed;
                   "done": there were no more; "interrupted": somebody wanted the best so far
-    tokens_saved  by stopping early: the attempts not even begun times the mean tokens of an attempt; an estimate
+    tokens        all that were written for it, also by attempts that were cancelled or are not shown
+    tokens_saved  by stopping early, an estimate: the attempts that were not counted times the mean tokens of those that
+                  were, less what those under way had written
+    not_counted   attempts that were begun and cancelled, or given up by the strategy; their tokens are in `tokens`
     """
 
     attempt: int | None
@@ -52,6 +55,7 @@ class Decision:
     attempts: int
     tokens: int
     tokens_saved: int
+    not_counted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,58 +99,81 @@ class Poll:
         return tuple(self.classes.count(name) for name in self._names())
 
     def totals(self) -> tuple[float, ...]:
-        """What the rule sums: votes or scores, by class, in order of appearance.
+        """What the rule sums: votes or scores, by class, in order of appearance; nothing if it sums nothing.
 
-        Nothing if it sums nothing, or sums scores that are no probabilities: then no lead is safe.
+        Logits are shares of the softmax, of which none says how many attempts it rests on. They are scaled so that
+        their sum is the effective number of attempts, 1 / sum_i p_i^2 (Kish): n where all weigh the same, 1 where one
+        outweighs all others.
         """
         if not sums(self._rule):
             return ()
         if not needs_scores(self._rule):
             return self.votes()
-        if not all(0 <= score <= 1 for score in self.scores):
-            return ()
-        pairs = list(zip(self.classes, self.scores, strict=True))
-        return tuple(math.fsum(score for name, score in pairs if name == wanted) for wanted in self._names())
+        weights = self.scores
+        if not self.bounded():
+            shares = softmax(self.scores)
+            squares = math.fsum(share * share for share in shares)
+            weights = [share / squares for share in shares]
+        pairs = list(zip(self.classes, weights, strict=True))
+        return tuple(math.fsum(weight for name, weight in pairs if name == wanted) for wanted in self._names())
+
+    def bounded(self) -> bool:
+        """Whether an attempt adds at most 1 to a total. One more logit may outweigh all others: no lead is safe."""
+        return not needs_scores(self._rule) or probabilities(self.scores)
+
+    def wanted(self, stop: Stop, remaining: float) -> float:
+        """Attempts that should be under way, see `early_stop.wave`."""
+        return wave(stop, self.totals(), remaining, self.bounded()) if sums(self._rule) else math.inf
 
     def _names(self) -> range:
         return range(1 + max((name for name in self.classes if name is not None), default=-1))
 
 
 async def decide(
-    attempts: AsyncIterator[Attempt],
+    attempts: AsyncGenerator[Attempt],
     budget: Budget,
     poll: Poll,
     stop: Stop = never,
     counted: Callable[[Poll], None] = lambda poll: None,
+    waves: bool = True,
 ) -> Decision:
-    """Take attempts until the budget is spent, or `stop` says that more will not change the choice.
+    """Take attempts until the budget is spent, or `stop` says that more will not change the choice; close them then.
 
-    counted: is told of every attempt when it is counted.
+    counted: is told of every attempt when it is counted. waves: whether attempts are begun in waves, see
+    `early_stop.wave`; else as many at once as the strategy may.
 
     The deadline also interrupts an attempt, a comparison or the rule that is under way, and so does `budget.stopped`:
     the decision is then made from the attempts that were counted before.
     """
     ended = budget.exhausted()
-    while not ended:
-        try:
-            attempt = await within(budget.seconds_left(), anext(attempts), budget.stopped)
-            left = budget.seconds_left()
-            budget.spend(attempt.tokens)
-            poll.take(await within(left, aside(poll.counted_with, attempt), budget.stopped))
-            counted(poll)
-        except StopAsyncIteration:
-            ended = budget.exhausted() or "done"
-        except TimeoutError:
-            ended = "interrupted" if budget.stopped.is_set() else "seconds"
-        else:
-            ended = budget.exhausted() or ("early" if stop(poll.totals(), budget.attempts_left()) else "")
-    return _decision(poll, budget, ended)
+    async with closing(attempts):
+        while not ended:
+            if waves:
+                budget.wanted = poll.wanted(stop, budget.attempts_left())
+            try:
+                attempt = await within(budget.seconds_left(), anext(attempts), budget.stopped)
+                left = budget.seconds_left()
+                budget.count()
+                poll.take(await within(left, aside(poll.counted_with, attempt), budget.stopped))
+                counted(poll)
+            except StopAsyncIteration:
+                ended = budget.exhausted() or "done"
+            except TimeoutError:
+                ended = "interrupted" if budget.stopped.is_set() else "seconds"
+            else:
+                left = budget.attempts_left() if poll.bounded() else math.inf
+                ended = budget.exhausted() or ("early" if stop(poll.totals(), left) else "")
+        shown = budget.tokens
+    return _decision(poll, budget, ended, budget.tokens - shown)
 
 
-def _decision(poll: Poll, budget: Budget, ended: str) -> Decision:
+def _decision(poll: Poll, budget: Budget, ended: str, cut: int) -> Decision:
+    """cut: tokens of what was cancelled."""
     number = poll.chosen()
-    mean_tokens = budget.tokens / max(budget.attempts, 1)
-    not_made = (budget.limits.attempts or 0) - max(budget.begun, budget.attempts) if ended == "early" else 0
+    saved = 0.0
+    if ended == "early" and budget.limits.attempts:
+        not_made = budget.limits.attempts - budget.attempts - budget.uncounted
+        saved = not_made * (budget.tokens - cut) / budget.attempts - cut
     return Decision(
         attempt=number,
         answer=None if number is None else poll.attempts[number].answer,
@@ -155,5 +182,6 @@ def _decision(poll: Poll, budget: Budget, ended: str) -> Decision:
         ended=ended,
         attempts=budget.attempts,
         tokens=budget.tokens,
-        tokens_saved=round(min(not_made * mean_tokens, budget.tokens_left())),
+        tokens_saved=round(max(min(saved, budget.tokens_left()), 0)),
+        not_counted=max(budget.begun - budget.attempts, 0),
     )

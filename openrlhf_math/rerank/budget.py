@@ -28,13 +28,16 @@ class Limits:
 class Budget:
     """What one problem may spend, and has spent. The seconds run from its making.
 
-    begun, attempts: attempts that were begun, and that are done; the others are under way. stopped: set it, and the
-    budget is spent. patience: seconds for the first attempt, where the limit of seconds is too short for one.
+    tokens: all that were written, also those that no attempt shows. begun, attempts: attempts that were begun, and that
+    are done; the others are under way. wanted: attempts that should be under way at once, see `early_stop.wave`.
+    uncounted: completions that were cancelled and whose tokens nobody knows. stopped: set it, and the budget is spent.
+    patience: seconds for the first attempt, where the limit of seconds is too short for one.
     """
 
     def __init__(self, limits: Limits, clock: Clock = time.monotonic, patience: float | None = None) -> None:
         self.limits = limits
-        self.tokens = self.attempts = self.begun = 0
+        self.tokens = self.attempts = self.begun = self.uncounted = 0
+        self.wanted = math.inf
         self.stopped = asyncio.Event()
         self._clock, self._started, self._patience = clock, clock(), patience
 
@@ -46,9 +49,12 @@ class Budget:
         self.begun += 1
         return True
 
-    def spend(self, tokens: int) -> None:
-        """Note an attempt and its tokens. They may be more than was left: one learns it when it is done."""
+    def count(self) -> None:
+        """Note that an attempt is done."""
         self.attempts += 1
+
+    def spend(self, tokens: int) -> None:
+        """Note tokens. They may be more than were left: one learns it when they are written."""
         self.tokens += tokens
 
     def tokens_left(self) -> float:

@@ -127,7 +127,12 @@ def _heaviest(classes: Classes, scores: Sequence[float]) -> int | None:
 
 
 def _weights(scores: Sequence[float]) -> list[float]:
-    if probabilities(scores):
-        return list(scores)
-    highest = max(scores)
-    return [math.exp(score - highest) for score in scores]  # softmax, but for a factor that all share
+    return list(scores) if probabilities(scores) else softmax(scores)
+
+
+def softmax(logits: Sequence[float]) -> list[float]:
+    """e^l_i / sum_j e^l_j; of at least one finite logit."""
+    highest = max(logits)
+    powers = [math.exp(logit - highest) for logit in logits]
+    whole = math.fsum(powers)
+    return [power / whole for power in powers]

@@ -6,10 +6,14 @@ best-of-n is open to the last attempt.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 Stop = Callable[[Sequence[float], float], bool]
+
+# Further attempts that are looked at for the next wave.
+MOST_LOOKED_AT = 1024
 
 
 def never(totals: Sequence[float], remaining: float) -> bool:
@@ -33,9 +37,32 @@ def cannot_lose(totals: Sequence[float], remaining: float, most: float = 1.0) ->
     )
 
 
-def confident(confidence: float) -> Stop:
-    """Stop when the leader is the majority with this probability (`lead_probability`), or cannot lose.
+def wave(stop: Stop, totals: Sequence[float], remaining: float, bounded: bool = True) -> float:
+    """Attempts that should be under way: the fewest that would end the vote if all of them agreed with its leader.
 
+    More would be cancelled where they agree. Of a vote that is split, at least an eighth of those that remain: it would
+    otherwise make its last attempts one after the other. Infinite where no number of attempts ends it early.
+
+    bounded: whether an attempt adds at most 1 to a total, see `anytime.Poll.bounded`.
+    """
+    most = math.ceil(min(remaining, MOST_LOOKED_AT))
+
+    def ends(attempts: int) -> bool:
+        leader = max(range(len(totals)), key=totals.__getitem__, default=0)
+        then = list(totals) or [0.0]
+        then[leader] += attempts
+        return stop(then, remaining - attempts if bounded else math.inf)
+
+    if not ends(most):
+        return math.inf
+    fewest = 1 + bisect_left(range(1, most + 1), True, key=ends)
+    return max(fewest, math.ceil(most / 8)) if len(totals) > 1 else fewest
+
+
+def confident(confidence: float) -> Stop:
+    """Stop when the leader stays the leader of all attempts with this probability (`lead_probability`), or cannot lose.
+
+    That it is right is another question: all attempts may agree on a wrong answer.
     Raises ValueError unless 0.5 < confidence < 1: nothing is ever surer than 1, and a mere lead is no confidence.
     """
     if not 0.5 < confidence < 1:

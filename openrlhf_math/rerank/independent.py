@@ -12,7 +12,8 @@ LOST = "lost"  # why an attempt ended that brought nothing
 
 
 async def independent(task: Task) -> AsyncIterator[Attempt]:
-    """As many attempts as the budget allows; one begins when another ends. Those under way are cancelled on closing.
+    """As many attempts as the budget allows, and no more at once than it wants; one begins when another ends. Those
+    under way are cancelled on closing.
 
     An attempt that is lost is one without an answer. Raises RequestError if the sampler refuses the problem,
     and Lost if all attempts are lost.
@@ -21,7 +22,7 @@ async def independent(task: Task) -> AsyncIterator[Attempt]:
     number = lost = 0
     try:
         while True:
-            while len(under_way) < task.at_once and task.budget.begin():
+            while len(under_way) < min(task.at_once, task.budget.wanted) and task.budget.begin():
                 under_way.add(asyncio.create_task(_attempt(task, number), name=f"{number:09}"))
                 number += 1
             if not under_way:

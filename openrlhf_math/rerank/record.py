@@ -7,7 +7,9 @@ from openrlhf_math.rerank.reranker import Solved
 def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
     """The problem with its answer, its attempts, and what they cost. Keys stay; those of `vote` are gold to tokens.
 
-    votes: of each class. classes: of each attempt. scores: None without a scorer. score: of each attempt, aggregated.
+    tokens_used: all that were written, also by attempts that are not_counted. unscored: attempts without a score; their
+    `score` is the lowest of the problem. votes: of each class. classes: of each attempt. scores: None without a scorer.
+    score: of each attempt, aggregated.
     error: why there is no solution.
     """
     solution = solved.solution
@@ -26,6 +28,8 @@ def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
         "ended": decision.ended,
         "tokens_used": decision.tokens,
         "tokens_saved": decision.tokens_saved,
+        "not_counted": decision.not_counted,
+        "unscored": decision.unscored if solution.scored else 0,
         "seconds": round(solution.seconds, 3),
         "responses": [attempt.text for attempt in attempts],
         "answers": [attempt.answer for attempt in attempts],

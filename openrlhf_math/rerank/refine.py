@@ -12,7 +12,6 @@ from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.roles import RequestError
 from openrlhf_math.rerank.task import Strategy, Task
-from openrlhf_math.rerank.written import Written
 from openrlhf_math.side_by_side import closing
 
 CRITIQUE = (
@@ -57,7 +56,7 @@ def refined(first: Strategy, passes: int, aggregation: Aggregation = last) -> St
                 return
             if _better(rewrite, best, aggregation):
                 best = rewrite
-                yield Written(task.budget).hand_over(rewrite)
+                yield rewrite
 
     return strategy
 
@@ -67,14 +66,16 @@ async def _first(first: Strategy, task: Task, passes: int) -> AsyncIterator[Atte
     limits = task.budget.limits
     attempts = None if limits.attempts is None else max(limits.attempts - passes, min(limits.attempts, 1))
     budget = Budget(Limits(tokens=limits.tokens, attempts=attempts))  # the seconds are watched by who takes attempts
+    budget.wanted = task.budget.wanted
     try:
         async with closing(first(replace(task, budget=budget))) as made:
             async for attempt in made:
-                budget.spend(attempt.tokens)
-                task.budget.begun, task.budget.tokens = budget.begun, budget.tokens - attempt.tokens
+                budget.count()
+                task.budget.begun = budget.begun
                 yield attempt
+                budget.wanted = task.budget.wanted
     finally:
-        task.budget.begun, task.budget.tokens = budget.begun, budget.tokens
+        task.budget.begun = budget.begun
 
 
 def _best(attempts: list[Attempt], aggregation: Aggregation) -> Attempt | None:
@@ -86,12 +87,12 @@ def _best(attempts: list[Attempt], aggregation: Aggregation) -> Attempt | None:
 
 
 async def _rewritten(task: Task, number: int, best: Attempt) -> Attempt:
-    turn, written = task.turn(number), Written(task.budget)
+    turn = task.turn(number)
     sampling = replace(turn.sampling, prefix="")
     said = [*turn.messages, {"role": "assistant", "content": best.text}, {"role": "user", "content": CRITIQUE}]
-    critique = written.note(await task.sampler.complete(said, sampling))
+    critique = await task.sampler.complete(said, sampling)
     said = [*said, {"role": "assistant", "content": critique.text}, {"role": "user", "content": REWRITE}]
-    rewrite = written.note(await task.sampler.complete(said, sampling))
+    rewrite = await task.sampler.complete(said, sampling)
     return await task.judged(replace(turn, messages=said, sampling=sampling, by=REFINED), [rewrite])
 
 

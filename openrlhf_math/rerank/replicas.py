@@ -5,15 +5,17 @@ repeats what it was asked, and a batch loses nothing.
 """
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 
 import ray
 
 from openrlhf_math.rerank.aggregate import Scores
-from openrlhf_math.rerank.roles import Completion, Gone, Messages, Sampling, Unavailable
+from openrlhf_math.rerank.roles import Completion, CutOff, Gone, Messages, Sampling, Unavailable
 from openrlhf_math.side_by_side import side_by_side, within
 
 ANSWERS_WITHIN_SECONDS = 8.0
+CUT_OFF_SECONDS = 3.0  # less than what was cancelled is waited for, see `side_by_side`
 
 
 class Replicas:
@@ -39,7 +41,7 @@ class Replicas:
             try:
                 return await reference
             except asyncio.CancelledError:
-                ray.cancel(reference)
+                await self._cancelled(self.actors[number], reference, args)
                 raise
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
@@ -50,6 +52,9 @@ class Replicas:
             finally:
                 self._under_way[number] -= 1
         raise Gone(f"the {self.role} died, too often to be started again")
+
+    async def _cancelled(self, actor, reference, args) -> None:
+        ray.cancel(reference)
 
     async def check(self) -> None:
         """Raises Unavailable unless one of them answers, Gone if all are dead for good."""
@@ -77,7 +82,24 @@ class RemoteSampler(Replicas):
     role = "samplers"
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
-        return await self.call("complete", messages, sampling)
+        return await self.call("complete", messages, sampling, uuid.uuid4().hex)
+
+    async def _cancelled(self, actor, reference, args) -> None:
+        """Raises CutOff, if the engine says how many tokens it has written."""
+
+        async def cut() -> int:
+            await actor.cut_off.remote(args[-1])
+            return (await reference).tokens
+
+        try:
+            tokens = await within(CUT_OFF_SECONDS, cut())
+        except ray.exceptions.TaskCancelledError:
+            tokens = 0  # it had not begun
+        except (TimeoutError, ray.exceptions.RayError):
+            return
+        finally:
+            ray.cancel(reference)
+        raise CutOff(tokens)
 
 
 class RemoteScorer(Replicas):

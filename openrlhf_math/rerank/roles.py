@@ -4,6 +4,7 @@ Everything above these two, solving, searching, refining, knows only what is dec
 actors, over objects in this process, or over one's own.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -51,6 +52,14 @@ class Completion:
     finished: str
 
 
+class CutOff(asyncio.CancelledError):
+    """The completion was cancelled, and this many tokens of it had been written."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+
+
 class RequestError(Exception):
     """This request cannot be served, others can; its text says why, as a sentence for a person."""
 
@@ -71,7 +80,7 @@ class Sampler(Protocol):
     """Requests run side by side: call `complete` as often as wanted at once."""
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
-        """One completion of a chat. Cancelling it frees what it held.
+        """One completion of a chat. Cancelling it frees what it held, and raises CutOff if its tokens are known.
 
         Raises RequestError for a prompt that leaves no room in the context.
         """

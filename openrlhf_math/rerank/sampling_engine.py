@@ -1,5 +1,6 @@
 """The sampler in a vLLM engine: in this process, or as a Ray actor."""
 
+import asyncio
 import uuid
 from dataclasses import dataclass
 
@@ -16,7 +17,10 @@ from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.prompts import Prompts
-from openrlhf_math.rerank.roles import Completion, Messages, RequestError, Sampling
+from openrlhf_math.rerank.roles import Completion, CutOff, Messages, RequestError, Sampling
+from openrlhf_math.side_by_side import end
+
+CUT_OFF_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class SamplingEngine(ServingEngine):
         )
         self._context = self._engine.model_config.max_model_len
         self._prompts = Prompts(self._tokenize, self._context)
+        self._under_way: dict[str, asyncio.Task] = {}
 
     def _tokenize(self, messages: Messages, prefix: str) -> list[int]:
         try:
@@ -74,7 +79,28 @@ class SamplingEngine(ServingEngine):
         (ids,) = prompt_ids(self._tokenizer, [text + prefix], chat_template=True)
         return ids
 
-    async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
+    async def complete(self, messages: Messages, sampling: Sampling, name: str | None = None) -> Completion:
+        """name: for `cut_off`."""
+        name = name or uuid.uuid4().hex
+        task = self._under_way[name] = asyncio.create_task(self._complete(messages, sampling, name))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            raise CutOff(await self.cut_off(name)) from None
+        finally:
+            del self._under_way[name]
+
+    async def cut_off(self, name: str) -> int:
+        """End the completion of this name. Returns its tokens so far, which `complete` returns too."""
+        task = self._under_way.get(name)
+        if task is None:
+            return 0
+        await self._engine.abort(name)
+        await asyncio.wait([task], timeout=CUT_OFF_SECONDS)
+        await end([task])  # it may not have come to the engine yet
+        return task.result().tokens if not task.cancelled() and task.exception() is None else 0
+
+    async def _complete(self, messages: Messages, sampling: Sampling, name: str) -> Completion:
         from vllm import SamplingParams, TokensPrompt
         from vllm.exceptions import VLLMValidationError
         from vllm.sampling_params import RequestOutputKind
@@ -104,7 +130,7 @@ class SamplingEngine(ServingEngine):
         prompt = TokensPrompt(prompt_token_ids=ids)
         try:
             with engine_may_die("--model"):
-                async for output in self._engine.generate(prompt, parameters, uuid.uuid4().hex):
+                async for output in self._engine.generate(prompt, parameters, name):
                     (completion,) = output.outputs
         except (ValueError, VLLMValidationError) as error:
             raise RequestError(f"the engine refuses it ({one_line(error)})") from None

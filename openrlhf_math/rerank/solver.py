@@ -15,9 +15,10 @@ from openrlhf_math.rerank.independent import independent
 from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling, Scorer
 from openrlhf_math.rerank.task import Strategy, Task, Turn, seed_of
 from openrlhf_math.rewards import GradingPool
-from openrlhf_math.side_by_side import closing
 
 Turns = Callable[[str], Callable[[int], Turn]]
+
+MOST_AT_ONCE = 256
 
 
 def one_solver(instruction: str, sampling: Sampling) -> Turns:
@@ -47,7 +48,8 @@ class Method:
     rule         which of them is chosen
     aggregation  what makes one score of step scores
     stop         when more attempts are not needed
-    at_once      attempts at one problem under way at the same time
+    at_once      attempts at one problem under way at the same time; None: as many as could end the vote if all of them
+                 agreed with its leader, see `early_stop.wave`, and at most MOST_AT_ONCE
     style        where the answer stands in a completion, see `RewardConfig`
     """
 
@@ -56,7 +58,7 @@ class Method:
     rule: Rule = majority
     aggregation: Aggregation = last
     stop: Stop = cannot_lose
-    at_once: int = 8
+    at_once: int | None = None
     style: str = "boxed"
 
 
@@ -106,12 +108,11 @@ class Solver:
             sampler=self._sampler,
             scorer=self._scorer,
             budget=budget,
-            at_once=method.at_once,
+            at_once=method.at_once or MOST_AT_ONCE,
             style=method.style,
         )
         poll = Poll(GraderSays(self._pool, problem), method.rule, method.aggregation)
-        async with closing(method.strategy(task)) as attempts:
-            decision = await decide(attempts, budget, poll, method.stop, counted)
+        decision = await decide(method.strategy(task), budget, poll, method.stop, counted, waves=method.at_once is None)
         return Solution(
             problem=problem,
             answer=decision.answer,

@@ -1,12 +1,13 @@
 """One problem as a strategy sees it: who is asked, how, and what may be spent."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Budget
-from openrlhf_math.rerank.roles import Completion, Messages, Sampler, Sampling, Scorer
+from openrlhf_math.rerank.roles import Completion, CutOff, Messages, Sampler, Sampling, Scorer
 from openrlhf_math.rewards.extract import extract
 
 
@@ -27,9 +28,29 @@ def seed_of(seed: int | None, problem: str, number: int) -> int | None:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
+class Metered:
+    """A sampler whose tokens are spent from a budget when they are written, whatever becomes of them."""
+
+    def __init__(self, sampler: Sampler, budget: Budget) -> None:
+        self.sampler, self.budget = sampler, budget
+
+    async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
+        try:
+            completion = await self.sampler.complete(messages, sampling)
+        except CutOff as cut:
+            self.budget.spend(cut.tokens)
+            raise
+        except asyncio.CancelledError:
+            self.budget.uncounted += 1
+            raise
+        self.budget.spend(completion.tokens)
+        return completion
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A problem and what there is to solve it.
+    """A problem and what there is to solve it. The sampler is `Metered` by the budget; a strategy that writes with
+    anything else spends the tokens itself.
 
     problem   its text, which the scorer reads
     turn      from the number of an attempt, 0, 1, ..., to how it is asked for
@@ -44,6 +65,10 @@ class Task:
     budget: Budget
     at_once: int
     style: str = "boxed"
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.sampler, Metered) and self.sampler.budget is self.budget):
+            object.__setattr__(self, "sampler", Metered(self.sampler, self.budget))
 
     async def judged(self, turn: Turn, completions: Sequence[Completion]) -> Attempt:
         """A finished attempt out of its pieces, in order: its answer extracted, its steps scored."""

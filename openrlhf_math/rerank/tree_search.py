@@ -14,7 +14,6 @@ from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.roles import RequestError
 from openrlhf_math.rerank.steps import BLANK_LINE
 from openrlhf_math.rerank.task import Strategy, Task, Turn
-from openrlhf_math.rerank.written import Written
 from openrlhf_math.rewards.extract import extract
 from openrlhf_math.side_by_side import end, side_by_side
 
@@ -95,11 +94,11 @@ async def _search(task: Task, steps: Steps, split) -> AsyncIterator[Attempt]:
         beams.append(len(beams))
     if not beams:
         return
-    written, free, ended = Written(task.budget), asyncio.Semaphore(task.at_once), asyncio.Queue()
+    free, ended = asyncio.Semaphore(task.at_once), asyncio.Queue()
 
     async def grow() -> list[RequestError | None]:
         try:
-            trees = [_Tree(task, steps, numbers, written, free, ended) for numbers in split(beams)]
+            trees = [_Tree(task, steps, numbers, free, ended) for numbers in split(beams)]
             return await side_by_side(tree.grow() for tree in trees)
         finally:
             ended.put_nowait(None)
@@ -108,7 +107,7 @@ async def _search(task: Task, steps: Steps, split) -> AsyncIterator[Attempt]:
     try:
         while (beam := await ended.get()) is not None:
             answer = extract(beam.text, task.style).answer
-            yield written.hand_over(Attempt(answer, beam.scores, beam.tokens, beam.text, beam.turn.by))
+            yield Attempt(answer, beam.scores, beam.tokens, beam.text, beam.turn.by)
         refused = await growing
         if all(refused):
             raise refused[0]
@@ -119,9 +118,9 @@ async def _search(task: Task, steps: Steps, split) -> AsyncIterator[Attempt]:
 class _Tree:
     """Beams that compete with each other."""
 
-    def __init__(self, task: Task, steps: Steps, numbers: Sequence[int], written: Written, free, ended) -> None:
+    def __init__(self, task: Task, steps: Steps, numbers: Sequence[int], free, ended) -> None:
         self._task, self._steps, self._numbers = task, steps, numbers
-        self._written, self._free, self._ended = written, free, ended
+        self._free, self._ended = free, ended
 
     async def grow(self) -> RequestError | None:
         """Until all beams have ended. Returns why the sampler refuses even their first step, if it does."""
@@ -159,7 +158,7 @@ class _Tree:
         )
         try:
             async with self._free:
-                step = self._written.note(await self._task.sampler.complete(beam.turn.messages, asked))
+                step = await self._task.sampler.complete(beam.turn.messages, asked)
         except RequestError as error:
             return replace(beam, ended=True, refused=error)
         text, tokens = beam.text + step.text, beam.tokens + step.tokens

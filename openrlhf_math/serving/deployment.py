@@ -3,10 +3,12 @@
 import contextlib
 import importlib.metadata
 import logging
+import warnings
 from collections.abc import Iterator
 
 import ray
 from ray import serve
+from starlette.middleware import Middleware
 
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError
@@ -14,6 +16,7 @@ from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.serving.access import RequiresKey
 from openrlhf_math.serving.app import build_app
 from openrlhf_math.serving.plan import Service
+from openrlhf_math.serving.proxy_errors import ErrorsInForm
 from openrlhf_math.serving.remote import RemoteReranker
 
 
@@ -74,7 +77,15 @@ def deployed(reranker, service: Service, model: str, host: str, port: int, key: 
         health_check_period_s=10,
     )(serve.ingress(build)())
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    serve.start(http_options={"host": host, "port": port, "keep_alive_timeout_s": 60})
+    warnings.filterwarnings("ignore", message="Passing `middlewares`")  # the app's own end with their replica
+    serve.start(
+        http_options={
+            "host": host,
+            "port": port,
+            "keep_alive_timeout_s": 60,
+            "middlewares": [Middleware(ErrorsInForm)],
+        }
+    )
     try:
         serve.run(replica.bind(), name="openrlhf-math", route_prefix="/")
         yield

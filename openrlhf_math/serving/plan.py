@@ -1,6 +1,5 @@
 """A request into what the solver is asked, and its solution into a response."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -80,7 +79,7 @@ def plan(request: ChatRequest, service: Service) -> Plan:
         raise ApiError(400, f"n: {request.n} answers cannot come from {limits.attempts} attempts", "n")
     if service.context:
         check_size([{"content": message.text} for message in request.messages], service.context)
-    method = _method(request, service, limits.attempts)
+    method = _method(request, service)
     return Plan(problem.text, replace(method, turns=_turns(method.turns, request, before)), limits)
 
 
@@ -100,7 +99,7 @@ def _limits(request: ChatRequest, service: Service) -> Limits:
     )
 
 
-def _method(request: ChatRequest, service: Service, attempts: int) -> Method:
+def _method(request: ChatRequest, service: Service) -> Method:
     wishes, method = request.openrlhf_math, service.method
     if wishes.rule is not None:
         field = "openrlhf_math.rule"
@@ -110,9 +109,7 @@ def _method(request: ChatRequest, service: Service, attempts: int) -> Method:
             raise ApiError(400, f"{field}: {wishes.rule} needs scores, and this server has no scorer", field)
         method = replace(method, rule=RULES[wishes.rule])
     if wishes.confidence is not None:
-        stop = cannot_lose if wishes.confidence == 1 else confident(wishes.confidence)
-        # What is begun cannot be saved.
-        method = replace(method, stop=stop, at_once=min(method.at_once, math.ceil(attempts / 4)))
+        method = replace(method, stop=cannot_lose if wishes.confidence == 1 else confident(wishes.confidence))
     return method
 
 

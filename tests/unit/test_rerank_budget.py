@@ -40,8 +40,9 @@ def clock():
 )
 def test_a_budget_is_exhausted_when_a_limit_is_reached(limits, exhausted, clock):
     budget = Budget(limits, clock)
-    budget.spend(10)
-    budget.spend(10)
+    for _ in range(2):
+        budget.spend(10)
+        budget.count()
     clock.now = 5.0
     assert budget.exhausted() == exhausted
 
@@ -70,6 +71,7 @@ def test_unspent_tokens_and_attempts_pass_on_and_overspent_ones_are_missed(clock
             shares.append((budget.limits.tokens, budget.limits.attempts))
             if tokens:
                 budget.spend(tokens)
+                budget.count()
     assert shares == [(250, 2), (316, 3), (175, 4), (350, 8)]
 
 
@@ -151,10 +153,11 @@ def test_confident(totals, stops):
     assert confident(0.95)(totals, 100) is stops
 
 
-async def sampled(answers, scores=None, tokens=10, clock=None, seconds=1.0):
+async def sampled(answers, budget, scores=None, tokens=10, clock=None, seconds=1.0):
     for number, answer in enumerate(answers):
         if clock:
             clock.now += seconds
+        budget.spend(tokens)
         yield Attempt(answer, scores[number] if scores else None, tokens)
 
 
@@ -162,7 +165,7 @@ def run(answers, limits, clock=None, stop=None, rule=majority, scores=None):
     budget = Budget(limits, clock or Clock())
     poll = Poll(lambda first, second: False, rule)
     arguments = (stop,) if stop else ()
-    return asyncio.run(decide(sampled(answers, scores, clock=clock), budget, poll, *arguments))
+    return asyncio.run(decide(sampled(answers, budget, scores, clock=clock), budget, poll, *arguments))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +207,8 @@ def test_a_comparison_that_hangs_is_left_at_the_deadline():
     poll = Poll(slow)
 
     async def bounded():
-        decision = await decide(sampled(["7", "8", "9"]), Budget(Limits(seconds=0.2)), poll)
+        budget = Budget(Limits(seconds=0.2))
+        decision = await decide(sampled(["7", "8", "9"], budget), budget, poll)
         return decision, time.monotonic() - begun
 
     decision, seconds = asyncio.run(bounded())

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from openrlhf_math.rerank.aggregate import aggregate, last
+from openrlhf_math.rerank.anytime import Attempt, Poll
 from openrlhf_math.rerank.choose import RULES, best_of_n, majority, weighted
+from openrlhf_math.rerank.early_stop import confident
 
 
 def naive_weighted(classes, logits) -> int:
@@ -41,3 +43,22 @@ def test_an_attempt_without_a_score_is_not_preferred_to_one_with_a_negative():
     assert best_of_n([0, 1, 2], scores) == 1
     scores, _ = aggregate([None, 7.0, 5.0], last)
     assert scores == [5.0, 7.0, 5.0]
+
+
+def polled(classes, logits) -> Poll:
+    poll = Poll(lambda first, second: False, weighted)
+    for name, logit in zip(classes, logits, strict=True):
+        poll.add(Attempt(str(name), logit))
+    return poll
+
+
+def test_equal_logits_are_votes_and_one_that_outweighs_all_is_one_vote():
+    assert polled("aaaab", [-3.0] * 5).totals() == pytest.approx((4, 1))
+    assert polled("aaaab", [-3.0] * 4 + [40.0]).totals() == pytest.approx((0, 1), abs=1e-6)
+
+
+@pytest.mark.parametrize("shift", [-8.0, 3.0])
+def test_confidence_stops_with_logits_but_no_lead_of_theirs_is_safe(shift):
+    poll = polled("aaaaaa", [shift, shift + 0.1, shift - 0.1, shift, shift, shift])
+    assert confident(0.95)(poll.totals(), 26) and not poll.bounded()
+    assert not confident(0.95)(polled("ab", [shift, shift]).totals(), 30)

@@ -10,9 +10,9 @@ import pytest
 from openrlhf_math.rerank.aggregate import product
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.choose import best_of_n, majority, weighted
-from openrlhf_math.rerank.early_stop import cannot_lose, never
+from openrlhf_math.rerank.early_stop import cannot_lose, confident, never
 from openrlhf_math.rerank.reranker import Reranker
-from openrlhf_math.rerank.roles import Completion, RequestError, Sampling
+from openrlhf_math.rerank.roles import Completion, CutOff, RequestError, Sampling
 from openrlhf_math.rerank.solver import Method, Solver, one_solver
 from openrlhf_math.rewards import GradingPool, RewardConfig
 
@@ -111,6 +111,59 @@ def test_a_vote_that_cannot_be_lost_ends_and_what_is_under_way_is_cancelled(pool
     begun = len(sampler.asked)
     assert begun < 12
     assert solution.decision.tokens_saved == (12 - begun) * 10, "what was begun is not saved"
+
+
+class SlowAfter(Sampler):
+    """The first `quick` completions take no time, the others write 4 tokens and hang."""
+
+    def __init__(self, answers: list[str], quick: int) -> None:
+        super().__init__(answers)
+        self.quick = quick
+
+    async def complete(self, messages, sampling: Sampling) -> Completion:
+        if len(self.asked) < self.quick:
+            return await super().complete(messages, sampling)
+        self.asked.append((messages, sampling))
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            raise CutOff(4) from None
+
+
+def test_the_tokens_of_cancelled_attempts_count(pool):
+    sampler = SlowAfter(box(*"1" * 12), quick=6)
+    solution = solve(pool, sampler, method=replace(METHOD, stop=cannot_lose, at_once=12))
+    decision = solution.decision
+    assert decision.ended == "early" and decision.attempts == 6 and decision.not_counted == 6
+    assert decision.tokens == 6 * 10 + 6 * 4
+    assert decision.tokens_saved == 6 * 10 - 6 * 4
+
+
+def test_a_set_is_charged_for_cancelled_attempts(pool):
+    sampler = SlowAfter(box(*"1" * 12), quick=6)
+    reranker = Reranker(Solver(sampler, None, pool))
+    method = replace(METHOD, stop=cannot_lose, at_once=12)
+
+    async def run():
+        each, total = Limits(attempts=12), Limits(tokens=80)
+        return [one async for one in reranker.solve_all(["a", "b"], method, each, total, at_once=1)]
+
+    first, second = sorted(asyncio.run(run()), key=lambda solved: solved.number)
+    assert first.solution.decision.tokens == 84
+    assert second.solution.decision.ended == "tokens" and second.solution.decision.attempts == 0
+
+
+@pytest.mark.parametrize("stop, begun", [(cannot_lose, 6), (confident(0.9), 3), (never, 12)])
+def test_attempts_begin_in_waves_that_could_settle_the_vote(pool, stop, begun):
+    sampler = Sampler(box(*"1" * 12), seconds=0.01)
+    solution = solve(pool, sampler, method=replace(METHOD, stop=stop))
+    assert len(sampler.asked) == begun == len(solution.attempts) and sampler.cancelled == 0
+
+
+def test_a_split_vote_begins_more(pool):
+    sampler = Sampler(box(*"121212121212"), seconds=0.01)
+    solution = solve(pool, sampler, method=replace(METHOD, stop=cannot_lose))
+    assert len(sampler.asked) == 11 and solution.answer == "1"  # 6 : 5, and a tie goes to the first
 
 
 def test_at_the_deadline_the_best_so_far_is_given(pool):

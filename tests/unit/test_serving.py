@@ -46,7 +46,7 @@ class Backend:
             if problem == "bug":
                 raise ZeroDivisionError
             poll, budget = Poll(lambda first, second: False, method.rule), Budget(limits)
-            attempts = self.attempts(problem)
+            attempts = self.attempts(problem, budget)
             news = []
             decision = await decide(attempts, budget, poll, method.stop, lambda poll: news.append(progress(poll)))
             for one in news:
@@ -65,13 +65,14 @@ class Backend:
         finally:
             self.under_way -= 1
 
-    async def attempts(self, problem):
+    async def attempts(self, problem, budget):
         for number in range(1000):
             if problem == "hangs":
                 await asyncio.sleep(3600)
             await asyncio.sleep({"slow": 0.05, "slower": 0.2}.get(problem, 0))
             answer = self.answers[number % len(self.answers)]
             score = self.scores[number % len(self.scores)]
+            budget.spend(10)
             yield Attempt(answer, [0.1, score], 10, f"text {number}: {answer}", "solver")
 
     async def check(self):
@@ -173,7 +174,7 @@ def test_a_request_may_set_how_it_is_solved(served, backend):
     told = chat(served, temperature=0.1, top_p=0.5, max_tokens=99, seed=3, openrlhf_math=wishes)
     assert told.json()["openrlhf_math"]["rule"] == "best_of_n" and told.json()["openrlhf_math"]["answer"] == "8"
     problem, method, _ = backend.asked[-1]
-    assert method.rule is RULES["best_of_n"] and method.at_once == 4
+    assert method.rule is RULES["best_of_n"] and method.stop([4], 12)
     turn = method.turns(problem)(2)
     assert turn.sampling == Sampling(temperature=0.1, top_p=0.5, max_tokens=99, seed=turn.sampling.seed)
     assert turn.messages == [{"role": "user", "content": "1+1?\nBox it."}]
