@@ -39,9 +39,7 @@ def add_asked_scorer_flags(add) -> None:
         "--scorer-base-url", metavar="URL",
         help="endpoint of --scorer-model, with --scorer verdict or graded (that of --base-url)",
     )  # fmt: skip
-    add(
-        "--scorer-api-key-env", metavar="VARIABLE", help="environment variable that holds its key (that of --base-url)"
-    )
+    add("--scorer-api-key-env", metavar="VARIABLE", help="environment variable that holds its key (that of --base-url)")
     add("--scorer-votes", type=int, default=4, metavar="N", help="judgements of an attempt, averaged (%(default)s)")
 
 
