@@ -210,7 +210,7 @@ def scorer_settings(args: argparse.Namespace, device: str, memory: float = 0.9):
         return None
     if args.scorer in ASKED:
         return asked_scorer(args)
-    if args.scorer_base_url:
+    if getattr(args, "scorer_base_url", None):
         raise UserError(f"--scorer-base-url goes with --scorer {' or '.join(ASKED)}, not with {args.scorer}")
     find_scorer(args.scorer)
     check_model("--scorer-model", args.scorer_model)

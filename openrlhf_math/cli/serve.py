@@ -11,8 +11,10 @@ from pathlib import Path
 
 from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, context_of, limits, method, settings
 from openrlhf_math.errors import UserError
+from openrlhf_math.rerank.here import is_here
 
 CHECK_SECONDS = 15.0
+KEY_FLAG = "--endpoint-key-env"  # of --base-url; --api-key-env is of the clients' key
 
 EPILOG = """examples:
   openrlhf-math serve --model Qwen/Qwen2.5-Math-1.5B-Instruct
@@ -53,7 +55,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         metavar="N",
         help="under way at once; more get status 429 (%(default)s)",
     )
-    add_rerank_flags(parser, seconds=600)
+    add_rerank_flags(parser, seconds=600, key_flag=KEY_FLAG)
     return parser
 
 
@@ -62,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
     for name, least in (("most_attempts", args.attempts), ("most_requests", 1)):
         if getattr(args, name) < least:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give {least} or more")
-    parts = settings(args)
+    parts = settings(args, KEY_FLAG)
+    if is_here(parts):
+        raise UserError("serve asks no model behind an endpoint yet; leave --base-url out, and choose another --scorer")
     key = _key(args.api_key_env)
     port = _free_port(args.host, args.port)
     if not key and not _is_loopback(args.host):
