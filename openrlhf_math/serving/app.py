@@ -17,6 +17,7 @@ from openrlhf_math.rerank.reranker import Progress, Solved
 from openrlhf_math.rerank.roles import Messages, RequestError, Unavailable
 from openrlhf_math.rerank.solver import Method
 from openrlhf_math.serving.errors import ApiError, ClientLeft
+from openrlhf_math.serving.health import Health
 from openrlhf_math.serving.metrics import Metrics
 from openrlhf_math.serving.plan import Plan, Service, plan, response
 from openrlhf_math.serving.schema import ChatRequest, ChatResponse, fresh_id, now, read_request
@@ -44,7 +45,7 @@ class Backend(Protocol):
 def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messages], int]) -> FastAPI:
     """count_tokens: of a prompt, which `usage` tells."""
     app = FastAPI(title="openrlhf-math", docs_url=None, redoc_url=None)
-    metrics = Metrics()
+    metrics, well = Metrics(), Health(backend.check, HEALTH_SECONDS)
     busy, started = 0, now()
 
     @contextlib.contextmanager
@@ -123,10 +124,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messag
 
     @app.get("/health")
     async def health():
-        try:
-            await within(HEALTH_SECONDS, backend.check())
-        except TimeoutError:
-            raise Unavailable(f"the solver has not answered for {HEALTH_SECONDS:.0f} s") from None
+        await well.say()
         return {"status": "ok", "requests_under_way": busy}
 
     @app.get("/metrics")

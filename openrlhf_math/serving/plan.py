@@ -234,6 +234,7 @@ def report(solution: Solution, rule: Rule, scored: bool) -> Report:
         ended=decision.ended,
         tokens=decision.tokens,
         tokens_saved=decision.tokens_saved,
+        not_counted=decision.not_counted,
         seconds=solution.seconds,
     )
 

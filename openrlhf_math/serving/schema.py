@@ -145,7 +145,7 @@ class AttemptReport(BaseModel):
 
 
 class Report(BaseModel):
-    """What an answer rests on, see `Solution`. prompt_tokens are not in `tokens`."""
+    """What an answer rests on, see `Solution` and `Decision`. prompt_tokens are not in `tokens`."""
 
     answer: str | None
     chosen: int | None
@@ -156,6 +156,7 @@ class Report(BaseModel):
     ended: str
     tokens: int
     tokens_saved: int
+    not_counted: int
     seconds: float
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from openrlhf_math.cli import main
 from openrlhf_math.curation import inputs, pipeline
-from openrlhf_math.distill import endpoint
+from openrlhf_math.endpoint import client as endpoint
 
 STORY = "Tom has {} red boxes and buys {} more blue boxes at the market. How many boxes does he have?"
 ROWS = [{"problem": STORY.format(n, 7 * n), "answer": str(8 * n)} for n in range(3, 23)]

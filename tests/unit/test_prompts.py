@@ -194,6 +194,7 @@ def by_solve(model, way: str, tmp_path) -> list[list[int]]:
     from openrlhf_math.rerank.solver import one_solver
 
     engine = object.__new__(SamplingEngine)
+    engine._under_way = {}
     engine._engine, engine._tokenizer, engine._context = StreamingEngine(), AutoTokenizer.from_pretrained(model), 4096
     engine._prompts = Prompts(engine._tokenize, 4096)
     for problem in PROBLEMS:
@@ -313,6 +314,7 @@ def test_a_sampler_and_a_teacher_refuse_such_messages_one_by_one():
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1?"}]
     engine, teacher = object.__new__(SamplingEngine), object.__new__(Teacher)
     engine._engine, engine._tokenizer = StreamingEngine(), gemma2().tokenizer
+    engine._under_way = {}
     engine._prompts = Prompts(engine._tokenize, 4096)
     teacher._llm, teacher._tokenizer, teacher._tied = StreamingEngine(), gemma2().tokenizer, False
     with pytest.raises(RequestError, match="System role not supported"):

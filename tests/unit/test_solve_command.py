@@ -5,11 +5,13 @@ import json
 import pytest
 
 from openrlhf_math.cli import main
+from openrlhf_math.cli.rerank_flags import settings
+from openrlhf_math.cli.solve import build_parser
 from openrlhf_math.cli.solve_display import show_set, show_solution
 from openrlhf_math.rerank.anytime import Attempt, Decision
 from openrlhf_math.rerank.record import row
 from openrlhf_math.rerank.reranker import Solved
-from openrlhf_math.rerank.solver import Solution
+from openrlhf_math.rerank.solver import MOST_AT_ONCE, Solution
 from openrlhf_math.rewards import RewardConfig
 
 
@@ -126,3 +128,18 @@ def test_a_set_is_shown_with_what_is_right(capsys):
     shown = capsys.readouterr().out
     assert shown.index("1+1?") < shown.index("[bold] 1+2?")
     assert "right: 1 of 3 (33.3%)" in shown and "no room" in shown
+
+
+def test_attempts_without_a_score_are_shown(capsys):
+    line = row(0, "1+1?", None, Solved(0, solution()))
+    assert line["unscored"] == 2
+    show_solution(line)
+    assert capsys.readouterr().out.count("unscored") == 3  # two attempts, and the sum of them
+    show_set([line, {**line, "number": 1}], RewardConfig(workers=1))
+    assert "4 attempts unscored" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [["--attempts", "2000"], ["--attempts", "2000", "--at-once", "4000"]])
+def test_an_engine_is_not_asked_for_more_at_once_than_it_computes(flags, model):
+    args = build_parser("solve").parse_args(["--model", model, "--device", "cpu", "1+1?", *flags])
+    assert settings(args).sampler.at_once == MOST_AT_ONCE

@@ -1,0 +1,65 @@
+"""Health is said at once, whatever the solver does."""
+
+import asyncio
+import time
+
+import pytest
+
+from openrlhf_math.rerank.roles import Unavailable
+from openrlhf_math.serving.health import Health
+
+
+def test_it_is_what_the_check_finds():
+    wrong = []
+
+    async def check():
+        if wrong:
+            raise Unavailable(wrong[0])
+
+    async def run():
+        health = Health(check, 60)
+        await health.say()
+        wrong.append("dead")
+        with pytest.raises(Unavailable, match="dead"):
+            await health.say()
+        wrong.clear()
+        await health.say()
+
+    asyncio.run(run())
+
+
+def test_a_check_that_takes_long_is_not_waited_for_and_made_once():
+    checks = []
+    free = asyncio.Event()
+
+    async def check():
+        checks.append(1)
+        if len(checks) > 1:
+            await free.wait()
+            raise Unavailable("dead")
+
+    async def run():
+        health = Health(check, 60)
+        await health.say()
+        begun = time.monotonic()
+        for _ in range(3):
+            await health.say()  # as the last check found it
+        assert time.monotonic() - begun < 30
+        free.set()
+        with pytest.raises(Unavailable, match="dead"):
+            await health.say()
+
+    asyncio.run(run())
+    assert len(checks) == 2
+
+
+def test_a_solver_that_is_silent_is_unavailable():
+    async def check():
+        await asyncio.sleep(3600)
+
+    async def run():
+        health = Health(check, 0.05)
+        with pytest.raises(Unavailable, match="not answered"):
+            await health.say()
+
+    asyncio.run(run())
