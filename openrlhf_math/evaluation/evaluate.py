@@ -41,13 +41,13 @@ def evaluate(
     prompts = {one.name: tokenized(one, settings) for one in sets}
     sets = [replace(one, sampling=fitted(one.sampling, prompts[one.name], settings)) for one in sets]
     context = context_needed({one.name: (prompts[one.name], one.sampling.max_tokens) for one in sets}, settings)
-    for one in sets:
-        announce(one)
     if settings.scorer:
         kind_and_arguments(settings.scorer)  # or a wrong one would be told when everything is sampled
     journal = open_journal(sets, settings)
     scores = None
     try:
+        for one in sets:
+            announce(one)
         scores = settings.scorer and ScoreJournal(settings.output, settings.scorer)
         timing = _sample(sets, prompts, context, settings, journal, listen)
         if scores:
