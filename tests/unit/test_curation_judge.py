@@ -1,12 +1,10 @@
 """The judge of pairs, against a real server on loopback."""
 
-import http.server
-import json
 import re
-import threading
 from collections import Counter
 
 import pytest
+from chat_server import ChatServer
 
 from openrlhf_math.cli.curate import build_parser
 from openrlhf_math.curation.judge import LONGEST_PAIR, TRIES, PairJudge, read_answer
@@ -23,44 +21,23 @@ PAIRS = [
 SAME = {PAIRS[0], PAIRS[2]}
 
 
-class Server:
+class Server(ChatServer):
     """Answers by SAME. status(number): of the reply to a request, counted from 1. wrap: around an answer."""
 
     def __init__(self, status=lambda number: 200, wrap='```json\n{{"same": {}}}\n```'.format):
-        judge, self.asked, self.requests, self.keys = self, Counter(), 0, []
+        self.asked, self.requests, self.keys = Counter(), 0, []
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        def answer(body, headers):
+            self.requests += 1
+            self.keys.append(headers["Authorization"])
+            code = status(self.requests)
+            text = body["messages"][-1]["content"]
+            pair = next(pair for pair in PAIRS if f"\n{pair[0]}\n" in text and f"\n{pair[1]}\n" in text)
+            if code == 200:
+                self.asked[pair] += 1
+            return code, wrap("true" if pair in SAME else "false")
 
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                judge.requests += 1
-                judge.keys.append(self.headers["Authorization"])
-                code = status(judge.requests)
-                text = body["messages"][-1]["content"]
-                pair = next(pair for pair in PAIRS if f"\n{pair[0]}\n" in text and f"\n{pair[1]}\n" in text)
-                if code == 200:
-                    judge.asked[pair] += 1
-                message = {"role": "assistant", "content": wrap("true" if pair in SAME else "false")}
-                reply = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
-                self.send_response(code)
-                self.send_header("Content-Length", str(len(reply)))
-                self.end_headers()
-                self.wfile.write(reply)
-
-            def log_message(self, *what):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *exception):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(answer)
 
 
 @pytest.fixture(autouse=True)

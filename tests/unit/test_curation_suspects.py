@@ -1,8 +1,6 @@
 """`openrlhf-math curate --judge-base-url` against a real server on loopback."""
 
-import contextlib
 import hashlib
-import http.server
 import json
 import os
 import re
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from chat_server import ChatServer
 
 from openrlhf_math.cli import main
 from openrlhf_math.curation import inputs, pipeline
@@ -28,49 +27,25 @@ SAME, ODD = {4, 9, 22}, {5}  # boxes of the rows that the server calls the bench
 KEY = "sk-judge-0123456789"
 
 
-class Server:
+class Server(ChatServer):
     """Answers by SAME. before(number): called before a reply, which has the status it returns."""
 
     def __init__(self, before=lambda number: 200, same=frozenset(SAME)):
-        server, self.asked, self.models, self.bodies = self, Counter(), Counter(), []
+        self.asked, self.models, self.bodies = Counter(), Counter(), []
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        def answer(body, headers):
+            first, second = re.findall(r"<(?:first|second)>\n(.*?)\n</", body["messages"][0]["content"], re.S)
+            assert first == STORY.format(100, 700) and headers["Authorization"] == f"Bearer {KEY}"
+            boxes = int(re.search(r"\d+", second)[0])
+            self.bodies.append(body)
+            code = before(len(self.bodies))
+            if code == 200:
+                self.asked[second] += 1
+                self.models[body["model"]] += 1
+            is_same = boxes in same and "purchases" not in second
+            return code, "I would rather not say." if boxes in ODD else json.dumps({"same": is_same})
 
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                first, second = re.findall(r"<(?:first|second)>\n(.*?)\n</", body["messages"][0]["content"], re.S)
-                assert first == STORY.format(100, 700) and self.headers["Authorization"] == f"Bearer {KEY}"
-                boxes = int(re.search(r"\d+", second)[0])
-                server.bodies.append(body)
-                code = before(len(server.bodies))
-                if code == 200:
-                    server.asked[second] += 1
-                    server.models[body["model"]] += 1
-                is_same = boxes in same and "purchases" not in second
-                text = "I would rather not say." if boxes in ODD else json.dumps({"same": is_same})
-                message = {"role": "assistant", "content": text}
-                reply = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
-                self.send_response(code)
-                self.send_header("Content-Length", str(len(reply)))
-                self.end_headers()
-                with contextlib.suppress(OSError):  # whoever asked was killed
-                    self.wfile.write(reply)
-
-            def log_message(self, *what):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *exception):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(answer)
 
 
 @pytest.fixture(autouse=True)

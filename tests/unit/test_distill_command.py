@@ -18,7 +18,8 @@ from openrlhf_math.cli import main
 from openrlhf_math.data.conversations import find_layout
 from openrlhf_math.data.tiny_world.problems import distinct_stories
 from openrlhf_math.data.tiny_world.server import read_story, teach
-from openrlhf_math.distill.teachers import Failure, Reply
+from openrlhf_math.distill.teachers import Reply
+from openrlhf_math.endpoint.reply import Failure
 
 STORIES = distinct_stories(40, seed=5)
 SCRIPT = Path(__file__).parents[2] / "examples" / "distill_r1.sh"

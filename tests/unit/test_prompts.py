@@ -306,7 +306,8 @@ def test_messages_that_the_chat_template_refuses_name_their_row(command, capsys,
 
 def test_a_sampler_and_a_teacher_refuse_such_messages_one_by_one():
     from openrlhf_math.distill.engine import Engine as Teacher
-    from openrlhf_math.distill.teachers import Failure, Question
+    from openrlhf_math.distill.teachers import Question
+    from openrlhf_math.endpoint.reply import Failure
     from openrlhf_math.rerank.prompts import Prompts
     from openrlhf_math.rerank.roles import RequestError, Sampling
     from openrlhf_math.rerank.sampling_engine import SamplingEngine
