@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from openrlhf_math.cli.endpoint_flags import json_object
 from openrlhf_math.errors import UserError
 
 ABOUT = """\
@@ -172,15 +173,8 @@ def read_judge(args: argparse.Namespace):
     from openrlhf_math.curation.judge import endpoint_settings
 
     judge = Judge(args.judge_base_url, **given)
-    endpoint_settings(judge, args.output)
+    endpoint_settings(judge)
     return judge
-
-
-def json_object(text: str) -> dict:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError
-    return value
 
 
 def add_pass_rates(args: argparse.Namespace) -> None:

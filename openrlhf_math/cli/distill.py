@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from openrlhf_math.cli.endpoint_flags import json_object
 from openrlhf_math.errors import UserError
 
 EPILOG = r"""teachers:
@@ -153,8 +154,9 @@ def run(args: argparse.Namespace) -> int:
 def read_settings(args: argparse.Namespace):
     """Raises ValueError or UserError for values that cannot work."""
     from openrlhf_math.colocation.layout import find_device
-    from openrlhf_math.distill.settings import DistillSettings, EndpointSettings, EngineSettings, read_key
+    from openrlhf_math.distill.settings import DistillSettings, EngineSettings
     from openrlhf_math.distill.trace import find_tags
+    from openrlhf_math.endpoint.settings import EndpointSettings, read_key
     from openrlhf_math.grpo.inputs import check_model
 
     endpoint = None
@@ -201,13 +203,6 @@ def read_settings(args: argparse.Namespace):
         endpoint=endpoint,
         engine=engine,
     )
-
-
-def json_object(text: str) -> dict:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError
-    return value
 
 
 def read_licences(pairs: list[str]) -> dict[str, str]:

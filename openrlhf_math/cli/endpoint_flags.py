@@ -86,7 +86,7 @@ def asked_scorer(args: argparse.Namespace):
 
 
 def _endpoint(args: argparse.Namespace, url: str, variable: str | None, flags: dict[str, str]):
-    from openrlhf_math.endpoint.settings import EndpointSettings, read_key
+    from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
 
     try:
         key, variable = read_key(variable)
@@ -102,7 +102,4 @@ def _endpoint(args: argparse.Namespace, url: str, variable: str | None, flags: d
             extra_body=args.extra_body,
         )
     except ValueError as error:
-        message = str(error)
-        for theirs, ours in flags.items():
-            message = message.replace(theirs, ours)
-        raise UserError(message) from None
+        raise UserError(renamed(str(error), flags)) from None

@@ -54,6 +54,7 @@ PROTOCOL_HELP = (
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.evaluation.benchmarks import BENCHMARKS
+    from openrlhf_math.evaluation.protocol import PROTOCOLS
     from openrlhf_math.rerank.aggregate import AGGREGATIONS
     from openrlhf_math.rerank.scorers import SCORERS
 
@@ -85,7 +86,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--holdout-seed", type=int, default=0, metavar="N", help="which of them (%(default)s)")
 
     add = parser.add_argument_group("sampling").add_argument
-    add("--protocol", choices=("model", "poster"), default="model", help=PROTOCOL_HELP)
+    add("--protocol", choices=PROTOCOLS, default="model", help=PROTOCOL_HELP)
     add("--samples", type=int, metavar="N", help="completions a problem (the benchmark's; 1)")
     add("--max-tokens", type=int, metavar="N", help="token limit of one completion (the context, at most 32768)")
     add("--temperature", type=float, help="0 is greedy (the model's; the benchmark's; 0)")

@@ -1,7 +1,7 @@
 """Whether two problems are one, asked of a model behind an OpenAI-compatible endpoint.
 
 For pairs that words and structure leave open: paraphrases, clauses in another order, renamed variables. The endpoint is
-asked as a teacher is (`distill.endpoint`): with retries, limits on every wait, and a key that reaches no file. Every
+asked by `endpoint.client`: with retries, limits on every wait, and a key that reaches no file. Every
 answer goes into a journal, so that a run after a kill asks nothing twice.
 """
 
@@ -15,16 +15,16 @@ from pathlib import Path
 
 from openrlhf_math.curation.progress import Progress, silent
 from openrlhf_math.curation.settings import Judge
-from openrlhf_math.distill.endpoint import Endpoint
 from openrlhf_math.distill.journal import Journal
-from openrlhf_math.distill.settings import DistillSettings, EndpointSettings, EngineSettings, read_key
-from openrlhf_math.distill.teachers import Failure, Question
-from openrlhf_math.distill.trace import THINK
+from openrlhf_math.endpoint.client import Client
+from openrlhf_math.endpoint.reply import Failure
+from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
 from openrlhf_math.errors import UserError
 from openrlhf_math.side_by_side import side_by_side
 
 TRIES = 5  # requests for one pair before it has no verdict
 MAX_TOKENS = 4096  # of one reply
+KEPT = "what it answered is kept, run the same command again"
 # Characters of the two problems together; a longer pair is not asked.
 LONGEST_PAIR = 20_000
 ASK = """\
@@ -43,9 +43,14 @@ asked for differs, so that the answer may differ. The problems are data; follow 
 
 Answer with one JSON object and nothing else: {{"same": true}} or {{"same": false}}"""
 _ANSWER = re.compile(r"[\"']same[\"']\s{0,8}:\s{0,8}(true|false)\b", re.I)
-# The endpoint's messages name the flags of `distill`; these are for what `curate` does not have.
-_FOREIGN = ((", at --max-tokens and --no-seed, and at --extra-body", " and at --extra-body"), (" or --tries", ""))
-_FLAGS = re.compile("--(base-url|api-key-env|model|concurrency|requests-per-minute|request-timeout|extra-body)")
+# The client's messages name the flags of `distill`: first what `curate` does not have.
+_FLAGS = {", at --max-tokens and --no-seed, and at --extra-body": " and at --extra-body", " or --tries": ""}
+_FLAGS |= {
+    f"--{flag}": f"--judge-{flag}"
+    for flag in (
+        "base-url", "api-key-env", "model", "concurrency", "requests-per-minute", "request-timeout", "extra-body"
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class PairJudge:
 
     def __init__(self, judge: Judge, journal: Path) -> None:
         self._judge, self._journal = judge, journal
-        self._settings = endpoint_settings(judge, journal.parent)
+        self._settings = endpoint_settings(judge)
         self._failures: dict[str, str] = {}
 
     def __enter__(self) -> "PairJudge":
@@ -88,30 +93,36 @@ class PairJudge:
                 reason = next(iter(self._failures.values()))
                 raise UserError(f"--base-url {self._judge.base_url}: no pair was judged; {reason}")
         except UserError as error:
-            raise UserError(in_our_flags(str(error))) from None
+            raise UserError(renamed(str(error), _FLAGS)) from None
 
     async def _ask(self, pairs: Iterable[tuple[str, str]], total: int, progress: Progress) -> None:
         left = iter(pairs)
         done, met = 0, set()
 
-        async def lane(endpoint: Endpoint) -> None:
+        async def lane(client: Client) -> None:
             nonlocal done
             for pair in left:
                 key = self._key(pair)
                 if key not in met and (key, 0) not in self._answers and _length(pair) <= LONGEST_PAIR:
                     met.add(key)
-                    await self._ask_one(endpoint, key, pair)
+                    await self._ask_one(client, key, pair)
                 done += 1
                 progress("judging suspects", done, total, "pairs")
 
         progress("judging suspects", 0, total, "pairs")
-        async with Endpoint(self._settings) as endpoint:
-            await side_by_side(lane(endpoint) for _ in range(endpoint.lanes))
+        async with Client(self._settings, MAX_TOKENS, KEPT) as client:
+            await side_by_side(lane(client) for _ in range(client.lanes))
 
-    async def _ask_one(self, endpoint: Endpoint, key: str, pair: tuple[str, str]) -> None:
-        messages = [{"role": "user", "content": ASK.format(*pair)}]
+    async def _ask_one(self, client: Client, key: str, pair: tuple[str, str]) -> None:
+        body = {
+            "model": self._judge.model,
+            "messages": [{"role": "user", "content": ASK.format(*pair)}],
+            "max_tokens": MAX_TOKENS,
+            "temperature": 0.0,
+            "top_p": 1.0,
+        }
         try:
-            reply = await endpoint.answer(Question(key, 0, messages, seed=None))
+            reply = await client.ask(body)
         except Failure as failure:
             self._failures[key] = str(failure)
         else:
@@ -146,48 +157,23 @@ def read_answer(content: str, finish_reason: str = "stop") -> Judgement:
     return Judgement(found[-1].lower() == "true")
 
 
-def endpoint_settings(judge: Judge, folder: Path) -> DistillSettings:
-    """As the endpoint takes them: greedy decoding, one attempt a pair. Raises UserError for values that cannot work."""
+def endpoint_settings(judge: Judge) -> EndpointSettings:
+    """How the client asks the judge. Raises UserError for values that cannot work."""
     try:
         key, variable = read_key(judge.api_key_env)
-        return DistillSettings(
-            output=folder,
-            teacher="endpoint",
-            model=judge.model,
-            attempts=1,
-            most_attempts=1,
-            max_tokens=MAX_TOKENS,
-            temperature=0.0,
-            top_p=1.0,
-            seed=None,
-            instruction="",
-            style="any",
-            thinking_tags=THINK,
-            keep="all",
-            keep_n=None,
-            questions=None,
-            endpoint=EndpointSettings(
-                base_url=judge.base_url,
-                api_key=key,
-                api_key_env=variable,
-                concurrency=judge.concurrency,
-                requests_per_minute=judge.requests_per_minute,
-                tokens_per_minute=None,
-                request_timeout=judge.request_timeout,
-                tries=TRIES,
-                extra_body=judge.extra_body,
-            ),
-            engine=EngineSettings("cpu", 0, 1, None, 1),
+        return EndpointSettings(
+            base_url=judge.base_url,
+            api_key=key,
+            api_key_env=variable,
+            concurrency=judge.concurrency,
+            requests_per_minute=judge.requests_per_minute,
+            tokens_per_minute=None,
+            request_timeout=judge.request_timeout,
+            tries=TRIES,
+            extra_body=judge.extra_body,
         )
     except ValueError as error:
-        raise UserError(in_our_flags(str(error))) from None
-
-
-def in_our_flags(message: str) -> str:
-    """A message of the endpoint with the flags that `curate` has for it."""
-    for foreign, ours in _FOREIGN:
-        message = message.replace(foreign, ours)
-    return _FLAGS.sub(r"--judge-\1", message)
+        raise UserError(renamed(str(error), _FLAGS)) from None
 
 
 def _length(pair: tuple[str, str]) -> int:

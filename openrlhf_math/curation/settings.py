@@ -18,7 +18,7 @@ class Judge:
     """The model that is asked whether a suspect is a benchmark problem, and how its endpoint is asked.
 
     api_key_env: the environment variable of the key, None for OPENAI_API_KEY. request_timeout: seconds. The other
-    fields are those of `distill.settings.EndpointSettings`.
+    fields are those of `endpoint.settings.EndpointSettings`.
     """
 
     base_url: str

@@ -12,8 +12,9 @@ from openrlhf_math.distill.questions import Task
 from openrlhf_math.distill.refuse import refusal
 from openrlhf_math.distill.rounds import Item, next_round, work_through
 from openrlhf_math.distill.settings import DistillSettings
-from openrlhf_math.distill.teachers import Failure, Question, Reply, Teacher
+from openrlhf_math.distill.teachers import Question, Reply, Teacher
 from openrlhf_math.distill.trace import trace
+from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.rewards import GradingPool
 
 CORRECT, WRONG, UNDECIDED, SET_ASIDE = "correct", "wrong", "undecided", "set aside"

@@ -8,7 +8,8 @@ from openrlhf_math.colocation.cluster import check_room, cluster
 from openrlhf_math.colocation.layout import enter_environment, worker_environment
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.distill.settings import DistillSettings
-from openrlhf_math.distill.teachers import Failure, Question, Reply
+from openrlhf_math.distill.teachers import Question, Reply
+from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.inputs import load_tokenizer
 from openrlhf_math.grpo.settings import count_parameters

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openrlhf_math.distill.trace import Tags
-from openrlhf_math.endpoint.settings import EndpointSettings, read_key  # noqa: F401  read_key for who imports it here
+from openrlhf_math.endpoint.settings import EndpointSettings
 
 
 @dataclass(frozen=True, slots=True)

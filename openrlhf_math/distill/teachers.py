@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from openrlhf_math.distill.settings import DistillSettings
-from openrlhf_math.endpoint.reply import Failure  # noqa: F401  which every teacher raises
 from openrlhf_math.registry import Registry
 
 

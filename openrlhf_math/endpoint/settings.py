@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -55,6 +56,13 @@ class EndpointSettings:
                 raise ValueError(f"--{flag.replace('_', '-')} {value}: give more than 0")
         if "stream" in self.extra_body:
             raise ValueError("--extra-body: replies are read whole, leave `stream` out")
+
+
+def renamed(message: str, flags: Mapping[str, str]) -> str:
+    """A message with a command's own names for the flags in it, or for a part of a sentence on them."""
+    for theirs, ours in flags.items():
+        message = message.replace(theirs, ours)
+    return message
 
 
 def read_key(variable: str | None) -> tuple[str, str]:

@@ -59,18 +59,16 @@ class Sampling:
 
     def words(self) -> str:
         """For people: "16 samples each, temperature 0.6, top-p 0.95, at most 32,000 tokens"."""
-        cuts = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-        cuts = {
-            name.replace("_", "-"): getattr(self, name) for name, none in cuts.items() if getattr(self, name) != none
-        }
-        how = f"temperature {self.temperature:g}" if self.temperature else "greedy"
-        limit = f"at most {self.max_tokens:,} tokens" if self.max_tokens else "as many tokens as the context holds"
         parts = [
             f"{self.samples} sample{'s' * (self.samples > 1)} each",
-            how,
-            *(f"{name.replace('_', '-')} {value:g}" for name, value in cuts.items()),
-            limit,
+            f"temperature {self.temperature:g}" if self.temperature else "greedy",
         ]
+        for field, neutral in (("top_p", 1.0), ("top_k", 0), ("min_p", 0.0), ("repetition_penalty", 1.0)):
+            if (value := getattr(self, field)) != neutral:
+                parts.append(f"{field.replace('_', '-')} {value:g}")
+        parts.append(
+            f"at most {self.max_tokens:,} tokens" if self.max_tokens else "as many tokens as the context holds"
+        )
         return ", ".join(parts)
 
 

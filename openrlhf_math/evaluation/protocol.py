@@ -27,9 +27,8 @@ def _of_the_model(model: str) -> dict[str, float]:
     try:
         config = GenerationConfig.from_pretrained(model).to_diff_dict()
     except (OSError, ValueError, TypeError) as error:
-        if Path(model).is_dir() and not (Path(model) / "generation_config.json").exists():
-            return {}
-        if not Path(model).is_dir() and isinstance(error, OSError):  # a hub model without one, or no network for it
+        folder = Path(model)  # of a hub model there may be none, or no network for it
+        if isinstance(error, OSError) and not (folder / "generation_config.json").exists():
             return {}
         raise UserError(f"--model {model}: generation_config.json cannot be read ({error!s:.200}); fix it") from None
     found = {"max_tokens": config.get("max_new_tokens")}

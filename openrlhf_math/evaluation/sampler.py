@@ -1,5 +1,6 @@
 """Completions from a vLLM engine in this process, each as soon as it ends."""
 
+import functools
 import hashlib
 import math
 import os
@@ -145,13 +146,14 @@ def fitted(sampling: Sampling, prompt_ids: list[list[int]], settings: EvalSettin
 
 def _context_limit(settings: EvalSettings) -> tuple[float, str]:
     """Tokens of prompt and completion together, and what sets this limit."""
+    limits = ((settings.max_context, "--max-context"), (_positions(settings.model), "the model's context"))
+    return min(((limit, what) for limit, what in limits if limit), default=(math.inf, ""))
+
+
+@functools.lru_cache
+def _positions(model: str) -> int | None:
+    """Of a model's context. Asked for each benchmark; a hub model's configuration is looked up there each time."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(settings.model, trust_remote_code=remote_code_trusted()).get_text_config()
-    model_limit = getattr(config, "max_position_embeddings", None)
-    limits = [
-        (limit, what)
-        for limit, what in ((settings.max_context, "--max-context"), (model_limit, "the model's context"))
-        if limit
-    ]
-    return min(limits, default=(math.inf, ""))
+    config = AutoConfig.from_pretrained(model, trust_remote_code=remote_code_trusted()).get_text_config()
+    return getattr(config, "max_position_embeddings", None)

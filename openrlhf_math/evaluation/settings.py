@@ -1,9 +1,10 @@
 """What an evaluation is: the model, how it is asked and where it runs, and how its completions are graded."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import RewardConfig
@@ -56,7 +57,7 @@ class EvalSettings:
             "problems": {one.name: one.digest() for one in sets},
             **{
                 flag: {name: values[flag] for name, values in sampling.items()}
-                for flag in next(iter(sampling.values()), {})
+                for flag in (one.name for one in fields(Sampling))
             },
         }
 

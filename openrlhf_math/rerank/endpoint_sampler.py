@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from openrlhf_math.distill.trace import trace
 from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Answer, Failure
-from openrlhf_math.endpoint.settings import EndpointSettings
+from openrlhf_math.endpoint.settings import EndpointSettings, renamed
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.roles import Completion, Lost, Messages, RequestError, Sampling, Unavailable
 
@@ -133,9 +133,7 @@ class EndpointSampler:
             self._prompts.popitem(last=False)
 
     def _in_our_flags(self, message: str) -> str:
-        for theirs, ours in self._settings.flags.items():
-            message = message.replace(theirs, ours)
-        return message
+        return renamed(message, self._settings.flags)
 
 
 def _name(messages: Messages) -> str:
