@@ -62,8 +62,9 @@ def metrics(url: str) -> dict:
     return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
 
 
-def under_way(url: str) -> int:
-    return httpx.get(url.replace("/v1", "/health")).json()["requests_under_way"]
+def under_way(url: str) -> int | None:
+    """Requests being solved; None while a busy solver does not answer in time, which /health says with 503."""
+    return httpx.get(url.replace("/v1", "/health")).json().get("requests_under_way")
 
 
 def until(condition, seconds: float = 20) -> None:
