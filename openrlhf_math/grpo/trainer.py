@@ -22,7 +22,7 @@ from openrlhf.utils.logging_utils import init_logger
 from transformers import set_seed
 
 from openrlhf_math.checkpoints.manifest import sync
-from openrlhf_math.checkpoints.random_state import random_state, restore_random_state
+from openrlhf_math.checkpoints.state import random_state, restore_random_state
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.errors import UserError
