@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +23,7 @@ from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
 from openrlhf_math.grpo.lora import Lora
 from openrlhf_math.grpo.lora import check_flags as check_lora_flags
+from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
 from openrlhf_math.grpo.wandb_key import hide_wandb_key
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.patches.parsers import load_parser, nest
@@ -67,6 +68,7 @@ class MathSettings:
     completion_limit: LimitSettings
     truncated: str
     faults: FaultSettings
+    objective: Objective
     lora: Lora | None = None
 
 
@@ -79,6 +81,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
     flags.pop("dry_run")
     check_values(flags | ours)
+    objective = settle_objective(flags, ours)
     check_template("--data.input_template", flags["data.input_template"], flags["data.apply_chat_template"])
     hide_wandb_key(flags)
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
@@ -87,6 +90,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
+    objective = replace(objective, loss_length=loss_length(flags, ours["math.loss_length"], limit.last))
     filtering_range = flags["algo.dynamic_filtering_range"]
     if flags["train.async_enable"]:  # OpenRLHF's own generator, with OpenRLHF's own default
         filtering_range = filtering_range or (0, 1)
@@ -137,6 +141,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         completion_limit=limit,
         truncated=ours["math.truncated"],
         faults=faults(ours),
+        objective=objective,
     )
     return args
 
@@ -269,7 +274,10 @@ def old_log_probs_needed(args: SimpleNamespace) -> bool:
 
 
 def only_advantages_teach(args: SimpleNamespace) -> bool:
-    """Whether a completion with advantage 0 has no gradient: no entropy bonus, no KL loss, no loss of routers."""
+    """Whether a completion with advantage 0 has no gradient: no entropy bonus, no KL loss, no loss of routers or of a
+    user's own."""
+    if args.actor.policy_loss_type not in PROPORTIONAL:
+        return False
     return not (args.actor.entropy_coef or args.algo.kl.init_coef or args.actor.aux_loss_coef)
 
 
@@ -297,4 +305,5 @@ def as_json(args: SimpleNamespace) -> str:
 
     settings = plain(args)
     settings["logger"]["wandb"]["key"] = None
+    settings["objective"] = described(args, steps_a_batch(args))
     return json.dumps(settings, indent=2, default=str)
