@@ -214,6 +214,14 @@ def _add_ours(group) -> None:
         "average over all tokens or over a range of positions, or by 10 times as much at the 99th percentile",
     )
     group.add_argument(
+        "--math.engine_noise",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="for experiments only: multiply the engine's weights by 1 + SHARE times normal noise, the same after "
+        "every transfer (%(default)s)",
+    )
+    group.add_argument(
         "--math.shared_prefix",
         choices=("auto", "on", "off"),
         default="auto",

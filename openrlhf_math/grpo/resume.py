@@ -30,7 +30,7 @@ FREE = (
 FIXED = (
     "math.curriculum.", "math.device", "math.instruction", "math.shared_prefix", "math.truncated",
     "math.objective.rollout_correction", "math.objective.correct_below_ess", "math.objective.sapo_tau",
-    "math.objective.loss_length",
+    "math.objective.loss_length", "math.engine_noise",
 )  # fmt: skip
 FIXED_REWARDS = ("math.rewards.format_reward", "math.rewards.correct_reward", "math.rewards.style")
 

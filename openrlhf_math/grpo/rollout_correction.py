@@ -41,7 +41,7 @@ PRESETS = {
 }
 AUTO_PRESET = "tis"
 CHOICES = (OFF, *PRESETS, AUTO)
-DEFAULT_ESS = 0.98
+DEFAULT_ESS = 0.99
 HELP = (
     "importance weights for what the engine generated, (policy / engine): "
     + "; ".join(f"{name}: {preset.what}" for name, preset in PRESETS.items())

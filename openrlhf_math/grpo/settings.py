@@ -48,6 +48,7 @@ class MathSettings:
     shared_prefix: whether batches are rows without padding, a group's completions behind one copy of their prompt where
     the model allows it. wants_shared_prefix: the flag, auto, on or off.
     parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
+    engine_noise: standard deviation of what the engine's weights are off by, relative; 0 but in experiments.
     truncated: a key of grpo/truncation.py's table. lora: what is trained, None for all weights; found after the flags,
     in the configuration of the model.
     """
@@ -58,6 +59,7 @@ class MathSettings:
     rewards: RewardConfig
     max_bad_golds: float
     max_logprob_gap: float
+    engine_noise: float
     shared_prefix: bool
     wants_shared_prefix: str
     parameters: int
@@ -131,6 +133,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         ),
         max_bad_golds=ours["math.max_bad_golds"],
         max_logprob_gap=ours["math.max_logprob_gap"],
+        engine_noise=ours["math.engine_noise"],
         shared_prefix=shared_prefix,
         wants_shared_prefix=ours["math.shared_prefix"],
         parameters=count_parameters(args.actor.model_name_or_path),

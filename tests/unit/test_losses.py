@@ -14,7 +14,9 @@ from naive_loss import bigram_table, gradient, group_normalise, log_probs, rando
 from simulated_ranks import Ranks
 from torch.testing import assert_close
 from trained_batch import settings, train
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from openrlhf_math.colocation.weight_source import DeepSpeedSource, NoisySource
 from openrlhf_math.grpo.losses import LossInputs, find_policy_loss
 
 GROUPS, SIZE = 6, 4
@@ -125,6 +127,22 @@ def test_the_engine_is_measured(ranks, monkeypatch):
     }
     for status in done.statuses:
         assert {name: status[name] for name in expected} == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_engine_that_is_off_on_purpose_is_off_in_the_same_way_every_time():
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+                                         num_attention_heads=2, num_key_value_heads=1))  # fmt: skip
+    exact = {name: weight.clone() for name, weight in DeepSpeedSource(model, 2, 10**9)}
+    first, again, other = (dict(NoisySource(model, 2, 10**9, 1, noise=0.2, seed=seed)) for seed in (3, 3, 4))
+    assert first.keys() == exact.keys()
+    for name, weight in exact.items():
+        assert torch.equal(first[name], again[name]) and first[name].dtype == weight.dtype
+        factors = (first[name] / weight)[weight != 0]
+        if len(factors) > 1000:
+            assert factors.mean() == pytest.approx(1, abs=0.03) and factors.std() == pytest.approx(0.2, rel=0.1)
+            assert not torch.equal(first[name], other[name])
+    assert all(torch.equal(weight, exact[name]) for name, weight in DeepSpeedSource(model, 2, 10**9))
 
 
 @pytest.mark.parametrize(("apart", "corrects"), [(0.0, False), (0.6, True)])
