@@ -26,6 +26,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
+    from openrlhf_math.grpo.losses import find_policy_loss
     from openrlhf_math.grpo.plan import print_plan
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.modeling.flash_attn_package import check_installed
@@ -36,6 +37,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.training import lora
 
     find_estimator(args.algo.advantage.estimator)
+    find_policy_loss(args.actor.policy_loss_type)
     find_curriculum(args.math.curriculum.name)
     model = args.actor.model_name_or_path
     check_model(MODEL_FLAG, model)

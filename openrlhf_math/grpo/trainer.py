@@ -33,6 +33,7 @@ from openrlhf_math.grpo.completion_limit import CompletionLimit
 from openrlhf_math.grpo.display import Display
 from openrlhf_math.grpo.engine_recovery import EngineRecovery
 from openrlhf_math.grpo.experience import MathExperienceMaker
+from openrlhf_math.grpo.importance import ESS
 from openrlhf_math.grpo.metrics import RECORDS, step_record
 from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.plan import rollouts_line
@@ -203,6 +204,7 @@ class MathTrainer(UpstreamTrainer):
                 "completion_limit": self.limit.state_dict(),
                 "kl_coefficient": self.kl_ctl.value,
                 "random": random_state(device=False),
+                "ess": record.get(ESS, 1.0),
             }
             self.checkpointing.end_step(global_step, client_states)
 
@@ -265,6 +267,7 @@ class MathTrainer(UpstreamTrainer):
         self.trained = True
         self.stop.saved = self.samples_generator.step = step
         self.kl_ctl.value = ours["kl_coefficient"]
+        ray.get(self.actor_model_group.async_run_method("correct_below", ess=ours.get("ess", 1.0)))
         self.limit.restore(step, ours["completion_limit"])
         self._set_limit(self.limit.tokens)
         self.samples_generator.before_first = partial(self._resume, states)

@@ -63,6 +63,11 @@ GRPO = (
         named("policy_loss"), from_zero=False, room=0.01,
     ),
     Curve("Log-probability gap", "nats a token", "trainer against vLLM", named("logprob_gap")),
+    Curve("Effective sample size", "share of the tokens", "of weights policy / engine", named("rollout_corr/ess")),
+    Curve(
+        "KL to the engine", "nats a token", "KL(rollout || trainer), estimated by w - 1 - log w",
+        named("rollout_corr/k3_kl"),
+    ),
     Curve("Undecided gradings", "completions", "not graded in time: wrong", named("undecided_rate"), share=True),
     Curve("Correct format", "completions", "whatever their answer", named("format_rate"), share=True),
     Curve("Idle completions", "completions", "their whole group has one reward", named("idle_rate"), share=True),
