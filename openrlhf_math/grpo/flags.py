@@ -2,7 +2,7 @@
 
 import argparse
 
-from openrlhf_math.grpo import wandb_key
+from openrlhf_math.grpo import tool_settings, wandb_key
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
 from openrlhf_math.grpo.limit_settings import LimitSettings
@@ -200,6 +200,7 @@ def _add_ours(group) -> None:
     )
     _add_curriculum(group)
     _add_lengths(group)
+    _add_tool(group)
     _add_faults(group)
     group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
     group.add_argument(
@@ -281,6 +282,28 @@ def _add_lengths(group) -> None:
         help="a completion that was cut off: "
         + "; ".join(f"{name}: {what}" for name, what in TRUNCATED.items())
         + " (%(default)s)",
+    )
+
+
+def _add_tool(group) -> None:
+    def add(flag: str, what: str, **more) -> None:
+        group.add_argument(f"--{flag}", help=f"{what} ({tool_settings.DEFAULTS[flag]})", **more)
+
+    group.add_argument(
+        "--math.tool",
+        choices=(tool_settings.PYTHON,),
+        help="the model may run code in its rollouts: a block ```python, or a call <tool_call> of the function python; "
+        "what it prints goes into the context, and its tokens are left out of the loss; see docs/grpo-tool.md",
+    )
+    add("math.tool_calls", "calls that a completion may run", type=int, metavar="N")
+    add("math.tool_seconds", "CPU seconds of a call; by the clock four times as many", type=float, metavar="SECONDS")
+    add("math.tool_gib", "memory limit of a process of the tool, GiB", type=float, metavar="GIB")
+    add("math.tool_output", "bytes of what a call prints, of more the beginning and the end", type=int, metavar="BYTES")
+    add("math.tool_kernels", "interpreters at once for each vLLM engine", type=int, metavar="N")
+    add(
+        "math.tool_isolation",
+        "what keeps the code from this machine: auto finds it, none runs the code as you",
+        choices=("auto", "none"),
     )
 
 

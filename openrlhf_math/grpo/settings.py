@@ -23,6 +23,7 @@ from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
 from openrlhf_math.grpo.lora import Lora
 from openrlhf_math.grpo.lora import check_flags as check_lora_flags
+from openrlhf_math.grpo.tool_settings import ToolSettings, tool
 from openrlhf_math.grpo.wandb_key import hide_wandb_key
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.patches.parsers import load_parser, nest
@@ -49,7 +50,7 @@ class MathSettings:
     the model allows it. wants_shared_prefix: the flag, auto, on or off.
     parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
     truncated: a key of grpo/truncation.py's table. lora: what is trained, None for all weights; found after the flags,
-    in the configuration of the model.
+    in the configuration of the model. tool: what the model may call in its rollouts, None for nothing.
     """
 
     run_dir: Path
@@ -68,6 +69,7 @@ class MathSettings:
     truncated: str
     faults: FaultSettings
     lora: Lora | None = None
+    tool: ToolSettings | None = None
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -84,6 +86,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
     critic.settle_critic(flags)
+    wanted_tool = tool(flags, ours)
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
@@ -137,6 +140,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         completion_limit=limit,
         truncated=ours["math.truncated"],
         faults=faults(ours),
+        tool=wanted_tool,
     )
     return args
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from openrlhf_math.data.tiny_world.problems import distinct_stories
+from openrlhf_math.data.tiny_world.products import conversation, products
 from openrlhf_math.data.tiny_world.raw import problem_row, raw_rows
 from openrlhf_math.data.tiny_world.teacher import write_trace
 
@@ -29,6 +30,23 @@ def write_tiny_world(directory: Path, seed: int = 0, raw: int = 7200, train: int
     _write_jsonl(directory / "heldout.jsonl", map(problem_row, heldout_stories))
     words = [text for story in raw_stories[:1000] for text in (story.text, write_trace(story, rng))]
     _write_model(directory / "model", words, seed)
+
+
+def write_products(directory: Path, seed: int = 0, traces: int = 8000, train: int = 2000, heldout: int = 160) -> None:
+    """Write `model/`, `traces.jsonl`, `train.jsonl` and `heldout.jsonl` into `directory`.
+
+    traces, train, heldout: numbers of rows. Traces have messages, the others problem, answer, digits and datasource. No
+    product of two digits or more is both in heldout.jsonl and elsewhere. The same seed gives the same bytes.
+    """
+    rng = random.Random(seed)
+    kept = products(heldout, rng)
+    apart = {one.text for one in kept}
+    taught = [conversation(one, rng) for one in products(traces, rng, apart)]
+    directory.mkdir(parents=True, exist_ok=True)
+    _write_jsonl(directory / "traces.jsonl", ({"messages": messages} for messages in taught))
+    _write_jsonl(directory / "train.jsonl", (one.row() for one in products(train, rng, apart)))
+    _write_jsonl(directory / "heldout.jsonl", (one.row() for one in kept))
+    _write_model(directory / "model", [turn["content"] for messages in taught[:1000] for turn in messages], seed)
 
 
 def _write_jsonl(path: Path, rows: Iterable[dict]) -> None:
