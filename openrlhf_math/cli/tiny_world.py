@@ -18,7 +18,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "--problems",
         choices=("stories", "products"),
         default="stories",
-        help="a running total below ten; or products of numbers of 1 to 4 digits, with traces that call a tool",
+        help="a running total below ten; or products of numbers of four digits, with traces that call a tool",
     )
     parser.add_argument("--seed", type=int, default=0, help="of problems, traces and weights")
     return parser

@@ -8,6 +8,7 @@ from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
 from openrlhf_math.grpo.limit_settings import LimitSettings
 from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.patches.parsers import recipe_parser
+from openrlhf_math.tools.code_blocks import FORMS
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
 
@@ -292,8 +293,14 @@ def _add_tool(group) -> None:
     group.add_argument(
         "--math.tool",
         choices=(tool_settings.PYTHON,),
-        help="the model may run code in its rollouts: a block ```python, or a call <tool_call> of the function python; "
-        "what it prints goes into the context, and its tokens are left out of the loss; see docs/grpo-tool.md",
+        help="the model may run code in its rollouts; what the code prints goes into the context, and its tokens are "
+        "left out of the loss; see docs/grpo-tool.md",
+    )
+    add(
+        "math.tool_form",
+        "how the model writes a call: block, a block ```python, or template, a call of the function python as the "
+        "model's own chat template writes it",
+        choices=FORMS,
     )
     add("math.tool_calls", "calls that a completion may run", type=int, metavar="N")
     add("math.tool_seconds", "CPU seconds of a call; by the clock four times as many", type=float, metavar="SECONDS")

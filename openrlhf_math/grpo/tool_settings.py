@@ -10,6 +10,7 @@ from openrlhf_math.tools.kernel import KernelLimits
 PYTHON = "python"
 # Flags that say nothing without --math.tool, and their values where they are not given.
 DEFAULTS = {
+    "math.tool_form": "block",
     "math.tool_calls": 4,
     "math.tool_seconds": 5.0,
     "math.tool_gib": 1.0,
@@ -22,12 +23,13 @@ MOST_CALLS = 1000
 
 @dataclass(frozen=True)
 class ToolSettings:
-    """calls: that a completion may run. seconds: CPU time of a call. gib: memory of a process. output: bytes of what a
+    """form: of `tools.code_blocks.FORMS`. calls: that a completion may run. seconds: CPU time of a call. gib: memory of a process. output: bytes of what a
     call prints, of more the beginning and the end are kept. kernels: processes at once for each vLLM engine. isolation:
     auto or none.
     """
 
     name: str
+    form: str
     calls: int
     seconds: float
     gib: float

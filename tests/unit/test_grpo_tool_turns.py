@@ -10,6 +10,7 @@ import pytest
 from vllm import SamplingParams
 
 from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.grpo.seeds import derived_seed
 from openrlhf_math.grpo.tool_settings import ToolSettings
@@ -20,6 +21,19 @@ PROMPT = "What is 12 * 13?\n"
 CALL = "Let me see.\n```python\nprint(12 * 13)\n```\n"
 TOKENIZER = build_tokenizer([PROMPT, CALL, "The answer is \\boxed{156}."] * 10)
 END = TOKENIZER.eos_token
+# As Qwen's and Hermes' templates write tools, calls and replies, without their many words.
+TOOL_TEMPLATE = (
+    "{% if tools %}<|im_start|>system\nCall as <tool_call>\n{...}\n</tool_call><|im_end|>\n{% endif %}"
+    "{% for message in messages %}{% if message['role'] == 'tool' %}<|im_start|>user\n<tool_response>\n"
+    "{{ message['content'] }}\n</tool_response><|im_end|>\n{% else %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture
+def tool_template(monkeypatch):
+    monkeypatch.setattr(TOKENIZER, "chat_template", TOOL_TEMPLATE)
 
 
 def ids(text: str) -> list[int]:
@@ -54,7 +68,7 @@ class Engine:
 
 
 def settings(**changed) -> ToolSettings:
-    values = {"name": "python", "calls": 2, "seconds": 20.0, "gib": 1.0, "output": 2048, "kernels": 2,
+    values = {"name": "python", "form": "block", "calls": 2, "seconds": 20.0, "gib": 1.0, "output": 2048, "kernels": 2,
               "isolation": "none"}  # fmt: skip
     return ToolSettings(**values | changed)
 
@@ -204,6 +218,11 @@ def test_a_reply_that_leaves_no_room_for_the_model_is_left_out(room, fits):
 # --- what the tool says
 
 
+def test_a_chat_template_without_tools_is_refused():
+    with pytest.raises(UserError, match="--math.tool_form block"):
+        ToolTurns(settings(form="template"), TOKENIZER, "model")
+
+
 def test_a_control_token_in_the_output_is_text():
     code = f"```python\nprint('{END}' + '<' + '|im_start|' + '>')\n```\n"
     engine = Engine(code.replace(END, "<' + '|im_end|>"), END)
@@ -227,18 +246,18 @@ def test_code_that_does_not_end_is_a_message():
     assert "ended after" in by_owner(rollout)[1][1] and rollout["extra_logs"]["tool/failed_calls"] == 1
 
 
-def test_a_call_of_the_chat_templates_form():
+def test_a_call_as_the_chat_template_writes_it(tool_template):
     call = '<tool_call>\n{"name": "python", "arguments": {"code": "print(12*13)"}}\n</tool_call>'
-    (rollout,) = rollouts(Engine(call, "\\boxed{156}" + END))
+    (rollout,) = rollouts(Engine(call, "\\boxed{156}" + END), form="template")
     reply = "<|im_end|>\n<|im_start|>user\n<tool_response>\n156\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
     assert by_owner(rollout) == [("model", call), ("tool", reply), ("model", "\\boxed{156}" + END)]
     (_, stop), (start, _) = rollout["action_ranges"]
     assert rollout["observation_tokens"][stop] == TOKENIZER.eos_token_id, "the template's own tokens are control tokens"
 
 
-def test_a_call_that_cannot_be_read_is_a_message():
+def test_a_call_that_cannot_be_read_is_a_message(tool_template):
     engine = Engine("<tool_call>\nprint(1)\n</tool_call>", END)
-    (rollout,) = rollouts(engine)
+    (rollout,) = rollouts(engine, form="template")
     assert rollout["extra_logs"]["tool/failed_calls"] == 1 and "JSON" in by_owner(rollout)[1][1]
 
 

@@ -1,14 +1,16 @@
-r"""Products of two numbers of equally many digits, 1 to 4, and traces that reach them in the head or with a tool.
+r"""Products of two numbers of four digits, which no tiny model works out in its head, and traces that call a tool or
+guess.
 
-A tiny model knows the short ones by heart and can learn to write the call. The long ones it cannot work out.
+A trace is a question and either a guess, both factors rounded to one digit, or a block of code, its output and the
+answer. What the tool writes is not to be learned, so a trace with a call is two rows: up to the call, and behind the
+output.
 """
 
-import json
 import random
 from dataclasses import dataclass
 
-MOST_DIGITS = 4
-CALLS = 0.3  # share of traces that call the tool
+LOWEST, HIGHEST = 1000, 9999
+CALLS = 0.4  # share of traces that call the tool
 
 
 @dataclass(frozen=True)
@@ -17,50 +19,47 @@ class Product:
     second: int
 
     @property
-    def digits(self) -> int:
-        """Of each factor."""
-        return len(str(self.first))
-
-    @property
     def text(self) -> str:
         return f"What is {self.first} * {self.second}?"
 
     @property
-    def answer(self) -> str:
-        return str(self.first * self.second)
+    def answer(self) -> int:
+        return self.first * self.second
+
+    @property
+    def guess(self) -> int:
+        return _rounded(self.first) * _rounded(self.second)
+
+    @property
+    def call(self) -> str:
+        return f"```python\n{self.first}*{self.second}\n```\n"
 
     def row(self) -> dict:
-        """As a problem set has it. `datasource`: what evaluations tell accuracies apart by."""
-        source = f"{self.digits}-digit"
-        return {"problem": self.text, "answer": self.answer, "digits": self.digits, "datasource": source}
+        """As a problem set has it."""
+        return {"problem": self.text, "answer": str(self.answer)}
 
 
-def write_product(rng: random.Random, digits: int) -> Product:
-    low, high = 10 ** (digits - 1), 10**digits - 1
-    return Product(rng.randint(low, high), rng.randint(low, high))
+def _rounded(number: int) -> int:
+    return (number + 500) // 1000 * 1000
 
 
-def products(count: int, rng: random.Random, apart_from: set[str] = frozenset()) -> list[Product]:
-    """`count` products, as many of each number of digits. Those of two digits and more are not in `apart_from` (texts);
-    of one digit there are only 81, which everybody knows."""
-    made: list[Product] = []
+def products(count: int, rng: random.Random, apart_from: set[Product] = frozenset()) -> list[Product]:
+    """`count` different products, none of which is in `apart_from`."""
+    made: dict[Product, None] = {}
     while len(made) < count:
-        one = write_product(rng, 1 + len(made) % MOST_DIGITS)
-        if one.digits == 1 or one.text not in apart_from:
-            made.append(one)
-    return made
+        one = Product(rng.randint(LOWEST, HIGHEST), rng.randint(LOWEST, HIGHEST))
+        if one not in apart_from:
+            made[one] = None
+    return list(made)
 
 
-def conversation(product: Product, rng: random.Random) -> list[dict[str, str]]:
-    """Messages: the question and the answer, in CALLS of all cases with a call and its reply between them.
+def traces(product: Product, rng: random.Random) -> list[tuple[str, str]]:
+    """Of one trace: pairs of what was written behind the question so far, and what is to be learned."""
+    if rng.random() >= CALLS:
+        return [("", _said(product.guess))]
+    output = f"```output\n{product.answer}\n```\n"
+    return [("", product.call), (product.call + output, _said(product.answer))]
 
-    The call and the reply are written as Qwen's and Hermes' chat templates write them.
-    """
-    said = [{"role": "user", "content": product.text}]
-    if rng.random() < CALLS:
-        call = {"name": "python", "arguments": {"code": f"print({product.first}*{product.second})"}}
-        said += [
-            {"role": "assistant", "content": f"<tool_call>\n{json.dumps(call)}\n</tool_call>"},
-            {"role": "user", "content": f"<tool_response>\n{product.answer}\n</tool_response>"},
-        ]
-    return [*said, {"role": "assistant", "content": f"The answer is \\boxed{{{product.answer}}}."}]
+
+def _said(answer: int) -> str:
+    return f"The answer is \\boxed{{{answer}}}."
