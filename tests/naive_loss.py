@@ -15,7 +15,10 @@ VOCABULARY = 11
 
 @dataclass
 class Completion:
-    """reference, old: log-probabilities of its tokens under the reference model and when it was sampled."""
+    """reference, old: log-probabilities of its tokens under the reference model and when it was sampled.
+
+    own: which tokens the model wrote, None for all; of the others, a tool's, there are no log-probabilities.
+    """
 
     prompt: list[int]
     tokens: list[int]
@@ -24,6 +27,7 @@ class Completion:
     advantage: float = 0.0
     reference: torch.Tensor | None = None
     old: torch.Tensor | None = None
+    own: list[bool] | None = None
 
 
 def bigram_table(seed: int = 0) -> torch.Tensor:
@@ -121,7 +125,7 @@ def loss(
     for one in completions:
         now, entropies = log_probs_of(one)
         log_ratio = now - (now.detach() if on_policy else one.old)
-        ratio = (log_ratio.mean() if gspo else log_ratio).exp().expand(len(one.tokens))
+        ratio = (log_ratio.mean() if gspo else log_ratio).exp().expand(len(now))
         unclipped, clipped = ratio * one.advantage, ratio.clamp(1 - clip, 1 + clip) * one.advantage
         policy.append(-torch.minimum(unclipped, clipped))
         back = one.reference - now

@@ -1,16 +1,16 @@
 r"""Products of two numbers of four digits, which no tiny model works out in its head, and traces that call a tool or
 guess.
 
-A trace is a question and either a guess, both factors rounded to one digit, or a block of code, its output and the
-answer. What the tool writes is not to be learned, so a trace with a call is two rows: up to the call, and behind the
-output.
+A trace is a question and either a guess, always the same, or a block of code, its output and the answer. What the tool
+writes is not to be learned, so a trace with a call is two rows: up to the call, and behind the output.
 """
 
 import random
 from dataclasses import dataclass
 
 LOWEST, HIGHEST = 1000, 9999
-CALLS = 0.4  # share of traces that call the tool
+CALLS = 0.5  # share of traces that call the tool
+GUESS = 25_000_000
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,12 @@ class Product:
         return self.first * self.second
 
     @property
-    def guess(self) -> int:
-        return _rounded(self.first) * _rounded(self.second)
-
-    @property
     def call(self) -> str:
         return f"```python\n{self.first}*{self.second}\n```\n"
 
     def row(self) -> dict:
         """As a problem set has it."""
         return {"problem": self.text, "answer": str(self.answer)}
-
-
-def _rounded(number: int) -> int:
-    return (number + 500) // 1000 * 1000
 
 
 def products(count: int, rng: random.Random, apart_from: set[Product] = frozenset()) -> list[Product]:
@@ -56,7 +48,7 @@ def products(count: int, rng: random.Random, apart_from: set[Product] = frozense
 def traces(product: Product, rng: random.Random) -> list[tuple[str, str]]:
     """Of one trace: pairs of what was written behind the question so far, and what is to be learned."""
     if rng.random() >= CALLS:
-        return [("", _said(product.guess))]
+        return [("", _said(GUESS))]
     output = f"```output\n{product.answer}\n```\n"
     return [("", product.call), (product.call + output, _said(product.answer))]
 
