@@ -14,6 +14,7 @@ WHAT = {
     "curriculum": "tokens and steps to an accuracy, by the order of the problems",
     "rerank": "pass@1, maj@k, weighted@k and best-of-k by the number of attempts k",
     "rules": "held-out accuracy by the rule that keeps a teacher's traces, at equal training tokens",
+    "tool": "GRPO with Python as a tool and without, on products that the model cannot work out in its head",
 }
 # What each does unless told otherwise, and with --quick: enough to see that all works, too little to show anything.
 FULL = {
@@ -22,6 +23,7 @@ FULL = {
     "curriculum": {"seeds": 3, "steps": 80},
     "rerank": {"seeds": 3, "steps": 80, "attempts": 16, "prm_problems": 500},
     "rules": {"seeds": 3, "problems": 2000, "attempts": 8},
+    "tool": {"seeds": 3, "steps": 24},
 }
 QUICK = {
     "kl": {"seeds": 1, "steps": 4, "coefficients": [0.0, 0.1]},
@@ -29,6 +31,7 @@ QUICK = {
     "curriculum": {"seeds": 1, "steps": 8},
     "rerank": {"seeds": 1, "steps": 4, "attempts": 4, "prm_problems": 150},
     "rules": {"seeds": 1, "problems": 300, "attempts": 4},
+    "tool": {"seeds": 1, "steps": 4},
 }
 HELP = {
     "seeds": "how many, from 0 on; each has problems, a student and runs of its own",

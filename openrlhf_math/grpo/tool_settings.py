@@ -23,9 +23,10 @@ MOST_CALLS = 1000
 
 @dataclass(frozen=True)
 class ToolSettings:
-    """form: of `tools.code_blocks.FORMS`. calls: that a completion may run. seconds: CPU time of a call. gib: memory of a process. output: bytes of what a
-    call prints, of more the beginning and the end are kept. kernels: processes at once for each vLLM engine. isolation:
-    auto or none.
+    """form: of `tools.code_blocks.FORMS`. calls: that a completion may run.
+
+    seconds: CPU time of a call. gib: memory of a process. output: bytes of what a call prints, of more the beginning
+    and the end are kept. kernels: processes at once for each vLLM engine. isolation: auto or none.
     """
 
     name: str
