@@ -13,8 +13,10 @@ SFT_FLAGS = (
     "--math.instruction", "", "--no-data.apply_chat_template", "--data.max_len", "128",
     "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "1", "--adam.lr", "2e-3",
 )  # fmt: skip
+GROUPS = 8  # problems of a GRPO step: a kernel starts for most completions, which takes longer than to write them
 GRPO_FLAGS = (
     "--math.answer_style", "boxed", "--data.max_len", "128", "--rollout.max_new_tokens", "64",
+    "--rollout.batch_size", GROUPS, "--actor.adam.lr", "3e-4",
     "--eval.temperature", "1", "--eval.n_samples_per_prompt", "2",
 )  # fmt: skip
 WAYS = {tool.WITH: ("--math.tool", "python", "--math.tool_calls", "1"), tool.WITHOUT: ()}
@@ -53,7 +55,7 @@ def _trained(stages: Stages, seed: int, student: Path, name: str, flags: tuple, 
 
     def work(folder: Path) -> None:
         title = f"seed {seed}: GRPO {name}, {steps} steps"
-        more = (*GRPO_FLAGS, *heldout, *flags)
+        more = (*GRPO_FLAGS, "--data.max_samples", GROUPS * steps, *heldout, *flags)
         train(title, student / "sft" / "model", world / "train.jsonl", steps, folder, seed, *more)
 
     return stages.once(f"seed_{seed}/grpo_{name.replace(' ', '_')}_steps_{steps}", work)

@@ -32,7 +32,7 @@ def write_tiny_world(directory: Path, seed: int = 0, raw: int = 7200, train: int
     _write_model(directory / "model", words, seed)
 
 
-def write_products(directory: Path, seed: int = 0, taught: int = 4000, train: int = 2000, heldout: int = 200) -> None:
+def write_products(directory: Path, seed: int = 0, taught: int = 7000, train: int = 2000, heldout: int = 100) -> None:
     """Write `model/`, `traces.jsonl`, `train.jsonl` and `heldout.jsonl` into `directory`.
 
     taught, train, heldout: numbers of products; none is in two of them. Rows of traces.jsonl have problem and response,
