@@ -1,8 +1,7 @@
-"""The metrics of a step: their names, and the file they are appended to."""
+"""The metrics of a step: their names, their files and the line on the screen."""
 
-import json
-import math
-from pathlib import Path
+# What a GRPO run appends to; every record has its step.
+RECORDS = ("metrics.jsonl", "problems.jsonl", "eval.jsonl", "undecided.jsonl")
 
 # OpenRLHF's name -> ours, the field's usual one.
 NAMES = {
@@ -40,15 +39,6 @@ def tool_shares(means: dict[str, float]) -> dict[str, float]:
         "tool/failed_rate": means["tool/failed_calls"] / calls if calls else 0.0,
         "tool/token_share": means["tool/tokens"] / length if length else 0.0,
     }
-
-
-def append_jsonl(path: Path, record: dict) -> None:
-    """Append one record. NaN and infinity become null, which every JSON reader accepts."""
-    clean = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
-    }
-    with path.open("a") as file:
-        file.write(json.dumps(clean, ensure_ascii=False) + "\n")
 
 
 def one_line(record: dict, steps: int) -> str:

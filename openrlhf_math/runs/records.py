@@ -1,12 +1,21 @@
-"""A run's records when it goes on from a checkpoint: each step is there once."""
+"""The JSON lines and TensorBoard events that a run appends to, and what is left of them when it resumes."""
+
+import json
+import math
+from pathlib import Path
 
 import json
 from pathlib import Path
-
 from openrlhf_math.data.files import written_whole
 
-# What a GRPO run appends to; every record has its step.
-FILES = ("metrics.jsonl", "problems.jsonl", "eval.jsonl", "undecided.jsonl")
+
+def append_jsonl(path: Path, record: dict) -> None:
+    """Append one record. NaN and infinity become null, which every JSON reader accepts."""
+    clean = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
+    }
+    with path.open("a") as file:
+        file.write(json.dumps(clean, ensure_ascii=False) + "\n")
 
 
 def read_records(path: Path) -> list[dict]:
