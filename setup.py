@@ -21,8 +21,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
-    packages=[*find_packages(include=["openrlhf_math", "openrlhf_math.*"]), "openrlhf_math.patches"],
-    package_dir={"openrlhf_math.patches": "patches"},
+    packages=find_packages(include=["openrlhf_math", "openrlhf_math.*"]),
     package_data={"openrlhf_math.report": ["template/*"]},
     install_requires=["mpmath>=1.3,<1.4", "numpy>=1.26", "pebble>=5.0", "rich>=13.0"],
     extras_require={

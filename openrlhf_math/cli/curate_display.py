@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from openrlhf_math.curation.progress import Moment, Pace, Progress
+from openrlhf_math.runs.progress import Moment, Pace, Progress
 
 LINE_SECONDS = 15.0  # between two lines of one stage
 

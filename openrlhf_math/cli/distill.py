@@ -43,7 +43,7 @@ what --output holds:
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    from openrlhf_math.grpo.flags import INSTRUCTION
+    from openrlhf_math.data.prompts import INSTRUCTION
 
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -115,7 +115,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     from openrlhf_math.cli.distill_display import describe, display, show
-    from openrlhf_math.distill.distil import distil, open_journal, plain
+    from openrlhf_math.distill.distill import distill, open_journal, plain
     from openrlhf_math.distill.keep import find_rule
     from openrlhf_math.distill.questions import Columns, read_tasks
     from openrlhf_math.distill.teachers import find_teacher
@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
         command = shlex.join(["openrlhf-math", *sys.argv[1:]])
         teacher = make_teacher(settings)
         with display(len(tasks.asked) * settings.attempts, teacher) as shown:
-            report = distil(tasks, settings, rule, teacher, journal, command, shown)
+            report = distill(tasks, settings, rule, teacher, journal, command, shown)
     finally:
         journal.close()
     draw(report, args.output)
@@ -154,10 +154,10 @@ def run(args: argparse.Namespace) -> int:
 def read_settings(args: argparse.Namespace):
     """Raises ValueError or UserError for values that cannot work."""
     from openrlhf_math.colocation.layout import find_device
+    from openrlhf_math.data.trace import find_tags
     from openrlhf_math.distill.settings import DistillSettings, EngineSettings
-    from openrlhf_math.distill.trace import find_tags
     from openrlhf_math.endpoint.settings import EndpointSettings, read_key
-    from openrlhf_math.grpo.inputs import check_model
+    from openrlhf_math.modeling.model_folder import check_model
 
     endpoint = None
     if args.teacher == "endpoint" and not args.base_url:

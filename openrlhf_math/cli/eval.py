@@ -179,8 +179,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.evaluation.prompts import find_prompt, style_of
     from openrlhf_math.evaluation.protocol import recommended, sampled
     from openrlhf_math.evaluation.settings import EvalSettings
-    from openrlhf_math.grpo.inputs import check_model
-    from openrlhf_math.grpo.settings import count_parameters
+    from openrlhf_math.modeling.model_folder import check_model, count_parameters
 
     for flag, value in (("--model", args.model), ("--benchmark", args.benchmark)):
         if not value:

@@ -42,8 +42,7 @@ def measure(args: argparse.Namespace) -> None:
     from openrlhf_math.evaluation.problem_sets import Reading, read_set
     from openrlhf_math.evaluation.prompts import find_prompt, style_of
     from openrlhf_math.evaluation.settings import EvalSettings
-    from openrlhf_math.grpo.inputs import check_model
-    from openrlhf_math.grpo.settings import count_parameters
+    from openrlhf_math.modeling.model_folder import check_model, count_parameters
     from openrlhf_math.rewards import RewardConfig
 
     if args.seed < 0:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openrlhf_math.cli.stages import written_down
-from openrlhf_math.distill.journal import Journal
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.journal import Journal
 
 JOURNAL = "stages.jsonl"
 

@@ -22,21 +22,23 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.checkpoints.folder import CheckpointError
     from openrlhf_math.colocation.layout import enter_environment
     from openrlhf_math.data.files import written_whole
-    from openrlhf_math.grpo import inputs, lora, resume
+    from openrlhf_math.grpo import inputs, resume
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
-    from openrlhf_math.grpo.model_kind import check_engine, check_language_model, check_positions, checked_family
     from openrlhf_math.grpo.plan import print_plan
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.modeling.flash_attn_package import check_installed
+    from openrlhf_math.modeling.model_folder import check_model
+    from openrlhf_math.modeling.model_kind import check_engine, check_language_model, check_positions, checked_family
     from openrlhf_math.modeling.whole_weights import check_weights
-    from openrlhf_math.status.process import working
+    from openrlhf_math.runs.process import claim_run_dir, resume_command, working
+    from openrlhf_math.training import lora
 
     find_estimator(args.algo.advantage.estimator)
     find_curriculum(args.math.curriculum.name)
     model = args.actor.model_name_or_path
-    inputs.check_model(MODEL_FLAG, model)
+    check_model(MODEL_FLAG, model)
     check_language_model(MODEL_FLAG, model)
     max_len = args.data.max_len
     check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len)
@@ -51,7 +53,7 @@ def run(flat: argparse.Namespace) -> int:
         print_plan(args, inputs.count_prompts(args, inputs.load_problem_sets(args)) if counted else None, family)
         return 0
     check_installed(args)
-    inputs.claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+    claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
     if args.math.lora:
         args.math = replace(args.math, lora=replace(args.math.lora, base=lora.base_digest(model)))
     sets = inputs.load_problem_sets(args)
@@ -72,7 +74,7 @@ def run(flat: argparse.Namespace) -> int:
 
     from openrlhf_math.grpo.driver import train
 
-    command, stops = resume.resume_command(), (KeyboardInterrupt, Stopped)
+    command, stops = resume_command(), (KeyboardInterrupt, Stopped)
     try:
         with working("--math.run_dir", args.math.run_dir, command, stops) as beat:
             train(args, beat, go_on=f"resume with: {command}")

@@ -64,7 +64,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _add_label(modes) -> None:
-    from openrlhf_math.grpo.flags import INSTRUCTION
+    from openrlhf_math.data.prompts import INSTRUCTION
 
     parser = modes.add_parser(
         "label",
@@ -150,11 +150,11 @@ def _label(args: argparse.Namespace) -> None:
 
 def _train(flat: argparse.Namespace) -> None:
     from openrlhf_math.colocation.layout import enter_environment, training_threads
-    from openrlhf_math.distill.sft_inputs import MODEL_FLAG
-    from openrlhf_math.distill.sft_settings import is_first
-    from openrlhf_math.grpo.inputs import check_model
+    from openrlhf_math.modeling.model_folder import check_model
     from openrlhf_math.prm.training_inputs import check_base, check_base_weights, prepare
     from openrlhf_math.prm.training_settings import resolve
+    from openrlhf_math.sft.inputs import MODEL_FLAG
+    from openrlhf_math.sft.settings import is_first
 
     flags = {name: value for name, value in vars(flat).items() if name not in ("mode", "flags")}
     args = resolve(argparse.Namespace(**flags), flat.flags)
@@ -193,7 +193,7 @@ def _show_training(args) -> None:
 def read_settings(args: argparse.Namespace):
     """Raises ValueError or UserError for values that cannot work."""
     from openrlhf_math.colocation.layout import find_device
-    from openrlhf_math.grpo.inputs import check_model
+    from openrlhf_math.modeling.model_folder import check_model
     from openrlhf_math.prm.sources import LabelSettings, RolloutSettings
 
     if args.output.exists() and not args.output.is_dir():

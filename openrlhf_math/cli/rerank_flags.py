@@ -29,7 +29,7 @@ AT_LEAST_ONE = (
 
 def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: str = "--api-key-env") -> None:
     """seconds: the default of --seconds; nothing waits for ever. key_flag: names the key of --base-url."""
-    from openrlhf_math.grpo.flags import INSTRUCTION
+    from openrlhf_math.data.prompts import INSTRUCTION
 
     add = parser.add_argument_group("models").add_argument
     add(
@@ -165,7 +165,7 @@ def limits(args: argparse.Namespace) -> Limits:
 def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
     """The `RerankerSettings`. Raises UserError for a model or a flag that cannot work; nothing is loaded yet."""
     from openrlhf_math.colocation.layout import find_device
-    from openrlhf_math.grpo.inputs import check_model
+    from openrlhf_math.modeling.model_folder import check_model
     from openrlhf_math.rerank.parts import RerankerSettings
     from openrlhf_math.rerank.sampling_engine import SamplerSettings
 
@@ -200,7 +200,7 @@ def scorer_settings(args: argparse.Namespace, device: str, memory: float = 0.9):
 
     Raises UserError for a model or a flag that cannot work. memory: share of a GPU's that an engine takes.
     """
-    from openrlhf_math.grpo.inputs import check_model
+    from openrlhf_math.modeling.model_folder import check_model
     from openrlhf_math.rerank.scoring_engine import ScorerSettings
 
     if bool(args.scorer) != bool(args.scorer_model):
@@ -230,8 +230,8 @@ def scorer_settings(args: argparse.Namespace, device: str, memory: float = 0.9):
 
 def check_there(args: argparse.Namespace) -> None:
     """Raises UserError for a model that is to be loaded and cannot be read: in one sentence, before Ray starts."""
-    from openrlhf_math.grpo.inputs import load_tokenizer
-    from openrlhf_math.grpo.model_kind import read_config
+    from openrlhf_math.modeling.model_folder import load_tokenizer
+    from openrlhf_math.modeling.model_kind import read_config
 
     if not args.base_url:
         read_config("--model", args.model)
@@ -242,7 +242,7 @@ def check_there(args: argparse.Namespace) -> None:
 
 def context_of(model: str) -> int | None:
     """Tokens the model reads, None if its configuration does not say."""
-    from openrlhf_math.grpo.model_kind import read_config
+    from openrlhf_math.modeling.model_kind import read_config
 
     return getattr(read_config("--model", model).get_text_config(), "max_position_embeddings", None)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    from openrlhf_math.distill.sft_settings import build_parser
+    from openrlhf_math.sft.settings import build_parser
 
     return build_parser(prog)
 
@@ -16,20 +16,20 @@ def run(flat: argparse.Namespace) -> None:
 
     from openrlhf_math.cli.curate_display import progress
     from openrlhf_math.colocation.layout import enter_environment, training_threads
-    from openrlhf_math.distill.sft_inputs import look, prepare
-    from openrlhf_math.distill.sft_render import MODEL_FLAG
-    from openrlhf_math.distill.sft_settings import is_first, resolve
-    from openrlhf_math.grpo import lora
-    from openrlhf_math.grpo.inputs import check_model
-    from openrlhf_math.grpo.model_kind import check_language_model, checked_family
+    from openrlhf_math.modeling.model_folder import check_model
+    from openrlhf_math.modeling.model_kind import check_language_model, checked_family
     from openrlhf_math.modeling.whole_weights import check_weights
+    from openrlhf_math.sft.inputs import look, prepare
+    from openrlhf_math.sft.render import MODEL_FLAG
+    from openrlhf_math.sft.settings import is_first, resolve
+    from openrlhf_math.training import lora
 
     args = resolve(flat)
     model = args.model.model_name_or_path
     if flat.dry_run or args.ds.lora.rank:
         check_model(MODEL_FLAG, model)
     if flat.dry_run:
-        from openrlhf_math.distill.sft_plan import print_plan
+        from openrlhf_math.sft.plan import print_plan
 
         check_language_model(MODEL_FLAG, model)
         family = checked_family(MODEL_FLAG, model, args.ds.ring_attn_size)
@@ -46,7 +46,7 @@ def run(flat: argparse.Namespace) -> None:
         args.math = replace(args.math, lora=replace(found, base=lora.base_digest(model) if is_first() else ""))
     prepare(args, partial(progress, "sft"))
 
-    from openrlhf_math.distill.sft import train
+    from openrlhf_math.sft.launch import train
 
     train(args)
     if is_first():

@@ -13,13 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from openrlhf_math.curation.progress import Progress, silent
 from openrlhf_math.curation.settings import Judge
-from openrlhf_math.distill.journal import Journal
 from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.journal import Journal
+from openrlhf_math.runs.progress import Progress, silent
 from openrlhf_math.side_by_side import side_by_side
 
 TRIES = 5  # requests for one pair before it has no verdict

@@ -23,13 +23,13 @@ from openrlhf_math.curation.matching import KEYS_A_RANGE, follow_duplicates, pai
 from openrlhf_math.curation.near_duplicates import BANDS
 from openrlhf_math.curation.parallel import Workers
 from openrlhf_math.curation.plan import Plan
-from openrlhf_math.curation.progress import Progress, silent
 from openrlhf_math.curation.reading import read_piece
 from openrlhf_math.curation.summary import Summary, losses, summarise
 from openrlhf_math.curation.suspects import ANSWERS, judge_suspects, write_suspects
 from openrlhf_math.curation.workplace import Workplace
 from openrlhf_math.curation.writing import write_piece
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.progress import Progress, silent
 
 # What stays where the judge of an unfinished run has changed: what was done before it, and its answers.
 BEFORE_THE_JUDGE = frozenset(

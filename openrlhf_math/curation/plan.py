@@ -7,10 +7,10 @@ import pyarrow as pa
 
 from openrlhf_math.curation.card import versions
 from openrlhf_math.curation.inputs import Input, Piece, find_inputs, split
-from openrlhf_math.curation.progress import Progress, silent
 from openrlhf_math.curation.settings import CurationSettings
 from openrlhf_math.data.tables import Damaged
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.progress import Progress, silent
 
 
 @dataclass

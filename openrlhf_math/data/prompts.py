@@ -10,9 +10,13 @@ import re
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
 
+INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+
+
 Messages = list[dict[str, str]]
 
 PLACEHOLDER = "{}"
+PLACES = re.compile(re.escape(PLACEHOLDER))
 # A LaTeX command with its arguments, as in \boxed{} or \frac{1}{}; \n{} is a line break that a shell did not read.
 LATEX = re.compile(r"\\[A-Za-z]{2,}\*?(?:\[[^\[\]]*\])?(?:\{[^{}]*\})+")
 
@@ -71,7 +75,7 @@ def fill(template: str | None, text: str) -> str:
 def _placeholders(template: str) -> list[int]:
     """Where the placeholders are, arguments of LaTeX commands aside."""
     latex = [match.span() for match in LATEX.finditer(template)]
-    places = [match.start() for match in re.finditer(re.escape(PLACEHOLDER), template)]
+    places = [match.start() for match in PLACES.finditer(template)]
     return [place for place in places if not any(start < place < end for start, end in latex)]
 
 

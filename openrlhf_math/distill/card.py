@@ -19,7 +19,7 @@ SHARES = ("refused_rate", "correct_rate", "yield")
 
 
 def write_card(report: dict, licences: dict[str, str], command: str, verified: bool) -> str:
-    """The card's text. report: as `distil` makes it. licences: by source.
+    """The card's text. report: as `distill` makes it. licences: by source.
 
     verified: whether only correct traces are kept.
     """

@@ -7,15 +7,15 @@ from dataclasses import dataclass, fields
 from typing import Protocol, TextIO
 
 from openrlhf_math.data.prompts import chat
-from openrlhf_math.distill.journal import Journal, told_if_unwritable
+from openrlhf_math.data.trace import trace
 from openrlhf_math.distill.questions import Task
 from openrlhf_math.distill.refuse import refusal
 from openrlhf_math.distill.rounds import Item, next_round, work_through
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Question, Reply, Teacher
-from openrlhf_math.distill.trace import trace
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.rewards import GradingPool
+from openrlhf_math.runs.journal import Journal, told_if_unwritable
 
 CORRECT, WRONG, UNDECIDED, SET_ASIDE = "correct", "wrong", "undecided", "set aside"
 RECORD = tuple(field.name for field in fields(Reply))  # of a reply in the journal

@@ -10,11 +10,11 @@ from pathlib import Path
 from openrlhf_math.data.prompts import chat
 from openrlhf_math.distill.choose import longest_questions, may_be_kept
 from openrlhf_math.distill.collect import Verdicts, response_of
-from openrlhf_math.distill.journal import Journal
 from openrlhf_math.distill.keep import Attempt, Rule
 from openrlhf_math.distill.questions import Task
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.journal import Journal
 
 ROWS_AT_A_TIME = 1000
 COLUMNS = {

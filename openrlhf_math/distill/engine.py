@@ -11,8 +11,7 @@ from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Question, Reply
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.inputs import load_tokenizer
-from openrlhf_math.grpo.settings import count_parameters
+from openrlhf_math.modeling.model_folder import count_parameters, load_tokenizer
 
 AGAIN = "what it answered is kept, run the same command again"
 

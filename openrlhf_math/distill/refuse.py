@@ -1,7 +1,7 @@
 """Which traces are refused, whatever their answer. Pure functions."""
 
+from openrlhf_math.data.trace import ENDS, TAGS
 from openrlhf_math.distill.repetition import repeats_itself
-from openrlhf_math.distill.trace import ENDS, TAGS
 from openrlhf_math.rewards.extract import extract
 from openrlhf_math.rewards.wellformed import well_formed
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from openrlhf_math.distill.trace import Tags
+from openrlhf_math.data.trace import Tags
 from openrlhf_math.endpoint.settings import EndpointSettings
 
 

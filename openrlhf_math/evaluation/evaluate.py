@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from openrlhf_math.data.prompts import chat, fill, prompt_ids
-from openrlhf_math.distill.journal import Journal, told_if_unwritable
 from openrlhf_math.evaluation.figures import figures, rules_of
 from openrlhf_math.evaluation.marking import mark
 from openrlhf_math.evaluation.problem_sets import ProblemSet
@@ -17,11 +16,12 @@ from openrlhf_math.evaluation.resume import completion_of, folder_of, key_of, op
 from openrlhf_math.evaluation.sampler import Completion, Request, Sampler, context_needed, fitted
 from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.evaluation.settings import EvalSettings
-from openrlhf_math.grpo.inputs import load_tokenizer
-from openrlhf_math.grpo.model_kind import check_engine, check_tokens
+from openrlhf_math.modeling.model_folder import load_tokenizer
+from openrlhf_math.modeling.model_kind import check_engine, check_tokens
 from openrlhf_math.rerank.aggregate import find_aggregation
 from openrlhf_math.rerank.scoring_engine import kind_and_arguments
 from openrlhf_math.rewards import GradingPool
+from openrlhf_math.runs.journal import Journal, told_if_unwritable
 
 # Told of the benchmark, of every completion, and whether it was made just now or stood in the journal.
 Listener = Callable[[str, Completion, bool], None]

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from openrlhf_math.data.prompts import Messages, chat_text
-from openrlhf_math.grpo.flags import INSTRUCTION
+from openrlhf_math.data.prompts import INSTRUCTION, Messages, chat_text
 from openrlhf_math.registry import Registry
 
 Writer = Callable[[object, Messages], str]

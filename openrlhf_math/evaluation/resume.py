@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 from openrlhf_math.data.files import written_whole
-from openrlhf_math.distill.journal import Journal, told_if_unwritable
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
 from openrlhf_math.evaluation.results import clear_unfinished, line
 from openrlhf_math.evaluation.sampler import Completion
 from openrlhf_math.evaluation.settings import EvalSettings
+from openrlhf_math.runs.journal import Journal, told_if_unwritable
 
 
 def open_journal(sets: list[ProblemSet], settings: EvalSettings) -> Journal:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from openrlhf_math.distill.journal import told_if_unwritable
 from openrlhf_math.evaluation.figures import figures, rules_of
 from openrlhf_math.evaluation.marking import mark
 from openrlhf_math.evaluation.recorded import Row, in_order
@@ -15,6 +14,7 @@ from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.rerank.aggregate import find_aggregation
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.runs.journal import told_if_unwritable
 
 
 def score(

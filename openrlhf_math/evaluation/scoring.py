@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from openrlhf_math.data.files import written_whole
-from openrlhf_math.distill.journal import Journal, told_if_unwritable
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.evaluation.settings import fingerprint
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.roles import Scorer
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
+from openrlhf_math.runs.journal import Journal, told_if_unwritable
 from openrlhf_math.side_by_side import end
 
 # Problems under way at once: their completions are scored together, more wait.

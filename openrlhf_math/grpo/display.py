@@ -5,25 +5,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from openrlhf_math.grpo.metrics import one_line
-
-
-def step_bar(stream: TextIO, transient: bool = False):
-    """rich's progress bar of a training's steps on `stream`. transient: whether it goes when it is done."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    )  # fmt: skip
-    return Progress(*columns, console=Console(file=stream), transient=transient)
-
+from openrlhf_math.runs.progress import step_bar
 
 Watcher = Callable[[dict, int], None]  # called with a step's record and the number of steps in all
 

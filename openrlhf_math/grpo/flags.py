@@ -2,12 +2,14 @@
 
 import argparse
 
-from openrlhf_math.grpo import wandb_key
+from openrlhf_math.data.prompts import INSTRUCTION
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
 from openrlhf_math.grpo.limit_settings import LimitSettings
 from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.patches.parsers import recipe_parser
+from openrlhf_math.training import wandb_key
+from openrlhf_math.training.lora import LORA
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
 
@@ -51,15 +53,6 @@ COMPUTED = (
 )
 COMPUTED_SWITCHES = ("vllm.enable_sleep", "ds.enable_sleep")
 
-LORA = {
-    "ds.lora.rank": "train adapters of this rank and freeze the weights; the model is saved merged, with the adapter "
-    "in its subfolder adapter; 0 trains all weights",
-    "ds.lora.alpha": "the output of an adapter is scaled by alpha / rank",
-    "ds.lora.dropout": "dropout on the inputs of the adapters; for sft only",
-    "ds.lora.target_modules": "layers to adapt, by the last part of their names, or all-linear: all linear layers "
-    "except the output head, and the experts and the router of a mixture of experts",
-    "ds.load_in_4bit": "not supported",
-}
 CHECKPOINTS = {
     "ckpt.save_steps": "steps between checkpoints; -1 for none, 1 to lose at most the current step (default: as often "
     "as saving takes at most 5%% of the time)",
@@ -133,7 +126,6 @@ PROMPTS = {
     "rollout.top_p": "must be 1: the trainer computes log-probabilities over all tokens",
 }
 
-INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 HELP = CHECKPOINTS | LOSS | PROMPTS | LORA | PADDED_BATCHES | DEVICES | CRITIC  # by dotted flag
 
 

@@ -2,44 +2,15 @@
 
 import json
 import os
-import re
-from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.data.hub import give_up_soon_without_network
 from openrlhf_math.data.places import place_of
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.critic import check_frozen_steps
-from openrlhf_math.grpo.model_kind import check_language_model, check_tokens, wants_code
-from openrlhf_math.patches.remote_code import remote_code_trusted
-from openrlhf_math.status.process import check_alone
-
-NO_TEMPLATE = "add --no-data.apply_chat_template, and --data.input_template if the model wants one"
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-def check_model(flag: str, model: str) -> None:
-    """Raise UserError unless `model` is a directory with a model and its tokenizer, or a hub name.
-
-    For a hub name, the hub is tried first: where it cannot be reached, what is on disk is used.
-    """
-    if os.path.isdir(model):
-        if (Path(model) / "adapter_config.json").is_file():
-            raise UserError(
-                f"{flag} {model}: this is an adapter, not a model; give the merged model (of a run of ours, the folder "
-                "that holds it), or merge it into its base with PEFT's merge_and_unload"
-            )
-        for name, what in (("config.json", "model"), ("tokenizer_config.json", "tokenizer")):
-            if not (Path(model) / name).is_file():
-                raise UserError(
-                    f"{flag} {model}: there is no {what} in it ({name} is missing); save one beside the other"
-                )
-    elif not HUB_NAME.fullmatch(model) or model.startswith("."):
-        raise UserError(f"{flag} {model}: there is no such directory, nor is it a hub name such as Qwen/Qwen2.5-1.5B")
-    else:
-        give_up_soon_without_network()
+from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
+from openrlhf_math.modeling.model_kind import check_language_model, check_tokens
+from openrlhf_math.training.critic import check_frozen_steps
 
 
 def check_other_models(args: SimpleNamespace) -> None:
@@ -51,47 +22,6 @@ def check_other_models(args: SimpleNamespace) -> None:
         for model in (models or "").split(","):
             if model and model != args.actor.model_name_or_path:
                 check_model(flag, model)
-
-
-def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str):
-    """The model's tokenizer. Raises UserError if it cannot be read, if it or the model wants to run code of its own, or
-    if there is no chat template where one is needed."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    if not remote_code_trusted() and any(_brings_code(kind, model) for kind in (AutoConfig, AutoTokenizer)):
-        raise wants_code(flag, model)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted())
-        reads = bool(tokenizer("1 + 1 = 2", add_special_tokens=False)["input_ids"])
-    except Exception as error:  # of transformers and tokenizers, for whatever a damaged file holds
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{flag} {model}: its tokenizer cannot be read ({first_line})") from None
-    if not reads:
-        raise UserError(
-            f"{flag} {model}: its tokenizer makes no tokens of a text, as without a vocabulary; save the model's "
-            "tokenizer.json beside it"
-        )
-    if needs_template and not tokenizer.chat_template:
-        raise UserError(f"{flag} {model}: its tokenizer has no chat template; {fix}")
-    return tokenizer
-
-
-def _brings_code(kind, model: str) -> bool:
-    """Whether transformers' class of this kind asks for trust. What else is wrong is told where it is read."""
-    try:
-        kind.from_pretrained(model, trust_remote_code=False)
-    except Exception as error:  # as above
-        return "trust_remote_code" in str(error)
-    return False
-
-
-def claim_run_dir(run_dir: Path, resume: bool) -> None:
-    """Raise UserError if `run_dir` holds another run and the user does not ask to resume it, or if one is at work."""
-    check_alone("--math.run_dir", run_dir)
-    if (run_dir / "config.json").exists() and not resume:
-        raise UserError(
-            f"--math.run_dir {run_dir} holds another run; choose a new directory, or resume with --ckpt.load_enable"
-        )
 
 
 def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:

@@ -1,8 +1,7 @@
-"""The metrics of a step: their names, and the file they are appended to."""
+"""The metrics of a step: their names, their files and the line on the screen."""
 
-import json
-import math
-from pathlib import Path
+# What a GRPO run appends to; every record has its step.
+RECORDS = ("metrics.jsonl", "problems.jsonl", "eval.jsonl", "undecided.jsonl")
 
 # OpenRLHF's name -> ours, the field's usual one.
 NAMES = {
@@ -26,15 +25,6 @@ def step_record(step: int, status: dict, seconds_since_start: float) -> dict[str
     """One line of metrics.jsonl: `step`, `seconds_since_start` and every number of OpenRLHF's status."""
     numbers = {NAMES.get(key, key): value for key, value in sorted(status.items()) if key not in LEFT_OUT}
     return {"step": step, "seconds_since_start": round(seconds_since_start, 3)} | numbers
-
-
-def append_jsonl(path: Path, record: dict) -> None:
-    """Append one record. NaN and infinity become null, which every JSON reader accepts."""
-    clean = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
-    }
-    with path.open("a") as file:
-        file.write(json.dumps(clean, ensure_ascii=False) + "\n")
 
 
 def one_line(record: dict, steps: int) -> str:

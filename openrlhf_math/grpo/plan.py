@@ -9,7 +9,6 @@ from openrlhf_math.grpo.checkpointing import SHARE
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.driver import devices_of, devices_wanted
 from openrlhf_math.grpo.limit_settings import LimitSettings
-from openrlhf_math.grpo.lora import lora_line
 from openrlhf_math.grpo.resume import checkpoint_bytes
 from openrlhf_math.grpo.settings import (
     as_json,
@@ -20,6 +19,7 @@ from openrlhf_math.grpo.settings import (
 )
 from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.modeling.families import Family
+from openrlhf_math.training.lora import lora_line
 
 GIB = 2**30
 

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import shlex
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +11,10 @@ from openrlhf_math.checkpoints.folder import GIB, TAG, settle
 from openrlhf_math.checkpoints.same_run import check_same
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo import records
-from openrlhf_math.grpo.lora import check_base
+from openrlhf_math.grpo.metrics import RECORDS
 from openrlhf_math.grpo.settings import as_json, trained_parameters
+from openrlhf_math.runs import records
+from openrlhf_math.training.lora import check_base
 
 ROWS = "problems"  # where config.json has what identifies them
 
@@ -73,7 +72,7 @@ def take_up(args: SimpleNamespace, problems: dict) -> None:
     step = int(TAG.fullmatch(tag)[2]) if tag else 0
     where = f"going on after step {step}, from {tag}" if tag else f"no checkpoint in {folder}: the run begins anew"
     print(where, flush=True)  # a log shows it whatever comes
-    kept = {name: records.keep_until(run_dir / name, step) for name in records.FILES}
+    kept = {name: records.keep_until(run_dir / name, step) for name in RECORDS}
     if kept["metrics.jsonl"]:  # the time between two lives of a run does not count
         before = kept["metrics.jsonl"][-1]["seconds_since_start"]
         args.math = replace(args.math, started_at=args.math.started_at - before)
@@ -98,16 +97,3 @@ def check_room(args: SimpleNamespace) -> None:
 def checkpoint_bytes(args: SimpleNamespace) -> int:
     """Of one checkpoint: bf16 weights, fp32 weights and two Adam moments of what is trained. 0 if that is unknown."""
     return (2 + 4 + 8) * trained_parameters(args)
-
-
-def resume_command(arguments: list[str] | None = None) -> str:
-    """The command that lets this run go on, as a shell takes it. arguments: sys.argv[1:]. Keys are not repeated."""
-    words, hide = [], False
-    for word in sys.argv[1:] if arguments is None else arguments:
-        name, equals, _ = word.partition("=")
-        secret = name.startswith("--") and name.endswith(".key")
-        words.append("..." if hide else f"{name}=..." if secret and equals else word)
-        hide = secret and not equals
-    if "--ckpt.load_enable" not in words:
-        words.append("--ckpt.load_enable")
-    return shlex.join(["openrlhf-math", *words])

@@ -3,8 +3,6 @@
 import argparse
 import json
 import math
-import os
-import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,19 +12,20 @@ from types import SimpleNamespace
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo import critic
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
-from openrlhf_math.grpo.device_flags import check_kernels, check_parallel, check_placement
 from openrlhf_math.grpo.fault_settings import FaultSettings, faults
-from openrlhf_math.grpo.flag_values import check_values
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
-from openrlhf_math.grpo.lora import Lora
-from openrlhf_math.grpo.lora import check_flags as check_lora_flags
-from openrlhf_math.grpo.wandb_key import hide_wandb_key
 from openrlhf_math.modeling import SHARED_PREFIX
+from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest
 from openrlhf_math.rewards import RewardConfig
+from openrlhf_math.training import critic
+from openrlhf_math.training.device_flags import check_kernels, check_parallel, check_placement
+from openrlhf_math.training.flag_values import check_values
+from openrlhf_math.training.lora import Lora
+from openrlhf_math.training.lora import check_flags as check_lora_flags
+from openrlhf_math.training.wandb_key import hide_wandb_key
 
 # These compare a completion with the others of its group; alone it has nothing to learn from.
 NEEDS_A_GROUP = ("grpo", "grpo_no_std", "rloo", "reinforce_baseline", "group_norm", "dr_grpo")
@@ -271,15 +270,6 @@ def old_log_probs_needed(args: SimpleNamespace) -> bool:
 def only_advantages_teach(args: SimpleNamespace) -> bool:
     """Whether a completion with advantage 0 has no gradient: no entropy bonus, no KL loss, no loss of routers."""
     return not (args.actor.entropy_coef or args.algo.kl.init_coef or args.actor.aux_loss_coef)
-
-
-def count_parameters(model: str) -> int:
-    """Parameters of a model, from its weight files if it is local (2 bytes each), else from its name; 0 if unknown."""
-    if os.path.isdir(model):
-        size = sum(file.stat().st_size for file in Path(model).glob("*.safetensors"))
-        return size // 2
-    named = re.search(r"(\d+(?:\.\d+)?)B\b", model, re.IGNORECASE)
-    return int(float(named[1]) * 1e9) if named else 0
 
 
 def trained_parameters(args: SimpleNamespace) -> int:

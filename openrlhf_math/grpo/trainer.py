@@ -26,14 +26,14 @@ from openrlhf_math.checkpoints.random_state import random_state, restore_random_
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo import engine_gap, records
+from openrlhf_math.grpo import engine_gap
 from openrlhf_math.grpo.bad_steps import BadSteps
 from openrlhf_math.grpo.checkpointing import Checkpointing
 from openrlhf_math.grpo.completion_limit import CompletionLimit
 from openrlhf_math.grpo.display import Display
 from openrlhf_math.grpo.engine_recovery import EngineRecovery
 from openrlhf_math.grpo.experience import MathExperienceMaker
-from openrlhf_math.grpo.metrics import append_jsonl, step_record
+from openrlhf_math.grpo.metrics import RECORDS, step_record
 from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.plan import rollouts_line
 from openrlhf_math.grpo.problem_order import ProblemOrder
@@ -43,6 +43,8 @@ from openrlhf_math.grpo.settings import old_log_probs_needed, steps_a_batch
 from openrlhf_math.grpo.stopping import StopSignals
 from openrlhf_math.grpo.undecided import Undecided
 from openrlhf_math.grpo.watchdog import Watchdog
+from openrlhf_math.runs import records
+from openrlhf_math.runs.records import append_jsonl
 
 logger = init_logger(__name__)
 UpstreamTrainer = PPOTrainer.__ray_metadata__.modified_class
@@ -215,7 +217,7 @@ class MathTrainer(UpstreamTrainer):
         started = time.perf_counter()
         if self.tensorboard_logger:
             self.tensorboard_logger.writer.flush()
-        for path in map(self.args.math.run_dir.joinpath, records.FILES):
+        for path in map(self.args.math.run_dir.joinpath, RECORDS):
             if path.exists():
                 sync(path)
         with substituted(self.args.ckpt, save_steps=step), substituted(self.args.logger, logging_steps=math.inf):

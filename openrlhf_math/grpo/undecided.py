@@ -8,8 +8,8 @@ import ray
 from openrlhf.utils.logging_utils import init_logger
 
 from openrlhf_math.colocation.lost import LOST
-from openrlhf_math.grpo.metrics import append_jsonl
 from openrlhf_math.rewards import Grade
+from openrlhf_math.runs.records import append_jsonl
 
 logger = init_logger(__name__)
 

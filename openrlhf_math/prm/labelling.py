@@ -6,11 +6,11 @@ from collections import Counter
 from contextlib import ExitStack
 
 from openrlhf_math.data.files import written_whole
-from openrlhf_math.distill.journal import told_if_unwritable
 from openrlhf_math.errors import UserError
 from openrlhf_math.prm.rows import Rejected, Solution
 from openrlhf_math.prm.sources import LabelSettings, Listener, Source
 from openrlhf_math.prm.writing import solution_file
+from openrlhf_math.runs.journal import told_if_unwritable
 
 
 def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:

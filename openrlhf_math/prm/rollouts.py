@@ -11,15 +11,15 @@ from openrlhf_math.colocation.layout import enter_environment
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.prompts import chat
-from openrlhf_math.distill.journal import Journal
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.settings import count_parameters
+from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.prm.attempts import Attempt, read_attempts
 from openrlhf_math.prm.prefixes import label_of, prefix_key, prefixes, seed_of
 from openrlhf_math.prm.rows import Rejected, Solution
 from openrlhf_math.prm.sources import LabelSettings, Listener, RolloutSettings
 from openrlhf_math.rerank.roles import Messages, RequestError, Sampler, Sampling
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.runs.journal import Journal
 from openrlhf_math.side_by_side import side_by_side
 
 SOURCE = "monte-carlo"

@@ -5,9 +5,9 @@ from dataclasses import asdict
 import torch
 from torch import distributed
 
-from openrlhf_math.distill.sft_trainer import RecordingTrainer
-from openrlhf_math.grpo.metrics import append_jsonl
 from openrlhf_math.prm.measures import step_measures
+from openrlhf_math.runs.records import append_jsonl
+from openrlhf_math.sft.trainer import RecordingTrainer
 
 
 class StepTrainer(RecordingTrainer):

@@ -4,10 +4,10 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.distill.progress import progress_of
-from openrlhf_math.distill.sft import be_a_launcher, run_upstreams_command
-from openrlhf_math.distill.sft_settings import is_first
 from openrlhf_math.prm.training_plot import plot_training
+from openrlhf_math.sft.launch import be_a_launcher, run_upstreams_command
+from openrlhf_math.sft.progress import progress_of
+from openrlhf_math.sft.settings import is_first
 
 
 def train(args: SimpleNamespace) -> None:

@@ -9,15 +9,16 @@ from types import SimpleNamespace
 from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.prompts import chat_text
-from openrlhf_math.distill.sft_inputs import MODEL_FLAG, check_same, settings_of
-from openrlhf_math.distill.sft_settings import is_first, processes
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.inputs import check_model, claim_run_dir, load_tokenizer
-from openrlhf_math.grpo.model_kind import check_not_quantised, read_config
 from openrlhf_math.modeling.families import positions
+from openrlhf_math.modeling.model_folder import check_model, load_tokenizer
+from openrlhf_math.modeling.model_kind import check_not_quantised, read_config
 from openrlhf_math.modeling.whole_weights import check_weights
 from openrlhf_math.prm.lines import read_lines
 from openrlhf_math.prm.rows import Rejected, Solution, read_solution
+from openrlhf_math.runs.process import claim_run_dir
+from openrlhf_math.sft.inputs import MODEL_FLAG, check_same, settings_of
+from openrlhf_math.sft.settings import is_first, processes
 
 FILES = {"train": "data", "eval": "eval"}  # our names of the parts, and the sections of their flags
 

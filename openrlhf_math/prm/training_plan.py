@@ -3,9 +3,9 @@
 import json
 from types import SimpleNamespace
 
-from openrlhf_math.distill.sft_inputs import settings_of
-from openrlhf_math.distill.sft_plan import GIB, model_state_bytes
-from openrlhf_math.distill.sft_settings import processes
+from openrlhf_math.sft.inputs import settings_of
+from openrlhf_math.sft.plan import GIB, model_state_bytes
+from openrlhf_math.sft.settings import processes
 
 
 def print_plan(args: SimpleNamespace) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from openrlhf_math.distill.sft_plot import SMOOTH_OVER, records_of, trailing_mean
+from openrlhf_math.sft.plot import SMOOTH_OVER, records_of, trailing_mean
 
 
 def plot_training(run_dir: Path, title: str) -> None:

@@ -3,10 +3,10 @@
 import argparse
 from types import SimpleNamespace
 
-from openrlhf_math.distill import sft_settings
-from openrlhf_math.distill.sft_settings import explain
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.parsers import recipe_parser
+from openrlhf_math.sft import settings as sft_settings
+from openrlhf_math.sft.settings import explain
 
 DEFAULTS = {"data.input_template": None}
 # Of prompts and completions, of other kinds of models and of layouts that a token head has not been made for.

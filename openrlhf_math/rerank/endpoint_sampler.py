@@ -6,7 +6,7 @@ import logging
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from openrlhf_math.distill.trace import trace
+from openrlhf_math.data.trace import trace
 from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Answer, Failure
 from openrlhf_math.endpoint.settings import EndpointSettings, renamed

@@ -13,7 +13,7 @@ from openrlhf_math.colocation.cluster import check_room, cluster
 from openrlhf_math.colocation.layout import worker_environment
 from openrlhf_math.colocation.restarts import RESTARTS, limited
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.settings import count_parameters
+from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.rerank.parts import RerankerSettings
 from openrlhf_math.rerank.replicas import RemoteSampler, RemoteScorer
 from openrlhf_math.rerank.reranker_actor import RerankerActor

@@ -53,7 +53,7 @@ class SamplingEngine(ServingEngine):
 
     def __init__(self, settings: SamplerSettings) -> None:
         """Raises UserError if vLLM cannot serve the model, or it is no chat model."""
-        from openrlhf_math.grpo.inputs import load_tokenizer
+        from openrlhf_math.modeling.model_folder import load_tokenizer
 
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
         self._cuda = settings.device == "cuda"

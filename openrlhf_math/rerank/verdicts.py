@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from openrlhf_math.distill.trace import ENDS
+from openrlhf_math.data.trace import ENDS
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.encoding import harmless

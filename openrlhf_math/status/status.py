@@ -8,7 +8,7 @@ from openrlhf_math.checkpoints.folder import tags_in
 from openrlhf_math.errors import UserError
 from openrlhf_math.report.records import number, read_object, read_records
 from openrlhf_math.report.runs import PARTS, kind_of
-from openrlhf_math.status.process import ELSEWHERE, FAILED, FINISHED, KILLED, RUNNING, STOPPED, read_process, state_of
+from openrlhf_math.runs.process import ELSEWHERE, FAILED, FINISHED, KILLED, RUNNING, STOPPED, read_process, state_of
 from openrlhf_math.status.progress import Change, changes, seconds_a_step, window
 
 UNKNOWN = "unknown"

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from openrlhf_math.report.visible import visible
-from openrlhf_math.status.process import FAILED, FINISHED, KILLED, RUNNING
+from openrlhf_math.runs.process import FAILED, FINISHED, KILLED, RUNNING
 from openrlhf_math.status.status import TRAININGS, Status
 
 COLOURS = {RUNNING: "green", FINISHED: "blue", KILLED: "red", FAILED: "red"}

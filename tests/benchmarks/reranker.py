@@ -86,7 +86,7 @@ def method(args, **more):
 
 def engines(args, rows) -> Result:
     from openrlhf_math.colocation.layout import enter_environment
-    from openrlhf_math.grpo.settings import count_parameters
+    from openrlhf_math.modeling.model_folder import count_parameters
 
     enter_environment("cpu", count_parameters(args.model))
     from openrlhf_math.rerank.sampling_engine import SamplingEngine

@@ -79,7 +79,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from openrlhf_math.colocation.layout import enter_environment
-    from openrlhf_math.grpo.settings import count_parameters
+    from openrlhf_math.modeling.model_folder import count_parameters
 
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(args.model or scratch)

@@ -14,7 +14,7 @@ import pytest
 from faulty_endpoint import SLOW, FaultyEndpoint
 
 from openrlhf_math.data.tiny_world.problems import distinct_stories
-from openrlhf_math.distill.journal import BATCH_SECONDS
+from openrlhf_math.runs.journal import BATCH_SECONDS
 
 PROBLEMS, ATTEMPTS, CONCURRENCY = 60, 4, 8
 ALL = PROBLEMS * ATTEMPTS

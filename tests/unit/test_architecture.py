@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| \d+ \| `([\w/.]+)` \| `(\w+)` \|", re.MULTILINE)
 ROWS = ROW.findall((ROOT / "docs" / "architecture.md").read_text())
+PACKAGES = [
+    re.findall(r"`(\w+)`", row)
+    for row in re.findall(
+        r"^\| (`.*?) \|", (ROOT / "docs" / "architecture.md").read_text().split("\n## Packages")[1], re.M
+    )
+]
 LIVES = (ROOT / "docs" / "architecture.md").read_text().split("\n## ")[1:]
 
 
@@ -20,5 +27,45 @@ def test_a_file_of_the_page_defines_its_name(path, name):
 
 
 def test_lives_are_short():
-    completion, weight, answer, attempt = (len(ROW.findall(life)) for life in LIVES)
+    completion, weight, answer, attempt = (len(ROW.findall(life)) for life in LIVES[:4])
     assert 0 < completion <= 12 and 0 < weight <= 12 and 0 < answer <= 8 and 0 < attempt <= 12
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The packages of ours that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        modules = []
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: write imports in full"
+            modules = [f"{node.module}.{each.name}" for each in node.names]
+        elif isinstance(node, ast.Import):
+            modules = [each.name for each in node.names]
+        for module in modules:
+            root, _, rest = module.partition(".")
+            package = rest.split(".")[0]
+            if root == "openrlhf_math" and (ROOT / root / package).is_dir():
+                yield package
+
+
+def test_every_package_has_its_row_once():
+    folders = {path.parent.name for path in (ROOT / "openrlhf_math").glob("*/__init__.py")}
+    listed = [package for row in PACKAGES for package in row]
+    assert sorted(listed) == sorted(folders)
+
+
+@pytest.mark.parametrize("package", [package for row in PACKAGES for package in row])
+def test_a_package_imports_only_from_rows_below(package):
+    level = next(number for number, row in enumerate(PACKAGES) if package in row)
+    below = {each for row in PACKAGES[level + 1 :] for each in row} | {package}
+    up = {
+        f"{path.relative_to(ROOT)} imports {found}"
+        for path in (ROOT / "openrlhf_math" / package).rglob("*.py")
+        for found in imports(path)
+        if found not in below
+    }
+    assert not up
+
+
+def test_single_modules_import_no_package_but_patches_and_the_command_line():
+    for path in (ROOT / "openrlhf_math").glob("*.py"):
+        assert set(imports(path)) <= {"patches", "cli"}, path

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig
 
-from openrlhf_math.colocation.cpu_heads import SIZES, check_heads
 from openrlhf_math.errors import UserError
+from openrlhf_math.modeling.cpu_heads import SIZES, check_heads
 
 
 def test_the_sizes_are_those_of_vllm():

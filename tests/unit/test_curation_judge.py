@@ -8,10 +8,10 @@ from chat_server import ChatServer
 
 from openrlhf_math.cli.curate import build_parser
 from openrlhf_math.curation.judge import LONGEST_PAIR, TRIES, PairJudge, read_answer
-from openrlhf_math.curation.progress import silent
 from openrlhf_math.curation.settings import Judge
 from openrlhf_math.endpoint import client as endpoint
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.progress import silent
 
 PAIRS = [
     ("Find $x$ if $x + 3 = 5$.", "If $x + 3 = 5$, what is $x$?"),

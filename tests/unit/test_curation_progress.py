@@ -5,8 +5,8 @@ import pytest
 from openrlhf_math.cli.curate_display import LINE_SECONDS, Lines
 from openrlhf_math.curation.parallel import Workers
 from openrlhf_math.curation.pipeline import Stages
-from openrlhf_math.curation.progress import Pace, duration
 from openrlhf_math.curation.workplace import Workplace
+from openrlhf_math.runs.progress import Pace, duration
 
 
 class Clock:

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from openrlhf_math.distill import journal as module
-from openrlhf_math.distill.journal import Journal
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs import journal as module
+from openrlhf_math.runs.journal import Journal
 
 RECORDS = {("a", 0): {"content": "héllo\n"}, ("a", 1): {"content": ""}, ("b", 0): {"content": "x" * 5000}}
 
@@ -146,7 +146,7 @@ def test_a_disk_that_fails_is_told_to_whoever_comes_next(tmp_path, monkeypatch):
 APPENDS = """
 import sys, time
 from pathlib import Path
-from openrlhf_math.distill.journal import Journal
+from openrlhf_math.runs.journal import Journal
 journal = Journal(Path(sys.argv[1]))
 for attempt in range(len(journal), 10**6):
     journal.append("a", attempt, {"content": "x" * 500})

@@ -8,7 +8,8 @@ from openrlhf_math.patches.parsers import load_parser
 
 from openrlhf_math.cli import main
 from openrlhf_math.grpo.flags import build_parser
-from openrlhf_math.grpo.settings import as_json, count_parameters, old_log_probs_needed, one_step_a_batch, resolve
+from openrlhf_math.grpo.settings import as_json, old_log_probs_needed, one_step_a_batch, resolve
+from openrlhf_math.modeling.model_folder import count_parameters
 
 MINIMAL = ["--actor.model_name_or_path", "some/model-1.5B", "--data.prompt_dataset", "some/data"]
 

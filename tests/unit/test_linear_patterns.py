@@ -35,7 +35,7 @@ from openrlhf_math.rewards.wellformed import well_formed
 from openrlhf_math.rewards.words import meaning
 
 ROOT = Path(openrlhf_math.__file__).parent
-ROOMS = ("rewards", "curation", "evaluation", "rerank", "tools")
+ROOMS = ("rewards", "data", "sft", "distill", "curation", "evaluation", "rerank", "endpoint", "serving", "tools")
 MODULES = [path for room in ROOMS for path in sorted((ROOT / room).glob("*.py"))]
 # Next to another worker on the same core a text takes twice as much CPU time.
 LENGTH, SECONDS = 1 << 16, 0.1 if "PYTEST_XDIST_WORKER" in os.environ else 0.05

@@ -12,9 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, Qwen3MoeConfig
 from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world import write_tiny_world
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.lora import Lora, base_digest, check_base, look
 from openrlhf_math.grpo.plan import plan
 from openrlhf_math.grpo.resume import checkpoint_bytes
+from openrlhf_math.training.lora import Lora, base_digest, check_base, look
 
 
 @pytest.fixture(autouse=True)

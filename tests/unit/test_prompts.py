@@ -135,8 +135,8 @@ def by_grpo(model, way: str, tmp_path) -> list[list[int]]:
 def by_sft(model, way: str, tmp_path) -> list[list[int]]:
     """The tokens of a training row that are not learned."""
     from openrlhf_math.data.conversations import Layout
-    from openrlhf_math.distill.sft_dataset import TraceDataset
-    from openrlhf_math.distill.sft_render import Renderer
+    from openrlhf_math.sft.dataset import TraceDataset
+    from openrlhf_math.sft.render import Renderer
 
     chat_template, template = flags(way)
     data = SimpleNamespace(apply_chat_template=chat_template, input_template=template, tokenizer_chat_template=None)
@@ -371,7 +371,7 @@ def test_openrlhfs_sft_is_told_to_render_nothing(way, tmp_path, monkeypatch):
     from datasets import load_dataset
     from transformers import AutoTokenizer
 
-    from openrlhf_math.distill import sft
+    from openrlhf_math.sft import launch as sft
 
     layout, handed_over = llama3(), []
     model, data = saved(layout, tmp_path / "model"), tmp_path / "data.jsonl"
@@ -388,7 +388,7 @@ def test_openrlhfs_sft_is_told_to_render_nothing(way, tmp_path, monkeypatch):
     monkeypatch.setattr(sft, "be_a_launcher", lambda: None)
     monkeypatch.setattr(sft, "plot_loss", lambda *args: None)
     monkeypatch.setattr("openrlhf_math.colocation.layout.enter_environment", lambda *args: None)
-    monkeypatch.setattr("openrlhf_math.distill.sft_inputs.check_weights", lambda *args: None)
+    monkeypatch.setattr("openrlhf_math.sft.inputs.check_weights", lambda *args: None)
     words = [
         "sft", "--model.model_name_or_path", model, "--data.dataset", data, "--train.batch_size", "6",
         "--train.micro_batch_size", "6", "--math.run_dir", tmp_path / "run", "--math.instruction", INSTRUCTION,

@@ -14,10 +14,11 @@ from openrlhf_math.data.problems import Problem
 from openrlhf_math.grpo import resume
 from openrlhf_math.grpo.checkpointing import SHARE, SaveSchedule
 from openrlhf_math.grpo.flags import build_parser
-from openrlhf_math.grpo.records import forget_after, keep_until
-from openrlhf_math.grpo.resume import check_room, identity, is_free, resume_command
+from openrlhf_math.grpo.resume import check_room, identity, is_free
 from openrlhf_math.grpo.settings import resolve
 from openrlhf_math.grpo.stopping import Stopped, StopSignals, stop_signals
+from openrlhf_math.runs.process import resume_command
+from openrlhf_math.runs.records import forget_after, keep_until
 
 MINIMAL = ("--actor.model_name_or_path", "some/model-1.5B", "--data.prompt_dataset", "some/data")
 
@@ -223,13 +224,14 @@ def test_the_handlers_that_were_there_come_back():
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_names_the_command_to_go_on_with(tmp_path, monkeypatch, capsys, number, code):
-    from openrlhf_math.grpo import difficulty, driver, inputs, model_kind
+    from openrlhf_math.grpo import difficulty, driver, inputs
+    from openrlhf_math.modeling import model_folder, model_kind
 
     def stopped(*args, **options):
         raise Stopped(number, 12)
 
     monkeypatch.setattr(driver, "train", stopped)
-    monkeypatch.setattr(inputs, "check_model", lambda *args: None)
+    monkeypatch.setattr(model_folder, "check_model", lambda *args: None)
     for check in ("checked_family", "check_positions", "check_engine"):
         monkeypatch.setattr(model_kind, check, lambda *args, **options: None)
     monkeypatch.setattr(inputs, "render_prompts", lambda *args: {"some/data": ["x"]})

@@ -9,22 +9,20 @@ from pathlib import Path
 import pytest
 
 import openrlhf_math
-from openrlhf_math import patches
 from openrlhf_math.data.problems import read_rows
 from openrlhf_math.errors import UserError
 
-ROOMS = [Path(openrlhf_math.__file__).parent, Path(patches.__file__).parent]
-SOURCES = {f"{room.name}/{path.relative_to(room)}": path for room in ROOMS for path in sorted(room.rglob("*.py"))}
+PACKAGE = Path(openrlhf_math.__file__).parent
+SOURCES = {f"openrlhf_math/{path.relative_to(PACKAGE)}": path for path in sorted(PACKAGE.rglob("*.py"))}
 
 UNPICKLE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 RUNS_TEXT = {
     "openrlhf_math/tools/sandbox/session.py": "the model's code, in a process with no access to anything",
-    "patches/parsers.py": "upstream's own source, of which the parser's part is run",
-    "patches/hook.py": "upstream's own source, rewritten",
+    "openrlhf_math/patches/parsers.py": "upstream's own source, of which the parser's part is run",
+    "openrlhf_math/patches/hook.py": "upstream's own source, rewritten",
 }
 IMPORTS_BY_NAME = {
     "openrlhf_math/registry.py": "flags that take a dotted path",
-    "openrlhf_math/curation/dotted.py": "flags that take a dotted path",
     "openrlhf_math/cli/__init__.py": "the commands, of a fixed table",
     "openrlhf_math/cli/experiments.py": "the experiments, of a fixed table",
     "openrlhf_math/colocation/strategy.py": "a module of DeepSpeed's",

@@ -13,11 +13,11 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from openrlhf_math.cli import main
 from openrlhf_math.data.conversations import Layout
 from openrlhf_math.data.tiny_world import write_tiny_world
-from openrlhf_math.distill.sft_actor import TraceActor
-from openrlhf_math.distill.sft_dataset import TraceDataset
-from openrlhf_math.distill.sft_render import Renderer
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.packed_actor import PADDED, SHARED
+from openrlhf_math.sft.actor import TraceActor
+from openrlhf_math.sft.dataset import TraceDataset
+from openrlhf_math.sft.render import Renderer
 
 EOS = "<|endoftext|>"
 

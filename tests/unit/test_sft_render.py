@@ -26,8 +26,8 @@ from public_tokenizers import (
 from openrlhf_math.data.conversations import BadRow, find_layout
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.prompts import chat, chat_text, prompt_ids
-from openrlhf_math.distill.sft_render import Renderer
 from openrlhf_math.errors import UserError
+from openrlhf_math.sft.render import Renderer
 
 INSTRUCTION = r"Put it into \boxed{}."
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from openrlhf_math.distill.sft_sets import Source, apply_weights, read_sources
 from openrlhf_math.errors import UserError
+from openrlhf_math.sft.sets import Source, apply_weights, read_sources
 
 USUAL = (None, None)
 

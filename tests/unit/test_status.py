@@ -12,7 +12,7 @@ from recorded_runs import evaluation, grpo_row, grpo_run, tuning_run, whole_run,
 
 from openrlhf_math.cli import main
 from openrlhf_math.errors import UserError
-from openrlhf_math.status.process import FILE, born, read_process, working
+from openrlhf_math.runs.process import FILE, born, read_process, working
 from openrlhf_math.status.progress import changes, seconds_a_step, window
 from openrlhf_math.status.status import status_of
 from openrlhf_math.status.words import duration
@@ -22,7 +22,7 @@ COMMAND = "openrlhf-math grpo --math.run_dir runs/x --ckpt.load_enable"
 AT_WORK = """
 import sys, time
 from pathlib import Path
-from openrlhf_math.status.process import working
+from openrlhf_math.runs.process import working
 with working("--math.run_dir", Path(sys.argv[1]), sys.argv[2]) as beat:
     beat({"step": 30}, 80)
     print("at work", flush=True)

@@ -7,10 +7,11 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from openrlhf_math.cli import main
-from openrlhf_math.distill import sft_settings
-from openrlhf_math.distill.sft_inputs import settings_of
-from openrlhf_math.grpo import flags, settings, wandb_key
-from openrlhf_math.grpo.resume import resume_command
+from openrlhf_math.grpo import flags, settings
+from openrlhf_math.runs.process import resume_command
+from openrlhf_math.sft import settings as sft_settings
+from openrlhf_math.sft.inputs import settings_of
+from openrlhf_math.training import wandb_key
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 GRPO = ["--actor.model_name_or_path", "m/m", "--data.prompt_dataset", "d.jsonl"]

@@ -13,7 +13,6 @@ from openrlhf_math.data.files import written_whole
 from openrlhf_math.distill.card import write_card
 from openrlhf_math.distill.collect import SET_ASIDE, Verdicts, Watcher, collect
 from openrlhf_math.distill.dataset import write_dataset
-from openrlhf_math.distill.journal import Journal, told_if_unwritable
 from openrlhf_math.distill.keep import Rule, is_unverified
 from openrlhf_math.distill.questions import Task, Tasks
 from openrlhf_math.distill.settings import DistillSettings
@@ -21,6 +20,7 @@ from openrlhf_math.distill.teachers import Teacher
 from openrlhf_math.distill.yields import outcomes, yield_curve, yields
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.runs.journal import Journal, told_if_unwritable
 
 DATA = "data/train.parquet"  # where `datasets` looks for a split named train
 
@@ -46,7 +46,7 @@ def open_journal(settings: DistillSettings) -> Journal:
     return journal
 
 
-def distil(
+def distill(
     tasks: Tasks,
     settings: DistillSettings,
     rule: Rule,

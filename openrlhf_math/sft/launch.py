@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import cores
-from openrlhf_math.distill.progress import progress_of
-from openrlhf_math.distill.sft_inputs import is_plain_text
-from openrlhf_math.distill.sft_plot import plot_loss
-from openrlhf_math.distill.sft_settings import is_first
+from openrlhf_math.sft.inputs import is_plain_text
+from openrlhf_math.sft.plot import plot_loss
+from openrlhf_math.sft.progress import progress_of
+from openrlhf_math.sft.settings import is_first
 
 
 def train(args: SimpleNamespace) -> None:
@@ -21,9 +21,9 @@ def train(args: SimpleNamespace) -> None:
 
     from openrlhf.datasets import SFTDataset
 
-    from openrlhf_math.distill.sft_actor import TraceActor
-    from openrlhf_math.distill.sft_dataset import TraceDataset
-    from openrlhf_math.distill.sft_trainer import RecordingTrainer
+    from openrlhf_math.sft.actor import TraceActor
+    from openrlhf_math.sft.dataset import TraceDataset
+    from openrlhf_math.sft.trainer import RecordingTrainer
 
     run_dir = args.math.run_dir
     dataset = partial(SFTDataset, num_processors=cores()) if is_plain_text(args) else TraceDataset

@@ -6,7 +6,9 @@ One that was killed says nothing more: its file says "running", and no such proc
 
 import json
 import os
+import shlex
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -111,3 +113,25 @@ def born(pid: int) -> str | None:
     except OSError:
         return None
     return None if after_name[0] in "ZX" else f"{boot} {after_name[19]}"  # a zombie is no process any more
+
+
+def claim_run_dir(run_dir: Path, resume: bool) -> None:
+    """Raise UserError if `run_dir` holds another run and the user does not ask to resume it, or if one is at work."""
+    check_alone("--math.run_dir", run_dir)
+    if (run_dir / "config.json").exists() and not resume:
+        raise UserError(
+            f"--math.run_dir {run_dir} holds another run; choose a new directory, or resume with --ckpt.load_enable"
+        )
+
+
+def resume_command(arguments: list[str] | None = None) -> str:
+    """The command that lets this run go on, as a shell takes it. arguments: sys.argv[1:]. Keys are not repeated."""
+    words, hide = [], False
+    for word in sys.argv[1:] if arguments is None else arguments:
+        name, equals, _ = word.partition("=")
+        secret = name.startswith("--") and name.endswith(".key")
+        words.append("..." if hide else f"{name}=..." if secret and equals else word)
+        hide = secret and not equals
+    if "--ckpt.load_enable" not in words:
+        words.append("--ckpt.load_enable")
+    return shlex.join(["openrlhf-math", *words])

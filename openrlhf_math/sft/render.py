@@ -16,11 +16,11 @@ from openrlhf_math.data.conversations import CLOSE, OPEN, BadRow, Turn, thinking
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.prompts import Continued, chat, prompt_ids, prompt_text
 from openrlhf_math.data.readers import with_think_tags
-from openrlhf_math.distill.sft_frame import bare_frame, find_frame, stop_tokens
-from openrlhf_math.distill.trace import ENDS, TAGS, THINK, find_tags, trace, without_end
+from openrlhf_math.data.trace import ENDS, TAGS, THINK, find_tags, trace, without_end
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.inputs import NO_TEMPLATE, load_tokenizer
-from openrlhf_math.grpo.model_kind import check_language_model, read_config, trouble_of_tokens
+from openrlhf_math.modeling.model_folder import NO_TEMPLATE, load_tokenizer
+from openrlhf_math.modeling.model_kind import check_language_model, read_config, trouble_of_tokens
+from openrlhf_math.sft.frame import bare_frame, find_frame, stop_tokens
 
 MODEL_FLAG = "--model.model_name_or_path"
 # What is counted while rendering.

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from openrlhf_math.colocation.cpu_heads import check_heads
 from openrlhf_math.errors import UserError
+from openrlhf_math.modeling.cpu_heads import check_heads
 from openrlhf_math.modeling.families import Family, check_path, check_window, positions
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
 from openrlhf_math.patches.remote_code import remote_code_trusted

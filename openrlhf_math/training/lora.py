@@ -10,8 +10,19 @@ from pathlib import Path
 from openrlhf_math.checkpoints.folder import ADAPTER
 from openrlhf_math.checkpoints.manifest import digest
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo import critic
 from openrlhf_math.patches.remote_code import remote_code_trusted
+from openrlhf_math.training import critic
+
+LORA = {
+    "ds.lora.rank": "train adapters of this rank and freeze the weights; the model is saved merged, with the adapter "
+    "in its subfolder adapter; 0 trains all weights",
+    "ds.lora.alpha": "the output of an adapter is scaled by alpha / rank",
+    "ds.lora.dropout": "dropout on the inputs of the adapters; for sft only",
+    "ds.lora.target_modules": "layers to adapt, by the last part of their names, or all-linear: all linear layers "
+    "except the output head, and the experts and the router of a mixture of experts",
+    "ds.load_in_4bit": "not supported",
+}
+
 
 ALL_LINEAR = "all-linear"
 PLAIN = {"ds.lora.alpha": 16, "ds.lora.dropout": 0, "ds.lora.target_modules": ALL_LINEAR}

@@ -1,8 +1,9 @@
-"""How far a stage is, how fast it goes and how long it still takes."""
+"""Progress of a stage or of a training: how much is done, how fast, and how long it still takes."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TextIO
 
 # Called when a stage begins and whenever a part of it is done: the stage, how much is done, how much there is (0 where
 # that is not known), and of what.
@@ -69,3 +70,21 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def step_bar(stream: TextIO, transient: bool = False):
+    """rich's progress bar of a training's steps on `stream`. transient: whether it goes when it is done."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    return Progress(*columns, console=Console(file=stream), transient=transient)

@@ -5,10 +5,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from openrlhf_math.distill.sft_settings import is_first
-from openrlhf_math.grpo.display import step_bar
-from openrlhf_math.grpo.resume import resume_command
-from openrlhf_math.status.process import working
+from openrlhf_math.runs.process import resume_command, working
+from openrlhf_math.runs.progress import step_bar
+from openrlhf_math.sft.settings import is_first
 
 
 class Progress:

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from openrlhf_math.curation.progress import Progress, silent
 from openrlhf_math.data.conversations import BadRow, Layout, Turn, find_layout
 from openrlhf_math.data.extent import Extent
 from openrlhf_math.data.places import place_of
 from openrlhf_math.data.problems import rows_of_set
 from openrlhf_math.data.tables import Unreadable
-from openrlhf_math.distill.sft_render import Pieces, Renderer, Trace
-from openrlhf_math.distill.sft_sets import Source
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.progress import Progress, silent
+from openrlhf_math.sft.render import Pieces, Renderer, Trace
+from openrlhf_math.sft.sets import Source
 
 FIRST = 100  # rows by which the layout of a set is found, and which a dry run reads
 BATCH = 100  # conversations that are tokenized at once

@@ -3,10 +3,10 @@
 import json
 from types import SimpleNamespace
 
-from openrlhf_math.distill.sft_inputs import settings_of
-from openrlhf_math.distill.sft_settings import data_parallel_ranks, processes
-from openrlhf_math.grpo.lora import lora_line
 from openrlhf_math.modeling.families import Family
+from openrlhf_math.sft.inputs import settings_of
+from openrlhf_math.sft.settings import data_parallel_ranks, processes
+from openrlhf_math.training.lora import lora_line
 
 GIB = 2**30
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import torch
 from openrlhf.trainer.sft_trainer import SFTTrainer
 
-from openrlhf_math.distill.progress import Progress
-from openrlhf_math.grpo.metrics import append_jsonl
-from openrlhf_math.grpo.records import forget_after, keep_until
+from openrlhf_math.runs.records import append_jsonl, forget_after, keep_until
+from openrlhf_math.sft.progress import Progress
 
 
 class RecordingTrainer(SFTTrainer):

@@ -7,18 +7,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.colocation.layout import attention, find_device
-from openrlhf_math.data.prompts import check_template
-from openrlhf_math.distill.trace import find_tags
+from openrlhf_math.data.prompts import INSTRUCTION, check_template
+from openrlhf_math.data.trace import find_tags
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.device_flags import check_kernels, check_parallel
-from openrlhf_math.grpo.flag_values import check_values
-from openrlhf_math.grpo.flags import INSTRUCTION, LORA
-from openrlhf_math.grpo.lora import Lora
-from openrlhf_math.grpo.lora import check_flags as check_lora_flags
-from openrlhf_math.grpo.settings import count_parameters
-from openrlhf_math.grpo.wandb_key import hide_wandb_key
 from openrlhf_math.modeling import SHARED_PREFIX
+from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
+from openrlhf_math.training.device_flags import check_kernels, check_parallel
+from openrlhf_math.training.flag_values import check_values
+from openrlhf_math.training.lora import LORA, Lora
+from openrlhf_math.training.lora import check_flags as check_lora_flags
+from openrlhf_math.training.wandb_key import hide_wandb_key
 
 THINKING = ("keep", "last", "drop")
 UPSTREAM_COMMAND = "openrlhf.cli.train_sft"

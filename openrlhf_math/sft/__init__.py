@@ -1,0 +1,1 @@
+"""Supervised fine-tuning on reasoning traces, with OpenRLHF's trainer."""

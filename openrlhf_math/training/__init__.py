@@ -1,0 +1,1 @@
+"""Flags that GRPO, SFT and reward-model training share, and their checks."""
