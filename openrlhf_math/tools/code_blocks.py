@@ -19,17 +19,16 @@ import json
 import re
 from dataclasses import dataclass
 
-CALL_BEGINS, CALL_ENDS = "<tool_call>", "</tool_call>"
-OUTPUT_BEGINS = "```output"
+from openrlhf_math.rewards.own_words import CALL_BEGINS, FENCE, LANGUAGES, OUTPUT_BEGINS
+
+CALL_ENDS = "</tool_call>"
 FORMS = ("block", "template")
 # Generation stops at these texts, which stay in the text. "```\n" is the fence that closes a block, and also the one
 # that opens a block of no language: then there is no call, and the model continues. Models taught to write the block
 # of the output themselves stop at its beginning.
 STOPS = {"block": ("```\n", OUTPUT_BEGINS), "template": (CALL_ENDS,)}
 NAMES = ("python", "code_interpreter", "PythonInterpreter")
-LONGEST_FENCE = 200  # characters of a line that is one, with the white space behind it
-LANGUAGES = ("python", "py", "python3")
-_FENCE = re.compile(r"[ \t]{0,3}```[ \t]{0,8}([A-Za-z0-9_+-]{0,32})")
+LONGESTFENCE = 200  # characters of a line that is one, with the white space behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Reader:
             self._line, self._length = [rest], len(rest)
             for line in whole:
                 self._read(line + "\n")
-        if self._length > LONGEST_FENCE:
+        if self._length > LONGESTFENCE:
             return None
         rest = "".join(self._line)
         if self._closed is None:
@@ -85,9 +84,9 @@ class Reader:
                 self._kept.append(line)
                 return
             self._closed = None
-            self._opened, self._kept = _FENCE.match(line), [line]
+            self._opened, self._kept = FENCE.match(line), [line]
             return
-        fence = _FENCE.match(line)
+        fence = FENCE.match(line)
         if fence and not fence[1]:
             self._closed = "".join(self._kept[1:]) if self._closes(line) else None
             self._opened = None
@@ -95,7 +94,7 @@ class Reader:
 
     def _closes(self, line: str) -> bool:
         """Whether a line closes a block of code."""
-        fence = _FENCE.match(line)
+        fence = FENCE.match(line)
         if self._opened is None or not fence or fence[1] or line[fence.end() :].strip():
             return False
         return self._opened[1].lower() in LANGUAGES

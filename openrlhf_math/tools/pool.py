@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from openrlhf_math.side_by_side import aside, within
 from openrlhf_math.tools.isolation import new_kernel
 from openrlhf_math.tools.kernel import CannotStart, Kernel, KernelLimits, Result
 
+MOST_KERNELS = 256
 BUSY = "[no interpreter became free in time; the code was not run]"
 
 
@@ -70,6 +73,19 @@ class Session:
             return
         self._pool.free.release()
         threading.Thread(target=kernel.close, name="closing a kernel").start()
+
+
+def places_for(memory_mb: int) -> int:
+    """Kernels that half of this machine's memory, or of what its control group grants, has room for."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # another system, or no limit
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(max(memory // 2 // (memory_mb << 20), 1), MOST_KERNELS)
+
+
+def running_for() -> int:
+    """Calls at once: one for each core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def _taken(places: asyncio.Semaphore, seconds: float) -> bool:

@@ -4,7 +4,8 @@ import uuid
 from collections.abc import Iterable
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.tools.code_blocks import CALL_BEGINS, NAMES, OUTPUT_BEGINS, STOPS, Call, Reader
+from openrlhf_math.rewards.own_words import CALL_BEGINS, OUTPUT_BEGINS, RESULT_BEGINS
+from openrlhf_math.tools.code_blocks import NAMES, STOPS, Call, Reader
 from openrlhf_math.tools.harmless import cut, harmless
 
 BLOCK_INSTRUCTION = (
@@ -94,8 +95,8 @@ class TemplateTurns(BlockTurns):
             rendered = self._behind("7")
         except Exception as error:
             raise UserError(f"--model {model}: its chat template has no tool role ({_line(error)}); {advice}") from None
-        if "7" not in rendered:
-            raise UserError(f"--model {model}: its chat template does not show what a tool returns; {advice}")
+        if "7" not in rendered.partition(RESULT_BEGINS)[2]:
+            raise UserError(f"--model {model}: its chat template does not show results as {RESULT_BEGINS}; {advice}")
 
     def response(self, call: Call, output: str) -> str:
         """With the end of the assistant's turn in front. Where the token that ends the turn is in the context already,
