@@ -3,6 +3,7 @@
 import argparse
 
 from openrlhf_math.data.prompts import INSTRUCTION
+from openrlhf_math.grpo import tool_settings
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
 from openrlhf_math.grpo.limit_settings import LimitSettings
@@ -16,6 +17,7 @@ from openrlhf_math.grpo.rollout_correction import HELP as CORRECTION_HELP
 from openrlhf_math.grpo.rollout_correction import UPSTREAM as OF_A_CORRECTION
 from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.patches.parsers import recipe_parser
+from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.training import wandb_key
 from openrlhf_math.training.lora import LORA
 
@@ -232,6 +234,7 @@ def _add_ours(group) -> None:
     _add_objective(group)
     _add_curriculum(group)
     _add_lengths(group)
+    _add_tool(group)
     _add_faults(group)
     group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
     group.add_argument(
@@ -340,6 +343,34 @@ def _add_lengths(group) -> None:
         help="a completion that was cut off: "
         + "; ".join(f"{name}: {what}" for name, what in TRUNCATED.items())
         + " (%(default)s)",
+    )
+
+
+def _add_tool(group) -> None:
+    def add(flag: str, what: str, **more) -> None:
+        group.add_argument(f"--{flag}", help=f"{what} ({tool_settings.DEFAULTS[flag]})", **more)
+
+    group.add_argument(
+        "--math.tool",
+        choices=(tool_settings.PYTHON,),
+        help="the model may run code in its rollouts; what the code prints goes into the context, and its tokens are "
+        "left out of the loss; see docs/grpo-tool.md",
+    )
+    add(
+        "math.tool_form",
+        "how the model writes a call: block, a block ```python, or template, a call of the function python as the "
+        "model's own chat template writes it",
+        choices=FORMS,
+    )
+    add("math.tool_calls", "calls that a completion may run", type=int, metavar="N")
+    add("math.tool_seconds", "CPU seconds of a call; by the clock four times as many", type=float, metavar="SECONDS")
+    add("math.tool_gib", "memory limit of a process of the tool, GiB", type=float, metavar="GIB")
+    add("math.tool_output", "bytes of what a call prints, of more the beginning and the end", type=int, metavar="BYTES")
+    add("math.tool_kernels", "interpreters at once for each vLLM engine", type=int, metavar="N")
+    add(
+        "math.tool_isolation",
+        "what keeps the code from this machine: auto finds it, none runs the code as you",
+        choices=("auto", "none"),
     )
 
 

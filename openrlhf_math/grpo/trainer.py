@@ -34,7 +34,7 @@ from openrlhf_math.grpo.display import Display
 from openrlhf_math.grpo.engine_recovery import EngineRecovery
 from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.importance import ESS
-from openrlhf_math.grpo.metrics import RECORDS, step_record
+from openrlhf_math.grpo.metrics import RECORDS, step_record, tool_shares
 from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.plan import rollouts_line
 from openrlhf_math.grpo.problem_order import ProblemOrder
@@ -169,6 +169,7 @@ class MathTrainer(UpstreamTrainer):
             stats[name] = torch.cat([experience.info[name] for experience in experiences]).float().mean().item()
         for name in ("response_length", "total_length", "truncated"):
             stats[name] = torch.cat([getattr(each, name) for each in experiences]).float().mean().item()
+        stats |= tool_shares(stats)
         idle = [~(each.advantages * each.action_mask).any(dim=1) for each in experiences]
         stats["idle_rate"] = torch.cat(idle).float().mean().item()
         return stats
