@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from openrlhf_math.colocation.async_engine import (
@@ -71,9 +72,9 @@ class SamplingEngine(ServingEngine):
         self._prompts = Prompts(self._tokenize, self._context)
         self._under_way: dict[str, asyncio.Task] = {}
 
-    def _tokenize(self, messages: Messages, prefix: str) -> list[int]:
+    def _tokenize(self, messages: Messages, prefix: str, variables: Mapping) -> list[int]:
         try:
-            text = chat_text(self._tokenizer, messages)
+            text = chat_text(self._tokenizer, messages, variables)
         except UserError as error:
             raise RequestError(str(error)) from None
         (ids,) = prompt_ids(self._tokenizer, [text + prefix], chat_template=True)
@@ -102,37 +103,38 @@ class SamplingEngine(ServingEngine):
 
     async def _complete(self, messages: Messages, sampling: Sampling, name: str) -> Completion:
         from vllm import SamplingParams, TokensPrompt
-        from vllm.exceptions import VLLMValidationError
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
 
         await self.ready()
-        ids = await self._prompts.ids(messages, sampling.prefix)
+        ids = await self._prompts.ids(messages, sampling.prefix, sampling.template_variables)
         room = self._context - len(ids)
         if room < 1:
             raise RequestError(
                 f"the problem takes {len(ids)} tokens with its prompt, the model's context is {self._context}: "
                 "no room is left for an answer"
             )
-        parameters = SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-            presence_penalty=sampling.presence_penalty,
-            max_tokens=min(sampling.max_tokens, room),
-            stop=list(sampling.stop),
-            include_stop_str_in_output=True,
-            seed=sampling.seed,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        prompt = TokensPrompt(prompt_token_ids=ids)
         try:
+            parameters = SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                min_p=sampling.min_p,
+                repetition_penalty=sampling.repetition_penalty,
+                frequency_penalty=sampling.frequency_penalty,
+                presence_penalty=sampling.presence_penalty,
+                max_tokens=min(sampling.max_tokens, room),
+                stop=list(sampling.stop),
+                include_stop_str_in_output=True,
+                seed=sampling.seed,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                **sampling.more,
+            )
+            prompt = TokensPrompt(prompt_token_ids=ids)
             with engine_may_die("--model"):
                 async for output in self._engine.generate(prompt, parameters, name):
                     (completion,) = output.outputs
-        except (ValueError, VLLMValidationError) as error:
+        except (ValueError, VLLMClientError) as error:
             raise RequestError(f"the engine refuses it ({one_line(error)})") from None
         finished = completion.finish_reason or ""
         if finished == "stop" and completion.stop_reason is None:
