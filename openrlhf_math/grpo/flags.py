@@ -16,7 +16,7 @@ from openrlhf_math.grpo.rollout_correction import DEFAULT_ESS
 from openrlhf_math.grpo.rollout_correction import HELP as CORRECTION_HELP
 from openrlhf_math.grpo.rollout_correction import UPSTREAM as OF_A_CORRECTION
 from openrlhf_math.grpo.truncation import TRUNCATED
-from openrlhf_math.patches.parsers import recipe_parser
+from openrlhf_math.patches.parsers import load_parser, recipe_parser
 from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.training import wandb_key
 from openrlhf_math.training.lora import LORA
@@ -60,6 +60,7 @@ COMPUTED = (
     *OF_A_RECIPE,
     *OF_A_CORRECTION,
 )
+OF_A_SIZE = ("batch_size", "num_nodes", "num_gpus_per_node", "max_tokens_per_gpu", "ckpt.save_steps")
 COMPUTED_SWITCHES = (
     "vllm.enable_sleep",
     "ds.enable_sleep",
@@ -184,6 +185,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             action.help = HELP.get(action.dest, action.help)
     _add_ours(parser.add_argument_group("openrlhf_math"))
     return parser
+
+
+def keep_upstream_defaults(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` OpenRLHF's defaults of its flags but those of paths, kernels and sleep, which follow the run."""
+    upstream = load_parser(UPSTREAM_COMMAND)[0]()
+    kept = [*RECIPE, *SWITCHED_ON, *(flag for flag in COMPUTED if flag.endswith(OF_A_SIZE))]
+    parser.set_defaults(**{flag: upstream.get_default(flag) for flag in kept})
 
 
 def _add_ours(group) -> None:
