@@ -14,7 +14,7 @@ PERCENTILES = (50, 90)
 
 
 class Strata:
-    """The problems of a run by source and by difficulty. Both are fixed at the start, so that curves can be compared."""
+    """The problems of a run by source and by difficulty, both fixed at the start, so that steps can be compared."""
 
     def __init__(self, sources: Sequence[str], difficulty: np.ndarray) -> None:
         """sources, difficulty (float64, NaN where unknown): of every problem."""
