@@ -5,7 +5,7 @@ from statistics import fmean
 import pytest
 from recorded_runs import evaluation, grpo_row, grpo_run, whole_run
 
-from openrlhf_math.report.curves import GRPO, evaluation_curves
+from openrlhf_math.report.curves import GRPO, evaluation_curves, part_curves
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table
 from openrlhf_math.report.figures import grpo_table
 from openrlhf_math.report.page import bar, ends
@@ -42,6 +42,12 @@ def test_every_curve_has_its_unit_and_its_steps():
             continue
         assert f">{curve.unit}</text>" in drawn.svg
         assert ">step</text>" in drawn.svg
+
+
+def test_there_is_a_curve_for_every_source_difficulty_and_k():
+    rows = [grpo_row(1, **{"accuracy/difficulty/3": 0.2}), grpo_row(2)]
+    found = [(curve.title, curve.value(rows[0])) for curve in part_curves(rows)]
+    assert found == [("Groups: pass@4", 0.6), ("Accuracy on a set", 0.5), ("Accuracy at difficulty 3", 0.2)]
 
 
 def test_the_kl_is_drawn_where_it_is_computed():
