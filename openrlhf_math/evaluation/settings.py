@@ -6,6 +6,7 @@ from pathlib import Path
 
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.problem_sets import ProblemSet
+from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import RewardConfig
 
@@ -27,6 +28,7 @@ class EvalSettings:
     parquet            whether completions are written as Parquet too
     scorer             who scores the completions for the rules that choose by scores; None for nobody
     aggregation        of step scores, a name of `rerank.aggregate` or a dotted path
+    endpoint           where the model is asked; None: an engine here
     """
 
     model: str
@@ -42,13 +44,18 @@ class EvalSettings:
     scorer: ScorerSettings | None = None
     aggregation: str = "last"
     input_template: str | None = None
+    endpoint: EndpointModel | None = None
 
     def identity(self, sets: list[ProblemSet]) -> dict:
         """What decides the completions: those under another identity must not be mixed with these. By flag."""
         sampling = {one.name: asdict(one.sampling) for one in sets}
         return {
             "model": self.model,
-            "weights": fingerprint(Path(self.model)),
+            **(
+                {"base_url": self.endpoint.endpoint.base_url, "extra_body": self.endpoint.endpoint.extra_body}
+                if self.endpoint
+                else {"weights": fingerprint(Path(self.model))}
+            ),
             "seed": self.seed,
             "prompt": self.prompt,
             "instruction": self.instruction,
