@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from openrlhf_math.runs.records import forget_after, keep_until
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.problems import Problem
@@ -19,6 +18,7 @@ from openrlhf_math.grpo.resume import check_room, identity, is_free
 from openrlhf_math.grpo.settings import resolve
 from openrlhf_math.grpo.stopping import Stopped, StopSignals, stop_signals
 from openrlhf_math.runs.process import resume_command
+from openrlhf_math.runs.records import forget_after, keep_until
 
 MINIMAL = ("--actor.model_name_or_path", "some/model-1.5B", "--data.prompt_dataset", "some/data")
 
