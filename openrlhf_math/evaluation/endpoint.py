@@ -1,7 +1,7 @@
 """Completions from a model behind an OpenAI-compatible endpoint, each as soon as it ends: no engine, no Ray."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import Sampling
@@ -17,8 +17,9 @@ AHEAD = 4  # tasks for each lane: whoever waits holds its prompt alone
 class EndpointCompletions:
     """What `sampler.Sampler` is for an engine. Its requests' prompts are messages."""
 
-    def __init__(self, endpoint: EndpointModel, seed: int) -> None:
-        self._endpoint, self._seed = endpoint, seed
+    def __init__(self, endpoint: EndpointModel, seed: int, drawn: Mapping[str, object] | None = None) -> None:
+        """drawn: fields of `roles.Sampling` that no benchmark has."""
+        self._endpoint, self._seed, self._more = endpoint, seed, drawn or {}
 
     def complete(
         self, requests: Iterable[Request], sampling: Sampling, stop: tuple[str, ...]
@@ -71,5 +72,6 @@ class EndpointCompletions:
             repetition_penalty=sampling.repetition_penalty,
             max_tokens=sampling.max_tokens,
             stop=stop,
+            **self._more,
             seed=seed_of(self._seed, request) if sampling.temperature else None,
         )

@@ -1,5 +1,6 @@
 """One evaluation of a model: prompts, completions, grades, and what is written of them."""
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
@@ -20,6 +21,7 @@ from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.modeling.model_kind import check_engine, check_tokens
 from openrlhf_math.rerank.aggregate import find_aggregation
+from openrlhf_math.rerank.roles import Sampling as TemplateSampling
 from openrlhf_math.rerank.scoring_engine import kind_and_arguments
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.runs.journal import Journal, told_if_unwritable
@@ -82,6 +84,8 @@ def tokenized(problems: ProblemSet, settings: EvalSettings) -> list[list[int]]:
     write = find_prompt(settings.prompt)
     style = style_of(write)
     tokenizer = load_tokenizer("--model", settings.model, style.chat_template, "choose --prompt plain or few-shot")
+    if variables := TemplateSampling(**settings.drawn).template_variables:
+        tokenizer.apply_chat_template = functools.partial(tokenizer.apply_chat_template, **variables)
     texts = [write(tokenizer, chat(one.problem, settings.instruction)) for one in problems.questions]
     texts = [fill(settings.input_template, text) for text in texts]
     ids = prompt_ids(tokenizer, texts, style.chat_template)
@@ -124,7 +128,9 @@ def _sample(
 
 
 def _sampler(settings: EvalSettings, context: int) -> Sampler | EndpointCompletions:
-    return EndpointCompletions(settings.endpoint, settings.seed) if settings.endpoint else Sampler(settings, context)
+    if settings.endpoint:
+        return EndpointCompletions(settings.endpoint, settings.seed, settings.drawn)
+    return Sampler(settings, context)
 
 
 def _missing(problems: ProblemSet, prompts: list[list], journal: Journal, listen: Listener) -> list[Request]:
