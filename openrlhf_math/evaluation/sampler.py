@@ -45,16 +45,16 @@ class Sampler:
 
         self._seed = settings.seed
         try:
-            engine = LLM(
-                settings.model,
-                tensor_parallel_size=settings.tensor_parallel,
-                max_model_len=context,
-                seed=settings.seed,
-                dtype="bfloat16",
-                use_tqdm_on_load=False,
+            arguments = {
+                "tensor_parallel_size": settings.tensor_parallel,
+                "max_model_len": context,
+                "seed": settings.seed,
+                "dtype": "bfloat16",
+                "use_tqdm_on_load": False,
                 **generation_arguments(settings.device),
                 **inference_arguments(settings.device),
-            )
+            }
+            engine = LLM(settings.model, **arguments | settings.engine_args)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"--model {settings.model}: vLLM cannot start with it ({one_line(error)})") from error
         self._engine = engine.llm_engine

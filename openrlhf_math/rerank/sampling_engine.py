@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openrlhf_math.colocation.async_engine import (
     ServingEngine,
@@ -35,6 +35,7 @@ class SamplerSettings:
     replicas         engines, each an actor with devices of its own
     at_once          completions under way at once in an engine; more wait
     memory           share of a GPU's memory an engine takes
+    engine_args      further arguments of vLLM's engine, which go before ours
     """
 
     model: str
@@ -44,6 +45,7 @@ class SamplerSettings:
     replicas: int = 1
     at_once: int = 64
     memory: float = 0.9
+    engine_args: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_serving(self)
@@ -58,16 +60,14 @@ class SamplingEngine(ServingEngine):
 
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
         self._cuda = settings.device == "cuda"
-        self._engine = start_engine(
-            "--model",
-            settings.model,
-            settings.device,
-            tensor_parallel_size=settings.tensor_parallel,
-            max_model_len=settings.max_context,
-            max_num_seqs=settings.at_once,
+        arguments = {
+            "tensor_parallel_size": settings.tensor_parallel,
+            "max_model_len": settings.max_context,
+            "max_num_seqs": settings.at_once,
             **generation_arguments(settings.device),
             **_memory(settings),
-        )
+        }
+        self._engine = start_engine("--model", settings.model, settings.device, **arguments | settings.engine_args)
         self._context = self._engine.model_config.max_model_len
         self._prompts = Prompts(self._tokenize, self._context)
         self._under_way: dict[str, asyncio.Task] = {}

@@ -29,10 +29,13 @@ def seed_of(seed: int | None, problem: str, number: int) -> int | None:
 
 
 class Metered:
-    """A sampler whose tokens are spent from a budget when they are written, whatever becomes of them."""
+    """A sampler whose tokens are spent from a budget when they are written, whatever becomes of them.
 
-    def __init__(self, sampler: Sampler, budget: Budget) -> None:
-        self.sampler, self.budget = sampler, budget
+    attempts: whether its completions are attempts, of which one that is cancelled is missing.
+    """
+
+    def __init__(self, sampler: Sampler, budget: Budget, attempts: bool = True) -> None:
+        self.sampler, self.budget, self._attempts = sampler, budget, attempts
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
         try:
@@ -41,7 +44,7 @@ class Metered:
             self.budget.spend(cut.tokens)
             raise
         except asyncio.CancelledError:
-            self.budget.uncounted += 1
+            self.budget.uncounted += self._attempts
             raise
         self.budget.spend(completion.tokens)
         return completion
@@ -69,6 +72,8 @@ class Task:
     def __post_init__(self) -> None:
         if not (isinstance(self.sampler, Metered) and self.sampler.budget is self.budget):
             object.__setattr__(self, "sampler", Metered(self.sampler, self.budget))
+        if hasattr(self.scorer, "spending"):  # one that writes before it judges
+            object.__setattr__(self, "scorer", self.scorer.spending(self.budget))
 
     async def judged(self, turn: Turn, completions: Sequence[Completion]) -> Attempt:
         """A finished attempt out of its pieces, in order: its answer extracted, its steps scored."""
