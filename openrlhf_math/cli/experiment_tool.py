@@ -19,7 +19,7 @@ GRPO_FLAGS = (
     "--rollout.batch_size", GROUPS, "--actor.adam.lr", "3e-4",
     "--eval.temperature", "1", "--eval.n_samples_per_prompt", "2",
 )  # fmt: skip
-WAYS = {tool.WITH: ("--math.tool", "python", "--math.tool_calls", "1"), tool.WITHOUT: ()}
+WAYS = {tool.WITH: ("--math.tool", "python", "--math.tool_calls", "2"), tool.WITHOUT: ()}
 
 
 def run_tool(stages: Stages, settings: Settings) -> tool.Findings:

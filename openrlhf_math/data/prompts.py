@@ -32,22 +32,26 @@ def with_instruction(text: str, instruction: str) -> str:
     return f"{text}\n{instruction}" if instruction else text
 
 
-def chat_text(tokenizer, messages: Messages) -> str:
+def chat_text(tokenizer, messages: Messages, tools: list[dict] | None = None) -> str:
     """What the tokenizer's chat template makes of the messages, up to where the model begins to write.
 
+    tools: that the template tells the model of.
     Raises UserError if the template refuses them: some know no system role.
     """
     from jinja2 import TemplateError
 
+    more = {"tools": tools} if tools else {}
     try:
-        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **more)
     except (TemplateError, TypeError) as error:  # the second where a message has no text
         raise UserError(f"the model's chat template refuses the messages ({str(error).strip()})") from None
 
 
-def prompt_text(tokenizer, messages: Messages, chat_template: bool, template: str | None = None) -> str:
+def prompt_text(
+    tokenizer, messages: Messages, chat_template: bool, template: str | None = None, tools: list[dict] | None = None
+) -> str:
     """The text of a prompt: rendered by the chat template, or without one the last message, put into `template`."""
-    return chat_text(tokenizer, messages) if chat_template else fill(template, messages[-1]["content"])
+    return chat_text(tokenizer, messages, tools) if chat_template else fill(template, messages[-1]["content"])
 
 
 def check_template(flag: str, template: str | None, chat_template: bool) -> None:
