@@ -37,6 +37,7 @@ def run_tool(stages: Stages, settings: Settings) -> tool.Findings:
 def _teach(folder: Path, seed: int) -> None:
     """Write world/ and sft/ into `folder`."""
     world = folder / "world"
+    folder.mkdir(parents=True)
     stage(
         f"seed {seed}: products, traces, tokenizer and a tiny Qwen", "tiny-world", world, "--problems", "products",
         "--seed", seed,

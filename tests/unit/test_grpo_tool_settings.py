@@ -73,19 +73,12 @@ def test_what_cannot_work_is_one_sentence_that_names_the_flag(flags, named, caps
     assert named in line
 
 
-def test_a_machine_without_isolation_is_refused_before_anything_starts(tmp_path, monkeypatch, capsys):
-    from openrlhf_math.data.tiny_world import write_products
-
-    write_products(tmp_path / "world", taught=20, train=20, heldout=4)
+def test_a_machine_without_isolation_is_refused_before_anything_starts(monkeypatch, capsys):
     monkeypatch.setattr(isolation, "_possible", list)
-    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray starts"))
-    world = tmp_path / "world"
-    flags = [
-        "grpo", "--actor.model_name_or_path", str(world / "model"), "--data.max_len", "256", *TOOL,
-        "--data.prompt_dataset", str(world / "train.jsonl"), "--math.run_dir", str(tmp_path / "run"),
-    ]  # fmt: skip
-    assert main([*flags, "--dry-run"]) == 2 and main(flags) == 2
-    assert "--math.tool_isolation none" in capsys.readouterr().err
+    for more in ((), ("--dry-run",)):
+        assert main(["grpo", *MINIMAL, *TOOL, *more]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "--math.tool python" in line and "--math.tool_isolation none" in line
 
 
 def test_the_usual_instruction_says_how_a_block_is_written_and_ones_own_stays():
