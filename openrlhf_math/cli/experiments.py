@@ -23,7 +23,7 @@ FULL = {
     "curriculum": {"seeds": 3, "steps": 80},
     "rerank": {"seeds": 3, "steps": 80, "attempts": 16, "prm_problems": 500},
     "rules": {"seeds": 3, "problems": 2000, "attempts": 8},
-    "tool": {"seeds": 3, "steps": 30},
+    "tool": {"seeds": 3, "steps": 24},
 }
 QUICK = {
     "kl": {"seeds": 1, "steps": 4, "coefficients": [0.0, 0.1]},
