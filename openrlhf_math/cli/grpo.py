@@ -36,8 +36,11 @@ def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str
 
 def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.settings import as_json, resolve
+    from openrlhf_math.grpo.tool_settings import isolation_of
 
     args = resolve(flat)  # first: it needs no torch, whose import takes seconds
+    if args.math.tool:
+        isolation_of(args.math.tool)
 
     from openrlhf_math.checkpoints.folder import CheckpointError
     from openrlhf_math.colocation.layout import enter_environment
@@ -49,7 +52,6 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.losses import find_policy_loss
     from openrlhf_math.grpo.plan import print_plan
     from openrlhf_math.grpo.stopping import Stopped
-    from openrlhf_math.grpo.tool_settings import isolation_of
     from openrlhf_math.modeling.flash_attn_package import check_installed
     from openrlhf_math.modeling.model_folder import check_model
     from openrlhf_math.modeling.model_kind import check_engine, check_language_model, check_positions, checked_family
@@ -68,8 +70,6 @@ def run(flat: argparse.Namespace) -> int:
     wanted = {"ring": args.ds.ring_attn_size, "shared_prefix": args.math.wants_shared_prefix}
     family = checked_family(MODEL_FLAG, model, **wanted)
     inputs.check_other_models(args)
-    if args.math.tool:
-        isolation_of(args.math.tool)
     enter_environment(args.math.device, args.math.parameters)  # before torch is imported
     args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
     if flat.dry_run:
