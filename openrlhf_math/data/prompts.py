@@ -32,15 +32,17 @@ def with_instruction(text: str, instruction: str) -> str:
     return f"{text}\n{instruction}" if instruction else text
 
 
-def chat_text(tokenizer, messages: Messages) -> str:
+def chat_text(tokenizer, messages: Messages, tools: list[dict] | None = None) -> str:
     """What the tokenizer's chat template makes of the messages, up to where the model begins to write.
 
+    tools: that the template tells the model of.
     Raises UserError if the template refuses them: some know no system role.
     """
     from jinja2 import TemplateError
 
+    more = {"tools": tools} if tools else {}
     try:
-        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **more)
     except (TemplateError, TypeError) as error:  # the second where a message has no text
         raise UserError(f"the model's chat template refuses the messages ({str(error).strip()})") from None
 

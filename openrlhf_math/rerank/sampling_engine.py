@@ -19,6 +19,8 @@ from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.prompts import Prompts
 from openrlhf_math.rerank.roles import Completion, CutOff, Messages, RequestError, Sampling
 from openrlhf_math.side_by_side import end
+from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
+from openrlhf_math.tools.settings import ToolSettings
 
 CUT_OFF_SECONDS = 1.0
 
@@ -34,6 +36,7 @@ class SamplerSettings:
     replicas         engines, each an actor with devices of its own
     at_once          completions under way at once in an engine; more wait
     memory           share of a GPU's memory an engine takes
+    tool             that the model may call; its programs run where the engine is
     """
 
     model: str
@@ -43,6 +46,7 @@ class SamplerSettings:
     replicas: int = 1
     at_once: int = 64
     memory: float = 0.9
+    tool: ToolSettings | None = None
 
     def __post_init__(self) -> None:
         check_serving(self)
@@ -52,10 +56,11 @@ class SamplingEngine(ServingEngine):
     """One engine, see `roles.Sampler`. Completions of the same prompt compute it once."""
 
     def __init__(self, settings: SamplerSettings) -> None:
-        """Raises UserError if vLLM cannot serve the model, or it is no chat model."""
+        """Raises UserError if vLLM cannot serve the model, it is no chat model, or the tool cannot be had here."""
         from openrlhf_math.modeling.model_folder import load_tokenizer
 
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
+        self._tool = settings.tool and Tool(settings.tool, self._tokenizer, settings.model)
         self._cuda = settings.device == "cuda"
         self._engine = start_engine(
             "--model",
@@ -70,10 +75,12 @@ class SamplingEngine(ServingEngine):
         self._context = self._engine.model_config.max_model_len
         self._prompts = Prompts(self._tokenize, self._context)
         self._under_way: dict[str, asyncio.Task] = {}
+        self._attempts: dict[str, ToolAttempt] = {}  # those of them that have the tool
+        self._requests: dict[str, str] = {}  # of each the latest of the engine's
 
     def _tokenize(self, messages: Messages, prefix: str) -> list[int]:
         try:
-            text = chat_text(self._tokenizer, messages)
+            text = chat_text(self._tokenizer, messages, tools=self._tool and self._tool.turns.tools)
         except UserError as error:
             raise RequestError(str(error)) from None
         (ids,) = prompt_ids(self._tokenizer, [text + prefix], chat_template=True)
@@ -89,20 +96,26 @@ class SamplingEngine(ServingEngine):
             raise CutOff(await self.cut_off(name)) from None
         finally:
             del self._under_way[name]
+            self._attempts.pop(name, None)
+            self._requests.pop(name, None)
 
     async def cut_off(self, name: str) -> int:
         """End the completion of this name. Returns its tokens so far, which `complete` returns too."""
         task = self._under_way.get(name)
         if task is None:
             return 0
-        await self._engine.abort(name)
+        attempt = self._attempts.get(name)
+        if attempt:
+            attempt.cut()
+        await self._engine.abort(self._requests.get(name, name))
         await asyncio.wait([task], timeout=CUT_OFF_SECONDS)
         await end([task])  # it may not have come to the engine yet
+        if attempt:
+            return attempt.tokens
         return task.result().tokens if not task.cancelled() and task.exception() is None else 0
 
     async def _complete(self, messages: Messages, sampling: Sampling, name: str) -> Completion:
-        from vllm import SamplingParams, TokensPrompt
-        from vllm.exceptions import VLLMValidationError
+        from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         await self.ready()
@@ -127,6 +140,26 @@ class SamplingEngine(ServingEngine):
             seed=sampling.seed,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+        if self._tool is None:
+            piece = await self._generate(ids, parameters, name)
+            return Completion(piece.text, len(piece.ids), piece.finished)
+
+        async def generate(ids: list[int], most: int, stop: tuple[str, ...], number: int) -> Piece:
+            asked = parameters.clone()
+            asked.max_tokens, asked.stop = most, list(stop)
+            asked.seed = seed_of_request(sampling.seed, number)
+            self._requests[name] = f"{name}-{number}"
+            return await self._generate(ids, asked, self._requests[name])
+
+        attempt = self._attempts[name] = ToolAttempt(self._tool)
+        await attempt.write(generate, ids, parameters.max_tokens, sampling.stop)
+        return Completion(attempt.text, attempt.tokens, attempt.finished, attempt.use)
+
+    async def _generate(self, ids: list[int], parameters, name: str) -> Piece:
+        """What the engine makes of one request of this name."""
+        from vllm import TokensPrompt
+        from vllm.exceptions import VLLMValidationError
+
         prompt = TokensPrompt(prompt_token_ids=ids)
         try:
             with engine_may_die("--model"):
@@ -134,10 +167,7 @@ class SamplingEngine(ServingEngine):
                     (completion,) = output.outputs
         except (ValueError, VLLMValidationError) as error:
             raise RequestError(f"the engine refuses it ({one_line(error)})") from None
-        finished = completion.finish_reason or ""
-        if finished == "stop" and completion.stop_reason is None:
-            finished = "eos"
-        return Completion(completion.text, len(completion.token_ids), finished)
+        return piece_of(completion)
 
 
 def _memory(settings: SamplerSettings) -> dict[str, object]:

@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass
 
 from openrlhf_math.data.prompts import Continued
 from openrlhf_math.side_by_side import within
@@ -42,6 +42,15 @@ class Piece:
     stopped: str | None = None
 
 
+def piece_of(completion) -> Piece:
+    """completion: vLLM's, of a request that keeps stop texts in the text."""
+    stopped = completion.stop_reason if isinstance(completion.stop_reason, str) else None
+    finished = completion.finish_reason or ""
+    if finished == "stop" and stopped is None:
+        finished = "eos"
+    return Piece(list(completion.token_ids), completion.text, finished, stopped)
+
+
 # (tokens of the prompt, most tokens, stop texts, number of the request in its attempt) to what follows.
 Generate = Callable[[list[int], int, tuple[str, ...], int], Awaitable[Piece]]
 
@@ -55,6 +64,14 @@ class ToolUse:
     failed: int = 0
     seconds: float = 0.0
     tokens: int = 0
+
+    def __add__(self, other: "ToolUse") -> "ToolUse":
+        mine, others = astuple(self), astuple(other)
+        return ToolUse(*(one + more for one, more in zip(mine, others, strict=True)))
+
+    def as_row(self) -> dict[str, float]:
+        """For records."""
+        return {"tool_calls": self.calls, "tool_failed": self.failed, "tool_seconds": round(self.seconds, 3)}
 
 
 class Tool:
@@ -176,8 +193,3 @@ def seed_of_request(seed: int | None, number: int) -> int | None:
     if seed is None or number == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4], "big") >> 1
-
-
-def told_apart(use: ToolUse | None) -> ToolUse:
-    """Rounded, for records."""
-    return replace(use, seconds=round(use.seconds, 3)) if use else ToolUse()
