@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import RewardConfig
 
@@ -99,6 +100,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--input-template", metavar="TEXT", help="with --prompt plain: put around each problem, at {} (nothing)")
     add("--instruction", help="appended to every problem; '' for none (the prompt's)")
 
+    add_tool_flags(parser)
+
     add = parser.add_argument_group("grading").add_argument
     add("--style", choices=("boxed", "think"), help="where answers stand, what correct format is (the prompt's; boxed)")
     add("--timeout", type=float, default=RewardConfig().timeout_seconds, help="seconds an answer (%(default)s)")
@@ -157,6 +160,8 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.evaluation.outside import read_completions
     from openrlhf_math.evaluation.score import score
 
+    if tool_settings(args):
+        raise UserError("--tool python: --completions are not sampled; leave one of the two out")
     _check_free(args.output)
     rewards = _rewards(args, args.style or "boxed")
     scorer = _scorer(args)
@@ -189,12 +194,16 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     check_template("--input-template", args.input_template, style.chat_template)
     if args.input_template and prompt != "plain":
         raise UserError(f"--input-template goes with --prompt plain, not with {prompt}; leave one of the two out")
+    tool = tool_settings(args)
+    if tool and tool.form == "template" and prompt != "chat":
+        raise UserError(f"--tool-form template goes with --prompt chat, not with {prompt}; choose --tool-form block")
+    instruction = style.instruction if args.instruction is None else args.instruction
     settings = EvalSettings(
         model=args.model,
         output=args.output,
         seed=args.seed,
         prompt=prompt,
-        instruction=style.instruction if args.instruction is None else args.instruction,
+        instruction=with_tool(instruction, tool),
         device=find_device() if args.device == "auto" else args.device,
         tensor_parallel=args.tensor_parallel,
         max_context=args.max_context,
@@ -203,6 +212,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         scorer=_scorer(args),
         aggregation=args.aggregate,
         input_template=args.input_template,
+        tool=tool,
     )
     if not (args.output / "config.json").exists():
         _check_free(args.output)

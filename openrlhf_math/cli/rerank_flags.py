@@ -179,8 +179,6 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
     from openrlhf_math.rerank.sampling_engine import SamplerSettings
 
     tool, asked = tool_settings(args), endpoint_model(args, key_flag)
-    if tool and asked:
-        raise UserError("--tool python: the model behind --base-url is not run here; leave one of the two out")
     if not asked:
         check_model("--model", args.model)
     device = find_device() if args.device == "auto" else args.device

@@ -8,6 +8,7 @@ from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import RewardConfig
+from openrlhf_math.tools.settings import ToolSettings
 
 BLOCKS, BLOCK = 16, 1 << 16
 
@@ -27,6 +28,7 @@ class EvalSettings:
     parquet            whether completions are written as Parquet too
     scorer             who scores the completions for the rules that choose by scores; None for nobody
     aggregation        of step scores, a name of `rerank.aggregate` or a dotted path
+    tool               that the model may call; None for none
     """
 
     model: str
@@ -42,6 +44,7 @@ class EvalSettings:
     scorer: ScorerSettings | None = None
     aggregation: str = "last"
     input_template: str | None = None
+    tool: ToolSettings | None = None
 
     def identity(self, sets: list[ProblemSet]) -> dict:
         """What decides the completions: those under another identity must not be mixed with these. By flag."""
@@ -53,6 +56,7 @@ class EvalSettings:
             "prompt": self.prompt,
             "instruction": self.instruction,
             "input_template": self.input_template,
+            **(self.tool.identity() if self.tool else dict.fromkeys(ToolSettings().identity())),
             "benchmark": [one.name for one in sets],
             "problems": {one.name: one.digest() for one in sets},
             **{
