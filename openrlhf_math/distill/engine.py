@@ -20,6 +20,8 @@ AGAIN = "what it answered is kept, run the same command again"
 class Engine:
     """One vLLM engine that answers questions. The attempts at a problem share its prompt in the prefix cache."""
 
+    _tool: Tool | None = None
+
     def __init__(self, settings: DistillSettings) -> None:
         """Raises UserError if vLLM cannot serve the model, or the tool cannot be had here."""
         engine = settings.engine

@@ -52,8 +52,19 @@ class SamplerSettings:
         check_serving(self)
 
 
+@dataclass(slots=True)
+class UnderWay:
+    """A completion that is being made. request: the engine's at this moment. attempt: None without the tool."""
+
+    request: str
+    task: asyncio.Task | None = None
+    attempt: ToolAttempt | None = None
+
+
 class SamplingEngine(ServingEngine):
     """One engine, see `roles.Sampler`. Completions of the same prompt compute it once."""
+
+    _tool: Tool | None = None
 
     def __init__(self, settings: SamplerSettings) -> None:
         """Raises UserError if vLLM cannot serve the model, it is no chat model, or the tool cannot be had here."""
@@ -74,9 +85,7 @@ class SamplingEngine(ServingEngine):
         )
         self._context = self._engine.model_config.max_model_len
         self._prompts = Prompts(self._tokenize, self._context)
-        self._under_way: dict[str, asyncio.Task] = {}
-        self._attempts: dict[str, ToolAttempt] = {}  # those of them that have the tool
-        self._requests: dict[str, str] = {}  # of each the latest of the engine's
+        self._under_way: dict[str, UnderWay] = {}
 
     def _tokenize(self, messages: Messages, prefix: str) -> list[int]:
         try:
@@ -89,32 +98,31 @@ class SamplingEngine(ServingEngine):
     async def complete(self, messages: Messages, sampling: Sampling, name: str | None = None) -> Completion:
         """name: for `cut_off`."""
         name = name or uuid.uuid4().hex
-        task = self._under_way[name] = asyncio.create_task(self._complete(messages, sampling, name))
+        one = self._under_way[name] = UnderWay(name)
+        one.task = asyncio.create_task(self._complete(messages, sampling, one))
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(one.task)
         except asyncio.CancelledError:
             raise CutOff(await self.cut_off(name)) from None
         finally:
             del self._under_way[name]
-            self._attempts.pop(name, None)
-            self._requests.pop(name, None)
 
     async def cut_off(self, name: str) -> int:
         """End the completion of this name. Returns its tokens so far, which `complete` returns too."""
-        task = self._under_way.get(name)
-        if task is None:
+        one = self._under_way.get(name)
+        if one is None:
             return 0
-        attempt = self._attempts.get(name)
-        if attempt:
-            attempt.cut()
-        await self._engine.abort(self._requests.get(name, name))
-        await asyncio.wait([task], timeout=CUT_OFF_SECONDS)
-        await end([task])  # it may not have come to the engine yet
-        if attempt:
-            return attempt.tokens
+        if one.attempt:
+            one.attempt.cut()
+        await self._engine.abort(one.request)
+        await asyncio.wait([one.task], timeout=CUT_OFF_SECONDS)
+        await end([one.task])  # it may not have come to the engine yet
+        if one.attempt:
+            return one.attempt.tokens
+        task = one.task
         return task.result().tokens if not task.cancelled() and task.exception() is None else 0
 
-    async def _complete(self, messages: Messages, sampling: Sampling, name: str) -> Completion:
+    async def _complete(self, messages: Messages, sampling: Sampling, one: UnderWay) -> Completion:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -141,17 +149,18 @@ class SamplingEngine(ServingEngine):
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         if self._tool is None:
-            piece = await self._generate(ids, parameters, name)
+            piece = await self._generate(ids, parameters, one.request)
             return Completion(piece.text, len(piece.ids), piece.finished)
 
         async def generate(ids: list[int], most: int, stop: tuple[str, ...], number: int) -> Piece:
             asked = parameters.clone()
             asked.max_tokens, asked.stop = most, list(stop)
             asked.seed = seed_of_request(sampling.seed, number)
-            self._requests[name] = f"{name}-{number}"
-            return await self._generate(ids, asked, self._requests[name])
+            one.request = f"{name}-{number}"
+            return await self._generate(ids, asked, one.request)
 
-        attempt = self._attempts[name] = ToolAttempt(self._tool)
+        name, attempt = one.request, ToolAttempt(self._tool)
+        one.attempt = attempt
         await attempt.write(generate, ids, parameters.max_tokens, sampling.stop)
         return Completion(attempt.text, attempt.tokens, attempt.finished, attempt.use)
 
