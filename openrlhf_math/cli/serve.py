@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     parts = settings(args, KEY_FLAG)
     if is_here(parts):
         raise UserError("serve asks no model behind an endpoint yet; leave --base-url out, and choose another --scorer")
+    if parts.sampler.tool and parts.sampler.tool.form == "template":
+        raise UserError("--tool-form template: serve would count prompts without the tool; choose --tool-form block")
     key = _key(args.api_key_env)
     port = _free_port(args.host, args.port)
     if not key and not _is_loopback(args.host):
