@@ -26,8 +26,10 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
+    from openrlhf_math.grpo.losses import find_policy_loss
     from openrlhf_math.grpo.plan import print_plan
     from openrlhf_math.grpo.stopping import Stopped
+    from openrlhf_math.grpo.tool_settings import isolation_of
     from openrlhf_math.modeling.flash_attn_package import check_installed
     from openrlhf_math.modeling.model_folder import check_model
     from openrlhf_math.modeling.model_kind import check_engine, check_language_model, check_positions, checked_family
@@ -36,6 +38,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.training import lora
 
     find_estimator(args.algo.advantage.estimator)
+    find_policy_loss(args.actor.policy_loss_type)
     find_curriculum(args.math.curriculum.name)
     model = args.actor.model_name_or_path
     check_model(MODEL_FLAG, model)
@@ -45,6 +48,8 @@ def run(flat: argparse.Namespace) -> int:
     wanted = {"ring": args.ds.ring_attn_size, "shared_prefix": args.math.wants_shared_prefix}
     family = checked_family(MODEL_FLAG, model, **wanted)
     inputs.check_other_models(args)
+    if args.math.tool:
+        isolation_of(args.math.tool)
     enter_environment(args.math.device, args.math.parameters)  # before torch is imported
     args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
     if flat.dry_run:

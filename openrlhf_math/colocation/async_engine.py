@@ -28,7 +28,7 @@ def start_engine(flag: str, model: str, device: str, **arguments):
     try:
         with engine_start(device):
             return AsyncLLM.from_engine_args(
-                AsyncEngineArgs(model, dtype="bfloat16", **inference_arguments(device) | arguments)
+                AsyncEngineArgs(model, **{"dtype": "bfloat16"} | inference_arguments(device) | arguments)
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{flag} {model}: vLLM cannot start with it ({one_line(error)})") from error

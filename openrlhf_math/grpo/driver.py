@@ -95,6 +95,7 @@ def _train(args: SimpleNamespace, **watching) -> None:
         sequences=args.rollout.batch_size * args.rollout.n_samples_per_prompt // args.vllm.num_engines,
         rewards=args.math.rewards,
         chat_template=args.data.apply_chat_template,
+        tool=args.math.tool,
     )
     args.data.apply_chat_template, args.data.input_template = False, None  # the run directory's prompts are rendered
     with (

@@ -9,14 +9,17 @@ from openrlhf_math.grpo.checkpointing import SHARE
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.driver import devices_of, devices_wanted
 from openrlhf_math.grpo.limit_settings import LimitSettings
+from openrlhf_math.grpo.objective import described
 from openrlhf_math.grpo.resume import checkpoint_bytes
 from openrlhf_math.grpo.settings import (
     as_json,
     old_log_probs_needed,
     one_step_a_batch,
     padded_for,
+    steps_a_batch,
     trained_parameters,
 )
+from openrlhf_math.grpo.tool_settings import ToolSettings
 from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.modeling.families import Family
 from openrlhf_math.training.lora import lora_line
@@ -86,6 +89,10 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
 
     console = Console()
     print(as_json(args))
+    objective = Table(title="What this run would minimise", show_header=False)
+    for name, value in described(args, steps_a_batch(args)).items():
+        objective.add_row(name, value)
+    console.print(objective)
     table = Table(title="What this run would ask for")
     for column in ("actor", "count", "devices each", "memory each", "holds"):
         table.add_column(column)
@@ -109,6 +116,7 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
     console.print(path_line(args, family), soft_wrap=True)
     console.print(curriculum_line(args.math.curriculum))
     console.print(limit_line(args.math.completion_limit, args.math.truncated))
+    console.print(tool_line(args.math.tool, args.vllm.num_engines), soft_wrap=True)
     console.print(checkpoint_line(args))
 
 
@@ -164,6 +172,17 @@ def limit_line(settings: LimitSettings, truncated: str) -> str:
     else:
         limit = f"{settings.start} tokens" if settings.start else "as many tokens as the context holds"
     return f"completion limit: {limit}; one that was cut off is {TRUNCATED[truncated]}"
+
+
+def tool_line(settings: ToolSettings | None, engines: int) -> str:
+    """What the model may call, and what that may take of each engine's node."""
+    if settings is None:
+        return "tool: none"
+    return (
+        f"tool: {settings.name}, up to {settings.calls} calls a completion of {settings.seconds:g} s of CPU time each; "
+        f"up to {settings.kernels} interpreters of {settings.gib:g} GiB for each of {engines} engines, isolation: "
+        f"{settings.isolation}; the completion limit holds for the model's tokens and the tool's together"
+    )
 
 
 def checkpoint_line(args: SimpleNamespace) -> str:

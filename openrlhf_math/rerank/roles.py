@@ -6,7 +6,7 @@ actors, over objects in this process, or over one's own.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from openrlhf_math.rerank.aggregate import Scores
@@ -24,6 +24,10 @@ class Sampling:
     prefix      beginning of the assistant's turn, which the completion continues
     seed        of this completion; None draws anew each time
     top_k       tokens that are drawn from; 0 for all. min_p, penalties: as in vLLM's SamplingParams
+    more        other fields of vLLM's SamplingParams
+
+    chat_template_kwargs  variables of the model's chat template
+    reasoning_effort      how much a model is to think, which its chat template says to it; None leaves it to that
     """
 
     temperature: float = 0.7
@@ -37,6 +41,17 @@ class Sampling:
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    more: dict[str, object] = field(default_factory=dict)
+    chat_template_kwargs: dict[str, object] = field(default_factory=dict)
+    reasoning_effort: str | None = None
+
+    @property
+    def template_variables(self) -> dict[str, object]:
+        """Of the chat template, with the effort as in vLLM's server: some templates only know thinking on or off."""
+        if self.reasoning_effort is None:
+            return self.chat_template_kwargs
+        thinks = self.reasoning_effort != "none"
+        return {"enable_thinking": thinks} | self.chat_template_kwargs | {"reasoning_effort": self.reasoning_effort}
 
 
 @dataclass(frozen=True, slots=True)

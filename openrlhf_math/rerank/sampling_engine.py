@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from openrlhf_math.colocation.async_engine import (
@@ -87,9 +88,10 @@ class SamplingEngine(ServingEngine):
         self._prompts = Prompts(self._tokenize, self._context)
         self._under_way: dict[str, UnderWay] = {}
 
-    def _tokenize(self, messages: Messages, prefix: str) -> list[int]:
+    def _tokenize(self, messages: Messages, prefix: str, variables: Mapping) -> list[int]:
         try:
-            text = chat_text(self._tokenizer, messages, tools=self._tool and self._tool.turns.tools)
+            tools = self._tool and self._tool.turns.tools
+            text = chat_text(self._tokenizer, messages, variables, tools)
         except UserError as error:
             raise RequestError(str(error)) from None
         (ids,) = prompt_ids(self._tokenizer, [text + prefix], chat_template=True)
@@ -119,47 +121,57 @@ class SamplingEngine(ServingEngine):
         await end([one.task])  # it may not have come to the engine yet
         if one.attempt:
             return one.attempt.tokens
-        task = one.task
-        return task.result().tokens if not task.cancelled() and task.exception() is None else 0
+        done = not one.task.cancelled() and one.task.exception() is None
+        return one.task.result().tokens if done else 0
 
     async def _complete(self, messages: Messages, sampling: Sampling, one: UnderWay) -> Completion:
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
 
         await self.ready()
-        ids = await self._prompts.ids(messages, sampling.prefix)
+        ids = await self._prompts.ids(messages, sampling.prefix, sampling.template_variables)
         room = self._context - len(ids)
         if room < 1:
             raise RequestError(
                 f"the problem takes {len(ids)} tokens with its prompt, the model's context is {self._context}: "
                 "no room is left for an answer"
             )
-        parameters = SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-            presence_penalty=sampling.presence_penalty,
-            max_tokens=min(sampling.max_tokens, room),
-            stop=list(sampling.stop),
-            include_stop_str_in_output=True,
-            seed=sampling.seed,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        if self._tool is None:
+        try:
+            parameters = SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                min_p=sampling.min_p,
+                repetition_penalty=sampling.repetition_penalty,
+                frequency_penalty=sampling.frequency_penalty,
+                presence_penalty=sampling.presence_penalty,
+                max_tokens=min(sampling.max_tokens, room),
+                stop=list(sampling.stop),
+                include_stop_str_in_output=True,
+                seed=sampling.seed,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                **sampling.more,
+            )
+            if self._tool:
+                return await self._with_tool(ids, sampling, parameters, one)
             piece = await self._generate(ids, parameters, one.request)
-            return Completion(piece.text, len(piece.ids), piece.finished)
+        except (ValueError, VLLMClientError) as error:
+            raise RequestError(f"the engine refuses it ({one_line(error)})") from None
+        return Completion(piece.text, len(piece.ids), piece.finished)
+
+    async def _with_tool(self, ids: list[int], sampling: Sampling, parameters, one: UnderWay) -> Completion:
+        """parameters: vLLM's, of the whole attempt."""
+        name, attempt = one.request, ToolAttempt(self._tool, sampling.template_variables)
 
         async def generate(ids: list[int], most: int, stop: tuple[str, ...], number: int) -> Piece:
             asked = parameters.clone()
             asked.max_tokens, asked.stop = most, list(stop)
+            asked.min_tokens = min(max(parameters.min_tokens - attempt.tokens, 0), most)
             asked.seed = seed_of_request(sampling.seed, number)
             one.request = f"{name}-{number}"
             return await self._generate(ids, asked, one.request)
 
-        name, attempt = one.request, ToolAttempt(self._tool)
         one.attempt = attempt
         await attempt.write(generate, ids, parameters.max_tokens, sampling.stop)
         return Completion(attempt.text, attempt.tokens, attempt.finished, attempt.use)
@@ -167,15 +179,10 @@ class SamplingEngine(ServingEngine):
     async def _generate(self, ids: list[int], parameters, name: str) -> Piece:
         """What the engine makes of one request of this name."""
         from vllm import TokensPrompt
-        from vllm.exceptions import VLLMValidationError
 
-        prompt = TokensPrompt(prompt_token_ids=ids)
-        try:
-            with engine_may_die("--model"):
-                async for output in self._engine.generate(prompt, parameters, name):
-                    (completion,) = output.outputs
-        except (ValueError, VLLMValidationError) as error:
-            raise RequestError(f"the engine refuses it ({one_line(error)})") from None
+        with engine_may_die("--model"):
+            async for output in self._engine.generate(TokensPrompt(prompt_token_ids=ids), parameters, name):
+                (completion,) = output.outputs
         return piece_of(completion)
 
 

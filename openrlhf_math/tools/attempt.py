@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 from openrlhf_math.data.prompts import Continued
@@ -87,21 +87,22 @@ class Tool:
         isolation = find_isolation(settings.isolation)
         self.pool = KernelPool(settings.limits(), isolation, places_for(settings.memory_mb), running_for())
 
-    def reply(self, call: Call, output: str) -> tuple[str, list[int]]:
+    def reply(self, call: Call, output: str, template: Mapping[str, object]) -> tuple[str, list[int]]:
         """What follows a call, and its tokens. The output adds no control token to those of the form itself.
 
         A tokenizer's normalizer may make a control token of other characters; then the output is written in ASCII.
+        template: variables of the chat template.
         """
-        _, bare = self._written(call, "7")
+        _, bare = self._written(call, "7", template)
         wanted = self._control(bare)
         for shown in (output, output.encode("ascii", "backslashreplace").decode(), NOT_SHOWN):
-            text, ids = self._written(call, shown)
+            text, ids = self._written(call, shown, template)
             if self._control(ids) == wanted:
                 break
         return text, ids
 
-    def _written(self, call: Call, output: str) -> tuple[str, list[int]]:
-        text = self.turns.response(call, output)
+    def _written(self, call: Call, output: str, template: Mapping[str, object]) -> tuple[str, list[int]]:
+        text = self.turns.response(call, output, template)
         (ids,) = self._continued.ids([text])
         return text, ids
 
@@ -116,7 +117,9 @@ class ToolAttempt:
     also where the output left no room for another token.
     """
 
-    def __init__(self, tool: Tool) -> None:
+    def __init__(self, tool: Tool, template: Mapping[str, object] | None = None) -> None:
+        """template: variables of the chat template."""
+        self._template = template or {}
         self.tokens, self.finished, self.use = 0, "", ToolUse()
         self._tool, self._parts = tool, []
         self._cut = asyncio.Event()
@@ -174,7 +177,7 @@ class ToolAttempt:
         use = self.use
         if use.calls + 1 == self._tool.settings.calls:
             output = f"{output}\n{LAST_CALL}".lstrip("\n")
-        text, new = self._tool.reply(call, output)
+        text, new = self._tool.reply(call, output, self._template)
         fits = len(ids) + len(new) < end
         self.use = ToolUse(
             calls=use.calls + 1,

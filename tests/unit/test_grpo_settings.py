@@ -4,12 +4,12 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from openrlhf_math.patches.parsers import load_parser
 
 from openrlhf_math.cli import main
 from openrlhf_math.grpo.flags import build_parser
 from openrlhf_math.grpo.settings import as_json, old_log_probs_needed, one_step_a_batch, resolve
 from openrlhf_math.modeling.model_folder import count_parameters
+from openrlhf_math.patches.parsers import load_parser
 
 MINIMAL = ["--actor.model_name_or_path", "some/model-1.5B", "--data.prompt_dataset", "some/data"]
 

@@ -1,0 +1,47 @@
+"""The JSON lines and TensorBoard events that a run appends to, and what is left of them when it resumes."""
+
+import json
+import math
+from pathlib import Path
+
+from openrlhf_math.data.files import written_whole
+
+
+def append_jsonl(path: Path, record: dict) -> None:
+    """Append one record. NaN and infinity become null, which every JSON reader accepts."""
+    clean = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
+    }
+    with path.open("a") as file:
+        file.write(json.dumps(clean, ensure_ascii=False) + "\n")
+
+
+def read_records(path: Path) -> list[dict]:
+    """Without a line that a kill tore off."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records
+
+
+def keep_until(path: Path, step: int) -> list[dict]:
+    """Drop a file's records of later steps, and the line that a kill tore off. Returns those that are left."""
+    if not path.exists():
+        return []
+    records = [record for record in read_records(path) if record["step"] <= step]
+    with written_whole(path) as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    return records
+
+
+def forget_after(writer, step: int) -> None:
+    """TensorBoard shows nothing that an earlier process wrote for later steps: they are done again.
+
+    writer: torch's SummaryWriter.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    writer.file_writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), step=step + 1)
