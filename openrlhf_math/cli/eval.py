@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import RewardConfig
 
@@ -103,6 +104,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--input-template", metavar="TEXT", help="with --prompt plain: put around each problem, at {} (nothing)")
     add("--instruction", help="appended to every problem; '' for none (the prompt's)")
 
+    add_tool_flags(parser)
+
     add = parser.add_argument_group("grading").add_argument
     add("--style", choices=("boxed", "think"), help="where answers stand, what correct format is (the prompt's; boxed)")
     add("--timeout", type=float, default=RewardConfig().timeout_seconds, help="seconds an answer (%(default)s)")
@@ -163,6 +166,8 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.evaluation.outside import read_completions
     from openrlhf_math.evaluation.score import score
 
+    if tool_settings(args):
+        raise UserError("--tool python: --completions are not sampled; leave one of the two out")
     _check_free(args.output)
     rewards = _rewards(args, args.style or "boxed")
     scorer = _scorer(args)
@@ -201,12 +206,16 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         raise UserError(f"--max-context {args.max_context}: the endpoint of --base-url has its own; leave it out")
     if args.input_template and prompt != "plain":
         raise UserError(f"--input-template goes with --prompt plain, not with {prompt}; leave one of the two out")
+    tool = tool_settings(args)
+    if tool and tool.form == "template" and prompt != "chat":
+        raise UserError(f"--tool-form template goes with --prompt chat, not with {prompt}; choose --tool-form block")
+    instruction = style.instruction if args.instruction is None else args.instruction
     settings = EvalSettings(
         model=args.model,
         output=args.output,
         seed=args.seed,
         prompt=prompt,
-        instruction=style.instruction if args.instruction is None else args.instruction,
+        instruction=with_tool(instruction, tool),
         device=find_device() if args.device == "auto" else args.device,
         tensor_parallel=args.tensor_parallel,
         max_context=args.max_context,
@@ -218,6 +227,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         endpoint=endpoint_model(args),
         engine_args=engine_args(args),
         drawn=drawn(args),
+        tool=tool,
     )
     if not (args.output / "config.json").exists():
         _check_free(args.output)

@@ -53,7 +53,7 @@ def chat_text(
     if taken:
         raise UserError(f"chat_template_kwargs: {taken[0]} is no variable of a chat template; leave it out")
     kinds = (Exception,) if variables else (TemplateError, TypeError)  # the second where a message has no text
-    more = variables | ({"tools": tools} if tools else {})
+    more = {**variables, **({"tools": tools} if tools else {})}
     try:
         return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **more)
     except kinds as error:

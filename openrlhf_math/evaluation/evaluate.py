@@ -1,12 +1,13 @@
 """One evaluation of a model: prompts, completions, grades, and what is written of them."""
 
-import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
-from openrlhf_math.data.prompts import Messages, chat, fill, prompt_ids
+from openrlhf_math.data.prompts import Messages, chat, chat_text, fill, prompt_ids
 from openrlhf_math.evaluation.endpoint import EndpointCompletions
 from openrlhf_math.evaluation.figures import figures, rules_of
 from openrlhf_math.evaluation.marking import mark
@@ -25,6 +26,7 @@ from openrlhf_math.rerank.roles import Sampling as TemplateSampling
 from openrlhf_math.rerank.scoring_engine import kind_and_arguments
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.runs.journal import Journal, told_if_unwritable
+from openrlhf_math.tools.turns import TemplateTurns
 
 # Told of the benchmark, of every completion, and whether it was made just now or stood in the journal.
 Listener = Callable[[str, Completion, bool], None]
@@ -85,7 +87,9 @@ def tokenized(problems: ProblemSet, settings: EvalSettings) -> list[list[int]]:
     style = style_of(write)
     tokenizer = load_tokenizer("--model", settings.model, style.chat_template, "choose --prompt plain or few-shot")
     if variables := TemplateSampling(**settings.drawn).template_variables:
-        tokenizer.apply_chat_template = functools.partial(tokenizer.apply_chat_template, **variables)
+        tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, **variables)
+    if settings.tool and settings.tool.form == "template":
+        write = partial(chat_text, tools=TemplateTurns.tools)
     texts = [write(tokenizer, chat(one.problem, settings.instruction)) for one in problems.questions]
     texts = [fill(settings.input_template, text) for text in texts]
     ids = prompt_ids(tokenizer, texts, style.chat_template)
@@ -148,9 +152,16 @@ def _missing(problems: ProblemSet, prompts: list[list], journal: Journal, listen
 def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, rows: Iterable[Row], timing: dict) -> dict:
     """Grade a benchmark's completions and write them with the figures."""
     begun = time.time()
-    pool = GradingPool(settings.rewards)
+    pool, uses = GradingPool(settings.rewards), Counter()
+
+    def counted() -> Iterator[Row]:
+        for row in rows:
+            for use in row.tool or ():
+                uses.update(use)
+            yield row
+
     try:
-        marked = in_order(lambda row: mark(row, pool), rows, pool.config.workers + 1)
+        marked = in_order(lambda row: mark(row, pool), counted(), pool.config.workers + 1)
         tallies = write_completions(folder, marked, settings.parquet)
     finally:
         pool.close()
@@ -163,6 +174,7 @@ def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, rows: It
         "left_out": problems.left_out,
         **{f"sampling_{name}": value for name, value in asdict(problems.sampling).items() if name != "samples"},
         **choosing(settings.scorer, settings.aggregation),
+        **{name: round(total, 3) for name, total in uses.items()},
         **figures(tallies, settings.seed, rules_of(tallies, find_aggregation(settings.aggregation))),
         **timing,
         "seconds_grading": round(time.time() - begun, 3),
@@ -190,5 +202,6 @@ def _keyed(problems: ProblemSet, journal: Journal) -> Iterator[tuple[str, Row]]:
                 tokens=[completion.tokens for completion in made],
                 truncated=[completion.truncated for completion in made],
                 labels=one.labels,
+                tool=[completion.tool for completion in made] if all(one.tool for one in made) else None,
             ),
         )

@@ -9,6 +9,7 @@ from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import RewardConfig
+from openrlhf_math.tools.settings import ToolSettings
 
 BLOCKS, BLOCK = 16, 1 << 16
 
@@ -31,6 +32,7 @@ class EvalSettings:
     endpoint           where the model is asked; None: an engine here
     engine_args        further arguments of vLLM's engine, which go before ours
     drawn              how the model thinks: `chat_template_kwargs` and `reasoning_effort` of `roles.Sampling`
+    tool               that the model may call; None for none
     """
 
     model: str
@@ -49,6 +51,7 @@ class EvalSettings:
     endpoint: EndpointModel | None = None
     engine_args: dict[str, object] = field(default_factory=dict)
     drawn: dict[str, object] = field(default_factory=dict)
+    tool: ToolSettings | None = None
 
     def identity(self, sets: list[ProblemSet]) -> dict:
         """What decides the completions: those under another identity must not be mixed with these. By flag."""
@@ -66,6 +69,7 @@ class EvalSettings:
             "prompt": self.prompt,
             "instruction": self.instruction,
             "input_template": self.input_template,
+            **(self.tool.identity() if self.tool else dict.fromkeys(ToolSettings().identity())),
             "benchmark": [one.name for one in sets],
             "problems": {one.name: one.digest() for one in sets},
             **{

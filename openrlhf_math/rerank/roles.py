@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.tools.attempt import ToolUse
 
 Messages = Sequence[dict[str, str]]
 
@@ -18,7 +19,7 @@ Messages = Sequence[dict[str, str]]
 class Sampling:
     """How a completion is drawn.
 
-    max_tokens  of this completion, at least 1
+    max_tokens  of this completion, at least 1; a tool's output counts
     stop        texts at which it ends; they stay in its text
     prefix      beginning of the assistant's turn, which the completion continues
     seed        of this completion; None draws anew each time
@@ -60,11 +61,13 @@ class Completion:
     text      without the prefix
     tokens    of `text`
     finished  "eos": the model ended its turn; "stop": at one of the stop texts; "length": the limit cut it off
+    tool      what was done with the tool, whose output is in `text` and not in `tokens`; None without one
     """
 
     text: str
     tokens: int
     finished: str
+    tool: ToolUse | None = None
 
 
 class CutOff(asyncio.CancelledError):

@@ -9,6 +9,7 @@ from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Budget
 from openrlhf_math.rerank.roles import Completion, CutOff, Messages, Sampler, Sampling, Scorer
 from openrlhf_math.rewards.extract import extract
+from openrlhf_math.tools.attempt import ToolUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,9 @@ class Task:
         text = turn.sampling.prefix + "".join(one.text for one in completions)
         scores = (await self.scorer.score(self.problem, [text]))[0] if self.scorer else None
         tokens = sum(one.tokens for one in completions)
-        return Attempt(extract(text, self.style).answer, scores, tokens, text, turn.by, completions[-1].finished)
+        uses = [one.tool for one in completions if one.tool]
+        use = sum(uses, ToolUse()) if uses else None
+        return Attempt(extract(text, self.style).answer, scores, tokens, text, turn.by, completions[-1].finished, use)
 
 
 Strategy = Callable[[Task], AsyncIterator[Attempt]]
