@@ -6,7 +6,7 @@ import math
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from openrlhf_math.colocation.async_engine import generation_arguments, one_line
 from openrlhf_math.colocation.layout import inference_arguments
@@ -14,6 +14,8 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import MOST_TOKENS, Sampling
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.patches.remote_code import remote_code_trusted
+from openrlhf_math.rerank.confidence import Meter
+from openrlhf_math.rerank.engine_confidence import asked, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One completion: its text, its length in tokens, None if nobody knows, and whether the limit cut it off."""
+    """One completion: its text, its length in tokens, None if nobody knows, and whether the limit cut it off.
+
+    confidence: of the model in it, see `rerank.confidence`, as plain data; None if nobody measured it.
+    """
 
     text: str
     tokens: int | None
     truncated: bool
+    confidence: dict | None = None
 
 
 class Sampler:
@@ -43,7 +49,7 @@ class Sampler:
     def __init__(self, settings: EvalSettings, context: int) -> None:
         from vllm import LLM
 
-        self._seed = settings.seed
+        self._seed, self._watch = settings.seed, settings.watch
         try:
             engine = LLM(
                 settings.model,
@@ -71,7 +77,7 @@ class Sampler:
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
-        asked = {}
+        named = {}
         for request in requests:
             params = SamplingParams(
                 temperature=sampling.temperature,
@@ -83,14 +89,25 @@ class Sampler:
                 stop=list(stop),
                 seed=seed_of(self._seed, request) if sampling.temperature else None,
                 output_kind=RequestOutputKind.FINAL_ONLY,
+                **asked(self._watch),
             )
             name = f"{request.problem}-{request.sample}"
-            asked[name] = request
+            named[name] = request
             self._engine.add_request(name, TokensPrompt(prompt_token_ids=request.prompt), params)
         while self._engine.has_unfinished_requests():
             for output in self._step():
                 (one,) = output.outputs
-                yield asked[output.request_id], Completion(one.text, len(one.token_ids), one.finish_reason == "length")
+                yield (
+                    named[output.request_id],
+                    Completion(one.text, len(one.token_ids), one.finish_reason == "length", self._confidence(one)),
+                )
+
+    def _confidence(self, one) -> dict | None:
+        if self._watch is None:
+            return None
+        meter = Meter(self._watch)
+        read(one.logprobs, meter)
+        return (found := meter.confidence()) and asdict(found)
 
     def _step(self) -> list:
         """What has ended with the next token of all."""

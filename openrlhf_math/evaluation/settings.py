@@ -6,6 +6,7 @@ from pathlib import Path
 
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.problem_sets import ProblemSet
+from openrlhf_math.rerank.confidence import Watch
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import RewardConfig
 
@@ -27,6 +28,7 @@ class EvalSettings:
     parquet            whether completions are written as Parquet too
     scorer             who scores the completions for the rules that choose by scores; None for nobody
     aggregation        of step scores, a name of `rerank.aggregate` or a dotted path
+    watch              how the model's confidence in each completion is measured; None: it is not
     """
 
     model: str
@@ -42,6 +44,7 @@ class EvalSettings:
     scorer: ScorerSettings | None = None
     aggregation: str = "last"
     input_template: str | None = None
+    watch: Watch | None = None
 
     def identity(self, sets: list[ProblemSet]) -> dict:
         """What decides the completions: those under another identity must not be mixed with these. By flag."""
@@ -53,6 +56,8 @@ class EvalSettings:
             "prompt": self.prompt,
             "instruction": self.instruction,
             "input_template": self.input_template,
+            "record_confidence": self.watch is not None,
+            "confidence_window": self.watch and self.watch.window,
             "benchmark": [one.name for one in sets],
             "problems": {one.name: one.digest() for one in sets},
             **{

@@ -1,6 +1,10 @@
 """A solution as a row of JSON, which `openrlhf-math vote` reads."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
+
 from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.reranker import Solved
 
 
@@ -9,7 +13,8 @@ def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
 
     tokens_used: all that were written, also by attempts that are not_counted. unscored: attempts without a score; their
     `score` is the lowest of the problem. votes: of each class. classes: of each attempt. scores: None without a scorer.
-    score: of each attempt, aggregated.
+    score: of each attempt, aggregated. confidence: of the model in each attempt, see `Confidence`; None where nobody
+    measured it. left_out: attempts that had no vote, as the least confident. unmeasured: see `Decision`.
     error: why there is no solution.
     """
     solution = solved.solution
@@ -30,15 +35,25 @@ def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
         "tokens_saved": decision.tokens_saved,
         "not_counted": decision.not_counted,
         "unscored": decision.unscored if solution.scored else 0,
+        "left_out": decision.left_out,
+        "unmeasured": decision.unmeasured,
         "seconds": round(solution.seconds, 3),
         "responses": [attempt.text for attempt in attempts],
         "answers": [attempt.answer for attempt in attempts],
         "classes": list(solution.classes),
         "scores": [_plain(attempt.scores) for attempt in attempts] if solution.scored else None,
         "score": list(solution.scores),
+        "confidence": confidence_of(attempts),
         "tokens": [attempt.tokens for attempt in attempts],
         "by": [attempt.by for attempt in attempts],
     }
+
+
+def confidence_of(attempts: Sequence[Attempt]) -> list[dict | None] | None:
+    """Of each attempt; None if nobody measured it."""
+    if all(attempt.confidence is None for attempt in attempts):
+        return None
+    return [attempt.confidence and asdict(attempt.confidence) for attempt in attempts]
 
 
 def _plain(scores: Scores) -> float | list | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.rerank.confidence import Confidence, Watch
 
 Messages = Sequence[dict[str, str]]
 
@@ -23,6 +24,7 @@ class Sampling:
     prefix      beginning of the assistant's turn, which the completion continues
     seed        of this completion; None draws anew each time
     top_k       tokens that are drawn from; 0 for all. min_p, penalties: as in vLLM's SamplingParams
+    watch       how the model's confidence is measured; None where nobody reads it
     """
 
     temperature: float = 0.7
@@ -36,6 +38,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,18 @@ class Completion:
 
     text      without the prefix
     tokens    of `text`
-    finished  "eos": the model ended its turn; "stop": at one of the stop texts; "length": the limit cut it off
+    finished  "eos": the model ended its turn; "stop": at one of the stop texts; "length": the limit cut it off;
+              UNSURE: its confidence fell below the floor
+    confidence  None where it was not asked for, or no token says anything
     """
 
     text: str
     tokens: int
     finished: str
+    confidence: Confidence | None = None
+
+
+UNSURE = "unsure"
 
 
 class CutOff(asyncio.CancelledError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from openrlhf_math.colocation.async_engine import (
@@ -16,8 +17,10 @@ from openrlhf_math.colocation.layout import cache_bytes
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
+from openrlhf_math.rerank.confidence import Meter
+from openrlhf_math.rerank.engine_confidence import asked, read
 from openrlhf_math.rerank.prompts import Prompts
-from openrlhf_math.rerank.roles import Completion, CutOff, Messages, RequestError, Sampling
+from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, RequestError, Sampling
 from openrlhf_math.side_by_side import end
 
 CUT_OFF_SECONDS = 1.0
@@ -113,6 +116,8 @@ class SamplingEngine(ServingEngine):
                 f"the problem takes {len(ids)} tokens with its prompt, the model's context is {self._context}: "
                 "no room is left for an answer"
             )
+        watch = sampling.watch
+        meter, floored = Meter(watch) if watch else None, bool(watch) and watch.floor is not None
         parameters = SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -125,19 +130,27 @@ class SamplingEngine(ServingEngine):
             stop=list(sampling.stop),
             include_stop_str_in_output=True,
             seed=sampling.seed,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.DELTA if floored else RequestOutputKind.FINAL_ONLY,
+            **asked(watch),
         )
         prompt = TokensPrompt(prompt_token_ids=ids)
+        text, tokens = "", 0
         try:
             with engine_may_die("--model"):
-                async for output in self._engine.generate(prompt, parameters, name):
-                    (completion,) = output.outputs
+                async with aclosing(self._engine.generate(prompt, parameters, name)) as outputs:
+                    async for output in outputs:
+                        (completion,) = output.outputs
+                        text, tokens = text + completion.text, tokens + len(completion.token_ids)
+                        if meter:
+                            read(completion.logprobs, meter)
+                        if floored and meter.sank and not completion.finish_reason:
+                            return Completion(text, tokens, UNSURE, meter.confidence())
         except (ValueError, VLLMValidationError) as error:
             raise RequestError(f"the engine refuses it ({one_line(error)})") from None
         finished = completion.finish_reason or ""
         if finished == "stop" and completion.stop_reason is None:
             finished = "eos"
-        return Completion(completion.text, len(completion.token_ids), finished)
+        return Completion(text, tokens, finished, meter.confidence() if meter else None)
 
 
 def _memory(settings: SamplerSettings) -> dict[str, object]:
