@@ -11,6 +11,7 @@ from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import RULES, Rule, find_rule, needs_confidence, needs_scores
 from openrlhf_math.rerank.confidence import MEASURES, WINDOW, ByConfidence
 from openrlhf_math.rerank.early_stop import cannot_lose, confident, never
+from openrlhf_math.rerank.genselect import GenSelect
 from openrlhf_math.rerank.refine import refined
 from openrlhf_math.rerank.roles import Sampling
 from openrlhf_math.rerank.scorers import SCORERS, find_scorer
@@ -25,6 +26,7 @@ from openrlhf_math.rewards import RewardConfig
 AT_LEAST_ONE = (
     "attempts", "at_once", "max_tokens", "tokens", "problems_at_once", "samplers", "scorers", "tensor_parallel",
     "scorer_tensor_parallel", "max_context", "workers", "width", "depth", "step_tokens", "confidence_window",
+    "select_votes",
 )  # fmt: skip
 
 
@@ -74,6 +76,20 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
         "--rule", metavar="NAME",
         help=f"{', '.join(RULES)}, or your own as package.module.function (weighted with a scorer, else majority)",
     )  # fmt: skip
+    add(
+        "--select-votes",
+        type=int,
+        default=GenSelect().votes,
+        metavar="N",
+        help="genselect: choices asked for (%(default)s)",
+    )
+    add(
+        "--select-group",
+        type=int,
+        default=GenSelect().group,
+        metavar="N",
+        help="genselect: answers read together (%(default)s)",
+    )
     add("--aggregate", default="last", metavar="NAME", help=f"of step scores: {', '.join(AGGREGATIONS)} (%(default)s)")
     add(
         "--confidence", type=float, metavar="P",
@@ -139,6 +155,7 @@ def method(args: argparse.Namespace) -> Method:
         at_once=args.at_once,
         style=args.style,
         confidence=by,
+        select=GenSelect(args.select_votes, args.select_group),
     )
 
 
@@ -303,6 +320,7 @@ def _stop(args: argparse.Namespace):
 def _check_numbers(args: argparse.Namespace) -> None:
     _at_least(args, 1, AT_LEAST_ONE)
     _at_least(args, 0, ("refine", "abort_unsure"))
+    _at_least(args, 2, ("select_group",))
     if args.temperature < 0:
         raise UserError(f"--temperature {args.temperature}: give 0 (greedy) or more")
     if not 0 < args.top_p <= 1:

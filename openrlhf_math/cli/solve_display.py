@@ -123,10 +123,11 @@ def _end(line: dict) -> str:
     begun = f" and {line['not_counted']} not counted" if line.get("not_counted") else ""
     names = {"unscored": "unscored", "left_out": "left out as unsure", "unmeasured": "without a confidence"}
     told = "".join(f", {line[name]} {words}" for name, words in names.items() if line.get(name))
+    chosen = {True: ", chosen by the model", False: ", chosen by majority"}.get(line.get("by_model"), "")
     return (
         f"{len(line['answers'])} attempts{begun}{told}, {line['tokens_used']:,} tokens{saved}, "
         f"{line['seconds']:.1f} s: "
-        f"{ENDS[line['ended']]}"
+        f"{ENDS[line['ended']]}{chosen}"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from openrlhf_math.cli.grade import add_keys, keys_of
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, find_aggregation
-from openrlhf_math.rerank.choose import RULES, find_rule, needs_confidence, needs_scores
+from openrlhf_math.rerank.choose import RULES, asks, find_rule, needs_confidence, needs_scores
 from openrlhf_math.rerank.confidence import MEASURES
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
 from openrlhf_math.rewards import GradingPool, RewardConfig
@@ -113,6 +113,10 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"--keep-confident {share}: give more than 0 and at most 1.")
     _check_plot(args.plot)
     rules = {name: find_rule(name) for name in args.rule or RULES}
+    asking = [name for name, rule in rules.items() if asks(rule)]
+    if args.rule and asking:
+        raise UserError(f"--rule {asking[0]}: it asks a model, which vote does not load; use it in solve or serve.")
+    rules = {name: rule for name, rule in rules.items() if name not in asking}
     aggregations = {name: find_aggregation(name) for name in args.aggregate or AGGREGATIONS}
 
     problems = _judged(_rows(args.file, keys_of(args)), config)

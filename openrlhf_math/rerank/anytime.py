@@ -50,6 +50,7 @@ class Decision:
     not_counted   attempts that were begun and cancelled, or given up by the strategy; their tokens are in `tokens`
     left_out      attempts with an answer that had no vote, as the least confident
     unmeasured    where the choice rests on confidence: attempts in which nobody measured it
+    by_model      whether a model has chosen among the answers, see `genselect`; None where none was to
     """
 
     attempt: int | None
@@ -63,6 +64,7 @@ class Decision:
     not_counted: int = 0
     left_out: int = 0
     unmeasured: int = 0
+    by_model: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

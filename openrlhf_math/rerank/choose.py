@@ -25,18 +25,19 @@ RULES: Registry[Rule] = Registry()
 
 
 def register_rule(
-    name: str, needs_scores: bool = True, sums: bool = True, needs_confidence: bool = False
+    name: str, needs_scores: bool = True, sums: bool = True, needs_confidence: bool = False, asks: bool = False
 ) -> Callable[[Rule], Rule]:
     """Register a rule under a name.
 
     needs_scores: whether it reads the scores at all. sums: whether the class with the largest total wins, so that a
     lead can be too large to be lost. needs_confidence: whether it is given the attempts' confidence in place of scores,
-    see `confidence.weights`. One's own rule may set attributes of these names; without them it reads scores and does
+    see `confidence.weights`. asks: whether a model chooses in the end, see `genselect`; until then, and where it names
+    none, the rule does. One's own rule may set attributes of these names; without them it reads scores and does
     not sum.
     """
 
     def register(rule: Rule) -> Rule:
-        rule.needs_scores, rule.sums, rule.needs_confidence = needs_scores, sums, needs_confidence
+        rule.needs_scores, rule.sums, rule.needs_confidence, rule.asks = needs_scores, sums, needs_confidence, asks
         RULES[name] = rule
         return rule
 
@@ -56,6 +57,10 @@ def needs_confidence(rule: Rule) -> bool:
     return getattr(rule, "needs_confidence", False)
 
 
+def asks(rule: Rule) -> bool:
+    return getattr(rule, "asks", False)
+
+
 def sums(rule: Rule) -> bool:
     return getattr(rule, "sums", False)
 
@@ -71,6 +76,12 @@ def majority(classes: Classes, scores: Sequence[float] = ()) -> int | None:
         if name is not None:
             votes[name] = votes.get(name, 0) + 1
     return classes.index(max(votes, key=votes.get)) if votes else None
+
+
+@register_rule("genselect", needs_scores=False, sums=False, asks=True)
+def genselect(classes: Classes, scores: Sequence[float] = ()) -> int | None:
+    """The majority, until a model has read the candidates, see `genselect`."""
+    return majority(classes)
 
 
 @register_rule("weighted")

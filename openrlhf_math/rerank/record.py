@@ -14,7 +14,7 @@ def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
     tokens_used: all that were written, also by attempts that are not_counted. unscored: attempts without a score; their
     `score` is the lowest of the problem. votes: of each class. classes: of each attempt. scores: None without a scorer.
     score: of each attempt, aggregated. confidence: of the model in each attempt, see `Confidence`; None where nobody
-    measured it. left_out: attempts that had no vote, as the least confident. unmeasured: see `Decision`.
+    measured it. left_out: attempts that had no vote, as the least confident. unmeasured, by_model: see `Decision`.
     error: why there is no solution.
     """
     solution = solved.solution
@@ -37,6 +37,7 @@ def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
         "unscored": decision.unscored if solution.scored else 0,
         "left_out": decision.left_out,
         "unmeasured": decision.unmeasured,
+        "by_model": decision.by_model,
         "seconds": round(solution.seconds, 3),
         "responses": [attempt.text for attempt in attempts],
         "answers": [attempt.answer for attempt in attempts],

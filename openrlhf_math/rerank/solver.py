@@ -1,5 +1,6 @@
 """Solving a problem: attempts by a strategy, counted as they come, one answer within the budget."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,14 +9,16 @@ from openrlhf_math.data.prompts import with_instruction
 from openrlhf_math.rerank.aggregate import Aggregation, last
 from openrlhf_math.rerank.anytime import Attempt, Decision, Poll, decide
 from openrlhf_math.rerank.budget import Budget
-from openrlhf_math.rerank.choose import Rule, majority, needs_confidence
+from openrlhf_math.rerank.choose import Rule, asks, majority, needs_confidence
 from openrlhf_math.rerank.classes import GraderSays
 from openrlhf_math.rerank.confidence import ByConfidence, Floor
 from openrlhf_math.rerank.early_stop import Stop, cannot_lose
+from openrlhf_math.rerank.genselect import HELD, GenSelect, Selection, candidates
 from openrlhf_math.rerank.independent import independent
 from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling, Scorer
 from openrlhf_math.rerank.task import Strategy, Task, Turn, seed_of
 from openrlhf_math.rewards import GradingPool
+from openrlhf_math.side_by_side import within
 
 Turns = Callable[[str], Callable[[int], Turn]]
 
@@ -53,6 +56,7 @@ class Method:
                  agreed with its leader, see `early_stop.wave`, and at most MOST_AT_ONCE
     style        where the answer stands in a completion, see `RewardConfig`
     confidence   how the model's confidence is measured and used; None: not at all, unless the rule reads it
+    select       how a model is asked to choose, by a rule that asks one
     """
 
     turns: Turns
@@ -63,6 +67,7 @@ class Method:
     at_once: int | None = None
     style: str = "boxed"
     confidence: ByConfidence | None = None
+    select: GenSelect = GenSelect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,11 @@ class Solver:
             floor=floor,
         )
         poll = Poll(GraderSays(self._pool, problem), method.rule, method.aggregation, by or ByConfidence())
+        budget.hold(HELD if asks(method.rule) else 0.0)
         decision = await decide(method.strategy(task), budget, poll, method.stop, counted, waves=method.at_once is None)
+        if asks(method.rule):
+            budget.hold(0.0)
+            decision = await _selected(decision, task, poll, method.select)
         return Solution(
             problem=problem,
             answer=decision.answer,
@@ -136,6 +145,21 @@ class Solver:
             scored=self._scorer is not None,
             seconds=time.perf_counter() - started,
         )
+
+
+async def _selected(decision: Decision, task: Task, poll: Poll, how: GenSelect) -> Decision:
+    """The decision with what a model chooses, within what the budget has left; the majority where it names nothing."""
+    budget, attempts = task.budget, poll.attempts
+    among = candidates(poll.voting, [one.answer for one in attempts], [one.text for one in attempts])
+    chosen = None
+    if len(among) > 1 and not budget.stopped.is_set() and budget.seconds_left() > 0:
+        selection = Selection(task.problem, task.sampler, task.turn(0).sampling, how, budget.tokens_left)
+        with contextlib.suppress(TimeoutError):
+            chosen = await within(budget.seconds_left(), selection.choose(among), budget.stopped)
+    decision = replace(decision, tokens=budget.tokens, by_model=bool(chosen and chosen.by_model))
+    if chosen is None:
+        return decision
+    return replace(decision, attempt=chosen.number, answer=attempts[chosen.number].answer)
 
 
 def _watched(turn: Callable[[int], Turn], by: ByConfidence, floor: Floor | None) -> Callable[[int], Turn]:

@@ -234,6 +234,7 @@ def report(solution: Solution, rule: Rule, scored: bool) -> Report:
         unscored=decision.unscored if scored else 0,
         left_out=decision.left_out,
         unmeasured=decision.unmeasured,
+        by_model=decision.by_model,
         ended=decision.ended,
         tokens=decision.tokens,
         tokens_saved=decision.tokens_saved,

@@ -156,6 +156,7 @@ class Report(BaseModel):
     unscored: int
     left_out: int
     unmeasured: int
+    by_model: bool | None
     ended: str
     tokens: int
     tokens_saved: int
