@@ -235,6 +235,8 @@ def _show(told: dict, note: str) -> None:
 
     console = Console()
     console.print(_accuracy_table(told))
+    if paired := _paired_table(told):
+        console.print(paired)
     console.print(_early_stop_table(told))
     for line in [*_notes(told), *([note] if note else [])]:
         console.print(line, highlight=False, markup=False)
@@ -257,6 +259,24 @@ def _accuracy_table(told: dict):
         blanks = [""] * (len(ks) - len(shares))
         table.add_row(Text(name), *shares, *blanks, f"{100 * low:.1f} to {100 * high:.1f}")
     return table
+
+
+def _paired_table(told: dict):
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"Points from the majority at {told['ks'][-1]}, the same problems"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("rule", no_wrap=True)
+    for heading in ("difference", "95%", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in told["rules"].items():
+        if against := row["from_majority"]:
+            low, high = against["interval"]
+            difference = f"{100 * against['difference']:+.1f}"
+            table.add_row(Text(name), difference, f"{100 * low:+.1f} to {100 * high:+.1f}", f"{against['p']:.3f}")
+    return table if table.row_count else None
 
 
 def _early_stop_table(told: dict):

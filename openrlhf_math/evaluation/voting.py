@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from openrlhf_math.evaluation.estimates import bootstrap_intervals, pass_at_k
+from openrlhf_math.evaluation.estimates import bootstrap_intervals, pass_at_k, sign_flip_p_value
 from openrlhf_math.evaluation.recorded import Judged
 from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate
 from openrlhf_math.rerank.choose import Rule, majority, needs_confidence
@@ -131,6 +131,8 @@ def report(
     """Everything that `vote` tells, as plain data.
 
     `accuracy` lists run along `ks`. `interval` is the 95% interval of the last, where all attempts take part.
+    `from_majority`, of a rule: there, the paired difference from the majority over problems, its 95% interval
+    (bootstrap) and p (`estimates.sign_flip_p_value`); None where the majority is no entry, and of itself.
     """
     attempts = [len(one.classes) for one in problems]
     ks = numbers_of_attempts(max(attempts))
@@ -140,6 +142,15 @@ def report(
     # One set of resampled problems for all, so that their intervals can be compared.
     every = np.concatenate([single, by_rule[:, :, -1], oracle[:, -1:]], axis=1) if ks else single
     intervals = bootstrap_intervals(every, seed).tolist() if ks else []
+
+    plain = next((number for number, entry in enumerate(entries) if entry.rule is majority and entry.keep == 1), None)
+
+    def from_majority(number: int) -> dict | None:
+        if plain is None or number == plain or not ks:
+            return None
+        moved = by_rule[:, number, -1] - by_rule[:, plain, -1]
+        (interval,) = bootstrap_intervals(moved[:, None], seed).tolist()
+        return {"difference": float(moved.mean()), "interval": interval, "p": sign_flip_p_value(moved, seed)}
 
     def told(values: np.ndarray, interval: int) -> dict:
         return {"accuracy": values.mean(axis=0).tolist(), "interval": intervals[interval] if ks else None}
@@ -159,7 +170,10 @@ def report(
         "unscored": max(unscored.values(), default=0),
         "ks": ks,
         "pass@1": told(single, 0),
-        "rules": {entry.name: told(by_rule[:, number], number + 1) for number, entry in enumerate(entries)},
+        "rules": {
+            entry.name: told(by_rule[:, number], number + 1) | {"from_majority": from_majority(number)}
+            for number, entry in enumerate(entries)
+        },
         "pass@k": told(oracle, -1),
         "early_stop": {name: asdict(stopped_early(problems, stop)) for name, stop in stops.items()},
     }
