@@ -275,7 +275,8 @@ def _paired_table(told: dict):
         if against := row["from_majority"]:
             low, high = against["interval"]
             difference = f"{100 * against['difference']:+.1f}"
-            table.add_row(Text(name), difference, f"{100 * low:+.1f} to {100 * high:+.1f}", f"{against['p']:.3f}")
+            p = f"{against['p']:.3f}" if against["p"] >= 0.001 else "< 0.001"
+            table.add_row(Text(name), difference, f"{100 * low:+.1f} to {100 * high:+.1f}", p)
     return table if table.row_count else None
 
 

@@ -1,6 +1,7 @@
 """A majority vote that stops early, on simulated votes: what it spares, and what its stated confidence is worth.
 
     python tests/benchmarks/early_stop.py [--problems 2000] [--attempts 32] [--seed 0]
+    python tests/benchmarks/early_stop.py --recorded completions.jsonl     (what `eval` leaves, in place of simulated)
 
 A problem is a distribution over answers: the right one has a share drawn from a Beta distribution, eleven wrong ones
 share the rest by a Dirichlet distribution of concentration 0.3, so that one or two of them are popular; 3% of attempts
@@ -14,6 +15,8 @@ whatever else runs, so that seconds are steps of decoding); and for each stated 
 
 import argparse
 import heapq
+import json
+from pathlib import Path
 
 import numpy as np
 
@@ -38,6 +41,23 @@ def simulate(rng, shape: tuple[float, float], problems: int, attempts: int):
     answers[rng.random((problems, attempts)) < UNANSWERED] = -1
     tokens = rng.lognormal(np.log(600), 0.5, size=(problems, attempts)) * np.where(answers == RIGHT, 1.0, 1.3)
     return answers, tokens.astype(int)
+
+
+def recorded(path: Path):
+    """The same of recorded attempts, as `eval` writes them; every problem has the same number."""
+    rows: dict[int, list[dict]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        rows.setdefault(row["problem_index"], []).append(row)
+    # Classes are numbered from 1, the right one is RIGHT.
+    right = {number: {row["class"] for row in part if row["outcome"] == "correct"} for number, part in rows.items()}
+
+    def answer(number: int, row: dict) -> int:
+        name = row["class"]
+        return -1 if name is None else RIGHT if name in right[number] else name + 1
+
+    answers = [[answer(number, row) for row in part] for number, part in rows.items()]
+    return np.array(answers), np.array([[row["tokens"] for row in part] for part in rows.values()])
 
 
 def leader(answers: list[int | None]) -> int | None:
@@ -127,14 +147,18 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=2000)
     parser.add_argument("--attempts", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--recorded", type=Path, metavar="FILE", help="completions.jsonl of `eval`")
     args = parser.parse_args()
-    rng = np.random.default_rng(args.seed)
-    drawn = {name: simulate(rng, shape, args.problems, args.attempts) for name, shape in SETS.items()}
-    together = tuple(np.concatenate(parts) for parts in zip(*drawn.values(), strict=True))
-    for name, (answers, tokens) in {**drawn, "all three": together}.items():
+    if args.recorded:
+        sets = {args.recorded.name: recorded(args.recorded)}
+    else:
+        rng = np.random.default_rng(args.seed)
+        drawn = {name: simulate(rng, shape, args.problems, args.attempts) for name, shape in SETS.items()}
+        sets = {**drawn, "all three": tuple(np.concatenate(parts) for parts in zip(*drawn.values(), strict=True))}
+    for name, (answers, tokens) in sets.items():
         votes = [[None if answer < 0 else answer for answer in row] for row in answers.tolist()]
         full = np.mean([leader(row) == RIGHT for row in votes])
-        print(f"{name}: {len(answers):,} problems of {args.attempts} attempts")
+        print(f"{name}: {len(answers):,} problems of {answers.shape[1]} attempts")
         print(f"  accuracy of all attempts {full:.1%}, pass@1 {(answers == RIGHT).mean():.1%}")
         for title, table in (
             ("one after the other", lambda: one_by_one(votes, tokens)),
