@@ -48,7 +48,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
         help=f"what the scorer is: {', '.join(SCORERS)}, or your own as package.module.Class; "
         f"{' or '.join(ASKED)}: asked at an endpoint",
     )
-    add("--separator", metavar="TEXT", help="what stands between steps (the scorer's own); \\n is understood")
+    add("--separator", metavar="TEXT", help="what separates steps (the scorer's own); \\n is understood")
     add_asked_scorer_flags(add)
     add_endpoint_flags(parser, key_flag)
 
@@ -58,7 +58,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add("--temperature", type=float, default=0.7, help="of sampling (%(default)s)")
     add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")
     add("--max-tokens", type=int, default=2048, metavar="N", help="token limit of one attempt (%(default)s)")
-    add("--seed", type=int, help="each attempt has a seed made of it (drawn anew each time)")
+    add("--seed", type=int, help="each attempt has a seed made of it (drawn again each time)")
     add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
     add("--style", choices=("boxed", "think"), default="boxed", help="where answers stand (%(default)s)")
 
@@ -131,8 +131,8 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
 
     add = parser.add_argument_group("engines").add_argument
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where they run (%(default)s)")
-    add("--samplers", type=int, default=1, metavar="N", help="engines that write, each on devices of its own")
-    add("--scorers", type=int, default=1, metavar="N", help="engines that judge, each on devices of its own")
+    add("--samplers", type=int, default=1, metavar="N", help="engines that write, each on its own devices")
+    add("--scorers", type=int, default=1, metavar="N", help="engines that judge, each on its own devices")
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices a sampler is spread over (%(default)s)")
     add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="likewise of a scorer (%(default)s)")
     add("--max-context", type=int, metavar="N", help="tokens of problem and attempt together (the model's)")

@@ -300,7 +300,7 @@ def _notes(told: dict) -> list[str]:
     notes = {
         "unanswered": f"{of_all} have no answer: they are in no class and are never chosen",
         "undecided": f"{of_all} could not be graded within the limits, or against their gold: they count as wrong",
-        "unscored": f"{of_all} have a score that is no number: they count as the lowest of their problem",
+        "unscored": f"{of_all} have a score that is not a number: they count as the lowest of their problem",
         "kept_apart": "pairs of answers could not be compared within the limits: they vote apart",
     }
     lines = [f"{told[name]:,} {text}" for name, text in notes.items() if told[name]]
