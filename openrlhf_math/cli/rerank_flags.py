@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import replace
 
 from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
@@ -179,6 +180,12 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
     from openrlhf_math.rerank.sampling_engine import SamplerSettings
 
     tool, asked = tool_settings(args), endpoint_model(args, key_flag)
+    if tool and asked:
+        if tool.form == "template":
+            raise UserError(
+                "--tool-form template: a model behind --base-url is shown messages; choose --tool-form block"
+            )
+        asked = replace(asked, tool=tool)
     if not asked:
         check_model("--model", args.model)
     device = find_device() if args.device == "auto" else args.device

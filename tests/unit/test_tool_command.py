@@ -32,11 +32,11 @@ REFUSED = [
     ([*SOLVE, "--tool", "python", "--tool-seconds", "nan"], "--tool-seconds"),
     ([*SOLVE, "--tool", "python", "--strategy", "beam"], "--strategy"),
     ([*SOLVE, "--tool", "python", "--strategy", "dvts"], "--strategy"),
-    ([*SOLVE, "--tool", "python", "--base-url", "http://127.0.0.1:1/v1"], "--base-url"),
+    ([*SOLVE, "--tool", "python", "--base-url", "http://x/v1", "--tool-form", "template"], "--tool-form"),
     (["eval", *PLAIN, "--tool-form", "block"], "--tool-form"),
     (["eval", *PLAIN, "--tool", "python", "--tool-form", "template", "--prompt", "r1"], "--tool-form"),
     (["eval", "--completions", "c.jsonl", "--output", "o", "--tool", "python"], "--completions"),
-    ([*DISTILL, "--base-url", "http://127.0.0.1:1/v1", "--tool", "python"], "--base-url"),
+    ([*DISTILL, "--base-url", "http://127.0.0.1:1/v1", "--tool", "python"], "--teacher"),
     ([*DISTILL, "--teacher", "engine", "--tool", "python", "--tool-form", "template"], "--tool-form"),
 ]
 
