@@ -20,6 +20,8 @@ from openrlhf_math.rerank.roles import Sampling as Asked
 from openrlhf_math.rerank.solver import Method, Solver, one_solver
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.tools.attempt import Tool, ToolUse
+from openrlhf_math.tools.kernel import Result
+from openrlhf_math.tools.pool import Session
 from openrlhf_math.tools.settings import ToolSettings
 
 SOLVE = ["solve", "--model", "owner/name", "1+1"]
@@ -126,13 +128,15 @@ class Steps:
 
 @pytest.fixture
 def evaluated(monkeypatch):
-    def run(texts: dict[str, list[str]], stop: tuple[str, ...] = (), fails=None) -> tuple[dict, Steps]:
+    def run(
+        texts: dict[str, list[str]], stop: tuple[str, ...] = (), step=lambda steps: steps.step
+    ) -> tuple[dict, Steps]:
         sampler, steps = object.__new__(Sampler), Steps(texts)
         first = next(iter(steps.writers.values()))
         sampler._seed, sampler._waiting, sampler._engine = 3, {}, steps
         sampler._tool = Tool(ToolSettings(isolation="none"), first.reads, "m")
         sampler._ask = steps.ask
-        sampler._step = fails or steps.step
+        sampler._step = step(steps)
         monkeypatch.setattr(
             evaluation_sampler,
             "_params",
@@ -160,8 +164,36 @@ def test_an_evaluation_runs_code_and_counts_it(evaluated):
 def test_an_engine_that_dies_ends_the_evaluation(evaluated):
     from openrlhf_math.errors import UserError
 
-    def dies():
-        raise UserError("the engine died")
+    def dying(steps):
+        def dies():
+            raise UserError("the engine died")
+
+        return dies
 
     with pytest.raises(UserError, match="died"):
-        evaluated({"0-0": ["x"], "0-1": ["y"]}, fails=dies)
+        evaluated({"0-0": ["x"], "0-1": ["y"]}, step=dying)
+
+
+def test_a_call_does_not_wait_for_many_steps_of_the_engine(evaluated, monkeypatch):
+    """A program that takes no time: the attempt's next request is there within two steps."""
+    steps_taken = []
+
+    async def at_once(self, code, seconds=float("inf")):
+        return Result("1", "ok", False)
+
+    def never_idle(steps):
+        def step():
+            """The other attempt's request stays with the engine for 50 steps."""
+            steps_taken.append([name for name, *_ in steps.waiting])
+            ready = [one for one in steps.waiting if one[0] != "0-1-0" or len(steps_taken) > 50]
+            left = [one for one in steps.waiting if one not in ready]
+            steps.waiting = ready
+            done = steps.step()
+            steps.waiting += left
+            return done
+
+        return step
+
+    monkeypatch.setattr(Session, "run", at_once)
+    evaluated({"0-0": ["```python\n1\n```\nend"], "0-1": ["x"]}, step=never_idle)
+    assert next(number for number, names in enumerate(steps_taken) if "0-0-1" in names) <= 2
