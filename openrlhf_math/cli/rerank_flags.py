@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import replace
 
 from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
 from openrlhf_math.cli.engine_flags import add_engine_flags, check_template_variables, drawn, engine_args
@@ -245,6 +246,12 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
 
     tool, asked = tool_settings(args), endpoint_model(args, key_flag)
     engine_args(args)  # or it would be passed over with --base-url
+    if tool and asked:
+        if tool.form == "template":
+            raise UserError(
+                "--tool-form template: a model behind --base-url is shown messages; choose --tool-form block"
+            )
+        asked = replace(asked, tool=tool)
     if not asked:
         check_model("--model", args.model)
     device = find_device() if args.device == "auto" else args.device
