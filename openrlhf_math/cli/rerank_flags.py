@@ -176,7 +176,7 @@ def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence:
         raise UserError(f"{flag}: the confidence of a model behind --base-url is not measured; leave one of them out")
     if args.abort_unsure and args.abort_unsure >= args.attempts:
         raise UserError(
-            f"--abort-unsure {args.abort_unsure}: none is left to end; give less than --attempts {args.attempts}"
+            f"--abort-unsure {args.abort_unsure}: give less than --attempts {args.attempts}, or none is ended"
         )
     return ByConfidence(
         args.confidence_measure,

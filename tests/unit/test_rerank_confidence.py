@@ -253,8 +253,8 @@ def test_a_few_sure_attempts_outweigh_more_unsure_ones(pool):
 def test_no_lead_by_confidence_is_safe(pool):
     """One more attempt may be surer than all before, or push them out."""
     same, levels = box(*"11111111"), [2.0] * 8
-    for method in (replace(METHOD, rule=most_confident), replace(METHOD, confidence=ByConfidence(keep=0.5))):
-        assert solve(pool, Writer(same, levels), replace(method, stop=cannot_lose)).decision.ended == "attempts"
+    for how in (replace(METHOD, rule=most_confident), replace(METHOD, confidence=ByConfidence(keep=0.5))):
+        assert solve(pool, Writer(same, levels), replace(how, stop=cannot_lose)).decision.ended == "attempts"
     assert solve(pool, Writer(same, levels), replace(METHOD, stop=cannot_lose)).decision.ended == "early"
 
 
