@@ -55,8 +55,8 @@ def settle(*folders: Path) -> str | None:
         return None
     tag, trouble = next(iter(refused.items()))
     raise UserError(
-        f"--ckpt.load_enable: no checkpoint in {folders[0]} is whole ({tag}: {trouble}); remove them to start again, or put "
-        "back a copy"
+        f"--ckpt.load_enable: no checkpoint in {folders[0]} is whole ({tag}: {trouble}); remove them to start "
+        "again, or put back a copy"
     )
 
 

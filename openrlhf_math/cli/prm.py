@@ -18,8 +18,8 @@ EXAMPLES = r"""examples:
 """
 LABEL_EPILOG = r"""sources:
   monte-carlo  attempts; --model continues from every step --completions times (Math-Shepherd). The label is the
-               share of completions that reach the gold answer, with --hard 1 if one does. Run it again after a kill: nothing is
-               drawn twice
+               share of completions that reach the gold answer, with --hard 1 if one does. Run it again after a kill:
+               nothing is drawn twice
   prm800k      files of PRM800K's form, https://github.com/openai/prm800k: what people said of the steps
   tiny-world   attempts at the tiny world's problems, checked by a program
   pkg.mod.f    your own, see openrlhf_math.prm.sources

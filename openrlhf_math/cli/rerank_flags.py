@@ -165,8 +165,8 @@ def method(args: argparse.Namespace) -> Method:
     )
 
 
-def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence | None:
-    """None where no flag needs the model's confidence."""
+def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence:
+    """Raises UserError where a flag needs the model's confidence, and nobody measures it."""
     if not 0 < args.keep_confident <= 1:
         raise UserError(f"--keep-confident {args.keep_confident}: give more than 0 and at most 1")
     asked = {
@@ -176,15 +176,23 @@ def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence | None:
         "--record-confidence": args.record_confidence,
     }
     flag = next((flag for flag, wanted in asked.items() if wanted), None)
-    if flag is None:
-        return None
-    if args.strategy in ("beam", "dvts"):
+    if flag and args.strategy in ("beam", "dvts"):
         raise UserError(f"{flag}: --strategy {args.strategy} writes in pieces, whose confidence is not measured")
     if args.abort_unsure and getattr(args, "tool", None):
         raise UserError(f"--abort-unsure {args.abort_unsure}: an attempt with --tool is not ended so; leave one out")
-    if args.base_url:
+    if flag and args.base_url:
         raise UserError(f"{flag}: the confidence of a model behind --base-url is not measured; leave one of them out")
-    return ByConfidence(args.confidence_measure, args.keep_confident, args.confidence_window, args.abort_unsure)
+    if args.abort_unsure and args.abort_unsure >= args.attempts:
+        raise UserError(
+            f"--abort-unsure {args.abort_unsure}: give less than --attempts {args.attempts}, or none is ended"
+        )
+    return ByConfidence(
+        args.confidence_measure,
+        args.keep_confident,
+        args.confidence_window,
+        args.abort_unsure,
+        record=args.record_confidence,
+    )
 
 
 def _need_scorer(args: argparse.Namespace, flag: str, fix: str) -> None:
