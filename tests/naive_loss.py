@@ -1,8 +1,9 @@
-"""The loss of docs/grpo-loss.md written from its formulas, one completion at a time, and a policy to try it on.
+"""The loss of docs/losses.md written from its formulas, one completion at a time, and a policy to try it on.
 
 Nothing here is the product's.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +16,9 @@ VOCABULARY = 11
 
 @dataclass
 class Completion:
-    """reference, old: log-probabilities of its tokens under the reference model and when it was sampled.
+    """reference, old: log-probabilities of its tokens under the reference model and the policy before the batch.
 
+    rollout: those that the engine reported, None where they are `old`.
     own: which tokens the model wrote, None for all; of the others, a tool's, there are no log-probabilities.
     """
 
@@ -27,6 +29,7 @@ class Completion:
     advantage: float = 0.0
     reference: torch.Tensor | None = None
     old: torch.Tensor | None = None
+    rollout: torch.Tensor | None = None
     own: list[bool] | None = None
 
 
@@ -99,8 +102,10 @@ def group_normalise(completions: list[Completion], size: int) -> None:
             one.advantage = (one.reward - mean) / std if std > 1e-5 else 0.0
 
 
-def averaged(terms: list[torch.Tensor], mode: str) -> torch.Tensor:
-    """terms: of each completion, [tokens]."""
+def averaged(terms: list[torch.Tensor], mode: str, length: int = 0) -> torch.Tensor:
+    """terms: of each completion, [tokens]. length: the constant of Dr. GRPO."""
+    if mode == "seq-mean-token-sum-norm":
+        return sum(term.sum() for term in terms) / len(terms) / length
     if mode == "token-mean":
         return sum(term.sum() for term in terms) / sum(len(term) for term in terms)
     return sum(term.sum() / len(term) for term in terms) / len(terms)
@@ -114,25 +119,59 @@ def loss(
     on_policy: bool = True,
     kl_coefficient: float = 0.0,
     entropy_coefficient: float = 0.0,
-    gspo: bool = False,
-    clip: float = 0.2,
+    kind: str = "ppo",
+    clip: tuple[float, float] = (0.2, 0.2),
+    length: int = 0,
+    correction: str = "off",
 ) -> torch.Tensor:
     """Of one optimizer step over `completions`, which are all in the loss. KL is the estimator k3.
 
-    log_probs_of: log pi(o_t) and entropy under the policy, [tokens] each.
+    log_probs_of: log pi(o_t) and entropy under the policy, [tokens] each. kind: of the policy loss.
     """
     policy, kl, entropy = [], [], []
     for one in completions:
         now, entropies = log_probs_of(one)
-        log_ratio = now - (now.detach() if on_policy else one.old)
-        ratio = (log_ratio.mean() if gspo else log_ratio).exp().expand(len(now))
-        unclipped, clipped = ratio * one.advantage, ratio.clamp(1 - clip, 1 + clip) * one.advantage
-        policy.append(-torch.minimum(unclipped, clipped))
+        old = now.detach() if on_policy else one.old
+        weights = rollout_weights(old, one.rollout, correction)
+        terms = policy_terms(kind, now, old, one.advantage, clip)
+        policy.append(torch.stack([weight * term for weight, term in zip(weights, terms, strict=True)]))
         back = one.reference - now
         kl.append(back.exp() - 1 - back)
         entropy.append(entropies)
-    terms = [averaged(each, mode) for each in (policy, kl, entropy)]
+    terms = [averaged(each, mode, length) for each in (policy, kl, entropy)]
     return terms[0] + kl_coefficient * terms[1] - entropy_coefficient * terms[2]
+
+
+def policy_terms(kind: str, now, old, advantage: float, clip: tuple[float, float]) -> list[torch.Tensor]:
+    """The policy loss of each token of a completion."""
+    low, high = 1 - clip[0], 1 + clip[1]
+    terms = []
+    for token in range(len(now)):
+        ratio = torch.exp(now[token] - old[token])
+        if kind == "gspo":
+            ratio = torch.exp(sum(now[each] - old[each] for each in range(len(now))) / len(now))
+        if kind == "cispo":
+            weight = min(max(ratio.item(), low), high)
+            terms.append(-weight * advantage * now[token])
+        elif kind == "sapo":
+            tau = 1.0 if advantage > 0 else 1.05
+            terms.append(-(4 / tau) / (1 + torch.exp(-tau * (ratio - 1))) * advantage)
+        else:
+            terms.append(-torch.minimum(ratio * advantage, ratio.clamp(low, high) * advantage))
+    return terms
+
+
+def rollout_weights(old: torch.Tensor, rollout: torch.Tensor | None, name: str) -> list[float]:
+    """What the loss of each token is multiplied by: w = pi / pi_rollout, cut or left out as the preset says."""
+    if name == "off":
+        return [1.0] * len(old)
+    weights = [math.exp(float(a) - float(b)) for a, b in zip(old, rollout, strict=True)]
+    if name == "tis":
+        return [min(weight, 2.0) for weight in weights]
+    if name == "mis":
+        return [weight if 0.5 <= weight <= 5.0 else 0.0 for weight in weights]
+    mean = math.prod(weights) ** (1 / len(weights))
+    return weights if 0.95 <= mean <= 1.05 else [0.0] * len(weights)
 
 
 def gradient(table: torch.Tensor, *args, **kwargs) -> tuple[float, torch.Tensor]:

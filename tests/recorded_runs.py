@@ -25,7 +25,11 @@ def grpo_row(step: int, **changed) -> dict:
     row = {
         "step": step, "seconds_since_start": 20.0 + 2 * step, "reward": 0.5 + wave + step / 1000,
         "accuracy": 0.4 + wave, "completion_length": 80.0 - step / 10, "truncation_rate": 0.1, "entropy_loss": 0.03,
-        "grad_norm": 0.2 + wave, "kl": 0.0, "policy_loss": 1e-8 * wave, "logprob_gap": 0.001, "undecided_rate": 0.0,
+        "grad_norm": 0.2 + wave, "kl": 0.0, "policy_loss": 1e-8 * wave, "logprob_gap": 0.001,
+        "rollout_corr/kl": 1e-4, "rollout_corr/k3_kl": 1e-4, "rollout_corr/ess": 0.999, "rollout_corr/ratio_max": 1.1,
+        "rollout_corr/corrected_rate": 0.0,
+        "groups/solved_none": 0.2, "groups/solved_all": 0.1, "groups/pass_at_4": 0.6,
+        "accuracy/source/a set": 0.5, "length/correct_mean": 60.0, "length/wrong_mean": 90.0, "undecided_rate": 0.0,
         "format_rate": 0.9, "idle_rate": 0.1, "learning_rate": 2e-4, "rollout/num_samples": 128.0,
         "curriculum/mixed_rate": 0.9,
         "timing/generation": 1.2, "timing/make_experience": 0.1, "timing/ppo_train": 0.5, "timing/broadcast": 0.15,

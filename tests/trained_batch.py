@@ -48,7 +48,7 @@ def rolled_out(completions: list[Completion], args: SimpleNamespace) -> list[Exp
                 action_mask=mask,
                 action_log_probs=actions(one.old),
                 base_action_log_probs=actions(one.reference) if args.algo.kl.use_loss else None,
-                rollout_log_probs=actions(one.old),
+                rollout_log_probs=actions(one.old if one.rollout is None else one.rollout),
                 kl=torch.zeros(mask.shape),
                 rewards=torch.tensor([one.reward]),
                 response_length=torch.tensor([len(one.tokens)]),
@@ -102,13 +102,16 @@ class Strategy(DeepspeedStrategy):
         return 0.0
 
 
-def train(completions, args, ranks, monkeypatch, actor=lambda: BigramActor(bigram_table())):
-    """One pass over a batch. Returns the gradients of each optimizer step by parameter, averaged over ranks as
-    DeepSpeed does; the metrics; the actors; and the completions of each step and rank, [step][rank]."""
+def train(completions, args, ranks, monkeypatch, actor=lambda: BigramActor(bigram_table()), batches=1):
+    """One pass over a batch, or over the same one several times.
+
+    Returns the gradients of each optimizer step by parameter, averaged over ranks as DeepSpeed does; the metrics of the
+    last pass by rank and of all of rank 0; the actors; and the completions of each step and rank, [step][rank].
+    """
     monkeypatch.setattr(ppo_actor, "torch_dist_barrier_and_cuda_sync", lambda: None)
-    batches = experiences(completions, args)
+    rolled = experiences(completions, args)
     dynamic = args.train.dynamic_batch_enable  # else any split will do
-    shares = balance_groups(batches, args, seed=0) if dynamic else balance_experiences(batches, args)
+    shares = balance_groups(rolled, args, seed=0) if dynamic else balance_experiences(rolled, args)
     by_tokens = {tuple(one.prompt + one.tokens): one for one in completions}
     actors = [actor() for _ in range(ranks.count)]
 
@@ -121,8 +124,9 @@ def train(completions, args, ranks, monkeypatch, actor=lambda: BigramActor(bigra
         )  # fmt: skip
         trainer.replay_buffer.append(shares[rank])
         items = [by_tokens[tuple(item.sequences.tolist())] for item in trainer.replay_buffer.items]
-        status = trainer.ppo_train(0.0 if args.algo.kl.init_coef == 0 else args.algo.kl.init_coef)
-        return strategy.gradients, status, items
+        coefficient = 0.0 if args.algo.kl.init_coef == 0 else args.algo.kl.init_coef
+        statuses = [trainer.ppo_train(coefficient) for _ in range(batches)]
+        return strategy.gradients, statuses, items
 
     results = ranks.run(work)
     gradients = [
@@ -131,4 +135,7 @@ def train(completions, args, ranks, monkeypatch, actor=lambda: BigramActor(bigra
     ]
     share = args.train.batch_size // ranks.count
     steps = [[items[start : start + share] for _, _, items in results] for start in range(0, len(results[0][2]), share)]
-    return SimpleNamespace(gradients=gradients, statuses=[result[1] for result in results], actors=actors, steps=steps)
+    every = [result[1] for result in results]
+    return SimpleNamespace(
+        gradients=gradients, statuses=[one[-1] for one in every], all_statuses=every[0], actors=actors, steps=steps
+    )

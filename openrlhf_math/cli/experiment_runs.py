@@ -14,7 +14,7 @@ from openrlhf_math.cli.experiment_tool import run_tool  # noqa: F401
 from openrlhf_math.cli.stages import stage
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.evaluation.recorded import Judged, judge_all, read_recorded
-from openrlhf_math.experiments import curriculum, efficiency, kl, rerank
+from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank
 from openrlhf_math.experiments.over_seeds import spread
 from openrlhf_math.experiments.settings import Settings
 from openrlhf_math.report.records import read_records
@@ -22,6 +22,8 @@ from openrlhf_math.rewards import GradingPool, RewardConfig
 
 # A KL loss against the reference model, with the estimator of https://arxiv.org/abs/2402.03300, equation 4.
 KL_FLAGS = ("--algo.kl.use_loss", "--algo.kl.estimator", "k3")
+
+CORRECTIONS = ("off", "tis")
 
 BY_STEPS = ("--math.difficulty_key", "difficulty")  # of a problem's answer
 EVAL_STEPS = 4
@@ -96,6 +98,24 @@ def run_curriculum(stages: Stages, settings: Settings) -> curriculum.Findings:
             trained = _ordered(stages, seed, student, name, flags, settings.steps)
             runs[name].append(curriculum.Run(_rows(trained), read_records(trained / "eval.jsonl").rows))
     return curriculum.analyse(runs)
+
+
+def run_mismatch(stages: Stages, settings: Settings) -> mismatch.Findings:
+    """An exact engine, and one that is off by the same weights with each correction, from the same student."""
+    students, runs = [], {name: [] for name in (mismatch.EXACT, *CORRECTIONS)}
+    for seed in range(settings.seeds):
+        student = _student(stages, seed)
+        students.append(_heldout(stages, seed, student, student / "sft", "student"))
+        for name, same in runs.items():
+            if name == mismatch.EXACT:
+                trained = _trained(stages, seed, student, 0.0, settings.steps)
+            else:
+                off = ("--math.engine_noise", settings.noise, "--math.max_logprob_gap", "inf")
+                kind = f"an engine that is off by {settings.noise:g}, correction {name}"
+                flags = (*off, "--math.rollout_correction", name)
+                trained = _grpo(stages, seed, student, f"noise_{settings.noise:g}_{name}", kind, settings.steps, *flags)
+            same.append(mismatch.Run(_rows(trained), _heldout(stages, seed, student, trained, trained.name)))
+    return mismatch.analyse(students, runs, settings.noise)
 
 
 def _student(stages: Stages, seed: int) -> Path:

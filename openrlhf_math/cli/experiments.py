@@ -14,6 +14,7 @@ WHAT = {
     "curriculum": "tokens and steps to an accuracy, by the order of the problems",
     "rerank": "pass@1, maj@k, weighted@k and best-of-k by the number of attempts k",
     "rules": "held-out accuracy by the rule that keeps a teacher's traces, at equal training tokens",
+    "mismatch": "GRPO with an engine whose weights are off on purpose, with and without a correction of rollouts",
     "tool": "GRPO with Python as a tool and without, on products that the model cannot work out in its head",
 }
 # What each does unless told otherwise, and with --quick: enough to see that all works, too little to show anything.
@@ -23,6 +24,7 @@ FULL = {
     "curriculum": {"seeds": 3, "steps": 80},
     "rerank": {"seeds": 3, "steps": 80, "attempts": 16, "prm_problems": 500},
     "rules": {"seeds": 3, "problems": 2000, "attempts": 8},
+    "mismatch": {"seeds": 3, "steps": 25, "noise": 0.2},
     "tool": {"seeds": 3, "steps": 24},
 }
 QUICK = {
@@ -31,6 +33,7 @@ QUICK = {
     "curriculum": {"seeds": 1, "steps": 8},
     "rerank": {"seeds": 1, "steps": 4, "attempts": 4, "prm_problems": 150},
     "rules": {"seeds": 1, "problems": 300, "attempts": 4},
+    "mismatch": {"seeds": 1, "steps": 4, "noise": 0.2},
     "tool": {"seeds": 1, "steps": 4},
 }
 HELP = {
@@ -40,6 +43,7 @@ HELP = {
     "repeats": "times that completions are timed before and after, in turns",
     "attempts": "at each held-out problem; of `rules`, the teacher's at each training problem",
     "problems": "training problems that the teacher is asked",
+    "noise": "standard deviation of the engine's weights around the trainer's, relative",
     "prm_problems": "training problems whose attempts the process reward model learns from",
 }
 EPILOG = """examples:
@@ -82,8 +86,8 @@ def _add_experiment(parser: argparse.ArgumentParser, name: str) -> None:
         several = isinstance(value, list)
         default = " ".join(f"{one:g}" for one in value) if several else value
         parser.add_argument(
-            f"--{setting.replace('_', '-')}", type=type(value[0]) if several else int, nargs="+" if several else None,
-            metavar="KL" if several else "N", help=f"{HELP[setting]} ({default})",
+            f"--{setting.replace('_', '-')}", type=type(value[0] if several else value),
+            nargs="+" if several else None, metavar="KL" if several else "N", help=f"{HELP[setting]} ({default})",
         )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="one seed, few steps: whether it works, not what is so")
 

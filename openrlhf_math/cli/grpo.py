@@ -14,6 +14,26 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     return build_parser(prog)
 
 
+def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
+    from openrlhf_math.grpo.flags import keep_upstream_defaults
+    from openrlhf_math.training.upstream_flags import GRPO, translated, wants_upstream, without_effect
+
+    found = translated(arguments, parser, GRPO)
+    if found.changes:
+        print("Flags of another OpenRLHF release are read as:", file=sys.stderr)
+    for old, new in found.changes.items():
+        print(f"  {old:<32} {new}", file=sys.stderr)
+    if idle := without_effect(found.arguments):
+        print(
+            f"No effect: {', '.join(idle)}, as only --algo.advantage.estimator gae has a critic. "
+            "--math.recipe none keeps OpenRLHF's defaults, gae among them.",
+            file=sys.stderr,
+        )
+    if wants_upstream(found.arguments):
+        keep_upstream_defaults(parser)
+    return found.arguments
+
+
 def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.settings import as_json, resolve
     from openrlhf_math.grpo.tool_settings import isolation_of
@@ -29,6 +49,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
+    from openrlhf_math.grpo.losses import find_policy_loss
     from openrlhf_math.grpo.plan import print_plan
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.modeling.flash_attn_package import check_installed
@@ -39,6 +60,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.training import lora
 
     find_estimator(args.algo.advantage.estimator)
+    find_policy_loss(args.actor.policy_loss_type)
     find_curriculum(args.math.curriculum.name)
     model = args.actor.model_name_or_path
     check_model(MODEL_FLAG, model)

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Iterable
 
 from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
+from openrlhf_math.cli.engine_flags import add_engine_flags, check_template_variables, drawn, engine_args
+from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.agents import AGENTS, find_agents, panel
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, Aggregation, find_aggregation
@@ -68,6 +70,8 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add("--depth", type=int, default=default.depth, metavar="N", help="beam, dvts: steps at the most (%(default)s)")
     add("--step-tokens", type=int, default=default.step_tokens, metavar="N", help="beam, dvts: of a step (%(default)s)")
 
+    add_tool_flags(parser)
+
     add = parser.add_argument_group("choosing").add_argument
     add(
         "--rule", metavar="NAME",
@@ -99,6 +103,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add("--share-device", action="store_true", help="one sampler and one scorer take turns on one GPU")
     add("--timeout", type=float, default=2.0, metavar="S", help="for comparing two answers (%(default)s)")
     add("--workers", type=int, default=RewardConfig().workers, metavar="N", help="processes that compare (%(default)s)")
+    add_engine_flags(parser)
 
 
 def method(args: argparse.Namespace) -> Method:
@@ -126,10 +131,13 @@ def _need_scorer(args: argparse.Namespace, flag: str, fix: str) -> None:
 
 
 def _turns(args: argparse.Namespace) -> Turns:
-    sampling = Sampling(temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=args.seed)
+    sampling = Sampling(
+        temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=args.seed, **drawn(args)
+    )
+    instruction = with_tool(args.instruction, tool_settings(args))
     if args.agents == "one":
-        return one_solver(args.instruction, sampling)
-    return panel(find_agents(args.agents), args.instruction, sampling)
+        return one_solver(instruction, sampling)
+    return panel(find_agents(args.agents), instruction, sampling)
 
 
 def _strategy(args: argparse.Namespace, aggregation: Aggregation) -> Strategy:
@@ -144,6 +152,11 @@ def _strategy(args: argparse.Namespace, aggregation: Aggregation) -> Strategy:
     if args.strategy in ("beam", "dvts") and args.base_url:
         raise UserError(
             f"--strategy {args.strategy}: it continues what was begun, which --base-url cannot; leave it out"
+        )
+    if args.strategy in ("beam", "dvts") and args.tool:
+        raise UserError(
+            f"--strategy {args.strategy}: it cuts attempts into steps, and code has to run within one of them; leave "
+            "out --strategy or --tool"
         )
     if args.strategy != "independent":
         _need_scorer(args, f"--strategy {args.strategy}", "leave it out")
@@ -169,7 +182,8 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
     from openrlhf_math.rerank.parts import RerankerSettings
     from openrlhf_math.rerank.sampling_engine import SamplerSettings
 
-    asked = endpoint_model(args, key_flag)
+    tool, asked = tool_settings(args), endpoint_model(args, key_flag)
+    engine_args(args)  # or it would be passed over with --base-url
     if not asked:
         check_model("--model", args.model)
     device = find_device() if args.device == "auto" else args.device
@@ -186,6 +200,8 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
                 replicas=args.samplers,
                 at_once=min(max(64, (args.at_once or args.attempts) * args.problems_at_once), MOST_AT_ONCE),
                 memory=memory,
+                engine_args=engine_args(args),
+                tool=tool,
             ),
             scorer=scorer,
             rewards=RewardConfig(style=args.style, timeout_seconds=args.timeout, workers=args.workers),
@@ -235,7 +251,8 @@ def check_there(args: argparse.Namespace) -> None:
 
     if not args.base_url:
         read_config("--model", args.model)
-        load_tokenizer("--model", args.model, True, "choose a chat model")
+        tokenizer = load_tokenizer("--model", args.model, True, "choose a chat model")
+        check_template_variables(args, tokenizer)
     if args.scorer_model and args.scorer not in ASKED:
         read_config("--scorer-model", args.scorer_model)
 

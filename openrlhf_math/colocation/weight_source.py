@@ -1,5 +1,6 @@
 """The trainer's parameters as vLLM's weight transfer reads them."""
 
+import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -74,3 +75,21 @@ class DeepSpeedSource(WeightSource):
 
             return GatherReplacedLayerParams(parameters, self._module, enabled=True)
         return deepspeed.zero.GatheredParameters(parameters, enabled=self._zero_stage == 3)
+
+
+class NoisySource(DeepSpeedSource):
+    """Weights times 1 + `noise` times a standard normal number, for experiments with an engine that differs on purpose.
+
+    The numbers depend on the weight's name and `seed` alone: as with rounded weights, the engine is off in the same way
+    after every transfer, and in a run that resumes.
+    """
+
+    def __init__(self, *args, noise: float, seed: int) -> None:
+        super().__init__(*args)
+        self._noise, self._seed = noise, seed
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, weight in super().__iter__():
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{self._seed} {name}".encode()))
+            factors = 1 + self._noise * torch.randn(weight.shape, generator=generator)
+            yield name, (weight * factors.to(weight.device)).to(weight.dtype)

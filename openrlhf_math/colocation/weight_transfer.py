@@ -17,7 +17,7 @@ from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactor
 
 from openrlhf_math.colocation.layout import colocated, transfer_backend
 from openrlhf_math.colocation.shared_memory import SharedMemoryTrainerInitInfo
-from openrlhf_math.colocation.weight_source import DeepSpeedSource
+from openrlhf_math.colocation.weight_source import DeepSpeedSource, NoisySource
 
 # Large enough that a call to the engines is nothing beside it; ZeRO-3 and CUDA IPC hold one of them more.
 BUCKET_BYTES = 256 * 2**20
@@ -71,7 +71,9 @@ class WeightTransfer:
 
         module: the unwrapped model. engines: Ray handles of rollout actors. args: the run's settings.
         """
-        source = DeepSpeedSource(module, args.ds.zero_stage, bucket_bytes, args.ds.tensor_parallel_size)
+        which = (module, args.ds.zero_stage, bucket_bytes, args.ds.tensor_parallel_size)
+        noise = args.math.engine_noise
+        source = NoisySource(*which, noise=noise, seed=args.train.seed) if noise else DeepSpeedSource(*which)
         metadata = source.metadata()
         backend = transfer_backend(args.math.device, colocated(args))
         workers = len(engines) * args.vllm.tensor_parallel_size

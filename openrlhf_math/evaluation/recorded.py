@@ -24,7 +24,8 @@ WINDOW = 32
 class Row:
     """A problem with its attempts. scores, tokens, truncated: one for every response, None if the row has none.
 
-    labels: what results are broken down by, such as {"difficulty": "5"}.
+    labels: what results are broken down by, such as {"difficulty": "5"}. tool: of every response what was done with the
+    tool, as a row has it.
     """
 
     place: str
@@ -35,6 +36,7 @@ class Row:
     tokens: list[int] | None
     truncated: list[bool] | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    tool: list[dict[str, float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

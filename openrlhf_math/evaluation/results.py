@@ -58,6 +58,7 @@ def rows_of(number: int, marked: Marked) -> Iterator[dict]:
             "well_formed": grade.well_formed,
             "class": marked.judged.classes[index],
             "reason": grade.reason,
+            **(row.tool[index] if row.tool else {}),
             **({"scores": _finite(row.scores[index])} if row.scores else {}),
             **row.labels,
         }
@@ -86,6 +87,7 @@ def _write_parquet(source: Path, target: Path) -> None:
     import pyarrow.parquet as pq
 
     names = {"problem_index": pa.int64(), "sample": pa.int64(), "tokens": pa.int64(), "class": pa.int64()}
+    names |= {"tool_calls": pa.int64(), "tool_failed": pa.int64(), "tool_seconds": pa.float64()}
     names |= {"truncated": pa.bool_(), "well_formed": pa.bool_(), "reward": pa.float64()}
     with source.open(encoding="utf-8") as file:
         rows = map(json.loads, file)

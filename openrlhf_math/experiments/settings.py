@@ -20,6 +20,7 @@ class Settings:
     repeats        times that completions are timed before and after, for `efficiency`
     attempts       at each held-out problem, for `rerank`
     prm_problems   problems whose attempts a PRM learns from, for `rerank`
+    noise          of the engine's weights, for `mismatch`
     problems       that a teacher is asked, for `rules`; there, `attempts` are its attempts at each
     """
 
@@ -31,6 +32,7 @@ class Settings:
     attempts: int = 2
     prm_problems: int = TRAINING_PROBLEMS
     problems: int = TRAINING_PROBLEMS
+    noise: float = 0.2
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -41,6 +43,8 @@ class Settings:
             if value < least or (most and value > most):
                 room = f"{least} or more" if most is None else f"{least} to {most}"
                 raise UserError(f"--{name.replace('_', '-')} {value}: give {room}")
+        if not 0 < self.noise < math.inf:
+            raise UserError(f"--noise {self.noise:g}: give a finite number above 0")
         for one in self.coefficients:
             if not 0 <= one < math.inf:
                 raise UserError(f"--coefficients {one:g}: give numbers of 0 or more")

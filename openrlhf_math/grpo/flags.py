@@ -7,9 +7,17 @@ from openrlhf_math.grpo import tool_settings
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
 from openrlhf_math.grpo.limit_settings import LimitSettings
+from openrlhf_math.grpo.objective import SAPO_TAU
+from openrlhf_math.grpo.recipes import AGGREGATIONS, CONSTANT_LENGTH, RECIPES
+from openrlhf_math.grpo.recipes import FLAGS as OF_A_RECIPE
+from openrlhf_math.grpo.recipes import HELP as RECIPE_HELP
+from openrlhf_math.grpo.rollout_correction import CHOICES as CORRECTIONS
+from openrlhf_math.grpo.rollout_correction import DEFAULT_ESS
+from openrlhf_math.grpo.rollout_correction import HELP as CORRECTION_HELP
+from openrlhf_math.grpo.rollout_correction import UPSTREAM as OF_A_CORRECTION
 from openrlhf_math.grpo.tool_settings import RolloutTool
 from openrlhf_math.grpo.truncation import TRUNCATED
-from openrlhf_math.patches.parsers import recipe_parser
+from openrlhf_math.patches.parsers import load_parser, recipe_parser
 from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
 from openrlhf_math.training import wandb_key
@@ -17,12 +25,8 @@ from openrlhf_math.training.lora import LORA
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
 
-# The recipe: group-normalised advantages, KL 0 and so no reference model, each completion's loss averaged over
-# its own length, training and inference on the same devices.
+# Defaults of every recipe; those of the objective are in recipes.py.
 RECIPE = {
-    "algo.advantage.estimator": "grpo",
-    "algo.kl.init_coef": 0.0,
-    "actor.loss_agg_mode": "seq-mean-token-mean",
     "rollout.n_samples_per_prompt": 8,
     "rollout.batch_size": 16,
     "data.input_key": "problem",
@@ -54,8 +58,17 @@ COMPUTED = (
     "logger.tensorboard_dir",
     "logger.wandb.run_name",
     "algo.dynamic_filtering_range",
+    "actor.eps_clip",
+    *OF_A_RECIPE,
+    *OF_A_CORRECTION,
 )
-COMPUTED_SWITCHES = ("vllm.enable_sleep", "ds.enable_sleep")
+OF_A_SIZE = ("batch_size", "num_nodes", "num_gpus_per_node", "max_tokens_per_gpu", "ckpt.save_steps")
+COMPUTED_SWITCHES = (
+    "vllm.enable_sleep",
+    "ds.enable_sleep",
+    "algo.kl.use_loss",
+    "algo.dynamic_filtering_enable",
+)
 
 CHECKPOINTS = {
     "ckpt.save_steps": "steps between checkpoints; -1 for none, 1 to lose at most the current step (default: as often "
@@ -72,17 +85,36 @@ CHECKPOINTS = {
     "logger.wandb.run_name": "name of the run, also in TensorBoard (default: the name of the run directory)",
 }
 
-# What differs from OpenRLHF, or is not plain from its help; the formulas are in docs/grpo-loss.md.
-LOSS = {
-    "actor.loss_agg_mode": "how the loss is averaged: token-mean (over all action tokens of a step) or "
+# What differs from OpenRLHF, or is not plain from its help; the formulas are in docs/losses.md.
+OBJECTIVE = {
+    "algo.advantage.estimator": "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function "
+    "(default: of --math.recipe)",
+    "actor.policy_loss_type": "ppo, gspo, cispo, sapo, or your own as package.module.function, "
+    "grpo.losses.LossInputs to a loss for each token (default: of --math.recipe)",
+    "actor.loss_agg_mode": "how the loss is averaged: token-mean (over all action tokens of a step), "
     "seq-mean-token-mean (over the tokens of each completion, then over completions, so that a token of a long one "
-    "weighs less). A KL loss and an entropy bonus are averaged in the same way (default: %(default)s)",
+    f"weighs less) or {CONSTANT_LENGTH} (sums over completions, divided by their number and by --math.loss_length). "
+    "A KL loss and an entropy bonus are averaged in the same way (default: of --math.recipe)",
+    "actor.eps_clip": "clip range of the ratio, lower and upper alike (default: of --math.recipe)",
+    "actor.eps_clip_low_high": "clip range of the ratio: 1 - LOW to 1 + HIGH (default: of --math.recipe)",
+    "algo.kl.init_coef": "weight of the KL term; above 0 a reference model is loaded (default: of --math.recipe)",
+    "algo.kl.use_loss": "put the KL term into the loss, averaged by --actor.loss_agg_mode, and not into the reward "
+    "(default: of --math.recipe)",
+    "algo.kl.estimator": "estimator of the KL: k1, k2 or k3 (default: of --math.recipe)",
+    "algo.dynamic_filtering_enable": "replace groups whose advantages are all zero with the next problems (default: of "
+    "--math.recipe)",
+    "algo.advantage.is_correction_level": "what a gate of the correction of rollouts looks at: token, seq (the mean "
+    "over a completion), or off; --math.rollout_correction has presets",
+    "algo.advantage.is_correction_mode": "what happens outside the bounds: mask leaves a token or completion out, clip "
+    "cuts the weight of a token at the bound (default: mask)",
+    "algo.advantage.is_correction_gating": "what the bounds are of: ratio (policy / engine), binary_kl or tv (of the "
+    "sampled token's probabilities) (default: ratio)",
+    "algo.advantage.is_correction_threshold": "LOW HIGH bounds, or HIGH alone (default: 0.5 5.0)",
+}
+LOSS = {
     "actor.aux_loss_coef": "weight of the auxiliary loss that balances a mixture of experts; refused for models that "
     "have none in Transformers (default: %(default)s)",
     "actor.entropy_coef": "weight of an entropy bonus in the loss; 0 to log the entropy only",
-    "algo.kl.init_coef": "weight of the KL term; above 0 a reference model is loaded (default: %(default)s)",
-    "algo.kl.use_loss": "put the KL term into the loss, averaged by --actor.loss_agg_mode, and not into the reward",
-    "algo.dynamic_filtering_enable": "replace groups whose advantages are all zero with the next problems",
     "algo.dynamic_filtering_range": "with --algo.dynamic_filtering_enable: also replace groups whose mean score is not "
     "between these two (default: any mean)",
     "reward.clip_range": "rewards are clipped to this range after penalties and before the advantages are computed "
@@ -130,7 +162,7 @@ PROMPTS = {
     "rollout.top_p": "must be 1: the trainer computes log-probabilities over all tokens",
 }
 
-HELP = CHECKPOINTS | LOSS | PROMPTS | LORA | PADDED_BATCHES | DEVICES | CRITIC  # by dotted flag
+HELP = CHECKPOINTS | OBJECTIVE | LOSS | PROMPTS | LORA | PADDED_BATCHES | DEVICES | CRITIC  # by dotted flag
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -145,16 +177,23 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         SWITCHED_ON,
         COMPUTED_SWITCHES,
     )
-    (estimator,) = (action for action in parser._actions if action.dest == "algo.advantage.estimator")
-    estimator.choices = None  # a registry and dotted paths, checked when the run is set up
-    (key,) = (action for action in parser._actions if action.dest == wandb_key.FLAG)
-    key.help = wandb_key.HELP
-    estimator.help = "grpo, grpo_no_std, one of OpenRLHF's, or your own as package.module.function"
+    actions = {action.dest: action for action in reversed(parser._actions)}
+    for plugged in ("algo.advantage.estimator", "actor.policy_loss_type"):
+        actions[plugged].choices = None  # a registry and dotted paths, checked when the run is set up
+    actions["actor.loss_agg_mode"].choices = AGGREGATIONS
+    actions[wandb_key.FLAG].help = wandb_key.HELP
     for action in parser._actions:
         if not action.option_strings[0].startswith("--no-"):
             action.help = HELP.get(action.dest, action.help)
     _add_ours(parser.add_argument_group("openrlhf_math"))
     return parser
+
+
+def keep_upstream_defaults(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` OpenRLHF's defaults of its flags but those of paths, kernels and sleep, which follow the run."""
+    upstream = load_parser(UPSTREAM_COMMAND)[0]()
+    kept = [*RECIPE, *SWITCHED_ON, *(flag for flag in COMPUTED if flag.endswith(OF_A_SIZE))]
+    parser.set_defaults(**{flag: upstream.get_default(flag) for flag in kept})
 
 
 def _add_ours(group) -> None:
@@ -187,6 +226,14 @@ def _add_ours(group) -> None:
         "average over all tokens or over a range of positions, or by 10 times as much at the 99th percentile",
     )
     group.add_argument(
+        "--math.engine_noise",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="for experiments only: multiply the engine's weights by 1 + SHARE times normal noise, the same after "
+        "every transfer (%(default)s)",
+    )
+    group.add_argument(
         "--math.shared_prefix",
         choices=("auto", "on", "off"),
         default="auto",
@@ -194,6 +241,7 @@ def _add_ours(group) -> None:
         "where the model allows it and nothing needs a padded batch (ring attention, a critic, a reward model, "
         "asynchronous training); off: OpenRLHF's padded batches",
     )
+    _add_objective(group)
     _add_curriculum(group)
     _add_lengths(group)
     _add_tool(group)
@@ -203,6 +251,33 @@ def _add_ours(group) -> None:
         "--dry-run",
         action="store_true",
         help="print the resolved configuration and what it would ask for, start nothing",
+    )
+
+
+def _add_objective(group) -> None:
+    group.add_argument("--math.recipe", choices=tuple(RECIPES), help=f"{RECIPE_HELP} (default: poster)")
+    group.add_argument(
+        "--math.loss_length",
+        type=int,
+        metavar="TOKENS",
+        help=f"with --actor.loss_agg_mode {CONSTANT_LENGTH}: what sums over a completion are divided by (default: the "
+        "last completion limit, or --data.max_len)",
+    )
+    group.add_argument(
+        "--math.sapo_tau",
+        type=float,
+        nargs=2,
+        metavar=("ABOVE", "BELOW"),
+        help="with --actor.policy_loss_type sapo: temperatures of the gate, for advantages above 0 and below (default: "
+        f"{' '.join(f'{tau:g}' for tau in SAPO_TAU)})",
+    )
+    group.add_argument("--math.rollout_correction", choices=CORRECTIONS, help=f"{CORRECTION_HELP} (default: off)")
+    group.add_argument(
+        "--math.correct_below_ess",
+        type=float,
+        metavar="SHARE",
+        help="with --math.rollout_correction auto: the effective sample size, as a share of the tokens, below which "
+        f"the next batch is corrected (default: {DEFAULT_ESS:g})",
     )
 
 

@@ -29,6 +29,18 @@ def _prompt(item: Experience) -> tuple[int, ...]:
     return tuple(item.sequences.reshape(-1)[:first_action].tolist())
 
 
+def prompt_numbers(batch: Experience) -> torch.Tensor:
+    """int64 [completions]: the same number for completions of one prompt, counted from 0."""
+    numbers: dict[tuple[int, ...], int] = {}
+    firsts = (batch.action_mask.int().argmax(dim=1) + 1).tolist()
+    prompts = [
+        tuple(sequence[:first][shown[:first].bool()].tolist())
+        for sequence, shown, first in zip(batch.sequences, batch.attention_mask, firsts, strict=True)
+    ]
+    found = [numbers.setdefault(prompt, len(numbers)) for prompt in prompts]
+    return torch.tensor(found, device=batch.sequences.device)
+
+
 def packed_tokens(items: list[Experience], group: Group, shares_prompts: bool = True) -> int:
     """Tokens of a group, the prompt once for all its completions, or once for each."""
     whole = sum(int(items[number].total_length) for number in group)

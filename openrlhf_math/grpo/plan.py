@@ -9,12 +9,14 @@ from openrlhf_math.grpo.checkpointing import SHARE
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.driver import devices_of, devices_wanted
 from openrlhf_math.grpo.limit_settings import LimitSettings
+from openrlhf_math.grpo.objective import described
 from openrlhf_math.grpo.resume import checkpoint_bytes
 from openrlhf_math.grpo.settings import (
     as_json,
     old_log_probs_needed,
     one_step_a_batch,
     padded_for,
+    steps_a_batch,
     trained_parameters,
 )
 from openrlhf_math.grpo.tool_settings import PYTHON, RolloutTool
@@ -87,6 +89,10 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
 
     console = Console()
     print(as_json(args))
+    objective = Table(title="What this run would minimise", show_header=False)
+    for name, value in described(args, steps_a_batch(args)).items():
+        objective.add_row(name, value)
+    console.print(objective)
     table = Table(title="What this run would ask for")
     for column in ("actor", "count", "devices each", "memory each", "holds"):
         table.add_column(column)

@@ -13,12 +13,22 @@ from openrlhf.utils.loss_utils import get_loss_batch_info
 
 from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.colocation.heap import HeapTrimmer
 from openrlhf_math.colocation.layout import training_threads
+from openrlhf_math.colocation.memory import HeapTrimmer
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
 from openrlhf_math.grpo.engine_gap import GapTally
-from openrlhf_math.grpo.loss import FEWEST, LossTerms, OnPolicyLoss, never_zero
-from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBuffer
+from openrlhf_math.grpo.importance import ESS, WeightTally
+from openrlhf_math.grpo.loss import (
+    FEWEST,
+    LossTerms,
+    OnPolicyLoss,
+    PluggedLoss,
+    corrected_share,
+    never_zero,
+    policy_loss,
+)
+from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBuffer, prompt_numbers
+from openrlhf_math.grpo.rollout_correction import AUTO, OFF
 from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
 from openrlhf_math.grpo.stacks import answer_to_signal
 from openrlhf_math.modeling.packed_actor import SHARED, PackedActor
@@ -31,8 +41,16 @@ class MathActorTrainer(ActorPPOTrainer):
     """The training loop inside the policy actor."""
 
     def __init__(self, strategy, *args, **kwargs) -> None:
-        with substituted(ppo_actor, NaiveReplayBuffer=self._replay_buffer_class(strategy.args)):
+        with substituted(
+            ppo_actor,
+            NaiveReplayBuffer=self._replay_buffer_class(strategy.args),
+            PolicyLoss=partial(policy_loss, strategy.args),
+        ):
             super().__init__(strategy, *args, **kwargs)
+        self.policy_loss = self.actor_loss_fn
+        # `auto` knows how far a batch is off only after its step, unless its steps themselves move the policy away.
+        self.watches_ess = self.args.math.objective.rollout_correction == AUTO and one_step_a_batch(self.args)
+        self.correct_next(not self.watches_ess)
         self.terms = LossTerms(self.actor_loss_fn.token_level_loss)  # GSPO's is by completion whatever the flag says
         self.policy_losses: list[float] = []  # of the micro-batches of a batch
         if one_step_a_batch(self.args):
@@ -40,7 +58,7 @@ class MathActorTrainer(ActorPPOTrainer):
         self.actor.balance_routers(self.aux_loss)
         self.note = self.actor.choose_path() if self.strategy.ring_attn_group is None else None
         self.replay_buffer.shares_prompts = self.actor.path == SHARED
-        self.gaps = GapTally()
+        self.gaps, self.weights = GapTally(), WeightTally()
         self.trim_heap = HeapTrimmer()
 
     @staticmethod
@@ -64,8 +82,21 @@ class MathActorTrainer(ActorPPOTrainer):
         if skipped:
             status["actor_grad_norm"] = math.nan  # DeepSpeed still has that of the last step it took
         self.trim_heap()
-        gaps = self.gaps.take(partial(self.strategy.all_reduce, op="sum"))
-        return status | gaps | {"skipped_steps": float(skipped)}
+        add_up, highest = (partial(self.strategy.all_reduce, op=operation) for operation in ("sum", "max"))
+        status |= self.gaps.take(add_up) | self.weights.take(add_up, highest)
+        if self.watches_ess:
+            status["rollout_corr/active"] = float(self.policy_loss.is_correction_level != OFF)
+            self.correct_below(status.get(ESS, 1.0))
+        return status | {"skipped_steps": float(skipped)}
+
+    def correct_next(self, wanted: bool) -> None:
+        """Whether the next batch's rollouts are corrected, if the flags say so at all."""
+        self.policy_loss.is_correction_level = self.args.algo.advantage.is_correction_level if wanted else OFF
+
+    def correct_below(self, ess: float) -> None:
+        """With `auto`: decide on the next batch from the effective sample size of the last."""
+        if self.watches_ess:
+            self.correct_next(not ess >= self.args.math.objective.correct_below_ess)
 
     def _policy_loss(self) -> float:
         """This process's policy loss of an optimizer step, their mean if there are several.
@@ -82,8 +113,19 @@ class MathActorTrainer(ActorPPOTrainer):
             loss_batch_info = get_loss_batch_info(
                 self.strategy, experience.action_mask, replay_buffer=self.replay_buffer, step=step, dynamic_batch=True
             )
+        corrects = self.policy_loss.is_correction_level != OFF
+        if corrects and experience.rollout_log_probs is None:
+            raise RuntimeError(
+                "the executor of --train.agent_func_path keeps no log-probabilities of the engine, so rollouts cannot "
+                "be corrected; leave out --math.rollout_correction and --algo.advantage.is_correction_level"
+            )
+        if isinstance(self.policy_loss, PluggedLoss):
+            self.policy_loss.group_ids = prompt_numbers(experience)
+        denominators = never_zero(loss_batch_info)
+        if length := self.args.math.objective.loss_length:
+            denominators["batch_num_tokens"] = denominators["global_batch_size"] * length
         with substituted(ppo_actor, aggregate_loss=self.terms):
-            status = super().training_step(experience, kl_ctl, step, never_zero(loss_batch_info))
+            status = super().training_step(experience, kl_ctl, step, denominators)
         metrics, weights = status["metrics"], status["weights"]
         self.policy_losses.append(float(metrics["policy_loss"]))
         # OpenRLHF logs the micro-batch's share of the step's mean and weighs it by its tokens again.
@@ -93,7 +135,9 @@ class MathActorTrainer(ActorPPOTrainer):
         on_policy = isinstance(self.actor_loss_fn, OnPolicyLoss)
         trained = self.actor_loss_fn.log_probs if on_policy else experience.action_log_probs
         if experience.rollout_log_probs is not None:
-            self.gaps.add(trained, experience.rollout_log_probs, experience.action_mask)
+            compared = (trained, experience.rollout_log_probs, experience.action_mask)
+            self.gaps.add(*compared)
+            self.weights.add(*compared, corrected_share(self.policy_loss, *compared))
         if not status["num_action_tokens"]:  # all of it is left out: means over tokens are 0/0, and so would be theirs
             metrics |= {name: 0.0 for name, weight in weights.items() if weight == "token"}
             status["num_action_tokens"] = FEWEST
@@ -146,6 +190,10 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
         """Instead of `fit`: take no step. OpenRLHF would keep the batch, and train on it when the policy is free."""
         self.trainer.replay_buffer.clear()
         return {"policy_loss": 0.0, "actor_grad_norm": 0.0}
+
+    def correct_below(self, ess: float) -> None:
+        """In a run that resumes: the effective sample size of the last batch, for `--math.rollout_correction auto`."""
+        self.trainer.correct_below(ess)
 
     def broadcast_to_vllm(self) -> dict[str, float]:
         return self.trainer.broadcast_to_vllm()

@@ -20,14 +20,19 @@ ROWS = "problems"  # where config.json has what identifies them
 
 # What may differ when a run goes on: where things lie, how fast it goes, how it is watched, how far it may go, and a
 # reward's code, which may have been fixed.
-FREE_SECTIONS = ("ckpt", "logger", "eval", "local_rank", "vllm", ROWS)
+FREE_SECTIONS = ("ckpt", "logger", "eval", "local_rank", "vllm", "objective", ROWS)  # objective: in words
 FREE = (
     "data.prompt_dataset", "data.prompt_split", "data.max_len", "data.dataloader_num_workers",
     "rollout.max_new_tokens", "rollout.micro_batch_size", "rollout.max_tokens_per_gpu", "train.num_episodes",
     "train.max_tokens_per_gpu", "train.agent_func_path", "math.tool.kernels", "math.tool.isolation",
 )  # fmt: skip
 # Of our own settings all are free but these.
-FIXED = ("math.curriculum.", "math.device", "math.instruction", "math.shared_prefix", "math.tool", "math.truncated")
+FIXED = (
+    "math.curriculum.", "math.device", "math.instruction", "math.shared_prefix", "math.tool",
+    "math.truncated",
+    "math.objective.rollout_correction", "math.objective.correct_below_ess", "math.objective.sapo_tau",
+    "math.objective.loss_length", "math.engine_noise",
+)  # fmt: skip
 FIXED_REWARDS = ("math.rewards.format_reward", "math.rewards.correct_reward", "math.rewards.style")
 
 

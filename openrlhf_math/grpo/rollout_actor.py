@@ -9,8 +9,7 @@ from transformers import AutoTokenizer
 
 from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_die
-from openrlhf_math.colocation.engine_death import end_actor, leave_cause
-from openrlhf_math.colocation.engine_start import engine_start
+from openrlhf_math.colocation.engine_life import end_actor, engine_start, leave_cause
 from openrlhf_math.colocation.layout import cache_bytes, engine_arguments
 from openrlhf_math.data.prompts import with_first_text
 from openrlhf_math.errors import UserError

@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +16,7 @@ from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculu
 from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
+from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
 from openrlhf_math.grpo.tool_settings import RolloutTool, instruction, tool
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
@@ -48,6 +49,7 @@ class MathSettings:
     shared_prefix: whether batches are rows without padding, a group's completions behind one copy of their prompt where
     the model allows it. wants_shared_prefix: the flag, auto, on or off.
     parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
+    engine_noise: standard deviation of what the engine's weights are off by, relative; 0 but in experiments.
     truncated: a key of grpo/truncation.py's table. lora: what is trained, None for all weights; found after the flags,
     in the configuration of the model. tool: what the model may call in its rollouts, None for nothing.
     """
@@ -58,6 +60,7 @@ class MathSettings:
     rewards: RewardConfig
     max_bad_golds: float
     max_logprob_gap: float
+    engine_noise: float
     shared_prefix: bool
     wants_shared_prefix: str
     parameters: int
@@ -67,6 +70,7 @@ class MathSettings:
     completion_limit: LimitSettings
     truncated: str
     faults: FaultSettings
+    objective: Objective
     lora: Lora | None = None
     tool: RolloutTool | None = None
 
@@ -80,6 +84,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
     flags.pop("dry_run")
     check_values(flags | ours)
+    objective = settle_objective(flags, ours)
     check_template("--data.input_template", flags["data.input_template"], flags["data.apply_chat_template"])
     hide_wandb_key(flags)
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
@@ -89,6 +94,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
+    objective = replace(objective, loss_length=loss_length(flags, ours["math.loss_length"], limit.last))
     filtering_range = flags["algo.dynamic_filtering_range"]
     if flags["train.async_enable"]:  # OpenRLHF's own generator, with OpenRLHF's own default
         filtering_range = filtering_range or (0, 1)
@@ -130,6 +136,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         ),
         max_bad_golds=ours["math.max_bad_golds"],
         max_logprob_gap=ours["math.max_logprob_gap"],
+        engine_noise=ours["math.engine_noise"],
         shared_prefix=shared_prefix,
         wants_shared_prefix=ours["math.shared_prefix"],
         parameters=count_parameters(args.actor.model_name_or_path),
@@ -139,6 +146,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         completion_limit=limit,
         truncated=ours["math.truncated"],
         faults=faults(ours),
+        objective=objective,
         tool=wanted_tool,
     )
     return args
@@ -272,7 +280,10 @@ def old_log_probs_needed(args: SimpleNamespace) -> bool:
 
 
 def only_advantages_teach(args: SimpleNamespace) -> bool:
-    """Whether a completion with advantage 0 has no gradient: no entropy bonus, no KL loss, no loss of routers."""
+    """Whether a completion with advantage 0 has no gradient: no entropy bonus, no KL loss, no loss of routers or of a
+    user's own."""
+    if args.actor.policy_loss_type not in PROPORTIONAL:
+        return False
     return not (args.actor.entropy_coef or args.algo.kl.init_coef or args.actor.aux_loss_coef)
 
 
@@ -291,4 +302,5 @@ def as_json(args: SimpleNamespace) -> str:
 
     settings = plain(args)
     settings["logger"]["wandb"]["key"] = None
+    settings["objective"] = described(args, steps_a_batch(args))
     return json.dumps(settings, indent=2, default=str)

@@ -51,6 +51,10 @@ GRPO = (
     Curve("Reward", "reward", "mean over the step's completions", named("reward"), from_zero=False),
     Curve("Accuracy", "correct completions", "on training problems, sampled", named("accuracy"), share=True),
     Curve("Completion length", "tokens", "mean over completions", named("completion_length")),
+    Curve("Length of correct completions", "tokens", "mean", named("length/correct_mean")),
+    Curve("Length of wrong completions", "tokens", "mean", named("length/wrong_mean")),
+    Curve("Groups without a correct completion", "groups", "teach nothing", named("groups/solved_none"), share=True),
+    Curve("Groups without a wrong completion", "groups", "teach nothing", named("groups/solved_all"), share=True),
     Curve("Truncation", "completions", "cut off at the token limit", named("truncation_rate"), share=True),
     Curve("Entropy", "nats a token", "of the policy's next-token distribution", named("entropy_loss")),
     Curve("Gradient norm", "L2 norm", "before clipping", named("grad_norm")),
@@ -63,6 +67,11 @@ GRPO = (
         named("policy_loss"), from_zero=False, room=0.01,
     ),
     Curve("Log-probability gap", "nats a token", "trainer against vLLM", named("logprob_gap")),
+    Curve("Effective sample size", "share of the tokens", "of weights policy / engine", named("rollout_corr/ess")),
+    Curve(
+        "KL to the engine", "nats a token", "KL(rollout || trainer), estimated by w - 1 - log w",
+        named("rollout_corr/k3_kl"),
+    ),
     Curve("Undecided gradings", "completions", "not graded in time: wrong", named("undecided_rate"), share=True),
     Curve("Correct format", "completions", "whatever their answer", named("format_rate"), share=True),
     Curve("Idle completions", "completions", "their whole group has one reward", named("idle_rate"), share=True),
@@ -76,6 +85,13 @@ GRPO = (
     Curve("Peak memory", "GiB", "sum of each process's peak in the step", named("memory/peak_gib")),
 )  # fmt: skip
 
+# Metrics whose names depend on the problems: the beginning of the name, of the title, the unit.
+PARTS = {
+    "groups/pass_at_": ("Groups: pass@", "groups"),
+    "accuracy/source/": ("Accuracy on ", "correct completions"),
+    "accuracy/difficulty/": ("Accuracy at difficulty ", "correct completions"),
+}
+
 TUNING = (
     Curve("Loss", "nats", "training loss", named("loss")),
     Curve("Gradient norm", "L2 norm", "before clipping", named("grad_norm")),
@@ -85,6 +101,17 @@ TUNING = (
 # Of evaluations while a run goes on: what OpenRLHF calls it, what it is called here.
 OPENRLHF_EVALUATION = re.compile(r"eval_(?P<of>.+_)?(?P<what>pass\d+|response_length_mean|truncated_rate)")
 NOT_DRAWN = ("step", "steps", "tokens", "eval_num_samples")
+
+
+def part_curves(rows: list[dict]) -> list[Curve]:
+    """A curve of the training accuracy for every source and difficulty, and of every pass@k of the groups."""
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith(tuple(PARTS)))
+    return [
+        Curve(title + name.removeprefix(prefix), unit, "on training problems, sampled", named(name), share=True)
+        for prefix, (title, unit) in PARTS.items()
+        for name in names
+        if name.startswith(prefix)
+    ]
 
 
 def evaluation_curves(rows: list[dict]) -> list[Curve]:

@@ -10,6 +10,7 @@ from openrlhf_math.rerank.choose import Rule, majority, needs_scores, softmax, s
 from openrlhf_math.rerank.classes import Same, group
 from openrlhf_math.rerank.early_stop import Stop, never, wave
 from openrlhf_math.side_by_side import aside, closing, within
+from openrlhf_math.tools.attempt import ToolUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Attempt:
     text    what was written
     by      name of the solver that wrote it
     finished  why it ended, see `roles.Completion`; "" if nobody knows
+    tool    what was done with the tool; None without one
     """
 
     answer: str | None
@@ -30,6 +32,7 @@ class Attempt:
     text: str = ""
     by: str = ""
     finished: str = ""
+    tool: ToolUse | None = None
 
 
 @dataclass(frozen=True, slots=True)

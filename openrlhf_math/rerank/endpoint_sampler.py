@@ -109,8 +109,10 @@ class EndpointSampler:
             "frequency_penalty": sampling.frequency_penalty,
             "presence_penalty": sampling.presence_penalty,
             "repetition_penalty": sampling.repetition_penalty if sampling.repetition_penalty != 1 else 0,
+            "chat_template_kwargs": sampling.chat_template_kwargs,
+            "reasoning_effort": sampling.reasoning_effort,
         }
-        return body | {name: value for name, value in unless.items() if value}
+        return body | {name: value for name, value in unless.items() if value} | sampling.more
 
     def _completion(self, answer: Answer) -> Completion:
         text = trace(answer.content, answer.reasoning)

@@ -1,7 +1,11 @@
 """A solution as a row of JSON, which `openrlhf-math vote` reads."""
 
+from collections.abc import Sequence
+
 from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.reranker import Solved
+from openrlhf_math.tools.attempt import ToolUse
 
 
 def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
@@ -9,7 +13,8 @@ def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
 
     tokens_used: all that were written, also by attempts that are not_counted. unscored: attempts without a score; their
     `score` is the lowest of the problem. votes: of each class. classes: of each attempt. scores: None without a scorer.
-    score: of each attempt, aggregated.
+    score: of each attempt, aggregated. tool_calls, tool_failed, tool_seconds: of each attempt, see `ToolUse`; only
+    with a tool, whose output is in the responses and not in the tokens.
     error: why there is no solution.
     """
     solution = solved.solution
@@ -38,7 +43,16 @@ def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
         "score": list(solution.scores),
         "tokens": [attempt.tokens for attempt in attempts],
         "by": [attempt.by for attempt in attempts],
+        **_tool(attempts),
     }
+
+
+def _tool(attempts: Sequence[Attempt]) -> dict[str, list]:
+    """Of each attempt, where there is a tool."""
+    if not any(attempt.tool for attempt in attempts):
+        return {}
+    uses = [(attempt.tool or ToolUse()).as_row() for attempt in attempts]
+    return {name: [use[name] for use in uses] for name in ToolUse().as_row()}
 
 
 def _plain(scores: Scores) -> float | list | None:

@@ -1,5 +1,6 @@
 """A verifier that thinks before it judges: any sampler as a scorer."""
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -7,10 +8,11 @@ from dataclasses import dataclass, replace
 from openrlhf_math.data.trace import ENDS
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.rerank.budget import Budget
 from openrlhf_math.rerank.encoding import harmless
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling
-from openrlhf_math.rerank.task import seed_of
+from openrlhf_math.rerank.task import Metered, seed_of
 from openrlhf_math.side_by_side import side_by_side
 
 QUESTION = (
@@ -107,6 +109,13 @@ class VotingVerifier:
             raise ValueError(f"votes is {votes}, it must be at least 1")
         self._sampler, self._votes, self._sampling = sampler, votes, sampling
         self._question, self._controls, self._read = question, {*controls, *ENDS}, read
+
+    def spending(self, budget: Budget) -> "VotingVerifier":
+        """The same verifier, whose tokens are spent from a budget when they are written."""
+        sampler = self._sampler.sampler if isinstance(self._sampler, Metered) else self._sampler
+        other = copy.copy(self)
+        other._sampler = Metered(sampler, budget, attempts=False)
+        return other
 
     async def score(self, problem: str, responses: Sequence[str]) -> list[Scores]:
         """None for a response without text, one that is too long, and one on which no critique gave a verdict."""

@@ -90,6 +90,10 @@ RULES = {
     **dict.fromkeys(("math.format_reward", "math.correct_reward"), FINITE),
     **dict.fromkeys(("math.max_bad_golds", "math.max_bad_rows"), SHARE),
     "math.max_logprob_gap": ABOVE_ZERO,
+    "math.engine_noise": NOT_NEGATIVE,
+    "math.correct_below_ess": Rule("a share above 0, 1 at the most", lambda value: 0 < value <= 1),
+    "math.sapo_tau": POSITIVE,
+    "math.loss_length": COUNT,
     "math.grading_seconds": POSITIVE,
     "math.grading_gib": Rule(
         f"{LEAST_MEMORY / 2**30:g} or more", lambda value: LEAST_MEMORY / 2**30 <= value < math.inf

@@ -127,7 +127,7 @@ def benchmark(name: str, repeat: int, buckets_mib: list[int]) -> None:
     from openrlhf_math.colocation.weight_transfer import WeightTransfer
 
     args = SimpleNamespace(
-        math=SimpleNamespace(device="cpu"),
+        math=SimpleNamespace(device="cpu", engine_noise=0.0),
         ds=SimpleNamespace(zero_stage=2, tensor_parallel_size=1),
         train=SimpleNamespace(colocate_all=True, async_enable=False),
         vllm=SimpleNamespace(num_engines=1, tensor_parallel_size=1, enable_prefix_caching=True),

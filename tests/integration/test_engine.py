@@ -119,7 +119,7 @@ def test_a_group_comes_back_graded_with_the_engines_log_probabilities(engine):
 
 def open_transfer(model, actor, bucket_bytes: int) -> WeightTransfer:
     args = SimpleNamespace(
-        math=SimpleNamespace(device="cpu"),
+        math=SimpleNamespace(device="cpu", engine_noise=0.0),
         ds=SimpleNamespace(zero_stage=2, tensor_parallel_size=1),
         train=SimpleNamespace(colocate_all=True, async_enable=False),
         vllm=SimpleNamespace(num_engines=1, tensor_parallel_size=1, enable_prefix_caching=True),

@@ -16,7 +16,7 @@ from openrlhf_math.cli.experiment_stages import JOURNAL, Stages
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.compare import Result
 from openrlhf_math.evaluation.recorded import Judged
-from openrlhf_math.experiments import curriculum, efficiency, kl, rerank, tool
+from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank, tool
 from openrlhf_math.experiments.heldout import differences, pass_at_1, tokens_per_correct
 from openrlhf_math.experiments.over_seeds import band, spread
 from openrlhf_math.experiments.results import write_results
@@ -390,6 +390,7 @@ def recorded(monkeypatch):
         ("efficiency", ("--repeats", "2"), ["grpo", "eval", "eval", *["experiments"] * 4] * 2),
         ("curriculum", (), ["grpo"] * 3 * 2),
         ("rerank", ("--attempts", "2"), ["grpo", "eval", "prm", "prm", "solve"] * 2),
+        ("mismatch", ("--noise", "0.3"), ["eval", *["grpo", "eval"] * 3] * 2),
         ("tool", (), ["tiny-world", "sft", "grpo", "grpo"] * 2),
     ],
 )
@@ -431,6 +432,31 @@ def test_a_stage_that_fails_is_named_and_tried_again(run_dir, monkeypatch, capsy
     assert (run_dir / JOURNAL).read_text() == ""
 
 
+# --- mismatch
+
+
+def test_the_engine_that_is_off_is_told_against_the_exact_one():
+    def off(ess: float, *accuracies: float) -> mismatch.Run:
+        return mismatch.Run(rows(6, **{"rollout_corr/ess": ess, "logprob_gap": 0.3}), results(*accuracies))
+
+    students, exact = [results(0.2, 0.4), results(0.4, 0.2)], [off(1.0, 0.9, 0.7), off(1.0, 0.8, 0.8)]
+    runs = {mismatch.EXACT: exact, "off": [off(0.8, 0.3, 0.5), off(0.6, 0.4, 0.4)]}
+    found = mismatch.analyse(students, runs, noise=0.2)
+    plain, worse = found.ways
+    assert (found.seeds, found.steps, found.student.value) == (2, 6, pytest.approx(0.3))
+    assert plain.against is None and worse.against.difference == pytest.approx(-0.4)
+    assert worse.by_seed == pytest.approx([0.4, 0.4]) and worse.ess.mean == pytest.approx(0.7)
+    assert [len(row) for row in mismatch.tables(found)[0].rows] == [7, 7]
+
+
+def test_only_the_engines_of_the_corrections_are_off(recorded, run_dir):
+    assert main(["experiments", "mismatch", "--run-dir", str(run_dir), "--quick"]) == 0
+    lines = (run_dir / "mismatch" / "commands.txt").read_text().splitlines()
+    exact, *others = (line for line in lines if line.startswith("openrlhf-math grpo"))
+    assert "engine_noise" not in exact and all("--math.engine_noise 0.2" in line for line in others)
+    assert [line.rsplit(maxsplit=1)[1] for line in others] == ["off", "tis"]
+
+
 # --- bad input
 
 
@@ -443,6 +469,8 @@ def test_a_stage_that_fails_is_named_and_tried_again(run_dir, monkeypatch, capsy
         (("kl", "--coefficients", "nan"), "--coefficients nan: give numbers of 0 or more"),
         (("kl", "--coefficients", "0.1", "0", "0.10"), "--coefficients has 0.1 twice; give each once"),
         (("efficiency", "--repeats", "0"), "--repeats 0: give 1 or more"),
+        (("mismatch", "--noise", "0"), "--noise 0: give a finite number above 0"),
+        (("mismatch", "--noise", "nan"), "--noise nan: give a finite number above 0"),
         (("rerank", "--attempts", "1"), "--attempts 1: give 2 or more"),
         (("rerank", "--prm-problems", "2001"), "--prm-problems 2001: give 50 to 2000"),
     ],

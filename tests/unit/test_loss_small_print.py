@@ -146,7 +146,7 @@ def test_gspo_averages_every_term_by_completion(ranks, monkeypatch, mode):
     completions = batch()
     flags = ("--actor.policy_loss_type", "gspo", "--actor.loss_agg_mode", mode, *KL, *ENTROPY)
     done = run(completions, ranks, monkeypatch, *PACKED, *flags)
-    coefficients = {"kl_coefficient": 0.3, "entropy_coefficient": 0.2, "gspo": True}
+    coefficients = {"kl_coefficient": 0.3, "entropy_coefficient": 0.2, "kind": "gspo"}
     _, expected = gradient(bigram_table(), completions, "seq-mean-token-mean", **coefficients)
     assert_close(done.gradients[0]["table"], expected, atol=1e-6, rtol=1e-5)
 

@@ -1,0 +1,121 @@
+"""What a correction of rollouts is worth: GRPO whose engine is off on purpose, with and without it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from openrlhf_math.evaluation.compare import Difference, Result
+from openrlhf_math.experiments import figure, words
+from openrlhf_math.experiments.heldout import BySeed, Estimate, differences, pass_at_1
+from openrlhf_math.experiments.over_seeds import Band, Spread, band, spread, values_of
+from openrlhf_math.report.table import Table
+
+TITLE = "GRPO with an engine that is off, by correction"
+EXACT = "exact engine"  # that the others are measured against
+COLOURS = {EXACT: "#7a7a7a", "off": "#b5403a", "tis": "#1b6ca8", "mis": "#3a9d5d", "seq": "#d98a1f", "auto": "#7a5195"}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A GRPO run: a record a step, and its model's results on the held-out problems, with exact weights."""
+
+    rows: list[dict]
+    heldout: list[Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The runs of all seeds with one engine and correction.
+
+    accuracy: of the training completions by step, which the engine makes. gap: mean |log w|, nats a token; ess:
+    effective sample size; corrected: share of the tokens; each the mean of a run's steps. against: of pass@1, from the
+    exact engine; None for that itself.
+    """
+
+    name: str
+    accuracy: Band
+    gap: Spread
+    ess: Spread
+    corrected: Spread
+    heldout: Estimate
+    by_seed: list[float]
+    against: Difference | None
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """student: pass@1 of the students that all runs began from. noise: of the engine's weights."""
+
+    seeds: int
+    steps: int
+    noise: float
+    student: Estimate
+    ways: list[Way]
+
+
+def analyse(students: BySeed, runs: Mapping[str, Sequence[Run]], noise: float) -> Findings:
+    """runs: by way, one a seed, in the order of the students; `EXACT` is among them."""
+    exact = [run.heldout for run in runs[EXACT]]
+    ways = [_way(name, same, exact) for name, same in runs.items()]
+    return Findings(len(students), max(one.accuracy.steps[-1] for one in ways), noise, pass_at_1(students), ways)
+
+
+def _way(name: str, runs: Sequence[Run], exact: BySeed) -> Way:
+    def mean(figure_name: str) -> Spread:
+        return spread([fmean(values_of(run.rows, figure_name)) for run in runs])
+
+    heldout = [run.heldout for run in runs]
+    return Way(
+        name=name,
+        accuracy=band([run.rows for run in runs], "accuracy"),
+        gap=mean("logprob_gap"),
+        ess=mean("rollout_corr/ess"),
+        corrected=mean("rollout_corr/corrected_rate"),
+        heldout=pass_at_1(heldout),
+        by_seed=[pass_at_1([one]).value for one in heldout],
+        against=None if name == EXACT else differences(exact, heldout)["pass_at_1"],
+    )
+
+
+def tables(told: Findings) -> list[Table]:
+    header = [
+        "engine and correction", "gap, nats a token", "effective sample size", "tokens corrected", "held-out pass@1",
+        "of each seed", f"from the {EXACT}",
+    ]  # fmt: skip
+    rows = [
+        [
+            one.name if one.name == EXACT else f"noise, {one.name}", words.over_seeds(one.gap, 3),
+            words.over_seeds(one.ess, 3), words.over_seeds(one.corrected, 3), words.share(one.heldout),
+            ", ".join(f"{100 * value:.1f}%" for value in one.by_seed),
+            words.points(one.against) if one.against else "-",
+        ]
+        for one in told.ways
+    ]  # fmt: skip
+    note = (
+        f"{words.seeds(told.seeds)}, {told.steps} steps each, from students with a held-out pass@1 of "
+        f"{words.share(told.student)}. The engine's weights are multiplied by 1 + {told.noise:g} times normal noise, "
+        "those that are evaluated are not. 95% intervals, bootstrap over the problems of all seeds; p of the paired "
+        "difference."
+    )
+    return [Table("Each correction", header, rows, note)]
+
+
+def draw(told: Findings, stem: Path) -> None:
+    title = f"{TITLE}: tiny Qwen, {words.seeds(told.seeds)}, {told.steps} steps"
+    note = "Band: lowest to highest of the seeds. Whiskers: 95%, bootstrap over problems."
+    with figure.figure(stem, title, note, (1, 2)) as (training, heldout):
+        for one in told.ways:
+            figure.draw_band(training, one.accuracy, COLOURS[one.name], one.name)
+        training.set(title="Completions of the engine", ylabel="correct completions of a step")
+        training.legend(loc="best")
+        figure.whole_steps(training)
+        figure.in_percent(training)
+
+        heldout.axhspan(*told.student.ci95, color="grey", alpha=0.15, linewidth=0)
+        heldout.axhline(told.student.value, color="grey", linestyle="--", label="before GRPO")
+        names, estimates = [one.name for one in told.ways], [one.heldout for one in told.ways]
+        figure.draw_estimates(heldout, names, estimates, [COLOURS[name] for name in names])
+        heldout.set(title="Held-out problems, exact weights", ylabel="pass@1")
+        heldout.legend(loc="best")
+        figure.in_percent(heldout)

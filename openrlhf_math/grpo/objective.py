@@ -1,0 +1,106 @@
+"""What a run minimises, as settings: recipe, loss, aggregation, clip, KL, correction of rollouts."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.recipes import CONSTANT_LENGTH, settle_recipe
+from openrlhf_math.grpo.rollout_correction import AUTO, DEFAULT_ESS, GATING, LEVEL, MODE, OFF, settle_correction
+
+SAPO_TAU = (1.0, 1.05)
+# Losses whose gradient is proportional to the advantage, so that a completion with advantage 0 need not be computed.
+PROPORTIONAL = ("ppo", "gspo", "cispo", "sapo")
+UNCLIPPED = ("cispo", "sapo")  # for which OpenRLHF's second clip has no meaning
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What OpenRLHF's flags do not say of the objective.
+
+    rollout_correction: the name of a preset, `auto`, or `off`, with which OpenRLHF's flags hold. correct_below_ess: the
+    bound of `auto`. sapo_tau: temperatures for advantages above 0 and below. loss_length: tokens that a completion's
+    loss is divided by with `seq-mean-token-sum-norm`, else None.
+    """
+
+    recipe: str = "none"
+    rollout_correction: str = OFF
+    correct_below_ess: float = DEFAULT_ESS
+    sapo_tau: tuple[float, float] = SAPO_TAU
+    loss_length: int | None = None
+
+
+def settle_objective(flags: dict, ours: dict) -> Objective:
+    """Fill in OpenRLHF's flags of the objective that are None. flags: in place, ours: --math.*.
+
+    Raises UserError for flags that contradict each other.
+    """
+    recipe = settle_recipe(flags, ours["math.recipe"])
+    loss = flags["actor.policy_loss_type"]
+    if loss == "gspo" and flags[LEVEL] not in (None, "off"):
+        for flag in (MODE, GATING):
+            if flags[flag] is not None:
+                raise UserError(
+                    f"--{flag} {flags[flag]}: with --actor.policy_loss_type gspo OpenRLHF's correction has no gate; "
+                    "give --math.rollout_correction instead"
+                )
+    below = ours["math.correct_below_ess"]
+    correction = settle_correction(flags, ours["math.rollout_correction"], below)
+    tau = ours["math.sapo_tau"]
+    if tau is not None and loss != "sapo":
+        raise UserError(f"--math.sapo_tau is for --actor.policy_loss_type sapo, this is {loss}")
+    if flags["actor.dual_clip"] is not None and loss in UNCLIPPED:
+        raise UserError(
+            f"--actor.dual_clip {flags['actor.dual_clip']:g}: {loss} has no clip of this kind; leave it out"
+        )
+    if flags["actor.loss_agg_mode"] == CONSTANT_LENGTH and loss == "gspo":
+        raise UserError(
+            f"--actor.loss_agg_mode {CONSTANT_LENGTH}: gspo averages over the tokens of each completion; leave it out"
+        )
+    return Objective(recipe, correction, DEFAULT_ESS if below is None else below, tuple(tau or SAPO_TAU))
+
+
+def loss_length(flags: dict, given: int | None, limit: int | None) -> int | None:
+    """Tokens that a completion's loss is divided by, None where it is not a constant.
+
+    given: `--math.loss_length`. limit: the last completion limit of the run, None if only the context bounds it.
+    """
+    if flags["actor.loss_agg_mode"] != CONSTANT_LENGTH:
+        if given is not None:
+            raise UserError(
+                f"--math.loss_length {given} is for --actor.loss_agg_mode {CONSTANT_LENGTH}, this is "
+                f"{flags['actor.loss_agg_mode']}"
+            )
+        return None
+    return given or limit or flags["data.max_len"]
+
+
+def described(args: SimpleNamespace, steps_a_batch: int) -> dict[str, str]:
+    """The objective of a run in one block, for the dry run and config.json."""
+    ours, actor, kl, corrects = args.math.objective, args.actor, args.algo.kl, args.algo.advantage
+    low, high = actor.eps_clip_low_high
+    ranges = {"sapo": f"none, tau {' and '.join(f'{tau:g}' for tau in ours.sapo_tau)}"}
+    aggregation = actor.loss_agg_mode if actor.policy_loss_type != "gspo" else "seq-mean-token-mean"
+    if ours.loss_length:
+        aggregation += f", {ours.loss_length} tokens"
+    words = "none, no reference model"
+    if kl.init_coef > 0:
+        words = f"{kl.init_coef:g} of {kl.estimator}, in the {'loss' if kl.use_loss else 'reward'}"
+    correction = "off"
+    if corrects.is_correction_level != "off":
+        bounds = " to ".join(f"{bound:g}" for bound in corrects.is_correction_threshold)
+        correction = (
+            f"{corrects.is_correction_level} {corrects.is_correction_mode}, {corrects.is_correction_gating} {bounds}"
+        )
+    if ours.rollout_correction == AUTO and steps_a_batch == 1:
+        correction += f", below an effective sample size of {ours.correct_below_ess:g}"
+    return {
+        "recipe": ours.recipe,
+        "estimator": args.algo.advantage.estimator,
+        "loss": actor.policy_loss_type,
+        "aggregation": aggregation,
+        "clip range": ranges.get(actor.policy_loss_type, f"{max(0.0, 1 - low):g} to {1 + high:g}"),
+        "KL": words,
+        "rollout correction": correction,
+        "optimizer steps a batch": str(steps_a_batch)
+        + (": the ratio is 1, so nothing is clipped" if steps_a_batch == 1 else ""),
+    }
