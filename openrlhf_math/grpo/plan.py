@@ -178,7 +178,7 @@ def tool_line(settings: RolloutTool | None, engines: int) -> str:
     """What the model may call, and what that may take of each engine's node."""
     if settings is None:
         return "tool: none"
-    kernels = settings.kernels or "as half of a node's memory has room for,"
+    kernels = settings.kernels or "as many as half of a node's memory has room for:"
     return (
         f"tool: {PYTHON}, up to {settings.calls} calls a completion of {settings.seconds:g} s of CPU time each; "
         f"{kernels} interpreters of up to {settings.memory_mb} MiB for each of {engines} engines, isolation: "
