@@ -41,8 +41,8 @@ class MathRolloutActor(UpstreamRolloutActor):
     ) -> None:
         """sequences: how many are generated at once at the most. chat_template: whether it rendered the prompts.
 
-        tool: what the model may call. engines_a_node: that share a node's memory for it. Raises UserError if it cannot be
-        had here.
+        tool: what the model may call. engines_a_node: that share a node's memory for it. Raises UserError if the tool
+        cannot be had here.
         """
         answer_to_signal()
         self.device, self.chat_template = device, chat_template
