@@ -61,6 +61,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.evaluation.benchmarks import BENCHMARKS
     from openrlhf_math.evaluation.protocol import PROTOCOLS
     from openrlhf_math.rerank.aggregate import AGGREGATIONS
+    from openrlhf_math.rerank.confidence import WINDOW
     from openrlhf_math.rerank.scorers import SCORERS
 
     parser = argparse.ArgumentParser(
@@ -117,6 +118,12 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--separator", metavar="TEXT", help="what stands between steps (the scorer's own); \\n is understood")
     add("--aggregate", default="last", metavar="NAME", help=f"of step scores: {', '.join(AGGREGATIONS)} (%(default)s)")
 
+    add(
+        "--record-confidence", action="store_true",
+        help="measure how sure the model was of each completion, for the rule `confident` of `vote`",
+    )  # fmt: skip
+    add("--confidence-window", type=int, default=WINDOW, metavar="N", help="tokens of a stretch of it (%(default)s)")
+
     add = parser.add_argument_group("engine").add_argument
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (what the problems need)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the engine runs (%(default)s)")
@@ -143,7 +150,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: give 0 or more")
-    for flag in ("max_problems", "max_context", "tensor_parallel", "scorers", "scorer_tensor_parallel"):
+    for flag in (
+        "max_problems", "max_context", "tensor_parallel", "scorers", "scorer_tensor_parallel", "confidence_window",
+    ):  # fmt: skip
         if getattr(args, flag) is not None and getattr(args, flag) < 1:
             raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give 1 or more")
     if args.compare:
@@ -193,6 +202,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.evaluation.protocol import recommended, sampled
     from openrlhf_math.evaluation.settings import EvalSettings
     from openrlhf_math.modeling.model_folder import check_model, count_parameters, load_tokenizer
+    from openrlhf_math.rerank.confidence import Watch
 
     for flag, value in (("--model", args.model), ("--benchmark", args.benchmark)):
         if not value:
@@ -202,6 +212,8 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     check_template("--input-template", args.input_template, style.chat_template)
     if args.base_url and prompt != "chat":
         raise UserError(f"--prompt {prompt}: the endpoint of --base-url writes prompts itself; choose --prompt chat")
+    if args.base_url and args.record_confidence:
+        raise UserError("--record-confidence: that of a model behind --base-url is not measured; leave one of them out")
     if args.base_url and args.max_context:
         raise UserError(f"--max-context {args.max_context}: the endpoint of --base-url has its own; leave it out")
     if args.input_template and prompt != "plain":
@@ -228,6 +240,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         engine_args=engine_args(args),
         drawn=drawn(args),
         tool=tool,
+        watch=Watch(window=args.confidence_window) if args.record_confidence else None,
     )
     if not (args.output / "config.json").exists():
         _check_free(args.output)

@@ -65,7 +65,7 @@ def evaluate(
         told = {}
         with told_if_unwritable(settings.output):
             for one in sets:
-                rows = _recorded(one, journal, scores)
+                rows = _recorded(one, journal, scores, settings.watch is not None)
                 told[one.name] = _report(one, folder_of(one, sets, settings), settings, rows, timing[one.name])
             if len(sets) > 1:
                 write_summary(settings.output, {"model": settings.model, "benchmarks": told})
@@ -183,12 +183,13 @@ def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, rows: It
     return told
 
 
-def _recorded(problems: ProblemSet, journal: Journal, scores: ScoreJournal | None) -> Iterator[Row]:
-    for key, row in _keyed(problems, journal):
+def _recorded(problems: ProblemSet, journal: Journal, scores: ScoreJournal | None, measured: bool) -> Iterator[Row]:
+    """measured: whether the completions have the model's confidence."""
+    for key, row in _keyed(problems, journal, measured):
         yield replace(row, scores=scores.of(key, row)) if scores else row
 
 
-def _keyed(problems: ProblemSet, journal: Journal) -> Iterator[tuple[str, Row]]:
+def _keyed(problems: ProblemSet, journal: Journal, measured: bool = False) -> Iterator[tuple[str, Row]]:
     for number, one in enumerate(problems.questions):
         made = [completion_of(journal, problems, number, sample) for sample in range(problems.sampling.samples)]
         yield (
@@ -203,5 +204,6 @@ def _keyed(problems: ProblemSet, journal: Journal) -> Iterator[tuple[str, Row]]:
                 truncated=[completion.truncated for completion in made],
                 labels=one.labels,
                 tool=[completion.tool for completion in made] if all(one.tool for one in made) else None,
+                confidence=[completion.confidence for completion in made] if measured else None,
             ),
         )

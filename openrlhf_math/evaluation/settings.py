@@ -6,6 +6,7 @@ from pathlib import Path
 
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.problem_sets import ProblemSet
+from openrlhf_math.rerank.confidence import Watch
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import RewardConfig
@@ -33,6 +34,7 @@ class EvalSettings:
     engine_args        further arguments of vLLM's engine, which go before ours
     drawn              how the model thinks: `chat_template_kwargs` and `reasoning_effort` of `roles.Sampling`
     tool               that the model may call; None for none
+    watch              how the model's confidence in each completion is measured; None: it is not
     """
 
     model: str
@@ -52,6 +54,7 @@ class EvalSettings:
     engine_args: dict[str, object] = field(default_factory=dict)
     drawn: dict[str, object] = field(default_factory=dict)
     tool: ToolSettings | None = None
+    watch: Watch | None = None
 
     def identity(self, sets: list[ProblemSet]) -> dict:
         """What decides the completions: those under another identity must not be mixed with these. By flag."""
@@ -70,6 +73,8 @@ class EvalSettings:
             "instruction": self.instruction,
             "input_template": self.input_template,
             **(self.tool.identity() if self.tool else dict.fromkeys(ToolSettings().identity())),
+            "record_confidence": self.watch is not None,
+            "confidence_window": self.watch and self.watch.window,
             "benchmark": [one.name for one in sets],
             "problems": {one.name: one.digest() for one in sets},
             **{
