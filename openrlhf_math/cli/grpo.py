@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -50,7 +51,8 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
     from openrlhf_math.grpo.losses import find_policy_loss
-    from openrlhf_math.grpo.plan import print_plan
+    from openrlhf_math.grpo.plan import print_plan, print_prompt
+    from openrlhf_math.grpo.plugin_files import check_plugin_files
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.modeling.flash_attn_package import check_installed
     from openrlhf_math.modeling.model_folder import check_model
@@ -72,10 +74,16 @@ def run(flat: argparse.Namespace) -> int:
     inputs.check_other_models(args)
     enter_environment(args.math.device, args.math.parameters)  # before torch is imported
     args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
+    check_plugin_files(args)
     if flat.dry_run:
         check_weights(MODEL_FLAG, model, may_be_missing=True)
-        counted = inputs.can_be_counted(args)
-        print_plan(args, inputs.count_prompts(args, inputs.load_problem_sets(args)) if counted else None, family)
+        claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+        sets = inputs.load_problem_sets(args) if inputs.can_be_counted(args) else None
+        prompts = inputs.render_prompts(args, sets) if sets and os.path.isdir(model) else None
+        resume.check_room(args)
+        print_plan(args, inputs.count_prompts(args, sets) if sets else None, family)
+        if prompts:
+            print_prompt(next(iter(prompts.values()))[0])
         return 0
     check_installed(args)
     claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)

@@ -4,7 +4,7 @@ import json
 import os
 from types import SimpleNamespace
 
-from openrlhf_math.data.places import place_of
+from openrlhf_math.data.places import is_here, place_of
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.errors import UserError
@@ -59,8 +59,8 @@ def _specs(args: SimpleNamespace) -> list[tuple[str, str]]:
 
 
 def can_be_counted(args: SimpleNamespace) -> bool:
-    """Whether all sets are files or folders of this machine, so that a dry run may read them."""
-    return all(os.path.exists(place_of(spec).place) for spec, _ in _specs(args))
+    """Whether all sets are files or folders of this machine, or should be, so that a dry run may read them."""
+    return all(os.path.exists(place) or is_here(place) for place in (place_of(spec).place for spec, _ in _specs(args)))
 
 
 def count_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> int:

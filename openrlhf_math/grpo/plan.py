@@ -79,6 +79,15 @@ def plan(args: SimpleNamespace) -> list[PlannedActors]:
     return rows
 
 
+def print_prompt(prompt: str) -> None:
+    """Show a prompt as the model will see it, without what moves a terminal's cursor."""
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.text import Text
+
+    Console().print(Panel(Text(prompt), title="The first prompt", title_align="left"))
+
+
 def print_plan(args: SimpleNamespace, problems: int | None = None, family: Family | None = None) -> None:
     """Print the resolved configuration and the plan; start nothing.
 

@@ -117,6 +117,9 @@ def born(pid: int) -> str | None:
 
 def claim_run_dir(run_dir: Path, resume: bool) -> None:
     """Raise UserError if `run_dir` holds another run and the user does not ask to resume it, or if one is at work."""
+    for path in (run_dir, *run_dir.parents):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"--math.run_dir {run_dir}: {path} is not a directory; choose another")
     check_alone("--math.run_dir", run_dir)
     if (run_dir / "config.json").exists() and not resume:
         raise UserError(

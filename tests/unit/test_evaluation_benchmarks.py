@@ -220,7 +220,7 @@ def test_a_training_set_without_the_holdout_is_what_curate_makes_of_it(file, tmp
         ("nowhere.jsonl", "nowhere.jsonl: there is no such file"),
         ("./nowhere", "there is no such file or directory"),
         ("../up={file}", "there is no such file"),
-        ("..={file}", "--benchmark ..=.*: '..' is no name"),
+        ("..={file}", "--benchmark ..=.*: '..' is not a name"),
         ("holdout:{file}", "--holdout 1000: the set has 20 problems"),
         ("{empty}", "is empty"),
         ("{nameless}", "only text; name it with --problem-key"),

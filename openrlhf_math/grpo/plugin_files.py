@@ -1,0 +1,45 @@
+"""Python files that a run loads later, in its actors: whether they can be, found without running them."""
+
+import ast
+from pathlib import Path
+from types import SimpleNamespace
+
+from openrlhf_math.errors import UserError
+
+AGENT, REWARD = "AgentExecutor", "reward_func"  # what OpenRLHF looks for in them
+
+
+def check_plugin_files(args: SimpleNamespace) -> None:
+    """Raise UserError for an agent or reward file that is missing, does not parse, or lacks what OpenRLHF looks for."""
+    if args.train.agent_func_path:
+        _check("--train.agent_func_path", args.train.agent_func_path, AGENT)
+        return  # the agent gives the reward
+    for url in args.reward.remote_url or []:
+        if url.endswith(".py"):
+            _check("--reward.remote_url", url, REWARD)
+        elif not url.startswith(("http://", "https://")):
+            raise UserError(f"--reward.remote_url {url}: give a Python file, or an address that begins with http://")
+
+
+def _check(flag: str, path: str, name: str) -> None:
+    try:
+        tree = ast.parse(Path(path).read_bytes(), path)
+    except OSError as error:
+        raise UserError(f"{flag} {path}: the file cannot be read ({error.strerror})") from None
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{flag} {path}: it is not valid Python ({error})") from None
+    if not path.endswith(".py"):
+        raise UserError(f"{flag} {path}: OpenRLHF loads only files that end in .py; rename it")
+    if not {name, "*"} & set(_names(tree)):
+        raise UserError(f"{flag} {path}: it defines no {name}, which OpenRLHF looks for in it")
+
+
+def _names(tree: ast.Module):
+    """What the file may define at its top level, also under a condition or by import."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (each.asname or each.name for each in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
