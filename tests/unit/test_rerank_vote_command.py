@@ -172,7 +172,7 @@ def test_tables_and_plot(tmp_path, capsys):
     printed = capsys.readouterr().out
     for text in ("pass@1", "pass@k", "weighted_best_of_n, product", "95% at 3", "cannot lose"):
         assert text in printed
-    assert "1 of 7 attempts have a score that is no number" in printed
+    assert "1 of 7 attempts have a score that is not a number" in printed
     assert "fewer attempts than k" in printed
     assert plot.read_bytes().startswith(b"\x89PNG")
 
