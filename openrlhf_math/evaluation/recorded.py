@@ -98,7 +98,7 @@ def row_of(row: dict, place: str) -> Row:
         row.get("tokens"),
         row.get("truncated"),
         {name: str(row[name]) for name in LABELS if row.get(name) not in (None, "")},
-        row.get("confidence"),
+        confidence=row.get("confidence"),
     )
 
 

@@ -141,7 +141,8 @@ class SamplingEngine(ServingEngine):
                 "no room is left for an answer"
             )
         watch = sampling.watch
-        meter, floored = Meter(watch) if watch else None, bool(watch) and watch.floor is not None
+        meter = Meter(watch) if watch else None
+        floored = bool(watch) and watch.floor is not None and not self._tool  # pieces are read whole
         try:
             parameters = SamplingParams(
                 temperature=sampling.temperature,

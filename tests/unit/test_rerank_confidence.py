@@ -24,7 +24,8 @@ from openrlhf_math.rerank.roles import UNSURE, Completion, Sampling
 from openrlhf_math.rerank.solver import Method, Solver, one_solver
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.serving.plan import Service, plan
-from openrlhf_math.serving.schema import ChatRequest
+from openrlhf_math.serving.protocol import ChatRequest
+from openrlhf_math.serving.schema import Message, Wishes
 
 NAN, INF = math.nan, math.inf
 
@@ -223,8 +224,8 @@ class Writer:
         for written in range(1, self.tokens + 1):
             made.extend(np.array([-level]), np.array([[-level]]))
             if made.sank:
-                return Completion(self.answers[number], written, UNSURE, made.confidence())
-        return Completion(self.answers[number], self.tokens, "eos", made.confidence())
+                return Completion(self.answers[number], written, UNSURE, confidence=made.confidence())
+        return Completion(self.answers[number], self.tokens, "eos", confidence=made.confidence())
 
 
 def box(*answers):
@@ -407,8 +408,8 @@ def test_a_request_for_the_rule_has_the_servers_window(pool):
     served = Service(
         "m", replace(METHOD, confidence=ByConfidence(window=3)), Limits(attempts=2, seconds=60), scored=False
     )
-    body = {"messages": [{"role": "user", "content": "1+1?"}], "openrlhf_math": {"rule": "confident"}}
-    solve(pool, writer, plan(ChatRequest(**body), served).method)
+    messages = [Message(role="user", content="1+1?")]
+    solve(pool, writer, plan(ChatRequest(messages, wishes=Wishes(rule="confident")), served).method)
     assert [sampling.watch for sampling in writer.asked] == [Watch(window=3)] * 2
-    body["openrlhf_math"]["rule"] = "genselect"
-    assert plan(ChatRequest(**body), served).method.rule is RULES["genselect"]
+    asked = plan(ChatRequest(messages, wishes=Wishes(rule="genselect")), served)
+    assert asked.method.rule is RULES["genselect"]
