@@ -19,6 +19,7 @@ class Completion:
     """reference, old: log-probabilities of its tokens under the reference model and the policy before the batch.
 
     rollout: those that the engine reported, None where they are `old`.
+    own: which tokens the model wrote, None for all; of the others, a tool's, there are no log-probabilities.
     """
 
     prompt: list[int]
@@ -29,6 +30,7 @@ class Completion:
     reference: torch.Tensor | None = None
     old: torch.Tensor | None = None
     rollout: torch.Tensor | None = None
+    own: list[bool] | None = None
 
 
 def bigram_table(seed: int = 0) -> torch.Tensor:

@@ -34,7 +34,7 @@ def rolled_out(completions: list[Completion], args: SimpleNamespace) -> list[Exp
     for number, one in enumerate(completions):
         sequence = torch.tensor(one.prompt + one.tokens)
         mask = torch.zeros(1, len(sequence) - 1, dtype=torch.long)
-        mask[:, len(one.prompt) - 1 :] = 1
+        mask[:, len(one.prompt) - 1 :] = torch.tensor(one.own or [True] * len(one.tokens))
 
         def actions(values, mask=mask):
             row = torch.zeros(mask.shape)

@@ -15,6 +15,7 @@ WHAT = {
     "rerank": "pass@1, maj@k, weighted@k and best-of-k by the number of attempts k",
     "rules": "held-out accuracy by the rule that keeps a teacher's traces, at equal training tokens",
     "mismatch": "GRPO with an engine whose weights are off on purpose, with and without a correction of rollouts",
+    "tool": "GRPO with Python as a tool and without, on products that the model cannot work out in its head",
 }
 # What each does unless told otherwise, and with --quick: enough to see that all works, too little to show anything.
 FULL = {
@@ -24,6 +25,7 @@ FULL = {
     "rerank": {"seeds": 3, "steps": 80, "attempts": 16, "prm_problems": 500},
     "rules": {"seeds": 3, "problems": 2000, "attempts": 8},
     "mismatch": {"seeds": 3, "steps": 25, "noise": 0.2},
+    "tool": {"seeds": 3, "steps": 24},
 }
 QUICK = {
     "kl": {"seeds": 1, "steps": 4, "coefficients": [0.0, 0.1]},
@@ -32,9 +34,10 @@ QUICK = {
     "rerank": {"seeds": 1, "steps": 4, "attempts": 4, "prm_problems": 150},
     "rules": {"seeds": 1, "problems": 300, "attempts": 4},
     "mismatch": {"seeds": 1, "steps": 4, "noise": 0.2},
+    "tool": {"seeds": 1, "steps": 4},
 }
 HELP = {
-    "seeds": "how many, from 0 on; each has problems, a student and runs of its own",
+    "seeds": "how many, from 0 on; each has problems, its own student and runs",
     "steps": "of every GRPO run",
     "coefficients": "of KL; 0 has no reference model",
     "repeats": "times that completions are timed before and after, in turns",

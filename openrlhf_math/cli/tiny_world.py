@@ -14,6 +14,12 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("directory", type=Path, help="where to; must not exist or be empty")
+    parser.add_argument(
+        "--problems",
+        choices=("stories", "products"),
+        default="stories",
+        help="a running total below ten; or products of numbers of four digits, with traces that call a tool",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of problems, traces and weights")
     return parser
 
@@ -24,8 +30,9 @@ def run(args: argparse.Namespace) -> None:
     os.environ["DS_ACCELERATOR"] = "cpu"  # Transformers imports DeepSpeed, which would say that it found no GPU
     from transformers.utils import logging
 
-    from openrlhf_math.data.tiny_world import write_tiny_world
+    from openrlhf_math.data.tiny_world import write_products, write_tiny_world
 
     logging.disable_progress_bar()
-    write_tiny_world(args.directory, args.seed)
-    print(f"{args.directory}: model/, raw.jsonl, train.jsonl, heldout.jsonl")
+    write, first = {"stories": (write_tiny_world, "raw"), "products": (write_products, "traces")}[args.problems]
+    write(args.directory, args.seed)
+    print(f"{args.directory}: model/, {first}.jsonl, train.jsonl, heldout.jsonl")

@@ -13,266 +13,24 @@ counted.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from rapidfuzz.distance import OSA, Indel, Levenshtein
 
 from openrlhf_math.curation.normalise import Form, is_number, is_symbol
+from openrlhf_math.curation.vocabulary import (
+    BOUNDS,
+    ENDINGS,
+    GRAMMAR,
+    NEGATIONS,
+    OPPOSED,
+    PREFIXES,
+    SYNONYMS,
+    TURNING,
+    UNITS,
+)
 
 # Two texts of which a smaller share of the tokens agrees, in order, are never called the same.
 LEAST_ALIKE = 0.7
-
-# Words of which one instead of another makes another problem.
-_OPPOSITES = [
-    frozenset(group.split())
-    for group in (
-        "more less fewer",
-        "most fewest least",
-        "at-least at-most exactly",
-        "largest smallest second-largest",
-        "sum difference product quotient ratio remainder average number total",
-        "even odd",
-        "positive negative nonnegative nonpositive",
-        "before after",
-        "above below",
-        "over under",
-        "inside outside",
-        "first last",
-        "area perimeter circumference volume radius diameter circumradius inradius side diagonal height length width",
-        "add subtract multiply divide",
-        "added subtracted multiplied divided",
-        "plus minus times",
-        "increase decrease",
-        "increased decreased",
-        "increases decreases",
-        "increasing decreasing",
-        "mean median mode range variance",
-        "domain range codomain",
-        "arithmetic geometric harmonic",
-        "left right",
-        "up down",
-        "with without",
-        "all none some",
-        "every no",
-        "gave received",
-        "faster slower",
-        "older younger",
-        "taller shorter",
-        "longer shorter",
-        "heavier lighter",
-        "wider narrower",
-        "earlier later",
-        "day week month year hour minute second",
-        "days weeks months years hours minutes seconds",
-        "daily weekly monthly yearly",
-        "prime composite",
-        "rational irrational",
-        "row column",
-        "rows columns",
-        "clockwise counterclockwise",
-        "horizontal vertical",
-        "parallel perpendicular",
-        "numerator denominator",
-        "square cube triangle circle rectangle hexagon pentagon octagon sphere cylinder cone",
-        "integer integers real complex rational",
-        "sine cosine tangent",
-        "each total",
-        "remaining used left",
-        "percent times",
-        "boys girls",
-        "men women",
-        "boy girl",
-        "man woman",
-        "won lost",
-        "wins losses",
-        "heads tails",
-        "red blue green yellow white black orange purple",
-        "long wide tall deep high",
-        "length width height depth",
-        "base height",
-        "hypotenuse leg",
-        "opposite adjacent",
-        "acute obtuse right",
-        "equilateral isosceles scalene",
-        "concave convex",
-        "concavity extrema monotonicity inflection",
-        "maxima minima",
-        "x-intercept y-intercept",
-        "quotient remainder",
-        "dividend divisor",
-        "permutations combinations",
-        "divisible indivisible",
-        "divisors multiples factors",
-        "ordered unordered",
-        "distinct identical",
-        "distinguishable indistinguishable",
-        "same different",
-        "same distinct",
-        "replacement order",
-        "open closed",
-        "union intersection",
-        "chord tangent secant",
-        "altitude median bisector",
-        "centroid orthocenter incenter circumcenter",
-        "floor ceil",
-        "north south east west",
-        "morning afternoon evening night",
-        "monday tuesday wednesday thursday friday saturday sunday",
-        "january february march april may june july august september october november december",
-        "profit loss cost revenue",
-        "income expense",
-        "buyer seller",
-        "full empty",
-        "hot cold",
-        "ascending descending",
-        "forward backward",
-        "start end",
-        "beginning end",
-        "top bottom",
-        "front back",
-        "inner outer",
-        "internal external",
-        "interior exterior",
-        "minimum maximum",
-        "upper lower",
-        "encrypt decrypt",
-        "encode decode",
-        "import export",
-        "true false",
-        "correct incorrect",
-        "necessary sufficient",
-        "and or",
-        "either both neither",
-        "units tens hundreds thousands",
-        "longest shortest middle",
-        "tallest shortest",
-        "oldest youngest",
-        "heaviest lightest",
-        "fastest slowest",
-        "nearest farthest closest furthest",
-        "widest narrowest",
-        "best worst",
-        "interior exterior face space",
-        "surface lateral base",
-        "both only neither",
-        "factor exceed",
-        "faces edges vertices sides diagonals",
-        "probability odds",
-        "average altogether",
-        "average total",
-    )
-]
-# In a story any word of one line may be put for another of it, none for one of the other line.
-_GAINING = "gains gets finds buys receives earns wins found bought got earned won"
-_LOSING = "loses gives sells spends donates lost gave sold spent donated"
-_OPPOSITES += [frozenset(pair) for pair in product(_GAINING.split(), _LOSING.split())]
-_OPPOSED = {
-    word: frozenset().union(*(group for group in _OPPOSITES if word in group)) - {word}
-    for word in frozenset().union(*_OPPOSITES)
-}
-# A prefix that turns a word around, and prefixes of which one instead of another does: in-scribed, circum-scribed.
-_TURNING = ("un", "in", "im", "ir", "non", "dis", "anti", "counter")
-_PREFIXES = (
-    "in circum de en ex im sub super over under inter intra pre post up down out hypo hyper mono multi bi tri quad con "
-    "di mini maxi semi fore".split()
-)
-_NEGATIONS = "not no never cannot isn't aren't don't doesn't didn't can't won't nor neither without none nothing"
-_NEGATIONS = frozenset(_NEGATIONS.split())
-# What bounds or restricts: one more or less makes another problem.
-_BOUNDS = frozenset(
-    "at-least at-most exactly odd even prime composite positive negative nonnegative nonpositive nonzero distinct "
-    "rational irrational consecutive ordered square squared cube cubed double triple reciprocal absolute twice".split()
-)
-_UNITS = frozenset(
-    "centimeters meters kilometers millimeters inches feet yards miles grams kilograms pounds ounces liters "
-    "milliliters gallons seconds minutes hours days weeks months years dollars cents euros degrees radians "
-    "acres".split()
-)
-
-# Words that carry grammar or courtesy: one for another, one more or one less changes nothing.
-_GRAMMAR = frozenset(
-    "the of is are was were be been being to in on at by for from with and that which who whom whose this these those "
-    "it its "
-    "he she they his her their them him we our us you your i'm let's there here then thus so as if when where while "
-    "since "
-    "because does do did has have had will would could should can may might also just only now today please find what "
-    "how "
-    "many much value answer following suppose assume let given consider denote denoted such into onto per each a an "
-    "one's "
-    "altogether together still all whole itself himself herself themselves during upon about possible expressed "
-    "express "
-    "solve problem question show determine compute calculate what's is's called named known written write form like "
-    "some "
-    "any both respectively but however moreover hence therefore get gets got terms term simplest number total "
-    "amount".split()
-)
-_SYNONYMS = {
-    other: line.split()[0]
-    for line in (
-        "buy buys bought purchase purchases purchased",
-        "child children kid kids",
-        "begin begins began start starts started starting beginning commence",
-        "receive receives received get gets got obtains obtained",
-        "money cash",
-        "large big huge",
-        "small little tiny",
-        "require requires required need needs needed",
-        "want wants wanted wish wishes wished",
-        "cost costs price priced prices",
-        "make makes made produce produces produced",
-        "own owns owned possess possesses has have had",
-        "everyday daily",
-        "person people individual individuals man",
-        "student students pupil pupils",
-        "mother mom mum mama",
-        "father dad papa",
-        "pick picks picked choose chooses chose chosen select selects selected",
-        "remain remains remaining left",
-        "finish finishes finished end ends ended complete completes completed",
-        "total altogether all",
-        "automobile car cars automobiles",
-        "store shop stores shops",
-        "roll rolls rolled throw throws thrown threw toss tosses tossed flip flips flipped",
-        "die dice",
-        "natural whole",
-        "satisfying satisfy satisfies",
-        "equal equals",
-        "remove removes removed",
-        "give gives gave given hand hands handed",
-        "divide divides divided split splits",
-        "biggest largest",
-        "different distinct",
-        "similarly likewise",
-        "entire whole",
-        "collect collects collected gather gathers gathered",
-        "speed velocity rate",
-        "journey trip",
-        "bicycle bike bicycles bikes",
-        "flower flowers",
-        "combine combined",
-        "additional more extra further another",
-        "every each",
-        "real",
-        "integer integers",
-        "sides side",
-        "randomly random",
-        "probability chance likelihood",
-        "altogether overall",
-        "quickly fast",
-        "return returns returned",
-        "travel travels traveled travelled",
-        "walk walks walked",
-        "spend spends spent pay pays paid",
-        "bake bakes baked cook cooks cooked",
-        "friend friends buddy buddies pal pals",
-        "arrive arrives arrived reach reaches reached",
-        "evaluate compute",
-        "prove show",
-    )
-    for other in line.split()
-}
-_ENDINGS = ("s", "es", "ed", "d", "ing", "ly", "'s")
-
 
 _MOST_WORDS = 40  # of two texts that are looked at for slips; with more they are not alike
 
@@ -342,10 +100,27 @@ def count_unexplained(
         if len(left) == len(added) == 1:
             if left[0] in second or added[0] in first:
                 return None  # the question is for another of the things that are there
-            if left[0] in _UNITS and added[0] in _UNITS and not (start and is_number(first[start - 1])):
+            before = slice(max(start - 1, 0), start), slice(max(other_start - 1, 0), other_start)
+            if other_unit([*first[before[0]], *ours], [*second[before[1]], *theirs], first, second):
                 return None  # it is for the same thing in another unit
         unexplained += max(len(left), len(added))
     return unexplained
+
+
+def other_unit(ours: Sequence[str], theirs: Sequence[str], first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether a unit is in place of one that is asked for, or of one that the text has elsewhere, too.
+
+    ours and theirs: parts of the first and second. A copy that has another currency or measure has it everywhere.
+    """
+    lost, added = set(ours) & UNITS - set(theirs), set(theirs) & UNITS - set(ours)
+    if not lost or not added:
+        return False
+    asked = lost & _without_number(ours) and added & _without_number(theirs)
+    return bool(asked) or not lost.isdisjoint(second) or not added.isdisjoint(first)
+
+
+def _without_number(tokens: Sequence[str]) -> set[str]:
+    return {word for place, word in enumerate(tokens) if not (place and is_number(tokens[place - 1]))}
 
 
 def changed_places(first: Sequence[str], second: Sequence[str]) -> bool:
@@ -356,7 +131,8 @@ def changed_places(first: Sequence[str], second: Sequence[str]) -> bool:
     ours, theirs = _done(first), _done(second)
     if len(ours) != len(theirs):
         return False
-    if any(words_opposed(Counter(one), Counter(other)) for one, other in zip(ours, theirs, strict=True)):
+    done = ((Counter(one), Counter(other)) for one, other in zip(ours, theirs, strict=True))
+    if any(words_opposed(one - other, other - one) for one, other in done):
         return True
     pairs = zip(_counted(first), _counted(second), strict=True)
     changed = [(one, other) for one, other in pairs if one and other and not _alike(one, other)]
@@ -410,9 +186,9 @@ def opposed(first: Sequence[str], second: Sequence[str]) -> bool:
             shared = min(ours[word], theirs[other])
             ours -= Counter({word: shared})
             theirs -= Counter({other: shared})
-    if any(word in _BOUNDS for word in (*ours, *theirs)):
+    if any(word in BOUNDS for word in (*ours, *theirs)):
         return True
-    if sum(ours[word] for word in _NEGATIONS) != sum(theirs[word] for word in _NEGATIONS):
+    if sum(ours[word] for word in NEGATIONS) != sum(theirs[word] for word in NEGATIONS):
         return True
     return words_opposed(ours, theirs)
 
@@ -421,7 +197,7 @@ def words_opposed(ours: Counter[str], theirs: Counter[str]) -> bool:
     """Whether a word of the one is the opposite of a word of the other."""
     if not ours or not theirs:
         return False
-    if any(not theirs.keys().isdisjoint(_OPPOSED.get(word, ())) for word in ours):
+    if any(not theirs.keys().isdisjoint(OPPOSED.get(word, ())) for word in ours):
         return True
     return any(_turned(one, other) for one in ours for other in theirs if len(one) > 4 and len(other) > 4)
 
@@ -430,12 +206,12 @@ def _turned(one: str, other: str) -> bool:
     """`shaded` and `unshaded`, `inscribed` and `circumscribed`."""
     if one[-3:] != other[-3:]:
         return False
-    for prefix in _TURNING:
+    for prefix in TURNING:
         if one == prefix + other or other == prefix + one:
             return True
-    for prefix in _PREFIXES:
+    for prefix in PREFIXES:
         if one.startswith(prefix) and len(rest := one[len(prefix) :]) >= 3:
-            for another in _PREFIXES:
+            for another in PREFIXES:
                 if prefix != another and other == another + rest:
                     return True
     return False
@@ -443,17 +219,17 @@ def _turned(one: str, other: str) -> bool:
 
 def is_content(token: str) -> bool:
     """Whether a token is a word that says what a problem is about."""
-    return not (is_number(token) or is_symbol(token) or token in _GRAMMAR or not token[0].isalnum())
+    return not (is_number(token) or is_symbol(token) or token in GRAMMAR or not token[0].isalnum())
 
 
 def is_negation(token: str) -> bool:
     """Whether a word turns a sentence around."""
-    return token in _NEGATIONS
+    return token in NEGATIONS
 
 
 def stem(word: str) -> str:
     """A word without its ending, synonyms as one."""
-    word = _SYNONYMS.get(word, word)
+    word = SYNONYMS.get(word, word)
     for ending in ("ing", "ies", "ied", "es", "ed", "ly", "s", "e", "y"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]
@@ -475,6 +251,8 @@ def _unexplained(
         if match is not None:
             left.remove(word)
             added.remove(match)
+    left = [word for word in left if not any(_slipped(word, other) for other in theirs if other in GRAMMAR)]
+    added = [word for word in added if not any(_slipped(word, other) for other in ours if other in GRAMMAR)]
     renamed = [word for word in left if word in our_names and word not in second]
     names = [word for word in added if word in their_names and word not in first]
     if renamed and names:
@@ -485,16 +263,21 @@ def _unexplained(
 
 def _alike(word: str, other: str) -> bool:
     """One word in two forms, with a slip of one letter, or two synonyms."""
-    if word == other or _SYNONYMS.get(word, word) == _SYNONYMS.get(other, other):
+    if word == other or SYNONYMS.get(word, word) == SYNONYMS.get(other, other):
         return True
     short, long = sorted((word, other), key=len)
     if (
         len(short) >= 3
         and long.startswith(short[:-1] if short[-1] in "ey" else short)
-        and (long[len(short) :] in _ENDINGS or long[len(short) - 1 :] in ("ing", "ies", "ied", "ed"))
+        and (long[len(short) :] in ENDINGS or long[len(short) - 1 :] in ("ing", "ies", "ied", "ed"))
     ):
         return True
-    if len(short) < 4 or word[0] != other[0]:
+    return _slipped(word, other)
+
+
+def _slipped(word: str, other: str) -> bool:
+    """Whether two words differ in one slip of a typist: letters in each other's place, or one letter of a long word."""
+    if min(len(word), len(other)) < 4 or word[0] != other[0]:
         return False
     slips = OSA.distance(word, other, score_cutoff=2)
-    return slips == 1 and (len(short) >= 7 and word[-1] == other[-1] or sorted(word) == sorted(other))
+    return slips == 1 and (min(len(word), len(other)) >= 7 and word[-1] == other[-1] or sorted(word) == sorted(other))

@@ -11,7 +11,7 @@ from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.evaluation.settings import fingerprint
-from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.rerank.aggregate import Logit, Scores
 from openrlhf_math.rerank.roles import Scorer
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.runs.journal import Journal, told_if_unwritable
@@ -55,7 +55,13 @@ class ScoreJournal:
 
     def of(self, key: str, row: Row) -> list[Scores]:
         """The scores of a problem's completions, in order."""
-        return [self._journal.read(key, sample)["scores"] for sample in range(len(row.responses))]
+        scores = [self._journal.read(key, sample)["scores"] for sample in range(len(row.responses))]
+        return [self._of_kind(score) for score in scores]
+
+    def _of_kind(self, score: Scores) -> Scores:
+        """As the scorer gave it: a file does not say that a number is a logit."""
+        is_logit = isinstance(score, float) and self._scorer.kind == "reward-model"
+        return Logit(score) if is_logit else score
 
     def close(self) -> None:
         self._journal.close()

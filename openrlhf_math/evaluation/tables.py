@@ -49,6 +49,9 @@ def _figures(name: str, told: dict) -> Table:
     ):  # fmt: skip
         if told.get(figure) or figure == "undecided":
             table.add_row(shown, str(told[figure]))
+    if "tool_calls" in told:
+        words = f"{told['tool_calls']:,}, {told['tool_failed']:,} failed, {told['tool_seconds']:.1f} s"
+        table.add_row("calls of the tool", words)
     table.add_row("wall time", _times(told))
     return table
 

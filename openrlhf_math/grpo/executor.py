@@ -8,21 +8,25 @@ from vllm.sampling_params import RequestOutputKind
 
 from openrlhf_math.data.prompts import prompt_ids
 from openrlhf_math.grpo.seeds import derived_seed
+from openrlhf_math.grpo.tool_turns import ToolTurns
 from openrlhf_math.grpo.undecided import RewardErrors
+from openrlhf_math.grpo.written import Written, answer_tokens
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
+from openrlhf_math.side_by_side import side_by_side
 
 # Texts nobody could grade, kept until the trainer collects them. Bounded: a hostile policy makes many.
 MAX_UNDECIDED = 1000
 
 
 class AgentExecutor(AgentExecutorBase):
-    """Single turn: prompt, one completion, its grade as the reward.
+    """Prompt, one completion, its grade as the reward. With a tool, a completion has several turns of the model.
 
     For a reward of one's own, `--train.agent_func_path FILE.py` with a subclass of the same name that has its own
     `grade`.
     """
 
     chat_template = True  # whether the prompts were rendered by one, which writes the first token itself
+    tool: ToolTurns | None = None  # set before the first rollout, too
 
     def __init__(self) -> None:
         self.undecided: deque[dict] = deque(maxlen=MAX_UNDECIDED)
@@ -34,6 +38,7 @@ class AgentExecutor(AgentExecutorBase):
 
     async def grade(self, text: str, label: str, problem: str) -> Grade:
         """What a completion is worth. label: the dataset's answer. problem: the whole prompt, as the model saw it.
+        text: what the model wrote, without a tool's replies.
 
         If this raises, the completion counts as undecided, with reward 0.
         """
@@ -56,61 +61,53 @@ class AgentExecutor(AgentExecutorBase):
         if room <= 0:
             raise ValueError(f"a prompt of {len(ids)} tokens leaves no room within --data.max_len {max_length}")
         params = sampling_params.clone()
-        params.n = num_samples
         params.max_tokens = min(params.max_tokens or room, room)
         params.logprobs = 0  # the sampled token's only: for the gap between trainer and engine
         params.flat_logprobs = True
         if params.seed is not None:
             params.seed = derived_seed(params.seed, prompt)
         params.output_kind = RequestOutputKind.FINAL_ONLY
+        if self.tool:
+            return await side_by_side(
+                self._with_tool(prompt, label, ids, params.clone(), number, llm_engine) for number in range(num_samples)
+            )
+        params.n = num_samples
         params.detokenize = bool(params.stop)  # once a completion, below, instead of once a token
         output = await llm_engine.generate(ids, params)
         texts = hf_tokenizer.batch_decode([answer_tokens(one) for one in output.outputs], skip_special_tokens=False)
-        return await asyncio.gather(
-            *(
-                self._rollout(prompt, label, ids, completion, text)
-                for completion, text in zip(output.outputs, texts, strict=True)
-            )
-        )
+        group = []
+        for completion, text in zip(output.outputs, texts, strict=True):
+            written = Written(text=text)
+            written.add_turn(completion)
+            group.append(self._rollout(prompt, label, ids, written))
+        return await asyncio.gather(*group)
 
-    async def _rollout(self, prompt: str, label: str, ids: list[int], completion, text: str) -> dict:
+    async def _with_tool(self, prompt: str, label: str, ids: list[int], params, number: int, llm_engine) -> dict:
+        """A completion of its own requests: each waits for its tool alone. They share the prompt by its prefix."""
+        params.n = 1
+        written = await self.tool.write(ids, params, number, llm_engine)
+        return await self._rollout(prompt, label, ids, written)
+
+    async def _rollout(self, prompt: str, label: str, ids: list[int], written: Written) -> dict:
         trouble = {}
         try:
-            grade = await self.grade(text, label, prompt)
+            grade = await self.grade(written.text, label, prompt)
         except Exception as error:  # one item's must not end the run; the trainer ends it if all raise
             grade, words = self.reward_errors.grade(type(self).grade, error)
             trouble = {"reward_error": grade.reason}
         if grade.outcome == "undecided":
             traceback = {"traceback": words} if trouble and words else {}
-            self.undecided.append({"reason": grade.reason, "gold": label, "response": text} | traceback)
-        token_ids = list(completion.token_ids)
+            self.undecided.append({"reason": grade.reason, "gold": label, "response": written.text} | traceback)
         return {
             "prompt": prompt,
             "label": label,
             "images": None,
             "mm_train_inputs": None,
-            "observation_tokens": ids + token_ids,
-            "action_ranges": [(len(ids), len(ids) + len(token_ids))],
-            "rollout_log_probs": [0.0] * len(ids) + sampled_log_probs(token_ids, completion.logprobs),
-            "truncated": completion.finish_reason == "length",
+            **written.response(ids),
             "reward": grade.reward,
             "scores": grade.reward,
-            "extra_logs": rates(grade) | {"reward_error_rate": float(bool(trouble))},
+            "extra_logs": rates(grade) | {"reward_error_rate": float(bool(trouble))} | written.logs,
         } | trouble
-
-
-def answer_tokens(completion) -> list[int]:
-    """The tokens a person reads: all but the one that ended the completion."""
-    token_ids = list(completion.token_ids)
-    ended_by_token = completion.finish_reason == "stop" and not isinstance(completion.stop_reason, str)
-    return token_ids[:-1] if ended_by_token else token_ids
-
-
-def sampled_log_probs(token_ids: list[int], logprobs) -> list[float]:
-    """Log-probability of each sampled token, from vLLM's flat list of one entry a token."""
-    if len(logprobs.logprobs) != len(token_ids):
-        raise ValueError(f"vLLM gave {len(logprobs.logprobs)} log-probabilities for {len(token_ids)} tokens")
-    return logprobs.logprobs
 
 
 def rates(grade: Grade) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import argparse
 
 from openrlhf_math.data.prompts import INSTRUCTION
+from openrlhf_math.grpo import tool_settings
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
 from openrlhf_math.grpo.limit_settings import LimitSettings
@@ -14,8 +15,11 @@ from openrlhf_math.grpo.rollout_correction import CHOICES as CORRECTIONS
 from openrlhf_math.grpo.rollout_correction import DEFAULT_ESS
 from openrlhf_math.grpo.rollout_correction import HELP as CORRECTION_HELP
 from openrlhf_math.grpo.rollout_correction import UPSTREAM as OF_A_CORRECTION
+from openrlhf_math.grpo.tool_settings import RolloutTool
 from openrlhf_math.grpo.truncation import TRUNCATED
-from openrlhf_math.patches.parsers import recipe_parser
+from openrlhf_math.patches.parsers import load_parser, recipe_parser
+from openrlhf_math.tools.code_blocks import FORMS
+from openrlhf_math.tools.isolation import WANTED
 from openrlhf_math.training import wandb_key
 from openrlhf_math.training.lora import LORA
 
@@ -58,6 +62,7 @@ COMPUTED = (
     *OF_A_RECIPE,
     *OF_A_CORRECTION,
 )
+OF_A_SIZE = ("batch_size", "num_nodes", "num_gpus_per_node", "max_tokens_per_gpu", "ckpt.save_steps")
 COMPUTED_SWITCHES = (
     "vllm.enable_sleep",
     "ds.enable_sleep",
@@ -184,6 +189,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
+def keep_upstream_defaults(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` OpenRLHF's defaults of its flags but those of paths, kernels and sleep, which follow the run."""
+    upstream = load_parser(UPSTREAM_COMMAND)[0]()
+    kept = [*RECIPE, *SWITCHED_ON, *(flag for flag in COMPUTED if flag.endswith(OF_A_SIZE))]
+    parser.set_defaults(**{flag: upstream.get_default(flag) for flag in kept})
+
+
 def _add_ours(group) -> None:
     group.add_argument(
         "--math.run_dir", default="runs/grpo", help="directory of the run: config.json, metrics.jsonl, model, ..."
@@ -232,6 +244,7 @@ def _add_ours(group) -> None:
     _add_objective(group)
     _add_curriculum(group)
     _add_lengths(group)
+    _add_tool(group)
     _add_faults(group)
     group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
     group.add_argument(
@@ -340,6 +353,36 @@ def _add_lengths(group) -> None:
         help="a completion that was cut off: "
         + "; ".join(f"{name}: {what}" for name, what in TRUNCATED.items())
         + " (%(default)s)",
+    )
+
+
+def _add_tool(group) -> None:
+    defaults = RolloutTool()
+
+    def add(flag: str, what: str, **more) -> None:
+        default = getattr(defaults, tool_settings.FIELDS[flag]) or "as many as half of the node's memory has room for"
+        group.add_argument(f"--{flag}", help=f"{what} ({default})", **more)
+
+    group.add_argument(
+        "--math.tool",
+        choices=(tool_settings.PYTHON,),
+        help="the model may run code in its rollouts; what the code prints goes into the context, and its tokens are "
+        "left out of the loss; see docs/grpo-tool.md",
+    )
+    add(
+        "math.tool_form",
+        "how the model writes a call: block, a block ```python, or template, a call as its chat template writes it",
+        choices=FORMS,
+    )
+    add("math.tool_calls", "calls that a completion may make", type=int, metavar="N")
+    add("math.tool_seconds", "CPU time of a call; by the clock four times as much", type=float, metavar="SECONDS")
+    add("math.tool_memory", "MiB of memory of a completion's programs", type=int, metavar="MIB")
+    add("math.tool_output", "characters of a call's output that the model is shown", type=int, metavar="N")
+    add("math.tool_kernels", "interpreters at once for each vLLM engine", type=int, metavar="N")
+    add(
+        "math.tool_isolation",
+        "what keeps the code from this machine: auto takes the first that works, none runs the code as you",
+        choices=WANTED,
     )
 
 

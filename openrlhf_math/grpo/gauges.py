@@ -31,7 +31,8 @@ PREFIX, TIMING = "openrlhf_math_", "timing/"
 def values(record: dict, steps: int) -> dict[str, float]:
     """Of a step's record, the finite ones. steps: in all."""
     seconds = record.get("timing/step_total") or math.nan
-    tokens = record.get("rollout/num_samples", math.nan) * record.get("completion_length", math.nan)
+    length = record.get("completion_length", math.nan) - record.get("tool/tokens", 0.0)
+    tokens = record.get("rollout/num_samples", math.nan) * length
     derived = {
         "steps": steps, "tokens_per_second": tokens / seconds, "memory_peak_gib": record.get("memory/peak_gib")
     }  # fmt: skip

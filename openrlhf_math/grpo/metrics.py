@@ -27,6 +27,20 @@ def step_record(step: int, status: dict, seconds_since_start: float) -> dict[str
     return {"step": step, "seconds_since_start": round(seconds_since_start, 3)} | numbers
 
 
+def tool_shares(means: dict[str, float]) -> dict[str, float]:
+    """Of all calls of a batch the share that failed, of all completion tokens the share that a tool wrote.
+
+    means: over completions. Empty where no tool can be called.
+    """
+    if "tool/calls" not in means:
+        return {}
+    calls, length = means["tool/calls"], means["response_length"]
+    return {
+        "tool/failed_rate": means["tool/failed_calls"] / calls if calls else 0.0,
+        "tool/token_share": means["tool/tokens"] / length if length else 0.0,
+    }
+
+
 def one_line(record: dict, steps: int) -> str:
     """A step as one line for a person. steps: in all. What could not be graded is told only where there is some."""
     accuracy, undecided = record.get("accuracy", float("nan")), record.get("undecided_rate", 0.0)

@@ -19,6 +19,7 @@ from openrlhf_math.grpo.settings import (
     steps_a_batch,
     trained_parameters,
 )
+from openrlhf_math.grpo.tool_settings import PYTHON, RolloutTool
 from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.modeling.families import Family
 from openrlhf_math.training.lora import lora_line
@@ -115,6 +116,7 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
     console.print(path_line(args, family), soft_wrap=True)
     console.print(curriculum_line(args.math.curriculum))
     console.print(limit_line(args.math.completion_limit, args.math.truncated))
+    console.print(tool_line(args.math.tool, args.vllm.num_engines), soft_wrap=True)
     console.print(checkpoint_line(args))
 
 
@@ -170,6 +172,18 @@ def limit_line(settings: LimitSettings, truncated: str) -> str:
     else:
         limit = f"{settings.start} tokens" if settings.start else "as many tokens as the context holds"
     return f"completion limit: {limit}; one that was cut off is {TRUNCATED[truncated]}"
+
+
+def tool_line(settings: RolloutTool | None, engines: int) -> str:
+    """What the model may call, and what that may take of each engine's node."""
+    if settings is None:
+        return "tool: none"
+    kernels = settings.kernels or "as many as half of a node's memory has room for:"
+    return (
+        f"tool: {PYTHON}, up to {settings.calls} calls a completion of {settings.seconds:g} s of CPU time each; "
+        f"{kernels} interpreters of up to {settings.memory_mb} MiB for each of {engines} engines, isolation: "
+        f"{settings.isolation}; the completion limit holds for the model's tokens and the tool's together"
+    )
 
 
 def checkpoint_line(args: SimpleNamespace) -> str:

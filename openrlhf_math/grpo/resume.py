@@ -24,11 +24,12 @@ FREE_SECTIONS = ("ckpt", "logger", "eval", "local_rank", "vllm", "objective", RO
 FREE = (
     "data.prompt_dataset", "data.prompt_split", "data.max_len", "data.dataloader_num_workers",
     "rollout.max_new_tokens", "rollout.micro_batch_size", "rollout.max_tokens_per_gpu", "train.num_episodes",
-    "train.max_tokens_per_gpu", "train.agent_func_path",
+    "train.max_tokens_per_gpu", "train.agent_func_path", "math.tool.kernels", "math.tool.isolation",
 )  # fmt: skip
 # Of our own settings all are free but these.
 FIXED = (
-    "math.curriculum.", "math.device", "math.instruction", "math.shared_prefix", "math.truncated",
+    "math.curriculum.", "math.device", "math.instruction", "math.shared_prefix", "math.tool",
+    "math.truncated",
     "math.objective.rollout_correction", "math.objective.correct_below_ess", "math.objective.sapo_tau",
     "math.objective.loss_length", "math.engine_noise",
 )  # fmt: skip
@@ -37,7 +38,7 @@ FIXED_REWARDS = ("math.rewards.format_reward", "math.rewards.correct_reward", "m
 
 def is_free(name: str) -> bool:
     """Whether a setting may differ from what the run began with. name: dotted, as in config.json."""
-    if name.startswith("math."):
+    if name.startswith("math.") and name not in FREE:
         return not name.startswith((*FIXED, *FIXED_REWARDS))
     return name in FREE or name.split(".")[0] in FREE_SECTIONS
 
@@ -58,7 +59,8 @@ def identity(sets: dict[str, list[Problem]], labels: dict[str, dict[int, dict[st
 
 def take_up(args: SimpleNamespace, problems: dict) -> None:
     """With `--ckpt.load_enable`: check that the run is the one that began, settle on a checkpoint, and forget what was
-    recorded after it. Without a checkpoint the run begins anew. problems: of `identity`, the training sets'.
+    recorded after it. Without a checkpoint the run starts from the beginning. problems:
+    `identity` of the training sets.
 
     Raises UserError for another run, and if there are checkpoints and none is whole.
     """
@@ -74,7 +76,11 @@ def take_up(args: SimpleNamespace, problems: dict) -> None:
     tag = settle(folder / "_actor", folder / "_critic")
     args.ckpt.load_enable = tag is not None
     step = int(TAG.fullmatch(tag)[2]) if tag else 0
-    where = f"going on after step {step}, from {tag}" if tag else f"no checkpoint in {folder}: the run begins anew"
+    where = (
+        f"resuming after step {step}, from {tag}"
+        if tag
+        else f"no checkpoint in {folder}: the run starts from the beginning"
+    )
     print(where, flush=True)  # a log shows it whatever comes
     kept = {name: records.keep_until(run_dir / name, step) for name in RECORDS}
     if kept["metrics.jsonl"]:  # the time between two lives of a run does not count

@@ -17,6 +17,7 @@ from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
 from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
+from openrlhf_math.grpo.tool_settings import RolloutTool, instruction, tool
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest
@@ -50,7 +51,7 @@ class MathSettings:
     parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
     engine_noise: standard deviation of what the engine's weights are off by, relative; 0 but in experiments.
     truncated: a key of grpo/truncation.py's table. lora: what is trained, None for all weights; found after the flags,
-    in the configuration of the model.
+    in the configuration of the model. tool: what the model may call in its rollouts, None for nothing.
     """
 
     run_dir: Path
@@ -71,6 +72,7 @@ class MathSettings:
     faults: FaultSettings
     objective: Objective
     lora: Lora | None = None
+    tool: RolloutTool | None = None
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -88,6 +90,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
     critic.settle_critic(flags)
+    wanted_tool = tool(flags, ours)
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
@@ -122,7 +125,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     args.math = MathSettings(
         run_dir=run_dir,
         device=device,
-        instruction=ours["math.instruction"],
+        instruction=instruction(ours["math.instruction"], wanted_tool),
         rewards=RewardConfig(
             format_reward=ours["math.format_reward"],
             correct_reward=ours["math.correct_reward"],
@@ -144,6 +147,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         truncated=ours["math.truncated"],
         faults=faults(ours),
         objective=objective,
+        tool=wanted_tool,
     )
     return args
 

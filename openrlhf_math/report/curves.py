@@ -35,14 +35,14 @@ def named(name: str) -> Value:
 
 
 def tokens_a_second(timing: str) -> Value:
-    """Completion tokens of the whole batch by the seconds of a part of the step."""
+    """Completion tokens of the whole batch, without a tool's, by the seconds of a part of the step."""
 
     def value(row: dict) -> float | None:
         parts = [number(row, name) for name in ("completion_length", "rollout/num_samples", timing)]
         if None in parts or parts[2] <= 0:
             return None
         length, completions, seconds = parts
-        return length * completions / seconds
+        return (length - (number(row, "tool/tokens") or 0.0)) * completions / seconds
 
     return value
 
@@ -75,6 +75,10 @@ GRPO = (
     Curve("Undecided gradings", "completions", "not graded in time: wrong", named("undecided_rate"), share=True),
     Curve("Correct format", "completions", "whatever their answer", named("format_rate"), share=True),
     Curve("Idle completions", "completions", "their whole group has one reward", named("idle_rate"), share=True),
+    Curve("Tool calls", "calls", "mean over completions", named("tool/calls")),
+    Curve("Failed tool calls", "calls", "they raised, ended or ran out of time", named("tool/failed_rate"), share=True),
+    Curve("Time in the tool", "seconds", "mean over completions", named("tool/seconds")),
+    Curve("Tokens of the tool", "completion tokens", "left out of the loss", named("tool/token_share"), share=True),
     Curve("Learning rate", "learning rate", "of the optimizer", named("learning_rate"), noisy=False),
     Curve("Speed of a step", "completion tokens / s", "generation and training", tokens_a_second("timing/step_total")),
     Curve("Speed of generation", "completion tokens / s", "generation alone", tokens_a_second("timing/generation")),

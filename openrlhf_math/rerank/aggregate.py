@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from openrlhf_math.registry import Registry
 
+
+class Logit(float):
+    """A score that is a logit, whatever its value: no probability, even between 0 and 1."""
+
+
 Aggregation = Callable[[Sequence[float]], float]
 Scores = float | Sequence[float] | None
 AGGREGATIONS: Registry[Aggregation] = Registry()
@@ -62,8 +67,8 @@ def aggregate(scores: Sequence[Scores], aggregation: Aggregation) -> tuple[list[
 
 
 def probabilities(scores: Iterable[float]) -> bool:
-    """Whether scores can be probabilities; others are taken for logits."""
-    return all(0 <= score <= 1 for score in scores)
+    """Whether scores are probabilities: a kind of scorer that gives logits says so, others by their values."""
+    return not any(isinstance(score, Logit) or not 0 <= score <= 1 for score in scores)
 
 
 def _finite(attempt: Scores, aggregation: Aggregation) -> float | None:
@@ -73,4 +78,6 @@ def _finite(attempt: Scores, aggregation: Aggregation) -> float | None:
     if not steps or not all(map(math.isfinite, steps)):
         return None
     value = float(aggregation(steps))
-    return value if math.isfinite(value) else None
+    if not math.isfinite(value):
+        return None
+    return Logit(value) if any(isinstance(step, Logit) for step in steps) else value

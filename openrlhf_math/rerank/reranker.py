@@ -15,11 +15,12 @@ NO_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a problem is: the attempts counted so far, and what would be answered now."""
+    """How far a problem is: the attempts counted so far, their tokens, and what would be answered now."""
 
     attempts: int
     answer: str | None
     votes: tuple[int, ...]
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,4 +119,5 @@ class Reranker:
 
 def progress(poll: Poll) -> Progress:
     number = poll.chosen()
-    return Progress(len(poll.attempts), None if number is None else poll.attempts[number].answer, poll.votes())
+    tokens = sum(attempt.tokens for attempt in poll.attempts)
+    return Progress(len(poll.attempts), None if number is None else poll.attempts[number].answer, poll.votes(), tokens)

@@ -6,10 +6,12 @@ actors, over objects in this process, or over one's own.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.rerank.confidence import Confidence, Watch
+from openrlhf_math.tools.attempt import ToolUse
 
 Messages = Sequence[dict[str, str]]
 
@@ -18,11 +20,16 @@ Messages = Sequence[dict[str, str]]
 class Sampling:
     """How a completion is drawn.
 
-    max_tokens  of this completion, at least 1
+    max_tokens  of this completion, at least 1; a tool's output counts
     stop        texts at which it ends; they stay in its text
     prefix      beginning of the assistant's turn, which the completion continues
     seed        of this completion; None draws anew each time
     top_k       tokens that are drawn from; 0 for all. min_p, penalties: as in vLLM's SamplingParams
+    watch       how the model's confidence is measured; None where nobody reads it
+    more        other fields of vLLM's SamplingParams
+
+    chat_template_kwargs  variables of the model's chat template
+    reasoning_effort      how much a model is to think, which its chat template says to it; None leaves it to that
     """
 
     temperature: float = 0.7
@@ -36,6 +43,18 @@ class Sampling:
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    watch: Watch | None = None
+    more: dict[str, object] = field(default_factory=dict)
+    chat_template_kwargs: dict[str, object] = field(default_factory=dict)
+    reasoning_effort: str | None = None
+
+    @property
+    def template_variables(self) -> dict[str, object]:
+        """Of the chat template, with the effort as in vLLM's server: some templates only know thinking on or off."""
+        if self.reasoning_effort is None:
+            return self.chat_template_kwargs
+        thinks = self.reasoning_effort != "none"
+        return {"enable_thinking": thinks} | self.chat_template_kwargs | {"reasoning_effort": self.reasoning_effort}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +63,20 @@ class Completion:
 
     text      without the prefix
     tokens    of `text`
-    finished  "eos": the model ended its turn; "stop": at one of the stop texts; "length": the limit cut it off
+    finished  "eos": the model ended its turn; "stop": at one of the stop texts; "length": the limit cut it off;
+              UNSURE: its confidence fell below the floor
+    confidence  None where it was not asked for, or no token says anything
+    tool      what was done with the tool, whose output is in `text` and not in `tokens`; None without one
     """
 
     text: str
     tokens: int
     finished: str
+    tool: ToolUse | None = None
+    confidence: Confidence | None = None
+
+
+UNSURE = "unsure"
 
 
 class CutOff(asyncio.CancelledError):

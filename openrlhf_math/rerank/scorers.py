@@ -1,45 +1,29 @@
 """Kinds of scorers: how each writes a solution for its model, where it reads, and how logits become a score.
 
-Any of them takes one forward pass for all steps of a completion. A kind is a class as `ScorerKind` declares it; one's
-own is given by dotted path, `package.module.Class`.
+Any of them takes one forward pass for all steps of a completion. Those that judge it as a whole are `reward_models`.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
-from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
 from openrlhf_math.rerank.prm_format import STEP_TAG, encode_prm
+from openrlhf_math.rerank.reward_models import RewardModel
+from openrlhf_math.rerank.scorer_kind import (
+    SCORERS,
+    ScorerKind,
+    architecture,
+    causal_architecture,
+    check_architecture,
+    check_causal,
+    check_chat,
+    check_labels,
+    find_scorer,
+    register_scorer,
+)
 from openrlhf_math.rerank.steps import BLANK_LINE
 
-
-class ScorerKind(Protocol):
-    """separator: what stands between steps, unless the settings say otherwise; None where a completion is judged as a
-    whole and has one score."""
-
-    separator: str | None
-
-    def __init__(self, tokenizer, config) -> None:
-        """tokenizer, config: the model's, from transformers. Raises ValueError, a sentence, if it is no such model."""
-
-    def engine_arguments(self) -> dict[str, object]:
-        """Of vLLM's engine: they make the model classify tokens. `pooler_config` is a dict of PoolerConfig's fields."""
-
-    def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
-        """steps: at least one, none of them empty. One position for each is read."""
-
-    def read(self, logits: Sequence[float]) -> float:
-        """The score at a position, higher is better. NaN stays NaN."""
-
-
-SCORERS: Registry[type[ScorerKind]] = Registry()
-register_scorer = SCORERS.register  # of a class
-
-
-def find_scorer(name: str) -> type[ScorerKind]:
-    """A known kind, or one's own by dotted path. Raises UserError if there is none."""
-    return SCORERS.find("--scorer", name)
+__all__ = ["SCORERS", "ScorerKind", "find_scorer", "one_against_other", "register_scorer", "sigmoid"]
 
 
 @register_scorer("qwen2.5-math-prm")
@@ -49,8 +33,8 @@ class QwenMathPRM:
     separator = BLANK_LINE
 
     def __init__(self, tokenizer, config) -> None:
-        _check_architecture(config, "Qwen2ForProcessRewardModel")
-        _check_chat(tokenizer)
+        check_architecture(config, "Qwen2ForProcessRewardModel")
+        check_chat(tokenizer)
         if STEP_TAG not in tokenizer.get_vocab():
             raise ValueError(f"its tokenizer has no token {STEP_TAG}")
         self._tokenizer = tokenizer
@@ -78,7 +62,7 @@ class MathShepherd:
     TAG = "ки"
 
     def __init__(self, tokenizer, config) -> None:
-        _check_causal(config)
+        check_causal(config)
         self._tokenizer = tokenizer
         self._controls = (*control_tokens(tokenizer), self.TAG)
 
@@ -108,8 +92,8 @@ class RLHFlowPRM:
     separator = BLANK_LINE
 
     def __init__(self, tokenizer, config) -> None:
-        _check_causal(config)
-        _check_chat(tokenizer)
+        check_causal(config)
+        check_chat(tokenizer)
         self._tokenizer = tokenizer
         self._controls = control_tokens(tokenizer)
 
@@ -132,13 +116,14 @@ class RLHFlowPRM:
 class SkyworkPRM:
     """A value head, read at the line's end behind every step; its sigmoid is the score.
 
-    https://github.com/SkyworkAI/skywork-o1-prm-inference: every step and its line's end are tokenized alone.
+    https://github.com/SkyworkAI/skywork-o1-prm-inference, prepare_input: the completion is split at every line's end,
+    empty lines are steps too, nothing is stripped, and every step and its line's end are tokenized alone.
     """
 
     separator = "\n"
 
     def __init__(self, tokenizer, config) -> None:
-        _check_architecture(config, "Qwen2ForPrmModel")
+        check_architecture(config, "Qwen2ForPrmModel")
         self._tokenizer = tokenizer
         self._controls = control_tokens(tokenizer)
 
@@ -151,9 +136,12 @@ class SkyworkPRM:
             "worker_extension_cls": f"{vllm_value_head.__name__}.ValueHeadWorker",
         }
 
+    def split(self, response: str) -> list[str]:
+        return response.split(self.separator)
+
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
         ids = self._ids((self._tokenizer.bos_token or "") + harmless(problem, self._controls) + "\n")
-        end = self._ids("\n")[-1]
+        end = self._ids(self.separator)[-1]
         read = []
         for step in steps:
             ids += [*self._ids(harmless(step, self._controls)), end]
@@ -167,56 +155,44 @@ class SkyworkPRM:
         return sigmoid(logits[0])
 
 
-@register_scorer("reward-model")
-class RewardModel:
-    """A sequence classifier of one label, as OpenRLHF's `train_rm` saves it, or transformers; the score is its logit.
+@register_scorer("trl-prm")
+class TokenClassifier:
+    """A token classifier of two labels, wrong and right, as TRL's PRMTrainer trains it: read behind every step.
 
-    Its input is that of OpenRLHF's RewardDataset: the chat, or without a chat template problem and completion on two
-    lines, then the end-of-sequence token, at which the score stands.
+    https://huggingface.co/docs/trl/prm_trainer: the problem as it is, behind the first token if the tokenizer has one,
+    then every step and its separator, each tokenized alone.
     """
 
-    separator = None
+    separator = "\n"
 
     def __init__(self, tokenizer, config) -> None:
-        self._own = _architecture(config) == "RewardModel"
-        if not self._own and not _architecture(config).endswith("ForSequenceClassification"):
-            raise ValueError(f"it is a {_architecture(config)}, not a reward model")
-        prefix = getattr(config, "value_head_prefix", "score")
-        if prefix != "score":
-            raise ValueError(f"its head is called {prefix}; train it with --ds.value_head_prefix score")
-        if not tokenizer.eos_token:
-            raise ValueError("its tokenizer has no end-of-sequence token, at which a reward model is read")
-        self._tokenizer, self._config = tokenizer, config
+        if not architecture(config).endswith("ForTokenClassification"):
+            raise ValueError(f"it is a {architecture(config)}, not a token classifier")
+        check_labels(config, 2)
+        self._causal = causal_architecture(config)
+        self._tokenizer = tokenizer
         self._controls = control_tokens(tokenizer)
 
     def engine_arguments(self) -> dict[str, object]:
-        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-        overrides: dict[str, object] = {"num_labels": 1}
-        if self._own:
-            overrides["architectures"] = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[self._config.model_type]]
-        normalised = getattr(self._config, "normalize_reward", False) and hasattr(self._config, "mean")
-        return {
-            "convert": "classify",
-            "hf_overrides": overrides,
-            "pooler_config": {"logit_mean": self._config.mean, "logit_sigma": self._config.std} if normalised else {},
-        }
+        return {"convert": "classify", "hf_overrides": {"num_labels": 2, "architectures": [self._causal]}}
 
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
-        problem, solution = (harmless(text, self._controls) for text in (problem, "\n\n".join(steps)))
-        if self._tokenizer.chat_template:
-            messages = [{"role": "user", "content": problem}, {"role": "assistant", "content": solution}]
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False)
-        else:
-            text = f"{problem}\n{solution}"
-        text = text.rstrip("\n")
-        if not text.endswith(self._tokenizer.eos_token):
-            text += " " + self._tokenizer.eos_token
-        ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return Encoded(ids, [len(ids) - 1])
+        first, end, read = self._tokenizer.bos_token_id, self._ids(self.separator), []
+        ids = ([] if first is None else [first]) + self._ids(harmless(problem, self._controls))
+        for step in steps:
+            ids += self._ids(harmless(step, self._controls)) + end
+            read.append(len(ids) - 1)
+        return Encoded(ids, read)
+
+    def _ids(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
     def read(self, logits: Sequence[float]) -> float:
-        return logits[0]
+        wrong, right = logits
+        return sigmoid(right - wrong)  # softmax over the two
+
+
+register_scorer("reward-model")(RewardModel)
 
 
 @register_scorer("verifier")
@@ -231,8 +207,8 @@ class Verifier:
     QUESTION = "Problem:\n{problem}\n\nSolution:\n{solution}\n\nIs the solution correct? Answer Yes or No."
 
     def __init__(self, tokenizer, config) -> None:
-        _check_causal(config)
-        _check_chat(tokenizer)
+        check_causal(config)
+        check_chat(tokenizer)
         self._tokenizer = tokenizer
         self._controls = control_tokens(tokenizer)
 
@@ -272,22 +248,3 @@ def sigmoid(logit: float) -> float:
         odds = math.exp(logit)
         return odds / (1 + odds)
     return 1 / (1 + math.exp(-logit))
-
-
-def _check_architecture(config, wanted: str) -> None:
-    if wanted not in (config.architectures or ()):
-        raise ValueError(f"it is a {_architecture(config)}, not a {wanted}")
-
-
-def _check_causal(config) -> None:
-    if not _architecture(config).endswith("ForCausalLM"):
-        raise ValueError(f"it is a {_architecture(config)}, not a causal language model")
-
-
-def _architecture(config) -> str:
-    return (config.architectures or ["model without an architecture"])[0]
-
-
-def _check_chat(tokenizer) -> None:
-    if not tokenizer.chat_template:
-        raise ValueError("its tokenizer has no chat template")

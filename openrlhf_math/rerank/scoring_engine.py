@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openrlhf_math.colocation.async_engine import ServingEngine, check_serving, engine_may_die, start_engine
 from openrlhf_math.colocation.layout import cache_bytes
@@ -32,10 +32,11 @@ class ScorerSettings:
     device           "cpu" or "cuda"
     tensor_parallel  devices an engine is spread over
     max_context      tokens of problem and completion together; None for the model's own, at most 16,384
-    replicas         engines, each an actor with devices of its own
-    separator        what stands between steps; None for the kind's own
+    replicas         engines, each an actor with its own devices
+    separator        what separates steps; None for the kind's own
     at_once          completions an engine computes together; more wait
     memory           share of a GPU's memory an engine takes
+    engine_args      further arguments of vLLM's engine, which go before ours
     """
 
     kind: str
@@ -47,11 +48,12 @@ class ScorerSettings:
     separator: str | None = None
     at_once: int = 256
     memory: float = 0.3
+    engine_args: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_serving(self)
         if self.separator == "":
-            raise ValueError("separator is empty, it must be what stands between steps")
+            raise ValueError("separator is empty, it must be what separates steps")
 
 
 class ScoringEngine(ServingEngine):
@@ -64,9 +66,9 @@ class ScoringEngine(ServingEngine):
         """Raises UserError if the model is of another kind, or vLLM cannot serve it."""
         self._kind, arguments = kind_and_arguments(settings)
         self._by_step = self._kind.separator is not None
-        self._separator = settings.separator or self._kind.separator
+        self._split = getattr(self._kind, "split", lambda response: split_steps(response, self._kind.separator))
         self._cuda = settings.device == "cuda"
-        self._engine = start_engine(FLAG, settings.model, settings.device, **arguments)
+        self._engine = start_engine(FLAG, settings.model, settings.device, **arguments | settings.engine_args)
         self._context = self._engine.model_config.max_model_len
         self._memory = score_memory.ScoreMemory()
 
@@ -75,8 +77,10 @@ class ScoringEngine(ServingEngine):
         return await side_by_side(self._score(problem, response) for response in responses)
 
     async def _score(self, problem: str, response: str) -> Scores:
-        steps = split_steps(response, self._separator) if self._by_step else [response.strip()]
-        if not any(steps):
+        if not response.strip():
+            return None
+        steps = self._split(response) if self._by_step else [response.strip()]
+        if not steps:
             return None
         encoded = self._kind.encode(problem, steps)
         if len(encoded.ids) > self._context:
@@ -128,6 +132,8 @@ def kind_and_arguments(settings: ScorerSettings) -> tuple[ScorerKind, dict[str, 
         config = AutoConfig.from_pretrained(settings.model, trust_remote_code=remote_code_trusted())
         tokenizer = AutoTokenizer.from_pretrained(settings.model, trust_remote_code=remote_code_trusted())
         made = kind(tokenizer, config)
+        if settings.separator and made.separator:
+            made.separator = settings.separator
         made.encode("1 + 1?", ["1 + 1 = 2", "2"])  # a chat template may refuse a role
         return made, _arguments(settings, made, config)
     except (OSError, ValueError, TemplateError) as error:

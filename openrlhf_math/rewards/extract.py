@@ -1,8 +1,9 @@
 r"""Step 1: find the final answer in a response.
 
 What counts, in this order: the last complete, non-empty `\boxed{}`; the last `<answer>` tag; what
-follows the last "answer is", "answer:" or "####". Nothing inside the thinking part counts. Boxes with no more than a
-comma or an "and" between them are one answer, so `\boxed{3}, \boxed{5}` gives the list `3, 5`.
+follows the last "answer is", "answer:" or "####". Nothing inside the thinking part counts, nor the output of code, see
+`own_words`. Boxes with no more than a comma or an "and" between them are one answer, so `\boxed{3}, \boxed{5}` gives
+the list `3, 5`.
 
 The thinking part ends at the last `</think>`. Where a response is to think first ("think") and has none, it is all
 thinking: the prompt may have opened it, and a draft in a box is no answer.
@@ -11,6 +12,8 @@ thinking: the prompt may have opened it, and a draft in a box is no answer.
 import re
 from collections import deque
 from dataclasses import dataclass
+
+from openrlhf_math.rewards.own_words import own_words
 
 # A final answer stands at the end: only this many characters are searched, whatever the response's length.
 TAIL = 1 << 16
@@ -75,8 +78,9 @@ def extract(response: str, style: str = "boxed") -> Extraction:
 
 
 def visible(response: str, style: str = "boxed") -> str:
-    """The part of a response that is not thinking: after the last `</think>`, before a `<think>` left open."""
-    _, closed, rest = response.rpartition("</think>")
+    """The part of a response that is neither thinking nor a program's output: after the last `</think>`, before a
+    `<think>` left open."""
+    _, closed, rest = own_words(response).rpartition("</think>")
     if style == "think" and not closed:
         return ""
     return rest.partition("<think>")[0]

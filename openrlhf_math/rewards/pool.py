@@ -1,26 +1,38 @@
 """The pool of grading workers: whatever an answer contains, it costs at most its deadline, in CPU time, and its memory.
 
-Each worker process is a pebble pool of one, so that a worker that is killed, by its deadline or by anyone, can
-spoil no lock or pipe but its own. Workers start when they are needed.
+Each worker process has pipes of its own and no lock, so that a worker that is killed, by its deadline or by anyone,
+disturbs no other. It is a plain interpreter that does not import the caller's `__main__`: in a Ray worker that would be
+all of Ray, and a script without a main guard would run again. Workers start when they are needed.
 """
 
 import asyncio
+import atexit
+import contextlib
+import json
 import os
 import queue
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from concurrent.futures import TimeoutError as DeadlinePassed
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 
 from openrlhf_math.rewards.config import RewardConfig
 from openrlhf_math.rewards.outcome import LONGEST_PROBLEM, Grade, Verdict, begin, conclude
+from openrlhf_math.rewards.worker import wall_seconds
 
 # Verdicts are remembered: the samples of one prompt often give the same answer.
 MEMORY_OF_VERDICTS = 20_000
-POLL_SECONDS = 0.1
 START_SECONDS = 60.0
+# What a worker runs: a module with `serve`, found where this process finds its modules.
+MODULE = "openrlhf_math.rewards.worker"
+BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from {module} import serve; serve(**json.loads(sys.argv[2]))"
+)
 
 
 class GradingPool:
@@ -91,7 +103,7 @@ class _Worker:
 
     def __init__(self, config: RewardConfig) -> None:
         self._config = config
-        self._pool = None
+        self._process: subprocess.Popen | None = None
 
     def judge(self, *compared: str) -> Verdict:
         """Compare in the worker. A worker killed by someone else is replaced and the item tried once more."""
@@ -99,7 +111,7 @@ class _Worker:
         for _ in range(2):
             try:
                 verdict = self._attempt(compared, self._config.timeout_seconds)
-            except (OSError, RuntimeError) as error:  # no process could be started, or the pool broke that moment
+            except (OSError, RuntimeError) as error:  # no process or thread could be started
                 verdict = Verdict(None, f"worker failed: {error}", 0.0, passing=True)
             if not verdict.passing:
                 return verdict
@@ -108,45 +120,77 @@ class _Worker:
         return verdict
 
     def stop(self) -> None:
-        if self._pool is not None:
-            self._pool.stop()
-            self._pool.join()
-            self._pool = None
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):  # of what could not be written to a dead process
+                pipe.close()
 
     def _attempt(self, compared: tuple[str, ...], seconds: float) -> Verdict:
-        from pebble import ProcessExpired
-
-        from openrlhf_math.rewards import worker
-
-        task = worker.judge if len(compared) == 3 else worker.describe
-        if self._pool is None or not self._pool.active:
-            self.stop()
-            self._pool = self._new_pool()
-        future = self._pool.schedule(task, args=(*compared, seconds), timeout=worker.wall_seconds(seconds))
-        given_up = time.monotonic() + START_SECONDS + worker.wall_seconds(seconds)
-        while not wait([future], timeout=POLL_SECONDS).done:
-            # pebble gives up a pool whose worker died while idle, and with it this item, without a word
-            if not self._pool.active or time.monotonic() > given_up:
-                self.stop()
-                return Verdict(None, "worker died", 0.0, passing=True)
-        try:
-            return Verdict(*future.result())
-        except DeadlinePassed:
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        question = json.dumps([*compared, seconds]).encode() + b"\n"
+        reply, overdue = self._ask(question, wall_seconds(seconds))
+        if reply.endswith(b"\n"):
+            return Verdict(*json.loads(reply))
+        code = self._process.wait()
+        if overdue:
             return Verdict(None, "wall clock", seconds)
-        except ProcessExpired as error:
-            if error.exitcode == -signal.SIGVTALRM:
-                return Verdict(None, "timeout", seconds)
-            return Verdict(None, f"worker died with exit code {error.exitcode}", 0.0, passing=True)
+        if code == -signal.SIGVTALRM:
+            return Verdict(None, "timeout", seconds)
+        return Verdict(None, f"worker died with exit code {code}", 0.0, passing=True)
 
-    def _new_pool(self):
-        from pebble import ProcessPool
+    def _start(self) -> None:
+        """Start the process and wait until it is ready. Raises OSError if it is not in START_SECONDS."""
+        self.stop()
+        started = {"memory_bytes": self._config.memory_bytes, "parent": os.getpid()}
+        command = [sys.executable, "-c", BOOT.format(module=MODULE), json.dumps(sys.path), json.dumps(started)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        reply, _ = self._ask(b"", START_SECONDS)
+        if not reply.endswith(b"\n"):
+            raise OSError(f"it did not start, exit code {self._process.wait()}")
 
-        from openrlhf_math.rewards.light_spawn import LightSpawnContext
-        from openrlhf_math.rewards.worker import start
+    def _ask(self, question: bytes, seconds: float) -> tuple[bytes, bool]:
+        """The worker's next line, cut off if the process ends first, and whether it was killed as its time was up."""
+        process, overdue = self._process, threading.Event()
 
-        return ProcessPool(
-            max_workers=1,
-            initializer=start,
-            initargs=(self._config.memory_bytes, os.getpid()),
-            context=LightSpawnContext(),
-        )
+        def end() -> None:
+            overdue.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            process.stdin.write(question)
+            process.stdin.flush()
+            return process.stdout.readline(), overdue.is_set()
+        except BrokenPipeError:
+            return b"", overdue.is_set()
+        finally:
+            timer.cancel()
+
+
+def grade(
+    response: str | bytes | None, gold: str, *, problem: str | None = None, config: RewardConfig | None = None
+) -> Grade:
+    r"""Grade one response against its gold answer.
+
+        >>> grade(r"so we get \boxed{\frac{1}{2}}", "0.5").outcome
+        'correct'
+
+    Safe whatever the response contains: answers that need symbolic work go to worker processes with a time and a
+    memory limit, which are started at the first such answer and shared by all calls with the same `config`.
+    `problem` helps where the answer refers to it: options of a multiple choice, a question repeated as its answer.
+    """
+    return _shared_pool(config or RewardConfig()).grade_now(response, gold, problem)
+
+
+@lru_cache(maxsize=8)
+def _shared_pool(config: RewardConfig) -> GradingPool:
+    pool = GradingPool(config)
+    atexit.register(pool.close)
+    return pool

@@ -8,9 +8,11 @@ A worker cannot outlive its trainer: between items it sees that its parent is an
 kernel's timers end it.
 """
 
+import json
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 
@@ -21,10 +23,30 @@ WALL_FACTOR, WALL_SECONDS = 10.0, 10.0
 WATCH_SECONDS = 0.5
 
 
-def start(memory_bytes: int, parent: int) -> None:
-    """Set up a new worker: memory limit, watch on the parent process, the comparison imported."""
+def serve(memory_bytes: int, parent: int) -> None:
+    """What a worker process does: it answers each JSON line of stdin with one on stdout, until stdin ends.
+
+    A line is [gold, answer, problem, seconds], for `judge`, or [answer, problem, seconds], for `describe`. A first line
+    says that the worker is ready. memory_bytes: of its address space. parent: the process that it ends with.
+    """
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no reply
+    _set_up(memory_bytes, parent)
+    found = None
+    while True:
+        replies.write(json.dumps(found).encode() + b"\n")
+        replies.flush()
+        task = json.loads(sys.stdin.buffer.readline() or "null")
+        if task is None:
+            return
+        found = judge(*task) if len(task) == 4 else describe(*task)
+
+
+def _set_up(memory_bytes: int, parent: int) -> None:
+    """Memory limit, watch on the parent process, the comparison imported."""
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGPROF, _past_the_deadline)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     for last in (signal.SIGVTALRM, signal.SIGALRM):
         signal.signal(last, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

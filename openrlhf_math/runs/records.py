@@ -4,8 +4,6 @@ import json
 import math
 from pathlib import Path
 
-import json
-from pathlib import Path
 from openrlhf_math.data.files import written_whole
 
 

@@ -14,18 +14,21 @@ from starlette.requests import ClientDisconnect
 
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.reranker import Progress, Solved
-from openrlhf_math.rerank.roles import Messages, RequestError, Unavailable
+from openrlhf_math.rerank.roles import RequestError, Unavailable
 from openrlhf_math.rerank.solver import Method
+from openrlhf_math.rerank.task import Turn
 from openrlhf_math.serving.errors import ApiError, ClientLeft
 from openrlhf_math.serving.health import Health
 from openrlhf_math.serving.metrics import Metrics
 from openrlhf_math.serving.plan import Plan, Service, plan, response
-from openrlhf_math.serving.schema import ChatRequest, ChatResponse, fresh_id, now, read_request
+from openrlhf_math.serving.protocol import ChatRequest, read_request
+from openrlhf_math.serving.schema import ChatResponse, Usage, Wishes, now
 from openrlhf_math.serving.stream import event, first_chunk, last_chunks, progress_chunk
 from openrlhf_math.side_by_side import aside, closing, end, within
 
 MOST_BYTES = 4 << 20  # of a request
 READ_SECONDS = 60.0  # for a request to arrive
+PARSE_SECONDS = 300.0  # for it to be read; the first waits for vLLM's model of it
 GRACE_SECONDS = 20.0  # beyond the budget, for the solver to end by itself
 HEALTH_SECONDS = 10.0
 CLIENT_LEFT = 499
@@ -42,8 +45,8 @@ class Backend(Protocol):
         """Raises Unavailable if it does not answer."""
 
 
-def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messages], int]) -> FastAPI:
-    """count_tokens: of a prompt, which `usage` tells."""
+def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn], int]) -> FastAPI:
+    """count_tokens: of the prompt of a turn, which `usage` tells."""
     app = FastAPI(title="openrlhf-math", docs_url=None, redoc_url=None)
     metrics, well = Metrics(), Health(backend.check, HEALTH_SECONDS)
     busy, started = 0, now()
@@ -64,7 +67,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messag
 
     @app.post(CHAT, response_model=ChatResponse, openapi_extra=_body_schema())
     async def chat_completions(request: Request):
-        wanted = read_request(await _read(request))
+        wanted = await within(PARSE_SECONDS, aside(read_request, await _read(request)))
         planned = plan(wanted, service)
         end_by = Deadline(planned.limits.seconds + GRACE_SECONDS)
         try:
@@ -87,7 +90,8 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messag
 
     async def _events(wanted: ChatRequest, planned: Plan, end_by: Deadline) -> AsyncIterator[bytes]:
         """Server-sent events; nothing before the first attempt is counted, so that what is refused has its status."""
-        name, identity, created = service.name, fresh_id(), now()
+        name, identity, created = service.name, wanted.identity, now()
+        prompt_tokens = None
         with place():
             stream = backend.stream(planned.problem, planned.method, planned.limits)
             async with closing(stream):
@@ -98,10 +102,14 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messag
                         yield event(first_chunk(identity, created, name))
                         begun = True
                     if told is None:
-                        yield event(progress_chunk(identity, created, name, news))
+                        usage = None
+                        if wanted.continuous_usage:
+                            if prompt_tokens is None:
+                                prompt_tokens = await within(end_by.left(), aside(_prompt_tokens, planned))
+                            usage = Usage.of(prompt_tokens, news.tokens)
+                        yield event(progress_chunk(identity, created, name, news, usage))
                     else:
-                        usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
-                        for chunk in last_chunks(identity, created, told, usage):
+                        for chunk in last_chunks(identity, created, told, wanted.usage, wanted.continuous_usage):
                             yield event(chunk)
         yield b"data: [DONE]\n\n"
 
@@ -112,10 +120,12 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Messag
         metrics.solved(solved.solution)
 
         def made() -> ChatResponse:
-            prompt = planned.method.turns(planned.problem)(0).messages
-            return response(solved.solution, wanted, service, planned.method.rule, count_tokens(prompt))
+            return response(solved.solution, wanted, service, planned.method.rule, _prompt_tokens(planned))
 
         return await within(end_by.left(), aside(made))
+
+    def _prompt_tokens(planned: Plan) -> int:
+        return count_tokens(planned.method.turns(planned.problem)(0))
 
     @app.get("/v1/models")
     async def models():
@@ -235,5 +245,8 @@ async def _after(first: bytes, events: AsyncIterator[bytes], end_by: Deadline) -
 
 def _body_schema() -> dict:
     """Of the request, which is read by hand so that its size is bounded and its errors are in OpenAI's form."""
-    content = {"application/json": {"schema": ChatRequest.model_json_schema()}}
+    said = "OpenAI's chat completion request, with the further fields of vLLM's server"
+    schema = {"type": "object", "description": said, "required": ["messages"]}
+    schema["properties"] = {"openrlhf_math": Wishes.model_json_schema()}
+    content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}

@@ -10,12 +10,12 @@ import ray
 from ray import serve
 from starlette.middleware import Middleware
 
-from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError
-from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.serving.access import RequiresKey
 from openrlhf_math.serving.app import build_app
+from openrlhf_math.serving.counting import token_counter
 from openrlhf_math.serving.plan import Service
+from openrlhf_math.serving.protocol import prepare
 from openrlhf_math.serving.proxy_errors import ErrorsInForm
 from openrlhf_math.serving.remote import RemoteReranker
 
@@ -56,18 +56,11 @@ def deployed(reranker, service: Service, model: str, host: str, port: int, key: 
     """
 
     def build():
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted())
-
-        def count_tokens(messages) -> int:
-            (ids,) = prompt_ids(tokenizer, [chat_text(tokenizer, messages)], chat_template=True)
-            return len(ids)
-
-        app = build_app(RemoteReranker(reranker), service, count_tokens)
+        app = build_app(RemoteReranker(reranker), service, token_counter(model))
         app.add_middleware(SaysDisconnect)
         if key:
             app.add_middleware(RequiresKey, expected=key)
+        prepare()  # now: two threads that import what they share may meet half a module
         return app
 
     replica = serve.deployment(

@@ -1,7 +1,7 @@
 """A request into what the solver is asked, and its solution into a response."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Limits
@@ -14,17 +14,16 @@ from openrlhf_math.rerank.roles import Messages
 from openrlhf_math.rerank.solver import Method, Solution, Turns
 from openrlhf_math.rerank.task import Turn, seed_of
 from openrlhf_math.serving.errors import ApiError
+from openrlhf_math.serving.protocol import ChatRequest
 from openrlhf_math.serving.schema import (
     Answer,
     AttemptReport,
-    ChatRequest,
     ChatResponse,
     Choice,
     Message,
     Report,
     Usage,
     Vote,
-    fresh_id,
     now,
 )
 
@@ -78,13 +77,13 @@ def plan(request: ChatRequest, service: Service) -> Plan:
     if request.n > limits.attempts:
         raise ApiError(400, f"n: {request.n} answers cannot come from {limits.attempts} attempts", "n")
     if service.context:
-        check_size([{"content": message.text} for message in request.messages], service.context)
+        check_size([message.said() for message in request.messages], service.context)
     method = _method(request, service)
     return Plan(problem.text, replace(method, turns=_turns(method.turns, request, before)), limits)
 
 
 def _limits(request: ChatRequest, service: Service) -> Limits:
-    wishes = request.openrlhf_math
+    wishes = request.wishes
     attempts = wishes.attempts or max(service.limits.attempts, request.n)
     most = {"attempts": (attempts, service.most_attempts), "seconds": (wishes.seconds, service.limits.seconds),
             "tokens": (wishes.tokens, service.limits.tokens)}  # fmt: skip
@@ -100,7 +99,7 @@ def _limits(request: ChatRequest, service: Service) -> Limits:
 
 
 def _method(request: ChatRequest, service: Service) -> Method:
-    wishes, method = request.openrlhf_math, service.method
+    wishes, method = request.wishes, service.method
     if wishes.rule is not None:
         field = "openrlhf_math.rule"
         if wishes.rule not in RULES:  # no dotted path: what is imported is not for clients to say
@@ -115,19 +114,7 @@ def _method(request: ChatRequest, service: Service) -> Method:
 
 def _turns(turns: Turns, request: ChatRequest, before: Sequence[Message]) -> Turns:
     """The same turns, drawn as the request wants, with the messages that went before the problem."""
-    wanted = {
-        "temperature": request.temperature,
-        "top_p": request.top_p,
-        "max_tokens": request.max_completion_tokens or request.max_tokens,
-        "top_k": request.top_k if request.top_k is None else max(request.top_k, 0),
-        "min_p": request.min_p,
-        "repetition_penalty": request.repetition_penalty,
-        "frequency_penalty": request.frequency_penalty,
-        "presence_penalty": request.presence_penalty,
-        "stop": tuple(request.stop) or None,
-    }
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    told = [{"role": "system" if one.role == "developer" else one.role, "content": one.text} for one in before]
+    told = [one.said() for one in before]
 
     def of(problem: str) -> Callable[[int], Turn]:
         turn = turns(problem)
@@ -137,7 +124,7 @@ def _turns(turns: Turns, request: ChatRequest, before: Sequence[Message]) -> Tur
             seed = one.sampling.seed if request.seed is None else seed_of(request.seed, problem, number)
             *own, asked = one.messages
             messages = [*_one_system([*own, *told]), asked]
-            return replace(one, messages=messages, sampling=replace(one.sampling, **wanted, seed=seed))
+            return replace(one, messages=messages, sampling=replace(one.sampling, **request.drawn, seed=seed))
 
         return numbered
 
@@ -163,15 +150,14 @@ def response(
     if not told:  # no attempt has an answer: then the client sees what there is, and `answer` is null
         told = solution.attempts[:1] or [Attempt(None)]
     return ChatResponse(
-        id=fresh_id(),
+        id=request.identity,
         created=now(),
         model=service.name,
-        choices=[_choice(index, attempt, request.stop) for index, attempt in enumerate(told)],
-        usage=Usage(
-            prompt_tokens=prompt_tokens,
-            completion_tokens=decision.tokens,
-            total_tokens=prompt_tokens + decision.tokens,
-        ),
+        choices=[
+            _choice(index, attempt, () if request.keep_stop else request.drawn.get("stop", ()))
+            for index, attempt in enumerate(told)
+        ],
+        usage=Usage.of(prompt_tokens, decision.tokens),
         openrlhf_math=report(solution, rule, service.scored),
     )
 
@@ -191,14 +177,14 @@ def _choice(index: int, attempt: Attempt, stop: Sequence[str]) -> Choice:
 def best_answers(solution: Solution, rule: Rule, n: int) -> list[int]:
     """Numbers of at most n attempts, each with another answer: the chosen one, then whom the rule chooses without the
     answers before."""
-    classes, chosen = list(solution.classes), []
+    classes, chosen = list(solution.voting), []
     number = solution.decision.attempt
     while number is not None:
         chosen.append(number)
         if len(chosen) == n:
             break
         classes = [None if name == solution.classes[number] else name for name in classes]
-        number = rule(classes, solution.scores)
+        number = rule(classes, solution.weights)
     return chosen
 
 
@@ -220,6 +206,7 @@ def report(solution: Solution, rule: Rule, scored: bool) -> Report:
             scores=told["scores"][number] if told["scores"] else None,
             tokens=attempt.tokens,
             by=attempt.by,
+            confidence=attempt.confidence and asdict(attempt.confidence),
         )
         for number, attempt in enumerate(solution.attempts)
     ]
@@ -231,6 +218,9 @@ def report(solution: Solution, rule: Rule, scored: bool) -> Report:
         votes=votes,
         attempts=attempts,
         unscored=decision.unscored if scored else 0,
+        left_out=decision.left_out,
+        unmeasured=decision.unmeasured,
+        by_model=decision.by_model,
         ended=decision.ended,
         tokens=decision.tokens,
         tokens_saved=decision.tokens_saved,

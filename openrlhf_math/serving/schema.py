@@ -1,4 +1,6 @@
-"""Requests and responses: OpenAI's chat completions, and under `openrlhf_math` what the answer rests on.
+"""Messages, wishes and responses: OpenAI's chat completions, and under `openrlhf_math` what the answer rests on.
+
+The other fields of a request are vLLM's, see `protocol`.
 
 https://platform.openai.com/docs/api-reference/chat
 """
@@ -7,9 +9,10 @@ import time
 import uuid
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from openrlhf_math.serving.errors import ApiError
+MOST_INTEGER = 2**53  # a float holds no larger one exactly
 
 
 class Strict(BaseModel):
@@ -19,18 +22,40 @@ class Strict(BaseModel):
 
 
 class TextPart(Strict):
-    type: Literal["text"]
+    type: Literal["text", "input_text", "output_text"] = "text"
     text: str
 
 
-class Message(Strict):
+class Message(BaseModel):
+    """One turn. What a response of OpenAI's has besides is taken where it is empty, so that a client can send back what
+    it got; reasoning goes to the chat template, as in vLLM."""
+
+    model_config = ConfigDict(extra="allow")
+
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | list[TextPart | str]
     name: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+
+    @model_validator(mode="after")
+    def _has_no_more_than_text(self):
+        for name, value in (self.model_extra or {}).items():
+            if value not in (None, [], {}, ""):
+                raise PydanticCustomError("not_text", "{name}: this server reads text alone", {"name": name})
+        return self
 
     @property
     def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part if isinstance(part, str) else part.text for part in self.content)
+
+    def said(self) -> dict[str, str]:
+        """As chat templates read it."""
+        reasoning = self.reasoning or self.reasoning_content
+        thought = {"reasoning": reasoning, "reasoning_content": reasoning} if reasoning else {}
+        return {"role": "system" if self.role == "developer" else self.role, "content": self.text, **thought}
 
 
 class Wishes(Strict):
@@ -39,90 +64,11 @@ class Wishes(Strict):
     rule: a name of `choose`. confidence: stop when the leader is ahead with this probability.
     """
 
-    attempts: Annotated[int, Field(ge=1)] | None = None
+    attempts: Annotated[int, Field(ge=1, le=MOST_INTEGER)] | None = None
     rule: str | None = None
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    tokens: Annotated[int, Field(ge=1)] | None = None
+    tokens: Annotated[int, Field(ge=1, le=MOST_INTEGER)] | None = None
     confidence: Annotated[float, Field(gt=0.5, le=1)] | None = None
-
-
-class StreamOptions(Strict):
-    include_usage: bool | None = False
-    continuous_usage_stats: Literal[False] | None = False
-
-
-# Fields of OpenAI's and of vLLM's server that are taken where their value asks for nothing. Any other value is refused
-# by name: to ignore it would be wrong.
-ASK_FOR_NOTHING: dict[str, tuple] = {
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "prompt_logprobs": (0,),
-    "logit_bias": ({},),
-    "response_format": ({"type": "text"},),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
-    "parallel_tool_calls": (True, False),
-    "service_tier": ("auto", "default"),
-    "modalities": (["text"],),
-    "use_beam_search": (False,),
-    "length_penalty": (1,),
-    "stop_token_ids": ([],),
-    "include_stop_str_in_output": (False,),
-    "ignore_eos": (False,),
-    "min_tokens": (0,),
-    "skip_special_tokens": (True,),
-    "spaces_between_special_tokens": (True,),
-    "bad_words": ([],),
-    "echo": (False,),
-    "add_generation_prompt": (True,),
-    "continue_final_message": (False,),
-    "add_special_tokens": (False,),
-    "chat_template_kwargs": ({},),
-    "priority": (0,),
-    "return_token_ids": (False,),
-}
-
-
-class ChatRequest(Strict):
-    """n: at most so many answers, each another one, the best first. max_tokens, stop: of one attempt.
-
-    user, metadata, store: taken and not used. null is as if the field were not there.
-    """
-
-    messages: Annotated[list[Message], Field(min_length=1)]
-    model: str | None = None
-    n: Annotated[int, Field(ge=1)] = 1
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=32)] = []
-    seed: Annotated[int, Field(ge=0, lt=2**62)] | None = None
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    user: str | None = None
-    metadata: dict[str, str] | None = None
-    store: bool | None = None
-    openrlhf_math: Wishes = Wishes()
-
-    @model_validator(mode="before")
-    @classmethod
-    def without_what_asks_for_nothing(cls, body):
-        if not isinstance(body, dict):
-            return body
-        body = {
-            name: value
-            for name, value in body.items()
-            if value is not None and not any(value == one for one in ASK_FOR_NOTHING.get(name, ()))
-        }
-        if isinstance(body.get("stop"), str):
-            body["stop"] = [body["stop"]] if body["stop"] else []
-        return body
 
 
 class Vote(BaseModel):
@@ -142,6 +88,7 @@ class AttemptReport(BaseModel):
     scores: float | list[float | None] | None
     tokens: int
     by: str
+    confidence: dict[str, float] | None = Field(None, description="of the model, where the rule or a flag asks for it")
 
 
 class Report(BaseModel):
@@ -153,6 +100,9 @@ class Report(BaseModel):
     votes: list[Vote]
     attempts: list[AttemptReport]
     unscored: int
+    left_out: int
+    unmeasured: int
+    by_model: bool | None
     ended: str
     tokens: int
     tokens_saved: int
@@ -163,11 +113,13 @@ class Report(BaseModel):
 class Answer(BaseModel):
     role: Literal["assistant"] = "assistant"
     content: str
+    refusal: None = None
 
 
 class Choice(BaseModel):
     index: int
     message: Answer
+    logprobs: None = None
     finish_reason: Literal["stop", "length"] = "stop"
 
 
@@ -178,6 +130,10 @@ class Usage(BaseModel):
     completion_tokens: int
     total_tokens: int
 
+    @classmethod
+    def of(cls, prompt: int, completion: int) -> "Usage":
+        return cls(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+
 
 class ChatResponse(BaseModel):
     id: str
@@ -187,17 +143,6 @@ class ChatResponse(BaseModel):
     choices: list[Choice]
     usage: Usage
     openrlhf_math: Report
-
-
-def read_request(body: bytes) -> ChatRequest:
-    """Raises ApiError naming the first field at fault."""
-    try:
-        return ChatRequest.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        said = first["msg"][0].lower() + first["msg"][1:]
-        raise ApiError(400, f"{field}: {said}" if field else f"the body: {said}", field or None) from None
 
 
 def fresh_id() -> str:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 
 from openrlhf_math.rerank.reranker import Progress
-from openrlhf_math.serving.schema import ChatResponse
+from openrlhf_math.serving.schema import ChatResponse, Usage
 
 
 def event(chunk: dict) -> bytes:
@@ -19,21 +19,30 @@ def first_chunk(identity: str, created: int, model: str) -> dict:
     return _chunk(identity, created, model, [_choice(0, {"role": "assistant", "content": ""})])
 
 
-def progress_chunk(identity: str, created: int, model: str, progress: Progress) -> dict:
+def progress_chunk(identity: str, created: int, model: str, progress: Progress, usage: Usage | None) -> dict:
+    """usage: so far; None if it is not wanted."""
     told = {"attempts": progress.attempts, "answer": progress.answer, "votes": list(progress.votes)}
-    return _chunk(identity, created, model, [_choice(0, {})]) | {"openrlhf_math": {"progress": told}}
+    chunk = _chunk(identity, created, model, [_choice(0, {})]) | {"openrlhf_math": {"progress": told}}
+    return chunk | ({"usage": usage.model_dump()} if usage else {})
 
 
-def last_chunks(identity: str, created: int, told: ChatResponse, usage: bool) -> Iterator[dict]:
-    """The answers, the end of each, and all that they rest on; then the usage, if it is wanted."""
+def last_chunks(identity: str, created: int, told: ChatResponse, usage: bool, continuous: bool) -> Iterator[dict]:
+    """The answers, the end of each, and all that they rest on; then the usage, if it is wanted. continuous: each chunk
+    has it."""
+    spent = {"usage": told.usage.model_dump()}
+    for chunk in _last(identity, created, told):
+        yield chunk | (spent if continuous else {})
+    if usage:
+        yield _chunk(identity, created, told.model, []) | spent
+
+
+def _last(identity: str, created: int, told: ChatResponse) -> Iterator[dict]:
     for choice in told.choices:
         delta = {"role": "assistant", "content": choice.message.content}
         yield _chunk(identity, created, told.model, [_choice(choice.index, delta)])
     ends = [_choice(choice.index, {}, choice.finish_reason) for choice in told.choices]
     report = told.openrlhf_math.model_dump(mode="json")
     yield _chunk(identity, created, told.model, ends) | {"openrlhf_math": report}
-    if usage:
-        yield _chunk(identity, created, told.model, []) | {"usage": told.usage.model_dump()}
 
 
 def _chunk(identity: str, created: int, model: str, choices: list[dict]) -> dict:

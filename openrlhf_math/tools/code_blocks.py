@@ -1,96 +1,133 @@
-r"""The code a model asks to run, and how what it printed is put behind it.
+r"""The code a model asks to run, found in what it writes.
 
-Two forms, each at the end of what was written so far:
+Two forms of a call, each at the end of what was written so far:
 
-    ```python            a fenced block, as in ToRA (https://arxiv.org/abs/2309.17452) and Qwen2.5-Math; the output
-    ...                  follows as a block ```output
-    ```
+    block                a fenced block, as in ToRA (https://arxiv.org/abs/2309.17452) and Qwen2.5-Math
+        ```python
+        ...
+        ```
 
-    <tool_call>          a call in the form of Qwen's and Hermes' chat templates, of the function "python" with
-    {"name": "python",   the argument "code"; the output follows as <tool_response> in a turn of the user, as these
-     "arguments": ...}   templates write it
-    </tool_call>
+    template             a call in the form of Qwen's and Hermes' chat templates, of the function "python" with the
+        <tool_call>      argument "code"
+        {"name": "python", "arguments": {"code": ...}}
+        </tool_call>
 
-Reading is linear in the length of the text.
+Every character is read once, whatever the text is.
 """
 
 import json
 import re
 from dataclasses import dataclass
 
-CALL_BEGINS, CALL_ENDS = "<tool_call>", "</tool_call>"
-# Generation stops at these texts, which stay in the text: the fence that closes a block, and the end of a call. A fence
-# that opens a block of no language is the same text: then there is no call, and the model goes on.
-STOPS = ("```\n", CALL_ENDS)
+from openrlhf_math.rewards.own_words import CALL_BEGINS, FENCE, LANGUAGES, OUTPUT_BEGINS
+
+CALL_ENDS = "</tool_call>"
+FORMS = ("block", "template")
+# Generation stops at these texts, which stay in the text. "```\n" is the fence that closes a block, and also the one
+# that opens a block of no language: then there is no call, and the model continues. Models taught to write the block
+# of the output themselves stop at its beginning.
+STOPS = {"block": ("```\n", OUTPUT_BEGINS), "template": (CALL_ENDS,)}
 NAMES = ("python", "code_interpreter", "PythonInterpreter")
-_FENCE = re.compile(r"^[ \t]{0,3}```[ \t]{0,8}([A-Za-z0-9_+-]{0,32})", re.MULTILINE)
-# Control tokens and tags, which a program must not write into the chat as its output.
-_CONTROL = re.compile(r"<(?=[|｜]|/?[A-Za-z_]{1,40}>)|\[(?=/?[A-Z_]{2,20}\])|`(?=``)")
-_HIDDEN = "\u200b"
+LONGESTFENCE = 200  # characters of a line that is one, with the white space behind it
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """code: to be run; None if the call cannot be read, and `fault` says why. form: "block" or "call"."""
+    """code: to be run; None if the call cannot be read, and `fault` says why. source: the call as it was written, which
+    is the end of what was written."""
 
     code: str | None
-    form: str
+    source: str
     fault: str = ""
 
 
-def last_call(text: str) -> Call | None:
-    """The call that the text ends with, white space aside; None if it ends in another way.
+class Reader:
+    """Finds the calls of one turn, which comes in pieces. Begin a new one behind the output of a call."""
 
-    A block in a thinking part counts, too: a model that thinks with its tool writes it there.
-    """
-    text = text.rstrip()
-    if text.endswith(CALL_ENDS):
-        begin = text.rfind(CALL_BEGINS)
-        return None if begin < 0 else _tool_call(text[begin + len(CALL_BEGINS) : -len(CALL_ENDS)])
-    if not text.endswith("```"):
-        return None
-    opened = None  # the fence of the block that is open, and where its code begins
-    for fence in _FENCE.finditer(text):
-        if opened is None:
-            opened = fence
-        elif not fence[1]:
-            if fence.end() == len(text):
-                block = text[opened.end() : fence.start()].partition("\n")[2]
-                return Call(block, "block") if opened[1].lower() in ("python", "py", "python3") else None
-            opened = None
-    return None
+    def __init__(self, form: str) -> None:
+        """form: of FORMS."""
+        self._block = form == "block"
+        self._line, self._length = [], 0  # the line that has not ended, and its characters
+        self._end = ""  # the last characters
+        self._opened: re.Match | None = None  # the fence of the block that is open
+        self._closed: str | None = None  # the code of the block behind which there is nothing yet
+        self._kept: list[str] = []  # what was written since the beginning of the block or call
+
+    def add(self, text: str) -> Call | None:
+        """The call that ends with this piece, white space aside; None if it ends in another way.
+
+        A block in a thinking part counts, too: a model that thinks with its tool writes it there.
+        """
+        return self._add_block(text) if self._block else self._add_tagged(text)
+
+    def _add_block(self, text: str) -> Call | None:
+        self._line.append(text)
+        self._length += len(text)
+        if "\n" in text:
+            *whole, rest = "".join(self._line).split("\n")
+            self._line, self._length = [rest], len(rest)
+            for line in whole:
+                self._read(line + "\n")
+        if self._length > LONGESTFENCE:
+            return None
+        rest = "".join(self._line)
+        if self._closed is None:
+            return Call("".join(self._kept[1:]), "".join(self._kept) + rest) if self._closes(rest) else None
+        if rest.strip() not in ("", OUTPUT_BEGINS):
+            return None
+        return Call(self._closed, "".join(self._kept) + rest)
+
+    def _read(self, line: str) -> None:
+        """Take a line that has ended."""
+        if self._opened is None:
+            if self._closed is not None and not line.strip():
+                self._kept.append(line)
+                return
+            self._closed = None
+            self._opened, self._kept = FENCE.match(line), [line]
+            return
+        fence = FENCE.match(line)
+        if fence and not fence[1]:
+            self._closed = "".join(self._kept[1:]) if self._closes(line) else None
+            self._opened = None
+        self._kept.append(line)
+
+    def _closes(self, line: str) -> bool:
+        """Whether a line closes a block of code."""
+        fence = FENCE.match(line)
+        if self._opened is None or not fence or fence[1] or line[fence.end() :].strip():
+            return False
+        return self._opened[1].lower() in LANGUAGES
+
+    def _add_tagged(self, text: str) -> Call | None:
+        self._kept.append(text)
+        end = self._end + text
+        self._end = end[1 - len(CALL_ENDS) :]
+        if CALL_ENDS not in end:
+            return None
+        written = "".join(self._kept)
+        self._kept, self._end = [], ""
+        ended = written.rstrip()
+        begin = written.rfind(CALL_BEGINS)
+        if begin < 0 or not ended.endswith(CALL_ENDS):
+            return None
+        return _tool_call(ended[begin + len(CALL_BEGINS) : -len(CALL_ENDS)], written[begin:])
 
 
-def response(call: Call, output: str, written: str) -> str:
-    """What follows the call in the context, for the model to continue.
-
-    output: the program's, which is made harmless: it can close no block, and spells no control token. written: the
-    text of the turn so far.
-    """
-    output = harmless(output).strip("\n")
-    if call.form == "call":
-        return (
-            f"<|im_end|>\n<|im_start|>user\n<tool_response>\n{output}\n</tool_response><|im_end|>\n"
-            "<|im_start|>assistant\n"
-        )
-    newline = "" if written.endswith("\n") else "\n"
-    return f"{newline}```output\n{output}\n```\n"
+def last_call(text: str, form: str) -> Call | None:
+    """The call that a text ends with, see `Reader.add`."""
+    return Reader(form).add(text)
 
 
-def harmless(output: str) -> str:
-    """With an invisible space in everything that looks like a control token, a tag of a chat, or a fence."""
-    return _CONTROL.sub(lambda found: found[0] + _HIDDEN, output)
-
-
-def _tool_call(text: str) -> Call:
+def _tool_call(text: str, source: str) -> Call:
     try:
         said = json.loads(text)
     except (ValueError, RecursionError):
-        return Call(None, "call", "the call is no JSON")
+        return Call(None, source, "the call is no JSON")
     if not isinstance(said, dict) or said.get("name") not in NAMES:
-        return Call(None, "call", f"there is one tool, {NAMES[0]!r}")
+        return Call(None, source, f"there is one tool, {NAMES[0]!r}")
     arguments = said.get("arguments")
     code = arguments.get("code") if isinstance(arguments, dict) else arguments
     if not isinstance(code, str):
-        return Call(None, "call", 'the arguments must be {"code": text}')
-    return Call(code, "call")
+        return Call(None, source, 'the arguments must be {"code": text}')
+    return Call(code, source)

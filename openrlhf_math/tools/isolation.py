@@ -3,6 +3,7 @@
 import functools
 import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.tools.kernel import CannotStart, Kernel, KernelLimits
 
 KINDS = ("namespaces", "bubblewrap", "none")
+WANTED = ("auto", *KINDS)
 # What programs need; those that are symbolic links today are made again.
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/etc/ld.so.cache", "/etc/localtime")
 # Run in a kernel, it prints "yes" if nothing of the machine can be seen, written or reached.
@@ -19,7 +21,9 @@ assert os.getpid() <= 9, "processes of the machine can be seen"
 assert os.getuid() != 0, "it runs as root"
 for path in ("/", "/usr", os.path.dirname(os.__file__)):
     assert not os.access(path, os.W_OK), f"{path} can be written to"
-assert sorted(os.listdir("/tmp")) == [], "the working directory is not empty"
+assert os.getcwd() == os.path.expanduser("~"), "it does not work in a directory of its own"
+assert os.listdir() == [], "the working directory is not empty"
+assert os.access(".", os.W_OK), "the working directory cannot be written to"
 for family in (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_VSOCK", 40)):
     try:
         socket.socket(family)
@@ -37,20 +41,21 @@ else:
 
 
 def find_isolation(wanted: str = "auto") -> str:
-    """One of KINDS. wanted: "auto" for one that keeps the code from the machine, or "none".
+    """One of KINDS. wanted: of WANTED, "auto" for the first that keeps the code from the machine.
 
-    Raises UserError with the reason if "auto" finds none.
+    Raises UserError with the reason if it cannot be had here.
     """
     if wanted == "none":
         return "none"
-    reasons = {kind: _fault(kind) for kind in _possible()}
+    kinds = _possible() if wanted == "auto" else [wanted]
+    reasons = {kind: _reason(kind) for kind in kinds}
     for kind, reason in reasons.items():
         if not reason:
             return kind
-    told = "; ".join(f"{kind}: {reason}" for kind, reason in reasons.items())
+    told = "; ".join(f"{kind}: {reason}" for kind, reason in reasons.items()) or "it is no Linux"
     raise UserError(
-        f"--tool python: this machine gives no isolation for the model's code ({told}); allow user namespaces, install "
-        "bubblewrap, or give --tool-isolation none, with which the code may do all that you may"
+        f"--tool python: {socket.gethostname()} gives no isolation for the model's code ({told}); allow user "
+        "namespaces, install bubblewrap, or give --tool-isolation none, with which the code may do all that you may"
     )
 
 
@@ -61,8 +66,18 @@ def new_kernel(limits: KernelLimits, isolation: str) -> Kernel:
 def _possible() -> list[str]:
     if not sys.platform.startswith("linux"):
         return []
-    # As root, bubblewrap's process would still be root to the kernel of the operating system.
     return ["namespaces", *(["bubblewrap"] if shutil.which("bwrap") and os.getuid() else [])]
+
+
+def _reason(kind: str) -> str:
+    """Why a kind of isolation cannot be had; "" if it can."""
+    if not sys.platform.startswith("linux"):
+        return "it is no Linux"
+    if kind == "bubblewrap" and not shutil.which("bwrap"):
+        return "bwrap is not installed"
+    if kind == "bubblewrap" and not os.getuid():
+        return "as root its process would still be root to the operating system"
+    return _fault(kind)
 
 
 @functools.lru_cache

@@ -2,22 +2,29 @@
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from openrlhf_math.side_by_side import aside, within
 from openrlhf_math.tools.isolation import new_kernel
 from openrlhf_math.tools.kernel import CannotStart, Kernel, KernelLimits, Result
 
+MOST_KERNELS = 256
 BUSY = "[no interpreter became free in time; the code was not run]"
 
 
 class KernelPool:
-    """size: kernels at once; more attempts wait for one. isolation: of `isolation.KINDS`."""
+    """size: kernels at once; more attempts wait for one. isolation: of `isolation.KINDS`.
 
-    def __init__(self, limits: KernelLimits, isolation: str, size: int = 16) -> None:
+    running: calls at once, None for as many as kernels. More than the cores would run into the limit by the clock.
+    """
+
+    def __init__(self, limits: KernelLimits, isolation: str, size: int = 16, running: int | None = None) -> None:
         self.limits, self.isolation = limits, isolation
         self.free = asyncio.Semaphore(size)
+        self.running = asyncio.Semaphore(running or size)
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator["Session"]:
@@ -44,9 +51,11 @@ class Session:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         if self._kernel is None:
-            if not await self._place(seconds):
+            if not await _taken(self._pool.free, seconds):
                 return Result(BUSY, "time", False)
             self._kernel = new_kernel(self._pool.limits, self._pool.isolation)
+        if not await _taken(self._pool.running, deadline - loop.time()):
+            return Result(BUSY, "time", False)
         try:
             return await aside(self._kernel.run, code, deadline - loop.time())
         except CannotStart as error:
@@ -54,19 +63,8 @@ class Session:
         except asyncio.CancelledError:
             self.close()
             raise
-
-    async def _place(self, seconds: float) -> bool:
-        """Whether a place in the pool became free in time."""
-        waiting = asyncio.ensure_future(self._pool.free.acquire())
-        try:
-            await within(seconds, waiting)
-            return True
-        except TimeoutError:
-            return False
-        except asyncio.CancelledError:
-            if waiting.done() and not waiting.cancelled():
-                self._pool.free.release()
-            raise
+        finally:
+            self._pool.running.release()
 
     def close(self) -> None:
         """Ends the kernel in a thread: its sandbox takes some milliseconds."""
@@ -75,3 +73,30 @@ class Session:
             return
         self._pool.free.release()
         threading.Thread(target=kernel.close, name="closing a kernel").start()
+
+
+def places_for(memory_mb: int) -> int:
+    """Kernels that half of this machine's memory, or of what its control group grants, has room for."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # another system, or no limit
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(max(memory // 2 // (memory_mb << 20), 1), MOST_KERNELS)
+
+
+def running_for() -> int:
+    """Calls at once: one for each core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+async def _taken(places: asyncio.Semaphore, seconds: float) -> bool:
+    """Whether one of the places became free in time, and is taken."""
+    waiting = asyncio.ensure_future(places.acquire())
+    try:
+        await within(seconds, waiting)
+        return True
+    except TimeoutError:
+        return False
+    except asyncio.CancelledError:
+        if waiting.done() and not waiting.cancelled():
+            places.release()
+        raise

@@ -9,8 +9,8 @@ import tiny_scorers
 import torch
 from safetensors.torch import load_file, save_file
 
+from openrlhf_math.colocation.engine_life import RESTARTS
 from openrlhf_math.colocation.layout import enter_environment, worker_environment
-from openrlhf_math.colocation.restarts import RESTARTS
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.replicas import RemoteScorer
 from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
@@ -73,7 +73,8 @@ def score(loop, engine, responses, problem: str = PROBLEM) -> list:
 def expected(kind: str, engine: ScoringEngine, directory, response: str, shift: int = 0) -> list[float]:
     """What transformers says at the positions that are read, or `shift` tokens before them."""
     reference = tiny_scorers.Reference(kind, directory)
-    steps = split_steps(response, "\n") if engine._by_step else [response.strip()]
+    split = getattr(engine._kind, "split", lambda text: split_steps(text, "\n"))
+    steps = split(response) if engine._by_step else [response.strip()]
     encoded = engine._kind.encode(PROBLEM, steps)
     logits = reference(torch.tensor([encoded.ids]))[0]
     return [engine._kind.read(logits[position - shift].tolist()) for position in encoded.read]

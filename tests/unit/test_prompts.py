@@ -115,7 +115,7 @@ def by_grpo(model, way: str, tmp_path) -> list[list[int]]:
     )  # fmt: skip
     args = SimpleNamespace(
         data=data, actor=SimpleNamespace(model_name_or_path=str(model)), rollout=SimpleNamespace(max_new_tokens=8),
-        math=SimpleNamespace(instruction=INSTRUCTION, run_dir=tmp_path), eval=SimpleNamespace(dataset=None),
+        math=SimpleNamespace(instruction=INSTRUCTION, run_dir=tmp_path, tool=None), eval=SimpleNamespace(dataset=None),
     )  # fmt: skip
     prompts = inputs.render_prompts(args, problem_sets())
     inputs.write_prompts(args, problem_sets(), prompts, {})
@@ -399,3 +399,45 @@ def test_openrlhfs_sft_is_told_to_render_nothing(way, tmp_path, monkeypatch):
     assert handed_over == [expected(layout, problem, way) + answer for problem in PROBLEMS]
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
     assert (recorded["apply_chat_template"], recorded["input_template"]) == flags(way)
+
+
+THINKS = (
+    "{%- for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor -%}"
+    "{{ 'assistant: ' }}{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    "{% if reasoning_effort is defined %}[{{ reasoning_effort }}]{% endif %}{% if crash %}{{ 1 // 0 }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "end"),
+    [
+        ({}, "assistant: "),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, "assistant: <think></think>"),
+        ({"chat_template_kwargs": {"enable_thinking": True, "unknown": [1]}}, "assistant: "),
+        ({"reasoning_effort": "none"}, "assistant: <think></think>[none]"),
+        ({"reasoning_effort": "high"}, "assistant: [high]"),
+        ({"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": True}}, "assistant: [none]"),
+    ],
+    ids=str,
+)
+def test_variables_of_the_chat_template_are_those_of_the_request(sampling, end):
+    from openrlhf_math.data.prompts import chat_text
+    from openrlhf_math.rerank.roles import Sampling as Drawn
+
+    tokenizer = qwen25().tokenizer
+    tokenizer.chat_template = THINKS
+    text = chat_text(tokenizer, [{"role": "user", "content": "1+1?"}], Drawn(**sampling).template_variables)
+    assert text == "user: 1+1?\n" + end
+
+
+@pytest.mark.parametrize(
+    "variables", [{"tokenize": True}, {"chat_template": "x"}, {"add_generation_prompt": 0}, {"crash": 1}]
+)
+def test_what_a_chat_template_cannot_be_given_is_refused(variables):
+    from openrlhf_math.data.prompts import chat_text
+    from openrlhf_math.errors import UserError
+
+    tokenizer = qwen25().tokenizer
+    tokenizer.chat_template = THINKS
+    with pytest.raises(UserError):
+        chat_text(tokenizer, [{"role": "user", "content": "1+1?"}], variables)

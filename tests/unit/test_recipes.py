@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from openrlhf_math.patches.parsers import load_parser
 from trained_batch import MINIMAL, settings
 
 from openrlhf_math.cli import main
 from openrlhf_math.grpo.settings import as_json, only_advantages_teach
+from openrlhf_math.patches.parsers import load_parser
 
 
 def of(args) -> tuple:

@@ -8,7 +8,6 @@ from recorded_runs import evaluation, grpo_row, grpo_run, whole_run
 from openrlhf_math.report.curves import GRPO, evaluation_curves, part_curves
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table
 from openrlhf_math.report.figures import grpo_table
-from openrlhf_math.report.markdown import as_markdown
 from openrlhf_math.report.page import bar, ends
 from openrlhf_math.report.phases import memory_plot, seconds, time_plot
 from openrlhf_math.report.plots import plot, smoothed
@@ -16,7 +15,7 @@ from openrlhf_math.report.report import tables_of
 from openrlhf_math.report.runs import find_runs
 from openrlhf_math.report.samples import samples_of
 from openrlhf_math.report.settings import all_settings, differences
-from openrlhf_math.report.table import Interval, Table
+from openrlhf_math.report.table import Interval, Table, as_markdown
 
 CURVES = {curve.title: curve for curve in GRPO}
 ROWS = [grpo_row(step) for step in range(1, 31)]

@@ -4,14 +4,21 @@ import random
 import time
 
 import pytest
-import slow_judge
 
 from openrlhf_math.rerank.classes import MOST_UNDECIDED, GraderSays, group
-from openrlhf_math.rewards import GradingPool, RewardConfig, worker
+from openrlhf_math.rewards import GradingPool, RewardConfig
 
 
 @pytest.fixture(scope="module")
 def pool():
+    pool = GradingPool(RewardConfig(workers=1, timeout_seconds=0.5))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def slow_pool(monkeypatch):
+    monkeypatch.setattr("openrlhf_math.rewards.pool.MODULE", "slow_judge")
     pool = GradingPool(RewardConfig(workers=1, timeout_seconds=0.5))
     yield pool
     pool.close()
@@ -109,10 +116,8 @@ def test_tuples_are_computed_once(pool):
     assert says.compared == 0
 
 
-def test_one_answer_that_cannot_be_computed_costs_one_deadline(pool, monkeypatch):
-    monkeypatch.setattr(worker, "judge", slow_judge.judge)
-    monkeypatch.setattr(worker, "describe", slow_judge.describe)
-    says = GraderSays(pool)
+def test_one_answer_that_cannot_be_computed_costs_one_deadline(slow_pool):
+    says = GraderSays(slow_pool)
     answers = [rf"\sqrt{{{n}}}+x" for n in range(2, 30)]
     begun = time.monotonic()
     assert group([*answers, "s_{pin}+x"], says)[-1] == len(answers)

@@ -18,7 +18,7 @@ class Tokenizer:
         self.read: list[tuple[str, str]] = []
         self.threads = set()
 
-    def __call__(self, messages, prefix):
+    def __call__(self, messages, prefix, variables):
         self.read.append((messages[0]["content"], prefix))
         self.threads.add(threading.current_thread())
         if messages[0]["content"] == "bad":

@@ -14,21 +14,21 @@ import slow_judge
 from slow_judge import MEMORY, POWER, SPIN
 
 from openrlhf_math.rewards import GradingPool, RewardConfig, grade
-from openrlhf_math.rewards import worker as worker_module
+from openrlhf_math.rewards import pool as pool_module
 
 ROOT_GOLD, ROOT = r"2\sqrt{3}", r"\boxed{\sqrt{12}}"
 
 
 @pytest.fixture(autouse=True)
 def slow(monkeypatch):
-    monkeypatch.setattr(worker_module, "judge", slow_judge.judge)
+    monkeypatch.setattr(pool_module, "MODULE", "slow_judge")
 
 
 def workers(parent: int) -> set[int]:
     """The processes of all grading workers that `parent` started."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True).stdout
+    listed = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True).stdout
     rows = [line.split(maxsplit=2) for line in listed.splitlines()]
-    return {int(row[0]) for row in rows if int(row[1]) == parent and "multiprocessing.spawn" in row[2]}
+    return {int(row[0]) for row in rows if int(row[1]) == parent and "import serve" in row[2]}
 
 
 def wait_until(condition, seconds: float = 15.0) -> bool:
@@ -134,8 +134,8 @@ def test_closing_ends_the_workers():
 TRAINER = r"""
 import sys, asyncio
 import slow_judge
-from openrlhf_math.rewards import GradingPool, RewardConfig, worker
-worker.judge = slow_judge.judge
+from openrlhf_math.rewards import GradingPool, RewardConfig, pool
+pool.MODULE = "slow_judge"
 async def main():
     pool = GradingPool(RewardConfig(workers=2, timeout_seconds=1))
     await pool.grade(r"\boxed{\sqrt{12}}", r"2\sqrt{3}")
@@ -162,8 +162,8 @@ def test_nothing_is_left_when_the_trainer_is_killed():
     assert wait_until(lambda: not any(map(alive, started)), 6)
 
 
-def test_no_semaphore_outlives_the_trainer_and_its_tracker():
-    """As Ray ends an actor: with all its children, multiprocessing's tracker of named semaphores among them."""
+def test_no_semaphore_outlives_the_trainer():
+    """As Ray ends an actor: with all its children."""
     before = set(os.listdir("/dev/shm"))
     trainer = subprocess.Popen(
         [sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True, start_new_session=True, env=PATHS
@@ -194,7 +194,7 @@ def test_a_script_without_a_main_guard(tmp_path):
 def test_grading_needs_neither_torch_nor_sympy_to_start():
     code = (
         "import sys, json; from openrlhf_math.rewards import grade; grade(r'\\boxed{5}', '5');"
-        "names = ('torch', 'ray', 'vllm', 'sympy', 'mpmath', 'pebble');"
+        "names = ('torch', 'ray', 'vllm', 'sympy', 'mpmath');"
         "print(json.dumps([name for name in names if name in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -236,3 +236,30 @@ def test_a_deadline_costs_no_worker(pool):
     before = workers(os.getpid())
     assert pool.grade_now(SPIN, "z+1").reason == "timeout"
     assert workers(os.getpid()) == before
+
+
+def test_an_answer_of_any_length_and_characters_comes_back(pool):
+    """More than a pipe holds, with what ends a line, half a surrogate pair and NUL."""
+    odd = "\\sqrt{12}+" + "\n\u2028\ud800\0" * 30_000
+    assert pool.grade_now(rf"\boxed{{{odd}}}", ROOT_GOLD).outcome in ("wrong", "undecided")
+    assert pool.grade_now(ROOT, ROOT_GOLD).outcome == "correct"
+
+
+def test_a_worker_that_cannot_start_is_a_reason(pool, monkeypatch):
+    monkeypatch.setattr(pool_module, "MODULE", "no_such_module")
+    found = pool.grade_now(ROOT, ROOT_GOLD)
+    assert (found.outcome, found.reward) == ("undecided", 0.0)
+    monkeypatch.undo()
+    assert pool.grade_now(ROOT, ROOT_GOLD).outcome == "correct"
+
+
+def test_what_a_library_prints_is_no_reply():
+    judge = "lambda *task: print('x', flush=True) or (True, '', 0.0)"
+    code = f"from openrlhf_math.rewards import worker; worker.judge = {judge}"
+    asked = '["1", "1", "", 1.0]\n'
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; worker.serve(1 << 30, {os.getpid()})"],
+        input=asked, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [None, [True, "", 0.0]]
+    assert done.stderr == "x\n" and done.returncode == 0

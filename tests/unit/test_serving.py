@@ -23,6 +23,9 @@ from openrlhf_math.rerank.solver import Method, Solution, one_solver
 from openrlhf_math.serving.access import RequiresKey, digest
 from openrlhf_math.serving.app import MOST_BYTES, build_app
 from openrlhf_math.serving.plan import Service
+from openrlhf_math.serving.protocol import protocol_model
+
+protocol_model()  # importing vLLM takes longer than some requests here may
 
 
 class Backend:
@@ -57,7 +60,8 @@ class Backend:
             yield Solved(0, Solution(
                 problem=problem, answer=decision.answer, text="" if number is None else poll.attempts[number].text,
                 decision=decision, attempts=tuple(poll.attempts), classes=tuple(poll.classes),
-                scores=tuple(poll.scores), scored=True, seconds=0.5,
+                scores=tuple(poll.scores), voting=tuple(poll.voting), weights=tuple(poll.weights), scored=True,
+                seconds=0.5,
             ))  # fmt: skip
         except asyncio.CancelledError:
             self.cancelled += 1
@@ -92,8 +96,8 @@ def service(**more):
     return Service(**values | more)
 
 
-def count_words(messages):
-    return sum(len(message["content"].split()) for message in messages)
+def count_words(turn):
+    return sum(len(message["content"].split()) for message in turn.messages)
 
 
 @pytest.fixture
@@ -136,19 +140,20 @@ def test_the_answer_comes_with_all_it_rests_on(served):
     assert reply.status_code == 200
     told = reply.json()
     assert told["object"] == "chat.completion" and told["model"] == "tiny"
-    assert told["choices"] == [
-        {"index": 0, "message": {"role": "assistant", "content": "text 0: 7"}, "finish_reason": "stop"}
-    ]
+    message = {"role": "assistant", "content": "text 0: 7", "refusal": None}
+    assert told["choices"] == [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}]
     assert told["usage"] == {"prompt_tokens": 3, "completion_tokens": 40, "total_tokens": 43}
     report = told["openrlhf_math"]
     assert report["votes"] == [{"answer": "7", "votes": 2, "score": 0.6}, {"answer": "8", "votes": 1, "score": 0.9}]
     assert [one["vote"] for one in report["attempts"]] == [0, 1, 0, None]
     assert report["attempts"][3] == {
         "answer": None, "vote": None, "score": 0.0, "scores": [0.1, None], "tokens": 10, "by": "solver",
+        "confidence": None,
     }  # fmt: skip
     del report["votes"], report["attempts"]
     assert report == {"answer": "7", "chosen": 0, "rule": "weighted", "unscored": 1, "ended": "attempts", "tokens": 40,
-                      "tokens_saved": 0, "not_counted": 0, "seconds": 0.5}  # fmt: skip
+                      "tokens_saved": 0, "not_counted": 0, "left_out": 0, "unmeasured": 0, "by_model": None,
+                      "seconds": 0.5}  # fmt: skip
 
 
 def test_several_answers_are_each_another_one_the_best_first(served):
@@ -230,7 +235,7 @@ def test_a_conversation_is_put_before_the_problem(served, backend):
         ({"n": 0}, 400, "n"),
         ({"n": 65}, 400, "n"),
         ({"n": 3, "openrlhf_math": {"attempts": 2}}, 400, "n"),
-        ({"seed": -1}, 400, "seed"),
+        ({"seed": 2**63}, 400, "seed"),
         ({"model": "gpt-4"}, 404, "model"),
         ({"openrlhf_math": {"attempts": 65}}, 400, "openrlhf_math.attempts"),
         ({"openrlhf_math": {"seconds": 21}}, 400, "openrlhf_math.seconds"),

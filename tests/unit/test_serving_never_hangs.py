@@ -90,7 +90,7 @@ def served(fault: Fault):
     reranker = Reranker(Solver(Sampler(), Scorer(), pool))
     seconds = 30 if fault.kind == "raises" else SECONDS  # what raises does so at once
     service = Service(name="tiny", method=method, limits=Limits(attempts=6, seconds=seconds), scored=True)
-    return serving.build_app(reranker, service, lambda messages: 1), pool
+    return serving.build_app(reranker, service, lambda turn: 1), pool
 
 
 async def ask(app, stream: bool):

@@ -14,6 +14,7 @@ from openrlhf_math.rerank.solver import Method, Solver, one_solver
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.serving.app import build_app
 from openrlhf_math.serving.plan import Service
+from openrlhf_math.serving.protocol import protocol_model
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +26,11 @@ def pool():
 
 class Sampler:
     def __init__(self, text: str, finished: str) -> None:
-        self.text, self.finished, self.asked = text, finished, []
+        self.text, self.finished, self.asked, self.messages = text, finished, [], []
 
     async def complete(self, messages, sampling):
         self.asked.append(sampling)
+        self.messages.append(messages)
         return Completion(self.text, 10, self.finished)
 
 
@@ -36,7 +38,7 @@ def ask(pool, sampler=None, **fields):
     sampler = sampler or Sampler("so \\boxed{7}", "eos")
     method = Method(one_solver("Box it.", Sampling()), stop=never)
     service = Service(name="tiny", method=method, limits=Limits(attempts=2, seconds=60), scored=False)
-    app = build_app(Reranker(Solver(sampler, None, pool)), service, lambda messages: 1)
+    app = build_app(Reranker(Solver(sampler, None, pool)), service, lambda turn: 1)
 
     async def run():
         http = httpx.AsyncClient(transport=httpx.ASGITransport(app=app))
@@ -44,56 +46,157 @@ def ask(pool, sampler=None, **fields):
         async with openai.AsyncOpenAI(**where) as client:
             if fields.pop("models", False):
                 return (await client.models.list()).data[0]
-            return await client.chat.completions.create(
-                model="tiny", messages=[{"role": "user", "content": "1+1?"}], **fields
-            )
+            asked = {"model": "tiny", "messages": [{"role": "user", "content": "1+1?"}], **fields}
+            reply = await client.chat.completions.create(**asked)
+            return [chunk async for chunk in reply] if asked.get("stream") else reply
 
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"stop": None, "logprobs": False, "presence_penalty": 0, "frequency_penalty": 0, "n": None, "seed": None},
-        {"response_format": {"type": "text"}, "tool_choice": "none", "logit_bias": {}, "top_logprobs": None},
-        {"extra_body": {"top_k": -1, "min_p": 0, "repetition_penalty": 1, "chat_template_kwargs": {}}},
-        {"stop": [], "user": "me", "metadata": {"a": "b"}, "service_tier": "auto", "parallel_tool_calls": True},
-        {"max_completion_tokens": 5, "temperature": 0, "top_p": 1, "stream": False},
-    ],
-    ids=str,
-)
+NOTHING = {
+    "as given": {},
+    "nulls": {"stop": None, "logprobs": False, "presence_penalty": 0, "frequency_penalty": 0, "n": None, "seed": None},
+    "defaults": {"response_format": {"type": "text"}, "tool_choice": "none", "logit_bias": {}, "top_logprobs": None},
+    "auto": {"tool_choice": "auto", "tools": [], "parallel_tool_calls": False, "modalities": ["text"]},
+    "of vLLM": {"extra_body": {"top_k": -1, "min_p": 0, "repetition_penalty": 1, "chat_template_kwargs": {}}},
+    "who asks": {"stop": [], "user": "me", "metadata": {"a": "b"}, "service_tier": "flex", "store": True},
+    "caches": {"prompt_cache_key": "k", "safety_identifier": "i", "extra_body": {"session_id": "s"}},
+    "limits": {"max_completion_tokens": 5, "temperature": 0, "top_p": 1, "stream": False, "n": 1},
+    "what lm_eval sends": {"max_tokens": 9, "temperature": 0, "stop": ["Q:", "</s>", "<|im_end|>"], "seed": 1234},
+    "images": {"extra_body": {"mm_processor_kwargs": {"a": 1}, "media_io_kwargs": {}, "length_penalty": 2}},
+}
+
+
+@pytest.mark.parametrize("fields", NOTHING.values(), ids=NOTHING.keys())
 def test_what_asks_for_nothing_is_taken(pool, fields):
     assert ask(pool, **fields).choices[0].message.content == "so \\boxed{7}"
 
 
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ({"logprobs": True}, "logprobs"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"logit_bias": {"5": 1}}, "logit_bias"),
-        ({"extra_body": {"chat_template_kwargs": {"a": 1}}}, "chat_template_kwargs"),
-        ({"extra_body": {"temprature": 1}}, "temprature"),
-        ({"stop": [""]}, "stop.0"),
-    ],
-    ids=str,
-)
+def test_every_default_of_vllms_server_is_taken(pool):
+    """Some clients send every field they know."""
+    model = protocol_model()
+    fields = {name: value.get_default(call_default_factory=True) for name, value in model.model_fields.items()}
+    del fields["messages"], fields["model"], fields["request_id"]
+    assert fields["ignore_eos"] is False and len(fields) > 60  # there is something to take
+    assert ask(pool, extra_body=fields).choices[0].message.content == "so \\boxed{7}"
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+REFUSED = [
+    ({"logprobs": True}, "logprobs"),
+    ({"top_logprobs": 3}, "top_logprobs"),
+    ({"response_format": {"type": "json_object"}}, "response_format"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}}, "response_format"),
+    ({"tool_choice": "required"}, "tool_choice"),
+    ({"tools": [TOOL]}, "tools"),
+    ({"tools": [TOOL], "tool_choice": "none"}, "tools"),
+    ({"functions": [{"name": "f"}]}, "functions"),
+    ({"modalities": ["text", "audio"]}, "modalities"),
+    ({"verbosity": "low"}, "verbosity"),
+    ({"web_search_options": {"search_context_size": "low"}}, "web_search_options"),
+    ({"reasoning_effort": "extreme"}, "reasoning_effort"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"stop": [""]}, "stop.0"),
+    ({"stop": ["a"] * 33}, "stop.32"),
+    ({"stop": 7}, "stop"),
+    ({"n": 0}, "n"),
+    ({"n": 300}, "n"),
+    ({"seed": -(2**63) - 1}, "seed"),
+    ({"temperature": -0.1}, "temperature"),
+    ({"top_p": 0}, "top_p"),
+    ({"presence_penalty": 2.5}, "presence_penalty"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_completion_tokens": 0, "max_tokens": 5}, "max_tokens"),
+    ({"logit_bias": {"word": 1}}, None),
+    *(
+        ({"extra_body": {name: value}}, name)
+        for name, value in {
+            "temprature": 1, "top_k": -2, "min_p": 1.5, "repetition_penalty": 0, "echo": True, "priority": 3,
+            "use_beam_search": True, "prompt_logprobs": 0, "structured_outputs": {"choice": ["a"]}, "documents": [{}],
+            "chat_template": "{{ 1 }}", "continue_final_message": True, "add_generation_prompt": False,
+            "add_special_tokens": True, "truncate_prompt_tokens": 5, "return_token_ids": True, "cache_salt": "s",
+            "include_reasoning": False, "thinking_token_budget": 0, "min_tokens": -1, "chat_template_kwargs": [1],
+            "bad_words": ["w"] * 1025, "logit_bias": {"1": "x"}, "kv_transfer_params": {"a": 1},
+            "return_prompt_text": True, "vllm_xargs": {"a": 1}, "logprob_token_ids": [1],
+            "repetition_detection": {"max_pattern_size": 3, "min_count": 3},
+        }.items()
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "param"), REFUSED, ids=str)
 def test_what_must_not_be_ignored_is_refused_by_name(pool, fields, param):
     with pytest.raises(openai.BadRequestError) as caught:
         ask(pool, **fields)
-    assert caught.value.param == param
+    assert caught.value.param and (param is None or caught.value.param.split(".")[0] == param.split(".")[0])
 
 
 def test_sampling_is_that_of_the_request(pool):
     sampler = Sampler("\\boxed{7}", "eos")
     ask(
-        pool, sampler, stop="END", presence_penalty=0.5, frequency_penalty=-0.5,
-        extra_body={"top_k": 3, "min_p": 0.1, "repetition_penalty": 1.2},
+        pool, sampler, stop="END", presence_penalty=0.5, frequency_penalty=-0.5, reasoning_effort="none",
+        max_completion_tokens=9, max_tokens=99, logit_bias={"5": 3},
+        extra_body={"top_k": 3, "min_p": 0.1, "repetition_penalty": 1.2, "chat_template_kwargs": {"a": [1]},
+                    "min_tokens": 2, "ignore_eos": True, "stop_token_ids": [4], "bad_words": ["x"]},
     )  # fmt: skip
     one = sampler.asked[0]
     assert (one.stop, one.top_k, one.min_p, one.repetition_penalty) == (("END",), 3, 0.1, 1.2)
-    assert (one.presence_penalty, one.frequency_penalty) == (0.5, -0.5)
+    assert (one.presence_penalty, one.frequency_penalty, one.max_tokens) == (0.5, -0.5, 9)
+    assert one.more == {"min_tokens": 2, "ignore_eos": True, "stop_token_ids": [4], "bad_words": ["x"],
+                        "logit_bias": {5: 3}}  # fmt: skip
+    assert one.template_variables == {"a": [1], "reasoning_effort": "none", "enable_thinking": False}
+
+
+@pytest.mark.parametrize("seed", [-(2**63), -1, 0, 2**63 - 1])
+def test_every_seed_of_the_protocol_draws_attempts_of_its_own(pool, seed):
+    asked = []
+    for one in (seed, seed, seed // 2 + 5):
+        sampler = Sampler("\\boxed{7}", "eos")
+        ask(pool, sampler, seed=one)
+        asked.append({sampling.seed for sampling in sampler.asked})
+    assert asked[0] == asked[1] and len(asked[0] | asked[2]) == 4
+    assert all(0 <= seed < 2**31 for seed in asked[0] | asked[2])  # engines take no others
+
+
+def test_what_the_client_got_can_be_sent_back(pool):
+    sampler = Sampler("\\boxed{7}", "eos")
+    reply = ask(pool, sampler).choices[0].message
+    assert (reply.refusal, reply.tool_calls) == (None, None)
+    turns = [{"role": "user", "content": "1+1?"}, reply.model_dump(), {"role": "user", "content": "and 2+2?"}]
+    assert ask(pool, sampler, messages=turns).choices[0].message.content == "\\boxed{7}"
+    assert sampler.messages[-1][1] == {"role": "assistant", "content": "\\boxed{7}"}
+    turns[1]["reasoning_content"] = "hm"
+    ask(pool, sampler, messages=turns)
+    assert sampler.messages[-1][1]["reasoning_content"] == sampler.messages[-1][1]["reasoning"] == "hm"
+
+
+@pytest.mark.parametrize(
+    "extra", [{"tool_calls": [{"id": "1", **TOOL}]}, {"audio": {"id": "a"}}, {"content": None}], ids=str
+)
+def test_turns_of_more_than_text_are_refused(pool, extra):
+    turns = [{"role": "assistant", "content": "2", **extra}, {"role": "user", "content": "and 2+2?"}]
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(pool, messages=turns)
+    assert caught.value.param.startswith("messages.0")
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_a_stream_says_what_was_used(pool, continuous):
+    chunks = ask(pool, stream=True, stream_options={"include_usage": True, "continuous_usage_stats": continuous})
+    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == 20
+    between = [chunk.usage and chunk.usage.completion_tokens for chunk in chunks[1:-1]]
+    assert between == ([10, 20, 20, 20] if continuous else [None] * 4)
+
+
+def test_the_id_is_that_of_the_request(pool):
+    assert ask(pool, extra_body={"request_id": "mine"}).id == "chatcmpl-mine"
+
+
+@pytest.mark.parametrize(("keep", "text"), [(True, "\\boxed{7} END"), (False, "\\boxed{7} ")])
+def test_what_stopped_the_text_is_kept_if_it_is_asked_for(pool, keep, text):
+    sampler = Sampler("\\boxed{7} END", "stop")
+    reply = ask(pool, sampler, stop="END", extra_body={"include_stop_str_in_output": keep})
+    assert reply.choices[0].message.content == text
 
 
 @pytest.mark.parametrize(

@@ -1,86 +1,93 @@
-"""Which code a model asks to run, and what its output looks like in the context."""
+"""Which code a model asks to run, in one piece or in many."""
 
-import json
+import random
 import time
 
 import pytest
 
-from openrlhf_math.tools.code_blocks import STOPS, Call, harmless, last_call, response
+from openrlhf_math.tools.code_blocks import STOPS, Reader, last_call
 
 CALL = '<tool_call>\n{"name": "python", "arguments": {"code": "print(1)"}}\n</tool_call>'
-CODE = [
-    ("Sum it.\n```python\nprint(1)\n```\n", "print(1)\n"),
-    ("```py\nx = 1\n```", "x = 1\n"),
-    ("```Python\nx\n```\n", "x\n"),
-    ("  ```python\nx\n  ```\n", "x\n"),
-    ("```python\nprint(1)\n```\n```output\n1\n```\nso\n```python\nprint(2)\n```\n", "print(2)\n"),
-    ("```python\ns = 'a ``` b'\n```\n", "s = 'a ``` b'\n"),
-    ("<think>\n```python\nx\n```\n", "x\n"),
-    (CALL, "print(1)"),
-    (CALL + "\n", "print(1)"),
-    (f"first {CALL} then " + CALL.replace("1", "2"), "print(2)"),
+BLOCKS = [
+    ("Sum it.\n```python\nprint(1)\n```\n", "print(1)\n", "```python\nprint(1)\n```\n"),
+    ("```py\nx = 1\n```", "x = 1\n", "```py\nx = 1\n```"),
+    ("```Python\nx\n```\n", "x\n", "```Python\nx\n```\n"),
+    ("  ```python\nx\n  ```\n", "x\n", "  ```python\nx\n  ```\n"),
+    (
+        "```python\n1\n```\n```output\n1\n```\nso\n```python\nprint(2)\n```\n",
+        "print(2)\n",
+        "```python\nprint(2)\n```\n",
+    ),
+    ("```python\ns = 'a ``` b'\n```\n", "s = 'a ``` b'\n", "```python\ns = 'a ``` b'\n```\n"),
+    ("<think>\n```python\nx\n```\n", "x\n", "```python\nx\n```\n"),
+    ("```python\nx\n``` \n\n", "x\n", "```python\nx\n``` \n\n"),
+    ("```python\nx\n```\r\n", "x\n", "```python\nx\n```\r\n"),
+    ("```python\n```\n", "", "```python\n```\n"),
+    ("a\n```python\nx\n``` \n```output", "x\n", "```python\nx\n``` \n```output"),
+    ("```\nno code\n```\n```python\nx\n```\n", "x\n", "```python\nx\n```\n"),
+    ("```python\nπ = '𝟙'\n```\n", "π = '𝟙'\n", "```python\nπ = '𝟙'\n```\n"),
 ]
-NONE = [
+TAGGED = [
+    (CALL, "print(1)", CALL),
+    (CALL + "\n", "print(1)", CALL + "\n"),
+    (f"first {CALL} then " + CALL.replace("1", "2"), "print(2)", CALL.replace("1", "2")),
+    ('<tool_call>{"name": "python", "arguments": "x"}</tool_call>', "x", None),
+]
+NO_BLOCK = [
     "", "no code", "```\nx\n```\n", "```text\nx\n```\n", "```python\nx = 1\n", "```python\nx\n```\nand then", "a ```",
-    "```output\n1\n```\n", "</tool_call>", "```python\n", "`x` and ```",
+    "```output\n1\n```\n", "```python\n", "`x` and ```", "```python\nx\n```\n\n.", "```output", CALL,
 ]  # fmt: skip
+NO_TAG = ["", "</tool_call>", "<tool_call>", CALL + "x", "```python\nx\n```\n"]
 FAULTY = ["{", "[]", '{"name": "shell", "arguments": {"code": "x"}}', '{"name": "python"}',
           '{"name": "python", "arguments": {"code": 5}}', "[" * 100_000]  # fmt: skip
+FORMS = [("block", *case) for case in BLOCKS] + [("template", *case) for case in TAGGED]
+ONE_CALL = [case for case in FORMS if case[1].lower().count("```py") + case[1].count("<tool_call>") == 1]
 
 
-@pytest.mark.parametrize(("text", "code"), CODE)
-def test_code_is_found(text, code):
-    assert last_call(text).code == code
+@pytest.mark.parametrize(("form", "text", "code", "source"), FORMS)
+def test_code_is_found(form, text, code, source):
+    call = last_call(text, form)
+    assert (call.code, call.source) == (code, source or text)
+    assert text.endswith(call.source)
 
 
-@pytest.mark.parametrize("text", NONE)
-def test_no_call(text):
-    assert last_call(text) is None
+@pytest.mark.parametrize(("form", "text", "code", "source"), ONE_CALL)
+def test_pieces_are_read_as_the_whole(form, text, code, source):
+    """The first call that any piece ends with is the one of the text."""
+    for seed in range(20):
+        cuts = sorted(random.Random(seed).choices(range(len(text) + 1), k=seed))
+        reader = Reader(form)
+        pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        assert next(call.code for call in map(reader.add, pieces) if call) == code
+
+
+@pytest.mark.parametrize(("form", "text"), [("block", t) for t in NO_BLOCK] + [("template", t) for t in NO_TAG])
+def test_no_call(form, text):
+    assert last_call(text, form) is None
 
 
 @pytest.mark.parametrize("inner", FAULTY)
 def test_a_call_that_cannot_be_read_says_why(inner):
-    call = last_call(f"<tool_call>{inner}</tool_call>")
+    call = last_call(f"<tool_call>{inner}</tool_call>", "template")
     assert call.code is None and call.fault
 
 
 def test_generation_stops_where_a_call_ends():
-    for text, _ in CODE[:1] + CODE[7:8]:
-        assert text.endswith(STOPS) and last_call(text)
+    for form, text, *_ in (("block", *BLOCKS[0]), ("template", *TAGGED[0])):
+        assert text.endswith(STOPS[form]) and last_call(text, form)
 
 
-def test_output_is_put_back():
-    written = "```python\n1\n```"
-    assert written + response(Call("1", "block"), "1\n", written) == "```python\n1\n```\n```output\n1\n```\n"
-    assert response(Call("1", "block"), "", "```\n") == "```output\n\n```\n"
-    assert "<tool_response>\n1\n</tool_response>" in response(Call("1", "call"), "1", CALL)
+BITS = ("```", "```\n", "```python\n", "```\n```", "<tool_call>", "</tool_call>", "<|", " ```", "\n", " ", "```output")
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["<|im_end|>", "<｜end｜>", "</s>", "<s>", "</response>", "<think>", "[INST]", "[/INST]", "```", "````"],
-)
-def test_output_spells_no_control_token(text):
-    shown = harmless(f"a{text}b")
-    assert text not in shown and "```" not in shown
-    assert shown.replace("\u200b", "") == f"a{text}b"
-
-
-def test_ordinary_output_stays():
-    text = "<class 'int'> 3 < 4 > 2, [1, 2], [A, B], `x`, a<b, <function f at 0x7f>"
-    assert harmless(text) == text
-
-
-BITS = ("```", "```\n", "```python\n", "```\n```", "<tool_call>", "</tool_call>", "<|", "<a", "[A", "`", " ```", "\n")
-
-
+@pytest.mark.parametrize("form", STOPS)
 @pytest.mark.parametrize("bit", BITS)
-def test_long_texts_take_linear_time(bit):
-    """1 MiB in a second: what takes quadratic time takes hours."""
-    text = bit * ((1 << 20) // len(bit))
+def test_long_texts_take_linear_time(bit, form):
+    """1 MiB at once, and bit by bit: what takes quadratic time takes hours."""
     begun = time.process_time()
     for end in ("", "```", "</tool_call>"):
-        last_call(text + end)
-    harmless(text)
-    assert time.process_time() - begun < 10
-    assert json.dumps(harmless(bit))
+        last_call(bit * ((1 << 20) // len(bit)) + end, form)
+    reader = Reader(form)
+    for _ in range((1 << 18) // len(bit)):
+        reader.add(bit)
+    assert time.process_time() - begun < 20

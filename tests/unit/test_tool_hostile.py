@@ -14,8 +14,8 @@ import pytest
 from hostile_programs import PROGRAMS
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.tools.isolation import find_isolation, new_kernel
-from openrlhf_math.tools.kernel import KernelLimits
+from openrlhf_math.tools.isolation import PROBE, find_isolation, new_kernel, tree
+from openrlhf_math.tools.kernel import Kernel, KernelLimits
 
 LIMITS = KernelLimits(seconds=10, wall_seconds=60, memory_mb=256, processes=16, output_chars=2000, disk_mb=8)
 SHORT = replace(LIMITS, seconds=1, wall_seconds=4)  # for programs that are to run into these
@@ -116,3 +116,22 @@ def test_a_long_reply_is_no_memory(isolation):
         result = kernel.run("print('a' * 5000 + 'END')")
     assert result.output.endswith("END") and result.output.startswith("a" * 1500)
     assert f"{5004 - 2000} bytes" in result.output
+
+
+def test_python_below_tmp_is_no_obstacle(tmp_path, isolation):
+    """The new root then has folders in /tmp, of which the code sees only what is shown, and works in none of them."""
+    if not str(tmp_path).startswith("/tmp/"):
+        pytest.skip("the test's folder is not below /tmp")
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "python").write_text("shown")
+    (tmp_path / "secret").write_text("SECRET")
+    shown = [*tree(), (str(tmp_path / "venv"), None)]
+    limits = KernelLimits(seconds=10, wall_seconds=60, processes=8)
+    with Kernel(limits, isolation, shown) as kernel:
+        probe = kernel.run(f"PROCESSES = {limits.processes}\n{PROBE}")
+    with Kernel(limits, isolation, shown) as kernel:
+        seen = kernel.run(f"import os\nos.listdir({str(tmp_path)!r}), open({str(tmp_path / 'venv/python')!r}).read()")
+        written = kernel.run(f"open({str(tmp_path / 'venv/python')!r}, 'w')")
+    assert probe.output == "yes"
+    assert seen.output == "(['venv'], 'shown')"
+    assert written.status == "error" and "Read-only" in written.output

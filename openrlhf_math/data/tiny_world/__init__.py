@@ -1,5 +1,5 @@
 """The embedded default: synthetic problems, a verbose teacher, a tokenizer and a tiny Qwen, made on the spot."""
 
-from openrlhf_math.data.tiny_world.world import write_tiny_world
+from openrlhf_math.data.tiny_world.world import write_products, write_tiny_world
 
-__all__ = ["write_tiny_world"]
+__all__ = ["write_products", "write_tiny_world"]

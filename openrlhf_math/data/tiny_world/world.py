@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from openrlhf_math.data.tiny_world.problems import distinct_stories
+from openrlhf_math.data.tiny_world.products import products, traces
 from openrlhf_math.data.tiny_world.raw import problem_row, raw_rows
 from openrlhf_math.data.tiny_world.teacher import write_trace
 
@@ -31,11 +32,36 @@ def write_tiny_world(directory: Path, seed: int = 0, raw: int = 7200, train: int
     _write_model(directory / "model", words, seed)
 
 
+def write_products(directory: Path, seed: int = 0, taught: int = 7000, train: int = 2000, heldout: int = 100) -> None:
+    """Write `model/`, `traces.jsonl`, `train.jsonl` and `heldout.jsonl` into `directory`.
+
+    taught, train, heldout: numbers of products; none is in two of them. Rows of traces.jsonl have problem and response,
+    the problem as the chat template renders it with what was written so far; the others problem and answer. The same
+    seed gives the same bytes.
+    """
+    rng = random.Random(seed)
+    kept = products(heldout, rng)
+    met = products(train, rng, set(kept))
+    pairs = [(one, *pair) for one in products(taught, rng, {*kept, *met}) for pair in traces(one, rng)]
+    directory.mkdir(parents=True, exist_ok=True)
+    words = [text for one, so_far, response in pairs[:1000] for text in (one.text, so_far, response)]
+    tokenizer = _write_model(directory / "model", words, seed)
+    rows = []
+    for one, so_far, response in pairs:
+        question = [{"role": "user", "content": one.text}]
+        prompt = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
+        rows.append({"problem": prompt + so_far, "response": response})
+    _write_jsonl(directory / "traces.jsonl", rows)
+    _write_jsonl(directory / "train.jsonl", (one.row() for one in met))
+    _write_jsonl(directory / "heldout.jsonl", (one.row() for one in kept))
+
+
 def _write_jsonl(path: Path, rows: Iterable[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _write_model(directory: Path, texts: list[str], seed: int) -> None:
+def _write_model(directory: Path, texts: list[str], seed: int):
+    """Returns the tokenizer, whose merges are learned from `texts`."""
     from openrlhf_math.data.tiny_world.model import build_model
     from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
 
@@ -44,3 +70,4 @@ def _write_model(directory: Path, texts: list[str], seed: int) -> None:
     # A multiple of 16, which vector instructions like.
     vocabulary = -(-len(tokenizer) // 16) * 16
     build_model(vocabulary, tokenizer.eos_token_id, tokenizer.pad_token_id, seed).save_pretrained(directory)
+    return tokenizer

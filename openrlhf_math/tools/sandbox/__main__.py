@@ -25,7 +25,7 @@ import watch
 
 SESSION = os.path.join(os.path.dirname(os.path.abspath(__file__)), "session.py")
 ENVIRONMENT = {
-    "HOME": "/tmp",
+    "HOME": namespaces.HOME,
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "LANG": "C.UTF-8",
     "MPLBACKEND": "Agg",
@@ -56,7 +56,7 @@ def in_bubblewrap(config: dict) -> int:
     for name in namespaces.DEVICES:
         command += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     command += ["--symlink", "/proc/self/fd", "/dev/fd", "--symlink", "/tmp", "/dev/shm", "--proc", "/proc"]
-    command += ["--remount-ro", "/", "--chdir", "/tmp"]
+    command += ["--dir", namespaces.HOME, "--remount-ro", "/", "--chdir", namespaces.HOME]
     again = json.dumps(config | {"isolation": "inside"})
     child = os.fork()
     if child == 0:
@@ -122,7 +122,7 @@ def run(config: dict) -> None:
     if isolated:  # elsewhere they are counted with all of the user's
         limits["NPROC"] = config["processes"]
     watch.limit(limits)
-    environment = ENVIRONMENT | {"HOME": config.get("home", "/tmp")}
+    environment = ENVIRONMENT | {"HOME": config.get("home", namespaces.HOME)}
     arguments = [*config["python"], SESSION, str(config["reply"]), str(int(isolated))]
     os.dup2(1, 2)
     os.set_inheritable(config["reply"], True)

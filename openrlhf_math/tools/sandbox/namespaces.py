@@ -14,6 +14,8 @@ ALL = (
     libc.CLONE_NEWUSER | libc.CLONE_NEWNS | libc.CLONE_NEWPID | libc.CLONE_NEWNET | libc.CLONE_NEWIPC
     | libc.CLONE_NEWUTS | libc.CLONE_NEWCGROUP
 )  # fmt: skip
+# Where programs work. It is no more than a folder in /tmp: this Python may itself be installed below /tmp.
+HOME = "/tmp/at-work"
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
@@ -91,6 +93,8 @@ def _new_root(tree: list, disk_bytes: int) -> None:
         else:
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
         libc.bind_read_only("/old" + path, path)
+    os.makedirs(HOME)
+    os.chmod(HOME, 0o777)
     os.makedirs("/dev", exist_ok=True)
     for name in DEVICES:
         os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY))
@@ -106,7 +110,7 @@ def _new_root(tree: list, disk_bytes: int) -> None:
     libc.unmount("/old")
     os.rmdir("/old")
     libc.read_only("/")
-    os.chdir("/tmp")
+    os.chdir(HOME)
 
 
 def _write(path: str, text: str) -> None:

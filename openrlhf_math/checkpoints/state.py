@@ -1,0 +1,56 @@
+"""What is in a checkpoint: DeepSpeed's files, read without running code of theirs, and the next random numbers."""
+
+import random
+
+import numpy as np
+import torch
+from deepspeed.accelerator import get_accelerator
+from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
+
+# All that DeepSpeed 0.19 keeps beside tensors and plain data: records of numbers.
+DEEPSPEED = (DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address)
+
+
+class PlainCheckpointEngine(TorchCheckpointEngine):
+    """Reads tensors, plain data and DeepSpeed's own records, where DeepSpeed itself would unpickle anything."""
+
+    def load(self, path: str, map_location=None):
+        """Raises pickle.UnpicklingError for anything else."""
+        return load_plain(path, map_location)
+
+
+def load_plain(path, map_location=None):
+    with torch.serialization.safe_globals(list(DEEPSPEED)):
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def random_state(device: bool = True) -> dict:
+    """Of Python, NumPy, PyTorch and, where there is one, this process's device.
+
+    device: whether it uses one at all; asking would otherwise claim it.
+    """
+    version, numbers, gauss = random.getstate()
+    kind, keys, *position = np.random.get_state()
+    state = {
+        "python": [version, list(numbers), gauss],
+        "numpy": [kind, keys.tolist(), *position],
+        "torch": torch.get_rng_state(),
+    }
+    return state | ({} if _on_cpu() or not device else {"device": get_accelerator().get_rng_state()})
+
+
+def restore_random_state(state: dict) -> None:
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    kind, keys, *position = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *position))
+    torch.set_rng_state(state["torch"].cpu())
+    if "device" in state and not _on_cpu():
+        get_accelerator().set_rng_state(state["device"].cpu())
+
+
+def _on_cpu() -> bool:
+    return get_accelerator().device_name() == "cpu"

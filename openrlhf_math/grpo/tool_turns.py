@@ -1,0 +1,75 @@
+"""Rollouts in which the model calls Python: its turns and the tool's, one sequence of tokens.
+
+What the model sampled is never tokenised again. What the tool printed is tokenised once and appended; these tokens are
+no actions, so neither the loss nor a mean over action tokens reads them.
+"""
+
+from openrlhf_math.grpo.seeds import derived_seed
+from openrlhf_math.grpo.tool_settings import RolloutTool, in_flags_of_grpo
+from openrlhf_math.grpo.written import Written, answer_tokens
+from openrlhf_math.rewards.own_words import own_words
+from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt
+from openrlhf_math.tools.pool import KernelPool, running_for
+
+
+class ToolTurns:
+    """Of a vLLM engine. tokenizer: the engine's. model: its name, for messages. engines: of this node.
+
+    Raises UserError where the machine gives no isolation, or the tokenizer or the chat template cannot do it.
+    """
+
+    def __init__(self, settings: RolloutTool, tokenizer, model: str, engines: int = 1) -> None:
+        self.tokenizer = tokenizer
+        self.tool = opened(settings, tokenizer, model)
+        isolation, places = self.tool.pool.isolation, settings.places(engines)
+        self.tool.pool = KernelPool(settings.limits(), isolation, places, running_for())
+
+    async def write(self, ids: list[int], params, number: int, engine) -> Written:
+        """One completion behind the prompt `ids`, of `params.max_tokens` tokens with the tool's at the most.
+
+        params: vLLM's, for one completion; a seed is that of the prompt. number: of the completion in its group.
+        A call at the end of a turn that the model ended is not run: that end is an action, and stays one.
+        """
+        written, attempt, seed = Written(), ToolAttempt(self.tool), params.seed
+
+        async def generate(context: list[int], most: int, stop: tuple[str, ...], request: int) -> Piece:
+            written.add_reply(context[len(ids) + len(written.ids) :])
+            params.stop, params.detokenize, params.max_tokens = list(stop), bool(stop), most
+            params.seed = None if seed is None else derived_seed(seed, number, request)
+            (completion,) = (await engine.generate(context, params)).outputs
+            written.add_turn(completion)
+            token_ids = list(completion.token_ids)
+            stopped = completion.stop_reason if isinstance(completion.stop_reason, str) else None
+            cut_off = written.truncated or (stopped and len(token_ids) >= most)  # no room for a reply
+            finished = "length" if cut_off else "stop" if stopped else "end"
+            return Piece(token_ids, self._text(context[-1:], answer_tokens(completion)), finished, stopped)
+
+        await attempt.write(generate, ids, params.max_tokens)
+        written.truncated = attempt.finished == "length"
+        written.text = own_words(attempt.text)
+        use = attempt.use
+        written.logs = {
+            "tool/calls": float(use.calls),
+            "tool/failed_calls": float(use.failed),
+            "tool/seconds": use.seconds,
+            "tool/tokens": float(use.tokens),
+        }
+        return written
+
+    def _text(self, before: list[int], token_ids: list[int]) -> str:
+        """Of tokens behind others: some tokenizers leave out the space in front of a text."""
+        first, whole = (
+            self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            for ids in (before, before + token_ids)
+        )
+        return whole[len(first) :]
+
+
+def opened(settings: RolloutTool, tokenizer, model: str) -> Tool:
+    """Raises UserError, with the flags of `grpo`, as `Tool` does."""
+    return in_flags_of_grpo(Tool, settings, tokenizer, model)
+
+
+def tools_of(settings: RolloutTool | None, tokenizer, model: str) -> list[dict] | None:
+    """What the chat template tells the model of. Raises UserError as `opened`, before anything starts."""
+    return opened(settings, tokenizer, model).turns.tools if settings else None

@@ -1,0 +1,74 @@
+"""What a kind of scorer is, and by what names kinds are found; one's own is given as `package.module.Class`."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from openrlhf_math.registry import Registry
+from openrlhf_math.rerank.encoding import Encoded
+
+
+class ScorerKind(Protocol):
+    """separator: what separates steps, unless the settings say otherwise; None where a completion is judged as a
+    whole and has one score."""
+
+    separator: str | None
+
+    def __init__(self, tokenizer, config) -> None:
+        """tokenizer, config: the model's, from transformers. Raises ValueError, a sentence, if it is no such model.
+
+        A kind may also have `split`, from a completion to its steps; those of others are `steps.split_steps`.
+        """
+
+    def engine_arguments(self) -> dict[str, object]:
+        """Of vLLM's engine: they make the model classify tokens. `pooler_config` is a dict of PoolerConfig's fields."""
+
+    def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
+        """steps: at least one, none of them empty unless `split` gives such. One position for each is read."""
+
+    def read(self, logits: Sequence[float]) -> float:
+        """The score at a position, higher is better: a probability, or an `aggregate.Logit`. NaN stays NaN."""
+
+
+SCORERS: Registry[type[ScorerKind]] = Registry()
+register_scorer = SCORERS.register  # of a class
+
+
+def find_scorer(name: str) -> type[ScorerKind]:
+    """A known kind, or one's own by dotted path. Raises UserError if there is none."""
+    return SCORERS.find("--scorer", name)
+
+
+def check_architecture(config, wanted: str) -> None:
+    if wanted not in (config.architectures or ()):
+        raise ValueError(f"it is a {architecture(config)}, not a {wanted}")
+
+
+def check_labels(config, wanted: int) -> None:
+    """Raises ValueError for a head of another size."""
+    labels = getattr(config, "num_labels", wanted)
+    if labels != wanted:
+        raise ValueError(f"its head has {labels} labels, such a scorer has {wanted}")
+
+
+def causal_architecture(config) -> str:
+    """The causal language model that a classifier is made of. Raises ValueError if it is of none."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type, "")
+    if not name.endswith("ForCausalLM"):
+        raise ValueError(f"it is a {architecture(config)}, and {config.model_type} is not a causal language model")
+    return name
+
+
+def check_causal(config) -> None:
+    if not architecture(config).endswith("ForCausalLM"):
+        raise ValueError(f"it is a {architecture(config)}, not a causal language model")
+
+
+def architecture(config) -> str:
+    return (config.architectures or ["model without an architecture"])[0]
+
+
+def check_chat(tokenizer) -> None:
+    if not tokenizer.chat_template:
+        raise ValueError("its tokenizer has no chat template")

@@ -1,0 +1,222 @@
+"""Reading a request: vLLM's own model of the protocol says what its fields may hold, this what becomes of them.
+
+Importing vLLM takes seconds, so it is imported by the process that serves, when the first request is read or `prepare`
+runs, never by the command.
+"""
+
+import functools
+import threading
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from openrlhf_math.serving.errors import ApiError
+from openrlhf_math.serving.schema import Message, Wishes, fresh_id
+
+OWN = "openrlhf_math"  # the field of what OpenAI's protocol has no field for
+
+# Fields of the request that draw a completion: to those of `Sampling`.
+DRAWS = (
+    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty",
+    "reasoning_effort", "chat_template_kwargs",
+)  # fmt: skip
+# Likewise, as vLLM's SamplingParams has them: to `Sampling.more`.
+DRAWS_MORE = (
+    "logit_bias", "stop_token_ids", "ignore_eos", "min_tokens", "skip_special_tokens", "spaces_between_special_tokens",
+    "bad_words", "allowed_token_ids",
+)  # fmt: skip
+READ = {*DRAWS, *DRAWS_MORE, "messages", "model", "n", "max_tokens", "max_completion_tokens", "seed", "stop", "stream",
+        "stream_options", "include_stop_str_in_output", "request_id"}  # fmt: skip
+# Nothing in an answer depends on them: who asks, how text is cut into chunks, what concerns images or beams alone.
+WITHOUT_EFFECT = {
+    "user", "metadata", "store", "service_tier", "session_id", "safety_identifier", "prediction", "moderation",
+    "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "parallel_tool_calls", "length_penalty",
+    "truncation_side", "media_io_kwargs", "mm_processor_kwargs", "return_tokens_as_token_ids", "return_token_offsets",
+    "return_assistant_tokens_mask", "routed_experts_prompt_start", "stream_interval",
+}  # fmt: skip
+# Values that ask for nothing, where that is not to be seen from the field's default in vLLM's model.
+ASKS_NOTHING = {
+    "response_format": ({"type": "text"},),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+    "verbosity": ("medium",),
+}
+MOST_STOPS = 32
+MOST_ENTRIES = 1024  # of a list or an object that every attempt is given
+MOST_CHARACTERS = 65536  # likewise
+STOP = TypeAdapter(list[str])
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What a request asks for; what it does not say is as the server was started.
+
+    n           at most so many answers, each another one, the best first
+    drawn       fields of `Sampling` that it sets, for each attempt
+    keep_stop   the text has what stopped it at its end
+    usage       a stream ends with the usage; continuous_usage: each chunk has it
+    identity    of the response
+    """
+
+    messages: list[Message]
+    model: str | None = None
+    n: int = 1
+    seed: int | None = None
+    drawn: dict[str, object] = field(default_factory=dict)
+    keep_stop: bool = False
+    stream: bool = False
+    usage: bool = False
+    continuous_usage: bool = False
+    wishes: Wishes = field(default_factory=Wishes)
+    identity: str = field(default_factory=fresh_id)
+
+
+class OfOurs(BaseModel):
+    """The fields that vLLM's model does not say, or says otherwise."""
+
+    model_config = ConfigDict(extra="allow")
+
+    messages: list[Message] = Field(min_length=1)
+    openrlhf_math: Wishes = Wishes()
+    n: int = Field(1, ge=1)
+    stop: list[str] | str = []
+
+
+@functools.cache
+def protocol_model() -> type[BaseModel]:
+    """vLLM's ChatCompletionRequest."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+    return ChatCompletionRequest
+
+
+def prepare() -> None:
+    """Import vLLM's model in a thread, so that neither the start nor the first request waits for it."""
+    threading.Thread(target=protocol_model, daemon=True, name="vLLM's protocol").start()
+
+
+def read_request(body: bytes) -> ChatRequest:
+    """Raises ApiError naming the first field at fault. It may take long: not for an event loop."""
+    try:
+        given = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise ApiError(400, f"the body is not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise ApiError(400, "the body: it must be a JSON object")
+    given = {name: value for name, value in given.items() if value is not None}  # null: as if it were not there
+    ours = _ours(given)
+    fields = {name: value for name, value in given.items() if name not in OfOurs.model_fields}
+    fields = {name: value for name, value in fields.items() if value not in ASKS_NOTHING.get(name, ())}
+    for name in [name for name, value in fields.items() if name in WITHOUT_EFFECT or value == []]:
+        del fields[name]
+    read = _vllms(fields)
+    for name in fields:
+        if name not in READ and not _is_nothing(read, name):
+            raise ApiError(400, f"{name}: this server does not know or do that; leave it out", name)
+    return _request(ours, fields, read)
+
+
+def _ours(given: dict) -> OfOurs:
+    try:
+        ours = OfOurs.model_validate(given)
+    except ValidationError as error:
+        raise _named(error) from None
+    stops = [ours.stop] if isinstance(ours.stop, str) and ours.stop else list(ours.stop)
+    for number, stop in enumerate(stops):
+        if not stop or number == MOST_STOPS:
+            wrong = f"more than {MOST_STOPS} texts" if stop else "a text is empty"
+            raise ApiError(400, f"stop.{number}: {wrong}", f"stop.{number}")
+    ours.stop = stops
+    return ours
+
+
+def _vllms(fields: dict) -> BaseModel:
+    """vLLM's request of these fields. Its messages are not ours: they were read before."""
+    model = protocol_model()
+    try:
+        return model.model_validate({"messages": [], **fields})
+    except ValidationError as error:
+        raise _named(error) from None
+    except Exception as error:  # its own, and what its checks raise for values of another type
+        raise _refused(error, fields) from None
+
+
+def _refused(error: Exception, fields: dict) -> ApiError:
+    from vllm.exceptions import VLLMClientError
+
+    said = str(error.args[0]) if isinstance(error, VLLMClientError) and error.args else "it is of another type"
+    words = said.replace("`", " ").split()
+    name = getattr(error, "parameter", None) or next((word for word in words if word in fields), None)
+    name = name or _at_fault(fields)
+    return ApiError(400, f"{name}: {said}" if name else f"the body: {said}", name)
+
+
+def _at_fault(fields: dict) -> str | None:
+    """The field that is wrong by itself, None if there is none."""
+    for name, value in fields.items():
+        try:
+            protocol_model().model_validate({"messages": [], name: value})
+        except Exception:
+            return name
+    return None
+
+
+def _is_nothing(read: BaseModel, name: str) -> bool:
+    """Whether a field has the value that it has when it is not given, or an empty one where that is empty too."""
+    known = type(read).model_fields.get(name)
+    if known is None:
+        return getattr(read, name, None) in ({}, [])
+    value, default = vars(read)[name], known.get_default(call_default_factory=True)
+    return value == default or (not default and not value and isinstance(value, bool | dict | list | str))
+
+
+def _request(ours: OfOurs, fields: dict, read: BaseModel) -> ChatRequest:
+    value = vars(read)  # not by attribute: some are deprecated
+    limits = [value[name] for name in ("max_completion_tokens", "max_tokens") if name in fields]
+    _check_sizes(fields)
+    try:
+        parameters = read.to_sampling_params(limits[0] if limits else None, {})
+    except Exception as error:
+        raise _refused(error, fields) from None
+    drawn = {name: value[name] for name in DRAWS if name in fields}
+    if "top_k" in drawn:
+        drawn["top_k"] = max(drawn["top_k"], 0)
+    if limits:
+        drawn["max_tokens"] = limits[0]
+    if ours.stop:
+        drawn["stop"] = tuple(ours.stop)
+    more = {name: getattr(parameters, name) for name in DRAWS_MORE if name in fields and not _is_nothing(read, name)}
+    if more:
+        drawn["more"] = more
+    options = value["stream_options"]
+    return ChatRequest(
+        messages=ours.messages,
+        model=value["model"],
+        n=ours.n,
+        seed=value["seed"],
+        drawn=drawn,
+        keep_stop=value["include_stop_str_in_output"],
+        stream=bool(value["stream"]),
+        usage=bool(options and options.include_usage),
+        continuous_usage=bool(options and options.include_usage and options.continuous_usage_stats),
+        wishes=ours.openrlhf_math,
+        identity=f"chatcmpl-{value['request_id']}",
+    )
+
+
+def _check_sizes(fields: dict) -> None:
+    """Raises ApiError for values that would keep the engine busy at every attempt."""
+    for name in (*DRAWS_MORE, "chat_template_kwargs", "request_id"):
+        value = fields.get(name)
+        if isinstance(value, list | dict) and len(value) > MOST_ENTRIES or len(str(value)) > MOST_CHARACTERS:
+            raise ApiError(400, f"{name}: give at most {MOST_ENTRIES} entries and {MOST_CHARACTERS} characters", name)
+
+
+def _named(error: ValidationError) -> ApiError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = [str(part) for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part[:1].isupper()))]
+    named = ".".join(path)
+    said = first["msg"][0].lower() + first["msg"][1:]
+    return ApiError(400, f"{named}: {said}" if named else f"the body: {said}", named or None)
