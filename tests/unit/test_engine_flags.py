@@ -87,7 +87,7 @@ def test_the_model_of_an_engine_sees_the_variables(model):
         settings = EvalSettings(str(model), model, 0, "chat", "", "cpu", 1, None, False, RewardConfig(), drawn=drawn)
         one = ProblemSet("a", [Question(Problem("1+1?", "2", "set", 1), {})], Sampling())
         (ids,) = tokenized(one, settings)
-        texts[json.dumps(drawn)] = qwen25().tokenizer.decode(ids).removeprefix("user: 1+1?\n")
+        texts[json.dumps(drawn)] = qwen25().tokenizer.decode(ids).removeprefix("user: 1+1?")
     assert list(texts.values()) == ["A: ", "FalseA: ", "TrueA: "]
 
 
