@@ -49,6 +49,8 @@ def _figures(name: str, told: dict) -> Table:
     ):  # fmt: skip
         if told.get(figure) or figure == "undecided":
             table.add_row(shown, str(told[figure]))
+    if "judge" in told:
+        table.add_row(f"graded by {told['judge']}", f"{told['judged_share']:.1%} of completions ({told['judged']})")
     table.add_row("wall time", _times(told))
     return table
 
