@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from openrlhf_math.cli.endpoint_flags import json_object
+from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
 
 EPILOG = r"""teachers:
@@ -110,6 +111,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices one engine is spread over (%(default)s)")
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (the model's)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where engines run (%(default)s)")
+    add_tool_flags(parser)
     return parser
 
 
@@ -184,6 +186,11 @@ def read_settings(args: argparse.Namespace):
     )
     if args.teacher == "engine":
         check_model("--model", args.model)
+    tool = tool_settings(args)
+    if tool and args.teacher != "engine":
+        raise UserError("--tool python goes with --teacher engine; add it, or leave --tool out")
+    if tool and tool.form == "template":
+        raise UserError("--tool-form template: a trace is one turn of the assistant; choose --tool-form block")
     return DistillSettings(
         output=args.output,
         teacher=args.teacher,
@@ -194,7 +201,7 @@ def read_settings(args: argparse.Namespace):
         temperature=args.temperature,
         top_p=args.top_p,
         seed=None if args.no_seed else args.seed,
-        instruction=args.instruction,
+        instruction=with_tool(args.instruction, tool),
         style=args.style,
         thinking_tags=find_tags(args.thinking_tags),
         keep=args.keep,
@@ -202,6 +209,7 @@ def read_settings(args: argparse.Namespace):
         questions=read_questions(args.questions),
         endpoint=endpoint,
         engine=engine,
+        tool=tool,
     )
 
 

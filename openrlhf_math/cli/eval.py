@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import RewardConfig
 
@@ -62,6 +63,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.evaluation.benchmarks import BENCHMARKS
     from openrlhf_math.evaluation.protocol import PROTOCOLS
     from openrlhf_math.rerank.aggregate import AGGREGATIONS
+    from openrlhf_math.rerank.confidence import WINDOW
     from openrlhf_math.rerank.scorers import SCORERS
 
     parser = argparse.ArgumentParser(
@@ -105,6 +107,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--input-template", metavar="TEXT", help="with --prompt plain: put around each problem, at {} (nothing)")
     add("--instruction", help="appended to every problem; '' for none (the prompt's)")
 
+    add_tool_flags(parser)
+
     add = parser.add_argument_group("grading").add_argument
     add("--style", choices=("boxed", "think"), help="where answers stand, what correct format is (the prompt's; boxed)")
     add("--timeout", type=float, default=RewardConfig().timeout_seconds, help="seconds an answer (%(default)s)")
@@ -115,6 +119,12 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--scorer", metavar="KIND", help=f"what it is: {', '.join(SCORERS)}, or your own as package.module.Class")
     add("--separator", metavar="TEXT", help="what stands between steps (the scorer's own); \\n is understood")
     add("--aggregate", default="last", metavar="NAME", help=f"of step scores: {', '.join(AGGREGATIONS)} (%(default)s)")
+
+    add(
+        "--record-confidence", action="store_true",
+        help="measure how sure the model was of each completion, for the rule `confident` of `vote`",
+    )  # fmt: skip
+    add("--confidence-window", type=int, default=WINDOW, metavar="N", help="tokens of a stretch of it (%(default)s)")
 
     add = parser.add_argument_group("engine").add_argument
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (what the problems need)")
@@ -143,7 +153,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: give 0 or more")
-    for flag in ("max_problems", "max_context", "tensor_parallel", "scorers", "scorer_tensor_parallel"):
+    for flag in (
+        "max_problems", "max_context", "tensor_parallel", "scorers", "scorer_tensor_parallel", "confidence_window",
+    ):  # fmt: skip
         if getattr(args, flag) is not None and getattr(args, flag) < 1:
             raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give 1 or more")
     if args.compare:
@@ -167,6 +179,8 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.evaluation.outside import read_completions
     from openrlhf_math.evaluation.score import score
 
+    if tool_settings(args):
+        raise UserError("--tool python: --completions are not sampled; leave one of the two out")
     _check_free(args.output)
     rewards = _rewards(args, args.style or "boxed")
     scorer, judge = _scorer(args), judge_settings(args)
@@ -193,6 +207,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.evaluation.protocol import recommended, sampled
     from openrlhf_math.evaluation.settings import EvalSettings
     from openrlhf_math.modeling.model_folder import check_model, count_parameters, load_tokenizer
+    from openrlhf_math.rerank.confidence import Watch
 
     for flag, value in (("--model", args.model), ("--benchmark", args.benchmark)):
         if not value:
@@ -202,16 +217,22 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     check_template("--input-template", args.input_template, style.chat_template)
     if args.base_url and prompt != "chat":
         raise UserError(f"--prompt {prompt}: the endpoint of --base-url writes prompts itself; choose --prompt chat")
+    if args.base_url and args.record_confidence:
+        raise UserError("--record-confidence: that of a model behind --base-url is not measured; leave one of them out")
     if args.base_url and args.max_context:
         raise UserError(f"--max-context {args.max_context}: the endpoint of --base-url has its own; leave it out")
     if args.input_template and prompt != "plain":
         raise UserError(f"--input-template goes with --prompt plain, not with {prompt}; leave one of the two out")
+    tool = tool_settings(args)
+    if tool and tool.form == "template" and prompt != "chat":
+        raise UserError(f"--tool-form template goes with --prompt chat, not with {prompt}; choose --tool-form block")
+    instruction = style.instruction if args.instruction is None else args.instruction
     settings = EvalSettings(
         model=args.model,
         output=args.output,
         seed=args.seed,
         prompt=prompt,
-        instruction=style.instruction if args.instruction is None else args.instruction,
+        instruction=with_tool(instruction, tool),
         device=find_device() if args.device == "auto" else args.device,
         tensor_parallel=args.tensor_parallel,
         max_context=args.max_context,
@@ -224,6 +245,8 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         judge=judge_settings(args),
         engine_args=engine_args(args),
         drawn=drawn(args),
+        tool=tool,
+        watch=Watch(window=args.confidence_window) if args.record_confidence else None,
     )
     if not (args.output / "config.json").exists():
         _check_free(args.output)

@@ -25,7 +25,7 @@ FULL = {
     "rerank": {"seeds": 3, "steps": 80, "attempts": 16, "prm_problems": 500},
     "rules": {"seeds": 3, "problems": 2000, "attempts": 8},
     "mismatch": {"seeds": 3, "steps": 25, "noise": 0.2},
-    "tool": {"seeds": 3, "steps": 30},
+    "tool": {"seeds": 3, "steps": 24},
 }
 QUICK = {
     "kl": {"seeds": 1, "steps": 4, "coefficients": [0.0, 0.1]},

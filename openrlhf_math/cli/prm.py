@@ -159,7 +159,7 @@ def _train(flat: argparse.Namespace) -> None:
     flags = {name: value for name, value in vars(flat).items() if name not in ("mode", "flags")}
     args = resolve(argparse.Namespace(**flags), flat.flags)
     if flat.dry_run:
-        from openrlhf_math.prm.training_plan import print_plan
+        from openrlhf_math.prm.training import print_plan
 
         model = args.model.model_name_or_path
         check_base(model) if Path(model).is_dir() else check_model(MODEL_FLAG, model)

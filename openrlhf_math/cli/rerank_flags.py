@@ -5,12 +5,15 @@ from collections.abc import Iterable
 
 from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
 from openrlhf_math.cli.engine_flags import add_engine_flags, check_template_variables, drawn, engine_args
+from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.agents import AGENTS, find_agents, panel
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, Aggregation, find_aggregation
 from openrlhf_math.rerank.budget import Limits
-from openrlhf_math.rerank.choose import RULES, find_rule, needs_scores
+from openrlhf_math.rerank.choose import RULES, Rule, find_rule, needs_confidence, needs_scores
+from openrlhf_math.rerank.confidence import MEASURES, WINDOW, ByConfidence
 from openrlhf_math.rerank.early_stop import cannot_lose, confident, never
+from openrlhf_math.rerank.genselect import GenSelect
 from openrlhf_math.rerank.refine import refined
 from openrlhf_math.rerank.roles import Sampling
 from openrlhf_math.rerank.scorers import SCORERS, find_scorer
@@ -24,7 +27,8 @@ from openrlhf_math.rewards import RewardConfig
 
 AT_LEAST_ONE = (
     "attempts", "at_once", "max_tokens", "tokens", "problems_at_once", "samplers", "scorers", "tensor_parallel",
-    "scorer_tensor_parallel", "max_context", "workers", "width", "depth", "step_tokens",
+    "scorer_tensor_parallel", "max_context", "workers", "width", "depth", "step_tokens", "confidence_window",
+    "select_votes",
 )  # fmt: skip
 
 
@@ -37,7 +41,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
         "--model", required=True, metavar="MODEL",
         help="who writes the attempts: directory, hub name, or its name at --base-url",
     )  # fmt: skip
-    add("--scorer-model", metavar="MODEL", help="who judges them; without one only --rule majority is possible")
+    add("--scorer-model", metavar="MODEL", help="who judges them; without one the rule is majority or confident")
     add(
         "--scorer",
         metavar="KIND",
@@ -69,17 +73,52 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add("--depth", type=int, default=default.depth, metavar="N", help="beam, dvts: steps at the most (%(default)s)")
     add("--step-tokens", type=int, default=default.step_tokens, metavar="N", help="beam, dvts: of a step (%(default)s)")
 
+    add_tool_flags(parser)
+
     add = parser.add_argument_group("choosing").add_argument
     add(
         "--rule", metavar="NAME",
         help=f"{', '.join(RULES)}, or your own as package.module.function (weighted with a scorer, else majority)",
     )  # fmt: skip
+    add(
+        "--select-votes",
+        type=int,
+        default=GenSelect().votes,
+        metavar="N",
+        help="genselect: choices asked for (%(default)s)",
+    )
+    add(
+        "--select-group",
+        type=int,
+        default=GenSelect().group,
+        metavar="N",
+        help="genselect: answers read together (%(default)s)",
+    )
     add("--aggregate", default="last", metavar="NAME", help=f"of step scores: {', '.join(AGGREGATIONS)} (%(default)s)")
     add(
         "--confidence", type=float, metavar="P",
         help="stop when the leading answer stays the leader of all attempts with this probability, which is not that "
         "it is right; 1: only when it cannot lose (1)",
     )  # fmt: skip
+    add(
+        "--keep-confident", type=float, default=1.0, metavar="P",
+        help="only this share of the attempts with an answer votes, those in which the model was most confident; "
+        "with any rule (%(default).0f)",
+    )  # fmt: skip
+    add(
+        "--confidence-measure", choices=list(MEASURES), default="tail",
+        help="what weighs a vote of --rule confident, and what --keep-confident goes by: of the last tokens (tail), "
+        "the least confident stretch (lowest), the lowest tenth (bottom), all (mean), or the likelihood of the last "
+        "tokens (%(default)s)",
+    )  # fmt: skip
+    add("--confidence-window", type=int, default=WINDOW, metavar="N", help="tokens of a stretch (%(default)s)")
+    add(
+        "--abort-unsure", type=int, default=0, metavar="N",
+        help="learn from the first N attempts at a problem how unsure the model may become over --confidence-window "
+        "tokens, so that the share --keep-confident of them passes; attempts after them that fall below are ended (0: "
+        "none)",
+    )  # fmt: skip
+    add("--record-confidence", action="store_true", help="measure it also where no flag needs it, for `vote`")
     add("--no-early-stop", action="store_true", help="make all attempts, come what may")
 
     add = parser.add_argument_group("budget").add_argument
@@ -111,6 +150,7 @@ def method(args: argparse.Namespace) -> Method:
     if needs_scores(found):
         _need_scorer(args, f"--rule {rule}", "choose --rule majority")
     aggregation = find_aggregation(args.aggregate)
+    by = _by_confidence(args, found)
     return Method(
         turns=_turns(args),
         strategy=_strategy(args, aggregation),
@@ -119,7 +159,31 @@ def method(args: argparse.Namespace) -> Method:
         stop=_stop(args),
         at_once=args.at_once,
         style=args.style,
+        confidence=by,
+        select=GenSelect(args.select_votes, args.select_group),
     )
+
+
+def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence | None:
+    """None where no flag needs the model's confidence."""
+    if not 0 < args.keep_confident <= 1:
+        raise UserError(f"--keep-confident {args.keep_confident}: give more than 0 and at most 1")
+    asked = {
+        f"--rule {args.rule}": needs_confidence(rule),
+        f"--keep-confident {args.keep_confident:g}": args.keep_confident < 1,
+        f"--abort-unsure {args.abort_unsure}": args.abort_unsure > 0,
+        "--record-confidence": args.record_confidence,
+    }
+    flag = next((flag for flag, wanted in asked.items() if wanted), None)
+    if flag is None:
+        return None
+    if args.strategy in ("beam", "dvts"):
+        raise UserError(f"{flag}: --strategy {args.strategy} writes in pieces, whose confidence is not measured")
+    if args.abort_unsure and getattr(args, "tool", None):
+        raise UserError(f"--abort-unsure {args.abort_unsure}: an attempt with --tool is not ended so; leave one out")
+    if args.base_url:
+        raise UserError(f"{flag}: the confidence of a model behind --base-url is not measured; leave one of them out")
+    return ByConfidence(args.confidence_measure, args.keep_confident, args.confidence_window, args.abort_unsure)
 
 
 def _need_scorer(args: argparse.Namespace, flag: str, fix: str) -> None:
@@ -131,9 +195,10 @@ def _turns(args: argparse.Namespace) -> Turns:
     sampling = Sampling(
         temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=args.seed, **drawn(args)
     )
+    instruction = with_tool(args.instruction, tool_settings(args))
     if args.agents == "one":
-        return one_solver(args.instruction, sampling)
-    return panel(find_agents(args.agents), args.instruction, sampling)
+        return one_solver(instruction, sampling)
+    return panel(find_agents(args.agents), instruction, sampling)
 
 
 def _strategy(args: argparse.Namespace, aggregation: Aggregation) -> Strategy:
@@ -148,6 +213,11 @@ def _strategy(args: argparse.Namespace, aggregation: Aggregation) -> Strategy:
     if args.strategy in ("beam", "dvts") and args.base_url:
         raise UserError(
             f"--strategy {args.strategy}: it continues what was begun, which --base-url cannot; leave it out"
+        )
+    if args.strategy in ("beam", "dvts") and args.tool:
+        raise UserError(
+            f"--strategy {args.strategy}: it cuts attempts into steps, and code has to run within one of them; leave "
+            "out --strategy or --tool"
         )
     if args.strategy != "independent":
         _need_scorer(args, f"--strategy {args.strategy}", "leave it out")
@@ -173,7 +243,7 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
     from openrlhf_math.rerank.parts import RerankerSettings
     from openrlhf_math.rerank.sampling_engine import SamplerSettings
 
-    asked = endpoint_model(args, key_flag)
+    tool, asked = tool_settings(args), endpoint_model(args, key_flag)
     engine_args(args)  # or it would be passed over with --base-url
     if not asked:
         check_model("--model", args.model)
@@ -192,6 +262,7 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
                 at_once=min(max(64, (args.at_once or args.attempts) * args.problems_at_once), MOST_AT_ONCE),
                 memory=memory,
                 engine_args=engine_args(args),
+                tool=tool,
             ),
             scorer=scorer,
             rewards=RewardConfig(style=args.style, timeout_seconds=args.timeout, workers=args.workers),
@@ -267,7 +338,8 @@ def _stop(args: argparse.Namespace):
 
 def _check_numbers(args: argparse.Namespace) -> None:
     _at_least(args, 1, AT_LEAST_ONE)
-    _at_least(args, 0, ("refine",))
+    _at_least(args, 0, ("refine", "abort_unsure"))
+    _at_least(args, 2, ("select_group",))
     if args.temperature < 0:
         raise UserError(f"--temperature {args.temperature}: give 0 (greedy) or more")
     if not 0 < args.top_p <= 1:

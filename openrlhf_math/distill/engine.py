@@ -12,6 +12,7 @@ from openrlhf_math.distill.teachers import Question, Reply
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import count_parameters, load_tokenizer
+from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
 
 AGAIN = "what it answered is kept, run the same command again"
 
@@ -19,9 +20,13 @@ AGAIN = "what it answered is kept, run the same command again"
 class Engine:
     """One vLLM engine that answers questions. The attempts at a problem share its prompt in the prefix cache."""
 
+    _tool: Tool | None = None
+
     def __init__(self, settings: DistillSettings) -> None:
-        """Raises UserError if vLLM cannot serve the model."""
+        """Raises UserError if vLLM cannot serve the model, or the tool cannot be had here."""
         engine = settings.engine
+        self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
+        self._tool = settings.tool and Tool(settings.tool, self._tokenizer, settings.model)
         self._llm = start_engine(
             "--model",
             settings.model,
@@ -31,14 +36,11 @@ class Engine:
             max_num_seqs=engine.concurrency,
             **generation_arguments(engine.device),
         )
-        self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
         self._settings, self._tied = settings, False
 
     async def answer(self, question: Question) -> Reply:
         """Raises Failure if the chat template or the engine refuses the question, UserError if the engine died."""
-        from vllm import SamplingParams, TokensPrompt
-        from vllm.exceptions import VLLMValidationError
-        from vllm.v1.engine.exceptions import EngineDeadError
+        from vllm import SamplingParams
 
         if not self._tied:
             self._tied = True
@@ -48,23 +50,47 @@ class Engine:
         except UserError as error:
             raise Failure(str(error)) from None
         (ids,) = prompt_ids(self._tokenizer, [text], chat_template=True)
-        prompt = TokensPrompt(prompt_token_ids=ids)
         sampling = SamplingParams(
             temperature=self._settings.temperature,
             top_p=self._settings.top_p,
             max_tokens=self._settings.max_tokens,
             seed=question.seed,
         )
+        name = f"{question.key}-{question.attempt}"
+        opened = "<think>\n" if text.rstrip().endswith("<think>") else ""  # the chat template opens the thinking part
+        if self._tool is None:
+            piece = await self._generate(ids, sampling, name)
+            finished = "stop" if piece.finished == "eos" else piece.finished
+            return Reply(opened + piece.text, "", finished, len(piece.ids))
+
+        async def generate(ids: list[int], most: int, stop: tuple[str, ...], number: int) -> Piece:
+            asked = sampling.clone()
+            asked.max_tokens, asked.stop, asked.include_stop_str_in_output = most, list(stop), True
+            asked.seed = seed_of_request(question.seed, number)
+            return await self._generate(ids, asked, f"{name}-{number}")
+
+        room = self._llm.model_config.max_model_len - len(ids)
+        if room < 1:
+            raise Failure(f"the problem takes {len(ids)} tokens with its prompt, which leaves no room for an answer")
+        attempt = ToolAttempt(self._tool)
+        await attempt.write(generate, ids, min(self._settings.max_tokens, room))
+        finished = "stop" if attempt.finished == "eos" else attempt.finished
+        return Reply(opened + attempt.text, "", finished, attempt.tokens, attempt.use.as_row())
+
+    async def _generate(self, ids: list[int], sampling, name: str) -> Piece:
+        """What the engine makes of one request of this name."""
+        from vllm import TokensPrompt
+        from vllm.exceptions import VLLMValidationError
+        from vllm.v1.engine.exceptions import EngineDeadError
+
         try:
-            async for output in self._llm.generate(prompt, sampling, f"{question.key}-{question.attempt}"):
+            async for output in self._llm.generate(TokensPrompt(prompt_token_ids=ids), sampling, name):
                 last = output
         except (ValueError, VLLMValidationError) as error:
             raise Failure(f"the engine refuses it: {one_line(error)}") from None
         except EngineDeadError:
             raise UserError(f"--teacher engine: the engine died, its message is above; {AGAIN}") from None
-        (completion,) = last.outputs
-        opened = "<think>\n" if text.rstrip().endswith("<think>") else ""  # the chat template opens the thinking part
-        return Reply(opened + completion.text, "", completion.finish_reason or "", len(completion.token_ids))
+        return piece_of(last.outputs[0])
 
     def shutdown(self) -> None:
         self._llm.shutdown()

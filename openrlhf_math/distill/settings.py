@@ -6,6 +6,7 @@ from pathlib import Path
 
 from openrlhf_math.data.trace import Tags
 from openrlhf_math.endpoint.settings import EndpointSettings
+from openrlhf_math.tools.settings import ToolSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class DistillSettings:
     keep, keep_n   the rule, and how many it may keep a problem; None is the rule's own number
     questions      how many of the problems are kept, those with the longest responses; None for all
     endpoint       None without --base-url
+    tool           that the model may call; None for none
     """
 
     output: Path
@@ -67,6 +69,7 @@ class DistillSettings:
     questions: int | None
     endpoint: EndpointSettings | None
     engine: EngineSettings
+    tool: ToolSettings | None = None
 
     def __post_init__(self) -> None:
         for flag in ("attempts", "max_tokens", "keep_n"):
@@ -93,7 +96,7 @@ class DistillSettings:
         identity = {name: getattr(self, name) for name in names}
         if self.teacher == "endpoint" and self.endpoint:
             identity["extra_body"] = self.endpoint.extra_body
-        return identity
+        return identity | (self.tool.identity() if self.tool else {})
 
     def choice(self) -> dict:
         """What decides, of the same replies, what is kept."""

@@ -28,13 +28,15 @@ class Reply:
     """What a teacher wrote.
 
     reasoning: where the teacher tells it apart from the answer, else "". finish_reason: "stop" for a whole reply,
-    "length" for one the limit cut off. tokens: of the completion, None where the teacher does not say.
+    "length" for one the limit cut off. tokens: of the completion, None where the teacher does not say. tool: what was
+    done with the tool, as `ToolUse.as_row`; its output is in the content and not in the tokens.
     """
 
     content: str
     reasoning: str
     finish_reason: str
     tokens: int | None
+    tool: dict[str, float] | None = None
 
 
 class Teacher(Protocol):

@@ -1,12 +1,13 @@
 """One evaluation of a model: prompts, completions, grades, and what is written of them."""
 
-import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
-from openrlhf_math.data.prompts import Messages, chat, fill, prompt_ids
+from openrlhf_math.data.prompts import Messages, chat, chat_text, fill, prompt_ids
 from openrlhf_math.evaluation.endpoint import EndpointCompletions
 from openrlhf_math.evaluation.figures import figures, rules_of
 from openrlhf_math.evaluation.judge import AnswerJudge
@@ -26,6 +27,7 @@ from openrlhf_math.rerank.roles import Sampling as TemplateSampling
 from openrlhf_math.rerank.scoring_engine import kind_and_arguments
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.runs.journal import Journal, told_if_unwritable
+from openrlhf_math.tools.turns import TemplateTurns
 
 # Told of the benchmark, of every completion, and whether it was made just now or stood in the journal.
 Listener = Callable[[str, Completion, bool], None]
@@ -64,7 +66,7 @@ def evaluate(
         told = {}
         with told_if_unwritable(settings.output), judging(settings.judge, settings.rewards, settings.output) as judge:
             for one in sets:
-                rows = _recorded(one, journal, scores)
+                rows = _recorded(one, journal, scores, settings.watch is not None)
                 told[one.name] = _report(one, folder_of(one, sets, settings), settings, rows, timing[one.name], judge)
             if len(sets) > 1:
                 write_summary(settings.output, {"model": settings.model, "benchmarks": told})
@@ -86,7 +88,9 @@ def tokenized(problems: ProblemSet, settings: EvalSettings) -> list[list[int]]:
     style = style_of(write)
     tokenizer = load_tokenizer("--model", settings.model, style.chat_template, "choose --prompt plain or few-shot")
     if variables := TemplateSampling(**settings.drawn).template_variables:
-        tokenizer.apply_chat_template = functools.partial(tokenizer.apply_chat_template, **variables)
+        tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, **variables)
+    if settings.tool and settings.tool.form == "template":
+        write = partial(chat_text, tools=TemplateTurns.tools)
     texts = [write(tokenizer, chat(one.problem, settings.instruction)) for one in problems.questions]
     texts = [fill(settings.input_template, text) for text in texts]
     ids = prompt_ids(tokenizer, texts, style.chat_template)
@@ -156,9 +160,16 @@ def _report(
 ) -> dict:
     """Grade a benchmark's completions and write them with the figures."""
     begun = time.time()
-    pool = GradingPool(settings.rewards)
+    pool, uses = GradingPool(settings.rewards), Counter()
+
+    def counted() -> Iterator[Row]:
+        for row in rows:
+            for use in row.tool or ():
+                uses.update(use)
+            yield row
+
     try:
-        tallies = write_completions(folder, all_marked(rows, pool, judge), settings.parquet)
+        tallies = write_completions(folder, all_marked(counted(), pool, judge), settings.parquet)
     finally:
         pool.close()
     told = {
@@ -171,6 +182,7 @@ def _report(
         **{f"sampling_{name}": value for name, value in asdict(problems.sampling).items() if name != "samples"},
         **choosing(settings.scorer, settings.aggregation),
         **(judge.figures(sum(len(one.judged.correct) for one in tallies)) if judge else {}),
+        **{name: round(total, 3) for name, total in uses.items()},
         **figures(tallies, settings.seed, rules_of(tallies, find_aggregation(settings.aggregation))),
         **timing,
         "seconds_grading": round(time.time() - begun, 3),
@@ -179,12 +191,13 @@ def _report(
     return told
 
 
-def _recorded(problems: ProblemSet, journal: Journal, scores: ScoreJournal | None) -> Iterator[Row]:
-    for key, row in _keyed(problems, journal):
+def _recorded(problems: ProblemSet, journal: Journal, scores: ScoreJournal | None, measured: bool) -> Iterator[Row]:
+    """measured: whether the completions have the model's confidence."""
+    for key, row in _keyed(problems, journal, measured):
         yield replace(row, scores=scores.of(key, row)) if scores else row
 
 
-def _keyed(problems: ProblemSet, journal: Journal) -> Iterator[tuple[str, Row]]:
+def _keyed(problems: ProblemSet, journal: Journal, measured: bool = False) -> Iterator[tuple[str, Row]]:
     for number, one in enumerate(problems.questions):
         made = [completion_of(journal, problems, number, sample) for sample in range(problems.sampling.samples)]
         yield (
@@ -198,5 +211,7 @@ def _keyed(problems: ProblemSet, journal: Journal) -> Iterator[tuple[str, Row]]:
                 tokens=[completion.tokens for completion in made],
                 truncated=[completion.truncated for completion in made],
                 labels=one.labels,
+                tool=[completion.tool for completion in made] if all(one.tool for one in made) else None,
+                confidence=[completion.confidence for completion in made] if measured else None,
             ),
         )

@@ -51,6 +51,7 @@ def mark(row: Row, pool: GradingPool, judge: AnswerJudge | None = None) -> Marke
         unanswered=classes.count(None),
         undecided=sum(grade.outcome == "undecided" for grade in grades),
         apart=says.undecided,
+        confidence=row.confidence,
     )
     return Marked(row, grades, judged)
 

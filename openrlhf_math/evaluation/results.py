@@ -58,7 +58,9 @@ def rows_of(number: int, marked: Marked) -> Iterator[dict]:
             "well_formed": grade.well_formed,
             "class": marked.judged.classes[index],
             "reason": grade.reason,
+            **(row.tool[index] if row.tool else {}),
             **({"scores": _finite(row.scores[index])} if row.scores else {}),
+            **({"confidence": row.confidence[index]} if row.confidence else {}),
             **row.labels,
         }
 
@@ -86,6 +88,7 @@ def _write_parquet(source: Path, target: Path) -> None:
     import pyarrow.parquet as pq
 
     names = {"problem_index": pa.int64(), "sample": pa.int64(), "tokens": pa.int64(), "class": pa.int64()}
+    names |= {"tool_calls": pa.int64(), "tool_failed": pa.int64(), "tool_seconds": pa.float64()}
     names |= {"truncated": pa.bool_(), "well_formed": pa.bool_(), "reward": pa.float64()}
     with source.open(encoding="utf-8") as file:
         rows = map(json.loads, file)
@@ -104,7 +107,6 @@ def _write_parquet(source: Path, target: Path) -> None:
 
 
 def _plain(row: dict) -> dict:
-    """Texts as Parquet can hold them; scores, which may be lists or not, as JSON."""
+    """Texts as Parquet can hold them; scores and confidence, whose values have many forms, as JSON."""
     texts = {name: value.encode("utf-8", "replace").decode() for name, value in row.items() if isinstance(value, str)}
-    scores = {"scores": json.dumps(row["scores"])} if "scores" in row else {}
-    return row | texts | scores
+    return row | texts | {name: json.dumps(row[name]) for name in ("scores", "confidence") if name in row}

@@ -1,19 +1,26 @@
 """Completions from a vLLM engine in this process, each as soon as it ends."""
 
+import asyncio
 import functools
 import hashlib
 import math
 import os
 import socket
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 
 from openrlhf_math.colocation.async_engine import generation_arguments, one_line
 from openrlhf_math.colocation.layout import inference_arguments
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import MOST_TOKENS, Sampling
 from openrlhf_math.evaluation.settings import EvalSettings
+from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.patches.remote_code import remote_code_trusted
+from openrlhf_math.rerank.confidence import Meter, Watch
+from openrlhf_math.rerank.engine_confidence import asked, read
+from openrlhf_math.rerank.here import run_here
+from openrlhf_math.side_by_side import end
+from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +37,30 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One completion: its text, its length in tokens, None if nobody knows, and whether the limit cut it off."""
+    """One completion: its text, its length in tokens, None if nobody knows, and whether the limit cut it off.
+
+    tool: what was done with the tool, as `ToolUse.as_row`; its output is in the text and not in the tokens.
+    confidence: of the model in it, see `rerank.confidence`, as plain data; None if nobody measured it.
+    """
 
     text: str
     tokens: int | None
     truncated: bool
+    tool: dict[str, float] | None = None
+    confidence: dict | None = None
 
 
 class Sampler:
-    """A vLLM engine for one model. Raises UserError if vLLM cannot serve it."""
+    """A vLLM engine for one model. Raises UserError if vLLM cannot serve it, or the tool cannot be had here."""
 
     def __init__(self, settings: EvalSettings, context: int) -> None:
         from vllm import LLM
 
-        self._seed = settings.seed
+        self._seed, self._watch = settings.seed, settings.watch
+        self._tool = None
+        if settings.tool:
+            self._tool = Tool(settings.tool, load_tokenizer("--model", settings.model, False, ""), settings.model)
+        self._waiting: dict[str, asyncio.Future] = {}  # for a request of the engine's
         try:
             arguments = {
                 "tensor_parallel_size": settings.tensor_parallel,
@@ -68,29 +85,94 @@ class Sampler:
 
         Raises UserError if the engine dies.
         """
-        from vllm import SamplingParams, TokensPrompt
-        from vllm.sampling_params import RequestOutputKind
-
-        asked = {}
+        if self._tool:
+            yield from run_here(self._with_tool(list(requests), sampling, stop))
+            return
+        named = {}
         for request in requests:
-            params = SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                min_p=sampling.min_p,
-                repetition_penalty=sampling.repetition_penalty,
-                max_tokens=sampling.max_tokens,
-                stop=list(stop),
-                seed=seed_of(self._seed, request) if sampling.temperature else None,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
             name = f"{request.problem}-{request.sample}"
-            asked[name] = request
-            self._engine.add_request(name, TokensPrompt(prompt_token_ids=request.prompt), params)
+            named[name] = request
+            params = _params(sampling, sampling.max_tokens, stop, self._seed_of(request, sampling), self._watch)
+            self._ask(name, request.prompt, params)
         while self._engine.has_unfinished_requests():
             for output in self._step():
                 (one,) = output.outputs
-                yield asked[output.request_id], Completion(one.text, len(one.token_ids), one.finish_reason == "length")
+                yield (
+                    named[output.request_id],
+                    Completion(
+                        one.text, len(one.token_ids), one.finish_reason == "length", confidence=self._confidence([one])
+                    ),
+                )
+
+    def _confidence(self, pieces: list) -> dict | None:
+        """pieces: vLLM's completions that make up one of ours, in order."""
+        if self._watch is None:
+            return None
+        meter = Meter(self._watch)
+        for one in pieces:
+            read(one.logprobs, meter)
+        return (found := meter.confidence()) and asdict(found)
+
+    async def _with_tool(
+        self, requests: list[Request], sampling: Sampling, stop: tuple[str, ...]
+    ) -> AsyncIterator[tuple[Request, Completion]]:
+        """The same where the model may call the tool: the engine steps on while programs run."""
+        work = asyncio.Event()
+
+        async def one(request: Request) -> tuple[Request, Completion]:
+            seed = self._seed_of(request, sampling)
+
+            async def generate(ids: list[int], most: int, stop: tuple[str, ...], number: int) -> Piece:
+                name = f"{request.problem}-{request.sample}-{number}"
+                params = _params(
+                    sampling, most, stop, seed_of_request(seed, number), self._watch, include_stop_str_in_output=True
+                )
+                made = self._waiting[name] = asyncio.get_running_loop().create_future()
+                self._ask(name, ids, params)
+                work.set()
+                pieces.append(await made)
+                return piece_of(pieces[-1])
+
+            pieces, attempt = [], ToolAttempt(self._tool)
+            await attempt.write(generate, request.prompt, sampling.max_tokens, stop)
+            text = attempt.text
+            if attempt.finished == "stop":
+                text = text.removesuffix(next(end for end in stop if text.endswith(end)))
+            return request, Completion(
+                text, attempt.tokens, attempt.finished == "length", attempt.use.as_row(), self._confidence(pieces)
+            )
+
+        stepping = asyncio.create_task(self._keep_stepping(work))
+        tasks = [asyncio.create_task(one(request)) for request in requests]
+        try:
+            for done in asyncio.as_completed(tasks):
+                yield await done
+        finally:
+            await end([*tasks, stepping])
+
+    async def _keep_stepping(self, work: asyncio.Event) -> None:
+        """work: is set when there is a request. Never returns; should the engine die, all who wait learn it."""
+        while True:
+            while not self._engine.has_unfinished_requests():
+                work.clear()
+                await work.wait()
+            try:
+                for output in self._step():
+                    (completion,) = output.outputs
+                    self._waiting.pop(output.request_id).set_result(completion)
+            except Exception as error:  # or they would wait for ever
+                for made in self._waiting.values():
+                    made.set_exception(error)
+                return
+            await asyncio.sleep(0)
+
+    def _ask(self, name: str, ids: list[int], params) -> None:
+        from vllm import TokensPrompt
+
+        self._engine.add_request(name, TokensPrompt(prompt_token_ids=ids), params)
+
+    def _seed_of(self, request: Request, sampling: Sampling) -> int | None:
+        return seed_of(self._seed, request) if sampling.temperature else None
 
     def _step(self) -> list:
         """What has ended with the next token of all."""
@@ -102,6 +184,26 @@ class Sampler:
             raise UserError(
                 "the engine died, its message is above; what it made is kept, run the same command again"
             ) from None
+
+
+def _params(sampling: Sampling, most: int, stop: tuple[str, ...], seed: int | None, watch: Watch | None, **more):
+    """vLLM's, of one request of at most so many tokens. watch: how the model's confidence is measured."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        max_tokens=most,
+        stop=list(stop),
+        seed=seed,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        **asked(watch),
+        **more,
+    )
 
 
 def seed_of(seed: int, request: Request) -> int:

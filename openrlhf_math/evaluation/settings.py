@@ -7,9 +7,11 @@ from pathlib import Path
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.judge import JudgeSettings
 from openrlhf_math.evaluation.problem_sets import ProblemSet
+from openrlhf_math.rerank.confidence import Watch
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import RewardConfig
+from openrlhf_math.tools.settings import ToolSettings
 
 BLOCKS, BLOCK = 16, 1 << 16
 
@@ -33,6 +35,8 @@ class EvalSettings:
     judge              who decides where the grader cannot tell; None: nobody
     engine_args        further arguments of vLLM's engine, which go before ours
     drawn              how the model thinks: `chat_template_kwargs` and `reasoning_effort` of `roles.Sampling`
+    tool               that the model may call; None for none
+    watch              how the model's confidence in each completion is measured; None: it is not
     """
 
     model: str
@@ -52,6 +56,8 @@ class EvalSettings:
     judge: JudgeSettings | None = None
     engine_args: dict[str, object] = field(default_factory=dict)
     drawn: dict[str, object] = field(default_factory=dict)
+    tool: ToolSettings | None = None
+    watch: Watch | None = None
 
     def identity(self, sets: list[ProblemSet]) -> dict:
         """What decides the completions: those under another identity must not be mixed with these. By flag."""
@@ -69,6 +75,9 @@ class EvalSettings:
             "prompt": self.prompt,
             "instruction": self.instruction,
             "input_template": self.input_template,
+            **(self.tool.identity() if self.tool else dict.fromkeys(ToolSettings().identity())),
+            "record_confidence": self.watch is not None,
+            "confidence_window": self.watch and self.watch.window,
             "benchmark": [one.name for one in sets],
             "problems": {one.name: one.digest() for one in sets},
             **{

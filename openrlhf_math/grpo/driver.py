@@ -58,7 +58,7 @@ def failure(error: Exception) -> Exception:
     """Why a run failed, in words, from what Ray or this process raised."""
     import ray
 
-    from openrlhf_math.colocation.engine_death import take_cause
+    from openrlhf_math.colocation.engine_life import take_cause
 
     if isinstance(raised := getattr(error, "cause", error), CheckpointError | UserError):
         return raised

@@ -5,8 +5,7 @@ https://github.com/openai/prm800k; Let's Verify Step by Step, https://arxiv.org/
 
 from collections.abc import Iterator
 
-from openrlhf_math.prm.lines import read_lines
-from openrlhf_math.prm.rows import Rejected, Solution
+from openrlhf_math.prm.rows import Rejected, Solution, read_lines
 
 RIGHT, NEUTRAL, WRONG = 1, 0, -1
 SOURCE = "prm800k"

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.rerank.confidence import Confidence, Watch
+from openrlhf_math.tools.attempt import ToolUse
 
 Messages = Sequence[dict[str, str]]
 
@@ -18,11 +20,12 @@ Messages = Sequence[dict[str, str]]
 class Sampling:
     """How a completion is drawn.
 
-    max_tokens  of this completion, at least 1
+    max_tokens  of this completion, at least 1; a tool's output counts
     stop        texts at which it ends; they stay in its text
     prefix      beginning of the assistant's turn, which the completion continues
     seed        of this completion; None draws anew each time
     top_k       tokens that are drawn from; 0 for all. min_p, penalties: as in vLLM's SamplingParams
+    watch       how the model's confidence is measured; None where nobody reads it
     more        other fields of vLLM's SamplingParams
 
     chat_template_kwargs  variables of the model's chat template
@@ -40,6 +43,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    watch: Watch | None = None
     more: dict[str, object] = field(default_factory=dict)
     chat_template_kwargs: dict[str, object] = field(default_factory=dict)
     reasoning_effort: str | None = None
@@ -59,12 +63,20 @@ class Completion:
 
     text      without the prefix
     tokens    of `text`
-    finished  "eos": the model ended its turn; "stop": at one of the stop texts; "length": the limit cut it off
+    finished  "eos": the model ended its turn; "stop": at one of the stop texts; "length": the limit cut it off;
+              UNSURE: its confidence fell below the floor
+    confidence  None where it was not asked for, or no token says anything
+    tool      what was done with the tool, whose output is in `text` and not in `tokens`; None without one
     """
 
     text: str
     tokens: int
     finished: str
+    tool: ToolUse | None = None
+    confidence: Confidence | None = None
+
+
+UNSURE = "unsure"
 
 
 class CutOff(asyncio.CancelledError):

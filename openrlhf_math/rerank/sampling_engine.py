@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from openrlhf_math.colocation.async_engine import (
@@ -17,9 +18,13 @@ from openrlhf_math.colocation.layout import cache_bytes
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
+from openrlhf_math.rerank.confidence import Meter
+from openrlhf_math.rerank.engine_confidence import asked, read
 from openrlhf_math.rerank.prompts import Prompts
-from openrlhf_math.rerank.roles import Completion, CutOff, Messages, RequestError, Sampling
+from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, RequestError, Sampling
 from openrlhf_math.side_by_side import end
+from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
+from openrlhf_math.tools.settings import ToolSettings
 
 CUT_OFF_SECONDS = 1.0
 
@@ -36,6 +41,7 @@ class SamplerSettings:
     at_once          completions under way at once in an engine; more wait
     memory           share of a GPU's memory an engine takes
     engine_args      further arguments of vLLM's engine, which go before ours
+    tool             that the model may call; its programs run where the engine is
     """
 
     model: str
@@ -46,19 +52,32 @@ class SamplerSettings:
     at_once: int = 64
     memory: float = 0.9
     engine_args: dict[str, object] = field(default_factory=dict)
+    tool: ToolSettings | None = None
 
     def __post_init__(self) -> None:
         check_serving(self)
 
 
+@dataclass(slots=True)
+class UnderWay:
+    """A completion that is being made. request: the engine's at this moment. attempt: None without the tool."""
+
+    request: str
+    task: asyncio.Task | None = None
+    attempt: ToolAttempt | None = None
+
+
 class SamplingEngine(ServingEngine):
     """One engine, see `roles.Sampler`. Completions of the same prompt compute it once."""
 
+    _tool: Tool | None = None
+
     def __init__(self, settings: SamplerSettings) -> None:
-        """Raises UserError if vLLM cannot serve the model, or it is no chat model."""
+        """Raises UserError if vLLM cannot serve the model, it is no chat model, or the tool cannot be had here."""
         from openrlhf_math.modeling.model_folder import load_tokenizer
 
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
+        self._tool = settings.tool and Tool(settings.tool, self._tokenizer, settings.model)
         self._cuda = settings.device == "cuda"
         arguments = {
             "tensor_parallel_size": settings.tensor_parallel,
@@ -70,11 +89,12 @@ class SamplingEngine(ServingEngine):
         self._engine = start_engine("--model", settings.model, settings.device, **arguments | settings.engine_args)
         self._context = self._engine.model_config.max_model_len
         self._prompts = Prompts(self._tokenize, self._context)
-        self._under_way: dict[str, asyncio.Task] = {}
+        self._under_way: dict[str, UnderWay] = {}
 
     def _tokenize(self, messages: Messages, prefix: str, variables: Mapping) -> list[int]:
         try:
-            text = chat_text(self._tokenizer, messages, variables)
+            tools = self._tool and self._tool.turns.tools
+            text = chat_text(self._tokenizer, messages, variables, tools)
         except UserError as error:
             raise RequestError(str(error)) from None
         (ids,) = prompt_ids(self._tokenizer, [text + prefix], chat_template=True)
@@ -83,9 +103,10 @@ class SamplingEngine(ServingEngine):
     async def complete(self, messages: Messages, sampling: Sampling, name: str | None = None) -> Completion:
         """name: for `cut_off`."""
         name = name or uuid.uuid4().hex
-        task = self._under_way[name] = asyncio.create_task(self._complete(messages, sampling, name))
+        one = self._under_way[name] = UnderWay(name)
+        one.task = asyncio.create_task(self._complete(messages, sampling, one))
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(one.task)
         except asyncio.CancelledError:
             raise CutOff(await self.cut_off(name)) from None
         finally:
@@ -93,16 +114,21 @@ class SamplingEngine(ServingEngine):
 
     async def cut_off(self, name: str) -> int:
         """End the completion of this name. Returns its tokens so far, which `complete` returns too."""
-        task = self._under_way.get(name)
-        if task is None:
+        one = self._under_way.get(name)
+        if one is None:
             return 0
-        await self._engine.abort(name)
-        await asyncio.wait([task], timeout=CUT_OFF_SECONDS)
-        await end([task])  # it may not have come to the engine yet
-        return task.result().tokens if not task.cancelled() and task.exception() is None else 0
+        if one.attempt:
+            one.attempt.cut()
+        await self._engine.abort(one.request)
+        await asyncio.wait([one.task], timeout=CUT_OFF_SECONDS)
+        await end([one.task])  # it may not have come to the engine yet
+        if one.attempt:
+            return one.attempt.tokens
+        done = not one.task.cancelled() and one.task.exception() is None
+        return one.task.result().tokens if done else 0
 
-    async def _complete(self, messages: Messages, sampling: Sampling, name: str) -> Completion:
-        from vllm import SamplingParams, TokensPrompt
+    async def _complete(self, messages: Messages, sampling: Sampling, one: UnderWay) -> Completion:
+        from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
 
@@ -114,6 +140,8 @@ class SamplingEngine(ServingEngine):
                 f"the problem takes {len(ids)} tokens with its prompt, the model's context is {self._context}: "
                 "no room is left for an answer"
             )
+        watch = sampling.watch
+        meter, floored = Meter(watch) if watch else None, bool(watch) and watch.floor is not None
         try:
             parameters = SamplingParams(
                 temperature=sampling.temperature,
@@ -127,19 +155,59 @@ class SamplingEngine(ServingEngine):
                 stop=list(sampling.stop),
                 include_stop_str_in_output=True,
                 seed=sampling.seed,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-                **sampling.more,
+                output_kind=RequestOutputKind.DELTA if floored else RequestOutputKind.FINAL_ONLY,
+                **{**sampling.more, **asked(watch)},
             )
-            prompt = TokensPrompt(prompt_token_ids=ids)
-            with engine_may_die("--model"):
-                async for output in self._engine.generate(prompt, parameters, name):
-                    (completion,) = output.outputs
+            if self._tool:
+                return await self._with_tool(ids, sampling, parameters, one, meter)
+            return await self._without_tool(ids, parameters, one.request, meter, floored)
         except (ValueError, VLLMClientError) as error:
             raise RequestError(f"the engine refuses it ({one_line(error)})") from None
-        finished = completion.finish_reason or ""
-        if finished == "stop" and completion.stop_reason is None:
-            finished = "eos"
-        return Completion(completion.text, len(completion.token_ids), finished)
+
+    async def _without_tool(
+        self, ids: list[int], parameters, name: str, meter: Meter | None, floored: bool
+    ) -> Completion:
+        """floored: whether the completion ends where the model's confidence falls below its floor."""
+        from vllm import TokensPrompt
+
+        text, tokens = "", 0
+        with engine_may_die("--model"):
+            async with aclosing(self._engine.generate(TokensPrompt(prompt_token_ids=ids), parameters, name)) as outputs:
+                async for output in outputs:
+                    (completion,) = output.outputs
+                    text, tokens = text + completion.text, tokens + len(completion.token_ids)
+                    if meter:
+                        read(completion.logprobs, meter)
+                    if floored and meter.sank and not completion.finish_reason:
+                        return Completion(text, tokens, UNSURE, confidence=meter.confidence())
+        finished = piece_of(completion).finished
+        return Completion(text, tokens, finished, confidence=meter.confidence() if meter else None)
+
+    async def _with_tool(
+        self, ids: list[int], sampling: Sampling, parameters, one: UnderWay, meter: Meter | None
+    ) -> Completion:
+        """parameters: vLLM's, of the whole attempt. The model's confidence is that in its own tokens."""
+        from vllm import TokensPrompt
+
+        name, attempt = one.request, ToolAttempt(self._tool, sampling.template_variables)
+
+        async def generate(ids: list[int], most: int, stop: tuple[str, ...], number: int) -> Piece:
+            asks = parameters.clone()
+            asks.max_tokens, asks.stop = most, list(stop)
+            asks.min_tokens = min(max(parameters.min_tokens - attempt.tokens, 0), most)
+            asks.seed = seed_of_request(sampling.seed, number)
+            one.request = f"{name}-{number}"
+            with engine_may_die("--model"):
+                async for output in self._engine.generate(TokensPrompt(prompt_token_ids=ids), asks, one.request):
+                    (completion,) = output.outputs
+            if meter:
+                read(completion.logprobs, meter)
+            return piece_of(completion)
+
+        one.attempt = attempt
+        await attempt.write(generate, ids, parameters.max_tokens, sampling.stop)
+        confidence = meter.confidence() if meter else None
+        return Completion(attempt.text, attempt.tokens, attempt.finished, attempt.use, confidence)
 
 
 def _memory(settings: SamplerSettings) -> dict[str, object]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Budget
-from openrlhf_math.rerank.roles import Completion, CutOff, Messages, Sampler, Sampling, Scorer
+from openrlhf_math.rerank.confidence import Floor
+from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, Sampler, Sampling, Scorer
 from openrlhf_math.rewards.extract import extract
+from openrlhf_math.tools.attempt import ToolUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Task:
     turn      from the number of an attempt, 0, 1, ..., to how it is asked for
     at_once   completions under way at the same time at the most
     style     where the answer stands in a completion, see `RewardConfig`
+    floor     how unsure an attempt may become, which is learnt as they are judged; None: as unsure as it likes
     """
 
     problem: str
@@ -68,6 +71,7 @@ class Task:
     budget: Budget
     at_once: int
     style: str = "boxed"
+    floor: Floor | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.sampler, Metered) and self.sampler.budget is self.budget):
@@ -78,9 +82,18 @@ class Task:
     async def judged(self, turn: Turn, completions: Sequence[Completion]) -> Attempt:
         """A finished attempt out of its pieces, in order: its answer extracted, its steps scored."""
         text = turn.sampling.prefix + "".join(one.text for one in completions)
-        scores = (await self.scorer.score(self.problem, [text]))[0] if self.scorer else None
+        scored = self.scorer and completions[-1].finished != UNSURE
+        scores = (await self.scorer.score(self.problem, [text]))[0] if scored else None
         tokens = sum(one.tokens for one in completions)
-        return Attempt(extract(text, self.style).answer, scores, tokens, text, turn.by, completions[-1].finished)
+        confidence = completions[0].confidence if len(completions) == 1 else None
+        finished = completions[-1].finished
+        if self.floor:
+            self.floor.note(confidence)
+        # What was ended before its end has no answer, whatever stands in it.
+        answer = None if finished == UNSURE else extract(text, self.style).answer
+        uses = [one.tool for one in completions if one.tool]
+        use = sum(uses, ToolUse()) if uses else None
+        return Attempt(answer, scores, tokens, text, turn.by, finished, use, confidence)
 
 
 Strategy = Callable[[Task], AsyncIterator[Attempt]]

@@ -9,7 +9,7 @@ from openrlhf_math.data.trace import ENDS
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.budget import Budget
-from openrlhf_math.rerank.encoding import harmless
+from openrlhf_math.rerank.encoding import harmless, without_common_controls
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling
 from openrlhf_math.rerank.task import Metered, seed_of
@@ -27,8 +27,6 @@ GRADE_QUESTION = (
 
 _VERDICT = re.compile(r"verdict\W*(yes|no)\b", re.IGNORECASE)
 _GRADE = re.compile(r"grade\W{0,8}(\d{1,3})(?![\d.])", re.IGNORECASE)
-# What chat templates write around turns. An endpoint's tokenizer is not at hand to say what its own are.
-_CONTROL = re.compile(r"<[|｜][^<>|｜]{1,40}[|｜]>|\[/?INST\]|</?start_of_turn>")
 
 
 def verdict(critique: str) -> bool | None:
@@ -125,8 +123,8 @@ class VotingVerifier:
         if not response.strip():
             return None
         question = self._question.format(problem=problem, solution=response.strip())
-        controls = self._controls.union(_CONTROL.findall(question))
-        messages = [{"role": "user", "content": harmless(question, controls)}]
+        content = harmless(without_common_controls(question), self._controls)
+        messages = [{"role": "user", "content": content}]
         seed = self._sampling.seed
         requests = [replace(self._sampling, seed=seed_of(seed, question, vote)) for vote in range(self._votes)]
         votes = await side_by_side(self._vote(messages, request) for request in requests)

@@ -16,7 +16,7 @@ from openrlhf_math.rewards.latex import Unreadable, parse
 from openrlhf_math.rewards.measured import read_duration, read_value
 from openrlhf_math.rewards.regions import Region
 from openrlhf_math.rewards.solution_sets import BUILDER, as_region, bracketed, region_of
-from openrlhf_math.rewards.splitting import COMMA, RELATION, SIGNS, closes, is_bare, is_grouped, split, without_groups
+from openrlhf_math.rewards.tokens import COMMA, RELATION, SIGNS, closes, is_bare, is_grouped, split, without_groups
 from openrlhf_math.rewards.words import is_words, meaning
 
 MAX_ITEMS = 100

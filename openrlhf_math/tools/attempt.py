@@ -7,8 +7,8 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 
 from openrlhf_math.data.prompts import Continued
 from openrlhf_math.side_by_side import within
@@ -42,6 +42,15 @@ class Piece:
     stopped: str | None = None
 
 
+def piece_of(completion) -> Piece:
+    """completion: vLLM's, of a request that keeps stop texts in the text."""
+    stopped = completion.stop_reason if isinstance(completion.stop_reason, str) else None
+    finished = completion.finish_reason or ""
+    if finished == "stop" and stopped is None:
+        finished = "eos"
+    return Piece(list(completion.token_ids), completion.text, finished, stopped)
+
+
 # (tokens of the prompt, most tokens, stop texts, number of the request in its attempt) to what follows.
 Generate = Callable[[list[int], int, tuple[str, ...], int], Awaitable[Piece]]
 
@@ -55,6 +64,14 @@ class ToolUse:
     failed: int = 0
     seconds: float = 0.0
     tokens: int = 0
+
+    def __add__(self, other: "ToolUse") -> "ToolUse":
+        mine, others = astuple(self), astuple(other)
+        return ToolUse(*(one + more for one, more in zip(mine, others, strict=True)))
+
+    def as_row(self) -> dict[str, float]:
+        """For records."""
+        return {"tool_calls": self.calls, "tool_failed": self.failed, "tool_seconds": round(self.seconds, 3)}
 
 
 class Tool:
@@ -70,21 +87,22 @@ class Tool:
         isolation = find_isolation(settings.isolation)
         self.pool = KernelPool(settings.limits(), isolation, places_for(settings.memory_mb), running_for())
 
-    def reply(self, call: Call, output: str) -> tuple[str, list[int]]:
+    def reply(self, call: Call, output: str, template: Mapping[str, object]) -> tuple[str, list[int]]:
         """What follows a call, and its tokens. The output adds no control token to those of the form itself.
 
         A tokenizer's normalizer may make a control token of other characters; then the output is written in ASCII.
+        template: variables of the chat template.
         """
-        _, bare = self._written(call, "7")
+        _, bare = self._written(call, "7", template)
         wanted = self._control(bare)
         for shown in (output, output.encode("ascii", "backslashreplace").decode(), NOT_SHOWN):
-            text, ids = self._written(call, shown)
+            text, ids = self._written(call, shown, template)
             if self._control(ids) == wanted:
                 break
         return text, ids
 
-    def _written(self, call: Call, output: str) -> tuple[str, list[int]]:
-        text = self.turns.response(call, output)
+    def _written(self, call: Call, output: str, template: Mapping[str, object]) -> tuple[str, list[int]]:
+        text = self.turns.response(call, output, template)
         (ids,) = self._continued.ids([text])
         return text, ids
 
@@ -99,7 +117,9 @@ class ToolAttempt:
     also where the output left no room for another token.
     """
 
-    def __init__(self, tool: Tool) -> None:
+    def __init__(self, tool: Tool, template: Mapping[str, object] | None = None) -> None:
+        """template: variables of the chat template."""
+        self._template = template or {}
         self.tokens, self.finished, self.use = 0, "", ToolUse()
         self._tool, self._parts = tool, []
         self._cut = asyncio.Event()
@@ -157,7 +177,7 @@ class ToolAttempt:
         use = self.use
         if use.calls + 1 == self._tool.settings.calls:
             output = f"{output}\n{LAST_CALL}".lstrip("\n")
-        text, new = self._tool.reply(call, output)
+        text, new = self._tool.reply(call, output, self._template)
         fits = len(ids) + len(new) < end
         self.use = ToolUse(
             calls=use.calls + 1,
@@ -176,8 +196,3 @@ def seed_of_request(seed: int | None, number: int) -> int | None:
     if seed is None or number == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4], "big") >> 1
-
-
-def told_apart(use: ToolUse | None) -> ToolUse:
-    """Rounded, for records."""
-    return replace(use, seconds=round(use.seconds, 3)) if use else ToolUse()

@@ -1,7 +1,7 @@
 """How a model is told of the tool, and what follows a call in its context. Pure functions of text; no engine."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards.own_words import CALL_BEGINS, OUTPUT_BEGINS, RESULT_BEGINS
@@ -48,9 +48,10 @@ class BlockTurns:
     def reader(self) -> Reader:
         return Reader(self.form)
 
-    def response(self, call: Call, output: str) -> str:
+    def response(self, call: Call, output: str, template: Mapping[str, object] | None = None) -> str:
         """What follows the call in the context, for the model to continue.
 
+        template: variables of the chat template.
         output: what the program printed. It is made harmless: it can close no block and spells no control token.
         The text of a call that cannot be read is its fault.
         """
@@ -74,13 +75,13 @@ class TemplateTurns(BlockTurns):
     instruction = ""
     tools = [TOOL]
 
-    def __init__(self, tokenizer, output_chars: int, model: str, **template) -> None:
-        """model: name of the model, for messages. template: further arguments of the chat template.
+    def __init__(self, tokenizer, output_chars: int, model: str) -> None:
+        """model: name of the model, for messages.
 
         Raises UserError if the chat template has no such calls, or no turn of the tool.
         """
         super().__init__(output_chars, control_tokens(tokenizer))
-        self._tokenizer, self._template = tokenizer, template
+        self._tokenizer = tokenizer
         advice = "choose --tool-form block"
         try:
             shown = self._render([{"role": "user", "content": "x"}], add_generation_prompt=True)
@@ -92,22 +93,22 @@ class TemplateTurns(BlockTurns):
                 f"--model {model}: its chat template does not ask for calls as {CALL_BEGINS}{{JSON}}; {advice}"
             )
         try:
-            rendered = self._behind("7")
+            rendered = self._behind("7", {})
         except Exception as error:
             raise UserError(f"--model {model}: its chat template has no tool role ({_line(error)}); {advice}") from None
         if "7" not in rendered.partition(RESULT_BEGINS)[2]:
             raise UserError(f"--model {model}: its chat template does not show results as {RESULT_BEGINS}; {advice}")
 
-    def response(self, call: Call, output: str) -> str:
+    def response(self, call: Call, output: str, template: Mapping[str, object] | None = None) -> str:
         """With the end of the assistant's turn in front. Where the token that ends the turn is in the context already,
         because the model wrote it, take the text off with `without_end`."""
-        return self._behind(self._shown(call, output))
+        return self._behind(self._shown(call, output), template or {})
 
     def without_end(self, response: str) -> str:
         """A response without the text of the tokenizer's end-of-sequence token at its beginning."""
         return response.removeprefix(self._tokenizer.eos_token or "")
 
-    def _behind(self, output: str) -> str:
+    def _behind(self, output: str, template: Mapping[str, object]) -> str:
         """What the chat template writes behind the assistant's words when the tool has answered."""
         mark = uuid.uuid4().hex  # the output cannot hold it
         messages = [
@@ -115,13 +116,12 @@ class TemplateTurns(BlockTurns):
             {"role": "assistant", "content": mark},
             {"role": "tool", "name": NAMES[0], "content": output},
         ]
-        before, found, behind = self._render(messages, add_generation_prompt=True).rpartition(mark)
+        before, found, behind = self._render(messages, add_generation_prompt=True, **template).rpartition(mark)
         if not found:
             raise ValueError("it leaves out what the assistant said")
         return behind
 
     def _render(self, messages: list[dict], **arguments) -> str:
-        arguments |= self._template
         return self._tokenizer.apply_chat_template(messages, tools=self.tools, tokenize=False, **arguments)
 
 
@@ -134,10 +134,10 @@ def control_tokens(tokenizer) -> list[str]:
     return sorted(token for token in known if len(token.strip()) > 1)
 
 
-def find_turns(form: str, tokenizer, output_chars: int, model: str, **template) -> BlockTurns:
+def find_turns(form: str, tokenizer, output_chars: int, model: str) -> BlockTurns:
     """form: of `code_blocks.FORMS`. Raises UserError if the model's chat template cannot do it."""
     if form == "template":
-        return TemplateTurns(tokenizer, output_chars, model, **template)
+        return TemplateTurns(tokenizer, output_chars, model)
     return BlockTurns(output_chars, control_tokens(tokenizer))
 
 

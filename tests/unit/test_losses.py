@@ -7,6 +7,7 @@ data-parallel processes.
 import math
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -220,6 +221,17 @@ def test_a_loss_by_dotted_path_sees_groups_and_completions_without_advantage(ran
         value = sum(term.mean() for term in terms) / len(terms)
     value.backward()
     assert_close(done.gradients[0]["table"], table.grad, atol=1e-6, rtol=1e-5)
+
+
+def test_the_example_halves_what_is_below_the_mean_of_its_group(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
+    completions = batch(cut_off=0.0)
+    flags = ("--actor.policy_loss_type", "own_loss.gentle_with_wrong")
+    done = train(completions, settings(*BATCH, *PACKED, *flags), Ranks(1, monkeypatch), monkeypatch)
+    for one in completions:
+        one.advantage *= 1.0 if one.advantage > 0 else 0.5
+    _, expected = gradient(bigram_table(), completions, "seq-mean-token-mean")
+    assert_close(done.gradients[0]["table"], expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["one_number", "without_a_gradient", "no_number", "wrong", "absent"])
