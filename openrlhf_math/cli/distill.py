@@ -161,6 +161,11 @@ def read_settings(args: argparse.Namespace):
     from openrlhf_math.endpoint.settings import EndpointSettings, read_key
     from openrlhf_math.modeling.model_folder import check_model
 
+    tool = tool_settings(args)
+    if tool and args.teacher != "engine":
+        raise UserError("--tool python goes with --teacher engine; add it, or leave --tool out")
+    if tool and tool.form == "template":
+        raise UserError("--tool-form template: a trace is one turn of the assistant; choose --tool-form block")
     endpoint = None
     if args.teacher == "endpoint" and not args.base_url:
         raise UserError("--base-url is missing: give the endpoint's address, such as http://127.0.0.1:8000/v1")
@@ -186,11 +191,6 @@ def read_settings(args: argparse.Namespace):
     )
     if args.teacher == "engine":
         check_model("--model", args.model)
-    tool = tool_settings(args)
-    if tool and args.teacher != "engine":
-        raise UserError("--tool python goes with --teacher engine; add it, or leave --tool out")
-    if tool and tool.form == "template":
-        raise UserError("--tool-form template: a trace is one turn of the assistant; choose --tool-form block")
     return DistillSettings(
         output=args.output,
         teacher=args.teacher,

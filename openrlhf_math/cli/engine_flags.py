@@ -37,7 +37,7 @@ def engine_args(args: argparse.Namespace) -> dict[str, object]:
     if not given:
         return {}
     if args.base_url:
-        raise UserError("--engine-args: the model of --base-url has an engine of its own; leave it out")
+        raise UserError("--engine-args: the model of --base-url has its own engine; leave it out")
     for name in given.keys() & OURS.keys():
         instead = f"; use {OURS[name]}" if OURS[name] else ""
         raise UserError(f"--engine-args: {name} is set by this command{instead}")

@@ -85,7 +85,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of sampling and the bootstrap (%(default)s)")
 
     add = parser.add_argument_group("problems").add_argument
-    add("--split", default="test", help="of a hub set that is no known benchmark (%(default)s)")
+    add("--split", default="test", help="of a hub set that is not a known benchmark (%(default)s)")
     add("--problem-key", metavar="COLUMN", help="of the problem, where it is none of the usual")
     add("--answer-key", "--gold-key", metavar="COLUMN", help="of the gold answer, likewise")
     add("--response-key", default="response", metavar="COLUMN", help="of --completions (%(default)s)")
@@ -117,7 +117,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add = parser.add_argument_group("choosing among a problem's completions").add_argument
     add("--scorer-model", metavar="MODEL", help="scores them when all are made, for weighted@k and best-of-k")
     add("--scorer", metavar="KIND", help=f"what it is: {', '.join(SCORERS)}, or your own as package.module.Class")
-    add("--separator", metavar="TEXT", help="what stands between steps (the scorer's own); \\n is understood")
+    add("--separator", metavar="TEXT", help="what separates steps (the scorer's own); \\n is understood")
     add("--aggregate", default="last", metavar="NAME", help=f"of step scores: {', '.join(AGGREGATIONS)} (%(default)s)")
 
     add(
@@ -130,7 +130,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (what the problems need)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the engine runs (%(default)s)")
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices it is spread over (%(default)s)")
-    add("--scorers", type=int, default=1, metavar="N", help="engines that score, each on devices of its own")
+    add("--scorers", type=int, default=1, metavar="N", help="engines that score, each on its own devices")
     add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="devices one is spread over (%(default)s)")
     add_engine_flags(parser)
     add_judge_flags(parser)

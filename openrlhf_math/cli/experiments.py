@@ -37,7 +37,7 @@ QUICK = {
     "tool": {"seeds": 1, "steps": 4},
 }
 HELP = {
-    "seeds": "how many, from 0 on; each has problems, a student and runs of its own",
+    "seeds": "how many, from 0 on; each has problems, its own student and runs",
     "steps": "of every GRPO run",
     "coefficients": "of KL; 0 has no reference model",
     "repeats": "times that completions are timed before and after, in turns",

@@ -33,7 +33,7 @@ def _refuse(message: str) -> NoReturn:
 
 def _unknown(word: str, parsers: list[argparse.ArgumentParser]) -> str:
     if not word.startswith("-"):
-        return f"{word!r} is no flag, and no flag takes it; put quotes around a value with spaces"
+        return f"{word!r} is not a flag, and no flag takes it; put quotes around a value with spaces"
     flag = word.partition("=")[0]
     options = [option for parser in parsers for action in parser._actions for option in action.option_strings]
     # The last part of a dotted name is what people remember.

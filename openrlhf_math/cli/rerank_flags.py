@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import replace
 
 from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
 from openrlhf_math.cli.engine_flags import add_engine_flags, check_template_variables, drawn, engine_args
@@ -48,7 +49,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
         help=f"what the scorer is: {', '.join(SCORERS)}, or your own as package.module.Class; "
         f"{' or '.join(ASKED)}: asked at an endpoint",
     )
-    add("--separator", metavar="TEXT", help="what stands between steps (the scorer's own); \\n is understood")
+    add("--separator", metavar="TEXT", help="what separates steps (the scorer's own); \\n is understood")
     add_asked_scorer_flags(add)
     add_endpoint_flags(parser, key_flag)
 
@@ -58,7 +59,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add("--temperature", type=float, default=0.7, help="of sampling (%(default)s)")
     add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")
     add("--max-tokens", type=int, default=2048, metavar="N", help="token limit of one attempt (%(default)s)")
-    add("--seed", type=int, help="each attempt has a seed made of it (drawn anew each time)")
+    add("--seed", type=int, help="each attempt has a seed made of it (drawn again each time)")
     add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
     add("--style", choices=("boxed", "think"), default="boxed", help="where answers stand (%(default)s)")
 
@@ -131,8 +132,8 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
 
     add = parser.add_argument_group("engines").add_argument
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where they run (%(default)s)")
-    add("--samplers", type=int, default=1, metavar="N", help="engines that write, each on devices of its own")
-    add("--scorers", type=int, default=1, metavar="N", help="engines that judge, each on devices of its own")
+    add("--samplers", type=int, default=1, metavar="N", help="engines that write, each on its own devices")
+    add("--scorers", type=int, default=1, metavar="N", help="engines that judge, each on its own devices")
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices a sampler is spread over (%(default)s)")
     add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="likewise of a scorer (%(default)s)")
     add("--max-context", type=int, metavar="N", help="tokens of problem and attempt together (the model's)")
@@ -164,8 +165,8 @@ def method(args: argparse.Namespace) -> Method:
     )
 
 
-def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence | None:
-    """None where no flag needs the model's confidence."""
+def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence:
+    """Raises UserError where a flag needs the model's confidence, and nobody measures it."""
     if not 0 < args.keep_confident <= 1:
         raise UserError(f"--keep-confident {args.keep_confident}: give more than 0 and at most 1")
     asked = {
@@ -175,15 +176,23 @@ def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence | None:
         "--record-confidence": args.record_confidence,
     }
     flag = next((flag for flag, wanted in asked.items() if wanted), None)
-    if flag is None:
-        return None
-    if args.strategy in ("beam", "dvts"):
+    if flag and args.strategy in ("beam", "dvts"):
         raise UserError(f"{flag}: --strategy {args.strategy} writes in pieces, whose confidence is not measured")
     if args.abort_unsure and getattr(args, "tool", None):
         raise UserError(f"--abort-unsure {args.abort_unsure}: an attempt with --tool is not ended so; leave one out")
-    if args.base_url:
+    if flag and args.base_url:
         raise UserError(f"{flag}: the confidence of a model behind --base-url is not measured; leave one of them out")
-    return ByConfidence(args.confidence_measure, args.keep_confident, args.confidence_window, args.abort_unsure)
+    if args.abort_unsure and args.abort_unsure >= args.attempts:
+        raise UserError(
+            f"--abort-unsure {args.abort_unsure}: give less than --attempts {args.attempts}, or none is ended"
+        )
+    return ByConfidence(
+        args.confidence_measure,
+        args.keep_confident,
+        args.confidence_window,
+        args.abort_unsure,
+        record=args.record_confidence,
+    )
 
 
 def _need_scorer(args: argparse.Namespace, flag: str, fix: str) -> None:
@@ -245,6 +254,12 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
 
     tool, asked = tool_settings(args), endpoint_model(args, key_flag)
     engine_args(args)  # or it would be passed over with --base-url
+    if tool and asked:
+        if tool.form == "template":
+            raise UserError(
+                "--tool-form template: a model behind --base-url is shown messages; choose --tool-form block"
+            )
+        asked = replace(asked, tool=tool)
     if not asked:
         check_model("--model", args.model)
     device = find_device() if args.device == "auto" else args.device

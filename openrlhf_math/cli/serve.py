@@ -35,7 +35,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         description="Serve one model's trusted answers with Ray Serve: each request is a problem, which gets several\n"
         "attempts, their scores and a vote. The answer comes as an OpenAI chat completion; what it rests on\n"
-        "stands beside it in openrlhf_math. Prints its base URL on the first line and runs until it is ended.",
+        "is beside it in openrlhf_math. Prints its base URL on the first line and runs until it is ended.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -85,7 +85,8 @@ def _attempts(line: dict):
     table.add_column("#", justify="right")
     for heading in ["answer", *(["solver"] if by else [])]:
         table.add_column(heading, overflow="ellipsis", no_wrap=True, max_width=24)
-    for heading in ["votes", "tokens", *(["score"] if scored else [])]:
+    calls = line.get("tool_calls")
+    for heading in ["votes", "tokens", *(["calls"] if calls else []), *(["score"] if scored else [])]:
         table.add_column(heading, justify="right")
     if scored:
         table.add_column("step scores")
@@ -98,9 +99,15 @@ def _attempts(line: dict):
         ]
         cells += [Text(line["by"][number])] if by else []
         cells += ["-" if kind is None else str(line["votes"][kind]), str(line["tokens"][number])]
+        cells += [_calls(line, number)] if calls else []
         cells += [_score(line, number), _steps(line["scores"][number])] if scored else []
         table.add_row(*cells, style="bold" if number == line["chosen"] else None)
     return table
+
+
+def _calls(line: dict, number: int) -> str:
+    failed = line["tool_failed"][number]
+    return f"{line['tool_calls'][number]}" + (f", {failed} failed" if failed else "")
 
 
 def _score(line: dict, number: int) -> str:

@@ -49,8 +49,6 @@ def tool_settings(args: argparse.Namespace) -> ToolSettings | None:
             flag, value = next(iter(given.items()))
             raise UserError(f"--{flag.replace('_', '-')} {value}: add --tool python, or leave it out")
         return None
-    if getattr(args, "base_url", None):
-        raise UserError("--tool python: the model behind --base-url is not run here; leave one of the two out")
     try:
         return ToolSettings(**{FIELDS[flag]: value for flag, value in given.items()})
     except ValueError as error:

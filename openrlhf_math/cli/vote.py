@@ -40,6 +40,7 @@ exit codes: 0 done, 2 bad input
 
 # Shares of the attempts that vote where nobody says which; DeepConf has 0.9 and 0.1.
 KEEP = (1.0, 0.9, 0.5, 0.1)
+SIGNIFICANT = 0.05
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -262,21 +263,22 @@ def _accuracy_table(told: dict):
 
 
 def _paired_table(told: dict):
+    """None where nothing is compared."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    title = f"Points from the majority at {told['ks'][-1]}, the same problems"
+    ks = told["ks"]
+    title = f"Points from the majority, the same problems; *: p < {SIGNIFICANT}"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("rule", no_wrap=True)
-    for heading in ("difference", "95%", "p"):
+    table.add_column("k", no_wrap=True)
+    for heading in map(str, ks):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, row in told["rules"].items():
         if against := row["from_majority"]:
-            low, high = against["interval"]
-            difference = f"{100 * against['difference']:+.1f}"
-            p = f"{against['p']:.3f}" if against["p"] >= 0.001 else "< 0.001"
-            table.add_row(Text(name), difference, f"{100 * low:+.1f} to {100 * high:+.1f}", p)
+            pairs = zip(against["difference"], against["p"], strict=True)
+            points = [f"{100 * moved:+.1f}{'*' if p < SIGNIFICANT else ' '}" for moved, p in pairs]
+            table.add_row(Text(name), *points)
     return table if table.row_count else None
 
 
@@ -300,7 +302,7 @@ def _notes(told: dict) -> list[str]:
     notes = {
         "unanswered": f"{of_all} have no answer: they are in no class and are never chosen",
         "undecided": f"{of_all} could not be graded within the limits, or against their gold: they count as wrong",
-        "unscored": f"{of_all} have a score that is no number: they count as the lowest of their problem",
+        "unscored": f"{of_all} have a score that is not a number: they count as the lowest of their problem",
         "kept_apart": "pairs of answers could not be compared within the limits: they vote apart",
     }
     lines = [f"{told[name]:,} {text}" for name, text in notes.items() if told[name]]

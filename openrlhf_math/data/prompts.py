@@ -51,7 +51,7 @@ def chat_text(
     variables = variables or {}
     taken = sorted(variables.keys() & inspect.signature(tokenizer.apply_chat_template).parameters.keys())
     if taken:
-        raise UserError(f"chat_template_kwargs: {taken[0]} is no variable of a chat template; leave it out")
+        raise UserError(f"chat_template_kwargs: {taken[0]} is not a variable of a chat template; leave it out")
     kinds = (Exception,) if variables else (TemplateError, TypeError)  # the second where a message has no text
     more = {**variables, **({"tools": tools} if tools else {})}
     try:

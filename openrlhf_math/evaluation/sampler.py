@@ -22,6 +22,10 @@ from openrlhf_math.rerank.here import run_here
 from openrlhf_math.side_by_side import end
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
 
+# Of the event loop between two steps of the engine, which holds it up: a call of the tool takes some ten to begin and
+# end, and would wait for as many steps.
+PASSES = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -164,7 +168,8 @@ class Sampler:
                 for made in self._waiting.values():
                     made.set_exception(error)
                 return
-            await asyncio.sleep(0)
+            for _ in range(PASSES):
+                await asyncio.sleep(0)
 
     def _ask(self, name: str, ids: list[int], params) -> None:
         from vllm import TokensPrompt

@@ -131,7 +131,7 @@ def report(
     """Everything that `vote` tells, as plain data.
 
     `accuracy` lists run along `ks`. `interval` is the 95% interval of the last, where all attempts take part.
-    `from_majority`, of a rule: there, the paired difference from the majority over problems, its 95% interval
+    `from_majority`, of a rule, along `ks`: the paired difference from the majority over problems, its 95% interval
     (bootstrap) and p (`estimates.sign_flip_p_value`); None where the majority is no entry, and of itself.
     """
     attempts = [len(one.classes) for one in problems]
@@ -148,9 +148,12 @@ def report(
     def from_majority(number: int) -> dict | None:
         if plain is None or number == plain or not ks:
             return None
-        moved = by_rule[:, number, -1] - by_rule[:, plain, -1]
-        (interval,) = bootstrap_intervals(moved[:, None], seed).tolist()
-        return {"difference": float(moved.mean()), "interval": interval, "p": sign_flip_p_value(moved, seed)}
+        moved = by_rule[:, number] - by_rule[:, plain]
+        return {
+            "difference": moved.mean(axis=0).tolist(),
+            "interval": bootstrap_intervals(moved, seed).tolist(),
+            "p": [sign_flip_p_value(column, seed) for column in moved.T],
+        }
 
     def told(values: np.ndarray, interval: int) -> dict:
         return {"accuracy": values.mean(axis=0).tolist(), "interval": intervals[interval] if ks else None}

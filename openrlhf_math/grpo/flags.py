@@ -360,7 +360,7 @@ def _add_tool(group) -> None:
     defaults = RolloutTool()
 
     def add(flag: str, what: str, **more) -> None:
-        default = getattr(defaults, tool_settings.FIELDS[flag])
+        default = getattr(defaults, tool_settings.FIELDS[flag]) or "as many as half of the node's memory has room for"
         group.add_argument(f"--{flag}", help=f"{what} ({default})", **more)
 
     group.add_argument(

@@ -178,9 +178,10 @@ def tool_line(settings: RolloutTool | None, engines: int) -> str:
     """What the model may call, and what that may take of each engine's node."""
     if settings is None:
         return "tool: none"
+    kernels = settings.kernels or "as many as half of a node's memory has room for:"
     return (
         f"tool: {PYTHON}, up to {settings.calls} calls a completion of {settings.seconds:g} s of CPU time each; "
-        f"up to {settings.kernels} interpreters of {settings.memory_mb} MiB for each of {engines} engines, isolation: "
+        f"{kernels} interpreters of up to {settings.memory_mb} MiB for each of {engines} engines, isolation: "
         f"{settings.isolation}; the completion limit holds for the model's tokens and the tool's together"
     )
 

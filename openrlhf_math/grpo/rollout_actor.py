@@ -36,11 +36,13 @@ class MathRolloutActor(UpstreamRolloutActor):
         rewards: RewardConfig,
         chat_template: bool = True,
         tool: RolloutTool | None = None,
+        engines_a_node: int = 1,
         **kwargs,
     ) -> None:
         """sequences: how many are generated at once at the most. chat_template: whether it rendered the prompts.
 
-        tool: what the model may call. Raises UserError if it cannot be had here.
+        tool: what the model may call. engines_a_node: that share a node's memory for it. Raises UserError if the tool
+        cannot be had here.
         """
         answer_to_signal()
         self.device, self.chat_template = device, chat_template
@@ -62,7 +64,7 @@ class MathRolloutActor(UpstreamRolloutActor):
             self.executor.chat_template = chat_template
             self.executor.open(rewards)
             if tool:
-                self.executor.tool = ToolTurns(tool, self.tokenizer, kwargs["model"])
+                self.executor.tool = ToolTurns(tool, self.tokenizer, kwargs["model"], engines_a_node)
         elif tool:
             raise UserError(
                 "--train.agent_func_path: with --math.tool its AgentExecutor must be a subclass of "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from openrlhf_math.data.prompts import INSTRUCTION
 from openrlhf_math.errors import UserError
 from openrlhf_math.tools.isolation import find_isolation
-from openrlhf_math.tools.pool import MOST_KERNELS
+from openrlhf_math.tools.pool import MOST_KERNELS, places_for
 from openrlhf_math.tools.settings import ToolSettings
 from openrlhf_math.tools.turns import BlockTurns
 
@@ -16,15 +16,21 @@ MODEL_FLAG = "--actor.model_name_or_path"
 
 @dataclass(frozen=True, slots=True)
 class RolloutTool(ToolSettings):
-    """kernels: interpreters at once for each vLLM engine, one for each completion that has begun to call."""
+    """kernels: interpreters at once for each vLLM engine, one for each completion that has begun to call; None for as
+    many as half of the node's memory has room for."""
 
-    kernels: int = 32
+    kernels: int | None = None
 
     def __post_init__(self) -> None:
         ToolSettings.__post_init__(self)
         for name, most in (("kernels", MOST_KERNELS), ("calls", 1000)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} is {getattr(self, name)}, it must be 1 to {most}")
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise ValueError(f"{name} is {value}, it must be 1 to {most}")
+
+    def places(self, engines: int) -> int:
+        """Interpreters at once for an engine. engines: of this node, which share its memory."""
+        return self.kernels or max(1, places_for(self.memory_mb) // engines)
 
 
 # By flag, the field of `RolloutTool`. They say nothing without --math.tool.

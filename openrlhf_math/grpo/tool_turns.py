@@ -13,15 +13,16 @@ from openrlhf_math.tools.pool import KernelPool, running_for
 
 
 class ToolTurns:
-    """Of a vLLM engine. tokenizer: the engine's. model: its name, for messages.
+    """Of a vLLM engine. tokenizer: the engine's. model: its name, for messages. engines: of this node.
 
     Raises UserError where the machine gives no isolation, or the tokenizer or the chat template cannot do it.
     """
 
-    def __init__(self, settings: RolloutTool, tokenizer, model: str) -> None:
+    def __init__(self, settings: RolloutTool, tokenizer, model: str, engines: int = 1) -> None:
         self.tokenizer = tokenizer
         self.tool = opened(settings, tokenizer, model)
-        self.tool.pool = KernelPool(settings.limits(), self.tool.pool.isolation, settings.kernels, running_for())
+        isolation, places = self.tool.pool.isolation, settings.places(engines)
+        self.tool.pool = KernelPool(settings.limits(), isolation, places, running_for())
 
     async def write(self, ids: list[int], params, number: int, engine) -> Written:
         """One completion behind the prompt `ids`, of `params.max_tokens` tokens with the tool's at the most.

@@ -40,7 +40,7 @@ def solutions(row: dict, neutral: float) -> list[Solution]:
     others: list[list[tuple[str, float | None]]] = []
     for number, step in enumerate(_part(label, "steps", list), start=1):
         if not isinstance(step, dict):
-            raise ValueError(f"its step {number} is no object")
+            raise ValueError(f"its step {number} is not an object")
         proposed = [_rated(each, number, neutral) for each in step.get("completions") or []]
         human, chosen = step.get("human_completion"), step.get("chosen_completion")
         ends = chosen is None and not human

@@ -144,6 +144,7 @@ class ByConfidence:
     warm_up     attempts from which is learnt how low the lowest group may be; those after them that fall below are
                 ended. 0: none is
     candidates  most likely tokens at each place
+    record      whether it is measured also where nothing needs it
     """
 
     measure: str = "tail"
@@ -151,6 +152,7 @@ class ByConfidence:
     window: int = WINDOW
     warm_up: int = 0
     candidates: int = CANDIDATES
+    record: bool = False
 
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
@@ -160,6 +162,11 @@ class ByConfidence:
         for name, least in (("window", 1), ("warm_up", 0), ("candidates", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least {least}")
+
+    @property
+    def needed(self) -> bool:
+        """Whether it is measured whatever the rule reads."""
+        return self.keep < 1 or self.warm_up > 0 or self.record
 
     def watch(self, floor: float | None = None) -> Watch:
         return Watch(self.candidates, self.window, floor)

@@ -12,6 +12,7 @@ from openrlhf_math.endpoint.reply import Answer, Failure
 from openrlhf_math.endpoint.settings import EndpointSettings, renamed
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.roles import Completion, Lost, Messages, RequestError, Sampling, Unavailable
+from openrlhf_math.tools.settings import ToolSettings
 
 # Where `usage` is missing, English and mathematics have some four characters a token.
 CHARACTERS_A_TOKEN = 4
@@ -25,6 +26,7 @@ class EndpointModel:
     model       its name there
     endpoint    where it is, and how it is asked
     max_tokens  expected of a completion, until replies say what they take
+    tool        that it may call, see `endpoint_tool`; None for none
     flags       names of the flags in what the endpoint's errors say, where they are others than `distill`'s
     """
 
@@ -32,6 +34,7 @@ class EndpointModel:
     endpoint: EndpointSettings
     max_tokens: int = 2048
     flags: dict[str, str] = field(default_factory=dict)
+    tool: ToolSettings | None = None
 
 
 class EndpointSampler:

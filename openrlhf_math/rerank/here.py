@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel, EndpointSampler
+from openrlhf_math.rerank.endpoint_tool import EndpointToolSampler
 from openrlhf_math.rerank.reranker import Reranker
 from openrlhf_math.rerank.roles import Scorer, Unavailable
 from openrlhf_math.rerank.solver import Solver
@@ -61,6 +62,8 @@ async def reranker_here(settings, sampler, scorer) -> AsyncIterator[tuple[Rerank
         if sampler is None:
             sampler = EndpointSampler(settings.sampler)
             stack.push_async_callback(sampler.close)
+            if settings.sampler.tool:
+                sampler = EndpointToolSampler(sampler, settings.sampler.tool)
         if scorer is None and settings.scorer:
             scorer = await stack.enter_async_context(asked_scorer(settings.scorer))
         checks = [part.check for part in (sampler, scorer) if hasattr(part, "check")]

@@ -37,7 +37,7 @@ class SamplerSettings:
     device           "cpu" or "cuda"
     tensor_parallel  devices the engine is spread over
     max_context      tokens of prompt and completion together; None for the model's own
-    replicas         engines, each an actor with devices of its own
+    replicas         engines, each an actor with its own devices
     at_once          completions under way at once in an engine; more wait
     memory           share of a GPU's memory an engine takes
     engine_args      further arguments of vLLM's engine, which go before ours

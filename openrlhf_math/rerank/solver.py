@@ -55,7 +55,7 @@ class Method:
     at_once      attempts at one problem under way at the same time; None: as many as could end the vote if all of them
                  agreed with its leader, see `early_stop.wave`, and at most MOST_AT_ONCE
     style        where the answer stands in a completion, see `RewardConfig`
-    confidence   how the model's confidence is measured and used; None: not at all, unless the rule reads it
+    confidence   how the model's confidence is measured and used, where the rule reads it or `ByConfidence.needed`
     select       how a model is asked to choose, by a rule that asks one
     """
 
@@ -66,7 +66,7 @@ class Method:
     stop: Stop = cannot_lose
     at_once: int | None = None
     style: str = "boxed"
-    confidence: ByConfidence | None = None
+    confidence: ByConfidence = ByConfidence()
     select: GenSelect = GenSelect()
 
 
@@ -114,11 +114,13 @@ class Solver:
         if not problem.strip():
             raise RequestError("the problem is empty")
         started = time.perf_counter()
-        by = method.confidence or (ByConfidence() if needs_confidence(method.rule) else None)
-        floor = Floor(by.warm_up, by.keep) if by and by.warm_up else None
+        by, turn = method.confidence, method.turns(problem)
+        floor = Floor(by.warm_up, by.keep) if by.warm_up else None
+        if by.needed or needs_confidence(method.rule):
+            turn = _watched(turn, by, floor)
         task = Task(
             problem=problem,
-            turn=_watched(method.turns(problem), by, floor) if by else method.turns(problem),
+            turn=turn,
             sampler=self._sampler,
             scorer=self._scorer,
             budget=budget,
@@ -126,7 +128,7 @@ class Solver:
             style=method.style,
             floor=floor,
         )
-        poll = Poll(GraderSays(self._pool, problem), method.rule, method.aggregation, by or ByConfidence())
+        poll = Poll(GraderSays(self._pool, problem), method.rule, method.aggregation, by)
         budget.hold(HELD if asks(method.rule) else 0.0)
         decision = await decide(method.strategy(task), budget, poll, method.stop, counted, waves=method.at_once is None)
         if asks(method.rule):

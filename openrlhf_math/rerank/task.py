@@ -89,7 +89,7 @@ class Task:
         finished = completions[-1].finished
         if self.floor:
             self.floor.note(confidence)
-        # What was ended before its end has no answer, whatever stands in it.
+        # What was ended before its end has no answer, whatever is in it.
         answer = None if finished == UNSURE else extract(text, self.style).answer
         uses = [one.tool for one in completions if one.tool]
         use = sum(uses, ToolUse()) if uses else None

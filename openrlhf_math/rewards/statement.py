@@ -328,7 +328,7 @@ def _set(text: str, problem: str) -> object | None:
         return region
     if not (text.startswith("\\{") and text.endswith("\\}") and closes(text[1:-2] + "}")):
         if _SET_SIGN.search(text):
-            raise Unreadable("sets that are no regions")
+            raise Unreadable("sets that are not regions")
         return None
     inner = text[2:-2].strip()
     parts, signs = split(inner, BUILDER)

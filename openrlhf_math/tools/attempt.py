@@ -20,7 +20,7 @@ from openrlhf_math.tools.turns import find_turns
 
 # Texts that end as a call does and are none, such as fences of blocks in other languages. An attempt that has written
 # so many of them continues without the tool: each one costs a request to the engine.
-MOST_FALSE_STOPS = 256
+MOST_FALSE_STOPS = 64
 LAST_CALL = "[this was the last call of the tool]"
 NOT_SHOWN = "[the output cannot be shown]"
 

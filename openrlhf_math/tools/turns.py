@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards.own_words import CALL_BEGINS, OUTPUT_BEGINS, RESULT_BEGINS
-from openrlhf_math.tools.code_blocks import NAMES, STOPS, Call, Reader
+from openrlhf_math.tools.code_blocks import CALL_ENDS, NAMES, STOPS, Call, Reader
 from openrlhf_math.tools.harmless import cut, harmless
 
 BLOCK_INSTRUCTION = (
@@ -92,6 +92,9 @@ class TemplateTurns(BlockTurns):
             raise UserError(
                 f"--model {model}: its chat template does not ask for calls as {CALL_BEGINS}{{JSON}}; {advice}"
             )
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        if special & {CALL_BEGINS, CALL_ENDS}:  # engines leave them out of the text
+            raise UserError(f"--model {model}: {CALL_BEGINS} is a control token of its tokenizer; {advice}")
         try:
             rendered = self._behind("7", {})
         except Exception as error:

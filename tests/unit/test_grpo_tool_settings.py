@@ -117,3 +117,11 @@ def test_generated_tokens_a_second_are_the_models():
     assert tokens_a_second("timing/step_total")(record) == 300.0
     del record["tool/tokens"]
     assert values(record, 3)["tokens_per_second"] == tokens_a_second("timing/step_total")(record) == 400.0
+
+
+def test_engines_of_a_node_share_its_memory(monkeypatch):
+    monkeypatch.setattr("openrlhf_math.grpo.tool_settings.places_for", lambda memory_mb: {1024: 12, 512: 24}[memory_mb])
+    tool = settings(*TOOL).math.tool
+    assert [tool.places(engines) for engines in (1, 4, 99)] == [12, 3, 1]
+    assert settings(*TOOL, "--math.tool_memory", "512").math.tool.places(2) == 12
+    assert settings(*TOOL, "--math.tool_kernels", "7").math.tool.places(4) == 7

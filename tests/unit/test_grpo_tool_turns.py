@@ -4,6 +4,10 @@ Kernels are real, without isolation, so it runs anywhere.
 """
 
 import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +21,7 @@ from openrlhf_math.grpo.tool_settings import RolloutTool
 from openrlhf_math.grpo.tool_turns import ToolTurns
 from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.tools.attempt import MOST_FALSE_STOPS
+from openrlhf_math.tools.isolation import find_isolation
 
 PROMPT = "What is 12 * 13?\n"
 CALL = "Let me see.\n```python\nprint(12 * 13)\n```\n"
@@ -314,3 +319,39 @@ def test_an_engine_that_dies_ends_the_group_and_its_kernels():
         return tool.tool.pool.free._value
 
     assert asyncio.run(run()) == 2
+
+
+DYING_ACTOR = """
+import sys, threading, time
+from openrlhf_math.tools.isolation import find_isolation, new_kernel
+from openrlhf_math.tools.kernel import KernelLimits
+kernel = new_kernel(KernelLimits(), sys.argv[1])
+inner = kernel.run("import os; os.getpid()").output
+print(inner if sys.argv[1] == "none" else 0, kernel._process.pid, flush=True)  # else that is no number outside
+kernel.run("while True: pass")
+"""
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("isolation", ["none", "auto"])
+def test_a_process_that_is_killed_takes_its_interpreters_with_it(isolation):
+    """As a rollout actor whose engine died, or that Ray's memory monitor ended: no code of its own runs any more."""
+    try:
+        isolation = find_isolation(isolation)
+    except UserError:
+        pytest.skip("no isolation here")
+    command = [sys.executable, "-c", DYING_ACTOR, isolation]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        pids = [int(word) for word in process.stdout.readline().split() if word != "0"]
+        assert pids and all(map(running, pids))
+        process.kill()
+    deadline = time.monotonic() + 60
+    while any(map(running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(running, pids))

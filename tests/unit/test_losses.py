@@ -8,6 +8,7 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from openrlhf_math.colocation.weight_source import DeepSpeedSource, NoisySource
 from openrlhf_math.grpo.losses import LossInputs, find_policy_loss
+from openrlhf_math.grpo.policy_actor import MathActorTrainer
 
 GROUPS, SIZE = 6, 4
 BATCH = ("--rollout.batch_size", GROUPS, "--rollout.n_samples_per_prompt", SIZE)
@@ -161,6 +163,15 @@ def test_auto_corrects_the_batch_after_one_that_was_off(monkeypatch, apart, corr
     for number, correction in enumerate(["off", "tis" if corrects else "off"]):
         _, expected = gradient(bigram_table(), completions, "seq-mean-token-mean", correction=correction)
         assert_close(first.gradients[number]["table"], expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("ess", "level"), [(0.9, "token"), (0.995, "off"), (math.nan, "token")])
+def test_a_run_that_resumes_decides_as_it_would_have(ess, level):
+    trainer = object.__new__(MathActorTrainer)
+    trainer.args, trainer.watches_ess = settings("--math.rollout_correction", "auto"), True
+    trainer.policy_loss = SimpleNamespace(is_correction_level=None)
+    trainer.correct_below(ess)
+    assert trainer.policy_loss.is_correction_level == level
 
 
 def test_auto_always_corrects_where_a_batch_has_several_steps(monkeypatch):

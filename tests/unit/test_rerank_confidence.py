@@ -1,5 +1,6 @@
 """Votes by confidence: DeepConf's measures against a naive reference, what they weigh, whom they leave out."""
 
+import argparse
 import asyncio
 import json
 import math
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 from openrlhf_math.cli import main
+from openrlhf_math.cli.rerank_flags import add_rerank_flags, method
 from openrlhf_math.rerank.anytime import Attempt, Poll
 from openrlhf_math.rerank.budget import Budget, Limits
-from openrlhf_math.rerank.choose import majority, most_confident
+from openrlhf_math.rerank.choose import RULES, majority, most_confident
 from openrlhf_math.rerank.confidence import ByConfidence, Floor, Meter, Watch, measured, surest, weights
 from openrlhf_math.rerank.early_stop import cannot_lose, never
 from openrlhf_math.rerank.engine_confidence import read
@@ -21,6 +23,8 @@ from openrlhf_math.rerank.reranker import Solved
 from openrlhf_math.rerank.roles import UNSURE, Completion, Sampling
 from openrlhf_math.rerank.solver import Method, Solver, one_solver
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.serving.plan import Service, plan
+from openrlhf_math.serving.schema import ChatRequest
 
 NAN, INF = math.nan, math.inf
 
@@ -249,8 +253,8 @@ def test_a_few_sure_attempts_outweigh_more_unsure_ones(pool):
 def test_no_lead_by_confidence_is_safe(pool):
     """One more attempt may be surer than all before, or push them out."""
     same, levels = box(*"11111111"), [2.0] * 8
-    for method in (replace(METHOD, rule=most_confident), replace(METHOD, confidence=ByConfidence(keep=0.5))):
-        assert solve(pool, Writer(same, levels), replace(method, stop=cannot_lose)).decision.ended == "attempts"
+    for how in (replace(METHOD, rule=most_confident), replace(METHOD, confidence=ByConfidence(keep=0.5))):
+        assert solve(pool, Writer(same, levels), replace(how, stop=cannot_lose)).decision.ended == "attempts"
     assert solve(pool, Writer(same, levels), replace(METHOD, stop=cannot_lose)).decision.ended == "early"
 
 
@@ -358,3 +362,53 @@ def test_rows_of_one_attempt_are_put_together_with_their_confidence(tmp_path, ca
 def test_rows_that_cannot_be_voted_by_confidence(tmp_path, capsys, rows, flags, said):
     with pytest.raises(SystemExit, match=said):
         voted(tmp_path, capsys, rows, *flags)
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--keep-confident", "0"], "--keep-confident 0.0"),
+        (["--keep-confident", "1.5"], "--keep-confident 1.5"),
+        (["--abort-unsure", "8", "--attempts", "8"], "--abort-unsure 8"),
+        (["--abort-unsure", "-1"], "--abort-unsure -1"),
+        (["--confidence-window", "0"], "--confidence-window 0"),
+        (["--rule", "confident", "--base-url", "http://127.0.0.1:1/v1"], "--rule confident"),
+        (["--record-confidence", "--strategy", "beam"], "--record-confidence"),
+        (["--select-group", "1"], "--select-group 1"),
+        (["--select-votes", "0"], "--select-votes 0"),
+    ],
+)
+def test_flags_that_cannot_work_are_one_sentence(flags, said, capsys):
+    assert main(["solve", "1+1?", "--model", "m", *flags]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_flags_become_a_method():
+    parser = argparse.ArgumentParser()
+    add_rerank_flags(parser, 60)
+    flags = [
+        "--keep-confident",
+        "0.9",
+        "--abort-unsure",
+        "4",
+        "--confidence-window",
+        "16",
+        "--confidence-measure",
+        "mean",
+    ]
+    made = method(parser.parse_args(["--model", "m", *flags]))
+    assert made.confidence == ByConfidence("mean", 0.9, 16, 4) and made.confidence.needed
+    assert not method(parser.parse_args(["--model", "m", "--confidence-window", "16"])).confidence.needed
+
+
+def test_a_request_for_the_rule_has_the_servers_window(pool):
+    """What a server was started with counts where only a request asks for the rule."""
+    writer = Writer(box("1", "2"), [1.0, 2.0])
+    served = Service(
+        "m", replace(METHOD, confidence=ByConfidence(window=3)), Limits(attempts=2, seconds=60), scored=False
+    )
+    body = {"messages": [{"role": "user", "content": "1+1?"}], "openrlhf_math": {"rule": "confident"}}
+    solve(pool, writer, plan(ChatRequest(**body), served).method)
+    assert [sampling.watch for sampling in writer.asked] == [Watch(window=3)] * 2
+    body["openrlhf_math"]["rule"] = "genselect"
+    assert plan(ChatRequest(**body), served).method.rule is RULES["genselect"]

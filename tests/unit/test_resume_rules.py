@@ -93,7 +93,7 @@ def test_a_run_without_a_checkpoint_begins_anew_and_forgets_its_records(began, c
     resume.take_up(args, problems)
     assert not args.ckpt.load_enable
     assert (args.math.run_dir / "metrics.jsonl").read_text() == ""
-    assert "the run begins anew" in capsys.readouterr().out
+    assert "the run starts from the beginning" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,22 @@ def test_a_template_that_cannot_do_it_is_refused(template):
     assert find_turns("block", tokenizer(template), 100, "m").form == "block"
 
 
+def test_a_tokenizer_that_hides_calls_is_refused():
+    hides = tokenizer()
+    hides.add_special_tokens({"additional_special_tokens": [AddedToken("<tool_call>", special=True)]})
+    with pytest.raises(UserError, match="--tool-form block"):
+        find_turns("template", hides, 100, "m")
+
+
+def test_variables_of_the_template_reach_the_turn_of_the_tool():
+    template = QWEN.replace(
+        "<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n{% if thinks %}<think>{% endif %}{% endif %}"
+    )
+    turns = TemplateTurns(tokenizer(template), 100, "m")
+    assert turns.response(Call("x", ""), "1", {"thinks": True}).endswith("<think>")
+    assert not turns.response(Call("x", ""), "1").endswith("<think>")
+
+
 @pytest.mark.parametrize("form", ["block", "template"])
 def test_output_becomes_no_control_token(form):
     """Counted by the tokenizer itself: no more added tokens than with an empty output."""
