@@ -45,6 +45,7 @@ Killed, the same command goes on with the completions it has. --output holds:
   completions.jsonl  every completion with its grade     summary.json   the figures
   journal.jsonl      completions as they came            config.json    what they were made with
   scores.jsonl       their scores as they came           scores.json    who gave them
+  judge.jsonl        the judge's replies as they came
 """
 
 
@@ -58,6 +59,7 @@ PROTOCOL_HELP = (
 def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.cli.endpoint_flags import add_endpoint_flags
     from openrlhf_math.cli.engine_flags import add_engine_flags
+    from openrlhf_math.cli.judge_flags import add_judge_flags
     from openrlhf_math.evaluation.benchmarks import BENCHMARKS
     from openrlhf_math.evaluation.protocol import PROTOCOLS
     from openrlhf_math.rerank.aggregate import AGGREGATIONS
@@ -131,6 +133,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--scorers", type=int, default=1, metavar="N", help="engines that score, each on its own devices")
     add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="devices one is spread over (%(default)s)")
     add_engine_flags(parser)
+    add_judge_flags(parser)
     add_endpoint_flags(parser)
     return parser
 
@@ -171,6 +174,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _score(args: argparse.Namespace) -> dict[str, dict]:
+    from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.data.tables import Keys
     from openrlhf_math.evaluation.outside import read_completions
     from openrlhf_math.evaluation.score import score
@@ -179,13 +183,13 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
         raise UserError("--tool python: --completions are not sampled; leave one of the two out")
     _check_free(args.output)
     rewards = _rewards(args, args.style or "boxed")
-    scorer = _scorer(args)
+    scorer, judge = _scorer(args), judge_settings(args)
     keys = Keys(args.answer_key or "gold", args.response_key, args.problem_key or "problem")
     rows = read_completions(args.completions, keys)[: args.max_problems]
     with _bar("problems graded", len(rows)) as advance:
         name = args.completions.stem
         told = score(
-            rows, name, args.output, rewards, args.seed, args.parquet, lambda: advance(), scorer, args.aggregate
+            rows, name, args.output, rewards, args.seed, args.parquet, lambda: advance(), scorer, args.aggregate, judge
         )
         return {name: told}
 
@@ -193,6 +197,7 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
 def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.cli.endpoint_flags import endpoint_model
     from openrlhf_math.cli.engine_flags import check_template_variables, drawn, engine_args
+    from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.colocation.layout import enter_environment, find_device
     from openrlhf_math.data.hub import give_up_soon_without_network
     from openrlhf_math.data.prompts import check_template
@@ -237,6 +242,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         aggregation=args.aggregate,
         input_template=args.input_template,
         endpoint=endpoint_model(args),
+        judge=judge_settings(args),
         engine_args=engine_args(args),
         drawn=drawn(args),
         tool=tool,

@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < least:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give {least} or more")
     parts = settings(args, KEY_FLAG)
-    if parts.sampler.tool and parts.sampler.tool.form == "template":
+    tool = getattr(parts.sampler, "tool", None)  # a model behind an endpoint has none
+    if tool and tool.form == "template":
         raise UserError("--tool-form template: serve would count prompts without the tool; choose --tool-form block")
     key = _key(args.api_key_env)
     port = _free_port(args.host, args.port)

@@ -10,10 +10,11 @@ from pathlib import Path
 from openrlhf_math.data.prompts import Messages, chat, chat_text, fill, prompt_ids
 from openrlhf_math.evaluation.endpoint import EndpointCompletions
 from openrlhf_math.evaluation.figures import figures, rules_of
-from openrlhf_math.evaluation.marking import mark
+from openrlhf_math.evaluation.judge import AnswerJudge
+from openrlhf_math.evaluation.marking import all_marked, judging
 from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.evaluation.prompts import find_prompt, style_of
-from openrlhf_math.evaluation.recorded import Row, in_order
+from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.evaluation.results import write_completions, write_summary
 from openrlhf_math.evaluation.resume import completion_of, folder_of, key_of, open_journal
 from openrlhf_math.evaluation.sampler import Completion, Request, Sampler, context_needed, fitted
@@ -63,10 +64,10 @@ def evaluate(
             seconds = scores.make(lambda: (keyed for one in sets for keyed in _keyed(one, journal)))
             timing = {name: times | {"seconds_scoring": seconds} for name, times in timing.items()}
         told = {}
-        with told_if_unwritable(settings.output):
+        with told_if_unwritable(settings.output), judging(settings.judge, settings.rewards, settings.output) as judge:
             for one in sets:
                 rows = _recorded(one, journal, scores, settings.watch is not None)
-                told[one.name] = _report(one, folder_of(one, sets, settings), settings, rows, timing[one.name])
+                told[one.name] = _report(one, folder_of(one, sets, settings), settings, rows, timing[one.name], judge)
             if len(sets) > 1:
                 write_summary(settings.output, {"model": settings.model, "benchmarks": told})
     finally:
@@ -149,7 +150,14 @@ def _missing(problems: ProblemSet, prompts: list[list], journal: Journal, listen
     return requests
 
 
-def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, rows: Iterable[Row], timing: dict) -> dict:
+def _report(
+    problems: ProblemSet,
+    folder: Path,
+    settings: EvalSettings,
+    rows: Iterable[Row],
+    timing: dict,
+    judge: AnswerJudge | None,
+) -> dict:
     """Grade a benchmark's completions and write them with the figures."""
     begun = time.time()
     pool, uses = GradingPool(settings.rewards), Counter()
@@ -161,8 +169,7 @@ def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, rows: It
             yield row
 
     try:
-        marked = in_order(lambda row: mark(row, pool), counted(), pool.config.workers + 1)
-        tallies = write_completions(folder, marked, settings.parquet)
+        tallies = write_completions(folder, all_marked(counted(), pool, judge), settings.parquet)
     finally:
         pool.close()
     told = {
@@ -174,6 +181,7 @@ def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, rows: It
         "left_out": problems.left_out,
         **{f"sampling_{name}": value for name, value in asdict(problems.sampling).items() if name != "samples"},
         **choosing(settings.scorer, settings.aggregation),
+        **(judge.figures(sum(len(one.judged.correct) for one in tallies)) if judge else {}),
         **{name: round(total, 3) for name, total in uses.items()},
         **figures(tallies, settings.seed, rules_of(tallies, find_aggregation(settings.aggregation))),
         **timing,

@@ -1,10 +1,14 @@
 """Completions marked: each graded, those of a problem grouped by their answers."""
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from openrlhf_math.evaluation.recorded import Judged, Row
+from openrlhf_math.evaluation.judge import AnswerJudge, JudgeSettings
+from openrlhf_math.evaluation.recorded import Judged, Row, in_order
 from openrlhf_math.rerank.classes import GraderSays, group
-from openrlhf_math.rewards import Grade, GradingPool
+from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +33,13 @@ class Marked:
         return Tally(self.judged, [grade.well_formed for grade in self.grades], self.row.truncated, self.row.labels)
 
 
-def mark(row: Row, pool: GradingPool) -> Marked:
-    """Grade every completion of a problem, and tell which of them give the same answer."""
+def mark(row: Row, pool: GradingPool, judge: AnswerJudge | None = None) -> Marked:
+    """Grade every completion of a problem, and tell which of them give the same answer.
+
+    judge: is asked where the grader cannot tell; it groups no answers.
+    """
     grades = [pool.grade_now(response, row.gold, row.problem) for response in row.responses]
+    grades = judge.graded(row, grades) if judge else grades
     says = GraderSays(pool, row.problem)
     classes = group([grade.answer for grade in grades], says)
     judged = Judged(
@@ -46,3 +54,22 @@ def mark(row: Row, pool: GradingPool) -> Marked:
         confidence=row.confidence,
     )
     return Marked(row, grades, judged)
+
+
+def all_marked(rows: Iterable[Row], pool: GradingPool, judge: AnswerJudge | None = None) -> Iterator[Marked]:
+    """Many rows at a time, in their order."""
+    threads = pool.config.workers + 1
+    if judge:
+        judge.begin()
+        threads += judge.threads
+    yield from in_order(lambda row: mark(row, pool, judge), rows, threads)
+
+
+@contextlib.contextmanager
+def judging(settings: JudgeSettings | None, rewards: RewardConfig, output: Path) -> Iterator[AnswerJudge | None]:
+    """The judge of an evaluation while the block runs; None for none. Its journal is in the output."""
+    if settings is None:
+        yield None
+        return
+    with AnswerJudge(settings, rewards, output / "judge.jsonl") as judge:
+        yield judge

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from openrlhf_math.evaluation.figures import figures, rules_of
-from openrlhf_math.evaluation.marking import mark
-from openrlhf_math.evaluation.recorded import Row, in_order
+from openrlhf_math.evaluation.judge import JudgeSettings
+from openrlhf_math.evaluation.marking import all_marked, judging
+from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.evaluation.results import write_completions, write_summary
 from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.rerank.aggregate import find_aggregation
@@ -27,24 +28,26 @@ def score(
     advance: Callable[[], None],
     scorer: ScorerSettings | None = None,
     aggregation: str = "last",
+    judge: JudgeSettings | None = None,
 ) -> dict:
     """Grade and write, and score before if there is a `scorer`. Returns the figures; `advance` is called after each
-    problem. aggregation: of step scores, these or those that the rows have."""
+    problem. aggregation: of step scores, these or those that the rows have. judge: see `evaluation.judge`."""
     if scorer:
         rows = _scored(rows, name, output, scorer)
     begun = time.time()
     pool = GradingPool(rewards)
 
-    def marked():
-        for one in in_order(lambda row: mark(row, pool), rows, pool.config.workers + 1):
+    def marked(asked):
+        for one in all_marked(rows, pool, asked):
             advance()
             yield one
 
     try:
-        with told_if_unwritable(output):
-            tallies = write_completions(output, marked(), parquet)
+        with told_if_unwritable(output), judging(judge, rewards, output) as asked:
+            tallies = write_completions(output, marked(asked), parquet)
             rules = rules_of(tallies, find_aggregation(aggregation))
             told = {"benchmark": name, "style": rewards.style, "seed": seed, **choosing(scorer, aggregation)}
+            told |= asked.figures(sum(len(one.judged.correct) for one in tallies)) if asked else {}
             told |= figures(tallies, seed, rules)
             told["seconds_grading"] = round(time.time() - begun, 3)
             write_summary(output, told)

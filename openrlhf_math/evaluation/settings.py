@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from openrlhf_math.evaluation.benchmarks import Sampling
+from openrlhf_math.evaluation.judge import JudgeSettings
 from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.rerank.confidence import Watch
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
@@ -31,6 +32,7 @@ class EvalSettings:
     scorer             who scores the completions for the rules that choose by scores; None for nobody
     aggregation        of step scores, a name of `rerank.aggregate` or a dotted path
     endpoint           where the model is asked; None: an engine here
+    judge              who decides where the grader cannot tell; None: nobody
     engine_args        further arguments of vLLM's engine, which go before ours
     drawn              how the model thinks: `chat_template_kwargs` and `reasoning_effort` of `roles.Sampling`
     tool               that the model may call; None for none
@@ -51,6 +53,7 @@ class EvalSettings:
     aggregation: str = "last"
     input_template: str | None = None
     endpoint: EndpointModel | None = None
+    judge: JudgeSettings | None = None
     engine_args: dict[str, object] = field(default_factory=dict)
     drawn: dict[str, object] = field(default_factory=dict)
     tool: ToolSettings | None = None

@@ -49,6 +49,8 @@ def _figures(name: str, told: dict) -> Table:
     ):  # fmt: skip
         if told.get(figure) or figure == "undecided":
             table.add_row(shown, str(told[figure]))
+    if "judge" in told:
+        table.add_row(f"graded by {told['judge']}", f"{told['judged_share']:.1%} of completions ({told['judged']})")
     if "tool_calls" in told:
         words = f"{told['tool_calls']:,}, {told['tool_failed']:,} failed, {told['tool_seconds']:.1f} s"
         table.add_row("calls of the tool", words)

@@ -1,0 +1,54 @@
+"""Flags of a model that judges answers behind an endpoint."""
+
+import argparse
+
+from openrlhf_math.cli.endpoint_flags import json_object
+from openrlhf_math.errors import UserError
+
+CONCURRENCY, TIMEOUT, TRIES = 16, 600.0, 5
+NAMES = ("model", "api_key_env", "concurrency", "requests_per_minute", "request_timeout", "extra_body")
+
+
+def add_judge_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group(
+        "judge", "a model that decides where the grader cannot tell, or the gold answer is in words"
+    ).add_argument
+    add("--judge-base-url", metavar="URL", help="an OpenAI-compatible endpoint, up to and with /v1 (no judge)")
+    add("--judge-model", metavar="NAME", help="as the endpoint calls it")
+    add("--judge-api-key-env", metavar="VARIABLE", help="environment variable that holds the key (OPENAI_API_KEY)")
+    add("--judge-concurrency", type=int, metavar="N", help=f"requests at once ({CONCURRENCY})")
+    add("--judge-requests-per-minute", type=float, metavar="N", help="no more than that (no limit)")
+    add("--judge-request-timeout", type=float, metavar="SECONDS", help=f"for a whole reply ({TIMEOUT:g})")
+    add(
+        "--judge-extra-body", type=json_object, metavar="JSON", help="merged into each request; null leaves a field out"
+    )
+
+
+def judge_settings(args: argparse.Namespace):
+    """The `JudgeSettings`, None for no judge. Raises UserError for values that cannot work."""
+    given = {name: value for name in NAMES if (value := getattr(args, f"judge_{name}")) is not None}
+    if not args.judge_base_url:
+        for name in given:
+            raise UserError(f"--judge-{name.replace('_', '-')} needs --judge-base-url, the address of the judge")
+        return None
+    if "model" not in given:
+        raise UserError("--judge-base-url needs --judge-model, the judge as the endpoint calls it")
+    from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
+    from openrlhf_math.evaluation.judge import FLAGS, JudgeSettings
+
+    try:
+        key, variable = read_key(given.get("api_key_env"))
+        endpoint = EndpointSettings(
+            base_url=args.judge_base_url,
+            api_key=key,
+            api_key_env=variable,
+            concurrency=given.get("concurrency", CONCURRENCY),
+            requests_per_minute=given.get("requests_per_minute"),
+            tokens_per_minute=None,
+            request_timeout=given.get("request_timeout", TIMEOUT),
+            tries=TRIES,
+            extra_body=given.get("extra_body", {}),
+        )
+    except ValueError as error:
+        raise UserError(renamed(str(error), FLAGS)) from None
+    return JudgeSettings(given["model"], endpoint)
