@@ -34,7 +34,8 @@ if __name__ == "__main__":
     async def recorded(ids, parameters, name):
         before = list(ids)
         piece = await generate(ids, parameters, name)
-        requests.append({"seed": parameters.seed, "ids": before, "most": parameters.max_tokens, "made": list(piece.ids)})
+        asked = {"seed": parameters.seed, "ids": before, "most": parameters.max_tokens}
+        requests.append(asked | {"made": list(piece.ids)})
         return piece
 
     engine._generate = recorded
