@@ -83,7 +83,9 @@ def check(words: list[str]) -> None:
         return
     if name not in COMMANDS:
         raise SystemExit(f"there is no command {name}")
-    parser = importlib.import_module(f"openrlhf_math.cli.{name.replace('-', '_')}").build_parser(name)
+    command = importlib.import_module(f"openrlhf_math.cli.{name.replace('-', '_')}")
+    parser = command.build_parser(name)
+    rest = getattr(command, "translate", lambda parser, words: words)(parser, rest)
     if not any(word.startswith(ELLIPSIS) for word in rest):
         parser.parse_args(rest)
         return

@@ -55,14 +55,14 @@ def settle(*folders: Path) -> str | None:
         return None
     tag, trouble = next(iter(refused.items()))
     raise UserError(
-        f"--ckpt.load_enable: no checkpoint in {folders[0]} is whole ({tag}: {trouble}); remove them to begin anew, or "
-        "put back a copy"
+        f"--ckpt.load_enable: no checkpoint in {folders[0]} is whole ({tag}: {trouble}); remove them to start "
+        "again, or put back a copy"
     )
 
 
 def _set_aside(folders: list[Path], refused: dict[str, str], used: str) -> None:
     for tag, trouble in refused.items():
-        kept = f"it is kept as {REFUSED}{tag}, the run goes on from {used}"
+        kept = f"it is kept as {REFUSED}{tag}, the run resumes from {used}"
         print(f"checkpoint {tag} is refused: {trouble}; {kept}", flush=True)
         for folder in folders:
             if (folder / tag).exists():

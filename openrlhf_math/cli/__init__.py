@@ -1,8 +1,9 @@
 """The command line: one file a command, imported only when it is called.
 
 A command module has two functions: `build_parser(prog)` returns an `argparse.ArgumentParser`, and
-`run(args)` does the work. Neither the package nor a command may import torch, Ray or vLLM at module
-level, so that `openrlhf-math --help` answers at once.
+`run(args)` does the work. A third, `translate(parser, arguments)`, may rewrite the arguments before they are parsed.
+Neither the package nor a command may import torch, Ray or vLLM at module level, so that `openrlhf-math --help` answers
+at once.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 
 from openrlhf_math import __version__
 from openrlhf_math.checkpoints.folder import CheckpointError
+from openrlhf_math.cli.parsing import parse
 from openrlhf_math.errors import UserError
 
 COMMANDS = {
@@ -51,8 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     name = parser.parse_args(argv[:1]).command
 
     command = importlib.import_module(f"openrlhf_math.cli.{name.replace('-', '_')}")
-    args = command.build_parser(f"openrlhf-math {name}").parse_args(argv[1:])
+    command_parser = command.build_parser(f"openrlhf-math {name}")
+    translate = getattr(command, "translate", lambda parser, arguments: arguments)
     try:
+        args = parse(command_parser, translate(command_parser, argv[1:]))
         return command.run(args) or 0
     except UserError as error:
         print(f"openrlhf-math {name}: {error}", file=sys.stderr)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FRAME_SECONDS = 0.2  # between two pictures of the bar
-LINE_SECONDS = 30.0  # between two lines, where standard error is no terminal
+LINE_SECONDS = 30.0  # between two lines, where standard error is not a terminal
 
 
 class Display:

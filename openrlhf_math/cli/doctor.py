@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if args.model is not None:
         weights = machine.weights_size(args.model)
         if not weights:
-            raise UserError(f"--model {args.model} is no directory with weights (*.safetensors, *.bin or *.gguf)")
+            raise UserError(f"--model {args.model} is not a directory with weights (*.safetensors, *.bin or *.gguf)")
     findings = list(examine(weights))
     if args.json:
         rows = [dataclasses.asdict(finding) for finding in findings]

@@ -21,10 +21,12 @@ EPILOG = r"""examples:
   openrlhf-math eval --model MODEL --benchmark holdout:openai/gsm8k@main --split train --output runs/holdout
   openrlhf-math eval --model MODEL --benchmark math500 --samples 16 --temperature 0.7 --output runs/reranked \
     --scorer qwen2.5-math-prm --scorer-model Qwen/Qwen2.5-Math-PRM-7B
+  openrlhf-math eval --model NAME --base-url http://127.0.0.1:8001/v1 --benchmark math500 --output runs/endpoint
   openrlhf-math eval --completions made_elsewhere.jsonl --output runs/scored
   openrlhf-math eval --compare runs/before runs/after
 
-benchmarks (samples and temperature where neither the model nor a flag says otherwise; answers):
+benchmarks (samples and temperature where neither the model nor a flag says
+otherwise; where they are on the hub; docs/eval.md has licences and answers):
 {benchmarks}
   FILE               JSONL, JSON, CSV or Parquet; a benchmark's own columns are known, others see --problem-key
   NAME=FILE          the same, read and sampled as the benchmark NAME, or called NAME
@@ -54,9 +56,12 @@ PROTOCOL_HELP = (
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
+    from openrlhf_math.cli.endpoint_flags import add_endpoint_flags
+    from openrlhf_math.cli.engine_flags import add_engine_flags
     from openrlhf_math.evaluation.benchmarks import BENCHMARKS
     from openrlhf_math.evaluation.protocol import PROTOCOLS
     from openrlhf_math.rerank.aggregate import AGGREGATIONS
+    from openrlhf_math.rerank.confidence import WINDOW
     from openrlhf_math.rerank.scorers import SCORERS
 
     parser = argparse.ArgumentParser(
@@ -68,7 +73,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--model", help="directory or hub name")
+    add("--model", help="directory or hub name, or its name at --base-url")
     add("--benchmark", action="append", default=[], metavar="SET", help="see below; may be given again")
     add("--output", type=Path, metavar="DIR", help="what the run leaves; the same again to resume")
     add("--completions", type=Path, metavar="FILE", help="score these instead of sampling; no model is loaded")
@@ -78,7 +83,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of sampling and the bootstrap (%(default)s)")
 
     add = parser.add_argument_group("problems").add_argument
-    add("--split", default="test", help="of a hub set that is no known benchmark (%(default)s)")
+    add("--split", default="test", help="of a hub set that is not a known benchmark (%(default)s)")
     add("--problem-key", metavar="COLUMN", help="of the problem, where it is none of the usual")
     add("--answer-key", "--gold-key", metavar="COLUMN", help="of the gold answer, likewise")
     add("--response-key", default="response", metavar="COLUMN", help="of --completions (%(default)s)")
@@ -110,26 +115,34 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add = parser.add_argument_group("choosing among a problem's completions").add_argument
     add("--scorer-model", metavar="MODEL", help="scores them when all are made, for weighted@k and best-of-k")
     add("--scorer", metavar="KIND", help=f"what it is: {', '.join(SCORERS)}, or your own as package.module.Class")
-    add("--separator", metavar="TEXT", help="what stands between steps (the scorer's own); \\n is understood")
+    add("--separator", metavar="TEXT", help="what separates steps (the scorer's own); \\n is understood")
     add("--aggregate", default="last", metavar="NAME", help=f"of step scores: {', '.join(AGGREGATIONS)} (%(default)s)")
+
+    add(
+        "--record-confidence", action="store_true",
+        help="measure how sure the model was of each completion, for the rule `confident` of `vote`",
+    )  # fmt: skip
+    add("--confidence-window", type=int, default=WINDOW, metavar="N", help="tokens of a stretch of it (%(default)s)")
 
     add = parser.add_argument_group("engine").add_argument
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (what the problems need)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the engine runs (%(default)s)")
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices it is spread over (%(default)s)")
-    add("--scorers", type=int, default=1, metavar="N", help="engines that score, each on devices of its own")
+    add("--scorers", type=int, default=1, metavar="N", help="engines that score, each on its own devices")
     add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="devices one is spread over (%(default)s)")
+    add_engine_flags(parser)
+    add_endpoint_flags(parser)
     return parser
 
 
 def _benchmark_line(name: str) -> str:
-    from openrlhf_math.evaluation.benchmarks import BENCHMARKS, answers_of, sampling_of, source_of
+    from openrlhf_math.evaluation.benchmarks import BENCHMARKS, sampling_of, source_of
 
     rows = BENCHMARKS[name]
     sampling, source = sampling_of(rows), source_of(rows)
     numbers = f"{sampling.samples:>2}, {sampling.temperature or 'greedy'}"
-    place = f"{source.hub}, {source.split} ({source.licence}); {answers_of(rows)}" if source else ""
-    return f"  {name:<16} {numbers:<10} {place}"
+    place = f"{source.hub}, {source.split}" if source else ""
+    return f"  {name:<15} {numbers:<10} {place}".rstrip()
 
 
 def run(args: argparse.Namespace) -> None:
@@ -137,7 +150,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: give 0 or more")
-    for flag in ("max_problems", "max_context", "tensor_parallel", "scorers", "scorer_tensor_parallel"):
+    for flag in (
+        "max_problems", "max_context", "tensor_parallel", "scorers", "scorer_tensor_parallel", "confidence_window",
+    ):  # fmt: skip
         if getattr(args, flag) is not None and getattr(args, flag) < 1:
             raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give 1 or more")
     if args.compare:
@@ -176,6 +191,8 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
 
 
 def _sample(args: argparse.Namespace) -> dict[str, dict]:
+    from openrlhf_math.cli.endpoint_flags import endpoint_model
+    from openrlhf_math.cli.engine_flags import check_template_variables, drawn, engine_args
     from openrlhf_math.colocation.layout import enter_environment, find_device
     from openrlhf_math.data.hub import give_up_soon_without_network
     from openrlhf_math.data.prompts import check_template
@@ -184,7 +201,8 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.evaluation.prompts import find_prompt, style_of
     from openrlhf_math.evaluation.protocol import recommended, sampled
     from openrlhf_math.evaluation.settings import EvalSettings
-    from openrlhf_math.modeling.model_folder import check_model, count_parameters
+    from openrlhf_math.modeling.model_folder import check_model, count_parameters, load_tokenizer
+    from openrlhf_math.rerank.confidence import Watch
 
     for flag, value in (("--model", args.model), ("--benchmark", args.benchmark)):
         if not value:
@@ -192,6 +210,12 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     prompt = "plain" if args.no_chat_template else args.prompt
     style = style_of(find_prompt(prompt))
     check_template("--input-template", args.input_template, style.chat_template)
+    if args.base_url and prompt != "chat":
+        raise UserError(f"--prompt {prompt}: the endpoint of --base-url writes prompts itself; choose --prompt chat")
+    if args.base_url and args.record_confidence:
+        raise UserError("--record-confidence: that of a model behind --base-url is not measured; leave one of them out")
+    if args.base_url and args.max_context:
+        raise UserError(f"--max-context {args.max_context}: the endpoint of --base-url has its own; leave it out")
     if args.input_template and prompt != "plain":
         raise UserError(f"--input-template goes with --prompt plain, not with {prompt}; leave one of the two out")
     tool = tool_settings(args)
@@ -212,21 +236,33 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         scorer=_scorer(args),
         aggregation=args.aggregate,
         input_template=args.input_template,
+        endpoint=endpoint_model(args),
+        engine_args=engine_args(args),
+        drawn=drawn(args),
         tool=tool,
+        watch=Watch(window=args.confidence_window) if args.record_confidence else None,
     )
     if not (args.output / "config.json").exists():
         _check_free(args.output)
-    check_model("--model", args.model)
-    if not Path(args.model).is_dir():
-        give_up_soon_without_network()
+    if not args.base_url:
+        check_model("--model", args.model)
+        if not Path(args.model).is_dir():
+            give_up_soon_without_network()
+    if args.chat_template_kwargs or args.reasoning_effort:
+        if not style.chat_template:
+            raise UserError(f"--chat-template-kwargs and --reasoning-effort: --prompt {prompt} has no chat template")
+        if not args.base_url:
+            tokenizer = load_tokenizer("--model", args.model, True, "choose a chat model")
+            check_template_variables(args, tokenizer)
     columns = Columns(problem=args.problem_key, answer=args.answer_key)
     reading = Reading(args.split, columns, args.max_problems, args.holdout, args.holdout_seed)
     sets = read_sets(args.benchmark, reading)
-    recommends = recommended(args.protocol, args.model)
+    recommends = recommended(args.protocol, None if args.base_url else args.model)
     flags = {name: value for name in SAMPLING if (value := getattr(args, name)) is not None}
     sets = [sampled(one, recommends, flags) for one in sets]
 
-    enter_environment(settings.device, count_parameters(settings.model))
+    if not args.base_url:
+        enter_environment(settings.device, count_parameters(settings.model))
     from openrlhf_math.evaluation.evaluate import evaluate
 
     total = sum(len(one.questions) * one.sampling.samples for one in sets)

@@ -23,7 +23,7 @@ from openrlhf_math.rewards import GradingPool, RewardConfig
 # A KL loss against the reference model, with the estimator of https://arxiv.org/abs/2402.03300, equation 4.
 KL_FLAGS = ("--algo.kl.use_loss", "--algo.kl.estimator", "k3")
 
-CORRECTIONS = ("off", "tis", "mis")
+CORRECTIONS = ("off", "tis")
 
 BY_STEPS = ("--math.difficulty_key", "difficulty")  # of a problem's answer
 EVAL_STEPS = 4

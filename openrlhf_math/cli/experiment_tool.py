@@ -13,13 +13,15 @@ SFT_FLAGS = (
     "--math.instruction", "", "--no-data.apply_chat_template", "--data.max_len", "128",
     "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "1", "--adam.lr", "2e-3",
 )  # fmt: skip
-GROUPS = 8  # problems of a GRPO step: a kernel starts for most completions, which takes longer than to write them
+# Problems and completions of a GRPO step: an interpreter starts for most completions, which takes longer than to write
+# them.
+GROUPS, GROUP_SIZE = 8, 4
 GRPO_FLAGS = (
     "--math.answer_style", "boxed", "--data.max_len", "128", "--rollout.max_new_tokens", "64",
-    "--rollout.batch_size", GROUPS, "--actor.adam.lr", "3e-4",
-    "--eval.temperature", "1", "--eval.n_samples_per_prompt", "2",
+    "--rollout.batch_size", GROUPS, "--rollout.n_samples_per_prompt", GROUP_SIZE, "--actor.adam.lr", "3e-4",
+    "--eval.temperature", "1", "--eval.n_samples_per_prompt", "1",
 )  # fmt: skip
-WAYS = {tool.WITH: ("--math.tool", "python", "--math.tool_calls", "1"), tool.WITHOUT: ()}
+WAYS = {tool.WITH: ("--math.tool", "python", "--math.tool_calls", "2"), tool.WITHOUT: ()}
 
 
 def run_tool(stages: Stages, settings: Settings) -> tool.Findings:
@@ -37,6 +39,7 @@ def run_tool(stages: Stages, settings: Settings) -> tool.Findings:
 def _teach(folder: Path, seed: int) -> None:
     """Write world/ and sft/ into `folder`."""
     world = folder / "world"
+    folder.mkdir(parents=True)
     stage(
         f"seed {seed}: products, traces, tokenizer and a tiny Qwen", "tiny-world", world, "--problems", "products",
         "--seed", seed,

@@ -25,7 +25,7 @@ FULL = {
     "rerank": {"seeds": 3, "steps": 80, "attempts": 16, "prm_problems": 500},
     "rules": {"seeds": 3, "problems": 2000, "attempts": 8},
     "mismatch": {"seeds": 3, "steps": 25, "noise": 0.2},
-    "tool": {"seeds": 3, "steps": 30},
+    "tool": {"seeds": 3, "steps": 24},
 }
 QUICK = {
     "kl": {"seeds": 1, "steps": 4, "coefficients": [0.0, 0.1]},
@@ -37,7 +37,7 @@ QUICK = {
     "tool": {"seeds": 1, "steps": 4},
 }
 HELP = {
-    "seeds": "how many, from 0 on; each has problems, a student and runs of its own",
+    "seeds": "how many, from 0 on; each has problems, its own student and runs",
     "steps": "of every GRPO run",
     "coefficients": "of KL; 0 has no reference model",
     "repeats": "times that completions are timed before and after, in turns",

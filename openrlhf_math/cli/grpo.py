@@ -14,10 +14,33 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     return build_parser(prog)
 
 
+def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
+    from openrlhf_math.grpo.flags import keep_upstream_defaults
+    from openrlhf_math.training.upstream_flags import GRPO, translated, wants_upstream, without_effect
+
+    found = translated(arguments, parser, GRPO)
+    if found.changes:
+        print("Flags of another OpenRLHF release are read as:", file=sys.stderr)
+    for old, new in found.changes.items():
+        print(f"  {old:<32} {new}", file=sys.stderr)
+    if idle := without_effect(found.arguments):
+        print(
+            f"No effect: {', '.join(idle)}, as only --algo.advantage.estimator gae has a critic. "
+            "--math.recipe none keeps OpenRLHF's defaults, gae among them.",
+            file=sys.stderr,
+        )
+    if wants_upstream(found.arguments):
+        keep_upstream_defaults(parser)
+    return found.arguments
+
+
 def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.settings import as_json, resolve
+    from openrlhf_math.grpo.tool_settings import isolation_of
 
     args = resolve(flat)  # first: it needs no torch, whose import takes seconds
+    if args.math.tool:
+        isolation_of(args.math.tool)
 
     from openrlhf_math.checkpoints.folder import CheckpointError
     from openrlhf_math.colocation.layout import enter_environment
@@ -29,7 +52,6 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.losses import find_policy_loss
     from openrlhf_math.grpo.plan import print_plan
     from openrlhf_math.grpo.stopping import Stopped
-    from openrlhf_math.grpo.tool_settings import isolation_of
     from openrlhf_math.modeling.flash_attn_package import check_installed
     from openrlhf_math.modeling.model_folder import check_model
     from openrlhf_math.modeling.model_kind import check_engine, check_language_model, check_positions, checked_family
@@ -48,8 +70,6 @@ def run(flat: argparse.Namespace) -> int:
     wanted = {"ring": args.ds.ring_attn_size, "shared_prefix": args.math.wants_shared_prefix}
     family = checked_family(MODEL_FLAG, model, **wanted)
     inputs.check_other_models(args)
-    if args.math.tool:
-        isolation_of(args.math.tool)
     enter_environment(args.math.device, args.math.parameters)  # before torch is imported
     args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
     if flat.dry_run:

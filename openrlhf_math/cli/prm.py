@@ -17,9 +17,9 @@ EXAMPLES = r"""examples:
 `openrlhf-math prm label --help` and `openrlhf-math prm train --help` tell more.
 """
 LABEL_EPILOG = r"""sources:
-  monte-carlo  attempts; --model goes on from every step --completions times (Math-Shepherd). The label is the share of
-               completions that reach the gold answer, with --hard 1 if one does. Run it again after a kill: nothing is
-               drawn twice
+  monte-carlo  attempts; --model continues from every step --completions times (Math-Shepherd). The label is the
+               share of completions that reach the gold answer, with --hard 1 if one does. Run it again after a kill:
+               nothing is drawn twice
   prm800k      files of PRM800K's form, https://github.com/openai/prm800k: what people said of the steps
   tiny-world   attempts at the tiny world's problems, checked by a program
   pkg.mod.f    your own, see openrlhf_math.prm.sources
@@ -77,7 +77,7 @@ def _add_label(modes) -> None:
     add("files", nargs="+", metavar="FILE", help="attempts, or labels in PRM800K's form: JSONL, JSON, CSV, Parquet")
     add("--source", required=True, metavar="NAME", help="where labels come from, see below")
     add("--output", type=Path, required=True, metavar="DIR", help="what the run leaves; the same again to resume")
-    add("--separator", default="\\n\\n", metavar="TEXT", help=r"what stands between steps (%(default)s)")
+    add("--separator", default="\\n\\n", metavar="TEXT", help=r"what separates steps (%(default)s)")
     add("--heldout", type=float, default=0.0, metavar="SHARE", help="of the problems, to evaluate on (%(default)s)")
     add("--format", choices=("parquet", "jsonl"), default="parquet", help="of the labels (%(default)s)")
     add("--json", action="store_true", help="print the counts as JSON")
@@ -86,7 +86,7 @@ def _add_label(modes) -> None:
     add("--neutral", type=float, default=1.0, metavar="LABEL", help="of a step rated 0 (%(default)s)")
 
     add = parser.add_argument_group("monte-carlo").add_argument
-    add("--model", metavar="NAME", help="who goes on: directory or hub name of a chat model")
+    add("--model", metavar="NAME", help="who continues: directory or hub name of a chat model")
     add("--completions", type=int, default=8, metavar="N", help="from every step (%(default)s)")
     add("--hard", action="store_true", help="1 if some completion reaches the gold answer, else 0")
     add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
@@ -159,7 +159,7 @@ def _train(flat: argparse.Namespace) -> None:
     flags = {name: value for name, value in vars(flat).items() if name not in ("mode", "flags")}
     args = resolve(argparse.Namespace(**flags), flat.flags)
     if flat.dry_run:
-        from openrlhf_math.prm.training_plan import print_plan
+        from openrlhf_math.prm.training import print_plan
 
         model = args.model.model_name_or_path
         check_base(model) if Path(model).is_dir() else check_model(MODEL_FLAG, model)
@@ -204,7 +204,7 @@ def read_settings(args: argparse.Namespace):
     rollouts = None
     if args.source == "monte-carlo":
         if not args.model:
-            raise UserError("--model is missing: give the model that goes on from every step")
+            raise UserError("--model is missing: give the model that continues from every step")
         check_model("--model", args.model)
         rollouts = RolloutSettings(
             model=args.model,

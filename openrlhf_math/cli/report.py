@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> None:
     _check_drawing()
     found = find_runs(args.runs)
 
-    from openrlhf_math.report.markdown import as_markdown
     from openrlhf_math.report.page import as_page
     from openrlhf_math.report.report import sections_of, tables_of
+    from openrlhf_math.report.table import as_markdown
 
     title = args.title or _title(short_names(args.runs))
     _write("--output", args.output, as_page(title, sections_of(found, args.samples)))

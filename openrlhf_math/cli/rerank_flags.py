@@ -5,13 +5,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
+from openrlhf_math.cli.engine_flags import add_engine_flags, check_template_variables, drawn, engine_args
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.agents import AGENTS, find_agents, panel
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, Aggregation, find_aggregation
 from openrlhf_math.rerank.budget import Limits
-from openrlhf_math.rerank.choose import RULES, find_rule, needs_scores
+from openrlhf_math.rerank.choose import RULES, Rule, find_rule, needs_confidence, needs_scores
+from openrlhf_math.rerank.confidence import MEASURES, WINDOW, ByConfidence
 from openrlhf_math.rerank.early_stop import cannot_lose, confident, never
+from openrlhf_math.rerank.genselect import GenSelect
 from openrlhf_math.rerank.refine import refined
 from openrlhf_math.rerank.roles import Sampling
 from openrlhf_math.rerank.scorers import SCORERS, find_scorer
@@ -25,7 +28,8 @@ from openrlhf_math.rewards import RewardConfig
 
 AT_LEAST_ONE = (
     "attempts", "at_once", "max_tokens", "tokens", "problems_at_once", "samplers", "scorers", "tensor_parallel",
-    "scorer_tensor_parallel", "max_context", "workers", "width", "depth", "step_tokens",
+    "scorer_tensor_parallel", "max_context", "workers", "width", "depth", "step_tokens", "confidence_window",
+    "select_votes",
 )  # fmt: skip
 
 
@@ -38,14 +42,14 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
         "--model", required=True, metavar="MODEL",
         help="who writes the attempts: directory, hub name, or its name at --base-url",
     )  # fmt: skip
-    add("--scorer-model", metavar="MODEL", help="who judges them; without one only --rule majority is possible")
+    add("--scorer-model", metavar="MODEL", help="who judges them; without one the rule is majority or confident")
     add(
         "--scorer",
         metavar="KIND",
         help=f"what the scorer is: {', '.join(SCORERS)}, or your own as package.module.Class; "
         f"{' or '.join(ASKED)}: asked at an endpoint",
     )
-    add("--separator", metavar="TEXT", help="what stands between steps (the scorer's own); \\n is understood")
+    add("--separator", metavar="TEXT", help="what separates steps (the scorer's own); \\n is understood")
     add_asked_scorer_flags(add)
     add_endpoint_flags(parser, key_flag)
 
@@ -55,7 +59,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add("--temperature", type=float, default=0.7, help="of sampling (%(default)s)")
     add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")
     add("--max-tokens", type=int, default=2048, metavar="N", help="token limit of one attempt (%(default)s)")
-    add("--seed", type=int, help="each attempt has a seed made of it (drawn anew each time)")
+    add("--seed", type=int, help="each attempt has a seed made of it (drawn again each time)")
     add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
     add("--style", choices=("boxed", "think"), default="boxed", help="where answers stand (%(default)s)")
 
@@ -77,12 +81,45 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
         "--rule", metavar="NAME",
         help=f"{', '.join(RULES)}, or your own as package.module.function (weighted with a scorer, else majority)",
     )  # fmt: skip
+    add(
+        "--select-votes",
+        type=int,
+        default=GenSelect().votes,
+        metavar="N",
+        help="genselect: choices asked for (%(default)s)",
+    )
+    add(
+        "--select-group",
+        type=int,
+        default=GenSelect().group,
+        metavar="N",
+        help="genselect: answers read together (%(default)s)",
+    )
     add("--aggregate", default="last", metavar="NAME", help=f"of step scores: {', '.join(AGGREGATIONS)} (%(default)s)")
     add(
         "--confidence", type=float, metavar="P",
         help="stop when the leading answer stays the leader of all attempts with this probability, which is not that "
         "it is right; 1: only when it cannot lose (1)",
     )  # fmt: skip
+    add(
+        "--keep-confident", type=float, default=1.0, metavar="P",
+        help="only this share of the attempts with an answer votes, those in which the model was most confident; "
+        "with any rule (%(default).0f)",
+    )  # fmt: skip
+    add(
+        "--confidence-measure", choices=list(MEASURES), default="tail",
+        help="what weighs a vote of --rule confident, and what --keep-confident goes by: of the last tokens (tail), "
+        "the least confident stretch (lowest), the lowest tenth (bottom), all (mean), or the likelihood of the last "
+        "tokens (%(default)s)",
+    )  # fmt: skip
+    add("--confidence-window", type=int, default=WINDOW, metavar="N", help="tokens of a stretch (%(default)s)")
+    add(
+        "--abort-unsure", type=int, default=0, metavar="N",
+        help="learn from the first N attempts at a problem how unsure the model may become over --confidence-window "
+        "tokens, so that the share --keep-confident of them passes; attempts after them that fall below are ended (0: "
+        "none)",
+    )  # fmt: skip
+    add("--record-confidence", action="store_true", help="measure it also where no flag needs it, for `vote`")
     add("--no-early-stop", action="store_true", help="make all attempts, come what may")
 
     add = parser.add_argument_group("budget").add_argument
@@ -95,14 +132,15 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
 
     add = parser.add_argument_group("engines").add_argument
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where they run (%(default)s)")
-    add("--samplers", type=int, default=1, metavar="N", help="engines that write, each on devices of its own")
-    add("--scorers", type=int, default=1, metavar="N", help="engines that judge, each on devices of its own")
+    add("--samplers", type=int, default=1, metavar="N", help="engines that write, each on its own devices")
+    add("--scorers", type=int, default=1, metavar="N", help="engines that judge, each on its own devices")
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices a sampler is spread over (%(default)s)")
     add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="likewise of a scorer (%(default)s)")
     add("--max-context", type=int, metavar="N", help="tokens of problem and attempt together (the model's)")
     add("--share-device", action="store_true", help="one sampler and one scorer take turns on one GPU")
     add("--timeout", type=float, default=2.0, metavar="S", help="for comparing two answers (%(default)s)")
     add("--workers", type=int, default=RewardConfig().workers, metavar="N", help="processes that compare (%(default)s)")
+    add_engine_flags(parser)
 
 
 def method(args: argparse.Namespace) -> Method:
@@ -113,6 +151,7 @@ def method(args: argparse.Namespace) -> Method:
     if needs_scores(found):
         _need_scorer(args, f"--rule {rule}", "choose --rule majority")
     aggregation = find_aggregation(args.aggregate)
+    by = _by_confidence(args, found)
     return Method(
         turns=_turns(args),
         strategy=_strategy(args, aggregation),
@@ -121,6 +160,38 @@ def method(args: argparse.Namespace) -> Method:
         stop=_stop(args),
         at_once=args.at_once,
         style=args.style,
+        confidence=by,
+        select=GenSelect(args.select_votes, args.select_group),
+    )
+
+
+def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence:
+    """Raises UserError where a flag needs the model's confidence, and nobody measures it."""
+    if not 0 < args.keep_confident <= 1:
+        raise UserError(f"--keep-confident {args.keep_confident}: give more than 0 and at most 1")
+    asked = {
+        f"--rule {args.rule}": needs_confidence(rule),
+        f"--keep-confident {args.keep_confident:g}": args.keep_confident < 1,
+        f"--abort-unsure {args.abort_unsure}": args.abort_unsure > 0,
+        "--record-confidence": args.record_confidence,
+    }
+    flag = next((flag for flag, wanted in asked.items() if wanted), None)
+    if flag and args.strategy in ("beam", "dvts"):
+        raise UserError(f"{flag}: --strategy {args.strategy} writes in pieces, whose confidence is not measured")
+    if args.abort_unsure and getattr(args, "tool", None):
+        raise UserError(f"--abort-unsure {args.abort_unsure}: an attempt with --tool is not ended so; leave one out")
+    if flag and args.base_url:
+        raise UserError(f"{flag}: the confidence of a model behind --base-url is not measured; leave one of them out")
+    if args.abort_unsure and args.abort_unsure >= args.attempts:
+        raise UserError(
+            f"--abort-unsure {args.abort_unsure}: give less than --attempts {args.attempts}, or none is ended"
+        )
+    return ByConfidence(
+        args.confidence_measure,
+        args.keep_confident,
+        args.confidence_window,
+        args.abort_unsure,
+        record=args.record_confidence,
     )
 
 
@@ -130,7 +201,9 @@ def _need_scorer(args: argparse.Namespace, flag: str, fix: str) -> None:
 
 
 def _turns(args: argparse.Namespace) -> Turns:
-    sampling = Sampling(temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=args.seed)
+    sampling = Sampling(
+        temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens, seed=args.seed, **drawn(args)
+    )
     instruction = with_tool(args.instruction, tool_settings(args))
     if args.agents == "one":
         return one_solver(instruction, sampling)
@@ -180,6 +253,7 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
     from openrlhf_math.rerank.sampling_engine import SamplerSettings
 
     tool, asked = tool_settings(args), endpoint_model(args, key_flag)
+    engine_args(args)  # or it would be passed over with --base-url
     if tool and asked:
         if tool.form == "template":
             raise UserError(
@@ -202,6 +276,7 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
                 replicas=args.samplers,
                 at_once=min(max(64, (args.at_once or args.attempts) * args.problems_at_once), MOST_AT_ONCE),
                 memory=memory,
+                engine_args=engine_args(args),
                 tool=tool,
             ),
             scorer=scorer,
@@ -252,7 +327,8 @@ def check_there(args: argparse.Namespace) -> None:
 
     if not args.base_url:
         read_config("--model", args.model)
-        load_tokenizer("--model", args.model, True, "choose a chat model")
+        tokenizer = load_tokenizer("--model", args.model, True, "choose a chat model")
+        check_template_variables(args, tokenizer)
     if args.scorer_model and args.scorer not in ASKED:
         read_config("--scorer-model", args.scorer_model)
 
@@ -277,7 +353,8 @@ def _stop(args: argparse.Namespace):
 
 def _check_numbers(args: argparse.Namespace) -> None:
     _at_least(args, 1, AT_LEAST_ONE)
-    _at_least(args, 0, ("refine",))
+    _at_least(args, 0, ("refine", "abort_unsure"))
+    _at_least(args, 2, ("select_group",))
     if args.temperature < 0:
         raise UserError(f"--temperature {args.temperature}: give 0 (greedy) or more")
     if not 0 < args.top_p <= 1:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, context_of, limits, method, settings
 from openrlhf_math.errors import UserError
-from openrlhf_math.rerank.here import is_here
 
 CHECK_SECONDS = 15.0
 KEY_FLAG = "--endpoint-key-env"  # of --base-url; --api-key-env is of the clients' key
 
 EPILOG = """examples:
   openrlhf-math serve --model Qwen/Qwen2.5-Math-1.5B-Instruct
+  openrlhf-math serve --model NAME --base-url http://127.0.0.1:8001/v1     (a model behind an endpoint)
   openrlhf-math serve --model MODEL --scorer qwen2.5-math-prm --scorer-model Qwen/Qwen2.5-Math-PRM-7B \\
       --attempts 16 --confidence 0.95 --seconds 120 --host 0.0.0.0 --port 8000
 
@@ -35,7 +35,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         description="Serve one model's trusted answers with Ray Serve: each request is a problem, which gets several\n"
         "attempts, their scores and a vote. The answer comes as an OpenAI chat completion; what it rests on\n"
-        "stands beside it in openrlhf_math. Prints its base URL on the first line and runs until it is ended.",
+        "is beside it in openrlhf_math. Prints its base URL on the first line and runs until it is ended.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -65,20 +65,20 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < least:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give {least} or more")
     parts = settings(args, KEY_FLAG)
-    if is_here(parts):
-        raise UserError("serve asks no model behind an endpoint yet; leave --base-url out, and choose another --scorer")
     if parts.sampler.tool and parts.sampler.tool.form == "template":
         raise UserError("--tool-form template: serve would count prompts without the tool; choose --tool-form block")
     key = _key(args.api_key_env)
     port = _free_port(args.host, args.port)
     if not key and not _is_loopback(args.host):
         print(f"--host {args.host}: whoever can reach it can use it; --api-key-env asks for a key", file=sys.stderr)
-    from openrlhf_math.rerank.launch import started
-    from openrlhf_math.serving.deployment import check_serve, deployed
+    from openrlhf_math.rerank.here import is_here
     from openrlhf_math.serving.plan import Service
-    from openrlhf_math.serving.remote import hopeless
 
-    check_serve()
+    here = is_here(parts)
+    if not here:
+        from openrlhf_math.serving.deployment import check_serve
+
+        check_serve()
     check_there(args)
     service = Service(
         name=args.served_name or Path(args.model.rstrip("/")).name,
@@ -87,13 +87,42 @@ def run(args: argparse.Namespace) -> int:
         scored=parts.scorer is not None,
         most_attempts=args.most_attempts,
         most_requests=args.most_requests,
-        context=args.max_context or context_of(args.model),
+        context=args.max_context or (None if args.base_url else context_of(args.model)),
     )
+    if here:
+        return _serve_here(args, parts, service, port, key)
+    return _serve(args, parts, service, port, key)
+
+
+def _serve_here(args: argparse.Namespace, parts, service, port: int, key: bytes | None) -> int:
+    """With a part behind an endpoint: in this process."""
+    from openrlhf_math.serving.here import serve_here
+
+    count = None
+    if not args.base_url:
+        from openrlhf_math.serving.counting import token_counter
+
+        count = token_counter(args.model)
+    why = serve_here(parts, service, args.host, port, key, lambda: _say_address(args.host, port), count, CHECK_SECONDS)
+    if why:
+        print(f"openrlhf-math serve: {why}", file=sys.stderr)
+    return 1 if why else 0
+
+
+def _say_address(host: str, port: int) -> None:
+    print(f"http://{host}:{port}/v1", flush=True)
+
+
+def _serve(args: argparse.Namespace, parts, service, port: int, key: bytes | None) -> int:
+    from openrlhf_math.rerank.launch import started
+    from openrlhf_math.serving.deployment import deployed
+    from openrlhf_math.serving.remote import hopeless
+
     ended = threading.Event()
     with started(parts) as reranker, deployed(reranker, service, args.model, args.host, port, key):
         for one in (signal.SIGTERM, signal.SIGINT):  # after Ray, which has handlers of its own
             signal.signal(one, lambda *_: ended.set())
-        print(f"http://{args.host}:{port}/v1", flush=True)
+        _say_address(args.host, port)
         while not ended.wait(CHECK_SECONDS):
             if why := hopeless(reranker):
                 print(f"openrlhf-math serve: {why}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from dataclasses import replace
 
 
@@ -9,6 +10,17 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.sft.settings import build_parser
 
     return build_parser(prog)
+
+
+def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
+    from openrlhf_math.training.upstream_flags import SFT, translated
+
+    found = translated(arguments, parser, SFT)
+    if found.changes:
+        print("Flags of another OpenRLHF release are read as:", file=sys.stderr)
+    for old, new in found.changes.items():
+        print(f"  {old:<32} {new}", file=sys.stderr)
+    return found.arguments
 
 
 def run(flat: argparse.Namespace) -> None:

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_output(args: argparse.Namespace) -> None:
     if args.resume and not args.output:
-        raise UserError("--resume goes on from --output; name the file of the run to go on with")
+        raise UserError("--resume continues from --output; name the file of the run to resume")
     if args.output and not args.output.parent.is_dir():
         raise UserError(f"--output {args.output}: there is no directory {args.output.parent}")
     if args.output and args.output.exists() and not args.resume:

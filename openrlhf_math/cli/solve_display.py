@@ -128,11 +128,13 @@ def _steps(scores: Sequence | float | None) -> str:
 def _end(line: dict) -> str:
     saved = f", about {line['tokens_saved']:,} saved" if line["tokens_saved"] else ""
     begun = f" and {line['not_counted']} not counted" if line.get("not_counted") else ""
-    unscored = f", {line['unscored']} unscored" if line.get("unscored") else ""
+    names = {"unscored": "unscored", "left_out": "left out as unsure", "unmeasured": "without a confidence"}
+    told = "".join(f", {line[name]} {words}" for name, words in names.items() if line.get(name))
+    chosen = {True: ", chosen by the model", False: ", chosen by majority"}.get(line.get("by_model"), "")
     return (
-        f"{len(line['answers'])} attempts{begun}{unscored}, {line['tokens_used']:,} tokens{saved}, "
+        f"{len(line['answers'])} attempts{begun}{told}, {line['tokens_used']:,} tokens{saved}, "
         f"{line['seconds']:.1f} s: "
-        f"{ENDS[line['ended']]}"
+        f"{ENDS[line['ended']]}{chosen}"
     )
 
 

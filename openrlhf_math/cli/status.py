@@ -31,8 +31,8 @@ exit codes: 0 told, whatever the state, 2 bad input
 def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Tell how runs are doing: at work or how they ended, how far, how fast, reward and lengths at the\n"
-        "beginning and now, the newest checkpoint, the last evaluation, the command that goes on. Reads files only.",
+        description="Show how runs are doing: at work or how they ended, how far, how fast, reward and lengths at the\n"
+        "beginning and now, the newest checkpoint, the last evaluation, the command that resumes it. Reads files only.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -44,7 +44,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         nargs="?",
         type=float,
         const=2.0,
-        help="show it anew every so many seconds (2) until none of the runs is at work",
+        help="show it again every so many seconds (2) until none of the runs is at work",
     )
     return parser
 
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     if args.watch is not None and not 0 < args.watch < math.inf:
         raise UserError(f"--watch {args.watch}: give more than 0 seconds")
     if args.watch is not None and args.json:
-        raise UserError("--json is told once; leave --watch out")
+        raise UserError("--json is printed once; leave --watch out")
     found = statuses(args.runs)
     if args.json:
         print(json.dumps([asdict(status) for status in found], indent=2))

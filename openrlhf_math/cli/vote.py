@@ -9,29 +9,38 @@ from pathlib import Path
 from openrlhf_math.cli.grade import add_keys, keys_of
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, find_aggregation
-from openrlhf_math.rerank.choose import RULES, find_rule, needs_scores
+from openrlhf_math.rerank.choose import RULES, asks, find_rule, needs_confidence, needs_scores
+from openrlhf_math.rerank.confidence import MEASURES
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
 from openrlhf_math.rewards import GradingPool, RewardConfig
 
 EPILOG = """rows:
   {"problem": "1+1?", "gold": "2", "responses": ["\\\\boxed{2}", "\\\\boxed{3}", null],
-   "scores": [[0.9, 0.8], [0.7], null], "tokens": [120, 80, 95]}
+   "scores": [[0.9, 0.8], [0.7], null], "tokens": [120, 80, 95], "confidence": [14.1, 9.7, null]}
 
   `responses` are one problem's attempts, null for one that failed. `scores`, if there are any, has for each a number,
   or a list of step scores; null, NaN, infinity and an empty list count as the lowest score and are told. `tokens`, if
-  there are any, has for each what it cost. `problem` helps where answers refer to it (multiple choice).
+  there are any, has for each what it cost. `confidence`, if there is any, has for each how sure the model was: a
+  number, 0 or more, or the figures by name that `eval --record-confidence` writes. `problem` helps where answers refer
+  to it (multiple choice).
 
 rules, over classes of equal answers; a tie goes to what came first:
   majority            the class with most attempts
   weighted            the class with the largest sum of scores
   best_of_n           the attempt with the highest score
   weighted_best_of_n  the best attempt of the class with the largest sum: the answer of `weighted`
+  confident           the class with the largest sum of confidences; once for each --keep-confident
   package.module.function   one's own: (classes, scores) to the number of the chosen attempt, or None
 
 aggregations: last, min, product, mean, or one's own as package.module.function, from step scores to a number
 
 exit codes: 0 done, 2 bad input
 """
+
+
+# Shares of the attempts that vote where nobody says which; DeepConf has 0.9 and 0.1.
+KEEP = (1.0, 0.9, 0.5, 0.1)
+SIGNIFICANT = 0.05
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -56,6 +65,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "--rule", action="append", metavar="NAME", help="may be given again; all that can be, if absent"
     )
     parser.add_argument("--aggregate", action="append", metavar="NAME", help="of step scores; likewise")
+    parser.add_argument(
+        "--keep-confident", type=float, action="append", metavar="P",
+        help="only this share of the attempts with an answer votes, the most confident; may be given again "
+        f"({', '.join(map(str, KEEP))})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--confidence-measure", choices=list(MEASURES), action="append", help="of `confidence`; likewise (tail)"
+    )
     parser.add_argument("--subsets", type=int, default=32, help="random subsets of k attempts (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the subsets and the bootstrap (%(default)s)")
     parser.add_argument(
@@ -91,8 +108,16 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--subsets is {args.subsets}, it must be at least 1.")
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}, it must be 0 or more.")
+    keep = args.keep_confident or KEEP
+    for share in keep:
+        if not 0 < share <= 1:
+            raise UserError(f"--keep-confident {share}: give more than 0 and at most 1.")
     _check_plot(args.plot)
     rules = {name: find_rule(name) for name in args.rule or RULES}
+    asking = [name for name, rule in rules.items() if asks(rule)]
+    if args.rule and asking:
+        raise UserError(f"--rule {asking[0]}: it asks a model, which vote does not load; use it in solve or serve.")
+    rules = {name: rule for name, rule in rules.items() if name not in asking}
     aggregations = {name: find_aggregation(name) for name in args.aggregate or AGGREGATIONS}
 
     problems = _judged(_rows(args.file, keys_of(args)), config)
@@ -105,7 +130,16 @@ def run(args: argparse.Namespace) -> None:
     if without and args.rule and asked:
         raise UserError(f"{without} has no `scores`, which --rule {asked[0]} needs; add them, or leave the rule out.")
 
-    told = report(problems, _entries(rules, aggregations, scored=not without), stops, args.subsets, args.seed)
+    unsure = next((one.place for one in problems if one.confidence is None), None)
+    asked = [f"--rule {name}" for name in args.rule or () if needs_confidence(rules[name])]
+    asked += [f"--{name}" for name in ("keep-confident", "confidence-measure") if getattr(args, name.replace("-", "_"))]
+    if unsure and asked:
+        raise UserError(f"{unsure} has no `confidence`, which {asked[0]} needs; add it, or leave that out.")
+    entries = _entries(rules, aggregations, scored=not without)
+    entries += [] if unsure else _confident_entries(rules, args.confidence_measure or ["tail"], keep)
+    if not entries:
+        raise UserError("no rule can be applied to these rows; give another --rule.")
+    told = report(problems, entries, stops, args.subsets, args.seed)
     if args.plot:
         _plot(told, args.plot)
     if args.json:
@@ -131,11 +165,25 @@ def _entries(rules: dict, aggregations: dict, scored: bool) -> list:
 
     entries = []
     for name, rule in rules.items():
+        if needs_confidence(rule):
+            continue
         if not needs_scores(rule):
             entries.append(Entry(name, rule, None))
         elif scored:
             entries += [Entry(f"{name}, {how}", rule, function) for how, function in aggregations.items()]
     return entries
+
+
+def _confident_entries(rules: dict, measures: list[str], keep: Iterable[float]) -> list:
+    from openrlhf_math.evaluation.voting import Entry
+
+    return [
+        Entry(f"{name}, {measure}" + (f", top {share:.4g}" if share < 1 else ""), rule, None, measure, share)
+        for name, rule in rules.items()
+        if needs_confidence(rule)
+        for measure in dict.fromkeys(measures)
+        for share in dict.fromkeys(keep)
+    ]
 
 
 def _judged(rows: Iterable, config: RewardConfig) -> list:
@@ -188,6 +236,8 @@ def _show(told: dict, note: str) -> None:
 
     console = Console()
     console.print(_accuracy_table(told))
+    if paired := _paired_table(told):
+        console.print(paired)
     console.print(_early_stop_table(told))
     for line in [*_notes(told), *([note] if note else [])]:
         console.print(line, highlight=False, markup=False)
@@ -212,6 +262,26 @@ def _accuracy_table(told: dict):
     return table
 
 
+def _paired_table(told: dict):
+    """None where nothing is compared."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    ks = told["ks"]
+    title = f"Points from the majority, the same problems; *: p < {SIGNIFICANT}"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("k", no_wrap=True)
+    for heading in map(str, ks):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in told["rules"].items():
+        if against := row["from_majority"]:
+            pairs = zip(against["difference"], against["p"], strict=True)
+            points = [f"{100 * moved:+.1f}{'*' if p < SIGNIFICANT else ' '}" for moved, p in pairs]
+            table.add_row(Text(name), *points)
+    return table if table.row_count else None
+
+
 def _early_stop_table(told: dict):
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -232,7 +302,7 @@ def _notes(told: dict) -> list[str]:
     notes = {
         "unanswered": f"{of_all} have no answer: they are in no class and are never chosen",
         "undecided": f"{of_all} could not be graded within the limits, or against their gold: they count as wrong",
-        "unscored": f"{of_all} have a score that is no number: they count as the lowest of their problem",
+        "unscored": f"{of_all} have a score that is not a number: they count as the lowest of their problem",
         "kept_apart": "pairs of answers could not be compared within the limits: they vote apart",
     }
     lines = [f"{told[name]:,} {text}" for name, text in notes.items() if told[name]]

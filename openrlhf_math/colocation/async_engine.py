@@ -7,8 +7,7 @@ import time
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
-from openrlhf_math.colocation.engine_death import end_actor
-from openrlhf_math.colocation.engine_start import engine_start
+from openrlhf_math.colocation.engine_life import end_actor, engine_start
 from openrlhf_math.colocation.layout import inference_arguments
 from openrlhf_math.errors import UserError
 from openrlhf_math.side_by_side import end

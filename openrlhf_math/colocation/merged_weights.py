@@ -1,7 +1,8 @@
-"""The weights of a PEFT model with its LoRA adapters merged in, under the names of the model without adapters."""
+"""A PEFT model with its LoRA adapters merged in: its weights under the names of the plain model, and its files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import deepspeed
 import torch
@@ -11,10 +12,11 @@ from peft.tuners.lora.layer import Linear, ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from vllm.distributed.weight_transfer.base import ParamMeta
 
+from openrlhf_math.checkpoints.folder import ADAPTER
 from openrlhf_math.colocation.buckets import plan_buckets
 
 Tensor = torch.Tensor
-ADAPTER = "default"  # PEFT's name of the adapter that `get_peft_model` adds
+PEFT_ADAPTER = "default"  # PEFT's name of the adapter that `get_peft_model` adds
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,11 @@ def weights_of(model: torch.nn.Module) -> list[Weight]:
 
 def _update(name: str, module: BaseTunerLayer) -> tuple[torch.nn.Parameter, Update]:
     """The weight that an adapter's layer changes, and what it adds."""
-    if not isinstance(module, LoraLayer) or list(module.lora_A) != [ADAPTER] or module.lora_variant:
+    if not isinstance(module, LoraLayer) or list(module.lora_A) != [PEFT_ADAPTER] or module.lora_variant:
         raise ValueError(f"{name} has another adapter than one plain LoRA, which cannot be merged here")
-    if module.lora_bias.get(ADAPTER) or module.merged:
+    if module.lora_bias.get(PEFT_ADAPTER) or module.merged:
         raise ValueError(f"{name} has a LoRA that is merged or has a bias, which cannot be merged here")
-    a, b, scaling = module.lora_A[ADAPTER].weight, module.lora_B[ADAPTER].weight, module.scaling[ADAPTER]
+    a, b, scaling = module.lora_A[PEFT_ADAPTER].weight, module.lora_B[PEFT_ADAPTER].weight, module.scaling[PEFT_ADAPTER]
     if isinstance(module, ParamWrapper):
         weight = module.get_param()
         # PEFT swaps the sizes of three-dimensional weights that are [experts, out, in].
@@ -121,3 +123,34 @@ def merged_weights(model: PeftModel, zero_stage: int, bytes_at_once: int) -> Ite
         with deepspeed.zero.GatheredParameters(parts, enabled=zero_stage == 3):
             for weight in together:
                 yield weight.name, weight.merged()
+
+
+GATHERED_BYTES = 256 * 2**20  # of a ZeRO-3 model, at a time
+
+
+def save_merged(model: PeftModel, tokenizer, folder: Path, zero_stage: int, first: bool) -> None:
+    """Write the merged model with its tokenizer into `folder`, and a PEFT adapter into its folder `adapter`.
+
+    Every process calls it, the first one writes. The weights of the model stay as they are.
+    """
+    weights = {}
+    for name, weight in merged_weights(model, zero_stage, GATHERED_BYTES):
+        if first:
+            weights[name] = weight.cpu()
+    adapters = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    with deepspeed.zero.GatheredParameters(list(adapters.values()), enabled=zero_stage == 3):
+        if not first:
+            return
+        model.save_pretrained(
+            folder / ADAPTER,
+            state_dict={name: each.detach().cpu() for name, each in adapters.items()},
+            save_embedding_layers=False,  # none is adapted, and to find that out PEFT would ask the hub
+        )
+    model.get_base_model().save_pretrained(folder, state_dict=weights | _buffers(model))
+    tokenizer.save_pretrained(folder)
+
+
+def _buffers(model: PeftModel) -> dict[str, torch.Tensor]:
+    """Those a checkpoint has, such as the expert biases of DeepSeek-V3's router."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return {base_name(name): each.cpu() for name, each in model.state_dict().items() if name not in parameters}

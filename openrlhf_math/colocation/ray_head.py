@@ -3,6 +3,8 @@
 import socket
 from functools import lru_cache
 
+import ray
+
 CONNECT_SECONDS = 5.0
 
 
@@ -38,3 +40,6 @@ def raylet(head: str, node: str) -> str:
 
     (found,) = (each for each in ray.nodes() if each["NodeID"] == node)
     return f"{found['NodeManagerAddress']}:{found['NodeManagerPort']}"
+
+
+LOST = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)

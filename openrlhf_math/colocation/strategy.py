@@ -15,11 +15,10 @@ from peft import PeftModel
 from torch import distributed
 
 from openrlhf_math.checkpoints.folder import UNFINISHED, CheckpointError, clear_unfinished, commit, make_room
-from openrlhf_math.checkpoints.loading import PlainCheckpointEngine, load_plain
 from openrlhf_math.checkpoints.manifest import Entries, files_of, seal, write_manifest
-from openrlhf_math.checkpoints.random_state import random_state, restore_random_state
+from openrlhf_math.checkpoints.state import PlainCheckpointEngine, load_plain, random_state, restore_random_state
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.colocation.merged_model import save_merged
+from openrlhf_math.colocation.merged_weights import save_merged
 
 FULL = 2**20  # bytes free of a disk that a write has failed on
 

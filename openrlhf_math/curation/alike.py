@@ -100,10 +100,27 @@ def count_unexplained(
         if len(left) == len(added) == 1:
             if left[0] in second or added[0] in first:
                 return None  # the question is for another of the things that are there
-            if left[0] in UNITS and added[0] in UNITS and not (start and is_number(first[start - 1])):
+            before = slice(max(start - 1, 0), start), slice(max(other_start - 1, 0), other_start)
+            if other_unit([*first[before[0]], *ours], [*second[before[1]], *theirs], first, second):
                 return None  # it is for the same thing in another unit
         unexplained += max(len(left), len(added))
     return unexplained
+
+
+def other_unit(ours: Sequence[str], theirs: Sequence[str], first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether a unit is in place of one that is asked for, or of one that the text has elsewhere, too.
+
+    ours and theirs: parts of the first and second. A copy that has another currency or measure has it everywhere.
+    """
+    lost, added = set(ours) & UNITS - set(theirs), set(theirs) & UNITS - set(ours)
+    if not lost or not added:
+        return False
+    asked = lost & _without_number(ours) and added & _without_number(theirs)
+    return bool(asked) or not lost.isdisjoint(second) or not added.isdisjoint(first)
+
+
+def _without_number(tokens: Sequence[str]) -> set[str]:
+    return {word for place, word in enumerate(tokens) if not (place and is_number(tokens[place - 1]))}
 
 
 def changed_places(first: Sequence[str], second: Sequence[str]) -> bool:
@@ -114,7 +131,8 @@ def changed_places(first: Sequence[str], second: Sequence[str]) -> bool:
     ours, theirs = _done(first), _done(second)
     if len(ours) != len(theirs):
         return False
-    if any(words_opposed(Counter(one), Counter(other)) for one, other in zip(ours, theirs, strict=True)):
+    done = ((Counter(one), Counter(other)) for one, other in zip(ours, theirs, strict=True))
+    if any(words_opposed(one - other, other - one) for one, other in done):
         return True
     pairs = zip(_counted(first), _counted(second), strict=True)
     changed = [(one, other) for one, other in pairs if one and other and not _alike(one, other)]
@@ -233,6 +251,8 @@ def _unexplained(
         if match is not None:
             left.remove(word)
             added.remove(match)
+    left = [word for word in left if not any(_slipped(word, other) for other in theirs if other in GRAMMAR)]
+    added = [word for word in added if not any(_slipped(word, other) for other in ours if other in GRAMMAR)]
     renamed = [word for word in left if word in our_names and word not in second]
     names = [word for word in added if word in their_names and word not in first]
     if renamed and names:
@@ -252,7 +272,12 @@ def _alike(word: str, other: str) -> bool:
         and (long[len(short) :] in ENDINGS or long[len(short) - 1 :] in ("ing", "ies", "ied", "ed"))
     ):
         return True
-    if len(short) < 4 or word[0] != other[0]:
+    return _slipped(word, other)
+
+
+def _slipped(word: str, other: str) -> bool:
+    """Whether two words differ in one slip of a typist: letters in each other's place, or one letter of a long word."""
+    if min(len(word), len(other)) < 4 or word[0] != other[0]:
         return False
     slips = OSA.distance(word, other, score_cutoff=2)
-    return slips == 1 and (len(short) >= 7 and word[-1] == other[-1] or sorted(word) == sorted(other))
+    return slips == 1 and (min(len(word), len(other)) >= 7 and word[-1] == other[-1] or sorted(word) == sorted(other))

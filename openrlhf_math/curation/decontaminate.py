@@ -32,21 +32,32 @@ from openrlhf_math.curation.alike import (
     is_negation,
     numbers,
     opposed,
+    other_unit,
     replaced,
     stem,
     structure,
+    words_opposed,
 )
 from openrlhf_math.curation.near_duplicates import band_keys
-from openrlhf_math.curation.normalise import Form, form
+from openrlhf_math.curation.normalise import Form, form, is_number
+from openrlhf_math.curation.structure import LETTER_UNITS
 from openrlhf_math.curation.tiling import Tile, tiles
+from openrlhf_math.curation.vocabulary import BOUNDS
 
 # A row that is a part of a problem: so much of it is shared, and at least so many tokens and so much of the problem.
 PART_OF_ROW, PART_TOKENS, PART_OF_PROBLEM = 0.85, 8, 0.28
+LONG_PART_TOKENS, LONG_PART_OF_PROBLEM = 16, 0.2
 _MOVED = 4  # tokens of a run that may have changed places
+_INSERTED = 6  # tokens that may be put into the end of a problem
+_SENTENCE = 6  # tokens of a run that is about a sentence
+_LETTERS = frozenset(LETTER_UNITS) | frozenset("aei")
+_UNFINISHED = frozenset(("a", "+", "-", "=", "/", "^", "(", "<", ">", "<=", ">="))
 _BINDING = frozenset(("-", "/", "^", "sqrt", "!"))  # next to a shared run these change its first or last number
 # Of the words of the shorter text, those that the other has: a suspect, and a paraphrase if the
 # numbers and symbols are the same, too. Where nearly all tokens agree in order, `alike` has judged what differs.
 _SUSPECT_WORDS, _PARAPHRASE_WORDS, _RETYPED = 0.35, 0.6, 0.85
+# Where the formulas are as long as this, fewer words must be the same.
+_LONG_FORMULAS, _FORMULA_WORDS = 16, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +172,11 @@ class BenchmarkIndex:
     def _judge(self, number: int, row: Form, core: list[str], renamed: list[str]) -> Hit | None:
         problem, ours = self.problems[number], self.forms[number]
         theirs = self.cores[number]
-        other_choice = bool(row.options and ours.options and row.options != ours.options and _refers(theirs))
+        other_choice = bool(_other_options(row.options, ours.options) and _refers(theirs))
         other_drawing = bool(row.drawing and ours.drawing and row.drawing != ours.drawing)
-        ways = [(row.tokens, ours.tokens), (core, theirs), (renamed, self._renamed[number])]
+        ways = [(row.tokens, ours.tokens), (core, theirs)]
+        if _may_be_renamed(core, theirs):
+            ways.append((renamed, self._renamed[number]))
         if core is row.tokens and theirs is ours.tokens:
             del ways[0]  # neither asks for more than its answer
         for one, other in ways:
@@ -185,7 +198,7 @@ class BenchmarkIndex:
             return None
         shared_names = row.names & self.forms[number].names
         paraphrase = (
-            share >= _PARAPHRASE_WORDS
+            share >= (_FORMULA_WORDS if len(structure(theirs)) >= _LONG_FORMULAS else _PARAPHRASE_WORDS)
             and min(len(words), len(others)) >= 3
             and _same_formulas(core, theirs)
             and not opposed(core, theirs)
@@ -214,7 +227,10 @@ def _overlapping(problem: BenchmarkProblem, theirs: list[str], core: list[str], 
             if part >= overlap.share and _same_ends(found, theirs, core, False):
                 return Hit(problem, "contains", part)
             if (
-                covered >= max(PART_TOKENS, PART_OF_PROBLEM * len(theirs))
+                (
+                    covered >= max(PART_TOKENS, PART_OF_PROBLEM * len(theirs))
+                    or covered >= max(LONG_PART_TOKENS, LONG_PART_OF_PROBLEM * len(theirs))
+                )
                 and covered >= PART_OF_ROW * len(core)
                 and _same_ends(found, theirs, core, True)
             ):
@@ -232,20 +248,33 @@ def _same_ends(found: list[Tile], theirs: list[str], core: list[str], cut: bool)
     cut: whether the row may end there.
     """
     first, last = found[0], found[-1]
-    for ours, row in (
-        (theirs[: first.first][::-1], core[: first.second][::-1]),
-        (theirs[last.first + last.length :], core[last.second + last.length :]),
+    for ours, row, end in (
+        (theirs[: first.first][::-1], core[: first.second][::-1], False),
+        (theirs[last.first + last.length :], core[last.second + last.length :], True),
     ):
         if cut and not structure(row) and not any(map(is_content, row)):
-            continue
-        near = row[: len(ours) + 1]
-        if not ours:
-            if near[:1] and near[0] in _BINDING:
+            if not end and ours and (ours[0] in BOUNDS or is_negation(ours[0])):
+                return False  # "the exterior angles" is cut to "angles"
+            if words_opposed(Counter(row), Counter(ours[: len(row)])):
                 return False
             continue
-        if structure(ours) not in (structure(near), structure(near[: len(ours)])) or opposed(ours, near[: len(ours)]):
+        if cut and end and len(ours) > len(row) and _is_unfinished(row):
+            continue
+        near = row[: len(ours) + 1]
+        if ours and ours[-1] in row[len(ours) : len(ours) + _INSERTED]:
+            near = row[: row.index(ours[-1], len(ours)) + 1]  # with what is put in between
+        if not ours:
+            if near[:1] and (near[0] in _BINDING or not end and near[0] in BOUNDS):
+                return False
+            continue
+        if structure(ours) not in (structure(near), *([structure(near[:-1])] if len(near) == len(ours) + 1 else [])):
             return False
-        if any(is_negation(word) and word not in ours for word in row[: len(ours) + 2]):
+        if opposed(ours, near[: len(ours)]) or words_opposed(Counter(ours), Counter(near)):
+            return False
+        both = (ours, near[: len(ours)]) if end else (ours[::-1], near[: len(ours)][::-1])
+        if other_unit(*both, theirs, core):
+            return False
+        if any((is_negation(word) or word in BOUNDS) and word not in ours for word in row[: len(ours) + 2]):
             return False
         lost, added = (
             [word for word in words if is_content(word) and word not in others]
@@ -254,6 +283,11 @@ def _same_ends(found: list[Tile], theirs: list[str], core: list[str], cut: bool)
         if lost and any(word in theirs for word in added):
             return False  # the question is for another of the things that are there
     return True
+
+
+def _is_unfinished(row: list[str]) -> bool:
+    """Whether a text was cut within a formula or behind an article: `5(a +`, `shows a`."""
+    return len(row) <= 3 and row[-1] in _UNFINISHED and not numbers(row) and not any(map(is_content, row))
 
 
 def _is_moved(found: list[Tile], theirs: list[str], inside: list[str]) -> bool:
@@ -268,7 +302,19 @@ def _is_moved(found: list[Tile], theirs: list[str], inside: list[str]) -> bool:
     if any(tile.length < _MOVED for tile in moved):
         return False
     longest = max((max(b - a, d - c) for (a, b), (c, d) in replaced(theirs, inside)), default=0)
-    return longest >= _MOVED
+    return longest >= _MOVED or _is_in_long_runs(found, theirs)
+
+
+def _is_in_long_runs(found: list[Tile], theirs: list[str]) -> bool:
+    """Whether shared runs as long as sentences hold the whole problem, but for words that it has twice."""
+    within = [place for tile in found for place in range(tile.first, tile.first + tile.length)]
+    covered = {theirs[place] for place in within}
+    outside = [theirs[place] for place in sorted(set(range(len(theirs))) - set(within))]
+    return (
+        all(tile.length >= _SENTENCE for tile in found)
+        and len(outside) <= len(found)
+        and all(word in covered and not is_number(word) for word in outside)
+    )
 
 
 def _coherent(found: list[Tile], length: int) -> list[Tile]:
@@ -287,8 +333,20 @@ def _same_formulas(first: Sequence[str], second: Sequence[str]) -> bool:
     """
     if numbers(first) != numbers(second):
         return False
-    ours, theirs = structure(_renamed(first)), structure(_renamed(second))
-    return ours == theirs or min(len(ours), len(theirs)) >= 12 and Indel.normalized_similarity(ours, theirs) >= 0.85
+    for ours, theirs in ((first, second), (_renamed(first), _renamed(second))):
+        ours, theirs = structure(ours), structure(theirs)
+        long = min(len(ours), len(theirs)) >= 12
+        if ours == theirs or long and Indel.normalized_similarity(ours, theirs) >= 0.85:
+            return True
+    return False
+
+
+def _other_options(row: tuple[str, ...], ours: tuple[str, ...]) -> bool:
+    """Whether a row has other options. It may lack the last ones, or have other text behind the last."""
+    pairs = list(zip(row, ours, strict=False))
+    return any(one != other for one, other in pairs[:-1]) or any(
+        not (one + " ").startswith(other + " ") for one, other in pairs[-1:]
+    )
 
 
 def _refers(words: Sequence[str]) -> bool:
@@ -328,14 +386,30 @@ def _grams(words: Sequence[str], length: int) -> list[tuple]:
     return list(zip(*(masked[start:] for start in range(length)), strict=False))
 
 
-def _renamed(words: Sequence[str]) -> list[str]:
-    """The variables in the order in which they come, the same for all names; a letter that comes once is none."""
+def _variables(words: Sequence[str]) -> list[str]:
+    """The variables of a text in the order in which they first come.
+
+    A letter that comes once is none if it may be an article, a number (e, i) or a unit.
+    """
     counts = Counter(words)
-    names: dict[str, str] = {}
-    return [
-        names.setdefault(word, f"{len(names)}") if len(word) == 1 and word.isalpha() and counts[word] > 1 else word
-        for word in words
-    ]
+    return [word for word in counts if len(word) == 1 and word.isalpha() and (counts[word] > 1 or word not in _LETTERS)]
+
+
+def _renamed(words: Sequence[str]) -> list[str]:
+    """The variables by their order, the same for all names."""
+    names = {variable: str(number) for number, variable in enumerate(_variables(words))}
+    return [names.get(word, word) for word in words]
+
+
+def _may_be_renamed(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether the variables of one text may be those of another under new names.
+
+    A letter that both have must be the same variable: `x = 2y` is not `y = 2x`, as x and y have their axes.
+    """
+    ours, theirs = _variables(first), _variables(second)
+    if ours == theirs or len(ours) != len(theirs):
+        return False
+    return not any(one != other and (one in theirs or other in ours) for one, other in zip(ours, theirs, strict=True))
 
 
 def _last_name(words: Sequence[str], names: frozenset[str]) -> str:

@@ -114,6 +114,10 @@ _PRODUCTS = frozenset(
     "pqr qr "
     "mn mnp rs uv uvw vw kx mx nx px qx rx bca ca aab abb aabb abba".split()
 )
+_TWO_LETTERS = frozenset(
+    "am an as at ax be by do ed ex go he hi id if in is it la lo me mi my no of oh ok on or ox pi so to up us "
+    "we".split()
+)
 _NOT_CONSONANTS = re.compile(r"[aeiou]")
 
 
@@ -143,6 +147,7 @@ def lexemes(text: str) -> Iterator[Lexeme]:
     end, in_math, negated, blackboard = -1, False, False, False
     raw = list(_LEXEMES.finditer(text))
     heading = _is_in_capitals(text)
+    alone = {found[0] for found in raw if found.lastgroup == "word" and len(found[0]) == 1}
     for index, found in enumerate(raw):
         kind, written, close = found.lastgroup, found[0], found.start() == end
         end = found.end()
@@ -179,6 +184,8 @@ def lexemes(text: str) -> Iterator[Lexeme]:
             elif written == r"\|":
                 yield Lexeme("|", "sign", close)
         elif kind == "sign":
+            if written == "\n" and in_math:
+                continue  # a line that begins with a minus is an item of a list in a text alone
             if written == "$":
                 if end < len(text) and text[end] == "$":
                     continue  # the second of `$$` counts
@@ -212,7 +219,8 @@ def lexemes(text: str) -> Iterator[Lexeme]:
             yield Lexeme(2 * written.lower(), "word", close, written)
         elif kind == "word":
             capitals = len(written) > 1 and written.isupper() and (heading or _beside_capitals(raw, index))
-            yield from _word(written, close, capitals)
+            capitals = capitals and not (heading and _in_formula(raw, index, in_math))
+            yield from _word(written, close, capitals, alone)
 
 
 def _is_power(text: str, start: int, end: int) -> bool:
@@ -230,8 +238,11 @@ def _is_in_capitals(text: str) -> bool:
     return len(_CAPITALS.findall(text)) > 3 and not _SMALL.search(_NO_COMMANDS.sub(" ", text))
 
 
-def _word(written: str, close: bool, capitals: bool) -> Iterator[Lexeme]:
-    """A word, or the letters of a product of variables or of a polygon: `AB`, `xy`. capitals: they say nothing."""
+def _word(written: str, close: bool, capitals: bool, alone: set[str]) -> Iterator[Lexeme]:
+    """A word, or the letters of a product of variables or of a polygon: `AB`, `xy`.
+
+    capitals: they say nothing. alone: letters that the text has alone, too, so that `tu` is a product of `t` and `u`.
+    """
     lower = written.lower()
     if 2 <= len(written) <= 5 and (
         written.isupper()
@@ -239,13 +250,28 @@ def _word(written: str, close: bool, capitals: bool) -> Iterator[Lexeme]:
         and lower not in _SHORT_WORDS
         or written.islower()
         and (
-            lower in _PRODUCTS or len(written) <= 3 and lower not in _SHORT_WORDS and not _NOT_CONSONANTS.search(lower)
+            lower in _PRODUCTS
+            or len(written) == 2
+            and alone.issuperset(written)
+            and lower not in _TWO_LETTERS
+            or len(written) <= 3
+            and lower not in _SHORT_WORDS
+            and not _NOT_CONSONANTS.search(lower)
         )
     ):
         for place, letter in enumerate(lower):
             yield Lexeme(letter, "word", close if not place else True, written[place])
     else:
         yield Lexeme(lower, "word", close, written)
+
+
+def _in_formula(raw: list[re.Match], index: int, in_math: bool) -> bool:
+    """Whether a word in a heading is within a formula: behind an equality, an angle, or the dollar that opens it."""
+    before = raw[index - 1][0] if index else ""
+    if before == "{":
+        before = raw[index - 2][0] if index > 1 else ""
+        return before in (r"\overline", r"\overrightarrow")
+    return before in ("=", r"\angle", r"\triangle", r"\perp", r"\parallel") or before == "$" and in_math
 
 
 def _beside_capitals(raw: list[re.Match], index: int) -> bool:

@@ -46,6 +46,7 @@ _SAME = {
         "ounces": "ounce oz",
         "dollars": "dollar usd",
         "miles": "mile mi",
+        "cents": "cent",
         "square": "sq",
         "distinct": "different",
         "center": "centre",
@@ -60,6 +61,8 @@ _PHRASES = {
     ("not", "less", "than"): "at-least", ("at", "most"): "at-most", ("no", "more", "than"): "at-most",
     ("no", "greater", "than"): "at-most", ("not", "more", "than"): "at-most", ("not", "exceeding"): "at-most",
     ("greater", "than", "or", "equal", "to"): "at-least", ("less", "than", "or", "equal", "to"): "at-most",
+    ("square", "of"): "square-of", ("squares", "of"): "squares-of", ("cube", "of"): "cube-of",
+    ("cubes", "of"): "cubes-of", ("which", "one"): "which",
     ("per", "cent"): "percent", ("square", "root", "of"): "sqrt", ("plus", "or", "minus"): "pm",
 }  # fmt: skip
 _PHRASE_STARTS = frozenset(phrase[0] for phrase in _PHRASES)
@@ -108,7 +111,19 @@ def tokens(text: str) -> list[str]:
 def _read(text: str) -> tuple[list[str], frozenset[str]]:
     read = list(lexemes(text))
     found = _with_units(Structure().read(read))
-    return [_SAME.get(token, token) for token in in_digits(_with_phrases(found))], names(read)
+    found = [_SAME.get(token, token) for token in in_digits(_with_phrases(found))]
+    return _with_percent(found), names(read)
+
+
+def _with_percent(found: list[str]) -> list[str]:
+    """`12 percent` as one number: 12% of 50 is not 12 of 50 in percent."""
+    read: list[str] = []
+    for token in found:
+        if token == "percent" and read and is_number(read[-1]) and read[-1][-1].isdigit():
+            read[-1] += "%"
+        else:
+            read.append(token)
+    return read
 
 
 def _with_phrases(found: list[str]) -> list[str]:
@@ -134,8 +149,16 @@ _LONG_UNITS = frozenset(
 )
 
 
+_RATES = {
+    "mph": ["miles", "per", "hours"],
+    "kph": ["kilometers", "per", "hours"],
+    "kmh": ["kilometers", "per", "hours"],
+}
+
+
 def _with_units(found: list[str]) -> list[str]:
-    """`km/h` as `km per hours`."""
+    """`km/h` as `km per hours`, `mph` as `miles per hours`."""
+    found = [token for one in found for token in _RATES.get(one, (one,))]
     for place in range(1, len(found) - 1):
         before, after = found[place - 1], found[place + 1]
         if found[place] == "/" and (before in _LONG_UNITS or before == "m" and after == "s"):

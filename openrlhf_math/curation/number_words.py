@@ -17,11 +17,20 @@ _PARTS = {
     **{name: value for name, value in _ORDINALS.items() if name not in ("first", "second")},
     "half": "2", "halves": "2", "quarter": "4", "quarters": "4",
 }  # fmt: skip
+# Two letters of a number word in each other's place; "there" is a word.
+_MISTYPED = {
+    name[:place] + name[place + 1] + name[place] + name[place + 2 :]: name
+    for name in (*_UNITS, *_TENS, *_SCALES, *_ORDINALS, *_PARTS)
+    if len(name) >= 5
+    for place in range(1, len(name) - 1)
+    if name[place] != name[place + 1] and (name, place) != ("three", 2)
+}
 _SAID = {"half": ["1", "/", "2"], "twice": ["2", "times"], "thrice": ["3", "times"]}
 
 
 def in_digits(found: list[str]) -> list[str]:
     """Lower-case tokens with their number words in digits; ordinals all end in `th`."""
+    found = [_MISTYPED.get(token, token) for token in found]
     read: list[str] = []
     index = 0
     while index < len(found):

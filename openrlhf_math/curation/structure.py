@@ -374,8 +374,9 @@ class Structure:
             and after.text != "$"
         ):
             return False
-        if after.text == "$":
-            return after.written == "open"
+        if after.text == "$":  # prices count the dollars wrong: `a $4 gift`
+            price = self.at + 2 < len(self.lexemes) and self.lexemes[self.at + 2].kind == "number"
+            return after.written == "open" or price
         if after.kind == "word":
             return len(after.text) > 1 and after.text not in _AFTER_VARIABLE or len(after.text) == 1 and not after.close
         return after.kind == "number"

@@ -37,6 +37,8 @@ _ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
 _PROPOSED = re.compile(r"\[i\]\s{0,4}(?:proposed|submitted|suggested) by[^\[\]]{1,80}\[/i\]", re.I)
 _FORUM_IMAGE = re.compile(r"\[img[^\[\]]{0,40}\][^\[\]]{0,300}\[/img\]", re.I)
 _STRETCHED = re.compile(r"\\(?:left|right)(?=[()\[\]|])")
+# `*regular*` and `**find**`; a product has no words of three letters.
+_EMPHASIS = re.compile(r"(?<![\w\\*)}])\*{1,3}([A-Za-z][^*\n$]{0,80}?)\*{1,3}(?![\w*({])")
 _QUOTED = re.compile(r"^[ \t]{0,4}>[ \t]", re.M)
 _PROMPT_HEADINGS = re.compile(
     r"#{2,4}\s{0,4}(?:Instruction|Response|Input|Problem|Question|Assistant|User)\s{0,4}:?\s{0,4}$",
@@ -65,6 +67,8 @@ def _without_markup(text: str) -> str:
             text = _LINE_END.sub("\n", text.replace("\\\\", "\\"))
     if "\\left" in text:
         text = _STRETCHED.sub("", text)
+    if "*" in text:
+        text = _EMPHASIS.sub(lambda found: found[1] if _NAME.search(found[1]) else found[0], text)
     if ">" in text:
         text = _QUOTED.sub("", text)
     if ("<" in text or "&" in text) and _MARKED_UP.search(text):
@@ -99,7 +103,7 @@ _BEFORE = re.compile(
     r"\A(?:[*#]{1,4}\s{0,3})?(?:"
     rf"(?i:problem|example|exercise|question|task|prob|ex|no|item|q)\.?\s{{0,3}}(?:(?i:no\.?|nr\.?|number)|\#)?\s{{0,3}}{_NUMBER}"
     r"\s{0,3}(?:[.:)](?:\*\*)?|\n|\*\*|(?=[\[(])|(?=\s[A-Z$\\\[(])|(?<=\s)(?=[A-Z$\\\[(]))"
-    r"|(?i:problem|example|exercise|question|task|q)\s{0,3}(?:\*\*)?:(?:\*\*)?"
+    r"|(?i:problem|example|exercise|question|task|q)\s{0,3}(?:\*\*)?(?::(?:\*\*)?|\.\s(?=\s{0,3}[A-Z$\\\[(*])|\n)"
     r"|(?i:for|in) (?i:exercise|problem) \d{1,4}[,:]"
     r"|(?:One|Two|Three|Four|Five|Six|Seven|Eight|Nine|Ten|Eleven|Twelve)[.,]\s{0,3}(?=[(\[]\s{0,3}\d{1,3}\s{0,3}(?:points|marks))"
     r"|[(\[]?\d{1,4}(?:[.-]\d{1,4}){0,3}\s?[*★☆]{0,3}(?:[.)\]、]\s?[*★☆]{0,3}\s{1,9}(?=[A-Za-z$\\(\[*])|[.)](?=[A-Z$\\(\[*]))"
@@ -122,21 +126,27 @@ _CONTEST_FIRST = re.compile(
 _POINTS_LAST = re.compile(rf"(?i:{_POINTS})\.?\s{{0,99}}\Z")
 _CUE_FIRST = re.compile(r"(?:(?<=\n)|(?<=[.:$] ))(?:Problem|Question)\s?(?:\*\*)?:\s")
 _CUE_LAST = re.compile(r"(?:\n|\s)(?:[#*]{1,4}\s?)?(?:Answer|Solution|Assistant|A)\s?(?:\*\*)?:(?:\*\*)?\s{0,99}\Z")
-_FIRST_SENTENCES = (re.compile(r"\A[^.:\n]{1,200}:"), re.compile(r"\A[^.:\n]{1,300}[.\n]"))
+_FIRST_SENTENCES = (re.compile(r"\A[^.:?\n]{1,200}:"), re.compile(r"\A[^.:?\n]{1,300}[.?\n]"))
 _SENTENCE_END = re.compile(r"[.?!:}$)][\"'$*)]{0,3}\s{1,9}(?=[A-Z(\\$*<])|\n{1,9}")
 _INSTRUCTION = re.compile(
-    r"step[ -]by[ -]step|\\boxed|\bboxed\s?\{|\bin a box\b|\bshow (?:all |me )?(?:of )?(?:your|the) (?:work|steps)"
-    r"|\bexplain your (?:reasoning|answer|work)|\byour (?:reasoning|response)\b|<answer>|<think>|\bput your\b"
+    r"step[ -]by[ -]step|\\boxed|\bboxed\s?\{|\banswer\b[^.\n]{0,30}\bin a box\b"
+    r"|\bshow (?:all |me )?(?:of )?(?:your|the) (?:work|steps)|\bexplain your (?:reasoning|answer|work)"
+    r"|\byour (?:reasoning|response)\b|<answer>|<think>|\bput your (?:final )?answer\b"
     r"|\bfinal answer (?:within|inside|in|only|after|between|on)\b|\b(?:give|state) (?:only )?the final answer\b"
-    r"|\banswer on its own line\b|\byou are an? (?:helpful|expert)\b"
-    r"|\b(?:solve|answer|consider|work out|here is|read) (?:the |this |a )?(?:following )?"
-    r"(?:math(?:s|ematics|ematical)? )?"
-    r"(?:problem|question|task|following)\b(?! (?:of|in|for (?!you\b)|where|about))"
-    r"|\bthink carefully\b|\bdescribes a task\b"
+    r"|\banswer on its own line\b|\byou are an? (?:helpful|expert)\b|\bdescribes a task\b"
     r"|\A\W{0,3}(?:please )?(?:give|express|write|enter|provide|report|state) (?:your|the) (?:final )?answers?\b",
     re.I,
 )
-# One of these is in every text that `_INSTRUCTION` finds; looking for them costs a tenth of it.
+# Instructions in a sentence without a number; with one it is a story: "He can solve a problem every 2 minutes".
+_MAYBE_INSTRUCTION = re.compile(
+    r"\b(?:solve|answer|consider|work out|here is|read) (?:the |this |a )?(?:following )?"
+    r"(?:math(?:s|ematics|ematical)? )?"
+    r"(?:problem|question|task|following)\b(?! (?:of|in|for (?!you\b)|where|about))"
+    r"|\bthink carefully\b",
+    re.I,
+)
+_AMOUNT = re.compile(r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|dozen|half|twice|third|quarter)\b", re.I)
+# One of these is in every text that is an instruction; looking for them costs a tenth of it.
 _INSTRUCTION_WORDS = (
     "step by step", "step-by-step", "box", "show", "your", "answer", "<think>", "you are a", "solve", "consider",
     "work out", "here is", "read", "think carefully", "describes a task",
@@ -148,7 +158,7 @@ def _without_ends(text: str) -> str:
     """Without what comes before a problem and after it, in any order and number up to a bound."""
     lower = text[:600].lower() + "\n" + text[-600:].lower()
     instructs = any(word in lower for word in _INSTRUCTION_WORDS)
-    if instructs and (found := _CUE_FIRST.search(text, 0, 2000)) and _INSTRUCTION.search(text[: found.start()]):
+    if instructs and (found := _CUE_FIRST.search(text, 0, 2000)) and _instructs(text[: found.start()]):
         text = text[found.end() :]
     for _ in range(6):
         before = text = text.lstrip()
@@ -169,7 +179,7 @@ def _without_ends(text: str) -> str:
         elif instructs:
             ends = [found.end() for found in _SENTENCE_END.finditer(text, max(0, len(text) - 600))]
             for end in ends[:-3:-1]:
-                if _INSTRUCTION.search(text[end:]) and not _CONDITION.search(text[end:]):
+                if _instructs(text[end:]) and not _CONDITION.search(text[end:]):
                     text = text[:end]
                     break
         if text.rstrip() == before.rstrip():
@@ -191,7 +201,11 @@ def _before(text: str, instructs: bool) -> re.Match | None:
 
 def _instruction_first(pattern: re.Pattern, text: str) -> re.Match | None:
     found = pattern.match(text)
-    return found if found and found.end() < len(text.rstrip()) and _INSTRUCTION.search(found[0]) else None
+    return found if found and found.end() < len(text.rstrip()) and _instructs(found[0]) else None
+
+
+def _instructs(text: str) -> bool:
+    return bool(_INSTRUCTION.search(text) or _MAYBE_INSTRUCTION.search(text) and not _AMOUNT.search(text))
 
 
 def _is_source(inside: str) -> bool:

@@ -59,6 +59,9 @@ _OPPOSITES = [
         "each total",
         "remaining used left",
         "percent times",
+        "more less fewer times",
+        "square-of cube-of",
+        "squares squares-of cubes cubes-of",
         "boys girls",
         "men women",
         "boy girl",
@@ -161,7 +164,12 @@ NEGATIONS = frozenset(NEGATIONS.split())
 # What bounds or restricts: one more or less makes another problem.
 BOUNDS = frozenset(
     "at-least at-most exactly odd even prime composite positive negative nonnegative nonpositive nonzero distinct "
-    "rational irrational consecutive ordered square squared cube cubed double triple reciprocal absolute twice".split()
+    "rational irrational consecutive ordered square-of squares-of squared cube-of cubes-of cubed double triple "
+    "reciprocal absolute twice "
+    # of figures, functions and rates
+    "interior exterior acute obtuse isosceles equilateral scalene regular convex concave inscribed circumscribed "
+    "inner outer internal external lateral surface perpendicular parallel complementary supplementary monic "
+    "palindromic cents largest smallest net gross biased unbiased".split()
 )
 UNITS = frozenset(
     "centimeters meters kilometers millimeters inches feet yards miles grams kilograms pounds ounces liters "

@@ -86,7 +86,7 @@ class Layout:
         elif isinstance(last, list):
             turns = last
         else:
-            raise BadRow(f"has a '{self.columns[0]}' that is no list of messages")
+            raise BadRow(f"has a '{self.columns[0]}' that is not a list of messages")
         system = row.get("system")
         if isinstance(system, str) and system.strip() and turns[0].role != "system":
             turns = [Turn("system", system), *turns]
@@ -206,7 +206,7 @@ def _listed(value: dict) -> list[dict]:
 
 def _turn(message, column: str) -> Turn:
     if not isinstance(message, dict):
-        raise BadRow(f"has a message in '{column}' that is no object")
+        raise BadRow(f"has a message in '{column}' that is not an object")
     said = message.get("role") or message.get("from")
     if not isinstance(said, str) or said not in ROLES:
         raise BadRow(f"has a message of the role {said!r:.40}; known are {', '.join(ROLES)}")
@@ -260,7 +260,7 @@ def thinking_apart(turn: Turn) -> tuple[str | None, str]:
     text, thinking = turn.content, turn.thinking
     if thinking is not None:
         if any(tag in part for tag in (OPEN, CLOSE) for part in (text, thinking)):
-            raise BadRow("has thinking in a field of its own and thinking tags as well")
+            raise BadRow("has thinking in a separate field and thinking tags as well")
         thinking, answer = f"\n{thinking.strip()}\n", "\n\n" + text.lstrip()
     elif CLOSE in text:
         thinking, _, answer = text.partition(CLOSE)

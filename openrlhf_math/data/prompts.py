@@ -43,7 +43,7 @@ def chat_text(
     """What the tokenizer's chat template makes of the messages, up to where the model begins to write.
 
     variables: of the template, such as `enable_thinking`. One that it does not know has no effect. tools: that the
-    template tells the model of.
+    template presents to the model.
     Raises UserError if the template refuses them: some know no system role.
     """
     from jinja2 import TemplateError
@@ -51,19 +51,20 @@ def chat_text(
     variables = variables or {}
     taken = sorted(variables.keys() & inspect.signature(tokenizer.apply_chat_template).parameters.keys())
     if taken:
-        raise UserError(f"chat_template_kwargs: {taken[0]} is no variable of a chat template; leave it out")
+        raise UserError(f"chat_template_kwargs: {taken[0]} is not a variable of a chat template; leave it out")
     kinds = (Exception,) if variables else (TemplateError, TypeError)  # the second where a message has no text
-    more = {"tools": tools} if tools else {}
+    more = {**variables, **({"tools": tools} if tools else {})}
     try:
-        more |= variables
         return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **more)
     except kinds as error:
         raise UserError(f"the model's chat template refuses the messages ({str(error).strip()})") from None
 
 
-def prompt_text(tokenizer, messages: Messages, chat_template: bool, template: str | None = None) -> str:
+def prompt_text(
+    tokenizer, messages: Messages, chat_template: bool, template: str | None = None, tools: list[dict] | None = None
+) -> str:
     """The text of a prompt: rendered by the chat template, or without one the last message, put into `template`."""
-    return chat_text(tokenizer, messages) if chat_template else fill(template, messages[-1]["content"])
+    return chat_text(tokenizer, messages, tools=tools) if chat_template else fill(template, messages[-1]["content"])
 
 
 def check_template(flag: str, template: str | None, chat_template: bool) -> None:

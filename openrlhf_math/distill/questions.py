@@ -66,7 +66,7 @@ def read_tasks(spec: str, split: str, columns: Columns, licences: dict[str, str]
     if not asked:
         raise UserError(
             f"--problems {spec}: none of the gold answers can be parsed, the first is "
-            f"{unparsable[0].answer!r:.60}; name their column with --answer-key, or mend them"
+            f"{unparsable[0].answer!r:.60}; name their column with --answer-key, or fix them"
         )
     return Tasks([_task(one, *rows[one.row - 1][1:], columns, licences) for one in asked], doubles, unparsable)
 

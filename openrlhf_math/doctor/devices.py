@@ -76,7 +76,7 @@ def driver_version(path: Path = Path("/proc/driver/nvidia/version")) -> str:
 def devices(torch: Torch, nvidia: bool, driver: str) -> Finding:
     """nvidia: whether this process can see an NVIDIA device file, which is what our commands go by."""
     if torch.error:
-        return wrong("devices", f"torch cannot be imported: {torch.error}", "Install the stack anew: make clean setup.")
+        return wrong("devices", f"torch cannot be imported: {torch.error}", "Reinstall the stack: make clean setup.")
     if nvidia and not torch.cuda:
         return wrong(
             "devices", f"an NVIDIA device is here, but torch {torch.version} is a CPU build",

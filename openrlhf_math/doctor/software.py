@@ -27,7 +27,7 @@ def python(version: tuple[int, int, int] = sys.version_info[:3]) -> Finding:
         return ok("python", found)
     return wrong(
         "python", f"{found}, the pinned stack is for 3.11",
-        "Install Python 3.11 and make the virtual environment anew: PYTHON=python3.11 make setup.",
+        "Install Python 3.11 and make the virtual environment again: PYTHON=python3.11 make setup.",
     )  # fmt: skip
 
 
@@ -188,14 +188,14 @@ def cuda_compiler(
     if found is None:
         return wrong(
             "nvcc", "not found, DeepSpeed compiles its CUDA optimizer as it runs",
-            f"Install the CUDA {torch_cuda} toolkit and set CUDA_HOME to where it lies.",
+            f"Install the CUDA {torch_cuda} toolkit and set CUDA_HOME to where it is.",
         )  # fmt: skip
     text = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
     release = text.partition("release ")[2].partition(",")[0]
     if release.partition(".")[0] != torch_cuda.partition(".")[0]:
         return wrong(
             "nvcc", f"{found} is of CUDA {release or 'unknown'}, torch was built for {torch_cuda}",
-            f"Install the CUDA {torch_cuda} toolkit and set CUDA_HOME to where it lies.",
+            f"Install the CUDA {torch_cuda} toolkit and set CUDA_HOME to where it is.",
         )  # fmt: skip
     return ok("nvcc", f"{found}, CUDA {release}")
 

@@ -38,8 +38,8 @@ MENDS = {
     401: "it refuses the key: set ${key}, or name another variable with --api-key-env",
     402: "the account is empty: pay, or give another key in ${key}",
     403: "it refuses the key: set ${key}, or name another variable with --api-key-env",
-    404: "there is no such address or model: mend --base-url (it ends in /v1) or --model",
-    405: "that is no chat endpoint: mend --base-url (it ends in /v1)",
+    404: "there is no such address or model: fix --base-url (it ends in /v1) or --model",
+    405: "that is not a chat endpoint: fix --base-url (it ends in /v1)",
 }
 
 
@@ -161,7 +161,7 @@ class Client:
         if trouble.status == 429:
             return "it answers nothing at this rate: lower --concurrency or --requests-per-minute"
         if trouble.setup:
-            return "start the endpoint, or mend --base-url (it ends in /v1)"
+            return "start the endpoint, or fix --base-url (it ends in /v1)"
         return "it answers nothing: look at its log, or raise --request-timeout or --tries"
 
     async def _read(self, response: aiohttp.ClientResponse, longest: int) -> bytes:

@@ -44,7 +44,7 @@ class EndpointSettings:
         if not (self.api_key.isascii() and self.api_key.isprintable() and " " not in self.api_key):
             raise ValueError(
                 f"--api-key-env {self.api_key_env}: the key in that variable holds blanks or signs that "
-                "no HTTP header may hold; set it anew"
+                "no HTTP header may hold; set it again"
             )
         if self.concurrency < 1:
             raise ValueError(f"--concurrency {self.concurrency}: give 1 or more")

@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.data.prompts import chat, chat_text, fill, prompt_ids
+from openrlhf_math.data.prompts import Messages, chat, chat_text, fill, prompt_ids
+from openrlhf_math.evaluation.endpoint import EndpointCompletions
 from openrlhf_math.evaluation.figures import figures, rules_of
 from openrlhf_math.evaluation.marking import mark
 from openrlhf_math.evaluation.problem_sets import ProblemSet
@@ -21,6 +22,7 @@ from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.modeling.model_kind import check_engine, check_tokens
 from openrlhf_math.rerank.aggregate import find_aggregation
+from openrlhf_math.rerank.roles import Sampling as TemplateSampling
 from openrlhf_math.rerank.scoring_engine import kind_and_arguments
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.runs.journal import Journal, told_if_unwritable
@@ -41,9 +43,13 @@ def evaluate(
     announce: gets every set before the engine starts, with the token limit that fits the model.
     Raises UserError if the model cannot serve the prompts, or the output holds completions of other settings.
     """
-    prompts = {one.name: tokenized(one, settings) for one in sets}
-    sets = [replace(one, sampling=fitted(one.sampling, prompts[one.name], settings)) for one in sets]
-    context = context_needed({one.name: (prompts[one.name], one.sampling.max_tokens) for one in sets}, settings)
+    context = 0
+    if settings.endpoint:
+        prompts = {one.name: asked(one, settings) for one in sets}
+    else:
+        prompts = {one.name: tokenized(one, settings) for one in sets}
+        sets = [replace(one, sampling=fitted(one.sampling, prompts[one.name], settings)) for one in sets]
+        context = context_needed({one.name: (prompts[one.name], one.sampling.max_tokens) for one in sets}, settings)
     if settings.scorer:
         kind_and_arguments(settings.scorer)  # or a wrong one would be told when everything is sampled
     journal = open_journal(sets, settings)
@@ -59,7 +65,7 @@ def evaluate(
         told = {}
         with told_if_unwritable(settings.output):
             for one in sets:
-                rows = _recorded(one, journal, scores)
+                rows = _recorded(one, journal, scores, settings.watch is not None)
                 told[one.name] = _report(one, folder_of(one, sets, settings), settings, rows, timing[one.name])
             if len(sets) > 1:
                 write_summary(settings.output, {"model": settings.model, "benchmarks": told})
@@ -70,11 +76,18 @@ def evaluate(
     return told
 
 
+def asked(problems: ProblemSet, settings: EvalSettings) -> list[Messages]:
+    """The messages of every problem, for an endpoint, whose chat template makes a prompt of them."""
+    return [chat(one.problem, settings.instruction) for one in problems.questions]
+
+
 def tokenized(problems: ProblemSet, settings: EvalSettings) -> list[list[int]]:
     """The tokenized prompts. Raises UserError if the tokenizer cannot be read or lacks a chat template."""
     write = find_prompt(settings.prompt)
     style = style_of(write)
     tokenizer = load_tokenizer("--model", settings.model, style.chat_template, "choose --prompt plain or few-shot")
+    if variables := TemplateSampling(**settings.drawn).template_variables:
+        tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, **variables)
     if settings.tool and settings.tool.form == "template":
         write = partial(chat_text, tools=TemplateTurns.tools)
     texts = [write(tokenizer, chat(one.problem, settings.instruction)) for one in problems.questions]
@@ -88,7 +101,7 @@ def tokenized(problems: ProblemSet, settings: EvalSettings) -> list[list[int]]:
 
 def _sample(
     sets: list[ProblemSet],
-    prompts: dict[str, list[list[int]]],
+    prompts: dict[str, list[list]],
     context: int,
     settings: EvalSettings,
     journal: Journal,
@@ -97,7 +110,7 @@ def _sample(
     """Make the completions that the journal has not. Returns what it took, by benchmark."""
     missing = {one.name: _missing(one, prompts[one.name], journal, listen) for one in sets}
     begun = time.time()
-    sampler = Sampler(settings, context) if any(missing.values()) else None
+    sampler = _sampler(settings, context) if any(missing.values()) else None
     loading = time.time() - begun
     stop = style_of(find_prompt(settings.prompt)).stop
     timing = {}
@@ -118,15 +131,21 @@ def _sample(
     return timing
 
 
-def _missing(problems: ProblemSet, prompts: list[list[int]], journal: Journal, listen: Listener) -> list[Request]:
+def _sampler(settings: EvalSettings, context: int) -> Sampler | EndpointCompletions:
+    if settings.endpoint:
+        return EndpointCompletions(settings.endpoint, settings.seed, settings.drawn)
+    return Sampler(settings, context)
+
+
+def _missing(problems: ProblemSet, prompts: list[list], journal: Journal, listen: Listener) -> list[Request]:
     """What is still to be made; what is there is told."""
     requests = []
-    for number, ids in enumerate(prompts):
+    for number, prompt in enumerate(prompts):
         for sample in range(problems.sampling.samples):
             if (key_of(problems, number), sample) in journal:
                 listen(problems.name, completion_of(journal, problems, number, sample), False)
             else:
-                requests.append(Request(number, sample, ids))
+                requests.append(Request(number, sample, prompt))
     return requests
 
 
@@ -164,12 +183,13 @@ def _report(problems: ProblemSet, folder: Path, settings: EvalSettings, rows: It
     return told
 
 
-def _recorded(problems: ProblemSet, journal: Journal, scores: ScoreJournal | None) -> Iterator[Row]:
-    for key, row in _keyed(problems, journal):
+def _recorded(problems: ProblemSet, journal: Journal, scores: ScoreJournal | None, measured: bool) -> Iterator[Row]:
+    """measured: whether the completions have the model's confidence."""
+    for key, row in _keyed(problems, journal, measured):
         yield replace(row, scores=scores.of(key, row)) if scores else row
 
 
-def _keyed(problems: ProblemSet, journal: Journal) -> Iterator[tuple[str, Row]]:
+def _keyed(problems: ProblemSet, journal: Journal, measured: bool = False) -> Iterator[tuple[str, Row]]:
     for number, one in enumerate(problems.questions):
         made = [completion_of(journal, problems, number, sample) for sample in range(problems.sampling.samples)]
         yield (
@@ -184,5 +204,6 @@ def _keyed(problems: ProblemSet, journal: Journal) -> Iterator[tuple[str, Row]]:
                 truncated=[completion.truncated for completion in made],
                 labels=one.labels,
                 tool=[completion.tool for completion in made] if all(one.tool for one in made) else None,
+                confidence=[completion.confidence for completion in made] if measured else None,
             ),
         )

@@ -43,5 +43,6 @@ def mark(row: Row, pool: GradingPool) -> Marked:
         unanswered=classes.count(None),
         undecided=sum(grade.outcome == "undecided" for grade in grades),
         apart=says.undecided,
+        confidence=row.confidence,
     )
     return Marked(row, grades, judged)

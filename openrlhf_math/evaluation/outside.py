@@ -48,8 +48,15 @@ def completion_a_row(row: dict) -> dict:
     lists = {"responses": [row["response"]]}
     lists |= {name: [row[name]] for name in ("tokens", "truncated") if row.get(name) is not None}
     if "scores" in row:  # null where the scorer has failed; Parquet holds them as JSON
-        lists["scores"] = [json.loads(row["scores"]) if isinstance(row["scores"], str) else row["scores"]]
+        lists["scores"] = [_plain(row["scores"])]
+    if "confidence" in row:
+        lists["confidence"] = [_plain(row["confidence"])]
     return {name: row.get(name) for name in ("problem", "gold", *LABELS)} | lists
+
+
+def _plain(value):
+    """Lists and objects are JSON in Parquet."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 @register_form("Qwen2.5-Math's evaluation", "gt", "code")
@@ -134,7 +141,7 @@ def _together(rows: Iterable[tuple[str, str, dict]]) -> list[tuple[str, str, dic
     for place, name, row in rows:
         first = problems.setdefault(name, (place, name, row))[2]
         if first is not row:
-            for column in ("responses", "scores", "tokens", "truncated"):
+            for column in ("responses", "scores", "tokens", "truncated", "confidence"):
                 if column in first or column in row:
                     first[column] = first.get(column, []) + row.get(column, [])
     return list(problems.values())

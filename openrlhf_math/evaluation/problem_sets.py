@@ -119,7 +119,7 @@ def _whole(spec: str, reading: Reading) -> ProblemSet:
     if not equals or "/" in name or os.path.exists(spec):
         name, place = "", spec
     if name and not NAME.fullmatch(name):
-        raise UserError(f"--benchmark {spec}: {name!r} is no name; take letters, digits and dashes")
+        raise UserError(f"--benchmark {spec}: {name!r} is not a name; take letters, digits and dashes")
     if place in BENCHMARKS or _is_dotted(place):
         rows = find_benchmark(place)
         questions, left_out = _questions(place, rows())

@@ -12,13 +12,16 @@ POSTER = {"max_tokens": 5048, **R1}
 PROTOCOLS = ("model", "poster")
 
 
-def recommended(protocol: str, model: str) -> dict[str, float]:
+def recommended(protocol: str, model: str | None) -> dict[str, float]:
     """What a protocol sets in place of a benchmark's own defaults, by the fields of `Sampling`.
 
     `model`: the model's `generation_config.json`, as vLLM's server applies it, if it asks for sampling; its
-    `max_new_tokens` in any case. Nothing for a model without one. Raises UserError if the file cannot be read.
+    `max_new_tokens` in any case. Nothing for a model without one, and for None, a model behind an endpoint. Raises
+    UserError if the file cannot be read.
     """
-    return POSTER if protocol == "poster" else _of_the_model(model)
+    if protocol == "poster":
+        return POSTER
+    return _of_the_model(model) if model else {}
 
 
 def _of_the_model(model: str) -> dict[str, float]:

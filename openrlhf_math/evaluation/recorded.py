@@ -11,6 +11,7 @@ from openrlhf_math.data.tables import Keys, read_table
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.classes import GraderSays, group
+from openrlhf_math.rerank.confidence import Figures
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.rewards.extract import extract
 
@@ -25,7 +26,7 @@ class Row:
     """A problem with its attempts. scores, tokens, truncated: one for every response, None if the row has none.
 
     labels: what results are broken down by, such as {"difficulty": "5"}. tool: of every response what was done with the
-    tool, as a row has it.
+    tool, as a row has it. confidence: of the model in each response.
     """
 
     place: str
@@ -37,11 +38,13 @@ class Row:
     truncated: list[bool] | None = None
     labels: dict[str, str] = field(default_factory=dict)
     tool: list[dict[str, float]] | None = None
+    confidence: list[Figures] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What is left of a row for voting: of every attempt its class, whether it is correct, its scores and tokens.
+    """What is left of a row for voting: of every attempt its class, whether it is correct, its scores, tokens and
+    confidence.
 
     unanswered, undecided: attempts without an answer, and those that could not be graded. apart: pairs of answers
     that are kept apart because nobody could tell whether they are the same.
@@ -55,6 +58,7 @@ class Judged:
     unanswered: int
     undecided: int
     apart: int
+    confidence: list[Figures] | None = None
 
 
 def read_recorded(path: Path, keys: Keys | None = None) -> Iterator[Row]:
@@ -94,6 +98,7 @@ def row_of(row: dict, place: str) -> Row:
         row.get("tokens"),
         row.get("truncated"),
         {name: str(row[name]) for name in LABELS if row.get(name) not in (None, "")},
+        row.get("confidence"),
     )
 
 
@@ -112,6 +117,13 @@ def _is_score(value) -> bool:
     return value is None or _is_number(value)
 
 
+def _is_confidence(value) -> bool:
+    """A number, or figures by name; null where nobody knows."""
+    if isinstance(value, dict):
+        return all(one is None or _is_number(one) for one in value.values())
+    return value is None or _is_number(value)
+
+
 def _is_count(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
@@ -124,6 +136,7 @@ def _is_switch(value) -> bool:
 LISTS = (
     ("scores", _is_score, "numbers or lists of numbers"),
     ("tokens", _is_count, "counts"),
+    ("confidence", _is_confidence, "numbers or objects of numbers"),
     ("truncated", _is_switch, "true and false"),
 )
 
@@ -178,4 +191,5 @@ def judge(row: Row, pool: GradingPool) -> Judged:
         unanswered=classes.count(None),
         undecided=outcomes.count("undecided"),
         apart=says.undecided,
+        confidence=row.confidence,
     )

@@ -60,6 +60,7 @@ def rows_of(number: int, marked: Marked) -> Iterator[dict]:
             "reason": grade.reason,
             **(row.tool[index] if row.tool else {}),
             **({"scores": _finite(row.scores[index])} if row.scores else {}),
+            **({"confidence": row.confidence[index]} if row.confidence else {}),
             **row.labels,
         }
 
@@ -106,7 +107,6 @@ def _write_parquet(source: Path, target: Path) -> None:
 
 
 def _plain(row: dict) -> dict:
-    """Texts as Parquet can hold them; scores, which may be lists or not, as JSON."""
+    """Texts as Parquet can hold them; scores and confidence, whose values have many forms, as JSON."""
     texts = {name: value.encode("utf-8", "replace").decode() for name, value in row.items() if isinstance(value, str)}
-    scores = {"scores": json.dumps(row["scores"])} if "scores" in row else {}
-    return row | texts | scores
+    return row | texts | {name: json.dumps(row[name]) for name in ("scores", "confidence") if name in row}

@@ -86,4 +86,6 @@ def key_of(problems: ProblemSet, problem: int) -> str:
 def completion_of(journal: Journal, problems: ProblemSet, problem: int, sample: int) -> Completion:
     """A completion of the journal. Raises KeyError if it is not there."""
     record = journal.read(key_of(problems, problem), sample)
-    return Completion(record["text"], record["tokens"], record["truncated"], record.get("tool"))
+    return Completion(
+        record["text"], record["tokens"], record["truncated"], record.get("tool"), record.get("confidence")
+    )

@@ -7,7 +7,7 @@ import math
 import os
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from openrlhf_math.colocation.async_engine import generation_arguments, one_line
 from openrlhf_math.colocation.layout import inference_arguments
@@ -16,6 +16,8 @@ from openrlhf_math.evaluation.benchmarks import MOST_TOKENS, Sampling
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.patches.remote_code import remote_code_trusted
+from openrlhf_math.rerank.confidence import Meter, Watch
+from openrlhf_math.rerank.engine_confidence import asked, read
 from openrlhf_math.rerank.here import run_here
 from openrlhf_math.side_by_side import end
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
@@ -42,12 +44,14 @@ class Completion:
     """One completion: its text, its length in tokens, None if nobody knows, and whether the limit cut it off.
 
     tool: what was done with the tool, as `ToolUse.as_row`; its output is in the text and not in the tokens.
+    confidence: of the model in it, see `rerank.confidence`, as plain data; None if nobody measured it.
     """
 
     text: str
     tokens: int | None
     truncated: bool
     tool: dict[str, float] | None = None
+    confidence: dict | None = None
 
 
 class Sampler:
@@ -56,22 +60,22 @@ class Sampler:
     def __init__(self, settings: EvalSettings, context: int) -> None:
         from vllm import LLM
 
-        self._seed = settings.seed
+        self._seed, self._watch = settings.seed, settings.watch
         self._tool = None
         if settings.tool:
             self._tool = Tool(settings.tool, load_tokenizer("--model", settings.model, False, ""), settings.model)
         self._waiting: dict[str, asyncio.Future] = {}  # for a request of the engine's
         try:
-            engine = LLM(
-                settings.model,
-                tensor_parallel_size=settings.tensor_parallel,
-                max_model_len=context,
-                seed=settings.seed,
-                dtype="bfloat16",
-                use_tqdm_on_load=False,
+            arguments = {
+                "tensor_parallel_size": settings.tensor_parallel,
+                "max_model_len": context,
+                "seed": settings.seed,
+                "dtype": "bfloat16",
+                "use_tqdm_on_load": False,
                 **generation_arguments(settings.device),
                 **inference_arguments(settings.device),
-            )
+            }
+            engine = LLM(settings.model, **arguments | settings.engine_args)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"--model {settings.model}: vLLM cannot start with it ({one_line(error)})") from error
         self._engine = engine.llm_engine
@@ -88,16 +92,30 @@ class Sampler:
         if self._tool:
             yield from run_here(self._with_tool(list(requests), sampling, stop))
             return
-        asked = {}
+        named = {}
         for request in requests:
             name = f"{request.problem}-{request.sample}"
-            asked[name] = request
-            params = _params(sampling, sampling.max_tokens, stop, self._seed_of(request, sampling))
+            named[name] = request
+            params = _params(sampling, sampling.max_tokens, stop, self._seed_of(request, sampling), self._watch)
             self._ask(name, request.prompt, params)
         while self._engine.has_unfinished_requests():
             for output in self._step():
                 (one,) = output.outputs
-                yield asked[output.request_id], Completion(one.text, len(one.token_ids), one.finish_reason == "length")
+                yield (
+                    named[output.request_id],
+                    Completion(
+                        one.text, len(one.token_ids), one.finish_reason == "length", confidence=self._confidence([one])
+                    ),
+                )
+
+    def _confidence(self, pieces: list) -> dict | None:
+        """pieces: vLLM's completions that make up one of ours, in order."""
+        if self._watch is None:
+            return None
+        meter = Meter(self._watch)
+        for one in pieces:
+            read(one.logprobs, meter)
+        return (found := meter.confidence()) and asdict(found)
 
     async def _with_tool(
         self, requests: list[Request], sampling: Sampling, stop: tuple[str, ...]
@@ -110,18 +128,23 @@ class Sampler:
 
             async def generate(ids: list[int], most: int, stop: tuple[str, ...], number: int) -> Piece:
                 name = f"{request.problem}-{request.sample}-{number}"
-                params = _params(sampling, most, stop, seed_of_request(seed, number), include_stop_str_in_output=True)
+                params = _params(
+                    sampling, most, stop, seed_of_request(seed, number), self._watch, include_stop_str_in_output=True
+                )
                 made = self._waiting[name] = asyncio.get_running_loop().create_future()
                 self._ask(name, ids, params)
                 work.set()
-                return piece_of(await made)
+                pieces.append(await made)
+                return piece_of(pieces[-1])
 
-            attempt = ToolAttempt(self._tool)
+            pieces, attempt = [], ToolAttempt(self._tool)
             await attempt.write(generate, request.prompt, sampling.max_tokens, stop)
             text = attempt.text
             if attempt.finished == "stop":
                 text = text.removesuffix(next(end for end in stop if text.endswith(end)))
-            return request, Completion(text, attempt.tokens, attempt.finished == "length", attempt.use.as_row())
+            return request, Completion(
+                text, attempt.tokens, attempt.finished == "length", attempt.use.as_row(), self._confidence(pieces)
+            )
 
         stepping = asyncio.create_task(self._keep_stepping(work))
         tasks = [asyncio.create_task(one(request)) for request in requests]
@@ -168,8 +191,8 @@ class Sampler:
             ) from None
 
 
-def _params(sampling: Sampling, most: int, stop: tuple[str, ...], seed: int | None, **more):
-    """vLLM's, of one request of at most so many tokens."""
+def _params(sampling: Sampling, most: int, stop: tuple[str, ...], seed: int | None, watch: Watch | None, **more):
+    """vLLM's, of one request of at most so many tokens. watch: how the model's confidence is measured."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -183,6 +206,7 @@ def _params(sampling: Sampling, most: int, stop: tuple[str, ...], seed: int | No
         stop=list(stop),
         seed=seed,
         output_kind=RequestOutputKind.FINAL_ONLY,
+        **asked(watch),
         **more,
     )
 

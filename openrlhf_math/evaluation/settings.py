@@ -1,11 +1,13 @@
 """What an evaluation is: the model, how it is asked and where it runs, and how its completions are graded."""
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.problem_sets import ProblemSet
+from openrlhf_math.rerank.confidence import Watch
+from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.tools.settings import ToolSettings
@@ -28,7 +30,11 @@ class EvalSettings:
     parquet            whether completions are written as Parquet too
     scorer             who scores the completions for the rules that choose by scores; None for nobody
     aggregation        of step scores, a name of `rerank.aggregate` or a dotted path
+    endpoint           where the model is asked; None: an engine here
+    engine_args        further arguments of vLLM's engine, which go before ours
+    drawn              how the model thinks: `chat_template_kwargs` and `reasoning_effort` of `roles.Sampling`
     tool               that the model may call; None for none
+    watch              how the model's confidence in each completion is measured; None: it is not
     """
 
     model: str
@@ -44,19 +50,31 @@ class EvalSettings:
     scorer: ScorerSettings | None = None
     aggregation: str = "last"
     input_template: str | None = None
+    endpoint: EndpointModel | None = None
+    engine_args: dict[str, object] = field(default_factory=dict)
+    drawn: dict[str, object] = field(default_factory=dict)
     tool: ToolSettings | None = None
+    watch: Watch | None = None
 
     def identity(self, sets: list[ProblemSet]) -> dict:
         """What decides the completions: those under another identity must not be mixed with these. By flag."""
         sampling = {one.name: asdict(one.sampling) for one in sets}
         return {
             "model": self.model,
-            "weights": fingerprint(Path(self.model)),
+            **(
+                {"base_url": self.endpoint.endpoint.base_url, "extra_body": self.endpoint.endpoint.extra_body}
+                if self.endpoint
+                else {"weights": fingerprint(Path(self.model))}
+            ),
+            **{name: value for name, value in self.drawn.items() if value},
+            **({"engine_args": self.engine_args} if self.engine_args else {}),
             "seed": self.seed,
             "prompt": self.prompt,
             "instruction": self.instruction,
             "input_template": self.input_template,
             **(self.tool.identity() if self.tool else dict.fromkeys(ToolSettings().identity())),
+            "record_confidence": self.watch is not None,
+            "confidence_window": self.watch and self.watch.window,
             "benchmark": [one.name for one in sets],
             "problems": {one.name: one.digest() for one in sets},
             **{

@@ -5,20 +5,30 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from openrlhf_math.evaluation.estimates import bootstrap_intervals, pass_at_k
+from openrlhf_math.evaluation.estimates import bootstrap_intervals, pass_at_k, sign_flip_p_value
 from openrlhf_math.evaluation.recorded import Judged
 from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate
-from openrlhf_math.rerank.choose import Rule, majority
+from openrlhf_math.rerank.choose import Rule, majority, needs_confidence
+from openrlhf_math.rerank.confidence import measured, surest, weights
 from openrlhf_math.rerank.early_stop import Stop, attempts_needed
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A rule, with the aggregation of step scores it is applied to, None if it reads no scores."""
+    """A rule, with the aggregation of step scores it is applied to, None if it reads no scores.
+
+    measure: of the model's confidence, for a rule that reads it, and for who is left out. keep: the share of the
+    attempts with an answer that votes, the most confident, see `confidence.surest`.
+    """
 
     name: str
     rule: Rule
     aggregation: Aggregation | None
+    measure: str = "tail"
+    keep: float = 1.0
+
+
+MAJORITY = Entry("majority", majority, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +61,17 @@ def accuracies(
 
 def _of_problem(judged: Judged, entries: Sequence[Entry], ks: Sequence[int], subsets: int, seed: list[int]) -> list:
     rng = np.random.default_rng(seed)
-    scores = [_scores(judged, entry) for entry in entries]
     drawn = [_subsets(len(judged.classes), k, subsets, rng) for k in ks]
     return [
-        [sum(_is_right(judged, entry.rule, values, subset) for subset in draws) / len(draws) for draws in drawn]
-        for entry, values in zip(entries, scores, strict=True)
+        [sum(_is_right(judged, entry, values, subset) for subset in draws) / len(draws) for draws in drawn]
+        for entry, values in ((entry, _values(judged, entry)) for entry in entries)
     ]
+
+
+def _values(judged: Judged, entry: Entry) -> tuple[list[float], list[float | None]]:
+    """What the rule reads of each attempt, and the confidence in it."""
+    numbers = measured(judged.confidence or [None] * len(judged.classes), entry.measure)
+    return weights(numbers) if needs_confidence(entry.rule) else _scores(judged, entry), numbers
 
 
 def _scores(judged: Judged, entry: Entry) -> list[float]:
@@ -78,8 +93,10 @@ def _subsets(attempts: int, k: int, subsets: int, rng: np.random.Generator) -> l
     return rng.random((subsets, attempts)).argsort(axis=1)[:, :k].tolist()
 
 
-def _is_right(judged: Judged, rule: Rule, scores: list[float], subset: list[int]) -> bool:
-    number = rule([judged.classes[one] for one in subset], [scores[one] for one in subset])
+def _is_right(judged: Judged, entry: Entry, values: tuple, subset: list[int]) -> bool:
+    read, numbers = ([column[one] for one in subset] for column in values)
+    classes = surest([judged.classes[one] for one in subset], numbers, entry.keep)
+    number = entry.rule(classes, read)
     return number is not None and judged.correct[subset[number]]
 
 
@@ -93,7 +110,7 @@ def stopped_early(problems: Sequence[Judged], stop: Stop) -> EarlyStop:
     made = [attempts_needed(one.classes, stop) for one in problems]
     planned = [len(one.classes) for one in problems]
     right = [
-        _is_right(one, majority, [0.0] * number, list(range(number)))
+        _is_right(one, MAJORITY, _values(one, MAJORITY), list(range(number)))
         for one, number in zip(problems, made, strict=True)
     ]
     counted = all(one.tokens is not None for one in problems)
@@ -114,6 +131,8 @@ def report(
     """Everything that `vote` tells, as plain data.
 
     `accuracy` lists run along `ks`. `interval` is the 95% interval of the last, where all attempts take part.
+    `from_majority`, of a rule, along `ks`: the paired difference from the majority over problems, its 95% interval
+    (bootstrap) and p (`estimates.sign_flip_p_value`); None where the majority is no entry, and of itself.
     """
     attempts = [len(one.classes) for one in problems]
     ks = numbers_of_attempts(max(attempts))
@@ -123,6 +142,18 @@ def report(
     # One set of resampled problems for all, so that their intervals can be compared.
     every = np.concatenate([single, by_rule[:, :, -1], oracle[:, -1:]], axis=1) if ks else single
     intervals = bootstrap_intervals(every, seed).tolist() if ks else []
+
+    plain = next((number for number, entry in enumerate(entries) if entry.rule is majority and entry.keep == 1), None)
+
+    def from_majority(number: int) -> dict | None:
+        if plain is None or number == plain or not ks:
+            return None
+        moved = by_rule[:, number] - by_rule[:, plain]
+        return {
+            "difference": moved.mean(axis=0).tolist(),
+            "interval": bootstrap_intervals(moved, seed).tolist(),
+            "p": [sign_flip_p_value(column, seed) for column in moved.T],
+        }
 
     def told(values: np.ndarray, interval: int) -> dict:
         return {"accuracy": values.mean(axis=0).tolist(), "interval": intervals[interval] if ks else None}
@@ -142,7 +173,10 @@ def report(
         "unscored": max(unscored.values(), default=0),
         "ks": ks,
         "pass@1": told(single, 0),
-        "rules": {entry.name: told(by_rule[:, number], number + 1) for number, entry in enumerate(entries)},
+        "rules": {
+            entry.name: told(by_rule[:, number], number + 1) | {"from_majority": from_majority(number)}
+            for number, entry in enumerate(entries)
+        },
         "pass@k": told(oracle, -1),
         "early_stop": {name: asdict(stopped_early(problems, stop)) for name, stop in stops.items()},
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from openrlhf_math.data.files import written_whole
-from openrlhf_math.report.markdown import as_markdown
+from openrlhf_math.report.table import as_markdown
 
 COMMANDS = "commands.txt"
 ABOUT_COMMANDS = "# In the order they ran; tiny-teacher serves, at the address of --base-url, while distill runs.\n"

@@ -14,7 +14,7 @@ TRAINING_PROBLEMS = 2000
 class Settings:
     """Raises UserError for values that cannot work.
 
-    seeds          how many; each has problems, a student and runs of its own
+    seeds          how many; each has problems, its own student and runs
     steps          of every GRPO run
     coefficients   of KL, for `kl`
     repeats        times that completions are timed before and after, for `efficiency`

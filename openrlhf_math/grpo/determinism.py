@@ -15,7 +15,7 @@ from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from vllm import SamplingParams
 
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.colocation.lost import LOST
+from openrlhf_math.colocation.ray_head import LOST
 from openrlhf_math.grpo.seeds import derived_seed
 
 POLL_SECONDS = 0.01

@@ -86,6 +86,13 @@ def of_run(args: SimpleNamespace, problems: int) -> tuple[np.ndarray, np.ndarray
 
     problems: how many there are. Raises ValueError if the run's prompts are others.
     """
+    columns = ([row.get(name) for row in rows_of_run(args, problems)] for name in ("difficulty", "pass_rate"))
+    difficulty, base = (np.array(values, dtype=np.float64) for values in columns)  # None becomes NaN
+    return difficulty, base
+
+
+def rows_of_run(args: SimpleNamespace, problems: int) -> list[dict]:
+    """The rows of the run's prompts in OpenRLHF's order. Raises ValueError if there are not as many as `problems`."""
     rows: list[dict] = []
     for path in args.data.prompt_dataset.split(","):
         with Path(path).open() as file:
@@ -93,6 +100,4 @@ def of_run(args: SimpleNamespace, problems: int) -> tuple[np.ndarray, np.ndarray
     rows = rows[: args.data.max_samples]
     if len(rows) != problems:
         raise ValueError(f"the run's prompts are {len(rows)} rows, OpenRLHF has {problems} of them")
-    columns = ([row.get(name) for row in rows] for name in ("difficulty", "pass_rate"))
-    difficulty, base = (np.array(values, dtype=np.float64) for values in columns)  # None becomes NaN
-    return difficulty, base
+    return rows

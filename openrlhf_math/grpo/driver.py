@@ -58,7 +58,7 @@ def failure(error: Exception) -> Exception:
     """Why a run failed, in words, from what Ray or this process raised."""
     import ray
 
-    from openrlhf_math.colocation.engine_death import take_cause
+    from openrlhf_math.colocation.engine_life import take_cause
 
     if isinstance(raised := getattr(error, "cause", error), CheckpointError | UserError):
         return raised
@@ -96,6 +96,7 @@ def _train(args: SimpleNamespace, **watching) -> None:
         rewards=args.math.rewards,
         chat_template=args.data.apply_chat_template,
         tool=args.math.tool,
+        engines_a_node=-(-args.vllm.num_engines // args.actor.num_nodes),
     )
     args.data.apply_chat_template, args.data.input_template = False, None  # the run directory's prompts are rendered
     with (

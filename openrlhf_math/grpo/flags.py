@@ -15,9 +15,11 @@ from openrlhf_math.grpo.rollout_correction import CHOICES as CORRECTIONS
 from openrlhf_math.grpo.rollout_correction import DEFAULT_ESS
 from openrlhf_math.grpo.rollout_correction import HELP as CORRECTION_HELP
 from openrlhf_math.grpo.rollout_correction import UPSTREAM as OF_A_CORRECTION
+from openrlhf_math.grpo.tool_settings import RolloutTool
 from openrlhf_math.grpo.truncation import TRUNCATED
-from openrlhf_math.patches.parsers import recipe_parser
+from openrlhf_math.patches.parsers import load_parser, recipe_parser
 from openrlhf_math.tools.code_blocks import FORMS
+from openrlhf_math.tools.isolation import WANTED
 from openrlhf_math.training import wandb_key
 from openrlhf_math.training.lora import LORA
 
@@ -60,6 +62,7 @@ COMPUTED = (
     *OF_A_RECIPE,
     *OF_A_CORRECTION,
 )
+OF_A_SIZE = ("batch_size", "num_nodes", "num_gpus_per_node", "max_tokens_per_gpu", "ckpt.save_steps")
 COMPUTED_SWITCHES = (
     "vllm.enable_sleep",
     "ds.enable_sleep",
@@ -184,6 +187,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             action.help = HELP.get(action.dest, action.help)
     _add_ours(parser.add_argument_group("openrlhf_math"))
     return parser
+
+
+def keep_upstream_defaults(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` OpenRLHF's defaults of its flags but those of paths, kernels and sleep, which follow the run."""
+    upstream = load_parser(UPSTREAM_COMMAND)[0]()
+    kept = [*RECIPE, *SWITCHED_ON, *(flag for flag in COMPUTED if flag.endswith(OF_A_SIZE))]
+    parser.set_defaults(**{flag: upstream.get_default(flag) for flag in kept})
 
 
 def _add_ours(group) -> None:
@@ -347,8 +357,11 @@ def _add_lengths(group) -> None:
 
 
 def _add_tool(group) -> None:
+    defaults = RolloutTool()
+
     def add(flag: str, what: str, **more) -> None:
-        group.add_argument(f"--{flag}", help=f"{what} ({tool_settings.DEFAULTS[flag]})", **more)
+        default = getattr(defaults, tool_settings.FIELDS[flag]) or "as many as half of the node's memory has room for"
+        group.add_argument(f"--{flag}", help=f"{what} ({default})", **more)
 
     group.add_argument(
         "--math.tool",
@@ -358,19 +371,18 @@ def _add_tool(group) -> None:
     )
     add(
         "math.tool_form",
-        "how the model writes a call: block, a block ```python, or template, a call of the function python as the "
-        "model's own chat template writes it",
+        "how the model writes a call: block, a block ```python, or template, a call as its chat template writes it",
         choices=FORMS,
     )
-    add("math.tool_calls", "calls that a completion may run", type=int, metavar="N")
-    add("math.tool_seconds", "CPU seconds of a call; by the clock four times as many", type=float, metavar="SECONDS")
-    add("math.tool_gib", "memory limit of a process of the tool, GiB", type=float, metavar="GIB")
-    add("math.tool_output", "bytes of what a call prints, of more the beginning and the end", type=int, metavar="BYTES")
+    add("math.tool_calls", "calls that a completion may make", type=int, metavar="N")
+    add("math.tool_seconds", "CPU time of a call; by the clock four times as much", type=float, metavar="SECONDS")
+    add("math.tool_memory", "MiB of memory of a completion's programs", type=int, metavar="MIB")
+    add("math.tool_output", "characters of a call's output that the model is shown", type=int, metavar="N")
     add("math.tool_kernels", "interpreters at once for each vLLM engine", type=int, metavar="N")
     add(
         "math.tool_isolation",
-        "what keeps the code from this machine: auto finds it, none runs the code as you",
-        choices=("auto", "none"),
+        "what keeps the code from this machine: auto takes the first that works, none runs the code as you",
+        choices=WANTED,
     )
 
 

@@ -8,6 +8,7 @@ from openrlhf_math.data.places import place_of
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.tool_turns import tools_of
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_tokens
 from openrlhf_math.training.critic import check_frozen_steps
@@ -76,10 +77,11 @@ def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dic
     flag, model = "--actor.model_name_or_path", args.actor.model_name_or_path
     tokenizer = load_tokenizer(flag, model, args.data.apply_chat_template, NO_TEMPLATE)
     check_language_model(flag, model, ask_hub=True)
+    tools = tools_of(args.math.tool, tokenizer, model)
     room = max(0, args.data.max_len - (args.rollout.max_new_tokens or 1))
     prompts = {}
     for spec, problems in sets.items():
-        prompts[spec] = [_prompt(spec, problem, args, tokenizer) for problem in problems]
+        prompts[spec] = [_prompt(spec, problem, args, tokenizer, tools) for problem in problems]
         all_ids = prompt_ids(tokenizer, prompts[spec], args.data.apply_chat_template)
         rows = [problem.row for problem in problems]
         where = (f"{spec} row {row}" for row in rows)
@@ -94,10 +96,10 @@ def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dic
     return prompts
 
 
-def _prompt(spec: str, problem: Problem, args: SimpleNamespace, tokenizer) -> str:
+def _prompt(spec: str, problem: Problem, args: SimpleNamespace, tokenizer, tools: list[dict] | None) -> str:
     messages = chat(problem, args.math.instruction)
     try:
-        return prompt_text(tokenizer, messages, args.data.apply_chat_template, args.data.input_template)
+        return prompt_text(tokenizer, messages, args.data.apply_chat_template, args.data.input_template, tools)
     except UserError as error:
         raise UserError(f"{spec} row {problem.row}: {error}") from None
 

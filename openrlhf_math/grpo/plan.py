@@ -19,7 +19,7 @@ from openrlhf_math.grpo.settings import (
     steps_a_batch,
     trained_parameters,
 )
-from openrlhf_math.grpo.tool_settings import ToolSettings
+from openrlhf_math.grpo.tool_settings import PYTHON, RolloutTool
 from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.modeling.families import Family
 from openrlhf_math.training.lora import lora_line
@@ -174,13 +174,14 @@ def limit_line(settings: LimitSettings, truncated: str) -> str:
     return f"completion limit: {limit}; one that was cut off is {TRUNCATED[truncated]}"
 
 
-def tool_line(settings: ToolSettings | None, engines: int) -> str:
+def tool_line(settings: RolloutTool | None, engines: int) -> str:
     """What the model may call, and what that may take of each engine's node."""
     if settings is None:
         return "tool: none"
+    kernels = settings.kernels or "as many as half of a node's memory has room for:"
     return (
-        f"tool: {settings.name}, up to {settings.calls} calls a completion of {settings.seconds:g} s of CPU time each; "
-        f"up to {settings.kernels} interpreters of {settings.gib:g} GiB for each of {engines} engines, isolation: "
+        f"tool: {PYTHON}, up to {settings.calls} calls a completion of {settings.seconds:g} s of CPU time each; "
+        f"{kernels} interpreters of up to {settings.memory_mb} MiB for each of {engines} engines, isolation: "
         f"{settings.isolation}; the completion limit holds for the model's tokens and the tool's together"
     )
 

@@ -13,8 +13,8 @@ from openrlhf.utils.loss_utils import get_loss_batch_info
 
 from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.colocation.heap import HeapTrimmer
 from openrlhf_math.colocation.layout import training_threads
+from openrlhf_math.colocation.memory import HeapTrimmer
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
 from openrlhf_math.grpo.engine_gap import GapTally
 from openrlhf_math.grpo.importance import ESS, WeightTally

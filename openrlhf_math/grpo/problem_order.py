@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from openrlhf_math.grpo.curriculum_settings import UNIFORM
-from openrlhf_math.grpo.difficulty import of_run
+from openrlhf_math.grpo.difficulty import of_run, rows_of_run
+from openrlhf_math.grpo.group_metrics import Strata, group_metrics
 from openrlhf_math.grpo.prompt_sampler import CurriculumSampler
 
 Outcomes = dict[int, tuple[int, int]]  # problem -> correct completions, all completions
@@ -18,6 +19,8 @@ class ProblemOrder:
         """prompts: as the engine sees them. Raises ValueError if the run's files hold others."""
         self.name = args.math.curriculum.name
         self.sampler = CurriculumSampler(args.math.curriculum, *of_run(args, len(prompts)), args.train.seed)
+        sources = {row[args.data.input_key]: str(row["datasource"]) for row in rows_of_run(args, len(prompts))}
+        self.strata = Strata([sources[prompt] for prompt in prompts], self.sampler.difficulty)
         self._problems: dict[str, list[int]] = {}  # the same text may stand in several rows
         for number, prompt in enumerate(prompts):
             self._problems.setdefault(prompt, []).append(number)
@@ -44,7 +47,7 @@ class ProblemOrder:
                 f"--math.curriculum {self.name}: the agent gives back no prompt of the run's problems, so nothing can "
                 "be learned of them; let its rollouts have 'prompt' as it came"
             )
-        metrics = batch_metrics(self.sampler, outcomes)
+        metrics = batch_metrics(self.sampler, outcomes) | group_metrics(outcomes) | self.strata.accuracies(outcomes)
         self.sampler.observe(outcomes)
         correct, attempts = (list(counts) for counts in zip(*outcomes.values(), strict=True)) if outcomes else ([], [])
         return {"problems": list(outcomes), "correct": correct, "attempts": attempts}, metrics

@@ -59,7 +59,8 @@ def identity(sets: dict[str, list[Problem]], labels: dict[str, dict[int, dict[st
 
 def take_up(args: SimpleNamespace, problems: dict) -> None:
     """With `--ckpt.load_enable`: check that the run is the one that began, settle on a checkpoint, and forget what was
-    recorded after it. Without a checkpoint the run begins anew. problems: of `identity`, the training sets'.
+    recorded after it. Without a checkpoint the run starts from the beginning. problems:
+    `identity` of the training sets.
 
     Raises UserError for another run, and if there are checkpoints and none is whole.
     """
@@ -75,7 +76,11 @@ def take_up(args: SimpleNamespace, problems: dict) -> None:
     tag = settle(folder / "_actor", folder / "_critic")
     args.ckpt.load_enable = tag is not None
     step = int(TAG.fullmatch(tag)[2]) if tag else 0
-    where = f"going on after step {step}, from {tag}" if tag else f"no checkpoint in {folder}: the run begins anew"
+    where = (
+        f"resuming after step {step}, from {tag}"
+        if tag
+        else f"no checkpoint in {folder}: the run starts from the beginning"
+    )
     print(where, flush=True)  # a log shows it whatever comes
     kept = {name: records.keep_until(run_dir / name, step) for name in RECORDS}
     if kept["metrics.jsonl"]:  # the time between two lives of a run does not count

@@ -9,15 +9,14 @@ from transformers import AutoTokenizer
 
 from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_die
-from openrlhf_math.colocation.engine_death import end_actor, leave_cause
-from openrlhf_math.colocation.engine_start import engine_start
+from openrlhf_math.colocation.engine_life import end_actor, engine_start, leave_cause
 from openrlhf_math.colocation.layout import cache_bytes, engine_arguments
 from openrlhf_math.data.prompts import with_first_text
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.grpo.stacks import answer_to_signal
 from openrlhf_math.grpo.start_together import StartTogether
-from openrlhf_math.grpo.tool_settings import ToolSettings
+from openrlhf_math.grpo.tool_settings import RolloutTool
 from openrlhf_math.grpo.tool_turns import ToolTurns
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rewards import RewardConfig
@@ -36,12 +35,14 @@ class MathRolloutActor(UpstreamRolloutActor):
         sequences: int,
         rewards: RewardConfig,
         chat_template: bool = True,
-        tool: ToolSettings | None = None,
+        tool: RolloutTool | None = None,
+        engines_a_node: int = 1,
         **kwargs,
     ) -> None:
         """sequences: how many are generated at once at the most. chat_template: whether it rendered the prompts.
 
-        tool: what the model may call. Raises UserError if it cannot be had here.
+        tool: what the model may call. engines_a_node: that share a node's memory for it. Raises UserError if the tool
+        cannot be had here.
         """
         answer_to_signal()
         self.device, self.chat_template = device, chat_template
@@ -63,7 +64,7 @@ class MathRolloutActor(UpstreamRolloutActor):
             self.executor.chat_template = chat_template
             self.executor.open(rewards)
             if tool:
-                self.executor.tool = ToolTurns(tool, self.tokenizer, kwargs["model"])
+                self.executor.tool = ToolTurns(tool, self.tokenizer, kwargs["model"], engines_a_node)
         elif tool:
             raise UserError(
                 "--train.agent_func_path: with --math.tool its AgentExecutor must be a subclass of "

@@ -17,7 +17,7 @@ from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
 from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
-from openrlhf_math.grpo.tool_settings import ToolSettings, tool
+from openrlhf_math.grpo.tool_settings import RolloutTool, instruction, tool
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest
@@ -72,7 +72,7 @@ class MathSettings:
     faults: FaultSettings
     objective: Objective
     lora: Lora | None = None
-    tool: ToolSettings | None = None
+    tool: RolloutTool | None = None
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -125,7 +125,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     args.math = MathSettings(
         run_dir=run_dir,
         device=device,
-        instruction=ours["math.instruction"],
+        instruction=instruction(ours["math.instruction"], wanted_tool),
         rewards=RewardConfig(
             format_reward=ours["math.format_reward"],
             correct_reward=ours["math.correct_reward"],

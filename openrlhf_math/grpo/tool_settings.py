@@ -1,66 +1,82 @@
-"""`--math.tool`: the settings of a tool that the model may call in its rollouts, from flags, checked."""
+"""`--math.tool`: the tool that the model may call in its rollouts, from flags, checked."""
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from openrlhf_math.data.prompts import INSTRUCTION
 from openrlhf_math.errors import UserError
 from openrlhf_math.tools.isolation import find_isolation
-from openrlhf_math.tools.kernel import KernelLimits
+from openrlhf_math.tools.pool import MOST_KERNELS, places_for
+from openrlhf_math.tools.settings import ToolSettings
+from openrlhf_math.tools.turns import BlockTurns
 
 PYTHON = "python"
-# Flags that say nothing without --math.tool, and their values where they are not given.
-DEFAULTS = {
-    "math.tool_form": "block",
-    "math.tool_calls": 4,
-    "math.tool_seconds": 5.0,
-    "math.tool_gib": 1.0,
-    "math.tool_output": 2048,
-    "math.tool_kernels": 32,
-    "math.tool_isolation": "auto",
+MODEL_FLAG = "--actor.model_name_or_path"
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutTool(ToolSettings):
+    """kernels: interpreters at once for each vLLM engine, one for each completion that has begun to call; None for as
+    many as half of the node's memory has room for."""
+
+    kernels: int | None = None
+
+    def __post_init__(self) -> None:
+        ToolSettings.__post_init__(self)
+        for name, most in (("kernels", MOST_KERNELS), ("calls", 1000)):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise ValueError(f"{name} is {value}, it must be 1 to {most}")
+
+    def places(self, engines: int) -> int:
+        """Interpreters at once for an engine. engines: of this node, which share its memory."""
+        return self.kernels or max(1, places_for(self.memory_mb) // engines)
+
+
+# By flag, the field of `RolloutTool`. They say nothing without --math.tool.
+FIELDS = {
+    "math.tool_form": "form",
+    "math.tool_calls": "calls",
+    "math.tool_seconds": "seconds",
+    "math.tool_memory": "memory_mb",
+    "math.tool_output": "output",
+    "math.tool_kernels": "kernels",
+    "math.tool_isolation": "isolation",
 }
-MOST_CALLS = 1000
 
 
-@dataclass(frozen=True)
-class ToolSettings:
-    """form: of `tools.code_blocks.FORMS`. calls: that a completion may run.
-
-    seconds: CPU time of a call. gib: memory of a process. output: bytes of what a call prints, of more the beginning
-    and the end are kept. kernels: processes at once for each vLLM engine. isolation: auto or none.
-    """
-
-    name: str
-    form: str
-    calls: int
-    seconds: float
-    gib: float
-    output: int
-    kernels: int
-    isolation: str
-
-
-def tool(flags: dict, ours: dict) -> ToolSettings | None:
+def tool(flags: dict, ours: dict) -> RolloutTool | None:
     """flags: OpenRLHF's, ours: --math.*. Raises UserError for values that cannot work, and for what no tool works with.
 
     Returns None without --math.tool.
     """
-    name = ours["math.tool"]
-    given = {flag: ours[flag] for flag in DEFAULTS if ours[flag] is not None}
-    if name is None:
+    given = {flag: ours[flag] for flag in FIELDS if ours[flag] is not None}
+    if ours["math.tool"] is None:
         if given:
             flag, value = next(iter(given.items()))
             raise UserError(f"--{flag} {value}: add --math.tool {PYTHON}, or leave it out")
         return None
-    values = DEFAULTS | given
-    least = {"math.tool_calls": 1, "math.tool_seconds": 0.1, "math.tool_gib": 0.0625, "math.tool_output": 64,
-             "math.tool_kernels": 1}  # fmt: skip
-    for flag, low in least.items():
-        if not low <= values[flag] < math.inf:
-            raise UserError(f"--{flag} {values[flag]}: give {low:g} or more")
-    if values["math.tool_calls"] > MOST_CALLS:
-        raise UserError(f"--math.tool_calls {values['math.tool_calls']}: give {MOST_CALLS} or less")
+    try:
+        settings = RolloutTool(**{FIELDS[flag]: value for flag, value in given.items()})
+    except ValueError as error:
+        field, _, rest = str(error).partition(" is ")
+        flag = next((flag for flag, of in FIELDS.items() if of == field), field)
+        raise UserError(f"--{flag} {rest.replace(', it must be', ': give')}") from None
+    if settings.form == "template" and not flags["data.apply_chat_template"]:
+        raise UserError(
+            "--no-data.apply_chat_template: --math.tool_form template is written by the chat template; take block"
+        )
     _check_others(flags)
-    return ToolSettings(name, *values.values())
+    return settings
+
+
+def instruction(given: str, settings: RolloutTool | None) -> str:
+    """The instruction of a run. The usual one begins with how a block is written.
+
+    A chat template says it itself, and an instruction of the user's own stays as it is.
+    """
+    says_it = settings is None or settings.form != "block" or given != INSTRUCTION
+    return given if says_it else f"{BlockTurns.instruction}\n{given}"
 
 
 def _check_others(flags: dict) -> None:
@@ -90,14 +106,15 @@ def _check_others(flags: dict) -> None:
         )
 
 
-def limits(settings: ToolSettings) -> KernelLimits:
-    return KernelLimits(seconds=settings.seconds, memory_mb=round(settings.gib * 1024), output_chars=settings.output)
-
-
-def isolation_of(settings: ToolSettings) -> str:
+def isolation_of(settings: RolloutTool) -> str:
     """Of `tools.isolation.KINDS`. Raises UserError if this machine has none that keeps the model's code from it."""
+    return in_flags_of_grpo(find_isolation, settings.isolation)
+
+
+def in_flags_of_grpo(function: Callable, *args):
+    """What the function returns. A UserError of it names the flags of this command."""
     try:
-        return find_isolation(settings.isolation)
+        return function(*args)
     except UserError as error:
-        words = str(error).replace("--tool-isolation", "--math.tool_isolation").replace("--tool ", "--math.tool ")
-        raise UserError(words) from None
+        words = str(error).replace("--tool-", "--math.tool_").replace("--tool ", "--math.tool ")
+        raise UserError(words.replace("--model ", f"{MODEL_FLAG} ")) from None

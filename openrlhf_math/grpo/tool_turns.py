@@ -1,128 +1,75 @@
 """Rollouts in which the model calls Python: its turns and the tool's, one sequence of tokens.
 
 What the model sampled is never tokenised again. What the tool printed is tokenised once and appended; these tokens are
-no actions, so neither the loss nor a mean over action tokens reads them. Text in it that looks like a control token is
-none.
+no actions, so neither the loss nor a mean over action tokens reads them.
 """
 
-import time
-from collections import Counter
-
-from openrlhf_math.colocation.layout import cores
-from openrlhf_math.data.prompts import Continued
-from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.seeds import derived_seed
-from openrlhf_math.grpo.tool_settings import ToolSettings, isolation_of, limits
+from openrlhf_math.grpo.tool_settings import RolloutTool, in_flags_of_grpo
 from openrlhf_math.grpo.written import Written, answer_tokens
-from openrlhf_math.tools.code_blocks import Call
-from openrlhf_math.tools.pool import KernelPool, Session
-from openrlhf_math.tools.turns import BlockTurns, find_turns
-
-# For a place among the kernels while others hold theirs, each until its completion ends.
-PLACE_SECONDS = 600.0
-# Texts that end as a call does and are none, before the next call: then nobody looks for calls any more. It bounds the
-# work.
-MOST_FALSE_STOPS = 64
-MODEL_FLAG = "--actor.model_name_or_path"
+from openrlhf_math.rewards.own_words import own_words
+from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt
+from openrlhf_math.tools.pool import KernelPool, running_for
 
 
 class ToolTurns:
-    """Of a vLLM engine. tokenizer: the engine's. model: its name, for messages.
+    """Of a vLLM engine. tokenizer: the engine's. model: its name, for messages. engines: of this node.
 
-    Raises UserError where the machine gives no isolation, or the tokenizer cannot do it.
+    Raises UserError where the machine gives no isolation, or the tokenizer or the chat template cannot do it.
     """
 
-    def __init__(self, settings: ToolSettings, tokenizer, model: str) -> None:
-        self.settings = settings
-        self.pool = KernelPool(limits(settings), isolation_of(settings), settings.kernels, cores())
-        self.tokenizer, self.turns = tokenizer, turns_of(settings, tokenizer, model)
-        self.continued = Continued(MODEL_FLAG, model, tokenizer)
-        self.special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    def __init__(self, settings: RolloutTool, tokenizer, model: str, engines: int = 1) -> None:
+        self.tokenizer = tokenizer
+        self.tool = opened(settings, tokenizer, model)
+        isolation, places = self.tool.pool.isolation, settings.places(engines)
+        self.tool.pool = KernelPool(settings.limits(), isolation, places, running_for())
 
     async def write(self, ids: list[int], params, number: int, engine) -> Written:
         """One completion behind the prompt `ids`, of `params.max_tokens` tokens with the tool's at the most.
 
         params: vLLM's, for one completion; a seed is that of the prompt. number: of the completion in its group.
-        A reply that leaves no room for a token of the model is left out, and the completion counts as cut off.
+        A call at the end of a turn that the model ended is not run: that end is an action, and stays one.
         """
-        written, limit, seed, requests = Written(), params.max_tokens, params.seed, 0
-        calls = failed = false_stops = 0
-        seconds, said = 0.0, []  # said: the model's tokens that a person reads
-        since, text, reader = 0, "", self.turns.reader()  # of the turn: its first token, its text, what reads calls
-        async with self.pool.session() as session:
-            while True:
-                looks = calls < self.settings.calls and false_stops < MOST_FALSE_STOPS
-                params.stop, params.detokenize = list(self.turns.stops) if looks else [], looks
-                params.max_tokens = limit - len(written.ids)
-                params.seed = None if seed is None else derived_seed(seed, number, requests)
-                (completion,) = (await engine.generate(ids + written.ids, params)).outputs
-                written.add_turn(completion)
-                said += answer_tokens(completion)
-                requests += 1
-                if not isinstance(completion.stop_reason, str):  # the end of its turn, or the limit
-                    break
-                if len(written.ids) >= limit:
-                    written.truncated = True
-                    break
-                before, text = text, self.text(written.ids[since:])
-                call = reader.add(text[len(before) :])
-                if call is None:
-                    false_stops += 1
-                    continue
-                started = time.perf_counter()
-                status, output = await self._run(session, call)
-                seconds += time.perf_counter() - started
-                calls, failed, false_stops = calls + 1, failed + (status != "ok"), 0
-                reply = self.reply(call, output)
-                if len(written.ids) + len(reply) >= limit:
-                    written.truncated = True
-                    break
-                written.add_reply(reply)
-                since, text, reader = len(written.ids), "", self.turns.reader()
-        written.text = self.text(said)
-        own = sum(stop - start for start, stop in written.actions)
+        written, attempt, seed = Written(), ToolAttempt(self.tool), params.seed
+
+        async def generate(context: list[int], most: int, stop: tuple[str, ...], request: int) -> Piece:
+            written.add_reply(context[len(ids) + len(written.ids) :])
+            params.stop, params.detokenize, params.max_tokens = list(stop), bool(stop), most
+            params.seed = None if seed is None else derived_seed(seed, number, request)
+            (completion,) = (await engine.generate(context, params)).outputs
+            written.add_turn(completion)
+            token_ids = list(completion.token_ids)
+            stopped = completion.stop_reason if isinstance(completion.stop_reason, str) else None
+            cut_off = written.truncated or (stopped and len(token_ids) >= most)  # no room for a reply
+            finished = "length" if cut_off else "stop" if stopped else "end"
+            return Piece(token_ids, self._text(context[-1:], answer_tokens(completion)), finished, stopped)
+
+        await attempt.write(generate, ids, params.max_tokens)
+        written.truncated = attempt.finished == "length"
+        written.text = own_words(attempt.text)
+        use = attempt.use
         written.logs = {
-            "tool/calls": float(calls),
-            "tool/failed_calls": float(failed),
-            "tool/seconds": seconds,
-            "tool/tokens": float(len(written.ids) - own),
+            "tool/calls": float(use.calls),
+            "tool/failed_calls": float(use.failed),
+            "tool/seconds": use.seconds,
+            "tool/tokens": float(use.tokens),
         }
         return written
 
-    async def _run(self, session: Session, call: Call) -> tuple[str, str]:
-        """How it ended ("ok", "error", ...), and what it printed."""
-        if call.code is None:
-            return "error", ""
-        result = await session.run(call.code, PLACE_SECONDS + self.pool.limits.wall)
-        return result.status, result.output
-
-    def text(self, token_ids: list[int]) -> str:
-        return self.tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-
-    def reply(self, call: Call, output: str) -> list[int]:
-        """The tokens that follow a call. The output gives no control token to those that the form itself has.
-
-        A tokenizer's normaliser may make one of other characters: then what is not ASCII is written as escapes.
-        """
-        own = self._control(self._ids(call, "7"))
-        for shown in (output, output.encode("ascii", "backslashreplace").decode()):
-            ids = self._ids(call, shown)
-            if self._control(ids) == own:
-                return ids
-        return self._ids(call, "[the output cannot be shown]")
-
-    def _ids(self, call: Call, output: str) -> list[int]:
-        (ids,) = self.continued.ids([self.turns.response(call, output)])
-        return ids
-
-    def _control(self, ids: list[int]) -> Counter:
-        return Counter(token for token in ids if token in self.special)
+    def _text(self, before: list[int], token_ids: list[int]) -> str:
+        """Of tokens behind others: some tokenizers leave out the space in front of a text."""
+        first, whole = (
+            self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            for ids in (before, before + token_ids)
+        )
+        return whole[len(first) :]
 
 
-def turns_of(settings: ToolSettings, tokenizer, model: str) -> BlockTurns:
-    """How calls and replies are written. Raises UserError if the model's chat template cannot do it."""
-    try:
-        return find_turns(settings.form, tokenizer, settings.output, model)
-    except UserError as error:
-        words = str(error).replace("--tool-form", "--math.tool_form").replace("--model ", f"{MODEL_FLAG} ")
-        raise UserError(words) from None
+def opened(settings: RolloutTool, tokenizer, model: str) -> Tool:
+    """Raises UserError, with the flags of `grpo`, as `Tool` does."""
+    return in_flags_of_grpo(Tool, settings, tokenizer, model)
+
+
+def tools_of(settings: RolloutTool | None, tokenizer, model: str) -> list[dict] | None:
+    """What the chat template tells the model of. Raises UserError as `opened`, before anything starts."""
+    return opened(settings, tokenizer, model).turns.tools if settings else None

@@ -22,7 +22,7 @@ from openrlhf.utils.logging_utils import init_logger
 from transformers import set_seed
 
 from openrlhf_math.checkpoints.manifest import sync
-from openrlhf_math.checkpoints.random_state import random_state, restore_random_state
+from openrlhf_math.checkpoints.state import random_state, restore_random_state
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.errors import UserError
@@ -33,6 +33,7 @@ from openrlhf_math.grpo.completion_limit import CompletionLimit
 from openrlhf_math.grpo.display import Display
 from openrlhf_math.grpo.engine_recovery import EngineRecovery
 from openrlhf_math.grpo.experience import MathExperienceMaker
+from openrlhf_math.grpo.group_metrics import length_metrics
 from openrlhf_math.grpo.importance import ESS
 from openrlhf_math.grpo.metrics import RECORDS, step_record, tool_shares
 from openrlhf_math.grpo.micro_batches import balance_groups
@@ -170,6 +171,10 @@ class MathTrainer(UpstreamTrainer):
         for name in ("response_length", "total_length", "truncated"):
             stats[name] = torch.cat([getattr(each, name) for each in experiences]).float().mean().item()
         stats |= tool_shares(stats)
+        if all("accuracy" in each.info for each in experiences):
+            correct = torch.cat([each.info["accuracy"] for each in experiences]) > 0
+            lengths = torch.cat([each.response_length for each in experiences])
+            stats |= length_metrics(lengths.tolist(), correct.tolist())
         idle = [~(each.advantages * each.action_mask).any(dim=1) for each in experiences]
         stats["idle_rate"] = torch.cat(idle).float().mean().item()
         return stats

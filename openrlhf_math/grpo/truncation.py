@@ -3,7 +3,7 @@
 TRUNCATED = {
     "keep": "rewarded as it is graded",
     "mask": "left out of the loss and of its denominators, though its reward stays in its group's mean",
-    "wrong": "reward 0 and counted as wrong, whatever stands in it",
+    "wrong": "reward 0 and counted as wrong, whatever is in it",
 }
 
 

@@ -30,7 +30,7 @@ class Family:
 
     name: its `model_type`. recurrent: the kind of layer that carries a state between tokens, or "". local_attention: a
     window, chunk or soft-cap of its attention, or "". asks_interface: whether its layers ask Transformers'
-    AttentionInterface. rows_attention: Transformers' attention where each sequence has a row of its own, "" for the
+    AttentionInterface. rows_attention: Transformers' attention where each sequence has its own row, "" for the
     model's default. longest_alike: tokens up to which a sequence has the same rotary frequencies whatever else is in
     its batch. longest_packed_row: tokens of a packed row up to which no layer takes places in the row for positions in
     a sequence.
@@ -187,7 +187,7 @@ def check_path(flag: str, model: str, family: Family, shared_prefix: str, ring: 
     if shared_prefix == "on" and not family.shares_prompts:
         raise UserError(
             f"--math.shared_prefix on: {flag} {model} is of type {family.name}: {family.why_rows()}; leave the flag "
-            "out, which gives each sequence a row of its own"
+            "out, which gives each sequence its own row"
         )
     if ring > 1 and (family.recurrent or family.local_attention):
         kind = family.recurrent or family.local_attention

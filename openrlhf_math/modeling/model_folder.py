@@ -31,7 +31,9 @@ def check_model(flag: str, model: str) -> None:
                     f"{flag} {model}: there is no {what} in it ({name} is missing); save one beside the other"
                 )
     elif not HUB_NAME.fullmatch(model) or model.startswith("."):
-        raise UserError(f"{flag} {model}: there is no such directory, nor is it a hub name such as Qwen/Qwen2.5-1.5B")
+        raise UserError(
+            f"{flag} {model}: there is no such directory, and it is not a hub name such as Qwen/Qwen2.5-1.5B"
+        )
     else:
         give_up_soon_without_network()
 

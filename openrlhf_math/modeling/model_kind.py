@@ -135,7 +135,7 @@ def read_config(flag: str, model: str):
 
 def wants_code(flag: str, model: str) -> UserError:
     return UserError(
-        f"{flag} {model}: it wants to run Python code of its own; read it, and set {REMOTE_CODE}=1 if you trust it"
+        f"{flag} {model}: it wants to run its own Python code; read it, and set {REMOTE_CODE}=1 if you trust it"
     )
 
 

@@ -20,7 +20,7 @@ from openrlhf_math.modeling.shared_prefix_attention import packed_row
 
 Tensor = torch.Tensor
 SHARED, ROWS, PADDED = "shared", "rows", "padded"
-WHAT_ROWS_COST = "each sequence has a row of its own, and completions do not share their prompt"
+WHAT_ROWS_COST = "each sequence has its own row, and completions do not share their prompt"
 ADAPTER_DROPOUT = "lora_dropout"
 DROPOUT = ("dropout", "pdrop", "layerdrop")
 # What OpenRLHF hands to an actor besides the batch and images.

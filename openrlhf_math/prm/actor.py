@@ -51,7 +51,7 @@ class StepJudge(Actor):
                 return None
             self.path = ROWS
             name = type(unwrapped(self.model)).__name__
-            return f"{name}: each sequence has a row of its own, a packed row differs {verdict}"
+            return f"{name}: each sequence has its own row, a packed row differs {verdict}"
 
     def forward(self, sequences: Tensor, attention_mask: Tensor, return_output: bool = False, **unused):
         """Log-likelihoods of labels, float32 [batch, tokens - 1], 0 where there is none.

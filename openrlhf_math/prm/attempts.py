@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from openrlhf_math.prm.lines import read_lines
-from openrlhf_math.prm.rows import Rejected
+from openrlhf_math.prm.rows import Rejected, read_lines
 from openrlhf_math.rerank.steps import split_steps
 
 

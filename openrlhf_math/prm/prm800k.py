@@ -5,8 +5,7 @@ https://github.com/openai/prm800k; Let's Verify Step by Step, https://arxiv.org/
 
 from collections.abc import Iterator
 
-from openrlhf_math.prm.lines import read_lines
-from openrlhf_math.prm.rows import Rejected, Solution
+from openrlhf_math.prm.rows import Rejected, Solution, read_lines
 
 RIGHT, NEUTRAL, WRONG = 1, 0, -1
 SOURCE = "prm800k"
@@ -41,7 +40,7 @@ def solutions(row: dict, neutral: float) -> list[Solution]:
     others: list[list[tuple[str, float | None]]] = []
     for number, step in enumerate(_part(label, "steps", list), start=1):
         if not isinstance(step, dict):
-            raise ValueError(f"its step {number} is no object")
+            raise ValueError(f"its step {number} is not an object")
         proposed = [_rated(each, number, neutral) for each in step.get("completions") or []]
         human, chosen = step.get("human_completion"), step.get("chosen_completion")
         ends = chosen is None and not human

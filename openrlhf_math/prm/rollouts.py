@@ -1,4 +1,4 @@
-"""Monte-Carlo labels: a model goes on from every step, and its answers say what the step was worth."""
+"""Monte-Carlo labels: a model continues from every step, and its answers say what the step was worth."""
 
 import asyncio
 import json

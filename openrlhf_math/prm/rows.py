@@ -1,7 +1,11 @@
-"""What a process reward model learns from: solutions whose steps have labels."""
+"""What a process reward model learns from: solutions whose steps have labels. Bad rows are named, the others used."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from openrlhf_math.data.places import place_of
+from openrlhf_math.data.problems import rows_of_set
+from openrlhf_math.data.tables import Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +68,12 @@ def _is_number(value) -> bool:
 
 def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
+
+
+def read_lines(spec: str, split: str = "train") -> Iterator[tuple[str, dict | Rejected]]:
+    """The rows of a set as `data.problems.read_rows` takes it, each with its place.
+
+    Raises UserError if the file or set cannot be read.
+    """
+    for place, row in rows_of_set(place_of(spec), split):
+        yield place, Rejected(place, str(row)) if isinstance(row, Unreadable) else row

@@ -72,7 +72,7 @@ class LabelSettings:
 
     def __post_init__(self) -> None:
         if not self.separator:
-            raise ValueError("--separator is empty: give what stands between steps")
+            raise ValueError("--separator is empty: give what separates steps")
         if not 0 <= self.neutral <= 1:
             raise ValueError(f"--neutral {self.neutral}: give a label between 0 and 1")
         if not 0 <= self.heldout < 1:
@@ -93,7 +93,7 @@ def find_source(name: str) -> Source:
 
 @register_source("monte-carlo")
 def monte_carlo(settings: LabelSettings, listen: Listener) -> Iterator[Solution | Rejected]:
-    """A model goes on from every step; a step is as right as its completions. https://arxiv.org/abs/2312.08935"""
+    """A model continues from every step; a step is as right as its completions. https://arxiv.org/abs/2312.08935"""
     from openrlhf_math.prm.rollouts import label_by_rollouts
 
     yield from label_by_rollouts(settings, listen)

@@ -1,13 +1,69 @@
-"""Training a process reward model through OpenRLHF's SFT command, with our classes in place of its own."""
+"""Training a process reward model through OpenRLHF's SFT command with our classes; its plan and its plot."""
 
+import json
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.prm.training_plot import plot_training
+from openrlhf_math.sft.inputs import settings_of
 from openrlhf_math.sft.launch import be_a_launcher, run_upstreams_command
+from openrlhf_math.sft.plan import GIB, model_state_bytes
+from openrlhf_math.sft.plot import SMOOTH_OVER, records_of, trailing_mean
 from openrlhf_math.sft.progress import progress_of
-from openrlhf_math.sft.settings import is_first
+from openrlhf_math.sft.settings import is_first, processes
+
+
+def print_plan(args: SimpleNamespace) -> None:
+    """Print what a run would do; start nothing."""
+    print(json.dumps(settings_of(args), indent=2))
+    ranks = processes()
+    micro_batches = args.train.batch_size // (args.train.micro_batch_size * ranks)
+    print(f"processes: {ranks} ({args.math.device}), ZeRO-{args.ds.zero_stage}")
+    print(
+        f"a step: {args.train.batch_size} solutions of at most {args.data.max_len} tokens, {micro_batches} micro "
+        f"batch(es) of {args.train.micro_batch_size} a process, each one row without padding; loss at the step tags"
+    )
+    print(f"attention: {args.ds.attn_implementation}")
+    if args.math.parameters:
+        states = model_state_bytes(args.math.parameters, ranks, args.ds.zero_stage, args.ds.adam_offload)
+        where = ", Adam's in CPU memory" if args.ds.adam_offload else ""
+        print(f"model states: {states / GIB:.1f} GiB on each device{where}; activations come on top")
+    saves = args.ckpt.save_steps
+    print(f"checkpoints: {f'every {saves} steps' if saves > 0 else 'none, a kill loses the run (--ckpt.save_steps)'}")
+
+
+def plot_training(run_dir: Path, title: str) -> None:
+    """Draw metrics.jsonl (and eval.jsonl, if there is one) into prm.png."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    records, evaluations = records_of(run_dir / "metrics.jsonl"), records_of(run_dir / "eval.jsonl")
+    if not records:
+        return
+    columns = 2 if evaluations else 1
+    figure, panels = pyplot.subplots(1, columns, figsize=(6 * columns, 4.2), layout="constrained", squeeze=False)
+    (loss, *others) = panels[0]
+    steps, losses = [each["step"] for each in records], [each["loss"] for each in records]
+    window = max(1, round(SMOOTH_OVER * len(records)))
+    loss.plot(steps, losses, color="tab:blue", alpha=0.35 if window > 1 else 1, linewidth=1, label="each step")
+    if window > 1:
+        loss.plot(steps, trailing_mean(losses, window), color="tab:blue", label=f"mean of {window} steps")
+    loss.set(xlabel="step (one gradient update)", ylabel="cross entropy (nats a solution step)", ylim=(0, None))
+    if evaluations:
+        at = [each["step"] for each in evaluations]
+        loss.plot(at, [each["loss"] for each in evaluations], "o-", color="tab:orange", label="held-out")
+        for name, colour in (("accuracy", "tab:green"), ("auc", "tab:red")):
+            others[0].plot(at, [each[name] for each in evaluations], "o-", color=colour, label=name)
+        others[0].axhline(evaluations[-1]["right"], color="grey", linestyle=":", label="share of right steps")
+        others[0].set(xlabel="step (one gradient update)", ylabel="of held-out solution steps", ylim=(None, 1))
+    for panel in panels[0]:
+        panel.grid(alpha=0.3)
+        panel.legend()
+    figure.suptitle(title)
+    figure.savefig(run_dir / "prm.png", dpi=150)
+    pyplot.close(figure)
 
 
 def train(args: SimpleNamespace) -> None:

@@ -14,8 +14,7 @@ from openrlhf_math.modeling.families import positions
 from openrlhf_math.modeling.model_folder import check_model, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_not_quantised, read_config
 from openrlhf_math.modeling.whole_weights import check_weights
-from openrlhf_math.prm.lines import read_lines
-from openrlhf_math.prm.rows import Rejected, Solution, read_solution
+from openrlhf_math.prm.rows import Rejected, Solution, read_lines, read_solution
 from openrlhf_math.runs.process import claim_run_dir
 from openrlhf_math.sft.inputs import MODEL_FLAG, check_same, settings_of
 from openrlhf_math.sft.settings import is_first, processes

@@ -51,6 +51,10 @@ GRPO = (
     Curve("Reward", "reward", "mean over the step's completions", named("reward"), from_zero=False),
     Curve("Accuracy", "correct completions", "on training problems, sampled", named("accuracy"), share=True),
     Curve("Completion length", "tokens", "mean over completions", named("completion_length")),
+    Curve("Length of correct completions", "tokens", "mean", named("length/correct_mean")),
+    Curve("Length of wrong completions", "tokens", "mean", named("length/wrong_mean")),
+    Curve("Groups without a correct completion", "groups", "teach nothing", named("groups/solved_none"), share=True),
+    Curve("Groups without a wrong completion", "groups", "teach nothing", named("groups/solved_all"), share=True),
     Curve("Truncation", "completions", "cut off at the token limit", named("truncation_rate"), share=True),
     Curve("Entropy", "nats a token", "of the policy's next-token distribution", named("entropy_loss")),
     Curve("Gradient norm", "L2 norm", "before clipping", named("grad_norm")),
@@ -81,6 +85,13 @@ GRPO = (
     Curve("Peak memory", "GiB", "sum of each process's peak in the step", named("memory/peak_gib")),
 )  # fmt: skip
 
+# Metrics whose names depend on the problems: the beginning of the name, of the title, the unit.
+PARTS = {
+    "groups/pass_at_": ("Groups: pass@", "groups"),
+    "accuracy/source/": ("Accuracy on ", "correct completions"),
+    "accuracy/difficulty/": ("Accuracy at difficulty ", "correct completions"),
+}
+
 TUNING = (
     Curve("Loss", "nats", "training loss", named("loss")),
     Curve("Gradient norm", "L2 norm", "before clipping", named("grad_norm")),
@@ -90,6 +101,17 @@ TUNING = (
 # Of evaluations while a run goes on: what OpenRLHF calls it, what it is called here.
 OPENRLHF_EVALUATION = re.compile(r"eval_(?P<of>.+_)?(?P<what>pass\d+|response_length_mean|truncated_rate)")
 NOT_DRAWN = ("step", "steps", "tokens", "eval_num_samples")
+
+
+def part_curves(rows: list[dict]) -> list[Curve]:
+    """A curve of the training accuracy for every source and difficulty, and of every pass@k of the groups."""
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith(tuple(PARTS)))
+    return [
+        Curve(title + name.removeprefix(prefix), unit, "on training problems, sampled", named(name), share=True)
+        for prefix, (title, unit) in PARTS.items()
+        for name in names
+        if name.startswith(prefix)
+    ]
 
 
 def evaluation_curves(rows: list[dict]) -> list[Curve]:

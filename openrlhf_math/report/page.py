@@ -5,9 +5,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from openrlhf_math.report.plots import Plot
+from openrlhf_math.report.plots import SERIES, Plot
 from openrlhf_math.report.samples import Samples
-from openrlhf_math.report.svg import SERIES
 from openrlhf_math.report.table import Interval, Table
 from openrlhf_math.report.visible import visible
 

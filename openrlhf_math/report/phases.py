@@ -2,9 +2,8 @@
 
 from statistics import median
 
-from openrlhf_math.report.plots import Plot, line_style
+from openrlhf_math.report.plots import COLOURS, Plot, drawing, line_style
 from openrlhf_math.report.records import number
-from openrlhf_math.report.svg import COLOURS, drawing
 
 # What OpenRLHF times, and the moves between phases that it times within (docs/colocation.md).
 WITHIN = {

@@ -1,6 +1,6 @@
 """What stands in a report: its sections for the page, its tables for Markdown."""
 
-from openrlhf_math.report.curves import GRPO, TUNING, Curve, evaluation_curves
+from openrlhf_math.report.curves import GRPO, TUNING, Curve, evaluation_curves, part_curves
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table, reranked_tables
 from openrlhf_math.report.figures import grpo_table, tuning_table
 from openrlhf_math.report.page import Section
@@ -49,6 +49,7 @@ def _trainings(title: str, runs: list[Training], curves: tuple[Curve, ...]) -> l
     plots = [plot(curve, rows) for curve in curves]
     empty = [curve.title for curve, drawn_ in zip(curves, plots, strict=True) if drawn_ is None]
     without = [f"Without values, so not drawn: {', '.join(empty)}."] if empty and drawn else []
+    plots += [plot(curve, rows) for curve in part_curves([row for each in rows for row in each])]
     evaluations = [run.evaluations.rows for run in drawn]
     plots += [plot(curve, evaluations) for curve in evaluation_curves([row for each in evaluations for row in each])]
     legend = tuple(run.name for run in drawn)

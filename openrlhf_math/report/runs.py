@@ -147,11 +147,11 @@ def _refusal(path: Path) -> str:
     if not path.is_dir():
         return f"RUN {path} is a file; give the directory of the run"
     if (path / "journal.jsonl").exists() and "benchmark" in read_object(path / "config.json"):
-        return f"RUN {path}: an evaluation that has not finished; the same `eval` command goes on with it"
+        return f"RUN {path}: an evaluation that has not finished; the same `eval` command resumes it"
     within = list(islice(_runs_within(path), 4))
     if within:
         told = ", ".join(map(str, within[:3])) + (", ..." if len(within) > 3 else "")
-        return f"RUN {path} is no run but holds some; name those: {told}"
+        return f"RUN {path} is not a run but holds some; name those: {told}"
     return (
         f"RUN {path}: neither a GRPO run, a fine-tuning, an evaluation nor a demo run; give a directory that "
         "`openrlhf-math grpo`, `sft`, `prm train`, `eval` or `demo` has written"

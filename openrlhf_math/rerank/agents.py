@@ -94,7 +94,7 @@ def find_agents(name: str) -> tuple[Agent, ...]:
     agents = tuple(_agent(f"--agents {name}, agent {number}", entry) for number, entry in enumerate(entries, start=1))
     names = [agent.name for agent in agents]
     if twice := next((one for one in names if names.count(one) > 1), None):
-        raise UserError(f"--agents {name}: two agents are named {twice!r}; give each a name of its own")
+        raise UserError(f"--agents {name}: two agents are named {twice!r}; give each its own name")
     return agents
 
 

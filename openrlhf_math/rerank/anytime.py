@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last, probabilities
 from openrlhf_math.rerank.budget import Budget
-from openrlhf_math.rerank.choose import Rule, majority, needs_scores, softmax, sums
+from openrlhf_math.rerank.choose import Rule, majority, needs_confidence, needs_scores, softmax, sums
 from openrlhf_math.rerank.classes import Same, group
+from openrlhf_math.rerank.confidence import ByConfidence, Confidence, measured, surest, weights
 from openrlhf_math.rerank.early_stop import Stop, never, wave
 from openrlhf_math.side_by_side import aside, closing, within
 from openrlhf_math.tools.attempt import ToolUse
@@ -24,6 +25,7 @@ class Attempt:
     by      name of the solver that wrote it
     finished  why it ended, see `roles.Completion`; "" if nobody knows
     tool    what was done with the tool; None without one
+    confidence  of the model in it, None if nobody measured it
     """
 
     answer: str | None
@@ -33,6 +35,7 @@ class Attempt:
     by: str = ""
     finished: str = ""
     tool: ToolUse | None = None
+    confidence: Confidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,9 @@ class Decision:
     tokens_saved  by stopping early, an estimate: the attempts that were not counted times the mean tokens of those that
                   were, less what those under way had written
     not_counted   attempts that were begun and cancelled, or given up by the strategy; their tokens are in `tokens`
+    left_out      attempts with an answer that had no vote, as the least confident
+    unmeasured    where the choice rests on confidence: attempts in which nobody measured it
+    by_model      whether a model has chosen among the answers, see `genselect`; None where none was to
     """
 
     attempt: int | None
@@ -59,24 +65,40 @@ class Decision:
     tokens: int
     tokens_saved: int
     not_counted: int = 0
+    left_out: int = 0
+    unmeasured: int = 0
+    by_model: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What is known once some attempts are counted; `winner` is the number of the attempt that the rule chooses."""
+    """What is known once some attempts are counted.
+
+    voting: the classes of those that vote. weights: what the rule reads, scores or confidences. winner: the number of
+    the attempt that the rule chooses.
+    """
 
     attempts: Sequence[Attempt] = ()
     classes: Sequence[int | None] = ()
+    voting: Sequence[int | None] = ()
     scores: Sequence[float] = ()
+    weights: Sequence[float] = ()
     unscored: int = 0
+    unmeasured: int = 0
     winner: int | None = None
 
 
 class Poll:
     """The attempts so far with their classes and scores."""
 
-    def __init__(self, same: Same, rule: Rule = majority, aggregation: Aggregation = last) -> None:
-        self._same, self._rule, self._aggregation = same, rule, aggregation
+    def __init__(
+        self,
+        same: Same,
+        rule: Rule = majority,
+        aggregation: Aggregation = last,
+        by: ByConfidence = ByConfidence(),  # noqa: B008  immutable
+    ) -> None:
+        self._same, self._rule, self._aggregation, self._by = same, rule, aggregation, by
         self.take(Count())
 
     def add(self, attempt: Attempt) -> None:
@@ -88,11 +110,16 @@ class Poll:
         attempts = [*self.attempts, attempt]
         classes = group([one.answer for one in attempts], self._same)
         scores, unscored = aggregate([one.scores for one in attempts], self._aggregation)
-        return Count(attempts, classes, scores, unscored, self._rule(classes, scores))
+        numbers = measured([one.confidence for one in attempts], self._by.measure)
+        voting = surest(classes, numbers, self._by.keep)
+        read = weights(numbers) if needs_confidence(self._rule) else scores
+        unmeasured = numbers.count(None) if needs_confidence(self._rule) or self._by.keep < 1 else 0
+        return Count(attempts, classes, voting, scores, read, unscored, unmeasured, self._rule(voting, read))
 
     def take(self, count: Count) -> None:
         self.attempts, self.classes, self.scores = list(count.attempts), list(count.classes), list(count.scores)
-        self.unscored, self._winner = count.unscored, count.winner
+        self.voting, self.weights = list(count.voting), list(count.weights)
+        self.unscored, self.unmeasured, self._winner = count.unscored, count.unmeasured, count.winner
 
     def chosen(self) -> int | None:
         """The number of the attempt that wins among those so far."""
@@ -104,25 +131,34 @@ class Poll:
     def totals(self) -> tuple[float, ...]:
         """What the rule sums: votes or scores, by class, in order of appearance; nothing if it sums nothing.
 
-        Logits are shares of the softmax, of which none says how many attempts it rests on. They are scaled so that
-        their sum is the effective number of attempts, 1 / sum_i p_i^2 (Kish): n where all weigh the same, 1 where one
-        outweighs all others.
+        Logits are shares of the softmax, and confidences shares of their sum, of which none says how many attempts it
+        rests on. They are scaled so that their sum is the effective number of attempts, 1 / sum_i p_i^2 (Kish): n where
+        all weigh the same, 1 where one outweighs all others.
         """
         if not sums(self._rule):
             return ()
-        if not needs_scores(self._rule):
-            return self.votes()
-        weights = self.scores
-        if not self.bounded():
-            shares = softmax(self.scores)
-            squares = math.fsum(share * share for share in shares)
-            weights = [share / squares for share in shares]
-        pairs = list(zip(self.classes, weights, strict=True))
-        return tuple(math.fsum(weight for name, weight in pairs if name == wanted) for wanted in self._names())
+        if needs_confidence(self._rule):
+            values = _effective(self.weights)
+        elif not needs_scores(self._rule):
+            values = [1] * len(self.voting)
+        else:
+            values = self.scores if probabilities(self.scores) else _effective(softmax(self.scores))
+        pairs = list(zip(self.voting, values, strict=True))
+        return tuple(math.fsum(value for name, value in pairs if name == wanted) for wanted in self._names())
 
     def bounded(self) -> bool:
-        """Whether an attempt adds at most 1 to a total. One more logit may outweigh all others: no lead is safe."""
+        """Whether an attempt adds at most 1 to a total, and takes nothing from another.
+
+        One more logit, or confidence, may outweigh all others; one more attempt may take another's place among the most
+        confident: no lead is safe.
+        """
+        if self._by.keep < 1 or needs_confidence(self._rule):
+            return False
         return not needs_scores(self._rule) or probabilities(self.scores)
+
+    def left_out(self) -> int:
+        """Attempts with an answer that do not vote."""
+        return self.voting.count(None) - self.classes.count(None)
 
     def wanted(self, stop: Stop, remaining: float) -> float:
         """Attempts that should be under way, see `early_stop.wave`."""
@@ -130,6 +166,14 @@ class Poll:
 
     def _names(self) -> range:
         return range(1 + max((name for name in self.classes if name is not None), default=-1))
+
+
+def _effective(weights: Sequence[float]) -> list[float]:
+    """Weights, 0 or more, scaled so that their sum is their effective number, (sum w)^2 / sum w^2; 1 each if all are
+    0, where the majority decides."""
+    squares = math.fsum(weight * weight for weight in weights)
+    whole = math.fsum(weights)
+    return [weight * whole / squares for weight in weights] if squares else [1.0] * len(weights)
 
 
 async def decide(
@@ -187,4 +231,6 @@ def _decision(poll: Poll, budget: Budget, ended: str, cut: int) -> Decision:
         tokens=budget.tokens,
         tokens_saved=round(max(min(saved, budget.tokens_left()), 0)),
         not_counted=max(budget.begun - budget.attempts, 0),
+        left_out=poll.left_out(),
+        unmeasured=poll.unmeasured,
     )

@@ -40,6 +40,7 @@ class Budget:
         self.wanted = math.inf
         self.stopped = asyncio.Event()
         self._clock, self._started, self._patience = clock, clock(), patience
+        self._held = 0.0
 
     def begin(self) -> bool:
         """Begin an attempt, unless no limit leaves room for one more. Returns whether it may be made."""
@@ -57,8 +58,12 @@ class Budget:
         """Note tokens. They may be more than were left: one learns it when they are written."""
         self.tokens += tokens
 
+    def hold(self, share: float) -> None:
+        """Keep back this share of the limits of tokens and seconds for later: `hold(0)` frees it."""
+        self._held = share
+
     def tokens_left(self) -> float:
-        return _left(self.limits.tokens, self.tokens)
+        return _left(self._without_held(self.limits.tokens), self.tokens)
 
     def attempts_left(self) -> float:
         return _left(self.limits.attempts, self.attempts)
@@ -67,7 +72,10 @@ class Budget:
         limit = self.limits.seconds
         if limit is not None and not self.attempts and self._patience is not None:
             limit = max(limit, self._patience)
-        return _left(limit, self._clock() - self._started)
+        return _left(self._without_held(limit), self._clock() - self._started)
+
+    def _without_held(self, limit: float | None) -> float | None:
+        return None if limit is None else limit * (1 - self._held)
 
     def exhausted(self) -> str:
         """The limit that is reached: "tokens", "attempts" or "seconds", or "interrupted"; "" if there is none."""

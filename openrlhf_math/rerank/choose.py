@@ -24,16 +24,20 @@ Rule = Callable[[Classes, Sequence[float]], int | None]
 RULES: Registry[Rule] = Registry()
 
 
-def register_rule(name: str, needs_scores: bool = True, sums: bool = True) -> Callable[[Rule], Rule]:
+def register_rule(
+    name: str, needs_scores: bool = True, sums: bool = True, needs_confidence: bool = False, asks: bool = False
+) -> Callable[[Rule], Rule]:
     """Register a rule under a name.
 
     needs_scores: whether it reads the scores at all. sums: whether the class with the largest total wins, so that a
-    lead can be too large to be lost. One's own rule may set attributes of these names; without them it reads scores
-    and does not sum.
+    lead can be too large to be lost. needs_confidence: whether it is given the attempts' confidence in place of scores,
+    see `confidence.weights`. asks: whether a model chooses in the end, see `genselect`; until then, and where it names
+    none, the rule does. One's own rule may set attributes of these names; without them it reads scores and does
+    not sum.
     """
 
     def register(rule: Rule) -> Rule:
-        rule.needs_scores, rule.sums = needs_scores, sums
+        rule.needs_scores, rule.sums, rule.needs_confidence, rule.asks = needs_scores, sums, needs_confidence, asks
         RULES[name] = rule
         return rule
 
@@ -47,6 +51,14 @@ def find_rule(name: str) -> Rule:
 
 def needs_scores(rule: Rule) -> bool:
     return getattr(rule, "needs_scores", True)
+
+
+def needs_confidence(rule: Rule) -> bool:
+    return getattr(rule, "needs_confidence", False)
+
+
+def asks(rule: Rule) -> bool:
+    return getattr(rule, "asks", False)
 
 
 def sums(rule: Rule) -> bool:
@@ -66,6 +78,12 @@ def majority(classes: Classes, scores: Sequence[float] = ()) -> int | None:
     return classes.index(max(votes, key=votes.get)) if votes else None
 
 
+@register_rule("genselect", needs_scores=False, sums=False, asks=True)
+def genselect(classes: Classes, scores: Sequence[float] = ()) -> int | None:
+    """The majority, until a model has read the candidates, see `genselect`."""
+    return majority(classes)
+
+
 @register_rule("weighted")
 def weighted(classes: Classes, scores: Sequence[float]) -> int | None:
     """The first attempt of the class with the largest sum of weights: argmax_c sum_i [c_i = c] w_i.
@@ -74,7 +92,17 @@ def weighted(classes: Classes, scores: Sequence[float]) -> int | None:
     probabilities. Else they are logits, and weights their softmax over the problem's attempts, which a shift of all
     scores does not change. Where nothing weighs anything, as if no attempt is scored, the majority wins.
     """
-    winner = _heaviest(classes, scores)
+    winner = _heaviest(classes, _weights(scores))
+    return None if winner is None else classes.index(winner)
+
+
+@register_rule("confident", needs_scores=False, needs_confidence=True)
+def most_confident(classes: Classes, weights: Sequence[float]) -> int | None:
+    """The first attempt of the class with the largest sum of confidences: argmax_c sum_i [c_i = c] w_i.
+
+    Confidence-weighted majority voting of DeepConf, https://arxiv.org/abs/2508.15260. weights: 0 or more.
+    """
+    winner = _heaviest(classes, weights)
     return None if winner is None else classes.index(winner)
 
 
@@ -95,7 +123,7 @@ def weighted_best_of_n(classes: Classes, scores: Sequence[float]) -> int | None:
     "Best-of-N weighted" of Snell et al., https://arxiv.org/abs/2408.03314, and of Hugging Face's search-and-learn. Its
     answer is that of `weighted`; what differs is the solution that stands for it.
     """
-    winner = _heaviest(classes, scores)
+    winner = _heaviest(classes, _weights(scores))
     if winner is None:
         return None
     return best_of_n([name if name == winner else None for name in classes], scores)
@@ -115,9 +143,9 @@ def chairman(classes: Classes, scores: Sequence[float]) -> int | None:
     return best_of_n([name if name in front else None for name in classes], scores)
 
 
-def _heaviest(classes: Classes, scores: Sequence[float]) -> int | None:
+def _heaviest(classes: Classes, weights: Sequence[float]) -> int | None:
     members: dict[int, list[float]] = {}
-    for name, weight in zip(classes, _weights(scores), strict=True):
+    for name, weight in zip(classes, weights, strict=True):
         if name is not None:
             members.setdefault(name, []).append(weight)
     totals = {name: math.fsum(values) for name, values in members.items()}

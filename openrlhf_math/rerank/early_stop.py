@@ -73,7 +73,7 @@ def confident(confidence: float) -> Stop:
             return False
         first, second = sorted((0.0, *totals), reverse=True)[:2]
         # Sums of scores are votes in part: rounded so that the lead is never made larger.
-        return lead_probability(math.floor(first), math.ceil(second)) >= confidence or cannot_lose(totals, remaining)
+        return math.floor(first) >= votes_needed(math.ceil(second), confidence) or cannot_lose(totals, remaining)
 
     return stop
 
@@ -87,7 +87,20 @@ def lead_probability(first: int, second: int) -> float:
     whole numbers of votes it is a binomial tail, P(Bin(v1 + v2 + 1, 1/2) <= v1).
     """
     draws = first + second + 1
-    return sum(math.comb(draws, successes) for successes in range(first + 1)) / 2**draws
+    ways = more = 1  # in which more than `first` of the draws succeed: as many as at most `second` do
+    for successes in range(1, second + 1):
+        ways = ways * (draws - successes + 1) // successes
+        more += ways
+    return (2**draws - more) / 2**draws
+
+
+@lru_cache(maxsize=1 << 14)
+def votes_needed(second: int, confidence: float) -> int:
+    """The fewest votes with which a leader is ahead of `second` votes with this probability, see `lead_probability`."""
+    most = second + 1
+    while lead_probability(most, second) < confidence:
+        most *= 2
+    return bisect_left(range(most), True, lo=second, key=lambda first: lead_probability(first, second) >= confidence)
 
 
 def attempts_needed(classes: Sequence[int | None], stop: Stop) -> int:

@@ -15,6 +15,10 @@ MARK = "\ue000"
 REPLACEMENT = "\ufffd"
 ZERO_WIDTH_SPACE = "\u200b"
 
+_COMMON = re.compile(
+    r"</?think>|<[|｜][^<>|｜]{1,40}[|｜]>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>|</start_of_turn>"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -42,6 +46,11 @@ def harmless(text: str, controls: Iterable[str]) -> str:
     text = text.encode("utf-8", "replace").decode().replace(MARK, REPLACEMENT)
     spelled = "|".join(re.escape(control) for control in controls if len(control) > 1)
     return re.sub(f"(?=({spelled}))(.)", rf"\2{ZERO_WIDTH_SPACE}", text, flags=re.DOTALL) if spelled else text
+
+
+def without_common_controls(text: str) -> str:
+    """`harmless` for what chat templates of known families write around turns, where the tokenizer is not at hand."""
+    return _COMMON.sub(lambda found: found[0][0] + ZERO_WIDTH_SPACE + found[0][1:], harmless(text, ()))
 
 
 def encode_marked(tokenizer, text: str, tag: str, before: bool = False, add_special_tokens: bool = False) -> Encoded:

@@ -1,6 +1,7 @@
 """Independent attempts: side by side, each yielded when it is done and scored."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 
 from openrlhf_math.rerank.anytime import Attempt
@@ -22,7 +23,7 @@ async def independent(task: Task) -> AsyncIterator[Attempt]:
     number = lost = 0
     try:
         while True:
-            while len(under_way) < min(task.at_once, task.budget.wanted) and task.budget.begin():
+            while len(under_way) < _room(task) and task.budget.begin():
                 under_way.add(asyncio.create_task(_attempt(task, number), name=f"{number:09}"))
                 number += 1
             if not under_way:
@@ -38,9 +39,16 @@ async def independent(task: Task) -> AsyncIterator[Attempt]:
                     if lost == task.budget.limits.attempts:
                         raise
                     attempt = Attempt(None, finished=LOST)
+                    if task.floor:
+                        task.floor.note(None)
                 yield attempt
     finally:
         await end(under_way)
+
+
+def _room(task: Task) -> float:
+    """Attempts that may be under way."""
+    return min(task.at_once, task.budget.wanted, task.floor.room() if task.floor else math.inf)
 
 
 async def _attempt(task: Task, number: int) -> Attempt:

@@ -10,8 +10,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from openrlhf_math.colocation.async_engine import one_line
 from openrlhf_math.colocation.cluster import check_room, cluster
+from openrlhf_math.colocation.engine_life import RESTARTS, limited
 from openrlhf_math.colocation.layout import worker_environment
-from openrlhf_math.colocation.restarts import RESTARTS, limited
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.rerank.parts import RerankerSettings

@@ -1,6 +1,7 @@
 """A solution as a row of JSON, which `openrlhf-math vote` reads."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.anytime import Attempt
@@ -13,8 +14,10 @@ def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
 
     tokens_used: all that were written, also by attempts that are not_counted. unscored: attempts without a score; their
     `score` is the lowest of the problem. votes: of each class. classes: of each attempt. scores: None without a scorer.
-    score: of each attempt, aggregated. tool_calls, tool_failed, tool_seconds: of each attempt, see `ToolUse`; only
-    with a tool, whose output is in the responses and not in the tokens.
+    score: of each attempt, aggregated. confidence: of the model in each attempt, see `Confidence`; None where nobody
+    measured it. left_out: attempts that had no vote, as the least confident. unmeasured, by_model: see `Decision`.
+    tool_calls, tool_failed, tool_seconds: of each attempt, see `ToolUse`; only with a tool, whose output is in the
+    responses and not in the tokens.
     error: why there is no solution.
     """
     solution = solved.solution
@@ -35,12 +38,16 @@ def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
         "tokens_saved": decision.tokens_saved,
         "not_counted": decision.not_counted,
         "unscored": decision.unscored if solution.scored else 0,
+        "left_out": decision.left_out,
+        "unmeasured": decision.unmeasured,
+        "by_model": decision.by_model,
         "seconds": round(solution.seconds, 3),
         "responses": [attempt.text for attempt in attempts],
         "answers": [attempt.answer for attempt in attempts],
         "classes": list(solution.classes),
         "scores": [_plain(attempt.scores) for attempt in attempts] if solution.scored else None,
         "score": list(solution.scores),
+        "confidence": confidence_of(attempts),
         "tokens": [attempt.tokens for attempt in attempts],
         "by": [attempt.by for attempt in attempts],
         **_tool(attempts),
@@ -53,6 +60,13 @@ def _tool(attempts: Sequence[Attempt]) -> dict[str, list]:
         return {}
     uses = [(attempt.tool or ToolUse()).as_row() for attempt in attempts]
     return {name: [use[name] for use in uses] for name in ToolUse().as_row()}
+
+
+def confidence_of(attempts: Sequence[Attempt]) -> list[dict | None] | None:
+    """Of each attempt; None if nobody measured it."""
+    if all(attempt.confidence is None for attempt in attempts):
+        return None
+    return [attempt.confidence and asdict(attempt.confidence) for attempt in attempts]
 
 
 def _plain(scores: Scores) -> float | list | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.rerank.confidence import Confidence, Watch
 from openrlhf_math.tools.attempt import ToolUse
 
 Messages = Sequence[dict[str, str]]
@@ -24,6 +25,7 @@ class Sampling:
     prefix      beginning of the assistant's turn, which the completion continues
     seed        of this completion; None draws anew each time
     top_k       tokens that are drawn from; 0 for all. min_p, penalties: as in vLLM's SamplingParams
+    watch       how the model's confidence is measured; None where nobody reads it
     more        other fields of vLLM's SamplingParams
 
     chat_template_kwargs  variables of the model's chat template
@@ -41,6 +43,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    watch: Watch | None = None
     more: dict[str, object] = field(default_factory=dict)
     chat_template_kwargs: dict[str, object] = field(default_factory=dict)
     reasoning_effort: str | None = None
@@ -60,7 +63,9 @@ class Completion:
 
     text      without the prefix
     tokens    of `text`
-    finished  "eos": the model ended its turn; "stop": at one of the stop texts; "length": the limit cut it off
+    finished  "eos": the model ended its turn; "stop": at one of the stop texts; "length": the limit cut it off;
+              UNSURE: its confidence fell below the floor
+    confidence  None where it was not asked for, or no token says anything
     tool      what was done with the tool, whose output is in `text` and not in `tokens`; None without one
     """
 
@@ -68,6 +73,10 @@ class Completion:
     tokens: int
     finished: str
     tool: ToolUse | None = None
+    confidence: Confidence | None = None
+
+
+UNSURE = "unsure"
 
 
 class CutOff(asyncio.CancelledError):

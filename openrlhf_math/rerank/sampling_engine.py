@@ -3,7 +3,8 @@
 import asyncio
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, field
 
 from openrlhf_math.colocation.async_engine import (
     ServingEngine,
@@ -17,8 +18,10 @@ from openrlhf_math.colocation.layout import cache_bytes
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
+from openrlhf_math.rerank.confidence import Meter
+from openrlhf_math.rerank.engine_confidence import asked, read
 from openrlhf_math.rerank.prompts import Prompts
-from openrlhf_math.rerank.roles import Completion, CutOff, Messages, RequestError, Sampling
+from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, RequestError, Sampling
 from openrlhf_math.side_by_side import end
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
 from openrlhf_math.tools.settings import ToolSettings
@@ -34,9 +37,10 @@ class SamplerSettings:
     device           "cpu" or "cuda"
     tensor_parallel  devices the engine is spread over
     max_context      tokens of prompt and completion together; None for the model's own
-    replicas         engines, each an actor with devices of its own
+    replicas         engines, each an actor with its own devices
     at_once          completions under way at once in an engine; more wait
     memory           share of a GPU's memory an engine takes
+    engine_args      further arguments of vLLM's engine, which go before ours
     tool             that the model may call; its programs run where the engine is
     """
 
@@ -47,6 +51,7 @@ class SamplerSettings:
     replicas: int = 1
     at_once: int = 64
     memory: float = 0.9
+    engine_args: dict[str, object] = field(default_factory=dict)
     tool: ToolSettings | None = None
 
     def __post_init__(self) -> None:
@@ -74,16 +79,14 @@ class SamplingEngine(ServingEngine):
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
         self._tool = settings.tool and Tool(settings.tool, self._tokenizer, settings.model)
         self._cuda = settings.device == "cuda"
-        self._engine = start_engine(
-            "--model",
-            settings.model,
-            settings.device,
-            tensor_parallel_size=settings.tensor_parallel,
-            max_model_len=settings.max_context,
-            max_num_seqs=settings.at_once,
+        arguments = {
+            "tensor_parallel_size": settings.tensor_parallel,
+            "max_model_len": settings.max_context,
+            "max_num_seqs": settings.at_once,
             **generation_arguments(settings.device),
             **_memory(settings),
-        )
+        }
+        self._engine = start_engine("--model", settings.model, settings.device, **arguments | settings.engine_args)
         self._context = self._engine.model_config.max_model_len
         self._prompts = Prompts(self._tokenize, self._context)
         self._under_way: dict[str, UnderWay] = {}
@@ -137,6 +140,8 @@ class SamplingEngine(ServingEngine):
                 f"the problem takes {len(ids)} tokens with its prompt, the model's context is {self._context}: "
                 "no room is left for an answer"
             )
+        watch = sampling.watch
+        meter, floored = Meter(watch) if watch else None, bool(watch) and watch.floor is not None
         try:
             parameters = SamplingParams(
                 temperature=sampling.temperature,
@@ -150,40 +155,59 @@ class SamplingEngine(ServingEngine):
                 stop=list(sampling.stop),
                 include_stop_str_in_output=True,
                 seed=sampling.seed,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-                **sampling.more,
+                output_kind=RequestOutputKind.DELTA if floored else RequestOutputKind.FINAL_ONLY,
+                **{**sampling.more, **asked(watch)},
             )
             if self._tool:
-                return await self._with_tool(ids, sampling, parameters, one)
-            piece = await self._generate(ids, parameters, one.request)
+                return await self._with_tool(ids, sampling, parameters, one, meter)
+            return await self._without_tool(ids, parameters, one.request, meter, floored)
         except (ValueError, VLLMClientError) as error:
             raise RequestError(f"the engine refuses it ({one_line(error)})") from None
-        return Completion(piece.text, len(piece.ids), piece.finished)
 
-    async def _with_tool(self, ids: list[int], sampling: Sampling, parameters, one: UnderWay) -> Completion:
-        """parameters: vLLM's, of the whole attempt."""
+    async def _without_tool(
+        self, ids: list[int], parameters, name: str, meter: Meter | None, floored: bool
+    ) -> Completion:
+        """floored: whether the completion ends where the model's confidence falls below its floor."""
+        from vllm import TokensPrompt
+
+        text, tokens = "", 0
+        with engine_may_die("--model"):
+            async with aclosing(self._engine.generate(TokensPrompt(prompt_token_ids=ids), parameters, name)) as outputs:
+                async for output in outputs:
+                    (completion,) = output.outputs
+                    text, tokens = text + completion.text, tokens + len(completion.token_ids)
+                    if meter:
+                        read(completion.logprobs, meter)
+                    if floored and meter.sank and not completion.finish_reason:
+                        return Completion(text, tokens, UNSURE, confidence=meter.confidence())
+        finished = piece_of(completion).finished
+        return Completion(text, tokens, finished, confidence=meter.confidence() if meter else None)
+
+    async def _with_tool(
+        self, ids: list[int], sampling: Sampling, parameters, one: UnderWay, meter: Meter | None
+    ) -> Completion:
+        """parameters: vLLM's, of the whole attempt. The model's confidence is that in its own tokens."""
+        from vllm import TokensPrompt
+
         name, attempt = one.request, ToolAttempt(self._tool, sampling.template_variables)
 
         async def generate(ids: list[int], most: int, stop: tuple[str, ...], number: int) -> Piece:
-            asked = parameters.clone()
-            asked.max_tokens, asked.stop = most, list(stop)
-            asked.min_tokens = min(max(parameters.min_tokens - attempt.tokens, 0), most)
-            asked.seed = seed_of_request(sampling.seed, number)
+            asks = parameters.clone()
+            asks.max_tokens, asks.stop = most, list(stop)
+            asks.min_tokens = min(max(parameters.min_tokens - attempt.tokens, 0), most)
+            asks.seed = seed_of_request(sampling.seed, number)
             one.request = f"{name}-{number}"
-            return await self._generate(ids, asked, one.request)
+            with engine_may_die("--model"):
+                async for output in self._engine.generate(TokensPrompt(prompt_token_ids=ids), asks, one.request):
+                    (completion,) = output.outputs
+            if meter:
+                read(completion.logprobs, meter)
+            return piece_of(completion)
 
         one.attempt = attempt
         await attempt.write(generate, ids, parameters.max_tokens, sampling.stop)
-        return Completion(attempt.text, attempt.tokens, attempt.finished, attempt.use)
-
-    async def _generate(self, ids: list[int], parameters, name: str) -> Piece:
-        """What the engine makes of one request of this name."""
-        from vllm import TokensPrompt
-
-        with engine_may_die("--model"):
-            async for output in self._engine.generate(TokensPrompt(prompt_token_ids=ids), parameters, name):
-                (completion,) = output.outputs
-        return piece_of(completion)
+        confidence = meter.confidence() if meter else None
+        return Completion(attempt.text, attempt.tokens, attempt.finished, attempt.use, confidence)
 
 
 def _memory(settings: SamplerSettings) -> dict[str, object]:

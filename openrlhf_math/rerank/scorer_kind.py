@@ -8,7 +8,7 @@ from openrlhf_math.rerank.encoding import Encoded
 
 
 class ScorerKind(Protocol):
-    """separator: what stands between steps, unless the settings say otherwise; None where a completion is judged as a
+    """separator: what separates steps, unless the settings say otherwise; None where a completion is judged as a
     whole and has one score."""
 
     separator: str | None
@@ -56,7 +56,7 @@ def causal_architecture(config) -> str:
 
     name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type, "")
     if not name.endswith("ForCausalLM"):
-        raise ValueError(f"it is a {architecture(config)}, and {config.model_type} is no causal language model")
+        raise ValueError(f"it is a {architecture(config)}, and {config.model_type} is not a causal language model")
     return name
 
 

@@ -32,8 +32,8 @@ class ScorerSettings:
     device           "cpu" or "cuda"
     tensor_parallel  devices an engine is spread over
     max_context      tokens of problem and completion together; None for the model's own, at most 16,384
-    replicas         engines, each an actor with devices of its own
-    separator        what stands between steps; None for the kind's own
+    replicas         engines, each an actor with its own devices
+    separator        what separates steps; None for the kind's own
     at_once          completions an engine computes together; more wait
     memory           share of a GPU's memory an engine takes
     engine_args      further arguments of vLLM's engine, which go before ours
@@ -53,7 +53,7 @@ class ScorerSettings:
     def __post_init__(self) -> None:
         check_serving(self)
         if self.separator == "":
-            raise ValueError("separator is empty, it must be what stands between steps")
+            raise ValueError("separator is empty, it must be what separates steps")
 
 
 class ScoringEngine(ServingEngine):

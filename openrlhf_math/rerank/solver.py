@@ -1,5 +1,6 @@
 """Solving a problem: attempts by a strategy, counted as they come, one answer within the budget."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,13 +9,16 @@ from openrlhf_math.data.prompts import with_instruction
 from openrlhf_math.rerank.aggregate import Aggregation, last
 from openrlhf_math.rerank.anytime import Attempt, Decision, Poll, decide
 from openrlhf_math.rerank.budget import Budget
-from openrlhf_math.rerank.choose import Rule, majority
+from openrlhf_math.rerank.choose import Rule, asks, majority, needs_confidence
 from openrlhf_math.rerank.classes import GraderSays
+from openrlhf_math.rerank.confidence import ByConfidence, Floor
 from openrlhf_math.rerank.early_stop import Stop, cannot_lose
+from openrlhf_math.rerank.genselect import HELD, GenSelect, Selection, candidates
 from openrlhf_math.rerank.independent import independent
 from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling, Scorer
 from openrlhf_math.rerank.task import Strategy, Task, Turn, seed_of
 from openrlhf_math.rewards import GradingPool
+from openrlhf_math.side_by_side import within
 
 Turns = Callable[[str], Callable[[int], Turn]]
 
@@ -51,6 +55,8 @@ class Method:
     at_once      attempts at one problem under way at the same time; None: as many as could end the vote if all of them
                  agreed with its leader, see `early_stop.wave`, and at most MOST_AT_ONCE
     style        where the answer stands in a completion, see `RewardConfig`
+    confidence   how the model's confidence is measured and used, where the rule reads it or `ByConfidence.needed`
+    select       how a model is asked to choose, by a rule that asks one
     """
 
     turns: Turns
@@ -60,6 +66,8 @@ class Method:
     stop: Stop = cannot_lose
     at_once: int | None = None
     style: str = "boxed"
+    confidence: ByConfidence = ByConfidence()
+    select: GenSelect = GenSelect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,8 @@ class Solution:
     attempts  in the order in which they were counted
     classes   of every attempt, which answer it gives, see `classes.group`; None without an answer
     scores    of every attempt, aggregated; an attempt without one has the lowest
+    voting    the same without the attempts that had no vote, see `confidence.surest`
+    weights   of every attempt, what the rule read: its score, or the confidence in it
     scored    whether there was a scorer
     seconds   from the first request to the decision
     """
@@ -81,6 +91,8 @@ class Solution:
     attempts: tuple[Attempt, ...]
     classes: tuple[int | None, ...]
     scores: tuple[float, ...]
+    voting: tuple[int | None, ...]
+    weights: tuple[float, ...]
     scored: bool
     seconds: float
 
@@ -102,17 +114,26 @@ class Solver:
         if not problem.strip():
             raise RequestError("the problem is empty")
         started = time.perf_counter()
+        by, turn = method.confidence, method.turns(problem)
+        floor = Floor(by.warm_up, by.keep) if by.warm_up else None
+        if by.needed or needs_confidence(method.rule):
+            turn = _watched(turn, by, floor)
         task = Task(
             problem=problem,
-            turn=method.turns(problem),
+            turn=turn,
             sampler=self._sampler,
             scorer=self._scorer,
             budget=budget,
             at_once=method.at_once or MOST_AT_ONCE,
             style=method.style,
+            floor=floor,
         )
-        poll = Poll(GraderSays(self._pool, problem), method.rule, method.aggregation)
+        poll = Poll(GraderSays(self._pool, problem), method.rule, method.aggregation, by)
+        budget.hold(HELD if asks(method.rule) else 0.0)
         decision = await decide(method.strategy(task), budget, poll, method.stop, counted, waves=method.at_once is None)
+        if asks(method.rule):
+            budget.hold(0.0)
+            decision = await _selected(decision, task, poll, method.select)
         return Solution(
             problem=problem,
             answer=decision.answer,
@@ -121,6 +142,34 @@ class Solver:
             attempts=tuple(poll.attempts),
             classes=tuple(poll.classes),
             scores=tuple(poll.scores),
+            voting=tuple(poll.voting),
+            weights=tuple(poll.weights),
             scored=self._scorer is not None,
             seconds=time.perf_counter() - started,
         )
+
+
+async def _selected(decision: Decision, task: Task, poll: Poll, how: GenSelect) -> Decision:
+    """The decision with what a model chooses, within what the budget has left; the majority where it names nothing."""
+    budget, attempts = task.budget, poll.attempts
+    among = candidates(poll.voting, [one.answer for one in attempts], [one.text for one in attempts])
+    chosen = None
+    if len(among) > 1 and not budget.stopped.is_set() and budget.seconds_left() > 0:
+        selection = Selection(task.problem, task.sampler, task.turn(0).sampling, how, budget.tokens_left)
+        with contextlib.suppress(TimeoutError):
+            chosen = await within(budget.seconds_left(), selection.choose(among), budget.stopped)
+    decision = replace(decision, tokens=budget.tokens, by_model=bool(chosen and chosen.by_model))
+    if chosen is None:
+        return decision
+    return replace(decision, attempt=chosen.number, answer=attempts[chosen.number].answer)
+
+
+def _watched(turn: Callable[[int], Turn], by: ByConfidence, floor: Floor | None) -> Callable[[int], Turn]:
+    """The same turns, with the model's confidence measured; with the floor, as far as it is known by then."""
+
+    def watched(number: int) -> Turn:
+        one = turn(number)
+        watch = by.watch(floor.value if floor else None)
+        return replace(one, sampling=replace(one.sampling, watch=watch))
+
+    return watched

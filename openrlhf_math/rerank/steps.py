@@ -10,7 +10,7 @@ _THINK = re.compile(r"</?think>")
 def split_steps(response: str, separator: str = BLANK_LINE) -> list[str]:
     """The steps of a completion, or of the beginning of one, without the space around them; empty ones are dropped.
 
-    separator: what stands between steps. Where it is a blank line and the completion has none, every line is a step.
+    separator: what separates steps. Where it is a blank line and the completion has none, every line is a step.
 
     The thinking part is judged like the rest: `<think>` and `</think>` only end a step, and are no part of one.
     """

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Budget
-from openrlhf_math.rerank.roles import Completion, CutOff, Messages, Sampler, Sampling, Scorer
+from openrlhf_math.rerank.confidence import Floor
+from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, Sampler, Sampling, Scorer
 from openrlhf_math.rewards.extract import extract
 from openrlhf_math.tools.attempt import ToolUse
 
@@ -30,10 +31,13 @@ def seed_of(seed: int | None, problem: str, number: int) -> int | None:
 
 
 class Metered:
-    """A sampler whose tokens are spent from a budget when they are written, whatever becomes of them."""
+    """A sampler whose tokens are spent from a budget when they are written, whatever becomes of them.
 
-    def __init__(self, sampler: Sampler, budget: Budget) -> None:
-        self.sampler, self.budget = sampler, budget
+    attempts: whether its completions are attempts, of which one that is cancelled is missing.
+    """
+
+    def __init__(self, sampler: Sampler, budget: Budget, attempts: bool = True) -> None:
+        self.sampler, self.budget, self._attempts = sampler, budget, attempts
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
         try:
@@ -42,7 +46,7 @@ class Metered:
             self.budget.spend(cut.tokens)
             raise
         except asyncio.CancelledError:
-            self.budget.uncounted += 1
+            self.budget.uncounted += self._attempts
             raise
         self.budget.spend(completion.tokens)
         return completion
@@ -57,6 +61,7 @@ class Task:
     turn      from the number of an attempt, 0, 1, ..., to how it is asked for
     at_once   completions under way at the same time at the most
     style     where the answer stands in a completion, see `RewardConfig`
+    floor     how unsure an attempt may become, which is learnt as they are judged; None: as unsure as it likes
     """
 
     problem: str
@@ -66,19 +71,29 @@ class Task:
     budget: Budget
     at_once: int
     style: str = "boxed"
+    floor: Floor | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.sampler, Metered) and self.sampler.budget is self.budget):
             object.__setattr__(self, "sampler", Metered(self.sampler, self.budget))
+        if hasattr(self.scorer, "spending"):  # one that writes before it judges
+            object.__setattr__(self, "scorer", self.scorer.spending(self.budget))
 
     async def judged(self, turn: Turn, completions: Sequence[Completion]) -> Attempt:
         """A finished attempt out of its pieces, in order: its answer extracted, its steps scored."""
         text = turn.sampling.prefix + "".join(one.text for one in completions)
-        scores = (await self.scorer.score(self.problem, [text]))[0] if self.scorer else None
+        scored = self.scorer and completions[-1].finished != UNSURE
+        scores = (await self.scorer.score(self.problem, [text]))[0] if scored else None
         tokens = sum(one.tokens for one in completions)
+        confidence = completions[0].confidence if len(completions) == 1 else None
+        finished = completions[-1].finished
+        if self.floor:
+            self.floor.note(confidence)
+        # What was ended before its end has no answer, whatever is in it.
+        answer = None if finished == UNSURE else extract(text, self.style).answer
         uses = [one.tool for one in completions if one.tool]
         use = sum(uses, ToolUse()) if uses else None
-        return Attempt(extract(text, self.style).answer, scores, tokens, text, turn.by, completions[-1].finished, use)
+        return Attempt(answer, scores, tokens, text, turn.by, finished, use, confidence)
 
 
 Strategy = Callable[[Task], AsyncIterator[Attempt]]

@@ -1,5 +1,6 @@
 """A verifier that thinks before it judges: any sampler as a scorer."""
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -7,10 +8,11 @@ from dataclasses import dataclass, replace
 from openrlhf_math.data.trace import ENDS
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.aggregate import Scores
-from openrlhf_math.rerank.encoding import harmless
+from openrlhf_math.rerank.budget import Budget
+from openrlhf_math.rerank.encoding import harmless, without_common_controls
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling
-from openrlhf_math.rerank.task import seed_of
+from openrlhf_math.rerank.task import Metered, seed_of
 from openrlhf_math.side_by_side import side_by_side
 
 QUESTION = (
@@ -25,8 +27,6 @@ GRADE_QUESTION = (
 
 _VERDICT = re.compile(r"verdict\W*(yes|no)\b", re.IGNORECASE)
 _GRADE = re.compile(r"grade\W{0,8}(\d{1,3})(?![\d.])", re.IGNORECASE)
-# What chat templates write around turns. An endpoint's tokenizer is not at hand to say what its own are.
-_CONTROL = re.compile(r"<[|｜][^<>|｜]{1,40}[|｜]>|\[/?INST\]|</?start_of_turn>")
 
 
 def verdict(critique: str) -> bool | None:
@@ -108,6 +108,13 @@ class VotingVerifier:
         self._sampler, self._votes, self._sampling = sampler, votes, sampling
         self._question, self._controls, self._read = question, {*controls, *ENDS}, read
 
+    def spending(self, budget: Budget) -> "VotingVerifier":
+        """The same verifier, whose tokens are spent from a budget when they are written."""
+        sampler = self._sampler.sampler if isinstance(self._sampler, Metered) else self._sampler
+        other = copy.copy(self)
+        other._sampler = Metered(sampler, budget, attempts=False)
+        return other
+
     async def score(self, problem: str, responses: Sequence[str]) -> list[Scores]:
         """None for a response without text, one that is too long, and one on which no critique gave a verdict."""
         return await side_by_side(self._score(problem, response) for response in responses)
@@ -116,8 +123,8 @@ class VotingVerifier:
         if not response.strip():
             return None
         question = self._question.format(problem=problem, solution=response.strip())
-        controls = self._controls.union(_CONTROL.findall(question))
-        messages = [{"role": "user", "content": harmless(question, controls)}]
+        content = harmless(without_common_controls(question), self._controls)
+        messages = [{"role": "user", "content": content}]
         seed = self._sampling.seed
         requests = [replace(self._sampling, seed=seed_of(seed, question, vote)) for vote in range(self._votes)]
         votes = await side_by_side(self._vote(messages, request) for request in requests)

@@ -10,8 +10,7 @@ what is compared by value (`same`) in worker processes that can be killed.
 
 from openrlhf_math.rewards.config import RewardConfig
 from openrlhf_math.rewards.gold import Gold, UnparsableGold, parse_gold
-from openrlhf_math.rewards.grading import grade
 from openrlhf_math.rewards.outcome import Grade
-from openrlhf_math.rewards.pool import GradingPool
+from openrlhf_math.rewards.pool import GradingPool, grade
 
 __all__ = ["Gold", "Grade", "GradingPool", "RewardConfig", "UnparsableGold", "grade", "parse_gold"]

@@ -1,4 +1,4 @@
-r"""Step 3: is the answer the gold answer? Everything that can be said without computing values.
+"""Step 3: is the answer the gold answer? Everything that can be said without computing values.
 
 `compare` puts the parts together: the same text, multiple choice, numbers, answers that only repeat the question. What
 it leaves open, a worker process decides (see `same.py`).
@@ -6,16 +6,76 @@ it leaves open, a worker process decides (see `same.py`).
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from openrlhf_math.rewards.choices import choice, options, several, together
 from openrlhf_math.rewards.gold import Gold, UnparsableGold, gold_of, parse_gold
+from openrlhf_math.rewards.measures import Measure
 from openrlhf_math.rewards.notation import MAX_ANSWER, balanced, key, tidy, unstyled
-from openrlhf_math.rewards.number import read_number
-from openrlhf_math.rewards.quick import same_number
+from openrlhf_math.rewards.number import Number, read_number
 from openrlhf_math.rewards.restated import restated
 from openrlhf_math.rewards.shape import shape, sides
 from openrlhf_math.rewards.solved import still_to_solve
 from openrlhf_math.rewards.words import is_words, meaning, same_words
+
+PLACES = 6
+# As many digits as a double has: an error in the last one is the machine's.
+MACHINE_DIGITS = 16
+_HALF = Fraction(1, 2)
+
+
+def same_number(gold: Number, answer: Number) -> bool:
+    r"""Compare two values and their units. `50\%` equals both `0.5` and `50`: questions ask for it either way."""
+    if not same_units(gold.unit, answer.unit):
+        return False
+    if "ratio" in (gold.form, answer.form) and gold.form != answer.form:
+        other = answer if gold.form == "ratio" else gold
+        if other.unit or other.percent or other.value.denominator == 1:
+            return False
+    if gold.percent and answer.unit or gold.unit and answer.percent:
+        return False
+    if gold.percent != answer.percent:
+        return _same_percent(gold, answer)
+    if gold.unit and answer.unit and gold.unit.factor != answer.unit.factor:
+        return gold.value * gold.unit.factor == answer.value * answer.unit.factor
+    return gold.value == answer.value or _rounds(gold, answer)
+
+
+def same_units(gold: Measure | None, answer: Measure | None) -> bool:
+    """A unit may be left out, and added where the gold has none; two must have the same dimension."""
+    if not gold or not answer or gold == answer:
+        return True
+    return gold.agrees(answer)
+
+
+def _rounds(gold: Number, answer: Number) -> bool:
+    for short, other in ((answer, gold), (gold, answer)):
+        if short.decimal is None or short.percent:
+            continue
+        places, digits = short.decimal
+        if other.decimal is not None and other.decimal[0] <= places and digits < MACHINE_DIGITS:
+            continue
+        if places < PLACES or digits < PLACES or other.value.denominator == 1:
+            continue
+        gap = abs(other.value - short.value)
+        if gap <= _HALF / 10**places or digits >= MACHINE_DIGITS and gap < abs(other.value) / 10**15:
+            return True
+    return False
+
+
+def _same_percent(gold: Number, answer: Number) -> bool:
+    """`25%` is 0.25 and 25; 25 is `25%`, 204 is not `20400%`."""
+    percent, plain = (gold, answer) if gold.percent else (answer, gold)
+    if percent.value == plain.value:
+        return True
+    if plain is gold and plain.value.denominator == 1 and abs(plain.value) > 1 and plain.form == "integer":
+        return False
+    part = Number(
+        percent.value / 100, percent.form, decimal=percent.decimal and (percent.decimal[0] + 2, percent.decimal[1])
+    )
+    whole = Number(plain.value, plain.form, decimal=plain.decimal)
+    return part.value == whole.value or _rounds(whole, part)
+
 
 _POINT_NAME = re.compile(r"\A[A-Z]'? ?(?=[(\[])")
 _NAME = re.compile(r"\A[A-Za-z]'?(?:_(?:[A-Za-z0-9]|\{[^{}]{1,20}\}))?(?:\([A-Za-z]\))?\Z")

@@ -155,7 +155,7 @@ class _Reader(Variables):
                 self.next()
                 tree = ("f", "factorial", tree)
             elif token in ("'", "_"):
-                raise Unreadable(f"{token} behind what is no variable")
+                raise Unreadable(f"{token} behind what is not a variable")
             else:
                 return tree
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 from openrlhf_math.rewards.kinds import Expression
 from openrlhf_math.rewards.latex import Unreadable, parse
 from openrlhf_math.rewards.measures import Measure, read_measure, unit_of_money
-from openrlhf_math.rewards.splitting import without_groups
+from openrlhf_math.rewards.tokens import without_groups
 
 _TRAILING_STYLE = re.compile(r"\\(?:text|mathrm|mbox|textrm|operatorname|textit|textbf|rm)(?: ?\{|(?![a-zA-Z]))")
 _DECIMAL = re.compile(

@@ -31,8 +31,8 @@ from openrlhf_math.rewards.same_tagged import same_tagged
 from openrlhf_math.rewards.same_trees import aligned, replaced, same_trees, values_at_points
 from openrlhf_math.rewards.same_value import rounds_to, same_expression
 from openrlhf_math.rewards.solution_sets import as_interval
-from openrlhf_math.rewards.splitting import RELATION, is_grouped, split
 from openrlhf_math.rewards.statement import read
+from openrlhf_math.rewards.tokens import RELATION, is_grouped, split
 
 _SPEAKS_OF_CONSTANTS = re.compile(r"\bconstants?\b|general solution|antiderivative")
 _PARAMETER = re.compile(r"\A ?([a-zA-Z])( ?\\in ?\\mathbb ?\{ ?[A-Z] ?\}) ?\Z")

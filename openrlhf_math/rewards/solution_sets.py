@@ -10,7 +10,7 @@ from openrlhf_math.rewards.evaluate import Undefined, is_real, symbols, value
 from openrlhf_math.rewards.kinds import Expression, Items, Relation
 from openrlhf_math.rewards.latex import Unreadable, parse
 from openrlhf_math.rewards.regions import Region
-from openrlhf_math.rewards.splitting import COMMA, RELATION, TURNED, closes, is_bare, split, without_groups
+from openrlhf_math.rewards.tokens import COMMA, RELATION, TURNED, closes, is_bare, split, without_groups
 
 BUILDER = re.compile(r"\\mid(?![a-zA-Z])|\||:")
 

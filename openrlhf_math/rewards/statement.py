@@ -16,7 +16,7 @@ from openrlhf_math.rewards.latex import Unreadable, parse
 from openrlhf_math.rewards.measured import read_duration, read_value
 from openrlhf_math.rewards.regions import Region
 from openrlhf_math.rewards.solution_sets import BUILDER, as_region, bracketed, region_of
-from openrlhf_math.rewards.splitting import COMMA, RELATION, SIGNS, closes, is_bare, is_grouped, split, without_groups
+from openrlhf_math.rewards.tokens import COMMA, RELATION, SIGNS, closes, is_bare, is_grouped, split, without_groups
 from openrlhf_math.rewards.words import is_words, meaning
 
 MAX_ITEMS = 100
@@ -328,7 +328,7 @@ def _set(text: str, problem: str) -> object | None:
         return region
     if not (text.startswith("\\{") and text.endswith("\\}") and closes(text[1:-2] + "}")):
         if _SET_SIGN.search(text):
-            raise Unreadable("sets that are no regions")
+            raise Unreadable("sets that are not regions")
         return None
     inner = text[2:-2].strip()
     parts, signs = split(inner, BUILDER)

@@ -28,8 +28,8 @@ def told_if_unwritable(output: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"--output {output} cannot be written ({error.strerror or error}); mend that and run the command again, "
-            "what stands in the journal is kept"
+            f"--output {output} cannot be written ({error.strerror or error}); fix that and run the command again, "
+            "what is in the journal is kept"
         ) from error
 
 
@@ -157,10 +157,10 @@ class Journal:
                     name = (record["key"], record["attempt"])
                 except (ValueError, KeyError, TypeError):
                     raise UserError(
-                        f"{self._path}:{number}: the line is no attempt; delete it, and it is asked again"
+                        f"{self._path}:{number}: the line is not an attempt; delete it, and it is asked again"
                     ) from None
                 if name in places:
-                    raise UserError(f"{self._path}:{number}: that attempt stands there twice; delete one of the lines")
+                    raise UserError(f"{self._path}:{number}: that attempt is there twice; delete one of the lines")
                 places[name] = (end, len(line))
                 end += len(line)
         return places, end

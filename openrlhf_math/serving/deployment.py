@@ -10,12 +10,10 @@ import ray
 from ray import serve
 from starlette.middleware import Middleware
 
-from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError
-from openrlhf_math.patches.remote_code import remote_code_trusted
-from openrlhf_math.rerank.task import Turn
 from openrlhf_math.serving.access import RequiresKey
 from openrlhf_math.serving.app import build_app
+from openrlhf_math.serving.counting import token_counter
 from openrlhf_math.serving.plan import Service
 from openrlhf_math.serving.protocol import prepare
 from openrlhf_math.serving.proxy_errors import ErrorsInForm
@@ -58,16 +56,7 @@ def deployed(reranker, service: Service, model: str, host: str, port: int, key: 
     """
 
     def build():
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted())
-
-        def count_tokens(turn: Turn) -> int:
-            text = chat_text(tokenizer, turn.messages, turn.sampling.template_variables)
-            (ids,) = prompt_ids(tokenizer, [text], chat_template=True)
-            return len(ids)
-
-        app = build_app(RemoteReranker(reranker), service, count_tokens)
+        app = build_app(RemoteReranker(reranker), service, token_counter(model))
         app.add_middleware(SaysDisconnect)
         if key:
             app.add_middleware(RequiresKey, expected=key)

@@ -21,7 +21,7 @@ class Metrics:
         self.ended = Counter(name("solutions"), "Solutions, by what ended them", ["ended"], registry=registry)
         self.unanswered = Counter(name("unanswered"), "Solutions without an answer", registry=registry)
         self.attempts = Counter(name("attempts"), "Attempts made", registry=registry)
-        self.unscored = Counter(name("unscored_attempts"), "Attempts whose score is no number", registry=registry)
+        self.unscored = Counter(name("unscored_attempts"), "Attempts whose score is not a number", registry=registry)
         self.tokens = Counter(name("tokens"), "Tokens written", registry=registry)
         self.saved = Counter(name("tokens_saved"), "Tokens saved by stopping early, estimated", registry=registry)
         self.seconds = Histogram(name("solve_seconds"), "From the first request to the decision", registry=registry,

@@ -1,7 +1,7 @@
 """A request into what the solver is asked, and its solution into a response."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Limits
@@ -177,14 +177,14 @@ def _choice(index: int, attempt: Attempt, stop: Sequence[str]) -> Choice:
 def best_answers(solution: Solution, rule: Rule, n: int) -> list[int]:
     """Numbers of at most n attempts, each with another answer: the chosen one, then whom the rule chooses without the
     answers before."""
-    classes, chosen = list(solution.classes), []
+    classes, chosen = list(solution.voting), []
     number = solution.decision.attempt
     while number is not None:
         chosen.append(number)
         if len(chosen) == n:
             break
         classes = [None if name == solution.classes[number] else name for name in classes]
-        number = rule(classes, solution.scores)
+        number = rule(classes, solution.weights)
     return chosen
 
 
@@ -206,6 +206,7 @@ def report(solution: Solution, rule: Rule, scored: bool) -> Report:
             scores=told["scores"][number] if told["scores"] else None,
             tokens=attempt.tokens,
             by=attempt.by,
+            confidence=attempt.confidence and asdict(attempt.confidence),
         )
         for number, attempt in enumerate(solution.attempts)
     ]
@@ -217,6 +218,9 @@ def report(solution: Solution, rule: Rule, scored: bool) -> Report:
         votes=votes,
         attempts=attempts,
         unscored=decision.unscored if scored else 0,
+        left_out=decision.left_out,
+        unmeasured=decision.unmeasured,
+        by_model=decision.by_model,
         ended=decision.ended,
         tokens=decision.tokens,
         tokens_saved=decision.tokens_saved,

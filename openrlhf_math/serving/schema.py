@@ -88,6 +88,7 @@ class AttemptReport(BaseModel):
     scores: float | list[float | None] | None
     tokens: int
     by: str
+    confidence: dict[str, float] | None = Field(None, description="of the model, where the rule or a flag asks for it")
 
 
 class Report(BaseModel):
@@ -99,6 +100,9 @@ class Report(BaseModel):
     votes: list[Vote]
     attempts: list[AttemptReport]
     unscored: int
+    left_out: int
+    unmeasured: int
+    by_model: bool | None
     ended: str
     tokens: int
     tokens_saved: int

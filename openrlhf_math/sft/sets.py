@@ -74,7 +74,7 @@ def _weighed(flag: str, spec: str, text: str) -> tuple[str, float | None]:
     except ValueError:
         weight = 0.0
     if not weight > 0:
-        raise UserError(f"{flag} {spec}: its weight {found[1]} is no number above 0; correct it")
+        raise UserError(f"{flag} {spec}: its weight {found[1]} is not a number above 0; correct it")
     return text[: found.start()], weight
 
 

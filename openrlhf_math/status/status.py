@@ -140,7 +140,7 @@ def _of_journal(path: Path) -> Status:
         name=str(path),
         kind="distillation" if distilled else "evaluation",
         state=FINISHED if summary else UNKNOWN,
-        cause="" if summary else "not done: the command that began it goes on with it",
+        cause="" if summary else "not done: the command that began it resumes it",
         step=_lines(path / "journal.jsonl"),
         evaluation=_results(summary),
     )

@@ -110,7 +110,7 @@ class Kernel:
             status, note = self._death(status)
             notes.append(f"{note}; the next code starts without the variables defined so far")
         if fresh:
-            notes.append("the interpreter was started anew before this code, without the variables of earlier code")
+            notes.append("the interpreter was restarted before this code, without the variables of earlier code")
         return Result(_notes(output.text(), notes), status, fresh)
 
     def close(self) -> None:

@@ -149,7 +149,7 @@ def variables_renamed(text, rng):
     def change(formula):
         def one(found):
             word = found[0]
-            if word.startswith("\\") or word.isupper() or len(word) > 2:
+            if word.startswith("\\") or word.isupper() or len(word) > 2 and not other.keys() >= set(word):
                 return word
             return "".join(other.get(letter, letter) for letter in word)
 

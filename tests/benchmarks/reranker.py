@@ -145,7 +145,7 @@ def actors(args, rows, how=None) -> Result:
 def early_stop(args, rows) -> Result:
     from openrlhf_math.rerank.early_stop import confident
 
-    return actors(args, rows, method(args, stop=confident(args.confidence), at_once=-(-args.attempts // 4)))
+    return actors(args, rows, method(args, stop=confident(args.confidence), at_once=None))
 
 
 def report(args, rows, results: dict[str, list[Result]]) -> None:

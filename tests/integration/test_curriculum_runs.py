@@ -62,7 +62,7 @@ def killed_and_resumed(demo, problems, run_dir, *more: str) -> None:
     resume = command(demo, problems, run_dir, "--ckpt.load_enable", *more)
     result = subprocess.run(resume, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert "going on after step" in result.stdout, "it had no checkpoint"
+    assert "resuming after step" in result.stdout, "it had no checkpoint"
     steps = [json.loads(line)["step"] for line in (run_dir / "problems.jsonl").read_text().splitlines()]
     assert steps == list(range(1, STEPS + 1)), "each step is there once"
 

@@ -7,7 +7,7 @@ import time
 import pytest
 import ray
 
-from openrlhf_math.colocation.engine_death import take_cause
+from openrlhf_math.colocation.engine_life import take_cause
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +19,12 @@ def actor():
             return os.getpid()
 
         def does_not_start(self) -> None:
-            from openrlhf_math.colocation.engine_death import leave_cause
+            from openrlhf_math.colocation.engine_life import leave_cause
 
             leave_cause(RuntimeError("the vLLM engine did not start: no room"))
 
         def dies(self, error: str) -> None:
-            from openrlhf_math.colocation.engine_death import end_actor
+            from openrlhf_math.colocation.engine_life import end_actor
 
             print(f"(EngineCore pid=7) ERROR 11-28 15:00:19 [core.py:1376] {error}", flush=True)
             end_actor()

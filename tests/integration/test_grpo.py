@@ -57,12 +57,24 @@ def test_with_kl_upstreams_reference_actor_runs_beside_ours(demo, tmp_path, crea
     assert abs(start) < 1e-3 and moved > 1e-3  # before the first step the policy is the reference
 
 
-@pytest.mark.parametrize(
-    "estimator", ["dr_grpo", *(pytest.param(one, marks=pytest.mark.slow) for one in ("rloo", "grpo_no_std"))]
-)
+@pytest.mark.parametrize("estimator", [pytest.param(one, marks=pytest.mark.slow) for one in ("rloo", "grpo_no_std")])
 def test_other_estimators(demo, tmp_path, estimator):
     assert main(flags(demo, tmp_path / "run", "--algo.advantage.estimator", estimator)) == 0
     assert only_record(tmp_path / "run")["grad_norm"] > 0
+
+
+@pytest.mark.parametrize(
+    "recipe", ["dr_grpo", *(pytest.param(one, marks=pytest.mark.slow) for one in ("dapo", "gspo", "cispo", "sapo"))]
+)
+def test_a_recipe_with_two_steps_a_batch_and_a_correction(demo, tmp_path, recipe):
+    upstreams = ("--algo.advantage.estimator", "dr_grpo") if recipe == "dr_grpo" else ()
+    more = ("--math.recipe", recipe, "--train.batch_size", "16", "--math.rollout_correction", "auto", *upstreams)
+    assert main(flags(demo, tmp_path / "run", *more)) == 0
+    record = only_record(tmp_path / "run")
+    assert record["grad_norm"] > 0 and record["skipped_steps"] == 0
+    assert 0.98 < record["rollout_corr/ess"] <= 1 and record["rollout_corr/corrected_rate"] < 0.01
+    objective = json.loads((tmp_path / "run" / "config.json").read_text())["objective"]
+    assert objective["recipe"] == recipe and objective["rollout correction"] == "token clip, ratio 0 to 2"
 
 
 def test_a_reward_of_ones_own(demo, tmp_path):
@@ -72,11 +84,12 @@ def test_a_reward_of_ones_own(demo, tmp_path):
     assert 0.3 * plain < record["reward"] < 0.95 * plain
 
 
-def test_an_estimator_and_a_curriculum_of_ones_own(demo, tmp_path, monkeypatch):
+def test_an_estimator_a_loss_and_a_curriculum_of_ones_own(demo, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLES))
     own = ("--algo.advantage.estimator", "own_estimator.hard_first", "--math.curriculum", "own_curriculum.around_half")
-    assert main(flags(demo, tmp_path / "run", *own)) == 0
+    loss = ("--actor.policy_loss_type", "own_loss.gentle_with_wrong")
+    assert main(flags(demo, tmp_path / "run", *own, *loss)) == 0
     assert only_record(tmp_path / "run")["grad_norm"] > 0
 
 

@@ -164,7 +164,7 @@ def test_a_run_disturbed_in_every_way_equals_one_that_was_not(demo, tmp_path):
     flip_a_bit(run.checkpoints / newest)
     refused = f"checkpoint {newest} is refused"
     end(run, run.start(resume), delayed(lambda: refused in run.log.read_text(), chance.uniform(0, 10)))  # as it starts
-    assert f"going on after step {before[11:]}, from {before}" in run.log.read_text()
+    assert f"resuming after step {before[11:]}, from {before}" in run.log.read_text()
 
     end(run, run.start(resume), in_the_middle_of_saving(run, 1))
     stop(run, signal.SIGINT, after(run, 1), group=True)

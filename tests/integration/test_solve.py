@@ -15,13 +15,14 @@ from tiny_scorers import build
 
 from openrlhf_math.rerank.agents import AGENTS, panel
 from openrlhf_math.rerank.budget import Limits
-from openrlhf_math.rerank.choose import chairman, weighted
+from openrlhf_math.rerank.choose import RULES, chairman, most_confident, weighted
+from openrlhf_math.rerank.confidence import ByConfidence
 from openrlhf_math.rerank.early_stop import confident, never
 from openrlhf_math.rerank.independent import independent
 from openrlhf_math.rerank.launch import RerankerSettings, started
 from openrlhf_math.rerank.refine import refined
 from openrlhf_math.rerank.reranker import Progress, Solved
-from openrlhf_math.rerank.roles import RequestError, Sampling
+from openrlhf_math.rerank.roles import UNSURE, RequestError, Sampling
 from openrlhf_math.rerank.sampling_engine import SamplerSettings
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rerank.solver import Method, one_solver
@@ -112,6 +113,26 @@ def test_an_early_stop_spares_attempts(reranker, problems):
     solved = solve_all(reranker, problems[:20], method, Limits(attempts=32), at_once=8)
     assert sum(one.solution.decision.attempts for one in solved) < 20 * 32 * 0.7
     assert any(one.solution.decision.tokens_saved > 0 for one in solved)
+
+
+def test_confidence_is_measured_and_unsure_attempts_are_ended(reranker, problems):
+    by = ByConfidence(keep=0.01, window=8, warm_up=4)  # only the surest of the first four would pass
+    (solved,) = solve_all(
+        reranker, problems[:1], replace(METHOD, rule=most_confident, confidence=by), Limits(attempts=16)
+    )
+    attempts = solved.solution.attempts
+    assert all(0 <= one.confidence.lowest <= one.confidence.mean and one.confidence.logprob <= 0 for one in attempts)
+    ended = [one for one in attempts if one.finished == UNSURE]
+    assert ended and all(one.answer is None and 8 <= one.tokens < 128 for one in ended)
+    assert sum(one.tokens for one in attempts) == solved.solution.decision.tokens
+
+
+def test_a_model_reads_the_answers(reranker, problems):
+    method = replace(METHOD, rule=RULES["genselect"])
+    told = [one.solution for one in solve_all(reranker, problems[:8], method)]
+    asked = [one for one in told if len(one.decision.votes) > 1]
+    assert asked and all(one.decision.by_model in (True, False) for one in told)
+    assert all(one.decision.tokens > sum(attempt.tokens for attempt in one.attempts) for one in asked)
 
 
 def test_a_problem_larger_than_the_context_spoils_no_other(reranker, problems):

@@ -15,7 +15,21 @@ SAME = [
     (STORY, STORY.replace("altogether", "in total").replace("buys", "purchases")),
     (STORY, STORY.replace("Tom", "Priyanka")),
     (STORY, "Solve this problem. " + STORY),
-    (FORMULA, FORMULA.replace("$", " $ ").replace(r"\le", r"\leq").replace("largest", "maximum")),
+    (STORY, STORY.replace("red", "**red**").replace("boxes", "*boxes*")),
+    (STORY, "**Problem.** " + STORY),
+    ("Find $x^3 - 5x^2 + 3x - 4$ for $x = 2$.", "Find $x^3\n- 5x^2 + 3x \n- 4$ for $x = 2$."),
+    (STORY, "## Problem\n\n" + STORY),
+    (STORY, STORY.replace("boxes", "bxoes").replace("market", "markte")),
+    (STORY.replace("3", "three"), STORY.replace("3", "trhee")),
+    ("The number of pupils grew by 20%. Find it.", "The nubmer of pupils grew by 20%. Find it."),
+    ("He pays for a $4 gift of $10.", "He pays for a 4 dollar gift of 10 dollars."),
+    ("A dog runs 24 miles per hour.", "A dog runs 24 mph."),
+    ("In triangle $ABC$, $AB = 7$ and $BC = 8$. Find $CA$.", "IN TRIANGLE $ABC$, $AB = 7$ AND $BC = 8$. FIND $CA$."),
+    (
+        "In how many ways can 8 people sit?",
+        "In how many ways can 8 people sit? Show your work. The last line of your response should be of the form "
+        "Answer: $ANSWER.",
+    ),
 ]
 OTHER = [
     (STORY, STORY.replace("12", "13")),
@@ -65,6 +79,16 @@ OTHER += [
     ("What is the side opposite the angle of 30 degrees?", "What is the side adjacent the angle of 30 degrees?"),
     ("Encrypt the word with a shift of 3.", "Decrypt the word with a shift of 3."),
     ("How many numbers are divisible by 3?", "How many numbers are not divisible by 3?"),
+    (r"Compute $12 \% $ of $50$.", "Compute $12$ of $50$ as a percentage."),
+    (
+        "If there are 4 red crayons in a box, and there are 3 blue crayons. How many crayons are in the box?",
+        "If there are 4 red crayons in a box, and there are 5 blue crayons. How many crayons are in the box?",
+    ),
+    (
+        "Ana can answer a question every 2 minutes. How many does she answer in an hour?",
+        "Ana can answer a question every 3 minutes. How many does she answer in an hour?",
+    ),
+    ("Compute $a *b* c$.", "Compute $a b + c$."),
     # the question is for another thing, or words have changed places
     (
         "A shop sells 12 pears on Friday and 15 at noon. How many pears are sold at noon?",

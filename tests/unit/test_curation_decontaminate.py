@@ -76,6 +76,47 @@ LETTERS = "How many permutations of the letters of MATH are there with 2 fixed p
          "There are four white chips and six black chips in a bag. Find the chance of two white chips.", True),
         ("A pen costs 2 dollars and a book 9 dollars. What do 3 pens and a book cost?",
          "A pen costs 2 dollars and a book 9 dollars. What do a pen and 3 books cost?", False),
+        # one qualifying word more or less
+        ("The angles of a triangle are in the ratio $2:3:4$. How big is its smallest angle?",
+         "The exterior angles of a triangle are in the ratio $2:3:4$. How big is its smallest angle?", False),
+        ("The exterior angles of a triangle are in the ratio $2:3:4$. How big is its smallest angle?",
+         "The angles of a triangle are in the ratio $2:3:4$. How big is its smallest angle?", False),
+        ("Compute $2(a - 3)(b + 1)$ for $a = 7$ and $b = -2$.",
+         "Compute the square of $2(a - 3)(b + 1)$ for $a = 7$ and $b = -2$.", False),
+        # another unit, another part
+        ("A cone has volume 48 cubic centimeters, height 9 centimeters. Find the girth of its base, in centimeters.",
+         "A cone has volume 48 cubic centimeters, height 9 centimeters. Find the girth of its base, in meters.", False),
+        ("Juice costs 50 cents a glass and honey 5 dollars a jar. What are 7 glasses and 3 jars?",
+         "Juice costs 50 dollars a glass and honey 5 dollars a jar. What are 7 glasses and 3 jars?", False),
+        ("How many more hens than goats has a farmer who counts 35 heads and 94 feet?",
+         "How many times as many hens than goats has a farmer who counts 35 heads and 94 feet?", False),
+        ("What is 20 percent of 45?", "20 is what percent of 45?", False),
+        ("What is the sum of all real $t$ such that $4^t - 6 \\cdot 2^t - 16 = 0$ or $t = 3$?",
+         "What is the number of all real $t$ such that $4^t - 6 \\cdot 2^t - 16 = 0$ or $t = 3$?", False),
+        # variables that come once; x and y have their axes
+        ("If $x + y = 11$ and $x^3 + y^3 = 407$, what is the value of $xy - 2$?",
+         "If $t + u = 11$ and $t^3 + u^3 = 407$, what is the value of $tu - 2$?", True),
+        ("The curve $4x^2 + 9(y+1)^2 = 36$ has two vertices on one line. How far are they apart?",
+         "The curve $4t^2 + 9(u+1)^2 = 36$ has two vertices on one line. How far are they apart?", True),
+        ("What is the slope of the line $y = 2x$?", "What is the slope of the line $x = 2y$?", False),
+        # cut off: the last option, a formula
+        ("Which of the following numbers is the largest? (A) $2^{30}$ (B) $3^{20}$ (C) $5^{12}$ (D) $7^{10}$",
+         "Which of the following numbers is the largest? (A) $2^{30}$ (B) $3^{20}$ (C) $5^{12}$", True),
+        ("Which of the following numbers is the largest? (A) $2^{30}$ (B) $3^{20}$ (C) $5^{12}$ (D) $7^{10}$",
+         "Which of the following numbers is the largest? (A) $2^{31}$ (B) $3^{20}$ (C) $5^{12}$ (D) $7^{10}$", False),
+        ("Compute $2(a - 3)(b + 1)$ for $a = 7$ and $b = -2$, and then add $5(a + b)(a - b)$.",
+         "Compute $2(a - 3)(b + 1)$ for $a = 7$ and $b = -2$, and then add $5(a +", True),
+        # a square's side and length in front of a number are no opposites of themselves
+        ("Four semicircles lie on the sides of a square with side length 10, outside it. Find the area of all.",
+         "I saw this and could not find a way. Four semicircles lie on the sides of a square with side length 10, "
+         "outside it. Find the area of all. Then we all went home again.", True),
+        # sentences in another order, with words that both have
+        ("The first tank is 300 liters filled while the second tank is 450 liters filled. The second tank is only 45% "
+         "filled. How many more liters are needed to fill the two tanks?",
+         "The second tank is only 45% filled. The first tank is 300 liters filled while the second tank is 450 liters "
+         "filled. How many more liters are needed to fill the two tanks?", True),
+        ("Ann has 3 apples in the red basket, Bob has 12 apples in the red basket. How many more has Bob?",
+         "Ann has 12 apples in the red basket, Bob has 3 apples in the red basket. How many more has Bob?", False),
     ],
 )  # fmt: skip
 def test_one_problem_in_another_dress_or_two(problem, row, same):

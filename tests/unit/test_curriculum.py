@@ -251,9 +251,9 @@ def test_the_value_of_a_stage():
 
 def order(tmp_path, rows, name="window") -> ProblemOrder:
     path = tmp_path / "0.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps({"datasource": "a"} | row) + "\n" for row in rows))
     args = SimpleNamespace(
-        data=SimpleNamespace(prompt_dataset=str(path), max_samples=100),
+        data=SimpleNamespace(prompt_dataset=str(path), max_samples=100, input_key="problem"),
         math=SimpleNamespace(curriculum=CurriculumSettings(name)),
         train=SimpleNamespace(seed=0),
     )
@@ -261,7 +261,7 @@ def order(tmp_path, rows, name="window") -> ProblemOrder:
 
 
 def test_what_a_step_tells(tmp_path):
-    rows = [{"problem": text, "difficulty": n} for n, text in enumerate("abcb")]
+    rows = [{"problem": text, "difficulty": n, "datasource": text} for n, text in enumerate("abcb")]
     one = order(tmp_path, rows)
     for prompt, correct in [("a", True), ("a", True), ("b", False), ("b", True), ("elsewhere", True)]:
         one.note(prompt, correct)
@@ -270,6 +270,9 @@ def test_what_a_step_tells(tmp_path):
     assert metrics["curriculum/mixed_rate"] == pytest.approx(2 / 3)
     assert metrics["curriculum/difficulty_mean"] == pytest.approx(4 / 3)
     assert metrics["curriculum/expected_pass_rate"] == 0.5
+    assert (metrics["groups/solved_all"], metrics["groups/pass_at_2"]) == (pytest.approx(1 / 3), 1.0)
+    assert (metrics["accuracy/source/a"], metrics["accuracy/source/b"]) == (1.0, 0.5)
+    assert (metrics["accuracy/difficulty/0"], metrics["accuracy/difficulty/3"]) == (1.0, 0.5)
     assert one.sampler.seen.tolist() == [1, 1, 0, 1]
     with pytest.raises(ValueError, match="gives back no prompt"):
         one.end_step()

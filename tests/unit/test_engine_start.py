@@ -18,7 +18,7 @@ RuntimeError: something else
 
 SCRIPT = """
 import sys
-from openrlhf_math.colocation.engine_start import engine_start
+from openrlhf_math.colocation.engine_life import engine_start
 try:
     with engine_start("cuda"):
         sys.stderr.write(sys.argv[1])
@@ -55,7 +55,7 @@ ERROR 11-28 15:00:19 [async_llm.py:819] vllm.v1.engine.exceptions.EngineDeadErro
 """
 READ = """
 import sys
-from openrlhf_math.colocation.engine_start import engine_error
+from openrlhf_math.colocation.engine_life import engine_error
 print(sys.argv[1], flush=True)
 sys.stderr.write(engine_error())
 """

@@ -16,7 +16,7 @@ from openrlhf_math.cli.experiment_stages import JOURNAL, Stages
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.compare import Result
 from openrlhf_math.evaluation.recorded import Judged
-from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank
+from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank, tool
 from openrlhf_math.experiments.heldout import differences, pass_at_1, tokens_per_correct
 from openrlhf_math.experiments.over_seeds import band, spread
 from openrlhf_math.experiments.results import write_results
@@ -189,6 +189,40 @@ def test_rules_are_told_by_the_number_of_attempts():
     assert found.against_majority["weighted@k"].difference == 0.5
 
 
+# --- tool
+
+
+def tool_run(accuracy: float, heldout: float, **more) -> tool.Run:
+    records = [row | {"accuracy": accuracy * row["step"] / 10} for row in rows(10, **more)]
+    return tool.Run(records, [{"step": 10, "eval_heldout_pass1": heldout, "eval_num_samples": 16}])
+
+
+def tool_findings() -> tool.Findings:
+    calls = {"tool/calls": 0.5, "tool/failed_rate": 0.25, "tool/token_share": 0.2}
+    runs = {
+        tool.WITH: [tool_run(0.8, 0.9, **calls), tool_run(0.6, 0.7, **calls)],
+        tool.WITHOUT: [tool_run(0.0, 0.0), tool_run(0.1, 0.1)],
+    }
+    return tool.analyse(runs)
+
+
+def test_what_a_tool_is_worth_is_told_seed_by_seed():
+    found = tool_findings()
+    told, without = found.ways
+    assert (found.seeds, found.steps, found.completions) == (2, 10, 16)
+    assert told.heldout.values == [0.9, 0.7] and without.heldout.mean == pytest.approx(0.05)
+    assert told.begun.values == pytest.approx([0.08, 0.06])
+    assert (told.calls_at_end.mean, told.failed_at_end.mean, told.tool_tokens.mean) == (0.5, 0.25, 0.2)
+    assert without.calls is None and without.tool_tokens is None
+
+
+def test_a_run_without_a_tool_has_no_calls_in_the_table():
+    (table,) = tool.tables(tool_findings())
+    by_name = {row[0]: row[1:] for row in table.rows}
+    assert by_name["held-out pass@1 at the end"] == ["80.0% (70.0% to 90.0%)", "5.0% (0.0% to 10.0%)"]
+    assert by_name["calls a completion in the last step"] == ["0.50 (0.50 to 0.50)", "-"]
+
+
 # --- what is written
 
 
@@ -203,10 +237,11 @@ def findings() -> dict:
             curriculum.analyse({name: [curriculum_run([0.1, 0.2, 0.3, 0.4], 9.0)] for name in ("uniform", "window")}),
         ),
         "rerank": (rerank, rerank.analyse([problems], None)),
+        "tool": (tool, tool_findings()),
     }
 
 
-@pytest.mark.parametrize("name", ["kl", "efficiency", "curriculum", "rerank"])
+@pytest.mark.parametrize("name", ["kl", "efficiency", "curriculum", "rerank", "tool"])
 def test_an_experiment_leaves_its_figure_its_tables_and_its_commands(tmp_path, name):
     experiment, told = findings()[name]
     write_results(tmp_path / name, experiment, told, [["eval", "--instruction", ""]], 61.4)
@@ -218,7 +253,7 @@ def test_an_experiment_leaves_its_figure_its_tables_and_its_commands(tmp_path, n
     assert "<svg" in (folder / f"{name}.svg").read_text()
     table = (folder / f"{name}.md").read_text()
     assert table.startswith(f"# {experiment.TITLE}") and f"({name}.png)" in table
-    assert ("lowest to highest" if name == "curriculum" else "95% intervals") in table
+    assert ("lowest to highest" if name in ("curriculum", "tool") else "95% intervals") in table
     assert json.loads((folder / f"{name}.json").read_text())["seconds_of_all_commands"] == 61
     assert "openrlhf-math eval --instruction ''" in (folder / "commands.txt").read_text()
 
@@ -329,7 +364,9 @@ def recorded(monkeypatch):
         if name == "grpo":
             path = of(words, "--math.run_dir")
             grpo_run(path, steps=6)
-            write_lines(path / "eval.jsonl", [{"step": step, "eval_default_pass1": 0.1 * step} for step in (2, 4, 6)])
+            evaluated = {"eval_num_samples": 8}
+            rows = [evaluated | {"step": step, "eval_default_pass1": 0.1 * step} for step in (2, 4, 6)]
+            write_lines(path / "eval.jsonl", rows)
         elif name == "eval":
             evaluation(of(words, "--output"), [True, False, False])
         elif name == "experiments":
@@ -353,7 +390,8 @@ def recorded(monkeypatch):
         ("efficiency", ("--repeats", "2"), ["grpo", "eval", "eval", *["experiments"] * 4] * 2),
         ("curriculum", (), ["grpo"] * 3 * 2),
         ("rerank", ("--attempts", "2"), ["grpo", "eval", "prm", "prm", "solve"] * 2),
-        ("mismatch", ("--noise", "0.3"), ["eval", *["grpo", "eval"] * 4] * 2),
+        ("mismatch", ("--noise", "0.3"), ["eval", *["grpo", "eval"] * 3] * 2),
+        ("tool", (), ["tiny-world", "sft", "grpo", "grpo"] * 2),
     ],
 )
 def test_an_experiment_runs_its_stages_once(recorded, run_dir, capsys, name, flags, commands):
@@ -416,7 +454,7 @@ def test_only_the_engines_of_the_corrections_are_off(recorded, run_dir):
     lines = (run_dir / "mismatch" / "commands.txt").read_text().splitlines()
     exact, *others = (line for line in lines if line.startswith("openrlhf-math grpo"))
     assert "engine_noise" not in exact and all("--math.engine_noise 0.2" in line for line in others)
-    assert [line.rsplit(maxsplit=1)[1] for line in others] == ["off", "tis", "mis"]
+    assert [line.rsplit(maxsplit=1)[1] for line in others] == ["off", "tis"]
 
 
 # --- bad input

@@ -141,7 +141,7 @@ def test_inputs_that_cannot_work(break_it, sentence, model, tmp_path, capsys):
 
 def test_a_missing_model_directory_is_told_apart_from_a_hub_name(capsys):
     assert main(["grpo", *MINIMAL, "--actor.model_name_or_path", "./no/such/dir"]) == 2
-    assert "there is no such directory, nor is it a hub name" in capsys.readouterr().err
+    assert "there is no such directory, and it is not a hub name" in capsys.readouterr().err
 
 
 def test_the_model_size_is_read_from_files_or_from_the_name(tmp_path):

@@ -37,6 +37,8 @@ def batch(cut_off: float = 0.0):
         own = torch.rand(len(one.tokens), generator=generator) < 0.6
         own[0] = own[-1] = True
         one.own = own.tolist()
+        shift = 0.2 * torch.randn(len(one.tokens), generator=generator)
+        one.rollout = (one.old + shift)[own]
         one.reference, one.old = one.reference[own], one.old[own]
     for one in completions[:SIZE]:  # a group that teaches nothing
         one.reward = 0.2
@@ -91,6 +93,32 @@ def test_the_loss_of_one_step_a_batch_is_0(monkeypatch, rows):
     assert value == pytest.approx(0, abs=1e-6)
     assert done.statuses[0]["policy_loss"] == pytest.approx(0, abs=1e-6)
     assert expected.abs().max() > 1e-3 and done.gradients[0]["table"].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["ppo", "gspo", "cispo", "sapo"])
+@pytest.mark.parametrize("correction", ["off", "tis", "mis", "seq"])
+def test_every_loss_and_every_correction_of_rollouts_reads_the_models_tokens(monkeypatch, kind, correction):
+    """Two optimizer steps a batch: ratios are not 1. A completion's mean weight is that of the model's tokens."""
+    completions, ranks = batch(), Ranks(2, monkeypatch)
+    args = settings(
+        *BATCH, *PACKED, "--actor.num_gpus_per_node", 2, "--train.batch_size", GROUPS * SIZE // 2,
+        "--actor.policy_loss_type", kind, "--math.rollout_correction", correction,
+    )  # fmt: skip
+    done = train(completions, args, ranks, monkeypatch)
+    assert len(done.gradients) == 2
+    for found, shares in zip(done.gradients, done.steps, strict=True):
+        members = [one for share in shares for one in share]
+        _, expected = naive_gradient(members, "seq-mean-token-mean", on_policy=False, kind=kind, correction=correction)
+        assert_close(found["table"], expected, atol=1e-6, rtol=1e-5)
+
+
+def test_a_constant_length_divides_the_sum_over_the_models_tokens(monkeypatch):
+    completions, ranks = batch(), Ranks(2, monkeypatch)
+    args = settings(*BATCH, *PACKED, "--actor.num_gpus_per_node", 2, "--actor.loss_agg_mode", "seq-mean-token-sum-norm",
+                    "--math.loss_length", 7)  # fmt: skip
+    done = train(completions, args, ranks, monkeypatch)
+    _, expected = naive_gradient(completions, "seq-mean-token-sum-norm", length=7)
+    assert_close(done.gradients[0]["table"], expected, atol=1e-6, rtol=1e-5)
 
 
 class Transformer(torch.nn.Module):

@@ -4,6 +4,10 @@ Kernels are real, without isolation, so it runs anywhere.
 """
 
 import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,9 +17,11 @@ from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.grpo.seeds import derived_seed
-from openrlhf_math.grpo.tool_settings import ToolSettings
-from openrlhf_math.grpo.tool_turns import MOST_FALSE_STOPS, ToolTurns
+from openrlhf_math.grpo.tool_settings import RolloutTool
+from openrlhf_math.grpo.tool_turns import ToolTurns
 from openrlhf_math.rewards import RewardConfig
+from openrlhf_math.tools.attempt import MOST_FALSE_STOPS
+from openrlhf_math.tools.isolation import find_isolation
 
 PROMPT = "What is 12 * 13?\n"
 CALL = "Let me see.\n```python\nprint(12 * 13)\n```\n"
@@ -67,10 +73,8 @@ class Engine:
         return SimpleNamespace(outputs=[one])
 
 
-def settings(**changed) -> ToolSettings:
-    values = {"name": "python", "form": "block", "calls": 2, "seconds": 20.0, "gib": 1.0, "output": 2048, "kernels": 2,
-              "isolation": "none"}  # fmt: skip
-    return ToolSettings(**values | changed)
+def settings(**changed) -> RolloutTool:
+    return RolloutTool(**{"calls": 4, "seconds": 20.0, "kernels": 2, "isolation": "none"} | changed)
 
 
 def rollouts(engine, max_tokens: int = 400, samples: int = 1, seed: int | None = None, answer: str = "156", **changed):
@@ -165,7 +169,7 @@ def test_variables_last_for_the_completion_and_no_longer():
 
 def test_after_the_last_call_nobody_looks_for_more():
     engine = Engine(CALL, CALL, CALL + CALL + END)
-    (rollout,) = rollouts(engine)
+    (rollout,) = rollouts(engine, calls=2)
     assert [owner for owner, _ in by_owner(rollout)] == ["model", "tool", "model", "tool", "model"]
     assert rollout["extra_logs"]["tool/calls"] == 2 and not engine.asked[2].params.stop
 
@@ -185,7 +189,7 @@ def test_a_block_of_no_language_is_no_call():
 
 def test_texts_that_are_no_calls_bound_the_requests():
     engine = Engine(*["```\n"] * MOST_FALSE_STOPS, "```\n```\n" + END)
-    (rollout,) = rollouts(engine)
+    (rollout,) = rollouts(engine, max_tokens=900)
     assert len(engine.asked) == MOST_FALSE_STOPS + 1
     assert [owner for owner, _ in by_owner(rollout)] == ["model"]
 
@@ -312,6 +316,42 @@ def test_an_engine_that_dies_ends_the_group_and_its_kernels():
         with pytest.raises(RuntimeError):
             await executor.execute_group(PROMPT, "156", params, 1000, TOKENIZER, Dying(*[CALL] * 4), 2)
         executor.pool.close()
-        return tool.pool.free._value
+        return tool.tool.pool.free._value
 
     assert asyncio.run(run()) == 2
+
+
+DYING_ACTOR = """
+import sys, threading, time
+from openrlhf_math.tools.isolation import find_isolation, new_kernel
+from openrlhf_math.tools.kernel import KernelLimits
+kernel = new_kernel(KernelLimits(), sys.argv[1])
+inner = kernel.run("import os; os.getpid()").output
+print(inner if sys.argv[1] == "none" else 0, kernel._process.pid, flush=True)  # else that is no number outside
+kernel.run("while True: pass")
+"""
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("isolation", ["none", "auto"])
+def test_a_process_that_is_killed_takes_its_interpreters_with_it(isolation):
+    """As a rollout actor whose engine died, or that Ray's memory monitor ended: no code of its own runs any more."""
+    try:
+        isolation = find_isolation(isolation)
+    except UserError:
+        pytest.skip("no isolation here")
+    command = [sys.executable, "-c", DYING_ACTOR, isolation]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        pids = [int(word) for word in process.stdout.readline().split() if word != "0"]
+        assert pids and all(map(running, pids))
+        process.kill()
+    deadline = time.monotonic() + 60
+    while any(map(running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(running, pids))

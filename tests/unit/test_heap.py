@@ -1,7 +1,7 @@
 """Memory that was freed goes back to the system."""
 
 from openrlhf_math.colocation import memory
-from openrlhf_math.colocation.heap import HeapTrimmer
+from openrlhf_math.colocation.memory import HeapTrimmer
 
 MIB = 2**20
 

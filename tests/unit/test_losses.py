@@ -7,6 +7,8 @@ data-parallel processes.
 import math
 import sys
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from openrlhf_math.colocation.weight_source import DeepSpeedSource, NoisySource
 from openrlhf_math.grpo.losses import LossInputs, find_policy_loss
+from openrlhf_math.grpo.policy_actor import MathActorTrainer
 
 GROUPS, SIZE = 6, 4
 BATCH = ("--rollout.batch_size", GROUPS, "--rollout.n_samples_per_prompt", SIZE)
@@ -162,6 +165,15 @@ def test_auto_corrects_the_batch_after_one_that_was_off(monkeypatch, apart, corr
         assert_close(first.gradients[number]["table"], expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("ess", "level"), [(0.9, "token"), (0.995, "off"), (math.nan, "token")])
+def test_a_run_that_resumes_decides_as_it_would_have(ess, level):
+    trainer = object.__new__(MathActorTrainer)
+    trainer.args, trainer.watches_ess = settings("--math.rollout_correction", "auto"), True
+    trainer.policy_loss = SimpleNamespace(is_correction_level=None)
+    trainer.correct_below(ess)
+    assert trainer.policy_loss.is_correction_level == level
+
+
 def test_auto_always_corrects_where_a_batch_has_several_steps(monkeypatch):
     completions = batch(apart=0.05)
     args = settings(*BATCH, *PACKED, *SEVERAL, "--math.rollout_correction", "auto", "--math.truncated", "mask")
@@ -220,6 +232,17 @@ def test_a_loss_by_dotted_path_sees_groups_and_completions_without_advantage(ran
         value = sum(term.mean() for term in terms) / len(terms)
     value.backward()
     assert_close(done.gradients[0]["table"], table.grad, atol=1e-6, rtol=1e-5)
+
+
+def test_the_example_halves_what_is_below_the_mean_of_its_group(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
+    completions = batch(cut_off=0.0)
+    flags = ("--actor.policy_loss_type", "own_loss.gentle_with_wrong")
+    done = train(completions, settings(*BATCH, *PACKED, *flags), Ranks(1, monkeypatch), monkeypatch)
+    for one in completions:
+        one.advantage *= 1.0 if one.advantage > 0 else 0.5
+    _, expected = gradient(bigram_table(), completions, "seq-mean-token-mean")
+    assert_close(done.gradients[0]["table"], expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["one_number", "without_a_gradient", "no_number", "wrong", "absent"])

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from openrlhf_math.cli import main
-from openrlhf_math.prm.measures import auc, step_measures
-from openrlhf_math.prm.training_plot import plot_training
+from openrlhf_math.prm.trainer import auc, step_measures
+from openrlhf_math.prm.training import plot_training
 
 SOLUTIONS = [
     {"problem": "Leo has 9 pens.", "steps": ["Leo has 9 pens.", "9-3=6.", "It is 6."], "labels": [1.0, 0.3, 0.0]},

@@ -115,7 +115,7 @@ def by_grpo(model, way: str, tmp_path) -> list[list[int]]:
     )  # fmt: skip
     args = SimpleNamespace(
         data=data, actor=SimpleNamespace(model_name_or_path=str(model)), rollout=SimpleNamespace(max_new_tokens=8),
-        math=SimpleNamespace(instruction=INSTRUCTION, run_dir=tmp_path), eval=SimpleNamespace(dataset=None),
+        math=SimpleNamespace(instruction=INSTRUCTION, run_dir=tmp_path, tool=None), eval=SimpleNamespace(dataset=None),
     )  # fmt: skip
     prompts = inputs.render_prompts(args, problem_sets())
     inputs.write_prompts(args, problem_sets(), prompts, {})

@@ -5,10 +5,9 @@ from statistics import fmean
 import pytest
 from recorded_runs import evaluation, grpo_row, grpo_run, whole_run
 
-from openrlhf_math.report.curves import GRPO, evaluation_curves
+from openrlhf_math.report.curves import GRPO, evaluation_curves, part_curves
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table
 from openrlhf_math.report.figures import grpo_table
-from openrlhf_math.report.markdown import as_markdown
 from openrlhf_math.report.page import bar, ends
 from openrlhf_math.report.phases import memory_plot, seconds, time_plot
 from openrlhf_math.report.plots import plot, smoothed
@@ -16,7 +15,7 @@ from openrlhf_math.report.report import tables_of
 from openrlhf_math.report.runs import find_runs
 from openrlhf_math.report.samples import samples_of
 from openrlhf_math.report.settings import all_settings, differences
-from openrlhf_math.report.table import Interval, Table
+from openrlhf_math.report.table import Interval, Table, as_markdown
 
 CURVES = {curve.title: curve for curve in GRPO}
 ROWS = [grpo_row(step) for step in range(1, 31)]
@@ -43,6 +42,12 @@ def test_every_curve_has_its_unit_and_its_steps():
             continue
         assert f">{curve.unit}</text>" in drawn.svg
         assert ">step</text>" in drawn.svg
+
+
+def test_there_is_a_curve_for_every_source_difficulty_and_k():
+    rows = [grpo_row(1, **{"accuracy/difficulty/3": 0.2}), grpo_row(2)]
+    found = [(curve.title, curve.value(rows[0])) for curve in part_curves(rows)]
+    assert found == [("Groups: pass@4", 0.6), ("Accuracy on a set", 0.5), ("Accuracy at difficulty 3", 0.2)]
 
 
 def test_the_kl_is_drawn_where_it_is_computed():

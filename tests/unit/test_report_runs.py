@@ -120,7 +120,7 @@ def _other_completions(path):
         (lambda path: None, [], "RUN {run}: there is no such directory"),
         (lambda path: path.write_text(""), [], "RUN {run} is a file; give the directory of the run"),
         (lambda path: path.mkdir(), [], "RUN {run}: neither a GRPO run, a fine-tuning, an evaluation nor a demo run"),
-        (lambda path: grpo_run(path / "one"), [], "RUN {run} is no run but holds some; name those: {run}/one"),
+        (lambda path: grpo_run(path / "one"), [], "RUN {run} is not a run but holds some; name those: {run}/one"),
         (_unfinished_evaluation, [], "RUN {run}: an evaluation that has not finished"),
         (_torn_settings, [], "{run}/config.json is not a JSON object"),
         (_torn_completions, [], "{run}/completions.jsonl, line 1, is not a completion"),

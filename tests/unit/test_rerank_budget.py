@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from openrlhf_math.rerank.anytime import Attempt, Poll, decide
 from openrlhf_math.rerank.budget import Budget, Limits, SetBudget
 from openrlhf_math.rerank.choose import best_of_n, majority, weighted
-from openrlhf_math.rerank.early_stop import cannot_lose, confident, lead_probability
+from openrlhf_math.rerank.early_stop import cannot_lose, confident, lead_probability, votes_needed, wave
 
 
 class Clock:
@@ -131,6 +131,27 @@ def test_cannot_lose_is_exactly_that_no_continuation_changes_the_majority(votes,
 )
 def test_lead_probability(first, second, probability):
     assert lead_probability(first, second) == pytest.approx(probability)
+
+
+def naive_lead(first: int, second: int) -> float:
+    draws = first + second + 1
+    return sum(math.comb(draws, successes) for successes in range(first + 1)) / 2**draws
+
+
+def test_lead_probability_is_the_binomial_tail_and_the_votes_needed_are_the_fewest():
+    for first, second in itertools.product(range(25), repeat=2):
+        assert lead_probability(first, second) == naive_lead(first, second)
+    for confidence, second in itertools.product((0.51, 0.75, 0.9, 0.99), range(25)):
+        fewest = next(first for first in itertools.count() if naive_lead(first, second) >= confidence)
+        assert votes_needed(second, confidence) == fewest
+
+
+def test_a_wave_of_a_long_vote_asks_for_few_probabilities():
+    """It is looked at for every attempt, in the event loop of all problems."""
+    before = lead_probability.cache_info().misses
+    for made in range(1, 1024):
+        wave(confident(0.987), (made - made // 3, made // 3), 1024 - made)
+    assert lead_probability.cache_info().misses - before < 20 * 342, "once for each count of the second"
 
 
 @pytest.mark.parametrize("first, second", [(4, 1), (9, 6), (20, 2)])

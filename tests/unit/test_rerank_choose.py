@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, aggregate, find_aggregation
-from openrlhf_math.rerank.choose import RULES, best_of_n, chairman, find_rule, majority, needs_scores, weighted
+from openrlhf_math.rerank.choose import (
+    RULES,
+    best_of_n,
+    chairman,
+    find_rule,
+    genselect,
+    majority,
+    needs_scores,
+    weighted,
+)
 
 NAN, INF = math.nan, math.inf
 
@@ -99,9 +108,9 @@ def winner(rule, attempts):
 
     def worth(name):
         members = [score for one, score in attempts if one == name]
-        return (
-            len(members) if rule is majority else max(members) if rule in (best_of_n, chairman) else math.fsum(members)
-        )
+        if rule in (majority, genselect):
+            return len(members)
+        return max(members) if rule in (best_of_n, chairman) else math.fsum(members)
 
     best = worth(classes[number])
     return classes[number], sum(worth(name) == best for name in set(classes) - {None}) > 1

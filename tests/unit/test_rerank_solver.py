@@ -104,7 +104,7 @@ def test_no_more_attempts_are_under_way_than_wanted(pool):
 
 
 def test_a_vote_that_cannot_be_lost_ends_and_what_is_under_way_is_cancelled(pool):
-    sampler = Sampler(box(*"111111111111"), seconds=0.01)
+    sampler = Sampler(box(*"111111111111"), seconds=0.1)
     solution = solve(pool, sampler, method=replace(METHOD, stop=cannot_lose, at_once=4))
     assert solution.decision.ended == "early"
     assert sampler.cancelled > 0 and sampler.under_way == 0

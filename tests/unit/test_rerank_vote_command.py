@@ -3,7 +3,7 @@
 import json
 import math
 import random
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -60,6 +60,27 @@ def test_accuracy_by_rule(vote):
     assert at_all == {"majority": 0.5, **by_scores}
     assert {rule["accuracy"][0] for rule in told["rules"].values()} == {0.5}
     assert all(low <= high for low, high in (rule["interval"] for rule in told["rules"].values()))
+
+
+def test_each_rule_is_compared_with_the_majority_problem_by_problem(vote):
+    """10 problems: the scores are right where the majority errs in 6, and wrong where it is right in 1."""
+
+    def row(right, others, score):
+        return {"gold": "1", "responses": [rf"\boxed{{{one}}}" for one in [*right, *others]], "scores": score}
+
+    better, worse, same = [
+        row("1", "22", [0.9, 0.1, 0.1]), row("11", "2", [0.1, 0.1, 0.9]), row("11", "2", [0.9, 0.1, 0.1])
+    ]  # fmt: skip
+    rules = vote([better] * 6 + [worse] + [same] * 3, "--aggregate", "last")["rules"]
+    assert rules["majority"]["from_majority"] is None
+    told = rules["best_of_n, last"]["from_majority"]
+    assert told["difference"][0] == 0 and told["p"][0] == 1 and told["difference"][-1] == pytest.approx(0.5)
+    signs = [sum(one) for one in product((1, -1), repeat=7)]
+    assert told["p"][-1] == pytest.approx(sum(abs(one) >= 5 for one in signs) / len(signs))
+    low, high = told["interval"][-1]
+    assert 0 < low < 0.5 < high
+    alone = vote([better], "--rule", "best_of_n", "--aggregate", "last")["rules"]
+    assert alone["best_of_n, last"]["from_majority"] is None
 
 
 def test_all_aggregations_are_told_where_none_is_asked_for(vote):

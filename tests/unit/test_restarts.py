@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from openrlhf_math.colocation import async_engine, restarts
+from openrlhf_math.colocation import async_engine
+from openrlhf_math.colocation import engine_life as restarts
 from openrlhf_math.colocation.async_engine import answers
 from openrlhf_math.errors import UserError
 

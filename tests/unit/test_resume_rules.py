@@ -93,7 +93,7 @@ def test_a_run_without_a_checkpoint_begins_anew_and_forgets_its_records(began, c
     resume.take_up(args, problems)
     assert not args.ckpt.load_enable
     assert (args.math.run_dir / "metrics.jsonl").read_text() == ""
-    assert "the run begins anew" in capsys.readouterr().out
+    assert "the run starts from the beginning" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -278,8 +278,7 @@ def test_random_state_goes_through_a_file_that_cannot_run_code(tmp_path: Path):
     import numpy as np
     import torch
 
-    from openrlhf_math.checkpoints.loading import load_plain
-    from openrlhf_math.checkpoints.random_state import random_state, restore_random_state
+    from openrlhf_math.checkpoints.state import load_plain, random_state, restore_random_state
 
     def draw() -> list[float]:
         return [random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), torch.rand(()).item()]
@@ -301,7 +300,7 @@ def test_a_file_that_would_run_code_is_not_read(tmp_path):
 
     import torch
 
-    from openrlhf_math.checkpoints.loading import load_plain
+    from openrlhf_math.checkpoints.state import load_plain
 
     torch.save({"module": Code()}, tmp_path / "mp_rank_00_model_states.pt")
     with pytest.raises(pickle.UnpicklingError, match="Unsupported global|system"):

@@ -5,10 +5,10 @@ from fractions import Fraction
 
 import pytest
 
+from openrlhf_math.rewards.equivalence import same_number
 from openrlhf_math.rewards.gold import parse_gold
 from openrlhf_math.rewards.notation import tidy
 from openrlhf_math.rewards.number import read_number
-from openrlhf_math.rewards.quick import same_number
 
 PAIRS = 5000
 

@@ -117,7 +117,7 @@ class RunsCode:
 def test_a_checkpoint_runs_no_code(tmp_path):
     import torch
 
-    from openrlhf_math.checkpoints.loading import load_plain
+    from openrlhf_math.checkpoints.state import load_plain
 
     mark, checkpoint = tmp_path / "mark", tmp_path / "model_states.pt"
     torch.save({"module": {"weight": torch.ones(2)}, "client_state": RunsCode(mark)}, checkpoint)

@@ -60,7 +60,8 @@ class Backend:
             yield Solved(0, Solution(
                 problem=problem, answer=decision.answer, text="" if number is None else poll.attempts[number].text,
                 decision=decision, attempts=tuple(poll.attempts), classes=tuple(poll.classes),
-                scores=tuple(poll.scores), scored=True, seconds=0.5,
+                scores=tuple(poll.scores), voting=tuple(poll.voting), weights=tuple(poll.weights), scored=True,
+                seconds=0.5,
             ))  # fmt: skip
         except asyncio.CancelledError:
             self.cancelled += 1
@@ -147,10 +148,12 @@ def test_the_answer_comes_with_all_it_rests_on(served):
     assert [one["vote"] for one in report["attempts"]] == [0, 1, 0, None]
     assert report["attempts"][3] == {
         "answer": None, "vote": None, "score": 0.0, "scores": [0.1, None], "tokens": 10, "by": "solver",
+        "confidence": None,
     }  # fmt: skip
     del report["votes"], report["attempts"]
     assert report == {"answer": "7", "chosen": 0, "rule": "weighted", "unscored": 1, "ended": "attempts", "tokens": 40,
-                      "tokens_saved": 0, "not_counted": 0, "seconds": 0.5}  # fmt: skip
+                      "tokens_saved": 0, "not_counted": 0, "left_out": 0, "unmeasured": 0, "by_model": None,
+                      "seconds": 0.5}  # fmt: skip
 
 
 def test_several_answers_are_each_another_one_the_best_first(served):

@@ -210,7 +210,7 @@ def test_a_hostile_name_and_cause_are_shown_as_text(tmp_path, capsys):
         (["missing"], "RUN missing: there is no such directory"),
         (["."], "RUN .: no run is in it; give a directory that"),
         ([".", "--watch", "0"], "--watch 0.0: give more than 0 seconds"),
-        ([".", "--watch", "--json"], "--json is told once; leave --watch out"),
+        ([".", "--watch", "--json"], "--json is printed once; leave --watch out"),
     ],
 )
 def test_bad_input_is_one_sentence(flags, sentence, tmp_path, monkeypatch, capsys):

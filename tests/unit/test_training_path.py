@@ -87,7 +87,7 @@ def test_a_wrong_attention_is_found_and_rows_are_taken(monkeypatch, broken, dtyp
     actor = PackedActor(qwen2(dtype), SHARED_PREFIX)
     note = actor.choose_path()
     assert actor.path == ROWS
-    assert note.startswith("Qwen2ForCausalLM: each sequence has a row of its own")
+    assert note.startswith("Qwen2ForCausalLM: each sequence has its own row")
 
 
 def counted_by_place(*batch):

@@ -1,0 +1,53 @@
+"""A command line into settings: what cannot be read is one sentence with the flag and a guess, not a page of usage."""
+
+import argparse
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+from openrlhf_math.errors import UserError
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """The settings. `--help` ends the process, as argparse does. Raises UserError for what cannot be read."""
+    parsers = list(_all(parser))
+    for each in parsers:
+        each.error = _refuse
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise UserError(_unknown(unknown[0], parsers))
+    return args
+
+
+def _all(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                yield from _all(each)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise UserError(message)
+
+
+def _unknown(word: str, parsers: list[argparse.ArgumentParser]) -> str:
+    if not word.startswith("-"):
+        return f"{word!r} is not a flag, and no flag takes it; put quotes around a value with spaces"
+    flag = word.partition("=")[0]
+    options = [option for parser in parsers for action in parser._actions for option in action.option_strings]
+    # The last part of a dotted name is what people remember.
+    ends = [option for option in options if option.endswith((f".{flag.lstrip('-')}", f"_{flag.lstrip('-')}"))]
+    like = {option: max(_likeness(flag, option), _likeness(flag, option[: len(flag)])) for option in options}
+    close = [
+        option
+        for option in sorted(like, key=like.get, reverse=True)
+        if like[option] > max(0.7, 0.9 * max(like.values()))
+    ]
+    guesses = list(dict.fromkeys([*ends, *close]))[:3]
+    guess = f"; did you mean {' or '.join(guesses)}?" if guesses else ""
+    return f"unknown flag {flag}{guess or '; --help lists all flags'}"
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()

@@ -1,0 +1,77 @@
+"""Completions from a model behind an OpenAI-compatible endpoint, each as soon as it ends: no engine, no Ray."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+
+from openrlhf_math.errors import UserError
+from openrlhf_math.evaluation.benchmarks import Sampling
+from openrlhf_math.evaluation.sampler import Completion, Request, seed_of
+from openrlhf_math.rerank import roles
+from openrlhf_math.rerank.endpoint_sampler import EndpointModel, EndpointSampler
+from openrlhf_math.rerank.here import run_here
+from openrlhf_math.side_by_side import end
+
+AHEAD = 4  # tasks for each lane: whoever waits holds its prompt alone
+
+
+class EndpointCompletions:
+    """What `sampler.Sampler` is for an engine. Its requests' prompts are messages."""
+
+    def __init__(self, endpoint: EndpointModel, seed: int, drawn: Mapping[str, object] | None = None) -> None:
+        """drawn: fields of `roles.Sampling` that no benchmark has."""
+        self._endpoint, self._seed, self._more = endpoint, seed, drawn or {}
+
+    def complete(
+        self, requests: Iterable[Request], sampling: Sampling, stop: tuple[str, ...]
+    ) -> Iterator[tuple[Request, Completion]]:
+        """Completions in the order they end.
+
+        Raises UserError if the endpoint answers nobody, and when all others are made, if some brought nothing.
+        """
+        yield from run_here(self._made(iter(requests), sampling, stop))
+
+    async def _made(
+        self, requests: Iterator[Request], sampling: Sampling, stop: tuple[str, ...]
+    ) -> AsyncIterator[tuple[Request, Completion]]:
+        sampler, under_way = EndpointSampler(self._endpoint), {}
+        lost: list[str] = []
+        try:
+            while True:
+                while len(under_way) < AHEAD * self._endpoint.endpoint.concurrency:
+                    if (request := next(requests, None)) is None:
+                        break
+                    drawn = self._drawn(request, sampling, stop)
+                    under_way[asyncio.create_task(sampler.complete(request.prompt, drawn))] = request
+                if not under_way:
+                    break
+                done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    request = under_way.pop(task)
+                    try:
+                        one = task.result()
+                    except roles.RequestError as error:
+                        lost.append(f"problem {request.problem}: {error}")
+                        continue
+                    yield request, Completion(one.text, one.tokens, one.finished == "length")
+        except roles.Unavailable as error:
+            raise UserError(f"{error}; what it made is kept, run the same command again") from None
+        finally:
+            await end(under_way)
+            await sampler.close()
+        if lost:
+            raise UserError(
+                f"completions that are missing: {len(lost)} ({lost[0]}); the others are kept, run the command again"
+            )
+
+    def _drawn(self, request: Request, sampling: Sampling, stop: tuple[str, ...]) -> roles.Sampling:
+        return roles.Sampling(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            max_tokens=sampling.max_tokens,
+            stop=stop,
+            **self._more,
+            seed=seed_of(self._seed, request) if sampling.temperature else None,
+        )

@@ -1,0 +1,79 @@
+"""The app in this process, over a Reranker whose sampler or scorer is behind an endpoint: no Ray Serve."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+
+import uvicorn
+
+from openrlhf_math.rerank.here import engines, reranker_here
+from openrlhf_math.rerank.roles import Gone
+from openrlhf_math.rerank.task import Turn
+from openrlhf_math.serving.access import RequiresKey
+from openrlhf_math.serving.app import build_app
+from openrlhf_math.serving.plan import Service
+from openrlhf_math.serving.protocol import prepare
+
+SHUTDOWN_SECONDS = 5  # for requests under way, after a signal
+
+
+class _Server(uvicorn.Server):
+    """One whose signals are ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):
+        yield
+
+
+def serve_here(
+    settings,
+    service: Service,
+    host: str,
+    port: int,
+    key: bytes | None,
+    ready: Callable[[], None],
+    count_tokens: Callable[[Turn], int] | None = None,
+    check_seconds: float = 15.0,
+) -> str:
+    """Answer on host and port until a signal. Returns "", or why no problem will ever be solved again.
+
+    settings: a RerankerSettings. ready: is called when it listens. key: digest of the one that clients must send.
+    count_tokens: of a prompt; None: what the endpoint says of those it answered.
+    """
+    with engines(settings) as parts:
+        return asyncio.run(_serve(settings, parts, service, (host, port), key, ready, count_tokens, check_seconds))
+
+
+async def _serve(settings, parts, service, address, key, ready, count_tokens, check_seconds) -> str:
+    async with reranker_here(settings, *parts) as (reranker, sampler):
+        app = build_app(reranker, service, count_tokens or (lambda turn: sampler.prompt_tokens(turn.messages)))
+        if key:
+            app.add_middleware(RequiresKey, expected=key)
+        prepare()
+        host, port = address
+        config = uvicorn.Config(
+            app, host=host, port=port, log_level="error", timeout_graceful_shutdown=SHUTDOWN_SECONDS
+        )
+        server = _Server(config)
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, lambda: setattr(server, "should_exit", True))
+        serving = asyncio.create_task(server.serve())
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.05)
+        if server.started:
+            ready()
+        while True:
+            done, _ = await asyncio.wait([serving], timeout=check_seconds)
+            if done:
+                serving.result()
+                return ""
+            try:
+                await reranker.check()
+            except Gone as error:
+                server.should_exit = True
+                await serving
+                return str(error)
+            except Exception:
+                continue  # /health says it

@@ -1,0 +1,113 @@
+"""What goes on to vLLM's engine and to the chat template: names are checked before anything loads."""
+
+import json
+
+import pytest
+from faulty_endpoint import FaultyEndpoint
+from public_tokenizers import qwen25
+
+from openrlhf_math.cli import main
+from openrlhf_math.data.tiny_world.problems import distinct_stories
+
+TEMPLATE = (
+    "{%- for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{%- endgeneration %}\n{% endfor -%}"
+    "{% set shown = not hidden %}{% if enable_thinking is defined %}{{ enable_thinking }}{% endif %}A: "
+)
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    tokenizer = qwen25().tokenizer
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+    return folder
+
+
+@pytest.fixture
+def problems(tmp_path):
+    path = tmp_path / "problems.jsonl"
+    rows = [{"problem": one.text, "answer": str(one.answer)} for one in distinct_stories(2, seed=3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def command(name: str, model, problems, tmp_path) -> list[str]:
+    given = {"solve": ["1+1?"], "serve": ["--port", "0"],
+             "eval": ["--benchmark", str(problems), "--output", str(tmp_path / "out")]}[name]  # fmt: skip
+    return [name, "--model", str(model), *given]
+
+
+@pytest.mark.parametrize("name", ["solve", "serve", "eval"])
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--engine-args", '{"kv_cash_dtype": "fp8"}'], "did you mean kv_cache_dtype?"),
+        (["--engine-args", '{"max_model_len": 5}'], "use --max-context"),
+        (["--engine-args", '{"worker_extension_cls": "x"}'], "worker_extension_cls is set by this command"),
+        (["--chat-template-kwargs", '{"enable_thinkin": false}'], "no enable_thinkin, only enable_thinking, hidden"),
+        (["--base-url", "http://127.0.0.1:9/v1", "--engine-args", '{"dtype": "float32"}'], "--engine-args"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_name_that_is_not_known_is_refused_before_a_model_loads(name, flags, said, model, problems, tmp_path, capsys):
+    assert main([*command(name, model, problems, tmp_path), *flags]) == 2
+    error = capsys.readouterr().err
+    assert said in error and "Traceback" not in error
+
+
+def test_a_template_that_knows_no_effort_is_told(model, problems, tmp_path, capsys):
+    tokenizer = qwen25().tokenizer
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    tokenizer.save_pretrained(model)
+    (model / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert main([*command("eval", model, problems, tmp_path), "--reasoning-effort", "low"]) == 2
+    assert "--reasoning-effort low" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--engine-args", "--chat-template-kwargs"])
+@pytest.mark.parametrize("value", ["[]", "{", "5", '{"a": NaN'])
+def test_what_is_no_object_is_refused(flag, value, model, problems, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        main([*command("solve", model, problems, tmp_path), flag, value])
+    assert ended.value.code == 2
+
+
+def test_the_model_of_an_engine_sees_the_variables(model):
+    from openrlhf_math.data.problems import Problem
+    from openrlhf_math.evaluation.benchmarks import Sampling
+    from openrlhf_math.evaluation.evaluate import tokenized
+    from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
+    from openrlhf_math.evaluation.settings import EvalSettings
+    from openrlhf_math.rewards import RewardConfig
+
+    texts = {}
+    for drawn in ({}, {"chat_template_kwargs": {"enable_thinking": False}}, {"reasoning_effort": "high"}):
+        settings = EvalSettings(str(model), model, 0, "chat", "", "cpu", 1, None, False, RewardConfig(), drawn=drawn)
+        one = ProblemSet("a", [Question(Problem("1+1?", "2", "set", 1), {})], Sampling())
+        (ids,) = tokenized(one, settings)
+        texts[json.dumps(drawn)] = qwen25().tokenizer.decode(ids).removeprefix("user: 1+1?\n")
+    assert list(texts.values()) == ["A: ", "FalseA: ", "TrueA: "]
+
+
+@pytest.mark.parametrize("name", ["solve", "eval"])
+def test_an_endpoint_gets_them_in_its_own_fields(name, problems, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with FaultyEndpoint() as server:
+        flags = ["--base-url", server.url, "--reasoning-effort", "low", "--chat-template-kwargs", '{"deep": [1]}']
+        given = command(name, "tiny", problems, tmp_path)
+        given = ["solve", "--model", "tiny", "--file", str(problems)] if name == "solve" else given
+        assert main([*given, *flags, "--workers", "1"]) in (None, 0)
+        assert server.bodies
+        for body in server.bodies:
+            assert (body["reasoning_effort"], body["chat_template_kwargs"]) == ("low", {"deep": [1]})
+
+
+def test_the_list_of_benchmarks_fits_a_terminal(capsys):
+    with pytest.raises(SystemExit):
+        main(["eval", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("benchmarks"))
+    end = next(number for number, line in enumerate(lines) if line.strip().startswith("FILE "))
+    assert end - begin > 15 and max(map(len, lines[begin:end])) <= 80
