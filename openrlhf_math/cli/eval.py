@@ -224,6 +224,8 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     if args.input_template and prompt != "plain":
         raise UserError(f"--input-template goes with --prompt plain, not with {prompt}; leave one of the two out")
     tool = tool_settings(args)
+    if tool and args.base_url:
+        raise UserError("--tool python: eval runs code for its own engine only; leave --tool or --base-url out")
     if tool and tool.form == "template" and prompt != "chat":
         raise UserError(f"--tool-form template goes with --prompt chat, not with {prompt}; choose --tool-form block")
     instruction = style.instruction if args.instruction is None else args.instruction

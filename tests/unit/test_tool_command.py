@@ -37,6 +37,7 @@ REFUSED = [
     ([*SOLVE, "--tool", "python", "--base-url", "http://x/v1", "--tool-form", "template"], "--tool-form"),
     (["eval", *PLAIN, "--tool-form", "block"], "--tool-form"),
     (["eval", *PLAIN, "--tool", "python", "--tool-form", "template", "--prompt", "r1"], "--tool-form"),
+    (["eval", *PLAIN, "--tool", "python", "--base-url", "http://x/v1"], "--base-url"),
     (["eval", "--completions", "c.jsonl", "--output", "o", "--tool", "python"], "--completions"),
     ([*DISTILL, "--base-url", "http://127.0.0.1:1/v1", "--tool", "python"], "--teacher"),
     ([*DISTILL, "--teacher", "engine", "--tool", "python", "--tool-form", "template"], "--tool-form"),
@@ -133,14 +134,14 @@ def evaluated(monkeypatch):
     ) -> tuple[dict, Steps]:
         sampler, steps = object.__new__(Sampler), Steps(texts)
         first = next(iter(steps.writers.values()))
-        sampler._seed, sampler._waiting, sampler._engine = 3, {}, steps
+        sampler._seed, sampler._watch, sampler._waiting, sampler._engine = 3, None, {}, steps
         sampler._tool = Tool(ToolSettings(isolation="none"), first.reads, "m")
         sampler._ask = steps.ask
         sampler._step = step(steps)
         monkeypatch.setattr(
             evaluation_sampler,
             "_params",
-            lambda sampling, most, stop, seed, **more: SimpleNamespace(max_tokens=most, stop=list(stop), seed=seed),
+            lambda sampling, most, stop, seed, *_, **more: SimpleNamespace(max_tokens=most, stop=list(stop), seed=seed),
         )
         requests = [Request(*map(int, name.split("-")), first.ids("p")) for name in texts]
         made = sampler.complete(requests, Sampling(1, 1000, 0.6), stop)
