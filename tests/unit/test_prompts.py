@@ -12,7 +12,7 @@ from public_tokenizers import LAYOUTS, Layout, gemma2, llama3, mistral, qwen25
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.problems import Problem
-from openrlhf_math.data.prompts import fill, first_tokens, prompt_ids, with_first_text
+from openrlhf_math.data.prompts import fill, first_tokens, prompt_ids, with_first_text, with_instruction
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.evaluate import tokenized
 from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
@@ -399,3 +399,11 @@ def test_openrlhfs_sft_is_told_to_render_nothing(way, tmp_path, monkeypatch):
     assert handed_over == [expected(layout, problem, way) + answer for problem in PROBLEMS]
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
     assert (recorded["apply_chat_template"], recorded["input_template"]) == flags(way)
+
+
+def test_an_instruction_that_is_there_is_not_repeated():
+    assert with_instruction("1+1?", "Box it.") == "1+1?\nBox it."
+    assert with_instruction("1+1?\nBox it.", "Box it.") == "1+1?\nBox it."
+    assert with_instruction("1+1? Box it. \n", "\nBox it.") == "1+1? Box it. \n"
+    assert with_instruction("Box it. 1+1?", "Box it.") == "Box it. 1+1?\nBox it."
+    assert with_instruction("1+1?", "") == "1+1?"
