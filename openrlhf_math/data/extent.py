@@ -9,7 +9,7 @@ from openrlhf_math.data.tables import kind_of
 
 
 class Extent:
-    """Parquet says how many rows it has. Of other files, the share of their bytes that is read tells about how many.
+    """Parquet says how many rows it has. Of other files, the share of their bytes that is read gives about how many.
 
     The reader of the set says which files there are and opens each through it.
     """
@@ -33,7 +33,7 @@ class Extent:
         self._open = path, file
 
     def rows(self, read: int) -> int:
-        """About how many rows there are, 0 where nothing tells. read: how many have been read."""
+        """About how many rows there are, 0 where nothing says so. read: how many have been read."""
         if self._exact is not None:
             return self._exact
         if not self._open:

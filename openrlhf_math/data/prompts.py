@@ -31,7 +31,10 @@ def chat(problem: Problem, instruction: str) -> Messages:
 
 
 def with_instruction(text: str, instruction: str) -> str:
-    return f"{text}\n{instruction}" if instruction else text
+    """The text with the instruction behind it, once: a text that ends with it stays as it is."""
+    if not instruction or text.rstrip().endswith(instruction.strip()):
+        return text
+    return f"{text}\n{instruction}"
 
 
 def chat_text(

@@ -58,7 +58,7 @@ def trace(content: str, reasoning: str, tags: Tags = THINK) -> str:
 
 
 def _retagged(content: str, tags: Tags) -> str:
-    """With `<think>` for the teacher's tags, and the answer without its own.
+    """With `<think>` for the teacher's tags, and the answer without the teacher's tags around it.
 
     A text that has `<think>` as well stays as it is, and is refused if that is in two places.
     """

@@ -1,4 +1,4 @@
-"""The data card: a README.md that tells a person what the dataset is. No times, so that the same journal gives the same
+"""The data card: a README.md that says what the dataset is. No times, so that the same journal gives the same
 card."""
 
 import importlib.metadata

@@ -3,7 +3,7 @@
 from statistics import fmean
 
 from openrlhf_math.distill.collect import CORRECT, GRADED, Verdict, Verdicts
-from openrlhf_math.distill.keep import Rule, is_unverified
+from openrlhf_math.distill.keep import Rule, is_unverified, length_of
 from openrlhf_math.distill.questions import Task
 
 
@@ -15,14 +15,13 @@ def may_be_kept(rule: Rule, verdict: Verdict) -> bool:
 def longest_questions(tasks: list[Task], verdicts: Verdicts, rule: Rule, n: int) -> list[Task]:
     """The n problems whose traces are longest in the mean, in the order of `tasks`; the first of several as long.
 
-    Each of `tasks` has a trace that the rule may keep. Lengths are in tokens, or in characters if not all replies have
-    their number of tokens.
+    Each of `tasks` has a trace that the rule may keep. Lengths are compared as those of traces are, over all problems.
     """
     traces = {task.key: [one for one in verdicts[task.key] if may_be_kept(rule, one)] for task in tasks}
-    in_tokens = all(one.tokens is not None for of_one in traces.values() for one in of_one)
+    length_of_one = length_of(one for of_one in traces.values() for one in of_one)
 
     def length(task: Task) -> float:
-        return fmean(one.tokens if in_tokens else one.characters for one in traces[task.key])
+        return fmean(map(length_of_one, traces[task.key]))
 
     chosen = {task.key for task in sorted(tasks, key=length, reverse=True)[:n]}
     return [task for task in tasks if task.key in chosen]

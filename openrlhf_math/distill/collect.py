@@ -39,7 +39,7 @@ Verdicts = dict[str, list[Verdict]]  # by the problem's key, of its attempts in 
 
 
 class Watcher(Protocol):
-    """Who is told how it goes."""
+    """Is called as the work proceeds."""
 
     def judged(self, verdict: Verdict, new: bool) -> None:
         """new: asked just now, not read from the journal."""
@@ -106,7 +106,7 @@ async def collect(
 
 
 def question(task: Task, attempt: int, settings: DistillSettings) -> Question:
-    """What the teacher is asked. Each attempt has a seed of its own, the same in every run."""
+    """What the teacher is asked. Each attempt has another seed, the same in every run."""
     name = f"{settings.seed} {task.key} {attempt}".encode()
     seed = None if settings.seed is None else int.from_bytes(hashlib.sha256(name).digest()[:4], "big") >> 1
     return Question(task.key, attempt, chat(task.problem, settings.instruction), seed)

@@ -55,7 +55,7 @@ def distill(
     command: str,
     watcher: Watcher,
 ) -> dict:
-    """Run it. Returns the report, which is also written to report.json; `watcher` is told of every attempt.
+    """Run it. Returns the report, which is also written to report.json; `watcher` is called for every attempt.
 
     Raises UserError if the teacher is of no use; what it wrote is in the journal then.
     """
@@ -63,7 +63,7 @@ def distill(
     try:
         verdicts = asyncio.run(_collect(tasks, settings, journal, teacher, watcher))
     finally:
-        with contextlib.suppress(OSError):  # a full disk is told of already
+        with contextlib.suppress(OSError):  # a full disk is reported already
             _append(output / "runs.jsonl", _run_record(journal, had, teacher, time.time() - begun))
     with told_if_unwritable(output):
         kept = write_dataset(output / "dataset" / DATA, tasks.asked, verdicts, journal, settings, rule)

@@ -6,8 +6,10 @@ whatever their answer. Your own is given by dotted path, `package.module.functio
 """
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Protocol
 
 from openrlhf_math.registry import Registry
 from openrlhf_math.rewards.extract import extract, visible
@@ -25,6 +27,10 @@ class Attempt:
     response: str
     tokens: int | None
     outcome: str = "correct"
+
+    @property
+    def characters(self) -> int:
+        return len(self.response)
 
 
 Rule = Callable[[list[Attempt], int | None], list[Attempt]]
@@ -93,11 +99,16 @@ def keep_best(attempts: list[Attempt], n: int | None) -> list[Attempt]:
     return sorted(attempts, key=lambda attempt: (blemishes(attempt), length(attempt)))[: n or 2]
 
 
-def length_of(attempts: list[Attempt]) -> Callable[[Attempt], int]:
-    """How these attempts' lengths are compared: in tokens, or in characters if not all tell their tokens."""
-    if all(attempt.tokens is not None for attempt in attempts):
-        return lambda attempt: attempt.tokens
-    return lambda attempt: len(attempt.response)
+class Trace(Protocol):
+    """What has a length: an attempt, or the verdict on one. tokens: None where the teacher gives no number."""
+
+    tokens: int | None
+    characters: int
+
+
+def length_of(traces: Iterable[Trace]) -> Callable[[Trace], int]:
+    """How the lengths of these traces are compared: in tokens, or in characters if one lacks its number of tokens."""
+    return attrgetter("tokens" if all(trace.tokens is not None for trace in traces) else "characters")
 
 
 def _scripts(text: str) -> set[str]:

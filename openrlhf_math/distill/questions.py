@@ -16,7 +16,7 @@ UNKNOWN = "not stated"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A problem to be taught. key: the same for the same problem, whatever file and row it stands in.
+    """A problem to be taught. key: the same for the same problem, whatever file and row has it.
 
     difficulty: as its set gives it; None where it does not.
     """
@@ -66,7 +66,7 @@ def read_tasks(spec: str, split: str, columns: Columns, licences: dict[str, str]
     if not asked:
         raise UserError(
             f"--problems {spec}: none of the gold answers can be parsed, the first is "
-            f"{unparsable[0].answer!r:.60}; name their column with --answer-key, or fix them"
+            f"{unparsable[0].answer!r:.60}; name their column with --answer-key, or correct them"
         )
     return Tasks([_task(one, *rows[one.row - 1][1:], columns, licences) for one in asked], doubles, unparsable)
 

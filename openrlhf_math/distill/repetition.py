@@ -17,7 +17,7 @@ _WORD = re.compile(r"(?<![\\a-zA-Z])[^\W\d_]{2}")  # commands of LaTeX are none
 def repeats_itself(text: str) -> bool:
     """Whether the text has a stretch in which it repeats one part exactly, see the numbers above.
 
-    One pass over the words: as long as each is equal to the one a period before, the stretch goes on; where it is not,
+    One pass over the words: as long as each is equal to the one a period before, the stretch grows; where it is not,
     the distance to the last place with the same `GRAM` words before it is the next period.
     """
     words = text.split()

@@ -10,7 +10,7 @@ from openrlhf_math.distill.questions import Task
 
 @dataclass(frozen=True, slots=True)
 class Yield:
-    """One group of problems. covered: problems with a kept trace. tokens: of all its replies, where told."""
+    """One group of problems. covered: problems with a kept trace. tokens: of all its replies, where given."""
 
     problems: int
     attempts: int

@@ -28,7 +28,7 @@ def told_if_unwritable(output: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"--output {output} cannot be written ({error.strerror or error}); fix that and run the command again, "
+            f"--output {output} cannot be written ({error.strerror or error}); correct that and run the command again, "
             "what is in the journal is kept"
         ) from error
 
@@ -145,7 +145,7 @@ class Journal:
         os.fdatasync(self._file)
 
     def _scan(self) -> tuple[dict[tuple[str, int], tuple[int, int]], int]:
-        """Where each attempt's line stands, and where the last whole line ends."""
+        """Where each attempt's line is, and where the last whole line ends."""
         places: dict[tuple[str, int], tuple[int, int]] = {}
         end = 0
         with self._path.open("rb") as file:

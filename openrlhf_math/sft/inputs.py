@@ -118,7 +118,7 @@ def _sets(args: SimpleNamespace) -> Sets:
 
 
 def _check_plain_text(args: SimpleNamespace, sets: Sets) -> None:
-    """Raise UserError if a set has columns of its own, or lacks the one that OpenRLHF is to read."""
+    """Raise UserError if columns are named for a set (`SET@COLUMNS`), or it lacks the one that OpenRLHF is to read."""
     for source, split in _splits(args, sets):
         if source.weight is not None or source.columns != (args.data.input_key, None):
             raise UserError(f"{source.name}: plain text takes no weight or columns here; use --data.input_key, and "

@@ -40,7 +40,7 @@ def train(args: SimpleNamespace) -> None:
 
 
 def run_upstreams_command(args: SimpleNamespace, log: Path, **ours) -> None:
-    """OpenRLHF's SFT command with our pieces in place of its own, by their names there; what it prints is in `log`.
+    """OpenRLHF's SFT command with our pieces in place of OpenRLHF's, by their names there; what it prints is in `log`.
 
     Of several processes the first writes it: the others may be here before it has made the run's directory.
     """
@@ -53,7 +53,7 @@ def run_upstreams_command(args: SimpleNamespace, log: Path, **ours) -> None:
         substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
         substituted(train_sft, **ours),
         open(log if is_first() else os.devnull, "a") as file,
-        contextlib.redirect_stdout(file),  # upstream prints the model, the data and its own bars
+        contextlib.redirect_stdout(file),  # upstream prints the model, the data and progress bars
         contextlib.redirect_stderr(file),
     ):
         train_sft.train(args)

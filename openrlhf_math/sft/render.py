@@ -3,7 +3,7 @@
 A turn is learned behind the very tokens that a model is asked with: the messages before it, rendered as `grpo` and
 `eval` render a prompt, with the instruction in the last of them. Turns share a row where the tokens of the next prompt
 begin with those of the row so far. Elsewhere, as the template drops earlier thinking or the instruction has moved on,
-the next turn begins its own row.
+the next turn begins a new row.
 """
 
 from array import array

@@ -70,14 +70,15 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "eval.steps": "steps between these measurements; -1 for once an epoch",
             "logger.logging_steps": "steps between TensorBoard's points",
             "logger.tensorboard_dir": "directory of TensorBoard's records (default: tensorboard in the run directory)",
-            "data.dataset": "SET[:WEIGHT][@COLUMNS], several separated by commas. SET: a file, a directory or a hub "
-            "name. WEIGHT: share of the draws, for all sets or none, as --data.dataset_probs. COLUMNS: a column of "
-            "conversations, or PROMPT+RESPONSE; of a hub's set, behind its configuration: NAME@CONFIG@COLUMNS",
+            "data.dataset": "[KNOWN=]SET[:WEIGHT][@COLUMNS], several separated by commas. SET: a file, a directory or "
+            "a hub name. KNOWN: the known set whose layout it has, as deepmath-103k (docs/data.md). WEIGHT: share of "
+            "the draws, for all sets or none, as --data.dataset_probs. COLUMNS: a column of conversations, or "
+            "PROMPT+RESPONSE; of a hub's set, behind its configuration: NAME@CONFIG@COLUMNS",
             "data.dataset_probs": "the weights of all sets, separated by commas; without any, sets are joined",
             "data.input_key": "column of the prompt, text or chat messages, or of whole conversations (default: "
             "problem, or the only one of question, prompt, input, messages, conversations)",
             "data.output_key": "column of the response, text or chat messages (default: response, or the only one of "
-            "completion, output, generated_solution)",
+            "completion, output, generated_solution, trace)",
             "data.multiturn": "learn the assistant's turns within a prompt as well; all of a whole conversation's are "
             "learned with or without it",
             "data.max_len": "most tokens of a row, prompt and response; longer rows are left out and listed",

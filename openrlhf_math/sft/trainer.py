@@ -37,7 +37,7 @@ class RecordingTrainer(SFTTrainer):
         super().fit(args, consumed_samples, num_update_steps_per_epoch)
 
     def save_logs_and_checkpoints(self, args, global_step, step_bar, logs_dict=None, client_states=None) -> None:
-        """OpenRLHF's loss is its own process's part of the batch's; the record has the whole batch's."""
+        """OpenRLHF's loss is that of this process's part of the batch; the record has that of the whole batch."""
         logs_dict["loss_mean"] = self.strategy.all_reduce(logs_dict["loss_mean"])
         done = global_step * self.strategy.accumulated_gradient / self.micro_batches
         record = {

@@ -170,7 +170,7 @@ def omni(problem):
 
 
 def openthoughts3(problem):
-    return {"difficulty": None, "source": "ai2-adapt-dev/openmath-2-math", "domain": "math"} | {
+    return {"difficulty": 9, "source": "ai2-adapt-dev/openmath-2-math", "domain": "math"} | {
         "conversations": sharegpt(problem)["conversations"]
     }
 
@@ -197,7 +197,7 @@ LAYOUTS = {
     "Polaris-53K": ("train.jsonl", lambda one: {
         "problem": one, "answer": GOLDS[one], "difficulty": "3/8"}, False, 0.375),
     "AM-DeepSeek-R1-Distilled": ("am_0.9M.jsonl.zst", am, True, None),
-    "OpenThoughts3": ("train.parquet", openthoughts3, True, None),
+    "OpenThoughts3": ("train.parquet", openthoughts3, True, 9),
     "ShareGPT": ("sharegpt.json", sharegpt, True, None),
     "Mixture-of-Thoughts": ("train.parquet", mixture, True, None),
     "OpenR1-Math-220k": ("train.parquet", openr1, True, None),

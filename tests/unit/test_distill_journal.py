@@ -57,7 +57,7 @@ def test_cut_at_any_byte_it_keeps_the_whole_lines_and_goes_on(path):
         (b"{nonsense}\n", "journal.jsonl:2: the line is no attempt; delete it"),
         (b"[1, 2]\n", "journal.jsonl:2: the line is no attempt"),
         (b"\x00\x00\n", "journal.jsonl:2: the line is no attempt"),
-        (b'{"key": "a", "attempt": 0}\n', "journal.jsonl:2: that attempt stands there twice"),
+        (b'{"key": "a", "attempt": 0}\n', "journal.jsonl:2: that attempt is there twice"),
     ],
 )
 def test_a_line_broken_otherwise_is_named(path, line, sentence):

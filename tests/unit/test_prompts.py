@@ -12,7 +12,7 @@ from public_tokenizers import LAYOUTS, Layout, gemma2, llama3, mistral, qwen25
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.problems import Problem
-from openrlhf_math.data.prompts import fill, first_tokens, prompt_ids, with_first_text
+from openrlhf_math.data.prompts import fill, first_tokens, prompt_ids, with_first_text, with_instruction
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.evaluate import tokenized
 from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
@@ -441,3 +441,11 @@ def test_what_a_chat_template_cannot_be_given_is_refused(variables):
     tokenizer.chat_template = THINKS
     with pytest.raises(UserError):
         chat_text(tokenizer, [{"role": "user", "content": "1+1?"}], variables)
+
+
+def test_an_instruction_that_is_there_is_not_repeated():
+    assert with_instruction("1+1?", "Box it.") == "1+1?\nBox it."
+    assert with_instruction("1+1?\nBox it.", "Box it.") == "1+1?\nBox it."
+    assert with_instruction("1+1? Box it. \n", "\nBox it.") == "1+1? Box it. \n"
+    assert with_instruction("Box it. 1+1?", "Box it.") == "Box it. 1+1?\nBox it."
+    assert with_instruction("1+1?", "") == "1+1?"
