@@ -27,7 +27,7 @@ class Question:
 class Reply:
     """What a teacher wrote.
 
-        reasoning: where the teacher sends it apart from the answer, else "". finish_reason: "stop" for a whole reply,
+    reasoning: where the teacher sends it apart from the answer, else "". finish_reason: "stop" for a whole reply,
     "length" for one the limit cut off. tokens: of the completion, None where the teacher does not say. tool: what was
     done with the tool, as `ToolUse.as_row`; its output is in the content and not in the tokens.
     """
