@@ -71,8 +71,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "logger.logging_steps": "steps between TensorBoard's points",
             "logger.tensorboard_dir": "directory of TensorBoard's records (default: tensorboard in the run directory)",
             "data.dataset": "[KNOWN=]SET[:WEIGHT][@COLUMNS], several separated by commas. SET: a file, a directory or "
-            "a hub name. KNOWN: the known set whose layout it has, as deepmath-103k (docs/data.md). WEIGHT: share of "
-            "the draws, for all sets or none, as --data.dataset_probs. COLUMNS: a column of conversations, or "
+            "a hub name. KNOWN: the known set whose layout it has, as deepmath-103k. WEIGHT: share of the "
+            "draws, for all sets or none, as --data.dataset_probs. COLUMNS: a column of conversations, or "
             "PROMPT+RESPONSE; of a hub's set, behind its configuration: NAME@CONFIG@COLUMNS",
             "data.dataset_probs": "the weights of all sets, separated by commas; without any, sets are joined",
             "data.input_key": "column of the prompt, text or chat messages, or of whole conversations (default: "
