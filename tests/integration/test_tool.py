@@ -29,16 +29,15 @@ if __name__ == "__main__":
     engine = SamplingEngine(SamplerSettings(model, "cpu", max_context=512, at_once=8, tool=tool))
     engine._tool.turns.stops = tuple("0123456789")
     engine._tool.turns.reader = Reader
-    requests, generate = [], engine._generate
+    requests, generate = [], engine._engine.generate
 
-    async def recorded(ids, parameters, name):
-        before = list(ids)
-        piece = await generate(ids, parameters, name)
-        asked = {"seed": parameters.seed, "ids": before, "most": parameters.max_tokens}
-        requests.append(asked | {"made": list(piece.ids)})
-        return piece
+    async def recorded(prompt, parameters, name):
+        asked = {"seed": parameters.seed, "ids": list(prompt["prompt_token_ids"]), "most": parameters.max_tokens}
+        async for output in generate(prompt, parameters, name):
+            yield output
+        requests.append(asked | {"made": list(output.outputs[0].token_ids)})
 
-    engine._generate = recorded
+    engine._engine.generate = recorded
     chat = [{"role": "user", "content": "1+1"}]
 
     async def main():
