@@ -45,7 +45,7 @@ BAD = [
     (["1+1?"], ["--scorer", "math-shepherd"], "--scorer is given without --scorer-model"),
     (["1+1?"], ["--share-device"], "there is no scorer"),
     (["1+1?"], ["--output", "nowhere/x.jsonl"], "there is no directory nowhere"),
-    (["1+1?"], ["--resume"], "--resume goes on from --output"),
+    (["1+1?"], ["--resume"], "--resume continues from --output"),
     (["--file", "missing.jsonl"], [], "missing.jsonl"),
 ]
 
