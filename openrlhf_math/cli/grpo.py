@@ -6,7 +6,10 @@ import os
 import sys
 from dataclasses import replace
 
+from openrlhf_math.errors import UserError
+
 MODEL_FLAG = "--actor.model_name_or_path"
+IDLE = "flags without effect"  # not a flag: what `translate` found
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -24,12 +27,7 @@ def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str
         print("Flags of another OpenRLHF release are read as:", file=sys.stderr)
     for old, new in found.changes.items():
         print(f"  {old:<32} {new}", file=sys.stderr)
-    if idle := without_effect(found.arguments):
-        print(
-            f"No effect: {', '.join(idle)}, as only --algo.advantage.estimator gae has a critic. "
-            "--math.recipe none keeps OpenRLHF's defaults, gae among them.",
-            file=sys.stderr,
-        )
+    parser.set_defaults(**{IDLE: without_effect(found.arguments)})
     if wants_upstream(found.arguments):
         keep_upstream_defaults(parser)
     return found.arguments
@@ -39,7 +37,14 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.settings import as_json, resolve
     from openrlhf_math.grpo.tool_settings import isolation_of
 
+    idle = vars(flat).pop(IDLE, ())
     args = resolve(flat)  # first: it needs no torch, whose import takes seconds
+    if idle:
+        print(
+            f"No effect: {', '.join(idle)}, as only --algo.advantage.estimator gae has a critic. "
+            "--math.recipe none keeps OpenRLHF's defaults, gae among them.",
+            file=sys.stderr,
+        )
     if args.math.tool:
         isolation_of(args.math.tool)
 
@@ -80,10 +85,13 @@ def run(flat: argparse.Namespace) -> int:
         claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
         sets = inputs.load_problem_sets(args) if inputs.can_be_counted(args) else None
         prompts = inputs.render_prompts(args, sets) if sets and os.path.isdir(model) else None
-        resume.check_room(args)
         print_plan(args, inputs.count_prompts(args, sets) if sets else None, family)
         if prompts:
             print_prompt(next(iter(prompts.values()))[0])
+        try:
+            resume.check_room(args)
+        except UserError as error:  # the run may be for another machine
+            print(f"Note: on this machine {error}")
         return 0
     check_installed(args)
     claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)

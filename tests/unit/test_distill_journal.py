@@ -54,9 +54,9 @@ def test_cut_at_any_byte_it_keeps_the_whole_lines_and_goes_on(path):
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        (b"{nonsense}\n", "journal.jsonl:2: the line is no attempt; delete it"),
-        (b"[1, 2]\n", "journal.jsonl:2: the line is no attempt"),
-        (b"\x00\x00\n", "journal.jsonl:2: the line is no attempt"),
+        (b"{nonsense}\n", "journal.jsonl:2: the line is not an attempt; delete it"),
+        (b"[1, 2]\n", "journal.jsonl:2: the line is not an attempt"),
+        (b"\x00\x00\n", "journal.jsonl:2: the line is not an attempt"),
         (b'{"key": "a", "attempt": 0}\n', "journal.jsonl:2: that attempt is there twice"),
     ],
 )

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from openrlhf_math.patches import SERIES
 
 from openrlhf_math.cli import doctor, main
 from openrlhf_math.doctor import devices, machine, software
 from openrlhf_math.doctor.finding import Finding, ok, wrong
+from openrlhf_math.patches import SERIES
 
 GIB = 2**30
 CPU_TORCH = devices.Torch(version="2.13.0+cpu", threads=2, capability="AVX512")
@@ -302,7 +302,7 @@ def test_json_holds_every_row(monkeypatch, capsys):
 
 def test_a_model_directory_without_weights_is_bad_input(tmp_path: Path, capsys):
     assert main(["doctor", "--model", str(tmp_path)]) == 2
-    assert "is no directory with weights" in capsys.readouterr().err
+    assert "is not a directory with weights" in capsys.readouterr().err
 
 
 def test_a_model_larger_than_shared_memory_is_wrong(tmp_path: Path, capsys):

@@ -75,9 +75,7 @@ def test_flags_that_cannot_work(flags, sentence, capsys):
 
 
 def test_unknown_flag_exits_with_2():
-    with pytest.raises(SystemExit) as exit_:
-        main(["grpo", *MINIMAL, "--rollout.batch", "3"])  # not taken for an abbreviation
-    assert exit_.value.code == 2
+    assert main(["grpo", *MINIMAL, "--rollout.batch", "3"]) == 2  # not taken for an abbreviation
 
 
 @pytest.fixture

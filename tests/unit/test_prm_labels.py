@@ -105,7 +105,7 @@ BAD_PRM800K = {
     "no steps": (prm800k_row(), "none of its steps has a rating"),
     "another form": ({"question": {"problem": "p"}}, "it has no `label` of PRM800K's form"),
     "no problem": (prm800k_row(A) | {"question": {}}, "its problem is empty"),
-    "a step that is none": (prm800k_row("a"), "its step 1 is no object"),
+    "a step that is none": (prm800k_row("a"), "its step 1 is not an object"),
 }
 
 

@@ -18,6 +18,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 import families
 
 from openrlhf_math.cli import main
+from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling import SHARED_PREFIX, attention, packed_actor, packing, shared_prefix_attention
 from openrlhf_math.modeling.flash_attn_package import check_installed
@@ -26,7 +27,7 @@ from openrlhf_math.modeling.packed_actor import PADDED, ROWS, SHARED, PackedActo
 from openrlhf_math.modeling.probe import Reference, WrongPath
 
 SHAPE = {
-    "vocab_size": 200,
+    "vocab_size": 1000,
     "hidden_size": 48,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
@@ -261,7 +262,7 @@ def test_a_head_that_is_no_plain_layer_gives_the_same(monkeypatch):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-SMALL = {"vocab_size": 200, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6}
+SMALL = {"vocab_size": 1000, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6}
 RECURRENT = {"model_type": "qwen3_next", "architectures": ["Qwen3NextForCausalLM"], **SMALL,
              "layer_types": ["linear_attention", "full_attention"]}  # fmt: skip
 WINDOWED = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], **SMALL, "sliding_window": 64}
@@ -280,7 +281,7 @@ def dry_run(tmp_path, capsys):
 
     def run(config: dict, *flags: str) -> tuple[int, str, str]:
         (tmp_path / "config.json").write_text(json.dumps(config))
-        (tmp_path / "tokenizer_config.json").write_text("{}")
+        build_tokenizer(["1+1"]).save_pretrained(tmp_path)
         problems = tmp_path / "problems.jsonl"
         problems.write_text(16 * '{"problem": "1+1", "answer": "2"}\n')
         code = main(
@@ -343,7 +344,8 @@ def test_what_a_model_cannot_do_is_one_sentence_before_ray(dry_run, config, flag
     ],
 )
 def test_a_dry_run_says_how_batches_are_trained(dry_run, config, flags, words):
-    code, output, _ = dry_run(config, *flags)
+    code, output, said = dry_run(config, *flags)
+    assert not said
     line = " ".join(" ".join(output.partition("\ntraining: ")[2].split("curriculum:")[0].split()).split())
     assert code == 0
     for word in words:
