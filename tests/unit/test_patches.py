@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from openrlhf_math.patches import SERIES, Patch, PatchError, patch
 from openrlhf_math.patches.parsers import load_parser, nest
 from openrlhf_math.patches.series import changed_lines, diff, source_of

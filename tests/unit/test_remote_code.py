@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from openrlhf_math.patches.remote_code import VARIABLE
 
 import openrlhf_math
 from openrlhf_math.cli import main
+from openrlhf_math.patches.remote_code import VARIABLE
 
 PACKAGE = Path(openrlhf_math.__file__).parent
 AUTO = ("AutoConfig", "AutoTokenizer", "AutoProcessor", "AutoModel", "AutoModelForCausalLM")
