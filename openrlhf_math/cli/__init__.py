@@ -7,6 +7,7 @@ at once.
 """
 
 import argparse
+import errno
 import importlib
 import sys
 
@@ -14,6 +15,9 @@ from openrlhf_math import __version__
 from openrlhf_math.checkpoints.folder import CheckpointError
 from openrlhf_math.cli.parsing import parse
 from openrlhf_math.errors import UserError
+
+# What a full or read-only disk raises, wherever it is met.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 COMMANDS = {
     "curate": "problem sets into one dataset without duplicates or benchmark problems",
@@ -63,6 +67,12 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except CheckpointError as error:
         print(f"openrlhf-math {name}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"openrlhf-math {name}: {where}{error.strerror}; make room, or choose another place", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"openrlhf-math {name}: interrupted", file=sys.stderr)

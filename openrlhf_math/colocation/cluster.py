@@ -2,10 +2,31 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 
 from openrlhf_math.colocation.layout import cores
 from openrlhf_math.errors import UserError
+
+PLACE = re.compile(r"[^/\s]+:\d+")  # a host and a port
+
+
+def join_cluster(**options) -> None:
+    """Connect to the cluster in RAY_ADDRESS. options: of `ray.init`. Raises UserError if none answers there."""
+    import ray
+
+    from openrlhf_math.colocation.ray_head import refusal
+
+    address = os.environ["RAY_ADDRESS"]
+    fix = "correct it, or unset RAY_ADDRESS to start Ray on this machine"
+    place = address.removeprefix("ray://")
+    if PLACE.fullmatch(place) and (refused := refusal(place)):  # Ray itself would try for half a minute
+        raise UserError(f"RAY_ADDRESS {address}: no Ray cluster answers there ({refused}); {fix}")
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"RAY_ADDRESS {address}: Ray cannot be joined there ({first_line}); {fix}") from None
 
 
 @contextlib.contextmanager
@@ -22,7 +43,7 @@ def cluster(environment: Mapping[str, str], processes: int) -> Iterator[None]:
         return
     common = {"runtime_env": {"env_vars": dict(environment)}, "log_to_driver": False, "logging_level": "error"}
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(**common)
+        join_cluster(**common)
     else:
         os.environ.update(environment)
         ray.init(address="local", include_dashboard=False, num_cpus=max(cores(), processes), **common)

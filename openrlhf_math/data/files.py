@@ -12,8 +12,14 @@ from typing import TextIO
 def written_whole(path: Path) -> Iterator[TextIO]:
     """A text file that takes its name only when the block is done; after an error nothing is left.
 
-    Raises OSError if the directory cannot be written.
+    What a link leads to is written, and the link stays. A device or a pipe, /dev/stdout for instance, is written as it
+    is: renaming a file over it would take it away. Raises OSError if the directory cannot be written.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8") as file:
+            yield file
+        return
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(descriptor, "w", encoding="utf-8") as file:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import CheckpointError
-from openrlhf_math.colocation.cluster import check_one_machine
+from openrlhf_math.colocation.cluster import check_one_machine, join_cluster
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.in_process import InProcess
 from openrlhf_math.colocation.layout import colocated, cores, enter_environment
@@ -151,7 +151,7 @@ def start_ray(args: SimpleNamespace, environment: dict[str, str]) -> None:
     wanted = devices_wanted(args)
     common = {"runtime_env": runtime_env, "log_to_driver": args.math.verbose, "logging_level": "warning"}
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(**common)
+        join_cluster(**common)
     else:
         # On a CPU a "GPU" is one logical device, so that upstream's placement groups work as they are.
         logical = {"num_gpus": wanted, "num_cpus": max(cores(), wanted + 2)} if args.math.device == "cpu" else {}

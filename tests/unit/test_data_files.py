@@ -1,0 +1,56 @@
+"""A file that is written whole or not at all, and what is no plain file."""
+
+import os
+import stat
+import threading
+
+import pytest
+
+from openrlhf_math.cli import main
+from openrlhf_math.data.files import written_whole
+
+
+def test_after_an_error_the_old_file_is_there_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(ValueError), written_whole(path) as file:
+        file.write("new")
+        raise ValueError
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_what_a_link_leads_to_is_written(tmp_path):
+    (tmp_path / "real").mkdir()
+    path = tmp_path / "link"
+    path.symlink_to(tmp_path / "real" / "file")
+    with written_whole(path) as file:
+        file.write("text")
+    assert path.is_symlink() and (tmp_path / "real" / "file").read_text() == "text"
+
+
+def test_a_pipe_stays_a_pipe(tmp_path):
+    path, read = tmp_path / "pipe", []
+    os.mkfifo(path)
+    reader = threading.Thread(target=lambda: read.append(path.read_text()), daemon=True)
+    reader.start()
+    with written_whole(path) as file:
+        file.write("text")
+    reader.join(30)
+    assert read == ["text"] and stat.S_ISFIFO(path.stat().st_mode)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")
+def test_a_full_device_is_an_error_and_stays(tmp_path):
+    link = tmp_path / "output"
+    link.symlink_to("/dev/full")
+    with pytest.raises(OSError), written_whole(link) as file:
+        file.write("text")
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")
+def test_a_command_says_that_the_disk_is_full(tmp_path, capsys):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"gold": "1", "response": "\\\\boxed{1}"}\n')
+    assert main(["grade", str(rows), "--output", "/dev/full"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].count("make room") == 1
