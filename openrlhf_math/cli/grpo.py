@@ -20,9 +20,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
     from openrlhf_math.grpo.flags import keep_upstream_defaults
-    from openrlhf_math.training.upstream_flags import GRPO, translated, wants_upstream, without_effect
+    from openrlhf_math.training.upstream_flags import GRPO, GRPO_SHORT, translated, wants_upstream, without_effect
 
-    found = translated(arguments, parser, GRPO)
+    found = translated(arguments, parser, GRPO, GRPO_SHORT)
     if found.changes:
         print("Flags of another OpenRLHF release are read as:", file=sys.stderr)
     for old, new in found.changes.items():

@@ -13,9 +13,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
-    from openrlhf_math.training.upstream_flags import SFT, translated
+    from openrlhf_math.training.upstream_flags import SFT, SFT_SHORT, translated
 
-    found = translated(arguments, parser, SFT)
+    found = translated(arguments, parser, SFT, SFT_SHORT)
     if found.changes:
         print("Flags of another OpenRLHF release are read as:", file=sys.stderr)
     for old, new in found.changes.items():

@@ -22,8 +22,15 @@ from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
 from openrlhf_math.training import wandb_key
 from openrlhf_math.training.lora import LORA
+from openrlhf_math.training.short_help import shorten_help
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
+# What comes first in the help.
+NEEDED = (
+    "actor.model_name_or_path", "data.prompt_dataset", "data.input_key", "data.label_key", "math.run_dir",
+    "math.device", "math.recipe", "rollout.batch_size", "rollout.n_samples_per_prompt", "rollout.max_new_tokens",
+    "data.max_len", "actor.adam.lr", "train.num_episodes", "eval.dataset", "eval.steps", "ckpt.load_enable", "dry_run",
+)  # fmt: skip
 
 # Defaults of every recipe; those of the objective are in recipes.py.
 RECIPE = {
@@ -119,6 +126,15 @@ LOSS = {
     "between these two (default: any mean)",
     "reward.clip_range": "rewards are clipped to this range after penalties and before the advantages are computed "
     "(default: %(default)s)",
+    "actor.model_name_or_path": "the policy: a directory or a hub name; also as --model",
+    "data.prompt_dataset": "problems: a file, a directory or a hub name, several separated by commas; also as "
+    "--problems",
+    "data.input_key": "column of the problem; also as --problem-key (default: %(default)s)",
+    "data.label_key": "column of the gold answer; also as --answer-key (default: %(default)s)",
+    "actor.adam.lr": "learning rate (default: %(default)s)",
+    "train.num_episodes": "passes over the problems (default: %(default)s)",
+    "eval.dataset": "problems that the policy is evaluated on as it trains",
+    "eval.steps": "steps between evaluations; -1 for none but the last (default: %(default)s)",
     "data.max_samples": "use only the first so many problems (default: %(default)s)",
     "data.max_len": "most tokens of a prompt with its completion; the model must have as many positions (default: "
     "%(default)s)",
@@ -172,7 +188,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog,
         "Train a policy with reference-free GRPO. Every flag of openrlhf.cli.train_ppo_ray keeps its name and "
         "meaning; the recipe's values are defaults, and --no-FLAG switches off what the recipe switches on. "
-        "After a kill, the same command with --ckpt.load_enable resumes.",
+        "After a kill, the same command with --ckpt.load_enable resumes. --help-all shows every flag of OpenRLHF's.",
         RECIPE | dict.fromkeys(COMPUTED),
         SWITCHED_ON,
         COMPUTED_SWITCHES,
@@ -185,7 +201,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     for action in parser._actions:
         if not action.option_strings[0].startswith("--no-"):
             action.help = HELP.get(action.dest, action.help)
-    _add_ours(parser.add_argument_group("openrlhf_math"))
+    _add_ours(parser.add_argument_group("run and grading"))
+    _add_objective(parser.add_argument_group("recipe"))
+    _add_curriculum(parser.add_argument_group("curriculum"))
+    _add_lengths(parser.add_argument_group("completion lengths"))
+    _add_tool(parser.add_argument_group("Python as a tool"))
+    _add_faults(parser.add_argument_group("faults"))
+    shorten_help(parser, NEEDED, "--model MODEL --problems SET [--output DIR] ...")
     return parser
 
 
@@ -241,11 +263,6 @@ def _add_ours(group) -> None:
         "where the model allows it and nothing needs a padded batch (ring attention, a critic, a reward model, "
         "asynchronous training); off: OpenRLHF's padded batches",
     )
-    _add_objective(group)
-    _add_curriculum(group)
-    _add_lengths(group)
-    _add_tool(group)
-    _add_faults(group)
     group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
     group.add_argument(
         "--dry-run",

@@ -109,7 +109,7 @@ class FlagHelp(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         switches_off = isinstance(action, argparse._StoreFalseAction)
-        if action.default is None or switches_off or "(default:" in (action.help or ""):
+        if action.default is None or action.default is False or switches_off or "(default:" in (action.help or ""):
             return action.help
         return super()._get_help_string(action)
 

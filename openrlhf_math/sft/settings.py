@@ -17,6 +17,7 @@ from openrlhf_math.training.device_flags import check_kernels, check_parallel
 from openrlhf_math.training.flag_values import check_values
 from openrlhf_math.training.lora import LORA, Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
+from openrlhf_math.training.short_help import shorten_help
 from openrlhf_math.training.wandb_key import hide_wandb_key
 
 THINKING = ("keep", "last", "drop")
@@ -42,6 +43,13 @@ class SFTSettings:
     max_bad_rows: float
     parameters: int
     lora: Lora | None = None
+
+
+# What comes first in the help.
+NEEDED = (
+    "model.model_name_or_path", "data.dataset", "data.input_key", "data.output_key", "math.run_dir", "math.device",
+    "data.max_len", "train.batch_size", "adam.lr", "train.max_epochs", "eval.dataset", "ckpt.load_enable", "dry_run",
+)  # fmt: skip
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -81,6 +89,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "completion, output, generated_solution, trace)",
             "data.multiturn": "learn the assistant's turns within a prompt as well; all of a whole conversation's are "
             "learned with or without it",
+            "model.model_name_or_path": "the student: a directory or a hub name; also as --model",
+            "adam.lr": "learning rate",
+            "train.batch_size": "rows of an optimizer step, over all processes",
             "data.max_len": "most tokens of a row, prompt and response; longer rows are left out and listed",
             "data.input_template": "without a chat template: the prompt, with {} for the problem; the rest is literal",
             "model.aux_loss_coef": "weight of the auxiliary loss that balances a mixture of experts; refused for "
@@ -93,7 +104,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             **LORA,
         },
     )
-    group = parser.add_argument_group("openrlhf_math")
+    group = parser.add_argument_group("run and traces")
     group.add_argument(
         "--math.run_dir", default="runs/sft", help="directory of the run: config.json, metrics.jsonl, loss.png, model"
     )
@@ -126,6 +137,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="print the resolved configuration, what the first rows become and the memory it would ask for, start "
         "nothing",
     )
+    shorten_help(parser, NEEDED, "--model MODEL --problems TRACES [--output DIR] ...")
     return parser
 
 

@@ -272,3 +272,31 @@ def test_the_page_lists_the_defaults_that_differ():
     }
     assert set(rows) == differ
     assert (rows["rollout.batch_size"], rows["algo.advantage.estimator"]) == ("1024", "gae")
+
+
+def test_the_names_of_the_other_commands_are_read_too(capsys):
+    found = read(
+        grpo, "--model m --problems p.jsonl --problem-key q --answer-key=a --output out --instruction '' --seed 3"
+    )
+    meant = {
+        "actor.model_name_or_path": "m", "data.prompt_dataset": "p.jsonl", "data.input_key": "q", "data.label_key": "a",
+        "math.run_dir": "out", "math.instruction": "", "train.seed": 3,
+    }  # fmt: skip
+    assert {name: found[name] for name in meant} == meant
+    assert read(sft, "--model m --output out")["model.model_name_or_path"] == "m"
+    assert capsys.readouterr().err == ""
+
+
+def test_the_help_is_short_and_fits_80_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = {}
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit) as ended:
+            main(["grpo", flag])
+        assert ended.value.code == 0
+        lines[flag] = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines["--help"])) <= 80
+    assert "what you need:" in lines["--help"] and len(lines["--help"]) < len(lines["--help-all"]) / 2
+    named = {word.rstrip(",") for line in lines["--help-all"] for word in line.split() if word.startswith("--")}
+    options = {option for action in grpo.build_parser("x")._actions for option in action.option_strings}
+    assert {option for option in options if option.startswith("--")} <= named
