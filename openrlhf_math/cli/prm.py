@@ -119,9 +119,10 @@ def _add_train(modes, prog: str) -> None:
 
 def train_help(prog: str) -> argparse.HelpFormatter:
     """Defaults as in the other commands that train, examples as they are written."""
+    from openrlhf_math.cli.help_text import WrappedHelp
     from openrlhf_math.patches.parsers import FlagHelp
 
-    class TrainHelp(FlagHelp, argparse.RawDescriptionHelpFormatter):
+    class TrainHelp(FlagHelp, WrappedHelp):
         pass
 
     return TrainHelp(prog)

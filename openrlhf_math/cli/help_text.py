@@ -1,0 +1,67 @@
+"""Help that fits the terminal: the texts around the flags are wrapped, with their tables' columns kept."""
+
+import argparse
+import re
+import textwrap
+
+ENTRY = re.compile(r"( *)(\S+(?: \S+)*)( {2,})(?=\S)")  # a name, two spaces or more, and what it means
+SLACK = 5  # characters by which a full line may be shorter than the longest
+AS_IT_IS = re.compile(r"\s*(openrlhf-math |curl |\{|\[|jq )|.*\\$")  # commands and rows of JSON, to be copied
+
+
+class WrappedHelp(argparse.RawDescriptionHelpFormatter):
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(indent + line for line in wrapped(text, width - len(indent)))
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most so many characters, but for commands and rows. Paragraphs and entries of a table are refilled.
+
+    A line continues the one before if it begins in the same column, or where the text of a table's entry begins, and
+    if its first word had no room there.
+    """
+    lines: list[str] = []
+    full = max(map(len, text.splitlines()), default=0) - SLACK
+    open_at: int | None = None  # the column in which the next line would continue, None if it cannot
+    before = ""
+    for line in text.splitlines():
+        column = len(line) - len(line.lstrip())
+        had_room = len(before) + 1 + len(line.split(maxsplit=1)[0] if line.strip() else "") <= full
+        before = line
+        entry = ENTRY.match(line)
+        if not line.strip() or AS_IT_IS.match(line):
+            lines.append(line)
+            open_at = None
+        elif open_at == column and not entry and not had_room and not line.endswith(":"):
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line)
+            open_at = len(entry[0]) if entry else column
+    return [short for line in lines for short in _wrap(line, width)]
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    if len(line) <= width or AS_IT_IS.match(line):
+        return [line]
+    entry = ENTRY.match(line)
+    column = len(entry[0]) if entry else len(line) - len(line.lstrip())
+    head, rest = line[:column], line[column:]
+    found = textwrap.wrap(rest, max(width - column, 20), break_long_words=False, break_on_hyphens=False)
+    return [head + found[0], *(" " * column + each for each in found[1:])]
+
+
+def fit(parser: argparse.ArgumentParser) -> None:
+    """Let the parser's help fit: texts wrapped, and a usage of what must be given."""
+    if parser.formatter_class is argparse.RawDescriptionHelpFormatter:
+        parser.formatter_class = WrappedHelp
+    if parser.usage is None and not any(isinstance(each, argparse._SubParsersAction) for each in parser._actions):
+        words = []
+        for action in parser._actions:
+            name = action.metavar or action.dest.upper()
+            name = name if isinstance(name, str) else " ".join(name)
+            if not action.option_strings:
+                words.append(f"[{name} ...]" if action.nargs in ("*", "?") else name)
+            elif action.required:
+                words.append(f"{action.option_strings[0]} {name}")
+        usage = " ".join([parser.prog, *words, "[FLAG ...]"])
+        parser.usage = textwrap.fill(usage, 70, subsequent_indent=" " * 8, break_on_hyphens=False).replace("%", "%%")
