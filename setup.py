@@ -23,11 +23,13 @@ setup(
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["openrlhf_math", "openrlhf_math.*"]),
     package_data={"openrlhf_math.report": ["template/*"]},
-    install_requires=["mpmath>=1.3,<1.4", "numpy>=1.26", "rich>=13.0"],
+    install_requires=["aiohttp>=3.9", "mpmath>=1.3,<1.4", "numpy>=1.26", "rapidfuzz>=3.0", "rich>=13.0"],
     extras_require={
         # OpenRLHF and vLLM's CPU build come on top, without their dependencies: requirements/cpu-nodeps.txt.
         "cpu": requirements("cpu.in"),
         "gpu": requirements("gpu.in"),
+        # For `vote`, `eval --completions`, `curate` and `report` alone: no torch, no Ray.
+        "files": ["jinja2", "matplotlib", "pyarrow", "rensa", "xxhash"],
         "dev": requirements("dev.txt"),
     },
     entry_points={"console_scripts": ["openrlhf-math = openrlhf_math.cli:main"]},

@@ -18,7 +18,11 @@ from openrlhf_math import __version__
 from openrlhf_math.checkpoints.folder import CheckpointError
 from openrlhf_math.cli.parsing import parse
 from openrlhf_math.errors import UserError
+from openrlhf_math.patches.patch import PatchError
 
+# What a command lacks where only a part is installed: packages of the extra `files`, or the whole stack.
+OF_FILES = ("jinja2", "matplotlib", "pyarrow", "rensa", "xxhash")
+STACK = "install the stack with `make setup` (README)"
 # What a full or read-only disk raises, wherever it is met.
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -68,11 +72,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="what to do, see below")
     name = parser.parse_args(argv[:1]).command
 
+    try:
+        return _run(name, argv[1:])
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "openrlhf_math":
+            raise
+        extra = "install openrlhf_math[files]" if error.name in OF_FILES else STACK
+        print(f"openrlhf-math {name}: it needs {error.name}, which is not installed; {extra}", file=sys.stderr)
+    except PatchError as error:
+        print(f"openrlhf-math {name}: {error}; {STACK}", file=sys.stderr)
+    return 2
+
+
+def _run(name: str, arguments: list[str]) -> int:
     command = importlib.import_module(f"openrlhf_math.cli.{name.replace('-', '_')}")
     command_parser = command.build_parser(f"openrlhf-math {name}")
     translate = getattr(command, "translate", lambda parser, arguments: arguments)
     try:
-        args = parse(command_parser, translate(command_parser, argv[1:]))
+        args = parse(command_parser, translate(command_parser, arguments))
         return command.run(args) or 0
     except UserError as error:
         print(f"openrlhf-math {name}: {error}", file=sys.stderr)

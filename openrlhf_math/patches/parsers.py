@@ -126,5 +126,5 @@ def _source(module: str) -> Path:
     package, *rest = module.split(".")
     spec = importlib.util.find_spec(package)
     if spec is None:
-        raise PatchError(f"{package} is not installed: install openrlhf_math with its [cpu] or [gpu] requirements")
+        raise PatchError(f"{package} is not installed")
     return Path(spec.submodule_search_locations[0]).joinpath(*rest).with_suffix(".py")

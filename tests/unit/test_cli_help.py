@@ -63,3 +63,16 @@ def test_the_version_names_the_stack(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert ended.value.code == 0
     assert lines[0].startswith("openrlhf_math ") and f"torch {version('torch')}" in lines
+
+
+@pytest.mark.parametrize(("package", "named"), [("xxhash", "[files]"), ("transformers", "make setup")])
+def test_a_package_that_is_not_installed_is_one_line(package, named, monkeypatch, capsys):
+    from openrlhf_math.cli import curate
+
+    def lacks(prog):
+        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+
+    monkeypatch.setattr(curate, "build_parser", lacks)
+    assert main(["curate"]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and package in said and named in said
