@@ -20,7 +20,7 @@ def draw(told: dict, path: Path) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(ks, [str(k) for k in ks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("attempts that take part, k")
     axes.set_ylabel("problems solved")
     axes.set_title(f"Accuracy by choosing rule, {told['problems']:,} problems, up to {most} attempts each")

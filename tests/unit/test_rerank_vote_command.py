@@ -261,3 +261,20 @@ def test_intervals_of_several_scores_are_those_of_each():
 @pytest.mark.parametrize("most, ks", [(0, []), (1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (32, [1, 2, 4, 8, 16, 32])])
 def test_numbers_of_attempts(most, ks):
     assert numbers_of_attempts(most) == ks
+
+
+def test_the_tick_labels_of_the_plot_are_where_they_say(tmp_path, monkeypatch):
+    """Equal steps have labels in equal steps: 72.5% is not written 73% or 72%."""
+    from matplotlib.figure import Figure
+
+    from openrlhf_math.evaluation.vote_plot import draw
+
+    kept = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **options: kept.append(figure))
+    curve = [0.731, 0.752, 0.779, 0.801]
+    told = {"ks": [1, 2, 4, 8], "problems": 9, "rules": {"majority": {"accuracy": curve}}}
+    draw(told | {"pass@k": {"accuracy": curve}, "pass@1": {"accuracy": curve}}, tmp_path / "plot.png")
+    (axes,) = kept[0].axes
+    kept[0].canvas.draw()
+    for place, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True):
+        assert abs(float(label.get_text().rstrip("%")) / 100 - place) < 1e-9
