@@ -42,12 +42,15 @@ def tool_shares(means: dict[str, float]) -> dict[str, float]:
 
 
 def one_line(record: dict, steps: int) -> str:
-    """A step as one line for a person. steps: in all. What could not be graded is told only where there is some."""
-    accuracy, undecided = record.get("accuracy", float("nan")), record.get("undecided_rate", 0.0)
-    told = f"undecided {undecided:.3f}  " if undecided else ""
+    """A step as one line for a person, of at most 80 characters. steps: in all. No accuracy: a dash.
+
+    The loss is left out: with one step a batch it is 0. What could not be graded is shown only where there is some.
+    """
+    seconds = record["timing/step_total"]
+    accuracy, undecided = record.get("accuracy"), record.get("undecided_rate", 0.0)
     return (
-        f"step {record['step']:>{len(str(steps))}}/{steps}  reward {record['reward']:.3f}  accuracy {accuracy:.3f}  "
-        f"length {record['completion_length']:.1f}  truncated {record['truncation_rate']:.2f}  {told}"
-        f"idle {record['idle_rate']:.2f}  loss {record['policy_loss']:+.1e}  grad {record['grad_norm']:.3f}  "
-        f"{record['timing/step_total']:.2f} s"
+        f"step {record['step']:>{len(str(steps))}}/{steps} reward {record['reward']:.2f} "
+        f"acc {'-' if accuracy is None else f'{accuracy:.0%}'} len {record['completion_length']:.0f} "
+        f"cut {record['truncation_rate']:.0%} {f'ungraded {undecided:.1%} ' if undecided else ''}"
+        f"idle {record['idle_rate']:.0%} grad {record['grad_norm']:.2g} {seconds:.{2 if seconds < 10 else 0}f} s"
     )

@@ -13,10 +13,9 @@ from openrlhf_math.grpo.gauges import GAUGES, phases, values
 @pytest.mark.parametrize(
     ("changed", "line"),
     [
-        ({}, "step  7/80  reward 0.500  accuracy 0.250  length 79.3  truncated 0.10  idle 0.10  loss +1.0e-08  "
-             "grad 0.200  2.00 s\n"),
-        ({"undecided_rate": 0.0625}, "step  7/80  reward 0.500  accuracy 0.250  length 79.3  truncated 0.10  undecided "
-                                     "0.062  idle 0.10  loss +1.0e-08  grad 0.200  2.00 s\n"),
+        ({}, "step  7/80 reward 0.50 acc 25% len 79 cut 10% idle 10% grad 0.2 2.00 s\n"),
+        ({"undecided_rate": 0.0625},
+         "step  7/80 reward 0.50 acc 25% len 79 cut 10% ungraded 6.2% idle 10% grad 0.2 2.00 s\n"),
     ],
 )  # fmt: skip
 def test_a_step_is_one_line_wherever_it_goes(changed, line):
@@ -43,3 +42,15 @@ def test_what_is_no_number_sets_no_gauge(value):
     told = values(row, 80)
     assert "reward" not in told and "step" in told
     assert "step_total" not in phases(row)
+
+
+def test_the_line_of_a_step_fits_80_columns():
+    from openrlhf_math.grpo.metrics import one_line
+
+    row = grpo_row(
+        999, reward=0.333333, accuracy=0.99, completion_length=16384.0, truncation_rate=0.99, idle_rate=0.99
+    )
+    row |= {"grad_norm": 1.23456e-3, "timing/step_total": 1234.5}
+    assert len(one_line(row, 1000)) <= 80
+    del row["accuracy"]
+    assert " acc - " in one_line(row, 1000)
