@@ -91,7 +91,7 @@ def test_a_reward_model_was_trained_and_several_attempts_were_put_to_the_vote(de
 
 def test_the_terminal_shows_the_table_and_where_files_lie(demo):
     text = (demo / "terminal.txt").read_text()
-    parts = ("problems of benchmarks", "Yield by source", "before and after GRPO", "pass@1", " cut ")
+    parts = ("problems of benchmarks", "Yield by source", "before and after GRPO", "pass@1", " idle ")
     for part in (*parts, "summary.json", "metrics.jsonl"):
         assert part in text
 
