@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import replace
 
+from openrlhf_math.cli.parsing import shown
 from openrlhf_math.errors import UserError
 
 MODEL_FLAG = "--actor.model_name_or_path"
@@ -22,15 +23,11 @@ def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str
     from openrlhf_math.grpo.flags import keep_upstream_defaults
     from openrlhf_math.training.upstream_flags import GRPO, GRPO_SHORT, translated, wants_upstream, without_effect
 
-    found = translated(arguments, parser, GRPO, GRPO_SHORT)
-    if found.changes:
-        print("Flags of another OpenRLHF release are read as:", file=sys.stderr)
-    for old, new in found.changes.items():
-        print(f"  {old:<32} {new}", file=sys.stderr)
-    parser.set_defaults(**{IDLE: without_effect(found.arguments)})
-    if wants_upstream(found.arguments):
+    words = shown(translated(arguments, parser, GRPO, GRPO_SHORT))
+    parser.set_defaults(**{IDLE: without_effect(words)})
+    if wants_upstream(words):
         keep_upstream_defaults(parser)
-    return found.arguments
+    return words
 
 
 def run(flat: argparse.Namespace) -> int:

@@ -2,11 +2,13 @@
 
 import argparse
 import difflib
+import sys
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from openrlhf_math.cli.help_text import fit
 from openrlhf_math.errors import UserError
+from openrlhf_math.training.upstream_flags import Translated
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -19,6 +21,15 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     if unknown:
         raise UserError(_unknown(unknown[0], parsers))
     return args
+
+
+def shown(found: Translated) -> list[str]:
+    """The arguments of a translated command line, after printing what was translated."""
+    if found.changes:
+        print("Flags of another OpenRLHF release are read as:", file=sys.stderr)
+    for old, new in found.changes.items():
+        print(f"  {old:<32} {new}", file=sys.stderr)
+    return found.arguments
 
 
 def _all(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

@@ -2,8 +2,9 @@
 
 import argparse
 import os
-import sys
 from dataclasses import replace
+
+from openrlhf_math.cli.parsing import shown
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -15,12 +16,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
     from openrlhf_math.training.upstream_flags import SFT, SFT_SHORT, translated
 
-    found = translated(arguments, parser, SFT, SFT_SHORT)
-    if found.changes:
-        print("Flags of another OpenRLHF release are read as:", file=sys.stderr)
-    for old, new in found.changes.items():
-        print(f"  {old:<32} {new}", file=sys.stderr)
-    return found.arguments
+    return shown(translated(arguments, parser, SFT, SFT_SHORT))
 
 
 def run(flat: argparse.Namespace) -> None:
