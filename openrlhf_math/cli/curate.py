@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from openrlhf_math.cli.endpoint_flags import json_object
+from openrlhf_math.cli.judge_flags import add_judge_flags
 from openrlhf_math.errors import UserError
 
 ABOUT = """\
@@ -89,18 +89,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--licence", action="append", default=[], metavar="NAME=LICENCE", help="of a set, for the card")
     add("--workers", type=int, metavar="N", help="processes through Ray Data; 0 for none (all cores)")
     add("--json", action="store_true", help="print the counts as JSON")
-    add = parser.add_argument_group(
-        "judge", "a model that decides whether a row like a benchmark problem is that problem, and is dropped"
-    ).add_argument
-    add("--judge-base-url", metavar="URL", help="an OpenAI-compatible endpoint, up to and with /v1 (no judge)")
-    add("--judge-model", metavar="NAME", help="as the endpoint calls it")
-    add("--judge-api-key-env", metavar="VARIABLE", help="environment variable that holds the key (OPENAI_API_KEY)")
-    add("--judge-concurrency", type=int, metavar="N", help=f"requests at once ({JUDGE_CONCURRENCY})")
-    add("--judge-requests-per-minute", type=float, metavar="N", help="no more than that (no limit)")
-    add("--judge-request-timeout", type=float, metavar="SECONDS", help=f"for a whole reply ({JUDGE_TIMEOUT:g})")
-    add(
-        "--judge-extra-body", type=json_object, metavar="JSON", help="merged into each request; null leaves a field out"
-    )
+    what = "whether a row like a benchmark problem is that problem, and is dropped"
+    add_judge_flags(parser, what, JUDGE_CONCURRENCY, JUDGE_TIMEOUT)
     return parser
 
 

@@ -133,7 +133,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--scorers", type=int, default=1, metavar="N", help="engines that score, each on its own devices")
     add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="devices one is spread over (%(default)s)")
     add_engine_flags(parser)
-    add_judge_flags(parser)
+    add_judge_flags(parser, "where the grader cannot tell, or the gold answer is in words")
     add_endpoint_flags(parser)
     return parser
 

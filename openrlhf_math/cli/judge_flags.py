@@ -1,4 +1,4 @@
-"""Flags of a model that judges answers behind an endpoint."""
+"""Flags of a model behind an endpoint that judges: answers in `eval`, pairs of problems in `curate`."""
 
 import argparse
 
@@ -9,16 +9,17 @@ CONCURRENCY, TIMEOUT, TRIES = 16, 600.0, 5
 NAMES = ("model", "api_key_env", "concurrency", "requests_per_minute", "request_timeout", "extra_body")
 
 
-def add_judge_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group(
-        "judge", "a model that decides where the grader cannot tell, or the gold answer is in words"
-    ).add_argument
+def add_judge_flags(
+    parser: argparse.ArgumentParser, what: str, concurrency: int = CONCURRENCY, timeout: float = TIMEOUT
+) -> None:
+    """what: the judge decides. concurrency: requests at once; timeout: seconds for one; both where no flag says it."""
+    add = parser.add_argument_group("judge", f"a model that decides {what}").add_argument
     add("--judge-base-url", metavar="URL", help="an OpenAI-compatible endpoint, up to and with /v1 (no judge)")
     add("--judge-model", metavar="NAME", help="as the endpoint calls it")
     add("--judge-api-key-env", metavar="VARIABLE", help="environment variable that holds the key (OPENAI_API_KEY)")
-    add("--judge-concurrency", type=int, metavar="N", help=f"requests at once ({CONCURRENCY})")
+    add("--judge-concurrency", type=int, metavar="N", help=f"requests at once ({concurrency})")
     add("--judge-requests-per-minute", type=float, metavar="N", help="no more than that (no limit)")
-    add("--judge-request-timeout", type=float, metavar="SECONDS", help=f"for a whole reply ({TIMEOUT:g})")
+    add("--judge-request-timeout", type=float, metavar="SECONDS", help=f"for a whole reply ({timeout:g})")
     add(
         "--judge-extra-body", type=json_object, metavar="JSON", help="merged into each request; null leaves a field out"
     )
