@@ -106,6 +106,8 @@ class AgentExecutor(AgentExecutorBase):
             **written.response(ids),
             "reward": grade.reward,
             "scores": grade.reward,
+            "text": written.text,
+            "grade": {"outcome": grade.outcome, "answer": grade.answer, "reason": grade.reason},
             "extra_logs": rates(grade) | {"reward_error_rate": float(bool(trouble))} | written.logs,
         } | trouble
 

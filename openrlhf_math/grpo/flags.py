@@ -263,6 +263,12 @@ def _add_ours(group) -> None:
         "where the model allows it and nothing needs a padded batch (ring attention, a critic, a reward model, "
         "asynchronous training); off: OpenRLHF's padded batches",
     )
+    group.add_argument(
+        "--math.keep_rollouts",
+        metavar="all|none|last:N|sample:K",
+        help="which completions stay on disk, in rollouts/ and eval_rollouts/ of the run directory: of all steps, of "
+        "none, of the last N steps, or of K groups of each step; `openrlhf-math rollouts` shows them (last:20)",
+    )
     group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
     group.add_argument(
         "--dry-run",

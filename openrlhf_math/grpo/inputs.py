@@ -13,6 +13,9 @@ from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_t
 from openrlhf_math.modeling.model_kind import check_language_model, check_tokens
 from openrlhf_math.training.critic import check_frozen_steps
 
+# Column of the run's prompts with the problem as its set gives it; no set's own column has a name like this.
+PROBLEM = "math.problem"
+
 
 def check_other_models(args: SimpleNamespace) -> None:
     """Raise UserError if the critic's model or the reward model is neither a directory with a model nor a hub name."""
@@ -123,7 +126,7 @@ def write_prompts(
         with paths[spec].open("w") as file:
             for problem, prompt in zip(problems, prompts[spec], strict=True):
                 row = {args.data.input_key: prompt, args.data.label_key: problem.answer, "datasource": problem.source}
-                row |= labels.get(spec, {}).get(problem.row, {})
+                row |= {PROBLEM: problem.text} | labels.get(spec, {}).get(problem.row, {})
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
     args.data.prompt_dataset = ",".join(str(paths[spec.strip()]) for spec in args.data.prompt_dataset.split(","))
     args.data.prompt_split = "train"

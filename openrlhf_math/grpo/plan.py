@@ -127,6 +127,7 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
     console.print(limit_line(args.math.completion_limit, args.math.truncated))
     console.print(tool_line(args.math.tool, args.vllm.num_engines), soft_wrap=True)
     console.print(checkpoint_line(args))
+    console.print(f"rollouts kept on disk: {args.math.keep_rollouts}")
 
 
 def path_line(args: SimpleNamespace, family: Family | None) -> str:

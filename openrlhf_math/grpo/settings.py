@@ -22,6 +22,7 @@ from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest
 from openrlhf_math.rewards import RewardConfig
+from openrlhf_math.runs.rollouts import NOTHING, Keeping, read_keeping
 from openrlhf_math.training import critic
 from openrlhf_math.training.device_flags import check_kernels, check_parallel, check_placement
 from openrlhf_math.training.flag_values import check_values
@@ -32,6 +33,7 @@ from openrlhf_math.training.wandb_key import hide_wandb_key
 # These compare a completion with the others of its group; alone it has nothing to learn from.
 NEEDS_A_GROUP = ("grpo", "grpo_no_std", "rloo", "reinforce_baseline", "group_norm", "dr_grpo")
 
+KEEP_ROLLOUTS = "last:20"
 
 # Flags with which OpenRLHF's own padded or flash-attn-packed batches are kept, and their plain values.
 NEEDS_PADDED_BATCH = {
@@ -51,7 +53,8 @@ class MathSettings:
     parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
     engine_noise: standard deviation of what the engine's weights are off by, relative; 0 but in experiments.
     truncated: a key of grpo/truncation.py's table. lora: what is trained, None for all weights; found after the flags,
-    in the configuration of the model. tool: what the model may call in its rollouts, None for nothing.
+    in the configuration of the model. tool: what the model may call in its rollouts, None for nothing. keep_rollouts:
+    which steps' completions stay on disk.
     """
 
     run_dir: Path
@@ -73,6 +76,7 @@ class MathSettings:
     objective: Objective
     lora: Lora | None = None
     tool: RolloutTool | None = None
+    keep_rollouts: Keeping = NOTHING
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -148,8 +152,20 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         faults=faults(ours),
         objective=objective,
         tool=wanted_tool,
+        keep_rollouts=_keeping(ours["math.keep_rollouts"], args.train.async_enable),
     )
     return args
+
+
+def _keeping(wish: str | None, asynchronous: bool) -> Keeping:
+    """Which rollouts are kept. Raises UserError if the flag cannot be read, or OpenRLHF's own trainer runs."""
+    keeping = read_keeping(wish or KEEP_ROLLOUTS)
+    if asynchronous and wish and keeping != NOTHING:
+        raise UserError(
+            f"--math.keep_rollouts {wish}: OpenRLHF's asynchronous trainer keeps none; leave it or "
+            "--train.async_enable out"
+        )
+    return NOTHING if asynchronous else keeping
 
 
 def _shares_prefix(flags: dict, wish: str) -> bool:

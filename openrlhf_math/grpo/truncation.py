@@ -13,7 +13,9 @@ def as_wrong(response: dict) -> dict:
         return response
     logs = response.get("extra_logs") or {}
     lost = {name: 0.0 for name in ("accuracy",) if name in logs}
-    return {**response, "reward": 0.0, "scores": 0.0, "extra_logs": {**logs, **lost}}
+    grade = response.get("grade")
+    told = {"grade": {**grade, "outcome": "wrong", "reason": "cut off (--math.truncated wrong)"}} if grade else {}
+    return {**response, "reward": 0.0, "scores": 0.0, "extra_logs": {**logs, **lost}} | told
 
 
 def mask_truncated(experiences: list) -> None:
