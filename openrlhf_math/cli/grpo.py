@@ -55,6 +55,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.losses import find_policy_loss
     from openrlhf_math.grpo.plan import print_plan, print_prompt
     from openrlhf_math.grpo.plugin_files import check_plugin_files
+    from openrlhf_math.grpo.reward_parts import find_part
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.modeling.flash_attn_package import check_installed
     from openrlhf_math.modeling.model_folder import check_model
@@ -65,6 +66,8 @@ def run(flat: argparse.Namespace) -> int:
 
     find_estimator(args.algo.advantage.estimator)
     find_policy_loss(args.actor.policy_loss_type)
+    for name, _ in args.math.reward_parts.weights if args.math.reward_parts else ():
+        find_part(name)
     find_curriculum(args.math.curriculum.name)
     model = args.actor.model_name_or_path
     check_model(MODEL_FLAG, model)

@@ -44,16 +44,18 @@ def read_problems(
     answer_key: str | None,
     split: str = "train",
     flags: tuple[str, str] = ("--data.input_key", "--data.label_key"),
+    needed: Iterable[str] = ("problem", "answer"),
 ) -> list[Problem]:
     """The problems of a set: a file, a folder, or a hub name.
 
     spec: `PLACE[@CONFIG][:SPLIT]`, as `data.places` takes it. problem_key, answer_key: the columns, None (or the usual
     names `problem` and `answer`) where the set's layout or the usual names are to give them. flags: what the command
-    calls the two keys. Raises UserError for a missing or empty set, a broken row, or a missing column.
+    calls the two keys. needed: what there must be a column for; without an answer it is "". Raises UserError for a
+    missing or empty set, a broken row, or a missing column.
     """
     columns = named_columns(problem_key, answer_key)
     shown = dict(zip(("problem", "answer"), flags, strict=True))
-    return [problem_of(spec, number, raw, row) for number, raw, row in read_set(spec, split, columns, shown)]
+    return [problem_of(spec, number, raw, row) for number, raw, row in read_set(spec, split, columns, shown, needed)]
 
 
 def named_columns(problem: str | None, answer: str | None, **others: str | None) -> Columns:

@@ -11,6 +11,8 @@ from openrlhf_math.grpo.objective import SAPO_TAU
 from openrlhf_math.grpo.recipes import AGGREGATIONS, CONSTANT_LENGTH, RECIPES
 from openrlhf_math.grpo.recipes import FLAGS as OF_A_RECIPE
 from openrlhf_math.grpo.recipes import HELP as RECIPE_HELP
+from openrlhf_math.grpo.reward_parts import EACH, TOGETHER
+from openrlhf_math.grpo.reward_parts import HELP as REWARD_HELP
 from openrlhf_math.grpo.rollout_correction import CHOICES as CORRECTIONS
 from openrlhf_math.grpo.rollout_correction import DEFAULT_ESS
 from openrlhf_math.grpo.rollout_correction import HELP as CORRECTION_HELP
@@ -234,6 +236,25 @@ def _add_ours(group) -> None:
         "--math.format_reward", type=float, default=0.2, help="reward of a wrong answer in correct format"
     )
     group.add_argument("--math.correct_reward", type=float, default=1.0, help="reward of a correct answer")
+    group.add_argument(
+        "--math.rewards",
+        metavar="NAME=WEIGHT,...",
+        help="the reward as a weighted sum, in place of the two above, as in correct=1,format=0.2,length=-0.1: "
+        + "; ".join(f"{name}: {what}" for name, what in REWARD_HELP.items())
+        + "; or your own as package.module.function, from a grpo.reward_parts.Group to a number for each completion",
+    )
+    group.add_argument(
+        "--math.normalise_rewards",
+        choices=(TOGETHER, EACH),
+        help="with --math.rewards: advantages of the sum, or of each part by itself, added with the weights and "
+        "divided by the standard deviation over the batch (GDPO) (together)",
+    )
+    group.add_argument(
+        "--math.majority_labels",
+        action="store_true",
+        help="where a problem has no gold answer, the answer of most completions of its group takes its place (TTRL); "
+        "without, such a problem is an error",
+    )
     group.add_argument("--math.grading_seconds", type=float, default=2.0, help="time limit for grading one completion")
     group.add_argument("--math.grading_gib", type=float, default=1.0, help="memory limit of a grading process, GiB")
     group.add_argument("--math.grading_workers", type=int, default=2, help="grading processes for each vLLM engine")

@@ -8,6 +8,7 @@ from openrlhf_math.data.places import is_here, place_of
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.majority import is_missing
 from openrlhf_math.grpo.tool_turns import tools_of
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_tokens
@@ -34,9 +35,18 @@ def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:
     Raises UserError for a file, column or row at fault, or if too many golds are bad.
     """
     sets = {}
-    for spec, split in _specs(args):
-        problems = read_problems(spec, args.data.input_key, args.data.label_key, split)
-        kept, rejected = keep_parsable(problems, args.math.max_bad_golds)
+    training = len(_specs(args)) - bool(args.eval.dataset)
+    for number, (spec, split) in enumerate(_specs(args)):
+        votes = args.math.majority_labels and number < training
+        needed = ("problem",) if votes else ("problem", "answer")
+        problems = read_problems(spec, args.data.input_key, args.data.label_key, split, needed=needed)
+        unlabelled = {problem.row for problem in problems if votes and is_missing(problem.answer)}
+        labelled = [problem for problem in problems if problem.row not in unlabelled]
+        kept, rejected = keep_parsable(labelled, args.math.max_bad_golds)
+        if unlabelled:
+            print(f"{len(unlabelled)} of {len(problems)} problems of {spec} have no gold answer: majorities label them")
+            rows = unlabelled | {problem.row for problem in kept}
+            kept = [problem for problem in problems if problem.row in rows]
         for problem in rejected[:5]:
             print(f"skipped: {spec} row {problem.row}: the gold answer {problem.answer!r} cannot be parsed")
         if rejected:

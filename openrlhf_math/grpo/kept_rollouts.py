@@ -17,6 +17,7 @@ from openrlhf_math.runs.rollouts import (
     COLUMNS,
     EVALUATION,
     NOTHING,
+    PART,
     TRAINING,
     Keeping,
     drop_older,
@@ -36,13 +37,15 @@ class Graded:
     outcome: str | None
     answer: str | None
     reason: str
+    by: str | None
     weights: int
 
     @classmethod
     def of(cls, response: dict, weights: int) -> "Graded":
         grade = response.get("grade") or {}
         return cls(
-            response.get("text"), grade.get("outcome"), grade.get("answer"), grade.get("reason", ""), weights
+            response.get("text"), grade.get("outcome"), grade.get("answer"), grade.get("reason", ""), grade.get("by"),
+            weights,
         )  # fmt: skip
 
 
@@ -83,11 +86,13 @@ class KeptRollouts:
 
     def _write(self, folder: str, step: int, samples: Sequence, rewards: list, advantages: list) -> None:
         size = self.group_size[folder]
-        columns: dict[str, list] = {name: [] for name in COLUMNS}
+        parts = sorted(name for name in samples[0].info if name.startswith(PART)) if samples else []
+        columns: dict[str, list] = {name: [] for name in (*COLUMNS, *parts)}
         for number in self._chosen(step, folder, len(samples), size):
             row = self._row(samples[number], self._problems[folder])
             row |= {"step": step, "group": number // size, "sample": number % size}
             row |= {"reward": rewards[number], "advantage": advantages[number]}
+            row |= {name: float(samples[number].info[name]) for name in parts}
             for name, values in columns.items():
                 values.append(row[name])
         write_step(path_of(self.run_dir / folder, step), columns)
@@ -122,6 +127,7 @@ class KeptRollouts:
             "tokens": len(tokens) - start,
             "truncated": bool(sample.truncated),
             "outcome": graded.outcome,
+            "graded_by": graded.by,
             "extracted": graded.answer,
             "reason": graded.reason,
             "mean_log_prob": mean,

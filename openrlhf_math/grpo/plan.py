@@ -123,6 +123,7 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
     if args.math.lora:
         console.print(lora_line(args.math.lora, args.math.parameters, args.ckpt.output_dir), soft_wrap=True)
     console.print(path_line(args, family), soft_wrap=True)
+    console.print(reward_line(args), soft_wrap=True)
     console.print(curriculum_line(args.math.curriculum))
     console.print(limit_line(args.math.completion_limit, args.math.truncated))
     console.print(tool_line(args.math.tool, args.vllm.num_engines), soft_wrap=True)
@@ -146,6 +147,16 @@ def path_line(args: SimpleNamespace, family: Family | None) -> str:
 def of(args: SimpleNamespace, flag: str):
     """The value of a dotted flag."""
     return functools.reduce(getattr, flag.split("."), args)
+
+
+def reward_line(args: SimpleNamespace) -> str:
+    """What a completion is paid."""
+    if args.reward.remote_url != ["agent"]:
+        return "reward: of a model or a server"
+    if args.math.reward_parts:
+        return f"reward: {args.math.reward_parts}"
+    paid = args.math.rewards
+    return f"reward: {paid.correct_reward:g} if correct, {paid.format_reward:g} if wrong in correct format, else 0"
 
 
 def rollouts_line(prompts: int, batch_size: int, episodes: int) -> str:

@@ -14,6 +14,7 @@ from openrlhf_math.colocation.layout import cache_bytes, engine_arguments
 from openrlhf_math.data.prompts import with_first_text
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.executor import AgentExecutor
+from openrlhf_math.grpo.reward_parts import RewardParts
 from openrlhf_math.grpo.stacks import answer_to_signal
 from openrlhf_math.grpo.start_together import StartTogether
 from openrlhf_math.grpo.tool_settings import RolloutTool
@@ -36,13 +37,16 @@ class MathRolloutActor(UpstreamRolloutActor):
         rewards: RewardConfig,
         chat_template: bool = True,
         tool: RolloutTool | None = None,
+        parts: RewardParts | None = None,
+        majority: bool = False,
         engines_a_node: int = 1,
         **kwargs,
     ) -> None:
         """sequences: how many are generated at once at the most. chat_template: whether it rendered the prompts.
 
-        tool: what the model may call. engines_a_node: that share a node's memory for it. Raises UserError if the tool
-        cannot be had here.
+        tool: what the model may call. parts: of the reward. majority: whether it takes a missing gold answer's place.
+        engines_a_node: that share a node's memory for the tool. Raises UserError if the tool cannot be had here, or if
+        the executor does not know one of these.
         """
         answer_to_signal()
         self.device, self.chat_template = device, chat_template
@@ -63,12 +67,14 @@ class MathRolloutActor(UpstreamRolloutActor):
         if isinstance(self.executor, AgentExecutor):
             self.executor.chat_template = chat_template
             self.executor.open(rewards)
+            self.executor.parts, self.executor.majority = parts, majority
             if tool:
                 self.executor.tool = ToolTurns(tool, self.tokenizer, kwargs["model"], engines_a_node)
-        elif tool:
+        elif tool or parts or majority:
+            unknown = "--math.tool" if tool else "--math.rewards" if parts else "--math.majority_labels"
             raise UserError(
-                "--train.agent_func_path: with --math.tool its AgentExecutor must be a subclass of "
-                "openrlhf_math.grpo.executor.AgentExecutor, whose rollouts run the tool"
+                f"--train.agent_func_path: with {unknown} its AgentExecutor must be a subclass of "
+                "openrlhf_math.grpo.executor.AgentExecutor, which knows what that is"
             )
 
     async def birth(self) -> str:

@@ -17,6 +17,7 @@ from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
 from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
+from openrlhf_math.grpo.reward_parts import RewardParts, read_parts
 from openrlhf_math.grpo.tool_settings import RolloutTool, instruction, tool
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
@@ -54,7 +55,8 @@ class MathSettings:
     engine_noise: standard deviation of what the engine's weights are off by, relative; 0 but in experiments.
     truncated: a key of grpo/truncation.py's table. lora: what is trained, None for all weights; found after the flags,
     in the configuration of the model. tool: what the model may call in its rollouts, None for nothing. keep_rollouts:
-    which steps' completions stay on disk.
+    which steps' completions stay on disk. reward_parts: what the reward is the sum of, None for that of `rewards`.
+    majority_labels: whether the majority of a group takes the place of a gold answer that is missing.
     """
 
     run_dir: Path
@@ -77,6 +79,8 @@ class MathSettings:
     lora: Lora | None = None
     tool: RolloutTool | None = None
     keep_rollouts: Keeping = NOTHING
+    reward_parts: RewardParts | None = None
+    majority_labels: bool = False
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -94,7 +98,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
     critic.settle_critic(flags)
-    wanted_tool = tool(flags, ours)
+    wanted_tool, parts = tool(flags, ours), read_parts(flags, ours)
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
@@ -152,9 +156,21 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         faults=faults(ours),
         objective=objective,
         tool=wanted_tool,
+        reward_parts=parts,
+        majority_labels=_majority(flags, ours["math.majority_labels"]),
         keep_rollouts=_keeping(ours["math.keep_rollouts"], args.train.async_enable),
     )
     return args
+
+
+def _majority(flags: dict, wish: bool) -> bool:
+    """Raises UserError if a group cannot vote, or if it is not graded here."""
+    if wish and flags["rollout.n_samples_per_prompt"] < 3:
+        raise UserError("--math.majority_labels: a majority needs --rollout.n_samples_per_prompt of 3 or more")
+    for name in ("reward.remote_url", "reward.model_name_or_path"):
+        if wish and flags[name]:
+            raise UserError(f"--{name} and --math.majority_labels both say what is right; leave one of them out")
+    return wish
 
 
 def _keeping(wish: str | None, asynchronous: bool) -> Keeping:

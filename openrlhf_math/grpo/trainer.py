@@ -36,6 +36,7 @@ from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.group_metrics import length_metrics
 from openrlhf_math.grpo.importance import ESS
 from openrlhf_math.grpo.kept_rollouts import KeptRollouts
+from openrlhf_math.grpo.majority import agreement
 from openrlhf_math.grpo.metrics import RECORDS, step_record, tool_shares
 from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.plan import rollouts_line
@@ -174,7 +175,7 @@ class MathTrainer(UpstreamTrainer):
             stats[name] = torch.cat([experience.info[name] for experience in experiences]).float().mean().item()
         for name in ("response_length", "total_length", "truncated"):
             stats[name] = torch.cat([getattr(each, name) for each in experiences]).float().mean().item()
-        stats |= tool_shares(stats)
+        stats |= tool_shares(stats) | agreement(stats)
         if all("accuracy" in each.info for each in experiences):
             correct = torch.cat([each.info["accuracy"] for each in experiences]) > 0
             lengths = torch.cat([each.response_length for each in experiences])

@@ -21,6 +21,7 @@ def row(**changed) -> dict:
     return {
         "step": 1, "problem_index": 0, "group": 0, "sample": 0, "source": "s", "problem": "1+1?", "gold": "2",
         "prompt": "<user>1+1?", "response": "so \\boxed{2}", "tokens": 5, "truncated": False, "outcome": "correct",
+        "graded_by": "gold",
         "extracted": "2", "reason": "", "reward": 1.0, "advantage": 0.5, "mean_log_prob": -0.25, "weights": 0,
         "prompt_tokens": [1, 2], "response_tokens": [3, 4, 5], "actions": [[0, 3]], "log_probs": [-0.25, -0.5, 0.0],
     } | changed  # fmt: skip
@@ -140,7 +141,7 @@ def test_a_file_has_what_was_written(tmp_path):
     assert path.name == "step_000012.parquet"
     found = read_step(path)
     assert found == [rows[0], rows[1] | {"response": "half ?"}]
-    assert list(found[0])[13:17] == ["reason", "reward", "reward/a", "advantage"]
+    assert list(found[0])[14:18] == ["reason", "reward", "reward/a", "advantage"]
 
 
 def test_an_error_leaves_the_old_file(tmp_path, monkeypatch):
@@ -216,7 +217,7 @@ def sample(prompt: str, tokens: list[int], mask: list[int], **changed):
         prompts=[prompt], labels=["2"], truncated=torch.tensor([False]), rewards=torch.tensor([0.0]),
         info={"reward": torch.tensor([0.2])},
     )  # fmt: skip
-    one.graded = Graded("text", "wrong", "3", "", 4)
+    one.graded = Graded("text", "wrong", "3", "", "gold", 4)
     for name, value in changed.items():
         setattr(one, name, value)
     return one
@@ -228,7 +229,7 @@ def test_rows_of_a_step(tmp_path):
     kept = keeper(tmp_path)
     samples = [
         sample("<user>two", [1, 2, 3, 4, 5, 6, 7], [0, 0, 1, 1, 0, 1, 1]),  # a tool wrote token 4
-        sample("<user>two", [1, 2, 3], [0, 0, 1], graded=Graded(None, None, None, "", 3)),
+        sample("<user>two", [1, 2, 3], [0, 0, 1], graded=Graded(None, None, None, "", None, 3)),
         sample("<user>other", [1, 9], [0, 1]),
         sample("<user>one", [1, 8], [0, 1], truncated=torch.tensor([True])),
     ]
