@@ -14,9 +14,12 @@ IDLE = "flags without effect"  # not a flag: what `translate` found
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
+    from openrlhf_math.cli.judge_flags import add_judge_flags
     from openrlhf_math.grpo.flags import build_parser
 
-    return build_parser(prog)
+    parser = build_parser(prog)
+    add_judge_flags(parser, "whether an answer is the gold one, where the grader cannot")
+    return parser
 
 
 def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
@@ -31,11 +34,18 @@ def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str
 
 
 def run(flat: argparse.Namespace) -> int:
+    from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.grpo.settings import as_json, resolve
     from openrlhf_math.grpo.tool_settings import isolation_of
 
     idle = vars(flat).pop(IDLE, ())
+    judge = judge_settings(flat)
+    for flag in [name for name in vars(flat) if name.startswith("judge_")]:
+        delattr(flat, flag)
     args = resolve(flat)  # first: it needs no torch, whose import takes seconds
+    if judge and (args.reward.remote_url != ["agent"]):
+        raise UserError("--judge-base-url: another reward than this package's grades here; leave one of them out")
+    args.math = replace(args.math, judge=judge)
     if idle:
         print(
             f"No effect: {', '.join(idle)}, as only --algo.advantage.estimator gae has a critic. "

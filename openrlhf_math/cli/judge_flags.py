@@ -35,7 +35,7 @@ def judge_settings(args: argparse.Namespace):
     if "model" not in given:
         raise UserError("--judge-base-url needs --judge-model, the judge as the endpoint calls it")
     from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
-    from openrlhf_math.evaluation.judge import FLAGS, JudgeSettings
+    from openrlhf_math.rerank.answer_judge import FLAGS, JudgeSettings
 
     try:
         key, variable = read_key(given.get("api_key_env"))

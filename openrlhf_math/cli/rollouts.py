@@ -161,7 +161,7 @@ def _completion(row: dict, full: bool) -> Iterator:
         figures += "  cut off"
     yield Text.assemble(("  ", ""), (f"{row['sample']:>2} {outcome:<9}", style), f" {figures}")
     parts = [
-        f"{name.partition('/')[2]} {value:g}"
+        f"{name.partition('/')[2]} {value + 0:g}"
         for name, value in row.items()
         if name.startswith("reward/") and value is not None
     ]

@@ -10,7 +10,6 @@ from pathlib import Path
 from openrlhf_math.data.prompts import Messages, chat, chat_text, fill, prompt_ids
 from openrlhf_math.evaluation.endpoint import EndpointCompletions
 from openrlhf_math.evaluation.figures import figures, rules_of
-from openrlhf_math.evaluation.judge import AnswerJudge
 from openrlhf_math.evaluation.marking import all_marked, judging
 from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.evaluation.prompts import find_prompt, style_of
@@ -23,6 +22,7 @@ from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.modeling.model_kind import check_engine, check_tokens
 from openrlhf_math.rerank.aggregate import find_aggregation
+from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rerank.roles import Sampling as TemplateSampling
 from openrlhf_math.rerank.scoring_engine import kind_and_arguments
 from openrlhf_math.rewards import GradingPool

@@ -13,6 +13,7 @@ from openrlhf_math.grpo.seeds import derived_seed
 from openrlhf_math.grpo.tool_turns import ToolTurns
 from openrlhf_math.grpo.undecided import RewardErrors
 from openrlhf_math.grpo.written import Written, answer_tokens
+from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.runs.rollouts import PART
 from openrlhf_math.side_by_side import side_by_side
@@ -31,6 +32,7 @@ class AgentExecutor(AgentExecutorBase):
     chat_template = True  # whether the prompts were rendered by one, which writes the first token itself
     tool: ToolTurns | None = None  # set before the first rollout, too
     parts: RewardParts | None = None  # likewise
+    judge: AnswerJudge | None = None  # likewise; open
     majority = False  # whether a problem without a gold answer is graded by the majority of its group
 
     def __init__(self) -> None:
@@ -112,8 +114,7 @@ class AgentExecutor(AgentExecutorBase):
         votes = [float(grade.outcome == "correct") for grade in grades]
         made = []
         for written, grade, vote in zip(group, grades, votes, strict=True):
-            one = self._response(prompt, label, ids, written, grade, trouble, words)
-            one["grade"]["by"] = "majority"
+            one = self._response(prompt, label, ids, written, grade, trouble, words, "majority")
             one["extra_logs"] |= {SHARE: 1.0, VOTES: vote}
             made.append(one)
         return label, made
@@ -156,15 +157,28 @@ class AgentExecutor(AgentExecutorBase):
         trouble, words = {}, None
         try:
             grade = await self.grade(written.text, label, prompt)
+            by = "gold"
+            if self.judge:
+                (judged,) = await asyncio.wrap_future(self.judge.soon(prompt, label, [grade]))
+                grade, by = judged, "gold" if judged is grade else "judge"
         except Exception as error:  # one item's must not end the run; the trainer ends it if all raise
             grade, words = self.reward_errors.grade(type(self).grade, error)
-            trouble = {"reward_error": grade.reason}
-        return self._response(prompt, label, ids, written, grade, trouble, words)
+            trouble, by = {"reward_error": grade.reason}, "gold"
+        return self._response(prompt, label, ids, written, grade, trouble, words, by)
 
     def _response(
-        self, prompt: str, label: str, ids: list[int], written: Written, grade: Grade, trouble: dict, words: str | None
+        self,
+        prompt: str,
+        label: str,
+        ids: list[int],
+        written: Written,
+        grade: Grade,
+        trouble: dict,
+        words: str | None,
+        by: str,
     ) -> dict:
-        """A rollout in the form of `execute`. trouble, words: of a reward that raised, and its traceback."""
+        """A rollout in the form of `execute`. trouble, words: of a reward that raised, and its traceback. by: gold,
+        judge or majority."""
         if grade.outcome == "undecided":
             traceback = {"traceback": words} if trouble and words else {}
             self.undecided.append({"reason": grade.reason, "gold": label, "response": written.text} | traceback)
@@ -177,10 +191,11 @@ class AgentExecutor(AgentExecutorBase):
             "reward": grade.reward,
             "scores": grade.reward,
             "text": written.text,
-            "grade": {"outcome": grade.outcome, "answer": grade.answer, "reason": grade.reason, "by": "gold"},
+            "grade": {"outcome": grade.outcome, "answer": grade.answer, "reason": grade.reason, "by": by},
             "extra_logs": rates(grade)
             | {"reward_error_rate": float(bool(trouble))}
             | ({SHARE: 0.0, VOTES: 0.0} if self.majority else {})
+            | ({"judged_rate": float(by == "judge")} if self.judge else {})
             | written.logs,
         } | trouble
 

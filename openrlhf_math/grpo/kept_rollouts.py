@@ -86,7 +86,7 @@ class KeptRollouts:
 
     def _write(self, folder: str, step: int, samples: Sequence, rewards: list, advantages: list) -> None:
         size = self.group_size[folder]
-        parts = sorted(name for name in samples[0].info if name.startswith(PART)) if samples else []
+        parts = [name for name in samples[0].info if name.startswith(PART)] if samples else []
         columns: dict[str, list] = {name: [] for name in (*COLUMNS, *parts)}
         for number in self._chosen(step, folder, len(samples), size):
             row = self._row(samples[number], self._problems[folder])

@@ -153,10 +153,14 @@ def reward_line(args: SimpleNamespace) -> str:
     """What a completion is paid."""
     if args.reward.remote_url != ["agent"]:
         return "reward: of a model or a server"
-    if args.math.reward_parts:
-        return f"reward: {args.math.reward_parts}"
     paid = args.math.rewards
-    return f"reward: {paid.correct_reward:g} if correct, {paid.format_reward:g} if wrong in correct format, else 0"
+    words = f"{paid.correct_reward:g} if correct, {paid.format_reward:g} if wrong in correct format, else 0"
+    words = f"reward: {args.math.reward_parts or words}"
+    if args.math.judge:
+        words += f"; {args.math.judge.model} judges what the grader cannot"
+    if args.math.majority_labels:
+        words += "; a majority takes the place of a missing gold answer"
+    return words
 
 
 def rollouts_line(prompts: int, batch_size: int, episodes: int) -> str:

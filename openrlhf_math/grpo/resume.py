@@ -29,8 +29,8 @@ FREE = (
 )  # fmt: skip
 # Of our own settings all are free but these.
 FIXED = (
-    "math.curriculum.", "math.device", "math.instruction", "math.majority_labels", "math.reward_parts",
-    "math.shared_prefix", "math.tool", "math.truncated",
+    "math.curriculum.", "math.device", "math.instruction", "math.judge.model", "math.judge.extra_body",
+    "math.majority_labels", "math.reward_parts", "math.shared_prefix", "math.tool", "math.truncated",
     "math.objective.rollout_correction", "math.objective.correct_below_ess", "math.objective.sapo_tau",
     "math.objective.loss_length", "math.engine_noise",
 )  # fmt: skip

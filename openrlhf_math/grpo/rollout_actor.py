@@ -3,6 +3,8 @@
 import asyncio
 import os
 import socket
+import tempfile
+from pathlib import Path
 
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from transformers import AutoTokenizer
@@ -20,6 +22,7 @@ from openrlhf_math.grpo.start_together import StartTogether
 from openrlhf_math.grpo.tool_settings import RolloutTool
 from openrlhf_math.grpo.tool_turns import ToolTurns
 from openrlhf_math.patches.remote_code import remote_code_trusted
+from openrlhf_math.rerank.answer_judge import AnswerJudge, JudgeSettings
 from openrlhf_math.rewards import RewardConfig
 
 UpstreamRolloutActor = RolloutRayActor.__ray_metadata__.modified_class
@@ -39,14 +42,15 @@ class MathRolloutActor(UpstreamRolloutActor):
         tool: RolloutTool | None = None,
         parts: RewardParts | None = None,
         majority: bool = False,
+        judge: JudgeSettings | None = None,
         engines_a_node: int = 1,
         **kwargs,
     ) -> None:
         """sequences: how many are generated at once at the most. chat_template: whether it rendered the prompts.
 
         tool: what the model may call. parts: of the reward. majority: whether it takes a missing gold answer's place.
-        engines_a_node: that share a node's memory for the tool. Raises UserError if the tool cannot be had here, or if
-        the executor does not know one of these.
+        judge: who decides what stays ungraded. engines_a_node: that share a node's memory for the tool. Raises
+        UserError if the tool cannot be had here, or if the executor does not know one of these.
         """
         answer_to_signal()
         self.device, self.chat_template = device, chat_template
@@ -68,10 +72,14 @@ class MathRolloutActor(UpstreamRolloutActor):
             self.executor.chat_template = chat_template
             self.executor.open(rewards)
             self.executor.parts, self.executor.majority = parts, majority
+            if judge:  # equal questions are asked once in the life of this process
+                journal = Path(tempfile.mkdtemp(prefix="judge_")) / "judge.jsonl"
+                self.executor.judge = AnswerJudge(judge, rewards, journal).__enter__()
             if tool:
                 self.executor.tool = ToolTurns(tool, self.tokenizer, kwargs["model"], engines_a_node)
-        elif tool or parts or majority:
-            unknown = "--math.tool" if tool else "--math.rewards" if parts else "--math.majority_labels"
+        elif tool or parts or majority or judge:
+            wanted = {"--math.tool": tool, "--math.rewards": parts, "--math.majority_labels": majority}
+            unknown = next((flag for flag, given in wanted.items() if given), "--judge-base-url")
             raise UserError(
                 f"--train.agent_func_path: with {unknown} its AgentExecutor must be a subclass of "
                 "openrlhf_math.grpo.executor.AgentExecutor, which knows what that is"

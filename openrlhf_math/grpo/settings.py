@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
@@ -30,6 +31,9 @@ from openrlhf_math.training.flag_values import check_values
 from openrlhf_math.training.lora import Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
 from openrlhf_math.training.wandb_key import hide_wandb_key
+
+if TYPE_CHECKING:  # what it imports takes a while
+    from openrlhf_math.rerank.answer_judge import JudgeSettings
 
 # These compare a completion with the others of its group; alone it has nothing to learn from.
 NEEDS_A_GROUP = ("grpo", "grpo_no_std", "rloo", "reinforce_baseline", "group_norm", "dr_grpo")
@@ -57,6 +61,7 @@ class MathSettings:
     in the configuration of the model. tool: what the model may call in its rollouts, None for nothing. keep_rollouts:
     which steps' completions stay on disk. reward_parts: what the reward is the sum of, None for that of `rewards`.
     majority_labels: whether the majority of a group takes the place of a gold answer that is missing.
+    judge: who decides what the grader cannot; None for nobody.
     """
 
     run_dir: Path
@@ -81,6 +86,7 @@ class MathSettings:
     keep_rollouts: Keeping = NOTHING
     reward_parts: RewardParts | None = None
     majority_labels: bool = False
+    judge: "JudgeSettings | None" = None
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -330,9 +336,19 @@ def as_json(args: SimpleNamespace) -> str:
     def plain(value):
         if isinstance(value, SimpleNamespace):
             return {key: plain(item) for key, item in vars(value).items()}
-        return asdict(value) if isinstance(value, MathSettings) else value
+        return _as_plain(value) if isinstance(value, MathSettings) else value
 
     settings = plain(args)
     settings["logger"]["wandb"]["key"] = None
     settings["objective"] = described(args, steps_a_batch(args))
     return json.dumps(settings, indent=2, default=str)
+
+
+def _as_plain(settings: MathSettings) -> dict:
+    """Without the judge's key."""
+    judge = settings.judge
+    plain = asdict(replace(settings, judge=None))
+    if judge:
+        endpoint = judge.endpoint
+        plain["judge"] = {"model": judge.model, "base_url": endpoint.base_url, "extra_body": endpoint.extra_body}
+    return plain

@@ -27,7 +27,7 @@ COLUMNS = {
     "tokens": ("int32", "of the completion, a tool's replies included"),
     "truncated": ("bool", "whether the limit cut it off"),
     "outcome": ("string", "its grade: correct, format, wrong or undecided; none where a user's agent gives none"),
-    "graded_by": ("string", "gold, or majority where the answer of most of its group is the gold answer"),
+    "graded_by": ("string", "gold, judge, or majority where the answer of most of its group is the gold answer"),
     "extracted": ("string", "the answer that the grader read in it"),
     "reason": ("string", "why it is undecided, or was made wrong"),
     "reward": ("float", "what the advantages are computed from, before --reward.clip_range"),
