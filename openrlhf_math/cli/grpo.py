@@ -56,19 +56,20 @@ def run(flat: argparse.Namespace) -> int:
         isolation_of(args.math.tool)
 
     from openrlhf_math.checkpoints.folder import CheckpointError
-    from openrlhf_math.colocation.layout import enter_environment
+    from openrlhf_math.colocation.layout import check_engine_args, enter_environment
     from openrlhf_math.data.files import written_whole
     from openrlhf_math.grpo import inputs, resume
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
+    from openrlhf_math.grpo.generation import ENGINE_FLAG, OURS, with_model_defaults
     from openrlhf_math.grpo.losses import find_policy_loss
     from openrlhf_math.grpo.plan import print_plan, print_prompt
     from openrlhf_math.grpo.plugin_files import check_plugin_files
     from openrlhf_math.grpo.reward_parts import find_part
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.modeling.flash_attn_package import check_installed
-    from openrlhf_math.modeling.model_folder import check_model
+    from openrlhf_math.modeling.model_folder import check_model, recommended_sampling
     from openrlhf_math.modeling.model_kind import check_engine, check_language_model, check_positions, checked_family
     from openrlhf_math.modeling.whole_weights import check_weights
     from openrlhf_math.runs.process import claim_run_dir, resume_command, working
@@ -88,6 +89,8 @@ def run(flat: argparse.Namespace) -> int:
     family = checked_family(MODEL_FLAG, model, **wanted)
     inputs.check_other_models(args)
     enter_environment(args.math.device, args.math.parameters)  # before torch is imported
+    check_engine_args(ENGINE_FLAG, args.math.generation.engine_args, OURS)
+    with_model_defaults(args, recommended_sampling(MODEL_FLAG, model))
     args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
     check_plugin_files(args)
     if flat.dry_run:

@@ -2,8 +2,8 @@
 
 import argparse
 
-from openrlhf_math.cli.endpoint_flags import json_object
 from openrlhf_math.errors import UserError
+from openrlhf_math.training.flag_values import json_object
 
 CONCURRENCY, TIMEOUT, TRIES = 16, 600.0, 5
 NAMES = ("model", "api_key_env", "concurrency", "requests_per_minute", "request_timeout", "extra_body")

@@ -141,7 +141,8 @@ def _head(row: dict, rows: list[dict], several: bool) -> Iterator:
     yield Text()
     yield Text(f"{which}: {len(group)} completions, {correct} correct, mean reward {rewards:.2f}", style="bold")
     yield Text(_line(row["problem"] if row["problem"] is not None else row["prompt"], EXCERPT))
-    yield Text(f"gold answer: {_line(row['gold'], EXCERPT)}")
+    whose = "answer of the majority" if row["graded_by"] == "majority" else "gold answer"
+    yield Text(f"{whose}: {_line(row['gold'], EXCERPT)}")
 
 
 def _completion(row: dict, full: bool) -> Iterator:

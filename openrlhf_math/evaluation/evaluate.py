@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.data.prompts import Messages, chat, chat_text, fill, prompt_ids
+from openrlhf_math.data.prompts import Messages, chat, chat_text, fill, prompt_ids, with_variables
 from openrlhf_math.evaluation.endpoint import EndpointCompletions
 from openrlhf_math.evaluation.figures import figures, rules_of
 from openrlhf_math.evaluation.marking import all_marked, judging
@@ -87,8 +87,7 @@ def tokenized(problems: ProblemSet, settings: EvalSettings) -> list[list[int]]:
     write = find_prompt(settings.prompt)
     style = style_of(write)
     tokenizer = load_tokenizer("--model", settings.model, style.chat_template, "choose --prompt plain or few-shot")
-    if variables := TemplateSampling(**settings.drawn).template_variables:
-        tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, **variables)
+    with_variables(tokenizer, TemplateSampling(**settings.drawn).template_variables)
     if settings.tool and settings.tool.form == "template":
         write = partial(chat_text, tools=TemplateTurns.tools)
     texts = [write(tokenizer, chat(one.problem, settings.instruction)) for one in problems.questions]

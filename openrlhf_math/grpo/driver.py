@@ -99,6 +99,7 @@ def _train(args: SimpleNamespace, **watching) -> None:
         parts=args.math.reward_parts,
         majority=args.math.majority_labels,
         judge=args.math.judge,
+        generation=args.math.generation,
         engines_a_node=-(-args.vllm.num_engines // args.actor.num_nodes),
     )
     args.data.apply_chat_template, args.data.input_template = False, None  # the run directory's prompts are rendered

@@ -6,6 +6,7 @@ from openrlhf_math.data.prompts import INSTRUCTION
 from openrlhf_math.grpo import tool_settings
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
+from openrlhf_math.grpo.generation import ENGINE_FLAG, STOP_FLAG, TEMPLATE_FLAG
 from openrlhf_math.grpo.limit_settings import LimitSettings
 from openrlhf_math.grpo.objective import SAPO_TAU
 from openrlhf_math.grpo.recipes import AGGREGATIONS, CONSTANT_LENGTH, RECIPES
@@ -23,6 +24,7 @@ from openrlhf_math.patches.parsers import load_parser, recipe_parser
 from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
 from openrlhf_math.training import wandb_key
+from openrlhf_math.training.flag_values import json_object
 from openrlhf_math.training.lora import LORA
 from openrlhf_math.training.short_help import shorten_help
 
@@ -68,6 +70,7 @@ COMPUTED = (
     "logger.wandb.run_name",
     "algo.dynamic_filtering_range",
     "actor.eps_clip",
+    "eval.temperature",
     *OF_A_RECIPE,
     *OF_A_CORRECTION,
 )
@@ -177,7 +180,9 @@ PROMPTS = {
     "data.input_template": "without a chat template: the prompt, with {} for the problem; everything else is literal",
     "data.max_images_per_prompt": "must be 0: problems are text",
     "rollout.temperature": "sampling temperature, above 0 (default: %(default)s)",
-    "rollout.top_p": "must be 1: the trainer computes log-probabilities over all tokens",
+    "rollout.top_p": "must be 1: the trainer computes log-probabilities over all tokens; so there is no top-k or min-p",
+    "eval.temperature": "sampling temperature of evaluations, 0 for greedy (default: of the model's "
+    "generation_config.json if it asks for sampling, else 0.6)",
 }
 
 HELP = CHECKPOINTS | OBJECTIVE | LOSS | PROMPTS | LORA | PADDED_BATCHES | DEVICES | CRITIC  # by dotted flag
@@ -208,6 +213,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     _add_curriculum(parser.add_argument_group("curriculum"))
     _add_lengths(parser.add_argument_group("completion lengths"))
     _add_tool(parser.add_argument_group("Python as a tool"))
+    _add_generation(parser.add_argument_group("generation"))
     _add_faults(parser.add_argument_group("faults"))
     shorten_help(parser, NEEDED, "--model MODEL --problems SET [--output DIR] ...")
     return parser
@@ -428,6 +434,38 @@ def _add_tool(group) -> None:
         "what keeps the code from this machine: auto takes the first that works, none runs the code as you",
         choices=WANTED,
     )
+
+
+def _add_generation(group) -> None:
+    group.add_argument(
+        ENGINE_FLAG,
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help="arguments of vLLM's engines, by vLLM's names, such as '{\"kv_cache_dtype\": \"fp8\"}'",
+    )
+    group.add_argument(
+        TEMPLATE_FLAG,
+        dest="math.chat_template_kwargs",
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help="variables of the model's chat template, such as '{\"enable_thinking\": false}'",
+    )
+    group.add_argument(
+        STOP_FLAG,
+        action="append",
+        metavar="TEXT",
+        help="a text at which completions of rollouts and evaluations end, and which stays in them; may be given again",
+    )
+    for name, default in (("top_p", 1), ("top_k", -1), ("min_p", 0)):
+        group.add_argument(
+            f"--math.eval_{name}",
+            type=int if name == "top_k" else float,
+            metavar="N" if name == "top_k" else "P",
+            help=f"{name.replace('_', '-')} of evaluations (default: of the model's generation_config.json if it asks "
+            f"for sampling, else {default})",
+        )
 
 
 def _add_faults(group) -> None:

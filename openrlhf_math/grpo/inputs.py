@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 from openrlhf_math.data.places import is_here, place_of
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
-from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
+from openrlhf_math.data.prompts import chat, check_variables, prompt_ids, prompt_text, with_variables
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.generation import TEMPLATE_FLAG
 from openrlhf_math.grpo.majority import is_missing
 from openrlhf_math.grpo.tool_turns import tools_of
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
@@ -90,6 +91,8 @@ def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dic
     flag, model = "--actor.model_name_or_path", args.actor.model_name_or_path
     tokenizer = load_tokenizer(flag, model, args.data.apply_chat_template, NO_TEMPLATE)
     check_language_model(flag, model, ask_hub=True)
+    check_variables(TEMPLATE_FLAG, model, args.math.generation.template_variables, tokenizer)
+    with_variables(tokenizer, args.math.generation.template_variables)
     tools = tools_of(args.math.tool, tokenizer, model)
     room = max(0, args.data.max_len - (args.rollout.max_new_tokens or 1))
     prompts = {}

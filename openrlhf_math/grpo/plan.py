@@ -8,6 +8,7 @@ from openrlhf_math.colocation.layout import colocated
 from openrlhf_math.grpo.checkpointing import SHARE
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.driver import devices_of, devices_wanted
+from openrlhf_math.grpo.generation import sampling_words
 from openrlhf_math.grpo.limit_settings import LimitSettings
 from openrlhf_math.grpo.objective import described
 from openrlhf_math.grpo.resume import checkpoint_bytes
@@ -124,6 +125,8 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
         console.print(lora_line(args.math.lora, args.math.parameters, args.ckpt.output_dir), soft_wrap=True)
     console.print(path_line(args, family), soft_wrap=True)
     console.print(reward_line(args), soft_wrap=True)
+    for line in sampling_words(args):
+        console.print(line, soft_wrap=True, markup=False)
     console.print(curriculum_line(args.math.curriculum))
     console.print(limit_line(args.math.completion_limit, args.math.truncated))
     console.print(tool_line(args.math.tool, args.vllm.num_engines), soft_wrap=True)

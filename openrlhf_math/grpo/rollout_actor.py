@@ -13,9 +13,10 @@ from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_die
 from openrlhf_math.colocation.engine_life import end_actor, engine_start, leave_cause
 from openrlhf_math.colocation.layout import cache_bytes, engine_arguments
-from openrlhf_math.data.prompts import with_first_text
+from openrlhf_math.data.prompts import with_first_text, with_variables
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.executor import AgentExecutor
+from openrlhf_math.grpo.generation import Generation
 from openrlhf_math.grpo.reward_parts import RewardParts
 from openrlhf_math.grpo.stacks import answer_to_signal
 from openrlhf_math.grpo.start_together import StartTogether
@@ -43,18 +44,22 @@ class MathRolloutActor(UpstreamRolloutActor):
         parts: RewardParts | None = None,
         majority: bool = False,
         judge: JudgeSettings | None = None,
+        generation: Generation | None = None,
         engines_a_node: int = 1,
         **kwargs,
     ) -> None:
         """sequences: how many are generated at once at the most. chat_template: whether it rendered the prompts.
 
         tool: what the model may call. parts: of the reward. majority: whether it takes a missing gold answer's place.
-        judge: who decides what stays ungraded. engines_a_node: that share a node's memory for the tool. Raises
+        judge: who decides what stays ungraded. generation: the engine's arguments and the template's variables of the
+        user. engines_a_node: that share a node's memory for the tool. Raises
         UserError if the tool cannot be had here, or if the executor does not know one of these.
         """
         answer_to_signal()
         self.device, self.chat_template = device, chat_template
         self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"], trust_remote_code=remote_code_trusted())
+        generation = generation or Generation()
+        with_variables(self.tokenizer, generation.template_variables)  # a tool's replies are rendered with it
         arguments = engine_arguments(device, colocated)
         if device == "cpu":
             arguments["kv_cache_memory_bytes"] = cache_bytes(kwargs["model"], sequences, kwargs["max_model_len"])
@@ -62,7 +67,7 @@ class MathRolloutActor(UpstreamRolloutActor):
                 arguments["enable_chunked_prefill"] = False  # see generation_arguments
         try:
             with engine_start(device):
-                await super().__init__(*args, **{**kwargs, **arguments})
+                await super().__init__(*args, **{**kwargs, **arguments, **generation.engine_args})
         except Exception as error:
             leave_cause(error)
             raise

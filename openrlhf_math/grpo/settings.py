@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
 from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
+from openrlhf_math.grpo.generation import Generation, read_generation
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
 from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
 from openrlhf_math.grpo.reward_parts import RewardParts, read_parts
@@ -61,7 +62,7 @@ class MathSettings:
     in the configuration of the model. tool: what the model may call in its rollouts, None for nothing. keep_rollouts:
     which steps' completions stay on disk. reward_parts: what the reward is the sum of, None for that of `rewards`.
     majority_labels: whether the majority of a group takes the place of a gold answer that is missing.
-    judge: who decides what the grader cannot; None for nobody.
+    judge: who decides what the grader cannot; None for nobody. generation: see there.
     """
 
     run_dir: Path
@@ -87,6 +88,7 @@ class MathSettings:
     reward_parts: RewardParts | None = None
     majority_labels: bool = False
     judge: "JudgeSettings | None" = None
+    generation: Generation = field(default_factory=Generation)
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -95,7 +97,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     Raises UserError for values that cannot work, before anything heavy is imported.
     """
     flags = dict(vars(flat))
-    ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
+    ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.") or name == "vllm.args"}
     flags.pop("dry_run")
     check_values(flags | ours)
     objective = settle_objective(flags, ours)
@@ -104,6 +106,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
     critic.settle_critic(flags)
+    generation = read_generation(flags, ours)
     wanted_tool, parts = tool(flags, ours), read_parts(flags, ours)
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
@@ -163,6 +166,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         objective=objective,
         tool=wanted_tool,
         reward_parts=parts,
+        generation=generation,
         majority_labels=_majority(flags, ours["math.majority_labels"]),
         keep_rollouts=_keeping(ours["math.keep_rollouts"], args.train.async_enable),
     )

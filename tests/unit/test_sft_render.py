@@ -44,7 +44,7 @@ def renderer(tokenizer, folder, stops=(), instruction="", thinking="keep", tags=
         input_template=None if template == "chat" else template,
         tokenizer_chat_template=None,
     )
-    math = SimpleNamespace(instruction=instruction, thinking=thinking, thinking_tags=tags)
+    math = SimpleNamespace(instruction=instruction, thinking=thinking, thinking_tags=tags, template_variables={})
     return Renderer(SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(folder)), math=math))
 
 
