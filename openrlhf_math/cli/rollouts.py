@@ -148,7 +148,7 @@ def _head(row: dict, rows: list[dict], several: bool) -> Iterator:
 def _completion(row: dict, full: bool) -> Iterator:
     from rich.text import Text
 
-    from openrlhf_math.report.visible import visible
+    from openrlhf_math.report.table import visible
 
     outcome = row["outcome"] or "no grade"
     style = {"correct": "green", "undecided": "yellow"}.get(outcome, "red")
@@ -179,7 +179,7 @@ def _completion(row: dict, full: bool) -> Iterator:
 
 def _line(text: str | None, most: int) -> str:
     """A text as one line of bounded length: its beginning and its end, which has the answer."""
-    from openrlhf_math.report.visible import visible
+    from openrlhf_math.report.table import visible
 
     words = " ".join(visible(text if text is not None else "none").split())
     return words if len(words) <= most else f"{words[: most // 2]} [...] {words[-most // 2 :]}"

@@ -13,7 +13,7 @@ from openrlhf_math.grpo.majority import is_missing
 from openrlhf_math.grpo.tool_turns import tools_of
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_tokens
-from openrlhf_math.training.critic import check_frozen_steps
+from openrlhf_math.training.flag_checks import check_frozen_steps
 
 # Column of the run's prompts with the problem as its set gives it; no set's own column has a name like this.
 PROBLEM = "math.problem"

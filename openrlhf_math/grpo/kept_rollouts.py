@@ -12,7 +12,6 @@ import torch
 from openrlhf.trainer.ppo_utils.experience import Experience
 
 from openrlhf_math.grpo.inputs import PROBLEM
-from openrlhf_math.grpo.seeds import derived_seed
 from openrlhf_math.runs.rollouts import (
     COLUMNS,
     EVALUATION,
@@ -24,6 +23,7 @@ from openrlhf_math.runs.rollouts import (
     path_of,
     write_step,
 )
+from openrlhf_math.seeds import derived_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class KeptRollouts:
         groups, wanted = samples // size, self.keeping.groups
         if wanted is None or wanted >= groups:
             return list(range(samples))
-        drawn = random.Random(derived_seed(self.seed, folder, step)).sample(range(groups), wanted)
+        drawn = random.Random(derived_seed(f"{self.seed}\0{folder}\0{step}")).sample(range(groups), wanted)
         return [group * size + number for group in sorted(drawn) for number in range(size)]
 
     def _row(self, sample: Experience, problems: dict) -> dict:

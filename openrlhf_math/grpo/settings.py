@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.completion_limit import LimitSettings, completion_limit
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
 from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.generation import Generation, read_generation
-from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
 from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
 from openrlhf_math.grpo.reward_parts import RewardParts, read_parts
 from openrlhf_math.grpo.tool_settings import RolloutTool, instruction, tool
@@ -26,12 +26,17 @@ from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest
 from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.runs.rollouts import NOTHING, Keeping, read_keeping
-from openrlhf_math.training import critic
-from openrlhf_math.training.device_flags import check_kernels, check_parallel, check_placement
+from openrlhf_math.training.flag_checks import (
+    CRITIC_FLAG,
+    check_kernels,
+    check_parallel,
+    check_placement,
+    hide_wandb_key,
+    settle_critic,
+)
 from openrlhf_math.training.flag_values import check_values
 from openrlhf_math.training.lora import Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
-from openrlhf_math.training.wandb_key import hide_wandb_key
 
 if TYPE_CHECKING:  # what it imports takes a while
     from openrlhf_math.rerank.answer_judge import JudgeSettings
@@ -105,7 +110,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     hide_wandb_key(flags)
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
-    critic.settle_critic(flags)
+    settle_critic(flags)
     generation = read_generation(flags, ours)
     wanted_tool, parts = tool(flags, ours), read_parts(flags, ours)
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
@@ -206,7 +211,7 @@ def padded_for(value_of: Callable[[str], object]) -> str | None:
     """The flag that needs padded batches, if one does. value_of: a flag's value, by its dotted name."""
     for name, plain in NEEDS_PADDED_BATCH.items():
         if value_of(name) not in (plain, None):
-            return critic.FLAG if name == "critic.model_name_or_path" else f"--{name}"
+            return CRITIC_FLAG if name == "critic.model_name_or_path" else f"--{name}"
     return None
 
 
