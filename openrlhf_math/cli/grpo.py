@@ -66,6 +66,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.losses import find_policy_loss
     from openrlhf_math.grpo.plan import print_plan, print_prompt
     from openrlhf_math.grpo.plugin_files import check_plugin_files
+    from openrlhf_math.grpo.replay import replay_files
     from openrlhf_math.grpo.reward_parts import find_part
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.modeling.flash_attn_package import check_installed
@@ -92,6 +93,9 @@ def run(flat: argparse.Namespace) -> int:
     with_model_defaults(args, recommended_sampling(MODEL_FLAG, model))
     args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
     check_plugin_files(args)
+    if args.math.replay:
+        replayed = replay_files(args)
+        print(f"replay: {len(replayed)} steps of {args.math.replay}, without an engine")
     if flat.dry_run:
         check_weights(MODEL_FLAG, model, may_be_missing=True)
         claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)

@@ -90,7 +90,7 @@ def _train(args: SimpleNamespace, **watching) -> None:
         ray.remote(max_restarts=restarts, max_task_retries=0)(MathRolloutActor),
         device=args.math.device,
         colocated=colocated(args),
-        sequences=args.rollout.batch_size * args.rollout.n_samples_per_prompt // args.vllm.num_engines,
+        sequences=args.rollout.batch_size * args.rollout.n_samples_per_prompt // max(1, args.vllm.num_engines),
         rewards=args.math.rewards,
         chat_template=args.data.apply_chat_template,
         tool=args.math.tool,

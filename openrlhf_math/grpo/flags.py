@@ -296,6 +296,11 @@ def _add_ours(group) -> None:
         help="which completions stay on disk, in rollouts/ and eval_rollouts/ of the run directory: of all steps, of "
         "none, of the last N steps, or of K groups of each step; `openrlhf-math rollouts` shows them (last:20)",
     )
+    group.add_argument(
+        "--math.replay",
+        metavar="PATH",
+        help="for debugging: train on stored rollouts, a file or a folder of them, one file a step, without an engine",
+    )
     group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
     group.add_argument(
         "--dry-run",

@@ -1,6 +1,7 @@
 """Rollouts of a batch: OpenRLHF's sample generator, with whole batches, determinism, recovery and filtering."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.colocation.phases import Phases
@@ -10,10 +11,12 @@ from openrlhf_math.grpo.dynamic_filtering import FilteringGenerator
 from openrlhf_math.grpo.engine_recovery import EngineRecovery, RecoveringGenerator
 from openrlhf_math.grpo.kept_rollouts import Graded
 from openrlhf_math.grpo.problem_order import ProblemOrder
+from openrlhf_math.grpo.replay import response_of
 from openrlhf_math.grpo.truncation import as_wrong
 from openrlhf_math.grpo.undecided import Undecided
 from openrlhf_math.grpo.watchdog import Watchdog
 from openrlhf_math.grpo.whole_batches import WholeBatches
+from openrlhf_math.runs.rollouts import read_step
 
 
 class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerator, FilteringGenerator):
@@ -90,6 +93,21 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
         experience = super()._process_response_into_experience(response, **generate_kwargs)
         experience.graded = Graded.of(response, self.step)
         return experience
+
+
+class ReplayGenerator(MathSamplesGenerator):
+    """Gives stored rollouts in place of an engine's. files: one a step, in order."""
+
+    def __init__(self, *args, files: Sequence[Path], **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.files = list(files)
+
+    def generate_samples(self, **generate_kwargs):
+        if not self.files:
+            return [], None, 0, True
+        responses = [response_of(row, self.args) for row in read_step(self.files.pop(0))]
+        samples = [self._process_response_into_experience(one, **generate_kwargs) for one in responses]
+        return samples, None, self.args.rollout.batch_size, not self.files
 
 
 def is_correct(response: dict, correct_reward: float) -> bool:

@@ -68,6 +68,7 @@ class MathSettings:
     which steps' completions stay on disk. reward_parts: what the reward is the sum of, None for that of `rewards`.
     majority_labels: whether the majority of a group takes the place of a gold answer that is missing.
     judge: who decides what the grader cannot; None for nobody. generation: see there.
+    replay: rollouts to train on in place of an engine's, None for an engine.
     """
 
     run_dir: Path
@@ -94,6 +95,7 @@ class MathSettings:
     majority_labels: bool = False
     judge: "JudgeSettings | None" = None
     generation: Generation = field(default_factory=Generation)
+    replay: str | None = None
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -111,6 +113,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
     settle_critic(flags)
+    if ours["math.replay"]:
+        _check_replay(flags)
     generation = read_generation(flags, ours)
     wanted_tool, parts = tool(flags, ours), read_parts(flags, ours)
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
@@ -172,10 +176,27 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         tool=wanted_tool,
         reward_parts=parts,
         generation=generation,
+        replay=ours["math.replay"],
         majority_labels=_majority(flags, ours["math.majority_labels"]),
-        keep_rollouts=_keeping(ours["math.keep_rollouts"], args.train.async_enable),
+        keep_rollouts=_keeping(ours["math.keep_rollouts"], args.train.async_enable, ours["math.replay"]),
     )
+    if args.math.replay:  # after OpenRLHF's checks; without an engine there are no penalties left to take
+        args.vllm.num_engines = 0
+        args.reward.overlong_buffer_len = args.reward.stop_properly_penalty_coef = None
     return args
+
+
+def _check_replay(flags: dict) -> None:
+    """Raise UserError for what a replay cannot do."""
+    for name, why in (
+        ("eval.dataset", "there is no engine to evaluate with"),
+        ("ckpt.load_enable", "a replay is not resumed; run it again"),
+        ("train.async_enable", "there is no engine beside the training"),
+    ):
+        if flags[name]:
+            raise UserError(f"--{name} with --math.replay: {why}; leave one of the two out")
+    if flags["ckpt.save_steps"] is None:
+        flags["ckpt.save_steps"] = -1
 
 
 def _majority(flags: dict, wish: bool) -> bool:
@@ -188,9 +209,9 @@ def _majority(flags: dict, wish: bool) -> bool:
     return wish
 
 
-def _keeping(wish: str | None, asynchronous: bool) -> Keeping:
+def _keeping(wish: str | None, asynchronous: bool, replay: str | None) -> Keeping:
     """Which rollouts are kept. Raises UserError if the flag cannot be read, or OpenRLHF's own trainer runs."""
-    keeping = read_keeping(wish or KEEP_ROLLOUTS)
+    keeping = read_keeping(wish or ("none" if replay else KEEP_ROLLOUTS))
     if asynchronous and wish and keeping != NOTHING:
         raise UserError(
             f"--math.keep_rollouts {wish}: OpenRLHF's asynchronous trainer keeps none; leave it or "

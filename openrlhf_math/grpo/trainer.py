@@ -13,6 +13,7 @@
 import math
 import time
 from functools import partial
+from pathlib import Path
 
 import ray
 import torch
@@ -41,13 +42,14 @@ from openrlhf_math.grpo.metrics import RECORDS, step_record, tool_shares
 from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.plan import rollouts_line
 from openrlhf_math.grpo.problem_order import ProblemOrder
-from openrlhf_math.grpo.samples_generator import MathSamplesGenerator, left_to_phases
+from openrlhf_math.grpo.samples_generator import MathSamplesGenerator, ReplayGenerator, left_to_phases
 from openrlhf_math.grpo.settings import old_log_probs_needed, steps_a_batch
 from openrlhf_math.grpo.stopping import StopSignals
 from openrlhf_math.grpo.undecided import Undecided
 from openrlhf_math.grpo.watchdog import Watchdog
 from openrlhf_math.runs import records
 from openrlhf_math.runs.records import append_jsonl
+from openrlhf_math.runs.rollouts import files_at
 from openrlhf_math.seeds import derived_seed
 
 logger = init_logger(__name__)
@@ -75,11 +77,12 @@ class MathTrainer(UpstreamTrainer):
         self.batches = len(prompts) // self.args.rollout.batch_size * self.args.train.num_episodes
         self.max_steps = self.batches * steps_a_batch(self.args)  # OpenRLHF counts prompts that fill no batch
 
-        self.engines = EngineRecovery(self.vllm_engines, self.actor_model_group, ours.faults.engine_restarts)
+        engines = self.vllm_engines or []  # none with --math.replay
+        self.engines = EngineRecovery(engines, self.actor_model_group, ours.faults.engine_restarts)
         # With a critic, two models share the device: upstream's order of loading them stays.
         own_states = ("ds",) if self.critic_model_group is None else ()
         self.phases = Phases(
-            self.vllm_engines,
+            engines,
             self.actor_model_group,
             engines_sleep=self.args.vllm.enable_sleep,
             states_offload=self.args.ds.enable_sleep and bool(own_states),
@@ -90,16 +93,21 @@ class MathTrainer(UpstreamTrainer):
         self.problems = ProblemOrder(self.args, prompts.prompts)
         self.prompts_dataloader = self.problems.put_into(self.prompts_dataloader, strategy)
         self.rollouts = KeptRollouts(self.args, self.tokenizer)
-        self.undecided = Undecided(self.vllm_engines, ours.run_dir / "undecided.jsonl")
+        self.undecided = Undecided(engines, ours.run_dir / "undecided.jsonl")
         self.bad_steps = BadSteps(ours.faults.max_bad_steps, ours.run_dir)
         self.checkpointing = Checkpointing(
             self.args.ckpt.save_steps, not self.args.ckpt.disable_ds, stop, self._write_checkpoint
         )
-        self.samples_generator = MathSamplesGenerator(
+        generator = MathSamplesGenerator
+        if ours.replay:
+            files = list(files_at(Path(ours.replay)).values())
+            generator, self.batches = partial(ReplayGenerator, files=files), len(files)
+            self.max_steps = self.batches * steps_a_batch(self.args)
+        self.samples_generator = generator(
             strategy,
             self.prompts_dataloader,
             self.eval_dataloader,
-            self.vllm_engines,
+            engines,
             engines=self.engines,
             phases=self.phases,
             problems=self.problems,
@@ -128,7 +136,7 @@ class MathTrainer(UpstreamTrainer):
         if note := ray.get(self.actor_model_group.async_run_method("note"))[0]:
             self.show.say(note)
         prompts, batch_size = len(self.prompts_dataloader.dataset), self.args.rollout.batch_size
-        if prompts % batch_size:
+        if prompts % batch_size and not self.args.math.replay:
             self.show.say(rollouts_line(prompts, batch_size, self.args.train.num_episodes))
         with self.checkpointing.last_step_saved():
             super().fit(global_step)
@@ -193,6 +201,8 @@ class MathTrainer(UpstreamTrainer):
         return status
 
     def broadcast_to_vllm(self) -> None:
+        if not self.vllm_engines:
+            return
         with self.watchdog.phase("sync", f"weights to go from {POLICY} to {ENGINES}"):
             self.engines.check()
             self.phases.transfer()
@@ -229,7 +239,8 @@ class MathTrainer(UpstreamTrainer):
 
     def _guard(self, record: dict) -> None:
         """Stop a run that no longer learns from its own policy."""
-        if not self.args.train.async_enable:  # else the engine's weights are older, as they should be
+        # With these the engine's weights are older, or another run's, as they should be.
+        if not (self.args.train.async_enable or self.args.math.replay):
             engine_gap.check(record, self.args.math.max_logprob_gap)
         self.bad_steps.observe(record, self.batch)
 

@@ -18,7 +18,10 @@ WITHOUT_MEANING = (
     "ds.lora.alpha", "ds.lora.dropout", "ds.lora.target_modules",
 )  # fmt: skip
 # Flags of a fine-tuning that this one has not, without effect.
-OF_SFT = {"math.instruction": "", "math.thinking": "keep", "math.thinking_tags": "think", "math.max_bad_rows": 0.0}
+OF_SFT = {
+    "math.instruction": "", "math.thinking": "keep", "math.thinking_tags": "think", "math.max_bad_rows": 0.0,
+    "math.chat_template_kwargs": {},
+}  # fmt: skip
 HELP = {
     "model.model_name_or_path": "a Qwen2 to begin from: directory or hub name, with or without a PRM's head",
     "data.dataset": "labelled steps: a file, a directory or a hub name; several joined by commas",

@@ -399,3 +399,80 @@ def test_the_report_shows_groups_that_teach(run_dir):
     figures = [one.told.split(", ")[1] for one in shown.shown[0].samples]
     assert figures == ["advantage +1", "advantage +0", "advantage -1"]
     assert groups_of(Training("name", "GRPO", run_dir / "x", {}, Records([]), Records([]), [])) is None
+
+
+# Replays
+
+
+def replayed(rows: list[dict], tmp_path, *flags: str):
+    from trained_batch import settings
+
+    write(tmp_path / "kept", 3, rows)
+    return settings("--math.replay", str(tmp_path / "kept"), "--rollout.n_samples_per_prompt", "2",
+                    "--rollout.batch_size", "1", *flags)  # fmt: skip
+
+
+def test_a_replayed_completion_is_the_one_that_was_kept(tmp_path, monkeypatch):
+    from rollout_without_engines import generator
+    from trained_batch import settings
+
+    from openrlhf_math.grpo.replay import response_of
+
+    args = settings()
+    made = generator(args, {}, monkeypatch)
+    answers = [
+        {"prompt": "p", "label": "2", "observation_tokens": [5, 6, 7, 8, 9], "action_ranges": [(2, 3), (4, 5)],
+         "rollout_log_probs": [0.0, 0.0, -0.5, 0.0, -0.25], "truncated": truncated, "reward": 0.2, "scores": 0.2,
+         "text": "t", "grade": {"outcome": "format", "answer": "1", "reason": "", "by": "gold"},
+         "extra_logs": {"accuracy": 0.0, "undecided_rate": 0.0, "reward/correct": 0.0}}
+        for truncated in (False, True)
+    ]  # fmt: skip
+    samples = [made._process_response_into_experience(one, max_len=2048) for one in answers]
+    kept = keeper(tmp_path)
+    kept._outcomes = torch.tensor([0.2, 0.2]), torch.zeros(2)
+    kept.training(1, samples)
+    for row, sample_, answer in zip(
+        read_step(tmp_path / "rollouts" / "step_000001.parquet"), samples, answers, strict=True
+    ):
+        again = made._process_response_into_experience(response_of(row, args), max_len=2048)
+        for name in ("sequences", "attention_mask", "action_mask", "rollout_log_probs", "rewards", "truncated"):
+            assert torch.equal(getattr(again, name), getattr(sample_, name)), name
+        assert again.prompts == sample_.prompts and again.labels == [answer["label"]]
+        assert again.info.keys() == sample_.info.keys()
+        weighed = settings("--math.rewards", "correct=3")
+        assert response_of(row | {"reward/correct": 0.5}, weighed)["reward"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--eval.dataset", "x"), "--eval.dataset with --math.replay"),
+        (("--ckpt.load_enable",), "--ckpt.load_enable with --math.replay"),
+        (("--train.async_enable",), "--train.async_enable with --math.replay"),
+    ],
+)
+def test_what_a_replay_cannot_do(tmp_path, flags, sentence):
+    with pytest.raises(UserError, match=sentence):
+        replayed([row(), row(sample=1)], tmp_path, *flags)
+
+
+def test_a_replay_has_no_engine_and_checks_its_files(tmp_path, monkeypatch):
+    from openrlhf_math.grpo import replay
+
+    def tokenizer(texts, **_):
+        return {"input_ids": [[1, 2] if "1+1" in text else [7] for text in texts]}
+
+    monkeypatch.setattr(replay, "load_tokenizer", lambda *_: tokenizer)
+    right = [row(), row(sample=1)]
+    args = replayed(right, tmp_path, "--reward.overlong_buffer_len", "5", "--rollout.max_new_tokens", "9")
+    assert args.vllm.num_engines == 0 and args.reward.overlong_buffer_len is None, "it is in the rewards already"
+    assert [path.name for path in replay.replay_files(args)] == ["step_000003.parquet"]
+    for rows, flags, said in (
+        (right[:1], (), "has 1 completions of 1 prompts"),
+        ([row(), row(group=1)], (), "has 2 completions of 2 prompts"),
+        ([one | {"prompt": "2+2?"} for one in right], (), "makes other tokens"),
+        (right, ("--data.max_len", "4"), "a row has 5 tokens"),
+        (right, ("--math.rewards", "length=-1"), "has no reward/length"),
+    ):
+        with pytest.raises(UserError, match=said):
+            replay.replay_files(replayed(rows, tmp_path, *flags))
