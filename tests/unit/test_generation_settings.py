@@ -33,6 +33,7 @@ EVAL = ("--eval.dataset", "some/eval")
         (("--math.stop", "x", "--math.tool", "python"), "--math.stop"),
         (("--chat-template-kwargs", '{"a": 1}', "--no-data.apply_chat_template"), "--chat-template-kwargs"),
         (("--rollout.top_p", 0.9), "--rollout.top_p 0.9"),
+        (("--vllm.args", '{"enable_chunked_prefill": true}', "--train.full_determinism_enable"), "--vllm.args"),
     ],
 )
 def test_what_cannot_work(flags, sentence):
@@ -120,6 +121,9 @@ def problems(tmp_path):
         (["--vllm.args", '{"gpu_memory_utilization": 0.5}'], "use --vllm.gpu_memory_utilization"),
         (["--vllm.args", '{"logprobs_mode": "raw_logits"}'], "logprobs_mode is set by this command"),
         (["--vllm.args", "[1]"], "--vllm.args"),
+        (["--vllm.args", '{"kv_cache_dtype": "fp9"}'], "kv_cache_dtype is 'fp9'"),
+        (["--vllm.args", '{"max_num_seqs": 1.5}'], "max_num_seqs is 1.5"),
+        (["--vllm.args", '{"enable_chunked_prefill": "yes"}'], "enable_chunked_prefill is 'yes'"),
         (["--chat-template-kwargs", '{"think": true}'], "reads no think, only thinks"),
     ],
 )
@@ -128,6 +132,15 @@ def test_grpo_refuses_names_that_are_not_known(flags, said, model, problems, tmp
     assert main([*command, "--math.device", "cpu", "--dry-run", *flags]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
+
+
+def test_values_that_vllm_takes_are_taken():
+    from openrlhf_math.colocation.layout import check_engine_args
+
+    given = {"kv_cache_dtype": "fp8", "max_num_seqs": 16, "enable_chunked_prefill": False, "hf_overrides": {"a": 1},
+             "attention_backend": "FLASH_ATTN", "quantization": None, "compilation_config": {"mode": 0},
+             "kv_cache_memory_bytes": 1 << 30, "max_num_batched_tokens": 4096}  # fmt: skip
+    check_engine_args("--vllm.args", given, {})
 
 
 def test_a_template_is_given_its_variables_in_grpo_and_sft(model, problems):
