@@ -20,6 +20,7 @@ from openrlhf_math.training.lora import check_flags as check_lora_flags
 from openrlhf_math.training.short_help import shorten_help
 
 THINKING = ("keep", "last", "drop")
+CODE_OUTPUT = ("mask", "learn")
 UPSTREAM_COMMAND = "openrlhf.cli.train_sft"
 DEFAULTS = {"data.input_template": None}
 COMPUTED = ("data.input_key", "ds.attn_implementation", "ckpt.path", "ckpt.output_dir", "logger.tensorboard_dir")
@@ -29,9 +30,9 @@ COMPUTED = ("data.input_key", "ds.attn_implementation", "ckpt.path", "ckpt.outpu
 class SFTSettings:
     """Our part of a fine-tuning's settings, `args.math` beside OpenRLHF's.
 
-    thinking: of which turns it is learned, one of THINKING. thinking_tags: its tags in rows. max_bad_rows: most that
-    are set aside, as a share of a set. parameters: of the model, 0 if unknown. lora: what is trained, None for all
-    weights; found after the flags, in the model's configuration.
+    thinking: of which turns it is learned, one of THINKING. thinking_tags: its tags in rows. code_output: one of
+    CODE_OUTPUT. max_bad_rows: most that are set aside, as a share of a set. parameters: of the model, 0 if unknown.
+    lora: what is trained, None for all weights; found after the flags, in the model's configuration.
     """
 
     run_dir: Path
@@ -39,6 +40,7 @@ class SFTSettings:
     instruction: str
     thinking: str
     thinking_tags: str
+    code_output: str
     max_bad_rows: float
     parameters: int
     lora: Lora | None = None
@@ -125,6 +127,12 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="how the rows write thinking: think, mistral, thinking, thought or OPEN...CLOSE; it becomes <think>",
     )
     group.add_argument(
+        "--math.code_output",
+        choices=CODE_OUTPUT,
+        default="mask",
+        help="blocks of the output of code, ```output behind ```python: left out of the loss, or learned as other text",
+    )
+    group.add_argument(
         "--math.max_bad_rows",
         type=float,
         default=0.05,
@@ -172,6 +180,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         ours["math.instruction"],
         ours["math.thinking"],
         ours["math.thinking_tags"],
+        ours["math.code_output"],
         ours["math.max_bad_rows"],
         parameters,
     )
