@@ -7,13 +7,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from openrlhf_math.cli.endpoint_flags import json_object
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
+from openrlhf_math.training.flag_values import json_object
 
 EPILOG = r"""teachers:
   endpoint   any OpenAI-compatible server at --base-url: DeepSeek's, vLLM's, ...
   engine     vLLM on this machine, or --engines of them on the Ray cluster
+  recorded   nobody is asked: --model is a file or folder of completions that were recorded, such as runs/grpo/rollouts
   pkg.mod.f  your own: from DistillSettings to a teacher (openrlhf_math.distill.teachers.Teacher)
 
 refused, whatever the answer:
@@ -57,7 +58,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--problems", required=True, metavar="SET", help="file, folder or hub name[@config][:split], see docs/data.md")
     add("--output", type=Path, required=True, metavar="DIR", help="what the run leaves; the same again to resume")
     add("--teacher", default="endpoint", metavar="NAME", help="who writes, see below (%(default)s)")
-    add("--model", required=True, metavar="NAME", help="as the endpoint calls it, or directory or hub name for engine")
+    add("--model", required=True, metavar="NAME", help="as the endpoint calls it; directory or hub name for engine")
     add("--attempts", type=int, default=4, metavar="N", help="traces a problem (%(default)s)")
     add("--max-attempts", type=int, metavar="N", help="twice as many, and again, up to N, while none is correct (off)")
     add("--keep", default="verified", metavar="RULE", help="which traces are kept, see below (%(default)s)")

@@ -94,6 +94,10 @@ def _train(args: SimpleNamespace, **watching) -> None:
         rewards=args.math.rewards,
         chat_template=args.data.apply_chat_template,
         tool=args.math.tool,
+        parts=args.math.reward_parts,
+        majority=args.math.majority_labels,
+        judge=args.math.judge,
+        generation=args.math.generation,
         engines_a_node=-(-args.vllm.num_engines // args.actor.num_nodes),
     )
     args.data.apply_chat_template, args.data.input_template = False, None  # the run directory's prompts are rendered

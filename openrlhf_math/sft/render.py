@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.data.conversations import CLOSE, OPEN, BadRow, Turn, thinking_apart
 from openrlhf_math.data.problems import Problem
-from openrlhf_math.data.prompts import Continued, chat, prompt_ids, prompt_text
+from openrlhf_math.data.prompts import Continued, chat, check_variables, prompt_ids, prompt_text, with_variables
 from openrlhf_math.data.readers import with_think_tags
 from openrlhf_math.data.trace import ENDS, TAGS, THINK, find_tags, trace, without_end
 from openrlhf_math.errors import UserError
@@ -22,6 +22,7 @@ from openrlhf_math.modeling.model_folder import NO_TEMPLATE, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, read_config, trouble_of_tokens
 from openrlhf_math.rewards.own_words import output_blocks
 from openrlhf_math.sft.frame import bare_frame, find_frame, stop_tokens
+from openrlhf_math.sft.settings import TEMPLATE_FLAG
 
 MODEL_FLAG = "--model.model_name_or_path"
 # What is counted while rendering.
@@ -75,6 +76,8 @@ class Renderer:
         self.tokenizer = load_tokenizer(MODEL_FLAG, model, data.apply_chat_template and not given, NO_TEMPLATE)
         check_language_model(MODEL_FLAG, model, ask_hub=True)
         self.tokenizer.chat_template = given or self.tokenizer.chat_template
+        check_variables(TEMPLATE_FLAG, model, args.math.template_variables, self.tokenizer)
+        with_variables(self.tokenizer, args.math.template_variables)
         if not self.tokenizer.eos_token:
             raise UserError(f"{MODEL_FLAG} {model}: its tokenizer has no eos_token, so no answer would end; add one")
         self.counts: Counter[str] = Counter()

@@ -46,7 +46,8 @@ def renderer(
         input_template=None if template == "chat" else template,
         tokenizer_chat_template=None,
     )
-    math = SimpleNamespace(instruction=instruction, thinking=thinking, thinking_tags=tags, code_output=code_output)
+    ours = {"thinking_tags": tags, "code_output": code_output, "template_variables": {}}
+    math = SimpleNamespace(instruction=instruction, thinking=thinking, **ours)
     return Renderer(SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(folder)), math=math))
 
 
