@@ -204,6 +204,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     _add_ours(parser.add_argument_group("run and grading"))
     _add_objective(parser.add_argument_group("recipe"))
     _add_curriculum(parser.add_argument_group("curriculum"))
+    _add_teacher(parser.add_argument_group("a teacher"))
     _add_lengths(parser.add_argument_group("completion lengths"))
     _add_tool(parser.add_argument_group("Python as a tool"))
     _add_faults(parser.add_argument_group("faults"))
@@ -337,6 +338,24 @@ def _add_curriculum(group) -> None:
         type=float,
         default=defaults.half_life,
         help="steps after which an outcome counts half in that estimate (%(default)s)",
+    )
+
+
+def _add_teacher(group) -> None:
+    group.add_argument(
+        "--math.teacher",
+        metavar="MODEL",
+        help="on-policy distillation: each token of a rollout also has the advantage log p(token) of this model minus "
+        "that of the policy; a directory or a hub name with the policy's tokenizer; see docs/grpo-teacher.md",
+    )
+    group.add_argument(
+        "--math.teacher_coef", type=float, metavar="WEIGHT", help="weight of the teacher's advantage (default: 1)"
+    )
+    group.add_argument(
+        "--math.reward_coef",
+        type=float,
+        metavar="WEIGHT",
+        help="with --math.teacher: weight of the reward's advantage; 0 for the teacher alone (default: 1)",
     )
 
 

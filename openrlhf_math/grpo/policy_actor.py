@@ -23,6 +23,7 @@ from openrlhf_math.grpo.loss import (
     LossTerms,
     OnPolicyLoss,
     PluggedLoss,
+    TaughtLoss,
     corrected_share,
     never_zero,
     policy_loss,
@@ -52,6 +53,9 @@ class MathActorTrainer(ActorPPOTrainer):
         self.watches_ess = self.args.math.objective.rollout_correction == AUTO and one_step_a_batch(self.args)
         self.correct_next(not self.watches_ess)
         self.terms = LossTerms(self.actor_loss_fn.token_level_loss)  # GSPO's is by completion whatever the flag says
+        self.taught: TaughtLoss | None = None
+        if teacher := self.args.math.teacher:
+            self.actor_loss_fn = self.taught = TaughtLoss(self.actor_loss_fn, teacher.coef)
         self.policy_losses: list[float] = []  # of the micro-batches of a batch
         if one_step_a_batch(self.args):
             self.actor_loss_fn = OnPolicyLoss(self.actor_loss_fn)
@@ -121,6 +125,8 @@ class MathActorTrainer(ActorPPOTrainer):
             )
         if isinstance(self.policy_loss, PluggedLoss):
             self.policy_loss.group_ids = prompt_numbers(experience)
+        if self.taught:
+            self.taught.log_probs = experience.base_action_log_probs
         denominators = never_zero(loss_batch_info)
         if length := self.args.math.objective.loss_length:
             denominators["batch_num_tokens"] = denominators["global_batch_size"] * length
@@ -131,6 +137,8 @@ class MathActorTrainer(ActorPPOTrainer):
         # OpenRLHF logs the micro-batch's share of the step's mean and weighs it by its tokens again.
         metrics |= dict(zip(self._term_names(), self.terms.means, strict=True))
         self.terms.means.clear()
+        if self.taught:
+            metrics["teacher/reverse_kl"], weights["teacher/reverse_kl"] = self.taught.reverse_kl, "token"
         # With several steps a batch, the old log-probabilities are of the policy that generated.
         on_policy = isinstance(self.actor_loss_fn, OnPolicyLoss)
         trained = self.actor_loss_fn.log_probs if on_policy else experience.action_log_probs
@@ -211,8 +219,9 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
 
 
 class MathReferenceActor(ReportsMemory, UpstreamReferenceActor):
-    """The reference model, with the policy's way to compute log-probabilities."""
+    """The reference model, or the teacher in its place, with the policy's way to compute log-probabilities."""
 
-    def init_model_from_pretrained(self, *args, **kwargs) -> None:
+    def init_model_from_pretrained(self, strategy, pretrain: str) -> None:
+        teacher = strategy.args.math.teacher
         with substituted(launcher, Actor=PackedActor):
-            super().init_model_from_pretrained(*args, **kwargs)
+            super().init_model_from_pretrained(strategy, teacher.model if teacher else pretrain)

@@ -29,7 +29,7 @@ FREE = (
 # Of our own settings all are free but these.
 FIXED = (
     "math.curriculum.", "math.device", "math.instruction", "math.shared_prefix", "math.tool",
-    "math.truncated",
+    "math.truncated", "math.teacher",
     "math.objective.rollout_correction", "math.objective.correct_below_ess", "math.objective.sapo_tau",
     "math.objective.loss_length", "math.engine_noise",
 )  # fmt: skip
