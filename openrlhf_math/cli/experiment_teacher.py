@@ -14,7 +14,9 @@ from openrlhf_math.experiments import teacher
 from openrlhf_math.experiments.settings import Settings
 from openrlhf_math.report.records import number, read_records
 
-# The teacher learns from the traces that the student learned from, with more weights and for longer.
+CHECKS = "\nLet me check that again."
+END = "\n</think>"
+# The teacher has more weights than the student, learns for longer, and from traces without the checks.
 TEACHER_FLAGS = (
     "--math.instruction", "", "--data.max_len", "256",
     "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "2", "--adam.lr", "2e-3",
@@ -52,13 +54,34 @@ def run_teacher(stages: Stages, settings: Settings) -> teacher.Findings:
 
 
 def _teach(titled: Callable[[str], str], student: Path, seed: int, folder: Path) -> None:
-    """Write world/, with a larger model of random weights, and sft/ into `folder`."""
+    """Write world/, with a larger model of random weights, sums.jsonl and sft/ into `folder`."""
     folder.mkdir(parents=True)
     stage(titled("a larger tiny Qwen"), "tiny-world", folder / "world", "--size", "larger", "--seed", seed)
+    rows = [row | {"response": worked_sum(row["response"])} for row in _kept(student / "traces")]
+    _write(folder / "sums.jsonl", rows)
     stage(
-        titled("SFT: the teacher"), "sft", "--model.model_name_or_path", folder / "world" / "model", "--data.dataset",
-        student / "traces" / "dataset", "--math.run_dir", folder / "sft", "--train.seed", seed, *TEACHER_FLAGS,
+        titled("SFT: the teacher learns sums worked out once"), "sft", "--model.model_name_or_path",
+        folder / "world" / "model", "--data.dataset", folder / "sums.jsonl", "--math.run_dir", folder / "sft",
+        "--train.seed", seed, *TEACHER_FLAGS,
     )  # fmt: skip
+
+
+def worked_sum(trace: str) -> str:
+    """A trace of the tiny world's programmatic teacher without its checks, which repeat the same lines."""
+    thought, end, answer = trace.partition(END)
+    return thought.partition(CHECKS)[0] + end + answer
+
+
+def _kept(traces: Path) -> list[dict]:
+    """The rows of the dataset of a distillation."""
+    from pyarrow import parquet
+
+    return parquet.read_table(traces / "dataset" / "data" / "train.parquet").to_pylist()
+
+
+def _write(path: Path, rows: list[dict]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps({key: row[key] for key in ("problem", "response")}) + "\n" for row in rows)
 
 
 def _trained(
@@ -87,13 +110,8 @@ def _learn(titled: Callable[[str], str], student: Path, taught: Path, seed: int,
     texts = [json.loads(line)["problem"] for line in problems.read_text().splitlines()]
     verdicts = read_records(folder / "traces" / "verdicts.jsonl").rows
     within = {(texts[row["row"] - 1], row["attempt"]) for row in first_of(verdicts, budget)}
-    from pyarrow import parquet
-
-    kept = parquet.read_table(folder / "traces" / "dataset" / "data" / "train.parquet").to_pylist()
-    with (folder / "train.jsonl").open("w", encoding="utf-8") as file:
-        for row in kept:
-            if (row["problem"], row["attempt"]) in within:
-                file.write(json.dumps({key: row[key] for key in ("problem", "response")}) + "\n")
+    kept = [row for row in _kept(folder / "traces") if (row["problem"], row["attempt"]) in within]
+    _write(folder / "train.jsonl", kept)
     (folder / "tokens.json").write_text(json.dumps(sum(row["tokens"] for row in first_of(verdicts, budget))))
     stage(
         titled("SFT on the teacher's traces"), "sft", "--model.model_name_or_path", student / "sft" / "model",

@@ -15,7 +15,7 @@ from recorded_runs import evaluation, grpo_row, grpo_run, write_lines
 
 from openrlhf_math.cli import experiment_runs, experiment_teacher, main, stages
 from openrlhf_math.cli.experiment_stages import JOURNAL, Stages
-from openrlhf_math.cli.experiment_teacher import first_of
+from openrlhf_math.cli.experiment_teacher import first_of, worked_sum
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.compare import Result
 from openrlhf_math.evaluation.recorded import Judged
@@ -267,6 +267,14 @@ def test_a_budget_of_tokens_holds_the_first_attempt_at_every_problem_first():
     assert len(first_of(verdicts, 1000)) == 6
 
 
+def test_the_teacher_learns_sums_without_their_checks():
+    lines = "Tom has 4 pens.\n4-3=1.\n1-1=0."
+    again = "\nLet me check that again.\n4-3=1.\n1-1=0."
+    end = "\n</think>\n\nThe answer is \\boxed{0}."
+    assert worked_sum(f"<think>\n{lines}{again}{again}{end}") == worked_sum(f"<think>\n{lines}{end}")
+    assert worked_sum(f"<think>\n{lines}{end}") == f"<think>\n{lines}{end}"
+
+
 # --- what is written
 
 
@@ -395,6 +403,12 @@ def test_a_stage_whose_folder_is_gone_is_told(run_dir):
 # --- whole experiments over recorded stages
 
 
+def write_traces(folder: Path) -> None:
+    (folder / "dataset" / "data").mkdir(parents=True)
+    traces = [{"problem": f"{row}+1?", "response": "r", "attempt": 0} for row in (1, 2)]
+    parquet.write_table(pyarrow.Table.from_pylist(traces), folder / "dataset" / "data" / "train.parquet")
+
+
 @pytest.fixture
 def recorded(monkeypatch):
     """Our commands leave small recorded results. Gives the names of those that ran."""
@@ -421,9 +435,7 @@ def recorded(monkeypatch):
         elif name == "distill":
             folder = of(words, "--output")
             write_lines(folder / "verdicts.jsonl", [{"row": row, "attempt": 0, "tokens": 9} for row in (1, 2)])
-            (folder / "dataset" / "data").mkdir(parents=True)
-            traces = [{"problem": f"{row}+1?", "response": "r", "attempt": 0} for row in (1, 2)]
-            parquet.write_table(pyarrow.Table.from_pylist(traces), folder / "dataset" / "data" / "train.parquet")
+            write_traces(folder)
         elif name == "solve":
             row = {"problem": "1+1?", "gold": "2", "responses": ["<think>\n</think>\n\nThe answer is \\boxed{2}."] * 2}
             write_lines(of(words, "--output"), [row | {"scores": [[0.9], [0.8]], "tokens": [9, 9]}] * 3)
@@ -433,6 +445,7 @@ def recorded(monkeypatch):
 
     def taught(titled, folder, seed):
         write_lines(folder / "world" / "train.jsonl", [{"problem": f"{row}+1?"} for row in (1, 2)])
+        write_traces(folder / "traces")
 
     for module in (experiment_runs, experiment_teacher):
         monkeypatch.setattr(module, "teach_student", taught)
