@@ -56,7 +56,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.plan import print_plan, print_prompt
     from openrlhf_math.grpo.plugin_files import check_plugin_files
     from openrlhf_math.grpo.stopping import Stopped
-    from openrlhf_math.grpo.teacher import check_teacher
+    from openrlhf_math.grpo.teacher import checked_teacher
     from openrlhf_math.modeling.flash_attn_package import check_installed
     from openrlhf_math.modeling.model_folder import check_model
     from openrlhf_math.modeling.model_kind import check_engine, check_language_model, check_positions, checked_family
@@ -76,7 +76,7 @@ def run(flat: argparse.Namespace) -> int:
     family = checked_family(MODEL_FLAG, model, **wanted)
     inputs.check_other_models(args)
     enter_environment(args.math.device, args.math.parameters)  # before torch is imported
-    check_teacher(args)
+    args.math = replace(args.math, teacher=checked_teacher(args))
     args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
     check_plugin_files(args)
     if flat.dry_run:
@@ -101,7 +101,7 @@ def run(flat: argparse.Namespace) -> int:
     checked_family(MODEL_FLAG, model, ask_hub=True, **wanted)
     check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len, ask_hub=True)
     check_engine(MODEL_FLAG, model, args.math.device)
-    check_teacher(args, ask_hub=True)
+    args.math = replace(args.math, teacher=checked_teacher(args, ask_hub=True))
     labels = read_labels(args, sets)
     check_weights(MODEL_FLAG, model)
     problems = resume.identity({spec: sets[spec] for spec in resume.training_sets(args)}, labels)

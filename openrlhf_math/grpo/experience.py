@@ -16,6 +16,8 @@ from openrlhf_math.grpo.advantages import GROUP_BASELINE, Estimator, all_equal, 
 from openrlhf_math.grpo.group_rewards import shaped_rewards
 from openrlhf_math.grpo.micro_batches import fill, packed_tokens, split
 from openrlhf_math.grpo.settings import data_parallel_ranks, old_log_probs_needed
+from openrlhf_math.grpo.teacher import is_loaded
+from openrlhf_math.grpo.teacher_endpoint import log_probs_of
 from openrlhf_math.grpo.truncation import mask_truncated
 
 
@@ -52,6 +54,8 @@ class MathExperienceMaker(RemoteExperienceMaker):
 
     def _teacher_log_probs(self, samples_list: list[Experience]) -> list[torch.Tensor]:
         """Of each batch, float32 [batch, actions]."""
+        if not is_loaded(self.args.math.teacher):
+            return log_probs_of(self.args.math.teacher, samples_list)
         names = ("sequences", "action_mask", "attention_mask")
         inputs = {name: [getattr(samples, name) for samples in samples_list] for name in names}
         train, ds = self.args.train, self.args.ds

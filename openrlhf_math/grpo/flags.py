@@ -344,9 +344,10 @@ def _add_curriculum(group) -> None:
 def _add_teacher(group) -> None:
     group.add_argument(
         "--math.teacher",
-        metavar="MODEL",
+        metavar="MODEL|URL",
         help="on-policy distillation: each token of a rollout also has the advantage log p(token) of this model minus "
-        "that of the policy; a directory or a hub name with the policy's tokenizer; see docs/grpo-teacher.md",
+        "that of the policy; a directory or a hub name with the policy's tokenizer, or a vLLM server, up to and with "
+        "/v1; see docs/grpo-teacher.md",
     )
     group.add_argument(
         "--math.teacher_coef", type=float, metavar="WEIGHT", help="weight of the teacher's advantage (default: 1)"
@@ -357,6 +358,16 @@ def _add_teacher(group) -> None:
         metavar="WEIGHT",
         help="with --math.teacher: weight of the reward's advantage; 0 for the teacher alone (default: 1)",
     )
+    add = group.add_argument
+    add("--math.teacher_model", metavar="NAME", help="what the server calls the teacher (default: its only model)")
+    add(
+        "--math.teacher_key_env",
+        metavar="VARIABLE",
+        help="environment variable that holds the server's key (default: OPENAI_API_KEY)",
+    )
+    add("--math.teacher_concurrency", type=int, metavar="N", help="requests to the server at once (default: 32)")
+    add("--math.teacher_timeout", type=float, metavar="SECONDS", help="for one request to the server (default: 600)")
+    add("--math.teacher_tries", type=int, metavar="N", help="how often a request is made at the most (default: 6)")
 
 
 def _add_lengths(group) -> None:

@@ -85,7 +85,7 @@ def described(args: SimpleNamespace, steps_a_batch: int) -> dict[str, str]:
     words = "none, no reference model"
     if kl.init_coef > 0:
         words = f"{kl.init_coef:g} of {kl.estimator}, in the {'loss' if kl.use_loss else 'reward'}"
-    taught = {"teacher": f"{teacher.model}; {teacher.weights()}"} if (teacher := args.math.teacher) else {}
+    taught = {"teacher": f"{teacher.named()}; {teacher.weights()}"} if (teacher := args.math.teacher) else {}
     correction = "off"
     if corrects.is_correction_level != "off":
         bounds = " to ".join(f"{bound:g}" for bound in corrects.is_correction_threshold)

@@ -19,6 +19,7 @@ from openrlhf_math.grpo.settings import (
     steps_a_batch,
     trained_parameters,
 )
+from openrlhf_math.grpo.teacher import is_loaded
 from openrlhf_math.grpo.tool_settings import PYTHON, RolloutTool
 from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.modeling.families import Family
@@ -70,7 +71,8 @@ def plan(args: SimpleNamespace) -> list[PlannedActors]:
             f"weights; KV cache up to {args.vllm.gpu_memory_utilization:.0%}",
         ),
     ]
-    if teacher := args.math.teacher:
+    teacher = args.math.teacher
+    if is_loaded(teacher):
         shards = devices_of(args.ref) if args.ds.zero_stage == 3 else 1
         rows.append(PlannedActors("teacher", devices_of(args.ref), 1, 2 * teacher.parameters / shards, "weights"))
     elif args.algo.kl.init_coef > 0:

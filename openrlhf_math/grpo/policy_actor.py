@@ -32,6 +32,7 @@ from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBu
 from openrlhf_math.grpo.rollout_correction import AUTO, OFF
 from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
 from openrlhf_math.grpo.stacks import answer_to_signal
+from openrlhf_math.grpo.teacher import is_loaded
 from openrlhf_math.modeling.packed_actor import SHARED, PackedActor
 
 UpstreamPolicyActor = PolicyModelActor.__ray_metadata__.modified_class
@@ -224,4 +225,4 @@ class MathReferenceActor(ReportsMemory, UpstreamReferenceActor):
     def init_model_from_pretrained(self, strategy, pretrain: str) -> None:
         teacher = strategy.args.math.teacher
         with substituted(launcher, Actor=PackedActor):
-            super().init_model_from_pretrained(strategy, teacher.model if teacher else pretrain)
+            super().init_model_from_pretrained(strategy, teacher.model if is_loaded(teacher) else pretrain)

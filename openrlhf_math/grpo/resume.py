@@ -25,6 +25,8 @@ FREE = (
     "data.prompt_dataset", "data.prompt_split", "data.max_len", "data.dataloader_num_workers",
     "rollout.max_new_tokens", "rollout.micro_batch_size", "rollout.max_tokens_per_gpu", "train.num_episodes",
     "train.max_tokens_per_gpu", "train.agent_func_path", "math.tool.kernels", "math.tool.isolation",
+    "math.teacher.url", "math.teacher.key_env", "math.teacher.concurrency", "math.teacher.timeout",
+    "math.teacher.tries",
 )  # fmt: skip
 # Of our own settings all are free but these.
 FIXED = (

@@ -17,7 +17,7 @@ from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
 from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
-from openrlhf_math.grpo.teacher import Teacher, teacher
+from openrlhf_math.grpo.teacher import Teacher, is_loaded, teacher
 from openrlhf_math.grpo.tool_settings import RolloutTool, instruction, tool
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
@@ -104,7 +104,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     flags["algo.dynamic_filtering_range"] = filtering_range or (-math.inf, math.inf)  # OpenRLHF checks it
     _compute(flags, device, run_dir, shared_prefix)
     _check(flags, wanted_teacher)
-    check_placement(flags, reference=wanted_teacher is not None or flags["algo.kl.init_coef"] > 0)
+    check_placement(flags, reference=is_loaded(wanted_teacher) or flags["algo.kl.init_coef"] > 0)
     check_kernels(flags, device, padded=not shared_prefix)
     check_lora_flags(flags)
     if flags["ds.lora.dropout"]:

@@ -10,26 +10,54 @@ import os
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import check_model, count_parameters, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_positions, checked_family, read_config
 
 FLAG = "--math.teacher"
-# They say nothing without --math.teacher.
-OTHERS = ("math.teacher_coef", "math.reward_coef")
+COEFFICIENTS = ("math.teacher_coef", "math.reward_coef")
+# Of an endpoint: by flag, the field of `Teacher`.
+OF_ENDPOINT = {
+    "math.teacher_model": "model",
+    "math.teacher_key_env": "key_env",
+    "math.teacher_concurrency": "concurrency",
+    "math.teacher_timeout": "timeout",
+    "math.teacher_tries": "tries",
+}
+# What `EndpointSettings` calls its flags, and ours.
+ENDPOINT_FLAGS = {
+    "--base-url": FLAG,
+    "--api-key-env": "--math.teacher_key_env",
+    "--concurrency": "--math.teacher_concurrency",
+    "--request-timeout": "--math.teacher_timeout",
+    "--tries": "--math.teacher_tries",
+    "--model": "--math.teacher_model",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """model: a directory or a hub name. coef, reward_coef: weights of the teacher's and of the reward's advantages.
+    """model: a directory or a hub name, or what the server at `url` calls it, "" until that is asked. url: "" for a
+    model that is loaded.
 
-    parameters: of the model, 0 if unknown.
+    coef, reward_coef: weights of the teacher's and of the reward's advantages. parameters: of the model, 0 if unknown.
+    key_env: the environment variable with the server's key, None for the usual one. concurrency: requests under way at
+    once. timeout: seconds for one; tries: how often it is repeated.
     """
 
     model: str
+    url: str = ""
     coef: float = 1.0
     reward_coef: float = 1.0
     parameters: int = 0
+    key_env: str | None = None
+    concurrency: int = 32
+    timeout: float = 600.0
+    tries: int = 6
+
+    def named(self) -> str:
+        return f"{self.model or 'the model'} at {self.url}" if self.url else self.model
 
     def weights(self) -> str:
         return f"advantages: {self.reward_coef:g} of the reward's, {self.coef:g} of the teacher's"
@@ -40,15 +68,42 @@ def teacher(flags: dict, ours: dict) -> Teacher | None:
 
     Raises UserError for values that cannot work, and for what no teacher works with.
     """
-    model, given = ours["math.teacher"], {flag: ours[flag] for flag in OTHERS if ours[flag] is not None}
-    if not model:
+    where = ours["math.teacher"]
+    given = {flag: ours[flag] for flag in (*COEFFICIENTS, *OF_ENDPOINT) if ours[flag] is not None}
+    if not where:
         if given:
             flag, value = next(iter(given.items()))
-            raise UserError(f"--{flag} {value:g}: this is for {FLAG}; add it, or leave this out")
+            raise UserError(f"--{flag} {value}: this is for {FLAG}; add it, or leave this out")
         return None
-    coef, reward_coef = (given.get(flag, 1.0) for flag in OTHERS)
+    coef, reward_coef = (given.pop(flag, 1.0) for flag in COEFFICIENTS)
     _check_others(flags)
-    return Teacher(model, coef, reward_coef, count_parameters(model))
+    if "://" not in where:
+        if given:
+            flag, value = next(iter(given.items()))
+            raise UserError(f"--{flag} {value}: {FLAG} {where} is loaded, not asked; leave this out")
+        return Teacher(where, coef=coef, reward_coef=reward_coef, parameters=count_parameters(where))
+    if flags["rollout.temperature"] != 1:
+        raise UserError(
+            f"--rollout.temperature {flags['rollout.temperature']:g}: a server gives log-probabilities at temperature "
+            f"1; leave it out, or give {FLAG} a model"
+        )
+    asked = {OF_ENDPOINT[flag]: value for flag, value in given.items()}
+    found = Teacher(**{"model": "", "url": where, "coef": coef, "reward_coef": reward_coef} | asked)
+    endpoint_of(found)
+    return found
+
+
+def endpoint_of(teacher: Teacher) -> EndpointSettings:
+    """Raises UserError for values that cannot work."""
+    try:
+        key, variable = read_key(teacher.key_env)
+        return EndpointSettings(
+            base_url=teacher.url, api_key=key, api_key_env=variable, concurrency=teacher.concurrency,
+            requests_per_minute=None, tokens_per_minute=None, request_timeout=teacher.timeout, tries=teacher.tries,
+            extra_body={},
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(renamed(str(error), ENDPOINT_FLAGS)) from None
 
 
 def _check_others(flags: dict) -> None:
@@ -77,26 +132,39 @@ def _check_others(flags: dict) -> None:
 
 
 def needs_reference(args: SimpleNamespace) -> bool:
-    """Whether a run has a model in OpenRLHF's place of the reference model: that for a KL, or the teacher."""
-    return args.algo.kl.init_coef > 0 or args.math.teacher is not None
+    """Whether a run has a model in OpenRLHF's place of the reference model: that for a KL, or a teacher."""
+    return args.algo.kl.init_coef > 0 or is_loaded(args.math.teacher)
 
 
-def check_teacher(args: SimpleNamespace, ask_hub: bool = False) -> None:
-    """Raise UserError unless the teacher is a language model with the student's vocabulary and room for a sequence.
+def is_loaded(teacher: Teacher | None) -> bool:
+    return teacher is not None and not teacher.url
 
-    ask_hub: whether hub names are looked up, too; directories always are.
+
+def checked_teacher(args: SimpleNamespace, ask_hub: bool = False) -> Teacher | None:
+    """The teacher, with the name that a server has for it.
+
+    ask_hub: whether hub names and servers are looked up, too; directories always are. Raises UserError unless it is a
+    language model with the student's vocabulary and room for a sequence.
     """
     from openrlhf_math.modeling.whole_weights import check_weights  # imports torch
 
-    if args.math.teacher is None:
-        return
+    teacher, student = args.math.teacher, args.actor.model_name_or_path
+    if teacher is None:
+        return None
+    if teacher.url:
+        if not ask_hub:
+            return teacher
+        from openrlhf_math.grpo.teacher_endpoint import served
+
+        return served(teacher, load_tokenizer("--actor.model_name_or_path", student, False, ""), args.data.max_len)
     model, max_len = args.math.teacher.model, args.data.max_len
     check_model(FLAG, model)
     check_language_model(FLAG, model, ask_hub)
     check_positions(FLAG, model, f"--data.max_len {max_len}", max_len, ask_hub)
     checked_family(FLAG, model, ring=args.ds.ring_attn_size, ask_hub=ask_hub)
     check_weights(FLAG, model, may_be_missing=not ask_hub)
-    check_same_vocabulary(args.actor.model_name_or_path, model, ask_hub)
+    check_same_vocabulary(student, model, ask_hub)
+    return teacher
 
 
 def check_same_vocabulary(student: str, teacher: str, ask_hub: bool) -> None:

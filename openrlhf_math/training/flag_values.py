@@ -95,6 +95,8 @@ RULES = {
     "math.sapo_tau": POSITIVE,
     "math.loss_length": COUNT,
     "math.teacher_coef": POSITIVE,
+    **dict.fromkeys(("math.teacher_concurrency", "math.teacher_tries"), COUNT),
+    "math.teacher_timeout": POSITIVE,
     "math.reward_coef": NOT_NEGATIVE,
     "math.grading_seconds": POSITIVE,
     "math.grading_gib": Rule(
