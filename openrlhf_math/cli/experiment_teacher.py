@@ -16,10 +16,10 @@ from openrlhf_math.report.records import number, read_records
 
 CHECKS = "\nLet me check that again."
 END = "\n</think>"
-# The teacher has more weights than the student, learns for longer, and from traces without the checks.
+# The teacher has more weights than the student, and learns from the same traces without their checks.
 TEACHER_FLAGS = (
     "--math.instruction", "", "--data.max_len", "256",
-    "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "2", "--adam.lr", "2e-3",
+    "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1", "--adam.lr", "2e-3",
 )  # fmt: skip
 TRACES_FLAGS = (
     "--math.instruction", "", "--data.max_len", "256",
