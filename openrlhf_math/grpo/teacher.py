@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
 from openrlhf_math.errors import UserError
-from openrlhf_math.modeling.model_folder import check_model, count_parameters, load_tokenizer
+from openrlhf_math.modeling.model_folder import check_model, check_weights, count_parameters, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_positions, checked_family, read_config
 
 FLAG = "--math.teacher"
@@ -146,8 +146,6 @@ def checked_teacher(args: SimpleNamespace, ask_hub: bool = False) -> Teacher | N
     ask_hub: whether hub names and servers are looked up, too; directories always are. Raises UserError unless it is a
     language model with the student's vocabulary and room for a sequence.
     """
-    from openrlhf_math.modeling.whole_weights import check_weights  # imports torch
-
     teacher, student = args.math.teacher, args.actor.model_name_or_path
     if teacher is None:
         return None

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 UPSTREAM = "OpenRLHF: "  # in front of the titles of its flags' groups
 
@@ -9,10 +10,10 @@ UPSTREAM = "OpenRLHF: "  # in front of the titles of its flags' groups
 class HelpAll(argparse.Action):
     """Prints the help of every flag and ends the process, as `--help` does with the short one."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, **more) -> None:
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **more)
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace, values, option_string=None) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(argparse.ArgumentParser.format_help(parser), end="")
         parser.exit()
 
@@ -41,7 +42,7 @@ def shorten_help(parser: argparse.ArgumentParser, needed: Sequence[str], example
     for action in parser._actions:
         if action.metavar is None and not action.choices and action.nargs != 0:
             action.metavar = action.dest.rpartition(".")[2].upper()
-    parser.format_help = lambda: _short(parser)
+    vars(parser)["format_help"] = lambda: _short(parser)  # in place of the class's
 
 
 def _short(parser: argparse.ArgumentParser) -> str:

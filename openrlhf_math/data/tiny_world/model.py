@@ -1,7 +1,12 @@
 """A Qwen2 with random weights, small enough to train from nothing on a laptop."""
 
+from typing import TYPE_CHECKING
 
-def build_model(vocabulary: int, eos: int, pad: int, seed: int, larger: bool = False):
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def build_model(vocabulary: int, eos: int, pad: int, seed: int, larger: bool = False) -> "PreTrainedModel":
     """A `Qwen2ForCausalLM` of about 0.8M parameters, the larger of 2.2M, bf16, the same weights for the same seed."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
