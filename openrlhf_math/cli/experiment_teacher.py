@@ -16,16 +16,16 @@ from openrlhf_math.report.records import number, read_records
 
 CHECKS = "\nLet me check that again."
 END = "\n</think>"
-# The teacher has more weights than the student, and learns from the same traces without their checks.
+# The teacher has more weights than the student, and learns longer, from the same traces without their checks.
 TEACHER_FLAGS = (
     "--math.instruction", "", "--data.max_len", "256",
-    "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1", "--adam.lr", "2e-3",
+    "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "2", "--adam.lr", "2e-3",
 )  # fmt: skip
 TRACES_FLAGS = (
     "--math.instruction", "", "--data.max_len", "256",
     "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1", "--adam.lr", "5e-4",
 )  # fmt: skip
-EVALUATED = ("--eval.steps", 2, "--eval.temperature", "1", "--eval.n_samples_per_prompt", "2")
+EVALUATED = ("--eval.steps", 4, "--eval.temperature", "1", "--eval.n_samples_per_prompt", "2")
 WAYS = {teacher.PLAIN: None, teacher.ALONE: ("--math.reward_coef", "0"), teacher.BOTH: ()}
 
 
