@@ -289,6 +289,11 @@ def _add_objective(group) -> None:
         help="with --actor.policy_loss_type sapo: temperatures of the gate, for advantages above 0 and below (default: "
         f"{' '.join(f'{tau:g}' for tau in SAPO_TAU)})",
     )
+    group.add_argument(
+        "--math.router_replay",
+        action="store_true",
+        help="train a mixture of experts with the engine's routes; refused for now, see docs/losses.md",
+    )
     group.add_argument("--math.rollout_correction", choices=CORRECTIONS, help=f"{CORRECTION_HELP} (default: off)")
     group.add_argument(
         "--math.correct_below_ess",

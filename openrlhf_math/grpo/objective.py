@@ -34,6 +34,11 @@ def settle_objective(flags: dict, ours: dict) -> Objective:
 
     Raises UserError for flags that contradict each other.
     """
+    if ours["math.router_replay"]:
+        raise UserError(
+            "--math.router_replay: vLLM's CPU backend does not say which experts it took, and on a GPU the trainer "
+            "cannot replay them yet; leave it out, --math.rollout_correction weighs what differs"
+        )
     recipe = settle_recipe(flags, ours["math.recipe"])
     loss = flags["actor.policy_loss_type"]
     if loss == "gspo" and flags[LEVEL] not in (None, "off"):
