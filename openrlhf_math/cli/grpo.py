@@ -68,6 +68,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.plugin_files import check_plugin_files
     from openrlhf_math.grpo.reward_parts import find_part
     from openrlhf_math.grpo.stopping import Stopped
+    from openrlhf_math.grpo.teacher import checked_teacher
     from openrlhf_math.modeling.flash_attn_package import check_installed
     from openrlhf_math.modeling.model_folder import check_model, check_weights, recommended_sampling
     from openrlhf_math.modeling.model_kind import check_engine, check_language_model, check_positions, checked_family
@@ -90,6 +91,7 @@ def run(flat: argparse.Namespace) -> int:
     enter_environment(args.math.device, args.math.parameters)  # before torch is imported
     check_engine_args(ENGINE_FLAG, args.math.generation.engine_args, OURS)
     with_model_defaults(args, recommended_sampling(MODEL_FLAG, model))
+    args.math = replace(args.math, teacher=checked_teacher(args))
     args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
     check_plugin_files(args)
     if flat.dry_run:
@@ -114,6 +116,7 @@ def run(flat: argparse.Namespace) -> int:
     checked_family(MODEL_FLAG, model, ask_hub=True, **wanted)
     check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len, ask_hub=True)
     check_engine(MODEL_FLAG, model, args.math.device)
+    args.math = replace(args.math, teacher=checked_teacher(args, ask_hub=True))
     labels = read_labels(args, sets)
     check_weights(MODEL_FLAG, model)
     problems = resume.identity({spec: sets[spec] for spec in resume.training_sets(args)}, labels)

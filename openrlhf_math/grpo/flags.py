@@ -211,6 +211,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     _add_ours(parser.add_argument_group("run and grading"))
     _add_objective(parser.add_argument_group("recipe"))
     _add_curriculum(parser.add_argument_group("curriculum"))
+    _add_teacher(parser.add_argument_group("a teacher"))
     _add_lengths(parser.add_argument_group("completion lengths"))
     _add_tool(parser.add_argument_group("Python as a tool"))
     _add_generation(parser.add_argument_group("generation"))
@@ -321,6 +322,11 @@ def _add_objective(group) -> None:
         help="with --actor.policy_loss_type sapo: temperatures of the gate, for advantages above 0 and below (default: "
         f"{' '.join(f'{tau:g}' for tau in SAPO_TAU)})",
     )
+    group.add_argument(
+        "--math.router_replay",
+        action="store_true",
+        help="train a mixture of experts with the engine's routes; refused for now, see docs/losses.md",
+    )
     group.add_argument("--math.rollout_correction", choices=CORRECTIONS, help=f"{CORRECTION_HELP} (default: off)")
     group.add_argument(
         "--math.correct_below_ess",
@@ -371,6 +377,35 @@ def _add_curriculum(group) -> None:
         default=defaults.half_life,
         help="steps after which an outcome counts half in that estimate (%(default)s)",
     )
+
+
+def _add_teacher(group) -> None:
+    group.add_argument(
+        "--math.teacher",
+        metavar="MODEL|URL",
+        help="on-policy distillation: each token of a rollout also has the advantage log p(token) of this model minus "
+        "that of the policy; a directory or a hub name with the policy's tokenizer, or a vLLM server, up to and with "
+        "/v1; see docs/grpo-teacher.md",
+    )
+    group.add_argument(
+        "--math.teacher_coef", type=float, metavar="WEIGHT", help="weight of the teacher's advantage (default: 1)"
+    )
+    group.add_argument(
+        "--math.reward_coef",
+        type=float,
+        metavar="WEIGHT",
+        help="with --math.teacher: weight of the reward's advantage; 0 for the teacher alone (default: 1)",
+    )
+    add = group.add_argument
+    add("--math.teacher_model", metavar="NAME", help="what the server calls the teacher (default: its only model)")
+    add(
+        "--math.teacher_key_env",
+        metavar="VARIABLE",
+        help="environment variable that holds the server's key (default: OPENAI_API_KEY)",
+    )
+    add("--math.teacher_concurrency", type=int, metavar="N", help="requests to the server at once (default: 32)")
+    add("--math.teacher_timeout", type=float, metavar="SECONDS", help="for one request to the server (default: 600)")
+    add("--math.teacher_tries", type=int, metavar="N", help="how often a request is made at the most (default: 6)")
 
 
 def _add_lengths(group) -> None:

@@ -104,6 +104,10 @@ RULES = {
     "math.correct_below_ess": Rule("a share above 0, 1 at the most", lambda value: 0 < value <= 1),
     "math.sapo_tau": POSITIVE,
     "math.loss_length": COUNT,
+    "math.teacher_coef": POSITIVE,
+    **dict.fromkeys(("math.teacher_concurrency", "math.teacher_tries"), COUNT),
+    "math.teacher_timeout": POSITIVE,
+    "math.reward_coef": NOT_NEGATIVE,
     "math.grading_seconds": POSITIVE,
     "math.grading_gib": Rule(
         f"{LEAST_MEMORY / 2**30:g} or more", lambda value: LEAST_MEMORY / 2**30 <= value < math.inf
