@@ -44,6 +44,7 @@ COMMANDS = {
     "tiny-world": "write the synthetic problem set, its traces and the tiny Qwen to disk",
     "tiny-teacher": "serve the programmatic teacher of that set as an OpenAI-compatible endpoint",
     "patches": "show what is changed in OpenRLHF at import, why, and the diff",
+    "completion": "a script that completes commands, flags and file names in your shell",
     "doctor": "check this machine: versions, devices, memory, compiler, ports, patches",
 }
 

@@ -76,7 +76,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model", help="directory or hub name, or its name at --base-url")
-    add("--benchmark", action="append", default=[], metavar="SET", help="see below; may be given again")
+    add(
+        "--benchmark", "--problems", action="append", default=[], metavar="SET",
+        help="the problems, see below; may be given again",
+    )  # fmt: skip
     add("--output", type=Path, metavar="DIR", help="what the run leaves; the same again to resume")
     add("--completions", type=Path, metavar="FILE", help="score these instead of sampling; no model is loaded")
     add("--compare", type=Path, nargs=2, metavar="RUN", help="difference of two runs, with interval and p-value")
@@ -95,7 +98,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("sampling").add_argument
     add("--protocol", choices=PROTOCOLS, default="model", help=PROTOCOL_HELP)
-    add("--samples", type=int, metavar="N", help="completions a problem (the benchmark's; 1)")
+    add("--samples", "--attempts", type=int, metavar="N", help="completions a problem (the benchmark's; 1)")
     add("--max-tokens", type=int, metavar="N", help="token limit of one completion (the context, at most 32768)")
     add("--temperature", type=float, help="0 is greedy (the model's; the benchmark's; 0)")
     add("--top-p", type=float, help="nucleus sampling (the model's; the benchmark's; 1)")

@@ -22,10 +22,10 @@ def add_speed(modes) -> None:
     )
     add = parser.add_argument
     add("--model", required=True, help="directory or hub name")
-    add("--benchmark", required=True, metavar="SET", help="as `openrlhf-math eval` takes it")
+    add("--benchmark", "--problems", required=True, metavar="SET", help="as `openrlhf-math eval` takes it")
     add("--output", type=Path, required=True, metavar="FILE.json", help="where the figures go")
     add("--split", default="test", help="of a hub set that is not a known benchmark (%(default)s)")
-    add("--samples", type=int, metavar="N", help="completions a problem (the benchmark's; 1)")
+    add("--samples", "--attempts", type=int, metavar="N", help="completions a problem (the benchmark's; 1)")
     add("--max-tokens", type=int, metavar="N", help="token limit of one completion (the benchmark's; 1024)")
     add("--temperature", type=float, help="0 is greedy (the benchmark's; 0)")
     add("--top-p", type=float, help="nucleus sampling (the benchmark's; 1)")

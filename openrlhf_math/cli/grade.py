@@ -75,8 +75,9 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
     """The flags that name a file's columns."""
     default = Keys()
     for name in ("gold", "response", "problem"):
+        names = ["--gold-key", "--answer-key"] if name == "gold" else [f"--{name}-key"]
         parser.add_argument(
-            f"--{name}-key",
+            *names,
             default=getattr(default, name),
             metavar="NAME",
             help=f"the column of the {name} (%(default)s)",

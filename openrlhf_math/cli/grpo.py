@@ -21,9 +21,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
     from openrlhf_math.grpo.flags import keep_upstream_defaults
-    from openrlhf_math.training.upstream_flags import GRPO, GRPO_SHORT, translated, wants_upstream, without_effect
+    from openrlhf_math.training.upstream_flags import GRPO, translated, wants_upstream, without_effect
 
-    words = shown(translated(arguments, parser, GRPO, GRPO_SHORT))
+    words = shown(translated(arguments, parser, GRPO))
     parser.set_defaults(**{IDLE: without_effect(words)})
     if wants_upstream(words):
         keep_upstream_defaults(parser)

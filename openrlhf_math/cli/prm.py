@@ -11,8 +11,8 @@ from openrlhf_math.errors import UserError
 EXAMPLES = r"""examples:
   openrlhf-math prm label --source monte-carlo --model MODEL --output runs/labels runs/eval/completions.jsonl
   openrlhf-math prm label --source prm800k --heldout 0.05 --output runs/labels phase2_train.jsonl
-  openrlhf-math prm train --model.model_name_or_path Qwen/Qwen2.5-Math-7B-Instruct \
-    --data.dataset runs/labels/train.parquet --eval.dataset runs/labels/heldout.parquet --math.run_dir runs/prm
+  openrlhf-math prm train --model Qwen/Qwen2.5-Math-7B-Instruct --problems runs/labels/train.parquet \
+    --eval.dataset runs/labels/heldout.parquet --output runs/prm
 
 `openrlhf-math prm label --help` and `openrlhf-math prm train --help` tell more.
 """
@@ -39,14 +39,14 @@ examples:
   openrlhf-math prm label --source monte-carlo --model MODEL --output runs/labels runs/attempts/completions.jsonl
   openrlhf-math prm label --source prm800k --heldout 0.05 --output runs/labels phase1_train.jsonl phase2_train.jsonl
 """
-TRAIN_EPILOG = r"""the base is a Qwen2 of any size; its head is new: two layers and two labels, wrong and right, read
-at <extra_0> behind every step (Qwen2.5-Math-PRM, https://arxiv.org/abs/2501.07301). vLLM loads what is saved, and
+TRAIN_EPILOG = r"""the base is a Qwen2 of any size; its head is new: two layers and two labels, wrong and right, read at <extra_0>
+behind every step (Qwen2.5-Math-PRM, https://arxiv.org/abs/2501.07301). vLLM loads what is saved, and so does
 `openrlhf-math solve --scorer qwen2.5-math-prm`.
 
 examples:
-  openrlhf-math prm train --model.model_name_or_path Qwen/Qwen2.5-Math-1.5B-Instruct \
-    --data.dataset runs/labels/train.parquet --eval.dataset runs/labels/heldout.parquet --math.run_dir runs/prm
-  torchrun --nproc-per-node 8 -m openrlhf_math prm train ... --ds.zero_stage 3 --ckpt.save_steps 50 --ckpt.load_enable
+  openrlhf-math prm train --model Qwen/Qwen2.5-Math-1.5B-Instruct --problems runs/labels/train.parquet \
+    --eval.dataset runs/labels/heldout.parquet --output runs/prm
+  torchrun --nproc-per-node 8 -m openrlhf_math prm train ... --ckpt.save_steps 50 --resume
 """
 
 
@@ -102,19 +102,22 @@ def _add_label(modes) -> None:
 
 
 def _add_train(modes, prog: str) -> None:
-    from openrlhf_math.prm.training_settings import build_parser
+    from openrlhf_math.prm.training_settings import NEEDED, build_parser
+    from openrlhf_math.training.short_help import shorten_help
 
     flags = build_parser(f"{prog} train")
-    modes.add_parser(
+    parser = modes.add_parser(
         "train",
         help="a process reward model learns them, through OpenRLHF's SFT trainer and DeepSpeed",
         parents=[flags],
         add_help=False,
         description=flags.description,
         epilog=TRAIN_EPILOG,
-        formatter_class=train_help,
         allow_abbrev=False,
-    ).set_defaults(flags=flags)
+    )
+    parser.set_defaults(flags=flags)
+    shorten_help(parser, NEEDED, "--model MODEL --problems STEPS [--output DIR] ...")
+    parser.formatter_class = train_help
 
 
 def train_help(prog: str) -> argparse.HelpFormatter:

@@ -54,7 +54,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add_endpoint_flags(parser, key_flag)
 
     add = parser.add_argument_group("attempts").add_argument
-    add("--attempts", type=int, default=8, metavar="N", help="at a problem, at the most (%(default)s)")
+    add("--attempts", "--samples", type=int, default=8, metavar="N", help="at a problem, at the most (%(default)s)")
     add("--at-once", type=int, metavar="N", help="of them under way at once (as many as could settle the vote)")
     add("--temperature", type=float, default=0.7, help="of sampling (%(default)s)")
     add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")

@@ -20,7 +20,7 @@ STOP_SECONDS = 30.0  # for the best answers so far, after Ctrl-C
 EPILOG = """examples:
   openrlhf-math solve --model Qwen/Qwen2.5-Math-1.5B-Instruct "What is 17 * 23?"
   openrlhf-math solve --model MODEL --scorer qwen2.5-math-prm --scorer-model Qwen/Qwen2.5-Math-PRM-7B \\
-      --attempts 32 --confidence 0.95 --file aime24.jsonl --total-seconds 18000 --output solved.jsonl
+      --attempts 32 --confidence 0.95 --problems aime24.jsonl --total-seconds 18000 --output solved.jsonl
   cat problems.txt | openrlhf-math solve --model MODEL -
 
 --output is what `openrlhf-math vote` reads, and more: one line a problem with its attempts, their scores and tokens.
@@ -39,8 +39,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("problem", nargs="?", metavar="PROBLEM", help="its text; -: one a line of standard input")
-    parser.add_argument("--file", metavar="SET", help="JSONL, JSON, CSV or Parquet with problems, or hub name[@config]")
-    parser.add_argument("--problem-key", default="problem", metavar="COLUMN", help="of --file (%(default)s)")
+    parser.add_argument(
+        "--problems", "--file", dest="file", metavar="SET", help="JSONL, JSON, CSV or Parquet, or hub name[@config]"
+    )
+    parser.add_argument("--problem-key", default="problem", metavar="COLUMN", help="of --problems (%(default)s)")
     parser.add_argument("--answer-key", default="answer", metavar="COLUMN", help="of the gold answer (%(default)s)")
     parser.add_argument("--split", default="test", help="of a hub set (%(default)s)")
     parser.add_argument("--max-problems", type=int, metavar="N", help="only the first so many")
@@ -84,7 +86,7 @@ def _check_output(args: argparse.Namespace) -> None:
 def _problems(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
     """Problems and their golds, None where there is none. Raises UserError if there are none."""
     if (args.problem is None) == (args.file is None):
-        raise UserError("give a PROBLEM, - for standard input, or --file, one of them")
+        raise UserError("give a PROBLEM, - for standard input, or --problems, one of them")
     if args.file:
         return _read(args.file, args.split, args.problem_key, args.answer_key, args.max_problems)
     lines = sys.stdin.read().splitlines() if args.problem == "-" else [args.problem]

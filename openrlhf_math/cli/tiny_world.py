@@ -13,7 +13,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="Write the synthetic problem set, the teacher's traces and a tiny Qwen2 with random weights.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("directory", type=Path, help="where to; must not exist or be empty")
+    parser.add_argument("directory", type=Path, nargs="?", help="where to; must not exist or be empty")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="the same, as in the other commands")
     parser.add_argument(
         "--problems",
         choices=("stories", "products"),
@@ -25,6 +26,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
+    if (args.directory is None) is (args.output is None):
+        raise UserError("give a directory, once")
+    args.directory = args.directory or args.output
     if args.directory.exists() and (not args.directory.is_dir() or any(args.directory.iterdir())):
         raise UserError(f"{args.directory} is not an empty directory; choose a new one")
     os.environ["DS_ACCELERATOR"] = "cpu"  # Transformers imports DeepSpeed, which would say that it found no GPU

@@ -135,6 +135,6 @@ def resume_command(arguments: list[str] | None = None) -> str:
         secret = name.startswith("--") and name.endswith(".key")
         words.append("..." if hide else f"{name}=..." if secret and equals else word)
         hide = secret and not equals
-    if "--ckpt.load_enable" not in words:
+    if not {"--ckpt.load_enable", "--resume"} & set(words):
         words.append("--ckpt.load_enable")
     return shlex.join(["openrlhf-math", *words])

@@ -77,7 +77,7 @@ def test_every_flag_that_a_page_names_exists():
     known = written_commands.known_flags() | OF_OTHERS
     parser = grpo.build_parser("grpo")
     older = re.findall(r"--[\w.]+", (ROOT / "docs" / "from-openrlhf.md").read_text())
-    known |= {flag for flag in older if translated([flag, "1"], parser, GRPO, {}).changes}
+    known |= {flag for flag in older if translated([flag, "1"], parser, GRPO).changes}
     assert [
         (page.name, flag) for page in PAGES for flag in written_commands.flags_named_in(page) if flag not in known
     ] == []
