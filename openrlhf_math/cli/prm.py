@@ -39,7 +39,8 @@ examples:
   openrlhf-math prm label --source monte-carlo --model MODEL --output runs/labels runs/attempts/completions.jsonl
   openrlhf-math prm label --source prm800k --heldout 0.05 --output runs/labels phase1_train.jsonl phase2_train.jsonl
 """
-TRAIN_EPILOG = r"""the base is a Qwen2 of any size; its head is new: two layers and two labels, wrong and right, read at <extra_0>
+TRAIN_EPILOG = r"""
+the base is a Qwen2 of any size; its head is new: two layers and two labels, wrong and right, read at <extra_0>
 behind every step (Qwen2.5-Math-PRM, https://arxiv.org/abs/2501.07301). vLLM loads what is saved, and so does
 `openrlhf-math solve --scorer qwen2.5-math-prm`.
 
@@ -47,7 +48,7 @@ examples:
   openrlhf-math prm train --model Qwen/Qwen2.5-Math-1.5B-Instruct --problems runs/labels/train.parquet \
     --eval.dataset runs/labels/heldout.parquet --output runs/prm
   torchrun --nproc-per-node 8 -m openrlhf_math prm train ... --ckpt.save_steps 50 --resume
-"""
+"""[1:]
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
