@@ -11,6 +11,7 @@ from pathlib import Path
 from openrlhf_math.cli.demo_rerank import rerank, reranked_table, train_prm
 from openrlhf_math.cli.demo_student import teach_student
 from openrlhf_math.cli.stages import stage
+from openrlhf_math.data.files import claim_directory
 from openrlhf_math.errors import UserError
 
 # What the tiny world needs; every value is a flag of the command it goes to.
@@ -48,9 +49,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     if args.run_dir.exists():
         raise UserError(f"--run-dir {args.run_dir} exists already; choose a new one or remove it")
-    for flag in ("steps", "prm_problems"):
-        if getattr(args, flag) < 1:
-            raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give 1 or more")
+    for flag, least in (("steps", 1), ("prm_problems", 1), ("seed", 0)):
+        if getattr(args, flag) < least:
+            raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give {least} or more")
+    claim_directory("--run-dir", args.run_dir)
     print(announced(args.steps))
     try:
         summary = chain(args.run_dir.absolute(), args.seed, args.steps, args.prm_problems)

@@ -164,7 +164,7 @@ def read_settings(args: argparse.Namespace):
     from openrlhf_math.data.trace import find_tags
     from openrlhf_math.distill.settings import DistillSettings, EngineSettings
     from openrlhf_math.endpoint.settings import EndpointSettings, read_key
-    from openrlhf_math.modeling.model_folder import check_model
+    from openrlhf_math.modeling.model_folder import check_chat_model
 
     tool = tool_settings(args)
     if tool and args.teacher != "engine":
@@ -195,7 +195,7 @@ def read_settings(args: argparse.Namespace):
         concurrency=256 if args.concurrency is None else args.concurrency,
     )
     if args.teacher == "engine":
-        check_model("--model", args.model)
+        check_chat_model("--model", args.model, engine.device, args.max_context)
     return DistillSettings(
         output=args.output,
         teacher=args.teacher,

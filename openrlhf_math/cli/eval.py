@@ -184,6 +184,9 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
 
     if tool_settings(args):
         raise UserError("--tool python: --completions are not sampled; leave one of the two out")
+    for flag, value in (("--model", args.model), ("--benchmark", args.benchmark), ("--base-url", args.base_url)):
+        if value:
+            raise UserError(f"{flag}: --completions are not sampled; leave one of the two out")
     _check_free(args.output)
     rewards = _rewards(args, args.style or "boxed")
     scorer, judge = _scorer(args), judge_settings(args)
@@ -210,6 +213,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.evaluation.protocol import recommended, sampled
     from openrlhf_math.evaluation.settings import EvalSettings
     from openrlhf_math.modeling.model_folder import check_model, count_parameters, load_tokenizer
+    from openrlhf_math.modeling.model_kind import check_positions
     from openrlhf_math.rerank.confidence import Watch
 
     for flag, value in (("--model", args.model), ("--benchmark", args.benchmark)):
@@ -257,6 +261,8 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         _check_free(args.output)
     if not args.base_url:
         check_model("--model", args.model)
+        if args.max_context:
+            check_positions("--model", args.model, f"--max-context {args.max_context}", args.max_context)
         if not Path(args.model).is_dir():
             give_up_soon_without_network()
     if args.chat_template_kwargs or args.reasoning_effort:

@@ -79,7 +79,7 @@ def run(flat: argparse.Namespace) -> int:
     check_plugin_files(args)
     if flat.dry_run:
         check_weights(MODEL_FLAG, model, may_be_missing=True)
-        claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+        claim_run_dir(args)
         sets = inputs.load_problem_sets(args) if inputs.can_be_counted(args) else None
         prompts = inputs.render_prompts(args, sets) if sets and os.path.isdir(model) else None
         print_plan(args, inputs.count_prompts(args, sets) if sets else None, family)
@@ -91,7 +91,7 @@ def run(flat: argparse.Namespace) -> int:
             print(f"Note: on this machine {error}")
         return 0
     check_installed(args)
-    claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+    claim_run_dir(args)
     if args.math.lora:
         args.math = replace(args.math, lora=replace(args.math.lora, base=lora.base_digest(model)))
     sets = inputs.load_problem_sets(args)

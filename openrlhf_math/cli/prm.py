@@ -198,7 +198,7 @@ def _show_training(args) -> None:
 def read_settings(args: argparse.Namespace):
     """Raises ValueError or UserError for values that cannot work."""
     from openrlhf_math.colocation.layout import find_device
-    from openrlhf_math.modeling.model_folder import check_model
+    from openrlhf_math.modeling.model_folder import check_chat_model
     from openrlhf_math.prm.sources import LabelSettings, RolloutSettings
 
     if args.output.exists() and not args.output.is_dir():
@@ -210,10 +210,11 @@ def read_settings(args: argparse.Namespace):
     if args.source == "monte-carlo":
         if not args.model:
             raise UserError("--model is missing: give the model that continues from every step")
-        check_model("--model", args.model)
+        device = find_device() if args.device == "auto" else args.device
+        check_chat_model("--model", args.model, device, args.max_context)
         rollouts = RolloutSettings(
             model=args.model,
-            device=find_device() if args.device == "auto" else args.device,
+            device=device,
             completions=args.completions,
             hard=args.hard,
             instruction=args.instruction,
@@ -245,7 +246,8 @@ def _progress():
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         shown: list = []
 
         def listen(done: int, total: int) -> None:

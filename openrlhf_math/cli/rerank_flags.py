@@ -322,15 +322,21 @@ def scorer_settings(args: argparse.Namespace, device: str, memory: float = 0.9):
 
 def check_there(args: argparse.Namespace) -> None:
     """Raises UserError for a model that is to be loaded and cannot be read: in one sentence, before Ray starts."""
+    from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.modeling.model_folder import load_tokenizer
-    from openrlhf_math.modeling.model_kind import read_config
+    from openrlhf_math.modeling.model_kind import check_engine, check_positions, read_config
 
+    device = find_device() if args.device == "auto" else args.device
     if not args.base_url:
         read_config("--model", args.model)
         tokenizer = load_tokenizer("--model", args.model, True, "choose a chat model")
         check_template_variables(args, tokenizer)
+        check_engine("--model", args.model, device)
+        if args.max_context:
+            check_positions("--model", args.model, f"--max-context {args.max_context}", args.max_context)
     if args.scorer_model and args.scorer not in ASKED:
         read_config("--scorer-model", args.scorer_model)
+        check_engine("--scorer-model", args.scorer_model, device)
 
 
 def context_of(model: str) -> int | None:

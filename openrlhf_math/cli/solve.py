@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("total_seconds", "total_tokens"):
         if getattr(args, name) is not None and not getattr(args, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give more than 0")
+    if args.max_problems is not None and args.max_problems < 1:
+        raise UserError(f"--max-problems {args.max_problems}: give 1 or more")
     problems, golds = _problems(args)
     _check_output(args)
     total = Limits(tokens=args.total_tokens, seconds=args.total_seconds)
@@ -233,7 +235,8 @@ def _solved_before(path: Path, problems: list[str]) -> list[dict]:
             row = json.loads(line)
         except ValueError:
             continue
-        if row["number"] >= len(problems) or problems[row["number"]] != row["problem"]:
+        place = row.get("number") if isinstance(row, dict) else None
+        if not isinstance(place, int) or not 0 <= place < len(problems) or problems[place] != row.get("problem"):
             raise UserError(f"--output {path}, line {number}, is of another problem set; choose a new file")
         if not row.get("error"):
             rows.append(row)

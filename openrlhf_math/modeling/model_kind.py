@@ -10,6 +10,7 @@ from pathlib import Path
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.cpu_heads import check_heads
 from openrlhf_math.modeling.families import Family, check_path, check_window, positions
+from openrlhf_math.modeling.whole_weights import check_files
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
@@ -70,7 +71,11 @@ def check_language_model(flag: str, model: str, ask_hub: bool = False) -> None:
 
 
 def check_engine(flag: str, model: str, device: str) -> None:
-    """Raise UserError for a model that vLLM does not run on a device. model: a directory, or a hub name."""
+    """Raise UserError for a model that vLLM does not run on a device, or whose weights are not all there.
+
+    model: a directory, or a hub name, whose weights are not looked at.
+    """
+    check_files(flag, model)
     if device == "cpu":
         check_heads(flag, model, read_config(flag, model))
 
@@ -96,8 +101,8 @@ def check_positions(flag: str, model: str, what: str, tokens: int, ask_hub: bool
     most = positions(read_config(flag, model))
     if tokens > most:
         raise UserError(
-            f"{what}: {flag} {model} has {most:g} positions (max_position_embeddings in its config.json); lower "
-            "--data.max_len, or raise them there if the model can go beyond"
+            f"{what}: {flag} {model} has {most:g} positions (max_position_embeddings in its config.json); ask "
+            "for fewer, or raise them there if the model can go beyond"
         )
 
 
