@@ -245,7 +245,7 @@ def reason_of_most(output: Path) -> str:
 
 def draw(report: dict, output: Path) -> None:
     """Draw the yield curve, if that can be done here."""
-    from openrlhf_math.distill.yield_plot import plot_yield
+    from openrlhf_math.distill.yields import plot_yield
 
     try:
         plot_yield(report["by_attempts"], output / "yield.png")

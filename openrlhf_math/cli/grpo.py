@@ -57,9 +57,8 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.plugin_files import check_plugin_files
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.modeling.flash_attn_package import check_installed
-    from openrlhf_math.modeling.model_folder import check_model
+    from openrlhf_math.modeling.model_folder import check_model, check_weights
     from openrlhf_math.modeling.model_kind import check_engine, check_language_model, check_positions, checked_family
-    from openrlhf_math.modeling.whole_weights import check_weights
     from openrlhf_math.runs.process import claim_run_dir, resume_command, working
     from openrlhf_math.training import lora
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import ray
 
-from openrlhf_math.colocation.ray_head import LOST
+from openrlhf_math.colocation.cluster import LOST
 
 GIB = 2**30
 DISCARD = 2  # vLLM's sleep level that keeps no copy of the weights

@@ -75,7 +75,7 @@ class Client:
         )
         return self
 
-    async def __aexit__(self, *exception) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self._session.close()
 
     async def ask(self, body: dict) -> Answer:

@@ -1,17 +1,15 @@
 """Running GRPO: start Ray, let OpenRLHF's driver build its actors from our subclasses, watch the steps."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import CheckpointError
-from openrlhf_math.colocation.cluster import check_one_machine, join_cluster
+from openrlhf_math.colocation.cluster import check_one_machine, start_or_join, trouble
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.in_process import InProcess
 from openrlhf_math.colocation.layout import colocated, cores, enter_environment
-from openrlhf_math.colocation.ray_head import trouble
 from openrlhf_math.errors import UserError, brief
 from openrlhf_math.grpo.display import Watcher, step_display
 from openrlhf_math.grpo.gauges import step_gauges
@@ -150,12 +148,10 @@ def start_ray(args: SimpleNamespace, environment: dict[str, str]) -> None:
     }
     wanted = devices_wanted(args)
     common = {"runtime_env": runtime_env, "log_to_driver": args.math.verbose, "logging_level": "warning"}
-    if os.environ.get("RAY_ADDRESS"):
-        join_cluster(**common)
-    else:
-        # On a CPU a "GPU" is one logical device, so that upstream's placement groups work as they are.
-        logical = {"num_gpus": wanted, "num_cpus": max(cores(), wanted + 2)} if args.math.device == "cpu" else {}
-        ray.init(address="local", include_dashboard=False, **logical, **common)
+    # On a CPU a "GPU" is one logical device, so that upstream's placement groups work as they are.
+    start_or_join(
+        {"num_gpus": wanted, "num_cpus": max(cores(), wanted + 2)} if args.math.device == "cpu" else {}, **common
+    )
     there = ray.cluster_resources().get("GPU", 0)
     if there < wanted:
         raise UserError(

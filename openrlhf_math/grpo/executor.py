@@ -7,11 +7,11 @@ from openrlhf.utils.agent import AgentExecutorBase
 from vllm.sampling_params import RequestOutputKind
 
 from openrlhf_math.data.prompts import prompt_ids
-from openrlhf_math.grpo.seeds import derived_seed
 from openrlhf_math.grpo.tool_turns import ToolTurns
 from openrlhf_math.grpo.undecided import RewardErrors
 from openrlhf_math.grpo.written import Written, answer_tokens
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
+from openrlhf_math.seeds import derived_seed
 from openrlhf_math.side_by_side import side_by_side
 
 # Texts nobody could grade, kept until the trainer collects them. Bounded: a hostile policy makes many.
@@ -65,7 +65,7 @@ class AgentExecutor(AgentExecutorBase):
         params.logprobs = 0  # the sampled token's only: for the gap between trainer and engine
         params.flat_logprobs = True
         if params.seed is not None:
-            params.seed = derived_seed(params.seed, prompt)
+            params.seed = derived_seed(f"{params.seed}\0{prompt}")
         params.output_kind = RequestOutputKind.FINAL_ONLY
         if self.tool:
             return await side_by_side(

@@ -4,9 +4,9 @@ import argparse
 
 from openrlhf_math.data.prompts import INSTRUCTION
 from openrlhf_math.grpo import tool_settings
+from openrlhf_math.grpo.completion_limit import LimitSettings
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
-from openrlhf_math.grpo.limit_settings import LimitSettings
 from openrlhf_math.grpo.objective import SAPO_TAU
 from openrlhf_math.grpo.recipes import AGGREGATIONS, CONSTANT_LENGTH, RECIPES
 from openrlhf_math.grpo.recipes import FLAGS as OF_A_RECIPE
@@ -20,7 +20,8 @@ from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.patches.parsers import load_parser, recipe_parser
 from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
-from openrlhf_math.training import short_help, wandb_key
+from openrlhf_math.training import short_help
+from openrlhf_math.training.flag_checks import WANDB_FLAG, WANDB_HELP
 from openrlhf_math.training.lora import LORA
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
@@ -195,7 +196,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     for plugged in ("algo.advantage.estimator", "actor.policy_loss_type"):
         actions[plugged].choices = None  # a registry and dotted paths, checked when the run is set up
     actions["actor.loss_agg_mode"].choices = AGGREGATIONS
-    actions[wandb_key.FLAG].help = wandb_key.HELP
+    actions[WANDB_FLAG].help = WANDB_HELP
     for action in parser._actions:
         if not action.option_strings[0].startswith("--no-"):
             action.help = HELP.get(action.dest, action.help)

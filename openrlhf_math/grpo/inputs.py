@@ -11,7 +11,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.tool_turns import tools_of
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_tokens
-from openrlhf_math.training.critic import check_frozen_steps
+from openrlhf_math.training.flag_checks import check_frozen_steps
 
 
 def check_other_models(args: SimpleNamespace) -> None:

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.layout import colocated
 from openrlhf_math.grpo.checkpointing import SHARE
+from openrlhf_math.grpo.completion_limit import LimitSettings
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.driver import devices_of, devices_wanted
-from openrlhf_math.grpo.limit_settings import LimitSettings
 from openrlhf_math.grpo.objective import described
 from openrlhf_math.grpo.resume import checkpoint_bytes
 from openrlhf_math.grpo.settings import (

@@ -30,7 +30,7 @@ from openrlhf_math.grpo.loss import (
 from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBuffer, prompt_numbers
 from openrlhf_math.grpo.rollout_correction import AUTO, OFF
 from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
-from openrlhf_math.grpo.stacks import answer_to_signal
+from openrlhf_math.grpo.watchdog import answer_to_signal
 from openrlhf_math.modeling.packed_actor import SHARED, PackedActor
 
 UpstreamPolicyActor = PolicyModelActor.__ray_metadata__.modified_class

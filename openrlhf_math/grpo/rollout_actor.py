@@ -13,11 +13,11 @@ from openrlhf_math.colocation.engine_life import end_actor, engine_start, leave_
 from openrlhf_math.colocation.layout import cache_bytes, engine_arguments
 from openrlhf_math.data.prompts import with_first_text
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.determinism import StartTogether
 from openrlhf_math.grpo.executor import AgentExecutor
-from openrlhf_math.grpo.stacks import answer_to_signal
-from openrlhf_math.grpo.start_together import StartTogether
 from openrlhf_math.grpo.tool_settings import RolloutTool
 from openrlhf_math.grpo.tool_turns import ToolTurns
+from openrlhf_math.grpo.watchdog import answer_to_signal
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rewards import RewardConfig
 

@@ -12,22 +12,27 @@ from types import SimpleNamespace
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.completion_limit import LimitSettings, completion_limit
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
 from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
-from openrlhf_math.grpo.limit_settings import LimitSettings, completion_limit
 from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
 from openrlhf_math.grpo.tool_settings import RolloutTool, instruction, tool
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest
 from openrlhf_math.rewards import RewardConfig
-from openrlhf_math.training import critic
-from openrlhf_math.training.device_flags import check_kernels, check_parallel, check_placement
+from openrlhf_math.training.flag_checks import (
+    CRITIC_FLAG,
+    check_kernels,
+    check_parallel,
+    check_placement,
+    hide_wandb_key,
+    settle_critic,
+)
 from openrlhf_math.training.flag_values import check_values
 from openrlhf_math.training.lora import Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
-from openrlhf_math.training.wandb_key import hide_wandb_key
 
 # These compare a completion with the others of its group; alone it has nothing to learn from.
 NEEDS_A_GROUP = ("grpo", "grpo_no_std", "rloo", "reinforce_baseline", "group_norm", "dr_grpo")
@@ -89,7 +94,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     hide_wandb_key(flags)
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
-    critic.settle_critic(flags)
+    settle_critic(flags)
     wanted_tool = tool(flags, ours)
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
@@ -164,7 +169,7 @@ def padded_for(value_of: Callable[[str], object]) -> str | None:
     """The flag that needs padded batches, if one does. value_of: a flag's value, by its dotted name."""
     for name, plain in NEEDS_PADDED_BATCH.items():
         if value_of(name) not in (plain, None):
-            return critic.FLAG if name == "critic.model_name_or_path" else f"--{name}"
+            return CRITIC_FLAG if name == "critic.model_name_or_path" else f"--{name}"
     return None
 
 

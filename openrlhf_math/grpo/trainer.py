@@ -40,13 +40,13 @@ from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.plan import rollouts_line
 from openrlhf_math.grpo.problem_order import ProblemOrder
 from openrlhf_math.grpo.samples_generator import MathSamplesGenerator, left_to_phases
-from openrlhf_math.grpo.seeds import derived_seed
 from openrlhf_math.grpo.settings import old_log_probs_needed, steps_a_batch
 from openrlhf_math.grpo.stopping import StopSignals
 from openrlhf_math.grpo.undecided import Undecided
 from openrlhf_math.grpo.watchdog import Watchdog
 from openrlhf_math.runs import records
 from openrlhf_math.runs.records import append_jsonl
+from openrlhf_math.seeds import derived_seed
 
 logger = init_logger(__name__)
 UpstreamTrainer = PPOTrainer.__ray_metadata__.modified_class
@@ -146,7 +146,7 @@ class MathTrainer(UpstreamTrainer):
             self.phases.train()
             sleep_seconds = time.perf_counter() - started
             self.stop.hold()  # until the step is recorded: in between, policy and records are not of one step
-            balance = partial(balance_groups, seed=derived_seed(self.args.train.seed, "groups", global_step))
+            balance = partial(balance_groups, seed=derived_seed(f"{self.args.train.seed}\0groups\0{global_step}"))
             with substituted(ppo_trainer, balance_experiences=balance):
                 status, global_step = super().train_step(rollout_samples, global_step)
             self.samples_generator.step = global_step

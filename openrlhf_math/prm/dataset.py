@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from openrlhf_math.prm.model import add_step_tag
-from openrlhf_math.rerank.prm_format import encode_prm
+from openrlhf_math.rerank.steps import encode_prm
 
 Tensor = torch.Tensor
 # In place of a label: a token that has none, and padding.

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import Qwen2Model, Qwen2PreTrainedModel
 
-from openrlhf_math.rerank.prm_format import STEP_TAG
+from openrlhf_math.rerank.steps import STEP_TAG
 
 Tensor = torch.Tensor
 LABELS = 2  # wrong, right

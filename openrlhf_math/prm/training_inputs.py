@@ -11,9 +11,8 @@ from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.prompts import chat_text
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import positions
-from openrlhf_math.modeling.model_folder import check_model, load_tokenizer
+from openrlhf_math.modeling.model_folder import check_model, check_weights, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_not_quantised, read_config
-from openrlhf_math.modeling.whole_weights import check_weights
 from openrlhf_math.prm.rows import Rejected, Solution, read_lines, read_solution
 from openrlhf_math.runs.process import claim_run_dir
 from openrlhf_math.sft.inputs import MODEL_FLAG, check_same, settings_of
@@ -93,7 +92,7 @@ def load_prm_tokenizer(model: str):
 
 
 def _read(specs: str, args: SimpleNamespace, part: str, tokenizer) -> Rows:
-    from openrlhf_math.rerank.prm_format import encode_prm
+    from openrlhf_math.rerank.steps import encode_prm
 
     most = positions(read_config(MODEL_FLAG, args.model.model_name_or_path))
     rows, split = Rows(), {"train": args.data.dataset_split, "eval": args.eval.split}[part]

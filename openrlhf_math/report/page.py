@@ -7,8 +7,7 @@ from markupsafe import Markup
 
 from openrlhf_math.report.plots import SERIES, Plot
 from openrlhf_math.report.samples import Samples
-from openrlhf_math.report.table import INTERVAL, NO_OPENING, Interval, Opening, Table
-from openrlhf_math.report.visible import visible
+from openrlhf_math.report.table import INTERVAL, NO_OPENING, Interval, Opening, Table, visible
 
 DASHES = ("solid", "dashed", "dotted")  # as plots.DASHES
 TEMPLATES = Path(__file__).parent / "template"

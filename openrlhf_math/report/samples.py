@@ -8,7 +8,7 @@ from pathlib import Path
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.report.runs import Evaluation, Training
-from openrlhf_math.report.visible import shortened
+from openrlhf_math.report.table import shortened
 
 # What may become of a problem, by whether its first completion was correct before and is after.
 CHANGES = {

@@ -10,8 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.rerank.endpoint_sampler import EndpointModel, EndpointSampler
-from openrlhf_math.rerank.endpoint_tool import EndpointToolSampler
+from openrlhf_math.rerank.endpoint_sampler import EndpointModel, EndpointSampler, EndpointToolSampler
 from openrlhf_math.rerank.reranker import Reranker
 from openrlhf_math.rerank.roles import Scorer, Unavailable
 from openrlhf_math.rerank.solver import Solver

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
-from openrlhf_math.rerank.prm_format import STEP_TAG, encode_prm
 from openrlhf_math.rerank.reward_models import RewardModel
 from openrlhf_math.rerank.scorer_kind import (
     SCORERS,
@@ -21,7 +20,7 @@ from openrlhf_math.rerank.scorer_kind import (
     find_scorer,
     register_scorer,
 )
-from openrlhf_math.rerank.steps import BLANK_LINE
+from openrlhf_math.rerank.steps import BLANK_LINE, STEP_TAG, encode_prm
 
 __all__ = ["SCORERS", "ScorerKind", "find_scorer", "one_against_other", "register_scorer", "sigmoid"]
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
@@ -47,7 +48,9 @@ Beat = Callable[[dict, int], None]
 
 
 @contextmanager
-def working(flag: str, run_dir: Path, command: str, stops: tuple[type, ...] = (KeyboardInterrupt,)) -> Iterator[Beat]:
+def working(
+    flag: str, run_dir: Path, command: str, stops: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+) -> Iterator[Beat]:
     """While the block runs, this process is the one at work in `run_dir`. Yields a function (a step's record, steps in
     all) to be called after every step.
 
@@ -57,7 +60,7 @@ def working(flag: str, run_dir: Path, command: str, stops: tuple[type, ...] = (K
     check_alone(flag, run_dir)
     now = Process(command)
 
-    def write(**changed) -> None:
+    def write(**changed: Any) -> None:
         nonlocal now
         now = replace(now, **changed)
         with written_whole(run_dir / FILE) as file:

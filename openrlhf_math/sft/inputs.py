@@ -15,9 +15,8 @@ from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.problems import read_rows
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.flash_attn_package import check_installed
-from openrlhf_math.modeling.model_folder import check_model
+from openrlhf_math.modeling.model_folder import check_model, check_weights
 from openrlhf_math.modeling.model_kind import check_language_model, check_positions, checked_family
-from openrlhf_math.modeling.whole_weights import check_weights
 from openrlhf_math.runs.process import claim_run_dir
 from openrlhf_math.runs.progress import Progress, silent
 from openrlhf_math.sft.render import MODEL_FLAG, Renderer, Trace

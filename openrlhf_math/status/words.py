@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from openrlhf_math.report.visible import visible
+from openrlhf_math.report.table import visible
 from openrlhf_math.runs.process import FAILED, FINISHED, KILLED, RUNNING
 from openrlhf_math.status.status import TRAININGS, Status
 
@@ -26,7 +26,7 @@ def _parts(status: Status) -> list[RenderableType]:
     if status.cause:
         parts.append(Text(f"  {visible(status.cause)}"))
     if status.silent:
-        parts.append(Text(f"  no step for {duration(status.silent_seconds)}: does it hang?", "red"))
+        parts.append(Text(f"  no step for {duration(status.silent_seconds or 0.0)}: does it hang?", "red"))
     if status.changes:
         parts.append(_table(status))
     if status.unreadable:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards.config import LEAST_MEMORY
@@ -117,8 +118,8 @@ def check_values(flags: dict) -> None:
         )
 
 
-def _check(name: str, value) -> None:
-    values = value if isinstance(value, Iterable) else [value]
+def _check(name: str, value: Any) -> None:
+    values: list[Any] = list(value) if isinstance(value, Iterable) else [value]
     shown = " ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in values)
     if not all(map(RULES[name].holds, values)):
         raise UserError(f"--{name} {shown}: give {RULES[name].words}")

@@ -5,6 +5,7 @@ The flags that other commands have as well get the short names that they have th
 
 import argparse
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from openrlhf_math.patches.parsers import FlagHelp
 
@@ -74,10 +75,10 @@ def give_short_names(parser: argparse.ArgumentParser, names: Mapping[str, str]) 
 class HelpAll(argparse.Action):
     """Prints the help of every flag and ends the process, as `--help` does with the short one."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, **more) -> None:
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **more)
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace, values, option_string=None) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(argparse.ArgumentParser.format_help(parser), end="")
         parser.exit()
 
@@ -107,7 +108,7 @@ def shorten_help(parser: argparse.ArgumentParser, needed: Sequence[str], example
     for action in parser._actions:
         if action.metavar is None and not action.choices and action.nargs != 0:
             action.metavar = action.dest.rpartition(".")[2].upper()
-    parser.format_help = lambda: _short(parser)
+    vars(parser)["format_help"] = lambda: _short(parser)  # in place of the class's
 
 
 def _short(parser: argparse.ArgumentParser) -> str:

@@ -155,7 +155,8 @@ def translated(arguments: Sequence[str], parser: argparse.ArgumentParser, table:
 
 def _split(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Each flag with the values behind it; `--flag=value` is taken apart. A number below 0 is a value."""
-    flag, values = "", []
+    flag = ""
+    values: list[str] = []
     for word in arguments:
         if word.startswith("--"):
             if flag or values:

@@ -135,8 +135,8 @@ def by_grpo(model, way: str, tmp_path) -> list[list[int]]:
 def by_sft(model, way: str, tmp_path) -> list[list[int]]:
     """The tokens of a training row that are not learned."""
     from openrlhf_math.data.conversations import Layout
-    from openrlhf_math.sft.dataset import TraceDataset
     from openrlhf_math.sft.render import Renderer
+    from openrlhf_math.sft.trainer import TraceDataset
 
     chat_template, template = flags(way)
     data = SimpleNamespace(apply_chat_template=chat_template, input_template=template, tokenizer_chat_template=None)

@@ -11,7 +11,7 @@ import pytest
 from recorded_runs import evaluation, grpo_run, tuning_run, whole_run, write_lines
 
 from openrlhf_math.cli import main
-from openrlhf_math.report.visible import shortened, visible
+from openrlhf_math.report.table import shortened, visible
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = (

@@ -15,9 +15,8 @@ from openrlhf_math.data.conversations import Layout
 from openrlhf_math.data.tiny_world import write_tiny_world
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.packed_actor import PADDED, SHARED
-from openrlhf_math.sft.actor import TraceActor
-from openrlhf_math.sft.dataset import TraceDataset
 from openrlhf_math.sft.render import Renderer
+from openrlhf_math.sft.trainer import TraceActor, TraceDataset
 
 EOS = "<|endoftext|>"
 

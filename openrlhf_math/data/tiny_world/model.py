@@ -1,7 +1,12 @@
 """A Qwen2 with random weights, small enough to train from nothing on a laptop."""
 
+from typing import TYPE_CHECKING
 
-def build_model(vocabulary: int, eos: int, pad: int, seed: int):
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def build_model(vocabulary: int, eos: int, pad: int, seed: int) -> "PreTrainedModel":
     """A `Qwen2ForCausalLM` of about 0.8M parameters, bf16, the same weights for the same seed."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM

@@ -4,6 +4,10 @@ import json
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 from openrlhf_math.data.tiny_world.problems import distinct_stories
 from openrlhf_math.data.tiny_world.products import products, traces
@@ -60,7 +64,7 @@ def _write_jsonl(path: Path, rows: Iterable[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _write_model(directory: Path, texts: list[str], seed: int):
+def _write_model(directory: Path, texts: list[str], seed: int) -> "PreTrainedTokenizerFast":
     """Returns the tokenizer, whose merges are learned from `texts`."""
     from openrlhf_math.data.tiny_world.model import build_model
     from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
