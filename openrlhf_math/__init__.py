@@ -27,7 +27,7 @@ __all__ = ["Grade", "RewardConfig", "UserError", "Vote", "compare", "curate", "g
 _install_patches()
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name not in _OFFERED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_OFFERED[name]), name)

@@ -58,6 +58,23 @@ def test_gpu_script_resolves(script, tmp_path):
     assert not list(tmp_path.iterdir()), "a dry run writes nothing"
 
 
+@pytest.mark.parametrize(
+    ("address", "words", "named"),
+    [
+        ("http://127.0.0.1:9", ["true"], "http://127.0.0.1:9"),  # where nobody listens
+        ("ray://127.0.0.1:10001", ["true"], "ray://127.0.0.1:10001"),
+        ("http://127.0.0.1:9", [], "command"),
+    ],
+)
+def test_a_job_for_no_cluster_is_one_sentence(address, words, named):
+    script = EXAMPLES / "submit_ray_job.sh"
+    result = subprocess.run(
+        [script, *words], capture_output=True, text=True, env=ENVIRONMENT | {"RAY_ADDRESS": address}
+    )
+    assert result.returncode == 2 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and named in result.stderr
+
+
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
 def test_the_commands_of_pages_and_examples_parse(path):
     for words in written_commands.commands_in(path):
