@@ -24,9 +24,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
     from openrlhf_math.grpo.flags import keep_upstream_defaults
-    from openrlhf_math.training.upstream_flags import GRPO, GRPO_SHORT, translated, wants_upstream, without_effect
+    from openrlhf_math.training.upstream_flags import GRPO, translated, wants_upstream, without_effect
 
-    words = shown(translated(arguments, parser, GRPO, GRPO_SHORT))
+    words = shown(translated(arguments, parser, GRPO))
     parser.set_defaults(**{IDLE: without_effect(words)})
     if wants_upstream(words):
         keep_upstream_defaults(parser)
@@ -96,7 +96,7 @@ def run(flat: argparse.Namespace) -> int:
     check_plugin_files(args)
     if flat.dry_run:
         check_weights(MODEL_FLAG, model, may_be_missing=True)
-        claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+        claim_run_dir(args)
         sets = inputs.load_problem_sets(args) if inputs.can_be_counted(args) else None
         prompts = inputs.render_prompts(args, sets) if sets and os.path.isdir(model) else None
         print_plan(args, inputs.count_prompts(args, sets) if sets else None, family)
@@ -108,7 +108,7 @@ def run(flat: argparse.Namespace) -> int:
             print(f"Note: on this machine {error}")
         return 0
     check_installed(args)
-    claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+    claim_run_dir(args)
     if args.math.lora:
         args.math = replace(args.math, lora=replace(args.math.lora, base=lora.base_digest(model)))
     sets = inputs.load_problem_sets(args)

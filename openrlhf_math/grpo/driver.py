@@ -170,7 +170,8 @@ def start_ray(args: SimpleNamespace, environment: dict[str, str]) -> None:
     if there < wanted:
         raise UserError(
             f"the Ray cluster has {there:g} devices, the run wants {wanted}; start Ray with --num-gpus={wanted} "
-            "(on a CPU these are logical devices), or lower --actor.num_gpus_per_node and --vllm.num_engines"
+            "(on a CPU these are logical devices)"
+            + (", or lower --actor.num_gpus_per_node and --vllm.num_engines" if there else "")
         )
     check_one_machine(args.math.device, wanted, ray.nodes())
 

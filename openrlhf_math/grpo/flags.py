@@ -23,10 +23,10 @@ from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.patches.parsers import load_parser, recipe_parser
 from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
+from openrlhf_math.training import short_help
 from openrlhf_math.training.flag_checks import WANDB_FLAG, WANDB_HELP
 from openrlhf_math.training.flag_values import json_object
 from openrlhf_math.training.lora import LORA
-from openrlhf_math.training.short_help import shorten_help
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
 # What comes first in the help.
@@ -131,11 +131,10 @@ LOSS = {
     "between these two (default: any mean)",
     "reward.clip_range": "rewards are clipped to this range after penalties and before the advantages are computed "
     "(default: %(default)s)",
-    "actor.model_name_or_path": "the policy: a directory or a hub name; also as --model",
-    "data.prompt_dataset": "problems: a file, a directory or a hub name, several separated by commas; also as "
-    "--problems",
-    "data.input_key": "column of the problem; also as --problem-key (default: %(default)s)",
-    "data.label_key": "column of the gold answer; also as --answer-key (default: %(default)s)",
+    "actor.model_name_or_path": "the policy: a directory or a hub name",
+    "data.prompt_dataset": "problems: a file, a directory or a hub name, several separated by commas",
+    "data.input_key": "column of the problem (default: %(default)s)",
+    "data.label_key": "column of the gold answer (default: %(default)s)",
     "actor.adam.lr": "learning rate (default: %(default)s)",
     "train.num_episodes": "passes over the problems (default: %(default)s)",
     "eval.dataset": "problems that the policy is evaluated on as it trains",
@@ -216,7 +215,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     _add_tool(parser.add_argument_group("Python as a tool"))
     _add_generation(parser.add_argument_group("generation"))
     _add_faults(parser.add_argument_group("faults"))
-    shorten_help(parser, NEEDED, "--model MODEL --problems SET [--output DIR] ...")
+    short_help.give_short_names(parser, short_help.GRPO)
+    short_help.shorten_help(parser, NEEDED, "--model MODEL --problems SET [--output DIR] ...")
     return parser
 
 

@@ -130,6 +130,7 @@ class MathTrainer(UpstreamTrainer):
         prompts, batch_size = len(self.prompts_dataloader.dataset), self.args.rollout.batch_size
         if prompts % batch_size:
             self.show.say(rollouts_line(prompts, batch_size, self.args.train.num_episodes))
+        self.show.begin(global_step + 1)
         with self.checkpointing.last_step_saved():
             super().fit(global_step)
         if not self.trained:

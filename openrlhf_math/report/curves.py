@@ -114,8 +114,12 @@ def part_curves(rows: list[dict]) -> list[Curve]:
     names = dict.fromkeys(name for row in rows for name in row if name.startswith(tuple(PARTS)))
     return [
         Curve(
-            title + name.removeprefix(prefix), unit, "on training problems, sampled", named(name),
-            share=unit != "reward", from_zero=unit != "reward",
+            title + name.removeprefix(prefix),
+            unit,
+            "on training problems, sampled",
+            named(name),
+            share=unit != "reward",
+            from_zero=unit != "reward",
         )  # fmt: skip
         for prefix, (title, unit) in PARTS.items()
         for name in names

@@ -13,11 +13,11 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
+from openrlhf_math.training import short_help
 from openrlhf_math.training.flag_checks import check_kernels, check_parallel, hide_wandb_key
 from openrlhf_math.training.flag_values import check_values, json_object
 from openrlhf_math.training.lora import LORA, Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
-from openrlhf_math.training.short_help import shorten_help
 
 TEMPLATE_FLAG = "--chat-template-kwargs"
 THINKING = ("keep", "last", "drop")
@@ -93,7 +93,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "completion, output, generated_solution, trace)",
             "data.multiturn": "learn the assistant's turns within a prompt as well; all of a whole conversation's are "
             "learned with or without it",
-            "model.model_name_or_path": "the student: a directory or a hub name; also as --model",
+            "model.model_name_or_path": "the student: a directory or a hub name",
             "adam.lr": "learning rate",
             "train.batch_size": "rows of an optimizer step, over all processes",
             "data.max_len": "most tokens of a row, prompt and response; longer rows are left out and listed",
@@ -155,7 +155,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="print the resolved configuration, what the first rows become and the memory it would ask for, start "
         "nothing",
     )
-    shorten_help(parser, NEEDED, "--model MODEL --problems TRACES [--output DIR] ...")
+    short_help.give_short_names(parser, short_help.SFT)
+    short_help.shorten_help(parser, NEEDED, "--model MODEL --problems TRACES [--output DIR] ...")
     return parser
 
 
