@@ -20,8 +20,9 @@ test-all: lint  ## the same, and what takes minutes more
 unit: setup  ## only what takes seconds
 	$(PYTEST) tests/unit
 
-lint: setup
+lint: setup  ## style, and types; half a minute the first time, a second after
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
 
 setup: $(VENV)/.$(STACK)-installed
 
@@ -34,4 +35,4 @@ flash-attn:  ## an extra of the gpu stack, for ring attention; compiles for up t
 	$(VENV)/bin/python -m pip install $(PIP_ARGS) --no-deps --no-build-isolation -r requirements/gpu-flash-attn.txt
 
 clean:  ## runs are kept
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .mypy_cache build *.egg-info

@@ -9,11 +9,18 @@ import logging
 import math
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 PATIENCE_SECONDS = 5.0  # for what was cancelled to end
 
 
-async def side_by_side(work: Iterable[Awaitable]) -> list:
+Result = TypeVar("Result")
+Given = ParamSpec("Given")
+Item = TypeVar("Item")
+
+
+async def side_by_side(work: Iterable[Awaitable[Result]]) -> list[Result]:
     """What they return, in their order. The first failure is raised, when the others are cancelled and have ended."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
@@ -22,7 +29,7 @@ async def side_by_side(work: Iterable[Awaitable]) -> list:
         await end(tasks)
 
 
-async def end(tasks: Iterable[asyncio.Future]) -> None:
+async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Cancel what has not ended, and wait until it has.
 
     What the tasks raise is retrieved: asyncio logs an exception that nobody retrieves, with its traceback.
@@ -38,49 +45,49 @@ async def end(tasks: Iterable[asyncio.Future]) -> None:
         logging.warning("%s was cancelled and has not ended in %s s; it is left behind", task, PATIENCE_SECONDS)
 
 
-async def within(seconds: float, work: Awaitable, unless: asyncio.Event | None = None):
+async def within(seconds: float, work: Awaitable[Result], unless: asyncio.Event | None = None) -> Result:
     """What `work` gives. After so many seconds, or when `unless` is set, it is cancelled. math.inf: no limit.
 
     Unlike `asyncio.wait_for` this also returns if the work refuses to be cancelled. Raises TimeoutError.
     """
-    work = asyncio.ensure_future(work)
-    tasks = [work, *([asyncio.ensure_future(unless.wait())] if unless else [])]
+    task = asyncio.ensure_future(work)
+    tasks: list[asyncio.Future[Any]] = [task, *([asyncio.ensure_future(unless.wait())] if unless else [])]
     try:
         timeout = None if math.isinf(seconds) else max(seconds, 0)
         await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
+        if not task.done():
             raise TimeoutError
-        return work.result()
+        return task.result()
     finally:
         await end(tasks)
 
 
-async def aside(function: Callable, *args):
+async def aside(function: Callable[Given, Result], *args: Given.args, **keywords: Given.kwargs) -> Result:
     """What a function returns that may take long, or for ever, without the event loop waiting for it.
 
     It has a thread of its own that ends with the process: one that hangs takes no thread of a pool from others.
     """
     loop = asyncio.get_running_loop()
-    future = loop.create_future()
+    future: asyncio.Future[Result] = loop.create_future()
 
-    def settle(result, error: BaseException | None) -> None:
+    def settle(set_outcome: Callable[[], None]) -> None:
         if not future.done():
-            future.set_result(result) if error is None else future.set_exception(error)
+            set_outcome()
 
     def run() -> None:
         try:
-            outcome = function(*args), None
+            set_outcome = partial(future.set_result, function(*args, **keywords))
         except BaseException as error:  # whoever waits gets it
-            outcome = None, error
+            set_outcome = partial(future.set_exception, error)
         with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits any more
-            loop.call_soon_threadsafe(settle, *outcome)
+            loop.call_soon_threadsafe(settle, set_outcome)
 
     threading.Thread(target=run, daemon=True, name=f"aside {function}").start()
     return await future
 
 
 @contextlib.asynccontextmanager
-async def closing(generator: AsyncGenerator) -> AsyncIterator[AsyncGenerator]:
+async def closing(generator: AsyncGenerator[Item, None]) -> AsyncIterator[AsyncGenerator[Item, None]]:
     """`contextlib.aclosing`, for a generator that may refuse to be closed."""
     try:
         yield generator
@@ -90,6 +97,6 @@ async def closing(generator: AsyncGenerator) -> AsyncIterator[AsyncGenerator]:
         await end([task])
 
 
-def _retrieve(task: asyncio.Future) -> None:
+def _retrieve(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
         task.exception()

@@ -25,6 +25,8 @@ class CheckpointError(RuntimeError):
 def age(tag: str) -> tuple[int, bool]:
     """Sorts names from the oldest; at the same step the regular checkpoint comes last."""
     match = TAG.fullmatch(tag)
+    if match is None:
+        raise ValueError(f"{tag} is no name of a checkpoint")
     return int(match[2]), not match[1]
 
 
@@ -40,14 +42,14 @@ def settle(*folders: Path) -> str | None:
     aside as `refused_...`. Raises UserError, and changes nothing, if there are some and none is whole: the run would
     begin anew, which nobody asked for.
     """
-    folders = [folder for folder in folders if folder.exists()]
-    tags = sorted({tag for folder in folders for tag in tags_in(folder)}, key=age, reverse=True)
-    refused = {}
+    there = [folder for folder in folders if folder.exists()]
+    tags = sorted({tag for folder in there for tag in tags_in(folder)}, key=age, reverse=True)
+    refused: dict[str, str] = {}
     for tag in tags:
-        trouble = next(filter(None, (trouble_of(folder / tag) for folder in folders)), None)
+        trouble = next(filter(None, (trouble_of(folder / tag) for folder in there)), None)
         if trouble is None:
-            _set_aside(folders, refused, tag)
-            for folder in folders:
+            _set_aside(there, refused, tag)
+            for folder in there:
                 name_latest(folder, tag)
             return tag
         refused[tag] = trouble
@@ -55,7 +57,7 @@ def settle(*folders: Path) -> str | None:
         return None
     tag, trouble = next(iter(refused.items()))
     raise UserError(
-        f"--ckpt.load_enable: no checkpoint in {folders[0]} is whole ({tag}: {trouble}); remove them to start "
+        f"--ckpt.load_enable: no checkpoint in {there[0]} is whole ({tag}: {trouble}); remove them to start "
         "again, or put back a copy"
     )
 
@@ -95,8 +97,8 @@ def make_room(folder: Path, newest: str, max_num: int, max_gib: float) -> None:
     In OpenRLHF's order: first those that go with no evaluation, then the worst, then the oldest. Of the best ones by
     evaluation only the newest is kept.
     """
-    *older_best, _ = [tag for tag in tags_in(folder) if tag.startswith("best_")] or [None]
-    for tag in older_best:
+    best = [tag for tag in tags_in(folder) if tag.startswith("best_")]
+    for tag in best[:-1]:
         shutil.rmtree(folder / tag)
     regular = [tag for tag in tags_in(folder) if not tag.startswith("best_")]
     going = sorted((tag for tag in regular if tag != newest), key=lambda tag: (_metric(folder / tag), age(tag)))

@@ -27,7 +27,7 @@ def files_of(checkpoint: Path) -> list[str]:
 
 def seal(checkpoint: Path, names: Iterable[str]) -> Entries:
     """Entries of these files, which are on the disk when it returns. Raises OSError."""
-    entries = {}
+    entries: Entries = {}
     for name in names:
         sync(checkpoint / name)
         entries[name] = {"bytes": (checkpoint / name).stat().st_size, "sha256": digest(checkpoint / name)}

@@ -1,8 +1,9 @@
 """Whether a run that is to go on is the one that began."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from openrlhf_math.errors import UserError
 
@@ -35,7 +36,7 @@ def check_same(run_dir: Path, config: dict, free: Callable[[str], bool], rows: s
             )
 
 
-def flat(config: dict, prefix: str = ""):
+def flat(config: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Pairs of a dotted name and its value."""
     for key, value in config.items():
         if isinstance(value, dict):

@@ -1,6 +1,8 @@
 """What is in a checkpoint: DeepSpeed's files, read without running code of theirs, and the next random numbers."""
 
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,17 +14,18 @@ from deepspeed.utils.tensor_fragment import fragment_address
 
 # All that DeepSpeed 0.19 keeps beside tensors and plain data: records of numbers.
 DEEPSPEED = (DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address)
+Device = str | torch.device | None
 
 
 class PlainCheckpointEngine(TorchCheckpointEngine):
     """Reads tensors, plain data and DeepSpeed's own records, where DeepSpeed itself would unpickle anything."""
 
-    def load(self, path: str, map_location=None):
+    def load(self, path: str, map_location: Device = None) -> Any:
         """Raises pickle.UnpicklingError for anything else."""
         return load_plain(path, map_location)
 
 
-def load_plain(path, map_location=None):
+def load_plain(path: str | Path, map_location: Device = None) -> Any:
     with torch.serialization.safe_globals(list(DEEPSPEED)):
         return torch.load(path, map_location=map_location, weights_only=True)
 
@@ -33,7 +36,9 @@ def random_state(device: bool = True) -> dict:
     device: whether it uses one at all; asking would otherwise claim it.
     """
     version, numbers, gauss = random.getstate()
-    kind, keys, *position = np.random.get_state()
+    numpy_state = np.random.get_state()
+    assert isinstance(numpy_state, tuple)  # as without legacy=False
+    kind, keys, *position = numpy_state
     state = {
         "python": [version, list(numbers), gauss],
         "numpy": [kind, keys.tolist(), *position],

@@ -24,9 +24,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
     from openrlhf_math.grpo.flags import keep_upstream_defaults
-    from openrlhf_math.training.upstream_flags import GRPO, GRPO_SHORT, translated, wants_upstream, without_effect
+    from openrlhf_math.training.upstream_flags import GRPO, translated, wants_upstream, without_effect
 
-    words = shown(translated(arguments, parser, GRPO, GRPO_SHORT))
+    words = shown(translated(arguments, parser, GRPO))
     parser.set_defaults(**{IDLE: without_effect(words)})
     if wants_upstream(words):
         keep_upstream_defaults(parser)
@@ -69,6 +69,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.replay import replay_files
     from openrlhf_math.grpo.reward_parts import find_part
     from openrlhf_math.grpo.stopping import Stopped
+    from openrlhf_math.grpo.teacher import checked_teacher
     from openrlhf_math.modeling.flash_attn_package import check_installed
     from openrlhf_math.modeling.model_folder import check_model, check_weights, recommended_sampling
     from openrlhf_math.modeling.model_kind import check_engine, check_language_model, check_positions, checked_family
@@ -91,6 +92,7 @@ def run(flat: argparse.Namespace) -> int:
     enter_environment(args.math.device, args.math.parameters)  # before torch is imported
     check_engine_args(ENGINE_FLAG, args.math.generation.engine_args, OURS)
     with_model_defaults(args, recommended_sampling(MODEL_FLAG, model))
+    args.math = replace(args.math, teacher=checked_teacher(args))
     args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
     check_plugin_files(args)
     if args.math.replay:
@@ -98,7 +100,7 @@ def run(flat: argparse.Namespace) -> int:
         print(f"replay: {len(replayed)} steps of {args.math.replay}, without an engine")
     if flat.dry_run:
         check_weights(MODEL_FLAG, model, may_be_missing=True)
-        claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+        claim_run_dir(args)
         sets = inputs.load_problem_sets(args) if inputs.can_be_counted(args) else None
         prompts = inputs.render_prompts(args, sets) if sets and os.path.isdir(model) else None
         print_plan(args, inputs.count_prompts(args, sets) if sets else None, family)
@@ -110,7 +112,7 @@ def run(flat: argparse.Namespace) -> int:
             print(f"Note: on this machine {error}")
         return 0
     check_installed(args)
-    claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+    claim_run_dir(args)
     if args.math.lora:
         args.math = replace(args.math, lora=replace(args.math.lora, base=lora.base_digest(model)))
     sets = inputs.load_problem_sets(args)
@@ -118,6 +120,7 @@ def run(flat: argparse.Namespace) -> int:
     checked_family(MODEL_FLAG, model, ask_hub=True, **wanted)
     check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len, ask_hub=True)
     check_engine(MODEL_FLAG, model, args.math.device)
+    args.math = replace(args.math, teacher=checked_teacher(args, ask_hub=True))
     labels = read_labels(args, sets)
     check_weights(MODEL_FLAG, model)
     problems = resume.identity({spec: sets[spec] for spec in resume.training_sets(args)}, labels)

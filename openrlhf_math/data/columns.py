@@ -3,8 +3,9 @@
 import ast
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from openrlhf_math.data.schema import BrokenRow
 from openrlhf_math.errors import UserError
@@ -35,7 +36,7 @@ class Columns:
     trace: str | None = None
     difficulty: str | None = None
 
-    def find(self, what: str, row: dict):
+    def find(self, what: str, row: dict) -> Any:
         """The value of a row, MISSING where there is no such column."""
         names = (getattr(self, what),) if getattr(self, what) else USUAL[what]
         return next((value for name in names if (value := look(row, name)) is not MISSING), MISSING)
@@ -55,11 +56,11 @@ def check_columns(place: str, rows: list[dict], columns: Columns, needed: Iterab
             raise UserError(f"{place} has no {missing}, only {there}; name it with {flags.get(what, f'--{what}-key')}")
 
 
-def look(row: dict, name: str):
+def look(row: dict, name: str) -> Any:
     """The value of a column, or of a field within one; MISSING where there is none."""
     if name in row:
         return row[name]
-    value = row
+    value: Any = row
     for part in name.split("."):
         value = decoded(value)
         if isinstance(value, dict) and part in value:
@@ -71,7 +72,7 @@ def look(row: dict, name: str):
     return value
 
 
-def decoded(value):
+def decoded(value: object) -> Any:
     """What a cell of text holds if that is JSON, as CSV has lists and objects; else the value."""
     if isinstance(value, str) and value[:1] in "[{" and value[-1:] in ("]", "}"):
         try:
@@ -81,7 +82,7 @@ def decoded(value):
     return value
 
 
-def text_of(value) -> str:
+def text_of(value: object) -> str:
     """Text, "" for nothing; of chat messages the last of the user. Raises BrokenRow for what is no text."""
     if value is None or value is MISSING or value != value:  # NaN, which tables have for nothing
         return ""
@@ -100,7 +101,7 @@ def text_of(value) -> str:
 ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant"}
 
 
-def turns_of(value) -> list[dict[str, str]]:
+def turns_of(value: object) -> list[dict[str, str]]:
     """Chat messages as {"role", "content"}, of which the texts are checked; [] for another value.
 
     Messages have role and content, or from and value; they may be JSON in a cell of text.
@@ -117,14 +118,14 @@ def turns_of(value) -> list[dict[str, str]]:
     return turns
 
 
-def dialogue_of(value) -> list[dict[str, str]] | None:
+def dialogue_of(value: object) -> list[dict[str, str]] | None:
     """The messages up to the problem where there is more than the problem: a system message, examples."""
     turns = turns_of(value)
     asked = [index for index, turn in enumerate(turns) if turn["role"] == "user"]
     return turns[: asked[-1] + 1] if asked and asked[-1] > 0 else None
 
 
-def gold_of(value, joined: bool = False) -> str:
+def gold_of(value: object, joined: bool = False) -> str:
     """The gold as text: a number as it is written; of a list, which may be JSON in a text, the only entry.
 
     joined: the entries of a list are one answer together. Raises BrokenRow for several golds, or what is none.
@@ -144,8 +145,9 @@ def gold_of(value, joined: bool = False) -> str:
     return text_of(value)
 
 
-def _listed(text: str):
-    for read in (json.loads, ast.literal_eval):
+def _listed(text: str) -> object:
+    readers: tuple[Callable[[str], object], ...] = (json.loads, ast.literal_eval)
+    for read in readers:
         try:
             return read(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -153,7 +155,7 @@ def _listed(text: str):
     return text
 
 
-def number_of(value) -> float | None:
+def number_of(value: object) -> float | None:
     """`5`, `"Level 5"` -> 5.0, `"3/8"` -> 0.375; None where there is no number."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value) if value == value else None

@@ -7,6 +7,7 @@ messages (role and content) or in ShareGPT's form (from and value), with or with
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from openrlhf_math.data.columns import MISSING, look
 from openrlhf_math.data.readers import without_answer_tags, without_instruction
@@ -117,7 +118,7 @@ def find_layout(
         return Layout((prompt,), earlier)
     prompts = [prompt] if prompt else [name for name in PROMPTS if name in first]
     responses = [response] if response else [name for name in RESPONSES if name in first and name not in prompts]
-    found = [(one, other) for one in prompts for other in responses if one != other]
+    found: list[tuple[str, ...]] = [(one, other) for one in prompts for other in responses if one != other]
     if not any(named):
         found += [(name,) for name in WHOLE if name in first]
         found = [USUAL] if USUAL in found else found
@@ -151,16 +152,16 @@ def _learned(first: dict, known: str) -> tuple[tuple[str, ...], ...]:
     return there
 
 
-def _is_missing(value) -> bool:
+def _is_missing(value: object) -> bool:
     return value is None or value == "" or value != value
 
 
-def _found(row: dict, column: str):
+def _found(row: dict, column: str) -> Any:
     value = look(row, column)
     return None if value is MISSING else value
 
 
-def _is_whole(value) -> bool:
+def _is_whole(value: object) -> bool:
     """Whether a column holds conversations with an answer, and not prompts."""
     try:
         messages = _messages(value, "")
@@ -169,7 +170,7 @@ def _is_whole(value) -> bool:
     return isinstance(messages, list) and any(turn.role == "assistant" for turn in messages)
 
 
-def _messages(value, column: str) -> list[Turn] | str:
+def _messages(value: object, column: str) -> list[Turn] | str:
     """A column's messages, or its text."""
     if isinstance(value, str):
         return _written_messages(value, column) or value
@@ -204,7 +205,7 @@ def _listed(value: dict) -> list[dict]:
     return [dict(zip(value, fields, strict=False)) for fields in zip(*value.values(), strict=False)]
 
 
-def _turn(message, column: str) -> Turn:
+def _turn(message: object, column: str) -> Turn:
     if not isinstance(message, dict):
         raise BadRow(f"has a message in '{column}' that is not an object")
     said = message.get("role") or message.get("from")
@@ -223,7 +224,7 @@ def _turn(message, column: str) -> Turn:
     return Turn(role, content, None if thinking is None else _text("thinking", thinking), learned)
 
 
-def _text(what: str, value) -> str:
+def _text(what: str, value: object) -> str:
     """A text, or the texts of a list of parts."""
     if isinstance(value, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in value):
         value = "".join(str(part.get("text") or "") for part in value)

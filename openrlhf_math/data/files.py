@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from openrlhf_math.errors import UserError
+
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[TextIO]:
@@ -49,3 +51,11 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def claim_directory(flag: str, path: Path) -> None:
+    """Make a directory, unless it is there. Raises UserError if it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{flag} {path} cannot be made: {error.strerror}; choose another place") from None

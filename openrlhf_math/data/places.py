@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def place_of(spec: str, name: str = "") -> Place:
     if os.path.isdir(place):
         return Place(place, None, split or None, SOURCES.get(name))
     place, _, config = place.partition("@")
+    source: Source | None
     if place in SOURCES and SOURCES[place].hub:
         source, place = SOURCES[place], ""
     else:
@@ -123,11 +125,11 @@ def _listed(place: Place, split: str, shown: str) -> list[File]:
     import datasets
 
     known = place.source if place.source and not os.path.isdir(place.place) else None
-    configs = [place.config] if place.config else known.configs if known and known.configs else [None]
-    name = place.place or known.hub
+    configs: Sequence[str | None] = [place.config] if place.config else known.configs if known else ()
+    name = place.place or (known.hub if known else "")
     found: list[File] = []
     try:
-        for config in configs:
+        for config in configs or (None,):
             builder = datasets.load_dataset_builder(name, config)
             listed = builder.config.data_files
             if listed is None:  # without network: what was prepared before
@@ -143,7 +145,7 @@ def _listed(place: Place, split: str, shown: str) -> list[File]:
         raise
     except Exception as error:  # the library's own errors have no common class
         raise UserError(
-            f"{shown or name}: cannot be read as a dataset ({(str(error).splitlines() or [error])[0]}); "
+            f"{shown or name}: cannot be read as a dataset ({(str(error).splitlines() or [type(error).__name__])[0]}); "
             "its files can be given instead"
         ) from error
     if strange := next((file.name for file in found if not is_table(file.name)), None):

@@ -147,7 +147,8 @@ def keep_parsable(problems: list[Problem], max_share: float) -> tuple[list[Probl
 
     Raises UserError if more than `max_share` (0 to 1) cannot.
     """
-    kept, rejected = [], []
+    kept: list[Problem] = []
+    rejected: list[Problem] = []
     for problem in problems:
         (kept if _is_parsable(problem.answer) else rejected).append(problem)
     if len(rejected) > max_share * len(problems):

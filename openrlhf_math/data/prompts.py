@@ -9,6 +9,7 @@ import inspect
 import re
 from collections.abc import Mapping
 from functools import partial
+from typing import Any, Protocol
 
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
@@ -17,6 +18,37 @@ INSTRUCTION = "Please reason step by step, and put your final answer within \\bo
 
 
 Messages = list[dict[str, str]]
+
+
+class Tokenizer(Protocol):
+    """What this package uses of a tokenizer of Transformers."""
+
+    eos_token: str | None
+    eos_token_id: int | None
+    bos_token: str | None
+    pad_token_id: int | None
+    all_special_tokens: list[str]
+    added_tokens_decoder: dict[int, Any]
+    chat_template: Any
+
+    def __call__(self, text: Any, *, add_special_tokens: bool = True, **options: Any) -> Any: ...
+
+    def decode(self, token_ids: Any, **options: Any) -> str: ...
+
+    def batch_decode(self, sequences: Any, **options: Any) -> list[str]: ...
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any: ...
+
+    def convert_tokens_to_ids(self, tokens: Any) -> Any: ...
+
+    def convert_ids_to_tokens(self, ids: Any) -> Any: ...
+
+    def get_vocab(self) -> dict[str, int]: ...
+
+    def get_added_vocab(self) -> dict[str, int]: ...
+
+    def save_pretrained(self, save_directory: Any) -> Any: ...
+
 
 PLACEHOLDER = "{}"
 PLACES = re.compile(re.escape(PLACEHOLDER))
@@ -39,7 +71,7 @@ def with_instruction(text: str, instruction: str) -> str:
 
 
 def chat_text(
-    tokenizer,
+    tokenizer: Tokenizer,
     messages: Messages,
     variables: Mapping[str, object] | None = None,
     tools: list[dict] | None = None,
@@ -56,7 +88,9 @@ def chat_text(
     taken = sorted(variables.keys() & inspect.signature(tokenizer.apply_chat_template).parameters.keys())
     if taken:
         raise UserError(f"chat_template_kwargs: {taken[0]} is not a variable of a chat template; leave it out")
-    kinds = (Exception,) if variables else (TemplateError, TypeError)  # the second where a message has no text
+    kinds: tuple[type[Exception], ...] = (TemplateError, TypeError)  # the second where a message has no text
+    if variables:
+        kinds = (Exception,)
     more = {**variables, **({"tools": tools} if tools else {})}
     try:
         return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **more)
@@ -92,13 +126,15 @@ def template_variables(tokenizer) -> list[str]:
 
 def _without_generation(template: str) -> str:
     """transformers' own tag, which marks the assistant's turns, is no tag of jinja's."""
-    import re
-
     return re.sub(r"\{%-?\s{0,9}(?:end)?generation\s{0,9}-?%\}", "", template)
 
 
 def prompt_text(
-    tokenizer, messages: Messages, chat_template: bool, template: str | None = None, tools: list[dict] | None = None
+    tokenizer: Tokenizer,
+    messages: Messages,
+    chat_template: bool,
+    template: str | None = None,
+    tools: list[dict] | None = None,
 ) -> str:
     """The text of a prompt: rendered by the chat template, or without one the last message, put into `template`."""
     return chat_text(tokenizer, messages, tools=tools) if chat_template else fill(template, messages[-1]["content"])
@@ -133,7 +169,7 @@ def _placeholders(template: str) -> list[int]:
     return [place for place in places if not any(start < place < end for start, end in latex)]
 
 
-def prompt_ids(tokenizer, texts: list[str], chat_template: bool) -> list[list[int]]:
+def prompt_ids(tokenizer: Tokenizer, texts: list[str], chat_template: bool) -> list[list[int]]:
     """The tokens of prompts. chat_template: whether the texts were rendered by one.
 
     Without, the tokenizer's first tokens are in front, unless the text itself begins with them.
@@ -145,14 +181,14 @@ def prompt_ids(tokenizer, texts: list[str], chat_template: bool) -> list[list[in
     return [ids if ids[: len(first)] == first else first + ids for ids in all_ids]
 
 
-def first_tokens(tokenizer) -> list[int]:
+def first_tokens(tokenizer: Tokenizer) -> list[int]:
     """What the tokenizer puts in front of a text: BOS for most that have one, nothing for others."""
     bare, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
     starts = [start for start in range(len(whole)) if whole[start : start + len(bare)] == bare]
     return whole[: starts[0]]
 
 
-def with_first_text(tokenizer, text: str) -> str:
+def with_first_text(tokenizer: Tokenizer, text: str) -> str:
     """A prompt that was not rendered by a chat template, for code that tokenizes it without special tokens.
 
     Raises ValueError if no text has the tokens of `prompt_ids`: a tokenizer may treat a text behind BOS otherwise.
@@ -175,7 +211,7 @@ class Continued:
     text is tokenized behind another, whose tokens are then taken off.
     """
 
-    def __init__(self, flag: str, model: str, tokenizer) -> None:
+    def __init__(self, flag: str, model: str, tokenizer: Tokenizer) -> None:
         """flag, model: of the tokenizer, for messages. Raises UserError if it puts a space in front of all texts."""
         self._tokenizer = tokenizer
         anchors = ["", tokenizer.eos_token or "", "\n"]

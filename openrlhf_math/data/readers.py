@@ -94,7 +94,7 @@ class Fields:
             answer=gold_of(row.get(self.answer)) or (boxed(solution) if self.boxed else ""),
             solution=solution or None,
             origin=optional(row.get(self.origin)),
-            kind=KINDS.get(row.get(self.kind), "open"),
+            kind=KINDS.get(row.get(self.kind) or "", "open"),
             subject=first(row.get(self.subject)),
             difficulty=failed_share(row.get(self.solved)) if self.solved else number_of(row.get(self.difficulty)),
             trace=opened(next(filter(None, traces), None)) if is_trace else None,
@@ -235,23 +235,23 @@ def opened(trace: str | None) -> str | None:
     return f"<think>\n{trace}" if trace and "</think>" in trace and "<think>" not in trace else trace
 
 
-def optional(value) -> str | None:
+def optional(value: object) -> str | None:
     return text_of(value) or None
 
 
-def first(value) -> str | None:
+def first(value: object) -> str | None:
     """A text, or the first of a list."""
     value = decoded(value)
     return optional(value[0] if isinstance(value, list) and value else value or None)
 
 
-def failed_share(value) -> float | None:
+def failed_share(value: object) -> float | None:
     """One minus a pass rate, None for what is none."""
     rate = number_of(value)
     return 1 - rate if rate is not None and 0 <= rate <= 1 else None
 
 
-def response(value) -> str | None:
+def response(value: object) -> str | None:
     """A response: a text, or messages of which the last is the assistant's."""
     turns = turns_of(value)
     return turns[-1]["content"] if turns and turns[-1]["role"] == "assistant" else optional(value)
@@ -260,4 +260,4 @@ def response(value) -> str | None:
 def boxed(text: str) -> str:
     """The answer in the last box of a text, "" without one."""
     found = extract(text)
-    return found.answer if found.boxes else ""
+    return found.answer or "" if found.boxes else ""

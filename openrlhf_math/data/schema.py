@@ -78,7 +78,7 @@ def _check_text(name: str, text: str) -> None:
         raise BrokenRow(f"the {name} {trouble}")
 
 
-def trouble_of_text(text) -> str | None:
+def trouble_of_text(text: object) -> str | None:
     """Why no tokenizer takes a text, as the end of a sentence; None if nothing is wrong, or for another value."""
     if not isinstance(text, str):
         return None

@@ -6,6 +6,7 @@ usual names, or by those that a flag gives.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from openrlhf_math.data.columns import MISSING, USUAL, Columns, check_columns, number_of
 from openrlhf_math.data.readers import (
@@ -43,7 +44,9 @@ class Source:
     learned: tuple[str, ...] = ()
 
 
-def _source(name: str, read: Reader, columns: str = "", hub: str = "", licence: str = "not stated", **more) -> Source:
+def _source(
+    name: str, read: Reader, columns: str = "", hub: str = "", licence: str = "not stated", **more: Any
+) -> Source:
     return Source(name, read, frozenset(columns.split()), hub, licence, **more)
 
 

@@ -17,7 +17,10 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+if TYPE_CHECKING:
+    import pyarrow
 
 from openrlhf_math.data.columns import MISSING, look
 from openrlhf_math.errors import UserError
@@ -43,6 +46,7 @@ class Unreadable(str):
 
 
 Rows = Iterator[tuple[int, dict | Unreadable]]
+Peekable = io.BufferedReader | gzip.GzipFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ def _counts_lines(name: str) -> bool:
 @contextlib.contextmanager
 def _opened(
     path: str, shown: str, packed: str | None, opened: Callable[[BinaryIO], None] | None = None
-) -> Iterator[BinaryIO]:
+) -> Iterator[Peekable]:
     try:
         file = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
     except OSError as error:
@@ -159,19 +163,19 @@ def _opened(
             raise Damaged(f"{shown} cannot be {what} to its end: {error}; get the file again.") from None
 
 
-def _unpacked(file: BinaryIO, shown: str, packed: str | None) -> BinaryIO:
+def _unpacked(file: BinaryIO, shown: str, packed: str | None) -> Peekable:
     if packed == "gzip":
-        return gzip.open(file)
+        return gzip.GzipFile(fileobj=file, mode="rb")
     if packed == "zstd":
         try:
             import pyarrow
         except ImportError:
             raise UserError(f"{shown}: reading zstd needs pyarrow; install it, or decompress the file.") from None
         return io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"))
-    return file if hasattr(file, "peek") else io.BufferedReader(file)
+    return file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, file))
 
 
-def lines_of(file: BinaryIO, size: int | None = None) -> Iterator[bytes | None]:
+def lines_of(file: BinaryIO | Peekable, size: int | None = None) -> Iterator[bytes | None]:
     """The lines of the next `size` bytes, None for all; None in place of a line that is too long."""
     too_long = False
     while size is None or size > 0:
@@ -207,19 +211,19 @@ def json_row(line: bytes | None) -> dict | Unreadable:
         return Unreadable(f"the line is not JSON ({error})")
 
 
-def _entry(row) -> dict | Unreadable:
+def _entry(row: object) -> dict | Unreadable:
     """A row of JSON. A list of turns is a conversation without a name, as Open-Reasoner-Zero's files have them."""
     if _is_conversation(row):
         return {"conversations": row}
     return row if isinstance(row, dict) else Unreadable(f"it is no JSON object but {row!r:.40}")
 
 
-def _is_conversation(row) -> bool:
+def _is_conversation(row: object) -> bool:
     turns = row if isinstance(row, list) else []
     return bool(turns) and all(isinstance(turn, dict) and {"from", "role"} & turn.keys() for turn in turns)
 
 
-def _json(file: BinaryIO, shown: str) -> Rows:
+def _json(file: Peekable, shown: str) -> Rows:
     if _is_array(_begin(file, shown)):
         yield from _array(file, shown)
         return
@@ -229,7 +233,7 @@ def _json(file: BinaryIO, shown: str) -> Rows:
             yield number, json_row(line)
 
 
-def _begin(file: BinaryIO, shown: str) -> bytes:
+def _begin(file: Peekable, shown: str) -> bytes:
     """The first bytes of a file, which stay to be read."""
     return without_mark(file.peek(1), shown).lstrip()
 
@@ -246,13 +250,14 @@ def _is_array(begin: bytes) -> bool:
     return not _is_conversation(found) and (not found or any(isinstance(one, (dict, list)) for one in found))
 
 
-def _array(file: BinaryIO, shown: str) -> Rows:
+def _array(file: Peekable, shown: str) -> Rows:
     """The entries of an array."""
     decode, parse = codecs.getincrementaldecoder("utf-8")("replace"), json.JSONDecoder().raw_decode
     text = decode.decode(file.read(CHUNK)).removeprefix("\ufeff").lstrip().removeprefix("[")
     at, number, size, whole = 0, 0, CHUNK, False
     while True:
-        at = BETWEEN.match(text, at).end()
+        between = BETWEEN.match(text, at)
+        at = between.end() if between else at
         if text.startswith("]", at):
             return
         error: Exception = ValueError("it ends before the array does")
@@ -272,7 +277,7 @@ def _array(file: BinaryIO, shown: str) -> Rows:
         text, at, whole, size = text[at:] + decode.decode(more, not more), 0, not more, 2 * size
 
 
-def _csv(file: BinaryIO, shown: str, delimiter: str) -> Rows:
+def _csv(file: Peekable, shown: str, delimiter: str) -> Rows:
     csv.field_size_limit(MAX_LINE)
     first = file.readline(MAX_LINE)
     text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
@@ -293,7 +298,7 @@ def _record(row: dict) -> dict | Unreadable:
         return Unreadable(str(error))
 
 
-def _cell(name: str, value: str):
+def _cell(name: str, value: str) -> Any:
     """A field of CSV: lists are JSON, an empty field of another column than the gold is none."""
     if name in LISTS and value.strip()[:1] == "[":
         try:
@@ -303,14 +308,14 @@ def _cell(name: str, value: str):
     return value if value or name == "gold" else None
 
 
-def parquet_rows(file, shown: str, groups: Iterable[int] | None = None, before: int = 0) -> Rows:
+def parquet_rows(file: str | Peekable, shown: str, groups: Iterable[int] | None = None, before: int = 0) -> Rows:
     """The rows of a Parquet file, or of some of its row groups. before: rows in front of these.
 
     Where a row group is damaged, the rows of it that were not read yet are each unreadable.
     """
     pyarrow = _pyarrow(shown, "Parquet")
     try:
-        table = pyarrow.parquet.ParquetFile(file if _seekable(file) else io.BytesIO(file.read()))
+        table = pyarrow.parquet.ParquetFile(file if isinstance(file, str) else _seekable(file))
     except (pyarrow.ArrowException, OSError) as error:
         raise Damaged(f"{shown} is no Parquet file: {_line(error)}.") from None
     number = before
@@ -327,19 +332,19 @@ def parquet_rows(file, shown: str, groups: Iterable[int] | None = None, before: 
                 yield number, Unreadable(f"row group {group} is damaged ({_line(error):.200})")
 
 
-def _arrow(file: BinaryIO, shown: str) -> Rows:
+def _arrow(file: Peekable, shown: str) -> Rows:
     """As `datasets` keeps a set on disk: an IPC stream, or an IPC file."""
     pyarrow = _pyarrow(shown, "Arrow")
     number = 0
     try:
-        file = file if _seekable(file) else io.BytesIO(file.read())
-        begin = file.read(6)
-        file.seek(0)
+        seekable = _seekable(file)
+        begin = seekable.read(6)
+        seekable.seek(0)
         if begin == b"ARROW1":
-            table = pyarrow.ipc.open_file(file)
+            table = pyarrow.ipc.open_file(seekable)
             batches = (table.get_batch(index) for index in range(table.num_record_batches))
         else:
-            batches = pyarrow.ipc.open_stream(file)
+            batches = pyarrow.ipc.open_stream(seekable)
         for batch in batches:
             for start in range(0, batch.num_rows, BATCH_ROWS):
                 for row in _batch_rows(batch.slice(start, BATCH_ROWS)):
@@ -349,7 +354,7 @@ def _arrow(file: BinaryIO, shown: str) -> Rows:
         raise Damaged(f"{shown} is no Arrow file after row {number}: {_line(error)}.") from None
 
 
-def _pyarrow(shown: str, what: str):
+def _pyarrow(shown: str, what: str) -> Any:
     try:
         import pyarrow
         import pyarrow.ipc
@@ -359,22 +364,23 @@ def _pyarrow(shown: str, what: str):
     return pyarrow
 
 
-def _seekable(file) -> bool:
-    return isinstance(file, str) or (file.seekable() and not isinstance(file, gzip.GzipFile))
+def _seekable(file: Peekable) -> io.BufferedIOBase:
+    """The file, or its content where going back in it is impossible or slow."""
+    return io.BytesIO(file.read()) if isinstance(file, gzip.GzipFile) or not file.seekable() else file
 
 
 def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _batch_rows(batch) -> list[dict | Unreadable]:
+def _batch_rows(batch: "pyarrow.RecordBatch") -> list[dict | Unreadable]:
     try:
         return batch.to_pylist()
     except UnicodeDecodeError:
         return [_single_row(batch.slice(index, 1)) for index in range(batch.num_rows)]
 
 
-def _single_row(batch) -> dict | Unreadable:
+def _single_row(batch: "pyarrow.RecordBatch") -> dict | Unreadable:
     try:
         return batch.to_pylist()[0]
     except UnicodeDecodeError as error:

@@ -37,8 +37,8 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
         quota, period = v2.read_text().split()
         return None if quota == "max" else int(quota) / int(period)
     if (v1 / "cpu.cfs_quota_us").exists():
-        quota = int((v1 / "cpu.cfs_quota_us").read_text())
-        return None if quota <= 0 else quota / int((v1 / "cpu.cfs_period_us").read_text())
+        granted = int((v1 / "cpu.cfs_quota_us").read_text())
+        return None if granted <= 0 else granted / int((v1 / "cpu.cfs_period_us").read_text())
     return None
 
 
@@ -131,7 +131,8 @@ def descriptors(soft: int, hard: int) -> Finding:
 def descriptor_limits() -> tuple[int, int]:
     """The soft and the hard limit, a large number for none."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return tuple(2**30 if limit == resource.RLIM_INFINITY else limit for limit in (soft, hard))
+    soft, hard = (2**30 if limit == resource.RLIM_INFINITY else limit for limit in (soft, hard))
+    return soft, hard
 
 
 def loopback() -> Finding:

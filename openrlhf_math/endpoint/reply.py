@@ -75,7 +75,7 @@ def parse(body: str) -> tuple[Answer, int]:
     return answer, (tokens or 0) + (prompt or 0)
 
 
-def _texts(content) -> tuple[str, str]:
+def _texts(content: object) -> tuple[str, str]:
     """The text of a message's content and its thinking: it may be a list of parts of either kind.
 
     Raises TypeError for what is neither a text nor such a list.
@@ -131,5 +131,5 @@ def _unicode(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _number(value) -> int | None:
+def _number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

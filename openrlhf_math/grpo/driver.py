@@ -15,6 +15,7 @@ from openrlhf_math.grpo.display import Watcher, step_display
 from openrlhf_math.grpo.gauges import step_gauges
 from openrlhf_math.grpo.last_words import LastWords
 from openrlhf_math.grpo.stopping import stop_signals
+from openrlhf_math.grpo.teacher import needs_reference
 from openrlhf_math.grpo.watchdog import Watchdog
 
 # Ray ends a process in the middle of a call when the raylet of its machine is gone.
@@ -78,6 +79,7 @@ def _train(args: SimpleNamespace, **watching) -> None:
     from openrlhf.cli import train_ppo_ray
     from openrlhf.trainer import ppo_trainer
     from openrlhf.trainer.ray import vllm_engine
+    from openrlhf.utils import get_strategy
 
     from openrlhf_math.colocation.strategy import MathStrategy
     from openrlhf_math.grpo.policy_actor import MathPolicyActor, MathReferenceActor
@@ -105,13 +107,21 @@ def _train(args: SimpleNamespace, **watching) -> None:
         substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
         substituted(
             train_ppo_ray,
+            get_strategy=lambda _: get_strategy(args),
             PolicyModelActor=ray.remote(num_gpus=1)(MathPolicyActor),
             ReferenceModelActor=ray.remote(num_gpus=1)(MathReferenceActor),
         ),
         substituted(vllm_engine, RolloutRayActor=engine),
         substituted(ppo_trainer, PPOTrainer=InProcess(MathTrainer, **watching)),
     ):
-        train_ppo_ray.train(args)
+        train_ppo_ray.train(with_reference(args) if needs_reference(args) else args)
+
+
+def with_reference(args: SimpleNamespace) -> SimpleNamespace:
+    """A copy in which OpenRLHF's driver sees a KL coefficient above 0, the only thing that has it make a group of
+    reference models. All its actors go by the strategy's settings, in which a teacher has no such coefficient."""
+    algo = SimpleNamespace(**{**vars(args.algo), "kl": SimpleNamespace(**{**vars(args.algo.kl), "init_coef": 1.0})})
+    return SimpleNamespace(**{**vars(args), "algo": algo})
 
 
 @contextlib.contextmanager
@@ -160,7 +170,8 @@ def start_ray(args: SimpleNamespace, environment: dict[str, str]) -> None:
     if there < wanted:
         raise UserError(
             f"the Ray cluster has {there:g} devices, the run wants {wanted}; start Ray with --num-gpus={wanted} "
-            "(on a CPU these are logical devices), or lower --actor.num_gpus_per_node and --vllm.num_engines"
+            "(on a CPU these are logical devices)"
+            + (", or lower --actor.num_gpus_per_node and --vllm.num_engines" if there else "")
         )
     check_one_machine(args.math.device, wanted, ray.nodes())
 
@@ -173,7 +184,7 @@ def devices_wanted(args: SimpleNamespace) -> int:
     wanted, critic = devices_of(args.actor) + engines, bool(args.critic.model_name_or_path)
     if args.train.colocate_all:  # asynchronous: all but the engines share the policy's
         return wanted
-    if args.algo.kl.init_coef > 0 and not args.train.colocate_actor_ref:
+    if needs_reference(args) and not args.train.colocate_actor_ref:
         wanted += devices_of(args.ref)
     if critic:
         wanted += devices_of(args.critic)

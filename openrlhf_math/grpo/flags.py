@@ -23,10 +23,10 @@ from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.patches.parsers import load_parser, recipe_parser
 from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
+from openrlhf_math.training import short_help
 from openrlhf_math.training.flag_checks import WANDB_FLAG, WANDB_HELP
 from openrlhf_math.training.flag_values import json_object
 from openrlhf_math.training.lora import LORA
-from openrlhf_math.training.short_help import shorten_help
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
 # What comes first in the help.
@@ -131,11 +131,10 @@ LOSS = {
     "between these two (default: any mean)",
     "reward.clip_range": "rewards are clipped to this range after penalties and before the advantages are computed "
     "(default: %(default)s)",
-    "actor.model_name_or_path": "the policy: a directory or a hub name; also as --model",
-    "data.prompt_dataset": "problems: a file, a directory or a hub name, several separated by commas; also as "
-    "--problems",
-    "data.input_key": "column of the problem; also as --problem-key (default: %(default)s)",
-    "data.label_key": "column of the gold answer; also as --answer-key (default: %(default)s)",
+    "actor.model_name_or_path": "the policy: a directory or a hub name",
+    "data.prompt_dataset": "problems: a file, a directory or a hub name, several separated by commas",
+    "data.input_key": "column of the problem (default: %(default)s)",
+    "data.label_key": "column of the gold answer (default: %(default)s)",
     "actor.adam.lr": "learning rate (default: %(default)s)",
     "train.num_episodes": "passes over the problems (default: %(default)s)",
     "eval.dataset": "problems that the policy is evaluated on as it trains",
@@ -211,11 +210,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     _add_ours(parser.add_argument_group("run and grading"))
     _add_objective(parser.add_argument_group("recipe"))
     _add_curriculum(parser.add_argument_group("curriculum"))
+    _add_teacher(parser.add_argument_group("a teacher"))
     _add_lengths(parser.add_argument_group("completion lengths"))
     _add_tool(parser.add_argument_group("Python as a tool"))
     _add_generation(parser.add_argument_group("generation"))
     _add_faults(parser.add_argument_group("faults"))
-    shorten_help(parser, NEEDED, "--model MODEL --problems SET [--output DIR] ...")
+    short_help.give_short_names(parser, short_help.GRPO)
+    short_help.shorten_help(parser, NEEDED, "--model MODEL --problems SET [--output DIR] ...")
     return parser
 
 
@@ -326,6 +327,11 @@ def _add_objective(group) -> None:
         help="with --actor.policy_loss_type sapo: temperatures of the gate, for advantages above 0 and below (default: "
         f"{' '.join(f'{tau:g}' for tau in SAPO_TAU)})",
     )
+    group.add_argument(
+        "--math.router_replay",
+        action="store_true",
+        help="train a mixture of experts with the engine's routes; refused for now, see docs/losses.md",
+    )
     group.add_argument("--math.rollout_correction", choices=CORRECTIONS, help=f"{CORRECTION_HELP} (default: off)")
     group.add_argument(
         "--math.correct_below_ess",
@@ -376,6 +382,35 @@ def _add_curriculum(group) -> None:
         default=defaults.half_life,
         help="steps after which an outcome counts half in that estimate (%(default)s)",
     )
+
+
+def _add_teacher(group) -> None:
+    group.add_argument(
+        "--math.teacher",
+        metavar="MODEL|URL",
+        help="on-policy distillation: each token of a rollout also has the advantage log p(token) of this model minus "
+        "that of the policy; a directory or a hub name with the policy's tokenizer, or a vLLM server, up to and with "
+        "/v1; see docs/grpo-teacher.md",
+    )
+    group.add_argument(
+        "--math.teacher_coef", type=float, metavar="WEIGHT", help="weight of the teacher's advantage (default: 1)"
+    )
+    group.add_argument(
+        "--math.reward_coef",
+        type=float,
+        metavar="WEIGHT",
+        help="with --math.teacher: weight of the reward's advantage; 0 for the teacher alone (default: 1)",
+    )
+    add = group.add_argument
+    add("--math.teacher_model", metavar="NAME", help="what the server calls the teacher (default: its only model)")
+    add(
+        "--math.teacher_key_env",
+        metavar="VARIABLE",
+        help="environment variable that holds the server's key (default: OPENAI_API_KEY)",
+    )
+    add("--math.teacher_concurrency", type=int, metavar="N", help="requests to the server at once (default: 32)")
+    add("--math.teacher_timeout", type=float, metavar="SECONDS", help="for one request to the server (default: 600)")
+    add("--math.teacher_tries", type=int, metavar="N", help="how often a request is made at the most (default: 6)")
 
 
 def _add_lengths(group) -> None:

@@ -61,7 +61,7 @@ def read_generation(flags: dict, ours: dict) -> Generation:
     if stop and ours["math.tool"]:
         raise UserError(f"{STOP_FLAG}: with --math.tool the end of a call is what completions stop at; leave one out")
     if flags["train.full_determinism_enable"] and "enable_chunked_prefill" in ours["vllm.args"]:
-        raise UserError(f"{ENGINE_FLAG}: enable_chunked_prefill is set by --train.full_determinism_enable; leave one out")
+        raise UserError(f"{ENGINE_FLAG}: --train.full_determinism_enable sets enable_chunked_prefill; leave one out")
     variables = ours["math.chat_template_kwargs"]
     if variables and not flags["data.apply_chat_template"]:
         raise UserError(f"{TEMPLATE_FLAG}: --no-data.apply_chat_template renders prompts without the chat template")

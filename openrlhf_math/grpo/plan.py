@@ -20,6 +20,7 @@ from openrlhf_math.grpo.settings import (
     steps_a_batch,
     trained_parameters,
 )
+from openrlhf_math.grpo.teacher import is_loaded
 from openrlhf_math.grpo.tool_settings import PYTHON, RolloutTool
 from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.modeling.families import Family
@@ -71,7 +72,11 @@ def plan(args: SimpleNamespace) -> list[PlannedActors]:
             f"weights; KV cache up to {args.vllm.gpu_memory_utilization:.0%}",
         ),
     ]
-    if args.algo.kl.init_coef > 0:
+    teacher = args.math.teacher
+    if is_loaded(teacher):
+        shards = devices_of(args.ref) if args.ds.zero_stage == 3 else 1
+        rows.append(PlannedActors("teacher", devices_of(args.ref), 1, 2 * teacher.parameters / shards, "weights"))
+    elif args.algo.kl.init_coef > 0:
         rows.append(PlannedActors("reference", devices_of(args.ref), 1, 2 * size, "weights"))
     if args.critic.model_name_or_path:
         rows.append(PlannedActors("critic (DeepSpeed)", devices_of(args.critic), 1, 0, "weights, gradients, Adam"))

@@ -26,11 +26,13 @@ FREE = (
     "data.prompt_dataset", "data.prompt_split", "data.max_len", "data.dataloader_num_workers",
     "rollout.max_new_tokens", "rollout.micro_batch_size", "rollout.max_tokens_per_gpu", "train.num_episodes",
     "train.max_tokens_per_gpu", "train.agent_func_path", "math.tool.kernels", "math.tool.isolation",
+    "math.teacher.url", "math.teacher.key_env", "math.teacher.concurrency", "math.teacher.timeout",
+    "math.teacher.tries",
 )  # fmt: skip
 # Of our own settings all are free but these.
 FIXED = (
     "math.curriculum.", "math.device", "math.instruction", "math.judge.model", "math.judge.extra_body",
-    "math.majority_labels", "math.reward_parts", "math.shared_prefix", "math.tool", "math.truncated",
+    "math.majority_labels", "math.reward_parts", "math.shared_prefix", "math.tool", "math.truncated", "math.teacher",
     "math.objective.rollout_correction", "math.objective.correct_below_ess", "math.objective.sapo_tau",
     "math.objective.loss_length", "math.engine_noise",
 )  # fmt: skip

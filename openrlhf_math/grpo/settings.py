@@ -20,6 +20,7 @@ from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.generation import Generation, read_generation
 from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
 from openrlhf_math.grpo.reward_parts import RewardParts, read_parts
+from openrlhf_math.grpo.teacher import Teacher, is_loaded, teacher
 from openrlhf_math.grpo.tool_settings import RolloutTool, instruction, tool
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
@@ -64,11 +65,11 @@ class MathSettings:
     parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
     engine_noise: standard deviation of what the engine's weights are off by, relative; 0 but in experiments.
     truncated: a key of grpo/truncation.py's table. lora: what is trained, None for all weights; found after the flags,
-    in the configuration of the model. tool: what the model may call in its rollouts, None for nothing. keep_rollouts:
-    which steps' completions stay on disk. reward_parts: what the reward is the sum of, None for that of `rewards`.
-    majority_labels: whether the majority of a group takes the place of a gold answer that is missing.
-    judge: who decides what the grader cannot; None for nobody. generation: see there.
-    replay: rollouts to train on in place of an engine's, None for an engine.
+    in the configuration of the model. tool: what the model may call in its rollouts, None for nothing. teacher: what
+    the policy learns from besides rewards, None for nothing. keep_rollouts: which steps' completions stay on disk.
+    reward_parts: what the reward is the sum of, None for that of `rewards`. majority_labels: whether the majority of a
+    group takes the place of a gold answer that is missing. judge: who decides what the grader cannot; None for nobody.
+    generation: see there. replay: rollouts to train on in place of an engine's, None for an engine.
     """
 
     run_dir: Path
@@ -96,6 +97,7 @@ class MathSettings:
     judge: "JudgeSettings | None" = None
     generation: Generation = field(default_factory=Generation)
     replay: str | None = None
+    teacher: Teacher | None = None
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -116,7 +118,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     if ours["math.replay"]:
         _check_replay(flags)
     generation = read_generation(flags, ours)
-    wanted_tool, parts = tool(flags, ours), read_parts(flags, ours)
+    wanted_tool, wanted_teacher, parts = tool(flags, ours), teacher(flags, ours), read_parts(flags, ours)
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
@@ -126,8 +128,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         filtering_range = filtering_range or (0, 1)
     flags["algo.dynamic_filtering_range"] = filtering_range or (-math.inf, math.inf)  # OpenRLHF checks it
     _compute(flags, device, run_dir, shared_prefix)
-    _check(flags)
-    check_placement(flags)
+    _check(flags, wanted_teacher)
+    check_placement(flags, reference=is_loaded(wanted_teacher) or flags["algo.kl.init_coef"] > 0)
     check_kernels(flags, device, padded=not shared_prefix)
     check_lora_flags(flags)
     if flags["ds.lora.dropout"]:
@@ -179,6 +181,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         replay=ours["math.replay"],
         majority_labels=_majority(flags, ours["math.majority_labels"]),
         keep_rollouts=_keeping(ours["math.keep_rollouts"], args.train.async_enable, ours["math.replay"]),
+        teacher=wanted_teacher,
     )
     if args.math.replay:  # after OpenRLHF's checks; without an engine there are no penalties left to take
         args.vllm.num_engines = 0
@@ -273,7 +276,7 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
         default("ckpt.save_steps", -1)
 
 
-def _check(flags: dict) -> None:
+def _check(flags: dict, teacher: Teacher | None) -> None:
     for flag in ("actor.model_name_or_path", "data.prompt_dataset"):
         if not flags[flag]:
             raise UserError(f"--{flag} is missing: give a local path or a hub name")
@@ -282,7 +285,8 @@ def _check(flags: dict) -> None:
         if flags[flag] < 1:
             raise UserError(f"--{flag} {flags[flag]}: the run would take no optimizer step; give 1 or more")
     estimator, group = flags["algo.advantage.estimator"], flags["rollout.n_samples_per_prompt"]
-    if estimator in NEEDS_A_GROUP and group < 2:
+    rewarded = teacher is None or teacher.reward_coef > 0
+    if rewarded and estimator in NEEDS_A_GROUP and group < 2:
         raise UserError(
             f"--rollout.n_samples_per_prompt {group}: {estimator} compares the completions of a prompt with each "
             "other; give 2 or more"
@@ -349,8 +353,8 @@ def old_log_probs_needed(args: SimpleNamespace) -> bool:
 
 def only_advantages_teach(args: SimpleNamespace) -> bool:
     """Whether a completion with advantage 0 has no gradient: no entropy bonus, no KL loss, no loss of routers or of a
-    user's own."""
-    if args.actor.policy_loss_type not in PROPORTIONAL:
+    user's own, no teacher."""
+    if args.actor.policy_loss_type not in PROPORTIONAL or args.math.teacher:
         return False
     return not (args.actor.entropy_coef or args.algo.kl.init_coef or args.actor.aux_loss_coef)
 

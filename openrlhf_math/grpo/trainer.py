@@ -138,6 +138,7 @@ class MathTrainer(UpstreamTrainer):
         prompts, batch_size = len(self.prompts_dataloader.dataset), self.args.rollout.batch_size
         if prompts % batch_size and not self.args.math.replay:
             self.show.say(rollouts_line(prompts, batch_size, self.args.train.num_episodes))
+        self.show.begin(global_step + 1)
         with self.checkpointing.last_step_saved():
             super().fit(global_step)
         if not self.trained:
@@ -163,6 +164,8 @@ class MathTrainer(UpstreamTrainer):
                 status, global_step = super().train_step(rollout_samples, global_step)
             self.samples_generator.step = global_step
             self.trained |= status.get("skipped_steps", math.inf) < steps_a_batch(self.args)
+            if self.args.math.teacher:
+                status["timing/teacher"] = self.experience_maker.teacher_seconds
             status["timing/sleep"] = sleep_seconds  # the other moves lie within what upstream times
             drawn, metrics = self.problems.end_step()
             append_jsonl(self.args.math.run_dir / "problems.jsonl", {"step": global_step, **drawn})
@@ -188,7 +191,10 @@ class MathTrainer(UpstreamTrainer):
             correct = torch.cat([each.info["accuracy"] for each in experiences]) > 0
             lengths = torch.cat([each.response_length for each in experiences])
             stats |= length_metrics(lengths.tolist(), correct.tolist())
-        idle = [~(each.advantages * each.action_mask).any(dim=1) for each in experiences]
+        teaches = [
+            each.action_mask if self.args.math.teacher else each.advantages * each.action_mask for each in experiences
+        ]
+        idle = [~each.any(dim=1) for each in teaches]
         stats["idle_rate"] = torch.cat(idle).float().mean().item()
         return stats
 

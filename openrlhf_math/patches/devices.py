@@ -14,7 +14,9 @@ ALIAS = "_openrlhf_math_accelerator"
 
 
 def _call(method: str) -> ast.Call:
-    return ast.parse(f"{ALIAS}().{method}()", mode="eval").body
+    call = ast.parse(f"{ALIAS}().{method}()", mode="eval").body
+    assert isinstance(call, ast.Call)
+    return call
 
 
 def _is_torch_cuda(node: ast.AST) -> bool:
@@ -44,8 +46,8 @@ class DeviceRewriter(Rewriter):
         if isinstance(node.func, ast.Attribute) and _is_torch_cuda(node.func.value):
             if node.func.attr == "current_device":
                 return self.replaced(node, _call("current_device_name"))
-            method = _call(node.func.attr).func
-            return self.replaced(node, ast.Call(func=method, args=node.args, keywords=node.keywords))
+            call = _call(node.func.attr)
+            return self.replaced(node, ast.Call(func=call.func, args=node.args, keywords=node.keywords))
         return node
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:

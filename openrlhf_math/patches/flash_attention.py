@@ -5,6 +5,7 @@ fall back to plain PyTorch.
 """
 
 import ast
+from typing import NoReturn
 
 from openrlhf_math.patches.patch import Patch, Rewriter
 
@@ -14,6 +15,7 @@ class OptionalImportRewriter(Rewriter):
         if not (node.module or "").startswith("flash_attn."):
             return node
         guarded = ast.parse("try:\n    pass\nexcept ImportError:\n    pass").body[0]
+        assert isinstance(guarded, ast.Try)
         guarded.body = [node]
         guarded.handlers[0].body = [
             ast.parse(f"from openrlhf_math.patches.flash_attention import needs_flash_attention as {alias.name}").body[
@@ -24,7 +26,7 @@ class OptionalImportRewriter(Rewriter):
         return self.replaced(node, guarded)
 
 
-def needs_flash_attention(*args, **kwargs):
+def needs_flash_attention(*args: object, **kwargs: object) -> NoReturn:
     """Stands in for a flash-attn function where flash-attn is not installed."""
     raise ImportError(
         "--ds.packing_samples and --ds.ring_attn_size need flash-attn, which is not installed: make flash-attn on a "

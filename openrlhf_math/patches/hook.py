@@ -3,13 +3,15 @@
 import importlib.abc
 import importlib.machinery
 import sys
+from collections.abc import Sequence
+from types import CodeType, ModuleType
 
 from openrlhf_math.patches.patch import PatchError
 from openrlhf_math.patches.series import rewrite, targets
 
 
 class PatchedLoader(importlib.machinery.SourceFileLoader):
-    def get_code(self, fullname):
+    def get_code(self, fullname: str) -> CodeType:
         # Not SourceFileLoader's: bytecode caches must be neither read (they hold the unpatched module) nor
         # written (another process without the patches would read them).
         path = self.get_filename(fullname)
@@ -21,11 +23,13 @@ class PatchFinder(importlib.abc.MetaPathFinder):
     def __init__(self) -> None:
         self.targets = frozenset(targets())
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if fullname not in self.targets:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec is not None:
+        if spec is not None and spec.origin is not None:
             spec.loader = PatchedLoader(fullname, spec.origin)
         return spec
 

@@ -12,11 +12,12 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TypeGuard
 
 from openrlhf_math.patches.patch import Patch, PatchError, Rewriter
 
 
-def _is_main_guard(node: ast.AST) -> bool:
+def _is_main_guard(node: ast.AST) -> TypeGuard[ast.If]:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
 
 
@@ -28,22 +29,25 @@ class ParserRewriter(Rewriter):
     def _split(self, node: ast.stmt) -> list[ast.stmt]:
         if not _is_main_guard(node):
             return [node]
-        build, resolve = [], []
+        build: list[ast.stmt] = []
+        resolve: list[ast.stmt] = []
         target = build
         for statement in node.body:
             match ast.unparse(statement):
                 case "args = parser.parse_args()":
-                    target.append(self.replaced(statement, ast.parse("def f(): return parser").body[0].body[0]))
+                    target.append(self.replaced(statement, ast.Return(ast.Name("parser", ast.Load()))))
                     target = resolve
                 case "train(args)":
-                    target.append(self.replaced(statement, ast.parse("def f(): return args").body[0].body[0]))
+                    target.append(self.replaced(statement, ast.Return(ast.Name("args", ast.Load()))))
                 case "from openrlhf.utils.config import hierarchize" | "args = hierarchize(args)":
                     # Nesting is `nest`'s, which does not import torch on the way.
                     self.lines.append(statement.lineno)
                 case _:
                     target.append(statement)
         functions = ast.parse("def build_parser(): pass\ndef resolve(args): pass").body
-        functions[0].body, functions[1].body = build, resolve
+        for function, body in zip(functions, (build, resolve), strict=True):
+            assert isinstance(function, ast.FunctionDef)
+            function.body = body
         return [self.replaced(node, functions[0]), ast.copy_location(functions[1], node)]
 
 
@@ -67,7 +71,7 @@ def load_parser(
     user that a file is missing. Raises PatchError if upstream is not installed or is another version.
     """
     tree, _ = PATCH.apply(module, ast.parse(_source(module).read_text()))
-    wanted = [
+    wanted: list[ast.stmt] = [
         node
         for node in tree.body
         if (isinstance(node, ast.FunctionDef) and node.name in ("build_parser", "resolve"))
@@ -117,6 +121,7 @@ class FlagHelp(argparse.ArgumentDefaultsHelpFormatter):
 def nest(args: argparse.Namespace) -> SimpleNamespace:
     """Dotted flags as upstream's nested namespace: `args.actor.adam.lr` for `--actor.adam.lr`."""
     spec = importlib.util.spec_from_file_location("openrlhf_config", _source("openrlhf.utils.config"))
+    assert spec is not None and spec.loader is not None  # as for every file that ends in .py
     config = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(config)
     return config.hierarchize(args)
@@ -125,6 +130,6 @@ def nest(args: argparse.Namespace) -> SimpleNamespace:
 def _source(module: str) -> Path:
     package, *rest = module.split(".")
     spec = importlib.util.find_spec(package)
-    if spec is None:
+    if spec is None or not spec.submodule_search_locations:
         raise PatchError(f"{package} is not installed")
     return Path(spec.submodule_search_locations[0]).joinpath(*rest).with_suffix(".py")

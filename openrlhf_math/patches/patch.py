@@ -4,6 +4,7 @@ import ast
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from typing import TypeVar
 
 UPSTREAM = "openrlhf"
 
@@ -12,13 +13,16 @@ class PatchError(ImportError):
     """A patch does not fit the installed upstream. The sentence names the patch and the mend."""
 
 
+Node = TypeVar("Node", bound=ast.AST)
+
+
 class Rewriter(ast.NodeTransformer):
     """A syntax-tree rewriter that remembers the upstream line of every place it changed."""
 
     def __init__(self) -> None:
         self.lines: list[int] = []
 
-    def replaced(self, old: ast.AST, new: ast.AST) -> ast.AST:
+    def replaced(self, old: ast.stmt | ast.expr, new: Node) -> Node:
         """Note the place and give `new` the position of `old`, so that tracebacks keep upstream's lines."""
         self.lines.append(old.lineno)
         return ast.fix_missing_locations(ast.copy_location(new, old))

@@ -45,7 +45,7 @@ class RemoteCodeRewriter(Rewriter):
                 node.values[number] = self._asked(node.values[number])
         return node
 
-    def _asked(self, old: ast.AST) -> ast.AST:
+    def _asked(self, old: ast.expr) -> ast.expr:
         return self.replaced(old, ast.parse(f"{ALIAS}()", mode="eval").body)
 
 

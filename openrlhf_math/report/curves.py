@@ -63,7 +63,11 @@ GRPO = (
         from_zero=False, zeros_tell=False,
     ),
     Curve(
-        "Policy loss", "loss", "0 by construction with one gradient step a batch; its gradient is not",
+        "Reverse KL to the teacher", "nats a token", "mean of log student / teacher over the action tokens",
+        named("teacher/reverse_kl"), from_zero=False,
+    ),
+    Curve(
+        "Policy loss", "loss", "without a teacher and with one gradient step a batch 0; its gradient is not",
         named("policy_loss"), from_zero=False, room=0.01,
     ),
     Curve("Log-probability gap", "nats a token", "trainer against vLLM", named("logprob_gap")),
@@ -110,8 +114,12 @@ def part_curves(rows: list[dict]) -> list[Curve]:
     names = dict.fromkeys(name for row in rows for name in row if name.startswith(tuple(PARTS)))
     return [
         Curve(
-            title + name.removeprefix(prefix), unit, "on training problems, sampled", named(name),
-            share=unit != "reward", from_zero=unit != "reward",
+            title + name.removeprefix(prefix),
+            unit,
+            "on training problems, sampled",
+            named(name),
+            share=unit != "reward",
+            from_zero=unit != "reward",
         )  # fmt: skip
         for prefix, (title, unit) in PARTS.items()
         for name in names

@@ -5,7 +5,6 @@ The options are read from the problem: `(A) 3 (B) 5`, `A. 3` on its own line, `\
 
 import re
 from functools import lru_cache
-from itertools import pairwise
 
 from openrlhf_math.rewards.notation import tidy, unstyled
 
@@ -72,12 +71,13 @@ def options(problem: str) -> dict[str, str]:
     """The options of a problem by letter, tidied; empty unless they run A, B, C... and there are at least two."""
     text = _STYLED_MARK.sub(r" \1 ", _STYLED_LETTER.sub(r" (\1\2) ", problem[-_MAX_PROBLEM:]))
     marks = list(_OPTION.finditer(text))
+    ends = [*(mark.start() for mark in marks[1:]), None]
     found: dict[str, str] = {}
-    for mark, following in pairwise([*marks, None]):
+    for mark, end in zip(marks, ends, strict=False):
         name = (mark[1] or mark[2] or mark[3]).upper()
         if name == "A":
             found.clear()
         if name == chr(ord("A") + len(found)):
-            value = text[mark.end() : following.start() if following else None]
+            value = text[mark.end() : end]
             found[name] = tidy(_BLANK.sub(" ", value.strip().partition("\n")[0]).strip(" ,;$"))
     return found if len(found) > 1 else {}

@@ -5,9 +5,11 @@ themselves, so tiny numbers are told apart as well as large ones.
 """
 
 import hashlib
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from math import comb, factorial, gcd, lcm
+from typing import Any, TypeAlias
 
 import mpmath
 from mpmath import mp
@@ -20,6 +22,10 @@ ZERO_PART, SAME_PART = mpmath.mpf(10) ** -100, mpmath.mpf(10) ** -80
 # Exact numbers have at most this many bits; beyond it a power is no answer that anyone reads.
 MAX_BITS = 100_000
 MAX_EXPONENT = 1 << 40
+# mpmath has no types. A number is an mpf or an mpc; a value is a number, or a matrix as a tuple of rows.
+MpNumber: TypeAlias = Any
+Value: TypeAlias = Any
+Point: TypeAlias = dict[str, MpNumber]
 
 
 class Undefined(ArithmeticError):
@@ -33,12 +39,11 @@ def exact(tree: tuple) -> Fraction | None:
     if kind == "n":
         return tree[1]
     if kind in "+*":
-        values = [exact(part) for part in tree[1]]
-        if None in values:
-            return None
-        total = values[0]
-        for value in values[1:]:
-            total = total + value if kind == "+" else total * value
+        total, *others = [exact(part) for part in tree[1]]
+        for other in others:
+            if total is None or other is None:
+                return None
+            total = total + other if kind == "+" else total * other
             if total.numerator.bit_length() + total.denominator.bit_length() > MAX_BITS:
                 return None
         return total
@@ -51,8 +56,8 @@ def exact(tree: tuple) -> Fraction | None:
     if kind == "root":
         return _exact_root(exact(tree[1]), exact(tree[2]))
     if kind == "f":
-        values = [exact(part) for part in tree[2:]]
-        return None if None in values else _exact_function(tree[1], values)
+        values = [value for part in tree[2:] if (value := exact(part)) is not None]
+        return _exact_function(tree[1], values) if len(values) == len(tree) - 2 else None
     return None
 
 
@@ -114,11 +119,11 @@ def parts(tree: tuple) -> tuple:
     return tree[2:] if kind in ("f", "o") else tree[1:]
 
 
-def any_part(tree: tuple, condition) -> bool:
+def any_part(tree: tuple, condition: Callable[[tuple], bool]) -> bool:
     return condition(tree) or any(any_part(part, condition) for part in parts(tree))
 
 
-def value(tree: tuple, point: dict):
+def value(tree: tuple, point: Point) -> Value:
     """The value at a point, a number of mpmath, or a matrix as a tuple of rows. Raises Undefined, or Unreadable."""
     try:
         return _value(tree, point)
@@ -128,7 +133,7 @@ def value(tree: tuple, point: dict):
         raise Undefined(str(error)) from None
 
 
-def _value(tree: tuple, point: dict):
+def _value(tree: tuple, point: Point) -> Value:
     kind = tree[0]
     if kind == "n":
         return mpmath.mpf(tree[1].numerator) / tree[1].denominator
@@ -155,7 +160,7 @@ def _value(tree: tuple, point: dict):
     return tuple(tuple(_value(cell, point) for cell in row) for row in tree[1])
 
 
-def _sum(terms: list):
+def _sum(terms: list[Value]) -> Value:
     if any(isinstance(term, tuple) for term in terms):
         if len({(len(term), len(term[0])) if isinstance(term, tuple) else () for term in terms}) > 1:
             raise Unreadable("matrices of different sizes")
@@ -165,7 +170,7 @@ def _sum(terms: list):
     return mpmath.mpf(0) if abs(total) < ZERO_PART * max(map(abs, terms)) else total
 
 
-def _product(factors: list):
+def _product(factors: list[Value]) -> Value:
     matrices = [factor for factor in factors if isinstance(factor, tuple)]
     if len(matrices) > 1:
         raise Unreadable("a product of matrices")
@@ -175,7 +180,7 @@ def _product(factors: list):
     return total
 
 
-def _power(base, exponent):
+def _power(base: MpNumber, exponent: MpNumber) -> MpNumber:
     if isinstance(exponent, mpmath.mpf) and abs(exponent) < MAX_BITS and exponent == int(exponent):
         exponent = int(exponent)
     if not base:
@@ -188,7 +193,7 @@ def _power(base, exponent):
     return mpmath.power(base, exponent)
 
 
-def _root(radicand, degree):
+def _root(radicand: MpNumber, degree: MpNumber) -> MpNumber:
     if degree != int(mpmath.re(degree)) or degree < 1 or degree > 1000:
         return _power(radicand, 1 / degree)
     if isinstance(radicand, mpmath.mpf) and radicand < 0 and int(degree) % 2:
@@ -206,7 +211,7 @@ _MPMATH = {
 _PERIODIC = frozenset(["sin", "cos", "tan", "cot", "sec", "csc"])
 
 
-def _function(name: str, values: list):
+def _function(name: str, values: list[Value]) -> Value:
     first = values[0]
     if any(isinstance(value, tuple) for value in values):
         return _of(name, values)
@@ -245,19 +250,19 @@ def _function(name: str, values: list):
     return _of(name, values)
 
 
-def _log(of):
+def _log(of: MpNumber) -> MpNumber:
     if not of:
         raise Undefined("the logarithm of zero")
     return mpmath.log(of)
 
 
-def _of(name: str, values: list):
+def _of(name: str, values: list[Value]) -> MpNumber:
     """A number that depends on nothing but the name and the values, for functions that nobody evaluates."""
     said = name + "".join(f"|{mpmath.nstr(mpmath.mpmathify(part), 60)}" for value in values for part in _flat(value))
     return chosen(said, 0)
 
 
-def _flat(found) -> list:
+def _flat(found: Value) -> list[MpNumber]:
     return [cell for row in found for cell in row] if isinstance(found, tuple) else [found]
 
 
@@ -267,7 +272,7 @@ def chosen(name: str, number: int) -> mpmath.mpf:
     return mpmath.mpf(int.from_bytes(digest, "big")) / (1 << 255) + mpmath.mpf("0.4")
 
 
-def same_value(one, other) -> bool:
+def same_value(one: Value, other: Value) -> bool:
     """Whether two values agree to 80 digits of themselves."""
     if isinstance(one, tuple) or isinstance(other, tuple):
         if not (isinstance(one, tuple) and isinstance(other, tuple)) or len(one) != len(other):
@@ -279,5 +284,5 @@ def same_value(one, other) -> bool:
     return one == other or abs(one - other) <= SAME_PART * max(abs(one), abs(other))
 
 
-def is_real(found) -> bool:
+def is_real(found: Value) -> bool:
     return all(not isinstance(part, mpmath.mpc) or abs(part.imag) <= SAME_PART * abs(part) for part in _flat(found))

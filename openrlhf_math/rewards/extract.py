@@ -173,7 +173,7 @@ def _sentence(said: str) -> str | None:
         said = said[: end.start()] if end else said
     said = _OPENING.sub("", said.strip(" *"))
     remark = _REMARK.search(said)
-    after = said[remark.end() :] if remark else "0"
-    if not _DOUBT.search(after) and not any(map(str.isdigit, after)):
+    after = said[remark.end() :] if remark else ""
+    if remark and not _DOUBT.search(after) and not any(map(str.isdigit, after)):
         said = said[: remark.start()]
     return said.strip(" *") or None

@@ -3,7 +3,7 @@
 import mpmath
 
 from openrlhf_math.rewards.evaluate import Undefined, any_part, chosen, exact, symbols, value
-from openrlhf_math.rewards.kinds import Expression, Items
+from openrlhf_math.rewards.kinds import Expression, Items, Statement
 from openrlhf_math.rewards.latex import Unreadable
 from openrlhf_math.rewards.measured import with_bare_unit
 from openrlhf_math.rewards.same_trees import has_steps, under_roots
@@ -21,7 +21,7 @@ def fingerprint(answer: str, problem: str = "") -> str:
         return ""
 
 
-def _fingerprint(statement) -> str:
+def _fingerprint(statement: Statement) -> str:
     if isinstance(statement, Items) and statement.kind == "tuple":
         found = [_fingerprint(item) for item in statement.items]
         return f"{statement.brackets}{found}" if all(found) else ""

@@ -74,7 +74,7 @@ def _answer_of(text: str) -> str:
         return "" if "\n" in after else after
     if "\\boxed" in text or "\\fbox" in text:
         boxed = extract(text)
-        return boxed.answer if boxed.boxes else ""
+        return boxed.answer or "" if boxed.boxes else ""
     return text
 
 

@@ -1,8 +1,14 @@
 """The kinds of statements that answers are read into; regions of the line are in `regions`."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 from openrlhf_math.rewards.measures import Measure
+
+if TYPE_CHECKING:
+    from openrlhf_math.rewards.regions import Region
+
+Statement: TypeAlias = Union["Expression", "Relation", "Items", "Tagged", "Where", "Region"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ class Items:
     """Several statements: `kind` is "list", "set" or "tuple". `joint` is "or", "and" or ","."""
 
     kind: str
-    items: tuple
+    items: tuple[Statement, ...]
     brackets: str = ""
     joint: str = ","
     where: tuple[str, ...] = ()
@@ -52,5 +58,5 @@ class Tagged:
 class Where:
     """A statement under a condition: `2k\\pi, k \\in \\mathbb{Z}`."""
 
-    main: object
+    main: Statement
     conditions: tuple[str, ...] = field(default=())

@@ -72,7 +72,8 @@ class _Reader(Variables):
 
     def term(self, in_function: bool = False) -> tuple:
         """A product. Without brackets, a function's argument ends before the next function or explicit sign."""
-        factors, numeral, explicit = [], False, ""
+        factors: list[tuple] = []
+        numeral, explicit = False, ""
         while True:
             token = self.peek()
             if factors:

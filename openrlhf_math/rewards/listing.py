@@ -1,9 +1,10 @@
 r"""The items of a statement: `\pm` written out, names taken off, one value as a list of one."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 from openrlhf_math.rewards.evaluate import symbols
-from openrlhf_math.rewards.kinds import Expression, Items, Relation
+from openrlhf_math.rewards.kinds import Expression, Items, Relation, Statement
 from openrlhf_math.rewards.latex import PLUS_MINUS
 from openrlhf_math.rewards.names import is_name
 from openrlhf_math.rewards.notation import key
@@ -21,17 +22,17 @@ def names_something(text: str) -> bool:
     return is_name(text)
 
 
-def symbols_of(statement) -> frozenset:
+def symbols_of(statement: Statement) -> frozenset[str]:
     return symbols(statement.tree) if isinstance(statement, Expression) else frozenset()
 
 
-def kind_of(statement) -> str:
+def kind_of(statement: Statement) -> str:
     return statement.kind if isinstance(statement, Items) else "one"
 
 
-def written_out(statement) -> list:
+def written_out(statement: Statement) -> list[Statement]:
     """The items with `\\pm` written out."""
-    found = []
+    found: list[Statement] = []
     items = statement.items if isinstance(statement, Items) and statement.kind != "tuple" else (statement,)
     for item in items:
         if isinstance(item, Items) and item.kind != "tuple":
@@ -41,7 +42,7 @@ def written_out(statement) -> list:
     return found
 
 
-def both_signs(statement) -> list:
+def both_signs(statement: Statement) -> list[Statement]:
     if isinstance(statement, Expression) and "±" in symbols(statement.tree):
         return [
             Expression(
@@ -63,20 +64,21 @@ def both_signs(statement) -> list:
     return [statement]
 
 
-def _one_sign(item, sign: int):
+def _one_sign(item: Statement, sign: int) -> Statement:
     if not isinstance(item, Expression):
         return item
     return Expression(replaced(item.tree, PLUS_MINUS, ("n", Fraction(sign))), item.measure, item.percent, item.decimal)
 
 
-def names_of(items: list) -> set[str]:
+def names_of(items: Sequence[Statement]) -> set[str]:
     """The names of a list's items without subscripts; empty if one has no name: `x = 3, x = 5` has one, x."""
-    if not all(isinstance(item, Relation) and is_named(item) for item in items):
+    named = [item for item in items if isinstance(item, Relation) and is_named(item)]
+    if len(named) < len(items):
         return set()
-    names = {key(item.texts[0]) for item in items}
+    names = {key(item.texts[0]) for item in named}
     stems = {name.partition("_")[0] for name in names}
     return stems if len(stems) == 1 else names
 
 
-def without_names(items: list) -> list:
+def without_names(items: Sequence[Statement]) -> list[Statement]:
     return [read(item.texts[1]) if isinstance(item, Relation) and is_named(item) else item for item in items]

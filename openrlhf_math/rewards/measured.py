@@ -21,13 +21,10 @@ def read_duration(text: str, problem: str) -> Expression | None:
         " ".join(_unstyled(text).split()) if text[:1].isdigit() and not text[-1:].isdigit() and len(text) < 200 else ""
     )
     found = _PARTS.findall(plain) if _DURATION.match(plain) else []
-    measures = [read_measure(unit.strip()) for _, unit in found]
-    if (
-        len(found) < 2
-        or None in measures
-        or len({measure.dimension for measure in measures}) > 1
-        or not measures[0].dimension
-    ):
+    measures = [measure for _, unit in found if (measure := read_measure(unit.strip()))]
+    if len(found) < 2 or len(measures) < len(found):
+        return None
+    if len({measure.dimension for measure in measures}) > 1 or not measures[0].dimension:
         return None
     factors = [measure.factor for measure in measures]
     if sorted(factors, reverse=True) != factors or len(set(factors)) < len(factors):
@@ -93,8 +90,7 @@ def _styled_unit(text: str, problem: str) -> tuple[str, Measure] | None:
 def with_bare_unit(text: str, problem: str = "") -> Expression | None:
     """A value and the unit behind it in plain letters, `5 cm` or `12 red apples`; None if there is none."""
     match = _BARE_UNIT.search(text)
-    measure = read_measure(match[1], problem) if match and match.start() else None
-    if measure is None:
+    if match is None or not match.start() or (measure := read_measure(match[1], problem)) is None:
         return None
     number = without_groups(text[: match.start()].strip())
     try:

@@ -40,7 +40,7 @@ _BASES = {
     "pH": "pH",
     "rev": "rev revolutions",
 }
-_DERIVED = {  # (factor, of, names)
+_DERIVED: dict[str, tuple[int | str | Fraction, str, str]] = {  # (factor, of, names)
     "N": (1, "kg m s^-2", "N newton newtons"),
     "J": (1, "N m", "J joule joules"),
     "W": (1, "J s^-1", "W watt watts"),
@@ -185,7 +185,7 @@ def _table() -> dict[str, tuple[dict[str, int], Fraction]]:
         names[base] = ({base: 1}, Fraction(1))
         table |= dict.fromkeys(words.split(), names[base])
     names["kg"] = ({"g": 1}, Fraction(1000))
-    for name, (factor, of, words) in _DERIVED.items():
+    for name, (factor, of, spellings) in _DERIVED.items():
         dimension: dict[str, int] = {}
         total = Fraction(factor)
         for part in of.split():
@@ -194,14 +194,13 @@ def _table() -> dict[str, tuple[dict[str, int], Fraction]]:
             _multiply(dimension, powers, int(power or 1))
             total *= scale ** int(power or 1)
         names[name] = (dimension, total)
-        table |= dict.fromkeys(words.split(), names[name])
+        table |= dict.fromkeys(spellings.split(), names[name])
     plain = dict(table)
     for name in _PREFIXED:
-        words = (_BASES.get(name) or _DERIVED[name][2]).split()
-        for word in words:
+        for word in (_BASES.get(name) or _DERIVED[name][2]).split():
             prefixes = _PREFIXES if len(word) <= 3 or word == "\\Omega" else _LONG_PREFIXES
-            for prefix, power in prefixes.items():
-                table.setdefault(prefix + word, (names[name][0], names[name][1] * Fraction(10) ** power))
+            for prefix, exponent in prefixes.items():
+                table.setdefault(prefix + word, (names[name][0], names[name][1] * Fraction(10) ** exponent))
     return table | plain
 
 

@@ -26,15 +26,14 @@ _SIGNS = {
     "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
 }  # fmt: skip
 _BOARD = "𝔸𝔹ℂ𝔻𝔼𝔽𝔾ℍ𝕀𝕁𝕂𝕃𝕄ℙ𝕊𝕋𝕌𝕍𝕎𝕏𝕐"
-_SIGNS |= {
+_SIGN_TABLE = str.maketrans(_SIGNS | {
     "。": ".", "，": ",", "；": ";", "∶": ":", "“": '"', "”": '"', "‘": "'", "’": "'", "…": "...", "、": ",",
     "或": r"\text{ or }", "和": r"\text{ and }", "且": r"\text{ and }", "与": r"\text{ and }", "′": "'",
     "γ": r"\gamma ", "δ": r"\delta ", "μ": r"\mu ", "φ": r"\phi ", "ω": r"\omega ", "σ": r"\sigma ", "ρ": r"\rho ",
     **dict.fromkeys("✓✔✅", ""), "Δ": r"\Delta ",
     "∧": r"\land ", "∨": r"\lor ", "→": r"\to ", "≡": r"\equiv ", "∠": r"\angle ", "∣": r"\mid ",
     **{sign: rf"\mathbb{{{letter}}}" for sign, letter in zip(_BOARD, "ABCDEFGHIJKLMPSTUVWXY", strict=True)},
-}  # fmt: skip
-_SIGNS = str.maketrans(_SIGNS)
+})  # fmt: skip
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _SUBSCRIPT = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
@@ -199,7 +198,7 @@ def _ascii(text: str) -> str:
     text = _SUBSCRIPT.sub(lambda match: "_{" + unicodedata.normalize("NFKC", match[0]) + "}", text)
     text = _VULGAR.sub(lambda match: _fraction(*unicodedata.normalize("NFKC", match[0]).split("⁄")), text)
     text = _ROOT.sub(lambda match: r"\sqrt{" + (match[1] or match[2] or match[3]) + "}", text)
-    text = text.translate(_SIGNS)
+    text = text.translate(_SIGN_TABLE)
     return unicodedata.normalize("NFKC", text)
 
 

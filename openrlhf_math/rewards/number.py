@@ -74,8 +74,8 @@ def read_number(text: str, problem: str = "") -> Number | None:
     styled, fraction = bool(_STYLE.search(text)), "\\frac" in text
     text = _unstyled(text)
     signed = _SIGNED.match(text)
-    value, form, end = _literal(text[signed.end() :])
-    if value is None or signed[1] and signed[3]:
+    value, form, end = _literal(text[signed.end() :]) if signed else (None, "", 0)
+    if signed is None or value is None or signed[1] and signed[3]:
         return None
     decimal = _places(text[signed.end() : signed.end() + end]) if form in ("decimal", "scientific") else None
     after = text[signed.end() + end :]
@@ -117,15 +117,14 @@ def _literal(text: str) -> tuple[Fraction | None, str, int]:
     if match := _REPEATING.match(text):
         return _repeating(match[1], match[2]), "repeating", match.end()
     match = _DECIMAL.match(text)
-    whole = _grouped(match[1] or "0") if match else None
-    if whole is None:
+    if match is None or (whole := _grouped(match[1] or "0")) is None:
         return None, "", 0
     digits = match[2] or match[3] or ""
     value = Fraction(f"{whole}{digits}" if len(digits) > 1 else whole)
     if power := _POWER.match(text[match.end() :]):
         exponent = _integer(power[1] or power[2] or power[3])
-        value = value * Fraction(10) ** exponent if abs(exponent) <= MAX_EXPONENT else None
-        return value, "scientific", match.end() + power.end()
+        scaled = value * Fraction(10) ** exponent if abs(exponent) <= MAX_EXPONENT else None
+        return scaled, "scientific", match.end() + power.end()
     return value, "decimal" if digits else "integer", match.end()
 
 

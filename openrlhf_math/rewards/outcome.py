@@ -14,6 +14,9 @@ from openrlhf_math.rewards.wellformed import well_formed
 LONGEST_PROBLEM = 4000
 
 
+Outcome = Literal["correct", "format", "wrong", "undecided"]
+
+
 @dataclass(frozen=True, slots=True)
 class Grade:
     """What one response is worth.
@@ -27,7 +30,7 @@ class Grade:
     reason       why it is undecided, else ""
     """
 
-    outcome: Literal["correct", "format", "wrong", "undecided"]
+    outcome: Outcome
     reward: float
     answer: str | None
     well_formed: bool
@@ -96,6 +99,7 @@ def conclude(open_: Open, verdict: Verdict, config: RewardConfig) -> Grade:
 
 
 def _grade(verdict: Verdict, answer: str | None, formed: bool, config: RewardConfig) -> Grade:
+    outcome: Outcome
     if verdict.same:
         outcome, reward = "correct", config.correct_reward
     elif verdict.same is None:  # paying for the format here would pay for hanging the grader

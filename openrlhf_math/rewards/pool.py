@@ -103,7 +103,7 @@ class _Worker:
 
     def __init__(self, config: RewardConfig) -> None:
         self._config = config
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def judge(self, *compared: str) -> Verdict:
         """Compare in the worker. A worker killed by someone else is replaced and the item tried once more."""
@@ -127,35 +127,38 @@ class _Worker:
         process.wait()
         for pipe in (process.stdin, process.stdout):
             with contextlib.suppress(OSError):  # of what could not be written to a dead process
-                pipe.close()
+                if pipe is not None:
+                    pipe.close()
 
     def _attempt(self, compared: tuple[str, ...], seconds: float) -> Verdict:
-        if self._process is None or self._process.poll() is not None:
-            self._start()
+        process = self._process
+        if process is None or process.poll() is not None:
+            process = self._start()
         question = json.dumps([*compared, seconds]).encode() + b"\n"
-        reply, overdue = self._ask(question, wall_seconds(seconds))
+        reply, overdue = self._ask(process, question, wall_seconds(seconds))
         if reply.endswith(b"\n"):
             return Verdict(*json.loads(reply))
-        code = self._process.wait()
+        code = process.wait()
         if overdue:
             return Verdict(None, "wall clock", seconds)
         if code == -signal.SIGVTALRM:
             return Verdict(None, "timeout", seconds)
         return Verdict(None, f"worker died with exit code {code}", 0.0, passing=True)
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
         """Start the process and wait until it is ready. Raises OSError if it is not in START_SECONDS."""
         self.stop()
         started = {"memory_bytes": self._config.memory_bytes, "parent": os.getpid()}
         command = [sys.executable, "-c", BOOT.format(module=MODULE), json.dumps(sys.path), json.dumps(started)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        reply, _ = self._ask(b"", START_SECONDS)
+        process = self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        reply, _ = self._ask(process, b"", START_SECONDS)
         if not reply.endswith(b"\n"):
-            raise OSError(f"it did not start, exit code {self._process.wait()}")
+            raise OSError(f"it did not start, exit code {process.wait()}")
+        return process
 
-    def _ask(self, question: bytes, seconds: float) -> tuple[bytes, bool]:
+    def _ask(self, process: subprocess.Popen[bytes], question: bytes, seconds: float) -> tuple[bytes, bool]:
         """The worker's next line, cut off if the process ends first, and whether it was killed as its time was up."""
-        process, overdue = self._process, threading.Event()
+        overdue = threading.Event()
 
         def end() -> None:
             overdue.set()
@@ -164,6 +167,7 @@ class _Worker:
         timer = threading.Timer(seconds, end)
         timer.daemon = True
         timer.start()
+        assert process.stdin is not None and process.stdout is not None  # both are pipes
         try:
             process.stdin.write(question)
             process.stdin.flush()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import mpmath
 
-from openrlhf_math.rewards.evaluate import same_value
+from openrlhf_math.rewards.evaluate import MpNumber, same_value
 
 INFINITY = mpmath.inf
 # The variable of a region that was said of several.
@@ -20,8 +20,8 @@ SEVERAL = "?"
 class Region:
     """`variable` is the one it was said of, `x` in `x > 2`, or None."""
 
-    ends: tuple
-    contains: Callable[[mpmath.mpf], bool]
+    ends: tuple[MpNumber, ...]
+    contains: Callable[[MpNumber], bool]
     variable: str | None = None
     finite: bool = False
 
@@ -29,10 +29,10 @@ class Region:
         return Region(self.ends, self.contains, variable, self.finite)
 
 
-def interval(low, high, closed_low: bool, closed_high: bool) -> Region:
+def interval(low: MpNumber, high: MpNumber, closed_low: bool, closed_high: bool) -> Region:
     """The numbers between two, which may be infinite."""
 
-    def contains(number) -> bool:
+    def contains(number: MpNumber) -> bool:
         if abs(low) != INFINITY and same_value(number, low):
             return closed_low and (low < high or closed_high and same_value(low, high))
         if abs(high) != INFINITY and same_value(number, high):
@@ -42,7 +42,7 @@ def interval(low, high, closed_low: bool, closed_high: bool) -> Region:
     return Region(tuple(end for end in (low, high) if abs(end) != INFINITY), contains)
 
 
-def points(numbers: Iterable) -> Region:
+def points(numbers: Iterable[MpNumber]) -> Region:
     """A finite set."""
     numbers = tuple(numbers)
     return Region(numbers, lambda number: any(same_value(number, one) for one in numbers), finite=True)
@@ -81,7 +81,7 @@ def same_region(one: Region, other: Region) -> bool:
     return all(one.contains(number) == other.contains(number) for number in probes([one, other]))
 
 
-def probes(regions: list[Region]) -> list:
+def probes(regions: list[Region]) -> list[MpNumber]:
     """Every end point, one number between each two, and one beyond them on either side."""
     ends = sorted(_ends(regions))
     if not ends:
@@ -90,8 +90,8 @@ def probes(regions: list[Region]) -> list:
     return [ends[0] - 1, *ends, *between, ends[-1] + 1]
 
 
-def _ends(regions: list[Region]) -> tuple:
-    found: list = []
+def _ends(regions: list[Region]) -> tuple[MpNumber, ...]:
+    found: list[MpNumber] = []
     for region in regions:
         found += [end for end in region.ends if not any(same_value(end, one) for one in found)]
     return tuple(found)

@@ -7,12 +7,13 @@ of their items by these rules.
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
 
 import mpmath
 
 from openrlhf_math.rewards.evaluate import Undefined, any_part, exact, is_real, same_value, symbols, value
-from openrlhf_math.rewards.kinds import Expression, Items, Relation, Tagged, Where
+from openrlhf_math.rewards.kinds import Expression, Items, Relation, Statement, Tagged, Where
 from openrlhf_math.rewards.latex import PLUS_MINUS, Unreadable, parse
 from openrlhf_math.rewards.listing import (
     both_signs,
@@ -65,7 +66,7 @@ def _with_gold_constant(gold: str, answer: str) -> str | None:
     return None
 
 
-def _same(gold, answer, depth: int = 0) -> bool:
+def _same(gold: Statement, answer: Statement, depth: int = 0) -> bool:
     if depth > 6:
         return False
     if isinstance(gold, Where) or isinstance(answer, Where):
@@ -87,7 +88,7 @@ def _same(gold, answer, depth: int = 0) -> bool:
     return _same_items(gold, answer, depth)
 
 
-def _same_where(gold, answer, depth: int) -> bool:
+def _same_where(gold: Statement, answer: Statement, depth: int) -> bool:
     gold_main, gold_conditions = (gold.main, gold.conditions) if isinstance(gold, Where) else (gold, ())
     answer_main, answer_conditions = (answer.main, answer.conditions) if isinstance(answer, Where) else (answer, ())
     if gold_conditions and answer_conditions:
@@ -124,11 +125,11 @@ def _with_gold_parameter(conditions: tuple[str, ...], answer: Where) -> Where | 
     main = answer.main
     if isinstance(main, Relation) and is_named(main):
         main = read(main.texts[1])
-    main = _substituted(main, other[1], mine[1])
-    return None if main is None else Where(main, (f"{mine[1]}{other[2]}",))
+    renamed = _substituted(main, other[1], mine[1])
+    return None if renamed is None else Where(renamed, (f"{mine[1]}{other[2]}",))
 
 
-def _same_relation(gold, answer, depth: int) -> bool:
+def _same_relation(gold: Statement, answer: Statement, depth: int) -> bool:
     if isinstance(gold, Relation) and isinstance(answer, Relation):
         return _both_relations(gold, answer, depth)
     if isinstance(gold, Items) and gold.kind == "list" and len(shared := _one_value_for_several(answer)) > 1:
@@ -137,10 +138,10 @@ def _same_relation(gold, answer, depth: int) -> bool:
         if _says_value(gold) and _same(read(gold.texts[-1]), answer, depth + 1):
             return True
         return isinstance(answer, Items) and gold.is_equation and _same_items(gold, answer, depth)
-    return _value_of(gold, answer, depth)
+    return isinstance(answer, Relation) and _value_of(gold, answer, depth)
 
 
-def _one_value_for_several(answer) -> list[Relation]:
+def _one_value_for_several(answer: Statement) -> list[Relation]:
     r"""`\angle A = \angle B = 90^\circ`: each name with the value."""
     if not isinstance(answer, Relation) or not answer.is_equation or not all(map(names_something, answer.texts[:-1])):
         return []
@@ -156,7 +157,7 @@ def _says_value(relation: Relation) -> bool:
     return not symbols_of(read(relation.texts[1]))
 
 
-def _value_of(gold, answer: Relation, depth: int) -> bool:
+def _value_of(gold: Statement, answer: Relation, depth: int) -> bool:
     """`x = 5`, `2+3 = 5`, `m+n = 5` for the gold `5`: all sides that are values agree, the others only name it."""
     if not answer.is_equation:
         if len(answer.signs) == 1 and answer.signs[0] == "in" and names_something(answer.texts[0]):
@@ -179,7 +180,7 @@ def _value_of(gold, answer: Relation, depth: int) -> bool:
     )
 
 
-def _only_names(answer: Relation, place: int, statement, gold, zero: bool) -> bool:
+def _only_names(answer: Relation, place: int, statement: Statement | None, gold: Statement, zero: bool) -> bool:
     """Whether a side says what the value is of: a name at either end, or a quantity before a value that is not 0."""
     text = answer.texts[place]
     if place in (0, len(answer.texts) - 1) and names_something(text):
@@ -189,21 +190,21 @@ def _only_names(answer: Relation, place: int, statement, gold, zero: bool) -> bo
     return not isinstance(statement, Expression) or bool(symbols(statement.tree)) and not symbols_of(gold)
 
 
-def _read_or_none(text: str):
+def _read_or_none(text: str) -> Statement | None:
     try:
         return read(text)
     except Unreadable:
         return None
 
 
-def _rounded(gold, statement, signs: tuple[str, ...], place: int) -> bool:
+def _rounded(gold: Statement, statement: Statement | None, signs: tuple[str, ...], place: int) -> bool:
     r"""Whether a further side is the gold rounded: `\sqrt{2} = 1.41\ldots`, `\sqrt{13} \approx 3.61`."""
     if not place or not isinstance(gold, Expression) or not isinstance(statement, Expression) or not statement.decimal:
         return False
     return signs[place - 1] == "~" and rounds_to(gold.tree, statement, 0)
 
 
-def _goes_on(gold, text: str) -> bool:
+def _goes_on(gold: Statement, text: str) -> bool:
     r"""Whether a side is the gold's beginning, `13.416\ldots`."""
     digits, dots, rest = text.partition("\\ldots")
     if not dots or rest.strip() or not isinstance(gold, Expression) or symbols(gold.tree):
@@ -262,7 +263,7 @@ def _of_function(name: str, other: str) -> bool:
     return "y" in names and any(one[1:] == "(x)" for one in names)
 
 
-def _substituted(statement, name: str, new: str):
+def _substituted(statement: Statement, name: str, new: str) -> Expression | None:
     if not isinstance(statement, Expression) or new in symbols(statement.tree):
         return None
     return Expression(replaced(statement.tree, ("s", name), ("s", new)), statement.measure, statement.percent)
@@ -315,15 +316,15 @@ def _same_inequality(gold: Relation, answer: Relation) -> bool:
     return False
 
 
-def _region(statement, other) -> Region | None:
+def _region(statement: Statement, other: Statement) -> Region | None:
     if isinstance(statement, Region):
         return statement
     if isinstance(statement, Items):
         if statement.kind == "tuple":
             return as_interval(statement) if isinstance(other, Region) else None
         if statement.kind == "list" and isinstance(other, Region) and not other.finite:
-            found = [_region(item, other) for item in statement.items]
-            return joined(found) if all(region is not None for region in found) else None
+            found = [region for item in statement.items if (region := _region(item, other)) is not None]
+            return joined(found) if len(found) == len(statement.items) else None
         if isinstance(other, Region) and other.finite:
             return _numbers(statement)
     if isinstance(statement, Expression) and isinstance(other, Region) and other.finite:
@@ -348,7 +349,7 @@ def _numbers(items: Items) -> Region | None:
     return points(found).named(next(iter(names), None))
 
 
-def _same_items(gold, answer, depth: int) -> bool:
+def _same_items(gold: Statement, answer: Statement, depth: int) -> bool:
     if isinstance(gold, Region) or isinstance(answer, Region):
         return False
     golds, answers = written_out(gold), written_out(answer)
@@ -357,10 +358,10 @@ def _same_items(gold, answer, depth: int) -> bool:
     if len(golds) > 1 and kind_of(gold) == "tuple":
         gold = Items("list", tuple(golds))
     kinds = kind_of(gold), kind_of(answer)
-    if kinds == ("tuple", "tuple"):
+    if kinds == ("tuple", "tuple") and isinstance(gold, Items) and isinstance(answer, Items):
         return gold.brackets == answer.brackets and _in_order(gold.items, answer.items, depth)
     if kinds[0] == "tuple" or kinds[1] == "tuple":
-        return _tuple_and_other(gold, answer, kinds, depth)
+        return _tuple_and_other(gold, answer, depth)
     if kinds[0] == "one" and len(golds) == 1:
         return _repeats(golds, answers, depth)
     if kinds[1] == "one" and len(answers) == 1 and len(golds) > 1:
@@ -373,26 +374,27 @@ def _repeats_an_item(items: Items) -> bool:
     return any(item in items.items[:place] for place, item in enumerate(items.items))
 
 
-def _repeats(golds: list, answers: list, depth: int) -> bool:
+def _repeats(golds: Sequence[Statement], answers: Sequence[Statement], depth: int) -> bool:
     """`17, 17`, `\\frac14 \\text{ or } 0.25` for one value: the same thing several times."""
     return all(_same(golds[0], answer, depth + 1) for answer in answers)
 
 
-def _all_the_same(golds: list, answer, depth: int) -> bool:
+def _all_the_same(golds: Sequence[Statement], answer: Statement, depth: int) -> bool:
     r"""`\angle A = 90, \angle B = 90` and the one value of both."""
-    if not all(isinstance(gold, Relation) and is_named(gold) for gold in golds) or isinstance(answer, Relation):
+    named = [gold for gold in golds if isinstance(gold, Relation) and is_named(gold)]
+    if len(named) < len(golds) or isinstance(answer, Relation):
         return False
-    return all(_same(read(gold.texts[1]), answer, depth + 1) for gold in golds)
+    return all(_same(read(gold.texts[1]), answer, depth + 1) for gold in named)
 
 
-def _in_order(golds, answers, depth: int) -> bool:
+def _in_order(golds: Sequence[Statement], answers: Sequence[Statement], depth: int) -> bool:
     return len(golds) == len(answers) and all(
         _same(one, other, depth + 1) for one, other in zip(golds, answers, strict=True)
     )
 
 
-def _tuple_and_other(gold, answer, kinds: tuple[str, str], depth: int) -> bool:
-    if kinds[0] == "tuple":
+def _tuple_and_other(gold: Statement, answer: Statement, depth: int) -> bool:
+    if isinstance(gold, Items) and gold.kind == "tuple":
         if isinstance(answer, Expression) and answer.tree[0] in "m*":
             return _vector(gold, answer.tree)
         if (
@@ -404,6 +406,8 @@ def _tuple_and_other(gold, answer, kinds: tuple[str, str], depth: int) -> bool:
             return _same(gold, read(answer.texts[1]), depth + 1)
         named = by_name(answer) if isinstance(answer, Items) and answer.kind == "list" else None
         return named is not None and gold.brackets == "()" and _in_order(gold.items, named, depth)
+    if not isinstance(answer, Items):
+        return False
     if isinstance(gold, Expression) and gold.tree[0] in "m*":
         return _vector(answer, gold.tree)
     if isinstance(gold, Items) and gold.kind == "list":
@@ -420,16 +424,17 @@ def _vector(items: Items, tree: tuple) -> bool:
     rows = []
     for item in items.items:
         inner = item.items if isinstance(item, Items) and item.kind == "tuple" else (item,)
-        if not all(isinstance(one, Expression) and not one.measure for one in inner):
+        row = tuple(one.tree for one in inner if isinstance(one, Expression) and not one.measure)
+        if len(row) < len(inner):
             return False
-        rows.append(tuple(one.tree for one in inner))
+        rows.append(row)
     if len({len(row) for row in rows}) != 1:
         return False
     column = ("m", tuple(rows))
     return same_trees(column, tree) or len(rows[0]) == 1 and same_trees(("m", (tuple(row[0] for row in rows),)), tree)
 
 
-def _matched(golds: list, answers: list, depth: int) -> bool:
+def _matched(golds: Sequence[Statement], answers: Sequence[Statement], depth: int) -> bool:
     """Whether each item on either side has an equal one on the other; order and repetition do not count."""
     if len(golds) > 100 or len(answers) > 100 or len(answers) > 2 * len(golds) + 2:
         return False
@@ -439,7 +444,7 @@ def _matched(golds: list, answers: list, depth: int) -> bool:
     if others and (names and not others <= names or not names and len(others) > 1 and len(others) < len(answers)):
         return False
     golds, answers = without_names(golds), without_names(answers)
-    found = Counter()
+    found: Counter[int] = Counter()
     for answer in answers:
         place = next((place for place, gold in enumerate(golds) if _same(gold, answer, depth + 1)), None)
         if place is None:
@@ -453,7 +458,7 @@ def _matched(golds: list, answers: list, depth: int) -> bool:
     )
 
 
-def _matched_by_name(golds: list, answers: list, depth: int) -> bool:
+def _matched_by_name(golds: Sequence[Statement], answers: Sequence[Statement], depth: int) -> bool:
     """`a = 1, b = 2`: the same values under the same names, or the values alone in the order of the names."""
     if names_of(answers):
         if len(names_of(answers)) != len(answers) or len(answers) != len(golds):

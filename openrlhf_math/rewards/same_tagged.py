@@ -4,14 +4,14 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from openrlhf_math.rewards.evaluate import exact
-from openrlhf_math.rewards.kinds import Expression, Tagged
+from openrlhf_math.rewards.kinds import Expression, Statement, Tagged
 from openrlhf_math.rewards.measures import COUNT, Measure
 from openrlhf_math.rewards.same_trees import same_trees
 
 INFINITELY_MANY = Tagged("words", ("words", "infinitelymany"))
 
 
-def same_tagged(gold, answer, same: Callable[[object, object], bool]) -> bool:
+def same_tagged(gold: Statement, answer: Statement, same: Callable[[Statement, Statement], bool]) -> bool:
     """Whether two statements are the same of which one at least is tagged; `same` compares those within."""
     if isinstance(gold, Tagged) and isinstance(answer, Tagged):
         if gold.kind != answer.kind:
@@ -30,7 +30,12 @@ def same_tagged(gold, answer, same: Callable[[object, object], bool]) -> bool:
                 gold.content[3] == answer.content[3] or not answer.content[3]
             )
         return gold.content == answer.content
-    tagged, other = (gold, answer) if isinstance(gold, Tagged) else (answer, gold)
+    if isinstance(gold, Tagged):
+        tagged, other = gold, answer
+    elif isinstance(answer, Tagged):
+        tagged, other = answer, gold
+    else:
+        return False
     if tagged.kind == "ratio" and len(tagged.content) == 2 and isinstance(other, Expression) and not other.measure:
         quotient = ("*", (tagged.content[0], ("^", tagged.content[1], ("n", Fraction(-1)))))
         whole = exact(other.tree)

@@ -1,12 +1,15 @@
 """Whether two expressions are equal: the same variables, and values that agree to 80 digits at several points."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 
 import mpmath
 
 from openrlhf_math.rewards.evaluate import (
+    Point,
     Undefined,
+    Value,
     any_part,
     chosen,
     exact,
@@ -126,7 +129,7 @@ def _factors(tree: tuple) -> list:
     return [factor for part in tree[1] for factor in _factors(part)]
 
 
-def values_at_points(gold: tuple, answer: tuple, count: int = POINTS):
+def values_at_points(gold: tuple, answer: tuple, count: int = POINTS) -> Iterator[tuple[Value, Value]]:
     """The values of two trees at points where both have one. Raises Unreadable if there are too few."""
     names = sorted(symbols(gold) | symbols(answer))
     positive = (under_roots(gold) | under_roots(answer)) - _UNKNOWNS
@@ -161,7 +164,7 @@ def _coordinate(name: str, turn: int, positive: bool) -> mpmath.mpf:
 def under_roots(tree: tuple) -> frozenset[str]:
     """The variables under square roots and logarithms, which stand for lengths and the like."""
     kind = tree[0]
-    inside = frozenset()
+    inside: frozenset[str] = frozenset()
     if kind == "root" or tree[:2] in (("f", "ln"), ("f", "log"), ("f", "logb")):
         inside = symbols(tree)
     elif kind == "^":
@@ -192,7 +195,7 @@ def _same_at_whole_numbers(gold: tuple, answer: tuple) -> bool:
     return compared > len(places) // 2
 
 
-def _real_value(tree: tuple, point: dict):
+def _real_value(tree: tuple, point: Point) -> Value | None:
     try:
         found = value(tree, point)
     except Undefined:

@@ -6,7 +6,7 @@ from fractions import Fraction
 import mpmath
 
 from openrlhf_math.rewards import regions
-from openrlhf_math.rewards.evaluate import Undefined, is_real, symbols, value
+from openrlhf_math.rewards.evaluate import MpNumber, Undefined, is_real, symbols, value
 from openrlhf_math.rewards.kinds import Expression, Items, Relation
 from openrlhf_math.rewards.latex import Unreadable, parse
 from openrlhf_math.rewards.regions import Region
@@ -39,9 +39,9 @@ def as_region(relation: Relation | None) -> Region | None:
         return None
     if relation.signs == ("!=",) and "\\pm" in relation.texts[1]:
         both = [Relation((relation.texts[0], relation.texts[1].replace("\\pm", sign)), ("!=",)) for sign in "+-"]
-        found = [as_region(one) for one in both]
-        return None if None in found else regions.common(found)
-    found = []
+        halves = [half for one in both if (half := as_region(one)) is not None]
+        return regions.common(halves) if len(halves) == 2 else None
+    found: list[Region] = []
     texts, signs = relation.texts, relation.signs
     if len(signs) == 1 and signs[0] in ("in", "notin"):
         if not is_bare(texts[0]):
@@ -51,11 +51,10 @@ def as_region(relation: Relation | None) -> Region | None:
             return None
         inner = regions.without(regions.EVERYTHING, inner) if signs[0] == "notin" else inner
         return inner.named(texts[0])
-    names = [index for index, text in enumerate(texts) if _variable_in(text)]
+    names = [(index, found_in) for index, text in enumerate(texts) if (found_in := _variable_in(text))]
     if len(names) != 1 or not set(signs) <= set(TURNED):
         return None
-    place = names[0]
-    variable, centre, distance = _variable_in(texts[place])
+    place, (variable, centre, distance) = names[0]
     try:
         for index, sign in enumerate(signs):
             if index not in (place - 1, place):
@@ -64,10 +63,13 @@ def as_region(relation: Relation | None) -> Region | None:
                     return None
                 continue
             bound = number(texts[index + 1] if index == place else texts[index])
-            found.append(_bounded(sign if index == place else TURNED[sign], bound, centre, distance))
+            side = _bounded(sign if index == place else TURNED[sign], bound, centre, distance)
+            if side is None:
+                return None
+            found.append(side)
     except Unreadable:
         return None
-    return regions.common(found).named(variable) if all(found) else None
+    return regions.common(found).named(variable)
 
 
 def _variable_in(text: str) -> tuple[str, mpmath.mpf, bool] | None:
@@ -87,7 +89,7 @@ def _variable_in(text: str) -> tuple[str, mpmath.mpf, bool] | None:
     return None
 
 
-def _bounded(sign: str, bound, centre, distance: bool) -> Region | None:
+def _bounded(sign: str, bound: MpNumber, centre: MpNumber, distance: bool) -> Region | None:
     infinite = abs(bound) == regions.INFINITY
     if sign in ("=", "!="):
         if infinite or distance:
@@ -104,7 +106,7 @@ def _bounded(sign: str, bound, centre, distance: bool) -> Region | None:
     return near if sign[0] == "<" else regions.without(regions.EVERYTHING, near)
 
 
-def _holds(low, sign: str, high) -> bool:
+def _holds(low: MpNumber, sign: str, high: MpNumber) -> bool:
     return {"<": low < high, "<=": low <= high, ">": low > high, ">=": low >= high, "=": low == high}.get(sign, False)
 
 
@@ -113,8 +115,8 @@ def region_of(text: str) -> Region | None:
     text = text.strip()
     parts, signs = split(text, _SET_MINUS)
     if len(parts) > 1:
-        found = [region_of(part) if part else None for part in parts]
-        if None in found:
+        found = [region for part in parts if part and (region := region_of(part)) is not None]
+        if len(found) < len(parts):
             return None
         region = found[0]
         for sign, other in zip(signs, found[1:], strict=True):

@@ -4,6 +4,7 @@ r"""What an answer says: a value with its unit, a relation, a list, a set, a tup
 """
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 
@@ -11,7 +12,7 @@ import mpmath
 
 from openrlhf_math.rewards import regions
 from openrlhf_math.rewards.evaluate import symbols
-from openrlhf_math.rewards.kinds import Expression, Items, Relation, Tagged, Where
+from openrlhf_math.rewards.kinds import Expression, Items, Relation, Statement, Tagged, Where
 from openrlhf_math.rewards.latex import Unreadable, parse
 from openrlhf_math.rewards.measured import read_duration, read_value
 from openrlhf_math.rewards.regions import Region
@@ -45,26 +46,29 @@ _DIGITS = {name: base for base, name in enumerate(
 
 
 @lru_cache(maxsize=4096)
-def read(text: str, problem: str = "") -> object:
+def read(text: str, problem: str = "") -> Statement:
     """The statement that a tidied text makes. Raises Unreadable."""
     text = text.strip()
     if not text:
         raise Unreadable("nothing")
     if is_words(text) or not text.isascii() or text.startswith("\\text"):
-        found = meaning(text)
-        if found is not None:
-            return _of_meaning(found)
+        said = meaning(text)
+        if said is not None:
+            return _of_meaning(said)
     if match := _CLOCK.match(_plain(text)):
         half = (match[4] or "").replace(".", "").replace(" ", "").lower()
         return Tagged("clock", (int(match[1]), int(match[2]), int(match[3] or 0), half))
-    for reader in (_signed_tuple, read_duration, _several, _base, _residue, _ratio, _relation, _set, _tuple):
+    readers: tuple[Callable[[str, str], Statement | None], ...] = (
+        _signed_tuple, read_duration, _several, _base, _residue, _ratio, _relation, _set, _tuple
+    )  # fmt: skip
+    for reader in readers:
         found = reader(text, problem)
         if found is not None:
             return found
     return read_value(text, problem)
 
 
-def _of_meaning(found: tuple) -> object:
+def _of_meaning(found: tuple) -> Statement:
     if found == ("nothing",):
         return regions.NOTHING
     if found == ("everything",):
@@ -87,13 +91,16 @@ def _signed_tuple(text: str, problem: str) -> Items | None:
     if not text.startswith("\\pm") or not text.endswith(")") or not closes(text[3:].strip()):
         return None
     inner = read(text[3:].strip(), problem)
-    if not isinstance(inner, Items) or not all(isinstance(item, Expression) for item in inner.items):
+    if not isinstance(inner, Items):
         return None
-    minus = tuple(Expression(("*", (("n", Fraction(-1)), item.tree)), item.measure) for item in inner.items)
+    values = [item for item in inner.items if isinstance(item, Expression)]
+    if len(values) < len(inner.items):
+        return None
+    minus = tuple(Expression(("*", (("n", Fraction(-1)), item.tree)), item.measure) for item in values)
     return Items("list", (inner, Items("tuple", minus, inner.brackets)))
 
 
-def _several(text: str, problem: str) -> object | None:
+def _several(text: str, problem: str) -> Statement | None:
     if is_grouped(text):
         return None
     text = _TEXT_WITH_JOINT.sub(r"\\text{\1} \\text{ \2 } ", text)
@@ -286,7 +293,7 @@ _SAID_RATIO = re.compile(r"\A([0-9]{1,9}) to ([0-9]{1,9})\Z")
 _COLON = re.compile(r"\\colon(?![a-zA-Z])|:")
 
 
-def _relation(text: str, problem: str) -> object | None:
+def _relation(text: str, problem: str) -> Statement | None:
     if not RELATION.search(text):
         if _OTHER_RELATION.search(text) and len(split(text, _OTHER_RELATION)[0]) > 1:
             raise Unreadable("a relation of another kind")
@@ -318,7 +325,7 @@ def _relation_of(text: str) -> Relation | None:
     return Relation(tuple(parts), tuple(signs))
 
 
-def _set(text: str, problem: str) -> object | None:
+def _set(text: str, problem: str) -> Statement | None:
     region = (
         region_of(text)
         if text.startswith("\\{") or _SET_SIGN.search(text) or "\\mathbb" in text or "mptyset" in text
@@ -342,7 +349,7 @@ def _set(text: str, problem: str) -> object | None:
     return Items("set", tuple(read(part, problem) for part in parts if part))
 
 
-def _tuple(text: str, problem: str) -> object | None:
+def _tuple(text: str, problem: str) -> Statement | None:
     if text[:1] == "]" and text[-1:] in ("[", "]") or text[:1] in "([" and text[-1:] == "[":
         region = bracketed(text)
         if region is not None:

@@ -18,6 +18,12 @@ _CALLED = frozenset("fgFG")
 class Variables(Numerals):
     """Reads variables. `sum` and `command` are those of the whole reader."""
 
+    def sum(self) -> tuple:
+        raise NotImplementedError
+
+    def command(self, name: str) -> tuple[tuple, bool]:
+        raise NotImplementedError
+
     def letter(self, sign: str) -> tuple:
         if sign == "e" and self.peek() not in ("_", "'"):
             return ("c", "e")
@@ -98,7 +104,8 @@ class Variables(Numerals):
         """A subscript as a name: `_{1}`, `_1`, `_{\\text{max}}` and `_{\\max}` are read alike."""
         if self.peek() != "{":
             return self.next().lstrip("\\")
-        depth, parts = 0, []
+        depth = 0
+        parts: list[str] = []
         while True:
             token = self.next()
             depth += (token == "{") - (token == "}")
@@ -182,7 +189,8 @@ class Variables(Numerals):
 
     def _group_text(self) -> list[str]:
         """The tokens of a group in braces, without its own braces and spaces; none if there is no group."""
-        found, depth = [], 0
+        found: list[str] = []
+        depth = 0
         while self.peek():
             token = self.next()
             depth += (token == "{") - (token == "}")

@@ -37,7 +37,7 @@ def well_formed(response: str, extraction: Extraction, style: str) -> bool:
 
 def _boxes_agree(extraction: Extraction) -> bool:
     boxes = extraction.boxes
-    if not boxes or any(len(box) > MAX_ANSWER for box in boxes) or len(extraction.answer) > MAX_ANSWER:
+    if not boxes or any(len(text) > MAX_ANSWER for text in (*boxes, extraction.answer or "")):
         return False
     if len(set(boxes)) == 1:
         return True

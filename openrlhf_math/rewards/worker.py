@@ -15,6 +15,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from types import FrameType
+from typing import TypeVar
 
 # CPU time between the deadline, which a comparison may notice, and the end of the process, which it cannot prevent.
 GRACE_SECONDS = 0.2
@@ -79,9 +82,13 @@ def describe(answer: str, problem: str, timeout_seconds: float) -> tuple[str | N
     return _within(timeout_seconds, lambda: fingerprint.fingerprint(answer, problem))
 
 
-def _within(timeout_seconds: float, task) -> tuple:
+Found = TypeVar("Found")
+
+
+def _within(timeout_seconds: float, task: Callable[[], Found]) -> tuple[Found | None, str, float]:
     begin = time.process_time()
-    found, reason = None, ""
+    found: Found | None = None
+    reason = ""
     try:
         _set_timers(timeout_seconds)
         found = task()
@@ -107,7 +114,7 @@ def _stop_timers() -> None:
         signal.setitimer(timer, 0)
 
 
-def _past_the_deadline(number: int, frame) -> None:
+def _past_the_deadline(number: int, frame: FrameType | None) -> None:
     raise DeadlinePassed
 
 

@@ -3,7 +3,10 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich import progress as rich_progress
 
 # Called when a stage begins and whenever a part of it is done: the stage, how much is done, how much there is (0 where
 # that is not known), and of what.
@@ -72,7 +75,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def step_bar(stream: TextIO, transient: bool = False):
+def step_bar(stream: TextIO, transient: bool = False) -> "rich_progress.Progress":
     """rich's progress bar of a training's steps on `stream`. transient: whether it goes when it is done."""
     from rich.console import Console
     from rich.progress import (

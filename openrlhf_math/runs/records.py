@@ -3,8 +3,12 @@
 import json
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_math.data.files import written_whole
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 def append_jsonl(path: Path, record: dict) -> None:
@@ -37,11 +41,11 @@ def keep_until(path: Path, step: int) -> list[dict]:
     return records
 
 
-def forget_after(writer, step: int) -> None:
+def forget_after(writer: "SummaryWriter", step: int) -> None:
     """TensorBoard shows nothing that an earlier process wrote for later steps: they are done again.
 
     writer: torch's SummaryWriter.
     """
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-    writer.file_writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), step=step + 1)
+    writer._get_file_writer().add_event(Event(session_log=SessionLog(status=SessionLog.START)), step=step + 1)

@@ -32,8 +32,12 @@ def window(steps: int) -> int:
 def changes(rows: list[dict]) -> dict[str, Change]:
     """rows: records in the order of their steps. Metrics without a number at either end are left out."""
     size = window(len(rows))
-    ends = {name: (_mean(rows[:size], name), _mean(rows[-size:], name)) for name in FIGURES}
-    return {name: Change(*both) for name, both in ends.items() if None not in both}
+    found: dict[str, Change] = {}
+    for name in FIGURES:
+        begin, end = _mean(rows[:size], name), _mean(rows[-size:], name)
+        if begin is not None and end is not None:
+            found[name] = Change(begin, end)
+    return found
 
 
 def seconds_a_step(rows: list[dict]) -> float | None:

@@ -53,7 +53,7 @@ class Status:
 
 def statuses(paths: list[Path]) -> list[Status]:
     """Of every run the directories hold; a demo's directory holds several. Raises UserError for one that is no run."""
-    found = []
+    found: list[Status] = []
     for path in paths:
         if not path.is_dir():
             raise UserError(f"RUN {path}: there is no such directory")

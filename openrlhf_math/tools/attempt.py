@@ -8,15 +8,19 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
 
-from openrlhf_math.data.prompts import Continued
+from openrlhf_math.data.prompts import Continued, Tokenizer
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.side_by_side import within
 from openrlhf_math.tools.code_blocks import Call
 from openrlhf_math.tools.isolation import find_isolation
-from openrlhf_math.tools.pool import KernelPool, places_for, running_for
+from openrlhf_math.tools.pool import KernelPool, Session, places_for, running_for
 from openrlhf_math.tools.settings import ToolSettings
 from openrlhf_math.tools.turns import find_turns
+
+if TYPE_CHECKING:
+    from vllm import CompletionOutput
 
 # Texts that end as a call does and are none, such as fences of blocks in other languages. An attempt that has written
 # so many of them continues without the tool: each one costs a request to the engine.
@@ -42,7 +46,7 @@ class Piece:
     stopped: str | None = None
 
 
-def piece_of(completion) -> Piece:
+def piece_of(completion: "CompletionOutput") -> Piece:
     """completion: vLLM's, of a request that keeps stop texts in the text."""
     stopped = completion.stop_reason if isinstance(completion.stop_reason, str) else None
     finished = completion.finish_reason or ""
@@ -77,7 +81,7 @@ class ToolUse:
 class Tool:
     """The tool of one engine: how calls are read and answered, and the kernels that run them."""
 
-    def __init__(self, settings: ToolSettings, tokenizer, model: str) -> None:
+    def __init__(self, settings: ToolSettings, tokenizer: Tokenizer, model: str) -> None:
         """model: its name, for messages. Raises UserError where this machine gives no isolation, or the model's
         tokenizer or chat template cannot do it."""
         self.settings = settings
@@ -106,7 +110,7 @@ class Tool:
         (ids,) = self._continued.ids([text])
         return text, ids
 
-    def _control(self, ids: list[int]) -> Counter:
+    def _control(self, ids: list[int]) -> Counter[int]:
         return Counter(token for token in ids if token in self._special)
 
 
@@ -121,7 +125,8 @@ class ToolAttempt:
         """template: variables of the chat template."""
         self._template = template or {}
         self.tokens, self.finished, self.use = 0, "", ToolUse()
-        self._tool, self._parts = tool, []
+        self._tool = tool
+        self._parts: list[str] = []
         self._cut = asyncio.Event()
 
     @property
@@ -137,7 +142,9 @@ class ToolAttempt:
         async with self._tool.pool.session() as session:
             self.finished = await self._write(generate, session, list(prompt), len(prompt) + most, stop)
 
-    async def _write(self, generate, session, ids: list[int], end: int, stop: tuple[str, ...]) -> str:
+    async def _write(
+        self, generate: Generate, session: Session, ids: list[int], end: int, stop: tuple[str, ...]
+    ) -> str:
         """end: length of the context at which the attempt ends. Returns why it ended."""
         turns, most_calls = self._tool.turns, self._tool.settings.calls
         reader, number, false_stops = turns.reader(), 0, 0
@@ -165,7 +172,7 @@ class ToolAttempt:
                 return "length"
         return "abort" if self._cut.is_set() else "length"
 
-    async def _answer(self, session, call: Call, ids: list[int], end: int) -> bool:
+    async def _answer(self, session: Session, call: Call, ids: list[int], end: int) -> bool:
         """Run a call and put its output behind `ids`. False if that leaves no room for a token, or it was cut."""
         begun, status, output = time.monotonic(), "error", ""
         if call.code is not None:

@@ -47,7 +47,8 @@ class Reader:
     def __init__(self, form: str) -> None:
         """form: of FORMS."""
         self._block = form == "block"
-        self._line, self._length = [], 0  # the line that has not ended, and its characters
+        self._line: list[str] = []  # the line that has not ended
+        self._length = 0  # its characters
         self._end = ""  # the last characters
         self._opened: re.Match | None = None  # the fence of the block that is open
         self._closed: str | None = None  # the code of the block behind which there is nothing yet

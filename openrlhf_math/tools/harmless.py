@@ -15,7 +15,8 @@ def harmless(output: str, tokens: Sequence[str] = ()) -> str:
     """
     output = _CONTROL.sub(lambda found: found[0] + HIDDEN, output.encode("utf-8", "replace").decode())
     for token in tokens:
-        parts, begin = [], 0
+        parts: list[str] = []
+        begin = 0
         while (found := output.find(token, begin)) >= 0:  # they may overlap
             parts += output[begin : found + 1], HIDDEN
             begin = found + 1

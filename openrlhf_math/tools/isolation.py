@@ -60,7 +60,7 @@ def find_isolation(wanted: str = "auto") -> str:
 
 
 def new_kernel(limits: KernelLimits, isolation: str) -> Kernel:
-    return Kernel(limits, isolation, tree() if isolation != "none" else ())
+    return Kernel(limits, isolation, tree() if isolation != "none" else [])
 
 
 def _possible() -> list[str]:

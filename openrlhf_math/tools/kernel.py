@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,9 +81,9 @@ class Kernel:
     isolation: of `isolation.KINDS`. python: the interpreter, this one's if None.
     """
 
-    def __init__(self, limits: KernelLimits, isolation: str, tree: list[tuple[str, str | None]] = ()) -> None:
+    def __init__(self, limits: KernelLimits, isolation: str, tree: Sequence[tuple[str, str | None]] = ()) -> None:
         self._limits, self._isolation, self._tree = limits, isolation, list(tree)
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._reply = -1
         self._lost = self._closed = False
         self._lock = threading.Lock()
@@ -121,7 +122,7 @@ class Kernel:
     def __enter__(self) -> "Kernel":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _start(self, deadline: float) -> None:
@@ -158,7 +159,10 @@ class Kernel:
             raise CannotStart(str(error)) from None
         finally:
             os.close(theirs)
-        for descriptor in (self._process.stdin.fileno(), self._process.stdout.fileno(), self._reply):
+        pipes = self._pipes()
+        if pipes is None:
+            raise CannotStart("it is closed")
+        for descriptor in (*pipes, self._reply):
             os.set_blocking(descriptor, False)
         self._line = b""
         for reply in self._replies(deadline, _Output(0)):
@@ -182,13 +186,15 @@ class Kernel:
             return output, "time"
         return output, "died"
 
-    def _replies(self, deadline: float, output: "_Output", request: bytes = b""):
+    def _replies(self, deadline: float, output: "_Output", request: bytes = b"") -> Iterator[dict]:
         """Every reply that comes until the process ends. All it printed before one is in `output`.
 
         Raises TimeoutError at the deadline, a time of the monotonic clock.
         """
-        process, reply = self._process, self._reply
-        stdin, stdout = process.stdin.fileno(), process.stdout.fileno()
+        pipes, reply = self._pipes(), self._reply
+        if pipes is None:
+            return
+        stdin, stdout = pipes
         events = select.poll()
         events.register(stdout, select.POLLIN)
         events.register(reply, select.POLLIN)
@@ -230,7 +236,7 @@ class Kernel:
                     return
 
     @staticmethod
-    def _read(descriptor: int, take) -> bool:
+    def _read(descriptor: int, take: Callable[[bytes], None]) -> bool:
         """Whether the other end is open."""
         try:
             data = os.read(descriptor, CHUNK)
@@ -252,7 +258,18 @@ class Kernel:
 
     def _discard(self) -> None:
         """What was printed between two calls belongs to none of them."""
-        self._drain(self._process.stdout.fileno(), _Output(0))
+        if pipes := self._pipes():
+            self._drain(pipes[1], _Output(0))
+
+    def _pipes(self) -> tuple[int, int] | None:
+        """The descriptors of its standard input and output; None if another thread has closed it meanwhile."""
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            return None
+        try:
+            return process.stdin.fileno(), process.stdout.fileno()
+        except ValueError:  # closed
+            return None
 
     def _death(self, status: str) -> tuple[str, str]:
         """End what is left. Returns the status, and what to say of it."""
@@ -280,14 +297,16 @@ class Kernel:
             if wait_first:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(1.0)
-            process.stdin.close()
+            if process.stdin:
+                process.stdin.close()
             try:
                 code = process.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 code = process.wait()
-            process.stdout.close()
+            if process.stdout:
+                process.stdout.close()
             os.close(self._reply)
             return code
 
@@ -317,7 +336,7 @@ def _notes(output: str, notes: list[str]) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _json(line: bytes):
+def _json(line: bytes) -> object:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):

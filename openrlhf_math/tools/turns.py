@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterable, Mapping
 
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards.own_words import CALL_BEGINS, OUTPUT_BEGINS, RESULT_BEGINS
 from openrlhf_math.tools.code_blocks import CALL_ENDS, NAMES, STOPS, Call, Reader
@@ -75,7 +76,7 @@ class TemplateTurns(BlockTurns):
     instruction = ""
     tools = [TOOL]
 
-    def __init__(self, tokenizer, output_chars: int, model: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, output_chars: int, model: str) -> None:
         """model: name of the model, for messages.
 
         Raises UserError if the chat template has no such calls, or no turn of the tool.
@@ -124,11 +125,11 @@ class TemplateTurns(BlockTurns):
             raise ValueError("it leaves out what the assistant said")
         return behind
 
-    def _render(self, messages: list[dict], **arguments) -> str:
+    def _render(self, messages: list[dict], **arguments: object) -> str:
         return self._tokenizer.apply_chat_template(messages, tools=self.tools, tokenize=False, **arguments)
 
 
-def control_tokens(tokenizer) -> list[str]:
+def control_tokens(tokenizer: Tokenizer) -> list[str]:
     """The texts that a tokenizer reads as one token wherever they stand: those of control, and its other added ones.
 
     White space is none of them: some tokenizers have added tokens for runs of it.
@@ -137,7 +138,7 @@ def control_tokens(tokenizer) -> list[str]:
     return sorted(token for token in known if len(token.strip()) > 1)
 
 
-def find_turns(form: str, tokenizer, output_chars: int, model: str) -> BlockTurns:
+def find_turns(form: str, tokenizer: Tokenizer, output_chars: int, model: str) -> BlockTurns:
     """form: of `code_blocks.FORMS`. Raises UserError if the model's chat template cannot do it."""
     if form == "template":
         return TemplateTurns(tokenizer, output_chars, model)

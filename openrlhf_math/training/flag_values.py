@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards.config import LEAST_MEMORY
@@ -103,6 +104,10 @@ RULES = {
     "math.correct_below_ess": Rule("a share above 0, 1 at the most", lambda value: 0 < value <= 1),
     "math.sapo_tau": POSITIVE,
     "math.loss_length": COUNT,
+    "math.teacher_coef": POSITIVE,
+    **dict.fromkeys(("math.teacher_concurrency", "math.teacher_tries"), COUNT),
+    "math.teacher_timeout": POSITIVE,
+    "math.reward_coef": NOT_NEGATIVE,
     "math.grading_seconds": POSITIVE,
     "math.grading_gib": Rule(
         f"{LEAST_MEMORY / 2**30:g} or more", lambda value: LEAST_MEMORY / 2**30 <= value < math.inf
@@ -126,8 +131,8 @@ def check_values(flags: dict) -> None:
         )
 
 
-def _check(name: str, value) -> None:
-    values = value if isinstance(value, Iterable) else [value]
+def _check(name: str, value: Any) -> None:
+    values: list[Any] = list(value) if isinstance(value, Iterable) else [value]
     shown = " ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in values)
     if not all(map(RULES[name].holds, values)):
         raise UserError(f"--{name} {shown}: give {RULES[name].words}")

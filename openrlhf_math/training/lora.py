@@ -6,12 +6,16 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from openrlhf_math.checkpoints.folder import ADAPTER
 from openrlhf_math.checkpoints.manifest import digest
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.training.flag_checks import CRITIC_FLAG
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 LORA = {
     "ds.lora.rank": "train adapters of this rank and freeze the weights; the model is saved merged, with the adapter "
@@ -84,7 +88,16 @@ def check_flags(flags: dict) -> None:
             raise UserError(f"--ds.lora.rank with {flag}: {reason}; leave one of the two out")
 
 
-def look(model: str, lora) -> Lora | None:
+class LoraFlags(Protocol):
+    """OpenRLHF's `--ds.lora.*`."""
+
+    rank: int
+    alpha: int
+    dropout: float
+    target_modules: list[str] | str
+
+
+def look(model: str, lora: LoraFlags) -> Lora | None:
     """What LoRA would train in a model, on which PEFT is tried without its weights. None without LoRA.
 
     model: directory or hub name. lora: the flags `--ds.lora.*`. Raises UserError if a name matches nothing, if PEFT
@@ -106,7 +119,7 @@ def look(model: str, lora) -> Lora | None:
     return Lora(lora.rank, dict(kinds), sum(each.numel() for each in adapted.parameters() if each.requires_grad))
 
 
-def _check_kinds(adapted) -> None:
+def _check_kinds(adapted: "PeftModel") -> None:
     """Raise UserError for layers whose adapters cannot be merged, or which the loss reads the weights of."""
     from peft.tuners.lora import LoraLayer
     from peft.tuners.lora.layer import Linear, ParamWrapper
@@ -120,7 +133,7 @@ def _check_kinds(adapted) -> None:
             )
 
 
-def _adapted(model: str, lora, targets):
+def _adapted(model: str, lora: LoraFlags, targets: list[str] | str) -> "PeftModel":
     """The model with adapters as OpenRLHF adds them, without memory for its weights."""
     import torch
     from peft import LoraConfig, TaskType, get_peft_model
@@ -151,7 +164,7 @@ def _adapted(model: str, lora, targets):
         raise UserError(f"--ds.lora.target_modules {given}: PEFT refuses it for {model} ({reason})") from None
 
 
-def _names(adapted) -> list[str]:
+def _names(adapted: "PeftModel") -> list[str]:
     """Of the adapted modules, in the model without adapters; of experts also the parameter, once for each."""
     from peft.tuners.lora import LoraLayer
 
@@ -168,7 +181,7 @@ def _is_at(target: str, name: str) -> bool:
     return name == target or name.endswith(f".{target}")
 
 
-def _has_no_effect(model: str, lora, target: str, names: list[str]) -> bool:
+def _has_no_effect(model: str, lora: LoraFlags, target: str, names: list[str]) -> bool:
     """Whether the other targets alone adapt the same. PEFT has other names for the experts of some models."""
     others = [each for each in lora.target_modules if each != target]
     if not others:

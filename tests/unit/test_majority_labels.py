@@ -125,7 +125,9 @@ def test_a_set_without_the_column(tmp_path):
         loaded(path)
 
 
-@pytest.mark.parametrize("flags", [("--rollout.n_samples_per_prompt", 2), ("--reward.remote_url", "http://127.0.0.1:1")])
+@pytest.mark.parametrize(
+    "flags", [("--rollout.n_samples_per_prompt", 2), ("--reward.remote_url", "http://127.0.0.1:1")]
+)
 def test_who_cannot_vote(flags):
     with pytest.raises(UserError, match="--math.majority_labels"):
         settings("--math.majority_labels", *flags)

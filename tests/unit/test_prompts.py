@@ -142,7 +142,8 @@ def by_sft(model, way: str, tmp_path) -> list[list[int]]:
 
     chat_template, template = flags(way)
     data = SimpleNamespace(apply_chat_template=chat_template, input_template=template, tokenizer_chat_template=None)
-    math = SimpleNamespace(instruction=INSTRUCTION, thinking="keep", thinking_tags="think", template_variables={})
+    ours = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}}
+    math = SimpleNamespace(instruction=INSTRUCTION, thinking="keep", **ours)
     args = SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(model)), math=math)
     render, layout = Renderer(args), Layout(("problem", "response"))
     pieces = [render.pieces(layout.turns({"problem": problem, "response": "4"})) for problem in PROBLEMS]

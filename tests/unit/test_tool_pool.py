@@ -8,7 +8,7 @@ import pytest
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.tools import isolation
-from openrlhf_math.tools.kernel import KernelLimits
+from openrlhf_math.tools.kernel import Kernel, KernelLimits
 from openrlhf_math.tools.pool import KernelPool
 
 LIMITS = KernelLimits(seconds=5, wall_seconds=60)
@@ -63,6 +63,16 @@ def test_a_call_beyond_its_time_loses_the_variables_and_says_so():
     assert (ended.status, ended.fresh) == ("time", False)
     assert (lost.status, lost.fresh) == ("error", True)
     assert (after.output, after.fresh) == ("1", False)
+
+
+def test_a_call_whose_kernel_is_closed_before_it_is_sent_ends_as_died():
+    class ClosedBetween(Kernel):
+        def _call(self, code, deadline):
+            self.close()  # as from another thread, between the start and the call
+            return super()._call(code, deadline)
+
+    result = ClosedBetween(LIMITS, "none").run("1 + 1")
+    assert result.status == "died"
 
 
 def test_who_finds_no_place_gets_an_answer():

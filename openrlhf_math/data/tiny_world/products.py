@@ -6,6 +6,7 @@ writes is not to be learned, so a trace with a call is two rows: up to the call,
 """
 
 import random
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 LOWEST, HIGHEST = 1000, 9999
@@ -35,7 +36,7 @@ class Product:
         return {"problem": self.text, "answer": str(self.answer)}
 
 
-def products(count: int, rng: random.Random, apart_from: set[Product] = frozenset()) -> list[Product]:
+def products(count: int, rng: random.Random, apart_from: AbstractSet[Product] = frozenset()) -> list[Product]:
     """`count` different products, none of which is in `apart_from`."""
     made: dict[Product, None] = {}
     while len(made) < count:

@@ -6,6 +6,10 @@ the long ones. The same question with the same seed always gets the same trace.
 
 import random
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 from openrlhf_math.data.tiny_world.problems import GAINS, NAMES, THINGS, Story
 from openrlhf_math.data.tiny_world.teacher import write_trace
@@ -77,7 +81,7 @@ def complete(request: dict, flawed: float) -> dict | None:
     }
 
 
-def build_app(flawed: float = 0.2, key: str = "", delay: float = 0.0):
+def build_app(flawed: float = 0.2, key: str = "", delay: float = 0.0) -> "FastAPI":
     """The server as an ASGI application.
 
     flawed: see `teach`. key: what clients must send, "" for anything. delay: seconds a reply takes.
@@ -96,8 +100,8 @@ def build_app(flawed: float = 0.2, key: str = "", delay: float = 0.0):
     async def models() -> dict:
         return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "openrlhf_math"}]}
 
-    @app.post("/v1/chat/completions")
-    async def chat_completions(request: Request):
+    @app.post("/v1/chat/completions", response_model=None)
+    async def chat_completions(request: Request) -> dict | JSONResponse:
         if key and request.headers.get("Authorization") != f"Bearer {key}":
             return refuse(401, "the key is wrong")
         body = await request.json()

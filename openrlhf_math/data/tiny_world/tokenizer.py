@@ -1,5 +1,7 @@
 """A small tokenizer in the form of Qwen2's: byte-level, one token a digit, ChatML."""
 
+from typing import TYPE_CHECKING
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -8,7 +10,11 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 VOCABULARY = 512
 
 
-def build_tokenizer(texts: list[str]):
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def build_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":
     """A `PreTrainedTokenizerFast` whose merges are learned from `texts`; the same for the same texts."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

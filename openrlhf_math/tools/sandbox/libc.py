@@ -16,7 +16,7 @@ SYS_MOUNT_SETATTR = 442  # the same on every architecture
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 
 
-def call(function: str, *arguments, about: str = "") -> int:
+def call(function: str, *arguments: object, about: str = "") -> int:
     """A function of the C library. Raises OSError with its name and what it was about."""
     result = getattr(_LIBC, function)(*arguments)
     if result < 0:
@@ -43,8 +43,8 @@ def bind_read_only(source: str, target: str) -> None:
 def read_only(target: str, flags: int = 0) -> None:
     attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, 0, 0, 0)
     size = ctypes.c_size_t(ctypes.sizeof(attributes))
-    number, flags = ctypes.c_long(SYS_MOUNT_SETATTR), ctypes.c_uint(flags)
-    call("syscall", number, ctypes.c_int(AT_FDCWD), target.encode(), flags, attributes, size, about="mount_setattr")
+    arguments = ctypes.c_int(AT_FDCWD), target.encode(), ctypes.c_uint(flags), attributes, size
+    call("syscall", ctypes.c_long(SYS_MOUNT_SETATTR), *arguments, about="mount_setattr")
 
 
 def pivot_root(new: str, old: str) -> None:
@@ -55,7 +55,7 @@ def unmount(target: str) -> None:
     call("umount2", target.encode(), ctypes.c_int(MNT_DETACH), about=target)
 
 
-def prctl(option: int, value: int = 0, pointer=None) -> None:
+def prctl(option: int, value: int = 0, pointer: object = None) -> None:
     zero = ctypes.c_ulong(0)
     call("prctl", ctypes.c_int(option), ctypes.c_ulong(value), pointer or zero, zero, zero, about=str(option))
 

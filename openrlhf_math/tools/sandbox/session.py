@@ -62,9 +62,11 @@ def _run(code: str, number: int, variables: dict, output: int) -> bool:
     linecache.cache[name] = len(code), None, code.splitlines(keepends=True), name
     try:
         tree = ast.parse(code, name)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        last = tree.body[-1] if tree.body else None
+        if isinstance(last, ast.Expr):
+            tree.body.pop()
         exec(compile(tree, name, "exec"), variables)
-        if last is not None:
+        if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), name, "eval"), variables)
             if value is not None:
                 _flush()
