@@ -187,6 +187,11 @@ def test_two_processes_with_zero_3_and_a_teacher_go_on_within_and_between_passes
     assert len(set().union(*problems[:3])) == 24, "an episode has every problem"
     assert all(record["teacher/reverse_kl"] != 0 for record in records(whole.directory / "metrics.jsonl"))
 
+    again = Run(demo, tmp_path / "again", *flags, "--math.replay", str(whole.directory / "rollouts"))
+    again.finish()  # the same steps without an engine
+    weights, others = (load_file(one.directory / "model" / "model.safetensors") for one in (whole, again))
+    assert again.steps() == whole.steps() and all((weights[name] == others[name]).all() for name in weights)
+
     end(run, run.start(), delayed(run.tags, 0.5))
     assert len(list((run.checkpoints / run.tags()[-1]).glob("random_state_rank*.pt"))) == 2
     end(run, run.start("--ckpt.load_enable"), after(run, 2))  # around the end of the first episode
