@@ -24,6 +24,10 @@ OURS = {
     "weight_transfer_config": "", "logprobs_mode": "",
 }  # fmt: skip
 DEFAULT = {"temperature": 0.6, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+NAMES = {
+    "temperature": "temperature", "top_p": "top-p", "top_k": "top-k", "min_p": "min-p",
+    "repetition_penalty": "repetition penalty",
+}  # fmt: skip
 ALLOWED = {
     "top_p": ("more than 0 and at most 1", lambda value: 0 < value <= 1),
     "top_k": ("1 or more, or -1 for all", lambda value: value >= 1 or value == -1),
@@ -110,4 +114,7 @@ def _pairs(given: Mapping[str, object]) -> str:
 
 
 def _words(sampling: Mapping[str, float]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in sampling.items())
+    """Without what leaves the distribution as it is."""
+    cuts = [name for name, value in sampling.items() if name != "temperature" and value != DEFAULT[name]]
+    told = [f"{NAMES[name]} {sampling[name]:g}" for name in ("temperature", *cuts) if name in sampling]
+    return ", ".join(told if cuts else [*told, "all tokens"])
