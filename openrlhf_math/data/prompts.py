@@ -39,6 +39,8 @@ class Tokenizer(Protocol):
 
     def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any: ...
 
+    def get_chat_template(self) -> str: ...
+
     def convert_tokens_to_ids(self, tokens: Any) -> Any: ...
 
     def convert_ids_to_tokens(self, ids: Any) -> Any: ...
@@ -98,14 +100,15 @@ def chat_text(
         raise UserError(f"the model's chat template refuses the messages ({str(error).strip()})") from None
 
 
-def with_variables(tokenizer, variables: Mapping[str, object]):
+def with_variables(tokenizer: Tokenizer, variables: Mapping[str, object]) -> Tokenizer:
     """The tokenizer, whose chat template is given these variables whoever renders with it."""
     if variables:
-        tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, **variables)
+        render = partial(tokenizer.apply_chat_template, **dict[str, Any](variables))
+        tokenizer.apply_chat_template = render  # type: ignore[method-assign]  # every user of this tokenizer renders so
     return tokenizer
 
 
-def check_variables(flag: str, model: str, variables: Mapping[str, object], tokenizer) -> None:
+def check_variables(flag: str, model: str, variables: Mapping[str, object], tokenizer: Tokenizer) -> None:
     """Raises UserError for a variable that the model's chat template does not read: it would do nothing."""
     known = template_variables(tokenizer) if variables else []
     for name in variables:
@@ -113,7 +116,7 @@ def check_variables(flag: str, model: str, variables: Mapping[str, object], toke
             raise UserError(f"{flag}: the chat template of {model} reads no {name}, only {', '.join(known)}")
 
 
-def template_variables(tokenizer) -> list[str]:
+def template_variables(tokenizer: Tokenizer) -> list[str]:
     """What a chat template reads besides the messages, sorted."""
     from jinja2 import meta
     from jinja2.sandbox import ImmutableSandboxedEnvironment

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from yarl import URL
 
@@ -10,6 +11,8 @@ from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Failure, nonsense, plain
 from openrlhf_math.endpoint.settings import EndpointSettings
 from openrlhf_math.errors import UserError
+
+T = TypeVar("T")
 
 BYTES_A_TOKEN = 1024  # of a reply: an id, a log-probability, a rank, and a text that may be a line of blanks
 BYTES_AROUND = 1 << 20
@@ -67,7 +70,7 @@ class ScoringClient(Client):
         longest = BYTES_AROUND + BYTES_A_TOKEN * len(ids)
         return await self.fetch(self._base / "completions", body, lambda text: (read_log_probs(text, ids), 0), longest)
 
-    async def _once(self, url: URL, body: dict | None, read, longest: int):
+    async def _once(self, url: URL, body: dict | None, read: Callable[[str], tuple[T, int]], longest: int) -> T:
         try:
             return await self.fetch(url, body, read, longest)
         except Failure as failure:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from openrlhf_math.data.files import named_when_whole
 from openrlhf_math.errors import UserError
@@ -100,7 +102,7 @@ def write_step(path: Path, columns: Mapping[str, Sequence]) -> None:
         parquet.write_table(table, unfinished, compression="zstd")
 
 
-def _arrow(pyarrow, values: Sequence, kind: str):
+def _arrow(pyarrow: ModuleType, values: Sequence, kind: str) -> Any:
     types = {
         "list<int32>": pyarrow.list_(pyarrow.int32()),
         "list<list<int32>>": pyarrow.list_(pyarrow.list_(pyarrow.int32())),

@@ -13,11 +13,11 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from openrlhf_math.errors import UserError
 
-Row = Mapping[str, object]
+Row = Mapping[str, Any]
 Condition = Callable[[Row], bool]
 
 LONGEST, DEEPEST = 2000, 50  # characters, brackets and `not` within each other
@@ -67,8 +67,7 @@ class _Reader:
             match = TOKEN.match(self.text, at)
             if not match:
                 self._fail(f"{self.text[at:].strip()[:20]!r} cannot be read")
-            kind = match.lastgroup
-            word = match[kind]
+            kind, word = str(match.lastgroup), match[0].lstrip()
             kind = "word" if kind == "name" and word.lower() in WORDS else kind
             tokens.append(Token(kind, word.lower() if kind == "word" else word))
             at = match.end()
@@ -141,7 +140,7 @@ class _Reader:
         compare = (ORDER | EQUAL)[sign]
         return lambda row: not _missing(row[name]) and compare(row[name], value)
 
-    def _value(self, token: Token):
+    def _value(self, token: Token) -> float | str | bool | None:
         if token.kind == "number":
             return float(token.text.replace("_", ""))
         if token.kind == "text":
@@ -155,5 +154,5 @@ class _Reader:
         return ", ".join(self.columns)
 
 
-def _missing(value) -> bool:
+def _missing(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
