@@ -29,7 +29,7 @@ class LossInputs:
     old_log_probs       the same before the batch's first step, without a gradient; with one step a batch equal to
                         log_probs
     rollout_log_probs   what the engine gave when it sampled the token, or None where an executor keeps none
-    advantages          of each token; without a KL in the reward the same for all tokens of a completion
+    advantages          of each token; without a KL in the reward and a teacher the same for all tokens of a completion
     action_mask         bool: the tokens that are in the loss; elsewhere every tensor holds padding
     group_ids           int64 [completions]: completions of one prompt have the same number. A group without room in one
                         micro-batch is in several

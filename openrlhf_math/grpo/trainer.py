@@ -153,7 +153,8 @@ class MathTrainer(UpstreamTrainer):
     def train_step(self, rollout_samples, global_step: int):
         """Returns the step's metrics and its number."""
         self.samples = rollout_samples
-        with self.watchdog.phase("train", f"{POLICY}, to take a gradient step"):
+        taught = " and the teacher" if self.args.math.teacher else ""
+        with self.watchdog.phase("train", f"{POLICY}{taught}, to take a gradient step"):
             started = time.perf_counter()
             self.engines.check()
             self.phases.train()

@@ -61,7 +61,8 @@ def test_a_teacher_is_in_the_place_of_the_reference_model(demo, tmp_path, create
     """It is the policy of the start, so before the first step nothing is between them, and there is no reward."""
     student = demo / "sft" / "model"
     more = ("--math.teacher", str(student), "--math.reward_coef", "0", "--data.max_samples", "16")
-    assert main(flags(demo, tmp_path / "run", *more, "--actor.entropy_coef", "0.5", "--actor.adam.lr", "1e-3")) == 0
+    moves = ("--actor.entropy_coef", "0.5", "--actor.adam.lr", "1e-3", "--actor.lr_scheduler", "constant")
+    assert main(flags(demo, tmp_path / "run", *more, *moves)) == 0
     assert created == ["MathPolicyActor", "MathReferenceActor"]
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     start, moved = (abs(row["teacher/reverse_kl"]) for row in rows)
