@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from openrlhf_math.colocation.layout import cores
 from openrlhf_math.errors import UserError
@@ -11,7 +12,7 @@ from openrlhf_math.errors import UserError
 PLACE = re.compile(r"[^/\s]+:\d+")  # a host and a port
 
 
-def join_cluster(**options) -> None:
+def join_cluster(**options: Any) -> None:
     """Connect to the cluster in RAY_ADDRESS. options: of `ray.init`. Raises UserError if none answers there."""
     import ray
 
@@ -41,7 +42,11 @@ def cluster(environment: Mapping[str, str], processes: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    common = {"runtime_env": {"env_vars": dict(environment)}, "log_to_driver": False, "logging_level": "error"}
+    common: dict[str, Any] = {
+        "runtime_env": {"env_vars": dict(environment)},
+        "log_to_driver": False,
+        "logging_level": "error",
+    }
     if os.environ.get("RAY_ADDRESS"):
         join_cluster(**common)
     else:

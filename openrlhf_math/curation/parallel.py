@@ -43,7 +43,7 @@ class Workers:
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of a coming change
-        quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
         if "RAY_ADDRESS" in os.environ:
             join_cluster(log_to_driver=False, logging_level="ERROR")
         else:  # what passes through the object store is file names and counts

@@ -125,7 +125,7 @@ class Client:
             # After parsing: JSON can spell the key's signs in other ways.
             reply = replace(parsed, content=self._hide(parsed.content), reasoning=self._hide(parsed.reasoning))
             return reply
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise Trouble(f"no reply within {self._http.request_timeout:g} s") from None
         except aiohttp.ClientConnectorError as error:
             raise Trouble("no connection", self._hide(plain(str(error))), setup=True) from None

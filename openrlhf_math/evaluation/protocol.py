@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import R1
@@ -50,7 +51,7 @@ def sampled(problems: ProblemSet, recommends: dict[str, float], flags: dict[str,
 
     Greedy decoding without `--samples` makes one completion. Raises UserError for values that cannot work.
     """
-    asked = recommends | flags
+    asked: dict[str, Any] = {**recommends, **flags}
     greedy = asked.get("temperature", problems.sampling.temperature) == 0
     if greedy and "samples" not in flags:
         asked["samples"] = 1

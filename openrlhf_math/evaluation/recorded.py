@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from openrlhf_math.data.tables import Keys, read_table
 from openrlhf_math.errors import UserError
@@ -106,29 +106,29 @@ def row_of(row: dict, place: str) -> Row:
 LABELS = ("subject", "difficulty", "level")
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_score(value) -> bool:
+def _is_score(value: object) -> bool:
     """A number, step scores, or null where the scorer has failed."""
     if isinstance(value, list):
         return all(step is None or _is_number(step) for step in value)
     return value is None or _is_number(value)
 
 
-def _is_confidence(value) -> bool:
+def _is_confidence(value: object) -> bool:
     """A number, or figures by name; null where nobody knows."""
     if isinstance(value, dict):
         return all(one is None or _is_number(one) for one in value.values())
     return value is None or _is_number(value)
 
 
-def _is_count(value) -> bool:
+def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_switch(value) -> bool:
+def _is_switch(value: object) -> bool:
     return isinstance(value, bool)
 
 
@@ -141,7 +141,7 @@ LISTS = (
 )
 
 
-def _floats(score) -> Scores:
+def _floats(score: Any) -> Scores:
     return [_float(step) for step in score] if isinstance(score, list) else _float(score)
 
 

@@ -3,11 +3,16 @@
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_math.data.hub import give_up_soon_without_network
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_kind import wants_code
 from openrlhf_math.patches.remote_code import remote_code_trusted
+
+if TYPE_CHECKING:
+    from transformers import AutoConfig, AutoTokenizer
 
 NO_TEMPLATE = "add --no-data.apply_chat_template, and --data.input_template if the model wants one"
 
@@ -38,7 +43,7 @@ def check_model(flag: str, model: str) -> None:
         give_up_soon_without_network()
 
 
-def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str):
+def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tokenizer:
     """The model's tokenizer. Raises UserError if it cannot be read, if it or the model wants to run code of its own, or
     if there is no chat template where one is needed."""
     from transformers import AutoConfig, AutoTokenizer
@@ -61,7 +66,7 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str):
     return tokenizer
 
 
-def _brings_code(kind, model: str) -> bool:
+def _brings_code(kind: "type[AutoConfig | AutoTokenizer]", model: str) -> bool:
     """Whether transformers' class of this kind asks for trust. What else is wrong is told where it is read."""
     try:
         kind.from_pretrained(model, trust_remote_code=False)

@@ -5,9 +5,13 @@ model of its own would come out.
 """
 
 import os
+from typing import TYPE_CHECKING
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 WEIGHT_FILES = (".safetensors", ".bin", ".index.json")
 NAMED = 2  # weights that a sentence names
@@ -49,7 +53,7 @@ def _has_weights(model: str) -> bool:
     return any(name.endswith(WEIGHT_FILES) for name in os.listdir(model))
 
 
-def _loading_report(model: str, architecture: type | None) -> dict:
+def _loading_report(model: str, architecture: "type[PreTrainedModel] | None") -> dict:
     """Names of missing weights, and names with both shapes of those of another shape."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.utils import logging

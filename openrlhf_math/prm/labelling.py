@@ -72,7 +72,9 @@ def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:
     Solutions go to train.parquet, those of the held-out problems to heldout.parquet (.jsonl likewise), rows that cannot
     be used to rejects.jsonl. Raises UserError if nothing is left, or a file cannot be read or written.
     """
-    output, counts, reasons = settings.output, Counter(), Counter()
+    output = settings.output
+    counts: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     with told_if_unwritable(output), ExitStack() as stack:
         output.mkdir(parents=True, exist_ok=True)
         files = {

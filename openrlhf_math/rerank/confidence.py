@@ -95,7 +95,9 @@ class Meter:
         self._sum += confidence
         if len(self._confidence) > window:
             self._sum -= self._confidence[-window - 1]
-        self.sank = self.sank or len(self._confidence) >= window and self._sum / window < self._watch.floor
+        floor = self._watch.floor
+        below = floor is not None and len(self._confidence) >= window and self._sum / window < floor
+        self.sank = self.sank or below
 
     def confidence(self) -> Confidence | None:
         """None where no token has said anything."""

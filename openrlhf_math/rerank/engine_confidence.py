@@ -1,8 +1,13 @@
 """Log-probabilities as vLLM's engine gives them, for a `Meter`."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from openrlhf_math.rerank.confidence import Meter, Watch
+
+if TYPE_CHECKING:
+    from vllm.logprobs import FlatLogprobs
 
 
 def asked(watch: Watch | None) -> dict[str, object]:
@@ -10,7 +15,7 @@ def asked(watch: Watch | None) -> dict[str, object]:
     return {"logprobs": watch.candidates, "flat_logprobs": True} if watch else {}
 
 
-def read(logprobs, meter: Meter) -> None:
+def read(logprobs: "FlatLogprobs | None", meter: Meter) -> None:
     """logprobs: vLLM's FlatLogprobs, for each token the drawn one and then the most likely ones; None for no tokens.
 
     The drawn one may stand among the most likely ones again, or, where the engine has put tokens together, may not.

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.roles import Lost
@@ -12,7 +12,7 @@ from openrlhf_math.side_by_side import end
 LOST = "lost"  # why an attempt ended that brought nothing
 
 
-async def independent(task: Task) -> AsyncIterator[Attempt]:
+async def independent(task: Task) -> AsyncGenerator[Attempt, None]:
     """As many attempts as the budget allows, and no more at once than it wants; one begins when another ends. Those
     under way are cancelled on closing.
 

@@ -3,6 +3,7 @@
 import contextlib
 import uuid
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -21,34 +22,39 @@ from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
 from openrlhf_math.rerank.scoring_engine import FLAG as SCORER_FLAG
 from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
 
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
 # For models to be loaded, downloads included.
 START_SECONDS = 2 * 3600.0
 
 
 @contextlib.contextmanager
-def started(settings: RerankerSettings) -> Iterator:
+def started(settings: RerankerSettings) -> Iterator["ActorHandle"]:
     """The handle of a `Reranker` actor whose engines are up, while the block runs.
 
     Raises UserError if the cluster has no room, or vLLM cannot serve a model.
     """
-    parts = [settings.sampler, *([settings.scorer] if settings.scorer else [])]
+    sampler, scorer = settings.sampler, settings.scorer
+    assert isinstance(sampler, SamplerSettings) and isinstance(scorer, ScorerSettings | None)  # others: see `here`
+    parts: list[SamplerSettings | ScorerSettings] = [sampler, *([scorer] if scorer else [])]
     processes = 1 + sum(part.replicas for part in parts)
-    with cluster(_environment(settings.sampler), processes), contextlib.ExitStack() as stack:
+    with cluster(_environment(sampler), processes), contextlib.ExitStack() as stack:
         gpus = 1 if settings.shared else sum(part.replicas * part.tensor_parallel for part in parts)
-        check_room("the models", processes, gpus if settings.sampler.device == "cuda" else 0)
-        bundle = stack.enter_context(_one_device(settings)) if settings.shared else {}
-        names = [_names("sampler", settings.sampler), _names("scorer", settings.scorer)]
-        samplers = _start(stack, SamplingEngine, settings.sampler, names[0], bundle)
+        check_room("the models", processes, gpus if sampler.device == "cuda" else 0)
+        bundle = stack.enter_context(_one_device(sampler.device)) if settings.shared else {}
+        names = [_names("sampler", sampler), _names("scorer", scorer)]
+        samplers = _start(stack, SamplingEngine, sampler, names[0], bundle)
         if settings.shared:
             _wait_for(samplers, "--model")
             _get([sampler.sleep.remote() for sampler in samplers], "--model")  # or there is no memory for the scorer
-        scorers = _start(stack, ScoringEngine, settings.scorer, names[1], bundle)
+        scorers = _start(stack, ScoringEngine, scorer, names[1], bundle)
         _wait_for(samplers, "--model")
         _wait_for(scorers, SCORER_FLAG)
         # Who starts again does not know who is asleep.
         options = {"num_cpus": 1, "max_restarts": 0 if settings.shared else -1}
-        actor = ray.remote(limited(RerankerActor)).options(**options)
-        reranker = actor.remote(*names, settings.rewards, settings.shared)
+        actor: Any = ray.remote(limited(RerankerActor))  # Ray's types do not say that it is a class
+        reranker = actor.options(**options).remote(*names, settings.rewards, settings.shared)
         stack.callback(ray.kill, reranker)
         yield reranker
 
@@ -106,16 +112,17 @@ def _start(
         "max_task_retries": RESTARTS,
         "runtime_env": {"env_vars": _environment(part)},
     }
-    actors = [ray.remote(limited(engine)).options(name=name, **options | bundle).remote(part) for name in names]
+    remote: Any = ray.remote(limited(engine))  # Ray's types do not say that it is a class
+    actors = [remote.options(name=name, **options | bundle).remote(part) for name in names]
     for actor in actors:
         stack.callback(ray.kill, actor)
     return actors
 
 
 @contextlib.contextmanager
-def _one_device(settings: RerankerSettings) -> Iterator[dict]:
+def _one_device(device: str) -> Iterator[dict]:
     """Options of actors that are all to sit on the same device."""
-    gpus = {"GPU": 1} if settings.sampler.device == "cuda" else {}
+    gpus = {"GPU": 1} if device == "cuda" else {}
     group = placement_group([{"CPU": 2, **gpus}])
     try:
         yield {

@@ -5,13 +5,14 @@ https://huggingface.co/Qwen/Qwen2.5-Math-PRM-7B, "Quick Start"; https://arxiv.or
 
 from collections.abc import Sequence
 
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
 
 SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \boxed{}."
 STEP_TAG = "<extra_0>"
 
 
-def encode_prm(tokenizer, problem: str, steps: Sequence[str]) -> Encoded:
+def encode_prm(tokenizer: Tokenizer, problem: str, steps: Sequence[str]) -> Encoded:
     """A chat of system prompt, problem and solution, with STEP_TAG behind every step; scores stand at the tags.
 
     tokenizer: with a chat template, and STEP_TAG as a token of its own. steps: at least one, see `split_steps`.

@@ -6,6 +6,7 @@ import ray
 
 from openrlhf_math.rerank.replicas import RemoteSampler, RemoteScorer, Sleepers
 from openrlhf_math.rerank.reranker import Reranker
+from openrlhf_math.rerank.roles import Sampler, Scorer
 from openrlhf_math.rerank.shared_device import SharedDevice, SharingSampler, SharingScorer
 from openrlhf_math.rerank.solver import Solver
 from openrlhf_math.rewards import GradingPool, RewardConfig
@@ -19,11 +20,13 @@ class RerankerActor(Reranker):
     ) -> None:
         """samplers, scorers: names of Ray actors; no scorers, no scores. shared: whether they share a device, on which
         the scorers, which were loaded last, are awake and the samplers are not."""
-        samplers, scorers = ([ray.get_actor(name) for name in names] for names in (samplers, scorers))
-        sampler, scorer = RemoteSampler(samplers), RemoteScorer(scorers) if scorers else None
-        parts = [part.check for part in (sampler, scorer) if part]
-        if shared and scorer:
-            device = SharedDevice([Sleepers(samplers), Sleepers(scorers)], awake=[1])
-            sampler, scorer = SharingSampler(sampler, device, 0), SharingScorer(scorer, device, 1)
-            parts.append(device.check)
-        super().__init__(Solver(sampler, scorer, GradingPool(rewards)), parts)
+        writers = RemoteSampler([ray.get_actor(name) for name in samplers])
+        judges = RemoteScorer([ray.get_actor(name) for name in scorers]) if scorers else None
+        checks = [part.check for part in (writers, judges) if part]
+        sampler: Sampler = writers
+        scorer: Scorer | None = judges
+        if shared and judges:
+            device = SharedDevice([Sleepers(writers.actors), Sleepers(judges.actors)], awake=[1])
+            sampler, scorer = SharingSampler(writers, device, 0), SharingScorer(judges, device, 1)
+            checks.append(device.check)
+        super().__init__(Solver(sampler, scorer, GradingPool(rewards)), checks)

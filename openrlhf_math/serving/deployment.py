@@ -5,10 +5,12 @@ import importlib.metadata
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import ray
 from ray import serve
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.serving.access import RequiresKey
@@ -18,6 +20,10 @@ from openrlhf_math.serving.plan import Service
 from openrlhf_math.serving.protocol import prepare
 from openrlhf_math.serving.proxy_errors import ErrorsInForm
 from openrlhf_math.serving.remote import RemoteReranker
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from ray.actor import ActorHandle
 
 
 def check_serve() -> None:
@@ -32,11 +38,11 @@ def check_serve() -> None:
 class SaysDisconnect:
     """Middleware that tells an app of a client that left: Ray Serve cancels what waits for its messages instead."""
 
-    def __init__(self, app) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope, receive, send) -> None:
-        async def told() -> dict:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told() -> Message:
             try:
                 return await receive()
             except ray.exceptions.TaskCancelledError:
@@ -46,7 +52,9 @@ class SaysDisconnect:
 
 
 @contextlib.contextmanager
-def deployed(reranker, service: Service, model: str, host: str, port: int, key: bytes | None = None) -> Iterator[None]:
+def deployed(
+    reranker: "ActorHandle", service: Service, model: str, host: str, port: int, key: bytes | None = None
+) -> Iterator[None]:
     """Ray Serve answers on host and port while the block runs.
 
     reranker: handle of a `Reranker` actor. model: whose tokenizer counts prompts. key: digest of the one that clients
@@ -55,7 +63,7 @@ def deployed(reranker, service: Service, model: str, host: str, port: int, key: 
     One replica, which holds no model and only waits: what works side by side are the samplers and scorers.
     """
 
-    def build():
+    def build() -> "FastAPI":
         app = build_app(RemoteReranker(reranker), service, token_counter(model))
         app.add_middleware(SaysDisconnect)
         if key:

@@ -1,6 +1,7 @@
 """The solver in the Ray actor, as the app sees it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
 
 import ray
 
@@ -11,18 +12,21 @@ from openrlhf_math.rerank.solver import Method
 from openrlhf_math.serving.errors import ClientLeft
 from openrlhf_math.side_by_side import within
 
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
 ANSWERS_WITHIN = 10.0  # seconds
 
 
 class RemoteReranker:
     """See `app.Backend`."""
 
-    def __init__(self, reranker) -> None:
+    def __init__(self, reranker: "ActorHandle") -> None:
         """reranker: handle of a `Reranker` actor."""
         self._reranker = reranker
 
-    async def stream(self, problem: str, method: Method, limits: Limits) -> AsyncIterator[Progress | Solved]:
-        answers = self._reranker.stream.options(num_returns="streaming").remote(problem, method, limits)
+    async def stream(self, problem: str, method: Method, limits: Limits) -> AsyncGenerator[Progress | Solved, None]:
+        answers: Any = self._reranker.stream.options(num_returns="streaming").remote(problem, method, limits)
         try:
             async for reference in answers:
                 yield await reference
@@ -46,7 +50,7 @@ class RemoteReranker:
             raise error.cause from None
 
 
-def hopeless(reranker) -> str:
+def hopeless(reranker: "ActorHandle") -> str:
     """Why no problem will ever be solved again, a sentence; "" if that is not so. For a process that serves."""
     try:
         ray.get(reranker.check.remote(), timeout=ANSWERS_WITHIN)

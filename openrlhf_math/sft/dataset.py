@@ -1,7 +1,28 @@
 """OpenRLHF's SFT dataset over rows that are tokens already, with what is learned among them."""
 
+from types import SimpleNamespace
+from typing import Protocol
+
 import torch
+from jaxtyping import Float32, Int64
 from openrlhf.datasets import SFTDataset
+from torch import Tensor
+
+from openrlhf_math.data.prompts import Tokenizer
+
+
+class Rows(Protocol):
+    """A dataset with `ids` and `learned`, as `sft.render.Trace`; none longer than the context."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict: ...
+
+
+class Strategy(Protocol):
+    """OpenRLHF's, of which the settings are read."""
+
+    args: SimpleNamespace
 
 
 class TraceDataset(SFTDataset):
@@ -13,12 +34,8 @@ class TraceDataset(SFTDataset):
     batches are left: rows are padded on the right.
     """
 
-    def __init__(self, rows, tokenizer, max_length: int, strategy, **unused) -> None:
-        """rows: with ids and learned, as `sft_render.Trace`; none longer than the context.
-
-        strategy: OpenRLHF's. The tokenizer, which is saved with the model, gets the chat template that the rows were
-        rendered with.
-        """
+    def __init__(self, rows: Rows, tokenizer: Tokenizer, max_length: int, strategy: Strategy, **unused: object) -> None:
+        """The tokenizer, which is saved with the model, gets the chat template that the rows were rendered with."""
         torch.utils.data.Dataset.__init__(self)
         self.rows, self.tokenizer = rows, tokenizer
         if template := strategy.args.data.tokenizer_chat_template:
@@ -27,8 +44,10 @@ class TraceDataset(SFTDataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """input_ids, attention_mask, loss_mask: [1, tokens]; the mask is 1 at i where token i + 1 is to be learned."""
+    def __getitem__(
+        self, index: int
+    ) -> tuple[Int64[Tensor, "1 tokens"], Int64[Tensor, "1 tokens"], Float32[Tensor, "1 tokens"]]:
+        """input_ids, attention_mask, loss_mask; the last is 1 at i where token i + 1 is to be learned."""
         row = self.rows[index]
         input_ids = torch.tensor([row["ids"]])
         loss_mask = torch.zeros_like(input_ids, dtype=torch.float32)

@@ -2,18 +2,24 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from openrlhf.trainer.sft_trainer import SFTTrainer
+from torch.utils.data import DataLoader
 
 from openrlhf_math.runs.records import append_jsonl, forget_after, keep_until
-from openrlhf_math.sft.progress import Progress
+from openrlhf_math.sft.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class RecordingTrainer(SFTTrainer):
     """A record a step. run_dir: where they go. report: shows each record."""
 
-    def __init__(self, *args, run_dir: Path, report: Progress, **kwargs) -> None:
+    def __init__(self, *args: Any, run_dir: Path, report: Progress | Silent, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.model.balance_routers(self.aux_loss)
         if self.strategy.ring_attn_group is None and (note := self.model.choose_path()):
@@ -24,7 +30,9 @@ class RecordingTrainer(SFTTrainer):
         self.micro_batches = len(self.train_dataloader)
         self.steps = self.micro_batches * self.epochs // self.strategy.accumulated_gradient
 
-    def fit(self, args, consumed_samples=0, num_update_steps_per_epoch=None) -> None:
+    def fit(
+        self, args: SimpleNamespace, consumed_samples: int = 0, num_update_steps_per_epoch: int | None = None
+    ) -> None:
         step = self.model.model.global_steps
         self.started_at = time.time()
         if self.strategy.is_rank_0():
@@ -36,7 +44,14 @@ class RecordingTrainer(SFTTrainer):
                 forget_after(self._tensorboard, step)
         super().fit(args, consumed_samples, num_update_steps_per_epoch)
 
-    def save_logs_and_checkpoints(self, args, global_step, step_bar, logs_dict=None, client_states=None) -> None:
+    def save_logs_and_checkpoints(
+        self,
+        args: SimpleNamespace,
+        global_step: int,
+        step_bar: "tqdm",
+        logs_dict: dict[str, float],
+        client_states: dict | None = None,
+    ) -> None:
         """OpenRLHF's loss is that of this process's part of the batch; the record has that of the whole batch."""
         logs_dict["loss_mean"] = self.strategy.all_reduce(logs_dict["loss_mean"])
         done = global_step * self.strategy.accumulated_gradient / self.micro_batches
@@ -53,7 +68,7 @@ class RecordingTrainer(SFTTrainer):
         super().save_logs_and_checkpoints(args, global_step, step_bar, logs_dict, client_states)
         self.report(record, self.steps)
 
-    def evaluate(self, eval_dataloader, steps=0) -> None:
+    def evaluate(self, eval_dataloader: DataLoader, steps: int = 0) -> None:
         """The loss on the evaluation set, a mean over its completion tokens, to eval.jsonl and TensorBoard."""
         self.model.eval()
         total = torch.zeros(2, dtype=torch.float64)  # minus the log-probabilities, and the tokens
