@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from openrlhf_math.rerank.prm_format import STEP_TAG
+from openrlhf_math.rerank.steps import STEP_TAG
 
 WORDS = [
     "Leo has 9 pens. How many pens?",

@@ -101,7 +101,7 @@ def _serve_here(args: argparse.Namespace, parts, service, port: int, key: bytes 
 
     count = None
     if not args.base_url:
-        from openrlhf_math.serving.counting import token_counter
+        from openrlhf_math.serving.plan import token_counter
 
         count = token_counter(args.model)
     why = serve_here(parts, service, args.host, port, key, lambda: _say_address(args.host, port), count, CHECK_SECONDS)
@@ -116,8 +116,7 @@ def _say_address(host: str, port: int) -> None:
 
 def _serve(args: argparse.Namespace, parts, service, port: int, key: bytes | None) -> int:
     from openrlhf_math.rerank.launch import started
-    from openrlhf_math.serving.deployment import deployed
-    from openrlhf_math.serving.remote import hopeless
+    from openrlhf_math.serving.deployment import deployed, hopeless
 
     ended = threading.Event()
     with started(parts) as reranker, deployed(reranker, service, args.model, args.host, port, key):

@@ -14,9 +14,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
-    from openrlhf_math.training.upstream_flags import SFT, SFT_SHORT, translated
+    from openrlhf_math.training.upstream_flags import SFT, translated
 
-    return shown(translated(arguments, parser, SFT, SFT_SHORT))
+    return shown(translated(arguments, parser, SFT))
 
 
 def run(flat: argparse.Namespace) -> None:
@@ -24,9 +24,8 @@ def run(flat: argparse.Namespace) -> None:
 
     from openrlhf_math.cli.curate_display import progress
     from openrlhf_math.colocation.layout import enter_environment, training_threads
-    from openrlhf_math.modeling.model_folder import check_model
+    from openrlhf_math.modeling.model_folder import check_model, check_weights
     from openrlhf_math.modeling.model_kind import check_language_model, checked_family
-    from openrlhf_math.modeling.whole_weights import check_weights
     from openrlhf_math.sft.inputs import look, prepare
     from openrlhf_math.sft.render import MODEL_FLAG
     from openrlhf_math.sft.settings import is_first, resolve

@@ -1,23 +1,23 @@
-"""The Ray cluster of a command that does not train."""
+"""The Ray cluster of a command: started or joined, its room, and whether its head is still there."""
 
 import contextlib
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
+import ray
+
 from openrlhf_math.colocation.layout import cores
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, brief
 
 PLACE = re.compile(r"[^/\s]+:\d+")  # a host and a port
 
 
 def join_cluster(**options: Any) -> None:
     """Connect to the cluster in RAY_ADDRESS. options: of `ray.init`. Raises UserError if none answers there."""
-    import ray
-
-    from openrlhf_math.colocation.ray_head import refusal
-
     address = os.environ["RAY_ADDRESS"]
     fix = "correct it, or unset RAY_ADDRESS to start Ray on this machine"
     place = address.removeprefix("ray://")
@@ -30,6 +30,24 @@ def join_cluster(**options: Any) -> None:
         raise UserError(f"RAY_ADDRESS {address}: Ray cannot be joined there ({first_line}); {fix}") from None
 
 
+def start_or_join(local: Mapping[str, Any], **common: Any) -> None:
+    """Connect to the cluster in RAY_ADDRESS (which `ray job submit` sets), else start one on this machine for this run
+    alone, whatever else runs here.
+
+    local: options of `ray.init` for a cluster that starts here. common: for both. Raises UserError.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        join_cluster(**common)
+        return
+    try:
+        ray.init(address="local", include_dashboard=False, **local, **common)
+    except Exception as error:  # Ray raises this very class where its processes do not answer within 30 s
+        raise UserError(
+            f"Ray does not start on this machine ({brief(error, 300)}); free processors and memory, and run the "
+            "command again"
+        ) from None
+
+
 @contextlib.contextmanager
 def cluster(environment: Mapping[str, str], processes: int) -> Iterator[None]:
     """Ray while the block runs: the cluster this process is connected to, else the one in RAY_ADDRESS (which
@@ -37,21 +55,13 @@ def cluster(environment: Mapping[str, str], processes: int) -> Iterator[None]:
 
     environment: variables of every worker. processes: how many actors of one CPU must fit.
     """
-    import ray
-
     if ray.is_initialized():
         yield
         return
-    common: dict[str, Any] = {
-        "runtime_env": {"env_vars": dict(environment)},
-        "log_to_driver": False,
-        "logging_level": "error",
-    }
-    if os.environ.get("RAY_ADDRESS"):
-        join_cluster(**common)
-    else:
+    common = {"runtime_env": {"env_vars": dict(environment)}, "log_to_driver": False, "logging_level": "error"}
+    if not os.environ.get("RAY_ADDRESS"):
         os.environ.update(environment)
-        ray.init(address="local", include_dashboard=False, num_cpus=max(cores(), processes), **common)
+    start_or_join({"num_cpus": max(cores(), processes)}, **common)
     try:
         yield
     finally:
@@ -60,8 +70,6 @@ def cluster(environment: Mapping[str, str], processes: int) -> Iterator[None]:
 
 def check_room(flag: str, cpus: float, gpus: float) -> None:
     """Raise UserError, which names `flag`, if the cluster has not so many CPUs and GPUs at all."""
-    import ray
-
     for name, wanted in (("GPU", gpus), ("CPU", cpus)):
         there = ray.cluster_resources().get(name, 0)
         if there < wanted:
@@ -89,3 +97,39 @@ def check_one_machine(device: str, wanted: int, nodes: list[dict]) -> None:
             f"--math.device cpu: the run wants {wanted} devices on one machine, since new weights go to the engines "
             f"through its shared memory; the Ray cluster has {there}. Start Ray with --num-gpus={wanted} on one of them"
         )
+
+
+CONNECT_SECONDS = 5.0
+
+
+def trouble() -> str | None:
+    """What is wrong if the cluster's head, or this machine's part of the cluster, takes no connection; None if both do,
+    or if this process is connected to no cluster."""
+    if not ray.is_initialized():
+        return None
+    head = ray.get_runtime_context().gcs_address
+    if refused := refusal(head):
+        return f"Ray's head (gcs_server at {head}) is gone: {refused}"
+    here = raylet(head, ray.get_runtime_context().get_node_id())
+    if refused := refusal(here):
+        return f"Ray on this machine (the raylet at {here}) is gone: {refused}"
+    return None
+
+
+def refusal(address: str) -> OSError | None:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        return error
+    return None
+
+
+@lru_cache
+def raylet(head: str, node: str) -> str:
+    """Address of a node's raylet; the head is asked once."""
+    (found,) = (each for each in ray.nodes() if each["NodeID"] == node)
+    return f"{found['NodeManagerAddress']}:{found['NodeManagerPort']}"
+
+
+LOST = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)

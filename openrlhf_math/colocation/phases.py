@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from openrlhf_math.colocation.ray_head import LOST
+from openrlhf_math.colocation.cluster import LOST
 
 if TYPE_CHECKING:
     from openrlhf.trainer.ray.launcher import RayActorGroup

@@ -3,9 +3,9 @@
 import platform
 from importlib import metadata
 
-from openrlhf_math.curation.columns import COLUMNS
 from openrlhf_math.curation.inputs import Input
 from openrlhf_math.curation.settings import CurationSettings
+from openrlhf_math.curation.writing import COLUMNS
 
 _PACKAGES = ("openrlhf_math", "pyarrow", "numpy", "rensa", "rapidfuzz", "xxhash", "mpmath", "ray", "datasets")
 _MEANING = {

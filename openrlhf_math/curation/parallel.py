@@ -37,17 +37,15 @@ class Workers:
     def _start(self) -> None:
         import ray
 
-        from openrlhf_math.colocation.cluster import join_cluster
+        from openrlhf_math.colocation.cluster import start_or_join
 
         self.started = True
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of a coming change
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
-        if "RAY_ADDRESS" in os.environ:
-            join_cluster(log_to_driver=False, logging_level="ERROR")
-        else:  # what passes through the object store is file names and counts
-            ray.init(num_cpus=self.count or os.cpu_count(), object_store_memory=80 << 20, **quiet)
+        # What passes through the object store is file names and counts.
+        local = {"num_cpus": self.count or os.cpu_count(), "object_store_memory": 80 << 20}
+        start_or_join(local, log_to_driver=False, logging_level="ERROR")
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False

@@ -7,11 +7,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openrlhf_math.curation.columns import COLUMNS
 from openrlhf_math.curation.inputs import Piece
 from openrlhf_math.curation.job import Job
 from openrlhf_math.curation.suspects import JUDGED
 from openrlhf_math.data.tables import BATCH_ROWS
+
+# What is written: the row, then its place. `also_in` lists the duplicates that were dropped for it, as
+# "source: file, row".
+COLUMNS = pa.schema(
+    [
+        pa.field("problem", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+        pa.field("solution", pa.string()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("origin", pa.string()),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("subject", pa.string()),
+        pa.field("difficulty", pa.float64()),
+        pa.field("trace", pa.string()),
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("also_in", pa.list_(pa.string()), nullable=False),
+    ]
+)
 
 
 def write_piece(job: Job, files: Sequence[int], index: int) -> dict:

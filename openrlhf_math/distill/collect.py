@@ -1,6 +1,5 @@
 """Collecting: ask what is missing, write it down, judge it."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -8,14 +7,15 @@ from typing import Protocol, TextIO
 
 from openrlhf_math.data.prompts import chat
 from openrlhf_math.data.trace import trace
+from openrlhf_math.distill.keep import refusal
 from openrlhf_math.distill.questions import Task
-from openrlhf_math.distill.refuse import refusal
 from openrlhf_math.distill.rounds import Item, next_round, work_through
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Question, Reply, Teacher
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.runs.journal import Journal, told_if_unwritable
+from openrlhf_math.seeds import derived_seed
 
 CORRECT, WRONG, UNDECIDED, SET_ASIDE = "correct", "wrong", "undecided", "set aside"
 RECORD = tuple(field.name for field in fields(Reply))  # of a reply in the journal
@@ -107,8 +107,7 @@ async def collect(
 
 def question(task: Task, attempt: int, settings: DistillSettings) -> Question:
     """What the teacher is asked. Each attempt has another seed, the same in every run."""
-    name = f"{settings.seed} {task.key} {attempt}".encode()
-    seed = None if settings.seed is None else int.from_bytes(hashlib.sha256(name).digest()[:4], "big") >> 1
+    seed = None if settings.seed is None else derived_seed(f"{settings.seed} {task.key} {attempt}")
     return Question(task.key, attempt, chat(task.problem, settings.instruction), seed)
 
 

@@ -1,7 +1,5 @@
 """The kept traces as Parquet: the same bytes whatever was killed and in whatever order replies came."""
 
-import contextlib
-import os
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -9,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from openrlhf_math.data.files import named_when_whole
 from openrlhf_math.data.prompts import chat
 from openrlhf_math.distill.choose import longest_questions, may_be_kept
 from openrlhf_math.distill.collect import Verdicts, response_of
@@ -58,7 +57,7 @@ def write_dataset(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     left = rows()
-    with _named_when_whole(path) as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+    with named_when_whole(path) as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         while batch := list(islice(left, ROWS_AT_A_TIME)):
             writer.write_table(pyarrow.Table.from_pylist(batch, schema))
     return kept
@@ -101,13 +100,3 @@ def _storable(value: Any) -> Any:
     if isinstance(value, list):
         return [{name: _storable(part) for name, part in message.items()} for message in value]
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-@contextlib.contextmanager
-def _named_when_whole(path: Path) -> Iterator[Path]:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

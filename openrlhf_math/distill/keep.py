@@ -5,14 +5,94 @@ in the order they are to have in the dataset. With `@unverified` it is given all
 whatever their answer. Your own is given by dotted path, `package.module.function`.
 """
 
+import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
 
+from openrlhf_math.data.trace import ENDS, TAGS
 from openrlhf_math.registry import Registry
 from openrlhf_math.rewards.extract import extract, visible
+from openrlhf_math.rewards.wellformed import well_formed
+
+# A stretch of a text is a loop if one part is in it so often, one copy right behind the other:
+REPEATS_OF_WORDS = 30  # if the part holds a word of two letters or more, or
+REPEATS = 5  # if the stretch is long: a table of zeros is not
+LONG = 300  # words
+GRAM = 8  # words by which an earlier copy is found
+LONGEST_WORD = 200  # characters; a text with longer ones is cut into pieces, so that a loop within them is seen
+_PIECE = re.compile(r"\\[a-zA-Z]{1,16}|[^\W\d_]{1,8}|\w{1,8}|[^\w\s]")
+_WORD = re.compile(r"(?<![\\a-zA-Z])[^\W\d_]{2}")  # commands of LaTeX are none
+
+
+def repeats_itself(text: str) -> bool:
+    """Whether the text has a stretch in which it repeats one part exactly, see the numbers above.
+
+    One pass over the words: as long as each is equal to the one a period before, the stretch grows; where it is not,
+    the distance to the last place with the same `GRAM` words before it is the next period.
+    """
+    words = text.split()
+    if max(map(len, words), default=0) > LONGEST_WORD:
+        words = _PIECE.findall(text)
+    if not _may_loop(Counter(words).values()):
+        return False
+    grams = list(zip(*(words[start:] for start in range(GRAM)), strict=False))
+    if len(grams) - len(set(grams)) < REPEATS_OF_WORDS - 1 - GRAM:  # the fewest copies that a loop has
+        return False
+    last: dict[tuple[str, ...], int] = {}  # where a gram was last, by its end
+    period = length = 0
+    for place, gram in enumerate(grams, start=GRAM):
+        if period and words[place - 1] == words[place - 1 - period]:
+            length += 1
+            if length >= REPEATS * period and length >= LONG:
+                return True
+            if length >= REPEATS_OF_WORDS * period and _WORD.search(" ".join(words[place - period : place])):
+                return True
+        else:
+            period = place - last[gram] if gram in last else 0
+            length = period + GRAM if period else 0
+        last[gram] = place
+    return False
+
+
+def _may_loop(counts: Iterable[int]) -> bool:
+    """Whether words that come so often can be in a loop: in one, each comes as often as the part. Rules out most texts
+    at little cost.
+    """
+    often = [count for count in counts if count >= REPEATS]
+    return max(often, default=0) >= REPEATS_OF_WORDS or sum(often) >= LONG
+
+
+_OTHER_TAGS = tuple(
+    tag for name, tags in TAGS.items() if name != "think" for tag in (*tags.thinking, *(tags.answer or ()))
+)
+
+
+def refusal(text: str, finish_reason: str, style: str) -> str:
+    """Why a trace is no example to learn from, whatever its answer; "" if nothing speaks against it."""
+    if finish_reason == "length":
+        return "truncated"
+    if finish_reason != "stop":
+        return f"ended by {finish_reason or 'nobody knows what'}"[:60]
+    if not text.strip():
+        return "empty"
+    if any(end in text for end in ENDS):
+        return "an end-of-sequence token inside"
+    if other := next((tag for tag in _OTHER_TAGS if tag in text), ""):
+        return f"other tags, {other}"
+    if text.count("<think>") > text.count("</think>"):
+        return "thinking not closed"
+    if style == "think" and "</think>" not in text:
+        return "no thinking"
+    extraction = extract(text, style)
+    if not extraction.boxes:
+        return "no boxed answer"
+    if not well_formed(text, extraction, style):
+        return "two answers" if len(set(extraction.boxes)) > 1 else "malformed"
+    return "repeats itself" if repeats_itself(text) else ""
 
 
 @dataclass(frozen=True, slots=True)

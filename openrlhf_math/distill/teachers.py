@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from openrlhf_math.distill.settings import DistillSettings
+from openrlhf_math.endpoint.client import Client
 from openrlhf_math.registry import Registry
 
 
@@ -59,7 +60,6 @@ register_teacher = _REGISTRY.register  # of a function that makes a teacher of a
 
 @register_teacher("endpoint")
 def endpoint(settings: DistillSettings) -> Teacher:
-    from openrlhf_math.distill.endpoint import Endpoint
 
     return Endpoint(settings)
 
@@ -71,6 +71,47 @@ def engine(settings: DistillSettings) -> Teacher:
     return EngineTeacher(settings)
 
 
+@register_teacher("recorded")
+def recorded(settings: DistillSettings) -> Teacher:
+    from openrlhf_math.distill.recorded import Recorded
+
+    return Recorded(settings)
+
+
 def find_teacher(name: str) -> Callable[[DistillSettings], Teacher]:
     """The maker of the teacher called `name`. Raises UserError if there is none."""
     return _REGISTRY.find("--teacher", name)
+
+
+class Endpoint:
+    """See `teachers.Teacher`."""
+
+    def __init__(self, settings: DistillSettings) -> None:
+        endpoint = settings.endpoint
+        assert endpoint is not None  # as for this teacher
+        tokens = endpoint.extra_body.get("max_completion_tokens")
+        most = max(settings.max_tokens, tokens if isinstance(tokens, int) else 0)
+        self._settings = settings
+        self._client = Client(endpoint, most, "what it answered is kept, run the same command again")
+        self.lanes, self.troubles = self._client.lanes, self._client.troubles
+
+    async def __aenter__(self) -> "Endpoint":
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._client.__aexit__(*exception)
+
+    async def answer(self, question: Question) -> Reply:
+        """Ask until there is a reply. Raises Failure after the last try, UserError if no attempt can be answered."""
+        answer = await self._client.ask(
+            {
+                "model": self._settings.model,
+                "messages": question.messages,
+                "max_tokens": self._settings.max_tokens,
+                "temperature": self._settings.temperature,
+                "top_p": self._settings.top_p,
+                "seed": question.seed,
+            }
+        )
+        return Reply(answer.content, answer.reasoning, answer.finish_reason, answer.tokens)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from openrlhf_math.data.tables import Keys, read_table
+from openrlhf_math.data.problems import completion_rows
+from openrlhf_math.data.tables import Keys
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.classes import GraderSays, group
@@ -16,6 +17,7 @@ from openrlhf_math.rewards import GradingPool
 from openrlhf_math.rewards.extract import extract
 
 Found = TypeVar("Found")
+Item = TypeVar("Item")
 
 # Rows under way at once: enough to keep the workers busy while one row waits for a hostile answer.
 WINDOW = 32
@@ -62,8 +64,8 @@ class Judged:
 
 
 def read_recorded(path: Path, keys: Keys | None = None) -> Iterator[Row]:
-    """The rows of a file. Raises UserError naming the file, or the row and what is wrong with it."""
-    for _, place, row in read_table(str(path)):
+    """The rows of a file or folder. Raises UserError naming the file, or the row and what is wrong with it."""
+    for place, row in completion_rows(str(path)):
         yield row_of((keys or Keys()).renamed(row), place)
 
 
@@ -157,7 +159,7 @@ def judge_all(rows: Iterable[Row], pool: GradingPool) -> Iterator[Judged]:
     return in_order(lambda row: judge(row, pool), rows, pool.config.workers + 1)
 
 
-def in_order(work: Callable[[Row], Found], rows: Iterable[Row], threads: int) -> Iterator[Found]:
+def in_order(work: Callable[[Item], Found], rows: Iterable[Item], threads: int) -> Iterator[Found]:
     """Do the work for many rows at a time; results come out in the order of the rows."""
     with ThreadPoolExecutor(threads, thread_name_prefix="judging") as executor:
         under_way: deque = deque()

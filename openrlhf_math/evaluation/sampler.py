@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import hashlib
 import math
 import os
 import socket
@@ -17,9 +16,9 @@ from openrlhf_math.evaluation.benchmarks import MOST_TOKENS, Sampling
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.patches.remote_code import remote_code_trusted
-from openrlhf_math.rerank.confidence import Meter, Watch
-from openrlhf_math.rerank.engine_confidence import asked, read
+from openrlhf_math.rerank.confidence import Meter, Watch, logprob_arguments, read_logprobs
 from openrlhf_math.rerank.here import run_here
+from openrlhf_math.seeds import derived_seed
 from openrlhf_math.side_by_side import end
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
 
@@ -119,7 +118,7 @@ class Sampler:
             return None
         meter = Meter(self._watch)
         for one in pieces:
-            read(one.logprobs, meter)
+            read_logprobs(one.logprobs, meter)
         found = meter.confidence()
         return asdict(found) if found else None
 
@@ -221,15 +220,14 @@ def _params(
         stop=list(stop),
         seed=seed,
         output_kind=RequestOutputKind.FINAL_ONLY,
-        **asked(watch),
+        **logprob_arguments(watch),
         **more,
     )
 
 
 def seed_of(seed: int, request: Request) -> int:
     """The seed of one completion, 31 bits."""
-    name = f"{seed} {request.problem} {request.sample}".encode()
-    return int.from_bytes(hashlib.sha256(name).digest()[:4], "big") >> 1
+    return derived_seed(f"{seed} {request.problem} {request.sample}")
 
 
 def context_needed(prompts: dict[str, tuple[list[list[int]], int]], settings: EvalSettings) -> int:

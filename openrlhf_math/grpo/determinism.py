@@ -5,8 +5,11 @@ begins with its prompts when it has all of them, so that it batches them alike e
 in which their problems were drawn, not in that of their answers.
 """
 
+import asyncio
 import contextlib
 import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
 from functools import partial
 
 import ray
@@ -14,11 +17,58 @@ from openrlhf.trainer.ppo_utils import samples_generator
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from vllm import SamplingParams
 
+from openrlhf_math.colocation.cluster import LOST
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.colocation.ray_head import LOST
-from openrlhf_math.grpo.seeds import derived_seed
+from openrlhf_math.seeds import derived_seed
+
+ENGINE_POLL_SECONDS = 0.001
+
+
+@dataclass
+class StartTogether:
+    """engine: vLLM's `AsyncLLM`. arrived: rollouts that came since the last `release`."""
+
+    engine: object
+    arrived: int = field(default=0, init=False)
+    _waiting: list = field(default_factory=list, init=False)  # prompt, requests, gate, task
+
+    async def run(self, rollout: Coroutine, prompt: str, requests: int):
+        """The result of `rollout`, which sends so many requests, once `release` lets it begin."""
+        gate = asyncio.Event()
+
+        async def gated():
+            await gate.wait()
+            return await rollout
+
+        task = asyncio.ensure_future(gated())
+        self._waiting.append((prompt, requests, gate, task))
+        self.arrived += 1
+        return await task
+
+    async def release(self) -> None:
+        """Let all that wait begin. Those under way, if any, stand still meanwhile."""
+        waiting, self._waiting, self.arrived = sorted(self._waiting, key=lambda one: one[0]), [], 0
+        if not waiting:
+            return
+        await self.engine.pause_generation(mode="keep", clear_cache=False)
+        try:
+            for _, requests, gate, task in waiting:
+                wanted = self._unfinished() + requests
+                gate.set()
+                while self._unfinished() < wanted and not task.done():
+                    await asyncio.sleep(ENGINE_POLL_SECONDS)
+        finally:
+            await self.engine.resume_generation()
+
+    def _unfinished(self) -> int:
+        return self.engine.output_processor.get_num_unfinished_requests()
+
 
 POLL_SECONDS = 0.01
+
+
+def sampling_params(more: dict, **given) -> SamplingParams:
+    return SamplingParams(**given | more)
 
 
 class DeterministicSamples(SamplesGenerator):
@@ -32,13 +82,22 @@ class DeterministicSamples(SamplesGenerator):
 
     def _dispatch_prompts_to_vllm(self, prompts, *args, **kwargs) -> list:
         self._drawn += prompts
-        if not self.args.train.full_determinism_enable:
-            return super()._dispatch_prompts_to_vllm(prompts, *args, **kwargs)
-        seed = derived_seed(self.args.train.seed, self.step, self.evaluating)  # the executor adds the prompt
-        with substituted(samples_generator, SamplingParams=partial(SamplingParams, seed=seed)):
+        determined = self.args.train.full_determinism_enable
+        more = self._sampling()
+        if determined:  # the executor adds the prompt
+            more["seed"] = derived_seed(f"{self.args.train.seed}\0{self.step}\0{self.evaluating}")
+        with substituted(samples_generator, SamplingParams=partial(sampling_params, more)):
             references = super()._dispatch_prompts_to_vllm(prompts, *args, **kwargs)
+        if not determined:
+            return references
         self._gated += references
         return references
+
+    def _sampling(self) -> dict:
+        """What SamplingParams are given besides what OpenRLHF gives them, or in its place."""
+        generation = self.args.math.generation
+        more = {"stop": list(generation.stop), "include_stop_str_in_output": True} if generation.stop else {}
+        return more | dict(generation.evaluation) if self.evaluating else more
 
     def _before_wait(self, references: list) -> None:
         """Let the engines begin when all that is asked for waits at their gates.

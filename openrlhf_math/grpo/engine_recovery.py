@@ -14,9 +14,9 @@ from openrlhf.trainer.ppo_utils import samples_generator
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.utils.logging_utils import init_logger
 
+from openrlhf_math.colocation.cluster import LOST
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.engine_life import take_cause
-from openrlhf_math.colocation.ray_head import LOST
 from openrlhf_math.errors import brief
 
 logger = init_logger(__name__)

@@ -4,10 +4,10 @@ What the model sampled is never tokenised again. What the tool printed is tokeni
 no actions, so neither the loss nor a mean over action tokens reads them.
 """
 
-from openrlhf_math.grpo.seeds import derived_seed
 from openrlhf_math.grpo.tool_settings import RolloutTool, in_flags_of_grpo
 from openrlhf_math.grpo.written import Written, answer_tokens
 from openrlhf_math.rewards.own_words import own_words
+from openrlhf_math.seeds import derived_seed
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt
 from openrlhf_math.tools.pool import KernelPool, running_for
 
@@ -35,7 +35,7 @@ class ToolTurns:
         async def generate(context: list[int], most: int, stop: tuple[str, ...], request: int) -> Piece:
             written.add_reply(context[len(ids) + len(written.ids) :])
             params.stop, params.detokenize, params.max_tokens = list(stop), bool(stop), most
-            params.seed = None if seed is None else derived_seed(seed, number, request)
+            params.seed = None if seed is None else derived_seed(f"{seed}\0{number}\0{request}")
             (completion,) = (await engine.generate(context, params)).outputs
             written.add_turn(completion)
             token_ids = list(completion.token_ids)

@@ -7,7 +7,7 @@ from pathlib import Path
 import ray
 from openrlhf.utils.logging_utils import init_logger
 
-from openrlhf_math.colocation.ray_head import LOST
+from openrlhf_math.colocation.cluster import LOST
 from openrlhf_math.rewards import Grade
 from openrlhf_math.runs.records import append_jsonl
 

@@ -1,5 +1,6 @@
 """A limit of time for every phase of a run: what hangs ends, with the phase, what it waited for, and the stacks."""
 
+import faulthandler
 import os
 import signal
 import threading
@@ -8,7 +9,50 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from openrlhf_math.grpo.stacks import dump_stacks
+STACKS_SIGNAL = signal.SIGUSR1
+ANSWER_SECONDS = 1.0
+
+
+def answer_to_signal() -> None:
+    """From now on this process and those forked from it write their stacks to stderr on STACKS_SIGNAL, even while
+    blocked."""
+    faulthandler.register(STACKS_SIGNAL, all_threads=True)
+
+
+def dump_stacks(path: Path) -> None:
+    """Write the stacks of this process and its descendants to a file. A process that is stopped gives none."""
+    with path.open("w") as file:
+        print(f"process {os.getpid()}, the controller:", file=file, flush=True)
+        faulthandler.dump_traceback(file, all_threads=True)
+        asked = [process for process in descendants() if answers(process.pid)]
+        logs = {os.path.realpath(f"/proc/{process.pid}/fd/2") for process in asked}
+        ends = {log: os.path.getsize(log) for log in logs if os.path.isfile(log)}
+        for process in asked:
+            os.kill(process.pid, STACKS_SIGNAL)
+        time.sleep(ANSWER_SECONDS)
+        names = ", ".join(f"{process.pid} {process.name()}" for process in asked)
+        print(f"\nits actors and engines on this machine ({names or 'none'}):", file=file)
+        for log, end in ends.items():
+            with open(log, errors="replace") as stderr:
+                stderr.seek(end)
+                print(f"\n{log}\n{stderr.read()}", file=file)
+
+
+def descendants() -> list:
+    import psutil
+
+    return psutil.Process().children(recursive=True)
+
+
+def answers(pid: int) -> bool:
+    """Whether the process has a handler: to others the signal is deadly."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            caught = next(int(line.split()[1], 16) for line in status if line.startswith("SigCgt"))
+    except (OSError, StopIteration):
+        return False
+    return bool(caught >> (STACKS_SIGNAL - 1) & 1)
+
 
 SIGNAL = signal.SIGUSR2  # SIGALRM and SIGINT have their users
 POLL_SECONDS = 0.5

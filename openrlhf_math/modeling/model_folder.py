@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from openrlhf_math.data.hub import give_up_soon_without_network
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
-from openrlhf_math.modeling.model_kind import wants_code
+from openrlhf_math.modeling.model_kind import check_engine, check_positions, wants_code
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
 if TYPE_CHECKING:
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+
+if TYPE_CHECKING:
+    pass
 
 NO_TEMPLATE = "add --no-data.apply_chat_template, and --data.input_template if the model wants one"
 
@@ -43,6 +46,19 @@ def check_model(flag: str, model: str) -> None:
         give_up_soon_without_network()
 
 
+def check_chat_model(flag: str, model: str, device: str, context: int | None) -> None:
+    """As `check_model`; and what the start of an engine would find out after minutes, if the model is a directory.
+
+    context: `--max-context`.
+    """
+    check_model(flag, model)
+    if os.path.isdir(model):
+        load_tokenizer(flag, model, True, "choose a chat model")
+        check_engine(flag, model, device)
+        if context:
+            check_positions(flag, model, f"--max-context {context}", context)
+
+
 def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tokenizer:
     """The model's tokenizer. Raises UserError if it cannot be read, if it or the model wants to run code of its own, or
     if there is no chat template where one is needed."""
@@ -63,7 +79,44 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tok
         )
     if needs_template and not tokenizer.chat_template:
         raise UserError(f"{flag} {model}: its tokenizer has no chat template; {fix}")
+    if needs_template:
+        _check_syntax(flag, model, tokenizer)
     return tokenizer
+
+
+def recommended_sampling(flag: str, model: str) -> dict[str, float]:
+    """What the model's generation_config.json says of sampling, by vLLM's names, if it asks for sampling, as vLLM's
+    server applies it; `max_tokens` in any case. Raises UserError, which names `flag`, if it cannot be read."""
+    from transformers import GenerationConfig
+
+    try:
+        config = GenerationConfig.from_pretrained(model).to_diff_dict()
+    except (OSError, ValueError, TypeError) as error:
+        folder = Path(model)  # of a hub model there may be none, or no network for it
+        if isinstance(error, OSError) and not (folder / "generation_config.json").exists():
+            return {}
+        raise UserError(f"{flag} {model}: generation_config.json cannot be read ({error!s:.200}); fix it") from None
+    found = {"max_tokens": config.get("max_new_tokens")}
+    if config.get("do_sample"):
+        names = ("top_p", "top_k", "min_p", "repetition_penalty")
+        found |= {"temperature": config.get("temperature", 1.0), **{name: config.get(name) for name in names}}
+    found = {name: value for name, value in found.items() if value is not None}
+    for name, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{flag} {model}: generation_config.json has {name} {value!r:.60}; it must be a number")
+    return found
+
+
+def _check_syntax(flag: str, model: str, tokenizer: Tokenizer) -> None:
+    """What else a template refuses depends on the messages, and is told where they are rendered."""
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "1 + 1 = ?"}], tokenize=False)
+    except TemplateSyntaxError as error:
+        raise UserError(f"{flag} {model}: its chat template is not Jinja ({error.message}); correct it") from None
+    except Exception:  # of jinja2 and of the template itself
+        return
 
 
 def _brings_code(kind: "type[AutoConfig | AutoTokenizer]", model: str) -> bool:
@@ -82,3 +135,75 @@ def count_parameters(model: str) -> int:
         return size // 2
     named = re.search(r"(\d+(?:\.\d+)?)B\b", model, re.IGNORECASE)
     return int(float(named[1]) * 1e9) if named else 0
+
+
+WEIGHT_FILES = (".safetensors", ".bin", ".index.json")
+NAMED = 2  # weights that a sentence names
+
+
+def check_weights(
+    flag: str,
+    model: str,
+    architecture: type | None = None,
+    new: tuple[str, ...] = (),
+    may_be_missing: bool = False,
+) -> None:
+    """Raise UserError unless the files of a model hold all its weights, each in the shape that config.json gives it.
+
+    The model is made without memory, and only the headers of its files are read. model: a directory; a hub name is not
+    looked up. architecture: the model's class in Transformers, found out where it is not given. new: beginnings of the
+    names of weights that may be missing. may_be_missing: whether a directory without any weight file is accepted.
+    """
+    if not os.path.isdir(model) or (may_be_missing and not _has_weights(model)):
+        return
+    try:
+        report = _loading_report(model, architecture)
+    except ImportError as error:
+        raise UserError(f"{flag} {model}: it needs a package that is not installed ({_brief(error)})") from None
+    except Exception as error:  # of Transformers, safetensors, or the model's own code: they have no common class
+        words = f"{type(error).__name__}: {_brief(error)}"
+        raise UserError(f"{flag} {model}: the model cannot be loaded ({words}); save it again") from None
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(new))
+    if missing:
+        raise UserError(
+            f"{flag} {model}: its files lack {_named(missing)}, which would be drawn at random; save the model again"
+        )
+    wrong = sorted(f"{name} of {list(found)}, not {list(wanted)}" for name, found, wanted in report["mismatched_keys"])
+    if wrong:
+        raise UserError(f"{flag} {model}: its files and its config.json differ: {_named(wrong)}; save the model again")
+
+
+def _has_weights(model: str) -> bool:
+    return any(name.endswith(WEIGHT_FILES) for name in os.listdir(model))
+
+
+def _loading_report(model: str, architecture: "type[PreTrainedModel] | None") -> dict:
+    """Names of missing weights, and names with both shapes of those of another shape."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.utils import logging
+
+    trust, verbosity = remote_code_trusted(), logging.get_verbosity()
+    if architecture is None:
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust)
+        architecture = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
+    had_bar = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return architecture.from_pretrained(
+            model, device_map="meta", dtype="auto", trust_remote_code=trust, output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )[1]  # fmt: skip
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bar:
+            logging.enable_progress_bar()
+
+
+def _brief(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200].rstrip(".")
+
+
+def _named(things: list[str]) -> str:
+    rest = len(things) - NAMED
+    return ", ".join(things[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

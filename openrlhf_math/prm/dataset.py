@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.prm.model import add_step_tag
-from openrlhf_math.rerank.prm_format import encode_prm
+from openrlhf_math.rerank.steps import encode_prm
 
 Tensor = torch.Tensor
 

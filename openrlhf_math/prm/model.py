@@ -11,7 +11,7 @@ from torch import nn
 from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 
 from openrlhf_math.data.prompts import Tokenizer
-from openrlhf_math.rerank.prm_format import STEP_TAG
+from openrlhf_math.rerank.steps import STEP_TAG
 
 Tensor = torch.Tensor
 LABELS = 2  # wrong, right

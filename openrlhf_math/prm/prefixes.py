@@ -4,6 +4,8 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+from openrlhf_math.seeds import derived_seed
+
 
 def prefixes(response: str, steps: Sequence[str], separator: str) -> list[str]:
     """What stands before each next step: `response` up to the end of step i and the space behind it.
@@ -37,8 +39,7 @@ def prefix_key(problem: str, gold: str, prefix: str) -> str:
 
 def seed_of(seed: int, key: str, number: int) -> int:
     """Of a completion, the same in every run: 0 to 2^31 - 1."""
-    digest = hashlib.sha256(f"{seed} {key} {number}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+    return derived_seed(f"{seed} {key} {number}")
 
 
 def label_of(reached: Sequence[bool | None], hard: bool) -> float | None:

@@ -10,8 +10,7 @@ from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.sft.inputs import settings_of
 from openrlhf_math.sft.launch import be_a_launcher, run_upstreams_command
 from openrlhf_math.sft.plan import GIB, model_state_bytes
-from openrlhf_math.sft.plot import SMOOTH_OVER, records_of, trailing_mean
-from openrlhf_math.sft.progress import progress_of
+from openrlhf_math.sft.progress import SMOOTH_OVER, progress_of, records_of, trailing_mean
 from openrlhf_math.sft.settings import is_first, processes
 
 if TYPE_CHECKING:

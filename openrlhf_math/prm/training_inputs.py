@@ -11,9 +11,8 @@ from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.prompts import Tokenizer, chat_text
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import positions
-from openrlhf_math.modeling.model_folder import check_model, load_tokenizer
+from openrlhf_math.modeling.model_folder import check_model, check_weights, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_not_quantised, read_config
-from openrlhf_math.modeling.whole_weights import check_weights
 from openrlhf_math.prm.rows import Rejected, Solution, read_lines, read_solution
 from openrlhf_math.runs.process import claim_run_dir
 from openrlhf_math.sft.inputs import MODEL_FLAG, check_same, settings_of
@@ -38,7 +37,7 @@ def prepare(args: SimpleNamespace) -> None:
     run_dir, model = args.math.run_dir, args.model.model_name_or_path
     parts = ["train", "eval"] if args.eval.dataset else ["train"]
     if is_first():
-        claim_run_dir(run_dir, resume=args.ckpt.load_enable)
+        claim_run_dir(args)
         tokenizer = load_prm_tokenizer(model)
         rows = {part: _read(getattr(args, FILES[part]).dataset, args, part, tokenizer) for part in parts}
         _check_amount(args, rows["train"])
@@ -93,7 +92,7 @@ def load_prm_tokenizer(model: str) -> Tokenizer:
 
 
 def _read(specs: str, args: SimpleNamespace, part: str, tokenizer: Tokenizer) -> Rows:
-    from openrlhf_math.rerank.prm_format import encode_prm
+    from openrlhf_math.rerank.steps import encode_prm
 
     most = positions(read_config(MODEL_FLAG, args.model.model_name_or_path))
     rows, split = Rows(), {"train": args.data.dataset_split, "eval": args.eval.split}[part]
@@ -134,9 +133,10 @@ def _tell_rejected(rows: Rows, path: Path) -> None:
 def _check_amount(args: SimpleNamespace, rows: Rows) -> None:
     count = min(len(rows.kept), args.data.max_samples)
     if count < args.train.batch_size:
+        why = f", as {len(rows.rejected)} are set aside ({rows.rejected[0].reason})" if rows.rejected else ""
         raise UserError(
             f"--data.dataset {args.data.dataset} has {count} rows, fewer than one batch "
-            f"(--train.batch_size {args.train.batch_size}); lower it or add rows"
+            f"(--train.batch_size {args.train.batch_size}){why}; lower it or add rows"
         )
     kinds = {label > 0.5 for row in rows.kept for label in row.labels if label is not None}
     if len(kinds) < 2:

@@ -1,9 +1,38 @@
-"""A table before it is HTML or Markdown, how numbers are written in it, and its form in Markdown, GitHub's kind."""
+"""A table before it is HTML or Markdown: its numbers, its texts made safe to look at, its form in GitHub's Markdown."""
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 
-from openrlhf_math.report.visible import visible
+HEAD, TAIL = 3000, 1000  # characters of a long text that are shown
+# Control and format characters (ANSI codes, text that runs backwards, zero width), halves of surrogate pairs, line
+# separators: what changes how other text looks, or is no text.
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})
+MAYBE_HIDDEN = re.compile(r"[^\n\t -~]")
+
+
+def visible(text: str) -> str:
+    """The text with everything hidden written out, as \\x1b or \\u202e; line breaks and tabs stay."""
+    return MAYBE_HIDDEN.sub(_written_out, text.replace("\r\n", "\n"))
+
+
+def _written_out(found: re.Match) -> str:
+    character = found.group()
+    if unicodedata.category(character) not in HIDDEN:
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def shortened(text: str) -> str:
+    """The head and the tail of a long text, and how much is left out between them."""
+    left_out = len(text) - HEAD - TAIL
+    if left_out <= 0:
+        return text
+    return f"{text[:HEAD]}\n[... {left_out:,} characters left out ...]\n{text[-TAIL:]}"
+
+
+INTERVAL = "95% interval"  # the column behind which intervals are drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +57,18 @@ class Table:
     prose: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What comes before all tables and sections. headlines: a result, and of what it is. ended: runs that did not
+    finish, and why."""
+
+    headlines: tuple[tuple[str, str], ...] = ()
+    ended: tuple[tuple[str, str], ...] = ()
+
+
+NO_OPENING = Opening()
+
+
 def plain(value: float | None) -> str:
     """Four digits or all of an integer's, or a dash."""
     if value is None:
@@ -48,8 +89,10 @@ def between(ends: tuple | None) -> str:
 MARKUP = re.compile(r"[\\`*\[\]<>|&~#]")
 
 
-def as_markdown(title: str, tables: list[Table]) -> str:
-    return "\n\n".join([f"# {cell(title)}", *(_table(table) for table in tables)]) + "\n"
+def as_markdown(title: str, tables: list[Table], opening: Opening = NO_OPENING) -> str:
+    told = [f"**{cell(result)}** {cell(of)}" for result, of in opening.headlines]
+    told += [f"{cell(run)} {cell(why)}" for run, why in opening.ended]
+    return "\n\n".join([f"# {cell(title)}", *told, *(_table(table) for table in tables)]) + "\n"
 
 
 def cell(text: str) -> str:

@@ -8,8 +8,12 @@ share it. A group is a window of tokens that slides by one. P is the model's own
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from vllm.logprobs import FlatLogprobs
 
 # What DeepConf takes.
 CANDIDATES = 20
@@ -234,3 +238,29 @@ class Floor:
         """Attempts that may be under way: before it is known, no more than those that it is learnt from."""
         left = self._warm_up - len(self._lowest)
         return left if left > 0 else math.inf
+
+
+def logprob_arguments(watch: Watch | None) -> dict[str, object]:
+    """Arguments of vLLM's SamplingParams. The log-probabilities are the model's own: before temperature and top-p."""
+    return {"logprobs": watch.candidates, "flat_logprobs": True} if watch else {}
+
+
+def read_logprobs(logprobs: "FlatLogprobs | None", meter: Meter) -> None:
+    """logprobs: vLLM's FlatLogprobs, for each token the drawn one and then the most likely ones; None for no tokens.
+
+    The drawn one may stand among the most likely ones again, or, where the engine has put tokens together, may not.
+    """
+    if logprobs is None or not len(logprobs):
+        return
+    starts, ends = logprobs.start_indices, logprobs.end_indices
+    rows = [
+        dict(zip(logprobs.token_ids[start:end], logprobs.logprobs[start:end], strict=True))
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    rows = [row for row in rows if row]
+    if not rows:
+        return
+    candidates = np.full((len(rows), max(map(len, rows))), np.nan)
+    for place, row in enumerate(rows):
+        candidates[place, : len(row)] = list(row.values())
+    meter.extend(candidates[:, 0].copy(), candidates)

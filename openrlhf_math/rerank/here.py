@@ -8,12 +8,10 @@ import contextlib
 import signal
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.rerank.endpoint_sampler import EndpointModel, EndpointSampler
-from openrlhf_math.rerank.endpoint_tool import EndpointToolSampler
-from openrlhf_math.rerank.parts import RerankerSettings
+from openrlhf_math.rerank.endpoint_sampler import EndpointModel, EndpointSampler, EndpointToolSampler
 from openrlhf_math.rerank.reranker import Reranker
 from openrlhf_math.rerank.roles import Sampler, Scorer, Unavailable
 from openrlhf_math.rerank.solver import Solver
@@ -21,11 +19,14 @@ from openrlhf_math.rerank.verdicts import ASKED, AskedScorerSettings, VotingVeri
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.side_by_side import closing
 
+if TYPE_CHECKING:
+    from openrlhf_math.rerank.parts import RerankerSettings
+
 One = TypeVar("One")
 Engines = tuple[Sampler | None, Scorer | None]
 
 
-def is_here(settings: RerankerSettings) -> bool:
+def is_here(settings: "RerankerSettings") -> bool:
     """Whether a part of `RerankerSettings` is behind an endpoint."""
     return isinstance(settings.sampler, EndpointModel) or isinstance(settings.scorer, AskedScorerSettings)
 
@@ -41,7 +42,7 @@ async def asked_scorer(settings: AskedScorerSettings) -> AsyncIterator[Scorer]:
 
 
 @contextlib.contextmanager
-def engines(settings: RerankerSettings) -> Iterator[Engines]:
+def engines(settings: "RerankerSettings") -> Iterator[Engines]:
     """The sampler and the scorer of `RerankerSettings` that are engines, each None if it is none.
 
     They are Ray actors, which are up while the block runs."""
@@ -60,7 +61,7 @@ def engines(settings: RerankerSettings) -> Iterator[Engines]:
 
 @contextlib.asynccontextmanager
 async def reranker_here(
-    settings: RerankerSettings, sampler: Sampler | None, scorer: Scorer | None
+    settings: "RerankerSettings", sampler: Sampler | None, scorer: Scorer | None
 ) -> AsyncIterator[tuple[Reranker, Sampler]]:
     """The Reranker and its sampler, while the block runs. sampler, scorer: as `engines` gives them."""
     async with contextlib.AsyncExitStack() as stack:
@@ -78,7 +79,7 @@ async def reranker_here(
         yield Reranker(Solver(sampler, scorer, pool), checks), sampler
 
 
-def solved_here(settings: RerankerSettings, ask: Callable[[Reranker], AsyncGenerator[One, None]]) -> Iterator[One]:
+def solved_here(settings: "RerankerSettings", ask: Callable[[Reranker], AsyncGenerator[One, None]]) -> Iterator[One]:
     """What `ask` gives of a Reranker in this process.
 
     At Ctrl-C what is under way ends with the best it has; at a second one, at once.

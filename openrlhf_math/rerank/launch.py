@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -16,11 +16,36 @@ from openrlhf_math.colocation.layout import worker_environment
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.rerank.parts import RerankerSettings
-from openrlhf_math.rerank.replicas import RemoteSampler, RemoteScorer
-from openrlhf_math.rerank.reranker_actor import RerankerActor
+from openrlhf_math.rerank.replicas import RemoteSampler, RemoteScorer, Sleepers
+from openrlhf_math.rerank.reranker import Reranker
+from openrlhf_math.rerank.roles import Sampler, Scorer
 from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
 from openrlhf_math.rerank.scoring_engine import FLAG as SCORER_FLAG
 from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
+from openrlhf_math.rerank.shared_device import SharedDevice, SharingSampler, SharingScorer
+from openrlhf_math.rerank.solver import Solver
+from openrlhf_math.rewards import GradingPool, RewardConfig
+
+
+class RerankerActor(Reranker):
+    """It holds no model: what it needs is a core for comparing answers."""
+
+    def __init__(
+        self, samplers: Sequence[str], scorers: Sequence[str], rewards: RewardConfig, shared: bool = False
+    ) -> None:
+        """samplers, scorers: names of Ray actors; no scorers, no scores. shared: whether they share a device, on which
+        the scorers, which were loaded last, are awake and the samplers are not."""
+        writers = RemoteSampler([ray.get_actor(name) for name in samplers])
+        judges = RemoteScorer([ray.get_actor(name) for name in scorers]) if scorers else None
+        checks = [part.check for part in (writers, judges) if part]
+        sampler: Sampler = writers
+        scorer: Scorer | None = judges
+        if shared and judges:
+            device = SharedDevice([Sleepers(writers.actors), Sleepers(judges.actors)], awake=[1])
+            sampler, scorer = SharingSampler(writers, device, 0), SharingScorer(judges, device, 1)
+            checks.append(device.check)
+        super().__init__(Solver(sampler, scorer, GradingPool(rewards)), checks)
+
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rerank.aggregate import Logit
 from openrlhf_math.rerank.encoding import Encoded, control_tokens, harmless
-from openrlhf_math.rerank.prm_format import SYSTEM_PROMPT
 from openrlhf_math.rerank.scorer_kind import architecture, causal_architecture, check_labels
+from openrlhf_math.rerank.steps import SYSTEM_PROMPT
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -19,8 +19,7 @@ from openrlhf_math.colocation.layout import cache_bytes
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
-from openrlhf_math.rerank.confidence import Meter
-from openrlhf_math.rerank.engine_confidence import asked, read
+from openrlhf_math.rerank.confidence import Meter, logprob_arguments, read_logprobs
 from openrlhf_math.rerank.prompts import Prompts
 from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, RequestError, Sampling
 from openrlhf_math.side_by_side import end
@@ -161,7 +160,7 @@ class SamplingEngine(ServingEngine):
                 include_stop_str_in_output=True,
                 seed=sampling.seed,
                 output_kind=RequestOutputKind.DELTA if floored else RequestOutputKind.FINAL_ONLY,
-                **{**sampling.more, **asked(watch)},
+                **{**sampling.more, **logprob_arguments(watch)},
             )
             if self._tool:
                 return await self._with_tool(self._tool, ids, sampling, parameters, one, meter)
@@ -182,7 +181,7 @@ class SamplingEngine(ServingEngine):
                     (completion,) = output.outputs
                     text, tokens = text + completion.text, tokens + len(completion.token_ids)
                     if meter:
-                        read(completion.logprobs, meter)
+                        read_logprobs(completion.logprobs, meter)
                     if meter and floored and meter.sank and not completion.finish_reason:
                         return Completion(text, tokens, UNSURE, confidence=meter.confidence())
         finished = piece_of(completion).finished
@@ -212,7 +211,7 @@ class SamplingEngine(ServingEngine):
                 async for output in self._engine.generate(TokensPrompt(prompt_token_ids=ids), asks, one.request):
                     (completion,) = output.outputs
             if meter:
-                read(completion.logprobs, meter)
+                read_logprobs(completion.logprobs, meter)
             return piece_of(completion)
 
         one.attempt = attempt

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
-from openrlhf_math.rerank.prm_format import STEP_TAG, encode_prm
 from openrlhf_math.rerank.reward_models import RewardModel
 from openrlhf_math.rerank.scorer_kind import (
     SCORERS,
@@ -23,7 +22,7 @@ from openrlhf_math.rerank.scorer_kind import (
     find_scorer,
     register_scorer,
 )
-from openrlhf_math.rerank.steps import BLANK_LINE
+from openrlhf_math.rerank.steps import BLANK_LINE, STEP_TAG, encode_prm
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

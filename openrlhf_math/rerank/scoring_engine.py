@@ -1,6 +1,9 @@
 """The scorer in a vLLM engine: in this process, or as a Ray actor."""
 
+import array
+import hashlib
 import uuid
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,7 +12,6 @@ from openrlhf_math.colocation.async_engine import ServingEngine, check_serving, 
 from openrlhf_math.colocation.layout import cache_bytes
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
-from openrlhf_math.rerank import score_memory
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.encoding import Encoded
 from openrlhf_math.rerank.scorers import ScorerKind, find_scorer
@@ -18,6 +20,40 @@ from openrlhf_math.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+
+class ScoreMemory:
+    """The latest scores, by the tokens that lead to them.
+
+    Where the engine has a prefix in its cache it computes nothing there, also no scores. When a search scores a longer
+    beginning of the same solution, those of its earlier steps come from here.
+    """
+
+    def __init__(self, capacity: int = 1 << 16) -> None:
+        self._scores: OrderedDict[bytes, float] = OrderedDict()
+        self._capacity = capacity
+
+    def get(self, keys: list[bytes]) -> list[float | None]:
+        return [self._scores.get(key) for key in keys]
+
+    def put(self, keys: list[bytes], scores: list[float]) -> None:
+        self._scores.update(zip(keys, scores, strict=True))
+        while len(self._scores) > self._capacity:
+            self._scores.popitem(last=False)
+
+    def clear(self) -> None:
+        self._scores.clear()
+
+
+def prefix_digests(encoded: Encoded) -> list[bytes]:
+    """For every position that is read, a digest of the tokens up to it."""
+    digest, found, begin = hashlib.blake2b(digest_size=16), [], 0
+    for position in encoded.read:
+        digest.update(array.array("q", encoded.ids[begin : position + 1]).tobytes())
+        found.append(digest.digest())
+        begin = position + 1
+    return found
+
 
 FLAG = "--scorer-model"
 
@@ -74,7 +110,7 @@ class ScoringEngine(ServingEngine):
         self._cuda = settings.device == "cuda"
         self._engine = start_engine(FLAG, settings.model, settings.device, **arguments | settings.engine_args)
         self._context = self._engine.model_config.max_model_len
-        self._memory = score_memory.ScoreMemory()
+        self._memory = ScoreMemory()
 
     async def score(self, problem: str, responses: Sequence[str]) -> list[Scores]:
         await self.ready()
@@ -94,7 +130,7 @@ class ScoringEngine(ServingEngine):
 
     async def _scores(self, encoded: Encoded) -> list[float]:
         """The scores at the positions that are read."""
-        keys = score_memory.keys(encoded)
+        keys = prefix_digests(encoded)
         known = self._memory.get(keys)
         scores = [score for score in known if score is not None]
         if len(scores) < len(known):

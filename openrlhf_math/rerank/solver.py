@@ -14,8 +14,8 @@ from openrlhf_math.rerank.classes import GraderSays
 from openrlhf_math.rerank.confidence import ByConfidence, Floor
 from openrlhf_math.rerank.early_stop import Stop, cannot_lose
 from openrlhf_math.rerank.genselect import HELD, GenSelect, Selection, candidates
-from openrlhf_math.rerank.independent import independent
 from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling, Scorer
+from openrlhf_math.rerank.strategies import independent
 from openrlhf_math.rerank.task import Strategy, Task, Turn, seed_of
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.side_by_side import within

@@ -1,7 +1,6 @@
 """One problem as a strategy sees it: who is asked, how, and what may be spent."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from openrlhf_math.rerank.budget import Budget
 from openrlhf_math.rerank.confidence import Floor
 from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, Sampler, Sampling, Scorer
 from openrlhf_math.rewards.extract import extract
+from openrlhf_math.seeds import derived_seed
 from openrlhf_math.tools.attempt import ToolUse
 
 
@@ -24,10 +24,7 @@ class Turn:
 
 def seed_of(seed: int | None, problem: str, number: int) -> int | None:
     """Of an attempt, 31 bits: attempts at other problems are drawn otherwise too. None stays None."""
-    if seed is None:
-        return None
-    digest = hashlib.sha256(f"{seed} {number} {problem}".encode("utf-8", "backslashreplace")).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+    return None if seed is None else derived_seed(f"{seed} {number} {problem}")
 
 
 class Metered:

@@ -18,8 +18,7 @@ from openrlhf_math.rerank.roles import RequestError, Unavailable
 from openrlhf_math.rerank.solver import Method
 from openrlhf_math.rerank.task import Turn
 from openrlhf_math.serving.errors import ApiError, ClientLeft
-from openrlhf_math.serving.health import Health
-from openrlhf_math.serving.metrics import Metrics
+from openrlhf_math.serving.monitoring import Health, Metrics
 from openrlhf_math.serving.plan import Plan, Service, plan, response
 from openrlhf_math.serving.protocol import ChatRequest, read_request
 from openrlhf_math.serving.schema import ChatResponse, Usage, Wishes, now

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from openrlhf_math.data.prompts import chat_text, prompt_ids
+from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import RULES, Rule, needs_scores
@@ -15,17 +17,7 @@ from openrlhf_math.rerank.solver import Method, Solution, Turns
 from openrlhf_math.rerank.task import Turn, seed_of
 from openrlhf_math.serving.errors import ApiError
 from openrlhf_math.serving.protocol import ChatRequest
-from openrlhf_math.serving.schema import (
-    Answer,
-    AttemptReport,
-    ChatResponse,
-    Choice,
-    Message,
-    Report,
-    Usage,
-    Vote,
-    now,
-)
+from openrlhf_math.serving.schema import Answer, AttemptReport, ChatResponse, Choice, Message, Report, Usage, Vote, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,3 +231,17 @@ def _members(classes: Sequence[int | None]) -> list[list[int]]:
         if name is not None:
             members.setdefault(name, []).append(number)
     return [members[name] for name in sorted(members)]
+
+
+def token_counter(model: str) -> Callable[[Turn], int]:
+    """model: whose tokenizer and chat template count."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted())
+
+    def count(turn: Turn) -> int:
+        text = chat_text(tokenizer, turn.messages, turn.sampling.template_variables)
+        (ids,) = prompt_ids(tokenizer, [text], chat_template=True)
+        return len(ids)
+
+    return count

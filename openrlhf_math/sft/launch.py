@@ -10,8 +10,7 @@ from types import SimpleNamespace
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import cores
 from openrlhf_math.sft.inputs import is_plain_text
-from openrlhf_math.sft.plot import plot_loss
-from openrlhf_math.sft.progress import progress_of
+from openrlhf_math.sft.progress import plot_loss, progress_of
 from openrlhf_math.sft.settings import is_first
 
 
@@ -21,9 +20,7 @@ def train(args: SimpleNamespace) -> None:
 
     from openrlhf.datasets import SFTDataset
 
-    from openrlhf_math.sft.actor import TraceActor
-    from openrlhf_math.sft.dataset import TraceDataset
-    from openrlhf_math.sft.trainer import RecordingTrainer
+    from openrlhf_math.sft.trainer import RecordingTrainer, TraceActor, TraceDataset
 
     run_dir = args.math.run_dir
     dataset = partial(SFTDataset, num_processors=cores()) if is_plain_text(args) else TraceDataset

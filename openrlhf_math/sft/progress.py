@@ -1,6 +1,7 @@
-"""Showing the steps of a fine-tuning in the terminal: SFT, and a process reward model's."""
+"""A fine-tuning as one sees it, SFT's or a process reward model's: its steps in the terminal, its loss as a picture."""
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,3 +49,50 @@ def progress_of(title: str, run_dir: Path) -> Iterator[Progress | Silent]:
     at_work = working("--math.run_dir", run_dir, resume_command())
     with at_work as beat, step_bar(sys.stdout) as bar:  # the terminal, before stdout is redirected
         yield Progress(title, bar, beat)
+
+
+SMOOTH_OVER = 0.04  # share of all steps that a point of the smoothed line is the mean of
+
+
+def plot_loss(run_dir: Path, title: str) -> None:
+    """Draw metrics.jsonl (and eval.jsonl, if there is one) into loss.png."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    records = records_of(run_dir / "metrics.jsonl")
+    if not records:
+        return
+    steps, losses = [each["step"] for each in records], [each["loss"] for each in records]
+    window = max(1, round(SMOOTH_OVER * len(records)))
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    axes.plot(steps, losses, color="tab:blue", alpha=0.35 if window > 1 else 1, linewidth=1, label="each step")
+    if window > 1:
+        axes.plot(steps, trailing_mean(losses, window), color="tab:blue", label=f"mean of {window} steps")
+    evaluations = records_of(run_dir / "eval.jsonl")
+    if evaluations:
+        points = [each["step"] for each in evaluations], [each["loss"] for each in evaluations]
+        axes.plot(*points, "o-", color="tab:orange", label="evaluation set")
+    axes.set(title=title, xlabel="step (one gradient update)", ylabel="loss (nats a completion token)")
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.01)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(run_dir / "loss.png", dpi=150)
+    pyplot.close(figure)
+
+
+def trailing_mean(values: list[float], window: int) -> list[float]:
+    """The mean of each value and up to `window` - 1 before it."""
+    return [
+        sum(values[max(0, end - window) : end]) / min(end, window) for end in range(1, len(values) + 1)
+    ]  # fmt: skip
+
+
+def records_of(path: Path) -> list[dict]:
+    """Those with a loss: NaN is written as null."""
+    if not path.exists():
+        return []
+    records = map(json.loads, path.read_text().splitlines())
+    return [record for record in records if record["loss"] is not None]

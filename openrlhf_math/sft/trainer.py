@@ -1,19 +1,88 @@
-"""OpenRLHF's SFT trainer with records that survive a kill: metrics.jsonl, eval.jsonl, TensorBoard, a plot."""
+"""OpenRLHF's SFT trainer, model and dataset: rows without padding, records that survive a kill."""
 
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from jaxtyping import Float32, Int64
+from openrlhf.datasets import SFTDataset
 from openrlhf.trainer.sft_trainer import SFTTrainer
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from openrlhf_math.data.prompts import Tokenizer
+from openrlhf_math.modeling.packed_actor import PADDED, PackedActor
 from openrlhf_math.runs.records import append_jsonl, forget_after, keep_until
 from openrlhf_math.sft.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+
+class TraceActor(PackedActor):
+    """A padded batch goes through the model as one row of its real tokens, and no logits are kept.
+
+    This is GRPO's packed row: what all sequences of a batch begin with, here their first token, is computed once.
+    """
+
+    def forward(  # type: ignore[override]  # the arguments of OpenRLHF's SFT trainer, which knows no action mask
+        self,
+        sequences: Int64[Tensor, "batch tokens"],
+        attention_mask: Int64[Tensor, "batch tokens"],
+        return_output: bool = False,
+        **kwargs: Any,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """Log-probabilities of tokens 1, 2, ..., float32 [batch, tokens - 1], 0 where there is padding."""
+        if self.path == PADDED:
+            return super().forward(sequences, attention_mask=attention_mask, return_output=return_output, **kwargs)
+        return super().forward(sequences, attention_mask[:, 1:], attention_mask, return_output=return_output)
+
+
+class Rows(Protocol):
+    """A dataset with `ids` and `learned`, as `sft.render.Trace`; none longer than the context."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict: ...
+
+
+class Strategy(Protocol):
+    """OpenRLHF's, of which the settings are read."""
+
+    args: SimpleNamespace
+
+
+class TraceDataset(SFTDataset):
+    """The rows that `sft_inputs` has written, as they are.
+
+    Upstream tokenises text, prompt and completion as one and counts the prompt's tokens apart: where the last
+    characters of the prompt and the first of the completion make one token, the mask is off by one. It also writes the
+    end of sequence over the last token of a row that is too long; those are left out before. Of upstream's class the
+    batches are left: rows are padded on the right.
+    """
+
+    def __init__(self, rows: Rows, tokenizer: Tokenizer, max_length: int, strategy: Strategy, **unused: object) -> None:
+        """The tokenizer, which is saved with the model, gets the chat template that the rows were rendered with."""
+        torch.utils.data.Dataset.__init__(self)
+        self.rows, self.tokenizer = rows, tokenizer
+        if template := strategy.args.data.tokenizer_chat_template:
+            tokenizer.chat_template = template
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(
+        self, index: int
+    ) -> tuple[Int64[Tensor, "1 tokens"], Int64[Tensor, "1 tokens"], Float32[Tensor, "1 tokens"]]:
+        """input_ids, attention_mask, loss_mask; the last is 1 at i where token i + 1 is to be learned."""
+        row = self.rows[index]
+        input_ids = torch.tensor([row["ids"]])
+        loss_mask = torch.zeros_like(input_ids, dtype=torch.float32)
+        for start, stop in row["learned"]:
+            loss_mask[0, start - 1 : stop - 1] = 1
+        return input_ids, torch.ones_like(input_ids), loss_mask
 
 
 class RecordingTrainer(SFTTrainer):

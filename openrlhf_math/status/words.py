@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from openrlhf_math.report.visible import visible
+from openrlhf_math.report.table import visible
 from openrlhf_math.runs.process import FAILED, FINISHED, KILLED, RUNNING
 from openrlhf_math.status.status import TRAININGS, Status
 

@@ -4,23 +4,23 @@ What the model wrote is never tokenized again. What a program printed is tokeniz
 """
 
 import asyncio
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from vllm import CompletionOutput
-
 from openrlhf_math.data.prompts import Continued, Tokenizer
+from openrlhf_math.seeds import derived_seed
 from openrlhf_math.side_by_side import within
 from openrlhf_math.tools.code_blocks import Call
 from openrlhf_math.tools.isolation import find_isolation
 from openrlhf_math.tools.pool import KernelPool, Session, places_for, running_for
 from openrlhf_math.tools.settings import ToolSettings
 from openrlhf_math.tools.turns import find_turns
+
+if TYPE_CHECKING:
+    from vllm import CompletionOutput
 
 # Texts that end as a call does and are none, such as fences of blocks in other languages. An attempt that has written
 # so many of them continues without the tool: each one costs a request to the engine.
@@ -202,4 +202,4 @@ def seed_of_request(seed: int | None, number: int) -> int | None:
     """Of a request of an attempt with this seed, 31 bits: each draws otherwise than the one before it."""
     if seed is None or number == 0:
         return seed
-    return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:4], "big") >> 1
+    return derived_seed(f"{seed} {number}")

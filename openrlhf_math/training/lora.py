@@ -12,7 +12,7 @@ from openrlhf_math.checkpoints.folder import ADAPTER
 from openrlhf_math.checkpoints.manifest import digest
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
-from openrlhf_math.training import critic
+from openrlhf_math.training.flag_checks import CRITIC_FLAG
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -84,7 +84,7 @@ def check_flags(flags: dict) -> None:
         raise UserError(f"--ds.lora.dropout {dropout}: give a share from 0 to below 1")
     for name, (plain, reason) in OBSTACLES.items():
         if flags.get(name, plain) not in (plain, None):
-            flag = critic.FLAG if name == "critic.model_name_or_path" else f"--{name}"
+            flag = CRITIC_FLAG if name == "critic.model_name_or_path" else f"--{name}"
             raise UserError(f"--ds.lora.rank with {flag}: {reason}; leave one of the two out")
 
 

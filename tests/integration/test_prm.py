@@ -134,7 +134,7 @@ def trainers(trained, labels) -> tuple[list[dict], list[list[float]], object]:
 
 def test_vllm_loads_it_as_a_process_reward_model_and_agrees(trained, trainers):
     """In a process of its own, with STEP pooling, as Qwen2.5-Math-PRM is served."""
-    from openrlhf_math.rerank.prm_format import encode_prm
+    from openrlhf_math.rerank.steps import encode_prm
 
     rows, expected, tokenizer = trainers
     prompts = [encode_prm(tokenizer, row["problem"], row["steps"]).ids for row in rows]

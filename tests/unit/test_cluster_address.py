@@ -1,10 +1,11 @@
-"""RAY_ADDRESS where no cluster answers: one sentence, soon."""
+"""Starting or joining a Ray cluster: what cannot be had is one sentence, soon."""
 
 import socket
 
 import pytest
+import ray
 
-from openrlhf_math.colocation.cluster import join_cluster
+from openrlhf_math.colocation.cluster import join_cluster, start_or_join
 from openrlhf_math.errors import UserError
 
 
@@ -17,3 +18,23 @@ def test_an_address_without_a_cluster_is_named(monkeypatch, form):
         with pytest.raises(UserError) as refused:
             join_cluster()
     assert address in str(refused.value) and "unset" in str(refused.value)
+
+
+def test_without_an_address_a_cluster_of_this_run_alone_is_started(monkeypatch):
+    """`ray.init()` would join whatever cluster `ray start` left on this machine, and refuse a number of CPUs."""
+    asked = {}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", lambda **options: asked.update(options))
+    start_or_join({"num_cpus": 3}, log_to_driver=False)
+    assert asked == {"address": "local", "include_dashboard": False, "num_cpus": 3, "log_to_driver": False}
+
+
+def test_ray_that_does_not_start_is_one_sentence(monkeypatch):
+    def failing(**options):
+        raise Exception("The current node timed out during startup.\nThis could happen because ...")  # Ray's own class
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", failing)
+    with pytest.raises(UserError) as refused:
+        start_or_join({})
+    assert "timed out during startup" in str(refused.value) and "\n" not in str(refused.value)

@@ -3,8 +3,7 @@ r"""Distillation: what a trace looks like, which are refused, which of the corre
 import pytest
 
 from openrlhf_math.data.trace import trace
-from openrlhf_math.distill.keep import Attempt, blemishes, find_rule
-from openrlhf_math.distill.refuse import refusal
+from openrlhf_math.distill.keep import Attempt, blemishes, find_rule, refusal
 from openrlhf_math.errors import UserError
 
 GOOD = "<think>\n2+2 is 4.\n</think>\n\nSo it is \\boxed{4}."

@@ -6,8 +6,7 @@ import time
 import pytest
 
 from openrlhf_math.data.trace import ENDS, find_tags, trace
-from openrlhf_math.distill.refuse import refusal
-from openrlhf_math.distill.repetition import repeats_itself
+from openrlhf_math.distill.keep import refusal, repeats_itself
 from openrlhf_math.errors import UserError
 
 WHOLE = "<think>\n2+2\n</think>\n\nSo \\boxed{4}."

@@ -7,7 +7,7 @@ import pytest
 from chat_server import ChatServer
 
 from openrlhf_math.cli import main
-from openrlhf_math.rerank.endpoint_tool import EndpointToolSampler, first_call
+from openrlhf_math.rerank.endpoint_sampler import EndpointToolSampler, first_call
 from openrlhf_math.rerank.roles import Completion, CutOff, Sampling
 from openrlhf_math.tools.settings import ToolSettings
 

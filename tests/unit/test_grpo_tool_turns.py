@@ -16,10 +16,10 @@ from vllm import SamplingParams
 from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.executor import AgentExecutor
-from openrlhf_math.grpo.seeds import derived_seed
 from openrlhf_math.grpo.tool_settings import RolloutTool
 from openrlhf_math.grpo.tool_turns import ToolTurns
 from openrlhf_math.rewards import RewardConfig
+from openrlhf_math.seeds import derived_seed
 from openrlhf_math.tools.attempt import MOST_FALSE_STOPS
 from openrlhf_math.tools.isolation import find_isolation
 
@@ -289,8 +289,8 @@ def test_seeds_differ_by_completion_and_turn_and_are_the_same_again():
         return [one.params.seed for one in engine.asked]
 
     first, again = asked(), asked()
-    base = derived_seed(5, PROMPT)
-    expected = {derived_seed(base, number, turn) for number in range(2) for turn in range(2)}
+    base = derived_seed(f"5\0{PROMPT}")
+    expected = {derived_seed(f"{base}\0{number}\0{turn}") for number in range(2) for turn in range(2)}
     assert set(first) == set(again) == expected and len(expected) == 4
 
 

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from openrlhf_math.cli import main
-from openrlhf_math.grpo.completion_limit import CompletionLimit
+from openrlhf_math.grpo.completion_limit import CompletionLimit, LimitSettings
 from openrlhf_math.grpo.flags import build_parser
-from openrlhf_math.grpo.limit_settings import LimitSettings
 from openrlhf_math.grpo.settings import resolve
 from openrlhf_math.grpo.truncation import as_wrong, mask_truncated
 

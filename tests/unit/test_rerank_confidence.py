@@ -15,9 +15,8 @@ from openrlhf_math.cli.rerank_flags import add_rerank_flags, method
 from openrlhf_math.rerank.anytime import Attempt, Poll
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.choose import RULES, majority, most_confident
-from openrlhf_math.rerank.confidence import ByConfidence, Floor, Meter, Watch, measured, surest, weights
+from openrlhf_math.rerank.confidence import ByConfidence, Floor, Meter, Watch, measured, read_logprobs, surest, weights
 from openrlhf_math.rerank.early_stop import cannot_lose, never
-from openrlhf_math.rerank.engine_confidence import read
 from openrlhf_math.rerank.record import row
 from openrlhf_math.rerank.reranker import Solved
 from openrlhf_math.rerank.roles import UNSURE, Completion, Sampling
@@ -123,14 +122,14 @@ class Flat:
 
 def test_the_drawn_token_counts_once_among_the_candidates():
     again = Meter(Watch(candidates=2))
-    read(Flat([[(7, -1.0), (7, -1.0), (8, -2.0)], [(9, -5.0), (7, -1.0), (8, -2.0)]]), again)
+    read_logprobs(Flat([[(7, -1.0), (7, -1.0), (8, -2.0)], [(9, -5.0), (7, -1.0), (8, -2.0)]]), again)
     put_together = Meter(Watch(candidates=2))
-    read(Flat([[(7, -1.0), (8, -2.0)], [(9, -5.0), (7, -1.0), (8, -2.0)]]), put_together)
+    read_logprobs(Flat([[(7, -1.0), (8, -2.0)], [(9, -5.0), (7, -1.0), (8, -2.0)]]), put_together)
     assert again.confidence() == put_together.confidence()
     assert (again.confidence().mean, again.confidence().logprob) == (1.5, -3.0)
     for nothing in (None, Flat([]), Flat([[]])):
         empty = Meter(Watch())
-        read(nothing, empty)
+        read_logprobs(nothing, empty)
         assert empty.confidence() is None
 
 

@@ -8,11 +8,9 @@ import pytest
 import tiny_scorers
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.rerank import score_memory
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
-from openrlhf_math.rerank.score_memory import ScoreMemory
 from openrlhf_math.rerank.scorers import SCORERS, find_scorer, sigmoid
-from openrlhf_math.rerank.scoring_engine import ScorerSettings
+from openrlhf_math.rerank.scoring_engine import ScoreMemory, ScorerSettings, prefix_digests
 from openrlhf_math.rerank.steps import split_steps
 
 ARCHITECTURES = {
@@ -290,13 +288,13 @@ def test_settings_that_cannot_work_are_refused(wrong, complaint):
 
 def test_a_longer_beginning_of_the_same_solution_knows_the_scores_of_its_earlier_steps():
     memory = ScoreMemory()
-    memory.put(score_memory.keys(Encoded([1, 2, 3, 4], [1, 3])), [0.5, 0.25])
-    assert memory.get(score_memory.keys(Encoded([1, 2, 3, 4, 5], [1, 3, 4]))) == [0.5, 0.25, None]
-    assert memory.get(score_memory.keys(Encoded([9, 2, 3, 4], [1, 3]))) == [None, None]
+    memory.put(prefix_digests(Encoded([1, 2, 3, 4], [1, 3])), [0.5, 0.25])
+    assert memory.get(prefix_digests(Encoded([1, 2, 3, 4, 5], [1, 3, 4]))) == [0.5, 0.25, None]
+    assert memory.get(prefix_digests(Encoded([9, 2, 3, 4], [1, 3]))) == [None, None]
 
 
 def test_the_oldest_scores_are_forgotten():
     memory = ScoreMemory(capacity=2)
     for token in range(3):
-        memory.put(score_memory.keys(Encoded([token], [0])), [float(token)])
-    assert [memory.get(score_memory.keys(Encoded([token], [0])))[0] for token in range(3)] == [None, 1.0, 2.0]
+        memory.put(prefix_digests(Encoded([token], [0])), [float(token)])
+    assert [memory.get(prefix_digests(Encoded([token], [0])))[0] for token in range(3)] == [None, 1.0, 2.0]

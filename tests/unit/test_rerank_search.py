@@ -9,8 +9,8 @@ from path_world import PATH, PathSampler, PathScorer, decided, digits_of, task_o
 
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import best_of_n, majority
-from openrlhf_math.rerank.independent import independent
 from openrlhf_math.rerank.roles import Completion, RequestError
+from openrlhf_math.rerank.strategies import independent
 from openrlhf_math.rerank.tree_search import Steps, beam_search, diverse_tree_search
 
 WIDE = Steps(width=8)

@@ -262,14 +262,12 @@ def test_the_command_is_one_that_a_shell_takes_and_has_no_secret(arguments, comm
 # Seeds and random state
 
 
-def test_a_derived_seed_depends_on_every_part():
-    from openrlhf_math.grpo.seeds import derived_seed
+def test_a_derived_seed_depends_on_the_whole_name_and_on_nothing_else():
+    from openrlhf_math.seeds import derived_seed
 
-    assert derived_seed(1, 2, "x") == derived_seed(1, 2, "x")
-    seeds = {
-        derived_seed(*parts) for parts in [(1, 2, "x"), (2, 2, "x"), (1, 3, "x"), (1, 2, "y"), (12, "x"), (1, "2x")]
-    }
-    assert len(seeds) == 6 and all(0 <= seed < 2**31 for seed in seeds)
+    assert derived_seed("1 2 x") == derived_seed("1 2 x") == 1050837920
+    seeds = {derived_seed(name) for name in ("1 2 x", "2 2 x", "1 3 x", "1 2 y", "12 x", "1\0002 x", "\ud800")}
+    assert len(seeds) == 7 and all(0 <= seed < 2**31 for seed in seeds)
 
 
 def test_random_state_goes_through_a_file_that_cannot_run_code(tmp_path: Path):

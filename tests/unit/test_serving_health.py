@@ -6,7 +6,7 @@ import time
 import pytest
 
 from openrlhf_math.rerank.roles import Unavailable
-from openrlhf_math.serving.health import Health
+from openrlhf_math.serving.monitoring import Health
 
 
 def test_it_is_what_the_check_finds():

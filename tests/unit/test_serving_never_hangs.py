@@ -14,10 +14,10 @@ from openrlhf_math import side_by_side
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import majority
 from openrlhf_math.rerank.early_stop import never
-from openrlhf_math.rerank.independent import independent
 from openrlhf_math.rerank.reranker import Reranker
 from openrlhf_math.rerank.roles import Completion, Sampling
 from openrlhf_math.rerank.solver import Method, Solver, one_solver
+from openrlhf_math.rerank.strategies import independent
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.serving import app as serving
 from openrlhf_math.serving.plan import Service

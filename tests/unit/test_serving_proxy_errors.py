@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from openrlhf_math.serving.proxy_errors import ErrorsInForm
+from openrlhf_math.serving.errors import ErrorsInForm
 
 
 def ask(response) -> httpx.Response:

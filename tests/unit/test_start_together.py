@@ -7,8 +7,7 @@ import pytest
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.grpo import determinism
-from openrlhf_math.grpo.determinism import DeterministicSamples
-from openrlhf_math.grpo.start_together import StartTogether
+from openrlhf_math.grpo.determinism import DeterministicSamples, StartTogether
 
 
 class Engine:

@@ -11,7 +11,7 @@ from openrlhf_math.grpo import flags, settings
 from openrlhf_math.runs.process import resume_command
 from openrlhf_math.sft import settings as sft_settings
 from openrlhf_math.sft.inputs import settings_of
-from openrlhf_math.training import wandb_key
+from openrlhf_math.training import flag_checks
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 GRPO = ["--actor.model_name_or_path", "m/m", "--data.prompt_dataset", "d.jsonl"]
@@ -21,8 +21,8 @@ SFT = ["--model.model_name_or_path", "m/m", "--data.dataset", "d.jsonl"]
 @pytest.fixture(autouse=True)
 def wandb(monkeypatch):
     """As if wandb were installed, where it is not, and nobody had logged in."""
-    monkeypatch.setenv(wandb_key.VARIABLE, "")
-    monkeypatch.setattr(wandb_key, "find_spec", lambda name: ModuleSpec(name, None))
+    monkeypatch.setenv(flag_checks.WANDB_VARIABLE, "")
+    monkeypatch.setattr(flag_checks, "find_spec", lambda name: ModuleSpec(name, None))
 
 
 def resolved(monkeypatch, *key: str):
@@ -36,16 +36,16 @@ def resolved(monkeypatch, *key: str):
 
 def test_the_key_is_where_wandb_looks_for_it_and_nowhere_else(monkeypatch):
     grpo, sft, *written = resolved(monkeypatch, KEY)
-    assert wandb_key.os.environ[wandb_key.VARIABLE] == KEY
-    assert grpo.logger.wandb.key == sft.logger.wandb.key == wandb_key.HIDDEN, "OpenRLHF must see that there is one"
+    assert flag_checks.os.environ[flag_checks.WANDB_VARIABLE] == KEY
+    assert grpo.logger.wandb.key == sft.logger.wandb.key == flag_checks.HIDDEN, "OpenRLHF must see that there is one"
     for text in (*written, repr(grpo), repr(sft), " ".join(sys.argv), resume_command()):
         assert KEY not in text
 
 
 def test_a_key_in_the_environment_need_not_be_in_the_command(monkeypatch):
-    monkeypatch.setenv(wandb_key.VARIABLE, KEY)
-    grpo, *_ = resolved(monkeypatch, wandb_key.FROM_ENVIRONMENT)
-    assert grpo.logger.wandb.key == wandb_key.HIDDEN and wandb_key.os.environ[wandb_key.VARIABLE] == KEY
+    monkeypatch.setenv(flag_checks.WANDB_VARIABLE, KEY)
+    grpo, *_ = resolved(monkeypatch, flag_checks.FROM_ENVIRONMENT)
+    assert grpo.logger.wandb.key == flag_checks.HIDDEN and flag_checks.os.environ[flag_checks.WANDB_VARIABLE] == KEY
 
 
 def test_without_the_flag_nothing_is_logged_there(monkeypatch):
@@ -55,7 +55,7 @@ def test_without_the_flag_nothing_is_logged_there(monkeypatch):
 
 @pytest.mark.parametrize("command", [["grpo", *GRPO], ["sft", *SFT]])
 def test_without_wandb_the_flag_is_refused_before_a_model_loads(monkeypatch, capsys, command):
-    monkeypatch.setattr(wandb_key, "find_spec", lambda name: None)
+    monkeypatch.setattr(flag_checks, "find_spec", lambda name: None)
     assert main([*command, "--logger.wandb.key", KEY]) == 2
     told = capsys.readouterr().err
     assert "--logger.wandb.key: wandb is not installed; pip install wandb" in told and KEY not in told

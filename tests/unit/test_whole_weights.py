@@ -11,7 +11,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
 from openrlhf_math.errors import UserError
-from openrlhf_math.modeling.whole_weights import check_weights
+from openrlhf_math.modeling.model_folder import check_weights
 
 PROJECTION = "model.layers.1.self_attn.q_proj.weight"
 
