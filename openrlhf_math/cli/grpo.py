@@ -113,11 +113,11 @@ def run(flat: argparse.Namespace) -> int:
         args.math = replace(args.math, lora=replace(args.math.lora, base=lora.base_digest(model)))
     sets = inputs.load_problem_sets(args)
     prompts = inputs.render_prompts(args, sets)
+    labels = read_labels(args, sets)
     checked_family(MODEL_FLAG, model, ask_hub=True, **wanted)
     check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len, ask_hub=True)
     check_engine(MODEL_FLAG, model, args.math.device)
     args.math = replace(args.math, teacher=checked_teacher(args, ask_hub=True))
-    labels = read_labels(args, sets)
     check_weights(MODEL_FLAG, model)
     problems = resume.identity({spec: sets[spec] for spec in resume.training_sets(args)}, labels)
     if args.ckpt.load_enable:

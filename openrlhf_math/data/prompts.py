@@ -43,11 +43,11 @@ class Tokenizer(Protocol):
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any: ...
 
+    def get_chat_template(self) -> str: ...
+
     def convert_tokens_to_ids(self, tokens: Any) -> Any: ...
 
     def convert_ids_to_tokens(self, ids: Any) -> Any: ...
-
-    def get_chat_template(self) -> str: ...
 
     def get_vocab(self) -> dict[str, int]: ...
 
@@ -109,7 +109,8 @@ def chat_text(
 def with_variables(tokenizer: Tokenizer, variables: Mapping[str, object]) -> Tokenizer:
     """The tokenizer, whose chat template is given these variables whoever renders with it."""
     if variables:
-        vars(tokenizer)["apply_chat_template"] = partial(tokenizer.apply_chat_template, **variables)
+        render = partial(tokenizer.apply_chat_template, **dict[str, Any](variables))
+        tokenizer.apply_chat_template = render  # type: ignore[method-assign]  # every user of this tokenizer renders so
     return tokenizer
 
 

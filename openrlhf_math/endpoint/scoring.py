@@ -3,13 +3,16 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from yarl import URL
 
-from openrlhf_math.endpoint.client import Client, T
+from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Failure, nonsense, plain
 from openrlhf_math.endpoint.settings import EndpointSettings
 from openrlhf_math.errors import UserError
+
+T = TypeVar("T")
 
 BYTES_A_TOKEN = 1024  # of a reply: an id, a log-probability, a rank, and a text that may be a line of blanks
 BYTES_AROUND = 1 << 20

@@ -26,13 +26,8 @@ TOKEN = re.compile(
     r"""|(?P<text>'[^']*'|"[^"]*")|(?P<sign><=|>=|==|!=|[<>=()]))""",
     re.IGNORECASE,
 )
-ORDER: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-EQUAL: dict[str, Callable[[Any, Any], bool]] = {"=": operator.eq, "==": operator.eq, "!=": operator.ne}
+ORDER = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+EQUAL = {"=": operator.eq, "==": operator.eq, "!=": operator.ne}
 CONSTANTS = {"true": True, "false": False, "none": None}
 WORDS = ("and", "or", "not", "contains", *CONSTANTS)
 KINDS = {"number": "a number", "text": "text in quotes", "switch": "true or false"}
@@ -72,8 +67,7 @@ class _Reader:
             match = TOKEN.match(self.text, at)
             if not match:
                 self._fail(f"{self.text[at:].strip()[:20]!r} cannot be read")
-            kind = match.lastgroup or ""
-            word = match[kind]
+            kind, word = str(match.lastgroup), match[0].lstrip()
             kind = "word" if kind == "name" and word.lower() in WORDS else kind
             tokens.append(Token(kind, word.lower() if kind == "word" else word))
             at = match.end()
@@ -146,7 +140,7 @@ class _Reader:
         compare = (ORDER | EQUAL)[sign]
         return lambda row: not _missing(row[name]) and compare(row[name], value)
 
-    def _value(self, token: Token) -> Any:
+    def _value(self, token: Token) -> float | str | bool | None:
         if token.kind == "number":
             return float(token.text.replace("_", ""))
         if token.kind == "text":

@@ -58,7 +58,10 @@ def test_the_kl_is_drawn_where_it_is_computed():
 
 
 def test_the_reverse_kl_is_drawn_where_there_is_a_teacher():
-    drawn = plot(CURVES["Reverse KL to the teacher"], [ROWS, [grpo_row(1, **{"teacher/reverse_kl": -0.01})]])
+    drawn = plot(
+        CURVES["Reverse KL to the teacher"],
+        [ROWS, [grpo_row(step, **{"teacher/reverse_kl": -0.01}) for step in (1, 2)]],
+    )
     assert ">nats a token</text>" in drawn.svg
 
 
