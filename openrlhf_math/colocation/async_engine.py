@@ -6,17 +6,21 @@ import socket
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from openrlhf_math.colocation.engine_life import end_actor, engine_start
 from openrlhf_math.colocation.layout import inference_arguments
 from openrlhf_math.errors import UserError
 from openrlhf_math.side_by_side import end
 
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
 WATCH_SECONDS = 0.5
 ANSWER_SECONDS = 300.0  # for an engine to answer what is not a request
 
 
-def start_engine(flag: str, model: str, device: str, **arguments):
+def start_engine(flag: str, model: str, device: str, **arguments: Any) -> "AsyncLLM":
     """An `AsyncLLM` over a model. arguments: of vLLM's engine, besides those of the device.
 
     Raises UserError, which names `flag`, if vLLM cannot serve the model.
@@ -33,11 +37,27 @@ def start_engine(flag: str, model: str, device: str, **arguments):
         raise UserError(f"{flag} {model}: vLLM cannot start with it ({one_line(error)})") from error
 
 
-def check_serving(settings) -> None:
-    """Raise ValueError, which names the field, where an engine's settings cannot work.
+class ServingSettings(Protocol):
+    """What the settings of every engine that serves have. memory: a share of a GPU's."""
 
-    settings: with `tensor_parallel`, `max_context`, `replicas`, `at_once` and `memory`, a share of a GPU's.
-    """
+    @property
+    def tensor_parallel(self) -> int: ...
+
+    @property
+    def max_context(self) -> int | None: ...
+
+    @property
+    def replicas(self) -> int: ...
+
+    @property
+    def at_once(self) -> int: ...
+
+    @property
+    def memory(self) -> float: ...
+
+
+def check_serving(settings: ServingSettings) -> None:
+    """Raise ValueError, which names the field, where an engine's settings cannot work."""
     for name in ("tensor_parallel", "max_context", "replicas", "at_once"):
         value = getattr(settings, name)
         if value is not None and value < 1:
@@ -57,6 +77,8 @@ class ServingEngine:
     """What engines that serve requests have in common; `_engine` is vLLM's, `_cuda` whether it has a GPU, `_flag` what
     names its model."""
 
+    _engine: "AsyncLLM"
+    _cuda: bool
     _ready = False
     _flag = "--model"
 
@@ -103,7 +125,7 @@ class ServingEngine:
         self._engine.shutdown()
 
 
-async def answers(engine, question: Awaitable) -> bool:
+async def answers(engine: "AsyncLLM", question: Awaitable) -> bool:
     """Whether an engine answers what is not a request. False if it dies, or is silent for ANSWER_SECONDS.
 
     vLLM fails the requests that a dead engine owes; whoever asked it something else would wait for good.
@@ -136,7 +158,7 @@ def engine_may_die(flag: str) -> Iterator[None]:
         raise UserError(f"{flag}: the engine died, its message is above") from error
 
 
-async def end_with_engine(engine) -> None:
+async def end_with_engine(engine: "AsyncLLM") -> None:
     """End this process, a Ray actor, when its engine dies, for Ray to start both again. Never returns.
 
     vLLM fails the generations that a dead engine owes, but what was asked of it otherwise would wait for good.
@@ -146,7 +168,7 @@ async def end_with_engine(engine) -> None:
     end_actor()
 
 
-async def end_with_this_process(engine) -> None:
+async def end_with_this_process(engine: "AsyncLLM") -> None:
     """Let the engine's workers end after a `kill -9` of this process. Call it in the event loop that serves it."""
     await engine.collective_rpc("end_with", args=(socket.gethostname(), os.getpid()))
 

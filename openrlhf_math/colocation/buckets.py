@@ -41,7 +41,9 @@ def plan_buckets(parameters: Iterable, bucket_bytes: int) -> list[Bucket]:
 
     parameters: objects with `name`, `dtype` and `shape`, such as vLLM's ParamMeta.
     """
-    buckets, slots, end = [], [], 0
+    buckets: list[Bucket] = []
+    slots: list[Slot] = []
+    end = 0
     for parameter in parameters:
         slot = Slot(parameter.name, parameter.dtype, tuple(parameter.shape), offset=end)
         if slots and end + slot.size > bucket_bytes:

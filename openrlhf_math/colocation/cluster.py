@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from typing import Any
 
 import ray
 
@@ -15,7 +16,7 @@ from openrlhf_math.errors import UserError, brief
 PLACE = re.compile(r"[^/\s]+:\d+")  # a host and a port
 
 
-def join_cluster(**options) -> None:
+def join_cluster(**options: Any) -> None:
     """Connect to the cluster in RAY_ADDRESS. options: of `ray.init`. Raises UserError if none answers there."""
     address = os.environ["RAY_ADDRESS"]
     fix = "correct it, or unset RAY_ADDRESS to start Ray on this machine"
@@ -29,7 +30,7 @@ def join_cluster(**options) -> None:
         raise UserError(f"RAY_ADDRESS {address}: Ray cannot be joined there ({first_line}); {fix}") from None
 
 
-def start_or_join(local: Mapping[str, object], **common: object) -> None:
+def start_or_join(local: Mapping[str, Any], **common: Any) -> None:
     """Connect to the cluster in RAY_ADDRESS (which `ray job submit` sets), else start one on this machine for this run
     alone, whatever else runs here.
 

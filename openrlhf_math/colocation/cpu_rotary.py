@@ -1,5 +1,7 @@
 """Rotary embeddings on the CPU for queries that come as [tokens, heads, size], as those of latent attention do."""
 
+from typing import Any
+
 import torch
 from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
 
@@ -19,13 +21,15 @@ def install() -> None:
         RotaryEmbedding.forward_cpu = _forward_cpu
 
 
-def _forward_cpu(self, positions: Tensor, query: Tensor, key: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+def _forward_cpu(
+    self: Any, positions: Tensor, query: Tensor, key: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
     """In place, as vLLM's. positions: int64 [tokens]. query, key: [tokens, heads * size] or [tokens, heads, size]."""
     if positions.dim() != 1 or query.dim() != 3:
         return self.for_one_row_a_token(positions, query, key)
     rows = [None if each is None else each.reshape(len(positions), -1) for each in (query, key)]
     self.for_one_row_a_token(positions, *rows)
     for tensor, turned in zip((query, key), rows, strict=True):
-        if tensor is not None:
+        if tensor is not None and turned is not None:
             tensor.copy_(turned.view(tensor.shape))  # `reshape` may have copied
     return query, key

@@ -1,5 +1,7 @@
 """Drawing the next token on the CPU at a twentieth of the cost: one random number a completion, not one a token."""
 
+from typing import Any
+
 import torch
 from vllm.v1.sample.ops import topk_topp_sampler
 
@@ -42,7 +44,9 @@ def install() -> None:
         sampler.forward_cpu = _forward_cpu
 
 
-def _forward_cpu(self, logits: Tensor, generators: dict[int, torch.Generator], k, p) -> tuple[Tensor, Tensor | None]:
+def _forward_cpu(
+    self: Any, logits: Tensor, generators: dict[int, torch.Generator], k: Tensor | None, p: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
     if not generators or self.logprobs_mode.startswith("processed"):
         return self.without_seeds(logits, generators, k, p)
     logits = topk_topp_sampler.apply_top_k_top_p(logits, k, p)

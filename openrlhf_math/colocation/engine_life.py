@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.errors import UserError, brief
@@ -95,7 +95,7 @@ def _leave(cause: str) -> None:
     import ray
     from ray.experimental import internal_kv
 
-    actor_id = ray.get_runtime_context().get_actor_id()
+    actor_id = ray.get_runtime_context().get_actor_id() or ""
     internal_kv._internal_kv_put(actor_id, cause, namespace=NAMESPACE)
 
 
@@ -111,7 +111,7 @@ def limited(actor: type) -> type:
     """
 
     class Limited(actor):
-        def __init__(self, *args) -> None:
+        def __init__(self, *args: Any) -> None:
             _note_start()
             super().__init__(*args)
 
@@ -132,6 +132,6 @@ def _note_start() -> None:
     import ray
     from ray.experimental import internal_kv
 
-    actor_id = ray.get_runtime_context().get_actor_id()
+    actor_id = ray.get_runtime_context().get_actor_id() or ""
     starts = json.loads(internal_kv._internal_kv_get(actor_id, namespace=STARTS) or b"[]")
     internal_kv._internal_kv_put(actor_id, json.dumps(recent(starts, time.time())), True, namespace=STARTS)

@@ -1,6 +1,10 @@
 """A stand-in for a Ray actor that lives in the driver's own process."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ray
 
 
 class InProcess:
@@ -10,10 +14,10 @@ class InProcess:
     `remote(...)` runs to its end and returns a Ray reference to the result, so that callers need not know.
     """
 
-    def __init__(self, cls: type, **arguments) -> None:
+    def __init__(self, cls: type, **arguments: Any) -> None:
         self._cls, self._arguments = cls, arguments
 
-    def remote(self, *args, **kwargs) -> "Handle":
+    def remote(self, *args: Any, **kwargs: Any) -> "Handle":
         return Handle(self._cls(*args, **kwargs, **self._arguments))
 
 
@@ -29,7 +33,7 @@ class Method:
     def __init__(self, function: Callable) -> None:
         self._function = function
 
-    def remote(self, *args, **kwargs):
+    def remote(self, *args: Any, **kwargs: Any) -> "ray.ObjectRef":
         import ray
 
         return ray.put(self._function(*args, **kwargs))

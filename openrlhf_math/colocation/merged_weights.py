@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import deepspeed
 import torch
@@ -14,6 +15,7 @@ from vllm.distributed.weight_transfer.base import ParamMeta
 
 from openrlhf_math.checkpoints.folder import ADAPTER
 from openrlhf_math.colocation.buckets import plan_buckets
+from openrlhf_math.data.prompts import Tokenizer
 
 Tensor = torch.Tensor
 PEFT_ADAPTER = "default"  # PEFT's name of the adapter that `get_peft_model` adds
@@ -94,14 +96,16 @@ def _update(name: str, module: BaseTunerLayer) -> tuple[torch.nn.Parameter, Upda
         raise ValueError(f"{name} has another adapter than one plain LoRA, which cannot be merged here")
     if module.lora_bias.get(PEFT_ADAPTER) or module.merged:
         raise ValueError(f"{name} has a LoRA that is merged or has a bias, which cannot be merged here")
-    a, b, scaling = module.lora_A[PEFT_ADAPTER].weight, module.lora_B[PEFT_ADAPTER].weight, module.scaling[PEFT_ADAPTER]
+    a, b = (cast(torch.nn.Parameter, parts[PEFT_ADAPTER].weight) for parts in (module.lora_A, module.lora_B))
+    scaling = module.scaling[PEFT_ADAPTER]
     if isinstance(module, ParamWrapper):
         weight = module.get_param()
         # PEFT swaps the sizes of three-dimensional weights that are [experts, out, in].
         transposed = len(full_shape(weight)) == 3 and not module._did_swap_in_out_features
-        return weight, Update(a, b, scaling, module.num_experts, transposed)
+        return weight, Update(a, b, scaling, cast(int, module.num_experts), transposed)
     if type(module) is Linear:
-        return module.get_base_layer().weight, Update(a, b, scaling, transposed=module.fan_in_fan_out)
+        weight = cast(torch.nn.Parameter, module.get_base_layer().weight)
+        return weight, Update(a, b, scaling, transposed=bool(module.fan_in_fan_out))
     raise ValueError(f"{name} is a {type(module.get_base_layer()).__name__}; only linear layers and experts are merged")
 
 
@@ -128,7 +132,7 @@ def merged_weights(model: PeftModel, zero_stage: int, bytes_at_once: int) -> Ite
 GATHERED_BYTES = 256 * 2**20  # of a ZeRO-3 model, at a time
 
 
-def save_merged(model: PeftModel, tokenizer, folder: Path, zero_stage: int, first: bool) -> None:
+def save_merged(model: PeftModel, tokenizer: Tokenizer, folder: Path, zero_stage: int, first: bool) -> None:
     """Write the merged model with its tokenizer into `folder`, and a PEFT adapter into its folder `adapter`.
 
     Every process calls it, the first one writes. The weights of the model stay as they are.
@@ -142,11 +146,12 @@ def save_merged(model: PeftModel, tokenizer, folder: Path, zero_stage: int, firs
         if not first:
             return
         model.save_pretrained(
-            folder / ADAPTER,
+            str(folder / ADAPTER),
             state_dict={name: each.detach().cpu() for name, each in adapters.items()},
             save_embedding_layers=False,  # none is adapted, and to find that out PEFT would ask the hub
         )
-    model.get_base_model().save_pretrained(folder, state_dict=weights | _buffers(model))
+    base: Any = model.get_base_model()  # Transformers' model
+    base.save_pretrained(folder, state_dict=weights | _buffers(model))
     tokenizer.save_pretrained(folder)
 
 

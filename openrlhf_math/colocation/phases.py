@@ -12,10 +12,14 @@ that, such as an evaluation, finds the engines as they are.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from openrlhf_math.colocation.cluster import LOST
+
+if TYPE_CHECKING:
+    from openrlhf.trainer.ray.launcher import RayActorGroup
 
 GIB = 2**30
 DISCARD = 2  # vLLM's sleep level that keeps no copy of the weights
@@ -41,7 +45,7 @@ class Phases:
     """
 
     engines: list
-    policy: object
+    policy: "RayActorGroup"
     engines_sleep: bool
     states_offload: bool
     others: list = field(default_factory=list)
@@ -104,17 +108,17 @@ class Phases:
             self._move(f"wake_{tag}", self._engines, "wake_up", self.engines_sleep, tags=[tag])
             self._awake.add(tag)
 
-    def _engines(self, method: str, **arguments) -> list:
+    def _engines(self, method: str, **arguments: Any) -> list:
         return [getattr(engine, method).remote(**arguments) for engine in self.engines]
 
-    def _policy(self, method: str, **arguments) -> list:
+    def _policy(self, method: str, **arguments: Any) -> list:
         return self.policy.async_run_method(method_name=method, **arguments)
 
     def _everyone(self, method: str) -> list:
         others = [reference for group in self.others for reference in group.async_run_method(method_name=method)]
         return self._engines(method) + self._policy(method) + others
 
-    def _move(self, name: str, side: Callable[..., list], method: str, moves: bool, **arguments) -> list:
+    def _move(self, name: str, side: Callable[..., list], method: str, moves: bool, **arguments: Any) -> list:
         """Have every actor of a side run `method`, if they move at all, and note seconds and memory."""
         before = self._ask(name, side, "used_bytes")
         started = time.perf_counter()
@@ -126,7 +130,7 @@ class Phases:
         self._report[f"memory/{name}_after"] = max(after) / GIB
         return answers
 
-    def _ask(self, move: str, side: Callable[..., list], method: str, **arguments) -> list:
+    def _ask(self, move: str, side: Callable[..., list], method: str, **arguments: Any) -> list:
         try:
             try:
                 return self.wait(side(method, **arguments), self.timeout)

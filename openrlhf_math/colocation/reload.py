@@ -1,8 +1,10 @@
 """New weights into an engine's model on the CPU: vLLM's layerwise reload, checked for completeness."""
 
+import inspect
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from vllm.distributed import get_tensor_model_parallel_world_size
@@ -17,6 +19,9 @@ from vllm.model_executor.model_loader.reload.meta import SKIP_LOAD_TENSORS
 
 from openrlhf_math.colocation.compose import substituted
 
+if TYPE_CHECKING:
+    from vllm.config import ModelConfig
+
 Weights = Iterable[tuple[str, torch.Tensor]]
 
 
@@ -29,7 +34,7 @@ class Reload:
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self._model = model
+        self._model: Any = model  # of vLLM, with `load_weights`
         self._account: Account | None = None
         self._checked = False
 
@@ -47,7 +52,7 @@ class Reload:
         for name, tensor in weights:
             self._account.load(name, tensor)
 
-    def finish(self, model_config) -> None:
+    def finish(self, model_config: "ModelConfig") -> None:
         """Raises RuntimeError, which names them, if parameters of the engine were not given all of their elements."""
         if self._account is not None:
             self._account.close()
@@ -72,7 +77,7 @@ class Account:
     """
 
     def __init__(self, model: torch.nn.Module, names: set[str]) -> None:
-        self._model = model
+        self._model: Any = model  # of vLLM, with `load_weights`
         self._places = [_place(prefix, module, names) for prefix, module in model.named_modules()]
         self._filled: Counter[int] = Counter()  # elements by the tensor's id; `_places` keeps the tensors alive
 
@@ -80,7 +85,7 @@ class Account:
         before = self._filled.total()
         count = layerwise.get_numel_loaded
 
-        def counted(loader, arguments):
+        def counted(loader: Any, arguments: inspect.BoundArguments) -> tuple[int, Any]:
             loaded, result = count(loader, arguments)
             self._filled[id(arguments.arguments.get("param"))] += loaded
             return loaded, result
@@ -117,7 +122,7 @@ class Account:
 
 
 def _place(prefix: str, module: torch.nn.Module, names: set[str]) -> Place:
-    def named(tensors: dict[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
+    def named(tensors: Mapping[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
         full = {f"{prefix}.{name}" if prefix else name: tensor for name, tensor in tensors.items()}
         return {
             name: tensor
@@ -141,7 +146,7 @@ def forget_packed_experts(model: torch.nn.Module) -> None:
     """
     for module in model.modules():
         method = getattr(module, "quant_method", None)
-        if getattr(method, "unquantized_backend", None) is UnquantizedMoeBackend.CPU:
+        if method is not None and getattr(method, "unquantized_backend", None) is UnquantizedMoeBackend.CPU:
             method.moe_kernel = None
 
 

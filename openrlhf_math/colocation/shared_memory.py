@@ -11,10 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
-from typing_extensions import Self
 from vllm.distributed.weight_transfer.base import (
     TrainerInitInfo,
     TrainerWeightTransferEngine,
@@ -58,7 +57,7 @@ class SharedMemoryEngine(WeightTransferEngine[SharedMemoryInitInfo, SharedMemory
     init_info_cls = SharedMemoryInitInfo
     update_info_cls = SharedMemoryUpdateInfo
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.buckets: list[list[tuple[str, torch.Tensor]]] = []
 
@@ -146,7 +145,7 @@ def fill(bucket: Bucket, memory: torch.Tensor, weights: Iterator[tuple[str, torc
 @contextmanager
 def segments_for(buckets: list[Bucket]) -> Iterator[list[dict[str, Any]]]:
     """Files in shared memory for the buckets, in the form of SharedMemoryInitInfo. Their names last as the block."""
-    segments = []
+    segments: list[dict[str, Any]] = []
     try:
         for bucket in buckets:
             descriptor, path = tempfile.mkstemp(prefix="openrlhf_math_", dir=DIRECTORY)

@@ -6,30 +6,35 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
 from openrlhf.utils.deepspeed import DeepspeedStrategy
 from peft import PeftModel
-from torch import distributed
+from torch import distributed, nn
 
 from openrlhf_math.checkpoints.folder import UNFINISHED, CheckpointError, clear_unfinished, commit, make_room
 from openrlhf_math.checkpoints.manifest import Entries, files_of, seal, write_manifest
 from openrlhf_math.checkpoints.state import PlainCheckpointEngine, load_plain, random_state, restore_random_state
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.merged_weights import save_merged
+from openrlhf_math.data.prompts import Tokenizer
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
 
 FULL = 2**20  # bytes free of a disk that a write has failed on
 
 
 class MathStrategy(DeepspeedStrategy):
-    def print(self, *message) -> None:
+    def print(self, *message: object) -> None:
         """Only on request: OpenRLHF prints all arguments and the whole model."""
         if getattr(self.args.math, "verbose", True):
             super().print(*message)
 
-    def setup_distributed(self, *args, **kwargs) -> None:
+    def setup_distributed(self, *args: Any, **kwargs: Any) -> None:
         # DeepSpeed would compile its own all-reduce for inference on the CPU, a minute the first time; training's
         # collectives are Gloo's.
         backend = import_module("deepspeed.comm.torch")  # as an attribute, deepspeed.comm.torch is PyTorch
@@ -38,14 +43,23 @@ class MathStrategy(DeepspeedStrategy):
         if distributed.get_backend() == "gloo":
             _wait_for_every_gather()
 
-    def get_ds_train_config(self, *args, **kwargs) -> dict:
+    def get_ds_train_config(self, *args: Any, **kwargs: Any) -> dict:
         config = super().get_ds_train_config(*args, **kwargs)
         if get_accelerator().device_name() == "cpu" and config.get("optimizer", {}).get("type") == "AdamW":
             # DeepSpeed would compile its own AdamW with g++ first, which takes longer than a short run.
             config["optimizer"]["params"]["torch_adam"] = True
         return config
 
-    def save_ckpt(self, model, save_dir, tag=None, max_num=3, max_mem=1000, client_state=None, **metric) -> None:
+    def save_ckpt(
+        self,
+        model: "DeepSpeedEngine",
+        save_dir: str,
+        tag: str,
+        max_num: int = 3,
+        max_mem: float = 1000,
+        client_state: dict | None = None,
+        **metric: Any,
+    ) -> None:
         """As OpenRLHF's, but the checkpoint takes its name when it is whole and on the disk, and only then old ones go.
 
         Every process calls it. Raises CheckpointError if it cannot be written; those that were there still are.
@@ -79,7 +93,9 @@ class MathStrategy(DeepspeedStrategy):
             raise OSError("its processes do not see each other's files: --ckpt.path must be on a disk that all share")
         return {name: entry for _, share in answers for name, entry in share.items()}
 
-    def load_ckpt(self, model, load_dir, tag=None, *args, **kwargs):
+    def load_ckpt(
+        self, model: "DeepSpeedEngine", load_dir: str, tag: str | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """As OpenRLHF's, from the checkpoint that `settle` has checked; nothing in it is run. Restores random state."""
         model.checkpoint_engine = PlainCheckpointEngine(model._config)
         if isinstance(model.module, PeftModel):
@@ -89,7 +105,7 @@ class MathStrategy(DeepspeedStrategy):
             restore_random_state(load_plain(Path(path).parent / _random_file(self.get_rank())))
         return path, states
 
-    def save_model(self, model, tokenizer, output_dir, **kwargs) -> None:
+    def save_model(self, model: nn.Module, tokenizer: Tokenizer, output_dir: str, **kwargs: Any) -> None:
         """As OpenRLHF's, but what was trained with LoRA is saved merged, with its adapters in a folder of it."""
         trained = self._unwrap_model(model)
         if not isinstance(trained, PeftModel):
@@ -109,7 +125,7 @@ def without_frozen(model: deepspeed.DeepSpeedEngine) -> AbstractContextManager:
     trained = {name for name, each in model.module.named_parameters() if each.requires_grad}
     whole = model.module_state_dict
 
-    def module_state_dict(*args, **kwargs) -> dict:
+    def module_state_dict(*args: Any, **kwargs: Any) -> dict:
         return {name: value for name, value in whole(*args, **kwargs).items() if name in trained}
 
     return substituted(
@@ -128,7 +144,7 @@ def _wait_for_every_gather() -> None:
     backend = deepspeed.comm.comm.cdb
     gather = backend.all_gather_into_tensor
 
-    def gathered(*args, **kwargs):
+    def gathered(*args: Any, **kwargs: Any) -> Any:
         work = gather(*args, **kwargs)
         if work is not None:
             work.wait()

@@ -5,10 +5,14 @@ import os
 import socket
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import openrlhf_math.patches
 from openrlhf_math.colocation import cpu_rotary, cpu_sampling, memory
 from openrlhf_math.colocation import shared_memory as _registers_its_backend  # noqa: F401  before the model loads
+
+if TYPE_CHECKING:
+    import torch
 
 cpu_rotary.install()
 cpu_sampling.install()
@@ -26,12 +30,14 @@ def end_with(pid: int) -> None:
 
 
 # vLLM imports this as it starts: an engine whose parent is killed before it is ready would stay, with its memory.
-if (parent := multiprocessing.parent_process()) is not None:
+if (parent := multiprocessing.parent_process()) is not None and parent.pid is not None:
     end_with(parent.pid)
 
 
 class WorkerExtension:
-    """Called by name, with `collective_rpc`."""
+    """Called by name, with `collective_rpc`. vLLM makes its worker class inherit from it."""
+
+    device: "torch.device"
 
     def used_bytes(self) -> int:
         return memory.used_bytes(self.device.type)

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from typing import Any
 
 import deepspeed
 import torch
@@ -84,7 +85,7 @@ class NoisySource(DeepSpeedSource):
     after every transfer, and in a run that resumes.
     """
 
-    def __init__(self, *args, noise: float, seed: int) -> None:
+    def __init__(self, *args: Any, noise: float, seed: int) -> None:
         super().__init__(*args)
         self._noise, self._seed = noise, seed
 

@@ -13,6 +13,7 @@ counted.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from rapidfuzz.distance import OSA, Indel, Levenshtein
 
@@ -165,8 +166,9 @@ def structure(tokens: Iterable[str]) -> tuple[str, ...]:
 
 def replaced(first: Sequence[str], second: Sequence[str]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """The runs of tokens in which two lists differ: (start and stop in the first, start and stop in the second)."""
-    found = []
-    for tag, start, stop, other_start, other_stop in Levenshtein.opcodes(first, second):
+    found: list[tuple[int, int, int, int]] = []
+    opcodes = cast(Iterable[tuple[str, int, int, int, int]], Levenshtein.opcodes(first, second))
+    for tag, start, stop, other_start, other_stop in opcodes:
         if tag == "equal":
             continue
         if found and found[-1][1] == start and found[-1][3] == other_start:

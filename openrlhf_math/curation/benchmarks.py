@@ -60,7 +60,7 @@ def read_benchmarks(plan: Plan) -> Benchmarks:
     return found
 
 
-def _columns(raw) -> str:
+def _columns(raw: object) -> str:
     return ", ".join(map(str, raw)) if isinstance(raw, dict) else ""
 
 

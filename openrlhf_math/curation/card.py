@@ -79,7 +79,8 @@ def _notes(settings: CurationSettings, counts: dict) -> str:
             f"{counts['suspects']:,} of them have other numbers or ask for something else, and stayed: "
             "`reports/suspects.jsonl`, the most alike first."
         )
-        if judged := counts["judged"]:
+        judged = counts["judged"]
+        if settings.judge and judged:
             notes.append(
                 f"{judged['pairs']:,} suspects were judged by {settings.judge.model}: {judged['same']:,} are a "
                 f"benchmark problem and were dropped, {judged['different']:,} are another problem, "
@@ -122,5 +123,5 @@ def _table(head: tuple[str, ...], rows: list[tuple]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
 
 
-def _type(kind) -> str:
+def _type(kind: object) -> str:
     return str(kind).replace("item: ", "").replace("element: ", "")

@@ -7,6 +7,7 @@ the dotted path of a function from a `Row` to such a reason.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from openrlhf_math.curation.figures import missing_figure
 from openrlhf_math.data.schema import Row
@@ -37,8 +38,10 @@ register_filter = FILTERS.register
 
 def find_filter(name: str) -> Filter:
     """A known filter, or the user's by dotted path, which takes a row alone. Raises UserError if there is none."""
-    found = FILTERS.find("--filters", name)
-    return found if name in FILTERS else lambda row, limits: found(row)
+    if name in FILTERS:
+        return FILTERS[name]
+    own = cast(Callable[[Row], str], FILTERS.find("--filters", name))
+    return lambda row, limits: own(row)
 
 
 @register_filter("length")
@@ -112,17 +115,17 @@ _FORMULA = re.compile(
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
 # Words that carry grammar. A text of another language in Latin script has many of its own and few of these.
-_ENGLISH = (
+_ENGLISH_WORDS = (
     "the of is are and to in that if for what how find which with by be on it at each one two many was has have from"
     " can than then there let given as or not all when number value such where determine compute he she his her they"
     " does did will after more some"
 )
-_OTHER = (
+_OTHER_WORDS = (
     "el la los las del que es una un por para con se en cual cuantos le les des et est une dans pour sur du au quel"
     " der die das und ist ein eine mit von den dem wie viele zu il di che per della quanti sono o os da em uma com qual"
     " het een van voor met hoeveel att och som av ile jest jaki nie ve bir bu kac"
 )
-_ENGLISH, _OTHER = frozenset(_ENGLISH.split()), frozenset(_OTHER.split())
+_ENGLISH, _OTHER = frozenset(_ENGLISH_WORDS.split()), frozenset(_OTHER_WORDS.split())
 
 
 @register_filter("language")

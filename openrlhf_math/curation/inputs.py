@@ -151,7 +151,7 @@ def _one_piece(file: Input) -> list[tuple[int, int, int, int]]:
     return [(0, 0, 0, rows)] if rows else []
 
 
-def _cut_lines(path: str, digest) -> list[tuple[int, int, int, int]]:
+def _cut_lines(path: str, digest: xxhash.xxh3_128) -> list[tuple[int, int, int, int]]:
     cuts = []
     start = position = first = rows = 0
     with open(path, "rb") as opened:

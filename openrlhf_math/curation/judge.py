@@ -78,7 +78,7 @@ class PairJudge:
         self._answers = Journal(self._journal)
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._answers.close()
 
     def ask(self, pairs: Iterable[tuple[str, str]], total: int, progress: Progress = silent) -> None:

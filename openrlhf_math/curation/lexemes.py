@@ -43,7 +43,7 @@ _SIGNS |= {  # fmt: skip
     "ε": r"\epsilon ",
     "ϵ": r"\epsilon ",
 }
-_SIGNS = str.maketrans(_SIGNS)
+_SIGN_TABLE = str.maketrans(_SIGNS)
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ]+")
 _LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙₖᵢⱼₐₓ]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
@@ -125,7 +125,7 @@ def _ascii(text: str) -> str:
     text = _RAISED.sub(lambda found: "^{" + unicodedata.normalize("NFKC", found[0]) + "}", text)
     text = _LOWERED.sub(lambda found: "_{" + unicodedata.normalize("NFKC", found[0]) + "}", text)
     text = _VULGAR.sub(lambda found: " " + unicodedata.normalize("NFKC", found[0]) + " ", text)
-    return unicodedata.normalize("NFKC", text.translate(_SIGNS)).translate(_SIGNS)
+    return unicodedata.normalize("NFKC", text.translate(_SIGN_TABLE)).translate(_SIGN_TABLE)
 
 
 @dataclass(slots=True)

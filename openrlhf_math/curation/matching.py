@@ -152,7 +152,7 @@ def follow_duplicates(job: Job, sources: Sequence[int]) -> None:
             break
         kept[again] = kept[at[again]]
     everywhere = np.empty(len(found), [*DUPLICATE.descr, ("kept", np.uint64)])
-    for name in DUPLICATE.names:
+    for name in DUPLICATE.names or ():
         everywhere[name] = found[name]
     everywhere["kept"] = kept
     order = np.lexsort((found["row"], kept))

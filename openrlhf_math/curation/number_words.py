@@ -2,16 +2,24 @@ r"""Number words in digits: `two hundred and five` is `205`, `two thirds` `2 / 3
 
 from fractions import Fraction
 
-_UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-_UNITS = {name: value for value, name in enumerate(f"{_UNITS} seventeen eighteen nineteen".split())}
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_TENS = {name: 10 * value for value, name in enumerate(_TENS.split(), 2)}
+_UNITS = {
+    name: value
+    for value, name in enumerate((
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+        " seventeen eighteen nineteen"
+    ).split())
+}  # fmt: skip
+_TENS = {
+    name: 10 * value for value, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+}
 _SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
-_ORDINALS = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth"
-    " sixteenth seventeenth eighteenth nineteenth twentieth"
-)
-_ORDINALS = {name: str(value) for value, name in enumerate(_ORDINALS.split(), 1)}
+_ORDINALS = {
+    name: str(value)
+    for value, name in enumerate((
+        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth"
+        " fifteenth sixteenth seventeenth eighteenth nineteenth twentieth"
+    ).split(), 1)
+}  # fmt: skip
 _PARTS = {
     **{f"{name}s": value for name, value in _ORDINALS.items() if name not in ("first", "second")},
     **{name: value for name, value in _ORDINALS.items() if name not in ("first", "second")},

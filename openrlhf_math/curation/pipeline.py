@@ -180,7 +180,12 @@ class Stages:
             done += rows[index]
             self.progress(title, done, total)
         self.seconds[f"stage: {title}"] = time.perf_counter() - since
-        return {index: self.workplace.result(name, index) for index in rows}
+        told: dict[int, dict] = {}
+        for index in rows:
+            result = self.workplace.result(name, index)
+            assert result is not None, f"{name} {index} left no result"
+            told[index] = result
+        return told
 
 
 def _shares(rows: int, ranges: int) -> dict[int, int]:

@@ -3,11 +3,13 @@
 import contextlib
 import json
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +51,7 @@ def read_piece(job: Job, index: int) -> dict:
     counts: Counter[str] = Counter()
     filtered: Counter[str] = Counter()
     contaminated: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     all_keys, all_ids = [], []
     with _PieceFiles(job.workplace, piece) as files:
         rows = _timed(rows_of(piece), seconds, "read")
@@ -88,7 +90,14 @@ def read_piece(job: Job, index: int) -> dict:
     )
 
 
-def _rows_that_pass(job: Job, piece: Piece, batch, files: "_PieceFiles", counts: Counter, filtered: Counter):
+def _rows_that_pass(
+    job: Job,
+    piece: Piece,
+    batch: Iterable[tuple[int, Any]],
+    files: "_PieceFiles",
+    counts: Counter[str],
+    filtered: Counter[str],
+) -> Iterator[tuple[int, Row]]:
     """The rows of a batch that can be read and that every filter keeps, with their numbers."""
     read = reader_of_input(piece.input, job.settings.columns)
     names = job.settings.filters if piece.input.role == "source" else ()
@@ -120,20 +129,29 @@ def _first_to_drop(tests: list[tuple[str, Filter]], row: Row, settings: Curation
     return "", ""
 
 
-def _clean(job: Job, kept, forms: list[Form], keys, files: "_PieceFiles", contaminated: Counter):
+def _clean(
+    job: Job,
+    kept: Sequence[tuple[int, Row]],
+    forms: list[Form],
+    keys: np.ndarray,
+    files: "_PieceFiles",
+    contaminated: Counter[str],
+) -> tuple[list[int], int]:
     """Which rows of a batch hold no benchmark problem, and how many of these are like one; every hit is noted."""
     index = _benchmarks(job.benchmark_file, job.benchmark_digest, job.settings.overlap)
     clean, suspects = [], 0
     for position, (number, row) in enumerate(kept):
         hit = index.find(forms[position], keys[position])
-        dropped = hit is not None and (hit.same or hit.how == "contains" and job.settings.overlap.drop_other_numbers)
-        if hit:
-            files.note("contamination", {"row": number} | _described(hit, row, dropped))
+        if hit is None:
+            clean.append(position)
+            continue
+        dropped = hit.same or hit.how == "contains" and job.settings.overlap.drop_other_numbers
+        files.note("contamination", {"row": number} | _described(hit, row, dropped))
         if dropped:
             contaminated[hit.problem.benchmark] += 1
         else:
             clean.append(position)
-            suspects += hit is not None
+            suspects += 1
     return clean, suspects
 
 
@@ -174,18 +192,20 @@ class _PieceFiles:
         self.notes = {name: self._lines(name) for name in ("rejects", "filtered", "contamination")}
         return self
 
-    def _lines(self, name: str):
+    def _lines(self, name: str) -> TextIO:
         path = self.stack.enter_context(self.workplace.replaced(self.workplace.file(name, self.piece.index, ".jsonl")))
         return self.stack.enter_context(path.open("w", encoding="utf-8", errors="backslashreplace"))
 
-    def __exit__(self, *error) -> None:
-        self.stack.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stack.__exit__(kind, error, trace)
 
     def note(self, name: str, what: dict) -> None:
         place = {"source": self.piece.input.name, "file": self.piece.input.file}
         self.notes[name].write(json.dumps(place | what, ensure_ascii=False) + "\n")
 
-    def reject(self, number: int, reason: str, raw) -> None:
+    def reject(self, number: int, reason: str, raw: object) -> None:
         self.note("rejects", {"row": number, "reason": reason, "beginning": excerpt(raw)})
 
     def add(self, kept: list[tuple[int, Row]], forms: list[Form], ids: np.ndarray) -> None:
@@ -214,7 +234,7 @@ class _PieceFiles:
         return own | {"source": self.piece.input.name, "file": self.piece.input.file, "row": number, "also_in": []}
 
 
-def excerpt(raw) -> str:
+def excerpt(raw: object) -> str:
     """The beginning of a broken row, as text that JSON can hold."""
     text = "" if isinstance(raw, str) else repr(raw)[:4000]
     return text[:200].encode("utf-8", "replace").decode()
@@ -229,8 +249,11 @@ def _value(answer: str) -> str:
     return str(number.value) if number else ""
 
 
+Item = TypeVar("Item")
+
+
 class _Clock:
-    def __init__(self, seconds: Counter) -> None:
+    def __init__(self, seconds: dict[str, float]) -> None:
         self.seconds, self.since = seconds, time.perf_counter()
 
     def lap(self, step: str) -> None:
@@ -239,7 +262,7 @@ class _Clock:
         self.since = now
 
 
-def _timed(rows: Iterator, seconds: Counter, step: str) -> Iterator:
+def _timed(rows: Iterator[Item], seconds: dict[str, float], step: str) -> Iterator[Item]:
     while True:
         since = time.perf_counter()
         row = next(rows, None)

@@ -99,7 +99,7 @@ class CurationSettings:
         return shlex.join([*words, "--output", "DIRECTORY"])
 
 
-FLAGS = {
+FLAGS: dict[tuple[type, str], str] = {
     **{(Columns, one.name): f"--{one.name}-key" for one in dataclasses.fields(Columns)},
     (Limits, "min_chars"): "--min-chars",
     (Limits, "max_chars"): "--max-chars",

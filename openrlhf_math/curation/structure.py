@@ -368,7 +368,7 @@ class Structure:
         if (
             after is None
             or one.close
-            and before.text != "$"
+            and (before is None or before.text != "$")
             or after.close
             and after.kind != "word"
             and after.text != "$"

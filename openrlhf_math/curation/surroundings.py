@@ -228,7 +228,8 @@ def _without_options(text: str) -> tuple[str, tuple[str, ...]]:
     runs: dict[int, list[re.Match]] = {}
     best: list[re.Match] = []
     for found in _OPTION.finditer(text):
-        style, letter = found.lastindex, found[found.lastindex]
+        style = found.lastindex or 0
+        letter = found[style]
         run = runs.get(style, [])
         if letter == "A":
             runs[style] = [found]

@@ -42,6 +42,7 @@ def _judge(job: Job, suspects: dict[int, int], progress: Progress) -> dict:
     by_benchmark: Counter[str] = Counter()
     pieces: Counter[int] = Counter()
     dropped: list[int] = []
+    assert job.settings.judge is not None
     with PairJudge(job.settings.judge, job.workplace.root / ANSWERS) as judge:
         judge.ask(_pairs(job, list(suspects)), sum(suspects.values()), progress)
         for index in suspects:

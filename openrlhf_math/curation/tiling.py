@@ -19,7 +19,7 @@ class Tile:
 
 def tiles(first: Sequence[str], second: Sequence[str]) -> list[Tile]:
     """Tiles of at least three tokens that overlap in neither text, the longest chosen first; in order of `first`."""
-    places = defaultdict(list)
+    places: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     for place in range(len(first) - SHORTEST + 1):
         run = tuple(first[place : place + SHORTEST])
         if len(places[run]) < _PLACES:

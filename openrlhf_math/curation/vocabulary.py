@@ -159,8 +159,9 @@ PREFIXES = (
     "in circum de en ex im sub super over under inter intra pre post up down out hypo hyper mono multi bi tri quad con "
     "di mini maxi semi fore".split()
 )
-NEGATIONS = "not no never cannot isn't aren't don't doesn't didn't can't won't nor neither without none nothing"
-NEGATIONS = frozenset(NEGATIONS.split())
+NEGATIONS = frozenset(
+    "not no never cannot isn't aren't don't doesn't didn't can't won't nor neither without none nothing".split()
+)
 # What bounds or restricts: one more or less makes another problem.
 BOUNDS = frozenset(
     "at-least at-most exactly odd even prime composite positive negative nonnegative nonpositive nonzero distinct "

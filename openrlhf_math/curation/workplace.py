@@ -42,7 +42,7 @@ class Workplace:
         finally:
             Path(unfinished).unlink(missing_ok=True)
 
-    def write_json(self, path: Path, value) -> None:
+    def write_json(self, path: Path, value: object) -> None:
         with self.replaced(path) as unfinished:
             unfinished.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -7,7 +7,7 @@ behind a prompt: some tokenizers would add the end of sequence there.
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,10 +26,14 @@ class Tokenizer(Protocol):
     eos_token: str | None
     eos_token_id: int | None
     bos_token: str | None
+    bos_token_id: int | None
     pad_token_id: int | None
     all_special_tokens: list[str]
     added_tokens_decoder: dict[int, Any]
+    is_fast: bool
     chat_template: Any
+
+    def __len__(self) -> int: ...
 
     def __call__(self, text: Any, *, add_special_tokens: bool = True, **options: Any) -> Any: ...
 
@@ -37,7 +41,7 @@ class Tokenizer(Protocol):
 
     def batch_decode(self, sequences: Any, **options: Any) -> list[str]: ...
 
-    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any: ...
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any: ...
 
     def get_chat_template(self) -> str: ...
 
@@ -48,6 +52,8 @@ class Tokenizer(Protocol):
     def get_vocab(self) -> dict[str, int]: ...
 
     def get_added_vocab(self) -> dict[str, int]: ...
+
+    def add_tokens(self, new_tokens: list[str], special_tokens: bool = False) -> int: ...
 
     def save_pretrained(self, save_directory: Any) -> Any: ...
 
@@ -74,7 +80,7 @@ def with_instruction(text: str, instruction: str) -> str:
 
 def chat_text(
     tokenizer: Tokenizer,
-    messages: Messages,
+    messages: Sequence[dict[str, str]],
     variables: Mapping[str, object] | None = None,
     tools: list[dict] | None = None,
 ) -> str:

@@ -4,6 +4,7 @@ card."""
 import importlib.metadata
 import json
 import platform
+from collections.abc import Iterable
 
 from openrlhf_math.distill.dataset import COLUMNS
 from openrlhf_math.distill.questions import UNKNOWN
@@ -90,10 +91,10 @@ def _figure(item: tuple[str, int | float | None]) -> str:
     return f"{value:.0f}"
 
 
-def _table(head: tuple[str, ...], rows) -> str:
+def _table(head: tuple[str, ...], rows: Iterable[tuple]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
 
 
-def _cell(value) -> str:
+def _cell(value: object) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")

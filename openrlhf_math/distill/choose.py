@@ -18,7 +18,7 @@ def longest_questions(tasks: list[Task], verdicts: Verdicts, rule: Rule, n: int)
     Each of `tasks` has a trace that the rule may keep. Lengths are compared as those of traces are, over all problems.
     """
     traces = {task.key: [one for one in verdicts[task.key] if may_be_kept(rule, one)] for task in tasks}
-    length_of_one = length_of(one for of_one in traces.values() for one in of_one)
+    length_of_one = length_of([one for of_one in traces.values() for one in of_one])
 
     def length(task: Task) -> float:
         return fmean(map(length_of_one, traces[task.key]))

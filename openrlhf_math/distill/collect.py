@@ -92,7 +92,7 @@ async def collect(
         watcher.judged(verdict, new)
         if None in had:
             return ()
-        outcomes = {one.outcome for one in had}
+        outcomes = {one.outcome for one in had if one}
         further = next_round(len(had), settings.most_attempts, CORRECT in outcomes, SET_ASIDE in outcomes)
         if further:
             had.extend([None] * len(further))
@@ -102,7 +102,7 @@ async def collect(
     first = ((task, attempt) for task in tasks for attempt in range(settings.attempts))
     await work_through(first, from_journal, 4 * pool.config.workers)
     await work_through(missing, from_teacher, teacher.lanes)
-    return verdicts
+    return {key: [verdict for verdict in found if verdict] for key, found in verdicts.items()}
 
 
 def question(task: Task, attempt: int, settings: DistillSettings) -> Question:

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from openrlhf_math.data.files import named_when_whole
 from openrlhf_math.data.prompts import chat
@@ -86,14 +88,14 @@ def _row(task: Task, attempt: Attempt, teacher: str, plain: bool) -> dict:
     return dict(zip(COLUMNS, map(_storable, row), strict=True))
 
 
-def _schema(pyarrow, plain: bool):
+def _schema(pyarrow: ModuleType, plain: bool) -> Any:
     text, number = pyarrow.string(), pyarrow.int64()
     messages = pyarrow.list_(pyarrow.struct({"role": text, "content": text}))
     numbers = dict.fromkeys(("attempt", "tokens"), number)
     return pyarrow.schema(dict.fromkeys(COLUMNS, text) | numbers | ({} if plain else {"problem": messages}))
 
 
-def _storable(value):
+def _storable(value: Any) -> Any:
     """Problem files can hold halves of surrogate pairs, which UTF-8 cannot."""
     if isinstance(value, list):
         return [{name: _storable(part) for name, part in message.items()} for message in value]

@@ -2,6 +2,8 @@
 
 import contextlib
 from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.colocation.async_engine import end_with_this_process, generation_arguments, one_line, start_engine
 from openrlhf_math.colocation.cluster import check_room, cluster
@@ -13,6 +15,10 @@ from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import count_parameters, load_tokenizer
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+    from vllm import SamplingParams
 
 AGAIN = "what it answered is kept, run the same command again"
 
@@ -26,7 +32,7 @@ class Engine:
         """Raises UserError if vLLM cannot serve the model, or the tool cannot be had here."""
         engine = settings.engine
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
-        self._tool = settings.tool and Tool(settings.tool, self._tokenizer, settings.model)
+        self._tool = Tool(settings.tool, self._tokenizer, settings.model) if settings.tool else None
         self._llm = start_engine(
             "--model",
             settings.model,
@@ -77,7 +83,7 @@ class Engine:
         finished = "stop" if attempt.finished == "eos" else attempt.finished
         return Reply(opened + attempt.text, "", finished, attempt.tokens, attempt.use.as_row())
 
-    async def _generate(self, ids: list[int], sampling, name: str) -> Piece:
+    async def _generate(self, ids: list[int], sampling: "SamplingParams", name: str) -> Piece:
         """What the engine makes of one request of this name."""
         from vllm import TokensPrompt
         from vllm.exceptions import VLLMValidationError
@@ -94,6 +100,9 @@ class Engine:
 
     def shutdown(self) -> None:
         self._llm.shutdown()
+
+
+Asker = Callable[[Question], Awaitable[Reply]]
 
 
 class EngineTeacher:
@@ -118,7 +127,7 @@ class EngineTeacher:
         self._under_way = [0] * len(self._engines)
         return self
 
-    async def __aexit__(self, *exception) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         self._stack.close()
 
     async def answer(self, question: Question) -> Reply:
@@ -132,7 +141,7 @@ class EngineTeacher:
 
 
 @contextlib.contextmanager
-def ray_engines(settings: DistillSettings, environment: dict[str, str]):
+def ray_engines(settings: DistillSettings, environment: dict[str, str]) -> Iterator[list[Asker]]:
     """Functions from a question to a reply, one an engine: Ray actors wherever the cluster has room."""
     import ray
 
@@ -140,16 +149,19 @@ def ray_engines(settings: DistillSettings, environment: dict[str, str]):
     gpus = settings.engine.tensor_parallel if settings.engine.device == "cuda" else 0
     with cluster(environment, wanted):
         check_room(f"--engines {wanted}", wanted, gpus * wanted)
-        actor = ray.remote(Engine).options(num_gpus=gpus, num_cpus=1, max_concurrency=settings.engine.concurrency)
+        remote: Any = ray.remote(Engine)  # Ray's types do not say that it is a class
+        actor = remote.options(num_gpus=gpus, num_cpus=1, max_concurrency=settings.engine.concurrency)
         engines = [actor.remote(settings) for _ in range(wanted)]
         try:
-            yield [_asker(engine, ray) for engine in engines]
+            yield [_asker(engine) for engine in engines]
         finally:
             for engine in engines:
                 ray.kill(engine)
 
 
-def _asker(engine, ray):
+def _asker(engine: "ActorHandle") -> Asker:
+    import ray
+
     async def ask(question: Question) -> Reply:
         try:
             return await engine.answer.remote(question)

@@ -8,7 +8,7 @@ whatever their answer. Your own is given by dotted path, `package.module.functio
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
@@ -139,7 +139,7 @@ def find_rule(name: str) -> Rule:
 
 def unverified(rule: Rule) -> Rule:
     """Of a rule that is to choose among wrong and undecided traces, too."""
-    rule.unverified = True
+    vars(rule)["unverified"] = True
     return rule
 
 
@@ -182,11 +182,14 @@ def keep_best(attempts: list[Attempt], n: int | None) -> list[Attempt]:
 class Trace(Protocol):
     """What has a length: an attempt, or the verdict on one. tokens: None where the teacher gives no number."""
 
-    tokens: int | None
-    characters: int
+    @property
+    def tokens(self) -> int | None: ...
+
+    @property
+    def characters(self) -> int: ...
 
 
-def length_of(traces: Iterable[Trace]) -> Callable[[Trace], int]:
+def length_of(traces: Sequence[Trace]) -> Callable[[Trace], int]:
     """How the lengths of these traces are compared: in tokens, or in characters if one lacks its number of tokens."""
     return attrgetter("tokens" if all(trace.tokens is not None for trace in traces) else "characters")
 

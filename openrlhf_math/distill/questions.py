@@ -85,5 +85,5 @@ def _task(problem: Problem, raw: dict, row: Row, columns: Columns, licences: dic
     return Task(key_of(problem), problem, source, _text(difficulty), licence)
 
 
-def _text(value) -> str | None:
+def _text(value: object) -> str | None:
     return None if value is None or value is MISSING else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,7 @@
 """The teacher that is not asked but read: completions that were recorded, such as a GRPO run's rollouts."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from openrlhf_math.data.problems import Problem, completion_rows
 from openrlhf_math.distill.questions import key_of
@@ -33,7 +34,7 @@ class Recorded:
     async def __aenter__(self) -> "Recorded":
         return self
 
-    async def __aexit__(self, *exception) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         pass
 
     async def answer(self, question: Question) -> Reply:
@@ -44,7 +45,7 @@ class Recorded:
         return replies[question.attempt]
 
 
-def _completions(model: str, place: str, row: dict):
+def _completions(model: str, place: str, row: dict) -> Iterable[tuple]:
     """Text, tokens and whether it was cut off, of each completion of a row."""
     if "responses" in row:
         texts = row["responses"]
@@ -56,7 +57,7 @@ def _completions(model: str, place: str, row: dict):
     return [(row.get("response"), row.get("tokens"), row.get("truncated"))]
 
 
-def _reply(place: str, text, tokens, truncated) -> Reply:
+def _reply(place: str, text: object, tokens: object, truncated: object) -> Reply:
     if not isinstance(text, str):
         raise UserError(f"--model: {place} has a response that is no text; correct or drop the row")
     return Reply(text, "", "length" if truncated else "stop", tokens if isinstance(tokens, int) else None)

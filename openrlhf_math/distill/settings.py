@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from openrlhf_math.data.trace import Tags
 from openrlhf_math.endpoint.settings import EndpointSettings
@@ -62,7 +63,7 @@ class DistillSettings:
     top_p: float
     seed: int | None
     instruction: str
-    style: str
+    style: Literal["boxed", "think"]
     thinking_tags: Tags
     keep: str
     keep_n: int | None

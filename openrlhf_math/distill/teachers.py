@@ -48,7 +48,7 @@ class Teacher(Protocol):
 
     async def __aenter__(self) -> "Teacher": ...
 
-    async def __aexit__(self, *exception) -> None: ...
+    async def __aexit__(self, *exception: object) -> None: ...
 
     async def answer(self, question: Question) -> Reply:
         """Raises Failure if this attempt cannot be had, UserError if none can."""
@@ -87,17 +87,19 @@ class Endpoint:
     """See `teachers.Teacher`."""
 
     def __init__(self, settings: DistillSettings) -> None:
-        tokens = settings.endpoint.extra_body.get("max_completion_tokens")
+        endpoint = settings.endpoint
+        assert endpoint is not None  # as for this teacher
+        tokens = endpoint.extra_body.get("max_completion_tokens")
         most = max(settings.max_tokens, tokens if isinstance(tokens, int) else 0)
         self._settings = settings
-        self._client = Client(settings.endpoint, most, "what it answered is kept, run the same command again")
+        self._client = Client(endpoint, most, "what it answered is kept, run the same command again")
         self.lanes, self.troubles = self._client.lanes, self._client.troubles
 
     async def __aenter__(self) -> "Endpoint":
         await self._client.__aenter__()
         return self
 
-    async def __aexit__(self, *exception) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self._client.__aexit__(*exception)
 
     async def answer(self, question: Question) -> Reply:

@@ -9,7 +9,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -122,7 +122,7 @@ class Client:
         charged = await self._pace.turn()
         reply, tokens = None, 0
         try:
-            sent = {} if asked is None else {"data": json.dumps(asked).encode(), "headers": JSON}
+            sent: dict[str, Any] = {} if asked is None else {"data": json.dumps(asked).encode(), "headers": JSON}
             async with self._session.request(
                 "GET" if asked is None else "POST", url, proxy=self._proxy, allow_redirects=False, **sent
             ) as response:
@@ -139,7 +139,7 @@ class Client:
             except Trouble as trouble:
                 raise replace(trouble, words=self._hide(trouble.words)) from None
             return reply
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise Trouble(f"no reply within {self._http.request_timeout:g} s") from None
         except aiohttp.ClientConnectorError as error:
             raise Trouble("no connection", self._hide(plain(str(error))), setup=True) from None

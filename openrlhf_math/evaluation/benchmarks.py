@@ -8,6 +8,7 @@ declaration, columns, split and licence with the sources of `curate`. A user's o
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from openrlhf_math.data.columns import Columns
 from openrlhf_math.data.hub import give_up_soon_without_network
@@ -81,12 +82,12 @@ R1 = {"temperature": 0.6, "top_p": 0.95}
 MOST_TOKENS = 32_768
 
 
-def register_benchmark(name: str, **defaults: float) -> Callable[[Rows], Rows]:
+def register_benchmark(name: str, **defaults: Any) -> Callable[[Rows], Rows]:
     """Register a function that gives a benchmark's rows. defaults: as in `Sampling`."""
     sampling = Sampling(**defaults)
 
     def register(rows: Rows) -> Rows:
-        rows.sampling = sampling
+        vars(rows)["sampling"] = sampling
         BENCHMARKS[name] = rows
         return rows
 
@@ -124,8 +125,7 @@ def on_the_hub(source: str, answers: str) -> Rows:
         except UserError as error:
             raise UserError(f"--benchmark {error}; without network give its file instead, as NAME=FILE") from None
 
-    rows.source = known
-    rows.answers = answers
+    vars(rows).update(source=known, answers=answers)
     return rows
 
 

@@ -45,10 +45,12 @@ def compare(first: Sequence[Result], second: Sequence[Result], seed: int) -> dic
     Paired: what makes a problem hard makes it hard for both, and falls out of the difference. Interval: bootstrap over
     problems. p-value: `sign_flip_p_value`.
     """
-    values = {"pass_at_1": [[one.accuracy for one in run] for run in (first, second)]}
-    if all(one.tokens is not None for run in (first, second) for one in run):
-        values["completion_tokens"] = [[one.tokens for one in run] for run in (first, second)]
-    return {name: _difference(*map(np.array, pair), seed) for name, pair in values.items()}
+    accuracies = [np.array([one.accuracy for one in run]) for run in (first, second)]
+    told = {"pass_at_1": _difference(accuracies[0], accuracies[1], seed)}
+    tokens = [np.array([one.tokens for one in run if one.tokens is not None]) for run in (first, second)]
+    if len(tokens[0]) == len(first) and len(tokens[1]) == len(second):
+        told["completion_tokens"] = _difference(tokens[0], tokens[1], seed)
+    return told
 
 
 def _difference(first: np.ndarray, second: np.ndarray, seed: int) -> Difference:
@@ -69,9 +71,9 @@ def compare_runs(first: Path, second: Path, seed: int) -> dict[str, dict[str, Di
     names = _common_names(*runs, first, second)
     told = {}
     for name in names:
-        results = [run[name] if name in run else next(iter(run.values())) for run in runs]
-        _check_same_problems(*results, first, second, name)
-        told[name] = compare(*results, seed)
+        one, other = (run[name] if name in run else next(iter(run.values())) for run in runs)
+        _check_same_problems(one, other, first, second, name)
+        told[name] = compare(one, other, seed)
     return told
 
 
@@ -103,13 +105,15 @@ def _read_results(path: Path) -> list[Result]:
             correct.setdefault(number, []).append(row["outcome"] == "correct")
             tokens.setdefault(number, []).append(row["tokens"])
     return [
-        Result(
-            *problems[number],
-            accuracy=float(np.mean(correct[number])),
-            tokens=None if None in tokens[number] else float(np.mean(tokens[number])),
-        )
+        Result(*problems[number], accuracy=float(np.mean(correct[number])), tokens=_mean(tokens[number]))
         for number in sorted(problems)
     ]
+
+
+def _mean(values: list[int | None]) -> float | None:
+    """None where one is not known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def _common_names(first_run: Mapping, second_run: Mapping, first: Path, second: Path) -> list[str]:

@@ -1,7 +1,8 @@
 """Completions from a model behind an OpenAI-compatible endpoint, each as soon as it ends: no engine, no Ray."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from typing import Any
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import Sampling
@@ -32,8 +33,9 @@ class EndpointCompletions:
 
     async def _made(
         self, requests: Iterator[Request], sampling: Sampling, stop: tuple[str, ...]
-    ) -> AsyncIterator[tuple[Request, Completion]]:
-        sampler, under_way = EndpointSampler(self._endpoint), {}
+    ) -> AsyncGenerator[tuple[Request, Completion], None]:
+        sampler = EndpointSampler(self._endpoint)
+        under_way: dict[asyncio.Task[roles.Completion], Request] = {}
         lost: list[str] = []
         try:
             while True:
@@ -64,14 +66,15 @@ class EndpointCompletions:
             )
 
     def _drawn(self, request: Request, sampling: Sampling, stop: tuple[str, ...]) -> roles.Sampling:
-        return roles.Sampling(
+        values: dict[str, Any] = dict(
+            self._more,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
             min_p=sampling.min_p,
             repetition_penalty=sampling.repetition_penalty,
-            max_tokens=sampling.max_tokens,
+            max_tokens=sampling.max_tokens,  # None: as many as the endpoint allows
             stop=stop,
-            **self._more,
             seed=seed_of(self._seed, request) if sampling.temperature else None,
         )
+        return roles.Sampling(**values)

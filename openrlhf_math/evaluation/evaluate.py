@@ -16,7 +16,7 @@ from openrlhf_math.evaluation.prompts import find_prompt, style_of
 from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.evaluation.results import write_completions, write_summary
 from openrlhf_math.evaluation.resume import completion_of, folder_of, key_of, open_journal
-from openrlhf_math.evaluation.sampler import Completion, Request, Sampler, context_needed, fitted
+from openrlhf_math.evaluation.sampler import Completion, Request, Sampler, context_needed, fitted, limit_of
 from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
@@ -45,12 +45,14 @@ def evaluate(
     Raises UserError if the model cannot serve the prompts, or the output holds completions of other settings.
     """
     context = 0
+    prompts: dict[str, list[list]] = {}
     if settings.endpoint:
-        prompts = {one.name: asked(one, settings) for one in sets}
+        prompts |= {one.name: asked(one, settings) for one in sets}
     else:
-        prompts = {one.name: tokenized(one, settings) for one in sets}
-        sets = [replace(one, sampling=fitted(one.sampling, prompts[one.name], settings)) for one in sets]
-        context = context_needed({one.name: (prompts[one.name], one.sampling.max_tokens) for one in sets}, settings)
+        ids = {one.name: tokenized(one, settings) for one in sets}
+        sets = [replace(one, sampling=fitted(one.sampling, ids[one.name], settings)) for one in sets]
+        context = context_needed({one.name: (ids[one.name], limit_of(one.sampling)) for one in sets}, settings)
+        prompts |= ids
     if settings.scorer:
         kind_and_arguments(settings.scorer)  # or a wrong one would be told when everything is sampled
     journal = open_journal(sets, settings)
@@ -58,7 +60,7 @@ def evaluate(
     try:
         for one in sets:
             announce(one)
-        scores = settings.scorer and ScoreJournal(settings.output, settings.scorer)
+        scores = ScoreJournal(settings.output, settings.scorer) if settings.scorer else None
         timing = _sample(sets, prompts, context, settings, journal, listen)
         if scores:
             seconds = scores.make(lambda: (keyed for one in sets for keyed in _keyed(one, journal)))
@@ -116,7 +118,7 @@ def _sample(
     timing = {}
     for one in sets:
         begun, tokens = time.time(), 0
-        if missing[one.name]:
+        if sampler and missing[one.name]:
             for request, completion in sampler.complete(missing[one.name], one.sampling, stop):
                 journal.append(key_of(one, request.problem), request.sample, asdict(completion))
                 listen(one.name, completion, True)
@@ -159,7 +161,8 @@ def _report(
 ) -> dict:
     """Grade a benchmark's completions and write them with the figures."""
     begun = time.time()
-    pool, uses = GradingPool(settings.rewards), Counter()
+    pool = GradingPool(settings.rewards)
+    uses: Counter[str] = Counter()
 
     def counted() -> Iterator[Row]:
         for row in rows:
@@ -196,6 +199,11 @@ def _recorded(problems: ProblemSet, journal: Journal, scores: ScoreJournal | Non
         yield replace(row, scores=scores.of(key, row)) if scores else row
 
 
+def _known(values: list[dict[str, float] | None]) -> list[dict[str, float]] | None:
+    known = [value for value in values if value]
+    return known if len(known) == len(values) else None
+
+
 def _keyed(problems: ProblemSet, journal: Journal, measured: bool = False) -> Iterator[tuple[str, Row]]:
     for number, one in enumerate(problems.questions):
         made = [completion_of(journal, problems, number, sample) for sample in range(problems.sampling.samples)]
@@ -210,7 +218,7 @@ def _keyed(problems: ProblemSet, journal: Journal, measured: bool = False) -> It
                 tokens=[completion.tokens for completion in made],
                 truncated=[completion.truncated for completion in made],
                 labels=one.labels,
-                tool=[completion.tool for completion in made] if all(one.tool for one in made) else None,
+                tool=_known([completion.tool for completion in made]),
                 confidence=[completion.confidence for completion in made] if measured else None,
             ),
         )

@@ -1,6 +1,7 @@
 """The figures of an evaluation, out of what is known of each problem's completions. Pure functions."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
     ks = numbers_of_attempts(max(counts))[1:]
     solved = _shares([one.correct for one in judged])
     by_rule = accuracies(judged, list(rules.values()), ks, SUBSETS, seed)
-    columns = {
+    columns: dict[Any, np.ndarray] = {
         "pass_at_1": solved,
         **{("pass_at_k", k): column for k, column in zip(ks, passes(judged, ks).T, strict=True)},
         **{(name, k): by_rule[:, rule, at] for rule, name in enumerate(rules) for at, k in enumerate(ks)},
@@ -169,7 +170,8 @@ def _natural(name: str) -> tuple:
 
 
 def _known(values: list[list | None]) -> list[list] | None:
-    return None if any(one is None for one in values) or not any(values) else values
+    known = [one for one in values if one is not None]
+    return known if len(known) == len(values) and any(known) else None
 
 
 def _shares(values: list[list]) -> np.ndarray:

@@ -11,13 +11,13 @@ sentence that names the row.
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.evaluation.recorded import in_order, row_of
+from openrlhf_math.evaluation.recorded import Row, in_order, row_of
 from openrlhf_math.rerank.aggregate import Scores, aggregate, find_aggregation
 from openrlhf_math.rerank.choose import asks, find_rule, needs_confidence, needs_scores
 from openrlhf_math.rerank.classes import GraderSays, group
@@ -70,7 +70,7 @@ def grade(
     rows = _rows(responses, golds, problems)
     pool = GradingPool(config)
     try:
-        found = list(in_order(lambda row: pool.grade_now(*row), rows, pool.config.workers + 1))
+        found = list(in_order(lambda one: pool.grade_now(*one), rows, pool.config.workers + 1))
     finally:
         pool.close()
     if frame is None:
@@ -122,7 +122,7 @@ def vote(
                 raise UserError(f"{row.place} has no scores, which rule {rule} needs")
     pool = GradingPool(config)
 
-    def voted(row) -> Vote:
+    def voted(row: Row) -> Vote:
         answers = [extract(each or "", pool.config.style).answer for each in row.responses]
         classes = group(answers, GraderSays(pool, row.problem))
         weights = aggregate(row.scores, weigh)[0] if row.scores else [0.0] * len(classes)
@@ -148,7 +148,7 @@ def curate(
     *,
     benchmarks: Iterable[str | Path] = (),
     workers: int = 0,
-    **more,
+    **more: Any,
 ) -> "Summary":
     """Read problem sets into one without duplicates and benchmark problems, as `openrlhf-math curate` does.
 
@@ -183,20 +183,20 @@ def compare(before: str | Path, after: str | Path, seed: int = 0) -> "dict[str, 
     return compare_runs(Path(before), Path(after), seed)
 
 
-def _as_frame(value):
+def _as_frame(value: object) -> Any:
     """The value if it is a DataFrame, else None. Without pandas in memory there is none."""
     pandas = sys.modules.get("pandas")
     return value if pandas is not None and isinstance(value, pandas.DataFrame) else None
 
 
-def _column(frame, name: str, argument: str) -> list:
+def _column(frame: Any, name: str, argument: str) -> list:
     """The values of a column. Raises UserError if there is no such column."""
     if name not in frame:
         raise UserError(f"the frame has no column {name!r}; name it with {argument}=")
     return list(frame[name])
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """A cell as Python has it: NumPy's numbers and arrays as numbers and lists, a missing value as None."""
     if type(value).__module__ == "numpy":
         value = value.tolist()
@@ -204,7 +204,7 @@ def _plain(value):
     return None if missing else value
 
 
-def _lists(length: int, **columns: Sequence | None) -> Iterable[Mapping]:
+def _lists(length: int, **columns: Sequence | None) -> list[dict]:
     """Rows of the columns that are given. Raises UserError for one of another length, or that is a text."""
     given = {name: [_plain(value) for value in values] for name, values in columns.items() if values is not None}
     for name, values in given.items():
@@ -213,7 +213,7 @@ def _lists(length: int, **columns: Sequence | None) -> Iterable[Mapping]:
     return [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
 
 
-def _rows(responses, golds, problems) -> list[tuple[str | None, str, str | None]]:
+def _rows(responses: Any, golds: Any, problems: Any) -> list[tuple[str | None, str, str | None]]:
     if isinstance(responses, str) or golds is None:
         raise UserError("give a list of responses and a list of golds, or a DataFrame")
     rows = []
@@ -225,7 +225,7 @@ def _rows(responses, golds, problems) -> list[tuple[str | None, str, str | None]
     return rows
 
 
-def _problems(attempts, golds, problems, scores) -> list:
+def _problems(attempts: Any, golds: Any, problems: Any, scores: Any) -> list[Row]:
     if isinstance(attempts, str) or any(each is None or isinstance(each, str) for each in attempts):
         raise UserError("give a list with a list of attempts for each problem, or a DataFrame")
     columns = {"responses": attempts, "gold": golds, "problem": problems, "scores": scores}

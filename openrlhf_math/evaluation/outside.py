@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from openrlhf_math.data.problems import completion_rows
 from openrlhf_math.data.tables import Keys
@@ -16,6 +16,9 @@ from openrlhf_math.runs.rollouts import TOKEN_COLUMNS
 Translator = Callable[[dict], dict]
 
 
+Again = Literal["another problem", "another completion", "a repetition"]
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """A way to write completions. again: what another row of the same problem is."""
@@ -23,13 +26,13 @@ class Form:
     name: str
     columns: frozenset[str]
     translate: Translator
-    again: Literal["another problem", "another completion", "a repetition"]
+    again: Again
 
 
 FORMS: list[Form] = []
 
 
-def register_form(name: str, *columns: str, again: str = "another problem") -> Callable[[Translator], Translator]:
+def register_form(name: str, *columns: str, again: Again = "another problem") -> Callable[[Translator], Translator]:
     """Make a form known by its columns. Of several that fit, the first registered is taken."""
 
     def register(translate: Translator) -> Translator:
@@ -56,7 +59,7 @@ def completion_a_row(row: dict) -> dict:
     return {name: row.get(name) for name in ("problem", "gold", *LABELS)} | lists
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """Lists and objects are JSON in Parquet."""
     return json.loads(value) if isinstance(value, str) else value
 
@@ -101,12 +104,12 @@ def read_completions(path: Path, keys: Keys | None = None, flag: str = "--comple
     if form is None:
         known = "; ".join(f"{form.name}: {', '.join(sorted(form.columns))}" for form in FORMS)
         raise UserError(f"{flag}{path}: its columns are {', '.join(raw[0][1])}, of no known form ({known})")
-    rows = _translated(form, raw, flag)
+    rows: Iterable[tuple[str, str, dict]] = _translated(form, raw, flag)
     if form.again == "another completion":
         rows = _together(rows)
     elif form.again == "a repetition":
-        rows = {name: (place, name, row) for place, name, row in reversed(list(rows))}.values()
-        rows = reversed(list(rows))
+        by_name = {name: (place, name, row) for place, name, row in reversed(list(rows))}
+        rows = reversed(by_name.values())
     found = [row_of(row, place) for place, _, row in rows]
     if not any(row.responses for row in found):
         raise UserError(f"{flag}{path} has no completions: all its `responses` are empty")

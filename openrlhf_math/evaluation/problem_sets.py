@@ -128,8 +128,8 @@ def _whole(spec: str, reading: Reading) -> ProblemSet:
     if not is_here(place):
         give_up_soon_without_network()
     called = source.name if (source := source_of(known) if known else SOURCES.get(name)) else ""
-    rows = [row for _, _, row in read_rows_of_set(place, reading.split, reading.columns, name=called)]
-    questions, left_out = _questions(place, rows)
+    found = [row for _, _, row in read_rows_of_set(place, reading.split, reading.columns, name=called)]
+    questions, left_out = _questions(place, found)
     sampling = sampling_of(known) if known else Sampling()
     return ProblemSet(name or _name(place), questions, sampling, left_out=left_out)
 

@@ -7,12 +7,12 @@ answers stand elsewhere than a chat's.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from openrlhf_math.data.prompts import INSTRUCTION, Messages, chat_text
+from openrlhf_math.data.prompts import INSTRUCTION, Messages, Tokenizer, chat_text
 from openrlhf_math.registry import Registry
 
-Writer = Callable[[object, Messages], str]
+Writer = Callable[[Tokenizer, Messages], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Style:
 PROMPTS: Registry[Writer] = Registry()
 
 
-def register_prompt(name: str, **style) -> Callable[[Writer], Writer]:
+def register_prompt(name: str, **style: Any) -> Callable[[Writer], Writer]:
     """Register a way to write prompts. style: as in `Style`."""
     goes_with = Style(**style)
 
     def register(write: Writer) -> Writer:
-        write.style = goes_with
+        vars(write)["style"] = goes_with
         PROMPTS[name] = write
         return write
 
@@ -56,13 +56,13 @@ def style_of(write: Writer) -> Style:
 
 
 @register_prompt("chat")
-def chat(tokenizer, messages: Messages) -> str:
+def chat(tokenizer: Tokenizer, messages: Messages) -> str:
     """The model's own chat template."""
     return chat_text(tokenizer, messages)
 
 
 @register_prompt("r1", answers="think")
-def r1(tokenizer, messages: Messages) -> str:
+def r1(tokenizer: Tokenizer, messages: Messages) -> str:
     """As the authors of DeepSeek-R1 ask for: no system prompt, and the thinking is opened for the model.
 
     https://github.com/deepseek-ai/DeepSeek-R1, "Usage Recommendations".
@@ -72,13 +72,13 @@ def r1(tokenizer, messages: Messages) -> str:
 
 
 @register_prompt("plain", chat_template=False)
-def plain(tokenizer, messages: Messages) -> str:
+def plain(tokenizer: Tokenizer, messages: Messages) -> str:
     """The bare problem, for models without a chat template."""
     return messages[-1]["content"]
 
 
 @register_prompt("few-shot", chat_template=False, instruction="", stop=("\nProblem:",))
-def few_shot(tokenizer, messages: Messages) -> str:
+def few_shot(tokenizer: Tokenizer, messages: Messages) -> str:
     """Worked examples before the problem, for base models."""
     shown = [f"Problem: {problem}\nSolution: {solution}\n\n" for problem, solution in EXAMPLES]
     return "".join(shown) + f"Problem: {messages[-1]['content']}\nSolution:"

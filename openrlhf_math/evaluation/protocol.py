@@ -1,6 +1,7 @@
 """How a run samples: as the model's own generation config says, or under the poster's limit."""
 
 from dataclasses import replace
+from typing import Any
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import R1
@@ -29,7 +30,7 @@ def sampled(problems: ProblemSet, recommends: dict[str, float], flags: dict[str,
 
     Greedy decoding without `--samples` makes one completion. Raises UserError for values that cannot work.
     """
-    asked = recommends | flags
+    asked: dict[str, Any] = {**recommends, **flags}
     greedy = asked.get("temperature", problems.sampling.temperature) == 0
     if greedy and "samples" not in flags:
         asked["samples"] = 1

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from openrlhf_math.data.problems import completion_rows
 from openrlhf_math.data.tables import Keys
@@ -17,6 +17,7 @@ from openrlhf_math.rewards import GradingPool
 from openrlhf_math.rewards.extract import extract
 
 Found = TypeVar("Found")
+Item = TypeVar("Item")
 
 # Rows under way at once: enough to keep the workers busy while one row waits for a hostile answer.
 WINDOW = 32
@@ -107,29 +108,29 @@ def row_of(row: dict, place: str) -> Row:
 LABELS = ("subject", "difficulty", "level")
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_score(value) -> bool:
+def _is_score(value: object) -> bool:
     """A number, step scores, or null where the scorer has failed."""
     if isinstance(value, list):
         return all(step is None or _is_number(step) for step in value)
     return value is None or _is_number(value)
 
 
-def _is_confidence(value) -> bool:
+def _is_confidence(value: object) -> bool:
     """A number, or figures by name; null where nobody knows."""
     if isinstance(value, dict):
         return all(one is None or _is_number(one) for one in value.values())
     return value is None or _is_number(value)
 
 
-def _is_count(value) -> bool:
+def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_switch(value) -> bool:
+def _is_switch(value: object) -> bool:
     return isinstance(value, bool)
 
 
@@ -142,7 +143,7 @@ LISTS = (
 )
 
 
-def _floats(score) -> Scores:
+def _floats(score: Any) -> Scores:
     return [_float(step) for step in score] if isinstance(score, list) else _float(score)
 
 
@@ -158,7 +159,7 @@ def judge_all(rows: Iterable[Row], pool: GradingPool) -> Iterator[Judged]:
     return in_order(lambda row: judge(row, pool), rows, pool.config.workers + 1)
 
 
-def in_order(work: Callable[[Row], Found], rows: Iterable[Row], threads: int) -> Iterator[Found]:
+def in_order(work: Callable[[Item], Found], rows: Iterable[Item], threads: int) -> Iterator[Found]:
     """Do the work for many rows at a time; results come out in the order of the rows."""
     with ThreadPoolExecutor(threads, thread_name_prefix="judging") as executor:
         under_way: deque = deque()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.evaluation.marking import Marked, Tally
@@ -76,7 +77,7 @@ def line(row: dict) -> str:
     return (text if len(text.splitlines()) == 1 else json.dumps(row)) + "\n"
 
 
-def _finite(score):
+def _finite(score: Any) -> Any:
     """NaN and infinity are None in JSON: the lowest score, as elsewhere."""
     if isinstance(score, list):
         return [_finite(step) for step in score]

@@ -5,8 +5,9 @@ import functools
 import math
 import os
 import socket
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.colocation.async_engine import generation_arguments, one_line
 from openrlhf_math.colocation.layout import inference_arguments
@@ -20,6 +21,9 @@ from openrlhf_math.rerank.here import run_here
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.side_by_side import end
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
+
+if TYPE_CHECKING:
+    from vllm import CompletionOutput, SamplingParams
 
 # Of the event loop between two steps of the engine, which holds it up: a call of the tool takes some ten to begin and
 # end, and would wait for as many steps.
@@ -40,14 +44,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One completion: its text, its length in tokens, None if nobody knows, and whether the limit cut it off.
+    """One completion: its text, its length in tokens, and whether the limit cut it off.
 
     tool: what was done with the tool, as `ToolUse.as_row`; its output is in the text and not in the tokens.
     confidence: of the model in it, see `rerank.confidence`, as plain data; None if nobody measured it.
     """
 
     text: str
-    tokens: int | None
+    tokens: int
     truncated: bool
     tool: dict[str, float] | None = None
     confidence: dict | None = None
@@ -60,7 +64,7 @@ class Sampler:
         from vllm import LLM
 
         self._seed, self._watch = settings.seed, settings.watch
-        self._tool = None
+        self._tool: Tool | None = None
         if settings.tool:
             self._tool = Tool(settings.tool, load_tokenizer("--model", settings.model, False, ""), settings.model)
         self._waiting: dict[str, asyncio.Future] = {}  # for a request of the engine's
@@ -89,13 +93,14 @@ class Sampler:
         Raises UserError if the engine dies.
         """
         if self._tool:
-            yield from run_here(self._with_tool(list(requests), sampling, stop))
+            yield from run_here(self._with_tool(self._tool, list(requests), sampling, stop))
             return
+        most = limit_of(sampling)
         named = {}
         for request in requests:
             name = f"{request.problem}-{request.sample}"
             named[name] = request
-            params = _params(sampling, sampling.max_tokens, stop, self._seed_of(request, sampling), self._watch)
+            params = _params(sampling, most, stop, self._seed_of(request, sampling), self._watch)
             self._ask(name, request.prompt, params)
         while self._engine.has_unfinished_requests():
             for output in self._step():
@@ -107,18 +112,19 @@ class Sampler:
                     ),
                 )
 
-    def _confidence(self, pieces: list) -> dict | None:
+    def _confidence(self, pieces: "list[CompletionOutput]") -> dict | None:
         """pieces: vLLM's completions that make up one of ours, in order."""
         if self._watch is None:
             return None
         meter = Meter(self._watch)
         for one in pieces:
             read_logprobs(one.logprobs, meter)
-        return (found := meter.confidence()) and asdict(found)
+        found = meter.confidence()
+        return asdict(found) if found else None
 
     async def _with_tool(
-        self, requests: list[Request], sampling: Sampling, stop: tuple[str, ...]
-    ) -> AsyncIterator[tuple[Request, Completion]]:
+        self, tool: Tool, requests: list[Request], sampling: Sampling, stop: tuple[str, ...]
+    ) -> AsyncGenerator[tuple[Request, Completion], None]:
         """The same where the model may call the tool: the engine steps on while programs run."""
         work = asyncio.Event()
 
@@ -136,8 +142,9 @@ class Sampler:
                 pieces.append(await made)
                 return piece_of(pieces[-1])
 
-            pieces, attempt = [], ToolAttempt(self._tool)
-            await attempt.write(generate, request.prompt, sampling.max_tokens, stop)
+            pieces: list[CompletionOutput] = []
+            attempt = ToolAttempt(tool)
+            await attempt.write(generate, request.prompt, limit_of(sampling), stop)
             text = attempt.text
             if attempt.finished == "stop":
                 text = text.removesuffix(next(end for end in stop if text.endswith(end)))
@@ -170,7 +177,7 @@ class Sampler:
             for _ in range(PASSES):
                 await asyncio.sleep(0)
 
-    def _ask(self, name: str, ids: list[int], params) -> None:
+    def _ask(self, name: str, ids: list[int], params: "SamplingParams") -> None:
         from vllm import TokensPrompt
 
         self._engine.add_request(name, TokensPrompt(prompt_token_ids=ids), params)
@@ -190,7 +197,15 @@ class Sampler:
             ) from None
 
 
-def _params(sampling: Sampling, most: int, stop: tuple[str, ...], seed: int | None, watch: Watch | None, **more):
+def limit_of(sampling: Sampling) -> int:
+    """The token limit, which `fitted` has set."""
+    assert sampling.max_tokens is not None
+    return sampling.max_tokens
+
+
+def _params(
+    sampling: Sampling, most: int, stop: tuple[str, ...], seed: int | None, watch: Watch | None, **more: Any
+) -> "SamplingParams":
     """vLLM's, of one request of at most so many tokens. watch: how the model's confidence is measured."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind

@@ -2,9 +2,10 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.evaluation.figures import figures, rules_of
 from openrlhf_math.evaluation.marking import all_marked, judging
@@ -16,6 +17,9 @@ from openrlhf_math.rerank.answer_judge import JudgeSettings
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.runs.journal import told_if_unwritable
+
+if TYPE_CHECKING:
+    from openrlhf_math.evaluation.judge import AnswerJudge
 
 
 def score(
@@ -37,7 +41,7 @@ def score(
     begun = time.time()
     pool = GradingPool(rewards)
 
-    def marked(asked):
+    def marked(asked: "AnswerJudge | None") -> Iterator[Any]:
         for one in all_marked(rows, pool, asked):
             advance()
             yield one

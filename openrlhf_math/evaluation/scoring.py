@@ -60,8 +60,7 @@ class ScoreJournal:
 
     def _of_kind(self, score: Scores) -> Scores:
         """As the scorer gave it: a file does not say that a number is a logit."""
-        is_logit = isinstance(score, float) and self._scorer.kind == "reward-model"
-        return Logit(score) if is_logit else score
+        return Logit(score) if isinstance(score, float) and self._scorer.kind == "reward-model" else score
 
     def close(self) -> None:
         self._journal.close()
@@ -83,7 +82,8 @@ class ScoreJournal:
 
     async def _score_one(self, scorer: Scorer, key: str, row: Row) -> None:
         samples = self._missing(key, row)
-        scores = await scorer.score(row.problem, [row.responses[sample] or "" for sample in samples]) if samples else []
+        responses = [row.responses[sample] or "" for sample in samples]
+        scores = await scorer.score(row.problem or "", responses) if samples else []
         for sample, score in zip(samples, scores, strict=True):
             self._journal.append(key, sample, {"scores": score})
 

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.problem_sets import ProblemSet
@@ -55,7 +56,7 @@ class EvalSettings:
     endpoint: EndpointModel | None = None
     judge: JudgeSettings | None = None
     engine_args: dict[str, object] = field(default_factory=dict)
-    drawn: dict[str, object] = field(default_factory=dict)
+    drawn: dict[str, Any] = field(default_factory=dict)
     tool: ToolSettings | None = None
     watch: Watch | None = None
 

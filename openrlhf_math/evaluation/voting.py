@@ -113,8 +113,8 @@ def stopped_early(problems: Sequence[Judged], stop: Stop) -> EarlyStop:
         _is_right(one, MAJORITY, _values(one, MAJORITY), list(range(number)))
         for one, number in zip(problems, made, strict=True)
     ]
-    counted = all(one.tokens is not None for one in problems)
-    costs = [one.tokens if counted else [1] * len(one.classes) for one in problems]
+    tokens = [one.tokens for one in problems if one.tokens is not None]
+    costs = tokens if len(tokens) == len(problems) else [[1] * len(one.classes) for one in problems]
     spent = sum(sum(cost[:number]) for cost, number in zip(costs, made, strict=True))
     whole = sum(map(sum, costs))
     return EarlyStop(
@@ -159,7 +159,7 @@ def report(
         return {"accuracy": values.mean(axis=0).tolist(), "interval": intervals[interval] if ks else None}
 
     unscored = {
-        entry.name: sum(aggregate(one.scores, entry.aggregation)[1] for one in problems)
+        entry.name: sum(aggregate(one.scores or (), entry.aggregation)[1] for one in problems)
         for entry in entries
         if entry.aggregation is not None
     }

@@ -9,7 +9,6 @@ import numpy as np
 
 from openrlhf_math.experiments import figure, words
 from openrlhf_math.experiments.over_seeds import Band, Spread, band, spread
-from openrlhf_math.report.records import number
 from openrlhf_math.report.table import Table, percent
 
 TITLE = "GRPO by curriculum"
@@ -42,9 +41,10 @@ class Curve:
             if place == 0:
                 return self.steps[0], self.tokens[0]
             share = (target - self.accuracy[place - 1]) / (accuracy - self.accuracy[place - 1])
-            return tuple(
+            step, tokens = (
                 series[place - 1] + share * (series[place] - series[place - 1]) for series in (self.steps, self.tokens)
             )
+            return step, tokens
         raise ValueError(f"an accuracy of {target} is not reached")
 
 
@@ -102,7 +102,7 @@ def curve(run: Run, window: int = AT_END, start: float | None = None) -> Curve:
     """
     spent = {0: 0.0}
     for row in run.rows:
-        tokens = number(row, "completion_length") * number(row, "rollout/num_samples")
+        tokens = row["completion_length"] * row["rollout/num_samples"]
         spent[row["step"]] = spent[row["step"] - 1] + tokens
     steps = [row["step"] for row in run.evaluations]
     accuracy = [_pass_at_1(row) for row in run.evaluations]
@@ -160,7 +160,7 @@ def draw(told: Findings, stem: Path) -> None:
             for place, curve in enumerate(one.curves):
                 tokens = np.array(curve.tokens) / 1000
                 accuracy.plot(tokens, curve.accuracy, color=colour, label=None if place else one.name, linewidth=1.2)
-            figure.draw_band(mixed, one.mixed, colour, one.name)
+            figure.draw_band(mixed, one.mixed, COLOURS[one.name], one.name)
         accuracy.set(
             title="Held-out problems", xlabel="training completions, thousand tokens", ylabel="pass@1, sampled"
         )

@@ -1,10 +1,11 @@
 """What GRPO does to the cost of an answer: accuracy, length, and how fast the same problems are solved."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.evaluation.compare import Difference, Result
 from openrlhf_math.experiments import figure, words
@@ -17,6 +18,9 @@ from openrlhf_math.experiments.heldout import (
 )
 from openrlhf_math.experiments.over_seeds import Band, Spread, band, spread
 from openrlhf_math.report.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TITLE = "Accuracy and cost through GRPO"
 BEFORE, AFTER = "#7a7a7a", "#1b6ca8"
@@ -108,7 +112,7 @@ def _side(models: Sequence[Model]) -> Side:
     )
 
 
-def _times(before: Sequence[Model], after: Sequence[Model], speed) -> Spread:
+def _times(before: Sequence[Model], after: Sequence[Model], speed: Callable[[Model], float]) -> Spread:
     """Speed after by speed before, seed by seed. A seed whose student solves nothing has no such number."""
     pairs = [(speed(one), speed(other)) for one, other in zip(before, after, strict=True)]
     return spread([fast / slow if slow else float("nan") for slow, fast in pairs])
@@ -117,7 +121,7 @@ def _times(before: Sequence[Model], after: Sequence[Model], speed) -> Spread:
 def tables(told: Findings) -> list[Table]:
     before, after = told.before, told.after
 
-    def row(name: str, write, what: str, change: str) -> list[str]:
+    def row(name: str, write: Callable[[Any], str], what: str, change: str) -> list[str]:
         return [name, write(getattr(before, what)), write(getattr(after, what)), change]
 
     speed = partial(words.over_seeds, digits=1)
@@ -169,9 +173,10 @@ def draw(told: Findings, stem: Path) -> None:
         )
 
 
-def _ends(axes, told: Findings, what: str) -> None:
+def _ends(axes: "Axes", told: Findings, what: str) -> None:
     """The held-out figure before the first step and after the last."""
     for step, side, label in ((0, told.before, "held-out problems"), (told.steps, told.after, None)):
         one: Estimate = getattr(side, what)
-        reach = [[one.value - one.ci95[0]], [one.ci95[1] - one.value]]
+        low, high = (one.value if bound is None else bound for bound in one.ci95)
+        reach = [[one.value - low], [high - one.value]]
         axes.errorbar(step, one.value, reach, fmt="s", color="black", capsize=4, label=label)

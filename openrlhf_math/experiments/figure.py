@@ -3,8 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_math.experiments.over_seeds import Band, Spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 STYLE = {
     "font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -37,12 +41,14 @@ def figure(
             drawn.savefig(stem.with_suffix(suffix), dpi=150, metadata=plain)
 
 
-def draw_band(axes, band: Band, colour: str, label: str | None = None) -> None:
+def draw_band(axes: "Axes", band: Band, colour: str, label: str | None = None) -> None:
     axes.fill_between(band.steps, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
     axes.plot(band.steps, band.mean, color=colour, label=label, marker="o" if len(band.steps) < 3 else None)
 
 
-def draw_bars(axes, names: Sequence[str], spreads: Sequence[Spread], colours: Sequence[str], digits: int = 2) -> None:
+def draw_bars(
+    axes: "Axes", names: Sequence[str], spreads: Sequence[Spread], colours: Sequence[str], digits: int = 2
+) -> None:
     """A bar a name, as high as the mean, with its number in words and a dot for every value."""
     for place, (one, colour) in enumerate(zip(spreads, colours, strict=True)):
         axes.bar(place, one.mean, width=0.6, color=colour, alpha=0.55)
@@ -54,7 +60,7 @@ def draw_bars(axes, names: Sequence[str], spreads: Sequence[Spread], colours: Se
     name_places(axes, names)
 
 
-def draw_estimates(axes, names: Sequence[str], estimates: Sequence, colours: Sequence[str]) -> None:
+def draw_estimates(axes: "Axes", names: Sequence[str], estimates: Sequence, colours: Sequence[str]) -> None:
     """A point a name with its 95% interval. estimates: `heldout.Estimate`, or None where there is none."""
     for place, (one, colour) in enumerate(zip(estimates, colours, strict=True)):
         if one is None:
@@ -64,19 +70,19 @@ def draw_estimates(axes, names: Sequence[str], estimates: Sequence, colours: Seq
     name_places(axes, names)
 
 
-def name_places(axes, names: Sequence[str]) -> None:
+def name_places(axes: "Axes", names: Sequence[str]) -> None:
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.grid(axis="x", visible=False)
 
 
-def in_percent(axes) -> None:
+def in_percent(axes: "Axes") -> None:
     from matplotlib.ticker import PercentFormatter
 
     axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
-def whole_steps(axes) -> None:
+def whole_steps(axes: "Axes") -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))

@@ -26,7 +26,12 @@ def pass_at_1(runs: BySeed) -> Estimate:
 
 
 def completion_tokens(runs: BySeed) -> Estimate:
-    return _mean([one.tokens for one in chain(*runs)])
+    return _mean([_tokens(one) for one in chain(*runs)])
+
+
+def _tokens(one: Result) -> float:
+    assert one.tokens is not None  # our own evaluations count them
+    return one.tokens
 
 
 def tokens_per_correct(runs: BySeed) -> Estimate | None:

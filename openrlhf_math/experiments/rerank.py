@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from openrlhf_math.experiments.over_seeds import Spread
 from openrlhf_math.report.table import Table
 from openrlhf_math.rerank.aggregate import find_aggregation
 from openrlhf_math.rerank.choose import find_rule
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TITLE = "Choosing among several attempts"
 SUBSETS = 32  # random subsets of k attempts that a rule's accuracy at k is the mean over
@@ -105,7 +109,7 @@ def draw(told: Findings, stem: Path) -> None:
         axes.legend(loc="upper left")
 
 
-def _curve(axes, told: Findings, name: str, colour: str, label: str, **style) -> None:
+def _curve(axes: "Axes", told: Findings, name: str, colour: str, label: str, **style: Any) -> None:
     curve = told.curves[name]
     axes.plot(told.ks, [one.value for one in curve], color=colour, label=label, **style)
     low, high = zip(*(one.ci95 for one in curve), strict=True)

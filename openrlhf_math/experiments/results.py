@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.report.table import as_markdown
@@ -16,7 +17,7 @@ ABOUT_COMMANDS = "# In the order they ran; tiny-teacher serves, at the address o
 
 
 def write_results(
-    folder: Path, experiment: ModuleType, told, commands: Sequence[Sequence[str]], seconds: float
+    folder: Path, experiment: ModuleType, told: Any, commands: Sequence[Sequence[str]], seconds: float
 ) -> None:
     """Write NAME.png, .svg, .md, .json and commands.txt into `folder`, where NAME is the folder's.
 
@@ -36,7 +37,7 @@ def write_results(
         file.writelines(f"{shlex.join(['openrlhf-math', *command])}\n" for command in commands)
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """As JSON has it: NaN and infinity are null."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from openrlhf_math.evaluation.evaluate import tokenized
 from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.evaluation.prompts import find_prompt, style_of
-from openrlhf_math.evaluation.sampler import Request, Sampler, context_needed, fitted
+from openrlhf_math.evaluation.sampler import Request, Sampler, context_needed, fitted, limit_of
 from openrlhf_math.evaluation.settings import EvalSettings
 
 WARM_UP = 32  # completions made before the clock runs: the first ones compile and allocate
@@ -20,7 +20,7 @@ def time_completions(problems: ProblemSet, settings: EvalSettings) -> dict:
     """
     prompts = tokenized(problems, settings)
     problems = replace(problems, sampling=fitted(problems.sampling, prompts, settings))
-    context = context_needed({problems.name: (prompts, problems.sampling.max_tokens)}, settings)
+    context = context_needed({problems.name: (prompts, limit_of(problems.sampling))}, settings)
     sampler = Sampler(settings, context)
     stop = style_of(find_prompt(settings.prompt)).stop
     requests = [

@@ -66,7 +66,7 @@ def analyse(students: BySeed, teachers: BySeed, runs: Mapping[str, Sequence[Run]
     starts = [pass_at_1([one]).value for one in students]
     curves = {
         name: [
-            curriculum.curve(curriculum.Run(run.rows, run.evaluations), window=1, start=start)
+            curriculum.curve(curriculum.Run(run.rows or [], run.evaluations or []), window=1, start=start)
             for run, start in zip(same, starts, strict=True)
         ]
         for name, same in runs.items()
@@ -94,10 +94,10 @@ def analyse(students: BySeed, teachers: BySeed, runs: Mapping[str, Sequence[Run]
             fewer=spread([base / own for base, own in zip(reached[PLAIN], reached[name], strict=True)])
             if taught
             else None,
-            reverse_kl=band([run.rows for run in same], REVERSE_KL) if taught else None,
+            reverse_kl=band([run.rows or [] for run in same], REVERSE_KL) if taught else None,
         )
 
-    steps = max(row["step"] for row in runs[PLAIN][0].rows)
+    steps = max(row["step"] for row in runs[PLAIN][0].rows or ())
     ways = [way(name, same) for name, same in runs.items()]
     return Findings(len(students), steps, pass_at_1(students), pass_at_1(teachers), targets, ways)
 

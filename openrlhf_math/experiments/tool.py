@@ -7,7 +7,6 @@ from statistics import median
 
 from openrlhf_math.experiments import figure, words
 from openrlhf_math.experiments.over_seeds import Band, Spread, band, spread, values_of
-from openrlhf_math.report.records import number
 from openrlhf_math.report.table import Table, percent
 
 TITLE = "GRPO with Python as a tool"
@@ -59,7 +58,7 @@ def analyse(runs: Mapping[str, Sequence[Run]]) -> Findings:
     """runs: by way, one a seed."""
     ways = [_way(name, same) for name, same in runs.items()]
     first = next(iter(runs.values()))
-    completions = int(number(first[0].evaluations[-1], "eval_num_samples"))
+    completions = int(first[0].evaluations[-1]["eval_num_samples"])
     return Findings(len(first), ways[0].accuracy.steps[-1], completions, ways)
 
 
@@ -68,6 +67,8 @@ def _way(name: str, runs: Sequence[Run]) -> Way:
         values = [values_of(run.rows, what)[-1:] for run in runs]
         return spread([one for (one,) in values]) if all(values) else None
 
+    tokens = last("completion_length")
+    assert tokens is not None  # every run has it
     return Way(
         name=name,
         accuracy=band([run.rows for run in runs], "accuracy"),
@@ -77,7 +78,7 @@ def _way(name: str, runs: Sequence[Run]) -> Way:
         calls_at_end=last("tool/calls"),
         failed_at_end=last("tool/failed_rate"),
         tool_tokens=last("tool/token_share"),
-        tokens=last("completion_length"),
+        tokens=tokens,
         step_seconds=spread([median(values_of(run.rows[1:] or run.rows, "timing/step_total")) for run in runs]),
     )
 

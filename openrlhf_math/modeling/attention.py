@@ -5,10 +5,11 @@ the same for a few hundred queries at a time and computes their scores again in 
 FlashAttention for CPUs, `varlen` the one for CUDA. The memory of the last three grows linearly with the length.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Int32, Int64
 from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 from torch.utils.checkpoint import checkpoint
@@ -30,20 +31,27 @@ FLASH_CAPABILITY = (8, 0)  # of a CUDA device: Ampere
 class Scores:
     """How scores are made: scaling q k^T, then softcap tanh(x / softcap), then a sink for each head.
 
-    sinks: [heads], a further score in the softmax whose value is 0. StreamingLLM, https://arxiv.org/abs/2309.17453.
+    sinks: a further score in the softmax whose value is 0. StreamingLLM, https://arxiv.org/abs/2309.17453.
     """
 
     scaling: float
     softcap: float | None = None
-    sinks: Tensor | None = None
+    sinks: Float[Tensor, " heads"] | None = None
 
     @property
     def plain(self) -> bool:
         return self.softcap is None and self.sinks is None
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visibility, scores: Scores) -> Tensor:
-    """query: [tokens, heads, size]; key, value: [tokens, kv heads, size]. Returns [tokens, heads, value size]."""
+def attend(
+    query: Float[Tensor, "tokens heads size"],
+    key: Float[Tensor, "tokens kv_heads size"],
+    value: Float[Tensor, "tokens kv_heads value_size"],
+    layout: Layout,
+    seen: Visibility,
+    scores: Scores,
+) -> Float[Tensor, "tokens heads value_size"]:
+    """Attention of a packed row, in the way that is best for its lengths and device."""
     if scores.plain and takes_varlen(query, value):
         return varlen(query, key, value, layout, seen, scores.scaling)
     if scores.plain and query.device.type == "cpu" and layout.longest_path > SHORT:
@@ -58,7 +66,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visi
     return torch.cat(attended).index_select(0, order)
 
 
-def _of_one_size(kernel, query: Tensor, key: Tensor, value: Tensor, *others) -> Tensor:
+def _of_one_size(
+    kernel: Callable[..., Tensor],
+    query: Float[Tensor, "tokens heads size"],
+    key: Float[Tensor, "tokens kv_heads size"],
+    value: Float[Tensor, "tokens kv_heads value_size"],
+    *others: object,
+) -> Float[Tensor, "tokens heads value_size"]:
     """FlashAttention with heads widened to one size: zeros at the end of a head change no score."""
     value_size = value.shape[-1]
     largest = max(query.shape[-1], value_size)
@@ -66,36 +80,50 @@ def _of_one_size(kernel, query: Tensor, key: Tensor, value: Tensor, *others) -> 
     return kernel(*widened, *others)[..., :value_size]
 
 
-def _widened(heads: Tensor, size: int) -> Tensor:
-    """[tokens, heads, up to `size`] to [tokens, heads, size], with zeros."""
+def _widened(heads: Float[Tensor, "tokens heads narrow"], size: int) -> Float[Tensor, "tokens heads {size}"]:
+    """With zeros at the end."""
     return heads if heads.shape[-1] == size else F.pad(heads, (0, size - heads.shape[-1]))
 
 
-def _gathered(row: Tensor, places: Tensor) -> Tensor:
-    """[tokens, heads, size] -> [pieces, places, heads, size]. Four times as fast as `row[places]`, backward."""
+def _gathered(
+    row: Float[Tensor, "tokens heads size"], places: Int64[Tensor, "pieces places"]
+) -> Float[Tensor, "pieces places heads size"]:
+    """Four times as fast as `row[places]`, backward."""
     return row.index_select(0, places.flatten()).unflatten(0, places.shape)
 
 
 def dense(
-    query: Tensor, key: Tensor, value: Tensor, part: Part, seen: Visibility, scores: Scores, layout: Layout
-) -> Tensor:
-    """query: [pieces, queries, heads, size]; key, value: [pieces, keys, kv heads, size]; returned like query."""
+    query: Float[Tensor, "pieces queries heads size"],
+    key: Float[Tensor, "pieces keys kv_heads size"],
+    value: Float[Tensor, "pieces keys kv_heads value_size"],
+    part: Part,
+    seen: Visibility,
+    scores: Scores,
+    layout: Layout,
+) -> Float[Tensor, "pieces queries heads value_size"]:
+    """By the matrix of scores."""
     bias = layout.once(("bias", id(part), seen, query.dtype), lambda: _bias(part, seen, query.dtype))
     return _dense(query, key, value, bias, scores)
 
 
-def _bias(part: Part, seen: Visibility, dtype) -> Tensor:
-    """To add to scores: 0 where a token sees the key, else the lowest number. [pieces, queries, keys]."""
+def _bias(part: Part, seen: Visibility, dtype: torch.dtype) -> Float[Tensor, "pieces queries keys"]:
+    """To add to scores: 0 where a token sees the key, else the lowest number."""
     sees = seen.sees(part.query_positions[:, :, None], part.key_positions[:, None, :]) & part.real_keys[:, None, :]
     return _lowest_where(~sees, dtype)
 
 
-def _lowest_where(hidden: Tensor, dtype) -> Tensor:
+def _lowest_where(hidden: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)
 
 
-def _dense(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scores: Scores) -> Tensor:
-    """bias: [pieces or 1, queries, keys]. The heads that share a key head are further rows of one matrix product."""
+def _dense(
+    query: Float[Tensor, "pieces queries heads size"],
+    key: Float[Tensor, "pieces keys kv_heads size"],
+    value: Float[Tensor, "pieces keys kv_heads value_size"],
+    bias: Float[Tensor, "#pieces queries keys"],
+    scores: Scores,
+) -> Float[Tensor, "pieces queries heads value_size"]:
+    """The heads that share a key head are further rows of one matrix product."""
     pieces, rows, heads, size = query.shape
     kv_heads = key.shape[2]
     group = heads // kv_heads
@@ -132,8 +160,14 @@ def blocks_of(queries: int, prompt_length: int, seen: Visibility) -> Iterator[Bl
 
 
 def blocks(
-    query: Tensor, key: Tensor, value: Tensor, part: Part, seen: Visibility, scores: Scores, layout: Layout
-) -> Tensor:
+    query: Float[Tensor, "pieces queries heads size"],
+    key: Float[Tensor, "pieces keys kv_heads size"],
+    value: Float[Tensor, "pieces keys kv_heads value_size"],
+    part: Part,
+    seen: Visibility,
+    scores: Scores,
+    layout: Layout,
+) -> Float[Tensor, "pieces queries heads value_size"]:
     """As `dense`, for pieces whose prompts are of one length; the backward pass computes a block's scores again.
 
     Keys beyond a piece's end are later than all its queries. What a query of a block sees depends on how far it and the
@@ -144,6 +178,7 @@ def blocks(
         ("corner", largest, seen.window, query.dtype), lambda: _corner(largest, seen.window, query.dtype, query.device)
     )
     attended = []
+    assert part.prompt_length is not None
     for block in blocks_of(query.shape[1], part.prompt_length, seen):
         rows, columns = block.end - block.first, block.end_key - block.first_key
         mine, keys = query[:, block.first : block.end], slice(block.first_key, block.end_key)
@@ -152,15 +187,17 @@ def blocks(
     return torch.cat(attended, dim=1)
 
 
-def _corner(keys: int, window: int | None, dtype, device) -> Tensor:
-    """[1, BLOCK, keys]: the bias of the last BLOCK queries towards the last `keys` keys."""
+def _corner(
+    keys: int, window: int | None, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "1 queries {keys}"]:
+    """The bias of the last BLOCK queries towards the last `keys` keys."""
     query, key = torch.arange(keys, keys + BLOCK, device=device), torch.arange(BLOCK, BLOCK + keys, device=device)
     sees = Visibility(window=window).sees(query[:, None], key[None, :])
     return _lowest_where(~sees, dtype)[None]
 
 
-def takes_varlen(query: Tensor, value: Tensor) -> bool:
-    """Whether PyTorch's FlashAttention runs with such queries and values, [tokens, heads, size]."""
+def takes_varlen(query: Float[Tensor, "tokens heads size"], value: Float[Tensor, "tokens kv_heads value_size"]) -> bool:
+    """Whether PyTorch's FlashAttention runs with such queries and values."""
     return (
         query.is_cuda
         and query.dtype in (torch.float16, torch.bfloat16)
@@ -171,16 +208,16 @@ def takes_varlen(query: Tensor, value: Tensor) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Queries of a row in spans, and the keys of each: int32 [spans + 1] of cumulated lengths, and their longest.
+    """Queries of a row in spans, and the keys of each: cumulated lengths from 0 on, and the longest.
 
-    keys: int64, places in the row of the keys of all spans.
+    keys: places in the row of the keys of all spans.
     """
 
-    cumulated_queries: Tensor
-    cumulated_keys: Tensor
+    cumulated_queries: Int32[Tensor, " ends"]
+    cumulated_keys: Int32[Tensor, " ends"]
     longest_queries: int
     longest_keys: int
-    keys: Tensor
+    keys: Int64[Tensor, " keys"]
 
 
 def spans_of(layout: Layout, seen: Visibility) -> Spans:
@@ -199,7 +236,7 @@ def spans_of(layout: Layout, seen: Visibility) -> Spans:
             queries.append(end - first)
             keys.append(path[seen.first_key(first) : end])
 
-    def cumulated(lengths: list[int]) -> Tensor:
+    def cumulated(lengths: list[int]) -> Int32[Tensor, " spans"]:
         return torch.tensor([0, *lengths]).cumsum(0).to(torch.int32).to(layout.device)
 
     key_lengths = [len(each) for each in keys]
@@ -208,15 +245,29 @@ def spans_of(layout: Layout, seen: Visibility) -> Spans:
     )
 
 
-def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visibility, scaling: float) -> Tensor:
+def varlen(
+    query: Float[Tensor, "tokens heads size"],
+    key: Float[Tensor, "tokens kv_heads size"],
+    value: Float[Tensor, "tokens kv_heads value_size"],
+    layout: Layout,
+    seen: Visibility,
+    scaling: float,
+) -> Float[Tensor, "tokens heads value_size"]:
     """As `attend`, with keys and values of the prompt copied in front of each completion's."""
     return _of_one_size(
         _varlen, query, key, value, layout.once(("spans", seen), lambda: spans_of(layout, seen)), seen, scaling
     )
 
 
-def _varlen(query: Tensor, key: Tensor, value: Tensor, spans: Spans, seen: Visibility, scaling: float) -> Tensor:
-    return varlen_attn(
+def _varlen(
+    query: Float[Tensor, "tokens heads size"],
+    key: Float[Tensor, "tokens kv_heads size"],
+    value: Float[Tensor, "tokens kv_heads size"],
+    spans: Spans,
+    seen: Visibility,
+    scaling: float,
+) -> Float[Tensor, "tokens heads size"]:
+    attended = varlen_attn(
         query,
         key.index_select(0, spans.keys),
         value.index_select(0, spans.keys),
@@ -228,3 +279,5 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, spans: Spans, seen: Visib
         window_size=(-1 if seen.window is None else seen.window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
+    assert isinstance(attended, Tensor)  # without return_aux
+    return attended

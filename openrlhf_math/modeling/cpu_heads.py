@@ -1,11 +1,12 @@
 """Attention heads that vLLM computes on a CPU. With heads of another size its process dies without a word."""
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.modeling.families import ModelConfig
 
 SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)  # elements; vllm/v1/attention/backends/cpu_attn.py
 
 
-def check_heads(flag: str, model: str, config) -> None:
+def check_heads(flag: str, model: str, config: ModelConfig) -> None:
     """Raise UserError for a model whose heads vLLM does not compute on a CPU. config: Transformers', of a whole model.
 
     Latent attention has a kernel of its own and is left out.

@@ -4,6 +4,10 @@ import importlib.util
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import nn
 
 from openrlhf_math.errors import UserError
 
@@ -22,6 +26,17 @@ WINDOW_BUILDERS = ("create_sliding_window_causal_mask", "create_masks_for_genera
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
 # Scalings of rotary embeddings whose frequencies follow the longest sequence of a batch.
 DYNAMIC_ROPE = ("dynamic", "longrope")
+# Transformers' configuration of a text model: its fields depend on the model.
+TextConfig: TypeAlias = Any
+
+
+@runtime_checkable
+class ModelConfig(Protocol):
+    """Transformers' configuration of a whole model. The one of its text may be within it."""
+
+    model_type: str
+
+    def get_text_config(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +72,7 @@ class Family:
         return "its attention does not go through Transformers' AttentionInterface"
 
     @classmethod
-    def of(cls, config) -> "Family":
+    def of(cls, config: ModelConfig) -> "Family":
         """config: Transformers' configuration of a whole model."""
         text = config.get_text_config()
         return cls(
@@ -71,7 +86,7 @@ class Family:
         )
 
 
-def _recurrent_layer(text) -> str:
+def _recurrent_layer(text: TextConfig) -> str:
     for name in LAYER_KINDS:
         for kind in getattr(text, name, None) or ():
             if any(part in str(kind) for part in RECURRENT):
@@ -79,7 +94,7 @@ def _recurrent_layer(text) -> str:
     return text.model_type if text.model_type in RECURRENT_MODELS else ""
 
 
-def _local_attention(text) -> str:
+def _local_attention(text: TextConfig) -> str:
     named = {
         "a sliding window": getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True),
         "chunked attention": getattr(text, "attention_chunk_size", None),
@@ -88,12 +103,12 @@ def _local_attention(text) -> str:
     return next((kind for kind, value in named.items() if value), "")
 
 
-def _only_eager_is_right(text) -> bool:
+def _only_eager_is_right(text: TextConfig) -> bool:
     """PyTorch's fused attention leaves out a soft-cap of scores, and sinks."""
     return getattr(text, "attn_logit_softcapping", None) is not None or text.model_type == "gpt_oss"
 
 
-def _longest_alike(text) -> float:
+def _longest_alike(text: TextConfig) -> float:
     limits = []
     for rope in _ropes(text):
         if rope.get("rope_type") in DYNAMIC_ROPE:
@@ -104,21 +119,21 @@ def _longest_alike(text) -> float:
     return min(limits, default=math.inf)
 
 
-def _ropes(text) -> list[dict]:
+def _ropes(text: TextConfig) -> list[dict]:
     """The settings of rotary embeddings: one for all layers, or one for each kind of layer."""
     rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
     nested = [value for value in rope.values() if isinstance(value, dict)]
     return nested or [rope]
 
 
-def _longest_packed_row(text) -> float:
+def _longest_packed_row(text: TextConfig) -> float:
     """Llama 4 scales queries of some layers by their place in the row, in steps of `floor_scale` tokens."""
     if getattr(text, "attn_temperature_tuning", False):
         return text.floor_scale - 1
     return math.inf
 
 
-def reset_dynamic_rope(model) -> None:
+def reset_dynamic_rope(model: "nn.Module") -> None:
     """Give rotary embeddings their first frequencies back, so that those of a batch do not depend on the ones before.
 
     Transformers keeps the frequencies of the longest sequence so far (`dynamic_rope_update`).
@@ -134,7 +149,7 @@ def reset_dynamic_rope(model) -> None:
                 setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
 
 
-def positions(config) -> float:
+def positions(config: ModelConfig) -> float:
     """The most tokens of a sequence that a model has positions for, infinite where it names no limit.
 
     As vLLM counts them: scaled rotary embeddings reach their factor times as far. config: of a whole model.
@@ -147,7 +162,7 @@ def positions(config) -> float:
                         for rope in ropes)])  # fmt: skip
 
 
-def check_window(flag: str, model: str, config) -> None:
+def check_window(flag: str, model: str, config: ModelConfig) -> None:
     """Raise UserError if a configuration names a window that no layer of its model uses.
 
     An engine may use it all the same. config: Transformers' configuration of a whole model.
@@ -167,7 +182,7 @@ def check_window(flag: str, model: str, config) -> None:
         )
 
 
-def _code_names(text, names: tuple[str, ...]) -> bool:
+def _code_names(text: TextConfig, names: tuple[str, ...]) -> bool:
     """Whether a model's code in Transformers has one of these names. Its source is read: torch is not imported."""
     package, _, name = type(text).__module__.rpartition(".")
     if not package.startswith("transformers.models.") or not name.startswith("configuration_"):

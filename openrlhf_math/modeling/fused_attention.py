@@ -7,8 +7,10 @@ algorithm 1). Given the merged output and log-sum-exp, the backward kernel compu
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from jaxtyping import Float
 
 from openrlhf_math.modeling.packing import Layout, Piece
 from openrlhf_math.modeling.visibility import Visibility
@@ -24,14 +26,14 @@ backward_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 class Keys:
     """Keys of one call: places [start, end) of the row, within the piece that begins at `piece`.
 
-    causal: queries and keys are the same tokens. mask: 0 or the lowest number, [queries, keys].
+    causal: queries and keys are the same tokens. mask: 0 or the lowest number.
     """
 
     piece: int
     start: int
     end: int
     causal: bool = False
-    mask: Tensor | None = None
+    mask: Float[Tensor, "queries keys"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,15 @@ class Span:
     keys: tuple[Keys, ...]
 
 
-def fused(query: Tensor, key: Tensor, value: Tensor, layout: Layout, seen: Visibility, scaling: float) -> Tensor:
-    """query, key, value: [tokens, heads or kv heads, size], on a CPU. Returns the shape of `query`."""
+def fused(
+    query: Float[Tensor, "tokens heads size"],
+    key: Float[Tensor, "tokens kv_heads size"],
+    value: Float[Tensor, "tokens kv_heads size"],
+    layout: Layout,
+    seen: Visibility,
+    scaling: float,
+) -> Float[Tensor, "tokens heads size"]:
+    """On a CPU."""
     spans = layout.once(("fused", seen, query.dtype), lambda: list(spans_of(layout, seen, query.dtype)))
     return Fused.apply(query, key, value, spans, [piece for piece in layout.pieces if not piece.prompt_length], scaling)
 
@@ -53,8 +62,8 @@ def spans_of(layout: Layout, seen: Visibility, dtype: torch.dtype) -> Iterator[S
     longest = BLOCK if seen.window is not None else None
     for piece in layout.pieces:
         for first, end in seen.stretches(piece.prompt_length, piece.path, longest):
-            yield Span(*(piece.start - piece.prompt_length + place for place in (first, end)),
-                       tuple(_keys(piece, first, end, seen, dtype)))  # fmt: skip
+            offset = piece.start - piece.prompt_length
+            yield Span(offset + first, offset + end, tuple(_keys(piece, first, end, seen, dtype)))
 
 
 def _keys(piece: Piece, first: int, end: int, seen: Visibility, dtype: torch.dtype) -> Iterator[Keys]:
@@ -75,7 +84,9 @@ def _keys(piece: Piece, first: int, end: int, seen: Visibility, dtype: torch.dty
     )
 
 
-def _mask(first: int, end: int, first_key: int, end_key: int, seen: Visibility, dtype: torch.dtype) -> Tensor | None:
+def _mask(
+    first: int, end: int, first_key: int, end_key: int, seen: Visibility, dtype: torch.dtype
+) -> Float[Tensor, "queries keys"] | None:
     if seen.window is None:
         return None
     sees = seen.sees(torch.arange(first, end)[:, None], torch.arange(first_key, end_key)[None, :])
@@ -86,17 +97,27 @@ class Fused(torch.autograd.Function):
     """What is kept for the backward pass: query, key, value, the output and its log-sum-exp."""
 
     @staticmethod
-    def forward(ctx, query, key, value, spans, prompts, scaling):
+    def forward(
+        ctx: Any,
+        query: Float[Tensor, "tokens heads size"],
+        key: Float[Tensor, "tokens kv_heads size"],
+        value: Float[Tensor, "tokens kv_heads size"],
+        spans: list[Span],
+        prompts: list[Piece],
+        scaling: float,
+    ) -> Float[Tensor, "tokens heads size"]:
         query, key, value = (each if each.stride(-1) == 1 else each.contiguous() for each in (query, key, value))
-        output, summed = torch.empty(query.shape, dtype=query.dtype), None
+        output = torch.empty(query.shape, dtype=query.dtype)
+        summed: Tensor | None = None
         for span in spans:
-            merged = None
+            merged: tuple[Tensor, Tensor] | None = None
             for keys in span.keys:
                 found = forward_kernel(
                     _heads(query, span), _heads(key, keys), _heads(value, keys), 0.0, keys.causal,
                     attn_mask=keys.mask, scale=scaling,
                 )  # fmt: skip
                 merged = found if merged is None else _merged(merged, found)
+            assert merged is not None  # a span has keys
             if summed is None:
                 summed = torch.empty(query.shape[:2], dtype=merged[1].dtype)
             _heads(output, span).copy_(merged[0])
@@ -106,7 +127,7 @@ class Fused(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx, slope):
+    def backward(ctx: Any, slope: Float[Tensor, "tokens heads size"]) -> tuple[Tensor | None, ...]:
         query, key, value, output, summed = ctx.saved_tensors
         slope = slope if slope.stride(-1) == 1 else slope.contiguous()
         # Every completion adds to its prompt's: a sum of many in bfloat16 would lose the small ones.
@@ -136,12 +157,15 @@ class Fused(torch.autograd.Function):
         return of_query, of_key, of_value, None, None, None
 
 
-def _heads(row: Tensor, places: Span | Keys) -> Tensor:
-    """[tokens, heads, size] -> [1, heads, places, size], a view."""
+def _heads(row: Float[Tensor, "tokens heads size"], places: Span | Keys) -> Float[Tensor, "1 heads places size"]:
+    """A view."""
     return row[places.start : places.end].transpose(0, 1)[None]
 
 
-def _merged(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Outputs [1, heads, queries, size] and log-sum-exps [1, heads, queries] of different keys, as of all of them."""
+Output = tuple[Float[Tensor, "1 heads queries size"], Float[Tensor, "1 heads queries"]]
+
+
+def _merged(one: Output, other: Output) -> Output:
+    """Outputs and log-sum-exps of different keys, as of all of them."""
     share = torch.sigmoid(other[1] - one[1])[..., None]
     return torch.lerp(one[0].to(share.dtype), other[0].to(share.dtype), share), torch.logaddexp(one[1], other[1])

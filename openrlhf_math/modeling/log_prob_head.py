@@ -3,11 +3,15 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
+from jaxtyping import Float, Float32, Int64
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+from openrlhf_math.modeling.families import ModelConfig
 
 Tensor = torch.Tensor
 
@@ -24,8 +28,10 @@ class LogitTransform:
     softcap: float | None = None
 
     @classmethod
-    def between(cls, before: Tensor, after: Tensor, config) -> "LogitTransform":
-        """The transform that gives the logits `after` for those of the head, `before`; any shape, the same.
+    def between(
+        cls, before: Float[Tensor, "*shape"], after: Float[Tensor, "*shape"], config: ModelConfig
+    ) -> "LogitTransform":
+        """The transform that gives the logits `after` for those of the head, `before`.
 
         Names in configurations do not tell: `logits_scaling` divides in Granite, multiplies in HyperCLOVA X, and has
         been applied before the head in MiniCPM3. config: of the model; its numbers are tried as caps and scales.
@@ -46,7 +52,7 @@ class LogitTransform:
                 return group[means.index(min(means))]
         raise ValueError("what it does to its logits after the output head is neither a scale nor a soft-cap")
 
-    def apply(self, logits: Tensor) -> Tensor:
+    def apply(self, logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """In place, which is possible as no gradient flows through this."""
         if self.scale != 1:
             logits.mul_(self.scale)
@@ -54,7 +60,7 @@ class LogitTransform:
             logits.div_(self.softcap).tanh_().mul_(self.softcap)
         return logits
 
-    def slope(self, transformed: Tensor, grad: Tensor) -> Tensor:
+    def slope(self, transformed: Float[Tensor, "*shape"], grad: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The gradient of the logits, from that of what `apply` returned. In place."""
         if self.softcap is not None:
             grad.mul_(1 - (transformed / self.softcap) ** 2)
@@ -65,7 +71,7 @@ PLAIN = LogitTransform()
 
 
 class LogProbs(torch.autograd.Function):
-    """hidden [n, size], weight [vocabulary, size], targets [n] -> log-probabilities and entropies, float32 [n].
+    """From hidden states to log-probabilities and entropies of their targets.
 
     log p(t) = z_t - logsumexp(z) with z = transform(hidden weight^T + bias) / temperature;
     d log p(t) / dz = onehot(t) - p;  H = -sum p log p;  dH / dz = -p (log p + H).
@@ -74,14 +80,14 @@ class LogProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
+        ctx: Any,
+        hidden: Float[Tensor, "n size"],
+        weight: Float[Tensor, "vocabulary size"],
+        bias: Float[Tensor, " vocabulary"] | None,
+        targets: Int64[Tensor, " n"],
         temperature: float,
         transform: LogitTransform = PLAIN,
-    ):
+    ) -> tuple[Float32[Tensor, " n"], Float32[Tensor, " n"]]:
         log_probs = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         entropies, normalisers = torch.empty_like(log_probs), torch.empty_like(log_probs)
         for part in _chunks(len(hidden), len(weight)):
@@ -95,7 +101,9 @@ class LogProbs(torch.autograd.Function):
         return log_probs, entropies
 
     @staticmethod
-    def backward(ctx, grad_log_probs: Tensor, grad_entropies: Tensor):
+    def backward(
+        ctx: Any, grad_log_probs: Float32[Tensor, " n"], grad_entropies: Float32[Tensor, " n"]
+    ) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets, normalisers, entropies = ctx.saved_tensors
         transform: LogitTransform = ctx.transform
         grad_hidden = torch.empty_like(hidden)
@@ -121,12 +129,17 @@ class LogProbs(torch.autograd.Function):
         return grad_hidden, grad_weight, grad_bias, None, None, None
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: LogitTransform) -> Tensor:
+def _logits(
+    hidden: Float[Tensor, "n size"],
+    weight: Float[Tensor, "vocabulary size"],
+    bias: Float[Tensor, " vocabulary"] | None,
+    transform: LogitTransform,
+) -> Float32[Tensor, "n vocabulary"]:
     """A new float32 tensor, to be worked on in place."""
     return transform.apply(F.linear(hidden, weight, bias).to(torch.float32, copy=True))
 
 
-def _scaled(values: Tensor, temperature: float) -> Tensor:
+def _scaled(values: Float[Tensor, "*shape"], temperature: float) -> Float[Tensor, "*shape"]:
     return values.div_(temperature) if temperature != 1 else values
 
 
@@ -147,10 +160,12 @@ class LogProbHead:
         self.temperature = temperature
 
     @contextmanager
-    def reading(self, model: nn.Module, places: Tensor, targets: Tensor) -> Iterator[list[Tensor]]:
+    def reading(
+        self, model: nn.Module, places: Int64[Tensor, " n"], targets: Int64[Tensor, " n"]
+    ) -> Iterator[list[Tensor]]:
         """While the block runs, a call of `model` puts [n, 2] into the list: log-probabilities and entropies.
 
-        places: [n], of hidden states in the flattened batch. targets: [n]. The model itself returns no logits, so what
+        places: of hidden states in the flattened batch. The model itself returns no logits, so what
         it does to them after its head has no effect: `transform` is in its place.
         """
         head = output_head(model)
@@ -160,7 +175,7 @@ class LogProbHead:
         def forward(hidden: Tensor) -> Tensor:
             return self._pairs(head, logits_of, hidden.flatten(0, -2).index_select(0, places), targets)
 
-        def keep(module, inputs, output: Tensor) -> Tensor:
+        def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
             found.append(output)
             return torch.zeros(1, 1, 1, device=output.device)
 
@@ -176,7 +191,13 @@ class LogProbHead:
             else:
                 del head.forward
 
-    def _pairs(self, head: nn.Module, logits_of: Callable, hidden: Tensor, targets: Tensor) -> Tensor:
+    def _pairs(
+        self,
+        head: nn.Module,
+        logits_of: Callable[[Tensor], Tensor],
+        hidden: Float[Tensor, "n size"],
+        targets: Int64[Tensor, " n"],
+    ) -> Float32[Tensor, "n 2"]:
         if type(head) is nn.Linear:
             pair = LogProbs.apply(hidden, head.weight, head.bias, targets, self.temperature, self.transform)
             return torch.stack(pair, dim=-1)
@@ -189,22 +210,22 @@ class LogProbHead:
             log_p = (logits / self.temperature).log_softmax(dim=-1)
             return torch.stack([log_p.gather(1, targets[:, None])[:, 0], -(log_p.exp() * log_p).sum(dim=-1)], dim=-1)
 
-        vocabulary = getattr(head, "out_features", None) or head.weight.shape[0]
+        vocabulary = getattr(head, "out_features", None) or len(cast(Tensor, head.weight))
         return torch.cat([
             checkpoint(of_chunk, hidden[part], targets[part], use_reentrant=False)
             for part in _chunks(len(hidden), vocabulary)
         ])  # fmt: skip
 
 
-def logit_transform(model: nn.Module, config, tokens: Tensor) -> LogitTransform:
-    """What a model does to its logits, seen in a forward pass of `tokens`, [1, tokens]. Raises ValueError.
+def logit_transform(model: nn.Module, config: ModelConfig, tokens: Int64[Tensor, "1 tokens"]) -> LogitTransform:
+    """What a model does to its logits, seen in a forward pass of `tokens`. Raises ValueError.
 
     The logits of the head are replaced by numbers of all sizes: those of an untrained head are so small that a soft-cap
     leaves them as they are, and later ones are not.
     """
     given: list[Tensor] = []
 
-    def replace(module, inputs, output: Tensor) -> Tensor:
+    def replace(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         if not output.isfinite().all():
             raise ValueError("its logits are not finite, as weights of a damaged checkpoint give them")
         given.append(numbers_of_all_sizes(output))
@@ -218,8 +239,8 @@ def logit_transform(model: nn.Module, config, tokens: Tensor) -> LogitTransform:
     return LogitTransform.between(given[-1], logits, config)
 
 
-def numbers_of_all_sizes(like: Tensor) -> Tensor:
-    """From 2^-6 to 2^10 and from -2^-6 to -2^10, over and over. Of the shape, dtype and device of `like`."""
+def numbers_of_all_sizes(like: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """From 2^-6 to 2^10 and from -2^-6 to -2^10, over and over. Of the dtype and device of `like`."""
     sizes = torch.logspace(*SIZES, 64, base=2.0)
     ramp = torch.cat([sizes, -sizes]).to(like)
     return ramp[torch.arange(like.numel(), device=like.device) % len(ramp)].view(like.shape)
@@ -227,7 +248,7 @@ def numbers_of_all_sizes(like: Tensor) -> Tensor:
 
 def output_head(model: nn.Module) -> nn.Module:
     """The module that gives a model's logits. Raises ValueError if the model does not name one."""
-    head = model.get_output_embeddings()
+    head: nn.Module | None = model.get_output_embeddings()  # type: ignore[operator]  # PyTorch types it as a tensor
     if head is None:
         raise ValueError(f"{type(model).__name__} has no output head that it names")
     return head

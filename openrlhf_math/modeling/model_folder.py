@@ -3,11 +3,19 @@
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_math.data.hub import give_up_soon_without_network
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_kind import check_engine, check_positions, wants_code
 from openrlhf_math.patches.remote_code import remote_code_trusted
+
+if TYPE_CHECKING:
+    from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+
+if TYPE_CHECKING:
+    pass
 
 NO_TEMPLATE = "add --no-data.apply_chat_template, and --data.input_template if the model wants one"
 
@@ -51,7 +59,7 @@ def check_chat_model(flag: str, model: str, device: str, context: int | None) ->
             check_positions(flag, model, f"--max-context {context}", context)
 
 
-def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str):
+def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tokenizer:
     """The model's tokenizer. Raises UserError if it cannot be read, if it or the model wants to run code of its own, or
     if there is no chat template where one is needed."""
     from transformers import AutoConfig, AutoTokenizer
@@ -99,7 +107,7 @@ def recommended_sampling(flag: str, model: str) -> dict[str, float]:
     return found
 
 
-def _check_syntax(flag: str, model: str, tokenizer) -> None:
+def _check_syntax(flag: str, model: str, tokenizer: Tokenizer) -> None:
     """What else a template refuses depends on the messages, and is told where they are rendered."""
     from jinja2 import TemplateSyntaxError
 
@@ -111,7 +119,7 @@ def _check_syntax(flag: str, model: str, tokenizer) -> None:
         return
 
 
-def _brings_code(kind, model: str) -> bool:
+def _brings_code(kind: "type[AutoConfig | AutoTokenizer]", model: str) -> bool:
     """Whether transformers' class of this kind asks for trust. What else is wrong is told where it is read."""
     try:
         kind.from_pretrained(model, trust_remote_code=False)
@@ -169,7 +177,7 @@ def _has_weights(model: str) -> bool:
     return any(name.endswith(WEIGHT_FILES) for name in os.listdir(model))
 
 
-def _loading_report(model: str, architecture: type | None) -> dict:
+def _loading_report(model: str, architecture: "type[PreTrainedModel] | None") -> dict:
     """Names of missing weights, and names with both shapes of those of another shape."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.utils import logging

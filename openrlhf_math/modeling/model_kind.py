@@ -6,18 +6,23 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.cpu_heads import check_heads
 from openrlhf_math.modeling.families import Family, check_path, check_window, positions
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 ENGINE_FILES = (".safetensors", ".bin", ".pt", ".gguf")  # weights that vLLM reads
 MEDIA = re.compile(r"(image|video|audio)_token_(id|index)")
 
 
-def check_tokens(flag: str, model: str, tokenizer, texts: Iterable[tuple[str, list[int]]]) -> None:
+def check_tokens(flag: str, model: str, tokenizer: Tokenizer, texts: Iterable[tuple[str, list[int]]]) -> None:
     """Raise UserError if a text has a token that the model does not know, or takes for a picture, a film or a sound.
 
     texts: where each is from, as in "data.jsonl row 3", and its tokens.
@@ -28,7 +33,7 @@ def check_tokens(flag: str, model: str, tokenizer, texts: Iterable[tuple[str, li
             raise UserError(f"{where}: {found}")
 
 
-def trouble_of_tokens(flag: str, model: str, tokenizer) -> Callable[[list[int]], str | None]:
+def trouble_of_tokens(flag: str, model: str, tokenizer: Tokenizer) -> Callable[[list[int]], str | None]:
     """As `check_tokens`, for texts one by one: what is wrong with the tokens of one, None if nothing is."""
     config = read_config(flag, model)
     media = {token for name, token in config.to_dict().items() if MEDIA.fullmatch(name) and isinstance(token, int)}
@@ -122,7 +127,7 @@ def _shards(index: Path) -> list[str]:
         return []
 
 
-def check_not_quantised(flag: str, model: str, config) -> None:
+def check_not_quantised(flag: str, model: str, config: "PretrainedConfig") -> None:
     """Raise UserError for weights that have no gradient. config: Transformers' configuration of a whole model."""
     quantised = getattr(config, "quantization_config", None)
     if quantised is not None:
@@ -163,7 +168,7 @@ def checked_family(
     return family
 
 
-def read_config(flag: str, model: str):
+def read_config(flag: str, model: str) -> "PretrainedConfig":
     """The model's configuration, from transformers. Raises UserError if it cannot be read or is of an unknown type."""
     from transformers import AutoConfig, __version__
 
@@ -197,7 +202,7 @@ def _check_json(flag: str, model: str) -> None:
         raise UserError(f"{flag} {model}: its config.json has no model_type; save the model again with transformers")
 
 
-def _other_kind(config, architecture: str) -> str | None:
+def _other_kind(config: "PretrainedConfig", architecture: str) -> str | None:
     """What a model is that generates no text from left to right; None if it is a language model."""
     from transformers.models.auto import modeling_auto as auto
 

@@ -2,14 +2,17 @@
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from deepspeed.accelerator import get_accelerator
+from jaxtyping import Float32, Int64, Shaped
 from openrlhf.models import Actor
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import ModelOutput
 
 from openrlhf_math.modeling import SHARED_PREFIX, shared_prefix_attention
 from openrlhf_math.modeling.families import Family, reset_dynamic_rope
@@ -27,6 +30,10 @@ DROPOUT = ("dropout", "pdrop", "layerdrop")
 NO_INPUTS = ("ring_attn_group", "packed_seq_lens", "return_logprobs", "allgather_logits")
 
 
+# Log-probabilities and entropies, float32 [batch, tokens - 1], and the auxiliary loss of routers.
+Results = tuple[Float32[Tensor, "batch actions"], Float32[Tensor, "batch actions"], Tensor | float]
+
+
 class PackedActor(Actor):
     """Takes and returns what `Actor` does, for one prompt and one completion in each row.
 
@@ -36,7 +43,13 @@ class PackedActor(Actor):
     `choose_path` finds out whether it does. `attn_implementation` asks for "shared", or else for "padded".
     """
 
-    def __init__(self, pretrain_or_model, attn_implementation: str = "sdpa", ds_config=None, **kwargs) -> None:
+    def __init__(
+        self,
+        pretrain_or_model: str | nn.Module,
+        attn_implementation: str = "sdpa",
+        ds_config: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
         shared_prefix_attention.register()
         if get_accelerator().device_name() == "cpu":
             # OpenRLHF would load a ZeRO-3 model into shards, and its rotary frequencies into bfloat16, which moves
@@ -106,6 +119,7 @@ class PackedActor(Actor):
             log_probs = PackedActor.forward(self, probe.sequences, probe.action_mask, probe.attention_mask)
         except Exception as error:  # whatever a model's own code makes of a packed row
             return f"fails with {type(error).__name__}: {first_line(error)}"
+        assert isinstance(log_probs, Tensor)  # without return_output
         verdict = reference.judge(log_probs[probe.action_mask])
         return None if verdict.right else f"differs {verdict}"
 
@@ -115,8 +129,8 @@ class PackedActor(Actor):
         rows = [(plain, attention) for attention in dict.fromkeys((self.rows_attention, "eager"))]
         return [(SHARED, self.rows_attention), *rows] if self.path == SHARED else rows
 
-    def _own_log_probs(self, sequence: Tensor) -> Tensor:
-        """[1, tokens] to [tokens - 1], by the model's own code."""
+    def _own_log_probs(self, sequence: Int64[Tensor, "1 tokens"]) -> Float32[Tensor, " tokens-1"]:
+        """By the model's own code."""
         self._attend_with("eager")
         logits = self.model(sequence, use_cache=False).logits.float() / self.temperature
         return logits[0, :-1].log_softmax(dim=-1).gather(1, sequence[0, 1:, None])[:, 0]
@@ -139,12 +153,18 @@ class PackedActor(Actor):
                 config.output_router_logits = wanted
 
     def forward(
-        self, sequences, action_mask=None, attention_mask=None, return_output=False, return_entropy=False, **others
-    ):
-        """Log-probabilities of actions, float32 [batch, actions], and with `return_output` an object with `entropy`
+        self,
+        sequences: Int64[Tensor, "batch tokens"],
+        action_mask: Shaped[Tensor, "batch tokens-1"] | None = None,
+        attention_mask: Shaped[Tensor, "batch tokens"] | None = None,
+        return_output: bool = False,
+        return_entropy: bool = False,
+        **others: Any,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """Log-probabilities of actions, float32 [batch, tokens - 1], and with `return_output` an object with `entropy`
         (of the same shape, or None) and `aux_loss` (0 if routers are not balanced).
 
-        sequences, attention_mask: [batch, tokens], padded on the right. action_mask: [batch, tokens - 1].
+        sequences: padded on the right. Masks are bool or integers.
         """
         if not self.path_is_chosen and others.get("ring_attn_group") is None:
             self.choose_path()
@@ -155,6 +175,7 @@ class PackedActor(Actor):
                 sequences, action_mask, attention_mask,
                 return_output=return_output, return_entropy=return_entropy, **others,
             )  # fmt: skip
+        assert attention_mask is not None
         lengths = attention_mask.sum(dim=1).tolist()
         apart = max(lengths) > self.family.longest_alike
         if self.path == SHARED and not apart:
@@ -165,11 +186,18 @@ class PackedActor(Actor):
             return log_probs
         return log_probs, SimpleNamespace(entropy=entropies if return_entropy else None, aux_loss=aux_loss)
 
-    def _as_one_row(self, sequences: Tensor, action_mask: Tensor, attention_mask: Tensor, lengths: list[int]):
+    def _as_one_row(
+        self,
+        sequences: Int64[Tensor, "batch tokens"],
+        action_mask: Shaped[Tensor, "batch tokens-1"],
+        attention_mask: Shaped[Tensor, "batch tokens"],
+        lengths: list[int],
+    ) -> Results:
         packed = pack(sequences, attention_mask, action_mask)
         if packed.layout.tokens > self.family.longest_packed_row:
             return self._as_rows(sequences, action_mask, lengths, apart=False)
         self._attend_with(SHARED_PREFIX)
+        assert self.log_prob_head is not None
         with (
             packed_row(packed.layout),
             self.log_prob_head.reading(self.model, packed.predicts, packed.targets) as found,
@@ -182,12 +210,18 @@ class PackedActor(Actor):
         log_probs, entropies = found[0].unbind(dim=-1)
         return unpack(log_probs, packed), unpack(entropies, packed), self._aux_loss(output)
 
-    def _as_rows(self, sequences: Tensor, action_mask: Tensor, lengths: list[int], apart: bool):
+    def _as_rows(
+        self,
+        sequences: Int64[Tensor, "batch tokens"],
+        action_mask: Shaped[Tensor, "batch tokens-1"],
+        lengths: list[int],
+        apart: bool,
+    ) -> Results:
         """lengths: of the sequences. apart: one sequence at a time."""
         numbers = list(range(len(lengths)))
         parts = [[number] for number in numbers] if apart else [numbers] if self.router_loss else alike(lengths)
         log_probs, entropies = (torch.zeros(action_mask.shape, device=sequences.device) for _ in range(2))
-        aux_loss = 0
+        aux_loss: Tensor | float = 0
         for part in parts:
             rows = torch.tensor(part, device=sequences.device)
             one, other, loss = self._as_a_batch(sequences[rows], action_mask[rows], [lengths[n] for n in part])
@@ -195,7 +229,12 @@ class PackedActor(Actor):
             aux_loss = aux_loss + loss * len(part) / len(numbers)
         return log_probs, entropies, aux_loss
 
-    def _as_a_batch(self, sequences: Tensor, action_mask: Tensor, lengths: list[int]):
+    def _as_a_batch(
+        self,
+        sequences: Int64[Tensor, "batch tokens"],
+        action_mask: Shaped[Tensor, "batch tokens-1"],
+        lengths: list[int],
+    ) -> Results:
         """What follows a token has no effect on it: a model that is causal needs no mask for padding on the right."""
         longest = max(lengths)
         inputs, actions = sequences[:, :longest], action_mask[:, : longest - 1].bool()
@@ -205,6 +244,7 @@ class PackedActor(Actor):
         places = nn.functional.pad(actions, (0, 1)).flatten().nonzero()[:, 0]
         targets = inputs[:, 1:][actions]
         self._attend_with(self.rows_attention)
+        assert self.log_prob_head is not None
         with self.log_prob_head.reading(self.model, places, targets) as found:
             output = self.model(inputs, position_ids=positions, use_cache=False, **mask)
         padded = []
@@ -212,9 +252,9 @@ class PackedActor(Actor):
             zeros = torch.zeros(action_mask.shape, device=sequences.device)
             where = nn.functional.pad(actions, (0, action_mask.shape[1] - actions.shape[1]))
             padded.append(zeros.masked_scatter(where, values))
-        return *padded, self._aux_loss(output)
+        return padded[0], padded[1], self._aux_loss(output)
 
-    def _aux_loss(self, output) -> Tensor | int:
+    def _aux_loss(self, output: ModelOutput) -> Tensor | float:
         return output.aux_loss if self.router_loss and output.get("aux_loss") is not None else 0
 
     def _attend_with(self, attention: str) -> None:

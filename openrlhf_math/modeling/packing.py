@@ -1,11 +1,14 @@
 """From a padded batch of rollouts to one row of tokens without padding, each prompt of a group in it once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
+from jaxtyping import Bool, Int64, Shaped
 
 Tensor = torch.Tensor
+Made = TypeVar("Made")
 
 # Attention pads pieces to the longest beside them: one call for each part of similar length, few enough calls.
 MOST_ALIKE = 0.75
@@ -31,18 +34,17 @@ class Piece:
 class Part:
     """Pieces of a row that attention works on together, padded to the longest.
 
-    queries: int64 [pieces, longest], places in the row. real: their numbers in the flattened `queries`, padding left
-    out. keys: int64 [pieces, keys], places in the row of the prompt and then of the piece itself. query_positions,
-    key_positions: positions in the sequence, of the same shapes. real_keys: bool [pieces, keys].
+    queries: places in the row. real: their numbers in the flattened `queries`, padding left out. keys: places in the
+    row of the prompt and then of the piece itself. query_positions, key_positions: positions in the sequence.
     prompt_length: tokens of the prompt of every piece, if all are as long, so that keys have no gap; else None.
     """
 
-    queries: Tensor
-    real: Tensor
-    keys: Tensor
-    query_positions: Tensor
-    key_positions: Tensor
-    real_keys: Tensor
+    queries: Int64[Tensor, "pieces longest"]
+    real: Int64[Tensor, " real"]
+    keys: Int64[Tensor, "pieces keys"]
+    query_positions: Int64[Tensor, "pieces longest"]
+    key_positions: Int64[Tensor, "pieces keys"]
+    real_keys: Bool[Tensor, "pieces keys"]
     prompt_length: int | None
 
 
@@ -55,7 +57,7 @@ class Layout:
 
     pieces: tuple[Piece, ...]
     device: torch.device
-    _made: dict = field(default_factory=dict, compare=False, repr=False)
+    _made: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def tokens(self) -> int:
@@ -65,20 +67,20 @@ class Layout:
     def longest_path(self) -> int:
         return max(piece.path for piece in self.pieces)
 
-    def once(self, name, make: Callable[[], object]):
-        """What `make` returns, made once for all layers. name: hashable."""
+    def once(self, name: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` returns, made once for all layers."""
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
 
-    def parts(self, short: int) -> tuple[list[Part], Tensor]:
-        """Parts of pieces of similar length, and int64 [tokens]: where each token is when the parts follow each other.
+    def parts(self, short: int) -> tuple[list[Part], Int64[Tensor, " tokens"]]:
+        """Parts of pieces of similar length, and where each token is when the parts follow each other.
 
         short: pieces with longer paths are together only with those behind the same prompt.
         """
         return self.once(("parts", short), lambda: self._parts(short))
 
-    def _parts(self, short: int) -> tuple[list[Part], Tensor]:
+    def _parts(self, short: int) -> tuple[list[Part], Int64[Tensor, " tokens"]]:
         by_prompt: dict[object, list[Piece]] = {}
         for piece in self.pieces:
             whose = piece.prompt_start if piece.prompt_length else "prompts"
@@ -118,26 +120,28 @@ class Layout:
 class Packed:
     """A batch as one row.
 
-    input_ids, positions: [1, tokens]. predicts: [actions], the row position whose hidden state predicts an action
-    token. targets: [actions], that token. actions: [batch, actions] bool, where these belong in the padded batch,
-    row by row. counts: int64 [1, tokens], how many sequences of the batch a token is part of.
+    predicts: the row position whose hidden state predicts an action token. targets: that token. actions: where these
+    belong in the padded batch, row by row. counts: how many sequences of the batch a token is part of.
     """
 
-    input_ids: Tensor
-    positions: Tensor
-    predicts: Tensor
-    targets: Tensor
-    actions: Tensor
-    counts: Tensor
+    input_ids: Int64[Tensor, "1 tokens"]
+    positions: Int64[Tensor, "1 tokens"]
+    predicts: Int64[Tensor, " actions"]
+    targets: Int64[Tensor, " actions"]
+    actions: Bool[Tensor, "batch columns"]
+    counts: Int64[Tensor, "1 tokens"]
     layout: Layout
 
 
-def pack(sequences: Tensor, attention_mask: Tensor, action_mask: Tensor) -> Packed:
+def pack(
+    sequences: Int64[Tensor, "batch tokens"],
+    attention_mask: Shaped[Tensor, "batch tokens"],
+    action_mask: Shaped[Tensor, "batch tokens-1"],
+) -> Packed:
     """Pack a right-padded batch; rows with the same prompt share it.
 
-    sequences, attention_mask: [batch, tokens]. action_mask: [batch, tokens - 1], True at i where token i + 1 is an
-    action. The last token of a row is only ever predicted, so it is left out of the input. What is returned is on the
-    device of `sequences`.
+    action_mask: not 0 at i where token i + 1 is an action. The last token of a row is only ever predicted, so it is
+    left out of the input. What is returned is on the device of `sequences`.
 
     The prompt of a group is the same for all its completions, and causal attention makes its hidden states the
     same too: computing them once is exact. Prefix Grouper, https://arxiv.org/abs/2506.05433.
@@ -148,7 +152,11 @@ def pack(sequences: Tensor, attention_mask: Tensor, action_mask: Tensor) -> Pack
     prompt_lengths = [
         int(row.int().argmax()) + 1 if row.any() else length - 1 for row, length in zip(actions, lengths, strict=True)
     ]
-    tokens, positions, pieces, predicts, paths = [], [], [], [], []
+    tokens: list[Tensor] = []
+    positions: list[Tensor] = []
+    pieces: list[Piece] = []
+    predicts: list[Tensor] = []
+    paths: list[Tensor] = []
     prompt_at: dict[tuple[int, ...], Piece] = {}
     offset = 0
 
@@ -199,7 +207,7 @@ def alike(lengths: list[int]) -> list[list[int]]:
     return parts
 
 
-def unpack(values: Tensor, packed: Packed) -> Tensor:
-    """Values of actions, [actions], back in the padded batch: [batch, actions], 0 elsewhere. Keeps the gradient."""
+def unpack(values: Shaped[Tensor, " actions"], packed: Packed) -> Shaped[Tensor, "batch columns"]:
+    """Values of actions back in the padded batch, 0 elsewhere. Keeps the gradient."""
     padded = torch.zeros(packed.actions.shape, dtype=values.dtype, device=values.device)
     return padded.masked_scatter(packed.actions, values)

@@ -8,9 +8,11 @@ own forward pass.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from deepspeed.accelerator import get_accelerator
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import distributed, nn
 
 from openrlhf_math.errors import UserError
@@ -36,17 +38,14 @@ class WrongPath(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Groups of sequences behind shared prompts, padded on the right.
+    """Groups of sequences behind shared prompts, padded on the right."""
 
-    sequences, attention_mask: int64 [batch, tokens]. action_mask: bool [batch, tokens - 1].
-    """
-
-    sequences: Tensor
-    attention_mask: Tensor
-    action_mask: Tensor
+    sequences: Int64[Tensor, "batch tokens"]
+    attention_mask: Int64[Tensor, "batch tokens"]
+    action_mask: Bool[Tensor, "batch tokens-1"]
 
     @classmethod
-    def of(cls, vocabulary: int, device) -> "Probe":
+    def of(cls, vocabulary: int, device: torch.device | str) -> "Probe":
         """Completions repeat parts of their prompt: a model that has learned to copy depends on it all the more."""
         generator = torch.Generator().manual_seed(0)
         first, end = (int(share * vocabulary) for share in WORDS)
@@ -61,13 +60,14 @@ class Probe:
         longest = max(len(row) for _, row in rows)
         sequences = torch.full((len(rows), longest), first)
         mask, actions = torch.zeros_like(sequences), torch.zeros(len(rows), longest - 1, dtype=torch.bool)
-        for number, (prompt, row) in enumerate(rows):
-            sequences[number, : len(row)], mask[number, : len(row)] = row, 1
-            actions[number, prompt - 1 : len(row) - 1] = True
+        for number, (length, row) in enumerate(rows):
+            sequences[number, : len(row)] = row
+            mask[number, : len(row)] = 1
+            actions[number, length - 1 : len(row) - 1] = True
         return cls(sequences.to(device), mask.to(device), actions.to(device))
 
-    def one_at_a_time(self, log_probs_of: Callable[[Tensor], Tensor]) -> Tensor:
-        """float32 [actions]. log_probs_of: of a sequence [1, tokens] to [tokens - 1], of its tokens but the first."""
+    def one_at_a_time(self, log_probs_of: Callable[[Tensor], Tensor]) -> Float32[Tensor, " actions"]:
+        """log_probs_of: of a sequence [1, tokens] to [tokens - 1], of its tokens but the first."""
         found = []
         for row, mask, actions in zip(self.sequences, self.attention_mask, self.action_mask, strict=True):
             length = int(mask.sum())
@@ -93,10 +93,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The model's own log-probabilities, float32 [actions], how far rounding moves them, nats, and how many times as
-    much a path may differ."""
+    """The model's own log-probabilities, how far rounding moves them, nats, and how many times as much a path may
+    differ."""
 
-    log_probs: Tensor
+    log_probs: Float32[Tensor, " actions"]
     rounding: float
     dtype: torch.dtype
     times: float = TIMES_ROUNDING
@@ -109,8 +109,8 @@ class Reference:
             moved = _typical(own() - log_probs)
         return cls(log_probs, moved, dtype, TIMES_ROUNDING_OF_EXPERTS if has_experts(model) else TIMES_ROUNDING)
 
-    def judge(self, found: Tensor) -> Verdict:
-        """found: [actions]. The same verdict in all processes of a training."""
+    def judge(self, found: Float[Tensor, " actions"]) -> Verdict:
+        """The same verdict in all processes of a training."""
         allowed = self.times * self.rounding + UNNOTICED.get(self.dtype, UNNOTICED[torch.bfloat16])
         return Verdict(_worst(_typical(found.float() - self.log_probs)), allowed)
 
@@ -121,7 +121,7 @@ def has_experts(model: nn.Module) -> bool:
     return any("expert" in name or "moe" in name for name in names)
 
 
-def _typical(difference: Tensor) -> float:
+def _typical(difference: Float[Tensor, " actions"]) -> float:
     """Mean of |difference| without the largest."""
     kept = difference.abs().sort().values[: max(1, round(len(difference) * (1 - LARGEST_LEFT_OUT)))]
     return kept.mean().item()
@@ -141,9 +141,9 @@ def _worst(difference: float) -> float:
 def rounding_noise(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """What linear layers give is moved at random by as much as rounding to `dtype` moves it, within the block."""
     half_a_step = torch.finfo(dtype).eps / 2
-    generators: dict = {}
+    generators: dict[torch.device, torch.Generator] = {}
 
-    def moved(module, inputs, output: Tensor) -> Tensor:
+    def moved(module: nn.Module, inputs: object, output: Any) -> Any:
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return output
         if output.device not in generators:

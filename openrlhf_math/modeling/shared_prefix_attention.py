@@ -6,11 +6,14 @@ the model itself says which layer has a window. Elsewhere (a critic, rows with p
 scaled-dot-product attention.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
@@ -55,7 +58,13 @@ def packed_row(layout: Layout) -> Iterator[None]:
         _open = None
 
 
-def row_mask(*args, mask_function=causal_mask_function, local_size: int | None = None, device="cpu", **kwargs):
+def row_mask(
+    *args: Any,
+    mask_function: Callable[..., Tensor] = causal_mask_function,
+    local_size: int | None = None,
+    device: torch.device | str = "cpu",
+    **kwargs: Any,
+) -> RowMask | Tensor | None:
     """Transformers' mask signature. Raises UnsupportedMask for a mask that a row has no way to express."""
     if _open is None:
         return sdpa_mask(*args, mask_function=mask_function, local_size=local_size, device=device, **kwargs)
@@ -63,20 +72,20 @@ def row_mask(*args, mask_function=causal_mask_function, local_size: int | None =
 
 
 def shared_prefix_attention(
-    module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask,
+    module: nn.Module,
+    query: Float[Tensor, "1 heads tokens size"],
+    key: Float[Tensor, "1 kv_heads tokens size"],
+    value: Float[Tensor, "1 kv_heads tokens value_size"],
+    attention_mask: RowMask | Tensor | None,
     scaling: float | None = None,
     softcap: float | None = None,
-    s_aux: Tensor | None = None,
+    s_aux: Float[Tensor, " heads"] | None = None,
     sliding_window: int | None = None,
-    **kwargs,
-) -> tuple[Tensor, None]:
-    """Transformers' attention signature. query: [1, heads, tokens, size]; key, value: [1, kv heads, tokens, size].
+    **kwargs: Any,
+) -> tuple[Float[Tensor, "1 tokens heads value_size"], None]:
+    """Transformers' attention signature.
 
-    softcap: of scores. s_aux: the sinks of the heads. Returns [1, tokens, heads, size].
+    softcap: of scores. s_aux: the sinks of the heads.
     Raises UnsupportedMask if the layer is not given the row's mask, or wants something that is not known here.
     """
     if not isinstance(attention_mask, RowMask):
@@ -92,5 +101,5 @@ def shared_prefix_attention(
     if sliding_window is not None and sliding_window < layout.tokens and seen.window != sliding_window:
         raise UnsupportedMask(f"a layer names a window of {sliding_window} tokens, its mask has {seen.window}")
     scores = Scores(scaling if scaling is not None else query.shape[-1] ** -0.5, softcap, s_aux)
-    rows = (states[0].transpose(0, 1) for states in (query, key, value))
-    return attend(*rows, layout, seen, scores)[None], None
+    queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))
+    return attend(queries, keys, values, layout, seen, scores)[None], None

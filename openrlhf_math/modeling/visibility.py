@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Int64, Integer
 
 Tensor = torch.Tensor
 MOST_PROBED = 96  # positions at which a mask function is evaluated, at the most
@@ -24,8 +25,8 @@ class Visibility:
     window: int | None = None
     chunk: int | None = None
 
-    def sees(self, query: Tensor, key: Tensor) -> Tensor:
-        """Whether the token at position `query` sees the one at `key`, bool. The two are broadcast."""
+    def sees(self, query: Integer[Tensor, "*#shape"], key: Integer[Tensor, "*#shape"]) -> Bool[Tensor, "*#shape"]:
+        """Whether the token at position `query` sees the one at `key`. The two are broadcast."""
         seen = key <= query
         if self.window is not None:
             seen = seen & (query - key < self.window)
@@ -52,7 +53,9 @@ class Visibility:
             first = stop
 
 
-def visibility_of(mask_function: Callable, local_size: int | None, tokens: int, device) -> Visibility:
+def visibility_of(
+    mask_function: Callable[..., Tensor], local_size: int | None, tokens: int, device: torch.device | str
+) -> Visibility:
     """What a mask function of Transformers means for sequences of up to `tokens` tokens.
 
     mask_function: (batch, head, query, key) to bool, index tensors that are broadcast. local_size: window or chunk of
@@ -71,7 +74,7 @@ def visibility_of(mask_function: Callable, local_size: int | None, tokens: int, 
     raise UnsupportedMask("its attention mask is neither causal nor a causal window or chunk")
 
 
-def _probed_positions(tokens: int, local_size: int | None, device) -> Tensor:
+def _probed_positions(tokens: int, local_size: int | None, device: torch.device | str) -> Int64[Tensor, " positions"]:
     """Positions spread over the sequence, with those where a window or a chunk ends."""
     spread = torch.linspace(0, tokens - 1, min(tokens, MOST_PROBED // 2)).long().tolist()
     ends = [edge + by for edge in (local_size or 0, 2 * (local_size or 0)) for by in (-1, 0, 1)]

@@ -2,6 +2,7 @@
 
 import torch
 from deepspeed.accelerator import get_accelerator
+from jaxtyping import Bool, Float32, Int64
 from openrlhf.models import Actor
 from openrlhf.utils.utils import convert_to_torch_dtype
 from transformers.integrations import HfDeepSpeedConfig
@@ -20,7 +21,9 @@ Tensor = torch.Tensor
 class StepJudge(Actor):
     """A padded batch goes through the model as one row of its real tokens, and only steps have logits."""
 
-    def __init__(self, model: str, attn_implementation: str, param_dtype: str, ds_config: dict, **unused) -> None:
+    def __init__(
+        self, model: str, attn_implementation: str, param_dtype: str, ds_config: dict, **unused: object
+    ) -> None:
         """model: directory or hub name of a Qwen2, with a score head or without one, which is then drawn anew."""
         shared_prefix_attention.register()
         sharded = ds_config["zero_optimization"]["stage"] == 3 and get_accelerator().device_name() != "cpu"
@@ -53,10 +56,16 @@ class StepJudge(Actor):
             name = type(unwrapped(self.model)).__name__
             return f"{name}: each sequence has its own row, a packed row differs {verdict}"
 
-    def forward(self, sequences: Tensor, attention_mask: Tensor, return_output: bool = False, **unused):
-        """Log-likelihoods of labels, float32 [batch, tokens - 1], 0 where there is none.
+    def forward(
+        self,
+        sequences: Int64[Tensor, "batch tokens"],
+        attention_mask: Float32[Tensor, "batch tokens"],
+        return_output: bool = False,
+        **unused: object,
+    ) -> Float32[Tensor, "batch tokens-1"] | tuple[Float32[Tensor, "batch tokens-1"], None]:
+        """Log-likelihoods of labels, 0 where there is none.
 
-        sequences: int64 [batch, tokens]. attention_mask: the labels, see `StepDataset`; OpenRLHF's trainer hands its
+        attention_mask: the labels, see `StepDataset`; OpenRLHF's trainer hands its
         batch's second tensor to the model under this name. A label y stands for y times right and 1 - y times wrong:
         y log p + (1 - y) log(1 - p), cross entropy's negative.
         """
@@ -66,8 +75,10 @@ class StepJudge(Actor):
         likelihood = (1 - labels) * log_probs[..., 0] + labels * log_probs[..., 1]
         return (likelihood, None) if return_output else likelihood
 
-    def judge(self, sequences: Tensor, labels: Tensor) -> Tensor:
-        """Log-probabilities of wrong and right, float32 [batch, tokens - 1, 2], 0 where a token has no label."""
+    def judge(
+        self, sequences: Int64[Tensor, "batch tokens"], labels: Float32[Tensor, "batch tokens"]
+    ) -> Float32[Tensor, "batch tokens-1 2"]:
+        """Log-probabilities of wrong and right, 0 where a token has no label."""
         real, reads = labels != PADDING, labels[:, :-1] >= 0
         if self.path == ROWS:
             return _scattered(self._apart(sequences, labels), reads)
@@ -81,8 +92,10 @@ class StepJudge(Actor):
             )
         return _scattered(logits.log_softmax(dim=-1), packed.actions)
 
-    def _apart(self, sequences: Tensor, labels: Tensor) -> Tensor:
-        """Log-probabilities at the reads, [reads, 2], row by row, one sequence without padding at a time."""
+    def _apart(
+        self, sequences: Int64[Tensor, "batch tokens"], labels: Float32[Tensor, "batch tokens"]
+    ) -> Float32[Tensor, "reads 2"]:
+        """Log-probabilities at the reads, row by row, one sequence without padding at a time."""
         found = []
         for sequence, row in zip(sequences, labels, strict=True):
             length = int((row != PADDING).sum())
@@ -91,7 +104,9 @@ class StepJudge(Actor):
         return torch.cat(found)
 
 
-def _scattered(values: Tensor, where: Tensor) -> Tensor:
-    """values [reads, 2] to [batch, tokens, 2], 0 elsewhere."""
+def _scattered(
+    values: Float32[Tensor, "reads 2"], where: Bool[Tensor, "batch columns"]
+) -> Float32[Tensor, "batch columns 2"]:
+    """The values where they belong, 0 elsewhere."""
     padded = torch.zeros(*where.shape, values.shape[-1], dtype=values.dtype, device=values.device)
     return padded.masked_scatter(where[..., None], values)

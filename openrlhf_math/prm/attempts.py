@@ -41,8 +41,7 @@ def read_attempts(spec: str, separator: str) -> Iterator[Attempt | Rejected]:
                 yield _attempt(problem, str(gold), response, separator, where)
 
 
-def _attempt(problem: str, gold: str, response, separator: str, place: str) -> Attempt | Rejected:
-    steps = tuple(split_steps(response, separator)) if isinstance(response, str) else ()
-    if not steps:
+def _attempt(problem: str, gold: str, response: object, separator: str, place: str) -> Attempt | Rejected:
+    if not isinstance(response, str) or not (steps := tuple(split_steps(response, separator))):
         return Rejected(place, "the response is empty or no text")
     return Attempt(problem, gold, response.replace("\r\n", "\n"), steps, place)

@@ -72,7 +72,9 @@ def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:
     Solutions go to train.parquet, those of the held-out problems to heldout.parquet (.jsonl likewise), rows that cannot
     be used to rejects.jsonl. Raises UserError if nothing is left, or a file cannot be read or written.
     """
-    output, counts, reasons = settings.output, Counter(), Counter()
+    output = settings.output
+    counts: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     with told_if_unwritable(output), ExitStack() as stack:
         made = not output.exists()
         output.mkdir(parents=True, exist_ok=True)
@@ -92,11 +94,11 @@ def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:
             files[part](found)
             _count(counts, part, found)
         if not counts["train: solutions"]:
-            files = ", ".join(settings.files)
+            named = ", ".join(settings.files)
             if not reasons:
-                raise UserError(f"{files}: there are no rows; give at least one")
+                raise UserError(f"{named}: there are no rows; give at least one")
             why = reasons.most_common(1)[0][0]
-            raise UserError(f"{files}: no row could be labelled: {why}; see {output / 'rejects.jsonl'}")
+            raise UserError(f"{named}: no row could be labelled: {why}; see {output / 'rejects.jsonl'}")
     report = {"source": settings.source, "files": settings.files, "counts": counts, "reasons": reasons}
     with told_if_unwritable(output), written_whole(output / "report.json") as file:
         file.write(json.dumps(report, indent=2) + "\n")

@@ -3,10 +3,14 @@
 https://huggingface.co/Qwen/Qwen2.5-Math-PRM-7B, modeling_qwen2_rm.py; vllm/model_executor/models/qwen2_rm.py
 """
 
-import torch
-from torch import nn
-from transformers import Qwen2Model, Qwen2PreTrainedModel
+from typing import Any
 
+import torch
+from jaxtyping import Float32, Int64
+from torch import nn
+from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
+
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rerank.steps import STEP_TAG
 
 Tensor = torch.Tensor
@@ -28,7 +32,7 @@ class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
     The name is the architecture by which vLLM knows the checkpoint, of weights `model.*`, `score.0.*` and `score.2.*`.
     """
 
-    def __init__(self, config) -> None:
+    def __init__(self, config: Qwen2Config) -> None:
         super().__init__(config)
         config.num_labels = LABELS
         self.model = Qwen2Model(config)
@@ -39,16 +43,18 @@ class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
         )
         self.post_init()
 
-    def forward(self, input_ids: Tensor, read: Tensor | None = None, **kwargs) -> Tensor:
-        """Logits, float32 [read, 2], at the positions `read` of one row, or at all: [batch, tokens, 2].
+    def forward(
+        self, input_ids: Int64[Tensor, "batch tokens"], read: Int64[Tensor, " read"] | None = None, **kwargs: Any
+    ) -> Float32[Tensor, "*places 2"]:
+        """Logits at the positions `read` of one row, or at all: [read, 2] or [batch, tokens, 2].
 
-        input_ids: [batch, tokens], batch 1 with `read`. kwargs: of Qwen2Model.
+        input_ids: batch 1 with `read`. kwargs: of Qwen2Model.
         """
         hidden = self.model(input_ids, use_cache=False, **kwargs).last_hidden_state
         return self.score(hidden if read is None else hidden[0, read])
 
 
-def add_step_tag(tokenizer, model: Qwen2ForProcessRewardModel | None = None) -> None:
+def add_step_tag(tokenizer: Tokenizer, model: Qwen2ForProcessRewardModel | None = None) -> None:
     """Let the tokenizer know STEP_TAG as one token, and the model have an embedding for it.
 
     Qwen2.5-Math-PRM's own tokenizer has it; Qwen2.5's embedding has unused rows for it. A new tag begins as what the

@@ -14,15 +14,22 @@ def prefixes(response: str, steps: Sequence[str], separator: str) -> list[str]:
     belongs to none: whether to go on thinking is the model's to choose.
     """
     between = re.compile(rf"(?:\s|</?think>|{re.escape(separator)})*")
-    ends, end = [], 0
+    ends: list[int] = []
+    end = 0
     for step in steps:
-        start = between.match(response, end).end()
+        start = _end(between, response, end)
         if not response.startswith(step, start):
             raise ValueError(f"the step {step!r:.40} does not stand at {start} of its response")
         end = start + len(step)
         ends.append(end)
     space = re.compile(r"\s*")
-    return [response[: space.match(response, end).end()] for end in ends[:-1]] + [response]
+    return [response[: _end(space, response, end)] for end in ends[:-1]] + [response]
+
+
+def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
+    """Where what the pattern matches at `start` ends; `start` if it matches nothing."""
+    found = pattern.match(text, start)
+    return found.end() if found else start
 
 
 def prefix_key(problem: str, gold: str, prefix: str) -> str:

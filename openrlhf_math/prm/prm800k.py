@@ -4,6 +4,7 @@ https://github.com/openai/prm800k; Let's Verify Step by Step, https://arxiv.org/
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from openrlhf_math.prm.rows import Rejected, Solution, read_lines
 
@@ -58,24 +59,24 @@ def solutions(row: dict, neutral: float) -> list[Solution]:
     labelled = [each for each in (path, *others) if any(value is not None for _, value in each)]
     if not labelled:
         raise ValueError("none of its steps has a rating")
-    return [Solution(problem, *map(list, zip(*each, strict=True)), SOURCE) for each in labelled]
+    return [Solution(problem, [text for text, _ in each], [label for _, label in each], SOURCE) for each in labelled]
 
 
-def _rated(completion, number: int, neutral: float) -> tuple[str, float | None]:
+def _rated(completion: Any, number: int, neutral: float) -> tuple[str, float | None]:
     text, rating = _text(completion, number), completion.get("rating")
     if rating is not None and rating not in (RIGHT, NEUTRAL, WRONG):
         raise ValueError(f"a rating of its step {number} is {rating!r:.40}, it must be -1, 0 or 1")
     return text, {None: None, RIGHT: 1.0, NEUTRAL: neutral, WRONG: 0.0}[rating]
 
 
-def _text(completion, number: int) -> str:
+def _text(completion: object, number: int) -> str:
     text = completion.get("text") if isinstance(completion, dict) else None
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"a completion of its step {number} has no text")
     return text.strip()
 
 
-def _part(row: dict, name: str, kind: type):
+def _part(row: dict, name: str, kind: type) -> Any:
     if not isinstance(row.get(name), kind):
         raise ValueError(f"it has no `{name}` of PRM800K's form")
     return row[name]

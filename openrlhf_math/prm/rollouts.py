@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from openrlhf_math.colocation.layout import enter_environment
 from openrlhf_math.data.files import written_whole
@@ -18,7 +19,7 @@ from openrlhf_math.prm.prefixes import label_of, prefix_key, prefixes, seed_of
 from openrlhf_math.prm.rows import Rejected, Solution
 from openrlhf_math.prm.sources import LabelSettings, Listener, RolloutSettings
 from openrlhf_math.rerank.roles import Messages, RequestError, Sampler, Sampling
-from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.runs.journal import Journal
 from openrlhf_math.side_by_side import side_by_side
 
@@ -26,6 +27,12 @@ SOURCE = "monte-carlo"
 WHOLE = -1  # in the journal, the number of the solution itself among the completions of its last step
 # Nothing a label depends on.
 FREE = ("device", "concurrency", "tensor_parallel", "max_context", "hard")
+
+
+class Engine(Sampler, Protocol):
+    """A sampler that can be ended."""
+
+    def shutdown(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +47,19 @@ class Beginning:
 
 
 def label_by_rollouts(
-    settings: LabelSettings, listen: Listener, start: Callable[[RolloutSettings], Sampler] | None = None
+    settings: LabelSettings, listen: Listener, start: Callable[[RolloutSettings], Engine] | None = None
 ) -> Iterator[Solution | Rejected]:
     """Every attempt with its labels, in the order of the files. What the journal has is not asked again.
 
-    start: makes the sampler, which also has `shutdown`; a vLLM engine in this process if None.
+    start: makes the sampler; a vLLM engine in this process if None.
     Raises UserError if the model cannot be served, or the journal is another labelling's.
     """
     rollouts = settings.rollouts
+    assert rollouts is not None  # as for this source
     found = [each for file in settings.files for each in read_attempts(file, settings.separator)]
     attempts = [each for each in found if isinstance(each, Attempt)]
     if not attempts:
-        yield from found
+        yield from (each for each in found if isinstance(each, Rejected))
         return
     of_attempt = {attempt.place: _beginnings(attempt, settings.separator) for attempt in attempts}
     wanted = list({beginning.key: beginning for each in of_attempt.values() for beginning in each}.values())
@@ -126,7 +134,8 @@ async def _draw(
     another: they share its computation. Returns why a beginning cannot be completed, by key."""
     names = [(each, number) for each in beginnings for number in range(settings.completions)]
     missing = [(each, number) for each, number in names if (each.key, number) not in journal]
-    left, done, troubles = iter(missing), len(names) - len(missing), {}
+    left, done = iter(missing), len(names) - len(missing)
+    troubles: dict[str, str] = {}
     listen(done, len(names))
 
     async def lane() -> None:
@@ -144,7 +153,14 @@ async def _draw(
     return troubles
 
 
-async def _draw_one(beginning: Beginning, number: int, sampler, settings: RolloutSettings, journal, pool) -> None:
+async def _draw_one(
+    beginning: Beginning,
+    number: int,
+    sampler: Sampler,
+    settings: RolloutSettings,
+    journal: Journal,
+    pool: GradingPool,
+) -> None:
     sampling = Sampling(
         temperature=settings.temperature,
         top_p=settings.top_p,
@@ -162,11 +178,11 @@ def _messages(beginning: Beginning, settings: RolloutSettings) -> Messages:
     return chat(Problem(beginning.problem, beginning.gold, "", 1), settings.instruction)
 
 
-def _correct(grade) -> bool | None:
+def _correct(grade: Grade) -> bool | None:
     return None if grade.outcome == "undecided" else grade.outcome == "correct"
 
 
-def start_engine(settings: RolloutSettings):
+def start_engine(settings: RolloutSettings) -> Engine:
     """An engine in this process. Raises UserError if vLLM cannot serve the model."""
     enter_environment(settings.device, count_parameters(settings.model))
 

@@ -62,7 +62,7 @@ def read_solution(row: dict) -> Solution:
     return Solution(row["problem"], row["steps"], row["labels"], str(row.get("source", "")))
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

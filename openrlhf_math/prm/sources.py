@@ -7,6 +7,7 @@ it cannot use. One's own is given by dotted path, `package.module.function`.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from openrlhf_math.prm.rows import Rejected, Solution
 from openrlhf_math.registry import Registry
@@ -28,7 +29,7 @@ class RolloutSettings:
     completions: int = 8
     hard: bool = False
     instruction: str = ""
-    style: str = "boxed"
+    style: Literal["boxed", "think"] = "boxed"
     temperature: float = 0.7
     top_p: float = 1.0
     max_tokens: int = 2048

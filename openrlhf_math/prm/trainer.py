@@ -1,10 +1,13 @@
 """OpenRLHF's SFT trainer over step labels: what is evaluated is how well right and wrong steps are separated."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float64
 from torch import distributed
+from torch.utils.data import DataLoader
 
 from openrlhf_math.runs.records import append_jsonl
 from openrlhf_math.sft.trainer import RecordingTrainer
@@ -27,24 +30,24 @@ class StepMeasures:
     right: float
 
 
-def step_measures(probabilities, labels) -> StepMeasures:
-    """probabilities, labels: [steps], 0 to 1, at least one."""
-    probabilities, labels = np.asarray(probabilities, dtype=float), np.asarray(labels, dtype=float)
-    sure = np.clip(probabilities, 1e-12, 1 - 1e-12)
-    right = labels > 0.5
+def step_measures(probabilities: Sequence[float], labels: Sequence[float]) -> StepMeasures:
+    """probabilities, labels: of steps, 0 to 1, at least one."""
+    p, y = np.asarray(probabilities, dtype=float), np.asarray(labels, dtype=float)
+    sure = np.clip(p, 1e-12, 1 - 1e-12)
+    right = y > 0.5
     return StepMeasures(
-        steps=len(labels),
-        loss=float(-(labels * np.log(sure) + (1 - labels) * np.log1p(-sure)).mean()),
-        accuracy=float(((probabilities > 0.5) == right).mean()),
-        auc=auc(probabilities, right),
+        steps=len(y),
+        loss=float(-(y * np.log(sure) + (1 - y) * np.log1p(-sure)).mean()),
+        accuracy=float(((p > 0.5) == right).mean()),
+        auc=auc(p, right),
         right=float(right.mean()),
     )
 
 
-def auc(scores, positive) -> float:
+def auc(scores: Float64[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
     """Area under the ROC curve: the Mann-Whitney statistic over its greatest value, ties counting half.
 
-    scores: [n]. positive: [n] bool. NaN unless there are both kinds.
+    NaN unless there are both kinds.
     """
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (counts.cumsum() - (counts - 1) / 2)[inverse]  # from 1, equal scores share the mean of theirs
@@ -57,7 +60,7 @@ def auc(scores, positive) -> float:
 class StepTrainer(RecordingTrainer):
     """Its loss is upstream's: minus the log-likelihoods that `StepJudge` gives, a mean over the steps of a batch."""
 
-    def evaluate(self, eval_dataloader, steps=0) -> None:
+    def evaluate(self, eval_dataloader: DataLoader, steps: int = 0) -> None:
         """`StepMeasures` of the evaluation set, to eval.jsonl and TensorBoard."""
         self.model.eval()
         device = next(self.model.parameters()).device

@@ -4,12 +4,17 @@ import json
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.sft.inputs import settings_of
 from openrlhf_math.sft.launch import be_a_launcher, run_upstreams_command
 from openrlhf_math.sft.plan import GIB, model_state_bytes
 from openrlhf_math.sft.progress import SMOOTH_OVER, progress_of, records_of, trailing_mean
 from openrlhf_math.sft.settings import is_first, processes
+
+if TYPE_CHECKING:
+    from openrlhf_math.prm.model import Qwen2ForProcessRewardModel
 
 
 def print_plan(args: SimpleNamespace) -> None:
@@ -78,7 +83,9 @@ def train(args: SimpleNamespace) -> None:
 
     upstreams = train_sft.get_tokenizer
 
-    def get_tokenizer(pretrain: str, model, *rest, **options):
+    def get_tokenizer(
+        pretrain: str, model: "Qwen2ForProcessRewardModel | None", *rest: Any, **options: Any
+    ) -> Tokenizer:
         tokenizer = upstreams(pretrain, model, *rest, **options)
         add_step_tag(tokenizer, model)
         return tokenizer

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.files import written_whole
-from openrlhf_math.data.prompts import chat_text
+from openrlhf_math.data.prompts import Tokenizer, chat_text
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import positions
 from openrlhf_math.modeling.model_folder import check_model, check_weights, load_tokenizer
@@ -74,7 +74,7 @@ def check_base_weights(model: str, may_be_missing: bool = False) -> None:
     check_weights(MODEL_FLAG, model, Qwen2ForProcessRewardModel, new=("score.",), may_be_missing=may_be_missing)
 
 
-def load_prm_tokenizer(model: str):
+def load_prm_tokenizer(model: str) -> Tokenizer:
     """The tokenizer of a model that can become a PRM, with the step tag. Raises UserError if it is no such model."""
     check_base(model)
     tokenizer = load_tokenizer(MODEL_FLAG, model, True, "choose a chat model")
@@ -91,7 +91,7 @@ def load_prm_tokenizer(model: str):
     return tokenizer
 
 
-def _read(specs: str, args: SimpleNamespace, part: str, tokenizer) -> Rows:
+def _read(specs: str, args: SimpleNamespace, part: str, tokenizer: Tokenizer) -> Rows:
     from openrlhf_math.rerank.steps import encode_prm
 
     most = positions(read_config(MODEL_FLAG, args.model.model_name_or_path))

@@ -38,10 +38,11 @@ def tokens_a_second(timing: str) -> Value:
     """Completion tokens of the whole batch, without a tool's, by the seconds of a part of the step."""
 
     def value(row: dict) -> float | None:
-        parts = [number(row, name) for name in ("completion_length", "rollout/num_samples", timing)]
-        if None in parts or parts[2] <= 0:
+        length, completions, seconds = (
+            number(row, name) for name in ("completion_length", "rollout/num_samples", timing)
+        )
+        if length is None or completions is None or seconds is None or seconds <= 0:
             return None
-        length, completions, seconds = parts
         return (length - (number(row, "tool/tokens") or 0.0)) * completions / seconds
 
     return value

@@ -114,5 +114,7 @@ def _largest_k(by_run: list[dict | None]) -> str | None:
 
 
 def _interval(value: float | None, row: dict) -> Interval | None:
-    low, high = bounds(row, "ci95") or (None, None)
-    return None if None in (low, value, high) else Interval(low, value, high)
+    ends = bounds(row, "ci95")
+    if value is None or ends is None or ends[0] is None or ends[1] is None:
+        return None
+    return Interval(ends[0], value, ends[1])

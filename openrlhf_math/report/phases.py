@@ -1,9 +1,13 @@
 """Where a step's time and memory go, by phase."""
 
 from statistics import median
+from typing import TYPE_CHECKING
 
 from openrlhf_math.report.plots import COLOURS, Plot, drawing, line_style
 from openrlhf_math.report.records import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # What OpenRLHF times, and the moves between phases that it times within (docs/colocation.md).
 WITHIN = {
@@ -29,8 +33,8 @@ CUT_ABOVE = 2.0  # times the slowest step but the first: a first step compiles, 
 
 def seconds(row: dict) -> list[float] | None:
     """Seconds of each phase of NAMES. They add up to timing/step_total. None if the run does not tell."""
-    parts = {name: number(row, f"timing/{name}") for name in WITHIN}
-    if None in parts.values():
+    parts = {name: value for name in WITHIN if (value := number(row, f"timing/{name}")) is not None}
+    if len(parts) < len(WITHIN):
         return None
     moves = {name: number(row, f"timing/{name}") or 0.0 for name in MOVES}
     own = [max(0.0, parts[name] - sum(moves[move] for move in within)) for name, within in WITHIN.items()]
@@ -84,18 +88,18 @@ def memory_plot(runs: list[list[dict]]) -> Plot | None:
 
 def _levels(rows: list[dict]) -> list[float] | None:
     """GiB before and after each move of CYCLE; None if the run does not tell all."""
-    found = []
+    found: list[float] = []
     for move, _ in CYCLE:
         for side in ("before", "after"):
-            values = [number(row, f"memory/{move}_{side}") for row in rows[1:] or rows]
-            values = [value for value in values if value is not None]
+            name = f"memory/{move}_{side}"
+            values = [value for row in rows[1:] or rows if (value := number(row, name)) is not None]
             if not values:
                 return None
             found.append(median(values))
     return found
 
 
-def _dress(axes, edges: list[float], top: float) -> None:
+def _dress(axes: "Axes", edges: list[float], top: float) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_ylim(0, top or 1)

@@ -5,11 +5,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
 
 from openrlhf_math.report.curves import Curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SERIES = 8  # colours there are for runs
 # Colours that stand in the figure for the page's variables: matplotlib wants a colour, the page has two of each.
@@ -60,7 +64,9 @@ def _inlined(svg: str, title: str) -> Markup:
     svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag.group()), svg)
     svg = re.sub("|".join(VARIABLES), lambda colour: VARIABLES[colour.group()], svg)
     svg = re.sub(r"\n\s*", "\n", svg)
-    view = re.search(r'viewBox="[^"]*"', svg).group()
+    found = re.search(r'viewBox="[^"]*"', svg)
+    assert found is not None  # Matplotlib writes one
+    view = found.group()
     label = Markup("<svg {} role='img' aria-label='{}' xmlns:xlink='http://www.w3.org/1999/xlink'>")
     return label.format(Markup(view), title) + Markup(svg[svg.index(">") + 1 :])
 
@@ -97,7 +103,7 @@ def plot(curve: Curve, runs: list[list[dict]]) -> Plot | None:
             if window:
                 dots = _thinned(len(run), MOST_DOTS // len(runs))
                 axes.plot(*_as_dots(steps[dots], run[dots]), **style | {"linestyle": "-"}, **DOT, alpha=0.35)
-                run = smoothed(run, window)
+                run = smoothed(run, window).tolist()
             elif len(run) <= LEAST_WINDOW:
                 axes.plot(steps, run, "o", color=style["color"], markersize=3, clip_on=False)
             points = _thinned(len(run), MOST_POINTS // len(runs))
@@ -138,8 +144,7 @@ def _as_dots(steps: list, values: list) -> tuple[list, list]:
 
 
 def _points(curve: Curve, rows: list[dict]) -> tuple[list[int], list[float]]:
-    points = [(row["step"], curve.value(row)) for row in rows]
-    points = [(step, value) for step, value in points if value is not None]
+    points = [(row["step"], value) for row in rows if (value := curve.value(row)) is not None]
     return [step for step, _ in points], [value for _, value in points]
 
 
@@ -147,7 +152,7 @@ def _window(steps: int) -> int | None:
     return None if steps < SMOOTH_FROM else max(LEAST_WINDOW, round(SMOOTH_OVER * steps) | 1)
 
 
-def _dress(axes, curve: Curve, values: list[float]) -> None:
+def _dress(axes: "Axes", curve: Curve, values: list[float]) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     low, high = min(values), max(values)

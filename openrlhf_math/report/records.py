@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def bounds(row: dict, name: str) -> tuple[float | None, float | None] | None:
     return low, high
 
 
-def _lines(path: Path):
+def _lines(path: Path) -> Iterator[str]:
     try:
         with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
             yield from file

@@ -216,7 +216,7 @@ def _sample(evaluation: str, row: dict) -> Sample:
     return Sample(evaluation, response, OUTCOMES.get(outcome, outcome), answer, ", ".join(told))
 
 
-def _text(value) -> str:
+def _text(value: object) -> str:
     """As text of bounded length."""
     if value is None:
         return "none"

@@ -10,10 +10,11 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Failure
@@ -56,6 +57,9 @@ FLAGS |= {
 }  # fmt: skip
 
 
+Found = TypeVar("Found")
+
+
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
     """model: its name at the endpoint."""
@@ -90,7 +94,7 @@ class AnswerJudge:
         self._client = self._run(self._opened())
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._run(self._closed())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._journal.close()
@@ -119,7 +123,7 @@ class AnswerJudge:
         if not asked:
             return list(grades)
         try:
-            verdicts = await self._verdicts([(problem or "", gold, grades[one].answer) for one in asked])
+            verdicts = await self._verdicts([(problem or "", gold, grades[one].answer or "") for one in asked])
         except UserError as error:
             raise UserError(renamed(str(error), FLAGS)) from None
         told = list(grades)
@@ -134,10 +138,11 @@ class AnswerJudge:
         rewards, reason = self._rewards, f"judged by {self._settings.model}"
         if same:
             return replace(grade, outcome="correct", reward=rewards.correct_reward, reason=reason)
-        outcome, reward = ("format", rewards.format_reward) if grade.well_formed else ("wrong", 0.0)
-        return replace(grade, outcome=outcome, reward=reward, reason=reason)
+        if grade.well_formed:
+            return replace(grade, outcome="format", reward=rewards.format_reward, reason=reason)
+        return replace(grade, outcome="wrong", reward=0.0, reason=reason)
 
-    def _run(self, work):
+    def _run(self, work: Coroutine[Any, Any, Found]) -> Found:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _opened(self) -> Client:

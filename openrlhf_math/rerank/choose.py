@@ -20,6 +20,7 @@ from openrlhf_math.rerank.early_stop import lead_probability
 CLEAR = 0.9
 
 Classes = Sequence[int | None]
+# A rule may have the attributes that `register_rule` sets.
 Rule = Callable[[Classes, Sequence[float]], int | None]
 RULES: Registry[Rule] = Registry()
 
@@ -37,7 +38,7 @@ def register_rule(
     """
 
     def register(rule: Rule) -> Rule:
-        rule.needs_scores, rule.sums, rule.needs_confidence, rule.asks = needs_scores, sums, needs_confidence, asks
+        vars(rule).update(needs_scores=needs_scores, sums=sums, needs_confidence=needs_confidence, asks=asks)
         RULES[name] = rule
         return rule
 
@@ -75,13 +76,13 @@ def majority(classes: Classes, scores: Sequence[float] = ()) -> int | None:
     for name in classes:
         if name is not None:
             votes[name] = votes.get(name, 0) + 1
-    return classes.index(max(votes, key=votes.get)) if votes else None
+    return classes.index(max(votes, key=votes.__getitem__)) if votes else None
 
 
 @register_rule("genselect", needs_scores=False, sums=False, asks=True)
 def genselect(classes: Classes, scores: Sequence[float] = ()) -> int | None:
     """The majority, until a model has read the candidates, see `genselect`."""
-    return majority(classes)
+    return majority(classes, scores)
 
 
 @register_rule("weighted")
@@ -151,7 +152,7 @@ def _heaviest(classes: Classes, weights: Sequence[float]) -> int | None:
     totals = {name: math.fsum(values) for name, values in members.items()}
     if not any(totals.values()):
         totals = {name: len(values) for name, values in members.items()}
-    return max(totals, key=totals.get) if totals else None
+    return max(totals, key=totals.__getitem__) if totals else None
 
 
 def _weights(scores: Sequence[float]) -> list[float]:

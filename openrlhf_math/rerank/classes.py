@@ -30,7 +30,7 @@ def group(answers: Sequence[str | None], same: Same) -> list[int | None]:
     keys = [_key(answer) if answer and answer.strip() else None for answer in answers]
     texts: dict[str, str] = {}
     for one, answer in zip(keys, answers, strict=True):
-        if one is not None:
+        if one is not None and answer is not None:
             texts[one] = min(texts.get(one, answer), answer, key=_shortest)
     representatives: list[str] = []
     class_of: dict[str, str] = {}

@@ -8,8 +8,12 @@ share it. A group is a window of tokens that slides by one. P is the model's own
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from vllm.logprobs import FlatLogprobs
 
 # What DeepConf takes.
 CANDIDATES = 20
@@ -95,7 +99,9 @@ class Meter:
         self._sum += confidence
         if len(self._confidence) > window:
             self._sum -= self._confidence[-window - 1]
-        self.sank = self.sank or len(self._confidence) >= window and self._sum / window < self._watch.floor
+        floor = self._watch.floor
+        below = floor is not None and len(self._confidence) >= window and self._sum / window < floor
+        self.sank = self.sank or below
 
     def confidence(self) -> Confidence | None:
         """None where no token has said anything."""
@@ -239,7 +245,7 @@ def logprob_arguments(watch: Watch | None) -> dict[str, object]:
     return {"logprobs": watch.candidates, "flat_logprobs": True} if watch else {}
 
 
-def read_logprobs(logprobs, meter: Meter) -> None:
+def read_logprobs(logprobs: "FlatLogprobs | None", meter: Meter) -> None:
     """logprobs: vLLM's FlatLogprobs, for each token the drawn one and then the most likely ones; None for no tokens.
 
     The drawn one may stand among the most likely ones again, or, where the engine has put tokens together, may not.

@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from openrlhf_math.data.prompts import Tokenizer
+
 # Stands in a text where a scorer's tag belongs: a character for private use, which `harmless` takes out of all others.
 MARK = "\ue000"
 REPLACEMENT = "\ufffd"
@@ -32,7 +34,7 @@ class Encoded:
         object.__setattr__(self, "ids", self.ids[: self.read[-1] + 1])
 
 
-def control_tokens(tokenizer) -> tuple[str, ...]:
+def control_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
     """The texts that a tokenizer takes for special tokens."""
     added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     return tuple({*added, *tokenizer.all_special_tokens})
@@ -53,7 +55,9 @@ def without_common_controls(text: str) -> str:
     return _COMMON.sub(lambda found: found[0][0] + ZERO_WIDTH_SPACE + found[0][1:], harmless(text, ()))
 
 
-def encode_marked(tokenizer, text: str, tag: str, before: bool = False, add_special_tokens: bool = False) -> Encoded:
+def encode_marked(
+    tokenizer: Tokenizer, text: str, tag: str, before: bool = False, add_special_tokens: bool = False
+) -> Encoded:
     """Tokens of a text with `tag` in place of every MARK, tokenized as one.
 
     The scores stand at the last token of each tag, or with `before` at the token that predicts it.

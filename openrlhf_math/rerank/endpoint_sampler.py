@@ -188,7 +188,7 @@ class EndpointToolSampler:
                     return Completion("".join(parts), tokens, made.finished, use)
                 begun = time.monotonic()
                 try:
-                    result = await session.run(call.code)
+                    result = await session.run(call.code or "")
                 except asyncio.CancelledError:
                     raise CutOff(tokens) from None
                 more = f"\n{LAST_CALL}" if number + 1 == self._settings.calls else ""

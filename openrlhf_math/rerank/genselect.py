@@ -7,7 +7,7 @@ thinking, and its reasoning ends with the number of one of them. Many candidates
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from openrlhf_math.rerank.encoding import without_common_controls
@@ -70,8 +70,8 @@ class Chosen:
 def candidates(voting: Sequence[int | None], answers: Sequence[str | None], texts: Sequence[str]) -> list[Candidate]:
     """The first attempt of every class that votes, in the order in which the classes appeared."""
     votes = Counter(name for name in voting if name is not None)
-    return [Candidate(voting.index(name), votes[name], answers[voting.index(name)], texts[voting.index(name)])
-            for name in votes]  # fmt: skip
+    first = {name: voting.index(name) for name in votes}
+    return [Candidate(place, votes[name], answers[place] or "", texts[place]) for name, place in first.items()]
 
 
 def question(problem: str, shown: Sequence[Candidate], characters: int) -> str:
@@ -110,7 +110,9 @@ def choice(reply: str, count: int) -> int | None:
 class Selection:
     """One problem's choice among its candidates."""
 
-    def __init__(self, problem: str, sampler: Sampler, sampling: Sampling, how: GenSelect, tokens_left) -> None:
+    def __init__(
+        self, problem: str, sampler: Sampler, sampling: Sampling, how: GenSelect, tokens_left: Callable[[], float]
+    ) -> None:
         """sampling: of a reply. tokens_left: a function, how many may still be written."""
         self._problem, self._sampler, self._how, self._tokens_left = problem, sampler, how, tokens_left
         self._sampling = replace(sampling, prefix="", stop=(), watch=None)
@@ -131,7 +133,7 @@ class Selection:
         if len(group) == 1:
             return group[0], False
         most = self._tokens_left() / (groups * self._how.votes)
-        named = Counter()
+        named: Counter[int | None] = Counter()
         if most >= FEWEST_TOKENS:
             orders = [self._shuffled(group) for _ in range(self._how.votes)]
             named.update(await side_by_side(self._ask(order, int(min(most, 1 << 30))) for order in orders))

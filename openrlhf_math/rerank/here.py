@@ -7,19 +7,26 @@ import asyncio
 import contextlib
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel, EndpointSampler, EndpointToolSampler
 from openrlhf_math.rerank.reranker import Reranker
-from openrlhf_math.rerank.roles import Scorer, Unavailable
+from openrlhf_math.rerank.roles import Sampler, Scorer, Unavailable
 from openrlhf_math.rerank.solver import Solver
 from openrlhf_math.rerank.verdicts import ASKED, AskedScorerSettings, VotingVerifier
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.side_by_side import closing
 
+if TYPE_CHECKING:
+    from openrlhf_math.rerank.parts import RerankerSettings
 
-def is_here(settings) -> bool:
+One = TypeVar("One")
+Engines = tuple[Sampler | None, Scorer | None]
+
+
+def is_here(settings: "RerankerSettings") -> bool:
     """Whether a part of `RerankerSettings` is behind an endpoint."""
     return isinstance(settings.sampler, EndpointModel) or isinstance(settings.scorer, AskedScorerSettings)
 
@@ -35,7 +42,7 @@ async def asked_scorer(settings: AskedScorerSettings) -> AsyncIterator[Scorer]:
 
 
 @contextlib.contextmanager
-def engines(settings) -> Iterator[tuple]:
+def engines(settings: "RerankerSettings") -> Iterator[Engines]:
     """The sampler and the scorer of `RerankerSettings` that are engines, each None if it is none.
 
     They are Ray actors, which are up while the block runs."""
@@ -53,30 +60,33 @@ def engines(settings) -> Iterator[tuple]:
 
 
 @contextlib.asynccontextmanager
-async def reranker_here(settings, sampler, scorer) -> AsyncIterator[tuple[Reranker, object]]:
+async def reranker_here(
+    settings: "RerankerSettings", sampler: Sampler | None, scorer: Scorer | None
+) -> AsyncIterator[tuple[Reranker, Sampler]]:
     """The Reranker and its sampler, while the block runs. sampler, scorer: as `engines` gives them."""
     async with contextlib.AsyncExitStack() as stack:
         pool = GradingPool(settings.rewards)
         stack.callback(pool.close)
-        if sampler is None:
-            sampler = EndpointSampler(settings.sampler)
-            stack.push_async_callback(sampler.close)
+        if isinstance(settings.sampler, EndpointModel):
+            sampler = endpoint = EndpointSampler(settings.sampler)
+            stack.push_async_callback(endpoint.close)
             if settings.sampler.tool:
-                sampler = EndpointToolSampler(sampler, settings.sampler.tool)
-        if scorer is None and settings.scorer:
+                sampler = EndpointToolSampler(endpoint, settings.sampler.tool)
+        assert sampler is not None  # as `engines` gives one where there is no endpoint
+        if isinstance(settings.scorer, AskedScorerSettings):
             scorer = await stack.enter_async_context(asked_scorer(settings.scorer))
-        checks = [part.check for part in (sampler, scorer) if hasattr(part, "check")]
+        checks = [check for part in (sampler, scorer) if (check := getattr(part, "check", None))]
         yield Reranker(Solver(sampler, scorer, pool), checks), sampler
 
 
-def solved_here(settings, ask: Callable[[Reranker], AsyncIterator]) -> Iterator:
+def solved_here(settings: "RerankerSettings", ask: Callable[[Reranker], AsyncGenerator[One, None]]) -> Iterator[One]:
     """What `ask` gives of a Reranker in this process.
 
     At Ctrl-C what is under way ends with the best it has; at a second one, at once.
     Raises UserError if an endpoint answers nothing, or an engine cannot be started.
     """
 
-    async def news(parts) -> AsyncIterator:
+    async def news(parts: Engines) -> AsyncGenerator[One, None]:
         async with reranker_here(settings, *parts) as (reranker, _):
             with _interrupts(reranker):
                 async with closing(ask(reranker)) as stream:
@@ -90,7 +100,7 @@ def solved_here(settings, ask: Callable[[Reranker], AsyncIterator]) -> Iterator:
             raise UserError(f"{error}; what was solved before is in --output, if that was given") from None
 
 
-def run_here(stream: AsyncIterator) -> Iterator:
+def run_here(stream: AsyncGenerator[One, None]) -> Iterator[One]:
     """What an asynchronous generator gives, in an event loop of its own; it works while the next one is waited for."""
     with asyncio.Runner() as runner:
         try:
@@ -104,7 +114,7 @@ def run_here(stream: AsyncIterator) -> Iterator:
             runner.run(stream.aclose())
 
 
-async def _next(stream: AsyncIterator):
+async def _next(stream: AsyncGenerator[One, None]) -> One:
     return await anext(stream)
 
 
@@ -114,7 +124,8 @@ def _interrupts(reranker: Reranker) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    loop, stopping = asyncio.get_running_loop(), []
+    loop = asyncio.get_running_loop()
+    stopping: list[asyncio.Task] = []
 
     def interrupt() -> None:
         loop.remove_signal_handler(signal.SIGINT)

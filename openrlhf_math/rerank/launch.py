@@ -3,6 +3,7 @@
 import contextlib
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -17,6 +18,7 @@ from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.rerank.parts import RerankerSettings
 from openrlhf_math.rerank.replicas import RemoteSampler, RemoteScorer, Sleepers
 from openrlhf_math.rerank.reranker import Reranker
+from openrlhf_math.rerank.roles import Sampler, Scorer
 from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
 from openrlhf_math.rerank.scoring_engine import FLAG as SCORER_FLAG
 from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
@@ -33,44 +35,51 @@ class RerankerActor(Reranker):
     ) -> None:
         """samplers, scorers: names of Ray actors; no scorers, no scores. shared: whether they share a device, on which
         the scorers, which were loaded last, are awake and the samplers are not."""
-        samplers, scorers = ([ray.get_actor(name) for name in names] for names in (samplers, scorers))
-        sampler, scorer = RemoteSampler(samplers), RemoteScorer(scorers) if scorers else None
-        parts = [part.check for part in (sampler, scorer) if part]
-        if shared and scorer:
-            device = SharedDevice([Sleepers(samplers), Sleepers(scorers)], awake=[1])
-            sampler, scorer = SharingSampler(sampler, device, 0), SharingScorer(scorer, device, 1)
-            parts.append(device.check)
-        super().__init__(Solver(sampler, scorer, GradingPool(rewards)), parts)
+        writers = RemoteSampler([ray.get_actor(name) for name in samplers])
+        judges = RemoteScorer([ray.get_actor(name) for name in scorers]) if scorers else None
+        checks = [part.check for part in (writers, judges) if part]
+        sampler: Sampler = writers
+        scorer: Scorer | None = judges
+        if shared and judges:
+            device = SharedDevice([Sleepers(writers.actors), Sleepers(judges.actors)], awake=[1])
+            sampler, scorer = SharingSampler(writers, device, 0), SharingScorer(judges, device, 1)
+            checks.append(device.check)
+        super().__init__(Solver(sampler, scorer, GradingPool(rewards)), checks)
 
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
 
 # For models to be loaded, downloads included.
 START_SECONDS = 2 * 3600.0
 
 
 @contextlib.contextmanager
-def started(settings: RerankerSettings) -> Iterator:
+def started(settings: RerankerSettings) -> Iterator["ActorHandle"]:
     """The handle of a `Reranker` actor whose engines are up, while the block runs.
 
     Raises UserError if the cluster has no room, or vLLM cannot serve a model.
     """
-    parts = [settings.sampler, *([settings.scorer] if settings.scorer else [])]
+    sampler, scorer = settings.sampler, settings.scorer
+    assert isinstance(sampler, SamplerSettings) and isinstance(scorer, ScorerSettings | None)  # others: see `here`
+    parts: list[SamplerSettings | ScorerSettings] = [sampler, *([scorer] if scorer else [])]
     processes = 1 + sum(part.replicas for part in parts)
-    with cluster(_environment(settings.sampler), processes), contextlib.ExitStack() as stack:
+    with cluster(_environment(sampler), processes), contextlib.ExitStack() as stack:
         gpus = 1 if settings.shared else sum(part.replicas * part.tensor_parallel for part in parts)
-        check_room("the models", processes, gpus if settings.sampler.device == "cuda" else 0)
-        bundle = stack.enter_context(_one_device(settings)) if settings.shared else {}
-        names = [_names("sampler", settings.sampler), _names("scorer", settings.scorer)]
-        samplers = _start(stack, SamplingEngine, settings.sampler, names[0], bundle)
+        check_room("the models", processes, gpus if sampler.device == "cuda" else 0)
+        bundle = stack.enter_context(_one_device(sampler.device)) if settings.shared else {}
+        names = [_names("sampler", sampler), _names("scorer", scorer)]
+        samplers = _start(stack, SamplingEngine, sampler, names[0], bundle)
         if settings.shared:
             _wait_for(samplers, "--model")
             _get([sampler.sleep.remote() for sampler in samplers], "--model")  # or there is no memory for the scorer
-        scorers = _start(stack, ScoringEngine, settings.scorer, names[1], bundle)
+        scorers = _start(stack, ScoringEngine, scorer, names[1], bundle)
         _wait_for(samplers, "--model")
         _wait_for(scorers, SCORER_FLAG)
         # Who starts again does not know who is asleep.
         options = {"num_cpus": 1, "max_restarts": 0 if settings.shared else -1}
-        actor = ray.remote(limited(RerankerActor)).options(**options)
-        reranker = actor.remote(*names, settings.rewards, settings.shared)
+        actor: Any = ray.remote(limited(RerankerActor))  # Ray's types do not say that it is a class
+        reranker = actor.options(**options).remote(*names, settings.rewards, settings.shared)
         stack.callback(ray.kill, reranker)
         yield reranker
 
@@ -128,16 +137,17 @@ def _start(
         "max_task_retries": RESTARTS,
         "runtime_env": {"env_vars": _environment(part)},
     }
-    actors = [ray.remote(limited(engine)).options(name=name, **options | bundle).remote(part) for name in names]
+    remote: Any = ray.remote(limited(engine))  # Ray's types do not say that it is a class
+    actors = [remote.options(name=name, **options | bundle).remote(part) for name in names]
     for actor in actors:
         stack.callback(ray.kill, actor)
     return actors
 
 
 @contextlib.contextmanager
-def _one_device(settings: RerankerSettings) -> Iterator[dict]:
+def _one_device(device: str) -> Iterator[dict]:
     """Options of actors that are all to sit on the same device."""
-    gpus = {"GPU": 1} if settings.sampler.device == "cuda" else {}
+    gpus = {"GPU": 1} if device == "cuda" else {}
     group = placement_group([{"CPU": 2, **gpus}])
     try:
         yield {

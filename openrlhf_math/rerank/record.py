@@ -66,7 +66,7 @@ def confidence_of(attempts: Sequence[Attempt]) -> list[dict | None] | None:
     """Of each attempt; None if nobody measured it."""
     if all(attempt.confidence is None for attempt in attempts):
         return None
-    return [attempt.confidence and asdict(attempt.confidence) for attempt in attempts]
+    return [asdict(attempt.confidence) if attempt.confidence else None for attempt in attempts]
 
 
 def _plain(scores: Scores) -> float | list | None:

@@ -4,7 +4,7 @@ Critique and rewrite are the sampler's own, as in Self-Refine, https://arxiv.org
 of their own corrections (https://arxiv.org/abs/2310.01798), so here the scorer is the judge.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from openrlhf_math.rerank.aggregate import Aggregation, aggregate, last
@@ -38,7 +38,7 @@ def refined(first: Strategy, passes: int, aggregation: Aggregation = last) -> St
     if passes < 1:
         raise ValueError(f"{passes} passes of refinement, there must be at least 1")
 
-    async def strategy(task: Task) -> AsyncIterator[Attempt]:
+    async def strategy(task: Task) -> AsyncGenerator[Attempt, None]:
         if task.scorer is None:
             raise ValueError("refinement needs a scorer")
         made: list[Attempt] = []
@@ -61,7 +61,7 @@ def refined(first: Strategy, passes: int, aggregation: Aggregation = last) -> St
     return strategy
 
 
-async def _first(first: Strategy, task: Task, passes: int) -> AsyncIterator[Attempt]:
+async def _first(first: Strategy, task: Task, passes: int) -> AsyncGenerator[Attempt, None]:
     """The attempts of `first`, which sees a budget without those kept back."""
     limits = task.budget.limits
     attempts = None if limits.attempts is None else max(limits.attempts - passes, min(limits.attempts, 1))

@@ -7,12 +7,16 @@ repeats what it was asked, and a batch loses nothing.
 import asyncio
 import uuid
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.roles import Completion, CutOff, Gone, Messages, Sampling, Unavailable
 from openrlhf_math.side_by_side import side_by_side, within
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
 
 ANSWERS_WITHIN_SECONDS = 8.0
 CUT_OFF_SECONDS = 3.0  # less than what was cancelled is waited for, see `side_by_side`
@@ -23,12 +27,12 @@ class Replicas:
 
     role = "actors"
 
-    def __init__(self, actors: Sequence) -> None:
+    def __init__(self, actors: Sequence["ActorHandle"]) -> None:
         self.actors = list(actors)
         self._under_way = [0] * len(self.actors)
         self._dead: set[int] = set()
 
-    async def call(self, method: str, *args):
+    async def call(self, method: str, *args: object) -> Any:
         """What the actor's method returns; an exception of the method is raised as it was raised there.
 
         Cancelling this cancels the call in the actor. It waits as long as the call takes: whoever asks has the budget.
@@ -53,7 +57,7 @@ class Replicas:
                 self._under_way[number] -= 1
         raise Gone(f"the {self.role} died, too often to be started again")
 
-    async def _cancelled(self, actor, reference, args) -> None:
+    async def _cancelled(self, actor: "ActorHandle", reference: "ray.ObjectRef", args: tuple) -> None:
         ray.cancel(reference)
 
     async def check(self) -> None:
@@ -84,7 +88,7 @@ class RemoteSampler(Replicas):
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
         return await self.call("complete", messages, sampling, uuid.uuid4().hex)
 
-    async def _cancelled(self, actor, reference, args) -> None:
+    async def _cancelled(self, actor: "ActorHandle", reference: "ray.ObjectRef", args: tuple) -> None:
         """Raises CutOff, if the engine says how many tokens it has written."""
 
         async def cut() -> int:

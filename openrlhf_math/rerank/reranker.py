@@ -1,7 +1,7 @@
 """Solving problems, one or a set, over any solver: what an application asks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from openrlhf_math.rerank.anytime import Poll
@@ -52,13 +52,14 @@ class Reranker:
     async def solve(self, problem: str, method: Method, limits: Limits = NO_LIMITS) -> Solution:
         """See `Solver.solve`. Cancelling the call cancels all it has under way."""
         async for done in self.solve_all([problem], method, limits):
-            if isinstance(done, Solved) and done.error is None:
+            if done.solution is not None:
                 return done.solution
-        raise RequestError(done.error)
+            raise RequestError(done.error)
+        raise AssertionError("one problem has one result")
 
     async def stream(
         self, problem: str, method: Method, each: Limits = NO_LIMITS, total: Limits = NO_LIMITS
-    ) -> AsyncIterator:
+    ) -> AsyncGenerator[Progress | Solved, None]:
         """A `Progress` for every attempt that is counted, then the `Solved`. Raises what solving raises."""
         news: asyncio.Queue = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -91,7 +92,7 @@ class Reranker:
         total: Limits = NO_LIMITS,
         at_once: int = 4,
         counted: Callable[[Poll], None] = lambda poll: None,
-    ) -> AsyncIterator[Solved]:
+    ) -> AsyncGenerator[Solved, None]:
         """Solve a set of problems, `at_once` at a time, each yielded when it is done, whatever became of it.
 
         each, total: what one problem, and what all of them together, may spend.

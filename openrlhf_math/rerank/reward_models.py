@@ -1,17 +1,22 @@
 """Reward models: one number for a whole completion, read where the model's own code reads it."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rerank.aggregate import Logit
 from openrlhf_math.rerank.encoding import Encoded, control_tokens, harmless
 from openrlhf_math.rerank.scorer_kind import architecture, causal_architecture, check_labels
 from openrlhf_math.rerank.steps import SYSTEM_PROMPT
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 
 class _Text:
     """A problem and a solution as a chat, and the chat as tokens."""
 
-    def __init__(self, tokenizer, config) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         self.tokenizer, self.config = tokenizer, config
 
     def chat(self, problem: str, solution: str, system: str = "") -> str:
@@ -26,7 +31,7 @@ class _Text:
 
 def _of_openrlhf(text: _Text, problem: str, solution: str) -> Encoded:
     """OpenRLHF's RewardDataset: the chat, or two lines, then the end of sequence, at which the score stands."""
-    eos = text.tokenizer.eos_token
+    eos = text.tokenizer.eos_token or ""
     whole = text.chat(problem, solution) if text.tokenizer.chat_template else f"{problem}\n{solution}"
     whole = whole.rstrip("\n")
     if not whole.endswith(eos):
@@ -74,9 +79,9 @@ class RewardModel:
     """A model with one number for a completion: what OpenRLHF's `train_rm` saves, a sequence classifier of one label,
     Qwen2.5-Math-RM, or InternLM2-Reward. The score is its logit."""
 
-    separator = None
+    separator: str | None = None
 
-    def __init__(self, tokenizer, config) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         name = architecture(config)
         if name not in FORMS and not name.endswith("ForSequenceClassification"):
             raise ValueError(f"it is a {name}, not a reward model")

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from openrlhf_math.colocation.async_engine import (
     ServingEngine,
@@ -24,6 +25,9 @@ from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, Req
 from openrlhf_math.side_by_side import end
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
 from openrlhf_math.tools.settings import ToolSettings
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
 
 CUT_OFF_SECONDS = 1.0
 
@@ -62,7 +66,7 @@ class UnderWay:
     """A completion that is being made. request: the engine's at this moment. attempt: None without the tool."""
 
     request: str
-    task: asyncio.Task | None = None
+    task: asyncio.Task[Completion] | None = None
     attempt: ToolAttempt | None = None
 
 
@@ -76,7 +80,7 @@ class SamplingEngine(ServingEngine):
         from openrlhf_math.modeling.model_folder import load_tokenizer
 
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
-        self._tool = settings.tool and Tool(settings.tool, self._tokenizer, settings.model)
+        self._tool = Tool(settings.tool, self._tokenizer, settings.model) if settings.tool else None
         self._cuda = settings.device == "cuda"
         arguments = {
             "tensor_parallel_size": settings.tensor_parallel,
@@ -92,7 +96,7 @@ class SamplingEngine(ServingEngine):
 
     def _tokenize(self, messages: Messages, prefix: str, variables: Mapping) -> list[int]:
         try:
-            tools = self._tool and self._tool.turns.tools
+            tools = self._tool.turns.tools if self._tool else None
             text = chat_text(self._tokenizer, messages, variables, tools)
         except UserError as error:
             raise RequestError(str(error)) from None
@@ -114,7 +118,7 @@ class SamplingEngine(ServingEngine):
     async def cut_off(self, name: str) -> int:
         """End the completion of this name. Returns its tokens so far, which `complete` returns too."""
         one = self._under_way.get(name)
-        if one is None:
+        if one is None or one.task is None:
             return 0
         if one.attempt:
             one.attempt.cut()
@@ -141,7 +145,7 @@ class SamplingEngine(ServingEngine):
             )
         watch = sampling.watch
         meter = Meter(watch) if watch else None
-        floored = bool(watch) and watch.floor is not None and not self._tool  # pieces are read whole
+        floored = watch is not None and watch.floor is not None and not self._tool  # pieces are read whole
         try:
             parameters = SamplingParams(
                 temperature=sampling.temperature,
@@ -159,13 +163,13 @@ class SamplingEngine(ServingEngine):
                 **{**sampling.more, **logprob_arguments(watch)},
             )
             if self._tool:
-                return await self._with_tool(ids, sampling, parameters, one, meter)
+                return await self._with_tool(self._tool, ids, sampling, parameters, one, meter)
             return await self._without_tool(ids, parameters, one.request, meter, floored)
         except (ValueError, VLLMClientError) as error:
             raise RequestError(f"the engine refuses it ({one_line(error)})") from None
 
     async def _without_tool(
-        self, ids: list[int], parameters, name: str, meter: Meter | None, floored: bool
+        self, ids: list[int], parameters: "SamplingParams", name: str, meter: Meter | None, floored: bool
     ) -> Completion:
         """floored: whether the completion ends where the model's confidence falls below its floor."""
         from vllm import TokensPrompt
@@ -178,18 +182,24 @@ class SamplingEngine(ServingEngine):
                     text, tokens = text + completion.text, tokens + len(completion.token_ids)
                     if meter:
                         read_logprobs(completion.logprobs, meter)
-                    if floored and meter.sank and not completion.finish_reason:
+                    if meter and floored and meter.sank and not completion.finish_reason:
                         return Completion(text, tokens, UNSURE, confidence=meter.confidence())
         finished = piece_of(completion).finished
         return Completion(text, tokens, finished, confidence=meter.confidence() if meter else None)
 
     async def _with_tool(
-        self, ids: list[int], sampling: Sampling, parameters, one: UnderWay, meter: Meter | None
+        self,
+        tool: Tool,
+        ids: list[int],
+        sampling: Sampling,
+        parameters: "SamplingParams",
+        one: UnderWay,
+        meter: Meter | None,
     ) -> Completion:
         """parameters: vLLM's, of the whole attempt. The model's confidence is that in its own tokens."""
         from vllm import TokensPrompt
 
-        name, attempt = one.request, ToolAttempt(self._tool, sampling.template_variables)
+        name, attempt = one.request, ToolAttempt(tool, sampling.template_variables)
 
         async def generate(ids: list[int], most: int, stop: tuple[str, ...], number: int) -> Piece:
             asks = parameters.clone()

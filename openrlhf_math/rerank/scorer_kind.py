@@ -1,10 +1,14 @@
 """What a kind of scorer is, and by what names kinds are found; one's own is given as `package.module.Class`."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.encoding import Encoded
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 class ScorerKind(Protocol):
@@ -13,13 +17,13 @@ class ScorerKind(Protocol):
 
     separator: str | None
 
-    def __init__(self, tokenizer, config) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         """tokenizer, config: the model's, from transformers. Raises ValueError, a sentence, if it is no such model.
 
         A kind may also have `split`, from a completion to its steps; those of others are `steps.split_steps`.
         """
 
-    def engine_arguments(self) -> dict[str, object]:
+    def engine_arguments(self) -> dict[str, Any]:
         """Of vLLM's engine: they make the model classify tokens. `pooler_config` is a dict of PoolerConfig's fields."""
 
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
@@ -38,19 +42,19 @@ def find_scorer(name: str) -> type[ScorerKind]:
     return SCORERS.find("--scorer", name)
 
 
-def check_architecture(config, wanted: str) -> None:
+def check_architecture(config: "PretrainedConfig", wanted: str) -> None:
     if wanted not in (config.architectures or ()):
         raise ValueError(f"it is a {architecture(config)}, not a {wanted}")
 
 
-def check_labels(config, wanted: int) -> None:
+def check_labels(config: "PretrainedConfig", wanted: int) -> None:
     """Raises ValueError for a head of another size."""
     labels = getattr(config, "num_labels", wanted)
     if labels != wanted:
         raise ValueError(f"its head has {labels} labels, such a scorer has {wanted}")
 
 
-def causal_architecture(config) -> str:
+def causal_architecture(config: "PretrainedConfig") -> str:
     """The causal language model that a classifier is made of. Raises ValueError if it is of none."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -60,15 +64,15 @@ def causal_architecture(config) -> str:
     return name
 
 
-def check_causal(config) -> None:
+def check_causal(config: "PretrainedConfig") -> None:
     if not architecture(config).endswith("ForCausalLM"):
         raise ValueError(f"it is a {architecture(config)}, not a causal language model")
 
 
-def architecture(config) -> str:
+def architecture(config: "PretrainedConfig") -> str:
     return (config.architectures or ["model without an architecture"])[0]
 
 
-def check_chat(tokenizer) -> None:
+def check_chat(tokenizer: Tokenizer) -> None:
     if not tokenizer.chat_template:
         raise ValueError("its tokenizer has no chat template")

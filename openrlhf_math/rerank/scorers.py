@@ -5,7 +5,9 @@ Any of them takes one forward pass for all steps of a completion. Those that jud
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
 from openrlhf_math.rerank.reward_models import RewardModel
 from openrlhf_math.rerank.scorer_kind import (
@@ -22,6 +24,9 @@ from openrlhf_math.rerank.scorer_kind import (
 )
 from openrlhf_math.rerank.steps import BLANK_LINE, STEP_TAG, encode_prm
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 __all__ = ["SCORERS", "ScorerKind", "find_scorer", "one_against_other", "register_scorer", "sigmoid"]
 
 
@@ -29,16 +34,16 @@ __all__ = ["SCORERS", "ScorerKind", "find_scorer", "one_against_other", "registe
 class QwenMathPRM:
     """A head of two labels, wrong and right, read at a tag behind every step. https://arxiv.org/abs/2501.07301"""
 
-    separator = BLANK_LINE
+    separator: str | None = BLANK_LINE
 
-    def __init__(self, tokenizer, config) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         check_architecture(config, "Qwen2ForProcessRewardModel")
         check_chat(tokenizer)
         if STEP_TAG not in tokenizer.get_vocab():
             raise ValueError(f"its tokenizer has no token {STEP_TAG}")
         self._tokenizer = tokenizer
 
-    def engine_arguments(self) -> dict[str, object]:
+    def engine_arguments(self) -> dict[str, Any]:
         return {}
 
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
@@ -57,15 +62,15 @@ class MathShepherd:
     written where it is missing.
     """
 
-    separator = "\n"
+    separator: str | None = "\n"
     TAG = "ки"
 
-    def __init__(self, tokenizer, config) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         check_causal(config)
         self._tokenizer = tokenizer
         self._controls = (*control_tokens(tokenizer), self.TAG)
 
-    def engine_arguments(self) -> dict[str, object]:
+    def engine_arguments(self) -> dict[str, Any]:
         return one_against_other(self._tokenizer, "+", "-")
 
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
@@ -88,15 +93,15 @@ class RLHFlowPRM:
     before the one that is read is answered with `+`.
     """
 
-    separator = BLANK_LINE
+    separator: str | None = BLANK_LINE
 
-    def __init__(self, tokenizer, config) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         check_causal(config)
         check_chat(tokenizer)
         self._tokenizer = tokenizer
         self._controls = control_tokens(tokenizer)
 
-    def engine_arguments(self) -> dict[str, object]:
+    def engine_arguments(self) -> dict[str, Any]:
         return one_against_other(self._tokenizer, "+", "-")
 
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
@@ -119,14 +124,14 @@ class SkyworkPRM:
     empty lines are steps too, nothing is stripped, and every step and its line's end are tokenized alone.
     """
 
-    separator = "\n"
+    separator: str | None = "\n"
 
-    def __init__(self, tokenizer, config) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         check_architecture(config, "Qwen2ForPrmModel")
         self._tokenizer = tokenizer
         self._controls = control_tokens(tokenizer)
 
-    def engine_arguments(self) -> dict[str, object]:
+    def engine_arguments(self) -> dict[str, Any]:
         from openrlhf_math.rerank import vllm_value_head  # vLLM does not know the architecture
 
         return {
@@ -136,11 +141,11 @@ class SkyworkPRM:
         }
 
     def split(self, response: str) -> list[str]:
-        return response.split(self.separator)
+        return response.split(self.separator or "")
 
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
         ids = self._ids((self._tokenizer.bos_token or "") + harmless(problem, self._controls) + "\n")
-        end = self._ids(self.separator)[-1]
+        end = self._ids(self.separator or "")[-1]
         read = []
         for step in steps:
             ids += [*self._ids(harmless(step, self._controls)), end]
@@ -162,9 +167,9 @@ class TokenClassifier:
     then every step and its separator, each tokenized alone.
     """
 
-    separator = "\n"
+    separator: str | None = "\n"
 
-    def __init__(self, tokenizer, config) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         if not architecture(config).endswith("ForTokenClassification"):
             raise ValueError(f"it is a {architecture(config)}, not a token classifier")
         check_labels(config, 2)
@@ -172,11 +177,11 @@ class TokenClassifier:
         self._tokenizer = tokenizer
         self._controls = control_tokens(tokenizer)
 
-    def engine_arguments(self) -> dict[str, object]:
+    def engine_arguments(self) -> dict[str, Any]:
         return {"convert": "classify", "hf_overrides": {"num_labels": 2, "architectures": [self._causal]}}
 
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
-        first, end, read = self._tokenizer.bos_token_id, self._ids(self.separator), []
+        first, end, read = self._tokenizer.bos_token_id, self._ids(self.separator or ""), []
         ids = ([] if first is None else [first]) + self._ids(harmless(problem, self._controls))
         for step in steps:
             ids += self._ids(harmless(step, self._controls)) + end
@@ -202,16 +207,16 @@ class Verifier:
     think first.
     """
 
-    separator = None
+    separator: str | None = None
     QUESTION = "Problem:\n{problem}\n\nSolution:\n{solution}\n\nIs the solution correct? Answer Yes or No."
 
-    def __init__(self, tokenizer, config) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         check_causal(config)
         check_chat(tokenizer)
         self._tokenizer = tokenizer
         self._controls = control_tokens(tokenizer)
 
-    def engine_arguments(self) -> dict[str, object]:
+    def engine_arguments(self) -> dict[str, Any]:
         return one_against_other(self._tokenizer, "Yes", "No")
 
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
@@ -225,7 +230,7 @@ class Verifier:
         return sigmoid(logits[0])
 
 
-def one_against_other(tokenizer, one: str, other: str) -> dict[str, object]:
+def one_against_other(tokenizer: Tokenizer, one: str, other: str) -> dict[str, Any]:
     """Engine arguments that make a causal LM say, at every token, the log-odds of `one` against `other` as next.
 
     log p(one) - log p(other) = h (w_one - w_other), with h the last hidden state and w the rows of the output head: a

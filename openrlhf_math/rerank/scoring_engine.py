@@ -6,6 +6,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from openrlhf_math.colocation.async_engine import ServingEngine, check_serving, engine_may_die, start_engine
 from openrlhf_math.colocation.layout import cache_bytes
@@ -16,6 +17,9 @@ from openrlhf_math.rerank.encoding import Encoded
 from openrlhf_math.rerank.scorers import ScorerKind, find_scorer
 from openrlhf_math.rerank.steps import split_steps
 from openrlhf_math.side_by_side import side_by_side
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 class ScoreMemory:
@@ -102,7 +106,7 @@ class ScoringEngine(ServingEngine):
         """Raises UserError if the model is of another kind, or vLLM cannot serve it."""
         self._kind, arguments = kind_and_arguments(settings)
         self._by_step = self._kind.separator is not None
-        self._split = getattr(self._kind, "split", lambda response: split_steps(response, self._kind.separator))
+        self._split = getattr(self._kind, "split", lambda text: split_steps(text, self._kind.separator or ""))
         self._cuda = settings.device == "cuda"
         self._engine = start_engine(FLAG, settings.model, settings.device, **arguments | settings.engine_args)
         self._context = self._engine.model_config.max_model_len
@@ -127,9 +131,10 @@ class ScoringEngine(ServingEngine):
     async def _scores(self, encoded: Encoded) -> list[float]:
         """The scores at the positions that are read."""
         keys = prefix_digests(encoded)
-        scores = self._memory.get(keys)
-        if None in scores:
-            scores = await self._computed(encoded, scores)
+        known = self._memory.get(keys)
+        scores = [score for score in known if score is not None]
+        if len(scores) < len(known):
+            scores = await self._computed(encoded, known)
             self._memory.put(keys, scores)
         return scores
 
@@ -176,7 +181,7 @@ def kind_and_arguments(settings: ScorerSettings) -> tuple[ScorerKind, dict[str, 
         raise UserError(f"{FLAG} {settings.model}: it cannot be a scorer of kind {settings.kind} ({error})") from error
 
 
-def _arguments(settings: ScorerSettings, kind: ScorerKind, config) -> dict[str, object]:
+def _arguments(settings: ScorerSettings, kind: ScorerKind, config: "PretrainedConfig") -> dict[str, object]:
     """Of vLLM's engine."""
     from vllm.config import PoolerConfig
 

@@ -85,7 +85,8 @@ class SharedDevice:
             return False
         if self._holder == side:
             return self._fresh or not any(self._waiting[other] for other in self._others(side))
-        return self._at_work == 0 and not (self._fresh and self._waiting[self._holder])
+        fresh_for = self._holder if self._fresh else None
+        return self._at_work == 0 and not (fresh_for is not None and self._waiting[fresh_for])
 
     def _others(self, side: int) -> list[int]:
         return [other for other in range(len(self._sides)) if other != side]

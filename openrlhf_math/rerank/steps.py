@@ -6,6 +6,7 @@ https://huggingface.co/Qwen/Qwen2.5-Math-PRM-7B, "Quick Start"; https://arxiv.or
 import re
 from collections.abc import Sequence
 
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
 
 BLANK_LINE = "\n\n"
@@ -31,7 +32,7 @@ SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \
 STEP_TAG = "<extra_0>"
 
 
-def encode_prm(tokenizer, problem: str, steps: Sequence[str]) -> Encoded:
+def encode_prm(tokenizer: Tokenizer, problem: str, steps: Sequence[str]) -> Encoded:
     """A chat of system prompt, problem and solution, with STEP_TAG behind every step; scores stand at the tags.
 
     tokenizer: with a chat template, and STEP_TAG as a token of its own. steps: at least one, see `split_steps`.

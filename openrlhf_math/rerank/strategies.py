@@ -4,7 +4,7 @@ The others are in `tree_search` and `refine`."""
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.anytime import Attempt
@@ -16,7 +16,7 @@ from openrlhf_math.side_by_side import end
 LOST = "lost"  # why an attempt ended that brought nothing
 
 
-async def independent(task: Task) -> AsyncIterator[Attempt]:
+async def independent(task: Task) -> AsyncGenerator[Attempt, None]:
     """As many attempts as the budget allows, and no more at once than it wants; one begins when another ends. Those
     under way are cancelled on closing.
 

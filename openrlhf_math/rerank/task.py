@@ -1,7 +1,7 @@
 """One problem as a strategy sees it: who is asked, how, and what may be spent."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from openrlhf_math.rerank.anytime import Attempt
@@ -73,14 +73,14 @@ class Task:
     def __post_init__(self) -> None:
         if not (isinstance(self.sampler, Metered) and self.sampler.budget is self.budget):
             object.__setattr__(self, "sampler", Metered(self.sampler, self.budget))
-        if hasattr(self.scorer, "spending"):  # one that writes before it judges
-            object.__setattr__(self, "scorer", self.scorer.spending(self.budget))
+        if (spending := getattr(self.scorer, "spending", None)) is not None:  # one that writes before it judges
+            object.__setattr__(self, "scorer", spending(self.budget))
 
     async def judged(self, turn: Turn, completions: Sequence[Completion]) -> Attempt:
         """A finished attempt out of its pieces, in order: its answer extracted, its steps scored."""
         text = turn.sampling.prefix + "".join(one.text for one in completions)
-        scored = self.scorer and completions[-1].finished != UNSURE
-        scores = (await self.scorer.score(self.problem, [text]))[0] if scored else None
+        scorer = self.scorer if completions[-1].finished != UNSURE else None
+        scores = (await scorer.score(self.problem, [text]))[0] if scorer else None
         tokens = sum(one.tokens for one in completions)
         confidence = completions[0].confidence if len(completions) == 1 else None
         finished = completions[-1].finished
@@ -93,4 +93,4 @@ class Task:
         return Attempt(answer, scores, tokens, text, turn.by, finished, use, confidence)
 
 
-Strategy = Callable[[Task], AsyncIterator[Attempt]]
+Strategy = Callable[[Task], AsyncGenerator[Attempt, None]]

@@ -6,12 +6,12 @@ Beam search: Snell et al., https://arxiv.org/abs/2408.03314, section 5.2; divers
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last
 from openrlhf_math.rerank.anytime import Attempt
-from openrlhf_math.rerank.roles import RequestError
+from openrlhf_math.rerank.roles import RequestError, Scorer
 from openrlhf_math.rerank.steps import BLANK_LINE
 from openrlhf_math.rerank.task import Strategy, Task, Turn
 from openrlhf_math.rewards.extract import extract
@@ -85,20 +85,27 @@ class _Beam:
     refused: RequestError | None = None
 
 
-async def _search(task: Task, steps: Steps, split) -> AsyncIterator[Attempt]:
+Ended = asyncio.Queue[_Beam | None]  # None: there are no more
+
+
+async def _search(
+    task: Task, steps: Steps, split: Callable[[Sequence[int]], list[Sequence[int]]]
+) -> AsyncGenerator[Attempt, None]:
     """split: the numbers of the beams into those of each tree."""
-    if task.scorer is None:
+    scorer = task.scorer
+    if scorer is None:
         raise ValueError("a search over steps needs a scorer")
     beams: list[int] = []
     while (task.budget.limits.attempts is not None or len(beams) < BEAMS) and task.budget.begin():
         beams.append(len(beams))
     if not beams:
         return
-    free, ended = asyncio.Semaphore(task.at_once), asyncio.Queue()
+    free = asyncio.Semaphore(task.at_once)
+    ended: Ended = asyncio.Queue()
 
     async def grow() -> list[RequestError | None]:
         try:
-            trees = [_Tree(task, steps, numbers, free, ended) for numbers in split(beams)]
+            trees = [_Tree(task, scorer, steps, numbers, free, ended) for numbers in split(beams)]
             return await side_by_side(tree.grow() for tree in trees)
         finally:
             ended.put_nowait(None)
@@ -108,8 +115,9 @@ async def _search(task: Task, steps: Steps, split) -> AsyncIterator[Attempt]:
         while (beam := await ended.get()) is not None:
             answer = extract(beam.text, task.style).answer
             yield Attempt(answer, beam.scores, beam.tokens, beam.text, beam.turn.by)
-        refused = await growing
-        if all(refused):
+        grown = await growing
+        refused = [error for error in grown if error is not None]
+        if len(refused) == len(grown):
             raise refused[0]
     finally:
         await end([growing])
@@ -118,8 +126,16 @@ async def _search(task: Task, steps: Steps, split) -> AsyncIterator[Attempt]:
 class _Tree:
     """Beams that compete with each other."""
 
-    def __init__(self, task: Task, steps: Steps, numbers: Sequence[int], free, ended) -> None:
-        self._task, self._steps, self._numbers = task, steps, numbers
+    def __init__(
+        self,
+        task: Task,
+        scorer: Scorer,
+        steps: Steps,
+        numbers: Sequence[int],
+        free: asyncio.Semaphore,
+        ended: "Ended",
+    ) -> None:
+        self._task, self._scorer, self._steps, self._numbers = task, scorer, steps, numbers
         self._free, self._ended = free, ended
 
     async def grow(self) -> RequestError | None:
@@ -166,7 +182,7 @@ class _Tree:
         return replace(beam, text=text, tokens=tokens, ended=is_last or not goes_on or tokens >= sampling.max_tokens)
 
     async def _scored(self, beams: list[_Beam]) -> list[_Beam]:
-        scores = await self._task.scorer.score(self._task.problem, [beam.text for beam in beams])
+        scores = await self._scorer.score(self._task.problem, [beam.text for beam in beams])
         return [replace(beam, scores=one) for beam, one in zip(beams, scores, strict=True)]
 
     def _hand_in(self, beams: list[_Beam]) -> int:
@@ -177,8 +193,11 @@ class _Tree:
 
 def _distinct(beams: Sequence[_Beam]) -> list[_Beam]:
     """Beams that are to go on, once each; of those that have ended each is a vote of its own."""
-    seen: set[str] = set()
-    return [beam for beam in beams if beam.ended or not (beam.text in seen or seen.add(beam.text))]
+    first: dict[str, int] = {}
+    for place, beam in enumerate(beams):
+        if not beam.ended:
+            first.setdefault(beam.text, place)
+    return [beam for place, beam in enumerate(beams) if beam.ended or first[beam.text] == place]
 
 
 def _seed(seed: int | None, depth: int, place: int) -> int | None:

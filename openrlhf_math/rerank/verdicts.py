@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from openrlhf_math.data.trace import ENDS
-from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.budget import Budget
 from openrlhf_math.rerank.encoding import harmless, without_common_controls
@@ -51,9 +50,7 @@ class AskedKind:
 
 
 # Scorers that are chat models behind an endpoint.
-ASKED: Registry[AskedKind] = Registry(
-    {"verdict": AskedKind(QUESTION, verdict), "graded": AskedKind(GRADE_QUESTION, grade)}
-)
+ASKED = {"verdict": AskedKind(QUESTION, verdict), "graded": AskedKind(GRADE_QUESTION, grade)}
 
 
 @dataclass(frozen=True, slots=True)

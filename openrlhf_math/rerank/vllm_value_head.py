@@ -15,7 +15,7 @@ from openrlhf_math.colocation.vllm_worker import WorkerExtension
 ARCHITECTURE = "Qwen2ForPrmModel"
 
 
-class Qwen2ForPrmModel(as_seq_cls_model(Qwen2ForCausalLM)):
+class Qwen2ForPrmModel(as_seq_cls_model(Qwen2ForCausalLM)):  # type: ignore[misc]  # vLLM makes the class
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         return super().load_weights((name.replace("v_head.summary.", "score."), tensor) for name, tensor in weights)
 

@@ -60,7 +60,9 @@ def _same_number(gold: Expression, answer: Expression, one: tuple, other: tuple)
 
 def rounds_to(tree: tuple, decimal: Expression, places: int) -> bool:
     """Whether a number is as near to a decimal as the decimal's last digit says, and the decimal long enough."""
-    written, digits = decimal.decimal or (0, 0)
+    if decimal.decimal is None:
+        return False
+    written, digits = decimal.decimal
     size = exact(_without_degrees(decimal.tree))
     if written < places or digits < places or size is None or symbols(tree) or decimal.percent:
         return False

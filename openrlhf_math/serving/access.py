@@ -4,6 +4,8 @@ import hashlib
 import hmac
 import json
 
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from openrlhf_math.serving.errors import ApiError
 
 OPEN = ("/health",)  # which tells nothing, and load balancers send no key
@@ -21,10 +23,10 @@ class RequiresKey:
     expected: of `digest`.
     """
 
-    def __init__(self, app, expected: bytes) -> None:
+    def __init__(self, app: ASGIApp, expected: bytes) -> None:
         self._app, self._expected = app, expected
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or scope.get("path") in OPEN or self._allows(scope):
             await self._app(scope, receive, send)
             return
@@ -34,7 +36,7 @@ class RequiresKey:
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _allows(self, scope) -> bool:
+    def _allows(self, scope: Scope) -> bool:
         sent = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
         if len(sent) != 1 or not sent[0].lower().startswith(SCHEME):
             return False

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from typing import Any, Protocol, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -37,7 +37,7 @@ CHAT = "/v1/chat/completions"
 class Backend(Protocol):
     """Who solves. Cancelling what it returns, or closing it, cancels the work."""
 
-    def stream(self, problem: str, method: Method, limits: Limits) -> AsyncIterator[Progress | Solved]:
+    def stream(self, problem: str, method: Method, limits: Limits) -> AsyncGenerator[Progress | Solved, None]:
         """A `Progress` for every attempt that is counted, then the `Solved`. Raises Unavailable, or ClientLeft."""
 
     async def check(self) -> None:
@@ -65,10 +65,12 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
             metrics.under_way.set(busy)
 
     @app.post(CHAT, response_model=ChatResponse, openapi_extra=_body_schema())
-    async def chat_completions(request: Request):
+    async def chat_completions(request: Request) -> ChatResponse | StreamingResponse:
         wanted = await within(PARSE_SECONDS, aside(read_request, await _read(request)))
         planned = plan(wanted, service)
+        assert planned.limits.seconds is not None  # a server gives its own where a request has none
         end_by = Deadline(planned.limits.seconds + GRACE_SECONDS)
+        told: ChatResponse | StreamingResponse
         try:
             if wanted.stream:
                 events = _events(wanted, planned, end_by)
@@ -87,7 +89,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
             solved = await _last(backend.stream(planned.problem, planned.method, planned.limits))
             return await _answer(solved, wanted, planned, end_by)
 
-    async def _events(wanted: ChatRequest, planned: Plan, end_by: Deadline) -> AsyncIterator[bytes]:
+    async def _events(wanted: ChatRequest, planned: Plan, end_by: Deadline) -> AsyncGenerator[bytes, None]:
         """Server-sent events; nothing before the first attempt is counted, so that what is refused has its status."""
         name, identity, created = service.name, wanted.identity, now()
         prompt_tokens = None
@@ -100,26 +102,27 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
                     if not begun:
                         yield event(first_chunk(identity, created, name))
                         begun = True
-                    if told is None:
+                    if isinstance(news, Progress):
                         usage = None
                         if wanted.continuous_usage:
                             if prompt_tokens is None:
                                 prompt_tokens = await within(end_by.left(), aside(_prompt_tokens, planned))
                             usage = Usage.of(prompt_tokens, news.tokens)
                         yield event(progress_chunk(identity, created, name, news, usage))
-                    else:
+                    elif told is not None:
                         for chunk in last_chunks(identity, created, told, wanted.usage, wanted.continuous_usage):
                             yield event(chunk)
         yield b"data: [DONE]\n\n"
 
     async def _answer(solved: Solved, wanted: ChatRequest, planned: Plan, end_by: Deadline) -> ChatResponse:
         """Counting tokens and choosing further answers take time, the second is a rule of somebody's."""
-        if solved.error is not None:
+        solution = solved.solution
+        if solution is None:
             raise RequestError(solved.error)
-        metrics.solved(solved.solution)
+        metrics.solved(solution)
 
         def made() -> ChatResponse:
-            return response(solved.solution, wanted, service, planned.method.rule, _prompt_tokens(planned))
+            return response(solution, wanted, service, planned.method.rule, _prompt_tokens(planned))
 
         return await within(end_by.left(), aside(made))
 
@@ -127,24 +130,24 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
         return count_tokens(planned.method.turns(planned.problem)(0))
 
     @app.get("/v1/models")
-    async def models():
+    async def models() -> dict:
         card = {"id": service.name, "object": "model", "created": started, "owned_by": "openrlhf-math"}
         return {"object": "list", "data": [card]}
 
     @app.get("/health")
-    async def health():
+    async def health() -> dict:
         await well.say()
         return {"status": "ok", "requests_under_way": busy}
 
     @app.get("/metrics")
-    async def told_metrics():
+    async def told_metrics() -> Response:
         return Response(metrics.text(), media_type=metrics.content_type)
 
     _tell_errors(app, metrics)
     return app
 
 
-KINDS: dict[type[Exception], Callable[[Exception], ApiError]] = {
+KINDS: dict[type[Exception], Callable[[Any], ApiError]] = {
     ApiError: lambda error: error,
     RequestError: lambda error: ApiError(400, str(error), "messages"),
     Unavailable: lambda error: ApiError(503, str(error), code="unavailable"),
@@ -171,6 +174,9 @@ def _tell_errors(app: FastAPI, metrics: Metrics) -> None:
 
 def _told(error: Exception) -> ApiError:
     return next(make(error) for kind, make in KINDS.items() if isinstance(error, kind))
+
+
+Result = TypeVar("Result")
 
 
 class Deadline:
@@ -203,13 +209,14 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-async def _unless_left(request: Request, work: Awaitable, end_by: Deadline):
+async def _unless_left(request: Request, work: Awaitable[Result], end_by: Deadline) -> Result:
     """What `work` gives. Cancels it, and raises ClientLeft, when the client disconnects before; raises TimeoutError."""
-    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(_left(request))]
+    task = asyncio.ensure_future(work)
+    tasks: list[asyncio.Future] = [task, asyncio.ensure_future(_left(request))]
     try:
         done, _ = await asyncio.wait(tasks, timeout=end_by.left(), return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0].done():
-            return tasks[0].result()
+        if task.done():
+            return task.result()
         raise ClientLeft if done else TimeoutError
     finally:
         await end(tasks)
@@ -220,14 +227,17 @@ async def _left(request: Request) -> None:
         pass
 
 
-async def _last(stream: AsyncIterator[Progress | Solved]) -> Solved:
+async def _last(stream: AsyncGenerator[Progress | Solved, None]) -> Solved:
+    last: Solved | None = None
     async with closing(stream):
         async for news in stream:
-            last = news
+            if isinstance(news, Solved):
+                last = news
+    assert last is not None  # what every stream ends with
     return last
 
 
-async def _after(first: bytes, events: AsyncIterator[bytes], end_by: Deadline) -> AsyncIterator[bytes]:
+async def _after(first: bytes, events: AsyncGenerator[bytes, None], end_by: Deadline) -> AsyncGenerator[bytes, None]:
     """The stream with its first event, which is here already. What goes wrong now is told in an event of its own."""
     async with closing(events):
         yield first
@@ -245,7 +255,7 @@ async def _after(first: bytes, events: AsyncIterator[bytes], end_by: Deadline) -
 def _body_schema() -> dict:
     """Of the request, which is read by hand so that its size is bounded and its errors are in OpenAI's form."""
     said = "OpenAI's chat completion request, with the further fields of vLLM's server"
-    schema = {"type": "object", "description": said, "required": ["messages"]}
+    schema: dict[str, Any] = {"type": "object", "description": said, "required": ["messages"]}
     schema["properties"] = {"openrlhf_math": Wishes.model_json_schema()}
     content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}

@@ -4,11 +4,13 @@ import contextlib
 import importlib.metadata
 import logging
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import serve
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.budget import Limits
@@ -28,12 +30,12 @@ ANSWERS_WITHIN = 10.0  # seconds
 class RemoteReranker:
     """See `app.Backend`."""
 
-    def __init__(self, reranker) -> None:
+    def __init__(self, reranker: "ActorHandle") -> None:
         """reranker: handle of a `Reranker` actor."""
         self._reranker = reranker
 
-    async def stream(self, problem: str, method: Method, limits: Limits) -> AsyncIterator[Progress | Solved]:
-        answers = self._reranker.stream.options(num_returns="streaming").remote(problem, method, limits)
+    async def stream(self, problem: str, method: Method, limits: Limits) -> AsyncGenerator[Progress | Solved, None]:
+        answers: Any = self._reranker.stream.options(num_returns="streaming").remote(problem, method, limits)
         try:
             async for reference in answers:
                 yield await reference
@@ -57,7 +59,7 @@ class RemoteReranker:
             raise error.cause from None
 
 
-def hopeless(reranker) -> str:
+def hopeless(reranker: "ActorHandle") -> str:
     """Why no problem will ever be solved again, a sentence; "" if that is not so. For a process that serves."""
     try:
         ray.get(reranker.check.remote(), timeout=ANSWERS_WITHIN)
@@ -75,6 +77,11 @@ def _unavailable(error: ray.exceptions.RayActorError) -> Unavailable:
     return kind(f"the reranker has died ({type(error).__name__})")
 
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from ray.actor import ActorHandle
+
+
 def check_serve() -> None:
     """Raises UserError where Ray Serve cannot work."""
     protobuf = importlib.metadata.version("protobuf")
@@ -87,11 +94,11 @@ def check_serve() -> None:
 class SaysDisconnect:
     """Middleware that tells an app of a client that left: Ray Serve cancels what waits for its messages instead."""
 
-    def __init__(self, app) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope, receive, send) -> None:
-        async def told() -> dict:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told() -> Message:
             try:
                 return await receive()
             except ray.exceptions.TaskCancelledError:
@@ -101,7 +108,9 @@ class SaysDisconnect:
 
 
 @contextlib.contextmanager
-def deployed(reranker, service: Service, model: str, host: str, port: int, key: bytes | None = None) -> Iterator[None]:
+def deployed(
+    reranker: "ActorHandle", service: Service, model: str, host: str, port: int, key: bytes | None = None
+) -> Iterator[None]:
     """Ray Serve answers on host and port while the block runs.
 
     reranker: handle of a `Reranker` actor. model: whose tokenizer counts prompts. key: digest of the one that clients
@@ -110,7 +119,7 @@ def deployed(reranker, service: Service, model: str, host: str, port: int, key: 
     One replica, which holds no model and only waits: what works side by side are the samplers and scorers.
     """
 
-    def build():
+    def build() -> "FastAPI":
         app = build_app(RemoteReranker(reranker), service, token_counter(model))
         app.add_middleware(SaysDisconnect)
         if key:

@@ -6,6 +6,8 @@ Where a replica dies, the proxy sends nothing and uvicorn a plain text.
 import json
 import logging
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 
 class ApiError(Exception):
     """Ends a request; the app makes a response of it.
@@ -31,16 +33,16 @@ class ErrorsInForm:
     """ASGI middleware of the proxy: a request whose app sends no response, or raises, or has one of 500 or more that is
     not JSON, gets 503. A stream of events that breaks off ends with an event that says so."""
 
-    def __init__(self, app) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         begun = ended = replaced = events = False
 
-        async def passed(message) -> None:
+        async def passed(message: Message) -> None:
             nonlocal begun, ended, replaced, events
             if message["type"] == "http.response.start":
                 kind = _kind(message)
@@ -67,12 +69,12 @@ def _body() -> bytes:
     return json.dumps(error.body()).encode()
 
 
-async def _respond(send) -> None:
+async def _respond(send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"retry-after", b"1")]
     await send({"type": "http.response.start", "status": 503, "headers": headers})
     await send({"type": "http.response.body", "body": _body()})
 
 
-def _kind(message) -> bytes:
+def _kind(message: Message) -> bytes:
     headers = {bytes(name).lower(): bytes(value) for name, value in message.get("headers", ())}
     return headers.get(b"content-type", b"")

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from openrlhf_math.rerank.here import engines, reranker_here
-from openrlhf_math.rerank.roles import Gone
+from openrlhf_math.rerank.here import Engines, engines, reranker_here
+from openrlhf_math.rerank.parts import RerankerSettings
+from openrlhf_math.rerank.roles import Gone, Messages
 from openrlhf_math.rerank.task import Turn
 from openrlhf_math.serving.access import RequiresKey
 from openrlhf_math.serving.app import build_app
@@ -22,12 +23,12 @@ class _Server(uvicorn.Server):
     """One whose signals are ours."""
 
     @contextlib.contextmanager
-    def capture_signals(self):
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 
 def serve_here(
-    settings,
+    settings: RerankerSettings,
     service: Service,
     host: str,
     port: int,
@@ -38,16 +39,26 @@ def serve_here(
 ) -> str:
     """Answer on host and port until a signal. Returns "", or why no problem will ever be solved again.
 
-    settings: a RerankerSettings. ready: is called when it listens. key: digest of the one that clients must send.
+    ready: is called when it listens. key: digest of the one that clients must send.
     count_tokens: of a prompt; None: what the endpoint says of those it answered.
     """
     with engines(settings) as parts:
         return asyncio.run(_serve(settings, parts, service, (host, port), key, ready, count_tokens, check_seconds))
 
 
-async def _serve(settings, parts, service, address, key, ready, count_tokens, check_seconds) -> str:
+async def _serve(
+    settings: RerankerSettings,
+    parts: Engines,
+    service: Service,
+    address: tuple[str, int],
+    key: bytes | None,
+    ready: Callable[[], None],
+    count_tokens: Callable[[Turn], int] | None,
+    check_seconds: float,
+) -> str:
     async with reranker_here(settings, *parts) as (reranker, sampler):
-        app = build_app(reranker, service, count_tokens or (lambda turn: sampler.prompt_tokens(turn.messages)))
+        prompt_tokens: Callable[[Messages], int] = getattr(sampler, "prompt_tokens", lambda messages: 0)
+        app = build_app(reranker, service, count_tokens or (lambda turn: prompt_tokens(turn.messages)))
         if key:
             app.add_middleware(RequiresKey, expected=key)
         prepare()

@@ -66,7 +66,7 @@ def plan(request: ChatRequest, service: Service) -> Plan:
         raise ApiError(400, f"{where}: the last message must be the user's, and hold the problem; it is "
                        f"{'empty' if problem.role == 'user' else 'of role ' + problem.role}", where)  # fmt: skip
     limits = _limits(request, service)
-    if request.n > limits.attempts:
+    if limits.attempts is not None and request.n > limits.attempts:
         raise ApiError(400, f"n: {request.n} answers cannot come from {limits.attempts} attempts", "n")
     if service.context:
         check_size([message.said() for message in request.messages], service.context)
@@ -76,9 +76,12 @@ def plan(request: ChatRequest, service: Service) -> Plan:
 
 def _limits(request: ChatRequest, service: Service) -> Limits:
     wishes = request.wishes
-    attempts = wishes.attempts or max(service.limits.attempts, request.n)
-    most = {"attempts": (attempts, service.most_attempts), "seconds": (wishes.seconds, service.limits.seconds),
-            "tokens": (wishes.tokens, service.limits.tokens)}  # fmt: skip
+    attempts = wishes.attempts or max(service.limits.attempts or 0, request.n)
+    most: dict[str, tuple[float | None, float | None]] = {
+        "attempts": (attempts, service.most_attempts),
+        "seconds": (wishes.seconds, service.limits.seconds),
+        "tokens": (wishes.tokens, service.limits.tokens),
+    }
     for name, (wanted, limit) in most.items():
         if wanted is not None and limit is not None and wanted > limit:
             field = "n" if name == "attempts" and not wishes.attempts else f"openrlhf_math.{name}"
@@ -138,7 +141,7 @@ def response(
     if decision.attempt is None and decision.ended == "seconds":
         raise ApiError(504, f"the time was up after {solution.seconds:.1f} s and {decision.attempts} attempts, and "
                        "none had an answer: give openrlhf_math.seconds more", code="timeout")  # fmt: skip
-    told = [solution.attempts[number] for number in best_answers(solution, rule, request.n)]
+    told: Sequence[Attempt] = [solution.attempts[number] for number in best_answers(solution, rule, request.n)]
     if not told:  # no attempt has an answer: then the client sees what there is, and `answer` is null
         told = solution.attempts[:1] or [Attempt(None)]
     return ChatResponse(
@@ -184,7 +187,7 @@ def report(solution: Solution, rule: Rule, scored: bool) -> Report:
     told = row(0, solution.problem, None, Solved(0, solution))
     votes = [
         Vote(
-            answer=solution.attempts[members[0]].answer,
+            answer=solution.attempts[members[0]].answer or "",
             votes=len(members),
             score=max(solution.scores[number] for number in members) if scored else None,
         )
@@ -198,7 +201,7 @@ def report(solution: Solution, rule: Rule, scored: bool) -> Report:
             scores=told["scores"][number] if told["scores"] else None,
             tokens=attempt.tokens,
             by=attempt.by,
-            confidence=attempt.confidence and asdict(attempt.confidence),
+            confidence=asdict(attempt.confidence) if attempt.confidence else None,
         )
         for number, attempt in enumerate(solution.attempts)
     ]

@@ -7,6 +7,7 @@ runs, never by the command.
 import functools
 import threading
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
@@ -64,7 +65,7 @@ class ChatRequest:
     model: str | None = None
     n: int = 1
     seed: int | None = None
-    drawn: dict[str, object] = field(default_factory=dict)
+    drawn: dict[str, Any] = field(default_factory=dict)
     keep_stop: bool = False
     stream: bool = False
     usage: bool = False
@@ -177,7 +178,7 @@ def _request(ours: OfOurs, fields: dict, read: BaseModel) -> ChatRequest:
     limits = [value[name] for name in ("max_completion_tokens", "max_tokens") if name in fields]
     _check_sizes(fields)
     try:
-        parameters = read.to_sampling_params(limits[0] if limits else None, {})
+        parameters = cast(Any, read).to_sampling_params(limits[0] if limits else None, {})  # of vLLM's model
     except Exception as error:
         raise _refused(error, fields) from None
     drawn = {name: value[name] for name in DRAWS if name in fields}

@@ -7,7 +7,7 @@ https://platform.openai.com/docs/api-reference/chat
 
 import time
 import uuid
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -39,7 +39,7 @@ class Message(BaseModel):
     reasoning_content: str | None = None
 
     @model_validator(mode="after")
-    def _has_no_more_than_text(self):
+    def _has_no_more_than_text(self) -> Self:
         for name, value in (self.model_extra or {}).items():
             if value not in (None, [], {}, ""):
                 raise PydanticCustomError("not_text", "{name}: this server reads text alone", {"name": name})

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from openrlhf_math.data.prompts import chat_text
+from openrlhf_math.data.prompts import Tokenizer, chat_text
 from openrlhf_math.errors import UserError
+from openrlhf_math.modeling.families import ModelConfig
 
 QUESTION, ANSWER = "8765", "4321"
 
@@ -22,12 +23,19 @@ class Frame:
     trims: bool
 
 
-def bare_frame(tokenizer) -> Frame:
+def bare_frame(tokenizer: Tokenizer) -> Frame:
     """Without a chat template, or with one that does not show an answer: the end of sequence ends a turn."""
-    return Frame("", tokenizer.eos_token, (tokenizer.eos_token,), False)
+    eos = _eos(tokenizer)
+    return Frame("", eos, (eos,), False)
 
 
-def find_frame(tokenizer, stops: set[int]) -> Frame:
+def _eos(tokenizer: Tokenizer) -> str:
+    """The end of sequence. `Renderer` refuses a tokenizer without one."""
+    assert tokenizer.eos_token
+    return tokenizer.eos_token
+
+
+def find_frame(tokenizer: Tokenizer, stops: set[int]) -> Frame:
     """The frame of the tokenizer's chat template. stops: tokens at which engines stop.
 
     A turn ends with the first control token that the template writes behind an answer. Where engines do not stop at it,
@@ -43,9 +51,9 @@ def find_frame(tokenizer, stops: set[int]) -> Frame:
     return Frame(before, end, marks, trims=_rendered(tokenizer, f" \n{ANSWER} \n") == whole)
 
 
-def _end(tokenizer, tail: str, stops: set[int]) -> tuple[str, tuple[str, ...]]:
+def _end(tokenizer: Tokenizer, tail: str, stops: set[int]) -> tuple[str, tuple[str, ...]]:
     """What ends a turn, and the control tokens in it. tail: what the template writes behind an answer."""
-    eos = tokenizer.eos_token
+    eos = _eos(tokenizer)
     control = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special} | {eos}
     places = [(tail.index(token), -len(token), token) for token in control if token in tail]
     if not places:
@@ -56,7 +64,7 @@ def _end(tokenizer, tail: str, stops: set[int]) -> tuple[str, tuple[str, ...]]:
     return end if stopped else end + eos, tuple({mark, eos})
 
 
-def _rendered(tokenizer, answer: str) -> str | None:
+def _rendered(tokenizer: Tokenizer, answer: str) -> str | None:
     """A conversation of one turn, or None where the template refuses it."""
     from jinja2 import TemplateError
 
@@ -67,7 +75,7 @@ def _rendered(tokenizer, answer: str) -> str | None:
         return None
 
 
-def stop_tokens(model: str, config) -> set[int]:
+def stop_tokens(model: str, config: ModelConfig) -> set[int]:
     """The tokens at which engines stop by the model's files, beside its tokenizer's end of sequence.
 
     config: the model's. vLLM and Transformers read generation_config.json, and without one config.json.

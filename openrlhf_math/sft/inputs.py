@@ -243,7 +243,7 @@ def settings_of(args: SimpleNamespace) -> dict:
     return settings
 
 
-def _plain(value):
+def _plain(value: object) -> object:
     return vars(value) if isinstance(value, SimpleNamespace) else str(value)
 
 

@@ -36,7 +36,7 @@ def train(args: SimpleNamespace) -> None:
         plot_loss(run_dir, f"SFT loss of {Path(args.model.model_name_or_path).name}")
 
 
-def run_upstreams_command(args: SimpleNamespace, log: Path, **ours) -> None:
+def run_upstreams_command(args: SimpleNamespace, log: Path, **ours: object) -> None:
     """OpenRLHF's SFT command with our pieces in place of OpenRLHF's, by their names there; what it prints is in `log`.
 
     Of several processes the first writes it: the others may be here before it has made the run's directory.

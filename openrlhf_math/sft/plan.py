@@ -21,7 +21,7 @@ def model_state_bytes(
     memory. ZeRO, https://arxiv.org/abs/1910.02054, section 3.
     """
     trained = parameters if adapters is None else adapters
-    weights, gradients, adam = 2 * (parameters + (adapters or 0)), 2 * trained, 12 * trained
+    weights, gradients, adam = 2.0 * (parameters + (adapters or 0)), 2.0 * trained, 12.0 * trained
     if zero_stage >= 1:
         adam /= ranks
     if zero_stage >= 2:

@@ -5,6 +5,10 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 from openrlhf_math.runs.process import resume_command, working
 from openrlhf_math.runs.progress import step_bar
@@ -14,7 +18,7 @@ from openrlhf_math.sft.settings import is_first
 class Progress:
     """Shows a training: called with each step's record and the number of steps in all."""
 
-    def __init__(self, title: str, bar, beat: Callable[[dict, int], None]) -> None:
+    def __init__(self, title: str, bar: "Bar", beat: Callable[[dict, int], None]) -> None:
         self._title, self._bar, self._beat = title, bar, beat
         self._task = bar.add_task(f"{title}: loading", total=None)
 

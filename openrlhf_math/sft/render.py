@@ -14,7 +14,15 @@ from types import SimpleNamespace
 
 from openrlhf_math.data.conversations import CLOSE, OPEN, BadRow, Turn, thinking_apart
 from openrlhf_math.data.problems import Problem
-from openrlhf_math.data.prompts import Continued, chat, check_variables, prompt_ids, prompt_text, with_variables
+from openrlhf_math.data.prompts import (
+    Continued,
+    Tokenizer,
+    chat,
+    check_variables,
+    prompt_ids,
+    prompt_text,
+    with_variables,
+)
 from openrlhf_math.data.readers import with_think_tags
 from openrlhf_math.data.trace import ENDS, TAGS, THINK, find_tags, trace, without_end
 from openrlhf_math.errors import UserError
@@ -57,7 +65,7 @@ class Trace:
     source: str
     row: int
 
-    def marked(self, tokenizer) -> str:
+    def marked(self, tokenizer: Tokenizer) -> str:
         """Its text, with [[ and ]] around what is learned."""
         text, end = "", 0
         for start, stop in self.learned:
@@ -94,7 +102,7 @@ class Renderer:
 
     def pieces(self, turns: Sequence[Turn]) -> Pieces:
         """The texts of a conversation, whose last turn is learned. Raises BadRow."""
-        counts = Counter()
+        counts: Counter[str] = Counter()
         kept = [self._as_kept(turn, number == len(turns), counts) for number, turn in enumerate(turns, start=1)]
         found = []
         for number, turn in enumerate(kept):
@@ -159,7 +167,9 @@ class Renderer:
     def _joined(
         self, turns: list[tuple[list[int], list[int], Spans]]
     ) -> list[tuple[array, tuple[tuple[int, int], ...]]]:
-        rows, ids, learned = [], [], []
+        rows: list[tuple[array, tuple[tuple[int, int], ...]]] = []
+        ids: list[int] = []
+        learned: list[tuple[int, int]] = []
         for asked, said, own in turns:
             if ids and asked[: len(ids)] != ids:
                 rows.append((array("i", ids), tuple(learned)))

@@ -2,14 +2,23 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from jaxtyping import Float32, Int64
 from openrlhf.datasets import SFTDataset
 from openrlhf.trainer.sft_trainer import SFTTrainer
+from torch import Tensor
+from torch.utils.data import DataLoader
 
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.modeling.packed_actor import PADDED, PackedActor
 from openrlhf_math.runs.records import append_jsonl, forget_after, keep_until
-from openrlhf_math.sft.progress import Progress
+from openrlhf_math.sft.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class TraceActor(PackedActor):
@@ -18,11 +27,31 @@ class TraceActor(PackedActor):
     This is GRPO's packed row: what all sequences of a batch begin with, here their first token, is computed once.
     """
 
-    def forward(self, sequences, attention_mask=None, return_output=False, **kwargs):
+    def forward(  # type: ignore[override]  # the arguments of OpenRLHF's SFT trainer, which knows no action mask
+        self,
+        sequences: Int64[Tensor, "batch tokens"],
+        attention_mask: Int64[Tensor, "batch tokens"],
+        return_output: bool = False,
+        **kwargs: Any,
+    ) -> Tensor | tuple[Tensor, Any]:
         """Log-probabilities of tokens 1, 2, ..., float32 [batch, tokens - 1], 0 where there is padding."""
         if self.path == PADDED:
             return super().forward(sequences, attention_mask=attention_mask, return_output=return_output, **kwargs)
         return super().forward(sequences, attention_mask[:, 1:], attention_mask, return_output=return_output)
+
+
+class Rows(Protocol):
+    """A dataset with `ids` and `learned`, as `sft.render.Trace`; none longer than the context."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict: ...
+
+
+class Strategy(Protocol):
+    """OpenRLHF's, of which the settings are read."""
+
+    args: SimpleNamespace
 
 
 class TraceDataset(SFTDataset):
@@ -34,12 +63,8 @@ class TraceDataset(SFTDataset):
     batches are left: rows are padded on the right.
     """
 
-    def __init__(self, rows, tokenizer, max_length: int, strategy, **unused) -> None:
-        """rows: with ids and learned, as `sft_render.Trace`; none longer than the context.
-
-        strategy: OpenRLHF's. The tokenizer, which is saved with the model, gets the chat template that the rows were
-        rendered with.
-        """
+    def __init__(self, rows: Rows, tokenizer: Tokenizer, max_length: int, strategy: Strategy, **unused: object) -> None:
+        """The tokenizer, which is saved with the model, gets the chat template that the rows were rendered with."""
         torch.utils.data.Dataset.__init__(self)
         self.rows, self.tokenizer = rows, tokenizer
         if template := strategy.args.data.tokenizer_chat_template:
@@ -48,8 +73,10 @@ class TraceDataset(SFTDataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """input_ids, attention_mask, loss_mask: [1, tokens]; the mask is 1 at i where token i + 1 is to be learned."""
+    def __getitem__(
+        self, index: int
+    ) -> tuple[Int64[Tensor, "1 tokens"], Int64[Tensor, "1 tokens"], Float32[Tensor, "1 tokens"]]:
+        """input_ids, attention_mask, loss_mask; the last is 1 at i where token i + 1 is to be learned."""
         row = self.rows[index]
         input_ids = torch.tensor([row["ids"]])
         loss_mask = torch.zeros_like(input_ids, dtype=torch.float32)
@@ -61,7 +88,7 @@ class TraceDataset(SFTDataset):
 class RecordingTrainer(SFTTrainer):
     """A record a step. run_dir: where they go. report: shows each record."""
 
-    def __init__(self, *args, run_dir: Path, report: Progress, **kwargs) -> None:
+    def __init__(self, *args: Any, run_dir: Path, report: Progress | Silent, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.model.balance_routers(self.aux_loss)
         if self.strategy.ring_attn_group is None and (note := self.model.choose_path()):
@@ -72,7 +99,9 @@ class RecordingTrainer(SFTTrainer):
         self.micro_batches = len(self.train_dataloader)
         self.steps = self.micro_batches * self.epochs // self.strategy.accumulated_gradient
 
-    def fit(self, args, consumed_samples=0, num_update_steps_per_epoch=None) -> None:
+    def fit(
+        self, args: SimpleNamespace, consumed_samples: int = 0, num_update_steps_per_epoch: int | None = None
+    ) -> None:
         step = self.model.model.global_steps
         self.started_at = time.time()
         if self.strategy.is_rank_0():
@@ -84,7 +113,14 @@ class RecordingTrainer(SFTTrainer):
                 forget_after(self._tensorboard, step)
         super().fit(args, consumed_samples, num_update_steps_per_epoch)
 
-    def save_logs_and_checkpoints(self, args, global_step, step_bar, logs_dict=None, client_states=None) -> None:
+    def save_logs_and_checkpoints(
+        self,
+        args: SimpleNamespace,
+        global_step: int,
+        step_bar: "tqdm",
+        logs_dict: dict[str, float],
+        client_states: dict | None = None,
+    ) -> None:
         """OpenRLHF's loss is that of this process's part of the batch; the record has that of the whole batch."""
         logs_dict["loss_mean"] = self.strategy.all_reduce(logs_dict["loss_mean"])
         done = global_step * self.strategy.accumulated_gradient / self.micro_batches
@@ -101,7 +137,7 @@ class RecordingTrainer(SFTTrainer):
         super().save_logs_and_checkpoints(args, global_step, step_bar, logs_dict, client_states)
         self.report(record, self.steps)
 
-    def evaluate(self, eval_dataloader, steps=0) -> None:
+    def evaluate(self, eval_dataloader: DataLoader, steps: int = 0) -> None:
         """The loss on the evaluation set, a mean over its completion tokens, to eval.jsonl and TensorBoard."""
         self.model.eval()
         total = torch.zeros(2, dtype=torch.float64)  # minus the log-probabilities, and the tokens
