@@ -133,6 +133,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (what the problems need)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the engine runs (%(default)s)")
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices it is spread over (%(default)s)")
+    add("--engines", type=int, default=0, metavar="N", help="as Ray actors; 0: one in this process (%(default)s)")
     add("--scorers", type=int, default=1, metavar="N", help="engines that score, each on its own devices")
     add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="devices one is spread over (%(default)s)")
     add_engine_flags(parser)
@@ -161,6 +162,13 @@ def run(args: argparse.Namespace) -> None:
     ):  # fmt: skip
         if getattr(args, flag) is not None and getattr(args, flag) < 1:
             raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give 1 or more")
+    if args.engines < 0:
+        raise UserError(
+            f"--engines {args.engines}: give 0 for one engine in this process, or 1 and more for Ray actors"
+        )
+    if args.engines and (args.base_url or args.completions):
+        other = "--base-url" if args.base_url else "--completions"
+        raise UserError(f"--engines {args.engines}: with {other} no engine samples here; leave one of the two out")
     if args.compare:
         from openrlhf_math.evaluation.compare import compare_runs
 
@@ -244,6 +252,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         instruction=with_tool(instruction, tool),
         device=find_device() if args.device == "auto" else args.device,
         tensor_parallel=args.tensor_parallel,
+        engines=args.engines,
         max_context=args.max_context,
         parquet=args.parquet,
         rewards=_rewards(args, args.style or style.answers),

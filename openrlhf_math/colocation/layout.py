@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
@@ -182,7 +183,7 @@ def check_engine_args(flag: str, given: Mapping[str, object], ours: Mapping[str,
             raise UserError(f"{flag}: {name} is {value!r:.60}; {trouble[0].lower()}{trouble[1:]:.300}")
 
 
-def _trouble_of_value(declared: object, value: object) -> str:
+def _trouble_of_value(declared: Any, value: object) -> str:
     """Why a value is none of the declared type, "" if it is, or if pydantic cannot say: a class of vLLM's own may be
     given as text."""
     from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError

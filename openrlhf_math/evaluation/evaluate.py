@@ -1,11 +1,13 @@
 """One evaluation of a model: prompts, completions, grades, and what is written of them."""
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_math.data.prompts import Messages, chat, chat_text, fill, prompt_ids, with_variables
 from openrlhf_math.evaluation.endpoint import EndpointCompletions
@@ -28,6 +30,9 @@ from openrlhf_math.rerank.scoring_engine import kind_and_arguments
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.runs.journal import Journal, told_if_unwritable
 from openrlhf_math.tools.turns import TemplateTurns
+
+if TYPE_CHECKING:
+    from openrlhf_math.evaluation.engines import Engines
 
 # Told of the benchmark, of every completion, and whether it was made just now or stood in the journal.
 Listener = Callable[[str, Completion, bool], None]
@@ -112,30 +117,38 @@ def _sample(
     """Make the completions that the journal has not. Returns what it took, by benchmark."""
     missing = {one.name: _missing(one, prompts[one.name], journal, listen) for one in sets}
     begun = time.time()
-    sampler = _sampler(settings, context) if any(missing.values()) else None
-    loading = time.time() - begun
-    stop = style_of(find_prompt(settings.prompt)).stop
-    timing = {}
-    for one in sets:
-        begun, tokens = time.time(), 0
-        if sampler and missing[one.name]:
-            for request, completion in sampler.complete(missing[one.name], one.sampling, stop):
-                journal.append(key_of(one, request.problem), request.sample, asdict(completion))
-                listen(one.name, completion, True)
-                tokens += completion.tokens
-        seconds = time.time() - begun
-        timing[one.name] = {
-            "resumed_with": len(one.questions) * one.sampling.samples - len(missing[one.name]),
-            "seconds_loading": round(loading, 3),
-            "seconds_sampling": round(seconds, 3),
-            "tokens_per_second": round(tokens / seconds, 1) if tokens else None,
-        }
-    return timing
+    with contextlib.ExitStack() as stack:
+        sampler = _sampler(settings, context, stack) if any(missing.values()) else None
+        loading = time.time() - begun
+        stop = style_of(find_prompt(settings.prompt)).stop
+        timing = {}
+        for one in sets:
+            begun, tokens = time.time(), 0
+            if sampler and missing[one.name]:
+                for request, completion in sampler.complete(missing[one.name], one.sampling, stop):
+                    journal.append(key_of(one, request.problem), request.sample, asdict(completion))
+                    listen(one.name, completion, True)
+                    tokens += completion.tokens or 0
+            seconds = time.time() - begun
+            timing[one.name] = {
+                "resumed_with": len(one.questions) * one.sampling.samples - len(missing[one.name]),
+                "seconds_loading": round(loading, 3),
+                "seconds_sampling": round(seconds, 3),
+                "tokens_per_second": round(tokens / seconds, 1) if tokens else None,
+            }
+        return timing
 
 
-def _sampler(settings: EvalSettings, context: int) -> Sampler | EndpointCompletions:
+def _sampler(
+    settings: EvalSettings, context: int, stack: contextlib.ExitStack
+) -> "Sampler | EndpointCompletions | Engines":
+    """stack: with its end the engines end, where they are processes of their own."""
     if settings.endpoint:
         return EndpointCompletions(settings.endpoint, settings.seed, settings.drawn)
+    if settings.engines:
+        from openrlhf_math.evaluation.engines import Engines  # and Ray
+
+        return Engines(settings, context, stack)
     return Sampler(settings, context)
 
 

@@ -19,7 +19,7 @@ from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.runs.journal import told_if_unwritable
 
 if TYPE_CHECKING:
-    from openrlhf_math.evaluation.judge import AnswerJudge
+    from openrlhf_math.rerank.answer_judge import AnswerJudge
 
 
 def score(

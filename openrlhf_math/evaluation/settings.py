@@ -28,6 +28,7 @@ class EvalSettings:
     input_template     what a problem with its instruction is put into, see `data.prompts.fill`; None for nothing
     device             "cpu" or "cuda"
     tensor_parallel    devices the engine is spread over
+    engines            Ray actors with an engine each; 0: one engine in this process
     max_context        tokens of prompt and completion together; None for what the problems need
     parquet            whether completions are written as Parquet too
     scorer             who scores the completions for the rules that choose by scores; None for nobody
@@ -59,6 +60,7 @@ class EvalSettings:
     drawn: dict[str, Any] = field(default_factory=dict)
     tool: ToolSettings | None = None
     watch: Watch | None = None
+    engines: int = 0
 
     def identity(self, sets: list[ProblemSet]) -> dict:
         """What decides the completions: those under another identity must not be mixed with these. By flag."""

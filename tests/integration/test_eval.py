@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 # EVAL_KILLS=10 for as many moments as one likes.
@@ -104,6 +105,27 @@ def kill_at_random(command: list[str], journal: Path) -> int:
 
 def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_two_engines_make_what_one_makes_and_what_is_missing_when_one_dies(demo, student, whole, tmp_path):
+    output, flags = tmp_path / "two", (*two_benchmarks(demo), *SAMPLED, "--engines", 2)
+    process = subprocess.Popen(command(student, output, *flags), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    while lines(output / "journal.jsonl") < 20:
+        assert process.poll() is None
+        time.sleep(0.005)
+    engines = [one for one in psutil.Process(process.pid).children(recursive=True) if "EngineActor" in one.name()]
+    assert len(engines) == 2
+    engines[0].kill()
+    error = process.communicate(timeout=120)[1].decode()
+    assert process.returncode == 2 and "--engines died" in error.splitlines()[-1], error[-2000:]
+    assert 20 <= lines(output / "journal.jsonl") < 2 * PROBLEMS * SAMPLES
+    run(student, output, *flags)
+    told = json.loads((output / "summary.json").read_text())["benchmarks"]
+    assert 0 < told["heldout"]["resumed_with"] < PROBLEMS * SAMPLES
+    for name in ("heldout", "holdout-train"):
+        assert lines(output / name / "completions.jsonl") == PROBLEMS * SAMPLES
+        # What is computed together may change a logit in bfloat16, and with it a completion.
+        assert abs(told[name]["pass_at_1"] - figures(whole / name)["pass_at_1"]) < 0.1
 
 
 def test_a_finished_run_is_shown_again_without_an_engine(demo, student, whole):
