@@ -49,7 +49,7 @@ class StepDataset(Dataset):
         return tensors(self.tokenizer, row["problem"], row["steps"], row["labels"])
 
     def collate_fn(
-        self, items: Sequence[Row]
+        self, items: Sequence[tuple[Tensor, Tensor, Tensor]]
     ) -> tuple[
         Int64[Tensor, "batch 1 longest"], Float32[Tensor, "batch 1 longest"], Float32[Tensor, "batch 1 longest"]
     ]:
