@@ -16,7 +16,8 @@ VOCABULARY = 11
 
 @dataclass
 class Completion:
-    """reference, old: log-probabilities of its tokens under the reference model and the policy before the batch.
+    """reference, old: log-probabilities of its tokens under the reference model (or a teacher) and the policy before
+    the batch.
 
     rollout: those that the engine reported, None where they are `old`.
     own: which tokens the model wrote, None for all; of the others, a tool's, there are no log-probabilities.
@@ -123,17 +124,24 @@ def loss(
     clip: tuple[float, float] = (0.2, 0.2),
     length: int = 0,
     correction: str = "off",
+    teacher: float | None = None,
+    rewarded: float = 1.0,
 ) -> torch.Tensor:
     """Of one optimizer step over `completions`, which are all in the loss. KL is the estimator k3.
 
-    log_probs_of: log pi(o_t) and entropy under the policy, [tokens] each. kind: of the policy loss.
+    log_probs_of: log pi(o_t) and entropy under the policy, [tokens] each. kind: of the policy loss. teacher: weight of
+    its advantages, None without one. rewarded: weight of the completions'.
     """
     policy, kl, entropy = [], [], []
     for one in completions:
         now, entropies = log_probs_of(one)
         old = now.detach() if on_policy else one.old
         weights = rollout_weights(old, one.rollout, correction)
-        terms = policy_terms(kind, now, old, one.advantage, clip)
+        advantages = [rewarded * one.advantage] * len(now)
+        if teacher is not None:
+            for token in range(len(now)):
+                advantages[token] -= teacher * (float(old[token]) - float(one.reference[token]))
+        terms = policy_terms(kind, now, old, advantages, clip)
         policy.append(torch.stack([weight * term for weight, term in zip(weights, terms, strict=True)]))
         back = one.reference - now
         kl.append(back.exp() - 1 - back)
@@ -142,11 +150,11 @@ def loss(
     return terms[0] + kl_coefficient * terms[1] - entropy_coefficient * terms[2]
 
 
-def policy_terms(kind: str, now, old, advantage: float, clip: tuple[float, float]) -> list[torch.Tensor]:
-    """The policy loss of each token of a completion."""
+def policy_terms(kind: str, now, old, advantages: list[float], clip: tuple[float, float]) -> list[torch.Tensor]:
+    """The policy loss of each token of a completion. advantages: of each token."""
     low, high = 1 - clip[0], 1 + clip[1]
     terms = []
-    for token in range(len(now)):
+    for token, advantage in enumerate(advantages):
         ratio = torch.exp(now[token] - old[token])
         if kind == "gspo":
             ratio = torch.exp(sum(now[each] - old[each] for each in range(len(now))) / len(now))

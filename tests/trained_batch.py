@@ -29,7 +29,7 @@ def settings(*flags: str) -> SimpleNamespace:
 
 
 def rolled_out(completions: list[Completion], args: SimpleNamespace) -> list[Experience]:
-    """As after the rollout and the passes of policy and reference, one completion each."""
+    """As after the rollout and the passes of policy and reference (or teacher), one completion each."""
     items = []
     for number, one in enumerate(completions):
         sequence = torch.tensor(one.prompt + one.tokens)
@@ -47,7 +47,7 @@ def rolled_out(completions: list[Completion], args: SimpleNamespace) -> list[Exp
                 attention_mask=torch.ones_like(sequence)[None],
                 action_mask=mask,
                 action_log_probs=actions(one.old),
-                base_action_log_probs=actions(one.reference) if args.algo.kl.use_loss else None,
+                base_action_log_probs=actions(one.reference) if args.algo.kl.use_loss or args.math.teacher else None,
                 rollout_log_probs=actions(one.old if one.rollout is None else one.rollout),
                 kl=torch.zeros(mask.shape),
                 rewards=torch.tensor([one.reward]),

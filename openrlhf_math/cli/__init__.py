@@ -32,6 +32,7 @@ COMMANDS = {
     "curate": "problem sets into one dataset without duplicates or benchmark problems",
     "demo": "the whole chain on this machine: tiny model, SFT, GRPO, before and after",
     "grpo": "train a policy with reference-free GRPO on OpenRLHF's Ray actors",
+    "rollouts": "the completions that a GRPO run has kept, by group, with rewards and advantages",
     "distill": "a teacher writes reasoning traces, they are verified, the good ones are kept",
     "sft": "fine-tune a student on reasoning traces with OpenRLHF's SFT trainer",
     "eval": "pass@1 and token cost of a model on a problem set",

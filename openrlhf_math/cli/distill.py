@@ -7,13 +7,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from openrlhf_math.cli.endpoint_flags import json_object
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
+from openrlhf_math.training.flag_values import json_object
 
 EPILOG = r"""teachers:
   endpoint   any OpenAI-compatible server at --base-url: DeepSeek's, vLLM's, ...
   engine     vLLM on this machine, or --engines of them on the Ray cluster
+  recorded   nobody is asked: --model is a file or folder of completions that were recorded, such as runs/grpo/rollouts
   pkg.mod.f  your own: from DistillSettings to a teacher (openrlhf_math.distill.teachers.Teacher)
 
 refused, whatever the answer:

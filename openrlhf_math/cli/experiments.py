@@ -16,6 +16,7 @@ WHAT = {
     "rules": "held-out accuracy by the rule that keeps a teacher's traces, at equal training tokens",
     "mismatch": "GRPO with an engine whose weights are off on purpose, with and without a correction of rollouts",
     "tool": "GRPO with Python as a tool and without, on products that the model cannot work out in its head",
+    "teacher": "on-policy distillation from a larger tiny model, beside GRPO and SFT on its traces",
 }
 # What each does unless told otherwise, and with --quick: enough to see that all works, too little to show anything.
 FULL = {
@@ -26,6 +27,7 @@ FULL = {
     "rules": {"seeds": 3, "problems": 2000, "attempts": 8},
     "mismatch": {"seeds": 3, "steps": 25, "noise": 0.2},
     "tool": {"seeds": 3, "steps": 24},
+    "teacher": {"seeds": 3, "steps": 24},
 }
 QUICK = {
     "kl": {"seeds": 1, "steps": 4, "coefficients": [0.0, 0.1]},
@@ -35,6 +37,7 @@ QUICK = {
     "rules": {"seeds": 1, "problems": 300, "attempts": 4},
     "mismatch": {"seeds": 1, "steps": 4, "noise": 0.2},
     "tool": {"seeds": 1, "steps": 4},
+    "teacher": {"seeds": 1, "steps": 4},
 }
 HELP = {
     "seeds": "how many, from 0 on; each has problems, its own student and runs",

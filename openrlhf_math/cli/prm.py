@@ -25,7 +25,7 @@ LABEL_EPILOG = r"""sources:
   pkg.mod.f    your own, see openrlhf_math.prm.sources
 
 a file of attempts: rows with `problem`, `gold`, and `response` or a list of `responses`, such as completions.jsonl of
-`openrlhf-math eval` or the file of `openrlhf-math solve --output`
+`openrlhf-math eval`, the folder `rollouts` of `openrlhf-math grpo`, or the file of `openrlhf-math solve --output`
 
 what --output holds:
   train.parquet    rows {problem, steps, labels (0 to 1, null where a step has none), source}

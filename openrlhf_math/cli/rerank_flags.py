@@ -249,7 +249,7 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
     """The `RerankerSettings`. Raises UserError for a model or a flag that cannot work; nothing is loaded yet."""
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.modeling.model_folder import check_model
-    from openrlhf_math.rerank.launch import RerankerSettings
+    from openrlhf_math.rerank.parts import RerankerSettings
     from openrlhf_math.rerank.sampling_engine import SamplerSettings
 
     tool, asked = tool_settings(args), endpoint_model(args, key_flag)

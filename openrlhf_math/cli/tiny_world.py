@@ -22,6 +22,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         default="stories",
         help="a running total below ten; or products of numbers of four digits, with traces that call a tool",
     )
+    parser.add_argument("--size", choices=("tiny", "larger"), default="tiny", help="of the model, 0.8M or 2.2M weights")
     parser.add_argument("--seed", type=int, default=0, help="of problems, traces and weights")
     return parser
 
@@ -42,5 +43,5 @@ def run(args: argparse.Namespace) -> None:
 
     logging.disable_progress_bar()
     write, first = {"stories": (write_tiny_world, "raw"), "products": (write_products, "traces")}[args.problems]
-    write(args.directory, args.seed)
+    write(args.directory, args.seed, larger=args.size == "larger")
     print(f"{args.directory}: model/, {first}.jsonl, train.jsonl, heldout.jsonl")

@@ -33,6 +33,20 @@ def written_whole(path: Path) -> Iterator[TextIO]:
         raise
 
 
+@contextlib.contextmanager
+def named_when_whole(path: Path) -> Iterator[Path]:
+    """A path to write a file to, of any kind, which takes its name when the block is done; after an error nothing is
+    left. Its bytes are on the disk then. Raises OSError if the directory cannot be written."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        yield unfinished
+        with unfinished.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

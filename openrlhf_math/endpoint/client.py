@@ -7,7 +7,9 @@ import random
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -21,6 +23,7 @@ from openrlhf_math.errors import UserError
 # Bytes of a reply at the most: a token's text, escaped, in up to three fields; and what comes around it.
 BYTES_A_TOKEN = 64
 BYTES_AROUND = 1 << 20
+T = TypeVar("T")
 LONGEST_LINE = 8190  # bytes of a header
 LONGEST_WAIT = 60.0  # seconds between two tries, unless the endpoint asks for more
 LONGEST_PAUSE = 600.0  # the most an endpoint may ask for
@@ -84,9 +87,21 @@ class Client:
         body: of the request; `extra_body` is merged into it, and what is None is left out.
         """
         body = {name: value for name, value in (body | self._http.extra_body).items() if value is not None}
+        return await self.fetch(self._url, body, self._answer, _longest(body))
+
+    def _answer(self, text: str) -> tuple[Answer, int]:
+        reply, tokens = parse(text)
+        # After parsing: JSON can spell the key's signs in other ways.
+        return replace(reply, content=self._hide(reply.content), reasoning=self._hide(reply.reasoning)), tokens
+
+    async def fetch(self, url: URL, body: dict | None, read: Callable[[str], tuple[T, int]], longest: int) -> T:
+        """What `read` makes of a reply, with its tokens; asked as `ask` does, with GET if there is no body.
+
+        read: raises Trouble for a text that is no reply. longest: bytes of a reply at the most.
+        """
         for number in range(1, self._http.tries + 1):
             try:
-                answer = await self._try(body)
+                answer = await self._try(url, body, read, longest)
             except Trouble as trouble:
                 self._count(trouble, self._is_lost(trouble, number, body))
                 if trouble.final:
@@ -103,14 +118,15 @@ class Client:
                 return answer
         raise AssertionError("there is at least one try")
 
-    async def _try(self, asked: dict) -> Answer:
+    async def _try(self, url: URL, asked: dict | None, read: Callable[[str], tuple[T, int]], longest: int) -> T:
         charged = await self._pace.turn()
         reply, tokens = None, 0
         try:
-            async with self._session.post(
-                self._url, data=json.dumps(asked).encode(), headers=JSON, proxy=self._proxy, allow_redirects=False
+            sent = {} if asked is None else {"data": json.dumps(asked).encode(), "headers": JSON}
+            async with self._session.request(
+                "GET" if asked is None else "POST", url, proxy=self._proxy, allow_redirects=False, **sent
             ) as response:
-                body = await self._read(response, _longest(asked))
+                body = await self._read(response, longest)
                 if response.status != 200:
                     words = response.headers.get("Location", "") or words_of(body)
                     raise _refused(response.status, response.headers.get("Retry-After"), self._hide(words))
@@ -119,11 +135,9 @@ class Client:
                         f"a compressed body, {response.headers['Content-Encoding']}, which was not asked for"
                     )
             try:
-                parsed, tokens = parse(body.decode("utf-8", errors="replace"))
+                reply, tokens = read(body.decode("utf-8", errors="replace"))
             except Trouble as trouble:
                 raise replace(trouble, words=self._hide(trouble.words)) from None
-            # After parsing: JSON can spell the key's signs in other ways.
-            reply = replace(parsed, content=self._hide(parsed.content), reasoning=self._hide(parsed.reasoning))
             return reply
         except asyncio.TimeoutError:
             raise Trouble(f"no reply within {self._http.request_timeout:g} s") from None
@@ -134,12 +148,12 @@ class Client:
         finally:
             self._pace.spent(charged, tokens, replied=reply is not None)
 
-    def _is_lost(self, trouble: Trouble, number: int, body: dict) -> bool:
+    def _is_lost(self, trouble: Trouble, number: int, body: dict | None) -> bool:
         """Whether a failure costs a request. What is refused for its messages counts once: it is one prompt that is too
         long, and many attempts at it."""
         if not trouble.final or trouble.status in MENDS:
             return trouble.final or number == self._http.tries
-        name = hash(json.dumps(body.get("messages")))
+        name = hash(json.dumps((body or {}).get("messages")))
         lost = name not in self._refused
         self._refused.add(name)
         return lost

@@ -73,7 +73,7 @@ class Findings:
 
 def analyse(runs: Mapping[str, Sequence[Run]]) -> Findings:
     """runs: by order, one a seed; `PLAIN` is among them."""
-    curves = {name: [_curve(run) for run in same] for name, same in runs.items()}
+    curves = {name: [curve(run) for run in same] for name, same in runs.items()}
     targets = [min(curve.accuracy[-1] for curve in same) for same in zip(*curves.values(), strict=True)]
     reached = {
         name: [curve.reached(target) for curve, target in zip(same, targets, strict=True)]
@@ -95,14 +95,20 @@ def analyse(runs: Mapping[str, Sequence[Run]]) -> Findings:
     return Findings(len(targets), orders[0].mixed.steps[-1], targets, orders)
 
 
-def _curve(run: Run) -> Curve:
+def curve(run: Run, window: int = AT_END, start: float | None = None) -> Curve:
+    """Of a run's evaluations on held-out problems, each point the mean of `window`.
+
+    start: accuracy before the first step, the curve's first point; None to begin with the evaluations.
+    """
     spent = {0: 0.0}
     for row in run.rows:
         tokens = number(row, "completion_length") * number(row, "rollout/num_samples")
         spent[row["step"]] = spent[row["step"] - 1] + tokens
     steps = [row["step"] for row in run.evaluations]
     accuracy = [_pass_at_1(row) for row in run.evaluations]
-    window = min(AT_END, len(steps))
+    if start is not None:
+        steps, accuracy = [0, *steps], [start, *accuracy]
+    window = min(window, len(steps))
 
     def means(values: list[float]) -> list[float]:
         return [fmean(values[end - window : end]) for end in range(window, len(values) + 1)]

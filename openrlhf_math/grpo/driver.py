@@ -15,6 +15,7 @@ from openrlhf_math.grpo.display import Watcher, step_display
 from openrlhf_math.grpo.gauges import step_gauges
 from openrlhf_math.grpo.last_words import LastWords
 from openrlhf_math.grpo.stopping import stop_signals
+from openrlhf_math.grpo.teacher import needs_reference
 from openrlhf_math.grpo.watchdog import Watchdog
 
 # Ray ends a process in the middle of a call when the raylet of its machine is gone.
@@ -78,6 +79,7 @@ def _train(args: SimpleNamespace, **watching) -> None:
     from openrlhf.cli import train_ppo_ray
     from openrlhf.trainer import ppo_trainer
     from openrlhf.trainer.ray import vllm_engine
+    from openrlhf.utils import get_strategy
 
     from openrlhf_math.colocation.strategy import MathStrategy
     from openrlhf_math.grpo.policy_actor import MathPolicyActor, MathReferenceActor
@@ -90,10 +92,14 @@ def _train(args: SimpleNamespace, **watching) -> None:
         ray.remote(max_restarts=restarts, max_task_retries=0)(MathRolloutActor),
         device=args.math.device,
         colocated=colocated(args),
-        sequences=args.rollout.batch_size * args.rollout.n_samples_per_prompt // args.vllm.num_engines,
+        sequences=args.rollout.batch_size * args.rollout.n_samples_per_prompt // max(1, args.vllm.num_engines),
         rewards=args.math.rewards,
         chat_template=args.data.apply_chat_template,
         tool=args.math.tool,
+        parts=args.math.reward_parts,
+        majority=args.math.majority_labels,
+        judge=args.math.judge,
+        generation=args.math.generation,
         engines_a_node=-(-args.vllm.num_engines // args.actor.num_nodes),
     )
     args.data.apply_chat_template, args.data.input_template = False, None  # the run directory's prompts are rendered
@@ -101,13 +107,21 @@ def _train(args: SimpleNamespace, **watching) -> None:
         substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
         substituted(
             train_ppo_ray,
+            get_strategy=lambda _: get_strategy(args),
             PolicyModelActor=ray.remote(num_gpus=1)(MathPolicyActor),
             ReferenceModelActor=ray.remote(num_gpus=1)(MathReferenceActor),
         ),
         substituted(vllm_engine, RolloutRayActor=engine),
         substituted(ppo_trainer, PPOTrainer=InProcess(MathTrainer, **watching)),
     ):
-        train_ppo_ray.train(args)
+        train_ppo_ray.train(with_reference(args) if needs_reference(args) else args)
+
+
+def with_reference(args: SimpleNamespace) -> SimpleNamespace:
+    """A copy in which OpenRLHF's driver sees a KL coefficient above 0, the only thing that has it make a group of
+    reference models. All its actors go by the strategy's settings, in which a teacher has no such coefficient."""
+    algo = SimpleNamespace(**{**vars(args.algo), "kl": SimpleNamespace(**{**vars(args.algo.kl), "init_coef": 1.0})})
+    return SimpleNamespace(**{**vars(args), "algo": algo})
 
 
 @contextlib.contextmanager
@@ -170,7 +184,7 @@ def devices_wanted(args: SimpleNamespace) -> int:
     wanted, critic = devices_of(args.actor) + engines, bool(args.critic.model_name_or_path)
     if args.train.colocate_all:  # asynchronous: all but the engines share the policy's
         return wanted
-    if args.algo.kl.init_coef > 0 and not args.train.colocate_actor_ref:
+    if needs_reference(args) and not args.train.colocate_actor_ref:
         wanted += devices_of(args.ref)
     if critic:
         wanted += devices_of(args.critic)

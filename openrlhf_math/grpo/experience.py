@@ -1,6 +1,7 @@
 """From graded rollouts to experiences: old log-probabilities where needed, advantages from the registry."""
 
 import itertools
+import time
 from functools import partial
 
 import ray
@@ -12,9 +13,11 @@ from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.grpo.advantages import GROUP_BASELINE, Estimator, all_equal, find_estimator
-from openrlhf_math.grpo.group_rewards import shaped_rewards
+from openrlhf_math.grpo.group_rewards import by_batch_spread, decoupled, part_rewards, shaped_rewards
 from openrlhf_math.grpo.micro_batches import fill, packed_tokens, split
 from openrlhf_math.grpo.settings import data_parallel_ranks, old_log_probs_needed
+from openrlhf_math.grpo.teacher import is_loaded
+from openrlhf_math.grpo.teacher_endpoint import log_probs_of
 from openrlhf_math.grpo.truncation import mask_truncated
 
 
@@ -36,6 +39,30 @@ class MathExperienceMaker(RemoteExperienceMaker):
             for batch in numbered
         ]
 
+    @torch.no_grad()
+    def make_experience(self, samples_list: list[Experience]) -> list[Experience]:
+        """With a teacher, its log-probabilities are in `base_action_log_probs`, where the loss looks for them."""
+        if self.args.math.teacher is None:
+            return super().make_experience(samples_list)
+        with substituted(self, initial_model_group=None):  # no KL to the teacher in the reward
+            super().make_experience(samples_list)
+        started = time.perf_counter()
+        for samples, log_probs in zip(samples_list, self._teacher_log_probs(samples_list), strict=True):
+            samples.base_action_log_probs = log_probs
+        self.teacher_seconds = time.perf_counter() - started
+        return samples_list
+
+    def _teacher_log_probs(self, samples_list: list[Experience]) -> list[torch.Tensor]:
+        """Of each batch, float32 [batch, actions]."""
+        if not is_loaded(self.args.math.teacher):
+            return log_probs_of(self.args.math.teacher, samples_list)
+        names = ("sequences", "action_mask", "attention_mask")
+        inputs = {name: [getattr(samples, name) for samples in samples_list] for name in names}
+        train, ds = self.args.train, self.args.ds
+        shares_devices = train.colocate_all or train.colocate_actor_ref
+        references = self._dispatch_forward(self.initial_model_group, shares_devices, **inputs)
+        return self._flatten_results(references, ds.ring_attn_size * ds.tensor_parallel_size)
+
     def _dispatch_forward(self, group, sync_condition, **kwargs):
         if group is self.actor_model_group and not old_log_probs_needed(self.args):
             # The loss takes them from its own forward pass. Upstream wants something of the right shape.
@@ -50,10 +77,16 @@ class MathExperienceMaker(RemoteExperienceMaker):
         estimator = find_estimator(name)
         shaped = shaped_rewards(experiences, self.args)
         groups = by_group(shaped, experiences, self.args.rollout.n_samples_per_prompt)
-        if estimator is None:
+        teacher = self.args.math.teacher
+        if teacher and not teacher.reward_coef:
+            self._estimate(torch.zeros_like, groups, experiences)
+        elif estimator is None:
             self._estimate_as_upstream(name, groups, experiences)
         else:
             self._estimate(estimator, groups, experiences)
+        if teacher:
+            for experience in experiences:
+                experience.advantages *= teacher.reward_coef
         if self.args.math.truncated == "mask":
             mask_truncated(experiences)
         return experiences
@@ -78,16 +111,28 @@ class MathExperienceMaker(RemoteExperienceMaker):
             experience.rewards = rewards
 
     def _estimate(self, estimator: Estimator, groups: torch.Tensor, experiences: list[Experience]) -> None:
-        advantages = of_experiences(estimator(groups), experiences)
-        spreads = of_experiences(groups.std(dim=-1, keepdim=True).expand_as(groups), experiences)
-        for experience, advantage, spread in zip(experiences, advantages, spreads, strict=True):
+        advantages = of_experiences(self._advantages(estimator, groups, experiences), experiences)
+        for experience, advantage in zip(experiences, advantages, strict=True):
             # One advantage a completion, on its last token; with a KL penalty each token adds its own.
             per_token = compute_reward(advantage, self.kl_ctl.value, experience.kl, experience.action_mask)
             experience.returns = self.get_cumulative_returns(per_token, experience.action_mask, gamma=1.0)
             experience.advantages = experience.returns.clone()
             experience.info["return"] = per_token.sum(dim=-1)
-            experience.info["group_reward_std"] = spread
             experience.kl = None
+        if groups.shape[1] > 1:
+            spreads = of_experiences(groups.std(dim=-1, keepdim=True).expand_as(groups), experiences)
+            for experience, spread in zip(experiences, spreads, strict=True):
+                experience.info["group_reward_std"] = spread
+
+    def _advantages(self, estimator: Estimator, groups: torch.Tensor, experiences: list[Experience]) -> torch.Tensor:
+        """Of the rewards' sum, or with `--math.normalise_rewards each` of its parts. groups, returned: float32
+        [groups, completions]."""
+        parts = self.args.math.reward_parts
+        if not (parts and parts.each):
+            return estimator(groups)
+        values = zip(*(part_rewards(each, self.args) for each in experiences), strict=True)
+        rewards = [by_group(list(part), experiences, self.args.rollout.n_samples_per_prompt) for part in values]
+        return by_batch_spread(decoupled(rewards, [weight for _, weight in parts.weights], estimator))
 
 
 def by_group(values: list[torch.Tensor], experiences: list[Experience], group_size: int) -> torch.Tensor:

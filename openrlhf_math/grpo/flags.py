@@ -7,10 +7,13 @@ from openrlhf_math.grpo import tool_settings
 from openrlhf_math.grpo.completion_limit import LimitSettings
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
+from openrlhf_math.grpo.generation import ENGINE_FLAG, STOP_FLAG, TEMPLATE_FLAG
 from openrlhf_math.grpo.objective import SAPO_TAU
 from openrlhf_math.grpo.recipes import AGGREGATIONS, CONSTANT_LENGTH, RECIPES
 from openrlhf_math.grpo.recipes import FLAGS as OF_A_RECIPE
 from openrlhf_math.grpo.recipes import HELP as RECIPE_HELP
+from openrlhf_math.grpo.reward_parts import EACH, TOGETHER
+from openrlhf_math.grpo.reward_parts import HELP as REWARD_HELP
 from openrlhf_math.grpo.rollout_correction import CHOICES as CORRECTIONS
 from openrlhf_math.grpo.rollout_correction import DEFAULT_ESS
 from openrlhf_math.grpo.rollout_correction import HELP as CORRECTION_HELP
@@ -22,6 +25,7 @@ from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
 from openrlhf_math.training import short_help
 from openrlhf_math.training.flag_checks import WANDB_FLAG, WANDB_HELP
+from openrlhf_math.training.flag_values import json_object
 from openrlhf_math.training.lora import LORA
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
@@ -66,6 +70,7 @@ COMPUTED = (
     "logger.wandb.run_name",
     "algo.dynamic_filtering_range",
     "actor.eps_clip",
+    "eval.temperature",
     *OF_A_RECIPE,
     *OF_A_CORRECTION,
 )
@@ -174,7 +179,9 @@ PROMPTS = {
     "data.input_template": "without a chat template: the prompt, with {} for the problem; everything else is literal",
     "data.max_images_per_prompt": "must be 0: problems are text",
     "rollout.temperature": "sampling temperature, above 0 (default: %(default)s)",
-    "rollout.top_p": "must be 1: the trainer computes log-probabilities over all tokens",
+    "rollout.top_p": "must be 1: the trainer computes log-probabilities over all tokens; so there is no top-k or min-p",
+    "eval.temperature": "sampling temperature of evaluations, 0 for greedy (default: of the model's "
+    "generation_config.json if it asks for sampling, else 0.6)",
 }
 
 HELP = CHECKPOINTS | OBJECTIVE | LOSS | PROMPTS | LORA | PADDED_BATCHES | DEVICES | CRITIC  # by dotted flag
@@ -203,8 +210,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     _add_ours(parser.add_argument_group("run and grading"))
     _add_objective(parser.add_argument_group("recipe"))
     _add_curriculum(parser.add_argument_group("curriculum"))
+    _add_teacher(parser.add_argument_group("a teacher"))
     _add_lengths(parser.add_argument_group("completion lengths"))
     _add_tool(parser.add_argument_group("Python as a tool"))
+    _add_generation(parser.add_argument_group("generation"))
     _add_faults(parser.add_argument_group("faults"))
     short_help.give_short_names(parser, short_help.GRPO)
     short_help.shorten_help(parser, NEEDED, "--model MODEL --problems SET [--output DIR] ...")
@@ -234,6 +243,25 @@ def _add_ours(group) -> None:
         "--math.format_reward", type=float, default=0.2, help="reward of a wrong answer in correct format"
     )
     group.add_argument("--math.correct_reward", type=float, default=1.0, help="reward of a correct answer")
+    group.add_argument(
+        "--math.rewards",
+        metavar="NAME=WEIGHT,...",
+        help="the reward as a weighted sum, in place of the two above, as in correct=1,format=0.2,length=-0.1: "
+        + "; ".join(f"{name}: {what}" for name, what in REWARD_HELP.items())
+        + "; or your own as package.module.function, from a grpo.reward_parts.Group to a number for each completion",
+    )
+    group.add_argument(
+        "--math.normalise_rewards",
+        choices=(TOGETHER, EACH),
+        help="with --math.rewards: advantages of the sum, or of each part by itself, added with the weights and "
+        "divided by the standard deviation over the batch (GDPO) (together)",
+    )
+    group.add_argument(
+        "--math.majority_labels",
+        action="store_true",
+        help="where a problem has no gold answer, the answer of most completions of its group takes its place (TTRL); "
+        "without, such a problem is an error",
+    )
     group.add_argument("--math.grading_seconds", type=float, default=2.0, help="time limit for grading one completion")
     group.add_argument("--math.grading_gib", type=float, default=1.0, help="memory limit of a grading process, GiB")
     group.add_argument("--math.grading_workers", type=int, default=2, help="grading processes for each vLLM engine")
@@ -263,6 +291,17 @@ def _add_ours(group) -> None:
         "where the model allows it and nothing needs a padded batch (ring attention, a critic, a reward model, "
         "asynchronous training); off: OpenRLHF's padded batches",
     )
+    group.add_argument(
+        "--math.keep_rollouts",
+        metavar="all|none|last:N|sample:K",
+        help="which completions stay on disk, in rollouts/ and eval_rollouts/ of the run directory: of all steps, of "
+        "none, of the last N steps, or of K groups of each step; `openrlhf-math rollouts` shows them (last:20)",
+    )
+    group.add_argument(
+        "--math.replay",
+        metavar="PATH",
+        help="for debugging: train on stored rollouts, a file or a folder of them, one file a step, without an engine",
+    )
     group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
     group.add_argument(
         "--dry-run",
@@ -287,6 +326,11 @@ def _add_objective(group) -> None:
         metavar=("ABOVE", "BELOW"),
         help="with --actor.policy_loss_type sapo: temperatures of the gate, for advantages above 0 and below (default: "
         f"{' '.join(f'{tau:g}' for tau in SAPO_TAU)})",
+    )
+    group.add_argument(
+        "--math.router_replay",
+        action="store_true",
+        help="train a mixture of experts with the engine's routes; refused for now, see docs/losses.md",
     )
     group.add_argument("--math.rollout_correction", choices=CORRECTIONS, help=f"{CORRECTION_HELP} (default: off)")
     group.add_argument(
@@ -338,6 +382,35 @@ def _add_curriculum(group) -> None:
         default=defaults.half_life,
         help="steps after which an outcome counts half in that estimate (%(default)s)",
     )
+
+
+def _add_teacher(group) -> None:
+    group.add_argument(
+        "--math.teacher",
+        metavar="MODEL|URL",
+        help="on-policy distillation: each token of a rollout also has the advantage log p(token) of this model minus "
+        "that of the policy; a directory or a hub name with the policy's tokenizer, or a vLLM server, up to and with "
+        "/v1; see docs/grpo-teacher.md",
+    )
+    group.add_argument(
+        "--math.teacher_coef", type=float, metavar="WEIGHT", help="weight of the teacher's advantage (default: 1)"
+    )
+    group.add_argument(
+        "--math.reward_coef",
+        type=float,
+        metavar="WEIGHT",
+        help="with --math.teacher: weight of the reward's advantage; 0 for the teacher alone (default: 1)",
+    )
+    add = group.add_argument
+    add("--math.teacher_model", metavar="NAME", help="what the server calls the teacher (default: its only model)")
+    add(
+        "--math.teacher_key_env",
+        metavar="VARIABLE",
+        help="environment variable that holds the server's key (default: OPENAI_API_KEY)",
+    )
+    add("--math.teacher_concurrency", type=int, metavar="N", help="requests to the server at once (default: 32)")
+    add("--math.teacher_timeout", type=float, metavar="SECONDS", help="for one request to the server (default: 600)")
+    add("--math.teacher_tries", type=int, metavar="N", help="how often a request is made at the most (default: 6)")
 
 
 def _add_lengths(group) -> None:
@@ -401,6 +474,38 @@ def _add_tool(group) -> None:
         "what keeps the code from this machine: auto takes the first that works, none runs the code as you",
         choices=WANTED,
     )
+
+
+def _add_generation(group) -> None:
+    group.add_argument(
+        ENGINE_FLAG,
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help="arguments of vLLM's engines, by vLLM's names, such as '{\"kv_cache_dtype\": \"fp8\"}'",
+    )
+    group.add_argument(
+        TEMPLATE_FLAG,
+        dest="math.chat_template_kwargs",
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help="variables of the model's chat template, such as '{\"enable_thinking\": false}'",
+    )
+    group.add_argument(
+        STOP_FLAG,
+        action="append",
+        metavar="TEXT",
+        help="a text at which completions of rollouts and evaluations end, and which stays in them; may be given again",
+    )
+    for name, default in (("top_p", 1), ("top_k", -1), ("min_p", 0)):
+        group.add_argument(
+            f"--math.eval_{name}",
+            type=int if name == "top_k" else float,
+            metavar="N" if name == "top_k" else "P",
+            help=f"{name.replace('_', '-')} of evaluations (default: of the model's generation_config.json if it asks "
+            f"for sampling, else {default})",
+        )
 
 
 def _add_faults(group) -> None:

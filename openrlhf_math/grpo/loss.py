@@ -42,6 +42,29 @@ class OnPolicyLoss(nn.Module):
         )
 
 
+class TaughtLoss(nn.Module):
+    """A policy loss whose advantages have the teacher's share: A_t + coef (log pi_T(o_t) - log pi_old(o_t)).
+
+    pi_old is the policy before the batch, so at its first step the gradient is that of the reverse KL at each token.
+    log_probs: of the teacher, float32 [batch, actions]; set before each call. reverse_kl: of the last call, the mean of
+    log pi_old - log pi_T over its action tokens.
+    """
+
+    def __init__(self, policy_loss: nn.Module, coef: float) -> None:
+        super().__init__()
+        self.policy_loss, self.coef = policy_loss, coef
+        self.log_probs: Tensor | None = None
+        self.reverse_kl: Tensor | None = None
+
+    def forward(self, log_probs, old_log_probs, advantages, action_mask, **others):
+        """As the policy loss."""
+        gap = torch.where(action_mask.bool(), self.log_probs - old_log_probs.detach(), 0.0)
+        self.reverse_kl = token_mean(-gap, action_mask)
+        return self.policy_loss(
+            log_probs, old_log_probs, advantages + self.coef * gap, action_mask=action_mask, **others
+        )
+
+
 class LossTerms:
     """Takes the place of OpenRLHF's `aggregate_loss` where it averages a KL loss and an entropy bonus.
 

@@ -34,6 +34,11 @@ def settle_objective(flags: dict, ours: dict) -> Objective:
 
     Raises UserError for flags that contradict each other.
     """
+    if ours["math.router_replay"]:
+        raise UserError(
+            "--math.router_replay: vLLM's CPU backend does not say which experts it took, and on a GPU the trainer "
+            "cannot replay them yet; leave it out, --math.rollout_correction weighs what differs"
+        )
     recipe = settle_recipe(flags, ours["math.recipe"])
     loss = flags["actor.policy_loss_type"]
     if loss == "gspo" and flags[LEVEL] not in (None, "off"):
@@ -85,6 +90,7 @@ def described(args: SimpleNamespace, steps_a_batch: int) -> dict[str, str]:
     words = "none, no reference model"
     if kl.init_coef > 0:
         words = f"{kl.init_coef:g} of {kl.estimator}, in the {'loss' if kl.use_loss else 'reward'}"
+    taught = {"teacher": f"{teacher.named()}; {teacher.weights()}"} if (teacher := args.math.teacher) else {}
     correction = "off"
     if corrects.is_correction_level != "off":
         bounds = " to ".join(f"{bound:g}" for bound in corrects.is_correction_threshold)
@@ -100,6 +106,7 @@ def described(args: SimpleNamespace, steps_a_batch: int) -> dict[str, str]:
         "aggregation": aggregation,
         "clip range": ranges.get(actor.policy_loss_type, f"{max(0.0, 1 - low):g} to {1 + high:g}"),
         "KL": words,
+        **taught,
         "rollout correction": correction,
         "optimizer steps a batch": str(steps_a_batch)
         + (": the ratio is 1, so nothing is clipped" if steps_a_batch == 1 else ""),

@@ -23,6 +23,7 @@ from openrlhf_math.grpo.loss import (
     LossTerms,
     OnPolicyLoss,
     PluggedLoss,
+    TaughtLoss,
     corrected_share,
     never_zero,
     policy_loss,
@@ -30,6 +31,7 @@ from openrlhf_math.grpo.loss import (
 from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBuffer, prompt_numbers
 from openrlhf_math.grpo.rollout_correction import AUTO, OFF
 from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
+from openrlhf_math.grpo.teacher import is_loaded
 from openrlhf_math.grpo.watchdog import answer_to_signal
 from openrlhf_math.modeling.packed_actor import SHARED, PackedActor
 
@@ -52,6 +54,9 @@ class MathActorTrainer(ActorPPOTrainer):
         self.watches_ess = self.args.math.objective.rollout_correction == AUTO and one_step_a_batch(self.args)
         self.correct_next(not self.watches_ess)
         self.terms = LossTerms(self.actor_loss_fn.token_level_loss)  # GSPO's is by completion whatever the flag says
+        self.taught: TaughtLoss | None = None
+        if teacher := self.args.math.teacher:
+            self.actor_loss_fn = self.taught = TaughtLoss(self.actor_loss_fn, teacher.coef)
         self.policy_losses: list[float] = []  # of the micro-batches of a batch
         if one_step_a_batch(self.args):
             self.actor_loss_fn = OnPolicyLoss(self.actor_loss_fn)
@@ -121,6 +126,8 @@ class MathActorTrainer(ActorPPOTrainer):
             )
         if isinstance(self.policy_loss, PluggedLoss):
             self.policy_loss.group_ids = prompt_numbers(experience)
+        if self.taught:
+            self.taught.log_probs = experience.base_action_log_probs
         denominators = never_zero(loss_batch_info)
         if length := self.args.math.objective.loss_length:
             denominators["batch_num_tokens"] = denominators["global_batch_size"] * length
@@ -131,6 +138,8 @@ class MathActorTrainer(ActorPPOTrainer):
         # OpenRLHF logs the micro-batch's share of the step's mean and weighs it by its tokens again.
         metrics |= dict(zip(self._term_names(), self.terms.means, strict=True))
         self.terms.means.clear()
+        if self.taught:
+            metrics["teacher/reverse_kl"], weights["teacher/reverse_kl"] = self.taught.reverse_kl, "token"
         # With several steps a batch, the old log-probabilities are of the policy that generated.
         on_policy = isinstance(self.actor_loss_fn, OnPolicyLoss)
         trained = self.actor_loss_fn.log_probs if on_policy else experience.action_log_probs
@@ -211,8 +220,9 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
 
 
 class MathReferenceActor(ReportsMemory, UpstreamReferenceActor):
-    """The reference model, with the policy's way to compute log-probabilities."""
+    """The reference model, or the teacher in its place, with the policy's way to compute log-probabilities."""
 
-    def init_model_from_pretrained(self, *args, **kwargs) -> None:
+    def init_model_from_pretrained(self, strategy, pretrain: str) -> None:
+        teacher = strategy.args.math.teacher
         with substituted(launcher, Actor=PackedActor):
-            super().init_model_from_pretrained(*args, **kwargs)
+            super().init_model_from_pretrained(strategy, teacher.model if is_loaded(teacher) else pretrain)

@@ -1,6 +1,7 @@
 """Rollouts of a batch: OpenRLHF's sample generator, with whole batches, determinism, recovery and filtering."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.colocation.phases import Phases
@@ -8,11 +9,14 @@ from openrlhf_math.grpo.determinism import DeterministicSamples
 from openrlhf_math.grpo.display import Display
 from openrlhf_math.grpo.dynamic_filtering import FilteringGenerator
 from openrlhf_math.grpo.engine_recovery import EngineRecovery, RecoveringGenerator
+from openrlhf_math.grpo.kept_rollouts import Graded
 from openrlhf_math.grpo.problem_order import ProblemOrder
+from openrlhf_math.grpo.replay import response_of
 from openrlhf_math.grpo.truncation import as_wrong
 from openrlhf_math.grpo.undecided import Undecided
 from openrlhf_math.grpo.watchdog import Watchdog
 from openrlhf_math.grpo.whole_batches import WholeBatches
+from openrlhf_math.runs.rollouts import read_step
 
 
 class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerator, FilteringGenerator):
@@ -41,6 +45,7 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
         self.engines, self.phases, self.problems = engines, phases, problems
         self.undecided, self.watchdog, self.show = undecided, watchdog, show
         self.before_first: Callable[[], None] | None = None
+        self._evaluated: list = []
 
     def generate_samples(self, **generate_kwargs):
         before_first, self.before_first = self.before_first, None
@@ -62,6 +67,12 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
             self.evaluating = False
         for sample in samples:
             sample.rewards = sample.info.get("accuracy", sample.rewards)
+        self._evaluated = samples
+        return samples
+
+    def take_evaluated(self) -> list:
+        """The samples of the last evaluation."""
+        samples, self._evaluated = self._evaluated, []
         return samples
 
     def _generate_vllm(self, *args, **kwargs):
@@ -79,7 +90,24 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
             if self.args.math.truncated == "wrong":
                 response = as_wrong(response)
             self.problems.note(response["prompt"], is_correct(response, self.args.math.rewards.correct_reward))
-        return super()._process_response_into_experience(response, **generate_kwargs)
+        experience = super()._process_response_into_experience(response, **generate_kwargs)
+        experience.graded = Graded.of(response, self.step)
+        return experience
+
+
+class ReplayGenerator(MathSamplesGenerator):
+    """Gives stored rollouts in place of an engine's. files: one a step, in order."""
+
+    def __init__(self, *args, files: Sequence[Path], **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.files = list(files)
+
+    def generate_samples(self, **generate_kwargs):
+        if not self.files:
+            return [], None, 0, True
+        responses = [response_of(row, self.args) for row in read_step(self.files.pop(0))]
+        samples = [self._process_response_into_experience(one, **generate_kwargs) for one in responses]
+        return samples, None, self.args.rollout.batch_size, not self.files
 
 
 def is_correct(response: dict, correct_reward: float) -> bool:

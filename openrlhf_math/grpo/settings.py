@@ -5,9 +5,10 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
@@ -16,12 +17,16 @@ from openrlhf_math.grpo.completion_limit import LimitSettings, completion_limit
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
 from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
+from openrlhf_math.grpo.generation import Generation, read_generation
 from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
+from openrlhf_math.grpo.reward_parts import RewardParts, read_parts
+from openrlhf_math.grpo.teacher import Teacher, is_loaded, teacher
 from openrlhf_math.grpo.tool_settings import RolloutTool, instruction, tool
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest
 from openrlhf_math.rewards import RewardConfig
+from openrlhf_math.runs.rollouts import NOTHING, Keeping, read_keeping
 from openrlhf_math.training.flag_checks import (
     CRITIC_FLAG,
     check_kernels,
@@ -34,9 +39,13 @@ from openrlhf_math.training.flag_values import check_values
 from openrlhf_math.training.lora import Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
 
+if TYPE_CHECKING:  # what it imports takes a while
+    from openrlhf_math.rerank.answer_judge import JudgeSettings
+
 # These compare a completion with the others of its group; alone it has nothing to learn from.
 NEEDS_A_GROUP = ("grpo", "grpo_no_std", "rloo", "reinforce_baseline", "group_norm", "dr_grpo")
 
+KEEP_ROLLOUTS = "last:20"
 
 # Flags with which OpenRLHF's own padded or flash-attn-packed batches are kept, and their plain values.
 NEEDS_PADDED_BATCH = {
@@ -56,7 +65,11 @@ class MathSettings:
     parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
     engine_noise: standard deviation of what the engine's weights are off by, relative; 0 but in experiments.
     truncated: a key of grpo/truncation.py's table. lora: what is trained, None for all weights; found after the flags,
-    in the configuration of the model. tool: what the model may call in its rollouts, None for nothing.
+    in the configuration of the model. tool: what the model may call in its rollouts, None for nothing. teacher: what
+    the policy learns from besides rewards, None for nothing. keep_rollouts: which steps' completions stay on disk.
+    reward_parts: what the reward is the sum of, None for that of `rewards`. majority_labels: whether the majority of a
+    group takes the place of a gold answer that is missing. judge: who decides what the grader cannot; None for nobody.
+    generation: see there. replay: rollouts to train on in place of an engine's, None for an engine.
     """
 
     run_dir: Path
@@ -78,6 +91,13 @@ class MathSettings:
     objective: Objective
     lora: Lora | None = None
     tool: RolloutTool | None = None
+    keep_rollouts: Keeping = NOTHING
+    reward_parts: RewardParts | None = None
+    majority_labels: bool = False
+    judge: "JudgeSettings | None" = None
+    generation: Generation = field(default_factory=Generation)
+    replay: str | None = None
+    teacher: Teacher | None = None
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -86,7 +106,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     Raises UserError for values that cannot work, before anything heavy is imported.
     """
     flags = dict(vars(flat))
-    ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
+    ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.") or name == "vllm.args"}
     flags.pop("dry_run")
     check_values(flags | ours)
     objective = settle_objective(flags, ours)
@@ -95,7 +115,10 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
     settle_critic(flags)
-    wanted_tool = tool(flags, ours)
+    if ours["math.replay"]:
+        _check_replay(flags)
+    generation = read_generation(flags, ours)
+    wanted_tool, wanted_teacher, parts = tool(flags, ours), teacher(flags, ours), read_parts(flags, ours)
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
@@ -105,8 +128,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         filtering_range = filtering_range or (0, 1)
     flags["algo.dynamic_filtering_range"] = filtering_range or (-math.inf, math.inf)  # OpenRLHF checks it
     _compute(flags, device, run_dir, shared_prefix)
-    _check(flags)
-    check_placement(flags)
+    _check(flags, wanted_teacher)
+    check_placement(flags, reference=is_loaded(wanted_teacher) or flags["algo.kl.init_coef"] > 0)
     check_kernels(flags, device, padded=not shared_prefix)
     check_lora_flags(flags)
     if flags["ds.lora.dropout"]:
@@ -153,8 +176,51 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         faults=faults(ours),
         objective=objective,
         tool=wanted_tool,
+        reward_parts=parts,
+        generation=generation,
+        replay=ours["math.replay"],
+        majority_labels=_majority(flags, ours["math.majority_labels"]),
+        keep_rollouts=_keeping(ours["math.keep_rollouts"], args.train.async_enable, ours["math.replay"]),
+        teacher=wanted_teacher,
     )
+    if args.math.replay:  # after OpenRLHF's checks; without an engine there are no penalties left to take
+        args.vllm.num_engines = 0
+        args.reward.overlong_buffer_len = args.reward.stop_properly_penalty_coef = None
     return args
+
+
+def _check_replay(flags: dict) -> None:
+    """Raise UserError for what a replay cannot do."""
+    for name, why in (
+        ("eval.dataset", "there is no engine to evaluate with"),
+        ("ckpt.load_enable", "a replay is not resumed; run it again"),
+        ("train.async_enable", "there is no engine beside the training"),
+    ):
+        if flags[name]:
+            raise UserError(f"--{name} with --math.replay: {why}; leave one of the two out")
+    if flags["ckpt.save_steps"] is None:
+        flags["ckpt.save_steps"] = -1
+
+
+def _majority(flags: dict, wish: bool) -> bool:
+    """Raises UserError if a group cannot vote, or if it is not graded here."""
+    if wish and flags["rollout.n_samples_per_prompt"] < 3:
+        raise UserError("--math.majority_labels: a majority needs --rollout.n_samples_per_prompt of 3 or more")
+    for name in ("reward.remote_url", "reward.model_name_or_path"):
+        if wish and flags[name]:
+            raise UserError(f"--{name} and --math.majority_labels both say what is right; leave one of them out")
+    return wish
+
+
+def _keeping(wish: str | None, asynchronous: bool, replay: str | None) -> Keeping:
+    """Which rollouts are kept. Raises UserError if the flag cannot be read, or OpenRLHF's own trainer runs."""
+    keeping = read_keeping(wish or ("none" if replay else KEEP_ROLLOUTS))
+    if asynchronous and wish and keeping != NOTHING:
+        raise UserError(
+            f"--math.keep_rollouts {wish}: OpenRLHF's asynchronous trainer keeps none; leave it or "
+            "--train.async_enable out"
+        )
+    return NOTHING if asynchronous else keeping
 
 
 def _shares_prefix(flags: dict, wish: str) -> bool:
@@ -210,7 +276,7 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
         default("ckpt.save_steps", -1)
 
 
-def _check(flags: dict) -> None:
+def _check(flags: dict, teacher: Teacher | None) -> None:
     for flag in ("actor.model_name_or_path", "data.prompt_dataset"):
         if not flags[flag]:
             raise UserError(f"--{flag} is missing: give a local path or a hub name")
@@ -219,7 +285,8 @@ def _check(flags: dict) -> None:
         if flags[flag] < 1:
             raise UserError(f"--{flag} {flags[flag]}: the run would take no optimizer step; give 1 or more")
     estimator, group = flags["algo.advantage.estimator"], flags["rollout.n_samples_per_prompt"]
-    if estimator in NEEDS_A_GROUP and group < 2:
+    rewarded = teacher is None or teacher.reward_coef > 0
+    if rewarded and estimator in NEEDS_A_GROUP and group < 2:
         raise UserError(
             f"--rollout.n_samples_per_prompt {group}: {estimator} compares the completions of a prompt with each "
             "other; give 2 or more"
@@ -286,8 +353,8 @@ def old_log_probs_needed(args: SimpleNamespace) -> bool:
 
 def only_advantages_teach(args: SimpleNamespace) -> bool:
     """Whether a completion with advantage 0 has no gradient: no entropy bonus, no KL loss, no loss of routers or of a
-    user's own."""
-    if args.actor.policy_loss_type not in PROPORTIONAL:
+    user's own, no teacher."""
+    if args.actor.policy_loss_type not in PROPORTIONAL or args.math.teacher:
         return False
     return not (args.actor.entropy_coef or args.algo.kl.init_coef or args.actor.aux_loss_coef)
 
@@ -303,9 +370,19 @@ def as_json(args: SimpleNamespace) -> str:
     def plain(value):
         if isinstance(value, SimpleNamespace):
             return {key: plain(item) for key, item in vars(value).items()}
-        return asdict(value) if isinstance(value, MathSettings) else value
+        return _as_plain(value) if isinstance(value, MathSettings) else value
 
     settings = plain(args)
     settings["logger"]["wandb"]["key"] = None
     settings["objective"] = described(args, steps_a_batch(args))
     return json.dumps(settings, indent=2, default=str)
+
+
+def _as_plain(settings: MathSettings) -> dict:
+    """Without the judge's key."""
+    judge = settings.judge
+    plain = asdict(replace(settings, judge=None))
+    if judge:
+        endpoint = judge.endpoint
+        plain["judge"] = {"model": judge.model, "base_url": endpoint.base_url, "extra_body": endpoint.extra_body}
+    return plain

@@ -13,6 +13,7 @@
 import math
 import time
 from functools import partial
+from pathlib import Path
 
 import ray
 import torch
@@ -35,17 +36,20 @@ from openrlhf_math.grpo.engine_recovery import EngineRecovery
 from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.group_metrics import length_metrics
 from openrlhf_math.grpo.importance import ESS
+from openrlhf_math.grpo.kept_rollouts import KeptRollouts
+from openrlhf_math.grpo.majority import agreement
 from openrlhf_math.grpo.metrics import RECORDS, step_record, tool_shares
 from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.plan import rollouts_line
 from openrlhf_math.grpo.problem_order import ProblemOrder
-from openrlhf_math.grpo.samples_generator import MathSamplesGenerator, left_to_phases
+from openrlhf_math.grpo.samples_generator import MathSamplesGenerator, ReplayGenerator, left_to_phases
 from openrlhf_math.grpo.settings import old_log_probs_needed, steps_a_batch
 from openrlhf_math.grpo.stopping import StopSignals
 from openrlhf_math.grpo.undecided import Undecided
 from openrlhf_math.grpo.watchdog import Watchdog
 from openrlhf_math.runs import records
 from openrlhf_math.runs.records import append_jsonl
+from openrlhf_math.runs.rollouts import files_at
 from openrlhf_math.seeds import derived_seed
 
 logger = init_logger(__name__)
@@ -73,11 +77,12 @@ class MathTrainer(UpstreamTrainer):
         self.batches = len(prompts) // self.args.rollout.batch_size * self.args.train.num_episodes
         self.max_steps = self.batches * steps_a_batch(self.args)  # OpenRLHF counts prompts that fill no batch
 
-        self.engines = EngineRecovery(self.vllm_engines, self.actor_model_group, ours.faults.engine_restarts)
+        engines = self.vllm_engines or []  # none with --math.replay
+        self.engines = EngineRecovery(engines, self.actor_model_group, ours.faults.engine_restarts)
         # With a critic, two models share the device: upstream's order of loading them stays.
         own_states = ("ds",) if self.critic_model_group is None else ()
         self.phases = Phases(
-            self.vllm_engines,
+            engines,
             self.actor_model_group,
             engines_sleep=self.args.vllm.enable_sleep,
             states_offload=self.args.ds.enable_sleep and bool(own_states),
@@ -87,16 +92,22 @@ class MathTrainer(UpstreamTrainer):
         )
         self.problems = ProblemOrder(self.args, prompts.prompts)
         self.prompts_dataloader = self.problems.put_into(self.prompts_dataloader, strategy)
-        self.undecided = Undecided(self.vllm_engines, ours.run_dir / "undecided.jsonl")
+        self.rollouts = KeptRollouts(self.args, self.tokenizer)
+        self.undecided = Undecided(engines, ours.run_dir / "undecided.jsonl")
         self.bad_steps = BadSteps(ours.faults.max_bad_steps, ours.run_dir)
         self.checkpointing = Checkpointing(
             self.args.ckpt.save_steps, not self.args.ckpt.disable_ds, stop, self._write_checkpoint
         )
-        self.samples_generator = MathSamplesGenerator(
+        generator = MathSamplesGenerator
+        if ours.replay:
+            files = list(files_at(Path(ours.replay)).values())
+            generator, self.batches = partial(ReplayGenerator, files=files), len(files)
+            self.max_steps = self.batches * steps_a_batch(self.args)
+        self.samples_generator = generator(
             strategy,
             self.prompts_dataloader,
             self.eval_dataloader,
-            self.vllm_engines,
+            engines,
             engines=self.engines,
             phases=self.phases,
             problems=self.problems,
@@ -125,7 +136,7 @@ class MathTrainer(UpstreamTrainer):
         if note := ray.get(self.actor_model_group.async_run_method("note"))[0]:
             self.show.say(note)
         prompts, batch_size = len(self.prompts_dataloader.dataset), self.args.rollout.batch_size
-        if prompts % batch_size:
+        if prompts % batch_size and not self.args.math.replay:
             self.show.say(rollouts_line(prompts, batch_size, self.args.train.num_episodes))
         self.show.begin(global_step + 1)
         with self.checkpointing.last_step_saved():
@@ -141,6 +152,7 @@ class MathTrainer(UpstreamTrainer):
 
     def train_step(self, rollout_samples, global_step: int):
         """Returns the step's metrics and its number."""
+        self.samples = rollout_samples
         with self.watchdog.phase("train", f"{POLICY}, to take a gradient step"):
             started = time.perf_counter()
             self.engines.check()
@@ -152,6 +164,8 @@ class MathTrainer(UpstreamTrainer):
                 status, global_step = super().train_step(rollout_samples, global_step)
             self.samples_generator.step = global_step
             self.trained |= status.get("skipped_steps", math.inf) < steps_a_batch(self.args)
+            if self.args.math.teacher:
+                status["timing/teacher"] = self.experience_maker.teacher_seconds
             status["timing/sleep"] = sleep_seconds  # the other moves lie within what upstream times
             drawn, metrics = self.problems.end_step()
             append_jsonl(self.args.math.run_dir / "problems.jsonl", {"step": global_step, **drawn})
@@ -166,17 +180,21 @@ class MathTrainer(UpstreamTrainer):
         """Means over all completions of the batch; those the policy actor gives leave out the skipped ones."""
         stats = super()._compute_rollout_stats(experiences)
         self.batch = experiences
+        self.rollouts.note(experiences)
         by_policy = {"kl"} if self.args.algo.kl.use_loss else set()  # while it trains; here it is 0 then
         for name in experiences[0].info.keys() - by_policy:
             stats[name] = torch.cat([experience.info[name] for experience in experiences]).float().mean().item()
         for name in ("response_length", "total_length", "truncated"):
             stats[name] = torch.cat([getattr(each, name) for each in experiences]).float().mean().item()
-        stats |= tool_shares(stats)
+        stats |= tool_shares(stats) | agreement(stats)
         if all("accuracy" in each.info for each in experiences):
             correct = torch.cat([each.info["accuracy"] for each in experiences]) > 0
             lengths = torch.cat([each.response_length for each in experiences])
             stats |= length_metrics(lengths.tolist(), correct.tolist())
-        idle = [~(each.advantages * each.action_mask).any(dim=1) for each in experiences]
+        teaches = [
+            each.action_mask if self.args.math.teacher else each.advantages * each.action_mask for each in experiences
+        ]
+        idle = [~each.any(dim=1) for each in teaches]
         stats["idle_rate"] = torch.cat(idle).float().mean().item()
         return stats
 
@@ -189,6 +207,8 @@ class MathTrainer(UpstreamTrainer):
         return status
 
     def broadcast_to_vllm(self) -> None:
+        if not self.vllm_engines:
+            return
         with self.watchdog.phase("sync", f"weights to go from {POLICY} to {ENGINES}"):
             self.engines.check()
             self.phases.transfer()
@@ -198,6 +218,7 @@ class MathTrainer(UpstreamTrainer):
         with self.watchdog.phase("save", f"{ENGINES}' report and {POLICY}, to save a checkpoint"):
             logs_dict = dict(logs_dict or {}) | self.phases.take_report()
             logs_dict["engine_restarts"] = self.engines.take_restarts()
+            logs_dict["timing/rollout_files"] = self._keep_rollouts(global_step)
             record = step_record(global_step, logs_dict, time.time() - self.args.math.started_at)
             append_jsonl(self.args.math.run_dir / "metrics.jsonl", record)
             self.undecided.collect(global_step)
@@ -215,9 +236,17 @@ class MathTrainer(UpstreamTrainer):
             }
             self.checkpointing.end_step(global_step, client_states)
 
+    def _keep_rollouts(self, step: int) -> float:
+        """Returns the seconds it took."""
+        started = time.perf_counter()
+        self.rollouts.training(step, self.samples)
+        self.samples = []
+        return time.perf_counter() - started
+
     def _guard(self, record: dict) -> None:
         """Stop a run that no longer learns from its own policy."""
-        if not self.args.train.async_enable:  # else the engine's weights are older, as they should be
+        # With these the engine's weights are older, or another run's, as they should be.
+        if not (self.args.train.async_enable or self.args.math.replay):
             engine_gap.check(record, self.args.math.max_logprob_gap)
         self.bad_steps.observe(record, self.batch)
 
@@ -242,6 +271,7 @@ class MathTrainer(UpstreamTrainer):
         with self.watchdog.phase("evaluate", self.samples_generator.waits_for):
             state = random_state(device=False)
             logs = super().evaluate(global_step, **generate_kwargs)
+            self.rollouts.evaluation(global_step, self.samples_generator.take_evaluated())
             restore_random_state(state)
             return logs
 

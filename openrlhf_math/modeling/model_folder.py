@@ -76,6 +76,29 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str):
     return tokenizer
 
 
+def recommended_sampling(flag: str, model: str) -> dict[str, float]:
+    """What the model's generation_config.json says of sampling, by vLLM's names, if it asks for sampling, as vLLM's
+    server applies it; `max_tokens` in any case. Raises UserError, which names `flag`, if it cannot be read."""
+    from transformers import GenerationConfig
+
+    try:
+        config = GenerationConfig.from_pretrained(model).to_diff_dict()
+    except (OSError, ValueError, TypeError) as error:
+        folder = Path(model)  # of a hub model there may be none, or no network for it
+        if isinstance(error, OSError) and not (folder / "generation_config.json").exists():
+            return {}
+        raise UserError(f"{flag} {model}: generation_config.json cannot be read ({error!s:.200}); fix it") from None
+    found = {"max_tokens": config.get("max_new_tokens")}
+    if config.get("do_sample"):
+        names = ("top_p", "top_k", "min_p", "repetition_penalty")
+        found |= {"temperature": config.get("temperature", 1.0), **{name: config.get(name) for name in names}}
+    found = {name: value for name, value in found.items() if value is not None}
+    for name, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{flag} {model}: generation_config.json has {name} {value!r:.60}; it must be a number")
+    return found
+
+
 def _check_syntax(flag: str, model: str, tokenizer) -> None:
     """What else a template refuses depends on the messages, and is told where they are rendered."""
     from jinja2 import TemplateSyntaxError

@@ -19,7 +19,10 @@ WITHOUT_MEANING = (
     "ds.lora.alpha", "ds.lora.dropout", "ds.lora.target_modules",
 )  # fmt: skip
 # Flags of a fine-tuning that this one has not, without effect.
-OF_SFT = {"math.instruction": "", "math.thinking": "keep", "math.thinking_tags": "think", "math.max_bad_rows": 0.0}
+OF_SFT = {
+    "math.instruction": "", "math.thinking": "keep", "math.thinking_tags": "think", "math.max_bad_rows": 0.0,
+    "math.chat_template_kwargs": {}, "math.code_output": "learn",
+}  # fmt: skip
 # What comes first in the help.
 NEEDED = (
     "model.model_name_or_path", "data.dataset", "math.run_dir", "math.device", "data.max_len", "train.batch_size",

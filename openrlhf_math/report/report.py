@@ -7,7 +7,7 @@ from openrlhf_math.report.page import Section
 from openrlhf_math.report.phases import NAMES, memory_plot, time_plot
 from openrlhf_math.report.plots import Plot, plot, single_points
 from openrlhf_math.report.runs import Evaluation, Found, Training
-from openrlhf_math.report.samples import samples_of, undecided_of
+from openrlhf_math.report.samples import groups_of, samples_of, undecided_of
 from openrlhf_math.report.settings import all_settings, differences
 from openrlhf_math.report.table import Opening, Table
 from openrlhf_math.runs.process import FAILED, KILLED, STOPPED, state_of
@@ -25,6 +25,7 @@ def sections_of(found: Found, samples: int) -> list[Section]:
         *_phases(_with_steps(found.grpo)),
         *_trainings("Fine-tuning", found.tuning, TUNING),
         *_samples(found.groups, samples),
+        Section("Groups and their advantages", samples=tuple(filter(None, map(groups_of, found.grpo)))),
         *_undecided(found.grpo),
         *_settings([*found.grpo, *found.tuning]),
     ]

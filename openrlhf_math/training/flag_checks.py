@@ -69,8 +69,11 @@ def check_kernels(flags: dict, device: str, padded: bool) -> None:
         raise UserError(f"--ds.attn_implementation {attention} does not run on a CPU; give {' or '.join(ON_A_CPU)}")
 
 
-def check_placement(flags: dict) -> None:
-    """Raise UserError where models that share devices want more than there are. flags: by dotted name, of `grpo`."""
+def check_placement(flags: dict, reference: bool) -> None:
+    """Raise UserError where models that share devices want more than there are.
+
+    flags: by dotted name, of `grpo`. reference: whether there is a reference model, or a teacher in its place.
+    """
     shares_all = flags["train.colocate_all"]
     nodes, devices = size = _size(flags, "actor")
     if shares_all and not flags["train.async_enable"]:
@@ -80,7 +83,7 @@ def check_placement(flags: dict) -> None:
                 f"--vllm.num_engines {engines} and --vllm.tensor_parallel_size {each}: engines share the policy's "
                 f"{nodes * devices} device(s) and must fill them; change one of these or --actor.num_gpus_per_node"
             )
-    if flags["algo.kl.init_coef"] > 0 and (shares_all or flags["train.colocate_actor_ref"]):
+    if reference and (shares_all or flags["train.colocate_actor_ref"]):
         _check_fits("ref", _size(flags, "ref") == size, size)
     for model in ("critic", "reward") if shares_all else ():
         if flags[f"{model}.model_name_or_path"]:

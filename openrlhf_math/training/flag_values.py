@@ -1,5 +1,6 @@
 """Which values a flag with a number may have, checked before anything is computed from them."""
 
+import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,6 +8,14 @@ from typing import Any
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards.config import LEAST_MEMORY
+
+
+def json_object(text: str) -> dict:
+    """The type of a flag. Raises ValueError for anything else."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,10 @@ RULES = {
     "math.correct_below_ess": Rule("a share above 0, 1 at the most", lambda value: 0 < value <= 1),
     "math.sapo_tau": POSITIVE,
     "math.loss_length": COUNT,
+    "math.teacher_coef": POSITIVE,
+    **dict.fromkeys(("math.teacher_concurrency", "math.teacher_tries"), COUNT),
+    "math.teacher_timeout": POSITIVE,
+    "math.reward_coef": NOT_NEGATIVE,
     "math.grading_seconds": POSITIVE,
     "math.grading_gib": Rule(
         f"{LEAST_MEMORY / 2**30:g} or more", lambda value: LEAST_MEMORY / 2**30 <= value < math.inf

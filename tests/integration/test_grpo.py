@@ -57,6 +57,31 @@ def test_with_kl_upstreams_reference_actor_runs_beside_ours(demo, tmp_path, crea
     assert abs(start) < 1e-3 and moved > 1e-3  # before the first step the policy is the reference
 
 
+def test_a_teacher_is_in_the_place_of_the_reference_model(demo, tmp_path, created):
+    """It is the policy of the start, so before the first step nothing is between them, and there is no reward."""
+    student = demo / "sft" / "model"
+    more = ("--math.teacher", str(student), "--math.reward_coef", "0", "--data.max_samples", "16")
+    assert main(flags(demo, tmp_path / "run", *more, "--actor.entropy_coef", "0.5", "--actor.adam.lr", "1e-3")) == 0
+    assert created == ["MathPolicyActor", "MathReferenceActor"]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    start, moved = (abs(row["teacher/reverse_kl"]) for row in rows)
+    assert start < 1e-4 and moved > 1e-3
+    assert all(row["idle_rate"] == row["kl"] == 0 and row["timing/teacher"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_teacher_behind_a_server(demo, tmp_path, created):
+    """Transformers gives the log-probabilities here, the policy's own of the start."""
+    from scoring_server import ScoringServer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    student = demo / "sft" / "model"
+    with ScoringServer(AutoModelForCausalLM.from_pretrained(student), AutoTokenizer.from_pretrained(student)) as server:
+        assert main(flags(demo, tmp_path / "run", "--math.teacher", server.url)) == 0
+    assert created == ["MathPolicyActor"] and len(server.requests) == 1 + 8 * 4
+    assert abs(only_record(tmp_path / "run")["teacher/reverse_kl"]) < 2e-3
+
+
 @pytest.mark.parametrize("estimator", [pytest.param(one, marks=pytest.mark.slow) for one in ("rloo", "grpo_no_std")])
 def test_other_estimators(demo, tmp_path, estimator):
     assert main(flags(demo, tmp_path / "run", "--algo.advantage.estimator", estimator)) == 0

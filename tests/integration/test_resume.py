@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
@@ -121,6 +122,9 @@ def assert_equal(one: Path, other: Path) -> None:
     for name in ("metrics.jsonl", "problems.jsonl", "eval.jsonl"):
         for left, right in zip(records(one / name), records(other / name), strict=True):
             assert left == right, name
+    for folder in ("rollouts", "eval_rollouts"):
+        files = [{path.name: parquet.read_table(path) for path in (run / folder).glob("*")} for run in (one, other)]
+        assert files[0] == files[1] and (files[0] or folder != "rollouts"), folder
     weights, others = (load_file(run / "model" / "model.safetensors") for run in (one, other))
     assert weights.keys() == others.keys()
     assert all((weights[name] == others[name]).all() for name in weights)
@@ -174,12 +178,19 @@ def test_a_run_disturbed_in_every_way_equals_one_that_was_not(demo, tmp_path):
         assert shown_by_tensorboard(run.directory, tag) == steps
 
 
-def test_two_processes_with_zero_3_go_on_within_and_between_passes_over_the_problems(demo, tmp_path):
-    whole, run = Run(demo, tmp_path / "whole", *TWO_RANKS), Run(demo, tmp_path / "killed", *TWO_RANKS)
+def test_two_processes_with_zero_3_and_a_teacher_go_on_within_and_between_passes_over_the_problems(demo, tmp_path):
+    flags = (*TWO_RANKS, "--math.teacher", str(demo / "grpo" / "model"))
+    whole, run = Run(demo, tmp_path / "whole", *flags), Run(demo, tmp_path / "killed", *flags)
     whole.finish()
     assert whole.steps() == list(range(1, 7))
     problems = [set(record["problems"]) for record in records(whole.directory / "problems.jsonl")]
     assert len(set().union(*problems[:3])) == 24, "an episode has every problem"
+    assert all(record["teacher/reverse_kl"] != 0 for record in records(whole.directory / "metrics.jsonl"))
+
+    again = Run(demo, tmp_path / "again", *flags, "--math.replay", str(whole.directory / "rollouts"))
+    again.finish()  # the same steps without an engine
+    weights, others = (load_file(one.directory / "model" / "model.safetensors") for one in (whole, again))
+    assert again.steps() == whole.steps() and all((weights[name] == others[name]).all() for name in weights)
 
     end(run, run.start(), delayed(run.tags, 0.5))
     assert len(list((run.checkpoints / run.tags()[-1]).glob("random_state_rank*.pt"))) == 2

@@ -46,6 +46,7 @@ def command(name: str, model, problems, tmp_path) -> list[str]:
     [
         (["--engine-args", '{"kv_cash_dtype": "fp8"}'], "did you mean kv_cache_dtype?"),
         (["--engine-args", '{"max_model_len": 5}'], "use --max-context"),
+        (["--engine-args", '{"max_num_seqs": "many"}'], "max_num_seqs is 'many'; input should be a valid integer"),
         (["--engine-args", '{"worker_extension_cls": "x"}'], "worker_extension_cls is set by this command"),
         (["--chat-template-kwargs", '{"enable_thinkin": false}'], "no enable_thinkin, only enable_thinking, hidden"),
         (["--base-url", "http://127.0.0.1:9/v1", "--engine-args", '{"dtype": "float32"}'], "--engine-args"),

@@ -7,16 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow
 import pytest
 import written_commands
+from pyarrow import parquet
 from recorded_runs import evaluation, grpo_row, grpo_run, write_lines
 
-from openrlhf_math.cli import experiment_runs, main, stages
+from openrlhf_math.cli import experiment_runs, experiment_teacher, main, stages
 from openrlhf_math.cli.experiment_stages import JOURNAL, Stages
+from openrlhf_math.cli.experiment_teacher import first_of, worked_sum
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.compare import Result
 from openrlhf_math.evaluation.recorded import Judged
-from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank, tool
+from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank, teacher, tool
 from openrlhf_math.experiments.heldout import differences, pass_at_1, tokens_per_correct
 from openrlhf_math.experiments.over_seeds import band, spread
 from openrlhf_math.experiments.results import write_results
@@ -223,6 +226,55 @@ def test_a_run_without_a_tool_has_no_calls_in_the_table():
     assert by_name["calls a completion in the last step"] == ["0.50 (0.50 to 0.50)", "-"]
 
 
+# --- teacher
+
+
+def teacher_findings() -> teacher.Findings:
+    def run(tokens: float, *accuracies: float, divergence: float | None = None) -> teacher.Run:
+        each = {"completion_length": tokens, "rollout/num_samples": 10.0, "teacher/reverse_kl": divergence}
+        evaluations = [{"step": 2 * (n + 1), "eval_x_pass1": one} for n, one in enumerate(accuracies)]
+        return teacher.Run(rows(2 * len(accuracies), **each), evaluations, 1000.0, results(*accuracies))
+
+    ways = {
+        "GRPO": [run(10.0, 0.4, 0.5), run(10.0, 0.2, 0.6)],
+        "teacher alone": [run(20.0, 0.6, 0.8, divergence=0.1)] * 2,
+        "teacher and reward": [run(20.0, 0.3, 0.8, divergence=0.2)] * 2,
+        "SFT on its traces": [teacher.Run(None, None, 900.0, results(0.6, 0.4))] * 2,
+    }
+    return teacher.analyse([results(0.2, 0.2)] * 2, [results(1.0, 0.9)] * 2, ways)
+
+
+def test_tokens_to_the_accuracy_that_grpo_ends_with_begin_at_the_student():
+    """From 0.2 at 0 tokens to 0.6 at 400: 0.5 at 300. A run that ends lower sets the target of its seed."""
+    found = teacher_findings()
+    assert found.targets == [0.5, 0.6] and found.steps == 4
+    by_name = {one.name: one for one in found.ways}
+    assert by_name["GRPO"].reached.values == pytest.approx([400.0, 400.0])
+    assert by_name["teacher alone"].reached.values == pytest.approx([300.0, 400.0])
+    assert by_name["teacher alone"].fewer.values == pytest.approx([4 / 3, 1.0])
+    assert by_name["teacher alone"].reverse_kl.mean == pytest.approx([0.1] * 4)
+    assert by_name["SFT on its traces"].reached is None
+    assert by_name["SFT on its traces"].heldout.value == pytest.approx(0.5)
+    assert by_name["SFT on its traces"].against.difference == pytest.approx(0.5 - 0.425)
+    (table,) = teacher.tables(found)
+    assert all(len(row) == len(table.header) for row in table.rows)
+
+
+def test_a_budget_of_tokens_holds_the_first_attempt_at_every_problem_first():
+    verdicts = [{"row": row, "attempt": attempt, "tokens": 10 * row} for row in (1, 2, 3) for attempt in (0, 1)]
+    chosen = [(row["row"], row["attempt"]) for row in first_of(verdicts, 75)]
+    assert chosen == [(1, 0), (2, 0), (3, 0), (1, 1)]
+    assert len(first_of(verdicts, 1000)) == 6
+
+
+def test_the_teacher_learns_sums_without_their_checks():
+    lines = "Tom has 4 pens.\n4-3=1.\n1-1=0."
+    again = "\nLet me check that again.\n4-3=1.\n1-1=0."
+    end = "\n</think>\n\nThe answer is \\boxed{0}."
+    assert worked_sum(f"<think>\n{lines}{again}{again}{end}") == worked_sum(f"<think>\n{lines}{end}")
+    assert worked_sum(f"<think>\n{lines}{end}") == f"<think>\n{lines}{end}"
+
+
 # --- what is written
 
 
@@ -238,10 +290,11 @@ def findings() -> dict:
         ),
         "rerank": (rerank, rerank.analyse([problems], None)),
         "tool": (tool, tool_findings()),
+        "teacher": (teacher, teacher_findings()),
     }
 
 
-@pytest.mark.parametrize("name", ["kl", "efficiency", "curriculum", "rerank", "tool"])
+@pytest.mark.parametrize("name", ["kl", "efficiency", "curriculum", "rerank", "tool", "teacher"])
 def test_an_experiment_leaves_its_figure_its_tables_and_its_commands(tmp_path, name):
     experiment, told = findings()[name]
     write_results(tmp_path / name, experiment, told, [["eval", "--instruction", ""]], 61.4)
@@ -356,6 +409,12 @@ def test_a_stage_whose_folder_is_gone_is_told(run_dir):
 # --- whole experiments over recorded stages
 
 
+def write_traces(folder: Path) -> None:
+    (folder / "dataset" / "data").mkdir(parents=True)
+    traces = [{"problem": f"{row}+1?", "response": "r", "attempt": 0} for row in (1, 2)]
+    parquet.write_table(pyarrow.Table.from_pylist(traces), folder / "dataset" / "data" / "train.parquet")
+
+
 @pytest.fixture
 def recorded(monkeypatch):
     """Our commands leave small recorded results. Gives the names of those that ran."""
@@ -369,7 +428,7 @@ def recorded(monkeypatch):
         ran.append(name)
         if name == "grpo":
             path = of(words, "--math.run_dir")
-            grpo_run(path, steps=6)
+            grpo_run(path, steps=6, **({"teacher/reverse_kl": 0.1} if "--math.teacher" in words else {}))
             evaluated = {"eval_num_samples": 8}
             rows = [evaluated | {"step": step, "eval_default_pass1": 0.1 * step} for step in (2, 4, 6)]
             write_lines(path / "eval.jsonl", rows)
@@ -379,13 +438,23 @@ def recorded(monkeypatch):
             of(words, "--output").write_text(json.dumps({"completions": 6, "tokens": 90, "seconds": 0.5}))
         elif name == "prm" and words[4] == "train":
             write_lines(of(words, "--math.run_dir") / "eval.jsonl", [{"step": 3, "auc": 0.8}])
+        elif name == "distill":
+            folder = of(words, "--output")
+            write_lines(folder / "verdicts.jsonl", [{"row": row, "attempt": 0, "tokens": 9} for row in (1, 2)])
+            write_traces(folder)
         elif name == "solve":
             row = {"problem": "1+1?", "gold": "2", "responses": ["<think>\n</think>\n\nThe answer is \\boxed{2}."] * 2}
             write_lines(of(words, "--output"), [row | {"scores": [[0.9], [0.8]], "tokens": [9, 9]}] * 3)
         return subprocess.CompletedProcess(words, 0, "")
 
     monkeypatch.setattr(stages.subprocess, "run", run)
-    monkeypatch.setattr(experiment_runs, "teach_student", lambda titled, folder, seed: folder.mkdir(parents=True))
+
+    def taught(titled, folder, seed):
+        write_lines(folder / "world" / "train.jsonl", [{"problem": f"{row}+1?"} for row in (1, 2)])
+        write_traces(folder / "traces")
+
+    for module in (experiment_runs, experiment_teacher):
+        monkeypatch.setattr(module, "teach_student", taught)
     return ran
 
 
@@ -398,6 +467,7 @@ def recorded(monkeypatch):
         ("rerank", ("--attempts", "2"), ["grpo", "eval", "prm", "prm", "solve"] * 2),
         ("mismatch", ("--noise", "0.3"), ["eval", *["grpo", "eval"] * 3] * 2),
         ("tool", (), ["tiny-world", "sft", "grpo", "grpo"] * 2),
+        ("teacher", (), ["tiny-world", "sft", "eval", "eval", *["grpo", "eval"] * 3, "distill", "sft", "eval"] * 2),
     ],
 )
 def test_an_experiment_runs_its_stages_once(recorded, run_dir, capsys, name, flags, commands):

@@ -19,6 +19,7 @@ from trained_batch import settings, train
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from openrlhf_math.colocation.weight_source import DeepSpeedSource, NoisySource
+from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.losses import LossInputs, find_policy_loss
 from openrlhf_math.grpo.policy_actor import MathActorTrainer
 
@@ -97,6 +98,11 @@ def test_a_correction_multiplies_the_loss_of_every_token(ranks, monkeypatch, rec
                 one.rollout = log_probs(bigram_table(), one)[0] + 0.03
     done = train(completions, args, ranks, monkeypatch)
     compared(done, completions, **PAPERS[recipe] | {"correction": correction})
+
+
+def test_routes_of_experts_cannot_be_replayed():
+    with pytest.raises(UserError, match="--math.router_replay"):
+        settings("--math.router_replay")
 
 
 @pytest.mark.parametrize("recipe", ["poster", "cispo"])

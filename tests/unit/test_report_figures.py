@@ -40,8 +40,8 @@ def test_the_phases_of_a_step_add_up_to_it():
 def test_every_curve_has_its_unit_and_its_steps():
     for curve in GRPO:
         drawn = plot(curve, [ROWS])
-        if curve.title == "KL to the start" or "tool" in curve.title.lower():
-            assert drawn is None  # no reference model, so 0 throughout; no tool
+        if curve.title == "KL to the start" or any(word in curve.title.lower() for word in ("tool", "teacher")):
+            assert drawn is None  # no reference model, so 0 throughout; no tool, no teacher
             continue
         assert f">{curve.unit}</text>" in drawn.svg
         assert ">step</text>" in drawn.svg
@@ -55,6 +55,14 @@ def test_there_is_a_curve_for_every_source_difficulty_and_k():
 
 def test_the_kl_is_drawn_where_it_is_computed():
     assert plot(CURVES["KL to the start"], [ROWS, [grpo_row(1, kl=0.01)]]) is not None
+
+
+def test_the_reverse_kl_is_drawn_where_there_is_a_teacher():
+    drawn = plot(
+        CURVES["Reverse KL to the teacher"],
+        [ROWS, [grpo_row(step, **{"teacher/reverse_kl": -0.01}) for step in (1, 2)]],
+    )
+    assert ">nats a token</text>" in drawn.svg
 
 
 def test_steps_without_a_number_are_counted():

@@ -1,0 +1,151 @@
+"""The runs of `openrlhf-math experiments teacher`: a larger teacher, then the same student in four ways."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from openrlhf_math.cli.demo import MAX_NEW_TOKENS, evaluate, train
+from openrlhf_math.cli.demo_student import teach_student
+from openrlhf_math.cli.experiment_stages import Stages
+from openrlhf_math.cli.stages import stage
+from openrlhf_math.evaluation.compare import Result, read_run
+from openrlhf_math.experiments import teacher
+from openrlhf_math.experiments.settings import Settings
+from openrlhf_math.report.records import number, read_records
+
+CHECKS = "\nLet me check that again."
+END = "\n</think>"
+# The teacher has more weights than the student, and learns longer, from the same traces without their checks.
+TEACHER_FLAGS = (
+    "--math.instruction", "", "--data.max_len", "256",
+    "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "2", "--adam.lr", "2e-3",
+)  # fmt: skip
+TRACES_FLAGS = (
+    "--math.instruction", "", "--data.max_len", "256",
+    "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1", "--adam.lr", "5e-4",
+)  # fmt: skip
+EVALUATED = ("--eval.steps", 4, "--eval.temperature", "1", "--eval.n_samples_per_prompt", "2")
+WAYS = {teacher.PLAIN: None, teacher.ALONE: ("--math.reward_coef", "0"), teacher.BOTH: ()}
+
+
+def run_teacher(stages: Stages, settings: Settings) -> teacher.Findings:
+    """All ways from the same student, seed by seed; SFT on as many tokens as the student generated with the teacher."""
+    students, teachers = [], []
+    runs: dict[str, list[teacher.Run]] = {name: [] for name in (*WAYS, teacher.TRACES)}
+    for seed in range(settings.seeds):
+        titled = partial("seed {}: {}".format, seed)
+        student = stages.once(f"seed_{seed}/student", partial(teach_student, titled, seed=seed))
+        taught = stages.once(f"seed_{seed}/teacher", partial(_teach, titled, student, seed))
+        heldout = partial(_heldout, stages, seed, titled, student)
+        students.append(heldout("student", student / "sft"))
+        teachers.append(heldout("teacher", taught / "sft"))
+        for name, flags in WAYS.items():
+            more = () if flags is None else ("--math.teacher", taught / "sft" / "model", *flags)
+            trained = _trained(stages, seed, titled, student, name, more, settings.steps)
+            rows, evaluations = (read_records(trained / file).rows for file in ("metrics.jsonl", "eval.jsonl"))
+            runs[name].append(teacher.Run(rows, evaluations, _generated(rows), heldout(trained.name, trained)))
+        budget = runs[teacher.ALONE][-1].tokens
+        learned = stages.once(
+            f"seed_{seed}/sft_traces_steps_{settings.steps}", partial(_learn, titled, student, taught, seed, budget)
+        )
+        runs[teacher.TRACES].append(teacher.Run(None, None, _tokens(learned), heldout(learned.name, learned / "sft")))
+    return teacher.analyse(students, teachers, runs)
+
+
+def _teach(titled: Callable[[str], str], student: Path, seed: int, folder: Path) -> None:
+    """Write world/, with a larger model of random weights, sums.jsonl and sft/ into `folder`."""
+    folder.mkdir(parents=True)
+    stage(titled("a larger tiny Qwen"), "tiny-world", folder / "world", "--size", "larger", "--seed", seed)
+    rows = [row | {"response": worked_sum(row["response"])} for row in _kept(student / "traces")]
+    _write(folder / "sums.jsonl", rows)
+    stage(
+        titled("SFT: the teacher learns sums worked out once"), "sft", "--model.model_name_or_path",
+        folder / "world" / "model", "--data.dataset", folder / "sums.jsonl", "--math.run_dir", folder / "sft",
+        "--train.seed", seed, *TEACHER_FLAGS,
+    )  # fmt: skip
+
+
+def worked_sum(trace: str) -> str:
+    """A trace of the tiny world's programmatic teacher without its checks, which repeat the same lines."""
+    thought, end, answer = trace.partition(END)
+    return thought.partition(CHECKS)[0] + end + answer
+
+
+def _kept(traces: Path) -> list[dict]:
+    """The rows of the dataset of a distillation."""
+    from pyarrow import parquet
+
+    return parquet.read_table(traces / "dataset" / "data" / "train.parquet").to_pylist()
+
+
+def _write(path: Path, rows: list[dict]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps({key: row[key] for key in ("problem", "response")}) + "\n" for row in rows)
+
+
+def _trained(
+    stages: Stages, seed: int, titled: Callable[[str], str], student: Path, name: str, flags: tuple, steps: int
+) -> Path:
+    """The folder of a GRPO run, evaluated on the way."""
+    world = student / "world"
+
+    def work(folder: Path) -> None:
+        more = ("--eval.dataset", world / "heldout.jsonl", *EVALUATED, *flags)
+        title = titled(f"{name}, {steps} steps")
+        train(title, student / "sft" / "model", world / "train.jsonl", steps, folder, seed, *more)
+
+    return stages.once(f"seed_{seed}/grpo_{name.lower().replace(' ', '_')}_steps_{steps}", work)
+
+
+def _learn(titled: Callable[[str], str], student: Path, taught: Path, seed: int, budget: float, folder: Path) -> None:
+    """Write traces/, the teacher's, train.jsonl, the right ones of those within the budget, and sft/ into `folder`."""
+    folder.mkdir(parents=True)
+    problems = student / "world" / "train.jsonl"
+    stage(
+        titled("the teacher's traces"), "distill", "--teacher", "engine", "--model", taught / "sft" / "model",
+        "--problems", problems, "--output", folder / "traces", "--attempts", 4, "--max-tokens", MAX_NEW_TOKENS,
+        "--temperature", "1", "--top-p", "1", "--instruction", "", "--seed", seed,
+    )  # fmt: skip
+    texts = [json.loads(line)["problem"] for line in problems.read_text().splitlines()]
+    verdicts = read_records(folder / "traces" / "verdicts.jsonl").rows
+    within = {(texts[row["row"] - 1], row["attempt"]) for row in first_of(verdicts, budget)}
+    kept = [row for row in _kept(folder / "traces") if (row["problem"], row["attempt"]) in within]
+    _write(folder / "train.jsonl", kept)
+    (folder / "tokens.json").write_text(json.dumps(sum(row["tokens"] for row in first_of(verdicts, budget))))
+    stage(
+        titled("SFT on the teacher's traces"), "sft", "--model.model_name_or_path", student / "sft" / "model",
+        "--data.dataset", folder / "train.jsonl", "--math.run_dir", folder / "sft", "--train.seed", seed, *TRACES_FLAGS,
+    )  # fmt: skip
+
+
+def first_of(verdicts: list[dict], budget: float) -> list[dict]:
+    """The attempts that `budget` tokens are enough for: the first at every problem, then the second, and so on."""
+    chosen, left = [], budget
+    for row in sorted(verdicts, key=lambda row: (row["attempt"], row["row"])):
+        left -= row["tokens"]
+        if left < 0:
+            break
+        chosen.append(row)
+    return chosen
+
+
+def _tokens(learned: Path) -> float:
+    return float(json.loads((learned / "tokens.json").read_text()))
+
+
+def _generated(rows: list[dict]) -> float:
+    """Tokens of a run's training completions."""
+    return sum(number(row, "completion_length") * number(row, "rollout/num_samples") for row in rows)
+
+
+def _heldout(
+    stages: Stages, seed: int, titled: Callable[[str], str], student: Path, name: str, run: Path
+) -> list[Result]:
+    def work(folder: Path) -> None:
+        evaluate(
+            titled(f"{name} on held-out problems"), run / "model", student / "world" / "heldout.jsonl", folder, seed
+        )
+
+    (results,) = read_run(stages.once(f"seed_{seed}/eval_{name}", work)).values()
+    return results
