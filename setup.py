@@ -20,7 +20,7 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["openrlhf_math", "openrlhf_math.*"]),
     package_data={"openrlhf_math.report": ["template/*"]},
     install_requires=["aiohttp>=3.9", "mpmath>=1.3,<1.4", "numpy>=1.26", "rapidfuzz>=3.0", "rich>=13.0", "shtab>=1.7"],
