@@ -23,7 +23,7 @@ setup(
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["openrlhf_math", "openrlhf_math.*"]),
     package_data={"openrlhf_math.report": ["template/*"]},
-    install_requires=["aiohttp>=3.9", "mpmath>=1.3,<1.4", "numpy>=1.26", "rapidfuzz>=3.0", "rich>=13.0"],
+    install_requires=["aiohttp>=3.9", "mpmath>=1.3,<1.4", "numpy>=1.26", "rapidfuzz>=3.0", "rich>=13.0", "shtab>=1.7"],
     extras_require={
         # OpenRLHF and vLLM's CPU build come on top, without their dependencies: requirements/cpu-nodeps.txt.
         "cpu": requirements("cpu.in"),

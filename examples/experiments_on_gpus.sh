@@ -4,7 +4,7 @@
 #   RUNS       where everything goes            GRPO       script that trains, see `trained`
 #   STUDENT    model that GRPO begins from      SEEDS, COEFFICIENTS
 #   BENCHMARK  held-out problems                SAMPLING   how they are asked, flags of `eval` and `experiments speed`
-#   SET        the same for `solve --file`      ATTEMPTS   at each, for rerank
+#   SET        the same for `solve --problems`      ATTEMPTS   at each, for rerank
 #   SOLVE      how they are attempted, flags of `solve`
 # Usage: experiments_on_gpus.sh kl|efficiency|rerank [MORE FLAGS of `grpo`, e.g. --dry-run]
 set -euo pipefail
@@ -66,7 +66,7 @@ case "$experiment" in
     for seed in $SEEDS; do
       trained 0 "$seed"
       attempts="$RUNS/attempts_seed_$seed.jsonl"
-      ours solve --model "$run/model" $SOLVE --file "$SET" --attempts "$ATTEMPTS" --no-early-stop --seed "$seed" \
+      ours solve --model "$run/model" $SOLVE --problems "$SET" --attempts "$ATTEMPTS" --no-early-stop --seed "$seed" \
         --output "$attempts" --resume
       ours vote "$attempts" --style "$STYLE" --plot "$RUNS/rerank_seed_$seed.png"
     done

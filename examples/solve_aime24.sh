@@ -11,7 +11,7 @@ mkdir -p runs
 openrlhf-math solve \
   --model "${MODEL:-Qwen/Qwen2.5-Math-7B-Instruct}" --max-context 4096 --max-tokens 3072 \
   --scorer qwen2.5-math-prm --scorer-model "${PRM:-Qwen/Qwen2.5-Math-PRM-7B}" \
-  --file HuggingFaceH4/aime_2024 --split train \
+  --problems HuggingFaceH4/aime_2024 --split train \
   --temperature 0.7 --top-p 0.8 \
   --attempts 64 --confidence 0.95 --rule weighted --aggregate last \
   --total-seconds 18000 --problems-at-once 8 \

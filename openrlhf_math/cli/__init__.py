@@ -8,6 +8,7 @@ at once.
 
 import argparse
 import contextlib
+import difflib
 import errno
 import importlib
 import platform
@@ -23,13 +24,15 @@ from openrlhf_math.patches.patch import PatchError
 # What a command lacks where only a part is installed: packages of the extra `files`, or the whole stack.
 OF_FILES = ("jinja2", "matplotlib", "pyarrow", "rensa", "xxhash")
 STACK = "install the stack with `make setup` (README)"
-# What a full or read-only disk raises, wherever it is met.
+# What a path raises that one may not use as one wants to, and what a full or read-only disk does, wherever it is met.
+PLACE = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 COMMANDS = {
     "curate": "problem sets into one dataset without duplicates or benchmark problems",
     "demo": "the whole chain on this machine: tiny model, SFT, GRPO, before and after",
     "grpo": "train a policy with reference-free GRPO on OpenRLHF's Ray actors",
+    "rollouts": "the completions that a GRPO run has kept, by group, with rewards and advantages",
     "distill": "a teacher writes reasoning traces, they are verified, the good ones are kept",
     "sft": "fine-tune a student on reasoning traces with OpenRLHF's SFT trainer",
     "eval": "pass@1 and token cost of a model on a problem set",
@@ -44,6 +47,7 @@ COMMANDS = {
     "tiny-world": "write the synthetic problem set, its traces and the tiny Qwen to disk",
     "tiny-teacher": "serve the programmatic teacher of that set as an OpenAI-compatible endpoint",
     "patches": "show what is changed in OpenRLHF at import, why, and the diff",
+    "completion": "a script that completes commands, flags and file names in your shell",
     "doctor": "check this machine: versions, devices, memory, compiler, ports, patches",
 }
 
@@ -70,6 +74,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=_versions())
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="what to do, see below")
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        close = difflib.get_close_matches(argv[0], COMMANDS, 1)
+        guess = f"did you mean {close[0]}?" if close else "--help lists the commands"
+        print(f"openrlhf-math: there is no command {argv[0]}; {guess}", file=sys.stderr)
+        return 2
     name = parser.parse_args(argv[:1]).command
 
     try:
@@ -98,9 +107,12 @@ def _run(name: str, arguments: list[str]) -> int:
         print(f"openrlhf-math {name}: {error}", file=sys.stderr)
         return 1
     except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        if error.errno in PLACE and where:
+            print(f"openrlhf-math {name}: {where}{error.strerror}; choose another place", file=sys.stderr)
+            return 2
         if error.errno not in DISK:
             raise
-        where = f"{error.filename}: " if error.filename else ""
         print(f"openrlhf-math {name}: {where}{error.strerror}; make room, or choose another place", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -47,7 +47,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--source", action="append", required=True, metavar="SET", help="problems to take; may be given again")
+    add(
+        "--source", "--problems", action="append", required=True, metavar="SET",
+        help="problems to take; may be given again",
+    )  # fmt: skip
     add("--against", action="append", default=[], metavar="SET", help="drop what is in this set; may be given again")
     add("--benchmark", action="append", default=[], metavar="SET", help="drop this set's problems and report each")
     add("--output", type=Path, required=True, metavar="DIR", help="directory of the dataset")
@@ -86,7 +89,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="only add the columns pass_rate and attempts, from this output of `openrlhf-math eval`, to the rows of "
         "one set: OUTPUT/problems.jsonl",
     )
-    add("--licence", action="append", default=[], metavar="NAME=LICENCE", help="of a set, for the card")
+    add("--licence", "--license", action="append", default=[], metavar="NAME=LICENCE", help="of a set, for the card")
     add("--workers", type=int, metavar="N", help="processes through Ray Data; 0 for none (all cores)")
     add("--json", action="store_true", help="print the counts as JSON")
     what = "whether a row like a benchmark problem is that problem, and is dropped"

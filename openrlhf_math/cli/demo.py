@@ -11,6 +11,7 @@ from pathlib import Path
 from openrlhf_math.cli.demo_rerank import rerank, reranked_table, train_prm
 from openrlhf_math.cli.demo_student import teach_student
 from openrlhf_math.cli.stages import stage
+from openrlhf_math.data.files import claim_directory
 from openrlhf_math.errors import UserError
 
 # What the tiny world needs; every value is a flag of the command it goes to.
@@ -22,6 +23,8 @@ GRPO_FLAGS = (
     "--rollout.batch_size", GROUPS, "--rollout.n_samples_per_prompt", "8",
     "--actor.adam.lr", "2e-4", "--actor.lr_scheduler", "constant_with_warmup", "--actor.entropy_coef", "0",
 )  # fmt: skip
+# Measured on two CPU cores.
+SECONDS_WITHOUT_GRPO, SECONDS_PER_STEP = 275, 1.25
 SAMPLING_FLAGS = ("--instruction", "", "--samples", "4", "--temperature", "1.0", "--max-tokens", MAX_NEW_TOKENS)
 EVAL_FLAGS = (*SAMPLING_FLAGS, "--style", "think")
 
@@ -34,7 +37,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "process reward model on its attempts, and let that choose among several.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--run-dir", type=Path, default=Path("runs/demo"), help="where its files go; must not exist")
+    parser.add_argument(
+        "--run-dir", "--output", type=Path, default=Path("runs/demo"), help="where its files go; must not exist"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the problems, the weights and the sampling")
     parser.add_argument("--steps", type=int, default=80, help="GRPO steps")
     parser.add_argument("--prm-problems", type=int, default=500, help="problems whose attempts the PRM learns from")
@@ -44,9 +49,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     if args.run_dir.exists():
         raise UserError(f"--run-dir {args.run_dir} exists already; choose a new one or remove it")
-    for flag in ("steps", "prm_problems"):
-        if getattr(args, flag) < 1:
-            raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give 1 or more")
+    for flag, least in (("steps", 1), ("prm_problems", 1), ("seed", 0)):
+        if getattr(args, flag) < least:
+            raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give {least} or more")
+    claim_directory("--run-dir", args.run_dir)
+    print(announced(args.steps))
     try:
         summary = chain(args.run_dir.absolute(), args.seed, args.steps, args.prm_problems)
     except subprocess.CalledProcessError as error:
@@ -54,6 +61,17 @@ def run(args: argparse.Namespace) -> int:
         return 1
     show(summary, args.run_dir)
     return 0
+
+
+def announced(steps: int) -> str:
+    """What one is about to see, and for how long."""
+    minutes = (SECONDS_WITHOUT_GRPO + steps * SECONDS_PER_STEP) / 60
+    return (
+        f"The demo takes about {minutes:.0f} minutes on two CPU cores. Ctrl-C stops it. Its 9 stages:\n"
+        "a problem set and a teacher's traces, a tiny model that learns from them (SFT),\n"
+        f"its accuracy before and after {steps} steps of GRPO, a process reward model, and\n"
+        "votes over several attempts. It ends with two tables and a list of the files.\n"
+    )
 
 
 def chain(run_dir: Path, seed: int, steps: int, prm_problems: int) -> dict:

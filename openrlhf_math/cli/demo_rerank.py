@@ -41,7 +41,7 @@ def attempt(title: str, model: Path, prm: Path, problems: Path, attempts: int, o
     output.mkdir(parents=True)
     stage(
         title, "solve", "--model", model, "--scorer", PRM, "--scorer-model", prm / "run" / "model",
-        "--file", problems, "--output", output / "attempts.jsonl", "--seed", seed,
+        "--problems", problems, "--output", output / "attempts.jsonl", "--seed", seed,
         *SOLVE_FLAGS, "--attempts", attempts, "--no-early-stop",
     )  # fmt: skip
 

@@ -7,13 +7,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from openrlhf_math.cli.endpoint_flags import json_object
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
+from openrlhf_math.training.flag_values import json_object
 
 EPILOG = r"""teachers:
   endpoint   any OpenAI-compatible server at --base-url: DeepSeek's, vLLM's, ...
   engine     vLLM on this machine, or --engines of them on the Ray cluster
+  recorded   nobody is asked: --model is a file or folder of completions that were recorded, such as runs/grpo/rollouts
   pkg.mod.f  your own: from DistillSettings to a teacher (openrlhf_math.distill.teachers.Teacher)
 
 refused, whatever the answer:
@@ -58,7 +59,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, metavar="DIR", help="what the run leaves; the same again to resume")
     add("--teacher", default="endpoint", metavar="NAME", help="who writes, see below (%(default)s)")
     add("--model", required=True, metavar="NAME", help="as the endpoint calls it, or directory or hub name for engine")
-    add("--attempts", type=int, default=4, metavar="N", help="traces a problem (%(default)s)")
+    add("--attempts", "--samples", type=int, default=4, metavar="N", help="traces a problem (%(default)s)")
     add("--max-attempts", type=int, metavar="N", help="twice as many, and again, up to N, while none is correct (off)")
     add("--keep", default="verified", metavar="RULE", help="which traces are kept, see below (%(default)s)")
     add("--keep-n", type=int, metavar="N", help="how many a problem at most (the rule's own number)")
@@ -79,8 +80,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--answer-key", metavar="COLUMN", help="of the gold answer (by the set's layout)")
     add("--source-key", default="source", metavar="COLUMN", help="of the source, may be missing (%(default)s)")
     add("--difficulty-key", default="difficulty", metavar="COLUMN", help="may be missing (%(default)s)")
-    add("--license-key", default="license", metavar="COLUMN", help="of the licence, may be missing (%(default)s)")
-    add("--license", action="append", default=[], metavar="SOURCE=LICENCE", help="for the data card; may be repeated")
+    add(
+        "--license-key", "--licence-key", default="license", metavar="COLUMN",
+        help="of the licence, may be missing (%(default)s)",
+    )  # fmt: skip
+    add(
+        "--license", "--licence", action="append", default=[], metavar="SOURCE=LICENCE", help="for the card; repeatable"
+    )
 
     add = parser.add_argument_group("sampling").add_argument
     add("--max-tokens", type=int, default=16384, metavar="N", help="token limit of one trace (%(default)s)")
@@ -159,7 +165,7 @@ def read_settings(args: argparse.Namespace):
     from openrlhf_math.data.trace import find_tags
     from openrlhf_math.distill.settings import DistillSettings, EngineSettings
     from openrlhf_math.endpoint.settings import EndpointSettings, read_key
-    from openrlhf_math.modeling.model_folder import check_model
+    from openrlhf_math.modeling.model_folder import check_chat_model
 
     tool = tool_settings(args)
     if tool and args.teacher != "engine":
@@ -190,7 +196,7 @@ def read_settings(args: argparse.Namespace):
         concurrency=256 if args.concurrency is None else args.concurrency,
     )
     if args.teacher == "engine":
-        check_model("--model", args.model)
+        check_chat_model("--model", args.model, engine.device, args.max_context)
     return DistillSettings(
         output=args.output,
         teacher=args.teacher,

@@ -1,9 +1,9 @@
 """Flags of a model behind an OpenAI-compatible endpoint, and of one that judges there."""
 
 import argparse
-import json
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.training.flag_values import json_object
 
 SCORER_FLAGS = {
     "--base-url": "--scorer-base-url",
@@ -41,13 +41,6 @@ def add_asked_scorer_flags(add) -> None:
     )  # fmt: skip
     add("--scorer-api-key-env", metavar="VARIABLE", help="environment variable that holds its key (that of --base-url)")
     add("--scorer-votes", type=int, default=4, metavar="N", help="judgements of an attempt, averaged (%(default)s)")
-
-
-def json_object(text: str) -> dict:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError
-    return value
 
 
 def endpoint_model(args: argparse.Namespace, key_flag: str = "--api-key-env"):

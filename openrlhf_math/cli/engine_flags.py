@@ -1,10 +1,11 @@
 """Flags that go on to vLLM's engine and to the model's chat template as they are."""
 
 import argparse
-import difflib
 
-from openrlhf_math.cli.endpoint_flags import json_object
+from openrlhf_math.colocation.layout import check_engine_args
+from openrlhf_math.data.prompts import check_variables, template_variables
 from openrlhf_math.errors import UserError
+from openrlhf_math.training.flag_values import json_object
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # Engine arguments that a flag of ours sets, or that the engine could not do its work with.
@@ -38,19 +39,7 @@ def engine_args(args: argparse.Namespace) -> dict[str, object]:
         return {}
     if args.base_url:
         raise UserError("--engine-args: the model of --base-url has its own engine; leave it out")
-    for name in given.keys() & OURS.keys():
-        instead = f"; use {OURS[name]}" if OURS[name] else ""
-        raise UserError(f"--engine-args: {name} is set by this command{instead}")
-    from dataclasses import fields
-
-    from vllm import EngineArgs
-
-    known = [field.name for field in fields(EngineArgs)]
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f", did you mean {near[0]}?" if near else ""
-            raise UserError(f"--engine-args: vLLM's engine has no {name}{hint}")
+    check_engine_args("--engine-args", given, OURS)
     return given
 
 
@@ -62,31 +51,9 @@ def drawn(args: argparse.Namespace) -> dict[str, object]:
 def check_template_variables(args: argparse.Namespace, tokenizer) -> None:
     """Raises UserError for a variable that the model's chat template does not read: it would do nothing."""
     known = template_variables(tokenizer)
-    for name in args.chat_template_kwargs:
-        if name not in known:
-            raise UserError(
-                f"--chat-template-kwargs: the chat template of {args.model} reads no {name}, only {', '.join(known)}"
-            )
+    check_variables("--chat-template-kwargs", args.model, args.chat_template_kwargs, tokenizer)
     if args.reasoning_effort and not {"reasoning_effort", "enable_thinking"} & set(known):
         raise UserError(
             f"--reasoning-effort {args.reasoning_effort}: the chat template of {args.model} reads neither "
             "reasoning_effort nor enable_thinking; leave it out"
         )
-
-
-def template_variables(tokenizer) -> list[str]:
-    """What a chat template reads besides the messages, sorted."""
-    from jinja2 import meta
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
-    found = meta.find_undeclared_variables(environment.parse(_without_generation(tokenizer.get_chat_template())))
-    ours = ("messages", "add_generation_prompt", "tools", "documents", "raise_exception", "strftime_now")
-    return sorted(name for name in found if name not in ours)
-
-
-def _without_generation(template: str) -> str:
-    """transformers' own tag, which marks the assistant's turns, is no tag of jinja's."""
-    import re
-
-    return re.sub(r"\{%-?\s{0,9}(?:end)?generation\s{0,9}-?%\}", "", template)

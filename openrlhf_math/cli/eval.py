@@ -76,7 +76,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model", help="directory or hub name, or its name at --base-url")
-    add("--benchmark", action="append", default=[], metavar="SET", help="see below; may be given again")
+    add(
+        "--benchmark", "--problems", action="append", default=[], metavar="SET",
+        help="the problems, see below; may be given again",
+    )  # fmt: skip
     add("--output", type=Path, metavar="DIR", help="what the run leaves; the same again to resume")
     add("--completions", type=Path, metavar="FILE", help="score these instead of sampling; no model is loaded")
     add("--compare", type=Path, nargs=2, metavar="RUN", help="difference of two runs, with interval and p-value")
@@ -95,7 +98,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("sampling").add_argument
     add("--protocol", choices=PROTOCOLS, default="model", help=PROTOCOL_HELP)
-    add("--samples", type=int, metavar="N", help="completions a problem (the benchmark's; 1)")
+    add("--samples", "--attempts", type=int, metavar="N", help="completions a problem (the benchmark's; 1)")
     add("--max-tokens", type=int, metavar="N", help="token limit of one completion (the context, at most 32768)")
     add("--temperature", type=float, help="0 is greedy (the model's; the benchmark's; 0)")
     add("--top-p", type=float, help="nucleus sampling (the model's; the benchmark's; 1)")
@@ -181,6 +184,9 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
 
     if tool_settings(args):
         raise UserError("--tool python: --completions are not sampled; leave one of the two out")
+    for flag, value in (("--model", args.model), ("--benchmark", args.benchmark), ("--base-url", args.base_url)):
+        if value:
+            raise UserError(f"{flag}: --completions are not sampled; leave one of the two out")
     _check_free(args.output)
     rewards = _rewards(args, args.style or "boxed")
     scorer, judge = _scorer(args), judge_settings(args)
@@ -207,6 +213,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.evaluation.protocol import recommended, sampled
     from openrlhf_math.evaluation.settings import EvalSettings
     from openrlhf_math.modeling.model_folder import check_model, count_parameters, load_tokenizer
+    from openrlhf_math.modeling.model_kind import check_positions
     from openrlhf_math.rerank.confidence import Watch
 
     for flag, value in (("--model", args.model), ("--benchmark", args.benchmark)):
@@ -254,6 +261,8 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         _check_free(args.output)
     if not args.base_url:
         check_model("--model", args.model)
+        if args.max_context:
+            check_positions("--model", args.model, f"--max-context {args.max_context}", args.max_context)
         if not Path(args.model).is_dir():
             give_up_soon_without_network()
     if args.chat_template_kwargs or args.reasoning_effort:

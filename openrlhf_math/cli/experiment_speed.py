@@ -22,11 +22,11 @@ def add_speed(modes) -> None:
     )
     add = parser.add_argument
     add("--model", required=True, help="directory or hub name")
-    add("--benchmark", required=True, metavar="SET", help="as `openrlhf-math eval` takes it")
+    add("--benchmark", "--problems", required=True, metavar="SET", help="as `openrlhf-math eval` takes it")
     add("--output", type=Path, required=True, metavar="FILE.json", help="where the figures go")
     add("--split", default="test", help="of a hub set that is not a known benchmark (%(default)s)")
-    add("--samples", type=int, metavar="N", help="completions a problem (the benchmark's; 1)")
-    add("--max-tokens", type=int, metavar="N", help="token limit of one completion (the benchmark's; 1024)")
+    add("--samples", "--attempts", type=int, metavar="N", help="completions a problem (the benchmark's; 1)")
+    add("--max-tokens", type=int, metavar="N", help="token limit of one completion (the context, at most 32768)")
     add("--temperature", type=float, help="0 is greedy (the benchmark's; 0)")
     add("--top-p", type=float, help="nucleus sampling (the benchmark's; 1)")
     add("--prompt", default="chat", metavar="NAME", help="as of `openrlhf-math eval` (%(default)s)")
@@ -51,6 +51,8 @@ def measure(args: argparse.Namespace) -> None:
         raise UserError(f"--tensor-parallel {args.tensor_parallel}: give 1 or more")
     if not args.output.parent.is_dir():
         raise UserError(f"--output {args.output}: there is no directory {args.output.parent}")
+    if args.output.is_dir():
+        raise UserError(f"--output {args.output} is a directory; name a file in it")
     style = style_of(find_prompt(args.prompt))
     check_model("--model", args.model)
     settings = EvalSettings(

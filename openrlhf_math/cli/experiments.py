@@ -83,7 +83,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 def _add_experiment(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
-        "--run-dir", type=Path, default=Path("runs/experiments"), help="where its files go (%(default)s)"
+        "--run-dir", "--output", type=Path, default=Path("runs/experiments"), help="where its files go (%(default)s)"
     )
     for setting, value in FULL[name].items():
         several = isinstance(value, list)

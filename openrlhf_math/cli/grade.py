@@ -75,8 +75,9 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
     """The flags that name a file's columns."""
     default = Keys()
     for name in ("gold", "response", "problem"):
+        names = ["--gold-key", "--answer-key"] if name == "gold" else [f"--{name}-key"]
         parser.add_argument(
-            f"--{name}-key",
+            *names,
             default=getattr(default, name),
             metavar="NAME",
             help=f"the column of the {name} (%(default)s)",
@@ -229,7 +230,7 @@ def _progress():
     from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.completed} rows graded"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    columns, console = (TextColumn("{task.completed} rows graded"), TimeElapsedColumn()), Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
         yield lambda: bar.advance(task)

@@ -14,16 +14,19 @@ IDLE = "flags without effect"  # not a flag: what `translate` found
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
+    from openrlhf_math.cli.judge_flags import add_judge_flags
     from openrlhf_math.grpo.flags import build_parser
 
-    return build_parser(prog)
+    parser = build_parser(prog)
+    add_judge_flags(parser, "whether an answer is the gold one, where the grader cannot")
+    return parser
 
 
 def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
     from openrlhf_math.grpo.flags import keep_upstream_defaults
-    from openrlhf_math.training.upstream_flags import GRPO, GRPO_SHORT, translated, wants_upstream, without_effect
+    from openrlhf_math.training.upstream_flags import GRPO, translated, wants_upstream, without_effect
 
-    words = shown(translated(arguments, parser, GRPO, GRPO_SHORT))
+    words = shown(translated(arguments, parser, GRPO))
     parser.set_defaults(**{IDLE: without_effect(words)})
     if wants_upstream(words):
         keep_upstream_defaults(parser)
@@ -31,11 +34,18 @@ def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str
 
 
 def run(flat: argparse.Namespace) -> int:
+    from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.grpo.settings import as_json, resolve
     from openrlhf_math.grpo.tool_settings import isolation_of
 
     idle = vars(flat).pop(IDLE, ())
+    judge = judge_settings(flat)
+    for flag in [name for name in vars(flat) if name.startswith("judge_")]:
+        delattr(flat, flag)
     args = resolve(flat)  # first: it needs no torch, whose import takes seconds
+    if judge and (args.reward.remote_url != ["agent"]):
+        raise UserError("--judge-base-url: another reward than this package's grades here; leave one of them out")
+    args.math = replace(args.math, judge=judge)
     if idle:
         print(
             f"No effect: {', '.join(idle)}, as only --algo.advantage.estimator gae has a critic. "
@@ -46,25 +56,29 @@ def run(flat: argparse.Namespace) -> int:
         isolation_of(args.math.tool)
 
     from openrlhf_math.checkpoints.folder import CheckpointError
-    from openrlhf_math.colocation.layout import enter_environment
+    from openrlhf_math.colocation.layout import check_engine_args, enter_environment
     from openrlhf_math.data.files import written_whole
     from openrlhf_math.grpo import inputs, resume
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
+    from openrlhf_math.grpo.generation import ENGINE_FLAG, OURS, with_model_defaults
     from openrlhf_math.grpo.losses import find_policy_loss
     from openrlhf_math.grpo.plan import print_plan, print_prompt
     from openrlhf_math.grpo.plugin_files import check_plugin_files
+    from openrlhf_math.grpo.reward_parts import find_part
     from openrlhf_math.grpo.stopping import Stopped
     from openrlhf_math.grpo.teacher import checked_teacher
     from openrlhf_math.modeling.flash_attn_package import check_installed
-    from openrlhf_math.modeling.model_folder import check_model, check_weights
+    from openrlhf_math.modeling.model_folder import check_model, check_weights, recommended_sampling
     from openrlhf_math.modeling.model_kind import check_engine, check_language_model, check_positions, checked_family
     from openrlhf_math.runs.process import claim_run_dir, resume_command, working
     from openrlhf_math.training import lora
 
     find_estimator(args.algo.advantage.estimator)
     find_policy_loss(args.actor.policy_loss_type)
+    for name, _ in args.math.reward_parts.weights if args.math.reward_parts else ():
+        find_part(name)
     find_curriculum(args.math.curriculum.name)
     model = args.actor.model_name_or_path
     check_model(MODEL_FLAG, model)
@@ -75,12 +89,14 @@ def run(flat: argparse.Namespace) -> int:
     family = checked_family(MODEL_FLAG, model, **wanted)
     inputs.check_other_models(args)
     enter_environment(args.math.device, args.math.parameters)  # before torch is imported
+    check_engine_args(ENGINE_FLAG, args.math.generation.engine_args, OURS)
+    with_model_defaults(args, recommended_sampling(MODEL_FLAG, model))
     args.math = replace(args.math, teacher=checked_teacher(args))
     args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
     check_plugin_files(args)
     if flat.dry_run:
         check_weights(MODEL_FLAG, model, may_be_missing=True)
-        claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+        claim_run_dir(args)
         sets = inputs.load_problem_sets(args) if inputs.can_be_counted(args) else None
         prompts = inputs.render_prompts(args, sets) if sets and os.path.isdir(model) else None
         print_plan(args, inputs.count_prompts(args, sets) if sets else None, family)
@@ -92,7 +108,7 @@ def run(flat: argparse.Namespace) -> int:
             print(f"Note: on this machine {error}")
         return 0
     check_installed(args)
-    claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+    claim_run_dir(args)
     if args.math.lora:
         args.math = replace(args.math, lora=replace(args.math.lora, base=lora.base_digest(model)))
     sets = inputs.load_problem_sets(args)

@@ -4,12 +4,14 @@ import argparse
 import re
 import textwrap
 
+from openrlhf_math.training.short_help import NamesOnce
+
 ENTRY = re.compile(r"( *)(\S+(?: \S+)*)( {2,})(?=\S)")  # a name, two spaces or more, and what it means
 SLACK = 5  # characters by which a full line may be shorter than the longest
-AS_IT_IS = re.compile(r"\s*(openrlhf-math |curl |\{|\[|jq )|.*\\$")  # commands and rows of JSON, to be copied
+AS_IT_IS = re.compile(r"\s*(openrlhf-math |torchrun |curl |\{|\[|jq )|.*\\$")  # commands and rows of JSON, to be copied
 
 
-class WrappedHelp(argparse.RawDescriptionHelpFormatter):
+class WrappedHelp(NamesOnce, argparse.RawDescriptionHelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(indent + line for line in wrapped(text, width - len(indent)))
 

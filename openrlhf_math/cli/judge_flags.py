@@ -2,8 +2,8 @@
 
 import argparse
 
-from openrlhf_math.cli.endpoint_flags import json_object
 from openrlhf_math.errors import UserError
+from openrlhf_math.training.flag_values import json_object
 
 CONCURRENCY, TIMEOUT, TRIES = 16, 600.0, 5
 NAMES = ("model", "api_key_env", "concurrency", "requests_per_minute", "request_timeout", "extra_body")
@@ -35,7 +35,7 @@ def judge_settings(args: argparse.Namespace):
     if "model" not in given:
         raise UserError("--judge-base-url needs --judge-model, the judge as the endpoint calls it")
     from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
-    from openrlhf_math.evaluation.judge import FLAGS, JudgeSettings
+    from openrlhf_math.rerank.answer_judge import FLAGS, JudgeSettings
 
     try:
         key, variable = read_key(given.get("api_key_env"))

@@ -13,7 +13,7 @@ from openrlhf_math.training.upstream_flags import Translated
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """The settings. `--help` ends the process, as argparse does. Raises UserError for what cannot be read."""
-    parsers = list(_all(parser))
+    parsers = list(each_parser(parser))
     for each in parsers:
         each.error = _refuse
         fit(each)
@@ -32,12 +32,13 @@ def shown(found: Translated) -> list[str]:
     return found.arguments
 
 
-def _all(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+def each_parser(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parser and those of its commands."""
     yield parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for each in action.choices.values():
-                yield from _all(each)
+                yield from each_parser(each)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -11,8 +11,8 @@ from openrlhf_math.errors import UserError
 EXAMPLES = r"""examples:
   openrlhf-math prm label --source monte-carlo --model MODEL --output runs/labels runs/eval/completions.jsonl
   openrlhf-math prm label --source prm800k --heldout 0.05 --output runs/labels phase2_train.jsonl
-  openrlhf-math prm train --model.model_name_or_path Qwen/Qwen2.5-Math-7B-Instruct \
-    --data.dataset runs/labels/train.parquet --eval.dataset runs/labels/heldout.parquet --math.run_dir runs/prm
+  openrlhf-math prm train --model Qwen/Qwen2.5-Math-7B-Instruct --problems runs/labels/train.parquet \
+    --eval.dataset runs/labels/heldout.parquet --output runs/prm
 
 `openrlhf-math prm label --help` and `openrlhf-math prm train --help` tell more.
 """
@@ -25,7 +25,7 @@ LABEL_EPILOG = r"""sources:
   pkg.mod.f    your own, see openrlhf_math.prm.sources
 
 a file of attempts: rows with `problem`, `gold`, and `response` or a list of `responses`, such as completions.jsonl of
-`openrlhf-math eval` or the file of `openrlhf-math solve --output`
+`openrlhf-math eval`, the folder `rollouts` of `openrlhf-math grpo`, or the file of `openrlhf-math solve --output`
 
 what --output holds:
   train.parquet    rows {problem, steps, labels (0 to 1, null where a step has none), source}
@@ -39,15 +39,16 @@ examples:
   openrlhf-math prm label --source monte-carlo --model MODEL --output runs/labels runs/attempts/completions.jsonl
   openrlhf-math prm label --source prm800k --heldout 0.05 --output runs/labels phase1_train.jsonl phase2_train.jsonl
 """
-TRAIN_EPILOG = r"""the base is a Qwen2 of any size; its head is new: two layers and two labels, wrong and right, read
-at <extra_0> behind every step (Qwen2.5-Math-PRM, https://arxiv.org/abs/2501.07301). vLLM loads what is saved, and
+TRAIN_EPILOG = r"""
+the base is a Qwen2 of any size; its head is new: two layers and two labels, wrong and right, read at <extra_0>
+behind every step (Qwen2.5-Math-PRM, https://arxiv.org/abs/2501.07301). vLLM loads what is saved, and so does
 `openrlhf-math solve --scorer qwen2.5-math-prm`.
 
 examples:
-  openrlhf-math prm train --model.model_name_or_path Qwen/Qwen2.5-Math-1.5B-Instruct \
-    --data.dataset runs/labels/train.parquet --eval.dataset runs/labels/heldout.parquet --math.run_dir runs/prm
-  torchrun --nproc-per-node 8 -m openrlhf_math prm train ... --ds.zero_stage 3 --ckpt.save_steps 50 --ckpt.load_enable
-"""
+  openrlhf-math prm train --model Qwen/Qwen2.5-Math-1.5B-Instruct --problems runs/labels/train.parquet \
+    --eval.dataset runs/labels/heldout.parquet --output runs/prm
+  torchrun --nproc-per-node 8 -m openrlhf_math prm train ... --ckpt.save_steps 50 --resume
+"""[1:]
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -102,19 +103,22 @@ def _add_label(modes) -> None:
 
 
 def _add_train(modes, prog: str) -> None:
-    from openrlhf_math.prm.training_settings import build_parser
+    from openrlhf_math.prm.training_settings import NEEDED, build_parser
+    from openrlhf_math.training.short_help import shorten_help
 
     flags = build_parser(f"{prog} train")
-    modes.add_parser(
+    parser = modes.add_parser(
         "train",
         help="a process reward model learns them, through OpenRLHF's SFT trainer and DeepSpeed",
         parents=[flags],
         add_help=False,
         description=flags.description,
         epilog=TRAIN_EPILOG,
-        formatter_class=train_help,
         allow_abbrev=False,
-    ).set_defaults(flags=flags)
+    )
+    parser.set_defaults(flags=flags)
+    shorten_help(parser, NEEDED, "--model MODEL --problems STEPS [--output DIR] ...")
+    parser.formatter_class = train_help
 
 
 def train_help(prog: str) -> argparse.HelpFormatter:
@@ -194,7 +198,7 @@ def _show_training(args) -> None:
 def read_settings(args: argparse.Namespace):
     """Raises ValueError or UserError for values that cannot work."""
     from openrlhf_math.colocation.layout import find_device
-    from openrlhf_math.modeling.model_folder import check_model
+    from openrlhf_math.modeling.model_folder import check_chat_model
     from openrlhf_math.prm.sources import LabelSettings, RolloutSettings
 
     if args.output.exists() and not args.output.is_dir():
@@ -206,10 +210,11 @@ def read_settings(args: argparse.Namespace):
     if args.source == "monte-carlo":
         if not args.model:
             raise UserError("--model is missing: give the model that continues from every step")
-        check_model("--model", args.model)
+        device = find_device() if args.device == "auto" else args.device
+        check_chat_model("--model", args.model, device, args.max_context)
         rollouts = RolloutSettings(
             model=args.model,
-            device=find_device() if args.device == "auto" else args.device,
+            device=device,
             completions=args.completions,
             hard=args.hard,
             instruction=args.instruction,
@@ -241,7 +246,8 @@ def _progress():
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         shown: list = []
 
         def listen(done: int, total: int) -> None:

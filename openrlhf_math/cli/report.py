@@ -46,13 +46,13 @@ def run(args: argparse.Namespace) -> None:
     found = find_runs(args.runs)
 
     from openrlhf_math.report.page import as_page
-    from openrlhf_math.report.report import sections_of, tables_of
+    from openrlhf_math.report.report import opening_of, sections_of, tables_of
     from openrlhf_math.report.table import as_markdown
 
     title = args.title or _title(short_names(args.runs))
-    _write("--output", args.output, as_page(title, sections_of(found, args.samples)))
+    _write("--output", args.output, as_page(title, sections_of(found, args.samples), opening_of(found)))
     if args.markdown:
-        _write("--markdown", args.markdown, as_markdown(title, tables_of(found)))
+        _write("--markdown", args.markdown, as_markdown(title, tables_of(found), opening_of(found)))
 
 
 def _title(names: list[str]) -> str:

@@ -54,7 +54,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add_endpoint_flags(parser, key_flag)
 
     add = parser.add_argument_group("attempts").add_argument
-    add("--attempts", type=int, default=8, metavar="N", help="at a problem, at the most (%(default)s)")
+    add("--attempts", "--samples", type=int, default=8, metavar="N", help="at a problem, at the most (%(default)s)")
     add("--at-once", type=int, metavar="N", help="of them under way at once (as many as could settle the vote)")
     add("--temperature", type=float, default=0.7, help="of sampling (%(default)s)")
     add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")
@@ -249,7 +249,7 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
     """The `RerankerSettings`. Raises UserError for a model or a flag that cannot work; nothing is loaded yet."""
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.modeling.model_folder import check_model
-    from openrlhf_math.rerank.launch import RerankerSettings
+    from openrlhf_math.rerank.parts import RerankerSettings
     from openrlhf_math.rerank.sampling_engine import SamplerSettings
 
     tool, asked = tool_settings(args), endpoint_model(args, key_flag)
@@ -322,15 +322,21 @@ def scorer_settings(args: argparse.Namespace, device: str, memory: float = 0.9):
 
 def check_there(args: argparse.Namespace) -> None:
     """Raises UserError for a model that is to be loaded and cannot be read: in one sentence, before Ray starts."""
+    from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.modeling.model_folder import load_tokenizer
-    from openrlhf_math.modeling.model_kind import read_config
+    from openrlhf_math.modeling.model_kind import check_engine, check_positions, read_config
 
+    device = find_device() if args.device == "auto" else args.device
     if not args.base_url:
         read_config("--model", args.model)
         tokenizer = load_tokenizer("--model", args.model, True, "choose a chat model")
         check_template_variables(args, tokenizer)
+        check_engine("--model", args.model, device)
+        if args.max_context:
+            check_positions("--model", args.model, f"--max-context {args.max_context}", args.max_context)
     if args.scorer_model and args.scorer not in ASKED:
         read_config("--scorer-model", args.scorer_model)
+        check_engine("--scorer-model", args.scorer_model, device)
 
 
 def context_of(model: str) -> int | None:

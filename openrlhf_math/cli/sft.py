@@ -14,9 +14,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
-    from openrlhf_math.training.upstream_flags import SFT, SFT_SHORT, translated
+    from openrlhf_math.training.upstream_flags import SFT, translated
 
-    return shown(translated(arguments, parser, SFT, SFT_SHORT))
+    return shown(translated(arguments, parser, SFT))
 
 
 def run(flat: argparse.Namespace) -> None:

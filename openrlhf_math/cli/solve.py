@@ -20,7 +20,7 @@ STOP_SECONDS = 30.0  # for the best answers so far, after Ctrl-C
 EPILOG = """examples:
   openrlhf-math solve --model Qwen/Qwen2.5-Math-1.5B-Instruct "What is 17 * 23?"
   openrlhf-math solve --model MODEL --scorer qwen2.5-math-prm --scorer-model Qwen/Qwen2.5-Math-PRM-7B \\
-      --attempts 32 --confidence 0.95 --file aime24.jsonl --total-seconds 18000 --output solved.jsonl
+      --attempts 32 --confidence 0.95 --problems aime24.jsonl --total-seconds 18000 --output solved.jsonl
   cat problems.txt | openrlhf-math solve --model MODEL -
 
 --output is what `openrlhf-math vote` reads, and more: one line a problem with its attempts, their scores and tokens.
@@ -39,8 +39,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("problem", nargs="?", metavar="PROBLEM", help="its text; -: one a line of standard input")
-    parser.add_argument("--file", metavar="SET", help="JSONL, JSON, CSV or Parquet with problems, or hub name[@config]")
-    parser.add_argument("--problem-key", default="problem", metavar="COLUMN", help="of --file (%(default)s)")
+    parser.add_argument(
+        "--problems", "--file", dest="file", metavar="SET", help="JSONL, JSON, CSV or Parquet, or hub name[@config]"
+    )
+    parser.add_argument("--problem-key", default="problem", metavar="COLUMN", help="of --problems (%(default)s)")
     parser.add_argument("--answer-key", default="answer", metavar="COLUMN", help="of the gold answer (%(default)s)")
     parser.add_argument("--split", default="test", help="of a hub set (%(default)s)")
     parser.add_argument("--max-problems", type=int, metavar="N", help="only the first so many")
@@ -66,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("total_seconds", "total_tokens"):
         if getattr(args, name) is not None and not getattr(args, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give more than 0")
+    if args.max_problems is not None and args.max_problems < 1:
+        raise UserError(f"--max-problems {args.max_problems}: give 1 or more")
     problems, golds = _problems(args)
     _check_output(args)
     total = Limits(tokens=args.total_tokens, seconds=args.total_seconds)
@@ -84,7 +88,7 @@ def _check_output(args: argparse.Namespace) -> None:
 def _problems(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
     """Problems and their golds, None where there is none. Raises UserError if there are none."""
     if (args.problem is None) == (args.file is None):
-        raise UserError("give a PROBLEM, - for standard input, or --file, one of them")
+        raise UserError("give a PROBLEM, - for standard input, or --problems, one of them")
     if args.file:
         return _read(args.file, args.split, args.problem_key, args.answer_key, args.max_problems)
     lines = sys.stdin.read().splitlines() if args.problem == "-" else [args.problem]
@@ -231,7 +235,8 @@ def _solved_before(path: Path, problems: list[str]) -> list[dict]:
             row = json.loads(line)
         except ValueError:
             continue
-        if row["number"] >= len(problems) or problems[row["number"]] != row["problem"]:
+        place = row.get("number") if isinstance(row, dict) else None
+        if not isinstance(place, int) or not 0 <= place < len(problems) or problems[place] != row.get("problem"):
             raise UserError(f"--output {path}, line {number}, is of another problem set; choose a new file")
         if not row.get("error"):
             rows.append(row)

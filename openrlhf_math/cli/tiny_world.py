@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from openrlhf_math.data.files import claim_directory
 from openrlhf_math.errors import UserError
 
 
@@ -13,7 +14,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="Write the synthetic problem set, the teacher's traces and a tiny Qwen2 with random weights.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("directory", type=Path, help="where to; must not exist or be empty")
+    parser.add_argument("directory", type=Path, nargs="?", help="where to; must not exist or be empty")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="the same, as in the other commands")
     parser.add_argument(
         "--problems",
         choices=("stories", "products"),
@@ -26,8 +28,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
+    if (args.directory is None) is (args.output is None):
+        raise UserError("give a directory, once")
+    args.directory = args.directory or args.output
     if args.directory.exists() and (not args.directory.is_dir() or any(args.directory.iterdir())):
         raise UserError(f"{args.directory} is not an empty directory; choose a new one")
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: give 0 or more")
+    claim_directory("--output", args.directory)
     os.environ["DS_ACCELERATOR"] = "cpu"  # Transformers imports DeepSpeed, which would say that it found no GPU
     from transformers.utils import logging
 

@@ -58,7 +58,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         metavar="FILE",
         type=Path,
         help="one problem with its attempts a row, or one attempt a row as `grade` and `eval` write it: JSONL, a JSON\n"
-        "array, CSV or Parquet, also .gz or .zst",
+        "array, CSV or Parquet, also .gz or .zst; or a folder of such, as the rollouts of `grpo`",
     )
     add_keys(parser)
     parser.add_argument(
@@ -150,11 +150,11 @@ def run(args: argparse.Namespace) -> None:
 
 def _rows(path: Path, keys) -> Iterable:
     """Problems with their attempts; rows of one attempt each are put together by problem."""
-    from openrlhf_math.data.tables import read_table
+    from openrlhf_math.data.problems import completion_rows
     from openrlhf_math.evaluation.outside import read_completions
     from openrlhf_math.evaluation.recorded import read_recorded
 
-    first = next((keys.renamed(row) for _, _, row in read_table(str(path))), {})
+    first = next((keys.renamed(row) for _, row in completion_rows(str(path))), {})
     if "response" in first and "responses" not in first:
         return read_completions(path, keys, flag="")
     return read_recorded(path, keys)

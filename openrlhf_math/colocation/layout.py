@@ -1,11 +1,15 @@
 """How processes, threads and engine memory are laid out on a device."""
 
+import difflib
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
+from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
@@ -153,6 +157,26 @@ def cache_bytes(model: str, sequences: int, context: int) -> int:
     token = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * size * 2
     whole = -(-context // CPU_BLOCK) * CPU_BLOCK * token
     return max(min(sequences * whole, CPU_CACHE_BYTES), whole) + 2 * CPU_BLOCK * token  # vLLM keeps a block for itself
+
+
+def check_engine_args(flag: str, given: Mapping[str, object], ours: Mapping[str, str]) -> None:
+    """Raise UserError, which names `flag`, for a name that vLLM's engine does not have, or that is not for this flag.
+
+    ours: names that are set otherwise, with the flag that does so, "" if none may. Imports vLLM if any are given.
+    """
+    for name in given.keys() & ours.keys():
+        instead = f"; use {ours[name]}" if ours[name] else ""
+        raise UserError(f"{flag}: {name} is set by this command{instead}")
+    if not given:
+        return
+    from vllm import EngineArgs
+
+    known = [field.name for field in fields(EngineArgs)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            raise UserError(f"{flag}: vLLM's engine has no {name}{hint}")
 
 
 def engine_arguments(device: str, colocated: bool) -> dict[str, object]:

@@ -59,6 +59,8 @@ def find(settings: CurationSettings, progress: Progress = silent) -> Plan:
         named = settings.sources if role == "source" else settings.benchmarks
         if named and not any(one.role == role and one.digest for one in plan.files):
             raise UserError(f"--{role} {named[0]}: none of its files can be read ({plan.broken[0]['reason']})")
+    if settings.sources and not any(piece.input.role == "source" for piece in plan.pieces):
+        raise UserError(f"--source {settings.sources[0]} has no rows; give at least one")
     return plan
 
 

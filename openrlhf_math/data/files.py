@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from openrlhf_math.errors import UserError
+
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[TextIO]:
@@ -31,7 +33,29 @@ def written_whole(path: Path) -> Iterator[TextIO]:
         raise
 
 
+@contextlib.contextmanager
+def named_when_whole(path: Path) -> Iterator[Path]:
+    """A path to write a file to, of any kind, which takes its name when the block is done; after an error nothing is
+    left. Its bytes are on the disk then. Raises OSError if the directory cannot be written."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        yield unfinished
+        with unfinished.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def claim_directory(flag: str, path: Path) -> None:
+    """Make a directory, unless it is there. Raises UserError if it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{flag} {path} cannot be made: {error.strerror}; choose another place") from None

@@ -1,5 +1,6 @@
 """Reading problem sets into one schema."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from openrlhf_math.data.extent import Extent
 from openrlhf_math.data.places import Place, files_of, place_of
 from openrlhf_math.data.schema import BrokenRow, Row, read_row
 from openrlhf_math.data.sources import reader_of, recognised
-from openrlhf_math.data.tables import Unreadable, rows_of, stem_of
+from openrlhf_math.data.tables import Unreadable, read_table, rows_of, stem_of
 from openrlhf_math.data.tables import place_of as row_place
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import UnparsableGold, parse_gold
@@ -43,16 +44,18 @@ def read_problems(
     answer_key: str | None,
     split: str = "train",
     flags: tuple[str, str] = ("--data.input_key", "--data.label_key"),
+    needed: Iterable[str] = ("problem", "answer"),
 ) -> list[Problem]:
     """The problems of a set: a file, a folder, or a hub name.
 
     spec: `PLACE[@CONFIG][:SPLIT]`, as `data.places` takes it. problem_key, answer_key: the columns, None (or the usual
     names `problem` and `answer`) where the set's layout or the usual names are to give them. flags: what the command
-    calls the two keys. Raises UserError for a missing or empty set, a broken row, or a missing column.
+    calls the two keys. needed: what there must be a column for; without an answer it is "". Raises UserError for a
+    missing or empty set, a broken row, or a missing column.
     """
     columns = named_columns(problem_key, answer_key)
     shown = dict(zip(("problem", "answer"), flags, strict=True))
-    return [problem_of(spec, number, raw, row) for number, raw, row in read_set(spec, split, columns, shown)]
+    return [problem_of(spec, number, raw, row) for number, raw, row in read_set(spec, split, columns, shown, needed)]
 
 
 def named_columns(problem: str | None, answer: str | None, **others: str | None) -> Columns:
@@ -97,6 +100,20 @@ def read_rows(spec: str, split: str) -> Iterator[dict]:
     """The rows of a set as `read_problems` takes it, all columns. Raises UserError if it, or a row, cannot be read."""
     for _, row in _rows(place_of(spec), split):
         yield row
+
+
+def completion_rows(path: str, without: Iterable[str] = ()) -> Iterator[tuple[str, dict]]:
+    """The rows of a file, or of all files of a folder such as a GRPO run's rollouts, each with its place.
+
+    without: columns that are dropped. Raises UserError that names the file, or the row and what is wrong with it; for a
+    file or folder without rows, too.
+    """
+    folder = os.path.isdir(path)
+    rows = _rows(place_of(path), "train") if folder else ((place, row) for _, place, row in read_table(path))
+    for place, row in rows:
+        for name in without:
+            row.pop(name, None)
+        yield place, row
 
 
 def _rows(place: Place, split: str) -> Iterator[tuple[str, dict]]:

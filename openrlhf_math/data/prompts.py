@@ -8,6 +8,7 @@ behind a prompt: some tokenizers would add the end of sequence there.
 import inspect
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from openrlhf_math.data.problems import Problem
@@ -95,6 +96,37 @@ def chat_text(
         return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **more)
     except kinds as error:
         raise UserError(f"the model's chat template refuses the messages ({str(error).strip()})") from None
+
+
+def with_variables(tokenizer, variables: Mapping[str, object]):
+    """The tokenizer, whose chat template is given these variables whoever renders with it."""
+    if variables:
+        tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, **variables)
+    return tokenizer
+
+
+def check_variables(flag: str, model: str, variables: Mapping[str, object], tokenizer) -> None:
+    """Raises UserError for a variable that the model's chat template does not read: it would do nothing."""
+    known = template_variables(tokenizer) if variables else []
+    for name in variables:
+        if name not in known:
+            raise UserError(f"{flag}: the chat template of {model} reads no {name}, only {', '.join(known)}")
+
+
+def template_variables(tokenizer) -> list[str]:
+    """What a chat template reads besides the messages, sorted."""
+    from jinja2 import meta
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
+    found = meta.find_undeclared_variables(environment.parse(_without_generation(tokenizer.get_chat_template())))
+    ours = ("messages", "add_generation_prompt", "tools", "documents", "raise_exception", "strftime_now")
+    return sorted(name for name in found if name not in ours)
+
+
+def _without_generation(template: str) -> str:
+    """transformers' own tag, which marks the assistant's turns, is no tag of jinja's."""
+    return re.sub(r"\{%-?\s{0,9}(?:end)?generation\s{0,9}-?%\}", "", template)
 
 
 def prompt_text(

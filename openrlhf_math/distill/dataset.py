@@ -1,12 +1,11 @@
 """The kept traces as Parquet: the same bytes whatever was killed and in whatever order replies came."""
 
-import contextlib
-import os
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from openrlhf_math.data.files import named_when_whole
 from openrlhf_math.data.prompts import chat
 from openrlhf_math.distill.choose import longest_questions, may_be_kept
 from openrlhf_math.distill.collect import Verdicts, response_of
@@ -56,7 +55,7 @@ def write_dataset(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     left = rows()
-    with _named_when_whole(path) as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+    with named_when_whole(path) as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         while batch := list(islice(left, ROWS_AT_A_TIME)):
             writer.write_table(pyarrow.Table.from_pylist(batch, schema))
     return kept
@@ -99,13 +98,3 @@ def _storable(value):
     if isinstance(value, list):
         return [{name: _storable(part) for name, part in message.items()} for message in value]
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-@contextlib.contextmanager
-def _named_when_whole(path: Path) -> Iterator[Path]:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -71,6 +71,13 @@ def engine(settings: DistillSettings) -> Teacher:
     return EngineTeacher(settings)
 
 
+@register_teacher("recorded")
+def recorded(settings: DistillSettings) -> Teacher:
+    from openrlhf_math.distill.recorded import Recorded
+
+    return Recorded(settings)
+
+
 def find_teacher(name: str) -> Callable[[DistillSettings], Teacher]:
     """The maker of the teacher called `name`. Raises UserError if there is none."""
     return _REGISTRY.find("--teacher", name)

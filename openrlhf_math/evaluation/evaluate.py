@@ -7,10 +7,9 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.data.prompts import Messages, chat, chat_text, fill, prompt_ids
+from openrlhf_math.data.prompts import Messages, chat, chat_text, fill, prompt_ids, with_variables
 from openrlhf_math.evaluation.endpoint import EndpointCompletions
 from openrlhf_math.evaluation.figures import figures, rules_of
-from openrlhf_math.evaluation.judge import AnswerJudge
 from openrlhf_math.evaluation.marking import all_marked, judging
 from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.evaluation.prompts import find_prompt, style_of
@@ -23,6 +22,7 @@ from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.modeling.model_kind import check_engine, check_tokens
 from openrlhf_math.rerank.aggregate import find_aggregation
+from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rerank.roles import Sampling as TemplateSampling
 from openrlhf_math.rerank.scoring_engine import kind_and_arguments
 from openrlhf_math.rewards import GradingPool
@@ -87,8 +87,7 @@ def tokenized(problems: ProblemSet, settings: EvalSettings) -> list[list[int]]:
     write = find_prompt(settings.prompt)
     style = style_of(write)
     tokenizer = load_tokenizer("--model", settings.model, style.chat_template, "choose --prompt plain or few-shot")
-    if variables := TemplateSampling(**settings.drawn).template_variables:
-        tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, **variables)
+    with_variables(tokenizer, TemplateSampling(**settings.drawn).template_variables)
     if settings.tool and settings.tool.form == "template":
         write = partial(chat_text, tools=TemplateTurns.tools)
     texts = [write(tokenizer, chat(one.problem, settings.instruction)) for one in problems.questions]

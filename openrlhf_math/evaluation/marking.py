@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from openrlhf_math.evaluation.judge import AnswerJudge, JudgeSettings
 from openrlhf_math.evaluation.recorded import Judged, Row, in_order
+from openrlhf_math.rerank.answer_judge import AnswerJudge, JudgeSettings
 from openrlhf_math.rerank.classes import GraderSays, group
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 
@@ -39,7 +39,7 @@ def mark(row: Row, pool: GradingPool, judge: AnswerJudge | None = None) -> Marke
     judge: is asked where the grader cannot tell; it groups no answers.
     """
     grades = [pool.grade_now(response, row.gold, row.problem) for response in row.responses]
-    grades = judge.graded(row, grades) if judge else grades
+    grades = judge.graded(row.problem, row.gold, grades) if judge else grades
     says = GraderSays(pool, row.problem)
     classes = group([grade.answer for grade in grades], says)
     judged = Judged(

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from openrlhf_math.data.tables import Keys, read_table
+from openrlhf_math.data.problems import completion_rows
+from openrlhf_math.data.tables import Keys
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.recorded import LABELS, Row, row_of
+from openrlhf_math.runs.rollouts import TOKEN_COLUMNS
 
 # From a row as written to one with `gold` and `responses`, see `recorded.row_of`.
 Translator = Callable[[dict], dict]
@@ -89,9 +91,12 @@ def lighteval(row: dict) -> dict:
 
 def read_completions(path: Path, keys: Keys | None = None, flag: str = "--completions ") -> list[Row]:
     """A problem with its completions each, in the order they stand. Raises UserError naming what is wrong where."""
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{flag}{path}: there is no such file")
-    raw = [(place, _plain_names((keys or Keys()).renamed(row))) for _, place, row in read_table(str(path))]
+    raw = [
+        (place, _plain_names((keys or Keys()).renamed(row)))
+        for place, row in completion_rows(str(path), without=TOKEN_COLUMNS)
+    ]
     form = next((form for form in FORMS if form.columns <= raw[0][1].keys()), None)
     if form is None:
         known = "; ".join(f"{form.name}: {', '.join(sorted(form.columns))}" for form in FORMS)

@@ -1,11 +1,11 @@
 """How a run samples: as the model's own generation config says, or under the poster's limit."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import R1
 from openrlhf_math.evaluation.problem_sets import ProblemSet
+from openrlhf_math.modeling.model_folder import recommended_sampling
 
 # The poster's AIME'24 figures are of completions of at most 5,048 tokens.
 POSTER = {"max_tokens": 5048, **R1}
@@ -21,28 +21,7 @@ def recommended(protocol: str, model: str | None) -> dict[str, float]:
     """
     if protocol == "poster":
         return POSTER
-    return _of_the_model(model) if model else {}
-
-
-def _of_the_model(model: str) -> dict[str, float]:
-    from transformers import GenerationConfig
-
-    try:
-        config = GenerationConfig.from_pretrained(model).to_diff_dict()
-    except (OSError, ValueError, TypeError) as error:
-        folder = Path(model)  # of a hub model there may be none, or no network for it
-        if isinstance(error, OSError) and not (folder / "generation_config.json").exists():
-            return {}
-        raise UserError(f"--model {model}: generation_config.json cannot be read ({error!s:.200}); fix it") from None
-    found = {"max_tokens": config.get("max_new_tokens")}
-    if config.get("do_sample"):
-        names = ("top_p", "top_k", "min_p", "repetition_penalty")
-        found |= {"temperature": config.get("temperature", 1.0), **{name: config.get(name) for name in names}}
-    found = {name: value for name, value in found.items() if value is not None}
-    for name, value in found.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"--model {model}: generation_config.json has {name} {value!r:.60}; it must be a number")
-    return found
+    return recommended_sampling("--model", model) if model else {}
 
 
 def sampled(problems: ProblemSet, recommends: dict[str, float], flags: dict[str, float]) -> ProblemSet:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from openrlhf_math.data.tables import Keys, read_table
+from openrlhf_math.data.problems import completion_rows
+from openrlhf_math.data.tables import Keys
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.classes import GraderSays, group
@@ -62,8 +63,8 @@ class Judged:
 
 
 def read_recorded(path: Path, keys: Keys | None = None) -> Iterator[Row]:
-    """The rows of a file. Raises UserError naming the file, or the row and what is wrong with it."""
-    for _, place, row in read_table(str(path)):
+    """The rows of a file or folder. Raises UserError naming the file, or the row and what is wrong with it."""
+    for place, row in completion_rows(str(path)):
         yield row_of((keys or Keys()).renamed(row), place)
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from openrlhf_math.evaluation.figures import figures, rules_of
-from openrlhf_math.evaluation.judge import JudgeSettings
 from openrlhf_math.evaluation.marking import all_marked, judging
 from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.evaluation.results import write_completions, write_summary
 from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.rerank.aggregate import find_aggregation
+from openrlhf_math.rerank.answer_judge import JudgeSettings
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.runs.journal import told_if_unwritable
@@ -31,7 +31,7 @@ def score(
     judge: JudgeSettings | None = None,
 ) -> dict:
     """Grade and write, and score before if there is a `scorer`. Returns the figures; `advance` is called after each
-    problem. aggregation: of step scores, these or those that the rows have. judge: see `evaluation.judge`."""
+    problem. aggregation: of step scores, these or those that the rows have. judge: see `rerank.answer_judge`."""
     if scorer:
         rows = _scored(rows, name, output, scorer)
     begun = time.time()

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from openrlhf_math.evaluation.benchmarks import Sampling
-from openrlhf_math.evaluation.judge import JudgeSettings
 from openrlhf_math.evaluation.problem_sets import ProblemSet
+from openrlhf_math.rerank.answer_judge import JudgeSettings
 from openrlhf_math.rerank.confidence import Watch
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.scoring_engine import ScorerSettings

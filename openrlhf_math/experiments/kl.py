@@ -110,23 +110,36 @@ def tables(told: Findings) -> list[Table]:
 def draw(told: Findings, stem: Path) -> None:
     names = [f"{one.kl:g}" for one in told.coefficients]
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(names))]
-    note = "Band: lowest to highest of the seeds, dots: each seed. Whiskers: 95%, bootstrap over problems."
+    note = (
+        "Grey: the means of all coefficients. Band: lowest to highest of the seeds, dots: each seed. "
+        "Whiskers: 95%, bootstrap over problems."
+    )
     title = f"{TITLE}: tiny Qwen, {words.seeds(told.seeds)}, {told.steps} steps"
-    with figure.figure(stem, title, note, (2, 2)) as (reward, heldout, memory, seconds):
-        for one, name, colour in zip(told.coefficients, names, colours, strict=True):
-            figure.draw_band(reward, one.reward, colour, f"KL {name}" + ("" if one.kl else ", no reference model"))
-        reward.set(title="Training reward", ylabel="mean reward of a step's completions")
-        reward.legend(loc="lower right")
-        figure.whole_steps(reward)
+    columns = max(3, len(names))
+    with figure.figure(stem, title, note, (2, columns), size=(3.7, 3.4)) as panels:
+        rewards, (heldout, memory, seconds) = panels[: len(names)], panels[columns : columns + 3]
+        for unused in (*panels[len(names) : columns], *panels[columns + 3 :]):
+            unused.axis("off")
+        # A panel each, with the means of the others in grey: bands over each other cannot be told apart.
+        low = min(min(one.reward.low) for one in told.coefficients)
+        high = max(max(one.reward.high) for one in told.coefficients)
+        for one, name, colour, panel in zip(told.coefficients, names, colours, rewards, strict=True):
+            for other in told.coefficients:
+                panel.plot(other.reward.steps, other.reward.mean, color="grey", alpha=0.35, linewidth=0.8)
+            figure.draw_band(panel, one.reward, colour)
+            panel.set(title=f"Reward, KL {name}" + ("" if one.kl else ": no reference model"))
+            panel.set_ylim(low - 0.05 * (high - low or 1), high + 0.05 * (high - low or 1))
+            figure.whole_steps(panel)
+        rewards[0].set(ylabel="mean reward of a step's completions")
 
         heldout.axhspan(*told.student.ci95, color="grey", alpha=0.15, linewidth=0)
         heldout.axhline(told.student.value, color="grey", linestyle="--", label="before GRPO")
         figure.draw_estimates(heldout, names, [one.heldout for one in told.coefficients], colours)
-        heldout.set(title="Held-out problems after GRPO", xlabel="KL coefficient", ylabel="pass@1")
+        heldout.set(title="Held-out problems after", xlabel="KL coefficient", ylabel="pass@1")
         heldout.legend(loc="best")
         figure.in_percent(heldout)
 
         figure.draw_bars(memory, names, [one.peak_gib for one in told.coefficients], colours)
         memory.set(title="Peak memory of all processes", xlabel="KL coefficient", ylabel="GiB")
         figure.draw_bars(seconds, names, [one.step_seconds for one in told.coefficients], colours)
-        seconds.set(title="Time of a step", xlabel="KL coefficient", ylabel="seconds (median of a run's steps)")
+        seconds.set(title="Time of a step", xlabel="KL coefficient", ylabel="seconds, median of steps")

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import torch
 
+from openrlhf_math.grpo.recipes import UPSTREAM_ESTIMATORS as UPSTREAM
 from openrlhf_math.registry import Registry
 
 Estimator = Callable[[torch.Tensor], torch.Tensor]
-UPSTREAM = ("gae", "reinforce", "rloo", "reinforce_baseline", "group_norm", "dr_grpo", "flash_reinforce")
 # Of these, the ones in which only differences within a group count.
 GROUP_BASELINE = ("rloo", "reinforce_baseline", "group_norm", "dr_grpo")
 ROUNDING = 1e-6  # rewards of a group that differ by less, relative to the largest, are equal

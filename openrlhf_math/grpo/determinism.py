@@ -67,6 +67,10 @@ class StartTogether:
 POLL_SECONDS = 0.01
 
 
+def sampling_params(more: dict, **given) -> SamplingParams:
+    return SamplingParams(**given | more)
+
+
 class DeterministicSamples(SamplesGenerator):
     """OpenRLHF's sample generator, which does not depend on the past if the user wants that.
 
@@ -78,13 +82,22 @@ class DeterministicSamples(SamplesGenerator):
 
     def _dispatch_prompts_to_vllm(self, prompts, *args, **kwargs) -> list:
         self._drawn += prompts
-        if not self.args.train.full_determinism_enable:
-            return super()._dispatch_prompts_to_vllm(prompts, *args, **kwargs)
-        seed = derived_seed(f"{self.args.train.seed}\0{self.step}\0{self.evaluating}")  # the executor adds the prompt
-        with substituted(samples_generator, SamplingParams=partial(SamplingParams, seed=seed)):
+        determined = self.args.train.full_determinism_enable
+        more = self._sampling()
+        if determined:  # the executor adds the prompt
+            more["seed"] = derived_seed(f"{self.args.train.seed}\0{self.step}\0{self.evaluating}")
+        with substituted(samples_generator, SamplingParams=partial(sampling_params, more)):
             references = super()._dispatch_prompts_to_vllm(prompts, *args, **kwargs)
+        if not determined:
+            return references
         self._gated += references
         return references
+
+    def _sampling(self) -> dict:
+        """What SamplingParams are given besides what OpenRLHF gives them, or in its place."""
+        generation = self.args.math.generation
+        more = {"stop": list(generation.stop), "include_stop_str_in_output": True} if generation.stop else {}
+        return more | dict(generation.evaluation) if self.evaluating else more
 
     def _before_wait(self, references: list) -> None:
         """Let the engines begin when all that is asked for waits at their gates.

@@ -7,6 +7,7 @@ from typing import TextIO
 from openrlhf_math.grpo.metrics import one_line
 from openrlhf_math.runs.progress import step_bar
 
+STARTING = "GRPO: starting engines and actors"
 Watcher = Callable[[dict, int], None]  # called with a step's record and the number of steps in all
 
 
@@ -15,13 +16,23 @@ class Display:
 
     def __init__(self, progress, watchers: tuple[Watcher, ...]) -> None:
         self._progress, self._watchers = progress, watchers
-        self._task = progress.add_task("GRPO: starting engines and actors", total=None)
+        self._task = progress.add_task(STARTING, total=None)
+        self._moves = progress.console.is_terminal
+        if not self._moves:  # a log file has no bar
+            self.say(f"{STARTING} ...")
 
     def __call__(self, record: dict, total: int) -> None:
         self.say(one_line(record, total))
         self._progress.update(self._task, description="GRPO", total=total, completed=record["step"])
         for watcher in self._watchers:
             watcher(record, total)
+
+    def begin(self, step: int) -> None:
+        """Show that engines and actors are there and a step, which may take minutes, is being taken."""
+        line = f"GRPO: step {step}"
+        self._progress.update(self._task, description=line)
+        if not self._moves:
+            self.say(f"{line} ...")
 
     def say(self, line: str) -> None:
         """Print a line above the progress bar."""

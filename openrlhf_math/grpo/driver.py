@@ -96,6 +96,10 @@ def _train(args: SimpleNamespace, **watching) -> None:
         rewards=args.math.rewards,
         chat_template=args.data.apply_chat_template,
         tool=args.math.tool,
+        parts=args.math.reward_parts,
+        majority=args.math.majority_labels,
+        judge=args.math.judge,
+        generation=args.math.generation,
         engines_a_node=-(-args.vllm.num_engines // args.actor.num_nodes),
     )
     args.data.apply_chat_template, args.data.input_template = False, None  # the run directory's prompts are rendered
@@ -166,7 +170,8 @@ def start_ray(args: SimpleNamespace, environment: dict[str, str]) -> None:
     if there < wanted:
         raise UserError(
             f"the Ray cluster has {there:g} devices, the run wants {wanted}; start Ray with --num-gpus={wanted} "
-            "(on a CPU these are logical devices), or lower --actor.num_gpus_per_node and --vllm.num_engines"
+            "(on a CPU these are logical devices)"
+            + (", or lower --actor.num_gpus_per_node and --vllm.num_engines" if there else "")
         )
     check_one_machine(args.math.device, wanted, ray.nodes())
 

@@ -7,10 +7,14 @@ from openrlhf.utils.agent import AgentExecutorBase
 from vllm.sampling_params import RequestOutputKind
 
 from openrlhf_math.data.prompts import prompt_ids
+from openrlhf_math.grpo.majority import SHARE, VOTES, grades_by_majority, is_missing
+from openrlhf_math.grpo.reward_parts import Completion, Group, RewardParts, find_part, values_of
 from openrlhf_math.grpo.tool_turns import ToolTurns
 from openrlhf_math.grpo.undecided import RewardErrors
 from openrlhf_math.grpo.written import Written, answer_tokens
+from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
+from openrlhf_math.runs.rollouts import PART
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.side_by_side import side_by_side
 
@@ -27,6 +31,9 @@ class AgentExecutor(AgentExecutorBase):
 
     chat_template = True  # whether the prompts were rendered by one, which writes the first token itself
     tool: ToolTurns | None = None  # set before the first rollout, too
+    parts: RewardParts | None = None  # likewise
+    judge: AnswerJudge | None = None  # likewise; open
+    majority = False  # whether a problem without a gold answer is graded by the majority of its group
 
     def __init__(self) -> None:
         self.undecided: deque[dict] = deque(maxlen=MAX_UNDECIDED)
@@ -67,10 +74,14 @@ class AgentExecutor(AgentExecutorBase):
         if params.seed is not None:
             params.seed = derived_seed(f"{params.seed}\0{prompt}")
         params.output_kind = RequestOutputKind.FINAL_ONLY
+        limit = sampling_params.max_tokens or max_length
+        finish = self._hold if self.majority and is_missing(label) else self._rollout
         if self.tool:
-            return await side_by_side(
-                self._with_tool(prompt, label, ids, params.clone(), number, llm_engine) for number in range(num_samples)
+            group = await side_by_side(
+                self._with_tool(prompt, label, ids, params.clone(), number, llm_engine, finish)
+                for number in range(num_samples)
             )
+            return await self._finished(group, prompt, label, ids, limit)
         params.n = num_samples
         params.detokenize = bool(params.stop)  # once a completion, below, instead of once a token
         output = await llm_engine.generate(ids, params)
@@ -79,22 +90,95 @@ class AgentExecutor(AgentExecutorBase):
         for completion, text in zip(output.outputs, texts, strict=True):
             written = Written(text=text)
             written.add_turn(completion)
-            group.append(self._rollout(prompt, label, ids, written))
-        return await asyncio.gather(*group)
+            group.append(finish(prompt, label, ids, written))
+        return await self._finished(await asyncio.gather(*group), prompt, label, ids, limit)
 
-    async def _with_tool(self, prompt: str, label: str, ids: list[int], params, number: int, llm_engine) -> dict:
-        """A completion of its own requests: each waits for its tool alone. They share the prompt by its prefix."""
+    async def _finished(self, group: list, prompt: str, label: str, ids: list[int], limit: int) -> list[dict]:
+        """Graded rollouts with their reward. group: of `_hold`, if its gold answer is missing, else of `_rollout`."""
+        if self.majority and is_missing(label):
+            label, group = await self._by_majority(group, prompt, ids)
+        return await self._composed(group, prompt, label, limit)
+
+    async def _hold(self, prompt: str, label: str, ids: list[int], written: Written) -> Written:
+        """Not graded before the whole group is there."""
+        return written
+
+    async def _by_majority(self, group: list[Written], prompt: str, ids: list[int]) -> tuple[str, list[dict]]:
+        """The label that a group gives itself, and its rollouts graded by it."""
+        texts, trouble, words = [one.text for one in group], {}, None
+        try:
+            label, grades = await asyncio.to_thread(grades_by_majority, texts, prompt, self.pool)
+        except Exception as error:  # as with `grade`
+            grade, words = self.reward_errors.grade(grades_by_majority, error)
+            label, grades, trouble = "", [grade] * len(group), {"reward_error": grade.reason}
+        votes = [float(grade.outcome == "correct") for grade in grades]
+        made = []
+        for written, grade, vote in zip(group, grades, votes, strict=True):
+            one = self._response(prompt, label, ids, written, grade, trouble, words, "majority")
+            one["extra_logs"] |= {SHARE: 1.0, VOTES: vote}
+            made.append(one)
+        return label, made
+
+    async def _composed(self, group: list[dict], prompt: str, label: str, limit: int) -> list[dict]:
+        """The group with the sum of its reward's parts, if the reward has parts. A part that raises is 0."""
+        if not self.parts:
+            return group
+        seen = group_of(group, prompt, label, limit, self.parts.overlong_buffer)
+        rewards = [0.0] * len(group)
+        for name, weight in self.parts.weights:
+            part = find_part(name)
+            try:
+                values = await values_of(part, seen)
+            except Exception as error:  # as with `grade`
+                values = [0.0] * len(group)
+                grade, words = self.reward_errors.grade(part, error)
+                traceback = {"traceback": words} if words else {}
+                self.undecided.append({"reason": grade.reason, "gold": label, "response": group[0]["text"]} | traceback)
+                for one in group:
+                    one["reward_error"] = grade.reason
+                    one["extra_logs"]["reward_error_rate"] = 1.0
+            for number, value in enumerate(values):
+                rewards[number] += weight * value
+                group[number]["extra_logs"][PART + name] = value
+        for one, reward in zip(group, rewards, strict=True):
+            one["reward"] = one["scores"] = reward
+        return group
+
+    async def _with_tool(self, prompt: str, label: str, ids: list[int], params, number: int, llm_engine, finish):
+        """A completion of its own requests: each waits for its tool alone. They share the prompt by its prefix.
+
+        finish: `_rollout` or `_hold`.
+        """
         params.n = 1
         written = await self.tool.write(ids, params, number, llm_engine)
-        return await self._rollout(prompt, label, ids, written)
+        return await finish(prompt, label, ids, written)
 
     async def _rollout(self, prompt: str, label: str, ids: list[int], written: Written) -> dict:
-        trouble = {}
+        trouble, words = {}, None
         try:
             grade = await self.grade(written.text, label, prompt)
+            by = "gold"
+            if self.judge:
+                (judged,) = await asyncio.wrap_future(self.judge.soon(prompt, label, [grade]))
+                grade, by = judged, "gold" if judged is grade else "judge"
         except Exception as error:  # one item's must not end the run; the trainer ends it if all raise
             grade, words = self.reward_errors.grade(type(self).grade, error)
-            trouble = {"reward_error": grade.reason}
+            trouble, by = {"reward_error": grade.reason}, "gold"
+        return self._response(prompt, label, ids, written, grade, trouble, words, by)
+
+    def _response(
+        self,
+        prompt: str,
+        label: str,
+        ids: list[int],
+        written: Written,
+        grade: Grade,
+        trouble: dict,
+        words: str | None,
+        by: str,
+    ) -> dict:
+        """A rollout in the form of `execute`. trouble, words: of a reward that raised, and its traceback. by: gold,
+        judge or majority."""
         if grade.outcome == "undecided":
             traceback = {"traceback": words} if trouble and words else {}
             self.undecided.append({"reason": grade.reason, "gold": label, "response": written.text} | traceback)
@@ -106,8 +190,30 @@ class AgentExecutor(AgentExecutorBase):
             **written.response(ids),
             "reward": grade.reward,
             "scores": grade.reward,
-            "extra_logs": rates(grade) | {"reward_error_rate": float(bool(trouble))} | written.logs,
+            "text": written.text,
+            "grade": {"outcome": grade.outcome, "answer": grade.answer, "reason": grade.reason, "by": by},
+            "extra_logs": rates(grade)
+            | {"reward_error_rate": float(bool(trouble))}
+            | ({SHARE: 0.0, VOTES: 0.0} if self.majority else {})
+            | ({"judged_rate": float(by == "judge")} if self.judge else {})
+            | written.logs,
         } | trouble
+
+
+def group_of(group: list[dict], prompt: str, label: str, limit: int, overlong_buffer: int) -> Group:
+    """What parts of the reward see of rollouts as `_rollout` gives them."""
+    completions = [
+        Completion(
+            text=one["text"],
+            tokens=one["action_ranges"][-1][1] - one["action_ranges"][0][0],
+            truncated=one["truncated"],
+            outcome=one["grade"]["outcome"],
+            answer=one["grade"]["answer"],
+            well_formed=bool(one["extra_logs"]["format_rate"]),
+        )
+        for one in group
+    ]
+    return Group(prompt, label, tuple(completions), limit, overlong_buffer)
 
 
 def rates(grade: Grade) -> dict[str, float]:

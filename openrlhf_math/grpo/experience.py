@@ -13,7 +13,7 @@ from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.grpo.advantages import GROUP_BASELINE, Estimator, all_equal, find_estimator
-from openrlhf_math.grpo.group_rewards import shaped_rewards
+from openrlhf_math.grpo.group_rewards import by_batch_spread, decoupled, part_rewards, shaped_rewards
 from openrlhf_math.grpo.micro_batches import fill, packed_tokens, split
 from openrlhf_math.grpo.settings import data_parallel_ranks, old_log_probs_needed
 from openrlhf_math.grpo.teacher import is_loaded
@@ -111,7 +111,7 @@ class MathExperienceMaker(RemoteExperienceMaker):
             experience.rewards = rewards
 
     def _estimate(self, estimator: Estimator, groups: torch.Tensor, experiences: list[Experience]) -> None:
-        advantages = of_experiences(estimator(groups), experiences)
+        advantages = of_experiences(self._advantages(estimator, groups, experiences), experiences)
         for experience, advantage in zip(experiences, advantages, strict=True):
             # One advantage a completion, on its last token; with a KL penalty each token adds its own.
             per_token = compute_reward(advantage, self.kl_ctl.value, experience.kl, experience.action_mask)
@@ -123,6 +123,16 @@ class MathExperienceMaker(RemoteExperienceMaker):
             spreads = of_experiences(groups.std(dim=-1, keepdim=True).expand_as(groups), experiences)
             for experience, spread in zip(experiences, spreads, strict=True):
                 experience.info["group_reward_std"] = spread
+
+    def _advantages(self, estimator: Estimator, groups: torch.Tensor, experiences: list[Experience]) -> torch.Tensor:
+        """Of the rewards' sum, or with `--math.normalise_rewards each` of its parts. groups, returned: float32
+        [groups, completions]."""
+        parts = self.args.math.reward_parts
+        if not (parts and parts.each):
+            return estimator(groups)
+        values = zip(*(part_rewards(each, self.args) for each in experiences), strict=True)
+        rewards = [by_group(list(part), experiences, self.args.rollout.n_samples_per_prompt) for part in values]
+        return by_batch_spread(decoupled(rewards, [weight for _, weight in parts.weights], estimator))
 
 
 def by_group(values: list[torch.Tensor], experiences: list[Experience], group_size: int) -> torch.Tensor:

@@ -7,10 +7,13 @@ from openrlhf_math.grpo import tool_settings
 from openrlhf_math.grpo.completion_limit import LimitSettings
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
+from openrlhf_math.grpo.generation import ENGINE_FLAG, STOP_FLAG, TEMPLATE_FLAG
 from openrlhf_math.grpo.objective import SAPO_TAU
 from openrlhf_math.grpo.recipes import AGGREGATIONS, CONSTANT_LENGTH, RECIPES
 from openrlhf_math.grpo.recipes import FLAGS as OF_A_RECIPE
 from openrlhf_math.grpo.recipes import HELP as RECIPE_HELP
+from openrlhf_math.grpo.reward_parts import EACH, TOGETHER
+from openrlhf_math.grpo.reward_parts import HELP as REWARD_HELP
 from openrlhf_math.grpo.rollout_correction import CHOICES as CORRECTIONS
 from openrlhf_math.grpo.rollout_correction import DEFAULT_ESS
 from openrlhf_math.grpo.rollout_correction import HELP as CORRECTION_HELP
@@ -20,9 +23,10 @@ from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.patches.parsers import load_parser, recipe_parser
 from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
+from openrlhf_math.training import short_help
 from openrlhf_math.training.flag_checks import WANDB_FLAG, WANDB_HELP
+from openrlhf_math.training.flag_values import json_object
 from openrlhf_math.training.lora import LORA
-from openrlhf_math.training.short_help import shorten_help
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
 # What comes first in the help.
@@ -66,6 +70,7 @@ COMPUTED = (
     "logger.wandb.run_name",
     "algo.dynamic_filtering_range",
     "actor.eps_clip",
+    "eval.temperature",
     *OF_A_RECIPE,
     *OF_A_CORRECTION,
 )
@@ -126,11 +131,10 @@ LOSS = {
     "between these two (default: any mean)",
     "reward.clip_range": "rewards are clipped to this range after penalties and before the advantages are computed "
     "(default: %(default)s)",
-    "actor.model_name_or_path": "the policy: a directory or a hub name; also as --model",
-    "data.prompt_dataset": "problems: a file, a directory or a hub name, several separated by commas; also as "
-    "--problems",
-    "data.input_key": "column of the problem; also as --problem-key (default: %(default)s)",
-    "data.label_key": "column of the gold answer; also as --answer-key (default: %(default)s)",
+    "actor.model_name_or_path": "the policy: a directory or a hub name",
+    "data.prompt_dataset": "problems: a file, a directory or a hub name, several separated by commas",
+    "data.input_key": "column of the problem (default: %(default)s)",
+    "data.label_key": "column of the gold answer (default: %(default)s)",
     "actor.adam.lr": "learning rate (default: %(default)s)",
     "train.num_episodes": "passes over the problems (default: %(default)s)",
     "eval.dataset": "problems that the policy is evaluated on as it trains",
@@ -175,7 +179,9 @@ PROMPTS = {
     "data.input_template": "without a chat template: the prompt, with {} for the problem; everything else is literal",
     "data.max_images_per_prompt": "must be 0: problems are text",
     "rollout.temperature": "sampling temperature, above 0 (default: %(default)s)",
-    "rollout.top_p": "must be 1: the trainer computes log-probabilities over all tokens",
+    "rollout.top_p": "must be 1: the trainer computes log-probabilities over all tokens; so there is no top-k or min-p",
+    "eval.temperature": "sampling temperature of evaluations, 0 for greedy (default: of the model's "
+    "generation_config.json if it asks for sampling, else 0.6)",
 }
 
 HELP = CHECKPOINTS | OBJECTIVE | LOSS | PROMPTS | LORA | PADDED_BATCHES | DEVICES | CRITIC  # by dotted flag
@@ -207,8 +213,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     _add_teacher(parser.add_argument_group("a teacher"))
     _add_lengths(parser.add_argument_group("completion lengths"))
     _add_tool(parser.add_argument_group("Python as a tool"))
+    _add_generation(parser.add_argument_group("generation"))
     _add_faults(parser.add_argument_group("faults"))
-    shorten_help(parser, NEEDED, "--model MODEL --problems SET [--output DIR] ...")
+    short_help.give_short_names(parser, short_help.GRPO)
+    short_help.shorten_help(parser, NEEDED, "--model MODEL --problems SET [--output DIR] ...")
     return parser
 
 
@@ -235,6 +243,25 @@ def _add_ours(group) -> None:
         "--math.format_reward", type=float, default=0.2, help="reward of a wrong answer in correct format"
     )
     group.add_argument("--math.correct_reward", type=float, default=1.0, help="reward of a correct answer")
+    group.add_argument(
+        "--math.rewards",
+        metavar="NAME=WEIGHT,...",
+        help="the reward as a weighted sum, in place of the two above, as in correct=1,format=0.2,length=-0.1: "
+        + "; ".join(f"{name}: {what}" for name, what in REWARD_HELP.items())
+        + "; or your own as package.module.function, from a grpo.reward_parts.Group to a number for each completion",
+    )
+    group.add_argument(
+        "--math.normalise_rewards",
+        choices=(TOGETHER, EACH),
+        help="with --math.rewards: advantages of the sum, or of each part by itself, added with the weights and "
+        "divided by the standard deviation over the batch (GDPO) (together)",
+    )
+    group.add_argument(
+        "--math.majority_labels",
+        action="store_true",
+        help="where a problem has no gold answer, the answer of most completions of its group takes its place (TTRL); "
+        "without, such a problem is an error",
+    )
     group.add_argument("--math.grading_seconds", type=float, default=2.0, help="time limit for grading one completion")
     group.add_argument("--math.grading_gib", type=float, default=1.0, help="memory limit of a grading process, GiB")
     group.add_argument("--math.grading_workers", type=int, default=2, help="grading processes for each vLLM engine")
@@ -263,6 +290,12 @@ def _add_ours(group) -> None:
         help="train on the completions of a group after one copy of their prompt, in one row without padding; auto: "
         "where the model allows it and nothing needs a padded batch (ring attention, a critic, a reward model, "
         "asynchronous training); off: OpenRLHF's padded batches",
+    )
+    group.add_argument(
+        "--math.keep_rollouts",
+        metavar="all|none|last:N|sample:K",
+        help="which completions stay on disk, in rollouts/ and eval_rollouts/ of the run directory: of all steps, of "
+        "none, of the last N steps, or of K groups of each step; `openrlhf-math rollouts` shows them (last:20)",
     )
     group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
     group.add_argument(
@@ -436,6 +469,38 @@ def _add_tool(group) -> None:
         "what keeps the code from this machine: auto takes the first that works, none runs the code as you",
         choices=WANTED,
     )
+
+
+def _add_generation(group) -> None:
+    group.add_argument(
+        ENGINE_FLAG,
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help="arguments of vLLM's engines, by vLLM's names, such as '{\"kv_cache_dtype\": \"fp8\"}'",
+    )
+    group.add_argument(
+        TEMPLATE_FLAG,
+        dest="math.chat_template_kwargs",
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help="variables of the model's chat template, such as '{\"enable_thinking\": false}'",
+    )
+    group.add_argument(
+        STOP_FLAG,
+        action="append",
+        metavar="TEXT",
+        help="a text at which completions of rollouts and evaluations end, and which stays in them; may be given again",
+    )
+    for name, default in (("top_p", 1), ("top_k", -1), ("min_p", 0)):
+        group.add_argument(
+            f"--math.eval_{name}",
+            type=int if name == "top_k" else float,
+            metavar="N" if name == "top_k" else "P",
+            help=f"{name.replace('_', '-')} of evaluations (default: of the model's generation_config.json if it asks "
+            f"for sampling, else {default})",
+        )
 
 
 def _add_faults(group) -> None:

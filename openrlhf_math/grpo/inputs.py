@@ -6,12 +6,17 @@ from types import SimpleNamespace
 
 from openrlhf_math.data.places import is_here, place_of
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
-from openrlhf_math.data.prompts import chat, prompt_ids, prompt_text
+from openrlhf_math.data.prompts import chat, check_variables, prompt_ids, prompt_text, with_variables
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.generation import TEMPLATE_FLAG
+from openrlhf_math.grpo.majority import is_missing
 from openrlhf_math.grpo.tool_turns import tools_of
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_tokens
 from openrlhf_math.training.flag_checks import check_frozen_steps
+
+# Column of the run's prompts with the problem as its set gives it; no set's own column has a name like this.
+PROBLEM = "math.problem"
 
 
 def check_other_models(args: SimpleNamespace) -> None:
@@ -31,9 +36,18 @@ def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:
     Raises UserError for a file, column or row at fault, or if too many golds are bad.
     """
     sets = {}
-    for spec, split in _specs(args):
-        problems = read_problems(spec, args.data.input_key, args.data.label_key, split)
-        kept, rejected = keep_parsable(problems, args.math.max_bad_golds)
+    training = len(_specs(args)) - bool(args.eval.dataset)
+    for number, (spec, split) in enumerate(_specs(args)):
+        votes = args.math.majority_labels and number < training
+        needed = ("problem",) if votes else ("problem", "answer")
+        problems = read_problems(spec, args.data.input_key, args.data.label_key, split, needed=needed)
+        unlabelled = {problem.row for problem in problems if votes and is_missing(problem.answer)}
+        labelled = [problem for problem in problems if problem.row not in unlabelled]
+        kept, rejected = keep_parsable(labelled, args.math.max_bad_golds)
+        if unlabelled:
+            print(f"{len(unlabelled)} of {len(problems)} problems of {spec} have no gold answer: majorities label them")
+            rows = unlabelled | {problem.row for problem in kept}
+            kept = [problem for problem in problems if problem.row in rows]
         for problem in rejected[:5]:
             print(f"skipped: {spec} row {problem.row}: the gold answer {problem.answer!r} cannot be parsed")
         if rejected:
@@ -77,6 +91,8 @@ def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dic
     flag, model = "--actor.model_name_or_path", args.actor.model_name_or_path
     tokenizer = load_tokenizer(flag, model, args.data.apply_chat_template, NO_TEMPLATE)
     check_language_model(flag, model, ask_hub=True)
+    check_variables(TEMPLATE_FLAG, model, args.math.generation.template_variables, tokenizer)
+    with_variables(tokenizer, args.math.generation.template_variables)
     tools = tools_of(args.math.tool, tokenizer, model)
     room = max(0, args.data.max_len - (args.rollout.max_new_tokens or 1))
     prompts = {}
@@ -123,7 +139,7 @@ def write_prompts(
         with paths[spec].open("w") as file:
             for problem, prompt in zip(problems, prompts[spec], strict=True):
                 row = {args.data.input_key: prompt, args.data.label_key: problem.answer, "datasource": problem.source}
-                row |= labels.get(spec, {}).get(problem.row, {})
+                row |= {PROBLEM: problem.text} | labels.get(spec, {}).get(problem.row, {})
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
     args.data.prompt_dataset = ",".join(str(paths[spec.strip()]) for spec in args.data.prompt_dataset.split(","))
     args.data.prompt_split = "train"

@@ -1,5 +1,7 @@
 """The metrics of a step: their names, their files and the line on the screen."""
 
+from openrlhf_math.grpo.majority import SHARE
+
 # What a GRPO run appends to; every record has its step.
 RECORDS = ("metrics.jsonl", "problems.jsonl", "eval.jsonl", "undecided.jsonl")
 
@@ -45,12 +47,14 @@ def one_line(record: dict, steps: int) -> str:
     """A step as one line for a person, of at most 80 characters. steps: in all. No accuracy: a dash.
 
     The loss is left out: with one step a batch it is 0. What could not be graded is shown only where there is some.
+    Where majorities took the place of gold answers, the accuracy is an agreement.
     """
     seconds = record["timing/step_total"]
     accuracy, undecided = record.get("accuracy"), record.get("undecided_rate", 0.0)
+    right = "maj" if record.get(SHARE) else "acc"
     return (
         f"step {record['step']:>{len(str(steps))}}/{steps} reward {record['reward']:.2f} "
-        f"acc {'-' if accuracy is None else f'{accuracy:.0%}'} len {record['completion_length']:.0f} "
+        f"{right} {'-' if accuracy is None else f'{accuracy:.0%}'} len {record['completion_length']:.0f} "
         f"cut {record['truncation_rate']:.0%} {f'ungraded {undecided:.1%} ' if undecided else ''}"
         f"idle {record['idle_rate']:.0%} grad {record['grad_norm']:.2g} {seconds:.{2 if seconds < 10 else 0}f} s"
     )

@@ -9,6 +9,7 @@ from openrlhf_math.grpo.checkpointing import SHARE
 from openrlhf_math.grpo.completion_limit import LimitSettings
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.driver import devices_of, devices_wanted
+from openrlhf_math.grpo.generation import sampling_words
 from openrlhf_math.grpo.objective import described
 from openrlhf_math.grpo.resume import checkpoint_bytes
 from openrlhf_math.grpo.settings import (
@@ -128,10 +129,14 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
     if args.math.lora:
         console.print(lora_line(args.math.lora, args.math.parameters, args.ckpt.output_dir), soft_wrap=True)
     console.print(path_line(args, family), soft_wrap=True)
+    console.print(reward_line(args), soft_wrap=True)
+    for line in sampling_words(args):
+        console.print(line, soft_wrap=True, markup=False)
     console.print(curriculum_line(args.math.curriculum))
     console.print(limit_line(args.math.completion_limit, args.math.truncated))
     console.print(tool_line(args.math.tool, args.vllm.num_engines), soft_wrap=True)
     console.print(checkpoint_line(args))
+    console.print(f"rollouts kept on disk: {args.math.keep_rollouts}")
 
 
 def path_line(args: SimpleNamespace, family: Family | None) -> str:
@@ -150,6 +155,20 @@ def path_line(args: SimpleNamespace, family: Family | None) -> str:
 def of(args: SimpleNamespace, flag: str):
     """The value of a dotted flag."""
     return functools.reduce(getattr, flag.split("."), args)
+
+
+def reward_line(args: SimpleNamespace) -> str:
+    """What a completion is paid."""
+    if args.reward.remote_url != ["agent"]:
+        return "reward: of a model or a server"
+    paid = args.math.rewards
+    words = f"{paid.correct_reward:g} if correct, {paid.format_reward:g} if wrong in correct format, else 0"
+    words = f"reward: {args.math.reward_parts or words}"
+    if args.math.judge:
+        words += f"; {args.math.judge.model} judges what the grader cannot"
+    if args.math.majority_labels:
+        words += "; a majority takes the place of a missing gold answer"
+    return words
 
 
 def rollouts_line(prompts: int, batch_size: int, episodes: int) -> str:

@@ -12,6 +12,8 @@ CONSTANT_LENGTH = "seq-mean-token-sum-norm"
 AGGREGATIONS = ("token-mean", "seq-mean-token-mean", CONSTANT_LENGTH)
 DEFAULT = "poster"
 
+UPSTREAM_ESTIMATORS = ("gae", "reinforce", "rloo", "reinforce_baseline", "group_norm", "dr_grpo", "flash_reinforce")
+
 # OpenRLHF's own defaults, which the recipe `none` keeps.
 UPSTREAM = {
     "algo.advantage.estimator": "gae",

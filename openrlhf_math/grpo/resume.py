@@ -14,6 +14,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.metrics import RECORDS
 from openrlhf_math.grpo.settings import as_json, trained_parameters
 from openrlhf_math.runs import records
+from openrlhf_math.runs.rollouts import forget_after
 from openrlhf_math.training.lora import check_base
 
 ROWS = "problems"  # where config.json has what identifies them
@@ -30,8 +31,8 @@ FREE = (
 )  # fmt: skip
 # Of our own settings all are free but these.
 FIXED = (
-    "math.curriculum.", "math.device", "math.instruction", "math.shared_prefix", "math.tool",
-    "math.truncated", "math.teacher",
+    "math.curriculum.", "math.device", "math.instruction", "math.judge.model", "math.judge.extra_body",
+    "math.majority_labels", "math.reward_parts", "math.shared_prefix", "math.tool", "math.truncated", "math.teacher",
     "math.objective.rollout_correction", "math.objective.correct_below_ess", "math.objective.sapo_tau",
     "math.objective.loss_length", "math.engine_noise",
 )  # fmt: skip
@@ -84,6 +85,7 @@ def take_up(args: SimpleNamespace, problems: dict) -> None:
         else f"no checkpoint in {folder}: the run starts from the beginning"
     )
     print(where, flush=True)  # a log shows it whatever comes
+    forget_after(run_dir, step)
     kept = {name: records.keep_until(run_dir / name, step) for name in RECORDS}
     if kept["metrics.jsonl"]:  # the time between two lives of a run does not count
         before = kept["metrics.jsonl"][-1]["seconds_since_start"]

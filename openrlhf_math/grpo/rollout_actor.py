@@ -3,6 +3,8 @@
 import asyncio
 import os
 import socket
+import tempfile
+from pathlib import Path
 
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from transformers import AutoTokenizer
@@ -11,14 +13,17 @@ from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_die
 from openrlhf_math.colocation.engine_life import end_actor, engine_start, leave_cause
 from openrlhf_math.colocation.layout import cache_bytes, engine_arguments
-from openrlhf_math.data.prompts import with_first_text
+from openrlhf_math.data.prompts import with_first_text, with_variables
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.determinism import StartTogether
 from openrlhf_math.grpo.executor import AgentExecutor
+from openrlhf_math.grpo.generation import Generation
+from openrlhf_math.grpo.reward_parts import RewardParts
 from openrlhf_math.grpo.tool_settings import RolloutTool
 from openrlhf_math.grpo.tool_turns import ToolTurns
 from openrlhf_math.grpo.watchdog import answer_to_signal
 from openrlhf_math.patches.remote_code import remote_code_trusted
+from openrlhf_math.rerank.answer_judge import AnswerJudge, JudgeSettings
 from openrlhf_math.rewards import RewardConfig
 
 UpstreamRolloutActor = RolloutRayActor.__ray_metadata__.modified_class
@@ -36,17 +41,25 @@ class MathRolloutActor(UpstreamRolloutActor):
         rewards: RewardConfig,
         chat_template: bool = True,
         tool: RolloutTool | None = None,
+        parts: RewardParts | None = None,
+        majority: bool = False,
+        judge: JudgeSettings | None = None,
+        generation: Generation | None = None,
         engines_a_node: int = 1,
         **kwargs,
     ) -> None:
         """sequences: how many are generated at once at the most. chat_template: whether it rendered the prompts.
 
-        tool: what the model may call. engines_a_node: that share a node's memory for it. Raises UserError if the tool
-        cannot be had here.
+        tool: what the model may call. parts: of the reward. majority: whether it takes a missing gold answer's place.
+        judge: who decides what stays ungraded. generation: the engine's arguments and the template's variables of the
+        user. engines_a_node: that share a node's memory for the tool. Raises
+        UserError if the tool cannot be had here, or if the executor does not know one of these.
         """
         answer_to_signal()
         self.device, self.chat_template = device, chat_template
         self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"], trust_remote_code=remote_code_trusted())
+        generation = generation or Generation()
+        with_variables(self.tokenizer, generation.template_variables)  # a tool's replies are rendered with it
         arguments = engine_arguments(device, colocated)
         if device == "cpu":
             arguments["kv_cache_memory_bytes"] = cache_bytes(kwargs["model"], sequences, kwargs["max_model_len"])
@@ -54,7 +67,7 @@ class MathRolloutActor(UpstreamRolloutActor):
                 arguments["enable_chunked_prefill"] = False  # see generation_arguments
         try:
             with engine_start(device):
-                await super().__init__(*args, **{**kwargs, **arguments})
+                await super().__init__(*args, **{**kwargs, **arguments, **generation.engine_args})
         except Exception as error:
             leave_cause(error)
             raise
@@ -63,12 +76,18 @@ class MathRolloutActor(UpstreamRolloutActor):
         if isinstance(self.executor, AgentExecutor):
             self.executor.chat_template = chat_template
             self.executor.open(rewards)
+            self.executor.parts, self.executor.majority = parts, majority
+            if judge:  # equal questions are asked once in the life of this process
+                journal = Path(tempfile.mkdtemp(prefix="judge_")) / "judge.jsonl"
+                self.executor.judge = AnswerJudge(judge, rewards, journal).__enter__()
             if tool:
                 self.executor.tool = ToolTurns(tool, self.tokenizer, kwargs["model"], engines_a_node)
-        elif tool:
+        elif tool or parts or majority or judge:
+            wanted = {"--math.tool": tool, "--math.rewards": parts, "--math.majority_labels": majority}
+            unknown = next((flag for flag, given in wanted.items() if given), "--judge-base-url")
             raise UserError(
-                "--train.agent_func_path: with --math.tool its AgentExecutor must be a subclass of "
-                "openrlhf_math.grpo.executor.AgentExecutor, whose rollouts run the tool"
+                f"--train.agent_func_path: with {unknown} its AgentExecutor must be a subclass of "
+                "openrlhf_math.grpo.executor.AgentExecutor, which knows what that is"
             )
 
     async def birth(self) -> str:

@@ -8,6 +8,7 @@ from openrlhf_math.grpo.determinism import DeterministicSamples
 from openrlhf_math.grpo.display import Display
 from openrlhf_math.grpo.dynamic_filtering import FilteringGenerator
 from openrlhf_math.grpo.engine_recovery import EngineRecovery, RecoveringGenerator
+from openrlhf_math.grpo.kept_rollouts import Graded
 from openrlhf_math.grpo.problem_order import ProblemOrder
 from openrlhf_math.grpo.truncation import as_wrong
 from openrlhf_math.grpo.undecided import Undecided
@@ -41,6 +42,7 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
         self.engines, self.phases, self.problems = engines, phases, problems
         self.undecided, self.watchdog, self.show = undecided, watchdog, show
         self.before_first: Callable[[], None] | None = None
+        self._evaluated: list = []
 
     def generate_samples(self, **generate_kwargs):
         before_first, self.before_first = self.before_first, None
@@ -62,6 +64,12 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
             self.evaluating = False
         for sample in samples:
             sample.rewards = sample.info.get("accuracy", sample.rewards)
+        self._evaluated = samples
+        return samples
+
+    def take_evaluated(self) -> list:
+        """The samples of the last evaluation."""
+        samples, self._evaluated = self._evaluated, []
         return samples
 
     def _generate_vllm(self, *args, **kwargs):
@@ -79,7 +87,9 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
             if self.args.math.truncated == "wrong":
                 response = as_wrong(response)
             self.problems.note(response["prompt"], is_correct(response, self.args.math.rewards.correct_reward))
-        return super()._process_response_into_experience(response, **generate_kwargs)
+        experience = super()._process_response_into_experience(response, **generate_kwargs)
+        experience.graded = Graded.of(response, self.step)
+        return experience
 
 
 def is_correct(response: dict, correct_reward: float) -> bool:

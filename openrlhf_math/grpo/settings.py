@@ -5,9 +5,10 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
@@ -16,13 +17,16 @@ from openrlhf_math.grpo.completion_limit import LimitSettings, completion_limit
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
 from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
+from openrlhf_math.grpo.generation import Generation, read_generation
 from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
+from openrlhf_math.grpo.reward_parts import RewardParts, read_parts
 from openrlhf_math.grpo.teacher import Teacher, is_loaded, teacher
 from openrlhf_math.grpo.tool_settings import RolloutTool, instruction, tool
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest
 from openrlhf_math.rewards import RewardConfig
+from openrlhf_math.runs.rollouts import NOTHING, Keeping, read_keeping
 from openrlhf_math.training.flag_checks import (
     CRITIC_FLAG,
     check_kernels,
@@ -35,9 +39,13 @@ from openrlhf_math.training.flag_values import check_values
 from openrlhf_math.training.lora import Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
 
+if TYPE_CHECKING:  # what it imports takes a while
+    from openrlhf_math.rerank.answer_judge import JudgeSettings
+
 # These compare a completion with the others of its group; alone it has nothing to learn from.
 NEEDS_A_GROUP = ("grpo", "grpo_no_std", "rloo", "reinforce_baseline", "group_norm", "dr_grpo")
 
+KEEP_ROLLOUTS = "last:20"
 
 # Flags with which OpenRLHF's own padded or flash-attn-packed batches are kept, and their plain values.
 NEEDS_PADDED_BATCH = {
@@ -58,7 +66,10 @@ class MathSettings:
     engine_noise: standard deviation of what the engine's weights are off by, relative; 0 but in experiments.
     truncated: a key of grpo/truncation.py's table. lora: what is trained, None for all weights; found after the flags,
     in the configuration of the model. tool: what the model may call in its rollouts, None for nothing. teacher: what
-    the policy learns from besides rewards, None for nothing.
+    the policy learns from besides rewards, None for nothing. keep_rollouts: which steps' completions stay on disk.
+    reward_parts: what the reward is the sum of, None for that of `rewards`. majority_labels: whether the majority of a
+    group takes the place of a gold answer that is missing. judge: who decides what the grader cannot; None for nobody.
+    generation: see there.
     """
 
     run_dir: Path
@@ -80,6 +91,11 @@ class MathSettings:
     objective: Objective
     lora: Lora | None = None
     tool: RolloutTool | None = None
+    keep_rollouts: Keeping = NOTHING
+    reward_parts: RewardParts | None = None
+    majority_labels: bool = False
+    judge: "JudgeSettings | None" = None
+    generation: Generation = field(default_factory=Generation)
     teacher: Teacher | None = None
 
 
@@ -89,7 +105,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     Raises UserError for values that cannot work, before anything heavy is imported.
     """
     flags = dict(vars(flat))
-    ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
+    ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.") or name == "vllm.args"}
     flags.pop("dry_run")
     check_values(flags | ours)
     objective = settle_objective(flags, ours)
@@ -98,7 +114,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     device = find_device() if ours["math.device"] == "auto" else ours["math.device"]
     run_dir = Path(ours["math.run_dir"]).absolute()
     settle_critic(flags)
-    wanted_tool, wanted_teacher = tool(flags, ours), teacher(flags, ours)
+    generation = read_generation(flags, ours)
+    wanted_tool, wanted_teacher, parts = tool(flags, ours), teacher(flags, ours), read_parts(flags, ours)
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
@@ -156,9 +173,34 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         faults=faults(ours),
         objective=objective,
         tool=wanted_tool,
+        reward_parts=parts,
+        generation=generation,
+        majority_labels=_majority(flags, ours["math.majority_labels"]),
+        keep_rollouts=_keeping(ours["math.keep_rollouts"], args.train.async_enable),
         teacher=wanted_teacher,
     )
     return args
+
+
+def _majority(flags: dict, wish: bool) -> bool:
+    """Raises UserError if a group cannot vote, or if it is not graded here."""
+    if wish and flags["rollout.n_samples_per_prompt"] < 3:
+        raise UserError("--math.majority_labels: a majority needs --rollout.n_samples_per_prompt of 3 or more")
+    for name in ("reward.remote_url", "reward.model_name_or_path"):
+        if wish and flags[name]:
+            raise UserError(f"--{name} and --math.majority_labels both say what is right; leave one of them out")
+    return wish
+
+
+def _keeping(wish: str | None, asynchronous: bool) -> Keeping:
+    """Which rollouts are kept. Raises UserError if the flag cannot be read, or OpenRLHF's own trainer runs."""
+    keeping = read_keeping(wish or KEEP_ROLLOUTS)
+    if asynchronous and wish and keeping != NOTHING:
+        raise UserError(
+            f"--math.keep_rollouts {wish}: OpenRLHF's asynchronous trainer keeps none; leave it or "
+            "--train.async_enable out"
+        )
+    return NOTHING if asynchronous else keeping
 
 
 def _shares_prefix(flags: dict, wish: str) -> bool:
@@ -308,9 +350,19 @@ def as_json(args: SimpleNamespace) -> str:
     def plain(value):
         if isinstance(value, SimpleNamespace):
             return {key: plain(item) for key, item in vars(value).items()}
-        return asdict(value) if isinstance(value, MathSettings) else value
+        return _as_plain(value) if isinstance(value, MathSettings) else value
 
     settings = plain(args)
     settings["logger"]["wandb"]["key"] = None
     settings["objective"] = described(args, steps_a_batch(args))
     return json.dumps(settings, indent=2, default=str)
+
+
+def _as_plain(settings: MathSettings) -> dict:
+    """Without the judge's key."""
+    judge = settings.judge
+    plain = asdict(replace(settings, judge=None))
+    if judge:
+        endpoint = judge.endpoint
+        plain["judge"] = {"model": judge.model, "base_url": endpoint.base_url, "extra_body": endpoint.extra_body}
+    return plain

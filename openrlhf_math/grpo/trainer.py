@@ -35,6 +35,8 @@ from openrlhf_math.grpo.engine_recovery import EngineRecovery
 from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.group_metrics import length_metrics
 from openrlhf_math.grpo.importance import ESS
+from openrlhf_math.grpo.kept_rollouts import KeptRollouts
+from openrlhf_math.grpo.majority import agreement
 from openrlhf_math.grpo.metrics import RECORDS, step_record, tool_shares
 from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.plan import rollouts_line
@@ -87,6 +89,7 @@ class MathTrainer(UpstreamTrainer):
         )
         self.problems = ProblemOrder(self.args, prompts.prompts)
         self.prompts_dataloader = self.problems.put_into(self.prompts_dataloader, strategy)
+        self.rollouts = KeptRollouts(self.args, self.tokenizer)
         self.undecided = Undecided(self.vllm_engines, ours.run_dir / "undecided.jsonl")
         self.bad_steps = BadSteps(ours.faults.max_bad_steps, ours.run_dir)
         self.checkpointing = Checkpointing(
@@ -127,6 +130,7 @@ class MathTrainer(UpstreamTrainer):
         prompts, batch_size = len(self.prompts_dataloader.dataset), self.args.rollout.batch_size
         if prompts % batch_size:
             self.show.say(rollouts_line(prompts, batch_size, self.args.train.num_episodes))
+        self.show.begin(global_step + 1)
         with self.checkpointing.last_step_saved():
             super().fit(global_step)
         if not self.trained:
@@ -140,6 +144,7 @@ class MathTrainer(UpstreamTrainer):
 
     def train_step(self, rollout_samples, global_step: int):
         """Returns the step's metrics and its number."""
+        self.samples = rollout_samples
         taught = " and the teacher" if self.args.math.teacher else ""
         with self.watchdog.phase("train", f"{POLICY}{taught}, to take a gradient step"):
             started = time.perf_counter()
@@ -168,12 +173,13 @@ class MathTrainer(UpstreamTrainer):
         """Means over all completions of the batch; those the policy actor gives leave out the skipped ones."""
         stats = super()._compute_rollout_stats(experiences)
         self.batch = experiences
+        self.rollouts.note(experiences)
         by_policy = {"kl"} if self.args.algo.kl.use_loss else set()  # while it trains; here it is 0 then
         for name in experiences[0].info.keys() - by_policy:
             stats[name] = torch.cat([experience.info[name] for experience in experiences]).float().mean().item()
         for name in ("response_length", "total_length", "truncated"):
             stats[name] = torch.cat([getattr(each, name) for each in experiences]).float().mean().item()
-        stats |= tool_shares(stats)
+        stats |= tool_shares(stats) | agreement(stats)
         if all("accuracy" in each.info for each in experiences):
             correct = torch.cat([each.info["accuracy"] for each in experiences]) > 0
             lengths = torch.cat([each.response_length for each in experiences])
@@ -203,6 +209,7 @@ class MathTrainer(UpstreamTrainer):
         with self.watchdog.phase("save", f"{ENGINES}' report and {POLICY}, to save a checkpoint"):
             logs_dict = dict(logs_dict or {}) | self.phases.take_report()
             logs_dict["engine_restarts"] = self.engines.take_restarts()
+            logs_dict["timing/rollout_files"] = self._keep_rollouts(global_step)
             record = step_record(global_step, logs_dict, time.time() - self.args.math.started_at)
             append_jsonl(self.args.math.run_dir / "metrics.jsonl", record)
             self.undecided.collect(global_step)
@@ -219,6 +226,13 @@ class MathTrainer(UpstreamTrainer):
                 "ess": record.get(ESS, 1.0),
             }
             self.checkpointing.end_step(global_step, client_states)
+
+    def _keep_rollouts(self, step: int) -> float:
+        """Returns the seconds it took."""
+        started = time.perf_counter()
+        self.rollouts.training(step, self.samples)
+        self.samples = []
+        return time.perf_counter() - started
 
     def _guard(self, record: dict) -> None:
         """Stop a run that no longer learns from its own policy."""
@@ -247,6 +261,7 @@ class MathTrainer(UpstreamTrainer):
         with self.watchdog.phase("evaluate", self.samples_generator.waits_for):
             state = random_state(device=False)
             logs = super().evaluate(global_step, **generate_kwargs)
+            self.rollouts.evaluation(global_step, self.samples_generator.take_evaluated())
             restore_random_state(state)
             return logs
 

@@ -1,5 +1,7 @@
 """What becomes of a completion that the limit cut off: kept as it was graded, masked out of the loss, or wrong."""
 
+from openrlhf_math.runs.rollouts import PART
+
 TRUNCATED = {
     "keep": "rewarded as it is graded",
     "mask": "left out of the loss and of its denominators, though its reward stays in its group's mean",
@@ -12,8 +14,10 @@ def as_wrong(response: dict) -> dict:
     if not response.get("truncated"):
         return response
     logs = response.get("extra_logs") or {}
-    lost = {name: 0.0 for name in ("accuracy",) if name in logs}
-    return {**response, "reward": 0.0, "scores": 0.0, "extra_logs": {**logs, **lost}}
+    lost = {name: 0.0 for name in logs if name == "accuracy" or name.startswith(PART)}
+    grade = response.get("grade")
+    told = {"grade": {**grade, "outcome": "wrong", "reason": "cut off (--math.truncated wrong)"}} if grade else {}
+    return {**response, "reward": 0.0, "scores": 0.0, "extra_logs": {**logs, **lost}} | told
 
 
 def mask_truncated(experiences: list) -> None:

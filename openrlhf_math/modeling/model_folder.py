@@ -6,7 +6,7 @@ from pathlib import Path
 
 from openrlhf_math.data.hub import give_up_soon_without_network
 from openrlhf_math.errors import UserError
-from openrlhf_math.modeling.model_kind import wants_code
+from openrlhf_math.modeling.model_kind import check_engine, check_positions, wants_code
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
 NO_TEMPLATE = "add --no-data.apply_chat_template, and --data.input_template if the model wants one"
@@ -38,6 +38,19 @@ def check_model(flag: str, model: str) -> None:
         give_up_soon_without_network()
 
 
+def check_chat_model(flag: str, model: str, device: str, context: int | None) -> None:
+    """As `check_model`; and what the start of an engine would find out after minutes, if the model is a directory.
+
+    context: `--max-context`.
+    """
+    check_model(flag, model)
+    if os.path.isdir(model):
+        load_tokenizer(flag, model, True, "choose a chat model")
+        check_engine(flag, model, device)
+        if context:
+            check_positions(flag, model, f"--max-context {context}", context)
+
+
 def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str):
     """The model's tokenizer. Raises UserError if it cannot be read, if it or the model wants to run code of its own, or
     if there is no chat template where one is needed."""
@@ -58,7 +71,44 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str):
         )
     if needs_template and not tokenizer.chat_template:
         raise UserError(f"{flag} {model}: its tokenizer has no chat template; {fix}")
+    if needs_template:
+        _check_syntax(flag, model, tokenizer)
     return tokenizer
+
+
+def recommended_sampling(flag: str, model: str) -> dict[str, float]:
+    """What the model's generation_config.json says of sampling, by vLLM's names, if it asks for sampling, as vLLM's
+    server applies it; `max_tokens` in any case. Raises UserError, which names `flag`, if it cannot be read."""
+    from transformers import GenerationConfig
+
+    try:
+        config = GenerationConfig.from_pretrained(model).to_diff_dict()
+    except (OSError, ValueError, TypeError) as error:
+        folder = Path(model)  # of a hub model there may be none, or no network for it
+        if isinstance(error, OSError) and not (folder / "generation_config.json").exists():
+            return {}
+        raise UserError(f"{flag} {model}: generation_config.json cannot be read ({error!s:.200}); fix it") from None
+    found = {"max_tokens": config.get("max_new_tokens")}
+    if config.get("do_sample"):
+        names = ("top_p", "top_k", "min_p", "repetition_penalty")
+        found |= {"temperature": config.get("temperature", 1.0), **{name: config.get(name) for name in names}}
+    found = {name: value for name, value in found.items() if value is not None}
+    for name, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{flag} {model}: generation_config.json has {name} {value!r:.60}; it must be a number")
+    return found
+
+
+def _check_syntax(flag: str, model: str, tokenizer) -> None:
+    """What else a template refuses depends on the messages, and is told where they are rendered."""
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "1 + 1 = ?"}], tokenize=False)
+    except TemplateSyntaxError as error:
+        raise UserError(f"{flag} {model}: its chat template is not Jinja ({error.message}); correct it") from None
+    except Exception:  # of jinja2 and of the template itself
+        return
 
 
 def _brings_code(kind, model: str) -> bool:

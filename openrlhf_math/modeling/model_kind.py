@@ -13,6 +13,7 @@ from openrlhf_math.modeling.families import Family, check_path, check_window, po
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
+ENGINE_FILES = (".safetensors", ".bin", ".pt", ".gguf")  # weights that vLLM reads
 MEDIA = re.compile(r"(image|video|audio)_token_(id|index)")
 
 
@@ -70,9 +71,55 @@ def check_language_model(flag: str, model: str, ask_hub: bool = False) -> None:
 
 
 def check_engine(flag: str, model: str, device: str) -> None:
-    """Raise UserError for a model that vLLM does not run on a device. model: a directory, or a hub name."""
+    """Raise UserError for a model that vLLM does not run on a device, or whose weights are not all there.
+
+    model: a directory, or a hub name, whose weights are not looked at.
+    """
+    check_files(flag, model)
     if device == "cpu":
         check_heads(flag, model, read_config(flag, model))
+
+
+def check_files(flag: str, model: str) -> None:
+    """Raise UserError if the directory of a model has no weights, or a file of them that is cut off.
+
+    Faster than `check_weights`, without Transformers, and right for quantised models too: what an engine needs. A hub
+    name is not looked at.
+    """
+    if not os.path.isdir(model):
+        return
+    if not any(name.endswith(ENGINE_FILES) for name in os.listdir(model)):
+        raise UserError(f"{flag} {model}: there are no weights in it (*.safetensors, *.bin); save the model again")
+    for path in sorted(Path(model).glob("*.safetensors")):
+        if not _is_whole(path):
+            raise UserError(f"{flag} {model}: {path.name} is damaged or cut off; get the file again")
+    for index in Path(model).glob("*.safetensors.index.json"):
+        for name in sorted(set(_shards(index))):
+            if not (Path(model) / name).is_file():
+                raise UserError(f"{flag} {model}: {name} is missing, which {index.name} names; get the file again")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a safetensors file ends where its header says. The form: 8 bytes with the header's length, the header as
+    JSON with each tensor's data_offsets, the data (https://github.com/huggingface/safetensors#format)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length <= size - 8:
+            return False
+        try:
+            header = json.loads(file.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            return 8 + length + max(ends, default=0) == size
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return False
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        return list(json.loads(index.read_bytes())["weight_map"].values())
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return []
 
 
 def check_not_quantised(flag: str, model: str, config) -> None:
@@ -96,8 +143,8 @@ def check_positions(flag: str, model: str, what: str, tokens: int, ask_hub: bool
     most = positions(read_config(flag, model))
     if tokens > most:
         raise UserError(
-            f"{what}: {flag} {model} has {most:g} positions (max_position_embeddings in its config.json); lower "
-            "--data.max_len, or raise them there if the model can go beyond"
+            f"{what}: {flag} {model} has {most:g} positions (max_position_embeddings in its config.json); ask "
+            "for fewer, or raise them there if the model can go beyond"
         )
 
 

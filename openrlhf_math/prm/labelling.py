@@ -74,7 +74,9 @@ def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:
     """
     output, counts, reasons = settings.output, Counter(), Counter()
     with told_if_unwritable(output), ExitStack() as stack:
+        made = not output.exists()
         output.mkdir(parents=True, exist_ok=True)
+        stack.callback(_leave_nothing_empty, output, made)
         files = {
             part: stack.enter_context(solution_file(output / f"{part}.{settings.format}"))
             for part in (("train", "heldout") if settings.heldout else ("train",))
@@ -90,14 +92,24 @@ def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:
             files[part](found)
             _count(counts, part, found)
         if not counts["train: solutions"]:
-            why = f": {reasons.most_common(1)[0][0]}" if reasons else ""
-            raise UserError(
-                f"{', '.join(settings.files)}: no row could be labelled{why}; see {output / 'rejects.jsonl'}"
-            )
+            files = ", ".join(settings.files)
+            if not reasons:
+                raise UserError(f"{files}: there are no rows; give at least one")
+            why = reasons.most_common(1)[0][0]
+            raise UserError(f"{files}: no row could be labelled: {why}; see {output / 'rejects.jsonl'}")
     report = {"source": settings.source, "files": settings.files, "counts": counts, "reasons": reasons}
     with told_if_unwritable(output), written_whole(output / "report.json") as file:
         file.write(json.dumps(report, indent=2) + "\n")
     return report
+
+
+def _leave_nothing_empty(output: Path, made: bool) -> None:
+    """Remove a list of rejects that lists nothing, if there are no labels either, and the directory that was made."""
+    rejects = output / "rejects.jsonl"
+    if [path.name for path in output.iterdir()] == [rejects.name] and not rejects.stat().st_size:
+        rejects.unlink()
+    if made and not any(output.iterdir()):
+        output.rmdir()
 
 
 def is_heldout(problem: str, share: float) -> bool:

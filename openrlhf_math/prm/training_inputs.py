@@ -37,7 +37,7 @@ def prepare(args: SimpleNamespace) -> None:
     run_dir, model = args.math.run_dir, args.model.model_name_or_path
     parts = ["train", "eval"] if args.eval.dataset else ["train"]
     if is_first():
-        claim_run_dir(run_dir, resume=args.ckpt.load_enable)
+        claim_run_dir(args)
         tokenizer = load_prm_tokenizer(model)
         rows = {part: _read(getattr(args, FILES[part]).dataset, args, part, tokenizer) for part in parts}
         _check_amount(args, rows["train"])
@@ -133,9 +133,10 @@ def _tell_rejected(rows: Rows, path: Path) -> None:
 def _check_amount(args: SimpleNamespace, rows: Rows) -> None:
     count = min(len(rows.kept), args.data.max_samples)
     if count < args.train.batch_size:
+        why = f", as {len(rows.rejected)} are set aside ({rows.rejected[0].reason})" if rows.rejected else ""
         raise UserError(
             f"--data.dataset {args.data.dataset} has {count} rows, fewer than one batch "
-            f"(--train.batch_size {args.train.batch_size}); lower it or add rows"
+            f"(--train.batch_size {args.train.batch_size}){why}; lower it or add rows"
         )
     kinds = {label > 0.5 for row in rows.kept for label in row.labels if label is not None}
     if len(kinds) < 2:

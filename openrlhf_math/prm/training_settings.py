@@ -7,6 +7,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.patches.parsers import recipe_parser
 from openrlhf_math.sft import settings as sft_settings
 from openrlhf_math.sft.settings import explain
+from openrlhf_math.training.short_help import PRM, give_short_names
 
 DEFAULTS = {"data.input_template": None}
 # Of prompts and completions, of other kinds of models and of layouts that a token head has not been made for.
@@ -19,12 +20,19 @@ WITHOUT_MEANING = (
 )  # fmt: skip
 # Flags of a fine-tuning that this one has not, without effect.
 OF_SFT = {"math.instruction": "", "math.thinking": "keep", "math.thinking_tags": "think", "math.max_bad_rows": 0.0}
+# What comes first in the help.
+NEEDED = (
+    "model.model_name_or_path", "data.dataset", "math.run_dir", "math.device", "data.max_len", "train.batch_size",
+    "adam.lr", "train.max_epochs", "eval.dataset", "ckpt.load_enable", "dry_run",
+)  # fmt: skip
 HELP = {
     "model.model_name_or_path": "a Qwen2 to begin from: directory or hub name, with or without a PRM's head",
     "data.dataset": "labelled steps: a file, a directory or a hub name; several joined by commas",
     "eval.dataset": "steps on which loss, accuracy and AUC are measured too, see eval.jsonl",
     "eval.steps": "optimizer steps between these measurements; -1 for once an epoch",
     "data.max_len": "most tokens of a problem with its solution; longer rows are left out and listed",
+    "adam.lr": "learning rate",
+    "train.batch_size": "solutions of an optimizer step, over all processes",
     "train.max_epochs": "passes over the solutions",
     "train.micro_batch_size": "solutions that a process takes at once, as one row without padding",
     "train.seed": "seed of the order of rows and of the new head",
@@ -52,7 +60,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         (),
     )
     explain(parser, HELP | dict.fromkeys(WITHOUT_MEANING, argparse.SUPPRESS))
-    group = parser.add_argument_group("openrlhf_math")
+    group = parser.add_argument_group("run")
     group.add_argument(
         "--math.run_dir", default="runs/prm", help="directory of the run: config.json, metrics.jsonl, prm.png, model"
     )
@@ -62,6 +70,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         action="store_true",
         help="print the resolved configuration and the memory it would ask for, start nothing",
     )
+    give_short_names(parser, PRM)
     return parser
 
 

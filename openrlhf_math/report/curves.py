@@ -91,6 +91,7 @@ GRPO = (
 
 # Metrics whose names depend on the problems: the beginning of the name, of the title, the unit.
 PARTS = {
+    "reward/": ("Part of the reward: ", "reward"),
     "groups/pass_at_": ("Groups: pass@", "groups"),
     "accuracy/source/": ("Accuracy on ", "correct completions"),
     "accuracy/difficulty/": ("Accuracy at difficulty ", "correct completions"),
@@ -108,10 +109,18 @@ NOT_DRAWN = ("step", "steps", "tokens", "eval_num_samples")
 
 
 def part_curves(rows: list[dict]) -> list[Curve]:
-    """A curve of the training accuracy for every source and difficulty, and of every pass@k of the groups."""
+    """A curve of the training accuracy for every source and difficulty, of every pass@k of the groups, and of every
+    part of the reward, without its weight."""
     names = dict.fromkeys(name for row in rows for name in row if name.startswith(tuple(PARTS)))
     return [
-        Curve(title + name.removeprefix(prefix), unit, "on training problems, sampled", named(name), share=True)
+        Curve(
+            title + name.removeprefix(prefix),
+            unit,
+            "on training problems, sampled",
+            named(name),
+            share=unit != "reward",
+            from_zero=unit != "reward",
+        )  # fmt: skip
         for prefix, (title, unit) in PARTS.items()
         for name in names
         if name.startswith(prefix)

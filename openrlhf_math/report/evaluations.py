@@ -5,7 +5,7 @@ from openrlhf_math.evaluation.compare import Difference, compare_runs
 from openrlhf_math.evaluation.tables import BY_K
 from openrlhf_math.report.records import bounds, number
 from openrlhf_math.report.runs import Evaluation, Found
-from openrlhf_math.report.table import Interval, Table, between, percent, plain
+from openrlhf_math.report.table import INTERVAL, Interval, Table, between, percent, plain
 
 COST = ["tokens a completion", "tokens a correct answer", "cut off", "undecided"]
 
@@ -26,8 +26,6 @@ def evaluation_table(groups: list[list[Evaluation]]) -> Table:
     rows = [
         [
             name,
-            benchmark,
-            plain(number(figures, "problems")),
             percent(number(figures, "pass_at_1")),
             between(bounds(figures, "ci95")),
             plain(number(figures, "completion_tokens")),
@@ -35,10 +33,12 @@ def evaluation_table(groups: list[list[Evaluation]]) -> Table:
             percent(number(figures, "truncation_rate")),
             plain(number(figures, "undecided")),
             *(percent(number(figures[rule][k], "accuracy")) for _, rule, k in rules),
+            benchmark,
+            plain(number(figures, "problems")),
         ]
         for name, benchmark, figures in told
     ]
-    header = ["evaluation", "benchmark", "problems", "pass@1", "95% interval", *COST, *(shown for shown, _, _ in rules)]
+    header = ["evaluation", "pass@1", INTERVAL, *COST, *(shown for shown, _, _ in rules), "benchmark", "problems"]
     intervals = [_interval(number(figures, "pass_at_1"), figures) for _, _, figures in told]
     return Table("Evaluations", header, rows, "95% intervals of pass@1: bootstrap over problems", intervals, "pass@1")
 
@@ -53,10 +53,31 @@ def comparison_table(groups: list[list[Evaluation]], seed: int = 0) -> Table | N
             notes.append(f"Not compared: {str(error).removeprefix('--compare').lstrip(' :')}.")
             continue
         for benchmark, figures in told.items():
-            rows += [[f"{other.name} less {first.name}", benchmark, *_differs(*one)] for one in figures.items()]
-    header = ["", "benchmark", "", "first", "second", "difference", "95% interval", "p"]
+            rows += [[*_differs(*one), f"{other.name} less {first.name}", benchmark] for one in figures.items()]
+    header = ["", "difference", INTERVAL, "first", "second", "p", "of", "benchmark"]
     note = " ".join(["Paired by problem: bootstrap interval, sign-flip permutation test.", *notes])
     return Table("Paired comparison", header, rows, note) if rows or notes else None
+
+
+def headlines(groups: list[list[Evaluation]], seed: int = 0) -> list[tuple[str, str]]:
+    """What became of accuracy and length from the first evaluation of each group to the last, and of what that is.
+
+    Only of evaluations that can be compared, see `comparison_table`.
+    """
+    found = []
+    for first, last in [(group[0], group[-1]) for group in groups if len(group) > 1]:
+        try:
+            told = compare_runs(first.path, last.path, seed)
+        except UserError:
+            continue
+        for benchmark, figures in told.items():
+            share, tokens = figures["pass_at_1"], figures.get("completion_tokens")
+            result, what = f"{share.first:.1%} → {share.second:.1%}", f"pass@1 on {benchmark}"
+            if tokens:
+                result += f", {tokens.first:,.0f} → {tokens.second:,.0f} tokens"
+                what += " and tokens a completion"
+            found.append((result, f"{what}, {first.name} → {last.name}"))
+    return found
 
 
 def reranked_tables(found: Found) -> list[Table]:
@@ -67,9 +88,7 @@ def reranked_tables(found: Found) -> list[Table]:
         rows = [[rule, percent(number(row, "accuracy")), between(bounds(row, "ci95"))] for rule, row in told.items()]
         intervals = [_interval(number(row, "accuracy"), row) for row in told.values()]
         title = f"Choosing among attempts, {name}"
-        tables.append(
-            Table(title, ["rule", "accuracy", "95% interval"], rows, intervals=intervals, intervals_of="accuracy")
-        )
+        tables.append(Table(title, ["rule", "accuracy", INTERVAL], rows, intervals=intervals, intervals_of="accuracy"))
     return tables
 
 
@@ -78,7 +97,7 @@ def _differs(name: str, one: Difference) -> list[str]:
     show = percent if share else plain
     signed = [f"{100 * value:+.1f}" if share else f"{value:+.1f}" for value in (one.difference, *one.interval)]
     what = "pass@1, points" if share else "tokens a completion"
-    return [what, show(one.first), show(one.second), signed[0], f"{signed[1]} to {signed[2]}", f"{one.p_value:.4f}"]
+    return [what, signed[0], f"{signed[1]} to {signed[2]}", show(one.first), show(one.second), f"{one.p_value:.4f}"]
 
 
 def _largest_k(by_run: list[dict | None]) -> str | None:

@@ -1,9 +1,11 @@
 """Trainings in figures: a row a quantity, a column a run."""
 
+from collections.abc import Sequence
 from statistics import fmean
 
 from openrlhf_math.report.curves import GRPO, TUNING, Curve
 from openrlhf_math.report.phases import NAMES, seconds
+from openrlhf_math.report.plots import single_points
 from openrlhf_math.report.records import number
 from openrlhf_math.report.runs import Training
 from openrlhf_math.report.table import Table, percent, plain
@@ -30,6 +32,17 @@ def tuning_table(runs: list[Training]) -> Table:
         "Fine-tuning", ["", *(run.name for run in runs)], rows,
         "a to b: the mean of the first tenth of the steps, and of the last",
     )  # fmt: skip
+
+
+def single_table(curves: Sequence[Curve], rows: list[list[dict]], runs: list[Training]) -> Table | None:
+    """Curves of which no run has more than one point: the values, in place of a figure. rows: by run."""
+    found = []
+    for curve in curves:
+        show = percent if curve.share else plain
+        if points := single_points(curve, rows):
+            told = [f"{show(point[1])} (step {point[0]})" if point else "-" for point in points]
+            found.append([f"{curve.title} ({curve.note})", *told])
+    return Table("Measured once", ["", *(run.name for run in runs)], found) if found else None
 
 
 def _curve_row(curve: Curve, runs: list[Training]) -> list[str]:

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from openrlhf_math.report.plots import SERIES, Plot
 from openrlhf_math.report.samples import Samples
-from openrlhf_math.report.table import Interval, Table, visible
+from openrlhf_math.report.table import INTERVAL, NO_OPENING, Interval, Opening, Table, visible
 
 DASHES = ("solid", "dashed", "dotted")  # as plots.DASHES
 TEMPLATES = Path(__file__).parent / "template"
@@ -26,7 +26,7 @@ class Section:
     folded: bool = False
 
 
-def as_page(title: str, sections: list[Section]) -> str:
+def as_page(title: str, sections: list[Section], opening: Opening = NO_OPENING) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -39,7 +39,16 @@ def as_page(title: str, sections: list[Section]) -> str:
         finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
     template = environment.get_template("page.html.j2")
-    return template.render(title=title, sections=sections, series=SERIES, dashes=DASHES, bar=bar, ends=ends)
+    return template.render(
+        title=title,
+        opening=opening,
+        sections=sections,
+        series=SERIES,
+        dashes=DASHES,
+        bar=bar,
+        ends=ends,
+        drawn_behind=INTERVAL,
+    )
 
 
 def ends(intervals: list[Interval | None]) -> tuple[float, float]:

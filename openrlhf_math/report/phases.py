@@ -39,9 +39,10 @@ def seconds(row: dict) -> list[float] | None:
 
 
 def time_plot(rows: list[dict], name: str) -> Plot | None:
-    """The seconds of a run's steps, its phases on top of each other; of many steps, means of neighbours."""
+    """The seconds of a run's steps, its phases on top of each other; of many steps, means of neighbours. None for fewer
+    than two steps: the table has those of one."""
     told = [(row["step"], found) for row in rows if (found := seconds(row))]
-    if not told:
+    if len(told) < 2:
         return None
     together = -(-len(told) // MOST_BARS)
     groups = [told[start : start + together] for start in range(0, len(told), together)]

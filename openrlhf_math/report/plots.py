@@ -84,10 +84,11 @@ class Plot:
 
 
 def plot(curve: Curve, runs: list[list[dict]]) -> Plot | None:
-    """runs: their rows, in the order of their colours. None where no run has the curve, or it says nothing."""
+    """runs: their rows, in the order of their colours. None where no run has the curve, or it says nothing; or where no
+    run has two points, as an axis would be made up: see `single_points`."""
     series = [_points(curve, rows) for rows in runs]
     values = [value for _, run in series for value in run]
-    if not values or (not curve.zeros_tell and not any(values)):
+    if not values or (not curve.zeros_tell and not any(values)) or max(len(run) for _, run in series) < 2:
         return None
     windows = [_window(len(run)) if curve.noisy else None for _, run in series]
     with drawing(f"{curve.title}, {curve.unit}") as (axes, drawn):
@@ -104,6 +105,15 @@ def plot(curve: Curve, runs: list[list[dict]]) -> Plot | None:
         _dress(axes, curve, values)
     missing = sum(len(rows) for rows in runs if _points(curve, rows)[1]) - len(values)
     return Plot(curve.title, curve.note, drawn[0], missing)
+
+
+def single_points(curve: Curve, runs: list[list[dict]]) -> list[tuple[int, float] | None]:
+    """By run the step and the value of a curve whose runs have one point at the most; [] if one has more, or none has
+    any."""
+    series = [_points(curve, rows) for rows in runs]
+    if max((len(steps) for steps, _ in series), default=0) != 1:
+        return []
+    return [(steps[0], values[0]) if steps else None for steps, values in series]
 
 
 def line_style(number: int) -> dict:

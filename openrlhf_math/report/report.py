@@ -1,15 +1,19 @@
 """What stands in a report: its sections for the page, its tables for Markdown."""
 
 from openrlhf_math.report.curves import GRPO, TUNING, Curve, evaluation_curves, part_curves
-from openrlhf_math.report.evaluations import comparison_table, evaluation_table, reranked_tables
-from openrlhf_math.report.figures import grpo_table, tuning_table
+from openrlhf_math.report.evaluations import comparison_table, evaluation_table, headlines, reranked_tables
+from openrlhf_math.report.figures import grpo_table, single_table, tuning_table
 from openrlhf_math.report.page import Section
 from openrlhf_math.report.phases import NAMES, memory_plot, time_plot
-from openrlhf_math.report.plots import Plot, plot
+from openrlhf_math.report.plots import Plot, plot, single_points
 from openrlhf_math.report.runs import Evaluation, Found, Training
-from openrlhf_math.report.samples import samples_of, undecided_of
+from openrlhf_math.report.samples import groups_of, samples_of, undecided_of
 from openrlhf_math.report.settings import all_settings, differences
-from openrlhf_math.report.table import Table
+from openrlhf_math.report.table import Opening, Table
+from openrlhf_math.runs.process import FAILED, KILLED, STOPPED, state_of
+
+# What is said of a run whose process ended in this way.
+ENDED = {FAILED: "failed", STOPPED: "was stopped", KILLED: "was killed, by whom it could not say,"}
 
 
 def sections_of(found: Found, samples: int) -> list[Section]:
@@ -21,10 +25,27 @@ def sections_of(found: Found, samples: int) -> list[Section]:
         *_phases(_with_steps(found.grpo)),
         *_trainings("Fine-tuning", found.tuning, TUNING),
         *_samples(found.groups, samples),
+        Section("Groups and their advantages", samples=tuple(filter(None, map(groups_of, found.grpo)))),
         *_undecided(found.grpo),
         *_settings([*found.grpo, *found.tuning]),
     ]
     return [section for section in sections if section.tables or section.plots or section.samples or section.note]
+
+
+def opening_of(found: Found) -> Opening:
+    """The result in one line, and why runs that did not finish ended."""
+    ended = [(run.name, why) for run in (*found.grpo, *found.tuning) if (why := _why(run))]
+    return Opening(tuple(headlines(found.groups)), tuple(ended))
+
+
+def _why(run: Training) -> str:
+    """How a run ended that did not finish; "" for any other."""
+    process = run.process
+    if process is None or (state := state_of(process)) not in ENDED:
+        return ""
+    steps = f" of {process.steps}" if process.steps else ""
+    cause = f": {process.cause}" if process.cause else ""
+    return f"{ENDED[state]} after step {process.step}{steps}{cause}"
 
 
 def tables_of(found: Found) -> list[Table]:
@@ -47,14 +68,25 @@ def _trainings(title: str, runs: list[Training], curves: tuple[Curve, ...]) -> l
     drawn = _with_steps(runs)
     rows = [run.records.rows for run in drawn]
     plots = [plot(curve, rows) for curve in curves]
-    empty = [curve.title for curve, drawn_ in zip(curves, plots, strict=True) if drawn_ is None]
+    single = single_table(curves, rows, drawn)
+    empty = [curve.title for curve, each in zip(curves, plots, strict=True) if not (each or single_points(curve, rows))]
     without = [f"Without values, so not drawn: {', '.join(empty)}."] if empty and drawn else []
     plots += [plot(curve, rows) for curve in part_curves([row for each in rows for row in each])]
     evaluations = [run.evaluations.rows for run in drawn]
-    plots += [plot(curve, evaluations) for curve in evaluation_curves([row for each in evaluations for row in each])]
+    held_out = evaluation_curves([row for each in evaluations for row in each])
+    plots += [plot(curve, evaluations) for curve in held_out]
+    tables = [table, single, single_table(held_out, evaluations, drawn)]
     legend = tuple(run.name for run in drawn)
     smoothed = "Dots are single steps; a line is the mean over 4% of the steps around each, at least 5."
-    return [Section(title, " ".join([smoothed, *without, *_notes(runs)]), legend, (table,), tuple(filter(None, plots)))]
+    return [
+        Section(
+            title,
+            " ".join([smoothed, *without, *_notes(runs)]),
+            legend,
+            tuple(filter(None, tables)),
+            tuple(filter(None, plots)),
+        )
+    ]
 
 
 def _notes(runs: list[Training]) -> list[str]:

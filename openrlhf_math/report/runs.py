@@ -7,6 +7,7 @@ from pathlib import Path
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.report.records import Records, read_object, read_objects, read_records
+from openrlhf_math.runs.process import Process, read_process
 
 # What `openrlhf-math demo` leaves, in the order it comes to be.
 PARTS = ("sft", "eval_before", "grpo", "eval_after", "prm/run")
@@ -18,7 +19,7 @@ class Training:
     """A GRPO run or a fine-tuning (SFT, or of a process reward model).
 
     kind: "GRPO" or "fine-tuning". settings: its config.json. records: a row a step; evaluations: during the run.
-    undecided: the first completions that could not be graded.
+    undecided: the first completions that could not be graded. process: which did or does the work, None if unknown.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Training:
     records: Records
     evaluations: Records
     undecided: list[dict]
+    process: Process | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ def _training(path: Path, name: str, kind: str) -> Training:
         settings=read_object(path / "config.json"),
         records=read_records(path / "metrics.jsonl"),
         evaluations=read_records(path / "eval.jsonl"),
+        process=read_process(path),
         undecided=read_objects(path / "undecided.jsonl", MOST_UNDECIDED),
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from openrlhf_math.errors import UserError
 from openrlhf_math.report.runs import Evaluation, Training
 from openrlhf_math.report.table import shortened
+from openrlhf_math.runs.rollouts import TRAINING, read_step, step_files
 
 # What may become of a problem, by whether its first completion was correct before and is after.
 CHANGES = {
@@ -21,6 +22,11 @@ CHANGES = {
 }
 
 NEEDED = {"problem_index", "sample", "problem", "outcome"}
+MOST_GROUPS = 3  # of a run's rollouts
+SHOWN_COLUMNS = (
+    "step", "group", "sample", "problem", "prompt", "gold", "response", "outcome", "extracted", "reason", "reward",
+    "advantage", "tokens", "mean_log_prob", "truncated",
+)  # fmt: skip
 OUTCOMES = {"format": "wrong, in correct format"}  # what the grader calls it, for a person
 
 
@@ -80,6 +86,57 @@ def undecided_of(run: Training) -> Samples:
         for row in run.undecided
     ]
     return Samples(f"{run.name}: completions that could not be graded, the first {len(shown)}", {}, shown)
+
+
+def groups_of(run: Training, most: int = MOST_GROUPS) -> Samples | None:
+    """Groups of the newest step whose rollouts are kept, those that teach first, with the best and the worst of each.
+
+    None if none are kept. Raises UserError if the file cannot be read.
+    """
+    files = step_files(run.path / TRAINING)
+    if not files:
+        return None
+    step = max(files)
+    groups: dict[int, list[dict]] = {}
+    for row in read_step(files[step], SHOWN_COLUMNS):
+        groups.setdefault(row["group"], []).append(row)
+    teach = [rows for rows in groups.values() if any(row["advantage"] for row in rows)]
+    others = [rows for rows in groups.values() if not any(row["advantage"] for row in rows)]
+    shown = [
+        Shown(
+            change="group",
+            problem=_text(rows[0]["problem"] if rows[0]["problem"] is not None else rows[0]["prompt"]),
+            gold=_text(rows[0]["gold"]),
+            samples=[_completion(row, len(rows)) for row in _extremes(rows)],
+        )
+        for rows in [*teach, *others][:most]
+    ]
+    count = f"{len(teach)} of {len(groups)} groups of step {step} teach something"
+    return Samples(f"{run.name}: {count}, the first {len(shown)}", {}, shown)
+
+
+def _extremes(rows: list[dict]) -> list[dict]:
+    """The two completions with the highest advantage and the two with the lowest, from high to low."""
+    ordered = sorted(rows, key=lambda row: -(row["advantage"] or 0.0))
+    return ordered if len(ordered) <= 4 else ordered[:2] + ordered[-2:]
+
+
+def _completion(row: dict, size: int) -> Sample:
+    outcome = row["outcome"] or "no grade"
+    figures = [f"reward {row['reward']:.3g}"]
+    if row["advantage"] is not None:
+        figures.append(f"advantage {row['advantage']:+.3g}")
+    figures.append(f"{row['tokens']:,} tokens")
+    if row["mean_log_prob"] is not None:
+        figures.append(f"mean log-probability {row['mean_log_prob']:.3f}")
+    if row["truncated"]:
+        figures.append("cut off at the limit")
+    if row["reason"]:
+        figures.append(_text(row["reason"]))
+    name = f"completion {row['sample'] + 1} of {size}"
+    return Sample(
+        name, _text(row["response"]), OUTCOMES.get(outcome, outcome), _text(row["extracted"]), ", ".join(figures)
+    )
 
 
 def _samples(benchmark: str, evaluations: dict[str, Path], most: int) -> Samples:

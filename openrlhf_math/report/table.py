@@ -32,6 +32,9 @@ def shortened(text: str) -> str:
     return f"{text[:HEAD]}\n[... {left_out:,} characters left out ...]\n{text[-TAIL:]}"
 
 
+INTERVAL = "95% interval"  # the column behind which intervals are drawn
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     low: float
@@ -54,6 +57,18 @@ class Table:
     prose: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What comes before all tables and sections. headlines: a result, and of what it is. ended: runs that did not
+    finish, and why."""
+
+    headlines: tuple[tuple[str, str], ...] = ()
+    ended: tuple[tuple[str, str], ...] = ()
+
+
+NO_OPENING = Opening()
+
+
 def plain(value: float | None) -> str:
     """Four digits or all of an integer's, or a dash."""
     if value is None:
@@ -74,8 +89,10 @@ def between(ends: tuple | None) -> str:
 MARKUP = re.compile(r"[\\`*\[\]<>|&~#]")
 
 
-def as_markdown(title: str, tables: list[Table]) -> str:
-    return "\n\n".join([f"# {cell(title)}", *(_table(table) for table in tables)]) + "\n"
+def as_markdown(title: str, tables: list[Table], opening: Opening = NO_OPENING) -> str:
+    told = [f"**{cell(result)}** {cell(of)}" for result, of in opening.headlines]
+    told += [f"{cell(run)} {cell(why)}" for run, why in opening.ended]
+    return "\n\n".join([f"# {cell(title)}", *told, *(_table(table) for table in tables)]) + "\n"
 
 
 def cell(text: str) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -15,7 +14,7 @@ from openrlhf_math.colocation.engine_life import RESTARTS, limited
 from openrlhf_math.colocation.layout import worker_environment
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import count_parameters
-from openrlhf_math.rerank.endpoint_sampler import EndpointModel
+from openrlhf_math.rerank.parts import RerankerSettings
 from openrlhf_math.rerank.replicas import RemoteSampler, RemoteScorer, Sleepers
 from openrlhf_math.rerank.reranker import Reranker
 from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
@@ -23,32 +22,7 @@ from openrlhf_math.rerank.scoring_engine import FLAG as SCORER_FLAG
 from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
 from openrlhf_math.rerank.shared_device import SharedDevice, SharingSampler, SharingScorer
 from openrlhf_math.rerank.solver import Solver
-from openrlhf_math.rerank.verdicts import AskedScorerSettings
 from openrlhf_math.rewards import GradingPool, RewardConfig
-
-
-@dataclass(frozen=True, slots=True)
-class RerankerSettings:
-    """What a Reranker is made of. Raises ValueError for values that cannot work.
-
-    scorer  None for rules that need no scores; with a sampler or scorer behind an endpoint see `here`
-    shared  sampler and scorer take turns on one device
-    """
-
-    sampler: SamplerSettings | EndpointModel
-    scorer: ScorerSettings | AskedScorerSettings | None = None
-    rewards: RewardConfig = field(default_factory=RewardConfig)
-    shared: bool = False
-
-    def __post_init__(self) -> None:
-        if self.shared:
-            if self.scorer is None:
-                raise ValueError("a device is shared by a sampler and a scorer, and there is no scorer")
-            if not (isinstance(self.sampler, SamplerSettings) and isinstance(self.scorer, ScorerSettings)):
-                raise ValueError("a device is shared by two engines, and one of the two is behind an endpoint")
-            for name in ("replicas", "tensor_parallel"):
-                if getattr(self.sampler, name) > 1 or getattr(self.scorer, name) > 1:
-                    raise ValueError(f"{name} is more than 1, on a shared device there is one sampler and one scorer")
 
 
 class RerankerActor(Reranker):

@@ -38,6 +38,8 @@ class RewardConfig:
             raise ValueError(f"timeout_seconds is {self.timeout_seconds}, it must be more than 0 and finite")
         if self.memory_bytes < LEAST_MEMORY:
             raise ValueError(f"memory_bytes is {self.memory_bytes}, a worker needs at least {LEAST_MEMORY}")
+        if self.memory_bytes >= 1 << 63:
+            raise ValueError(f"memory_bytes is {self.memory_bytes}, a limit must be less than 2 to the 63rd")
         if self.workers < 1:
             raise ValueError(f"workers is {self.workers}, it must be at least 1")
         for name in ("correct_reward", "format_reward"):

@@ -25,6 +25,35 @@ def own_words(response: str) -> str:
     return _without_results(response) if RESULT_BEGINS in response else response
 
 
+def output_blocks(text: str) -> list[tuple[int, int]]:
+    """Where the blocks ```output are that stand behind a block of code, with both their fences, as (start, stop) of
+    characters. One that is not closed ends the text. White space may be between the code and its output."""
+    found: list[tuple[int, int]] = []
+    opened: str | None = None  # the language of the block that is open
+    behind_code = False
+    start = place = 0
+    for line in text.split("\n"):
+        stop = min(place + len(line) + 1, len(text))
+        fence = FENCE.match(line)
+        if opened is None and fence:
+            opened = fence[1].lower()
+            if opened == "output" and behind_code:
+                start = place
+            elif opened == "output":
+                opened = "text"
+        elif opened is None:
+            behind_code = behind_code and not line.strip()
+        elif fence and not fence[1]:
+            if opened == "output":
+                found.append((start, stop))
+            behind_code = opened in LANGUAGES or opened == "output"
+            opened = None
+        place = stop
+    if opened == "output":
+        found.append((start, len(text)))
+    return found
+
+
 def _without_blocks(response: str) -> str:
     kept: list[str] = []
     opened = None  # the language of the block that is open

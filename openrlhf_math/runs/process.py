@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from openrlhf_math.data.files import written_whole
@@ -118,13 +119,21 @@ def born(pid: int) -> str | None:
     return None if after_name[0] in "ZX" else f"{boot} {after_name[19]}"  # a zombie is no process any more
 
 
-def claim_run_dir(run_dir: Path, resume: bool) -> None:
-    """Raise UserError if `run_dir` holds another run and the user does not ask to resume it, or if one is at work."""
-    for path in (run_dir, *run_dir.parents):
-        if path.exists() and not path.is_dir():
-            raise UserError(f"--math.run_dir {run_dir}: {path} is not a directory; choose another")
+def claim_run_dir(args: SimpleNamespace) -> None:
+    """Raise UserError if the run directory holds another run and the user does not ask to resume it, if one is at work
+    there, or if a file has the name of a directory that the run would make. args: the settings of a training."""
+    run_dir = args.math.run_dir
+    for flag, folder in (
+        ("--math.run_dir", run_dir),
+        ("--ckpt.output_dir", args.ckpt.output_dir),
+        ("--ckpt.path", args.ckpt.path),
+        ("--logger.tensorboard_dir", args.logger.tensorboard_dir or run_dir),
+    ):
+        for path in (Path(folder), *Path(folder).parents):
+            if path.exists() and not path.is_dir():
+                raise UserError(f"{flag} {folder}: {path} is not a directory; choose another")
     check_alone("--math.run_dir", run_dir)
-    if (run_dir / "config.json").exists() and not resume:
+    if (run_dir / "config.json").exists() and not args.ckpt.load_enable:
         raise UserError(
             f"--math.run_dir {run_dir} holds another run; choose a new directory, or resume with --ckpt.load_enable"
         )
@@ -138,6 +147,6 @@ def resume_command(arguments: list[str] | None = None) -> str:
         secret = name.startswith("--") and name.endswith(".key")
         words.append("..." if hide else f"{name}=..." if secret and equals else word)
         hide = secret and not equals
-    if "--ckpt.load_enable" not in words:
+    if not {"--ckpt.load_enable", "--resume"} & set(words):
         words.append("--ckpt.load_enable")
     return shlex.join(["openrlhf-math", *words])

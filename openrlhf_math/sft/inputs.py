@@ -52,7 +52,7 @@ def prepare(args: SimpleNamespace, display: Display = _quiet) -> None:
         ring = args.ds.ring_attn_size
         checked_family(MODEL_FLAG, args.model.model_name_or_path, ring, ask_hub=ring > 1)
         check_installed(args)
-        claim_run_dir(args.math.run_dir, resume=args.ckpt.load_enable)
+        claim_run_dir(args)
         found = {} if is_plain_text(args) else _read(args, sets, display)
         check_weights(MODEL_FLAG, args.model.model_name_or_path)
         config = _config(args, found)
@@ -192,9 +192,11 @@ def _list(run_dir: Path, parts: list[SetRows]) -> None:
 def _check_amount(args: SimpleNamespace, parts: list[SetRows]) -> None:
     rows = min(sum(len(part.traces) for part in parts), args.data.max_samples)
     if rows < args.train.batch_size:
+        long = sum(len(part.long) for part in parts)
+        why = f", as {long} are longer than --data.max_len {args.data.max_len}" if long else ""
         raise UserError(
             f"--data.dataset {args.data.dataset} has {rows} rows, fewer than one batch "
-            f"(--train.batch_size {args.train.batch_size}); lower it or add rows"
+            f"(--train.batch_size {args.train.batch_size}){why}; lower it or add rows"
         )
 
 

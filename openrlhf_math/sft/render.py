@@ -8,29 +8,32 @@ the next turn begins a new row.
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 from openrlhf_math.data.conversations import CLOSE, OPEN, BadRow, Turn, thinking_apart
 from openrlhf_math.data.problems import Problem
-from openrlhf_math.data.prompts import Continued, chat, prompt_ids, prompt_text
+from openrlhf_math.data.prompts import Continued, chat, check_variables, prompt_ids, prompt_text, with_variables
 from openrlhf_math.data.readers import with_think_tags
 from openrlhf_math.data.trace import ENDS, TAGS, THINK, find_tags, trace, without_end
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, read_config, trouble_of_tokens
+from openrlhf_math.rewards.own_words import output_blocks
 from openrlhf_math.sft.frame import bare_frame, find_frame, stop_tokens
+from openrlhf_math.sft.settings import TEMPLATE_FLAG
 
 MODEL_FLAG = "--model.model_name_or_path"
 # What is counted while rendering.
-KEPT, DROPPED, CLOSED_AT_ONCE, OPENED, MARKED, EMPTY, LEFT_OUT = (
+KEPT, DROPPED, CLOSED_AT_ONCE, OPENED, MARKED, EMPTY, NOT_LEARNED, LEFT_OUT = (
     "turns with thinking",
     "turns whose thinking is dropped",
     "answers without thinking behind a prompt that begins it: it is closed at once",
     f"responses with {CLOSE} alone: {OPEN} is put in front",
     f"responses with the marks of Sky-T1 and OpenThoughts around their thinking: they become {OPEN} and {CLOSE}",
     "answers without thinking get the empty thinking part that the chat template writes",
+    "blocks of the output of code, which are not learned",
     "turns in a row of their own: their prompt does not begin with the row before, as the chat template leaves earlier "
     "thinking out or the instruction is in another message",
 )
@@ -38,6 +41,7 @@ KEPT, DROPPED, CLOSED_AT_ONCE, OPENED, MARKED, EMPTY, LEFT_OUT = (
 THOUGHT = TAGS["thought"]
 
 Pieces = list[tuple[str, str]]  # of a conversation: each prompt, and what is learned behind it
+Spans = list[tuple[int, int]]  # (start, stop) of tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class Renderer:
         self.tokenizer = load_tokenizer(MODEL_FLAG, model, data.apply_chat_template and not given, NO_TEMPLATE)
         check_language_model(MODEL_FLAG, model, ask_hub=True)
         self.tokenizer.chat_template = given or self.tokenizer.chat_template
+        check_variables(TEMPLATE_FLAG, model, args.math.template_variables, self.tokenizer)
+        with_variables(self.tokenizer, args.math.template_variables)
         if not self.tokenizer.eos_token:
             raise UserError(f"{MODEL_FLAG} {model}: its tokenizer has no eos_token, so no answer would end; add one")
         self.counts: Counter[str] = Counter()
@@ -105,14 +111,41 @@ class Renderer:
         if not prompts:
             return []
         asked = iter(prompt_ids(self.tokenizer, prompts, self._chat))
-        said = iter(self._continued.ids(completions))
+        said = iter(self._said(completions))
         end = len(self._continued.ids([self._frame.end])[0])
         found: list[list[Trace] | BadRow] = []
         for row, pieces in conversations:
-            turns = [(next(asked), next(said)) for _ in pieces]
-            trouble = next(filter(None, (self._trouble_of(before, ids, end) for before, ids in turns)), None)
+            turns = [(next(asked), *next(said)) for _ in pieces]
+            trouble = next(filter(None, (self._trouble_of(before, ids, end) for before, ids, _ in turns)), None)
             found.append(BadRow(trouble) if trouble else [Trace(*each, source, row) for each in self._joined(turns)])
         return found
+
+    def _said(self, completions: list[str]) -> Iterator[tuple[list[int], Spans]]:
+        """The tokens of each completion, and what is learned among them.
+
+        The output of code is tokenized apart from what the model writes around it, as it is when a model runs code.
+        """
+        parts = [self._parts(text) for text in completions]
+        made = iter(self._continued.ids([text for of_one in parts for text, _ in of_one]))
+        for of_one in parts:
+            ids: list[int] = []
+            learned: Spans = []
+            for _, own in of_one:
+                start = len(ids)
+                ids += next(made)
+                if own and len(ids) > start:
+                    learned.append((start, len(ids)))
+            yield ids, learned
+
+    def _parts(self, completion: str) -> list[tuple[str, bool]]:
+        """A completion in parts: its texts, and whether each is learned."""
+        blocks = output_blocks(completion) if self._args.math.code_output == "mask" else []
+        parts, end = [], 0
+        for start, stop in blocks:
+            parts += [(completion[end:start], True), (completion[start:stop], False)]
+            end = stop
+        self.counts[NOT_LEARNED] += len(blocks)
+        return [*parts, (completion[end:], True)]
 
     def _trouble_of(self, asked: list[int], said: list[int], end: int) -> str | None:
         if not asked:
@@ -123,15 +156,17 @@ class Renderer:
             return f"has the control token {self.tokenizer.convert_ids_to_tokens(min(inside))} within a response"
         return None
 
-    def _joined(self, turns: list[tuple[list[int], list[int]]]) -> list[tuple[array, tuple[tuple[int, int], ...]]]:
+    def _joined(
+        self, turns: list[tuple[list[int], list[int], Spans]]
+    ) -> list[tuple[array, tuple[tuple[int, int], ...]]]:
         rows, ids, learned = [], [], []
-        for asked, said in turns:
+        for asked, said, own in turns:
             if ids and asked[: len(ids)] != ids:
                 rows.append((array("i", ids), tuple(learned)))
                 learned = []
                 self.counts[LEFT_OUT] += 1
             ids = asked + said
-            learned.append((len(asked), len(ids)))
+            learned += [(len(asked) + start, len(asked) + stop) for start, stop in own]
         return [*rows, (array("i", ids), tuple(learned))]
 
     def _as_kept(self, turn: Turn, last: bool, counts: Counter) -> Turn:

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,13 +13,15 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
+from openrlhf_math.training import short_help
 from openrlhf_math.training.flag_checks import check_kernels, check_parallel, hide_wandb_key
-from openrlhf_math.training.flag_values import check_values
+from openrlhf_math.training.flag_values import check_values, json_object
 from openrlhf_math.training.lora import LORA, Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
-from openrlhf_math.training.short_help import shorten_help
 
+TEMPLATE_FLAG = "--chat-template-kwargs"
 THINKING = ("keep", "last", "drop")
+CODE_OUTPUT = ("mask", "learn")
 UPSTREAM_COMMAND = "openrlhf.cli.train_sft"
 DEFAULTS = {"data.input_template": None}
 COMPUTED = ("data.input_key", "ds.attn_implementation", "ckpt.path", "ckpt.output_dir", "logger.tensorboard_dir")
@@ -29,9 +31,10 @@ COMPUTED = ("data.input_key", "ds.attn_implementation", "ckpt.path", "ckpt.outpu
 class SFTSettings:
     """Our part of a fine-tuning's settings, `args.math` beside OpenRLHF's.
 
-    thinking: of which turns it is learned, one of THINKING. thinking_tags: its tags in rows. max_bad_rows: most that
-    are set aside, as a share of a set. parameters: of the model, 0 if unknown. lora: what is trained, None for all
-    weights; found after the flags, in the model's configuration.
+    thinking: of which turns it is learned, one of THINKING. thinking_tags: its tags in rows. code_output: one of
+    CODE_OUTPUT. max_bad_rows: most that are set aside, as a share of a set. parameters: of the model, 0 if unknown.
+    lora: what is trained, None for all weights; found after the flags, in the model's configuration.
+    template_variables: of the chat template.
     """
 
     run_dir: Path
@@ -39,9 +42,11 @@ class SFTSettings:
     instruction: str
     thinking: str
     thinking_tags: str
+    code_output: str
     max_bad_rows: float
     parameters: int
     lora: Lora | None = None
+    template_variables: dict[str, object] = field(default_factory=dict)
 
 
 # What comes first in the help.
@@ -88,7 +93,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             "completion, output, generated_solution, trace)",
             "data.multiturn": "learn the assistant's turns within a prompt as well; all of a whole conversation's are "
             "learned with or without it",
-            "model.model_name_or_path": "the student: a directory or a hub name; also as --model",
+            "model.model_name_or_path": "the student: a directory or a hub name",
             "adam.lr": "learning rate",
             "train.batch_size": "rows of an optimizer step, over all processes",
             "data.max_len": "most tokens of a row, prompt and response; longer rows are left out and listed",
@@ -120,9 +125,23 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="the thinking that is learned: of every turn, of a conversation's last, or none",
     )
     group.add_argument(
+        TEMPLATE_FLAG,
+        dest="math.chat_template_kwargs",
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help="variables of the model's chat template, such as '{\"enable_thinking\": false}'",
+    )
+    group.add_argument(
         "--math.thinking_tags",
         default="think",
         help="how the rows write thinking: think, mistral, thinking, thought or OPEN...CLOSE; it becomes <think>",
+    )
+    group.add_argument(
+        "--math.code_output",
+        choices=CODE_OUTPUT,
+        default="mask",
+        help="blocks of the output of code, ```output behind ```python: left out of the loss, or learned as other text",
     )
     group.add_argument(
         "--math.max_bad_rows",
@@ -136,7 +155,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="print the resolved configuration, what the first rows become and the memory it would ask for, start "
         "nothing",
     )
-    shorten_help(parser, NEEDED, "--model MODEL --problems TRACES [--output DIR] ...")
+    short_help.give_short_names(parser, short_help.SFT)
+    short_help.shorten_help(parser, NEEDED, "--model MODEL --problems TRACES [--output DIR] ...")
     return parser
 
 
@@ -153,6 +173,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
     flags.pop("dry_run")
     check_values(flags | {name: ours[name] for name in ("math.max_bad_rows",) if name in ours})
+    if ours["math.chat_template_kwargs"] and not flags["data.apply_chat_template"]:
+        raise UserError(f"{TEMPLATE_FLAG}: --no-data.apply_chat_template renders prompts without the chat template")
     find_tags(ours["math.thinking_tags"], "--math.thinking_tags")
     check_template("--data.input_template", flags["data.input_template"], flags["data.apply_chat_template"])
     hide_wandb_key(flags)
@@ -172,8 +194,10 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         ours["math.instruction"],
         ours["math.thinking"],
         ours["math.thinking_tags"],
+        ours["math.code_output"],
         ours["math.max_bad_rows"],
         parameters,
+        template_variables=ours["math.chat_template_kwargs"],
     )
     return args
 

@@ -1,5 +1,6 @@
 """Which values a flag with a number may have, checked before anything is computed from them."""
 
+import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,6 +8,14 @@ from typing import Any
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards.config import LEAST_MEMORY
+
+
+def json_object(text: str) -> dict:
+    """The type of a flag. Raises ValueError for anything else."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,75 @@
-"""Help that one can read: what a command needs, then its own flags by topic. `--help-all` has all of OpenRLHF's too."""
+"""Help that one can read: what a command needs, then its own flags by topic. `--help-all` has all of OpenRLHF's too.
+
+The flags that other commands have as well get the short names that they have there, as --model.
+"""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from openrlhf_math.patches.parsers import FlagHelp
+
 UPSTREAM = "OpenRLHF: "  # in front of the titles of its flags' groups
+# What the other commands call the same setting: short name to the name that OpenRLHF's flags have, or would have.
+OF_A_RUN = {
+    "output": "math.run_dir",
+    "device": "math.device",
+    "seed": "train.seed",
+    "resume": "ckpt.load_enable",
+    "max-problems": "data.max_samples",
+    "max-context": "data.max_len",
+}
+GRPO = OF_A_RUN | {
+    "model": "actor.model_name_or_path",
+    "problems": "data.prompt_dataset",
+    "problem-key": "data.input_key",
+    "answer-key": "data.label_key",
+    "difficulty-key": "math.difficulty_key",
+    "instruction": "math.instruction",
+    "style": "math.answer_style",
+    "attempts": "rollout.n_samples_per_prompt",
+    "max-tokens": "rollout.max_new_tokens",
+    "temperature": "rollout.temperature",
+    "top-p": "rollout.top_p",
+    "format-reward": "math.format_reward",
+    "correct-reward": "math.correct_reward",
+    "tool": "math.tool",
+    "tool-form": "math.tool_form",
+    "tool-calls": "math.tool_calls",
+    "tool-seconds": "math.tool_seconds",
+    "tool-memory": "math.tool_memory",
+    "tool-isolation": "math.tool_isolation",
+}
+PRM = OF_A_RUN | {"model": "model.model_name_or_path", "problems": "data.dataset"}
+SFT = PRM | {
+    "problem-key": "data.input_key",
+    "response-key": "data.output_key",
+    "instruction": "math.instruction",
+    "thinking-tags": "math.thinking_tags",
+}
+
+
+class NamesOnce(argparse.HelpFormatter):
+    """All names of a flag and then, once, what follows it, as argparse has it from Python 3.13 on."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+
+class ShortHelp(NamesOnce, FlagHelp):
+    pass
+
+
+def give_short_names(parser: argparse.ArgumentParser, names: Mapping[str, str]) -> None:
+    """Let `--SHORT` be read as, and shown before, the flag it is short for. names: SHORT to the flag's setting."""
+    flags = {option: action for action in parser._actions for option in action.option_strings}
+    for short, name in names.items():
+        action = flags[f"--{name}"]
+        action.option_strings = [f"--{short}", *action.option_strings]
+        parser._option_string_actions[f"--{short}"] = action
 
 
 class HelpAll(argparse.Action):
@@ -24,6 +89,7 @@ def shorten_help(parser: argparse.ArgumentParser, needed: Sequence[str], example
     needed: names of the flags that come first, in this order. example: what follows the program's name in the usage.
     """
     parser.usage = f"%(prog)s {example}"
+    parser.formatter_class = ShortHelp
     parser.add_argument("--help-all", action=HelpAll, help="show every flag, OpenRLHF's too")
     first = parser.add_argument_group("what you need")
     common = parser._optionals  # where argparse puts flags without a group: OpenRLHF's, and --help

@@ -105,20 +105,6 @@ SFT: dict[str, Rewrite] = COMMON | {
     "pretrain_mode": _to("model.pretrain_mode_enable"),
     "aux_loss_coef": _to("model.aux_loss_coef"),
 }
-# What `eval`, `solve` and `distill` call the same thing, accepted beside OpenRLHF's long names.
-OF_A_RUN = {
-    "instruction": "math.instruction",
-    "output": "math.run_dir",
-    "device": "math.device",
-    "seed": "train.seed",
-}
-GRPO_SHORT = OF_A_RUN | {
-    "model": "actor.model_name_or_path",
-    "problems": "data.prompt_dataset",
-    "problem-key": "data.input_key",
-    "answer-key": "data.label_key",
-}
-SFT_SHORT = OF_A_RUN | {"model": "model.model_name_or_path", "problems": "data.dataset"}
 # Releases up to 0.10 bound prompt and completion each, later ones the whole and, if asked for, the completion.
 PROMPT_LENGTH, COMPLETION_LENGTH, OLD_LENGTH = "prompt_max_len", "generate_max_len", 1024
 
@@ -135,10 +121,8 @@ class Translated:
     changes: dict[str, str]
 
 
-def translated(
-    arguments: Sequence[str], parser: argparse.ArgumentParser, table: dict[str, Rewrite], short: dict[str, str]
-) -> Translated:
-    """The command line with old names, and those of `short`, replaced. Any other stays, for the parser to refuse."""
+def translated(arguments: Sequence[str], parser: argparse.ArgumentParser, table: dict[str, Rewrite]) -> Translated:
+    """The command line with old names replaced. Any other unknown one stays, for the parser to refuse."""
     known = {option for action in parser._actions for option in action.option_strings}
     dotted = [option[2:] for option in known if option.startswith("--") and not option.startswith("--no-")]
     found, changes, lengths = [], {}, {}
@@ -146,9 +130,6 @@ def translated(
         name = flag.removeprefix("--")
         if not flag.startswith("--") or flag in known:
             found += [flag, *values] if flag else values
-            continue
-        if name in short:
-            found += [f"--{short[name]}", *values]
             continue
         if table is GRPO and name in (PROMPT_LENGTH, COMPLETION_LENGTH) and len(values) == 1 and values[0].isdecimal():
             lengths[name] = int(values[0])

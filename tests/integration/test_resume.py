@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
@@ -121,6 +122,9 @@ def assert_equal(one: Path, other: Path) -> None:
     for name in ("metrics.jsonl", "problems.jsonl", "eval.jsonl"):
         for left, right in zip(records(one / name), records(other / name), strict=True):
             assert left == right, name
+    for folder in ("rollouts", "eval_rollouts"):
+        files = [{path.name: parquet.read_table(path) for path in (run / folder).glob("*")} for run in (one, other)]
+        assert files[0] == files[1] and (files[0] or folder != "rollouts"), folder
     weights, others = (load_file(run / "model" / "model.safetensors") for run in (one, other))
     assert weights.keys() == others.keys()
     assert all((weights[name] == others[name]).all() for name in weights)

@@ -68,4 +68,6 @@ def test_a_package_imports_only_from_rows_below(package):
 
 def test_single_modules_import_no_package_but_patches_and_the_command_line():
     for path in (ROOT / "openrlhf_math").glob("*.py"):
-        assert set(imports(path)) <= {"patches", "cli"}, path
+        # __init__.py names what a notebook imports from here, and loads it when it is asked for
+        offered = {"evaluation", "rewards"} if path.name == "__init__.py" else set()
+        assert set(imports(path)) <= {"patches", "cli"} | offered, path

@@ -2,10 +2,12 @@
 
 import argparse
 import importlib
+import subprocess
 
 import pytest
 
 from openrlhf_math.cli import COMMANDS, main
+from openrlhf_math.cli.completion import whole_parser
 from openrlhf_math.cli.help_text import wrapped
 
 TEXT = """A paragraph that was written by hand at a width of sixty four
@@ -50,7 +52,9 @@ def test_every_command_fits(name, monkeypatch, capsys):
         assert ended.value.code == 0
         lines = capsys.readouterr().out.splitlines()
         wide = [
-            line for line in lines if len(line) > 80 and not line.strip().startswith(("openrlhf-math ", "curl ", "{"))
+            line
+            for line in lines
+            if len(line) > 80 and not line.strip().startswith(("openrlhf-math ", "torchrun ", "curl ", "{"))
         ]
         assert wide == []
 
@@ -76,3 +80,100 @@ def test_a_package_that_is_not_installed_is_one_line(package, named, monkeypatch
     assert main(["curate"]) == 2
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1 and package in said and named in said
+
+
+# By hand: every command that has a use for the thing.
+THE_SAME = {
+    "--model": "distill eval prm/label solve serve grpo sft prm/train doctor experiments/speed",
+    "--problems": "curate distill eval solve grpo sft prm/train experiments/speed",
+    "--problem-key": "curate distill eval grade vote solve grpo sft",
+    "--answer-key": "curate distill eval grade vote solve grpo",
+    "--response-key": "eval grade vote sft",
+    "--output": "curate distill eval grade prm/label solve report grpo sft prm/train demo tiny-world experiments/kl",
+    "--instruction": "distill eval prm/label solve serve grpo sft",
+    "--attempts": "distill eval solve serve grpo experiments/speed",
+    "--max-tokens": "distill eval prm/label solve serve grpo",
+    "--temperature": "distill eval prm/label solve serve grpo",
+    "--max-context": "distill eval prm/label solve serve grpo sft prm/train",
+    "--max-problems": "distill eval solve grpo sft prm/train",
+    "--device": "distill eval prm/label solve serve grpo sft prm/train",
+    "--seed": "distill eval prm/label solve serve grpo sft prm/train demo tiny-world vote",
+    "--resume": "solve grpo sft prm/train",
+    "--license": "curate distill",
+}
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return whole_parser()
+
+
+@pytest.mark.parametrize("flag", THE_SAME)
+def test_one_thing_has_one_name(flag, whole):
+    for command in THE_SAME[flag].split():
+        parser = whole
+        for word in command.split("/"):
+            (modes,) = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+            parser = modes.choices[word]
+        assert flag in parser._option_string_actions, command
+
+
+@pytest.mark.parametrize("words", [["prm", "train"], ["sft"], ["grpo"]], ids=" ".join)
+def test_a_short_name_sets_what_the_long_one_sets(words, whole):
+    parser = whole
+    training = {"--model": "model.model_name_or_path", "--problems": "data.dataset"}
+    long = {
+        "prm": training,
+        "sft": training | {"--response-key": "data.output_key"},
+        "grpo": {
+            "--model": "actor.model_name_or_path", "--problems": "data.prompt_dataset",
+            "--problem-key": "data.input_key", "--answer-key": "data.label_key", "--style": "math.answer_style",
+        },
+    }[words[0]] | {"--output": "math.run_dir"}  # fmt: skip
+    for short, setting in long.items():
+        value = "think" if short == "--style" else "something"
+        assert vars(parser.parse_args([*words, short, value]))[setting] == value
+    assert vars(parser.parse_args([*words, "--resume"]))["ckpt.load_enable"] is True
+    assert vars(parser.parse_args([*words, "--seed", "7"]))["train.seed"] == 7
+
+
+COMPLETE = """source "$1"; shift
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_LINE="$*" COMP_POINT=${#COMP_LINE} COMPREPLY=()
+_shtab_openrlhf_math
+echo "${COMPREPLY[*]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["tiny-"], {"tiny-world", "tiny-teacher"}),
+        (["grade", "--answ"], {"--answer-key"}),
+        (["grpo", "--actor.model"], {"--actor.model_name_or_path"}),
+        (["grpo", "--device", ""], {"auto", "cpu", "cuda"}),
+        (["prm", "train", "--prob"], {"--problems"}),
+        (["grade", "row"], {"rows.jsonl"}),
+        (["eval", "--model", "mod"], {"model"}),
+    ],
+)
+def test_bash_completes(words, offered, tmp_path, capsys):
+    assert main(["completion", "bash"]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    (tmp_path / "rows.jsonl").touch()
+    (tmp_path / "model").mkdir()
+    command = ["bash", "-c", COMPLETE, "bash", tmp_path / "script", "openrlhf-math", *words]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert set(shown.stdout.split()) == offered
+
+
+def test_the_demo_says_first_what_comes(monkeypatch, tmp_path, capsys):
+    from openrlhf_math.cli import demo
+
+    def chain(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "chain", chain)
+    assert main(["demo", "--output", str(tmp_path / "demo"), "--steps", "80"]) == 130
+    said = capsys.readouterr().out
+    assert "6 minutes" in said and "80 steps" in said
+    assert max(map(len, said.splitlines())) <= 80

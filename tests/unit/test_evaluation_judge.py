@@ -1,15 +1,17 @@
 """`eval --judge-base-url`: a real endpoint on loopback decides where the grader cannot, and is asked once."""
 
+import asyncio
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 from chat_server import ChatServer
 
 from openrlhf_math.cli import main
 from openrlhf_math.endpoint import client
-from openrlhf_math.evaluation.judge import AnswerJudge, JudgeSettings, in_words, read_verdict
 from openrlhf_math.evaluation.recorded import Row
+from openrlhf_math.rerank.answer_judge import AnswerJudge, JudgeSettings, in_words, read_verdict
 from openrlhf_math.rewards import Grade, RewardConfig
 
 KEY = "sk-very-secret-0123456789"
@@ -143,7 +145,7 @@ def test_undecided_grades_become_the_judges(tmp_path):
         endpoint = EndpointSettings(server.url, "", "K", 2, None, None, 9.0, 2, {})
         settings = JudgeSettings("m", endpoint)
         with AnswerJudge(settings, RewardConfig(), tmp_path / "judge.jsonl") as asked:
-            told = asked.graded(row, grades)
+            told = asked.graded(row.problem, row.gold, grades)
             assert asked.figures(6)["judged_share"] == 0.5
     assert [grade.outcome for grade in told] == ["correct", "format", "wrong", "undecided", "correct", "wrong"]
     assert [grade.reward for grade in told] == [1.0, 0.2, 0.0, 0.0, 1.0, 0.0]
@@ -168,3 +170,52 @@ def test_golds_in_words_are_told_apart(gold, words):
 )  # fmt: skip
 def test_a_reply_is_read_at_its_end(content, reason, verdict):
     assert read_verdict(content, reason) is verdict
+
+
+# In the rollouts of `grpo`
+
+
+def test_a_rollout_is_judged_where_the_grader_cannot_tell(tmp_path):
+    from openrlhf_math.cli.grpo import build_parser
+    from openrlhf_math.cli.judge_flags import judge_settings
+    from openrlhf_math.grpo.executor import AgentExecutor
+    from openrlhf_math.grpo.written import Written
+
+    async def rollouts(executor) -> list[dict]:
+        texts = [f"so \\boxed{{{one}}}" for one in ANSWERS]
+        written = [Written(ids=[1], actions=[(0, 1)], log_probs=[0.0], text=text) for text in texts]
+        return [await executor._rollout("Who is 1st?", "Evelyn", [7], one) for one in written]
+
+    answer, rewards = Judge(), RewardConfig(workers=1)
+    with ChatServer(answer) as server:
+        flags = build_parser("grpo").parse_args(["--judge-base-url", server.url, "--judge-model", "judge-1"])
+        with AnswerJudge(judge_settings(flags), rewards, tmp_path / "judge.jsonl") as judge:
+            executor = AgentExecutor()
+            executor.open(rewards)
+            executor.judge = judge
+            try:
+                found = asyncio.run(rollouts(executor))
+            finally:
+                executor.pool.close()
+    assert [one["reward"] for one in found] == [1, 1, 0.2, 0.2]
+    assert [one["grade"]["by"] for one in found] == ["gold", "judge", "judge", "gold"], "the last has no verdict"
+    assert [one["extra_logs"]["judged_rate"] for one in found] == [0, 1, 1, 0] and len(answer.bodies) == 3
+
+
+def test_the_key_of_a_judge_is_in_no_settings():
+    from openrlhf_math.cli.grpo import build_parser
+    from openrlhf_math.cli.judge_flags import judge_settings
+    from openrlhf_math.grpo.flags import build_parser as grpo_parser
+    from openrlhf_math.grpo.settings import as_json, resolve
+
+    minimal = ["--actor.model_name_or_path", "some/model", "--data.prompt_dataset", "some/data", "--math.device", "cpu"]
+    flags = build_parser("grpo").parse_args(["--judge-base-url", "http://127.0.0.1:1/v1", "--judge-model", "judge-1"])
+    args = resolve(grpo_parser("grpo").parse_args(minimal))
+    plain = json.loads(as_json(args))
+    assert plain["math"]["judge"] is None
+    args.math = replace(args.math, judge=judge_settings(flags))
+    text = as_json(args)
+    assert KEY not in text
+    assert json.loads(text)["math"]["judge"] == {
+        "model": "judge-1", "base_url": "http://127.0.0.1:1/v1", "extra_body": {}
+    }  # fmt: skip

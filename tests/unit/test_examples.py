@@ -58,6 +58,23 @@ def test_gpu_script_resolves(script, tmp_path):
     assert not list(tmp_path.iterdir()), "a dry run writes nothing"
 
 
+@pytest.mark.parametrize(
+    ("address", "words", "named"),
+    [
+        ("http://127.0.0.1:9", ["true"], "http://127.0.0.1:9"),  # where nobody listens
+        ("ray://127.0.0.1:10001", ["true"], "ray://127.0.0.1:10001"),
+        ("http://127.0.0.1:9", [], "command"),
+    ],
+)
+def test_a_job_for_no_cluster_is_one_sentence(address, words, named):
+    script = EXAMPLES / "submit_ray_job.sh"
+    result = subprocess.run(
+        [script, *words], capture_output=True, text=True, env=ENVIRONMENT | {"RAY_ADDRESS": address}
+    )
+    assert result.returncode == 2 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and named in result.stderr
+
+
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
 def test_the_commands_of_pages_and_examples_parse(path):
     for words in written_commands.commands_in(path):
@@ -77,7 +94,7 @@ def test_every_flag_that_a_page_names_exists():
     known = written_commands.known_flags() | OF_OTHERS
     parser = grpo.build_parser("grpo")
     older = re.findall(r"--[\w.]+", (ROOT / "docs" / "from-openrlhf.md").read_text())
-    known |= {flag for flag in older if translated([flag, "1"], parser, GRPO, {}).changes}
+    known |= {flag for flag in older if translated([flag, "1"], parser, GRPO).changes}
     assert [
         (page.name, flag) for page in PAGES for flag in written_commands.flags_named_in(page) if flag not in known
     ] == []

@@ -311,6 +311,12 @@ def test_an_experiment_leaves_its_figure_its_tables_and_its_commands(tmp_path, n
     assert "openrlhf-math eval --instruction ''" in (folder / "commands.txt").read_text()
 
 
+def test_each_coefficient_has_a_panel_of_its_own(tmp_path):
+    kl.draw(findings()["kl"][1], tmp_path / "kl")
+    drawn = (tmp_path / "kl.svg").read_text()
+    assert [drawn.count(f"<!-- Reward, KL {name}") for name in ("0:", "0.01 ")] == [1, 1]
+
+
 def test_the_table_says_what_its_ranges_are_of():
     (table,) = kl.tables(findings()["kl"][1])
     assert all(len(row) == len(table.header) for row in table.rows)

@@ -18,6 +18,7 @@ from openrlhf_math.evaluation.evaluate import tokenized
 from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.grpo import inputs
+from openrlhf_math.grpo.generation import Generation
 from openrlhf_math.rewards import Grade, RewardConfig
 
 PROBLEMS = (
@@ -115,7 +116,8 @@ def by_grpo(model, way: str, tmp_path) -> list[list[int]]:
     )  # fmt: skip
     args = SimpleNamespace(
         data=data, actor=SimpleNamespace(model_name_or_path=str(model)), rollout=SimpleNamespace(max_new_tokens=8),
-        math=SimpleNamespace(instruction=INSTRUCTION, run_dir=tmp_path, tool=None), eval=SimpleNamespace(dataset=None),
+        math=SimpleNamespace(instruction=INSTRUCTION, run_dir=tmp_path, tool=None, generation=Generation()),
+        eval=SimpleNamespace(dataset=None),
     )  # fmt: skip
     prompts = inputs.render_prompts(args, problem_sets())
     inputs.write_prompts(args, problem_sets(), prompts, {})
@@ -140,7 +142,8 @@ def by_sft(model, way: str, tmp_path) -> list[list[int]]:
 
     chat_template, template = flags(way)
     data = SimpleNamespace(apply_chat_template=chat_template, input_template=template, tokenizer_chat_template=None)
-    math = SimpleNamespace(instruction=INSTRUCTION, thinking="keep", thinking_tags="think")
+    ours = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}}
+    math = SimpleNamespace(instruction=INSTRUCTION, thinking="keep", **ours)
     args = SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(model)), math=math)
     render, layout = Renderer(args), Layout(("problem", "response"))
     pieces = [render.pieces(layout.turns({"problem": problem, "response": "4"})) for problem in PROBLEMS]

@@ -1,21 +1,24 @@
 """The figures, curves and tables of a report."""
 
+import json
+from dataclasses import asdict
 from statistics import fmean
 
 import pytest
 from recorded_runs import evaluation, grpo_row, grpo_run, whole_run
 
 from openrlhf_math.report.curves import GRPO, evaluation_curves, part_curves
-from openrlhf_math.report.evaluations import comparison_table, evaluation_table
-from openrlhf_math.report.figures import grpo_table
+from openrlhf_math.report.evaluations import comparison_table, evaluation_table, headlines
+from openrlhf_math.report.figures import grpo_table, single_table
 from openrlhf_math.report.page import bar, ends
 from openrlhf_math.report.phases import memory_plot, seconds, time_plot
-from openrlhf_math.report.plots import plot, smoothed
-from openrlhf_math.report.report import tables_of
+from openrlhf_math.report.plots import plot, single_points, smoothed
+from openrlhf_math.report.report import opening_of, tables_of
 from openrlhf_math.report.runs import find_runs
 from openrlhf_math.report.samples import samples_of
 from openrlhf_math.report.settings import all_settings, differences
 from openrlhf_math.report.table import Interval, Table, as_markdown
+from openrlhf_math.runs.process import FAILED, FINISHED, Process
 
 CURVES = {curve.title: curve for curve in GRPO}
 ROWS = [grpo_row(step) for step in range(1, 31)]
@@ -55,7 +58,10 @@ def test_the_kl_is_drawn_where_it_is_computed():
 
 
 def test_the_reverse_kl_is_drawn_where_there_is_a_teacher():
-    drawn = plot(CURVES["Reverse KL to the teacher"], [ROWS, [grpo_row(1, **{"teacher/reverse_kl": -0.01})]])
+    drawn = plot(
+        CURVES["Reverse KL to the teacher"],
+        [[grpo_row(step, **{"teacher/reverse_kl": 0.1 / step}) for step in (1, 2, 3)]],
+    )
     assert ">nats a token</text>" in drawn.svg
 
 
@@ -64,7 +70,18 @@ def test_steps_without_a_number_are_counted():
     assert plot(CURVES["Gradient norm"], [rows, ROWS]).missing == 2
 
 
-@pytest.mark.parametrize("rows", [[grpo_row(1)], ROWS[:2], [grpo_row(step) for step in range(1, 3001)]])
+def test_a_single_point_is_a_number_and_no_picture(tmp_path):
+    rows = [[grpo_row(7) | {"accuracy": 0.625}], []]
+    assert plot(CURVES["Accuracy"], rows) is None
+    assert single_points(CURVES["Accuracy"], rows) == [(7, 0.625), None]
+    assert single_points(CURVES["Accuracy"], [ROWS[:2], ROWS[:1]]) == [] == single_points(CURVES["Accuracy"], [[]])
+    table = single_table(
+        [CURVES["Accuracy"]], rows, find_runs([grpo_run(tmp_path / "a"), grpo_run(tmp_path / "b")]).grpo
+    )
+    assert [row[1:] for row in table.rows] == [["62.5% (step 7)", "-"]]
+
+
+@pytest.mark.parametrize("rows", [ROWS[:2], [grpo_row(step) for step in range(1, 3001)]])
 def test_a_picture_stays_small_however_many_steps_there_are(rows):
     for drawn in (plot(CURVES["Reward"], [rows]), time_plot(rows, "run"), memory_plot([rows])):
         assert 1000 < len(drawn.svg) < 60_000
@@ -107,9 +124,9 @@ def test_a_run_in_figures(tmp_path):
 def test_evaluations_stand_on_one_scale(tmp_path):
     groups = find_runs([whole_run(tmp_path / "demo")]).groups
     table = evaluation_table(groups)
-    assert [row[:5] for row in table.rows] == [
-        ["demo/eval_before", "sums", "40", "25.0%", "15.0% to 35.0%"],
-        ["demo/eval_after", "sums", "40", "75.0%", "65.0% to 85.0%"],
+    assert [[*row[:3], *row[-2:]] for row in table.rows] == [
+        ["demo/eval_before", "25.0%", "15.0% to 35.0%", "sums", "40"],
+        ["demo/eval_after", "75.0%", "65.0% to 85.0%", "sums", "40"],
     ]
     scale = ends(table.intervals)
     assert scale == (0.1, 0.9)
@@ -119,19 +136,41 @@ def test_evaluations_stand_on_one_scale(tmp_path):
 def test_figures_that_are_none_leave_a_dash(tmp_path):
     broken = {"ci95": ["a", None], "pass_at_k": {"x": 1, "2": None}, "problems": None, "truncation_rate": "much"}
     table = evaluation_table([find_runs([evaluation(tmp_path / "a", [True, False], **broken)]).groups[0]])
-    assert table.rows[0] == ["a", "sums", "-", "50.0%", "no bound to no bound", "20.5", "-", "-", "0"]
+    assert table.rows[0] == ["a", "50.0%", "no bound to no bound", "20.5", "-", "-", "0", "sums", "-"]
     assert table.intervals == [None]
 
 
 def test_before_and_after_are_compared_by_problem(tmp_path):
     table = comparison_table(find_runs([whole_run(tmp_path / "demo")]).groups)
-    name, benchmark, what, first, second, difference, _, p = table.rows[0]
+    what, difference, _, first, second, p, name, benchmark = table.rows[0]
     assert (name, what, first, second) == ("demo/eval_after less demo/eval_before", "pass@1, points", "25.0%", "75.0%")
     assert difference == "+50.0" and float(p) < 0.01
 
 
+def test_the_result_comes_first(tmp_path):
+    folder = whole_run(tmp_path / "demo")
+    lengths = []
+    for name in ("eval_before", "eval_after"):
+        rows = [json.loads(line) for line in (folder / name / "completions.jsonl").read_text().splitlines()]
+        lengths.append(fmean(row["tokens"] for row in rows))
+    ((result, of),) = headlines(find_runs([folder]).groups)
+    assert result == "25.0% → 75.0%, {:.0f} → {:.0f} tokens".format(*lengths)
+    assert "sums" in of and "demo/eval_before → demo/eval_after" in of
+
+
+def test_a_run_that_failed_says_why(tmp_path):
+    run = grpo_run(tmp_path / "a")
+    write = asdict(Process("openrlhf-math grpo", FAILED, "the disk is full", step=3, steps=80))
+    (run / "process.json").write_text(json.dumps(write))
+    ((name, why),) = opening_of(find_runs([run])).ended
+    assert name == "a" and "failed" in why and "step 3 of 80" in why and "the disk is full" in why
+    (run / "process.json").write_text(json.dumps(write | {"state": FINISHED}))
+    assert opening_of(find_runs([run])).ended == ()
+
+
 def test_evaluations_of_other_problems_are_not_compared_and_told(tmp_path):
     runs = [evaluation(tmp_path / "a", [True] * 3), evaluation(tmp_path / "b", [True] * 4)]
+    assert headlines(find_runs(runs).groups) == []
     table = comparison_table(find_runs(runs).groups)
     assert not table.rows and "are on different problems" in table.note
 

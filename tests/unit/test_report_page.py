@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from html import escape, unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -160,6 +161,30 @@ def test_a_browser_would_tell_of_errors_and_requests(tmp_path):
     _, console, asked = browse(page, tmp_path, "--dump-dom")
     assert "missing is not defined" in console[0]
     assert asked == ["http://127.0.0.1:9/x.png"]
+
+
+# Where the heads of the first table end, and how wide the page is, at some width: an iframe has its media queries.
+MEASURE = """<iframe id=f style="width: {width}px; height: 900px; border: 0" srcdoc="{page}"></iframe><script>
+f.onload = () => {{
+  const root = f.contentDocument.documentElement, heads = [...f.contentDocument.querySelector("thead").rows[0].cells];
+  document.title = JSON.stringify([root.scrollWidth, heads.map(head => [head.textContent,
+                                   head.getBoundingClientRect().right])]);
+}}</script>"""
+
+
+@pytest.mark.skipif(not BROWSER, reason="no browser here: apt-get install chromium")
+@pytest.mark.parametrize(("width", "whole"), [(1280, 12), (768, 4), (390, 3)])
+def test_the_result_is_not_cut(width, whole, tmp_path):
+    """whole: of the columns, the first so many are on the screen without scrolling."""
+    report = tmp_path / "report.html"
+    assert main(["report", str(whole_run(tmp_path / "demo")), "--output", str(report)]) == 0
+    framed = tmp_path / "framed.html"
+    framed.write_text(MEASURE.format(width=width, page=escape(report.read_text(encoding="utf-8"))), encoding="utf-8")
+    loaded, _, _ = browse(framed, tmp_path, "--dump-dom", "--window-size=1400,1000")
+    page_width, heads = json.loads(unescape(re.search("<title>(.*?)</title>", loaded)[1]))
+    assert page_width <= width
+    assert [name for name, _ in heads][:3] == ["evaluation", "pass@1", "95% interval"]
+    assert max(right for _, right in heads[:whole]) <= width
 
 
 @pytest.mark.skipif(not BROWSER, reason="no browser here: apt-get install chromium")

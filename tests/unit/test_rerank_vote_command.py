@@ -208,7 +208,7 @@ def test_a_bad_row_is_named(line, message, tmp_path, capsys):
     "arguments, message",
     [
         (["missing.jsonl"], "missing.jsonl cannot be read"),
-        (["{folder}"], "cannot be read"),
+        (["{folder}"], "there is no file of a known format in it"),
         (["{empty}"], "has no rows"),
         (["{hollow}"], "has no attempts"),
         (["{rows}", "--rule", "nosuch"], "--rule nosuch: there is none of that name"),

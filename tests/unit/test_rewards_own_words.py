@@ -6,7 +6,7 @@ import pytest
 
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.rewards.extract import extract
-from openrlhf_math.rewards.own_words import own_words
+from openrlhf_math.rewards.own_words import output_blocks, own_words
 
 RUN = "```python\nprint('\\boxed{42}')\n```\n```output\n\\boxed{42}\n```\n"
 TOOL = (
@@ -73,3 +73,20 @@ def test_long_responses_take_linear_time(bit):
     text, begun = bit * ((1 << 20) // len(bit)) + "```output<tool_response>", time.process_time()
     own_words(text)
     assert time.process_time() - begun < 10
+
+
+@pytest.mark.parametrize(
+    ("text", "blocks"),
+    [
+        ("```output\n2\n```\nx", []),
+        ("```python\n1\n```\n```output\n2", ["```output\n2"]),
+        ("```python\n1\n```\ntext\n```output\n2\n```\n", []),
+        ("```python\n1\n```\n \n```output\n2\n```", ["```output\n2\n```"]),
+        ("```py\n1\n```\n```output\na\n```\n```output\nb\n```\nz", ["```output\na\n```\n", "```output\nb\n```\n"]),
+        ("```text\n1\n```\n```output\n2\n```\n", []),
+        ("```python\n```output\nx\n```\n", []),
+        ("```python\n1\n```\n```output\na\u2028```\n```\nz", ["```output\na\u2028```\n```\n"]),
+    ],
+)
+def test_blocks_of_output_behind_code_are_found(text, blocks):
+    assert [text[start:stop] for start, stop in output_blocks(text)] == blocks

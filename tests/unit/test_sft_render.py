@@ -32,7 +32,9 @@ from openrlhf_math.sft.render import Renderer
 INSTRUCTION = r"Put it into \boxed{}."
 
 
-def renderer(tokenizer, folder, stops=(), instruction="", thinking="keep", tags="think", template="chat") -> Renderer:
+def renderer(
+    tokenizer, folder, stops=(), instruction="", thinking="keep", tags="think", template="chat", code_output="mask"
+) -> Renderer:
     """stops: the control tokens that the model's generation_config.json names."""
     tokenizer.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
@@ -44,7 +46,8 @@ def renderer(tokenizer, folder, stops=(), instruction="", thinking="keep", tags=
         input_template=None if template == "chat" else template,
         tokenizer_chat_template=None,
     )
-    math = SimpleNamespace(instruction=instruction, thinking=thinking, thinking_tags=tags)
+    ours = {"thinking_tags": tags, "code_output": code_output, "template_variables": {}}
+    math = SimpleNamespace(instruction=instruction, thinking=thinking, **ours)
     return Renderer(SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(folder)), math=math))
 
 
@@ -459,3 +462,24 @@ def test_the_columns_of_a_set_are_found(rows, named, columns):
 def test_columns_that_are_missing_or_fit_twice_are_refused(row, named):
     with pytest.raises(UserError):
         find_layout("set", [row], named, False)
+
+
+# What the model writes, and [what the tool wrote].
+CODE = (
+    "I compute.\n```python\nprint(2)\n```\n", "[```output\n2\n```\n]", "Then\n```python\nprint(3)\n```\n\n",
+    "[```output\n3\n```\n]", "so 5.",
+)  # fmt: skip
+WITH_CODE = "".join(part.strip("[]") for part in CODE)
+
+
+@pytest.mark.parametrize("code_output", ["mask", "learn"])
+def test_what_code_printed_is_not_learned_unless_asked_for(tmp_path, code_output):
+    tokenizer = qwen25().tokenizer
+    render = renderer(tokenizer, tmp_path, code_output=code_output)
+    prompt = "<|im_start|>system\n" + QWEN + "<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
+    said = "".join(part[1:-1] if part[0] == "[" else f"[[{part}]]" for part in CODE).removesuffix("]]") + "<|im_end|>]]"
+    if code_output == "learn":
+        said = f"[[{WITH_CODE}<|im_end|>]]"
+    (row,) = rendered(render, {"problem": "1+1?", "response": WITH_CODE})
+    assert row == by_hand(tokenizer, prompt + said)
+    assert ("blocks of the output of code, which are not learned" in +render.counts) == (code_output == "mask")

@@ -27,6 +27,15 @@ def test_a_step_is_one_line_wherever_it_goes(changed, line):
     assert seen == [(7, 80)]
 
 
+def test_something_is_shown_before_the_first_step():
+    stream = io.StringIO()
+    with step_display(stream) as show:
+        before = stream.getvalue()
+        assert "starting engines" in before  # a log file has no bar that moves
+        show.begin(4)
+        assert "step 4" in stream.getvalue()[len(before) :]
+
+
 def test_the_gauges_of_a_step():
     row = grpo_row(7, completion_length=50.0, **{"memory/peak_gib": 3.5})
     told = values(row, 80)

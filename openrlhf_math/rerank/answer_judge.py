@@ -1,8 +1,8 @@
 """A model that is asked whether an answer is the gold one, where the grader cannot tell.
 
-It is asked about answers whose grade is undecided, and about those that the grader takes for wrong where the gold
-answer has words: two texts may say the same. Every reply goes into a journal, so that a run after a kill asks nothing
-twice.
+`eval` and `grpo` have one. It is asked about answers whose grade is undecided, and about those that the grader takes
+for wrong where the gold answer has words: two texts may say the same. Every reply goes into a journal, so that a run of
+`eval` after a kill asks nothing twice.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import json
 import re
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.endpoint.settings import EndpointSettings, renamed
 from openrlhf_math.errors import UserError
-from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.rewards import Grade, RewardConfig
 from openrlhf_math.runs.journal import Journal
 from openrlhf_math.side_by_side import side_by_side
@@ -106,13 +106,20 @@ class AnswerJudge:
             "judged_share": round(self.judged / completions, 6) if completions else 0.0,
         }
 
-    def graded(self, row: Row, grades: Sequence[Grade]) -> list[Grade]:
+    def graded(self, problem: str | None, gold: str, grades: Sequence[Grade]) -> list[Grade]:
         """The grades, with the judge's verdict where it is asked and has one. Raises UserError if it answers nobody."""
-        asked = [number for number, grade in enumerate(grades) if _is_open(grade, row.gold)]
+        return self.soon(problem, gold, grades).result()
+
+    def soon(self, problem: str | None, gold: str, grades: Sequence[Grade]) -> Future[list[Grade]]:
+        """As `graded`, without waiting for it."""
+        return asyncio.run_coroutine_threadsafe(self._graded(problem, gold, grades), self._loop)
+
+    async def _graded(self, problem: str | None, gold: str, grades: Sequence[Grade]) -> list[Grade]:
+        asked = [number for number, grade in enumerate(grades) if _is_open(grade, gold)]
         if not asked:
             return list(grades)
         try:
-            verdicts = self._run(self._verdicts([(row.problem or "", row.gold, grades[one].answer) for one in asked]))
+            verdicts = await self._verdicts([(problem or "", gold, grades[one].answer) for one in asked])
         except UserError as error:
             raise UserError(renamed(str(error), FLAGS)) from None
         told = list(grades)

@@ -1,0 +1,62 @@
+"""The teacher that is not asked but read: completions that were recorded, such as a GRPO run's rollouts."""
+
+from collections import Counter
+
+from openrlhf_math.data.problems import Problem, completion_rows
+from openrlhf_math.distill.questions import key_of
+from openrlhf_math.distill.settings import DistillSettings
+from openrlhf_math.distill.teachers import Question, Reply
+from openrlhf_math.endpoint.reply import Failure
+from openrlhf_math.errors import UserError
+
+
+class Recorded:
+    """See `teachers.Teacher`. `--model` names a file or folder of rows with `problem` and `response`, or `responses`.
+
+    Attempt n at a problem is its n-th completion there. Raises UserError if the file cannot be read or is of no use.
+    """
+
+    lanes = 1
+
+    def __init__(self, settings: DistillSettings) -> None:
+        self.troubles: Counter[str] = Counter()
+        self._replies: dict[str, list[Reply]] = {}
+        for place, row in completion_rows(settings.model):
+            problem = row.get("problem")
+            if not isinstance(problem, str):
+                raise UserError(
+                    f"--model {settings.model}: {place} has no text `problem`; it is no recorded completion"
+                )
+            replies = self._replies.setdefault(key_of(Problem(problem, "", "", 0)), [])
+            replies += [_reply(place, *one) for one in _completions(settings.model, place, row)]
+
+    async def __aenter__(self) -> "Recorded":
+        return self
+
+    async def __aexit__(self, *exception) -> None:
+        pass
+
+    async def answer(self, question: Question) -> Reply:
+        """Raises Failure if so many completions were not recorded."""
+        replies = self._replies.get(question.key, [])
+        if question.attempt >= len(replies):
+            raise Failure(f"only {len(replies)} completions of this problem were recorded")
+        return replies[question.attempt]
+
+
+def _completions(model: str, place: str, row: dict):
+    """Text, tokens and whether it was cut off, of each completion of a row."""
+    if "responses" in row:
+        texts = row["responses"]
+        count = len(texts) if isinstance(texts, list) else 0
+        tokens, truncated = (row.get(name) or [None] * count for name in ("tokens", "truncated"))
+        if count and len(tokens) == len(truncated) == count:
+            return zip(texts, tokens, truncated, strict=True)
+        raise UserError(f"--model {model}: {place} has no list of `responses` with as many `tokens` and `truncated`")
+    return [(row.get("response"), row.get("tokens"), row.get("truncated"))]
+
+
+def _reply(place: str, text, tokens, truncated) -> Reply:
+    if not isinstance(text, str):
+        raise UserError(f"--model: {place} has a response that is no text; correct or drop the row")
+    return Reply(text, "", "length" if truncated else "stop", tokens if isinstance(tokens, int) else None)

@@ -1,0 +1,33 @@
+"""What a Reranker is made of."""
+
+from dataclasses import dataclass, field
+
+from openrlhf_math.rerank.endpoint_sampler import EndpointModel
+from openrlhf_math.rerank.sampling_engine import SamplerSettings
+from openrlhf_math.rerank.scoring_engine import ScorerSettings
+from openrlhf_math.rerank.verdicts import AskedScorerSettings
+from openrlhf_math.rewards import RewardConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RerankerSettings:
+    """What a Reranker is made of. Raises ValueError for values that cannot work.
+
+    scorer  None for rules that need no scores; with a sampler or scorer behind an endpoint see `here`
+    shared  sampler and scorer take turns on one device
+    """
+
+    sampler: SamplerSettings | EndpointModel
+    scorer: ScorerSettings | AskedScorerSettings | None = None
+    rewards: RewardConfig = field(default_factory=RewardConfig)
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shared:
+            if self.scorer is None:
+                raise ValueError("a device is shared by a sampler and a scorer, and there is no scorer")
+            if not (isinstance(self.sampler, SamplerSettings) and isinstance(self.scorer, ScorerSettings)):
+                raise ValueError("a device is shared by two engines, and one of the two is behind an endpoint")
+            for name in ("replicas", "tensor_parallel"):
+                if getattr(self.sampler, name) > 1 or getattr(self.scorer, name) > 1:
+                    raise ValueError(f"{name} is more than 1, on a shared device there is one sampler and one scorer")

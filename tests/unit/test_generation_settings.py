@@ -1,0 +1,154 @@
+"""Engine arguments, stops, template variables and how evaluations are sampled, in `grpo` and `sft`."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from public_tokenizers import qwen25
+from rollout_without_engines import generator
+from trained_batch import settings
+from vllm import SamplingParams
+
+from openrlhf_math.cli import main
+from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.determinism import sampling_params
+from openrlhf_math.grpo.generation import sampling_words, with_model_defaults
+from openrlhf_math.modeling.model_folder import recommended_sampling
+
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% if not thinks %}<no>{% endif %}{% endif %}"
+)
+EVAL = ("--eval.dataset", "some/eval")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--math.eval_top_p", 0), "--math.eval_top_p 0"),
+        (("--math.eval_top_p", "nan"), "--math.eval_top_p nan"),
+        (("--math.eval_top_k", 0), "--math.eval_top_k 0"),
+        (("--math.eval_min_p", 1.5), "--math.eval_min_p 1.5"),
+        (("--math.stop", ""), "--math.stop"),
+        (("--math.stop", "x", "--math.tool", "python"), "--math.stop"),
+        (("--chat-template-kwargs", '{"a": 1}', "--no-data.apply_chat_template"), "--chat-template-kwargs"),
+        (("--rollout.top_p", 0.9), "--rollout.top_p 0.9"),
+    ],
+)
+def test_what_cannot_work(flags, sentence):
+    with pytest.raises(UserError) as raised:
+        settings(*flags)
+    assert str(raised.value).startswith(sentence)
+
+
+def sampled(args, evaluating: bool, monkeypatch):
+    """The parameters that vLLM gets."""
+    made = generator(args, {}, monkeypatch)
+    made.evaluating = evaluating
+    temperature = args.eval.temperature if evaluating else args.rollout.temperature
+    return sampling_params(made._sampling(), max_tokens=7, temperature=temperature, top_p=1.0, top_k=-1)
+
+
+def test_rollouts_are_of_the_policy_itself_and_evaluations_as_one_wishes(monkeypatch):
+    args = settings(*EVAL, "--math.eval_top_p", 0.9, "--math.eval_top_k", 20, "--math.eval_min_p", 0.1, "--math.stop",
+                    "END", "--math.stop", "\n\n\n", "--eval.temperature", 0.3)  # fmt: skip
+    rollout, evaluation = (sampled(args, evaluating, monkeypatch) for evaluating in (False, True))
+    assert (rollout.temperature, rollout.top_p, rollout.top_k, rollout.min_p) == (1, 1, -1, 0)
+    assert rollout.stop == evaluation.stop == ["END", "\n\n\n"] and rollout.include_stop_str_in_output
+    assert (evaluation.temperature, evaluation.top_p, evaluation.top_k, evaluation.min_p) == (0.3, 0.9, 20, 0.1)
+    plain = sampled(settings(*EVAL), True, monkeypatch)
+    assert (plain.temperature, plain.top_p, plain.top_k, plain.min_p, plain.stop) == (0.6, 1, -1, 0, [])
+    upstream = SamplingParams(max_tokens=7, temperature=1.0, top_p=1.0, top_k=-1)
+    assert str(sampled(settings(), False, monkeypatch)) == str(upstream), "without the flags nothing changes"
+
+
+@pytest.mark.parametrize(
+    ("file", "flags", "expected"),
+    [
+        (None, (), (0.6, 1, -1, 1)),
+        ({"temperature": 0.7, "top_p": 0.8}, (), (0.6, 1, -1, 1)),  # it does not ask for sampling
+        ({"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05}, (),
+         (0.7, 0.8, 20, 1.05)),
+        ({"do_sample": True, "temperature": 0.7, "top_p": 0.8}, ("--eval.temperature", 1, "--math.eval_top_k", 5),
+         (1, 0.8, 5, 1)),
+        ({"do_sample": True, "top_p": 0.8}, (), (1, 0.8, -1, 1)),
+        ({"do_sample": True, "top_p": 0.8}, ("--math.recipe", "none"), (0.6, 1, -1, 1)),
+    ],
+)  # fmt: skip
+def test_evaluations_take_the_models_own_defaults(file, flags, expected, tmp_path):
+    if file is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(file))
+    args = settings(*EVAL, *flags)
+    with_model_defaults(args, recommended_sampling("--m", str(tmp_path)))
+    found = args.math.generation.evaluation
+    assert (found["temperature"], found["top_p"], found["top_k"], found["repetition_penalty"]) == expected
+    assert args.eval.temperature == expected[0] and args.rollout.temperature == 1
+    lines = sampling_words(args)
+    assert len(lines) == 3 if (file or {}).get("do_sample") else 2
+    assert f"temperature {expected[0]:g}" in lines[1]
+
+
+# Commands, as far as they go without an engine
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    tokenizer = qwen25().tokenizer
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    config = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "max_position_embeddings": 4096,
+              "vocab_size": len(tokenizer)}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture
+def problems(tmp_path):
+    path = tmp_path / "problems.jsonl"
+    rows = [{"problem": f"{number}+1?", "answer": str(number + 1), "response": "<think>\nIt.\n</think>\n\n2"}
+            for number in range(16)]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--vllm.args", '{"kv_cash_dtype": "fp8"}'], "did you mean kv_cache_dtype?"),
+        (["--vllm.args", '{"max_model_len": 5}'], "use --data.max_len"),
+        (["--vllm.args", '{"gpu_memory_utilization": 0.5}'], "use --vllm.gpu_memory_utilization"),
+        (["--vllm.args", '{"logprobs_mode": "raw_logits"}'], "logprobs_mode is set by this command"),
+        (["--vllm.args", "[1]"], "--vllm.args"),
+        (["--chat-template-kwargs", '{"think": true}'], "reads no think, only thinks"),
+    ],
+)
+def test_grpo_refuses_names_that_are_not_known(flags, said, model, problems, tmp_path, capsys):
+    command = ["grpo", "--model", str(model), "--problems", str(problems), "--output", str(tmp_path / "run")]
+    assert main([*command, "--math.device", "cpu", "--dry-run", *flags]) == 2
+    error = capsys.readouterr().err
+    assert said in error and "Traceback" not in error
+
+
+def test_a_template_is_given_its_variables_in_grpo_and_sft(model, problems):
+    from openrlhf_math.grpo import inputs
+    from openrlhf_math.sft.render import Renderer
+
+    for variables, ending in (({}, "<assistant><no>"), ({"thinks": True}, "<assistant>")):
+        flags = ("--actor.model_name_or_path", model, "--data.prompt_dataset", problems, "--math.instruction", "",
+                 "--chat-template-kwargs", json.dumps(variables))  # fmt: skip
+        args = settings(*flags)
+        prompts = inputs.render_prompts(args, inputs.load_problem_sets(args))[str(problems)]
+        assert prompts[0] == f"<user>0+1?{ending}"
+        data = SimpleNamespace(apply_chat_template=True, tokenizer_chat_template=None, input_template=None)
+        math = SimpleNamespace(thinking_tags="think", template_variables=variables, thinking="keep", instruction="")
+        made = Renderer(SimpleNamespace(data=data, math=math, model=SimpleNamespace(model_name_or_path=str(model))))
+        messages = [{"role": "user", "content": "1"}]
+        text = made.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        assert text == f"<user>1{ending}"
+
+
+def test_sft_refuses_a_variable_that_its_template_does_not_read(model, problems, tmp_path, capsys):
+    command = ["sft", "--model", str(model), "--problems", str(problems), "--output", str(tmp_path / "run")]
+    assert main([*command, "--dry-run", "--math.device", "cpu", "--chat-template-kwargs", '{"think": true}']) == 2
+    assert "reads no think, only thinks" in capsys.readouterr().err
