@@ -18,11 +18,6 @@ WITHOUT_MEANING = (
     "ds.ring_attn_size", "ds.ring_attn_head_stride", "ds.tensor_parallel_size", "ds.load_in_4bit", "ds.lora.rank",
     "ds.lora.alpha", "ds.lora.dropout", "ds.lora.target_modules",
 )  # fmt: skip
-# Flags of a fine-tuning that this one has not, without effect.
-OF_SFT = {
-    "math.instruction": "", "math.thinking": "keep", "math.thinking_tags": "think", "math.max_bad_rows": 0.0,
-    "math.chat_template_kwargs": {}, "math.code_output": "learn",
-}  # fmt: skip
 # What comes first in the help.
 NEEDED = (
     "model.model_name_or_path", "data.dataset", "math.run_dir", "math.device", "data.max_len", "train.batch_size",
@@ -82,4 +77,6 @@ def resolve(flat: argparse.Namespace, parser: argparse.ArgumentParser) -> Simple
     for name in WITHOUT_MEANING:
         if getattr(flat, name) != parser.get_default(name):
             raise UserError(f"--{name} has no meaning for a process reward model; leave it out")
-    return sft_settings.resolve(argparse.Namespace(**vars(flat) | OF_SFT))
+    of_sft = sft_settings.build_parser("sft")._actions  # with flags that this one has not, which have no effect here
+    plain = {action.dest: action.default for action in of_sft if action.dest.startswith("math.")}
+    return sft_settings.resolve(argparse.Namespace(**plain | vars(flat)))
