@@ -59,6 +59,8 @@ class Tokenizer(Protocol):
 
 
 PLACEHOLDER = "{}"
+# Transformers' own tag, which marks the assistant's turns, is no tag of Jinja's.
+GENERATION = re.compile(r"\{%-?\s{0,9}(?:end)?generation\s{0,9}-?%\}")
 PLACES = re.compile(re.escape(PLACEHOLDER))
 # A LaTeX command with its arguments, as in \boxed{} or \frac{1}{}; \n{} is a line break that a shell did not read.
 LATEX = re.compile(r"\\[A-Za-z]{2,}\*?(?:\[[^\[\]]*\])?(?:\{[^{}]*\})+")
@@ -128,14 +130,9 @@ def template_variables(tokenizer: Tokenizer) -> list[str]:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
-    found = meta.find_undeclared_variables(environment.parse(_without_generation(tokenizer.get_chat_template())))
+    found = meta.find_undeclared_variables(environment.parse(GENERATION.sub("", tokenizer.get_chat_template())))
     ours = ("messages", "add_generation_prompt", "tools", "documents", "raise_exception", "strftime_now")
     return sorted(name for name in found if name not in ours)
-
-
-def _without_generation(template: str) -> str:
-    """transformers' own tag, which marks the assistant's turns, is no tag of jinja's."""
-    return re.sub(r"\{%-?\s{0,9}(?:end)?generation\s{0,9}-?%\}", "", template)
 
 
 def prompt_text(

@@ -54,6 +54,7 @@ def evaluate(
     if settings.endpoint:
         prompts |= {one.name: asked(one, settings) for one in sets}
     else:
+        check_engine("--model", settings.model, settings.device)
         ids = {one.name: tokenized(one, settings) for one in sets}
         sets = [replace(one, sampling=fitted(one.sampling, ids[one.name], settings)) for one in sets]
         context = context_needed({one.name: (ids[one.name], limit_of(one.sampling)) for one in sets}, settings)
@@ -102,7 +103,6 @@ def tokenized(problems: ProblemSet, settings: EvalSettings) -> list[list[int]]:
     ids = prompt_ids(tokenizer, texts, style.chat_template)
     where = (f"{problems.name} row {one.problem.row}" for one in problems.questions)
     check_tokens("--model", settings.model, tokenizer, zip(where, ids, strict=True))
-    check_engine("--model", settings.model, settings.device)
     return ids
 
 

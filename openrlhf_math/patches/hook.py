@@ -1,13 +1,28 @@
 """The import hook: a target module is compiled from its rewritten syntax tree, nothing on disk changes."""
 
+import gc
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import CodeType, ModuleType
 
 from openrlhf_math.patches.patch import PatchError
 from openrlhf_math.patches.series import rewrite, targets
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """No garbage is collected while the block runs: a finalizer that falls into the making of a syntax tree ends in a
+    SystemError before Python 3.11.8 (https://github.com/python/cpython/issues/106905)."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 class PatchedLoader(importlib.machinery.SourceFileLoader):
@@ -15,8 +30,9 @@ class PatchedLoader(importlib.machinery.SourceFileLoader):
         # Not SourceFileLoader's: bytecode caches must be neither read (they hold the unpatched module) nor
         # written (another process without the patches would read them).
         path = self.get_filename(fullname)
-        tree = rewrite(fullname, self.get_data(path).decode(), path)
-        return compile(tree, path, "exec", dont_inherit=True)
+        with without_collection():
+            tree = rewrite(fullname, self.get_data(path).decode(), path)
+            return compile(tree, path, "exec", dont_inherit=True)
 
 
 class PatchFinder(importlib.abc.MetaPathFinder):

@@ -138,7 +138,7 @@ def test_experts_are_adapted_under_the_names_of_their_linear_layers(tmp_path):
 @pytest.mark.parametrize(("zero_stage", "ranks"), [(2, 1), (2, 4), (3, 4)])
 def test_only_adapters_have_gradients_an_optimizer_and_checkpoints(zero_stage, ranks):
     args = SimpleNamespace(
-        math=SimpleNamespace(parameters=1000, lora=Lora(8, {"q_proj": 4}, 40)),
+        math=SimpleNamespace(parameters=1000, lora=Lora(8, {"q_proj": 4}, 40), teacher=None),
         actor=SimpleNamespace(num_nodes=1, num_gpus_per_node=ranks),
         critic=SimpleNamespace(model_name_or_path=None),
         reward=SimpleNamespace(remote_url=["agent"]),

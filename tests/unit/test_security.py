@@ -24,6 +24,8 @@ RUNS_TEXT = {
 IMPORTS_BY_NAME = {
     "openrlhf_math/registry.py": "flags that take a dotted path",
     "openrlhf_math/cli/__init__.py": "the commands, of a fixed table",
+    "openrlhf_math/__init__.py": "what the package offers, of a fixed table",
+    "openrlhf_math/cli/completion.py": "the commands, of a fixed table",
     "openrlhf_math/cli/experiments.py": "the experiments, of a fixed table",
     "openrlhf_math/colocation/strategy.py": "a module of DeepSpeed's",
 }
