@@ -54,8 +54,8 @@ def evaluate(
     if settings.endpoint:
         prompts |= {one.name: asked(one, settings) for one in sets}
     else:
-        check_engine("--model", settings.model, settings.device)
         ids = {one.name: tokenized(one, settings) for one in sets}
+        check_engine("--model", settings.model, settings.device)
         sets = [replace(one, sampling=fitted(one.sampling, ids[one.name], settings)) for one in sets]
         context = context_needed({one.name: (ids[one.name], limit_of(one.sampling)) for one in sets}, settings)
         prompts |= ids
