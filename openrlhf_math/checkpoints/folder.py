@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from openrlhf_math.checkpoints.manifest import sync, trouble_of
+from openrlhf_math.checkpoints.manifest import damage_of, sync
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
 
@@ -46,26 +46,26 @@ def settle(*folders: Path) -> str | None:
     tags = sorted({tag for folder in there for tag in tags_in(folder)}, key=age, reverse=True)
     refused: dict[str, str] = {}
     for tag in tags:
-        trouble = next(filter(None, (trouble_of(folder / tag) for folder in there)), None)
-        if trouble is None:
+        fault = next(filter(None, (damage_of(folder / tag) for folder in there)), None)
+        if fault is None:
             _set_aside(there, refused, tag)
             for folder in there:
                 name_latest(folder, tag)
             return tag
-        refused[tag] = trouble
+        refused[tag] = fault
     if not refused:
         return None
-    tag, trouble = next(iter(refused.items()))
+    tag, fault = next(iter(refused.items()))
     raise UserError(
-        f"--ckpt.load_enable: no checkpoint in {there[0]} is whole ({tag}: {trouble}); remove them to start "
+        f"--ckpt.load_enable: no checkpoint in {there[0]} is whole ({tag}: {fault}); remove them to start "
         "again, or put back a copy"
     )
 
 
 def _set_aside(folders: list[Path], refused: dict[str, str], used: str) -> None:
-    for tag, trouble in refused.items():
+    for tag, fault in refused.items():
         kept = f"it is kept as {REFUSED}{tag}, the run resumes from {used}"
-        print(f"checkpoint {tag} is refused: {trouble}; {kept}", flush=True)
+        print(f"checkpoint {tag} is refused: {fault}; {kept}", flush=True)
         for folder in folders:
             if (folder / tag).exists():
                 shutil.rmtree(folder / f"{REFUSED}{tag}", ignore_errors=True)

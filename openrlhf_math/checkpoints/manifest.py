@@ -43,7 +43,7 @@ def write_manifest(checkpoint: Path, entries: Entries) -> None:
         sync(folder)
 
 
-def trouble_of(checkpoint: Path) -> str | None:
+def damage_of(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, as the end of a sentence, or None. Reads all of it."""
     if not (checkpoint / MANIFEST).exists():
         return f"it has no {MANIFEST}, so it was not written to its end"

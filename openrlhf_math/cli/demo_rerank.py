@@ -50,12 +50,12 @@ def rerank(title: str, model: Path, prm: Path, problems: Path, output: Path, see
     """Solve the problems. Returns accuracy and interval of one attempt, of each rule, and of a perfect one."""
     attempt(title, model, prm, problems, ATTEMPTS, output, seed)
     rules = [flag for _, rule in RULES for flag in ("--rule", rule)]
-    told = command(
+    summary = command(
         "vote", output / "attempts.jsonl", "--style", "think", *rules, "--aggregate", AGGREGATION, "--seed", seed,
         "--plot", output / "accuracy.png", "--json", capture=True,
     )  # fmt: skip
-    report = json.loads(told)
-    (output / "vote.json").write_text(told)
+    report = json.loads(summary)
+    (output / "vote.json").write_text(summary)
     by_rule = {name.partition(",")[0]: row for name, row in report["rules"].items()}
     rows = {"pass@1": report["pass@1"], **{name: by_rule[rule] for name, rule in RULES}}
     rows[f"pass@{ATTEMPTS}"] = report["pass@k"]

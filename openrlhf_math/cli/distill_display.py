@@ -43,7 +43,7 @@ class Display:
         rate, left = self._new / seconds, self._total - self._ended
         parts = [
             f"{self._correct} correct", f"{rate:.1f} replies/s", f"{self._tokens / seconds:.0f} tokens/s",
-            f"{self._teacher.troubles.total()} failed tries",
+            f"{self._teacher.failed_tries.total()} failed tries",
         ]  # fmt: skip
         if rate and left:
             parts.append(f"{_duration(left / rate)} left")

@@ -89,10 +89,10 @@ def show(findings: list[Finding]) -> None:
 
     table = Table.grid(padding=(0, 2, 0, 0))
     for finding in findings:
-        told = Text(finding.found)
+        summary = Text(finding.found)
         if finding.fix:
-            told.append(f"\n-> {finding.fix}", style="bold" if finding.level == "wrong" else "dim")
-        table.add_row(Text(finding.level, style=STYLES[finding.level]), finding.check, told)
+            summary.append(f"\n-> {finding.fix}", style="bold" if finding.level == "wrong" else "dim")
+        table.add_row(Text(finding.level, style=STYLES[finding.level]), finding.check, summary)
     console = Console()
     console.print(table)
     console.print(", ".join(f"{count(findings, level)} {level}" for level in LEVELS), highlight=False)

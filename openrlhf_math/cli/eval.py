@@ -172,16 +172,16 @@ def run(args: argparse.Namespace) -> None:
     if args.compare:
         from openrlhf_math.evaluation.compare import compare_runs
 
-        told = compare_runs(*args.compare, args.seed)
-        plain = {name: {what: asdict(one) for what, one in found.items()} for name, found in told.items()}
-        print(json.dumps(plain, indent=2)) if args.json else tables.show_comparison(told, *args.compare)
+        summary = compare_runs(*args.compare, args.seed)
+        plain = {name: {what: asdict(one) for what, one in found.items()} for name, found in summary.items()}
+        print(json.dumps(plain, indent=2)) if args.json else tables.show_comparison(summary, *args.compare)
         return
     if args.parquet and importlib.util.find_spec("pyarrow") is None:
         raise UserError("--parquet needs pyarrow; install it, or leave --parquet out")
     if not args.output:
         raise UserError("--output is missing: name a directory for the results")
-    told = _score(args) if args.completions else _sample(args)
-    print(json.dumps(told, indent=2)) if args.json else tables.show(told, args.output)
+    summary = _score(args) if args.completions else _sample(args)
+    print(json.dumps(summary, indent=2)) if args.json else tables.show(summary, args.output)
 
 
 def _score(args: argparse.Namespace) -> dict[str, dict]:
@@ -202,10 +202,10 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
     rows = read_completions(args.completions, keys)[: args.max_problems]
     with _bar("problems graded", len(rows)) as advance:
         name = args.completions.stem
-        told = score(
+        summary = score(
             rows, name, args.output, rewards, args.seed, args.parquet, lambda: advance(), scorer, args.aggregate, judge
         )
-        return {name: told}
+        return {name: summary}
 
 
 def _sample(args: argparse.Namespace) -> dict[str, dict]:

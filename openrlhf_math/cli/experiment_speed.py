@@ -71,10 +71,10 @@ def measure(args: argparse.Namespace) -> None:
     enter_environment(settings.device, count_parameters(settings.model))
     from openrlhf_math.experiments.speed import time_completions
 
-    told = time_completions(problems, settings)
+    summary = time_completions(problems, settings)
     with written_whole(args.output) as file:
-        file.write(json.dumps(told) + "\n")
-    print(json.dumps(told))
+        file.write(json.dumps(summary) + "\n")
+    print(json.dumps(summary))
 
 
 def _sampled(problems, args: argparse.Namespace):

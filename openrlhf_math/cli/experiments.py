@@ -18,7 +18,7 @@ WHAT = {
     "tool": "GRPO with Python as a tool and without, on products that the model cannot work out in its head",
     "teacher": "on-policy distillation from a larger tiny model, beside GRPO and SFT on its traces",
 }
-# What each does unless told otherwise, and with --quick: enough to see that all works, too little to show anything.
+# What each does without flags, and with --quick: enough to see that all works, too little to show anything.
 FULL = {
     "kl": {"seeds": 3, "steps": 25, "coefficients": [0.0, 0.001, 0.01, 0.1]},
     "efficiency": {"seeds": 3, "steps": 80, "repeats": 3},
@@ -119,7 +119,7 @@ def _experiment(name: str, settings) -> int:
 
     stages = Stages(settings.run_dir)
     try:
-        told = getattr(experiment_runs, f"run_{name}")(stages, settings)
+        summary = getattr(experiment_runs, f"run_{name}")(stages, settings)
     except subprocess.CalledProcessError as error:
         print(
             f"openrlhf-math experiments: '{error.cmd[3]}' failed, its message is above; the same command goes on from "
@@ -131,8 +131,8 @@ def _experiment(name: str, settings) -> int:
         stages.close()
     experiment = importlib.import_module(f"openrlhf_math.experiments.{name}")
     folder = settings.run_dir / name
-    write_results(folder, experiment, told, [_command(name, settings), *stages.commands], stages.seconds)
-    _show(experiment.tables(told), folder, stages.seconds)
+    write_results(folder, experiment, summary, [_command(name, settings), *stages.commands], stages.seconds)
+    _show(experiment.tables(summary), folder, stages.seconds)
     return 0
 
 

@@ -128,11 +128,11 @@ def _solve(args, parts, how, each, total, problems: list[str], golds: list[str |
     if args.total_seconds:
         _tell_share(args, len(left))
     interrupted = False
-    with _lines(args.output, rows) as write, bar(len(problems), args.attempts) as told:
-        for solved in _solutions(args, parts, how, each, total, [problems[number] for number in left], told):
+    with _lines(args.output, rows) as write, bar(len(problems), args.attempts) as display:
+        for solved in _solutions(args, parts, how, each, total, [problems[number] for number in left], display):
             number = left[solved.number]
             rows.append(row(number, problems[number], golds[number], solved))
-            told.problem_done(len(rows))
+            display.problem_done(len(rows))
             if solved.solution and solved.solution.decision.ended == "interrupted":
                 interrupted = True  # --resume solves it
             else:
@@ -160,8 +160,8 @@ def _tell_share(args: argparse.Namespace, problems: int) -> None:
         )
 
 
-def _solutions(args, parts, how, each, total, problems: list[str], told) -> Iterator:
-    """A `Solved` for each problem, as they are done; `told` hears of the attempts at one that is alone."""
+def _solutions(args, parts, how, each, total, problems: list[str], display) -> Iterator:
+    """A `Solved` for each problem, as they are done; `display` shows the attempts at one that is alone."""
     if not problems:
         return
     check_there(args)
@@ -169,7 +169,7 @@ def _solutions(args, parts, how, each, total, problems: list[str], told) -> Iter
     from openrlhf_math.rerank.reranker import Progress
 
     def ask(reranker):
-        told.problem_done(0)
+        display.problem_done(0)
         if len(problems) == 1:
             return reranker.stream(problems[0], how, each, total)
         return reranker.solve_all(problems, how, each, total, args.problems_at_once)
@@ -177,14 +177,14 @@ def _solutions(args, parts, how, each, total, problems: list[str], told) -> Iter
     if is_here(parts):
         for news in solved_here(parts, ask):
             if isinstance(news, Progress):
-                told.attempt_counted(news)
+                display.attempt_counted(news)
             else:
                 yield news
         return
     from openrlhf_math.rerank.launch import started
 
     with started(parts) as reranker:
-        told.problem_done(0)
+        display.problem_done(0)
         streaming = {"num_returns": "streaming"}
         if len(problems) == 1:
             answers = reranker.stream.options(**streaming).remote(problems[0], how, each, total)
@@ -192,7 +192,7 @@ def _solutions(args, parts, how, each, total, problems: list[str], told) -> Iter
             answers = reranker.solve_all.options(**streaming).remote(problems, how, each, total, args.problems_at_once)
         for news in _until_interrupted(answers, reranker):
             if isinstance(news, Progress):
-                told.attempt_counted(news)
+                display.attempt_counted(news)
             else:
                 yield news
 

@@ -119,20 +119,20 @@ def _score(line: dict, number: int) -> str:
 def _steps(scores: Sequence | float | None) -> str:
     if not isinstance(scores, list):
         return "-" if scores is None else ""
-    told = ["nan" if score is None else f"{score:.2f}" for score in scores]
-    if len(told) > MOST_STEPS:
-        told = [*told[: MOST_STEPS - 2], "…", told[-1]]
-    return " ".join(told)
+    texts = ["nan" if score is None else f"{score:.2f}" for score in scores]
+    if len(texts) > MOST_STEPS:
+        texts = [*texts[: MOST_STEPS - 2], "…", texts[-1]]
+    return " ".join(texts)
 
 
 def _end(line: dict) -> str:
     saved = f", about {line['tokens_saved']:,} saved" if line["tokens_saved"] else ""
     begun = f" and {line['not_counted']} not counted" if line.get("not_counted") else ""
     names = {"unscored": "unscored", "left_out": "left out as unsure", "unmeasured": "without a confidence"}
-    told = "".join(f", {line[name]} {words}" for name, words in names.items() if line.get(name))
+    extra = "".join(f", {line[name]} {words}" for name, words in names.items() if line.get(name))
     chosen = {True: ", chosen by the model", False: ", chosen by majority"}.get(line.get("by_model"), "")
     return (
-        f"{len(line['answers'])} attempts{begun}{told}, {line['tokens_used']:,} tokens{saved}, "
+        f"{len(line['answers'])} attempts{begun}{extra}, {line['tokens_used']:,} tokens{saved}, "
         f"{line['seconds']:.1f} s: "
         f"{ENDS[line['ended']]}{chosen}"
     )
@@ -162,8 +162,8 @@ def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
             answer.stylize("green" if right[index] else "red")
             cells.append(Text(line["gold"]))
         votes = sorted(line.get("votes", []), reverse=True)
-        told = " ".join(map(str, votes[:MOST_VOTES])) + (" …" if len(votes) > MOST_VOTES else "")
-        table.add_row(*cells, told, f"{line.get('tokens_used', 0):,}", f"{line.get('seconds', 0):.1f}")
+        counts = " ".join(map(str, votes[:MOST_VOTES])) + (" …" if len(votes) > MOST_VOTES else "")
+        table.add_row(*cells, counts, f"{line.get('tokens_used', 0):,}", f"{line.get('seconds', 0):.1f}")
     console.print(table)
     if len(lines) > MOST_ROWS:
         console.print(f"… and {len(lines) - MOST_ROWS} more, all in --output", highlight=False)
@@ -172,8 +172,8 @@ def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
     saved = sum(line.get("tokens_saved", 0) for line in lines)
     used = sum(line.get("tokens_used", 0) for line in lines)
     unscored = sum(line.get("unscored", 0) for line in lines)
-    told = f"{len(lines)} problems, {used:,} tokens" + (f", about {saved:,} saved" if saved else "")
-    console.print(told + (f", {unscored} attempts unscored" if unscored else ""), highlight=False)
+    totals = f"{len(lines)} problems, {used:,} tokens" + (f", about {saved:,} saved" if saved else "")
+    console.print(totals + (f", {unscored} attempts unscored" if unscored else ""), highlight=False)
     if right:
         console.print(f"right: {sum(right)} of {len(right)} ({sum(right) / len(right):.1%})", highlight=False)
 

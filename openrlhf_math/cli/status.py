@@ -19,12 +19,12 @@ A RUN is a directory that `grpo`, `sft`, `prm train`, `eval` or `distill` has wr
   running            its process is there; "does it hang?" is asked after ten steps' time without a step
   running elsewhere  it began on another host, and whether it is still there only that host knows
   finished           it came to its end
-  stopped            it was told to end, by Ctrl-C or SIGTERM
-  failed             it ended with an error, which is told
+  stopped            ended by Ctrl-C or SIGTERM
+  failed             ended with an error, which is shown
   killed             its process is gone and did not say why: kill -9, out of memory, a crash, a reboot
   unknown            an older run, or one that tells no more
 
-exit codes: 0 told, whatever the state, 2 bad input
+exit codes: 0 shown, whatever the state, 2 bad input
 """
 
 

@@ -19,8 +19,8 @@ EPILOG = """rows:
    "scores": [[0.9, 0.8], [0.7], null], "tokens": [120, 80, 95], "confidence": [14.1, 9.7, null]}
 
   `responses` are one problem's attempts, null for one that failed. `scores`, if there are any, has for each a number,
-  or a list of step scores; null, NaN, infinity and an empty list count as the lowest score and are told. `tokens`, if
-  there are any, has for each what it cost. `confidence`, if there is any, has for each how sure the model was: a
+  or a list of step scores; null, NaN, infinity and an empty list count as the lowest score and are reported. `tokens`,
+  if there are any, has for each what it cost. `confidence`, if there is any, has for each how sure the model was: a
   number, 0 or more, or the figures by name that `eval --record-confidence` writes. `problem` helps where answers refer
   to it (multiple choice).
 
@@ -139,13 +139,13 @@ def run(args: argparse.Namespace) -> None:
     entries += [] if unsure else _confident_entries(rules, args.confidence_measure or ["tail"], keep)
     if not entries:
         raise UserError("no rule can be applied to these rows; give another --rule.")
-    told = report(problems, entries, stops, args.subsets, args.seed)
+    summary = report(problems, entries, stops, args.subsets, args.seed)
     if args.plot:
-        _plot(told, args.plot)
+        _plot(summary, args.plot)
     if args.json:
-        print(json.dumps(told, indent=1))
+        print(json.dumps(summary, indent=1))
     else:
-        _show(told, f"{without} has no `scores`: rules that read scores are left out" if without else "")
+        _show(summary, f"{without} has no `scores`: rules that read scores are left out" if without else "")
 
 
 def _rows(path: Path, keys) -> Iterable:
@@ -221,40 +221,40 @@ def _check_plot(path: Path | None) -> None:
         raise UserError("--plot needs matplotlib; install it, or leave --plot out.") from None
 
 
-def _plot(told: dict, path: Path) -> None:
+def _plot(summary: dict, path: Path) -> None:
     from openrlhf_math.evaluation.vote_plot import draw
 
     try:
-        draw(told, path)
+        draw(summary, path)
     except OSError as error:
         raise UserError(f"--plot {path} cannot be written: {error.strerror}.") from None
     print(f"accuracy against k is drawn in {path}", file=sys.stderr)
 
 
-def _show(told: dict, note: str) -> None:
+def _show(summary: dict, note: str) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(_accuracy_table(told))
-    if paired := _paired_table(told):
+    console.print(_accuracy_table(summary))
+    if paired := _paired_table(summary):
         console.print(paired)
-    console.print(_early_stop_table(told))
-    for line in [*_notes(told), *([note] if note else [])]:
+    console.print(_early_stop_table(summary))
+    for line in [*_notes(summary), *([note] if note else [])]:
         console.print(line, highlight=False, markup=False)
 
 
-def _accuracy_table(told: dict):
+def _accuracy_table(summary: dict):
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    ks = told["ks"]
-    title = f"Accuracy in %, {told['problems']:,} problems, k attempts take part"
+    ks = summary["ks"]
+    title = f"Accuracy in %, {summary['problems']:,} problems, k attempts take part"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("k", no_wrap=True)
     for heading in [*map(str, ks), f"95% at {ks[-1]}"]:
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, row in [("pass@1", told["pass@1"]), *told["rules"].items(), ("pass@k", told["pass@k"])]:
+    for name, row in [("pass@1", summary["pass@1"]), *summary["rules"].items(), ("pass@k", summary["pass@k"])]:
         low, high = row["interval"]
         shares = [f"{100 * share:.1f}" for share in row["accuracy"]]
         blanks = [""] * (len(ks) - len(shares))
@@ -262,19 +262,19 @@ def _accuracy_table(told: dict):
     return table
 
 
-def _paired_table(told: dict):
+def _paired_table(summary: dict):
     """None where nothing is compared."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    ks = told["ks"]
+    ks = summary["ks"]
     title = f"Points from the majority, the same problems; *: p < {SIGNIFICANT}"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("k", no_wrap=True)
     for heading in map(str, ks):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, row in told["rules"].items():
+    for name, row in summary["rules"].items():
         if against := row["from_majority"]:
             pairs = zip(against["difference"], against["p"], strict=True)
             points = [f"{100 * moved:+.1f}{'*' if p < SIGNIFICANT else ' '}" for moved, p in pairs]
@@ -282,7 +282,7 @@ def _paired_table(told: dict):
     return table if table.row_count else None
 
 
-def _early_stop_table(told: dict):
+def _early_stop_table(summary: dict):
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -290,22 +290,22 @@ def _early_stop_table(told: dict):
     table.add_column("when the leader")
     for heading in ("accuracy", "attempts made", "of", "tokens saved"):
         table.add_column(heading, justify="right")
-    for name, row in told["early_stop"].items():
+    for name, row in summary["early_stop"].items():
         numbers = f"{row['accuracy']:.1%}", f"{row['attempts']:.1f}", f"{row['planned']:.1f}", f"{row['saved']:.1%}"
         table.add_row(name, *numbers)
     return table
 
 
-def _notes(told: dict) -> list[str]:
+def _notes(summary: dict) -> list[str]:
     """What the reader must know to trust the numbers."""
-    of_all = f"of {told['attempts']:,} attempts"
+    of_all = f"of {summary['attempts']:,} attempts"
     notes = {
         "unanswered": f"{of_all} have no answer: they are in no class and are never chosen",
         "undecided": f"{of_all} could not be graded within the limits, or against their gold: they count as wrong",
         "unscored": f"{of_all} have a score that is not a number: they count as the lowest of their problem",
         "kept_apart": "pairs of answers could not be compared within the limits: they vote apart",
     }
-    lines = [f"{told[name]:,} {text}" for name, text in notes.items() if told[name]]
-    if told["fewest_attempts"] < told["ks"][-1]:
+    lines = [f"{summary[name]:,} {text}" for name, text in notes.items() if summary[name]]
+    if summary["fewest_attempts"] < summary["ks"][-1]:
         lines.append("problems with fewer attempts than k take all they have")
     return lines

@@ -102,7 +102,7 @@ def check_one_machine(device: str, wanted: int, nodes: list[dict]) -> None:
 CONNECT_SECONDS = 5.0
 
 
-def trouble() -> str | None:
+def lost_connection() -> str | None:
     """What is wrong if the cluster's head, or this machine's part of the cluster, takes no connection; None if both do,
     or if this process is connected to no cluster."""
     if not ray.is_initialized():

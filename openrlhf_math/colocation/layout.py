@@ -83,7 +83,7 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
     threads = 1 if small else cores()
     return environment | {
         "DS_ACCELERATOR": "cpu",
-        # Ray gives an actor one OpenMP thread unless told otherwise.
+        # Ray gives an actor one OpenMP thread by default.
         "OMP_NUM_THREADS": str(threads),
         "GOMP_SPINCOUNT": str(SPIN_COUNT),
         # vLLM's CPU backend would pin its threads and leave a core idle; generation and training take turns.
@@ -179,11 +179,11 @@ def check_engine_args(flag: str, given: Mapping[str, object], ours: Mapping[str,
             near = difflib.get_close_matches(name, known, 1)
             hint = f", did you mean {near[0]}?" if near else ""
             raise UserError(f"{flag}: vLLM's engine has no {name}{hint}")
-        if trouble := _trouble_of_value(known[name], value):
-            raise UserError(f"{flag}: {name} is {value!r:.60}; {trouble[0].lower()}{trouble[1:]:.300}")
+        if fault := _type_error(known[name], value):
+            raise UserError(f"{flag}: {name} is {value!r:.60}; {fault[0].lower()}{fault[1:]:.300}")
 
 
-def _trouble_of_value(declared: Any, value: object) -> str:
+def _type_error(declared: Any, value: object) -> str:
     """Why a value is none of the declared type, "" if it is, or if pydantic cannot say: a class of vLLM's own may be
     given as text."""
     from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError

@@ -180,12 +180,12 @@ class Stages:
             done += rows[index]
             self.progress(title, done, total)
         self.seconds[f"stage: {title}"] = time.perf_counter() - since
-        told: dict[int, dict] = {}
+        report: dict[int, dict] = {}
         for index in rows:
             result = self.workplace.result(name, index)
             assert result is not None, f"{name} {index} left no result"
-            told[index] = result
-        return told
+            report[index] = result
+        return report
 
 
 def _shares(rows: int, ranges: int) -> dict[int, int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from openrlhf_math.data.columns import MISSING, look
 from openrlhf_math.data.readers import without_answer_tags, without_instruction
-from openrlhf_math.data.schema import trouble_of_text
+from openrlhf_math.data.schema import text_error
 from openrlhf_math.data.sources import SOURCES, recognise
 from openrlhf_math.errors import UserError
 
@@ -247,8 +247,8 @@ def _checked(turns: list[Turn]) -> list[Turn]:
         if turn.role == "user" and not turn.content.strip():
             raise BadRow("has an empty message of the user")
         for text in filter(None, (turn.content, turn.thinking)):
-            if trouble := trouble_of_text(text):
-                raise BadRow(f"has a message that {trouble}")
+            if fault := text_error(text):
+                raise BadRow(f"has a message that {fault}")
         before = turn.role
     return turns
 

@@ -74,11 +74,11 @@ def read_row(read: Callable[[dict], Row], raw: dict | str) -> Row:
 def _check_text(name: str, text: str) -> None:
     if len(text) > MAX_TEXT:
         raise BrokenRow(f"the {name} has {len(text):,} characters, at most {MAX_TEXT:,} are read")
-    if trouble := trouble_of_text(text):
-        raise BrokenRow(f"the {name} {trouble}")
+    if fault := text_error(text):
+        raise BrokenRow(f"the {name} {fault}")
 
 
-def trouble_of_text(text: object) -> str | None:
+def text_error(text: object) -> str | None:
     """Why no tokenizer takes a text, as the end of a sentence; None if nothing is wrong, or for another value."""
     if not isinstance(text, str):
         return None

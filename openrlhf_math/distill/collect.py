@@ -14,7 +14,7 @@ from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Question, Reply, Teacher
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.rewards import GradingPool
-from openrlhf_math.runs.journal import Journal, told_if_unwritable
+from openrlhf_math.runs.journal import Journal, refused_if_unwritable
 from openrlhf_math.seeds import derived_seed
 
 CORRECT, WRONG, UNDECIDED, SET_ASIDE = "correct", "wrong", "undecided", "set aside"
@@ -78,7 +78,7 @@ async def collect(
             reply = await teacher.answer(question(task, attempt, settings))
         except Failure as failure:
             verdict = Verdict(SET_ASIDE, reason=str(failure))
-            with told_if_unwritable(settings.output):
+            with refused_if_unwritable(settings.output):
                 print(json.dumps(_reject(task, attempt, str(failure))), file=rejects, flush=True)
         else:
             record = {name: getattr(reply, name) for name in RECORD}

@@ -20,7 +20,7 @@ from openrlhf_math.distill.teachers import Teacher
 from openrlhf_math.distill.yields import outcomes, yield_curve, yields
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import GradingPool, RewardConfig
-from openrlhf_math.runs.journal import Journal, told_if_unwritable
+from openrlhf_math.runs.journal import Journal, refused_if_unwritable
 
 DATA = "data/train.parquet"  # where `datasets` looks for a split named train
 
@@ -32,7 +32,7 @@ def open_journal(settings: DistillSettings) -> Journal:
     """
     output, identity = settings.output, settings.identity()
     config = output / "config.json"
-    with told_if_unwritable(output):
+    with refused_if_unwritable(output):
         output.mkdir(parents=True, exist_ok=True)
         journal = Journal(output / "journal.jsonl")
         if not config.exists():
@@ -65,7 +65,7 @@ def distill(
     finally:
         with contextlib.suppress(OSError):  # a full disk is reported already
             _append(output / "runs.jsonl", _run_record(journal, had, teacher, time.time() - begun))
-    with told_if_unwritable(output):
+    with refused_if_unwritable(output):
         kept = write_dataset(output / "dataset" / DATA, tasks.asked, verdicts, journal, settings, rule)
         report = make_report(tasks, settings, verdicts, kept)
         licences = {task.source: task.licence for task in tasks.asked}
@@ -118,7 +118,7 @@ async def _collect(
     with contextlib.ExitStack() as stack:
         pool = GradingPool(RewardConfig(style=settings.style))
         stack.callback(pool.close)
-        with told_if_unwritable(settings.output):
+        with refused_if_unwritable(settings.output):
             rejects = stack.enter_context((settings.output / "rejects.jsonl").open("w", encoding="utf-8"))
             for problem in tasks.unparsable:
                 reason = f"the gold answer {problem.answer!r:.80} cannot be parsed"
@@ -141,7 +141,7 @@ def _run_record(journal: Journal, had: int, teacher: Teacher, seconds: float) ->
     return {
         "had": had,
         "answered": len(journal) - had,
-        "troubles": dict(teacher.troubles),
+        "troubles": dict(teacher.failed_tries),
         "seconds": round(seconds, 3),
     }
 

@@ -111,7 +111,7 @@ class EngineTeacher:
     def __init__(self, settings: DistillSettings) -> None:
         self._settings = settings
         self.lanes = settings.engine.concurrency * max(settings.engine.engines, 1)
-        self.troubles: Counter[str] = Counter()
+        self.failed_tries: Counter[str] = Counter()
         self._stack = contextlib.ExitStack()
 
     async def __aenter__(self) -> "EngineTeacher":

@@ -20,7 +20,7 @@ class Recorded:
     lanes = 1
 
     def __init__(self, settings: DistillSettings) -> None:
-        self.troubles: Counter[str] = Counter()
+        self.failed_tries: Counter[str] = Counter()
         self._replies: dict[str, list[Reply]] = {}
         for place, row in completion_rows(settings.model):
             problem = row.get("problem")

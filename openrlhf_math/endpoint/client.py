@@ -16,7 +16,7 @@ import aiohttp
 from yarl import URL
 
 from openrlhf_math.endpoint.pace import Pace
-from openrlhf_math.endpoint.reply import Answer, Failure, Trouble, nonsense, parse, plain, words_of
+from openrlhf_math.endpoint.reply import Answer, FailedTry, Failure, nonsense, parse, plain, words_of
 from openrlhf_math.endpoint.settings import EndpointSettings
 from openrlhf_math.errors import UserError
 
@@ -30,14 +30,14 @@ LONGEST_PAUSE = 600.0  # the most an endpoint may ask for
 # So many failures before the first reply, or attempts lost in a row after it, and the endpoint is given up.
 IN_VAIN = 5
 IN_VAIN_LATER = 20
-# What no repetition mends, with the flag to look at; and all other codes from 300 to 499 but those of AGAIN.
+# What no repetition fix, with the flag to look at; and all other codes from 300 to 499 but those of AGAIN.
 REFUSED = (
     "it refuses the request: look at its words, at --max-tokens and --no-seed, and at --extra-body, which can leave a "
     """field out: '{"max_tokens": null, "max_completion_tokens": 16384, "temperature": null, "top_p": null}'"""
 )
 JSON = {"Content-Type": "application/json"}
 AGAIN = (408, 409, 425, 429)
-MENDS = {
+FIXES = {
     401: "it refuses the key: set ${key}, or name another variable with --api-key-env",
     402: "the account is empty: pay, or give another key in ${key}",
     403: "it refuses the key: set ${key}, or name another variable with --api-key-env",
@@ -49,7 +49,7 @@ MENDS = {
 class Client:
     """Asks for chat completions: with retries, at a pace, and with a limit on every wait.
 
-    lanes: requests under way at once; whoever asks keeps to it. troubles: tries that failed, by kind.
+    lanes: requests under way at once; whoever asks keeps to it. failed_tries: tries that failed, by kind.
     """
 
     def __init__(self, settings: EndpointSettings, max_tokens: int, again: str = "") -> None:
@@ -57,7 +57,7 @@ class Client:
         becomes of the replies that came before."""
         self._http, self._again = settings, again
         self.lanes = self._http.concurrency
-        self.troubles: Counter[str] = Counter()
+        self.failed_tries: Counter[str] = Counter()
         self._pace = Pace(self._http.requests_per_minute, self._http.tokens_per_minute, max_tokens)
         self._answered, self._in_vain = False, 0
         self._refused: set[int] = set()  # hashes of messages
@@ -97,22 +97,22 @@ class Client:
     async def fetch(self, url: URL, body: dict | None, read: Callable[[str], tuple[T, int]], longest: int) -> T:
         """What `read` makes of a reply, with its tokens; asked as `ask` does, with GET if there is no body.
 
-        read: raises Trouble for a text that is no reply. longest: bytes of a reply at the most.
+        read: raises FailedTry for a text that is no reply. longest: bytes of a reply at the most.
         """
         for number in range(1, self._http.tries + 1):
             try:
                 answer = await self._try(url, body, read, longest)
-            except Trouble as trouble:
-                self._count(trouble, self._is_lost(trouble, number, body))
-                if trouble.final:
-                    mends = f"; {self._mend(trouble)}" if trouble.status in MENDS else ""
-                    setup = bool(mends) and not self._answered
-                    raise Failure(f"{trouble}{mends}", final=True, setup=setup) from None
+            except FailedTry as fault:
+                self._count(fault, self._is_lost(fault, number, body))
+                if fault.final:
+                    fix = f"; {self._fix(fault)}" if fault.status in FIXES else ""
+                    setup = bool(fix) and not self._answered
+                    raise Failure(f"{fault}{fix}", final=True, setup=setup) from None
                 if number == self._http.tries:
-                    raise Failure(f"{trouble}, {number} tries") from None
-                if trouble.status == 429:
-                    self._pace.pause(trouble.retry_after)
-                await asyncio.sleep(max(trouble.retry_after, backoff(number)))
+                    raise Failure(f"{fault}, {number} tries") from None
+                if fault.status == 429:
+                    self._pace.pause(fault.retry_after)
+                await asyncio.sleep(max(fault.retry_after, backoff(number)))
             else:
                 self._answered, self._in_vain = True, 0
                 return answer
@@ -136,45 +136,45 @@ class Client:
                     )
             try:
                 reply, tokens = read(body.decode("utf-8", errors="replace"))
-            except Trouble as trouble:
-                raise replace(trouble, words=self._hide(trouble.words)) from None
+            except FailedTry as fault:
+                raise replace(fault, words=self._hide(fault.words)) from None
             return reply
         except TimeoutError:
-            raise Trouble(f"no reply within {self._http.request_timeout:g} s") from None
+            raise FailedTry(f"no reply within {self._http.request_timeout:g} s") from None
         except aiohttp.ClientConnectorError as error:
-            raise Trouble("no connection", self._hide(plain(str(error))), setup=True) from None
+            raise FailedTry("no connection", self._hide(plain(str(error))), setup=True) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Trouble("connection broken off", self._hide(plain(f"{type(error).__name__}: {error}"))) from None
+            raise FailedTry("connection broken off", self._hide(plain(f"{type(error).__name__}: {error}"))) from None
         finally:
             self._pace.spent(charged, tokens, replied=reply is not None)
 
-    def _is_lost(self, trouble: Trouble, number: int, body: dict | None) -> bool:
+    def _is_lost(self, fault: FailedTry, number: int, body: dict | None) -> bool:
         """Whether a failure costs a request. What is refused for its messages counts once: it is one prompt that is too
         long, and many attempts at it."""
-        if not trouble.final or trouble.status in MENDS:
-            return trouble.final or number == self._http.tries
+        if not fault.final or fault.status in FIXES:
+            return fault.final or number == self._http.tries
         name = hash(json.dumps((body or {}).get("messages")))
         lost = name not in self._refused
         self._refused.add(name)
         return lost
 
-    def _count(self, trouble: Trouble, lost: bool) -> None:
+    def _count(self, fault: FailedTry, lost: bool) -> None:
         """Count a failure. Raises UserError if by now it is the endpoint, not the attempt."""
-        self.troubles[trouble.kind] += 1
-        if lost or (trouble.setup and not trouble.final and not self._answered):
+        self.failed_tries[fault.kind] += 1
+        if lost or (fault.setup and not fault.final and not self._answered):
             self._in_vain += 1
         limit = max(IN_VAIN_LATER, 2 * self.lanes) if self._answered else IN_VAIN
         if self._in_vain >= limit:
             again = f"; {self._again}" if self._answered and self._again else ""
-            raise UserError(f"--base-url {self._http.base_url}: {trouble}; {self._mend(trouble)}{again}")
+            raise UserError(f"--base-url {self._http.base_url}: {fault}; {self._fix(fault)}{again}")
 
-    def _mend(self, trouble: Trouble) -> str:
-        if trouble.final:
-            moved = "it has moved: give the new address as --base-url" if trouble.status < 400 else REFUSED
-            return MENDS.get(trouble.status, moved).replace("{key}", self._http.api_key_env)
-        if trouble.status == 429:
+    def _fix(self, fault: FailedTry) -> str:
+        if fault.final:
+            moved = "it has moved: give the new address as --base-url" if fault.status < 400 else REFUSED
+            return FIXES.get(fault.status, moved).replace("{key}", self._http.api_key_env)
+        if fault.status == 429:
             return "it answers nothing at this rate: lower --concurrency or --requests-per-minute"
-        if trouble.setup:
+        if fault.setup:
             return "start the endpoint, or fix --base-url (it ends in /v1)"
         return "it answers nothing: look at its log, or raise --request-timeout or --tries"
 
@@ -219,9 +219,9 @@ def seconds_asked(header: str | None) -> float:
     return min(max(seconds, 0.0), LONGEST_PAUSE) if seconds == seconds else 0.0
 
 
-def _refused(status: int, retry_after: str | None, words: str) -> Trouble:
+def _refused(status: int, retry_after: str | None, words: str) -> FailedTry:
     final = 300 <= status < 500 and status not in AGAIN
-    return Trouble(f"HTTP {status}", words, status, seconds_asked(retry_after), setup=final, final=final)
+    return FailedTry(f"HTTP {status}", words, status, seconds_asked(retry_after), setup=final, final=final)
 
 
 def _proxy(url: str) -> str | None:

@@ -33,7 +33,7 @@ class Failure(Exception):
 
 
 @dataclass
-class Trouble(Exception):
+class FailedTry(Exception):
     """One try that failed. kind: what it is counted as. words: what the endpoint said. status: HTTP's, if any.
 
     retry_after: seconds the endpoint asks to wait. setup: the kind of failure that a wrong flag makes. final: no
@@ -52,7 +52,7 @@ class Trouble(Exception):
 
 
 def parse(body: str) -> tuple[Answer, int]:
-    """A reply and the tokens it is charged, prompt and completion. Raises Trouble for a body that is no completion."""
+    """A reply and the tokens it is charged, prompt and completion. Raises FailedTry for any other body."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -97,8 +97,8 @@ def _texts(content: object) -> tuple[str, str]:
     return "".join(texts), "".join(thoughts)
 
 
-def nonsense(body: str) -> Trouble:
-    return Trouble("nonsense instead of a completion", plain(body), setup=True)
+def nonsense(body: str) -> FailedTry:
+    return FailedTry("nonsense instead of a completion", plain(body), setup=True)
 
 
 def words_of(body: bytes) -> str:

@@ -78,7 +78,7 @@ class ScoringClient(Client):
 
 
 def read_log_probs(text: str, ids: Sequence[int]) -> list[float]:
-    """Of a reply of `/v1/completions` with `prompt_logprobs`. ids: that were sent. Raises Trouble for anything else."""
+    """Of a reply of `/v1/completions` with `prompt_logprobs`. ids: those sent. Raises FailedTry for another body."""
     try:
         rows = json.loads(text)["choices"][0].get("prompt_logprobs")
     except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError):

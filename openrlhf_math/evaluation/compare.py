@@ -46,11 +46,11 @@ def compare(first: Sequence[Result], second: Sequence[Result], seed: int) -> dic
     problems. p-value: `sign_flip_p_value`.
     """
     accuracies = [np.array([one.accuracy for one in run]) for run in (first, second)]
-    told = {"pass_at_1": _difference(accuracies[0], accuracies[1], seed)}
+    report = {"pass_at_1": _difference(accuracies[0], accuracies[1], seed)}
     tokens = [np.array([one.tokens for one in run if one.tokens is not None]) for run in (first, second)]
     if len(tokens[0]) == len(first) and len(tokens[1]) == len(second):
-        told["completion_tokens"] = _difference(tokens[0], tokens[1], seed)
-    return told
+        report["completion_tokens"] = _difference(tokens[0], tokens[1], seed)
+    return report
 
 
 def _difference(first: np.ndarray, second: np.ndarray, seed: int) -> Difference:
@@ -69,12 +69,12 @@ def compare_runs(first: Path, second: Path, seed: int) -> dict[str, dict[str, Di
     """The differences by benchmark. Raises UserError if a run is none, or the two are on different problems."""
     runs = read_run(first), read_run(second)
     names = _common_names(*runs, first, second)
-    told = {}
+    report = {}
     for name in names:
         one, other = (run[name] if name in run else next(iter(run.values())) for run in runs)
         _check_same_problems(one, other, first, second, name)
-        told[name] = compare(one, other, seed)
-    return told
+        report[name] = compare(one, other, seed)
+    return report
 
 
 def read_run(run: Path) -> dict[str, list[Result]]:

@@ -28,7 +28,7 @@ from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rerank.roles import Sampling as TemplateSampling
 from openrlhf_math.rerank.scoring_engine import kind_and_arguments
 from openrlhf_math.rewards import GradingPool
-from openrlhf_math.runs.journal import Journal, told_if_unwritable
+from openrlhf_math.runs.journal import Journal, refused_if_unwritable
 from openrlhf_math.tools.turns import TemplateTurns
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def evaluate(
         context = context_needed({one.name: (ids[one.name], limit_of(one.sampling)) for one in sets}, settings)
         prompts |= ids
     if settings.scorer:
-        kind_and_arguments(settings.scorer)  # or a wrong one would be told when everything is sampled
+        kind_and_arguments(settings.scorer)  # or a wrong one would be refused only after all sampling
     journal = open_journal(sets, settings)
     scores = None
     try:
@@ -71,18 +71,23 @@ def evaluate(
         if scores:
             seconds = scores.make(lambda: (keyed for one in sets for keyed in _keyed(one, journal)))
             timing = {name: times | {"seconds_scoring": seconds} for name, times in timing.items()}
-        told = {}
-        with told_if_unwritable(settings.output), judging(settings.judge, settings.rewards, settings.output) as judge:
+        summary = {}
+        with (
+            refused_if_unwritable(settings.output),
+            judging(settings.judge, settings.rewards, settings.output) as judge,
+        ):
             for one in sets:
                 rows = _recorded(one, journal, scores, settings.watch is not None)
-                told[one.name] = _report(one, folder_of(one, sets, settings), settings, rows, timing[one.name], judge)
+                summary[one.name] = _report(
+                    one, folder_of(one, sets, settings), settings, rows, timing[one.name], judge
+                )
             if len(sets) > 1:
-                write_summary(settings.output, {"model": settings.model, "benchmarks": told})
+                write_summary(settings.output, {"model": settings.model, "benchmarks": summary})
     finally:
         journal.close()
         if scores:
             scores.close()
-    return told
+    return summary
 
 
 def asked(problems: ProblemSet, settings: EvalSettings) -> list[Messages]:
@@ -153,7 +158,7 @@ def _sampler(
 
 
 def _missing(problems: ProblemSet, prompts: list[list], journal: Journal, listen: Listener) -> list[Request]:
-    """What is still to be made; what is there is told."""
+    """What is still to be made; `listen` gets what is there."""
     requests = []
     for number, prompt in enumerate(prompts):
         for sample in range(problems.sampling.samples):
@@ -187,7 +192,7 @@ def _report(
         tallies = write_completions(folder, all_marked(counted(), pool, judge), settings.parquet)
     finally:
         pool.close()
-    told = {
+    summary = {
         "benchmark": problems.name,
         "model": settings.model,
         "prompt": settings.prompt,
@@ -202,8 +207,8 @@ def _report(
         **timing,
         "seconds_grading": round(time.time() - begun, 3),
     }
-    write_summary(folder, told)
-    return told
+    write_summary(folder, summary)
+    return summary
 
 
 def _recorded(problems: ProblemSet, journal: Journal, scores: ScoreJournal | None, measured: bool) -> Iterator[Row]:

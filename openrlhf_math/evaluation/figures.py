@@ -79,7 +79,7 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
             str(k): {"accuracy": float(columns[name, k].mean()), "ci95": interval[name, k]} for k in ks
         }  # fmt: skip
 
-    told = {
+    summary = {
         "problems": len(tallies),
         "samples": max(counts),
         "pass_at_1": pass_at_1(solved[:, None]),
@@ -101,10 +101,10 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
         "kept_apart": sum(one.apart for one in judged),
     }
     for name in ("completion_tokens", "truncation_rate", "format_rate"):
-        told[f"{name}_ci95"] = interval.get(name)
-    often_cut = (told["truncation_rate"] or 0) > MOST_TRUNCATED
-    told["warnings"] = ["truncated"] if often_cut else []
-    return told | {"by": {label: _by(tallies, label, seed) for label in _labels(tallies)}}
+        summary[f"{name}_ci95"] = interval.get(name)
+    often_cut = (summary["truncation_rate"] or 0) > MOST_TRUNCATED
+    summary["warnings"] = ["truncated"] if often_cut else []
+    return summary | {"by": {label: _by(tallies, label, seed) for label in _labels(tallies)}}
 
 
 def _over_samples(correct: list[list[bool]]) -> dict[str, float] | None:

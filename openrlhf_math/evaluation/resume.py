@@ -9,7 +9,7 @@ from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
 from openrlhf_math.evaluation.results import clear_unfinished, line
 from openrlhf_math.evaluation.sampler import Completion
 from openrlhf_math.evaluation.settings import EvalSettings
-from openrlhf_math.runs.journal import Journal, told_if_unwritable
+from openrlhf_math.runs.journal import Journal, refused_if_unwritable
 
 
 def open_journal(sets: list[ProblemSet], settings: EvalSettings) -> Journal:
@@ -21,7 +21,7 @@ def open_journal(sets: list[ProblemSet], settings: EvalSettings) -> Journal:
     config = output / "config.json"
     if config.exists():
         _check_same(output, _read(config), identity)
-    with told_if_unwritable(output):
+    with refused_if_unwritable(output):
         output.mkdir(parents=True, exist_ok=True)
         journal = Journal(output / "journal.jsonl")
         if not config.exists():

@@ -16,7 +16,7 @@ from openrlhf_math.rerank.aggregate import find_aggregation
 from openrlhf_math.rerank.answer_judge import JudgeSettings
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rewards import GradingPool, RewardConfig
-from openrlhf_math.runs.journal import told_if_unwritable
+from openrlhf_math.runs.journal import refused_if_unwritable
 
 if TYPE_CHECKING:
     from openrlhf_math.rerank.answer_judge import AnswerJudge
@@ -47,17 +47,17 @@ def score(
             yield one
 
     try:
-        with told_if_unwritable(output), judging(judge, rewards, output) as asked:
+        with refused_if_unwritable(output), judging(judge, rewards, output) as asked:
             tallies = write_completions(output, marked(asked), parquet)
             rules = rules_of(tallies, find_aggregation(aggregation))
-            told = {"benchmark": name, "style": rewards.style, "seed": seed, **choosing(scorer, aggregation)}
-            told |= asked.figures(sum(len(one.judged.correct) for one in tallies)) if asked else {}
-            told |= figures(tallies, seed, rules)
-            told["seconds_grading"] = round(time.time() - begun, 3)
-            write_summary(output, told)
+            summary = {"benchmark": name, "style": rewards.style, "seed": seed, **choosing(scorer, aggregation)}
+            summary |= asked.figures(sum(len(one.judged.correct) for one in tallies)) if asked else {}
+            summary |= figures(tallies, seed, rules)
+            summary["seconds_grading"] = round(time.time() - begun, 3)
+            write_summary(output, summary)
     finally:
         pool.close()
-    return told
+    return summary
 
 
 def _scored(rows: list[Row], name: str, output: Path, scorer: ScorerSettings) -> list[Row]:

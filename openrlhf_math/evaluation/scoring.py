@@ -14,7 +14,7 @@ from openrlhf_math.evaluation.settings import fingerprint
 from openrlhf_math.rerank.aggregate import Logit, Scores
 from openrlhf_math.rerank.roles import Scorer
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
-from openrlhf_math.runs.journal import Journal, told_if_unwritable
+from openrlhf_math.runs.journal import Journal, refused_if_unwritable
 from openrlhf_math.side_by_side import end
 
 # Problems under way at once: their completions are scored together, more wait.
@@ -33,7 +33,7 @@ class ScoreJournal:
         Raises UserError if there are scores of another scorer, or of other completions.
         """
         self._scorer = scorer
-        with told_if_unwritable(output):
+        with refused_if_unwritable(output):
             output.mkdir(parents=True, exist_ok=True)
             _check_same(output, scorer, completions)
             self._journal = Journal(output / "scores.jsonl")

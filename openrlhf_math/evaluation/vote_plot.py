@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def draw(told: dict, path: Path) -> None:
+def draw(summary: dict, path: Path) -> None:
     """Draw what `voting.report` tells. The format is that of the path's suffix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -12,18 +12,18 @@ def draw(told: dict, path: Path) -> None:
     figure = Figure(figsize=(8, 5.5))
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    ks, most = told["ks"], told["ks"][-1]
-    axes.plot(ks, told["pass@k"]["accuracy"], color="black", linestyle="--", label="pass@k: at least one is correct")
-    for label, accuracy, style in _curves(told["rules"]):
+    ks, most = summary["ks"], summary["ks"][-1]
+    axes.plot(ks, summary["pass@k"]["accuracy"], color="black", linestyle="--", label="pass@k: at least one is correct")
+    for label, accuracy, style in _curves(summary["rules"]):
         axes.plot(ks, accuracy, **style, markersize=5, linewidth=1.3, alpha=0.85, label=label)
-    axes.axhline(told["pass@1"]["accuracy"][0], color="grey", linestyle=":", label="pass@1: a single attempt")
+    axes.axhline(summary["pass@1"]["accuracy"][0], color="grey", linestyle=":", label="pass@1: a single attempt")
     axes.set_xscale("log", base=2)
     axes.set_xticks(ks, [str(k) for k in ks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("attempts that take part, k")
     axes.set_ylabel("problems solved")
-    axes.set_title(f"Accuracy by choosing rule, {told['problems']:,} problems, up to {most} attempts each")
+    axes.set_title(f"Accuracy by choosing rule, {summary['problems']:,} problems, up to {most} attempts each")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, labelspacing=0.9)
     figure.savefig(path, dpi=150, format=path.suffix[1:], bbox_inches="tight")  # with the legend beside it

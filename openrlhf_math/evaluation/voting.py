@@ -155,7 +155,7 @@ def report(
             "p": [sign_flip_p_value(column, seed) for column in moved.T],
         }
 
-    def told(values: np.ndarray, interval: int) -> dict:
+    def summary(values: np.ndarray, interval: int) -> dict:
         return {"accuracy": values.mean(axis=0).tolist(), "interval": intervals[interval] if ks else None}
 
     unscored = {
@@ -172,11 +172,11 @@ def report(
         "kept_apart": sum(one.apart for one in problems),
         "unscored": max(unscored.values(), default=0),
         "ks": ks,
-        "pass@1": told(single, 0),
+        "pass@1": summary(single, 0),
         "rules": {
-            entry.name: told(by_rule[:, number], number + 1) | {"from_majority": from_majority(number)}
+            entry.name: summary(by_rule[:, number], number + 1) | {"from_majority": from_majority(number)}
             for number, entry in enumerate(entries)
         },
-        "pass@k": told(oracle, -1),
+        "pass@k": summary(oracle, -1),
         "early_stop": {name: asdict(stopped_early(problems, stop)) for name, stop in stops.items()},
     }

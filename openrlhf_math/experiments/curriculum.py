@@ -63,7 +63,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """targets: of each seed, the accuracy that tokens and steps are told to: the lowest that an order ended with."""
+    """targets: of each seed, the accuracy up to which tokens and steps are counted: the lowest final one."""
 
     seeds: int
     steps: int
@@ -121,11 +121,11 @@ def _pass_at_1(row: dict) -> float:
     return value
 
 
-def tables(told: Findings) -> list[Table]:
-    header = ["order of the problems", *(one.name for one in told.orders)]
+def tables(found: Findings) -> list[Table]:
+    header = ["order of the problems", *(one.name for one in found.orders)]
 
     def row(name: str, write: Callable[[Order], str]) -> list[str]:
-        return [name, *map(write, told.orders)]
+        return [name, *map(write, found.orders)]
 
     rows = [
         row("held-out pass@1 at the end", lambda one: words.over_seeds(_in_percent(one.at_end), 1, "%")),
@@ -134,11 +134,11 @@ def tables(told: Findings) -> list[Table]:
         row("thousand completion tokens to the target", lambda one: words.over_seeds(_in_thousands(one.tokens), 0)),
         row("times fewer tokens", lambda one: "-" if one.name == PLAIN else words.over_seeds(one.fewer_tokens)),
     ]
-    targets = ", ".join(percent(one) for one in told.targets)
+    targets = ", ".join(percent(one) for one in found.targets)
     note = (
-        f"{words.seeds(told.seeds)}, {told.steps} steps each, the same student for all. Accuracy: the mean of {AT_END} "
-        f"evaluations on held-out problems. The target of a seed is the lowest accuracy that any order ended with: "
-        f"{targets}. In brackets: lowest to highest of the seeds."
+        f"{words.seeds(found.seeds)}, {found.steps} steps each, the same student for all. Accuracy: the mean of "
+        f"{AT_END} evaluations on held-out problems. The target of a seed is the lowest accuracy that any order ended "
+        f"with: {targets}. In brackets: lowest to highest of the seeds."
     )
     return [Table("Each order of problems", header, rows, note)]
 
@@ -151,11 +151,11 @@ def _in_thousands(one: Spread) -> Spread:
     return spread([value / 1000 for value in one.values])
 
 
-def draw(told: Findings, stem: Path) -> None:
-    title = f"{TITLE}: tiny Qwen, {words.seeds(told.seeds)}, {told.steps} steps"
+def draw(found: Findings, stem: Path) -> None:
+    title = f"{TITLE}: tiny Qwen, {words.seeds(found.seeds)}, {found.steps} steps"
     note = f"A line for each seed, each point the mean of {AT_END} evaluations. Band: lowest to highest of the seeds."
     with figure.figure(stem, title, note, (1, 3)) as (accuracy, mixed, cost):
-        for one in told.orders:
+        for one in found.orders:
             colour = COLOURS.get(one.name)
             for place, curve in enumerate(one.curves):
                 tokens = np.array(curve.tokens) / 1000
@@ -169,6 +169,9 @@ def draw(told: Findings, stem: Path) -> None:
         mixed.set(title="Groups that teach", ylabel="neither all right nor all wrong", ylim=(0, 1))
         figure.in_percent(mixed)
         figure.whole_steps(mixed)
-        names, colours = [one.name for one in told.orders], [COLOURS.get(one.name, "black") for one in told.orders]
-        figure.draw_bars(cost, names, [_in_thousands(one.tokens) for one in told.orders], colours, digits=0)
+        names, colours = (
+            [one.name for one in found.orders],
+            [COLOURS.get(one.name, "black") for one in found.orders],
+        )
+        figure.draw_bars(cost, names, [_in_thousands(one.tokens) for one in found.orders], colours, digits=0)
         cost.set(title="Tokens to the same accuracy", ylabel="thousand tokens")

@@ -118,46 +118,49 @@ def _times(before: Sequence[Model], after: Sequence[Model], speed: Callable[[Mod
     return spread([fast / slow if slow else float("nan") for slow, fast in pairs])
 
 
-def tables(told: Findings) -> list[Table]:
-    before, after = told.before, told.after
+def tables(found: Findings) -> list[Table]:
+    before, after = found.before, found.after
 
     def row(name: str, write: Callable[[Any], str], what: str, change: str) -> list[str]:
         return [name, write(getattr(before, what)), write(getattr(after, what)), change]
 
     speed = partial(words.over_seeds, digits=1)
     rows = [
-        row("held-out pass@1", words.share, "pass_at_1", words.points(told.differences["pass_at_1"])),
+        row("held-out pass@1", words.share, "pass_at_1", words.points(found.differences["pass_at_1"])),
         row(
-            "tokens a completion", words.amount, "completion_tokens", words.more(told.differences["completion_tokens"])
+            "tokens a completion",
+            words.amount,
+            "completion_tokens",
+            words.more(found.differences["completion_tokens"]),
         ),
         row("tokens a correct answer", words.amount, "tokens_per_correct", "-"),
-        row(f"seconds for {told.completions:,} completions", words.over_seeds, "seconds", "-"),
-        row("completions a second", speed, "completions_a_second", f"{words.over_seeds(told.faster)} times"),
-        row("correct answers a second", speed, "correct_a_second", f"{words.over_seeds(told.more_solved)} times"),
+        row(f"seconds for {found.completions:,} completions", words.over_seeds, "seconds", "-"),
+        row("completions a second", speed, "completions_a_second", f"{words.over_seeds(found.faster)} times"),
+        row("correct answers a second", speed, "correct_a_second", f"{words.over_seeds(found.more_solved)} times"),
     ]
     note = (
-        f"{words.seeds(told.seeds)}, {told.steps} steps each. Behind accuracy and tokens: 95% intervals, bootstrap "
+        f"{words.seeds(found.seeds)}, {found.steps} steps each. Behind accuracy and tokens: 95% intervals, bootstrap "
         "over the problems of all seeds; p of the paired difference. Behind times: lowest to highest of the seeds, "
         "each the mean of its measurements. Times are of vLLM alone, the same problems before and after in turns."
     )
     return [Table("Before and after", ["", "before GRPO", "after GRPO", "change"], rows, note)]
 
 
-def draw(told: Findings, stem: Path) -> None:
+def draw(found: Findings, stem: Path) -> None:
     note = (
         "Bands: lowest to highest of the seeds on training problems not met before. Whiskers: 95%, bootstrap over "
         "held-out problems. Dots: each seed."
     )
-    title = f"{TITLE}: tiny Qwen, {words.seeds(told.seeds)}, {told.steps} steps"
+    title = f"{TITLE}: tiny Qwen, {words.seeds(found.seeds)}, {found.steps} steps"
     names, colours = ["before GRPO", "after GRPO"], [BEFORE, AFTER]
-    sides = [told.before, told.after]
+    sides = [found.before, found.after]
     with figure.figure(stem, title, note, (2, 2)) as (accuracy, length, cost, speed):
-        figure.draw_band(accuracy, told.accuracy, AFTER, "training problems, each met once")
-        _ends(accuracy, told, "pass_at_1")
+        figure.draw_band(accuracy, found.accuracy, AFTER, "training problems, each met once")
+        _ends(accuracy, found, "pass_at_1")
         accuracy.set(title="Accuracy", ylabel="correct completions")
         figure.in_percent(accuracy)
-        figure.draw_band(length, told.length, AFTER, "training problems, each met once")
-        _ends(length, told, "completion_tokens")
+        figure.draw_band(length, found.length, AFTER, "training problems, each met once")
+        _ends(length, found, "completion_tokens")
         length.set(title="Completion length", ylabel="tokens a completion")
         for axes in (accuracy, length):
             figure.whole_steps(axes)
@@ -168,14 +171,14 @@ def draw(told: Findings, stem: Path) -> None:
         cost.set_ylim(bottom=0)
         figure.draw_bars(speed, names, [side.correct_a_second for side in sides], colours, digits=1)
         speed.set(
-            title=f"{told.faster.mean:.2f} times the completions, {told.more_solved.mean:.2f} times the answers",
+            title=f"{found.faster.mean:.2f} times the completions, {found.more_solved.mean:.2f} times the answers",
             ylabel="correct answers a second (vLLM)",
         )
 
 
-def _ends(axes: "Axes", told: Findings, what: str) -> None:
+def _ends(axes: "Axes", found: Findings, what: str) -> None:
     """The held-out figure before the first step and after the last."""
-    for step, side, label in ((0, told.before, "held-out problems"), (told.steps, told.after, None)):
+    for step, side, label in ((0, found.before, "held-out problems"), (found.steps, found.after, None)):
         one: Estimate = getattr(side, what)
         low, high = (one.value if bound is None else bound for bound in one.ci95)
         reach = [[one.value - low], [high - one.value]]

@@ -81,11 +81,11 @@ def _end(rows: list[dict], name: str) -> float:
     return fmean(values[-max(1, round(END * len(values))) :])
 
 
-def tables(told: Findings) -> list[Table]:
-    header = ["KL coefficient", *(f"{one.kl:g}" for one in told.coefficients)]
+def tables(results: Findings) -> list[Table]:
+    header = ["KL coefficient", *(f"{one.kl:g}" for one in results.coefficients)]
 
     def row(name: str, write: Callable[[Coefficient], str]) -> list[str]:
-        return [name, *map(write, told.coefficients)]
+        return [name, *map(write, results.coefficients)]
 
     rows = [
         row("reference model", lambda one: "yes" if one.kl else "none"),
@@ -100,31 +100,31 @@ def tables(told: Findings) -> list[Table]:
         row("seconds a step", lambda one: words.over_seeds(one.step_seconds)),
     ]
     note = (
-        f"{words.seeds(told.seeds)}, {told.steps} steps each, from students with a held-out pass@1 of "
-        f"{words.share(told.student)}. Behind held-out figures: 95% intervals, bootstrap over the problems of all "
+        f"{words.seeds(results.seeds)}, {results.steps} steps each, from students with a held-out pass@1 of "
+        f"{words.share(results.student)}. Behind held-out figures: 95% intervals, bootstrap over the problems of all "
         "seeds; p of the paired difference. Behind the others: lowest to highest of the seeds."
     )
     return [Table("Each coefficient", header, rows, note)]
 
 
-def draw(told: Findings, stem: Path) -> None:
-    names = [f"{one.kl:g}" for one in told.coefficients]
+def draw(results: Findings, stem: Path) -> None:
+    names = [f"{one.kl:g}" for one in results.coefficients]
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(names))]
     note = (
         "Grey: the means of all coefficients. Band: lowest to highest of the seeds, dots: each seed. "
         "Whiskers: 95%, bootstrap over problems."
     )
-    title = f"{TITLE}: tiny Qwen, {words.seeds(told.seeds)}, {told.steps} steps"
+    title = f"{TITLE}: tiny Qwen, {words.seeds(results.seeds)}, {results.steps} steps"
     columns = max(3, len(names))
     with figure.figure(stem, title, note, (2, columns), size=(3.7, 3.4)) as panels:
         rewards, (heldout, memory, seconds) = panels[: len(names)], panels[columns : columns + 3]
         for unused in (*panels[len(names) : columns], *panels[columns + 3 :]):
             unused.axis("off")
-        # A panel each, with the means of the others in grey: bands over each other cannot be told apart.
-        low = min(min(one.reward.low) for one in told.coefficients)
-        high = max(max(one.reward.high) for one in told.coefficients)
-        for one, name, colour, panel in zip(told.coefficients, names, colours, rewards, strict=True):
-            for other in told.coefficients:
+        # A panel each, with the means of the others in grey: overlapping bands cannot be distinguished.
+        low = min(min(one.reward.low) for one in results.coefficients)
+        high = max(max(one.reward.high) for one in results.coefficients)
+        for one, name, colour, panel in zip(results.coefficients, names, colours, rewards, strict=True):
+            for other in results.coefficients:
                 panel.plot(other.reward.steps, other.reward.mean, color="grey", alpha=0.35, linewidth=0.8)
             figure.draw_band(panel, one.reward, colour)
             panel.set(title=f"Reward, KL {name}" + ("" if one.kl else ": no reference model"))
@@ -132,14 +132,14 @@ def draw(told: Findings, stem: Path) -> None:
             figure.whole_steps(panel)
         rewards[0].set(ylabel="mean reward of a step's completions")
 
-        heldout.axhspan(*told.student.ci95, color="grey", alpha=0.15, linewidth=0)
-        heldout.axhline(told.student.value, color="grey", linestyle="--", label="before GRPO")
-        figure.draw_estimates(heldout, names, [one.heldout for one in told.coefficients], colours)
+        heldout.axhspan(*results.student.ci95, color="grey", alpha=0.15, linewidth=0)
+        heldout.axhline(results.student.value, color="grey", linestyle="--", label="before GRPO")
+        figure.draw_estimates(heldout, names, [one.heldout for one in results.coefficients], colours)
         heldout.set(title="Held-out problems after", xlabel="KL coefficient", ylabel="pass@1")
         heldout.legend(loc="best")
         figure.in_percent(heldout)
 
-        figure.draw_bars(memory, names, [one.peak_gib for one in told.coefficients], colours)
+        figure.draw_bars(memory, names, [one.peak_gib for one in results.coefficients], colours)
         memory.set(title="Peak memory of all processes", xlabel="KL coefficient", ylabel="GiB")
-        figure.draw_bars(seconds, names, [one.step_seconds for one in told.coefficients], colours)
+        figure.draw_bars(seconds, names, [one.step_seconds for one in results.coefficients], colours)
         seconds.set(title="Time of a step", xlabel="KL coefficient", ylabel="seconds, median of steps")

@@ -78,7 +78,7 @@ def _way(name: str, runs: Sequence[Run], exact: BySeed) -> Way:
     )
 
 
-def tables(told: Findings) -> list[Table]:
+def tables(found: Findings) -> list[Table]:
     header = [
         "engine and correction", "gap, nats a token", "effective sample size", "tokens corrected", "held-out pass@1",
         "of each seed", f"from the {EXACT}",
@@ -90,31 +90,31 @@ def tables(told: Findings) -> list[Table]:
             ", ".join(f"{100 * value:.1f}%" for value in one.by_seed),
             words.points(one.against) if one.against else "-",
         ]
-        for one in told.ways
+        for one in found.ways
     ]  # fmt: skip
     note = (
-        f"{words.seeds(told.seeds)}, {told.steps} steps each, from students with a held-out pass@1 of "
-        f"{words.share(told.student)}. The engine's weights are multiplied by 1 + {told.noise:g} times normal noise, "
+        f"{words.seeds(found.seeds)}, {found.steps} steps each, from students with a held-out pass@1 of "
+        f"{words.share(found.student)}. The engine's weights are multiplied by 1 + {found.noise:g} times normal noise, "
         "those that are evaluated are not. 95% intervals, bootstrap over the problems of all seeds; p of the paired "
         "difference."
     )
     return [Table("Each correction", header, rows, note)]
 
 
-def draw(told: Findings, stem: Path) -> None:
-    title = f"{TITLE}: tiny Qwen, {words.seeds(told.seeds)}, {told.steps} steps"
+def draw(found: Findings, stem: Path) -> None:
+    title = f"{TITLE}: tiny Qwen, {words.seeds(found.seeds)}, {found.steps} steps"
     note = "Band: lowest to highest of the seeds. Whiskers: 95%, bootstrap over problems."
     with figure.figure(stem, title, note, (1, 2)) as (training, heldout):
-        for one in told.ways:
+        for one in found.ways:
             figure.draw_band(training, one.accuracy, COLOURS[one.name], one.name)
         training.set(title="Completions of the engine", ylabel="correct completions of a step")
         training.legend(loc="best")
         figure.whole_steps(training)
         figure.in_percent(training)
 
-        heldout.axhspan(*told.student.ci95, color="grey", alpha=0.15, linewidth=0)
-        heldout.axhline(told.student.value, color="grey", linestyle="--", label="before GRPO")
-        names, estimates = [one.name for one in told.ways], [one.heldout for one in told.ways]
+        heldout.axhspan(*found.student.ci95, color="grey", alpha=0.15, linewidth=0)
+        heldout.axhline(found.student.value, color="grey", linestyle="--", label="before GRPO")
+        names, estimates = [one.name for one in found.ways], [one.heldout for one in found.ways]
         figure.draw_estimates(heldout, names, estimates, [COLOURS[name] for name in names])
         heldout.set(title="Held-out problems, exact weights", ylabel="pass@1")
         heldout.legend(loc="best")

@@ -74,43 +74,43 @@ def _difference(first: np.ndarray, second: np.ndarray) -> Difference:
     )
 
 
-def tables(told: Findings) -> list[Table]:
+def tables(found: Findings) -> list[Table]:
     rows = []
-    for name, curve in told.curves.items():
+    for name, curve in found.curves.items():
         cells = list(map(words.share, curve))
-        against = told.against_majority.get(name)
-        rows.append([name, *cells, *["-"] * (len(told.ks) - len(cells)), words.points(against) if against else "-"])
-    header = ["", *(f"k = {k}" for k in told.ks), f"from maj@{told.ks[-1]}"]
+        against = found.against_majority.get(name)
+        rows.append([name, *cells, *["-"] * (len(found.ks) - len(cells)), words.points(against) if against else "-"])
+    header = ["", *(f"k = {k}" for k in found.ks), f"from maj@{found.ks[-1]}"]
     note = (
-        f"{told.problems:,} held-out problems, {words.seeds(told.seeds)} with a model and a PRM each. 95% intervals, "
+        f"{found.problems:,} held-out problems, {words.seeds(found.seeds)} with a model and a PRM each. 95% intervals, "
         f"bootstrap over the problems of all seeds; p of the paired difference. Below the largest k: the mean over "
         f"{SUBSETS} random subsets of the attempts."
     )
-    if told.prm_auc:
-        note += f" AUC of the PRM on held-out steps: {words.over_seeds(told.prm_auc, 3)}."
+    if found.prm_auc:
+        note += f" AUC of the PRM on held-out steps: {words.over_seeds(found.prm_auc, 3)}."
     return [Table("Accuracy by the number of attempts", header, rows, note)]
 
 
-def draw(told: Findings, stem: Path) -> None:
+def draw(found: Findings, stem: Path) -> None:
     from matplotlib.ticker import NullLocator
 
-    title = f"{TITLE}: tiny Qwen after GRPO, {words.seeds(told.seeds)}, {told.problems:,} problems"
+    title = f"{TITLE}: tiny Qwen after GRPO, {words.seeds(found.seeds)}, {found.problems:,} problems"
     with figure.figure(stem, title, "Bands: 95%, bootstrap over problems.", (1, 1), (8, 5)) as (axes,):
-        _curve(axes, told, ANY, "black", "pass@k: at least one is correct", linestyle="--")
+        _curve(axes, found, ANY, "black", "pass@k: at least one is correct", linestyle="--")
         for name, colour in zip(RULES, COLOURS, strict=True):
-            _curve(axes, told, name, colour, name, marker="o", markersize=5)
-        (one,) = told.curves[ONE]
+            _curve(axes, found, name, colour, name, marker="o", markersize=5)
+        (one,) = found.curves[ONE]
         axes.axhline(one.value, color="grey", linestyle=":", label="pass@1: a single attempt")
         axes.set_xscale("log", base=2)
-        axes.set_xticks(told.ks, list(map(str, told.ks)))
+        axes.set_xticks(found.ks, list(map(str, found.ks)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set(xlabel="attempts that take part, k", ylabel="problems solved")
         figure.in_percent(axes)
         axes.legend(loc="upper left")
 
 
-def _curve(axes: "Axes", told: Findings, name: str, colour: str, label: str, **style: Any) -> None:
-    curve = told.curves[name]
-    axes.plot(told.ks, [one.value for one in curve], color=colour, label=label, **style)
+def _curve(axes: "Axes", found: Findings, name: str, colour: str, label: str, **style: Any) -> None:
+    curve = found.curves[name]
+    axes.plot(found.ks, [one.value for one in curve], color=colour, label=label, **style)
     low, high = zip(*(one.ci95 for one in curve), strict=True)
-    axes.fill_between(told.ks, low, high, color=colour, alpha=0.1, linewidth=0)
+    axes.fill_between(found.ks, low, high, color=colour, alpha=0.1, linewidth=0)

@@ -17,21 +17,21 @@ ABOUT_COMMANDS = "# In the order they ran; tiny-teacher serves, at the address o
 
 
 def write_results(
-    folder: Path, experiment: ModuleType, told: Any, commands: Sequence[Sequence[str]], seconds: float
+    folder: Path, experiment: ModuleType, found: Any, commands: Sequence[Sequence[str]], seconds: float
 ) -> None:
     """Write NAME.png, .svg, .md, .json and commands.txt into `folder`, where NAME is the folder's.
 
-    experiment: kl, efficiency, ...; told: its `Findings`. commands: arguments of ours, first the
+    experiment: kl, efficiency, ...; found: its `Findings`. commands: arguments of ours, first the
     experiment itself, then what it ran. seconds: that all of them took.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / folder.name
-    experiment.draw(told, stem)
+    experiment.draw(found, stem)
     with written_whole(stem.with_suffix(".md")) as file:
-        file.write(as_markdown(experiment.TITLE, experiment.tables(told)))
+        file.write(as_markdown(experiment.TITLE, experiment.tables(found)))
         file.write(f"\n![{experiment.TITLE}]({stem.name}.png)\n")
     with written_whole(stem.with_suffix(".json")) as file:
-        file.write(json.dumps(_plain(asdict(told)) | {"seconds_of_all_commands": round(seconds)}, indent=2) + "\n")
+        file.write(json.dumps(_plain(asdict(found)) | {"seconds_of_all_commands": round(seconds)}, indent=2) + "\n")
     with written_whole(folder / COMMANDS) as file:
         file.write(ABOUT_COMMANDS)
         file.writelines(f"{shlex.join(['openrlhf-math', *command])}\n" for command in commands)

@@ -83,7 +83,7 @@ def analyse(runs: Mapping[str, Sequence[Run]]) -> Findings:
     return Findings(len(runs[PLAIN]), rules)
 
 
-def tables(told: Findings) -> list[Table]:
+def tables(found: Findings) -> list[Table]:
     header = [
         "rule",
         "training tokens",
@@ -98,21 +98,21 @@ def tables(told: Findings) -> list[Table]:
             one.name, *(words.over_seeds(count, 0) for count in (one.tokens, one.traces, one.questions)),
             words.share(one.accuracy), words.points(one.against) if one.against else "-", words.amount(one.length),
         ]
-        for one in told.rules
+        for one in found.rules
     ]  # fmt: skip
     note = (
-        f"{words.seeds(told.seeds)}; each rule chooses among the same replies, and its student is trained once on as "
+        f"{words.seeds(found.seeds)}; each rule chooses among the same replies, and its student is trained once on as "
         "many tokens of traces as the smallest of the datasets has. 95% intervals, bootstrap over the problems of all "
         "seeds; p of the paired difference."
     )
     return [Table("Each rule", header, rows, note)]
 
 
-def draw(told: Findings, stem: Path) -> None:
-    title = f"{TITLE}: tiny Qwen, {words.seeds(told.seeds)}"
+def draw(found: Findings, stem: Path) -> None:
+    title = f"{TITLE}: tiny Qwen, {words.seeds(found.seeds)}"
     with figure.figure(stem, title, "95%, bootstrap over problems.", (1, 1), (9, 4)) as (axes,):
-        estimates = [one.accuracy for one in told.rules]
-        names = [one.name.replace(", ", ",\n") for one in told.rules]
+        estimates = [one.accuracy for one in found.rules]
+        names = [one.name.replace(", ", ",\n") for one in found.rules]
         figure.draw_estimates(axes, names, estimates, COLOURS[: len(estimates)])
         axes.set(ylabel="held-out pass@1")
         figure.in_percent(axes)

@@ -102,7 +102,7 @@ def analyse(students: BySeed, teachers: BySeed, runs: Mapping[str, Sequence[Run]
     return Findings(len(students), steps, pass_at_1(students), pass_at_1(teachers), targets, ways)
 
 
-def tables(told: Findings) -> list[Table]:
+def tables(found: Findings) -> list[Table]:
     header = ["way", "thousand tokens generated", "held-out pass@1", "of each seed", f"from {PLAIN}",
               "thousand tokens to the target", "times fewer", "reverse KL, first and last step"]  # fmt: skip
     rows = [
@@ -114,12 +114,12 @@ def tables(told: Findings) -> list[Table]:
             words.over_seeds(one.fewer) if one.fewer else "-",
             f"{one.reverse_kl.mean[0]:.3f}, {one.reverse_kl.mean[-1]:.3f}" if one.reverse_kl else "-",
         ]
-        for one in told.ways
+        for one in found.ways
     ]  # fmt: skip
-    targets = ", ".join(percent(one) for one in told.targets)
+    targets = ", ".join(percent(one) for one in found.targets)
     note = (
-        f"{words.seeds(told.seeds)}, {told.steps} steps each, from students with a held-out pass@1 of "
-        f"{words.share(told.student)}; the teachers': {words.share(told.teacher)}. 95% intervals, bootstrap over the "
+        f"{words.seeds(found.seeds)}, {found.steps} steps each, from students with a held-out pass@1 of "
+        f"{words.share(found.student)}; the teachers': {words.share(found.teacher)}. 95% intervals, bootstrap over the "
         f"problems of all seeds; p of the paired difference. The target of a seed is the lowest accuracy of the last "
         f"evaluation of a run of steps: {targets}; in brackets, lowest to highest of the seeds."
     )
@@ -130,28 +130,28 @@ def _thousands(one: Spread) -> Spread:
     return spread([value / 1000 for value in one.values])
 
 
-def draw(told: Findings, stem: Path) -> None:
-    title = f"{TITLE}: {words.seeds(told.seeds)}, {told.steps} steps"
+def draw(found: Findings, stem: Path) -> None:
+    title = f"{TITLE}: {words.seeds(found.seeds)}, {found.steps} steps"
     note = "Left: a line for each seed, each point an evaluation. Whiskers: 95%, bootstrap over problems."
     with figure.figure(stem, title, note, (1, 3)) as (accuracy, divergence, heldout):
-        for one in told.ways:
+        for one in found.ways:
             for place, curve in enumerate(one.curves or ()):
                 tokens = np.array(curve.tokens) / 1000
                 label = None if place else one.name
                 accuracy.plot(tokens, curve.accuracy, color=COLOURS[one.name], label=label, linewidth=1.2)
             if one.reverse_kl:
                 figure.draw_band(divergence, one.reverse_kl, COLOURS[one.name], one.name)
-        accuracy.axhline(told.teacher.value, color="black", linestyle=":", label="the teacher")
+        accuracy.axhline(found.teacher.value, color="black", linestyle=":", label="the teacher")
         accuracy.set(title="Held-out problems", xlabel="generated tokens, thousands", ylabel="pass@1, sampled")
         accuracy.legend(loc="lower right")
         figure.in_percent(accuracy)
         divergence.set(title="Reverse KL to the teacher", ylabel="nats a token")
         divergence.legend(loc="best")
         figure.whole_steps(divergence)
-        heldout.axhline(told.student.value, color="grey", linestyle="--", label="before")
-        heldout.axhline(told.teacher.value, color="black", linestyle=":", label="the teacher")
-        names = [one.name.replace(" ", "\n", 1) for one in told.ways]
-        estimates, colours = [one.heldout for one in told.ways], [COLOURS[one.name] for one in told.ways]
+        heldout.axhline(found.student.value, color="grey", linestyle="--", label="before")
+        heldout.axhline(found.teacher.value, color="black", linestyle=":", label="the teacher")
+        names = [one.name.replace(" ", "\n", 1) for one in found.ways]
+        estimates, colours = [one.heldout for one in found.ways], [COLOURS[one.name] for one in found.ways]
         figure.draw_estimates(heldout, names, estimates, colours)
         heldout.set(title="At the end", ylabel="pass@1")
         heldout.legend(loc="best")

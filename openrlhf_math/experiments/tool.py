@@ -88,9 +88,9 @@ def _heldout(row: dict) -> float:
     return value
 
 
-def tables(told: Findings) -> list[Table]:
+def tables(found: Findings) -> list[Table]:
     def row(name: str, write: Callable[[Way], Spread | None], digits: int = 2, share: bool = False) -> list[str]:
-        return [name, *(_written(write(one), digits, share) for one in told.ways)]
+        return [name, *(_written(write(one), digits, share) for one in found.ways)]
 
     rows = [
         row("accuracy in the first step", lambda one: one.begun, share=True),
@@ -102,10 +102,10 @@ def tables(told: Findings) -> list[Table]:
         row("seconds a step", lambda one: one.step_seconds),
     ]
     note = (
-        f"{words.seeds(told.seeds)}, {told.steps} steps each, the same student for both. Held-out problems: sampled "
-        f"{told.completions} times for each seed. In brackets: lowest to highest of the seeds."
+        f"{words.seeds(found.seeds)}, {found.steps} steps each, the same student for both. Held-out problems: sampled "
+        f"{found.completions} times for each seed. In brackets: lowest to highest of the seeds."
     )
-    return [Table("Products of two numbers of four digits", ["", *(one.name for one in told.ways)], rows, note)]
+    return [Table("Products of two numbers of four digits", ["", *(one.name for one in found.ways)], rows, note)]
 
 
 def _written(one: Spread | None, digits: int, share: bool) -> str:
@@ -117,11 +117,11 @@ def _written(one: Spread | None, digits: int, share: bool) -> str:
     return text if len(one.values) == 1 else f"{text} ({percent(one.low)} to {percent(one.high)})"
 
 
-def draw(told: Findings, stem: Path) -> None:
-    title = f"{TITLE}: tiny Qwen, {words.seeds(told.seeds)}, {told.steps} steps"
+def draw(found: Findings, stem: Path) -> None:
+    title = f"{TITLE}: tiny Qwen, {words.seeds(found.seeds)}, {found.steps} steps"
     note = "Bands: lowest to highest of the seeds on training problems not met before. Dots: each seed."
     with figure.figure(stem, title, note, (1, 3)) as (accuracy, calls, heldout):
-        for one in told.ways:
+        for one in found.ways:
             figure.draw_band(accuracy, one.accuracy, COLOURS[one.name], one.name)
             if one.calls:
                 figure.draw_band(calls, one.calls, COLOURS[one.name])
@@ -132,7 +132,7 @@ def draw(told: Findings, stem: Path) -> None:
         calls.set_ylim(bottom=0)
         for axes in (accuracy, calls):
             figure.whole_steps(axes)
-        names, colours = [one.name for one in told.ways], [COLOURS[one.name] for one in told.ways]
-        figure.draw_bars(heldout, names, [one.heldout for one in told.ways], colours)
+        names, colours = [one.name for one in found.ways], [COLOURS[one.name] for one in found.ways]
+        figure.draw_bars(heldout, names, [one.heldout for one in found.ways], colours)
         heldout.set(title="Held-out problems after GRPO", ylabel="pass@1, sampled")
         figure.in_percent(heldout)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import CheckpointError
-from openrlhf_math.colocation.cluster import check_one_machine, start_or_join, trouble
+from openrlhf_math.colocation.cluster import check_one_machine, lost_connection, start_or_join
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.in_process import InProcess
 from openrlhf_math.colocation.layout import colocated, cores, enter_environment
@@ -36,7 +36,7 @@ def train(args: SimpleNamespace, *watchers: Watcher, go_on: str = "") -> None:
     try:
         with (
             LastWords(ENDED.format(run_dir=args.math.run_dir), go_on) as last_words,
-            Watchdog(args.math.faults.phase_seconds, args.math.run_dir, trouble, last_words.say) as watchdog,
+            Watchdog(args.math.faults.phase_seconds, args.math.run_dir, lost_connection, last_words.say) as watchdog,
         ):
             watchdog.begin("start", "Ray, the vLLM engines and the policy's workers to start")
             start_ray(args, enter_environment(args.math.device, args.math.parameters))
@@ -61,7 +61,7 @@ def failure(error: Exception) -> Exception:
 
     if isinstance(raised := getattr(error, "cause", error), CheckpointError | UserError):
         return raised
-    if gone := trouble():
+    if gone := lost_connection():
         return RuntimeError(f"{gone} ({type(error).__name__})")
     if isinstance(error, ray.exceptions.RayActorError) and error.actor_id and (cause := take_cause(error.actor_id)):
         return RuntimeError(cause)

@@ -105,16 +105,16 @@ class AgentExecutor(AgentExecutorBase):
 
     async def _by_majority(self, group: list[Written], prompt: str, ids: list[int]) -> tuple[str, list[dict]]:
         """The label that a group gives itself, and its rollouts graded by it."""
-        texts, trouble, words = [one.text for one in group], {}, None
+        texts, raised, words = [one.text for one in group], {}, None
         try:
             label, grades = await asyncio.to_thread(grades_by_majority, texts, prompt, self.pool)
         except Exception as error:  # as with `grade`
             grade, words = self.reward_errors.grade(grades_by_majority, error)
-            label, grades, trouble = "", [grade] * len(group), {"reward_error": grade.reason}
+            label, grades, raised = "", [grade] * len(group), {"reward_error": grade.reason}
         votes = [float(grade.outcome == "correct") for grade in grades]
         made = []
         for written, grade, vote in zip(group, grades, votes, strict=True):
-            one = self._response(prompt, label, ids, written, grade, trouble, words, "majority")
+            one = self._response(prompt, label, ids, written, grade, raised, words, "majority")
             one["extra_logs"] |= {SHARE: 1.0, VOTES: vote}
             made.append(one)
         return label, made
@@ -154,7 +154,7 @@ class AgentExecutor(AgentExecutorBase):
         return await finish(prompt, label, ids, written)
 
     async def _rollout(self, prompt: str, label: str, ids: list[int], written: Written) -> dict:
-        trouble, words = {}, None
+        raised, words = {}, None
         try:
             grade = await self.grade(written.text, label, prompt)
             by = "gold"
@@ -163,8 +163,8 @@ class AgentExecutor(AgentExecutorBase):
                 grade, by = judged, "gold" if judged is grade else "judge"
         except Exception as error:  # one item's must not end the run; the trainer ends it if all raise
             grade, words = self.reward_errors.grade(type(self).grade, error)
-            trouble, by = {"reward_error": grade.reason}, "gold"
-        return self._response(prompt, label, ids, written, grade, trouble, words, by)
+            raised, by = {"reward_error": grade.reason}, "gold"
+        return self._response(prompt, label, ids, written, grade, raised, words, by)
 
     def _response(
         self,
@@ -173,14 +173,14 @@ class AgentExecutor(AgentExecutorBase):
         ids: list[int],
         written: Written,
         grade: Grade,
-        trouble: dict,
+        raised: dict,
         words: str | None,
         by: str,
     ) -> dict:
-        """A rollout in the form of `execute`. trouble, words: of a reward that raised, and its traceback. by: gold,
+        """A rollout in the form of `execute`. raised, words: of a reward that raised, and its traceback. by: gold,
         judge or majority."""
         if grade.outcome == "undecided":
-            traceback = {"traceback": words} if trouble and words else {}
+            traceback = {"traceback": words} if raised and words else {}
             self.undecided.append({"reason": grade.reason, "gold": label, "response": written.text} | traceback)
         return {
             "prompt": prompt,
@@ -193,11 +193,11 @@ class AgentExecutor(AgentExecutorBase):
             "text": written.text,
             "grade": {"outcome": grade.outcome, "answer": grade.answer, "reason": grade.reason, "by": by},
             "extra_logs": rates(grade)
-            | {"reward_error_rate": float(bool(trouble))}
+            | {"reward_error_rate": float(bool(raised))}
             | ({SHARE: 0.0, VOTES: 0.0} if self.majority else {})
             | ({"judged_rate": float(by == "judge")} if self.judge else {})
             | written.logs,
-        } | trouble
+        } | raised
 
 
 def group_of(group: list[dict], prompt: str, label: str, limit: int, overlong_buffer: int) -> Group:

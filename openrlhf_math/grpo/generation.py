@@ -116,5 +116,5 @@ def _pairs(given: Mapping[str, object]) -> str:
 def _words(sampling: Mapping[str, float]) -> str:
     """Without what leaves the distribution as it is."""
     cuts = [name for name, value in sampling.items() if name != "temperature" and value != DEFAULT[name]]
-    told = [f"{NAMES[name]} {sampling[name]:g}" for name in ("temperature", *cuts) if name in sampling]
-    return ", ".join(told if cuts else [*told, "all tokens"])
+    parts = [f"{NAMES[name]} {sampling[name]:g}" for name in ("temperature", *cuts) if name in sampling]
+    return ", ".join(parts if cuts else [*parts, "all tokens"])

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Stopped(Exception):
-    """A run that ended because it was told to. number: the signal's. saved: the step to go on from, None for none."""
+    """A run that a signal ended. number: the signal's. saved: the step to resume from, None for none."""
 
     def __init__(self, number: int, saved: int | None) -> None:
         self.number, self.saved = number, saved

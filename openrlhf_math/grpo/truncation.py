@@ -16,8 +16,8 @@ def as_wrong(response: dict) -> dict:
     logs = response.get("extra_logs") or {}
     lost = {name: 0.0 for name in logs if name == "accuracy" or name.startswith(PART)}
     grade = response.get("grade")
-    told = {"grade": {**grade, "outcome": "wrong", "reason": "cut off (--math.truncated wrong)"}} if grade else {}
-    return {**response, "reward": 0.0, "scores": 0.0, "extra_logs": {**logs, **lost}} | told
+    regraded = {"grade": {**grade, "outcome": "wrong", "reason": "cut off (--math.truncated wrong)"}} if grade else {}
+    return {**response, "reward": 0.0, "scores": 0.0, "extra_logs": {**logs, **lost}} | regraded
 
 
 def mask_truncated(experiences: list) -> None:

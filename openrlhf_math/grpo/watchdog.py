@@ -68,20 +68,20 @@ class Watchdog:
     """Interrupts the main thread, which made it, in a phase that takes too long, and ends a process without a cluster.
 
     limits: seconds by phase. folder: where the stacks are written. The clock starts when a phase begins, and again when
-    one within it ends. trouble: says what is wrong if the cluster is gone; then no wait for Ray comes back, and this
-    process ends without. say: tells a person the cause where the main thread no longer can. Use it as a context: with
-    its end the watch ends.
+    one within it ends. lost_connection: says what is wrong if the cluster is gone; then no wait for Ray comes back, and
+    this process ends without. say: shows the cause where the main thread no longer can. Use it as a context: with its
+    end the watch ends.
     """
 
     def __init__(
         self,
         limits: Mapping[str, float],
         folder: Path,
-        trouble: Callable[[], str | None] = lambda: None,
+        lost_connection: Callable[[], str | None] = lambda: None,
         say: Callable[[str], None] = print,
     ) -> None:
         self.limits, self.folder = limits, folder
-        self.trouble, self.say = trouble, say
+        self.lost_connection, self.say = lost_connection, say
         self.verdict: str | None = None
         self._phases: list[tuple[str, Callable[[], str]]] = []
         self._since = time.monotonic()
@@ -94,7 +94,7 @@ class Watchdog:
 
     @contextmanager
     def phase(self, name: str, waits_for: str | Callable[[], str]) -> Iterator[None]:
-        """A phase within the outermost. waits_for: what a person is told that it was waiting for."""
+        """A phase within the outermost. waits_for: what the error says it was waiting for."""
         self._phases.append((name, waits_for if callable(waits_for) else lambda: waits_for))
         self._since = time.monotonic()
         try:
@@ -127,10 +127,10 @@ class Watchdog:
                     self._end()
                 return
             if time.monotonic() - asked > CLUSTER_SECONDS:
-                trouble = self.trouble()
-                missed, asked = (missed + 1 if trouble else 0), time.monotonic()
+                lost_connection = self.lost_connection()
+                missed, asked = (missed + 1 if lost_connection else 0), time.monotonic()
                 if missed == MISSED:
-                    self.verdict = trouble
+                    self.verdict = lost_connection
                     self._end()
 
     def _overdue(self) -> str | None:

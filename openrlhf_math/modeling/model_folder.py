@@ -108,7 +108,7 @@ def recommended_sampling(flag: str, model: str) -> dict[str, float]:
 
 
 def _check_syntax(flag: str, model: str, tokenizer: Tokenizer) -> None:
-    """What else a template refuses depends on the messages, and is told where they are rendered."""
+    """What else a template refuses depends on the messages, and is refused where they are rendered."""
     from jinja2 import TemplateSyntaxError
 
     try:
@@ -120,7 +120,7 @@ def _check_syntax(flag: str, model: str, tokenizer: Tokenizer) -> None:
 
 
 def _brings_code(kind: "type[AutoConfig | AutoTokenizer]", model: str) -> bool:
-    """Whether transformers' class of this kind asks for trust. What else is wrong is told where it is read."""
+    """Whether transformers' class of this kind asks for trust. What else is wrong is refused where it is read."""
     try:
         kind.from_pretrained(model, trust_remote_code=False)
     except Exception as error:  # as above

@@ -27,19 +27,19 @@ def check_tokens(flag: str, model: str, tokenizer: Tokenizer, texts: Iterable[tu
 
     texts: where each is from, as in "data.jsonl row 3", and its tokens.
     """
-    trouble = trouble_of_tokens(flag, model, tokenizer)
+    fault = token_error(flag, model, tokenizer)
     for where, ids in texts:
-        if found := trouble(ids):
+        if found := fault(ids):
             raise UserError(f"{where}: {found}")
 
 
-def trouble_of_tokens(flag: str, model: str, tokenizer: Tokenizer) -> Callable[[list[int]], str | None]:
+def token_error(flag: str, model: str, tokenizer: Tokenizer) -> Callable[[list[int]], str | None]:
     """As `check_tokens`, for texts one by one: what is wrong with the tokens of one, None if nothing is."""
     config = read_config(flag, model)
     media = {token for name, token in config.to_dict().items() if MEDIA.fullmatch(name) and isinstance(token, int)}
     known = getattr(config.get_text_config(), "vocab_size", math.inf)
 
-    def trouble(ids: list[int]) -> str | None:
+    def fault(ids: list[int]) -> str | None:
         if found := media.intersection(ids):
             written = tokenizer.convert_ids_to_tokens(min(found))
             return f"{flag} {model} takes {written} for a picture or a sound; write it otherwise"
@@ -50,7 +50,7 @@ def trouble_of_tokens(flag: str, model: str, tokenizer: Tokenizer) -> Callable[[
             )
         return None
 
-    return trouble
+    return fault
 
 
 def check_language_model(flag: str, model: str, ask_hub: bool = False) -> None:

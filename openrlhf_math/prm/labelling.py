@@ -13,7 +13,7 @@ from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
 from openrlhf_math.prm.rows import Rejected, Solution
 from openrlhf_math.prm.sources import LabelSettings, Listener, Source
-from openrlhf_math.runs.journal import told_if_unwritable
+from openrlhf_math.runs.journal import refused_if_unwritable
 
 ROWS_AT_A_TIME = 1000
 FORMATS = ("parquet", "jsonl")
@@ -75,7 +75,7 @@ def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:
     output = settings.output
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    with told_if_unwritable(output), ExitStack() as stack:
+    with refused_if_unwritable(output), ExitStack() as stack:
         made = not output.exists()
         output.mkdir(parents=True, exist_ok=True)
         stack.callback(_leave_nothing_empty, output, made)
@@ -100,7 +100,7 @@ def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:
             why = reasons.most_common(1)[0][0]
             raise UserError(f"{named}: no row could be labelled: {why}; see {output / 'rejects.jsonl'}")
     report = {"source": settings.source, "files": settings.files, "counts": counts, "reasons": reasons}
-    with told_if_unwritable(output), written_whole(output / "report.json") as file:
+    with refused_if_unwritable(output), written_whole(output / "report.json") as file:
         file.write(json.dumps(report, indent=2) + "\n")
     return report
 

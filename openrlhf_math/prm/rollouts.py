@@ -75,12 +75,12 @@ def label_by_rollouts(
         if sampler:
             stack.callback(sampler.shutdown)
         journal = stack.enter_context(_journal(settings.output, rollouts))
-        troubles = asyncio.run(_draw(wanted, sampler, rollouts, journal, pool, listen)) if sampler else {}
+        refused = asyncio.run(_draw(wanted, sampler, rollouts, journal, pool, listen)) if sampler else {}
         for each in found:
             if isinstance(each, Rejected):
                 yield each
             else:
-                yield _labelled(each, of_attempt[each.place], rollouts, journal, troubles)
+                yield _labelled(each, of_attempt[each.place], rollouts, journal, refused)
 
 
 def _beginnings(attempt: Attempt, separator: str) -> list[Beginning]:
@@ -95,11 +95,11 @@ def _beginnings(attempt: Attempt, separator: str) -> list[Beginning]:
 
 
 def _labelled(
-    attempt: Attempt, beginnings: list[Beginning], settings: RolloutSettings, journal: Journal, troubles: dict[str, str]
+    attempt: Attempt, beginnings: list[Beginning], settings: RolloutSettings, journal: Journal, refused: dict[str, str]
 ) -> Solution | Rejected:
     for beginning in beginnings:
-        if beginning.key in troubles:
-            return Rejected(attempt.place, troubles[beginning.key])
+        if beginning.key in refused:
+            return Rejected(attempt.place, refused[beginning.key])
     labels = [label_of(_reached(beginning, settings, journal), settings.hard) for beginning in beginnings]
     if all(label is None for label in labels):
         return Rejected(attempt.place, "no completion of any of its steps could be graded")
@@ -135,22 +135,22 @@ async def _draw(
     names = [(each, number) for each in beginnings for number in range(settings.completions)]
     missing = [(each, number) for each, number in names if (each.key, number) not in journal]
     left, done = iter(missing), len(names) - len(missing)
-    troubles: dict[str, str] = {}
+    refused: dict[str, str] = {}
     listen(done, len(names))
 
     async def lane() -> None:
         nonlocal done
         for beginning, number in left:
-            if beginning.key not in troubles:
+            if beginning.key not in refused:
                 try:
                     await _draw_one(beginning, number, sampler, settings, journal, pool)
                 except RequestError as error:
-                    troubles[beginning.key] = str(error)
+                    refused[beginning.key] = str(error)
             done += 1
             listen(done, len(names))
 
     await side_by_side(lane() for _ in range(min(settings.concurrency, len(missing))))
-    return troubles
+    return refused
 
 
 async def _draw_one(

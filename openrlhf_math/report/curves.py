@@ -13,7 +13,7 @@ Value = Callable[[dict], float | None]
 class Curve:
     """A figure of every step.
 
-    value: of a record, None where it has none. share: between 0 and 1, told in percent. from_zero: the axis begins
+    value: of a record, None where it has none. share: between 0 and 1, shown in percent. from_zero: the axis begins
     there. room: the axis reaches at least so far to both sides of 0, so that rounding errors look as small as they are.
     zeros_tell: whether a curve that is 0 throughout says something; if not, it is left out.
     noisy: whether a smoothed line helps.

@@ -12,7 +12,7 @@ COST = ["tokens a completion", "tokens a correct answer", "cut off", "undecided"
 
 def evaluation_table(groups: list[list[Evaluation]]) -> Table:
     """A row for each evaluation and benchmark. Figures by k are of the largest, where all have them."""
-    told = [
+    summary = [
         (run.name, benchmark, figures)
         for group in groups
         for run in group
@@ -21,7 +21,7 @@ def evaluation_table(groups: list[list[Evaluation]]) -> Table:
     rules = [
         (f"{shown}{k}", name, k)
         for name, shown in BY_K.items()
-        if (k := _largest_k([figures.get(name) for _, _, figures in told]))
+        if (k := _largest_k([figures.get(name) for _, _, figures in summary]))
     ]
     rows = [
         [
@@ -36,23 +36,23 @@ def evaluation_table(groups: list[list[Evaluation]]) -> Table:
             benchmark,
             plain(number(figures, "problems")),
         ]
-        for name, benchmark, figures in told
+        for name, benchmark, figures in summary
     ]
     header = ["evaluation", "pass@1", INTERVAL, *COST, *(shown for shown, _, _ in rules), "benchmark", "problems"]
-    intervals = [_interval(number(figures, "pass_at_1"), figures) for _, _, figures in told]
+    intervals = [_interval(number(figures, "pass_at_1"), figures) for _, _, figures in summary]
     return Table("Evaluations", header, rows, "95% intervals of pass@1: bootstrap over problems", intervals, "pass@1")
 
 
 def comparison_table(groups: list[list[Evaluation]], seed: int = 0) -> Table | None:
-    """The first evaluation of each group against each after it, paired by problem. What cannot be compared is told."""
+    """The first evaluation of each group against each after it, paired by problem. What cannot be compared is named."""
     rows, notes = [], []
     for first, other in [(group[0], other) for group in groups for other in group[1:]]:
         try:
-            told = compare_runs(first.path, other.path, seed)
+            summary = compare_runs(first.path, other.path, seed)
         except UserError as error:
             notes.append(f"Not compared: {str(error).removeprefix('--compare').lstrip(' :')}.")
             continue
-        for benchmark, figures in told.items():
+        for benchmark, figures in summary.items():
             rows += [[*_differs(*one), f"{other.name} less {first.name}", benchmark] for one in figures.items()]
     header = ["", "difference", INTERVAL, "first", "second", "p", "of", "benchmark"]
     note = " ".join(["Paired by problem: bootstrap interval, sign-flip permutation test.", *notes])
@@ -67,10 +67,10 @@ def headlines(groups: list[list[Evaluation]], seed: int = 0) -> list[tuple[str, 
     found = []
     for first, last in [(group[0], group[-1]) for group in groups if len(group) > 1]:
         try:
-            told = compare_runs(first.path, last.path, seed)
+            summary = compare_runs(first.path, last.path, seed)
         except UserError:
             continue
-        for benchmark, figures in told.items():
+        for benchmark, figures in summary.items():
             share, tokens = figures["pass_at_1"], figures.get("completion_tokens")
             result, what = f"{share.first:.1%} → {share.second:.1%}", f"pass@1 on {benchmark}"
             if tokens:
@@ -84,9 +84,9 @@ def reranked_tables(found: Found) -> list[Table]:
     """What choosing among several attempts makes of the trained model, by whole run."""
     tables = []
     for name, rules in found.reranked.items():
-        told = {rule: row for rule, row in rules.items() if isinstance(row, dict)}
-        rows = [[rule, percent(number(row, "accuracy")), between(bounds(row, "ci95"))] for rule, row in told.items()]
-        intervals = [_interval(number(row, "accuracy"), row) for row in told.values()]
+        summary = {rule: row for rule, row in rules.items() if isinstance(row, dict)}
+        rows = [[rule, percent(number(row, "accuracy")), between(bounds(row, "ci95"))] for rule, row in summary.items()]
+        intervals = [_interval(number(row, "accuracy"), row) for row in summary.values()]
         title = f"Choosing among attempts, {name}"
         tables.append(Table(title, ["rule", "accuracy", INTERVAL], rows, intervals=intervals, intervals_of="accuracy"))
     return tables

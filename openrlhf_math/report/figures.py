@@ -40,8 +40,8 @@ def single_table(curves: Sequence[Curve], rows: list[list[dict]], runs: list[Tra
     for curve in curves:
         show = percent if curve.share else plain
         if points := single_points(curve, rows):
-            told = [f"{show(point[1])} (step {point[0]})" if point else "-" for point in points]
-            found.append([f"{curve.title} ({curve.note})", *told])
+            summary = [f"{show(point[1])} (step {point[0]})" if point else "-" for point in points]
+            found.append([f"{curve.title} ({curve.note})", *summary])
     return Table("Measured once", ["", *(run.name for run in runs)], found) if found else None
 
 
@@ -81,5 +81,5 @@ def _first(rows: list[dict]) -> str:
 
 def _mean_seconds(rows: list[dict], phase: int | None) -> str:
     """phase: its place in NAMES; None for the whole step."""
-    told = [found for row in rows[1:] or rows if (found := seconds(row))]
-    return f"{fmean(sum(each) if phase is None else each[phase] for each in told):.2f}" if told else "-"
+    summary = [found for row in rows[1:] or rows if (found := seconds(row))]
+    return f"{fmean(sum(each) if phase is None else each[phase] for each in summary):.2f}" if summary else "-"

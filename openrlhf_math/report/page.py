@@ -53,9 +53,9 @@ def as_page(title: str, sections: list[Section], opening: Opening = NO_OPENING) 
 
 def ends(intervals: list[Interval | None]) -> tuple[float, float]:
     """The scale that all intervals of a table are drawn on: whole tenths around them."""
-    told = [one for one in intervals if one]
-    low = min((one.low for one in told), default=0.0)
-    high = max((one.high for one in told), default=1.0)
+    summary = [one for one in intervals if one]
+    low = min((one.low for one in summary), default=0.0)
+    high = max((one.high for one in summary), default=1.0)
     return int(low * 10) / 10, -int(-high * 10 - 0.999) / 10
 
 

@@ -45,11 +45,11 @@ def seconds(row: dict) -> list[float] | None:
 def time_plot(rows: list[dict], name: str) -> Plot | None:
     """The seconds of a run's steps, its phases on top of each other; of many steps, means of neighbours. None for fewer
     than two steps: the table has those of one."""
-    told = [(row["step"], found) for row in rows if (found := seconds(row))]
-    if len(told) < 2:
+    summary = [(row["step"], found) for row in rows if (found := seconds(row))]
+    if len(summary) < 2:
         return None
-    together = -(-len(told) // MOST_BARS)
-    groups = [told[start : start + together] for start in range(0, len(told), together)]
+    together = -(-len(summary) // MOST_BARS)
+    groups = [summary[start : start + together] for start in range(0, len(summary), together)]
     edges = [group[0][0] - 0.5 for group in groups] + [groups[-1][-1][0] + 0.5]
     layers = [[sum(each[1][at] for each in group) / len(group) for group in groups] for at in range(len(NAMES))]
     totals = [sum(layer[bar] for layer in layers) for bar in range(len(groups))]

@@ -91,14 +91,14 @@ def _trainings(title: str, runs: list[Training], curves: tuple[Curve, ...]) -> l
 
 def _notes(runs: list[Training]) -> list[str]:
     """What the reader must know to trust the figures."""
-    told = [f"{run.name} has no step yet." for run in runs if not run.records.rows]
+    summary = [f"{run.name} has no step yet." for run in runs if not run.records.rows]
     for run in runs:
         for name, records in (("metrics.jsonl", run.records), ("eval.jsonl", run.evaluations)):
             if records.unreadable:
                 lines = "1 line" if records.unreadable == 1 else f"{records.unreadable} lines"
                 verb = "is" if records.unreadable == 1 else "are"
-                told.append(f"{run.name}: {lines} of {name} cannot be read and {verb} left out.")
-    return told
+                summary.append(f"{run.name}: {lines} of {name} cannot be read and {verb} left out.")
+    return summary
 
 
 def _with_steps(runs: list[Training]) -> list[Training]:

@@ -153,8 +153,8 @@ def _refusal(path: Path) -> str:
         return f"RUN {path}: an evaluation that has not finished; the same `eval` command resumes it"
     within = list(islice(_runs_within(path), 4))
     if within:
-        told = ", ".join(map(str, within[:3])) + (", ..." if len(within) > 3 else "")
-        return f"RUN {path} is not a run but holds some; name those: {told}"
+        report = ", ".join(map(str, within[:3])) + (", ..." if len(within) > 3 else "")
+        return f"RUN {path} is not a run but holds some; name those: {report}"
     return (
         f"RUN {path}: neither a GRPO run, a fine-tuning, an evaluation nor a demo run; give a directory that "
         "`openrlhf-math grpo`, `sft`, `prm train`, `eval` or `demo` has written"

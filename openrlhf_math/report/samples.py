@@ -38,7 +38,7 @@ class Sample:
     response: str
     outcome: str
     answer: str
-    told: str
+    summary: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,10 @@ def samples_of(group: list[Evaluation], most: int) -> list[Samples]:
             if same is None:
                 sets.append((problems, same := []))
             same.append((run.name, benchmark, folder))
-    told = [_samples(same[0][1], {name: folder for name, _, folder in (same[0], same[-1])}, most) for _, same in sets]
-    return [one for one in told if one.shown]
+    summary = [
+        _samples(same[0][1], {name: folder for name, _, folder in (same[0], same[-1])}, most) for _, same in sets
+    ]
+    return [one for one in summary if one.shown]
 
 
 def undecided_of(run: Training) -> Samples:
@@ -179,7 +181,7 @@ def _first_completions(folder: Path) -> Iterator[dict]:
     path = folder / "completions.jsonl"
     try:
         with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-            for number, line in enumerate(file, start=1):  # noqa: B007 (told in the error)
+            for number, line in enumerate(file, start=1):  # noqa: B007 (named in the error)
                 row = json.loads(line)
                 if not row.keys() >= NEEDED:
                     raise ValueError
@@ -205,15 +207,15 @@ def _rows(folder: Path, chosen: set[int]) -> dict[int, dict]:
 
 
 def _sample(evaluation: str, row: dict) -> Sample:
-    told = [f"reward {row.get('reward')}"]
+    summary = [f"reward {row.get('reward')}"]
     if isinstance(row.get("tokens"), int):
-        told.append(f"{row['tokens']:,} tokens")
+        summary.append(f"{row['tokens']:,} tokens")
     if row.get("truncated"):
-        told.append("cut off at the limit")
+        summary.append("cut off at the limit")
     if row.get("reason"):
-        told.append(_text(row["reason"]))
+        summary.append(_text(row["reason"]))
     response, outcome, answer = (_text(row.get(name)) for name in ("response", "outcome", "answer"))
-    return Sample(evaluation, response, OUTCOMES.get(outcome, outcome), answer, ", ".join(told))
+    return Sample(evaluation, response, OUTCOMES.get(outcome, outcome), answer, ", ".join(summary))
 
 
 def _text(value: object) -> str:

@@ -90,9 +90,9 @@ MARKUP = re.compile(r"[\\`*\[\]<>|&~#]")
 
 
 def as_markdown(title: str, tables: list[Table], opening: Opening = NO_OPENING) -> str:
-    told = [f"**{cell(result)}** {cell(of)}" for result, of in opening.headlines]
-    told += [f"{cell(run)} {cell(why)}" for run, why in opening.ended]
-    return "\n\n".join([f"# {cell(title)}", *told, *(_table(table) for table in tables)]) + "\n"
+    summary = [f"**{cell(result)}** {cell(of)}" for result, of in opening.headlines]
+    summary += [f"{cell(run)} {cell(why)}" for run, why in opening.ended]
+    return "\n\n".join([f"# {cell(title)}", *summary, *(_table(table) for table in tables)]) + "\n"
 
 
 def cell(text: str) -> str:

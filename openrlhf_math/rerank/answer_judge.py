@@ -126,13 +126,13 @@ class AnswerJudge:
             verdicts = await self._verdicts([(problem or "", gold, grades[one].answer or "") for one in asked])
         except UserError as error:
             raise UserError(renamed(str(error), FLAGS)) from None
-        told = list(grades)
+        summary = list(grades)
         for number, same in zip(asked, verdicts, strict=True):
             if same is not None:
-                told[number] = self._grade(grades[number], same)
+                summary[number] = self._grade(grades[number], same)
         with self._counting:
             self.judged += len([same for same in verdicts if same is not None])
-        return told
+        return summary
 
     def _grade(self, grade: Grade, same: bool) -> Grade:
         rewards, reason = self._rewards, f"judged by {self._settings.model}"

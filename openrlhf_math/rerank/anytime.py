@@ -186,7 +186,7 @@ async def decide(
 ) -> Decision:
     """Take attempts until the budget is spent, or `stop` says that more will not change the choice; close them then.
 
-    counted: is told of every attempt when it is counted. waves: whether attempts are begun in waves, see
+    counted: called with every attempt when it is counted. waves: whether attempts are begun in waves, see
     `early_stop.wave`; else as many at once as the strategy may.
 
     The deadline also interrupts an attempt, a comparison or the rule that is under way, and so does `budget.stopped`:

@@ -56,9 +56,9 @@ class EndpointSampler:
         self._prompts: OrderedDict[str, int] = OrderedDict()
 
     @property
-    def troubles(self) -> dict[str, int]:
+    def failed_tries(self) -> dict[str, int]:
         """Tries that failed, by kind."""
-        return dict(self._client.troubles) if self._client else {}
+        return dict(self._client.failed_tries) if self._client else {}
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
         """Raises RequestError if the endpoint refuses the request, Lost if it gives no reply after all tries, and

@@ -108,7 +108,7 @@ class Solver:
     ) -> Solution:
         """The best answer the budget allows; at its deadline, the best so far.
 
-        counted: is told of every attempt when it is counted. Cancelling this cancels all that is under way.
+        counted: called with every attempt when it is counted. Cancelling this cancels all that is under way.
         Raises RequestError for an empty problem, or one the sampler refuses.
         """
         if not problem.strip():

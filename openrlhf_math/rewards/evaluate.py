@@ -1,7 +1,7 @@
 """The value of an expression tree: exact where it is a rational number, else 120 digits at points chosen by hash.
 
 A sum that cancels to less than 1e-100 of its terms is zero. Values are the same if they differ by less than 1e-80 of
-themselves, so tiny numbers are told apart as well as large ones.
+themselves, so tiny numbers are distinguished as well as large ones.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""A short text for the value of an answer, so that many answers are told apart without comparing each two."""
+"""A short text for the value of an answer, so that many answers are distinguished without comparing each pair."""
 
 import mpmath
 

@@ -22,7 +22,7 @@ MOST_WAITING = 64 << 20
 
 
 @contextlib.contextmanager
-def told_if_unwritable(output: Path) -> Iterator[None]:
+def refused_if_unwritable(output: Path) -> Iterator[None]:
     """Turn a failure to write into a sentence."""
     try:
         yield
@@ -113,7 +113,7 @@ class Journal:
 
     def _check(self) -> None:
         if self._failure:
-            with told_if_unwritable(self._path.parent):
+            with refused_if_unwritable(self._path.parent):
                 raise self._failure
 
     def _write_batches(self) -> None:

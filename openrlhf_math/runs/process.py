@@ -54,7 +54,7 @@ def working(
     """While the block runs, this process is the one at work in `run_dir`. Yields a function (a step's record, steps in
     all) to be called after every step.
 
-    stops: exceptions by which a run ends because it was told to; any other one is a failure. Raises UserError, which
+    stops: exceptions that end a run on request; any other one is a failure. Raises UserError, which
     names `flag`, if another process is at work there.
     """
     check_alone(flag, run_dir)

@@ -70,19 +70,19 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
         planned = plan(wanted, service)
         assert planned.limits.seconds is not None  # a server gives its own where a request has none
         end_by = Deadline(planned.limits.seconds + GRACE_SECONDS)
-        told: ChatResponse | StreamingResponse
+        reply: ChatResponse | StreamingResponse
         try:
             if wanted.stream:
                 events = _events(wanted, planned, end_by)
                 first = await _unless_left(request, anext(events), end_by)
-                told = StreamingResponse(_after(first, events, end_by), media_type="text/event-stream")
+                reply = StreamingResponse(_after(first, events, end_by), media_type="text/event-stream")
             else:
-                told = await _unless_left(request, _whole(wanted, planned, end_by), end_by)
+                reply = await _unless_left(request, _whole(wanted, planned, end_by), end_by)
         except asyncio.CancelledError:  # which Ray Serve does when the client leaves
             metrics.requests.labels(str(CLIENT_LEFT)).inc()
             raise
         metrics.requests.labels("200").inc()
-        return told
+        return reply
 
     async def _whole(wanted: ChatRequest, planned: Plan, end_by: Deadline) -> ChatResponse:
         with place():
@@ -98,7 +98,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
             async with closing(stream):
                 begun = False
                 async for news in stream:
-                    told = await _answer(news, wanted, planned, end_by) if isinstance(news, Solved) else None
+                    answer = await _answer(news, wanted, planned, end_by) if isinstance(news, Solved) else None
                     if not begun:
                         yield event(first_chunk(identity, created, name))
                         begun = True
@@ -109,8 +109,8 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
                                 prompt_tokens = await within(end_by.left(), aside(_prompt_tokens, planned))
                             usage = Usage.of(prompt_tokens, news.tokens)
                         yield event(progress_chunk(identity, created, name, news, usage))
-                    elif told is not None:
-                        for chunk in last_chunks(identity, created, told, wanted.usage, wanted.continuous_usage):
+                    elif answer is not None:
+                        for chunk in last_chunks(identity, created, answer, wanted.usage, wanted.continuous_usage):
                             yield event(chunk)
         yield b"data: [DONE]\n\n"
 
@@ -162,17 +162,17 @@ def _tell_errors(app: FastAPI, metrics: Metrics) -> None:
     """Whatever ends a request is a response."""
 
     async def tell(request: Request, error: Exception) -> JSONResponse:
-        told = _told(error)
+        api_error = _as_api_error(error)
         if request.url.path == CHAT:
-            metrics.requests.labels(str(told.status)).inc()
-        headers = {"Retry-After": "1"} if told.status in (429, 503) else None
-        return JSONResponse(told.body(), told.status, headers)
+            metrics.requests.labels(str(api_error.status)).inc()
+        headers = {"Retry-After": "1"} if api_error.status in (429, 503) else None
+        return JSONResponse(api_error.body(), api_error.status, headers)
 
     for kind in KINDS:
         app.add_exception_handler(kind, tell)
 
 
-def _told(error: Exception) -> ApiError:
+def _as_api_error(error: Exception) -> ApiError:
     return next(make(error) for kind, make in KINDS.items() if isinstance(error, kind))
 
 
@@ -238,7 +238,7 @@ async def _last(stream: AsyncGenerator[Progress | Solved, None]) -> Solved:
 
 
 async def _after(first: bytes, events: AsyncGenerator[bytes, None], end_by: Deadline) -> AsyncGenerator[bytes, None]:
-    """The stream with its first event, which is here already. What goes wrong now is told in an event of its own."""
+    """The stream with its first event, which is here already. What fails from now on is an event."""
     async with closing(events):
         yield first
         try:
@@ -249,7 +249,7 @@ async def _after(first: bytes, events: AsyncGenerator[bytes, None], end_by: Dead
         except Exception as error:
             if not isinstance(error, (ApiError, RequestError, Unavailable, ClientLeft, TimeoutError)):
                 logging.exception("a stream broke off")
-            yield event(_told(error).body())
+            yield event(_as_api_error(error).body())
 
 
 def _body_schema() -> dict:

@@ -98,13 +98,13 @@ class SaysDisconnect:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def told() -> Message:
+        async def receive_or_end() -> Message:
             try:
                 return await receive()
             except ray.exceptions.TaskCancelledError:
                 return {"type": "http.disconnect"}
 
-        await self._app(scope, told, send)
+        await self._app(scope, receive_or_end, send)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ class Service:
     limits         of one problem, with seconds; of tokens and seconds no request gets more
     scored         whether there is a scorer
     most_attempts  a request may ask for
-    most_requests  under way at once; more are told to come again
+    most_requests  under way at once; more get status 429
     context        tokens the model reads; a conversation with far more characters is refused unread
     """
 
@@ -109,7 +109,7 @@ def _method(request: ChatRequest, service: Service) -> Method:
 
 def _turns(turns: Turns, request: ChatRequest, before: Sequence[Message]) -> Turns:
     """The same turns, drawn as the request wants, with the messages that went before the problem."""
-    told = [one.said() for one in before]
+    said = [one.said() for one in before]
 
     def of(problem: str) -> Callable[[int], Turn]:
         turn = turns(problem)
@@ -118,7 +118,7 @@ def _turns(turns: Turns, request: ChatRequest, before: Sequence[Message]) -> Tur
             one = turn(number)
             seed = one.sampling.seed if request.seed is None else seed_of(request.seed, problem, number)
             *own, asked = one.messages
-            messages = [*_one_system([*own, *told]), asked]
+            messages = [*_one_system([*own, *said]), asked]
             return replace(one, messages=messages, sampling=replace(one.sampling, **request.drawn, seed=seed))
 
         return numbered
@@ -141,16 +141,16 @@ def response(
     if decision.attempt is None and decision.ended == "seconds":
         raise ApiError(504, f"the time was up after {solution.seconds:.1f} s and {decision.attempts} attempts, and "
                        "none had an answer: give openrlhf_math.seconds more", code="timeout")  # fmt: skip
-    told: Sequence[Attempt] = [solution.attempts[number] for number in best_answers(solution, rule, request.n)]
-    if not told:  # no attempt has an answer: then the client sees what there is, and `answer` is null
-        told = solution.attempts[:1] or [Attempt(None)]
+    chosen: Sequence[Attempt] = [solution.attempts[number] for number in best_answers(solution, rule, request.n)]
+    if not chosen:  # no attempt has an answer: then the client sees what there is, and `answer` is null
+        chosen = solution.attempts[:1] or [Attempt(None)]
     return ChatResponse(
         id=request.identity,
         created=now(),
         model=service.name,
         choices=[
             _choice(index, attempt, () if request.keep_stop else request.drawn.get("stop", ()))
-            for index, attempt in enumerate(told)
+            for index, attempt in enumerate(chosen)
         ],
         usage=Usage.of(prompt_tokens, decision.tokens),
         openrlhf_math=report(solution, rule, service.scored),
@@ -184,7 +184,7 @@ def best_answers(solution: Solution, rule: Rule, n: int) -> list[int]:
 
 
 def report(solution: Solution, rule: Rule, scored: bool) -> Report:
-    told = row(0, solution.problem, None, Solved(0, solution))
+    line = row(0, solution.problem, None, Solved(0, solution))
     votes = [
         Vote(
             answer=solution.attempts[members[0]].answer or "",
@@ -198,7 +198,7 @@ def report(solution: Solution, rule: Rule, scored: bool) -> Report:
             answer=attempt.answer,
             vote=solution.classes[number],
             score=solution.scores[number] if scored else None,
-            scores=told["scores"][number] if told["scores"] else None,
+            scores=line["scores"][number] if line["scores"] else None,
             tokens=attempt.tokens,
             by=attempt.by,
             confidence=asdict(attempt.confidence) if attempt.confidence else None,

@@ -1,6 +1,6 @@
 """A response as server-sent events: `stream: true`.
 
-There is no answer before the vote, so it comes in one piece; until then every attempt that is counted is told in
+There is no answer before the vote, so it comes in one piece; until then every attempt that is counted is announced in
 `openrlhf_math.progress` of a chunk without text.
 """
 
@@ -21,28 +21,28 @@ def first_chunk(identity: str, created: int, model: str) -> dict:
 
 def progress_chunk(identity: str, created: int, model: str, progress: Progress, usage: Usage | None) -> dict:
     """usage: so far; None if it is not wanted."""
-    told = {"attempts": progress.attempts, "answer": progress.answer, "votes": list(progress.votes)}
-    chunk = _chunk(identity, created, model, [_choice(0, {})]) | {"openrlhf_math": {"progress": told}}
+    state = {"attempts": progress.attempts, "answer": progress.answer, "votes": list(progress.votes)}
+    chunk = _chunk(identity, created, model, [_choice(0, {})]) | {"openrlhf_math": {"progress": state}}
     return chunk | ({"usage": usage.model_dump()} if usage else {})
 
 
-def last_chunks(identity: str, created: int, told: ChatResponse, usage: bool, continuous: bool) -> Iterator[dict]:
+def last_chunks(identity: str, created: int, response: ChatResponse, usage: bool, continuous: bool) -> Iterator[dict]:
     """The answers, the end of each, and all that they rest on; then the usage, if it is wanted. continuous: each chunk
     has it."""
-    spent = {"usage": told.usage.model_dump()}
-    for chunk in _last(identity, created, told):
+    spent = {"usage": response.usage.model_dump()}
+    for chunk in _last(identity, created, response):
         yield chunk | (spent if continuous else {})
     if usage:
-        yield _chunk(identity, created, told.model, []) | spent
+        yield _chunk(identity, created, response.model, []) | spent
 
 
-def _last(identity: str, created: int, told: ChatResponse) -> Iterator[dict]:
-    for choice in told.choices:
+def _last(identity: str, created: int, response: ChatResponse) -> Iterator[dict]:
+    for choice in response.choices:
         delta = {"role": "assistant", "content": choice.message.content}
-        yield _chunk(identity, created, told.model, [_choice(choice.index, delta)])
-    ends = [_choice(choice.index, {}, choice.finish_reason) for choice in told.choices]
-    report = told.openrlhf_math.model_dump(mode="json")
-    yield _chunk(identity, created, told.model, ends) | {"openrlhf_math": report}
+        yield _chunk(identity, created, response.model, [_choice(choice.index, delta)])
+    ends = [_choice(choice.index, {}, choice.finish_reason) for choice in response.choices]
+    report = response.openrlhf_math.model_dump(mode="json")
+    yield _chunk(identity, created, response.model, ends) | {"openrlhf_math": report}
 
 
 def _chunk(identity: str, created: int, model: str, choices: list[dict]) -> dict:

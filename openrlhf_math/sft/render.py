@@ -27,7 +27,7 @@ from openrlhf_math.data.readers import with_think_tags
 from openrlhf_math.data.trace import ENDS, TAGS, THINK, find_tags, trace, without_end
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, load_tokenizer
-from openrlhf_math.modeling.model_kind import check_language_model, read_config, trouble_of_tokens
+from openrlhf_math.modeling.model_kind import check_language_model, read_config, token_error
 from openrlhf_math.rewards.own_words import output_blocks
 from openrlhf_math.sft.frame import bare_frame, find_frame, stop_tokens
 from openrlhf_math.sft.settings import TEMPLATE_FLAG
@@ -91,7 +91,7 @@ class Renderer:
         self.counts: Counter[str] = Counter()
         self._args, self._chat = args, data.apply_chat_template
         self._tags = find_tags(args.math.thinking_tags)
-        self._trouble = trouble_of_tokens(MODEL_FLAG, model, self.tokenizer)
+        self._token_error = token_error(MODEL_FLAG, model, self.tokenizer)
         self._continued = Continued(MODEL_FLAG, model, self.tokenizer)
         self._frame = bare_frame(self.tokenizer)
         if self._chat:
@@ -124,8 +124,8 @@ class Renderer:
         found: list[list[Trace] | BadRow] = []
         for row, pieces in conversations:
             turns = [(next(asked), *next(said)) for _ in pieces]
-            trouble = next(filter(None, (self._trouble_of(before, ids, end) for before, ids, _ in turns)), None)
-            found.append(BadRow(trouble) if trouble else [Trace(*each, source, row) for each in self._joined(turns)])
+            fault = next(filter(None, (self._fault_of(before, ids, end) for before, ids, _ in turns)), None)
+            found.append(BadRow(fault) if fault else [Trace(*each, source, row) for each in self._joined(turns)])
         return found
 
     def _said(self, completions: list[str]) -> Iterator[tuple[list[int], Spans]]:
@@ -155,11 +155,11 @@ class Renderer:
         self.counts[NOT_LEARNED] += len(blocks)
         return [*parts, (completion[end:], True)]
 
-    def _trouble_of(self, asked: list[int], said: list[int], end: int) -> str | None:
+    def _fault_of(self, asked: list[int], said: list[int], end: int) -> str | None:
         if not asked:
             return "has an empty prompt"
-        if trouble := self._trouble(asked) or self._trouble(said):
-            return f"has a token that cannot be learned: {trouble}"
+        if fault := self._token_error(asked) or self._token_error(said):
+            return f"has a token that cannot be learned: {fault}"
         if inside := self._control.intersection(said[:-end]):
             return f"has the control token {self.tokenizer.convert_ids_to_tokens(min(inside))} within a response"
         return None

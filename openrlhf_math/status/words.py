@@ -32,9 +32,11 @@ def _parts(status: Status) -> list[RenderableType]:
     if status.unreadable:
         parts.append(Text(f"  {status.unreadable} lines of metrics.jsonl cannot be read and are left out", "yellow"))
     if status.evaluation:
-        told = "  ".join(f"{visible(name)} {value:.4g}" for name, value in status.evaluation.items() if name != "step")
+        figures = "  ".join(
+            f"{visible(name)} {value:.4g}" for name, value in status.evaluation.items() if name != "step"
+        )
         when = f"evaluation of step {status.evaluation['step']:.0f}" if "step" in status.evaluation else "results"
-        parts.append(Text(f"  {when}: {told}"))
+        parts.append(Text(f"  {when}: {figures}"))
     if status.checkpoint:
         parts.append(Text(f"  newest checkpoint: {status.checkpoint}"))
     if status.go_on:

@@ -52,9 +52,9 @@ def find_isolation(wanted: str = "auto") -> str:
     for kind, reason in reasons.items():
         if not reason:
             return kind
-    told = "; ".join(f"{kind}: {reason}" for kind, reason in reasons.items()) or "it is no Linux"
+    why = "; ".join(f"{kind}: {reason}" for kind, reason in reasons.items()) or "it is no Linux"
     raise UserError(
-        f"--tool python: {socket.gethostname()} gives no isolation for the model's code ({told}); allow user "
+        f"--tool python: {socket.gethostname()} gives no isolation for the model's code ({why}); allow user "
         "namespaces, install bubblewrap, or give --tool-isolation none, with which the code may do all that you may"
     )
 

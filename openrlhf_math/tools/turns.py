@@ -1,4 +1,4 @@
-"""How a model is told of the tool, and what follows a call in its context. Pure functions of text; no engine."""
+"""How the tool is described to a model, and what follows a call in its context. Pure functions of text; no engine."""
 
 import uuid
 from collections.abc import Iterable, Mapping

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from openrlhf_math.checkpoints.folder import commit, make_room, settle, tags_in
-from openrlhf_math.checkpoints.manifest import MANIFEST, files_of, seal, trouble_of, write_manifest
+from openrlhf_math.checkpoints.manifest import MANIFEST, damage_of, files_of, seal, write_manifest
 from openrlhf_math.errors import UserError
 
 
@@ -72,12 +72,12 @@ def test_a_link_out_of_a_checkpoint_is_not_followed_into_anything_unchecked(tmp_
     (tmp_path / "elsewhere").write_bytes(b"code")
     (path / "weights.pt").unlink()
     (path / "weights.pt").symlink_to(tmp_path / "elsewhere")
-    assert trouble_of(path) == "weights.pt has 4 bytes, not 5000"
+    assert damage_of(path) == "weights.pt has 4 bytes, not 5000"
 
 
 def test_a_whole_one_has_no_trouble_and_is_the_newest_by_number(tmp_path):
     for step in (2, 9, 10):
-        assert trouble_of(checkpoint(tmp_path, f"global_step{step}")) is None
+        assert damage_of(checkpoint(tmp_path, f"global_step{step}")) is None
     assert settle(tmp_path) == "global_step10"
 
 

@@ -236,7 +236,7 @@ class Parrot:
     lanes = 3
 
     def __init__(self, settings):
-        self.troubles, self.settings = Counter(), settings
+        self.failed_tries, self.settings = Counter(), settings
 
     async def __aenter__(self):
         return self

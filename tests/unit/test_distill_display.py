@@ -10,7 +10,7 @@ from openrlhf_math.distill.collect import Verdict
 
 
 class Teacher:
-    troubles = Counter({"HTTP 500": 3})
+    failed_tries = Counter({"HTTP 500": 3})
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world.problems import distinct_stories
 from openrlhf_math.endpoint import client as endpoint
 from openrlhf_math.endpoint.client import backoff, seconds_asked
-from openrlhf_math.endpoint.reply import Trouble, parse
+from openrlhf_math.endpoint.reply import FailedTry, parse
 
 KEY = "sk-very-secret-0123456789"
 PROBLEMS, ATTEMPTS = 12, 2
@@ -295,7 +295,7 @@ def test_replies_of_several_servers(body, content, reasoning, tokens, charged):
      completion(content="a", finish_reason={}) + "}", "[" * 100_000],
 )  # fmt: skip
 def test_nonsense(body):
-    with pytest.raises(Trouble, match="nonsense instead of a completion"):
+    with pytest.raises(FailedTry, match="nonsense instead of a completion"):
         parse(body)
 
 

@@ -46,11 +46,11 @@ def _prepare_maps(root: bool) -> Callable[[], None]:
     Root maps itself, for the mounts, and nobody. Others can map but themselves.
     """
     uid, gid, outside = os.getuid(), os.getgid(), os.getpid()
-    go, told = os.pipe()
+    go, go_writer = os.pipe()
     helper = os.fork()
     if helper == 0:
         try:
-            os.close(told)
+            os.close(go_writer)
             os.read(go, 1)
             if not root:
                 _write(f"/proc/{outside}/setgroups", "deny")
@@ -63,8 +63,8 @@ def _prepare_maps(root: bool) -> Callable[[], None]:
     os.close(go)
 
     def map_users() -> None:
-        os.write(told, b"1")
-        os.close(told)
+        os.write(go_writer, b"1")
+        os.close(go_writer)
         code = os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1])
         if code:
             raise OSError(code, f"uid_map: {os.strerror(code)}")

@@ -77,11 +77,11 @@ def _run(code: str, number: int, variables: dict, output: int) -> bool:
         if os.getpid() != OWN_PID:
             _exit(0)
         _flush()
-        _write_all(output, _told(error, name))
+        _write_all(output, _traceback(error, name))
         return False
 
 
-def _told(error: BaseException, name: str) -> str:
+def _traceback(error: BaseException, name: str) -> str:
     """The traceback, from the first line of the code's own."""
     try:
         trace = error.__traceback__
