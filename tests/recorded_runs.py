@@ -30,7 +30,7 @@ def grpo_row(step: int, **changed) -> dict:
         "rollout_corr/corrected_rate": 0.0,
         "groups/solved_none": 0.2, "groups/solved_all": 0.1, "groups/pass_at_4": 0.6,
         "accuracy/source/a set": 0.5, "length/correct_mean": 60.0, "length/wrong_mean": 90.0, "undecided_rate": 0.0,
-        "format_rate": 0.9, "idle_rate": 0.1, "learning_rate": 2e-4, "rollout/num_samples": 128.0,
+        "format_rate": 0.9, "zero_advantage_rate": 0.1, "learning_rate": 2e-4, "rollout/num_samples": 128.0,
         "curriculum/mixed_rate": 0.9,
         "timing/generation": 1.2, "timing/make_experience": 0.1, "timing/ppo_train": 0.5, "timing/broadcast": 0.15,
         "timing/sleep": 0.05, "timing/wake_kv_cache": 0.2, "timing/reload": 0.1, "timing/offload": 0.1,

@@ -16,7 +16,7 @@ GAUGES = {
     "completion_length": "mean tokens of a completion",
     "truncation_rate": "share of completions that were cut off",
     "undecided_rate": "share of completions that could not be graded",
-    "idle_rate": "share of completions with advantage 0",
+    "zero_advantage_rate": "share of completions with advantage 0",
     "logprob_gap": "mean difference between trainer and engine, nats a token",
     "policy_loss": "the policy loss",
     "grad_norm": "norm of the gradient before it is clipped",

@@ -51,10 +51,11 @@ def one_line(record: dict, steps: int) -> str:
     """
     seconds = record["timing/step_total"]
     accuracy, undecided = record.get("accuracy"), record.get("undecided_rate", 0.0)
+    idle = record["zero_advantage_rate"]
     right = "maj" if record.get(SHARE) else "acc"
     return (
         f"step {record['step']:>{len(str(steps))}}/{steps} reward {record['reward']:.2f} "
         f"{right} {'-' if accuracy is None else f'{accuracy:.0%}'} len {record['completion_length']:.0f} "
         f"cut {record['truncation_rate']:.0%} {f'ungraded {undecided:.1%} ' if undecided else ''}"
-        f"idle {record['idle_rate']:.0%} grad {record['grad_norm']:.2g} {seconds:.{2 if seconds < 10 else 0}f} s"
+        f"idle {idle:.0%} grad {record['grad_norm']:.2g} {seconds:.{2 if seconds < 10 else 0}f} s"
     )

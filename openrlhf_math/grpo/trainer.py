@@ -196,7 +196,7 @@ class MathTrainer(UpstreamTrainer):
             each.action_mask if self.args.math.teacher else each.advantages * each.action_mask for each in experiences
         ]
         idle = [~each.any(dim=1) for each in teaches]
-        stats["idle_rate"] = torch.cat(idle).float().mean().item()
+        stats["zero_advantage_rate"] = torch.cat(idle).float().mean().item()
         return stats
 
     def ppo_train(self, global_steps: int) -> dict:

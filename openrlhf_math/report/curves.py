@@ -79,7 +79,7 @@ GRPO = (
     ),
     Curve("Undecided gradings", "completions", "not graded in time: wrong", named("undecided_rate"), share=True),
     Curve("Correct format", "completions", "whatever their answer", named("format_rate"), share=True),
-    Curve("Idle completions", "completions", "their whole group has one reward", named("idle_rate"), share=True),
+    Curve("Zero advantage", "completions", "one reward in the group", named("zero_advantage_rate"), share=True),
     Curve("Tool calls", "calls", "mean over completions", named("tool/calls")),
     Curve("Failed tool calls", "calls", "they raised, ended or ran out of time", named("tool/failed_rate"), share=True),
     Curve("Time in the tool", "seconds", "mean over completions", named("tool/seconds")),

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from openrlhf_math.errors import UserError
 
+# Names of metrics that older runs have, and what they are called now.
+RENAMED = {"idle_rate": "zero_advantage_rate"}
+
 
 @dataclass(frozen=True, slots=True)
 class Records:
@@ -31,7 +34,7 @@ def read_records(path: Path) -> Records:
             continue
         while rows and rows[-1]["step"] >= row["step"]:
             rows.pop()  # taken before the checkpoint that the run went on from
-        rows.append(row)
+        rows.append({RENAMED.get(name, name): value for name, value in row.items()})
     return Records(rows, unreadable)
 
 

@@ -127,7 +127,7 @@ def test_easy_problems_come_first_and_the_limit_grows_when_too_many_are_cut_off(
     assert [record["max_new_tokens"] for record in records] == [24, 24, 36, 36, 54, 54]
     for record in records:
         if truncated == "mask":  # what is cut off has no part in the loss
-            assert record["idle_rate"] >= record["truncation_rate"]
+            assert record["zero_advantage_rate"] >= record["truncation_rate"]
         else:
             assert record["accuracy"] <= 1 - record["truncation_rate"] + 1e-6
             assert record["reward"] <= record["accuracy"] + 0.2 * (1 - record["truncation_rate"]) + 1e-6

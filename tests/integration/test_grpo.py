@@ -67,7 +67,7 @@ def test_a_teacher_is_in_the_place_of_the_reference_model(demo, tmp_path, create
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     start, moved = (abs(row["teacher/reverse_kl"]) for row in rows)
     assert start < 1e-4 and moved > 1e-3
-    assert all(row["idle_rate"] == row["kl"] == 0 and row["timing/teacher"] > 0 for row in rows)
+    assert all(row["zero_advantage_rate"] == row["kl"] == 0 and row["timing/teacher"] > 0 for row in rows)
 
 
 @pytest.mark.slow

@@ -155,7 +155,9 @@ def test_a_run_disturbed_in_every_way_equals_one_that_was_not(demo, tmp_path):
     whole.finish()
     steps = whole.steps()
     assert len(steps) >= 5 and steps == list(range(1, len(steps) + 1))
-    taught = [(record["idle_rate"], record["grad_norm"]) for record in records(whole.directory / "metrics.jsonl")]
+    taught = [
+        (record["zero_advantage_rate"], record["grad_norm"]) for record in records(whole.directory / "metrics.jsonl")
+    ]
     assert all(idle < 0.5 and norm > 0 for idle, norm in taught), "every group that is trained teaches"
 
     chance, resume = random.Random(8), "--ckpt.load_enable"

@@ -12,7 +12,7 @@ from openrlhf_math.grpo.policy_actor import MathPolicyActor
 from openrlhf_math.grpo.trainer import MathTrainer
 from openrlhf_math.training.flag_checks import check_frozen_steps
 
-REST = {"reward": 0.5, "response_length": 7.0, "truncated": 0.0, "idle_rate": 0.0, "timing/step_total": 1.0}
+REST = {"reward": 0.5, "response_length": 7.0, "truncated": 0.0, "zero_advantage_rate": 0.0, "timing/step_total": 1.0}
 
 
 class Group:

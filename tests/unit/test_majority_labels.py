@@ -89,7 +89,7 @@ def test_an_agreement_is_not_called_accuracy():
     assert agreement({"majority/rate": 0.5, "majority/votes": 0.3}) == {"majority/votes": 0.6}
     assert agreement({"majority/rate": 0.0, "majority/votes": 0.0}) == agreement({}) == {}
     record = {"step": 10, "timing/step_total": 3.0, "reward": 0.5, "accuracy": 1.0, "completion_length": 500,
-              "truncation_rate": 1.0, "idle_rate": 1.0, "grad_norm": 0.12}  # fmt: skip
+              "truncation_rate": 1.0, "zero_advantage_rate": 1.0, "grad_norm": 0.12}  # fmt: skip
     assert " acc 100% " in one_line(record, 1000)
     line = one_line(record | {"majority/rate": 0.1}, 1000)
     assert " maj 100% " in line and len(line) <= 80

@@ -47,7 +47,7 @@ def apart(level: float) -> dict:
         "accuracy": level,
         "completion_length": 100 * level,
         "grad_norm": level,
-        "idle_rate": level,
+        "zero_advantage_rate": level,
     }
 
 

@@ -396,7 +396,7 @@ def test_the_report_shows_groups_that_teach(run_dir):
     run = Training("name", "GRPO", run_dir, {}, Records([]), Records([]), [])
     shown = groups_of(run)
     assert "step 4" in shown.title and len(shown.shown) == 2
-    figures = [one.told.split(", ")[1] for one in shown.shown[0].samples]
+    figures = [one.summary.split(", ")[1] for one in shown.shown[0].samples]
     assert figures == ["advantage +1", "advantage +0", "advantage -1"]
     assert groups_of(Training("name", "GRPO", run_dir / "x", {}, Records([]), Records([]), [])) is None
 

@@ -56,7 +56,9 @@ def test_what_is_no_number_sets_no_gauge(value):
 def test_the_line_of_a_step_fits_80_columns():
     from openrlhf_math.grpo.metrics import one_line
 
-    row = grpo_row(999, reward=0.333333, accuracy=0.99, completion_length=16384.0, truncation_rate=0.99, idle_rate=0.99)
+    row = grpo_row(
+        999, reward=0.333333, accuracy=0.99, completion_length=16384.0, truncation_rate=0.99, zero_advantage_rate=0.99
+    )
     row |= {"grad_norm": 1.23456e-3, "timing/step_total": 1234.5}
     assert len(one_line(row, 1000)) <= 80
     del row["accuracy"]
