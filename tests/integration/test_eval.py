@@ -107,6 +107,7 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_two_engines_make_what_one_makes_and_what_is_missing_when_one_dies(demo, student, whole, tmp_path):
     output, flags = tmp_path / "two", (*two_benchmarks(demo), *SAMPLED, "--engines", 2)
     process = subprocess.Popen(command(student, output, *flags), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
