@@ -3,16 +3,20 @@
 from types import SimpleNamespace
 
 import torch
-from naive_loss import BigramActor, Completion, bigram_table
+from naive_loss import VOCABULARY, BigramActor, Completion, bigram_table
 from openrlhf.trainer.ppo_utils.experience import Experience, balance_experiences
 from openrlhf.trainer.ray import ppo_actor
 from openrlhf.utils.deepspeed import DeepspeedStrategy
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.flags import build_parser
 from openrlhf_math.grpo.micro_batches import balance_groups
 from openrlhf_math.grpo.policy_actor import MathActorTrainer
 from openrlhf_math.grpo.settings import resolve
+from openrlhf_math.modeling import SHARED_PREFIX
+from openrlhf_math.modeling.log_prob_head import LogitTransform, LogProbHead
+from openrlhf_math.modeling.packed_actor import PackedActor
 
 MINIMAL = (
     "--actor.model_name_or_path",
@@ -139,3 +143,32 @@ def train(completions, args, ranks, monkeypatch, actor=lambda: BigramActor(bigra
     return SimpleNamespace(
         gradients=gradients, statuses=[one[-1] for one in every], all_statuses=every[0], actors=actors, steps=steps
     )
+
+
+class Transformer(torch.nn.Module):
+    """A tiny Qwen2 behind the product's packed actor, a group behind one copy of its prompt.
+
+    `log_probs_of` runs the same model one sequence at a time.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        config = Qwen2Config(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
+                             num_attention_heads=2, num_key_value_heads=1, attn_implementation="eager")  # fmt: skip
+        self.language_model = Qwen2ForCausalLM(config)
+        self.model = SimpleNamespace(skipped_steps=0)
+        self.packed = [PackedActor(self.language_model, SHARED_PREFIX)]  # in a list: it is no module of this one
+        # What `choose_path` finds, which asks all processes: they are not there yet.
+        self.packed[0].log_prob_head, self.packed[0].path_is_chosen = LogProbHead(LogitTransform(), 1.0), True
+        self.path, self.balance_routers, self.choose_path = "shared", self.packed[0].balance_routers, lambda: None
+
+    def forward(self, *args, **kwargs):
+        return self.packed[0](*args, **kwargs)
+
+    def log_probs_of(self, one: Completion) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probability and entropy at each token of a completion."""
+        self.language_model.set_attn_implementation("eager")
+        sequence = torch.tensor([one.prompt + one.tokens])
+        log_p = self.language_model(sequence).logits[0, len(one.prompt) - 1 : -1].log_softmax(-1)
+        return log_p[range(len(one.tokens)), one.tokens], -(log_p.exp() * log_p).sum(-1)

@@ -7,7 +7,7 @@ from openrlhf_math.grpo import tool_settings
 from openrlhf_math.grpo.completion_limit import LimitSettings
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
-from openrlhf_math.grpo.generation import ENGINE_FLAG, STOP_FLAG, TEMPLATE_FLAG
+from openrlhf_math.grpo.generation import ENGINE_FLAG, STOP_FLAG
 from openrlhf_math.grpo.objective import SAPO_TAU
 from openrlhf_math.grpo.recipes import AGGREGATIONS, CONSTANT_LENGTH, RECIPES
 from openrlhf_math.grpo.recipes import FLAGS as OF_A_RECIPE
@@ -26,7 +26,7 @@ from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
 from openrlhf_math.training import short_help
 from openrlhf_math.training.flag_checks import WANDB_FLAG, WANDB_HELP
-from openrlhf_math.training.flag_values import json_object
+from openrlhf_math.training.flag_values import add_template_flag, json_object
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
 # What comes first in the help.
@@ -380,14 +380,7 @@ def _add_generation(group) -> None:
         metavar="JSON",
         help="arguments of vLLM's engines, by vLLM's names, such as '{\"kv_cache_dtype\": \"fp8\"}'",
     )
-    group.add_argument(
-        TEMPLATE_FLAG,
-        dest="math.chat_template_kwargs",
-        type=json_object,
-        default={},
-        metavar="JSON",
-        help="variables of the model's chat template, such as '{\"enable_thinking\": false}'",
-    )
+    add_template_flag(group)
     group.add_argument(
         STOP_FLAG,
         action="append",

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.training.flag_values import TEMPLATE_FLAG
 
-ENGINE_FLAG, TEMPLATE_FLAG, STOP_FLAG = "--vllm.args", "--chat-template-kwargs", "--math.stop"
+ENGINE_FLAG, STOP_FLAG = "--vllm.args", "--math.stop"
 MODEL_FLAG = "--actor.model_name_or_path"
 # Engine arguments that a flag sets, or that the engine could not do its work with.
 OURS = {

@@ -8,12 +8,12 @@ from openrlhf_math.data.places import is_here, place_of
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import chat, check_variables, prompt_ids, prompt_text, with_variables
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.generation import TEMPLATE_FLAG
 from openrlhf_math.grpo.majority import is_missing
 from openrlhf_math.grpo.tool_turns import tools_of
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_tokens
 from openrlhf_math.training.flag_checks import check_frozen_steps
+from openrlhf_math.training.flag_values import TEMPLATE_FLAG
 
 # Column of the run's prompts with the problem as its set gives it; no set's own column has a name like this.
 PROBLEM = "math.problem"

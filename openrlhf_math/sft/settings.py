@@ -15,11 +15,10 @@ from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
 from openrlhf_math.training import short_help
 from openrlhf_math.training.flag_checks import check_kernels, check_parallel, hide_wandb_key
-from openrlhf_math.training.flag_values import check_values, json_object
+from openrlhf_math.training.flag_values import TEMPLATE_FLAG, add_template_flag, check_values
 from openrlhf_math.training.lora import LORA, Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
 
-TEMPLATE_FLAG = "--chat-template-kwargs"
 THINKING = ("keep", "last", "drop")
 CODE_OUTPUT = ("mask", "learn")
 UPSTREAM_COMMAND = "openrlhf.cli.train_sft"
@@ -124,14 +123,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         default="keep",
         help="the thinking that is learned: of every turn, of a conversation's last, or none",
     )
-    group.add_argument(
-        TEMPLATE_FLAG,
-        dest="math.chat_template_kwargs",
-        type=json_object,
-        default={},
-        metavar="JSON",
-        help="variables of the model's chat template, such as '{\"enable_thinking\": false}'",
-    )
+    add_template_flag(group)
     group.add_argument(
         "--math.thinking_tags",
         default="think",

@@ -1,5 +1,6 @@
 """Which values a flag with a number may have, checked before anything is computed from them."""
 
+import argparse
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -16,6 +17,20 @@ def json_object(text: str) -> dict:
     if not isinstance(value, dict):
         raise ValueError
     return value
+
+
+TEMPLATE_FLAG = "--chat-template-kwargs"
+
+
+def add_template_flag(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        TEMPLATE_FLAG,
+        dest="math.chat_template_kwargs",
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help="variables of the model's chat template, such as '{\"enable_thinking\": false}'",
+    )
 
 
 @dataclass(frozen=True)

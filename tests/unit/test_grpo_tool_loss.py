@@ -7,17 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from naive_loss import VOCABULARY, bigram_table, group_normalise, log_probs, loss, random_groups
+from naive_loss import bigram_table, group_normalise, log_probs, loss, random_groups
 from simulated_ranks import Ranks
 from torch.testing import assert_close
-from trained_batch import rolled_out, settings, train
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from trained_batch import Transformer, rolled_out, settings, train
 
 from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.micro_batches import balance_groups, packed_tokens
-from openrlhf_math.modeling import SHARED_PREFIX
-from openrlhf_math.modeling.log_prob_head import LogitTransform, LogProbHead
-from openrlhf_math.modeling.packed_actor import PackedActor
 
 GROUPS, SIZE = 6, 4
 BATCH = ("--rollout.batch_size", GROUPS, "--rollout.n_samples_per_prompt", SIZE)
@@ -119,30 +115,6 @@ def test_a_constant_length_divides_the_sum_over_the_models_tokens(monkeypatch):
     done = train(completions, args, ranks, monkeypatch)
     _, expected = naive_gradient(completions, "seq-mean-token-sum-norm", length=7)
     assert_close(done.gradients[0]["table"], expected, atol=1e-6, rtol=1e-5)
-
-
-class Transformer(torch.nn.Module):
-    """A tiny Qwen2 behind the product's packed actor; `log_probs_of` runs the same model one sequence at a time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        config = Qwen2Config(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
-                             num_attention_heads=2, num_key_value_heads=1, attn_implementation="eager")  # fmt: skip
-        self.language_model = Qwen2ForCausalLM(config)
-        self.model = SimpleNamespace(skipped_steps=0)
-        self.packed = [PackedActor(self.language_model, SHARED_PREFIX)]  # in a list: it is no module of this one
-        self.packed[0].log_prob_head, self.packed[0].path_is_chosen = LogProbHead(LogitTransform(), 1.0), True
-        self.path, self.balance_routers, self.choose_path = "shared", self.packed[0].balance_routers, lambda: None
-
-    def forward(self, *args, **kwargs):
-        return self.packed[0](*args, **kwargs)
-
-    def log_probs_of(self, one):
-        self.language_model.set_attn_implementation("eager")
-        sequence = torch.tensor([one.prompt + one.tokens])
-        log_p = self.language_model(sequence).logits[0, len(one.prompt) - 1 : -1].log_softmax(-1)
-        return log_p[range(len(one.tokens)), one.tokens], -(log_p.exp() * log_p).sum(-1)
 
 
 @pytest.mark.parametrize("mode", MODES)

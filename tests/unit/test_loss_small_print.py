@@ -3,19 +3,11 @@
 Several uneven micro-batches, 1 to 3 data-parallel processes, packed groups and padded batches.
 """
 
-from types import SimpleNamespace
-
 import pytest
-import torch
-from naive_loss import VOCABULARY, bigram_table, gradient, group_normalise, log_probs, loss, random_groups
+from naive_loss import bigram_table, gradient, group_normalise, log_probs, loss, random_groups
 from simulated_ranks import Ranks
 from torch.testing import assert_close
-from trained_batch import settings, train
-from transformers import Qwen2Config, Qwen2ForCausalLM
-
-from openrlhf_math.modeling import SHARED_PREFIX
-from openrlhf_math.modeling.log_prob_head import LogitTransform, LogProbHead
-from openrlhf_math.modeling.packed_actor import PackedActor
+from trained_batch import Transformer, settings, train
 
 GROUPS, SIZE = 6, 4
 SAMPLES = GROUPS * SIZE
@@ -76,32 +68,6 @@ def test_masked_completions_are_left_out_of_every_term_and_denominator(ranks, mo
     _, with_them = gradient(bigram_table(), completions, mode, **coefficients)
     assert (expected - with_them).norm() > 0.1 * expected.norm()
     assert_close(done.gradients[0]["table"], expected, atol=1e-6, rtol=1e-5)
-
-
-class Transformer(torch.nn.Module):
-    """A tiny Qwen2 behind the product's packed actor; `log_probs_of` runs the same model one sequence at a time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        config = Qwen2Config(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
-                             num_attention_heads=2, num_key_value_heads=1, attn_implementation="eager")  # fmt: skip
-        self.language_model = Qwen2ForCausalLM(config)
-        self.model = SimpleNamespace(skipped_steps=0)
-
-        self.packed = [PackedActor(self.language_model, SHARED_PREFIX)]  # in a list: it is no module of this one
-        # What `choose_path` finds, which asks all processes: they are not there yet.
-        self.packed[0].log_prob_head, self.packed[0].path_is_chosen = LogProbHead(LogitTransform(), 1.0), True
-        self.path, self.balance_routers, self.choose_path = "shared", self.packed[0].balance_routers, lambda: None
-
-    def forward(self, *args, **kwargs):
-        return self.packed[0](*args, **kwargs)
-
-    def log_probs_of(self, one):
-        self.language_model.set_attn_implementation("eager")
-        sequence = torch.tensor([one.prompt + one.tokens])
-        log_p = self.language_model(sequence).logits[0, len(one.prompt) - 1 : -1].log_softmax(-1)
-        return log_p[range(len(one.tokens)), one.tokens], -(log_p.exp() * log_p).sum(-1)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -10,8 +10,8 @@ from naive_loss import VOCABULARY, bigram_table, group_normalise, log_probs, los
 from simulated_ranks import Ranks
 from tokenizers import Tokenizer, models
 from torch.testing import assert_close
-from trained_batch import rolled_out, settings, train
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from trained_batch import Transformer, rolled_out, settings, train
+from transformers import PreTrainedTokenizerFast, Qwen2Config
 
 from openrlhf_math.cli import main
 from openrlhf_math.grpo.driver import devices_wanted, with_reference
@@ -21,9 +21,6 @@ from openrlhf_math.grpo.plan import plan
 from openrlhf_math.grpo.resume import is_free
 from openrlhf_math.grpo.settings import as_json, old_log_probs_needed
 from openrlhf_math.grpo.teacher import check_same_vocabulary
-from openrlhf_math.modeling import SHARED_PREFIX
-from openrlhf_math.modeling.log_prob_head import LogitTransform, LogProbHead
-from openrlhf_math.modeling.packed_actor import PackedActor
 
 GROUPS, SIZE = 6, 4
 BATCH = ("--rollout.batch_size", GROUPS, "--rollout.n_samples_per_prompt", SIZE)
@@ -141,30 +138,6 @@ def test_in_expectation_the_gradient_is_that_of_the_reverse_kl():
     p = logits.softmax(0)
     (p * (p.log() - other)).sum().backward()
     assert_close(found, logits.grad, atol=1e-6, rtol=1e-5)
-
-
-class Transformer(torch.nn.Module):
-    """A tiny Qwen2 behind the product's packed actor, a group behind one copy of its prompt."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        config = Qwen2Config(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
-                             num_attention_heads=2, num_key_value_heads=1, attn_implementation="eager")  # fmt: skip
-        self.language_model = Qwen2ForCausalLM(config)
-        self.model = SimpleNamespace(skipped_steps=0)
-        self.packed = [PackedActor(self.language_model, SHARED_PREFIX)]  # in a list: it is no module of this one
-        self.packed[0].log_prob_head, self.packed[0].path_is_chosen = LogProbHead(LogitTransform(), 1.0), True
-        self.path, self.balance_routers, self.choose_path = "shared", self.packed[0].balance_routers, lambda: None
-
-    def forward(self, *args, **kwargs):
-        return self.packed[0](*args, **kwargs)
-
-    def log_probs_of(self, one):
-        self.language_model.set_attn_implementation("eager")
-        log_p = self.language_model(torch.tensor([one.prompt + one.tokens])).logits[0].log_softmax(-1)
-        log_p = log_p[len(one.prompt) - 1 : -1]
-        return log_p[range(len(one.tokens)), one.tokens], -(log_p.exp() * log_p).sum(-1)
 
 
 def test_a_transformer_learns_from_another_behind_a_shared_prefix(ranks, monkeypatch):
