@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from openrlhf_math.runs.progress import Moment, Pace, Progress
 
@@ -24,7 +25,8 @@ def progress(command: str = "curate") -> Iterator[Progress]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
     with Bars(*columns, console=console) as bars:
-        pace, tasks = Pace(), {}
+        pace = Pace()
+        tasks: dict[str, Any] = {}
 
         def show(stage: str, done: int = 0, total: int = 0, unit: str = "rows") -> None:
             moment = pace(stage, done, total, unit)

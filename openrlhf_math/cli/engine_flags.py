@@ -3,7 +3,7 @@
 import argparse
 
 from openrlhf_math.colocation.layout import check_engine_args
-from openrlhf_math.data.prompts import check_variables, template_variables
+from openrlhf_math.data.prompts import Tokenizer, check_variables, template_variables
 from openrlhf_math.errors import UserError
 from openrlhf_math.training.flag_values import json_object
 
@@ -48,7 +48,7 @@ def drawn(args: argparse.Namespace) -> dict[str, object]:
     return {"chat_template_kwargs": args.chat_template_kwargs, "reasoning_effort": args.reasoning_effort}
 
 
-def check_template_variables(args: argparse.Namespace, tokenizer) -> None:
+def check_template_variables(args: argparse.Namespace, tokenizer: Tokenizer) -> None:
     """Raises UserError for a variable that the model's chat template does not read: it would do nothing."""
     known = template_variables(tokenizer)
     check_variables("--chat-template-kwargs", args.model, args.chat_template_kwargs, tokenizer)

@@ -1,10 +1,14 @@
 """`openrlhf-math patches`: the series of import-time changes to OpenRLHF, each with its reason and its diff."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches import SERIES, PatchError
 from openrlhf_math.patches.series import changed_lines, diff
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -37,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
         console.print()
 
 
-def _print_diff(console, text: str) -> None:
+def _print_diff(console: "Console", text: str) -> None:
     from rich.syntax import Syntax
 
     if console.is_terminal:

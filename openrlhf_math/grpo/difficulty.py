@@ -54,7 +54,7 @@ def _labels(spec: str, number: int, row: dict, columns: dict[str, str]) -> dict[
     return values
 
 
-def as_number(value) -> float | None:
+def as_number(value: object) -> float | None:
     """A finite number, the number a text ends with ("Level 3"), or a share ("3/8"); None if there is none."""
     if isinstance(value, str):
         found = NUMBER_AT_THE_END.search(value.strip())

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from rich.progress import Progress
+
 from openrlhf_math.grpo.metrics import one_line
 from openrlhf_math.runs.progress import step_bar
 
@@ -14,7 +16,7 @@ Watcher = Callable[[dict, int], None]  # called with a step's record and the num
 class Display:
     """Where a run's steps are shown: called with a step's record and the number of steps in all."""
 
-    def __init__(self, progress, watchers: tuple[Watcher, ...]) -> None:
+    def __init__(self, progress: Progress, watchers: tuple[Watcher, ...]) -> None:
         self._progress, self._watchers = progress, watchers
         self._task = progress.add_task(STARTING, total=None)
         self._moves = progress.console.is_terminal

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.data.places import is_here, place_of
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
-from openrlhf_math.data.prompts import chat, check_variables, prompt_ids, prompt_text, with_variables
+from openrlhf_math.data.prompts import Tokenizer, chat, check_variables, prompt_ids, prompt_text, with_variables
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.majority import is_missing
 from openrlhf_math.grpo.tool_turns import tools_of
@@ -112,7 +112,7 @@ def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dic
     return prompts
 
 
-def _prompt(spec: str, problem: Problem, args: SimpleNamespace, tokenizer, tools: list[dict] | None) -> str:
+def _prompt(spec: str, problem: Problem, args: SimpleNamespace, tokenizer: Tokenizer, tools: list[dict] | None) -> str:
     messages = chat(problem, args.math.instruction)
     try:
         return prompt_text(tokenizer, messages, args.data.apply_chat_template, args.data.input_template, tools)

@@ -3,6 +3,7 @@
 import functools
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 from openrlhf_math.colocation.layout import colocated
 from openrlhf_math.grpo.checkpointing import SHARE
@@ -152,7 +153,7 @@ def path_line(args: SimpleNamespace, family: Family | None) -> str:
     )
 
 
-def of(args: SimpleNamespace, flag: str):
+def of(args: SimpleNamespace, flag: str) -> Any:
     """The value of a dotted flag."""
     return functools.reduce(getattr, flag.split("."), args)
 

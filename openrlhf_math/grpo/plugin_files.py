@@ -1,6 +1,7 @@
 """Python files that a run loads later, in its actors: whether they can be, found without running them."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,7 +35,7 @@ def _check(flag: str, path: str, name: str) -> None:
         raise UserError(f"{flag} {path}: it defines no {name}, which OpenRLHF looks for in it")
 
 
-def _names(tree: ast.Module):
+def _names(tree: ast.Module) -> Iterator[str]:
     """What the file may define at its top level, also under a condition or by import."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

@@ -1,6 +1,7 @@
 """What the trainer keeps of the curriculum: whose rollout is whose, the sampler, and what a step tells of both."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class ProblemOrder:
             self._problems.setdefault(prompt, []).append(number)
         self._outcomes: dict[int, list[bool]] = {}
 
-    def put_into(self, dataloader, strategy):
+    def put_into(self, dataloader: Any, strategy: Any) -> Any:
         """OpenRLHF's data loader in this order: under `uniform` the loader itself, with its own order."""
         if self.name == UNIFORM:
             return dataloader

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
@@ -242,7 +242,7 @@ def padded_for(value_of: Callable[[str], object]) -> str | None:
 def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> None:
     """Fill in the flags whose default depends on others."""
 
-    def default(name: str, value) -> None:
+    def default(name: str, value: object) -> None:
         if flags[name] is None:
             flags[name] = value
 
@@ -367,7 +367,7 @@ def trained_parameters(args: SimpleNamespace) -> int:
 def as_json(args: SimpleNamespace) -> str:
     """The settings as a JSON object of nested sections. Secrets are left out."""
 
-    def plain(value):
+    def plain(value: Any) -> Any:
         if isinstance(value, SimpleNamespace):
             return {key: plain(item) for key, item in vars(value).items()}
         return _as_plain(value) if isinstance(value, MathSettings) else value

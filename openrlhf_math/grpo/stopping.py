@@ -35,7 +35,7 @@ class StopSignals:
         if self.number is not None:
             raise KeyboardInterrupt
 
-    def receive(self, number: int, frame=None) -> None:
+    def receive(self, number: int, frame: object = None) -> None:
         first = self.number is None
         if first:
             self.number = number

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import check_model, check_weights, count_parameters, load_tokenizer
@@ -184,7 +185,7 @@ def check_same_vocabulary(student: str, teacher: str, ask_hub: bool) -> None:
         )
 
 
-def difference(student, teacher) -> str | None:
+def difference(student: Tokenizer, teacher: Tokenizer) -> str | None:
     """How two tokenizers differ in what an id means, in words; None if they do not."""
     own, other = student.get_vocab(), teacher.get_vocab()
     if own != other:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from openrlhf_math.data.prompts import INSTRUCTION
 from openrlhf_math.errors import UserError
@@ -9,6 +10,8 @@ from openrlhf_math.tools.isolation import find_isolation
 from openrlhf_math.tools.pool import MOST_KERNELS, places_for
 from openrlhf_math.tools.settings import ToolSettings
 from openrlhf_math.tools.turns import BlockTurns
+
+T = TypeVar("T")
 
 PYTHON = "python"
 MODEL_FLAG = "--actor.model_name_or_path"
@@ -111,7 +114,7 @@ def isolation_of(settings: RolloutTool) -> str:
     return in_flags_of_grpo(find_isolation, settings.isolation)
 
 
-def in_flags_of_grpo(function: Callable, *args):
+def in_flags_of_grpo(function: Callable[..., T], *args: object) -> T:
     """What the function returns. A UserError of it names the flags of this command."""
     try:
         return function(*args)

@@ -20,7 +20,7 @@ class RewardErrors:
     def __init__(self) -> None:
         self._seen: set[tuple] = set()
 
-    def grade(self, function, error: Exception) -> tuple[Grade, str | None]:
+    def grade(self, function: object, error: Exception) -> tuple[Grade, str | None]:
         """function: the one that raised, for its name. Returns a grade without reward and a traceback, or None."""
         frame = traceback.extract_tb(error.__traceback__)[-1]
         name = getattr(function, "__qualname__", repr(function))
