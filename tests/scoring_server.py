@@ -1,15 +1,12 @@
 """A server of `prompt_logprobs` as vLLM's, on loopback, over a tiny model of Transformers."""
 
-import contextlib
-import http.server
-import json
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
+from json_server import JsonServer
 
 
-class ScoringServer:
+class ScoringServer(JsonServer):
     """Answers on `url` while the block runs. requests: bodies of completions that came, with bad ones.
 
     faults: taken one by one before a completion is answered: a status, or a function from the reply to another.
@@ -19,38 +16,18 @@ class ScoringServer:
         self.model, self.tokenizer, self.names, self.context = model, tokenizer, names, context
         self.requests: list[dict] = []
         self.faults: list[int | Callable[[dict], dict]] = []
-        served = self
+        super().__init__(self._reply)
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                self.reply(200, {"data": [{"id": name, "max_model_len": served.context} for name in served.names]})
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if self.path == "/detokenize":
-                    return self.reply(200, {"prompt": served.tokenizer.decode(body["tokens"])})
-                served.requests.append(body | {"key": self.headers.get("Authorization")})
-                fault = served.faults.pop(0) if served.faults else lambda reply: reply
-                if isinstance(fault, int):
-                    return self.reply(fault, {"error": {"message": "made up"}})
-                return self.reply(200, fault(served.answer(body)))
-
-            def reply(self, status: int, what: dict) -> None:
-                text = json.dumps(what).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                with contextlib.suppress(OSError):
-                    self.wfile.write(text)
-
-            def log_message(self, *what):
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+    def _reply(self, path: str, body: dict | None, headers: Mapping[str, str]) -> tuple[int, dict]:
+        if body is None:
+            return 200, {"data": [{"id": name, "max_model_len": self.context} for name in self.names]}
+        if path == "/detokenize":
+            return 200, {"prompt": self.tokenizer.decode(body["tokens"])}
+        self.requests.append(body | {"key": headers.get("Authorization")})
+        fault = self.faults.pop(0) if self.faults else lambda reply: reply
+        if isinstance(fault, int):
+            return fault, {"error": {"message": "made up"}}
+        return 200, fault(self.answer(body))
 
     @torch.no_grad()
     def answer(self, body: dict) -> dict:
@@ -64,11 +41,3 @@ class ScoringServer:
                 {str(one): {"logprob": log_p[place, one].item(), "decoded_token": texts[one]} for one in chosen}
             )
         return {"choices": [{"text": "", "finish_reason": "length", "prompt_logprobs": rows}]}
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *exception):
-        self._server.shutdown()
-        self._server.server_close()
