@@ -1,28 +1,13 @@
 """The import hook: a target module is compiled from its rewritten syntax tree, nothing on disk changes."""
 
-import gc
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import CodeType, ModuleType
 
-from openrlhf_math.patches.patch import PatchError
+from openrlhf_math.patches.patch import PatchError, without_collection
 from openrlhf_math.patches.series import rewrite, targets
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """No garbage is collected while the block runs: a finalizer that falls into the making of a syntax tree ends in a
-    SystemError before Python 3.11.8 (https://github.com/python/cpython/issues/106905)."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 class PatchedLoader(importlib.machinery.SourceFileLoader):

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TypeGuard
 
-from openrlhf_math.patches.patch import Patch, PatchError, Rewriter
+from openrlhf_math.patches.patch import Patch, PatchError, Rewriter, without_collection
 
 
 def _is_main_guard(node: ast.AST) -> TypeGuard[ast.If]:
@@ -70,18 +70,19 @@ def load_parser(
     The rest imports torch, Ray and vLLM, which takes many seconds: too long for `--help` and for telling a
     user that a file is missing. Raises PatchError if upstream is not installed or is another version.
     """
-    tree, _ = PATCH.apply(module, ast.parse(_source(module).read_text()))
-    wanted: list[ast.stmt] = [
-        node
-        for node in tree.body
-        if (isinstance(node, ast.FunctionDef) and node.name in ("build_parser", "resolve"))
-        or (
-            isinstance(node, (ast.Import, ast.ImportFrom))
-            and ast.unparse(node).split()[1] in ("argparse", "datetime", "os")
-        )
-    ]
-    namespace: dict = {}
-    exec(compile(ast.Module(body=wanted, type_ignores=[]), str(_source(module)), "exec"), namespace)
+    with without_collection():
+        tree, _ = PATCH.apply(module, ast.parse(_source(module).read_text()))
+        wanted: list[ast.stmt] = [
+            node
+            for node in tree.body
+            if (isinstance(node, ast.FunctionDef) and node.name in ("build_parser", "resolve"))
+            or (
+                isinstance(node, (ast.Import, ast.ImportFrom))
+                and ast.unparse(node).split()[1] in ("argparse", "datetime", "os")
+            )
+        ]
+        namespace: dict = {}
+        exec(compile(ast.Module(body=wanted, type_ignores=[]), str(_source(module)), "exec"), namespace)
     return namespace["build_parser"], namespace["resolve"]
 
 

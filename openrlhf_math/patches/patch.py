@@ -1,7 +1,9 @@
 """What a patch is: a rewrite of an upstream module's syntax tree, and the facts that make it refusable."""
 
 import ast
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TypeVar
@@ -65,3 +67,16 @@ class Patch:
                 f"the installed {UPSTREAM} {installed} is not the published one; reinstall it"
             )
         return tree, rewriter.lines
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """No garbage is collected while the block runs: a finalizer that falls into the making of a syntax tree ends in a
+    SystemError before Python 3.11.8 (https://github.com/python/cpython/issues/106905)."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

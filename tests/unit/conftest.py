@@ -2,7 +2,7 @@
 
 from jaxtyping import _import_hook, install_import_hook
 
-from openrlhf_math.patches.hook import without_collection
+from openrlhf_math.patches.patch import without_collection
 
 MODULES = [
     "modeling.attention", "modeling.fused_attention", "modeling.log_prob_head", "modeling.packed_actor",
