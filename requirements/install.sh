@@ -13,6 +13,11 @@ fail() { echo "setup: $*" >&2; exit 2; }
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
 [ -n "${gib_needed[$stack]:-}" ] || fail "the stack is 'cpu' or 'gpu', not '$stack'"
+if [ -x "$venv/bin/python" ]; then
+  there="$(version_of "$venv/bin/python" || true)" wanted="$(version_of "${python:-$venv/bin/python}" || true)"
+  [ "$there" = "$wanted" ] || fail "$venv is of Python ${there:-unknown}, not ${wanted:-$python}: remove it first, or name another with VENV"
+  python="$venv/bin/python"
+fi
 if [ -z "$python" ]; then
   for one in $supported; do
     if [ "$(version_of "python$one")" = "$one" ]; then python="python$one"; break; fi
@@ -25,7 +30,7 @@ version="$(version_of "$python" || true)"
   fail "no $python is on PATH: install Python 3.11, 3.12 or 3.13 (apt-get install python3 python3-venv g++ libnuma1; or uv python install 3.13), or set PYTHON to where it is"
 [[ " $supported " = *" $version "* ]] ||
   fail "$python is Python $version, for which the pinned stack has no wheels: install 3.11, 3.12 or 3.13 (uv python install 3.13), or set PYTHON to where it is"
-[ -n "$uv" ] || "$python" -c 'import ensurepip' 2>/dev/null ||
+[ -n "$uv" ] || [ -x "$venv/bin/python" ] || "$python" -c 'import ensurepip' 2>/dev/null ||
   fail "$python cannot make virtual environments: apt-get install python$version-venv"
 command -v "${CXX:-g++}" >/dev/null ||
   fail "no C++ compiler is on PATH, DeepSpeed and PyTorch compile kernels as they run: apt-get install g++"
@@ -42,5 +47,27 @@ if [ -n "$uv" ]; then
   install() { "$uv" pip install --quiet --python "$venv/bin/python" ${PIP_ARGS:-} "$@"; }
 else
   [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-  install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check ${PIP_ARGS:-} "$@"; }
+  install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 ${PIP_ARGS:-} "$@"; }
 fi
+echo "setup: the pinned $stack stack for Python $version goes into $venv${uv:+, by uv}, which takes some minutes"
+pins="$(mktemp)"
+trap 'rm -f "$pins"' EXIT
+if [ "$stack" = cpu ]; then
+  # torch with what its build needs (nothing for a CPU build, CUDA's libraries for PyPI's), the rest as locked.
+  # DeepSpeed is a source package: built apart, for beside torch its build goes wrong before it goes right.
+  install $(grep '^torch==' requirements/cpu.txt)
+  cat requirements/cpu.txt requirements/cpu-nodeps.txt >"$pins"
+else
+  cp requirements/gpu.txt "$pins"
+fi
+if [ "$version" = 3.13 ]; then
+  # OpenRLHF's wheels hold Python files alone, the same in each, but are tagged for 3.12 and older: one is put in place.
+  site="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+  install --no-deps --only-binary openrlhf --python-version 3.12 --target "$site" --upgrade $(grep '^openrlhf==' "$pins")
+  sed -i '/^openrlhf==/d' "$pins"
+fi
+install --no-deps -r "$pins"
+install -r requirements/dev.txt
+# flash-attn is an extra: make flash-attn.
+# An image copies requirements/ alone first, for a layer that a change of code does not spoil.
+[ ! -f setup.py ] || install --no-deps --no-build-isolation --editable .

@@ -29,7 +29,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("nonsense", "nonsense"),
         ("grad p.jsonl", "grade"),
     ],
-    "grade": [
+    "`grade`": [
         ("grade", "FILE"),
         ("grade missing.jsonl", "missing.jsonl"),
         ("grade folder", "folder"),
@@ -40,19 +40,19 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("grade columns.jsonl", "--gold-key"),
         ("grade types.jsonl", "types.jsonl, line 1"),
         ("grade broken.csv.gz", "broken.csv.gz"),
-        ("grade p.jsonl --answer-key nope", "nope"),
+        ("grade p.jsonl --answer-key nope", "--answer-key"),
         ("grade p.jsonl --output folder", "--output folder"),
         ("grade p.jsonl --output none/x.jsonl", "--output none/x.jsonl"),
         ("grade p.jsonl --output /proc/x.jsonl", "--output /proc/x.jsonl"),
-        ("grade p.jsonl --timeout nan", "timeout"),
-        ("grade p.jsonl --workers 0", "workers"),
-        ("grade p.jsonl --memory-mb 99999999999999", "memory"),
+        ("grade p.jsonl --timeout nan", "--timeout"),
+        ("grade p.jsonl --workers 0", "--workers"),
+        ("grade p.jsonl --memory-mb 99999999999999", "--memory-mb"),
         ("grade p.jsonl --style other", "--style"),
-        ("grade p.jsonl --correct-reward nan", "correct_reward"),
+        ("grade p.jsonl --correct-reward nan", "--correct-reward"),
         ("grade p.jsonl --model m", "--model"),
         ("grade p.jsonl stray", "stray"),
     ],
-    "vote": [
+    "`vote`": [
         ("vote missing.jsonl", "missing.jsonl"),
         ("vote empty.jsonl", "empty.jsonl"),
         ("vote binary.parquet", "binary.parquet"),
@@ -64,7 +64,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("vote p.jsonl --plot none/x.png", "--plot none/x.png"),
         ("vote p.jsonl --temperature 1", "--temperature"),
     ],
-    "curate": [
+    "`curate`": [
         ("curate --output o", "--source"),
         ("curate --source missing.jsonl --output o", "--source missing.jsonl"),
         ("curate --source folder --output o", "--source folder"),
@@ -79,7 +79,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("curate --source p.jsonl --output o --benchmark missing.jsonl", "--benchmark missing.jsonl"),
         ("curate --source p.jsonl --output o --judge-model x", "--judge-model"),
     ],
-    "distill": [
+    "`distill`": [
         ("distill --problems p.jsonl --model served --output o", "--base-url"),
         (f"distill --problems missing.jsonl --model m --output o {ENDPOINT}", "missing.jsonl"),
         (f"distill --problems types.jsonl --model m --output o {ENDPOINT}", "types.jsonl"),
@@ -95,7 +95,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("distill --problems p.jsonl --model no_template --teacher engine --output o", "--model no_template"),
         ("distill --problems p.jsonl --model model --teacher engine --output o --max-context 9999", "--max-context"),
     ],
-    "sft": [
+    "`sft`": [
         ("sft --problems traces.jsonl", "--model"),
         ("sft --model folder --problems traces.jsonl --output o", "folder"),
         (SFT.replace("model model", "model no_config"), "no_config"),
@@ -117,7 +117,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         (f"{SFT} --ckpt.output_dir p.jsonl", "--ckpt.output_dir p.jsonl"),
         (f"{SFT} --logger.tensorboard_dir p.jsonl", "--logger.tensorboard_dir p.jsonl"),
     ],
-    "grpo": [
+    "`grpo`": [
         (GRPO.replace("model model", "model cut"), "model.safetensors"),
         (GRPO.replace("model model", "model pointer"), "model.safetensors"),
         (GRPO.replace("model model", "model no_weights"), "no_weights"),
@@ -126,17 +126,23 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         (GRPO.replace("p.jsonl", "empty.jsonl"), "empty.jsonl"),
         (GRPO.replace("p.jsonl", "types.jsonl"), "types.jsonl"),
         (f"{GRPO} --answer-key nope", "nope"),
-        (f"{GRPO} --max-context 99999", "--data.max_len 99999"),
-        (f"{GRPO} --attempts 0", "--rollout.n_samples_per_prompt"),
-        (f"{GRPO} --temperature -1", "--rollout.temperature"),
-        (f"{GRPO} --correct-reward nan", "--math.correct_reward"),
-        (f"{GRPO} --max-problems 3", "--data.max_samples"),
+        (f"{GRPO} --max-context 99999", "--max-context 99999"),
+        (f"{GRPO} --attempts 0", "--attempts 0"),
+        (f"{GRPO} --temperature -1", "--temperature -1"),
+        (f"{GRPO} --correct-reward nan", "--correct-reward nan"),
+        (f"{GRPO} --max-problems 3", "--max-problems 3"),
         (f"{GRPO} --train.num_episodes 0", "--train.num_episodes"),
         (f"{GRPO} --train.agent_func_path broken.py", "broken.py"),
+        (f"{GRPO} --reward.remote_url none.py", "--reward.remote_url none.py"),
+        (f"{GRPO} --reward.remote_url broken.py", "--reward.remote_url broken.py"),
+        (f"{GRPO} --reward.remote_url localhost:5000", "--reward.remote_url localhost:5000"),
+        (f"{GRPO} --reward.remote_url http://127.0.0.1:9/score", "--reward.remote_url http://127.0.0.1:9"),
+        (f"{GRPO} --reward.model_name_or_path model", "score.weight"),
+        (f"{GRPO} --critic.model_name_or_path model", "--algo.advantage.estimator gae"),
         (f"{GRPO} --ckpt.path p.jsonl", "--ckpt.path p.jsonl"),
         (f"{GRPO} --learning-rate 5", "--learning-rate"),
     ],
-    "eval": [
+    "`eval`": [
         ("eval --output o --benchmark p.jsonl", "--model"),
         ("eval --output o --model model", "--benchmark"),
         (EVAL.replace("model model", "model short_header"), "model.safetensors"),
@@ -156,7 +162,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("eval --completions p.jsonl", "--output"),
         ("eval --compare missing run", "missing"),
     ],
-    "solve and serve": [
+    "`solve` and `serve`": [
         ("solve 1+1?", "--model"),
         ("solve --model model", "PROBLEM"),
         ("solve --model folder 1+1?", "--model folder"),
@@ -179,7 +185,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("serve --model model --api-key-env NOT_SET_ANYWHERE", "NOT_SET_ANYWHERE"),
         ("serve --model model --attempts 0", "--attempts"),
     ],
-    "prm": [
+    "`prm`": [
         ("prm", "MODE"),
         ("prm lable", "lable"),
         ("prm label --source monte-carlo --output o p.jsonl", "--model"),
@@ -198,7 +204,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         (f"{PRM} --ckpt.output_dir p.jsonl", "--ckpt.output_dir p.jsonl"),
         (f"{PRM} --answer-key x", "--answer-key"),
     ],
-    "what one looks at": [
+    "`report`, `status`, `doctor`": [
         ("report missing", "missing"),
         ("report p.jsonl", "p.jsonl"),
         ("report folder", "folder"),
@@ -211,7 +217,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("doctor --model missing", "--model missing"),
         ("doctor --modle x", "--model"),
     ],
-    "the rest": [
+    "Other commands": [
         ("demo --run-dir folder", "--run-dir folder"),
         ("demo --run-dir p.jsonl/x", "--run-dir p.jsonl/x"),
         ("demo --output o --steps 0", "--steps"),
@@ -294,7 +300,8 @@ def run(typed: str) -> tuple[int, list[str]]:
     with contextlib.redirect_stderr(error):
         code = main(shlex.split(typed))
     # curate says first what it reads
-    return code, [line for line in error.getvalue().splitlines() if not line.startswith("curate: ")]
+    said = error.getvalue().replace(f"{os.getcwd()}/", "")
+    return code, [line for line in said.splitlines() if not line.startswith("curate: ")]
 
 
 @contextlib.contextmanager
@@ -330,8 +337,9 @@ lists in place of texts, `columns.jsonl` has one column `a`, `binary.jsonl` is n
 
 def row(typed: str, said: str) -> str:
     """The row of the page's tables for a mistake. said: what was printed."""
-    cells = (f"`{cell}`".replace("|", "\\|") for cell in (typed, said.removeprefix("openrlhf-math ")))
-    return f"| {' | '.join(cells)} |"
+    said = said.removeprefix("openrlhf-math ")
+    code = f"`` {said} ``" if "`" in said else f"`{said}`"
+    return f"| `{typed}` | {code} |".replace("\\", "\\\\")
 
 
 def page() -> str:
@@ -339,7 +347,7 @@ def page() -> str:
     for heading, mistakes in MISTAKES.items():
         rows = [row(typed, " ".join(run(typed)[1])) for typed, _ in mistakes]
         table = ["| `openrlhf-math ...` | is answered by |", "|---|---|", *rows]
-        parts.append(f"## {heading[0].upper()}{heading[1:]}\n\n" + "\n".join(table) + "\n")
+        parts.append(f"## {heading}\n\n" + "\n".join(table) + "\n")
     return "\n".join(parts)
 
 

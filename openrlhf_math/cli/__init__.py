@@ -17,7 +17,7 @@ from importlib import metadata
 
 from openrlhf_math import __version__
 from openrlhf_math.checkpoints.folder import CheckpointError
-from openrlhf_math.cli.parsing import parse
+from openrlhf_math.cli.parsing import as_typed, parse
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.patch import PatchError
 
@@ -98,10 +98,10 @@ def _run(name: str, arguments: list[str]) -> int:
     command_parser = command.build_parser(f"openrlhf-math {name}")
     translate = getattr(command, "translate", lambda parser, arguments: arguments)
     try:
-        args = parse(command_parser, translate(command_parser, arguments))
-        return command.run(args) or 0
+        arguments = translate(command_parser, arguments)
+        return command.run(parse(command_parser, arguments)) or 0
     except UserError as error:
-        print(f"openrlhf-math {name}: {error}", file=sys.stderr)
+        print(f"openrlhf-math {name}: {as_typed(str(error), command_parser, arguments)}", file=sys.stderr)
         return 2
     except CheckpointError as error:
         print(f"openrlhf-math {name}: {error}", file=sys.stderr)

@@ -14,11 +14,16 @@ from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.tables import Keys, read_table
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
+from openrlhf_math.rewards.config import LEAST_MEMORY
 
 # Rows under way at once: enough to keep the workers busy, few enough to hold in memory.
 WINDOW = 512
 SHOWN = 5
 OUTCOMES = ("correct", "format", "wrong", "undecided")
+FLAGS = {  # of the grader's settings
+    "correct_reward": "--correct-reward", "format_reward": "--format-reward", "timeout_seconds": "--timeout",
+    "workers": "--workers",
+}  # fmt: skip
 
 FORMAT = r"""outcomes:
   correct    the final answer equals the gold, in whatever format: --correct-reward
@@ -89,6 +94,10 @@ def keys_of(args: argparse.Namespace) -> Keys:
 
 
 def run(args: argparse.Namespace) -> None:
+    if not LEAST_MEMORY >> 20 <= args.memory_mb < 1 << 43:
+        raise UserError(
+            f"--memory-mb {args.memory_mb}: give {LEAST_MEMORY >> 20} or more, and less than 2 to the 43rd."
+        )
     try:
         config = RewardConfig(
             format_reward=args.format_reward,
@@ -100,7 +109,10 @@ def run(args: argparse.Namespace) -> None:
             workers=args.workers,
         )
     except ValueError as error:
-        raise UserError(f"{error}.") from None
+        sentence = str(error)
+        for field, flag in FLAGS.items():
+            sentence = sentence.replace(field, flag)
+        raise UserError(f"{sentence}.") from None
     summary = Summary()
     keys = keys_of(args)
     with _replaced(args.output) as output:

@@ -37,7 +37,8 @@ def _check_listens(url: str) -> None:
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
         socket.create_connection((parts.hostname or "", port), timeout=CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
-        raise UserError(f"--reward.remote_url {url}: cannot connect ({error}); start the server first") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--reward.remote_url {url}: cannot connect ({reason}); start the server first") from None
 
 
 def _check(flag: str, path: str, name: str) -> None:

@@ -210,9 +210,9 @@ def _compute(flags: dict, device: str, run_dir: Path) -> None:
 
 
 def _check(flags: dict, device: str) -> None:
-    for name in ("model.model_name_or_path", "data.dataset"):
+    for short, name in (("model", "model.model_name_or_path"), ("problems", "data.dataset")):
         if not flags[name]:
-            raise UserError(f"--{name} is missing: give a local path or a hub name")
+            raise UserError(f"--{short} is missing: give a local path or a hub name")
     if flags["model.pretrain_mode_enable"]:
         for name in ("data.output_key", "data.multiturn", "data.input_template"):
             if flags[name]:
