@@ -2,7 +2,7 @@
 # Make the virtual environment with the pinned stack. Says in one sentence what is missing, before it downloads.
 # Usage: requirements/install.sh cpu|gpu [VENV]
 # PYTHON=python3.12 chooses the interpreter; PIP_ARGS="--extra-index-url ..." goes to every install.
-# uv installs if it is on PATH, else pip; UV= (empty) means pip.
+# uv installs if it is on PATH, else pip; UV= (empty) means pip, as in: make setup UV=
 set -euo pipefail
 cd "$(dirname "$0")/.."
 stack="${1:-cpu}" venv="${2:-.venv}" python="${PYTHON:-}" uv="${UV-$(command -v uv || true)}"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Resolve a stack for all supported Pythons at once and write its lock, requirements/STACK.txt, from STACK.in.
 # Usage: requirements/lock.sh cpu|gpu          what is locked stays as it is where it can; UPGRADE=1 takes the newest
-#        requirements/lock.sh check cpu|gpu    exit code 1 where the lock is not what would be written
+#        requirements/lock.sh check cpu|gpu    exit code 2 where the lock is not what would be written
 # uv resolves; where it is not on PATH, pip gets it for this once. UV_ARGS="--index ..." goes to the resolver.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -52,6 +52,8 @@ for pin, pythons in sorted(pins.items(), key=lambda pair: pair[0].partition("=="
 PY
 { grep -E '^#' "$lock"; cat "$scratch/pins"; } >"$scratch/lock"
 if [ -n "$check" ]; then
-  diff -U0 "$lock" "$scratch/lock" | grep -E '^[+-][^+-]' && fail "$lock is not what would be resolved now" || exit 0
+  diff -U0 "$lock" "$scratch/lock" >"$scratch/diff" && exit
+  sed 1,2d "$scratch/diff"
+  fail "$lock is not what would be written now"
 fi
 cp "$scratch/lock" "$lock"
