@@ -61,7 +61,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog,
         "Fine-tune a student on reasoning traces. Every flag of openrlhf.cli.train_sft keeps its name and meaning. "
         "Run it alone for one process, or under torchrun or deepspeed for several. After a kill, the same command with "
-        "--ckpt.load_enable resumes.",
+        "--resume resumes.",
         DEFAULTS | dict.fromkeys(COMPUTED),
         ("data.apply_chat_template",),
         (),
