@@ -46,8 +46,9 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def _wrap(line: str, width: int) -> list[str]:
-    if len(line) > width and COMMAND.match(line):
-        return _broken(line, width)
+    command = COMMAND.match(line)
+    if len(line) > width and command:
+        return _broken(*command.group(1, 2, 4), width)
     if len(line) <= width or AS_IT_IS.match(line):
         return [line]
     entry = ENTRY.match(line)
@@ -57,9 +58,8 @@ def _wrap(line: str, width: int) -> list[str]:
     return [head + found[0], *(" " * column + each for each in found[1:])]
 
 
-def _broken(line: str, width: int) -> list[str]:
+def _broken(indent: str, command: str, remark: str | None, width: int) -> list[str]:
     """A command on several lines that a shell takes for one, and what is said of it below."""
-    indent, command, _, remark = COMMAND.match(line).groups()
     lines = [indent]
     for number, part in enumerate(re.split(r" (?=--|-H |-d )", command)):
         if number and len(lines[-1]) + 1 + len(part) + len(" \\") > width:

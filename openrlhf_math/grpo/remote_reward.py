@@ -6,6 +6,7 @@ OpenRLHF itself logs a failure and goes on without a reward, and takes only tens
 import math
 from collections import deque
 from collections.abc import Awaitable
+from typing import Any
 
 import torch
 from openrlhf.utils.agent import SingleTurnAgentExecutor
@@ -24,7 +25,17 @@ class RemoteReward(SingleTurnAgentExecutor):
         self.undecided: deque[dict] = deque(maxlen=MAX_UNDECIDED)
         self.reward_errors = RewardErrors()
 
-    async def execute(self, prompt, label, sampling_params, max_length: int, hf_tokenizer, llm_engine, images=None):
+    async def execute(
+        self,
+        prompt: str,
+        label: str,
+        sampling_params: Any,
+        max_length: int,
+        hf_tokenizer: Any,
+        llm_engine: Any,
+        images: Any = None,
+    ) -> dict:
+        """As OpenRLHF's, with `reward_error` where there is no reward."""
         response = await super().execute(
             prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine, images=images
         )
@@ -39,11 +50,11 @@ class RemoteReward(SingleTurnAgentExecutor):
             response[FAILED] = grade.reason
         return response
 
-    async def _fetch_rewards_via_func(self, queries_list: list[str], prompts_list: list[str], labels_list: list[str]):
-        return await self._fetched(super()._fetch_rewards_via_func(queries_list, prompts_list, labels_list))
+    async def _fetch_rewards_via_func(self, *batch: list[str]) -> list[dict]:
+        return await self._fetched(super()._fetch_rewards_via_func(*batch))
 
-    async def _fetch_rewards_via_http(self, queries_list: list[str], prompts_list: list[str], labels_list: list[str]):
-        return await self._fetched(super()._fetch_rewards_via_http(queries_list, prompts_list, labels_list))
+    async def _fetch_rewards_via_http(self, *batch: list[str]) -> list[dict]:
+        return await self._fetched(super()._fetch_rewards_via_http(*batch))
 
     async def _fetched(self, replies: Awaitable[list]) -> list[dict]:
         """What is given for one completion, or what was raised."""
