@@ -48,7 +48,7 @@ def wrapped(text: str, width: int) -> list[str]:
 def _wrap(line: str, width: int) -> list[str]:
     command = COMMAND.match(line)
     if len(line) > width and command:
-        return _broken(*command.group(1, 2, 4), width)
+        return _broken(command[1], command[2], command[4], width)
     if len(line) <= width or AS_IT_IS.match(line):
         return [line]
     entry = ENTRY.match(line)
