@@ -72,7 +72,7 @@ def versions(stack: str, lines: Iterable[str], installed: Mapping[str, str]) -> 
     """Every pinned distribution is there in a version that its pin allows."""
     if not stack:
         return wrong(
-            "versions", "neither the CPU nor the CUDA stack is installed, only `grade` works",
+            "versions", "neither the CPU nor the CUDA stack is installed: no model runs here, only files are graded",
             "In a clone run: make setup STACK=cpu (or STACK=gpu).",
         )  # fmt: skip
     from packaging.requirements import Requirement
