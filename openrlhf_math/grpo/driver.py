@@ -71,8 +71,8 @@ def failure(error: Exception) -> Exception:
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         used = re.search(r"was ([\d.]+ ?[A-Za-z]+ / [\d.]+ ?[A-Za-z]+)", str(error))
         return RuntimeError(
-            f"a machine ran out of memory{f' ({used[1]})' if used else ''}, so Ray ended a worker of the run; end other "
-            "programs there, or lower --rollout.batch_size, --data.max_len or --train.max_tokens_per_gpu"
+            f"a machine ran out of memory{f' ({used[1]})' if used else ''}, so Ray ended a worker of the run; end "
+            "other programs there, or lower --rollout.batch_size, --data.max_len or --train.max_tokens_per_gpu"
         )
     if isinstance(error, ray.exceptions.RayError):  # an actor died
         return RuntimeError(f"{type(error).__name__}: {brief(error)}")
