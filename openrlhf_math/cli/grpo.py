@@ -63,6 +63,7 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
+    from openrlhf_math.grpo.estimate import print_phases
     from openrlhf_math.grpo.generation import ENGINE_FLAG, OURS, with_model_defaults
     from openrlhf_math.grpo.losses import find_policy_loss
     from openrlhf_math.grpo.plan import print_plan, print_prompt
@@ -107,6 +108,8 @@ def run(flat: argparse.Namespace) -> int:
         sets = inputs.load_problem_sets(args) if inputs.can_be_counted(args) else None
         prompts = inputs.render_prompts(args, sets) if sets and os.path.isdir(model) else None
         print_plan(args, inputs.count_prompts(args, sets) if sets else None, family)
+        if args.math.device == "cuda":
+            print_phases(args, flat.plan_gpu)
         if prompts:
             print_prompt(next(iter(prompts.values()))[0])
         try:
