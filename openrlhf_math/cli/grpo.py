@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 from openrlhf_math.cli.parsing import shown
+from openrlhf_math.colocation import preloaded
 from openrlhf_math.errors import UserError
 
 MODEL_FLAG = "--actor.model_name_or_path"
@@ -34,6 +35,13 @@ def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str
 
 
 def run(flat: argparse.Namespace) -> int:
+    try:
+        return _run(flat)
+    finally:
+        preloaded.end()
+
+
+def _run(flat: argparse.Namespace) -> int:
     from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.grpo.settings import as_json, resolve
     from openrlhf_math.grpo.tool_settings import isolation_of
@@ -56,7 +64,6 @@ def run(flat: argparse.Namespace) -> int:
         isolation_of(args.math.tool)
 
     from openrlhf_math.checkpoints.folder import CheckpointError
-    from openrlhf_math.colocation import preloaded
     from openrlhf_math.colocation.layout import check_engine_args, enter_environment
     from openrlhf_math.data.files import written_whole
     from openrlhf_math.grpo import inputs, resume
