@@ -52,6 +52,7 @@ class MathActorTrainer(ActorPPOTrainer):
         self.policy_loss = self.actor_loss_fn
         # `auto` knows how far a batch is off only after its step, unless its steps themselves move the policy away.
         self.watches_ess = self.args.math.objective.rollout_correction == AUTO and one_step_a_batch(self.args)
+        self.low_ess = False
         self.correct_next(not self.watches_ess)
         self.terms = LossTerms(self.actor_loss_fn.token_level_loss)  # GSPO's is by completion whatever the flag says
         self.taught: TaughtLoss | None = None
@@ -101,7 +102,13 @@ class MathActorTrainer(ActorPPOTrainer):
     def correct_below(self, ess: float) -> None:
         """With `auto`: decide on the next batch from the effective sample size of the last."""
         if self.watches_ess:
-            self.correct_next(not ess >= self.args.math.objective.correct_below_ess)
+            self.low_ess = not ess >= self.args.math.objective.correct_below_ess
+            self.correct_next(self.low_ess)
+
+    def begin_batch(self, off_policy: bool) -> None:
+        """With `auto`: correct a batch that other weights wrote, whatever its sample size may be."""
+        if self.watches_ess:
+            self.correct_next(off_policy or self.low_ess)
 
     def _policy_loss(self) -> float:
         """This process's policy loss of an optimizer step, their mean if there are several.
@@ -203,6 +210,10 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
     def correct_below(self, ess: float) -> None:
         """In a run that resumes: the effective sample size of the last batch, for `--math.rollout_correction auto`."""
         self.trainer.correct_below(ess)
+
+    def begin_batch(self, off_policy: bool) -> None:
+        """With `--math.overlap`, before each batch. off_policy: whether engines wrote any of it with older weights."""
+        self.trainer.begin_batch(off_policy)
 
     def broadcast_to_vllm(self) -> dict[str, float]:
         return self.trainer.broadcast_to_vllm()
