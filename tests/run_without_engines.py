@@ -13,6 +13,7 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 from openrlhf.trainer import ppo_trainer
+from openrlhf.trainer.ppo_utils import samples_generator
 from openrlhf.utils.deepspeed import DeepspeedStrategy
 from rollout_without_engines import response
 from transformers import set_seed
@@ -159,6 +160,7 @@ def upstream_states(self: Trainer) -> dict:
 def upstream(monkeypatch):
     """OpenRLHF without actors."""
     monkeypatch.setattr(trainer.ray, "get", lambda answer: [""])
+    monkeypatch.setattr(trainer.ray, "put", lambda state: state)
     monkeypatch.setattr(engine_recovery, "Answers", lambda *_: Ray())
     monkeypatch.setattr(
         engine_recovery.RecoveringGenerator, "_dispatch_prompts_to_vllm",
@@ -169,7 +171,9 @@ def upstream(monkeypatch):
     monkeypatch.setattr(trainer.UpstreamTrainer, "train_step", upstream_step)
     monkeypatch.setattr(trainer.UpstreamTrainer, "ppo_train", lambda self, step: self.world.event("gradient") or {})
     monkeypatch.setattr(trainer.UpstreamTrainer, "init_checkpoint_states", upstream_states)
-    monkeypatch.setattr(ppo_trainer, "tqdm", MagicMock())
+    for module in (ppo_trainer, samples_generator):
+        monkeypatch.setattr(module, "tqdm", MagicMock())
+        monkeypatch.setattr(module, "logger", MagicMock())
 
 
 def live(args: SimpleNamespace, folder: Path, problems: int, kill_at: int | None = None) -> World:

@@ -20,7 +20,8 @@ class Batch:
     pass_rate, consumed, exhausted: as OpenRLHF's `generate_samples` gives them; exhausted: the episode has no more.
     left_out: its last prompts, which fill no batch. limit: tokens that a completion could have, None for as many as the
     context holds. noted: of each problem, whether its completions were correct, in all groups that were generated.
-    undecided: what nobody could grade. span: Unix time when engines began with it and were done, None without engines.
+    undecided: what nobody could grade. span: when engines began with it and were done, seconds of work since the start
+    of the run; None without engines.
     drawn, metrics: of the problems, known when its step comes: a record of problems.jsonl, and numbers.
     """
 
@@ -52,14 +53,17 @@ class Batch:
 
 
 def to_state(batches: Sequence[Batch]) -> dict[str, Any]:
-    """Batches as a text and a tensor of each dtype, which a checkpoint reads without running anything."""
+    """Batches as a text and a tensor of each dtype, which a checkpoint reads without running anything.
+
+    Integers are kept in as few bytes as they need: token ids in 4, masks in 1.
+    """
     tensors: dict[str, list[torch.Tensor]] = {}
 
     def take_out(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            dtype = str(value.dtype).removeprefix("torch.")
-            tensors.setdefault(dtype, []).append(value.reshape(-1))
-            return {PLACE: [dtype, *value.shape]}
+            small = narrow(value)
+            tensors.setdefault(name_of(small), []).append(small.reshape(-1))
+            return {PLACE: [name_of(value), name_of(small), *value.shape]}
         return {name: take_out(item) for name, item in value.items()} if isinstance(value, dict) else value
 
     plain = []
@@ -78,10 +82,10 @@ def from_state(state: dict[str, Any]) -> list[Batch]:
             return value
         if value.keys() != {PLACE}:
             return {name: put_back(item) for name, item in value.items()}
-        dtype, *shape = value[PLACE]
-        begin = read[dtype]
-        read[dtype] += torch.Size(shape).numel()
-        return state[dtype][begin : read[dtype]].reshape(shape).clone()
+        dtype, kept, *shape = value[PLACE]
+        begin = read[kept]
+        read[kept] += torch.Size(shape).numel()
+        return state[kept][begin : read[kept]].reshape(shape).to(getattr(torch, dtype), copy=True)
 
     batches = []
     for plain in json.loads(state["text"]):
@@ -93,3 +97,17 @@ def from_state(state: dict[str, Any]) -> list[Batch]:
         span = plain["span"] and tuple(plain["span"])
         batches.append(Batch(**plain | {"samples": samples, "noted": dict(plain["noted"]), "span": span}))
     return batches
+
+
+def name_of(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def narrow(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers in a smaller dtype, if they are int64 and fit."""
+    if tensor.dtype == torch.int64 and tensor.numel():
+        low, high = tensor.min(), tensor.max()
+        for dtype in (torch.uint8, torch.int32):
+            if torch.iinfo(dtype).min <= low and high <= torch.iinfo(dtype).max:
+                return tensor.to(dtype)
+    return tensor

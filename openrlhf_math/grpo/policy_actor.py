@@ -3,6 +3,7 @@
 import math
 from functools import cached_property, partial
 
+import ray
 import torch.distributed
 from deepspeed.accelerator import get_accelerator
 from openrlhf.trainer.ppo_utils import NaiveReplayBuffer
@@ -129,7 +130,7 @@ class MathActorTrainer(ActorPPOTrainer):
         if corrects and experience.rollout_log_probs is None:
             raise RuntimeError(
                 "the executor of --train.agent_func_path keeps no log-probabilities of the engine, so rollouts cannot "
-                "be corrected; leave out --math.rollout_correction and --algo.advantage.is_correction_level"
+                "be corrected; give --math.rollout_correction off, without --algo.advantage.is_correction_level"
             )
         if isinstance(self.policy_loss, PluggedLoss):
             self.policy_loss.group_ids = prompt_numbers(experience)
@@ -214,6 +215,14 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
     def begin_batch(self, off_policy: bool) -> None:
         """With `--math.overlap`, before each batch. off_policy: whether engines wrote any of it with older weights."""
         self.trainer.begin_batch(off_policy)
+
+    def save_checkpoint(self, tag, client_states=None, **metric) -> None:
+        """As OpenRLHF's. A batch that waits for its step is saved by the first process alone."""
+        ours = (client_states or {}).get("math", {})
+        if isinstance(ahead := ours.get("ahead"), ray.ObjectRef):
+            ahead = ray.get(ahead) if self.strategy.is_rank_0() else None
+            client_states = client_states | {"math": ours | {"ahead": ahead}}
+        super().save_checkpoint(tag, client_states, **metric)
 
     def broadcast_to_vllm(self) -> dict[str, float]:
         return self.trainer.broadcast_to_vllm()

@@ -120,7 +120,7 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
         limit = self.args.rollout.max_new_tokens = self.limit.tokens  # penalties go by it
         samples, pass_rate, consumed, exhausted = self._generated(**self._arguments | {"max_new_tokens": limit})
         self._episode += exhausted
-        spans, self._spans = self._spans, []
+        spans, self._spans, zero = self._spans, [], self.args.math.started_at
         return Batch(
             samples,
             pass_rate,
@@ -130,7 +130,7 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
             limit=limit,
             noted=self.problems.take_noted(),
             undecided=self.undecided.take(),
-            span=(min(spans)[0], max(end for _, end in spans)) if spans else None,
+            span=(min(spans)[0] - zero, max(end for _, end in spans) - zero) if spans else None,
         )
 
     def _generated(self, **generate_kwargs) -> tuple:

@@ -186,10 +186,11 @@ class MathTrainer(UpstreamTrainer):
 
     def _timeline(self, batch: Batch, begun: float) -> dict[str, float]:
         """Of this step, seconds since the start of the run. begun: Unix time when it began to train."""
-        times = {"train_begin": begun, "train_end": self.trained_at}
+        zero = self.args.math.started_at
+        times = {"timeline/train_begin": begun - zero, "timeline/train_end": self.trained_at - zero}
         if batch.span:
-            times |= dict(zip(("rollout_begin", "rollout_end"), batch.span, strict=True))
-        return {f"timeline/{name}": at - self.args.math.started_at for name, at in times.items()}
+            times |= dict(zip(("timeline/rollout_begin", "timeline/rollout_end"), batch.span, strict=True))
+        return times
 
     def _compute_rollout_stats(self, experiences) -> dict:
         """Means over all completions of the batch; those the policy actor gives leave out the skipped ones."""
@@ -253,7 +254,7 @@ class MathTrainer(UpstreamTrainer):
                 "kl_coefficient": self.kl_ctl.value,
                 "random": random_state(device=False),
                 "ess": record.get(ESS, 1.0),
-                "ahead": self.samples_generator.state(),
+                "ahead": (state := self.samples_generator.state()) and ray.put(state),  # one copy for all processes
             }
             self.checkpointing.end_step(global_step, client_states)
 

@@ -16,7 +16,7 @@ from openrlhf_math.cli import main
 from openrlhf_math.grpo.batches import Batch, from_state, to_state
 from openrlhf_math.grpo.kept_rollouts import Graded
 
-BATCH, SIZE, PROBLEMS, EPISODES = 2, 4, 7, 3
+BATCH, SIZE, PROBLEMS, EPISODES = 2, 4, 7, 2
 STEPS = PROBLEMS // BATCH * EPISODES
 SMALL = (
     "--rollout.batch_size", BATCH, "--rollout.n_samples_per_prompt", SIZE, "--train.num_episodes", EPISODES,
@@ -94,7 +94,7 @@ def test_problems_weights_and_limits_are_those_of_a_simulation(upstream, least_s
     live(args, tmp_path / "run", PROBLEMS)
     expected = simulated(overlap)
     assert observed(tmp_path / "run") == expected
-    assert len({step["limit"] for step in expected}) > 2, "the limit grew"
+    assert len({step["limit"] for step in expected}) > 1, "the limit grew"
     for number, record in enumerate(left(tmp_path / "run")["metrics.jsonl"]):
         assert record["off_policy_steps"] == min(number, overlap)
         assert record["limit"] == record["max_new_tokens"], "penalties go by the batch's own limit"
@@ -130,24 +130,25 @@ def test_uniform_order_is_that_without_overlap_and_none_is_lost(upstream, tmp_pa
         assert set(Counter(prompt for batch in a_pass for prompt in batch).values()) == {1}
 
 
+FILTERED = ("--algo.dynamic_filtering_enable", "--train.num_episodes", 3)
+WINDOW = ("--math.curriculum", "window")
 CASES = {
-    "uniform": (),
-    "curriculum": ("--math.curriculum", "window"),
-    "filtered": ("--algo.dynamic_filtering_enable",),
-    "filtered curriculum": ("--algo.dynamic_filtering_enable", "--math.curriculum", "window"),
-    "every second step saved": ("--ckpt.save_steps", 2),
+    "in turns": (*WINDOW, *FILTERED),
+    "uniform": OVERLAP,
+    "curriculum": (*OVERLAP, *WINDOW, "--ckpt.save_steps", 2),
+    "filtered": (*OVERLAP, *FILTERED),
+    "filtered curriculum": (*OVERLAP, *WINDOW, *FILTERED),
 }
 
 
-@pytest.mark.parametrize("overlap", [0, 1])
 @pytest.mark.parametrize("flags", CASES.values(), ids=CASES)
-def test_a_run_killed_at_any_event_equals_one_that_was_not(upstream, tmp_path, flags, overlap):  # noqa: F811
-    flags = (*GROWS, "--math.overlap", overlap, *flags)
+def test_a_run_killed_at_any_event_equals_one_that_was_not(upstream, tmp_path, flags):  # noqa: F811
+    flags = (*GROWS, *flags)
     args = run_settings(tmp_path / "whole", *flags)
     events = live(args, tmp_path / "whole", PROBLEMS).events
     whole = left(tmp_path / "whole")
     steps = [record["step"] for record in whole["metrics.jsonl"]]
-    assert steps == list(range(1, len(steps) + 1)) and len(steps) >= (2 if "--algo" in str(flags) else STEPS)
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) >= (2 if set(FILTERED) <= set(flags) else STEPS)
     assert [record["step"] for record in whole["eval.jsonl"]] == steps[1::2]
     for number in range(len(events)):
         folder = tmp_path / f"killed at {number}"
@@ -164,13 +165,13 @@ def run_settings_again(args):
 
 
 def test_a_run_killed_again_and_again_equals_one_that_was_not(upstream, tmp_path):  # noqa: F811
-    flags = (*GROWS, *OVERLAP, *CASES["filtered curriculum"])
+    flags = (*GROWS, *CASES["curriculum"], "--ckpt.save_steps", 1)
     live(run_settings(tmp_path / "whole", *flags), tmp_path / "whole", PROBLEMS)
     args, lives = run_settings(tmp_path / "killed", *flags), 0
     while len(live(run_settings_again(args), tmp_path / "killed", PROBLEMS, kill_at=23).events) == 23:
         lives += 1
         assert lives < 60
-    assert lives > 2 and left(tmp_path / "killed") == left(tmp_path / "whole")
+    assert lives > 1 and left(tmp_path / "killed") == left(tmp_path / "whole")
 
 
 def test_a_batch_comes_back_from_a_checkpoint_as_it_was():
@@ -193,9 +194,11 @@ def test_a_batch_comes_back_from_a_checkpoint_as_it_was():
         assert vars(sample).keys() == vars(again).keys() and isinstance(again.graded, Graded)
         assert again.graded == sample.graded
         for name, value in vars(sample).items():
-            for left_, right in [(value[key], getattr(again, name)[key]) for key in value] if name == "info" else [
-                (value, getattr(again, name))
-            ]:
+            for left_, right in (
+                [(value[key], getattr(again, name)[key]) for key in value]
+                if name == "info"
+                else [(value, getattr(again, name))]
+            ):
                 if isinstance(left_, torch.Tensor):
                     assert left_.dtype == right.dtype and torch.equal(left_, right), name
                 else:
