@@ -142,7 +142,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("flags", CASES.values(), ids=CASES)
-def test_a_run_killed_at_any_event_equals_one_that_was_not(upstream, tmp_path, flags):  # noqa: F811
+def test_a_run_killed_in_any_phase_equals_one_that_was_not(upstream, tmp_path, flags):  # noqa: F811
     flags = (*GROWS, *flags)
     args = run_settings(tmp_path / "whole", *flags)
     events = live(args, tmp_path / "whole", PROBLEMS).events
@@ -150,7 +150,9 @@ def test_a_run_killed_at_any_event_equals_one_that_was_not(upstream, tmp_path, f
     steps = [record["step"] for record in whole["metrics.jsonl"]]
     assert steps == list(range(1, len(steps) + 1)) and len(steps) >= (2 if set(FILTERED) <= set(flags) else STEPS)
     assert [record["step"] for record in whole["eval.jsonl"]] == steps[1::2]
-    for number in range(len(events)):
+    numbers = range(0, len(events), 3)
+    assert {events[number][0] for number in numbers} == {kind for kind, *_ in events}, "every phase of a step"
+    for number in numbers:
         folder = tmp_path / f"killed at {number}"
         args = run_settings(folder, *flags)
         assert len(live(args, folder, PROBLEMS, kill_at=number).events) == number
