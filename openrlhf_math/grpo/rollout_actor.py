@@ -31,7 +31,9 @@ UpstreamRolloutActor = RolloutRayActor.__ray_metadata__.modified_class
 
 
 class MathRolloutActor(UpstreamRolloutActor):
-    """One vLLM engine that answers with graded groups."""
+    """One vLLM engine that answers with graded groups. weights_version: gradient steps that its weights had."""
+
+    weights_version = 0  # of those the run began with
 
     async def __init__(
         self,
@@ -58,7 +60,6 @@ class MathRolloutActor(UpstreamRolloutActor):
         """
         answer_to_signal()
         self.device, self.chat_template = device, chat_template
-        self.weights_version = 0  # those the run began with
         self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"], trust_remote_code=remote_code_trusted())
         generation = generation or Generation()
         with_variables(self.tokenizer, generation.template_variables)  # a tool's replies are rendered with it
