@@ -244,7 +244,8 @@ def print_phases(args: SimpleNamespace, kind: str) -> None:
         table.add_row(phase.name, "\n".join(parts), held, "\n".join(wire), f"{phase.seconds:,.1f} s")
     console.print(table)
     console.print(
-        f"no step takes less than {shortest_step(found, args.math.overlap):,.1f} s, at the full rates of the {kind}; docs/recipes.md has measured steps",
+        f"no step takes less than {shortest_step(found, args.math.overlap):,.1f} s, at the full rates of the {kind}; "
+        "docs/recipes.md has measured steps",
         soft_wrap=True,
     )
     for phase in found:
