@@ -33,6 +33,7 @@ def generator(args: SimpleNamespace, answers: dict[str, list[dict]], monkeypatch
     made = MathSamplesGenerator(
         SimpleNamespace(args=args), Prompts(answers), None, [], **{name: MagicMock() for name in collaborators}
     )
+    made.problems.end_step.return_value = ({}, {})
     monkeypatch.setattr(engine_recovery, "Answers", lambda *_: Ray())
     monkeypatch.setattr(
         SamplesGenerator, "_dispatch_prompts_to_vllm",

@@ -56,7 +56,7 @@ def attention(device: str, context: int) -> str:
 
 def colocated(args: SimpleNamespace) -> bool:
     """Whether training and inference take turns on the same devices. args: a run's settings."""
-    return args.train.colocate_all and not args.train.async_enable
+    return args.train.colocate_all
 
 
 def cores() -> int:

@@ -4,6 +4,8 @@
     train       engines asleep; DeepSpeed's states are on the device while a gradient step is taken
     transfer    engines hold weights and no KV cache; DeepSpeed's states are back in CPU memory
 
+Engines that stay (`--math.overlap`) are awake in all of them, and idle in `transfer`.
+
 Engines go to sleep when training begins and not when generation ends. Only then is it certain that new weights follow,
 so the old ones are discarded (vLLM's sleep level 2) and not copied to CPU memory; and whoever generates again before
 that, such as an evaluation, finds the engines as they are.
@@ -40,6 +42,7 @@ class Phases:
     engines: Ray handles of rollout actors. policy: the RayActorGroup of the policy.
     engines_sleep, states_offload: whether these are moved at all; where they are not, as on a CPU, the same order is
     kept and reported. others: more groups, counted in the peak of memory. timeout: seconds that one move may take.
+    engines_stay: whether engines have devices of their own, where they generate while the policy trains.
     recover: called when an engine died under a question; when it comes back, engines are there and have the newest
     weights, and are asked once more.
     """
@@ -50,6 +53,7 @@ class Phases:
     states_offload: bool
     others: list = field(default_factory=list)
     timeout: float = 1800.0
+    engines_stay: bool = False
     wait: Callable[[list, float], list] = wait_for
     recover: Callable[[], None] | None = None
 
@@ -72,6 +76,8 @@ class Phases:
     def train(self) -> None:
         """Before a training step, after which weights must be transferred."""
         self.phase = "train"
+        if self.engines_stay:
+            return
         if self._awake == {"weights"}:
             self._wake("kv_cache")  # vLLM does not put an engine to sleep that is half awake
         if self._awake:

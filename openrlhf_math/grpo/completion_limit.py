@@ -89,11 +89,6 @@ def completion_limit(flags: dict, ours: dict) -> LimitSettings:
             f"{flag}: {last} tokens and a prompt do not fit in --data.max_len {flags['data.max_len']}; raise it: the "
             "engines are sized by it"
         )
-    if flags["train.async_enable"] and (stages or grow_at is not None or ours["math.truncated"] != "keep"):
-        raise UserError(
-            "--train.async_enable: --math.length_stages, --math.grow_at and --math.truncated are for training and "
-            "generation in turns; leave it out"
-        )
     if flags["critic.model_name_or_path"] and ours["math.truncated"] == "mask":
         raise UserError(
             "--math.truncated mask: OpenRLHF's loss of a critic cannot leave completions out; take keep or wrong, or "

@@ -66,7 +66,7 @@ def _check_staged(settings: CurriculumSettings) -> None:
 
 
 def _check_order_is_ours(name: str, flags: dict) -> None:
-    for flag, plain in (("data.prompt_probs", None), ("data.dataloader_num_workers", 0), ("train.async_enable", False)):
+    for flag, plain in (("data.prompt_probs", None), ("data.dataloader_num_workers", 0)):
         if flags[flag] != plain:
             raise UserError(
                 f"--{flag} {flags[flag]}: --math.curriculum {name} chooses every problem itself, when it is its turn; "

@@ -117,9 +117,12 @@ class DeterministicSamples(SamplesGenerator):
     def _arrived(self) -> int:
         return sum(ray.get([engine.arrived.remote() for engine in self.vllm_engines]))
 
-    def _generate_vllm(self, *args, **kwargs):
+    def _begin(self) -> None:
+        super()._begin()
         self._drawn: list[str] = []
         self._gated: list[ray.ObjectRef] = []
+
+    def _generate_vllm(self, *args, **kwargs):
         samples, *rest = super()._generate_vllm(*args, **kwargs)
         if self.args.train.full_determinism_enable:
             # Of a prompt that was asked again, its engine having died, the first.

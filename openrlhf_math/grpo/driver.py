@@ -93,10 +93,8 @@ def _train(args: SimpleNamespace, **watching) -> None:
     from openrlhf_math.grpo.rollout_actor import MathRolloutActor
     from openrlhf_math.grpo.trainer import MathTrainer
 
-    # OpenRLHF's asynchronous trainer would not notice that a restarted engine has the weights of the start.
-    restarts = 0 if args.train.async_enable else args.math.faults.engine_restarts
     engine = ActorFactory(
-        ray.remote(max_restarts=restarts, max_task_retries=0)(MathRolloutActor),
+        ray.remote(max_restarts=args.math.faults.engine_restarts, max_task_retries=0)(MathRolloutActor),
         device=args.math.device,
         colocated=colocated(args),
         sequences=args.rollout.batch_size * args.rollout.n_samples_per_prompt // max(1, args.vllm.num_engines),
@@ -189,8 +187,6 @@ def devices_wanted(args: SimpleNamespace) -> int:
     if colocated(args):
         return max(devices_of(args.actor), engines)
     wanted, critic = devices_of(args.actor) + engines, bool(args.critic.model_name_or_path)
-    if args.train.colocate_all:  # asynchronous: all but the engines share the policy's
-        return wanted
     if needs_reference(args) and not args.train.colocate_actor_ref:
         wanted += devices_of(args.ref)
     if critic:

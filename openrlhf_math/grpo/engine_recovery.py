@@ -7,7 +7,7 @@ first the policy sends the newest weights, then the trainer dispatches the lost 
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import ray
 from openrlhf.trainer.ppo_utils import samples_generator
@@ -27,11 +27,14 @@ POLICY_SECONDS = 5.0
 
 
 class EngineRecovery:
-    """engines: Ray handles of rollout actors. policy: the RayActorGroup of the policy. bound: restarts of the run."""
+    """engines: Ray handles of rollout actors. policy: the RayActorGroup of the policy. bound: restarts of the run.
+
+    version: of the policy's weights, the gradient steps it has taken; engines are told it with the weights.
+    """
 
     def __init__(self, engines: list, policy, bound: int) -> None:
         self.engines, self.policy, self.bound = engines, policy, bound
-        self.restarts = 0
+        self.restarts = self.version = 0
         self._reported = 0
         self._policy_seen = time.monotonic()
         self._births: list[str] = []  # not known before the first check: engines take their time to start
@@ -58,7 +61,13 @@ class EngineRecovery:
                 f"--math.engine_restarts {self.bound} allows; look for the cause, or raise it"
             )
         ray.get(self.policy.async_run_method("send_weights_to", numbers=started))
+        self.tell_version(started)
         logger.warning(f"vLLM engines {started} have the newest weights; what they were asked is generated again")
+
+    def tell_version(self, numbers: Iterable[int] | None = None) -> None:
+        """Engines have the policy's weights now: these, or all of them."""
+        engines = self.engines if numbers is None else [self.engines[number] for number in numbers]
+        ray.get([engine.have_weights.remote(self.version) for engine in engines])
 
     def check_policy(self) -> None:
         """Raises RayActorError if a worker of the policy is dead, which a rollout alone would notice at its end.
@@ -109,8 +118,10 @@ class RecoveringGenerator(SamplesGenerator):
     def waits_for(self) -> str:
         return f"the completions of {len(self._asked)} prompts from {len(self.engines.engines)} vLLM engines"
 
-    def _generate_vllm(self, *args, **kwargs):
+    def _begin(self) -> None:
         self._asked.clear()
+
+    def _generate_vllm(self, *args, **kwargs):
         with substituted(samples_generator, ray=Answers(self._asked, self._look_after, self._before_wait)):
             return super()._generate_vllm(*args, **kwargs)
 

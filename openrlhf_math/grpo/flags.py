@@ -9,6 +9,8 @@ from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
 from openrlhf_math.grpo.generation import ENGINE_FLAG, STOP_FLAG
 from openrlhf_math.grpo.objective import SAPO_TAU
+from openrlhf_math.grpo.overlap import HELP as OVERLAP_HELP
+from openrlhf_math.grpo.overlap import MOST
 from openrlhf_math.grpo.recipes import AGGREGATIONS, CONSTANT_LENGTH, RECIPES
 from openrlhf_math.grpo.recipes import FLAGS as OF_A_RECIPE
 from openrlhf_math.grpo.recipes import HELP as RECIPE_HELP
@@ -184,8 +186,8 @@ def _add_ours(group) -> None:
         choices=("auto", "on", "off"),
         default="auto",
         help="train on the completions of a group after one copy of their prompt, in one row without padding; auto: "
-        "where the model allows it and nothing needs a padded batch (ring attention, a critic, a reward model, "
-        "asynchronous training); off: OpenRLHF's padded batches",
+        "where the model allows it and nothing needs a padded batch (ring attention, a critic, a reward model); off: "
+        "OpenRLHF's padded batches",
     )
     group.add_argument(
         "--math.keep_rollouts",
@@ -198,6 +200,7 @@ def _add_ours(group) -> None:
         metavar="PATH",
         help="for debugging: train on stored rollouts, a file or a folder of them, one file a step, without an engine",
     )
+    group.add_argument("--math.overlap", type=int, choices=range(MOST + 1), default=0, help=OVERLAP_HELP)
     group.add_argument("--math.verbose", action="store_true", help="print what the actors print")
     group.add_argument(
         "--dry-run",

@@ -71,8 +71,6 @@ def read_generation(flags: dict, ours: dict) -> Generation:
     if variables and not flags["data.apply_chat_template"]:
         raise UserError(f"{TEMPLATE_FLAG}: --no-data.apply_chat_template renders prompts without the chat template")
     settings = Generation(ours["vllm.args"], variables, stop, DEFAULT | given, tuple(given))
-    if flags["train.async_enable"] and (stop or set(given) - {"temperature"}):
-        raise UserError(f"--train.async_enable: OpenRLHF's own generator has no {STOP_FLAG} and no --math.eval_*")
     flags["eval.temperature"] = settings.evaluation["temperature"]
     return settings
 

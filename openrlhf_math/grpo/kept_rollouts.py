@@ -42,10 +42,11 @@ class Graded:
 
     @classmethod
     def of(cls, response: dict, weights: int) -> "Graded":
+        """weights: where no engine says it, of a stored response."""
         grade = response.get("grade") or {}
         return cls(
             response.get("text"), grade.get("outcome"), grade.get("answer"), grade.get("reason", ""), grade.get("by"),
-            weights,
+            response.get("weights", weights),
         )  # fmt: skip
 
 

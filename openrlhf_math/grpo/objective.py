@@ -49,7 +49,10 @@ def settle_objective(flags: dict, ours: dict) -> Objective:
                     "give --math.rollout_correction instead"
                 )
     below = ours["math.correct_below_ess"]
-    correction = settle_correction(flags, ours["math.rollout_correction"], below)
+    wanted = ours["math.rollout_correction"]
+    if wanted is None and flags[LEVEL] is None and ours["math.overlap"]:
+        wanted = AUTO
+    correction = settle_correction(flags, wanted, below)
     tau = ours["math.sapo_tau"]
     if tau is not None and loss != "sapo":
         raise UserError(f"--math.sapo_tau is for --actor.policy_loss_type sapo, this is {loss}")
@@ -98,7 +101,8 @@ def described(args: SimpleNamespace, steps_a_batch: int) -> dict[str, str]:
             f"{corrects.is_correction_level} {corrects.is_correction_mode}, {corrects.is_correction_gating} {bounds}"
         )
     if ours.rollout_correction == AUTO and steps_a_batch == 1:
-        correction += f", below an effective sample size of {ours.correct_below_ess:g}"
+        late = "for batches that older weights wrote, and " if args.math.overlap else ""
+        correction += f", {late}below an effective sample size of {ours.correct_below_ess:g}"
     return {
         "recipe": ours.recipe,
         "estimator": args.algo.advantage.estimator,

@@ -120,6 +120,12 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
         f"devices: {devices_wanted(args)} ({args.math.device}), training and inference "
         f"{'take turns on the same ones' if colocated(args) else 'on separate ones'}"
     )
+    if args.math.overlap:
+        console.print(
+            f"overlap: engines generate a batch while the policy trains on the one before, so their weights are "
+            f"{args.math.overlap} step older; a checkpoint has the batch that waits",
+            soft_wrap=True,
+        )
     console.print(f"reference model: {'yes' if args.algo.kl.init_coef > 0 else 'none (KL coefficient 0)'}")
     if problems is not None:
         console.print(rollouts_line(problems, args.rollout.batch_size, args.train.num_episodes))

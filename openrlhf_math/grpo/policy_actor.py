@@ -3,6 +3,7 @@
 import math
 from functools import cached_property, partial
 
+import ray
 import torch.distributed
 from deepspeed.accelerator import get_accelerator
 from openrlhf.trainer.ppo_utils import NaiveReplayBuffer
@@ -52,6 +53,7 @@ class MathActorTrainer(ActorPPOTrainer):
         self.policy_loss = self.actor_loss_fn
         # `auto` knows how far a batch is off only after its step, unless its steps themselves move the policy away.
         self.watches_ess = self.args.math.objective.rollout_correction == AUTO and one_step_a_batch(self.args)
+        self.low_ess = False
         self.correct_next(not self.watches_ess)
         self.terms = LossTerms(self.actor_loss_fn.token_level_loss)  # GSPO's is by completion whatever the flag says
         self.taught: TaughtLoss | None = None
@@ -101,7 +103,13 @@ class MathActorTrainer(ActorPPOTrainer):
     def correct_below(self, ess: float) -> None:
         """With `auto`: decide on the next batch from the effective sample size of the last."""
         if self.watches_ess:
-            self.correct_next(not ess >= self.args.math.objective.correct_below_ess)
+            self.low_ess = not ess >= self.args.math.objective.correct_below_ess
+            self.correct_next(self.low_ess)
+
+    def begin_batch(self, off_policy: bool) -> None:
+        """With `auto`: correct a batch that other weights wrote, whatever its sample size may be."""
+        if self.watches_ess:
+            self.correct_next(off_policy or self.low_ess)
 
     def _policy_loss(self) -> float:
         """This process's policy loss of an optimizer step, their mean if there are several.
@@ -122,7 +130,7 @@ class MathActorTrainer(ActorPPOTrainer):
         if corrects and experience.rollout_log_probs is None:
             raise RuntimeError(
                 "the executor of --train.agent_func_path keeps no log-probabilities of the engine, so rollouts cannot "
-                "be corrected; leave out --math.rollout_correction and --algo.advantage.is_correction_level"
+                "be corrected; give --math.rollout_correction off, without --algo.advantage.is_correction_level"
             )
         if isinstance(self.policy_loss, PluggedLoss):
             self.policy_loss.group_ids = prompt_numbers(experience)
@@ -203,6 +211,18 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
     def correct_below(self, ess: float) -> None:
         """In a run that resumes: the effective sample size of the last batch, for `--math.rollout_correction auto`."""
         self.trainer.correct_below(ess)
+
+    def begin_batch(self, off_policy: bool) -> None:
+        """With `--math.overlap`, before each batch. off_policy: whether engines wrote any of it with older weights."""
+        self.trainer.begin_batch(off_policy)
+
+    def save_checkpoint(self, tag, client_states=None, **metric) -> None:
+        """As OpenRLHF's. A batch that waits for its step is saved by the first process alone."""
+        ours = (client_states or {}).get("math", {})
+        if isinstance(ahead := ours.get("ahead"), ray.ObjectRef):
+            ahead = ray.get(ahead) if self.strategy.is_rank_0() else None
+            client_states = client_states | {"math": ours | {"ahead": ahead}}
+        super().save_checkpoint(tag, client_states, **metric)
 
     def broadcast_to_vllm(self) -> dict[str, float]:
         return self.trainer.broadcast_to_vllm()

@@ -39,10 +39,19 @@ class ProblemOrder:
         for problem in self._problems.get(prompt, ()):
             self._outcomes.setdefault(problem, []).append(correct)
 
+    def take_noted(self) -> dict[int, list[bool]]:
+        """By problem, what was noted since the last call."""
+        noted, self._outcomes = self._outcomes, {}
+        return noted
+
+    def add(self, noted: dict[int, list[bool]]) -> None:
+        """Note again what was taken."""
+        for problem, correct in noted.items():
+            self._outcomes.setdefault(problem, []).extend(correct)
+
     def end_step(self) -> tuple[dict, dict[str, float]]:
         """What was drawn since the last step, as a record of problems.jsonl, and the step's metrics."""
-        outcomes = {problem: (sum(all_), len(all_)) for problem, all_ in sorted(self._outcomes.items())}
-        self._outcomes = {}
+        outcomes = {problem: (sum(all_), len(all_)) for problem, all_ in sorted(self.take_noted().items())}
         if not outcomes and self.name != UNIFORM:
             raise ValueError(
                 f"--math.curriculum {self.name}: the agent gives back no prompt of the run's problems, so nothing can "

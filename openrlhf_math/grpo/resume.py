@@ -34,7 +34,7 @@ FIXED = (
     "math.curriculum.", "math.device", "math.instruction", "math.judge.model", "math.judge.extra_body",
     "math.majority_labels", "math.reward_parts", "math.shared_prefix", "math.tool", "math.truncated", "math.teacher",
     "math.objective.rollout_correction", "math.objective.correct_below_ess", "math.objective.sapo_tau",
-    "math.objective.loss_length", "math.engine_noise",
+    "math.objective.loss_length", "math.engine_noise", "math.overlap",
 )  # fmt: skip
 FIXED_REWARDS = ("math.rewards.format_reward", "math.rewards.correct_reward", "math.rewards.style")
 

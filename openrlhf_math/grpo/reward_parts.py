@@ -187,8 +187,6 @@ def _check_each(flags: dict) -> None:
                 f"--reward.{penalty}: OpenRLHF takes this penalty off the sum, which {NORMALISED} {EACH} does not use; "
                 f"leave it out, or make {OVERLONG} a part of {FLAG}"
             )
-    if flags["train.async_enable"]:
-        raise UserError(f"--train.async_enable: {NORMALISED} {EACH} is for training and generation in turns")
 
 
 async def values_of(part: Part, group: Group) -> list[float]:

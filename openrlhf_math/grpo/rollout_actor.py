@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import tempfile
+import time
 from pathlib import Path
 
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
@@ -31,7 +32,9 @@ UpstreamRolloutActor = RolloutRayActor.__ray_metadata__.modified_class
 
 
 class MathRolloutActor(UpstreamRolloutActor):
-    """One vLLM engine that answers with graded groups."""
+    """One vLLM engine that answers with graded groups. weights_version: gradient steps that its weights had."""
+
+    weights_version = 0  # of those the run began with
 
     async def __init__(
         self,
@@ -105,7 +108,20 @@ class MathRolloutActor(UpstreamRolloutActor):
     async def generate_responses(
         self, prompt, label, sampling_params, max_length, hf_tokenizer, num_samples=1, images=None
     ):
-        """A group of `num_samples` rollouts of one prompt. `hf_tokenizer` None: the engine's own."""
+        """A group of `num_samples` rollouts of one prompt. `hf_tokenizer` None: the engine's own.
+
+        Each has the version of the `weights` that wrote it and the `span` in which its group was made, Unix time.
+        """
+        version, begun = self.weights_version, time.time()
+        group = await self._group(prompt, label, sampling_params, max_length, hf_tokenizer, num_samples, images)
+        made = {"weights": version, "span": (begun, time.time())}
+        return [rollout | made for rollout in group]
+
+    async def have_weights(self, version: int) -> None:
+        """The weights that came last are those of the policy after `version` gradient steps."""
+        self.weights_version = version
+
+    async def _group(self, prompt, label, sampling_params, max_length, hf_tokenizer, num_samples, images) -> list[dict]:
         hf_tokenizer = hf_tokenizer or self.tokenizer
         if isinstance(self.executor, AgentExecutor) and images is None:
             group = self.executor.execute_group(

@@ -1,10 +1,14 @@
 """Rollouts of a batch: OpenRLHF's sample generator, with whole batches, determinism, recovery and filtering."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.colocation.phases import Phases
+from openrlhf_math.grpo.asked_ahead import AskedAhead
+from openrlhf_math.grpo.batches import Batch, from_state, to_state
+from openrlhf_math.grpo.completion_limit import CompletionLimit
 from openrlhf_math.grpo.determinism import DeterministicSamples
 from openrlhf_math.grpo.display import Display
 from openrlhf_math.grpo.dynamic_filtering import FilteringGenerator
@@ -19,10 +23,15 @@ from openrlhf_math.grpo.whole_batches import WholeBatches
 from openrlhf_math.runs.rollouts import read_step
 
 
-class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerator, FilteringGenerator):
+class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, RecoveringGenerator, FilteringGenerator):
     """engines, phases, problems, undecided, watchdog, show: the trainer's.
 
-    before_first: called once, before the first batch, in a run that resumes.
+    before_first: called once, before the first batch, in a run that resumes. step: batches that were handed out. taken:
+    the last of them. limit: of the next batch's completions.
+
+    With `--math.overlap` the engines are asked for the next batch when one is handed out, and `complete` takes what
+    they wrote before their weights change. What a batch depends on besides weights is known by then: the outcomes of
+    those before it, for the curriculum, and how many of their completions were cut off, for the limit.
     """
 
     def __init__(
@@ -45,18 +54,92 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
         self.engines, self.phases, self.problems = engines, phases, problems
         self.undecided, self.watchdog, self.show = undecided, watchdog, show
         self.before_first: Callable[[], None] | None = None
+        self.limit = CompletionLimit(self.args.math.completion_limit)
+        self.taken: Batch | None = None
+        self._complete: deque[Batch] = deque()  # they wait for their step
+        self._episode = 0  # that prompts are drawn from
+        self._undecided: list[dict] = []  # of batches that had too few groups
+        self._spans: list[tuple[float, float]] = []
+        self._dataloader_iter, self._sample_buffer = None, []
         self._evaluated: list = []
 
     def generate_samples(self, **generate_kwargs):
+        """As OpenRLHF's: samples of the next step, or none at the end of an episode."""
         before_first, self.before_first = self.before_first, None
         if before_first:
             before_first()
+        self._arguments = generate_kwargs
         with self.watchdog.phase("rollout", self.waits_for):
-            samples, pass_rate, consumed, exhausted = super().generate_samples(**generate_kwargs)
-        if exhausted and (count := self.take_left_out()):
+            self.taken = self._complete.popleft() if self._complete else self._finish()
+            self.problems.add(self.taken.noted)
+            self._undecided += self.taken.undecided
+            if self.taken.samples:
+                self._hand_out(self.taken)
+        if count := self.taken.left_out:
             found = " with groups that teach something" if self.args.algo.dynamic_filtering_enable else ""
             self.show.say(f"end of an episode: its last {count} prompts fill no batch{found} and are left out")
-        return samples, pass_rate, consumed, exhausted
+        return self.taken.samples, self.taken.pass_rate, self.taken.consumed, self.taken.exhausted
+
+    def complete(self) -> None:
+        """Wait for what the engines were asked ahead, so that their weights can change."""
+        with self.watchdog.phase("rollout", self.waits_for):
+            while self.is_asked:
+                self._complete.append(self._finish())
+                if not self._complete[-1].samples:
+                    self._ask_ahead()
+
+    def state(self) -> dict | None:
+        """Batches that wait for their step, for a checkpoint."""
+        return to_state(self._complete) if self._complete else None
+
+    def resume(self, step: int, episode: int, state: dict | None) -> None:
+        """Go on from a checkpoint. step, episode: its own. state: of `state`."""
+        self.step, self._dataloader_iter = step, iter(self.prompts_dataloader)
+        self._complete = deque(from_state(state) if state else ())
+        self._episode = episode + sum(batch.exhausted for batch in self._complete)
+
+    def _hand_out(self, batch: Batch) -> None:
+        batch.undecided, self._undecided = self._undecided, []
+        batch.drawn, batch.metrics = self.problems.end_step()
+        self.step += 1
+        self.limit.observe(self.step, batch.truncated())
+        if self.args.math.overlap:
+            self._ask_ahead()
+
+    def _ask_ahead(self) -> None:
+        """Ask for the next batch of the run, if it has one."""
+        self._ready()
+        while self._episode < self.args.train.num_episodes:
+            self._dataloader_iter = self._dataloader_iter or iter(self.prompts_dataloader)
+            if self.ask(self._dataloader_iter, **self._arguments | {"max_new_tokens": self.limit.tokens}):
+                return
+            self._complete.append(self._finish())  # the end of an episode
+
+    def _finish(self) -> Batch:
+        """The batch that was asked for ahead, or, where none was, one from its beginning."""
+        limit = self.args.rollout.max_new_tokens = self.limit.tokens  # penalties go by it
+        samples, pass_rate, consumed, exhausted = self._generated(**self._arguments | {"max_new_tokens": limit})
+        self._episode += exhausted
+        spans, self._spans, zero = self._spans, [], self.args.math.started_at
+        return Batch(
+            samples,
+            pass_rate,
+            consumed,
+            exhausted,
+            left_out=self.take_left_out() if exhausted else 0,
+            limit=limit,
+            noted=self.problems.take_noted(),
+            undecided=self.undecided.take(),
+            span=(min(spans)[0] - zero, max(end for _, end in spans) - zero) if spans else None,
+        )
+
+    def _generated(self, **generate_kwargs) -> tuple:
+        return super().generate_samples(**generate_kwargs)
+
+    def _ready(self) -> None:
+        """Engines are there, awake, and have weights."""
+        self.engines.check()
+        self.phases.rollout()
 
     def generate_eval_samples(self, **generate_kwargs) -> list:
         """The rewards of samples are their accuracy, because upstream's pass@1 and pass@n count rewards."""
@@ -77,8 +160,7 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
 
     def _generate_vllm(self, *args, **kwargs):
         """For training and evaluation alike, and only when samples left from an earlier call do not do."""
-        self.engines.check()
-        self.phases.rollout()
+        self._ready()
         batch = super()._generate_vllm(*args, **kwargs)
         self.undecided.end_batch(self.step)
         return batch
@@ -89,6 +171,7 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
         if not self.evaluating:
             if self.args.math.truncated == "wrong":
                 response = as_wrong(response)
+            self._spans += [response["span"]] if "span" in response else []
             self.problems.note(response["prompt"], is_correct(response, self.args.math.rewards.correct_reward))
         experience = super()._process_response_into_experience(response, **generate_kwargs)
         experience.graded = Graded.of(response, self.step)
@@ -102,7 +185,7 @@ class ReplayGenerator(MathSamplesGenerator):
         super().__init__(*args, **kwargs)
         self.files = list(files)
 
-    def generate_samples(self, **generate_kwargs):
+    def _generated(self, **generate_kwargs) -> tuple:
         if not self.files:
             return [], None, 0, True
         responses = [response_of(row, self.args) for row in read_step(self.files.pop(0))]

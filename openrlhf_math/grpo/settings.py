@@ -19,6 +19,7 @@ from openrlhf_math.grpo.fault_settings import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
 from openrlhf_math.grpo.generation import Generation, read_generation
 from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
+from openrlhf_math.grpo.overlap import check_overlap
 from openrlhf_math.grpo.reward_parts import RewardParts, read_parts
 from openrlhf_math.grpo.teacher import Teacher, is_loaded, teacher
 from openrlhf_math.grpo.tool_settings import RolloutTool, instruction, tool
@@ -52,7 +53,6 @@ NEEDS_PADDED_BATCH = {
     "ds.ring_attn_size": 1,
     "critic.model_name_or_path": None,
     "reward.model_name_or_path": None,
-    "train.async_enable": False,
 }
 
 
@@ -69,7 +69,8 @@ class MathSettings:
     the policy learns from besides rewards, None for nothing. keep_rollouts: which steps' completions stay on disk.
     reward_parts: what the reward is the sum of, None for that of `rewards`. majority_labels: whether the majority of a
     group takes the place of a gold answer that is missing. judge: who decides what the grader cannot; None for nobody.
-    generation: see there. replay: rollouts to train on in place of an engine's, None for an engine.
+    generation: see there. replay: rollouts to train on in place of an engine's, None for an engine. overlap: batches
+    that are generated ahead of the one that is trained.
     """
 
     run_dir: Path
@@ -97,6 +98,7 @@ class MathSettings:
     judge: "JudgeSettings | None" = None
     generation: Generation = field(default_factory=Generation)
     replay: str | None = None
+    overlap: int = 0
     teacher: Teacher | None = None
 
 
@@ -110,6 +112,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     for name in ("dry_run", "plan_gpu"):
         flags.pop(name)
     check_values(flags | ours)
+    check_overlap(flags, ours["math.overlap"])
     objective = settle_objective(flags, ours)
     check_template("--data.input_template", flags["data.input_template"], flags["data.apply_chat_template"])
     hide_wandb_key(flags)
@@ -117,7 +120,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     run_dir = Path(ours["math.run_dir"]).absolute()
     settle_critic(flags)
     if ours["math.replay"]:
-        _check_replay(flags)
+        _check_replay(flags, ours)
     generation = read_generation(flags, ours)
     wanted_tool, wanted_teacher, parts = tool(flags, ours), teacher(flags, ours), read_parts(flags, ours)
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
@@ -125,8 +128,6 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
     objective = replace(objective, loss_length=loss_length(flags, ours["math.loss_length"], limit.last))
     filtering_range = flags["algo.dynamic_filtering_range"]
-    if flags["train.async_enable"]:  # OpenRLHF's own generator, with OpenRLHF's own default
-        filtering_range = filtering_range or (0, 1)
     flags["algo.dynamic_filtering_range"] = filtering_range or (-math.inf, math.inf)  # OpenRLHF checks it
     _compute(flags, device, run_dir, shared_prefix)
     _check(flags, wanted_teacher)
@@ -180,8 +181,9 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         reward_parts=parts,
         generation=generation,
         replay=ours["math.replay"],
+        overlap=ours["math.overlap"],
         majority_labels=_majority(flags, ours["math.majority_labels"]),
-        keep_rollouts=_keeping(ours["math.keep_rollouts"], args.train.async_enable, ours["math.replay"]),
+        keep_rollouts=read_keeping(ours["math.keep_rollouts"] or ("none" if ours["math.replay"] else KEEP_ROLLOUTS)),
         teacher=wanted_teacher,
     )
     if args.math.replay:  # after OpenRLHF's checks; without an engine there are no penalties left to take
@@ -190,14 +192,14 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     return args
 
 
-def _check_replay(flags: dict) -> None:
+def _check_replay(flags: dict, ours: dict) -> None:
     """Raise UserError for what a replay cannot do."""
     for name, why in (
         ("eval.dataset", "there is no engine to evaluate with"),
         ("ckpt.load_enable", "a replay is not resumed; run it again"),
-        ("train.async_enable", "there is no engine beside the training"),
+        ("math.overlap", "there is no engine beside the training"),
     ):
-        if flags[name]:
+        if (flags | ours)[name]:
             raise UserError(f"--{name} with --math.replay: {why}; leave one of the two out")
     if flags["ckpt.save_steps"] is None:
         flags["ckpt.save_steps"] = -1
@@ -211,17 +213,6 @@ def _majority(flags: dict, wish: bool) -> bool:
         if wish and flags[name]:
             raise UserError(f"--{name} and --math.majority_labels both say what is right; leave one of them out")
     return wish
-
-
-def _keeping(wish: str | None, asynchronous: bool, replay: str | None) -> Keeping:
-    """Which rollouts are kept. Raises UserError if the flag cannot be read, or OpenRLHF's own trainer runs."""
-    keeping = read_keeping(wish or ("none" if replay else KEEP_ROLLOUTS))
-    if asynchronous and wish and keeping != NOTHING:
-        raise UserError(
-            f"--math.keep_rollouts {wish}: OpenRLHF's asynchronous trainer keeps none; leave it or "
-            "--train.async_enable out"
-        )
-    return NOTHING if asynchronous else keeping
 
 
 def _shares_prefix(flags: dict, wish: str) -> bool:
@@ -261,7 +252,7 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
     micro_batch = next((size for size in (8, 4, 2) if share % size == 0), 1)
     default("train.micro_batch_size", micro_batch)
     default("rollout.micro_batch_size", flags["train.micro_batch_size"])
-    colocated_on_gpu = device == "cuda" and flags["train.colocate_all"] and not flags["train.async_enable"]
+    colocated_on_gpu = device == "cuda" and flags["train.colocate_all"]
     default("vllm.enable_sleep", colocated_on_gpu)
     default("ds.enable_sleep", colocated_on_gpu)
     if shared_prefix:  # packed rows have attention of their own, and no padding for flash-attn to take out
@@ -273,7 +264,7 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
     default("ckpt.output_dir", str(run_dir / "model"))
     default("logger.tensorboard_dir", str(run_dir / "tensorboard"))
     default("logger.wandb.run_name", run_dir.name)  # the same when the run goes on
-    if flags["train.async_enable"] or flags["ckpt.disable_ds"]:
+    if flags["ckpt.disable_ds"]:
         default("ckpt.save_steps", -1)
 
 
@@ -300,10 +291,10 @@ def _check(flags: dict, teacher: Teacher | None) -> None:
             f"leave it out for one gradient step a batch"
         )
     generated = flags["rollout.vllm_generate_batch_size"]
-    if generated and generated < flags["rollout.batch_size"]:
+    if generated and generated != flags["rollout.batch_size"]:
         raise UserError(
-            f"--rollout.vllm_generate_batch_size {generated} is less than --rollout.batch_size "
-            f"{flags['rollout.batch_size']}, so no batch would ever be whole; leave it out"
+            f"--rollout.vllm_generate_batch_size {generated}: engines are asked for a batch at a time, this is "
+            f"--rollout.batch_size {flags['rollout.batch_size']}; leave it out"
         )
     check_parallel(flags, flags["actor.num_nodes"] * flags["actor.num_gpus_per_node"])
     ranks = training_ranks(flags)
@@ -338,9 +329,9 @@ def steps_a_batch(args: SimpleNamespace) -> int:
 
 
 def one_step_a_batch(args: SimpleNamespace) -> bool:
-    """Whether every rollout batch gives exactly one gradient step of the policy that generated it."""
+    """Whether every rollout batch gives exactly one gradient step."""
     samples = args.rollout.batch_size * args.rollout.n_samples_per_prompt
-    return samples == args.train.batch_size and args.train.max_epochs == 1 and not args.train.async_enable
+    return samples == args.train.batch_size and args.train.max_epochs == 1
 
 
 def old_log_probs_needed(args: SimpleNamespace) -> bool:

@@ -128,8 +128,6 @@ def _check_others(flags: dict) -> None:
             f"{FLAG}: it teaches in groups of equal rewards, too, so none may be replaced; add "
             "--no-algo.dynamic_filtering_enable"
         )
-    if flags["train.async_enable"]:
-        raise UserError(f"--train.async_enable: OpenRLHF's asynchronous trainer knows no {FLAG}; leave one out")
 
 
 def needs_reference(args: SimpleNamespace) -> bool:

@@ -100,8 +100,6 @@ def _check_others(flags: dict) -> None:
             f"--algo.advantage.gamma {flags['algo.advantage.gamma']:g}: with --math.tool it would discount by the "
             "tool's tokens, too; leave it out"
         )
-    if flags["train.async_enable"]:
-        raise UserError("--train.async_enable: rollouts with --math.tool are for training and generation in turns")
     if flags["train.full_determinism_enable"]:
         raise UserError(
             "--train.full_determinism_enable: when a tool answers depends on the moment, and what else the engine then "

@@ -2,10 +2,11 @@
 
 `fit` is OpenRLHF's loop. A step of it calls, in this order, what this file overrides:
 
-    samples_generator.generate_samples   a batch of graded rollouts (samples_generator.py)
+    samples_generator.generate_samples   a batch of graded rollouts (samples_generator.py); with --math.overlap the
+                                         engines are asked for the next one
     train_step                           the engines leave the device, advantages, micro-batches of whole groups
       ppo_train                          the policy's states come back, a gradient step, they leave (policy_actor.py)
-      broadcast_to_vllm                  the new weights go to the engines
+      broadcast_to_vllm                  the new weights go to the engines, which have finished what they were asked
     save_logs_and_checkpoints            records, guards, and a checkpoint if one is due
     evaluate, save_best_checkpoint       every --eval.steps
 """
@@ -29,8 +30,8 @@ from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo import engine_gap
 from openrlhf_math.grpo.bad_steps import BadSteps
+from openrlhf_math.grpo.batches import Batch
 from openrlhf_math.grpo.checkpointing import Checkpointing
-from openrlhf_math.grpo.completion_limit import CompletionLimit
 from openrlhf_math.grpo.display import Display
 from openrlhf_math.grpo.engine_recovery import EngineRecovery
 from openrlhf_math.grpo.experience import MathExperienceMaker
@@ -64,7 +65,10 @@ class MathTrainer(UpstreamTrainer):
     """show: where steps are shown. stop: the signals that end the run. watchdog: of this run, in the phase "start".
 
     batches: rollout batches in all, if dynamic filtering replaces no group. trained: whether the policy took a step.
+    trained_at: Unix time when it last did. waited: seconds for the engines to finish what they were asked ahead.
     """
+
+    trained_at = waited = 0.0
 
     def __init__(
         self, pretrain, strategy, *args, show: Display, stop: StopSignals, watchdog: Watchdog, **kwargs
@@ -88,6 +92,7 @@ class MathTrainer(UpstreamTrainer):
             states_offload=self.args.ds.enable_sleep and bool(own_states),
             others=[group for group in (self.reference_model_group,) if group],
             timeout=2 * ours.faults.phase_seconds["sync"],  # the watchdog comes first, and its message says more
+            engines_stay=bool(ours.overlap),
             recover=self.engines.check,
         )
         self.problems = ProblemOrder(self.args, prompts.prompts)
@@ -124,8 +129,6 @@ class MathTrainer(UpstreamTrainer):
             strategy,
             self.tokenizer,
         )
-        self.limit = CompletionLimit(ours.completion_limit)
-        self._set_limit(self.limit.tokens)
         self.args = left_to_phases(self.args, "vllm", *own_states)
         if not old_log_probs_needed(self.args):
             logger.info("One gradient step a batch, no KL in the reward: the pass for old log-probabilities is skipped")
@@ -152,30 +155,42 @@ class MathTrainer(UpstreamTrainer):
 
     def train_step(self, rollout_samples, global_step: int):
         """Returns the step's metrics and its number."""
-        self.samples = rollout_samples
+        batch = self.samples_generator.taken
+        self.args.rollout.max_new_tokens = batch.limit  # penalties go by it
+        behind = {} if self.args.math.replay else batch.off_policy(global_step)
         taught = " and the teacher" if self.args.math.teacher else ""
         with self.watchdog.phase("train", f"{POLICY}{taught}, to take a gradient step"):
-            started = time.perf_counter()
+            begun, started = time.time(), time.perf_counter()
             self.engines.check()
             self.phases.train()
+            if self.args.math.overlap:
+                late = behind["off_policy_steps"] > 0
+                ray.get(self.actor_model_group.async_run_method("begin_batch", off_policy=late))
             sleep_seconds = time.perf_counter() - started
             self.stop.hold()  # until the step is recorded: in between, policy and records are not of one step
             balance = partial(balance_groups, seed=derived_seed(f"{self.args.train.seed}\0groups\0{global_step}"))
             with substituted(ppo_trainer, balance_experiences=balance):
                 status, global_step = super().train_step(rollout_samples, global_step)
-            self.samples_generator.step = global_step
             self.trained |= status.get("skipped_steps", math.inf) < steps_a_batch(self.args)
             if self.args.math.teacher:
                 status["timing/teacher"] = self.experience_maker.teacher_seconds
             status["timing/sleep"] = sleep_seconds  # the other moves lie within what upstream times
-            drawn, metrics = self.problems.end_step()
-            append_jsonl(self.args.math.run_dir / "problems.jsonl", {"step": global_step, **drawn})
-            status |= metrics
-            if self.limit.tokens is not None:
-                status["max_new_tokens"] = self.limit.tokens
-            self.limit.observe(global_step, status["truncated"])
-            self._set_limit(self.limit.tokens)
+            if self.args.math.overlap:
+                status["timing/rollout_wait"] = self.waited
+                status["timing/broadcast"] -= self.waited
+            append_jsonl(self.args.math.run_dir / "problems.jsonl", {"step": global_step, **batch.drawn})
+            status |= batch.metrics | behind | self._timeline(batch, begun)
+            if batch.limit is not None:
+                status["max_new_tokens"] = batch.limit
             return status, global_step
+
+    def _timeline(self, batch: Batch, begun: float) -> dict[str, float]:
+        """Of this step, seconds since the start of the run. begun: Unix time when it began to train."""
+        zero = self.args.math.started_at
+        times = {"timeline/train_begin": begun - zero, "timeline/train_end": self.trained_at - zero}
+        if batch.span:
+            times |= dict(zip(("timeline/rollout_begin", "timeline/rollout_end"), batch.span, strict=True))
+        return times
 
     def _compute_rollout_stats(self, experiences) -> dict:
         """Means over all completions of the batch; those the policy actor gives leave out the skipped ones."""
@@ -204,15 +219,20 @@ class MathTrainer(UpstreamTrainer):
         status = super().ppo_train(global_steps)
         if global_steps <= self.args.critic.freezing_steps:
             status |= ray.get(self.actor_model_group.async_run_method(method_name="leave_out_batch"))[0]
+        self.engines.version, self.trained_at = global_steps + 1, time.time()
         self.phases.offload()
         return status
 
     def broadcast_to_vllm(self) -> None:
         if not self.vllm_engines:
             return
+        started = time.perf_counter()
+        self.samples_generator.complete()
+        self.waited = time.perf_counter() - started
         with self.watchdog.phase("sync", f"weights to go from {POLICY} to {ENGINES}"):
             self.engines.check()
             self.phases.transfer()
+            self.engines.tell_version()
 
     def save_logs_and_checkpoints(self, global_step: int, logs_dict=None, client_states=None) -> None:
         """Record the step, stop a run that no longer learns, save a checkpoint if one is due."""
@@ -222,7 +242,7 @@ class MathTrainer(UpstreamTrainer):
             logs_dict["timing/rollout_files"] = self._keep_rollouts(global_step)
             record = step_record(global_step, logs_dict, time.time() - self.args.math.started_at)
             append_jsonl(self.args.math.run_dir / "metrics.jsonl", record)
-            self.undecided.collect(global_step)
+            self.undecided.write(global_step, self.samples_generator.taken.undecided)
             self.show(record, self.batches)
             self._guard(record)  # before the step is in a checkpoint
             samples = {key: logs_dict[key] for key in ("generated_samples",) if key in logs_dict}
@@ -230,24 +250,25 @@ class MathTrainer(UpstreamTrainer):
                 super().save_logs_and_checkpoints(global_step, record | samples, client_states)
             client_states["math"] = {  # in the object that upstream keeps with its best checkpoint
                 "curriculum": self.problems.name,
-                "completion_limit": self.limit.state_dict(),
+                "completion_limit": self.samples_generator.limit.state_dict(),
                 "kl_coefficient": self.kl_ctl.value,
                 "random": random_state(device=False),
                 "ess": record.get(ESS, 1.0),
+                "ahead": (state := self.samples_generator.state()) and ray.put(state),  # one copy for all processes
             }
             self.checkpointing.end_step(global_step, client_states)
 
     def _keep_rollouts(self, step: int) -> float:
         """Returns the seconds it took."""
         started = time.perf_counter()
-        self.rollouts.training(step, self.samples)
-        self.samples = []
+        batch = self.samples_generator.taken
+        self.rollouts.training(step, batch.samples)
+        batch.samples = []
         return time.perf_counter() - started
 
     def _guard(self, record: dict) -> None:
         """Stop a run that no longer learns from its own policy."""
-        # With these the engine's weights are older, or another run's, as they should be.
-        if not (self.args.train.async_enable or self.args.math.replay):
+        if record.get("off_policy_steps") == 0:  # else the engine's weights are older, as they should be
             engine_gap.check(record, self.args.math.max_logprob_gap)
         self.bad_steps.observe(record, self.batch)
 
@@ -303,19 +324,18 @@ class MathTrainer(UpstreamTrainer):
                 "whose order cannot be continued; give the same"
             )
         self.trained = True
-        self.stop.saved = self.samples_generator.step = step
+        self.stop.saved = self.engines.version = step
         self.kl_ctl.value = ours["kl_coefficient"]
         ray.get(self.actor_model_group.async_run_method("correct_below", ess=ours.get("ess", 1.0)))
-        self.limit.restore(step, ours["completion_limit"])
-        self._set_limit(self.limit.tokens)
+        self.samples_generator.limit.restore(step, ours["completion_limit"])
         self.samples_generator.before_first = partial(self._resume, states)
         return states
 
     def _resume(self, states: dict) -> None:
         """What is left to do of a checkpoint's step, and what comes next as it would have come."""
-        self._evaluate_if_owed(states["global_step"], {name: states[name] for name in CLIENT_STATES})
-        generator = self.samples_generator
-        generator._dataloader_iter, generator._sample_buffer = iter(self.prompts_dataloader), []
+        step = self.samples_generator.step = states["global_step"]
+        self._evaluate_if_owed(step, {name: states[name] for name in CLIENT_STATES})
+        self.samples_generator.resume(step, states["episode"], states["math"].get("ahead"))
         restore_random_state(states["math"]["random"])  # an iterator draws, too
 
     def _evaluate_if_owed(self, step: int, client_states: dict) -> None:
@@ -339,7 +359,3 @@ class MathTrainer(UpstreamTrainer):
 
     def _evaluations(self) -> list[dict]:
         return records.read_records(self.args.math.run_dir / "eval.jsonl")
-
-    def _set_limit(self, tokens: int | None) -> None:
-        """Of the completions to come, and of the penalties that go by it."""
-        self.generate_kwargs["max_new_tokens"] = self.args.rollout.max_new_tokens = tokens

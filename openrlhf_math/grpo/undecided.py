@@ -39,16 +39,20 @@ class Undecided:
         self.engines, self.path = engines, path
         self._answers = self._errors = 0
 
-    def collect(self, step: int) -> None:
-        """Append what the engines have to the file; tracebacks go to the log, too. step: gradient steps done."""
+    def take(self) -> list[dict]:
+        """What the engines have noted since the last call."""
+        items: list[dict] = []
         for answer in [engine.take_undecided.remote() for engine in self.engines]:
-            items: list[dict] = []
             with contextlib.suppress(*LOST):  # they are gone with their engine
-                items = ray.get(answer)
-            for item in items:
-                append_jsonl(self.path, {"step": step, **item})
-                if "traceback" in item:
-                    logger.warning(f"step {step}: the reward raised, which counts as undecided\n{item['traceback']}")
+                items += ray.get(answer)
+        return items
+
+    def write(self, step: int, items: list[dict]) -> None:
+        """Append items to the file; tracebacks go to the log, too. step: gradient steps done."""
+        for item in items:
+            append_jsonl(self.path, {"step": step, **item})
+            if "traceback" in item:
+                logger.warning(f"step {step}: the reward raised, which counts as undecided\n{item['traceback']}")
 
     def note(self, response: dict) -> None:
         """One rollout, as the executor gives it."""
@@ -61,7 +65,7 @@ class Undecided:
         answers, errors = self._answers, self._errors
         self._answers = self._errors = 0
         if answers and errors == answers:
-            self.collect(step)
+            self.write(step, self.take())
             raise RuntimeError(
                 f"the reward raised on all {answers} completions of a batch: {self._last}; correct it, the "
                 f"traceback is in {self.path}"

@@ -1,5 +1,6 @@
 """What the flags of OpenRLHF that one needs for `grpo` mean here, as `--help` says it."""
 
+from openrlhf_math.grpo.overlap import ASYNCHRONOUS
 from openrlhf_math.grpo.recipes import CONSTANT_LENGTH
 from openrlhf_math.training.lora import LORA
 
@@ -104,5 +105,9 @@ PROMPTS = {
     "eval.temperature": "sampling temperature of evaluations, 0 for greedy (default: of the model's "
     "generation_config.json if it asks for sampling, else 0.6)",
 }
+# Of OpenRLHF's own way to train and generate at once.
+REFUSED = dict.fromkeys(ASYNCHRONOUS, "refused; --math.overlap 1 trains and generates at once") | {
+    "rollout.vllm_generate_batch_size": "must be --rollout.batch_size, or 0: engines are asked for a batch at a time",
+}
 
-HELP = CHECKPOINTS | OBJECTIVE | LOSS | PROMPTS | LORA | PADDED_BATCHES | DEVICES | CRITIC  # by dotted flag
+HELP = CHECKPOINTS | OBJECTIVE | LOSS | PROMPTS | LORA | PADDED_BATCHES | DEVICES | CRITIC | REFUSED  # by dotted flag

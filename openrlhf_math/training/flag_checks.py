@@ -76,7 +76,7 @@ def check_placement(flags: dict, reference: bool) -> None:
     """
     shares_all = flags["train.colocate_all"]
     nodes, devices = size = _size(flags, "actor")
-    if shares_all and not flags["train.async_enable"]:
+    if shares_all:
         engines, each = flags["vllm.num_engines"], flags["vllm.tensor_parallel_size"]
         if engines * each != nodes * devices:
             raise UserError(

@@ -129,7 +129,7 @@ def benchmark(name: str, repeat: int, buckets_mib: list[int]) -> None:
     args = SimpleNamespace(
         math=SimpleNamespace(device="cpu", engine_noise=0.0),
         ds=SimpleNamespace(zero_stage=2, tensor_parallel_size=1),
-        train=SimpleNamespace(colocate_all=True, async_enable=False),
+        train=SimpleNamespace(colocate_all=True),
         vllm=SimpleNamespace(num_engines=1, tensor_parallel_size=1, enable_prefix_caching=True),
     )
     with tempfile.TemporaryDirectory() as directory:
@@ -172,7 +172,7 @@ def main() -> None:
             math=SimpleNamespace(device="cpu", verbose=False),
             actor=SimpleNamespace(num_nodes=1, num_gpus_per_node=1),
             vllm=SimpleNamespace(num_engines=1, tensor_parallel_size=1),
-            train=SimpleNamespace(colocate_all=True, async_enable=False, colocate_actor_ref=False),
+            train=SimpleNamespace(colocate_all=True, colocate_actor_ref=False),
             algo=SimpleNamespace(kl=SimpleNamespace(init_coef=0.0)),
         ),
         worker_environment("cpu", parameters),

@@ -27,7 +27,7 @@ def cluster():
         math=SimpleNamespace(device="cpu", verbose=False),
         actor=SimpleNamespace(num_nodes=1, num_gpus_per_node=1),
         vllm=SimpleNamespace(num_engines=1, tensor_parallel_size=1),
-        train=SimpleNamespace(colocate_all=True, async_enable=False, colocate_actor_ref=False),
+        train=SimpleNamespace(colocate_all=True, colocate_actor_ref=False),
         algo=SimpleNamespace(kl=SimpleNamespace(init_coef=0.0)),
     )
     start_ray(args, worker_environment("cpu", 1_000_000))
@@ -121,7 +121,7 @@ def open_transfer(model, actor, bucket_bytes: int) -> WeightTransfer:
     args = SimpleNamespace(
         math=SimpleNamespace(device="cpu", engine_noise=0.0),
         ds=SimpleNamespace(zero_stage=2, tensor_parallel_size=1),
-        train=SimpleNamespace(colocate_all=True, async_enable=False),
+        train=SimpleNamespace(colocate_all=True),
         vllm=SimpleNamespace(num_engines=1, tensor_parallel_size=1, enable_prefix_caching=True),
     )
     return WeightTransfer.open(model, [actor], args, rank=0, bucket_bytes=bucket_bytes)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
 
-MEASURED = ("timing/", "memory/", "transfer/", "seconds")  # what differs between any two runs
+MEASURED = ("timing/", "timeline/", "memory/", "transfer/", "seconds")  # what differs between any two runs
 EVERYTHING = (
     "--math.curriculum", "window", "--algo.dynamic_filtering_enable",
     "--data.max_samples", "160", "--eval.steps", "2", "--eval.n_samples_per_prompt", "2",

@@ -111,6 +111,17 @@ def test_generation_on_discarded_weights_is_refused(actors, moves):
     phases.rollout()
 
 
+def test_engines_that_stay_generate_while_the_policy_trains(actors):
+    phases = phases_of(actors, engines_stay=True)
+    phases.rollout()
+    actors.take_calls()
+    phases.train()
+    phases.rollout()  # what they were asked ahead is taken before the transfer
+    phases.transfer()
+    phases.rollout()
+    assert actors.take_calls() == [("broadcast_to_vllm",)]
+
+
 def test_generation_after_a_failed_transfer_is_refused(actors):
     phases = phases_of(actors)
     actors.answers["broadcast_to_vllm"] = OSError("no room in shared memory")

@@ -80,7 +80,6 @@ def test_an_agent_without_scores_is_filtered_by_its_rewards(monkeypatch):
     [
         ((), None),
         (("--algo.dynamic_filtering_range", 0.1, 0.9), [0.1, 0.9]),
-        (("--train.async_enable", "--algo.advantage.estimator", "rloo"), (0, 1)),  # OpenRLHF's generator wants one
     ],
 )
 def test_there_is_no_range_unless_it_is_given(flags, expected):

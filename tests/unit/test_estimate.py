@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from openrlhf_math.grpo.estimate import GPUS, KNOWN, Shape, phases, print_phases, shape_of
+from openrlhf_math.grpo.estimate import GPUS, KNOWN, Phase, Shape, phases, print_phases, shape_of, shortest_step
 from openrlhf_math.grpo.flags import build_parser
 from openrlhf_math.grpo.settings import resolve
 
@@ -161,3 +161,9 @@ def test_what_is_shown_and_what_does_not_fit(capsys, monkeypatch):
     assert "Note: training needs" in shown
     print_phases(settings("--model", "nobody/nothing-7B"), "a100")
     assert "A step on" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("generation", "training", "overlap", "seconds"), [(5, 3, 0, 9), (5, 3, 1, 6), (2, 3, 1, 4)])
+def test_with_overlap_the_longer_phase_sets_the_pace(generation, training, overlap, seconds):
+    found = [Phase("generation", seconds=generation), Phase("training", seconds=training), Phase("transfer", seconds=1)]
+    assert shortest_step(found, overlap) == seconds

@@ -31,6 +31,7 @@ def trainer(monkeypatch):
     monkeypatch.setattr(ray, "get", lambda references: references)
     made = MathTrainer.__new__(MathTrainer)
     made.args = SimpleNamespace(critic=SimpleNamespace(freezing_steps=1), ds=SimpleNamespace(enable_sleep=False))
+    made.engines = SimpleNamespace(version=0)
     made.kl_ctl = SimpleNamespace(value=0.0)
     made.phases = SimpleNamespace(reload=lambda: None, offload=lambda: None)
     made.critic_model_group = Group(fit={"critic_loss": 2.0})
@@ -50,6 +51,7 @@ def test_the_policy_is_trained_from_the_third_step_on(trainer):
     assert trainer.critic_model_group.asked == ["fit"] * 4
     assert [status["policy_loss"] for status in statuses] == [0.0, 0.0, 0.3, 0.3]
     assert all(status["critic_loss"] == 2.0 for status in statuses)
+    assert trainer.engines.version == 4, "a step counts, whoever was trained"
 
 
 def test_the_batch_of_a_frozen_step_is_not_kept_for_later(trainer):

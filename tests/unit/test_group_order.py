@@ -17,6 +17,7 @@ from openrlhf_math.grpo import trainer
 from openrlhf_math.grpo.micro_batches import balance_groups
 
 SIZE = 4
+EMPTY = SimpleNamespace(limit=None, drawn={}, metrics={}, span=None, off_policy=lambda step: {})
 cached_settings = cache(settings)
 
 
@@ -108,10 +109,9 @@ def test_the_trainer_draws_another_order_for_each_step_and_the_same_again_after_
     for _ in range(2):
         run = object.__new__(trainer.MathTrainer)
         run.args = settings("--train.seed", 7)
-        for name in ("engines", "phases", "problems", "limit", "stop", "samples_generator", "watchdog"):
+        for name in ("engines", "phases", "stop", "samples_generator", "watchdog"):
             setattr(run, name, MagicMock())
-        run.problems.end_step.return_value = ({}, {})
-        run.limit.tokens, run.trained, run.generate_kwargs = None, False, {}
+        run.samples_generator.taken, run.trained = EMPTY, False
         for step in range(4):
             run.train_step([], step)
     assert drawn[:4] == drawn[4:] and len(set(drawn)) == 4

@@ -65,7 +65,7 @@ def test_the_pass_for_old_log_probabilities_is_skipped_only_where_nothing_reads_
         (("--train.batch_size", "48"), "--train.batch_size 48 does not divide the 128 completions"),
         (("--train.micro_batch_size", "5"), "--train.micro_batch_size 5 on 1 training"),
         (("--actor.model_name_or_path", ""), "--actor.model_name_or_path is missing"),
-        (("--train.partial_rollout_enable",), "OpenRLHF refuses these flags"),
+        (("--rollout.micro_batch_size", "100000"), "OpenRLHF refuses these flags"),
         (("--algo.advantage.estimator", "gpro"), "there is none of that name; choose one of grpo"),
     ],
 )

@@ -180,6 +180,19 @@ def test_a_run_that_resumes_decides_as_it_would_have(ess, level):
     assert trainer.policy_loss.is_correction_level == level
 
 
+@pytest.mark.parametrize(
+    ("off_policy", "ess", "level"), [(True, 1.0, "token"), (False, 1.0, "off"), (False, 0.9, "token")]
+)
+def test_auto_corrects_what_older_weights_wrote(off_policy, ess, level):
+    trainer = object.__new__(MathActorTrainer)
+    trainer.args, trainer.watches_ess = settings("--math.rollout_correction", "auto"), True
+    trainer.policy_loss = SimpleNamespace(is_correction_level=None)
+    trainer.correct_below(ess)
+    for late in (True, off_policy):  # the batch before does not matter
+        trainer.begin_batch(late)
+    assert trainer.policy_loss.is_correction_level == level
+
+
 def test_auto_always_corrects_where_a_batch_has_several_steps(monkeypatch):
     completions = batch(apart=0.05)
     args = settings(*BATCH, *PACKED, *SEVERAL, "--math.rollout_correction", "auto", "--math.truncated", "mask")

@@ -365,6 +365,7 @@ def test_an_executor_of_openrlhfs_gets_the_text_with_its_first_token_and_gives_b
         actor.chat_template = chat_template
         text = layout.chat("1+1?") if chat_template else "1+1?"
         group = asyncio.run(actor.generate_responses(text, "2", SimpleNamespace(), 64, None, 2))
+        assert [(one.pop("weights"), len(one.pop("span"))) for one in group] == [(0, 2)] * 2
         assert group == [{"prompt": text, "ids": layout.ids(text, first=not chat_template)}] * 2
 
 

@@ -448,7 +448,7 @@ def test_a_replayed_completion_is_the_one_that_was_kept(tmp_path, monkeypatch):
     [
         (("--eval.dataset", "x"), "--eval.dataset with --math.replay"),
         (("--ckpt.load_enable",), "--ckpt.load_enable with --math.replay"),
-        (("--train.async_enable",), "--train.async_enable with --math.replay"),
+        (("--math.overlap", "1", "--no-train.colocate_all"), "--math.overlap with --math.replay"),
     ],
 )
 def test_what_a_replay_cannot_do(tmp_path, flags, sentence):

@@ -60,8 +60,8 @@ def test_settings_that_give_no_step_are_refused(model, tmp_path, capsys, flag):
     assert f"--{flag} 0" in error and len(error.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("size", [0, -4, 8])
-def test_engines_that_are_asked_for_less_than_a_batch_are_refused(model, tmp_path, capsys, size):
+@pytest.mark.parametrize("size", [0, -4, 8, 32])
+def test_engines_that_are_asked_for_more_or_less_than_a_batch_are_refused(model, tmp_path, capsys, size):
     code = grpo(model, tmp_path, 40, "--rollout.vllm_generate_batch_size", size, "--dry-run")
     assert code == (0 if size == 0 else 2)  # 0 is OpenRLHF's for as many as a batch
     assert size == 0 or f"--rollout.vllm_generate_batch_size {size}" in capsys.readouterr().err
@@ -138,10 +138,10 @@ def test_steps_that_deepspeed_skipped_are_none(monkeypatch, status, trained):
     """Of a batch of two optimizer steps. Without the key the policy was frozen."""
     made = trainer()
     made.args = settings(*BATCH, "--train.batch_size", 4)
-    for name in ("engines", "phases", "problems", "limit", "samples_generator"):
+    for name in ("engines", "phases", "samples_generator"):
         setattr(made, name, MagicMock())
-    made.problems.end_step.return_value = ({}, {})
-    made.limit.tokens, made.generate_kwargs = None, {}
+    made.samples_generator.taken = MagicMock(limit=None, drawn={}, metrics={}, span=None)
+    made.samples_generator.taken.off_policy.return_value = {}
     monkeypatch.setattr("openrlhf_math.grpo.trainer.append_jsonl", lambda *_: None)
     monkeypatch.setattr(UpstreamTrainer, "train_step", lambda self, samples, step: ({"truncated": 0.0} | status, 1))
     made.train_step([], 0)
