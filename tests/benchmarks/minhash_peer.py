@@ -49,7 +49,7 @@ def main(rows: Path, folder: Path) -> None:
         (1, [MinhashDedupCluster(input_folder=buckets, output_folder=removed, config=config)]),
         (1, [reader, MinhashDedupFilter(input_folder=removed), Numbers(folder / "kept.json")]),
     ):
-        LocalPipelineExecutor(pipeline=pipeline, tasks=tasks, workers=1).run()
+        LocalPipelineExecutor(pipeline=pipeline, tasks=tasks, workers=1, logging_dir=str(folder / "logs")).run()
     seconds = time.perf_counter() - started
     kept = set(json.loads((folder / "kept.json").read_text()))
     count = sum(1 for _ in rows.open())
