@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     for parser in each_parser(whole):
         for action in parser._actions:
             if takes_a_path(action):
-                action.complete = shtab.FILE
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
     print(shtab.complete(whole, args.shell))
 
 

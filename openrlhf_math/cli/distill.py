@@ -6,10 +6,14 @@ import shlex
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
 from openrlhf_math.training.flag_values import json_object
+
+if TYPE_CHECKING:
+    from openrlhf_math.distill.settings import DistillSettings
 
 EPILOG = r"""teachers:
   endpoint   any OpenAI-compatible server at --base-url: DeepSeek's, vLLM's, ...
@@ -159,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report["total"].kept else 1
 
 
-def read_settings(args: argparse.Namespace):
+def read_settings(args: argparse.Namespace) -> "DistillSettings":
     """Raises ValueError or UserError for values that cannot work."""
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.data.trace import find_tags

@@ -1,9 +1,13 @@
 """Flags of a model behind an endpoint that judges: answers in `eval`, pairs of problems in `curate`."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.training.flag_values import json_object
+
+if TYPE_CHECKING:
+    from openrlhf_math.rerank.answer_judge import JudgeSettings
 
 CONCURRENCY, TIMEOUT, TRIES = 16, 600.0, 5
 NAMES = ("model", "api_key_env", "concurrency", "requests_per_minute", "request_timeout", "extra_body")
@@ -25,7 +29,7 @@ def add_judge_flags(
     )
 
 
-def judge_settings(args: argparse.Namespace):
+def judge_settings(args: argparse.Namespace) -> "JudgeSettings | None":
     """The `JudgeSettings`, None for no judge. Raises UserError for values that cannot work."""
     given = {name: value for name in NAMES if (value := getattr(args, f"judge_{name}")) is not None}
     if not args.judge_base_url:
