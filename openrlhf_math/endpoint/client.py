@@ -9,7 +9,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -64,7 +64,7 @@ class Client:
         self._url = URL(self._http.base_url.rstrip("/") + "/chat/completions")
         self._proxy = _proxy(self._http.base_url)
 
-    async def __aenter__(self) -> "Client":
+    async def __aenter__(self) -> Self:
         key = self._http.api_key
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {key}"} if key else {},

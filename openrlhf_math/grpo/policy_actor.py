@@ -2,10 +2,13 @@
 
 import math
 from functools import cached_property, partial
+from types import SimpleNamespace
+from typing import Any
 
 import torch.distributed
 from deepspeed.accelerator import get_accelerator
 from openrlhf.trainer.ppo_utils import NaiveReplayBuffer
+from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ray import launcher, ppo_actor
 from openrlhf.trainer.ray.launcher import ReferenceModelActor
 from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer, PolicyModelActor
@@ -15,6 +18,7 @@ from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import training_threads
 from openrlhf_math.colocation.memory import HeapTrimmer
+from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
 from openrlhf_math.grpo.engine_gap import GapTally
 from openrlhf_math.grpo.importance import ESS, WeightTally
@@ -35,14 +39,16 @@ from openrlhf_math.grpo.teacher import is_loaded
 from openrlhf_math.grpo.watchdog import answer_to_signal
 from openrlhf_math.modeling.packed_actor import SHARED, PackedActor
 
-UpstreamPolicyActor = PolicyModelActor.__ray_metadata__.modified_class
-UpstreamReferenceActor = ReferenceModelActor.__ray_metadata__.modified_class
+UpstreamPolicyActor: Any = PolicyModelActor.__ray_metadata__.modified_class
+UpstreamReferenceActor: Any = ReferenceModelActor.__ray_metadata__.modified_class
 
 
 class MathActorTrainer(ActorPPOTrainer):
     """The training loop inside the policy actor."""
 
-    def __init__(self, strategy, *args, **kwargs) -> None:
+    actor_loss_fn: Any  # the loss module that upstream calls
+
+    def __init__(self, strategy: MathStrategy, *args: Any, **kwargs: Any) -> None:
         with substituted(
             ppo_actor,
             NaiveReplayBuffer=self._replay_buffer_class(strategy.args),
@@ -67,7 +73,7 @@ class MathActorTrainer(ActorPPOTrainer):
         self.trim_heap = HeapTrimmer()
 
     @staticmethod
-    def _replay_buffer_class(args) -> type[NaiveReplayBuffer]:
+    def _replay_buffer_class(args: SimpleNamespace) -> type[NaiveReplayBuffer]:
         if not args.math.shared_prefix:
             return NaiveReplayBuffer
         return SkippingReplayBuffer if only_advantages_teach(args) else GroupReplayBuffer
@@ -113,7 +119,9 @@ class MathActorTrainer(ActorPPOTrainer):
         steps = sum(self.replay_buffer.dynamic_optimizer_step) * self.max_epochs if dynamic else len(self.policy_losses)
         return sum(self.policy_losses) / steps
 
-    def training_step(self, experience, kl_ctl, step, loss_batch_info=None) -> dict:
+    def training_step(
+        self, experience: Experience, kl_ctl: float, step: int, loss_batch_info: dict | None = None
+    ) -> dict:
         if loss_batch_info is None:
             loss_batch_info = get_loss_batch_info(
                 self.strategy, experience.action_mask, replay_buffer=self.replay_buffer, step=step, dynamic_batch=True
@@ -210,7 +218,7 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
     def send_weights_to(self, numbers: list[int]) -> None:
         self.trainer.send_weights_to(numbers)
 
-    def init_model_from_pretrained(self, strategy, *args, **kwargs) -> None:
+    def init_model_from_pretrained(self, strategy: MathStrategy, *args: Any, **kwargs: Any) -> None:
         answer_to_signal()
         run = strategy.args
         if run.math.device == "cpu":
@@ -222,7 +230,7 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
 class MathReferenceActor(ReportsMemory, UpstreamReferenceActor):
     """The reference model, or the teacher in its place, with the policy's way to compute log-probabilities."""
 
-    def init_model_from_pretrained(self, strategy, pretrain: str) -> None:
+    def init_model_from_pretrained(self, strategy: MathStrategy, pretrain: str) -> None:
         teacher = strategy.args.math.teacher
         with substituted(launcher, Actor=PackedActor):
             super().init_model_from_pretrained(strategy, teacher.model if is_loaded(teacher) else pretrain)

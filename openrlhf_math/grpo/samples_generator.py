@@ -3,8 +3,13 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+
+from openrlhf.trainer.ppo_utils.experience import Experience
+from torch.utils.data import DataLoader
 
 from openrlhf_math.colocation.phases import Phases
+from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.grpo.determinism import DeterministicSamples
 from openrlhf_math.grpo.display import Display
 from openrlhf_math.grpo.dynamic_filtering import FilteringGenerator
@@ -27,9 +32,9 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
 
     def __init__(
         self,
-        strategy,
-        prompts_dataloader,
-        eval_dataloader,
+        strategy: MathStrategy,
+        prompts_dataloader: DataLoader,
+        eval_dataloader: DataLoader | None,
         vllm_engines: list,
         *,
         engines: EngineRecovery,
@@ -47,7 +52,7 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
         self.before_first: Callable[[], None] | None = None
         self._evaluated: list = []
 
-    def generate_samples(self, **generate_kwargs):
+    def generate_samples(self, **generate_kwargs: Any) -> tuple[list[Experience], float | None, int, bool]:
         before_first, self.before_first = self.before_first, None
         if before_first:
             before_first()
@@ -58,7 +63,7 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
             self.show.say(f"end of an episode: its last {count} prompts fill no batch{found} and are left out")
         return samples, pass_rate, consumed, exhausted
 
-    def generate_eval_samples(self, **generate_kwargs) -> list:
+    def generate_eval_samples(self, **generate_kwargs: Any) -> list[Experience]:
         """The rewards of samples are their accuracy, because upstream's pass@1 and pass@n count rewards."""
         self.evaluating = True
         try:
@@ -75,7 +80,7 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
         samples, self._evaluated = self._evaluated, []
         return samples
 
-    def _generate_vllm(self, *args, **kwargs):
+    def _generate_vllm(self, *args: Any, **kwargs: Any) -> tuple:
         """For training and evaluation alike, and only when samples left from an earlier call do not do."""
         self.engines.check()
         self.phases.rollout()
@@ -83,7 +88,7 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
         self.undecided.end_batch(self.step)
         return batch
 
-    def _process_response_into_experience(self, response: dict, **generate_kwargs):
+    def _process_response_into_experience(self, response: dict, **generate_kwargs: Any) -> Experience:
         """Of every rollout, before dynamic sampling drops its group."""
         self.undecided.note(response)
         if not self.evaluating:
@@ -98,11 +103,11 @@ class MathSamplesGenerator(WholeBatches, DeterministicSamples, RecoveringGenerat
 class ReplayGenerator(MathSamplesGenerator):
     """Gives stored rollouts in place of an engine's. files: one a step, in order."""
 
-    def __init__(self, *args, files: Sequence[Path], **kwargs) -> None:
+    def __init__(self, *args: Any, files: Sequence[Path], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.files = list(files)
 
-    def generate_samples(self, **generate_kwargs):
+    def generate_samples(self, **generate_kwargs: Any) -> tuple[list[Experience], float | None, int, bool]:
         if not self.files:
             return [], None, 0, True
         responses = [response_of(row, self.args) for row in read_step(self.files.pop(0))]
