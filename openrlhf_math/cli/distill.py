@@ -127,10 +127,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     from openrlhf_math.cli.distill_display import describe, display, show
-    from openrlhf_math.distill.distill import distill, open_journal, plain
+    from openrlhf_math.distill.distill import distill, plain
     from openrlhf_math.distill.keep import find_rule
     from openrlhf_math.distill.questions import Columns, read_tasks
     from openrlhf_math.distill.teachers import find_teacher
+    from openrlhf_math.runs.journal import open_journal
 
     make_teacher, rule = find_teacher(args.teacher), find_rule(args.keep)
     try:
@@ -142,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(describe(tasks, settings))
         return 0
-    journal = open_journal(settings)
+    journal = open_journal(settings.output, settings.identity())
     try:
         command = shlex.join(["openrlhf-math", *sys.argv[1:]])
         teacher = make_teacher(settings)
