@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.judge_flags import add_judge_flags
+from openrlhf_math.cli.judge_flags import add_judge_flags, given_judge
 from openrlhf_math.errors import UserError
 
 if TYPE_CHECKING:
@@ -156,22 +156,13 @@ def run(args: argparse.Namespace) -> None:
 
 def read_judge(args: argparse.Namespace) -> "Judge | None":
     """The settings of the judge, None for none. Raises UserError for values that cannot work."""
+    given = given_judge(args)
+    if given is None:
+        return None
+    from openrlhf_math.curation.judge import endpoint_settings
     from openrlhf_math.curation.settings import Judge
 
-    given = {
-        name: getattr(args, f"judge_{name}")
-        for name in ("model", "api_key_env", "concurrency", "requests_per_minute", "request_timeout", "extra_body")
-        if getattr(args, f"judge_{name}") is not None
-    }
-    if not args.judge_base_url:
-        for name in given:
-            raise UserError(f"--judge-{name.replace('_', '-')} needs --judge-base-url, the address of the judge")
-        return None
-    if not args.judge_model:
-        raise UserError("--judge-base-url needs --judge-model, the judge as the endpoint calls it")
-    from openrlhf_math.curation.judge import endpoint_settings
-
-    judge = Judge(args.judge_base_url, **given)
+    judge = Judge(**given)
     endpoint_settings(judge)
     return judge
 

@@ -68,11 +68,7 @@ class EndpointCompletions:
     def _drawn(self, request: Request, sampling: Sampling, stop: tuple[str, ...]) -> roles.Sampling:
         values: dict[str, Any] = dict(
             self._more,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
+            **sampling.of_a_token(),
             max_tokens=sampling.max_tokens,  # None: as many as the endpoint allows
             stop=stop,
             seed=seed_of(self._seed, request) if sampling.temperature else None,
