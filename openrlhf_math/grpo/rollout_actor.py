@@ -5,17 +5,15 @@ import os
 import socket
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from transformers import AutoTokenizer
-from vllm import RequestOutput, SamplingParams
-from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 
 from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_die
 from openrlhf_math.colocation.engine_life import end_actor, engine_start, leave_cause
-from openrlhf_math.colocation.layout import cache_bytes, engine_arguments
+from openrlhf_math.colocation.layout import cache_arguments, engine_arguments
 from openrlhf_math.data.prompts import Tokenizer, with_first_text, with_variables
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.determinism import StartTogether
@@ -28,6 +26,10 @@ from openrlhf_math.grpo.watchdog import answer_to_signal
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.answer_judge import AnswerJudge, JudgeSettings
 from openrlhf_math.rewards import RewardConfig
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+    from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 
 UpstreamRolloutActor: Any = RolloutRayActor.__ray_metadata__.modified_class
 
@@ -64,10 +66,9 @@ class MathRolloutActor(UpstreamRolloutActor):
         generation = generation or Generation()
         with_variables(self.tokenizer, generation.template_variables)  # a tool's replies are rendered with it
         arguments = engine_arguments(device, colocated)
-        if device == "cpu":
-            arguments["kv_cache_memory_bytes"] = cache_bytes(kwargs["model"], sequences, kwargs["max_model_len"])
-            if kwargs.get("full_determinism"):
-                arguments["enable_chunked_prefill"] = False  # see generation_arguments
+        arguments |= cache_arguments(device, kwargs["model"], sequences, kwargs["max_model_len"])
+        if device == "cpu" and kwargs.get("full_determinism"):
+            arguments["enable_chunked_prefill"] = False  # see generation_arguments
         try:
             with engine_start(device):
                 await super().__init__(*args, **{**kwargs, **arguments, **generation.engine_args})
@@ -99,7 +100,7 @@ class MathRolloutActor(UpstreamRolloutActor):
             end_actor()
         return f"{socket.gethostname()} {os.getpid()}"
 
-    async def generate(self, *args: Any, **kwargs: Any) -> RequestOutput:
+    async def generate(self, *args: Any, **kwargs: Any) -> "RequestOutput":
         with engine_may_die("a rollout"):
             return await super().generate(*args, **kwargs)
 
@@ -107,7 +108,7 @@ class MathRolloutActor(UpstreamRolloutActor):
         self,
         prompt: str,
         label: str,
-        sampling_params: SamplingParams,
+        sampling_params: "SamplingParams",
         max_length: int,
         hf_tokenizer: Tokenizer | None,
         num_samples: int = 1,
@@ -151,13 +152,13 @@ class MathRolloutActor(UpstreamRolloutActor):
 
     # The four methods of vLLM's weight transfer: requests are vLLM's own.
 
-    async def init_weight_transfer_engine(self, request: WeightTransferInitRequest) -> None:
+    async def init_weight_transfer_engine(self, request: "WeightTransferInitRequest") -> None:
         await self.llm.init_weight_transfer_engine(request)
 
     async def start_weight_update(self) -> None:
         await self.llm.start_weight_update()
 
-    async def update_weights(self, request: WeightTransferUpdateRequest) -> None:
+    async def update_weights(self, request: "WeightTransferUpdateRequest") -> None:
         await self.llm.update_weights(request)
 
     async def finish_weight_update(self) -> None:
