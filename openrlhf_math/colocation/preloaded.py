@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import json
 import os
 import random
 import runpy
@@ -21,11 +22,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from openrlhf_math.colocation import preloaded_client
+from openrlhf_math.patches import remote_code
 
 MODULES = (
     "vllm.v1.engine.async_llm",
@@ -37,7 +39,7 @@ MODULES = (
 )
 
 # Libraries read these as they are imported: a worker that wants another value cannot be forked.
-BAKED = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "LD_", "PYTHON", "TORCH", "VLLM_", "DS_", "OPENRLHF_MATH_")
+BAKED = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "LD_", "PYTHON", "TORCH", "VLLM_", "DS_", remote_code.VARIABLE)
 
 # Ray's library reads its two variables of a worker once, as it is loaded, which is before any worker is asked for. The
 # first job of a cluster has this number; a worker of another job is not forked.
@@ -48,17 +50,26 @@ PARENT = "RAY_RAYLET_PID"
 
 LONGEST_PATH = 100  # bytes of a Unix socket's; the kernel's limit is 108
 
+# Where a command finds the process of the command that runs it.
+PLACE = "OPENRLHF_MATH_PRELOADED"
+READ = "environment.json"
+
 _server: subprocess.Popen | None = None
 _folder: Path | None = None
 
 
 def begin(environment: Mapping[str, str], modules: Sequence[str] = MODULES) -> None:
-    """Start the process on a CPU, unless it is there or Ray runs elsewhere; it ends with `end`, and with this process.
+    """Start the process on a CPU, unless Ray runs elsewhere; it ends with `end`, and with this process. The one of the
+    command that runs this one is used, if it has read the same environment.
 
     environment: of the workers, besides this process's. Returns at once: a worker waits for the imports.
     """
     global _server, _folder
-    if _server is not None or os.environ.get("RAY_ADDRESS") or environment.get("DS_ACCELERATOR") != "cpu":
+    if _folder is not None or os.environ.get("RAY_ADDRESS") or environment.get("DS_ACCELERATOR") != "cpu":
+        return
+    read = baked({**os.environ, **environment})
+    if (there := os.environ.get(PLACE)) and _read(Path(there)) == read:
+        _folder = Path(there)
         return
     folder = Path(tempfile.mkdtemp(prefix="openrlhf_math_"))
     if len(os.fsencode(folder / "socket")) > LONGEST_PATH:
@@ -66,6 +77,7 @@ def begin(environment: Mapping[str, str], modules: Sequence[str] = MODULES) -> N
         return
     _folder = folder
     atexit.register(end)
+    (folder / READ).write_text(json.dumps(read))
     with (folder / "log").open("w") as log:
         _server = subprocess.Popen(
             [sys.executable, "-m", __name__, str(folder / "socket"), *modules],
@@ -79,21 +91,45 @@ def begin(environment: Mapping[str, str], modules: Sequence[str] = MODULES) -> N
 
 def py_executable() -> dict[str, str]:
     """Part of Ray's runtime environment; empty if `begin` was not called."""
-    if _server is None or _folder is None:
-        return {}
-    client = [sys.executable, "-I", "-S", preloaded_client.__file__, str(_folder / "socket")]
-    return {"py_executable": shlex.join(client)}
+    return {"py_executable": shlex.join(python())} if _folder else {}
+
+
+def python() -> list[str]:
+    """The beginning of a command line in place of `python`: a fork where `begin` was called, else Python itself."""
+    if _folder is None:
+        return [sys.executable]
+    return [sys.executable, "-I", "-S", preloaded_client.__file__, str(_folder / "socket")]
+
+
+@contextlib.contextmanager
+def shared(environment: Mapping[str, str]) -> Iterator[None]:
+    """While the block runs, the commands that this one runs use one process. environment: of `begin`."""
+    begin(environment)
+    if _folder:
+        os.environ[PLACE] = str(_folder)
+    try:
+        yield
+    finally:
+        os.environ.pop(PLACE, None)
+        end()
 
 
 def end() -> None:
     """End the process, after Ray's. Its workers end with Ray."""
     global _server, _folder
-    if _server is None or _folder is None:
-        return
-    _server.kill()
-    _server.communicate()
-    shutil.rmtree(_folder, ignore_errors=True)
+    if _server and _folder:
+        _server.kill()
+        _server.communicate()
+        shutil.rmtree(_folder, ignore_errors=True)
     _server = _folder = None
+
+
+def _read(folder: Path) -> dict[str, str] | None:
+    """What the process of a folder has read; None if it is gone."""
+    try:
+        return json.loads((folder / READ).read_text())
+    except (OSError, ValueError):
+        return None
 
 
 class Server:
@@ -212,9 +248,13 @@ def main(path: str, *modules: str) -> None:
     random.seed()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
-    sys.argv[:] = words
-    sys.path[0] = str(Path(words[0]).parent)
-    runpy.run_path(words[0], run_name="__main__")
+    _raylet.setproctitle(shlex.join(["python", *words]))
+    if words[0] == "-m":
+        sys.argv[:], sys.path[0] = words[1:], ""
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv[:], sys.path[0] = words, str(Path(words[0]).parent)
+        runpy.run_path(words[0], run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What Ray runs in place of Python for a worker: `python -I -S preloaded_client.py SOCKET SCRIPT ARGUMENTS`.
 
-Asks `preloaded.py` for a fork that runs SCRIPT, and waits for its end. It imports only the standard library, to start
-within milliseconds.
+Asks `preloaded.py` for a fork that runs SCRIPT (or `-m MODULE`), and waits for its end. It imports only the standard
+library, to start within milliseconds.
 """
 
 import json
@@ -21,7 +21,10 @@ def main(path: str, words: list[str]) -> int:
     if client is None:
         os.execv(sys.executable, [sys.executable, *words])
     client.settimeout(None)
-    status = int.from_bytes(client.recv(4) or b"\1", "little", signed=True)
+    try:
+        status = int.from_bytes(client.recv(4) or b"\1", "little", signed=True)
+    except KeyboardInterrupt:  # the end of this connection ends the fork
+        return 130
     return status if status >= 0 else 128 - status  # as a shell gives the number of a signal
 
 

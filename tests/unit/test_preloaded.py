@@ -169,3 +169,37 @@ def test_the_client_imports_only_the_standard_library():
     words = [sys.executable, "-I", "-S", "-c", "import sys; sys.path.append(sys.argv[1]); import preloaded_client"]
     folder = str(Path(preloaded_client.__file__).parent)
     assert subprocess.run([*words, folder], check=False).returncode == 0
+
+
+def in_the_same_place() -> dict:
+    """What a command does that finds the process of the one that runs it."""
+    program = (
+        "import json, os\nfrom openrlhf_math.colocation import preloaded\n"
+        f"preloaded.begin({ENVIRONMENT!r} | json.loads(os.environ['MORE']), ('colorsys',))\n"
+        "print(json.dumps([str(preloaded._folder), preloaded._server is None]))\n"
+    )
+    environment = os.environ | {"MORE": os.environ.get("MORE", "{}")}
+    output = subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True).stdout
+    return dict(zip(("folder", "inherited"), json.loads(output), strict=True))
+
+
+def test_commands_below_one_share_its_process(monkeypatch, tmp_path):
+    with preloaded.shared(ENVIRONMENT):
+        folder = preloaded._folder
+        assert in_the_same_place() == {"folder": str(folder), "inherited": True}
+        assert folder.exists()  # the end of the other left it alone
+        monkeypatch.setenv("MORE", json.dumps({"OMP_NUM_THREADS": "2"}))
+        other = in_the_same_place()
+        assert other["folder"] != str(folder)
+        assert not other["inherited"]
+    assert not folder.exists()
+    assert preloaded.PLACE not in os.environ
+    assert preloaded.python() == [sys.executable]
+
+
+def test_a_command_can_be_a_fork(served):
+    command = [*preloaded.python(), "-m", "openrlhf_math", "--version"]
+    environment = os.environ | ENVIRONMENT
+    found = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=SECONDS)
+    plain = [sys.executable, "-m", "openrlhf_math", "--version"]
+    assert found.stdout == subprocess.run(plain, stdout=subprocess.PIPE, text=True, check=True).stdout
