@@ -199,11 +199,11 @@ def tool_findings() -> tool.Findings:
 
 def test_what_a_tool_is_worth_is_told_seed_by_seed():
     found = tool_findings()
-    told, without = found.ways
+    result, without = found.ways
     assert (found.seeds, found.steps, found.completions) == (2, 10, 16)
-    assert told.heldout.values == [0.9, 0.7] and without.heldout.mean == pytest.approx(0.05)
-    assert told.begun.values == pytest.approx([0.08, 0.06])
-    assert (told.calls_at_end.mean, told.failed_at_end.mean, told.tool_tokens.mean) == (0.5, 0.25, 0.2)
+    assert result.heldout.values == [0.9, 0.7] and without.heldout.mean == pytest.approx(0.05)
+    assert result.begun.values == pytest.approx([0.08, 0.06])
+    assert (result.calls_at_end.mean, result.failed_at_end.mean, result.tool_tokens.mean) == (0.5, 0.25, 0.2)
     assert without.calls is None and without.tool_tokens is None
 
 
@@ -284,8 +284,8 @@ def findings() -> dict:
 
 @pytest.mark.parametrize("name", ["kl", "efficiency", "curriculum", "rerank", "tool", "teacher"])
 def test_an_experiment_leaves_its_figure_its_tables_and_its_commands(tmp_path, name):
-    experiment, told = findings()[name]
-    write_results(tmp_path / name, experiment, told, [["eval", "--instruction", ""]], 61.4)
+    experiment, result = findings()[name]
+    write_results(tmp_path / name, experiment, result, [["eval", "--instruction", ""]], 61.4)
     folder = tmp_path / name
     assert {path.name for path in folder.iterdir()} == {
         f"{name}.png", f"{name}.svg", f"{name}.md", f"{name}.json", "commands.txt",

@@ -20,17 +20,17 @@ SCRIPTS = {
 def dry_run(script: str, experiment: str, folder: Path, **variables: str) -> str:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "SEEDS": "0"} | variables
-    told = subprocess.run(
+    result = subprocess.run(
         [EXAMPLES / script, experiment, "--dry-run"], capture_output=True, text=True, cwd=folder, env=environment
     )
-    assert told.returncode == 0, told.stderr
-    return told.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_coefficient_above_0_asks_for_a_reference_model(script, tmp_path):
-    told = dry_run(script, "kl", tmp_path, COEFFICIENTS="0.01")
-    assert SCRIPTS[script] in told and "reference model: yes" in told
+    result = dry_run(script, "kl", tmp_path, COEFFICIENTS="0.01")
+    assert SCRIPTS[script] in result and "reference model: yes" in result
     assert not list(tmp_path.iterdir()), "a dry run writes nothing"
 
 
@@ -48,8 +48,8 @@ def test_the_commands_behind_a_run_that_is_done_are_ours(script, experiment, com
         run = tmp_path / "runs" / f"kl_{coefficient}_seed_0"
         run.mkdir(parents=True)
         (run / "done").touch()
-    told = dry_run(script, experiment, tmp_path, RUNS="runs", COEFFICIENTS="0 0.1")
-    lines = [shlex.split(line)[3:] for line in told.splitlines() if line.startswith("would run: openrlhf-math")]
+    result = dry_run(script, experiment, tmp_path, RUNS="runs", COEFFICIENTS="0 0.1")
+    lines = [shlex.split(line)[3:] for line in result.splitlines() if line.startswith("would run: openrlhf-math")]
     assert [words[0] for words in lines] == commands
     for words in lines:
         written_commands.check(words)
