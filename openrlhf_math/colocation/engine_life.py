@@ -104,7 +104,8 @@ def engine_errors(who: str, again: str) -> Iterator[None]:
         raise (error if error.cause is None else error.cause) from None
     except ray.exceptions.RayActorError as error:
         cause = take_cause(error.actor_id) if error.actor_id else ""
-        raise UserError(f"{who} died ({cause or type(error).__name__}); {again}") from None
+        said = brief(error, MOST) if error.actor_init_failed else type(error).__name__
+        raise UserError(f"{who} died ({cause or said}); {again}") from None
 
 
 def _leave(cause: str) -> None:

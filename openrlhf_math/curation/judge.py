@@ -90,7 +90,7 @@ class PairJudge:
         left = iter(pairs)
         done, met = 0, set()
 
-        async def lane(client: Client) -> None:
+        async def work(client: Client) -> None:
             nonlocal done
             for pair in left:
                 key = self._key(pair)
@@ -102,7 +102,7 @@ class PairJudge:
 
         progress("judging suspects", 0, total, "pairs")
         async with Client(self._settings, MAX_TOKENS, KEPT) as client:
-            await side_by_side(lane(client) for _ in range(client.lanes))
+            await side_by_side(work(client) for _ in range(client.workers))
 
     async def _ask_one(self, client: Client, key: str, pair: tuple[str, str]) -> None:
         body = {

@@ -112,7 +112,7 @@ class EngineTeacher:
 
     def __init__(self, settings: DistillSettings) -> None:
         self._settings = settings
-        self.lanes = settings.engine.concurrency * max(settings.engine.engines, 1)
+        self.workers = settings.engine.concurrency * max(settings.engine.engines, 1)
         self.failed_tries: Counter[str] = Counter()
         self._stack = contextlib.ExitStack()
 

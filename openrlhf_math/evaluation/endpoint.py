@@ -12,7 +12,7 @@ from openrlhf_math.rerank.endpoint_sampler import EndpointModel, EndpointSampler
 from openrlhf_math.rerank.here import run_here
 from openrlhf_math.side_by_side import end
 
-AHEAD = 4  # tasks for each lane: whoever waits holds its prompt alone
+AHEAD = 4  # tasks for each request that may be under way: whoever waits holds its prompt alone
 
 
 class EndpointCompletions:

@@ -87,7 +87,7 @@ def log_probs_of(teacher: Teacher, samples_list: list[Experience]) -> list[Float
 async def _log_probs_of(teacher: Teacher, samples_list: list[Experience]) -> list[Float32[Tensor, "_ _"]]:
     tables = [torch.zeros(samples.action_mask.shape) for samples in samples_list]
     async with ScoringClient(endpoint_of(teacher), FLAG) as client:
-        lanes = asyncio.Semaphore(client.lanes)
+        free = asyncio.Semaphore(client.workers)
 
         async def fill(
             row: Float32[Tensor, " actions"],
@@ -95,7 +95,7 @@ async def _log_probs_of(teacher: Teacher, samples_list: list[Experience]) -> lis
             shown: Shaped[Tensor, " tokens"],
             actions: Shaped[Tensor, " actions"],
         ) -> None:
-            async with lanes:
+            async with free:
                 found = await client.log_probs(teacher.model, sequence[shown.bool()].tolist())
             places = shown.nonzero()[1:, 0] - 1  # of a token among the actions
             row[places] = torch.tensor(found) * actions[places]

@@ -135,7 +135,7 @@ async def _draw(
     refused: dict[str, str] = {}
     listen(done, len(names))
 
-    async def lane() -> None:
+    async def work() -> None:
         nonlocal done
         for beginning, number in left:
             if beginning.key not in refused:
@@ -146,7 +146,7 @@ async def _draw(
             done += 1
             listen(done, len(names))
 
-    await side_by_side(lane() for _ in range(min(settings.concurrency, len(missing))))
+    await side_by_side(work() for _ in range(min(settings.concurrency, len(missing))))
     return refused
 
 
