@@ -9,10 +9,10 @@
 # Weights pass from the trainer to vLLM through shared memory, of which a container has 64 MB unless told otherwise:
 # hence --shm-size, or --ipc=host, which NCCL between several devices wants too.
 
-# Any base whose apt-get offers Python 3.11 will do.
+# Any base whose apt-get has Python 3.11, 3.12 or 3.13 will do: Debian 12 and 13, Ubuntu 24.04.
 ARG CPU_BASE=debian:bookworm
 # CUDA's major version must be that of PyTorch's wheel (13.0): DeepSpeed's kernels are compiled against it.
-ARG GPU_BASE=nvidia/cuda:13.0.2-devel-ubuntu22.04
+ARG GPU_BASE=nvidia/cuda:13.0.2-devel-ubuntu24.04
 
 
 FROM ${CPU_BASE} AS cpu
@@ -25,7 +25,7 @@ WORKDIR /workspace
 CMD ["openrlhf-math", "demo"]
 
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends ca-certificates g++ libnuma1 python3.11-dev python3.11-venv \
+ && apt-get install --yes --no-install-recommends ca-certificates g++ libnuma1 python3-dev python3-venv \
  && rm -rf /var/lib/apt/lists/*
 
 # The stack comes before the code, so that a change of code does not install it anew.
@@ -49,11 +49,8 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 CUDA_HOME=/us
 WORKDIR /workspace
 CMD ["openrlhf-math", "doctor"]
 
-# Ubuntu 22.04 itself has a release candidate of Python 3.11; the deadsnakes archive has the releases.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends g++ software-properties-common \
- && add-apt-repository --yes ppa:deadsnakes/ppa \
- && apt-get install --yes --no-install-recommends python3.11-dev python3.11-venv \
+ && apt-get install --yes --no-install-recommends g++ python3-dev python3-venv \
  && rm -rf /var/lib/apt/lists/*
 
 COPY requirements /opt/openrlhf_math/requirements

@@ -1,51 +1,59 @@
 #!/usr/bin/env bash
-# Resolve a stack anew and write its lock, or check that each pin has a distribution for other Pythons.
-# Usage: requirements/lock.sh cpu|gpu                         write requirements/STACK.txt from requirements/STACK.in
-#        requirements/lock.sh check cpu|gpu PYTHON...         as in: check cpu python3.11 python3.12 python3.13
-# PYTHON=python3.11 resolves; PIP_ARGS="--extra-index-url ..." goes to every pip install. Nothing else is changed.
+# Resolve a stack for all supported Pythons at once and write its lock, requirements/STACK.txt, from STACK.in.
+# Usage: requirements/lock.sh cpu|gpu          what is locked stays as it is where it can; UPGRADE=1 takes the newest
+#        requirements/lock.sh check cpu|gpu    exit code 2 where the lock is not what would be written
+# uv resolves; where it is not on PATH, pip gets it for this once. UV_ARGS="--index ..." goes to the resolver.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+supported="3.11 3.12 3.13"  # as requirements/install.sh and openrlhf_math/doctor/software.py have it
 
 fail() { echo "lock: $*" >&2; exit 2; }
-scratch="$(mktemp -d)"
-trap 'rm -rf "$scratch"' EXIT
-fresh() { "$1" -m venv "$scratch/$2" && "$scratch/$2/bin/python" -m pip install --quiet --upgrade pip ${PIP_ARGS:-}; }
-
-check() {  # the stack, then interpreters
-  stack="$1" wrong=0
-  shift
-  for python in "$@"; do
-    command -v "$python" >/dev/null || fail "there is no $python on PATH"
-    fresh "$python" "venv-${python##*/}"
-    if "$scratch/venv-${python##*/}/bin/python" -m pip install ${PIP_ARGS:-} --dry-run --quiet --no-deps \
-         -r "requirements/$stack.txt" 2>"$scratch/said" >/dev/null; then
-      echo "$python: each pin of requirements/$stack.txt has a distribution"
-    else
-      echo "$python: $(grep -m1 'No matching distribution' "$scratch/said" || tail -1 "$scratch/said")"
-      wrong=1
-    fi
-  done
-  return "$wrong"
-}
-
-[ "${1:-}" != check ] || { shift; [ $# -ge 2 ] || fail "check what, for which Pythons?"; check "$@"; exit; }
+check=""
+[ "${1:-}" != check ] || { check=1; shift; }
 stack="${1:-}"
 [ -f "requirements/$stack.in" ] || fail "the stack is 'cpu' or 'gpu', not '$stack'"
-fresh "${PYTHON:-python3.11}" venv
-pip="$scratch/venv/bin/python -m pip"
-# flash-attn, which OpenRLHF asks for, is an extra; triton only makes vLLM on a CPU warn that it cannot use it.
-if [ "$stack" = cpu ]; then
-  $pip install --quiet ${PIP_ARGS:-} $(grep -E '^(torch==|setuptools==|wheel)' requirements/cpu.in)
-  $pip install --quiet ${PIP_ARGS:-} -r requirements/cpu.in
-  $pip freeze | grep -vE '^triton==' >"$scratch/pins"
-else
-  $pip install --quiet ${PIP_ARGS:-} --dry-run --report "$scratch/report.json" -r requirements/gpu.in
-  "$scratch/venv/bin/python" - "$scratch/report.json" >"$scratch/pins" <<'PY'
-import json, sys
-pins = {one["metadata"]["name"]: one["metadata"]["version"] for one in json.load(open(sys.argv[1]))["install"]}
-print("\n".join(f"{name}=={pins[name]}" for name in sorted(pins, key=str.lower) if name.lower() != "flash-attn"))
+lock="requirements/$stack.txt"
+scratch="$(mktemp -d)"
+trap 'rm -rf "$scratch"' EXIT
+"${PYTHON:-python3}" -m venv "$scratch/venv"
+"$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check packaging $(command -v uv >/dev/null || echo uv)
+uv="$(command -v uv || echo "$scratch/venv/bin/uv")"
+
+# flash-attn, which OpenRLHF asks for, is an extra.
+echo "flash-attn ; python_version < '3'" >"$scratch/without"
+[ -n "${UPGRADE:-}" ] || sed '/^#/d' "$lock" >"$scratch/resolved"
+"$uv" pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --strip-extras ${UV_ARGS:-} \
+  --override "$scratch/without" --output-file "$scratch/resolved" "requirements/$stack.in"
+
+# Of what is resolved for all systems, what Linux on x86-64 wants. A CPU has no use for CUDA's libraries, which PyPI's
+# torch brings along in its own time, nor for triton, which only makes vLLM warn that it cannot use it.
+"$scratch/venv/bin/python" - "$scratch/resolved" "$stack" "$supported" >"$scratch/pins" <<'PY'
+import re, sys
+from packaging.requirements import Requirement
+
+resolved, stack, supported = sys.argv[1:]
+NOT_ON_A_CPU = re.compile(r"triton|cuda-.*|nvidia-(cu|nc|nv).*")
+LINUX = {
+    "implementation_name": "cpython", "os_name": "posix", "platform_machine": "x86_64", "platform_system": "Linux",
+    "platform_python_implementation": "CPython", "sys_platform": "linux",
+}
+pins = {}  # the pythons of each pin
+for line in open(resolved):
+    one = Requirement(line.strip())
+    for python in supported.split():
+        environment = LINUX | {"python_version": python, "python_full_version": f"{python}.99"}
+        if one.marker is None or one.marker.evaluate(environment):
+            pins.setdefault(f"{one.name}{one.specifier}", []).append(python)
+for pin, pythons in sorted(pins.items(), key=lambda pair: pair[0].partition("==")[0]):
+    if stack == "cpu" and NOT_ON_A_CPU.fullmatch(pin.partition("==")[0]):
+        continue
+    some = " or ".join(f"python_version == '{python}'" for python in pythons)
+    print(pin if pythons == supported.split() else f"{pin} ; {some}")
 PY
+{ grep -E '^#' "$lock"; cat "$scratch/pins"; } >"$scratch/lock"
+if [ -n "$check" ]; then
+  diff -U0 "$lock" "$scratch/lock" >"$scratch/diff" && exit
+  sed 1,2d "$scratch/diff"
+  fail "$lock is not what would be written now"
 fi
-{ grep -E '^#' "requirements/$stack.txt"; cat "$scratch/pins"; } >"$scratch/lock"
-cp "$scratch/lock" "requirements/$stack.txt"
-git --no-pager diff --stat -- "requirements/$stack.txt" 2>/dev/null || true
+cp "$scratch/lock" "$lock"

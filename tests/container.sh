@@ -82,10 +82,10 @@ faults() {
   chroot "$work/machine" apt-get update -qq
   install_there make
   set +e
-  says "no Python 3.11 is on PATH"
-  printf '#!/bin/sh\necho 3.13\n' >"$work/machine/usr/local/bin/python3.13"
-  chmod +x "$work/machine/usr/local/bin/python3.13"
-  says "python3.13 is Python 3.13, the pinned stack is for 3.11" PYTHON=python3.13
+  says "no python3 is on PATH"
+  printf '#!/bin/sh\necho 3.14\n' >"$work/machine/usr/local/bin/python3.14"
+  chmod +x "$work/machine/usr/local/bin/python3.14"
+  says "python3.14 is Python 3.14, for which the pinned stack has no wheels" PYTHON=python3.14
   install_there python3.11
   says "cannot make virtual environments: apt-get install python3.11-venv"
   install_there python3.11-venv

@@ -27,6 +27,7 @@ class JsonServer:
                 status, what = reply(self.path, body, self.headers)
                 text = json.dumps(what).encode()
                 self.send_response(status)
+                self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 with contextlib.suppress(OSError):  # the client was killed

@@ -13,12 +13,14 @@ import errno
 import gc
 import importlib
 import platform
+import shutil
 import sys
 from importlib import metadata
 
 from openrlhf_math import __version__
 from openrlhf_math.checkpoints.folder import CheckpointError
-from openrlhf_math.cli.parsing import parse
+from openrlhf_math.cli.help_text import wrapped
+from openrlhf_math.cli.parsing import as_typed, parse
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.patch import PatchError
 
@@ -33,27 +35,33 @@ OBJECTS = 50_000
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 COMMANDS = {
-    "curate": "problem sets into one dataset without duplicates or benchmark problems",
     "demo": "the whole chain on this machine: tiny model, SFT, GRPO, before and after",
-    "grpo": "train a policy with reference-free GRPO on OpenRLHF's Ray actors",
-    "rollouts": "the completions that a GRPO run has kept, by group, with rewards and advantages",
+    "curate": "problem sets into one dataset without duplicates or benchmark problems",
     "distill": "a teacher writes reasoning traces, they are verified, the good ones are kept",
     "sft": "fine-tune a student on reasoning traces with OpenRLHF's SFT trainer",
+    "grpo": "train a policy with reference-free GRPO on OpenRLHF's Ray actors",
+    "rollouts": "the completions that a GRPO run has kept, by group, with rewards and advantages",
+    "prm": "label the steps of solutions, train a process reward model on them",
     "eval": "pass@1 and token cost of a model on a problem set",
     "grade": "grade a file of responses against gold answers",
     "vote": "accuracy of majority votes, best-of-n and their kin over recorded attempts",
-    "prm": "label the steps of solutions, train a process reward model on them",
-    "status": "how runs are doing: at work or why not, how far, how fast, reward now and before",
     "solve": "several attempts at a problem, scored and put to the vote: one answer within a budget",
+    "serve": "the same over HTTP: OpenAI's chat completions with the votes beside the answer",
+    "status": "how runs are doing: at work or why not, how far, how fast, reward now and before",
     "report": "one HTML page and a Markdown table of what runs have left: curves, intervals, samples",
     "experiments": "the poster's figures in miniature on this machine, several seeds, with intervals",
-    "serve": "the same over HTTP: OpenAI's chat completions with the votes beside the answer",
     "tiny-world": "write the synthetic problem set, its traces and the tiny Qwen to disk",
     "tiny-teacher": "serve the programmatic teacher of that set as an OpenAI-compatible endpoint",
     "patches": "show what is changed in OpenRLHF at import, why, and the diff",
     "completion": "a script that completes commands, flags and file names in your shell",
     "doctor": "check this machine: versions, devices, memory, compiler, ports, patches",
 }
+
+EPILOG = (
+    "commands:\n"
+    + "\n".join(f"  {name:<13} {text}" for name, text in COMMANDS.items())
+    + "\n\n`openrlhf-math COMMAND --help` shows its flags and examples."
+)
 
 
 def _versions() -> str:
@@ -72,9 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="openrlhf-math",
         description="GRPO, distillation and reranking for mathematics, on OpenRLHF.",
-        epilog="commands:\n"
-        + "\n".join(f"  {name:<13} {text}" for name, text in COMMANDS.items())
-        + "\n\n`openrlhf-math COMMAND --help` tells more.",
+        epilog="\n".join(wrapped(EPILOG, shutil.get_terminal_size().columns - 2)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=_versions())
@@ -103,10 +109,10 @@ def _run(name: str, arguments: list[str]) -> int:
     command_parser = command.build_parser(f"openrlhf-math {name}")
     translate = getattr(command, "translate", lambda parser, arguments: arguments)
     try:
-        args = parse(command_parser, translate(command_parser, arguments))
-        return command.run(args) or 0
+        arguments = translate(command_parser, arguments)
+        return command.run(parse(command_parser, arguments)) or 0
     except UserError as error:
-        print(f"openrlhf-math {name}: {error}", file=sys.stderr)
+        print(f"openrlhf-math {name}: {as_typed(str(error), command_parser, arguments)}", file=sys.stderr)
         return 2
     except CheckpointError as error:
         print(f"openrlhf-math {name}: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from openrlhf_math.patches.patch import PatchError
 EPILOG = """once, for your user:
   bash  openrlhf-math completion bash > ~/.local/share/bash-completion/completions/openrlhf-math
   zsh   openrlhf-math completion zsh > ~/.zfunc/_openrlhf-math, and in ~/.zshrc before compinit: fpath+=~/.zfunc
+  tcsh  openrlhf-math completion tcsh > ~/.openrlhf-math.tcsh, and in ~/.tcshrc: source ~/.openrlhf-math.tcsh
+        (it offers the flags of all commands to each)
 
 The script holds the flags of the version that wrote it, so that completion starts no Python. Write it again after an
 update.
@@ -35,8 +38,13 @@ def run(args: argparse.Namespace) -> None:
     except ImportError:
         raise UserError("it needs shtab, which is not installed; install it: pip install shtab") from None
 
+    from openrlhf_math.cli import COMMANDS
+
     whole = whole_parser()
     for parser in each_parser(whole):
+        name = parser.prog.removeprefix("openrlhf-math ")
+        # zsh shows it beside the command's name.
+        parser.description = COMMANDS.get(name) or " ".join((parser.description or "").split()).partition(". ")[0]
         for action in parser._actions:
             if takes_a_path(action):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
@@ -63,7 +71,8 @@ def whole_parser() -> argparse.ArgumentParser:
 
 
 # Flags of models, sets and runs, which may be folders and files, beside those whose type is a path.
-PLACES = {*"model problems benchmark source against agents completions file files run runs".split()}
+PLACES = {*"model problems benchmark source against agents completions file files run runs output eval.dataset".split()}
+PLACE = re.compile(r"([_-]dir|_path|\.path|remote_url)$")
 
 
 def takes_a_path(action: argparse.Action) -> bool:
@@ -71,4 +80,9 @@ def takes_a_path(action: argparse.Action) -> bool:
     if action.nargs == 0 or action.choices:
         return False
     names = {option.lstrip("-") for option in action.option_strings} or {action.dest}
-    return action.type is Path or bool(names & PLACES) or action.metavar in ("FILE", "DIR", "RUN", "SET")
+    return (
+        action.type is Path
+        or bool(names & PLACES)
+        or any(map(PLACE.search, names))
+        or action.metavar in ("FILE", "DIR", "RUN", "SET")
+    )

@@ -15,6 +15,7 @@ from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.tables import Keys, read_table
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
+from openrlhf_math.rewards.config import LEAST_MEMORY
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 WINDOW = 512
 SHOWN = 5
 OUTCOMES = ("correct", "format", "wrong", "undecided")
+FLAGS = {  # of the grader's settings
+    "correct_reward": "--correct-reward", "format_reward": "--format-reward", "timeout_seconds": "--timeout",
+    "workers": "--workers",
+}  # fmt: skip
 
 FORMAT = r"""outcomes:
   correct    the final answer equals the gold, in whatever format: --correct-reward
@@ -93,6 +98,10 @@ def keys_of(args: argparse.Namespace) -> Keys:
 
 
 def run(args: argparse.Namespace) -> None:
+    if not LEAST_MEMORY >> 20 <= args.memory_mb < 1 << 43:
+        raise UserError(
+            f"--memory-mb {args.memory_mb}: give {LEAST_MEMORY >> 20} or more, and less than 2 to the 43rd."
+        )
     try:
         config = RewardConfig(
             format_reward=args.format_reward,
@@ -104,7 +113,10 @@ def run(args: argparse.Namespace) -> None:
             workers=args.workers,
         )
     except ValueError as error:
-        raise UserError(f"{error}.") from None
+        sentence = str(error)
+        for field, flag in FLAGS.items():
+            sentence = sentence.replace(field, flag)
+        raise UserError(f"{sentence}.") from None
     summary = Summary()
     keys = keys_of(args)
     with _replaced(args.output) as output:

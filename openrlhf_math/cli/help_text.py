@@ -7,8 +7,9 @@ import textwrap
 from openrlhf_math.training.short_help import NamesOnce
 
 ENTRY = re.compile(r"( *)(\S+(?: \S+)*)( {2,})(?=\S)")  # a name, two spaces or more, and what it means
+COMMAND = re.compile(r"( *)((?:openrlhf-math|torchrun|curl) .*?)( {2,}(\S.*))?$")  # and a remark
 SLACK = 5  # characters by which a full line may be shorter than the longest
-AS_IT_IS = re.compile(r"\s*(openrlhf-math |torchrun |curl |\{|\[|jq )|.*\\$")  # commands and rows of JSON, to be copied
+AS_IT_IS = re.compile(r"\s*(openrlhf-math |torchrun |curl |\{|\[|jq )")  # commands and rows of JSON, to be copied
 
 
 class WrappedHelp(NamesOnce, argparse.RawDescriptionHelpFormatter):
@@ -17,13 +18,15 @@ class WrappedHelp(NamesOnce, argparse.RawDescriptionHelpFormatter):
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most so many characters, but for commands and rows. Paragraphs and entries of a table are refilled.
+    """Lines of at most so many characters, but for rows. Paragraphs and entries of a table are refilled, commands are
+    continued with a backslash.
 
     A line continues the one before if it begins in the same column, or where the text of a table's entry begins, and
     if its first word had no room there.
     """
+    text = re.sub(r" *\\\n\s*", " ", text)
     lines: list[str] = []
-    full = max(map(len, text.splitlines()), default=0) - SLACK
+    full = max((len(line) for line in text.splitlines() if not AS_IT_IS.match(line)), default=0) - SLACK
     open_at: int | None = None  # the column in which the next line would continue, None if it cannot
     before = ""
     for line in text.splitlines():
@@ -43,6 +46,9 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def _wrap(line: str, width: int) -> list[str]:
+    command = COMMAND.match(line)
+    if len(line) > width and command:
+        return _broken(command[1], command[2], command[4], width)
     if len(line) <= width or AS_IT_IS.match(line):
         return [line]
     entry = ENTRY.match(line)
@@ -50,6 +56,18 @@ def _wrap(line: str, width: int) -> list[str]:
     head, rest = line[:column], line[column:]
     found = textwrap.wrap(rest, max(width - column, 20), break_long_words=False, break_on_hyphens=False)
     return [head + found[0], *(" " * column + each for each in found[1:])]
+
+
+def _broken(indent: str, command: str, remark: str | None, width: int) -> list[str]:
+    """A command on several lines that a shell takes for one, and what is said of it below."""
+    lines = [indent]
+    for number, part in enumerate(re.split(r" (?=--|-H |-d )", command)):
+        if number and len(lines[-1]) + 1 + len(part) + len(" \\") > width:
+            lines[-1] += " \\"
+            lines.append(f"{indent}  {part}")
+        else:
+            lines[-1] += f" {part}" if number else part
+    return [*lines, *([f"{indent}    {remark}"] if remark else [])]
 
 
 def fit(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
@@ -39,6 +40,17 @@ def each_parser(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentPa
         if isinstance(action, argparse._SubParsersAction):
             for each in action.choices.values():
                 yield from each_parser(each)
+
+
+def as_typed(sentence: str, parser: argparse.ArgumentParser, arguments: Sequence[str]) -> str:
+    """The sentence with each flag under the name that was typed, where it has several and the sentence another."""
+    typed = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+    for each in each_parser(parser):
+        for action in each._actions:
+            names = [name for name in action.option_strings if name in typed]
+            for other in set(action.option_strings) - typed if names else ():
+                sentence = re.sub(rf"(?<![\w.-]){re.escape(other)}(?![\w.-]*\w)", names[-1], sentence)
+    return sentence
 
 
 def _refuse(message: str) -> NoReturn:

@@ -69,7 +69,7 @@ def _add(plan: Plan, file: Input) -> None:
     try:
         file, found = split(file, len(pieces))
     except (pa.ArrowException, OSError, Damaged) as error:
-        reason = f"the file cannot be read ({str(error).splitlines()[0]:.200})"
+        reason = f"the file cannot be read ({str(error).splitlines()[0].rstrip('.')[:200]})"
         plan.broken.append({"source": file.name, "file": file.file, "row": None, "reason": reason, "beginning": ""})
         found = []
     plan.files.append(file)

@@ -370,7 +370,7 @@ def _seekable(file: Peekable) -> io.BufferedIOBase:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _batch_rows(batch: "pyarrow.RecordBatch") -> list[dict | Unreadable]:

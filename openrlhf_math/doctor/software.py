@@ -15,7 +15,8 @@ from openrlhf_math.doctor.finding import Finding, note, ok, wrong
 from openrlhf_math.patches import SERIES, Patch, PatchError
 from openrlhf_math.patches.series import changed_lines
 
-PINNED_PYTHON = (3, 11)
+PYTHONS = ("3.11", "3.12", "3.13")  # that every pin has a wheel for
+PYTHON = "{}.{}".format(*sys.version_info)
 PYTHON_HEADERS = Path(sysconfig.get_path("include"))
 CPU_LIBRARIES = {"libnuma.so.1": "libnuma1"}
 SHOWN = 3  # misfits spelled out in a row
@@ -23,11 +24,11 @@ SHOWN = 3  # misfits spelled out in a row
 
 def python(version: tuple[int, int, int] = sys.version_info[:3]) -> Finding:
     found = "{}.{}.{}".format(*version)
-    if version[:2] == PINNED_PYTHON:
+    if "{}.{}".format(*version) in PYTHONS:
         return ok("python", found)
     return wrong(
-        "python", f"{found}, the pinned stack is for 3.11",
-        "Install Python 3.11 and make the virtual environment again: PYTHON=python3.11 make setup.",
+        "python", f"{found}, the pinned stack has wheels for {', '.join(PYTHONS)}",
+        f"Install Python {PYTHONS[-1]} and make the virtual environment again: PYTHON=python{PYTHONS[-1]} make setup.",
     )  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def versions(stack: str, lines: Iterable[str], installed: Mapping[str, str]) -> 
     """Every pinned distribution is there in a version that its pin allows."""
     if not stack:
         return wrong(
-            "versions", "neither the CPU nor the CUDA stack is installed, only `grade` works",
+            "versions", "neither the CPU nor the CUDA stack is installed: no model runs here, only files are graded",
             "In a clone run: make setup STACK=cpu (or STACK=gpu).",
         )  # fmt: skip
     from packaging.requirements import Requirement
@@ -131,7 +132,7 @@ def compiler(
     result = subprocess.run(command, input=source, capture_output=True, text=True, env=dict(environment))
     if result.returncode:
         complaint = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr.strip())
-        fix = "apt-get install python3.11-dev" if "Python.h" in complaint else "apt-get install --reinstall g++"
+        fix = f"apt-get install python{PYTHON}-dev" if "Python.h" in complaint else "apt-get install --reinstall g++"
         return bad("compiler", f"{path} cannot compile, {_compiling(needed)}: {complaint}", fix)
     return ok("compiler", f"{path}, compiles extensions of Python")
 

@@ -1,6 +1,7 @@
 """Running GRPO: start Ray, let OpenRLHF's driver build its actors from our subclasses, watch the steps."""
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -68,7 +69,13 @@ def failure(error: Exception) -> Exception:
         return RuntimeError(cause)
     if isinstance(error, ray.exceptions.RayTaskError):
         return RuntimeError(f"an actor failed: {raised!r}\n{error}")
-    if isinstance(error, ray.exceptions.RayError):  # an actor died, or ran out of memory
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        used = re.search(r"was ([\d.]+ ?[A-Za-z]+ / [\d.]+ ?[A-Za-z]+)", str(error))
+        return RuntimeError(
+            f"a machine ran out of memory{f' ({used[1]})' if used else ''}, so Ray ended a worker of the run; end "
+            "other programs there, or lower --rollout.batch_size, --data.max_len or --train.max_tokens_per_gpu"
+        )
+    if isinstance(error, ray.exceptions.RayError):  # an actor died
         return RuntimeError(f"{type(error).__name__}: {brief(error)}")
     return RuntimeError(str(error))
 

@@ -91,7 +91,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog,
         "Train a policy with reference-free GRPO. Every flag of openrlhf.cli.train_ppo_ray keeps its name and "
         "meaning; the recipe's values are defaults, and --no-FLAG switches off what the recipe switches on. "
-        "After a kill, the same command with --ckpt.load_enable resumes. --help-all shows every flag of OpenRLHF's.",
+        "After a kill, the same command with --resume resumes. --help-all shows every flag of OpenRLHF's.",
         RECIPE | dict.fromkeys(COMPUTED),
         SWITCHED_ON,
         COMPUTED_SWITCHES,

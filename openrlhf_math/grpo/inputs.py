@@ -12,7 +12,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.majority import is_missing
 from openrlhf_math.grpo.tool_turns import tools_of
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
-from openrlhf_math.modeling.model_kind import check_language_model, check_tokens
+from openrlhf_math.modeling.model_kind import check_language_model, check_tokens, weight_names
 from openrlhf_math.training.flag_checks import check_frozen_steps
 from openrlhf_math.training.flag_values import TEMPLATE_FLAG
 
@@ -29,6 +29,13 @@ def check_other_models(args: SimpleNamespace) -> None:
         for model in (models or "").split(","):
             if model and model != args.actor.model_name_or_path:
                 check_model(flag, model)
+    reward = args.reward.model_name_or_path
+    head = f"{args.ds.value_head_prefix}.weight"
+    if reward and not args.reward.remote_url and (names := weight_names(reward)) and head not in names:
+        raise UserError(
+            f"--reward.model_name_or_path {reward}: it has no {head}, so its rewards would be drawn at random; give a "
+            "model with one label that was trained to score, or the head's name with --ds.value_head_prefix"
+        )
 
 
 def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:

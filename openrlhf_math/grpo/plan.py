@@ -161,7 +161,7 @@ def of(args: SimpleNamespace, flag: str) -> Any:
 def reward_line(args: SimpleNamespace) -> str:
     """What a completion is paid."""
     if args.reward.remote_url != ["agent"]:
-        return "reward: of a model or a server"
+        return f"reward: of {', '.join(args.reward.remote_url or [args.reward.model_name_or_path])}"
     paid = args.math.rewards
     words = f"{paid.correct_reward:g} if correct, {paid.format_reward:g} if wrong in correct format, else 0"
     words = f"reward: {args.math.reward_parts or words}"

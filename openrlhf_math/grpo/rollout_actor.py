@@ -19,6 +19,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.determinism import StartTogether
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.grpo.generation import Generation
+from openrlhf_math.grpo.remote_reward import RemoteReward
 from openrlhf_math.grpo.reward_parts import RewardParts
 from openrlhf_math.grpo.tool_settings import RolloutTool
 from openrlhf_math.grpo.tool_turns import ToolTurns
@@ -75,6 +76,8 @@ class MathRolloutActor(UpstreamRolloutActor):
         except Exception as error:
             leave_cause(error)
             raise
+        if getattr(self.executor, "reward_endpoints", None):
+            self.executor = RemoteReward(self.executor.reward_endpoints)
         self.watch = asyncio.ensure_future(end_with_engine(self.llm))
         self.together = StartTogether(self.llm) if kwargs.get("full_determinism") else None
         if isinstance(self.executor, AgentExecutor):

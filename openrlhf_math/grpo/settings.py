@@ -278,9 +278,9 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
 
 
 def _check(flags: dict, teacher: Teacher | None) -> None:
-    for flag in ("actor.model_name_or_path", "data.prompt_dataset"):
+    for short, flag in (("model", "actor.model_name_or_path"), ("problems", "data.prompt_dataset")):
         if not flags[flag]:
-            raise UserError(f"--{flag} is missing: give a local path or a hub name")
+            raise UserError(f"--{short} is missing: give a local path or a hub name")
     for flag in ("rollout.batch_size", "rollout.n_samples_per_prompt", "train.batch_size", "train.num_episodes",
                  "train.max_epochs"):  # fmt: skip
         if flags[flag] < 1:

@@ -63,6 +63,6 @@ class Undecided:
         if answers and errors == answers:
             self.collect(step)
             raise RuntimeError(
-                f"the reward raised on all {answers} completions of a batch: {self._last}. Mend it; the traceback is "
-                f"in {self.path}"
+                f"the reward raised on all {answers} completions of a batch: {self._last}; correct it, the "
+                f"traceback is in {self.path}"
             )

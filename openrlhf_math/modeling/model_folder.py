@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from openrlhf_math.data.hub import give_up_soon_without_network
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
-from openrlhf_math.modeling.model_kind import check_engine, check_positions, wants_code
+from openrlhf_math.modeling.model_kind import check_engine, check_files, check_positions, wants_code
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tok
         reads = bool(tokenizer("1 + 1 = 2", add_special_tokens=False)["input_ids"])
     except Exception as error:  # of transformers and tokenizers, for whatever a damaged file holds
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{flag} {model}: its tokenizer cannot be read ({first_line})") from None
+        raise UserError(f"{flag} {model}: its tokenizer cannot be read ({first_line}); save it again") from None
     if not reads:
         raise UserError(
             f"{flag} {model}: its tokenizer makes no tokens of a text, as without a vocabulary; save the model's "
@@ -156,6 +156,7 @@ def check_weights(
     """
     if not os.path.isdir(model) or (may_be_missing and not _has_weights(model)):
         return
+    check_files(flag, model)
     try:
         report = _loading_report(model, architecture)
     except ImportError as error:

@@ -104,19 +104,35 @@ def check_files(flag: str, model: str) -> None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a safetensors file ends where its header says. The form: 8 bytes with the header's length, the header as
-    JSON with each tensor's data_offsets, the data (https://github.com/huggingface/safetensors#format)."""
-    size = path.stat().st_size
+    """Whether a safetensors file ends where its header says."""
+    found = _header(path)
+    if found is None:
+        return False
+    start, header = found
+    try:
+        return start + max((entry["data_offsets"][1] for entry in header.values()), default=0) == path.stat().st_size
+    except (LookupError, TypeError):
+        return False
+
+
+def _header(path: Path) -> tuple[int, dict] | None:
+    """Where the data of a safetensors file begins, and what it says of each tensor; None for a damaged file. The form:
+    8 bytes with the header's length, the header as JSON (https://github.com/huggingface/safetensors#format)."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if not 0 < length <= size - 8:
-            return False
+        if not 0 < length <= path.stat().st_size - 8:
+            return None
         try:
             header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            return 8 + length + max(ends, default=0) == size
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return False
+        except ValueError:
+            return None
+    return (8 + length, {n: e for n, e in header.items() if n != "__metadata__"}) if isinstance(header, dict) else None
+
+
+def weight_names(model: str) -> set[str]:
+    """Names of the weights in the safetensors files of a directory. Empty where there is none."""
+    found = (_header(path) for path in Path(model).glob("*.safetensors"))
+    return {name for header in found if header for name in header[1]}
 
 
 def _shards(index: Path) -> list[str]:

@@ -52,7 +52,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog,
         "Train a process reward model on labelled steps. Every flag of openrlhf.cli.train_sft that is listed keeps its "
         "name and meaning. Run it alone for one process, or under torchrun or deepspeed for several. After a kill, the "
-        "same command with --ckpt.load_enable resumes.",
+        "same command with --resume resumes.",
         DEFAULTS | dict.fromkeys(sft_settings.COMPUTED),
         (),
         (),

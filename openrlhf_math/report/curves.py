@@ -138,7 +138,10 @@ def _evaluation_curve(name: str) -> Curve:
     found = OPENRLHF_EVALUATION.fullmatch(name)
     if not found:
         share = name in ("accuracy", "auc", "right")
-        return Curve(f"Held out: {name}", "" if share else name, "evaluations during the run", named(name), share=share)
+        title = name.upper() if name == "auc" else name
+        return Curve(
+            f"Held out: {title}", "" if share else name, "evaluations during the run", named(name), share=share
+        )
     of, what = (found["of"] or "all_").rstrip("_"), found["what"]
     if what == "response_length_mean":
         return Curve("Held out: completion length", "tokens", f"on {of}, during the run", named(name))

@@ -47,12 +47,17 @@ def single_table(curves: Sequence[Curve], rows: list[list[dict]], runs: list[Tra
 
 def _curve_row(curve: Curve, runs: list[Training]) -> list[str]:
     unit = "" if curve.share or curve.title.lower() == curve.unit else f" ({curve.unit})"
-    return [curve.title.lower() + unit, *(_from_to(curve, run.records.rows) for run in runs)]
+    return [_in_a_row(curve.title) + unit, *(_from_to(curve, run.records.rows) for run in runs)]
 
 
 def _largest_row(curve: Curve, runs: list[Training]) -> list[str]:
     unit = "" if curve.share or curve.title.lower().endswith(curve.unit) else f" ({curve.unit})"
-    return [f"{curve.title.lower()}, largest{unit}", *(_largest(curve, run.records.rows) for run in runs)]
+    return [f"{_in_a_row(curve.title)}, largest{unit}", *(_largest(curve, run.records.rows) for run in runs)]
+
+
+def _in_a_row(title: str) -> str:
+    """With a small letter at the beginning, but of an abbreviation as KL."""
+    return title if title[:2].isupper() else title[0].lower() + title[1:]
 
 
 def _from_to(curve: Curve, rows: list[dict]) -> str:

@@ -1,5 +1,6 @@
 """One self-contained HTML page: no script, nothing from elsewhere, every text of a run escaped."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def as_page(title: str, sections: list[Section], opening: Opening = NO_OPENING) 
         # Whatever the template writes: what hides in a text is shown first, then escaped.
         finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
+    # Where a name that is too long for its column is broken first.
+    environment.filters["parts"] = lambda text: re.split(r"(?<=[/_])(?=.)", text)
     template = environment.get_template("page.html.j2")
     return template.render(
         title=title,

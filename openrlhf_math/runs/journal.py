@@ -29,6 +29,8 @@ def refused_if_unwritable(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if output.exists() and not output.is_dir():
+            raise UserError(f"--output {output} is a file; give the name of a directory") from None
         raise UserError(
             f"--output {output} cannot be written ({error.strerror or error}); correct that and run the command again, "
             "what is in the journal is kept"

@@ -61,7 +61,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog,
         "Fine-tune a student on reasoning traces. Every flag of openrlhf.cli.train_sft keeps its name and meaning. "
         "Run it alone for one process, or under torchrun or deepspeed for several. After a kill, the same command with "
-        "--ckpt.load_enable resumes.",
+        "--resume resumes.",
         DEFAULTS | dict.fromkeys(COMPUTED),
         ("data.apply_chat_template",),
         (),
@@ -210,9 +210,9 @@ def _compute(flags: dict, device: str, run_dir: Path) -> None:
 
 
 def _check(flags: dict, device: str) -> None:
-    for name in ("model.model_name_or_path", "data.dataset"):
+    for short, name in (("model", "model.model_name_or_path"), ("problems", "data.dataset")):
         if not flags[name]:
-            raise UserError(f"--{name} is missing: give a local path or a hub name")
+            raise UserError(f"--{short} is missing: give a local path or a hub name")
     if flags["model.pretrain_mode_enable"]:
         for name in ("data.output_key", "data.multiturn", "data.input_template"):
             if flags[name]:

@@ -12,10 +12,13 @@ from openrlhf_math.rewards.config import LEAST_MEMORY
 
 
 def json_object(text: str) -> dict:
-    """The type of a flag. Raises ValueError for anything else."""
-    value = json.loads(text)
+    """The type of a flag. Raises ArgumentTypeError for anything else."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
     if not isinstance(value, dict):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object; give one such as '{{\"name\": 1}}'")
     return value
 
 

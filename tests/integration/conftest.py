@@ -31,3 +31,19 @@ def demo(tmp_path_factory) -> Path:
             (run_dir / "terminal.txt").write_text(result.stdout)
             terminal.touch()
     return run_dir
+
+
+@pytest.fixture
+def created(monkeypatch) -> list[str]:
+    """Names of the actor classes of which groups are created."""
+    from openrlhf.cli import train_ppo_ray
+
+    names = []
+
+    class Recorder(train_ppo_ray.RayActorGroup):
+        def __init__(self, num_nodes, num_gpus_per_node, ray_actor_type, **kwargs):
+            names.append(ray_actor_type.__ray_metadata__.modified_class.__name__)
+            super().__init__(num_nodes, num_gpus_per_node, ray_actor_type, **kwargs)
+
+    monkeypatch.setattr(train_ppo_ray, "RayActorGroup", Recorder)
+    return names

@@ -20,22 +20,6 @@ def flags(demo, run_dir, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.fixture
-def created(monkeypatch) -> list[str]:
-    """Names of the actor classes of which groups are created."""
-    from openrlhf.cli import train_ppo_ray
-
-    names = []
-
-    class Recorder(train_ppo_ray.RayActorGroup):
-        def __init__(self, num_nodes, num_gpus_per_node, ray_actor_type, **kwargs):
-            names.append(ray_actor_type.__ray_metadata__.modified_class.__name__)
-            super().__init__(num_nodes, num_gpus_per_node, ray_actor_type, **kwargs)
-
-    monkeypatch.setattr(train_ppo_ray, "RayActorGroup", Recorder)
-    return names
-
-
 def only_record(run_dir) -> dict:
     (line,) = (run_dir / "metrics.jsonl").read_text().splitlines()
     return json.loads(line)

@@ -31,7 +31,8 @@ def without(name: str) -> dict[str, str]:
 
 # Each fault with a part of the sentence that names it, and a part of the fix.
 FAULTS = {
-    "python 3.10": (lambda: software.python((3, 10, 4)), "3.10.4", "PYTHON=python3.11 make setup"),
+    "python 3.10": (lambda: software.python((3, 10, 4)), "3.10.4", "PYTHON=python3.13 make setup"),
+    "python 3.14": (lambda: software.python((3, 14, 0)), "3.14.0, the pinned stack has wheels for 3.11", "make setup"),
     "no stack": (lambda: software.versions("", [], {}), "neither the CPU nor the CUDA stack", "make setup STACK=cpu"),
     "wrong version": (
         lambda: software.versions("cpu", PINS, INSTALLED | {"ray": "2.54.0"}),
@@ -185,7 +186,7 @@ def test_a_missing_compiler_is_named_even_if_it_is_not_gcc(tmp_path: Path):
 
 def test_a_compiler_without_pythons_headers_is_wrong(tmp_path: Path):
     finding = software.compiler(headers=tmp_path)
-    assert (finding.level, finding.fix) == ("wrong", "apt-get install python3.11-dev")
+    assert (finding.level, finding.fix) == ("wrong", "apt-get install python{}.{}-dev".format(*sys.version_info))
     assert "Python.h" in finding.found
 
 

@@ -161,3 +161,19 @@ def test_skipped_steps_end_a_run_only_in_a_row_and_leave_the_batch(tmp_path):
 def test_a_bad_gradient_that_was_not_skipped_ends_the_run_at_once(tmp_path):
     with pytest.raises(RuntimeError, match="did not skip the step"):
         BadSteps(3, tmp_path).observe(record(1, 0.0, float("inf")), batch())
+
+
+def test_a_machine_without_memory_is_one_sentence():
+    import ray
+
+    from openrlhf_math.grpo.driver import failure
+
+    said = (
+        "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: "
+        f"{'bde1' * 14}) was 22.47GB / 23.54GB (0.954310), which exceeds the memory usage threshold of 0.950000; "
+        f"Object store memory usage: [- objects spillable: 0; {'- bytes unsealed: 0; ' * 40}]"
+    )
+    words = str(failure(ray.exceptions.OutOfMemoryError(said)))
+    assert "22.47GB / 23.54GB" in words and "--train.max_tokens_per_gpu" in words
+    assert "\n" not in words and len(words) < 250 and "bde1" not in words
+    assert "out of memory" in str(failure(ray.exceptions.OutOfMemoryError("other words")))

@@ -51,6 +51,8 @@ def test_it_shows_the_first_prompt(dry):
         (("--train.agent_func_path", "none.py"), "--train.agent_func_path none.py"),
         (("--reward.remote_url", "none.py"), "--reward.remote_url none.py"),
         (("--reward.remote_url", "localhost:5000"), "--reward.remote_url localhost:5000"),
+        (("--reward.remote_url", "http://127.0.0.1:9/score"), "--reward.remote_url http://127.0.0.1:9/score"),
+        (("--reward.remote_url", "http://127.0.0.1:x"), "--reward.remote_url http://127.0.0.1:x"),
     ],
 )
 def test_a_mistake_is_named(dry, flags, named):

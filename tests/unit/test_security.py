@@ -28,6 +28,7 @@ IMPORTS_BY_NAME = {
     "openrlhf_math/cli/completion.py": "the commands, of a fixed table",
     "openrlhf_math/cli/experiments.py": "the experiments, of a fixed table",
     "openrlhf_math/colocation/strategy.py": "a module of DeepSpeed's",
+    "openrlhf_math/colocation/preloaded.py": "modules that the command which begins it names",
 }
 
 
