@@ -38,6 +38,8 @@ UpstreamRolloutActor: Any = RolloutRayActor.__ray_metadata__.modified_class
 class MathRolloutActor(UpstreamRolloutActor):
     """One vLLM engine that answers with graded groups."""
 
+    executor: Any  # upstream makes it, of the class in `--train.agent_func_path`
+
     async def __init__(  # type: ignore[misc]  # a coroutine, as upstream's: Ray awaits it
         self,
         *args: Any,
