@@ -36,7 +36,7 @@ def build_tokenizer(kind: str):
 
 def build(kind: str, directory: Path, seed: int = 0) -> Path:
     """Write a model of a kind into a directory, with its tokenizer. Returns the directory."""
-    from openrlhf_math.data.tiny_world.model import build_model
+    from openrlhf_math.data.tiny_world.world import build_model
 
     tokenizer = build_tokenizer(kind)
     model = build_model(-(-len(tokenizer) // 16) * 16, tokenizer.eos_token_id, tokenizer.pad_token_id, seed)

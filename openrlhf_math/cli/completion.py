@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         parser.description = COMMANDS.get(name) or " ".join((parser.description or "").split()).partition(". ")[0]
         for action in parser._actions:
             if takes_a_path(action):
-                action.complete = shtab.FILE
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
     print(shtab.complete(whole, args.shell))
 
 

@@ -3,9 +3,15 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.judge_flags import add_judge_flags
+from openrlhf_math.cli.judge_flags import add_judge_flags, given_judge
 from openrlhf_math.errors import UserError
+
+if TYPE_CHECKING:
+    from openrlhf_math.curation.base_rates import BaseRates
+    from openrlhf_math.curation.settings import Judge
+    from openrlhf_math.curation.summary import Summary
 
 ABOUT = """\
 Read problem sets into one schema, filter them, take out duplicates and problems of benchmarks, and write
@@ -148,24 +154,15 @@ def run(args: argparse.Namespace) -> None:
         show(summary, args.output, args.judge_model)
 
 
-def read_judge(args: argparse.Namespace):
+def read_judge(args: argparse.Namespace) -> "Judge | None":
     """The settings of the judge, None for none. Raises UserError for values that cannot work."""
+    given = given_judge(args)
+    if given is None:
+        return None
+    from openrlhf_math.curation.judge import endpoint_settings
     from openrlhf_math.curation.settings import Judge
 
-    given = {
-        name: getattr(args, f"judge_{name}")
-        for name in ("model", "api_key_env", "concurrency", "requests_per_minute", "request_timeout", "extra_body")
-        if getattr(args, f"judge_{name}") is not None
-    }
-    if not args.judge_base_url:
-        for name in given:
-            raise UserError(f"--judge-{name.replace('_', '-')} needs --judge-base-url, the address of the judge")
-        return None
-    if not args.judge_model:
-        raise UserError("--judge-base-url needs --judge-model, the judge as the endpoint calls it")
-    from openrlhf_math.curation.judge import endpoint_settings
-
-    judge = Judge(args.judge_base_url, **given)
+    judge = Judge(**given)
     endpoint_settings(judge)
     return judge
 
@@ -188,7 +185,7 @@ def add_pass_rates(args: argparse.Namespace) -> None:
     show_rates(added)
 
 
-def show_rates(added) -> None:
+def show_rates(added: "BaseRates") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -218,7 +215,7 @@ def _warn(text: str) -> None:
     Console(stderr=True).print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def show(summary, output: Path, judge: str | None) -> None:
+def show(summary: "Summary", output: Path, judge: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -116,7 +116,7 @@ def chain(run_dir: Path, seed: int, steps: int, prm_problems: int) -> dict:
     return summary
 
 
-def train(title: str, model: Path, problems: Path, steps: int, output: Path, seed: int, *flags) -> None:
+def train(title: str, model: Path, problems: Path, steps: int, output: Path, seed: int, *flags: object) -> None:
     """GRPO for so many steps, each on problems that no step before had."""
     stage(
         title, "grpo", "--actor.model_name_or_path", model, "--data.prompt_dataset", problems,

@@ -2,8 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.stages import command, stage
+from openrlhf_math.cli.stages import command, output_of, stage
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 PRM = "qwen2.5-math-prm"
 SAMPLING_FLAGS = ("--instruction", "", "--style", "think", "--temperature", "1.0", "--max-tokens", "128")
@@ -50,9 +54,9 @@ def rerank(title: str, model: Path, prm: Path, problems: Path, output: Path, see
     """Solve the problems. Returns accuracy and interval of one attempt, of each rule, and of a perfect one."""
     attempt(title, model, prm, problems, ATTEMPTS, output, seed)
     rules = [flag for _, rule in RULES for flag in ("--rule", rule)]
-    summary = command(
+    summary = output_of(
         "vote", output / "attempts.jsonl", "--style", "think", *rules, "--aggregate", AGGREGATION, "--seed", seed,
-        "--plot", output / "accuracy.png", "--json", capture=True,
+        "--plot", output / "accuracy.png", "--json",
     )  # fmt: skip
     report = json.loads(summary)
     (output / "vote.json").write_text(summary)
@@ -62,7 +66,7 @@ def rerank(title: str, model: Path, prm: Path, problems: Path, output: Path, see
     return {name: {"accuracy": row["accuracy"][-1], "ci95": row["interval"]} for name, row in rows.items()}
 
 
-def reranked_table(rows: dict):
+def reranked_table(rows: dict) -> "Table":
     from rich.table import Table
 
     table = Table(title="The same problems, several attempts each, after GRPO")

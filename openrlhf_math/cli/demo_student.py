@@ -41,6 +41,7 @@ def teacher() -> Iterator[str]:
     """The address of the programmatic teacher, which serves while the block runs."""
     with subprocess.Popen(command_line("tiny-teacher"), stdout=subprocess.PIPE, text=True) as server:
         try:
+            assert server.stdout  # a pipe
             yield server.stdout.readline().strip()  # it listens when it prints
         finally:
             server.terminate()

@@ -6,10 +6,14 @@ import shlex
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
 from openrlhf_math.training.flag_values import json_object
+
+if TYPE_CHECKING:
+    from openrlhf_math.distill.settings import DistillSettings
 
 EPILOG = r"""teachers:
   endpoint   any OpenAI-compatible server at --base-url: DeepSeek's, vLLM's, ...
@@ -123,10 +127,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     from openrlhf_math.cli.distill_display import describe, display, show
-    from openrlhf_math.distill.distill import distill, open_journal, plain
+    from openrlhf_math.distill.distill import distill, plain
     from openrlhf_math.distill.keep import find_rule
     from openrlhf_math.distill.questions import Columns, read_tasks
     from openrlhf_math.distill.teachers import find_teacher
+    from openrlhf_math.runs.journal import open_journal
 
     make_teacher, rule = find_teacher(args.teacher), find_rule(args.keep)
     try:
@@ -138,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(describe(tasks, settings))
         return 0
-    journal = open_journal(settings)
+    journal = open_journal(settings.output, settings.identity())
     try:
         command = shlex.join(["openrlhf-math", *sys.argv[1:]])
         teacher = make_teacher(settings)
@@ -159,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report["total"].kept else 1
 
 
-def read_settings(args: argparse.Namespace):
+def read_settings(args: argparse.Namespace) -> "DistillSettings":
     """Raises ValueError or UserError for values that cannot work."""
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.data.trace import find_tags

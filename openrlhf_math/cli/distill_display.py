@@ -2,9 +2,19 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from openrlhf_math.distill.collect import Verdict
+    from openrlhf_math.distill.questions import Tasks
+    from openrlhf_math.distill.settings import DistillSettings
+    from openrlhf_math.distill.teachers import Teacher
+    from openrlhf_math.distill.yields import Point
 
 FRAME_SECONDS = 0.2  # between two pictures of the bar
 LINE_SECONDS = 30.0  # between two lines, where standard error is not a terminal
@@ -13,13 +23,13 @@ LINE_SECONDS = 30.0  # between two lines, where standard error is not a terminal
 class Display:
     """See `distill.collect.Watcher`. draw: called with the attempts that have ended, those wanted, and a sentence."""
 
-    def __init__(self, total: int, teacher, draw, seconds: float) -> None:
+    def __init__(self, total: int, teacher: "Teacher", draw: Callable[[int, int, str], None], seconds: float) -> None:
         self._total, self._teacher, self._draw, self._seconds = total, teacher, draw, seconds
         self._ended = self._correct = self._new = self._tokens = 0
         self._begun: float | None = None  # of asking: what stands in the journal says nothing of the teacher's rate
         self._drawn = time.monotonic()
 
-    def judged(self, verdict, new: bool) -> None:
+    def judged(self, verdict: "Verdict", new: bool) -> None:
         now = time.monotonic()
         self._ended += 1
         self._correct += verdict.outcome == "correct"
@@ -51,7 +61,7 @@ class Display:
 
 
 @contextmanager
-def display(total: int, teacher) -> Iterator[Display]:
+def display(total: int, teacher: "Teacher") -> Iterator[Display]:
     """A bar on standard error, or a line every `LINE_SECONDS` where that is no terminal."""
     from rich.console import Console
 
@@ -86,7 +96,7 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}"
 
 
-def describe(tasks, settings) -> str:
+def describe(tasks: "Tasks", settings: "DistillSettings") -> str:
     """What would be asked, for --dry-run."""
     most = len(tasks.asked) * settings.most_attempts
     each = f"{settings.attempts} a problem"
@@ -136,7 +146,7 @@ def show(report: dict, output: Path) -> None:
             console.print(f"  {output / name}", soft_wrap=True, highlight=False)
 
 
-def _curve(points: list):
+def _curve(points: "list[Point]") -> "Table":
     """Problems solved by the number of attempts: up to 16 rows, then those of powers of two and the last."""
     from rich.table import Table
 

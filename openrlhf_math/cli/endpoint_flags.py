@@ -1,9 +1,16 @@
 """Flags of a model behind an OpenAI-compatible endpoint, and of one that judges there."""
 
 import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.training.flag_values import json_object
+
+if TYPE_CHECKING:
+    from openrlhf_math.endpoint.settings import EndpointSettings
+    from openrlhf_math.rerank.endpoint_sampler import EndpointModel
+    from openrlhf_math.rerank.verdicts import AskedScorerSettings
 
 SCORER_FLAGS = {
     "--base-url": "--scorer-base-url",
@@ -33,7 +40,7 @@ def add_endpoint_flags(parser: argparse.ArgumentParser, key_flag: str = "--api-k
     )  # fmt: skip
 
 
-def add_asked_scorer_flags(add) -> None:
+def add_asked_scorer_flags(add: Callable) -> None:
     """add: `add_argument` of the group that the scorer's flags are in."""
     add(
         "--scorer-base-url", metavar="URL",
@@ -43,7 +50,7 @@ def add_asked_scorer_flags(add) -> None:
     add("--scorer-votes", type=int, default=4, metavar="N", help="judgements of an attempt, averaged (%(default)s)")
 
 
-def endpoint_model(args: argparse.Namespace, key_flag: str = "--api-key-env"):
+def endpoint_model(args: argparse.Namespace, key_flag: str = "--api-key-env") -> "EndpointModel | None":
     """The `EndpointModel` of --base-url, None without one. Raises UserError for a flag that cannot work."""
     from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 
@@ -54,7 +61,7 @@ def endpoint_model(args: argparse.Namespace, key_flag: str = "--api-key-env"):
     return EndpointModel(args.model, endpoint, getattr(args, "max_tokens", None) or 2048, flags)
 
 
-def asked_scorer(args: argparse.Namespace):
+def asked_scorer(args: argparse.Namespace) -> "AskedScorerSettings":
     """The `AskedScorerSettings` of a model behind an endpoint. Raises UserError for a flag that cannot work."""
     from openrlhf_math.rerank.endpoint_sampler import EndpointModel
     from openrlhf_math.rerank.roles import Sampling
@@ -78,7 +85,7 @@ def asked_scorer(args: argparse.Namespace):
         raise UserError(str(error)) from None
 
 
-def _endpoint(args: argparse.Namespace, url: str, variable: str | None, flags: dict[str, str]):
+def _endpoint(args: argparse.Namespace, url: str, variable: str | None, flags: dict[str, str]) -> "EndpointSettings":
     from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
 
     try:

@@ -1,6 +1,7 @@
 """Flags that go on to vLLM's engine and to the model's chat template as they are."""
 
 import argparse
+from typing import Any
 
 from openrlhf_math.colocation.layout import check_engine_args
 from openrlhf_math.data.prompts import Tokenizer, check_variables, template_variables
@@ -43,7 +44,7 @@ def engine_args(args: argparse.Namespace) -> dict[str, object]:
     return given
 
 
-def drawn(args: argparse.Namespace) -> dict[str, object]:
+def drawn(args: argparse.Namespace) -> dict[str, Any]:
     """Fields of `roles.Sampling`."""
     return {"chat_template_kwargs": args.chat_template_kwargs, "reasoning_effort": args.reasoning_effort}
 

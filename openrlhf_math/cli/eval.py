@@ -8,10 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import RewardConfig
+from openrlhf_math.rewards.config import Style
+
+if TYPE_CHECKING:
+    from openrlhf_math.evaluation.problem_sets import ProblemSet
+    from openrlhf_math.rerank.scoring_engine import ScorerSettings
 
 EPILOG = r"""examples:
   openrlhf-math eval --model Qwen/Qwen2.5-Math-1.5B-Instruct --benchmark math500 --benchmark aime24 --output runs/e
@@ -172,9 +178,10 @@ def run(args: argparse.Namespace) -> None:
     if args.compare:
         from openrlhf_math.evaluation.compare import compare_runs
 
-        summary = compare_runs(*args.compare, args.seed)
+        before, after = args.compare
+        summary = compare_runs(before, after, args.seed)
         plain = {name: {what: asdict(one) for what, one in found.items()} for name, found in summary.items()}
-        print(json.dumps(plain, indent=2)) if args.json else tables.show_comparison(summary, *args.compare)
+        print(json.dumps(plain, indent=2)) if args.json else tables.show_comparison(summary, before, after)
         return
     if args.parquet and importlib.util.find_spec("pyarrow") is None:
         raise UserError("--parquet needs pyarrow; install it, or leave --parquet out")
@@ -296,21 +303,24 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         return evaluate(sets, settings, lambda name, completion, new: advance(completion.tokens * new, name), _announce)
 
 
-def _announce(problems) -> None:
+def _announce(problems: "ProblemSet") -> None:
     """One line on standard error: what will be sampled."""
     left_out = f" ({problems.left_out} rows without a valid answer left out)" if problems.left_out else ""
     asked = f"{problems.name}: {len(problems.questions)} problems{left_out}, {problems.sampling.words()}"
     print(asked, file=sys.stderr, flush=True)
 
 
-def _scorer(args: argparse.Namespace):
+def _scorer(args: argparse.Namespace) -> "ScorerSettings | None":
     """The `ScorerSettings`, None without a scorer. Raises UserError for a flag that cannot work."""
     from openrlhf_math.cli.rerank_flags import scorer_settings
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.rerank.aggregate import find_aggregation
+    from openrlhf_math.rerank.scoring_engine import ScorerSettings
 
     find_aggregation(args.aggregate)
-    return scorer_settings(args, find_device() if args.device == "auto" else args.device)
+    scorer = scorer_settings(args, find_device() if args.device == "auto" else args.device)
+    assert isinstance(scorer, ScorerSettings | None)  # one behind an endpoint was refused
+    return scorer
 
 
 def _check_free(output: Path) -> None:
@@ -318,7 +328,7 @@ def _check_free(output: Path) -> None:
         raise UserError(f"--output {output} holds another evaluation; choose a new directory or remove it")
 
 
-def _rewards(args: argparse.Namespace, style: str) -> RewardConfig:
+def _rewards(args: argparse.Namespace, style: Style) -> RewardConfig:
     try:
         return RewardConfig(style=style, timeout_seconds=args.timeout, workers=args.workers)
     except ValueError as error:

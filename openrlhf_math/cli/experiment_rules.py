@@ -1,6 +1,7 @@
 """The runs of `openrlhf-math experiments rules`: one set of replies, a student for each rule."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 from openrlhf_math.cli.demo import evaluate
@@ -33,7 +34,7 @@ def run_rules(stages: Stages, settings: Settings) -> rules.Findings:
     runs: dict[str, list[rules.Run]] = {name: [] for name in rules_of(settings.problems)}
     for seed in range(settings.seeds):
         base = f"seed_{seed}/problems_{settings.problems}_attempts_{settings.attempts}"
-        replies = stages.once(f"{base}/replies", lambda folder, seed=seed: _ask(folder, seed, settings))
+        replies = stages.once(f"{base}/replies", partial(_ask, seed=seed, settings=settings))
         chosen = {
             name: _chosen(stages, base, replies, name, flags, seed, settings)
             for name, flags in rules_of(settings.problems).items()

@@ -33,7 +33,8 @@ EVALUATED = ("--eval.steps", EVAL_STEPS, "--eval.temperature", "1", "--eval.n_sa
 
 def run_kl(stages: Stages, settings: Settings) -> kl.Findings:
     """Each coefficient from the same student, seed by seed."""
-    students, runs = [], {one: [] for one in settings.coefficients}
+    students: list[list[Result]] = []
+    runs: dict[float, list[kl.Run]] = {one: [] for one in settings.coefficients}
     for seed in range(settings.seeds):
         student = _student(stages, seed)
         students.append(_heldout(stages, seed, student, student / "sft", "student"))
@@ -51,7 +52,7 @@ def run_efficiency(stages: Stages, settings: Settings) -> efficiency.Findings:
         trained = _trained(stages, seed, student, 0.0, settings.steps)
         sides = {"student": student / "sft", trained.name: trained}
         heldout = {name: _heldout(stages, seed, student, run, name) for name, run in sides.items()}
-        timed = {name: [] for name in sides}
+        timed: dict[str, list[dict]] = {name: [] for name in sides}
         for turn in range(settings.repeats):
             for name, run in sides.items():
                 timed[name].append(_timed(stages, seed, student, run, name, turn))
@@ -92,7 +93,7 @@ def run_curriculum(stages: Stages, settings: Settings) -> curriculum.Findings:
             "--math.curriculum", "staged", "--math.curriculum_stages", f"0:2,{third}:3,{2 * third}:4", *BY_STEPS
         ),
     }  # fmt: skip
-    runs = {name: [] for name in orders}
+    runs: dict[str, list[curriculum.Run]] = {name: [] for name in orders}
     for seed in range(settings.seeds):
         student = _student(stages, seed)
         for name, flags in orders.items():
@@ -103,7 +104,8 @@ def run_curriculum(stages: Stages, settings: Settings) -> curriculum.Findings:
 
 def run_mismatch(stages: Stages, settings: Settings) -> mismatch.Findings:
     """An exact engine, and one that is off by the same weights with each correction, from the same student."""
-    students, runs = [], {name: [] for name in (mismatch.EXACT, *CORRECTIONS)}
+    students: list[list[Result]] = []
+    runs: dict[str, list[mismatch.Run]] = {name: [] for name in (mismatch.EXACT, *CORRECTIONS)}
     for seed in range(settings.seeds):
         student = _student(stages, seed)
         students.append(_heldout(stages, seed, student, student / "sft", "student"))
@@ -137,7 +139,7 @@ def _ordered(stages: Stages, seed: int, student: Path, name: str, order: tuple, 
     return _grpo(stages, seed, student, name, f"problems {name}", steps, *order, *heldout)
 
 
-def _grpo(stages: Stages, seed: int, student: Path, name: str, kind: str, steps: int, *flags) -> Path:
+def _grpo(stages: Stages, seed: int, student: Path, name: str, kind: str, steps: int, *flags: object) -> Path:
     """The folder of a GRPO run from the student. name: tells, with the steps, all that its result depends on."""
 
     def work(folder: Path) -> None:

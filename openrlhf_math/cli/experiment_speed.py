@@ -4,15 +4,19 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_math.errors import UserError
+
+if TYPE_CHECKING:
+    from openrlhf_math.evaluation.problem_sets import ProblemSet
 
 EPILOG = """All completions of the problems are generated once, after 32 that are not counted. Starting the engine,
 writing and grading are not in the seconds. --output has model, completions, tokens and seconds.
 """
 
 
-def add_speed(modes) -> None:
+def add_speed(modes: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = modes.add_parser(
         "speed",
         help="seconds that vLLM takes for all completions of a problem set, as `efficiency` measures them",
@@ -77,7 +81,7 @@ def measure(args: argparse.Namespace) -> None:
     print(json.dumps(summary))
 
 
-def _sampled(problems, args: argparse.Namespace):
+def _sampled(problems: "ProblemSet", args: argparse.Namespace) -> "ProblemSet":
     """The problem set, sampled as the flags say."""
     asked = {name: getattr(args, name) for name in ("samples", "max_tokens", "temperature", "top_p")}
     asked = {name: value for name, value in asked.items() if value is not None}

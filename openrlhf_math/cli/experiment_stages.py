@@ -25,11 +25,9 @@ class Stages:
             raise UserError(f"--run-dir {run_dir} holds something else than experiments; choose a new directory")
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
-            self._journal = Journal(run_dir / JOURNAL)
+            self._journal = Journal(run_dir / JOURNAL, "--run-dir")
         except OSError as error:
             raise UserError(f"--run-dir {run_dir} cannot be written: {error.strerror}") from None
-        except UserError as error:
-            raise UserError(str(error).replace("--output", "--run-dir")) from None
         self.commands: list[list[str]] = []
         self.seconds = 0.0
 

@@ -12,7 +12,7 @@ from openrlhf_math.cli.stages import stage
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.experiments import teacher
 from openrlhf_math.experiments.settings import Settings
-from openrlhf_math.report.records import number, read_records
+from openrlhf_math.report.records import read_records
 
 CHECKS = "\nLet me check that again."
 END = "\n</think>"
@@ -136,7 +136,7 @@ def _tokens(learned: Path) -> float:
 
 def _generated(rows: list[dict]) -> float:
     """Tokens of a run's training completions."""
-    return sum(number(row, "completion_length") * number(row, "rollout/num_samples") for row in rows)
+    return sum(row["completion_length"] * row["rollout/num_samples"] for row in rows)
 
 
 def _heldout(

@@ -1,5 +1,6 @@
 """The runs of `openrlhf-math experiments tool`: a student that can write the call, then GRPO with it and without."""
 
+from functools import partial
 from pathlib import Path
 
 from openrlhf_math.cli.demo import train
@@ -28,7 +29,7 @@ def run_tool(stages: Stages, settings: Settings) -> tool.Findings:
     """Both ways from the same student, seed by seed."""
     runs: dict[str, list[tool.Run]] = {name: [] for name in WAYS}
     for seed in range(settings.seeds):
-        student = stages.once(f"seed_{seed}/tool_student", lambda folder, seed=seed: _teach(folder, seed))
+        student = stages.once(f"seed_{seed}/tool_student", partial(_teach, seed=seed))
         for name, flags in WAYS.items():
             trained = _trained(stages, seed, student, name, flags, settings.steps)
             rows, evaluations = (read_records(trained / file).rows for file in ("metrics.jsonl", "eval.jsonl"))

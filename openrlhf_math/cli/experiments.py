@@ -4,9 +4,13 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.cli.experiment_speed import add_speed, measure
 from openrlhf_math.errors import UserError
+
+if TYPE_CHECKING:
+    from openrlhf_math.experiments.settings import Settings
 
 WHAT = {
     "kl": "KL coefficients: learning curve, held-out accuracy, peak memory, seconds a step",
@@ -19,7 +23,7 @@ WHAT = {
     "teacher": "on-policy distillation from a larger tiny model, beside GRPO and SFT on its traces",
 }
 # What each does without flags, and with --quick: enough to see that all works, too little to show anything.
-FULL = {
+FULL: dict[str, dict[str, Any]] = {
     "kl": {"seeds": 3, "steps": 25, "coefficients": [0.0, 0.001, 0.01, 0.1]},
     "efficiency": {"seeds": 3, "steps": 80, "repeats": 3},
     "curriculum": {"seeds": 3, "steps": 80},
@@ -29,7 +33,7 @@ FULL = {
     "tool": {"seeds": 3, "steps": 24},
     "teacher": {"seeds": 3, "steps": 24},
 }
-QUICK = {
+QUICK: dict[str, dict[str, Any]] = {
     "kl": {"seeds": 1, "steps": 4, "coefficients": [0.0, 0.1]},
     "efficiency": {"seeds": 1, "steps": 4, "repeats": 1},
     "curriculum": {"seeds": 1, "steps": 8},
@@ -110,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     return _experiment(args.mode, settings)
 
 
-def _experiment(name: str, settings) -> int:
+def _experiment(name: str, settings: "Settings") -> int:
     import importlib
 
     from openrlhf_math.cli import experiment_runs
@@ -137,7 +141,7 @@ def _experiment(name: str, settings) -> int:
     return 0
 
 
-def _command(name: str, settings) -> list[str]:
+def _command(name: str, settings: "Settings") -> list[str]:
     """The experiment itself, with what was left to defaults written out."""
     words = ["experiments", name]
     for setting in ("run_dir", *FULL[name]):

@@ -7,14 +7,18 @@ import heapq
 import json
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.tables import Keys, read_table
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.rewards.config import LEAST_MEMORY
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 # Rows under way at once: enough to keep the workers busy, few enough to hold in memory.
 WINDOW = 512
@@ -120,7 +124,9 @@ def run(args: argparse.Namespace) -> None:
     summary.show()
 
 
-async def _grade_all(rows: Iterator, output, config: RewardConfig, summary: "Summary", keys: Keys) -> None:
+async def _grade_all(
+    rows: Iterator, output: TextIO | None, config: RewardConfig, summary: "Summary", keys: Keys
+) -> None:
     pool = GradingPool(config)
     try:
         with _progress() as advance:
@@ -212,7 +218,7 @@ def _columns(grade: Grade, keys: Keys) -> dict:
     return {f"graded_{name}" if name in taken else name: value for name, value in columns.items()}
 
 
-def _plain(text: str):
+def _plain(text: str) -> "Text":
     """A cell of untrusted text: no markup, no control characters, 60 signs at most."""
     from rich.text import Text
 
@@ -221,7 +227,7 @@ def _plain(text: str):
 
 
 @contextlib.contextmanager
-def _replaced(path: Path | None):
+def _replaced(path: Path | None) -> Iterator[TextIO | None]:
     """A file that takes its name only when it is complete."""
     if path is None:
         yield None
@@ -237,7 +243,7 @@ def _replaced(path: Path | None):
 
 
 @contextlib.contextmanager
-def _progress():
+def _progress() -> Iterator[Callable[[], None]]:
     """A count of graded rows on standard error."""
     from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn

@@ -1,12 +1,16 @@
 """Flags of a model behind an endpoint that judges: answers in `eval`, pairs of problems in `curate`."""
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.training.flag_values import json_object
 
-CONCURRENCY, TIMEOUT, TRIES = 16, 600.0, 5
-NAMES = ("model", "api_key_env", "concurrency", "requests_per_minute", "request_timeout", "extra_body")
+if TYPE_CHECKING:
+    from openrlhf_math.rerank.answer_judge import JudgeSettings
+
+CONCURRENCY, TIMEOUT = 16, 600.0
+NAMES = ("base_url", "model", "api_key_env", "concurrency", "requests_per_minute", "request_timeout", "extra_body")
 
 
 def add_judge_flags(
@@ -25,31 +29,26 @@ def add_judge_flags(
     )
 
 
-def judge_settings(args: argparse.Namespace):
-    """The `JudgeSettings`, None for no judge. Raises UserError for values that cannot work."""
+def given_judge(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The judge's flags that are given, by NAMES; None for no judge. Raises UserError if one of them is missing."""
     given = {name: value for name in NAMES if (value := getattr(args, f"judge_{name}")) is not None}
     if not args.judge_base_url:
-        for name in given:
+        for name in given.keys() - {"base_url"}:
             raise UserError(f"--judge-{name.replace('_', '-')} needs --judge-base-url, the address of the judge")
         return None
-    if "model" not in given:
+    if not args.judge_model:
         raise UserError("--judge-base-url needs --judge-model, the judge as the endpoint calls it")
-    from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
-    from openrlhf_math.rerank.answer_judge import FLAGS, JudgeSettings
+    return given
 
-    try:
-        key, variable = read_key(given.get("api_key_env"))
-        endpoint = EndpointSettings(
-            base_url=args.judge_base_url,
-            api_key=key,
-            api_key_env=variable,
-            concurrency=given.get("concurrency", CONCURRENCY),
-            requests_per_minute=given.get("requests_per_minute"),
-            tokens_per_minute=None,
-            request_timeout=given.get("request_timeout", TIMEOUT),
-            tries=TRIES,
-            extra_body=given.get("extra_body", {}),
-        )
-    except ValueError as error:
-        raise UserError(renamed(str(error), FLAGS)) from None
-    return JudgeSettings(given["model"], endpoint)
+
+def judge_settings(args: argparse.Namespace) -> "JudgeSettings | None":
+    """The `JudgeSettings`, None for no judge. Raises UserError for values that cannot work."""
+    given = given_judge(args)
+    if given is None:
+        return None
+    from openrlhf_math.endpoint.settings import judge_endpoint
+    from openrlhf_math.rerank.answer_judge import JudgeSettings
+
+    model = given.pop("model")
+    defaults = {"concurrency": CONCURRENCY, "request_timeout": TIMEOUT}
+    return JudgeSettings(model, judge_endpoint(**defaults | given))

@@ -16,7 +16,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     """The settings. `--help` ends the process, as argparse does. Raises UserError for what cannot be read."""
     parsers = list(each_parser(parser))
     for each in parsers:
-        each.error = _refuse
+        each.error = _refuse  # type: ignore[method-assign]
         fit(each)
     args, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -67,7 +67,7 @@ def _unknown(word: str, parsers: list[argparse.ArgumentParser]) -> str:
     like = {option: max(_likeness(flag, option), _likeness(flag, option[: len(flag)])) for option in options}
     close = [
         option
-        for option in sorted(like, key=like.get, reverse=True)
+        for option in sorted(like, key=like.__getitem__, reverse=True)
         if like[option] > max(0.7, 0.9 * max(like.values()))
     ]
     guesses = list(dict.fromkeys([*ends, *close]))[:3]

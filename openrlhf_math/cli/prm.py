@@ -3,10 +3,18 @@ r"""`openrlhf-math prm label` and `prm train`: step labels, and a process reward
 import argparse
 import json
 import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, TypeAlias
 
 from openrlhf_math.errors import UserError
+
+if TYPE_CHECKING:
+    from openrlhf_math.prm.sources import LabelSettings
+
+Modes: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 EXAMPLES = r"""examples:
   openrlhf-math prm label --source monte-carlo --model MODEL --output runs/labels runs/eval/completions.jsonl
@@ -64,7 +72,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_label(modes) -> None:
+def _add_label(modes: Modes) -> None:
     from openrlhf_math.data.prompts import INSTRUCTION
 
     parser = modes.add_parser(
@@ -102,7 +110,7 @@ def _add_label(modes) -> None:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the engine runs (%(default)s)")
 
 
-def _add_train(modes, prog: str) -> None:
+def _add_train(modes: Modes, prog: str) -> None:
     from openrlhf_math.prm.training_settings import NEEDED, build_parser
     from openrlhf_math.training.short_help import shorten_help
 
@@ -183,7 +191,7 @@ def _train(flat: argparse.Namespace) -> None:
         _show_training(args)
 
 
-def _show_training(args) -> None:
+def _show_training(args: SimpleNamespace) -> None:
     evaluations = args.math.run_dir / "eval.jsonl"
     if evaluations.exists():
         last = json.loads(evaluations.read_text().splitlines()[-1])
@@ -195,7 +203,7 @@ def _show_training(args) -> None:
     print(f"done: {args.math.run_dir} (model in {args.ckpt.output_dir}, the loss in prm.png)")
 
 
-def read_settings(args: argparse.Namespace):
+def read_settings(args: argparse.Namespace) -> "LabelSettings":
     """Raises ValueError or UserError for values that cannot work."""
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.modeling.model_folder import check_chat_model
@@ -240,7 +248,7 @@ def read_settings(args: argparse.Namespace):
 
 
 @contextmanager
-def _progress():
+def _progress() -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error for sources that take their time. Yields a function (done, total)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
 from openrlhf_math.cli.engine_flags import add_engine_flags, check_template_variables, drawn, engine_args
@@ -13,7 +14,7 @@ from openrlhf_math.rerank.aggregate import AGGREGATIONS, Aggregation, find_aggre
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import RULES, Rule, find_rule, needs_confidence, needs_scores
 from openrlhf_math.rerank.confidence import MEASURES, WINDOW, ByConfidence
-from openrlhf_math.rerank.early_stop import cannot_lose, confident, never
+from openrlhf_math.rerank.early_stop import Stop, cannot_lose, confident, never
 from openrlhf_math.rerank.genselect import GenSelect
 from openrlhf_math.rerank.refine import refined
 from openrlhf_math.rerank.roles import Sampling
@@ -23,8 +24,12 @@ from openrlhf_math.rerank.steps import BLANK_LINE
 from openrlhf_math.rerank.strategies import STRATEGIES, find_strategy
 from openrlhf_math.rerank.task import Strategy
 from openrlhf_math.rerank.tree_search import Steps
-from openrlhf_math.rerank.verdicts import ASKED
+from openrlhf_math.rerank.verdicts import ASKED, AskedScorerSettings
 from openrlhf_math.rewards import RewardConfig
+
+if TYPE_CHECKING:
+    from openrlhf_math.rerank.parts import RerankerSettings
+    from openrlhf_math.rerank.scoring_engine import ScorerSettings
 
 AT_LEAST_ONE = (
     "attempts", "at_once", "max_tokens", "tokens", "problems_at_once", "samplers", "scorers", "tensor_parallel",
@@ -245,7 +250,7 @@ def limits(args: argparse.Namespace) -> Limits:
     return Limits(tokens=args.tokens, attempts=args.attempts, seconds=args.seconds)
 
 
-def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
+def settings(args: argparse.Namespace, key_flag: str = "--api-key-env") -> "RerankerSettings":
     """The `RerankerSettings`. Raises UserError for a model or a flag that cannot work; nothing is loaded yet."""
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.modeling.model_folder import check_model
@@ -287,7 +292,9 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env"):
         raise UserError(f"{error}.") from None
 
 
-def scorer_settings(args: argparse.Namespace, device: str, memory: float = 0.9):
+def scorer_settings(
+    args: argparse.Namespace, device: str, memory: float = 0.9
+) -> "ScorerSettings | AskedScorerSettings | None":
     """The `ScorerSettings` or `AskedScorerSettings`, None without a scorer.
 
     Raises UserError for a model or a flag that cannot work. memory: share of a GPU's that an engine takes.
@@ -346,7 +353,7 @@ def context_of(model: str) -> int | None:
     return getattr(read_config("--model", model).get_text_config(), "max_position_embeddings", None)
 
 
-def _stop(args: argparse.Namespace):
+def _stop(args: argparse.Namespace) -> Stop:
     if args.no_early_stop:
         return never
     if args.confidence in (None, 1):

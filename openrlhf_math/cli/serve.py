@@ -8,9 +8,14 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, context_of, limits, method, settings
 from openrlhf_math.errors import UserError
+
+if TYPE_CHECKING:
+    from openrlhf_math.rerank.parts import RerankerSettings
+    from openrlhf_math.serving.plan import Service
 
 CHECK_SECONDS = 15.0
 KEY_FLAG = "--endpoint-key-env"  # of --base-url; --api-key-env is of the clients' key
@@ -95,7 +100,9 @@ def run(args: argparse.Namespace) -> int:
     return _serve(args, parts, service, port, key)
 
 
-def _serve_here(args: argparse.Namespace, parts, service, port: int, key: bytes | None) -> int:
+def _serve_here(
+    args: argparse.Namespace, parts: "RerankerSettings", service: "Service", port: int, key: bytes | None
+) -> int:
     """With a part behind an endpoint: in this process."""
     from openrlhf_math.serving.here import serve_here
 
@@ -114,7 +121,9 @@ def _say_address(host: str, port: int) -> None:
     print(f"http://{host}:{port}/v1", flush=True)
 
 
-def _serve(args: argparse.Namespace, parts, service, port: int, key: bytes | None) -> int:
+def _serve(
+    args: argparse.Namespace, parts: "RerankerSettings", service: "Service", port: int, key: bytes | None
+) -> int:
     from openrlhf_math.rerank.launch import started
     from openrlhf_math.serving.deployment import deployed, hopeless
 

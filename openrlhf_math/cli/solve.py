@@ -5,14 +5,25 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, limits, method, settings
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
+from openrlhf_math.rerank.budget import Limits
+from openrlhf_math.rerank.solver import Method
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+    from openrlhf_math.cli.solve_display import Bar
+    from openrlhf_math.rerank.parts import RerankerSettings
+    from openrlhf_math.rerank.reranker import Progress, Solved
 
 WAKE_SECONDS = 1.0
 STOP_SECONDS = 30.0  # for the best answers so far, after Ctrl-C
@@ -60,8 +71,17 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """By what the problems are solved, how, and what each and all of them may spend."""
+
+    parts: "RerankerSettings"
+    method: Method
+    each: Limits
+    total: Limits
+
+
 def run(args: argparse.Namespace) -> int:
-    from openrlhf_math.rerank.budget import Limits
 
     how, each = method(args), limits(args)
     parts = settings(args)
@@ -73,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     problems, golds = _problems(args)
     _check_output(args)
     total = Limits(tokens=args.total_tokens, seconds=args.total_seconds)
-    return _solve(args, parts, how, each, total, problems, golds)
+    return _solve(args, Asked(parts, how, each, total), problems, golds)
 
 
 def _check_output(args: argparse.Namespace) -> None:
@@ -118,7 +138,7 @@ def _read(spec: str, split: str, problem_key: str, answer_key: str, most: int | 
     return problems, golds
 
 
-def _solve(args, parts, how, each, total, problems: list[str], golds: list[str | None]) -> int:
+def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: list[str | None]) -> int:
     from openrlhf_math.cli.solve_display import bar, show_set, show_solution
     from openrlhf_math.rerank.record import row
 
@@ -129,7 +149,7 @@ def _solve(args, parts, how, each, total, problems: list[str], golds: list[str |
         _tell_share(args, len(left))
     interrupted = False
     with _lines(args.output, rows) as write, bar(len(problems), args.attempts) as display:
-        for solved in _solutions(args, parts, how, each, total, [problems[number] for number in left], display):
+        for solved in _solutions(args, asked, [problems[number] for number in left], display):
             number = left[solved.number]
             rows.append(row(number, problems[number], golds[number], solved))
             display.problem_done(len(rows))
@@ -144,7 +164,7 @@ def _solve(args, parts, how, each, total, problems: list[str], golds: list[str |
     elif len(rows) == 1:
         show_solution(rows[0])
     else:
-        show_set(rows, parts.rewards)
+        show_set(rows, asked.parts.rewards)
     if interrupted:
         raise KeyboardInterrupt
     return 1 if all(line["answer"] is None for line in rows) else 0
@@ -160,22 +180,24 @@ def _tell_share(args: argparse.Namespace, problems: int) -> None:
         )
 
 
-def _solutions(args, parts, how, each, total, problems: list[str], display) -> Iterator:
+def _solutions(args: argparse.Namespace, asked: Asked, problems: list[str], display: "Bar") -> "Iterator[Solved]":
     """A `Solved` for each problem, as they are done; `display` shows the attempts at one that is alone."""
     if not problems:
         return
     check_there(args)
     from openrlhf_math.rerank.here import is_here, solved_here
-    from openrlhf_math.rerank.reranker import Progress
+    from openrlhf_math.rerank.reranker import Progress, Reranker, Solved
 
-    def ask(reranker):
+    how, each, total = asked.method, asked.each, asked.total
+
+    def ask(reranker: Reranker) -> AsyncGenerator[Progress | Solved, None]:
         display.problem_done(0)
         if len(problems) == 1:
             return reranker.stream(problems[0], how, each, total)
         return reranker.solve_all(problems, how, each, total, args.problems_at_once)
 
-    if is_here(parts):
-        for news in solved_here(parts, ask):
+    if is_here(asked.parts):
+        for news in solved_here(asked.parts, ask):
             if isinstance(news, Progress):
                 display.attempt_counted(news)
             else:
@@ -183,9 +205,10 @@ def _solutions(args, parts, how, each, total, problems: list[str], display) -> I
         return
     from openrlhf_math.rerank.launch import started
 
-    with started(parts) as reranker:
+    with started(asked.parts) as reranker:
         display.problem_done(0)
         streaming = {"num_returns": "streaming"}
+        answers: Iterator
         if len(problems) == 1:
             answers = reranker.stream.options(**streaming).remote(problems[0], how, each, total)
         else:
@@ -197,7 +220,7 @@ def _solutions(args, parts, how, each, total, problems: list[str], display) -> I
                 yield news
 
 
-def _until_interrupted(answers, reranker) -> Iterator:
+def _until_interrupted(answers: Iterator, reranker: "ActorHandle") -> "Iterator[Progress | Solved]":
     """What a stream of Ray's gives. At Ctrl-C what is under way ends with the best it has; at a second one, at once.
 
     Raises UserError if the engines have died too often.
@@ -244,7 +267,7 @@ def _solved_before(path: Path, problems: list[str]) -> list[dict]:
 
 
 @contextmanager
-def _lines(path: Path | None, rows: list[dict]) -> Iterator:
+def _lines(path: Path | None, rows: list[dict]) -> Iterator[Callable[[dict], None]]:
     """A function that writes an object as a line, at once, after those that are there."""
     if path is None:
         yield lambda line: None

@@ -3,11 +3,16 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from openrlhf_math.rerank.reranker import Progress
 from openrlhf_math.rewards import GradingPool, RewardConfig
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.table import Table
 
 MOST_STEPS = 8
 MOST_ROWS = 20
@@ -26,7 +31,7 @@ ENDS = {
 class Bar:
     """How far a run is, on a terminal; the engines start first."""
 
-    def __init__(self, progress, problems: int, attempts: int) -> None:
+    def __init__(self, progress: "RichProgress", problems: int, attempts: int) -> None:
         self._progress, self._problems, self._attempts = progress, problems, attempts
         self._task = progress.add_task("the engines start", total=None)
 
@@ -73,7 +78,7 @@ def show_solution(line: dict) -> None:
     console.print(Text("answer: ") + answer)
 
 
-def _attempts(line: dict):
+def _attempts(line: dict) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -92,7 +97,7 @@ def _attempts(line: dict):
         table.add_column("step scores")
     for number, answer in enumerate(line["answers"]):
         kind = line["classes"][number]
-        cells = [
+        cells: list[str | Text] = [
             Text("→" if number == line["chosen"] else ""),
             str(number + 1),
             Text("-" if answer is None else answer),
@@ -130,11 +135,11 @@ def _end(line: dict) -> str:
     begun = f" and {line['not_counted']} not counted" if line.get("not_counted") else ""
     names = {"unscored": "unscored", "left_out": "left out as unsure", "unmeasured": "without a confidence"}
     extra = "".join(f", {line[name]} {words}" for name, words in names.items() if line.get(name))
-    chosen = {True: ", chosen by the model", False: ", chosen by majority"}.get(line.get("by_model"), "")
+    by_model = {True: ", chosen by the model", False: ", chosen by majority", None: ""}[line.get("by_model")]
     return (
         f"{len(line['answers'])} attempts{begun}{extra}, {line['tokens_used']:,} tokens{saved}, "
         f"{line['seconds']:.1f} s: "
-        f"{ENDS[line['ended']]}{chosen}"
+        f"{ENDS[line['ended']]}{by_model}"
     )
 
 
@@ -157,7 +162,7 @@ def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for index, line in enumerate(lines[:MOST_ROWS]):
         answer = Text(line["answer"] if line["answer"] is not None else line.get("error") or "-")
-        cells = [str(line["number"] + 1), Text(" ".join(line["problem"].split())), answer]
+        cells: list[str | Text] = [str(line["number"] + 1), Text(" ".join(line["problem"].split())), answer]
         if right:
             answer.stylize("green" if right[index] else "red")
             cells.append(Text(line["gold"]))

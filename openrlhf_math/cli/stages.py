@@ -9,7 +9,7 @@ from openrlhf_math.colocation import preloaded
 _records: list[list[list[str]]] = []  # of the blocks of `written_down` that run
 
 
-def stage(title: str, *arguments) -> None:
+def stage(title: str, *arguments: object) -> None:
     """Run one of our commands under a title."""
     from rich.console import Console
 
@@ -17,16 +17,20 @@ def stage(title: str, *arguments) -> None:
     command(*arguments)
 
 
-def command(*arguments, capture: bool = False) -> str | None:
+def command(*arguments: object) -> None:
     """Run one of our commands in its own process, so that its memory and threads end with it.
 
-    Returns what it prints, if that is to be captured. Raises CalledProcessError if it fails.
+    Raises CalledProcessError if it fails.
     """
-    whole = command_line(*arguments)
-    return subprocess.run(whole, check=True, text=True, stdout=subprocess.PIPE if capture else None).stdout
+    subprocess.run(command_line(*arguments), check=True)
 
 
-def command_line(*arguments) -> list[str]:
+def output_of(*arguments: object) -> str:
+    """As `command`. Returns what it prints."""
+    return subprocess.run(command_line(*arguments), check=True, text=True, stdout=subprocess.PIPE).stdout
+
+
+def command_line(*arguments: object) -> list[str]:
     """One of our commands as a process of its own takes it; it is written down."""
     texts = list(map(str, arguments))
     for record in _records:

@@ -5,14 +5,20 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.grade import add_keys, keys_of
+from openrlhf_math.data.tables import Keys
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, find_aggregation
 from openrlhf_math.rerank.choose import RULES, asks, find_rule, needs_confidence, needs_scores
 from openrlhf_math.rerank.confidence import MEASURES
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
 from openrlhf_math.rewards import GradingPool, RewardConfig
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.table import Table
 
 EPILOG = """rows:
   {"problem": "1+1?", "gold": "2", "responses": ["\\\\boxed{2}", "\\\\boxed{3}", null],
@@ -148,7 +154,7 @@ def run(args: argparse.Namespace) -> None:
         _show(summary, f"{without} has no `scores`: rules that read scores are left out" if without else "")
 
 
-def _rows(path: Path, keys) -> Iterable:
+def _rows(path: Path, keys: Keys) -> Iterable:
     """Problems with their attempts; rows of one attempt each are put together by problem."""
     from openrlhf_math.data.problems import completion_rows
     from openrlhf_math.evaluation.outside import read_completions
@@ -201,7 +207,7 @@ def _judged(rows: Iterable, config: RewardConfig) -> list:
         pool.close()
 
 
-def _advanced(judged: Iterable, bar) -> Iterator:
+def _advanced(judged: Iterable, bar: "Progress") -> Iterator:
     task = bar.add_task("", total=None)
     for one in judged:
         yield one
@@ -243,7 +249,7 @@ def _show(summary: dict, note: str) -> None:
         console.print(line, highlight=False, markup=False)
 
 
-def _accuracy_table(summary: dict):
+def _accuracy_table(summary: dict) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -262,7 +268,7 @@ def _accuracy_table(summary: dict):
     return table
 
 
-def _paired_table(summary: dict):
+def _paired_table(summary: dict) -> "Table | None":
     """None where nothing is compared."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -282,7 +288,7 @@ def _paired_table(summary: dict):
     return table if table.row_count else None
 
 
-def _early_stop_table(summary: dict):
+def _early_stop_table(summary: dict) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

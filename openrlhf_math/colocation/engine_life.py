@@ -90,6 +90,24 @@ def take_cause(actor_id: str) -> str:
     return cause.decode()
 
 
+@contextmanager
+def engine_errors(who: str, again: str) -> Iterator[None]:
+    """What an engine in a Ray actor raises within the block is raised as it was there.
+
+    Raises UserError if the engine died. who: the engine, in its words; again: what to do then.
+    """
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        raise (error if error.cause is None else error.cause) from None
+    except ray.exceptions.RayActorError as error:
+        cause = take_cause(error.actor_id) if error.actor_id else ""
+        said = brief(error, MOST) if error.actor_init_failed else type(error).__name__
+        raise UserError(f"{who} died ({cause or said}); {again}") from None
+
+
 def _leave(cause: str) -> None:
     """In place of what was left before."""
     import ray
@@ -107,13 +125,18 @@ WINDOW_SECONDS = 600.0
 def limited(actor: type) -> type:
     """The class, for an actor that is made with `max_restarts=-1`.
 
-    Its constructor fails, and Ray gives the actor up, at more than RESTARTS restarts within WINDOW_SECONDS.
+    Its constructor fails, and Ray gives the actor up, at more than RESTARTS restarts within WINDOW_SECONDS. Where it
+    raises UserError, `take_cause` has the sentence.
     """
 
     class Limited(actor):
         def __init__(self, *args: Any) -> None:
-            _note_start()
-            super().__init__(*args)
+            try:
+                _note_start()
+                super().__init__(*args)
+            except UserError as error:  # Ray's own error has it in the midst of a traceback
+                _leave(str(error))
+                raise
 
     Limited.__name__ = Limited.__qualname__ = actor.__name__
     return Limited

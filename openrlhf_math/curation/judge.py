@@ -16,13 +16,12 @@ from pathlib import Path
 from openrlhf_math.curation.settings import Judge
 from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Failure
-from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
+from openrlhf_math.endpoint.settings import JUDGE_FLAGS, EndpointSettings, judge_endpoint, renamed
 from openrlhf_math.errors import UserError
 from openrlhf_math.runs.journal import Journal
 from openrlhf_math.runs.progress import Progress, silent
 from openrlhf_math.side_by_side import side_by_side
 
-TRIES = 5  # requests for one pair before it has no verdict
 MAX_TOKENS = 4096  # of one reply
 KEPT = "what it answered is kept, run the same command again"
 # Characters of the two problems together; a longer pair is not asked.
@@ -43,14 +42,6 @@ asked for differs, so that the answer may differ. The problems are data; follow 
 
 Answer with one JSON object and nothing else: {{"same": true}} or {{"same": false}}"""
 _ANSWER = re.compile(r"[\"']same[\"']\s{0,8}:\s{0,8}(true|false)\b", re.I)
-# The client's messages name the flags of `distill`: first what `curate` does not have.
-_FLAGS = {", at --max-tokens and --no-seed, and at --extra-body": " and at --extra-body", " or --tries": ""}
-_FLAGS |= {
-    f"--{flag}": f"--judge-{flag}"
-    for flag in (
-        "base-url", "api-key-env", "model", "concurrency", "requests-per-minute", "request-timeout", "extra-body"
-    )
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +75,8 @@ class PairJudge:
     def ask(self, pairs: Iterable[tuple[str, str]], total: int, progress: Progress = silent) -> None:
         """Get an answer for each pair. total: how many there are.
 
-        A pair without an answer after `TRIES` requests is left without. Raises UserError if the endpoint as a whole is
-        of no use, or if no pair at all has an answer.
+        A pair without an answer after `JUDGE_TRIES` requests is left without. Raises UserError if the endpoint as a
+        whole is of no use, or if no pair at all has an answer.
         """
         try:
             asyncio.run(self._ask(pairs, total, progress))
@@ -93,13 +84,13 @@ class PairJudge:
                 reason = next(iter(self._failures.values()))
                 raise UserError(f"--base-url {self._judge.base_url}: no pair was judged; {reason}")
         except UserError as error:
-            raise UserError(renamed(str(error), _FLAGS)) from None
+            raise UserError(renamed(str(error), JUDGE_FLAGS)) from None
 
     async def _ask(self, pairs: Iterable[tuple[str, str]], total: int, progress: Progress) -> None:
         left = iter(pairs)
         done, met = 0, set()
 
-        async def lane(client: Client) -> None:
+        async def work(client: Client) -> None:
             nonlocal done
             for pair in left:
                 key = self._key(pair)
@@ -111,7 +102,7 @@ class PairJudge:
 
         progress("judging suspects", 0, total, "pairs")
         async with Client(self._settings, MAX_TOKENS, KEPT) as client:
-            await side_by_side(lane(client) for _ in range(client.lanes))
+            await side_by_side(work(client) for _ in range(client.workers))
 
     async def _ask_one(self, client: Client, key: str, pair: tuple[str, str]) -> None:
         body = {
@@ -159,21 +150,10 @@ def read_answer(content: str, finish_reason: str = "stop") -> Judgement:
 
 def endpoint_settings(judge: Judge) -> EndpointSettings:
     """How the client asks the judge. Raises UserError for values that cannot work."""
-    try:
-        key, variable = read_key(judge.api_key_env)
-        return EndpointSettings(
-            base_url=judge.base_url,
-            api_key=key,
-            api_key_env=variable,
-            concurrency=judge.concurrency,
-            requests_per_minute=judge.requests_per_minute,
-            tokens_per_minute=None,
-            request_timeout=judge.request_timeout,
-            tries=TRIES,
-            extra_body=judge.extra_body,
-        )
-    except ValueError as error:
-        raise UserError(renamed(str(error), _FLAGS)) from None
+    return judge_endpoint(
+        judge.base_url, judge.concurrency, judge.request_timeout, judge.api_key_env, judge.requests_per_minute,
+        judge.extra_body,
+    )  # fmt: skip
 
 
 def _length(pair: tuple[str, str]) -> int:

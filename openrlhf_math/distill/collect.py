@@ -11,7 +11,7 @@ from openrlhf_math.distill.keep import refusal
 from openrlhf_math.distill.questions import Task
 from openrlhf_math.distill.rounds import Item, next_round, work_through
 from openrlhf_math.distill.settings import DistillSettings
-from openrlhf_math.distill.teachers import Question, Reply, Teacher
+from openrlhf_math.distill.teachers import Question, Reply, Teacher, workers_of
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.runs.journal import Journal, refused_if_unwritable
@@ -101,7 +101,7 @@ async def collect(
 
     first = ((task, attempt) for task in tasks for attempt in range(settings.attempts))
     await work_through(first, from_journal, 4 * pool.config.workers)
-    await work_through(missing, from_teacher, teacher.lanes)
+    await work_through(missing, from_teacher, workers_of(teacher))
     return {key: [verdict for verdict in found if verdict] for key, found in verdicts.items()}
 
 

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 from typing import Any
 
 from openrlhf_math.data.files import named_when_whole
 from openrlhf_math.data.prompts import chat
-from openrlhf_math.distill.choose import longest_questions, may_be_kept
-from openrlhf_math.distill.collect import Verdicts, response_of
-from openrlhf_math.distill.keep import Attempt, Rule
+from openrlhf_math.distill.collect import CORRECT, GRADED, Verdict, Verdicts, response_of
+from openrlhf_math.distill.keep import Attempt, Rule, is_unverified, length_of
 from openrlhf_math.distill.questions import Task
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.errors import UserError
@@ -100,3 +100,23 @@ def _storable(value: Any) -> Any:
     if isinstance(value, list):
         return [{name: _storable(part) for name, part in message.items()} for message in value]
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def may_be_kept(rule: Rule, verdict: Verdict) -> bool:
+    """Whether an attempt is one of those that the rule chooses among."""
+    return verdict.outcome in (GRADED if is_unverified(rule) else (CORRECT,))
+
+
+def longest_questions(tasks: list[Task], verdicts: Verdicts, rule: Rule, n: int) -> list[Task]:
+    """The n problems whose traces are longest in the mean, in the order of `tasks`; the first of several as long.
+
+    Each of `tasks` has a trace that the rule may keep. Lengths are compared as those of traces are, over all problems.
+    """
+    traces = {task.key: [one for one in verdicts[task.key] if may_be_kept(rule, one)] for task in tasks}
+    length_of_one = length_of([one for of_one in traces.values() for one in of_one])
+
+    def length(task: Task) -> float:
+        return fmean(map(length_of_one, traces[task.key]))
+
+    chosen = {task.key for task in sorted(tasks, key=length, reverse=True)[:n]}
+    return [task for task in tasks if task.key in chosen]

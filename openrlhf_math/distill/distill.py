@@ -18,32 +18,10 @@ from openrlhf_math.distill.questions import Task, Tasks
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Teacher
 from openrlhf_math.distill.yields import outcomes, yield_curve, yields
-from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.runs.journal import Journal, refused_if_unwritable
 
 DATA = "data/train.parquet"  # where `datasets` looks for a split named train
-
-
-def open_journal(settings: DistillSettings) -> Journal:
-    """The journal of `settings.output`, which is made if it is not there.
-
-    Raises UserError if it holds attempts of another teacher or sampling, or cannot be written.
-    """
-    output, identity = settings.output, settings.identity()
-    config = output / "config.json"
-    with refused_if_unwritable(output):
-        output.mkdir(parents=True, exist_ok=True)
-        journal = Journal(output / "journal.jsonl")
-        if not config.exists():
-            with written_whole(config) as file:
-                file.write(json.dumps(identity, indent=2) + "\n")
-    try:
-        _check_same(output, json.loads(config.read_text()), identity)
-    except BaseException:
-        journal.close()
-        raise
-    return journal
 
 
 def distill(
@@ -125,16 +103,6 @@ async def _collect(
                 print(json.dumps({"source": problem.source, "row": problem.row, "reason": reason}), file=rejects)
         async with teacher:
             return await collect(tasks.asked, settings, journal, teacher, pool, rejects, watcher)
-
-
-def _check_same(output: Path, there: dict, here: dict) -> None:
-    different = [name for name in here | there if here.get(name) != there.get(name)]
-    if different:
-        name = different[0]
-        raise UserError(
-            f"--output {output} holds attempts of other settings (--{name.replace('_', '-')} was "
-            f"{there.get(name)!r:.60}, is {here.get(name)!r:.60}); use the same, or choose a new directory"
-        )
 
 
 def _run_record(journal: Journal, had: int, teacher: Teacher, seconds: float) -> dict:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.colocation.async_engine import end_with_this_process, generation_arguments, one_line, start_engine
 from openrlhf_math.colocation.cluster import check_room, cluster
+from openrlhf_math.colocation.engine_life import engine_errors, limited
 from openrlhf_math.colocation.layout import cache_arguments, enter_environment, worker_environment
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.distill.settings import DistillSettings
@@ -111,7 +112,7 @@ class EngineTeacher:
 
     def __init__(self, settings: DistillSettings) -> None:
         self._settings = settings
-        self.lanes = settings.engine.concurrency * max(settings.engine.engines, 1)
+        self.workers = settings.engine.concurrency * max(settings.engine.engines, 1)
         self.failed_tries: Counter[str] = Counter()
         self._stack = contextlib.ExitStack()
 
@@ -150,7 +151,7 @@ def ray_engines(settings: DistillSettings, environment: dict[str, str]) -> Itera
     gpus = settings.engine.tensor_parallel if settings.engine.device == "cuda" else 0
     with cluster(environment, wanted):
         check_room(f"--engines {wanted}", wanted, gpus * wanted)
-        remote: Any = ray.remote(Engine)  # Ray's types do not say that it is a class
+        remote: Any = ray.remote(limited(Engine))  # Ray's types do not say that it is a class
         actor = remote.options(num_gpus=gpus, num_cpus=1, max_concurrency=settings.engine.concurrency)
         engines = [actor.remote(settings) for _ in range(wanted)]
         try:
@@ -161,17 +162,8 @@ def ray_engines(settings: DistillSettings, environment: dict[str, str]) -> Itera
 
 
 def _asker(engine: "ActorHandle") -> Asker:
-    import ray
-
     async def ask(question: Question) -> Reply:
-        try:
+        with engine_errors("--teacher engine: an engine", AGAIN):
             return await engine.answer.remote(question)
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, (Failure, UserError)):
-                raise error.cause from None
-            raise
-        except ray.exceptions.RayActorError as error:
-            said = str(error).rpartition("UserError: ")[2]  # ours, if its start failed
-            raise UserError(f"--teacher engine: an engine died ({one_line(said)}); {AGAIN}") from None
 
     return ask

@@ -17,7 +17,7 @@ class Recorded:
     Attempt n at a problem is its n-th completion there. Raises UserError if the file cannot be read or is of no use.
     """
 
-    lanes = 1
+    workers = 1
 
     def __init__(self, settings: DistillSettings) -> None:
         self.failed_tries: Counter[str] = Counter()

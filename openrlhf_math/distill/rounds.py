@@ -23,9 +23,9 @@ def next_round(had: int, most: int, solved: bool, lost: bool) -> range:
 
 
 async def work_through(
-    items: Iterable[Item], work: Callable[[Task, int], Awaitable[Sequence[Item]]], lanes: int
+    items: Iterable[Item], work: Callable[[Task, int], Awaitable[Sequence[Item]]], workers: int
 ) -> None:
-    """Do the work for every item, `lanes` of them at a time, and for the items that work returns, before others.
+    """Do the work for every item, `workers` of them at a time, and for the items that work returns, before others.
 
     The first exception ends all.
     """
@@ -33,7 +33,7 @@ async def work_through(
     further: deque[Item] = deque()
     busy, news = 0, asyncio.Event()
 
-    async def lane() -> None:
+    async def worker() -> None:
         nonlocal busy
         while True:
             while (item := further.popleft() if further else next(left, None)) is None:
@@ -48,4 +48,4 @@ async def work_through(
             if more or not busy:
                 news.set()
 
-    await side_by_side(lane() for _ in range(lanes))
+    await side_by_side(worker() for _ in range(workers))

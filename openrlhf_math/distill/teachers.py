@@ -1,7 +1,7 @@
 """Who can be asked for traces: what a teacher is asked, what it answers, and the registry.
 
-A teacher is an async context manager with `lanes`, `failed_tries` and `answer`, see `Teacher`. It is made by a function
-of the run's settings, registered under a name or given by dotted path.
+A teacher is an async context manager with `workers`, `failed_tries` and `answer`, see `Teacher`. It is made by a
+function of the run's settings, registered under a name or given by dotted path.
 """
 
 from collections import Counter
@@ -41,9 +41,9 @@ class Reply:
 
 
 class Teacher(Protocol):
-    """lanes: how many attempts may be under way at once. failed_tries: tries that failed, by kind."""
+    """workers: how many attempts may be under way at once. failed_tries: tries that failed, by kind."""
 
-    lanes: int
+    workers: int
     failed_tries: Counter[str]
 
     async def __aenter__(self) -> "Teacher": ...
@@ -52,6 +52,12 @@ class Teacher(Protocol):
 
     async def answer(self, question: Question) -> Reply:
         """Raises Failure if this attempt cannot be had, UserError if none can."""
+
+
+def workers_of(teacher: Teacher) -> int:
+    """How many attempts may be under way at once; a teacher of a user's may have the old name, `lanes`."""
+    workers: int = getattr(teacher, "workers", 0) or getattr(teacher, "lanes", 1)
+    return workers
 
 
 _REGISTRY: Registry[Callable[[DistillSettings], Teacher]] = Registry()
@@ -93,7 +99,7 @@ class Endpoint:
         most = max(settings.max_tokens, tokens if isinstance(tokens, int) else 0)
         self._settings = settings
         self._client = Client(endpoint, most, "what it answered is kept, run the same command again")
-        self.lanes, self.failed_tries = self._client.lanes, self._client.failed_tries
+        self.workers, self.failed_tries = self._client.workers, self._client.failed_tries
 
     async def __aenter__(self) -> "Endpoint":
         await self._client.__aenter__()

@@ -9,7 +9,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -49,14 +49,14 @@ FIXES = {
 class Client:
     """Asks for chat completions: with retries, at a pace, and with a limit on every wait.
 
-    lanes: requests under way at once; whoever asks keeps to it. failed_tries: tries that failed, by kind.
+    workers: requests under way at once; whoever asks keeps to it. failed_tries: tries that failed, by kind.
     """
 
     def __init__(self, settings: EndpointSettings, max_tokens: int, again: str = "") -> None:
         """max_tokens: expected of a completion, until replies say what they take. again: said of a later failure, what
         becomes of the replies that came before."""
         self._http, self._again = settings, again
-        self.lanes = self._http.concurrency
+        self.workers = self._http.concurrency
         self.failed_tries: Counter[str] = Counter()
         self._pace = Pace(self._http.requests_per_minute, self._http.tokens_per_minute, max_tokens)
         self._answered, self._in_vain = False, 0
@@ -64,12 +64,12 @@ class Client:
         self._url = URL(self._http.base_url.rstrip("/") + "/chat/completions")
         self._proxy = _proxy(self._http.base_url)
 
-    async def __aenter__(self) -> "Client":
+    async def __aenter__(self) -> Self:
         key = self._http.api_key
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=aiohttp.ClientTimeout(total=self._http.request_timeout),
-            connector=aiohttp.TCPConnector(limit=self.lanes),
+            connector=aiohttp.TCPConnector(limit=self.workers),
             # Not unpacked: a few compressed bytes can be more than memory holds.
             auto_decompress=False,
             skip_auto_headers={"Accept-Encoding"},
@@ -163,7 +163,7 @@ class Client:
         self.failed_tries[fault.kind] += 1
         if lost or (fault.setup and not fault.final and not self._answered):
             self._in_vain += 1
-        limit = max(IN_VAIN_LATER, 2 * self.lanes) if self._answered else IN_VAIN
+        limit = max(IN_VAIN_LATER, 2 * self.workers) if self._answered else IN_VAIN
         if self._in_vain >= limit:
             again = f"; {self._again}" if self._answered and self._again else ""
             raise UserError(f"--base-url {self._http.base_url}: {fault}; {self._fix(fault)}{again}")

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from openrlhf_math.errors import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
@@ -56,6 +58,39 @@ class EndpointSettings:
                 raise ValueError(f"--{flag.replace('_', '-')} {value}: give more than 0")
         if "stream" in self.extra_body:
             raise ValueError("--extra-body: replies are read whole, leave `stream` out")
+
+
+# The client's messages name the flags of `distill`: these are a judge's, and first what no judge has.
+JUDGE_FLAGS = {", at --max-tokens and --no-seed, and at --extra-body": " and at --extra-body", " or --tries": ""}
+JUDGE_FLAGS |= {
+    f"--{flag}": f"--judge-{flag}"
+    for flag in (
+        "base-url", "api-key-env", "model", "concurrency", "requests-per-minute", "request-timeout", "extra-body"
+    )
+}  # fmt: skip
+
+
+JUDGE_TRIES = 5  # requests for one question before it has no answer
+
+
+def judge_endpoint(
+    base_url: str,
+    concurrency: int,
+    request_timeout: float,
+    api_key_env: str | None = None,
+    requests_per_minute: float | None = None,
+    extra_body: dict | None = None,
+) -> EndpointSettings:
+    """Of a model that judges. Raises UserError, with the judge's flags, for values that cannot work."""
+    try:
+        key, variable = read_key(api_key_env)
+        return EndpointSettings(
+            base_url=base_url, api_key=key, api_key_env=variable, concurrency=concurrency,
+            requests_per_minute=requests_per_minute, tokens_per_minute=None, request_timeout=request_timeout,
+            tries=JUDGE_TRIES, extra_body=extra_body or {},
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(renamed(str(error), JUDGE_FLAGS)) from None
 
 
 def renamed(message: str, flags: Mapping[str, str]) -> str:

@@ -58,6 +58,11 @@ class Sampling:
                 "add --temperature 0.6, or leave --samples out"
             )
 
+    def of_a_token(self) -> dict[str, Any]:
+        """How a token is drawn: fields of vLLM's SamplingParams, which `roles.Sampling` has too."""
+        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+        return {name: getattr(self, name) for name in names}
+
     def words(self) -> str:
         """For people: "16 samples each, temperature 0.6, top-p 0.95, at most 32,000 tokens"."""
         parts = [

@@ -12,7 +12,7 @@ from openrlhf_math.rerank.endpoint_sampler import EndpointModel, EndpointSampler
 from openrlhf_math.rerank.here import run_here
 from openrlhf_math.side_by_side import end
 
-AHEAD = 4  # tasks for each lane: whoever waits holds its prompt alone
+AHEAD = 4  # tasks for each request that may be under way: whoever waits holds its prompt alone
 
 
 class EndpointCompletions:
@@ -68,11 +68,7 @@ class EndpointCompletions:
     def _drawn(self, request: Request, sampling: Sampling, stop: tuple[str, ...]) -> roles.Sampling:
         values: dict[str, Any] = dict(
             self._more,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
+            **sampling.of_a_token(),
             max_tokens=sampling.max_tokens,  # None: as many as the endpoint allows
             stop=stop,
             seed=seed_of(self._seed, request) if sampling.temperature else None,

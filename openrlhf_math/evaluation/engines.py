@@ -7,6 +7,7 @@ from typing import Any
 import ray
 
 from openrlhf_math.colocation.cluster import check_room, cluster
+from openrlhf_math.colocation.engine_life import engine_errors
 from openrlhf_math.colocation.layout import worker_environment
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import Sampling
@@ -80,9 +81,5 @@ class Engines:
 
 def _settled(references: list) -> list:
     """Their values. Raises UserError for what an engine refuses, and for one that died."""
-    try:
+    with engine_errors("one of the --engines", DIED):
         return ray.get(references)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.RayActorError as error:
-        raise UserError(f"one of the --engines died ({type(error).__name__}); {DIED}") from None

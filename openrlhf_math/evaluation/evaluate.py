@@ -17,7 +17,7 @@ from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.evaluation.prompts import find_prompt, style_of
 from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.evaluation.results import write_completions, write_summary
-from openrlhf_math.evaluation.resume import completion_of, folder_of, key_of, open_journal
+from openrlhf_math.evaluation.resume import completion_of, folder_of, journal_of, key_of
 from openrlhf_math.evaluation.sampler import Completion, Request, Sampler, context_needed, fitted, limit_of
 from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.evaluation.settings import EvalSettings
@@ -61,7 +61,7 @@ def evaluate(
         prompts |= ids
     if settings.scorer:
         kind_and_arguments(settings.scorer)  # or a wrong one would be refused only after all sampling
-    journal = open_journal(sets, settings)
+    journal = journal_of(sets, settings)
     scores = None
     try:
         for one in sets:

@@ -212,11 +212,7 @@ def _params(
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        repetition_penalty=sampling.repetition_penalty,
+        **sampling.of_a_token(),
         max_tokens=most,
         stop=list(stop),
         seed=seed,

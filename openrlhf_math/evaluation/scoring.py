@@ -2,19 +2,17 @@
 
 import asyncio
 import gc
-import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.evaluation.settings import fingerprint
 from openrlhf_math.rerank.aggregate import Logit, Scores
 from openrlhf_math.rerank.roles import Scorer
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
-from openrlhf_math.runs.journal import Journal, refused_if_unwritable
+from openrlhf_math.runs.journal import open_journal
 from openrlhf_math.side_by_side import end
 
 # Problems under way at once: their completions are scored together, more wait.
@@ -33,10 +31,19 @@ class ScoreJournal:
         Raises UserError if there are scores of another scorer, or of other completions.
         """
         self._scorer = scorer
-        with refused_if_unwritable(output):
-            output.mkdir(parents=True, exist_ok=True)
-            _check_same(output, scorer, completions)
-            self._journal = Journal(output / "scores.jsonl")
+        decides = {
+            "scorer": scorer.kind,
+            "scorer-model": scorer.model,
+            "separator": scorer.separator,
+            "weights": fingerprint(Path(scorer.model)),
+            "completions": completions,
+        }
+        changed = {
+            "weights": "holds scores of what was in --scorer-model before its files changed",
+            "completions": "holds scores of other completions",
+        }
+        fix = "score its completions.jsonl with --completions into a new directory"
+        self._journal = open_journal(output, decides, changed, fix, ("scores.json", "scores.jsonl"))
 
     def make(self, rows: Rows) -> float:
         """Score what has none yet. Returns the seconds it took. Raises UserError if it cannot be scored."""
@@ -99,32 +106,3 @@ async def _some(under_way: set[asyncio.Task]) -> None:
     for task in done:
         under_way.remove(task)
         task.result()
-
-
-def _check_same(output: Path, scorer: ScorerSettings, completions: str) -> None:
-    """What decides the scores, by flag, stands beside them."""
-    here = {
-        "scorer": scorer.kind,
-        "scorer-model": scorer.model,
-        "separator": scorer.separator,
-        "weights": fingerprint(Path(scorer.model)),
-        "completions": completions,
-    }
-    config = output / "scores.json"
-    if not config.exists():
-        with written_whole(config) as file:
-            file.write(json.dumps(here, indent=2) + "\n")
-        return
-    try:
-        there = dict(json.loads(config.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{config} cannot be read ({error}); choose another --output") from None
-    flag = next((name for name in here if here[name] != there.get(name)), None)
-    if flag in ("weights", "completions"):
-        what = "the files of --scorer-model" if flag == "weights" else "the completions"
-        raise UserError(f"--output {output}: {what} have changed since these were scored; choose a new directory")
-    if flag:
-        raise UserError(
-            f"--output {output} holds scores of another scorer (--{flag} was {there.get(flag)!r:.60}, is "
-            f"{here[flag]!r:.60}); use the same, or score its completions.jsonl with --completions into a new directory"
-        )

@@ -1,6 +1,6 @@
 """What the KL coefficient does: how well GRPO learns, what memory it takes and how long a step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -54,7 +54,7 @@ class Findings:
     coefficients: list[Coefficient]
 
 
-def analyse(students: BySeed, runs: dict[float, Sequence[Run]]) -> Findings:
+def analyse(students: BySeed, runs: Mapping[float, Sequence[Run]]) -> Findings:
     """runs: by coefficient, one a seed, in the order of the students."""
     zero = [run.heldout for run in runs.get(0.0, ())]
     found = [_coefficient(kl, same, zero) for kl, same in sorted(runs.items())]

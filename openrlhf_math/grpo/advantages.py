@@ -5,18 +5,21 @@ working (`UPSTREAM`). One's own is given by dotted path, `package.module.functio
 """
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
+from jaxtyping import Bool, Float32
 
 from openrlhf_math.grpo.recipes import UPSTREAM_ESTIMATORS as UPSTREAM
 from openrlhf_math.registry import Registry
 
-Estimator = Callable[[torch.Tensor], torch.Tensor]
+Rewards: TypeAlias = Float32[torch.Tensor, "groups completions"]
+Estimator = Callable[[Rewards], Rewards]
 # Of these, the ones in which only differences within a group count.
 GROUP_BASELINE = ("rloo", "reinforce_baseline", "group_norm", "dr_grpo")
 ROUNDING = 1e-6  # rewards of a group that differ by less, relative to the largest, are equal
 _REGISTRY: Registry[Estimator] = Registry()
-# Of a function from rewards to advantages, both float32 [groups, completions].
+# Of a function from rewards to advantages, both `Rewards`.
 register_advantage_estimator = _REGISTRY.register
 
 
@@ -28,10 +31,10 @@ def find_estimator(name: str) -> Estimator | None:
     return None if name in UPSTREAM else _REGISTRY.find("--algo.advantage.estimator", name, UPSTREAM)
 
 
-def all_equal(rewards: torch.Tensor) -> torch.Tensor:
-    """Whether the rewards of a group differ by no more than rounding, bool [groups, 1].
+def all_equal(rewards: Rewards) -> Bool[torch.Tensor, "groups 1"]:
+    """Whether the rewards of a group differ by no more than rounding.
 
-    rewards: float32 [groups, completions]. max_j r_ij - min_j r_ij <= 1e-6 max_j |r_ij|. A difference that small is
+    max_j r_ij - min_j r_ij <= 1e-6 max_j |r_ij|. A difference that small is
     left by sums of rewards and penalties in another order; divided by its own standard deviation it would be ±1.
     """
     low, high = rewards.aminmax(dim=-1, keepdim=True)
@@ -40,11 +43,10 @@ def all_equal(rewards: torch.Tensor) -> torch.Tensor:
 
 
 @register_advantage_estimator("grpo")
-def grpo(rewards: torch.Tensor) -> torch.Tensor:
+def grpo(rewards: Rewards) -> Rewards:
     """Group-normalised advantages, A_ij = (r_ij - mean_j r_i) / std_j r_i.
 
-    rewards, returned: float32 [groups, completions]. The standard deviation is the sample's (n - 1). A group
-    whose rewards are `all_equal` has advantage exactly 0.
+    The standard deviation is the sample's (n - 1). A group whose rewards are `all_equal` has advantage exactly 0.
     DeepSeekMath, https://arxiv.org/abs/2402.03300, section 4.1.
     """
     centred = centre(rewards)
@@ -53,8 +55,8 @@ def grpo(rewards: torch.Tensor) -> torch.Tensor:
 
 
 @register_advantage_estimator("grpo_no_std")
-def centre(rewards: torch.Tensor) -> torch.Tensor:
-    """Rewards minus their group's mean, A_ij = r_ij - mean_j r_i, float32 [groups, completions].
+def centre(rewards: Rewards) -> Rewards:
+    """Rewards minus their group's mean, A_ij = r_ij - mean_j r_i.
 
     Without the division a hard or an easy group weighs less than a mixed one. Exactly 0 where the rewards are
     `all_equal`. Dr. GRPO, https://arxiv.org/abs/2503.20783, section 3.1.

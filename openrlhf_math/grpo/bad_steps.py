@@ -9,7 +9,9 @@ import math
 from pathlib import Path
 
 import torch
+from jaxtyping import Shaped
 from safetensors.torch import save_file
+from torch import Tensor
 
 
 class BadSteps:
@@ -58,8 +60,8 @@ def write_batch(path: Path, step: int, experiences: list) -> None:
     tensors = {}
     names = ("sequences", "attention_mask", "action_mask", "advantages", "returns", "rollout_log_probs")
     for name in names:
-        parts = [getattr(experience, name, None) for experience in experiences]
-        if all(part is not None for part in parts):
+        parts = [part for experience in experiences if (part := getattr(experience, name, None)) is not None]
+        if len(parts) == len(experiences):
             tensors[name] = padded(parts)
     rewards = [experience.rewards for experience in experiences]
     if all(part is not None for part in rewards):
@@ -69,7 +71,7 @@ def write_batch(path: Path, step: int, experiences: list) -> None:
     save_file(tensors, path, metadata)
 
 
-def padded(parts: list[torch.Tensor]) -> torch.Tensor:
-    """[rows, columns] tensors below each other, with zeros on the right."""
+def padded(parts: list[Shaped[Tensor, "_ _"]]) -> Shaped[Tensor, "rows columns"]:
+    """Tensors below each other, with zeros on the right."""
     width = max(part.shape[1] for part in parts)
     return torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]).contiguous()

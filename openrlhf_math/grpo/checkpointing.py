@@ -62,6 +62,7 @@ class Checkpointing:
             raise
 
     def _save(self) -> None:
+        assert self._unsaved  # or there is nothing to save
         step, states = self._unsaved
         started = time.monotonic()
         self.write(step, states)

@@ -2,22 +2,24 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
 
 from openrlhf_math.errors import UserError
 
-Stages = tuple[tuple[int, float], ...]  # (steps done when it begins, value), in order, the first from step 0
+Number = TypeVar("Number", int, float)
+Stages: TypeAlias = tuple[tuple[int, Number], ...]  # (steps done when it begins, value), in order, the first from 0
 
 
-def parse_stages(flag: str, text: str, kind: type = int) -> Stages:
+def parse_stages(flag: str, text: str, kind: type[Number]) -> Stages[Number]:
     """Stages from `STEP:VALUE,STEP:VALUE,...`; values are `kind` (int or float).
 
     Raises UserError naming `flag` if the text is no such list, the first step is not 0, or steps or values do not rise.
     """
     stages = []
     for part in text.split(","):
-        step, _, value = part.partition(":")
+        begins, _, number = part.partition(":")
         try:
-            stages.append((int(step), kind(value)))
+            stages.append((int(begins), kind(number)))
         except ValueError:
             raise UserError(f"{flag} {text}: '{part}' is not STEP:VALUE, as in 0:512,200:1024") from None
     if stages[0][0] != 0:
@@ -30,7 +32,7 @@ def parse_stages(flag: str, text: str, kind: type = int) -> Stages:
     return tuple(stages)
 
 
-def value_at(stages: Stages, step: int) -> float:
+def value_at(stages: Stages[Number], step: int) -> Number:
     """The value after `step` steps are done."""
     return [value for begins, value in stages if begins <= step][-1]
 
@@ -44,7 +46,7 @@ class LimitSettings:
     """
 
     start: int | None = None
-    stages: Stages = ()
+    stages: Stages[int] = ()
     grow_at: float | None = None
     grow_by: float = 1.5
     grow_to: int | None = None
@@ -61,7 +63,7 @@ class LimitSettings:
 def completion_limit(flags: dict, ours: dict) -> LimitSettings:
     """flags: OpenRLHF's, ours: --math.*. Raises UserError for values that cannot work."""
     text, start, grow_at = ours["math.length_stages"], flags["rollout.max_new_tokens"], ours["math.grow_at"]
-    stages = parse_stages("--math.length_stages", text) if text else ()
+    stages = parse_stages("--math.length_stages", text, int) if text else ()
     if stages and grow_at is not None:
         raise UserError("--math.length_stages and --math.grow_at both set the completion limit; leave one out")
     if stages and stages[0][1] < 1:
@@ -75,7 +77,7 @@ def completion_limit(flags: dict, ours: dict) -> LimitSettings:
         start, stages, grow_at, ours["math.grow_by"], ours["math.grow_to"], ours["math.grow_after"]
     )
     if grow_at is not None:
-        _check_growth(settings)
+        _check_growth(settings, grow_at)
     elif settings.grow_to is not None:
         raise UserError(f"--math.grow_to {settings.grow_to}: say when to grow with --math.grow_at, as in 0.2")
     buffer = flags["reward.overlong_buffer_len"]
@@ -83,7 +85,7 @@ def completion_limit(flags: dict, ours: dict) -> LimitSettings:
     if buffer and first and buffer > first:
         raise UserError(f"--reward.overlong_buffer_len {buffer:g} is above the first limit, {first} tokens; lower it")
     last = settings.last
-    if (stages or grow_at is not None) and last >= flags["data.max_len"]:
+    if (stages or grow_at is not None) and last is not None and last >= flags["data.max_len"]:
         flag = "--math.length_stages" if stages else "--math.grow_to"
         raise UserError(
             f"{flag}: {last} tokens and a prompt do not fit in --data.max_len {flags['data.max_len']}; raise it: the "
@@ -97,11 +99,9 @@ def completion_limit(flags: dict, ours: dict) -> LimitSettings:
     return settings
 
 
-def _check_growth(settings: LimitSettings) -> None:
-    if not 0 <= settings.grow_at < 1:
-        raise UserError(
-            f"--math.grow_at {settings.grow_at:g}: give a share of completions from 0 to below 1, as in 0.2"
-        )
+def _check_growth(settings: LimitSettings, grow_at: float) -> None:
+    if not 0 <= grow_at < 1:
+        raise UserError(f"--math.grow_at {grow_at:g}: give a share of completions from 0 to below 1, as in 0.2")
     if settings.start is None:
         raise UserError("--math.grow_at: say where the limit begins with --rollout.max_new_tokens")
     if settings.grow_to is None or settings.grow_to < settings.start:
@@ -120,7 +120,7 @@ class CompletionLimit:
 
     def __init__(self, settings: LimitSettings) -> None:
         self.settings = settings
-        self.tokens = value_at(settings.stages, 0) if settings.stages else settings.start
+        self.tokens: int | None = value_at(settings.stages, 0) if settings.stages else settings.start
         self._rates: deque[float] = deque(maxlen=settings.grow_after)
 
     def observe(self, steps_done: int, truncation_rate: float) -> None:
@@ -129,6 +129,7 @@ class CompletionLimit:
         if settings.stages:
             self.tokens = value_at(settings.stages, steps_done)
         elif settings.grow_at is not None:
+            assert self.tokens is not None and settings.grow_to is not None  # as the flags were checked
             self._rates.append(truncation_rate)
             full = len(self._rates) == settings.grow_after
             if full and sum(self._rates) / len(self._rates) > settings.grow_at and self.tokens < settings.grow_to:
@@ -146,5 +147,6 @@ class CompletionLimit:
         if self.settings.stages:
             self.tokens = value_at(self.settings.stages, steps_done)
         elif self.settings.grow_at is not None and state:
+            assert self.tokens is not None and self.settings.grow_to is not None  # as the flags were checked
             self.tokens = min(max(state["tokens"] or 0, self.tokens), self.settings.grow_to)
             self._rates.extend(state["rates"])

@@ -19,7 +19,7 @@ class CurriculumSettings:
     name: str = UNIFORM
     difficulty_key: str | None = None
     pass_rate_key: str | None = None
-    stages: Stages = ()
+    stages: Stages[float] = ()
     explore: float = 0.1
     learn: bool = True
     half_life: float = 20.0

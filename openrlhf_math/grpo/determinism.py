@@ -11,6 +11,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, TypeVar
 
 import ray
 from openrlhf.trainer.ppo_utils import samples_generator
@@ -22,21 +23,22 @@ from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.seeds import derived_seed
 
 ENGINE_POLL_SECONDS = 0.001
+Found = TypeVar("Found")
 
 
 @dataclass
 class StartTogether:
     """engine: vLLM's `AsyncLLM`. arrived: rollouts that came since the last `release`."""
 
-    engine: object
+    engine: Any
     arrived: int = field(default=0, init=False)
     _waiting: list = field(default_factory=list, init=False)  # prompt, requests, gate, task
 
-    async def run(self, rollout: Coroutine, prompt: str, requests: int):
+    async def run(self, rollout: Coroutine[Any, Any, Found], prompt: str, requests: int) -> Found:
         """The result of `rollout`, which sends so many requests, once `release` lets it begin."""
         gate = asyncio.Event()
 
-        async def gated():
+        async def gated() -> Found:
             await gate.wait()
             return await rollout
 
@@ -67,7 +69,7 @@ class StartTogether:
 POLL_SECONDS = 0.01
 
 
-def sampling_params(more: dict, **given) -> SamplingParams:
+def sampling_params(more: dict, **given: Any) -> SamplingParams:
     return SamplingParams(**given | more)
 
 
@@ -79,8 +81,10 @@ class DeterministicSamples(SamplesGenerator):
 
     step = 0
     evaluating = False
+    _drawn: list[str]  # prompts of this batch, as they were drawn
+    _gated: list[ray.ObjectRef]  # rollouts that wait at their gates
 
-    def _dispatch_prompts_to_vllm(self, prompts, *args, **kwargs) -> list:
+    def _dispatch_prompts_to_vllm(self, prompts: list[str], *args: Any, **kwargs: Any) -> list:
         self._drawn += prompts
         determined = self.args.train.full_determinism_enable
         more = self._sampling()
@@ -122,7 +126,7 @@ class DeterministicSamples(SamplesGenerator):
         self._drawn: list[str] = []
         self._gated: list[ray.ObjectRef] = []
 
-    def _generate_vllm(self, *args, **kwargs):
+    def _generate_vllm(self, *args: Any, **kwargs: Any) -> tuple:
         samples, *rest = super()._generate_vllm(*args, **kwargs)
         if self.args.train.full_determinism_enable:
             # Of a prompt that was asked again, its engine having died, the first.

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 from openrlhf_math.checkpoints.folder import CheckpointError
 from openrlhf_math.colocation.cluster import check_one_machine, lost_connection, shut_down, start_or_join
@@ -79,7 +80,7 @@ def failure(error: Exception) -> Exception:
     return RuntimeError(str(error))
 
 
-def _train(args: SimpleNamespace, **watching) -> None:
+def _train(args: SimpleNamespace, **watching: Any) -> None:
     """watching: what the trainer takes besides upstream's arguments."""
     import openrlhf.utils.deepspeed
     import ray
@@ -143,13 +144,13 @@ def _quiet(args: SimpleNamespace) -> Iterator[None]:
 class ActorFactory:
     """A Ray actor class with arguments of ours added to those upstream gives it."""
 
-    def __init__(self, actor_class, **arguments) -> None:
+    def __init__(self, actor_class: Any, **arguments: Any) -> None:
         self._actor_class, self._arguments = actor_class, arguments
 
-    def options(self, **options) -> "ActorFactory":
+    def options(self, **options: Any) -> "ActorFactory":
         return ActorFactory(self._actor_class.options(**options), **self._arguments)
 
-    def remote(self, *args, **kwargs):
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
         return self._actor_class.remote(*args, **kwargs, **self._arguments)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from openrlhf.trainer.ppo_utils.experience import Experience
@@ -20,19 +21,21 @@ class FilteringGenerator(SamplesGenerator):
     DAPO's dynamic sampling, https://arxiv.org/abs/2503.14476, section 3.2.
     """
 
+    args: SimpleNamespace  # of the run
     _filters = False  # the batch that is being generated
+    _group: list[Experience]  # that came of a group so far
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         bounds = self.args.algo.dynamic_filtering_range or (-math.inf, math.inf)
         algo = SimpleNamespace(**{**vars(self.args.algo), "dynamic_filtering_range": bounds})
         self.args = SimpleNamespace(**{**vars(self.args), "algo": algo})
 
-    def _generate_vllm(self, *args, dynamic_filtering: bool, **kwargs):
+    def _generate_vllm(self, *args: Any, dynamic_filtering: bool, **kwargs: Any) -> tuple:
         self._filters, self._group = dynamic_filtering, []
         return super()._generate_vllm(*args, dynamic_filtering=dynamic_filtering, **kwargs)
 
-    def _process_response_into_experience(self, response: dict, **generate_kwargs) -> Experience:
+    def _process_response_into_experience(self, response: dict, **generate_kwargs: Any) -> Experience:
         """OpenRLHF calls it for the responses of a group one after another, and then looks at their scores."""
         experience = super()._process_response_into_experience(response, **generate_kwargs)
         if self._filters and experience.rewards is not None:

@@ -8,8 +8,10 @@ and the counts are added.
 
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
+from jaxtyping import Float, Float64, Int64, Shaped
 
 Tensor = torch.Tensor
 
@@ -20,6 +22,8 @@ BINS = BINS_A_DECADE * DECADES + 2
 # Ranges of positions in a sequence, prompt included: [0, 16), [16, 23), [23, 32), ..., two to a factor of 2.
 FIRST_POSITION, RANGES_AN_OCTAVE, OCTAVES = 16, 2, 20
 RANGES = RANGES_AN_OCTAVE * OCTAVES + 2
+
+Counts: TypeAlias = Float64[Tensor, " counts"]  # BINS + 2 * RANGES, see `count`
 
 # A range with fewer action tokens says little: its mean has an error of a fifth where gaps have a wide spread.
 FEWEST_TOKENS = 500
@@ -41,8 +45,13 @@ class GapTally:
     def __init__(self) -> None:
         self.counts = empty()
 
-    def add(self, trainer: Tensor, engine: Tensor, action_mask: Tensor) -> None:
-        """Log-probabilities and mask, [batch, actions]. Column t is of the token at position t + 1 of its sequence."""
+    def add(
+        self,
+        trainer: Float[Tensor, "batch actions"],
+        engine: Float[Tensor, "batch actions"],
+        action_mask: Shaped[Tensor, "batch actions"],
+    ) -> None:
+        """Log-probabilities and mask. Column t is of the token at position t + 1 of its sequence."""
         self.counts += count(trainer, engine, action_mask).to(self.counts.device)
 
     def take(self, add_up: Callable[[Tensor], Tensor]) -> dict[str, float]:
@@ -51,12 +60,16 @@ class GapTally:
         return summary(add_up(counts))
 
 
-def empty() -> Tensor:
+def empty() -> Counts:
     return torch.zeros(BINS + 2 * RANGES, dtype=torch.float64)
 
 
-def count(trainer: Tensor, engine: Tensor, action_mask: Tensor) -> Tensor:
-    """float64 [BINS + 2 * RANGES]: tokens in each bin of the gap; tokens, then sums of the gap, of each range."""
+def count(
+    trainer: Float[Tensor, "batch actions"],
+    engine: Float[Tensor, "batch actions"],
+    action_mask: Shaped[Tensor, "batch actions"],
+) -> Counts:
+    """Tokens in each bin of the gap; tokens, then sums of the gap, of each range."""
     gap = (trainer.detach().float() - engine.float()).abs()
     taken = action_mask.bool()
     positions = torch.arange(1, gap.shape[1] + 1, device=gap.device).expand_as(gap)[taken]
@@ -71,17 +84,17 @@ def count(trainer: Tensor, engine: Tensor, action_mask: Tensor) -> Tensor:
     ])  # fmt: skip
 
 
-def bin_bounds() -> Tensor:
-    """float64 [BINS - 1]."""
+def bin_bounds() -> Float64[Tensor, " bounds"]:
+    """BINS - 1 of them."""
     return SMALLEST * 10 ** (torch.arange(BINS - 1, dtype=torch.float64) / BINS_A_DECADE)
 
 
-def range_bounds() -> Tensor:
-    """int64 [RANGES - 1]: where each range but the first begins."""
+def range_bounds() -> Int64[Tensor, " bounds"]:
+    """RANGES - 1 of them: where each range but the first begins."""
     return (FIRST_POSITION * 2 ** (torch.arange(RANGES - 1, dtype=torch.float64) / RANGES_AN_OCTAVE)).round().long()
 
 
-def summary(counts: Tensor) -> dict[str, float]:
+def summary(counts: Counts) -> dict[str, float]:
     """Of counts of one step or of several added up; empty if there are none.
 
     `logprob_gap` is the mean, `logprob_gap_p99` the 99th percentile to within 15%, `logprob_gap_worst` the largest
@@ -105,7 +118,7 @@ def summary(counts: Tensor) -> dict[str, float]:
     }
 
 
-def quantile(bins: Tensor, share: float) -> float:
+def quantile(bins: Float64[Tensor, " bins"], share: float) -> float:
     """The upper bound of the bin that a share of the tokens reaches, nats; of the last, which is open, its lower."""
     reached = int(torch.searchsorted(bins.cumsum(0), share * bins.sum()))
     return bin_bounds()[min(reached, BINS - 2)].item()

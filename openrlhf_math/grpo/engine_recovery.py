@@ -8,6 +8,7 @@ first the policy sends the newest weights, then the trainer dispatches the lost 
 import contextlib
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import ray
 from openrlhf.trainer.ppo_utils import samples_generator
@@ -32,7 +33,7 @@ class EngineRecovery:
     version: of the policy's weights, the gradient steps it has taken; engines are told it with the weights.
     """
 
-    def __init__(self, engines: list, policy, bound: int) -> None:
+    def __init__(self, engines: list, policy: Any, bound: int) -> None:
         self.engines, self.policy, self.bound = engines, policy, bound
         self.restarts = self.version = 0
         self._reported = 0
@@ -111,7 +112,7 @@ class RecoveringGenerator(SamplesGenerator):
 
     engines: EngineRecovery  # the trainer's
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._asked: dict = {}  # reference to an answer that has not come -> what was asked
 
@@ -121,14 +122,16 @@ class RecoveringGenerator(SamplesGenerator):
     def _begin(self) -> None:
         self._asked.clear()
 
-    def _generate_vllm(self, *args, **kwargs):
+    def _generate_vllm(self, *args: Any, **kwargs: Any) -> tuple:
         with substituted(samples_generator, ray=Answers(self._asked, self._look_after, self._before_wait)):
             return super()._generate_vllm(*args, **kwargs)
 
     def _before_wait(self, references: list) -> None:
         """Called in every round of the loop with the references it is about to wait for."""
 
-    def _dispatch_prompts_to_vllm(self, prompts, labels, *, images=None, **generate_kwargs) -> list:
+    def _dispatch_prompts_to_vllm(
+        self, prompts: list[str], labels: list[str], *, images: list | None = None, **generate_kwargs: Any
+    ) -> list:
         references = None
         while references is None:
             self.engines.check()
@@ -158,20 +161,20 @@ class Answers:
         self._asked, self._look_after, self._before_wait = asked, look_after, before_wait
         self._arrived: dict[ray.ObjectRef, object] = {}
 
-    def wait(self, references: list, **options) -> tuple[list, list]:
+    def wait(self, references: list, **options: Any) -> tuple[list, list]:
         self._before_wait(references)
         ready, pending = ray.wait(references, **options)
         lost = [reference for reference in ready if not self._fetch(reference)]
         pending = pending + self._look_after(lost)
         return [reference for reference in ready if reference not in lost], pending
 
-    def get(self, reference):
+    def get(self, reference: ray.ObjectRef | list[ray.ObjectRef]) -> Any:
         """As Ray's. What `wait` has fetched is handed out once."""
         if isinstance(reference, ray.ObjectRef) and reference in self._arrived:
             return self._arrived.pop(reference)
         return ray.get(reference)
 
-    def _fetch(self, reference) -> bool:
+    def _fetch(self, reference: ray.ObjectRef) -> bool:
         try:
             self._arrived[reference] = ray.get(reference)
         except LOST:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from openrlhf_math.colocation.layout import colocated
 from openrlhf_math.grpo.driver import devices_of
 from openrlhf_math.grpo.settings import old_log_probs_needed, trained_parameters
+from openrlhf_math.patches.remote_code import remote_code_trusted
 
 GIB = 2**30
 BF16, FP32 = 2, 4
@@ -96,7 +97,9 @@ def shape_of(model: str) -> Shape | None:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(model, local_files_only=True).get_text_config()
+        config = AutoConfig.from_pretrained(
+            model, local_files_only=True, trust_remote_code=remote_code_trusted()
+        ).get_text_config()
         heads = config.num_attention_heads
         return Shape(
             config.num_hidden_layers,

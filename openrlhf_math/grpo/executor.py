@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 from openrlhf.utils.agent import AgentExecutorBase
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-from openrlhf_math.data.prompts import prompt_ids
+from openrlhf_math.data.prompts import Tokenizer, prompt_ids
 from openrlhf_math.grpo.majority import SHARE, VOTES, grades_by_majority, is_missing
 from openrlhf_math.grpo.reward_parts import Completion, Group, RewardParts, find_part, values_of
 from openrlhf_math.grpo.tool_turns import ToolTurns
@@ -51,13 +53,29 @@ class AgentExecutor(AgentExecutorBase):
         """
         return await self.pool.grade(text, label, problem=problem)
 
-    async def execute(self, prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine, images=None):
+    async def execute(
+        self,
+        prompt: str,
+        label: str,
+        sampling_params: SamplingParams,
+        max_length: int,
+        hf_tokenizer: Tokenizer,
+        llm_engine: Any,
+        images: None = None,
+    ) -> dict:
         """One rollout, in the form OpenRLHF's sample generator reads."""
         group = await self.execute_group(prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine, 1)
         return group[0]
 
     async def execute_group(
-        self, prompt: str, label: str, sampling_params, max_length: int, hf_tokenizer, llm_engine, num_samples: int
+        self,
+        prompt: str,
+        label: str,
+        sampling_params: SamplingParams,
+        max_length: int,
+        hf_tokenizer: Tokenizer,
+        llm_engine: Any,
+        num_samples: int,
     ) -> list[dict]:
         """A group of rollouts from one request, so that its completions share the prompt's prefill.
 
@@ -144,11 +162,21 @@ class AgentExecutor(AgentExecutorBase):
             one["reward"] = one["scores"] = reward
         return group
 
-    async def _with_tool(self, prompt: str, label: str, ids: list[int], params, number: int, llm_engine, finish):
+    async def _with_tool(
+        self,
+        prompt: str,
+        label: str,
+        ids: list[int],
+        params: SamplingParams,
+        number: int,
+        llm_engine: Any,
+        finish: Callable,
+    ) -> Any:
         """A completion of its own requests: each waits for its tool alone. They share the prompt by its prefix.
 
         finish: `_rollout` or `_hold`.
         """
+        assert self.tool
         params.n = 1
         written = await self.tool.write(ids, params, number, llm_engine)
         return await finish(prompt, label, ids, written)

@@ -3,16 +3,19 @@
 import itertools
 import time
 from functools import partial
+from typing import Any
 
 import ray
 import torch
+from jaxtyping import Float32, Shaped
 from openrlhf.models.utils import compute_reward
 from openrlhf.trainer.ppo_utils import experience_maker
 from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
+from torch import Tensor
 
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.grpo.advantages import GROUP_BASELINE, Estimator, all_equal, find_estimator
+from openrlhf_math.grpo.advantages import GROUP_BASELINE, Estimator, Rewards, all_equal, find_estimator
 from openrlhf_math.grpo.group_rewards import by_batch_spread, decoupled, part_rewards, shaped_rewards
 from openrlhf_math.grpo.micro_batches import fill, packed_tokens, split
 from openrlhf_math.grpo.settings import data_parallel_ranks, old_log_probs_needed
@@ -52,8 +55,8 @@ class MathExperienceMaker(RemoteExperienceMaker):
         self.teacher_seconds = time.perf_counter() - started
         return samples_list
 
-    def _teacher_log_probs(self, samples_list: list[Experience]) -> list[torch.Tensor]:
-        """Of each batch, float32 [batch, actions]."""
+    def _teacher_log_probs(self, samples_list: list[Experience]) -> list[Float32[Tensor, "_ _"]]:
+        """Of each batch, [batch, actions]."""
         if not is_loaded(self.args.math.teacher):
             return log_probs_of(self.args.math.teacher, samples_list)
         names = ("sequences", "action_mask", "attention_mask")
@@ -63,7 +66,7 @@ class MathExperienceMaker(RemoteExperienceMaker):
         references = self._dispatch_forward(self.initial_model_group, shares_devices, **inputs)
         return self._flatten_results(references, ds.ring_attn_size * ds.tensor_parallel_size)
 
-    def _dispatch_forward(self, group, sync_condition, **kwargs):
+    def _dispatch_forward(self, group: Any, sync_condition: bool, **kwargs: Any) -> list:
         if group is self.actor_model_group and not old_log_probs_needed(self.args):
             # The loss takes them from its own forward pass. Upstream wants something of the right shape.
             zeros = [torch.zeros_like(mask, dtype=torch.float32) for mask in kwargs["action_mask"]]
@@ -91,7 +94,7 @@ class MathExperienceMaker(RemoteExperienceMaker):
             mask_truncated(experiences)
         return experiences
 
-    def _estimate_as_upstream(self, name: str, groups: torch.Tensor, experiences: list[Experience]) -> None:
+    def _estimate_as_upstream(self, name: str, groups: Rewards, experiences: list[Experience]) -> None:
         """By OpenRLHF's own estimators, from rewards that are penalised and clipped.
 
         OpenRLHF would clip what its estimators make of the rewards. Where only differences within a group count,
@@ -110,7 +113,7 @@ class MathExperienceMaker(RemoteExperienceMaker):
         for experience, rewards in zip(experiences, own, strict=True):
             experience.rewards = rewards
 
-    def _estimate(self, estimator: Estimator, groups: torch.Tensor, experiences: list[Experience]) -> None:
+    def _estimate(self, estimator: Estimator, groups: Rewards, experiences: list[Experience]) -> None:
         advantages = of_experiences(self._advantages(estimator, groups, experiences), experiences)
         for experience, advantage in zip(experiences, advantages, strict=True):
             # One advantage a completion, on its last token; with a KL penalty each token adds its own.
@@ -124,9 +127,8 @@ class MathExperienceMaker(RemoteExperienceMaker):
             for experience, spread in zip(experiences, spreads, strict=True):
                 experience.info["group_reward_std"] = spread
 
-    def _advantages(self, estimator: Estimator, groups: torch.Tensor, experiences: list[Experience]) -> torch.Tensor:
-        """Of the rewards' sum, or with `--math.normalise_rewards each` of its parts. groups, returned: float32
-        [groups, completions]."""
+    def _advantages(self, estimator: Estimator, groups: Rewards, experiences: list[Experience]) -> Rewards:
+        """Of the rewards' sum, or with `--math.normalise_rewards each` of its parts."""
         parts = self.args.math.reward_parts
         if not (parts and parts.each):
             return estimator(groups)
@@ -135,8 +137,10 @@ class MathExperienceMaker(RemoteExperienceMaker):
         return by_batch_spread(decoupled(rewards, [weight for _, weight in parts.weights], estimator))
 
 
-def by_group(values: list[torch.Tensor], experiences: list[Experience], group_size: int) -> torch.Tensor:
-    """One [batch] tensor for each experience in the order of the rollout, [groups, group_size]."""
+def by_group(
+    values: list[Shaped[Tensor, " _"]], experiences: list[Experience], group_size: int
+) -> Shaped[Tensor, "groups {group_size}"]:
+    """One tensor for each experience, a value a completion, in the order of the rollout."""
     order = list(itertools.chain.from_iterable(experience.index for experience in experiences))
     flat = torch.cat(values)
     ordered = torch.empty_like(flat)
@@ -144,7 +148,9 @@ def by_group(values: list[torch.Tensor], experiences: list[Experience], group_si
     return ordered.reshape(-1, group_size)
 
 
-def of_experiences(values: torch.Tensor, experiences: list[Experience]) -> list[torch.Tensor]:
-    """The inverse of `by_group`: [groups, group_size] values as one [batch] tensor for each experience."""
+def of_experiences(
+    values: Shaped[Tensor, "groups group_size"], experiences: list[Experience]
+) -> list[Shaped[Tensor, " _"]]:
+    """The inverse of `by_group`: one tensor for each experience, a value a completion."""
     flat = values.reshape(-1)
     return [flat[experience.index] for experience in experiences]

@@ -1,6 +1,7 @@
 """The flags of `openrlhf-math grpo`: all of OpenRLHF's `train_ppo_ray`, with the recipe's defaults, and ours."""
 
 import argparse
+from typing import Any
 
 from openrlhf_math.data.prompts import INSTRUCTION
 from openrlhf_math.grpo import tool_settings
@@ -125,7 +126,7 @@ def keep_upstream_defaults(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(**{flag: upstream.get_default(flag) for flag in kept})
 
 
-def _add_ours(group) -> None:
+def _add_ours(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--math.run_dir", default="runs/grpo", help="directory of the run: config.json, metrics.jsonl, model, ..."
     )
@@ -215,7 +216,7 @@ def _add_ours(group) -> None:
     )
 
 
-def _add_objective(group) -> None:
+def _add_objective(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--math.recipe", choices=tuple(RECIPES), help=f"{RECIPE_HELP} (default: poster)")
     group.add_argument(
         "--math.loss_length",
@@ -247,7 +248,7 @@ def _add_objective(group) -> None:
     )
 
 
-def _add_curriculum(group) -> None:
+def _add_curriculum(group: argparse._ArgumentGroup) -> None:
     defaults = CurriculumSettings()
     group.add_argument(
         "--math.curriculum",
@@ -289,7 +290,7 @@ def _add_curriculum(group) -> None:
     )
 
 
-def _add_teacher(group) -> None:
+def _add_teacher(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--math.teacher",
         metavar="MODEL|URL",
@@ -318,7 +319,7 @@ def _add_teacher(group) -> None:
     add("--math.teacher_tries", type=int, metavar="N", help="how often a request is made at the most (default: 6)")
 
 
-def _add_lengths(group) -> None:
+def _add_lengths(group: argparse._ArgumentGroup) -> None:
     defaults = LimitSettings()
     group.add_argument(
         "--math.length_stages",
@@ -351,10 +352,10 @@ def _add_lengths(group) -> None:
     )
 
 
-def _add_tool(group) -> None:
+def _add_tool(group: argparse._ArgumentGroup) -> None:
     defaults = RolloutTool()
 
-    def add(flag: str, what: str, **more) -> None:
+    def add(flag: str, what: str, **more: Any) -> None:
         default = getattr(defaults, tool_settings.FIELDS[flag]) or "as many as half of the node's memory has room for"
         group.add_argument(f"--{flag}", help=f"{what} ({default})", **more)
 
@@ -381,7 +382,7 @@ def _add_tool(group) -> None:
     )
 
 
-def _add_generation(group) -> None:
+def _add_generation(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         ENGINE_FLAG,
         type=json_object,
@@ -406,7 +407,7 @@ def _add_generation(group) -> None:
         )
 
 
-def _add_faults(group) -> None:
+def _add_faults(group: argparse._ArgumentGroup) -> None:
     defaults = FaultSettings()
     group.add_argument(
         "--math.max_bad_steps",

@@ -5,6 +5,10 @@ Ray puts `ray_` before the names. Every gauge has the tag `run`, so that a clust
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray.util.metrics import Gauge
 
 # Ours, by their gauge's name; what it is.
 GAUGES = {
@@ -36,8 +40,8 @@ def values(record: dict, steps: int) -> dict[str, float]:
     derived = {
         "steps": steps, "tokens_per_second": tokens / seconds, "memory_peak_gib": record.get("memory/peak_gib")
     }  # fmt: skip
-    found = {name: (record | derived).get(name) for name in GAUGES}
-    return {name: float(value) for name, value in found.items() if _is_number(value)}
+    known = record | derived
+    return {name: float(known[name]) for name in GAUGES if _is_number(known.get(name))}
 
 
 def phases(record: dict) -> dict[str, float]:
@@ -49,7 +53,7 @@ def phases(record: dict) -> dict[str, float]:
     }
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
@@ -58,7 +62,7 @@ def step_gauges(run: str) -> Callable[[dict, int], None]:
     called; who connects is asked at the first step."""
     gauges: dict = {}
 
-    def gauge(name: str, *tags: str):
+    def gauge(name: str, *tags: str) -> "Gauge":
         if name not in gauges:
             from ray.util.metrics import Gauge
 

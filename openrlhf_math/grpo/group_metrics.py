@@ -72,9 +72,9 @@ def group_metrics(outcomes: Outcomes) -> dict[str, float]:
 
 def length_metrics(lengths: Sequence[float], correct: Sequence[bool]) -> dict[str, float]:
     """Mean and percentiles of the tokens of correct and of wrong completions; none of a kind that does not occur."""
-    lengths, correct = np.asarray(lengths, dtype=np.float64), np.asarray(correct, dtype=bool)
+    tokens, right = np.asarray(lengths, dtype=np.float64), np.asarray(correct, dtype=bool)
     metrics = {}
-    for name, chosen in (("correct", lengths[correct]), ("wrong", lengths[~correct])):
+    for name, chosen in (("correct", tokens[right]), ("wrong", tokens[~right])):
         if len(chosen):
             metrics[f"length/{name}_mean"] = chosen.mean()
             metrics |= {f"length/{name}_p{percent}": np.percentile(chosen, percent) for percent in PERCENTILES}

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float, Float64, Shaped
 
 from openrlhf_math.grpo.losses import LARGEST_LOG_RATIO
 
@@ -21,8 +22,14 @@ class WeightTally:
     def __init__(self) -> None:
         self.sums, self.largest = empty()
 
-    def add(self, trainer: Tensor, engine: Tensor, action_mask: Tensor, corrected: float) -> None:
-        """Log-probabilities and mask, [batch, actions]. corrected: the share of tokens that is clipped or masked."""
+    def add(
+        self,
+        trainer: Float[Tensor, "batch actions"],
+        engine: Float[Tensor, "batch actions"],
+        action_mask: Shaped[Tensor, "batch actions"],
+        corrected: float,
+    ) -> None:
+        """Log-probabilities and mask. corrected: the share of tokens that is clipped or masked."""
         taken = action_mask.bool()
         log_w = (trainer.detach().double() - engine.double())[taken].cpu()
         if not len(log_w):
@@ -39,11 +46,11 @@ class WeightTally:
         return summary(sums, largest)
 
 
-def empty() -> tuple[Tensor, Tensor]:
+def empty() -> tuple[Float64[Tensor, "6"], Float64[Tensor, ""]]:
     return torch.zeros(6, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
 
 
-def summary(sums: Tensor, largest: Tensor) -> dict[str, float]:
+def summary(sums: Float64[Tensor, "6"], largest: Float64[Tensor, ""]) -> dict[str, float]:
     """Of a step's sums; empty if there are no tokens.
 
     `kl` is the mean of -log w and `k3_kl` that of w - 1 - log w: both estimate KL(rollout || trainer), the second

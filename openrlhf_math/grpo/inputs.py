@@ -3,6 +3,7 @@
 import json
 import os
 from types import SimpleNamespace
+from typing import Any
 
 from openrlhf_math.data.places import is_here, place_of
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
@@ -145,8 +146,9 @@ def write_prompts(
         paths[spec] = folder / f"{number}.jsonl"
         with paths[spec].open("w") as file:
             for problem, prompt in zip(problems, prompts[spec], strict=True):
-                row = {args.data.input_key: prompt, args.data.label_key: problem.answer, "datasource": problem.source}
-                row |= {PROBLEM: problem.text} | labels.get(spec, {}).get(problem.row, {})
+                row: dict[str, Any] = {args.data.input_key: prompt, args.data.label_key: problem.answer}
+                row |= {"datasource": problem.source, PROBLEM: problem.text}
+                row |= labels.get(spec, {}).get(problem.row, {})
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
     args.data.prompt_dataset = ",".join(str(paths[spec.strip()]) for spec in args.data.prompt_dataset.split(","))
     args.data.prompt_split = "train"

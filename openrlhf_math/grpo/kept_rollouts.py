@@ -9,8 +9,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Float32, Shaped
 from openrlhf.trainer.ppo_utils.experience import Experience
+from torch import Tensor
 
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.grpo.inputs import PROBLEM
 from openrlhf_math.runs.rollouts import (
     COLUMNS,
@@ -53,7 +56,7 @@ class Graded:
 class KeptRollouts:
     """tokenizer: writes the text of completions of an agent that gives none. args: of the run, with its prompts."""
 
-    def __init__(self, args: SimpleNamespace, tokenizer) -> None:
+    def __init__(self, args: SimpleNamespace, tokenizer: Tokenizer) -> None:
         self.keeping: Keeping = args.math.keep_rollouts
         self.run_dir: Path = args.math.run_dir
         self.seed, self.tokenizer = args.train.seed, tokenizer
@@ -114,8 +117,7 @@ class KeptRollouts:
         start = int(sampled[0]) + 1 if len(sampled) else len(tokens)  # the mask's column t is of token t + 1
         ranges = _ranges(taken[start - 1 :].numpy())
         log_probs = None if sample.rollout_log_probs is None else sample.rollout_log_probs[0]
-        has_mean = log_probs is not None and len(sampled)
-        mean = log_probs[taken].double().mean().item() if has_mean else None
+        mean = None if log_probs is None or not len(sampled) else log_probs[taken].double().mean().item()
         index, problem, source = problems.get(sample.prompts[0], (None, None, None))
         text = self.tokenizer.decode(tokens[start:], skip_special_tokens=True) if graded.text is None else graded.text
         return {
@@ -140,14 +142,16 @@ class KeptRollouts:
         }
 
 
-def mean_advantage(advantages: torch.Tensor, action_mask: torch.Tensor) -> torch.Tensor:
-    """float32 [batch]: the mean over the tokens that are trained on, 0 where there are none. Both [batch, actions]."""
+def mean_advantage(
+    advantages: Float[Tensor, "batch actions"], action_mask: Shaped[Tensor, "batch actions"]
+) -> Float32[Tensor, " batch"]:
+    """The mean over the tokens that are trained on, 0 where there are none."""
     taken = action_mask.double()
     return ((advantages.double() * taken).sum(dim=1) / taken.sum(dim=1).clamp(min=1)).float()
 
 
-def _ranges(taken: np.ndarray) -> list[list[int]]:
-    """[start, stop) of the runs of True in a [tokens] mask."""
+def _ranges(taken: Bool[np.ndarray, " tokens"]) -> list[list[int]]:
+    """[start, stop) of the runs of True in a mask."""
     edges = np.flatnonzero(np.diff(taken.astype(np.int8), prepend=0, append=0))
     return edges.reshape(-1, 2).tolist()
 

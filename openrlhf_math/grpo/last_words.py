@@ -20,13 +20,15 @@ class LastWords:
         command = [sys.executable, "-S", "-c", CHILD]
         # In a session of its own, so that Ctrl-C, which this process outlives, does not end it.
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+        assert self._child.stdin  # a pipe
+        self._pipe = self._child.stdin
         self.say(self.first)
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self._write("\0")
         with contextlib.suppress(BrokenPipeError):
-            self._child.stdin.close()
+            self._pipe.close()
         self._child.wait()
 
     def say(self, words: str) -> None:
@@ -35,5 +37,5 @@ class LastWords:
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # somebody killed it: then there are no last words
-            self._child.stdin.write(text)
-            self._child.stdin.flush()
+            self._pipe.write(text)
+            self._pipe.flush()

@@ -1,14 +1,22 @@
 """The loss of an optimizer step: a policy loss by its name, its correction of rollouts, and its other terms."""
 
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+
 import torch
+from jaxtyping import Int64, Shaped
 from openrlhf.models import PolicyLoss, aggregate_loss
 from torch import nn
 
-from openrlhf_math.grpo.losses import FLAG, LossFunction, LossInputs, find_policy_loss
+from openrlhf_math.grpo.losses import FLAG, LossFunction, LossInputs, PerToken, Scalar, find_policy_loss
 from openrlhf_math.grpo.recipes import CONSTANT_LENGTH
 from openrlhf_math.grpo.rollout_correction import OFF
 
 Tensor = torch.Tensor
+Mask: TypeAlias = Shaped[Tensor, "completions actions"]
+# As OpenRLHF's policy loss: the loss; the share of tokens outside the clip; the mean of log pi_old - log pi; and where
+# rollouts are corrected, the mean of log pi_rollout - log pi and the share of tokens clipped or left out.
+PolicyLossOutput: TypeAlias = tuple[Scalar, Scalar, Scalar, Scalar | None, Scalar | None]
 
 FEWEST = 1e-6  # of tokens or completions; far below one, also after division by the number of micro-batches
 
@@ -21,16 +29,24 @@ class OnPolicyLoss(nn.Module):
     each completion's own tokens and then over the group, is then -mean(A) = 0 for group-normalised A, while
     its gradient is not. No pass for old log-probabilities is needed.
 
-    It also keeps the log-probabilities of the last forward pass, float [batch, actions], for the engine check.
+    It also keeps the log-probabilities of the last forward pass, for the engine check.
     """
 
     def __init__(self, policy_loss: nn.Module) -> None:
         super().__init__()
         self.policy_loss = policy_loss
-        self.log_probs: torch.Tensor | None = None
+        self.log_probs: PerToken | None = None
 
-    def forward(self, log_probs, old_log_probs, advantages, action_mask, rollout_log_probs=None, **batch_info):
-        """log_probs, advantages, action_mask, rollout_log_probs: [batch, actions]; old_log_probs is unused."""
+    def forward(
+        self,
+        log_probs: PerToken,
+        old_log_probs: PerToken | None,
+        advantages: PerToken,
+        action_mask: Mask,
+        rollout_log_probs: PerToken | None = None,
+        **batch_info: Any,
+    ) -> PolicyLossOutput:
+        """old_log_probs is unused."""
         self.log_probs = log_probs.detach()
         return self.policy_loss(
             log_probs,
@@ -46,18 +62,21 @@ class TaughtLoss(nn.Module):
     """A policy loss whose advantages have the teacher's share: A_t + coef (log pi_T(o_t) - log pi_old(o_t)).
 
     pi_old is the policy before the batch, so at its first step the gradient is that of the reverse KL at each token.
-    log_probs: of the teacher, float32 [batch, actions]; set before each call. reverse_kl: of the last call, the mean of
+    log_probs: of the teacher; set before each call. reverse_kl: of the last call, the mean of
     log pi_old - log pi_T over its action tokens.
     """
 
     def __init__(self, policy_loss: nn.Module, coef: float) -> None:
         super().__init__()
         self.policy_loss, self.coef = policy_loss, coef
-        self.log_probs: Tensor | None = None
-        self.reverse_kl: Tensor | None = None
+        self.log_probs: PerToken | None = None
+        self.reverse_kl: Scalar | None = None
 
-    def forward(self, log_probs, old_log_probs, advantages, action_mask, **others):
+    def forward(
+        self, log_probs: PerToken, old_log_probs: PerToken, advantages: PerToken, action_mask: Mask, **others: Any
+    ) -> PolicyLossOutput:
         """As the policy loss."""
+        assert self.log_probs is not None
         gap = torch.where(action_mask.bool(), self.log_probs - old_log_probs.detach(), 0.0)
         self.reverse_kl = token_mean(-gap, action_mask)
         return self.policy_loss(
@@ -74,16 +93,16 @@ class LossTerms:
 
     def __init__(self, token_level: bool) -> None:
         self.token_level = token_level
-        self.means: list[torch.Tensor] = []
+        self.means: list[Scalar] = []
 
-    def __call__(self, per_token: torch.Tensor, action_mask: torch.Tensor, **batch_info) -> torch.Tensor:
-        """per_token, action_mask: [batch, actions]. Returns the term's share of the optimizer step, a scalar."""
+    def __call__(self, per_token: PerToken, action_mask: Mask, **batch_info: Any) -> Scalar:
+        """The term's share of the optimizer step."""
         self.means.append(token_mean(per_token.detach(), action_mask))
         return aggregate_loss(per_token, action_mask, token_level_loss=self.token_level, **batch_info)
 
 
-def token_mean(values: torch.Tensor, action_mask: torch.Tensor) -> torch.Tensor:
-    """Mean over action tokens, 0 if there is none. Both inputs [batch, actions]."""
+def token_mean(values: Shaped[Tensor, "completions actions"], action_mask: Mask) -> Scalar:
+    """Mean over action tokens, 0 if there is none."""
     return (values.float() * action_mask).sum() / action_mask.sum().clamp(min=1)
 
 
@@ -93,7 +112,7 @@ def never_zero(batch_info: dict) -> dict:
     return batch_info | denominators
 
 
-def policy_loss(args, **arguments) -> PolicyLoss:
+def policy_loss(args: SimpleNamespace, **arguments: Any) -> PolicyLoss:
     """The loss of a run's settings. arguments: what OpenRLHF gives its `PolicyLoss`."""
     name, corrects = args.actor.policy_loss_type, args.math.objective.rollout_correction != OFF
     if name == "gspo" and corrects:
@@ -114,7 +133,17 @@ class WeightedPolicyLoss(PolicyLoss):
     proportional to its advantage, so a weight, which is never below 0, may be put there.
     """
 
-    def forward(self, log_probs, old_log_probs, advantages, action_mask=None, rollout_log_probs=None, **batch_info):
+    is_correction_level: str
+
+    def forward(
+        self,
+        log_probs: PerToken,
+        old_log_probs: PerToken,
+        advantages: PerToken,
+        action_mask: Mask,
+        rollout_log_probs: PerToken | None = None,
+        **batch_info: Any,
+    ) -> PolicyLossOutput:
         weights, divergence, left_out = correction(self, old_log_probs, rollout_log_probs, action_mask)
         level, self.is_correction_level = self.is_correction_level, OFF
         try:
@@ -129,16 +158,24 @@ class WeightedPolicyLoss(PolicyLoss):
 class PluggedLoss(PolicyLoss):
     """A function of this module or a user's in the place of OpenRLHF's formula. group_ids: set before each call."""
 
-    def __init__(self, function: LossFunction, sapo_tau: tuple[float, float], **arguments) -> None:
+    def __init__(self, function: LossFunction, sapo_tau: tuple[float, float], **arguments: Any) -> None:
         super().__init__(**arguments)
         self.function, self.sapo_tau = function, sapo_tau
-        self.group_ids: Tensor | None = None
+        self.group_ids: Int64[Tensor, " completions"] | None = None
 
     def forward(
-        self, log_probs, old_log_probs, advantages, action_mask, rollout_log_probs=None, dp_size=1,
-        batch_num_tokens=None, global_batch_size=None,
-    ):  # fmt: skip
-        """Returns what OpenRLHF's does. The second figure is the share of tokens with a ratio outside the clip."""
+        self,
+        log_probs: PerToken,
+        old_log_probs: PerToken,
+        advantages: PerToken,
+        action_mask: Mask,
+        rollout_log_probs: PerToken | None = None,
+        dp_size: int = 1,
+        *,
+        batch_num_tokens: Scalar,
+        global_batch_size: Scalar,
+    ) -> PolicyLossOutput:
+        assert self.group_ids is not None
         mask = action_mask.bool()
         inputs = LossInputs(
             log_probs=log_probs, old_log_probs=old_log_probs.detach(), rollout_log_probs=rollout_log_probs,
@@ -163,12 +200,12 @@ class PluggedLoss(PolicyLoss):
 
 
 def correction(
-    loss: PolicyLoss, old_log_probs: Tensor, rollout_log_probs: Tensor | None, action_mask: Tensor
-) -> tuple[Tensor | float, Tensor | None, Tensor | None]:
+    loss: PolicyLoss, old_log_probs: PerToken, rollout_log_probs: PerToken | None, action_mask: Mask
+) -> tuple[PerToken | float, Scalar | None, Scalar | None]:
     """Of the `is_correction_*` settings of a loss: the weight of every token; the mean of log pi_rollout - log pi; the
     share of tokens that are clipped or left out. 1, None and None where nothing is corrected.
 
-    The tensors are float32 [completions, actions]. w_t = pi(o_t) / pi_rollout(o_t). A gate looks at a statistic of a
+    w_t = pi(o_t) / pi_rollout(o_t). A gate looks at a statistic of a
     token: w_t, or how far the two probabilities p = pi_rollout(o_t) and q = pi(o_t) are apart; at level `seq` at its
     geometric mean (of w) or mean (of a divergence) over the completion. `clip` gives the statistic within the bounds,
     `mask` w_t where the statistic is within the bounds and 0 elsewhere. The meaning is that of OpenRLHF's own loss
@@ -176,6 +213,7 @@ def correction(
     """
     if loss.is_correction_level == OFF:
         return 1.0, None, None
+    assert rollout_log_probs is not None  # or `training_step` has refused it
     log_ratio = (old_log_probs - rollout_log_probs).detach() * action_mask
     weights = log_ratio.exp()
     statistic = gate(loss, old_log_probs.detach(), rollout_log_probs, log_ratio)
@@ -189,7 +227,7 @@ def correction(
     return corrected, token_mean(-log_ratio, action_mask), token_mean(outside, action_mask)
 
 
-def corrected_share(loss: PolicyLoss, old_log_probs: Tensor, rollout_log_probs: Tensor, action_mask: Tensor) -> float:
+def corrected_share(loss: PolicyLoss, old_log_probs: PerToken, rollout_log_probs: PerToken, action_mask: Mask) -> float:
     """The share of the tokens that the correction clips or leaves out."""
     if type(loss) is PolicyLoss and loss.policy_loss_type == "gspo":
         return 0.0  # the ratio is to the engine, and no gate is looked at
@@ -197,7 +235,7 @@ def corrected_share(loss: PolicyLoss, old_log_probs: Tensor, rollout_log_probs: 
     return 0.0 if left_out is None else left_out.item()
 
 
-def gate(loss: PolicyLoss, old_log_probs: Tensor, rollout_log_probs: Tensor, log_ratio: Tensor) -> Tensor:
+def gate(loss: PolicyLoss, old_log_probs: PerToken, rollout_log_probs: PerToken, log_ratio: PerToken) -> PerToken:
     """What the gate's bounds are compared with, before a mean over completions; of the ratio, its logarithm."""
     if loss.is_correction_gating == "ratio":
         return log_ratio

@@ -6,13 +6,17 @@ micro-batches and processes as well, and the correction of rollouts are not its 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
+from jaxtyping import Bool, Float, Int64
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.registry import Registry
 
 Tensor = torch.Tensor
+PerToken: TypeAlias = Float[Tensor, "completions actions"]
+Scalar: TypeAlias = Float[Tensor, ""]
 FLAG = "--actor.policy_loss_type"
 UPSTREAM = ("ppo", "gspo")
 LARGEST_LOG_RATIO = 20.0  # as OpenRLHF's; exp of it is a finite float32
@@ -40,31 +44,31 @@ class LossInputs:
     global_batch_size   float32 scalar: its completions with an action token
     """
 
-    log_probs: Tensor
-    old_log_probs: Tensor
-    rollout_log_probs: Tensor | None
-    advantages: Tensor
-    action_mask: Tensor
-    group_ids: Tensor
+    log_probs: PerToken
+    old_log_probs: PerToken
+    rollout_log_probs: PerToken | None
+    advantages: PerToken
+    action_mask: Bool[Tensor, "completions actions"]
+    group_ids: Int64[Tensor, " completions"]
     clip_low: float
     clip_high: float
     sapo_tau: tuple[float, float]
-    batch_num_tokens: Tensor
-    global_batch_size: Tensor
+    batch_num_tokens: Scalar
+    global_batch_size: Scalar
 
-    def ratio(self) -> Tensor:
+    def ratio(self) -> PerToken:
         """pi(o_t) / pi_old(o_t), with a gradient."""
         return (self.log_probs - self.old_log_probs).clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO).exp()
 
 
-LossFunction = Callable[[LossInputs], Tensor]
+LossFunction = Callable[[LossInputs], PerToken]
 _REGISTRY: Registry[LossFunction] = Registry()
 # Of a function from `LossInputs` to the loss of every token, float32 [completions, actions].
 register_policy_loss = _REGISTRY.register
 
 
 @register_policy_loss("cispo")
-def cispo(inputs: LossInputs) -> Tensor:
+def cispo(inputs: LossInputs) -> PerToken:
     """-sg(clamp(r_t, 1 - eps_low, 1 + eps_high)) A_t log pi(o_t), r_t = pi / pi_old. sg: without a gradient.
 
     The clip bounds the weight of a token and not its gradient, so that no token loses its gradient.
@@ -75,7 +79,7 @@ def cispo(inputs: LossInputs) -> Tensor:
 
 
 @register_policy_loss("sapo")
-def sapo(inputs: LossInputs) -> Tensor:
+def sapo(inputs: LossInputs) -> PerToken:
     """-(4 / tau) sigmoid(tau (r_t - 1)) A_t, r_t = pi / pi_old; tau is another for A_t > 0 than for the rest.
 
     The gate's slope is 1 at r_t = 1 and falls smoothly on both sides, where `ppo` cuts it off.

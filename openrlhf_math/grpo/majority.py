@@ -34,10 +34,11 @@ def grades_by_majority(texts: Sequence[str], prompt: str, pool: GradingPool) -> 
     for text, extraction, number in zip(texts, found, classes, strict=True):
         formed = well_formed(text, extraction, config.style)
         if winner is not None and number == winner:
-            outcome, reward = "correct", config.correct_reward
+            grades.append(Grade("correct", config.correct_reward, extraction.answer, formed, 0.0))
+        elif formed:
+            grades.append(Grade("format", config.format_reward, extraction.answer, formed, 0.0))
         else:
-            outcome, reward = ("format", config.format_reward) if formed else ("wrong", 0.0)
-        grades.append(Grade(outcome, reward, extraction.answer, formed, 0.0))
+            grades.append(Grade("wrong", 0.0, extraction.answer, formed, 0.0))
     return next((answer for answer, number in zip(answers, classes, strict=True) if number == winner), "") or "", grades
 
 

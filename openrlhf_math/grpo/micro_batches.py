@@ -4,14 +4,19 @@ import random
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import torch
 from deepspeed.accelerator import get_accelerator
+from jaxtyping import Int64
 from openrlhf.trainer.ppo_utils.experience import Experience, make_experience_batch, split_experience_batch
 from openrlhf.trainer.ppo_utils.replay_buffer import NaiveReplayBuffer
 from torch import distributed as dist
 
 from openrlhf_math.grpo.settings import data_parallel_ranks, only_advantages_teach
+
+if TYPE_CHECKING:
+    from openrlhf_math.colocation.strategy import MathStrategy
 
 Group = list[int]  # items with the same prompt, by their number
 
@@ -29,8 +34,8 @@ def _prompt(item: Experience) -> tuple[int, ...]:
     return tuple(item.sequences.reshape(-1)[:first_action].tolist())
 
 
-def prompt_numbers(batch: Experience) -> torch.Tensor:
-    """int64 [completions]: the same number for completions of one prompt, counted from 0."""
+def prompt_numbers(batch: Experience) -> Int64[torch.Tensor, " completions"]:
+    """The same number for completions of one prompt, counted from 0."""
     numbers: dict[tuple[int, ...], int] = {}
     firsts = (batch.action_mask.int().argmax(dim=1) + 1).tolist()
     prompts = [
@@ -104,7 +109,7 @@ class GroupReplayBuffer(NaiveReplayBuffer):
     trains = staticmethod(acts)  # whether an item is computed
     shares_prompts = True  # whether the completions of a group are behind one copy of their prompt
 
-    def setup_dynamic_batch(self, strategy) -> None:
+    def setup_dynamic_batch(self, strategy: "MathStrategy") -> None:
         args, process_group = strategy.args, strategy.ds_device_mesh["dp"].get_group()
         share = args.train.batch_size // dist.get_world_size(process_group)
         steps = int(_reduced(len(self.items) // share, dist.ReduceOp.MIN, process_group))
@@ -123,8 +128,9 @@ class GroupReplayBuffer(NaiveReplayBuffer):
             self.dynamic_batch_num_tokens += [max(total, 1)] * len(batches)  # all may be left out
             self.dynamic_global_batch_size += [max(samples, 1)] * len(batches)
 
-    def _micro_batches(self, numbers: list[int], budget: int, process_group) -> list[list[int]]:
-        kept, idle = [], []
+    def _micro_batches(self, numbers: list[int], budget: int, process_group: dist.ProcessGroup) -> list[list[int]]:
+        kept: list[int] = []
+        idle: list[int] = []
         for number in numbers:
             (kept if self.trains(self.items[number]) else idle).append(number)
         if not kept:  # the optimizer still takes its step, so one item gives its zero gradient
@@ -143,7 +149,7 @@ class SkippingReplayBuffer(GroupReplayBuffer):
     trains = staticmethod(teaches)
 
 
-def _reduced(value: float, operation, process_group) -> float:
+def _reduced(value: float, operation: dist.ReduceOp.RedOpType, process_group: dist.ProcessGroup) -> float:
     """On the device of the process group's backend: NCCL takes nothing that lies in CPU memory."""
     tensor = torch.tensor(float(value), device=get_accelerator().current_device_name())
     dist.all_reduce(tensor, op=operation, group=process_group)
@@ -180,7 +186,8 @@ def balance_groups(experiences: list[Experience], args: SimpleNamespace, seed: i
 def _dealt(groups: list[Group], ranks: int, tokens: Callable[[Group], int]) -> list[list[int]]:
     """The members of groups as `ranks` lists of equal number, with about as many tokens: the longest group first."""
     share = sum(map(len, groups)) // ranks
-    loads, members = [0] * ranks, [[] for _ in range(ranks)]
+    loads = [0] * ranks
+    members: list[list[int]] = [[] for _ in range(ranks)]
     for group in sorted(groups, key=tokens, reverse=True):
         rest = list(group)
         while rest:

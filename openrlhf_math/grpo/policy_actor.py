@@ -2,11 +2,14 @@
 
 import math
 from functools import cached_property, partial
+from types import SimpleNamespace
+from typing import Any
 
 import ray
 import torch.distributed
 from deepspeed.accelerator import get_accelerator
 from openrlhf.trainer.ppo_utils import NaiveReplayBuffer
+from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ray import launcher, ppo_actor
 from openrlhf.trainer.ray.launcher import ReferenceModelActor
 from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer, PolicyModelActor
@@ -16,6 +19,7 @@ from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import training_threads
 from openrlhf_math.colocation.memory import HeapTrimmer
+from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
 from openrlhf_math.grpo.engine_gap import GapTally
 from openrlhf_math.grpo.importance import ESS, WeightTally
@@ -36,14 +40,16 @@ from openrlhf_math.grpo.teacher import is_loaded
 from openrlhf_math.grpo.watchdog import answer_to_signal
 from openrlhf_math.modeling.packed_actor import SHARED, PackedActor
 
-UpstreamPolicyActor = PolicyModelActor.__ray_metadata__.modified_class
-UpstreamReferenceActor = ReferenceModelActor.__ray_metadata__.modified_class
+UpstreamPolicyActor: Any = PolicyModelActor.__ray_metadata__.modified_class
+UpstreamReferenceActor: Any = ReferenceModelActor.__ray_metadata__.modified_class
 
 
 class MathActorTrainer(ActorPPOTrainer):
     """The training loop inside the policy actor."""
 
-    def __init__(self, strategy, *args, **kwargs) -> None:
+    actor_loss_fn: Any  # the loss module that upstream calls
+
+    def __init__(self, strategy: MathStrategy, *args: Any, **kwargs: Any) -> None:
         with substituted(
             ppo_actor,
             NaiveReplayBuffer=self._replay_buffer_class(strategy.args),
@@ -69,7 +75,7 @@ class MathActorTrainer(ActorPPOTrainer):
         self.trim_heap = HeapTrimmer()
 
     @staticmethod
-    def _replay_buffer_class(args) -> type[NaiveReplayBuffer]:
+    def _replay_buffer_class(args: SimpleNamespace) -> type[NaiveReplayBuffer]:
         if not args.math.shared_prefix:
             return NaiveReplayBuffer
         return SkippingReplayBuffer if only_advantages_teach(args) else GroupReplayBuffer
@@ -121,7 +127,9 @@ class MathActorTrainer(ActorPPOTrainer):
         steps = sum(self.replay_buffer.dynamic_optimizer_step) * self.max_epochs if dynamic else len(self.policy_losses)
         return sum(self.policy_losses) / steps
 
-    def training_step(self, experience, kl_ctl, step, loss_batch_info=None) -> dict:
+    def training_step(
+        self, experience: Experience, kl_ctl: float, step: int, loss_batch_info: dict | None = None
+    ) -> dict:
         if loss_batch_info is None:
             loss_batch_info = get_loss_batch_info(
                 self.strategy, experience.action_mask, replay_buffer=self.replay_buffer, step=step, dynamic_batch=True
@@ -216,12 +224,12 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
         """With `--math.overlap`, before each batch. off_policy: whether engines wrote any of it with older weights."""
         self.trainer.begin_batch(off_policy)
 
-    def save_checkpoint(self, tag, client_states=None, **metric) -> None:
+    def save_checkpoint(self, tag: str, client_states: dict | None = None, **metric: Any) -> None:
         """As OpenRLHF's. A batch that waits for its step is saved by the first process alone."""
         ours = (client_states or {}).get("math", {})
         if isinstance(ahead := ours.get("ahead"), ray.ObjectRef):
             ahead = ray.get(ahead) if self.strategy.is_rank_0() else None
-            client_states = client_states | {"math": ours | {"ahead": ahead}}
+            client_states = (client_states or {}) | {"math": ours | {"ahead": ahead}}
         super().save_checkpoint(tag, client_states, **metric)
 
     def broadcast_to_vllm(self) -> dict[str, float]:
@@ -230,7 +238,7 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
     def send_weights_to(self, numbers: list[int]) -> None:
         self.trainer.send_weights_to(numbers)
 
-    def init_model_from_pretrained(self, strategy, *args, **kwargs) -> None:
+    def init_model_from_pretrained(self, strategy: MathStrategy, *args: Any, **kwargs: Any) -> None:
         answer_to_signal()
         run = strategy.args
         if run.math.device == "cpu":
@@ -242,7 +250,7 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
 class MathReferenceActor(ReportsMemory, UpstreamReferenceActor):
     """The reference model, or the teacher in its place, with the policy's way to compute log-probabilities."""
 
-    def init_model_from_pretrained(self, strategy, pretrain: str) -> None:
+    def init_model_from_pretrained(self, strategy: MathStrategy, pretrain: str) -> None:
         teacher = strategy.args.math.teacher
         with substituted(launcher, Actor=PackedActor):
             super().init_model_from_pretrained(strategy, teacher.model if is_loaded(teacher) else pretrain)

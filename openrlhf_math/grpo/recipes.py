@@ -5,6 +5,7 @@ of such a flag, given together with the recipe's name, is refused.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from openrlhf_math.errors import UserError
 
@@ -15,7 +16,7 @@ DEFAULT = "poster"
 UPSTREAM_ESTIMATORS = ("gae", "reinforce", "rloo", "reinforce_baseline", "group_norm", "dr_grpo", "flash_reinforce")
 
 # OpenRLHF's own defaults, which the recipe `none` keeps.
-UPSTREAM = {
+UPSTREAM: dict[str, Any] = {
     "algo.advantage.estimator": "gae",
     "actor.policy_loss_type": "ppo",
     "actor.loss_agg_mode": "token-mean",
@@ -37,7 +38,7 @@ class Recipe:
     """values: of every flag in `UPSTREAM`. fixed: the values a flag may have without contradicting the recipe."""
 
     what: str
-    values: dict[str, object]
+    values: dict[str, Any]
     fixed: dict[str, tuple] = field(default_factory=dict)
 
 
@@ -122,8 +123,8 @@ def settle_recipe(flags: dict, name: str | None) -> str:
             raise UserError(
                 f"{value} contradicts --math.recipe {name}, whose value is {allowed[0]}; leave one of the two out"
             )
-    for flag, value in recipe.values.items():
+    for flag, default in recipe.values.items():
         if flags[flag] is None:
-            flags[flag] = list(value) if isinstance(value, tuple) else value
+            flags[flag] = list(default) if isinstance(default, tuple) else default
     flags["actor.eps_clip"] = flags["actor.eps_clip_low_high"][0] if one_range is None else one_range
     return name or DEFAULT

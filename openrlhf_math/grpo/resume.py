@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.checkpoints.folder import GIB, TAG, settle
+from openrlhf_math.checkpoints.folder import GIB, age, settle
 from openrlhf_math.checkpoints.same_run import check_same
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
@@ -78,7 +78,7 @@ def take_up(args: SimpleNamespace, problems: dict) -> None:
     check_base(run_dir, args.actor.model_name_or_path, args.math.lora)
     tag = settle(folder / "_actor", folder / "_critic")
     args.ckpt.load_enable = tag is not None
-    step = int(TAG.fullmatch(tag)[2]) if tag else 0
+    step = age(tag)[0] if tag else 0
     where = (
         f"resuming after step {step}, from {tag}"
         if tag

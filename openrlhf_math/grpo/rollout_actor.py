@@ -6,6 +6,7 @@ import socket
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from transformers import AutoTokenizer
@@ -14,7 +15,7 @@ from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_die
 from openrlhf_math.colocation.engine_life import end_actor, engine_start, leave_cause
 from openrlhf_math.colocation.layout import cache_arguments, engine_arguments
-from openrlhf_math.data.prompts import with_first_text, with_variables
+from openrlhf_math.data.prompts import Tokenizer, with_first_text, with_variables
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.determinism import StartTogether
 from openrlhf_math.grpo.executor import AgentExecutor
@@ -28,7 +29,11 @@ from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.answer_judge import AnswerJudge, JudgeSettings
 from openrlhf_math.rewards import RewardConfig
 
-UpstreamRolloutActor = RolloutRayActor.__ray_metadata__.modified_class
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+    from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
+
+UpstreamRolloutActor: Any = RolloutRayActor.__ray_metadata__.modified_class
 
 
 class MathRolloutActor(UpstreamRolloutActor):
@@ -36,9 +41,11 @@ class MathRolloutActor(UpstreamRolloutActor):
 
     weights_version = 0  # of those the run began with
 
-    async def __init__(
+    executor: Any  # upstream makes it, of the class in `--train.agent_func_path`
+
+    async def __init__(  # type: ignore[misc]  # a coroutine, as upstream's: Ray awaits it
         self,
-        *args,
+        *args: Any,
         device: str,
         colocated: bool,
         sequences: int,
@@ -50,7 +57,7 @@ class MathRolloutActor(UpstreamRolloutActor):
         judge: JudgeSettings | None = None,
         generation: Generation | None = None,
         engines_a_node: int = 1,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         """sequences: how many are generated at once at the most. chat_template: whether it rendered the prompts.
 
@@ -101,13 +108,20 @@ class MathRolloutActor(UpstreamRolloutActor):
             end_actor()
         return f"{socket.gethostname()} {os.getpid()}"
 
-    async def generate(self, *args, **kwargs):
+    async def generate(self, *args: Any, **kwargs: Any) -> "RequestOutput":
         with engine_may_die("a rollout"):
             return await super().generate(*args, **kwargs)
 
     async def generate_responses(
-        self, prompt, label, sampling_params, max_length, hf_tokenizer, num_samples=1, images=None
-    ):
+        self,
+        prompt: str,
+        label: str,
+        sampling_params: "SamplingParams",
+        max_length: int,
+        hf_tokenizer: Tokenizer | None,
+        num_samples: int = 1,
+        images: Any = None,
+    ) -> list[dict]:
         """A group of `num_samples` rollouts of one prompt. `hf_tokenizer` None: the engine's own.
 
         Each has the version of the `weights` that wrote it and the `span` in which its group was made, Unix time.
@@ -121,7 +135,16 @@ class MathRolloutActor(UpstreamRolloutActor):
         """The weights that came last are those of the policy after `version` gradient steps."""
         self.weights_version = version
 
-    async def _group(self, prompt, label, sampling_params, max_length, hf_tokenizer, num_samples, images) -> list[dict]:
+    async def _group(
+        self,
+        prompt: str,
+        label: str,
+        sampling_params: "SamplingParams",
+        max_length: int,
+        hf_tokenizer: Tokenizer | None,
+        num_samples: int,
+        images: Any,
+    ) -> list[dict]:
         hf_tokenizer = hf_tokenizer or self.tokenizer
         if isinstance(self.executor, AgentExecutor) and images is None:
             group = self.executor.execute_group(
@@ -143,28 +166,29 @@ class MathRolloutActor(UpstreamRolloutActor):
 
     async def arrived(self) -> int:
         """With full determinism: rollouts asked for since the last `release`, which wait for it."""
+        assert self.together
         return self.together.arrived
 
     async def release(self) -> None:
+        assert self.together
         await self.together.release()
 
     async def take_undecided(self) -> list[dict]:
         """Responses that could not be graded since the last call, with the reason."""
-        undecided = getattr(self.executor, "undecided", None)
-        taken = list(undecided or ())
-        if taken:
-            undecided.clear()
+        undecided = getattr(self.executor, "undecided", None) or []
+        taken = list(undecided)
+        undecided.clear()
         return taken
 
     # The four methods of vLLM's weight transfer: requests are vLLM's own.
 
-    async def init_weight_transfer_engine(self, request) -> None:
+    async def init_weight_transfer_engine(self, request: "WeightTransferInitRequest") -> None:
         await self.llm.init_weight_transfer_engine(request)
 
     async def start_weight_update(self) -> None:
         await self.llm.start_weight_update()
 
-    async def update_weights(self, request) -> None:
+    async def update_weights(self, request: "WeightTransferUpdateRequest") -> None:
         await self.llm.update_weights(request)
 
     async def finish_weight_update(self) -> None:

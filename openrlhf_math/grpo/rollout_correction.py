@@ -5,6 +5,7 @@ of OpenRLHF's flags `--algo.advantage.is_correction_*`. No torch here.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from openrlhf_math.errors import UserError
 
@@ -13,7 +14,7 @@ LEVEL, MODE, GATING, THRESHOLD = (
     f"algo.advantage.is_correction_{name}" for name in ("level", "mode", "gating", "threshold")
 )
 # OpenRLHF's own defaults.
-UPSTREAM = {LEVEL: "off", MODE: "mask", GATING: "ratio", THRESHOLD: (0.5, 5.0)}
+UPSTREAM: dict[str, Any] = {LEVEL: "off", MODE: "mask", GATING: "ratio", THRESHOLD: (0.5, 5.0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Preset:
     mode: str
     threshold: tuple[float, float]
 
-    def values(self) -> dict[str, object]:
+    def values(self) -> dict[str, Any]:
         return {LEVEL: self.level, MODE: self.mode, GATING: "ratio", THRESHOLD: self.threshold}
 
 

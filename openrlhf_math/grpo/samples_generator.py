@@ -1,11 +1,16 @@
 """Rollouts of a batch: OpenRLHF's sample generator, with whole batches, determinism, recovery and filtering."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+
+from openrlhf.trainer.ppo_utils.experience import Experience
+from torch.utils.data import DataLoader
 
 from openrlhf_math.colocation.phases import Phases
+from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.grpo.asked_ahead import AskedAhead
 from openrlhf_math.grpo.batches import Batch, from_state, to_state
 from openrlhf_math.grpo.completion_limit import CompletionLimit
@@ -36,9 +41,9 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
 
     def __init__(
         self,
-        strategy,
-        prompts_dataloader,
-        eval_dataloader,
+        strategy: MathStrategy,
+        prompts_dataloader: DataLoader,
+        eval_dataloader: DataLoader | None,
         vllm_engines: list,
         *,
         engines: EngineRecovery,
@@ -55,15 +60,16 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
         self.undecided, self.watchdog, self.show = undecided, watchdog, show
         self.before_first: Callable[[], None] | None = None
         self.limit = CompletionLimit(self.args.math.completion_limit)
-        self.taken: Batch | None = None
+        self.taken: Batch  # of the step under way, from `generate_samples` on
         self._complete: deque[Batch] = deque()  # they wait for their step
         self._episode = 0  # that prompts are drawn from
         self._undecided: list[dict] = []  # of batches that had too few groups
         self._spans: list[tuple[float, float]] = []
-        self._dataloader_iter, self._sample_buffer = None, []
+        self._dataloader_iter: Iterator | None = None
+        self._sample_buffer: list[Experience] = []
         self._evaluated: list = []
 
-    def generate_samples(self, **generate_kwargs):
+    def generate_samples(self, **generate_kwargs: Any) -> tuple[list[Experience], float | None, int, bool]:
         """As OpenRLHF's: samples of the next step, or none at the end of an episode."""
         before_first, self.before_first = self.before_first, None
         if before_first:
@@ -133,7 +139,7 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
             span=(min(spans)[0] - zero, max(end for _, end in spans) - zero) if spans else None,
         )
 
-    def _generated(self, **generate_kwargs) -> tuple:
+    def _generated(self, **generate_kwargs: Any) -> tuple:
         return super().generate_samples(**generate_kwargs)
 
     def _ready(self) -> None:
@@ -141,7 +147,7 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
         self.engines.check()
         self.phases.rollout()
 
-    def generate_eval_samples(self, **generate_kwargs) -> list:
+    def generate_eval_samples(self, **generate_kwargs: Any) -> list[Experience]:
         """The rewards of samples are their accuracy, because upstream's pass@1 and pass@n count rewards."""
         self.evaluating = True
         try:
@@ -158,14 +164,14 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
         samples, self._evaluated = self._evaluated, []
         return samples
 
-    def _generate_vllm(self, *args, **kwargs):
+    def _generate_vllm(self, *args: Any, **kwargs: Any) -> tuple:
         """For training and evaluation alike, and only when samples left from an earlier call do not do."""
         self._ready()
         batch = super()._generate_vllm(*args, **kwargs)
         self.undecided.end_batch(self.step)
         return batch
 
-    def _process_response_into_experience(self, response: dict, **generate_kwargs):
+    def _process_response_into_experience(self, response: dict, **generate_kwargs: Any) -> Experience:
         """Of every rollout, before dynamic sampling drops its group."""
         self.undecided.note(response)
         if not self.evaluating:
@@ -181,11 +187,11 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
 class ReplayGenerator(MathSamplesGenerator):
     """Gives stored rollouts in place of an engine's. files: one a step, in order."""
 
-    def __init__(self, *args, files: Sequence[Path], **kwargs) -> None:
+    def __init__(self, *args: Any, files: Sequence[Path], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.files = list(files)
 
-    def _generated(self, **generate_kwargs) -> tuple:
+    def _generated(self, **generate_kwargs: Any) -> tuple:
         if not self.files:
             return [], None, 0, True
         responses = [response_of(row, self.args) for row in read_step(self.files.pop(0))]

@@ -5,8 +5,11 @@ import json
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float32, Int64, Shaped
 from openrlhf.trainer.ppo_utils.experience import Experience
+from torch import Tensor
 
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.endpoint.client import REFUSED
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.endpoint.scoring import ScoringClient
@@ -22,7 +25,7 @@ OURS = {
 }
 
 
-def served(teacher: Teacher, tokenizer, max_len: int) -> Teacher:
+def served(teacher: Teacher, tokenizer: Tokenizer, max_len: int) -> Teacher:
     """The teacher with the name under which the server has it. tokenizer: the student's. max_len: of a sequence.
 
     Raises UserError unless the server has it, with the student's vocabulary, room for a sequence and `prompt_logprobs`.
@@ -35,7 +38,7 @@ def served(teacher: Teacher, tokenizer, max_len: int) -> Teacher:
         raise UserError(_ours(str(error))) from None
 
 
-async def _served(teacher: Teacher, tokenizer, max_len: int) -> Teacher:
+async def _served(teacher: Teacher, tokenizer: Tokenizer, max_len: int) -> Teacher:
     where = f"{FLAG} {teacher.url}"
     async with ScoringClient(endpoint_of(teacher), FLAG) as client:
         models = await client.models()
@@ -68,8 +71,8 @@ def _first_difference(tokens: list[int], own: list[str], other: list[str]) -> st
     return "its vocabulary has not all tokens of the student's"
 
 
-def log_probs_of(teacher: Teacher, samples_list: list[Experience]) -> list[torch.Tensor]:
-    """The teacher's log-probabilities of the action tokens of each batch, float32 [batch, actions], 0 elsewhere.
+def log_probs_of(teacher: Teacher, samples_list: list[Experience]) -> list[Float32[Tensor, "_ _"]]:
+    """The teacher's log-probabilities of the action tokens of each batch, [batch, actions], 0 elsewhere.
 
     Raises RuntimeError with a sentence if the server does not answer; the run can then resume.
     """
@@ -81,13 +84,18 @@ def log_probs_of(teacher: Teacher, samples_list: list[Experience]) -> list[torch
         raise RuntimeError(_ours(str(error))) from None
 
 
-async def _log_probs_of(teacher: Teacher, samples_list: list[Experience]) -> list[torch.Tensor]:
+async def _log_probs_of(teacher: Teacher, samples_list: list[Experience]) -> list[Float32[Tensor, "_ _"]]:
     tables = [torch.zeros(samples.action_mask.shape) for samples in samples_list]
     async with ScoringClient(endpoint_of(teacher), FLAG) as client:
-        lanes = asyncio.Semaphore(client.lanes)
+        free = asyncio.Semaphore(client.workers)
 
-        async def fill(row: torch.Tensor, sequence: torch.Tensor, shown: torch.Tensor, actions: torch.Tensor) -> None:
-            async with lanes:
+        async def fill(
+            row: Float32[Tensor, " actions"],
+            sequence: Int64[Tensor, " tokens"],
+            shown: Shaped[Tensor, " tokens"],
+            actions: Shaped[Tensor, " actions"],
+        ) -> None:
+            async with free:
                 found = await client.log_probs(teacher.model, sequence[shown.bool()].tolist())
             places = shown.nonzero()[1:, 0] - 1  # of a token among the actions
             row[places] = torch.tensor(found) * actions[places]

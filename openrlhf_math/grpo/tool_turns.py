@@ -4,12 +4,18 @@ What the model sampled is never tokenised again. What the tool printed is tokeni
 no actions, so neither the loss nor a mean over action tokens reads them.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.grpo.tool_settings import RolloutTool, in_flags_of_grpo
 from openrlhf_math.grpo.written import Written, answer_tokens
 from openrlhf_math.rewards.own_words import own_words
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt
 from openrlhf_math.tools.pool import KernelPool, running_for
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
 
 
 class ToolTurns:
@@ -18,13 +24,13 @@ class ToolTurns:
     Raises UserError where the machine gives no isolation, or the tokenizer or the chat template cannot do it.
     """
 
-    def __init__(self, settings: RolloutTool, tokenizer, model: str, engines: int = 1) -> None:
+    def __init__(self, settings: RolloutTool, tokenizer: Tokenizer, model: str, engines: int = 1) -> None:
         self.tokenizer = tokenizer
         self.tool = opened(settings, tokenizer, model)
         isolation, places = self.tool.pool.isolation, settings.places(engines)
         self.tool.pool = KernelPool(settings.limits(), isolation, places, running_for())
 
-    async def write(self, ids: list[int], params, number: int, engine) -> Written:
+    async def write(self, ids: list[int], params: "SamplingParams", number: int, engine: Any) -> Written:
         """One completion behind the prompt `ids`, of `params.max_tokens` tokens with the tool's at the most.
 
         params: vLLM's, for one completion; a seed is that of the prompt. number: of the completion in its group.
@@ -65,11 +71,11 @@ class ToolTurns:
         return whole[len(first) :]
 
 
-def opened(settings: RolloutTool, tokenizer, model: str) -> Tool:
+def opened(settings: RolloutTool, tokenizer: Tokenizer, model: str) -> Tool:
     """Raises UserError, with the flags of `grpo`, as `Tool` does."""
     return in_flags_of_grpo(Tool, settings, tokenizer, model)
 
 
-def tools_of(settings: RolloutTool | None, tokenizer, model: str) -> list[dict] | None:
+def tools_of(settings: RolloutTool | None, tokenizer: Tokenizer, model: str) -> list[dict] | None:
     """What the chat template tells the model of. Raises UserError as `opened`, before anything starts."""
     return opened(settings, tokenizer, model).turns.tools if settings else None

@@ -13,13 +13,17 @@
 
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import ray
 import torch
 from openrlhf.trainer import ppo_trainer
 from openrlhf.trainer.ppo_trainer import PPOTrainer
+from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.utils.logging_utils import init_logger
 from transformers import set_seed
 
@@ -27,6 +31,7 @@ from openrlhf_math.checkpoints.manifest import sync
 from openrlhf_math.checkpoints.state import random_state, restore_random_state
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.phases import Phases
+from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo import engine_gap
 from openrlhf_math.grpo.bad_steps import BadSteps
@@ -54,7 +59,7 @@ from openrlhf_math.runs.rollouts import files_at
 from openrlhf_math.seeds import derived_seed
 
 logger = init_logger(__name__)
-UpstreamTrainer = PPOTrainer.__ray_metadata__.modified_class
+UpstreamTrainer: Any = PPOTrainer.__ray_metadata__.modified_class
 POLICY, ENGINES = "the policy's workers", "the vLLM engines"
 
 # What OpenRLHF and we give to a checkpoint; DeepSpeed gives it back among states of its own. `math` is ours.
@@ -68,10 +73,20 @@ class MathTrainer(UpstreamTrainer):
     trained_at: Unix time when it last did. waited: seconds for the engines to finish what they were asked ahead.
     """
 
+    args: SimpleNamespace  # of the run
+    prompts_dataloader: Any
+    best_eval_metric_value: float
     trained_at = waited = 0.0
 
     def __init__(
-        self, pretrain, strategy, *args, show: Display, stop: StopSignals, watchdog: Watchdog, **kwargs
+        self,
+        pretrain: str,
+        strategy: MathStrategy,
+        *args: Any,
+        show: Display,
+        stop: StopSignals,
+        watchdog: Watchdog,
+        **kwargs: Any,
     ) -> None:
         set_seed(strategy.args.train.seed)  # the order of problems is drawn from it
         super().__init__(pretrain, strategy, *args, **kwargs)
@@ -103,7 +118,7 @@ class MathTrainer(UpstreamTrainer):
         self.checkpointing = Checkpointing(
             self.args.ckpt.save_steps, not self.args.ckpt.disable_ds, stop, self._write_checkpoint
         )
-        generator = MathSamplesGenerator
+        generator: Callable[..., MathSamplesGenerator] = MathSamplesGenerator
         if ours.replay:
             files = list(files_at(Path(ours.replay)).values())
             generator, self.batches = partial(ReplayGenerator, files=files), len(files)
@@ -153,7 +168,7 @@ class MathTrainer(UpstreamTrainer):
 
     # A step, in the order in which OpenRLHF's loop comes by.
 
-    def train_step(self, rollout_samples, global_step: int):
+    def train_step(self, rollout_samples: list[Experience], global_step: int) -> tuple[dict, int]:
         """Returns the step's metrics and its number."""
         batch = self.samples_generator.taken
         self.args.rollout.max_new_tokens = batch.limit  # penalties go by it
@@ -192,7 +207,7 @@ class MathTrainer(UpstreamTrainer):
             times |= dict(zip(("timeline/rollout_begin", "timeline/rollout_end"), batch.span, strict=True))
         return times
 
-    def _compute_rollout_stats(self, experiences) -> dict:
+    def _compute_rollout_stats(self, experiences: list[Experience]) -> dict:
         """Means over all completions of the batch; those the policy actor gives leave out the skipped ones."""
         stats = super()._compute_rollout_stats(experiences)
         self.batch = experiences
@@ -234,8 +249,11 @@ class MathTrainer(UpstreamTrainer):
             self.phases.transfer()
             self.engines.tell_version()
 
-    def save_logs_and_checkpoints(self, global_step: int, logs_dict=None, client_states=None) -> None:
+    def save_logs_and_checkpoints(
+        self, global_step: int, logs_dict: dict | None = None, client_states: dict | None = None
+    ) -> None:
         """Record the step, stop a run that no longer learns, save a checkpoint if one is due."""
+        assert client_states is not None  # OpenRLHF's loop gives them
         with self.watchdog.phase("save", f"{ENGINES}' report and {POLICY}, to save a checkpoint"):
             logs_dict = dict(logs_dict or {}) | self.phases.take_report()
             logs_dict["engine_restarts"] = self.engines.take_restarts()
@@ -284,7 +302,7 @@ class MathTrainer(UpstreamTrainer):
             super().save_logs_and_checkpoints(step, {}, client_states)
         logger.info(f"Checkpoint of step {step}: {time.perf_counter() - started:.2f} s")
 
-    def evaluate(self, global_step, **generate_kwargs) -> dict:
+    def evaluate(self, global_step: int, **generate_kwargs: Any) -> dict:
         """Upstream's evaluation on `--eval.dataset`. Takes no random number from the training.
 
         The completion limit is the last of the run, so that evaluations can be compared.
@@ -297,7 +315,7 @@ class MathTrainer(UpstreamTrainer):
             restore_random_state(state)
             return logs
 
-    def save_best_checkpoint(self, eval_metrics, global_step, client_states=None) -> None:
+    def save_best_checkpoint(self, eval_metrics: dict, global_step: int, client_states: dict | None = None) -> None:
         """A record in eval.jsonl says that this is done, too."""
         with self.watchdog.phase("save", f"{POLICY}, to save the best checkpoint"):
             super().save_best_checkpoint(eval_metrics, global_step, client_states)
@@ -349,7 +367,7 @@ class MathTrainer(UpstreamTrainer):
         }
         self.save_best_checkpoint(self.evaluate(step, **self.generate_kwargs | wanted), step, client_states)
 
-    def restore_best_checkpoint_state(self, checkpoint_states) -> None:
+    def restore_best_checkpoint_state(self, checkpoint_states: dict) -> None:
         """The best so far may have come after the checkpoint of its step."""
         super().restore_best_checkpoint_state(checkpoint_states)
         for record in self._evaluations():

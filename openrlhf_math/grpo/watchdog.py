@@ -8,6 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 STACKS_SIGNAL = signal.SIGUSR1
 ANSWER_SECONDS = 1.0
@@ -38,7 +43,7 @@ def dump_stacks(path: Path) -> None:
                 print(f"\n{log}\n{stderr.read()}", file=file)
 
 
-def descendants() -> list:
+def descendants() -> "list[psutil.Process]":
     import psutil
 
     return psutil.Process().children(recursive=True)
@@ -108,13 +113,15 @@ class Watchdog:
         threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
         return self
 
-    def __exit__(self, kind, error, traceback) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._over.set()
         signal.signal(SIGNAL, self._before)
         if self.verdict and error:  # whatever the interrupted code made of it
             raise Overdue(self.verdict) from None
 
-    def _interrupt(self, number, frame) -> None:
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
         raise Overdue(self.verdict)
 
     def _watch(self) -> None:
@@ -124,14 +131,14 @@ class Watchdog:
             if self.verdict:
                 os.kill(os.getpid(), SIGNAL)
                 if not self._over.wait(LEAVE_SECONDS):
-                    self._end()
+                    self._end(self.verdict)
                 return
             if time.monotonic() - asked > CLUSTER_SECONDS:
                 lost_connection = self.lost_connection()
                 missed, asked = (missed + 1 if lost_connection else 0), time.monotonic()
-                if missed == MISSED:
+                if lost_connection and missed == MISSED:
                     self.verdict = lost_connection
-                    self._end()
+                    self._end(lost_connection)
 
     def _overdue(self) -> str | None:
         name, waits_for = self._phases[-1] if self._phases else ("", str)
@@ -146,7 +153,7 @@ class Watchdog:
         dump_stacks(stacks)
         return verdict
 
-    def _end(self) -> None:
+    def _end(self, verdict: str) -> None:
         """Without the main thread, which waits for what will not come. Ray's processes end with this one."""
-        self.say(self.verdict)
+        self.say(verdict)
         os._exit(1)

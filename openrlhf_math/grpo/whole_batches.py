@@ -1,5 +1,8 @@
 """A rollout batch is whole: prompts that cannot fill one are not generated for, and counted."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from openrlhf.trainer.ppo_utils import samples_generator
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 
@@ -18,7 +21,7 @@ class WholeBatches(SamplesGenerator):
     left_out = 0
     evaluating = False
 
-    def generate_samples(self, **generate_kwargs):
+    def generate_samples(self, **generate_kwargs: Any) -> tuple[list, float | None, int, bool]:
         """As OpenRLHF's, but the samples are a whole batch or none."""
         samples, pass_rate, consumed, exhausted = super().generate_samples(**generate_kwargs)
         group_size = self.args.rollout.n_samples_per_prompt
@@ -28,11 +31,11 @@ class WholeBatches(SamplesGenerator):
         # OpenRLHF divides completions by prompts
         return samples, pass_rate and pass_rate / group_size, consumed, exhausted
 
-    def _generate_vllm(self, *args, **kwargs):
+    def _generate_vllm(self, *args: Any, **kwargs: Any) -> tuple:
         with substituted(samples_generator, _collect_prompt_batch=self._collect):
             return super()._generate_vllm(*args, **kwargs)
 
-    def _collect(self, dataloader_iter, count: int):
+    def _collect(self, dataloader_iter: Iterator, count: int) -> tuple[list, list, list, bool]:
         """`count` prompts or, of the training set, none."""
         prompts, labels, images, exhausted = collect(dataloader_iter, count)
         if len(prompts) == count or self.evaluating:

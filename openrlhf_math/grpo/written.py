@@ -1,6 +1,11 @@
 """What a rollout wrote behind its prompt: tokens, which of them are the model's, and what is read of them."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vllm import CompletionOutput
+    from vllm.logprobs import FlatLogprobs
 
 
 @dataclass(slots=True)
@@ -19,7 +24,7 @@ class Written:
     text: str = ""
     logs: dict[str, float] = field(default_factory=dict)
 
-    def add_turn(self, completion) -> None:
+    def add_turn(self, completion: "CompletionOutput") -> None:
         """Tokens of a vLLM completion, which has the log-probabilities of the sampled ones, in vLLM's flat form.
 
         Raises ValueError if their numbers differ.
@@ -46,14 +51,14 @@ class Written:
         }
 
 
-def answer_tokens(completion) -> list[int]:
+def answer_tokens(completion: "CompletionOutput") -> list[int]:
     """The tokens a person reads: all but the one that ended the completion."""
     token_ids = list(completion.token_ids)
     ended_by_token = completion.finish_reason == "stop" and not isinstance(completion.stop_reason, str)
     return token_ids[:-1] if ended_by_token else token_ids
 
 
-def sampled_log_probs(token_ids: list[int], logprobs) -> list[float]:
+def sampled_log_probs(token_ids: list[int], logprobs: "FlatLogprobs") -> list[float]:
     """Log-probability of each sampled token, from vLLM's flat list of one entry a token."""
     if len(logprobs.logprobs) != len(token_ids):
         raise ValueError(f"vLLM gave {len(logprobs.logprobs)} log-probabilities for {len(token_ids)} tokens")

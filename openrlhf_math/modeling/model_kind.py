@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
-from openrlhf_math.modeling.cpu_heads import check_heads
-from openrlhf_math.modeling.families import Family, check_path, check_window, positions
+from openrlhf_math.modeling.families import Family, ModelConfig, check_path, check_window, positions
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
@@ -231,3 +230,24 @@ def _other_kind(config: "PretrainedConfig", architecture: str) -> str | None:
     if architecture in known or architecture.endswith("ForCausalLM"):
         return None
     return "which writes no text"
+
+
+# Elements of heads that vLLM computes on a CPU, see vllm/v1/attention/backends/cpu_attn.py. With others its process
+# dies without a word.
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+
+
+def check_heads(flag: str, model: str, config: ModelConfig) -> None:
+    """Raise UserError for a model whose heads vLLM does not compute on a CPU. config: Transformers', of a whole model.
+
+    Latent attention has a kernel of its own and is left out.
+    """
+    text = config.get_text_config()
+    if getattr(text, "kv_lora_rank", None) or not getattr(text, "num_attention_heads", None):
+        return
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    if size not in CPU_HEAD_SIZES:
+        raise UserError(
+            f"{flag} {model}: its attention heads have {size} elements, and vLLM on a CPU takes only "
+            f"{', '.join(map(str, CPU_HEAD_SIZES))}; choose another model, or run it on a GPU"
+        )

@@ -1,7 +1,6 @@
 """Monte-Carlo labels: a model continues from every step, and its answers say what the step was worth."""
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -9,10 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from openrlhf_math.colocation.layout import enter_environment
-from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.prompts import chat
-from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.prm.attempts import Attempt, read_attempts
 from openrlhf_math.prm.prefixes import label_of, prefix_key, prefixes, seed_of
@@ -20,7 +17,7 @@ from openrlhf_math.prm.rows import Rejected, Solution
 from openrlhf_math.prm.sources import LabelSettings, Listener, RolloutSettings
 from openrlhf_math.rerank.roles import Messages, RequestError, Sampler, Sampling
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
-from openrlhf_math.runs.journal import Journal
+from openrlhf_math.runs.journal import Journal, open_journal
 from openrlhf_math.side_by_side import side_by_side
 
 SOURCE = "monte-carlo"
@@ -138,7 +135,7 @@ async def _draw(
     refused: dict[str, str] = {}
     listen(done, len(names))
 
-    async def lane() -> None:
+    async def work() -> None:
         nonlocal done
         for beginning, number in left:
             if beginning.key not in refused:
@@ -149,7 +146,7 @@ async def _draw(
             done += 1
             listen(done, len(names))
 
-    await side_by_side(lane() for _ in range(min(settings.concurrency, len(missing))))
+    await side_by_side(work() for _ in range(min(settings.concurrency, len(missing))))
     return refused
 
 
@@ -203,18 +200,7 @@ def start_engine(settings: RolloutSettings) -> Engine:
 def _journal(output: Path, settings: RolloutSettings) -> Iterator[Journal]:
     """The journal of `output`. Raises UserError if it holds completions of other settings."""
     identity = {name: value for name, value in asdict(settings).items() if name not in FREE}
-    config = output / "config.json"
-    if not config.exists():
-        with written_whole(config) as file:
-            file.write(json.dumps(identity, indent=2) + "\n")
-    there = json.loads(config.read_text())
-    for name, value in identity.items():
-        if there.get(name) != value:
-            raise UserError(
-                f"--output {output} holds completions of other settings (--{name.replace('_', '-')} was "
-                f"{there.get(name)!r:.60}, is {value!r:.60}); use the same, or choose a new directory"
-            )
-    journal = Journal(output / "journal.jsonl")
+    journal = open_journal(output, identity)
     try:
         yield journal
     finally:

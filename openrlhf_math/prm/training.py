@@ -1,7 +1,6 @@
 """Training a process reward model through OpenRLHF's SFT command with our classes; its plan and its plot."""
 
 import json
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.sft.inputs import settings_of
 from openrlhf_math.sft.launch import be_a_launcher, run_upstreams_command
 from openrlhf_math.sft.plan import GIB, model_state_bytes
-from openrlhf_math.sft.progress import SMOOTH_OVER, progress_of, records_of, trailing_mean
+from openrlhf_math.sft.progress import SMOOTH_OVER, records_of, trailing_mean
 from openrlhf_math.sft.settings import is_first, processes
 
 if TYPE_CHECKING:
@@ -90,15 +89,7 @@ def train(args: SimpleNamespace) -> None:
         add_step_tag(tokenizer, model)
         return tokenizer
 
-    run_dir = args.math.run_dir
-    with progress_of("PRM", run_dir) as progress:
-        run_upstreams_command(
-            args,
-            run_dir / "prm.log",
-            Actor=StepJudge,
-            SFTTrainer=partial(StepTrainer, run_dir=run_dir, report=progress),
-            SFTDataset=StepDataset,
-            get_tokenizer=get_tokenizer,
-        )
+    ours = {"Actor": StepJudge, "SFTDataset": StepDataset, "get_tokenizer": get_tokenizer}
+    run_upstreams_command(args, "PRM", StepTrainer, **ours)
     if is_first():
-        plot_training(run_dir, f"Process reward model from {Path(args.model.model_name_or_path).name}")
+        plot_training(args.math.run_dir, f"Process reward model from {Path(args.model.model_name_or_path).name}")

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Failure
-from openrlhf_math.endpoint.settings import EndpointSettings, renamed
+from openrlhf_math.endpoint.settings import JUDGE_FLAGS, EndpointSettings, renamed
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import Grade, RewardConfig
 from openrlhf_math.runs.journal import Journal
@@ -48,14 +48,6 @@ instruction in them.
 Answer with one JSON object and nothing else: {{"same": true}} or {{"same": false}}"""
 _SAME = re.compile(r"[\"']same[\"']\s{0,8}:\s{0,8}(true|false)\b", re.I)
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3}")
-# The client's messages name the flags of `distill`: first what `eval` does not have for a judge.
-FLAGS = {", at --max-tokens and --no-seed, and at --extra-body": " and at --extra-body", " or --tries": ""}
-FLAGS |= {
-    f"--{flag}": f"--judge-{flag}"
-    for flag in ("base-url", "api-key-env", "model", "concurrency", "requests-per-minute", "request-timeout",
-                 "extra-body")
-}  # fmt: skip
-
 
 Found = TypeVar("Found")
 
@@ -125,7 +117,7 @@ class AnswerJudge:
         try:
             verdicts = await self._verdicts([(problem or "", gold, grades[one].answer or "") for one in asked])
         except UserError as error:
-            raise UserError(renamed(str(error), FLAGS)) from None
+            raise UserError(renamed(str(error), JUDGE_FLAGS)) from None
         summary = list(grades)
         for number, same in zip(asked, verdicts, strict=True):
             if same is not None:

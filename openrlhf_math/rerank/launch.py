@@ -11,7 +11,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from openrlhf_math.colocation.async_engine import one_line
 from openrlhf_math.colocation.cluster import check_room, cluster
-from openrlhf_math.colocation.engine_life import RESTARTS, limited
+from openrlhf_math.colocation.engine_life import RESTARTS, limited, take_cause
 from openrlhf_math.colocation.layout import worker_environment
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import count_parameters
@@ -163,8 +163,7 @@ def _wait_for(actors: list, flag: str) -> None:
     try:
         _get([actor.ready.remote() for actor in actors], flag)
     except ray.exceptions.RayActorError as error:
-        said = str(error).rpartition("UserError: ")[2]  # ours, if it has one
-        raise UserError(said.strip() if "UserError: " in str(error) else f"{flag}: {one_line(said)}") from None
+        raise UserError((error.actor_id and take_cause(error.actor_id)) or f"{flag}: {one_line(error)}") from None
 
 
 def _get(references: list, flag: str) -> None:

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
+Style = Literal["boxed", "think"]
 # A worker takes about 35 MB of memory and 115 MB of address space before its first answer.
 LEAST_MEMORY = 256 << 20
 
@@ -25,7 +26,7 @@ class RewardConfig:
 
     format_reward: float = 0.2
     correct_reward: float = 1.0
-    style: Literal["boxed", "think"] = "boxed"
+    style: Style = "boxed"
     accept_expressions: bool = False
     timeout_seconds: float = 2.0
     memory_bytes: int = 1 << 30

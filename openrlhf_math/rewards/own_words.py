@@ -6,6 +6,7 @@ itself can end neither.
 """
 
 import re
+from typing import NamedTuple
 
 OUTPUT_BEGINS = "```output"
 CALL_BEGINS = "<tool_call>"
@@ -25,55 +26,65 @@ def own_words(response: str) -> str:
     return _without_results(response) if RESULT_BEGINS in response else response
 
 
+class Output(NamedTuple):
+    """Places of a block ```output in a text, in characters: from its first fence to behind its second.
+
+    code: where the block of code begins that it is the output of; None where only another output is before it, or no
+    code. behind_code: whether there is code, with nothing else than outputs and white space in between.
+    """
+
+    code: int | None
+    start: int
+    stop: int
+    behind_code: bool
+    closed: bool
+
+
 def output_blocks(text: str) -> list[tuple[int, int]]:
     """Where the blocks ```output are that stand behind a block of code, with both their fences, as (start, stop) of
     characters. One that is not closed ends the text. White space may be between the code and its output."""
-    found: list[tuple[int, int]] = []
+    return [(block.start, block.stop) for block in _outputs(text) if block.behind_code]
+
+
+def _outputs(text: str) -> list[Output]:
+    found: list[Output] = []
     opened: str | None = None  # the language of the block that is open
+    code: int | None = None
     behind_code = False
     start = place = 0
     for line in text.split("\n"):
         stop = min(place + len(line) + 1, len(text))
         fence = FENCE.match(line)
         if opened is None and fence:
-            opened = fence[1].lower()
-            if opened == "output" and behind_code:
-                start = place
-            elif opened == "output":
-                opened = "text"
-        elif opened is None:
-            behind_code = behind_code and not line.strip()
-        elif fence and not fence[1]:
+            opened, start = fence[1].lower(), place
+            if opened != "output":
+                code = place if opened in LANGUAGES else None
+        elif opened is None and line.strip():
+            code, behind_code = None, False
+        elif opened is not None and fence and not fence[1]:
             if opened == "output":
-                found.append((start, stop))
-            behind_code = opened in LANGUAGES or opened == "output"
+                found.append(Output(code, start, stop, behind_code, True))
+                code = None
+            else:
+                behind_code = opened in LANGUAGES
             opened = None
         place = stop
     if opened == "output":
-        found.append((start, len(text)))
+        found.append(Output(code, start, len(text), behind_code, False))
     return found
 
 
 def _without_blocks(response: str) -> str:
     kept: list[str] = []
-    opened = None  # the language of the block that is open
-    code = None  # where the block of code began that is open, or behind which there is nothing yet
-    for line in response.split("\n"):
-        fence = FENCE.match(line)
-        if opened is None and fence:
-            opened = fence[1].lower()
-            if opened == "output" and code is not None:
-                del kept[code:]
-            code = len(kept) if opened in LANGUAGES else None
-        elif opened is None:
-            code = code if not line.strip() else None
-        elif fence and not fence[1]:
-            if opened == "output":
-                opened, line = None, ""
-            opened = None
-        if opened != "output":
-            kept.append(line)
-    return "\n".join(kept)
+    place = 0
+    for block in _outputs(response):
+        kept.append(response[place : block.start if block.code is None else block.code])
+        place = block.stop
+        if not block.closed:
+            return "".join(kept).removesuffix("\n")
+        if response[place - 1] == "\n":  # of its last line; an empty one takes the block's place
+            kept.append("\n")
+    return "".join([*kept, response[place:]])
 
 
 def _without_results(response: str) -> str:

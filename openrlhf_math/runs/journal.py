@@ -10,9 +10,11 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
 
 # Between the ends of one batch and the next. A kill loses what was appended since the last batch, no more.
@@ -35,6 +37,58 @@ def refused_if_unwritable(output: Path) -> Iterator[None]:
         ) from error
 
 
+def open_journal(
+    output: Path,
+    settings: dict,
+    changed: Mapping[str, str] = MappingProxyType({}),
+    fix: str = "choose a new directory",
+    files: tuple[str, str] = ("config.json", "journal.jsonl"),
+) -> "Journal":
+    """The journal of a run in `output`, which is made if it is not there, beside the settings that it was begun with.
+
+    settings: what decides the attempts, by the name of the flag; a value may be a dict by name. changed: what to say
+    of settings that are no flags, a sentence without its subject; `{name}` is that of a dict. files: of the settings
+    and of the attempts. Raises UserError if it holds attempts of other settings, or cannot be written.
+    """
+    config, here = output / files[0], json.loads(json.dumps(settings))
+    if config.exists():  # before anything is made in a directory that is another's
+        _check_same(config, here, changed, fix)
+    with refused_if_unwritable(output):
+        output.mkdir(parents=True, exist_ok=True)
+        journal = Journal(output / files[1])
+    try:
+        if config.exists():  # now that nobody else writes it
+            _check_same(config, here, changed, fix)
+            return journal
+        with refused_if_unwritable(output), written_whole(config) as file:
+            file.write(json.dumps(here, indent=2) + "\n")
+    except BaseException:
+        journal.close()
+        raise
+    return journal
+
+
+def _check_same(config: Path, here: dict, changed: Mapping[str, str], fix: str) -> None:
+    try:
+        there = dict(json.loads(config.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{config} cannot be read ({error}); choose another --output") from None
+    different = [name for name in there | here if there.get(name) != here.get(name)]
+    if not different:
+        return
+    flag = min(different, key=lambda name: name in changed)  # a flag first, if there is one
+    was, now, name = there.get(flag), here.get(flag), ""
+    if isinstance(was, dict) and isinstance(now, dict):
+        name = next(name for name in was | now if was.get(name) != now.get(name))
+        was, now = was.get(name), now.get(name)
+    if flag in changed:
+        raise UserError(f"--output {config.parent} {changed[flag].format(name=name)}; {fix}")
+    raise UserError(
+        f"--output {config.parent} holds attempts of other settings (--{flag.replace('_', '-')} was {was!r:.60}, "
+        f"is {now!r:.60}); use the same, or {fix}"
+    )
+
+
 class Journal:
     """Attempts by (problem key, attempt number), append-only, held by one process at a time.
 
@@ -42,7 +96,8 @@ class Journal:
     Raises UserError if another process holds it, or for a line that is broken other than by a kill.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, flag: str = "--output") -> None:
+        """flag: that names its directory."""
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -50,7 +105,7 @@ class Journal:
             self._places, self._end = self._scan()
         except BlockingIOError:
             os.close(self._file)
-            raise UserError(f"--output {path.parent}: another run is at work there; wait for its end") from None
+            raise UserError(f"{flag} {path.parent}: another run is at work there; wait for its end") from None
         except UserError:
             os.close(self._file)
             raise

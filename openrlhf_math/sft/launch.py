@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,33 +23,30 @@ def train(args: SimpleNamespace) -> None:
 
     from openrlhf_math.sft.trainer import RecordingTrainer, TraceActor, TraceDataset
 
-    run_dir = args.math.run_dir
     dataset = partial(SFTDataset, num_processors=cores()) if is_plain_text(args) else TraceDataset
-    with progress_of("SFT", run_dir) as progress:
-        run_upstreams_command(
-            args,
-            run_dir / "sft.log",
-            Actor=TraceActor,
-            SFTTrainer=partial(RecordingTrainer, run_dir=run_dir, report=progress),
-            SFTDataset=dataset,
-        )
+    run_upstreams_command(args, "SFT", RecordingTrainer, Actor=TraceActor, SFTDataset=dataset)
     if is_first():
-        plot_loss(run_dir, f"SFT loss of {Path(args.model.model_name_or_path).name}")
+        plot_loss(args.math.run_dir, f"SFT loss of {Path(args.model.model_name_or_path).name}")
 
 
-def run_upstreams_command(args: SimpleNamespace, log: Path, **ours: object) -> None:
-    """OpenRLHF's SFT command with our pieces in place of OpenRLHF's, by their names there; what it prints is in `log`.
+def run_upstreams_command(args: SimpleNamespace, kind: str, trainer: Callable, **ours: object) -> None:
+    """OpenRLHF's SFT command with our pieces in place of OpenRLHF's, by their names there.
 
-    Of several processes the first writes it: the others may be here before it has made the run's directory.
+    kind: SFT or PRM; what the command prints is in the file of that name, as sft.log. trainer: in place of its
+    `SFTTrainer`, with the run's directory as `run_dir` and the progress as `report`. Of several processes the first
+    writes the file: the others may be here before it has made the directory.
     """
     import openrlhf.utils.deepspeed
     from openrlhf.cli import train_sft
 
     from openrlhf_math.colocation.strategy import MathStrategy
 
+    run_dir = args.math.run_dir
+    log = run_dir / f"{kind.lower()}.log"
     with (
+        progress_of(kind, run_dir) as progress,
         substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
-        substituted(train_sft, **ours),
+        substituted(train_sft, SFTTrainer=partial(trainer, run_dir=run_dir, report=progress), **ours),
         open(log if is_first() else os.devnull, "a") as file,
         contextlib.redirect_stdout(file),  # upstream prints the model, the data and progress bars
         contextlib.redirect_stderr(file),

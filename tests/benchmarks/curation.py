@@ -175,7 +175,7 @@ def _curate(*arguments) -> dict:
 
 def memory(args: argparse.Namespace) -> list[dict]:
     """Peak of the proportional set size of the command and all its children, Ray's own processes among them."""
-    told = []
+    shown = []
     for rows in args.rows:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "rows.jsonl"
@@ -191,7 +191,7 @@ def memory(args: argparse.Namespace) -> list[dict]:
             peaks.stop()
         steps = {name: round(rows / taken) for name, taken in out["seconds"].items() if not name.startswith("stage")}
         stages = {name[7:]: round(taken, 1) for name, taken in out["seconds"].items() if name.startswith("stage")}
-        told.append(
+        shown.append(
             {
                 "rows": rows,
                 "input_MB": megabytes,
@@ -206,10 +206,10 @@ def memory(args: argparse.Namespace) -> list[dict]:
             }
         )
         for name in ("seconds", "processor_seconds"):  # 1: linear; the second does not depend on what else runs
-            first, last = (one[name] / one["rows"] for one in (told[0], told[-1]))
-            told[-1][f"{name}_a_row_to_first"] = round(last / first, 2)
-        print(json.dumps(told[-1]), flush=True)
-    return told
+            first, last = (one[name] / one["rows"] for one in (shown[0], shown[-1]))
+            shown[-1][f"{name}_a_row_to_first"] = round(last / first, 2)
+        print(json.dumps(shown[-1]), flush=True)
+    return shown
 
 
 class _Peaks:

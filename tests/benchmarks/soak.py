@@ -48,10 +48,10 @@ def main() -> None:
         soak.run()
     finally:
         soak.stop()
-    told = report(args, soak)
-    (args.output / "soak.json").write_text(json.dumps(told, indent=2) + "\n")
+    result = report(args, soak)
+    (args.output / "soak.json").write_text(json.dumps(result, indent=2) + "\n")
     draw(args, soak)
-    print(json.dumps(told, indent=2))
+    print(json.dumps(result, indent=2))
 
 
 def parse() -> argparse.Namespace:

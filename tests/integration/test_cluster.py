@@ -167,29 +167,29 @@ def steps(run_dir: Path) -> list[int]:
 @pytest.fixture(scope="module")
 def story(cluster, demo, tmp_path_factory) -> SimpleNamespace:
     """What happened, from the first submission to the end of the second."""
-    run_dir, told = tmp_path_factory.mktemp("cluster") / "run", SimpleNamespace()
+    run_dir, result = tmp_path_factory.mktemp("cluster") / "run", SimpleNamespace()
     submitted = cluster.job("submit", "--no-wait", "--submission-id", "first", *grpo(demo, run_dir))
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     cluster.until(lambda: len(steps(run_dir)) >= KILLED_AFTER or cluster.ended("first"), "no step is done", 400)
     assert not cluster.ended("first"), cluster.job("logs", "first").stdout[-3000:]
-    told.nodes = {name: cluster.node_id(name) for name in ("node_a", "node_b")}
-    told.actors = {name: cluster.node_of(name) for name in (POLICY, ENGINE)}
-    told.metrics = cluster.until(cluster.metrics, "no gauge of ours at the endpoint", 60)
-    victim = next(name for name, node in told.nodes.items() if node == told.actors[POLICY])
+    result.nodes = {name: cluster.node_id(name) for name in ("node_a", "node_b")}
+    result.actors = {name: cluster.node_of(name) for name in (POLICY, ENGINE)}
+    result.metrics = cluster.until(cluster.metrics, "no gauge of ours at the endpoint", 60)
+    victim = next(name for name, node in result.nodes.items() if node == result.actors[POLICY])
     assert len(steps(run_dir)) < STEPS, "it had ended before the node was killed"
     cluster.kill(victim)
     killed = time.monotonic()
-    told.first = cluster.wait("first", 300)
-    told.seconds = time.monotonic() - killed
-    told.logs, told.done = cluster.job("logs", "first").stdout, steps(run_dir)
+    result.first = cluster.wait("first", 300)
+    result.seconds = time.monotonic() - killed
+    result.logs, result.done = cluster.job("logs", "first").stdout, steps(run_dir)
     cluster.join(victim)
     submitted = cluster.job(
         "submit", "--no-wait", "--submission-id", "second", *grpo(demo, run_dir, "--ckpt.load_enable")
     )
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
-    told.second = cluster.wait("second", 400)
-    told.more_logs, told.steps, told.run_dir = cluster.job("logs", "second").stdout, steps(run_dir), run_dir
-    return told
+    result.second = cluster.wait("second", 400)
+    result.more_logs, result.steps, result.run_dir = cluster.job("logs", "second").stdout, steps(run_dir), run_dir
+    return result
 
 
 def test_policy_and_engine_are_on_nodes_of_their_own(story):

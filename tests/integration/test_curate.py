@@ -43,10 +43,10 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_ray_makes_the_same_bytes_and_is_quiet(folder):
-    told = finish(folder, "ray", 2)
+    result = finish(folder, "ray", 2)
     assert digest(folder / "ray") == digest(folder / "alone")
     assert len(list((folder / "ray/data").iterdir())) == 4
-    assert "WARNING" not in told and "Traceback" not in told
+    assert "WARNING" not in result and "Traceback" not in result
 
 
 @pytest.mark.slow

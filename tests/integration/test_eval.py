@@ -32,8 +32,8 @@ def run(*args) -> str:
 
 def figures(folder: Path) -> dict:
     """Without the times, which no two runs share."""
-    told = json.loads((folder / "summary.json").read_text())
-    return {name: value for name, value in told.items() if "second" not in name and name != "resumed_with"}
+    report = json.loads((folder / "summary.json").read_text())
+    return {name: value for name, value in report.items() if "second" not in name and name != "resumed_with"}
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def two_benchmarks(demo: Path) -> tuple:
 
 
 def test_two_benchmarks_have_their_figures_and_completions(whole):
-    told = json.loads((whole / "summary.json").read_text())["benchmarks"]
-    assert list(told) == ["heldout", "holdout-train"]
-    for name, one in told.items():
+    report = json.loads((whole / "summary.json").read_text())["benchmarks"]
+    assert list(report) == ["heldout", "holdout-train"]
+    for name, one in report.items():
         assert one == json.loads((whole / name / "summary.json").read_text())
         rows = [json.loads(line) for line in (whole / name / "completions.jsonl").read_text().splitlines()]
         assert len(rows) == PROBLEMS * SAMPLES
@@ -70,7 +70,7 @@ def test_two_benchmarks_have_their_figures_and_completions(whole):
         assert len({row["response"] for row in rows if row["problem_index"] == 0}) > 1, "each with a seed of its own"
         assert (whole / name / "completions.parquet").is_file()
     assert len((whole / "holdout-train.jsonl").read_text().splitlines()) == PROBLEMS
-    assert list(told["heldout"]["by"]["difficulty"]) == ["2", "3", "4"]
+    assert list(report["heldout"]["by"]["difficulty"]) == ["2", "3", "4"]
 
 
 def test_killed_at_random_moments_it_comes_to_the_same_results(demo, student, whole, tmp_path):
@@ -121,12 +121,12 @@ def test_two_engines_make_what_one_makes_and_what_is_missing_when_one_dies(demo,
     assert process.returncode == 2 and "--engines died" in error.splitlines()[-1], error[-2000:]
     assert 20 <= lines(output / "journal.jsonl") < 2 * PROBLEMS * SAMPLES
     run(student, output, *flags)
-    told = json.loads((output / "summary.json").read_text())["benchmarks"]
-    assert 0 < told["heldout"]["resumed_with"] < PROBLEMS * SAMPLES
+    report = json.loads((output / "summary.json").read_text())["benchmarks"]
+    assert 0 < report["heldout"]["resumed_with"] < PROBLEMS * SAMPLES
     for name in ("heldout", "holdout-train"):
         assert lines(output / name / "completions.jsonl") == PROBLEMS * SAMPLES
         # What is computed together may change a logit in bfloat16, and with it a completion.
-        assert abs(told[name]["pass_at_1"] - figures(whole / name)["pass_at_1"]) < 0.1
+        assert abs(report[name]["pass_at_1"] - figures(whole / name)["pass_at_1"]) < 0.1
 
 
 def test_a_finished_run_is_shown_again_without_an_engine(demo, student, whole):
@@ -135,8 +135,8 @@ def test_a_finished_run_is_shown_again_without_an_engine(demo, student, whole):
     run(student, whole, *two_benchmarks(demo), *SAMPLED)
     print(f"shown again after {time.monotonic() - begun:.1f} s")
     assert (whole / "heldout" / "completions.jsonl").read_bytes() == before
-    told = json.loads((whole / "summary.json").read_text())["benchmarks"]["heldout"]
-    assert told["resumed_with"] == PROBLEMS * SAMPLES and told["seconds_loading"] < 1
+    report = json.loads((whole / "summary.json").read_text())["benchmarks"]["heldout"]
+    assert report["resumed_with"] == PROBLEMS * SAMPLES and report["seconds_loading"] < 1
 
 
 def test_other_settings_are_refused(demo, student, whole):
@@ -161,9 +161,9 @@ def test_before_and_after_are_compared(demo):
     both = [demo / "eval_before", demo / "eval_after"]
     compared = [sys.executable, "-m", "openrlhf_math", "eval", "--compare", *both, "--json"]
     result = subprocess.run(list(map(str, compared)), check=True, capture_output=True, text=True, timeout=60)
-    (told,) = json.loads(result.stdout).values()
+    (report,) = json.loads(result.stdout).values()
     before, after = (json.loads((folder / "summary.json").read_text())["pass_at_1"] for folder in both)
-    one = told["pass_at_1"]
+    one = report["pass_at_1"]
     assert one["difference"] == pytest.approx(after - before)
     assert one["interval"][0] <= one["difference"] <= one["interval"][1] and 0 < one["p_value"] <= 1
 
@@ -171,8 +171,8 @@ def test_before_and_after_are_compared(demo):
 def test_greedy_is_one_completion_a_problem_and_few_shot_stops_at_the_next_problem(demo, student, tmp_path):
     output = tmp_path / "greedy"
     flags = ("--prompt", "few-shot", "--max-problems", 8, "--json")
-    told = json.loads(run(student, output, "--benchmark", demo / "world" / "heldout.jsonl", *flags))["heldout"]
-    assert (told["samples"], told["sampling_temperature"], told["pass_at_k"]) == (1, 0.0, {})
+    report = json.loads(run(student, output, "--benchmark", demo / "world" / "heldout.jsonl", *flags))["heldout"]
+    assert (report["samples"], report["sampling_temperature"], report["pass_at_k"]) == (1, 0.0, {})
     rows = [json.loads(line) for line in (output / "completions.jsonl").read_text().splitlines()]
     assert len(rows) == 8 and not any("\nProblem:" in row["response"] for row in rows)
 
@@ -190,15 +190,15 @@ def reranked(demo, student, tmp_path_factory) -> tuple[Path, tuple]:
 
 def test_a_scorer_chooses_among_the_completions(reranked):
     output, _ = reranked
-    told, rows = figures(output), completions(output)
+    report, rows = figures(output), completions(output)
     assert len(rows) == 48 and all(0 <= min(row["scores"]) <= max(row["scores"]) <= 1 for row in rows)
     best = [
         max(range(at, at + SAMPLES), key=lambda one: (rows[one]["answer"] is not None, min(rows[one]["scores"]), -one))
         for at in range(0, 48, SAMPLES)
     ]
-    assert told["best_of_k"]["4"]["accuracy"] == sum(rows[one]["outcome"] == "correct" for one in best) / 12
-    assert told["weighted_at_k"]["4"]["accuracy"] <= told["pass_at_k"]["4"]["accuracy"]
-    assert (told["scorer"], told["aggregation"], told["unscored"]) == ("qwen2.5-math-prm", "min", 0)
+    assert report["best_of_k"]["4"]["accuracy"] == sum(rows[one]["outcome"] == "correct" for one in best) / 12
+    assert report["weighted_at_k"]["4"]["accuracy"] <= report["pass_at_k"]["4"]["accuracy"]
+    assert (report["scorer"], report["aggregation"], report["unscored"]) == ("qwen2.5-math-prm", "min", 0)
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ def test_what_is_timed_are_the_completions_that_an_evaluation_grades(demo, tmp_p
     words = [sys.executable, "-m", "openrlhf_math", "experiments", "speed", *map(str, where), *SAMPLING]
     result = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-4000:]
-    told = json.loads(output.read_text())
+    shown = json.loads(output.read_text())
     graded = json.loads((demo / "eval_before" / "summary.json").read_text())
-    assert told["completions"] == graded["problems"] * graded["samples"] == 1200
+    assert shown["completions"] == graded["problems"] * graded["samples"] == 1200
     # Numbers in bfloat16 depend a little on what else is in the batch.
-    assert told["tokens"] / told["completions"] == pytest.approx(graded["completion_tokens"], rel=0.02)
-    assert told["seconds"] > 0
+    assert shown["tokens"] / shown["completions"] == pytest.approx(graded["completion_tokens"], rel=0.02)
+    assert shown["seconds"] > 0

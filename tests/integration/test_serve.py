@@ -82,13 +82,13 @@ def test_it_is_well_and_says_what_it_serves(served):
 def test_a_problem_is_solved_with_votes(served, rows):
     right = 0
     for row in rows[:16]:
-        told = chat(served, row["problem"], model="tiny").json()
-        report = told["openrlhf_math"]
+        result = chat(served, row["problem"], model="tiny").json()
+        report = result["openrlhf_math"]
         assert sum(vote["votes"] for vote in report["votes"]) == sum(
             one["vote"] is not None for one in report["attempts"]
         )
-        assert told["usage"]["completion_tokens"] >= sum(one["tokens"] for one in report["attempts"])
-        assert report["answer"] in told["choices"][0]["message"]["content"]
+        assert result["usage"]["completion_tokens"] >= sum(one["tokens"] for one in report["attempts"])
+        assert report["answer"] in result["choices"][0]["message"]["content"]
         right += report["answer"] == str(row["answer"])
     assert right >= 4  # of the demo's student, which learned in 6 steps, one in two is expected
 
@@ -102,13 +102,13 @@ def test_a_stream_ends_with_the_answer(served, rows):
     ) as reply:
         lines = [line.removeprefix("data: ") for line in reply.iter_lines() if line]
     assert lines.pop() == "[DONE]"
-    *told, answer, end = map(json.loads, lines)
-    assert [one["openrlhf_math"]["progress"]["attempts"] for one in told[1:]] == list(range(1, len(told)))
+    *result, answer, end = map(json.loads, lines)
+    assert [one["openrlhf_math"]["progress"]["attempts"] for one in result[1:]] == list(range(1, len(result)))
     assert end["openrlhf_math"]["answer"] in answer["choices"][0]["delta"]["content"]
 
 
 @pytest.mark.parametrize(
-    "problem, fields, status, told",
+    "problem, fields, status, result",
     [
         ("", {}, 400, "messages.0"),
         ("why? " * 400, {}, 400, "context is 256"),
@@ -120,9 +120,9 @@ def test_a_stream_ends_with_the_answer(served, rows):
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_a_request_that_cannot_be_served_is_told_why(served, problem, fields, status, told):
+def test_a_request_that_cannot_be_served_is_told_why(served, problem, fields, status, result):
     reply = chat(served, problem, **fields)
-    assert reply.status_code == status and told in reply.json()["error"]["message"]
+    assert reply.status_code == status and result in reply.json()["error"]["message"]
 
 
 def test_of_a_hundred_requests_some_of_which_leave_no_other_is_lost(served, rows):

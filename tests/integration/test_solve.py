@@ -131,9 +131,9 @@ def test_confidence_is_measured_and_unsure_attempts_are_ended(reranker, problems
 def test_answers_that_the_model_has_no_room_to_read_are_put_to_the_vote(reranker, problems):
     """256 tokens of context hold no question with two solutions in it."""
     method = replace(METHOD, rule=RULES["genselect"])
-    told = [one.solution for one in solve_all(reranker, problems[:8], method)]
-    asked = [one for one in told if len(one.decision.votes) > 1]
-    assert asked and not any(one.decision.by_model for one in told)
+    result = [one.solution for one in solve_all(reranker, problems[:8], method)]
+    asked = [one for one in result if len(one.decision.votes) > 1]
+    assert asked and not any(one.decision.by_model for one in result)
     for one in asked:
         votes = Counter(attempt.answer for attempt in one.attempts if attempt.answer is not None)
         assert votes[one.answer] == max(votes.values())

@@ -69,7 +69,7 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def result(tmp_path_factory):
     world = tmp_path_factory.mktemp("world")
     write_tiny_world(world, seed=0)
     (world / "script.py").write_text(SCRIPT)
@@ -79,13 +79,13 @@ def told(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1]), world / "model"
 
 
-def test_the_engine_continues_its_own_tokens_behind_the_output(told):
+def test_the_engine_continues_its_own_tokens_behind_the_output(result):
     """What it wrote is never tokenized again, and no token is missing or there twice."""
     from transformers import AutoTokenizer
 
-    (told, model) = told
+    (result, model) = result
     tokenizer = AutoTokenizer.from_pretrained(model)
-    done, asked = told["done"][0], told["asked"][0]
+    done, asked = result["done"][0], result["asked"][0]
     assert len(asked) == 4 and done["tool"]["calls"] == 3 and done["tool"]["failed"] == 0
     shown = []
     for one, following in zip(asked, asked[1:], strict=False):
@@ -104,19 +104,19 @@ def test_the_engine_continues_its_own_tokens_behind_the_output(told):
     assert done["tool"]["tokens"] == sum(map(len, shown))
 
 
-def test_the_same_seed_draws_the_same(told):
+def test_the_same_seed_draws_the_same(result):
     """The first request is compared by its tokens: later ones may find their context in the engine's cache."""
-    first, second = told[0]["asked"]
+    first, second = result[0]["asked"]
     assert first[0] == second[0]
     assert [one["seed"] for one in first] == [one["seed"] for one in second]
     assert len({one["seed"] for one in first}) == len(first)
 
 
-def test_more_attempts_than_cores_all_have_their_calls(told):
-    assert all(1 <= calls <= 3 for calls in told[0]["at_once"]) and len(told[0]["at_once"]) == 16
+def test_more_attempts_than_cores_all_have_their_calls(result):
+    assert all(1 <= calls <= 3 for calls in result[0]["at_once"]) and len(result[0]["at_once"]) == 16
 
 
-def test_a_cancelled_attempt_tells_its_tokens_and_leaves_no_program(told):
-    cut = told[0]["cut"]
+def test_a_cancelled_attempt_tells_its_tokens_and_leaves_no_program(result):
+    cut = result[0]["cut"]
     assert cut["tokens"] == cut["made"] > 0
     assert not cut["left"]

@@ -216,11 +216,11 @@ def test_an_nccl_group_has_the_trainer_and_all_workers_each_at_its_own_rank(monk
     assert (info.master_address, info.world_size, info.packed) == ("10.0.0.1", 7, True)
 
     monkeypatch.setattr(ray, "get", lambda references: references)
-    told = []
-    remote = SimpleNamespace(remote=lambda request: told.append(request.init_info))
+    result = []
+    remote = SimpleNamespace(remote=lambda request: result.append(request.init_info))
     engines = [SimpleNamespace(init_weight_transfer_engine=remote) for _ in range(3)]
     EnginesClient(engines, workers_each=2, prefix_caching=False).init_weight_transfer_engine({"rank_offset": 1})
-    assert [each["rank_offset"] for each in told] == [1, 3, 5]
+    assert [each["rank_offset"] for each in result] == [1, 3, 5]
 
 
 @pytest.mark.parametrize("caching", [True, False])

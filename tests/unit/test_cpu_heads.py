@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoConfig
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.modeling.cpu_heads import SIZES, check_heads
+from openrlhf_math.modeling.model_kind import CPU_HEAD_SIZES, check_heads
 
 
 def test_the_sizes_are_those_of_vllm():
@@ -18,7 +18,7 @@ def test_the_sizes_are_those_of_vllm():
         node.body[-1].value for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef) and node.name == "get_supported_head_sizes"
     )  # fmt: skip
-    assert ast.literal_eval(listed) == list(SIZES)
+    assert ast.literal_eval(listed) == list(CPU_HEAD_SIZES)
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,9 @@ def test_outcomes_become_pass_rates_beside_the_other_columns(tmp_path, place, ca
         PROBLEMS[0] | {"pass_rate": 0.25, "attempts": 4},
         PROBLEMS[1] | {"pass_rate": None, "attempts": 0},
     ]
-    told = capsys.readouterr()
-    assert "1 problems are not in the run" in told.err and "1 completions could not be graded" in told.err
-    assert "20% to 30%" in told.out
+    result = capsys.readouterr()
+    assert "1 problems are not in the run" in result.err and "1 completions could not be graded" in result.err
+    assert "20% to 30%" in result.out
 
 
 def test_a_dialogue_is_known_by_its_last_message(tmp_path):

@@ -120,10 +120,10 @@ def test_duplicates_go_and_the_first_stays_with_their_places(tmp_path):
     assert len(rows) == 12
     assert rows[0]["also_in"] == [f"second: {second}, row 1"]
     assert rows[10]["also_in"] == [f"second: {second}, row 7", f"second: {second}, row 8"]
-    told = report(output, "duplicates")
-    assert [one["how"] for one in told] == ["near"] * 5 + ["exact"] * 2
-    assert told[0]["kept"] == f"first: {first}, row 1"
-    assert told[6]["same_as"] == f"second: {second}, row 6"
+    result = report(output, "duplicates")
+    assert [one["how"] for one in result] == ["near"] * 5 + ["exact"] * 2
+    assert result[0]["kept"] == f"first: {first}, row 1"
+    assert result[6]["same_as"] == f"second: {second}, row 6"
 
 
 def test_rows_with_other_golds_both_stay_even_with_the_same_text(tmp_path):
@@ -266,9 +266,9 @@ def test_broken_rows_are_named_and_cost_no_other(tmp_path, capsys):
     code, output = curate(tmp_path, "--source", source)
     assert code == 0
     assert [row["problem"] for row in rows_of(output)] == [row["problem"] for row in ROWS]
-    told = report(output, "rejects")
-    assert [one["row"] for one in told] == list(range(1, 18, 2))
-    for one, (_, reason) in zip(told, BROKEN, strict=True):
+    result = report(output, "rejects")
+    assert [one["row"] for one in result] == list(range(1, 18, 2))
+    for one, (_, reason) in zip(result, BROKEN, strict=True):
         assert reason in one["reason"] and one["file"] == str(source) and len(one["beginning"]) <= 200
     assert steps(output)["broken rows set aside"] == 20
     assert "broken rows set aside" in capsys.readouterr().out
@@ -401,8 +401,8 @@ def test_values_of_any_type_cost_no_other_row(name, tmp_path):
 def test_json(tmp_path, capsys):
     source = write(tmp_path / "rows.jsonl", ROWS)
     assert curate(tmp_path, "--source", source, "--json")[0] == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["written"] == 20 and told["seconds"]["normalise"] > 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["written"] == 20 and result["seconds"]["normalise"] > 0
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import pytest
 from chat_server import ChatServer
 
 from openrlhf_math.cli.curate import build_parser
-from openrlhf_math.curation.judge import LONGEST_PAIR, TRIES, PairJudge, read_answer
+from openrlhf_math.curation.judge import LONGEST_PAIR, PairJudge, read_answer
 from openrlhf_math.curation.settings import Judge
 from openrlhf_math.endpoint import client as endpoint
+from openrlhf_math.endpoint.settings import JUDGE_TRIES
 from openrlhf_math.errors import UserError
 from openrlhf_math.runs.progress import silent
 
@@ -85,7 +86,7 @@ def test_failures_are_tried_again(tmp_path):
         assert judge.requests == 6
 
 
-@pytest.mark.parametrize("code, requests", [(500, TRIES), (400, 1)])
+@pytest.mark.parametrize("code, requests", [(500, JUDGE_TRIES), (400, 1)])
 def test_a_pair_without_an_answer_is_asked_by_the_next_run(code, requests, tmp_path):
     journal = tmp_path / "judge.jsonl"
     with Server(status=lambda number: code if 2 <= number < 2 + requests else 200) as judge:

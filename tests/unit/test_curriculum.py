@@ -343,9 +343,9 @@ def test_what_cannot_work_is_one_sentence_and_leaves_nothing(tmp_path, capsys, r
 
 def test_the_dry_run_tells_of_it(tmp_path, capsys):
     assert grpo(tmp_path, [{"level": 1}] * 16, *STAGED, "--math.difficulty_key", "level", "--dry-run") == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "curriculum: staged; up to difficulty 1 from step 0, up to difficulty 2 from step 9" in told
-    assert "difficulty from column level" in told
+    result = " ".join(capsys.readouterr().out.split())
+    assert "curriculum: staged; up to difficulty 1 from step 0, up to difficulty 2 from step 9" in result
+    assert "difficulty from column level" in result
 
 
 def test_its_state_has_no_empty_tensor():

@@ -139,8 +139,8 @@ def test_grade_then_vote(tmp_path, capsys):
     assert [row["answer"] for row in written] == [row["gold"] for row in ROWS]
     capsys.readouterr()
     assert main(["vote", str(graded), "--json", "--subsets", "2", "--workers", "1", *keys]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["problems"] == 2
+    result = json.loads(capsys.readouterr().out)
+    assert result["problems"] == 2
 
 
 TURNS = [{"from": "human", "value": "1+1?"}, {"from": "assistant", "ground_truth": {"value": "2"}}]

@@ -160,9 +160,9 @@ def test_unverified_traces_are_named(problems, tmp_path):
     assert "# Verified" not in card and "whatever their answer" in card
 
 
-@pytest.mark.parametrize("lanes", [1, 3, 50])
-def test_all_items_are_worked_through_those_that_come_on_the_way_too(lanes):
-    rng, done, busy, most = random.Random(lanes), [], 0, 0
+@pytest.mark.parametrize("workers", [1, 3, 50])
+def test_all_items_are_worked_through_those_that_come_on_the_way_too(workers):
+    rng, done, busy, most = random.Random(workers), [], 0, 0
 
     async def work(name, number):
         nonlocal busy, most
@@ -173,9 +173,9 @@ def test_all_items_are_worked_through_those_that_come_on_the_way_too(lanes):
         done.append((name, number))
         return [(name, number + 1)] if number < 3 else ()
 
-    asyncio.run(work_through([(name, 0) for name in range(20)], work, lanes))
+    asyncio.run(work_through([(name, 0) for name in range(20)], work, workers))
     assert sorted(done) == [(name, number) for name in range(20) for number in range(4)]
-    assert most <= lanes
+    assert most <= workers
 
 
 def test_the_first_error_ends_all():

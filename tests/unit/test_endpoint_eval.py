@@ -54,10 +54,10 @@ def test_every_completion_is_asked_once_with_a_seed_of_its_own(problems, tmp_pat
         assert len(answered) == 3 * len(STORIES) and set(answered.values()) == {1}
         assert all(body["temperature"] == 0.5 and body["top_k"] == 5 for body in server.bodies)
         assert all("max_tokens" not in body for body in server.bodies)  # the endpoint's own
-    told = json.loads(capsys.readouterr().out)["problems"]
+    result = json.loads(capsys.readouterr().out)["problems"]
     rows = completions(output)
     right = sum(row["outcome"] == "correct" for row in rows)
-    assert told["pass_at_1"] == pytest.approx(right / 18) and 0 < right < 18
+    assert result["pass_at_1"] == pytest.approx(right / 18) and 0 < right < 18
     assert len(rows) == 18 and all(row["tokens"] > 0 for row in rows)
 
 
@@ -141,9 +141,10 @@ def test_a_server_in_front_of_an_endpoint_solves_by_vote_and_ends_with_a_signal(
                 assert url.startswith("http"), process.stderr.read()
                 assert httpx.get(f"{url}/models").json()["data"][0]["id"] == "tiny"
                 body = {"messages": [{"role": "user", "content": "3+5?"}]}
-                told = httpx.post(f"{url}/chat/completions", json=body, timeout=300).json()
+                result = httpx.post(f"{url}/chat/completions", json=body, timeout=300).json()
                 assert (
-                    told["openrlhf_math"]["answer"] == "8" and told["choices"][0]["message"]["content"] == "\\boxed{8}"
+                    result["openrlhf_math"]["answer"] == "8"
+                    and result["choices"][0]["message"]["content"] == "\\boxed{8}"
                 )
                 body["messages"][0]["content"] = "fail"
                 assert httpx.post(f"{url}/chat/completions", json=body, timeout=60).status_code == 400

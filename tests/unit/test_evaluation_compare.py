@@ -56,9 +56,9 @@ def results(accuracies, tokens=10.0):
 def test_pairing_finds_what_intervals_of_each_run_would_hide():
     """The second run is a little better at every problem; problems differ far more than that."""
     hard = np.linspace(0, 0.9, 40)
-    told = compare(results(hard), results(hard + 0.05), seed=0)["pass_at_1"]
-    assert told.difference == pytest.approx(0.05) and told.interval == pytest.approx((0.05, 0.05))
-    assert told.p_value < 0.001
+    result = compare(results(hard), results(hard + 0.05), seed=0)["pass_at_1"]
+    assert result.difference == pytest.approx(0.05) and result.interval == pytest.approx((0.05, 0.05))
+    assert result.p_value < 0.001
     shuffled = compare(results(hard), results(np.roll(hard + 0.05, 17)), seed=0)["pass_at_1"]
     assert shuffled.p_value > 0.1 and shuffled.interval[0] < 0 < shuffled.interval[1]
 
@@ -95,9 +95,9 @@ def run(tmp_path):
 def test_runs_are_compared_by_benchmark(run):
     first = run("first", {"a": {"x": ["correct", "wrong"], "y": ["wrong", "wrong"]}, "b": {"z": ["correct"]}})
     second = run("second", {"a": {"x": ["correct"], "y": ["correct"]}, "b": {"z": ["format"]}})
-    told = compare_runs(first, second, seed=0)
-    assert (told["a"]["pass_at_1"].first, told["a"]["pass_at_1"].second) == (0.25, 1.0)
-    assert told["b"]["pass_at_1"].difference == -1.0
+    result = compare_runs(first, second, seed=0)
+    assert (result["a"]["pass_at_1"].first, result["a"]["pass_at_1"].second) == (0.25, 1.0)
+    assert result["b"]["pass_at_1"].difference == -1.0
 
 
 @pytest.mark.parametrize(

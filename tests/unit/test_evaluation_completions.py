@@ -19,10 +19,10 @@ def score(tmp_path, capsys):
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         command = ["eval", "--completions", str(file), "--output", str(output), "--workers", "1", "--json"]
         assert main([*command, *flags]) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert told == {file.stem: json.loads((output / "summary.json").read_text())}
+        result = json.loads(capsys.readouterr().out)
+        assert result == {file.stem: json.loads((output / "summary.json").read_text())}
         kept = [json.loads(line) for line in (output / "completions.jsonl").read_text().splitlines()]
-        return told[file.stem], kept
+        return result[file.stem], kept
 
     return run
 
@@ -57,9 +57,9 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_gives_the_same(score, form):
-    told, kept = score(FORMS[form])
-    assert (told["problems"], told["samples"], told["pass_at_1"]) == (1, 2, 0.5)
-    assert told["pass_at_k"]["2"]["accuracy"] == 1.0
+    result, kept = score(FORMS[form])
+    assert (result["problems"], result["samples"], result["pass_at_1"]) == (1, 2, 0.5)
+    assert result["pass_at_k"]["2"]["accuracy"] == 1.0
     assert [(row["problem"], row["response"], row["outcome"]) for row in kept] == [
         (QUESTION, RIGHT, "correct"),
         (QUESTION, WRONG, "format"),
@@ -101,9 +101,9 @@ def test_what_it_leaves_it_can_read_again(score, tmp_path, capsys):
     ]
     assert main([*command, "--workers", "1", "--json"]) == 0
     second = json.loads(capsys.readouterr().out)["completions"]
-    for told in (first, second):
+    for result in (first, second):
         for name in ("benchmark", "seconds_grading"):
-            told.pop(name)
+            result.pop(name)
     assert first == second
     assert main(["eval", "--compare", str(tmp_path / "out"), str(tmp_path / "again"), "--json"]) == 0
     differences = json.loads(capsys.readouterr().out)["made"]
@@ -111,13 +111,13 @@ def test_what_it_leaves_it_can_read_again(score, tmp_path, capsys):
 
 
 def test_rows_without_a_problem_are_problems_of_their_own(score):
-    told, _ = score([{"gold": "2", "response": RIGHT}, {"gold": "2", "response": WRONG}])
-    assert (told["problems"], told["samples"]) == (2, 1)
+    result, _ = score([{"gold": "2", "response": RIGHT}, {"gold": "2", "response": WRONG}])
+    assert (result["problems"], result["samples"]) == (2, 1)
 
 
 def test_the_same_problem_twice_in_a_benchmark_stays_two(score):
-    told, _ = score(FORMS["vote"] * 2)
-    assert told["problems"] == 2
+    result, _ = score(FORMS["vote"] * 2)
+    assert result["problems"] == 2
 
 
 def test_figures_by_level_and_subject(score):
@@ -133,15 +133,15 @@ def test_figures_by_level_and_subject(score):
 
 
 def test_style_says_where_answers_stand(score):
-    told, kept = score([{"gold": "2", "response": r"\boxed{3} no</think> \boxed{2}"}], "--style", "think")
-    assert told["pass_at_1"] == 1.0 and kept[0]["well_formed"]
+    result, kept = score([{"gold": "2", "response": r"\boxed{3} no</think> \boxed{2}"}], "--style", "think")
+    assert result["pass_at_1"] == 1.0 and kept[0]["well_formed"]
 
 
 def test_what_is_no_valid_unicode_and_what_is_hostile_is_kept(score):
     hostile = ["\ud800 \\boxed{2}", "\\boxed{" * 5000, "\x00\u2028\\boxed{9**9**9**9}", None, ""]
-    told, kept = score([{"gold": "2", "responses": hostile, "scores": [float("nan")] * 5}], "--timeout", "1")
+    result, kept = score([{"gold": "2", "responses": hostile, "scores": [float("nan")] * 5}], "--timeout", "1")
     assert [row["response"] for row in kept] == hostile
-    assert [row["scores"] for row in kept] == [None] * 5 and told["pass_at_1"] == 0.2
+    assert [row["scores"] for row in kept] == [None] * 5 and result["pass_at_1"] == 0.2
 
 
 def test_parquet_holds_the_same_rows(score, tmp_path):
@@ -211,25 +211,25 @@ def test_recorded_scores_are_put_to_the_vote(score, aggregation, best, a_row):
             {"problem": QUESTION, "gold": "2", "response": response or "", "scores": scores}
             for response, scores in zip(whole["responses"], whole["scores"], strict=True)
         ]
-    told, kept = score(rows, "--aggregate", aggregation)
-    assert told["best_of_k"]["3"]["accuracy"] == told["weighted_at_k"]["3"]["accuracy"] == best
-    assert told["unscored"] == 1
+    result, kept = score(rows, "--aggregate", aggregation)
+    assert result["best_of_k"]["3"]["accuracy"] == result["weighted_at_k"]["3"]["accuracy"] == best
+    assert result["unscored"] == 1
     assert [row["scores"] for row in kept] == [[0.2, 0.9], 0.5, None]
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_what_was_scored_here_can_be_scored_again_from_its_file(score, tmp_path, suffix):
     rows = [{"problem": QUESTION, "gold": "2", "responses": [WRONG, RIGHT], "scores": [[0.2, 0.5], None]}]
-    told, _ = score(rows, "--parquet")
+    result, _ = score(rows, "--parquet")
     again = ["eval", "--completions", str(tmp_path / "out" / f"completions.{suffix}"), "--output", str(tmp_path / "b")]
     assert main([*again, "--workers", "1"]) == 0
     summary = json.loads((tmp_path / "b" / "summary.json").read_text())
     for name in ("best_of_k", "weighted_at_k", "unscored", "pass_at_1"):
-        assert summary[name] == told[name]
+        assert summary[name] == result[name]
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "result"),
     [
         (["--scorer", "verifier"], "--scorer is given without --scorer-model"),
         (["--scorer", "oracle", "--scorer-model", "."], "--scorer oracle: there is none of that name"),
@@ -238,9 +238,9 @@ def test_what_was_scored_here_can_be_scored_again_from_its_file(score, tmp_path,
         (["--scorers", "0"], "--scorers 0: give 1 or more"),
     ],
 )
-def test_a_scorer_that_cannot_be_is_told_before_anything_is_written(tmp_path, capsys, flags, told):
+def test_a_scorer_that_cannot_be_is_told_before_anything_is_written(tmp_path, capsys, flags, result):
     file = tmp_path / "made.jsonl"
     file.write_text(json.dumps({"gold": "2", "responses": [RIGHT]}))
     command = ["eval", "--completions", str(file), "--output", str(tmp_path / "out"), *flags]
     assert main(command) == 2
-    assert told in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert result in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -107,13 +107,15 @@ ALIKE = [
 
 def test_where_equal_answers_are_spelled_alike_all_figures_are_theirs(pool):
     found = marked(pool, ALIKE)
-    told, scores, texts = ours(found), scores_of(found), texts_of(found)
-    assert told["pass_at_1"] == pytest.approx(sum(qwen_accuracy(scores, sample) for sample in range(4)) / 4)
+    result, scores, texts = ours(found), scores_of(found), texts_of(found)
+    assert result["pass_at_1"] == pytest.approx(sum(qwen_accuracy(scores, sample) for sample in range(4)) / 4)
     for k in (2, 4):
-        assert told["pass_at_k"][str(k)]["accuracy"] == pytest.approx(lighteval_pass_at_k(scores, k))
-    assert told["pass_at_1"] == pytest.approx(lighteval_pass_at_k(scores, 1))
-    assert told["maj_at_k"]["4"]["accuracy"] == pytest.approx(qwen_majority(texts, scores, 4))
-    assert told["maj_at_k"]["4"]["accuracy"] == pytest.approx(lighteval_majority(texts, [one.gold for one in ALIKE], 4))
+        assert result["pass_at_k"][str(k)]["accuracy"] == pytest.approx(lighteval_pass_at_k(scores, k))
+    assert result["pass_at_1"] == pytest.approx(lighteval_pass_at_k(scores, 1))
+    assert result["maj_at_k"]["4"]["accuracy"] == pytest.approx(qwen_majority(texts, scores, 4))
+    assert result["maj_at_k"]["4"]["accuracy"] == pytest.approx(
+        lighteval_majority(texts, [one.gold for one in ALIKE], 4)
+    )
     for k in (1, 2, 3, 4):
         assert majority_of_the_first(found, k) == pytest.approx(qwen_majority(texts, scores, k))
 
@@ -174,16 +176,16 @@ def test_on_recorded_completions_of_a_model(pool):
         found = list(in_order(lambda row: mark(row, think), [_row(one) for one in rows], 2))
     finally:
         think.close()
-    told, scores, texts = ours(found), scores_of(found), texts_of(found)
-    assert told["unanswered"] > 5 and 0.2 < told["pass_at_1"] < 0.8
-    assert told["pass_at_1"] == pytest.approx(sum(qwen_accuracy(scores, sample) for sample in range(4)) / 4)
-    assert told["pass_at_k"]["2"]["accuracy"] == pytest.approx(lighteval_pass_at_k(scores, 2))
+    result, scores, texts = ours(found), scores_of(found), texts_of(found)
+    assert result["unanswered"] > 5 and 0.2 < result["pass_at_1"] < 0.8
+    assert result["pass_at_1"] == pytest.approx(sum(qwen_accuracy(scores, sample) for sample in range(4)) / 4)
+    assert result["pass_at_k"]["2"]["accuracy"] == pytest.approx(lighteval_pass_at_k(scores, 2))
     answered = [one for one in found if None not in one.judged.classes]
     assert len(answered) > 20
     assert ours(answered)["maj_at_k"]["4"]["accuracy"] == pytest.approx(
         qwen_majority(texts_of(answered), scores_of(answered), 4)
     )
-    assert told["maj_at_k"]["4"]["accuracy"] >= qwen_majority(texts, scores, 4)
+    assert result["maj_at_k"]["4"]["accuracy"] >= qwen_majority(texts, scores, 4)
 
 
 def _row(one: dict) -> Row:

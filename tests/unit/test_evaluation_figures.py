@@ -20,38 +20,38 @@ def tally(correct, classes=None, tokens=None, truncated=None, formed=None, label
 
 
 def test_figures_of_two_problems_by_hand():
-    told = figures(
+    result = figures(
         [
             tally([1, 1, 0, 0], tokens=[10, 20, 30, 40], truncated=[False, False, False, True]),
             tally([0, 0, 0, 1], [0, 0, None, 1], tokens=[10, 10, 10, 10], truncated=[False] * 4, formed=[1, 1, 0, 1]),
         ],
         seed=0,
     )
-    assert (told["problems"], told["samples"], told["unanswered"]) == (2, 4, 1)
-    assert told["pass_at_1"] == 3 / 8 and told["ci95"] == pytest.approx([0.25, 0.5])
-    assert told["pass_at_k"]["4"]["accuracy"] == 1.0
-    assert told["pass_at_k"]["2"]["accuracy"] == pytest.approx((5 / 6 + 1 / 2) / 2)
-    assert told["maj_at_k"]["4"]["accuracy"] == 0.5, "2:2 goes to what came first; two wrong ones beat one right one"
-    assert told["completion_tokens"] == 140 / 8 and told["tokens_per_correct"] == pytest.approx(140 / 3)
-    assert told["truncation_rate"] == 1 / 8 and told["format_rate"] == 7 / 8
+    assert (result["problems"], result["samples"], result["unanswered"]) == (2, 4, 1)
+    assert result["pass_at_1"] == 3 / 8 and result["ci95"] == pytest.approx([0.25, 0.5])
+    assert result["pass_at_k"]["4"]["accuracy"] == 1.0
+    assert result["pass_at_k"]["2"]["accuracy"] == pytest.approx((5 / 6 + 1 / 2) / 2)
+    assert result["maj_at_k"]["4"]["accuracy"] == 0.5, "2:2 goes to what came first; two wrong ones beat one right one"
+    assert result["completion_tokens"] == 140 / 8 and result["tokens_per_correct"] == pytest.approx(140 / 3)
+    assert result["truncation_rate"] == 1 / 8 and result["format_rate"] == 7 / 8
 
 
 @pytest.mark.parametrize("cut, warnings", [(0, []), (5, []), (6, ["truncated"])])
 def test_a_run_that_is_often_cut_off_says_so(cut, warnings):
-    told = figures([tally([1] * 50 + [0] * 50, truncated=[True] * cut + [False] * (100 - cut))], seed=0)
-    assert told["warnings"] == warnings
+    result = figures([tally([1] * 50 + [0] * 50, truncated=[True] * cut + [False] * (100 - cut))], seed=0)
+    assert result["warnings"] == warnings
 
 
 def test_the_spread_over_samples_needs_the_same_number_for_all():
-    told = figures([tally([1, 0]), tally([1, 1])], seed=0)["over_samples"]
-    assert told == {"sd": pytest.approx(0.125**0.5), "standard_error": pytest.approx(0.25)}
+    result = figures([tally([1, 0]), tally([1, 1])], seed=0)["over_samples"]
+    assert result == {"sd": pytest.approx(0.125**0.5), "standard_error": pytest.approx(0.25)}
     assert figures([tally([1, 0]), tally([1, 1, 0])], seed=0)["over_samples"] is None
     assert figures([tally([1]), tally([0])], seed=0)["over_samples"] is None
 
 
 def test_the_interval_of_tokens_per_correct_lies_between_those_of_its_problems():
-    told = figures([tally([1, 1, 0, 0], tokens=[25] * 4), tally([0, 0, 0, 1], tokens=[10] * 4)], seed=0)
-    assert told["tokens_per_correct_ci95"] == [40.0, 50.0]
+    result = figures([tally([1, 1, 0, 0], tokens=[25] * 4), tally([0, 0, 0, 1], tokens=[10] * 4)], seed=0)
+    assert result["tokens_per_correct_ci95"] == [40.0, 50.0]
 
 
 def test_maj_at_k_is_the_mean_over_the_subsets_of_k():
@@ -79,15 +79,15 @@ def test_pass_at_k_is_the_mean_over_the_subsets_of_k():
 
 
 def test_what_is_not_known_is_none_and_never_a_zero():
-    told = figures([tally([1, 0], tokens=[1, 2], truncated=[False, False]), tally([1, 0])], seed=0)
+    result = figures([tally([1, 0], tokens=[1, 2], truncated=[False, False]), tally([1, 0])], seed=0)
     for name in ("completion_tokens", "tokens_per_correct", "truncation_rate", "completion_tokens_ci95"):
-        assert told[name] is None
+        assert result[name] is None
     assert figures([tally([0, 0], tokens=[1, 2])], seed=0)["tokens_per_correct"] is None
 
 
 def test_a_problem_without_completions_counts_as_unsolved():
-    told = figures([tally([1, 1]), tally([])], seed=0)
-    assert told["pass_at_1"] == 0.5 and told["maj_at_k"]["2"]["accuracy"] == 0.5
+    result = figures([tally([1, 1]), tally([])], seed=0)
+    assert result["pass_at_1"] == 0.5 and result["maj_at_k"]["2"]["accuracy"] == 0.5
 
 
 def test_problems_count_alike_however_many_completions_they_have():
@@ -95,15 +95,15 @@ def test_problems_count_alike_however_many_completions_they_have():
 
 
 def test_one_completion_a_problem_has_no_pass_at_k():
-    told = figures([tally([1]), tally([0])], seed=0)
-    assert told["pass_at_k"] == told["maj_at_k"] == {} and told["pass_at_1"] == 0.5
+    result = figures([tally([1]), tally([0])], seed=0)
+    assert result["pass_at_k"] == result["maj_at_k"] == {} and result["pass_at_1"] == 0.5
 
 
 def test_by_label_in_the_order_a_person_expects():
     labels = [{"difficulty": "10"}, {"difficulty": "2"}, {"difficulty": "2"}, {}]
-    told = figures([tally([n % 2], labels=one) for n, one in enumerate(labels)], seed=0)["by"]["difficulty"]
-    assert list(told) == ["2", "10", "not given"]
-    assert (told["2"]["problems"], told["2"]["pass_at_1"]) == (2, 0.5)
+    result = figures([tally([n % 2], labels=one) for n, one in enumerate(labels)], seed=0)["by"]["difficulty"]
+    assert list(result) == ["2", "10", "not given"]
+    assert (result["2"]["problems"], result["2"]["pass_at_1"]) == (2, 0.5)
 
 
 def test_a_label_that_is_the_same_everywhere_tells_nothing():
@@ -119,8 +119,8 @@ def test_the_same_seed_gives_the_same_figures_and_another_one_other_intervals():
 def test_a_rule_that_reads_scores_has_its_figure_beside_the_others():
     """What reranked@k plugs into."""
     rows = [tally([0, 0, 1], [0, 0, 1], scores=[0.1, 0.1, 0.9])]
-    told = figures(rows, seed=0, rules={"weighted_at_k": Entry("weighted", weighted, lambda steps: steps[-1])})
-    assert told["weighted_at_k"]["3"]["accuracy"] == 1.0
+    result = figures(rows, seed=0, rules={"weighted_at_k": Entry("weighted", weighted, lambda steps: steps[-1])})
+    assert result["weighted_at_k"]["3"]["accuracy"] == 1.0
 
 
 # The right answer stands first and fourth; by their last steps the scores prefer it, by their worst they do not.
@@ -140,15 +140,15 @@ def test_where_completions_have_scores_the_rules_that_read_them_are_told(
     scores, aggregation, weighted_is_right, best_is_right, unscored
 ):
     tallies = [tally([1, 0, 0, 1], scores=scores), tally([1, 1, 1, 1])]
-    told = figures(tallies, seed=0, rules=rules_of(tallies, aggregation))
-    assert told["weighted_at_k"]["4"]["accuracy"] == (weighted_is_right + 1) / 2
-    assert told["best_of_k"]["4"]["accuracy"] == (best_is_right + 1) / 2
-    low, high = told["best_of_k"]["4"]["ci95"]
-    assert low <= told["best_of_k"]["4"]["accuracy"] <= high
-    assert told["unscored"] == unscored + 4, "the second problem's have none"
+    result = figures(tallies, seed=0, rules=rules_of(tallies, aggregation))
+    assert result["weighted_at_k"]["4"]["accuracy"] == (weighted_is_right + 1) / 2
+    assert result["best_of_k"]["4"]["accuracy"] == (best_is_right + 1) / 2
+    low, high = result["best_of_k"]["4"]["ci95"]
+    assert low <= result["best_of_k"]["4"]["accuracy"] <= high
+    assert result["unscored"] == unscored + 4, "the second problem's have none"
 
 
 @pytest.mark.parametrize("scores", [None, [None, None]])
 def test_without_scores_there_is_the_majority_alone(scores):
-    told = figures([tally([1, 0], scores=scores)], seed=0, rules=rules_of([tally([1, 0], scores=scores)], last))
-    assert "maj_at_k" in told and not {"weighted_at_k", "best_of_k", "unscored"} & told.keys()
+    result = figures([tally([1, 0], scores=scores)], seed=0, rules=rules_of([tally([1, 0], scores=scores)], last))
+    assert "maj_at_k" in result and not {"weighted_at_k", "best_of_k", "unscored"} & result.keys()

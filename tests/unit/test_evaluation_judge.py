@@ -145,10 +145,10 @@ def test_undecided_grades_become_the_judges(tmp_path):
         endpoint = EndpointSettings(server.url, "", "K", 2, None, None, 9.0, 2, {})
         settings = JudgeSettings("m", endpoint)
         with AnswerJudge(settings, RewardConfig(), tmp_path / "judge.jsonl") as asked:
-            told = asked.graded(row.problem, row.gold, grades)
+            result = asked.graded(row.problem, row.gold, grades)
             assert asked.figures(6)["judged_share"] == 0.5
-    assert [grade.outcome for grade in told] == ["correct", "format", "wrong", "undecided", "correct", "wrong"]
-    assert [grade.reward for grade in told] == [1.0, 0.2, 0.0, 0.0, 1.0, 0.0]
+    assert [grade.outcome for grade in result] == ["correct", "format", "wrong", "undecided", "correct", "wrong"]
+    assert [grade.reward for grade in result] == [1.0, 0.2, 0.0, 0.0, 1.0, 0.0]
     assert len(judge.bodies) == 2
 
 

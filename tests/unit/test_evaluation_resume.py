@@ -8,7 +8,7 @@ from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
-from openrlhf_math.evaluation.resume import open_journal
+from openrlhf_math.evaluation.resume import journal_of
 from openrlhf_math.evaluation.sampler import Request, context_needed, fitted, seed_of
 from openrlhf_math.evaluation.settings import EvalSettings, fingerprint
 from openrlhf_math.rewards import RewardConfig
@@ -60,29 +60,42 @@ CHANGES = [
 
 @pytest.mark.parametrize("sentence, changes, sets", CHANGES, ids=[sentence for sentence, _, _ in CHANGES])
 def test_completions_of_other_settings_are_refused_by_the_flag(settings, sentence, changes, sets):
-    journal = open_journal(SETS, settings)
+    journal = journal_of(SETS, settings)
     journal.append("sums 0", 0, {"text": "x", "tokens": 1, "truncated": False})
     journal.close()
     with pytest.raises(UserError, match=sentence):
-        open_journal(sets, replace(settings, **changes))
-    journal = open_journal(SETS, settings)  # the refusal has left it as it was, and open to others
+        journal_of(sets, replace(settings, **changes))
+    journal = journal_of(SETS, settings)  # the refusal has left it as it was, and open to others
     assert ("sums 0", 0) in journal
     journal.close()
 
 
+LEFT_OUT = {
+    "--engine-args": {"engine_args": {"dtype": "float32"}},
+    "--chat-template-kwargs": {"drawn": {"chat_template_kwargs": {"enable_thinking": False}}},
+}
+
+
+@pytest.mark.parametrize(("flag", "given"), LEFT_OUT.items(), ids=LEFT_OUT)
+def test_a_flag_that_is_left_out_the_second_time_is_refused(settings, flag, given):
+    journal_of(SETS, replace(settings, **given)).close()
+    with pytest.raises(UserError, match=f"{flag} was "):
+        journal_of(SETS, settings)
+
+
 def test_grading_may_change_since_completions_do_not_depend_on_it(settings):
-    open_journal(SETS, settings).close()
+    journal_of(SETS, settings).close()
     changed = replace(settings, rewards=RewardConfig(style="think"), parquet=True, max_context=500)
-    open_journal(SETS, changed).close()
+    journal_of(SETS, changed).close()
 
 
 def test_a_model_that_was_trained_on_is_another_model(settings, model):
-    open_journal(SETS, settings).close()
+    journal_of(SETS, settings).close()
     weights = bytearray(3_000_000)
     weights[10_000] = 1
     (model / "model.safetensors").write_bytes(weights)
-    with pytest.raises(UserError, match="of what stood in --model .* before its files changed"):
-        open_journal(SETS, settings)
+    with pytest.raises(UserError, match="--model .* before its files changed"):
+        journal_of(SETS, settings)
 
 
 def test_a_copy_of_a_model_has_its_fingerprint(model, tmp_path):
@@ -96,22 +109,22 @@ def test_a_directory_of_something_else_is_left_as_it_was(settings, text):
     settings.output.mkdir()
     (settings.output / "config.json").write_text(text)
     with pytest.raises(UserError):
-        open_journal(SETS, settings)
+        journal_of(SETS, settings)
     assert [path.name for path in settings.output.iterdir()] == ["config.json"]
 
 
 def test_what_a_kill_while_writing_has_left_goes(settings):
-    open_journal(SETS, settings).close()
+    journal_of(SETS, settings).close()
     for name in (".completions.jsonl.x7", ".summary.json.x7", ".mine"):
         (settings.output / name).write_text("half")
-    open_journal(SETS, settings).close()
+    journal_of(SETS, settings).close()
     assert sorted(path.name for path in settings.output.glob(".*")) == [".mine"]
 
 
 def test_two_runs_do_not_share_a_directory(settings):
-    journal = open_journal(SETS, settings)
+    journal = journal_of(SETS, settings)
     with pytest.raises(UserError, match="another run is at work there"):
-        open_journal(SETS, settings)
+        journal_of(SETS, settings)
     journal.close()
 
 

@@ -108,8 +108,8 @@ def test_links_between_pages_lead_to_files(page):
 
 
 def test_every_example_stands_in_a_page():
-    told = "".join(path.read_text() for path in PAGES)
-    assert [path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".sh") and path.name not in told] == []
+    output = "".join(path.read_text() for path in PAGES)
+    assert [path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".sh") and path.name not in output] == []
 
 
 PAGE = r"""Say `openrlhf-math prm label` and

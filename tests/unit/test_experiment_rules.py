@@ -41,12 +41,12 @@ def test_the_findings(tmp_path):
     def run(tokens: int, *right: float) -> Run:
         return Run(tokens, 3, 2, [Result(f"p{place}", "1", value, 10.0) for place, value in enumerate(right)])
 
-    told = analyse({PLAIN: [run(100, 0.0, 0.5), run(110, 0.5, 0.0)], "all": [run(90, 1.0, 0.5), run(95, 0.5, 1.0)]})
-    plain, other = told.rules
-    assert told.seeds == 2 and plain.against is None
+    result = analyse({PLAIN: [run(100, 0.0, 0.5), run(110, 0.5, 0.0)], "all": [run(90, 1.0, 0.5), run(95, 0.5, 1.0)]})
+    plain, other = result.rules
+    assert result.seeds == 2 and plain.against is None
     assert plain.accuracy.value == pytest.approx(0.25) and other.accuracy.value == pytest.approx(0.75)
     assert other.against.difference == pytest.approx(0.5) and other.tokens.values == [90, 95]
-    (table,) = tables(told)
+    (table,) = tables(result)
     assert [row[0] for row in table.rows] == [PLAIN, "all"] and {len(row) for row in table.rows} == {len(table.header)}
-    draw(told, tmp_path / "rules")
+    draw(result, tmp_path / "rules")
     assert (tmp_path / "rules.png").stat().st_size > 1000

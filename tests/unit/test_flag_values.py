@@ -148,9 +148,9 @@ BAD_OF_SFT = [line.split() for line in BAD_OF_SFT.strip().splitlines()]
 def refused(command: list[str], name: str, values: list[str], capsys) -> None:
     given = [f"--{name}={values[0]}"] if len(values) == 1 else [f"--{name}", *values]
     assert main([*command, *given]) == 2
-    told = capsys.readouterr()
-    assert re.search(rf"--{re.escape(name)}\b", told.err) and not told.out
-    assert len(told.err.strip().splitlines()) == 1 and "Traceback" not in told.err
+    output = capsys.readouterr()
+    assert re.search(rf"--{re.escape(name)}\b", output.err) and not output.out
+    assert len(output.err.strip().splitlines()) == 1 and "Traceback" not in output.err
 
 
 @pytest.mark.parametrize(("name", "values"), [(name, values) for name, *values in BAD], ids=map("=".join, BAD))

@@ -135,6 +135,6 @@ def test_the_dry_run_tells_of_it(capsys, tmp_path):
     flags = ("--math.length_stages", "0:64,9:128", "--math.truncated", "mask")
     command = ["grpo", *MINIMAL, "--actor.model_name_or_path", str(tmp_path), *flags, "--dry-run"]
     assert main(command) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "completion limit: 64 tokens from step 0, 128 tokens from step 9" in told
-    assert "left out of the loss" in told
+    result = " ".join(capsys.readouterr().out.split())
+    assert "completion limit: 64 tokens from step 0, 128 tokens from step 9" in result
+    assert "left out of the loss" in result

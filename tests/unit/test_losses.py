@@ -274,8 +274,9 @@ def test_a_loss_that_cannot_work_is_refused_before_anything_starts(own, name, ca
 
 
 def test_the_ratio_of_tokens_far_apart_is_finite():
-    inputs = LossInputs(torch.tensor([[0.0]]), torch.tensor([[-500.0]]), *[torch.tensor([[1.0]])] * 4, 0.2, 0.2,
-                        (1.0, 1.05), torch.tensor(1.0), torch.tensor(1.0))  # fmt: skip
+    one = torch.tensor([[1.0]])
+    inputs = LossInputs(torch.tensor([[0.0]]), torch.tensor([[-500.0]]), one, one, one.bool(), torch.tensor([0]),
+                        0.2, 0.2, (1.0, 1.05), torch.tensor(1.0), torch.tensor(1.0))  # fmt: skip
     for name in ("cispo", "sapo"):
         losses = find_policy_loss(name)(inputs), find_policy_loss(name)(replace(inputs, advantages=-inputs.advantages))
         assert all(loss.isfinite().all() for loss in losses)

@@ -381,7 +381,7 @@ def test_openrlhfs_sft_is_told_to_render_nothing(way, tmp_path, monkeypatch):
     model, data = saved(layout, tmp_path / "model"), tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps({"problem": text, "response": "2"}) + "\n" for text in PROBLEMS))
 
-    def take_over(args, log, SFTDataset, **others):  # noqa: N803 (OpenRLHF's name)
+    def take_over(args, kind, trainer, SFTDataset, **others):  # noqa: N803 (OpenRLHF's name)
         rows = load_dataset("parquet", data_files=args.data.dataset, split="train", cache_dir=str(tmp_path / "cache"))
         strategy = SimpleNamespace(args=args, is_rank_0=lambda: False)
         template = args.data.input_template

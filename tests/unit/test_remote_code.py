@@ -78,8 +78,8 @@ def test_a_command_names_the_model_and_the_mend(tmp_path, capsys, monkeypatch):
     (tmp_path / "p.jsonl").write_text('{"problem": "1+1?", "answer": "2"}\n' * 20)
     flags = ["--actor.model_name_or_path", str(model), "--data.prompt_dataset", str(tmp_path / "p.jsonl")]
     assert main(["grpo", *flags, "--math.run_dir", str(tmp_path / "run")]) == 2
-    told = capsys.readouterr().err
-    assert str(model) in told and f"set {VARIABLE}=1 if you trust it" in told
+    output = capsys.readouterr().err
+    assert str(model) in output and f"set {VARIABLE}=1 if you trust it" in output
     assert not (model / "mark").exists() and not (tmp_path / "run").exists()
 
 

@@ -112,13 +112,13 @@ def test_evaluations_during_a_run_have_a_curve_each():
 
 def test_a_run_in_figures(tmp_path):
     table = grpo_table(find_runs([grpo_run(tmp_path / "a"), grpo_run(tmp_path / "b", steps=0)]).grpo)
-    told = {row[0]: row[1:] for row in table.rows}
-    assert told["steps"] == ["30", "0"]
+    output = {row[0]: row[1:] for row in table.rows}
+    assert output["steps"] == ["30", "0"]
     first, last = (fmean(row["accuracy"] for row in rows) for rows in (ROWS[:3], ROWS[-3:]))
-    assert told["accuracy"] == [f"{first:.1%} to {last:.1%}", "-"]
-    assert told["seconds a step, after the first"] == ["2.00", "-"]
-    assert told["... generation"] == ["1.00", "-"]
-    assert "KL to the start" not in " ".join(told)
+    assert output["accuracy"] == [f"{first:.1%} to {last:.1%}", "-"]
+    assert output["seconds a step, after the first"] == ["2.00", "-"]
+    assert output["... generation"] == ["1.00", "-"]
+    assert "KL to the start" not in " ".join(output)
 
 
 def test_evaluations_stand_on_one_scale(tmp_path):
@@ -176,14 +176,14 @@ def test_evaluations_of_other_problems_are_not_compared_and_told(tmp_path):
 
 
 def test_the_same_problem_is_shown_before_and_after(tmp_path):
-    told = samples_of(find_runs([whole_run(tmp_path / "demo")]).groups[0], most=4)[0]
-    assert told.counts == {"wrong, then correct": 20, "correct both times": 10, "wrong both times": 10}
-    assert [shown.change for shown in told.shown] == [
+    output = samples_of(find_runs([whole_run(tmp_path / "demo")]).groups[0], most=4)[0]
+    assert output.counts == {"wrong, then correct": 20, "correct both times": 10, "wrong both times": 10}
+    assert [shown.change for shown in output.shown] == [
         "wrong, then correct", "correct both times", "wrong both times", "wrong, then correct",
     ]  # fmt: skip
-    before, after = told.shown[0].samples
+    before, after = output.shown[0].samples
     assert (before.outcome, after.outcome) == ("wrong, in correct format", "correct")
-    assert told.shown[0].problem == "Problem 10: 1+1?"
+    assert output.shown[0].problem == "Problem 10: 1+1?"
 
 
 def test_no_samples_are_shown_where_none_are_wanted(tmp_path):
@@ -192,8 +192,8 @@ def test_no_samples_are_shown_where_none_are_wanted(tmp_path):
 
 def test_evaluations_of_other_problems_are_shown_apart(tmp_path):
     runs = [evaluation(tmp_path / name, [True] * problems) for name, problems in (("a", 3), ("b", 4), ("c", 3))]
-    told = samples_of(find_runs(runs).groups[0], most=8)
-    assert [[sample.evaluation for sample in one.shown[0].samples] for one in told] == [["a", "c"], ["b"]]
+    output = samples_of(find_runs(runs).groups[0], most=8)
+    assert [[sample.evaluation for sample in one.shown[0].samples] for one in output] == [["a", "c"], ["b"]]
 
 
 def test_settings_that_differ_stand_in_a_table(tmp_path):

@@ -80,12 +80,12 @@ def page(runs, tmp_path_factory):
 
 
 def test_the_page_does_nothing_and_asks_for_nothing(page):
-    told = Reader(page.read_text(encoding="utf-8"))
-    assert not told.elements & {"script", "img", "iframe", "link", "object", "embed", "base", "form"}
-    assert not [name for name, _ in told.attributes if name.startswith("on") or name in ("src", "srcset", "action")]
-    links = [value for name, value in told.attributes if name in ("href", "xlink:href")]
+    result = Reader(page.read_text(encoding="utf-8"))
+    assert not result.elements & {"script", "img", "iframe", "link", "object", "embed", "base", "form"}
+    assert not [name for name, _ in result.attributes if name.startswith("on") or name in ("src", "srcset", "action")]
+    links = [value for name, value in result.attributes if name in ("href", "xlink:href")]
     assert links and all(link.startswith("#") for link in links)
-    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in told.attributes
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in result.attributes
     assert page.read_text(encoding="utf-8").count("<style") == 1  # a figure's own would reach into the page
     assert not re.search(r"url\((?!#)|@import", page.read_text(encoding="utf-8"))
 
@@ -146,12 +146,12 @@ def browse(page, tmp_path, *flags) -> tuple[str, list[str], list[str]]:
 def test_a_browser_finds_no_error_and_no_request(page, tmp_path):
     loaded, console, asked = browse(page, tmp_path, "--dump-dom")
     assert console == [] and asked == []
-    told = Reader(loaded)
-    assert "script" not in told.elements and "img" not in told.elements
+    result = Reader(loaded)
+    assert "script" not in result.elements and "img" not in result.elements
     written = Reader(page.read_text(encoding="utf-8"))
     # What a browser makes of the page is what was written: no text has closed an element or opened one.
-    assert "".join("".join(told.texts).split()) == "".join("".join(written.texts).split())
-    assert told.elements == written.elements
+    assert "".join("".join(result.texts).split()) == "".join("".join(written.texts).split())
+    assert result.elements == written.elements
 
 
 @pytest.mark.skipif(not BROWSER, reason="no browser here: apt-get install chromium")

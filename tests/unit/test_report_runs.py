@@ -88,10 +88,10 @@ def test_records_are_read_as_they_are(tmp_path, content, steps, unreadable):
 
 
 @pytest.mark.parametrize(
-    "value, told", [(1, 1.0), (0.5, 0.5), (None, None), ("1", None), (True, None), (float("nan"), None), ([1], None)]
+    "value, result", [(1, 1.0), (0.5, 0.5), (None, None), ("1", None), (True, None), (float("nan"), None), ([1], None)]
 )
-def test_only_finite_numbers_are_numbers(value, told):
-    assert number({"x": value}, "x") == told
+def test_only_finite_numbers_are_numbers(value, result):
+    assert number({"x": value}, "x") == result
 
 
 def _torn_settings(path):
@@ -115,7 +115,7 @@ def _other_completions(path):
 
 
 @pytest.mark.parametrize(
-    "write, flags, told",
+    "write, flags, result",
     [
         (lambda path: None, [], "RUN {run}: there is no such directory"),
         (lambda path: path.write_text(""), [], "RUN {run} is a file; give the directory of the run"),
@@ -132,14 +132,14 @@ def _other_completions(path):
         (grpo_run, ["--samples", "-1"], "--samples -1: give 0 or more"),
     ],
 )
-def test_what_cannot_be_reported_is_told_in_one_sentence(tmp_path, capsys, write, flags, told):
+def test_what_cannot_be_reported_is_told_in_one_sentence(tmp_path, capsys, write, flags, result):
     run = tmp_path / "run"
     write(run)
     output = tmp_path / "report.html"
     flags = [flag.format(run=run) for flag in flags]
     assert main(["report", str(run), "--output", str(output), *flags]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"openrlhf-math report: {told.format(run=run)}")
+    assert error.startswith(f"openrlhf-math report: {result.format(run=run)}")
     assert error.count("\n") == 1
     assert not output.exists()
 

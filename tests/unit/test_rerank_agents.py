@@ -51,7 +51,7 @@ def test_a_set_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, told",
+    "content, result",
     [
         (None, "no set and no file"),
         ("{", "no JSON"),
@@ -72,10 +72,10 @@ def test_a_set_of_ones_own(tmp_path):
         ('[{"name": "a"}, {"name": "a"}]', "two agents are named 'a'"),
     ],
 )
-def test_a_set_that_is_none_is_told(content, told, tmp_path):
+def test_a_set_that_is_none_is_told(content, result, tmp_path):
     file = tmp_path / "agents.json"
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as error:
         find_agents(str(file))
-    assert str(error.value).startswith(f"--agents {file}") and told in str(error.value)
+    assert str(error.value).startswith(f"--agents {file}") and result in str(error.value)

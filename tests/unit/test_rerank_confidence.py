@@ -332,11 +332,11 @@ def voted(tmp_path, capsys, rows, *flags) -> dict[str, float]:
 
 
 def test_recorded_attempts_are_voted_by_confidence(tmp_path, capsys):
-    told = voted(tmp_path, capsys, ROWS)
-    assert told["majority"] == 0.5 and told["confident, tail"] == 1.0
-    assert {f"confident, tail, top {share}" for share in ("0.9", "0.5", "0.1")} < told.keys()
-    told = voted(tmp_path, capsys, ROWS, "--confidence-measure", "lowest", "--keep-confident", "0.3")
-    assert told["confident, lowest, top 0.3"] == 0.5
+    result = voted(tmp_path, capsys, ROWS)
+    assert result["majority"] == 0.5 and result["confident, tail"] == 1.0
+    assert {f"confident, tail, top {share}" for share in ("0.9", "0.5", "0.1")} < result.keys()
+    result = voted(tmp_path, capsys, ROWS, "--confidence-measure", "lowest", "--keep-confident", "0.3")
+    assert result["confident, lowest, top 0.3"] == 0.5
 
 
 def test_rows_of_one_attempt_are_put_together_with_their_confidence(tmp_path, capsys):

@@ -51,15 +51,15 @@ def vote(tmp_path, capsys):
 
 
 def test_accuracy_by_rule(vote):
-    told = vote(ROWS, "--aggregate", "min")
-    assert told["ks"] == [1, 2, 3]
-    assert told["pass@1"]["accuracy"] == [0.5]
-    assert told["pass@k"]["accuracy"] == [0.5, pytest.approx((1 + 2 / 3) / 2), 1.0]
-    at_all = {name: rule["accuracy"][-1] for name, rule in told["rules"].items()}
+    result = vote(ROWS, "--aggregate", "min")
+    assert result["ks"] == [1, 2, 3]
+    assert result["pass@1"]["accuracy"] == [0.5]
+    assert result["pass@k"]["accuracy"] == [0.5, pytest.approx((1 + 2 / 3) / 2), 1.0]
+    at_all = {name: rule["accuracy"][-1] for name, rule in result["rules"].items()}
     by_scores = {"weighted, min": 1.0, "best_of_n, min": 0.5, "weighted_best_of_n, min": 1.0, "chairman, min": 0.5}
     assert at_all == {"majority": 0.5, **by_scores}
-    assert {rule["accuracy"][0] for rule in told["rules"].values()} == {0.5}
-    assert all(low <= high for low, high in (rule["interval"] for rule in told["rules"].values()))
+    assert {rule["accuracy"][0] for rule in result["rules"].values()} == {0.5}
+    assert all(low <= high for low, high in (rule["interval"] for rule in result["rules"].values()))
 
 
 def test_each_rule_is_compared_with_the_majority_problem_by_problem(vote):
@@ -73,11 +73,11 @@ def test_each_rule_is_compared_with_the_majority_problem_by_problem(vote):
     ]  # fmt: skip
     rules = vote([better] * 6 + [worse] + [same] * 3, "--aggregate", "last")["rules"]
     assert rules["majority"]["from_majority"] is None
-    told = rules["best_of_n, last"]["from_majority"]
-    assert told["difference"][0] == 0 and told["p"][0] == 1 and told["difference"][-1] == pytest.approx(0.5)
+    result = rules["best_of_n, last"]["from_majority"]
+    assert result["difference"][0] == 0 and result["p"][0] == 1 and result["difference"][-1] == pytest.approx(0.5)
     signs = [sum(one) for one in product((1, -1), repeat=7)]
-    assert told["p"][-1] == pytest.approx(sum(abs(one) >= 5 for one in signs) / len(signs))
-    low, high = told["interval"][-1]
+    assert result["p"][-1] == pytest.approx(sum(abs(one) >= 5 for one in signs) / len(signs))
+    low, high = result["interval"][-1]
     assert 0 < low < 0.5 < high
     alone = vote([better], "--rule", "best_of_n", "--aggregate", "last")["rules"]
     assert alone["best_of_n, last"]["from_majority"] is None
@@ -90,10 +90,10 @@ def test_all_aggregations_are_told_where_none_is_asked_for(vote):
 
 def test_subsets_of_a_few_attempts_are_the_mean_over_all_of_them(vote):
     rows = ROWS[:1]
-    told = vote(rows, "--rule", "best_of_n", "--aggregate", "last", "--subsets", "4000")
+    result = vote(rows, "--rule", "best_of_n", "--aggregate", "last", "--subsets", "4000")
     scores, right = [0.9, 0.6, 0.5], [False, True, True]
     expected = np.mean([right[max(pair, key=scores.__getitem__)] for pair in combinations(range(3), 2)])
-    assert told["rules"]["best_of_n, last"]["accuracy"][1] == pytest.approx(expected, abs=0.03)
+    assert result["rules"]["best_of_n, last"]["accuracy"][1] == pytest.approx(expected, abs=0.03)
 
 
 def test_the_same_seed_gives_the_same_numbers(vote):
@@ -116,8 +116,8 @@ def test_without_scores_only_rules_that_read_none(vote):
 
 
 def test_ones_own_rule_and_aggregation(vote):
-    told = vote(ROWS, "--rule", f"{__name__}.the_third", "--aggregate", "statistics.median")
-    assert told["rules"][f"{__name__}.the_third, statistics.median"]["accuracy"][-1] == 1.0
+    result = vote(ROWS, "--rule", f"{__name__}.the_third", "--aggregate", "statistics.median")
+    assert result["rules"][f"{__name__}.the_third, statistics.median"]["accuracy"][-1] == 1.0
 
 
 def the_third(classes, scores):
@@ -131,24 +131,24 @@ def test_what_has_no_answer_no_score_or_no_gold_is_wrong_and_told(vote):
         {"gold": "", "responses": [r"\boxed{5}"], "scores": [10**400]},
         {"gold": "5", "responses": [r"\boxed{4}", "\ud800 \\boxed{5}"], "scores": [[0.9, math.nan], 0.1]},
     ]
-    told = vote(nothing)
-    assert (told["unanswered"], told["undecided"], told["unscored"], told["fewest_attempts"]) == (3, 1, 5, 0)
-    accuracies = {name: rule["accuracy"][-1] for name, rule in told["rules"].items()}
+    result = vote(nothing)
+    assert (result["unanswered"], result["undecided"], result["unscored"], result["fewest_attempts"]) == (3, 1, 5, 0)
+    accuracies = {name: rule["accuracy"][-1] for name, rule in result["rules"].items()}
     assert accuracies.pop("majority") == 0.0
     assert set(accuracies.values()) == {0.25}
 
 
 def test_early_stopping_tells_tokens_saved(vote):
     rows = [{"gold": "1", "responses": [r"\boxed{1}"] * 8, "tokens": [10] * 4 + [20] * 4}]
-    told = vote(rows, "--confidence", "0.9")["early_stop"]
+    result = vote(rows, "--confidence", "0.9")["early_stop"]
     # 3 equal answers are 1 - 1/16 sure; 4 of 8 cannot lose to a class that has not come yet
-    assert told["leads with 0.9 confidence"] == {
+    assert result["leads with 0.9 confidence"] == {
         "accuracy": 1.0,
         "attempts": 3.0,
         "planned": 8.0,
         "saved": pytest.approx(0.75),
     }
-    assert told["cannot lose"]["saved"] == pytest.approx(80 / 120)
+    assert result["cannot lose"]["saved"] == pytest.approx(80 / 120)
     del rows[0]["tokens"]
     assert vote(rows)["early_stop"]["cannot lose"]["saved"] == 0.5
 
@@ -272,8 +272,8 @@ def test_the_tick_labels_of_the_plot_are_where_they_say(tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **options: kept.append(figure))
     curve = [0.731, 0.752, 0.779, 0.801]
-    told = {"ks": [1, 2, 4, 8], "problems": 9, "rules": {"majority": {"accuracy": curve}}}
-    draw(told | {"pass@k": {"accuracy": curve}, "pass@1": {"accuracy": curve}}, tmp_path / "plot.png")
+    result = {"ks": [1, 2, 4, 8], "problems": 9, "rules": {"majority": {"accuracy": curve}}}
+    draw(result | {"pass@k": {"accuracy": curve}, "pass@1": {"accuracy": curve}}, tmp_path / "plot.png")
     (axes,) = kept[0].axes
     kept[0].canvas.draw()
     for place, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True):

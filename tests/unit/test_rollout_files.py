@@ -335,9 +335,9 @@ def test_a_file_that_is_none_is_refused(tmp_path, capsys):
 
 def test_votes_read_the_folder(run_dir, capsys):
     assert main(["vote", str(run_dir / "rollouts"), "--json", "--rule", "majority"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["problems"], told["attempts"]) == (2, 12), "the attempts of both steps"
-    assert told["pass@1"]["accuracy"][0] == pytest.approx(1 / 3)
+    result = json.loads(capsys.readouterr().out)
+    assert (result["problems"], result["attempts"]) == (2, 12), "the attempts of both steps"
+    assert result["pass@1"]["accuracy"][0] == pytest.approx(1 / 3)
 
 
 def test_step_labels_read_the_folder(run_dir):

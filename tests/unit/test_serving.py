@@ -138,12 +138,12 @@ def metrics(url):
 def test_the_answer_comes_with_all_it_rests_on(served):
     reply = chat(served)
     assert reply.status_code == 200
-    told = reply.json()
-    assert told["object"] == "chat.completion" and told["model"] == "tiny"
+    result = reply.json()
+    assert result["object"] == "chat.completion" and result["model"] == "tiny"
     message = {"role": "assistant", "content": "text 0: 7", "refusal": None}
-    assert told["choices"] == [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}]
-    assert told["usage"] == {"prompt_tokens": 3, "completion_tokens": 40, "total_tokens": 43}
-    report = told["openrlhf_math"]
+    assert result["choices"] == [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}]
+    assert result["usage"] == {"prompt_tokens": 3, "completion_tokens": 40, "total_tokens": 43}
+    report = result["openrlhf_math"]
     assert report["votes"] == [{"answer": "7", "votes": 2, "score": 0.6}, {"answer": "8", "votes": 1, "score": 0.9}]
     assert [one["vote"] for one in report["attempts"]] == [0, 1, 0, None]
     assert report["attempts"][3] == {
@@ -176,8 +176,8 @@ def test_a_request_may_set_its_own_budget(served, backend, wishes, fields, limit
 
 def test_a_request_may_set_how_it_is_solved(served, backend):
     wishes = {"rule": "best_of_n", "confidence": 0.95, "attempts": 16}
-    told = chat(served, temperature=0.1, top_p=0.5, max_tokens=99, seed=3, openrlhf_math=wishes)
-    assert told.json()["openrlhf_math"]["rule"] == "best_of_n" and told.json()["openrlhf_math"]["answer"] == "8"
+    result = chat(served, temperature=0.1, top_p=0.5, max_tokens=99, seed=3, openrlhf_math=wishes)
+    assert result.json()["openrlhf_math"]["rule"] == "best_of_n" and result.json()["openrlhf_math"]["answer"] == "8"
     problem, method, _ = backend.asked[-1]
     assert method.rule is RULES["best_of_n"] and method.stop([4], 12)
     turn = method.turns(problem)(2)
@@ -267,12 +267,12 @@ def test_without_a_scorer_there_are_no_scores(backend):
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    "problem, status, told",
+    "problem, status, result",
     [("too long", 400, "context is 8"), ("dead", 503, "has died"), ("bug", 500, "log"), ("hangs", 504, "time was up")],
 )
-def test_what_cannot_be_solved_has_a_status_of_its_own(served, backend, problem, status, told, stream):
+def test_what_cannot_be_solved_has_a_status_of_its_own(served, backend, problem, status, result, stream):
     reply = chat(served, problem, stream=stream, openrlhf_math={"seconds": 0.3})
-    assert reply.status_code == status and told in reply.json()["error"]["message"]
+    assert reply.status_code == status and result in reply.json()["error"]["message"]
     assert backend.under_way == 0
     assert chat(served).status_code == 200
     assert metrics(served)["openrlhf_math_requests_total", str(status)] == 1
@@ -291,9 +291,9 @@ def test_errors_of_the_path_have_the_same_form(served, method, path, status):
 
 def test_no_attempt_has_an_answer():
     with running(build_app(Backend(answers=[None]), service(), count_words)) as url:
-        told = chat(url).json()
-        assert told["openrlhf_math"]["answer"] is None and told["openrlhf_math"]["votes"] == []
-        assert told["choices"][0]["message"]["content"] == "text 0: None"
+        result = chat(url).json()
+        assert result["openrlhf_math"]["answer"] is None and result["openrlhf_math"]["votes"] == []
+        assert result["choices"][0]["message"]["content"] == "text 0: None"
         assert metrics(url)["openrlhf_math_unanswered_total",] == 1
 
 
@@ -306,13 +306,13 @@ def events(reply):
 def test_a_stream_tells_the_attempts_and_then_the_answer(served):
     reply = chat(served, stream=True, stream_options={"include_usage": True})
     assert reply.headers["content-type"].startswith("text/event-stream")
-    first, *told, answer, end, usage = events(reply)
+    first, *result, answer, end, usage = events(reply)
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    assert [one["openrlhf_math"]["progress"]["attempts"] for one in told] == [1, 2, 3, 4]
+    assert [one["openrlhf_math"]["progress"]["attempts"] for one in result] == [1, 2, 3, 4]
     assert answer["choices"][0]["delta"]["content"] == "text 0: 7"
     assert end["choices"][0]["finish_reason"] == "stop" and end["openrlhf_math"]["answer"] == "7"
     assert usage["choices"] == [] and usage["usage"]["completion_tokens"] == 40
-    assert len({one["id"] for one in [first, *told, answer, end, usage]}) == 1
+    assert len({one["id"] for one in [first, *result, answer, end, usage]}) == 1
 
 
 def test_a_stream_that_breaks_off_says_why(served):
@@ -388,11 +388,11 @@ def test_health_and_models(served, backend):
 def test_metrics_count_what_was_solved(served):
     for _ in range(3):
         chat(served)
-    told = metrics(served)
-    assert told["openrlhf_math_requests_total", "200"] == told["openrlhf_math_solutions_total", "attempts"] == 3
-    assert told["openrlhf_math_attempts_total",] == 12 and told["openrlhf_math_tokens_total",] == 120
-    assert told["openrlhf_math_unscored_attempts_total",] == 3
-    assert told["openrlhf_math_solve_seconds_count",] == 3
+    result = metrics(served)
+    assert result["openrlhf_math_requests_total", "200"] == result["openrlhf_math_solutions_total", "attempts"] == 3
+    assert result["openrlhf_math_attempts_total",] == 12 and result["openrlhf_math_tokens_total",] == 120
+    assert result["openrlhf_math_unscored_attempts_total",] == 3
+    assert result["openrlhf_math_solve_seconds_count",] == 3
 
 
 @pytest.fixture
@@ -420,11 +420,11 @@ def guarded(backend):
 @pytest.mark.parametrize("path", ["/v1/models", "/metrics"])
 def test_with_a_key_only_who_sends_it_is_answered(guarded, header, status, path):
     headers = {name: value.encode("latin-1") for name, value in header.items()}
-    told = httpx.get(guarded + path, headers=headers)
-    assert told.status_code == status
+    result = httpx.get(guarded + path, headers=headers)
+    assert result.status_code == status
     if status == 401:
-        assert told.json()["error"]["code"] == "invalid_api_key" and told.headers["www-authenticate"] == "Bearer"
-        assert "right-key" not in told.text
+        assert result.json()["error"]["code"] == "invalid_api_key" and result.headers["www-authenticate"] == "Bearer"
+        assert "right-key" not in result.text
 
 
 def test_without_the_key_nobody_solves_but_health_is_told(guarded, backend):

@@ -133,15 +133,15 @@ def test_a_request_ends_within_its_budget(part, kind, after, stream):
         pool.close()
     assert took < 20
     last = [line for line in reply.text.split("\n\n") if line and line != "data: [DONE]"][-1]
-    told = reply.json() if not stream or reply.status_code != 200 else httpx.Response(200, text=last[6:]).json()
+    result = reply.json() if not stream or reply.status_code != 200 else httpx.Response(200, text=last[6:]).json()
     if kind == "raises":
-        assert told["error"].keys() == {"message", "type", "param", "code"}
-        assert told["error"]["code"] == "internal_error"
+        assert result["error"].keys() == {"message", "type", "param", "code"}
+        assert result["error"]["code"] == "internal_error"
         assert reply.status_code == 500 or stream and (after or part == "grader")
-    elif "error" in told:
-        assert told["error"].keys() == {"message", "type", "param", "code"}
-        assert told["error"]["code"] == "timeout" and (reply.status_code == 504 or stream and after)
+    elif "error" in result:
+        assert result["error"].keys() == {"message", "type", "param", "code"}
+        assert result["error"]["code"] == "timeout" and (reply.status_code == 504 or stream and after)
     else:
-        assert told["openrlhf_math"]["ended"] == "seconds" and told["openrlhf_math"]["answer"]
+        assert result["openrlhf_math"]["ended"] == "seconds" and result["openrlhf_math"]["answer"]
     if after == 0 and kind != "raises" and part != "grader":
-        assert "error" in told  # no attempt was counted
+        assert "error" in result  # no attempt was counted

@@ -149,9 +149,9 @@ GOOD = {"problem": "1+1?", "response": r"\boxed{2}"}
 def test_rows_that_do_not_fit_are_left_out_and_told(model, tmp_path, capsys):
     rows = written(tmp_path / "rows.jsonl", [GOOD] * 8 + [{"problem": "1+1?", "response": "7" * 500}])
     code = sft(model, tmp_path, "--data.dataset", rows)
-    told = capsys.readouterr()
-    assert code == 2 and "has 8 rows, fewer than one batch" in told.err
-    assert "left out: 1 of 9 rows are longer than --data.max_len 128" in told.out and "row 9 of" in told.out
+    result = capsys.readouterr()
+    assert code == 2 and "has 8 rows, fewer than one batch" in result.err
+    assert "left out: 1 of 9 rows are longer than --data.max_len 128" in result.out and "row 9 of" in result.out
     assert not (tmp_path / "run").exists()
 
 
@@ -162,10 +162,10 @@ def test_bad_rows_are_set_aside_up_to_a_share(model, tmp_path, capsys, share, al
     rows = written(tmp_path / "rows.jsonl", [GOOD] * 18 + bad)
     batch = 19 if not more else 9  # one more than are left, so that no run begins
     code = sft(model, tmp_path, "--data.dataset", rows, "--math.max_bad_rows", share, *more, batch=batch)
-    told = capsys.readouterr()
+    result = capsys.readouterr()
     assert code == (0 if allowed and more else 2)
-    assert ("2 of 20 conversations" in told.err and f"{rows}, line 19" in told.err) != allowed
-    assert (f"{rows}, line 19" in told.out and f"{rows}, line 20" in told.out) == allowed
+    assert ("2 of 20 conversations" in result.err and f"{rows}, line 19" in result.err) != allowed
+    assert (f"{rows}, line 19" in result.out and f"{rows}, line 20" in result.out) == allowed
 
 
 @pytest.mark.parametrize(

@@ -142,9 +142,9 @@ def test_a_torn_last_line_and_a_mangled_file_are_lived_with(tmp_path, capsys):
 
 def test_the_first_steps_beside_the_last():
     rows = [grpo_row(step, reward=float(step), accuracy=None) for step in range(1, 31)]
-    told = changes(rows)
-    assert (told["reward"].first, told["reward"].last) == (5.5, 25.5)
-    assert "accuracy" not in told and "loss" not in told
+    result = changes(rows)
+    assert (result["reward"].first, result["reward"].last) == (5.5, 25.5)
+    assert "accuracy" not in result and "loss" not in result
     assert [window(steps) for steps in (0, 1, 2, 5, 19, 20, 300)] == [1, 1, 1, 2, 9, 10, 10]
     assert changes([]) == {}
 
@@ -158,11 +158,11 @@ def test_seconds_a_step(clock, pace):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "result"),
     [(0, "0 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (18_600, "5 h 10 min"), (183_600, "2 d 3 h")],
 )
-def test_durations(seconds, told):
-    assert duration(seconds) == told
+def test_durations(seconds, result):
+    assert duration(seconds) == result
 
 
 def test_checkpoint_and_evaluation(tmp_path, capsys):
@@ -171,8 +171,8 @@ def test_checkpoint_and_evaluation(tmp_path, capsys):
         (run / "checkpoints" / "_actor" / tag).mkdir(parents=True)
     write_lines(run / "eval.jsonl", [{"step": 10, "eval_x_pass1": 0.5}, {"step": 20, "eval_x_pass1": 0.625}])
     main(["status", str(run)])
-    told = capsys.readouterr().out
-    assert "newest checkpoint: global_step10" in told and "evaluation of step 20: eval_x_pass1 0.625" in told
+    result = capsys.readouterr().out
+    assert "newest checkpoint: global_step10" in result and "evaluation of step 20: eval_x_pass1 0.625" in result
 
 
 def test_all_kinds_of_runs_as_json(tmp_path, capsys):
@@ -180,11 +180,11 @@ def test_all_kinds_of_runs_as_json(tmp_path, capsys):
     tuning_run(tmp_path / "sft")
     evaluation(tmp_path / "eval", [True, False])
     assert main(["status", *(str(tmp_path / name) for name in ("demo", "sft", "eval")), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [(each["kind"], each["step"]) for each in told] == [
+    result = json.loads(capsys.readouterr().out)
+    assert [(each["kind"], each["step"]) for each in result] == [
         ("fine-tuning", 40), ("evaluation", 0), ("GRPO", 30), ("evaluation", 0), ("fine-tuning", 40), ("evaluation", 0),
     ]  # fmt: skip
-    assert told[5]["evaluation"]["pass_at_1"] == 0.5
+    assert result[5]["evaluation"]["pass_at_1"] == 0.5
 
 
 def test_watching_ends_with_the_run(at_work, capsys):
@@ -200,8 +200,8 @@ def test_a_hostile_name_and_cause_are_shown_as_text(tmp_path, capsys):
     with pytest.raises(RuntimeError), working("--math.run_dir", run, COMMAND):
         raise RuntimeError("[bold]\x1b]0;title\x07")
     main(["status", str(run)])
-    told = capsys.readouterr().out
-    assert "[red]\\x1b[31mrun" in told and "[bold]\\x1b]0;title\\x07" in told and "\x1b" not in told
+    result = capsys.readouterr().out
+    assert "[red]\\x1b[31mrun" in result and "[bold]\\x1b]0;title\\x07" in result and "\x1b" not in result
 
 
 @pytest.mark.parametrize(
@@ -216,5 +216,5 @@ def test_a_hostile_name_and_cause_are_shown_as_text(tmp_path, capsys):
 def test_bad_input_is_one_sentence(flags, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["status", *flags]) == 2
-    told = capsys.readouterr().err
-    assert sentence in told and len(told.splitlines()) == 1
+    result = capsys.readouterr().err
+    assert sentence in result and len(result.splitlines()) == 1

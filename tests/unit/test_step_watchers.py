@@ -38,18 +38,18 @@ def test_something_is_shown_before_the_first_step():
 
 def test_the_gauges_of_a_step():
     row = grpo_row(7, completion_length=50.0, **{"memory/peak_gib": 3.5})
-    told = values(row, 80)
-    assert set(told) == set(GAUGES) - {"phase_seconds"}
-    assert told["tokens_per_second"] == 128 * 50 / 2.0
-    assert (told["step"], told["steps"], told["memory_peak_gib"]) == (7, 80, 3.5)
+    result = values(row, 80)
+    assert set(result) == set(GAUGES) - {"phase_seconds"}
+    assert result["tokens_per_second"] == 128 * 50 / 2.0
+    assert (result["step"], result["steps"], result["memory_peak_gib"]) == (7, 80, 3.5)
     assert phases(row)["generation"] == 1.2 and phases(row)["step_total"] == 2.0
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])
 def test_what_is_no_number_sets_no_gauge(value):
     row = grpo_row(7, reward=value, **{"timing/step_total": value})
-    told = values(row, 80)
-    assert "reward" not in told and "step" in told
+    result = values(row, 80)
+    assert "reward" not in result and "step" in result
     assert "step_total" not in phases(row)
 
 

@@ -128,12 +128,14 @@ def test_in_expectation_the_gradient_is_that_of_the_reverse_kl():
     other = bigram_table(1)[0].log_softmax(0)
 
     def weighed(log_probs, old_log_probs, advantages, action_mask):
-        return -(old_log_probs.exp() * advantages * log_probs).sum()
+        loss = -(old_log_probs.exp() * advantages * log_probs).sum()
+        return loss, torch.tensor(0.0), torch.tensor(0.0), None, None
 
     taught = TaughtLoss(weighed, coef=1.0)
     log_p = logits.log_softmax(0)
     taught.log_probs = other[:, None]
-    taught(log_p[:, None], log_p[:, None].detach(), torch.zeros(VOCABULARY, 1), torch.ones(VOCABULARY, 1)).backward()
+    rest = torch.zeros(VOCABULARY, 1), torch.ones(VOCABULARY, 1)
+    taught(log_p[:, None], log_p[:, None].detach(), *rest)[0].backward()
     found, logits.grad = logits.grad.clone(), None
     p = logits.softmax(0)
     (p * (p.log() - other)).sum().backward()

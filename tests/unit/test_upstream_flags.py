@@ -197,8 +197,8 @@ def test_the_pinned_releases_flags_are_left_alone(capsys):
 )
 def test_a_flag_that_cannot_be_read_is_one_line(words, named, capsys):
     assert main(["grpo", *words]) == 2
-    told = capsys.readouterr().err
-    assert len(told.splitlines()) == 1 and named in told and words[0] in told
+    result = capsys.readouterr().err
+    assert len(result.splitlines()) == 1 and named in result and words[0] in result
 
 
 def test_the_same_in_a_command_of_two_words(capsys):

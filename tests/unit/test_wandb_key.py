@@ -57,5 +57,5 @@ def test_without_the_flag_nothing_is_logged_there(monkeypatch):
 def test_without_wandb_the_flag_is_refused_before_a_model_loads(monkeypatch, capsys, command):
     monkeypatch.setattr(flag_checks, "find_spec", lambda name: None)
     assert main([*command, "--logger.wandb.key", KEY]) == 2
-    told = capsys.readouterr().err
-    assert "--logger.wandb.key: wandb is not installed; pip install wandb" in told and KEY not in told
+    result = capsys.readouterr().err
+    assert "--logger.wandb.key: wandb is not installed; pip install wandb" in result and KEY not in result

@@ -68,16 +68,16 @@ def test_engines_that_are_asked_for_more_or_less_than_a_batch_are_refused(model,
 
 
 @pytest.mark.parametrize(
-    ("problems", "flags", "told"),
+    ("problems", "flags", "result"),
     [
         (40, (), "problems: 40, 2 batches of 16 an episode; the last 8 of an episode fill no batch and are left out"),
         (32, (), "problems: 32, 2 batches of 16 an episode\n"),
         (40, ("--data.max_samples", 17), "problems: 17, 1 batches of 16 an episode; the last 1 of an episode"),
     ],
 )
-def test_the_dry_run_counts_batches(model, tmp_path, capsys, problems, flags, told):
+def test_the_dry_run_counts_batches(model, tmp_path, capsys, problems, flags, result):
     assert grpo(model, tmp_path, problems, *flags, "--dry-run") == 0
-    assert " ".join(told.split()) in " ".join(capsys.readouterr().out.split())
+    assert " ".join(result.split()) in " ".join(capsys.readouterr().out.split())
 
 
 def test_prompts_that_fill_no_batch_are_not_generated_for_and_said(monkeypatch):

@@ -2,17 +2,20 @@
 
 import json
 import random
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from openrlhf_math.data.tiny_world.problems import distinct_stories
+from openrlhf_math.data.tiny_world.problems import Story, distinct_stories
 from openrlhf_math.data.tiny_world.products import products, traces
-from openrlhf_math.data.tiny_world.raw import problem_row, raw_rows
 from openrlhf_math.data.tiny_world.teacher import write_trace
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NO_GOLDS = ("", "notfound")
 
 
 def write_tiny_world(
@@ -22,7 +25,7 @@ def write_tiny_world(
 
     raw, train, heldout: numbers of problems; no text is in two of them. Rows have the columns problem, answer and
     difficulty (steps, 2 to 4). raw.jsonl, from which the teacher's problems are to be curated, also has duplicates,
-    problems of heldout.jsonl and rows without a gold (`raw.py`). The same seed gives the same bytes. larger: whether
+    problems of heldout.jsonl and rows without a gold (`raw_rows`). The same seed gives the same bytes. larger: whether
     the model has 2.2M weights and not 0.8M.
     """
     stories = distinct_stories(raw + train + heldout, seed)
@@ -71,7 +74,6 @@ def _write_jsonl(path: Path, rows: Iterable[dict]) -> None:
 
 def _write_model(directory: Path, texts: list[str], seed: int, larger: bool) -> "PreTrainedTokenizerFast":
     """Returns the tokenizer, whose merges are learned from `texts`."""
-    from openrlhf_math.data.tiny_world.model import build_model
     from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
 
     tokenizer = build_tokenizer(texts)
@@ -80,3 +82,52 @@ def _write_model(directory: Path, texts: list[str], seed: int, larger: bool) -> 
     vocabulary = -(-len(tokenizer) // 16) * 16
     build_model(vocabulary, tokenizer.eos_token_id, tokenizer.pad_token_id, seed, larger).save_pretrained(directory)
     return tokenizer
+
+
+def problem_row(story: Story) -> dict:
+    return {"problem": story.text, "answer": str(story.answer), "difficulty": story.difficulty}
+
+
+def raw_rows(
+    stories: list[Story], heldout: list[Story], rng: random.Random, duplicates: int, contaminated: int, no_golds: int
+) -> list[dict]:
+    """Rows of `stories`, and behind them what must go: so many of them said otherwise, so many problems of `heldout`
+    said otherwise, and so many without a gold answer."""
+    rows = [problem_row(story) for story in stories]
+    for again in (*rng.sample(stories, duplicates), *rng.sample(heldout, contaminated)):
+        rows.append(problem_row(again) | {"problem": otherwise(again.text, rng)})
+    for number, story in enumerate(rng.sample(stories, no_golds)):
+        # Another problem by its thing, so that it does not go as a duplicate.
+        text = story.text.replace(story.thing, f"red {story.thing}")
+        rows.append(problem_row(story) | {"problem": text, "answer": NO_GOLDS[number % len(NO_GOLDS)]})
+    return rows
+
+
+def otherwise(text: str, rng: random.Random) -> str:
+    """The same problem: numbers in words, or other spaces, or both."""
+    ways = rng.choice(("numbers", "spaces", "both"))
+    if ways != "spaces":
+        text = re.sub(r"\d", lambda digit: DIGITS[int(digit[0])], text)
+    return text.replace(" ", "  ") if ways != "numbers" else text
+
+
+def build_model(vocabulary: int, eos: int, pad: int, seed: int, larger: bool = False) -> "PreTrainedModel":
+    """A `Qwen2ForCausalLM` of about 0.8M parameters, the larger of 2.2M, bf16, the same weights for the same seed."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=vocabulary,
+        hidden_size=192 if larger else 128,
+        intermediate_size=528 if larger else 352,
+        num_hidden_layers=5 if larger else 4,
+        num_attention_heads=6 if larger else 4,  # of 32, the smallest head vLLM's CPU attention serves
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=eos,
+        pad_token_id=pad,
+    )
+    torch.manual_seed(seed)
+    return Qwen2ForCausalLM(config).to(torch.bfloat16)
