@@ -113,9 +113,7 @@ class Classes:
         """Of the texts behind a new representative those of its class: no representative before it has them."""
         behind = self._order[bisect_right(self._order, text) :]
         return [
-            one
-            for one in behind
-            if (known := self._class_of.get(one)) and known > text and self._same(text[1], one[1])
+            one for one in behind if (known := self._class_of.get(one)) and known > text and self._same(text[1], one[1])
         ]
 
 

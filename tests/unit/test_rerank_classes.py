@@ -126,10 +126,12 @@ def test_answers_that_are_being_counted_change_nothing_before_they_are_taken():
     assert [one.answer for one in poll.attempts] == ["12", "4"]
 
 
-NUMBERS = ["3", "-3", "+3", "03", "3.0", "3.00000012", "3.0000001", r"\frac{6}{2}", "6/2", "6:2", "3:1", r"3\%", "0.03",
-           r"300\%", r"3\text{ cm}", r"30\text{ mm}", "3 apples", "3 in", "three", "3rd", r"\$3", "3 dollars", "3.14159265",
-           "3.141593", "3.1416", "1.5e1", "15", r"1.5\times 10^1", r"14\frac{2}{2}", r"0.\overline{3}", r"\frac13",
-           "0.333333333", "0.3333333333333333", "3 am", "3^\\circ", "3,000", "3000", "3 thousand", "3 pens"]  # fmt: skip
+NUMBERS = [
+    "3", "-3", "+3", "03", "3.0", "3.00000012", "3.0000001", r"\frac{6}{2}", "6/2", "6:2", "3:1", r"3\%", "0.03",
+    r"300\%", r"3\text{ cm}", r"30\text{ mm}", "3 apples", "3 in", "three", "3rd", r"\$3", "3 dollars", "3.14159265",
+    "3.141593", "3.1416", "1.5e1", "15", r"1.5\times 10^1", r"14\frac{2}{2}", r"0.\overline{3}", r"\frac13",
+    "0.333333333", "0.3333333333333333", "3 am", r"3^\circ", "3,000", "3000", "3 thousand", "3 pens",
+]  # fmt: skip
 PROBLEMS = [None, "How many pens has Leo? (A) 3 (B) 15 (C) 0.03", "How many cm?", "Give a percentage of 3 apples."]
 
 
