@@ -232,8 +232,6 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     check_template("--input-template", args.input_template, style.chat_template)
     if args.base_url and prompt != "chat":
         raise UserError(f"--prompt {prompt}: the endpoint of --base-url writes prompts itself; choose --prompt chat")
-    if args.base_url and args.record_confidence:
-        raise UserError("--record-confidence: that of a model behind --base-url is not measured; leave one of them out")
     if args.base_url and args.max_context:
         raise UserError(f"--max-context {args.max_context}: the endpoint of --base-url has its own; leave it out")
     if args.input_template and prompt != "plain":

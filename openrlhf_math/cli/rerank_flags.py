@@ -176,12 +176,13 @@ def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence:
         "--record-confidence": args.record_confidence,
     }
     flag = next((flag for flag, wanted in asked.items() if wanted), None)
-    if flag and args.strategy in ("beam", "dvts"):
-        raise UserError(f"{flag}: --strategy {args.strategy} writes in pieces, whose confidence is not measured")
-    if args.abort_unsure and getattr(args, "tool", None):
-        raise UserError(f"--abort-unsure {args.abort_unsure}: an attempt with --tool is not ended so; leave one out")
-    if flag and args.base_url:
-        raise UserError(f"{flag}: the confidence of a model behind --base-url is not measured; leave one of them out")
+    if flag and (why := why_unmeasured(args)):
+        raise UserError(f"{flag}: {why}; leave one of the two out")
+    for other, given in (("--tool", args.tool), ("--base-url", args.base_url)):
+        if args.abort_unsure and given:
+            raise UserError(
+                f"--abort-unsure {args.abort_unsure}: an attempt with {other} is not ended so; leave one of the two out"
+            )
     if args.abort_unsure and args.abort_unsure >= args.attempts:
         raise UserError(
             f"--abort-unsure {args.abort_unsure}: give less than --attempts {args.attempts}, or none is ended"
@@ -193,6 +194,15 @@ def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence:
         args.abort_unsure,
         record=args.record_confidence,
     )
+
+
+def why_unmeasured(args: argparse.Namespace) -> str:
+    """Why nobody measures the model's confidence in an attempt, a sentence; "" if somebody can."""
+    if args.strategy in ("beam", "dvts"):
+        return f"--strategy {args.strategy} writes in pieces, whose confidence is not measured"
+    if args.base_url and args.tool:
+        return "with --tool the confidence of a model behind --base-url is not measured"
+    return ""
 
 
 def _need_scorer(args: argparse.Namespace, flag: str, fix: str) -> None:

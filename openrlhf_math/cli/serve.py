@@ -9,7 +9,15 @@ import sys
 import threading
 from pathlib import Path
 
-from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, context_of, limits, method, settings
+from openrlhf_math.cli.rerank_flags import (
+    add_rerank_flags,
+    check_there,
+    context_of,
+    limits,
+    method,
+    settings,
+    why_unmeasured,
+)
 from openrlhf_math.errors import UserError
 
 CHECK_SECONDS = 15.0
@@ -89,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         most_attempts=args.most_attempts,
         most_requests=args.most_requests,
         context=args.max_context or (None if args.base_url else context_of(args.model)),
+        measured=not why_unmeasured(args),
     )
     if here:
         return _serve_here(args, parts, service, port, key)

@@ -22,6 +22,7 @@ from openrlhf_math.errors import UserError
 
 # Bytes of a reply at the most: a token's text, escaped, in up to three fields; and what comes around it.
 BYTES_A_TOKEN = 64
+BYTES_A_LOGPROB = 256  # of one of the likeliest tokens: its text twice, the second time as a list of bytes
 BYTES_AROUND = 1 << 20
 T = TypeVar("T")
 LONGEST_LINE = 8190  # bytes of a header
@@ -196,7 +197,10 @@ class Client:
 def _longest(asked: dict) -> int:
     """Bytes of the reply to a request at the most."""
     limits = (asked.get("max_tokens"), asked.get("max_completion_tokens"))
-    return BYTES_AROUND + BYTES_A_TOKEN * max((one for one in limits if isinstance(one, int)), default=1 << 17)
+    tokens = max((one for one in limits if isinstance(one, int)), default=1 << 17)
+    likeliest = asked.get("top_logprobs") if asked.get("logprobs") else None
+    each = BYTES_A_LOGPROB * (1 + likeliest) if isinstance(likeliest, int) else 0
+    return BYTES_AROUND + (BYTES_A_TOKEN + each) * tokens
 
 
 def backoff(number: int) -> float:

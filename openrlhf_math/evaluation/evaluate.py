@@ -149,7 +149,7 @@ def _sampler(
 ) -> "Sampler | EndpointCompletions | Engines":
     """stack: with its end the engines end, where they are processes of their own."""
     if settings.endpoint:
-        return EndpointCompletions(settings.endpoint, settings.seed, settings.drawn)
+        return EndpointCompletions(settings.endpoint, settings.seed, {**settings.drawn, "watch": settings.watch})
     if settings.engines:
         from openrlhf_math.evaluation.engines import Engines  # and Ray
 

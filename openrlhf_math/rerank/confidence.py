@@ -264,3 +264,14 @@ def read_logprobs(logprobs: "FlatLogprobs | None", meter: Meter) -> None:
     for place, row in enumerate(rows):
         candidates[place, : len(row)] = list(row.values())
     meter.extend(candidates[:, 0].copy(), candidates)
+
+
+def meter_of(logprobs: Sequence[Sequence[float]], watch: Watch) -> Meter:
+    """What was read of a whole completion. logprobs: see `endpoint.reply.Answer`."""
+    meter = Meter(watch)
+    if logprobs:
+        rows = np.full((len(logprobs), max(map(len, logprobs))), np.nan)
+        for place, row in enumerate(logprobs):
+            rows[place, : len(row)] = row
+        meter.extend(rows[:, 0].copy(), rows[:, 1:])
+    return meter
