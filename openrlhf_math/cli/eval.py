@@ -57,7 +57,7 @@ PROTOCOL_HELP = (
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    from openrlhf_math.cli.endpoint_flags import add_endpoint_flags
+    from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags
     from openrlhf_math.cli.engine_flags import add_engine_flags
     from openrlhf_math.cli.judge_flags import add_judge_flags
     from openrlhf_math.evaluation.benchmarks import BENCHMARKS
@@ -65,6 +65,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.rerank.aggregate import AGGREGATIONS
     from openrlhf_math.rerank.confidence import WINDOW
     from openrlhf_math.rerank.scorers import SCORERS
+    from openrlhf_math.rerank.verdicts import ASKED
 
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -119,8 +120,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("choosing among a problem's completions").add_argument
     add("--scorer-model", metavar="MODEL", help="scores them when all are made, for weighted@k and best-of-k")
-    add("--scorer", metavar="KIND", help=f"what it is: {', '.join(SCORERS)}, or your own as package.module.Class")
+    add(
+        "--scorer", metavar="KIND",
+        help=f"what it is: {', '.join(SCORERS)}, or your own as package.module.Class; "
+        f"{' or '.join(ASKED)}: asked at an endpoint",
+    )  # fmt: skip
     add("--separator", metavar="TEXT", help="what separates steps (the scorer's own); \\n is understood")
+    add_asked_scorer_flags(add)
     add("--aggregate", default="last", metavar="NAME", help=f"of step scores: {', '.join(AGGREGATIONS)} (%(default)s)")
 
     add(

@@ -10,7 +10,7 @@ from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.budget import Budget
 from openrlhf_math.rerank.encoding import harmless, without_common_controls
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
-from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling
+from openrlhf_math.rerank.roles import Lost, RequestError, Sampler, Sampling
 from openrlhf_math.rerank.task import Metered, seed_of
 from openrlhf_math.side_by_side import side_by_side
 
@@ -93,17 +93,19 @@ class VotingVerifier:
         question: str = QUESTION,
         controls: Iterable[str] = (),
         read: Callable[[str], float | None] = verdict,
+        whole: bool = False,
     ) -> None:
         """question: with places for {problem} and {solution}. controls: texts of the sampler's control tokens
         (`encoding.control_tokens`), which a solution that spells them is kept from using, with those that are common.
-        read: from a critique to a number from 0 to 1, or None.
+        read: from a critique to a number from 0 to 1, or None. whole: raise Lost where a critique is lost; else the
+        others are averaged.
 
         With a seed, each vote on each solution has one made of it, see `task.seed_of`.
         """
         if votes < 1:
             raise ValueError(f"votes is {votes}, it must be at least 1")
         self._sampler, self._votes, self._sampling = sampler, votes, sampling
-        self._question, self._controls, self._read = question, {*controls, *ENDS}, read
+        self._question, self._controls, self._read, self._whole = question, {*controls, *ENDS}, read, whole
 
     def spending(self, budget: Budget) -> "VotingVerifier":
         """The same verifier, whose tokens are spent from a budget when they are written."""
@@ -131,5 +133,7 @@ class VotingVerifier:
     async def _vote(self, messages: list[dict[str, str]], request: Sampling) -> float | None:
         try:
             return self._read((await self._sampler.complete(messages, request)).text)
-        except RequestError:
+        except RequestError as error:
+            if self._whole and isinstance(error, Lost):
+                raise
             return None
