@@ -78,8 +78,8 @@ def test_the_scores_are_the_shares_of_yes(completions, tmp_path, capsys):
         weighted.append(max(totals, key=totals.__getitem__) == gold)
     summary = json.loads((output / "summary.json").read_text())
     assert (summary["scorer"], summary["scorer_model"], summary["unscored"]) == ("verdict", "judge", 0)
-    assert summary["best_of_k"]["4"]["value"] == pytest.approx(sum(best) / 3)
-    assert summary["weighted_at_k"]["4"]["value"] == pytest.approx(sum(weighted) / 3)
+    assert summary["best_of_k"]["4"]["accuracy"] == pytest.approx(sum(best) / 3)
+    assert summary["weighted_at_k"]["4"]["accuracy"] == pytest.approx(sum(weighted) / 3)
 
 
 def test_what_is_lost_is_asked_again_and_what_is_there_is_not(completions, tmp_path, capsys):
