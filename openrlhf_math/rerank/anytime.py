@@ -49,8 +49,8 @@ class Decision:
     ended         "tokens", "attempts" or "seconds": that limit was reached; "early": more attempts were not needed;
                   "done": there were no more; "interrupted": somebody wanted the best so far
     tokens        all that were written for it, also by attempts that were cancelled or are not shown
-    tokens_saved  by stopping early, an estimate: the attempts that were not counted times the mean tokens of those that
-                  were, less what those under way had written
+    tokens_saved  by stopping early, at least, an estimate: the attempts that were not counted times the mean tokens of
+                  those that were, which are the shorter ones, less what those under way had written
     not_counted   attempts that were begun and cancelled, or given up by the strategy; their tokens are in `tokens`
     left_out      attempts with an answer that had no vote, as the least confident
     unmeasured    where the choice rests on confidence: attempts in which nobody measured it
