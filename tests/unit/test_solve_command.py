@@ -113,7 +113,7 @@ def test_a_solution_is_shown_with_its_attempts_their_votes_and_step_scores(capsy
         "0.90 0.80",
         "0.10 nan",
         "3 [red]",
-        "33 tokens, about 55 saved",
+        "33 tokens, at least 55 saved",
         "answer: 2",
     ):
         assert part in shown
