@@ -371,7 +371,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
     _at_least(args, 1, AT_LEAST_ONE)
     _at_least(args, 0, ("refine", "abort_unsure"))
     _at_least(args, 2, ("select_group",))
-    if args.temperature < 0:
+    if not 0 <= args.temperature < float("inf"):
         raise UserError(f"--temperature {args.temperature}: give 0 (greedy) or more")
     if not 0 < args.top_p <= 1:
         raise UserError(f"--top-p {args.top_p}: give more than 0 and at most 1")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # What DeepConf takes.
 CANDIDATES = 20
 WINDOW = 2048
+ROUNDING = 1e-6  # nats: of a running sum, or who is as sure as the floor would fall below it
 LOWEST_GROUPS = 0.1  # share of the groups in `bottom`
 
 
@@ -100,7 +101,7 @@ class Meter:
         if len(self._confidence) > window:
             self._sum -= self._confidence[-window - 1]
         floor = self._watch.floor
-        below = floor is not None and len(self._confidence) >= window and self._sum / window < floor
+        below = floor is not None and len(self._confidence) >= window and self._sum / window < floor - ROUNDING
         self.sank = self.sank or below
 
     def confidence(self) -> Confidence | None:

@@ -13,7 +13,16 @@ from openrlhf_math.endpoint.reply import Answer, Failure
 from openrlhf_math.endpoint.settings import EndpointSettings, renamed
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.confidence import Confidence, Watch, meter_of
-from openrlhf_math.rerank.roles import Completion, CutOff, Lost, Messages, RequestError, Sampling, Unavailable
+from openrlhf_math.rerank.roles import (
+    Completion,
+    CutOff,
+    Lost,
+    Messages,
+    RequestError,
+    Sampling,
+    Unavailable,
+    Unmeasured,
+)
 from openrlhf_math.rewards.own_words import OUTPUT_BEGINS
 from openrlhf_math.tools.attempt import LAST_CALL, ToolUse, seed_of_request
 from openrlhf_math.tools.code_blocks import Call, Reader
@@ -62,8 +71,8 @@ class EndpointSampler:
         return dict(self._client.failed_tries) if self._client else {}
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
-        """Raises RequestError if the endpoint refuses the request, Lost if it gives no reply after all tries, and
-        Unavailable if it answers nobody."""
+        """Raises RequestError if the endpoint refuses the request, Lost if it gives no reply after all tries,
+        Unavailable if it answers nobody, and Unmeasured if it does not say how sure the model was."""
         if sampling.prefix:
             raise RequestError("an endpoint cannot continue a text that was begun; choose --strategy independent")
         async with self._free:
@@ -146,15 +155,16 @@ class EndpointSampler:
         return Completion(text, tokens, finished)
 
     def _confidence(self, answer: Answer, watch: Watch) -> Confidence | None:
-        """None for an empty reply. Raises Unavailable where an endpoint does not give what was asked for."""
+        """None for an empty reply. Raises Unmeasured where an endpoint does not give what was asked for."""
         found = meter_of(answer.logprobs, watch).confidence()
         if found is None and (answer.content or answer.reasoning):
-            self._hopeless = self._in_our_flags(
-                f"--base-url {self._settings.endpoint.base_url}: its replies have no logprobs with top_logprobs, of "
-                "which the confidence in an attempt is made; choose another endpoint, or leave out --rule confident, "
-                "--keep-confident and --record-confidence"
+            raise Unmeasured(
+                self._in_our_flags(
+                    f"--base-url {self._settings.endpoint.base_url}: its replies have no logprobs with top_logprobs, "
+                    "of which the confidence in an attempt is made; choose another endpoint, or leave out --rule "
+                    "confident, --keep-confident and --record-confidence"
+                )
             )
-            raise Unavailable(self._hopeless)
         return found
 
     def _note_prompt(self, messages: Messages, answer: Answer) -> None:

@@ -104,6 +104,20 @@ def test_the_running_window_sinks_only_when_it_is_full_and_below():
     assert meter([-1] * 10, [[-9]] * 3 + [[-1]] * 4 + [[-9]] * 3, window=4, floor=2.0).sank
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_who_is_as_sure_as_the_first_ones_is_not_ended(seed):
+    """The mean of a window that slides is rounded at each step, that of a whole window is not."""
+    rng = random.Random(seed)
+    rows = [[-rng.uniform(0, 20) for _ in range(20)] for _ in range(3000)]
+    drawn = [row[0] for row in rows]
+    taught = meter(drawn, rows, window=64).confidence()
+    floor = Floor(4, 0.5)
+    for _ in range(4):
+        floor.note(taught)
+    assert not meter(drawn, rows, window=64, floor=floor.value).sank
+    assert meter(drawn, rows, window=64, floor=floor.value + 1e-4).sank
+
+
 class Flat:
     """vLLM's FlatLogprobs."""
 

@@ -34,6 +34,8 @@ BAD = [
     (["1+1?"], ["--seconds", "0"], "--seconds 0"),
     (["1+1?"], ["--total-seconds", "-1"], "--total-seconds -1"),
     (["1+1?"], ["--temperature", "-1"], "--temperature -1"),
+    (["1+1?"], ["--temperature", "nan"], "--temperature nan"),
+    (["1+1?"], ["--temperature", "inf"], "--temperature inf"),
     (["1+1?"], ["--confidence", "0.4"], "--confidence 0.4"),
     (["1+1?"], ["--rule", "weighted"], "--rule weighted needs scores"),
     (["1+1?"], ["--rule", "loudest"], "--rule loudest"),
