@@ -10,12 +10,15 @@ from pathlib import Path
 
 from openrlhf_math.cli.demo_rerank import rerank, reranked_table, train_prm
 from openrlhf_math.cli.demo_student import teach_student
-from openrlhf_math.cli.stages import stage
+from openrlhf_math.cli.stages import failed_command, stage
+from openrlhf_math.colocation import preloaded
+from openrlhf_math.colocation.layout import enter_environment, find_device
 from openrlhf_math.data.files import claim_directory
 from openrlhf_math.errors import UserError
 
 # What the tiny world needs; every value is a flag of the command it goes to.
 MAX_NEW_TOKENS = "128"
+TINY = 1_000_000  # parameters, about
 GROUPS = 16  # problems of a GRPO step
 GRPO_FLAGS = (
     "--math.instruction", "", "--math.answer_style", "think",
@@ -54,10 +57,12 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give {least} or more")
     claim_directory("--run-dir", args.run_dir)
     print(announced(args.steps))
+    device = find_device()
     try:
-        summary = chain(args.run_dir.absolute(), args.seed, args.steps, args.prm_problems)
+        with preloaded.shared(enter_environment(device, TINY) if device == "cpu" else {}):
+            summary = chain(args.run_dir.absolute(), args.seed, args.steps, args.prm_problems)
     except subprocess.CalledProcessError as error:
-        print(f"openrlhf-math demo: stage '{error.cmd[3]}' failed, its message is above", file=sys.stderr)
+        print(f"openrlhf-math demo: stage '{failed_command(error)}' failed, its message is above", file=sys.stderr)
         return 1
     show(summary, args.run_dir)
     return 0

@@ -115,6 +115,7 @@ def _experiment(name: str, settings) -> int:
 
     from openrlhf_math.cli import experiment_runs
     from openrlhf_math.cli.experiment_stages import Stages
+    from openrlhf_math.cli.stages import failed_command
     from openrlhf_math.experiments.results import write_results
 
     stages = Stages(settings.run_dir)
@@ -122,8 +123,8 @@ def _experiment(name: str, settings) -> int:
         summary = getattr(experiment_runs, f"run_{name}")(stages, settings)
     except subprocess.CalledProcessError as error:
         print(
-            f"openrlhf-math experiments: '{error.cmd[3]}' failed, its message is above; the same command goes on from "
-            "what is done",
+            f"openrlhf-math experiments: '{failed_command(error)}' failed, its message is above; the same command "
+            "resumes from what is done",
             file=sys.stderr,
         )
         return 1

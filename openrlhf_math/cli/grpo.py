@@ -56,6 +56,7 @@ def run(flat: argparse.Namespace) -> int:
         isolation_of(args.math.tool)
 
     from openrlhf_math.checkpoints.folder import CheckpointError
+    from openrlhf_math.colocation import preloaded
     from openrlhf_math.colocation.layout import check_engine_args, enter_environment
     from openrlhf_math.data.files import written_whole
     from openrlhf_math.grpo import inputs, resume
@@ -76,6 +77,9 @@ def run(flat: argparse.Namespace) -> int:
     from openrlhf_math.runs.process import claim_run_dir, resume_command, working
     from openrlhf_math.training import lora
 
+    environment = enter_environment(args.math.device, args.math.parameters)  # before torch is imported
+    if not flat.dry_run:
+        preloaded.begin(environment)  # it imports what Ray's workers need while this process checks and reads
     find_estimator(args.algo.advantage.estimator)
     find_policy_loss(args.actor.policy_loss_type)
     for name, _ in args.math.reward_parts.weights if args.math.reward_parts else ():
@@ -89,7 +93,6 @@ def run(flat: argparse.Namespace) -> int:
     wanted = {"ring": args.ds.ring_attn_size, "shared_prefix": args.math.wants_shared_prefix}
     family = checked_family(MODEL_FLAG, model, **wanted)
     inputs.check_other_models(args)
-    enter_environment(args.math.device, args.math.parameters)  # before torch is imported
     check_engine_args(ENGINE_FLAG, args.math.generation.engine_args, OURS)
     with_model_defaults(args, recommended_sampling(MODEL_FLAG, model))
     args.math = replace(args.math, teacher=checked_teacher(args))

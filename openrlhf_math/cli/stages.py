@@ -1,9 +1,10 @@
 """Our own commands, one after the other."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from openrlhf_math.colocation import preloaded
 
 _records: list[list[list[str]]] = []  # of the blocks of `written_down` that run
 
@@ -30,7 +31,12 @@ def command_line(*arguments) -> list[str]:
     texts = list(map(str, arguments))
     for record in _records:
         record.append(texts)
-    return [sys.executable, "-m", "openrlhf_math", *texts]
+    return [*preloaded.python(), "-m", "openrlhf_math", *texts]
+
+
+def failed_command(error: subprocess.CalledProcessError) -> str:
+    """Which of our commands failed, of `command_line`."""
+    return error.cmd[error.cmd.index("openrlhf_math") + 1]
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from types import ModuleType
 
 
 @contextmanager
-def substituted(module: ModuleType, **replacements: object) -> Iterator[None]:
-    """While the block runs, the names of `module` mean `replacements`.
+def substituted(module: ModuleType | type, **replacements: object) -> Iterator[None]:
+    """While the block runs, the names of `module`, or of a class, mean `replacements`.
 
     OpenRLHF's driver and actors name the classes they build as globals; this lets its functions run as they
     are, with subclasses of ours in place. Raises AttributeError if upstream has no such name.

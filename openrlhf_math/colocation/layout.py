@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.modeling.families import recurrent_layer
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
@@ -21,6 +22,8 @@ SMALL_PARAMETERS = 30_000_000
 # Tokens of a block of the CPU engines' KV cache, and the most memory a rollout engine's cache takes there.
 CPU_BLOCK = 32
 CPU_CACHE_BYTES = 4 << 30
+CPU_SEQUENCES = 256  # at once in an engine, where nobody says otherwise
+UNKNOWN_CONTEXT = 4096  # of a model whose config does not say
 
 # How long an OpenMP thread without work keeps its core, in turns of a loop: some microseconds. GNU's default is
 # milliseconds, in which it takes the core from whatever else runs; two threads are then slower than one.
@@ -90,7 +93,6 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         # One engine process, not an engine and a worker: with "nobind" there are no threads to lay out for it.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CPU_KVCACHE_SPACE": "1" if small else "4",  # GiB
         # Compiling costs 20 s at the first generation, which only a long run earns back.
         "TORCHDYNAMO_DISABLE": os.environ.get("TORCHDYNAMO_DISABLE", "1"),
     }
@@ -139,24 +141,37 @@ def inference_arguments(device: str) -> dict[str, object]:
     }
     if device == "cpu":
         # vLLM shares whole blocks of a prompt only, and its 128 tokens are more than most prompts have. Its CPU
-        # attention wants multiples of 32.
-        arguments |= {"enforce_eager": True, "block_size": CPU_BLOCK}
+        # attention wants multiples of 32. Without a size for its cache it would take most of the machine's memory;
+        # those who know how many sequences there will be ask for less (`cache_bytes`).
+        arguments |= {"enforce_eager": True, "block_size": CPU_BLOCK, "kv_cache_memory_bytes": CPU_CACHE_BYTES}
     return arguments
 
 
-def cache_bytes(model: str, sequences: int, context: int) -> int:
+def cache_arguments(device: str, model: str, sequences: int, context: int | None) -> dict[str, object]:
+    """vLLM engine arguments of a KV cache on the CPU that holds `sequences` of `context` tokens; empty on a GPU, where
+    vLLM measures what is left. context: None for the model's own.
+
+    vLLM takes all it is given, whether it needs it or not. The user's VLLM_CPU_KVCACHE_SPACE (GiB) comes first.
+    """
+    return {} if device == "cuda" else {"kv_cache_memory_bytes": cache_bytes(model, sequences, context)}
+
+
+def cache_bytes(model: str, sequences: int, context: int | None) -> int:
     """Bytes of a bfloat16 KV cache that holds `sequences` of `context` tokens, though no more than CPU_CACHE_BYTES and
-    enough for one. vLLM takes all it is given, whether it needs it or not.
+    enough for one. All of CPU_CACHE_BYTES for a model with recurrent layers, whose states are in the cache too.
 
     model: directory or hub name. A sequence: 2 (key, value) x layers x key heads x head size x tokens x 2 bytes.
     """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(model, trust_remote_code=remote_code_trusted()).get_text_config()
+    if recurrent_layer(config):
+        return CPU_CACHE_BYTES
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     token = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * size * 2
-    whole = -(-context // CPU_BLOCK) * CPU_BLOCK * token
+    tokens = context or getattr(config, "max_position_embeddings", None) or UNKNOWN_CONTEXT
+    whole = -(-tokens // CPU_BLOCK) * CPU_BLOCK * token
     return max(min(sequences * whole, CPU_CACHE_BYTES), whole) + 2 * CPU_BLOCK * token  # vLLM keeps a block for itself
 
 

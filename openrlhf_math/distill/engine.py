@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.colocation.async_engine import end_with_this_process, generation_arguments, one_line, start_engine
 from openrlhf_math.colocation.cluster import check_room, cluster
-from openrlhf_math.colocation.layout import enter_environment, worker_environment
+from openrlhf_math.colocation.layout import cache_arguments, enter_environment, worker_environment
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Question, Reply
@@ -39,6 +39,7 @@ class Engine:
             "max_model_len": engine.max_context,
             "max_num_seqs": engine.concurrency,
             **generation_arguments(engine.device),
+            **cache_arguments(engine.device, settings.model, engine.concurrency, engine.max_context),
         }
         self._llm = start_engine("--model", settings.model, engine.device, **arguments | engine.engine_args)
         self._variables = Sampling(**settings.drawn).template_variables

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.colocation.async_engine import generation_arguments, one_line
-from openrlhf_math.colocation.layout import inference_arguments
+from openrlhf_math.colocation.layout import CPU_SEQUENCES, cache_arguments, inference_arguments
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import MOST_TOKENS, Sampling
 from openrlhf_math.evaluation.settings import EvalSettings
@@ -77,6 +77,7 @@ class Sampler:
                 "use_tqdm_on_load": False,
                 **generation_arguments(settings.device),
                 **inference_arguments(settings.device),
+                **cache_arguments(settings.device, settings.model, CPU_SEQUENCES, context),
             }
             engine = LLM(settings.model, **arguments | settings.engine_args)
         except (OSError, ValueError, RuntimeError) as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import CheckpointError
-from openrlhf_math.colocation.cluster import check_one_machine, lost_connection, start_or_join
+from openrlhf_math.colocation.cluster import check_one_machine, lost_connection, shut_down, start_or_join
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.in_process import InProcess
 from openrlhf_math.colocation.layout import colocated, cores, enter_environment
@@ -50,7 +50,7 @@ def train(args: SimpleNamespace, *watchers: Watcher, go_on: str = "") -> None:
     except (ray.exceptions.RayError, RuntimeError) as error:
         raise failure(error) from error
     finally:
-        ray.shutdown()
+        shut_down()
 
 
 def failure(error: Exception) -> Exception:

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from openrlhf_math.colocation import memory
 from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_die
 from openrlhf_math.colocation.engine_life import end_actor, engine_start, leave_cause
-from openrlhf_math.colocation.layout import cache_bytes, engine_arguments
+from openrlhf_math.colocation.layout import cache_arguments, engine_arguments
 from openrlhf_math.data.prompts import with_first_text, with_variables
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.determinism import StartTogether
@@ -61,10 +61,9 @@ class MathRolloutActor(UpstreamRolloutActor):
         generation = generation or Generation()
         with_variables(self.tokenizer, generation.template_variables)  # a tool's replies are rendered with it
         arguments = engine_arguments(device, colocated)
-        if device == "cpu":
-            arguments["kv_cache_memory_bytes"] = cache_bytes(kwargs["model"], sequences, kwargs["max_model_len"])
-            if kwargs.get("full_determinism"):
-                arguments["enable_chunked_prefill"] = False  # see generation_arguments
+        arguments |= cache_arguments(device, kwargs["model"], sequences, kwargs["max_model_len"])
+        if device == "cpu" and kwargs.get("full_determinism"):
+            arguments["enable_chunked_prefill"] = False  # see generation_arguments
         try:
             with engine_start(device):
                 await super().__init__(*args, **{**kwargs, **arguments, **generation.engine_args})

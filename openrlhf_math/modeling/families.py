@@ -77,7 +77,7 @@ class Family:
         text = config.get_text_config()
         return cls(
             name=config.model_type,
-            recurrent=_recurrent_layer(text),
+            recurrent=recurrent_layer(text),
             local_attention=_local_attention(text),
             asks_interface=_code_names(text, INTERFACE),
             rows_attention="eager" if _only_eager_is_right(text) else "",
@@ -86,7 +86,8 @@ class Family:
         )
 
 
-def _recurrent_layer(text: TextConfig) -> str:
+def recurrent_layer(text: TextConfig) -> str:
+    """The kind of layer that carries a state from token to token, "" if there is none."""
     for name in LAYER_KINDS:
         for kind in getattr(text, name, None) or ():
             if any(part in str(kind) for part in RECURRENT):

@@ -15,10 +15,9 @@ from openrlhf_math.colocation.async_engine import (
     one_line,
     start_engine,
 )
-from openrlhf_math.colocation.layout import cache_bytes
+from openrlhf_math.colocation.layout import cache_arguments
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError
-from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.confidence import Meter, logprob_arguments, read_logprobs
 from openrlhf_math.rerank.prompts import Prompts
 from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, RequestError, Sampling
@@ -224,8 +223,4 @@ def _memory(settings: SamplerSettings) -> dict[str, object]:
     """Engine arguments of its memory."""
     if settings.device == "cuda":
         return {"gpu_memory_utilization": settings.memory, "enable_sleep_mode": True}
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(settings.model, trust_remote_code=remote_code_trusted())
-    own = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return {"kv_cache_memory_bytes": cache_bytes(settings.model, settings.at_once, settings.max_context or own or 4096)}
+    return cache_arguments(settings.device, settings.model, settings.at_once, settings.max_context)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from openrlhf_math.colocation.async_engine import ServingEngine, check_serving, engine_may_die, start_engine
-from openrlhf_math.colocation.layout import cache_bytes
+from openrlhf_math.colocation.layout import cache_arguments
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.aggregate import Scores
@@ -203,5 +203,5 @@ def _arguments(settings: ScorerSettings, kind: ScorerKind, config: "PretrainedCo
         "tensor_parallel_size": settings.tensor_parallel,
     }
     if settings.device == "cpu":
-        return arguments | {"kv_cache_memory_bytes": cache_bytes(settings.model, settings.at_once, context)}
+        return arguments | cache_arguments(settings.device, settings.model, settings.at_once, context)
     return arguments | {"gpu_memory_utilization": settings.memory, "enable_sleep_mode": True}

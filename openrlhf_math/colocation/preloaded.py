@@ -1,0 +1,261 @@
+"""Ray workers of this machine, forked from one process that has imported everything they need.
+
+Imports are most of what a start costs on a CPU: torch, vLLM, DeepSpeed and OpenRLHF take six seconds of a core in each
+worker. Here one process imports them while Ray starts. It then forks each worker within milliseconds, and the workers
+share its memory. Ray has a place for this: the `py_executable` of a runtime environment is run instead of Python. Ours
+is `preloaded_client.py`, which asks for a fork and becomes an ordinary Python process where it cannot have one.
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import random
+import runpy
+import selectors
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from openrlhf_math.colocation import preloaded_client
+from openrlhf_math.patches import remote_code
+
+MODULES = (
+    "vllm.v1.engine.async_llm",
+    "vllm.v1.worker.cpu_worker",
+    "deepspeed",
+    "openrlhf.cli.train_ppo_ray",
+    "openrlhf_math.grpo.rollout_actor",
+    "openrlhf_math.grpo.policy_actor",
+)
+
+# Libraries read these as they are imported: a worker that wants another value cannot be forked.
+BAKED = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "LD_", "PYTHON", "TORCH", "VLLM_", "DS_", remote_code.VARIABLE)
+
+# Ray's library reads its two variables of a worker once, as it is loaded, which is before any worker is asked for. The
+# first job of a cluster has this number; a worker of another job is not forked.
+FIRST_JOB = "01000000"
+JOB = "RAY_JOB_ID"
+# Of the process without which a worker ends.
+PARENT = "RAY_RAYLET_PID"
+
+LONGEST_PATH = 100  # bytes of a Unix socket's; the kernel's limit is 108
+
+# Where a command finds the process of the command that runs it.
+PLACE = "OPENRLHF_MATH_PRELOADED"
+READ = "environment.json"
+
+_server: subprocess.Popen | None = None
+_folder: Path | None = None
+
+
+def begin(environment: Mapping[str, str], modules: Sequence[str] = MODULES) -> None:
+    """Start the process on a CPU, unless Ray runs elsewhere; it ends with `end`, and with this process. The one of the
+    command that runs this one is used, if it has read the same environment.
+
+    environment: of the workers, besides this process's. Returns at once: a worker waits for the imports.
+    """
+    global _server, _folder
+    if _folder is not None or os.environ.get("RAY_ADDRESS") or environment.get("DS_ACCELERATOR") != "cpu":
+        return
+    read = baked({**os.environ, **environment})
+    if (there := os.environ.get(PLACE)) and _read(Path(there)) == read:
+        _folder = Path(there)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="openrlhf_math_"))
+    if len(os.fsencode(folder / "socket")) > LONGEST_PATH:
+        folder.rmdir()
+        return
+    _folder = folder
+    atexit.register(end)
+    (folder / READ).write_text(json.dumps(read))
+    with (folder / "log").open("w") as log:
+        _server = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(folder / "socket"), *modules],
+            stdin=subprocess.PIPE,  # its end says that this process has ended
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **environment, JOB: FIRST_JOB, PARENT: str(os.getpid())},
+            start_new_session=True,  # Ctrl-C is for this process, which ends the others in their order
+        )
+
+
+def py_executable() -> dict[str, str]:
+    """Part of Ray's runtime environment; empty if `begin` was not called."""
+    return {"py_executable": shlex.join(python())} if _folder else {}
+
+
+def python() -> list[str]:
+    """The beginning of a command line in place of `python`: a fork where `begin` was called, else Python itself."""
+    if _folder is None:
+        return [sys.executable]
+    return [sys.executable, "-I", "-S", preloaded_client.__file__, str(_folder / "socket")]
+
+
+@contextlib.contextmanager
+def shared(environment: Mapping[str, str]) -> Iterator[None]:
+    """While the block runs, the commands that this one runs use one process. environment: of `begin`."""
+    begin(environment)
+    if _folder:
+        os.environ[PLACE] = str(_folder)
+    try:
+        yield
+    finally:
+        os.environ.pop(PLACE, None)
+        end()
+
+
+def end() -> None:
+    """End the process, after Ray's. Its workers end with Ray."""
+    global _server, _folder
+    if _server and _folder:
+        _server.kill()
+        _server.communicate()
+        shutil.rmtree(_folder, ignore_errors=True)
+    _server = _folder = None
+
+
+def _read(folder: Path) -> dict[str, str] | None:
+    """What the process of a folder has read; None if it is gone."""
+    try:
+        return json.loads((folder / READ).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+class Server:
+    """Answers `preloaded_client.py`: forks, and reports how the fork ended."""
+
+    def __init__(self, path: str) -> None:
+        self._clients: dict[int, socket.socket] = {}  # by the process number of the fork
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(path)
+        self._socket.listen(64)
+        self._socket.setblocking(False)
+        self._environment = baked(os.environ)
+        self._selector = selectors.DefaultSelector()
+
+    def serve(self) -> list[str]:
+        """Until stdin ends; then this process ends. In a fork, returns the script it is to run and its arguments."""
+        woken, wake = socket.socketpair()
+        for each in (woken, wake):
+            each.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake.fileno())
+        self._selector.register(self._socket, selectors.EVENT_READ)
+        self._selector.register(woken, selectors.EVENT_READ)
+        self._selector.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is sys.stdin:
+                    self._end()
+                elif key.fileobj is woken:
+                    with contextlib.suppress(BlockingIOError):
+                        woken.recv(4096)
+                    self._reap()
+                elif key.fileobj is self._socket:
+                    if words := self._fork():
+                        signal.set_wakeup_fd(-1)
+                        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                        for each in (self._socket, woken, wake, *self._clients.values()):
+                            each.close()
+                        self._selector.close()
+                        return words
+                else:
+                    self._lost(key.data)
+
+    def _fork(self) -> list[str]:
+        """One client's wish. Returns an empty list in this process."""
+        try:
+            client, _ = self._socket.accept()
+            client.settimeout(preloaded_client.SECONDS)
+            request, descriptors = preloaded_client.received(client)
+            fits = self._fits(request["environment"])
+            client.sendall(preloaded_client.YES if fits else preloaded_client.NO)
+        except (OSError, ValueError):
+            return []
+        process = os.fork() if fits else -1
+        if process == 0:
+            client.close()
+            become(request["environment"], request["folder"], descriptors)
+            return request["words"]
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if fits:
+            self._clients[process] = client
+            self._selector.register(client, selectors.EVENT_READ, process)
+        return []
+
+    def _fits(self, environment: Mapping[str, str]) -> bool:
+        return baked(environment) == self._environment and environment.get(JOB, FIRST_JOB) == FIRST_JOB
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                process, status = ended
+                if client := self._clients.pop(process, None):
+                    self._selector.unregister(client)
+                    with contextlib.suppress(OSError):
+                        client.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "little", signed=True))
+                    client.close()
+
+    def _lost(self, process: int) -> None:
+        """A client that was killed takes its worker along, as Ray takes the one for the other."""
+        client = self._clients.pop(process)
+        self._selector.unregister(client)
+        client.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
+
+    def _end(self) -> NoReturn:
+        shutil.rmtree(Path(self._socket.getsockname()).parent, ignore_errors=True)
+        os._exit(0)
+
+
+def become(environment: Mapping[str, str], folder: str, descriptors: Sequence[int]) -> None:
+    """Give this process what its client has. descriptors: stdin, stdout and stderr."""
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def baked(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(BAKED)}
+
+
+def main(path: str, *modules: str) -> None:
+    gc.disable()  # it would look at a million new objects again and again
+    server = Server(path)
+    _raylet: Any = importlib.import_module("ray._raylet")
+    _raylet.setproctitle("openrlhf-math workers")  # Ray finds the title's place now, and could not in a fork
+    for module in modules:
+        importlib.import_module(module)
+    gc.freeze()  # a collection in a fork would copy every page that they share
+    words = server.serve()
+    gc.enable()
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    _raylet.setproctitle(shlex.join(["python", *words]))
+    if words[0] == "-m":
+        sys.argv[:], sys.path[0] = words[1:], ""
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv[:], sys.path[0] = words, str(Path(words[0]).parent)
+        runpy.run_path(words[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
