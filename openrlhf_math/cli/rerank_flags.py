@@ -23,7 +23,7 @@ from openrlhf_math.rerank.steps import BLANK_LINE
 from openrlhf_math.rerank.strategies import STRATEGIES, find_strategy
 from openrlhf_math.rerank.task import Strategy
 from openrlhf_math.rerank.tree_search import Steps
-from openrlhf_math.rerank.verdicts import ASKED
+from openrlhf_math.rerank.verdicts import ASKED, MOST_VOTES
 from openrlhf_math.rewards import RewardConfig
 
 AT_LEAST_ONE = (
@@ -371,6 +371,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
     _at_least(args, 1, AT_LEAST_ONE)
     _at_least(args, 0, ("refine", "abort_unsure"))
     _at_least(args, 2, ("select_group",))
+    if args.select_votes > MOST_VOTES:
+        raise UserError(f"--select-votes {args.select_votes}: give at most {MOST_VOTES}")
     if not 0 <= args.temperature < float("inf"):
         raise UserError(f"--temperature {args.temperature}: give 0 (greedy) or more")
     if not 0 < args.top_p <= 1:

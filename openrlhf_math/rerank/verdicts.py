@@ -24,6 +24,8 @@ GRADE_QUESTION = (
     "wrong, to 10, it is certainly right."
 )
 
+MOST_VOTES = 1024  # of a model, on one question
+
 _VERDICT = re.compile(r"verdict\W*(yes|no)\b", re.IGNORECASE)
 _GRADE = re.compile(r"grade\W{0,8}(\d{1,3})(?![\d.])", re.IGNORECASE)
 
@@ -70,8 +72,8 @@ class AskedScorerSettings:
     separator: None = None  # a completion is judged as a whole
 
     def __post_init__(self) -> None:
-        if self.votes < 1:
-            raise ValueError(f"--scorer-votes {self.votes}: give 1 or more")
+        if not 1 <= self.votes <= MOST_VOTES:
+            raise ValueError(f"--scorer-votes {self.votes}: give 1 or more, at most {MOST_VOTES}")
 
     @property
     def model(self) -> str:
