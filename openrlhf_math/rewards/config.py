@@ -38,7 +38,7 @@ class RewardConfig:
             raise ValueError(f"style is {self.style!r}, it must be 'boxed' or 'think'")
         if not 0 < self.timeout_seconds <= MOST_SECONDS:
             raise ValueError(
-                f"timeout_seconds is {self.timeout_seconds}, it must be more than 0 and finite, at most {MOST_SECONDS:,}"
+                f"timeout_seconds is {self.timeout_seconds}, it must be more than 0 and at most {MOST_SECONDS:,}"
             )
         if self.memory_bytes < LEAST_MEMORY:
             raise ValueError(f"memory_bytes is {self.memory_bytes}, a worker needs at least {LEAST_MEMORY}")
