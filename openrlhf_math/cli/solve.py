@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, limits, method, settings
@@ -114,11 +113,11 @@ def _standard_input() -> str:
 
 
 def _read(spec: str, split: str, problem_key: str, answer_key: str, most: int | None) -> tuple[list, list]:
-    from openrlhf_math.data.problems import named_columns, read_set
+    from openrlhf_math.data.problems import first_of, named_columns, read_set
 
     problems, golds = [], []
     rows = read_set(spec, split, named_columns(problem_key, answer_key), needed=("problem",))
-    for number, _, row in islice(rows, most):
+    for number, _, row in first_of(rows, most):
         if row.dialogue:
             raise UserError(
                 f"{spec}, row {number}: it has messages before the problem, which solve cannot give; drop it"
