@@ -19,9 +19,11 @@ from openrlhf_math.rerank.confidence import ByConfidence, Floor, Meter, Watch, m
 from openrlhf_math.rerank.early_stop import cannot_lose, never
 from openrlhf_math.rerank.record import row
 from openrlhf_math.rerank.reranker import Solved
-from openrlhf_math.rerank.roles import UNSURE, Completion, Sampling
+from openrlhf_math.rerank.roles import UNSURE, Completion, Sampling, Unavailable, Unmeasured
 from openrlhf_math.rerank.solver import Method, Solver, one_solver
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.serving.app import _as_api_error
+from openrlhf_math.serving.errors import ApiError
 from openrlhf_math.serving.plan import Service, plan
 from openrlhf_math.serving.protocol import ChatRequest
 from openrlhf_math.serving.schema import Message, Wishes
@@ -426,3 +428,16 @@ def test_a_request_for_the_rule_has_the_servers_window(pool):
     assert [sampling.watch for sampling in writer.asked] == [Watch(window=3)] * 2
     asked = plan(ChatRequest(messages, wishes=Wishes(rule="genselect")), served)
     assert asked.method.rule is RULES["genselect"]
+
+
+def test_a_request_for_confidence_that_cannot_be_had_is_the_clients_fault_and_no_fault_of_the_server():
+    served = Service("m", METHOD, Limits(attempts=2, seconds=60), scored=False, measured=False)
+    request = ChatRequest([Message(role="user", content="1+1?")], wishes=Wishes(rule="confident"))
+    with pytest.raises(ApiError) as refused:
+        plan(request, served)
+    found = [refused.value, _as_api_error(Unmeasured("no logprobs")), _as_api_error(Unavailable("dead"))]
+    assert [(one.status, one.param) for one in found] == [
+        (400, "openrlhf_math.rule"),
+        (400, "openrlhf_math.rule"),
+        (503, None),
+    ]
