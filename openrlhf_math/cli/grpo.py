@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 from openrlhf_math.cli.parsing import shown
+from openrlhf_math.colocation import preloaded
 from openrlhf_math.errors import UserError
 
 MODEL_FLAG = "--actor.model_name_or_path"
@@ -34,6 +35,13 @@ def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str
 
 
 def run(flat: argparse.Namespace) -> int:
+    try:
+        return _run(flat)
+    finally:
+        preloaded.end()
+
+
+def _run(flat: argparse.Namespace) -> int:
     from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.grpo.settings import as_json, resolve
     from openrlhf_math.grpo.tool_settings import isolation_of
@@ -56,13 +64,13 @@ def run(flat: argparse.Namespace) -> int:
         isolation_of(args.math.tool)
 
     from openrlhf_math.checkpoints.folder import CheckpointError
-    from openrlhf_math.colocation import preloaded
     from openrlhf_math.colocation.layout import check_engine_args, enter_environment
     from openrlhf_math.data.files import written_whole
     from openrlhf_math.grpo import inputs, resume
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.difficulty import read_labels
+    from openrlhf_math.grpo.estimate import print_phases
     from openrlhf_math.grpo.generation import ENGINE_FLAG, OURS, with_model_defaults
     from openrlhf_math.grpo.losses import find_policy_loss
     from openrlhf_math.grpo.plan import print_plan, print_prompt
@@ -107,6 +115,8 @@ def run(flat: argparse.Namespace) -> int:
         sets = inputs.load_problem_sets(args) if inputs.can_be_counted(args) else None
         prompts = inputs.render_prompts(args, sets) if sets and os.path.isdir(model) else None
         print_plan(args, inputs.count_prompts(args, sets) if sets else None, family)
+        if args.math.device == "cuda":
+            print_phases(args, flat.plan_gpu)
         if prompts:
             print_prompt(next(iter(prompts.values()))[0])
         try:

@@ -204,6 +204,12 @@ def _add_ours(group) -> None:
         action="store_true",
         help="print the resolved configuration and what it would ask for, start nothing",
     )
+    group.add_argument(
+        "--plan-gpu",
+        choices=("a100", "h100", "h200"),
+        default="h100",
+        help="the kind of GPU for which --dry-run shows memory, traffic and shortest time of each phase (%(default)s)",
+    )
 
 
 def _add_objective(group) -> None:

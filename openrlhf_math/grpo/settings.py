@@ -107,7 +107,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     """
     flags = dict(vars(flat))
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.") or name == "vllm.args"}
-    flags.pop("dry_run")
+    for name in ("dry_run", "plan_gpu"):
+        flags.pop(name)
     check_values(flags | ours)
     objective = settle_objective(flags, ours)
     check_template("--data.input_template", flags["data.input_template"], flags["data.apply_chat_template"])
