@@ -59,23 +59,36 @@ def reworded(args: argparse.Namespace) -> dict:
         }
 
 
-def _within(texts: list[str], folder: Path, rng: random.Random) -> dict:
+SAME_WAYS = frozenset(way.__name__ for way in SAME) | {"around"}
+
+
+def planted_within(texts: list[str], rng: random.Random) -> list[tuple[int, str, str]]:
+    """Problems, each once as it is, once written otherwise and once changed into another: number, way, text."""
     rows = []
     for number, text in enumerate(texts):
         rows.append((number, "original", text))
         rows += [(number, *reversed(changed(text, ways, rng))) for ways in (SAME, OTHER)]
     originals, rest = [row for row in rows if row[1] == "original"], [row for row in rows if row[1] != "original"]
     rng.shuffle(rest)
-    rows = originals + rest
-    _write(folder / "rows.jsonl", [text for *_, text in rows])
-    _curate("--source", folder / "rows.jsonl", "--filters", "", "--output", folder / "within")
-    same = {way.__name__ for way in SAME} | {"around"}
+    return originals + rest
+
+
+def dropped_within(rows: Path, output: Path) -> dict[int, int]:
+    """The rows that `curate` drops as duplicates, each with the row that it keeps."""
+    _curate("--source", rows, "--filters", "", "--output", output)
     found = {}
-    for line in (folder / "within/reports/duplicates.jsonl").read_text().splitlines():
+    for line in (output / "reports/duplicates.jsonl").read_text().splitlines():
         one = json.loads(line)
         found[one["row"] - 1] = int(one["kept"].rpartition("row ")[2]) - 1
-    right = {row for row, kept in found.items() if rows[row][1] in same and rows[kept][0] == rows[row][0]}
-    planted_rows = [index for index, (_, way, _) in enumerate(rows) if way in same]
+    return found
+
+
+def _within(texts: list[str], folder: Path, rng: random.Random) -> dict:
+    rows = planted_within(texts, rng)
+    write_problems(folder / "rows.jsonl", [text for *_, text in rows])
+    found = dropped_within(folder / "rows.jsonl", folder / "within")
+    right = {row for row, kept in found.items() if rows[row][1] in SAME_WAYS and rows[kept][0] == rows[row][0]}
+    planted_rows = [index for index, (_, way, _) in enumerate(rows) if way in SAME_WAYS]
     wrong = [index for index in found if index not in right]
     missed = [index for index in planted_rows if index not in right]
     _tell("wrongly dropped", [(rows[index][1], rows[index][2], rows[found[index]][2]) for index in wrong])
@@ -89,7 +102,7 @@ def _within(texts: list[str], folder: Path, rng: random.Random) -> dict:
 
 def _benchmarks(texts: list[str], folder: Path, rng: random.Random) -> dict:
     """Of each problem: word for word, within other text, written otherwise; other problems; with one word changed."""
-    _write(folder / "benchmark.jsonl", texts)
+    write_problems(folder / "benchmark.jsonl", texts)
     rows = []
     for number, text in enumerate(texts):
         rows += [(number, "copied", text), (number, "embedded", embedded(text, rng))]
@@ -99,7 +112,7 @@ def _benchmarks(texts: list[str], folder: Path, rng: random.Random) -> dict:
         if DIGITS.findall(one) == DIGITS.findall(text):
             rows.append((number, "opposite_word", one))
     rng.shuffle(rows)
-    _write(folder / "train.jsonl", [text for *_, text in rows])
+    write_problems(folder / "train.jsonl", [text for *_, text in rows])
     _curate(
         *("--source", folder / "train.jsonl", "--benchmark", f"held-out={folder / 'benchmark.jsonl'}"),
         *("--filters", "", "--keep-duplicates", "--output", folder / "clean"),
@@ -140,7 +153,7 @@ def _tell(what: str, examples: list[tuple], most: int = 12) -> None:
         print(f"{what} ({kind}): {text!r:.400}\n    {other!r:.400}", file=sys.stderr)
 
 
-def _write(path: Path, texts: list[str]) -> None:
+def write_problems(path: Path, texts: list[str]) -> None:
     """All with the same gold, so that the gold cannot tell one problem from the other."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"problem": text, "answer": "7"}) + "\n" for text in texts)

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,8 +104,8 @@ def ours_command(args: argparse.Namespace, problems: Path, run_dir: Path) -> lis
     return command
 
 
-def run_ours(args: argparse.Namespace, problems: Path, run_dir: Path, side: Side) -> None:
-    observe(ours_command(args, problems, run_dir), side)
+def run_ours(args: argparse.Namespace, problems: Path, run_dir: Path, side: Side, more: Sequence[str] = ()) -> None:
+    observe([*ours_command(args, problems, run_dir), *more], side)
     records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     side.first.append(records[0]["seconds_since_start"])
     for record in records[1:]:
