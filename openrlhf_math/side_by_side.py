@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 PATIENCE_SECONDS = 5.0  # for what was cancelled to end
+LOOK_SECONDS = 0.01
 
 
 Result = TypeVar("Result")
@@ -88,13 +89,27 @@ async def aside(function: Callable[Given, Result], *args: Given.args, **keywords
 
 @contextlib.asynccontextmanager
 async def closing(generator: AsyncGenerator[Item, None]) -> AsyncIterator[AsyncGenerator[Item, None]]:
-    """`contextlib.aclosing`, for a generator that may refuse to be closed."""
+    """`contextlib.aclosing`, for a generator that may refuse to be closed. Cancelled, again and again as anyio does, it
+    closes the generator nevertheless."""
     try:
         yield generator
     finally:
-        task = asyncio.ensure_future(generator.aclose())
+        task = asyncio.ensure_future(_close(generator))
+        task.add_done_callback(_retrieve)
+        _CLOSING.add(task)
+        task.add_done_callback(_CLOSING.discard)
         await asyncio.wait([task], timeout=PATIENCE_SECONDS)
         await end([task])
+
+
+_CLOSING: set[asyncio.Future[None]] = set()  # or they might be collected before they have ended
+
+
+async def _close(generator: AsyncGenerator[Any, None]) -> None:
+    async with asyncio.timeout(2 * PATIENCE_SECONDS):
+        while getattr(generator, "ag_running", False):  # what reads it was cancelled, and ends
+            await asyncio.sleep(LOOK_SECONDS)
+        await generator.aclose()
 
 
 def _retrieve(task: asyncio.Future[Any]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import sys
 import threading
 from collections.abc import Callable, Mapping
 
@@ -38,6 +39,8 @@ class JsonServer:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        told = self._server.handle_error
+        self._server.handle_error = lambda *of: None if isinstance(sys.exception(), ConnectionError) else told(*of)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def __enter__(self):

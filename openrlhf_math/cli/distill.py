@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openrlhf_math.cli.engine_flags import add_engine_flags, check_template_variables, drawn, engine_args
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
 from openrlhf_math.training.flag_values import json_object
@@ -122,6 +123,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (the model's)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where engines run (%(default)s)")
     add_tool_flags(parser)
+    add_engine_flags(parser)
     return parser
 
 
@@ -170,7 +172,7 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
     from openrlhf_math.data.trace import find_tags
     from openrlhf_math.distill.settings import DistillSettings, EngineSettings
     from openrlhf_math.endpoint.settings import EndpointSettings, read_key
-    from openrlhf_math.modeling.model_folder import check_chat_model
+    from openrlhf_math.modeling.model_folder import check_chat_model, load_tokenizer
 
     tool = tool_settings(args)
     if tool and args.teacher != "engine":
@@ -199,9 +201,13 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
         tensor_parallel=args.tensor_parallel,
         max_context=args.max_context,
         concurrency=256 if args.concurrency is None else args.concurrency,
+        engine_args=engine_args(args),
     )
     if args.teacher == "engine":
         check_chat_model("--model", args.model, engine.device, args.max_context)
+        check_template_variables(args, load_tokenizer("--model", args.model, True, "choose a chat model"))
+    if args.teacher == "recorded" and (args.chat_template_kwargs or args.reasoning_effort):
+        raise UserError("--chat-template-kwargs and --reasoning-effort: --teacher recorded asks nobody; leave them out")
     return DistillSettings(
         output=args.output,
         teacher=args.teacher,
@@ -221,6 +227,7 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
         endpoint=endpoint,
         engine=engine,
         tool=tool,
+        drawn=drawn(args),
     )
 
 

@@ -67,8 +67,6 @@ def asked_scorer(args: argparse.Namespace) -> "AskedScorerSettings":
     from openrlhf_math.rerank.roles import Sampling
     from openrlhf_math.rerank.verdicts import AskedScorerSettings
 
-    if not hasattr(args, "scorer_base_url"):
-        raise UserError(f"--scorer {args.scorer}: only solve asks a model behind an endpoint; choose another scorer")
     url = args.scorer_base_url or args.base_url
     if not url:
         raise UserError(f"--scorer {args.scorer} asks a model at an endpoint; give its address as --scorer-base-url")

@@ -34,12 +34,17 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def engine_args(args: argparse.Namespace) -> dict[str, object]:
-    """Those of --engine-args. Raises UserError for a name that vLLM does not have, or that is not for this flag."""
+    """Those of --engine-args. Raises UserError for a name that vLLM does not have, or that is not for this flag.
+
+    args: of `distill` too, whose --teacher says who is asked.
+    """
     given = args.engine_args
     if not given:
         return {}
     if args.base_url:
         raise UserError("--engine-args: the model of --base-url has its own engine; leave it out")
+    if getattr(args, "teacher", "engine") == "recorded":
+        raise UserError("--engine-args: --teacher recorded asks no engine; leave it out")
     check_engine_args("--engine-args", given, OURS)
     return given
 

@@ -18,6 +18,7 @@ from openrlhf_math.rewards.config import Style
 if TYPE_CHECKING:
     from openrlhf_math.evaluation.problem_sets import ProblemSet
     from openrlhf_math.rerank.scoring_engine import ScorerSettings
+    from openrlhf_math.rerank.verdicts import AskedScorerSettings
 
 EPILOG = r"""examples:
   openrlhf-math eval --model Qwen/Qwen2.5-Math-1.5B-Instruct --benchmark math500 --benchmark aime24 --output runs/e
@@ -63,7 +64,7 @@ PROTOCOL_HELP = (
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    from openrlhf_math.cli.endpoint_flags import add_endpoint_flags
+    from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags
     from openrlhf_math.cli.engine_flags import add_engine_flags
     from openrlhf_math.cli.judge_flags import add_judge_flags
     from openrlhf_math.evaluation.benchmarks import BENCHMARKS
@@ -71,6 +72,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.rerank.aggregate import AGGREGATIONS
     from openrlhf_math.rerank.confidence import WINDOW
     from openrlhf_math.rerank.scorers import SCORERS
+    from openrlhf_math.rerank.verdicts import ASKED
 
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -125,8 +127,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("choosing among a problem's completions").add_argument
     add("--scorer-model", metavar="MODEL", help="scores them when all are made, for weighted@k and best-of-k")
-    add("--scorer", metavar="KIND", help=f"what it is: {', '.join(SCORERS)}, or your own as package.module.Class")
+    add(
+        "--scorer", metavar="KIND",
+        help=f"what it is: {', '.join(SCORERS)}, or your own as package.module.Class; "
+        f"{' or '.join(ASKED)}: asked at an endpoint",
+    )  # fmt: skip
     add("--separator", metavar="TEXT", help="what separates steps (the scorer's own); \\n is understood")
+    add_asked_scorer_flags(add)
     add("--aggregate", default="last", metavar="NAME", help=f"of step scores: {', '.join(AGGREGATIONS)} (%(default)s)")
 
     add(
@@ -239,8 +246,6 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     check_template("--input-template", args.input_template, style.chat_template)
     if args.base_url and prompt != "chat":
         raise UserError(f"--prompt {prompt}: the endpoint of --base-url writes prompts itself; choose --prompt chat")
-    if args.base_url and args.record_confidence:
-        raise UserError("--record-confidence: that of a model behind --base-url is not measured; leave one of them out")
     if args.base_url and args.max_context:
         raise UserError(f"--max-context {args.max_context}: the endpoint of --base-url has its own; leave it out")
     if args.input_template and prompt != "plain":
@@ -310,17 +315,14 @@ def _announce(problems: "ProblemSet") -> None:
     print(asked, file=sys.stderr, flush=True)
 
 
-def _scorer(args: argparse.Namespace) -> "ScorerSettings | None":
-    """The `ScorerSettings`, None without a scorer. Raises UserError for a flag that cannot work."""
+def _scorer(args: argparse.Namespace) -> "ScorerSettings | AskedScorerSettings | None":
+    """Of the scorer, None without one. Raises UserError for a flag that cannot work."""
     from openrlhf_math.cli.rerank_flags import scorer_settings
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.rerank.aggregate import find_aggregation
-    from openrlhf_math.rerank.scoring_engine import ScorerSettings
 
     find_aggregation(args.aggregate)
-    scorer = scorer_settings(args, find_device() if args.device == "auto" else args.device)
-    assert isinstance(scorer, ScorerSettings | None)  # one behind an endpoint was refused
-    return scorer
+    return scorer_settings(args, find_device() if args.device == "auto" else args.device)
 
 
 def _check_free(output: Path) -> None:

@@ -24,7 +24,7 @@ from openrlhf_math.rerank.steps import BLANK_LINE
 from openrlhf_math.rerank.strategies import STRATEGIES, find_strategy
 from openrlhf_math.rerank.task import Strategy
 from openrlhf_math.rerank.tree_search import Steps
-from openrlhf_math.rerank.verdicts import ASKED, AskedScorerSettings
+from openrlhf_math.rerank.verdicts import ASKED, MOST_VOTES, AskedScorerSettings
 from openrlhf_math.rewards import RewardConfig
 
 if TYPE_CHECKING:
@@ -181,12 +181,13 @@ def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence:
         "--record-confidence": args.record_confidence,
     }
     flag = next((flag for flag, wanted in asked.items() if wanted), None)
-    if flag and args.strategy in ("beam", "dvts"):
-        raise UserError(f"{flag}: --strategy {args.strategy} writes in pieces, whose confidence is not measured")
-    if args.abort_unsure and getattr(args, "tool", None):
-        raise UserError(f"--abort-unsure {args.abort_unsure}: an attempt with --tool is not ended so; leave one out")
-    if flag and args.base_url:
-        raise UserError(f"{flag}: the confidence of a model behind --base-url is not measured; leave one of them out")
+    if flag and (why := why_unmeasured(args)):
+        raise UserError(f"{flag}: {why}; leave one of the two out")
+    for other, given in (("--tool", args.tool), ("--base-url", args.base_url)):
+        if args.abort_unsure and given:
+            raise UserError(
+                f"--abort-unsure {args.abort_unsure}: an attempt with {other} is not ended so; leave one of the two out"
+            )
     if args.abort_unsure and args.abort_unsure >= args.attempts:
         raise UserError(
             f"--abort-unsure {args.abort_unsure}: give less than --attempts {args.attempts}, or none is ended"
@@ -198,6 +199,15 @@ def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence:
         args.abort_unsure,
         record=args.record_confidence,
     )
+
+
+def why_unmeasured(args: argparse.Namespace) -> str:
+    """Why nobody measures the model's confidence in an attempt, a sentence; "" if somebody can."""
+    if args.strategy in ("beam", "dvts"):
+        return f"--strategy {args.strategy} writes in pieces, whose confidence is not measured"
+    if args.base_url and args.tool:
+        return "with --tool the confidence of a model behind --base-url is not measured"
+    return ""
 
 
 def _need_scorer(args: argparse.Namespace, flag: str, fix: str) -> None:
@@ -368,7 +378,9 @@ def _check_numbers(args: argparse.Namespace) -> None:
     _at_least(args, 1, AT_LEAST_ONE)
     _at_least(args, 0, ("refine", "abort_unsure"))
     _at_least(args, 2, ("select_group",))
-    if args.temperature < 0:
+    if args.select_votes > MOST_VOTES:
+        raise UserError(f"--select-votes {args.select_votes}: give at most {MOST_VOTES}")
+    if not 0 <= args.temperature < float("inf"):
         raise UserError(f"--temperature {args.temperature}: give 0 (greedy) or more")
     if not 0 < args.top_p <= 1:
         raise UserError(f"--top-p {args.top_p}: give more than 0 and at most 1")

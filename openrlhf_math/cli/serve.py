@@ -10,7 +10,15 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, context_of, limits, method, settings
+from openrlhf_math.cli.rerank_flags import (
+    add_rerank_flags,
+    check_there,
+    context_of,
+    limits,
+    method,
+    settings,
+    why_unmeasured,
+)
 from openrlhf_math.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         most_attempts=args.most_attempts,
         most_requests=args.most_requests,
         context=args.max_context or (None if args.base_url else context_of(args.model)),
+        measured=not why_unmeasured(args),
     )
     if here:
         return _serve_here(args, parts, service, port, key)

@@ -8,12 +8,12 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, limits, method, settings
 from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.schema import text_error
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.solver import Method
@@ -111,20 +111,33 @@ def _problems(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
         raise UserError("give a PROBLEM, - for standard input, or --problems, one of them")
     if args.file:
         return _read(args.file, args.split, args.problem_key, args.answer_key, args.max_problems)
-    lines = sys.stdin.read().splitlines() if args.problem == "-" else [args.problem]
+    lines = _standard_input().splitlines() if args.problem == "-" else [args.problem]
     problems = [line.strip() for line in lines if line.strip()][: args.max_problems]
     if not problems:
         where = "standard input has no line with a problem" if args.problem == "-" else "the problem is empty"
         raise UserError(f"{where}; write it out")
+    for number, problem in enumerate(problems, start=1):
+        if fault := text_error(problem):
+            raise UserError(f"problem {number} {fault}; write it as text in UTF-8")
     return problems, [None] * len(problems)
 
 
+def _standard_input() -> str:
+    """Raises UserError if there is none, or if it is no text."""
+    if sys.stdin is None:
+        raise UserError("PROBLEM is -, and standard input is closed; give it lines, or write the problem out")
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input is not text in UTF-8 ({error.reason}); write it so") from None
+
+
 def _read(spec: str, split: str, problem_key: str, answer_key: str, most: int | None) -> tuple[list, list]:
-    from openrlhf_math.data.problems import named_columns, read_set
+    from openrlhf_math.data.problems import first_of, named_columns, read_set
 
     problems, golds = [], []
     rows = read_set(spec, split, named_columns(problem_key, answer_key), needed=("problem",))
-    for number, _, row in islice(rows, most):
+    for number, _, row in first_of(rows, most):
         if row.dialogue:
             raise UserError(
                 f"{spec}, row {number}: it has messages before the problem, which solve cannot give; drop it"

@@ -131,7 +131,7 @@ def _steps(scores: Sequence | float | None) -> str:
 
 
 def _end(line: dict) -> str:
-    saved = f", about {line['tokens_saved']:,} saved" if line["tokens_saved"] else ""
+    saved = f", at least {line['tokens_saved']:,} saved" if line["tokens_saved"] else ""
     begun = f" and {line['not_counted']} not counted" if line.get("not_counted") else ""
     names = {"unscored": "unscored", "left_out": "left out as unsure", "unmeasured": "without a confidence"}
     extra = "".join(f", {line[name]} {words}" for name, words in names.items() if line.get(name))
@@ -177,7 +177,7 @@ def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
     saved = sum(line.get("tokens_saved", 0) for line in lines)
     used = sum(line.get("tokens_used", 0) for line in lines)
     unscored = sum(line.get("unscored", 0) for line in lines)
-    totals = f"{len(lines)} problems, {used:,} tokens" + (f", about {saved:,} saved" if saved else "")
+    totals = f"{len(lines)} problems, {used:,} tokens" + (f", at least {saved:,} saved" if saved else "")
     console.print(totals + (f", {unscored} attempts unscored" if unscored else ""), highlight=False)
     if right:
         console.print(f"right: {sum(right)} of {len(right)} ({sum(right) / len(right):.1%})", highlight=False)

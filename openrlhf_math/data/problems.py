@@ -1,10 +1,12 @@
 """Reading problem sets into one schema."""
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
+from typing import TypeVar
 
 from openrlhf_math.data.columns import Columns
 from openrlhf_math.data.extent import Extent
@@ -18,6 +20,14 @@ from openrlhf_math.rewards import UnparsableGold, parse_gold
 
 FIRST_ROWS = 100  # by which the columns of a set are recognised
 KEY_FLAGS = {"problem": "--problem-key", "answer": "--answer-key"}
+
+
+One = TypeVar("One")
+
+
+def first_of(rows: Iterable[One], most: int | None) -> Iterator[One]:
+    """The first so many, however large the number is; all if it is None."""
+    return islice(rows, None if most is None else min(most, sys.maxsize))
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,8 @@ def _counts_lines(name: str) -> bool:
 def _opened(
     path: str, shown: str, packed: str | None, opened: Callable[[BinaryIO], None] | None = None
 ) -> Iterator[Peekable]:
+    if path == "-" and sys.stdin is None:
+        raise UserError(f"{shown} is closed; give it rows, or name a file")
     try:
         file = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
     except OSError as error:

@@ -15,6 +15,7 @@ from openrlhf_math.distill.teachers import Question, Reply
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import count_parameters, load_tokenizer
+from openrlhf_math.rerank.roles import Sampling
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
 
 if TYPE_CHECKING:
@@ -34,16 +35,15 @@ class Engine:
         engine = settings.engine
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
         self._tool = Tool(settings.tool, self._tokenizer, settings.model) if settings.tool else None
-        self._llm = start_engine(
-            "--model",
-            settings.model,
-            engine.device,
-            tensor_parallel_size=engine.tensor_parallel,
-            max_model_len=engine.max_context,
-            max_num_seqs=engine.concurrency,
+        arguments = {
+            "tensor_parallel_size": engine.tensor_parallel,
+            "max_model_len": engine.max_context,
+            "max_num_seqs": engine.concurrency,
             **generation_arguments(engine.device),
             **cache_arguments(engine.device, settings.model, engine.concurrency, engine.max_context),
-        )
+        }
+        self._llm = start_engine("--model", settings.model, engine.device, **arguments | engine.engine_args)
+        self._variables = Sampling(**settings.drawn).template_variables
         self._settings, self._tied = settings, False
 
     async def answer(self, question: Question) -> Reply:
@@ -54,7 +54,7 @@ class Engine:
             self._tied = True
             await end_with_this_process(self._llm)
         try:
-            text = chat_text(self._tokenizer, question.messages)
+            text = chat_text(self._tokenizer, question.messages, self._variables)
         except UserError as error:
             raise Failure(str(error)) from None
         (ids,) = prompt_ids(self._tokenizer, [text], chat_template=True)

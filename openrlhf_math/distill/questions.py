@@ -3,10 +3,9 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from itertools import islice
 
 from openrlhf_math.data.columns import MISSING, look
-from openrlhf_math.data.problems import Problem, keep_parsable, named_columns, problem_of, read_set
+from openrlhf_math.data.problems import Problem, first_of, keep_parsable, named_columns, problem_of, read_set
 from openrlhf_math.data.schema import Row
 from openrlhf_math.data.sources import SOURCES
 from openrlhf_math.errors import UserError
@@ -58,7 +57,7 @@ def read_tasks(spec: str, split: str, columns: Columns, licences: dict[str, str]
     if limit is not None and limit < 1:
         raise UserError(f"--max-problems {limit} leaves no problem; give 1 or more")
     named = named_columns(columns.problem, columns.answer)
-    rows = list(islice(read_set(spec, split, named), limit))
+    rows = list(first_of(read_set(spec, split, named), limit))
     problems = [problem_of(spec, *row) for row in rows]
     first: dict[str, Problem] = {}
     doubles = [problem for problem in problems if first.setdefault(key_of(problem), problem) is not problem]

@@ -1,9 +1,9 @@
 """What a distillation run is: teacher, sampling, limits, what is kept."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from openrlhf_math.data.trace import Tags
 from openrlhf_math.endpoint.settings import EndpointSettings
@@ -18,6 +18,7 @@ class EngineSettings:
     tensor_parallel    devices one engine is spread over
     max_context        tokens of prompt and completion together; None for the model's own
     concurrency        attempts under way at once in one engine
+    engine_args        further arguments of vLLM's engine, which go before ours
     """
 
     device: str
@@ -25,6 +26,7 @@ class EngineSettings:
     tensor_parallel: int
     max_context: int | None
     concurrency: int
+    engine_args: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.engines < 0:
@@ -51,6 +53,7 @@ class DistillSettings:
     questions      how many of the problems are kept, those with the longest responses; None for all
     endpoint       None without --base-url
     tool           that the model may call; None for none
+    drawn          how the model thinks: `chat_template_kwargs` and `reasoning_effort` of `rerank.roles.Sampling`
     """
 
     output: Path
@@ -71,6 +74,7 @@ class DistillSettings:
     endpoint: EndpointSettings | None
     engine: EngineSettings
     tool: ToolSettings | None = None
+    drawn: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for flag in ("attempts", "max_tokens", "keep_n"):
@@ -97,6 +101,9 @@ class DistillSettings:
         identity = {name: getattr(self, name) for name in names}
         if self.teacher == "endpoint" and self.endpoint:
             identity["extra_body"] = self.endpoint.extra_body
+        if self.engine.engine_args:
+            identity["engine_args"] = self.engine.engine_args
+        identity |= {name: value for name, value in self.drawn.items() if value}
         return identity | (self.tool.identity() if self.tool else {})
 
     def choice(self) -> dict:

@@ -118,6 +118,7 @@ class Endpoint:
                 "temperature": self._settings.temperature,
                 "top_p": self._settings.top_p,
                 "seed": question.seed,
+                **{name: value for name, value in self._settings.drawn.items() if value},
             }
         )
         return Reply(answer.content, answer.reasoning, answer.finish_reason, answer.tokens)

@@ -22,7 +22,9 @@ from openrlhf_math.errors import UserError
 
 # Bytes of a reply at the most: a token's text, escaped, in up to three fields; and what comes around it.
 BYTES_A_TOKEN = 64
+BYTES_A_LOGPROB = 256  # of one of the likeliest tokens: its text twice, the second time as a list of bytes
 BYTES_AROUND = 1 << 20
+MOST_TOKENS = 1 << 20  # whatever was asked for: no model writes more
 T = TypeVar("T")
 LONGEST_LINE = 8190  # bytes of a header
 LONGEST_WAIT = 60.0  # seconds between two tries, unless the endpoint asks for more
@@ -196,7 +198,10 @@ class Client:
 def _longest(asked: dict) -> int:
     """Bytes of the reply to a request at the most."""
     limits = (asked.get("max_tokens"), asked.get("max_completion_tokens"))
-    return BYTES_AROUND + BYTES_A_TOKEN * max((one for one in limits if isinstance(one, int)), default=1 << 17)
+    tokens = max((one for one in limits if isinstance(one, int)), default=1 << 17)
+    likeliest = asked.get("top_logprobs") if asked.get("logprobs") else None
+    each = BYTES_A_LOGPROB * (1 + likeliest) if isinstance(likeliest, int) else 0
+    return BYTES_AROUND + (BYTES_A_TOKEN + each) * min(tokens, MOST_TOKENS)
 
 
 def backoff(number: int) -> float:

@@ -1,7 +1,10 @@
 """What an OpenAI-compatible endpoint sends back: a completion, or the words of an error. Pure functions."""
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+
+UNLIKELIEST = -9999.0  # what vLLM's server writes for the logarithm of a probability of 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +14,8 @@ class Answer:
     reasoning: where the endpoint tells it apart from the content, else "". finish_reason: "stop" for a whole reply,
     "length" for one the limit cut off. tokens, prompt_tokens: of completion and prompt, None where `usage` does not
     say. stop_reason: the stop text that ended it, "" where the endpoint does not say (vLLM's and SGLang's do).
+    logprobs: for each token its log-probability, then those of the likeliest tokens at its place, NaN for one that is
+    no number; empty where the endpoint gives none.
     """
 
     content: str
@@ -19,6 +24,7 @@ class Answer:
     tokens: int | None
     prompt_tokens: int | None = None
     stop_reason: str = ""
+    logprobs: list[list[float]] = field(default_factory=list, repr=False)
 
 
 class Failure(Exception):
@@ -65,13 +71,14 @@ def parse(body: str) -> tuple[Answer, int]:
         finish_reason = choice.get("finish_reason") or ""
         stopped = choice.get("stop_reason") or choice.get("matched_stop")
         usage = data.get("usage") or {}
+        logprobs = _logprobs(choice.get("logprobs"))
         tokens, prompt = (_number(usage.get(name)) for name in ("completion_tokens", "prompt_tokens"))
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise nonsense(body) from None
     if not all(isinstance(text, str) for text in (content, reasoning, finish_reason)):
         raise nonsense(body)
     stop = _unicode(stopped) if isinstance(stopped, str) else ""  # a number is a token's
-    answer = Answer(_unicode(content), _unicode(reasoning), plain(finish_reason), tokens, prompt, stop)
+    answer = Answer(_unicode(content), _unicode(reasoning), plain(finish_reason), tokens, prompt, stop, logprobs)
     return answer, (tokens or 0) + (prompt or 0)
 
 
@@ -95,6 +102,23 @@ def _texts(content: object) -> tuple[str, str]:
         else:
             raise TypeError
     return "".join(texts), "".join(thoughts)
+
+
+def _logprobs(said: object) -> list[list[float]]:
+    """Of a choice's `logprobs` in OpenAI's form; empty for any other, since not every request asks for them."""
+    try:
+        content = said.get("content") if isinstance(said, dict) else None
+        return [
+            [_logarithm(one["logprob"]), *(_logarithm(other["logprob"]) for other in one.get("top_logprobs") or ())]
+            for one in content or ()
+        ]
+    except (TypeError, KeyError, AttributeError):
+        return []
+
+
+def _logarithm(value: object) -> float:
+    """The logarithm of a probability, which may be rounded to above 0; NaN for what is none."""
+    return float(value) if isinstance(value, int | float) and UNLIKELIEST < value < 1 else math.nan
 
 
 def nonsense(body: str) -> FailedTry:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from yarl import URL
 
 from openrlhf_math.endpoint.client import Client
-from openrlhf_math.endpoint.reply import Failure, nonsense, plain
+from openrlhf_math.endpoint.reply import UNLIKELIEST, Failure, nonsense, plain
 from openrlhf_math.endpoint.settings import EndpointSettings
 from openrlhf_math.errors import UserError
 
@@ -16,7 +16,6 @@ T = TypeVar("T")
 
 BYTES_A_TOKEN = 1024  # of a reply: an id, a log-probability, a rank, and a text that may be a line of blanks
 BYTES_AROUND = 1 << 20
-UNLIKELIEST = -9999.0  # what vLLM writes for a probability of 0
 ABOVE = 1e-3  # nats above 0 that a rounded log-probability may have
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from openrlhf_math.errors import UserError
@@ -19,7 +20,7 @@ class EndpointCompletions:
     """What `sampler.Sampler` is for an engine. Its requests' prompts are messages."""
 
     def __init__(self, endpoint: EndpointModel, seed: int, drawn: Mapping[str, object] | None = None) -> None:
-        """drawn: fields of `roles.Sampling` that no benchmark has."""
+        """drawn: fields of `roles.Sampling` that no benchmark has, `watch` too."""
         self._endpoint, self._seed, self._more = endpoint, seed, drawn or {}
 
     def complete(
@@ -54,7 +55,8 @@ class EndpointCompletions:
                     except roles.RequestError as error:
                         lost.append(f"problem {request.problem}: {error}")
                         continue
-                    yield request, Completion(one.text, one.tokens, one.finished == "length")
+                    sure = asdict(one.confidence) if one.confidence else None
+                    yield request, Completion(one.text, one.tokens, one.finished == "length", confidence=sure)
         except roles.Unavailable as error:
             raise UserError(f"{error}; what it made is kept, run the same command again") from None
         finally:

@@ -26,7 +26,7 @@ from openrlhf_math.modeling.model_kind import check_engine, check_tokens
 from openrlhf_math.rerank.aggregate import find_aggregation
 from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rerank.roles import Sampling as TemplateSampling
-from openrlhf_math.rerank.scoring_engine import kind_and_arguments
+from openrlhf_math.rerank.scoring_engine import ScorerSettings, kind_and_arguments
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.runs.journal import Journal, refused_if_unwritable
 from openrlhf_math.tools.turns import TemplateTurns
@@ -59,7 +59,7 @@ def evaluate(
         sets = [replace(one, sampling=fitted(one.sampling, ids[one.name], settings)) for one in sets]
         context = context_needed({one.name: (ids[one.name], limit_of(one.sampling)) for one in sets}, settings)
         prompts |= ids
-    if settings.scorer:
+    if isinstance(settings.scorer, ScorerSettings):
         kind_and_arguments(settings.scorer)  # or a wrong one would be refused only after all sampling
     journal = journal_of(sets, settings)
     scores = None
@@ -149,7 +149,7 @@ def _sampler(
 ) -> "Sampler | EndpointCompletions | Engines":
     """stack: with its end the engines end, where they are processes of their own."""
     if settings.endpoint:
-        return EndpointCompletions(settings.endpoint, settings.seed, settings.drawn)
+        return EndpointCompletions(settings.endpoint, settings.seed, {**settings.drawn, "watch": settings.watch})
     if settings.engines:
         from openrlhf_math.evaluation.engines import Engines  # and Ray
 

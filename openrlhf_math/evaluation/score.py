@@ -15,6 +15,7 @@ from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.rerank.aggregate import find_aggregation
 from openrlhf_math.rerank.answer_judge import JudgeSettings
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
+from openrlhf_math.rerank.verdicts import AskedScorerSettings
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.runs.journal import refused_if_unwritable
 
@@ -30,7 +31,7 @@ def score(
     seed: int,
     parquet: bool,
     advance: Callable[[], None],
-    scorer: ScorerSettings | None = None,
+    scorer: ScorerSettings | AskedScorerSettings | None = None,
     aggregation: str = "last",
     judge: JudgeSettings | None = None,
 ) -> dict:
@@ -60,7 +61,7 @@ def score(
     return summary
 
 
-def _scored(rows: list[Row], name: str, output: Path, scorer: ScorerSettings) -> list[Row]:
+def _scored(rows: list[Row], name: str, output: Path, scorer: ScorerSettings | AskedScorerSettings) -> list[Row]:
     """The rows with the scorer's scores in place of those they may have."""
     keyed = [(f"{name} {number}", row) for number, row in enumerate(rows)]
     digest = hashlib.sha256()

@@ -11,6 +11,7 @@ from openrlhf_math.rerank.answer_judge import JudgeSettings
 from openrlhf_math.rerank.confidence import Watch
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
+from openrlhf_math.rerank.verdicts import AskedScorerSettings
 from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.tools.settings import ToolSettings
 
@@ -51,7 +52,7 @@ class EvalSettings:
     max_context: int | None
     parquet: bool
     rewards: RewardConfig
-    scorer: ScorerSettings | None = None
+    scorer: ScorerSettings | AskedScorerSettings | None = None
     aggregation: str = "last"
     input_template: str | None = None
     endpoint: EndpointModel | None = None

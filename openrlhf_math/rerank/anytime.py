@@ -1,13 +1,14 @@
 """One problem's attempts, counted as they come, with an answer at any time."""
 
 import math
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last, probabilities
 from openrlhf_math.rerank.budget import Budget
 from openrlhf_math.rerank.choose import Rule, majority, needs_confidence, needs_scores, softmax, sums
-from openrlhf_math.rerank.classes import Same, group
+from openrlhf_math.rerank.classes import Classes, Same
 from openrlhf_math.rerank.confidence import ByConfidence, Confidence, measured, surest, weights
 from openrlhf_math.rerank.early_stop import Stop, never, wave
 from openrlhf_math.side_by_side import aside, closing, within
@@ -48,8 +49,8 @@ class Decision:
     ended         "tokens", "attempts" or "seconds": that limit was reached; "early": more attempts were not needed;
                   "done": there were no more; "interrupted": somebody wanted the best so far
     tokens        all that were written for it, also by attempts that were cancelled or are not shown
-    tokens_saved  by stopping early, an estimate: the attempts that were not counted times the mean tokens of those that
-                  were, less what those under way had written
+    tokens_saved  by stopping early, at least, an estimate: the attempts that were not counted times the mean tokens of
+                  those that were, which are the shorter ones, less what those under way had written
     not_counted   attempts that were begun and cancelled, or given up by the strategy; their tokens are in `tokens`
     left_out      attempts with an answer that had no vote, as the least confident
     unmeasured    where the choice rests on confidence: attempts in which nobody measured it
@@ -75,9 +76,10 @@ class Count:
     """What is known once some attempts are counted.
 
     voting: the classes of those that vote. weights: what the rule reads, scores or confidences. winner: the number of
-    the attempt that the rule chooses.
+    the attempt that the rule chooses. grouped: the answers, for the next one to join.
     """
 
+    grouped: Classes
     attempts: Sequence[Attempt] = ()
     classes: Sequence[int | None] = ()
     voting: Sequence[int | None] = ()
@@ -98,8 +100,8 @@ class Poll:
         aggregation: Aggregation = last,
         by: ByConfidence = ByConfidence(),  # noqa: B008  immutable
     ) -> None:
-        self._same, self._rule, self._aggregation, self._by = same, rule, aggregation, by
-        self.take(Count())
+        self._rule, self._aggregation, self._by = rule, aggregation, by
+        self.take(Count(Classes(same)))
 
     def add(self, attempt: Attempt) -> None:
         """Count one more. May wait for the grader; until it is done, everything else is as it was before."""
@@ -108,25 +110,30 @@ class Poll:
     def counted_with(self, attempt: Attempt) -> Count:
         """What one more makes of the count. Grader and rule are at work here; nothing changes until it is taken."""
         attempts = [*self.attempts, attempt]
-        classes = group([one.answer for one in attempts], self._same)
+        grouped = self._grouped.copy()
+        grouped.add(attempt.answer)
+        classes = grouped.numbers()
         scores, unscored = aggregate([one.scores for one in attempts], self._aggregation)
         numbers = measured([one.confidence for one in attempts], self._by.measure)
         voting = surest(classes, numbers, self._by.keep)
         read = weights(numbers) if needs_confidence(self._rule) else scores
         unmeasured = numbers.count(None) if needs_confidence(self._rule) or self._by.keep < 1 else 0
-        return Count(attempts, classes, voting, scores, read, unscored, unmeasured, self._rule(voting, read))
+        winner = self._rule(voting, read)
+        return Count(grouped, attempts, classes, voting, scores, read, unscored, unmeasured, winner)
 
     def take(self, count: Count) -> None:
         self.attempts, self.classes, self.scores = list(count.attempts), list(count.classes), list(count.scores)
         self.voting, self.weights = list(count.voting), list(count.weights)
         self.unscored, self.unmeasured, self._winner = count.unscored, count.unmeasured, count.winner
+        self._grouped = count.grouped
 
     def chosen(self) -> int | None:
         """The number of the attempt that wins among those so far."""
         return self._winner
 
     def votes(self) -> tuple[int, ...]:
-        return tuple(self.classes.count(name) for name in self._names())
+        votes = Counter(self.classes)
+        return tuple(votes[name] for name in self._names())
 
     def totals(self) -> tuple[float, ...]:
         """What the rule sums: votes or scores, by class, in order of appearance; nothing if it sums nothing.
@@ -143,8 +150,10 @@ class Poll:
             values = [1] * len(self.voting)
         else:
             values = self.scores if probabilities(self.scores) else _effective(softmax(self.scores))
-        pairs = list(zip(self.voting, values, strict=True))
-        return tuple(math.fsum(value for name, value in pairs if name == wanted) for wanted in self._names())
+        added: dict[int | None, list[float]] = {}
+        for name, value in zip(self.voting, values, strict=True):
+            added.setdefault(name, []).append(value)
+        return tuple(math.fsum(added.get(name, ())) for name in self._names())
 
     def bounded(self) -> bool:
         """Whether an attempt adds at most 1 to a total, and takes nothing from another.

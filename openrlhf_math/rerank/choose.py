@@ -10,6 +10,7 @@ does not matter to the class that wins.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from openrlhf_math.registry import Registry
@@ -113,8 +114,9 @@ def best_of_n(classes: Classes, scores: Sequence[float]) -> int | None:
 
     Among equal scores the class with the most votes wins: where no attempt is scored, the majority.
     """
+    votes = Counter(classes)
     answered = [number for number, name in enumerate(classes) if name is not None]
-    return max(answered, key=lambda number: (scores[number], classes.count(classes[number])), default=None)
+    return max(answered, key=lambda number: (scores[number], votes[classes[number]]), default=None)
 
 
 @register_rule("weighted_best_of_n")
@@ -138,7 +140,7 @@ def chairman(classes: Classes, scores: Sequence[float]) -> int | None:
     The attempt with the highest score among them is chosen, argmax_{i: c_i in F} s_i. Votes of 3:0, 5:1 and 6:2 are
     clear, 2:0 and 4:1 are not: a lucky score does not overrule many votes, and a split vote is not left to chance.
     """
-    votes = {name: classes.count(name) for name in classes if name is not None}
+    votes = Counter(name for name in classes if name is not None)
     most = max(votes.values(), default=0)
     front = {name for name, count in votes.items() if count == most or lead_probability(most, count) < CLEAR}
     return best_of_n([name if name in front else None for name in classes], scores)

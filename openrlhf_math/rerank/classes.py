@@ -4,47 +4,117 @@ Texts that differ only in spelling are put together first, so that 32 attempts w
 comparisons. What is left is compared by the grader, whose workers bound what a hostile answer can cost.
 """
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import lru_cache
+from heapq import heapify, heappop, heappush
 
 from openrlhf_math.rewards import Grade, GradingPool
+from openrlhf_math.rewards.equivalence import same_number
 from openrlhf_math.rewards.notation import MAX_ANSWER, key, tidy
-from openrlhf_math.rewards.number import read_number
+from openrlhf_math.rewards.number import Number, read_number
 from openrlhf_math.rewards.outcome import Open, begin
 
 # A problem whose answers hang the grader this often is not worth more of its deadlines.
 MOST_UNDECIDED = 4
 
 Same = Callable[[str, str], bool | None]
+Text = tuple[int, str]  # its length and itself: shortest first
 
 
 def group(answers: Sequence[str | None], same: Same) -> list[int | None]:
-    """The class of every answer, numbered by first appearance; None for an attempt without an answer.
+    """The class of every answer, numbered by first appearance; None for an attempt without an answer, see `Classes`."""
+    classes = Classes(same)
+    for answer in answers:
+        classes.add(answer)
+    return classes.numbers()
+
+
+class Classes:
+    """Answers that are put into classes as they come.
 
     same: whether two texts are one answer, None if nobody can tell, which keeps them apart.
 
     Every text is compared with one representative of each class, the shortest text of the class. Chains are not
     followed: `5 cm` may count for `5` and `5 m` too, yet they are not each other. Texts are taken shortest first, so
     the classes do not depend on the order of the attempts.
+
+    A text that comes late may stand before others: those of which it is the representative now move to it, and so on
+    with what they represented. Everything else stays, so that a pair of texts is asked once.
     """
-    keys = [_key(answer) if answer and answer.strip() else None for answer in answers]
-    texts: dict[str, str] = {}
-    for one, answer in zip(keys, answers, strict=True):
-        if one is not None and answer is not None:
-            texts[one] = min(texts.get(one, answer), answer, key=_shortest)
-    representatives: list[str] = []
-    class_of: dict[str, str] = {}
-    for one in sorted(texts, key=lambda one: _shortest(texts[one])):
-        found = next((other for other in representatives if same(texts[other], texts[one])), None)
-        if found is None:
-            representatives.append(one)
-        class_of[one] = found or one
-    numbers: dict[str, int] = {}
-    return [None if one is None else numbers.setdefault(class_of[one], len(numbers)) for one in keys]
 
+    def __init__(self, same: Same) -> None:
+        self._same = same
+        self._keys: list[str | None] = []  # of every answer
+        self._texts: dict[str, Text] = {}  # by key
+        self._order: list[Text] = []  # of the same
+        self._representatives: list[Text] = []  # in order, too
+        self._class_of: dict[Text, Text] = {}
 
-def _shortest(text: str) -> tuple[int, str]:
-    return len(text), text
+    def copy(self) -> "Classes":
+        """One that changes alone."""
+        other = copy(self)
+        for name in ("_keys", "_texts", "_order", "_representatives", "_class_of"):
+            setattr(other, name, getattr(self, name).copy())
+        return other
+
+    def add(self, answer: str | None) -> None:
+        name = _key(answer) if answer and answer.strip() else None
+        self._keys.append(name)
+        if name is None or answer is None:
+            return
+        text, known = (len(answer), answer), self._texts.get(name)
+        if known is None or text < known:
+            self._texts[name] = text
+            lost = self._without(known) if known else []
+            insort(self._order, text)
+            self._settle([text, *lost])
+
+    def numbers(self) -> list[int | None]:
+        """The class of every answer, numbered by first appearance; None without an answer."""
+        found: dict[Text, int] = {}
+        classes = [None if name is None else self._class_of[self._texts[name]] for name in self._keys]
+        return [None if one is None else found.setdefault(one, len(found)) for one in classes]
+
+    def _without(self, text: Text) -> list[Text]:
+        """Take out a text. Returns those that it represented."""
+        self._order.remove(text)
+        del self._class_of[text]
+        return self._step_down(text)
+
+    def _step_down(self, text: Text) -> list[Text]:
+        """Take out a representative. Returns the others of its class, which have none then."""
+        if text not in self._representatives:
+            return []
+        self._representatives.remove(text)
+        left = [one for one, other in self._class_of.items() if other == text and one != text]
+        for one in left:
+            del self._class_of[one]
+        return left
+
+    def _settle(self, texts: list[Text]) -> None:
+        """Find the representatives of these, and of all that move with them. What moves stands behind what moved it."""
+        heapify(texts)
+        while texts:
+            text = heappop(texts)
+            before = self._representatives[: bisect_left(self._representatives, text)]
+            found = next((other for other in before if self._same(other[1], text[1])), None)
+            moves = self._step_down(text) if found else []
+            if found is None and text not in self._representatives:
+                insort(self._representatives, text)
+                moves = self._drawn_to(text)
+            self._class_of[text] = found or text
+            for one in moves:
+                if one not in texts:
+                    heappush(texts, one)
+
+    def _drawn_to(self, text: Text) -> list[Text]:
+        """Of the texts behind a new representative those of its class: no representative before it has them."""
+        behind = self._order[bisect_right(self._order, text) :]
+        return [
+            one for one in behind if (known := self._class_of.get(one)) and known > text and self._same(text[1], one[1])
+        ]
 
 
 @lru_cache(maxsize=1 << 14)
@@ -56,8 +126,8 @@ def _key(answer: str) -> str:
 class GraderSays:
     """`same` for the answers of one problem: the grader takes one of them for the other, whichever is the gold.
 
-    Exact values that differ are different at once: each text is computed once, and only texts with the same values, or
-    of another kind, are compared in pairs.
+    Numbers are compared here. Other exact values that differ are different at once: each text is computed once, and
+    only texts with the same values, or of another kind, are compared in pairs.
 
     compared: pairs asked. undecided: pairs that nobody could tell within the limits, and texts that could not be
     computed within them, which stay apart from all others. After MOST_UNDECIDED of these no more pairs are asked.
@@ -66,6 +136,7 @@ class GraderSays:
     def __init__(self, pool: GradingPool, problem: str | None = None) -> None:
         self._pool, self._problem = pool, problem
         self._verdicts: dict[tuple[str, str], bool | None] = {}
+        self._numbers: dict[str, tuple[Number, Number] | None] = {}
         self._values: dict[str, str | None] = {}
         self.undecided = 0
 
@@ -87,17 +158,27 @@ class GraderSays:
         return self._verdicts[pair]
 
     def _differ(self, first: str, second: str) -> bool:
-        """Whether both are exact values, and not the same."""
-        texts = [tidy(first), tidy(second)]
-        if all(map(read_number, texts)):
-            return False  # compared without a worker
-        values = []
-        for said, text in zip((first, second), texts, strict=True):
-            if said not in self._values and self.undecided < MOST_UNDECIDED:
-                self._values[said] = self._pool.fingerprint_now(text, self._problem)
-                self.undecided += self._values[said] is None
-            values.append(self._values.get(said))
+        """Whether both are numbers, or both exact values, and not the same."""
+        one, other = self._number(first), self._number(second)
+        if one and other:
+            return not (same_number(one[0], other[1]) or same_number(other[0], one[1]))
+        values = [self._value(first), self._value(second)]
         return all(values) and values[0] != values[1]
+
+    def _number(self, text: str) -> tuple[Number, Number] | None:
+        """A text as a number: as a gold answer, and as an answer, whose unit may be in the problem."""
+        if text not in self._numbers:
+            tidied = tidy(text)
+            gold, answer = read_number(tidied), read_number(tidied, self._problem or "")
+            self._numbers[text] = (gold, answer) if gold and answer else None
+        return self._numbers[text]
+
+    def _value(self, text: str) -> str | None:
+        """Its fingerprint, see `GradingPool.fingerprint_now`; None also if nobody can afford it any more."""
+        if text not in self._values and self.undecided < MOST_UNDECIDED:
+            self._values[text] = self._pool.fingerprint_now(tidy(text), self._problem)
+            self.undecided += self._values[text] is None
+        return self._values.get(text)
 
     def _ask(self, first: str, second: str) -> bool | None:
         pairs = [(_boxed(second), first), (_boxed(first), second)]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # What DeepConf takes.
 CANDIDATES = 20
 WINDOW = 2048
+ROUNDING = 1e-6  # nats: of a running sum, or who is as sure as the floor would fall below it
 LOWEST_GROUPS = 0.1  # share of the groups in `bottom`
 
 
@@ -100,7 +101,7 @@ class Meter:
         if len(self._confidence) > window:
             self._sum -= self._confidence[-window - 1]
         floor = self._watch.floor
-        below = floor is not None and len(self._confidence) >= window and self._sum / window < floor
+        below = floor is not None and len(self._confidence) >= window and self._sum / window < floor - ROUNDING
         self.sank = self.sank or below
 
     def confidence(self) -> Confidence | None:
@@ -264,3 +265,14 @@ def read_logprobs(logprobs: "FlatLogprobs | None", meter: Meter) -> None:
     for place, row in enumerate(rows):
         candidates[place, : len(row)] = list(row.values())
     meter.extend(candidates[:, 0].copy(), candidates)
+
+
+def meter_of(logprobs: Sequence[Sequence[float]], watch: Watch) -> Meter:
+    """What was read of a whole completion. logprobs: see `endpoint.reply.Answer`."""
+    meter = Meter(watch)
+    if logprobs:
+        rows = np.full((len(logprobs), max(map(len, logprobs))), np.nan)
+        for place, row in enumerate(logprobs):
+            rows[place, : len(row)] = row
+        meter.extend(rows[:, 0].copy(), rows[:, 1:])
+    return meter

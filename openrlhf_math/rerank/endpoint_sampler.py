@@ -12,7 +12,17 @@ from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Answer, Failure
 from openrlhf_math.endpoint.settings import EndpointSettings, renamed
 from openrlhf_math.errors import UserError
-from openrlhf_math.rerank.roles import Completion, CutOff, Lost, Messages, RequestError, Sampling, Unavailable
+from openrlhf_math.rerank.confidence import Confidence, Watch, meter_of
+from openrlhf_math.rerank.roles import (
+    Completion,
+    CutOff,
+    Lost,
+    Messages,
+    RequestError,
+    Sampling,
+    Unavailable,
+    Unmeasured,
+)
 from openrlhf_math.rewards.own_words import OUTPUT_BEGINS
 from openrlhf_math.tools.attempt import LAST_CALL, ToolUse, seed_of_request
 from openrlhf_math.tools.code_blocks import Call, Reader
@@ -61,8 +71,8 @@ class EndpointSampler:
         return dict(self._client.failed_tries) if self._client else {}
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
-        """Raises RequestError if the endpoint refuses the request, Lost if it gives no reply after all tries, and
-        Unavailable if it answers nobody."""
+        """Raises RequestError if the endpoint refuses the request, Lost if it gives no reply after all tries,
+        Unavailable if it answers nobody, and Unmeasured if it does not say how sure the model was."""
         if sampling.prefix:
             raise RequestError("an endpoint cannot continue a text that was begun; choose --strategy independent")
         async with self._free:
@@ -80,7 +90,10 @@ class EndpointSampler:
                 raise Unavailable(self._hopeless) from None
         self._hopeless = ""
         self._note_prompt(messages, answer)
-        return self._completion(answer)
+        completion = self._completion(answer)
+        return (
+            replace(completion, confidence=self._confidence(answer, sampling.watch)) if sampling.watch else completion
+        )
 
     async def check(self) -> None:
         """Raises Unavailable if the endpoint was given up, and has answered nothing since."""
@@ -121,6 +134,8 @@ class EndpointSampler:
             "repetition_penalty": sampling.repetition_penalty if sampling.repetition_penalty != 1 else 0,
             "chat_template_kwargs": sampling.chat_template_kwargs,
             "reasoning_effort": sampling.reasoning_effort,
+            "logprobs": sampling.watch is not None,
+            "top_logprobs": sampling.watch.candidates if sampling.watch else 0,
         }
         return body | {name: value for name, value in unless.items() if value} | sampling.more
 
@@ -138,6 +153,19 @@ class EndpointSampler:
             self._counts_missing = True
             tokens = -(-len(text) // CHARACTERS_A_TOKEN)
         return Completion(text, tokens, finished)
+
+    def _confidence(self, answer: Answer, watch: Watch) -> Confidence | None:
+        """None for an empty reply. Raises Unmeasured where an endpoint does not give what was asked for."""
+        found = meter_of(answer.logprobs, watch).confidence()
+        if found is None and (answer.content or answer.reasoning):
+            raise Unmeasured(
+                self._in_our_flags(
+                    f"--base-url {self._settings.endpoint.base_url}: its replies have no logprobs with top_logprobs, "
+                    "of which the confidence in an attempt is made; choose another endpoint, or leave out --rule "
+                    "confident, --keep-confident and --record-confidence"
+                )
+            )
+        return found
 
     def _note_prompt(self, messages: Messages, answer: Answer) -> None:
         self._prompts[_name(messages)] = answer.prompt_tokens or 0
@@ -179,6 +207,7 @@ class EndpointToolSampler:
                     max_tokens=sampling.max_tokens - tokens,
                     stop=sampling.stop if last else (*sampling.stop, OUTPUT_BEGINS),
                     seed=seed_of_request(sampling.seed, number),
+                    watch=None,  # of what is dropped, nobody wants to know how sure it was
                 )
                 made = await self.sampler.complete(said, asked)
                 tokens += made.tokens

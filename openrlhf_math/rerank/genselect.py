@@ -1,9 +1,11 @@
 """Generative selection: a model reads the different answers with their solutions, and picks one.
 
 GenSelect of OpenMathReasoning, https://arxiv.org/abs/2504.16891, section 4: it reads summaries, the part behind the
-thinking, and its reasoning ends with the number of one of them. Many candidates are read in groups, whose winners meet.
+thinking, and its reasoning ends with the number of one of them. Many candidates are read in groups, whose winners meet;
+so are those for which the model's context has no room together.
 """
 
+import math
 import random
 import re
 from collections import Counter
@@ -25,7 +27,8 @@ QUESTION = (
 HELD = 0.25  # share of a problem's tokens and seconds that attempts leave for the choice
 FEWEST_TOKENS = 16  # with less nobody can say which
 MOST_ANSWER = 200  # characters
-FEWEST_CHARACTERS = 300  # of a solution: halved down to this where the context has no room for all
+# Of a solution, where the context has no room for all: halved down to this, of two that are read alone to the second.
+FEWEST_CHARACTERS, FEWEST_OF_TWO = 1000, 300
 
 _CHOICE = re.compile(r"choice\W{0,8}(\d{1,3})(?!\d)", re.IGNORECASE)
 
@@ -107,6 +110,10 @@ def choice(reply: str, count: int) -> int | None:
     return int(found[-1]) if found and 1 <= int(found[-1]) <= count else None
 
 
+class NoRoom(Exception):
+    """No question on these candidates fits the context, with a reply."""
+
+
 class Selection:
     """One problem's choice among its candidates."""
 
@@ -117,6 +124,7 @@ class Selection:
         self._problem, self._sampler, self._how, self._tokens_left = problem, sampler, how, tokens_left
         self._sampling = replace(sampling, prefix="", stop=(), watch=None)
         self._asked = self._orders = 0
+        self._too_long = math.inf  # characters of a question for which there was no room
 
     async def choose(self, among: Sequence[Candidate]) -> Chosen | None:
         """None if there is nobody. One candidate alone is chosen without a question."""
@@ -124,19 +132,30 @@ class Selection:
         by_model = False
         while len(left) > 1:
             groups = _groups(self._shuffled(left), self._how.group)
-            found = await side_by_side(self._of_group(group, len(groups)) for group in groups)
+            share = self._tokens_left() / len(groups)
+            found = await side_by_side(self._of_group(group, share) for group in groups)
             left, by_model = [one for one, _ in found], found[0][1]
         return Chosen(left[0].number, by_model) if left else None
 
-    async def _of_group(self, group: list[Candidate], groups: int) -> tuple[Candidate, bool]:
-        """The winner, and whether a model has named it: where none is named, or two as often, most votes win."""
+    async def _of_group(self, group: list[Candidate], tokens: float) -> tuple[Candidate, bool]:
+        """The winner, and whether a model has named it: where none is named, or two as often, most votes win.
+
+        tokens: that may be written for it. Of more than two for which the context has no room each half is a group, and
+        their winners are the third.
+        """
         if len(group) == 1:
             return group[0], False
-        most = self._tokens_left() / (groups * self._how.votes)
+        most = tokens / self._how.votes
         named: Counter[int | None] = Counter()
         if most >= FEWEST_TOKENS:
             orders = [self._shuffled(group) for _ in range(self._how.votes)]
-            named.update(await side_by_side(self._ask(order, int(min(most, 1 << 30))) for order in orders))
+            try:
+                named.update(await side_by_side(self._ask(order, int(min(most, 1 << 30))) for order in orders))
+            except NoRoom:
+                if len(group) > 2:
+                    halves = (group[::2], group[1::2])
+                    winners = await side_by_side(self._of_group(half, tokens / 3) for half in halves)
+                    return await self._of_group([one for one, _ in winners], tokens / 3)
         del named[None]
         ranked = named.most_common(2)
         if ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]):
@@ -144,7 +163,7 @@ class Selection:
         return min(group, key=lambda one: (-one.votes, one.number)), False
 
     async def _ask(self, shown: list[Candidate], most: int) -> int | None:
-        """The number of the attempt that is named."""
+        """The number of the attempt that is named. Raises NoRoom."""
         self._asked += 1
         sampling = replace(
             self._sampling,
@@ -152,18 +171,26 @@ class Selection:
             seed=seed_of(self._sampling.seed, f"choice {self._problem}", self._asked),
         )
         characters = self._how.characters
-        while characters >= min(FEWEST_CHARACTERS, self._how.characters):
+        fewest = min(FEWEST_OF_TWO if len(shown) == 2 else FEWEST_CHARACTERS, characters)
+        while characters >= fewest:
             content = question(self._problem, shown, characters)
+            characters //= 2
+            if len(content) >= self._too_long:
+                continue
             try:
                 reply = await self._sampler.complete([{"role": "user", "content": content}], sampling)
             except Lost:
                 return None
             except RequestError:  # too long for the context
-                characters //= 2
+                self._too_long = min(self._too_long, len(content))
                 continue
             place = choice(reply.text, len(shown))
-            return None if place is None else shown[place - 1].number
-        return None
+            if place is not None:
+                return shown[place - 1].number
+            if reply.finished != "length" or reply.tokens >= sampling.max_tokens:
+                return None
+            self._too_long = min(self._too_long, len(content))  # there was room for the beginning of a reply only
+        raise NoRoom
 
     def _shuffled(self, group: Sequence[Candidate]) -> list[Candidate]:
         """Models prefer what stands first, or last: each question has an order of its own, the same for a seed."""

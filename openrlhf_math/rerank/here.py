@@ -32,11 +32,11 @@ def is_here(settings: "RerankerSettings") -> bool:
 
 
 @contextlib.asynccontextmanager
-async def asked_scorer(settings: AskedScorerSettings) -> AsyncIterator[Scorer]:
-    """A model behind an endpoint as a scorer, while the block runs."""
+async def asked_scorer(settings: AskedScorerSettings, whole: bool = False) -> AsyncIterator[Scorer]:
+    """A model behind an endpoint as a scorer, while the block runs. whole: see `VotingVerifier`."""
     sampler, kind = EndpointSampler(settings.endpoint), ASKED[settings.kind]
     try:
-        yield VotingVerifier(sampler, settings.votes, settings.sampling, kind.question, read=kind.read)
+        yield VotingVerifier(sampler, settings.votes, settings.sampling, kind.question, read=kind.read, whole=whole)
     finally:
         await sampler.close()
 

@@ -99,6 +99,10 @@ class Unavailable(Exception):
     """Who is asked cannot answer now; its text says why, as a sentence for a person."""
 
 
+class Unmeasured(Unavailable):
+    """Who is asked does not say how sure it is, which the choice needs; without it the same can be asked."""
+
+
 class Gone(Unavailable):
     """Nor will it ever: what died is not started again."""
 

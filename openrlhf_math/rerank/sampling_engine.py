@@ -181,7 +181,7 @@ class SamplingEngine(ServingEngine):
                     text, tokens = text + completion.text, tokens + len(completion.token_ids)
                     if meter:
                         read_logprobs(completion.logprobs, meter)
-                    if meter and floored and meter.sank and not completion.finish_reason:
+                    if meter and floored and meter.sank:  # also if it ended before anybody looked: or load would decide
                         return Completion(text, tokens, UNSURE, confidence=meter.confidence())
         finished = piece_of(completion).finished
         return Completion(text, tokens, finished, confidence=meter.confidence() if meter else None)

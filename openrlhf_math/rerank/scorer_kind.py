@@ -27,7 +27,8 @@ class ScorerKind(Protocol):
         """Of vLLM's engine: they make the model classify tokens. `pooler_config` is a dict of PoolerConfig's fields."""
 
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
-        """steps: at least one, none of them empty unless `split` gives such. One position for each is read."""
+        """steps: at least one, none of them empty unless `split` gives such; a completion that is judged as a whole is
+        one, as it is. One position for each is read."""
 
     def read(self, logits: Sequence[float]) -> float:
         """The score at a position, higher is better: a probability, or an `aggregate.Logit`. NaN stays NaN."""

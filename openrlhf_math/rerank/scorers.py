@@ -220,7 +220,7 @@ class Verifier:
         return one_against_other(self._tokenizer, "Yes", "No")
 
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
-        question = self.QUESTION.format(problem=problem, solution="\n\n".join(steps))
+        question = self.QUESTION.format(problem=problem, solution="\n\n".join(steps).strip())
         messages = [{"role": "user", "content": harmless(question, self._controls)}]
         text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

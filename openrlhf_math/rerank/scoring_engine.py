@@ -119,7 +119,7 @@ class ScoringEngine(ServingEngine):
     async def _score(self, problem: str, response: str) -> Scores:
         if not response.strip():
             return None
-        steps = self._split(response) if self._by_step else [response.strip()]
+        steps = self._split(response) if self._by_step else [response]
         if not steps:
             return None
         encoded = self._kind.encode(problem, steps)

@@ -10,7 +10,7 @@ from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.budget import Budget
 from openrlhf_math.rerank.encoding import harmless, without_common_controls
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
-from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling
+from openrlhf_math.rerank.roles import Lost, RequestError, Sampler, Sampling
 from openrlhf_math.rerank.task import Metered, seed_of
 from openrlhf_math.side_by_side import side_by_side
 
@@ -23,6 +23,8 @@ GRADE_QUESTION = (
     "Check the solution step by step. Then write one last line, Grade: and a whole number from 0, the final answer is "
     "wrong, to 10, it is certainly right."
 )
+
+MOST_VOTES = 1024  # of a model, on one question
 
 _VERDICT = re.compile(r"verdict\W*(yes|no)\b", re.IGNORECASE)
 _GRADE = re.compile(r"grade\W{0,8}(\d{1,3})(?![\d.])", re.IGNORECASE)
@@ -70,8 +72,8 @@ class AskedScorerSettings:
     separator: None = None  # a completion is judged as a whole
 
     def __post_init__(self) -> None:
-        if self.votes < 1:
-            raise ValueError(f"--scorer-votes {self.votes}: give 1 or more")
+        if not 1 <= self.votes <= MOST_VOTES:
+            raise ValueError(f"--scorer-votes {self.votes}: give 1 or more, at most {MOST_VOTES}")
 
     @property
     def model(self) -> str:
@@ -93,17 +95,19 @@ class VotingVerifier:
         question: str = QUESTION,
         controls: Iterable[str] = (),
         read: Callable[[str], float | None] = verdict,
+        whole: bool = False,
     ) -> None:
         """question: with places for {problem} and {solution}. controls: texts of the sampler's control tokens
         (`encoding.control_tokens`), which a solution that spells them is kept from using, with those that are common.
-        read: from a critique to a number from 0 to 1, or None.
+        read: from a critique to a number from 0 to 1, or None. whole: raise Lost where a critique is lost; else the
+        others are averaged.
 
         With a seed, each vote on each solution has one made of it, see `task.seed_of`.
         """
         if votes < 1:
             raise ValueError(f"votes is {votes}, it must be at least 1")
         self._sampler, self._votes, self._sampling = sampler, votes, sampling
-        self._question, self._controls, self._read = question, {*controls, *ENDS}, read
+        self._question, self._controls, self._read, self._whole = question, {*controls, *ENDS}, read, whole
 
     def spending(self, budget: Budget) -> "VotingVerifier":
         """The same verifier, whose tokens are spent from a budget when they are written."""
@@ -131,5 +135,7 @@ class VotingVerifier:
     async def _vote(self, messages: list[dict[str, str]], request: Sampling) -> float | None:
         try:
             return self._read((await self._sampler.complete(messages, request)).text)
-        except RequestError:
+        except RequestError as error:
+            if self._whole and isinstance(error, Lost):
+                raise
             return None

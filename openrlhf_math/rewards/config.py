@@ -8,6 +8,8 @@ from typing import Literal
 Style = Literal["boxed", "think"]
 # A worker takes about 35 MB of memory and 115 MB of address space before its first answer.
 LEAST_MEMORY = 256 << 20
+MOST_SECONDS = 1_000_000
+MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,18 @@ class RewardConfig:
     def __post_init__(self) -> None:
         if self.style not in ("boxed", "think"):
             raise ValueError(f"style is {self.style!r}, it must be 'boxed' or 'think'")
-        if not 0 < self.timeout_seconds < math.inf:
-            raise ValueError(f"timeout_seconds is {self.timeout_seconds}, it must be more than 0 and finite")
+        if not 0 < self.timeout_seconds <= MOST_SECONDS:
+            raise ValueError(
+                f"timeout_seconds is {self.timeout_seconds}, it must be more than 0 and at most {MOST_SECONDS:,}"
+            )
         if self.memory_bytes < LEAST_MEMORY:
             raise ValueError(f"memory_bytes is {self.memory_bytes}, a worker needs at least {LEAST_MEMORY}")
         if self.memory_bytes >= 1 << 63:
             raise ValueError(f"memory_bytes is {self.memory_bytes}, a limit must be less than 2 to the 63rd")
         if self.workers < 1:
             raise ValueError(f"workers is {self.workers}, it must be at least 1")
+        if self.workers > MOST_WORKERS:
+            raise ValueError(f"workers is {self.workers}, it must be at most {MOST_WORKERS}")
         for name in ("correct_reward", "format_reward"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be a finite number")

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from openrlhf_math.rewards.worker import wall_seconds
 # Verdicts are remembered: the samples of one prompt often give the same answer.
 MEMORY_OF_VERDICTS = 20_000
 START_SECONDS = 60.0
+LONGEST_POLL = 10**8  # milliseconds, which are an int of C
 # What a worker runs: a module with `serve`, found where this process finds its modules.
 MODULE = "openrlhf_math.rewards.worker"
 BOOT = (
@@ -158,24 +160,30 @@ class _Worker:
 
     def _ask(self, process: subprocess.Popen[bytes], question: bytes, seconds: float) -> tuple[bytes, bool]:
         """The worker's next line, cut off if the process ends first, and whether it was killed as its time was up."""
-        overdue = threading.Event()
-
-        def end() -> None:
-            overdue.set()
-            process.kill()
-
-        timer = threading.Timer(seconds, end)
-        timer.daemon = True
-        timer.start()
+        end, reply = time.monotonic() + seconds, b""
         assert process.stdin is not None and process.stdout is not None  # both are pipes
         try:
-            process.stdin.write(question)
-            process.stdin.flush()
-            return process.stdout.readline(), overdue.is_set()
+            while question and _ready(process.stdin.fileno(), select.POLLOUT, end):
+                question = question[os.write(process.stdin.fileno(), question[: select.PIPE_BUF]) :]
+            while not question and _ready(process.stdout.fileno(), select.POLLIN, end):
+                piece = os.read(process.stdout.fileno(), 1 << 16)
+                reply += piece
+                if not piece or reply.endswith(b"\n"):
+                    return reply, False
         except BrokenPipeError:
-            return b"", overdue.is_set()
-        finally:
-            timer.cancel()
+            return b"", False
+        process.kill()
+        return b"", True
+
+
+def _ready(file: int, event: int, end: float) -> bool:
+    """Wait until a pipe can be written or read, or has no other end. False if it cannot by `end`."""
+    poll = select.poll()  # not select(), which knows 1,024 files
+    poll.register(file, event)
+    while (left := end - time.monotonic()) > 0:
+        if poll.poll(min(1000 * left + 1, LONGEST_POLL)):
+            return True
+    return False
 
 
 def grade(

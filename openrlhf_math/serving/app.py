@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.reranker import Progress, Solved
-from openrlhf_math.rerank.roles import RequestError, Unavailable
+from openrlhf_math.rerank.roles import RequestError, Unavailable, Unmeasured
 from openrlhf_math.rerank.solver import Method
 from openrlhf_math.rerank.task import Turn
 from openrlhf_math.serving.errors import ApiError, ClientLeft
@@ -150,6 +150,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
 KINDS: dict[type[Exception], Callable[[Any], ApiError]] = {
     ApiError: lambda error: error,
     RequestError: lambda error: ApiError(400, str(error), "messages"),
+    Unmeasured: lambda error: ApiError(400, str(error), "openrlhf_math.rule"),
     Unavailable: lambda error: ApiError(503, str(error), code="unavailable"),
     ClientLeft: lambda error: ApiError(CLIENT_LEFT, "the client left"),
     TimeoutError: lambda error: ApiError(504, "the time was up, and the solver did not end by itself", code="timeout"),

@@ -7,7 +7,7 @@ from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Limits
-from openrlhf_math.rerank.choose import RULES, Rule, needs_scores
+from openrlhf_math.rerank.choose import RULES, Rule, needs_confidence, needs_scores
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
 from openrlhf_math.rerank.prompts import check_size
 from openrlhf_math.rerank.record import row
@@ -30,6 +30,7 @@ class Service:
     scored         whether there is a scorer
     most_attempts  a request may ask for
     most_requests  under way at once; more get status 429
+    measured       whether the model's confidence in an attempt can be had
     context        tokens the model reads; a conversation with far more characters is refused unread
     """
 
@@ -40,6 +41,7 @@ class Service:
     most_attempts: int = 256
     most_requests: int = 256
     context: int | None = None
+    measured: bool = True
 
     def __post_init__(self) -> None:
         if self.limits.seconds is None:
@@ -101,6 +103,9 @@ def _method(request: ChatRequest, service: Service) -> Method:
             raise ApiError(400, f"{field}: there is no {wishes.rule!r}, only {', '.join(RULES)}", field)
         if needs_scores(RULES[wishes.rule]) and not service.scored:
             raise ApiError(400, f"{field}: {wishes.rule} needs scores, and this server has no scorer", field)
+        if needs_confidence(RULES[wishes.rule]) and not service.measured:
+            raise ApiError(400, f"{field}: {wishes.rule} needs the model's confidence, which this server cannot "
+                           "measure", field)  # fmt: skip
         method = replace(method, rule=RULES[wishes.rule])
     if wishes.confidence is not None:
         method = replace(method, stop=cannot_lose if wishes.confidence == 1 else confident(wishes.confidence))

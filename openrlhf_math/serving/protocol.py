@@ -125,6 +125,8 @@ def _ours(given: dict) -> OfOurs:
     except ValidationError as error:
         raise _named(error) from None
     stops = [ours.stop] if isinstance(ours.stop, str) and ours.stop else list(ours.stop)
+    if sum(map(len, stops)) > MOST_CHARACTERS:
+        raise ApiError(400, f"stop: give at most {MOST_CHARACTERS} characters", "stop")
     for number, stop in enumerate(stops):
         if not stop or number == MOST_STOPS:
             wrong = f"more than {MOST_STOPS} texts" if stop else "a text is empty"

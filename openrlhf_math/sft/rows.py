@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from openrlhf_math.data.conversations import BadRow, Layout, Turn, find_layout
 from openrlhf_math.data.extent import Extent
 from openrlhf_math.data.places import place_of
-from openrlhf_math.data.problems import rows_of_set
+from openrlhf_math.data.problems import first_of, rows_of_set
 from openrlhf_math.data.tables import Unreadable
 from openrlhf_math.errors import UserError
 from openrlhf_math.runs.progress import Progress, silent
@@ -73,7 +73,7 @@ def read_set(
     known = place.source.name if place.source else ""
     found = SetRows(source.name, find_layout(source.name, readable, source.columns, args.data.multiturn, known))
     stage, done = f"reading {source.name}", 0
-    for batch in _batches(enumerate(itertools.islice(itertools.chain(first, rows), most), start=1)):
+    for batch in _batches(enumerate(first_of(itertools.chain(first, rows), most), start=1)):
         _add(found, batch, render, args.data.max_len)
         done += len(batch)
         if done >= LARGE:

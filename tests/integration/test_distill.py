@@ -84,7 +84,20 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-ENGINE_FLAGS = ("--instruction", "", "--max-tokens", 128, "--temperature", 1, "--top-p", 1, "--max-problems", 20)
+ENGINE_FLAGS = (
+    "--engine-args",
+    '{"max_logprobs": 7}',
+    "--instruction",
+    "",
+    "--max-tokens",
+    128,
+    "--temperature",
+    1,
+    "--top-p",
+    1,
+    "--max-problems",
+    20,
+)
 
 
 @pytest.fixture(scope="module")

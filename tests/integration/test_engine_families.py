@@ -144,8 +144,8 @@ def answer_requests(connection) -> None:
         gc.collect()
         cleanup_dist_env_and_memory()
         engine = LLM(
-            path, dtype="bfloat16", max_model_len=CONTEXT, seed=0, kv_cache_memory_bytes=64 << 20,
-            skip_tokenizer_init=True, enable_prefix_caching=True, **engine_arguments("cpu", colocated=True),
+            path, dtype="bfloat16", max_model_len=CONTEXT, seed=0, skip_tokenizer_init=True, enable_prefix_caching=True,
+            **engine_arguments("cpu", colocated=True) | {"kv_cache_memory_bytes": 64 << 20},
         )  # fmt: skip
 
     def ask(sequences: list[list[int]]) -> list[tuple[list[int], list[float]]]:

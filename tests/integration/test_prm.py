@@ -159,9 +159,9 @@ from vllm.config import PoolerConfig
 asked = json.load(sys.stdin)
 llm = LLM(
     sys.argv[1], runner="pooling", dtype="bfloat16", max_model_len=512, enable_prefix_caching=False,
-    enable_chunked_prefill=False, kv_cache_memory_bytes=1 << 26,
+    enable_chunked_prefill=False,
     pooler_config=PoolerConfig(tok_pooling_type="STEP", step_tag_id=asked["tag"], returned_token_ids=[]),
-    **inference_arguments("cpu"),
+    **inference_arguments("cpu") | {"kv_cache_memory_bytes": 1 << 26},
 )
 outputs = llm.encode([TokensPrompt(prompt_token_ids=ids) for ids in asked["prompts"]], pooling_task="token_classify")
 right = [output.outputs.data[:, 1].tolist() for output in outputs]

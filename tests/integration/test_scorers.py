@@ -74,7 +74,7 @@ def expected(kind: str, engine: ScoringEngine, directory, response: str, shift: 
     """What transformers says at the positions that are read, or `shift` tokens before them."""
     reference = tiny_scorers.Reference(kind, directory)
     split = getattr(engine._kind, "split", lambda text: split_steps(text, "\n"))
-    steps = split(response) if engine._by_step else [response.strip()]
+    steps = split(response) if engine._by_step else [response]
     encoded = engine._kind.encode(PROBLEM, steps)
     logits = reference(torch.tensor([encoded.ids]))[0]
     return [engine._kind.read(logits[position - shift].tolist()) for position in encoded.read]

@@ -128,6 +128,33 @@ def test_confidence_is_measured_and_unsure_attempts_are_ended(reranker, problems
     assert sum(one.tokens for one in attempts) == solved.solution.decision.tokens
 
 
+def test_who_is_ended_fell_below_what_the_first_ones_teach_and_the_others_choose_the_answer(reranker, problems):
+    by = ByConfidence(keep=0.5, window=8, warm_up=4)
+    method = replace(METHOD, rule=most_confident, confidence=by, at_once=4)
+    ended = 0
+    for solved in solve_all(reranker, problems[:6], method, Limits(attempts=16, tokens=10**6)):
+        solution, attempts = solved.solution, solved.solution.attempts
+        lowest = sorted(one.confidence.lowest for one in attempts[:4])
+        floor = (lowest[1] + lowest[2]) / 2  # the median, which half of them reach
+        assert len(attempts) == 16 and not any(one.finished == UNSURE for one in attempts[:4])
+        for one in attempts[4:]:
+            assert abs(one.confidence.lowest - floor) < 1e-5 or (one.confidence.lowest < floor) == (
+                one.finished == UNSURE
+            )
+        ended += sum(one.finished == UNSURE for one in attempts)
+        assert solution.decision.tokens == sum(one.tokens for one in attempts)
+
+        answered = [number for number, one in enumerate(attempts) if one.answer is not None]
+        surest = sorted(answered, key=lambda number: -attempts[number].confidence.tail)[: -(-len(answered) // 2)]
+        weights = Counter()
+        for number in surest:
+            weights[solution.classes[number]] += attempts[number].confidence.tail
+        best = max(weights, key=weights.__getitem__)
+        assert solution.classes[solution.decision.attempt] == best
+        assert solution.answer == attempts[solution.decision.attempt].answer
+    assert ended
+
+
 def test_answers_that_the_model_has_no_room_to_read_are_put_to_the_vote(reranker, problems):
     """256 tokens of context hold no question with two solutions in it."""
     method = replace(METHOD, rule=RULES["genselect"])

@@ -303,3 +303,19 @@ def test_the_example_script_resolves(problems, tmp_path):
     for part in ("problems: 40", teacher, "keep: verified, style think", "up to 16 while none is correct"):
         assert part in result.stdout
     assert sorted(tmp_path.iterdir()) == here
+
+
+@pytest.mark.parametrize("command", ["solve", "distill"])
+def test_a_number_of_problems_may_be_larger_than_a_machine_word(server, problems, tmp_path, command):
+    given = [
+        "--problems",
+        str(problems),
+        "--max-problems",
+        "9" * 26,
+        "--base-url",
+        server.url,
+        "--model",
+        "tiny-teacher",
+    ]
+    more = ["--attempts", "1", "--workers", "1"] if command == "solve" else ["--dry-run"]
+    assert main([command, *given, "--output", str(tmp_path / "out"), *more]) == 0

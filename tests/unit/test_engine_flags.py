@@ -35,12 +35,13 @@ def problems(tmp_path):
 
 
 def command(name: str, model, problems, tmp_path) -> list[str]:
-    given = {"solve": ["1+1?"], "serve": ["--port", "0"],
+    distill = ["--problems", str(problems), "--output", str(tmp_path / "out"), "--teacher", "engine"]
+    given = {"solve": ["1+1?"], "serve": ["--port", "0"], "distill": distill,
              "eval": ["--benchmark", str(problems), "--output", str(tmp_path / "out")]}[name]  # fmt: skip
     return [name, "--model", str(model), *given]
 
 
-@pytest.mark.parametrize("name", ["solve", "serve", "eval"])
+@pytest.mark.parametrize("name", ["solve", "serve", "eval", "distill"])
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -91,17 +92,52 @@ def test_the_model_of_an_engine_sees_the_variables(model):
     assert list(texts.values()) == ["A: ", "FalseA: ", "TrueA: "]
 
 
-@pytest.mark.parametrize("name", ["solve", "eval"])
+@pytest.mark.parametrize("name", ["solve", "eval", "distill"])
 def test_an_endpoint_gets_them_in_its_own_fields(name, problems, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with FaultyEndpoint() as server:
         flags = ["--base-url", server.url, "--reasoning-effort", "low", "--chat-template-kwargs", '{"deep": [1]}']
         given = command(name, "tiny", problems, tmp_path)
         given = ["solve", "--model", "tiny", "--file", str(problems)] if name == "solve" else given
-        assert main([*given, *flags, "--workers", "1"]) in (None, 0)
+        more = ["--teacher", "endpoint"] if name == "distill" else ["--workers", "1"]
+        assert main([*given, *flags, *more]) in (None, 0)
         assert server.bodies
         for body in server.bodies:
             assert (body["reasoning_effort"], body["chat_template_kwargs"]) == ("low", {"deep": [1]})
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--engine-args", '{"dtype": "float32"}'], ["--reasoning-effort", "low"], ["--chat-template-kwargs", "{}"]],
+)
+def test_a_teacher_that_is_only_read_takes_none(flags, problems, tmp_path, capsys):
+    rows = [json.loads(line) | {"responses": ["\\boxed{1}"]} for line in problems.read_text().splitlines()]
+    problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ["distill", "--problems", str(problems), "--output", str(tmp_path / "out"), "--teacher", "recorded"]
+    status = main([*given, "--model", str(problems), "--dry-run", *flags])
+    assert status == (0 if flags[1] == "{}" else 2)
+    assert flags[1] == "{}" or flags[0] in capsys.readouterr().err
+
+
+def test_traces_of_other_engine_arguments_are_not_mixed(problems, tmp_path, monkeypatch):
+    from openrlhf_math.cli.distill import build_parser, read_settings
+    from openrlhf_math.distill.distill import open_journal
+    from openrlhf_math.errors import UserError
+
+    monkeypatch.setattr("openrlhf_math.modeling.model_folder.check_chat_model", lambda *args: None)
+    monkeypatch.setattr("openrlhf_math.modeling.model_folder.load_tokenizer", lambda *args: qwen25().tokenizer)
+
+    def settings(*flags):
+        given = ["--problems", str(problems), "--output", str(tmp_path / "out"), "--teacher", "engine", "--model", "m"]
+        return read_settings(build_parser("distill").parse_args([*given, *flags]))
+
+    first = ["--engine-args", '{"dtype": "float32"}']
+    assert settings(*first).engine.engine_args == {"dtype": "float32"}
+    open_journal(settings(*first)).close()
+    open_journal(settings(*first)).close()
+    for flags in ([], ["--engine-args", '{"dtype": "bfloat16"}']):
+        with pytest.raises(UserError, match="--engine-args"):
+            open_journal(settings(*flags))
 
 
 def test_the_list_of_benchmarks_fits_a_terminal(capsys):

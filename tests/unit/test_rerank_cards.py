@@ -46,7 +46,6 @@ def test_a_sequence_classifier_scores_as_its_own_class_does(padding):
     kind, tokenizer, model = tiny("reward-model", Qwen2ForSequenceClassification, 1, padding)
     ours, cards, at_end = [], [], []
     for solution in SOLUTIONS:
-        solution = solution.strip()
         encoded = kind.encode(PROBLEM, [solution])
         rows = at_all_tokens(model, encoded.ids)
         ours.append(kind.read(rows[encoded.read[0]].tolist()))

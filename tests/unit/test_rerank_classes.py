@@ -5,8 +5,10 @@ import time
 
 import pytest
 
+from openrlhf_math.rerank.anytime import Attempt, Poll
 from openrlhf_math.rerank.classes import MOST_UNDECIDED, GraderSays, group
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.rewards.notation import key
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,78 @@ def test_the_order_of_the_attempts_does_not_change_the_classes(pool):
     for seed in range(20):
         order = random.Random(seed).sample(range(len(answers)), len(answers))
         assert partition(order) == wanted
+
+
+def naive(answers, same):
+    """The rule word for word: texts by key, shortest first, each with the first representative that is the same."""
+    keys = [key(one) for one in answers]
+    texts = {name: min((len(b), b) for a, b in zip(keys, answers, strict=True) if a == name)[1] for name in keys}
+    order = sorted(texts.values(), key=lambda text: (len(text), text))
+    class_of, representatives = {}, []
+    for text in order:
+        known = [other for other in representatives if same(other, text)]
+        class_of[text] = known[0] if known else text
+        representatives += [] if known else [text]
+    of_each = [class_of[texts[name]] for name in keys]
+    return [list(dict.fromkeys(of_each)).index(one) for one in of_each]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_classes_of_answers_that_come_one_by_one_are_those_of_all_whatever_is_the_same(seed):
+    """Also where the relation has chains, and a shorter spelling or representative comes late."""
+    rng = random.Random(seed)
+    texts = [rng.choice(["", " ", "~ "]) + "abcdefgh"[: rng.randint(1, 8)] + str(rng.randint(0, 9)) for _ in range(24)]
+    answers = [rng.choice(texts) for _ in range(40)]
+    share, asked = rng.choice([0, 0.05, 0.3, 0.8]), []
+
+    def same(first, second):
+        asked.append((first, second))
+        return random.Random(f"{seed} {sorted([first, second])}").random() < share
+
+    poll = Poll(same)
+    for made, answer in enumerate(answers, start=1):
+        poll.add(Attempt(answer))
+        assert poll.classes == naive(answers[:made], same)
+    assert group(answers, same) == poll.classes
+
+
+def test_a_vote_of_many_different_answers_asks_each_pair_once():
+    asked = []
+    poll = Poll(lambda *pair: asked.append(frozenset(pair)))
+    answers = [str(number) for number in random.Random(0).sample(range(1000, 10000), 300)]
+    for answer in answers:
+        poll.add(Attempt(answer))
+    assert poll.classes == list(range(300))
+    assert len(asked) == len(set(asked)) == 300 * 299 / 2
+
+
+def test_answers_that_are_being_counted_change_nothing_before_they_are_taken():
+    poll = Poll(lambda *pair: False)
+    poll.add(Attempt("12"))
+    left = poll.counted_with(Attempt("3"))
+    poll.add(Attempt("4"))
+    assert (left.classes, poll.classes) == ([0, 1], [0, 1])
+    assert [one.answer for one in poll.attempts] == ["12", "4"]
+
+
+NUMBERS = [
+    "3", "-3", "+3", "03", "3.0", "3.00000012", "3.0000001", r"\frac{6}{2}", "6/2", "6:2", "3:1", r"3\%", "0.03",
+    r"300\%", r"3\text{ cm}", r"30\text{ mm}", "3 apples", "3 in", "three", "3rd", r"\$3", "3 dollars", "3.14159265",
+    "3.141593", "3.1416", "1.5e1", "15", r"1.5\times 10^1", r"14\frac{2}{2}", r"0.\overline{3}", r"\frac13",
+    "0.333333333", "0.3333333333333333", "3 am", r"3^\circ", "3,000", "3000", "3 thousand", "3 pens",
+]  # fmt: skip
+PROBLEMS = [None, "How many pens has Leo? (A) 3 (B) 15 (C) 0.03", "How many cm?", "Give a percentage of 3 apples."]
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_numbers_that_differ_are_those_that_the_grader_keeps_apart_either_way(pool, problem):
+    for first in NUMBERS:
+        for second in NUMBERS:
+            says = GraderSays(pool, problem)
+            if key(first) == key(second) or not (says._number(first) and says._number(second)):
+                continue
+            graded = [pool.grade_now(f"\\boxed{{{a}}}", b, problem) for a, b in ((first, second), (second, first))]
+            assert bool(says(first, second)) == any(one.outcome == "correct" for one in graded), (first, second)
 
 
 def test_equal_texts_are_compared_once():

@@ -19,9 +19,11 @@ from openrlhf_math.rerank.confidence import ByConfidence, Floor, Meter, Watch, m
 from openrlhf_math.rerank.early_stop import cannot_lose, never
 from openrlhf_math.rerank.record import row
 from openrlhf_math.rerank.reranker import Solved
-from openrlhf_math.rerank.roles import UNSURE, Completion, Sampling
+from openrlhf_math.rerank.roles import UNSURE, Completion, Sampling, Unavailable, Unmeasured
 from openrlhf_math.rerank.solver import Method, Solver, one_solver
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.serving.app import _as_api_error
+from openrlhf_math.serving.errors import ApiError
 from openrlhf_math.serving.plan import Service, plan
 from openrlhf_math.serving.protocol import ChatRequest
 from openrlhf_math.serving.schema import Message, Wishes
@@ -102,6 +104,20 @@ def test_the_running_window_sinks_only_when_it_is_full_and_below():
     assert not meter([-1] * 4, [[-1]] * 4, window=4).sank
     # It may rise again behind the low place: what comes at once is looked at token by token.
     assert meter([-1] * 10, [[-9]] * 3 + [[-1]] * 4 + [[-9]] * 3, window=4, floor=2.0).sank
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_who_is_as_sure_as_the_first_ones_is_not_ended(seed):
+    """The mean of a window that slides is rounded at each step, that of a whole window is not."""
+    rng = random.Random(seed)
+    rows = [[-rng.uniform(0, 20) for _ in range(20)] for _ in range(3000)]
+    drawn = [row[0] for row in rows]
+    taught = meter(drawn, rows, window=64).confidence()
+    floor = Floor(4, 0.5)
+    for _ in range(4):
+        floor.note(taught)
+    assert not meter(drawn, rows, window=64, floor=floor.value).sank
+    assert meter(drawn, rows, window=64, floor=floor.value + 1e-4).sank
 
 
 class Flat:
@@ -372,7 +388,7 @@ def test_rows_that_cannot_be_voted_by_confidence(tmp_path, capsys, rows, flags, 
         (["--abort-unsure", "8", "--attempts", "8"], "--abort-unsure 8"),
         (["--abort-unsure", "-1"], "--abort-unsure -1"),
         (["--confidence-window", "0"], "--confidence-window 0"),
-        (["--rule", "confident", "--base-url", "http://127.0.0.1:1/v1"], "--rule confident"),
+        (["--abort-unsure", "4", "--base-url", "http://127.0.0.1:1/v1"], "--abort-unsure 4"),
         (["--record-confidence", "--strategy", "beam"], "--record-confidence"),
         (["--select-group", "1"], "--select-group 1"),
         (["--select-votes", "0"], "--select-votes 0"),
@@ -412,3 +428,16 @@ def test_a_request_for_the_rule_has_the_servers_window(pool):
     assert [sampling.watch for sampling in writer.asked] == [Watch(window=3)] * 2
     asked = plan(ChatRequest(messages, wishes=Wishes(rule="genselect")), served)
     assert asked.method.rule is RULES["genselect"]
+
+
+def test_a_request_for_confidence_that_cannot_be_had_is_the_clients_fault_and_no_fault_of_the_server():
+    served = Service("m", METHOD, Limits(attempts=2, seconds=60), scored=False, measured=False)
+    request = ChatRequest([Message(role="user", content="1+1?")], wishes=Wishes(rule="confident"))
+    with pytest.raises(ApiError) as refused:
+        plan(request, served)
+    found = [refused.value, _as_api_error(Unmeasured("no logprobs")), _as_api_error(Unavailable("dead"))]
+    assert [(one.status, one.param) for one in found] == [
+        (400, "openrlhf_math.rule"),
+        (400, "openrlhf_math.rule"),
+        (503, None),
+    ]

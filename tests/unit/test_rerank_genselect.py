@@ -157,14 +157,70 @@ def test_the_choice_is_asked_for_plainly_and_within_the_tokens():
     assert chosen(poor, [1, 2], tokens=10) == (1, False) and not poor.asked
 
 
-def test_a_small_context_has_shorter_solutions():
-    among = [Candidate(number, 1, str(number), "x" * 3000) for number in range(4)]
-    judge = Judge(3, context=5000)
-    found = asyncio.run(Selection("?", judge, Sampling(), GenSelect(), lambda: 1e9).choose(among))
-    assert (found.number, found.by_model, len(judge.asked)) == (3, True, 3)
-    judge = Judge(3, context=100)
-    found = asyncio.run(Selection("?", judge, Sampling(), GenSelect(), lambda: 1e9).choose(among))
-    assert (found.number, found.by_model) == (0, False) and len(judge.asked) < 6
+class Small(Judge):
+    """A model with a context of so many characters, for the question and the reply, one token a character.
+
+    refuses: whether it refuses a question that leaves no room for a whole reply, as servers do; else it cuts off.
+    """
+
+    def __init__(self, wanted, context, reply=200, refuses=False):
+        super().__init__(wanted)
+        self.room, self.reply, self.refuses, self.written = context, reply, refuses, 0
+
+    async def complete(self, messages, sampling):
+        room = self.room - len(messages[-1]["content"])
+        if room < (sampling.max_tokens if self.refuses else 1):
+            self.asked.append((messages[-1]["content"], sampling))
+            raise RequestError("too long")
+        done = await super().complete(messages, sampling)
+        tokens = min(room, self.reply, sampling.max_tokens)
+        self.written += tokens
+        if tokens < self.reply:
+            return Completion("I compare.", tokens, "length")
+        return replace(done, tokens=tokens)
+
+
+def of_small(judge, count, length=3000, tokens=1e9, **how):
+    among = [Candidate(number, 1, str(number), f"{number}" * length) for number in range(count)]
+    sampling, left = Sampling(seed=1, max_tokens=250), lambda: tokens - judge.written
+    found = asyncio.run(Selection("What is it?", judge, sampling, GenSelect(**how), left).choose(among))
+    sizes = [len(re.findall(r"^Solution \d+, final", text, re.MULTILINE)) for text, _ in judge.asked]
+    return found.number, found.by_model, sizes
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.parametrize("votes", [1, 3])
+@pytest.mark.parametrize("context", [1600, 3000, 5000, 9000, 30_000])
+@pytest.mark.parametrize("count", [2, 3, 8, 19])
+def test_a_small_context_has_shorter_solutions_and_smaller_groups(count, context, votes, refuses):
+    judge = Small(count - 1, context, refuses=refuses)
+    number, by_model, sizes = of_small(judge, count, votes=votes)
+    assert (number, by_model) == (count - 1, True)
+    fits = [len(text) + 200 <= context for text, _ in judge.asked]
+    assert sum(fits) >= (count > 1) and fits.count(False) <= 20 * votes, "what does not fit is soon known"
+    if context == 30_000:
+        assert max(sizes) == -(-count // -(-count // 8)) and all(fits)
+
+
+def test_more_than_two_are_read_in_halves_before_little_is_left_of_each():
+    judge = Small(6, 4000)
+    assert of_small(judge, 8)[:2] == (6, True)
+    read = [text for text, _ in judge.asked if len(text) + 200 <= 4000]
+    shown = [len(one) for text in read for one in re.findall(r"^> … (\d+)$", text, re.MULTILINE)]
+    assert min(shown) >= 1000
+
+
+@pytest.mark.parametrize("tokens", [50, 500, 1500, 5000])
+def test_smaller_groups_keep_to_the_tokens(tokens):
+    judge = Small(7, 3000)
+    of_small(judge, 8, tokens=tokens)
+    assert judge.written <= tokens
+
+
+def test_a_context_without_room_for_two_leaves_it_to_the_majority():
+    judge = Small(3, 300)
+    assert of_small(judge, 40)[:2] == (0, False)
+    assert len(judge.asked) < 60
 
 
 class Solving(Judge):

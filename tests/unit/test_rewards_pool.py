@@ -224,6 +224,21 @@ def test_the_deadline_is_time_of_the_worker(pool):
     assert worker in workers(os.getpid())
 
 
+@pytest.mark.parametrize("length", [10, 200_000], ids=["short", "more than a pipe holds"])
+def test_a_worker_that_stands_still_is_ended_by_the_wall_clock(pool, monkeypatch, length):
+    before = workers(os.getpid())
+    pool.grade_now(ROOT, ROOT_GOLD)
+    (worker,) = workers(os.getpid()) - before
+    os.kill(worker, signal.SIGSTOP)
+    monkeypatch.setattr(pool_module, "wall_seconds", lambda seconds: 1.0)
+    begun = time.monotonic()
+    found = pool._verdict("x+1", "x+" + "1" * length, "").result(60)
+    assert (found.same, found.reason, found.passing) == (None, "wall clock", False)
+    assert time.monotonic() - begun < 30 and not alive(worker)
+    monkeypatch.undo()
+    assert pool.grade_now(r"\boxed{\sqrt{44}}", r"2\sqrt{11}").outcome == "correct"
+
+
 def test_workers_have_the_priority_of_their_parent(pool):
     before = workers(os.getpid())
     pool.grade_now(ROOT, ROOT_GOLD)

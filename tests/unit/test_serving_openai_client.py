@@ -98,6 +98,8 @@ REFUSED = [
     ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"stop": [""]}, "stop.0"),
     ({"stop": ["a"] * 33}, "stop.32"),
+    ({"stop": ["a" * 65537]}, "stop"),
+    ({"stop": "a" * 10**6}, "stop"),
     ({"stop": 7}, "stop"),
     ({"n": 0}, "n"),
     ({"n": 300}, "n"),

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from openrlhf_math.side_by_side import end, side_by_side
+from openrlhf_math.side_by_side import closing, end, side_by_side, within
 
 
 async def later(value: int) -> int:
@@ -59,3 +59,40 @@ def test_ending_waits_for_what_a_task_still_does():
 
     asyncio.run(run())
     assert cleaned == [True]
+
+
+def test_a_generator_is_closed_though_its_reader_is_cancelled_again_and_again():
+    """As anyio does when a client leaves: at every step, until the reader has ended."""
+    ended, logged = [], []
+
+    async def numbers():
+        try:
+            for number in range(10):
+                yield number
+                await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.05)
+            ended.append(True)
+
+    async def reads() -> None:
+        async with closing(numbers()) as generator:
+            while True:
+                await within(60, anext(generator))
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: logged.append(context))
+        task = asyncio.ensure_future(reads())
+        await asyncio.sleep(0.01)
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        assert task.cancelled()
+        del task
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            gc.collect()
+            if len(asyncio.all_tasks()) == 1:
+                break
+
+    asyncio.run(run())
+    assert ended == [True] and logged == []

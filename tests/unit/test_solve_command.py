@@ -1,5 +1,6 @@
 """`openrlhf-math solve`: what it refuses before any engine starts, and what it shows and leaves of a solution."""
 
+import io
 import json
 
 import pytest
@@ -30,10 +31,31 @@ BAD = [
     ([], [], "give a PROBLEM"),
     (["1+1?", "--file", "x.jsonl"], [], "one of them"),
     (["  "], [], "the problem is empty"),
+    (["1+\0"], [], "problem 1 holds binary data"),
+    (["1+\udcff"], [], "problem 1 is not valid Unicode"),
     (["1+1?"], ["--attempts", "0"], "--attempts 0"),
     (["1+1?"], ["--seconds", "0"], "--seconds 0"),
     (["1+1?"], ["--total-seconds", "-1"], "--total-seconds -1"),
     (["1+1?"], ["--temperature", "-1"], "--temperature -1"),
+    (["1+1?"], ["--temperature", "nan"], "--temperature nan"),
+    (["1+1?"], ["--temperature", "inf"], "--temperature inf"),
+    (["1+1?"], ["--workers", "9" * 26], "workers is " + "9" * 26),
+    (["1+1?"], ["--timeout", "1e308"], "timeout"),
+    (["1+1?"], ["--select-votes", "9" * 26], "--select-votes"),
+    (
+        ["1+1?"],
+        [
+            "--base-url",
+            "http://127.0.0.1:9/v1",
+            "--scorer",
+            "verdict",
+            "--scorer-model",
+            "m",
+            "--scorer-votes",
+            "9" * 26,
+        ],
+        "--scorer-votes",
+    ),
     (["1+1?"], ["--confidence", "0.4"], "--confidence 0.4"),
     (["1+1?"], ["--rule", "weighted"], "--rule weighted needs scores"),
     (["1+1?"], ["--rule", "loudest"], "--rule loudest"),
@@ -48,6 +70,22 @@ BAD = [
     (["1+1?"], ["--resume"], "--resume continues from --output"),
     (["--file", "missing.jsonl"], [], "missing.jsonl"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("stdin", "said"),
+    [
+        (None, "standard input is closed"),
+        (io.TextIOWrapper(io.BytesIO(b"1+1?\n1+\xff?\n"), "utf-8"), "standard input is not text in UTF-8"),
+        (io.StringIO("1+1?\n\n1+\0?\n"), "problem 2 holds binary data"),
+        (io.StringIO(" \n"), "standard input has no line with a problem"),
+    ],
+)
+def test_standard_input_that_cannot_be_read_is_said_in_a_sentence(model, capsys, monkeypatch, stdin, said):
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert main(["solve", "-", "--model", model]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(("what", "flags", "said"), BAD, ids=[" ".join(what + flags) for what, flags, _ in BAD])
@@ -113,7 +151,7 @@ def test_a_solution_is_shown_with_its_attempts_their_votes_and_step_scores(capsy
         "0.90 0.80",
         "0.10 nan",
         "3 [red]",
-        "33 tokens, about 55 saved",
+        "33 tokens, at least 55 saved",
         "answer: 2",
     ):
         assert part in shown
