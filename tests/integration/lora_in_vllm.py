@@ -20,8 +20,8 @@ from openrlhf_math.colocation.layout import inference_arguments  # noqa: E402
 model, adapter, tokens, rank = sys.argv[1:]
 rows = json.loads(Path(tokens).read_text())
 more = {} if adapter == "-" else {"enable_lora": True, "max_lora_rank": int(rank)}
-arguments = inference_arguments("cpu") | {"kv_cache_memory_bytes": 2**26, "max_model_len": 128, "dtype": "float32"} | more
-engine = LLM(model, **arguments)
+arguments = inference_arguments("cpu") | {"kv_cache_memory_bytes": 2**26, "max_model_len": 128, "dtype": "float32"}
+engine = LLM(model, **arguments | more)
 request = None if adapter == "-" else LoRARequest("trained", 1, adapter)
 ask = SamplingParams(max_tokens=1, prompt_logprobs=0)
 for row, output in zip(
