@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
 from openrlhf_math.cli.engine_flags import add_engine_flags, check_template_variables, drawn, engine_args
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, brief
 from openrlhf_math.rerank.agents import AGENTS, find_agents, panel
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, Aggregation, find_aggregation
 from openrlhf_math.rerank.budget import Limits
@@ -30,6 +30,9 @@ from openrlhf_math.rewards import RewardConfig
 if TYPE_CHECKING:
     from openrlhf_math.rerank.parts import RerankerSettings
     from openrlhf_math.rerank.scoring_engine import ScorerSettings
+
+MOST_ATTEMPTS = 100_000  # at one problem
+NO_STRATEGY = "it is not a function that takes the steps and returns a strategy"
 
 AT_LEAST_ONE = (
     "attempts", "at_once", "max_tokens", "tokens", "problems_at_once", "samplers", "scorers", "tensor_parallel",
@@ -233,7 +236,7 @@ def _strategy(args: argparse.Namespace, aggregation: Aggregation) -> Strategy:
         separator=_separator(args) or BLANK_LINE,
         aggregation=aggregation,
     )
-    strategy = find_strategy(args.strategy)(steps)
+    strategy = _of_steps(args.strategy, steps)
     if args.strategy in ("beam", "dvts") and args.base_url:
         raise UserError(
             f"--strategy {args.strategy}: it continues what was begun, which --base-url cannot; leave it out"
@@ -374,8 +377,22 @@ def _stop(args: argparse.Namespace) -> Stop:
         raise UserError(f"--confidence {args.confidence}: give more than 0.5 and at most 1") from None
 
 
+def _of_steps(name: str, steps: Steps) -> Strategy:
+    """What the function of that name makes of them. Raises UserError for a user's that makes no strategy."""
+    make = find_strategy(name)
+    try:
+        strategy = make(steps)
+    except Exception as error:  # whatever a function raises that is for something else
+        raise UserError(f"--strategy {name}: {NO_STRATEGY} ({type(error).__name__}: {brief(error, 200)})") from error
+    if not callable(strategy):
+        raise UserError(f"--strategy {name}: {NO_STRATEGY}, it returns {type(strategy).__name__}")
+    return strategy
+
+
 def _check_numbers(args: argparse.Namespace) -> None:
     _at_least(args, 1, AT_LEAST_ONE)
+    if args.attempts > MOST_ATTEMPTS:
+        raise UserError(f"--attempts {args.attempts}: give at most {MOST_ATTEMPTS:,}")
     _at_least(args, 0, ("refine", "abort_unsure"))
     _at_least(args, 2, ("select_group",))
     if args.select_votes > MOST_VOTES:
