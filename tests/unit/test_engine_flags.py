@@ -121,8 +121,8 @@ def test_a_teacher_that_is_only_read_takes_none(flags, problems, tmp_path, capsy
 
 def test_traces_of_other_engine_arguments_are_not_mixed(problems, tmp_path, monkeypatch):
     from openrlhf_math.cli.distill import build_parser, read_settings
-    from openrlhf_math.distill.distill import open_journal
     from openrlhf_math.errors import UserError
+    from openrlhf_math.runs.journal import open_journal
 
     monkeypatch.setattr("openrlhf_math.modeling.model_folder.check_chat_model", lambda *args: None)
     monkeypatch.setattr("openrlhf_math.modeling.model_folder.load_tokenizer", lambda *args: qwen25().tokenizer)
@@ -133,11 +133,12 @@ def test_traces_of_other_engine_arguments_are_not_mixed(problems, tmp_path, monk
 
     first = ["--engine-args", '{"dtype": "float32"}']
     assert settings(*first).engine.engine_args == {"dtype": "float32"}
-    open_journal(settings(*first)).close()
-    open_journal(settings(*first)).close()
+    output, identity = tmp_path / "out", settings(*first).identity()
+    open_journal(output, identity).close()
+    open_journal(output, identity).close()
     for flags in ([], ["--engine-args", '{"dtype": "bfloat16"}']):
         with pytest.raises(UserError, match="--engine-args"):
-            open_journal(settings(*flags))
+            open_journal(output, settings(*flags).identity())
 
 
 def test_the_list_of_benchmarks_fits_a_terminal(capsys):

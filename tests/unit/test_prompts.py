@@ -181,7 +181,7 @@ def by_distill(model, way: str, tmp_path) -> list[list[int]]:
     teacher = object.__new__(Teacher)
     teacher._llm, teacher._tokenizer, teacher._tied = StreamingEngine(), AutoTokenizer.from_pretrained(model), False
     settings = SimpleNamespace(temperature=1.0, top_p=1.0, max_tokens=8, instruction=INSTRUCTION, seed=0)
-    teacher._settings = settings
+    teacher._settings, teacher._variables = settings, {}
     for problem in problem_sets()["set"]:
         asyncio.run(teacher.answer(question(Task("key", problem, "", None, ""), 0, settings)))
     return teacher._llm.asked
@@ -321,6 +321,7 @@ def test_a_sampler_and_a_teacher_refuse_such_messages_one_by_one():
     engine._under_way = {}
     engine._prompts = Prompts(engine._tokenize, 4096)
     teacher._llm, teacher._tokenizer, teacher._tied = StreamingEngine(), gemma2().tokenizer, False
+    teacher._variables = {}
     with pytest.raises(RequestError, match="System role not supported"):
         asyncio.run(engine.complete(messages, Sampling()))
     with pytest.raises(Failure, match="System role not supported"):
