@@ -122,6 +122,11 @@ def find_layout(
     if not any(named):
         found += [(name,) for name in WHOLE if name in first]
         found = [USUAL] if USUAL in found else found
+    if prompt is None and "instruction" in first and found and all(columns[0] == "input" for columns in found):
+        raise UserError(
+            f"{source} has its prompt in two columns, instruction and input; join them in one column, or name one with "
+            "--data.input_key"
+        )
     if len(found) == 1:
         return Layout(found[0], earlier)
     if found:

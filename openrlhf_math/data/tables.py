@@ -29,6 +29,7 @@ COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 FORMATS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 FORMATS |= {".arrow": "arrow"}
 SUPPORTED = "JSONL, JSON, CSV, TSV, Parquet or Arrow, also as .gz or .zst"
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 LISTS = ("responses", "scores", "tokens", "truncated")
 MAX_LINE = 32 << 20  # a longer line or entry is no row but a broken file
 BATCH_ROWS = 500
@@ -285,7 +286,13 @@ def _csv(file: Peekable, shown: str, delimiter: str) -> Rows:
     text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
     lines = itertools.chain([without_mark(first, shown).decode(errors="replace")], text)
     try:
-        for number, row in enumerate(csv.DictReader(lines, delimiter=delimiter), start=1):
+        reader = csv.DictReader(lines, delimiter=delimiter)
+        names = reader.fieldnames or []
+        if len(names) == 1 and (other := next((one for one in ",;\t" if one != delimiter and one in names[0]), None)):
+            raise UserError(
+                f"{shown} has {SEPARATORS[other]} between its columns; separate them by {SEPARATORS[delimiter]}"
+            )
+        for number, row in enumerate(reader, start=1):
             yield number, _record(row)
     except csv.Error as error:
         raise Damaged(f"{shown} is no {'TSV' if delimiter == chr(9) else 'CSV'} file: {error}.") from None
