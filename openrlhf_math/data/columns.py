@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ USUAL = {
     "difficulty": ("difficulty", "level"),
 }
 SHOWN = {"trace": "response"}
+SHOWN_COLUMNS = 50  # of those that a message lists
+EXACT = 2**53  # from here on a 64-bit float stands for several whole numbers
 MISSING = object()
 _FIGURE = re.compile(r"-?\d+(?:\.\d+)?")
 _SHARE = re.compile(r"\s{0,9}(\d{1,9})\s{0,9}/\s{0,9}(\d{1,9})\s{0,9}")
@@ -50,7 +53,9 @@ def check_columns(place: str, rows: list[dict], columns: Columns, needed: Iterab
     """Raise UserError if no row has a column of what is needed. flags: by what they name."""
     for what in needed:
         if all(columns.find(what, row) is MISSING for row in rows):
-            there = ", ".join(dict.fromkeys(str(name) for row in rows for name in row))
+            names = list(dict.fromkeys(str(name) for row in rows for name in row))
+            more = f" and {len(names) - SHOWN_COLUMNS:,} more" if len(names) > SHOWN_COLUMNS else ""
+            there = ", ".join(f"{name:.80}" for name in names[:SHOWN_COLUMNS]) + more
             named = getattr(columns, what)
             missing = f"column '{named}'" if named else f"column of the {SHOWN.get(what, what)}"
             raise UserError(f"{place} has no {missing}, only {there}; name it with {flags.get(what, f'--{what}-key')}")
@@ -134,6 +139,10 @@ def gold_of(value: object, joined: bool = False) -> str:
         return ""
     if isinstance(value, bool):
         raise BrokenRow(f"the gold answer is {value}, it must be text or a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BrokenRow(f"the gold answer is the number {value}; write it as text if it is meant")
+    if isinstance(value, float) and abs(value) > EXACT:
+        raise BrokenRow(f"the gold answer {value!r} has more digits than a float holds; write it as text")
     if isinstance(value, (int, float)):
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     if isinstance(value, str) and (value[:2], value[-2:]) in (("['", "']"), ('["', '"]')):
@@ -142,6 +151,8 @@ def gold_of(value: object, joined: bool = False) -> str:
         if len(value) > 1 and not joined:
             raise BrokenRow(f"it has {len(value)} gold answers, it must have one")
         return ", ".join(gold_of(one) for one in value)
+    if isinstance(value, str) and value[:1] == "{" and isinstance(found := decoded(value), dict) and found:
+        raise BrokenRow(f"the gold answer is the JSON object {value!r:.60}; name the field of it as column.field")
     return text_of(value)
 
 

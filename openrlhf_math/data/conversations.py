@@ -202,7 +202,9 @@ def _listed(value: dict) -> list[dict]:
     """A message, or the lists by field that `datasets` makes of a list of messages."""
     if not all(isinstance(field, list) for field in value.values()):
         return [value]
-    return [dict(zip(value, fields, strict=False)) for fields in zip(*value.values(), strict=False)]
+    if len({len(field) for field in value.values()}) > 1:
+        raise BadRow("has messages as lists by field of other lengths")
+    return [dict(zip(value, fields, strict=True)) for fields in zip(*value.values(), strict=True)]
 
 
 def _turn(message: object, column: str) -> Turn:
@@ -220,14 +222,18 @@ def _turn(message: object, column: str) -> Turn:
         content = without_instruction(content)
     elif message.get("info"):
         content = without_answer_tags(content)
-    learned = role == "assistant" and message.get("weight") in (None, 1)  # OpenAI's files have 0 for those that are not
+    weight = message.get("weight")  # OpenAI's files have 0 for turns that are not to be learned
+    if weight not in (None, 0, 1):
+        raise BadRow(f"has a message of the weight {weight!r:.40}, which must be 0 or 1")
+    learned = role == "assistant" and weight != 0
     return Turn(role, content, None if thinking is None else _text("thinking", thinking), learned)
 
 
 def _text(what: str, value: object) -> str:
     """A text, or the texts of a list of parts."""
     if isinstance(value, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in value):
-        value = "".join(str(part.get("text") or "") for part in value)
+        texts = [part.get("text") or "" for part in value]
+        value = "".join(texts) if all(isinstance(text, str) for text in texts) else value
     if not isinstance(value, str):
         raise BadRow(f"has a message whose {what} is {value!r:.40}, not text")
     return value

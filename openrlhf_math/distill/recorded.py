@@ -51,7 +51,8 @@ def _completions(model: str, place: str, row: dict) -> Iterable[tuple]:
         texts = row["responses"]
         count = len(texts) if isinstance(texts, list) else 0
         tokens, truncated = (row.get(name) or [None] * count for name in ("tokens", "truncated"))
-        if count and len(tokens) == len(truncated) == count:
+        lists = isinstance(tokens, list) and isinstance(truncated, list)
+        if count and lists and len(tokens) == len(truncated) == count:
             return zip(texts, tokens, truncated, strict=True)
         raise UserError(f"--model {model}: {place} has no list of `responses` with as many `tokens` and `truncated`")
     return [(row.get("response"), row.get("tokens"), row.get("truncated"))]
