@@ -12,7 +12,9 @@ import io
 import itertools
 import json
 import re
+import shutil
 import sys
+import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -421,8 +423,13 @@ def _pyarrow(shown: str, what: str) -> Any:
 
 
 def _seekable(file: Peekable) -> io.BufferedIOBase:
-    """The file, or its content where going back in it is impossible or slow."""
-    return io.BytesIO(file.read()) if isinstance(file, gzip.GzipFile) or not file.seekable() else file
+    """The file, or its content on the disk where going back in it is impossible or slow."""
+    if not isinstance(file, gzip.GzipFile) and file.seekable():
+        return file
+    whole = cast(io.BufferedIOBase, tempfile.TemporaryFile())  # noqa: SIM115
+    shutil.copyfileobj(file, whole, CHUNK)
+    whole.seek(0)
+    return whole
 
 
 def _line(error: Exception) -> str:

@@ -1,6 +1,8 @@
 """Files that say two things, or hold bytes that are no text: each such row is refused, and none is guessed."""
 
+import asyncio
 import json
+from types import SimpleNamespace
 
 import pyarrow
 import pyarrow.parquet
@@ -8,8 +10,11 @@ import pytest
 
 from openrlhf_math.data.columns import Columns, check_columns, gold_of
 from openrlhf_math.data.conversations import BadRow, find_layout
+from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.schema import BrokenRow
 from openrlhf_math.data.tables import Unreadable, rows_of
+from openrlhf_math.distill.questions import key_of
+from openrlhf_math.distill.recorded import Recorded
 from openrlhf_math.errors import UserError
 
 
@@ -113,3 +118,27 @@ def test_messages_of_which_a_part_would_be_lost(messages):
     layout = find_layout("set", [{"messages": [ASKED, SAID]}], (None, None), False)
     with pytest.raises(BadRow):
         layout.turns(json.loads(json.dumps(row)))
+
+
+@pytest.mark.parametrize(
+    "record, reason",
+    [
+        ({"response": "x", "truncated": "False"}, "stop"),
+        ({"response": "x", "truncated": "true"}, "length"),
+        ({"response": "x", "truncated": None}, "stop"),
+        ({"response": "x", "truncated": "maybe"}, None),
+        ({"response": "x", "truncated": [False]}, None),
+        ({"responses": ["x"], "tokens": 5, "truncated": [False]}, None),
+        ({"responses": ["x"], "tokens": [5], "truncated": "f"}, None),
+    ],
+)
+def test_how_a_recorded_completion_ended(record, reason, tmp_path):
+    path = tmp_path / "rollouts.jsonl"
+    path.write_text(json.dumps({"problem": "p"} | record))
+    settings = SimpleNamespace(model=str(path))
+    if reason is None:
+        with pytest.raises(UserError):
+            Recorded(settings)
+        return
+    question = SimpleNamespace(key=key_of(Problem("p", "", "", 0)), attempt=0)
+    assert asyncio.run(Recorded(settings).answer(question)).finish_reason == reason
