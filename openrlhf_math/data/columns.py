@@ -19,6 +19,9 @@ USUAL = {
     "difficulty": ("difficulty", "level"),
 }
 SHOWN = {"trace": "response"}
+# Messages as Python and pandas write a list of them, which is no JSON.
+PYTHON_TURNS = re.compile(r"\s{0,99}\[\s{0,99}\{\s{0,99}'(?:role|from|content|value)'\s{0,9}:")
+NOT_JSON = "holds messages as Python writes them; write them as JSON"
 SHOWN_COLUMNS = 50  # of those that a message lists
 EXACT = 2**53  # from here on a 64-bit float stands for several whole numbers
 MISSING = object()
@@ -112,6 +115,8 @@ def turns_of(value: object) -> list[dict[str, str]]:
     Messages have role and content, or from and value; they may be JSON in a cell of text.
     """
     value = decoded(value)
+    if isinstance(value, str) and PYTHON_TURNS.match(value):
+        raise BrokenRow(f"it {NOT_JSON}")
     if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
         return []
     turns = []

@@ -5,11 +5,12 @@ messages (role and content) or in ShareGPT's form (from and value), with or with
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from openrlhf_math.data.columns import MISSING, look
+from openrlhf_math.data.columns import MISSING, NOT_JSON, PYTHON_TURNS, look
 from openrlhf_math.data.readers import without_answer_tags, without_instruction
 from openrlhf_math.data.schema import text_error
 from openrlhf_math.data.sources import SOURCES, recognise
@@ -22,6 +23,7 @@ WHOLE = ("messages", "conversations", "conversation")
 ROLES = {role: role for role in ("system", "developer", "user", "assistant")}
 ROLES |= {"human": "user"} | dict.fromkeys(("gpt", "chatgpt", "model", "bing", "bard"), "assistant")
 THINKING = ("reasoning_content", "reasoning", "thinking")
+JSON_TURNS = re.compile(r"\s{0,99}(?:\[\s{0,99})?\{")
 OPEN, CLOSE = "<think>", "</think>"
 # Of OpenMathReasoning's splits.
 NO_TRACES = {"tir": "which runs code", "genselect": "which chooses among other solutions"}
@@ -73,8 +75,11 @@ class Layout:
 
     def turns(self, row: dict) -> list[Turn]:
         """The conversation of a row in `columns`, up to the last turn that is learned. Raises BadRow."""
-        if row.get("tools") not in (None, [], "", "[]"):
-            raise BadRow("has tools, which are not rendered")
+        for name in ("tools", "functions"):
+            if row.get(name) not in (None, [], "", "[]"):
+                raise BadRow(f"has {name}, which are not rendered")
+        if len(self.columns) > 1 and isinstance(row.get("history"), list) and row["history"]:
+            raise BadRow("has earlier turns in 'history', which is not read; write them as messages")
         if (mode := row.get("inference_mode")) in NO_TRACES:
             raise BadRow(f"has a solution of the inference mode '{mode}', {NO_TRACES[mode]}")
         *prompt, last = (_messages(_found(row, column), column) for column in self.columns)
@@ -89,8 +94,12 @@ class Layout:
         else:
             raise BadRow(f"has a '{self.columns[0]}' that is not a list of messages")
         system = row.get("system")
-        if isinstance(system, str) and system.strip() and turns[0].role != "system":
-            turns = [Turn("system", system), *turns]
+        if not isinstance(system, str | None) and system == system:  # NaN is none
+            raise BadRow(f"has {system!r:.40} in 'system', where text must be")
+        if isinstance(system, str) and system.strip():
+            if turns[0].role == "system" and turns[0].content.strip() != system.strip():
+                raise BadRow("has a system message, and another in 'system'")
+            turns = turns if turns[0].role == "system" else [Turn("system", system), *turns]
         return _checked(turns)
 
 
@@ -122,6 +131,11 @@ def find_layout(
     if not any(named):
         found += [(name,) for name in WHOLE if name in first]
         found = [USUAL] if USUAL in found else found
+    if prompt is None and found and found[0][0] == "input" and first.get("instruction"):
+        raise UserError(
+            f"{source} has a part of its prompts in 'instruction' and a part in 'input'; join them in one column, or "
+            "name the one that is the prompt with --data.input_key"
+        )
     if len(found) == 1:
         return Layout(found[0], earlier)
     if found:
@@ -187,12 +201,15 @@ def _messages(value: object, column: str) -> list[Turn] | str:
 
 def _written_messages(text: str, column: str) -> list[Turn] | None:
     """Messages written as JSON, as CSV holds them; None for another text."""
-    if not text.lstrip().startswith("[{"):
+    if PYTHON_TURNS.match(text):
+        raise BadRow(NOT_JSON)
+    if not JSON_TURNS.match(text):
         return None
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    found = found if isinstance(found, list) else [found]
     if not all(isinstance(one, dict) and {"role", "from"} & one.keys() for one in found):
         return None
     return [_turn(message, column) for message in found]

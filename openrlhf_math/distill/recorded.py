@@ -11,7 +11,7 @@ from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.errors import UserError
 
 # How a completion ended, by its `truncated`; CSV has it as text.
-_CUT = {None: "stop", False: "stop", "false": "stop", True: "length", "true": "length"}
+_CUT: dict[bool | str | None, str] = {None: "stop", False: "stop", "false": "stop", True: "length", "true": "length"}
 
 
 class Recorded:
@@ -64,11 +64,8 @@ def _completions(model: str, place: str, row: dict) -> Iterable[tuple]:
 def _reply(place: str, text: object, tokens: object, truncated: object) -> Reply:
     if not isinstance(text, str):
         raise UserError(f"--model: {place} has a response that is no text; correct or drop the row")
-    cut = _CUT.get(truncated.lower() if isinstance(truncated, str) else truncated, "") if _plain(truncated) else ""
+    said = truncated.lower() if isinstance(truncated, str) else truncated
+    cut = _CUT.get(said, "") if said is None or isinstance(said, (bool, str)) else ""
     if not cut:
         raise UserError(f"--model: {place} has `truncated` {truncated!r:.40}, it must be true or false; correct it")
     return Reply(text, "", cut, tokens if isinstance(tokens, int) else None)
-
-
-def _plain(value: object) -> bool:
-    return value is None or isinstance(value, (bool, int, str))

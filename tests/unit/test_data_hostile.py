@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from openrlhf_math.data.columns import Columns, check_columns, gold_of
+from openrlhf_math.data.columns import Columns, check_columns, gold_of, text_of
 from openrlhf_math.data.conversations import BadRow, find_layout
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.schema import BrokenRow
@@ -108,13 +108,17 @@ ASKED, SAID = {"role": "user", "content": "a"}, {"role": "assistant", "content":
     "messages",
     [
         {"role": ["user", "assistant", "user", "assistant"], "content": ["a", "b"]},
+        str([ASKED, SAID]),
+        {"messages": [ASKED, SAID], "functions": [{"name": "f"}]},
+        {"messages": [ASKED, SAID], "system": ["s"]},
+        {"messages": [{"role": "system", "content": "s"}, ASKED, SAID], "system": "t"},
         [ASKED, SAID | {"weight": 0.5}],
         [ASKED, SAID | {"weight": "0"}],
         [ASKED, SAID | {"content": [{"type": "text", "text": 5}]}],
     ],
 )
 def test_messages_of_which_a_part_would_be_lost(messages):
-    row = {"messages": messages}
+    row = messages if "messages" in messages else {"messages": messages}
     layout = find_layout("set", [{"messages": [ASKED, SAID]}], (None, None), False)
     with pytest.raises(BadRow):
         layout.turns(json.loads(json.dumps(row)))
@@ -142,3 +146,30 @@ def test_how_a_recorded_completion_ended(record, reason, tmp_path):
         return
     question = SimpleNamespace(key=key_of(Problem("p", "", "", 0)), attempt=0)
     assert asyncio.run(Recorded(settings).answer(question)).finish_reason == reason
+
+
+@pytest.mark.parametrize("prompt", [str([ASKED]), "[ " + str(ASKED) + "]", str([{"content": "a", "role": "user"}])])
+def test_prompts_as_python_writes_messages(prompt):
+    row = {"prompt": prompt, "response": "b"}
+    with pytest.raises(BadRow):
+        find_layout("set", [row], (None, None), False).turns(row)
+    with pytest.raises(BrokenRow):
+        text_of(prompt)
+
+
+@pytest.mark.parametrize("prompt", [json.dumps(ASKED), f" [ {json.dumps(ASKED)}]", "a"])
+def test_prompts_as_json(prompt):
+    row = {"prompt": prompt, "response": "b", "system": float("nan"), "history": []}
+    turns = find_layout("set", [row], (None, None), False).turns(row)
+    assert [(turn.role, turn.content) for turn in turns] == [("user", "a"), ("assistant", "b")]
+
+
+def test_parts_of_a_prompt_in_other_columns():
+    row = {"instruction": "Add.", "input": "1 2", "output": "3"}
+    with pytest.raises(UserError, match="instruction"):
+        find_layout("set", [row], (None, None), False)
+    named = find_layout("set", [row], ("input", "output"), False)
+    assert [turn.content for turn in named.turns(row)] == ["1 2", "3"]
+    row = {"prompt": "c", "response": "d", "history": [["a", "b"]]}
+    with pytest.raises(BadRow):
+        find_layout("set", [row], (None, None), False).turns(row)
