@@ -196,7 +196,13 @@ class Server:
         return []
 
     def _fits(self, environment: Mapping[str, str]) -> bool:
-        return baked(environment) == self._environment and environment.get(JOB, FIRST_JOB) == FIRST_JOB
+        """Whether imports would have gone the same way there. Libraries set variables, too: a value that one has set
+        here may be there, or not, as the process that began this one may have imported the same."""
+        set_here = baked(os.environ)
+        names = baked(environment).keys() | self._environment.keys()
+        return environment.get(JOB, FIRST_JOB) == FIRST_JOB and all(
+            environment.get(name) in (self._environment.get(name), set_here.get(name)) for name in names
+        )
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):

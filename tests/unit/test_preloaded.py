@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -26,15 +27,21 @@ print("to stderr", file=sys.stderr, flush=True)
 """
 
 
-@pytest.fixture
-def served():
-    preloaded.begin(ENVIRONMENT, ("colorsys",))  # which nothing else imports
+@contextmanager
+def running(modules: tuple[str, ...]):
+    preloaded.begin(ENVIRONMENT, modules)
     deadline = time.monotonic() + SECONDS
     while not (preloaded._folder / "socket").exists():
         assert time.monotonic() < deadline, (preloaded._folder / "log").read_text()
         time.sleep(0.02)
     yield preloaded._server.pid
     preloaded.end()
+
+
+@pytest.fixture
+def served():
+    with running(("colorsys",)) as server:  # which nothing else imports
+        yield server
 
 
 def started(script: Path, *words: str, **variables: str) -> subprocess.Popen:
@@ -83,6 +90,17 @@ def test_what_libraries_read_as_they_are_imported_must_be_the_same(served, scrip
     assert not found["loaded"]
     assert found["words"] == ["a"]
     assert found["threads"] == variables.get("OMP_NUM_THREADS", "1")
+
+
+@pytest.mark.parametrize("variables", [{}, {"TORCHINDUCTOR_CACHE_DIR": "there"}])
+def test_what_an_import_sets_may_be_set_or_not(monkeypatch, tmp_path, script, variables):
+    (tmp_path / "sets_a_variable.py").write_text("import os; os.environ['TORCHINDUCTOR_CACHE_DIR'] = 'there'")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    with running(("sets_a_variable",)) as server:
+        assert report(script, **variables)["parent"] == server
+        other = report(script, TORCHINDUCTOR_CACHE_DIR="elsewhere")
+        assert other["process"] == other["client"]
 
 
 def test_without_the_process_a_worker_is_an_ordinary_one(served, script):
