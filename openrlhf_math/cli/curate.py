@@ -247,7 +247,8 @@ def show(summary: "Summary", output: Path, judge: str | None) -> None:
             soft_wrap=True,
         )
     if summary.suspects:
-        console.print(f"{summary.suspects:,} rows are like a benchmark problem and stayed: suspects.jsonl")
+        like = "1 row is" if summary.suspects == 1 else f"{summary.suspects:,} rows are"
+        console.print(f"{like} like a benchmark problem and stayed: suspects.jsonl")
     if summary.elapsed:
         rate = summary.rows / summary.elapsed
         console.print(f"{summary.rows:,} rows in {summary.elapsed:.1f} s, {rate:,.0f} a second", highlight=False)

@@ -75,8 +75,8 @@ def _notes(settings: CurationSettings, counts: dict) -> str:
     if settings.benchmarks:
         notes.append(
             f"Benchmark problems are found as duplicates, and by shared runs of tokens that cover {overlap.share:.0%} "
-            "of a benchmark problem. `reports/contamination.jsonl` has every hit with both texts; "
-            f"{counts['suspects']:,} of them have other numbers or ask for something else, and stayed: "
+            "of a benchmark problem. `reports/contamination.jsonl` has every hit with both texts. "
+            f"Those with other numbers, or that ask for something else, stayed ({counts['suspects']:,}): "
             "`reports/suspects.jsonl`, the most alike first."
         )
         judged = counts["judged"]

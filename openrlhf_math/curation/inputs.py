@@ -105,9 +105,15 @@ def find_inputs(role: str, spec: str, columns: Columns, licences: dict[str, str]
             "parquet" if kind_of(file.name) == ("parquet", None) else "lines" if is_lines(file.name, file.path) else ""
         )
         path = os.path.abspath(file.path)
-        one = Input(role, name or known or Path(place).stem, file.name, path, kind, own or known, licence)
+        one = Input(role, name or known or _stem(place), file.name, path, kind, own or known, licence)
         inputs.append(one if own else _recognised(one, columns))
     return inputs
+
+
+def _stem(place: str) -> str:
+    """The name of a file without its ends: `sums` of `sums.jsonl.gz`."""
+    path = Path(place)
+    return Path(path.stem).stem if kind_of(place)[1] else path.stem
 
 
 def _name_and_place(spec: str) -> tuple[str, str]:

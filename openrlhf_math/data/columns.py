@@ -13,7 +13,17 @@ from openrlhf_math.errors import UserError
 
 USUAL = {
     "problem": ("problem", "question", "prompt", "Problem", "Question"),
-    "answer": ("answer", "gold", "final_answer", "expected_answer", "label", "Answer", "Short Answer", "solution"),
+    "answer": (
+        "answer",
+        "gold",
+        "final_answer",
+        "expected_answer",
+        "ground_truth",
+        "label",
+        "Answer",
+        "Short Answer",
+        "solution",
+    ),  # fmt: skip
     "solution": ("solution", "Solution"),
     "trace": ("trace", "response", "completion"),
     "difficulty": ("difficulty", "level"),
@@ -56,12 +66,33 @@ def check_columns(place: str, rows: list[dict], columns: Columns, needed: Iterab
     """Raise UserError if no row has a column of what is needed. flags: by what they name."""
     for what in needed:
         if all(columns.find(what, row) is MISSING for row in rows):
-            names = list(dict.fromkeys(str(name) for row in rows for name in row))
+            lists = rows[0] if len(rows) == 1 else {}
+            if wrapper := next((name for name, value in lists.items() if _holds(value, what, columns)), None):
+                raise UserError(
+                    f"{place} is one object with its rows in the field '{wrapper}'; make the file that list alone"
+                )
+            names = list(dict.fromkeys(name for row in rows for name in _names(row)))
             more = f" and {len(names) - SHOWN_COLUMNS:,} more" if len(names) > SHOWN_COLUMNS else ""
             there = ", ".join(f"{name:.80}" for name in names[:SHOWN_COLUMNS]) + more
             named = getattr(columns, what)
             missing = f"column '{named}'" if named else f"column of the {SHOWN.get(what, what)}"
             raise UserError(f"{place} has no {missing}, only {there}; name it with {flags.get(what, f'--{what}-key')}")
+
+
+def _names(row: dict) -> list[str]:
+    """The names of the columns, of an object those of its fields: what a flag can name."""
+    fields = [(str(name), decoded(value)) for name, value in row.items()]
+    return [
+        shown
+        for name, value in fields
+        for shown in ([f"{name}.{field}" for field in value] if isinstance(value, dict) and value else [name])
+    ]
+
+
+def _holds(value: object, what: str, columns: Columns) -> bool:
+    """Whether a field is a list of rows that have a column of what is needed."""
+    row = value[0] if isinstance(value, list) and value else None
+    return isinstance(row, dict) and columns.find(what, row) is not MISSING
 
 
 def look(row: dict, name: str) -> Any:

@@ -131,10 +131,10 @@ def find_layout(
     if not any(named):
         found += [(name,) for name in WHOLE if name in first]
         found = [USUAL] if USUAL in found else found
-    if prompt is None and found and found[0][0] == "input" and first.get("instruction"):
+    if prompt is None and "instruction" in first and found and all(columns[0] == "input" for columns in found):
         raise UserError(
-            f"{source} has a part of its prompts in 'instruction' and a part in 'input'; join them in one column, or "
-            "name the one that is the prompt with --data.input_key"
+            f"{source} has its prompt in two columns, instruction and input; join them in one column, or name one with "
+            "--data.input_key"
         )
     if len(found) == 1:
         return Layout(found[0], earlier)

@@ -66,7 +66,7 @@ def files_of(place: Place, split: str | None, flag: str = "") -> list[File]:
 
     Raises UserError if there are none, or if a folder has other splits than the one asked for.
     """
-    shown = f"{flag} {place.place}".strip()
+    shown = f"{flag} {place.place or (place.source.name if place.source else '')}".strip()
     split = place.split or split or (place.source.split if place.source else "train")
     path = Path(place.place)
     if place.place and path.is_file():

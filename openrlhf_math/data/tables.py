@@ -32,6 +32,7 @@ COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 FORMATS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 FORMATS |= {".arrow": "arrow"}
 SUPPORTED = "JSONL, JSON, CSV, TSV, Parquet or Arrow, also as .gz or .zst"
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 LISTS = ("responses", "scores", "tokens", "truncated")
 MAX_LINE = 32 << 20  # a longer line or entry is no row but a broken file
 NOT_UTF8 = "it is not valid UTF-8"
@@ -328,9 +329,14 @@ def _csv(file: Peekable, shown: str, delimiter: str) -> Rows:
     lines = itertools.chain([without_mark(first, shown).decode(errors="surrogateescape")], text)
     try:
         # Strict: a quote that is not closed would make one field of all the rows behind it.
-        rows = csv.DictReader(lines, delimiter=delimiter, strict=True)
-        _check_names(shown, [name for name in rows.fieldnames or () if name])
-        for number, row in enumerate(rows, start=1):
+        reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
+        names = [name for name in reader.fieldnames or () if name]
+        if len(names) == 1 and (other := next((one for one in ",;\t" if one != delimiter and one in names[0]), None)):
+            raise UserError(
+                f"{shown} has {SEPARATORS[other]} between its columns; separate them by {SEPARATORS[delimiter]}"
+            )
+        _check_names(shown, names)
+        for number, row in enumerate(reader, start=1):
             yield number, _record(row)
     except csv.Error as error:
         raise Damaged(f"{shown} is no {'TSV' if delimiter == chr(9) else 'CSV'} file: {error}.") from None

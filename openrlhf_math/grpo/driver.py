@@ -19,6 +19,7 @@ from openrlhf_math.grpo.last_words import LastWords
 from openrlhf_math.grpo.stopping import stop_signals
 from openrlhf_math.grpo.teacher import needs_reference
 from openrlhf_math.grpo.watchdog import Watchdog
+from openrlhf_math.runs.log_file import printed_to
 
 # Ray ends a process in the middle of a call when the raylet of its machine is gone.
 ENDED = (
@@ -136,8 +137,7 @@ def _quiet(args: SimpleNamespace) -> Iterator[None]:
     if args.math.verbose:
         yield
         return
-    log = args.math.run_dir / "grpo.log"
-    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+    with printed_to(args.math.run_dir / "grpo.log"):
         yield
 
 

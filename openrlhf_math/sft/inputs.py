@@ -80,11 +80,12 @@ def look(args: SimpleNamespace) -> None:
     render, model = None, args.model.model_name_or_path
     if os.path.isdir(model) and not is_plain_text(args):
         render = Renderer(args)
+    train: list[SetRows] = []
     for source, split in _splits(args, sets):
         if not source.is_here:
             print(f"rows: {source.name} is not on this machine and was not read")
         elif not is_plain_text(args):
-            found = read_set(args, source, split, render, FIRST)
+            found = read_set(args, source, split, render, max(FIRST, args.train.batch_size))
             if render is None:
                 columns = found.layout.text
                 print(f"rows: columns {columns} of {source.name}; not rendered, as {model} is not on this machine")
@@ -92,6 +93,10 @@ def look(args: SimpleNamespace) -> None:
             print_set(found, args.data.max_len)
             if found.traces:
                 print(f"the first row, with [[what is learned]]:\n{found.traces[0].marked(render.tokenizer)}")
+            if found.whole and any(source is one for one in sets["train"]):
+                train.append(found)
+    if len(train) == len(sets["train"]):
+        _check_amount(args, train)
     if render:
         print_counts(render)
 

@@ -1,6 +1,5 @@
 """Fine-tuning through OpenRLHF's SFT trainer."""
 
-import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import cores
+from openrlhf_math.runs.log_file import printed_to
 from openrlhf_math.sft.inputs import is_plain_text
 from openrlhf_math.sft.progress import plot_loss, progress_of
 from openrlhf_math.sft.settings import is_first
@@ -47,9 +47,7 @@ def run_upstreams_command(args: SimpleNamespace, kind: str, trainer: Callable, *
         progress_of(kind, run_dir) as progress,
         substituted(openrlhf.utils.deepspeed, DeepspeedStrategy=MathStrategy),
         substituted(train_sft, SFTTrainer=partial(trainer, run_dir=run_dir, report=progress), **ours),
-        open(log if is_first() else os.devnull, "a") as file,
-        contextlib.redirect_stdout(file),  # upstream prints the model, the data and progress bars
-        contextlib.redirect_stderr(file),
+        printed_to(log if is_first() else Path(os.devnull)),  # upstream prints the model, the data and progress bars
     ):
         train_sft.train(args)
 

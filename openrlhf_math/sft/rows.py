@@ -16,7 +16,7 @@ from openrlhf_math.runs.progress import Progress, silent
 from openrlhf_math.sft.render import Pieces, Renderer, Trace
 from openrlhf_math.sft.sets import Source
 
-FIRST = 100  # rows by which the layout of a set is found, and which a dry run reads
+FIRST = 100  # rows by which the layout of a set is found, and which a dry run reads, or as many as a batch has
 BATCH = 100  # conversations that are tokenized at once
 NAMED = 5  # rows set aside that are printed
 LARGE = 2000  # rows of which progress is shown
@@ -34,7 +34,7 @@ class Bad:
 @dataclass(slots=True)
 class SetRows:
     """What a set gives. read: conversations, and rows without any. bad: those that cannot be learned from. long: those
-    that are longer than the context: row, tokens."""
+    that are longer than the context: row, tokens. whole: whether the set has no rows after those that were read."""
 
     source: str
     layout: Layout
@@ -42,6 +42,7 @@ class SetRows:
     traces: list[Trace] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
     long: list[tuple[int, int]] = field(default_factory=list)
+    whole: bool = True
 
 
 Numbered = tuple[int, tuple[str, dict | Unreadable]]
@@ -80,6 +81,7 @@ def read_set(
             progress(stage, done, max(done + 1, min(extent.rows(done), most or sys.maxsize)))
     if done >= LARGE:
         progress(stage, done, done)
+    found.whole = next(rows, None) is None
     found.bad.sort(key=lambda bad: bad.row)
     if len(found.bad) > args.math.max_bad_rows * found.read:
         bad = found.bad[0]

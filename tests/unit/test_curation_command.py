@@ -484,3 +484,8 @@ def test_the_command_on_the_card_makes_the_same_dataset(tmp_path):
     command = re.search(r"^openrlhf-math (curate .*) --output DIRECTORY$", (output / "README.md").read_text(), re.M)[1]
     assert main([*shlex.split(command), "--output", str(tmp_path / "again"), "--workers", "0"]) == 0
     assert digest(tmp_path / "again") == digest(output)
+
+
+@pytest.mark.parametrize("name", ["sums.jsonl", "sums.jsonl.gz", "sums.v2.jsonl"])
+def test_a_source_has_the_name_of_its_file(name, tmp_path):
+    assert inputs._stem(str(tmp_path / name)) == name.split(".jsonl")[0]

@@ -147,7 +147,7 @@ def test_fields_within_columns_by_every_commands_flags(tmp_path, monkeypatch):
 def test_a_field_that_is_not_there_is_named(keys, tmp_path):
     path = write(tmp_path / "nested.jsonl", NESTED)
     missing = next(key for key in keys if "." in key)
-    with pytest.raises(UserError, match=f"no column '{missing}', only meta, marks, problem"):
+    with pytest.raises(UserError, match=f"no column '{missing}', only meta.q, marks.golds, problem"):
         read_problems(str(path), *keys)
 
 
@@ -222,3 +222,46 @@ def test_a_broken_row_is_named_by_its_file_and_line(tmp_path):
     (folder / "train-1.jsonl").write_text('{"problem": "2+2?", "answer": "4"}\n\n{"problem": "", "answer": "4"}\n')
     with pytest.raises(UserError, match=r"train-1.jsonl, line 3: there is no problem"):
         read_problems(str(folder), None, None)
+
+
+def usual(path):
+    """The problems of a file by the usual names of the columns."""
+    return read_problems(str(path), None, None)
+
+
+def test_the_problem_is_read_beside_a_question(tmp_path):
+    rows = [{"problem": "What is 1+1?", "question": "another", "answer": "2"}]
+    assert [one.problem for one in usual(write(tmp_path / "rows.jsonl", rows))] == ["What is 1+1?"]
+
+
+def test_ground_truth_is_an_answer(tmp_path):
+    rows = [{"prompt": [{"role": "user", "content": "What is 1+1?"}], "ground_truth": "2"}]
+    assert [one.answer for one in usual(write(tmp_path / "rows.jsonl", rows))] == ["2"]
+
+
+@pytest.mark.parametrize("field", ["data", "train"])
+def test_rows_within_an_object_are_named(field, tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"version": 1, field: [{"problem": "What is 1+1?", "answer": "2"}]}))
+    with pytest.raises(UserError, match=f"field '{field}'"):
+        usual(path)
+
+
+def test_lists_that_are_not_rows_are_columns(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"steps": [{"text": "1+1"}], "tags": ["sum"], "q": "What is 1+1?"}])
+    with pytest.raises(UserError, match="no column of the problem, only steps, tags, q"):
+        usual(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("rows.csv", "problem;answer\nWhat is 1+1?;2\n", "semicolons"),
+        ("rows.csv", "problem\tanswer\nWhat is 1+1?\t2\n", "tabs"),
+        ("rows.tsv", "problem,answer\nWhat is 1+1?,2\n", "commas"),
+    ],
+)
+def test_another_separator_is_named(name, text, expected, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=f"has {expected} between"):
+        usual(tmp_path / name)

@@ -185,6 +185,20 @@ def test_a_dry_run_refuses_what_training_would(model, tmp_path, capsys, rows, wo
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("count", "batch", "code"), [(8, 9, 2), (9, 9, 0), (150, 151, 2), (150, 101, 0)])
+def test_a_dry_run_counts_the_rows_of_a_batch(model, tmp_path, capsys, count, batch, code):
+    data = written(tmp_path / "rows.jsonl", [GOOD] * count)
+    assert sft(model, tmp_path, "--data.dataset", data, "--dry-run", batch=batch) == code
+    assert (f"has {count} rows, fewer than one batch" in capsys.readouterr().err) == (code == 2)
+
+
+def test_a_dry_run_counts_the_rows_of_all_sets(model, tmp_path):
+    paths = [written(tmp_path / f"{name}.jsonl", [GOOD] * 5) for name in "ab"]
+    few = written(tmp_path / "few.jsonl", [GOOD])
+    assert sft(model, tmp_path, "--data.dataset", ",".join(paths), "--eval.dataset", few, "--dry-run") == 0
+    assert sft(model, tmp_path, "--data.dataset", few, "--eval.dataset", ",".join(paths), "--dry-run") == 2
+
+
 def test_a_dry_run_shows_what_is_learned(model, tmp_path, capsys):
     rows = written(tmp_path / "rows.jsonl", [{"prompt": "1+1?", "completion": "2"}] * 9)
     assert sft(model, tmp_path, "--data.dataset", rows, "--math.instruction", "Be brief.", "--dry-run") == 0

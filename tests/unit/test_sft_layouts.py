@@ -212,3 +212,19 @@ def test_the_reading_of_a_small_set_shows_nothing(render_args, tmp_path):
     seen = []
     read(render_args, large(tmp_path / "a.jsonl", 100), progress=lambda *what: seen.append(what))
     assert not seen
+
+
+@pytest.mark.parametrize("extra", ["", "4 and 5"])
+def test_a_prompt_in_two_columns_is_refused(extra, render_args, tmp_path):
+    rows = tmp_path / "alpaca.jsonl"
+    rows.write_text(json.dumps({"instruction": "Add them.", "input": extra, "output": "9"}) + "\n")
+    with pytest.raises(UserError, match="instruction and input"):
+        read(render_args, rows)
+    _, texts = read(render_args, rows, ("instruction", None))
+    assert texts == [ASKED % "Add them." + "[[9<|im_end|>]]"]
+
+
+def test_input_and_output_without_an_instruction_are_a_pair(render_args, tmp_path):
+    rows = tmp_path / "pairs.jsonl"
+    rows.write_text(json.dumps({"input": "Add 4 and 5.", "output": "9"}) + "\n")
+    assert read(render_args, rows)[1] == [ASKED % "Add 4 and 5." + "[[9<|im_end|>]]"]
