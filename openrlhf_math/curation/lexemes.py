@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _SIGNS = {
-    **dict.fromkeys("−‐‑–﹣－", "-"), **dict.fromkeys("—―", " "),
+    **dict.fromkeys("−‐‑–﹣－➖", "-"), **dict.fromkeys("—―", " "),
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""), **dict.fromkeys("\u00a0\u2009\u202f", r"\,"),
     "×": "*", "⋅": "*", "·": "*", "∙": "*", "∗": "*", "÷": "/", "∕": "/", "⁄": "/", "≤": "<=", "⩽": "<=", "≥": ">=",
     "⩾": ">=", "≠": "!=", "±": r"\pm ", "∓": r"\mp ", "√": r"\sqrt ", "∛": r"\cbrt ", "∞": r"\infty ", "∠": r"\angle ",
@@ -43,6 +43,8 @@ _SIGNS |= {  # fmt: skip
     "ε": r"\epsilon ",
     "ϵ": r"\epsilon ",
 }
+_SIGNS |= {"➕": "+", "✖": "*", "➗": "/", "∶": ":"}
+_SUITS = "♠♡♢♣♤♥♦♧"
 _SIGN_TABLE = str.maketrans(_SIGNS)
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ]+")
 _LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙₖᵢⱼₐₓ]+")
@@ -61,7 +63,8 @@ _LEXEMES = re.compile(
     r"|(?P<escaped>\\.)"
     r"|(?P<number>\d+(?:(?:st|nd|rd|th)\b|\.\d+)?|\.\d+)"
     r"|(?P<word>[^\W\d_]+(?:'[a-zA-Z]+)?)"
-    r"|(?P<sign><=|>=|!=|==|=<|=>|\.\.\.+|\.\s\.\s\.|'+|-+|\n(?=[ \t]{0,8}-[ \t])|\*\*\*?|[+*/=<>^!()\[\]{}|_$%,&])",
+    r"|(?P<sign><=|>=|!=|==|=<|=>|\.\.\.+|\.\s\.\s\.|'+|-+|\n(?=[ \t]{0,8}-[ \t])|\*\*\*?|[+*/=<>^!()\[\]{}|_$%,&])"
+    r"|(?P<symbol>[^\x00-\x7f])",
     re.DOTALL,
 )
 
@@ -212,6 +215,9 @@ def lexemes(text: str) -> Iterator[Lexeme]:
                         yield Lexeme("'", "sign", close)
             elif written != "&":
                 yield Lexeme(written, "sign", close)
+        elif kind == "symbol":
+            if written in _SUITS or unicodedata.category(written) in ("Sm", "Sc") and written not in "∴∵":
+                yield Lexeme(written, "sign", close)  # it has no other spelling, but it says something
         elif kind == "number":
             yield Lexeme(written, "number", close)
         elif kind == "word" and blackboard and len(written) == 1:

@@ -75,7 +75,13 @@ def _check(plan: Plan, workplace: Workplace) -> None:
         workplace.root.mkdir(parents=True, exist_ok=True)
         workplace.write_json(manifest, plan.manifest())
         return
-    before, now = json.loads(manifest.read_text(encoding="utf-8")), json.loads(json.dumps(plan.manifest()))
+    try:
+        before, now = json.loads(manifest.read_text(encoding="utf-8")), json.loads(json.dumps(plan.manifest()))
+        whole = isinstance(before, dict) and isinstance(before.get("settings"), dict)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise UserError(f"{manifest} is damaged; choose a new directory for --output, or remove this one")
     if before != now and not _may_change_judge(before, now, workplace):
         what = ", ".join(_differences(before, now))
         raise UserError(

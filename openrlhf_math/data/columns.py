@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ USUAL = {
     "difficulty": ("difficulty", "level"),
 }
 SHOWN = {"trace": "response"}
+# Messages as Python and pandas write a list of them, which is no JSON.
+PYTHON_TURNS = re.compile(r"\s{0,99}\[\s{0,99}\{\s{0,99}'(?:role|from|content|value)'\s{0,9}:")
+NOT_JSON = "holds messages as Python writes them; write them as JSON"
+SHOWN_COLUMNS = 50  # of those that a message lists
+EXACT = 2**53  # from here on a 64-bit float stands for several whole numbers
 MISSING = object()
 _FIGURE = re.compile(r"-?\d+(?:\.\d+)?")
 _SHARE = re.compile(r"\s{0,9}(\d{1,9})\s{0,9}/\s{0,9}(\d{1,9})\s{0,9}")
@@ -65,7 +71,9 @@ def check_columns(place: str, rows: list[dict], columns: Columns, needed: Iterab
                 raise UserError(
                     f"{place} is one object with its rows in the field '{wrapper}'; make the file that list alone"
                 )
-            there = ", ".join(dict.fromkeys(name for row in rows for name in _names(row)))
+            names = list(dict.fromkeys(name for row in rows for name in _names(row)))
+            more = f" and {len(names) - SHOWN_COLUMNS:,} more" if len(names) > SHOWN_COLUMNS else ""
+            there = ", ".join(f"{name:.80}" for name in names[:SHOWN_COLUMNS]) + more
             named = getattr(columns, what)
             missing = f"column '{named}'" if named else f"column of the {SHOWN.get(what, what)}"
             raise UserError(f"{place} has no {missing}, only {there}; name it with {flags.get(what, f'--{what}-key')}")
@@ -138,6 +146,8 @@ def turns_of(value: object) -> list[dict[str, str]]:
     Messages have role and content, or from and value; they may be JSON in a cell of text.
     """
     value = decoded(value)
+    if isinstance(value, str) and PYTHON_TURNS.match(value):
+        raise BrokenRow(f"it {NOT_JSON}")
     if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
         return []
     turns = []
@@ -165,6 +175,10 @@ def gold_of(value: object, joined: bool = False) -> str:
         return ""
     if isinstance(value, bool):
         raise BrokenRow(f"the gold answer is {value}, it must be text or a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BrokenRow(f"the gold answer is the number {value}; write it as text if it is meant")
+    if isinstance(value, float) and abs(value) > EXACT:
+        raise BrokenRow(f"the gold answer {value!r} has more digits than a float holds; write it as text")
     if isinstance(value, (int, float)):
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     if isinstance(value, str) and (value[:2], value[-2:]) in (("['", "']"), ('["', '"]')):
@@ -173,6 +187,8 @@ def gold_of(value: object, joined: bool = False) -> str:
         if len(value) > 1 and not joined:
             raise BrokenRow(f"it has {len(value)} gold answers, it must have one")
         return ", ".join(gold_of(one) for one in value)
+    if isinstance(value, str) and value[:1] == "{" and isinstance(found := decoded(value), dict) and found:
+        raise BrokenRow(f"the gold answer is the JSON object {value!r:.60}; name the field of it as column.field")
     return text_of(value)
 
 

@@ -5,11 +5,12 @@ messages (role and content) or in ShareGPT's form (from and value), with or with
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from openrlhf_math.data.columns import MISSING, look
+from openrlhf_math.data.columns import MISSING, NOT_JSON, PYTHON_TURNS, look
 from openrlhf_math.data.readers import without_answer_tags, without_instruction
 from openrlhf_math.data.schema import text_error
 from openrlhf_math.data.sources import SOURCES, recognise
@@ -22,6 +23,7 @@ WHOLE = ("messages", "conversations", "conversation")
 ROLES = {role: role for role in ("system", "developer", "user", "assistant")}
 ROLES |= {"human": "user"} | dict.fromkeys(("gpt", "chatgpt", "model", "bing", "bard"), "assistant")
 THINKING = ("reasoning_content", "reasoning", "thinking")
+JSON_TURNS = re.compile(r"\s{0,99}(?:\[\s{0,99})?\{")
 OPEN, CLOSE = "<think>", "</think>"
 # Of OpenMathReasoning's splits.
 NO_TRACES = {"tir": "which runs code", "genselect": "which chooses among other solutions"}
@@ -73,8 +75,11 @@ class Layout:
 
     def turns(self, row: dict) -> list[Turn]:
         """The conversation of a row in `columns`, up to the last turn that is learned. Raises BadRow."""
-        if row.get("tools") not in (None, [], "", "[]"):
-            raise BadRow("has tools, which are not rendered")
+        for name in ("tools", "functions"):
+            if row.get(name) not in (None, [], "", "[]"):
+                raise BadRow(f"has {name}, which are not rendered")
+        if len(self.columns) > 1 and isinstance(row.get("history"), list) and row["history"]:
+            raise BadRow("has earlier turns in 'history', which is not read; write them as messages")
         if (mode := row.get("inference_mode")) in NO_TRACES:
             raise BadRow(f"has a solution of the inference mode '{mode}', {NO_TRACES[mode]}")
         *prompt, last = (_messages(_found(row, column), column) for column in self.columns)
@@ -89,8 +94,12 @@ class Layout:
         else:
             raise BadRow(f"has a '{self.columns[0]}' that is not a list of messages")
         system = row.get("system")
-        if isinstance(system, str) and system.strip() and turns[0].role != "system":
-            turns = [Turn("system", system), *turns]
+        if not isinstance(system, str | None) and system == system:  # NaN is none
+            raise BadRow(f"has {system!r:.40} in 'system', where text must be")
+        if isinstance(system, str) and system.strip():
+            if turns[0].role == "system" and turns[0].content.strip() != system.strip():
+                raise BadRow("has a system message, and another in 'system'")
+            turns = turns if turns[0].role == "system" else [Turn("system", system), *turns]
         return _checked(turns)
 
 
@@ -192,12 +201,15 @@ def _messages(value: object, column: str) -> list[Turn] | str:
 
 def _written_messages(text: str, column: str) -> list[Turn] | None:
     """Messages written as JSON, as CSV holds them; None for another text."""
-    if not text.lstrip().startswith("[{"):
+    if PYTHON_TURNS.match(text):
+        raise BadRow(NOT_JSON)
+    if not JSON_TURNS.match(text):
         return None
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    found = found if isinstance(found, list) else [found]
     if not all(isinstance(one, dict) and {"role", "from"} & one.keys() for one in found):
         return None
     return [_turn(message, column) for message in found]
@@ -207,7 +219,9 @@ def _listed(value: dict) -> list[dict]:
     """A message, or the lists by field that `datasets` makes of a list of messages."""
     if not all(isinstance(field, list) for field in value.values()):
         return [value]
-    return [dict(zip(value, fields, strict=False)) for fields in zip(*value.values(), strict=False)]
+    if len({len(field) for field in value.values()}) > 1:
+        raise BadRow("has messages as lists by field of other lengths")
+    return [dict(zip(value, fields, strict=True)) for fields in zip(*value.values(), strict=True)]
 
 
 def _turn(message: object, column: str) -> Turn:
@@ -225,14 +239,18 @@ def _turn(message: object, column: str) -> Turn:
         content = without_instruction(content)
     elif message.get("info"):
         content = without_answer_tags(content)
-    learned = role == "assistant" and message.get("weight") in (None, 1)  # OpenAI's files have 0 for those that are not
+    weight = message.get("weight")  # OpenAI's files have 0 for turns that are not to be learned
+    if weight not in (None, 0, 1):
+        raise BadRow(f"has a message of the weight {weight!r:.40}, which must be 0 or 1")
+    learned = role == "assistant" and weight != 0
     return Turn(role, content, None if thinking is None else _text("thinking", thinking), learned)
 
 
 def _text(what: str, value: object) -> str:
     """A text, or the texts of a list of parts."""
     if isinstance(value, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in value):
-        value = "".join(str(part.get("text") or "") for part in value)
+        texts = [part.get("text") or "" for part in value]
+        value = "".join(texts) if all(isinstance(text, str) for text in texts) else value
     if not isinstance(value, str):
         raise BadRow(f"has a message whose {what} is {value!r:.40}, not text")
     return value

@@ -12,8 +12,11 @@ import io
 import itertools
 import json
 import re
+import shutil
 import sys
+import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +35,10 @@ SUPPORTED = "JSONL, JSON, CSV, TSV, Parquet or Arrow, also as .gz or .zst"
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 LISTS = ("responses", "scores", "tokens", "truncated")
 MAX_LINE = 32 << 20  # a longer line or entry is no row but a broken file
+NOT_UTF8 = "it is not valid UTF-8"
 BATCH_ROWS = 500
 CHUNK = 1 << 20
+PLAIN = json.JSONDecoder().raw_decode
 BETWEEN = re.compile(r"[\s,]*")
 TURN = re.compile(rb"""\[\s{0,99}\{\s{0,99}"(?:from|role)\"""")
 
@@ -44,6 +49,23 @@ class Damaged(UserError):
 
 class Unreadable(str):
     """What is given in place of a row that cannot be read, where the next ones can: the reason."""
+
+
+class Repeated(Exception):
+    """A JSON object that has a key twice, so that no one can say which value counts."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises Repeated."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise Repeated(f"it has the key {name!r:.60} twice")
+    return found
+
+
+STRICT = json.JSONDecoder(object_pairs_hook=_object).raw_decode
 
 
 Rows = Iterator[tuple[int, dict | Unreadable]]
@@ -207,9 +229,11 @@ def json_row(line: bytes | None) -> dict | Unreadable:
     if line is None:
         return Unreadable(f"the line is longer than {MAX_LINE:,} bytes")
     try:
-        return _entry(json.loads(line.decode()))
+        return _entry(json.loads(line.decode(), object_pairs_hook=_object))
+    except Repeated as error:
+        return Unreadable(str(error))
     except UnicodeDecodeError as error:
-        return Unreadable(f"it is not valid UTF-8 ({error.reason} at byte {error.start})")
+        return Unreadable(f"{NOT_UTF8} ({error.reason} at byte {error.start})")
     except (ValueError, RecursionError) as error:
         return Unreadable(f"the line is not JSON ({error})")
 
@@ -218,7 +242,7 @@ def _entry(row: object) -> dict | Unreadable:
     """A row of JSON. A list of turns is a conversation without a name, as Open-Reasoner-Zero's files have them."""
     if _is_conversation(row):
         return {"conversations": row}
-    return row if isinstance(row, dict) else Unreadable(f"it is no JSON object but {row!r:.40}")
+    return row if isinstance(row, (dict, Unreadable)) else Unreadable(f"it is no JSON object but {row!r:.40}")
 
 
 def _is_conversation(row: object) -> bool:
@@ -255,7 +279,7 @@ def _is_array(begin: bytes) -> bool:
 
 def _array(file: Peekable, shown: str) -> Rows:
     """The entries of an array."""
-    decode, parse = codecs.getincrementaldecoder("utf-8")("replace"), json.JSONDecoder().raw_decode
+    decode = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     text = decode.decode(file.read(CHUNK)).removeprefix("\ufeff").lstrip().removeprefix("[")
     at, number, size, whole = 0, 0, CHUNK, False
     while True:
@@ -265,7 +289,7 @@ def _array(file: Peekable, shown: str) -> Rows:
             return
         error: Exception = ValueError("it ends before the array does")
         try:
-            row, end = parse(text, at) if at < len(text) else (None, len(text) + 1)
+            row, end = _value(text, at) if at < len(text) else (None, len(text) + 1)
             if whole and end <= len(text) or end < len(text):  # a number may go on in what is not read yet
                 at, number, size = end, number + 1, CHUNK
                 yield number, _entry(row)
@@ -280,29 +304,58 @@ def _array(file: Peekable, shown: str) -> Rows:
         text, at, whole, size = text[at:] + decode.decode(more, not more), 0, not more, 2 * size
 
 
+def _value(text: str, at: int) -> tuple[object, int]:
+    """The entry of an array that begins here, or why it cannot be read, and where it ends."""
+    try:
+        row, end = STRICT(text, at)
+    except Repeated as error:
+        return Unreadable(str(error)), PLAIN(text, at)[1]
+    return row if _is_unicode(text[at:end]) else Unreadable(NOT_UTF8), end
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text is without the surrogates that stand for bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _csv(file: Peekable, shown: str, delimiter: str) -> Rows:
     csv.field_size_limit(MAX_LINE)
     first = file.readline(MAX_LINE)
-    text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
-    lines = itertools.chain([without_mark(first, shown).decode(errors="replace")], text)
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+    lines = itertools.chain([without_mark(first, shown).decode(errors="surrogateescape")], text)
     try:
-        reader = csv.DictReader(lines, delimiter=delimiter)
-        names = reader.fieldnames or []
+        # Strict: a quote that is not closed would make one field of all the rows behind it.
+        reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
+        names = [name for name in reader.fieldnames or () if name]
         if len(names) == 1 and (other := next((one for one in ",;\t" if one != delimiter and one in names[0]), None)):
             raise UserError(
                 f"{shown} has {SEPARATORS[other]} between its columns; separate them by {SEPARATORS[delimiter]}"
             )
+        _check_names(shown, names)
         for number, row in enumerate(reader, start=1):
             yield number, _record(row)
     except csv.Error as error:
         raise Damaged(f"{shown} is no {'TSV' if delimiter == chr(9) else 'CSV'} file: {error}.") from None
 
 
+def _check_names(shown: str, names: list[str]) -> None:
+    """Raise UserError for two columns of one name, or a name that is not valid Unicode."""
+    if repeated := next((name for name, count in Counter(names).items() if count > 1), ""):
+        raise UserError(f"{shown} has {names.count(repeated)} columns named {repeated!r:.60}; rename or drop one.")
+    if not all(map(_is_unicode, names)):
+        raise UserError(f"{shown} is not valid UTF-8 in the names of its columns; convert it to UTF-8.")
+
+
 def _record(row: dict) -> dict | Unreadable:
     if None in row or None in row.values():
         return Unreadable("it has another number of fields than the first line")
     try:
-        return {name: _cell(name, value) for name, value in row.items()}
+        found = {name: _cell(name, value) for name, value in row.items()}
+        return found if all(map(_is_unicode, row.values())) else Unreadable(NOT_UTF8)
     except ValueError as error:
         return Unreadable(str(error))
 
@@ -327,6 +380,7 @@ def parquet_rows(file: str | Peekable, shown: str, groups: Iterable[int] | None 
         table = pyarrow.parquet.ParquetFile(file if isinstance(file, str) else _seekable(file))
     except (pyarrow.ArrowException, OSError) as error:
         raise Damaged(f"{shown} is no Parquet file: {_line(error)}.") from None
+    _check_names(shown, table.schema_arrow.names)
     number = before
     for group in range(table.metadata.num_row_groups) if groups is None else groups:
         end = number + table.metadata.row_group(group).num_rows
@@ -353,7 +407,8 @@ def _arrow(file: Peekable, shown: str) -> Rows:
             table = pyarrow.ipc.open_file(seekable)
             batches = (table.get_batch(index) for index in range(table.num_record_batches))
         else:
-            batches = pyarrow.ipc.open_stream(seekable)
+            table = batches = pyarrow.ipc.open_stream(seekable)
+        _check_names(shown, table.schema.names)
         for batch in batches:
             for start in range(0, batch.num_rows, BATCH_ROWS):
                 for row in _batch_rows(batch.slice(start, BATCH_ROWS)):
@@ -374,8 +429,13 @@ def _pyarrow(shown: str, what: str) -> Any:
 
 
 def _seekable(file: Peekable) -> io.BufferedIOBase:
-    """The file, or its content where going back in it is impossible or slow."""
-    return io.BytesIO(file.read()) if isinstance(file, gzip.GzipFile) or not file.seekable() else file
+    """The file, or its content on the disk where going back in it is impossible or slow."""
+    if not isinstance(file, gzip.GzipFile) and file.seekable():
+        return file
+    whole = cast(io.BufferedIOBase, tempfile.TemporaryFile())  # noqa: SIM115
+    shutil.copyfileobj(file, whole, CHUNK)
+    whole.seek(0)
+    return whole
 
 
 def _line(error: Exception) -> str:
@@ -383,14 +443,28 @@ def _line(error: Exception) -> str:
 
 
 def _batch_rows(batch: "pyarrow.RecordBatch") -> list[dict | Unreadable]:
+    batch = _as_written(batch)
     try:
         return batch.to_pylist()
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, OverflowError, ValueError):
         return [_single_row(batch.slice(index, 1)) for index in range(batch.num_rows)]
+
+
+def _as_written(batch: "pyarrow.RecordBatch") -> "pyarrow.RecordBatch":
+    """A batch whose floats of 32 bits are the shortest of 64 bits: 0.1 in place of 0.10000000149011612."""
+    import pyarrow
+
+    for place, field in enumerate(batch.schema):
+        if field.type == pyarrow.float32():
+            exact = batch.column(place).cast(pyarrow.string()).cast(pyarrow.float64())
+            batch = batch.set_column(place, pyarrow.field(field.name, exact.type), exact)
+    return batch
 
 
 def _single_row(batch: "pyarrow.RecordBatch") -> dict | Unreadable:
     try:
         return batch.to_pylist()[0]
     except UnicodeDecodeError as error:
-        return Unreadable(f"it is not valid UTF-8 ({error.reason} at byte {error.start})")
+        return Unreadable(f"{NOT_UTF8} ({error.reason} at byte {error.start})")
+    except (OverflowError, ValueError) as error:  # a date that Python does not have, a field that is there twice
+        return Unreadable(f"it has a value that cannot be read ({_line(error)})")

@@ -10,6 +10,9 @@ from openrlhf_math.distill.teachers import Question, Reply
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.errors import UserError
 
+# How a completion ended, by its `truncated`; CSV has it as text.
+_CUT: dict[bool | str | None, str] = {None: "stop", False: "stop", "false": "stop", True: "length", "true": "length"}
+
 
 class Recorded:
     """See `teachers.Teacher`. `--model` names a file or folder of rows with `problem` and `response`, or `responses`.
@@ -51,7 +54,8 @@ def _completions(model: str, place: str, row: dict) -> Iterable[tuple]:
         texts = row["responses"]
         count = len(texts) if isinstance(texts, list) else 0
         tokens, truncated = (row.get(name) or [None] * count for name in ("tokens", "truncated"))
-        if count and len(tokens) == len(truncated) == count:
+        lists = isinstance(tokens, list) and isinstance(truncated, list)
+        if count and lists and len(tokens) == len(truncated) == count:
             return zip(texts, tokens, truncated, strict=True)
         raise UserError(f"--model {model}: {place} has no list of `responses` with as many `tokens` and `truncated`")
     return [(row.get("response"), row.get("tokens"), row.get("truncated"))]
@@ -60,4 +64,8 @@ def _completions(model: str, place: str, row: dict) -> Iterable[tuple]:
 def _reply(place: str, text: object, tokens: object, truncated: object) -> Reply:
     if not isinstance(text, str):
         raise UserError(f"--model: {place} has a response that is no text; correct or drop the row")
-    return Reply(text, "", "length" if truncated else "stop", tokens if isinstance(tokens, int) else None)
+    said = truncated.lower() if isinstance(truncated, str) else truncated
+    cut = _CUT.get(said, "") if said is None or isinstance(said, (bool, str)) else ""
+    if not cut:
+        raise UserError(f"--model: {place} has `truncated` {truncated!r:.40}, it must be true or false; correct it")
+    return Reply(text, "", cut, tokens if isinstance(tokens, int) else None)

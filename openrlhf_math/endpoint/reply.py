@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import dataclass, field
 
+MOST_COUNTED = 1 << 24  # tokens of a prompt or a completion; no model has so long a context
 UNLIKELIEST = -9999.0  # what vLLM's server writes for the logarithm of a probability of 0
 
 
@@ -156,4 +157,5 @@ def _unicode(text: str) -> str:
 
 
 def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """A count of tokens, None for what cannot be one: it decides how long the next requests wait."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_COUNTED else None

@@ -353,6 +353,15 @@ def test_another_run_in_the_same_directory_is_refused(tmp_path, capsys):
     assert digest(output) == before
 
 
+@pytest.mark.parametrize("content", ["", '{"settings', "[]", '{"settings": 1}'])
+def test_a_damaged_manifest_is_one_sentence(content, tmp_path, capsys):
+    source = write(tmp_path / "rows.jsonl", ROWS)
+    _, output = curate(tmp_path, "--source", source)
+    (output / "curate.json").write_text(content)
+    assert curate(tmp_path, "--source", source)[0] == 2
+    assert "curate.json is damaged" in capsys.readouterr().err
+
+
 def test_a_curated_set_is_a_source_and_a_set_to_hold_against(tmp_path):
     _, first = curate(tmp_path, "--source", write(tmp_path / "rows.jsonl", ROWS[:10]))
     more = write(tmp_path / "more.jsonl", ROWS)

@@ -43,6 +43,8 @@ SAME = [
     (r"$1,2,\ldots,9$", "$1, 2, ..., 9$"),
     (r"5\text{ cm}", "5 centimeters"),
     ("−3 and x=−3", "-3 and x = -3"),
+    ("∴ x = 3 ✓", "x = 3"),
+    ("3∶5", "3:5"),
     # words and spacing
     ("How  many\n apples ?", "how many apples?"),
     ("Sara 's high school", "Sara’s high school"),
@@ -53,6 +55,15 @@ SAME = [
 ]
 
 DIFFERENT = [
+    # signs without another spelling
+    ("¬A or B", "A or B"),
+    ("7 ➖ 5", "7 5"),
+    ("7 ➖ 5", "7 ➕ 5"),
+    ("the fare is ¥5", "the fare is 5"),
+    ("the fare is ¥5", "the fare is ₹5"),
+    ("A ⊃ B", "A ⊄ B"),
+    ("a ∝ b", "a b"),
+    ("the seven of ♠", "the seven of ♥"),
     ("3 apples", "4 apples"),
     ("three and five", "thirty-five"),
     ("the third term", "3 terms"),

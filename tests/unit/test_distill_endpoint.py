@@ -315,3 +315,18 @@ def test_waits_double_and_are_bounded():
     for number in range(1, 2000):
         longest = min(2.0 ** (number - 1), endpoint.LONGEST_WAIT) if number < 1000 else endpoint.LONGEST_WAIT
         assert longest / 2 <= backoff(number) <= longest
+
+
+@pytest.mark.parametrize("tokens", [10**400, 10**12, -1, True, 1.5, "7"])
+def test_a_count_of_tokens_that_cannot_be_is_none(tokens):
+    """It would let the next request wait for days."""
+    body = {"choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": tokens, "prompt_tokens": tokens}}
+    answer, charged = parse(json.dumps(body))
+    assert (answer.tokens, answer.prompt_tokens, charged) == (None, None, 0)
+
+
+@pytest.mark.parametrize(
+    "header", [f"Mon, {10**20} Jan 2020 00:00:00 GMT", f"Mon, 01 Jan {10**20} 00:00:00 GMT", f"1 Jan 2020 +{10**20}"]
+)
+def test_a_date_that_no_clock_has(header):
+    assert seconds_asked(header) == 0

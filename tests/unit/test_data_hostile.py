@@ -1,0 +1,175 @@
+"""Files that say two things, or hold bytes that are no text: each such row is refused, and none is guessed."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from openrlhf_math.data.columns import Columns, check_columns, gold_of, text_of
+from openrlhf_math.data.conversations import BadRow, find_layout
+from openrlhf_math.data.problems import Problem
+from openrlhf_math.data.schema import BrokenRow
+from openrlhf_math.data.tables import Unreadable, rows_of
+from openrlhf_math.distill.questions import key_of
+from openrlhf_math.distill.recorded import Recorded
+from openrlhf_math.errors import UserError
+
+
+def read(path, content: bytes) -> list[bool]:
+    """Of each row whether it can be read."""
+    path.write_bytes(content)
+    return [not isinstance(row, Unreadable) for _, row in rows_of(str(path))]
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("rows.jsonl", b'{"a": "x"}\n{"a": "\xff"}\n{"a": "\xc3\xa9"}\n'),
+        ("rows.json", b'[{"a": "x"}, {"a": "\xff"}, {"a": "\xc3\xa9"}]'),
+        ("rows.csv", b"a,b\nx,1\n\xff,2\n\xc3\xa9,3\n"),
+        ("rows.tsv", b"a\tb\nx\t1\n\xff\t2\n\xc3\xa9\t3\n"),
+    ],
+)
+def test_bytes_that_are_no_text_are_not_replaced(name, content, tmp_path):
+    assert read(tmp_path / name, content) == [True, False, True]
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+@pytest.mark.parametrize("broken", ['{"a": 1, "a": 2}', '{"b": [{"c": 1, "c": 1}]}'])
+def test_a_key_that_is_there_twice(name, broken, tmp_path):
+    rows = ['{"a": 1}', broken, '{"a": 3}']
+    text = "\n".join(rows) if name.endswith("l") else f"[{', '.join(rows)}]"
+    assert read(tmp_path / name, text.encode()) == [True, False, True]
+
+
+def test_a_column_that_is_there_twice(tmp_path):
+    csv, parquet, arrow = (tmp_path / f"rows.{end}" for end in ("csv", "parquet", "arrow"))
+    table = pyarrow.table([pyarrow.array(["x"]), pyarrow.array(["y"])], names=["a", "a"])
+    csv.write_text("a,b,a\nx,1,y\n")
+    pyarrow.parquet.write_table(table, parquet)
+    with pyarrow.ipc.new_file(str(arrow), table.schema) as writer:
+        writer.write_table(table)
+    for path in (csv, parquet, arrow):
+        with pytest.raises(UserError, match="'a'"):
+            list(rows_of(str(path)))
+    assert read(tmp_path / "without_names.csv", b"a,,\nx,,\n") == [True]
+
+
+@pytest.mark.parametrize("content", [b'a,b\n"x,1\ny,2\n', b'a,b\n"x"z,1\n', b"\xff,b\nx,1\n"])
+def test_quotes_and_names_of_csv_that_cannot_be_read(content, tmp_path):
+    with pytest.raises(UserError):
+        read(tmp_path / "rows.csv", content)
+
+
+def test_values_of_parquet_that_python_has_not(tmp_path):
+    same = pyarrow.array(["x", "y"])
+    columns = {
+        "date": pyarrow.array([2**31 - 1, 2], pyarrow.date32()),
+        "time": pyarrow.array([9 * 10**18, 2], pyarrow.timestamp("us")),
+    }
+    for name, column in columns.items():
+        path = tmp_path / f"{name}.parquet"
+        pyarrow.parquet.write_table(pyarrow.table({"a": same, name: column}), path)
+        assert [isinstance(row, dict) for _, row in rows_of(str(path))] == [False, True]
+    path = tmp_path / "twice.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"a": pyarrow.StructArray.from_arrays([same, same], ["b", "b"])}), path)
+    assert [isinstance(row, dict) for _, row in rows_of(str(path))] == [False, False]
+
+
+def test_floats_of_32_bits_are_what_was_written(tmp_path):
+    path = tmp_path / "rows.parquet"
+    written = [0.1, 2.5, 3.0, 1e-7, None]
+    pyarrow.parquet.write_table(pyarrow.table({"answer": pyarrow.array(written, pyarrow.float32())}), path)
+    assert [row["answer"] for _, row in rows_of(str(path)) if isinstance(row, dict)] == written
+
+
+def test_golds_that_a_float_does_not_hold():
+    for gold in (float("inf"), -1e400, 12345678901234567890123.0, -1e23, '{"value": 4}'):
+        with pytest.raises(BrokenRow):
+            gold_of(gold)
+    exact = {2.0**53: "9007199254740992", 12345678901234567890123: "12345678901234567890123", 0.5: "0.5", "{}": "{}"}
+    assert {gold: gold_of(gold) for gold in exact} == exact
+    assert gold_of(r"{1, 2}") == "{1, 2}"
+
+
+def test_a_message_does_not_list_all_of_many_columns():
+    with pytest.raises(UserError) as error:
+        check_columns("set", [{f"c{number}": 1 for number in range(100_000)}], Columns(), ("problem",), {})
+    assert len(str(error.value)) < 5000
+
+
+ASKED, SAID = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        {"role": ["user", "assistant", "user", "assistant"], "content": ["a", "b"]},
+        str([ASKED, SAID]),
+        {"messages": [ASKED, SAID], "functions": [{"name": "f"}]},
+        {"messages": [ASKED, SAID], "system": ["s"]},
+        {"messages": [{"role": "system", "content": "s"}, ASKED, SAID], "system": "t"},
+        [ASKED, SAID | {"weight": 0.5}],
+        [ASKED, SAID | {"weight": "0"}],
+        [ASKED, SAID | {"content": [{"type": "text", "text": 5}]}],
+    ],
+)
+def test_messages_of_which_a_part_would_be_lost(messages):
+    row = messages if "messages" in messages else {"messages": messages}
+    layout = find_layout("set", [{"messages": [ASKED, SAID]}], (None, None), False)
+    with pytest.raises(BadRow):
+        layout.turns(json.loads(json.dumps(row)))
+
+
+@pytest.mark.parametrize(
+    "record, reason",
+    [
+        ({"response": "x", "truncated": "False"}, "stop"),
+        ({"response": "x", "truncated": "true"}, "length"),
+        ({"response": "x", "truncated": None}, "stop"),
+        ({"response": "x", "truncated": "maybe"}, None),
+        ({"response": "x", "truncated": [False]}, None),
+        ({"responses": ["x"], "tokens": 5, "truncated": [False]}, None),
+        ({"responses": ["x"], "tokens": [5], "truncated": "f"}, None),
+    ],
+)
+def test_how_a_recorded_completion_ended(record, reason, tmp_path):
+    path = tmp_path / "rollouts.jsonl"
+    path.write_text(json.dumps({"problem": "p"} | record))
+    settings = SimpleNamespace(model=str(path))
+    if reason is None:
+        with pytest.raises(UserError):
+            Recorded(settings)
+        return
+    question = SimpleNamespace(key=key_of(Problem("p", "", "", 0)), attempt=0)
+    assert asyncio.run(Recorded(settings).answer(question)).finish_reason == reason
+
+
+@pytest.mark.parametrize("prompt", [str([ASKED]), "[ " + str(ASKED) + "]", str([{"content": "a", "role": "user"}])])
+def test_prompts_as_python_writes_messages(prompt):
+    row = {"prompt": prompt, "response": "b"}
+    with pytest.raises(BadRow):
+        find_layout("set", [row], (None, None), False).turns(row)
+    with pytest.raises(BrokenRow):
+        text_of(prompt)
+
+
+@pytest.mark.parametrize("prompt", [json.dumps(ASKED), f" [ {json.dumps(ASKED)}]", "a"])
+def test_prompts_as_json(prompt):
+    row = {"prompt": prompt, "response": "b", "system": float("nan"), "history": []}
+    turns = find_layout("set", [row], (None, None), False).turns(row)
+    assert [(turn.role, turn.content) for turn in turns] == [("user", "a"), ("assistant", "b")]
+
+
+def test_parts_of_a_prompt_in_other_columns():
+    row = {"instruction": "Add.", "input": "1 2", "output": "3"}
+    with pytest.raises(UserError, match="instruction"):
+        find_layout("set", [row], (None, None), False)
+    named = find_layout("set", [row], ("input", "output"), False)
+    assert [turn.content for turn in named.turns(row)] == ["1 2", "3"]
+    row = {"prompt": "c", "response": "d", "history": [["a", "b"]]}
+    with pytest.raises(BadRow):
+        find_layout("set", [row], (None, None), False).turns(row)
