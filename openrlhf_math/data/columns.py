@@ -30,7 +30,7 @@ USUAL = {
 }
 SHOWN = {"trace": "response"}
 # Messages as Python and pandas write a list of them, which is no JSON.
-PYTHON_TURNS = re.compile(r"\s{0,99}\[\s{0,99}\{\s{0,99}'(?:role|from|content|value)'\s{0,9}:")
+PYTHON_TURNS = re.compile(r"\A\s{0,99}\[\s{0,99}\{\s{0,99}'(?:role|from|content|value)'\s{0,9}:")
 NOT_JSON = "holds messages as Python writes them; write them as JSON"
 SHOWN_COLUMNS = 50  # of those that a message lists
 EXACT = 2**53  # from here on a 64-bit float stands for several whole numbers

@@ -23,7 +23,7 @@ WHOLE = ("messages", "conversations", "conversation")
 ROLES = {role: role for role in ("system", "developer", "user", "assistant")}
 ROLES |= {"human": "user"} | dict.fromkeys(("gpt", "chatgpt", "model", "bing", "bard"), "assistant")
 THINKING = ("reasoning_content", "reasoning", "thinking")
-JSON_TURNS = re.compile(r"\s{0,99}(?:\[\s{0,99})?\{")
+JSON_TURNS = re.compile(r"\A\s{0,99}(?:\[\s{0,99})?\{")
 OPEN, CLOSE = "<think>", "</think>"
 # Of OpenMathReasoning's splits.
 NO_TRACES = {"tir": "which runs code", "genselect": "which chooses among other solutions"}
