@@ -192,10 +192,15 @@ def test_a_scorer_chooses_among_the_completions(reranked):
     output, _ = reranked
     report, rows = figures(output), completions(output)
     assert len(rows) == 48 and all(0 <= min(row["scores"]) <= max(row["scores"]) <= 1 for row in rows)
-    best = [
-        max(range(at, at + SAMPLES), key=lambda one: (rows[one]["answer"] is not None, min(rows[one]["scores"]), -one))
-        for at in range(0, 48, SAMPLES)
-    ]
+    answers = [row["answer"] for row in rows]
+
+    def rank(one: int) -> tuple:
+        """Of equal scores the answer that more of the problem's completions have."""
+        first = one - one % SAMPLES
+        votes = answers[first : first + SAMPLES].count(answers[one])
+        return answers[one] is not None, min(rows[one]["scores"]), votes, -one
+
+    best = [max(range(at, at + SAMPLES), key=rank) for at in range(0, 48, SAMPLES)]
     assert report["best_of_k"]["4"]["accuracy"] == sum(rows[one]["outcome"] == "correct" for one in best) / 12
     assert report["weighted_at_k"]["4"]["accuracy"] <= report["pass_at_k"]["4"]["accuracy"]
     assert (report["scorer"], report["aggregation"], report["unscored"]) == ("qwen2.5-math-prm", "min", 0)
