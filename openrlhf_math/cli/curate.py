@@ -179,7 +179,7 @@ def add_pass_rates(args: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"--output {args.output} cannot be written: {error.strerror or error}") from error
     if args.json:
-        result = {"rated": len(added.rates), "missing": added.missing, "undecided": added.undecided}
+        result = {"rated": len(added.rates), "missing": added.missing, "ungraded": added.ungraded}
         print(json.dumps(result | {"pass_rates": dict(added.histogram()), "path": str(added.path)}))
         return
     show_rates(added)
@@ -197,8 +197,8 @@ def show_rates(added: "BaseRates") -> None:
     console.print(table)
     if added.missing:
         _warn(f"{added.missing:,} problems are not in the run: their pass_rate is null")
-    if added.undecided:
-        _warn(f"{added.undecided:,} completions could not be graded and count as wrong")
+    if added.ungraded:
+        _warn(f"{added.ungraded:,} completions could not be graded and count as wrong")
     console.print(f"  {added.path}", soft_wrap=True, highlight=False)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Rows under way at once: enough to keep the workers busy, few enough to hold in memory.
 WINDOW = 512
 SHOWN = 5
-OUTCOMES = ("correct", "format", "wrong", "undecided")
+OUTCOMES = ("correct", "format", "wrong", "ungraded")
 FLAGS = {  # of the grader's settings
     "correct_reward": "--correct-reward", "format_reward": "--format-reward", "timeout_seconds": "--timeout",
     "workers": "--workers",
@@ -33,7 +33,7 @@ FORMAT = r"""outcomes:
   correct    the final answer equals the gold, in whatever format: --correct-reward
   format     wrong, in correct format: --format-reward
   wrong      wrong, or no answer found: 0
-  undecided  nobody could tell within the limits, or the gold is no answer: 0, and listed
+  ungraded  nobody could tell within the limits, or the gold is no answer: 0, and listed
 
 correct format:
   boxed  outside the thinking part at least one complete, non-empty \boxed{}, no two different
@@ -50,7 +50,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         description="Grade responses in bulk. Every row of FILE has `gold` and `response`, and `problem` where the\n"
         "answer refers to it (multiple choice). It comes back in order, with `outcome`, `reward`, `answer`,\n"
-        "`seconds` and, where undecided, `reason`.",
+        "`seconds` and, where ungraded, `reason`.",
         epilog=FORMAT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -171,12 +171,12 @@ async def grade_rows(
 
 
 class Summary:
-    """Counts, the slowest rows and the undecided ones."""
+    """Counts, the slowest rows and the ungraded ones."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.slowest: list[tuple[float, int, str, str]] = []
-        self.undecided: list[tuple[int, str, str]] = []
+        self.ungraded: list[tuple[int, str, str]] = []
         self.begun = time.perf_counter()
 
     def add(self, number: int, response: str | None, grade: Grade) -> None:
@@ -184,8 +184,8 @@ class Summary:
         heapq.heappush(self.slowest, (grade.seconds, number, grade.outcome, (grade.answer or "")[:200]))
         if len(self.slowest) > SHOWN:
             heapq.heappop(self.slowest)
-        if grade.outcome == "undecided":
-            self.undecided.append((number, grade.reason, (response or "")[-200:]))
+        if grade.outcome == "ungraded":
+            self.ungraded.append((number, grade.reason, (response or "")[-200:]))
 
     def show(self) -> None:
         from rich.console import Console
@@ -203,9 +203,9 @@ class Summary:
             for taken, number, outcome, answer in sorted(self.slowest, reverse=True):
                 slow.add_row(str(number), f"{taken:.4f}", outcome, _plain(answer))
             console.print(slow)
-        if self.undecided:
-            table = Table("line", "reason", "response ends with", title=f"undecided ({len(self.undecided)})")
-            for number, reason, response in self.undecided[: 4 * SHOWN]:
+        if self.ungraded:
+            table = Table("line", "reason", "response ends with", title=f"ungraded ({len(self.ungraded)})")
+            for number, reason, response in self.ungraded[: 4 * SHOWN]:
                 table.add_row(str(number), _plain(reason), _plain(response))
             console.print(table)
 

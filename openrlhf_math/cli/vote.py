@@ -307,7 +307,7 @@ def _notes(summary: dict) -> list[str]:
     of_all = f"of {summary['attempts']:,} attempts"
     notes = {
         "unanswered": f"{of_all} have no answer: they are in no class and are never chosen",
-        "undecided": f"{of_all} could not be graded within the limits, or against their gold: they count as wrong",
+        "ungraded": f"{of_all} could not be graded within the limits, or against their gold: they count as wrong",
         "unscored": f"{of_all} have a score that is not a number: they count as the lowest of their problem",
         "kept_apart": "pairs of answers could not be compared within the limits: they vote apart",
     }

@@ -99,7 +99,7 @@ def refusal(text: str, finish_reason: str, style: str) -> str:
 class Attempt:
     """A trace. number: which of its problem's attempts. tokens: of the completion, None where the teacher is silent.
 
-    outcome: of its grading: correct, wrong or undecided.
+    outcome: of its grading: correct, wrong or ungraded.
     """
 
     problem: str
@@ -138,7 +138,7 @@ def find_rule(name: str) -> Rule:
 
 
 def unverified(rule: Rule) -> Rule:
-    """Of a rule that is to choose among wrong and undecided traces, too."""
+    """Of a rule that is to choose among wrong and ungraded traces, too."""
     vars(rule)["unverified"] = True
     return rule
 

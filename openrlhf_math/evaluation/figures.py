@@ -48,7 +48,7 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
     truncation_rate      share of completions that the token limit cut off
     warnings             "truncated" where that is more than MOST_TRUNCATED: the figures are of the limit, too
     format_rate          share of completions in correct format, whatever their answer
-    undecided, unanswered, kept_apart   completions that could not be graded, or have no answer; pairs of answers that
+    ungraded, unanswered, kept_apart   completions that could not be graded, or have no answer; pairs of answers that
                          could not be compared, and vote apart
     by                   problems, pass_at_1, ci95 and completion_tokens by subject and difficulty
 
@@ -96,7 +96,7 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
                 ("format_rate", [tally.well_formed for tally in tallies]),
             )
         },
-        "undecided": sum(one.undecided for one in judged),
+        "ungraded": sum(one.ungraded for one in judged),
         "unanswered": sum(one.unanswered for one in judged),
         "kept_apart": sum(one.apart for one in judged),
     }

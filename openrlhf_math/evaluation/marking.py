@@ -49,8 +49,8 @@ def mark(row: Row, pool: GradingPool, judge: AnswerJudge | None = None) -> Marke
         scores=row.scores,
         tokens=row.tokens,
         unanswered=classes.count(None),
-        undecided=sum(grade.outcome == "undecided" for grade in grades),
-        apart=says.undecided,
+        ungraded=sum(grade.outcome == "ungraded" for grade in grades),
+        apart=says.unresolved,
         confidence=row.confidence,
     )
     return Marked(row, grades, judged)

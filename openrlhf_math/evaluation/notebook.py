@@ -130,7 +130,7 @@ def vote(
         if number is None:
             return Vote(None, None, 0, None if golds is None else False)
         outcome = pool.grade_now(row.responses[number], row.gold, row.problem).outcome if golds is not None else ""
-        correct = None if outcome in ("", "undecided") else outcome == "correct"
+        correct = None if outcome in ("", "ungraded") else outcome == "correct"
         return Vote(answers[number], number, classes.count(classes[number]), correct)
 
     try:

@@ -48,7 +48,7 @@ class Judged:
     """What is left of a row for voting: of every attempt its class, whether it is correct, its scores, tokens and
     confidence.
 
-    unanswered, undecided: attempts without an answer, and those that could not be graded. apart: pairs of answers
+    unanswered, ungraded: attempts without an answer, and those that could not be graded. apart: pairs of answers
     that are kept apart because nobody could tell whether they are the same.
     """
 
@@ -58,7 +58,7 @@ class Judged:
     scores: list[Scores] | None
     tokens: list[int] | None
     unanswered: int
-    undecided: int
+    ungraded: int
     apart: int
     confidence: list[Figures] | None = None
 
@@ -191,7 +191,7 @@ def judge(row: Row, pool: GradingPool) -> Judged:
         scores=row.scores,
         tokens=row.tokens,
         unanswered=classes.count(None),
-        undecided=outcomes.count("undecided"),
-        apart=says.undecided,
+        ungraded=outcomes.count("ungraded"),
+        apart=says.unresolved,
         confidence=row.confidence,
     )

@@ -168,7 +168,7 @@ def report(
         "attempts": sum(attempts),
         "fewest_attempts": min(attempts),
         "unanswered": sum(one.unanswered for one in problems),
-        "undecided": sum(one.undecided for one in problems),
+        "ungraded": sum(one.ungraded for one in problems),
         "kept_apart": sum(one.apart for one in problems),
         "unscored": max(unscored.values(), default=0),
         "ks": ks,

@@ -12,7 +12,7 @@ from openrlhf_math.data.prompts import Tokenizer, prompt_ids
 from openrlhf_math.grpo.majority import SHARE, VOTES, grades_by_majority, is_missing
 from openrlhf_math.grpo.reward_parts import Completion, Group, RewardParts, find_part, values_of
 from openrlhf_math.grpo.tool_turns import ToolTurns
-from openrlhf_math.grpo.undecided import RewardErrors
+from openrlhf_math.grpo.ungraded import RewardErrors
 from openrlhf_math.grpo.written import Written, answer_tokens
 from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
@@ -21,7 +21,7 @@ from openrlhf_math.seeds import derived_seed
 from openrlhf_math.side_by_side import side_by_side
 
 # Texts nobody could grade, kept until the trainer collects them. Bounded: a hostile policy makes many.
-MAX_UNDECIDED = 1000
+MAX_UNGRADED = 1000
 
 
 class AgentExecutor(AgentExecutorBase):
@@ -38,7 +38,7 @@ class AgentExecutor(AgentExecutorBase):
     majority = False  # whether a problem without a gold answer is graded by the majority of its group
 
     def __init__(self) -> None:
-        self.undecided: deque[dict] = deque(maxlen=MAX_UNDECIDED)
+        self.ungraded: deque[dict] = deque(maxlen=MAX_UNGRADED)
         self.reward_errors = RewardErrors()
 
     def open(self, rewards: RewardConfig) -> None:
@@ -49,7 +49,7 @@ class AgentExecutor(AgentExecutorBase):
         """What a completion is worth. label: the dataset's answer. problem: the whole prompt, as the model saw it.
         text: what the model wrote, without a tool's replies.
 
-        If this raises, the completion counts as undecided, with reward 0.
+        If this raises, the completion counts as ungraded, with reward 0.
         """
         return await self.pool.grade(text, label, problem=problem)
 
@@ -151,7 +151,7 @@ class AgentExecutor(AgentExecutorBase):
                 values = [0.0] * len(group)
                 grade, words = self.reward_errors.grade(part, error)
                 traceback = {"traceback": words} if words else {}
-                self.undecided.append({"reason": grade.reason, "gold": label, "response": group[0]["text"]} | traceback)
+                self.ungraded.append({"reason": grade.reason, "gold": label, "response": group[0]["text"]} | traceback)
                 for one in group:
                     one["reward_error"] = grade.reason
                     one["extra_logs"]["reward_error_rate"] = 1.0
@@ -207,9 +207,9 @@ class AgentExecutor(AgentExecutorBase):
     ) -> dict:
         """A rollout in the form of `execute`. raised, words: of a reward that raised, and its traceback. by: gold,
         judge or majority."""
-        if grade.outcome == "undecided":
+        if grade.outcome == "ungraded":
             traceback = {"traceback": words} if raised and words else {}
-            self.undecided.append({"reason": grade.reason, "gold": label, "response": written.text} | traceback)
+            self.ungraded.append({"reason": grade.reason, "gold": label, "response": written.text} | traceback)
         return {
             "prompt": prompt,
             "label": label,
@@ -249,5 +249,5 @@ def rates(grade: Grade) -> dict[str, float]:
     return {
         "accuracy": float(grade.outcome == "correct"),
         "format_rate": float(grade.well_formed),
-        "undecided_rate": float(grade.outcome == "undecided"),
+        "ungraded_rate": float(grade.outcome == "ungraded"),
     }

@@ -11,6 +11,7 @@ from openrlhf_math.checkpoints.folder import GIB, age, settle
 from openrlhf_math.checkpoints.same_run import check_same
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
+from openrlhf_math.former_names import UNGRADED_FILE
 from openrlhf_math.grpo.metrics import RECORDS
 from openrlhf_math.grpo.settings import as_json, trained_parameters
 from openrlhf_math.runs import records
@@ -86,7 +87,7 @@ def take_up(args: SimpleNamespace, problems: dict) -> None:
     )
     print(where, flush=True)  # a log shows it whatever comes
     forget_after(run_dir, step)
-    kept = {name: records.keep_until(run_dir / name, step) for name in RECORDS}
+    kept = {name: records.keep_until(run_dir / name, step) for name in (*RECORDS, UNGRADED_FILE)}
     if kept["metrics.jsonl"]:  # the time between two lives of a run does not count
         before = kept["metrics.jsonl"][-1]["seconds_since_start"]
         args.math = replace(args.math, started_at=args.math.started_at - before)

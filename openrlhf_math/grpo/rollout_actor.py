@@ -173,11 +173,11 @@ class MathRolloutActor(UpstreamRolloutActor):
         assert self.together
         await self.together.release()
 
-    async def take_undecided(self) -> list[dict]:
+    async def take_ungraded(self) -> list[dict]:
         """Responses that could not be graded since the last call, with the reason."""
-        undecided = getattr(self.executor, "undecided", None) or []
-        taken = list(undecided)
-        undecided.clear()
+        ungraded = getattr(self.executor, "ungraded", None) or []
+        taken = list(ungraded)
+        ungraded.clear()
         return taken
 
     # The four methods of vLLM's weight transfer: requests are vLLM's own.

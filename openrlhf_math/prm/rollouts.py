@@ -176,7 +176,7 @@ def _messages(beginning: Beginning, settings: RolloutSettings) -> Messages:
 
 
 def _correct(grade: Grade) -> bool | None:
-    return None if grade.outcome == "undecided" else grade.outcome == "correct"
+    return None if grade.outcome == "ungraded" else grade.outcome == "correct"
 
 
 def start_engine(settings: RolloutSettings) -> Engine:

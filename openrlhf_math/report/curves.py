@@ -77,7 +77,7 @@ GRPO = (
         "KL to the engine", "nats a token", "KL(rollout || trainer), estimated by w - 1 - log w",
         named("rollout_corr/k3_kl"),
     ),
-    Curve("Undecided gradings", "completions", "not graded in time: wrong", named("undecided_rate"), share=True),
+    Curve("Ungraded completions", "completions", "not graded in time: wrong", named("ungraded_rate"), share=True),
     Curve("Correct format", "completions", "whatever their answer", named("format_rate"), share=True),
     Curve("Zero advantage", "completions", "one reward in the group", named("zero_advantage_rate"), share=True),
     Curve("Tool calls", "calls", "mean over completions", named("tool/calls")),

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openrlhf_math.errors import UserError
-
-# Names of metrics that older runs have, and what they are called now.
-RENAMED = {"idle_rate": "zero_advantage_rate"}
+from openrlhf_math.former_names import METRICS, renamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ def read_records(path: Path) -> Records:
             continue
         while rows and rows[-1]["step"] >= row["step"]:
             rows.pop()  # taken before the checkpoint that the run went on from
-        rows.append({RENAMED.get(name, name): value for name, value in row.items()})
+        rows.append(renamed(row, METRICS))
     return Records(rows, unreadable)
 
 

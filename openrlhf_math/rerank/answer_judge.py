@@ -1,6 +1,6 @@
 """A model that is asked whether an answer is the gold one, where the grader cannot tell.
 
-`eval` and `grpo` have one. It is asked about answers whose grade is undecided, and about those that the grader takes
+`eval` and `grpo` have one. It is asked about answers whose grade is ungraded, and about those that the grader takes
 for wrong where the gold answer has words: two texts may say the same. Every reply goes into a journal, so that a run of
 `eval` after a kill asks nothing twice.
 """
@@ -200,4 +200,4 @@ def in_words(gold: str) -> bool:
 def _is_open(grade: Grade, gold: str) -> bool:
     if grade.answer is None or grade.outcome == "correct":
         return False
-    return grade.outcome == "undecided" or in_words(gold)
+    return grade.outcome == "ungraded" or in_words(gold)

@@ -17,7 +17,7 @@ from openrlhf_math.rewards.number import Number, read_number
 from openrlhf_math.rewards.outcome import Open, begin
 
 # A problem whose answers hang the grader this often is not worth more of its deadlines.
-MOST_UNDECIDED = 4
+MOST_UNRESOLVED = 4
 
 Same = Callable[[str, str], bool | None]
 Text = tuple[int, str]  # its length and itself: shortest first
@@ -129,8 +129,8 @@ class GraderSays:
     Numbers are compared here. Other exact values that differ are different at once: each text is computed once, and
     only texts with the same values, or of another kind, are compared in pairs.
 
-    compared: pairs asked. undecided: pairs that nobody could tell within the limits, and texts that could not be
-    computed within them, which stay apart from all others. After MOST_UNDECIDED of these no more pairs are asked.
+    compared: pairs asked. unresolved: pairs that nobody could tell within the limits, and texts that could not be
+    computed within them, which stay apart from all others. After MOST_UNRESOLVED of these no more pairs are asked.
     """
 
     def __init__(self, pool: GradingPool, problem: str | None = None) -> None:
@@ -138,7 +138,7 @@ class GraderSays:
         self._verdicts: dict[tuple[str, str], bool | None] = {}
         self._numbers: dict[str, tuple[Number, Number] | None] = {}
         self._values: dict[str, str | None] = {}
-        self.undecided = 0
+        self.unresolved = 0
 
     @property
     def compared(self) -> int:
@@ -147,14 +147,14 @@ class GraderSays:
     def __call__(self, first: str, second: str) -> bool | None:
         pair = (first, second) if first < second else (second, first)
         if pair not in self._verdicts:
-            if self.undecided >= MOST_UNDECIDED or len(first) > MAX_ANSWER or len(second) > MAX_ANSWER:
+            if self.unresolved >= MOST_UNRESOLVED or len(first) > MAX_ANSWER or len(second) > MAX_ANSWER:
                 return None
             if self._differ(first, second):
                 return False
             if None in (self._values.get(first, ""), self._values.get(second, "")):
                 return None
             self._verdicts[pair] = self._ask(first, second)
-            self.undecided += self._verdicts[pair] is None
+            self.unresolved += self._verdicts[pair] is None
         return self._verdicts[pair]
 
     def _differ(self, first: str, second: str) -> bool:
@@ -175,9 +175,9 @@ class GraderSays:
 
     def _value(self, text: str) -> str | None:
         """Its fingerprint, see `GradingPool.fingerprint_now`; None also if nobody can afford it any more."""
-        if text not in self._values and self.undecided < MOST_UNDECIDED:
+        if text not in self._values and self.unresolved < MOST_UNRESOLVED:
             self._values[text] = self._pool.fingerprint_now(tidy(text), self._problem)
-            self.undecided += self._values[text] is None
+            self.unresolved += self._values[text] is None
         return self._values.get(text)
 
     def _ask(self, first: str, second: str) -> bool | None:
@@ -190,7 +190,7 @@ class GraderSays:
         if left is None:
             return False
         grade = self._pool.grade_now(*left, self._problem)
-        return None if grade.outcome == "undecided" else grade.outcome == "correct"
+        return None if grade.outcome == "ungraded" else grade.outcome == "correct"
 
 
 def _boxed(answer: str) -> str:

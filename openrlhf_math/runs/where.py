@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.former_names import outcome
 
 Row = Mapping[str, Any]
 Condition = Callable[[Row], bool]
@@ -127,6 +128,7 @@ class _Reader:
                 self._fail(f"{name} is no switch; compare it, as in `{name} {'> 0' if kind == 'number' else '= none'}`")
             return lambda row: bool(row[name])
         value = self._value(self._next())
+        value = outcome(value) if name == "outcome" else value
         if value is None:
             if sign not in EQUAL:
                 self._fail(f"`{sign} none` says nothing; use = or !=")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from openrlhf_math.checkpoints.folder import tags_in
 from openrlhf_math.errors import UserError
+from openrlhf_math.former_names import FIGURES, renamed
 from openrlhf_math.report.records import number, read_object, read_records
 from openrlhf_math.report.runs import PARTS, kind_of
 from openrlhf_math.runs.process import ELSEWHERE, FAILED, FINISHED, KILLED, RUNNING, STOPPED, read_process, state_of
@@ -14,7 +15,7 @@ from openrlhf_math.status.progress import Change, changes, seconds_a_step, windo
 UNKNOWN = "unknown"
 SILENT_STEPS, SILENT_SECONDS = 10, 120  # without a step for so many steps' time, and at least so long: something hangs
 TRAININGS = ("GRPO", "fine-tuning")
-RESULTS = ("problems", "samples", "pass_at_1", "completion_tokens", "truncation_rate", "undecided")  # of an evaluation
+RESULTS = ("problems", "samples", "pass_at_1", "completion_tokens", "truncation_rate", "ungraded")  # of an evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,7 @@ def _results(summary: dict) -> dict[str, float]:
     if isinstance(several, dict):
         found = [(f"{name} {key}", value) for name, each in several.items() for key, value in _results(each).items()]
         return dict(found)
+    summary = renamed(summary, FIGURES)
     figures = summary.get("counts")
     figures = figures if isinstance(figures, dict) else {key: summary[key] for key in RESULTS if key in summary}
     return {name: value for name in figures if (value := number(figures, name)) is not None}

@@ -127,13 +127,13 @@ def test_wrong_flags_are_told_before_anything_is_asked(made, tmp_path, capsys, f
     assert named in capsys.readouterr().err
 
 
-def test_undecided_grades_become_the_judges(tmp_path):
-    """The judge is asked about undecided answers, and about no right one, no wrong number, none without an answer."""
+def test_ungraded_grades_become_the_judges(tmp_path):
+    """The judge is asked about ungraded answers, and about no right one, no wrong number, none without an answer."""
     grades = [
-        Grade("undecided", 0.0, "x Evelyn", True, 0.1, "too long"),
-        Grade("undecided", 0.0, "y", True, 0.1, "too long"),
-        Grade("undecided", 0.0, "y", False, 0.1, "too long"),
-        Grade("undecided", 0.0, None, False, 0.1, "too long"),
+        Grade("ungraded", 0.0, "x Evelyn", True, 0.1, "too long"),
+        Grade("ungraded", 0.0, "y", True, 0.1, "too long"),
+        Grade("ungraded", 0.0, "y", False, 0.1, "too long"),
+        Grade("ungraded", 0.0, None, False, 0.1, "too long"),
         Grade("correct", 1.0, "z", True, 0.1),
         Grade("wrong", 0.0, "7", False, 0.1),
     ]
@@ -147,7 +147,7 @@ def test_undecided_grades_become_the_judges(tmp_path):
         with AnswerJudge(settings, RewardConfig(), tmp_path / "judge.jsonl") as asked:
             result = asked.graded(row.problem, row.gold, grades)
             assert asked.figures(6)["judged_share"] == 0.5
-    assert [grade.outcome for grade in result] == ["correct", "format", "wrong", "undecided", "correct", "wrong"]
+    assert [grade.outcome for grade in result] == ["correct", "format", "wrong", "ungraded", "correct", "wrong"]
     assert [grade.reward for grade in result] == [1.0, 0.2, 0.0, 0.0, 1.0, 0.0]
     assert len(judge.bodies) == 2
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from openrlhf_math.rerank.anytime import Attempt, Poll
-from openrlhf_math.rerank.classes import MOST_UNDECIDED, GraderSays, group
+from openrlhf_math.rerank.classes import MOST_UNRESOLVED, GraderSays, group
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.rewards.notation import key
 
@@ -169,7 +169,7 @@ def test_answers_that_hang_the_grader_stay_apart_and_cost_a_few_deadlines(pool):
     begun = time.monotonic()
     classes = group([*hostile, "7", "7.0", "8"], says)
     assert classes[-3:] == [12, 12, 13]
-    assert says.undecided <= MOST_UNDECIDED
+    assert says.unresolved <= MOST_UNRESOLVED
     assert time.monotonic() - begun < 60
 
 
@@ -195,5 +195,5 @@ def test_one_answer_that_cannot_be_computed_costs_one_deadline(slow_pool):
     answers = [rf"\sqrt{{{n}}}+x" for n in range(2, 30)]
     begun = time.monotonic()
     assert group([*answers, "s_{pin}+x"], says)[-1] == len(answers)
-    assert says.undecided == 1
+    assert says.unresolved == 1
     assert time.monotonic() - begun < 30

@@ -132,7 +132,7 @@ def test_what_has_no_answer_no_score_or_no_gold_is_wrong_and_told(vote):
         {"gold": "5", "responses": [r"\boxed{4}", "\ud800 \\boxed{5}"], "scores": [[0.9, math.nan], 0.1]},
     ]
     result = vote(nothing)
-    assert (result["unanswered"], result["undecided"], result["unscored"], result["fewest_attempts"]) == (3, 1, 5, 0)
+    assert (result["unanswered"], result["ungraded"], result["unscored"], result["fewest_attempts"]) == (3, 1, 5, 0)
     accuracies = {name: rule["accuracy"][-1] for name, rule in result["rules"].items()}
     assert accuracies.pop("majority") == 0.0
     assert set(accuracies.values()) == {0.25}

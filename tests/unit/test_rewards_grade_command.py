@@ -17,7 +17,7 @@ ROWS = [
     {"gold": "", "response": r"[bold]\boxed{72}"},
     {"gold": "B", "response": r"\boxed{12}", "problem": "(A) 10 (B) 12"},
 ]
-OUTCOMES = ["correct", "correct", "format", "wrong", "undecided", "correct"]
+OUTCOMES = ["correct", "correct", "format", "wrong", "ungraded", "correct"]
 
 
 def jsonl(rows) -> str:
@@ -41,7 +41,7 @@ def test_rows_come_back_in_order(rows, tmp_path, capsys):
     assert graded[0]["id"] == "a"
     assert "empty" in graded[4]["reason"]
     printed = capsys.readouterr().out
-    assert "50.0%" in printed and "a second" in printed and "slowest" in printed and "undecided (1)" in printed
+    assert "50.0%" in printed and "a second" in printed and "slowest" in printed and "ungraded (1)" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "rows.jsonl"]
 
 
