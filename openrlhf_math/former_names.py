@@ -9,6 +9,7 @@ from typing import Any
 OUTCOMES = {"undecided": "ungraded"}  # of a grade
 METRICS = {"idle_rate": "zero_advantage_rate", "undecided_rate": "ungraded_rate"}  # of a step
 FIGURES = {"undecided": "ungraded"}  # of an evaluation, and fields of a batch in a checkpoint
+SOLUTIONS = {"classes": "answer_clusters"}  # of a line of `solve`
 UNGRADED_FILE = "undecided.jsonl"  # now ungraded.jsonl
 
 

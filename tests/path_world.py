@@ -5,7 +5,7 @@ import random
 import re
 from dataclasses import dataclass, field
 
-from openrlhf_math.rerank.anytime import Poll, decide
+from openrlhf_math.rerank.anytime import VoteState, decide
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.early_stop import never
 from openrlhf_math.rerank.roles import Completion, RequestError, Sampling
@@ -92,10 +92,10 @@ def decided(strategy, task, rule, stop=never):
     """The decision, and the attempts it was made from."""
 
     async def run():
-        poll = Poll(lambda first, second: False, rule)
+        state = VoteState(lambda first, second: False, rule)
         attempts = strategy(task)
         try:
-            return await decide(attempts, task.budget, poll, stop), poll.attempts
+            return await decide(attempts, task.budget, state, stop), state.attempts
         finally:
             await attempts.aclose()
 

@@ -15,6 +15,7 @@ from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, limits
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.schema import text_error
 from openrlhf_math.errors import UserError
+from openrlhf_math.former_names import SOLUTIONS, renamed
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.solver import Method
 
@@ -275,7 +276,7 @@ def _solved_before(path: Path, problems: list[str]) -> list[dict]:
         if not isinstance(place, int) or not 0 <= place < len(problems) or problems[place] != row.get("problem"):
             raise UserError(f"--output {path}, line {number}, is of another problem set; choose a new file")
         if not row.get("error"):
-            rows.append(row)
+            rows.append(renamed(row, SOLUTIONS))
     return rows
 
 

@@ -96,7 +96,7 @@ def _attempts(line: dict) -> "Table":
     if scored:
         table.add_column("step scores")
     for number, answer in enumerate(line["answers"]):
-        kind = line["classes"][number]
+        kind = line["answer_clusters"][number]
         cells: list[str | Text] = [
             Text("→" if number == line["chosen"] else ""),
             str(number + 1),

@@ -30,13 +30,13 @@ EPILOG = """rows:
   number, 0 or more, or the figures by name that `eval --record-confidence` writes. `problem` helps where answers refer
   to it (multiple choice).
 
-rules, over classes of equal answers; a tie goes to what came first:
-  majority            the class with most attempts
-  weighted            the class with the largest sum of scores
+rules, over clusters of equal answers; a tie goes to what came first:
+  majority            the cluster with most attempts
+  weighted            the cluster with the largest sum of scores
   best_of_n           the attempt with the highest score
-  weighted_best_of_n  the best attempt of the class with the largest sum: the answer of `weighted`
-  confident           the class with the largest sum of confidences; once for each --keep-confident
-  package.module.function   one's own: (classes, scores) to the number of the chosen attempt, or None
+  weighted_best_of_n  the best attempt of the cluster with the largest sum: the answer of `weighted`
+  confident           the cluster with the largest sum of confidences; once for each --keep-confident
+  package.module.function   one's own: (clusters, scores) to the number of the chosen attempt, or None
 
 aggregations: last, min, product, mean, or one's own as package.module.function, from step scores to a number
 
@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> None:
     problems = _judged(_rows(args.file, keys_of(args)), config)
     if not problems:
         raise UserError(f"{args.file} has no rows; give at least one problem with its attempts.")
-    if not any(one.classes for one in problems):
+    if not any(one.answer_clusters for one in problems):
         raise UserError(f"{args.file} has no attempts: all its `responses` are empty.")
     without = next((one.place for one in problems if one.scores is None), None)
     asked = [name for name, rule in rules.items() if needs_scores(rule)]
@@ -306,7 +306,7 @@ def _notes(summary: dict) -> list[str]:
     """What the reader must know to trust the numbers."""
     of_all = f"of {summary['attempts']:,} attempts"
     notes = {
-        "unanswered": f"{of_all} have no answer: they are in no class and are never chosen",
+        "unanswered": f"{of_all} have no answer: they are in no cluster and are never chosen",
         "ungraded": f"{of_all} could not be graded within the limits, or against their gold: they count as wrong",
         "unscored": f"{of_all} have a score that is not a number: they count as the lowest of their problem",
         "kept_apart": "pairs of answers could not be compared within the limits: they vote apart",

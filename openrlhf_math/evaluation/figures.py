@@ -40,7 +40,7 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
     over_samples         sd and standard_error of the accuracy of one sample a problem, see
                          `estimates.spread_over_samples`; None without the same number, two or more, for all
     pass_at_k            by k, unbiased, see `estimates.pass_at_k`
-    maj_at_k             by k, accuracy of a majority vote of classes of equal answers, see `voting.accuracies`
+    maj_at_k             by k, accuracy of a majority vote of clusters of equal answers, see `voting.accuracies`
     weighted_at_k, best_of_k   where rows have scores, the same of the vote weighted by them, and of the best score
     unscored             of a rule that reads scores, completions that have none and count as the lowest
     completion_tokens    mean over completions
@@ -55,7 +55,7 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
     Figures of tokens and truncation are None where not every completion's is known.
     """
     judged = [tally.judged for tally in tallies]
-    counts = [len(one.classes) for one in judged]
+    counts = [len(one.answer_clusters) for one in judged]
     ks = numbers_of_attempts(max(counts))[1:]
     solved = _shares([one.correct for one in judged])
     by_rule = accuracies(judged, list(rules.values()), ks, SUBSETS, seed)

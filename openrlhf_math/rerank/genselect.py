@@ -71,7 +71,7 @@ class Chosen:
 
 
 def candidates(voting: Sequence[int | None], answers: Sequence[str | None], texts: Sequence[str]) -> list[Candidate]:
-    """The first attempt of every class that votes, in the order in which the classes appeared."""
+    """The first attempt of every cluster that votes, in the order in which the clusters appeared."""
     votes = Counter(name for name in voting if name is not None)
     first = {name: voting.index(name) for name in votes}
     return [Candidate(place, votes[name], answers[place] or "", texts[place]) for name, place in first.items()]

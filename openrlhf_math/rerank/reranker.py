@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from openrlhf_math.rerank.anytime import Poll
+from openrlhf_math.rerank.anytime import VoteState
 from openrlhf_math.rerank.budget import Limits, SetBudget
 from openrlhf_math.rerank.roles import RequestError
 from openrlhf_math.rerank.solver import Method, Solution, Solver
@@ -64,8 +64,8 @@ class Reranker:
         news: asyncio.Queue = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
-        def counted(poll: Poll) -> None:
-            loop.call_soon_threadsafe(news.put_nowait, progress(poll))
+        def counted(state: VoteState) -> None:
+            loop.call_soon_threadsafe(news.put_nowait, progress(state))
 
         async def work() -> None:
             try:
@@ -91,7 +91,7 @@ class Reranker:
         each: Limits = NO_LIMITS,
         total: Limits = NO_LIMITS,
         at_once: int = 4,
-        counted: Callable[[Poll], None] = lambda poll: None,
+        counted: Callable[[VoteState], None] = lambda state: None,
     ) -> AsyncGenerator[Solved, None]:
         """Solve a set of problems, `at_once` at a time, each yielded when it is done, whatever became of it.
 
@@ -118,7 +118,9 @@ class Reranker:
             await end(tasks)
 
 
-def progress(poll: Poll) -> Progress:
-    number = poll.chosen()
-    tokens = sum(attempt.tokens for attempt in poll.attempts)
-    return Progress(len(poll.attempts), None if number is None else poll.attempts[number].answer, poll.votes(), tokens)
+def progress(state: VoteState) -> Progress:
+    number = state.chosen()
+    tokens = sum(attempt.tokens for attempt in state.attempts)
+    return Progress(
+        len(state.attempts), None if number is None else state.attempts[number].answer, state.votes(), tokens
+    )

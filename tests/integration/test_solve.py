@@ -148,9 +148,9 @@ def test_who_is_ended_fell_below_what_the_first_ones_teach_and_the_others_choose
         surest = sorted(answered, key=lambda number: -attempts[number].confidence.tail)[: -(-len(answered) // 2)]
         weights = Counter()
         for number in surest:
-            weights[solution.classes[number]] += attempts[number].confidence.tail
+            weights[solution.answer_clusters[number]] += attempts[number].confidence.tail
         best = max(weights, key=weights.__getitem__)
-        assert solution.classes[solution.decision.attempt] == best
+        assert solution.answer_clusters[solution.decision.attempt] == best
         assert solution.answer == attempts[solution.decision.attempt].answer
     assert ended
 

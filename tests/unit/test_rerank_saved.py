@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from openrlhf_math.rerank.anytime import Poll, decide
+from openrlhf_math.rerank.anytime import VoteState, decide
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
 from openrlhf_math.rerank.roles import Completion, CutOff, Sampling
@@ -52,9 +52,9 @@ async def decided(lengths, answers, stop, at_once):
     turn = lambda number: Turn([{"role": "user", "content": str(number)}], Sampling())  # noqa: E731
     task = Task("1+1?", turn, sampler, None, budget, at_once or len(lengths))
     clock = asyncio.create_task(sampler.run())
-    poll = Poll(lambda *pair: False)
+    state = VoteState(lambda *pair: False)
     try:
-        return await decide(independent(task), budget, poll, stop, lambda poll: sampler.counted.set(), not at_once)
+        return await decide(independent(task), budget, state, stop, lambda state: sampler.counted.set(), not at_once)
     finally:
         clock.cancel()
 

@@ -70,7 +70,7 @@ def test_equal_answers_vote_together_however_they_are_written(pool):
     solution = solve(pool, Sampler(box("2", "1/2", "0.5", r"\frac{1}{2}", "2")))
     assert solution.answer == "1/2"
     assert solution.decision.votes == (2, 3)
-    assert solution.classes == (0, 1, 1, 1, 0)
+    assert solution.answer_clusters == (0, 1, 1, 1, 0)
     assert solution.text == box("1/2")[0]
 
 

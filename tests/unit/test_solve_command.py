@@ -129,8 +129,8 @@ def solution(**more) -> Solution:
     )
     decision = Decision(0, "2", (1, 1), 2, "early", 3, 33, 55)
     parts = {"problem": "1+1?", "answer": "2", "text": attempts[0].text, "decision": decision, "attempts": attempts,
-             "classes": (0, 1, None), "scores": (0.8, 0.0, 0.0), "voting": (0, 1, None), "weights": (0.8, 0.0, 0.0),
-             "scored": True, "seconds": 1.5}  # fmt: skip
+             "answer_clusters": (0, 1, None), "scores": (0.8, 0.0, 0.0), "voting": (0, 1, None),
+             "weights": (0.8, 0.0, 0.0), "scored": True, "seconds": 1.5}  # fmt: skip
     return Solution(**parts | more)
 
 

@@ -1,4 +1,4 @@
-"""Attempts into equivalence classes: which of them give the same answer, mathematically.
+"""Attempts into clusters: which of them give the same answer, mathematically.
 
 Texts that differ only in spelling are put together first, so that 32 attempts with three answers cost three
 comparisons. What is left is compared by the grader, whose workers bound what a hostile answer can cost.
@@ -24,21 +24,21 @@ Text = tuple[int, str]  # its length and itself: shortest first
 
 
 def group(answers: Sequence[str | None], same: Same) -> list[int | None]:
-    """The class of every answer, numbered by first appearance; None for an attempt without an answer, see `Classes`."""
-    classes = Classes(same)
+    """The cluster of every answer, numbered by first appearance; None for an attempt without one."""
+    clusters = AnswerClusters(same)
     for answer in answers:
-        classes.add(answer)
-    return classes.numbers()
+        clusters.add(answer)
+    return clusters.numbers()
 
 
-class Classes:
-    """Answers that are put into classes as they come.
+class AnswerClusters:
+    """Answers that are put into clusters as they come.
 
     same: whether two texts are one answer, None if nobody can tell, which keeps them apart.
 
-    Every text is compared with one representative of each class, the shortest text of the class. Chains are not
+    Every text is compared with one representative of each cluster, the shortest text of the cluster. Chains are not
     followed: `5 cm` may count for `5` and `5 m` too, yet they are not each other. Texts are taken shortest first, so
-    the classes do not depend on the order of the attempts.
+    the clusters do not depend on the order of the attempts.
 
     A text that comes late may stand before others: those of which it is the representative now move to it, and so on
     with what they represented. Everything else stays, so that a pair of texts is asked once.
@@ -50,12 +50,12 @@ class Classes:
         self._texts: dict[str, Text] = {}  # by key
         self._order: list[Text] = []  # of the same
         self._representatives: list[Text] = []  # in order, too
-        self._class_of: dict[Text, Text] = {}
+        self._cluster_of: dict[Text, Text] = {}
 
-    def copy(self) -> "Classes":
+    def copy(self) -> "AnswerClusters":
         """One that changes alone."""
         other = copy(self)
-        for name in ("_keys", "_texts", "_order", "_representatives", "_class_of"):
+        for name in ("_keys", "_texts", "_order", "_representatives", "_cluster_of"):
             setattr(other, name, getattr(self, name).copy())
         return other
 
@@ -72,25 +72,25 @@ class Classes:
             self._settle([text, *lost])
 
     def numbers(self) -> list[int | None]:
-        """The class of every answer, numbered by first appearance; None without an answer."""
+        """The cluster of every answer, numbered by first appearance; None without an answer."""
         found: dict[Text, int] = {}
-        classes = [None if name is None else self._class_of[self._texts[name]] for name in self._keys]
-        return [None if one is None else found.setdefault(one, len(found)) for one in classes]
+        clusters = [None if name is None else self._cluster_of[self._texts[name]] for name in self._keys]
+        return [None if one is None else found.setdefault(one, len(found)) for one in clusters]
 
     def _without(self, text: Text) -> list[Text]:
         """Take out a text. Returns those that it represented."""
         self._order.remove(text)
-        del self._class_of[text]
+        del self._cluster_of[text]
         return self._step_down(text)
 
     def _step_down(self, text: Text) -> list[Text]:
-        """Take out a representative. Returns the others of its class, which have none then."""
+        """Take out a representative. Returns the others of its cluster, which have none then."""
         if text not in self._representatives:
             return []
         self._representatives.remove(text)
-        left = [one for one, other in self._class_of.items() if other == text and one != text]
+        left = [one for one, other in self._cluster_of.items() if other == text and one != text]
         for one in left:
-            del self._class_of[one]
+            del self._cluster_of[one]
         return left
 
     def _settle(self, texts: list[Text]) -> None:
@@ -104,16 +104,18 @@ class Classes:
             if found is None and text not in self._representatives:
                 insort(self._representatives, text)
                 moves = self._drawn_to(text)
-            self._class_of[text] = found or text
+            self._cluster_of[text] = found or text
             for one in moves:
                 if one not in texts:
                     heappush(texts, one)
 
     def _drawn_to(self, text: Text) -> list[Text]:
-        """Of the texts behind a new representative those of its class: no representative before it has them."""
+        """Of the texts behind a new representative those of its cluster: no representative before it has them."""
         behind = self._order[bisect_right(self._order, text) :]
         return [
-            one for one in behind if (known := self._class_of.get(one)) and known > text and self._same(text[1], one[1])
+            one
+            for one in behind
+            if (known := self._cluster_of.get(one)) and known > text and self._same(text[1], one[1])
         ]
 
 
