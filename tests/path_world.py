@@ -81,11 +81,11 @@ def digits_of(text):
     return "".join(re.findall(r"step (\d)", text))
 
 
-def task_of(sampler, scorer, limits=ATTEMPTS, seed=0, at_once=8, max_tokens=100):
+def task_of(sampler, scorer, limits=ATTEMPTS, seed=0, max_concurrency=8, max_tokens=100):
     def turn(number):
         return Turn([], Sampling(max_tokens=max_tokens, seed=seed + 1000 * number), f"agent {number}")
 
-    return Task("which path?", turn, sampler, scorer, Budget(limits), at_once)
+    return Task("which path?", turn, sampler, scorer, Budget(limits), max_concurrency)
 
 
 def decided(strategy, task, rule, stop=never):

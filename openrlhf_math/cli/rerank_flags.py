@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
 from openrlhf_math.cli.engine_flags import add_engine_flags, check_template_variables, drawn, engine_args
+from openrlhf_math.cli.parsing import accept_former_flags
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError, brief
 from openrlhf_math.rerank.agents import AGENTS, find_agents, panel
@@ -19,7 +20,7 @@ from openrlhf_math.rerank.genselect import GenSelect
 from openrlhf_math.rerank.refine import refined
 from openrlhf_math.rerank.roles import Sampling
 from openrlhf_math.rerank.scorers import SCORERS, find_scorer
-from openrlhf_math.rerank.solver import MOST_AT_ONCE, Method, Turns, one_solver
+from openrlhf_math.rerank.solver import MAX_CONCURRENCY, Method, Turns, one_solver
 from openrlhf_math.rerank.steps import BLANK_LINE
 from openrlhf_math.rerank.strategies import STRATEGIES, find_strategy
 from openrlhf_math.rerank.task import Strategy
@@ -35,9 +36,9 @@ MOST_ATTEMPTS = 100_000  # at one problem
 NO_STRATEGY = "it is not a function that takes the steps and returns a strategy"
 
 AT_LEAST_ONE = (
-    "attempts", "at_once", "max_tokens", "tokens", "problems_at_once", "samplers", "scorers", "tensor_parallel",
-    "scorer_tensor_parallel", "max_context", "workers", "width", "depth", "step_tokens", "confidence_window",
-    "select_votes",
+    "attempts", "attempt_concurrency", "max_tokens", "tokens", "problem_concurrency", "samplers", "scorers",
+    "tensor_parallel", "scorer_tensor_parallel", "max_context", "workers", "width", "depth", "step_tokens",
+    "confidence_window", "select_votes",
 )  # fmt: skip
 
 
@@ -63,7 +64,12 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
 
     add = parser.add_argument_group("attempts").add_argument
     add("--attempts", "--samples", type=int, default=8, metavar="N", help="at a problem, at the most (%(default)s)")
-    add("--at-once", type=int, metavar="N", help="of them under way at once (as many as could settle the vote)")
+    add(
+        "--attempt-concurrency",
+        type=int,
+        metavar="N",
+        help="of them under way at once (as many as could settle the vote)",
+    )
     add("--temperature", type=float, default=0.7, help="of sampling (%(default)s)")
     add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")
     add("--max-tokens", type=int, default=2048, metavar="N", help="token limit of one attempt (%(default)s)")
@@ -136,7 +142,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
         help="for one problem; then the best answer so far is given (%(default).0f)",
     )  # fmt: skip
     add("--tokens", type=int, metavar="N", help="of all attempts at one problem; no attempt is begun beyond")
-    add("--problems-at-once", type=int, default=4, metavar="N", help="problems under way at once (%(default)s)")
+    add("--problem-concurrency", type=int, default=4, metavar="N", help="problems under way at once (%(default)s)")
 
     add = parser.add_argument_group("engines").add_argument
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where they run (%(default)s)")
@@ -149,6 +155,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add("--timeout", type=float, default=2.0, metavar="S", help="for comparing two answers (%(default)s)")
     add("--workers", type=int, default=RewardConfig().workers, metavar="N", help="processes that compare (%(default)s)")
     add_engine_flags(parser)
+    accept_former_flags(parser, {"--at-once": "attempt_concurrency", "--problems-at-once": "problem_concurrency"})
 
 
 def method(args: argparse.Namespace) -> Method:
@@ -166,7 +173,7 @@ def method(args: argparse.Namespace) -> Method:
         rule=found,
         aggregation=aggregation,
         stop=_stop(args),
-        at_once=args.at_once,
+        max_concurrency=args.attempt_concurrency,
         style=args.style,
         confidence=by,
         select=GenSelect(args.select_votes, args.select_group),
@@ -283,6 +290,7 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env") -> "Rera
     device = find_device() if args.device == "auto" else args.device
     memory = 0.8 if args.share_device else 0.9  # what sleeps keeps a little
     scorer = scorer_settings(args, device, memory)
+    under_way = (args.attempt_concurrency or args.attempts) * args.problem_concurrency
     try:
         return RerankerSettings(
             sampler=asked
@@ -292,7 +300,7 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env") -> "Rera
                 tensor_parallel=args.tensor_parallel,
                 max_context=args.max_context,
                 replicas=args.samplers,
-                at_once=min(max(64, (args.at_once or args.attempts) * args.problems_at_once), MOST_AT_ONCE),
+                max_concurrency=min(max(64, under_way), MAX_CONCURRENCY),
                 memory=memory,
                 engine_args=engine_args(args),
                 tool=tool,

@@ -185,11 +185,11 @@ def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: l
 
 
 def _tell_share(args: argparse.Namespace, problems: int) -> None:
-    share = args.total_seconds * min(args.problems_at_once, problems) / max(problems, 1)
-    if share < args.seconds and problems > args.problems_at_once:
+    share = args.total_seconds * min(args.problem_concurrency, problems) / max(problems, 1)
+    if share < args.seconds and problems > args.problem_concurrency:
         print(
             f"--total-seconds {args.total_seconds:g}: {share:.3g} s for each of {problems} problems, "
-            f"{args.problems_at_once} at once; where an attempt takes longer, the last problems get none",
+            f"{args.problem_concurrency} at once; where an attempt takes longer, the last problems get none",
             file=sys.stderr,
         )
 
@@ -208,7 +208,7 @@ def _solutions(args: argparse.Namespace, asked: Asked, problems: list[str], disp
         display.problem_done(0)
         if len(problems) == 1:
             return reranker.stream(problems[0], how, each, total)
-        return reranker.solve_all(problems, how, each, total, args.problems_at_once)
+        return reranker.solve_all(problems, how, each, total, args.problem_concurrency)
 
     if is_here(asked.parts):
         for news in solved_here(asked.parts, ask):
@@ -226,7 +226,9 @@ def _solutions(args: argparse.Namespace, asked: Asked, problems: list[str], disp
         if len(problems) == 1:
             answers = reranker.stream.options(**streaming).remote(problems[0], how, each, total)
         else:
-            answers = reranker.solve_all.options(**streaming).remote(problems, how, each, total, args.problems_at_once)
+            answers = reranker.solve_all.options(**streaming).remote(
+                problems, how, each, total, args.problem_concurrency
+            )
         for news in _until_interrupted(answers, reranker):
             if isinstance(news, Progress):
                 display.attempt_counted(news)

@@ -50,7 +50,7 @@ class ServingSettings(Protocol):
     def replicas(self) -> int: ...
 
     @property
-    def at_once(self) -> int: ...
+    def max_concurrency(self) -> int: ...
 
     @property
     def memory(self) -> float: ...
@@ -58,7 +58,7 @@ class ServingSettings(Protocol):
 
 def check_serving(settings: ServingSettings) -> None:
     """Raise ValueError, which names the field, where an engine's settings cannot work."""
-    for name in ("tensor_parallel", "max_context", "replicas", "at_once"):
+    for name in ("tensor_parallel", "max_context", "replicas", "max_concurrency"):
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}, it must be at least 1")

@@ -191,7 +191,7 @@ def start_engine(settings: RolloutSettings) -> Engine:
             settings.device,
             tensor_parallel=settings.tensor_parallel,
             max_context=settings.max_context,
-            at_once=settings.concurrency,
+            max_concurrency=settings.concurrency,
         )
     )
 

@@ -90,15 +90,15 @@ class Reranker:
         method: Method,
         each: Limits = NO_LIMITS,
         total: Limits = NO_LIMITS,
-        at_once: int = 4,
+        max_concurrency: int = 4,
         counted: Callable[[VoteState], None] = lambda state: None,
     ) -> AsyncGenerator[Solved, None]:
-        """Solve a set of problems, `at_once` at a time, each yielded when it is done, whatever became of it.
+        """Solve a set of problems, `max_concurrency` at a time, each yielded when it is done, whatever became of it.
 
         each, total: what one problem, and what all of them together, may spend.
         """
-        budgets = SetBudget(total, each, len(problems), at_once)
-        free = asyncio.Semaphore(at_once)
+        budgets = SetBudget(total, each, len(problems), max_concurrency)
+        free = asyncio.Semaphore(max_concurrency)
 
         async def one(number: int) -> Solved:
             async with free:

@@ -22,7 +22,7 @@ from openrlhf_math.side_by_side import within
 
 Turns = Callable[[str], Callable[[int], Turn]]
 
-MOST_AT_ONCE = 256
+MAX_CONCURRENCY = 256
 
 
 def one_solver(instruction: str, sampling: Sampling) -> Turns:
@@ -47,16 +47,16 @@ def one_solver(instruction: str, sampling: Sampling) -> Turns:
 class Method:
     """How a problem is solved.
 
-    turns        from a problem, and the number of an attempt, to how it is asked for
-    strategy     how attempts are made
-    rule         which of them is chosen
-    aggregation  what makes one score of step scores
-    stop         when more attempts are not needed
-    at_once      attempts at one problem under way at the same time; None: as many as could end the vote if all of them
-                 agreed with its leader, see `early_stop.wave`, and at most MOST_AT_ONCE
-    style        where the answer stands in a completion, see `RewardConfig`
-    confidence   how the model's confidence is measured and used, where the rule reads it or `ByConfidence.needed`
-    select       how a model is asked to choose, by a rule that asks one
+    turns            from a problem, and the number of an attempt, to how it is asked for
+    strategy         how attempts are made
+    rule             which of them is chosen
+    aggregation      what makes one score of step scores
+    stop             when more attempts are not needed
+    max_concurrency  attempts at one problem under way at the same time; None: as many as could end the vote if all of
+                     them agreed with its leader, see `early_stop.wave`, and at most MAX_CONCURRENCY
+    style            where the answer stands in a completion, see `RewardConfig`
+    confidence       how the model's confidence is measured and used, where the rule reads it or `ByConfidence.needed`
+    select           how a model is asked to choose, by a rule that asks one
     """
 
     turns: Turns
@@ -64,7 +64,7 @@ class Method:
     rule: Rule = majority
     aggregation: Aggregation = last
     stop: Stop = cannot_lose
-    at_once: int | None = None
+    max_concurrency: int | None = None
     style: str = "boxed"
     confidence: ByConfidence = ByConfidence()
     select: GenSelect = GenSelect()
@@ -124,14 +124,14 @@ class Solver:
             sampler=self._sampler,
             scorer=self._scorer,
             budget=budget,
-            at_once=method.at_once or MOST_AT_ONCE,
+            max_concurrency=method.max_concurrency or MAX_CONCURRENCY,
             style=method.style,
             floor=floor,
         )
         state = VoteState(GraderSays(self._pool, problem), method.rule, method.aggregation, by)
         budget.hold(HELD if asks(method.rule) else 0.0)
         decision = await decide(
-            method.strategy(task), budget, state, method.stop, counted, waves=method.at_once is None
+            method.strategy(task), budget, state, method.stop, counted, waves=method.max_concurrency is None
         )
         if asks(method.rule):
             budget.hold(0.0)

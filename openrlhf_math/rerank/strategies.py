@@ -52,7 +52,7 @@ async def independent(task: Task) -> AsyncGenerator[Attempt, None]:
 
 def _room(task: Task) -> float:
     """Attempts that may be under way."""
-    return min(task.at_once, task.budget.wanted, task.floor.room() if task.floor else math.inf)
+    return min(task.max_concurrency, task.budget.wanted, task.floor.room() if task.floor else math.inf)
 
 
 async def _attempt(task: Task, number: int) -> Attempt:

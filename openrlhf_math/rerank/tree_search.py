@@ -100,7 +100,7 @@ async def _search(
         beams.append(len(beams))
     if not beams:
         return
-    free = asyncio.Semaphore(task.at_once)
+    free = asyncio.Semaphore(task.max_concurrency)
     ended: Ended = asyncio.Queue()
 
     async def grow() -> list[RequestError | None]:

@@ -92,7 +92,7 @@ def test_a_solution_of_the_release_before_is_shown_and_rewritten(tmp_path, capsy
 def test_a_lost_attempt_does_not_cost_the_others(tmp_path):
     output = tmp_path / "solved.jsonl"
     with FaultyEndpoint(lambda number, question: "500" if number <= 3 else "") as server:
-        assert solve(server.url, STORIES[0].text, "--output", output, "--at-once", 1) == 0
+        assert solve(server.url, STORIES[0].text, "--output", output, "--attempt-concurrency", 1) == 0
     (row,) = jsonl(output)
     assert [text == "" for text in row["responses"]] == [True, False, False]
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from importlib import import_module
 
 import pytest
 from recorded_runs import evaluation, grpo_row, grpo_run, write_lines
@@ -128,3 +129,14 @@ def test_rollouts_of_a_former_run(former_run, capsys, name):
 def test_a_reward_may_give_the_former_outcome():
     assert asdict(Grade("undecided", 0.0, None, False, 0.1, "time"))["outcome"] == "ungraded"
     assert Grade("undecided", 0.0, None, False, 0.1) == Grade("ungraded", 0.0, None, False, 0.1)
+
+
+@pytest.mark.parametrize("command", ["solve", "serve"])
+@pytest.mark.parametrize(
+    ("former", "present"), [("--at-once", "attempt_concurrency"), ("--problems-at-once", "problem_concurrency")]
+)
+def test_a_flag_is_read_under_its_former_name_which_the_help_does_not_show(command, former, present):
+    parser = import_module(f"openrlhf_math.cli.{command}").build_parser(command)
+    problem = ["1+1?"] if command == "solve" else []
+    assert getattr(parser.parse_args([*problem, "--model", "m", former, "7"]), present) == 7
+    assert former not in parser.format_help() and f"--{present.replace('_', '-')}" in parser.format_help()

@@ -76,7 +76,7 @@ def test_unspent_tokens_and_attempts_pass_on_and_overspent_ones_are_missed(clock
 
 
 def test_problems_at_once_share_without_promising_twice(clock):
-    budgets = SetBudget(Limits(tokens=100, seconds=100), Limits(), problems=4, at_once=2, clock=clock)
+    budgets = SetBudget(Limits(tokens=100, seconds=100), Limits(), problems=4, max_concurrency=2, clock=clock)
     with budgets.problem() as first, budgets.problem() as second:
         assert (first.limits.tokens, second.limits.tokens) == (25, 25)
         assert first.limits.seconds == 50
@@ -87,7 +87,7 @@ def test_problems_at_once_share_without_promising_twice(clock):
 
 
 def test_a_set_never_promises_more_than_it_has(clock):
-    budgets = SetBudget(Limits(seconds=10), Limits(), problems=1, at_once=8, clock=clock)
+    budgets = SetBudget(Limits(seconds=10), Limits(), problems=1, max_concurrency=8, clock=clock)
     clock.now = 4
     with budgets.problem() as budget:
         assert budget.limits.seconds == 6

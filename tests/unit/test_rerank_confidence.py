@@ -278,7 +278,7 @@ def test_unsure_attempts_are_ended_once_it_is_known_what_that_is(pool):
     answers, levels = box("1", "1", "2", "3", "2", "2"), [3.0, 4.0, 5.0, 2.0, 3.5, 2.9]
     by = ByConfidence(warm_up=3, window=4)
     writer = Writer(answers, levels, seconds=0.001)
-    solution = solve(pool, writer, replace(METHOD, rule=most_confident, confidence=by, at_once=8))
+    solution = solve(pool, writer, replace(METHOD, rule=most_confident, confidence=by, max_concurrency=8))
     assert writer.most <= 3, "no more may be under way than those it is learnt from, until it is known"
     assert [sampling.watch.floor for sampling in writer.asked] == [None] * 3 + [3.0] * 3
     assert [(one.answer, one.tokens) for one in solution.attempts] == [

@@ -12,7 +12,7 @@ from openrlhf_math.cli.solve_display import show_set, show_solution
 from openrlhf_math.rerank.anytime import Attempt, Decision
 from openrlhf_math.rerank.record import row
 from openrlhf_math.rerank.reranker import Solved
-from openrlhf_math.rerank.solver import MOST_AT_ONCE, Solution
+from openrlhf_math.rerank.solver import MAX_CONCURRENCY, Solution
 from openrlhf_math.rewards import RewardConfig
 
 
@@ -178,7 +178,7 @@ def test_attempts_without_a_score_are_shown(capsys):
     assert "4 attempts unscored" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("flags", [["--attempts", "2000"], ["--attempts", "2000", "--at-once", "4000"]])
+@pytest.mark.parametrize("flags", [["--attempts", "2000"], ["--attempts", "2000", "--attempt-concurrency", "4000"]])
 def test_an_engine_is_not_asked_for_more_at_once_than_it_computes(flags, model):
     args = build_parser("solve").parse_args(["--model", model, "--device", "cpu", "1+1?", *flags])
-    assert settings(args).sampler.at_once == MOST_AT_ONCE
+    assert settings(args).sampler.max_concurrency == MAX_CONCURRENCY
