@@ -38,16 +38,16 @@ class EngineRecovery:
         self.restarts = self.version = 0
         self._reported = 0
         self._policy_seen = time.monotonic()
-        self._births: list[str] = []  # not known before the first check: engines take their time to start
+        self._incarnations: list[str] = []  # not known before the first check: engines take their time to start
 
     def check(self) -> None:
         """Wait until every engine is there, and give the newest weights to those that were started again.
 
         Raises RuntimeError if an engine stays dead, or if there were more restarts than the bound.
         """
-        births = [self._birth(number) for number in range(len(self.engines))]
-        known, self._births = self._births or births, births
-        started = [number for number, birth in enumerate(births) if birth != known[number]]
+        incarnations = [self._incarnation(number) for number in range(len(self.engines))]
+        known, self._incarnations = self._incarnations or incarnations, incarnations
+        started = [number for number, incarnation in enumerate(incarnations) if incarnation != known[number]]
         if not started:
             return
         for number in started:
@@ -84,11 +84,11 @@ class EngineRecovery:
         new, self._reported = self.restarts - self._reported, self.restarts
         return new
 
-    def _birth(self, number: int) -> str:
+    def _incarnation(self, number: int) -> str:
         """Which process an engine is: another one after each restart, which this waits for."""
         while True:
             try:
-                return ray.get(self.engines[number].birth.remote())
+                return ray.get(self.engines[number].incarnation_id.remote())
             except GONE_FOR_NOW:
                 self.check_policy()
                 time.sleep(POLL_SECONDS)

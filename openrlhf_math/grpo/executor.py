@@ -11,9 +11,9 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from openrlhf_math.data.prompts import Tokenizer, prompt_ids
 from openrlhf_math.grpo.majority import SHARE, VOTES, grades_by_majority, is_missing
 from openrlhf_math.grpo.reward_parts import Completion, Group, RewardParts, find_part, values_of
+from openrlhf_math.grpo.token_ledger import TokenLedger, answer_tokens
 from openrlhf_math.grpo.tool_turns import ToolTurns
 from openrlhf_math.grpo.ungraded import RewardErrors
-from openrlhf_math.grpo.written import Written, answer_tokens
 from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.runs.rollouts import PART
@@ -106,9 +106,9 @@ class AgentExecutor(AgentExecutorBase):
         texts = hf_tokenizer.batch_decode([answer_tokens(one) for one in output.outputs], skip_special_tokens=False)
         group = []
         for completion, text in zip(output.outputs, texts, strict=True):
-            written = Written(text=text)
-            written.add_turn(completion)
-            group.append(finish(prompt, label, ids, written))
+            ledger = TokenLedger(text=text)
+            ledger.add_turn(completion)
+            group.append(finish(prompt, label, ids, ledger))
         return await self._finished(await asyncio.gather(*group), prompt, label, ids, limit)
 
     async def _finished(self, group: list, prompt: str, label: str, ids: list[int], limit: int) -> list[dict]:
@@ -117,11 +117,11 @@ class AgentExecutor(AgentExecutorBase):
             label, group = await self._by_majority(group, prompt, ids)
         return await self._composed(group, prompt, label, limit)
 
-    async def _hold(self, prompt: str, label: str, ids: list[int], written: Written) -> Written:
+    async def _hold(self, prompt: str, label: str, ids: list[int], ledger: TokenLedger) -> TokenLedger:
         """Not graded before the whole group is there."""
-        return written
+        return ledger
 
-    async def _by_majority(self, group: list[Written], prompt: str, ids: list[int]) -> tuple[str, list[dict]]:
+    async def _by_majority(self, group: list[TokenLedger], prompt: str, ids: list[int]) -> tuple[str, list[dict]]:
         """The label that a group gives itself, and its rollouts graded by it."""
         texts, raised, words = [one.text for one in group], {}, None
         try:
@@ -131,8 +131,8 @@ class AgentExecutor(AgentExecutorBase):
             label, grades, raised = "", [grade] * len(group), {"reward_error": grade.reason}
         votes = [float(grade.outcome == "correct") for grade in grades]
         made = []
-        for written, grade, vote in zip(group, grades, votes, strict=True):
-            one = self._response(prompt, label, ids, written, grade, raised, words, "majority")
+        for ledger, grade, vote in zip(group, grades, votes, strict=True):
+            one = self._response(prompt, label, ids, ledger, grade, raised, words, "majority")
             one["extra_logs"] |= {SHARE: 1.0, VOTES: vote}
             made.append(one)
         return label, made
@@ -178,13 +178,13 @@ class AgentExecutor(AgentExecutorBase):
         """
         assert self.tool
         params.n = 1
-        written = await self.tool.write(ids, params, number, llm_engine)
-        return await finish(prompt, label, ids, written)
+        ledger = await self.tool.write(ids, params, number, llm_engine)
+        return await finish(prompt, label, ids, ledger)
 
-    async def _rollout(self, prompt: str, label: str, ids: list[int], written: Written) -> dict:
+    async def _rollout(self, prompt: str, label: str, ids: list[int], ledger: TokenLedger) -> dict:
         raised, words = {}, None
         try:
-            grade = await self.grade(written.text, label, prompt)
+            grade = await self.grade(ledger.text, label, prompt)
             by = "gold"
             if self.judge:
                 (judged,) = await asyncio.wrap_future(self.judge.soon(prompt, label, [grade]))
@@ -192,14 +192,14 @@ class AgentExecutor(AgentExecutorBase):
         except Exception as error:  # one item's must not end the run; the trainer ends it if all raise
             grade, words = self.reward_errors.grade(type(self).grade, error)
             raised, by = {"reward_error": grade.reason}, "gold"
-        return self._response(prompt, label, ids, written, grade, raised, words, by)
+        return self._response(prompt, label, ids, ledger, grade, raised, words, by)
 
     def _response(
         self,
         prompt: str,
         label: str,
         ids: list[int],
-        written: Written,
+        ledger: TokenLedger,
         grade: Grade,
         raised: dict,
         words: str | None,
@@ -209,22 +209,22 @@ class AgentExecutor(AgentExecutorBase):
         judge or majority."""
         if grade.outcome == "ungraded":
             traceback = {"traceback": words} if raised and words else {}
-            self.ungraded.append({"reason": grade.reason, "gold": label, "response": written.text} | traceback)
+            self.ungraded.append({"reason": grade.reason, "gold": label, "response": ledger.text} | traceback)
         return {
             "prompt": prompt,
             "label": label,
             "images": None,
             "mm_train_inputs": None,
-            **written.response(ids),
+            **ledger.response(ids),
             "reward": grade.reward,
             "scores": grade.reward,
-            "text": written.text,
+            "text": ledger.text,
             "grade": {"outcome": grade.outcome, "answer": grade.answer, "reason": grade.reason, "by": by},
             "extra_logs": rates(grade)
             | {"reward_error_rate": float(bool(raised))}
             | ({SHARE: 0.0, VOTES: 0.0} if self.majority else {})
             | ({"judged_rate": float(by == "judge")} if self.judge else {})
-            | written.logs,
+            | ledger.logs,
         } | raised
 
 

@@ -102,8 +102,9 @@ class MathRolloutActor(UpstreamRolloutActor):
                 "openrlhf_math.grpo.executor.AgentExecutor, which knows what that is"
             )
 
-    async def birth(self) -> str:
-        """Another text after every restart. With a dead engine this actor is dead, too, for Ray to start it again."""
+    async def incarnation_id(self) -> str:
+        """Identifies this process: the id changes with each restart. Where the engine is dead, the actor ends, too, so
+        that Ray starts it again."""
         if self.llm.errored:
             end_actor()
         return f"{socket.gethostname()} {os.getpid()}"

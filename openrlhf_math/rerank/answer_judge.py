@@ -138,7 +138,7 @@ class AnswerJudge:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _opened(self) -> Client:
-        self._lanes = asyncio.Semaphore(self._settings.endpoint.concurrency)
+        self._free = asyncio.Semaphore(self._settings.endpoint.concurrency)
         return await Client(self._settings.endpoint, MAX_TOKENS, KEPT).__aenter__()
 
     async def _closed(self) -> None:
@@ -168,7 +168,7 @@ class AnswerJudge:
             "temperature": 0.0,
             "top_p": 1.0,
         }
-        async with self._lanes:
+        async with self._free:
             try:
                 reply = await self._client.ask(body)
             except Failure as failure:

@@ -45,7 +45,7 @@ class Grade:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a worker found. `same` is None with a `reason` if it found nothing; `passing` if it may be tried again.
+    """What a worker found. `same` is None with a `reason` if it found nothing; `retryable` if it may be tried again.
 
     `same` is a text where a fingerprint was asked for.
     """
@@ -53,7 +53,7 @@ class Verdict:
     same: bool | str | None
     reason: str
     seconds: float
-    passing: bool = False
+    retryable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

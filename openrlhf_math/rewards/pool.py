@@ -85,7 +85,7 @@ class GradingPool:
     def _verdict(self, *compared: str) -> Future:
         with self._lock:
             future = self._verdicts.get(compared)
-            if future is None or (future.done() and (future.cancelled() or future.result().passing)):
+            if future is None or (future.done() and (future.cancelled() or future.result().retryable)):
                 future = self._verdicts[compared] = self._threads.submit(self._run, *compared)
             self._verdicts.move_to_end(compared)
             if len(self._verdicts) > MEMORY_OF_VERDICTS:
@@ -114,8 +114,8 @@ class _Worker:
             try:
                 verdict = self._attempt(compared, self._config.timeout_seconds)
             except (OSError, RuntimeError) as error:  # no process or thread could be started
-                verdict = Verdict(None, f"worker failed: {error}", 0.0, passing=True)
-            if not verdict.passing:
+                verdict = Verdict(None, f"worker failed: {error}", 0.0, retryable=True)
+            if not verdict.retryable:
                 return verdict
             if time.perf_counter() - begun > START_SECONDS:
                 break
@@ -145,7 +145,7 @@ class _Worker:
             return Verdict(None, "wall clock", seconds)
         if code == -signal.SIGVTALRM:
             return Verdict(None, "timeout", seconds)
-        return Verdict(None, f"worker died with exit code {code}", 0.0, passing=True)
+        return Verdict(None, f"worker died with exit code {code}", 0.0, retryable=True)
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start the process and wait until it is ready. Raises OSError if it is not in START_SECONDS."""

@@ -179,12 +179,12 @@ def test_a_rollout_is_judged_where_the_grader_cannot_tell(tmp_path):
     from openrlhf_math.cli.grpo import build_parser
     from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.grpo.executor import AgentExecutor
-    from openrlhf_math.grpo.written import Written
+    from openrlhf_math.grpo.token_ledger import TokenLedger
 
     async def rollouts(executor) -> list[dict]:
         texts = [f"so \\boxed{{{one}}}" for one in ANSWERS]
-        written = [Written(ids=[1], actions=[(0, 1)], log_probs=[0.0], text=text) for text in texts]
-        return [await executor._rollout("Who is 1st?", "Evelyn", [7], one) for one in written]
+        ledgers = [TokenLedger(ids=[1], actions=[(0, 1)], log_probs=[0.0], text=text) for text in texts]
+        return [await executor._rollout("Who is 1st?", "Evelyn", [7], one) for one in ledgers]
 
     answer, rewards = Judge(), RewardConfig(workers=1)
     with ChatServer(answer) as server:
