@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.rewards.config import Style
 
@@ -331,10 +331,8 @@ def _check_free(output: Path) -> None:
 
 
 def _rewards(args: argparse.Namespace, style: Style) -> RewardConfig:
-    try:
+    with in_flags(timeout_seconds="--timeout"):
         return RewardConfig(style=style, timeout_seconds=args.timeout, workers=args.workers)
-    except ValueError as error:
-        raise UserError(f"--{str(error).replace('timeout_seconds', 'timeout')}") from None
 
 
 @contextmanager

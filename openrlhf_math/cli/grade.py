@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.tables import Keys, read_table
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.rewards.config import LEAST_MEMORY
 
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 WINDOW = 512
 SHOWN = 5
 OUTCOMES = ("correct", "format", "wrong", "ungraded")
-FLAGS = {  # of the grader's settings
-    "correct_reward": "--correct-reward", "format_reward": "--format-reward", "timeout_seconds": "--timeout",
-    "workers": "--workers",
-}  # fmt: skip
 
 FORMAT = r"""outcomes:
   correct    the final answer equals the gold, in whatever format: --correct-reward
@@ -102,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(
             f"--memory-mb {args.memory_mb}: give {LEAST_MEMORY >> 20} or more, and less than 2 to the 43rd."
         )
-    try:
+    with in_flags(timeout_seconds="--timeout"):
         config = RewardConfig(
             format_reward=args.format_reward,
             correct_reward=args.correct_reward,
@@ -112,11 +108,6 @@ def run(args: argparse.Namespace) -> None:
             memory_bytes=args.memory_mb << 20,
             workers=args.workers,
         )
-    except ValueError as error:
-        sentence = str(error)
-        for field, flag in FLAGS.items():
-            sentence = sentence.replace(field, flag)
-        raise UserError(f"{sentence}.") from None
     summary = Summary()
     keys = keys_of(args)
     with _replaced(args.output) as output:

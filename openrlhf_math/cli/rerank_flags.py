@@ -9,7 +9,7 @@ from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoin
 from openrlhf_math.cli.engine_flags import add_engine_flags, check_template_variables, drawn, engine_args
 from openrlhf_math.cli.parsing import accept_former_flags
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
-from openrlhf_math.errors import UserError, brief
+from openrlhf_math.errors import UserError, brief, in_flags
 from openrlhf_math.rerank.agents import AGENTS, find_agents, panel
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, Aggregation, find_aggregation
 from openrlhf_math.rerank.budget import Limits
@@ -291,26 +291,23 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env") -> "Rera
     memory = 0.8 if args.share_device else 0.9  # what sleeps keeps a little
     scorer = scorer_settings(args, device, memory)
     under_way = (args.attempt_concurrency or args.attempts) * args.problem_concurrency
-    try:
-        return RerankerSettings(
-            sampler=asked
-            or SamplerSettings(
-                model=args.model,
-                device=device,
-                tensor_parallel=args.tensor_parallel,
-                max_context=args.max_context,
-                replicas=args.samplers,
-                max_concurrency=min(max(64, under_way), MAX_CONCURRENCY),
-                memory=memory,
-                engine_args=engine_args(args),
-                tool=tool,
-            ),
-            scorer=scorer,
-            rewards=RewardConfig(style=args.style, timeout_seconds=args.timeout, workers=args.workers),
-            shared=args.share_device,
+    with in_flags(timeout_seconds="--timeout", replicas="--samplers"):
+        rewards = RewardConfig(style=args.style, timeout_seconds=args.timeout, workers=args.workers)
+        sampler = asked or SamplerSettings(
+            model=args.model,
+            device=device,
+            tensor_parallel=args.tensor_parallel,
+            max_context=args.max_context,
+            replicas=args.samplers,
+            max_concurrency=min(max(64, under_way), MAX_CONCURRENCY),
+            memory=memory,
+            engine_args=engine_args(args),
+            tool=tool,
         )
+    try:
+        return RerankerSettings(sampler, scorer, rewards, shared=args.share_device)
     except ValueError as error:
-        raise UserError(f"{error}.") from None
+        raise UserError(f"--share-device: {error}; leave it out") from None
 
 
 def scorer_settings(
@@ -334,7 +331,7 @@ def scorer_settings(
         raise UserError(f"--scorer-base-url goes with --scorer {' or '.join(ASKED)}, not with {args.scorer}")
     find_scorer(args.scorer)
     check_model("--scorer-model", args.scorer_model)
-    try:
+    with in_flags(tensor_parallel="--scorer-tensor-parallel", replicas="--scorers"):
         return ScorerSettings(
             kind=args.scorer,
             model=args.scorer_model,
@@ -344,8 +341,6 @@ def scorer_settings(
             separator=_separator(args),
             memory=memory,
         )
-    except ValueError as error:
-        raise UserError(f"{error}.") from None
 
 
 def check_there(args: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
 from openrlhf_math.tools.settings import ToolSettings
@@ -49,14 +49,8 @@ def tool_settings(args: argparse.Namespace) -> ToolSettings | None:
             flag, value = next(iter(given.items()))
             raise UserError(f"--{flag.replace('_', '-')} {value}: add --tool python, or leave it out")
         return None
-    try:
+    with in_flags(**{field: f"--{flag.replace('_', '-')}" for flag, field in FIELDS.items()}):
         return ToolSettings(**{FIELDS[flag]: value for flag, value in given.items()})
-    except ValueError as error:
-        field, _, rest = str(error).partition(" ")
-        flag = next(name for name, of in FIELDS.items() if of == field)
-        raise UserError(
-            f"--{flag.replace('_', '-')} {rest.removeprefix('is ').replace(', it must be', ': give')}"
-        ) from None
 
 
 def with_tool(instruction: str, tool: ToolSettings | None) -> str:

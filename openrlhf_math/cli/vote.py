@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.grade import add_keys, keys_of
 from openrlhf_math.data.tables import Keys
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, find_aggregation
 from openrlhf_math.rerank.choose import RULES, asks, find_rule, needs_confidence, needs_scores
 from openrlhf_math.rerank.confidence import MEASURES
@@ -100,24 +100,22 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     from openrlhf_math.evaluation.voting import report
 
-    try:
+    with in_flags(timeout_seconds="--timeout"):
+        stops = {"cannot lose": cannot_lose, f"leads with {args.confidence:.4g} confidence": confident(args.confidence)}
         config = RewardConfig(
             style=args.style,
             accept_expressions=args.accept_expressions,
             timeout_seconds=args.timeout,
             workers=args.workers,
         )
-        stops = {"cannot lose": cannot_lose, f"leads with {args.confidence:.4g} confidence": confident(args.confidence)}
-    except ValueError as error:
-        raise UserError(f"{error}.") from None
     if args.subsets < 1:
-        raise UserError(f"--subsets is {args.subsets}, it must be at least 1.")
+        raise UserError(f"--subsets {args.subsets}: give at least 1")
     if args.seed < 0:
-        raise UserError(f"--seed is {args.seed}, it must be 0 or more.")
+        raise UserError(f"--seed {args.seed}: give 0 or more")
     keep = args.keep_confident or KEEP
     for share in keep:
         if not 0 < share <= 1:
-            raise UserError(f"--keep-confident {share}: give more than 0 and at most 1.")
+            raise UserError(f"--keep-confident {share}: give more than 0 and at most 1")
     _check_plot(args.plot)
     rules = {name: find_rule(name) for name in args.rule or RULES}
     asking = [name for name, rule in rules.items() if asks(rule)]

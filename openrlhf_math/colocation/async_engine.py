@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from openrlhf_math.colocation.engine_life import end_actor, engine_start
 from openrlhf_math.colocation.layout import inference_arguments
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import BadValue, UserError
 from openrlhf_math.side_by_side import end
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ class ServingSettings(Protocol):
 
 
 def check_serving(settings: ServingSettings) -> None:
-    """Raise ValueError, which names the field, where an engine's settings cannot work."""
+    """Raise BadValue where an engine's settings cannot work."""
     for name in ("tensor_parallel", "max_context", "replicas", "max_concurrency"):
         value = getattr(settings, name)
         if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}, it must be at least 1")
+            raise BadValue(name, value, "at least 1")
     if not 0 < settings.memory <= 1:
-        raise ValueError(f"memory is {settings.memory}, it must be more than 0 and at most 1")
+        raise BadValue("memory", settings.memory, "more than 0 and at most 1")
 
 
 def generation_arguments(device: str) -> dict[str, object]:

@@ -104,8 +104,7 @@ def patches(series: Iterable[Patch] = SERIES) -> Finding:
             try:
                 places += len(changed_lines(patch, module))
             except PatchError as error:
-                found, _, fix = str(error).rpartition(": ")
-                return wrong("patches", found, f"{fix[:1].upper()}{fix[1:]}.")
+                return wrong("patches", error.problem, f"{error.fix[:1].upper()}{error.fix[1:]}.")
             except FileNotFoundError as error:
                 return wrong(
                     "patches", f"patch '{patch.name}' finds no {error.filename}",

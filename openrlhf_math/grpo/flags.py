@@ -9,6 +9,7 @@ from openrlhf_math.grpo.completion_limit import LimitSettings
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
 from openrlhf_math.grpo.generation import ENGINE_FLAG, STOP_FLAG
+from openrlhf_math.grpo.gpus import GPUS
 from openrlhf_math.grpo.objective import SAPO_TAU
 from openrlhf_math.grpo.overlap import HELP as OVERLAP_HELP
 from openrlhf_math.grpo.overlap import MOST
@@ -210,7 +211,7 @@ def _add_ours(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--plan-gpu",
-        choices=("a100", "h100", "h200"),
+        choices=tuple(GPUS),
         default="h100",
         help="the kind of GPU for which --dry-run shows memory, traffic and shortest time of each phase (%(default)s)",
     )

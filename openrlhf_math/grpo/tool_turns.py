@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.grpo.token_ledger import TokenLedger, answer_tokens
-from openrlhf_math.grpo.tool_settings import RolloutTool, in_flags_of_grpo
+from openrlhf_math.grpo.tool_settings import FLAGS, RolloutTool
 from openrlhf_math.rewards.own_words import own_words
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt
@@ -73,7 +73,7 @@ class ToolTurns:
 
 def opened(settings: RolloutTool, tokenizer: Tokenizer, model: str) -> Tool:
     """Raises UserError, with the flags of `grpo`, as `Tool` does."""
-    return in_flags_of_grpo(Tool, settings, tokenizer, model)
+    return Tool(settings, tokenizer, model, FLAGS)
 
 
 def tools_of(settings: RolloutTool | None, tokenizer: Tokenizer, model: str) -> list[dict] | None:

@@ -10,6 +10,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from openrlhf_math.errors import BadValue
+
 Stop = Callable[[Sequence[float], float], bool]
 
 # Further attempts that are looked at for the next wave.
@@ -63,10 +65,10 @@ def confident(confidence: float) -> Stop:
     """Stop when the leader stays the leader of all attempts with this probability (`lead_probability`), or cannot lose.
 
     That it is right is another question: all attempts may agree on a wrong answer.
-    Raises ValueError unless 0.5 < confidence < 1: nothing is ever surer than 1, and a mere lead is no confidence.
+    Raises BadValue unless 0.5 < confidence < 1: nothing is ever surer than 1, and a mere lead is no confidence.
     """
     if not 0.5 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}, it must lie between 0.5 and 1")
+        raise BadValue("confidence", confidence, "more than 0.5 and less than 1")
 
     def stop(totals: Sequence[float], remaining: float) -> bool:
         if not totals:

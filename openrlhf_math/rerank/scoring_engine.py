@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_math.colocation.async_engine import ServingEngine, check_serving, engine_may_die, start_engine
 from openrlhf_math.colocation.layout import cache_arguments
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import BadValue, UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.encoding import Encoded
@@ -93,7 +93,7 @@ class ScorerSettings:
     def __post_init__(self) -> None:
         check_serving(self)
         if self.separator == "":
-            raise ValueError("separator is empty, it must be what separates steps")
+            raise BadValue("separator", self.separator, "what separates steps")
 
 
 class ScoringEngine(ServingEngine):

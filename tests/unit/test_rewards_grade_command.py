@@ -78,9 +78,9 @@ def test_a_bad_row_is_named_and_nothing_is_written(line, message, tmp_path, caps
         (["missing.jsonl"], "missing.jsonl cannot be read"),
         (["{rows}", "--output", "/nowhere/out.jsonl"], "--output /nowhere/out.jsonl cannot be written"),
         (["{rows}", "--output", "{folder}"], "is a directory"),
-        (["{rows}", "--timeout", "0"], "--timeout is 0"),
-        (["{rows}", "--workers", "0"], "workers is 0"),
-        (["{rows}", "--correct-reward", "nan"], "--correct-reward is nan"),
+        (["{rows}", "--timeout", "0"], "--timeout 0"),
+        (["{rows}", "--workers", "0"], "--workers 0"),
+        (["{rows}", "--correct-reward", "nan"], "--correct-reward nan"),
     ],
 )
 def test_bad_arguments(arguments, message, rows, tmp_path, capsys):

@@ -39,8 +39,8 @@ BAD = [
     (["1+1?"], ["--temperature", "-1"], "--temperature -1"),
     (["1+1?"], ["--temperature", "nan"], "--temperature nan"),
     (["1+1?"], ["--temperature", "inf"], "--temperature inf"),
-    (["1+1?"], ["--workers", "9" * 26], "workers is " + "9" * 26),
-    (["1+1?"], ["--timeout", "1e308"], "timeout"),
+    (["1+1?"], ["--workers", "9" * 26], "--workers " + "9" * 26),
+    (["1+1?"], ["--timeout", "1e308"], "--timeout"),
     (["1+1?"], ["--select-votes", "9" * 26], "--select-votes"),
     (
         ["1+1?"],
