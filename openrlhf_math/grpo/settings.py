@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.grpo.completion_limit import LimitSettings, completion_limit
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
 from openrlhf_math.grpo.fault_settings import FaultSettings, faults
@@ -156,14 +156,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         run_dir=run_dir,
         device=device,
         instruction=instruction(ours["math.instruction"], wanted_tool),
-        rewards=RewardConfig(
-            format_reward=ours["math.format_reward"],
-            correct_reward=ours["math.correct_reward"],
-            style=ours["math.answer_style"],
-            timeout_seconds=ours["math.grading_seconds"],
-            memory_bytes=int(ours["math.grading_gib"] * 2**30),
-            workers=ours["math.grading_workers"],
-        ),
+        rewards=_rewards(ours),
         max_bad_golds=ours["math.max_bad_golds"],
         max_logprob_gap=ours["math.max_logprob_gap"],
         engine_noise=ours["math.engine_noise"],
@@ -190,6 +183,20 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         args.vllm.num_engines = 0
         args.reward.overlong_buffer_len = args.reward.stop_properly_penalty_coef = None
     return args
+
+
+def _rewards(ours: dict) -> RewardConfig:
+    """Raises UserError, with the flag, for a value that cannot work."""
+    fields = {
+        "format_reward": "math.format_reward",
+        "correct_reward": "math.correct_reward",
+        "style": "math.answer_style",
+        "timeout_seconds": "math.grading_seconds",
+        "workers": "math.grading_workers",
+    }
+    given = {field: ours[flag] for field, flag in fields.items()}
+    with in_flags(**{field: f"--{flag}" for field, flag in fields.items()}, memory_bytes="--math.grading_gib"):
+        return RewardConfig(**given, memory_bytes=int(ours["math.grading_gib"] * 2**30))
 
 
 def _check_replay(flags: dict, ours: dict) -> None:
