@@ -29,7 +29,7 @@ FORMAT = r"""outcomes:
   correct    the final answer equals the gold, in whatever format: --correct-reward
   format     wrong, in correct format: --format-reward
   wrong      wrong, or no answer found: 0
-  ungraded  nobody could tell within the limits, or the gold is no answer: 0, and listed
+  ungraded   not decided within the limits, or the gold is not an answer: 0, and listed
 
 correct format:
   boxed  outside the thinking part at least one complete, non-empty \boxed{}, no two different
@@ -202,7 +202,7 @@ class Summary:
 
 
 def _columns(grade: Grade, keys: Keys) -> dict:
-    """What is added to a row. Where the gold stands in `answer`, the extracted answer is `graded_answer`."""
+    """What is added to a row. If the gold is in the column `answer`, the extracted answer is `graded_answer`."""
     columns = {"outcome": grade.outcome, "reward": grade.reward, "answer": grade.answer, "seconds": grade.seconds}
     columns |= {"reason": grade.reason} if grade.reason else {}
     taken = (keys.gold, keys.response, keys.problem)

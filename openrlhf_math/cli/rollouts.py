@@ -45,7 +45,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--step", metavar="N|all", help="which step (the newest)")
     add("--where", metavar="CONDITION", help="only completions for which it holds, see below")
     add("--eval", action="store_true", help="the completions of evaluations, not those of training steps")
-    add("--limit", type=int, default=16, metavar="N", help="completions shown at the most, 0 for all (%(default)s)")
+    add("--limit", type=int, default=16, metavar="N", help="at most so many completions, 0 for all (%(default)s)")
     add("--full", action="store_true", help="whole completions, not their beginnings and ends")
     add("--json", action="store_true", help="print all that match as JSON lines")
     return parser

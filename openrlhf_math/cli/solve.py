@@ -57,7 +57,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--problem-key", default="problem", metavar="COLUMN", help="of --problems (%(default)s)")
     parser.add_argument("--answer-key", default="answer", metavar="COLUMN", help="of the gold answer (%(default)s)")
     parser.add_argument("--split", default="test", help="of a hub set (%(default)s)")
-    parser.add_argument("--max-problems", type=int, metavar="N", help="only the first so many")
+    parser.add_argument("--max-problems", type=int, metavar="N", help="only the first N")
     parser.add_argument("--output", type=Path, metavar="FILE.jsonl", help="where solutions go, each when it is done")
     parser.add_argument("--resume", action="store_true", help="keep what --output has, solve what is missing")
     parser.add_argument("--json", action="store_true", help="print one JSON object a problem instead of tables")

@@ -27,17 +27,17 @@ def add_tool_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--tool-form", choices=FORMS,
-        help=f"how it calls: a block ```python, or as its chat template writes a <tool_call> ({default.form})",
+        help=f"form of a call: a block ```python, or a <tool_call> of the chat template ({default.form})",
     )  # fmt: skip
-    add("--tool-calls", type=int, metavar="N", help=f"of an attempt at the most ({default.calls})")
+    add("--tool-calls", type=int, metavar="N", help=f"calls of an attempt at most ({default.calls})")
     add(
         "--tool-seconds", type=float, metavar="S",
         help=f"CPU time of a call; by the clock four times as much ({default.seconds:g})",
     )  # fmt: skip
-    add("--tool-memory", type=int, metavar="MIB", help=f"of an attempt's programs ({default.memory_mb})")
+    add("--tool-memory", type=int, metavar="MIB", help=f"memory of an attempt's programs ({default.memory_mb})")
     add(
         "--tool-isolation", choices=WANTED,
-        help=f"what keeps them from the machine; none: nothing, they may do what you may ({default.isolation})",
+        help=f"isolation of its programs; none: they have your rights ({default.isolation})",
     )  # fmt: skip
 
 

@@ -36,15 +36,15 @@ rules, over clusters of equal answers; a tie goes to what came first:
   best_of_n           the attempt with the highest score
   weighted_best_of_n  the best attempt of the cluster with the largest sum: the answer of `weighted`
   confident           the cluster with the largest sum of confidences; once for each --keep-confident
-  package.module.function   one's own: (clusters, scores) to the number of the chosen attempt, or None
+  package.module.function   your own: (clusters, scores) to the number of the chosen attempt, or None
 
-aggregations: last, min, product, mean, or one's own as package.module.function, from step scores to a number
+aggregations: last, min, product, mean, or your own as package.module.function, from step scores to a number
 
 exit codes: 0 done, 2 bad input
 """
 
 
-# Shares of the attempts that vote where nobody says which; DeepConf has 0.9 and 0.1.
+# Default shares of the attempts that vote; DeepConf has 0.9 and 0.1.
 KEEP = (1.0, 0.9, 0.5, 0.1)
 SIGNIFICANT = 0.05
 
@@ -53,9 +53,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     default = RewardConfig()
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Apply every choosing rule to recorded attempts: accuracy by the number of attempts k that take\n"
-        "part, beside pass@1 and pass@k, and what a vote that stops early would have spared. Equal answers\n"
-        "vote together however they are written. No model is loaded.",
+        description="Apply every choosing rule to recorded attempts: accuracy by the number of attempts k,\n"
+        "with pass@1 and pass@k, and the savings of a vote that stops early. Equal answers vote\n"
+        "together in any spelling. No model is loaded.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -67,13 +67,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "array, CSV or Parquet, also .gz or .zst; or a folder of such, as the rollouts of `grpo`",
     )
     add_keys(parser)
-    parser.add_argument(
-        "--rule", action="append", metavar="NAME", help="may be given again; all that can be, if absent"
-    )
+    parser.add_argument("--rule", action="append", metavar="NAME", help="may be repeated; all that can be, if absent")
     parser.add_argument("--aggregate", action="append", metavar="NAME", help="of step scores; likewise")
     parser.add_argument(
         "--keep-confident", type=float, action="append", metavar="P",
-        help="only this share of the attempts with an answer votes, the most confident; may be given again "
+        help="only this share of the attempts with an answer votes, the most confident; may be repeated "
         f"({', '.join(map(str, KEEP))})",
     )  # fmt: skip
     parser.add_argument(
@@ -87,7 +85,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="accuracy against k, also .svg and .pdf")
     parser.add_argument(
-        "--style", choices=["boxed", "think"], default=default.style, help="where answers stand (%(default)s)"
+        "--style", choices=["boxed", "think"], default=default.style, help="where the answer is (%(default)s)"
     )
     parser.add_argument("--accept-expressions", action="store_true", help=r"let \boxed{2+3} count where the gold is 5")
     parser.add_argument(

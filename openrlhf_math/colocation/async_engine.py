@@ -67,8 +67,8 @@ def check_serving(settings: ServingSettings) -> None:
 
 
 def generation_arguments(device: str) -> dict[str, object]:
-    """Engine arguments for completions that may have seeds of their own and share their prompts."""
-    # A prompt prefilled in parts cannot have a seed of its own on the CPU: vLLM 0.29 rewinds its generator by an
+    """Engine arguments for completions that may have their own seeds and share their prompts."""
+    # A prompt prefilled in parts cannot have its own seed on the CPU: vLLM 0.29 rewinds its generator by an
     # offset, which only CUDA's have.
     return {"enable_prefix_caching": True, "enable_chunked_prefill": device != "cpu"}
 
@@ -128,7 +128,7 @@ class ServingEngine:
 async def answers(engine: "AsyncLLM", question: Awaitable) -> bool:
     """Whether an engine answers what is not a request. False if it dies, or is silent for ANSWER_SECONDS.
 
-    vLLM fails the requests that a dead engine owes; whoever asked it something else would wait for good.
+    vLLM fails the requests of a dead engine; a caller that asked it anything else would wait forever.
     """
     asked = asyncio.ensure_future(question)
     deadline = time.monotonic() + ANSWER_SECONDS

@@ -59,7 +59,7 @@ def add_base_rates(run: Path, source: str, problem_key: str | None, output: Path
             file.write(json.dumps(line, default=str) + "\n")
         if not rates:
             raise UserError(
-                f"--pass-rate {run}: none of its problems is in --source {source}; evaluate these very problems, with "
+                f"--pass-rate {run}: none of its problems is in --source {source}; evaluate the same problems, with "
                 f"`openrlhf-math eval --benchmark {source} --samples 8 --temperature 1`"
             )
     return BaseRates(rates, missing, ungraded, output / "problems.jsonl")

@@ -290,7 +290,7 @@ def _array(file: Peekable, shown: str) -> Rows:
         error: Exception = ValueError("it ends before the array does")
         try:
             row, end = _value(text, at) if at < len(text) else (None, len(text) + 1)
-            if whole and end <= len(text) or end < len(text):  # a number may go on in what is not read yet
+            if whole and end <= len(text) or end < len(text):  # a number may continue in text that is not read yet
                 at, number, size = end, number + 1, CHUNK
                 yield number, _entry(row)
                 continue
@@ -314,7 +314,7 @@ def _value(text: str, at: int) -> tuple[object, int]:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text is without the surrogates that stand for bytes that are no UTF-8."""
+    """Whether a text is without the surrogates that represent bytes that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

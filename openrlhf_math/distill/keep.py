@@ -76,7 +76,7 @@ def refusal(text: str, finish_reason: str, style: str) -> str:
     if finish_reason == "length":
         return "truncated"
     if finish_reason != "stop":
-        return f"ended by {finish_reason or 'nobody knows what'}"[:60]
+        return f"ended by {finish_reason or 'an unknown cause'}"[:60]
     if not text.strip():
         return "empty"
     if any(end in text for end in ENDS):
@@ -174,7 +174,7 @@ def keep_longest(attempts: list[Attempt], n: int | None) -> list[Attempt]:
 
 @register_keep_rule("best")
 def keep_best(attempts: list[Attempt], n: int | None) -> list[Attempt]:
-    """The n best (2): fewer blemishes of form first, then the shorter."""
+    """The n best (2): fewest flaws of form first, then the shortest."""
     length = length_of(attempts)
     return sorted(attempts, key=lambda attempt: (blemishes(attempt), length(attempt)))[: n or 2]
 

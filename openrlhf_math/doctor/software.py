@@ -60,7 +60,7 @@ def pins(stack: str, installed: Mapping[str, str]) -> list[str]:
     theirs = _requirements("openrlhf", "vllm") if "openrlhf" in installed else []
     if stack == "gpu":  # flash-attn is optional here, `devices.flash_attention` looks at it
         return [*ours, *(line for line in theirs if not line.startswith("flash-attn"))]
-    # vLLM's CPU build is a distribution of its own with the same version. What else OpenRLHF asks for is in our
+    # vLLM's CPU build is a separate distribution with the same version. What else OpenRLHF asks for is in our
     # extra, as far as it has a CPU build.
     vllm = [line for line in theirs if line.startswith("vllm")]
     if "vllm" not in installed:

@@ -51,7 +51,7 @@ FIXES = {
 class Client:
     """Asks for chat completions: with retries, at a pace, and with a limit on every wait.
 
-    workers: requests under way at once; whoever asks keeps to it. failed_tries: tries that failed, by kind.
+    workers: requests under way at once, which callers observe. failed_tries: tries that failed, by kind.
     """
 
     def __init__(self, settings: EndpointSettings, max_tokens: int, again: str = "") -> None:

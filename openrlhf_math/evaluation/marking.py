@@ -13,7 +13,7 @@ from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What the figures need of a problem. well_formed, truncated: of every completion, None where nobody knows."""
+    """What the figures need of a problem. well_formed, truncated: of every completion, None if unknown."""
 
     judged: Judged
     well_formed: list[bool]

@@ -37,7 +37,7 @@ class Vote:
 
     answer: the chosen one, as written in its attempt; None if no attempt has one. attempt: the number of that attempt,
     from 0. votes: attempts with an equal answer. correct: the chosen answer against the gold, None without a gold or
-    where nobody can tell.
+    where it was not decided.
     """
 
     answer: str | None

@@ -73,7 +73,7 @@ def qwen_math(row: dict) -> dict:
 
 @register_form("lm-evaluation-harness", "doc", "target", "resps", again="a repetition")
 def lm_evaluation_harness(row: dict) -> dict:
-    """`resps` is a list of requests, each a list of its completions. A document stands there for each of a task's
+    """`resps` is a list of requests, each a list of its completions. A document is repeated for each of a task's
     filters."""
     doc = row["doc"] if isinstance(row["doc"], dict) else {}
     problem = next((doc[name] for name in ("problem", "question", "query") if isinstance(doc.get(name), str)), None)
@@ -93,7 +93,7 @@ def lighteval(row: dict) -> dict:
 
 
 def read_completions(path: Path, keys: Keys | None = None, flag: str = "--completions ") -> list[Row]:
-    """A problem with its completions each, in the order they stand. Raises UserError naming what is wrong where."""
+    """A problem with its completions each, in their order. Raises UserError naming what is wrong where."""
     if not path.exists():
         raise UserError(f"{flag}{path}: there is no such file")
     raw = [

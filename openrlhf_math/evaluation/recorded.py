@@ -49,7 +49,7 @@ class Judged:
     confidence.
 
     unanswered, ungraded: attempts without an answer, and those that could not be graded. apart: pairs of answers
-    that are kept apart because nobody could tell whether they are the same.
+    that are kept apart because it was not decided whether they are the same.
     """
 
     place: str
@@ -120,7 +120,7 @@ def _is_score(value: object) -> bool:
 
 
 def _is_confidence(value: object) -> bool:
-    """A number, or figures by name; null where nobody knows."""
+    """A number, or figures by name; null where unknown."""
     if isinstance(value, dict):
         return all(one is None or _is_number(one) for one in value.values())
     return value is None or _is_number(value)

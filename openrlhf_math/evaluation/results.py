@@ -67,7 +67,7 @@ def rows_of(number: int, marked: Marked) -> Iterator[dict]:
 
 
 def line(row: dict) -> str:
-    """A row as JSON in one line, whoever splits the lines: what is no valid Unicode, and what Unicode calls a line's
+    """A row as JSON in one line for every line splitter: what is not valid Unicode, and what Unicode calls a line's
     end, stays escaped."""
     text = json.dumps(row, ensure_ascii=False, allow_nan=False)
     try:

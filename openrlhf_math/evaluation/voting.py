@@ -33,7 +33,7 @@ MAJORITY = Entry("majority", majority, None)
 
 @dataclass(frozen=True, slots=True)
 class EarlyStop:
-    """What a majority vote that stops early gets, and spares. saved: the share of tokens, or else of attempts."""
+    """What a majority vote that stops early gets and saves. saved: the share of tokens, or else of attempts."""
 
     accuracy: float
     attempts: float

@@ -34,7 +34,7 @@ COLOURS = ("#1b6ca8", "#b5403a", "#3a9d5d")
 class Findings:
     """curves: by rule, the accuracy at each of `ks`. against_majority: by rule that reads scores, at the largest k.
 
-    prm_auc: how well each seed's PRM tells right steps from wrong ones, on held-out solutions; None if nobody knows.
+    prm_auc: how well each seed's PRM tells right steps from wrong ones, on held-out solutions; None if unknown.
     """
 
     seeds: int

@@ -21,7 +21,7 @@ class Batch:
     pass_rate, consumed, exhausted: as OpenRLHF's `generate_samples` gives them; exhausted: the episode has no more.
     left_out: its last prompts, which fill no batch. limit: tokens that a completion could have, None for as many as the
     context holds. noted: of each problem, whether its completions were correct, in all groups that were generated.
-    ungraded: what nobody could grade. span: when engines began with it and were done, seconds of work since the start
+    ungraded: without a grade. span: when engines began with it and were done, seconds of work since the start
     of the run; None without engines.
     drawn, metrics: of the problems, known when its step comes: a record of problems.jsonl, and numbers.
     """

@@ -140,7 +140,7 @@ class CompletionLimit:
         return {"tokens": self.tokens, "rates": list(self._rates)}
 
     def restore(self, steps_done: int, state: dict | None) -> None:
-        """Go on from a checkpoint after `steps_done` steps. Flags that changed since then hold.
+        """Resume from a checkpoint after `steps_done` steps. Flags that changed since then apply.
 
         state: of `state_dict`; None from a checkpoint that has none.
         """

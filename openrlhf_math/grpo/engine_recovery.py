@@ -1,6 +1,6 @@
 """vLLM engines that die are started again, get the newest weights, and what they were asked is asked again.
 
-Ray starts a dead rollout actor anew where it was (`max_restarts`); an actor whose engine process died ends for that.
+Ray restarts a dead rollout actor in its place (`max_restarts`); an actor whose engine process died ends for that.
 It comes back with the weights the run began with. So Ray is not to repeat what it was asked (`max_task_retries` is 0):
 first the policy sends the newest weights, then the trainer dispatches the lost prompts.
 """
@@ -30,7 +30,7 @@ POLICY_SECONDS = 5.0
 class EngineRecovery:
     """engines: Ray handles of rollout actors. policy: the RayActorGroup of the policy. bound: restarts of the run.
 
-    version: of the policy's weights, the gradient steps it has taken; engines are told it with the weights.
+    version: of the policy's weights, the gradient steps it has taken; engines get it with the weights.
     """
 
     def __init__(self, engines: list, policy: Any, bound: int) -> None:
@@ -142,7 +142,7 @@ class RecoveringGenerator(SamplesGenerator):
         return references
 
     def _look_after(self, lost: list) -> list:
-        """Is the policy alive? Dispatches anew what these references stood for; returns the new ones."""
+        """Is the policy alive? Sends the requests of these references again and returns the new references."""
         again = []
         self.engines.check_policy()
         for prompt, label, image, generate_kwargs in map(self._asked.pop, lost):

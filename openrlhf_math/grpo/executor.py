@@ -20,14 +20,14 @@ from openrlhf_math.runs.rollouts import PART
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.side_by_side import side_by_side
 
-# Texts nobody could grade, kept until the trainer collects them. Bounded: a hostile policy makes many.
+# Ungraded completions, kept until the trainer collects them. Bounded: a hostile policy makes many.
 MAX_UNGRADED = 1000
 
 
 class AgentExecutor(AgentExecutorBase):
     """Prompt, one completion, its grade as the reward. With a tool, a completion has several turns of the model.
 
-    For a reward of one's own, `--train.agent_func_path FILE.py` with a subclass of the same name that has its own
+    For a user's reward, `--train.agent_func_path FILE.py` with a subclass of the same name that has its own
     `grade`.
     """
 

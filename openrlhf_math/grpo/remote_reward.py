@@ -1,6 +1,6 @@
 """Rewards of `--reward.remote_url`: OpenRLHF's executor, whose failures are counted and end in a sentence.
 
-OpenRLHF itself logs a failure and goes on without a reward, and takes only tensors, which JSON has none of.
+OpenRLHF itself logs a failure and continues without a reward, and takes only tensors, which JSON has none of.
 """
 
 import math

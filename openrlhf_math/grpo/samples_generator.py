@@ -82,7 +82,7 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
             if self.taken.samples:
                 self._hand_out(self.taken)
         if count := self.taken.left_out:
-            found = " with groups that teach something" if self.args.algo.dynamic_filtering_enable else ""
+            found = " with groups that have a gradient" if self.args.algo.dynamic_filtering_enable else ""
             self.show.say(f"end of an episode: its last {count} prompts fill no batch{found} and are left out")
         return self.taken.samples, self.taken.pass_rate, self.taken.consumed, self.taken.exhausted
 
@@ -99,7 +99,7 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
         return to_state(self._complete) if self._complete else None
 
     def resume(self, step: int, episode: int, state: dict | None) -> None:
-        """Go on from a checkpoint. step, episode: its own. state: of `state`."""
+        """Resume from a checkpoint. step, episode: its own. state: of `state`."""
         self.step, self._dataloader_iter = step, iter(self.prompts_dataloader)
         self._complete = deque(from_state(state) if state else ())
         self._episode = episode + sum(batch.exhausted for batch in self._complete)

@@ -68,7 +68,7 @@ class MathSettings:
     in the configuration of the model. tool: what the model may call in its rollouts, None for nothing. teacher: what
     the policy learns from besides rewards, None for nothing. keep_rollouts: which steps' completions stay on disk.
     reward_parts: what the reward is the sum of, None for that of `rewards`. majority_labels: whether the majority of a
-    group takes the place of a gold answer that is missing. judge: who decides what the grader cannot; None for nobody.
+    group takes the place of a gold answer that is missing. judge: decides what the grader cannot; None without one.
     generation: see there. replay: rollouts to train on in place of an engine's, None for an engine. overlap: batches
     that are generated ahead of the one that is trained.
     """
@@ -262,7 +262,7 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
     colocated_on_gpu = device == "cuda" and flags["train.colocate_all"]
     default("vllm.enable_sleep", colocated_on_gpu)
     default("ds.enable_sleep", colocated_on_gpu)
-    if shared_prefix:  # packed rows have attention of their own, and no padding for flash-attn to take out
+    if shared_prefix:  # packed rows have their own attention, and no padding for flash-attn to take out
         flags["ds.attn_implementation"], flags["ds.packing_samples"] = SHARED_PREFIX, False
     default("ds.attn_implementation", attention(device, flags["data.max_len"]))
     flags["train.dynamic_batch_enable"] &= not shared_prefix  # see `resolve`
@@ -270,7 +270,7 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
     default("ckpt.path", str(run_dir / "checkpoints"))
     default("ckpt.output_dir", str(run_dir / "model"))
     default("logger.tensorboard_dir", str(run_dir / "tensorboard"))
-    default("logger.wandb.run_name", run_dir.name)  # the same when the run goes on
+    default("logger.wandb.run_name", run_dir.name)  # the same when the run is resumed
     if flags["ckpt.disable_ds"]:
         default("ckpt.save_steps", -1)
 
@@ -319,7 +319,7 @@ def training_ranks(flags: dict) -> int:
 
 
 def data_parallel(nodes: int, devices: int, ring: int, tensor: int) -> int:
-    """Processes with batches of their own. devices: of a node. ring, tensor: processes that share a batch."""
+    """Processes with their own batches. devices: of a node. ring, tensor: processes that share a batch."""
     return max(1, nodes * devices // (ring * tensor))
 
 

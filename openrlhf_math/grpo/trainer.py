@@ -62,7 +62,7 @@ logger = init_logger(__name__)
 UpstreamTrainer: Any = PPOTrainer.__ray_metadata__.modified_class
 POLICY, ENGINES = "the policy's workers", "the vLLM engines"
 
-# What OpenRLHF and we give to a checkpoint; DeepSpeed gives it back among states of its own. `math` is ours.
+# What OpenRLHF and we give to a checkpoint; DeepSpeed gives it back among its own states. `math` is ours.
 CLIENT_STATES = ("episode", "global_step", "total_consumed_prompts", "data_loader_state_dict", "math")
 
 
@@ -162,7 +162,7 @@ class MathTrainer(UpstreamTrainer):
         if not self.trained:
             raise RuntimeError(
                 "no optimizer step was taken, so no model is saved: no batch of "
-                f"{self.args.rollout.batch_size} groups that teach something was found, or every step was skipped"
+                f"{self.args.rollout.batch_size} groups with a gradient was found, or every step was skipped"
             )
         self.watchdog.begin("save", f"{POLICY}, to save the model")
 

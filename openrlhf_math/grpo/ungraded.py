@@ -1,4 +1,4 @@
-"""Completions that nobody could grade: those the grader gave up, and those on which a reward of one's own raised."""
+"""Ungraded completions: those that the grader gave up, and those on which a user's reward raised."""
 
 import contextlib
 import traceback

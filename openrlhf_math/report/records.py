@@ -31,7 +31,7 @@ def read_records(path: Path) -> Records:
             unreadable += line.endswith("\n")
             continue
         while rows and rows[-1]["step"] >= row["step"]:
-            rows.pop()  # taken before the checkpoint that the run went on from
+            rows.pop()  # taken after the checkpoint that the run resumed from
         rows.append(renamed(row, METRICS))
     return Records(rows, unreadable)
 

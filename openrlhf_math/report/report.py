@@ -1,4 +1,4 @@
-"""What stands in a report: its sections for the page, its tables for Markdown."""
+"""The contents of a report: its sections for the page, its tables for Markdown."""
 
 from openrlhf_math.report.curves import GRPO, TUNING, Curve, evaluation_curves, part_curves
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table, headlines, reranked_tables

@@ -114,7 +114,7 @@ def groups_of(run: Training, most: int = MOST_GROUPS) -> Samples | None:
         )
         for rows in [*teach, *others][:most]
     ]
-    count = f"{len(teach)} of {len(groups)} groups of step {step} teach something"
+    count = f"{len(teach)} of {len(groups)} groups of step {step} have a gradient"
     return Samples(f"{run.name}: {count}, the first {len(shown)}", {}, shown)
 
 

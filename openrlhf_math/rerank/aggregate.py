@@ -1,7 +1,7 @@
 """One score for an attempt out of its step scores.
 
-A rule is a function from the step scores, finite numbers and at least one, to a number. One's own is given by dotted
-path, `package.module.function`.
+A rule is a function from the step scores, finite numbers and at least one, to a number. A user's own is given by its
+dotted path, `package.module.function`.
 """
 
 import math
@@ -21,7 +21,7 @@ register_aggregation = AGGREGATIONS.register  # of a function from step scores t
 
 
 def find_aggregation(name: str) -> Aggregation:
-    """A known aggregation, or one's own by dotted path. Raises UserError if there is none."""
+    """A known aggregation, or a user's own by dotted path. Raises UserError if there is none."""
     return AGGREGATIONS.find("--aggregate", name)
 
 

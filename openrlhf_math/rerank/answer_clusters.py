@@ -34,13 +34,13 @@ def group(answers: Sequence[str | None], same: Same) -> list[int | None]:
 class AnswerClusters:
     """Answers that are put into clusters as they come.
 
-    same: whether two texts are one answer, None if nobody can tell, which keeps them apart.
+    same: whether two texts are one answer, None if undecided, which keeps them apart.
 
     Every text is compared with one representative of each cluster, the shortest text of the cluster. Chains are not
     followed: `5 cm` may count for `5` and `5 m` too, yet they are not each other. Texts are taken shortest first, so
     the clusters do not depend on the order of the attempts.
 
-    A text that comes late may stand before others: those of which it is the representative now move to it, and so on
+    A text that comes late may sort before others: those of which it is the representative now move to it, and so on
     with what they represented. Everything else stays, so that a pair of texts is asked once.
     """
 
@@ -94,7 +94,7 @@ class AnswerClusters:
         return left
 
     def _settle(self, texts: list[Text]) -> None:
-        """Find the representatives of these, and of all that move with them. What moves stands behind what moved it."""
+        """Find the representatives of these, and of all that move with them. What moves sorts behind what moved it."""
         heapify(texts)
         while texts:
             text = heappop(texts)
@@ -131,7 +131,7 @@ class GraderSays:
     Numbers are compared here. Other exact values that differ are different at once: each text is computed once, and
     only texts with the same values, or of another kind, are compared in pairs.
 
-    compared: pairs asked. unresolved: pairs that nobody could tell within the limits, and texts that could not be
+    compared: pairs asked. unresolved: pairs that were not decided within the limits, and texts that could not be
     computed within them, which stay apart from all others. After MOST_UNRESOLVED of these no more pairs are asked.
     """
 
@@ -176,7 +176,7 @@ class GraderSays:
         return self._numbers[text]
 
     def _value(self, text: str) -> str | None:
-        """Its fingerprint, see `GradingPool.fingerprint_now`; None also if nobody can afford it any more."""
+        """Its fingerprint, see `GradingPool.fingerprint_now`; None also if the limits are used up."""
         if text not in self._values and self.unresolved < MOST_UNRESOLVED:
             self._values[text] = self._pool.fingerprint_now(tidy(text), self._problem)
             self.unresolved += self._values[text] is None

@@ -103,7 +103,7 @@ class AnswerJudge:
         }
 
     def graded(self, problem: str | None, gold: str, grades: Sequence[Grade]) -> list[Grade]:
-        """The grades, with the judge's verdict where it is asked and has one. Raises UserError if it answers nobody."""
+        """The grades, with the judge's verdict where it is asked and has one. Raises UserError if it never answers."""
         return self.soon(problem, gold, grades).result()
 
     def soon(self, problem: str | None, gold: str, grades: Sequence[Grade]) -> Future[list[Grade]]:

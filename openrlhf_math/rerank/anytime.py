@@ -24,9 +24,9 @@ class Attempt:
     tokens  what it cost
     text    what was written
     by      name of the solver that wrote it
-    finished  why it ended, see `roles.Completion`; "" if nobody knows
+    finished  why it ended, see `roles.Completion`; "" if unknown
     tool    what was done with the tool; None without one
-    confidence  of the model in it, None if nobody measured it
+    confidence  of the model in it, None if not measured
     """
 
     answer: str | None
@@ -47,13 +47,13 @@ class Decision:
     votes         attempts by cluster, in the order in which the clusters appeared
     unscored      attempts whose score is no number
     ended         "tokens", "attempts" or "seconds": that limit was reached; "early": more attempts were not needed;
-                  "done": there were no more; "interrupted": somebody wanted the best so far
+                  "done": there were no more; "interrupted": the best so far was requested
     tokens        all that were written for it, also by attempts that were cancelled or are not shown
     tokens_saved  by stopping early, at least, an estimate: the attempts that were not counted times the mean tokens of
                   those that were, which are the shorter ones, less what those under way had written
     not_counted   attempts that were begun and cancelled, or given up by the strategy; their tokens are in `tokens`
     left_out      attempts with an answer that had no vote, as the least confident
-    unmeasured    where the choice rests on confidence: attempts in which nobody measured it
+    unmeasured    where the choice rests on confidence: attempts in which it was not measured
     by_model      whether a model has chosen among the answers, see `genselect`; None where none was to
     """
 

@@ -30,7 +30,7 @@ class Budget:
 
     tokens: all that were written, also those that no attempt shows. begun, attempts: attempts that were begun, and that
     are done; the others are under way. wanted: attempts that should be under way at once, see `early_stop.wave`.
-    uncounted: completions that were cancelled and whose tokens nobody knows. stopped: set it, and the budget is spent.
+    uncounted: completions that were cancelled and whose tokens are unknown. stopped: set it, and the budget is spent.
     patience: seconds for the first attempt, where the limit of seconds is too short for one.
     """
 

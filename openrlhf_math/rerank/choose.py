@@ -34,7 +34,7 @@ def register_rule(
     needs_scores: whether it reads the scores at all. sums: whether the cluster with the largest total wins, so that a
     lead can be too large to be lost. needs_confidence: whether it is given the attempts' confidence in place of scores,
     see `confidence.weights`. asks: whether a model chooses in the end, see `genselect`; until then, and where it names
-    none, the rule does. One's own rule may set attributes of these names; without them it reads scores and does
+    none, the rule does. A user's rule may set attributes of these names; without them it reads scores and does
     not sum.
     """
 
@@ -47,7 +47,7 @@ def register_rule(
 
 
 def find_rule(name: str) -> Rule:
-    """A known rule, or one's own by dotted path. Raises UserError if there is none."""
+    """A known rule, or a user's own by dotted path. Raises UserError if there is none."""
     return RULES.find("--rule", name)
 
 
@@ -124,7 +124,7 @@ def weighted_best_of_n(clusters: Clusters, scores: Sequence[float]) -> int | Non
     """The best attempt of the cluster with the largest sum of scores: argmax_{i: c_i = c*} s_i, c* as in `weighted`.
 
     "Best-of-N weighted" of Snell et al., https://arxiv.org/abs/2408.03314, and of Hugging Face's search-and-learn. Its
-    answer is that of `weighted`; what differs is the solution that stands for it.
+    answer is that of `weighted`; what differs is the solution that represents it.
     """
     winner = _heaviest(clusters, _weights(scores))
     if winner is None:

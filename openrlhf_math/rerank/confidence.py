@@ -56,7 +56,7 @@ class Confidence:
     entropy: float
 
 
-# One completion's figures as an attempt or a recorded row has them: a single number stands for every measure.
+# One completion's figures as an attempt or a recorded row has them: a single number is used for every measure.
 Figures = Confidence | Mapping[str, float] | float | None
 
 
@@ -249,7 +249,7 @@ def logprob_arguments(watch: Watch | None) -> dict[str, object]:
 def read_logprobs(logprobs: "FlatLogprobs | None", meter: Meter) -> None:
     """logprobs: vLLM's FlatLogprobs, for each token the drawn one and then the most likely ones; None for no tokens.
 
-    The drawn one may stand among the most likely ones again, or, where the engine has put tokens together, may not.
+    The drawn one may be among the most likely ones again, or, where the engine has put tokens together, may not.
     """
     if logprobs is None or not len(logprobs):
         return

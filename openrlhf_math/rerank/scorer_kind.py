@@ -1,4 +1,4 @@
-"""What a kind of scorer is, and by what names kinds are found; one's own is given as `package.module.Class`."""
+"""What a kind of scorer is, and by what names kinds are found; a user's own is given as `package.module.Class`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -39,7 +39,7 @@ register_scorer = SCORERS.register  # of a class
 
 
 def find_scorer(name: str) -> type[ScorerKind]:
-    """A known kind, or one's own by dotted path. Raises UserError if there is none."""
+    """A known kind, or a user's own by dotted path. Raises UserError if there is none."""
     return SCORERS.find("--scorer", name)
 
 

@@ -67,7 +67,7 @@ MOST_CONTEXT = 16384
 class ScorerSettings:
     """How a scorer is run. Raises ValueError for values that cannot work.
 
-    kind             a name of `scorers`, or the dotted path of one's own
+    kind             a name of `scorers`, or the dotted path of a user's own
     model            directory or hub name
     device           "cpu" or "cuda"
     tensor_parallel  devices an engine is spread over

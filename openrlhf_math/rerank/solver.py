@@ -26,7 +26,7 @@ MAX_CONCURRENCY = 256
 
 
 def one_solver(instruction: str, sampling: Sampling) -> Turns:
-    """Every attempt is asked for in the same way, each with a seed of its own if there is one.
+    """Every attempt is asked for in the same way, each with its own seed if there is one.
 
     instruction: appended to the problem.
     """
@@ -54,7 +54,7 @@ class Method:
     stop             when more attempts are not needed
     max_concurrency  attempts at one problem under way at the same time; None: as many as could end the vote if all of
                      them agreed with its leader, see `early_stop.wave`, and at most MAX_CONCURRENCY
-    style            where the answer stands in a completion, see `RewardConfig`
+    style            where the answer is in a completion, see `RewardConfig`
     confidence       how the model's confidence is measured and used, where the rule reads it or `ByConfidence.needed`
     select           how a model is asked to choose, by a rule that asks one
     """

@@ -66,6 +66,6 @@ STRATEGIES: Registry[Callable[[Steps], Strategy]] = Registry(
 
 
 def find_strategy(name: str) -> Callable[[Steps], Strategy]:
-    """A known one, or one's own by dotted path: a function from `Steps` to a `Strategy`. Raises UserError if there is
+    """A known one, or a user's own by dotted path: from `Steps` to a `Strategy`. Raises UserError if there is
     none."""
     return STRATEGIES.find("--strategy", name)

@@ -57,7 +57,7 @@ class Task:
     problem          its text, which the scorer reads
     turn             from the number of an attempt, 0, 1, ..., to how it is asked for
     max_concurrency  completions under way at the same time at the most
-    style            where the answer stands in a completion, see `RewardConfig`
+    style            where the answer is in a completion, see `RewardConfig`
     floor            how unsure an attempt may become, which is learnt as they are judged; None: as unsure as it likes
     """
 

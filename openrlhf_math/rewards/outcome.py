@@ -22,8 +22,8 @@ Outcome = Literal["correct", "format", "wrong", "ungraded"]
 class Grade:
     """What one response is worth.
 
-    outcome      "correct"; "format": wrong, in the right format; "wrong": neither; "ungraded": nobody could
-                 tell within the limits, rewarded as a wrong answer but to be counted apart
+    outcome      "correct"; "format": wrong, in the right format; "wrong": neither; "ungraded": not
+                 decided within the limits, rewarded as a wrong answer but to be counted apart
     reward       the number for the trainer
     answer       the extracted answer as written, None if there is none
     well_formed  whether the response is in the right format

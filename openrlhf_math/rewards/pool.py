@@ -1,6 +1,6 @@
 """The pool of grading workers: whatever an answer contains, it costs at most its deadline, in CPU time, and its memory.
 
-Each worker process has pipes of its own and no lock, so that a worker that is killed, by its deadline or by anyone,
+Each worker process has its own pipes and no lock, so that a worker that is killed, by its deadline or by anyone,
 disturbs no other. It is a plain interpreter that does not import the caller's `__main__`: in a Ray worker that would be
 all of Ray, and a script without a main guard would run again. Workers start when they are needed.
 """

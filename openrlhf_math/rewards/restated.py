@@ -128,7 +128,7 @@ def _items_restated(golds: tuple[str, ...], answers: tuple[str, ...], kind: str)
 
 
 def _undone(gold: str, answer: str) -> bool:
-    """Whether the answer has an operation, of those nobody leaves in an answer, more often than the gold."""
+    """Whether the answer has an operation, of those that are not left in an answer, more often than the gold."""
     more = Counter(_UNDONE.findall(answer)) - Counter(_UNDONE.findall(gold))
     if (
         more == {"matrix}": 2}
@@ -141,7 +141,7 @@ def _undone(gold: str, answer: str) -> bool:
 
 
 def _quoted(answer: str, problem: str | None) -> bool:
-    """Whether the answer stands word for word in the problem, not as a part of something longer."""
+    """Whether the answer is word for word in the problem, not as a part of something longer."""
     if not problem or len(answer) > _MAX_QUOTE:
         return False
     wanted = _slashed(key(answer)).replace(" ", "")

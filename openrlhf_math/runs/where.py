@@ -1,4 +1,4 @@
-"""Conditions on rows, such as `reward<0.2 and truncated`: read by a parser of their own, never run as code.
+"""Conditions on rows, such as `reward<0.2 and truncated`: read by their own parser, never run as code.
 
     condition   = all {"or" all};  all = not {"and" not};  not = "not" not | comparison | "(" condition ")"
     comparison  = column [operator value]

@@ -1,4 +1,4 @@
-"""What a run directory says: the state of the run, its progress, what it can go on from."""
+"""What a run directory says: the state of the run, its progress, what it can resume from."""
 
 import time
 from dataclasses import dataclass, field
@@ -108,7 +108,7 @@ def _of_training(path: Path, kind: str, now: float) -> Status:
 
 
 def newest_checkpoint(path: Path, settings: dict) -> str | None:
-    """By its name; whether it is whole is checked when a run goes on from it."""
+    """By its name; whether it is whole is checked when a run resumes from it."""
     folder = Path(_setting(settings, "path") or path / "checkpoints")
     tags = tags_in(folder / "_actor") or tags_in(folder)
     return tags[-1] if tags else None
@@ -130,7 +130,7 @@ def _last_evaluation(path: Path) -> dict[str, float]:
 
 
 def _journals(path: Path) -> bool:
-    """Whether `eval` or `distill` is at work here or was: they go on from a journal."""
+    """Whether `eval` or `distill` is at work here or was: they resume from a journal."""
     return (path / "journal.jsonl").is_file() and (path / "config.json").is_file()
 
 

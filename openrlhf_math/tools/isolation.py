@@ -22,7 +22,7 @@ assert os.getpid() <= 9, "processes of the machine can be seen"
 assert os.getuid() != 0, "it runs as root"
 for path in ("/", "/usr", os.path.dirname(os.__file__)):
     assert not os.access(path, os.W_OK), f"{path} can be written to"
-assert os.getcwd() == os.path.expanduser("~"), "it does not work in a directory of its own"
+assert os.getcwd() == os.path.expanduser("~"), "the working directory is not its home"
 assert os.listdir() == [], "the working directory is not empty"
 assert os.access(".", os.W_OK), "the working directory cannot be written to"
 for family in (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_VSOCK", 40)):

@@ -70,7 +70,7 @@ class KernelLimits:
 class Result:
     """What a call gave.
 
-    output  what it printed, and after it what the model must know: that it was cut, ended, or runs anew
+    output  what it printed, and after it what the model must know: that it was cut, ended, or was restarted
     status  "ok"; "error": it raised; "time", "memory": beyond that limit; "died": the interpreter ended in another way
     fresh   whether it ran without the variables of earlier calls, because the interpreter of those is gone
     """
@@ -236,7 +236,7 @@ class Kernel:
                     if isinstance(said := _json(line), dict):
                         self._drain(stdout, output)
                         yield said
-                if reply not in open_ends:  # nobody can answer any more
+                if reply not in open_ends:  # no process can answer any more
                     self._drain(stdout, output)
                     return
 
@@ -251,7 +251,7 @@ class Kernel:
         return bool(data)
 
     def _drain(self, descriptor: int, output: "_Output") -> None:
-        """What stands in the pipe: a pipe holds 64 KiB, so a program that still prints cannot hold us here."""
+        """What is in the pipe: a pipe holds 64 KiB, so a program that still prints cannot hold us here."""
         for _ in range(17):
             try:
                 data = os.read(descriptor, 1 << 12)

@@ -130,7 +130,7 @@ class TemplateTurns(BlockTurns):
 
 
 def control_tokens(tokenizer: Tokenizer) -> list[str]:
-    """The texts that a tokenizer reads as one token wherever they stand: those of control, and its other added ones.
+    """The texts that a tokenizer reads as one token anywhere: those of control, and its other added ones.
 
     White space is none of them: some tokenizers have added tokens for runs of it.
     """
