@@ -62,7 +62,7 @@ class Display:
 
 @contextmanager
 def display(total: int, teacher: "Teacher") -> Iterator[Display]:
-    """A bar on standard error, or a line every `LINE_SECONDS` where that is no terminal."""
+    """A bar on standard error, or a line every `LINE_SECONDS` where that is not a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)

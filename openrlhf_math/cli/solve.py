@@ -124,7 +124,7 @@ def _problems(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
 
 
 def _standard_input() -> str:
-    """Raises UserError if there is none, or if it is no text."""
+    """Raises UserError if there is none, or if it is not text."""
     if sys.stdin is None:
         raise UserError("PROBLEM is -, and standard input is closed; give it lines, or write the problem out")
     try:

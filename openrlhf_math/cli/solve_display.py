@@ -49,7 +49,7 @@ class Bar:
 
 @contextmanager
 def bar(problems: int, attempts: int) -> Iterator[Bar]:
-    """A `Bar` on standard error; silent where that is no terminal."""
+    """A `Bar` on standard error; silent where that is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress

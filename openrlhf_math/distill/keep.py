@@ -72,7 +72,7 @@ _OTHER_TAGS = tuple(
 
 
 def refusal(text: str, finish_reason: str, style: str) -> str:
-    """Why a trace is no example to learn from, whatever its answer; "" if nothing speaks against it."""
+    """Why a trace is not an example to learn from, whatever its answer; "" if nothing speaks against it."""
     if finish_reason == "length":
         return "truncated"
     if finish_reason != "stop":

@@ -99,7 +99,7 @@ class Client:
     async def fetch(self, url: URL, body: dict | None, read: Callable[[str], tuple[T, int]], longest: int) -> T:
         """What `read` makes of a reply, with its tokens; asked as `ask` does, with GET if there is no body.
 
-        read: raises FailedTry for a text that is no reply. longest: bytes of a reply at the most.
+        read: raises FailedTry for a text that is not a reply. longest: bytes of a reply at the most.
         """
         for number in range(1, self._http.tries + 1):
             try:

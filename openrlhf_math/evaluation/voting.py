@@ -132,7 +132,7 @@ def report(
 
     `accuracy` lists run along `ks`. `interval` is the 95% interval of the last, where all attempts take part.
     `from_majority`, of a rule, along `ks`: the paired difference from the majority over problems, its 95% interval
-    (bootstrap) and p (`estimates.sign_flip_p_value`); None where the majority is no entry, and of itself.
+    (bootstrap) and p (`estimates.sign_flip_p_value`); None where the majority is not an entry, and of itself.
     """
     attempts = [len(one.answer_clusters) for one in problems]
     ks = numbers_of_attempts(max(attempts))

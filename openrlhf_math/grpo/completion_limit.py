@@ -13,7 +13,7 @@ Stages: TypeAlias = tuple[tuple[int, Number], ...]  # (steps done when it begins
 def parse_stages(flag: str, text: str, kind: type[Number]) -> Stages[Number]:
     """Stages from `STEP:VALUE,STEP:VALUE,...`; values are `kind` (int or float).
 
-    Raises UserError naming `flag` if the text is no such list, the first step is not 0, or steps or values do not rise.
+    Raises UserError naming `flag` for another text, a first step other than 0, or steps or values that do not rise.
     """
     stages = []
     for part in text.split(","):

@@ -81,7 +81,7 @@ DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """missing: steps whose value is no number."""
+    """missing: steps whose value is not a number."""
 
     title: str
     note: str

@@ -55,7 +55,7 @@ class Found:
 
 
 def find_runs(paths: list[Path]) -> Found:
-    """Everything the directories hold. Raises UserError naming the first that is no run, or cannot be read."""
+    """Everything the directories hold. Raises UserError naming the first that is not a run, or cannot be read."""
     found, loose = Found(), []
     paths = list({path.resolve(): path for path in paths}.values())
     for path, name in zip(paths, short_names(paths), strict=True):

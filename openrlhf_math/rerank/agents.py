@@ -88,7 +88,7 @@ def find_agents(name: str) -> tuple[Agent, ...]:
         raise UserError(f"--agents {name}: there is no set and no file of that name; choose one of {known}, or give "
                         "a JSON file") from None  # fmt: skip
     except ValueError as error:
-        raise UserError(f"--agents {name}: it is no JSON ({error}); write a list of agents") from None
+        raise UserError(f"--agents {name}: it is not JSON ({error}); write a list of agents") from None
     if not isinstance(entries, list) or not entries:
         raise UserError(f'--agents {name}: it must be a list of at least one agent, such as [{{"name": "bold"}}]')
     agents = tuple(_agent(f"--agents {name}, agent {number}", entry) for number, entry in enumerate(entries, start=1))

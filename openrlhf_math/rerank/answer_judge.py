@@ -193,7 +193,7 @@ def read_verdict(content: str, finish_reason: str = "stop") -> bool | None:
 
 
 def in_words(gold: str) -> bool:
-    """Whether a gold answer has a word of three letters or more that is no LaTeX command."""
+    """Whether a gold answer has a word of three letters or more that is not a LaTeX command."""
     return bool(_WORD.search(gold))
 
 

@@ -45,7 +45,7 @@ class Decision:
 
     attempt       number of the chosen attempt among those made; None, as is `answer`, if none has an answer
     votes         attempts by cluster, in the order in which the clusters appeared
-    unscored      attempts whose score is no number
+    unscored      attempts whose score is not a number
     ended         "tokens", "attempts" or "seconds": that limit was reached; "early": more attempts were not needed;
                   "done": there were no more; "interrupted": the best so far was requested
     tokens        all that were written for it, also by attempts that were cancelled or are not shown

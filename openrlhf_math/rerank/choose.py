@@ -17,7 +17,7 @@ from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.aggregate import probabilities
 from openrlhf_math.rerank.early_stop import lead_probability
 
-# A majority is clear when its lead over a cluster is no accident with this probability, see `lead_probability`.
+# A majority is clear when its lead over a cluster is not an accident with this probability, see `lead_probability`.
 CLEAR = 0.9
 
 Clusters = Sequence[int | None]

@@ -65,7 +65,7 @@ def confident(confidence: float) -> Stop:
     """Stop when the leader stays the leader of all attempts with this probability (`lead_probability`), or cannot lose.
 
     That it is right is another question: all attempts may agree on a wrong answer.
-    Raises BadValue unless 0.5 < confidence < 1: nothing is ever surer than 1, and a mere lead is no confidence.
+    Raises BadValue unless 0.5 < confidence < 1: nothing is ever surer than 1, and a mere lead is not enough.
     """
     if not 0.5 < confidence < 1:
         raise BadValue("confidence", confidence, "more than 0.5 and less than 1")

@@ -18,7 +18,7 @@ class ScorerKind(Protocol):
     separator: str | None
 
     def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
-        """tokenizer, config: the model's, from transformers. Raises ValueError, a sentence, if it is no such model.
+        """tokenizer, config: the model's, from transformers. Raises ValueError, a sentence, if it is not such a model.
 
         A kind may also have `split`, from a completion to its steps; those of others are `steps.split_steps`.
         """

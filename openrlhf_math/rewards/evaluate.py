@@ -19,7 +19,7 @@ from openrlhf_math.rewards.latex import Unreadable
 DIGITS = 120
 mp.dps = DIGITS
 ZERO_PART, SAME_PART = mpmath.mpf(10) ** -100, mpmath.mpf(10) ** -80
-# Exact numbers have at most this many bits; beyond it a power is no answer that anyone reads.
+# Exact numbers have at most this many bits; beyond it a power is not an answer that anyone reads.
 MAX_BITS = 100_000
 MAX_EXPONENT = 1 << 40
 # mpmath has no types. A number is an mpf or an mpc; a value is a number, or a matrix as a tuple of rows.

@@ -6,7 +6,7 @@ follows the last "answer is", "answer:" or "####". Nothing inside the thinking p
 the list `3, 5`.
 
 The thinking part ends at the last `</think>`. Where a response is to think first ("think") and has none, it is all
-thinking: the prompt may have opened it, and a draft in a box is no answer.
+thinking: the prompt may have opened it, and a draft in a box is not an answer.
 """
 
 import re

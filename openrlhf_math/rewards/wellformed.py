@@ -4,7 +4,7 @@ r"""Step 2: is the response in the format that was asked for?
 
 1. outside the thinking part there is at least one complete `\boxed{}` with something in it;
 2. no two boxes there differ, unless they are joined into one list (`\boxed{3} and \boxed{5}`): several different
-   boxes leave the reader to choose, which is no answer;
+   boxes leave the reader to choose, which is not an answer;
 3. no box is longer than an answer can be (2,000 characters);
 4. a thinking part, if any, is closed;
 5. `<answer>` tags are optional; if there are any, there is one pair and it is not empty.

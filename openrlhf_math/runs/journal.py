@@ -47,7 +47,7 @@ def open_journal(
     """The journal of a run in `output`, which is made if it is not there, beside the settings that it was begun with.
 
     settings: what decides the attempts, by the name of the flag; a value may be a dict by name. changed: what to say
-    of settings that are no flags, a sentence without its subject; `{name}` is that of a dict. files: of the settings
+    of settings that are not flags, a sentence without its subject; `{name}` is that of a dict. files: of the settings
     and of the attempts. Raises UserError if it holds attempts of other settings, or cannot be written.
     """
     config, here = output / files[0], json.loads(json.dumps(settings))

@@ -116,7 +116,7 @@ def born(pid: int) -> str | None:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return None
-    return None if after_name[0] in "ZX" else f"{boot} {after_name[19]}"  # a zombie is no process any more
+    return None if after_name[0] in "ZX" else f"{boot} {after_name[19]}"  # a zombie is not a running process
 
 
 def claim_run_dir(args: SimpleNamespace) -> None:

@@ -148,7 +148,7 @@ def files_at(place: Path, evaluation: bool = False) -> dict[int, Path]:
 
 
 def read_step(path: Path, columns: Sequence[str] | None = None) -> list[dict]:
-    """The rows of a file. columns: those wanted, None for all. Raises UserError if it is no file of rollouts."""
+    """The rows of a file. columns: those wanted, None for all. Raises UserError if it is not a file of rollouts."""
     import pyarrow
     from pyarrow import parquet
 
@@ -156,7 +156,7 @@ def read_step(path: Path, columns: Sequence[str] | None = None) -> list[dict]:
         with parquet.ParquetFile(path) as file:
             missing = [name for name in ("step", "response", "reward") if name not in file.schema_arrow.names]
             if missing:
-                raise UserError(f"{path} has no column {missing[0]}: it is no file of rollouts that `grpo` wrote")
+                raise UserError(f"{path} has no column {missing[0]}: it is not a file of rollouts that `grpo` wrote")
             rows = file.read(columns).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]:.200}") from None

@@ -43,7 +43,7 @@ class Token:
 def read_condition(text: str, columns: Mapping[str, str], flag: str = "--where") -> Condition:
     """A condition on rows. columns: those a row has, each of kind "number", "text" or "switch".
 
-    Raises UserError, which names `flag`, for what is no condition, an unknown column, or a value of another kind.
+    Raises UserError, which names `flag`, for what is not a condition, an unknown column, or a value of another kind.
     """
     return _Reader(text, columns, flag).read()
 

@@ -53,7 +53,7 @@ class Status:
 
 
 def statuses(paths: list[Path]) -> list[Status]:
-    """Of every run the directories hold; a demo's directory holds several. Raises UserError for one that is no run."""
+    """Of every run in the directories; a demo's directory has several. Raises UserError for one that is not a run."""
     found: list[Status] = []
     for path in paths:
         if not path.is_dir():

@@ -53,7 +53,7 @@ def find_isolation(wanted: str = "auto", flags: ToolFlags = PLAIN) -> str:
     for kind, reason in reasons.items():
         if not reason:
             return kind
-    why = "; ".join(f"{kind}: {reason}" for kind, reason in reasons.items()) or "it is no Linux"
+    why = "; ".join(f"{kind}: {reason}" for kind, reason in reasons.items()) or "it is not Linux"
     raise UserError(
         f"{flags.tool} python: {socket.gethostname()} gives no isolation for the model's code ({why}); allow user "
         f"namespaces, install bubblewrap, or give {flags.isolation} none, with which the code may do all that you may"
@@ -73,7 +73,7 @@ def _possible() -> list[str]:
 def _reason(kind: str) -> str:
     """Why a kind of isolation cannot be had; "" if it can."""
     if not sys.platform.startswith("linux"):
-        return "it is no Linux"
+        return "it is not Linux"
     if kind == "bubblewrap" and not shutil.which("bwrap"):
         return "bwrap is not installed"
     if kind == "bubblewrap" and not os.getuid():

@@ -1,4 +1,4 @@
-"""What dies, hangs or is no number in `openrlhf-math grpo`, on the real stack: see docs/faults.md."""
+"""What dies, hangs or is not a number in `openrlhf-math grpo`, on the real stack: see docs/faults.md."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Scores that are no probabilities, and attempts without any: checked against plain formulas in numpy."""
+"""Scores that are not probabilities, and attempts without any: checked against plain formulas in numpy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-r"""What an answer is worth: what mathematicians write, what a policy would try, and input that is no answer at all."""
+r"""What an answer is worth: what mathematicians write, what a policy would try, and what is not an answer at all."""
 
 import json
 from pathlib import Path

@@ -98,7 +98,7 @@ def test_groups_that_dynamic_filtering_leaves_at_the_end_are_said(monkeypatch):
     made = generator(settings(*BATCH, "--algo.dynamic_filtering_enable"), answers, monkeypatch)
     samples, *_, exhausted = made.generate_samples()
     assert samples == [] and exhausted
-    assert "5 prompts" in made.show.say.call_args[0][0], "three groups teach, which is no batch of four"
+    assert "5 prompts" in made.show.say.call_args[0][0], "three groups have a gradient, which is not a batch of four"
 
 
 def test_an_evaluation_takes_every_prompt(monkeypatch):
