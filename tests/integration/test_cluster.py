@@ -202,7 +202,7 @@ def test_the_gauges_are_at_rays_prometheus_endpoint(story):
 
 
 def test_the_jobs_log_has_the_steps(story):
-    assert f"step  1/{STEPS}  reward" in story.logs
+    assert f"step  1/{STEPS} reward" in story.logs
 
 
 def test_a_lost_node_ends_the_job_promptly_with_the_cause(story):
