@@ -80,6 +80,10 @@ def completion_limit(flags: dict, ours: dict) -> LimitSettings:
         _check_growth(settings, grow_at)
     elif settings.grow_to is not None:
         raise UserError(f"--math.grow_to {settings.grow_to}: say when to grow with --math.grow_at, as in 0.2")
+    else:
+        for name, plain in (("grow_by", LimitSettings.grow_by), ("grow_after", LimitSettings.grow_after)):
+            if (value := getattr(settings, name)) != plain:
+                raise UserError(f"--math.{name} {value}: say when to grow with --math.grow_at, as in 0.2")
     buffer = flags["reward.overlong_buffer_len"]
     first = stages[0][1] if stages else start
     if buffer and first and buffer > first:

@@ -46,6 +46,10 @@ if TYPE_CHECKING:  # what it imports takes a while
 # These compare a completion with the others of its group; alone it has nothing to learn from.
 NEEDS_A_GROUP = ("grpo", "grpo_no_std", "rloo", "reinforce_baseline", "group_norm", "dr_grpo")
 
+# Of OpenRLHF's estimators, those that divide by the standard deviation of the batch, and those that discount.
+WHITENED = ("gae", "reinforce", "reinforce_baseline")
+DISCOUNTED = ("gae", "reinforce")
+
 KEEP_ROLLOUTS = "last:20"
 
 # Flags with which OpenRLHF's own padded or flash-attn-packed batches are kept, and their plain values.
@@ -283,6 +287,7 @@ def _check(flags: dict, teacher: Teacher | None) -> None:
             f"--rollout.n_samples_per_prompt {group}: {estimator} compares the completions of a prompt with each "
             "other; give 2 or more"
         )
+    _check_estimator(flags, estimator)
     samples = flags["rollout.batch_size"] * group
     if samples % flags["train.batch_size"]:
         raise UserError(
@@ -302,6 +307,20 @@ def _check(flags: dict, teacher: Teacher | None) -> None:
         raise UserError(
             f"--train.micro_batch_size {flags['train.micro_batch_size']} on {ranks} training process(es) does not "
             f"divide --train.batch_size {flags['train.batch_size']}; choose a micro batch that does"
+        )
+
+
+def _check_estimator(flags: dict, estimator: str) -> None:
+    """Raise UserError for what an estimator does not do, where another result than the one asked for would come."""
+    if flags["algo.advantage.no_std_norm"] and estimator not in WHITENED:
+        raise UserError(
+            f"--algo.advantage.no_std_norm: only {', '.join(WHITENED)} divide by the batch's standard deviation, this "
+            f"is {estimator}; leave it out, or take grpo_no_std for advantages that are not divided by the group's"
+        )
+    if flags["algo.advantage.gamma"] != 1 and estimator not in DISCOUNTED:
+        raise UserError(
+            f"--algo.advantage.gamma {flags['algo.advantage.gamma']:g}: only {' and '.join(DISCOUNTED)} discount, this "
+            f"is {estimator}; leave it out"
         )
 
 
