@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.training.flag_checks import has_reward_model
 
 Number = TypeVar("Number", int, float)
 Stages: TypeAlias = tuple[tuple[int, Number], ...]  # (steps done when it begins, value), in order, the first from 0
@@ -94,6 +95,11 @@ def completion_limit(flags: dict, ours: dict) -> LimitSettings:
         raise UserError(
             f"{flag}: {last} tokens and a prompt do not fit in --data.max_len {flags['data.max_len']}; raise it: the "
             "engines are sized by it"
+        )
+    if ours["math.truncated"] == "wrong" and has_reward_model(flags):
+        raise UserError(
+            "--math.truncated wrong: the rewards of --reward.model_name_or_path are not known when a completion ends; "
+            "take keep or mask"
         )
     if flags["critic.model_name_or_path"] and ours["math.truncated"] == "mask":
         raise UserError(

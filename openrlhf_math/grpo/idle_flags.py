@@ -21,6 +21,11 @@ RULES: tuple[tuple[tuple[str, ...], Condition, str], ...] = (
         f"only {CRITIC_FLAG} has a critic (--math.recipe none keeps OpenRLHF's defaults, {HAS_CRITIC} among them)",
     ),
     (
+        ("math.format_reward", "math.grading_"),
+        lambda args: bool(args.train.agent_func_path),
+        "rewards do not come from the grader",
+    ),
+    (
         ("reward.normalize_enable", "reward.offload", "reward.num_"),
         lambda args: bool(args.reward.model_name_or_path),
         "there is no --reward.model_name_or_path",

@@ -34,6 +34,11 @@ def _is_graded(flags: dict) -> bool:
     return bool(flags["train.agent_func_path"] or flags["reward.remote_url"])
 
 
+def has_reward_model(flags: dict) -> bool:
+    """Whether a model of this run gives the rewards, which nobody knows before the batch is complete."""
+    return bool(flags["reward.model_name_or_path"]) and not _is_graded(flags)
+
+
 def check_frozen_steps(frozen: int, batches: int) -> None:
     """Raise UserError if the policy is never trained. frozen: `--critic.freezing_steps`. batches: of the run."""
     if frozen >= 0 and frozen + 1 >= batches:

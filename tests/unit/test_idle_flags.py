@@ -28,7 +28,10 @@ def idle(text: str) -> set[str]:
         ("--critic.adam.lr 1e-6 --critic_num_nodes 1", {"--critic.adam.lr", "--critic.num_nodes"}),
         ("--critic.adam.lr 1e-6 --algo.advantage.estimator gae", set()),
         ("--critic.adam.lr 1e-6 --math.recipe none", set()),
-        ("--critic.adam.lr 1e-6 --math.recipe none --advantage_estimator rloo --n_samples_per_prompt 2", {"--critic.adam.lr"}),
+        (
+            "--critic.adam.lr 1e-6 --math.recipe none --advantage_estimator rloo --n_samples_per_prompt 2",
+            {"--critic.adam.lr"},
+        ),
         ("--algo.advantage.lambd 0.9", {"--algo.advantage.lambd"}),
         ("--algo.kl.estimator k3 --algo.kl.target 6", {"--algo.kl.estimator", "--algo.kl.target"}),
         ("--algo.kl.estimator k3 --algo.kl.use_loss --algo.kl.init_coef 0.1", set()),
@@ -49,6 +52,12 @@ def idle(text: str) -> set[str]:
         ("--reward.overlong_penalty_factor 2 --reward.overlong_buffer_len 9 --rollout.max_new_tokens 99", set()),
         ("--reward.normalize_enable", {"--reward.normalize_enable"}),
         ("--logger.wandb.project x", {"--logger.wandb.project"}),
+        ("--math.format_reward 0.5 --reward.model_name_or_path some/rm", {"--math.format_reward"}),
+        (
+            "--math.truncated mask --reward.model_name_or_path some/rm --math.format_reward 0.5"
+            " --train.agent_func_path agent.py",
+            set(),
+        ),
         ("--actor.adam.lr 1e-6 --train.seed 3", set()),
     ],
 )
@@ -64,6 +73,8 @@ def test_what_nothing_reads_is_named(text, named):
         ("--algo.advantage.gamma 0.9", "--algo.advantage.gamma 0.9"),
         ("--algo.advantage.gamma 0.9 --algo.advantage.estimator rloo", "--algo.advantage.gamma 0.9"),
         ("--math.grow_by 2", "--math.grow_by 2.0"),
+        ("--math.truncated wrong --reward.model_name_or_path some/rm", "--math.truncated wrong"),
+        ("--math.curriculum window --reward.model_name_or_path some/rm", "--math.curriculum window"),
         ("--math.grow_after 2", "--math.grow_after 2"),
     ],
 )
