@@ -33,6 +33,7 @@ from openrlhf_math.training.flag_checks import (
     check_kernels,
     check_parallel,
     check_placement,
+    check_shares,
     hide_wandb_key,
     settle_critic,
 )
@@ -301,6 +302,7 @@ def _check(flags: dict, teacher: Teacher | None) -> None:
             f"--rollout.vllm_generate_batch_size {generated}: engines are asked for a batch at a time, this is "
             f"--rollout.batch_size {flags['rollout.batch_size']}; leave it out"
         )
+    check_shares("data.prompt_probs", flags["data.prompt_probs"], "data.prompt_dataset", flags["data.prompt_dataset"])
     check_parallel(flags, flags["actor.num_nodes"] * flags["actor.num_gpus_per_node"])
     ranks = training_ranks(flags)
     if flags["train.batch_size"] % (flags["train.micro_batch_size"] * ranks):

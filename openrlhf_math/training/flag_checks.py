@@ -48,6 +48,24 @@ def check_frozen_steps(frozen: int, batches: int) -> None:
         )
 
 
+def check_shares(flag: str, shares: str | None, sets_flag: str, sets: str) -> None:
+    """Raise UserError unless there is a probability for each of several sets, and they add up to 1.
+
+    shares, sets: separated by commas; shares None for none.
+    """
+    if shares is None:
+        return
+    number = len(sets.split(","))
+    try:
+        found = [float(one) for one in shares.split(",")]
+    except ValueError:
+        found = []
+    if len(found) != number or not all(0 < one <= 1 for one in found) or abs(sum(found) - 1) > 1e-6:
+        raise UserError(
+            f"--{flag} {shares}: give a share above 0 for each of the {number} sets of --{sets_flag}, 1 in all"
+        )
+
+
 ON_A_CPU = ("eager", "sdpa")  # of Transformers' attention, forward and backward
 
 

@@ -76,11 +76,18 @@ def test_what_nothing_reads_is_named(text, named):
         ("--math.truncated wrong --reward.model_name_or_path some/rm", "--math.truncated wrong"),
         ("--math.curriculum window --reward.model_name_or_path some/rm", "--math.curriculum window"),
         ("--math.grow_after 2", "--math.grow_after 2"),
+        ("--data.prompt_probs 0.5,0.5", "--data.prompt_probs 0.5,0.5"),
+        ("--data.prompt_dataset a,b --data.prompt_probs 0.5,0.6", "--data.prompt_probs 0.5,0.6"),
+        ("--data.prompt_dataset a,b --data.prompt_probs half", "--data.prompt_probs half"),
     ],
 )
 def test_another_result_than_asked_for_is_refused(text, flag):
     with pytest.raises(UserError, match=flag):
         idle(text)
+
+
+def test_a_share_for_each_set():
+    assert idle("--data.prompt_dataset a,b --data.prompt_probs 0.4,0.6") == set()
 
 
 @pytest.mark.parametrize("estimator", ["gae", "reinforce", "reinforce_baseline"])
