@@ -36,7 +36,7 @@ from openrlhf_math.rewards.solution_sets import as_interval
 from openrlhf_math.rewards.statement import read
 from openrlhf_math.rewards.tokens import RELATION, is_grouped, split
 
-_SPEAKS_OF_CONSTANTS = re.compile(r"\bconstants?\b|general solution|antiderivative")
+SPEAKS_OF_CONSTANTS = re.compile(r"\bconstants?\b|general solution|antiderivative")
 _PARAMETER = re.compile(r"\A ?([a-zA-Z])( ?\\in ?\\mathbb ?\{ ?[A-Z] ?\}) ?\Z")
 _CONSTANTS = {letter: re.compile(rf"(?<![a-zA-Z\\]){letter}(?![_(]|[a-df-zA-Z]|e[a-zA-Z])") for letter in "cC"}
 
@@ -51,7 +51,7 @@ def equivalent(gold: str, answer: str, problem: str = "") -> bool:
             return True
         if isinstance(first, Items) and is_grouped(answer):  # `30,150` is a number, or 30 and 150
             return _same(first, read(answer.replace(",", ", "), problem))
-        if _SPEAKS_OF_CONSTANTS.search(problem) and (renamed := _with_gold_constant(gold, answer)):
+        if SPEAKS_OF_CONSTANTS.search(problem) and (renamed := _with_gold_constant(gold, answer)):
             return _same(first, read(renamed, problem))
     except (Unreadable, RecursionError):
         pass
