@@ -27,8 +27,6 @@ STEPS = 30
 KILLED_AFTER = 3  # steps
 PROMPT_SECONDS = 120  # from the kill to the end of the job, on a busy machine
 
-pytestmark = pytest.mark.slow
-
 
 def free_port() -> int:
     with socket.socket() as sock:

@@ -119,7 +119,6 @@ def start(demo, tmp_path):
         run.errors.close()
 
 
-@pytest.mark.slow
 def test_engines_and_grading_workers_that_die_are_replaced_within_a_bound(start):
     learns = ("--actor.adam.lr", "1e-3")  # old weights would show in the gap between trainer and engine
     run = start("--math.engine_restarts", "2", *learns, steps=5, seconds=2.0)
