@@ -16,6 +16,7 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def steps(row: dict[str, str]) -> list[str]:
 
 def leads_to_its_answer(row: dict[str, str]) -> bool:
     """Calculator's notes may leave a step out, and are then no solution."""
-    return steps(row)[-1].endswith(row["response"].rpartition("{")[2].removesuffix("}."))
+    answer = row["response"].rpartition("{")[2].removesuffix("}.")
+    return answer in re.findall(r"\d(?:[\d.,]*\d)?", steps(row)[-1].rpartition("=")[2])
 
 
 def from_sets(solutions: str, problems: str) -> tuple[list[dict], list[dict]]:
@@ -111,26 +113,26 @@ def words(problem: str) -> str:
     return " ".join(word for word in small if word not in PRONOUNS)
 
 
-def split(asked: list[dict], heldout: int, rng: random.Random) -> tuple[list[dict], list[dict]]:
-    """Problems held out, at least so many if there are, and the others; of those with the same words one side has all.
+def split(asked: list[dict], heldout: int, alike: Callable[[str], str], rng: random.Random) -> tuple[list, list]:
+    """Problems held out, so many if there are, and the others; of those that are alike one side has all.
 
     Of a group that is held out the first is kept, so that no wording counts more than once.
     """
     groups: dict[str, list[dict]] = {}
     for row in asked:
-        groups.setdefault(words(row["problem"]), []).append(row)
+        groups.setdefault(alike(row["problem"]), []).append(row)
     order = list(groups.values())
     rng.shuffle(order)
     return [group[0] for group in order[:heldout]], [row for group in order[heldout:] for row in group]
 
 
-def unlike_heldout(directory: Path, others: list[dict]) -> list[dict]:
+def unlike_heldout(directory: Path, others: list[dict], other_numbers: list[str]) -> list[dict]:
     """What `curate` leaves of them, without duplicates either."""
     source, output = directory / "others.jsonl", directory / "curated"
     write(source, others)
     curate = [sys.executable, "-m", "openrlhf_math", "curate", "--filters", "", "--workers", "0"]
-    against = ["--benchmark", directory / "heldout.jsonl", "--drop-other-numbers"]
-    subprocess.run([*curate, "--source", source, *against, "--output", output], check=True)
+    files = ["--source", source, "--benchmark", directory / "heldout.jsonl", "--output", output]
+    subprocess.run([*curate, *files, *other_numbers], check=True)
     return [{key: row[key] for key in ("problem", "answer")} for row in read_rows(str(output / "data"), "train")]
 
 
@@ -153,15 +155,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    both = from_reasoning_gym(2000, args.seed) if args.reasoning_gym else from_sets(args.solutions, args.problems)
-    solved, asked = both
+    if args.reasoning_gym:  # a hundred templates: all problems are alike, with other numbers
+        solved, asked = from_reasoning_gym(2000, args.seed)
+        alike, other_numbers = str.strip, []
+    else:
+        solved, asked = from_sets(args.solutions, args.problems)
+        alike, other_numbers = words, ["--drop-other-numbers"]
     solved = [row for row in solved if len(steps(row)) <= args.max_steps and leads_to_its_answer(row)]
+    asked = [row for row in asked if not LONG_DECIMAL.search(row["problem"])]
     rng = random.Random(args.seed)
     rng.shuffle(solved)
-    heldout, others = split([row for row in asked if not LONG_DECIMAL.search(row["problem"])], args.heldout, rng)
+    heldout, others = split(asked, args.heldout, alike, rng)
     args.directory.mkdir(parents=True, exist_ok=True)
     write(args.directory / "heldout.jsonl", heldout)
-    others = unlike_heldout(args.directory, others)
+    others = unlike_heldout(args.directory, others, other_numbers)
     rng.shuffle(others)
     easy = list(filter(None, (one_step(**row) for row in others)))[: args.one_step]
     learned = [sums(rng) for _ in range(args.sums)] + easy + solved[: args.worked]
