@@ -173,9 +173,8 @@ def main() -> None:
     easy = list(filter(None, (one_step(**row) for row in others)))[: args.one_step]
     learned = [sums(rng) for _ in range(args.sums)] + easy + solved[: args.worked]
     rng.shuffle(learned)
-    shown = {row["problem"] for row in learned}
     write(args.directory / "worked.jsonl", learned)
-    write(args.directory / "train.jsonl", [row for row in others if row["problem"] not in shown])
+    write(args.directory / "train.jsonl", others)
 
 
 if __name__ == "__main__":
