@@ -25,8 +25,15 @@ def pytest_runtest_setup(item) -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
+def pytest_runtest_logreport(report) -> None:
+    """A failure is printed at once: a run that is stopped before its summary still names what failed."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        text = f"\nFAILED {report.nodeid} ({report.when})\n{report.longreprtext[-2000:]}"
+        print(text, file=sys.__stdout__, flush=True)
+
+
 def pytest_configure() -> None:
-    """Without packages, pytest takes two files of one name for one; run one by one, neither tells of it."""
+    """Without packages, pytest takes two files of one name for one, and reports nothing when each is run alone."""
     names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
     twice = [name for name, count in names.items() if count > 1]
     if twice:

@@ -454,7 +454,8 @@ def test_a_dry_run_of_sft_says_how_batches_are_trained(tmp_path, config, words, 
     rows.write_text(json.dumps({"problem": "1+1?", "response": "2"}) + "\n")
     code = main(
         ["sft", "--model.model_name_or_path", str(tmp_path), "--data.dataset", str(rows), "--math.device", "cpu",
-         "--math.run_dir", str(tmp_path / "run"), "--train.batch_size", "1", "--dry-run"]
+         "--math.run_dir", str(tmp_path / "run"), "--dry-run",
+         "--train.batch_size", "1", "--train.micro_batch_size", "1"]
     )  # fmt: skip
     assert code == 0
     assert words in capsys.readouterr().out
