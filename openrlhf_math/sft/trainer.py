@@ -20,11 +20,13 @@ from openrlhf_math.sft.progress import Progress, Silent
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+LEARNED = 2  # in an attention mask, which is 1 at other tokens
+
 
 class TraceActor(PackedActor):
     """A padded batch goes through the model as one row of its real tokens, and no logits are kept.
 
-    This is GRPO's packed row: what all sequences of a batch begin with, here their first token, is computed once.
+    This is GRPO's packed row. The output head, a quarter of a small model's work, sees only what is learned.
     """
 
     def forward(  # type: ignore[override]  # the arguments of OpenRLHF's SFT trainer, which knows no action mask
@@ -34,10 +36,16 @@ class TraceActor(PackedActor):
         return_output: bool = False,
         **kwargs: Any,
     ) -> Tensor | tuple[Tensor, Any]:
-        """Log-probabilities of tokens 1, 2, ..., float32 [batch, tokens - 1], 0 where there is padding."""
+        """Log-probabilities of tokens 1, 2, ..., float32 [batch, tokens - 1]; of no use at those that are not learned.
+
+        attention_mask: LEARNED at tokens that are learned, 1 at others, 0 in padding. Of plain text, which OpenRLHF's
+        dataset reads, all tokens are learned, and the mask has only 0 and 1.
+        """
+        real = attention_mask.clamp(max=1)
         if self.path == PADDED:
-            return super().forward(sequences, attention_mask=attention_mask, return_output=return_output, **kwargs)
-        return super().forward(sequences, attention_mask[:, 1:], attention_mask, return_output=return_output)
+            return super().forward(sequences, attention_mask=real, return_output=return_output, **kwargs)
+        learned = attention_mask[:, 1:] == attention_mask.max()
+        return super().forward(sequences, learned, real, return_output=return_output)
 
 
 class Rows(Protocol):
@@ -76,13 +84,17 @@ class TraceDataset(SFTDataset):
     def __getitem__(
         self, index: int
     ) -> tuple[Int64[Tensor, "1 tokens"], Int64[Tensor, "1 tokens"], Float32[Tensor, "1 tokens"]]:
-        """input_ids, attention_mask, loss_mask; the last is 1 at i where token i + 1 is to be learned."""
+        """input_ids, attention_mask, loss_mask; the last is 1 at i where token i + 1 is to be learned.
+
+        OpenRLHF's trainer hands the model no loss mask, so the attention mask is LEARNED at token i + 1.
+        """
         row = self.rows[index]
         input_ids = torch.tensor([row["ids"]])
-        loss_mask = torch.zeros_like(input_ids, dtype=torch.float32)
+        attention_mask, loss_mask = torch.ones_like(input_ids), torch.zeros_like(input_ids, dtype=torch.float32)
         for start, stop in row["learned"]:
+            attention_mask[0, start:stop] = LEARNED
             loss_mask[0, start - 1 : stop - 1] = 1
-        return input_ids, torch.ones_like(input_ids), loss_mask
+        return input_ids, attention_mask, loss_mask
 
 
 class RecordingTrainer(SFTTrainer):

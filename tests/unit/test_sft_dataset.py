@@ -76,7 +76,7 @@ def by_hand(number: int) -> list[tuple[str, bool]]:
 def read(tokenizer, ids, attention_mask, loss_mask) -> list[tuple[str, bool]]:
     """A row of a batch without its padding. The mask is 1 at i where token i + 1 is learned."""
     ids, learned = ids[attention_mask.bool()], [False, *loss_mask[:-1].bool().tolist()]
-    assert not loss_mask[int(attention_mask.sum()) - 1 :].any(), "nothing is learned in the padding"
+    assert not loss_mask[int(attention_mask.bool().sum()) - 1 :].any(), "nothing is learned in the padding"
     return list(zip(tokenizer.convert_ids_to_tokens(ids.tolist()), learned, strict=False))
 
 
@@ -115,6 +115,11 @@ def test_packed_rows_and_padded_ones_have_the_loss_of_each_row_alone(dataset, at
     log_probs = actor(inputs, attention_mask=attention_mask, return_logprobs=True)
     found = -(log_probs * loss_mask[:, :-1]).sum(-1)
     torch.testing.assert_close(found.double(), torch.tensor(expected).double(), atol=1e-4, rtol=1e-4)
+    if path == SHARED:  # the head sees no other token
+        assert torch.equal(log_probs != 0, loss_mask[:, :-1] != 0)
+    plain = actor(inputs, attention_mask=attention_mask.clamp(max=1), return_logprobs=True)
+    torch.testing.assert_close(plain * loss_mask[:, :-1], log_probs * loss_mask[:, :-1], atol=1e-5, rtol=1e-5)
+    assert bool((plain[attention_mask[:, 1:] > 0] != 0).all())
 
 
 def test_the_template_that_rows_were_rendered_with_is_saved_with_the_model():
@@ -181,7 +186,8 @@ def test_a_dry_run_refuses_what_training_would(model, tmp_path, capsys, rows, wo
     data = written(tmp_path / "rows.jsonl", rows)
     for more in (("--dry-run",), ()):
         assert sft(model, tmp_path, "--data.dataset", data, *words, *more, batch=1) == 2
-        assert sentence in capsys.readouterr().err
+        printed = capsys.readouterr()
+        assert sentence in printed.err and printed.out == ""
     assert not (tmp_path / "run").exists()
 
 
