@@ -85,7 +85,7 @@ def test_results_of_another_evaluation_are_not_overwritten(model, tmp_path, caps
         (("--output", "{out}", "--model", "{model}"), "--benchmark is missing"),
         (("--output", "{out}", "--seed", "-1"), "--seed -1: give 0 or more"),
         (("--output", "{out}", "--model", "{model}", "--benchmark", "x", "--prompt", "y"), "--prompt y: there is none"),
-        (("--output", "{out}", "--model", "{model}", "--benchmark", "x", "--timeout", "0"), "--timeout is 0.0"),
+        (("--output", "{out}", "--model", "{model}", "--benchmark", "x", "--timeout", "0"), "--timeout 0.0"),
         (("--compare", "{model}", "{model}"), "summary.json cannot be read"),
     ],
 )
