@@ -52,5 +52,6 @@ evaluate sft "$work/sft/model" 8
   --algo.dynamic_filtering_enable --actor.adam.lr 2e-5 --actor.lr_scheduler constant_with_warmup --actor.entropy_coef 0 \
   --math.run_dir "$work/grpo" --ckpt.save_steps 10 --ckpt.max_num 1 --ckpt.load_enable
 evaluate grpo "$work/grpo/model" 8
+openrlhf-math eval --compare "$work/eval_sft" "$work/eval_grpo"
 openrlhf-math report "$work/eval_start" "$work/sft" "$work/eval_sft" "$work/grpo" "$work/eval_grpo" \
   --output "$work/report.html" --markdown "$work/report.md"
