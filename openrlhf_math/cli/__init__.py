@@ -12,7 +12,9 @@ import difflib
 import errno
 import gc
 import importlib
+import os
 import platform
+import select
 import shutil
 import sys
 from importlib import metadata
@@ -25,6 +27,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.patches.patch import PatchError
 
 # What a command lacks where only a part is installed: packages of the extra `files`, or the whole stack.
+STDOUT = 1
 OF_FILES = ("jinja2", "matplotlib", "pyarrow", "rensa", "xxhash")
 STACK = "install the stack with `make setup` (README)"
 # What a path raises that one may not use as one wants to, and what a full or read-only disk does, wherever it is met.
@@ -104,13 +107,27 @@ def main(argv: list[str] | None = None) -> int:
     return 2
 
 
+def _reader_is_gone() -> bool:
+    """Whether standard output is a pipe that nobody reads any more, as behind `| head`."""
+    poll = select.poll()
+    poll.register(STDOUT, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def _run(name: str, arguments: list[str]) -> int:
     command = importlib.import_module(f"openrlhf_math.cli.{name.replace('-', '_')}")
     command_parser = command.build_parser(f"openrlhf-math {name}")
     translate = getattr(command, "translate", lambda parser, arguments: arguments)
     try:
         arguments = translate(command_parser, arguments)
-        return command.run(parse(command_parser, arguments)) or 0
+        code = command.run(parse(command_parser, arguments)) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # what is still to be written at the end has no reader either
+        return 141  # as a shell says it of a process that a closed pipe has ended
     except UserError as error:
         print(f"openrlhf-math {name}: {as_typed(str(error), command_parser, arguments)}", file=sys.stderr)
         return 2

@@ -72,7 +72,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         default=NEAR,
         metavar="SHARE",
         help="problems with equal golds that differ in words other than synonyms, names and spelling are one from this "
-        "share of equal words on; 1 merges none of these (%(default)s)",
+        "share of equal words on, 0.7 to 1; 1 merges none of these (%(default)s)",
     )
     add("--ngram", type=int, default=overlap.ngram, metavar="N", help="words a shared run must have (%(default)s)")
     add(

@@ -8,9 +8,11 @@ import json
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from openrlhf_math.data.columns import MISSING, gold_in, look
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.tables import Keys, read_table
 from openrlhf_math.errors import UserError
@@ -124,50 +126,60 @@ def run(args: argparse.Namespace) -> None:
     summary.show()
 
 
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A row of the file, counted from 1, and what is graded in it."""
+
+    number: int
+    row: dict
+    gold: str
+    response: str | None
+    problem: str | None
+
+
 async def _grade_all(
-    rows: Iterator, output: TextIO | None, config: RewardConfig, summary: "Summary", keys: Keys
+    rows: Iterator[Item], output: TextIO | None, config: RewardConfig, summary: "Summary", keys: Keys
 ) -> None:
     pool = GradingPool(config)
     try:
         with _progress() as advance:
-            async for number, row, grade in grade_rows(rows, pool, keys):
-                summary.add(number, row.get(keys.response), grade)
+            async for item, grade in grade_rows(rows, pool):
+                summary.add(item.number, item.response, grade)
                 if output:
-                    output.write(json.dumps(row | _columns(grade, keys), default=str) + "\n")
+                    output.write(json.dumps(item.row | _columns(grade, keys), default=str) + "\n")
                 advance()
     finally:
         pool.close()
 
 
-def read_rows(name: str, keys: Keys) -> Iterator[tuple[int, dict]]:
-    """The rows of a file with their numbers. Raises UserError naming the row that is none."""
+def read_rows(name: str, keys: Keys) -> Iterator[Item]:
+    """The rows of a file. Raises UserError naming the row that is none."""
     for number, place, row in read_table(name):
-        for key, kinds in ((keys.gold, (str, int, float)), (keys.response, (str, type(None)))):
-            if key not in row:
-                flag = "gold" if key == keys.gold else "response"
-                raise UserError(f"{place} has no `{key}`; add it, or name the column that holds it with --{flag}-key.")
-            if not isinstance(row[key], kinds) or isinstance(row[key], bool) or row[key] != row[key]:  # NaN
-                raise UserError(f"{place}: `{key}` is {row[key]!r:.60}, it must be text.")
-        if not isinstance(row.get(keys.problem), (str, type(None))):
-            raise UserError(f"{place}: `{keys.problem}` is {row[keys.problem]!r:.60}, it must be text.")
-        yield number, row
+        found = {name: look(row, getattr(keys, name)) for name in ("gold", "response", "problem")}
+        for name in ("gold", "response"):
+            if found[name] is MISSING:
+                key = getattr(keys, name)
+                raise UserError(f"{place} has no `{key}`; add it, or name the column that holds it with --{name}-key.")
+        gold = gold_in(found["gold"], place, keys.gold)
+        response, problem = found["response"], None if found["problem"] is MISSING else found["problem"]
+        for named, text in ((keys.response, response), (keys.problem, problem)):
+            if not isinstance(text, (str, type(None))):
+                raise UserError(f"{place}: `{named}` is {text!r:.60}, it must be text.")
+        yield Item(number, row, gold, response, problem)
 
 
-async def grade_rows(
-    rows: Iterator[tuple[int, dict]], pool: GradingPool, keys: Keys
-) -> AsyncIterator[tuple[int, dict, Grade]]:
+async def grade_rows(rows: Iterator[Item], pool: GradingPool) -> AsyncIterator[tuple[Item, Grade]]:
     """Grade rows many at a time; they come out in the order they went in."""
-    under_way: deque = deque()
-    for number, row in rows:
-        task = asyncio.ensure_future(pool.grade(row[keys.response], str(row[keys.gold]), row.get(keys.problem)))
-        under_way.append((number, row, task))
+    under_way: deque[tuple[Item, asyncio.Future[Grade]]] = deque()
+    for item in rows:
+        under_way.append((item, asyncio.ensure_future(pool.grade(item.response, item.gold, item.problem))))
         await asyncio.sleep(0)  # lets the task start: most are answered at once
-        while under_way and (under_way[0][2].done() or len(under_way) > WINDOW):
-            number, row, task = under_way.popleft()
-            yield number, row, await task
+        while under_way and (under_way[0][1].done() or len(under_way) > WINDOW):
+            item, task = under_way.popleft()
+            yield item, await task
     while under_way:
-        number, row, task = under_way.popleft()
-        yield number, row, await task
+        item, task = under_way.popleft()
+        yield item, await task
 
 
 class Summary:

@@ -11,7 +11,7 @@ from openrlhf_math.colocation import preloaded
 from openrlhf_math.errors import UserError
 
 MODEL_FLAG = "--actor.model_name_or_path"
-IDLE = "flags without effect"  # not a flag: what `translate` found
+GIVEN = "flags that were given"  # not a flag: what `translate` found
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -25,10 +25,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
     from openrlhf_math.grpo.flags import keep_upstream_defaults
-    from openrlhf_math.training.upstream_flags import GRPO, translated, wants_upstream, without_effect
+    from openrlhf_math.training.upstream_flags import GRPO, given_flags, translated, wants_upstream
 
     words = shown(translated(arguments, parser, GRPO))
-    parser.set_defaults(**{IDLE: without_effect(words)})
+    parser.set_defaults(**{GIVEN: given_flags(words)})
     if wants_upstream(words):
         keep_upstream_defaults(parser)
     return words
@@ -43,10 +43,11 @@ def run(flat: argparse.Namespace) -> int:
 
 def _run(flat: argparse.Namespace) -> int:
     from openrlhf_math.cli.judge_flags import judge_settings
+    from openrlhf_math.grpo.idle_flags import without_effect
     from openrlhf_math.grpo.settings import as_json, resolve
     from openrlhf_math.grpo.tool_settings import isolation_of
 
-    idle = vars(flat).pop(IDLE, ())
+    given = vars(flat).pop(GIVEN, ())
     judge = judge_settings(flat)
     for flag in [name for name in vars(flat) if name.startswith("judge_")]:
         delattr(flat, flag)
@@ -54,12 +55,8 @@ def _run(flat: argparse.Namespace) -> int:
     if judge and (args.reward.remote_url != ["agent"]):
         raise UserError("--judge-base-url: another reward than this package's grades here; leave one of them out")
     args.math = replace(args.math, judge=judge)
-    if idle:
-        print(
-            f"No effect: {', '.join(idle)}, as only --algo.advantage.estimator gae has a critic. "
-            "--math.recipe none keeps OpenRLHF's defaults, gae among them.",
-            file=sys.stderr,
-        )
+    for reason, idle in without_effect(given, args).items():
+        print(f"No effect: {', '.join(idle)}: {reason}.", file=sys.stderr)
     if args.math.tool:
         isolation_of(args.math.tool)
 

@@ -1,6 +1,8 @@
 """`openrlhf-math sft`: check everything, then fine-tune."""
 
 import argparse
+import contextlib
+import io
 import os
 from dataclasses import replace
 
@@ -43,8 +45,10 @@ def run(flat: argparse.Namespace) -> None:
         enter_environment(args.math.device, args.math.parameters)  # before torch is imported
         args.math = replace(args.math, lora=lora.look(model, args.ds.lora))
         check_weights(MODEL_FLAG, model, may_be_missing=True)
+        with contextlib.redirect_stdout(io.StringIO()) as rows:  # a refusal is one sentence, without the plan
+            look(args)
         print_plan(args, family)
-        look(args)
+        print(rows.getvalue(), end="")
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
     threads = training_threads(args.math.parameters, processes)

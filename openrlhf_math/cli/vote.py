@@ -161,9 +161,9 @@ def _rows(path: Path, keys: Keys) -> Iterable:
     from openrlhf_math.evaluation.recorded import read_recorded
 
     first = next((keys.renamed(row) for _, row in completion_rows(str(path))), {})
-    if "response" in first and "responses" not in first:
-        return read_completions(path, keys, flag="")
-    return read_recorded(path, keys)
+    if {"gold", "responses"} <= first.keys():
+        return read_recorded(path, keys)
+    return read_completions(path, keys, flag="")
 
 
 def _entries(rules: dict, aggregations: dict, scored: bool) -> list:

@@ -41,6 +41,9 @@ MODULES = (
 # Libraries read these as they are imported: a worker that wants another value cannot be forked.
 BAKED = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "LD_", "PYTHON", "TORCH", "VLLM_", "DS_", remote_code.VARIABLE)
 
+# Libraries set these as they are imported, so that a process which has them may have begun without them.
+OF_LIBRARIES = ("LD_LIBRARY_PATH", "PYTHONBREAKPOINT", "TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS")
+
 # Ray's library reads its two variables of a worker once, as it is loaded, which is before any worker is asked for. The
 # first job of a cluster has this number; a worker of another job is not forked.
 FIRST_JOB = "01000000"
@@ -67,19 +70,23 @@ def begin(environment: Mapping[str, str], modules: Sequence[str] = MODULES) -> N
     global _server, _folder
     if _folder is not None or os.environ.get("RAY_ADDRESS") or environment.get("DS_ACCELERATOR") != "cpu":
         return
-    read = baked({**os.environ, **environment})
-    if (there := os.environ.get(PLACE)) and _read(Path(there)) == read:
-        _folder = Path(there)
+    there = Path(os.environ.get(PLACE, ""))
+    if PLACE in os.environ and _read(there) == _read_here(environment):
+        _folder = there
         return
+    _server, _folder = _started(environment, modules)
+    atexit.register(end)
+
+
+def _started(environment: Mapping[str, str], modules: Sequence[str]) -> tuple[subprocess.Popen | None, Path | None]:
+    """The process and the folder of its socket; neither where temporary files have too long a path."""
     folder = Path(tempfile.mkdtemp(prefix="openrlhf_math_"))
     if len(os.fsencode(folder / "socket")) > LONGEST_PATH:
         folder.rmdir()
-        return
-    _folder = folder
-    atexit.register(end)
-    (folder / READ).write_text(json.dumps(read))
+        return None, None
+    (folder / READ).write_text(json.dumps(_read_here(environment)))
     with (folder / "log").open("w") as log:
-        _server = subprocess.Popen(
+        server = subprocess.Popen(
             [sys.executable, "-m", __name__, str(folder / "socket"), *modules],
             stdin=subprocess.PIPE,  # its end says that this process has ended
             stdout=log,
@@ -87,41 +94,55 @@ def begin(environment: Mapping[str, str], modules: Sequence[str] = MODULES) -> N
             env={**os.environ, **environment, JOB: FIRST_JOB, PARENT: str(os.getpid())},
             start_new_session=True,  # Ctrl-C is for this process, which ends the others in their order
         )
+    return server, folder
 
 
 def py_executable() -> dict[str, str]:
     """Part of Ray's runtime environment; empty if `begin` was not called."""
-    return {"py_executable": shlex.join(python())} if _folder else {}
+    return {"py_executable": shlex.join(_client(_folder))} if _folder else {}
 
 
 def python() -> list[str]:
-    """The beginning of a command line in place of `python`: a fork where `begin` was called, else Python itself."""
-    if _folder is None:
-        return [sys.executable]
-    return [sys.executable, "-I", "-S", preloaded_client.__file__, str(_folder / "socket")]
+    """The beginning of a command line in place of `python`: a fork within `shared`, else Python itself."""
+    there = os.environ.get(PLACE)
+    return _client(Path(there)) if there else [sys.executable]
+
+
+def _client(folder: Path) -> list[str]:
+    return [sys.executable, "-I", "-S", preloaded_client.__file__, str(folder / "socket")]
 
 
 @contextlib.contextmanager
-def shared(environment: Mapping[str, str]) -> Iterator[None]:
-    """While the block runs, the commands that this one runs use one process. environment: of `begin`."""
-    begin(environment)
-    if _folder:
-        os.environ[PLACE] = str(_folder)
+def shared(environment: Mapping[str, str], modules: Sequence[str] = MODULES) -> Iterator[None]:
+    """While the block runs, the commands that this process runs use one process. environment: of the workers."""
+    server, folder = _started(environment, modules)
+    if folder:
+        os.environ[PLACE] = str(folder)
     try:
         yield
     finally:
-        os.environ.pop(PLACE, None)
-        end()
+        if server and folder:
+            os.environ.pop(PLACE)
+            _ended(server, folder)
 
 
 def end() -> None:
-    """End the process, after Ray's. Its workers end with Ray."""
+    """End the process that `begin` started, after Ray's. Its workers end with Ray."""
     global _server, _folder
     if _server and _folder:
-        _server.kill()
-        _server.communicate()
-        shutil.rmtree(_folder, ignore_errors=True)
+        _ended(_server, _folder)
     _server = _folder = None
+
+
+def _ended(server: subprocess.Popen, folder: Path) -> None:
+    server.kill()
+    server.communicate()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_here(environment: Mapping[str, str]) -> dict[str, str]:
+    there = baked({**os.environ, **environment})
+    return {name: value for name, value in there.items() if name not in OF_LIBRARIES}
 
 
 def _read(folder: Path) -> dict[str, str] | None:
@@ -191,6 +212,7 @@ class Server:
         for descriptor in descriptors:
             os.close(descriptor)
         if fits:
+            print("forked", process, flush=True)
             self._clients[process] = client
             self._selector.register(client, selectors.EVENT_READ, process)
         return []
@@ -198,11 +220,14 @@ class Server:
     def _fits(self, environment: Mapping[str, str]) -> bool:
         """Whether imports would have gone the same way there. Libraries set variables, too: a value that one has set
         here may be there, or not, as the process that began this one may have imported the same."""
-        set_here = baked(os.environ)
+        allowed = (self._environment, baked(os.environ))
         names = baked(environment).keys() | self._environment.keys()
-        return environment.get(JOB, FIRST_JOB) == FIRST_JOB and all(
-            environment.get(name) in (self._environment.get(name), set_here.get(name)) for name in names
-        )
+        other = [name for name in names if environment.get(name) not in [each.get(name) for each in allowed]]
+        if environment.get(JOB, FIRST_JOB) != FIRST_JOB:
+            other.append(JOB)
+        if other:
+            print("not forked, other values of:", *sorted(other), flush=True)  # in the log beside the socket
+        return not other
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):

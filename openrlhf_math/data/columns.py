@@ -185,11 +185,24 @@ def gold_of(value: object, joined: bool = False) -> str:
         value = _listed(value)
     if isinstance(value, (list, tuple)):
         if len(value) > 1 and not joined:
-            raise BrokenRow(f"it has {len(value)} gold answers, it must have one")
+            raise BrokenRow(
+                f"it has {len(value)} gold answers; name one of them, as `answer.0`, or write them as one text if they "
+                "are one answer"
+            )
         return ", ".join(gold_of(one) for one in value)
     if isinstance(value, str) and value[:1] == "{" and isinstance(found := decoded(value), dict) and found:
         raise BrokenRow(f"the gold answer is the JSON object {value!r:.60}; name the field of it as column.field")
     return text_of(value)
+
+
+def gold_in(value: object, place: str, name: str) -> str:
+    """The gold of a row that must have one. name: of its column. Raises UserError that names the place."""
+    if value is None or isinstance(value, bool) or value != value:  # NaN
+        raise UserError(f"{place}: `{name}` is {value!r}, it must be text.")
+    try:
+        return gold_of(value)
+    except BrokenRow as error:
+        raise UserError(f"{place}: {error}.") from None
 
 
 def _listed(text: str) -> object:

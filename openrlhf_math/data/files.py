@@ -17,11 +17,11 @@ def written_whole(path: Path) -> Iterator[TextIO]:
     What a link leads to is written, and the link stays. A device or a pipe, /dev/stdout for instance, is written as it
     is: renaming a file over it would take it away. Raises OSError if the directory cannot be written.
     """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file():  # before links are followed: that of /dev/stdout leads to no path
         with path.open("w", encoding="utf-8") as file:
             yield file
         return
+    path = Path(os.path.realpath(path))
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(descriptor, "w", encoding="utf-8") as file:

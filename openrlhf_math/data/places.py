@@ -20,6 +20,8 @@ SPLITS = {
 }
 SPLITS |= {"validation": "validation", "valid": "validation", "val": "validation", "dev": "validation"}
 WORD = re.compile(r"[a-z]+")
+# `train-00001-of-00003.parquet`, as `datasets` and the hub name the parts of a split; `part-0003-of-0010`, `x_1_of_3`.
+SHARD = re.compile(r"(?<![0-9])([0-9]{1,6})([-_]of[-_])([0-9]{1,6})(?![0-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,24 @@ def _of_split(folder: Path, split: str, shown: str) -> list[File]:
         raise UserError(
             f"{shown} has the splits {found}{others}; name one of them in place of '{split}', or give a file"
         )
+    check_whole([str(file.relative_to(folder)) for file in chosen], shown)
     return [File(str(file), str(file)) for file in chosen]
+
+
+def check_whole(names: Sequence[str], shown: str) -> None:
+    """Raise UserError if a shard is missing that the names of the others, `train-00000-of-00003`, tell of."""
+    found: dict[tuple[str, int], set[int]] = {}
+    for name in names:
+        if match := SHARD.search(name):
+            pattern = f"{name[: match.start()]}*{match[2]}{match[3]}{name[match.end() :]}"
+            found.setdefault((pattern, int(match[3])), set()).add(int(match[1]))
+    for (pattern, total), numbers in found.items():
+        first = 0 if 0 in numbers else 1  # some count from 1
+        if not numbers >= set(range(first, first + total)):
+            raise UserError(
+                f"{shown} has {len(numbers)} of the {total} files {pattern}; get the others, or rename these if "
+                "they are all"
+            )
 
 
 def _split_of(path: Path, asked: str) -> str:
@@ -148,6 +167,8 @@ def _listed(place: Place, split: str, shown: str) -> list[File]:
             f"{shown or name}: cannot be read as a dataset ({(str(error).splitlines() or [type(error).__name__])[0]}); "
             "its files can be given instead"
         ) from error
+    if os.path.isdir(place.place):
+        check_whole([os.path.relpath(file.name, place.place) for file in found], shown)
     if strange := next((file.name for file in found if not is_table(file.name)), None):
         raise UserError(f"{shown or name}: {strange} is of no known format; convert it to one ({SUPPORTED})")
     return found

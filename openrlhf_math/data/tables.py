@@ -327,19 +327,37 @@ def _csv(file: Peekable, shown: str, delimiter: str) -> Rows:
     first = file.readline(MAX_LINE)
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
     lines = itertools.chain([without_mark(first, shown).decode(errors="surrogateescape")], text)
+    record: list[str] = []  # the lines of the row that is being read
     try:
         # Strict: a quote that is not closed would make one field of all the rows behind it.
-        reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
+        reader = csv.DictReader(_noted(lines, record), delimiter=delimiter, strict=True)
         names = [name for name in reader.fieldnames or () if name]
         if len(names) == 1 and (other := next((one for one in ",;\t" if one != delimiter and one in names[0]), None)):
             raise UserError(
                 f"{shown} has {SEPARATORS[other]} between its columns; separate them by {SEPARATORS[delimiter]}"
             )
         _check_names(shown, names)
-        for number, row in enumerate(reader, start=1):
+        for number in itertools.count(1):
+            record.clear()
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "".join(record).count('"') % 2:  # a field may be open that goes on in the next lines
+                    raise
+                yield number, Unreadable(f"its quotes are not as in CSV ({error})")
+                continue
             yield number, _record(row)
     except csv.Error as error:
         raise Damaged(f"{shown} is no {'TSV' if delimiter == chr(9) else 'CSV'} file: {error}.") from None
+
+
+def _noted(lines: Iterable[str], record: list[str]) -> Iterator[str]:
+    """The lines, each put into `record` when it is read."""
+    for line in lines:
+        record.append(line)
+        yield line
 
 
 def _check_names(shown: str, names: list[str]) -> None:

@@ -1,8 +1,10 @@
 """A model behind an OpenAI-compatible endpoint, whatever state that is in."""
 
 import asyncio
+import datetime
 import email.utils
 import json
+import logging
 import random
 import time
 import urllib.request
@@ -62,6 +64,7 @@ class Client:
         self.failed_tries: Counter[str] = Counter()
         self._pace = Pace(self._http.requests_per_minute, self._http.tokens_per_minute, max_tokens)
         self._answered, self._in_vain = False, 0
+        self._model, self._warned = "", False
         self._refused: set[int] = set()  # hashes of messages
         self._url = URL(self._http.base_url.rstrip("/") + "/chat/completions")
         self._proxy = _proxy(self._http.base_url)
@@ -93,8 +96,18 @@ class Client:
 
     def _answer(self, text: str) -> tuple[Answer, int]:
         reply, tokens = parse(text)
+        self._note_model(reply.model)
         # After parsing: JSON can spell the key's signs in other ways.
         return replace(reply, content=self._hide(reply.content), reasoning=self._hide(reply.reasoning)), tokens
+
+    def _note_model(self, name: str) -> None:
+        """Say once if replies come from another model than before: a figure over both would be of neither."""
+        if name and self._model and name != self._model and not self._warned:
+            logging.warning(
+                "the endpoint now answers as %s, before as %s: is it still the same model?", name, self._model
+            )
+            self._warned = True
+        self._model = self._model or name
 
     async def fetch(self, url: URL, body: dict | None, read: Callable[[str], tuple[T, int]], longest: int) -> T:
         """What `read` makes of a reply, with its tokens; asked as `ask` does, with GET if there is no body.
@@ -114,6 +127,8 @@ class Client:
                     raise Failure(f"{fault}, {number} tries") from None
                 if fault.status == 429:
                     self._pace.pause(fault.retry_after)
+                if fault.retry_after >= LONGEST_WAIT:
+                    logging.warning("the endpoint asks to wait %.0f s (%s)", fault.retry_after, fault.kind)
                 await asyncio.sleep(max(fault.retry_after, backoff(number)))
             else:
                 self._answered, self._in_vain = True, 0
@@ -137,7 +152,9 @@ class Client:
                         f"a compressed body, {response.headers['Content-Encoding']}, which was not asked for"
                     )
             try:
-                reply, tokens = read(body.decode("utf-8", errors="replace"))
+                reply, tokens = read(body.decode())
+            except UnicodeDecodeError as error:
+                raise nonsense(f"a body that is not valid UTF-8 at byte {error.start}") from None
             except FailedTry as fault:
                 raise replace(fault, words=self._hide(fault.words)) from None
             return reply
@@ -218,7 +235,9 @@ def seconds_asked(header: str | None) -> float:
         seconds = float(header)
     except ValueError:
         try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
+            date = email.utils.parsedate_to_datetime(header)
+            date = date if date.tzinfo else date.replace(tzinfo=datetime.UTC)  # `-0000` is UTC, too
+            seconds = date.timestamp() - time.time()
         except (ValueError, OverflowError):
             return 0.0
     return min(max(seconds, 0.0), LONGEST_PAUSE) if seconds == seconds else 0.0

@@ -5,6 +5,8 @@ import math
 from dataclasses import dataclass, field
 
 MOST_COUNTED = 1 << 24  # tokens of a prompt or a completion; no model has so long a context
+CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length")  # as servers call the limit
+BROKEN_OFF = ("error", "abort", "cancelled")
 UNLIKELIEST = -9999.0  # what vLLM's server writes for the logarithm of a probability of 0
 
 
@@ -16,7 +18,7 @@ class Answer:
     "length" for one the limit cut off. tokens, prompt_tokens: of completion and prompt, None where `usage` does not
     say. stop_reason: the stop text that ended it, "" where the endpoint does not say (vLLM's and SGLang's do).
     logprobs: for each token its log-probability, then those of the likeliest tokens at its place, NaN for one that is
-    no number; empty where the endpoint gives none.
+    no number; empty where the endpoint gives none. model: that wrote it, "" where the endpoint does not say.
     """
 
     content: str
@@ -26,6 +28,7 @@ class Answer:
     prompt_tokens: int | None = None
     stop_reason: str = ""
     logprobs: list[list[float]] = field(default_factory=list, repr=False)
+    model: str = ""
 
 
 class Failure(Exception):
@@ -70,16 +73,35 @@ def parse(body: str) -> tuple[Answer, int]:
         content, thoughts = _texts(message.get("content") or "")
         reasoning = message.get("reasoning_content") or message.get("reasoning") or thoughts
         finish_reason = choice.get("finish_reason") or ""
+        called, fault = message.get("tool_calls"), choice.get("error")
+        named = data.get("model")
         stopped = choice.get("stop_reason") or choice.get("matched_stop")
         usage = data.get("usage") or {}
         logprobs = _logprobs(choice.get("logprobs"))
-        tokens, prompt = (_number(usage.get(name)) for name in ("completion_tokens", "prompt_tokens"))
+        tokens, prompt = (tokens_of(usage.get(name)) for name in ("completion_tokens", "prompt_tokens"))
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise nonsense(body) from None
     if not all(isinstance(text, str) for text in (content, reasoning, finish_reason)):
         raise nonsense(body)
+    if fault or finish_reason in BROKEN_OFF:
+        raise nonsense(f"a reply that ended by an error: {words_of(json.dumps(fault or finish_reason).encode())}")
+    if called and not content and not reasoning:
+        raise nonsense("a call of a tool in place of text; serve the model without a parser of tool calls")
+    if finish_reason.lower() in CUT_OFF:
+        finish_reason = "length"
+    if not tokens and (content or reasoning):
+        tokens = None  # some servers write 0 where they do not count
     stop = _unicode(stopped) if isinstance(stopped, str) else ""  # a number is a token's
-    answer = Answer(_unicode(content), _unicode(reasoning), plain(finish_reason), tokens, prompt, stop, logprobs)
+    answer = Answer(
+        content=_unicode(content),
+        reasoning=_unicode(reasoning),
+        finish_reason=plain(finish_reason),
+        tokens=tokens,
+        prompt_tokens=prompt,
+        stop_reason=stop,
+        logprobs=logprobs,
+        model=plain(named) if isinstance(named, str) else "",
+    )
     return answer, (tokens or 0) + (prompt or 0)
 
 
@@ -156,6 +178,6 @@ def _unicode(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _number(value: object) -> int | None:
+def tokens_of(value: object) -> int | None:
     """A count of tokens, None for what cannot be one: it decides how long the next requests wait."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_COUNTED else None

@@ -8,7 +8,7 @@ from typing import TypeVar
 from yarl import URL
 
 from openrlhf_math.endpoint.client import Client
-from openrlhf_math.endpoint.reply import UNLIKELIEST, Failure, nonsense, plain
+from openrlhf_math.endpoint.reply import UNLIKELIEST, Failure, nonsense, plain, tokens_of
 from openrlhf_math.endpoint.settings import EndpointSettings
 from openrlhf_math.errors import UserError
 
@@ -38,7 +38,7 @@ class ScoringClient(Client):
 
         def read(text: str) -> tuple[dict, int]:
             try:
-                found = {one["id"]: one.get("max_model_len") for one in json.loads(text)["data"]}
+                found = {str(one["id"]): tokens_of(one.get("max_model_len")) for one in json.loads(text)["data"]}
             except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
                 raise nonsense(text) from None
             return found, 0

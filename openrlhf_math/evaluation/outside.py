@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from openrlhf_math.data.columns import decoded
 from openrlhf_math.data.problems import completion_rows
 from openrlhf_math.data.tables import Keys
 from openrlhf_math.errors import UserError
@@ -51,7 +52,7 @@ def problem_a_row(row: dict) -> dict:
 def completion_a_row(row: dict) -> dict:
     """What `eval` itself leaves, and what `grade` reads."""
     lists = {"responses": [row["response"]]}
-    lists |= {name: [row[name]] for name in ("tokens", "truncated") if row.get(name) is not None}
+    lists |= {name: [_plain(row[name])] for name in ("tokens", "truncated") if row.get(name) is not None}
     if "scores" in row:  # null where the scorer has failed; Parquet holds them as JSON
         lists["scores"] = [_plain(row["scores"])]
     if "confidence" in row:
@@ -60,13 +61,17 @@ def completion_a_row(row: dict) -> dict:
 
 
 def _plain(value: Any) -> Any:
-    """Lists and objects are JSON in Parquet."""
-    return json.loads(value) if isinstance(value, str) else value
+    """Lists and objects are JSON in Parquet; CSV has numbers as text, and pandas writes True, and 5.0 beside a gap."""
+    if not isinstance(value, str):
+        return value
+    found = json.loads(value.lower() if value in ("True", "False") else value)
+    return int(found) if isinstance(found, float) and found.is_integer() else found
 
 
 @register_form("Qwen2.5-Math's evaluation", "gt", "code")
 def qwen_math(row: dict) -> dict:
-    responses = row["code"] if isinstance(row["code"], list) else [row["code"]]
+    code = decoded(row["code"])
+    responses = code if isinstance(code, list) else [code]
     labels = {"subject": row.get("type") or row.get("subfield"), "level": row.get("level")}
     return {"problem": row.get("question"), "gold": row["gt"], "responses": responses} | labels
 
@@ -75,9 +80,12 @@ def qwen_math(row: dict) -> dict:
 def lm_evaluation_harness(row: dict) -> dict:
     """`resps` is a list of requests, each a list of its completions. A document stands there for each of a task's
     filters."""
-    doc = row["doc"] if isinstance(row["doc"], dict) else {}
+    doc, resps = decoded(row["doc"]), decoded(row["resps"])
+    if not isinstance(resps, list):
+        raise TypeError(f"resps is {resps!r:.40}, no list")
+    doc = doc if isinstance(doc, dict) else {}
     problem = next((doc[name] for name in ("problem", "question", "query") if isinstance(doc.get(name), str)), None)
-    responses = [text for request in row["resps"] for text in (request if isinstance(request, list) else [request])]
+    responses = [text for request in resps for text in (request if isinstance(request, list) else [request])]
     labels = {"subject": doc.get("subject") or doc.get("type"), "level": doc.get("level")}
     return {"problem": problem, "gold": row["target"], "responses": responses} | labels
 
@@ -85,11 +93,13 @@ def lm_evaluation_harness(row: dict) -> dict:
 @register_form("lighteval", "doc", "model_response")
 def lighteval(row: dict) -> dict:
     """The gold is one of the choices."""
-    doc, made = row["doc"], row["model_response"]
+    doc, made = decoded(row["doc"]), decoded(row["model_response"])
     index = doc["gold_index"]
     gold = doc["choices"][index[0] if isinstance(index, list) else index]
+    if not isinstance(made["text"], list):
+        raise TypeError(f"text is {made['text']!r:.40}, no list")
     tokens = {"tokens": [len(one) for one in made["output_tokens"]]} if made.get("output_tokens") else {}
-    return {"problem": doc.get("query"), "gold": gold, "responses": list(made["text"])} | tokens
+    return {"problem": doc.get("query"), "gold": gold, "responses": made["text"]} | tokens
 
 
 def read_completions(path: Path, keys: Keys | None = None, flag: str = "--completions ") -> list[Row]:
@@ -103,13 +113,15 @@ def read_completions(path: Path, keys: Keys | None = None, flag: str = "--comple
     form = next((form for form in FORMS if form.columns <= raw[0][1].keys()), None)
     if form is None:
         known = "; ".join(f"{form.name}: {', '.join(sorted(form.columns))}" for form in FORMS)
-        raise UserError(f"{flag}{path}: its columns are {', '.join(raw[0][1])}, of no known form ({known})")
+        raise UserError(
+            f"{flag}{path}: its columns are {', '.join(raw[0][1])}, of no known form ({known}); "
+            "other columns are named with --gold-key and --response-key"
+        )
     rows: Iterable[tuple[str, str, dict]] = _translated(form, raw, flag)
     if form.again == "another completion":
         rows = _together(rows)
     elif form.again == "a repetition":
-        by_name = {name: (place, name, row) for place, name, row in reversed(list(rows))}
-        rows = reversed(by_name.values())
+        rows = _once(rows, flag)
     found = [row_of(row, place) for place, _, row in rows]
     if not any(row.responses for row in found):
         raise UserError(f"{flag}{path} has no completions: all its `responses` are empty")
@@ -126,7 +138,7 @@ def _translated(form: Form, raw: Iterable[tuple[str, dict]], flag: str) -> Itera
     for number, (place, row) in enumerate(raw, start=1):
         try:
             found = form.translate(row)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise UserError(
                 f"{flag}{place}: not as {form.name} writes it ({error!r:.100}); correct or drop it"
             ) from None
@@ -134,13 +146,26 @@ def _translated(form: Form, raw: Iterable[tuple[str, dict]], flag: str) -> Itera
 
 
 def _name_of(number: int, row: dict) -> str:
-    """What the rows of one problem share."""
-    for name in ("problem_index", "doc_id"):
-        if row.get(name) is not None:
-            return str(row[name])
-    if row.get("problem") is not None:
-        return json.dumps([row["problem"], row.get("gold")])
-    return f"row {number}"
+    """What the rows of one problem share. A number alone does not make a problem: two sets count from 0 each."""
+    named = [row.get(name) for name in ("problem_index", "doc_id")]
+    content = [row.get(name) for name in ("problem", "doc")]
+    if all(one is None for one in named) and all(one is None for one in content):
+        return f"row {number}"
+    gold = row.get("gold", row.get("target"))
+    return json.dumps([*map(str, named), content, str(gold)], sort_keys=True, default=str)
+
+
+def _once(rows: Iterable[tuple[str, str, dict]], flag: str) -> Iterator[tuple[str, str, dict]]:
+    """The first row of each problem. Raises UserError where another has other completions: it is of another run."""
+    seen: dict[str, tuple[str, list]] = {}
+    for place, name, row in rows:
+        first, responses = seen.setdefault(name, (place, row["responses"]))
+        if first == place:
+            yield place, name, row
+        elif row["responses"] != responses:
+            raise UserError(
+                f"{flag}{place} has other completions of the problem of {first}; give the samples of one run at a time"
+            )
 
 
 def _together(rows: Iterable[tuple[str, str, dict]]) -> list[tuple[str, str, dict]]:

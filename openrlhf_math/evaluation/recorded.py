@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from openrlhf_math.data.columns import gold_in
 from openrlhf_math.data.problems import completion_rows
 from openrlhf_math.data.tables import Keys
 from openrlhf_math.errors import UserError
@@ -76,8 +77,7 @@ def row_of(row: dict, place: str) -> Row:
             flag = key.removesuffix("s")
             raise UserError(f"{place} has no `{key}`; add it, or name the column that holds it with --{flag}-key.")
     gold, problem, responses = row["gold"], row.get("problem"), row["responses"]
-    if not isinstance(gold, (str, int, float)) or isinstance(gold, bool) or gold != gold:  # NaN
-        raise UserError(f"{place}: `gold` is {gold!r:.60}, it must be text.")
+    gold = gold_in(gold, place, "gold")
     if not isinstance(problem, (str, type(None))):
         raise UserError(f"{place}: `problem` is {problem!r:.60}, it must be text.")
     if not isinstance(responses, list) or not all(isinstance(one, (str, type(None))) for one in responses):
@@ -94,7 +94,7 @@ def row_of(row: dict, place: str) -> Row:
     return Row(
         place,
         problem,
-        str(gold),
+        gold,
         responses,
         scores and [_floats(one) for one in scores],
         row.get("tokens"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.training.flag_checks import has_reward_model
 
 Number = TypeVar("Number", int, float)
 Stages: TypeAlias = tuple[tuple[int, Number], ...]  # (steps done when it begins, value), in order, the first from 0
@@ -80,6 +81,10 @@ def completion_limit(flags: dict, ours: dict) -> LimitSettings:
         _check_growth(settings, grow_at)
     elif settings.grow_to is not None:
         raise UserError(f"--math.grow_to {settings.grow_to}: say when to grow with --math.grow_at, as in 0.2")
+    else:
+        for name, plain in (("grow_by", LimitSettings.grow_by), ("grow_after", LimitSettings.grow_after)):
+            if (value := getattr(settings, name)) != plain:
+                raise UserError(f"--math.{name} {value}: say when to grow with --math.grow_at, as in 0.2")
     buffer = flags["reward.overlong_buffer_len"]
     first = stages[0][1] if stages else start
     if buffer and first and buffer > first:
@@ -90,6 +95,11 @@ def completion_limit(flags: dict, ours: dict) -> LimitSettings:
         raise UserError(
             f"{flag}: {last} tokens and a prompt do not fit in --data.max_len {flags['data.max_len']}; raise it: the "
             "engines are sized by it"
+        )
+    if ours["math.truncated"] == "wrong" and has_reward_model(flags):
+        raise UserError(
+            "--math.truncated wrong: the rewards of --reward.model_name_or_path are not known when a completion ends; "
+            "take keep or mask"
         )
     if flags["critic.model_name_or_path"] and ours["math.truncated"] == "mask":
         raise UserError(

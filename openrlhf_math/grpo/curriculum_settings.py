@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.completion_limit import Stages, parse_stages
+from openrlhf_math.training.flag_checks import has_reward_model
 
-UNIFORM = "uniform"
+UNIFORM, STAGED = "uniform", "staged"
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,19 @@ def curriculum(flags: dict, ours: dict) -> CurriculumSettings:
             "--math.curriculum window goes by pass rates: name their column with --math.pass_rate_key, or leave out "
             "--no-math.learn_pass_rates"
         )
+    if settings.name not in (UNIFORM, STAGED) and settings.learn and has_reward_model(flags):
+        raise UserError(
+            f"--math.curriculum {settings.name}: --reward.model_name_or_path says of no completion whether it is "
+            "correct, so no pass rates can be learned; give --no-math.learn_pass_rates and --math.pass_rate_key, or "
+            "leave one out"
+        )
     if settings.name != UNIFORM:
         _check_order_is_ours(settings.name, flags)
     return settings
 
 
 def _check_staged(settings: CurriculumSettings) -> None:
-    if settings.name != "staged":
+    if settings.name != STAGED:
         if settings.stages:
             raise UserError(f"--math.curriculum_stages is for --math.curriculum staged, this is {settings.name}")
     elif not settings.stages:

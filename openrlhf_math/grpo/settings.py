@@ -33,6 +33,7 @@ from openrlhf_math.training.flag_checks import (
     check_kernels,
     check_parallel,
     check_placement,
+    check_shares,
     hide_wandb_key,
     settle_critic,
 )
@@ -45,6 +46,10 @@ if TYPE_CHECKING:  # what it imports takes a while
 
 # These compare a completion with the others of its group; alone it has nothing to learn from.
 NEEDS_A_GROUP = ("grpo", "grpo_no_std", "rloo", "reinforce_baseline", "group_norm", "dr_grpo")
+
+# Of OpenRLHF's estimators, those that divide by the standard deviation of the batch, and those that discount.
+WHITENED = ("gae", "reinforce", "reinforce_baseline")
+DISCOUNTED = ("gae", "reinforce")
 
 KEEP_ROLLOUTS = "last:20"
 
@@ -283,6 +288,7 @@ def _check(flags: dict, teacher: Teacher | None) -> None:
             f"--rollout.n_samples_per_prompt {group}: {estimator} compares the completions of a prompt with each "
             "other; give 2 or more"
         )
+    _check_estimator(flags, estimator)
     samples = flags["rollout.batch_size"] * group
     if samples % flags["train.batch_size"]:
         raise UserError(
@@ -296,12 +302,27 @@ def _check(flags: dict, teacher: Teacher | None) -> None:
             f"--rollout.vllm_generate_batch_size {generated}: engines are asked for a batch at a time, this is "
             f"--rollout.batch_size {flags['rollout.batch_size']}; leave it out"
         )
+    check_shares("data.prompt_probs", flags["data.prompt_probs"], "data.prompt_dataset", flags["data.prompt_dataset"])
     check_parallel(flags, flags["actor.num_nodes"] * flags["actor.num_gpus_per_node"])
     ranks = training_ranks(flags)
     if flags["train.batch_size"] % (flags["train.micro_batch_size"] * ranks):
         raise UserError(
             f"--train.micro_batch_size {flags['train.micro_batch_size']} on {ranks} training process(es) does not "
             f"divide --train.batch_size {flags['train.batch_size']}; choose a micro batch that does"
+        )
+
+
+def _check_estimator(flags: dict, estimator: str) -> None:
+    """Raise UserError for what an estimator does not do, where another result than the one asked for would come."""
+    if flags["algo.advantage.no_std_norm"] and estimator not in WHITENED:
+        raise UserError(
+            f"--algo.advantage.no_std_norm: only {', '.join(WHITENED)} divide by the batch's standard deviation, this "
+            f"is {estimator}; leave it out, or take grpo_no_std for advantages that are not divided by the group's"
+        )
+    if flags["algo.advantage.gamma"] != 1 and estimator not in DISCOUNTED:
+        raise UserError(
+            f"--algo.advantage.gamma {flags['algo.advantage.gamma']:g}: only {' and '.join(DISCOUNTED)} discount, this "
+            f"is {estimator}; leave it out"
         )
 
 

@@ -126,8 +126,8 @@ def _key(answer: str) -> str:
 class GraderSays:
     """`same` for the answers of one problem: the grader takes one of them for the other, whichever is the gold.
 
-    Numbers are compared here. Other exact values that differ are different at once: each text is computed once, and
-    only texts with the same values, or of another kind, are compared in pairs.
+    Numbers are compared here. Other exact values, equations, lists and regions that differ are different at once: each
+    text's fingerprint is computed once, and only texts with the same one, or of another kind, are compared in pairs.
 
     compared: pairs asked. undecided: pairs that nobody could tell within the limits, and texts that could not be
     computed within them, which stay apart from all others. After MOST_UNDECIDED of these no more pairs are asked.
@@ -158,12 +158,13 @@ class GraderSays:
         return self._verdicts[pair]
 
     def _differ(self, first: str, second: str) -> bool:
-        """Whether both are numbers, or both exact values, and not the same."""
+        """Whether both are numbers, or of one kind with an exact fingerprint, and not the same."""
         one, other = self._number(first), self._number(second)
         if one and other:
             return not (same_number(one[0], other[1]) or same_number(other[0], one[1]))
-        values = [self._value(first), self._value(second)]
-        return all(values) and values[0] != values[1]
+        values = self._value(first) or "", self._value(second) or ""
+        kinds = [one.partition(" ")[0] for one in values]
+        return all(values) and kinds[0] == kinds[1] and values[0] != values[1]
 
     def _number(self, text: str) -> tuple[Number, Number] | None:
         """A text as a number: as a gold answer, and as an answer, whose unit may be in the problem."""

@@ -141,7 +141,8 @@ class EndpointSampler:
 
     def _completion(self, answer: Answer) -> Completion:
         text = trace(answer.content, answer.reasoning)
-        finished = "length" if answer.finish_reason == "length" else "eos"
+        # A filter cuts a reply off as the limit does: what came is not the whole of it.
+        finished = "length" if answer.finish_reason in ("length", "content_filter") else "eos"
         if answer.stop_reason and finished == "eos":
             text, finished = text + answer.stop_reason, "stop"
         tokens = answer.tokens

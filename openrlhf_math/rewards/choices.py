@@ -15,7 +15,7 @@ _LETTER = re.compile(
 )
 _MARK = re.compile(r"\([A-Ja-j]\)|(?<![A-Za-z\\])[A-J](?![A-Za-z'])")
 # What makes more of a letter than a choice: `(A) or 7`, `(A) = 7`, `(A) is wrong`.
-_GOES_ON = re.compile(r"[,;=<>^/+*!|_-]|\\(?!frac|sqrt|pi|\$|\{|\()|(?:or|and|is|if|where|not|but)\b", re.IGNORECASE)
+_GOES_ON = re.compile(r"[,;=<>^/+*!|_-]|\\(?!frac|sqrt|pi|\$|\{|\()|\(?(?:or|and|is|if|where|not|but)\b", re.IGNORECASE)
 _SEVERAL = re.compile(r"\A\(?[A-J]\)?(?:(?:[ ,;&]|and)+\(?[A-J]\)?)+\Z")
 _TOGETHER = re.compile(r"\A[A-J]{2,10}\Z")
 _OPTION = re.compile(

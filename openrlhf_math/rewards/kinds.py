@@ -8,7 +8,7 @@ from openrlhf_math.rewards.measures import Measure
 if TYPE_CHECKING:
     from openrlhf_math.rewards.regions import Region
 
-Statement: TypeAlias = Union["Expression", "Relation", "Items", "Tagged", "Where", "Region"]
+Statement: TypeAlias = Union["Expression", "Relation", "Items", "Tagged", "Where", "Pieces", "Region"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,14 @@ class Tagged:
 
     kind: str
     content: tuple
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A function in pieces: the name it is given or "", and a value with a condition for each."""
+
+    name: str
+    pieces: tuple[tuple[Statement, str], ...]
 
 
 @dataclass(frozen=True, slots=True)

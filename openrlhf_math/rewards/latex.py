@@ -309,6 +309,8 @@ class _Reader(Variables):
         while self.peek() in ("^", "_"):
             if self.next() == "^":
                 power = self.argument()
+            elif (first := self._first_digit()) is not None:
+                base = first
             else:
                 base = self.argument()
         if self.peek() in ("(", "{", "["):
@@ -325,6 +327,20 @@ class _Reader(Variables):
         if base is not None and name != "log":
             raise Unreadable(f"{name} with a subscript")
         return tree if power is None else ("^", tree, power)
+
+    def _first_digit(self) -> tuple | None:
+        r"""The base in `\log_23`, which is 2 where nothing else is there to take the logarithm of; else None."""
+        token = self.peek()
+        if not token.isdecimal() or len(token) < 2:
+            return None
+        before = self.at
+        self.next()
+        if self._starts_factor() or self.peek() in ("+", "-", "^"):
+            self.at = before
+            return None
+        self.at -= 1
+        self.tokens[self.at] = token[1:]
+        return ("n", Fraction(token[0]))
 
     def several(self, name: str) -> tuple:
         name += "_" + self.subscript() if self.peek() == "_" and self.next() else ""

@@ -45,7 +45,7 @@ def read_value(text: str, problem: str) -> Expression:
             raise Unreadable("nothing before %")
     decimal = _decimal(text)
     money = None
-    for sign in ("\\$", "USD", "US\\$", "€", "£", "¥", "₹", "Rs.", "Rs"):
+    for sign in ("\\$", "USD", "EUR", "GBP", "JPY", "CNY", "INR", "CHF", "US\\$", "€", "£", "¥", "₹", "Rs.", "Rs"):
         if text.startswith(sign):
             text, money = text[len(sign) :].strip(), unit_of_money(sign)
             decimal = _decimal(text)

@@ -22,11 +22,12 @@ _BASES = {
     "mol": "mol mole moles",
     "cd": "cd candela",
     "$": "$ dollar dollars usd bucks",
-    "eur": "euro euros €",
-    "gbp": "£ quid",
-    "yen": "yen ¥",
-    "yuan": "yuan rmb",
-    "inr": "₹ rupee rupees rs",
+    "eur": "euro euros € eur",
+    "gbp": "£ quid gbp",
+    "yen": "yen ¥ jpy",
+    "yuan": "yuan rmb cny",
+    "inr": "₹ rupee rupees rs inr",
+    "chf": "chf franc francs",
     "bit": "bit bits",
     "deg": "deg degree degrees ° ^\\circ",
     "C": "celsius °C",
@@ -153,7 +154,7 @@ _DEGREES_OF = re.compile(r"° ?([CF])(?![a-zA-Z])")
 _CLASSIFIERS = frozenset("个只本人张条件元块分米斤次天年月日岁页支种位名头匹辆棵朵颗粒双把台")
 _NOT_COUNTED = frozenset("和或万亿千百十半倍对双不非约至到点成分")
 _SILENT = frozenset(["old", "tall", "long", "wide", "high", "deep", "US", "total", "altogether"])
-_LOWERED = frozenset(("AM", "PM", "USD", "Am", "Pm", "Rs", "KM", "CM"))
+_LOWERED = frozenset(("AM", "PM", "USD", "EUR", "GBP", "JPY", "CNY", "INR", "CHF", "Am", "Pm", "Rs", "KM", "CM"))
 _IN_TOTAL = re.compile(r" in (?:total|all)\b")
 _PER_SQUARED = re.compile(r"\bper (sec(?:ond)?|min(?:ute)?|hour) squared\b")
 _POWER_WORDS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
@@ -231,7 +232,7 @@ def read_measure(text: str, problem: str = "") -> Measure | None:
         return _counted_in_chinese(text)
     text = _DEGREES_OF.sub(r"°\1", text)
     pieces = [piece for piece in _WORD.findall(text) if piece not in _SILENT]
-    if not pieces or len(pieces) > 24:
+    if not pieces or len(pieces) > 24 or pieces[-1] in ("-", "/"):
         return None
     words = [piece for piece in pieces if piece[0].isalpha() and piece.isascii() and len(piece) > 1]
     if any(word.lower() in _CHANGING for word in words):

@@ -96,6 +96,30 @@ _SINGLE = re.compile(r"([_^])\{([0-9a-zA-Z])\}(?![0-9a-zA-Z])")
 _AT_MOST = re.compile(r"\\([lg])e(?:q(?:slant)?)?(?![a-zA-Z])")
 _BOARD_LETTER = re.compile(r"\\mathbb ?([A-Z])")
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")  # most answers; nothing below would change one
+# Other ways to type the same: what a text must have for the pattern to be tried, the pattern, what it becomes.
+_ARGUMENT = r"(?:\{ ?([0-9a-z]{1,6}) ?\}|([0-9a-z]))"
+_RETYPED: tuple[tuple[str, re.Pattern, str], ...] = (
+    (":=", re.compile(r":="), "="),
+    ("coloneq", re.compile(r"\\coloneqq?(?![a-zA-Z])"), "="),
+    ("**", re.compile(r"(?<=[0-9a-zA-Z)}\]])\*\*(?=[0-9a-zA-Z({\\-])"), "^"),
+    (r"\^{}", re.compile(r"\\\^\{\}"), "^"),
+    ("asciicircum", re.compile(r"\\textasciicircum(?:\{\}|(?![a-zA-Z]) ?)"), "^"),
+    ("{-}", re.compile(r"(?:\A|(?<=[0-9(\[,={]))(?<!\^)(?<!_)\{-\}"), "-"),
+    ("_\\", re.compile(r"_ ?(\\(?:text|mathrm|textrm|mbox|operatorname) ?\{[^{}]*\})"), r"_{\1}"),
+    ("C_", re.compile(rf"(?:\A|(?<=[=( ]))(?:\{{ ?\}} ?)?[_^] ?{_ARGUMENT} ?C_ ?{_ARGUMENT}"), r"\\binom{\1\2}{\3\4}"),
+    (r"\mathbb{R}_", re.compile(r"(\\mathbb\{R\})_ ?\{ ?(?:>|\\gt) ?0 ?\}"), r"\1^+"),
+    (r"\mathbb{R}_", re.compile(r"(\\mathbb\{R\})_ ?\{ ?(?:<|\\lt) ?0 ?\}"), r"\1^-"),
+    (r"\mathbb{R}_", re.compile(r"(\\mathbb\{R\})_ ?\{ ?\\ge(?:q(?:slant)?)? ?0 ?\}"), r"\1_0^+"),
+    (r"\mathbb{R}_", re.compile(r"(\\mathbb\{R\})_ ?\{ ?\\le(?:q(?:slant)?)? ?0 ?\}"), r"\1_0^-"),
+    (r"\euro", re.compile(r"\\(?:text)?euro(?:\{\}|(?![a-zA-Z]))"), "€"),
+    (r"\pounds", re.compile(r"\\pounds(?:\{\}|(?![a-zA-Z]))"), "£"),
+    (r"\textsterling", re.compile(r"\\textsterling(?:\{\}|(?![a-zA-Z]))"), "£"),
+)
+_OPEN_CASES = re.compile(r"\\\{ ?\\begin ?\{array\} ?\{[lcr| ]{1,6}\}(?=[^\\]|\\(?!begin))")
+_END_OF_CASES = re.compile(r"\\end ?\{array\} ?\Z")
+_NAMED_VALUE = re.compile(r"\A[a-zA-Z](?:_(?:[a-zA-Z0-9]|\{[a-zA-Z0-9]{1,9}\}))? ?= ?[^=<>&,]{1,200}\Z")
+_FORMULA = re.compile(r"\A\\ce ?\{([A-Za-z0-9()]{1,40})\}\Z")
+_ATOMS = re.compile(r"(?<=[A-Za-z)])([0-9]{1,3})")
 _LOOSE_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 
 
@@ -134,6 +158,15 @@ def _tidied(text: str) -> str:
         if "frac" in text and text[-1:] == "}":
             text = _UNIT_FRACTION.sub(r"\1/\2", text)
         text = _without_environment(_ORDINAL.sub(r" \1", text))
+    for sign, pattern, plain in _RETYPED:
+        if sign in text:
+            text = pattern.sub(plain, text)
+    if "{array}" in text and text.count("\\begin") == 1 and _END_OF_CASES.search(text) and _OPEN_CASES.search(text):
+        text = _END_OF_CASES.sub(r"\\end{cases}", _OPEN_CASES.sub(r"\\begin{cases}", text))
+    if "{cases}" in text:
+        text = _without_system(text)
+    if formula := _FORMULA.match(text):
+        text = _ATOMS.sub(r"_{\1}", formula[1])
     if "..." in text or "dots" in text:
         text = _DOTS.sub(r"\\ldots ", text)
     text = _without_style(text.strip())
@@ -231,6 +264,16 @@ def _without_environment(text: str) -> str:
         return text
     inner = text.strip()[begins.end() : ends.start()].strip()
     return text if "&" in inner or "\\\\" in inner or "\\begin" in inner else inner
+
+
+def _without_system(text: str) -> str:
+    r"""`x = 1, y = 2` for `\begin{cases} x = 1 \\ y = 2 \end{cases}`: equations, and nothing beside them."""
+    begin, end = "\\begin{cases}", "\\end{cases}"
+    if not text.startswith(begin) or not text.endswith(end):
+        return text
+    rows = [row.replace("&", "").strip(" ,;") for row in text[len(begin) : -len(end)].split("\\\\")]
+    rows = [row for row in rows if row]
+    return ", ".join(rows) if rows and all(map(_NAMED_VALUE.match, rows)) else text
 
 
 def _without_outer_braces(text: str) -> str:

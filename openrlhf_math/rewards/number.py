@@ -17,11 +17,11 @@ MAX_DIGITS = 400
 MAX_EXPONENT = 400
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
-_SIGNED = re.compile(r"\A([+-]?) ?((?:\\?\$|USD\b|[€£¥₹]|Rs\b\.?)?) ?([+-]?) ?")
+_SIGNED = re.compile(r"\A([+-]?) ?((?:\\?\$|(?:USD|EUR|GBP|JPY|CNY|INR|CHF)\b|[€£¥₹]|Rs\b\.?)?) ?([+-]?) ?")
 _DIGITS = r"([0-9]+(?:[, ][0-9]{3}(?![0-9]))*)"
 _INT = r" ?([+-]? ?[0-9]+) ?"
 _MIXED = re.compile(rf"\A(?:{_DIGITS} ?)?\\frac ?\{{{_INT}\}}\{{{_INT}\}}")
-_SLASHED_MIXED = re.compile(r"\A([0-9]+)(?: ?- ?| )([0-9]+) ?/ ?([0-9]+)")
+_SLASHED_MIXED = re.compile(r"\A([0-9]+) ([0-9]+) ?/ ?([0-9]+)")
 _SLASHED = re.compile(rf"\A{_DIGITS} ?([/:]|\\div) ?([0-9]+)")
 _REPEATING = re.compile(r"\A([0-9]*\.[0-9]*)\\overline ?\{([0-9]+)\}")
 _DECIMAL = re.compile(rf"\A(?:{_DIGITS}(\.[0-9]*)?|(\.[0-9]+))")
@@ -61,7 +61,7 @@ def read_number(text: str, problem: str = "") -> Number | None:
     """Read tidied text (see `notation.tidy`) as one number, or return None. Words of the problem may be counted."""
     if _INTEGER.match(text):
         return Number(Fraction(int(text)), "integer")
-    if text[-1:].isalpha() or text[-1:] == "}" or text[:5].lower() == "minus":
+    if text[-1:].isalpha() or text[-1:] == "}" or text[:5].lower() in ("minus", "\\text"):
         said = meaning(unstyled(text)) or ()
         if said[:1] == ("number",):
             return Number(said[1], "integer" if said[1].denominator == 1 else "fraction")
@@ -85,7 +85,7 @@ def read_number(text: str, problem: str = "") -> Number | None:
     if rest is None or after and not styled and not _unit_in_letters(after, fraction):
         return None
     scale, percent, unit = rest
-    if form == "ratio" and unit:  # `1:4 p.m.` is a time
+    if form == "ratio" and (unit or percent):  # `1:4 p.m.` is a time
         return None
     if "-" in (signed[1], signed[3]):
         value = -value

@@ -70,7 +70,9 @@ class GradingPool:
         return conclude(started, self._verdict(started.gold, started.answer, started.problem).result(), self.config)
 
     def fingerprint_now(self, answer: str, problem: str | None = None) -> str | None:
-        """A text that differs for two tidied answers only if they are different; "" where that cannot be said.
+        """A text that differs for two tidied answers of one kind only if they are different; "" if that cannot be said.
+
+        The kind is its first word.
 
         None if the answer takes more than its time or memory.
         """

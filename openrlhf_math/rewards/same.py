@@ -13,7 +13,7 @@ from fractions import Fraction
 import mpmath
 
 from openrlhf_math.rewards.evaluate import Undefined, any_part, exact, is_real, same_value, symbols, value
-from openrlhf_math.rewards.kinds import Expression, Items, Relation, Statement, Tagged, Where
+from openrlhf_math.rewards.kinds import Expression, Items, Pieces, Relation, Statement, Tagged, Where
 from openrlhf_math.rewards.latex import PLUS_MINUS, Unreadable, parse
 from openrlhf_math.rewards.listing import (
     both_signs,
@@ -27,6 +27,7 @@ from openrlhf_math.rewards.listing import (
 )
 from openrlhf_math.rewards.names import by_name, is_quantity
 from openrlhf_math.rewards.notation import key
+from openrlhf_math.rewards.piecewise import same_pieces
 from openrlhf_math.rewards.regions import Region, joined, points, same_region
 from openrlhf_math.rewards.same_tagged import same_tagged
 from openrlhf_math.rewards.same_trees import aligned, replaced, same_trees, values_at_points
@@ -35,9 +36,9 @@ from openrlhf_math.rewards.solution_sets import as_interval
 from openrlhf_math.rewards.statement import read
 from openrlhf_math.rewards.tokens import RELATION, is_grouped, split
 
-_SPEAKS_OF_CONSTANTS = re.compile(r"\bconstants?\b|general solution|antiderivative")
+SPEAKS_OF_CONSTANTS = re.compile(r"\bconstants?\b|general solution|antiderivative")
 _PARAMETER = re.compile(r"\A ?([a-zA-Z])( ?\\in ?\\mathbb ?\{ ?[A-Z] ?\}) ?\Z")
-_CONSTANTS = {letter: re.compile(rf"(?<![a-zA-Z\\]){letter}(?![a-zA-Z_(])") for letter in "cC"}
+_CONSTANTS = {letter: re.compile(rf"(?<![a-zA-Z\\]){letter}(?![_(]|[a-df-zA-Z]|e[a-zA-Z])") for letter in "cC"}
 
 
 def equivalent(gold: str, answer: str, problem: str = "") -> bool:
@@ -50,7 +51,7 @@ def equivalent(gold: str, answer: str, problem: str = "") -> bool:
             return True
         if isinstance(first, Items) and is_grouped(answer):  # `30,150` is a number, or 30 and 150
             return _same(first, read(answer.replace(",", ", "), problem))
-        if _SPEAKS_OF_CONSTANTS.search(problem) and (renamed := _with_gold_constant(gold, answer)):
+        if SPEAKS_OF_CONSTANTS.search(problem) and (renamed := _with_gold_constant(gold, answer)):
             return _same(first, read(renamed, problem))
     except (Unreadable, RecursionError):
         pass
@@ -69,6 +70,12 @@ def _with_gold_constant(gold: str, answer: str) -> str | None:
 def _same(gold: Statement, answer: Statement, depth: int = 0) -> bool:
     if depth > 6:
         return False
+    if isinstance(gold, Pieces) or isinstance(answer, Pieces):
+        return (
+            isinstance(gold, Pieces)
+            and isinstance(answer, Pieces)
+            and same_pieces(gold, answer, lambda one, other: _same(one, other, depth + 1), equivalent, read)
+        )
     if isinstance(gold, Where) or isinstance(answer, Where):
         return _same_where(gold, answer, depth)
     if isinstance(gold, Relation) or isinstance(answer, Relation):

@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from fractions import Fraction
 
-from openrlhf_math.rewards.evaluate import exact
+import mpmath
+
+from openrlhf_math.rewards.evaluate import Undefined, exact, is_real, symbols, value
 from openrlhf_math.rewards.kinds import Expression, Statement, Tagged
+from openrlhf_math.rewards.latex import Unreadable
 from openrlhf_math.rewards.measures import COUNT, Measure
 from openrlhf_math.rewards.same_trees import same_trees
 
@@ -43,7 +46,7 @@ def same_tagged(gold: Statement, answer: Statement, same: Callable[[Statement, S
             return False
         return not other.percent and same_trees(quotient, other.tree)
     if tagged.kind == "residue" and isinstance(other, Expression):
-        if tagged is answer and not _is_residue(other, tagged.content[1]):
+        if tagged is answer and not is_reduced(other.tree, tagged.content[1]):
             return False  # `5 \bmod 3` is a sum to be done
         return same(tagged.content[0], other)
     if gold == INFINITELY_MANY and isinstance(answer, Expression):
@@ -66,9 +69,17 @@ def same_tagged(gold: Statement, answer: Statement, same: Callable[[Statement, S
     return False
 
 
-def _is_residue(number: Expression, modulus: int) -> bool:
-    size = exact(number.tree)
-    return size is None or abs(size) < modulus
+def is_reduced(tree: tuple, modulus: int) -> bool:
+    """Whether a number, or each of a matrix or of both signs of `\\pm`, is known to be less than the modulus."""
+    if tree[0] == "m":
+        return all(is_reduced(cell, modulus) for row in tree[1] for cell in row)
+    if symbols(tree) - {"±"}:
+        return False
+    try:
+        size = value(tree, {"±": mpmath.mpf(1)})
+    except (Undefined, Unreadable):
+        return False
+    return not isinstance(size, tuple) and is_real(size) and abs(size) < modulus
 
 
 def _half(measure: Measure | None) -> str:
@@ -77,9 +88,18 @@ def _half(measure: Measure | None) -> str:
 
 
 def _same_clock(gold: tuple, answer: tuple) -> bool:
-    if gold[3] and answer[3]:
-        return gold == answer
+    one, other = _minute_of_day(gold), _minute_of_day(answer)
+    if one is not None and other is not None:
+        return one == other
     return gold[:3] == answer[:3]
+
+
+def _minute_of_day(clock: tuple) -> tuple[int, int, int] | None:
+    """Hour, minute and second from midnight; None where `4:30` does not say which half of the day is meant."""
+    hour, minute, second, half = clock
+    if half:
+        return (hour % 12 + 12 * (half == "pm"), minute, second) if 1 <= hour <= 12 else None
+    return (hour, minute, second) if hour > 12 or not hour else None
 
 
 def _same_ratio(gold: tuple, answer: tuple) -> bool:

@@ -129,6 +129,8 @@ def region_of(text: str) -> Region | None:
         return region
     if text in ("\\mathbb{R}", "\\mathbb R", "\\R"):
         return regions.EVERYTHING
+    if half := _HALF_LINES.get(text.replace(" ", "").replace("{", "").replace("}", "")):
+        return half
     if text in ("\\emptyset", "\\{ \\}", "\\{\\}"):
         return regions.NOTHING
     if text.startswith("\\{") and text.endswith("\\}") and closes(text[1:-2] + "}"):
@@ -137,6 +139,16 @@ def region_of(text: str) -> Region | None:
 
 
 _SET_MINUS = re.compile(r"\\(?:cup|cap|setminus|backslash)(?![a-zA-Z])|(?<=R\})-|(?<=R\} )-")
+
+
+_HALF_LINES = {
+    "\\mathbbR^+": regions.interval(mpmath.mpf(0), regions.INFINITY, False, False),
+    "\\mathbbR^+_0": regions.interval(mpmath.mpf(0), regions.INFINITY, True, False),
+    "\\mathbbR_0^+": regions.interval(mpmath.mpf(0), regions.INFINITY, True, False),
+    "\\mathbbR^-": regions.interval(-regions.INFINITY, mpmath.mpf(0), False, False),
+    "\\mathbbR^-_0": regions.interval(-regions.INFINITY, mpmath.mpf(0), False, True),
+    "\\mathbbR_0^-": regions.interval(-regions.INFINITY, mpmath.mpf(0), False, True),
+}
 
 
 def _described(inner: str) -> Region | None:

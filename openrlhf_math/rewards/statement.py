@@ -15,6 +15,7 @@ from openrlhf_math.rewards.evaluate import symbols
 from openrlhf_math.rewards.kinds import Expression, Items, Relation, Statement, Tagged, Where
 from openrlhf_math.rewards.latex import Unreadable, parse
 from openrlhf_math.rewards.measured import read_duration, read_value
+from openrlhf_math.rewards.piecewise import read_pieces
 from openrlhf_math.rewards.regions import Region
 from openrlhf_math.rewards.solution_sets import BUILDER, as_region, bracketed, region_of
 from openrlhf_math.rewards.tokens import COMMA, RELATION, SIGNS, closes, is_bare, is_grouped, split, without_groups
@@ -58,6 +59,10 @@ def read(text: str, problem: str = "") -> Statement:
     if match := _CLOCK.match(_plain(text)):
         half = (match[4] or "").replace(".", "").replace(" ", "").lower()
         return Tagged("clock", (int(match[1]), int(match[2]), int(match[3] or 0), half))
+    if "cases}" in text:
+        found = read_pieces(text, lambda part: read(part, problem))
+        if found is not None:
+            return found
     readers: tuple[Callable[[str, str], Statement | None], ...] = (
         _signed_tuple, read_duration, _several, _base, _residue, _ratio, _relation, _set, _tuple
     )  # fmt: skip

@@ -71,8 +71,15 @@ def is_words(text: str) -> bool:
 
 def same_words(gold: str, answer: str) -> bool:
     """Words are equal apart from case, articles and punctuation, or if they mean the same."""
+    if _denies(gold) != _denies(answer):
+        return False
     one, other = letters(gold), letters(answer)
     return one == other != "" or meaning(gold) == meaning(answer) is not None and one != "" != other
+
+
+def _denies(text: str) -> bool:
+    """Whether words are behind the sign of negation of a programming language: `!Yes`."""
+    return unstyled(text).lstrip(" (").startswith("!")
 
 
 def letters(text: str) -> str:
@@ -81,6 +88,8 @@ def letters(text: str) -> str:
 
 def meaning(text: str) -> tuple | None:
     """What words mean: ("nothing",), ("everything",), ("number", Fraction), ("ordinal", int) or ("words", letters)."""
+    if _denies(text):
+        return None
     plain = _SPACES.sub(" ", unstyled(text).replace("’", "'").casefold()).strip(" .,;:!()")
     if plain in _NOTHING:
         return ("nothing",)

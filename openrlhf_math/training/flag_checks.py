@@ -34,12 +34,35 @@ def _is_graded(flags: dict) -> bool:
     return bool(flags["train.agent_func_path"] or flags["reward.remote_url"])
 
 
+def has_reward_model(flags: dict) -> bool:
+    """Whether a model of this run gives the rewards, which nobody knows before the batch is complete."""
+    return bool(flags["reward.model_name_or_path"]) and not _is_graded(flags)
+
+
 def check_frozen_steps(frozen: int, batches: int) -> None:
     """Raise UserError if the policy is never trained. frozen: `--critic.freezing_steps`. batches: of the run."""
     if frozen >= 0 and frozen + 1 >= batches:
         raise UserError(
             f"--critic.freezing_steps {frozen} trains the critic alone in the first {frozen + 1} steps, and the run "
             f"has {batches}; lower it"
+        )
+
+
+def check_shares(flag: str, shares: str | None, sets_flag: str, sets: str) -> None:
+    """Raise UserError unless there is a probability for each of several sets, and they add up to 1.
+
+    shares, sets: separated by commas; shares None for none.
+    """
+    if shares is None:
+        return
+    number = len(sets.split(","))
+    try:
+        found = [float(one) for one in shares.split(",")]
+    except ValueError:
+        found = []
+    if len(found) != number or not all(0 < one <= 1 for one in found) or abs(sum(found) - 1) > 1e-6:
+        raise UserError(
+            f"--{flag} {shares}: give a share above 0 for each of the {number} sets of --{sets_flag}, 1 in all"
         )
 
 

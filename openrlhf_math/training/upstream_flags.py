@@ -110,7 +110,7 @@ PROMPT_LENGTH, COMPLETION_LENGTH, OLD_LENGTH = "prompt_max_len", "generate_max_l
 
 
 # What only a critic reads, and what gives one.
-CRITIC, ESTIMATOR, RECIPE = "--critic.", "--algo.advantage.estimator", "--math.recipe"
+RECIPE = "--math.recipe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +185,6 @@ def wants_upstream(arguments: Sequence[str]) -> bool:
     return dict(_split(arguments)).get(RECIPE) == ["none"]
 
 
-def without_effect(arguments: Sequence[str]) -> list[str]:
-    """Flags of a critic in a command line whose estimator has none. Those that name one are refused elsewhere."""
-    given = dict(_split(arguments))
-    if given.get(ESTIMATOR) == ["gae"] or (wants_upstream(arguments) and ESTIMATOR not in given):
-        return []
-    return [flag for flag in given if flag.startswith(CRITIC)]
+def given_flags(arguments: Sequence[str]) -> list[str]:
+    """The flags of a command line, as they are typed."""
+    return [flag for flag, _ in _split(arguments) if flag]

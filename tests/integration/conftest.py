@@ -8,6 +8,17 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from openrlhf_math.cli.demo import TINY
+from openrlhf_math.colocation import preloaded
+from openrlhf_math.colocation.layout import worker_environment
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_imports():
+    """Ray's workers are forked from one process that has the imports, in all tests of a session as in the demo."""
+    with preloaded.shared(worker_environment("cpu", TINY)):
+        yield
+
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Path:

@@ -27,8 +27,6 @@ STEPS = 30
 KILLED_AFTER = 3  # steps
 PROMPT_SECONDS = 120  # from the kill to the end of the job, on a busy machine
 
-pytestmark = pytest.mark.slow
-
 
 def free_port() -> int:
     with socket.socket() as sock:
@@ -204,7 +202,7 @@ def test_the_gauges_are_at_rays_prometheus_endpoint(story):
 
 
 def test_the_jobs_log_has_the_steps(story):
-    assert f"step  1/{STEPS}  reward" in story.logs
+    assert f"step  1/{STEPS} reward" in story.logs
 
 
 def test_a_lost_node_ends_the_job_promptly_with_the_cause(story):

@@ -62,6 +62,7 @@ def test_weights_reach_engines_that_share_the_devices(demo, tmp_path, placement)
     assert second["transfer/bytes"] == pytest.approx(model_bytes(demo / "sft" / "model"), rel=0.01)
 
 
+@pytest.mark.slow
 def test_on_separate_devices_with_an_evaluation_after_each_step(demo, tmp_path):
     evaluation = ("--eval.dataset", str(demo / "world" / "heldout.jsonl"), "--eval.steps", "1")
     first, second = run_two_steps(demo, tmp_path / "run", "--no-train.colocate_all", *evaluation)

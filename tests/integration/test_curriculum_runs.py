@@ -17,9 +17,6 @@ from openrlhf_math.grpo.prompt_sampler import CurriculumSampler
 STEPS, SAVED_EVERY, LIMITS = 6, 2, [32, 32, 32, 48, 48, 48]
 
 
-pytestmark = pytest.mark.slow
-
-
 @pytest.fixture(scope="module")
 def rated(demo, tmp_path_factory) -> Path:
     """The demo's held-out problems with the student's pass rates."""
@@ -81,6 +78,7 @@ def test_a_killed_run_goes_on_with_the_same_problems_and_limits(demo, rated, tmp
         assert all(0 <= record["curriculum/mixed_rate"] <= 1 for record in records)
 
 
+@pytest.mark.slow
 def test_what_was_learned_on_line_is_in_the_checkpoint(demo, rated, tmp_path):
     run_dir = tmp_path / "run"
     killed_and_resumed(demo, rated, run_dir)
@@ -92,6 +90,7 @@ def test_what_was_learned_on_line_is_in_the_checkpoint(demo, rated, tmp_path):
     assert [record["problems"] for record in records.values()] == replayed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truncated", ["mask", "wrong"])
 def test_easy_problems_come_first_and_the_limit_grows_when_too_many_are_cut_off(demo, tmp_path, truncated):
     problems = tmp_path / "problems.jsonl"

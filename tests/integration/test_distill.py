@@ -133,6 +133,7 @@ def test_a_killed_engine_run_leaves_no_process(demo, tmp_path):
     assert children and not psutil.wait_procs(children, timeout=10)[1]
 
 
+@pytest.mark.slow
 def test_engines_on_ray_resume_what_one_began_and_refuse_what_has_no_room(demo, engine_run, tmp_path):
     """Ten attempts of the run above, asked again of two Ray actors; and a problem longer than their context."""
     problems, output = tmp_path / "problems.jsonl", tmp_path / "run"

@@ -73,6 +73,7 @@ def test_two_benchmarks_have_their_figures_and_completions(whole):
     assert list(report["heldout"]["by"]["difficulty"]) == ["2", "3", "4"]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_comes_to_the_same_results(demo, student, whole, tmp_path):
     output, flags = tmp_path / "killed", (*two_benchmarks(demo), *SAMPLED, "--parquet")
     moments = [kill_at_random(command(student, output, *flags), output / "journal.jsonl") for _ in range(KILLS)]

@@ -15,6 +15,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from openrlhf_math.rewards import pool
+
 HERE = Path(__file__).parent
 GROUP, PROMPTS = 4, 8
 PATIENCE = 400  # seconds a busy machine may take for what takes 20 s
@@ -119,14 +121,13 @@ def start(demo, tmp_path):
         run.errors.close()
 
 
-@pytest.mark.slow
 def test_engines_and_grading_workers_that_die_are_replaced_within_a_bound(start):
     learns = ("--actor.adam.lr", "1e-3")  # old weights would show in the gap between trainer and engine
     run = start("--math.engine_restarts", "2", *learns, steps=5, seconds=2.0)
     run.until_mid_rollout(1)
     run.find("ray::MathRollou").kill()
     run.until_mid_rollout(2)
-    worker = next(child for child in run.find("ray::MathRollou").children() if "multiprocessing" in words(child))
+    worker = next(child for child in run.find("ray::MathRollou").children() if pool.MODULE in words(child))
     worker.kill()
     run.until_mid_rollout(3)
     run.engine().kill()

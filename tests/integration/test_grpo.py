@@ -1,11 +1,13 @@
 """`openrlhf-math grpo` on the real stack: which actors it creates, with and without a reference."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from openrlhf_math.cli import main
+from openrlhf_math.colocation import preloaded
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -29,6 +31,9 @@ def test_without_kl_there_is_no_reference_actor(demo, tmp_path, created):
     assert main(flags(demo, tmp_path / "run")) == 0
     assert created == ["MathPolicyActor"]
     assert only_record(tmp_path / "run")["kl"] == 0
+    log = (Path(os.environ[preloaded.PLACE]) / "log").read_text()
+    # the policy and the rollout actor; one that cannot be forked starts as a plain process, seconds later, in silence
+    assert log.count("forked") >= 2 and "not forked" not in log
 
 
 def test_with_kl_upstreams_reference_actor_runs_beside_ours(demo, tmp_path, created):
@@ -87,6 +92,7 @@ def test_a_recipe_with_two_steps_a_batch_and_a_correction(demo, tmp_path, recipe
     assert objective["recipe"] == recipe and objective["rollout correction"] == "token clip, ratio 0 to 2"
 
 
+@pytest.mark.slow
 def test_a_reward_of_ones_own(demo, tmp_path):
     assert main(flags(demo, tmp_path / "run", "--train.agent_func_path", str(EXAMPLES / "own_reward.py"))) == 0
     record = only_record(tmp_path / "run")

@@ -140,6 +140,7 @@ def test_vllm_loads_what_is_saved(world, trained, form, tmp_path):
     assert (served - log_probs(load(trained / "model"), ids)).abs().mean() < 2e-3
 
 
+@pytest.mark.slow
 def test_sft_trains_adapters_and_goes_on_after_a_kill(world, tmp_path):
     sft(world, tmp_path / "sft")
     losses = [each["loss"] for each in records(tmp_path / "sft")]

@@ -46,6 +46,7 @@ def test_a_python_file(demo, tmp_path, capsys):
     assert len(lines) == 2 and all("acc - " in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_server(demo, tmp_path):
     def reply(path, body, headers):
         assert len(body["query"]) == len(body["prompts"]) == len(body["labels"]) == 1

@@ -56,6 +56,7 @@ def head():
                     process.kill()
 
 
+@pytest.mark.slow
 def test_a_submitted_job_trains(head, demo, tmp_path):
     run_dir = tmp_path / "run"
     result = subprocess.run(

@@ -78,6 +78,7 @@ def test_gathered_parameters_are_there():
     assert result.stdout.splitlines().count("0 wrong") == 2, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(demo, tmp_path):
     more = ("--data.max_samples", "80", "--train.micro_batch_size", "4")
     subprocess.run(command(demo, tmp_path / "one", *more), check=True, capture_output=True, timeout=300)

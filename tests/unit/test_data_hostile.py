@@ -12,7 +12,7 @@ from openrlhf_math.data.columns import Columns, check_columns, gold_of, text_of
 from openrlhf_math.data.conversations import BadRow, find_layout
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.schema import BrokenRow
-from openrlhf_math.data.tables import Unreadable, rows_of
+from openrlhf_math.data.tables import Damaged, Unreadable, rows_of
 from openrlhf_math.distill.questions import key_of
 from openrlhf_math.distill.recorded import Recorded
 from openrlhf_math.errors import UserError
@@ -58,7 +58,7 @@ def test_a_column_that_is_there_twice(tmp_path):
     assert read(tmp_path / "without_names.csv", b"a,,\nx,,\n") == [True]
 
 
-@pytest.mark.parametrize("content", [b'a,b\n"x,1\ny,2\n', b'a,b\n"x"z,1\n', b"\xff,b\nx,1\n"])
+@pytest.mark.parametrize("content", [b'a,b\n"x,1\ny,2\n', b"\xff,b\nx,1\n"])
 def test_quotes_and_names_of_csv_that_cannot_be_read(content, tmp_path):
     with pytest.raises(UserError):
         read(tmp_path / "rows.csv", content)
@@ -173,3 +173,25 @@ def test_parts_of_a_prompt_in_other_columns():
     row = {"prompt": "c", "response": "d", "history": [["a", "b"]]}
     with pytest.raises(BadRow):
         find_layout("set", [row], (None, None), False).turns(row)
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        ('a,b\n1,2\n"x"y,3\n4,5\n', ["1", None, "4"]),
+        ('a,b\n1,"2" \n3,4\n', [None, "3"]),
+        ('a,b\n"x\ny"z,3\n4,5\n', [None, "4"]),
+        ('a,b\n2,he said "hi"\n"a ""q"" b",1\n', ["2", 'a "q" b']),
+    ],
+)
+def test_a_row_with_a_stray_quote_costs_no_other(content, read, tmp_path):
+    (tmp_path / "rows.csv").write_text(content)
+    rows = [None if isinstance(row, Unreadable) else row["a"] for _, row in rows_of(str(tmp_path / "rows.csv"))]
+    assert rows == read
+
+
+@pytest.mark.parametrize("content", ['a,b\n"1,2\n3,4\n"5","6"\n', 'a,b\n"1"x,"2\n3",4\n5,6\n', 'a,b\n1,"2\n'])
+def test_a_quote_after_which_nobody_knows_where_a_row_ends(content, tmp_path):
+    (tmp_path / "rows.csv").write_text(content)
+    with pytest.raises(Damaged):
+        list(rows_of(str(tmp_path / "rows.csv")))

@@ -265,3 +265,25 @@ def test_another_separator_is_named(name, text, expected, tmp_path):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=f"has {expected} between"):
         usual(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("names", "whole"),
+    [
+        (["train-00000-of-00003", "train-00002-of-00003"], False),
+        (["train-00000-of-00003", "train-00001-of-00003"], False),
+        (["train-00000-of-00002", "train-00001-of-00002"], True),
+        (["data/part_1_of_2", "data/part_2_of_2"], True),
+        (["train-00000-of-00001", "test-00000-of-00002"], True),  # of the test split nothing is read
+        (["a-00000-of-00001", "b-00000-of-00002"], False),
+        (["1-of-a-kind"], True),
+    ],
+)
+def test_a_folder_with_a_shard_that_is_missing(names, whole, tmp_path):
+    for number, name in enumerate(names):
+        write(tmp_path / f"set/{name}.jsonl", rows(number + 1, number + 2))
+    if whole:
+        assert list(read_rows(str(tmp_path / "set"), "train"))
+    else:
+        with pytest.raises(UserError, match=r"of the \d files"):
+            list(read_rows(str(tmp_path / "set"), "train"))

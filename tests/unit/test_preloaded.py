@@ -202,8 +202,8 @@ def in_the_same_place() -> dict:
 
 
 def test_commands_below_one_share_its_process(monkeypatch, tmp_path):
-    with preloaded.shared(ENVIRONMENT):
-        folder = preloaded._folder
+    with preloaded.shared(ENVIRONMENT, ("colorsys",)):
+        folder = Path(os.environ[preloaded.PLACE])
         assert in_the_same_place() == {"folder": str(folder), "inherited": True}
         assert folder.exists()  # the end of the other left it alone
         monkeypatch.setenv("MORE", json.dumps({"OMP_NUM_THREADS": "2"}))
@@ -215,9 +215,24 @@ def test_commands_below_one_share_its_process(monkeypatch, tmp_path):
     assert preloaded.python() == [sys.executable]
 
 
-def test_a_command_can_be_a_fork(served):
-    command = [*preloaded.python(), "-m", "openrlhf_math", "--version"]
-    environment = os.environ | ENVIRONMENT
-    found = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=SECONDS)
-    plain = [sys.executable, "-m", "openrlhf_math", "--version"]
-    assert found.stdout == subprocess.run(plain, stdout=subprocess.PIPE, text=True, check=True).stdout
+def test_a_command_can_be_a_fork():
+    words = ["-m", "openrlhf_math", "--version"]
+    expected = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, check=True).stdout
+    with preloaded.shared(ENVIRONMENT, ("colorsys",)):
+        command, environment = [*preloaded.python(), *words], os.environ | ENVIRONMENT
+        found = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=SECONDS)
+    assert found.stdout == expected
+    assert command[0] == sys.executable and preloaded_client.__file__ in command
+
+
+def test_a_process_that_shares_its_imports_can_begin_and_end_within(script):
+    """As a test session does, in which commands run in the process that shares."""
+    with preloaded.shared(ENVIRONMENT, ("colorsys",)):
+        folder = Path(os.environ[preloaded.PLACE])
+        for _ in range(2):
+            preloaded.begin(ENVIRONMENT)
+            assert str(folder / "socket") in preloaded.py_executable()["py_executable"]
+            preloaded.end()
+            assert preloaded.py_executable() == {}
+        assert folder.exists()
+    assert not folder.exists()

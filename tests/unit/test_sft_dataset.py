@@ -186,7 +186,8 @@ def test_a_dry_run_refuses_what_training_would(model, tmp_path, capsys, rows, wo
     data = written(tmp_path / "rows.jsonl", rows)
     for more in (("--dry-run",), ()):
         assert sft(model, tmp_path, "--data.dataset", data, *words, *more, batch=1) == 2
-        assert sentence in capsys.readouterr().err
+        printed = capsys.readouterr()
+        assert sentence in printed.err and printed.out == ""
     assert not (tmp_path / "run").exists()
 
 

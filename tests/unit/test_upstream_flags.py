@@ -206,20 +206,6 @@ def test_the_same_in_a_command_of_two_words(capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "idle"),
-    [
-        ("--critic.adam.lr 1e-6 --critic_num_nodes 1", True),
-        ("--critic.adam.lr 1e-6 --algo.advantage.estimator gae", False),
-        ("--critic.adam.lr 1e-6 --math.recipe none", False),
-        ("--critic.adam.lr 1e-6 --math.recipe none --advantage_estimator rloo", True),
-        ("--actor.adam.lr 1e-6", False),
-    ],
-)
-def test_flags_of_a_critic_that_nothing_reads_are_named(text, idle):
-    assert ("--critic.adam.lr" in read(grpo, text)[grpo.IDLE]) is idle
-
-
 def test_the_recipe_none_has_upstreams_defaults():
     from openrlhf_math.grpo.settings import resolve
     from openrlhf_math.patches.parsers import load_parser
@@ -228,7 +214,7 @@ def test_the_recipe_none_has_upstreams_defaults():
     parser = grpo.build_parser("command")
     words = shlex.split("--math.recipe none --actor.model_name_or_path some/model --data.prompt_dataset some/set")
     flat = parse(parser, grpo.translate(parser, words))
-    assert vars(flat).pop(grpo.IDLE) == []
+    assert vars(flat).pop(grpo.GIVEN) == words[::2]
     args = resolve(flat)
 
     def found(name: str):
