@@ -188,6 +188,7 @@ def live(args: SimpleNamespace, folder: Path, problems: int, kill_at: int | None
         run.fit()
     except Killed:
         assert kill_at is not None
+    run.show.begin.assert_called_once_with(done + 1)  # the step that it says is being taken
     return world
 
 
