@@ -12,5 +12,5 @@ export GRPO="$here/grpo_qwen2.5_1.5b_gsm8k.sh" STUDENT=Qwen/Qwen2.5-1.5B-Instruc
 export BENCHMARK=gsm8k SAMPLING="--samples 4 --temperature 1 --max-tokens 1024"
 export SET=openai/gsm8k@main STYLE=boxed ATTEMPTS="${ATTEMPTS:-64}"
 export SOLVE="--scorer qwen2.5-math-prm --scorer-model ${PRM:-Qwen/Qwen2.5-Math-PRM-7B} --problem-key question \
-  --temperature 1 --max-tokens 1024 --max-context 2048 --problems-at-once 64 --samplers 4 --scorers 4"
+  --temperature 1 --max-tokens 1024 --max-context 2048 --problem-concurrency 64 --samplers 4 --scorers 4"
 exec "$here/experiments_on_gpus.sh" "$@"

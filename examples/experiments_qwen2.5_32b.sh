@@ -16,5 +16,5 @@ export BENCHMARK=aime24
 export SAMPLING="--prompt r1 --samples 64 --temperature 0.6 --top-p 0.95 --max-tokens 5048 --tensor-parallel 8"
 export SET=HuggingFaceH4/aime_2024 STYLE=think ATTEMPTS="${ATTEMPTS:-64}"
 export SOLVE="--scorer qwen2.5-math-prm --scorer-model ${PRM:-Qwen/Qwen2.5-Math-PRM-7B} --split train --style think \
-  --temperature 0.6 --top-p 0.95 --max-tokens 5048 --max-context 6144 --problems-at-once 8 --tensor-parallel 4 --scorers 4"
+  --temperature 0.6 --top-p 0.95 --max-tokens 5048 --max-context 6144 --problem-concurrency 8 --tensor-parallel 4 --scorers 4"
 exec "$here/experiments_on_gpus.sh" "$@" --data.max_samples $((128 * ${STEPS:-100}))

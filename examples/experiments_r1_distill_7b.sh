@@ -13,5 +13,5 @@ export GRPO="$here/grpo_r1_distill_7b.sh" STUDENT=deepseek-ai/DeepSeek-R1-Distil
 export BENCHMARK=aime24 SAMPLING="--prompt r1 --samples 64 --temperature 0.6 --top-p 0.95 --max-tokens 5048"
 export SET=HuggingFaceH4/aime_2024 STYLE=think ATTEMPTS="${ATTEMPTS:-64}"
 export SOLVE="--scorer qwen2.5-math-prm --scorer-model ${PRM:-Qwen/Qwen2.5-Math-PRM-7B} --split train --style think \
-  --temperature 0.6 --top-p 0.95 --max-tokens 5048 --max-context 6144 --problems-at-once 8 --samplers 4 --scorers 4"
+  --temperature 0.6 --top-p 0.95 --max-tokens 5048 --max-context 6144 --problem-concurrency 8 --samplers 4 --scorers 4"
 exec "$here/experiments_on_gpus.sh" "$@" --data.max_samples $((64 * ${STEPS:-200}))

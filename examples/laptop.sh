@@ -50,7 +50,7 @@ openrlhf-math prm train \
   --math.run_dir "$work/prm/run"
 openrlhf-math solve \
   --model "$work/grpo/model" --scorer qwen2.5-math-prm --scorer-model "$work/prm/run/model" --separator '\n' \
-  --problems "$work/world/heldout.jsonl" --attempts 8 --no-early-stop --problems-at-once 16 \
+  --problems "$work/world/heldout.jsonl" --attempts 8 --no-early-stop --problem-concurrency 16 \
   --instruction "" --style think --temperature 1.0 --max-tokens 128 --max-context 256 \
   --output "$work/attempts.jsonl"
 openrlhf-math vote "$work/attempts.jsonl" --style think --plot "$work/accuracy.png"

@@ -14,6 +14,6 @@ openrlhf-math solve \
   --problems HuggingFaceH4/aime_2024 --split train \
   --temperature 0.7 --top-p 0.8 \
   --attempts 64 --confidence 0.95 --rule weighted --aggregate last \
-  --total-seconds 18000 --problems-at-once 8 \
+  --total-seconds 18000 --problem-concurrency 8 \
   --output runs/aime24.jsonl --resume \
   "$@"

@@ -1,4 +1,4 @@
-"""Names a user may give: what is registered, or one's own by dotted path."""
+"""Names a user may give: what is registered, or a user's own by dotted path."""
 
 import importlib
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ class Registry(dict[str, Entry]):
         return add
 
     def find(self, flag: str, name: str, others: Iterable[str] = ()) -> Entry:
-        """What is registered, or one's own by dotted path. Raises UserError naming `flag` if there is none.
+        """What is registered, or a user's own by dotted path. Raises UserError naming `flag` if there is none.
 
         others: further names that the flag may have, for the message.
         """

@@ -33,7 +33,7 @@ async def side_by_side(work: Iterable[Awaitable[Result]]) -> list[Result]:
 async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Cancel what has not ended, and wait until it has.
 
-    What the tasks raise is retrieved: asyncio logs an exception that nobody retrieves, with its traceback.
+    What the tasks raise is retrieved: asyncio logs an exception that is not retrieved, with its traceback.
     """
     tasks = list(tasks)
     for task in tasks:
@@ -66,7 +66,7 @@ async def within(seconds: float, work: Awaitable[Result], unless: asyncio.Event 
 async def aside(function: Callable[Given, Result], *args: Given.args, **keywords: Given.kwargs) -> Result:
     """What a function returns that may take long, or for ever, without the event loop waiting for it.
 
-    It has a thread of its own that ends with the process: one that hangs takes no thread of a pool from others.
+    It has its own thread that ends with the process: one that hangs takes no thread of a pool from others.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
@@ -78,9 +78,9 @@ async def aside(function: Callable[Given, Result], *args: Given.args, **keywords
     def run() -> None:
         try:
             set_outcome = partial(future.set_result, function(*args, **keywords))
-        except BaseException as error:  # whoever waits gets it
+        except BaseException as error:  # the waiter gets it
             set_outcome = partial(future.set_exception, error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and there is no waiter
             loop.call_soon_threadsafe(settle, set_outcome)
 
     threading.Thread(target=run, daemon=True, name=f"aside {function}").start()

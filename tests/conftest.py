@@ -5,13 +5,17 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import hypothesis
 import pytest
 
-os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # compiling earns nothing in tests
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # compiling takes longer than it saves in tests
 
 import openrlhf_math  # noqa: E402, F401
 
 FIRST = "test_demo.py"
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow now and then
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items) -> None:
@@ -37,4 +41,4 @@ def pytest_configure() -> None:
     names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
     twice = [name for name, count in names.items() if count > 1]
     if twice:
-        raise pytest.UsageError(f"tests/ has more than one {', '.join(twice)}: give each file a name of its own")
+        raise pytest.UsageError(f"tests/ has more than one {', '.join(twice)}: give each file another name")

@@ -3,8 +3,8 @@
 Windows and chunks are shorter than the sequences of `naive_grpo.batch`, soft-caps and scales strong enough to matter,
 and every kind of layer is there at least once. A family that a new Transformers drops fails at `CONFIG_MAPPING`.
 
-Left out: encoder-decoders and models without a causal head, which are no policies; Gemma 3n's vision class, which needs
-timm (its text class is here); DeepSeek V3.2, DeepSeek V4 and GLM-MoE-DSA, which choose keys by a top-k
+Left out: encoder-decoders and models without a causal head, which are not policies; Gemma 3n's vision class, which
+needs timm (its text class is here); DeepSeek V3.2, DeepSeek V4 and GLM-MoE-DSA, which choose keys by a top-k
 that rounding can change.
 """
 

@@ -5,7 +5,7 @@ import random
 import re
 from dataclasses import dataclass, field
 
-from openrlhf_math.rerank.anytime import Poll, decide
+from openrlhf_math.rerank.anytime import VoteState, decide
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.early_stop import never
 from openrlhf_math.rerank.roles import Completion, RequestError, Sampling
@@ -81,21 +81,21 @@ def digits_of(text):
     return "".join(re.findall(r"step (\d)", text))
 
 
-def task_of(sampler, scorer, limits=ATTEMPTS, seed=0, at_once=8, max_tokens=100):
+def task_of(sampler, scorer, limits=ATTEMPTS, seed=0, max_concurrency=8, max_tokens=100):
     def turn(number):
         return Turn([], Sampling(max_tokens=max_tokens, seed=seed + 1000 * number), f"agent {number}")
 
-    return Task("which path?", turn, sampler, scorer, Budget(limits), at_once)
+    return Task("which path?", turn, sampler, scorer, Budget(limits), max_concurrency)
 
 
 def decided(strategy, task, rule, stop=never):
     """The decision, and the attempts it was made from."""
 
     async def run():
-        poll = Poll(lambda first, second: False, rule)
+        state = VoteState(lambda first, second: False, rule)
         attempts = strategy(task)
         try:
-            return await decide(attempts, task.budget, poll, stop), poll.attempts
+            return await decide(attempts, task.budget, state, stop), state.attempts
         finally:
             await attempts.aclose()
 

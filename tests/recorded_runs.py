@@ -29,7 +29,7 @@ def grpo_row(step: int, **changed) -> dict:
         "rollout_corr/kl": 1e-4, "rollout_corr/k3_kl": 1e-4, "rollout_corr/ess": 0.999, "rollout_corr/ratio_max": 1.1,
         "rollout_corr/corrected_rate": 0.0,
         "groups/solved_none": 0.2, "groups/solved_all": 0.1, "groups/pass_at_4": 0.6,
-        "accuracy/source/a set": 0.5, "length/correct_mean": 60.0, "length/wrong_mean": 90.0, "undecided_rate": 0.0,
+        "accuracy/source/a set": 0.5, "length/correct_mean": 60.0, "length/wrong_mean": 90.0, "ungraded_rate": 0.0,
         "format_rate": 0.9, "zero_advantage_rate": 0.1, "learning_rate": 2e-4, "rollout/num_samples": 128.0,
         "curriculum/mixed_rate": 0.9,
         "timing/generation": 1.2, "timing/make_experience": 0.1, "timing/ppo_train": 0.5, "timing/broadcast": 0.15,
@@ -76,7 +76,7 @@ def evaluation(path: Path, correct: list[bool], response: str = "so \\boxed{2}."
     summary = {
         "benchmark": "sums", "problems": len(correct), "samples": 2, "pass_at_1": share,
         "ci95": [max(0, share - 0.1), min(1, share + 0.1)], "completion_tokens": 20.5, "tokens_per_correct": None,
-        "truncation_rate": 0.0, "undecided": 0, "pass_at_k": {"2": {"accuracy": share, "ci95": [share, share]}},
+        "truncation_rate": 0.0, "ungraded": 0, "pass_at_k": {"2": {"accuracy": share, "ci95": [share, share]}},
     }  # fmt: skip
     (path / "summary.json").write_text(json.dumps(summary | figures))
     return path

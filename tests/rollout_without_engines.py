@@ -29,7 +29,7 @@ class Ray:
 
 def generator(args: SimpleNamespace, answers: dict[str, list[dict]], monkeypatch) -> MathSamplesGenerator:
     """Asks for the prompts of `answers` in their order. answers: of each prompt, its group of responses."""
-    collaborators = ("phases", "problems", "watchdog", "undecided", "engines", "show")
+    collaborators = ("phases", "problems", "watchdog", "ungraded", "engines", "show")
     made = MathSamplesGenerator(
         SimpleNamespace(args=args), Prompts(answers), None, [], **{name: MagicMock() for name in collaborators}
     )

@@ -24,7 +24,7 @@ from openrlhf_math.grpo.problem_order import ProblemOrder
 from openrlhf_math.grpo.samples_generator import MathSamplesGenerator
 from openrlhf_math.runs.records import keep_until, read_records
 
-RECORDS = ("metrics.jsonl", "problems.jsonl", "eval.jsonl", "undecided.jsonl")
+RECORDS = ("metrics.jsonl", "problems.jsonl", "eval.jsonl", "ungraded.jsonl")
 MEASURED = ("timing/", "timeline/", "seconds_since_start")
 
 
@@ -116,16 +116,16 @@ class Trainer(trainer.MathTrainer):
         self.phases.take_report.return_value = {}
         self.engines = MagicMock(version=0)
         self.engines.take_restarts.return_value = 0
-        self.undecided = MagicMock()
-        self.undecided.take.side_effect = lambda: [{"asked": len(world.events)}]
-        self.undecided.write = lambda step, items: None
+        self.ungraded = MagicMock()
+        self.ungraded.take.side_effect = lambda: [{"asked": len(world.events)}]
+        self.ungraded.write = lambda step, items: None
         self.vllm_engines, self.actor_model_group = [None], MagicMock()
         self.kl_ctl.value, self.batches, self.trained, self.batch = 0.0, 1, False, None
         self.critic_model_group = self.wandb_logger = self.tensorboard_logger = None
         self.best_eval_metric_key, self.best_eval_metric_value, self._latest_eval_metric_value = "none", 0.0, None
         self.generate_kwargs = {"max_len": 64, "max_new_tokens": None}
         self.checkpointing = Checkpointing(args.ckpt.save_steps, True, self.stop, self._write_checkpoint)
-        collaborators = {name: getattr(self, name) for name in ("engines", "phases", "problems", "undecided")}
+        collaborators = {name: getattr(self, name) for name in ("engines", "phases", "problems", "ungraded")}
         self.samples_generator = MathSamplesGenerator(
             strategy, self.prompts_dataloader, self.eval_dataloader, [None], watchdog=self.watchdog, show=self.show,
             **collaborators,

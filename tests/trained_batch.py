@@ -158,7 +158,7 @@ class Transformer(torch.nn.Module):
                              num_attention_heads=2, num_key_value_heads=1, attn_implementation="eager")  # fmt: skip
         self.language_model = Qwen2ForCausalLM(config)
         self.model = SimpleNamespace(skipped_steps=0)
-        self.packed = [PackedActor(self.language_model, SHARED_PREFIX)]  # in a list: it is no module of this one
+        self.packed = [PackedActor(self.language_model, SHARED_PREFIX)]  # in a list: it is not a module of this one
         # What `choose_path` finds, which asks all processes: they are not there yet.
         self.packed[0].log_prob_head, self.packed[0].path_is_chosen = LogProbHead(LogitTransform(), 1.0), True
         self.path, self.balance_routers, self.choose_path = "shared", self.packed[0].balance_routers, lambda: None

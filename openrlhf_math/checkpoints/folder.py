@@ -13,7 +13,7 @@ from openrlhf_math.errors import UserError
 TAG = re.compile(r"(best_)?global_step(\d+)")  # OpenRLHF's names; the best one by evaluation is kept apart
 UNFINISHED = ".unfinished"  # where a checkpoint is written
 REFUSED = "refused_"  # before the name of one that is not what was written
-ADAPTER = "adapter"  # where the adapter of a LoRA lies, within the folder of the merged model
+ADAPTER = "adapter"  # where the adapter of a LoRA is, within the folder of the merged model
 METRIC = "metric.json"  # OpenRLHF's record of the evaluation that a checkpoint goes with
 GIB = 2**30
 
@@ -40,7 +40,7 @@ def settle(*folders: Path) -> str | None:
 
     Returns its name; None if there is no checkpoint at all. Newer ones that are not what was written are named and set
     aside as `refused_...`. Raises UserError, and changes nothing, if there are some and none is whole: the run would
-    begin anew, which nobody asked for.
+    start over, which was not asked for.
     """
     there = [folder for folder in folders if folder.exists()]
     tags = sorted({tag for folder in there for tag in tags_in(folder)}, key=age, reverse=True)

@@ -1,4 +1,4 @@
-"""Whether a run that is to go on is the one that began."""
+"""Whether the run to resume is the one that was started."""
 
 import json
 from collections.abc import Callable, Iterator

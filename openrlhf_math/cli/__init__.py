@@ -30,7 +30,7 @@ from openrlhf_math.patches.patch import PatchError
 STDOUT = 1
 OF_FILES = ("jinja2", "matplotlib", "pyarrow", "rensa", "xxhash")
 STACK = "install the stack with `make setup` (README)"
-# What a path raises that one may not use as one wants to, and what a full or read-only disk does, wherever it is met.
+# Errors of paths that cannot be used as asked, and of full or read-only disks, wherever they occur.
 PLACE = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 # New objects before Python looks for cycles among them. Python's default of 700 makes imports a fifth slower: they make
 # a million objects, none of which is garbage.
@@ -47,11 +47,11 @@ COMMANDS = {
     "prm": "label the steps of solutions, train a process reward model on them",
     "eval": "pass@1 and token cost of a model on a problem set",
     "grade": "grade a file of responses against gold answers",
-    "vote": "accuracy of majority votes, best-of-n and their kin over recorded attempts",
+    "vote": "accuracy of majority votes, best-of-n and similar rules over recorded attempts",
     "solve": "several attempts at a problem, scored and put to the vote: one answer within a budget",
-    "serve": "the same over HTTP: OpenAI's chat completions with the votes beside the answer",
-    "status": "how runs are doing: at work or why not, how far, how fast, reward now and before",
-    "report": "one HTML page and a Markdown table of what runs have left: curves, intervals, samples",
+    "serve": "the same over HTTP: OpenAI's chat completions, with the votes",
+    "status": "the state of runs: running or how they ended, progress, speed, reward",
+    "report": "one HTML page and Markdown tables of runs: curves, intervals, samples",
     "experiments": "the poster's figures in miniature on this machine, several seeds, with intervals",
     "tiny-world": "write the synthetic problem set, its traces and the tiny Qwen to disk",
     "tiny-teacher": "serve the programmatic teacher of that set as an OpenAI-compatible endpoint",

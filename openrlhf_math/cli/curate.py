@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from openrlhf_math.curation.summary import Summary
 
 ABOUT = """\
-Read problem sets into one schema, filter them, take out duplicates and problems of benchmarks, and write
-Parquet with a data card. OUTPUT/reports lists each row that was taken out. The same command given again
-continues a run that was interrupted; the result is the same to the byte."""
+Read problem sets into one schema, filter them, remove duplicates and benchmark problems, and write Parquet with
+a data card. OUTPUT/reports lists each removed row. Rerunning the same command continues an interrupted run;
+the output is byte-identical."""
 
 PLACES = """\
 SET is [NAME=]PLACE:
@@ -55,9 +55,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--source", "--problems", action="append", required=True, metavar="SET",
-        help="problems to take; may be given again",
+        help="problems to take; may be repeated",
     )  # fmt: skip
-    add("--against", action="append", default=[], metavar="SET", help="drop what is in this set; may be given again")
+    add("--against", action="append", default=[], metavar="SET", help="drop what is in this set; may be repeated")
     add("--benchmark", action="append", default=[], metavar="SET", help="drop this set's problems and report each")
     add("--output", type=Path, required=True, metavar="DIR", help="directory of the dataset")
     add("--filters", default=",".join(FILTERS), metavar="LIST", help="which filters, by comma; '' for none (all)")
@@ -179,7 +179,7 @@ def add_pass_rates(args: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"--output {args.output} cannot be written: {error.strerror or error}") from error
     if args.json:
-        result = {"rated": len(added.rates), "missing": added.missing, "undecided": added.undecided}
+        result = {"rated": len(added.rates), "missing": added.missing, "ungraded": added.ungraded}
         print(json.dumps(result | {"pass_rates": dict(added.histogram()), "path": str(added.path)}))
         return
     show_rates(added)
@@ -197,8 +197,8 @@ def show_rates(added: "BaseRates") -> None:
     console.print(table)
     if added.missing:
         _warn(f"{added.missing:,} problems are not in the run: their pass_rate is null")
-    if added.undecided:
-        _warn(f"{added.undecided:,} completions could not be graded and count as wrong")
+    if added.ungraded:
+        _warn(f"{added.ungraded:,} completions could not be graded and count as wrong")
     console.print(f"  {added.path}", soft_wrap=True, highlight=False)
 
 

@@ -13,7 +13,7 @@ LINE_SECONDS = 15.0  # between two lines of one stage
 
 @contextlib.contextmanager
 def progress(command: str = "curate") -> Iterator[Progress]:
-    """Bars on standard error; lines where it is no terminal, as in a log file."""
+    """Bars on standard error; lines where it is not a terminal, as in a log file."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -17,7 +17,7 @@ PRM_FLAGS = (
     "--adam.lr", "2e-3",
 )  # fmt: skip
 ATTEMPTS = 8
-SOLVE_FLAGS = (*SAMPLING_FLAGS, "--max-context", "256", "--separator", "\\n", "--problems-at-once", "16")
+SOLVE_FLAGS = (*SAMPLING_FLAGS, "--max-context", "256", "--separator", "\\n", "--problem-concurrency", "16")
 # What is shown of `vote`: a name for people, the rule, and what makes one score of step scores.
 RULES = ((f"maj@{ATTEMPTS}", "majority"), (f"weighted@{ATTEMPTS}", "weighted"), (f"best-of-{ATTEMPTS}", "best_of_n"))
 AGGREGATION = "product"  # every step is judged by itself: this is the probability that all are right

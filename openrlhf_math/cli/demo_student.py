@@ -15,7 +15,7 @@ SFT_FLAGS = (
 
 
 def teach_student(titled: Callable[[str], str], run_dir: Path, seed: int) -> None:
-    """Write world/, problems/, traces/ and sft/ into `run_dir`. titled: what stands above a stage, of its name."""
+    """Write world/, problems/, traces/ and sft/ into `run_dir`. titled: the heading of a stage, from its name."""
     world, sft = run_dir / "world", run_dir / "sft"
     stage(titled("problems, tokenizer and a tiny Qwen with random weights"), "tiny-world", world, "--seed", seed)
     stage(

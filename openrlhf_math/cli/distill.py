@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 EPILOG = r"""teachers:
   endpoint   any OpenAI-compatible server at --base-url: DeepSeek's, vLLM's, ...
   engine     vLLM on this machine, or --engines of them on the Ray cluster
-  recorded   nobody is asked: --model is a file or folder of completions that were recorded, such as runs/grpo/rollouts
+  recorded   no model is asked: --model is a file or folder of recorded completions, such as runs/grpo/rollouts
   pkg.mod.f  your own: from DistillSettings to a teacher (openrlhf_math.distill.teachers.Teacher)
 
 refused, whatever the answer:
   truncated; no closed <think> (--style think), or other tags than --thinking-tags; no \boxed{} after the thinking,
-  or two different ones; a part that is repeated over and over; an end-of-sequence token in the middle (at the end
+  or two different ones; text that is repeated over and over; an end-of-sequence token in the middle (at the end
   it is cut off); anything else that `openrlhf-math grade --style` does not call correct format
 
 keep rules, among a problem's correct traces, no text twice; at most --keep-n of them:
   verified   every one
   shortest   the shortest (1)
   longest    the longest (1)
-  best       the best (2): blemishes of form first (the answer boxed twice, <answer> tags, a script the problem is
-             not written in), then the shorter
-  all        every trace that is not refused, also where the answer is wrong; column `outcome` has which
+  best       the best (2): fewest flaws of form (the answer boxed twice, <answer> tags, a script the problem is
+             not written in), then the shortest
+  all        every trace that is not refused, also with a wrong answer; see the column `outcome`
   pkg.mod.f  your own: from (list of Attempt, keep_n or None) to those to keep (openrlhf_math.distill.keep)
 `openrlhf-math experiments rules` compares rules at equal training tokens.
 
@@ -41,10 +41,10 @@ what --output holds:
   dataset/       data/train.parquet and README.md, the data card: `datasets.load_dataset` reads the folder
   report.json    counts at each step, yields by source, difficulty and number of attempts
   yield.png      problems solved by the number of attempts, where matplotlib is installed
-  verdicts.jsonl every attempt and what became of it
+  verdicts.jsonl every attempt and its verdict
   rejects.jsonl  attempts without a reply, with the reason; asked again by the next run
-  journal.jsonl  every reply. Run the same command again after a kill: what is there is not asked again. Replies are
-                 written in batches, 0.05 s apart; a kill loses those of the last batch and those on their way
+  journal.jsonl  every reply. Rerun the same command after a kill: recorded replies are not asked again. Replies are
+                 written in batches, 0.05 s apart; a kill loses those of the last batch and those in flight
   runs.jsonl     one line a run: what it found, what it asked, failed tries by kind
 """
 
@@ -61,13 +61,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--problems", required=True, metavar="SET", help="file, folder or hub name[@config][:split], see docs/data.md")
-    add("--output", type=Path, required=True, metavar="DIR", help="what the run leaves; the same again to resume")
+    add("--output", type=Path, required=True, metavar="DIR", help="directory of the run; the same again to resume")
     add("--teacher", default="endpoint", metavar="NAME", help="who writes, see below (%(default)s)")
     add("--model", required=True, metavar="NAME", help="as the endpoint calls it, or directory or hub name for engine")
     add("--attempts", "--samples", type=int, default=4, metavar="N", help="traces a problem (%(default)s)")
     add("--max-attempts", type=int, metavar="N", help="twice as many, and again, up to N, while none is correct (off)")
     add("--keep", default="verified", metavar="RULE", help="which traces are kept, see below (%(default)s)")
-    add("--keep-n", type=int, metavar="N", help="how many a problem at most (the rule's own number)")
+    add("--keep-n", type=int, metavar="N", help="at most N traces of a problem (the rule's own number)")
     add("--questions", default="all", metavar="all|longest:N", help="only the N problems with the longest traces")
     add("--style", choices=("think", "boxed"), default="think", help="the format a trace must have (%(default)s)")
     add(
@@ -76,11 +76,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "or 'OPEN...CLOSE' (%(default)s)",
     )  # fmt: skip
     add("--json", action="store_true", help="print the report as JSON instead of tables")
-    add("--dry-run", action="store_true", help="check everything, say what would be asked, ask nothing")
+    add("--dry-run", action="store_true", help="check everything, print what would be asked, ask nothing")
 
     add = parser.add_argument_group("problems").add_argument
     add("--split", default="train", help="of a folder or hub set (%(default)s)")
-    add("--max-problems", type=int, metavar="N", help="only the first so many")
+    add("--max-problems", type=int, metavar="N", help="only the first N")
     add("--problem-key", metavar="COLUMN", help="of the problem; a field as column.field (by the set's layout)")
     add("--answer-key", metavar="COLUMN", help="of the gold answer (by the set's layout)")
     add("--source-key", default="source", metavar="COLUMN", help="of the source, may be missing (%(default)s)")
@@ -97,7 +97,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--max-tokens", type=int, default=16384, metavar="N", help="token limit of one trace (%(default)s)")
     add("--temperature", type=float, default=0.6, help="0 is greedy (%(default)s)")
     add("--top-p", type=float, default=0.95, help="nucleus sampling (%(default)s)")
-    add("--seed", type=int, default=0, help="every attempt's own seed is made of it (%(default)s)")
+    add("--seed", type=int, default=0, help="the seed of every attempt is derived from it (%(default)s)")
     add("--no-seed", action="store_true", help="send none, for endpoints that refuse it")
     add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
 
@@ -105,10 +105,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--base-url", metavar="URL", help="up to and with /v1")
     add("--api-key-env", metavar="VARIABLE", help="environment variable that holds the key (OPENAI_API_KEY)")
     add("--concurrency", type=int, metavar="N", help="attempts under way at once (32; 256 an engine)")
-    add("--requests-per-minute", type=float, metavar="N", help="no more than that (no limit)")
+    add("--requests-per-minute", type=float, metavar="N", help="upper limit (no limit)")
     add("--tokens-per-minute", type=float, metavar="N", help="of prompts and completions (no limit)")
     add("--request-timeout", type=float, default=1800.0, metavar="SECONDS", help="for a whole reply (%(default)g)")
-    add("--tries", type=int, default=6, metavar="N", help="requests for one attempt at the most (%(default)s)")
+    add("--tries", type=int, default=6, metavar="N", help="at most so many requests for one attempt (%(default)s)")
     add(
         "--extra-body",
         type=json_object,
@@ -118,7 +118,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
 
     add = parser.add_argument_group("engine").add_argument
-    add("--engines", type=int, default=0, metavar="N", help="as Ray actors; 0: one in this process (%(default)s)")
+    add(
+        "--engines",
+        type=int,
+        default=0,
+        metavar="N",
+        help="as Ray actors; 0: one in this process (%(default)s)",
+    )
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices one engine is spread over (%(default)s)")
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (the model's)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where engines run (%(default)s)")
@@ -207,7 +213,7 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
         check_chat_model("--model", args.model, engine.device, args.max_context)
         check_template_variables(args, load_tokenizer("--model", args.model, True, "choose a chat model"))
     if args.teacher == "recorded" and (args.chat_template_kwargs or args.reasoning_effort):
-        raise UserError("--chat-template-kwargs and --reasoning-effort: --teacher recorded asks nobody; leave them out")
+        raise UserError("--chat-template-kwargs and --reasoning-effort: --teacher recorded asks none; leave them out")
     return DistillSettings(
         output=args.output,
         teacher=args.teacher,

@@ -26,7 +26,7 @@ class Display:
     def __init__(self, total: int, teacher: "Teacher", draw: Callable[[int, int, str], None], seconds: float) -> None:
         self._total, self._teacher, self._draw, self._seconds = total, teacher, draw, seconds
         self._ended = self._correct = self._new = self._tokens = 0
-        self._begun: float | None = None  # of asking: what stands in the journal says nothing of the teacher's rate
+        self._begun: float | None = None  # of asking: replies in the journal say nothing about the teacher's rate
         self._drawn = time.monotonic()
 
     def judged(self, verdict: "Verdict", new: bool) -> None:
@@ -62,7 +62,7 @@ class Display:
 
 @contextmanager
 def display(total: int, teacher: "Teacher") -> Iterator[Display]:
-    """A bar on standard error, or a line every `LINE_SECONDS` where that is no terminal."""
+    """A bar on standard error, or a line every `LINE_SECONDS` where that is not a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)

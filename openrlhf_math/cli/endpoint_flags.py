@@ -30,10 +30,10 @@ def add_endpoint_flags(parser: argparse.ArgumentParser, key_flag: str = "--api-k
         help="environment variable that holds the endpoint's key (OPENAI_API_KEY)",
     )  # fmt: skip
     add("--concurrency", type=int, default=32, metavar="N", help="requests under way at once (%(default)s)")
-    add("--requests-per-minute", type=float, metavar="N", help="no more than that (no limit)")
+    add("--requests-per-minute", type=float, metavar="N", help="upper limit (no limit)")
     add("--tokens-per-minute", type=float, metavar="N", help="of prompts and completions (no limit)")
     add("--request-timeout", type=float, default=1800.0, metavar="SECONDS", help="for a whole reply (%(default)g)")
-    add("--tries", type=int, default=6, metavar="N", help="requests for one completion at the most (%(default)s)")
+    add("--tries", type=int, default=6, metavar="N", help="at most so many requests for one completion (%(default)s)")
     add(
         "--extra-body", type=json_object, default={}, metavar="JSON",
         help="merged into every request; null leaves a field out",

@@ -1,4 +1,4 @@
-"""Flags that go on to vLLM's engine and to the model's chat template as they are."""
+"""Flags that are passed to vLLM's engine and to the model's chat template."""
 
 import argparse
 from typing import Any
@@ -18,7 +18,7 @@ OURS = {
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("passed on").add_argument
+    add = parser.add_argument_group("passed to the engine").add_argument
     add(
         "--engine-args", type=json_object, default={}, metavar="JSON",
         help="arguments of vLLM's engine of --model, by vLLM's names, such as '{\"kv_cache_dtype\": \"fp8\"}'",
@@ -29,7 +29,7 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--reasoning-effort", choices=EFFORTS,
-        help="how much the model is to think, where its chat template knows it (left to that)",
+        help="how much the model thinks, if its chat template supports it (the template's default)",
     )  # fmt: skip
 
 

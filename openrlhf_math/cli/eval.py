@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.rewards.config import Style
 
@@ -43,16 +43,16 @@ otherwise; where they are on the hub; docs/eval.md has licences and answers):
 
 prompts:
   chat               the model's chat template
-  r1                 the same without a system prompt, with <think> opened; answers stand after </think>
+  r1                 the same without a system prompt, with <think> opened; answers are after </think>
   plain              the bare problem
   few-shot           after four worked examples
   pkg.mod.function   your own: (tokenizer, messages) to text
 
-Killed, the same command goes on with the completions it has. --output holds:
+After a kill the same command resumes with the completions that exist. --output contains:
   completions.jsonl  every completion with its grade     summary.json   the figures
-  journal.jsonl      completions as they came            config.json    what they were made with
-  scores.jsonl       their scores as they came           scores.json    who gave them
-  judge.jsonl        the judge's replies as they came
+  journal.jsonl      completions in order of arrival     config.json    their settings
+  scores.jsonl       their scores in order of arrival    scores.json    their scorer
+  judge.jsonl        the judge's replies in order of arrival
 """
 
 
@@ -77,7 +77,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Sample completions of every problem with vLLM, grade them, and report pass@1, pass@k, maj@k and\n"
-        "what the answers cost in tokens, with 95% intervals. Or score completions made elsewhere, or\n"
+        "the tokens of an answer, with 95% intervals. Or score completions made elsewhere, or\n"
         "compare two runs.",
         epilog=EPILOG.replace("{benchmarks}", "\n".join(map(_benchmark_line, BENCHMARKS))),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -86,9 +86,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--model", help="directory or hub name, or its name at --base-url")
     add(
         "--benchmark", "--problems", action="append", default=[], metavar="SET",
-        help="the problems, see below; may be given again",
+        help="the problems, see below; may be repeated",
     )  # fmt: skip
-    add("--output", type=Path, metavar="DIR", help="what the run leaves; the same again to resume")
+    add("--output", type=Path, metavar="DIR", help="directory of the run; the same again to resume")
     add("--completions", type=Path, metavar="FILE", help="score these instead of sampling; no model is loaded")
     add("--compare", type=Path, nargs=2, metavar="RUN", help="difference of two runs, with interval and p-value")
     add("--json", action="store_true", help="print the figures as JSON instead of tables")
@@ -100,7 +100,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--problem-key", metavar="COLUMN", help="of the problem, where it is none of the usual")
     add("--answer-key", "--gold-key", metavar="COLUMN", help="of the gold answer, likewise")
     add("--response-key", default="response", metavar="COLUMN", help="of --completions (%(default)s)")
-    add("--max-problems", type=int, metavar="N", help="only the first so many of each benchmark")
+    add("--max-problems", type=int, metavar="N", help="only the first N of each benchmark")
     add("--holdout", type=int, default=1000, metavar="N", help="problems of a holdout (%(default)s)")
     add("--holdout-seed", type=int, default=0, metavar="N", help="which of them (%(default)s)")
 
@@ -111,9 +111,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--temperature", type=float, help="0 is greedy (the model's; the benchmark's; 0)")
     add("--top-p", type=float, help="nucleus sampling (the model's; the benchmark's; 1)")
     add("--top-k", type=int, metavar="N", help="only the N most likely tokens, 0 for all (the model's; 0)")
-    add("--min-p", type=float, help="least likelihood beside the likeliest token's (the model's; 0)")
+    add("--min-p", type=float, help="least probability relative to the most likely token's (the model's; 0)")
     add("--repetition-penalty", type=float, metavar="R", help="1 for none (the model's; 1)")
-    add("--prompt", default="chat", metavar="NAME", help="how problems are put, see below (%(default)s)")
+    add("--prompt", default="chat", metavar="NAME", help="how problems are presented, see below (%(default)s)")
     add("--no-chat-template", action="store_true", help="the same as --prompt plain")
     add("--input-template", metavar="TEXT", help="with --prompt plain: put around each problem, at {} (nothing)")
     add("--instruction", help="appended to every problem; '' for none (the prompt's)")
@@ -121,7 +121,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add_tool_flags(parser)
 
     add = parser.add_argument_group("grading").add_argument
-    add("--style", choices=("boxed", "think"), help="where answers stand, what correct format is (the prompt's; boxed)")
+    add("--style", choices=("boxed", "think"), help="where the answer is, what correct format is (the prompt's; boxed)")
     add("--timeout", type=float, default=RewardConfig().timeout_seconds, help="seconds an answer (%(default)s)")
     add("--workers", type=int, default=RewardConfig().workers, help="grading processes (%(default)s)")
 
@@ -138,7 +138,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
     add(
         "--record-confidence", action="store_true",
-        help="measure how sure the model was of each completion, for the rule `confident` of `vote`",
+        help="measure the model's confidence in each completion, for the rule `confident` of `vote`",
     )  # fmt: skip
     add("--confidence-window", type=int, default=WINDOW, metavar="N", help="tokens of a stretch of it (%(default)s)")
 
@@ -146,7 +146,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (what the problems need)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the engine runs (%(default)s)")
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices it is spread over (%(default)s)")
-    add("--engines", type=int, default=0, metavar="N", help="as Ray actors; 0: one in this process (%(default)s)")
+    add(
+        "--engines",
+        type=int,
+        default=0,
+        metavar="N",
+        help="as Ray actors; 0: one in this process (%(default)s)",
+    )
     add("--scorers", type=int, default=1, metavar="N", help="engines that score, each on its own devices")
     add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="devices one is spread over (%(default)s)")
     add_engine_flags(parser)
@@ -331,10 +337,8 @@ def _check_free(output: Path) -> None:
 
 
 def _rewards(args: argparse.Namespace, style: Style) -> RewardConfig:
-    try:
+    with in_flags(timeout_seconds="--timeout"):
         return RewardConfig(style=style, timeout_seconds=args.timeout, workers=args.workers)
-    except ValueError as error:
-        raise UserError(f"--{str(error).replace('timeout_seconds', 'timeout')}") from None
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def _trained(stages: Stages, seed: int, student: Path, coefficient: float, steps
 
 
 def _ordered(stages: Stages, seed: int, student: Path, name: str, order: tuple, steps: int) -> Path:
-    """The folder of a GRPO run from the student on problems in an order of their own, evaluated on the way."""
+    """The folder of a GRPO run from the student on problems in another order, evaluated on the way."""
     heldout = ("--eval.dataset", student / "world" / "heldout.jsonl", *EVALUATED)
     return _grpo(stages, seed, student, name, f"problems {name}", steps, *order, *heldout)
 

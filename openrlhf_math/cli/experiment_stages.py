@@ -1,4 +1,4 @@
-"""Stages that are done once: a killed experiment goes on, and experiments share what they have in common."""
+"""Stages that are done once: a killed experiment resumes, and experiments share their common stages."""
 
 import shutil
 import time
@@ -13,7 +13,7 @@ JOURNAL = "stages.jsonl"
 
 
 class Stages:
-    """The stages of a directory, each a folder of its own; those that are done stand in a journal.
+    """The stages of a directory, each with its own folder; finished ones are recorded in a journal.
 
     A stage's name is its folder, and tells all that its result depends on. Raises UserError if another experiment is at
     work in the directory, or it holds something else.

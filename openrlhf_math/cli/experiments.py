@@ -18,9 +18,9 @@ WHAT = {
     "curriculum": "tokens and steps to an accuracy, by the order of the problems",
     "rerank": "pass@1, maj@k, weighted@k and best-of-k by the number of attempts k",
     "rules": "held-out accuracy by the rule that keeps a teacher's traces, at equal training tokens",
-    "mismatch": "GRPO with an engine whose weights are off on purpose, with and without a correction of rollouts",
-    "tool": "GRPO with Python as a tool and without, on products that the model cannot work out in its head",
-    "teacher": "on-policy distillation from a larger tiny model, beside GRPO and SFT on its traces",
+    "mismatch": "GRPO with perturbed weights in the engine, with and without rollout correction",
+    "tool": "GRPO with Python as a tool and without, on products that the model cannot compute itself",
+    "teacher": "on-policy distillation from a larger tiny model, compared with GRPO and SFT on its traces",
 }
 # What each does without flags, and with --quick: enough to see that all works, too little to show anything.
 FULL: dict[str, dict[str, Any]] = {
@@ -44,10 +44,10 @@ QUICK: dict[str, dict[str, Any]] = {
     "teacher": {"seeds": 1, "steps": 4},
 }
 HELP = {
-    "seeds": "how many, from 0 on; each has problems, its own student and runs",
+    "seeds": "how many, from 0 on; each has its own problems, student and runs",
     "steps": "of every GRPO run",
     "coefficients": "of KL; 0 has no reference model",
-    "repeats": "times that completions are timed before and after, in turns",
+    "repeats": "how often completions are timed before and after, alternately",
     "attempts": "at each held-out problem; of `rules`, the teacher's at each training problem",
     "problems": "training problems that the teacher is asked",
     "noise": "standard deviation of the engine's weights around the trainer's, relative",
@@ -57,15 +57,15 @@ EPILOG = """examples:
   openrlhf-math experiments kl
   openrlhf-math experiments efficiency --seeds 5 --run-dir runs/five
   openrlhf-math experiments rerank --attempts 32
-  openrlhf-math experiments kl --quick --run-dir runs/quick                    does it work at all?
+  openrlhf-math experiments kl --quick --run-dir runs/quick                    a quick check
   openrlhf-math experiments speed --model MODEL --benchmark problems.jsonl --samples 4 --temperature 1 \\
       --output speed.json
 
---run-dir holds, for each experiment, a folder of its name with
+--run-dir has, for each experiment, a folder with its name:
   NAME.png, NAME.svg    the figure
-  NAME.md, NAME.json    the table, and all that the figure is drawn from
+  NAME.md, NAME.json    the table, and all data of the figure
   commands.txt          the exact commands, one after the other
-and seed_N/ with what these have left. What is done is not done again: a killed experiment goes on, and experiments in
+and seed_N/ with their files. Finished stages are not repeated: a killed experiment resumes, and experiments in
 one directory share students and runs.
 """
 

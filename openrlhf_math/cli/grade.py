@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from openrlhf_math.data.columns import MISSING, gold_in, look
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.tables import Keys, read_table
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.rewards.config import LEAST_MEMORY
 
@@ -25,17 +25,13 @@ if TYPE_CHECKING:
 # Rows under way at once: enough to keep the workers busy, few enough to hold in memory.
 WINDOW = 512
 SHOWN = 5
-OUTCOMES = ("correct", "format", "wrong", "undecided")
-FLAGS = {  # of the grader's settings
-    "correct_reward": "--correct-reward", "format_reward": "--format-reward", "timeout_seconds": "--timeout",
-    "workers": "--workers",
-}  # fmt: skip
+OUTCOMES = ("correct", "format", "wrong", "ungraded")
 
 FORMAT = r"""outcomes:
   correct    the final answer equals the gold, in whatever format: --correct-reward
   format     wrong, in correct format: --format-reward
   wrong      wrong, or no answer found: 0
-  undecided  nobody could tell within the limits, or the gold is no answer: 0, and listed
+  ungraded   not decided within the limits, or the gold is not an answer: 0, and listed
 
 correct format:
   boxed  outside the thinking part at least one complete, non-empty \boxed{}, no two different
@@ -52,7 +48,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         description="Grade responses in bulk. Every row of FILE has `gold` and `response`, and `problem` where the\n"
         "answer refers to it (multiple choice). It comes back in order, with `outcome`, `reward`, `answer`,\n"
-        "`seconds` and, where undecided, `reason`.",
+        "`seconds` and, where ungraded, `reason`.",
         epilog=FORMAT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -104,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(
             f"--memory-mb {args.memory_mb}: give {LEAST_MEMORY >> 20} or more, and less than 2 to the 43rd."
         )
-    try:
+    with in_flags(timeout_seconds="--timeout"):
         config = RewardConfig(
             format_reward=args.format_reward,
             correct_reward=args.correct_reward,
@@ -114,11 +110,6 @@ def run(args: argparse.Namespace) -> None:
             memory_bytes=args.memory_mb << 20,
             workers=args.workers,
         )
-    except ValueError as error:
-        sentence = str(error)
-        for field, flag in FLAGS.items():
-            sentence = sentence.replace(field, flag)
-        raise UserError(f"{sentence}.") from None
     summary = Summary()
     keys = keys_of(args)
     with _replaced(args.output) as output:
@@ -183,12 +174,12 @@ async def grade_rows(rows: Iterator[Item], pool: GradingPool) -> AsyncIterator[t
 
 
 class Summary:
-    """Counts, the slowest rows and the undecided ones."""
+    """Counts, the slowest rows and the ungraded ones."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.slowest: list[tuple[float, int, str, str]] = []
-        self.undecided: list[tuple[int, str, str]] = []
+        self.ungraded: list[tuple[int, str, str]] = []
         self.begun = time.perf_counter()
 
     def add(self, number: int, response: str | None, grade: Grade) -> None:
@@ -196,8 +187,8 @@ class Summary:
         heapq.heappush(self.slowest, (grade.seconds, number, grade.outcome, (grade.answer or "")[:200]))
         if len(self.slowest) > SHOWN:
             heapq.heappop(self.slowest)
-        if grade.outcome == "undecided":
-            self.undecided.append((number, grade.reason, (response or "")[-200:]))
+        if grade.outcome == "ungraded":
+            self.ungraded.append((number, grade.reason, (response or "")[-200:]))
 
     def show(self) -> None:
         from rich.console import Console
@@ -215,15 +206,15 @@ class Summary:
             for taken, number, outcome, answer in sorted(self.slowest, reverse=True):
                 slow.add_row(str(number), f"{taken:.4f}", outcome, _plain(answer))
             console.print(slow)
-        if self.undecided:
-            table = Table("line", "reason", "response ends with", title=f"undecided ({len(self.undecided)})")
-            for number, reason, response in self.undecided[: 4 * SHOWN]:
+        if self.ungraded:
+            table = Table("line", "reason", "response ends with", title=f"ungraded ({len(self.ungraded)})")
+            for number, reason, response in self.ungraded[: 4 * SHOWN]:
                 table.add_row(str(number), _plain(reason), _plain(response))
             console.print(table)
 
 
 def _columns(grade: Grade, keys: Keys) -> dict:
-    """What is added to a row. Where the gold stands in `answer`, the extracted answer is `graded_answer`."""
+    """What is added to a row. If the gold is in the column `answer`, the extracted answer is `graded_answer`."""
     columns = {"outcome": grade.outcome, "reward": grade.reward, "answer": grade.answer, "seconds": grade.seconds}
     columns |= {"reason": grade.reason} if grade.reason else {}
     taken = (keys.gold, keys.response, keys.problem)

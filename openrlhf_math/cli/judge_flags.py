@@ -22,7 +22,7 @@ def add_judge_flags(
     add("--judge-model", metavar="NAME", help="as the endpoint calls it")
     add("--judge-api-key-env", metavar="VARIABLE", help="environment variable that holds the key (OPENAI_API_KEY)")
     add("--judge-concurrency", type=int, metavar="N", help=f"requests at once ({concurrency})")
-    add("--judge-requests-per-minute", type=float, metavar="N", help="no more than that (no limit)")
+    add("--judge-requests-per-minute", type=float, metavar="N", help="upper limit (no limit)")
     add("--judge-request-timeout", type=float, metavar="SECONDS", help=f"for a whole reply ({timeout:g})")
     add(
         "--judge-extra-body", type=json_object, metavar="JSON", help="merged into each request; null leaves a field out"

@@ -4,7 +4,7 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from openrlhf_math.cli.help_text import fit
@@ -40,6 +40,13 @@ def each_parser(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentPa
         if isinstance(action, argparse._SubParsersAction):
             for each in action.choices.values():
                 yield from each_parser(each)
+
+
+def accept_former_flags(parser: argparse.ArgumentParser, names: Mapping[str, str]) -> None:
+    """Let flags be read under the names they had in the release before, which no help shows. names: flag to setting."""
+    actions = {action.dest: action for action in parser._actions}
+    for flag, setting in names.items():
+        parser._option_string_actions[flag] = actions[setting]
 
 
 def as_typed(sentence: str, parser: argparse.ArgumentParser, arguments: Sequence[str]) -> str:

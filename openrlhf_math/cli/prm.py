@@ -22,7 +22,7 @@ EXAMPLES = r"""examples:
   openrlhf-math prm train --model Qwen/Qwen2.5-Math-7B-Instruct --problems runs/labels/train.parquet \
     --eval.dataset runs/labels/heldout.parquet --output runs/prm
 
-`openrlhf-math prm label --help` and `openrlhf-math prm train --help` tell more.
+See `openrlhf-math prm label --help` and `openrlhf-math prm train --help`.
 """
 LABEL_EPILOG = r"""sources:
   monte-carlo  attempts; --model continues from every step --completions times (Math-Shepherd). The label is the
@@ -85,7 +85,7 @@ def _add_label(modes: Modes) -> None:
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help="attempts, or labels in PRM800K's form: JSONL, JSON, CSV, Parquet")
     add("--source", required=True, metavar="NAME", help="where labels come from, see below")
-    add("--output", type=Path, required=True, metavar="DIR", help="what the run leaves; the same again to resume")
+    add("--output", type=Path, required=True, metavar="DIR", help="directory of the run; the same again to resume")
     add("--separator", default="\\n\\n", metavar="TEXT", help=r"what separates steps (%(default)s)")
     add("--heldout", type=float, default=0.0, metavar="SHARE", help="of the problems, to evaluate on (%(default)s)")
     add("--format", choices=("parquet", "jsonl"), default="parquet", help="of the labels (%(default)s)")
@@ -99,11 +99,11 @@ def _add_label(modes: Modes) -> None:
     add("--completions", type=int, default=8, metavar="N", help="from every step (%(default)s)")
     add("--hard", action="store_true", help="1 if some completion reaches the gold answer, else 0")
     add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
-    add("--style", choices=("think", "boxed"), default="boxed", help="where answers stand (%(default)s)")
+    add("--style", choices=("think", "boxed"), default="boxed", help="where the answer is (%(default)s)")
     add("--temperature", type=float, default=0.7, help="of sampling (%(default)s)")
     add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")
     add("--max-tokens", type=int, default=2048, metavar="N", help="token limit of one completion (%(default)s)")
-    add("--seed", type=int, default=0, help="every completion's own seed is made of it (%(default)s)")
+    add("--seed", type=int, default=0, help="the seed of every completion is derived from it (%(default)s)")
     add("--concurrency", type=int, default=64, metavar="N", help="completions under way at once (%(default)s)")
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (the model's)")
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices the engine is spread over (%(default)s)")

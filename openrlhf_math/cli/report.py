@@ -11,8 +11,8 @@ EPILOG = """examples:
   openrlhf-math report runs/eval_before runs/grpo runs/eval_after       before and after, with a paired comparison
   openrlhf-math report runs/sft --output sft.html --markdown sft.md
 
-A RUN is a directory that `grpo`, `sft`, `prm train`, `eval` or `demo` has written; which, it finds out itself. Of
-several evaluations the first is compared with each that follows. A run at work is drawn as far as it is.
+A RUN is the output directory of `grpo`, `sft`, `prm train`, `eval` or `demo`, recognised by its files. Of several
+evaluations the first is compared with each that follows. A running run is plotted up to its last step.
 
 The page opens from disk in any browser: no script, nothing from the network. An older report of that name is replaced.
 """

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
 from openrlhf_math.cli.engine_flags import add_engine_flags, check_template_variables, drawn, engine_args
+from openrlhf_math.cli.parsing import accept_former_flags
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
-from openrlhf_math.errors import UserError, brief
+from openrlhf_math.errors import UserError, brief, in_flags
 from openrlhf_math.rerank.agents import AGENTS, find_agents, panel
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, Aggregation, find_aggregation
 from openrlhf_math.rerank.budget import Limits
@@ -19,7 +20,7 @@ from openrlhf_math.rerank.genselect import GenSelect
 from openrlhf_math.rerank.refine import refined
 from openrlhf_math.rerank.roles import Sampling
 from openrlhf_math.rerank.scorers import SCORERS, find_scorer
-from openrlhf_math.rerank.solver import MOST_AT_ONCE, Method, Turns, one_solver
+from openrlhf_math.rerank.solver import MAX_CONCURRENCY, Method, Turns, one_solver
 from openrlhf_math.rerank.steps import BLANK_LINE
 from openrlhf_math.rerank.strategies import STRATEGIES, find_strategy
 from openrlhf_math.rerank.task import Strategy
@@ -35,9 +36,9 @@ MOST_ATTEMPTS = 100_000  # at one problem
 NO_STRATEGY = "it is not a function that takes the steps and returns a strategy"
 
 AT_LEAST_ONE = (
-    "attempts", "at_once", "max_tokens", "tokens", "problems_at_once", "samplers", "scorers", "tensor_parallel",
-    "scorer_tensor_parallel", "max_context", "workers", "width", "depth", "step_tokens", "confidence_window",
-    "select_votes",
+    "attempts", "attempt_concurrency", "max_tokens", "tokens", "problem_concurrency", "samplers", "scorers",
+    "tensor_parallel", "scorer_tensor_parallel", "max_context", "workers", "width", "depth", "step_tokens",
+    "confidence_window", "select_votes",
 )  # fmt: skip
 
 
@@ -48,9 +49,9 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add = parser.add_argument_group("models").add_argument
     add(
         "--model", required=True, metavar="MODEL",
-        help="who writes the attempts: directory, hub name, or its name at --base-url",
+        help="generates the attempts: directory, hub name, or its name at --base-url",
     )  # fmt: skip
-    add("--scorer-model", metavar="MODEL", help="who judges them; without one the rule is majority or confident")
+    add("--scorer-model", metavar="MODEL", help="judges them; without a scorer the rule is majority or confident")
     add(
         "--scorer",
         metavar="KIND",
@@ -62,16 +63,28 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add_endpoint_flags(parser, key_flag)
 
     add = parser.add_argument_group("attempts").add_argument
-    add("--attempts", "--samples", type=int, default=8, metavar="N", help="at a problem, at the most (%(default)s)")
-    add("--at-once", type=int, metavar="N", help="of them under way at once (as many as could settle the vote)")
+    add(
+        "--attempts",
+        "--samples",
+        type=int,
+        default=8,
+        metavar="N",
+        help="maximum attempts at a problem (%(default)s)",
+    )
+    add(
+        "--attempt-concurrency",
+        type=int,
+        metavar="N",
+        help="attempts at a problem under way at once (as many as could settle the vote)",
+    )
     add("--temperature", type=float, default=0.7, help="of sampling (%(default)s)")
     add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")
     add("--max-tokens", type=int, default=2048, metavar="N", help="token limit of one attempt (%(default)s)")
-    add("--seed", type=int, help="each attempt has a seed made of it (drawn again each time)")
+    add("--seed", type=int, help="the seed of each attempt is derived from it (a new one each time)")
     add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
-    add("--style", choices=("boxed", "think"), default="boxed", help="where answers stand (%(default)s)")
+    add("--style", choices=("boxed", "think"), default="boxed", help="where the answer is (%(default)s)")
 
-    add("--agents", default="one", metavar="SET", help=f"who makes them: {', '.join(AGENTS)}, or a JSON file of agents")
+    add("--agents", default="one", metavar="SET", help=f"solvers: {', '.join(AGENTS)}, or a JSON file of agents")
     add(
         "--strategy", default="independent", metavar="NAME",
         help=f"how: {', '.join(STRATEGIES)}, or your own as package.module.function (%(default)s)",
@@ -106,8 +119,8 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add("--aggregate", default="last", metavar="NAME", help=f"of step scores: {', '.join(AGGREGATIONS)} (%(default)s)")
     add(
         "--confidence", type=float, metavar="P",
-        help="stop when the leading answer stays the leader of all attempts with this probability, which is not that "
-        "it is right; 1: only when it cannot lose (1)",
+        help="stop when the leading answer stays the leader of all attempts with this probability (not the probability "
+        "that it is right); 1: only when it cannot lose (1)",
     )  # fmt: skip
     add(
         "--keep-confident", type=float, default=1.0, metavar="P",
@@ -116,39 +129,39 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     )  # fmt: skip
     add(
         "--confidence-measure", choices=list(MEASURES), default="tail",
-        help="what weighs a vote of --rule confident, and what --keep-confident goes by: of the last tokens (tail), "
+        help="confidence for --rule confident and --keep-confident: of the last tokens (tail), "
         "the least confident stretch (lowest), the lowest tenth (bottom), all (mean), or the likelihood of the last "
         "tokens (%(default)s)",
     )  # fmt: skip
     add("--confidence-window", type=int, default=WINDOW, metavar="N", help="tokens of a stretch (%(default)s)")
     add(
         "--abort-unsure", type=int, default=0, metavar="N",
-        help="learn from the first N attempts at a problem how unsure the model may become over --confidence-window "
-        "tokens, so that the share --keep-confident of them passes; attempts after them that fall below are ended (0: "
-        "none)",
+        help="set a threshold of confidence over --confidence-window tokens from the first N attempts at a problem, "
+        "which the share --keep-confident of them passes; later attempts that fall below are ended (0: off)",
     )  # fmt: skip
-    add("--record-confidence", action="store_true", help="measure it also where no flag needs it, for `vote`")
-    add("--no-early-stop", action="store_true", help="make all attempts, come what may")
+    add("--record-confidence", action="store_true", help="measure the confidence even if no flag needs it, for `vote`")
+    add("--no-early-stop", action="store_true", help="make all attempts")
 
     add = parser.add_argument_group("budget").add_argument
     add(
         "--seconds", type=float, default=seconds, metavar="S",
         help="for one problem; then the best answer so far is given (%(default).0f)",
     )  # fmt: skip
-    add("--tokens", type=int, metavar="N", help="of all attempts at one problem; no attempt is begun beyond")
-    add("--problems-at-once", type=int, default=4, metavar="N", help="problems under way at once (%(default)s)")
+    add("--tokens", type=int, metavar="N", help="of all attempts at one problem; no attempt starts beyond this")
+    add("--problem-concurrency", type=int, default=4, metavar="N", help="problems under way at once (%(default)s)")
 
     add = parser.add_argument_group("engines").add_argument
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where they run (%(default)s)")
-    add("--samplers", type=int, default=1, metavar="N", help="engines that write, each on its own devices")
+    add("--samplers", type=int, default=1, metavar="N", help="engines that generate, each on its own devices")
     add("--scorers", type=int, default=1, metavar="N", help="engines that judge, each on its own devices")
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices a sampler is spread over (%(default)s)")
-    add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="likewise of a scorer (%(default)s)")
+    add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="the same for a scorer (%(default)s)")
     add("--max-context", type=int, metavar="N", help="tokens of problem and attempt together (the model's)")
     add("--share-device", action="store_true", help="one sampler and one scorer take turns on one GPU")
     add("--timeout", type=float, default=2.0, metavar="S", help="for comparing two answers (%(default)s)")
     add("--workers", type=int, default=RewardConfig().workers, metavar="N", help="processes that compare (%(default)s)")
     add_engine_flags(parser)
+    accept_former_flags(parser, {"--at-once": "attempt_concurrency", "--problems-at-once": "problem_concurrency"})
 
 
 def method(args: argparse.Namespace) -> Method:
@@ -166,7 +179,7 @@ def method(args: argparse.Namespace) -> Method:
         rule=found,
         aggregation=aggregation,
         stop=_stop(args),
-        at_once=args.at_once,
+        max_concurrency=args.attempt_concurrency,
         style=args.style,
         confidence=by,
         select=GenSelect(args.select_votes, args.select_group),
@@ -174,7 +187,7 @@ def method(args: argparse.Namespace) -> Method:
 
 
 def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence:
-    """Raises UserError where a flag needs the model's confidence, and nobody measures it."""
+    """Raises UserError if a flag needs the model's confidence and it is not measured."""
     if not 0 < args.keep_confident <= 1:
         raise UserError(f"--keep-confident {args.keep_confident}: give more than 0 and at most 1")
     asked = {
@@ -205,7 +218,7 @@ def _by_confidence(args: argparse.Namespace, rule: Rule) -> ByConfidence:
 
 
 def why_unmeasured(args: argparse.Namespace) -> str:
-    """Why nobody measures the model's confidence in an attempt, a sentence; "" if somebody can."""
+    """Why the model's confidence in an attempt cannot be measured, a sentence; "" if it can."""
     if args.strategy in ("beam", "dvts"):
         return f"--strategy {args.strategy} writes in pieces, whose confidence is not measured"
     if args.base_url and args.tool:
@@ -283,26 +296,24 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env") -> "Rera
     device = find_device() if args.device == "auto" else args.device
     memory = 0.8 if args.share_device else 0.9  # what sleeps keeps a little
     scorer = scorer_settings(args, device, memory)
-    try:
-        return RerankerSettings(
-            sampler=asked
-            or SamplerSettings(
-                model=args.model,
-                device=device,
-                tensor_parallel=args.tensor_parallel,
-                max_context=args.max_context,
-                replicas=args.samplers,
-                at_once=min(max(64, (args.at_once or args.attempts) * args.problems_at_once), MOST_AT_ONCE),
-                memory=memory,
-                engine_args=engine_args(args),
-                tool=tool,
-            ),
-            scorer=scorer,
-            rewards=RewardConfig(style=args.style, timeout_seconds=args.timeout, workers=args.workers),
-            shared=args.share_device,
+    under_way = (args.attempt_concurrency or args.attempts) * args.problem_concurrency
+    with in_flags(timeout_seconds="--timeout", replicas="--samplers"):
+        rewards = RewardConfig(style=args.style, timeout_seconds=args.timeout, workers=args.workers)
+        sampler = asked or SamplerSettings(
+            model=args.model,
+            device=device,
+            tensor_parallel=args.tensor_parallel,
+            max_context=args.max_context,
+            replicas=args.samplers,
+            max_concurrency=min(max(64, under_way), MAX_CONCURRENCY),
+            memory=memory,
+            engine_args=engine_args(args),
+            tool=tool,
         )
+    try:
+        return RerankerSettings(sampler, scorer, rewards, shared=args.share_device)
     except ValueError as error:
-        raise UserError(f"{error}.") from None
+        raise UserError(f"--share-device: {error}; leave it out") from None
 
 
 def scorer_settings(
@@ -326,7 +337,7 @@ def scorer_settings(
         raise UserError(f"--scorer-base-url goes with --scorer {' or '.join(ASKED)}, not with {args.scorer}")
     find_scorer(args.scorer)
     check_model("--scorer-model", args.scorer_model)
-    try:
+    with in_flags(tensor_parallel="--scorer-tensor-parallel", replicas="--scorers"):
         return ScorerSettings(
             kind=args.scorer,
             model=args.scorer_model,
@@ -336,8 +347,6 @@ def scorer_settings(
             separator=_separator(args),
             memory=memory,
         )
-    except ValueError as error:
-        raise UserError(f"{error}.") from None
 
 
 def check_there(args: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from openrlhf_math.errors import UserError
 
 EPILOG = """conditions:
   reward<0.2 and truncated                 columns are compared with and, or, not and brackets
-  outcome = 'undecided' or extracted = none   text is in quotes; none is a missing value
+  outcome = 'ungraded' or extracted = none   text is in quotes; none is a missing value
   response contains 'wait' and not truncated
   operators: < <= > >= = != contains. A comparison with a missing value is false.
 
@@ -24,7 +24,7 @@ and log_probs. `prm label`, `vote` and `distill --teacher recorded` take a file 
 examples:
   openrlhf-math rollouts runs/grpo
   openrlhf-math rollouts runs/grpo --step 12 --where 'reward<0.2 and truncated' --full
-  openrlhf-math rollouts runs/grpo --step all --where "outcome='undecided'" --json
+  openrlhf-math rollouts runs/grpo --step all --where "outcome='ungraded'" --json
 """
 EXCERPT = 240  # characters of a completion that are shown
 
@@ -45,7 +45,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--step", metavar="N|all", help="which step (the newest)")
     add("--where", metavar="CONDITION", help="only completions for which it holds, see below")
     add("--eval", action="store_true", help="the completions of evaluations, not those of training steps")
-    add("--limit", type=int, default=16, metavar="N", help="completions shown at the most, 0 for all (%(default)s)")
+    add("--limit", type=int, default=16, metavar="N", help="at most so many completions, 0 for all (%(default)s)")
     add("--full", action="store_true", help="whole completions, not their beginnings and ends")
     add("--json", action="store_true", help="print all that match as JSON lines")
     return parser
@@ -151,7 +151,7 @@ def _completion(row: dict, full: bool) -> Iterator:
     from openrlhf_math.report.table import visible
 
     outcome = row["outcome"] or "no grade"
-    style = {"correct": "green", "undecided": "yellow"}.get(outcome, "red")
+    style = {"correct": "green", "ungraded": "yellow"}.get(outcome, "red")
     figures = f"reward {row['reward']:.2f}"
     if row["advantage"] is not None:
         figures += f"  advantage {row['advantage']:+.2f}"

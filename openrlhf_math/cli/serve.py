@@ -46,14 +46,14 @@ exit codes: 0 ended by a signal, 1 the engines died too often, 2 bad input
 def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Serve one model's trusted answers with Ray Serve: each request is a problem, which gets several\n"
-        "attempts, their scores and a vote. The answer comes as an OpenAI chat completion; what it rests on\n"
-        "is beside it in openrlhf_math. Prints its base URL on the first line and runs until it is ended.",
+        description="Serve one model's answers with Ray Serve: each request is a problem, which gets several\n"
+        "attempts, their scores and a vote. The answer is returned as an OpenAI chat completion, with the\n"
+        "votes in openrlhf_math. Prints its base URL on the first line and runs until it is stopped.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (%(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="0: a free one (%(default)s)")
     parser.add_argument(
         "--api-key-env", metavar="VARIABLE", help="ask clients for the key in that environment variable, as OpenAI does"
     )
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     key = _key(args.api_key_env)
     port = _free_port(args.host, args.port)
     if not key and not _is_loopback(args.host):
-        print(f"--host {args.host}: whoever can reach it can use it; --api-key-env asks for a key", file=sys.stderr)
+        print(f"--host {args.host}: anyone who can connect can use it; --api-key-env asks for a key", file=sys.stderr)
     from openrlhf_math.rerank.here import is_here
     from openrlhf_math.serving.plan import Service
 
@@ -138,7 +138,7 @@ def _serve(
 
     ended = threading.Event()
     with started(parts) as reranker, deployed(reranker, service, args.model, args.host, port, key):
-        for one in (signal.SIGTERM, signal.SIGINT):  # after Ray, which has handlers of its own
+        for one in (signal.SIGTERM, signal.SIGINT):  # after Ray, which has its own handlers
             signal.signal(one, lambda *_: ended.set())
         _say_address(args.host, port)
         while not ended.wait(CHECK_SECONDS):
@@ -168,7 +168,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _free_port(host: str, port: int) -> int:
-    """Raises UserError if nobody can listen there; better before the engines start than after."""
+    """Raises UserError if the address cannot be listened on; better before the engines start than after."""
     try:
         with socket.create_server((host, port)) as listening:
             return listening.getsockname()[1]

@@ -15,6 +15,7 @@ from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, limits
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.schema import text_error
 from openrlhf_math.errors import UserError
+from openrlhf_math.former_names import SOLUTIONS, renamed
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.solver import Method
 
@@ -56,7 +57,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--problem-key", default="problem", metavar="COLUMN", help="of --problems (%(default)s)")
     parser.add_argument("--answer-key", default="answer", metavar="COLUMN", help="of the gold answer (%(default)s)")
     parser.add_argument("--split", default="test", help="of a hub set (%(default)s)")
-    parser.add_argument("--max-problems", type=int, metavar="N", help="only the first so many")
+    parser.add_argument("--max-problems", type=int, metavar="N", help="only the first N")
     parser.add_argument("--output", type=Path, metavar="FILE.jsonl", help="where solutions go, each when it is done")
     parser.add_argument("--resume", action="store_true", help="keep what --output has, solve what is missing")
     parser.add_argument("--json", action="store_true", help="print one JSON object a problem instead of tables")
@@ -123,7 +124,7 @@ def _problems(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
 
 
 def _standard_input() -> str:
-    """Raises UserError if there is none, or if it is no text."""
+    """Raises UserError if there is none, or if it is not text."""
     if sys.stdin is None:
         raise UserError("PROBLEM is -, and standard input is closed; give it lines, or write the problem out")
     try:
@@ -184,11 +185,11 @@ def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: l
 
 
 def _tell_share(args: argparse.Namespace, problems: int) -> None:
-    share = args.total_seconds * min(args.problems_at_once, problems) / max(problems, 1)
-    if share < args.seconds and problems > args.problems_at_once:
+    share = args.total_seconds * min(args.problem_concurrency, problems) / max(problems, 1)
+    if share < args.seconds and problems > args.problem_concurrency:
         print(
             f"--total-seconds {args.total_seconds:g}: {share:.3g} s for each of {problems} problems, "
-            f"{args.problems_at_once} at once; where an attempt takes longer, the last problems get none",
+            f"{args.problem_concurrency} at once; where an attempt takes longer, the last problems get none",
             file=sys.stderr,
         )
 
@@ -207,7 +208,7 @@ def _solutions(args: argparse.Namespace, asked: Asked, problems: list[str], disp
         display.problem_done(0)
         if len(problems) == 1:
             return reranker.stream(problems[0], how, each, total)
-        return reranker.solve_all(problems, how, each, total, args.problems_at_once)
+        return reranker.solve_all(problems, how, each, total, args.problem_concurrency)
 
     if is_here(asked.parts):
         for news in solved_here(asked.parts, ask):
@@ -225,7 +226,9 @@ def _solutions(args: argparse.Namespace, asked: Asked, problems: list[str], disp
         if len(problems) == 1:
             answers = reranker.stream.options(**streaming).remote(problems[0], how, each, total)
         else:
-            answers = reranker.solve_all.options(**streaming).remote(problems, how, each, total, args.problems_at_once)
+            answers = reranker.solve_all.options(**streaming).remote(
+                problems, how, each, total, args.problem_concurrency
+            )
         for news in _until_interrupted(answers, reranker):
             if isinstance(news, Progress):
                 display.attempt_counted(news)
@@ -275,7 +278,7 @@ def _solved_before(path: Path, problems: list[str]) -> list[dict]:
         if not isinstance(place, int) or not 0 <= place < len(problems) or problems[place] != row.get("problem"):
             raise UserError(f"--output {path}, line {number}, is of another problem set; choose a new file")
         if not row.get("error"):
-            rows.append(row)
+            rows.append(renamed(row, SOLUTIONS))
     return rows
 
 

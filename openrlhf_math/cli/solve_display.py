@@ -49,7 +49,7 @@ class Bar:
 
 @contextmanager
 def bar(problems: int, attempts: int) -> Iterator[Bar]:
-    """A `Bar` on standard error; silent where that is no terminal."""
+    """A `Bar` on standard error; silent where that is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
@@ -96,7 +96,7 @@ def _attempts(line: dict) -> "Table":
     if scored:
         table.add_column("step scores")
     for number, answer in enumerate(line["answers"]):
-        kind = line["classes"][number]
+        kind = line["answer_clusters"][number]
         cells: list[str | Text] = [
             Text("→" if number == line["chosen"] else ""),
             str(number + 1),

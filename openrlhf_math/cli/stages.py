@@ -31,7 +31,7 @@ def output_of(*arguments: object) -> str:
 
 
 def command_line(*arguments: object) -> list[str]:
-    """One of our commands as a process of its own takes it; it is written down."""
+    """The command line of one of our commands in a new process; it is recorded."""
     texts = list(map(str, arguments))
     for record in _records:
         record.append(texts)

@@ -16,13 +16,13 @@ EPILOG = """examples:
 
 A RUN is a directory that `grpo`, `sft`, `prm train`, `eval` or `distill` has written, or a whole demo. States:
 
-  running            its process is there; "does it hang?" is asked after ten steps' time without a step
-  running elsewhere  it began on another host, and whether it is still there only that host knows
-  finished           it came to its end
+  running            its process exists; a warning after ten steps' time without a step
+  running elsewhere  it was started on another host, where its process cannot be checked from here
+  finished           it completed
   stopped            ended by Ctrl-C or SIGTERM
   failed             ended with an error, which is shown
-  killed             its process is gone and did not say why: kill -9, out of memory, a crash, a reboot
-  unknown            an older run, or one that tells no more
+  killed             its process is gone without a message: kill -9, out of memory, a crash, a reboot
+  unknown            an older run, or one without a record of its end
 
 exit codes: 0 shown, whatever the state, 2 bad input
 """
@@ -31,8 +31,8 @@ exit codes: 0 shown, whatever the state, 2 bad input
 def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Show how runs are doing: at work or how they ended, how far, how fast, reward and lengths at the\n"
-        "beginning and now, the newest checkpoint, the last evaluation, the command that resumes it. Reads files only.",
+        description="Show the state of runs: running or how they ended, progress, speed, reward and lengths at the\n"
+        "beginning and now, the newest checkpoint, the last evaluation, the command that resumes it. Only reads files.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -2,7 +2,7 @@
 
 import argparse
 
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
 from openrlhf_math.tools.settings import ToolSettings
@@ -27,17 +27,17 @@ def add_tool_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--tool-form", choices=FORMS,
-        help=f"how it calls: a block ```python, or as its chat template writes a <tool_call> ({default.form})",
+        help=f"form of a call: a block ```python, or a <tool_call> of the chat template ({default.form})",
     )  # fmt: skip
-    add("--tool-calls", type=int, metavar="N", help=f"of an attempt at the most ({default.calls})")
+    add("--tool-calls", type=int, metavar="N", help=f"calls of an attempt at most ({default.calls})")
     add(
         "--tool-seconds", type=float, metavar="S",
         help=f"CPU time of a call; by the clock four times as much ({default.seconds:g})",
     )  # fmt: skip
-    add("--tool-memory", type=int, metavar="MIB", help=f"of an attempt's programs ({default.memory_mb})")
+    add("--tool-memory", type=int, metavar="MIB", help=f"memory of an attempt's programs ({default.memory_mb})")
     add(
         "--tool-isolation", choices=WANTED,
-        help=f"what keeps them from the machine; none: nothing, they may do what you may ({default.isolation})",
+        help=f"isolation of its programs; none: they have your rights ({default.isolation})",
     )  # fmt: skip
 
 
@@ -49,14 +49,8 @@ def tool_settings(args: argparse.Namespace) -> ToolSettings | None:
             flag, value = next(iter(given.items()))
             raise UserError(f"--{flag.replace('_', '-')} {value}: add --tool python, or leave it out")
         return None
-    try:
+    with in_flags(**{field: f"--{flag.replace('_', '-')}" for flag, field in FIELDS.items()}):
         return ToolSettings(**{FIELDS[flag]: value for flag, value in given.items()})
-    except ValueError as error:
-        field, _, rest = str(error).partition(" ")
-        flag = next(name for name, of in FIELDS.items() if of == field)
-        raise UserError(
-            f"--{flag.replace('_', '-')} {rest.removeprefix('is ').replace(', it must be', ': give')}"
-        ) from None
 
 
 def with_tool(instruction: str, tool: ToolSettings | None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.grade import add_keys, keys_of
 from openrlhf_math.data.tables import Keys
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, find_aggregation
 from openrlhf_math.rerank.choose import RULES, asks, find_rule, needs_confidence, needs_scores
 from openrlhf_math.rerank.confidence import MEASURES
@@ -30,21 +30,21 @@ EPILOG = """rows:
   number, 0 or more, or the figures by name that `eval --record-confidence` writes. `problem` helps where answers refer
   to it (multiple choice).
 
-rules, over classes of equal answers; a tie goes to what came first:
-  majority            the class with most attempts
-  weighted            the class with the largest sum of scores
+rules, over clusters of equal answers; a tie goes to what came first:
+  majority            the cluster with most attempts
+  weighted            the cluster with the largest sum of scores
   best_of_n           the attempt with the highest score
-  weighted_best_of_n  the best attempt of the class with the largest sum: the answer of `weighted`
-  confident           the class with the largest sum of confidences; once for each --keep-confident
-  package.module.function   one's own: (classes, scores) to the number of the chosen attempt, or None
+  weighted_best_of_n  the best attempt of the cluster with the largest sum: the answer of `weighted`
+  confident           the cluster with the largest sum of confidences; once for each --keep-confident
+  package.module.function   your own: (clusters, scores) to the number of the chosen attempt, or None
 
-aggregations: last, min, product, mean, or one's own as package.module.function, from step scores to a number
+aggregations: last, min, product, mean, or your own as package.module.function, from step scores to a number
 
 exit codes: 0 done, 2 bad input
 """
 
 
-# Shares of the attempts that vote where nobody says which; DeepConf has 0.9 and 0.1.
+# Default shares of the attempts that vote; DeepConf has 0.9 and 0.1.
 KEEP = (1.0, 0.9, 0.5, 0.1)
 SIGNIFICANT = 0.05
 
@@ -53,9 +53,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     default = RewardConfig()
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Apply every choosing rule to recorded attempts: accuracy by the number of attempts k that take\n"
-        "part, beside pass@1 and pass@k, and what a vote that stops early would have spared. Equal answers\n"
-        "vote together however they are written. No model is loaded.",
+        description="Apply every choosing rule to recorded attempts: accuracy by the number of attempts k,\n"
+        "with pass@1 and pass@k, and the savings of a vote that stops early. Equal answers vote\n"
+        "together in any spelling. No model is loaded.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -67,13 +67,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "array, CSV or Parquet, also .gz or .zst; or a folder of such, as the rollouts of `grpo`",
     )
     add_keys(parser)
-    parser.add_argument(
-        "--rule", action="append", metavar="NAME", help="may be given again; all that can be, if absent"
-    )
+    parser.add_argument("--rule", action="append", metavar="NAME", help="may be repeated; all that can be, if absent")
     parser.add_argument("--aggregate", action="append", metavar="NAME", help="of step scores; likewise")
     parser.add_argument(
         "--keep-confident", type=float, action="append", metavar="P",
-        help="only this share of the attempts with an answer votes, the most confident; may be given again "
+        help="only this share of the attempts with an answer votes, the most confident; may be repeated "
         f"({', '.join(map(str, KEEP))})",
     )  # fmt: skip
     parser.add_argument(
@@ -87,7 +85,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="accuracy against k, also .svg and .pdf")
     parser.add_argument(
-        "--style", choices=["boxed", "think"], default=default.style, help="where answers stand (%(default)s)"
+        "--style", choices=["boxed", "think"], default=default.style, help="where the answer is (%(default)s)"
     )
     parser.add_argument("--accept-expressions", action="store_true", help=r"let \boxed{2+3} count where the gold is 5")
     parser.add_argument(
@@ -100,24 +98,22 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     from openrlhf_math.evaluation.voting import report
 
-    try:
+    with in_flags(timeout_seconds="--timeout"):
+        stops = {"cannot lose": cannot_lose, f"leads with {args.confidence:.4g} confidence": confident(args.confidence)}
         config = RewardConfig(
             style=args.style,
             accept_expressions=args.accept_expressions,
             timeout_seconds=args.timeout,
             workers=args.workers,
         )
-        stops = {"cannot lose": cannot_lose, f"leads with {args.confidence:.4g} confidence": confident(args.confidence)}
-    except ValueError as error:
-        raise UserError(f"{error}.") from None
     if args.subsets < 1:
-        raise UserError(f"--subsets is {args.subsets}, it must be at least 1.")
+        raise UserError(f"--subsets {args.subsets}: give at least 1")
     if args.seed < 0:
-        raise UserError(f"--seed is {args.seed}, it must be 0 or more.")
+        raise UserError(f"--seed {args.seed}: give 0 or more")
     keep = args.keep_confident or KEEP
     for share in keep:
         if not 0 < share <= 1:
-            raise UserError(f"--keep-confident {share}: give more than 0 and at most 1.")
+            raise UserError(f"--keep-confident {share}: give more than 0 and at most 1")
     _check_plot(args.plot)
     rules = {name: find_rule(name) for name in args.rule or RULES}
     asking = [name for name, rule in rules.items() if asks(rule)]
@@ -129,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
     problems = _judged(_rows(args.file, keys_of(args)), config)
     if not problems:
         raise UserError(f"{args.file} has no rows; give at least one problem with its attempts.")
-    if not any(one.classes for one in problems):
+    if not any(one.answer_clusters for one in problems):
         raise UserError(f"{args.file} has no attempts: all its `responses` are empty.")
     without = next((one.place for one in problems if one.scores is None), None)
     asked = [name for name, rule in rules.items() if needs_scores(rule)]
@@ -306,8 +302,8 @@ def _notes(summary: dict) -> list[str]:
     """What the reader must know to trust the numbers."""
     of_all = f"of {summary['attempts']:,} attempts"
     notes = {
-        "unanswered": f"{of_all} have no answer: they are in no class and are never chosen",
-        "undecided": f"{of_all} could not be graded within the limits, or against their gold: they count as wrong",
+        "unanswered": f"{of_all} have no answer: they are in no cluster and are never chosen",
+        "ungraded": f"{of_all} could not be graded within the limits, or against their gold: they count as wrong",
         "unscored": f"{of_all} have a score that is not a number: they count as the lowest of their problem",
         "kept_apart": "pairs of answers could not be compared within the limits: they vote apart",
     }

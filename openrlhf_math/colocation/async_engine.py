@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from openrlhf_math.colocation.engine_life import end_actor, engine_start
 from openrlhf_math.colocation.layout import inference_arguments
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import BadValue, UserError
 from openrlhf_math.side_by_side import end
 
 if TYPE_CHECKING:
@@ -50,25 +50,25 @@ class ServingSettings(Protocol):
     def replicas(self) -> int: ...
 
     @property
-    def at_once(self) -> int: ...
+    def max_concurrency(self) -> int: ...
 
     @property
     def memory(self) -> float: ...
 
 
 def check_serving(settings: ServingSettings) -> None:
-    """Raise ValueError, which names the field, where an engine's settings cannot work."""
-    for name in ("tensor_parallel", "max_context", "replicas", "at_once"):
+    """Raise BadValue where an engine's settings cannot work."""
+    for name in ("tensor_parallel", "max_context", "replicas", "max_concurrency"):
         value = getattr(settings, name)
         if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}, it must be at least 1")
+            raise BadValue(name, value, "at least 1")
     if not 0 < settings.memory <= 1:
-        raise ValueError(f"memory is {settings.memory}, it must be more than 0 and at most 1")
+        raise BadValue("memory", settings.memory, "more than 0 and at most 1")
 
 
 def generation_arguments(device: str) -> dict[str, object]:
-    """Engine arguments for completions that may have seeds of their own and share their prompts."""
-    # A prompt prefilled in parts cannot have a seed of its own on the CPU: vLLM 0.29 rewinds its generator by an
+    """Engine arguments for completions that may have their own seeds and share their prompts."""
+    # A prompt prefilled in parts cannot have its own seed on the CPU: vLLM 0.29 rewinds its generator by an
     # offset, which only CUDA's have.
     return {"enable_prefix_caching": True, "enable_chunked_prefill": device != "cpu"}
 
@@ -128,7 +128,7 @@ class ServingEngine:
 async def answers(engine: "AsyncLLM", question: Awaitable) -> bool:
     """Whether an engine answers what is not a request. False if it dies, or is silent for ANSWER_SECONDS.
 
-    vLLM fails the requests that a dead engine owes; whoever asked it something else would wait for good.
+    vLLM fails the requests of a dead engine; a caller that asked it anything else would wait forever.
     """
     asked = asyncio.ensure_future(question)
     deadline = time.monotonic() + ANSWER_SECONDS

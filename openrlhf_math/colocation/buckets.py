@@ -37,7 +37,7 @@ class Bucket:
 
 
 def plan_buckets(parameters: Iterable, bucket_bytes: int) -> list[Bucket]:
-    """Fill buckets of `bucket_bytes` in the order of the parameters; one that is larger has a bucket of its own.
+    """Fill buckets of `bucket_bytes` in the order of the parameters; one that is larger has its own bucket.
 
     parameters: objects with `name`, `dtype` and `shape`, such as vLLM's ParamMeta.
     """

@@ -34,7 +34,7 @@ def uniform(rows: int, generators: dict[int, torch.Generator]) -> Tensor:
 
 
 def install() -> None:
-    """Let vLLM's sampler for the CPU in this process use `draw`, for requests with and without seeds of their own."""
+    """Let vLLM's sampler for the CPU in this process use `draw`, for requests with and without their own seeds."""
     if not hasattr(topk_topp_sampler, "compiled_random_sample"):
         raise RuntimeError("vLLM's CPU sampler has no compiled_random_sample: this is not the pinned release of vLLM")
     topk_topp_sampler.compiled_random_sample = lambda logits: draw(logits, uniform(len(logits), {}))

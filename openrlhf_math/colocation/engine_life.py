@@ -29,7 +29,7 @@ def engine_start(device: str) -> Iterator[None]:
     """While the block runs, vLLM forks its processes on the CPU instead of spawning them.
 
     vLLM insists on spawning in a Ray actor, for CUDA's sake: each of its two processes then imports torch and
-    vLLM anew, 8 s each on a laptop. No CUDA context, no OpenMP team and no Ray call exist before this fork.
+    vLLM again, 8 s each on a laptop. No CUDA context, no OpenMP team and no Ray call exist before this fork.
 
     Raises RuntimeError with the engine process's own last error, where it wrote one, for vLLM's "see above".
     """
@@ -143,7 +143,7 @@ def limited(actor: type) -> type:
 
 
 def recent(starts: Sequence[float], now: float) -> list[float]:
-    """Those of the starts that lie within the window, and this one. Raises UserError if they are too many."""
+    """Those of the starts within the window, and this one. Raises UserError if they are too many."""
     kept = [*(start for start in starts if now - start < WINDOW_SECONDS), now]
     if len(kept) > 1 + RESTARTS:
         raise UserError(f"it died {len(kept) - 1} times within {WINDOW_SECONDS / 60:.0f} minutes and is given up")

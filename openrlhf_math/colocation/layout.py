@@ -22,7 +22,7 @@ SMALL_PARAMETERS = 30_000_000
 # Tokens of a block of the CPU engines' KV cache, and the most memory a rollout engine's cache takes there.
 CPU_BLOCK = 32
 CPU_CACHE_BYTES = 4 << 30
-CPU_SEQUENCES = 256  # at once in an engine, where nobody says otherwise
+CPU_SEQUENCES = 256  # at once in an engine, by default
 UNKNOWN_CONTEXT = 4096  # of a model whose config does not say
 
 # How long an OpenMP thread without work keeps its core, in turns of a loop: some microseconds. GNU's default is
@@ -93,7 +93,7 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         # One engine process, not an engine and a worker: with "nobind" there are no threads to lay out for it.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        # Compiling costs 20 s at the first generation, which only a long run earns back.
+        # Compiling costs 20 s at the first generation, which pays off only in a long run.
         "TORCHDYNAMO_DISABLE": os.environ.get("TORCHDYNAMO_DISABLE", "1"),
     }
 
@@ -136,7 +136,7 @@ def inference_arguments(device: str) -> dict[str, object]:
     """vLLM engine arguments for any generation on a device."""
     arguments: dict[str, object] = {
         "worker_extension_cls": "openrlhf_math.colocation.vllm_worker.WorkerExtension",
-        "disable_log_stats": True,  # nobody reads them
+        "disable_log_stats": True,  # they are not read
         "trust_remote_code": remote_code_trusted(),
     }
     if device == "cpu":

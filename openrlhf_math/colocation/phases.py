@@ -7,7 +7,7 @@
 Engines that stay (`--math.overlap`) are awake in all of them, and idle in `transfer`.
 
 Engines go to sleep when training begins and not when generation ends. Only then is it certain that new weights follow,
-so the old ones are discarded (vLLM's sleep level 2) and not copied to CPU memory; and whoever generates again before
+so the old ones are discarded (vLLM's sleep level 2) and not copied to CPU memory; and generating again before
 that, such as an evaluation, finds the engines as they are.
 """
 
@@ -42,7 +42,7 @@ class Phases:
     engines: Ray handles of rollout actors. policy: the RayActorGroup of the policy.
     engines_sleep, states_offload: whether these are moved at all; where they are not, as on a CPU, the same order is
     kept and reported. others: more groups, counted in the peak of memory. timeout: seconds that one move may take.
-    engines_stay: whether engines have devices of their own, where they generate while the policy trains.
+    engines_stay: whether engines have their own devices, where they generate while the policy trains.
     recover: called when an engine died under a question; when it comes back, engines are there and have the newest
     weights, and are asked once more.
     """
@@ -145,7 +145,7 @@ class Phases:
                     raise
                 self.recover()
                 return self.wait(side(method, **arguments), self.timeout)
-        except Exception as error:  # Ray's, DeepSpeed's or vLLM's: whatever it is, the run cannot go on
+        except Exception as error:  # Ray's, DeepSpeed's or vLLM's: whatever it is, the run cannot continue
             raise PhaseError(f"phase {self.phase}, {move}: {reason(error, self.timeout)}") from error
 
 

@@ -139,7 +139,7 @@ def _place(prefix: str, module: torch.nn.Module, names: set[str]) -> Place:
 
 
 def forget_packed_experts(model: torch.nn.Module) -> None:
-    """Let a mixture's layers pack their experts for the CPU anew.
+    """Let a mixture's layers pack their experts for the CPU again.
 
     vLLM 0.29 packs them with the first weights only (`UnquantizedFusedMoEMethod._setup_kernel`) and later copies
     unpacked weights into the packed memory. Without this, every update turns the experts into noise.

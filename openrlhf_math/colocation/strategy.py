@@ -158,7 +158,7 @@ def _random_file(rank: int) -> str:
 
 
 def _unwritten(folder: Path, tag: str, error: Exception) -> str:
-    """The sentence for it. PyTorch tells of a full disk in words of its own."""
+    """The sentence for it. PyTorch tells of a full disk in its own words."""
     full = folder.exists() and shutil.disk_usage(folder).free < FULL
     reason = "the disk is full" if full else str(error).strip().splitlines()[0]
     return f"checkpoint {tag} could not be written to {folder} ({reason}); those before are whole"

@@ -149,7 +149,7 @@ def _done(tokens: Sequence[str]) -> list[Sequence[str]]:
 
 
 def _counted(tokens: Sequence[str]) -> list[str]:
-    """The word right behind each number, "" if it is no content word."""
+    """The word right behind each number, "" if it is not a content word."""
     after = (tokens[place + 1] if place + 1 < len(tokens) else "" for place, one in enumerate(tokens) if is_number(one))
     return [word if word and is_content(word) else "" for word in after]
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from openrlhf_math import former_names
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.problems import named_columns, read_rows, read_set
 from openrlhf_math.errors import UserError
@@ -17,12 +18,12 @@ BINS = 10
 class BaseRates:
     """What was joined. rates: of the problems that the run has, 0 to 1. missing: problems that it does not have.
 
-    undecided: completions that could not be graded, and count as wrong. path: the file that was written.
+    ungraded: completions that could not be graded, and count as wrong. path: the file that was written.
     """
 
     rates: list[float]
     missing: int
-    undecided: int
+    ungraded: int
     path: Path
 
     def histogram(self) -> list[tuple[str, int]]:
@@ -42,7 +43,7 @@ def add_base_rates(run: Path, source: str, problem_key: str | None, output: Path
     are joined by their text; one that the run does not have gets pass_rate null and attempts 0.
     Raises UserError for a run that is not finished or a file that is none, and if no problem is in both.
     """
-    counts, undecided = read_counts(completion_files(run))
+    counts, ungraded = read_counts(completion_files(run))
     rates, missing = [], 0
     output.mkdir(parents=True, exist_ok=True)
     with written_whole(output / "problems.jsonl") as file:
@@ -58,10 +59,10 @@ def add_base_rates(run: Path, source: str, problem_key: str | None, output: Path
             file.write(json.dumps(line, default=str) + "\n")
         if not rates:
             raise UserError(
-                f"--pass-rate {run}: none of its problems is in --source {source}; evaluate these very problems, with "
+                f"--pass-rate {run}: none of its problems is in --source {source}; evaluate the same problems, with "
                 f"`openrlhf-math eval --benchmark {source} --samples 8 --temperature 1`"
             )
-    return BaseRates(rates, missing, undecided, output / "problems.jsonl")
+    return BaseRates(rates, missing, ungraded, output / "problems.jsonl")
 
 
 def completion_files(run: Path) -> list[Path]:
@@ -79,7 +80,7 @@ def completion_files(run: Path) -> list[Path]:
 def read_counts(files: list[Path]) -> tuple[dict[str, tuple[int, int]], int]:
     """Correct completions and all by the problem's text, and how many could not be graded."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    undecided = 0
+    ungraded = 0
     for path in files:
         for number, row in enumerate(read_rows(str(path), "train"), start=1):
             problem, outcome = row.get("problem"), row.get("outcome")
@@ -89,5 +90,5 @@ def read_counts(files: list[Path]) -> tuple[dict[str, tuple[int, int]], int]:
                 )
             counts[problem.strip()][0] += outcome == "correct"
             counts[problem.strip()][1] += 1
-            undecided += outcome == "undecided"
-    return {problem: (correct, attempts) for problem, (correct, attempts) in counts.items()}, undecided
+            ungraded += former_names.outcome(outcome) == "ungraded"
+    return {problem: (correct, attempts) for problem, (correct, attempts) in counts.items()}, ungraded

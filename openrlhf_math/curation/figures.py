@@ -1,6 +1,6 @@
 r"""Problems that need a figure which is not in their text.
 
-What a text calls a figure is often none: a picture frame, figure skating, six-figure salaries, a diagram that somebody
+What a text calls a figure is often none: a picture frame, figure skating, six-figure salaries, a diagram that a person
 in the story drew, the graph of a function that is given. So phrases that only contain such a word are removed first,
 and a noun that the text itself introduces ("Tom draws a diagram") is not looked for.
 """

@@ -101,7 +101,7 @@ FUNCTIONS = frozenset(
 )
 SYMBOL_WORDS = (FUNCTIONS - {"sum", "int", "star", "floor", "sim"}) | frozenset(_GREEK) | {"rr", "zz", "nn", "qq", "cc"}
 NO_WORDS = SYMBOL_WORDS | {"degrees", "degree", "percent"}
-# Words of consonants alone, and other short ones, that are no product of variables.
+# Words of consonants alone, and other short ones, that are not products of variables.
 _SHORT_WORDS = frozenset(
     "cm mm km kg mg ml dl hl ft lb lbs hr hrs dry try sky fly why by my cry gym shy spy fry pry sly th st nd rd vs dr "
     "mr mrs "

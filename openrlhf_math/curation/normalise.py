@@ -86,7 +86,7 @@ class Form:
     """A problem as it is compared.
 
     options: of a multiple choice, their tokens joined by spaces. drawing: the tokens of the code of its figures, joined
-    by spaces; "" for none. names: lower-case words that are names of somebody.
+    by spaces; "" for none. names: lower-case words that are names of persons.
     """
 
     tokens: list[str]

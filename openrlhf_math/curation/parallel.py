@@ -9,7 +9,7 @@ from typing import Any
 class Workers:
     """Runs tasks. count: worker processes; 0 runs them here, None takes every core where there is more than one task.
 
-    A task is a function of one picklable argument whose effect is a file, so it matters to nobody in which order or how
+    A task is a function of one picklable argument whose effect is a file, so it does not matter in which order or how
     often it runs.
     """
 

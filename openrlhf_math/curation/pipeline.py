@@ -103,7 +103,7 @@ def _may_change_judge(before: dict, now: dict, workplace: Workplace) -> bool:
 
 
 def _take_up(plan: Plan, workplace: Workplace) -> None:
-    """Make this run the directory's. Under another judge, its stage and all after it begin anew."""
+    """Make this run the directory's. Under another judge, its stage and all later ones start over."""
     manifest = workplace.output / "curate.json"
     now = json.loads(json.dumps(plan.manifest()))
     if json.loads(manifest.read_text(encoding="utf-8")) == now:

@@ -13,9 +13,9 @@ from openrlhf_math.runs.progress import Progress
 
 # The rows that a judge dropped, uint64[rows], as the other tasks read them.
 JUDGED = "judged.npy"
-# The answers of the judge so far. They are kept where other flags of the judge begin its stage anew.
+# The answers of the judge so far. They are kept when other flags of the judge restart its stage.
 ANSWERS = "answers.jsonl"
-# Suspects are read by people: more are nobody's reading, and the list is held in memory.
+# Suspects are read by people: more would not be read, and the list is held in memory.
 MOST_SUSPECTS = 10_000
 
 
@@ -92,7 +92,7 @@ def _pairs(job: Job, pieces: Sequence[int]) -> Iterator[tuple[str, str]]:
 
 
 def write_suspects(workplace: Workplace) -> None:
-    """The hits of the report that were not dropped, the most alike first, for somebody to read."""
+    """The hits of the report that were not dropped, the most alike first, for a person to read."""
     reports = workplace.output / "reports"
     with open(reports / "contamination.jsonl", encoding="utf-8") as lines:
         kept = (

@@ -29,7 +29,7 @@ USUAL = {
     "difficulty": ("difficulty", "level"),
 }
 SHOWN = {"trace": "response"}
-# Messages as Python and pandas write a list of them, which is no JSON.
+# Messages as Python and pandas write a list of them, which is not JSON.
 PYTHON_TURNS = re.compile(r"\A\s{0,99}\[\s{0,99}\{\s{0,99}'(?:role|from|content|value)'\s{0,9}:")
 NOT_JSON = "holds messages as Python writes them; write them as JSON"
 SHOWN_COLUMNS = 50  # of those that a message lists
@@ -122,7 +122,7 @@ def decoded(value: object) -> Any:
 
 
 def text_of(value: object) -> str:
-    """Text, "" for nothing; of chat messages the last of the user. Raises BrokenRow for what is no text."""
+    """Text, "" for nothing; of chat messages the last of the user. Raises BrokenRow for what is not text."""
     if value is None or value is MISSING or value != value:  # NaN, which tables have for nothing
         return ""
     if turns := turns_of(value):

@@ -48,7 +48,7 @@ class Layout:
     """The columns of a set: of whole conversations, or of prompts and responses.
 
     earlier: whether the assistant's turns within a prompt are learned, too. others: more columns, each of which gives
-    a conversation of its own in the rows that have it.
+    a separate conversation in the rows that have it.
     """
 
     columns: tuple[str, ...]
@@ -156,7 +156,7 @@ def find_layout(
 def _learned(first: dict, known: str) -> tuple[tuple[str, ...], ...]:
     """What is learned of a known set, () for the usual columns.
 
-    A set that is recognised by its columns alone may have conversations of somebody else's beside them.
+    A set that is recognised by its columns alone may have other conversations beside them.
     """
     known_or_seen = known or recognise(first)
     specs = [tuple(spec.split("+")) for spec in SOURCES[known_or_seen].learned] if known_or_seen else []

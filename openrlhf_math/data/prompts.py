@@ -109,7 +109,7 @@ def chat_text(
 
 
 def with_variables(tokenizer: Tokenizer, variables: Mapping[str, object]) -> Tokenizer:
-    """The tokenizer, whose chat template is given these variables whoever renders with it."""
+    """The tokenizer, whose chat template gets these variables in every rendering."""
     if variables:
         render = partial(tokenizer.apply_chat_template, **dict[str, Any](variables))
         tokenizer.apply_chat_template = render  # type: ignore[method-assign]  # every user of this tokenizer renders so

@@ -34,7 +34,7 @@ FORMATS |= {".arrow": "arrow"}
 SUPPORTED = "JSONL, JSON, CSV, TSV, Parquet or Arrow, also as .gz or .zst"
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 LISTS = ("responses", "scores", "tokens", "truncated")
-MAX_LINE = 32 << 20  # a longer line or entry is no row but a broken file
+MAX_LINE = 32 << 20  # a longer line or entry is not a row but a broken file
 NOT_UTF8 = "it is not valid UTF-8"
 BATCH_ROWS = 500
 CHUNK = 1 << 20
@@ -242,7 +242,7 @@ def _entry(row: object) -> dict | Unreadable:
     """A row of JSON. A list of turns is a conversation without a name, as Open-Reasoner-Zero's files have them."""
     if _is_conversation(row):
         return {"conversations": row}
-    return row if isinstance(row, (dict, Unreadable)) else Unreadable(f"it is no JSON object but {row!r:.40}")
+    return row if isinstance(row, (dict, Unreadable)) else Unreadable(f"it is not a JSON object but {row!r:.40}")
 
 
 def _is_conversation(row: object) -> bool:
@@ -290,7 +290,7 @@ def _array(file: Peekable, shown: str) -> Rows:
         error: Exception = ValueError("it ends before the array does")
         try:
             row, end = _value(text, at) if at < len(text) else (None, len(text) + 1)
-            if whole and end <= len(text) or end < len(text):  # a number may go on in what is not read yet
+            if whole and end <= len(text) or end < len(text):  # a number may continue in text that is not read yet
                 at, number, size = end, number + 1, CHUNK
                 yield number, _entry(row)
                 continue
@@ -314,7 +314,7 @@ def _value(text: str, at: int) -> tuple[object, int]:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text is without the surrogates that stand for bytes that are no UTF-8."""
+    """Whether a text is without the surrogates that represent bytes that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

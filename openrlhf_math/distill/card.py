@@ -29,7 +29,7 @@ def write_card(report: dict, licences: dict[str, str], command: str, verified: b
         f"Traces that {report['teacher']['model']} wrote, kept {KEPT[verified]}.",
         "## Counts",
         _table(("step", "count"), report["counts"].items()),
-        "How attempts ended; what is not correct, wrong, undecided or set aside was refused for the reason named:",
+        "How attempts ended; what is not correct, wrong, ungraded or set aside was refused for the reason named:",
         _table(("outcome", "attempts"), report["outcomes"].items()),
         "## Yield",
         "`refused_rate` and `correct_rate` are of attempts, `yield` is the share of problems with a kept trace, "

@@ -17,16 +17,16 @@ from openrlhf_math.rewards import GradingPool
 from openrlhf_math.runs.journal import Journal, refused_if_unwritable
 from openrlhf_math.seeds import derived_seed
 
-CORRECT, WRONG, UNDECIDED, SET_ASIDE = "correct", "wrong", "undecided", "set aside"
+CORRECT, WRONG, UNGRADED, SET_ASIDE = "correct", "wrong", "ungraded", "set aside"
 RECORD = tuple(field.name for field in fields(Reply))  # of a reply in the journal
-GRADED = (CORRECT, WRONG, UNDECIDED)  # a trace without a fault of form
+GRADED = (CORRECT, WRONG, UNGRADED)  # a trace without a fault of form
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of an attempt. outcome: correct, wrong, undecided, set aside, or why its trace is refused.
+    """What became of an attempt. outcome: correct, wrong, ungraded, set aside, or why its trace is refused.
 
-    tokens: of the completion, None where unknown. characters: of the trace. reason: why it is undecided or set aside.
+    tokens: of the completion, None where unknown. characters: of the trace. reason: why it is ungraded or set aside.
     """
 
     outcome: str

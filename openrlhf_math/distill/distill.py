@@ -109,7 +109,7 @@ def _run_record(journal: Journal, had: int, teacher: Teacher, seconds: float) ->
     return {
         "had": had,
         "answered": len(journal) - had,
-        "troubles": dict(teacher.failed_tries),
+        "failed_tries": dict(teacher.failed_tries),
         "seconds": round(seconds, 3),
     }
 

@@ -72,11 +72,11 @@ _OTHER_TAGS = tuple(
 
 
 def refusal(text: str, finish_reason: str, style: str) -> str:
-    """Why a trace is no example to learn from, whatever its answer; "" if nothing speaks against it."""
+    """Why a trace is not an example to learn from, whatever its answer; "" if nothing speaks against it."""
     if finish_reason == "length":
         return "truncated"
     if finish_reason != "stop":
-        return f"ended by {finish_reason or 'nobody knows what'}"[:60]
+        return f"ended by {finish_reason or 'an unknown cause'}"[:60]
     if not text.strip():
         return "empty"
     if any(end in text for end in ENDS):
@@ -99,7 +99,7 @@ def refusal(text: str, finish_reason: str, style: str) -> str:
 class Attempt:
     """A trace. number: which of its problem's attempts. tokens: of the completion, None where the teacher is silent.
 
-    outcome: of its grading: correct, wrong or undecided.
+    outcome: of its grading: correct, wrong or ungraded.
     """
 
     problem: str
@@ -138,7 +138,7 @@ def find_rule(name: str) -> Rule:
 
 
 def unverified(rule: Rule) -> Rule:
-    """Of a rule that is to choose among wrong and undecided traces, too."""
+    """Of a rule that is to choose among wrong and ungraded traces, too."""
     vars(rule)["unverified"] = True
     return rule
 
@@ -174,7 +174,7 @@ def keep_longest(attempts: list[Attempt], n: int | None) -> list[Attempt]:
 
 @register_keep_rule("best")
 def keep_best(attempts: list[Attempt], n: int | None) -> list[Attempt]:
-    """The n best (2): fewer blemishes of form first, then the shorter."""
+    """The n best (2): fewest flaws of form first, then the shortest."""
     length = length_of(attempts)
     return sorted(attempts, key=lambda attempt: (blemishes(attempt), length(attempt)))[: n or 2]
 

@@ -51,7 +51,7 @@ class Columns:
 def read_tasks(spec: str, split: str, columns: Columns, licences: dict[str, str], limit: int | None) -> Tasks:
     """The tasks of a problem set, see `data.problems.read_problems`.
 
-    licences: of sources, before what rows say and what `curate` knows of their sets. limit: only the first so many.
+    licences: of sources, before what rows say and what `curate` knows of their sets. limit: only the first N.
     Raises UserError for a set, column or row at fault, or if nothing is left to ask.
     """
     if limit is not None and limit < 1:

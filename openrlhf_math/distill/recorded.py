@@ -29,7 +29,7 @@ class Recorded:
             problem = row.get("problem")
             if not isinstance(problem, str):
                 raise UserError(
-                    f"--model {settings.model}: {place} has no text `problem`; it is no recorded completion"
+                    f"--model {settings.model}: {place} has no text `problem`; it is not a recorded completion"
                 )
             replies = self._replies.setdefault(key_of(Problem(problem, "", "", 0)), [])
             replies += [_reply(place, *one) for one in _completions(settings.model, place, row)]
@@ -63,7 +63,7 @@ def _completions(model: str, place: str, row: dict) -> Iterable[tuple]:
 
 def _reply(place: str, text: object, tokens: object, truncated: object) -> Reply:
     if not isinstance(text, str):
-        raise UserError(f"--model: {place} has a response that is no text; correct or drop the row")
+        raise UserError(f"--model: {place} has a response that is not text; correct or drop the row")
     said = truncated.lower() if isinstance(truncated, str) else truncated
     cut = _CUT.get(said, "") if said is None or isinstance(said, (bool, str)) else ""
     if not cut:

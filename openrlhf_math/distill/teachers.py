@@ -55,7 +55,7 @@ class Teacher(Protocol):
 
 
 def workers_of(teacher: Teacher) -> int:
-    """How many attempts may be under way at once; a teacher of a user's may have the old name, `lanes`."""
+    """How many attempts may be under way at once; a user's teacher may have the former name, `lanes`."""
     workers: int = getattr(teacher, "workers", 0) or getattr(teacher, "lanes", 1)
     return workers
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from openrlhf_math.doctor.finding import Finding, gib, note, ok, wrong
 
-# In a process of its own: importing torch takes seconds meanwhile spent on the other checks, and may crash.
+# In its own process: importing torch takes seconds meanwhile spent on the other checks, and may crash.
 PROBE = """
 import json, torch
 flash_attn = ""
@@ -102,7 +102,7 @@ def devices(torch: Torch, nvidia: bool, driver: str) -> Finding:
 
 
 def flash_attention(torch: Torch) -> Finding:
-    """An extra: PyTorch has a FlashAttention of its own, which training uses."""
+    """An extra: PyTorch has its own FlashAttention, which training uses."""
     if not torch.flash_attn:
         return ok("flash-attn", "not installed, which only ring attention (--ds.ring_attn_size) needs: make flash-attn")
     if torch.flash_attn[:1].isdigit():

@@ -60,7 +60,7 @@ def pins(stack: str, installed: Mapping[str, str]) -> list[str]:
     theirs = _requirements("openrlhf", "vllm") if "openrlhf" in installed else []
     if stack == "gpu":  # flash-attn is optional here, `devices.flash_attention` looks at it
         return [*ours, *(line for line in theirs if not line.startswith("flash-attn"))]
-    # vLLM's CPU build is a distribution of its own with the same version. What else OpenRLHF asks for is in our
+    # vLLM's CPU build is a separate distribution with the same version. What else OpenRLHF asks for is in our
     # extra, as far as it has a CPU build.
     vllm = [line for line in theirs if line.startswith("vllm")]
     if "vllm" not in installed:
@@ -104,8 +104,7 @@ def patches(series: Iterable[Patch] = SERIES) -> Finding:
             try:
                 places += len(changed_lines(patch, module))
             except PatchError as error:
-                found, _, fix = str(error).rpartition(": ")
-                return wrong("patches", found, f"{fix[:1].upper()}{fix[1:]}.")
+                return wrong("patches", error.problem, f"{error.fix[:1].upper()}{error.fix[1:]}.")
             except FileNotFoundError as error:
                 return wrong(
                     "patches", f"patch '{patch.name}' finds no {error.filename}",

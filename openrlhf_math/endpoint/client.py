@@ -53,7 +53,7 @@ FIXES = {
 class Client:
     """Asks for chat completions: with retries, at a pace, and with a limit on every wait.
 
-    workers: requests under way at once; whoever asks keeps to it. failed_tries: tries that failed, by kind.
+    workers: requests under way at once, which callers observe. failed_tries: tries that failed, by kind.
     """
 
     def __init__(self, settings: EndpointSettings, max_tokens: int, again: str = "") -> None:
@@ -112,7 +112,7 @@ class Client:
     async def fetch(self, url: URL, body: dict | None, read: Callable[[str], tuple[T, int]], longest: int) -> T:
         """What `read` makes of a reply, with its tokens; asked as `ask` does, with GET if there is no body.
 
-        read: raises FailedTry for a text that is no reply. longest: bytes of a reply at the most.
+        read: raises FailedTry for a text that is not a reply. longest: bytes of a reply at the most.
         """
         for number in range(1, self._http.tries + 1):
             try:

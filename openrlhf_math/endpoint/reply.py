@@ -167,7 +167,7 @@ def words_of(body: bytes) -> str:
 
 
 def plain(text: str) -> str:
-    """The beginning of somebody's text, on one line."""
+    """The beginning of a text, on one line."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text[:600]).split())[:300]
 
 

@@ -13,7 +13,7 @@ from openrlhf_math.rerank.endpoint_sampler import EndpointModel, EndpointSampler
 from openrlhf_math.rerank.here import run_here
 from openrlhf_math.side_by_side import end
 
-AHEAD = 4  # tasks for each request that may be under way: whoever waits holds its prompt alone
+AHEAD = 4  # tasks for each request that may be under way: a waiting one holds only its prompt
 
 
 class EndpointCompletions:
@@ -28,7 +28,7 @@ class EndpointCompletions:
     ) -> Iterator[tuple[Request, Completion]]:
         """Completions in the order they end.
 
-        Raises UserError if the endpoint answers nobody, and when all others are made, if some brought nothing.
+        Raises UserError if the endpoint never answers, and when all others are made, if some got no reply.
         """
         yield from run_here(self._made(iter(requests), sampling, stop))
 

@@ -34,7 +34,7 @@ from openrlhf_math.tools.turns import TemplateTurns
 if TYPE_CHECKING:
     from openrlhf_math.evaluation.engines import Engines
 
-# Told of the benchmark, of every completion, and whether it was made just now or stood in the journal.
+# Called with the benchmark, every completion, and whether it is new or from the journal.
 Listener = Callable[[str, Completion, bool], None]
 
 

@@ -40,7 +40,7 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
     over_samples         sd and standard_error of the accuracy of one sample a problem, see
                          `estimates.spread_over_samples`; None without the same number, two or more, for all
     pass_at_k            by k, unbiased, see `estimates.pass_at_k`
-    maj_at_k             by k, accuracy of a majority vote of classes of equal answers, see `voting.accuracies`
+    maj_at_k             by k, accuracy of a majority vote of clusters of equal answers, see `voting.accuracies`
     weighted_at_k, best_of_k   where rows have scores, the same of the vote weighted by them, and of the best score
     unscored             of a rule that reads scores, completions that have none and count as the lowest
     completion_tokens    mean over completions
@@ -48,14 +48,14 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
     truncation_rate      share of completions that the token limit cut off
     warnings             "truncated" where that is more than MOST_TRUNCATED: the figures are of the limit, too
     format_rate          share of completions in correct format, whatever their answer
-    undecided, unanswered, kept_apart   completions that could not be graded, or have no answer; pairs of answers that
+    ungraded, unanswered, kept_apart   completions that could not be graded, or have no answer; pairs of answers that
                          could not be compared, and vote apart
     by                   problems, pass_at_1, ci95 and completion_tokens by subject and difficulty
 
     Figures of tokens and truncation are None where not every completion's is known.
     """
     judged = [tally.judged for tally in tallies]
-    counts = [len(one.classes) for one in judged]
+    counts = [len(one.answer_clusters) for one in judged]
     ks = numbers_of_attempts(max(counts))[1:]
     solved = _shares([one.correct for one in judged])
     by_rule = accuracies(judged, list(rules.values()), ks, SUBSETS, seed)
@@ -96,7 +96,7 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
                 ("format_rate", [tally.well_formed for tally in tallies]),
             )
         },
-        "undecided": sum(one.undecided for one in judged),
+        "ungraded": sum(one.ungraded for one in judged),
         "unanswered": sum(one.unanswered for one in judged),
         "kept_apart": sum(one.apart for one in judged),
     }

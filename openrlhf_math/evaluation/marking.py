@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openrlhf_math.evaluation.recorded import Judged, Row, in_order
+from openrlhf_math.rerank.answer_clusters import GraderSays, group
 from openrlhf_math.rerank.answer_judge import AnswerJudge, JudgeSettings
-from openrlhf_math.rerank.classes import GraderSays, group
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What the figures need of a problem. well_formed, truncated: of every completion, None where nobody knows."""
+    """What the figures need of a problem. well_formed, truncated: of every completion, None if unknown."""
 
     judged: Judged
     well_formed: list[bool]
@@ -41,16 +41,16 @@ def mark(row: Row, pool: GradingPool, judge: AnswerJudge | None = None) -> Marke
     grades = [pool.grade_now(response, row.gold, row.problem) for response in row.responses]
     grades = judge.graded(row.problem, row.gold, grades) if judge else grades
     says = GraderSays(pool, row.problem)
-    classes = group([grade.answer for grade in grades], says)
+    clusters = group([grade.answer for grade in grades], says)
     judged = Judged(
         place=row.place,
-        classes=classes,
+        answer_clusters=clusters,
         correct=[grade.outcome == "correct" for grade in grades],
         scores=row.scores,
         tokens=row.tokens,
-        unanswered=classes.count(None),
-        undecided=sum(grade.outcome == "undecided" for grade in grades),
-        apart=says.undecided,
+        unanswered=clusters.count(None),
+        ungraded=sum(grade.outcome == "ungraded" for grade in grades),
+        apart=says.unresolved,
         confidence=row.confidence,
     )
     return Marked(row, grades, judged)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.recorded import Row, in_order, row_of
 from openrlhf_math.rerank.aggregate import Scores, aggregate, find_aggregation
+from openrlhf_math.rerank.answer_clusters import GraderSays, group
 from openrlhf_math.rerank.choose import asks, find_rule, needs_confidence, needs_scores
-from openrlhf_math.rerank.classes import GraderSays, group
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.rewards.extract import extract
 
@@ -37,7 +37,7 @@ class Vote:
 
     answer: the chosen one, as written in its attempt; None if no attempt has one. attempt: the number of that attempt,
     from 0. votes: attempts with an equal answer. correct: the chosen answer against the gold, None without a gold or
-    where nobody can tell.
+    where it was not decided.
     """
 
     answer: str | None
@@ -124,14 +124,14 @@ def vote(
 
     def voted(row: Row) -> Vote:
         answers = [extract(each or "", pool.config.style).answer for each in row.responses]
-        classes = group(answers, GraderSays(pool, row.problem))
-        weights = aggregate(row.scores, weigh)[0] if row.scores else [0.0] * len(classes)
-        number = chosen(classes, weights)
+        clusters = group(answers, GraderSays(pool, row.problem))
+        weights = aggregate(row.scores, weigh)[0] if row.scores else [0.0] * len(clusters)
+        number = chosen(clusters, weights)
         if number is None:
             return Vote(None, None, 0, None if golds is None else False)
         outcome = pool.grade_now(row.responses[number], row.gold, row.problem).outcome if golds is not None else ""
-        correct = None if outcome in ("", "undecided") else outcome == "correct"
-        return Vote(answers[number], number, classes.count(classes[number]), correct)
+        correct = None if outcome in ("", "ungraded") else outcome == "correct"
+        return Vote(answers[number], number, clusters.count(clusters[number]), correct)
 
     try:
         found = list(in_order(voted, rows, pool.config.workers + 1))

@@ -78,7 +78,7 @@ def qwen_math(row: dict) -> dict:
 
 @register_form("lm-evaluation-harness", "doc", "target", "resps", again="a repetition")
 def lm_evaluation_harness(row: dict) -> dict:
-    """`resps` is a list of requests, each a list of its completions. A document stands there for each of a task's
+    """`resps` is a list of requests, each a list of its completions. A document is repeated for each of a task's
     filters."""
     doc, resps = decoded(row["doc"]), decoded(row["resps"])
     if not isinstance(resps, list):
@@ -103,7 +103,7 @@ def lighteval(row: dict) -> dict:
 
 
 def read_completions(path: Path, keys: Keys | None = None, flag: str = "--completions ") -> list[Row]:
-    """A problem with its completions each, in the order they stand. Raises UserError naming what is wrong where."""
+    """A problem with its completions each, in their order. Raises UserError naming what is wrong where."""
     if not path.exists():
         raise UserError(f"{flag}{path}: there is no such file")
     raw = [

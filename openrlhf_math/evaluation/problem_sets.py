@@ -53,11 +53,11 @@ class ProblemSet:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How sets without a declaration of their own are read, and how much of each.
+    """How sets without their own declaration are read, and how much of each.
 
     split          of a hub set
     columns        those the user has named
-    max_problems   only the first so many; None for all
+    max_problems   only the first N; None for all
     holdout        problems of a holdout
     holdout_seed   which of them
     """

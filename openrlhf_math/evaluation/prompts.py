@@ -1,8 +1,8 @@
-r"""Prompt styles: how a problem is put to a model, and where the answer stands in what it writes.
+r"""Prompt styles: how a problem is put to a model, and where the answer is in the completion.
 
 A style is a function from the tokenizer and the chat messages, the last of which is the problem with the instruction,
-to the text of the prompt. One's own is given by dotted path, `package.module.function`, with the decorator if its
-answers stand elsewhere than a chat's.
+to the text of the prompt. A user's own has a dotted path, `package.module.function`, with the decorator if its
+answers are elsewhere than a chat's.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Writer = Callable[[Tokenizer, Messages], str]
 class Style:
     """What goes with a prompt.
 
-    answers         where the answer stands, as in `RewardConfig.style`
+    answers         where the answer is, as in `RewardConfig.style`
     instruction     appended to every problem; "" for none
     chat_template   whether it uses the tokenizer's; one without gets the tokenizer's own first token
     stop            texts that end a completion, being the beginning of another problem
@@ -47,7 +47,7 @@ def register_prompt(name: str, **style: Any) -> Callable[[Writer], Writer]:
 
 
 def find_prompt(name: str) -> Writer:
-    """A known way to write prompts, or one's own by dotted path. Raises UserError if there is none."""
+    """A known way to write prompts, or a user's own by dotted path. Raises UserError if there is none."""
     return PROMPTS.find("--prompt", name)
 
 

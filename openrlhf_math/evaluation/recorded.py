@@ -12,7 +12,7 @@ from openrlhf_math.data.problems import completion_rows
 from openrlhf_math.data.tables import Keys
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import Scores
-from openrlhf_math.rerank.classes import GraderSays, group
+from openrlhf_math.rerank.answer_clusters import GraderSays, group
 from openrlhf_math.rerank.confidence import Figures
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.rewards.extract import extract
@@ -46,20 +46,20 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What is left of a row for voting: of every attempt its class, whether it is correct, its scores, tokens and
+    """What is left of a row for voting: of every attempt its cluster, whether it is correct, its scores, tokens and
     confidence.
 
-    unanswered, undecided: attempts without an answer, and those that could not be graded. apart: pairs of answers
-    that are kept apart because nobody could tell whether they are the same.
+    unanswered, ungraded: attempts without an answer, and those that could not be graded. apart: pairs of answers
+    that are kept apart because it was not decided whether they are the same.
     """
 
     place: str
-    classes: list[int | None]
+    answer_clusters: list[int | None]
     correct: list[bool]
     scores: list[Scores] | None
     tokens: list[int] | None
     unanswered: int
-    undecided: int
+    ungraded: int
     apart: int
     confidence: list[Figures] | None = None
 
@@ -120,7 +120,7 @@ def _is_score(value: object) -> bool:
 
 
 def _is_confidence(value: object) -> bool:
-    """A number, or figures by name; null where nobody knows."""
+    """A number, or figures by name; null where unknown."""
     if isinstance(value, dict):
         return all(one is None or _is_number(one) for one in value.values())
     return value is None or _is_number(value)
@@ -179,19 +179,19 @@ def judge(row: Row, pool: GradingPool) -> Judged:
     """Extract the answers of a row, group them, and grade each different one."""
     answers = [extract(response or "", pool.config.style).answer for response in row.responses]
     says = GraderSays(pool, row.problem)
-    classes = group(answers, says)
+    clusters = group(answers, says)
     responses = dict(zip(answers, row.responses, strict=True))
     responses.pop(None, None)
     grades = {answer: pool.grade_now(responses[answer], row.gold, row.problem).outcome for answer in responses}
     outcomes = [grades.get(answer, "wrong") for answer in answers]
     return Judged(
         place=row.place,
-        classes=classes,
+        answer_clusters=clusters,
         correct=[outcome == "correct" for outcome in outcomes],
         scores=row.scores,
         tokens=row.tokens,
-        unanswered=classes.count(None),
-        undecided=outcomes.count("undecided"),
-        apart=says.undecided,
+        unanswered=clusters.count(None),
+        ungraded=outcomes.count("ungraded"),
+        apart=says.unresolved,
         confidence=row.confidence,
     )

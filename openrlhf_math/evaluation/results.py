@@ -42,7 +42,7 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def rows_of(number: int, marked: Marked) -> Iterator[dict]:
-    """A row a completion. class: of the problem's equal answers, None without an answer."""
+    """A row a completion. answer_cluster: of the problem's equal answers, None without an answer."""
     row = marked.row
     for index, (response, grade) in enumerate(zip(row.responses, marked.grades, strict=True)):
         yield {
@@ -57,7 +57,7 @@ def rows_of(number: int, marked: Marked) -> Iterator[dict]:
             "reward": grade.reward,
             "answer": grade.answer,
             "well_formed": grade.well_formed,
-            "class": marked.judged.classes[index],
+            "answer_cluster": marked.judged.answer_clusters[index],
             "reason": grade.reason,
             **(row.tool[index] if row.tool else {}),
             **({"scores": _finite(row.scores[index])} if row.scores else {}),
@@ -67,7 +67,7 @@ def rows_of(number: int, marked: Marked) -> Iterator[dict]:
 
 
 def line(row: dict) -> str:
-    """A row as JSON in one line, whoever splits the lines: what is no valid Unicode, and what Unicode calls a line's
+    """A row as JSON in one line for every line splitter: what is not valid Unicode, and what Unicode calls a line's
     end, stays escaped."""
     text = json.dumps(row, ensure_ascii=False, allow_nan=False)
     try:
@@ -88,7 +88,7 @@ def _write_parquet(source: Path, target: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = {"problem_index": pa.int64(), "sample": pa.int64(), "tokens": pa.int64(), "class": pa.int64()}
+    names = {"problem_index": pa.int64(), "sample": pa.int64(), "tokens": pa.int64(), "answer_cluster": pa.int64()}
     names |= {"tool_calls": pa.int64(), "tool_failed": pa.int64(), "tool_seconds": pa.float64()}
     names |= {"truncated": pa.bool_(), "well_formed": pa.bool_(), "reward": pa.float64()}
     with source.open(encoding="utf-8") as file:

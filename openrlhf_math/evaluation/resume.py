@@ -1,4 +1,4 @@
-"""What a killed run goes on from: its completions in a journal, and the settings they were made with."""
+"""What a killed run resumes from: its completions in a journal, and the settings they were made with."""
 
 from pathlib import Path
 

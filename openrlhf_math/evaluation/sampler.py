@@ -47,7 +47,7 @@ class Completion:
     """One completion: its text, its length in tokens, and whether the limit cut it off.
 
     tool: what was done with the tool, as `ToolUse.as_row`; its output is in the text and not in the tokens.
-    confidence: of the model in it, see `rerank.confidence`, as plain data; None if nobody measured it.
+    confidence: of the model in it, see `rerank.confidence`, as plain data; None if not measured.
     """
 
     text: str
@@ -89,7 +89,7 @@ class Sampler:
     def complete(
         self, requests: Iterable[Request], sampling: Sampling, stop: tuple[str, ...]
     ) -> Iterator[tuple[Request, Completion]]:
-        """Completions in the order they end. Each has a seed of its own, which does not depend on what else is made.
+        """Completions in the order they end. Each has its own seed, which does not depend on what else is made.
 
         Raises UserError if the engine dies.
         """

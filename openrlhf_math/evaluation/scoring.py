@@ -20,7 +20,7 @@ from openrlhf_math.side_by_side import end, side_by_side
 # Problems under way at once: their completions are scored together, more wait.
 AT_ONCE = 32
 
-# Problems with their completions, each with a key of its own. Called more than once, so that texts stay on the disk.
+# Problems with their completions, each with its own key. Called more than once, so that texts stay on the disk.
 Rows = Callable[[], Iterable[tuple[str, Row]]]
 AnyScorer = ScorerSettings | AskedScorerSettings
 AGAIN = "what was scored is kept, run the same command again"

@@ -20,10 +20,10 @@ BLOCKS, BLOCK = 16, 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class EvalSettings:
-    """Settings of one evaluation. How each benchmark is sampled stands in its `ProblemSet`.
+    """Settings of one evaluation. How each benchmark is sampled is in its `ProblemSet`.
 
     model              directory or hub name
-    seed               every completion's own seed is made of it; also of the bootstrap
+    seed               the seed of every completion is derived from it; also of the bootstrap
     prompt             name of a prompt style, or a dotted path
     instruction        appended to every problem; empty for none
     input_template     what a problem with its instruction is put into, see `data.prompts.fill`; None for nothing
@@ -32,10 +32,10 @@ class EvalSettings:
     engines            Ray actors with an engine each; 0: one engine in this process
     max_context        tokens of prompt and completion together; None for what the problems need
     parquet            whether completions are written as Parquet too
-    scorer             who scores the completions for the rules that choose by scores; None for nobody
+    scorer             what scores the completions for the rules that choose by scores; None without one
     aggregation        of step scores, a name of `rerank.aggregate` or a dotted path
     endpoint           where the model is asked; None: an engine here
-    judge              who decides where the grader cannot tell; None: nobody
+    judge              what decides where the grader cannot; None without one
     engine_args        further arguments of vLLM's engine, which go before ours
     drawn              how the model thinks: `chat_template_kwargs` and `reasoning_effort` of `roles.Sampling`
     tool               that the model may call; None for none

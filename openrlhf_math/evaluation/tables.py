@@ -45,10 +45,10 @@ def _figures(name: str, summary: dict) -> Table:
     table.add_row("cut off at the limit", _share(summary["truncation_rate"], None))
     table.add_row("correct format", _share(summary["format_rate"], None))
     for figure, shown in (
-        ("undecided", "undecided gradings"), ("unanswered", "without an answer"), ("kept_apart", "pairs kept apart"),
+        ("ungraded", "ungraded completions"), ("unanswered", "without an answer"), ("kept_apart", "pairs kept apart"),
         ("unscored", "without a score"),
     ):  # fmt: skip
-        if summary.get(figure) or figure == "undecided":
+        if summary.get(figure) or figure == "ungraded":
             table.add_row(shown, str(summary[figure]))
     if "judge" in summary:
         table.add_row(

@@ -33,7 +33,7 @@ MAJORITY = Entry("majority", majority, None)
 
 @dataclass(frozen=True, slots=True)
 class EarlyStop:
-    """What a majority vote that stops early gets, and spares. saved: the share of tokens, or else of attempts."""
+    """What a majority vote that stops early gets and saves. saved: the share of tokens, or else of attempts."""
 
     accuracy: float
     attempts: float
@@ -61,7 +61,7 @@ def accuracies(
 
 def _of_problem(judged: Judged, entries: Sequence[Entry], ks: Sequence[int], subsets: int, seed: list[int]) -> list:
     rng = np.random.default_rng(seed)
-    drawn = [_subsets(len(judged.classes), k, subsets, rng) for k in ks]
+    drawn = [_subsets(len(judged.answer_clusters), k, subsets, rng) for k in ks]
     return [
         [sum(_is_right(judged, entry, values, subset) for subset in draws) / len(draws) for draws in drawn]
         for entry, values in ((entry, _values(judged, entry)) for entry in entries)
@@ -70,19 +70,19 @@ def _of_problem(judged: Judged, entries: Sequence[Entry], ks: Sequence[int], sub
 
 def _values(judged: Judged, entry: Entry) -> tuple[list[float], list[float | None]]:
     """What the rule reads of each attempt, and the confidence in it."""
-    numbers = measured(judged.confidence or [None] * len(judged.classes), entry.measure)
+    numbers = measured(judged.confidence or [None] * len(judged.answer_clusters), entry.measure)
     return weights(numbers) if needs_confidence(entry.rule) else _scores(judged, entry), numbers
 
 
 def _scores(judged: Judged, entry: Entry) -> list[float]:
     if entry.aggregation is None:
-        return [0.0] * len(judged.classes)
+        return [0.0] * len(judged.answer_clusters)
     return aggregate(scores_of(judged), entry.aggregation)[0]
 
 
 def scores_of(judged: Judged) -> list[Scores]:
     """One for each attempt, also where the row has none."""
-    return judged.scores or [None] * len(judged.classes)
+    return judged.scores or [None] * len(judged.answer_clusters)
 
 
 def _subsets(attempts: int, k: int, subsets: int, rng: np.random.Generator) -> list[list[int]]:
@@ -95,8 +95,8 @@ def _subsets(attempts: int, k: int, subsets: int, rng: np.random.Generator) -> l
 
 def _is_right(judged: Judged, entry: Entry, values: tuple, subset: list[int]) -> bool:
     read, numbers = ([column[one] for one in subset] for column in values)
-    classes = surest([judged.classes[one] for one in subset], numbers, entry.keep)
-    number = entry.rule(classes, read)
+    clusters = surest([judged.answer_clusters[one] for one in subset], numbers, entry.keep)
+    number = entry.rule(clusters, read)
     return number is not None and judged.correct[subset[number]]
 
 
@@ -107,14 +107,14 @@ def passes(problems: Sequence[Judged], ks: Sequence[int]) -> np.ndarray:
 
 def stopped_early(problems: Sequence[Judged], stop: Stop) -> EarlyStop:
     """A majority vote over the attempts in recorded order that stops when `stop` says so."""
-    made = [attempts_needed(one.classes, stop) for one in problems]
-    planned = [len(one.classes) for one in problems]
+    made = [attempts_needed(one.answer_clusters, stop) for one in problems]
+    planned = [len(one.answer_clusters) for one in problems]
     right = [
         _is_right(one, MAJORITY, _values(one, MAJORITY), list(range(number)))
         for one, number in zip(problems, made, strict=True)
     ]
     tokens = [one.tokens for one in problems if one.tokens is not None]
-    costs = tokens if len(tokens) == len(problems) else [[1] * len(one.classes) for one in problems]
+    costs = tokens if len(tokens) == len(problems) else [[1] * len(one.answer_clusters) for one in problems]
     spent = sum(sum(cost[:number]) for cost, number in zip(costs, made, strict=True))
     whole = sum(map(sum, costs))
     return EarlyStop(
@@ -132,9 +132,9 @@ def report(
 
     `accuracy` lists run along `ks`. `interval` is the 95% interval of the last, where all attempts take part.
     `from_majority`, of a rule, along `ks`: the paired difference from the majority over problems, its 95% interval
-    (bootstrap) and p (`estimates.sign_flip_p_value`); None where the majority is no entry, and of itself.
+    (bootstrap) and p (`estimates.sign_flip_p_value`); None where the majority is not an entry, and of itself.
     """
-    attempts = [len(one.classes) for one in problems]
+    attempts = [len(one.answer_clusters) for one in problems]
     ks = numbers_of_attempts(max(attempts))
     by_rule = accuracies(problems, entries, ks, subsets, seed)
     oracle = passes(problems, ks)
@@ -168,7 +168,7 @@ def report(
         "attempts": sum(attempts),
         "fewest_attempts": min(attempts),
         "unanswered": sum(one.unanswered for one in problems),
-        "undecided": sum(one.undecided for one in problems),
+        "ungraded": sum(one.ungraded for one in problems),
         "kept_apart": sum(one.apart for one in problems),
         "unscored": max(unscored.values(), default=0),
         "ks": ks,

@@ -23,7 +23,7 @@ def figure(
 ) -> Iterator:
     """Axes, one a panel and row by row, to draw on within the block; written as `stem`.png and `stem`.svg at its end.
 
-    panels: rows and columns. size: of each, inches. note: stands below them.
+    panels: rows and columns. size: of each, inches. note: shown below them.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -34,7 +34,7 @@ COLOURS = ("#1b6ca8", "#b5403a", "#3a9d5d")
 class Findings:
     """curves: by rule, the accuracy at each of `ks`. against_majority: by rule that reads scores, at the largest k.
 
-    prm_auc: how well each seed's PRM tells right steps from wrong ones, on held-out solutions; None if nobody knows.
+    prm_auc: how well each seed's PRM tells right steps from wrong ones, on held-out solutions; None if unknown.
     """
 
     seeds: int
@@ -48,7 +48,7 @@ class Findings:
 def analyse(judged: Sequence[list[Judged]], prm_auc: Spread | None) -> Findings:
     """judged: the held-out problems of each seed with their attempts. Intervals are over the problems of all seeds."""
     problems = list(chain(*judged))
-    ks = numbers_of_attempts(max(len(one.classes) for one in problems))
+    ks = numbers_of_attempts(max(len(one.answer_clusters) for one in problems))
     aggregation = find_aggregation(AGGREGATION)
     entries = [Entry(name, find_rule(rule), None if name == MAJORITY else aggregation) for name, rule in RULES.items()]
     by_rule = dict(zip(RULES, accuracies(problems, entries, ks, SUBSETS, seed=0).transpose(1, 0, 2), strict=True))

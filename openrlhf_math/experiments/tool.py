@@ -1,4 +1,4 @@
-"""What a tool is worth: GRPO on products that the model cannot work out in its head, with Python and without."""
+"""What a tool is worth: GRPO on products that the model cannot compute itself, with Python and without."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Advantage estimators: group rewards in, one advantage per completion out.
 
 `grpo` is the recipe's. A name that is not registered here goes to OpenRLHF, whose own estimators keep
-working (`UPSTREAM`). One's own is given by dotted path, `package.module.function`.
+working (`UPSTREAM`). A user's own is given by its dotted path, `package.module.function`.
 """
 
 from collections.abc import Callable

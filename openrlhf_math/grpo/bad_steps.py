@@ -1,4 +1,4 @@
-"""Steps that teach nothing: the loss or its gradient is no number. They are skipped, counted, and end a run in a row.
+"""Steps whose loss or gradient is not a number: they are skipped, counted, and end a run if several follow in a row.
 
 DeepSpeed looks for NaN and infinity in the gradients of all ranks before it steps. Where it finds one, no rank steps:
 weights, optimizer state and learning rate stay as they are.

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from openrlhf.trainer.ppo_utils.experience import Experience
 
+from openrlhf_math.former_names import FIGURES, METRICS, outcome, renamed
 from openrlhf_math.grpo.kept_rollouts import Graded
 
 PLACE = "tensor"  # marks where a tensor was
@@ -20,7 +21,7 @@ class Batch:
     pass_rate, consumed, exhausted: as OpenRLHF's `generate_samples` gives them; exhausted: the episode has no more.
     left_out: its last prompts, which fill no batch. limit: tokens that a completion could have, None for as many as the
     context holds. noted: of each problem, whether its completions were correct, in all groups that were generated.
-    undecided: what nobody could grade. span: when engines began with it and were done, seconds of work since the start
+    ungraded: without a grade. span: when engines began with it and were done, seconds of work since the start
     of the run; None without engines.
     drawn, metrics: of the problems, known when its step comes: a record of problems.jsonl, and numbers.
     """
@@ -32,7 +33,7 @@ class Batch:
     left_out: int
     limit: int | None
     noted: dict[int, list[bool]] = field(default_factory=dict)
-    undecided: list[dict] = field(default_factory=list)
+    ungraded: list[dict] = field(default_factory=list)
     span: tuple[float, float] | None = None
     drawn: dict = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -89,10 +90,12 @@ def from_state(state: dict[str, Any]) -> list[Batch]:
 
     batches = []
     for plain in json.loads(state["text"]):
+        plain = renamed(plain, FIGURES)
         samples = []
         for sample in map(put_back, plain["samples"]):
             graded = Graded(**sample.pop("graded"))
-            samples.append(Experience(**sample))
+            graded = replace(graded, outcome=outcome(graded.outcome))
+            samples.append(Experience(**sample | {"info": renamed(sample["info"], METRICS)}))
             samples[-1].graded = graded
         span = plain["span"] and tuple(plain["span"])
         batches.append(Batch(**plain | {"samples": samples, "noted": dict(plain["noted"]), "span": span}))

@@ -14,7 +14,7 @@ Stages: TypeAlias = tuple[tuple[int, Number], ...]  # (steps done when it begins
 def parse_stages(flag: str, text: str, kind: type[Number]) -> Stages[Number]:
     """Stages from `STEP:VALUE,STEP:VALUE,...`; values are `kind` (int or float).
 
-    Raises UserError naming `flag` if the text is no such list, the first step is not 0, or steps or values do not rise.
+    Raises UserError naming `flag` for another text, a first step other than 0, or steps or values that do not rise.
     """
     stages = []
     for part in text.split(","):
@@ -150,7 +150,7 @@ class CompletionLimit:
         return {"tokens": self.tokens, "rates": list(self._rates)}
 
     def restore(self, steps_done: int, state: dict | None) -> None:
-        """Go on from a checkpoint after `steps_done` steps. Flags that changed since then hold.
+        """Resume from a checkpoint after `steps_done` steps. Flags that changed since then apply.
 
         state: of `state_dict`; None from a checkpoint that has none.
         """

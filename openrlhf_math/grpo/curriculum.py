@@ -1,6 +1,6 @@
 """Curricula: what is known of the problems in, how likely each is to be drawn next out.
 
-One's own is given by dotted path, `package.module.function`, with the signature of `window`.
+A user's own is given by its dotted path, `package.module.function`, with the signature of `window`.
 """
 
 from collections.abc import Callable

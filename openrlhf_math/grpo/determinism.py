@@ -1,6 +1,6 @@
 """`--train.full_determinism_enable`: what a completion is depends on the weights, the problem and the step alone.
 
-Every request has a seed of its own, so neither what the engine drew before nor which engine answers matters; an engine
+Every request has its own seed, so neither what the engine drew before nor which engine answers matters; an engine
 begins with its prompts when it has all of them, so that it batches them alike each time; groups are taken in the order
 in which their problems were drawn, not in that of their answers.
 """
@@ -48,7 +48,7 @@ class StartTogether:
         return await task
 
     async def release(self) -> None:
-        """Let all that wait begin. Those under way, if any, stand still meanwhile."""
+        """Start all that wait. Running ones, if any, are paused meanwhile."""
         waiting, self._waiting, self.arrived = sorted(self._waiting, key=lambda one: one[0]), [], 0
         if not waiting:
             return

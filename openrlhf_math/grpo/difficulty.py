@@ -18,7 +18,7 @@ NUMBER_AT_THE_END = re.compile(r"-?\d+(?:\.\d+)?$")  # MATH writes "Level 3"
 def read_labels(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dict[str, dict[int, dict[str, float]]]:
     """`difficulty` and `pass_rate` of the training problems by set and row, where the run has columns for them.
 
-    Raises UserError for a missing column, for a row whose value is no number (a pass rate: from 0 to 1), and for a
+    Raises UserError for a missing column, for a row whose value is not a number (a pass rate: from 0 to 1), and for a
     first stage with fewer problems than a batch.
     """
     settings = args.math.curriculum

@@ -44,7 +44,7 @@ def train(args: SimpleNamespace, *watchers: Watcher, go_on: str = "") -> None:
             watchdog.begin("start", "Ray, the vLLM engines and the policy's workers to start")
             start_ray(args, enter_environment(args.math.device, args.math.parameters))
             watchers += (step_gauges(args.math.run_dir.name),)
-            # Ray has handlers of its own, which do not wait.
+            # Ray has its own handlers, which do not wait.
             with stop_signals() as stop, step_display(sys.stdout, *watchers) as show:
                 import deepspeed  # noqa: F401  (tries the compiler, and mutes it only where stderr is the real one)
 

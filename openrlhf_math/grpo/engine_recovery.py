@@ -1,6 +1,6 @@
 """vLLM engines that die are started again, get the newest weights, and what they were asked is asked again.
 
-Ray starts a dead rollout actor anew where it was (`max_restarts`); an actor whose engine process died ends for that.
+Ray restarts a dead rollout actor in its place (`max_restarts`); an actor whose engine process died ends for that.
 It comes back with the weights the run began with. So Ray is not to repeat what it was asked (`max_task_retries` is 0):
 first the policy sends the newest weights, then the trainer dispatches the lost prompts.
 """
@@ -30,7 +30,7 @@ POLICY_SECONDS = 5.0
 class EngineRecovery:
     """engines: Ray handles of rollout actors. policy: the RayActorGroup of the policy. bound: restarts of the run.
 
-    version: of the policy's weights, the gradient steps it has taken; engines are told it with the weights.
+    version: of the policy's weights, the gradient steps it has taken; engines get it with the weights.
     """
 
     def __init__(self, engines: list, policy: Any, bound: int) -> None:
@@ -38,16 +38,16 @@ class EngineRecovery:
         self.restarts = self.version = 0
         self._reported = 0
         self._policy_seen = time.monotonic()
-        self._births: list[str] = []  # not known before the first check: engines take their time to start
+        self._incarnations: list[str] = []  # not known before the first check: engines take their time to start
 
     def check(self) -> None:
         """Wait until every engine is there, and give the newest weights to those that were started again.
 
         Raises RuntimeError if an engine stays dead, or if there were more restarts than the bound.
         """
-        births = [self._birth(number) for number in range(len(self.engines))]
-        known, self._births = self._births or births, births
-        started = [number for number, birth in enumerate(births) if birth != known[number]]
+        incarnations = [self._incarnation(number) for number in range(len(self.engines))]
+        known, self._incarnations = self._incarnations or incarnations, incarnations
+        started = [number for number, incarnation in enumerate(incarnations) if incarnation != known[number]]
         if not started:
             return
         for number in started:
@@ -84,11 +84,11 @@ class EngineRecovery:
         new, self._reported = self.restarts - self._reported, self.restarts
         return new
 
-    def _birth(self, number: int) -> str:
+    def _incarnation(self, number: int) -> str:
         """Which process an engine is: another one after each restart, which this waits for."""
         while True:
             try:
-                return ray.get(self.engines[number].birth.remote())
+                return ray.get(self.engines[number].incarnation_id.remote())
             except GONE_FOR_NOW:
                 self.check_policy()
                 time.sleep(POLL_SECONDS)
@@ -142,7 +142,7 @@ class RecoveringGenerator(SamplesGenerator):
         return references
 
     def _look_after(self, lost: list) -> list:
-        """Is the policy alive? Dispatches anew what these references stood for; returns the new ones."""
+        """Is the policy alive? Sends the requests of these references again and returns the new references."""
         again = []
         self.engines.check_policy()
         for prompt, label, image, generate_kwargs in map(self._asked.pop, lost):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.layout import colocated
 from openrlhf_math.grpo.driver import devices_of
+from openrlhf_math.grpo.gpus import GPUS, Gpu
 from openrlhf_math.grpo.settings import old_log_probs_needed, trained_parameters
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
@@ -20,29 +21,6 @@ ADAM = 3 * FP32  # master weights and two moments
 LIVE_PARAMETERS = 1_000_000_000
 # CUDA's context, NCCL's buffers and the chunks of the output head.
 FIXED_BYTES = 3 * GIB
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A kind of GPU, from its maker's data sheet. Rates are a second, links in one direction.
-
-    memory: bytes. products: operations of dense bfloat16 matrix products. bandwidth: bytes of its memory. link: bytes
-    from another GPU of the node. network: bytes from other nodes, a GPU's share. bus: bytes from the host.
-    """
-
-    memory: float
-    products: float
-    bandwidth: float
-    link: float
-    network: float
-    bus: float
-
-
-GPUS = {
-    "a100": Gpu(80e9, 312e12, 2.04e12, 300e9, 25e9, 32e9),
-    "h100": Gpu(80e9, 989e12, 3.35e12, 450e9, 50e9, 64e9),
-    "h200": Gpu(141e9, 989e12, 4.8e12, 450e9, 50e9, 64e9),
-}
 
 
 @dataclass(frozen=True, slots=True)

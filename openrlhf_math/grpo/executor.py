@@ -11,23 +11,23 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from openrlhf_math.data.prompts import Tokenizer, prompt_ids
 from openrlhf_math.grpo.majority import SHARE, VOTES, grades_by_majority, is_missing
 from openrlhf_math.grpo.reward_parts import Completion, Group, RewardParts, find_part, values_of
+from openrlhf_math.grpo.token_ledger import TokenLedger, answer_tokens
 from openrlhf_math.grpo.tool_turns import ToolTurns
-from openrlhf_math.grpo.undecided import RewardErrors
-from openrlhf_math.grpo.written import Written, answer_tokens
+from openrlhf_math.grpo.ungraded import RewardErrors
 from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.runs.rollouts import PART
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.side_by_side import side_by_side
 
-# Texts nobody could grade, kept until the trainer collects them. Bounded: a hostile policy makes many.
-MAX_UNDECIDED = 1000
+# Ungraded completions, kept until the trainer collects them. Bounded: a hostile policy makes many.
+MAX_UNGRADED = 1000
 
 
 class AgentExecutor(AgentExecutorBase):
     """Prompt, one completion, its grade as the reward. With a tool, a completion has several turns of the model.
 
-    For a reward of one's own, `--train.agent_func_path FILE.py` with a subclass of the same name that has its own
+    For a user's reward, `--train.agent_func_path FILE.py` with a subclass of the same name that has its own
     `grade`.
     """
 
@@ -38,7 +38,7 @@ class AgentExecutor(AgentExecutorBase):
     majority = False  # whether a problem without a gold answer is graded by the majority of its group
 
     def __init__(self) -> None:
-        self.undecided: deque[dict] = deque(maxlen=MAX_UNDECIDED)
+        self.ungraded: deque[dict] = deque(maxlen=MAX_UNGRADED)
         self.reward_errors = RewardErrors()
 
     def open(self, rewards: RewardConfig) -> None:
@@ -49,7 +49,7 @@ class AgentExecutor(AgentExecutorBase):
         """What a completion is worth. label: the dataset's answer. problem: the whole prompt, as the model saw it.
         text: what the model wrote, without a tool's replies.
 
-        If this raises, the completion counts as undecided, with reward 0.
+        If this raises, the completion counts as ungraded, with reward 0.
         """
         return await self.pool.grade(text, label, problem=problem)
 
@@ -106,9 +106,9 @@ class AgentExecutor(AgentExecutorBase):
         texts = hf_tokenizer.batch_decode([answer_tokens(one) for one in output.outputs], skip_special_tokens=False)
         group = []
         for completion, text in zip(output.outputs, texts, strict=True):
-            written = Written(text=text)
-            written.add_turn(completion)
-            group.append(finish(prompt, label, ids, written))
+            ledger = TokenLedger(text=text)
+            ledger.add_turn(completion)
+            group.append(finish(prompt, label, ids, ledger))
         return await self._finished(await asyncio.gather(*group), prompt, label, ids, limit)
 
     async def _finished(self, group: list, prompt: str, label: str, ids: list[int], limit: int) -> list[dict]:
@@ -117,11 +117,11 @@ class AgentExecutor(AgentExecutorBase):
             label, group = await self._by_majority(group, prompt, ids)
         return await self._composed(group, prompt, label, limit)
 
-    async def _hold(self, prompt: str, label: str, ids: list[int], written: Written) -> Written:
+    async def _hold(self, prompt: str, label: str, ids: list[int], ledger: TokenLedger) -> TokenLedger:
         """Not graded before the whole group is there."""
-        return written
+        return ledger
 
-    async def _by_majority(self, group: list[Written], prompt: str, ids: list[int]) -> tuple[str, list[dict]]:
+    async def _by_majority(self, group: list[TokenLedger], prompt: str, ids: list[int]) -> tuple[str, list[dict]]:
         """The label that a group gives itself, and its rollouts graded by it."""
         texts, raised, words = [one.text for one in group], {}, None
         try:
@@ -131,8 +131,8 @@ class AgentExecutor(AgentExecutorBase):
             label, grades, raised = "", [grade] * len(group), {"reward_error": grade.reason}
         votes = [float(grade.outcome == "correct") for grade in grades]
         made = []
-        for written, grade, vote in zip(group, grades, votes, strict=True):
-            one = self._response(prompt, label, ids, written, grade, raised, words, "majority")
+        for ledger, grade, vote in zip(group, grades, votes, strict=True):
+            one = self._response(prompt, label, ids, ledger, grade, raised, words, "majority")
             one["extra_logs"] |= {SHARE: 1.0, VOTES: vote}
             made.append(one)
         return label, made
@@ -151,7 +151,7 @@ class AgentExecutor(AgentExecutorBase):
                 values = [0.0] * len(group)
                 grade, words = self.reward_errors.grade(part, error)
                 traceback = {"traceback": words} if words else {}
-                self.undecided.append({"reason": grade.reason, "gold": label, "response": group[0]["text"]} | traceback)
+                self.ungraded.append({"reason": grade.reason, "gold": label, "response": group[0]["text"]} | traceback)
                 for one in group:
                     one["reward_error"] = grade.reason
                     one["extra_logs"]["reward_error_rate"] = 1.0
@@ -178,13 +178,13 @@ class AgentExecutor(AgentExecutorBase):
         """
         assert self.tool
         params.n = 1
-        written = await self.tool.write(ids, params, number, llm_engine)
-        return await finish(prompt, label, ids, written)
+        ledger = await self.tool.write(ids, params, number, llm_engine)
+        return await finish(prompt, label, ids, ledger)
 
-    async def _rollout(self, prompt: str, label: str, ids: list[int], written: Written) -> dict:
+    async def _rollout(self, prompt: str, label: str, ids: list[int], ledger: TokenLedger) -> dict:
         raised, words = {}, None
         try:
-            grade = await self.grade(written.text, label, prompt)
+            grade = await self.grade(ledger.text, label, prompt)
             by = "gold"
             if self.judge:
                 (judged,) = await asyncio.wrap_future(self.judge.soon(prompt, label, [grade]))
@@ -192,14 +192,14 @@ class AgentExecutor(AgentExecutorBase):
         except Exception as error:  # one item's must not end the run; the trainer ends it if all raise
             grade, words = self.reward_errors.grade(type(self).grade, error)
             raised, by = {"reward_error": grade.reason}, "gold"
-        return self._response(prompt, label, ids, written, grade, raised, words, by)
+        return self._response(prompt, label, ids, ledger, grade, raised, words, by)
 
     def _response(
         self,
         prompt: str,
         label: str,
         ids: list[int],
-        written: Written,
+        ledger: TokenLedger,
         grade: Grade,
         raised: dict,
         words: str | None,
@@ -207,24 +207,24 @@ class AgentExecutor(AgentExecutorBase):
     ) -> dict:
         """A rollout in the form of `execute`. raised, words: of a reward that raised, and its traceback. by: gold,
         judge or majority."""
-        if grade.outcome == "undecided":
+        if grade.outcome == "ungraded":
             traceback = {"traceback": words} if raised and words else {}
-            self.undecided.append({"reason": grade.reason, "gold": label, "response": written.text} | traceback)
+            self.ungraded.append({"reason": grade.reason, "gold": label, "response": ledger.text} | traceback)
         return {
             "prompt": prompt,
             "label": label,
             "images": None,
             "mm_train_inputs": None,
-            **written.response(ids),
+            **ledger.response(ids),
             "reward": grade.reward,
             "scores": grade.reward,
-            "text": written.text,
+            "text": ledger.text,
             "grade": {"outcome": grade.outcome, "answer": grade.answer, "reason": grade.reason, "by": by},
             "extra_logs": rates(grade)
             | {"reward_error_rate": float(bool(raised))}
             | ({SHARE: 0.0, VOTES: 0.0} if self.majority else {})
             | ({"judged_rate": float(by == "judge")} if self.judge else {})
-            | written.logs,
+            | ledger.logs,
         } | raised
 
 
@@ -249,5 +249,5 @@ def rates(grade: Grade) -> dict[str, float]:
     return {
         "accuracy": float(grade.outcome == "correct"),
         "format_rate": float(grade.well_formed),
-        "undecided_rate": float(grade.outcome == "undecided"),
+        "ungraded_rate": float(grade.outcome == "ungraded"),
     }

@@ -36,7 +36,7 @@ def faults(ours: dict) -> FaultSettings:
 
 
 def parse_limits(flag: str, text: str) -> dict[str, float]:
-    """Seconds by phase from `PHASE=SECONDS,PHASE=SECONDS,...`. Raises UserError naming `flag` if it is no such list."""
+    """Seconds by phase from `PHASE=SECONDS,PHASE=SECONDS,...`. Raises UserError naming `flag` for another text."""
     limits = {}
     for part in text.split(","):
         phase, _, value = (piece.strip() for piece in part.partition("="))

@@ -9,6 +9,7 @@ from openrlhf_math.grpo.completion_limit import LimitSettings
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings
 from openrlhf_math.grpo.generation import ENGINE_FLAG, STOP_FLAG
+from openrlhf_math.grpo.gpus import GPUS
 from openrlhf_math.grpo.objective import SAPO_TAU
 from openrlhf_math.grpo.overlap import HELP as OVERLAP_HELP
 from openrlhf_math.grpo.overlap import MOST
@@ -92,7 +93,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         UPSTREAM_COMMAND,
         prog,
         "Train a policy with reference-free GRPO. Every flag of openrlhf.cli.train_ppo_ray keeps its name and "
-        "meaning; the recipe's values are defaults, and --no-FLAG switches off what the recipe switches on. "
+        "meaning; the recipe's values are defaults, and --no-FLAG turns off what the recipe turns on. "
         "After a kill, the same command with --resume resumes. --help-all shows every flag of OpenRLHF's.",
         RECIPE | dict.fromkeys(COMPUTED),
         SWITCHED_ON,
@@ -193,7 +194,7 @@ def _add_ours(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--math.keep_rollouts",
         metavar="all|none|last:N|sample:K",
-        help="which completions stay on disk, in rollouts/ and eval_rollouts/ of the run directory: of all steps, of "
+        help="which completions are kept, in rollouts/ and eval_rollouts/ of the run directory: of all steps, of "
         "none, of the last N steps, or of K groups of each step; `openrlhf-math rollouts` shows them (last:20)",
     )
     group.add_argument(
@@ -210,7 +211,7 @@ def _add_ours(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--plan-gpu",
-        choices=("a100", "h100", "h200"),
+        choices=tuple(GPUS),
         default="h100",
         help="the kind of GPU for which --dry-run shows memory, traffic and shortest time of each phase (%(default)s)",
     )
@@ -258,7 +259,7 @@ def _add_curriculum(group: argparse._ArgumentGroup) -> None:
         "--math.curriculum_stages), window (most weight where the policy is sometimes right), or your own as "
         "package.module.function, (grpo.curriculum.Known, CurriculumSettings) to weights (%(default)s)",
     )
-    group.add_argument("--math.difficulty_key", metavar="COLUMN", help="how hard a problem is; higher is harder")
+    group.add_argument("--math.difficulty_key", metavar="COLUMN", help="difficulty of a problem; higher is harder")
     group.add_argument(
         "--math.pass_rate_key",
         metavar="COLUMN",
@@ -274,7 +275,7 @@ def _add_curriculum(group: argparse._ArgumentGroup) -> None:
         "--math.curriculum_explore",
         type=float,
         default=defaults.explore,
-        help="window: share of the weight that all problems have alike (%(default)s)",
+        help="window: share of the weight that is uniform over all problems (%(default)s)",
     )
     group.add_argument(
         "--math.learn_pass_rates",
@@ -286,7 +287,7 @@ def _add_curriculum(group: argparse._ArgumentGroup) -> None:
         "--math.pass_rate_half_life",
         type=float,
         default=defaults.half_life,
-        help="steps after which an outcome counts half in that estimate (%(default)s)",
+        help="steps after which the weight of an outcome is halved (%(default)s)",
     )
 
 
@@ -316,7 +317,7 @@ def _add_teacher(group: argparse._ArgumentGroup) -> None:
     )
     add("--math.teacher_concurrency", type=int, metavar="N", help="requests to the server at once (default: 32)")
     add("--math.teacher_timeout", type=float, metavar="SECONDS", help="for one request to the server (default: 600)")
-    add("--math.teacher_tries", type=int, metavar="N", help="how often a request is made at the most (default: 6)")
+    add("--math.teacher_tries", type=int, metavar="N", help="maximum number of tries of a request (default: 6)")
 
 
 def _add_lengths(group: argparse._ArgumentGroup) -> None:
@@ -395,7 +396,7 @@ def _add_generation(group: argparse._ArgumentGroup) -> None:
         STOP_FLAG,
         action="append",
         metavar="TEXT",
-        help="a text at which completions of rollouts and evaluations end, and which stays in them; may be given again",
+        help="a text at which completions of rollouts and evaluations end, and which stays in them; may be repeated",
     )
     for name, default in (("top_p", 1), ("top_k", -1), ("min_p", 0)):
         group.add_argument(

@@ -19,7 +19,7 @@ GAUGES = {
     "format_rate": "share of completions in correct format",
     "completion_length": "mean tokens of a completion",
     "truncation_rate": "share of completions that were cut off",
-    "undecided_rate": "share of completions that could not be graded",
+    "ungraded_rate": "share of completions that could not be graded",
     "zero_advantage_rate": "share of completions with advantage 0",
     "logprob_gap": "mean difference between trainer and engine, nats a token",
     "policy_loss": "the policy loss",

@@ -8,7 +8,7 @@ import numpy as np
 
 Outcomes = Mapping[int, tuple[int, int]]  # problem -> correct completions, all completions
 
-MOST_SOURCES = 12  # with metrics of their own; those with the fewest problems are "other"
+MOST_SOURCES = 12  # with their own metrics; those with the fewest problems are "other"
 MOST_LEVELS = 8  # of difficulty; more values than these become ranges with equally many problems each
 PERCENTILES = (50, 90)
 

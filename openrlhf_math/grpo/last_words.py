@@ -18,7 +18,7 @@ class LastWords:
 
     def __enter__(self) -> "LastWords":
         command = [sys.executable, "-S", "-c", CHILD]
-        # In a session of its own, so that Ctrl-C, which this process outlives, does not end it.
+        # In its own session, so that Ctrl-C, which this process outlives, does not end it.
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
         assert self._child.stdin  # a pipe
         self._pipe = self._child.stdin
@@ -36,6 +36,6 @@ class LastWords:
         self._write(f"\0{words}\n{self.always}\n")
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # somebody killed it: then there are no last words
+        with contextlib.suppress(BrokenPipeError):  # it was killed: then there are no last words
             self._pipe.write(text)
             self._pipe.flush()

@@ -6,7 +6,7 @@ TTRL, https://arxiv.org/abs/2504.16084. Equal answers vote together, however the
 from collections import Counter
 from collections.abc import Sequence
 
-from openrlhf_math.rerank.classes import GraderSays, group
+from openrlhf_math.rerank.answer_clusters import GraderSays, group
 from openrlhf_math.rewards import Grade, GradingPool
 from openrlhf_math.rewards.extract import extract
 from openrlhf_math.rewards.wellformed import well_formed
@@ -20,18 +20,18 @@ def is_missing(answer: str) -> bool:
 
 
 def grades_by_majority(texts: Sequence[str], prompt: str, pool: GradingPool) -> tuple[str, list[Grade]]:
-    """The answer of most completions, and each one's grade by it. Of classes with as many votes the first counts.
+    """The answer of most completions, and each one's grade by it. Of clusters with as many votes the first counts.
 
     Without any answer it is "", and all are wrong. Blocks while the pool compares answers.
     """
     config = pool.config
     found = [extract(text, config.style) for text in texts]
     answers = [one.answer for one in found]
-    classes = group(answers, GraderSays(pool, prompt))
-    votes = Counter(number for number in classes if number is not None)
+    clusters = group(answers, GraderSays(pool, prompt))
+    votes = Counter(number for number in clusters if number is not None)
     winner = max(votes, key=lambda number: (votes[number], -number), default=None)
     grades = []
-    for text, extraction, number in zip(texts, found, classes, strict=True):
+    for text, extraction, number in zip(texts, found, clusters, strict=True):
         formed = well_formed(text, extraction, config.style)
         if winner is not None and number == winner:
             grades.append(Grade("correct", config.correct_reward, extraction.answer, formed, 0.0))
@@ -39,7 +39,9 @@ def grades_by_majority(texts: Sequence[str], prompt: str, pool: GradingPool) -> 
             grades.append(Grade("format", config.format_reward, extraction.answer, formed, 0.0))
         else:
             grades.append(Grade("wrong", 0.0, extraction.answer, formed, 0.0))
-    return next((answer for answer, number in zip(answers, classes, strict=True) if number == winner), "") or "", grades
+    return next(
+        (answer for answer, number in zip(answers, clusters, strict=True) if number == winner), ""
+    ) or "", grades
 
 
 def agreement(means: dict[str, float]) -> dict[str, float]:

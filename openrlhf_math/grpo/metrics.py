@@ -3,7 +3,7 @@
 from openrlhf_math.grpo.majority import SHARE
 
 # What a GRPO run appends to; every record has its step.
-RECORDS = ("metrics.jsonl", "problems.jsonl", "eval.jsonl", "undecided.jsonl")
+RECORDS = ("metrics.jsonl", "problems.jsonl", "eval.jsonl", "ungraded.jsonl")
 
 # OpenRLHF's name -> ours, the field's usual one.
 NAMES = {
@@ -50,12 +50,12 @@ def one_line(record: dict, steps: int) -> str:
     Where majorities took the place of gold answers, the accuracy is an agreement.
     """
     seconds = record["timing/step_total"]
-    accuracy, undecided = record.get("accuracy"), record.get("undecided_rate", 0.0)
+    accuracy, ungraded = record.get("accuracy"), record.get("ungraded_rate", 0.0)
     idle = record["zero_advantage_rate"]
     right = "maj" if record.get(SHARE) else "acc"
     return (
         f"step {record['step']:>{len(str(steps))}}/{steps} reward {record['reward']:.2f} "
         f"{right} {'-' if accuracy is None else f'{accuracy:.0%}'} len {record['completion_length']:.0f} "
-        f"cut {record['truncation_rate']:.0%} {f'ungraded {undecided:.1%} ' if undecided else ''}"
+        f"cut {record['truncation_rate']:.0%} {f'ungraded {ungraded:.1%} ' if ungraded else ''}"
         f"idle {idle:.0%} grad {record['grad_norm']:.2g} {seconds:.{2 if seconds < 10 else 0}f} s"
     )

@@ -5,8 +5,8 @@ from openrlhf_math.errors import UserError
 FLAG = "--math.overlap"
 MOST = 1  # batches ahead
 HELP = (
-    "0: training and generation take turns; 1: while the policy trains on a batch, engines on devices of their own "
-    "(--no-train.colocate_all) generate the next one with the weights of before, and --math.rollout_correction is auto "
+    "0: training and generation take turns; 1: while the policy trains on a batch, engines on their own devices "
+    "(--no-train.colocate_all) generate the next one with the previous weights, and --math.rollout_correction is auto "
     "unless you give another; see docs/overlap.md (%(default)s)"
 )
 # OpenRLHF's own way to do both at once, and the flags' plain values.

@@ -13,7 +13,7 @@ UNKNOWN = 0.5
 def classes_of(values: np.ndarray) -> np.ndarray:
     """Problems that are about equally hard, int64 [problems]: equal values, or quantiles where there are many.
 
-    values: float64 [problems], NaN where unknown, which is a class of its own.
+    values: float64 [problems], NaN where unknown, which is a class by itself.
     """
     known = values[~np.isnan(values)]
     if len(np.unique(known)) > MAX_CLASSES:

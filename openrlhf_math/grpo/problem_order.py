@@ -22,7 +22,7 @@ class ProblemOrder:
         self.sampler = CurriculumSampler(args.math.curriculum, *of_run(args, len(prompts)), args.train.seed)
         sources = {row[args.data.input_key]: str(row["datasource"]) for row in rows_of_run(args, len(prompts))}
         self.strata = Strata([sources[prompt] for prompt in prompts], self.sampler.difficulty)
-        self._problems: dict[str, list[int]] = {}  # the same text may stand in several rows
+        self._problems: dict[str, list[int]] = {}  # the same text may be in several rows
         for number, prompt in enumerate(prompts):
             self._problems.setdefault(prompt, []).append(number)
         self._outcomes: dict[int, list[bool]] = {}

@@ -69,7 +69,7 @@ RECIPES = {
         | {"algo.advantage.estimator": ("grpo_no_std", "dr_grpo"), "actor.loss_agg_mode": (CONSTANT_LENGTH,)},
     ),
     "dapo": Recipe(
-        "mean over tokens, higher upper clip, groups without a lesson replaced",
+        "mean over tokens, higher upper clip, groups without a gradient replaced",
         REFERENCE_FREE
         | {
             "actor.loss_agg_mode": "token-mean",

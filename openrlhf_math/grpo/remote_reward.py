@@ -1,6 +1,6 @@
 """Rewards of `--reward.remote_url`: OpenRLHF's executor, whose failures are counted and end in a sentence.
 
-OpenRLHF itself logs a failure and goes on without a reward, and takes only tensors, which JSON has none of.
+OpenRLHF itself logs a failure and continues without a reward, and takes only tensors, which JSON has none of.
 """
 
 import math
@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 
-from openrlhf_math.grpo.executor import MAX_UNDECIDED
-from openrlhf_math.grpo.undecided import RewardErrors
+from openrlhf_math.grpo.executor import MAX_UNGRADED
+from openrlhf_math.grpo.ungraded import RewardErrors
 
 FAILED = "reward_error"
 
@@ -22,7 +22,7 @@ class RemoteReward(SingleTurnAgentExecutor):
 
     def __init__(self, urls: list[str]) -> None:
         super().__init__(urls)
-        self.undecided: deque[dict] = deque(maxlen=MAX_UNDECIDED)
+        self.ungraded: deque[dict] = deque(maxlen=MAX_UNGRADED)
         self.reward_errors = RewardErrors()
 
     async def execute(
@@ -46,7 +46,7 @@ class RemoteReward(SingleTurnAgentExecutor):
             traceback = {"traceback": words} if words else {}
             start, stop = response["action_ranges"][-1]
             text = hf_tokenizer.decode(response["observation_tokens"][start:stop])
-            self.undecided.append({"reason": grade.reason, "gold": label, "response": text} | traceback)
+            self.ungraded.append({"reason": grade.reason, "gold": label, "response": text} | traceback)
             response[FAILED] = grade.reason
         return response
 

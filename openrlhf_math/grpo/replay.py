@@ -59,7 +59,7 @@ def response_of(row: dict, args: SimpleNamespace) -> dict:
     reward = sum(weight * parts[PART + name] for name, weight in weights) if weights else row["reward"]
     rates = {}
     if row["outcome"] is not None:
-        outcomes = {"accuracy": "correct", "undecided_rate": "undecided"}
+        outcomes = {"accuracy": "correct", "ungraded_rate": "ungraded"}
         rates = {name: float(row["outcome"] == outcome) for name, outcome in outcomes.items()}
     log_probs = row["log_probs"]
     grade = {"outcome": row["outcome"], "answer": row["extracted"], "reason": row["reason"], "by": row["graded_by"]}

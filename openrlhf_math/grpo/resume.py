@@ -1,4 +1,4 @@
-"""Before a run that was stopped goes on: is it the same run, which checkpoint is whole, what was recorded after it."""
+"""Before a stopped run is resumed: is it the same run, which checkpoint is complete, what was recorded after it."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ from openrlhf_math.checkpoints.folder import GIB, age, settle
 from openrlhf_math.checkpoints.same_run import check_same
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
+from openrlhf_math.former_names import UNGRADED_FILE
 from openrlhf_math.grpo.metrics import RECORDS
 from openrlhf_math.grpo.settings import as_json, trained_parameters
 from openrlhf_math.runs import records
@@ -19,7 +20,7 @@ from openrlhf_math.training.lora import check_base
 
 ROWS = "problems"  # where config.json has what identifies them
 
-# What may differ when a run goes on: where things lie, how fast it goes, how it is watched, how far it may go, and a
+# What may differ when a run is resumed: where files are, how fast it goes, how it is watched, how far it may go, and a
 # reward's code, which may have been fixed.
 FREE_SECTIONS = ("ckpt", "logger", "eval", "local_rank", "vllm", "objective", ROWS)  # objective: in words
 FREE = (
@@ -51,7 +52,7 @@ def training_sets(args: SimpleNamespace) -> list[str]:
 
 
 def identity(sets: dict[str, list[Problem]], labels: dict[str, dict[int, dict[str, float]]]) -> dict:
-    """What a run that goes on must find again. sets, labels: problems and their further columns, by data set."""
+    """What a resumed run must find again. sets, labels: problems and their further columns, by data set."""
     digest = hashlib.sha256()
     for spec, problems in sets.items():
         for problem in problems:
@@ -71,7 +72,7 @@ def take_up(args: SimpleNamespace, problems: dict) -> None:
     if args.train.enable_ema:
         raise UserError(
             "--ckpt.load_enable: --train.enable_ema keeps an average of the weights that OpenRLHF's checkpoints do not "
-            "have, so the run cannot go on"
+            "have, so the run cannot be resumed"
         )
     config = json.loads(as_json(args)) | {ROWS: problems}
     check_same(run_dir, config, is_free, ROWS, f"--data.prompt_dataset {args.data.prompt_dataset}")
@@ -86,8 +87,8 @@ def take_up(args: SimpleNamespace, problems: dict) -> None:
     )
     print(where, flush=True)  # a log shows it whatever comes
     forget_after(run_dir, step)
-    kept = {name: records.keep_until(run_dir / name, step) for name in RECORDS}
-    if kept["metrics.jsonl"]:  # the time between two lives of a run does not count
+    kept = {name: records.keep_until(run_dir / name, step) for name in (*RECORDS, UNGRADED_FILE)}
+    if kept["metrics.jsonl"]:  # the time between a stop and a resumption does not count
         before = kept["metrics.jsonl"][-1]["seconds_since_start"]
         args.math = replace(args.math, started_at=args.math.started_at - before)
 

@@ -159,7 +159,7 @@ def find_part(name: str) -> Part:
     """The part called `name`. Raises UserError if there is none."""
     part = _REGISTRY.find(FLAG, name)
     if not callable(part):
-        raise UserError(f"{FLAG} {name}: it is no function of a group of completions")
+        raise UserError(f"{FLAG} {name}: it is not a function of a group of completions")
     return part
 
 

@@ -102,8 +102,9 @@ class MathRolloutActor(UpstreamRolloutActor):
                 "openrlhf_math.grpo.executor.AgentExecutor, which knows what that is"
             )
 
-    async def birth(self) -> str:
-        """Another text after every restart. With a dead engine this actor is dead, too, for Ray to start it again."""
+    async def incarnation_id(self) -> str:
+        """Identifies this process: the id changes with each restart. Where the engine is dead, the actor ends, too, so
+        that Ray starts it again."""
         if self.llm.errored:
             end_actor()
         return f"{socket.gethostname()} {os.getpid()}"
@@ -173,11 +174,11 @@ class MathRolloutActor(UpstreamRolloutActor):
         assert self.together
         await self.together.release()
 
-    async def take_undecided(self) -> list[dict]:
+    async def take_ungraded(self) -> list[dict]:
         """Responses that could not be graded since the last call, with the reason."""
-        undecided = getattr(self.executor, "undecided", None) or []
-        taken = list(undecided)
-        undecided.clear()
+        ungraded = getattr(self.executor, "ungraded", None) or []
+        taken = list(ungraded)
+        ungraded.clear()
         return taken
 
     # The four methods of vLLM's weight transfer: requests are vLLM's own.

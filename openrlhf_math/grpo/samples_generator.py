@@ -22,14 +22,14 @@ from openrlhf_math.grpo.kept_rollouts import Graded
 from openrlhf_math.grpo.problem_order import ProblemOrder
 from openrlhf_math.grpo.replay import response_of
 from openrlhf_math.grpo.truncation import as_wrong
-from openrlhf_math.grpo.undecided import Undecided
+from openrlhf_math.grpo.ungraded import Ungraded
 from openrlhf_math.grpo.watchdog import Watchdog
 from openrlhf_math.grpo.whole_batches import WholeBatches
 from openrlhf_math.runs.rollouts import read_step
 
 
 class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, RecoveringGenerator, FilteringGenerator):
-    """engines, phases, problems, undecided, watchdog, show: the trainer's.
+    """engines, phases, problems, ungraded, watchdog, show: the trainer's.
 
     before_first: called once, before the first batch, in a run that resumes. step: batches that were handed out. taken:
     the last of them. limit: of the next batch's completions.
@@ -49,7 +49,7 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
         engines: EngineRecovery,
         phases: Phases,
         problems: ProblemOrder,
-        undecided: Undecided,
+        ungraded: Ungraded,
         watchdog: Watchdog,
         show: Display,
     ) -> None:
@@ -57,13 +57,13 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
         super().__init__(strategy, prompts_dataloader, eval_dataloader, None, vllm_engines)
         self.args = left_to_phases(self.args, "vllm")
         self.engines, self.phases, self.problems = engines, phases, problems
-        self.undecided, self.watchdog, self.show = undecided, watchdog, show
+        self.ungraded, self.watchdog, self.show = ungraded, watchdog, show
         self.before_first: Callable[[], None] | None = None
         self.limit = CompletionLimit(self.args.math.completion_limit)
         self.taken: Batch  # of the step under way, from `generate_samples` on
         self._complete: deque[Batch] = deque()  # they wait for their step
         self._episode = 0  # that prompts are drawn from
-        self._undecided: list[dict] = []  # of batches that had too few groups
+        self._ungraded: list[dict] = []  # of batches that had too few groups
         self._spans: list[tuple[float, float]] = []
         self._dataloader_iter: Iterator | None = None
         self._sample_buffer: list[Experience] = []
@@ -78,11 +78,11 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
         with self.watchdog.phase("rollout", self.waits_for):
             self.taken = self._complete.popleft() if self._complete else self._finish()
             self.problems.add(self.taken.noted)
-            self._undecided += self.taken.undecided
+            self._ungraded += self.taken.ungraded
             if self.taken.samples:
                 self._hand_out(self.taken)
         if count := self.taken.left_out:
-            found = " with groups that teach something" if self.args.algo.dynamic_filtering_enable else ""
+            found = " with groups that have a gradient" if self.args.algo.dynamic_filtering_enable else ""
             self.show.say(f"end of an episode: its last {count} prompts fill no batch{found} and are left out")
         return self.taken.samples, self.taken.pass_rate, self.taken.consumed, self.taken.exhausted
 
@@ -99,13 +99,13 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
         return to_state(self._complete) if self._complete else None
 
     def resume(self, step: int, episode: int, state: dict | None) -> None:
-        """Go on from a checkpoint. step, episode: its own. state: of `state`."""
+        """Resume from a checkpoint. step, episode: its own. state: of `state`."""
         self.step, self._dataloader_iter = step, iter(self.prompts_dataloader)
         self._complete = deque(from_state(state) if state else ())
         self._episode = episode + sum(batch.exhausted for batch in self._complete)
 
     def _hand_out(self, batch: Batch) -> None:
-        batch.undecided, self._undecided = self._undecided, []
+        batch.ungraded, self._ungraded = self._ungraded, []
         batch.drawn, batch.metrics = self.problems.end_step()
         self.step += 1
         self.limit.observe(self.step, batch.truncated())
@@ -135,7 +135,7 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
             left_out=self.take_left_out() if exhausted else 0,
             limit=limit,
             noted=self.problems.take_noted(),
-            undecided=self.undecided.take(),
+            ungraded=self.ungraded.take(),
             span=(min(spans)[0] - zero, max(end for _, end in spans) - zero) if spans else None,
         )
 
@@ -168,12 +168,12 @@ class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, Recov
         """For training and evaluation alike, and only when samples left from an earlier call do not do."""
         self._ready()
         batch = super()._generate_vllm(*args, **kwargs)
-        self.undecided.end_batch(self.step)
+        self.ungraded.end_batch(self.step)
         return batch
 
     def _process_response_into_experience(self, response: dict, **generate_kwargs: Any) -> Experience:
         """Of every rollout, before dynamic sampling drops its group."""
-        self.undecided.note(response)
+        self.ungraded.note(response)
         if not self.evaluating:
             if self.args.math.truncated == "wrong":
                 response = as_wrong(response)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.grpo.completion_limit import LimitSettings, completion_limit
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
 from openrlhf_math.grpo.fault_settings import FaultSettings, faults
@@ -73,7 +73,7 @@ class MathSettings:
     in the configuration of the model. tool: what the model may call in its rollouts, None for nothing. teacher: what
     the policy learns from besides rewards, None for nothing. keep_rollouts: which steps' completions stay on disk.
     reward_parts: what the reward is the sum of, None for that of `rewards`. majority_labels: whether the majority of a
-    group takes the place of a gold answer that is missing. judge: who decides what the grader cannot; None for nobody.
+    group takes the place of a gold answer that is missing. judge: decides what the grader cannot; None without one.
     generation: see there. replay: rollouts to train on in place of an engine's, None for an engine. overlap: batches
     that are generated ahead of the one that is trained.
     """
@@ -161,14 +161,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         run_dir=run_dir,
         device=device,
         instruction=instruction(ours["math.instruction"], wanted_tool),
-        rewards=RewardConfig(
-            format_reward=ours["math.format_reward"],
-            correct_reward=ours["math.correct_reward"],
-            style=ours["math.answer_style"],
-            timeout_seconds=ours["math.grading_seconds"],
-            memory_bytes=int(ours["math.grading_gib"] * 2**30),
-            workers=ours["math.grading_workers"],
-        ),
+        rewards=_rewards(ours),
         max_bad_golds=ours["math.max_bad_golds"],
         max_logprob_gap=ours["math.max_logprob_gap"],
         engine_noise=ours["math.engine_noise"],
@@ -195,6 +188,20 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         args.vllm.num_engines = 0
         args.reward.overlong_buffer_len = args.reward.stop_properly_penalty_coef = None
     return args
+
+
+def _rewards(ours: dict) -> RewardConfig:
+    """Raises UserError, with the flag, for a value that cannot work."""
+    fields = {
+        "format_reward": "math.format_reward",
+        "correct_reward": "math.correct_reward",
+        "style": "math.answer_style",
+        "timeout_seconds": "math.grading_seconds",
+        "workers": "math.grading_workers",
+    }
+    given = {field: ours[flag] for field, flag in fields.items()}
+    with in_flags(**{field: f"--{flag}" for field, flag in fields.items()}, memory_bytes="--math.grading_gib"):
+        return RewardConfig(**given, memory_bytes=int(ours["math.grading_gib"] * 2**30))
 
 
 def _check_replay(flags: dict, ours: dict) -> None:
@@ -260,7 +267,7 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
     colocated_on_gpu = device == "cuda" and flags["train.colocate_all"]
     default("vllm.enable_sleep", colocated_on_gpu)
     default("ds.enable_sleep", colocated_on_gpu)
-    if shared_prefix:  # packed rows have attention of their own, and no padding for flash-attn to take out
+    if shared_prefix:  # packed rows have their own attention, and no padding for flash-attn to take out
         flags["ds.attn_implementation"], flags["ds.packing_samples"] = SHARED_PREFIX, False
     default("ds.attn_implementation", attention(device, flags["data.max_len"]))
     flags["train.dynamic_batch_enable"] &= not shared_prefix  # see `resolve`
@@ -268,7 +275,7 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
     default("ckpt.path", str(run_dir / "checkpoints"))
     default("ckpt.output_dir", str(run_dir / "model"))
     default("logger.tensorboard_dir", str(run_dir / "tensorboard"))
-    default("logger.wandb.run_name", run_dir.name)  # the same when the run goes on
+    default("logger.wandb.run_name", run_dir.name)  # the same when the run is resumed
     if flags["ckpt.disable_ds"]:
         default("ckpt.save_steps", -1)
 
@@ -333,7 +340,7 @@ def training_ranks(flags: dict) -> int:
 
 
 def data_parallel(nodes: int, devices: int, ring: int, tensor: int) -> int:
-    """Processes with batches of their own. devices: of a node. ring, tensor: processes that share a batch."""
+    """Processes with their own batches. devices: of a node. ring, tensor: processes that share a batch."""
     return max(1, nodes * devices // (ring * tensor))
 
 

@@ -1,20 +1,17 @@
 """`--math.tool`: the tool that the model may call in its rollouts, from flags, checked."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from openrlhf_math.data.prompts import INSTRUCTION
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import BadValue, UserError, in_flags
+from openrlhf_math.tools.flags import ToolFlags
 from openrlhf_math.tools.isolation import find_isolation
 from openrlhf_math.tools.pool import MOST_KERNELS, places_for
 from openrlhf_math.tools.settings import ToolSettings
 from openrlhf_math.tools.turns import BlockTurns
 
-T = TypeVar("T")
-
 PYTHON = "python"
-MODEL_FLAG = "--actor.model_name_or_path"
+FLAGS = ToolFlags("--math.tool", "--math.tool_form", "--math.tool_isolation", "--actor.model_name_or_path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +26,14 @@ class RolloutTool(ToolSettings):
         for name, most in (("kernels", MOST_KERNELS), ("calls", 1000)):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= most:
-                raise ValueError(f"{name} is {value}, it must be 1 to {most}")
+                raise BadValue(name, value, f"1 to {most}")
 
     def places(self, engines: int) -> int:
         """Interpreters at once for an engine. engines: of this node, which share its memory."""
         return self.kernels or max(1, places_for(self.memory_mb) // engines)
 
 
-# By flag, the field of `RolloutTool`. They say nothing without --math.tool.
+# By flag, the field of `RolloutTool`. They have no effect without --math.tool, so they are refused then.
 FIELDS = {
     "math.tool_form": "form",
     "math.tool_calls": "calls",
@@ -59,12 +56,8 @@ def tool(flags: dict, ours: dict) -> RolloutTool | None:
             flag, value = next(iter(given.items()))
             raise UserError(f"--{flag} {value}: add --math.tool {PYTHON}, or leave it out")
         return None
-    try:
+    with in_flags(**{field: f"--{flag}" for flag, field in FIELDS.items()}):
         settings = RolloutTool(**{FIELDS[flag]: value for flag, value in given.items()})
-    except ValueError as error:
-        field, _, rest = str(error).partition(" is ")
-        flag = next((flag for flag, of in FIELDS.items() if of == field), field)
-        raise UserError(f"--{flag} {rest.replace(', it must be', ': give')}") from None
     if settings.form == "template" and not flags["data.apply_chat_template"]:
         raise UserError(
             "--no-data.apply_chat_template: --math.tool_form template is written by the chat template; take block"
@@ -109,13 +102,4 @@ def _check_others(flags: dict) -> None:
 
 def isolation_of(settings: RolloutTool) -> str:
     """Of `tools.isolation.KINDS`. Raises UserError if this machine has none that keeps the model's code from it."""
-    return in_flags_of_grpo(find_isolation, settings.isolation)
-
-
-def in_flags_of_grpo(function: Callable[..., T], *args: object) -> T:
-    """What the function returns. A UserError of it names the flags of this command."""
-    try:
-        return function(*args)
-    except UserError as error:
-        words = str(error).replace("--tool-", "--math.tool_").replace("--tool ", "--math.tool ")
-        raise UserError(words.replace("--model ", f"{MODEL_FLAG} ")) from None
+    return find_isolation(settings.isolation, FLAGS)

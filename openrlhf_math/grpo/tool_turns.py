@@ -7,8 +7,8 @@ no actions, so neither the loss nor a mean over action tokens reads them.
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data.prompts import Tokenizer
-from openrlhf_math.grpo.tool_settings import RolloutTool, in_flags_of_grpo
-from openrlhf_math.grpo.written import Written, answer_tokens
+from openrlhf_math.grpo.token_ledger import TokenLedger, answer_tokens
+from openrlhf_math.grpo.tool_settings import FLAGS, RolloutTool
 from openrlhf_math.rewards.own_words import own_words
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt
@@ -30,37 +30,37 @@ class ToolTurns:
         isolation, places = self.tool.pool.isolation, settings.places(engines)
         self.tool.pool = KernelPool(settings.limits(), isolation, places, running_for())
 
-    async def write(self, ids: list[int], params: "SamplingParams", number: int, engine: Any) -> Written:
+    async def write(self, ids: list[int], params: "SamplingParams", number: int, engine: Any) -> TokenLedger:
         """One completion behind the prompt `ids`, of `params.max_tokens` tokens with the tool's at the most.
 
         params: vLLM's, for one completion; a seed is that of the prompt. number: of the completion in its group.
         A call at the end of a turn that the model ended is not run: that end is an action, and stays one.
         """
-        written, attempt, seed = Written(), ToolAttempt(self.tool), params.seed
+        ledger, attempt, seed = TokenLedger(), ToolAttempt(self.tool), params.seed
 
         async def generate(context: list[int], most: int, stop: tuple[str, ...], request: int) -> Piece:
-            written.add_reply(context[len(ids) + len(written.ids) :])
+            ledger.add_reply(context[len(ids) + len(ledger.ids) :])
             params.stop, params.detokenize, params.max_tokens = list(stop), bool(stop), most
             params.seed = None if seed is None else derived_seed(f"{seed}\0{number}\0{request}")
             (completion,) = (await engine.generate(context, params)).outputs
-            written.add_turn(completion)
+            ledger.add_turn(completion)
             token_ids = list(completion.token_ids)
             stopped = completion.stop_reason if isinstance(completion.stop_reason, str) else None
-            cut_off = written.truncated or (stopped and len(token_ids) >= most)  # no room for a reply
+            cut_off = ledger.truncated or (stopped and len(token_ids) >= most)  # no room for a reply
             finished = "length" if cut_off else "stop" if stopped else "end"
             return Piece(token_ids, self._text(context[-1:], answer_tokens(completion)), finished, stopped)
 
         await attempt.write(generate, ids, params.max_tokens)
-        written.truncated = attempt.finished == "length"
-        written.text = own_words(attempt.text)
+        ledger.truncated = attempt.finished == "length"
+        ledger.text = own_words(attempt.text)
         use = attempt.use
-        written.logs = {
+        ledger.logs = {
             "tool/calls": float(use.calls),
             "tool/failed_calls": float(use.failed),
             "tool/seconds": use.seconds,
             "tool/tokens": float(use.tokens),
         }
-        return written
+        return ledger
 
     def _text(self, before: list[int], token_ids: list[int]) -> str:
         """Of tokens behind others: some tokenizers leave out the space in front of a text."""
@@ -73,7 +73,7 @@ class ToolTurns:
 
 def opened(settings: RolloutTool, tokenizer: Tokenizer, model: str) -> Tool:
     """Raises UserError, with the flags of `grpo`, as `Tool` does."""
-    return in_flags_of_grpo(Tool, settings, tokenizer, model)
+    return Tool(settings, tokenizer, model, FLAGS)
 
 
 def tools_of(settings: RolloutTool | None, tokenizer: Tokenizer, model: str) -> list[dict] | None:

@@ -51,7 +51,7 @@ from openrlhf_math.grpo.problem_order import ProblemOrder
 from openrlhf_math.grpo.samples_generator import MathSamplesGenerator, ReplayGenerator, left_to_phases
 from openrlhf_math.grpo.settings import old_log_probs_needed, steps_a_batch
 from openrlhf_math.grpo.stopping import StopSignals
-from openrlhf_math.grpo.undecided import Undecided
+from openrlhf_math.grpo.ungraded import Ungraded
 from openrlhf_math.grpo.watchdog import Watchdog
 from openrlhf_math.runs import records
 from openrlhf_math.runs.records import append_jsonl
@@ -62,7 +62,7 @@ logger = init_logger(__name__)
 UpstreamTrainer: Any = PPOTrainer.__ray_metadata__.modified_class
 POLICY, ENGINES = "the policy's workers", "the vLLM engines"
 
-# What OpenRLHF and we give to a checkpoint; DeepSpeed gives it back among states of its own. `math` is ours.
+# What OpenRLHF and we give to a checkpoint; DeepSpeed gives it back among its own states. `math` is ours.
 CLIENT_STATES = ("episode", "global_step", "total_consumed_prompts", "data_loader_state_dict", "math")
 
 
@@ -113,7 +113,7 @@ class MathTrainer(UpstreamTrainer):
         self.problems = ProblemOrder(self.args, prompts.prompts)
         self.prompts_dataloader = self.problems.put_into(self.prompts_dataloader, strategy)
         self.rollouts = KeptRollouts(self.args, self.tokenizer)
-        self.undecided = Undecided(engines, ours.run_dir / "undecided.jsonl")
+        self.ungraded = Ungraded(engines, ours.run_dir / "ungraded.jsonl")
         self.bad_steps = BadSteps(ours.faults.max_bad_steps, ours.run_dir)
         self.checkpointing = Checkpointing(
             self.args.ckpt.save_steps, not self.args.ckpt.disable_ds, stop, self._write_checkpoint
@@ -131,7 +131,7 @@ class MathTrainer(UpstreamTrainer):
             engines=self.engines,
             phases=self.phases,
             problems=self.problems,
-            undecided=self.undecided,
+            ungraded=self.ungraded,
             watchdog=watchdog,
             show=show,
         )
@@ -161,7 +161,7 @@ class MathTrainer(UpstreamTrainer):
         if not self.trained:
             raise RuntimeError(
                 "no optimizer step was taken, so no model is saved: no batch of "
-                f"{self.args.rollout.batch_size} groups that teach something was found, or every step was skipped"
+                f"{self.args.rollout.batch_size} groups with a gradient was found, or every step was skipped"
             )
         self.watchdog.begin("save", f"{POLICY}, to save the model")
 
@@ -259,7 +259,7 @@ class MathTrainer(UpstreamTrainer):
             logs_dict["timing/rollout_files"] = self._keep_rollouts(global_step)
             record = step_record(global_step, logs_dict, time.time() - self.args.math.started_at)
             append_jsonl(self.args.math.run_dir / "metrics.jsonl", record)
-            self.undecided.write(global_step, self.samples_generator.taken.undecided)
+            self.ungraded.write(global_step, self.samples_generator.taken.ungraded)
             self.show(record, self.batches)
             self._guard(record)  # before the step is in a checkpoint
             samples = {key: logs_dict[key] for key in ("generated_samples",) if key in logs_dict}

@@ -61,7 +61,7 @@ LOSS = {
     "train.num_episodes": "passes over the problems (default: %(default)s)",
     "eval.dataset": "problems that the policy is evaluated on as it trains",
     "eval.steps": "steps between evaluations; -1 for none but the last (default: %(default)s)",
-    "data.max_samples": "use only the first so many problems (default: %(default)s)",
+    "data.max_samples": "use only the first N problems (default: %(default)s)",
     "data.max_len": "most tokens of a prompt with its completion; the model must have as many positions (default: "
     "%(default)s)",
     "rollout.max_new_tokens": "most tokens of a completion (default: what --data.max_len leaves after the prompt)",

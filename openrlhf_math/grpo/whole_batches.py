@@ -12,7 +12,7 @@ collect = samples_generator._collect_prompt_batch
 
 
 class WholeBatches(SamplesGenerator):
-    """OpenRLHF's, which would train an episode's last prompts in a batch of their own, with a share of the step size
+    """OpenRLHF's, which would train an episode's last prompts in a smaller batch, with a share of the step size
     that the schedule and gradient accumulation are not made for.
 
     left_out: prompts at the end of the episode that fill no batch.

@@ -60,7 +60,7 @@ def check_chat_model(flag: str, model: str, device: str, context: int | None) ->
 
 
 def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tokenizer:
-    """The model's tokenizer. Raises UserError if it cannot be read, if it or the model wants to run code of its own, or
+    """The model's tokenizer. Raises UserError if it cannot be read, if it or the model wants to run its own code, or
     if there is no chat template where one is needed."""
     from transformers import AutoConfig, AutoTokenizer
 

@@ -240,7 +240,7 @@ CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 def check_heads(flag: str, model: str, config: ModelConfig) -> None:
     """Raise UserError for a model whose heads vLLM does not compute on a CPU. config: Transformers', of a whole model.
 
-    Latent attention has a kernel of its own and is left out.
+    Latent attention has its own kernel and is left out.
     """
     text = config.get_text_config()
     if getattr(text, "kv_lora_rank", None) or not getattr(text, "num_attention_heads", None):

@@ -271,7 +271,7 @@ def unwrapped(model: nn.Module) -> PreTrainedModel:
 
 
 def can_choose_attention(model: nn.Module) -> bool:
-    """Whether its layers ask Transformers' AttentionInterface, or have an attention of their own."""
+    """Whether its layers ask Transformers' AttentionInterface, or have their own attention."""
     return unwrapped(model)._can_set_attn_implementation()
 
 

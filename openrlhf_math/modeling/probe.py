@@ -1,6 +1,6 @@
 """A check before the first step: the path that trains a model gives the log-probabilities of the model itself.
 
-What a configuration says of a model is never the whole truth, and a new model may do something that nobody here has
+What a configuration says of a model is never the whole truth, and a new model may do something that no one here has
 seen. So a few short sequences go through the path that trains, and one at a time, without padding, through the model's
 own forward pass.
 """

@@ -42,7 +42,7 @@ def install() -> None:
     finder = PatchFinder()
     late = sorted(finder.targets & set(sys.modules))
     if late:
-        raise PatchError(f"{', '.join(late)} was imported before openrlhf_math: import openrlhf_math first")
+        raise PatchError(f"{', '.join(late)} was imported before openrlhf_math", "import openrlhf_math first")
     sys.meta_path.insert(0, finder)
 
 

@@ -132,5 +132,5 @@ def _source(module: str) -> Path:
     package, *rest = module.split(".")
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise PatchError(f"{package} is not installed")
+        raise PatchError(f"{package} is not installed", f"pip install {package}")
     return Path(spec.submodule_search_locations[0]).joinpath(*rest).with_suffix(".py")

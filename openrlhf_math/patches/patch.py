@@ -12,7 +12,14 @@ UPSTREAM = "openrlhf"
 
 
 class PatchError(ImportError):
-    """A patch does not fit the installed upstream. The sentence names the patch and the mend."""
+    """A patch does not fit the installed upstream. problem: what is wrong, with the patch's name. fix: what to do."""
+
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(problem, fix)
+        self.problem, self.fix = problem, fix
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.fix}"
 
 
 Node = TypeVar("Node", bound=ast.AST)
@@ -55,16 +62,16 @@ class Patch:
         installed = metadata.version(UPSTREAM)
         if installed not in self.versions:
             raise PatchError(
-                f"patch '{self.name}' is for {UPSTREAM} {' or '.join(self.versions)}, but {installed} is "
-                f"installed: install {UPSTREAM}=={self.versions[-1]}"
+                f"patch '{self.name}' is for {UPSTREAM} {' or '.join(self.versions)}, but {installed} is installed",
+                f"install {UPSTREAM}=={self.versions[-1]}",
             )
         rewriter = self.rewriter()
         tree = rewriter.visit(tree)
         expected, found = self.places[module], len(rewriter.lines)
         if found != expected:
             raise PatchError(
-                f"patch '{self.name}' must change {expected} places in {module} but found {found}: "
-                f"the installed {UPSTREAM} {installed} is not the published one; reinstall it"
+                f"patch '{self.name}' must change {expected} places in {module} but found {found}",
+                f"the installed {UPSTREAM} {installed} is not the published one; reinstall it",
             )
         return tree, rewriter.lines
 

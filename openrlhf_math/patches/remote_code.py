@@ -1,4 +1,4 @@
-"""Patch `remote-code`: code that lies beside a model or a dataset runs only where the user asks for it.
+"""Patch `remote-code`: code that comes with a model or a dataset runs only if the user asks for it.
 
 `trust_remote_code=True` becomes `trust_remote_code=remote_code_trusted()`, as an argument and as a key of a dictionary.
 """
@@ -14,7 +14,7 @@ VARIABLE = "OPENRLHF_MATH_TRUST_REMOTE_CODE"
 
 
 def remote_code_trusted() -> bool:
-    """Whether the user lets models bring Python code of their own: the environment variable, 1 or nothing.
+    """Whether the user lets models bring their own Python code: the environment variable, 1 or nothing.
 
     A variable and no flag, since it holds for every command and reaches every process of a run.
     """

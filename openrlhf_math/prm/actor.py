@@ -24,7 +24,7 @@ class StepJudge(Actor):
     def __init__(
         self, model: str, attn_implementation: str, param_dtype: str, ds_config: dict, **unused: object
     ) -> None:
-        """model: directory or hub name of a Qwen2, with a score head or without one, which is then drawn anew."""
+        """model: directory or hub name of a Qwen2, with a score head or without one (then random)."""
         shared_prefix_attention.register()
         sharded = ds_config["zero_optimization"]["stage"] == 3 and get_accelerator().device_name() != "cpu"
         # Transformers loads a model into shards while such an object lives; on the CPU see `PackedActor`.
@@ -66,7 +66,7 @@ class StepJudge(Actor):
         """Log-likelihoods of labels, 0 where there is none.
 
         attention_mask: the labels, see `StepDataset`; OpenRLHF's trainer hands its
-        batch's second tensor to the model under this name. A label y stands for y times right and 1 - y times wrong:
+        batch's second tensor to the model under this name. A label y means y times right and 1 - y times wrong:
         y log p + (1 - y) log(1 - p), cross entropy's negative.
         """
         labels = attention_mask

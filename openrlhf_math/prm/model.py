@@ -58,7 +58,7 @@ def add_step_tag(tokenizer: Tokenizer, model: Qwen2ForProcessRewardModel | None 
     """Let the tokenizer know STEP_TAG as one token, and the model have an embedding for it.
 
     Qwen2.5-Math-PRM's own tokenizer has it; Qwen2.5's embedding has unused rows for it. A new tag begins as what the
-    base knows to stand behind a step, the end of a line: what it has learned of steps is not lost.
+    base has seen after steps, the end of a line: what it has learned of steps is not lost.
     """
     new = STEP_TAG not in tokenizer.get_vocab()
     if new:

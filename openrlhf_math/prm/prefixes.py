@@ -8,10 +8,10 @@ from openrlhf_math.seeds import derived_seed
 
 
 def prefixes(response: str, steps: Sequence[str], separator: str) -> list[str]:
-    """What stands before each next step: `response` up to the end of step i and the space behind it.
+    """The text before each next step: `response` up to the end of step i and the space behind it.
 
     steps: of `response`, as `split_steps` finds them. The last is all of `response`. A closing of the thinking part
-    belongs to none: whether to go on thinking is the model's to choose.
+    belongs to none: whether to continue thinking is the model's choice.
     """
     between = re.compile(rf"(?:\s|</?think>|{re.escape(separator)})*")
     ends: list[int] = []
@@ -19,7 +19,7 @@ def prefixes(response: str, steps: Sequence[str], separator: str) -> list[str]:
     for step in steps:
         start = _end(between, response, end)
         if not response.startswith(step, start):
-            raise ValueError(f"the step {step!r:.40} does not stand at {start} of its response")
+            raise ValueError(f"the step {step!r:.40} is not at {start} of its response")
         end = start + len(step)
         ends.append(end)
     space = re.compile(r"\s*")

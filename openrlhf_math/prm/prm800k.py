@@ -29,8 +29,8 @@ def read_prm800k(file: str, neutral: float) -> Iterator[Solution | Rejected]:
 def solutions(row: dict, neutral: float) -> list[Solution]:
     """The solution that was labelled, and one for every other step that was proposed on the way.
 
-    Such a step stands behind those that had been chosen, which have no label there: they have theirs in the first.
-    The solution goes on with what was chosen, or with the step a person wrote, which counts as right; where there is
+    Such a step follows those that had been chosen, which have no label there: they have theirs in the first.
+    The solution continues with what was chosen, or with the step a person wrote, which counts as right; where there is
     neither, it ends with the first that was proposed. Ratings may be missing. Raises ValueError, a sentence, for a row
     of another form, or a problem that the person found to be broken.
     """

@@ -176,7 +176,7 @@ def _messages(beginning: Beginning, settings: RolloutSettings) -> Messages:
 
 
 def _correct(grade: Grade) -> bool | None:
-    return None if grade.outcome == "undecided" else grade.outcome == "correct"
+    return None if grade.outcome == "ungraded" else grade.outcome == "correct"
 
 
 def start_engine(settings: RolloutSettings) -> Engine:
@@ -191,7 +191,7 @@ def start_engine(settings: RolloutSettings) -> Engine:
             settings.device,
             tensor_parallel=settings.tensor_parallel,
             max_context=settings.max_context,
-            at_once=settings.concurrency,
+            max_concurrency=settings.concurrency,
         )
     )
 

@@ -1,7 +1,7 @@
 """Where step labels come from: the settings of a labelling, and the registry.
 
 A source is a function from the settings to labelled solutions, in an order that is the same every time, and to the rows
-it cannot use. One's own is given by dotted path, `package.module.function`.
+it cannot use. A user's own is given by its dotted path, `package.module.function`.
 """
 
 from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ class LabelSettings:
 
     files      to read: attempts, or labels
     output     directory of what it leaves
-    separator  what stands between the steps of an attempt
+    separator  the text between the steps of an attempt
     neutral    the label of PRM800K's rating 0: neither wrong nor a step forward
     heldout    share of the problems whose solutions are set apart, to evaluate on
     format     "parquet" or "jsonl"
@@ -80,7 +80,7 @@ class LabelSettings:
             raise ValueError(f"--heldout {self.heldout}: give a share, 0 or more and less than 1")
 
 
-# Told how many of how many pieces of work are done.
+# Called with the number of finished pieces of work, and of all.
 Listener = Callable[[int, int], None]
 Source = Callable[[LabelSettings, Listener], Iterator[Solution | Rejected]]
 SOURCES: Registry[Source] = Registry()
@@ -88,7 +88,7 @@ register_source = SOURCES.register
 
 
 def find_source(name: str) -> Source:
-    """A known source, or one's own by dotted path. Raises UserError if there is none."""
+    """A known source, or a user's own by dotted path. Raises UserError if there is none."""
     return SOURCES.find("--source", name)
 
 

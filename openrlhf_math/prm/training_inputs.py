@@ -75,7 +75,7 @@ def check_base_weights(model: str, may_be_missing: bool = False) -> None:
 
 
 def load_prm_tokenizer(model: str) -> Tokenizer:
-    """The tokenizer of a model that can become a PRM, with the step tag. Raises UserError if it is no such model."""
+    """The tokenizer of a model that can become a PRM, with the step tag. Raises UserError if it is not such a model."""
     check_base(model)
     tokenizer = load_tokenizer(MODEL_FLAG, model, True, "choose a chat model")
     try:

@@ -77,7 +77,7 @@ GRPO = (
         "KL to the engine", "nats a token", "KL(rollout || trainer), estimated by w - 1 - log w",
         named("rollout_corr/k3_kl"),
     ),
-    Curve("Undecided gradings", "completions", "not graded in time: wrong", named("undecided_rate"), share=True),
+    Curve("Ungraded completions", "completions", "not graded in time: wrong", named("ungraded_rate"), share=True),
     Curve("Correct format", "completions", "whatever their answer", named("format_rate"), share=True),
     Curve("Zero advantage", "completions", "one reward in the group", named("zero_advantage_rate"), share=True),
     Curve("Tool calls", "calls", "mean over completions", named("tool/calls")),
@@ -104,7 +104,7 @@ TUNING = (
     Curve("Learning rate", "learning rate", "of the optimizer", named("learning_rate"), noisy=False),
 )
 
-# Of evaluations while a run goes on: what OpenRLHF calls it, what it is called here.
+# Of evaluations during a run: what OpenRLHF calls it, what it is called here.
 OPENRLHF_EVALUATION = re.compile(r"eval_(?P<of>.+_)?(?P<what>pass\d+|response_length_mean|truncated_rate)")
 NOT_DRAWN = ("step", "steps", "tokens", "eval_num_samples")
 
@@ -129,7 +129,7 @@ def part_curves(rows: list[dict]) -> list[Curve]:
 
 
 def evaluation_curves(rows: list[dict]) -> list[Curve]:
-    """A curve for every number of the evaluations that a run makes as it goes on."""
+    """A curve for every number of the evaluations during a run."""
     names = dict.fromkeys(name for row in rows for name in row if name not in NOT_DRAWN)
     return [_evaluation_curve(name) for name in names if any(number(row, name) is not None for row in rows)]
 

@@ -7,7 +7,7 @@ from openrlhf_math.report.records import bounds, number
 from openrlhf_math.report.runs import Evaluation, Found
 from openrlhf_math.report.table import INTERVAL, Interval, Table, between, percent, plain
 
-COST = ["tokens a completion", "tokens a correct answer", "cut off", "undecided"]
+COST = ["tokens a completion", "tokens a correct answer", "cut off", "ungraded"]
 
 
 def evaluation_table(groups: list[list[Evaluation]]) -> Table:
@@ -31,7 +31,7 @@ def evaluation_table(groups: list[list[Evaluation]]) -> Table:
             plain(number(figures, "completion_tokens")),
             plain(number(figures, "tokens_per_correct")),
             percent(number(figures, "truncation_rate")),
-            plain(number(figures, "undecided")),
+            plain(number(figures, "ungraded")),
             *(percent(number(figures[rule][k], "accuracy")) for _, rule, k in rules),
             benchmark,
             plain(number(figures, "problems")),

@@ -11,7 +11,7 @@ from openrlhf_math.report.runs import Training
 from openrlhf_math.report.table import Table, percent, plain
 
 ENDS = 0.1  # share of the steps that are a run's beginning, and its end
-LARGEST = ("Policy loss", "Log-probability gap", "Undecided gradings", "Peak memory")
+LARGEST = ("Policy loss", "Log-probability gap", "Ungraded completions", "Peak memory")
 
 
 def grpo_table(runs: list[Training]) -> Table:

@@ -16,7 +16,7 @@ TEMPLATES = Path(__file__).parent / "template"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """legend: names in the order of their colours. plots stand in a grid, tables below each other above them."""
+    """legend: names in the order of their colours. plots are in a grid, with the tables above them."""
 
     title: str
     note: str = ""

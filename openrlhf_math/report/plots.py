@@ -55,7 +55,7 @@ def drawing(title: str) -> Iterator[tuple]:
 
 
 def _inlined(svg: str, title: str) -> Markup:
-    """Without what only a file of its own needs, and without what would reach into the page around it."""
+    """Without parts that only a separate file needs, and without parts that would affect the page around it."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.S)
     svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)  # of groups; markers and clip paths have others
@@ -81,7 +81,7 @@ DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """missing: steps whose value is no number."""
+    """missing: steps whose value is not a number."""
 
     title: str
     note: str

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openrlhf_math.errors import UserError
-
-# Names of metrics that older runs have, and what they are called now.
-RENAMED = {"idle_rate": "zero_advantage_rate"}
+from openrlhf_math.former_names import METRICS, renamed
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """rows: in order of their steps, which are distinct. unreadable: lines that are no record, which are left out."""
+    """rows: in order of their steps, which are distinct. unreadable: lines that are not records, which are left out."""
 
     rows: list[dict]
     unreadable: int = 0
@@ -23,7 +21,7 @@ class Records:
 def read_records(path: Path) -> Records:
     """The records with a `step`. Of a step that a resumed run has taken again, the later record counts.
 
-    A last line without its end belongs to a run at work: it counts only if it can be read. No file is no record.
+    A last line without its end belongs to a run at work: it counts only if it can be read. A missing file has none.
     """
     rows: list[dict] = []
     unreadable = 0
@@ -33,8 +31,8 @@ def read_records(path: Path) -> Records:
             unreadable += line.endswith("\n")
             continue
         while rows and rows[-1]["step"] >= row["step"]:
-            rows.pop()  # taken before the checkpoint that the run went on from
-        rows.append({RENAMED.get(name, name): value for name, value in row.items()})
+            rows.pop()  # taken after the checkpoint that the run resumed from
+        rows.append(renamed(row, METRICS))
     return Records(rows, unreadable)
 
 
@@ -73,7 +71,7 @@ def number(row: dict, name: str) -> float | None:
 
 
 def bounds(row: dict, name: str) -> tuple[float | None, float | None] | None:
-    """An interval of a record, a bound that is no number None; None if it has none of that name."""
+    """An interval of a record, a bound that is not a number None; None if it has none of that name."""
     found = row.get(name)
     if not isinstance(found, list) or len(found) != 2:
         return None

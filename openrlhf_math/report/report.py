@@ -1,4 +1,4 @@
-"""What stands in a report: its sections for the page, its tables for Markdown."""
+"""The contents of a report: its sections for the page, its tables for Markdown."""
 
 from openrlhf_math.report.curves import GRPO, TUNING, Curve, evaluation_curves, part_curves
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table, headlines, reranked_tables
@@ -7,7 +7,7 @@ from openrlhf_math.report.page import Section
 from openrlhf_math.report.phases import NAMES, memory_plot, time_plot
 from openrlhf_math.report.plots import Plot, plot, single_points
 from openrlhf_math.report.runs import Evaluation, Found, Training
-from openrlhf_math.report.samples import groups_of, samples_of, undecided_of
+from openrlhf_math.report.samples import groups_of, samples_of, ungraded_of
 from openrlhf_math.report.settings import all_settings, differences
 from openrlhf_math.report.table import Opening, Table
 from openrlhf_math.runs.process import FAILED, KILLED, STOPPED, state_of
@@ -26,7 +26,7 @@ def sections_of(found: Found, samples: int) -> list[Section]:
         *_trainings("Fine-tuning", found.tuning, TUNING),
         *_samples(found.groups, samples),
         Section("Groups and their advantages", samples=tuple(filter(None, map(groups_of, found.grpo)))),
-        *_undecided(found.grpo),
+        *_ungraded(found.grpo),
         *_settings([*found.grpo, *found.tuning]),
     ]
     return [section for section in sections if section.tables or section.plots or section.samples or section.note]
@@ -120,8 +120,8 @@ def _samples(groups: list[list[Evaluation]], most: int) -> list[Section]:
     return [Section("Sample completions", samples=tuple(one for group in groups for one in samples_of(group, most)))]
 
 
-def _undecided(runs: list[Training]) -> list[Section]:
-    return [Section("Undecided gradings", samples=tuple(undecided_of(run) for run in runs if run.undecided))]
+def _ungraded(runs: list[Training]) -> list[Section]:
+    return [Section("Ungraded completions", samples=tuple(ungraded_of(run) for run in runs if run.ungraded))]
 
 
 def _settings(runs: list[Training]) -> list[Section]:

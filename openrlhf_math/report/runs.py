@@ -6,12 +6,13 @@ from itertools import islice
 from pathlib import Path
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.former_names import FIGURES, UNGRADED_FILE, renamed
 from openrlhf_math.report.records import Records, read_object, read_objects, read_records
 from openrlhf_math.runs.process import Process, read_process
 
 # What `openrlhf-math demo` leaves, in the order it comes to be.
 PARTS = ("sft", "eval_before", "grpo", "eval_after", "prm/run")
-MOST_UNDECIDED = 20
+MOST_UNGRADED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Training:
     """A GRPO run or a fine-tuning (SFT, or of a process reward model).
 
     kind: "GRPO" or "fine-tuning". settings: its config.json. records: a row a step; evaluations: during the run.
-    undecided: the first completions that could not be graded. process: which did or does the work, None if unknown.
+    ungraded: the first completions that could not be graded. process: which did or does the work, None if unknown.
     """
 
     name: str
@@ -28,7 +29,7 @@ class Training:
     settings: dict
     records: Records
     evaluations: Records
-    undecided: list[dict]
+    ungraded: list[dict]
     process: Process | None = None
 
 
@@ -54,7 +55,7 @@ class Found:
 
 
 def find_runs(paths: list[Path]) -> Found:
-    """Everything the directories hold. Raises UserError naming the first that is no run, or cannot be read."""
+    """Everything the directories hold. Raises UserError naming the first that is not a run, or cannot be read."""
     found, loose = Found(), []
     paths = list({path.resolve(): path for path in paths}.values())
     for path, name in zip(paths, short_names(paths), strict=True):
@@ -127,8 +128,13 @@ def _training(path: Path, name: str, kind: str) -> Training:
         records=read_records(path / "metrics.jsonl"),
         evaluations=read_records(path / "eval.jsonl"),
         process=read_process(path),
-        undecided=read_objects(path / "undecided.jsonl", MOST_UNDECIDED),
+        ungraded=_ungraded(path),
     )
+
+
+def _ungraded(path: Path) -> list[dict]:
+    found = [row for name in (UNGRADED_FILE, "ungraded.jsonl") for row in read_objects(path / name, MOST_UNGRADED)]
+    return found[:MOST_UNGRADED]
 
 
 def _evaluation(path: Path, name: str) -> Evaluation:
@@ -141,7 +147,7 @@ def _evaluation(path: Path, name: str) -> Evaluation:
         figures, folders = {benchmark: summary}, {benchmark: path}
     if not all(isinstance(each, dict) and "pass_at_1" in each for each in figures.values()):
         raise UserError(f"{path / 'summary.json'} has a benchmark without pass_at_1: it is not what `eval` writes")
-    return Evaluation(name, path, figures, folders)
+    return Evaluation(name, path, {each: renamed(one, FIGURES) for each, one in figures.items()}, folders)
 
 
 def _refusal(path: Path) -> str:

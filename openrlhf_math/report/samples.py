@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from openrlhf_math import former_names
 from openrlhf_math.errors import UserError
 from openrlhf_math.report.runs import Evaluation, Training
 from openrlhf_math.report.table import shortened
@@ -76,16 +77,16 @@ def samples_of(group: list[Evaluation], most: int) -> list[Samples]:
     return [one for one in summary if one.shown]
 
 
-def undecided_of(run: Training) -> Samples:
+def ungraded_of(run: Training) -> Samples:
     """The first completions of a run that could not be graded."""
     shown = [
         Shown(
-            change="undecided",
+            change="ungraded",
             problem=f"step {row.get('step')}",
             gold=_text(row.get("gold")),
-            samples=[Sample(run.name, _text(row.get("response")), "undecided", "none", _text(row.get("reason")))],
+            samples=[Sample(run.name, _text(row.get("response")), "ungraded", "none", _text(row.get("reason")))],
         )
-        for row in run.undecided
+        for row in run.ungraded
     ]
     return Samples(f"{run.name}: completions that could not be graded, the first {len(shown)}", {}, shown)
 
@@ -113,7 +114,7 @@ def groups_of(run: Training, most: int = MOST_GROUPS) -> Samples | None:
         )
         for rows in [*teach, *others][:most]
     ]
-    count = f"{len(teach)} of {len(groups)} groups of step {step} teach something"
+    count = f"{len(teach)} of {len(groups)} groups of step {step} have a gradient"
     return Samples(f"{run.name}: {count}, the first {len(shown)}", {}, shown)
 
 
@@ -214,7 +215,8 @@ def _sample(evaluation: str, row: dict) -> Sample:
         summary.append("cut off at the limit")
     if row.get("reason"):
         summary.append(_text(row["reason"]))
-    response, outcome, answer = (_text(row.get(name)) for name in ("response", "outcome", "answer"))
+    response, answer = _text(row.get("response")), _text(row.get("answer"))
+    outcome = _text(former_names.outcome(row.get("outcome")))
     return Sample(evaluation, response, OUTCOMES.get(outcome, outcome), answer, ", ".join(summary))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 HEAD, TAIL = 3000, 1000  # characters of a long text that are shown
 # Control and format characters (ANSI codes, text that runs backwards, zero width), halves of surrogate pairs, line
-# separators: what changes how other text looks, or is no text.
+# separators: what changes how other text looks, or is not text.
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})
 MAYBE_HIDDEN = re.compile(r"[^\n\t -~]")
 

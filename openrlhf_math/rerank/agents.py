@@ -23,7 +23,7 @@ def _number(value: object) -> bool:
 class Agent:
     """One solver. Raises ValueError for values that cannot work.
 
-    name         stands in `Attempt.by`
+    name         recorded in `Attempt.by`
     system       its system prompt, "" for none
     temperature  None for that of the sampling, likewise top_p
     weight       turns it has for one turn of an agent of weight 1
@@ -75,7 +75,7 @@ AGENTS: dict[str, tuple[Agent, ...]] = {
 
 
 def find_agents(name: str) -> tuple[Agent, ...]:
-    """A known set, or one's own from a JSON file. Raises UserError naming --agents and what is wrong.
+    """A known set, or a user's own from a JSON file. Raises UserError naming --agents and what is wrong.
 
     The file is a list of objects with the keys of `Agent`, e.g. [{"name": "bold", "system": "...", "weight": 2}].
     """
@@ -88,7 +88,7 @@ def find_agents(name: str) -> tuple[Agent, ...]:
         raise UserError(f"--agents {name}: there is no set and no file of that name; choose one of {known}, or give "
                         "a JSON file") from None  # fmt: skip
     except ValueError as error:
-        raise UserError(f"--agents {name}: it is no JSON ({error}); write a list of agents") from None
+        raise UserError(f"--agents {name}: it is not JSON ({error}); write a list of agents") from None
     if not isinstance(entries, list) or not entries:
         raise UserError(f'--agents {name}: it must be a list of at least one agent, such as [{{"name": "bold"}}]')
     agents = tuple(_agent(f"--agents {name}, agent {number}", entry) for number, entry in enumerate(entries, start=1))
@@ -111,7 +111,7 @@ def _agent(where: str, entry: object) -> Agent:
 
 
 def panel(agents: Sequence[Agent], instruction: str, sampling: Sampling) -> Turns:
-    """Turns of a panel: attempt i is asked of the agent whose turn it is, with a seed of its own if there is one.
+    """Turns of a panel: attempt i is asked of the agent whose turn it is, with its own seed if there is one.
 
     instruction: appended to the problem.
     """

@@ -1,7 +1,7 @@
 """One score for an attempt out of its step scores.
 
-A rule is a function from the step scores, finite numbers and at least one, to a number. One's own is given by dotted
-path, `package.module.function`.
+A rule is a function from the step scores, finite numbers and at least one, to a number. A user's own is given by its
+dotted path, `package.module.function`.
 """
 
 import math
@@ -21,7 +21,7 @@ register_aggregation = AGGREGATIONS.register  # of a function from step scores t
 
 
 def find_aggregation(name: str) -> Aggregation:
-    """A known aggregation, or one's own by dotted path. Raises UserError if there is none."""
+    """A known aggregation, or a user's own by dotted path. Raises UserError if there is none."""
     return AGGREGATIONS.find("--aggregate", name)
 
 
@@ -56,8 +56,8 @@ def aggregate(scores: Sequence[Scores], aggregation: Aggregation) -> tuple[list[
     """One finite score for every attempt of a problem, and how many attempts had none.
 
     scores: for each attempt a number, or its step scores. No score has an attempt with None, without steps, with a step
-    that is no finite number (one step that failed spoils what is made of all), or whose aggregate is none. It is given
-    the lowest score of the problem, 0 where all are probabilities: it is never preferred, and weighs nothing, or as
+    that is not a finite number (one failed step invalidates the whole), or whose aggregate is none. It is given the
+    lowest score of the problem, 0 where all are probabilities: it is never preferred, and weighs nothing, or as
     little as the worst, in a vote.
     """
     values = [_finite(attempt, aggregation) for attempt in scores]

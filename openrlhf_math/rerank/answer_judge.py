@@ -1,6 +1,6 @@
 """A model that is asked whether an answer is the gold one, where the grader cannot tell.
 
-`eval` and `grpo` have one. It is asked about answers whose grade is undecided, and about those that the grader takes
+`eval` and `grpo` have one. It is asked about answers whose grade is ungraded, and about those that the grader takes
 for wrong where the gold answer has words: two texts may say the same. Every reply goes into a journal, so that a run of
 `eval` after a kill asks nothing twice.
 """
@@ -103,7 +103,7 @@ class AnswerJudge:
         }
 
     def graded(self, problem: str | None, gold: str, grades: Sequence[Grade]) -> list[Grade]:
-        """The grades, with the judge's verdict where it is asked and has one. Raises UserError if it answers nobody."""
+        """The grades, with the judge's verdict where it is asked and has one. Raises UserError if it never answers."""
         return self.soon(problem, gold, grades).result()
 
     def soon(self, problem: str | None, gold: str, grades: Sequence[Grade]) -> Future[list[Grade]]:
@@ -138,7 +138,7 @@ class AnswerJudge:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _opened(self) -> Client:
-        self._lanes = asyncio.Semaphore(self._settings.endpoint.concurrency)
+        self._free = asyncio.Semaphore(self._settings.endpoint.concurrency)
         return await Client(self._settings.endpoint, MAX_TOKENS, KEPT).__aenter__()
 
     async def _closed(self) -> None:
@@ -168,7 +168,7 @@ class AnswerJudge:
             "temperature": 0.0,
             "top_p": 1.0,
         }
-        async with self._lanes:
+        async with self._free:
             try:
                 reply = await self._client.ask(body)
             except Failure as failure:
@@ -193,11 +193,11 @@ def read_verdict(content: str, finish_reason: str = "stop") -> bool | None:
 
 
 def in_words(gold: str) -> bool:
-    """Whether a gold answer has a word of three letters or more that is no LaTeX command."""
+    """Whether a gold answer has a word of three letters or more that is not a LaTeX command."""
     return bool(_WORD.search(gold))
 
 
 def _is_open(grade: Grade, gold: str) -> bool:
     if grade.answer is None or grade.outcome == "correct":
         return False
-    return grade.outcome == "undecided" or in_words(gold)
+    return grade.outcome == "ungraded" or in_words(gold)

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last, probabilities
+from openrlhf_math.rerank.answer_clusters import AnswerClusters, Same
 from openrlhf_math.rerank.budget import Budget
 from openrlhf_math.rerank.choose import Rule, majority, needs_confidence, needs_scores, softmax, sums
-from openrlhf_math.rerank.classes import Classes, Same
 from openrlhf_math.rerank.confidence import ByConfidence, Confidence, measured, surest, weights
 from openrlhf_math.rerank.early_stop import Stop, never, wave
 from openrlhf_math.side_by_side import aside, closing, within
@@ -24,9 +24,9 @@ class Attempt:
     tokens  what it cost
     text    what was written
     by      name of the solver that wrote it
-    finished  why it ended, see `roles.Completion`; "" if nobody knows
+    finished  why it ended, see `roles.Completion`; "" if unknown
     tool    what was done with the tool; None without one
-    confidence  of the model in it, None if nobody measured it
+    confidence  of the model in it, None if not measured
     """
 
     answer: str | None
@@ -44,16 +44,16 @@ class Decision:
     """The answer that was chosen, and what it rests on.
 
     attempt       number of the chosen attempt among those made; None, as is `answer`, if none has an answer
-    votes         attempts by class, in the order in which the classes appeared
-    unscored      attempts whose score is no number
+    votes         attempts by cluster, in the order in which the clusters appeared
+    unscored      attempts whose score is not a number
     ended         "tokens", "attempts" or "seconds": that limit was reached; "early": more attempts were not needed;
-                  "done": there were no more; "interrupted": somebody wanted the best so far
+                  "done": there were no more; "interrupted": the best so far was requested
     tokens        all that were written for it, also by attempts that were cancelled or are not shown
     tokens_saved  by stopping early, at least, an estimate: the attempts that were not counted times the mean tokens of
                   those that were, which are the shorter ones, less what those under way had written
     not_counted   attempts that were begun and cancelled, or given up by the strategy; their tokens are in `tokens`
     left_out      attempts with an answer that had no vote, as the least confident
-    unmeasured    where the choice rests on confidence: attempts in which nobody measured it
+    unmeasured    where the choice rests on confidence: attempts in which it was not measured
     by_model      whether a model has chosen among the answers, see `genselect`; None where none was to
     """
 
@@ -75,13 +75,13 @@ class Decision:
 class Count:
     """What is known once some attempts are counted.
 
-    voting: the classes of those that vote. weights: what the rule reads, scores or confidences. winner: the number of
+    voting: the clusters of those that vote. weights: what the rule reads, scores or confidences. winner: the number of
     the attempt that the rule chooses. grouped: the answers, for the next one to join.
     """
 
-    grouped: Classes
+    grouped: AnswerClusters
     attempts: Sequence[Attempt] = ()
-    classes: Sequence[int | None] = ()
+    answer_clusters: Sequence[int | None] = ()
     voting: Sequence[int | None] = ()
     scores: Sequence[float] = ()
     weights: Sequence[float] = ()
@@ -90,8 +90,8 @@ class Count:
     winner: int | None = None
 
 
-class Poll:
-    """The attempts so far with their classes and scores."""
+class VoteState:
+    """The attempts so far with their clusters and scores."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Poll:
         by: ByConfidence = ByConfidence(),  # noqa: B008  immutable
     ) -> None:
         self._rule, self._aggregation, self._by = rule, aggregation, by
-        self.take(Count(Classes(same)))
+        self.take(Count(AnswerClusters(same)))
 
     def add(self, attempt: Attempt) -> None:
         """Count one more. May wait for the grader; until it is done, everything else is as it was before."""
@@ -112,17 +112,18 @@ class Poll:
         attempts = [*self.attempts, attempt]
         grouped = self._grouped.copy()
         grouped.add(attempt.answer)
-        classes = grouped.numbers()
+        clusters = grouped.numbers()
         scores, unscored = aggregate([one.scores for one in attempts], self._aggregation)
         numbers = measured([one.confidence for one in attempts], self._by.measure)
-        voting = surest(classes, numbers, self._by.keep)
+        voting = surest(clusters, numbers, self._by.keep)
         read = weights(numbers) if needs_confidence(self._rule) else scores
         unmeasured = numbers.count(None) if needs_confidence(self._rule) or self._by.keep < 1 else 0
         winner = self._rule(voting, read)
-        return Count(grouped, attempts, classes, voting, scores, read, unscored, unmeasured, winner)
+        return Count(grouped, attempts, clusters, voting, scores, read, unscored, unmeasured, winner)
 
     def take(self, count: Count) -> None:
-        self.attempts, self.classes, self.scores = list(count.attempts), list(count.classes), list(count.scores)
+        self.attempts, self.answer_clusters = list(count.attempts), list(count.answer_clusters)
+        self.scores = list(count.scores)
         self.voting, self.weights = list(count.voting), list(count.weights)
         self.unscored, self.unmeasured, self._winner = count.unscored, count.unmeasured, count.winner
         self._grouped = count.grouped
@@ -132,11 +133,11 @@ class Poll:
         return self._winner
 
     def votes(self) -> tuple[int, ...]:
-        votes = Counter(self.classes)
+        votes = Counter(self.answer_clusters)
         return tuple(votes[name] for name in self._names())
 
     def totals(self) -> tuple[float, ...]:
-        """What the rule sums: votes or scores, by class, in order of appearance; nothing if it sums nothing.
+        """What the rule sums: votes or scores, by cluster, in order of appearance; nothing if it sums nothing.
 
         Logits are shares of the softmax, and confidences shares of their sum, of which none says how many attempts it
         rests on. They are scaled so that their sum is the effective number of attempts, 1 / sum_i p_i^2 (Kish): n where
@@ -167,14 +168,14 @@ class Poll:
 
     def left_out(self) -> int:
         """Attempts with an answer that do not vote."""
-        return self.voting.count(None) - self.classes.count(None)
+        return self.voting.count(None) - self.answer_clusters.count(None)
 
     def wanted(self, stop: Stop, remaining: float) -> float:
         """Attempts that should be under way, see `early_stop.wave`."""
         return wave(stop, self.totals(), remaining, self.bounded()) if sums(self._rule) else math.inf
 
     def _names(self) -> range:
-        return range(1 + max((name for name in self.classes if name is not None), default=-1))
+        return range(1 + max((name for name in self.answer_clusters if name is not None), default=-1))
 
 
 def _effective(weights: Sequence[float]) -> list[float]:
@@ -188,9 +189,9 @@ def _effective(weights: Sequence[float]) -> list[float]:
 async def decide(
     attempts: AsyncGenerator[Attempt],
     budget: Budget,
-    poll: Poll,
+    state: VoteState,
     stop: Stop = never,
-    counted: Callable[[Poll], None] = lambda poll: None,
+    counted: Callable[[VoteState], None] = lambda state: None,
     waves: bool = True,
 ) -> Decision:
     """Take attempts until the budget is spent, or `stop` says that more will not change the choice; close them then.
@@ -205,41 +206,41 @@ async def decide(
     async with closing(attempts):
         while not ended:
             if waves:
-                budget.wanted = poll.wanted(stop, budget.attempts_left())
+                budget.wanted = state.wanted(stop, budget.attempts_left())
             try:
                 attempt = await within(budget.seconds_left(), anext(attempts), budget.stopped)
                 left = budget.seconds_left()
                 budget.count()
-                poll.take(await within(left, aside(poll.counted_with, attempt), budget.stopped))
-                counted(poll)
+                state.take(await within(left, aside(state.counted_with, attempt), budget.stopped))
+                counted(state)
             except StopAsyncIteration:
                 ended = budget.exhausted() or "done"
             except TimeoutError:
                 ended = "interrupted" if budget.stopped.is_set() else "seconds"
             else:
-                left = budget.attempts_left() if poll.bounded() else math.inf
-                ended = budget.exhausted() or ("early" if stop(poll.totals(), left) else "")
+                left = budget.attempts_left() if state.bounded() else math.inf
+                ended = budget.exhausted() or ("early" if stop(state.totals(), left) else "")
         shown = budget.tokens
-    return _decision(poll, budget, ended, budget.tokens - shown)
+    return _decision(state, budget, ended, budget.tokens - shown)
 
 
-def _decision(poll: Poll, budget: Budget, ended: str, cut: int) -> Decision:
+def _decision(state: VoteState, budget: Budget, ended: str, cut: int) -> Decision:
     """cut: tokens of what was cancelled."""
-    number = poll.chosen()
+    number = state.chosen()
     saved = 0.0
     if ended == "early" and budget.limits.attempts:
         not_made = budget.limits.attempts - budget.attempts - budget.uncounted
         saved = not_made * (budget.tokens - cut) / budget.attempts - cut
     return Decision(
         attempt=number,
-        answer=None if number is None else poll.attempts[number].answer,
-        votes=poll.votes(),
-        unscored=poll.unscored,
+        answer=None if number is None else state.attempts[number].answer,
+        votes=state.votes(),
+        unscored=state.unscored,
         ended=ended,
         attempts=budget.attempts,
         tokens=budget.tokens,
         tokens_saved=round(max(min(saved, budget.tokens_left()), 0)),
         not_counted=max(budget.begun - budget.attempts, 0),
-        left_out=poll.left_out(),
-        unmeasured=poll.unmeasured,
+        left_out=state.left_out(),
+        unmeasured=state.unmeasured,
     )

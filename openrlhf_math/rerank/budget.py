@@ -30,7 +30,7 @@ class Budget:
 
     tokens: all that were written, also those that no attempt shows. begun, attempts: attempts that were begun, and that
     are done; the others are under way. wanted: attempts that should be under way at once, see `early_stop.wave`.
-    uncounted: completions that were cancelled and whose tokens nobody knows. stopped: set it, and the budget is spent.
+    uncounted: completions that were cancelled and whose tokens are unknown. stopped: set it, and the budget is spent.
     patience: seconds for the first attempt, where the limit of seconds is too short for one.
     """
 
@@ -93,13 +93,13 @@ class SetBudget:
     attempt is counted: then the first problems are served, and the last get nothing.
 
     total: for the whole set. each: for one problem, whatever its share is. problems: how many there will be.
-    at_once: how many run at the same time and so share the seconds.
+    max_concurrency: how many run at the same time and so share the seconds.
     """
 
     def __init__(
-        self, total: Limits, each: Limits, problems: int, at_once: int = 1, clock: Clock = time.monotonic
+        self, total: Limits, each: Limits, problems: int, max_concurrency: int = 1, clock: Clock = time.monotonic
     ) -> None:
-        self._each, self._waiting, self._at_once, self._clock = each, problems, at_once, clock
+        self._each, self._waiting, self._max_concurrency, self._clock = each, problems, max_concurrency, clock
         self._set = Budget(total, clock)
         self._open: list[Budget] = []
         self._stopped = False
@@ -137,7 +137,7 @@ class SetBudget:
         return Limits(
             _smaller(self._each.tokens, _whole(tokens / waiting)),
             _smaller(self._each.attempts, _whole(attempts / waiting)),
-            _smaller(self._each.seconds, min(seconds, seconds * self._at_once / waiting)),
+            _smaller(self._each.seconds, min(seconds, seconds * self._max_concurrency / waiting)),
         )
 
 

@@ -56,7 +56,7 @@ class Confidence:
     entropy: float
 
 
-# One completion's figures as an attempt or a recorded row has them: a single number stands for every measure.
+# One completion's figures as an attempt or a recorded row has them: a single number is used for every measure.
 Figures = Confidence | Mapping[str, float] | float | None
 
 
@@ -198,18 +198,18 @@ def weights(numbers: Sequence[float | None]) -> list[float]:
     return [lowest if number is None else number for number in numbers]
 
 
-def surest(classes: Sequence[int | None], numbers: Sequence[float | None], keep: float) -> list[int | None]:
-    """The classes without those of the least confident attempts: ceil(keep * n) of n attempts with an answer stay.
+def surest(clusters: Sequence[int | None], numbers: Sequence[float | None], keep: float) -> list[int | None]:
+    """The clusters without those of the least confident attempts: ceil(keep * n) of n attempts with an answer stay.
 
     DeepConf keeps the top 10% or 90%. Attempts without a number go first, of equal ones the later. Where none has one,
     all stay.
     """
-    answered = [number for number, name in enumerate(classes) if name is not None]
+    answered = [number for number, name in enumerate(clusters) if name is not None]
     if all(numbers[one] is None for one in answered):
-        return list(classes)
+        return list(clusters)
     order = sorted(answered, key=lambda one: (numbers[one] is None, -(numbers[one] or 0.0), one))
     stay = set(order[: math.ceil(round(keep * len(answered), 9))])
-    return [name if number in stay else None for number, name in enumerate(classes)]
+    return [name if number in stay else None for number, name in enumerate(clusters)]
 
 
 class Floor:
@@ -249,7 +249,7 @@ def logprob_arguments(watch: Watch | None) -> dict[str, object]:
 def read_logprobs(logprobs: "FlatLogprobs | None", meter: Meter) -> None:
     """logprobs: vLLM's FlatLogprobs, for each token the drawn one and then the most likely ones; None for no tokens.
 
-    The drawn one may stand among the most likely ones again, or, where the engine has put tokens together, may not.
+    The drawn one may be among the most likely ones again, or, where the engine has put tokens together, may not.
     """
     if logprobs is None or not len(logprobs):
         return

@@ -1,7 +1,7 @@
 """When more attempts cannot change the vote, or will hardly.
 
-A stopping rule is a function from the classes' totals (votes, or sums of scores), in the order in which the classes
-appeared, and the number of attempts still to come, to whether to stop. They suit rules that sum over classes; a
+A stopping rule is a function from the clusters' totals (votes, or sums of scores), in the order in which the clusters
+appeared, and the number of attempts still to come, to whether to stop. They suit rules that sum over clusters; a
 best-of-n is open to the last attempt.
 """
 
@@ -9,6 +9,8 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+
+from openrlhf_math.errors import BadValue
 
 Stop = Callable[[Sequence[float], float], bool]
 
@@ -22,9 +24,9 @@ def never(totals: Sequence[float], remaining: float) -> bool:
 
 
 def cannot_lose(totals: Sequence[float], remaining: float, most: float = 1.0) -> bool:
-    """Whether the leading class wins whatever the remaining attempts say.
+    """Whether the leading cluster wins whatever the remaining attempts say.
 
-    most: what one attempt can add at most; 1 for votes and for scores that are probabilities. A tie goes to the class
+    most: what one attempt can add at most; 1 for votes and for scores that are probabilities. A tie goes to the cluster
     that came first, as in `choose`, so an equal total is enough against those that came, or would come, later.
     """
     if not totals:
@@ -43,7 +45,7 @@ def wave(stop: Stop, totals: Sequence[float], remaining: float, bounded: bool = 
     More would be cancelled where they agree. Of a vote that is split, at least an eighth of those that remain: it would
     otherwise make its last attempts one after the other. Infinite where no number of attempts ends it early.
 
-    bounded: whether an attempt adds at most 1 to a total, see `anytime.Poll.bounded`.
+    bounded: whether an attempt adds at most 1 to a total, see `anytime.VoteState.bounded`.
     """
     most = math.ceil(min(remaining, MOST_LOOKED_AT))
 
@@ -63,10 +65,10 @@ def confident(confidence: float) -> Stop:
     """Stop when the leader stays the leader of all attempts with this probability (`lead_probability`), or cannot lose.
 
     That it is right is another question: all attempts may agree on a wrong answer.
-    Raises ValueError unless 0.5 < confidence < 1: nothing is ever surer than 1, and a mere lead is no confidence.
+    Raises BadValue unless 0.5 < confidence < 1: nothing is ever surer than 1, and a mere lead is not enough.
     """
     if not 0.5 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}, it must lie between 0.5 and 1")
+        raise BadValue("confidence", confidence, "more than 0.5 and less than 1")
 
     def stop(totals: Sequence[float], remaining: float) -> bool:
         if not totals:
@@ -103,12 +105,12 @@ def votes_needed(second: int, confidence: float) -> int:
     return bisect_left(range(most), True, lo=second, key=lambda first: lead_probability(first, second) >= confidence)
 
 
-def attempts_needed(classes: Sequence[int | None], stop: Stop) -> int:
+def attempts_needed(clusters: Sequence[int | None], stop: Stop) -> int:
     """After how many of the recorded attempts a vote that plans all of them would have stopped."""
     totals: dict[int, int] = {}
-    for made, name in enumerate(classes, start=1):
+    for made, name in enumerate(clusters, start=1):
         if name is not None:
             totals[name] = totals.get(name, 0) + 1
-        if stop(tuple(totals.values()), len(classes) - made):
+        if stop(tuple(totals.values()), len(clusters) - made):
             return made
-    return len(classes)
+    return len(clusters)

@@ -1,4 +1,4 @@
-"""What a scorer reads, as tokens, and at which of them its scores stand.
+"""What a scorer reads, as tokens, and at which of them its scores are read.
 
 Scores are read at positions that are known from the writing, never by looking for a tag in the tokens: what a model
 wrote into its completion can add no score and move none. Control tokens in it are made ordinary text besides, so that
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from openrlhf_math.data.prompts import Tokenizer
 
-# Stands in a text where a scorer's tag belongs: a character for private use, which `harmless` takes out of all others.
+# Marks the place of a scorer's tag in a text: a character for private use, which `harmless` takes out of all others.
 MARK = "\ue000"
 REPLACEMENT = "\ufffd"
 ZERO_WIDTH_SPACE = "\u200b"
@@ -24,7 +24,7 @@ _COMMON = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """ids: tokens, up to the last that is read. read: increasing positions in `ids` at which the scores stand."""
+    """ids: tokens, up to the last that is read. read: increasing positions in `ids` at which the scores are read."""
 
     ids: list[int]
     read: list[int]
@@ -60,7 +60,7 @@ def encode_marked(
 ) -> Encoded:
     """Tokens of a text with `tag` in place of every MARK, tokenized as one.
 
-    The scores stand at the last token of each tag, or with `before` at the token that predicts it.
+    The scores are read at the last token of each tag, or with `before` at the token that predicts it.
     """
     whole, ends = "", []
     first, *others = text.split(MARK)

@@ -72,7 +72,7 @@ class EndpointSampler:
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
         """Raises RequestError if the endpoint refuses the request, Lost if it gives no reply after all tries,
-        Unavailable if it answers nobody, and Unmeasured if it does not say how sure the model was."""
+        Unavailable if it never answers, and Unmeasured if it does not give the model's confidence."""
         if sampling.prefix:
             raise RequestError("an endpoint cannot continue a text that was begun; choose --strategy independent")
         async with self._free:
@@ -208,7 +208,7 @@ class EndpointToolSampler:
                     max_tokens=sampling.max_tokens - tokens,
                     stop=sampling.stop if last else (*sampling.stop, OUTPUT_BEGINS),
                     seed=seed_of_request(sampling.seed, number),
-                    watch=None,  # of what is dropped, nobody wants to know how sure it was
+                    watch=None,  # the confidence of what is dropped is not needed
                 )
                 made = await self.sampler.complete(said, asked)
                 tokens += made.tokens

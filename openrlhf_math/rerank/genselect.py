@@ -25,7 +25,7 @@ QUESTION = (
     "solution that is most likely right."
 )
 HELD = 0.25  # share of a problem's tokens and seconds that attempts leave for the choice
-FEWEST_TOKENS = 16  # with less nobody can say which
+FEWEST_TOKENS = 16  # fewer are not enough for a choice
 MOST_ANSWER = 200  # characters
 # Of a solution, where the context has no room for all: halved down to this, of two that are read alone to the second.
 FEWEST_CHARACTERS, FEWEST_OF_TWO = 1000, 300
@@ -54,7 +54,7 @@ class GenSelect:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """number: of the attempt that stands for its answer. votes: attempts that have this answer."""
+    """number: of the attempt that represents its answer. votes: attempts that have this answer."""
 
     number: int
     votes: int
@@ -71,7 +71,7 @@ class Chosen:
 
 
 def candidates(voting: Sequence[int | None], answers: Sequence[str | None], texts: Sequence[str]) -> list[Candidate]:
-    """The first attempt of every class that votes, in the order in which the classes appeared."""
+    """The first attempt of every cluster that votes, in the order in which the clusters appeared."""
     votes = Counter(name for name in voting if name is not None)
     first = {name: voting.index(name) for name in votes}
     return [Candidate(place, votes[name], answers[place] or "", texts[place]) for name, place in first.items()]
@@ -90,7 +90,7 @@ def question(problem: str, shown: Sequence[Candidate], characters: int) -> str:
 
 
 def summary(text: str, characters: int) -> str:
-    """What stands behind the thinking, or all where nothing does; its end, where the answer stands."""
+    """The text after the thinking, or all of it if there is none; its end, where the answer is."""
     behind = text.rpartition("</think>")[2].strip() or text.strip()
     return behind if len(behind) <= characters else "… " + behind[-characters:]
 
@@ -127,7 +127,7 @@ class Selection:
         self._too_long = math.inf  # characters of a question for which there was no room
 
     async def choose(self, among: Sequence[Candidate]) -> Chosen | None:
-        """None if there is nobody. One candidate alone is chosen without a question."""
+        """None if there is none. One candidate alone is chosen without a question."""
         left = sorted(among, key=lambda one: (-one.votes, one.number))
         by_model = False
         while len(left) > 1:
@@ -193,7 +193,7 @@ class Selection:
         raise NoRoom
 
     def _shuffled(self, group: Sequence[Candidate]) -> list[Candidate]:
-        """Models prefer what stands first, or last: each question has an order of its own, the same for a seed."""
+        """Models prefer the first or the last option: each question has its own order, the same for a seed."""
         self._orders += 1
         rng = random.Random(f"{self._sampling.seed} {self._orders} {self._problem}")
         return rng.sample(group, len(group))

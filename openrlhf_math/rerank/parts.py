@@ -25,9 +25,9 @@ class RerankerSettings:
     def __post_init__(self) -> None:
         if self.shared:
             if self.scorer is None:
-                raise ValueError("a device is shared by a sampler and a scorer, and there is no scorer")
+                raise ValueError("there is no scorer that could share the sampler's device")
             if not (isinstance(self.sampler, SamplerSettings) and isinstance(self.scorer, ScorerSettings)):
-                raise ValueError("a device is shared by two engines, and one of the two is behind an endpoint")
+                raise ValueError("one of the two models is behind an endpoint, and needs no device")
             for name in ("replicas", "tensor_parallel"):
                 if getattr(self.sampler, name) > 1 or getattr(self.scorer, name) > 1:
-                    raise ValueError(f"{name} is more than 1, on a shared device there is one sampler and one scorer")
+                    raise ValueError("only one sampler and one scorer, each on one device, can share it")

@@ -13,9 +13,10 @@ def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
     """The problem with its answer, its attempts, and what they cost. Keys stay; those of `vote` are gold to tokens.
 
     tokens_used: all that were written, also by attempts that are not_counted. unscored: attempts without a score; their
-    `score` is the lowest of the problem. votes: of each class. classes: of each attempt. scores: None without a scorer.
-    score: of each attempt, aggregated. confidence: of the model in each attempt, see `Confidence`; None where nobody
-    measured it. left_out: attempts that had no vote, as the least confident. unmeasured, by_model: see `Decision`.
+    `score` is the lowest of the problem. votes: of each cluster. answer_clusters: of each attempt, which
+    answer it gives. scores: None without a scorer.
+    score: of each attempt, aggregated. confidence: of the model in each attempt, see `Confidence`; None if not
+    measured. left_out: attempts that had no vote, as the least confident. unmeasured, by_model: see `Decision`.
     tool_calls, tool_failed, tool_seconds: of each attempt, see `ToolUse`; only with a tool, whose output is in the
     responses and not in the tokens.
     error: why there is no solution.
@@ -44,7 +45,7 @@ def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
         "seconds": round(solution.seconds, 3),
         "responses": [attempt.text for attempt in attempts],
         "answers": [attempt.answer for attempt in attempts],
-        "classes": list(solution.classes),
+        "answer_clusters": list(solution.answer_clusters),
         "scores": [_plain(attempt.scores) for attempt in attempts] if solution.scored else None,
         "score": list(solution.scores),
         "confidence": confidence_of(attempts),
@@ -63,7 +64,7 @@ def _tool(attempts: Sequence[Attempt]) -> dict[str, list]:
 
 
 def confidence_of(attempts: Sequence[Attempt]) -> list[dict | None] | None:
-    """Of each attempt; None if nobody measured it."""
+    """Of each attempt; None if not measured."""
     if all(attempt.confidence is None for attempt in attempts):
         return None
     return [asdict(attempt.confidence) if attempt.confidence else None for attempt in attempts]

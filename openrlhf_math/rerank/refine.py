@@ -1,4 +1,4 @@
-"""Refinement: the best attempt is criticised and written again, and counts anew only if its score rises.
+"""Refinement: the best attempt is criticised and written again, and counts again only if its score rises.
 
 Critique and rewrite are the sampler's own, as in Self-Refine, https://arxiv.org/abs/2303.17651. Models are poor judges
 of their own corrections (https://arxiv.org/abs/2310.01798), so here the scorer is the judge.
@@ -28,7 +28,7 @@ REFINED = "refined"
 def refined(first: Strategy, passes: int, aggregation: Aggregation = last) -> Strategy:
     """The attempts of `first`, then so many passes over the best of them; each takes the place of one attempt.
 
-    A rewrite is an attempt of its own, by REFINED, if it has an answer, another text, and a score above the best so
+    A rewrite is a separate attempt, by REFINED, if it has an answer, another text, and a score above the best so
     far; the next pass then starts from it. Else nothing remains of it but its tokens, and the next pass tries again.
     Passes end where the sampler refuses, since an attempt and its critique fill the context. Where the budget sets no
     number of attempts nothing is kept back for them: they are made if `first` ends by itself.

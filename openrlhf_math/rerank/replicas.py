@@ -35,7 +35,7 @@ class Replicas:
     async def call(self, method: str, *args: object) -> Any:
         """What the actor's method returns; an exception of the method is raised as it was raised there.
 
-        Cancelling this cancels the call in the actor. It waits as long as the call takes: whoever asks has the budget.
+        Cancelling this cancels the call in the actor. It waits as long as the call takes: the caller has the budget.
         Raises Unavailable if the actor does not come back, Gone if none is left.
         """
         while alive := [number for number in range(len(self.actors)) if number not in self._dead]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from openrlhf_math.rerank.anytime import Poll
+from openrlhf_math.rerank.anytime import VoteState
 from openrlhf_math.rerank.budget import Limits, SetBudget
 from openrlhf_math.rerank.roles import RequestError
 from openrlhf_math.rerank.solver import Method, Solution, Solver
@@ -64,14 +64,14 @@ class Reranker:
         news: asyncio.Queue = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
-        def counted(poll: Poll) -> None:
-            loop.call_soon_threadsafe(news.put_nowait, progress(poll))
+        def counted(state: VoteState) -> None:
+            loop.call_soon_threadsafe(news.put_nowait, progress(state))
 
         async def work() -> None:
             try:
                 async for done in self.solve_all([problem], method, each, total, counted=counted):
                     news.put_nowait(done)
-            except Exception as error:  # or nobody would ever wake up who waits for news
+            except Exception as error:  # or those who wait for news would never wake up
                 news.put_nowait(error)
 
         working = asyncio.create_task(work())
@@ -90,15 +90,15 @@ class Reranker:
         method: Method,
         each: Limits = NO_LIMITS,
         total: Limits = NO_LIMITS,
-        at_once: int = 4,
-        counted: Callable[[Poll], None] = lambda poll: None,
+        max_concurrency: int = 4,
+        counted: Callable[[VoteState], None] = lambda state: None,
     ) -> AsyncGenerator[Solved, None]:
-        """Solve a set of problems, `at_once` at a time, each yielded when it is done, whatever became of it.
+        """Solve a set of problems, `max_concurrency` at a time, each yielded when it is done, whatever became of it.
 
         each, total: what one problem, and what all of them together, may spend.
         """
-        budgets = SetBudget(total, each, len(problems), at_once)
-        free = asyncio.Semaphore(at_once)
+        budgets = SetBudget(total, each, len(problems), max_concurrency)
+        free = asyncio.Semaphore(max_concurrency)
 
         async def one(number: int) -> Solved:
             async with free:
@@ -118,7 +118,9 @@ class Reranker:
             await end(tasks)
 
 
-def progress(poll: Poll) -> Progress:
-    number = poll.chosen()
-    tokens = sum(attempt.tokens for attempt in poll.attempts)
-    return Progress(len(poll.attempts), None if number is None else poll.attempts[number].answer, poll.votes(), tokens)
+def progress(state: VoteState) -> Progress:
+    number = state.chosen()
+    tokens = sum(attempt.tokens for attempt in state.attempts)
+    return Progress(
+        len(state.attempts), None if number is None else state.attempts[number].answer, state.votes(), tokens
+    )

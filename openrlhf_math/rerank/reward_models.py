@@ -30,7 +30,7 @@ class _Text:
 
 
 def _of_openrlhf(text: _Text, problem: str, solution: str) -> Encoded:
-    """OpenRLHF's RewardDataset: the chat, or two lines, then the end of sequence, at which the score stands."""
+    """OpenRLHF's RewardDataset: the chat, or two lines, then the end of sequence, where the score is read."""
     eos = text.tokenizer.eos_token or ""
     whole = text.chat(problem, solution) if text.tokenizer.chat_template else f"{problem}\n{solution}"
     whole = whole.rstrip("\n")
@@ -57,7 +57,7 @@ def _of_qwen_math(text: _Text, problem: str, solution: str) -> Encoded:
 
 
 def _of_internlm2(text: _Text, problem: str, solution: str) -> Encoded:
-    """https://huggingface.co/internlm/internlm2-7b-reward, get_score: read at a token of its own behind the chat."""
+    """https://huggingface.co/internlm/internlm2-7b-reward, get_score: read at a special token after the chat."""
     ids, end = text.ids(text.chat(problem, solution)), text.config.reward_token_id
     return _at_the_end(ids if ids[-1:] == [end] else [*ids, end])
 

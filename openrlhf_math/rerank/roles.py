@@ -1,7 +1,7 @@
 """Who works on a problem: a sampler that writes completions, and a scorer that judges them.
 
 Everything above these two, solving, searching, refining, knows only what is declared here, so that it runs over Ray
-actors, over objects in this process, or over one's own.
+actors, over objects in this process, or over a user's own.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ class Sampling:
     max_tokens  of this completion, at least 1; a tool's output counts
     stop        texts at which it ends; they stay in its text
     prefix      beginning of the assistant's turn, which the completion continues
-    seed        of this completion; None draws anew each time
+    seed        of this completion; None: a new one each time
     top_k       tokens that are drawn from; 0 for all. min_p, penalties: as in vLLM's SamplingParams
-    watch       how the model's confidence is measured; None where nobody reads it
+    watch       how the model's confidence is measured; None if it is not read
     more        other fields of vLLM's SamplingParams
 
     chat_template_kwargs  variables of the model's chat template

@@ -40,7 +40,7 @@ class SamplerSettings:
     tensor_parallel  devices the engine is spread over
     max_context      tokens of prompt and completion together; None for the model's own
     replicas         engines, each an actor with its own devices
-    at_once          completions under way at once in an engine; more wait
+    max_concurrency  completions under way at once in an engine; more wait
     memory           share of a GPU's memory an engine takes
     engine_args      further arguments of vLLM's engine, which go before ours
     tool             that the model may call; its programs run where the engine is
@@ -51,7 +51,7 @@ class SamplerSettings:
     tensor_parallel: int = 1
     max_context: int | None = None
     replicas: int = 1
-    at_once: int = 64
+    max_concurrency: int = 64
     memory: float = 0.9
     engine_args: dict[str, object] = field(default_factory=dict)
     tool: ToolSettings | None = None
@@ -75,7 +75,7 @@ class SamplingEngine(ServingEngine):
     _tool: Tool | None = None
 
     def __init__(self, settings: SamplerSettings) -> None:
-        """Raises UserError if vLLM cannot serve the model, it is no chat model, or the tool cannot be had here."""
+        """Raises UserError if vLLM cannot serve the model, it is not a chat model, or the tool cannot be had here."""
         from openrlhf_math.modeling.model_folder import load_tokenizer
 
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
@@ -84,7 +84,7 @@ class SamplingEngine(ServingEngine):
         arguments = {
             "tensor_parallel_size": settings.tensor_parallel,
             "max_model_len": settings.max_context,
-            "max_num_seqs": settings.at_once,
+            "max_num_seqs": settings.max_concurrency,
             **generation_arguments(settings.device),
             **_memory(settings),
         }
@@ -223,4 +223,4 @@ def _memory(settings: SamplerSettings) -> dict[str, object]:
     """Engine arguments of its memory."""
     if settings.device == "cuda":
         return {"gpu_memory_utilization": settings.memory, "enable_sleep_mode": True}
-    return cache_arguments(settings.device, settings.model, settings.at_once, settings.max_context)
+    return cache_arguments(settings.device, settings.model, settings.max_concurrency, settings.max_context)

@@ -1,4 +1,4 @@
-"""What a kind of scorer is, and by what names kinds are found; one's own is given as `package.module.Class`."""
+"""What a kind of scorer is, and by what names kinds are found; a user's own is given as `package.module.Class`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +18,7 @@ class ScorerKind(Protocol):
     separator: str | None
 
     def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
-        """tokenizer, config: the model's, from transformers. Raises ValueError, a sentence, if it is no such model.
+        """tokenizer, config: the model's, from transformers. Raises ValueError, a sentence, if it is not such a model.
 
         A kind may also have `split`, from a completion to its steps; those of others are `steps.split_steps`.
         """
@@ -39,7 +39,7 @@ register_scorer = SCORERS.register  # of a class
 
 
 def find_scorer(name: str) -> type[ScorerKind]:
-    """A known kind, or one's own by dotted path. Raises UserError if there is none."""
+    """A known kind, or a user's own by dotted path. Raises UserError if there is none."""
     return SCORERS.find("--scorer", name)
 
 

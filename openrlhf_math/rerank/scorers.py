@@ -89,7 +89,7 @@ class MathShepherd:
 class RLHFlowPRM:
     """A chat in which every step is a user's turn, answered with `+` or `-`. https://arxiv.org/abs/2405.07863
 
-    https://github.com/RLHFlow/RLHF-Reward-Modeling, math-rm: the problem stands before the first step, and every turn
+    https://github.com/RLHFlow/RLHF-Reward-Modeling, math-rm: the problem is before the first step, and every turn
     before the one that is read is answered with `+`.
     """
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_math.colocation.async_engine import ServingEngine, check_serving, engine_may_die, start_engine
 from openrlhf_math.colocation.layout import cache_arguments
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import BadValue, UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.encoding import Encoded
@@ -67,14 +67,14 @@ MOST_CONTEXT = 16384
 class ScorerSettings:
     """How a scorer is run. Raises ValueError for values that cannot work.
 
-    kind             a name of `scorers`, or the dotted path of one's own
+    kind             a name of `scorers`, or the dotted path of a user's own
     model            directory or hub name
     device           "cpu" or "cuda"
     tensor_parallel  devices an engine is spread over
     max_context      tokens of problem and completion together; None for the model's own, at most 16,384
     replicas         engines, each an actor with its own devices
     separator        what separates steps; None for the kind's own
-    at_once          completions an engine computes together; more wait
+    max_concurrency  completions an engine computes together; more wait
     memory           share of a GPU's memory an engine takes
     engine_args      further arguments of vLLM's engine, which go before ours
     """
@@ -86,14 +86,14 @@ class ScorerSettings:
     max_context: int | None = None
     replicas: int = 1
     separator: str | None = None
-    at_once: int = 256
+    max_concurrency: int = 256
     memory: float = 0.3
     engine_args: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_serving(self)
         if self.separator == "":
-            raise ValueError("separator is empty, it must be what separates steps")
+            raise BadValue("separator", self.separator, "what separates steps")
 
 
 class ScoringEngine(ServingEngine):
@@ -199,9 +199,9 @@ def _arguments(settings: ScorerSettings, kind: ScorerKind, config: "PretrainedCo
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(context, BATCHED_TOKENS),
         "max_model_len": context,
-        "max_num_seqs": settings.at_once,
+        "max_num_seqs": settings.max_concurrency,
         "tensor_parallel_size": settings.tensor_parallel,
     }
     if settings.device == "cpu":
-        return arguments | cache_arguments(settings.device, settings.model, settings.at_once, context)
+        return arguments | cache_arguments(settings.device, settings.model, settings.max_concurrency, context)
     return arguments | {"gpu_memory_utilization": settings.memory, "enable_sleep_mode": True}

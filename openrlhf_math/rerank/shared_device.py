@@ -38,12 +38,12 @@ class SharedDevice:
         self._waiting = [0] * len(self._sides)
         self._changed = asyncio.Condition()
         self._switching: asyncio.Task | None = None
-        self._fresh = False  # whether nobody has worked since the change
+        self._fresh = False  # whether the engine has done no work since the change
         self._stuck = False
         self.switches, self.seconds = 0, 0.0
 
     async def check(self) -> None:
-        """Raises Gone if a change has hung: then nobody knows who is awake."""
+        """Raises Gone if a change has hung: then it is unknown which engine is awake."""
         if self._stuck:
             raise Gone(f"an engine neither slept nor woke within {SWITCH_SECONDS:.0f} s")
 
@@ -66,7 +66,7 @@ class SharedDevice:
                 self._changed.notify_all()
 
     async def _enter(self, side: int) -> None:
-        """A change is a task of its own: whoever is cancelled meanwhile leaves, and it is made to its end."""
+        """A change is a separate task: a caller that is cancelled meanwhile leaves, and the change is completed."""
         mine = None
         while True:
             await self.check()

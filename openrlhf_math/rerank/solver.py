@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from openrlhf_math.data.prompts import with_instruction
 from openrlhf_math.rerank.aggregate import Aggregation, last
-from openrlhf_math.rerank.anytime import Attempt, Decision, Poll, decide
+from openrlhf_math.rerank.answer_clusters import GraderSays
+from openrlhf_math.rerank.anytime import Attempt, Decision, VoteState, decide
 from openrlhf_math.rerank.budget import Budget
 from openrlhf_math.rerank.choose import Rule, asks, majority, needs_confidence
-from openrlhf_math.rerank.classes import GraderSays
 from openrlhf_math.rerank.confidence import ByConfidence, Floor
 from openrlhf_math.rerank.early_stop import Stop, cannot_lose
 from openrlhf_math.rerank.genselect import HELD, GenSelect, Selection, candidates
@@ -22,11 +22,11 @@ from openrlhf_math.side_by_side import within
 
 Turns = Callable[[str], Callable[[int], Turn]]
 
-MOST_AT_ONCE = 256
+MAX_CONCURRENCY = 256
 
 
 def one_solver(instruction: str, sampling: Sampling) -> Turns:
-    """Every attempt is asked for in the same way, each with a seed of its own if there is one.
+    """Every attempt is asked for in the same way, each with its own seed if there is one.
 
     instruction: appended to the problem.
     """
@@ -47,16 +47,16 @@ def one_solver(instruction: str, sampling: Sampling) -> Turns:
 class Method:
     """How a problem is solved.
 
-    turns        from a problem, and the number of an attempt, to how it is asked for
-    strategy     how attempts are made
-    rule         which of them is chosen
-    aggregation  what makes one score of step scores
-    stop         when more attempts are not needed
-    at_once      attempts at one problem under way at the same time; None: as many as could end the vote if all of them
-                 agreed with its leader, see `early_stop.wave`, and at most MOST_AT_ONCE
-    style        where the answer stands in a completion, see `RewardConfig`
-    confidence   how the model's confidence is measured and used, where the rule reads it or `ByConfidence.needed`
-    select       how a model is asked to choose, by a rule that asks one
+    turns            from a problem, and the number of an attempt, to how it is asked for
+    strategy         how attempts are made
+    rule             which of them is chosen
+    aggregation      what makes one score of step scores
+    stop             when more attempts are not needed
+    max_concurrency  attempts at one problem under way at the same time; None: as many as could end the vote if all of
+                     them agreed with its leader, see `early_stop.wave`, and at most MAX_CONCURRENCY
+    style            where the answer is in a completion, see `RewardConfig`
+    confidence       how the model's confidence is measured and used, where the rule reads it or `ByConfidence.needed`
+    select           how a model is asked to choose, by a rule that asks one
     """
 
     turns: Turns
@@ -64,7 +64,7 @@ class Method:
     rule: Rule = majority
     aggregation: Aggregation = last
     stop: Stop = cannot_lose
-    at_once: int | None = None
+    max_concurrency: int | None = None
     style: str = "boxed"
     confidence: ByConfidence = ByConfidence()
     select: GenSelect = GenSelect()
@@ -76,7 +76,7 @@ class Solution:
 
     text      the chosen attempt, "" if none has an answer
     attempts  in the order in which they were counted
-    classes   of every attempt, which answer it gives, see `classes.group`; None without an answer
+    answer_clusters   of every attempt, which answer it gives, see `answer_clusters.group`; None without an answer
     scores    of every attempt, aggregated; an attempt without one has the lowest
     voting    the same without the attempts that had no vote, see `confidence.surest`
     weights   of every attempt, what the rule read: its score, or the confidence in it
@@ -89,7 +89,7 @@ class Solution:
     text: str
     decision: Decision
     attempts: tuple[Attempt, ...]
-    classes: tuple[int | None, ...]
+    answer_clusters: tuple[int | None, ...]
     scores: tuple[float, ...]
     voting: tuple[int | None, ...]
     weights: tuple[float, ...]
@@ -104,7 +104,7 @@ class Solver:
         self._sampler, self._scorer, self._pool = sampler, scorer, pool
 
     async def solve(
-        self, problem: str, method: Method, budget: Budget, counted: Callable[[Poll], None] = lambda poll: None
+        self, problem: str, method: Method, budget: Budget, counted: Callable[[VoteState], None] = lambda state: None
     ) -> Solution:
         """The best answer the budget allows; at its deadline, the best so far.
 
@@ -124,35 +124,37 @@ class Solver:
             sampler=self._sampler,
             scorer=self._scorer,
             budget=budget,
-            at_once=method.at_once or MOST_AT_ONCE,
+            max_concurrency=method.max_concurrency or MAX_CONCURRENCY,
             style=method.style,
             floor=floor,
         )
-        poll = Poll(GraderSays(self._pool, problem), method.rule, method.aggregation, by)
+        state = VoteState(GraderSays(self._pool, problem), method.rule, method.aggregation, by)
         budget.hold(HELD if asks(method.rule) else 0.0)
-        decision = await decide(method.strategy(task), budget, poll, method.stop, counted, waves=method.at_once is None)
+        decision = await decide(
+            method.strategy(task), budget, state, method.stop, counted, waves=method.max_concurrency is None
+        )
         if asks(method.rule):
             budget.hold(0.0)
-            decision = await _selected(decision, task, poll, method.select)
+            decision = await _selected(decision, task, state, method.select)
         return Solution(
             problem=problem,
             answer=decision.answer,
-            text="" if decision.attempt is None else poll.attempts[decision.attempt].text,
+            text="" if decision.attempt is None else state.attempts[decision.attempt].text,
             decision=decision,
-            attempts=tuple(poll.attempts),
-            classes=tuple(poll.classes),
-            scores=tuple(poll.scores),
-            voting=tuple(poll.voting),
-            weights=tuple(poll.weights),
+            attempts=tuple(state.attempts),
+            answer_clusters=tuple(state.answer_clusters),
+            scores=tuple(state.scores),
+            voting=tuple(state.voting),
+            weights=tuple(state.weights),
             scored=self._scorer is not None,
             seconds=time.perf_counter() - started,
         )
 
 
-async def _selected(decision: Decision, task: Task, poll: Poll, how: GenSelect) -> Decision:
+async def _selected(decision: Decision, task: Task, state: VoteState, how: GenSelect) -> Decision:
     """The decision with what a model chooses, within what the budget has left; the majority where it names nothing."""
-    budget, attempts = task.budget, poll.attempts
-    among = candidates(poll.voting, [one.answer for one in attempts], [one.text for one in attempts])
+    budget, attempts = task.budget, state.attempts
+    among = candidates(state.voting, [one.answer for one in attempts], [one.text for one in attempts])
     chosen = None
     if len(among) > 1 and not budget.stopped.is_set() and budget.seconds_left() > 0:
         selection = Selection(task.problem, task.sampler, task.turn(0).sampling, how, budget.tokens_left)

@@ -33,9 +33,9 @@ STEP_TAG = "<extra_0>"
 
 
 def encode_prm(tokenizer: Tokenizer, problem: str, steps: Sequence[str]) -> Encoded:
-    """A chat of system prompt, problem and solution, with STEP_TAG behind every step; scores stand at the tags.
+    """A chat of system prompt, problem and solution, with STEP_TAG behind every step; scores are read at the tags.
 
-    tokenizer: with a chat template, and STEP_TAG as a token of its own. steps: at least one, see `split_steps`.
+    tokenizer: with a chat template, and STEP_TAG as a single token. steps: at least one, see `split_steps`.
     """
     controls = (*control_tokens(tokenizer), STEP_TAG)
     messages = [

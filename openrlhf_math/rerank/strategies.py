@@ -52,7 +52,7 @@ async def independent(task: Task) -> AsyncGenerator[Attempt, None]:
 
 def _room(task: Task) -> float:
     """Attempts that may be under way."""
-    return min(task.at_once, task.budget.wanted, task.floor.room() if task.floor else math.inf)
+    return min(task.max_concurrency, task.budget.wanted, task.floor.room() if task.floor else math.inf)
 
 
 async def _attempt(task: Task, number: int) -> Attempt:
@@ -66,6 +66,6 @@ STRATEGIES: Registry[Callable[[Steps], Strategy]] = Registry(
 
 
 def find_strategy(name: str) -> Callable[[Steps], Strategy]:
-    """A known one, or one's own by dotted path: a function from `Steps` to a `Strategy`. Raises UserError if there is
+    """A known one, or a user's own by dotted path: from `Steps` to a `Strategy`. Raises UserError if there is
     none."""
     return STRATEGIES.find("--strategy", name)

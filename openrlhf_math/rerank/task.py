@@ -54,11 +54,11 @@ class Task:
     """A problem and what there is to solve it. The sampler is `Metered` by the budget; a strategy that writes with
     anything else spends the tokens itself.
 
-    problem   its text, which the scorer reads
-    turn      from the number of an attempt, 0, 1, ..., to how it is asked for
-    at_once   completions under way at the same time at the most
-    style     where the answer stands in a completion, see `RewardConfig`
-    floor     how unsure an attempt may become, which is learnt as they are judged; None: as unsure as it likes
+    problem          its text, which the scorer reads
+    turn             from the number of an attempt, 0, 1, ..., to how it is asked for
+    max_concurrency  completions under way at the same time at the most
+    style            where the answer is in a completion, see `RewardConfig`
+    floor            how unsure an attempt may become, which is learnt as they are judged; None: as unsure as it likes
     """
 
     problem: str
@@ -66,9 +66,14 @@ class Task:
     sampler: Sampler
     scorer: Scorer | None
     budget: Budget
-    at_once: int
+    max_concurrency: int
     style: str = "boxed"
     floor: Floor | None = None
+
+    @property
+    def at_once(self) -> int:
+        """The former name of `max_concurrency`, which a user's strategy may read."""
+        return self.max_concurrency
 
     def __post_init__(self) -> None:
         if not (isinstance(self.sampler, Metered) and self.sampler.budget is self.budget):

@@ -51,7 +51,7 @@ def beam_search(steps: Steps = Steps()) -> Strategy:
     continuations of each are the next N.
 
     A beam that ends is an attempt, whatever its score; the others are fewer by it. Unfinished beams with the same text
-    are one. When the budget is spent, the beams come as they stand.
+    are one. When the budget is spent, the beams are returned as they are.
 
     The strategy needs a scorer. It raises RequestError if the sampler refuses the problem; a beam that is refused
     later, having filled the context, ends there.
@@ -61,7 +61,7 @@ def beam_search(steps: Steps = Steps()) -> Strategy:
 
 def diverse_tree_search(steps: Steps = Steps()) -> Strategy:
     """N/M trees that know nothing of each other, each a beam search with M beams: of M continuations the one with the
-    highest score goes on.
+    highest score is continued.
 
     Beams of one search soon descend from the same first steps; here N/M first steps survive, so a step that the scorer
     likes too well costs one tree. See `beam_search` for the rest.
@@ -100,7 +100,7 @@ async def _search(
         beams.append(len(beams))
     if not beams:
         return
-    free = asyncio.Semaphore(task.at_once)
+    free = asyncio.Semaphore(task.max_concurrency)
     ended: Ended = asyncio.Queue()
 
     async def grow() -> list[RequestError | None]:
@@ -192,7 +192,7 @@ class _Tree:
 
 
 def _distinct(beams: Sequence[_Beam]) -> list[_Beam]:
-    """Beams that are to go on, once each; of those that have ended each is a vote of its own."""
+    """Beams to continue, each once; every beam that has ended is a separate vote."""
     first: dict[str, int] = {}
     for place, beam in enumerate(beams):
         if not beam.ended:

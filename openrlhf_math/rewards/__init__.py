@@ -4,8 +4,8 @@ r"""The outcome reward: extract the final answer, check the format, compare with
     >>> grade(r"... so the answer is \boxed{\frac{1}{2}}.", "0.5").reward
     1.0
 
-`extract`, `wellformed`, `equivalence` (fast path: `quick`) and `outcome` are pure functions on text; `pool` runs
-what is compared by value (`same`) in worker processes that can be killed.
+`extract`, `wellformed`, `equivalence` and `outcome` are pure functions on text: the fast path. What they leave open,
+`pool` compares by value (`same`) in worker processes that can be killed.
 """
 
 from openrlhf_math.rewards.config import RewardConfig

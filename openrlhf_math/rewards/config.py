@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
+from openrlhf_math.errors import BadValue
+
 Style = Literal["boxed", "think"]
 # A worker takes about 35 MB of memory and 115 MB of address space before its first answer.
 LEAST_MEMORY = 256 << 20
@@ -14,12 +16,12 @@ MOST_WORKERS = 1024
 
 @dataclass(frozen=True, slots=True)
 class RewardConfig:
-    """The outcome reward's settings. Raises ValueError for values that cannot work.
+    """The outcome reward's settings. Raises BadValue for values that cannot work.
 
     correct_reward      for a right answer, in whatever format
     format_reward       for a wrong answer in the right format
     style               "boxed": the answer in `\\boxed{}`; "think": reasoning closed by `</think>`, then the box;
-                        exactly what that means stands in `rewards.wellformed`
+                        `rewards.wellformed` says exactly what that means
     accept_expressions  count `2+3`, or the question's own expression, as an answer where the gold is `5`
     timeout_seconds     CPU time one answer may take in a worker; load on the machine does not count
     memory_bytes        address space of one worker, its libraries included
@@ -36,21 +38,20 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         if self.style not in ("boxed", "think"):
-            raise ValueError(f"style is {self.style!r}, it must be 'boxed' or 'think'")
+            raise BadValue("style", self.style, "'boxed' or 'think'")
         if not 0 < self.timeout_seconds <= MOST_SECONDS:
-            raise ValueError(
-                f"timeout_seconds is {self.timeout_seconds}, it must be more than 0 and at most {MOST_SECONDS:,}"
-            )
+            raise BadValue("timeout_seconds", self.timeout_seconds, f"more than 0 and at most {MOST_SECONDS:,}")
         if self.memory_bytes < LEAST_MEMORY:
-            raise ValueError(f"memory_bytes is {self.memory_bytes}, a worker needs at least {LEAST_MEMORY}")
+            raise BadValue("memory_bytes", self.memory_bytes, f"at least {LEAST_MEMORY}, which a worker needs")
         if self.memory_bytes >= 1 << 63:
-            raise ValueError(f"memory_bytes is {self.memory_bytes}, a limit must be less than 2 to the 63rd")
+            raise BadValue("memory_bytes", self.memory_bytes, "less than 2 to the 63rd")
         if self.workers < 1:
-            raise ValueError(f"workers is {self.workers}, it must be at least 1")
+            raise BadValue("workers", self.workers, "at least 1")
         if self.workers > MOST_WORKERS:
-            raise ValueError(f"workers is {self.workers}, it must be at most {MOST_WORKERS}")
+            raise BadValue("workers", self.workers, f"at most {MOST_WORKERS}")
         for name in ("correct_reward", "format_reward"):
             if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)}, it must be a finite number")
+                raise BadValue(name, getattr(self, name), "a finite number")
         if self.format_reward > self.correct_reward:
-            raise ValueError("format_reward is above correct_reward: a right answer would be a loss")
+            most = f"at most {self.correct_reward}, the reward of a correct answer, which would be a loss otherwise"
+            raise BadValue("format_reward", self.format_reward, most)

@@ -70,7 +70,7 @@ def counted(word: str) -> bool:
 
 
 def describes(word: str) -> bool:
-    """Whether a lower-case word may stand between a number and what it counts, `5 red apples`."""
+    """Whether a lower-case word may be between a number and what it counts, `5 red apples`."""
     return word in _DESCRIBED
 
 

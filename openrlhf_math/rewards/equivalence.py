@@ -167,7 +167,7 @@ def _choice(gold: Gold, text: str, problem: str | None) -> Comparison | tuple[Go
 
 
 def _is_another(value: str, chosen: str, values: dict[str, str]) -> bool:
-    """Whether what stands beside a chosen letter, `(A) 5`, is not that option."""
+    """Whether the text beside a chosen letter, `(A) 5`, is not that option."""
     if not value:
         return False
     if chosen not in values:

@@ -19,7 +19,7 @@ from openrlhf_math.rewards.latex import Unreadable
 DIGITS = 120
 mp.dps = DIGITS
 ZERO_PART, SAME_PART = mpmath.mpf(10) ** -100, mpmath.mpf(10) ** -80
-# Exact numbers have at most this many bits; beyond it a power is no answer that anyone reads.
+# Exact numbers have at most this many bits; beyond it a power is not an answer that anyone reads.
 MAX_BITS = 100_000
 MAX_EXPONENT = 1 << 40
 # mpmath has no types. A number is an mpf or an mpc; a value is a number, or a matrix as a tuple of rows.
@@ -257,7 +257,7 @@ def _log(of: MpNumber) -> MpNumber:
 
 
 def _of(name: str, values: list[Value]) -> MpNumber:
-    """A number that depends on nothing but the name and the values, for functions that nobody evaluates."""
+    """A number that depends on nothing but the name and the values, for functions that are not evaluated."""
     said = name + "".join(f"|{mpmath.nstr(mpmath.mpmathify(part), 60)}" for value in values for part in _flat(value))
     return chosen(said, 0)
 

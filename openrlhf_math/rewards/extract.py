@@ -6,7 +6,7 @@ follows the last "answer is", "answer:" or "####". Nothing inside the thinking p
 the list `3, 5`.
 
 The thinking part ends at the last `</think>`. Where a response is to think first ("think") and has none, it is all
-thinking: the prompt may have opened it, and a draft in a box is no answer.
+thinking: the prompt may have opened it, and a draft in a box is not an answer.
 """
 
 import re
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from openrlhf_math.rewards.own_words import own_words
 
-# A final answer stands at the end: only this many characters are searched, whatever the response's length.
+# A final answer is at the end: only this many characters are searched, whatever the response's length.
 TAIL = 1 << 16
 
 # `\\boxed{5}` is escaped once more than it should be.
@@ -117,7 +117,7 @@ def _last_answer(text: str, spans: list, boxes: list[str], full: list[int]) -> s
 
 
 def _unwrap(content: str) -> str:
-    r"""`\boxed{5}` -> `5`: a box that holds nothing but a box, once or twice. Nobody means more."""
+    r"""`\boxed{5}` -> `5`: a box that holds nothing but a box, once or twice. More is not meant."""
     for _ in range(2):
         spans = box_spans(content)
         if not spans or spans[0][0] != 0 or spans[0][3] != len(content):

@@ -25,7 +25,7 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """`a < b <= c`: the sides as texts and as statements (None where one is no statement), and the signs between."""
+    """`a < b <= c`: the sides as texts and as statements (None where one is not a statement), and the signs between."""
 
     texts: tuple[str, ...]
     signs: tuple[str, ...]

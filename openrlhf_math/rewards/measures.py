@@ -1,4 +1,4 @@
-r"""Units of measure: what stands behind a number, read as a product of powers of known units.
+r"""Units of measure: what follows a number, read as a product of powers of known units.
 
 A measure has a dimension, the powers of its base units, and a factor, so that `60 km/h` and `60 km per hour` are the
 same and `150 mm` is `15 cm`. A word that counts things, `12 apples`, is a measure without a dimension. A word that is

@@ -1,4 +1,4 @@
-r"""What stands before an equals sign and only says what the value is of: `x`, `f(x)`, `P(A \cap B)`, `\text{Area}`."""
+r"""What is before an equals sign and only names the value: `x`, `f(x)`, `P(A \cap B)`, `\text{Area}`."""
 
 import re
 

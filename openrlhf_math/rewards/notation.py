@@ -126,7 +126,7 @@ _LOOSE_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 def tidy(text: str) -> str:
     """The text in plain ASCII LaTeX where that is possible: no dollar signs, no sizing, one kind of space.
 
-    A text of more than `LONGEST` characters is no answer and is left as it is.
+    A text of more than `LONGEST` characters is not an answer and is left as it is.
     """
     if len(text) > LONGEST or _PLAIN_NUMBER.fullmatch(text):
         return text

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from openrlhf_math import former_names
 from openrlhf_math.rewards.config import RewardConfig
 from openrlhf_math.rewards.equivalence import compare
 from openrlhf_math.rewards.extract import extract
@@ -14,20 +15,20 @@ from openrlhf_math.rewards.wellformed import well_formed
 LONGEST_PROBLEM = 4000
 
 
-Outcome = Literal["correct", "format", "wrong", "undecided"]
+Outcome = Literal["correct", "format", "wrong", "ungraded"]
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
     """What one response is worth.
 
-    outcome      "correct"; "format": wrong, in the right format; "wrong": neither; "undecided": nobody could
-                 tell within the limits, rewarded as a wrong answer but to be counted apart
+    outcome      "correct"; "format": wrong, in the right format; "wrong": neither; "ungraded": not
+                 decided within the limits, rewarded as a wrong answer but to be counted apart
     reward       the number for the trainer
     answer       the extracted answer as written, None if there is none
     well_formed  whether the response is in the right format
     seconds      what grading took, without waiting for a worker
-    reason       why it is undecided, else ""
+    reason       why it is ungraded, else ""
     """
 
     outcome: Outcome
@@ -37,10 +38,14 @@ class Grade:
     seconds: float
     reason: str = ""
 
+    def __post_init__(self) -> None:
+        # A reward of a user's may give the outcome its former name.
+        object.__setattr__(self, "outcome", former_names.outcome(self.outcome))
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a worker found. `same` is None with a `reason` if it found nothing; `passing` if it may be tried again.
+    """What a worker found. `same` is None with a `reason` if it found nothing; `retryable` if it may be tried again.
 
     `same` is a text where a fingerprint was asked for.
     """
@@ -48,7 +53,7 @@ class Verdict:
     same: bool | str | None
     reason: str
     seconds: float
-    passing: bool = False
+    retryable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ def _grade(verdict: Verdict, answer: str | None, formed: bool, config: RewardCon
     if verdict.same:
         outcome, reward = "correct", config.correct_reward
     elif verdict.same is None:  # paying for the format here would pay for hanging the grader
-        outcome, reward = "undecided", 0.0
+        outcome, reward = "ungraded", 0.0
     else:
         outcome, reward = ("format", config.format_reward) if formed else ("wrong", 0.0)
     return Grade(outcome, reward, answer, formed, verdict.seconds, verdict.reason)

@@ -1,6 +1,6 @@
 """What a model said itself, of a response in which it also ran code: an answer that only a program printed is none.
 
-The output of code stands in a block ```output behind the block of the code, as ToRA and Qwen2.5-Math write it, or in
+The output of code is in a block ```output after the block of the code, as ToRA and Qwen2.5-Math write it, or in
 `<tool_response>` behind `<tool_call>`, as chat templates do. `openrlhf_math.tools` writes both so that the output
 itself can end neither.
 """
@@ -41,7 +41,7 @@ class Output(NamedTuple):
 
 
 def output_blocks(text: str) -> list[tuple[int, int]]:
-    """Where the blocks ```output are that stand behind a block of code, with both their fences, as (start, stop) of
+    """Where the blocks ```output after a block of code are, with both their fences, as (start, stop) of
     characters. One that is not closed ends the text. White space may be between the code and its output."""
     return [(block.start, block.stop) for block in _outputs(text) if block.behind_code]
 

@@ -1,6 +1,6 @@
 """The pool of grading workers: whatever an answer contains, it costs at most its deadline, in CPU time, and its memory.
 
-Each worker process has pipes of its own and no lock, so that a worker that is killed, by its deadline or by anyone,
+Each worker process has its own pipes and no lock, so that a worker that is killed, by its deadline or by anyone,
 disturbs no other. It is a plain interpreter that does not import the caller's `__main__`: in a Ray worker that would be
 all of Ray, and a script without a main guard would run again. Workers start when they are needed.
 """
@@ -87,7 +87,7 @@ class GradingPool:
     def _verdict(self, *compared: str) -> Future:
         with self._lock:
             future = self._verdicts.get(compared)
-            if future is None or (future.done() and (future.cancelled() or future.result().passing)):
+            if future is None or (future.done() and (future.cancelled() or future.result().retryable)):
                 future = self._verdicts[compared] = self._threads.submit(self._run, *compared)
             self._verdicts.move_to_end(compared)
             if len(self._verdicts) > MEMORY_OF_VERDICTS:
@@ -116,8 +116,8 @@ class _Worker:
             try:
                 verdict = self._attempt(compared, self._config.timeout_seconds)
             except (OSError, RuntimeError) as error:  # no process or thread could be started
-                verdict = Verdict(None, f"worker failed: {error}", 0.0, passing=True)
-            if not verdict.passing:
+                verdict = Verdict(None, f"worker failed: {error}", 0.0, retryable=True)
+            if not verdict.retryable:
                 return verdict
             if time.perf_counter() - begun > START_SECONDS:
                 break
@@ -147,7 +147,7 @@ class _Worker:
             return Verdict(None, "wall clock", seconds)
         if code == -signal.SIGVTALRM:
             return Verdict(None, "timeout", seconds)
-        return Verdict(None, f"worker died with exit code {code}", 0.0, passing=True)
+        return Verdict(None, f"worker died with exit code {code}", 0.0, retryable=True)
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start the process and wait until it is ready. Raises OSError if it is not in START_SECONDS."""

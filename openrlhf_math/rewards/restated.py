@@ -3,7 +3,7 @@ r"""An answer that repeats the question instead of answering it.
 Where the gold is a number, `\boxed{2+3}`, `\boxed{48/2}` and `\boxed{\sqrt{16}}` are no answers: the symbolic
 comparison would do the sum for the policy. Fractions stay (`\frac{6}{8}` for `\frac{3}{4}`), unless they are really
 integers, or the very fraction that the problem asks to convert. The same holds for each item of a list, a tuple or a
-matrix. Where the gold is no number, these are no answers either: an integral, a sum, a limit or a product of
+matrix. Where the gold is not a number, these are not answers either: an integral, a sum, a limit or a product of
 matrices that the gold does not have, and an expression of the problem, be it in another order (`x^2+2+3x`).
 `RewardConfig(accept_expressions=True)` lets all of them count.
 """
@@ -128,7 +128,7 @@ def _items_restated(golds: tuple[str, ...], answers: tuple[str, ...], kind: str)
 
 
 def _undone(gold: str, answer: str) -> bool:
-    """Whether the answer has an operation, of those nobody leaves in an answer, more often than the gold."""
+    """Whether the answer has an operation, of those that are not left in an answer, more often than the gold."""
     more = Counter(_UNDONE.findall(answer)) - Counter(_UNDONE.findall(gold))
     if (
         more == {"matrix}": 2}
@@ -141,7 +141,7 @@ def _undone(gold: str, answer: str) -> bool:
 
 
 def _quoted(answer: str, problem: str | None) -> bool:
-    """Whether the answer stands word for word in the problem, not as a part of something longer."""
+    """Whether the answer is word for word in the problem, not as a part of something longer."""
     if not problem or len(answer) > _MAX_QUOTE:
         return False
     wanted = _slashed(key(answer)).replace(" ", "")

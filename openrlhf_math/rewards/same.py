@@ -125,7 +125,7 @@ def _is_readable(condition: str) -> bool:
 
 
 def _with_gold_parameter(conditions: tuple[str, ...], answer: Where) -> Where | None:
-    r"""`n\pi, n \in \mathbb{Z}` with the gold's letter, `k\pi, k \in \mathbb{Z}`; None if that is no renaming."""
+    r"""`n\pi, n \in \mathbb{Z}` with the gold's letter, `k\pi, k \in \mathbb{Z}`; None if that is not a renaming."""
     mine, other = (_PARAMETER.match(one[0]) if len(one) == 1 else None for one in (conditions, answer.conditions))
     if not (mine and other) or mine[1] == other[1]:
         return None

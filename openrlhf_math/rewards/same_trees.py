@@ -162,7 +162,7 @@ def _coordinate(name: str, turn: int, positive: bool) -> mpmath.mpf:
 
 
 def under_roots(tree: tuple) -> frozenset[str]:
-    """The variables under square roots and logarithms, which stand for lengths and the like."""
+    """The variables under square roots and logarithms, which are lengths and the like."""
     kind = tree[0]
     inside: frozenset[str] = frozenset()
     if kind == "root" or tree[:2] in (("f", "ln"), ("f", "log"), ("f", "logb")):

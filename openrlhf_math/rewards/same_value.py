@@ -11,7 +11,7 @@ from openrlhf_math.rewards.latex import Unreadable
 from openrlhf_math.rewards.measured import with_bare_unit
 from openrlhf_math.rewards.same_trees import same_trees
 
-# A decimal stands for a number that rounds to it if it has this many places and this many significant digits.
+# A decimal represents a number that rounds to it if it has this many places and this many significant digits.
 PLACES = 6
 HALF = Fraction(1, 2)
 _PLAIN_MEASURE = re.compile(r"\A-?[0-9][0-9.,]{0,40} [a-zA-Z]{2}")

@@ -54,7 +54,7 @@ def sides(text: str) -> list[str]:
 
 
 def split(text: str, separators: str) -> list[str]:
-    """Split where a separator stands outside all brackets and LaTeX environments."""
+    """Split where a separator is outside all brackets and LaTeX environments."""
     parts, depth, start = [], 0, 0
     for index, sign in enumerate(text):
         if sign in _OPEN:

@@ -59,7 +59,7 @@ class Cursor:
         self.bars = 0
 
     def peek(self, ahead: int = 0) -> str:
-        """The next token that is no space; "" at the end."""
+        """The next token that is not a space; "" at the end."""
         at = self.at
         while True:
             while at < len(self.tokens) and self.tokens[at] == " ":

@@ -32,7 +32,7 @@ class Variables(Numerals):
         return ("s", sign)
 
     def decorated(self, tree: tuple) -> tuple:
-        """A variable with its subscript and primes, or a function of what stands in brackets: `f'(x)`, `y(1)`."""
+        """A variable with its subscript and primes, or a function of what is in brackets: `f'(x)`, `y(1)`."""
         if tree[0] == "c":
             return tree
         name = tree[1]
@@ -53,7 +53,7 @@ class Variables(Numerals):
         return ("s", name)
 
     def _primes(self, consume: bool = False) -> int:
-        """How many primes stand in `^{\\prime\\prime}`, from `^` on or, consuming them, behind it."""
+        """How many primes are in `^{\\prime\\prime}`, from `^` on or, consuming them, behind it."""
         ahead = 0 if consume else 1
         braced = self.peek(ahead) == "{"
         count, place = 0, ahead + braced

@@ -2,12 +2,12 @@ r"""Step 2: is the response in the format that was asked for?
 
 "boxed":
 
-1. outside the thinking part stands at least one complete `\boxed{}` with something in it;
+1. outside the thinking part there is at least one complete `\boxed{}` with something in it;
 2. no two boxes there differ, unless they are joined into one list (`\boxed{3} and \boxed{5}`): several different
-   boxes leave the reader to choose, which is no answer;
+   boxes leave the reader to choose, which is not an answer;
 3. no box is longer than an answer can be (2,000 characters);
 4. a thinking part, if any, is closed;
-5. `<answer>` tags are optional; where they stand there is one pair and it is not empty.
+5. `<answer>` tags are optional; if there are any, there is one pair and it is not empty.
 
 "think" (DeepSeek-R1): the same, and the reasoning comes first:
 
@@ -22,7 +22,7 @@ would teach form before mathematics. What cannot be found, as in thinking never 
 from openrlhf_math.rewards.extract import TAIL, Extraction, visible
 from openrlhf_math.rewards.notation import MAX_ANSWER, key
 
-# Nobody's answer is a list of more boxes. They are not even compared.
+# No answer is a list of more boxes. They are not even compared.
 MOST_BOXES = 50
 
 

@@ -114,7 +114,7 @@ def meaning(text: str) -> tuple | None:
 
 
 def number_of_words(text: str) -> Fraction | None:
-    """`negative three`, `one hundred and five`, `one half`; None if the words are no number."""
+    """`negative three`, `one hundred and five`, `one half`; None if the words are not numbers."""
     words = [word for word in text.casefold().replace("-", " ").split() if word != "and"]
     if not words or text.lstrip().startswith("-"):
         return None

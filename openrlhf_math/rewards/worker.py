@@ -33,7 +33,7 @@ def serve(memory_bytes: int, parent: int) -> None:
     says that the worker is ready. memory_bytes: of its address space. parent: the process that it ends with.
     """
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no reply
+    os.dup2(2, 1)  # what a library prints is not a reply
     _set_up(memory_bytes, parent)
     found = None
     while True:

@@ -1,7 +1,7 @@
 """The journal of attempts: what a killed run has, it keeps.
 
 One JSON line an attempt. A thread writes the lines and forces them to the disk, all that have come since its last
-batch at once, so that whoever appends never waits for a disk. Texts stay in the file: memory holds where each line is,
+batch at once, so that a writer never waits for the disk. Texts stay in the file: memory holds where each line is,
 so that a journal may be larger than memory.
 """
 
@@ -47,7 +47,7 @@ def open_journal(
     """The journal of a run in `output`, which is made if it is not there, beside the settings that it was begun with.
 
     settings: what decides the attempts, by the name of the flag; a value may be a dict by name. changed: what to say
-    of settings that are no flags, a sentence without its subject; `{name}` is that of a dict. files: of the settings
+    of settings that are not flags, a sentence without its subject; `{name}` is that of a dict. files: of the settings
     and of the attempts. Raises UserError if it holds attempts of other settings, or cannot be written.
     """
     config, here = output / files[0], json.loads(json.dumps(settings))
@@ -57,7 +57,7 @@ def open_journal(
         output.mkdir(parents=True, exist_ok=True)
         journal = Journal(output / files[1])
     try:
-        if config.exists():  # now that nobody else writes it
+        if config.exists():  # now that no other process writes it
             _check_same(config, here, changed, fix)
             return journal
         with refused_if_unwritable(output), written_whole(config) as file:
@@ -120,7 +120,7 @@ class Journal:
             os.close(self._file)
             raise
         os.ftruncate(self._file, self._end)  # the line a kill tore off: its attempt is asked again
-        self._lock = threading.Condition()  # of what follows; whoever waits for the disk waits on it
+        self._lock = threading.Condition()  # of what follows; those who wait for the disk wait on it
         self._waiting: list[bytes] = []
         self._written = self._end  # bytes on the disk
         self._failure: BaseException | None = None
@@ -194,7 +194,7 @@ class Journal:
                 lines, self._waiting = self._waiting, []
             try:
                 self._write(b"".join(lines))
-            except BaseException as error:  # whoever waits for the disk must learn of it, whatever it is
+            except BaseException as error:  # those who wait for the disk must get it, whatever it is
                 with self._lock:
                     self._failure = error
                     self._lock.notify_all()

@@ -28,7 +28,7 @@ LONGEST_CAUSE = 2000  # characters
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """command: the one that lets the run go on, without secrets. began, step_at, ended: Unix time; None: not yet.
+    """command: the one that resumes the run, without secrets. began, step_at, ended: Unix time; None: not yet.
     steps: in all, 0 while that is not known. born: as `born` gives it."""
 
     command: str
@@ -116,7 +116,7 @@ def born(pid: int) -> str | None:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return None
-    return None if after_name[0] in "ZX" else f"{boot} {after_name[19]}"  # a zombie is no process any more
+    return None if after_name[0] in "ZX" else f"{boot} {after_name[19]}"  # a zombie is not a running process
 
 
 def claim_run_dir(args: SimpleNamespace) -> None:
@@ -140,7 +140,7 @@ def claim_run_dir(args: SimpleNamespace) -> None:
 
 
 def resume_command(arguments: list[str] | None = None) -> str:
-    """The command that lets this run go on, as a shell takes it. arguments: sys.argv[1:]. Keys are not repeated."""
+    """The command that resumes this run, quoted for a shell. arguments: sys.argv[1:]. Keys are not repeated."""
     words, hide = [], False
     for word in sys.argv[1:] if arguments is None else arguments:
         name, equals, _ = word.partition("=")

@@ -9,6 +9,7 @@ from typing import Any
 
 from openrlhf_math.data.files import named_when_whole
 from openrlhf_math.errors import UserError
+from openrlhf_math.former_names import outcome
 
 TRAINING, EVALUATION = "rollouts", "eval_rollouts"  # folders in the run directory
 NAME = re.compile(r"step_(\d{1,12})\.parquet")
@@ -28,10 +29,10 @@ COLUMNS = {
     "response": ("string", "the completion, without a tool's replies"),
     "tokens": ("int32", "of the completion, a tool's replies included"),
     "truncated": ("bool", "whether the limit cut it off"),
-    "outcome": ("string", "its grade: correct, format, wrong or undecided; none where a user's agent gives none"),
+    "outcome": ("string", "its grade: correct, format, wrong or ungraded; none where a user's agent gives none"),
     "graded_by": ("string", "gold, judge, or majority where the answer of most of its group is the gold answer"),
     "extracted": ("string", "the answer that the grader read in it"),
-    "reason": ("string", "why it is undecided, or was made wrong"),
+    "reason": ("string", "why it is ungraded, or was made wrong"),
     "reward": ("float", "what the advantages are computed from, before --reward.clip_range"),
     "advantage": ("float", "mean over the tokens that are trained on; none in an evaluation"),
     "mean_log_prob": ("float", "of the sampled tokens, by the engine, nats"),
@@ -147,7 +148,7 @@ def files_at(place: Path, evaluation: bool = False) -> dict[int, Path]:
 
 
 def read_step(path: Path, columns: Sequence[str] | None = None) -> list[dict]:
-    """The rows of a file. columns: those wanted, None for all. Raises UserError if it is no file of rollouts."""
+    """The rows of a file. columns: those wanted, None for all. Raises UserError if it is not a file of rollouts."""
     import pyarrow
     from pyarrow import parquet
 
@@ -155,10 +156,11 @@ def read_step(path: Path, columns: Sequence[str] | None = None) -> list[dict]:
         with parquet.ParquetFile(path) as file:
             missing = [name for name in ("step", "response", "reward") if name not in file.schema_arrow.names]
             if missing:
-                raise UserError(f"{path} has no column {missing[0]}: it is no file of rollouts that `grpo` wrote")
-            return file.read(columns).to_pylist()
+                raise UserError(f"{path} has no column {missing[0]}: it is not a file of rollouts that `grpo` wrote")
+            rows = file.read(columns).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]:.200}") from None
+    return [row | {"outcome": outcome(row["outcome"])} if "outcome" in row else row for row in rows]
 
 
 def columns_at(path: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Conditions on rows, such as `reward<0.2 and truncated`: read by a parser of their own, never run as code.
+"""Conditions on rows, such as `reward<0.2 and truncated`: read by their own parser, never run as code.
 
     condition   = all {"or" all};  all = not {"and" not};  not = "not" not | comparison | "(" condition ")"
     comparison  = column [operator value]
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.former_names import outcome
 
 Row = Mapping[str, Any]
 Condition = Callable[[Row], bool]
@@ -42,7 +43,7 @@ class Token:
 def read_condition(text: str, columns: Mapping[str, str], flag: str = "--where") -> Condition:
     """A condition on rows. columns: those a row has, each of kind "number", "text" or "switch".
 
-    Raises UserError, which names `flag`, for what is no condition, an unknown column, or a value of another kind.
+    Raises UserError, which names `flag`, for what is not a condition, an unknown column, or a value of another kind.
     """
     return _Reader(text, columns, flag).read()
 
@@ -127,6 +128,7 @@ class _Reader:
                 self._fail(f"{name} is no switch; compare it, as in `{name} {'> 0' if kind == 'number' else '= none'}`")
             return lambda row: bool(row[name])
         value = self._value(self._next())
+        value = outcome(value) if name == "outcome" else value
         if value is None:
             if sign not in EQUAL:
                 self._fail(f"`{sign} none` says nothing; use = or !=")

@@ -18,7 +18,7 @@ def digest(key: str) -> bytes:
 
 
 class RequiresKey:
-    """ASGI middleware: status 401 for whoever sends no `Authorization: Bearer KEY`, or another key.
+    """ASGI middleware: status 401 for a client that sends no `Authorization: Bearer KEY`, or another key.
 
     expected: of `digest`.
     """

@@ -115,7 +115,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
         yield b"data: [DONE]\n\n"
 
     async def _answer(solved: Solved, wanted: ChatRequest, planned: Plan, end_by: Deadline) -> ChatResponse:
-        """Counting tokens and choosing further answers take time, the second is a rule of somebody's."""
+        """Counting tokens and choosing further answers take time, the second may be a user's rule."""
         solution = solved.solution
         if solution is None:
             raise RequestError(solved.error)

@@ -26,7 +26,7 @@ class ApiError(Exception):
 
 
 class ClientLeft(Exception):
-    """Nobody waits for the answer any more."""
+    """No client waits for the answer any more."""
 
 
 class ErrorsInForm:

@@ -13,7 +13,7 @@ ANSWERS_WITHIN = 1.0  # seconds
 
 
 class Health:
-    """Of one solver. One check is under way at a time, whoever asks meanwhile."""
+    """Of one solver. Only one check runs at a time."""
 
     def __init__(self, check: Callable[[], Awaitable[None]], seconds: float) -> None:
         """check: raises what is wrong. seconds: it may take; then the solver is taken for unavailable."""

@@ -177,14 +177,14 @@ def _choice(index: int, attempt: Attempt, stop: Sequence[str]) -> Choice:
 def best_answers(solution: Solution, rule: Rule, n: int) -> list[int]:
     """Numbers of at most n attempts, each with another answer: the chosen one, then whom the rule chooses without the
     answers before."""
-    classes, chosen = list(solution.voting), []
+    clusters, chosen = list(solution.voting), []
     number = solution.decision.attempt
     while number is not None:
         chosen.append(number)
         if len(chosen) == n:
             break
-        classes = [None if name == solution.classes[number] else name for name in classes]
-        number = rule(classes, solution.weights)
+        clusters = [None if name == solution.answer_clusters[number] else name for name in clusters]
+        number = rule(clusters, solution.weights)
     return chosen
 
 
@@ -196,12 +196,12 @@ def report(solution: Solution, rule: Rule, scored: bool) -> Report:
             votes=len(members),
             score=max(solution.scores[number] for number in members) if scored else None,
         )
-        for members in _members(solution.classes)
+        for members in _members(solution.answer_clusters)
     ]
     attempts = [
         AttemptReport(
             answer=attempt.answer,
-            vote=solution.classes[number],
+            vote=solution.answer_clusters[number],
             score=solution.scores[number] if scored else None,
             scores=line["scores"][number] if line["scores"] else None,
             tokens=attempt.tokens,
@@ -229,10 +229,10 @@ def report(solution: Solution, rule: Rule, scored: bool) -> Report:
     )
 
 
-def _members(classes: Sequence[int | None]) -> list[list[int]]:
-    """Numbers of the attempts of each class, in the order of the classes."""
+def _members(clusters: Sequence[int | None]) -> list[list[int]]:
+    """Numbers of the attempts of each cluster, in the order of the clusters."""
     members: dict[int, list[int]] = {}
-    for number, name in enumerate(classes):
+    for number, name in enumerate(clusters):
         if name is not None:
             members.setdefault(name, []).append(number)
     return [members[name] for name in sorted(members)]

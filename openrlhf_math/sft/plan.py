@@ -36,7 +36,7 @@ def print_plan(args: SimpleNamespace, family: Family | None = None) -> None:
     print(json.dumps(settings_of(args), indent=2))
     ranks = data_parallel_ranks(args.ds.ring_attn_size, args.ds.tensor_parallel_size)
     micro_batches = args.train.batch_size // (args.train.micro_batch_size * ranks)
-    print(f"processes: {processes()} ({args.math.device}), {ranks} with rows of their own, ZeRO-{args.ds.zero_stage}")
+    print(f"processes: {processes()} ({args.math.device}), {ranks} with their own rows, ZeRO-{args.ds.zero_stage}")
     print(
         f"a step: {args.train.batch_size} rows of at most {args.data.max_len} tokens, {micro_batches} micro batch(es) "
         f"of {args.train.micro_batch_size} a process; loss on the completions"

@@ -42,7 +42,7 @@ KEPT, DROPPED, CLOSED_AT_ONCE, OPENED, MARKED, EMPTY, NOT_LEARNED, LEFT_OUT = (
     f"responses with the marks of Sky-T1 and OpenThoughts around their thinking: they become {OPEN} and {CLOSE}",
     "answers without thinking get the empty thinking part that the chat template writes",
     "blocks of the output of code, which are not learned",
-    "turns in a row of their own: their prompt does not begin with the row before, as the chat template leaves earlier "
+    "turns in a separate row: their prompt does not begin with the row before, as the chat template leaves earlier "
     "thinking out or the instruction is in another message",
 )
 

@@ -205,7 +205,7 @@ def _compute(flags: dict, device: str, run_dir: Path) -> None:
     )
     for name, value in zip(COMPUTED, values, strict=True):
         flags[name] = value if flags[name] is None else flags[name]
-    if flags["ds.ring_attn_size"] == 1:  # rows without padding, with attention of their own: nothing is left to pack
+    if flags["ds.ring_attn_size"] == 1:  # rows without padding, with their own attention: nothing is left to pack
         flags["ds.attn_implementation"], flags["ds.packing_samples"] = SHARED_PREFIX, False
 
 
@@ -235,7 +235,7 @@ def processes() -> int:
 
 
 def data_parallel_ranks(ring: int, tensor_parallel: int) -> int:
-    """Processes with rows of their own; those of a ring or of a tensor-parallel group share theirs."""
+    """Processes with their own rows; those of a ring or of a tensor-parallel group share theirs."""
     return max(1, processes() // (ring * tensor_parallel))
 
 

@@ -1,4 +1,4 @@
-"""What a run directory says: the state of the run, its progress, what it can go on from."""
+"""What a run directory says: the state of the run, its progress, what it can resume from."""
 
 import time
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from openrlhf_math.checkpoints.folder import tags_in
 from openrlhf_math.errors import UserError
+from openrlhf_math.former_names import FIGURES, renamed
 from openrlhf_math.report.records import number, read_object, read_records
 from openrlhf_math.report.runs import PARTS, kind_of
 from openrlhf_math.runs.process import ELSEWHERE, FAILED, FINISHED, KILLED, RUNNING, STOPPED, read_process, state_of
@@ -14,7 +15,7 @@ from openrlhf_math.status.progress import Change, changes, seconds_a_step, windo
 UNKNOWN = "unknown"
 SILENT_STEPS, SILENT_SECONDS = 10, 120  # without a step for so many steps' time, and at least so long: something hangs
 TRAININGS = ("GRPO", "fine-tuning")
-RESULTS = ("problems", "samples", "pass_at_1", "completion_tokens", "truncation_rate", "undecided")  # of an evaluation
+RESULTS = ("problems", "samples", "pass_at_1", "completion_tokens", "truncation_rate", "ungraded")  # of an evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Status:
 
 
 def statuses(paths: list[Path]) -> list[Status]:
-    """Of every run the directories hold; a demo's directory holds several. Raises UserError for one that is no run."""
+    """Of every run in the directories; a demo's directory has several. Raises UserError for one that is not a run."""
     found: list[Status] = []
     for path in paths:
         if not path.is_dir():
@@ -107,7 +108,7 @@ def _of_training(path: Path, kind: str, now: float) -> Status:
 
 
 def newest_checkpoint(path: Path, settings: dict) -> str | None:
-    """By its name; whether it is whole is checked when a run goes on from it."""
+    """By its name; whether it is whole is checked when a run resumes from it."""
     folder = Path(_setting(settings, "path") or path / "checkpoints")
     tags = tags_in(folder / "_actor") or tags_in(folder)
     return tags[-1] if tags else None
@@ -129,7 +130,7 @@ def _last_evaluation(path: Path) -> dict[str, float]:
 
 
 def _journals(path: Path) -> bool:
-    """Whether `eval` or `distill` is at work here or was: they go on from a journal."""
+    """Whether `eval` or `distill` is at work here or was: they resume from a journal."""
     return (path / "journal.jsonl").is_file() and (path / "config.json").is_file()
 
 
@@ -152,6 +153,7 @@ def _results(summary: dict) -> dict[str, float]:
     if isinstance(several, dict):
         found = [(f"{name} {key}", value) for name, each in several.items() for key, value in _results(each).items()]
         return dict(found)
+    summary = renamed(summary, FIGURES)
     figures = summary.get("counts")
     figures = figures if isinstance(figures, dict) else {key: summary[key] for key in RESULTS if key in summary}
     return {name: value for name in figures if (value := number(figures, name)) is not None}

@@ -26,7 +26,7 @@ def _parts(status: Status) -> list[RenderableType]:
     if status.cause:
         parts.append(Text(f"  {visible(status.cause)}"))
     if status.silent:
-        parts.append(Text(f"  no step for {duration(status.silent_seconds or 0.0)}: does it hang?", "red"))
+        parts.append(Text(f"  no step for {duration(status.silent_seconds or 0.0)}: it may hang", "red"))
     if status.changes:
         parts.append(_table(status))
     if status.unreadable:

@@ -14,6 +14,7 @@ from openrlhf_math.data.prompts import Continued, Tokenizer
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.side_by_side import within
 from openrlhf_math.tools.code_blocks import Call
+from openrlhf_math.tools.flags import PLAIN, ToolFlags
 from openrlhf_math.tools.isolation import find_isolation
 from openrlhf_math.tools.pool import KernelPool, Session, places_for, running_for
 from openrlhf_math.tools.settings import ToolSettings
@@ -81,14 +82,16 @@ class ToolUse:
 class Tool:
     """The tool of one engine: how calls are read and answered, and the kernels that run them."""
 
-    def __init__(self, settings: ToolSettings, tokenizer: Tokenizer, model: str) -> None:
-        """model: its name, for messages. Raises UserError where this machine gives no isolation, or the model's
-        tokenizer or chat template cannot do it."""
+    def __init__(self, settings: ToolSettings, tokenizer: Tokenizer, model: str, flags: ToolFlags = PLAIN) -> None:
+        """model, flags: its name and the command's flags, for messages.
+
+        Raises UserError where this machine gives no isolation, or the model's tokenizer or chat template cannot do it.
+        """
         self.settings = settings
-        self.turns = find_turns(settings.form, tokenizer, settings.output, model)
-        self._continued = Continued("--model", model, tokenizer)
+        self.turns = find_turns(settings.form, tokenizer, settings.output, model, flags)
+        self._continued = Continued(flags.model, model, tokenizer)
         self._special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-        isolation = find_isolation(settings.isolation)
+        isolation = find_isolation(settings.isolation, flags)
         self.pool = KernelPool(settings.limits(), isolation, places_for(settings.memory_mb), running_for())
 
     def reply(self, call: Call, output: str, template: Mapping[str, object]) -> tuple[str, list[int]]:

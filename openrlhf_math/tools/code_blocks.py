@@ -124,7 +124,7 @@ def _tool_call(text: str, source: str) -> Call:
     try:
         said = json.loads(text)
     except (ValueError, RecursionError):
-        return Call(None, source, "the call is no JSON")
+        return Call(None, source, "the call is not JSON")
     if not isinstance(said, dict) or said.get("name") not in NAMES:
         return Call(None, source, f"there is one tool, {NAMES[0]!r}")
     arguments = said.get("arguments")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.tools.flags import PLAIN, ToolFlags
 from openrlhf_math.tools.kernel import CannotStart, Kernel, KernelLimits
 
 KINDS = ("namespaces", "bubblewrap", "none")
@@ -21,7 +22,7 @@ assert os.getpid() <= 9, "processes of the machine can be seen"
 assert os.getuid() != 0, "it runs as root"
 for path in ("/", "/usr", os.path.dirname(os.__file__)):
     assert not os.access(path, os.W_OK), f"{path} can be written to"
-assert os.getcwd() == os.path.expanduser("~"), "it does not work in a directory of its own"
+assert os.getcwd() == os.path.expanduser("~"), "the working directory is not its home"
 assert os.listdir() == [], "the working directory is not empty"
 assert os.access(".", os.W_OK), "the working directory cannot be written to"
 for family in (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_VSOCK", 40)):
@@ -40,10 +41,10 @@ else:
 """
 
 
-def find_isolation(wanted: str = "auto") -> str:
+def find_isolation(wanted: str = "auto", flags: ToolFlags = PLAIN) -> str:
     """One of KINDS. wanted: of WANTED, "auto" for the first that keeps the code from the machine.
 
-    Raises UserError with the reason if it cannot be had here.
+    Raises UserError, which names `flags`, with the reason if this machine does not have it.
     """
     if wanted == "none":
         return "none"
@@ -52,10 +53,10 @@ def find_isolation(wanted: str = "auto") -> str:
     for kind, reason in reasons.items():
         if not reason:
             return kind
-    why = "; ".join(f"{kind}: {reason}" for kind, reason in reasons.items()) or "it is no Linux"
+    why = "; ".join(f"{kind}: {reason}" for kind, reason in reasons.items()) or "it is not Linux"
     raise UserError(
-        f"--tool python: {socket.gethostname()} gives no isolation for the model's code ({why}); allow user "
-        "namespaces, install bubblewrap, or give --tool-isolation none, with which the code may do all that you may"
+        f"{flags.tool} python: {socket.gethostname()} gives no isolation for the model's code ({why}); allow user "
+        f"namespaces, install bubblewrap, or give {flags.isolation} none, with which the code may do all that you may"
     )
 
 
@@ -72,7 +73,7 @@ def _possible() -> list[str]:
 def _reason(kind: str) -> str:
     """Why a kind of isolation cannot be had; "" if it can."""
     if not sys.platform.startswith("linux"):
-        return "it is no Linux"
+        return "it is not Linux"
     if kind == "bubblewrap" and not shutil.which("bwrap"):
         return "bwrap is not installed"
     if kind == "bubblewrap" and not os.getuid():
@@ -98,13 +99,13 @@ def tree() -> list[tuple[str, str | None]]:
     """What a kernel can see of the machine: (path, None) read-only as it is, (path, text) a symbolic link.
 
     The system's programs and libraries, and this Python with its packages; no home directory, no configuration.
-    Raises UserError if Python is installed so that all of a home directory would be seen.
+    Raises CannotStart if Python is installed so that all of a home directory would be seen.
     """
     own = {Path(sys.prefix), Path(sys.base_prefix), Path(os.path.realpath(sys.executable)).parents[1]}
     own.add(Path(__file__).parent / "sandbox")
     for prefix in own:
         if prefix in (Path("/"), Path.home(), *Path.home().parents):
-            raise UserError(f"--tool python: Python's prefix is {prefix}, which the model's code must not see")
+            raise CannotStart(f"Python's prefix is {prefix}, which the model's code must not see")
     shown, links = [], []
     for path in (*SYSTEM, *sorted(str(one) for one in own)):
         if os.path.islink(path):

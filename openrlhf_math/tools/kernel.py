@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from openrlhf_math.errors import BadValue
+
 SANDBOX = Path(__file__).parent / "sandbox"
 START_SECONDS = 60.0  # for an interpreter to come up, on a machine that has much else to do
 END_SECONDS = 10.0
@@ -31,9 +33,13 @@ class CannotStart(Exception):
     """No kernel can be started; its text says why, as a part of a sentence."""
 
 
+# The least that each limit can be.
+LEAST = {"seconds": 0.1, "memory_mb": 64, "processes": 4, "output_chars": 64, "disk_mb": 1, "open_files": 128}
+
+
 @dataclass(frozen=True, slots=True)
 class KernelLimits:
-    """What the code of an attempt may use. Raises ValueError for a limit that leaves no room to run.
+    """What the code of an attempt may use. Raises BadValue for a limit that leaves no room to run.
 
     seconds       CPU time of one call in a process; by the wall clock four times as much, unless wall_seconds is given
     memory_mb     MiB of address space of a process, and of memory of all processes with their files
@@ -51,10 +57,9 @@ class KernelLimits:
     open_files: int = 256
 
     def __post_init__(self) -> None:
-        least = {"seconds": 0.1, "memory_mb": 64, "processes": 4, "output_chars": 64, "disk_mb": 1, "open_files": 128}
-        for name, most in least.items():
-            if not most <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)}, it must be {most} or more")
+        for name, least in LEAST.items():
+            if not least <= getattr(self, name) < float("inf"):
+                raise BadValue(name, getattr(self, name), f"{least} or more")
 
     @property
     def wall(self) -> float:
@@ -65,7 +70,7 @@ class KernelLimits:
 class Result:
     """What a call gave.
 
-    output  what it printed, and after it what the model must know: that it was cut, ended, or runs anew
+    output  what it printed, and after it what the model must know: that it was cut, ended, or was restarted
     status  "ok"; "error": it raised; "time", "memory": beyond that limit; "died": the interpreter ended in another way
     fresh   whether it ran without the variables of earlier calls, because the interpreter of those is gone
     """
@@ -231,7 +236,7 @@ class Kernel:
                     if isinstance(said := _json(line), dict):
                         self._drain(stdout, output)
                         yield said
-                if reply not in open_ends:  # nobody can answer any more
+                if reply not in open_ends:  # no process can answer any more
                     self._drain(stdout, output)
                     return
 
@@ -246,7 +251,7 @@ class Kernel:
         return bool(data)
 
     def _drain(self, descriptor: int, output: "_Output") -> None:
-        """What stands in the pipe: a pipe holds 64 KiB, so a program that still prints cannot hold us here."""
+        """What is in the pipe: a pipe holds 64 KiB, so a program that still prints cannot hold us here."""
         for _ in range(17):
             try:
                 data = os.read(descriptor, 1 << 12)

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
+from openrlhf_math.errors import BadValue
 from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
-from openrlhf_math.tools.kernel import KernelLimits
+from openrlhf_math.tools.kernel import LEAST, KernelLimits
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSettings:
-    """Raises ValueError, which names the field, for values that cannot work.
+    """Raises BadValue for values that cannot work.
 
     calls      that an attempt may make
     seconds    CPU time of a call; by the wall clock four times as much
@@ -28,10 +29,12 @@ class ToolSettings:
 
     def __post_init__(self) -> None:
         if self.calls < 1:
-            raise ValueError(f"calls is {self.calls}, it must be 1 or more")
+            raise BadValue("calls", self.calls, "1 or more")
         for name, known in (("isolation", WANTED), ("form", FORMS)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, it must be one of {', '.join(known)}")
+                raise BadValue(name, getattr(self, name), f"one of {', '.join(known)}")
+        if not LEAST["output_chars"] <= self.output:
+            raise BadValue("output", self.output, f"{LEAST['output_chars']} or more")
         self.limits()
 
     def limits(self) -> KernelLimits:

@@ -7,6 +7,7 @@ from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards.own_words import CALL_BEGINS, OUTPUT_BEGINS, RESULT_BEGINS
 from openrlhf_math.tools.code_blocks import CALL_ENDS, NAMES, STOPS, Call, Reader
+from openrlhf_math.tools.flags import PLAIN, ToolFlags
 from openrlhf_math.tools.harmless import cut, harmless
 
 BLOCK_INSTRUCTION = (
@@ -76,32 +77,31 @@ class TemplateTurns(BlockTurns):
     instruction = ""
     tools = [TOOL]
 
-    def __init__(self, tokenizer: Tokenizer, output_chars: int, model: str) -> None:
-        """model: name of the model, for messages.
+    def __init__(self, tokenizer: Tokenizer, output_chars: int, model: str, flags: ToolFlags = PLAIN) -> None:
+        """model, flags: the model's name and the command's flags, for messages.
 
         Raises UserError if the chat template has no such calls, or no turn of the tool.
         """
         super().__init__(output_chars, control_tokens(tokenizer))
         self._tokenizer = tokenizer
-        advice = "choose --tool-form block"
+        advice = f"choose {flags.form} block"
+        chosen = f"{flags.model} {model}"
         try:
             shown = self._render([{"role": "user", "content": "x"}], add_generation_prompt=True)
         except Exception as error:
-            raise UserError(f"--model {model}: its chat template takes no tools ({_line(error)}); {advice}") from None
+            raise UserError(f"{chosen}: its chat template takes no tools ({_line(error)}); {advice}") from None
         parts = shown.split(CALL_BEGINS)[1:]
         if not any(part.lstrip().startswith("{") for part in parts):
-            raise UserError(
-                f"--model {model}: its chat template does not ask for calls as {CALL_BEGINS}{{JSON}}; {advice}"
-            )
+            raise UserError(f"{chosen}: its chat template does not ask for calls as {CALL_BEGINS}{{JSON}}; {advice}")
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         if special & {CALL_BEGINS, CALL_ENDS}:  # engines leave them out of the text
-            raise UserError(f"--model {model}: {CALL_BEGINS} is a control token of its tokenizer; {advice}")
+            raise UserError(f"{chosen}: {CALL_BEGINS} is a control token of its tokenizer; {advice}")
         try:
             rendered = self._behind("7", {})
         except Exception as error:
-            raise UserError(f"--model {model}: its chat template has no tool role ({_line(error)}); {advice}") from None
+            raise UserError(f"{chosen}: its chat template has no tool role ({_line(error)}); {advice}") from None
         if "7" not in rendered.partition(RESULT_BEGINS)[2]:
-            raise UserError(f"--model {model}: its chat template does not show results as {RESULT_BEGINS}; {advice}")
+            raise UserError(f"{chosen}: its chat template does not show results as {RESULT_BEGINS}; {advice}")
 
     def response(self, call: Call, output: str, template: Mapping[str, object] | None = None) -> str:
         """With the end of the assistant's turn in front. Where the token that ends the turn is in the context already,
@@ -130,7 +130,7 @@ class TemplateTurns(BlockTurns):
 
 
 def control_tokens(tokenizer: Tokenizer) -> list[str]:
-    """The texts that a tokenizer reads as one token wherever they stand: those of control, and its other added ones.
+    """The texts that a tokenizer reads as one token anywhere: those of control, and its other added ones.
 
     White space is none of them: some tokenizers have added tokens for runs of it.
     """
@@ -138,10 +138,13 @@ def control_tokens(tokenizer: Tokenizer) -> list[str]:
     return sorted(token for token in known if len(token.strip()) > 1)
 
 
-def find_turns(form: str, tokenizer: Tokenizer, output_chars: int, model: str) -> BlockTurns:
-    """form: of `code_blocks.FORMS`. Raises UserError if the model's chat template cannot do it."""
+def find_turns(form: str, tokenizer: Tokenizer, output_chars: int, model: str, flags: ToolFlags = PLAIN) -> BlockTurns:
+    """form: of `code_blocks.FORMS`. model, flags: as of `TemplateTurns`.
+
+    Raises UserError if the model's chat template cannot do it.
+    """
     if form == "template":
-        return TemplateTurns(tokenizer, output_chars, model)
+        return TemplateTurns(tokenizer, output_chars, model, flags)
     return BlockTurns(output_chars, control_tokens(tokenizer))
 
 

@@ -22,30 +22,35 @@ from openrlhf_math.rerank.confidence import measured, weights
 SUBSETS = 32
 
 
-def of_rules(classes, scores, sure):
+def of_rules(clusters, scores, sure):
     """A panel: four rules have a vote each, a tie goes to the majority's answer."""
-    picks = [majority(classes), weighted(classes, scores), best_of_n(classes, scores), most_confident(classes, sure)]
-    names = [classes[one] for one in picks if one is not None]
-    return classes.index(max(names, key=lambda name: (names.count(name), name == names[0]))) if names else None
+    picks = [
+        majority(clusters),
+        weighted(clusters, scores),
+        best_of_n(clusters, scores),
+        most_confident(clusters, sure),
+    ]
+    names = [clusters[one] for one in picks if one is not None]
+    return clusters.index(max(names, key=lambda name: (names.count(name), name == names[0]))) if names else None
 
 
-def of_scorers(classes, scores, sure):
+def of_scorers(clusters, scores, sure):
     """A panel: the scorer and the model's own confidence, multiplied."""
-    return most_confident(classes, [score * one for score, one in zip(scores, sure, strict=True)])
+    return most_confident(clusters, [score * one for score, one in zip(scores, sure, strict=True)])
 
 
-def standardised(classes, scores, sure):
+def standardised(clusters, scores, sure):
     """Confidence as the logit of a weight, in standard deviations of the problem's attempts."""
     deviation = np.std(sure) or 1.0
-    return most_confident(classes, [math.exp((one - np.mean(sure)) / deviation) for one in sure])
+    return most_confident(clusters, [math.exp((one - np.mean(sure)) / deviation) for one in sure])
 
 
 RULES = {
-    "majority": lambda classes, scores, sure: majority(classes),
-    "weighted": lambda classes, scores, sure: weighted(classes, scores),
-    "best_of_n": lambda classes, scores, sure: best_of_n(classes, scores),
-    "chairman": lambda classes, scores, sure: chairman(classes, scores),
-    "confident": lambda classes, scores, sure: most_confident(classes, sure),
+    "majority": lambda clusters, scores, sure: majority(clusters),
+    "weighted": lambda clusters, scores, sure: weighted(clusters, scores),
+    "best_of_n": lambda clusters, scores, sure: best_of_n(clusters, scores),
+    "chairman": lambda clusters, scores, sure: chairman(clusters, scores),
+    "confident": lambda clusters, scores, sure: most_confident(clusters, sure),
     "confident, standardised": standardised,
     "panel: four rules": of_rules,
     "panel: score times confidence": of_scorers,
@@ -69,7 +74,7 @@ def main() -> None:
     for number, rows in enumerate(problems.values()):
         rng = np.random.default_rng([0, number])
         columns = (
-            [row["class"] for row in rows],
+            [row["answer_cluster"] for row in rows],
             aggregate([row["scores"] for row in rows], find_aggregation(args.aggregate))[0],
             weights(measured([row["confidence"] for row in rows], args.measure)),
         )

@@ -68,12 +68,12 @@ async def plain_client(name: str, url: str, attempts: int, concurrency: int) -> 
     body = {"model": MODEL, "messages": messages, "max_tokens": 16384}
     ask, close = await _client(name, url, body, concurrency)
 
-    async def lane() -> None:
+    async def worker() -> None:
         for _ in left:
             assert await ask()
 
     begun = time.perf_counter()
-    await asyncio.gather(*(lane() for _ in range(concurrency)))
+    await asyncio.gather(*(worker() for _ in range(concurrency)))
     seconds = time.perf_counter() - begun
     await close()
     return attempts / seconds

@@ -49,11 +49,13 @@ def recorded(path: Path):
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         rows.setdefault(row["problem_index"], []).append(row)
-    # Classes are numbered from 1, the right one is RIGHT.
-    right = {number: {row["class"] for row in part if row["outcome"] == "correct"} for number, part in rows.items()}
+    # Clusters are numbered from 1, the right one is RIGHT.
+    right = {
+        number: {row["answer_cluster"] for row in part if row["outcome"] == "correct"} for number, part in rows.items()
+    }
 
     def answer(number: int, row: dict) -> int:
-        name = row["class"]
+        name = row["answer_cluster"]
         return -1 if name is None else RIGHT if name in right[number] else name + 1
 
     answers = [[answer(number, row) for row in part] for number, part in rows.items()]

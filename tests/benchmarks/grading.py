@@ -91,16 +91,8 @@ def throughput(name: str, rows: list[Row]) -> None:
     )
     rates = {}
     for grader, grade in graders().items():
-        for row in rows[:20]:  # imports and regular expressions
-            grade(row)
-        taken, agreed = [], 0
-        with one_core():
-            for row in rows:
-                started = time.perf_counter()
-                agreed += grade(row) == row.correct
-                taken.append(time.perf_counter() - started)
+        taken, agreed = timed(grade, rows)
         rates[grader] = len(rows) / sum(taken)
-        taken.sort()
         print_rate(grader, rates, taken, agreed / len(rows))
     pool = GradingPool(CONFIG)
     asyncio.run(warm(pool))
@@ -112,6 +104,19 @@ def throughput(name: str, rows: list[Row]) -> None:
     pool.close()
     symbolic = sum(not isinstance(begin(row.response, row.gold, row.problem, CONFIG), Grade) for row in rows)
     print(f"\n{symbolic / len(rows):.1%} of the rows are compared by value.\n")
+
+
+def timed(grade: Callable[[Row], bool], rows: list[Row]) -> tuple[list[float], int]:
+    """Seconds of each row on one core, sorted, and how many verdicts agree with the labels."""
+    for row in rows[:20]:  # imports and regular expressions
+        grade(row)
+    taken, agreed = [], 0
+    with one_core():
+        for row in rows:
+            started = time.perf_counter()
+            agreed += grade(row) == row.correct
+            taken.append(time.perf_counter() - started)
+    return sorted(taken), agreed
 
 
 @contextlib.contextmanager

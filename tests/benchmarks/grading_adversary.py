@@ -5,7 +5,7 @@ r"""Answers that nobody wrote down: near misses and other spellings of a few hun
 A near miss differs from its gold by one sign, digit, letter, case, exponent, bracket, unit, word or item; every change
 is one of which the meaning follows from how it is made, not from any grader. A rewrite is another spelling of the same.
 Prints by kind how many near misses are paid and how many rewrites are refused, beside plain math-verify's numbers on
-a sample, and how many are undecided. Exits with 1 if a near miss is paid.
+a sample, and how many are ungraded. Exits with 1 if a near miss is paid.
 """
 
 import argparse
@@ -267,7 +267,7 @@ def table(name: str, rows: list, wrong: bool, args: argparse.Namespace, rng: ran
         outcome = ours(gold, answer)
         mistaken = (outcome == "correct") == wrong
         for label in (kind, f"by {change}"):
-            counts[label].update(n=1, ours=mistaken, undecided=outcome == "undecided")
+            counts[label].update(n=1, ours=mistaken, ungraded=outcome == "ungraded")
         if mistaken:
             mistakes.append((kind, change, gold, answer))
     for kind, gold, change, answer in rng.sample(rows, min(args.peer, len(rows))):
@@ -275,10 +275,10 @@ def table(name: str, rows: list, wrong: bool, args: argparse.Namespace, rng: ran
             counts[label].update(asked=1, peer=peer(gold, answer) == wrong)
     what = "paid" if wrong else "refused"
     print(f"## {len(rows)} {name}: {len(mistakes)} {what} ({len(mistakes) / len(rows):.2%})\n")
-    print(f"| kind | {name} | {what} | undecided | {what} by math-verify, of asked |\n|---|---|---|---|---|")
+    print(f"| kind | {name} | {what} | ungraded | {what} by math-verify, of asked |\n|---|---|---|---|---|")
     for label, count in sorted(counts.items(), key=lambda item: (item[0].startswith("by "), item[0])):
         beside = f"{count['peer']} of {count['asked']}" if count["asked"] else ""
-        print(f"| {label} | {count['n']} | {count['ours']} | {count['undecided']} | {beside} |")
+        print(f"| {label} | {count['n']} | {count['ours']} | {count['ungraded']} | {beside} |")
     print()
     for kind, change, gold, answer in rng.sample(mistakes, min(args.show, len(mistakes))):
         print(f"- {kind}, {change}: gold `{gold}`, answer `{answer}`")

@@ -33,6 +33,7 @@ import grpo_step
 
 HERE = Path(__file__).parent
 MINHASH_PACKAGES = ("datatrove==0.10.1", "spacy==3.8.18", "tokenizers==0.23.3", "orjson==3.13.0", "xxhash==3.5.1")
+NAMES = ("openrlhf_math", "math-verify")  # of the graders
 Row = tuple[str, str, str, str]  # what, ours, the peer's, the ratio
 
 
@@ -115,22 +116,12 @@ def graded(args: argparse.Namespace) -> list[Row]:
     with contextlib.redirect_stdout(io.StringIO()):
         graders = grading.graders()
     for name, answers in sets.items():
-        seconds = {}
-        for grader in ("openrlhf_math", "math-verify"):
-            for row in answers[:20]:
-                graders[grader](row)
-            with grading.one_core():
-                started = time.perf_counter()
-                for row in answers:
-                    graders[grader](row)
-                seconds[grader] = time.perf_counter() - started
-        each = [1e3 * seconds[grader] / len(answers) for grader in ("openrlhf_math", "math-verify")]
+        each = [1e3 * statistics.fmean(grading.timed(graders[name], answers)[0]) for name in NAMES]
         rows.append(compared(f"grading {name} answers, beside math-verify", *each, "ms each"))
     for kind, right in (("paid for a wrong answer", False), ("refused a right answer", True)):
         asked = [row for row in labelled if row.correct is right]
-        wrong = {name: sum(graders[name](row) != right for row in asked) for name in ("openrlhf_math", "math-verify")}
-        found = (str(wrong["openrlhf_math"]), str(wrong["math-verify"]))
-        rows.append((f"{kind}, of {len(asked)} labelled pairs, beside math-verify", *found, ""))
+        wrong, peer = (str(sum(graders[name](row) != right for row in asked)) for name in NAMES)
+        rows.append((f"{kind}, of {len(asked)} labelled pairs, beside math-verify", wrong, peer, ""))
     return rows
 
 

@@ -51,7 +51,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scorer-model", required=True)
     parser.add_argument("--max-problems", type=int, default=100)
     parser.add_argument("--attempts", type=int, default=32)
-    parser.add_argument("--at-once", type=int, default=8, help="problems, in the actors")
+    parser.add_argument("--max-concurrency", type=int, default=8, help="problems, in the actors")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--max-context", type=int, default=256)
     parser.add_argument("--style", default="think")
@@ -68,7 +68,7 @@ def settings(args):
     from openrlhf_math.rewards import RewardConfig
 
     return RerankerSettings(
-        SamplerSettings(args.model, "cpu", max_context=args.max_context, at_once=256),
+        SamplerSettings(args.model, "cpu", max_context=args.max_context, max_concurrency=256),
         ScorerSettings(args.scorer, args.scorer_model, "cpu", separator="\n", max_context=2 * args.max_context),
         RewardConfig(style=args.style, workers=1),
     )
@@ -81,7 +81,9 @@ def method(args, **more):
     from openrlhf_math.rerank.solver import Method, one_solver
 
     turns = one_solver(args.instruction, Sampling(temperature=1.0, max_tokens=args.max_tokens))
-    return Method(turns, **{"rule": majority, "stop": never, "at_once": args.attempts, "style": args.style} | more)
+    return Method(
+        turns, **{"rule": majority, "stop": never, "max_concurrency": args.attempts, "style": args.style} | more
+    )
 
 
 def engines(args, rows) -> Result:
@@ -130,7 +132,9 @@ def actors(args, rows, how=None) -> Result:
     with started(settings(args)) as reranker:
         ray.get(reranker.solve.remote(problems[0], how, each))
         begun = time.perf_counter()
-        stream = reranker.solve_all.options(num_returns="streaming").remote(problems, how, each, at_once=args.at_once)
+        stream = reranker.solve_all.options(num_returns="streaming").remote(
+            problems, how, each, max_concurrency=args.max_concurrency
+        )
         solved = [ray.get(reference) for reference in stream]
         seconds = time.perf_counter() - begun
     solutions = [(one.solution, str(rows[one.number]["answer"])) for one in solved]
@@ -145,7 +149,7 @@ def actors(args, rows, how=None) -> Result:
 def early_stop(args, rows) -> Result:
     from openrlhf_math.rerank.early_stop import confident
 
-    return actors(args, rows, method(args, stop=confident(args.confidence), at_once=None))
+    return actors(args, rows, method(args, stop=confident(args.confidence), max_concurrency=None))
 
 
 def report(args, rows, results: dict[str, list[Result]]) -> None:

@@ -56,10 +56,10 @@ def test_rollouts_come_from_the_newest_weights(records):
 
 
 def test_metrics_say_what_a_person_asks(records):
-    for name in ("reward", "accuracy", "completion_length", "truncation_rate", "undecided_rate", "learning_rate",
+    for name in ("reward", "accuracy", "completion_length", "truncation_rate", "ungraded_rate", "learning_rate",
                  "timing/generation", "timing/ppo_train", "timing/broadcast", "timing/step_total"):  # fmt: skip
         assert name in records[0], name
-    assert records[0]["undecided_rate"] == 0
+    assert records[0]["ungraded_rate"] == 0
 
 
 def test_tensorboard_holds_the_same_numbers(demo, records):

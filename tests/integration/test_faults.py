@@ -1,4 +1,4 @@
-"""What dies, hangs or is no number in `openrlhf-math grpo`, on the real stack: see docs/faults.md."""
+"""What dies, hangs or is not a number in `openrlhf-math grpo`, on the real stack: see docs/faults.md."""
 
 import contextlib
 import json
@@ -135,7 +135,7 @@ def test_engines_and_grading_workers_that_die_are_replaced_within_a_bound(start)
     records = run.steps()
     assert [record["engine_restarts"] for record in records] == [0, 1, 0, 1]
     for record in records:
-        assert record["rollout/num_samples"] == PROMPTS * GROUP and record["undecided_rate"] == 0
+        assert record["rollout/num_samples"] == PROMPTS * GROUP and record["ungraded_rate"] == 0
         assert record["logprob_gap"] < 0.01, "the engine has the trainer's weights"
     run.find("ray::MathRollou").kill()
     assert run.ends(120) == 1
@@ -225,7 +225,7 @@ def test_a_reward_that_always_raises_ends_the_run_with_its_name_and_error(start)
     run = start(raises="all")
     assert run.process.wait(PATIENCE) == 1
     assert "on all 32 completions of a batch: AgentExecutor.grade raised LookupError" in run.said()
-    first, *others = (run.run_dir / "undecided.jsonl").read_text().splitlines()
+    first, *others = (run.run_dir / "ungraded.jsonl").read_text().splitlines()
     assert "raise LookupError" in json.loads(first)["traceback"] and len(others) == 31
     assert not any("traceback" in json.loads(line) for line in others)
 
@@ -251,10 +251,9 @@ def test_bad_steps_leave_the_weights_and_a_bad_item_the_run(start):
     with safe_open(path, "pt") as file:
         assert file.get_tensor("advantages").isnan().any() and len(json.loads(file.metadata()["prompts"])) == 32
 
-    (undecided,) = map(json.loads, (run.run_dir / "undecided.jsonl").read_text().splitlines())
+    (ungraded,) = map(json.loads, (run.run_dir / "ungraded.jsonl").read_text().splitlines())
     assert (
-        "AgentExecutor.grade raised LookupError" in undecided["reason"]
-        and "raise LookupError" in undecided["traceback"]
+        "AgentExecutor.grade raised LookupError" in ungraded["reason"] and "raise LookupError" in ungraded["traceback"]
     )
     assert [record["reward_error_rate"] for record in records] == [1 / 32, 0, 0, 0, 0]
     assert log_of(run).count("raise LookupError") == 1

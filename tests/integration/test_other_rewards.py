@@ -62,7 +62,7 @@ def test_a_server_that_always_fails_ends_the_run(demo, tmp_path, capsys):
     with JsonServer(lambda *_: (500, {})) as server:
         assert main(flags(demo, tmp_path / "run", "--reward.remote_url", server.url)) == 1
     said = capsys.readouterr().err
-    assert server.url in said and "undecided.jsonl" in said and "Traceback" not in said
+    assert server.url in said and "ungraded.jsonl" in said and "Traceback" not in said
 
 
 @pytest.fixture(scope="module")

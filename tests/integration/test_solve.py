@@ -32,7 +32,8 @@ from openrlhf_math.rewards import RewardConfig
 
 PRM = "qwen2.5-math-prm"
 METHOD = Method(
-    one_solver("", Sampling(temperature=1.0, max_tokens=128)), rule=weighted, stop=never, at_once=8, style="think"
+    one_solver("", Sampling(temperature=1.0, max_tokens=128)), rule=weighted, stop=never, max_concurrency=8,
+    style="think",
 )  # fmt: skip
 EIGHT = Limits(attempts=8)
 
@@ -90,7 +91,7 @@ def test_a_problem_is_solved_and_every_step_is_scored(reranker, problems):
 
 
 def test_a_vote_is_better_than_one_attempt(reranker, rows, problems):
-    solved = solve_all(reranker, problems[:100], at_once=16)
+    solved = solve_all(reranker, problems[:100], max_concurrency=16)
     assert sorted(one.number for one in solved) == list(range(100))
     right = single = attempts = 0
     for one in solved:
@@ -110,8 +111,8 @@ def test_progress_is_streamed(reranker, problems):
 
 
 def test_an_early_stop_spares_attempts(reranker, problems):
-    method = Method(METHOD.turns, stop=confident(0.9), at_once=4, style="think")
-    solved = solve_all(reranker, problems[:20], method, Limits(attempts=32), at_once=8)
+    method = Method(METHOD.turns, stop=confident(0.9), max_concurrency=4, style="think")
+    solved = solve_all(reranker, problems[:20], method, Limits(attempts=32), max_concurrency=8)
     assert sum(one.solution.decision.attempts for one in solved) < 20 * 32 * 0.7
     assert any(one.solution.decision.tokens_saved > 0 for one in solved)
 
@@ -130,7 +131,7 @@ def test_confidence_is_measured_and_unsure_attempts_are_ended(reranker, problems
 
 def test_who_is_ended_fell_below_what_the_first_ones_teach_and_the_others_choose_the_answer(reranker, problems):
     by = ByConfidence(keep=0.5, window=8, warm_up=4)
-    method = replace(METHOD, rule=most_confident, confidence=by, at_once=4)
+    method = replace(METHOD, rule=most_confident, confidence=by, max_concurrency=4)
     ended = 0
     for solved in solve_all(reranker, problems[:6], method, Limits(attempts=16, tokens=10**6)):
         solution, attempts = solved.solution, solved.solution.attempts
@@ -148,9 +149,9 @@ def test_who_is_ended_fell_below_what_the_first_ones_teach_and_the_others_choose
         surest = sorted(answered, key=lambda number: -attempts[number].confidence.tail)[: -(-len(answered) // 2)]
         weights = Counter()
         for number in surest:
-            weights[solution.classes[number]] += attempts[number].confidence.tail
+            weights[solution.answer_clusters[number]] += attempts[number].confidence.tail
         best = max(weights, key=weights.__getitem__)
-        assert solution.classes[solution.decision.attempt] == best
+        assert solution.answer_clusters[solution.decision.attempt] == best
         assert solution.answer == attempts[solution.decision.attempt].answer
     assert ended
 
@@ -201,7 +202,7 @@ def test_every_strategy_solves_with_real_engines(reranker, problems, name):
 
 def test_at_the_deadline_there_is_an_answer(reranker, problems):
     begun = time.monotonic()
-    method = Method(METHOD.turns, rule=weighted, stop=never, at_once=4, style="think")
+    method = Method(METHOD.turns, rule=weighted, stop=never, max_concurrency=4, style="think")
     solution = ray.get(reranker.solve.remote(problems[0], method, Limits(attempts=100_000, seconds=3)))
     assert time.monotonic() - begun < 60
     assert solution.decision.ended == "seconds" and solution.answer is not None

@@ -26,7 +26,7 @@ class Reader:
 if __name__ == "__main__":
     model, sleeping = sys.argv[1:]
     tool = ToolSettings(calls=3, isolation="none")
-    engine = SamplingEngine(SamplerSettings(model, "cpu", max_context=512, at_once=8, tool=tool))
+    engine = SamplingEngine(SamplerSettings(model, "cpu", max_context=512, max_concurrency=8, tool=tool))
     engine._tool.turns.stops = tuple("0123456789")
     engine._tool.turns.reader = Reader
     requests, generate = [], engine._engine.generate

@@ -31,7 +31,7 @@ def rated(tmp_path) -> list[dict]:
 
 @pytest.mark.parametrize("place", ["run/completions.jsonl", "run/mine/completions.jsonl"])
 def test_outcomes_become_pass_rates_beside_the_other_columns(tmp_path, place, capsys):
-    outcomes = completions(**{"1+1": ["correct", "wrong", "format", "undecided"], "other": ["correct"]})
+    outcomes = completions(**{"1+1": ["correct", "wrong", "format", "ungraded"], "other": ["correct"]})
     write(tmp_path / place, outcomes)
     assert curate(tmp_path, PROBLEMS, tmp_path / "run") == 0
     assert rated(tmp_path) == [

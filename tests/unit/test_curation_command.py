@@ -251,7 +251,7 @@ BROKEN = [
     (b'{"problem": "What \xff is it?", "answer": "4"}', "not valid UTF-8"),
     (b'{"problem": "What is it?"', "not JSON"),
     (b"[" * 100_000, "not JSON"),
-    (b'["What is it?"]', "no JSON object"),
+    (b'["What is it?"]', "not a JSON object"),
     (rb'{"problem": "What \ud800 is it?", "answer": "4"}', "not valid Unicode"),
     (b'{"problem": {"text": 1}, "answer": "4"}', "where text must be"),
     (b"\x00\x01\x02", "not JSON"),

@@ -106,7 +106,7 @@ LETTERS = "How many permutations of the letters of MATH are there with 2 fixed p
          "Which of the following numbers is the largest? (A) $2^{31}$ (B) $3^{20}$ (C) $5^{12}$ (D) $7^{10}$", False),
         ("Compute $2(a - 3)(b + 1)$ for $a = 7$ and $b = -2$, and then add $5(a + b)(a - b)$.",
          "Compute $2(a - 3)(b + 1)$ for $a = 7$ and $b = -2$, and then add $5(a +", True),
-        # a square's side and length in front of a number are no opposites of themselves
+        # a square's side and length in front of a number are not opposites of themselves
         ("Four semicircles lie on the sides of a square with side length 10, outside it. Find the area of all.",
          "I saw this and could not find a way. Four semicircles lie on the sides of a square with side length 10, "
          "outside it. Find the area of all. Then we all went home again.", True),

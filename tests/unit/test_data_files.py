@@ -1,4 +1,4 @@
-"""A file that is written whole or not at all, and what is no plain file."""
+"""A file that is written whole or not at all, and what is not a plain file."""
 
 import os
 import stat

@@ -92,7 +92,7 @@ def test_a_fault_now_and_then_is_counted_retried_and_changes_nothing(fault, kind
         assert set(server.asked.values()) == {1} and len(server.asked) == PROBLEMS * ATTEMPTS
         faults = server.requests - PROBLEMS * ATTEMPTS
     (run,) = jsonl(output / "runs.jsonl")
-    assert run["troubles"] == {kind: faults} and faults >= 3
+    assert run["failed_tries"] == {kind: faults} and faults >= 3
     assert dataset(output) == clean
     assert jsonl(output / "rejects.jsonl") == []
 

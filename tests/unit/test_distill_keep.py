@@ -33,7 +33,7 @@ def test_a_reply_becomes_one_text(content, reasoning, text):
         (GOOD, "stop", "boxed", ""),
         (GOOD, "length", "think", "truncated"),
         (GOOD, "content_filter", "think", "ended by content_filter"),
-        (GOOD, "", "think", "ended by nobody knows what"),
+        (GOOD, "", "think", "ended by an unknown cause"),
         ("", "stop", "think", "empty"),
         (" \n", "stop", "boxed", "empty"),
         ("<think>\nwait, \\boxed{4}", "stop", "think", "thinking not closed"),

@@ -111,7 +111,7 @@ def test_what_a_verifier_writes_counts_in_the_budget():
     pool = GradingPool(RewardConfig(workers=1))
     try:
         verifier = VotingVerifier(judge, votes=3)
-        method = Method(one_solver("", Sampling()), at_once=1)
+        method = Method(one_solver("", Sampling()), max_concurrency=1)
         budget = Budget(Limits(tokens=100, attempts=50))
         solution = asyncio.run(Solver(solver, verifier, pool).solve("3+4?", method, budget))
     finally:
@@ -133,7 +133,8 @@ def test_a_server_in_front_of_an_endpoint_solves_by_vote_and_ends_with_a_signal(
     with ChatServer(answer) as endpoint:
         command = [
             sys.executable, "-m", "openrlhf_math", "serve", "--model", "tiny", "--base-url", endpoint.url,
-            "--port", "0", "--attempts", "3", "--no-early-stop", "--at-once", "1", "--workers", "1", "--tries", "1",
+            "--port", "0", "--attempts", "3", "--no-early-stop", "--attempt-concurrency", "1", "--workers", "1",
+            "--tries", "1",
         ]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             try:

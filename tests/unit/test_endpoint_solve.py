@@ -78,10 +78,21 @@ def test_what_the_endpoint_refuses_is_an_error_of_its_problem_and_asked_again(pr
     assert not any(row.get("error") for row in jsonl(output))
 
 
+def test_a_solution_of_the_release_before_is_shown_and_rewritten(tmp_path, capsys):
+    output = tmp_path / "solved.jsonl"
+    with FaultyEndpoint(lambda number, question: "") as server:
+        assert solve(server.url, STORIES[0].text, "--output", output) == 0
+        shown, (row,) = capsys.readouterr().out, jsonl(output)
+        former = {"classes" if name == "answer_clusters" else name: value for name, value in row.items()}
+        output.write_text(json.dumps(former) + "\n")
+        assert solve(server.url, STORIES[0].text, "--output", output, "--resume") == 0
+    assert jsonl(output) == [row] and capsys.readouterr().out.splitlines()[-1] == shown.splitlines()[-1]
+
+
 def test_a_lost_attempt_does_not_cost_the_others(tmp_path):
     output = tmp_path / "solved.jsonl"
     with FaultyEndpoint(lambda number, question: "500" if number <= 3 else "") as server:
-        assert solve(server.url, STORIES[0].text, "--output", output, "--at-once", 1) == 0
+        assert solve(server.url, STORIES[0].text, "--output", output, "--attempt-concurrency", 1) == 0
     (row,) = jsonl(output)
     assert [text == "" for text in row["responses"]] == [True, False, False]
 

@@ -7,7 +7,6 @@ from faulty_endpoint import FaultyEndpoint
 from public_tokenizers import qwen25
 
 from openrlhf_math.cli import main
-from openrlhf_math.data.tiny_world.problems import distinct_stories
 
 TEMPLATE = (
     "{%- for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{%- endgeneration %}\n{% endfor -%}"
@@ -16,28 +15,16 @@ TEMPLATE = (
 
 
 @pytest.fixture
-def model(tmp_path):
-    folder = tmp_path / "model"
-    tokenizer = qwen25().tokenizer
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
-    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")  # weights of no tensor
-    return folder
+def model_folder(model_folder):
+    """With weights of no tensor, which these commands look for."""
+    (model_folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    return model_folder
 
 
-@pytest.fixture
-def problems(tmp_path):
-    path = tmp_path / "problems.jsonl"
-    rows = [{"problem": one.text, "answer": str(one.answer)} for one in distinct_stories(2, seed=3)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def command(name: str, model, problems, tmp_path) -> list[str]:
-    distill = ["--problems", str(problems), "--output", str(tmp_path / "out"), "--teacher", "engine"]
+def command(name: str, model, problem_file, tmp_path) -> list[str]:
+    distill = ["--problems", str(problem_file), "--output", str(tmp_path / "out"), "--teacher", "engine"]
     given = {"solve": ["1+1?"], "serve": ["--port", "0"], "distill": distill,
-             "eval": ["--benchmark", str(problems), "--output", str(tmp_path / "out")]}[name]  # fmt: skip
+             "eval": ["--benchmark", str(problem_file), "--output", str(tmp_path / "out")]}[name]  # fmt: skip
     return [name, "--model", str(model), *given]
 
 
@@ -54,28 +41,30 @@ def command(name: str, model, problems, tmp_path) -> list[str]:
     ],
     ids=str,
 )  # fmt: skip
-def test_a_name_that_is_not_known_is_refused_before_a_model_loads(name, flags, said, model, problems, tmp_path, capsys):
-    assert main([*command(name, model, problems, tmp_path), *flags]) == 2
+def test_a_name_that_is_not_known_is_refused_before_a_model_loads(
+    name, flags, said, model_folder, problem_file, tmp_path, capsys
+):
+    assert main([*command(name, model_folder, problem_file, tmp_path), *flags]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
 
 
-def test_a_template_that_knows_no_effort_is_told(model, problems, tmp_path, capsys):
+def test_a_template_that_knows_no_effort_is_told(model_folder, problem_file, tmp_path, capsys):
     tokenizer = qwen25().tokenizer
     tokenizer.chat_template = "{{ messages[0].content }}"
-    tokenizer.save_pretrained(model)
-    (model / "chat_template.jinja").write_text("{{ messages[0].content }}")
-    assert main([*command("eval", model, problems, tmp_path), "--reasoning-effort", "low"]) == 2
+    tokenizer.save_pretrained(model_folder)
+    (model_folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert main([*command("eval", model_folder, problem_file, tmp_path), "--reasoning-effort", "low"]) == 2
     assert "--reasoning-effort low" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--engine-args", "--chat-template-kwargs"])
 @pytest.mark.parametrize("value", ["[]", "{", "5", '{"a": NaN'])
-def test_what_is_no_object_is_refused(flag, value, model, problems, tmp_path):
-    assert main([*command("solve", model, problems, tmp_path), flag, value]) == 2
+def test_what_is_no_object_is_refused(flag, value, model_folder, problem_file, tmp_path):
+    assert main([*command("solve", model_folder, problem_file, tmp_path), flag, value]) == 2
 
 
-def test_the_model_of_an_engine_sees_the_variables(model):
+def test_the_model_of_an_engine_sees_the_variables(model_folder):
     from openrlhf_math.data.problems import Problem
     from openrlhf_math.evaluation.benchmarks import Sampling
     from openrlhf_math.evaluation.evaluate import tokenized
@@ -85,7 +74,9 @@ def test_the_model_of_an_engine_sees_the_variables(model):
 
     texts = {}
     for drawn in ({}, {"chat_template_kwargs": {"enable_thinking": False}}, {"reasoning_effort": "high"}):
-        settings = EvalSettings(str(model), model, 0, "chat", "", "cpu", 1, None, False, RewardConfig(), drawn=drawn)
+        settings = EvalSettings(
+            str(model_folder), model_folder, 0, "chat", "", "cpu", 1, None, False, RewardConfig(), drawn=drawn
+        )
         one = ProblemSet("a", [Question(Problem("1+1?", "2", "set", 1), {})], Sampling())
         (ids,) = tokenized(one, settings)
         texts[json.dumps(drawn)] = qwen25().tokenizer.decode(ids).removeprefix("user: 1+1?")
@@ -93,12 +84,12 @@ def test_the_model_of_an_engine_sees_the_variables(model):
 
 
 @pytest.mark.parametrize("name", ["solve", "eval", "distill"])
-def test_an_endpoint_gets_them_in_its_own_fields(name, problems, tmp_path, monkeypatch):
+def test_an_endpoint_gets_them_in_its_own_fields(name, problem_file, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with FaultyEndpoint() as server:
         flags = ["--base-url", server.url, "--reasoning-effort", "low", "--chat-template-kwargs", '{"deep": [1]}']
-        given = command(name, "tiny", problems, tmp_path)
-        given = ["solve", "--model", "tiny", "--file", str(problems)] if name == "solve" else given
+        given = command(name, "tiny", problem_file, tmp_path)
+        given = ["solve", "--model", "tiny", "--file", str(problem_file)] if name == "solve" else given
         more = ["--teacher", "endpoint"] if name == "distill" else ["--workers", "1"]
         assert main([*given, *flags, *more]) in (None, 0)
         assert server.bodies
@@ -110,16 +101,16 @@ def test_an_endpoint_gets_them_in_its_own_fields(name, problems, tmp_path, monke
     "flags",
     [["--engine-args", '{"dtype": "float32"}'], ["--reasoning-effort", "low"], ["--chat-template-kwargs", "{}"]],
 )
-def test_a_teacher_that_is_only_read_takes_none(flags, problems, tmp_path, capsys):
-    rows = [json.loads(line) | {"responses": ["\\boxed{1}"]} for line in problems.read_text().splitlines()]
-    problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    given = ["distill", "--problems", str(problems), "--output", str(tmp_path / "out"), "--teacher", "recorded"]
-    status = main([*given, "--model", str(problems), "--dry-run", *flags])
+def test_a_teacher_that_is_only_read_takes_none(flags, problem_file, tmp_path, capsys):
+    rows = [json.loads(line) | {"responses": ["\\boxed{1}"]} for line in problem_file.read_text().splitlines()]
+    problem_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ["distill", "--problems", str(problem_file), "--output", str(tmp_path / "out"), "--teacher", "recorded"]
+    status = main([*given, "--model", str(problem_file), "--dry-run", *flags])
     assert status == (0 if flags[1] == "{}" else 2)
     assert flags[1] == "{}" or flags[0] in capsys.readouterr().err
 
 
-def test_traces_of_other_engine_arguments_are_not_mixed(problems, tmp_path, monkeypatch):
+def test_traces_of_other_engine_arguments_are_not_mixed(problem_file, tmp_path, monkeypatch):
     from openrlhf_math.cli.distill import build_parser, read_settings
     from openrlhf_math.errors import UserError
     from openrlhf_math.runs.journal import open_journal
@@ -128,7 +119,8 @@ def test_traces_of_other_engine_arguments_are_not_mixed(problems, tmp_path, monk
     monkeypatch.setattr("openrlhf_math.modeling.model_folder.load_tokenizer", lambda *args: qwen25().tokenizer)
 
     def settings(*flags):
-        given = ["--problems", str(problems), "--output", str(tmp_path / "out"), "--teacher", "engine", "--model", "m"]
+        given = ["--problems", str(problem_file), "--output", str(tmp_path / "out")]
+        given += ["--teacher", "engine", "--model", "m"]
         return read_settings(build_parser("distill").parse_args([*given, *flags]))
 
     first = ["--engine-args", '{"dtype": "float32"}']

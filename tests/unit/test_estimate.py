@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from openrlhf_math.grpo.estimate import GPUS, KNOWN, Phase, Shape, phases, print_phases, shape_of, shortest_step
+from openrlhf_math.grpo.estimate import KNOWN, Phase, Shape, phases, print_phases, shape_of, shortest_step
 from openrlhf_math.grpo.flags import build_parser
+from openrlhf_math.grpo.gpus import GPUS
 from openrlhf_math.grpo.settings import resolve
 
 SMALL = Shape(layers=3, hidden=256, heads=4, kv_heads=2, head_size=64, inner=704, vocabulary=512)

@@ -80,11 +80,11 @@ def test_rows_keep_what_other_code_reads(score):
         "reward": 1.0,
         "answer": "2",
         "well_formed": True,
-        "class": 0,
+        "answer_cluster": 0,
         "reason": "",
         "scores": [0.1, 0.9],
     }
-    assert kept[1]["response"] is None and kept[1]["class"] is None and kept[1]["scores"] is None
+    assert kept[1]["response"] is None and kept[1]["answer_cluster"] is None and kept[1]["scores"] is None
 
 
 def test_what_it_leaves_it_can_read_again(score, tmp_path, capsys):

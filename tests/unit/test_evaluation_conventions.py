@@ -88,7 +88,7 @@ def majority_of_the_first(found: list[Marked], k: int) -> float:
     """Our rule on the first k alone."""
     right = 0
     for one in found:
-        chosen = majority(one.judged.classes[:k])
+        chosen = majority(one.judged.answer_clusters[:k])
         right += chosen is not None and one.judged.correct[chosen]
     return right / len(found)
 
@@ -142,13 +142,13 @@ def test_where_maj_at_k_differs(pool, one, we, they):
 
 
 def test_the_differences_are_those_two_and_no_other(pool):
-    """Their rule over classes in place of texts, and without those that have no answer, is ours."""
+    """Their rule over clusters in place of texts, and without those that have no answer, is ours."""
     found = marked(pool, [*ALIKE, *(case.values[0] for case in DIFFERENCES)])
     for one in found:
-        answered = [number for number, name in enumerate(one.judged.classes) if name is not None]
-        classes = [str(one.judged.classes[number]) for number in answered]
+        answered = [number for number, name in enumerate(one.judged.answer_clusters) if name is not None]
+        clusters = [str(one.judged.answer_clusters[number]) for number in answered]
         scores = [one.judged.correct[number] for number in answered]
-        assert ours([one])["maj_at_k"][str(len(one.grades))]["accuracy"] == qwen_majority([classes], [scores], 99)
+        assert ours([one])["maj_at_k"][str(len(one.grades))]["accuracy"] == qwen_majority([clusters], [scores], 99)
 
 
 def test_below_all_completions_ours_is_the_mean_of_theirs_over_the_orders(pool):
@@ -180,7 +180,7 @@ def test_on_recorded_completions_of_a_model(pool):
     assert result["unanswered"] > 5 and 0.2 < result["pass_at_1"] < 0.8
     assert result["pass_at_1"] == pytest.approx(sum(qwen_accuracy(scores, sample) for sample in range(4)) / 4)
     assert result["pass_at_k"]["2"]["accuracy"] == pytest.approx(lighteval_pass_at_k(scores, 2))
-    answered = [one for one in found if None not in one.judged.classes]
+    answered = [one for one in found if None not in one.judged.answer_clusters]
     assert len(answered) > 20
     assert ours(answered)["maj_at_k"]["4"]["accuracy"] == pytest.approx(
         qwen_majority(texts_of(answered), scores_of(answered), 4)

@@ -13,9 +13,9 @@ from openrlhf_math.rerank.aggregate import last, lowest
 from openrlhf_math.rerank.choose import weighted
 
 
-def tally(correct, classes=None, tokens=None, truncated=None, formed=None, labels=None, scores=None):
-    classes = [int(one) for one in correct] if classes is None else classes
-    judged = Judged("", classes, list(map(bool, correct)), scores, tokens, classes.count(None), 0, 0)
+def tally(correct, clusters=None, tokens=None, truncated=None, formed=None, labels=None, scores=None):
+    clusters = [int(one) for one in correct] if clusters is None else clusters
+    judged = Judged("", clusters, list(map(bool, correct)), scores, tokens, clusters.count(None), 0, 0)
     return Tally(judged, formed or [True] * len(correct), truncated, labels or {})
 
 
@@ -58,16 +58,19 @@ def test_maj_at_k_is_the_mean_over_the_subsets_of_k():
     rng = np.random.default_rng(0)
     tallies = []
     for _ in range(60):
-        classes = rng.integers(0, 3, 5).tolist()
-        tallies.append(tally([one == 0 for one in classes], classes))
+        clusters = rng.integers(0, 3, 5).tolist()
+        tallies.append(tally([one == 0 for one in clusters], clusters))
 
-    def majority_is_right(classes):
-        votes = {name: classes.count(name) for name in classes}
+    def majority_is_right(clusters):
+        votes = {name: clusters.count(name) for name in clusters}
         best = max(votes.values())
-        return next(name for name in classes if votes[name] == best) == 0
+        return next(name for name in clusters if votes[name] == best) == 0
 
     expected = np.mean(
-        [np.mean([majority_is_right(list(drawn)) for drawn in permutations(one.judged.classes, 4)]) for one in tallies]
+        [
+            np.mean([majority_is_right(list(drawn)) for drawn in permutations(one.judged.answer_clusters, 4)])
+            for one in tallies
+        ]
     )
     assert figures(tallies, seed=0)["maj_at_k"]["4"]["accuracy"] == pytest.approx(expected, abs=0.02)
 

@@ -127,13 +127,13 @@ def test_wrong_flags_are_told_before_anything_is_asked(made, tmp_path, capsys, f
     assert named in capsys.readouterr().err
 
 
-def test_undecided_grades_become_the_judges(tmp_path):
-    """The judge is asked about undecided answers, and about no right one, no wrong number, none without an answer."""
+def test_ungraded_grades_become_the_judges(tmp_path):
+    """The judge is asked about ungraded answers, and about no right one, no wrong number, none without an answer."""
     grades = [
-        Grade("undecided", 0.0, "x Evelyn", True, 0.1, "too long"),
-        Grade("undecided", 0.0, "y", True, 0.1, "too long"),
-        Grade("undecided", 0.0, "y", False, 0.1, "too long"),
-        Grade("undecided", 0.0, None, False, 0.1, "too long"),
+        Grade("ungraded", 0.0, "x Evelyn", True, 0.1, "too long"),
+        Grade("ungraded", 0.0, "y", True, 0.1, "too long"),
+        Grade("ungraded", 0.0, "y", False, 0.1, "too long"),
+        Grade("ungraded", 0.0, None, False, 0.1, "too long"),
         Grade("correct", 1.0, "z", True, 0.1),
         Grade("wrong", 0.0, "7", False, 0.1),
     ]
@@ -147,7 +147,7 @@ def test_undecided_grades_become_the_judges(tmp_path):
         with AnswerJudge(settings, RewardConfig(), tmp_path / "judge.jsonl") as asked:
             result = asked.graded(row.problem, row.gold, grades)
             assert asked.figures(6)["judged_share"] == 0.5
-    assert [grade.outcome for grade in result] == ["correct", "format", "wrong", "undecided", "correct", "wrong"]
+    assert [grade.outcome for grade in result] == ["correct", "format", "wrong", "ungraded", "correct", "wrong"]
     assert [grade.reward for grade in result] == [1.0, 0.2, 0.0, 0.0, 1.0, 0.0]
     assert len(judge.bodies) == 2
 
@@ -179,12 +179,12 @@ def test_a_rollout_is_judged_where_the_grader_cannot_tell(tmp_path):
     from openrlhf_math.cli.grpo import build_parser
     from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.grpo.executor import AgentExecutor
-    from openrlhf_math.grpo.written import Written
+    from openrlhf_math.grpo.token_ledger import TokenLedger
 
     async def rollouts(executor) -> list[dict]:
         texts = [f"so \\boxed{{{one}}}" for one in ANSWERS]
-        written = [Written(ids=[1], actions=[(0, 1)], log_probs=[0.0], text=text) for text in texts]
-        return [await executor._rollout("Who is 1st?", "Evelyn", [7], one) for one in written]
+        ledgers = [TokenLedger(ids=[1], actions=[(0, 1)], log_probs=[0.0], text=text) for text in texts]
+        return [await executor._rollout("Who is 1st?", "Evelyn", [7], one) for one in ledgers]
 
     answer, rewards = Judge(), RewardConfig(workers=1)
     with ChatServer(answer) as server:

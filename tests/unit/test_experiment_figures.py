@@ -164,9 +164,9 @@ def test_between_evaluations_an_accuracy_is_reached_on_the_way():
 # --- rerank
 
 
-def judged(classes: list[int], right: int, scores: list[float]) -> Judged:
-    correct = [one == right for one in classes]
-    return Judged("", classes, correct, [[0.9, score] for score in scores], [10] * len(classes), 0, 0, 0)
+def judged(clusters: list[int], right: int, scores: list[float]) -> Judged:
+    correct = [one == right for one in clusters]
+    return Judged("", clusters, correct, [[0.9, score] for score in scores], [10] * len(clusters), 0, 0, 0)
 
 
 def test_rules_are_told_by_the_number_of_attempts():

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.bad_steps import BadSteps
 from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings, faults, parse_limits
-from openrlhf_math.grpo.undecided import RewardErrors
+from openrlhf_math.grpo.ungraded import RewardErrors
 from openrlhf_math.grpo.watchdog import Overdue, Watchdog
 
 
@@ -117,7 +117,7 @@ def test_a_reward_that_raises_gives_its_traceback_once_for_each_place():
         except (LookupError, ZeroDivisionError) as error:
             given.append(errors.grade(grade, error))
     grades, tracebacks = zip(*given, strict=True)
-    assert [each.outcome for each in grades] == ["undecided"] * 4 and not any(each.reward for each in grades)
+    assert [each.outcome for each in grades] == ["ungraded"] * 4 and not any(each.reward for each in grades)
     assert grades[0].reason.startswith("grade raised LookupError at ") and grades[0].reason.endswith(": odd")
     assert [bool(words) for words in tracebacks] == [True, False, True, False]
     assert "raise LookupError(text)" in tracebacks[0] and "return 1 / 0" in tracebacks[2]

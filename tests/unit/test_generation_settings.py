@@ -4,7 +4,6 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from public_tokenizers import qwen25
 from rollout_without_engines import generator
 from trained_batch import settings
 from vllm import SamplingParams
@@ -92,27 +91,6 @@ def test_evaluations_take_the_models_own_defaults(file, flags, expected, tmp_pat
 # Commands, as far as they go without an engine
 
 
-@pytest.fixture
-def model(tmp_path):
-    folder = tmp_path / "model"
-    tokenizer = qwen25().tokenizer
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
-    config = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "max_position_embeddings": 4096,
-              "vocab_size": len(tokenizer)}  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-@pytest.fixture
-def problems(tmp_path):
-    path = tmp_path / "problems.jsonl"
-    rows = [{"problem": f"{number}+1?", "answer": str(number + 1), "response": "<think>\nIt.\n</think>\n\n2"}
-            for number in range(16)]  # fmt: skip
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -127,8 +105,8 @@ def problems(tmp_path):
         (["--chat-template-kwargs", '{"think": true}'], "reads no think, only thinks"),
     ],
 )
-def test_grpo_refuses_names_that_are_not_known(flags, said, model, problems, tmp_path, capsys):
-    command = ["grpo", "--model", str(model), "--problems", str(problems), "--output", str(tmp_path / "run")]
+def test_grpo_refuses_names_that_are_not_known(flags, said, model_folder, problem_file, tmp_path, capsys):
+    command = ["grpo", "--model", str(model_folder), "--problems", str(problem_file), "--output", str(tmp_path / "run")]
     assert main([*command, "--math.device", "cpu", "--dry-run", *flags]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
@@ -143,25 +121,28 @@ def test_values_that_vllm_takes_are_taken():
     check_engine_args("--vllm.args", given, {})
 
 
-def test_a_template_is_given_its_variables_in_grpo_and_sft(model, problems):
+def test_a_template_is_given_its_variables_in_grpo_and_sft(model_folder, problem_file):
     from openrlhf_math.grpo import inputs
     from openrlhf_math.sft.render import Renderer
 
     for variables, ending in (({}, "<assistant><no>"), ({"thinks": True}, "<assistant>")):
-        flags = ("--actor.model_name_or_path", model, "--data.prompt_dataset", problems, "--math.instruction", "",
-                 "--chat-template-kwargs", json.dumps(variables))  # fmt: skip
+        flags = ("--actor.model_name_or_path", model_folder, "--data.prompt_dataset", problem_file,
+                 "--math.instruction", "", "--chat-template-kwargs", json.dumps(variables))  # fmt: skip
         args = settings(*flags)
-        prompts = inputs.render_prompts(args, inputs.load_problem_sets(args))[str(problems)]
-        assert prompts[0] == f"<user>0+1?{ending}"
+        prompts = inputs.render_prompts(args, inputs.load_problem_sets(args))[str(problem_file)]
+        first = json.loads(problem_file.read_text().splitlines()[0])["problem"]
+        assert prompts[0] == f"<user>{first}{ending}"
         data = SimpleNamespace(apply_chat_template=True, tokenizer_chat_template=None, input_template=None)
         math = SimpleNamespace(thinking_tags="think", template_variables=variables, thinking="keep", instruction="")
-        made = Renderer(SimpleNamespace(data=data, math=math, model=SimpleNamespace(model_name_or_path=str(model))))
+        made = Renderer(
+            SimpleNamespace(data=data, math=math, model=SimpleNamespace(model_name_or_path=str(model_folder)))
+        )
         messages = [{"role": "user", "content": "1"}]
         text = made.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         assert text == f"<user>1{ending}"
 
 
-def test_sft_refuses_a_variable_that_its_template_does_not_read(model, problems, tmp_path, capsys):
-    command = ["sft", "--model", str(model), "--problems", str(problems), "--output", str(tmp_path / "run")]
+def test_sft_refuses_a_variable_that_its_template_does_not_read(model_folder, problem_file, tmp_path, capsys):
+    command = ["sft", "--model", str(model_folder), "--problems", str(problem_file), "--output", str(tmp_path / "run")]
     assert main([*command, "--dry-run", "--math.device", "cpu", "--chat-template-kwargs", '{"think": true}']) == 2
     assert "reads no think, only thinks" in capsys.readouterr().err

@@ -66,6 +66,9 @@ def test_the_pass_for_old_log_probabilities_is_skipped_only_where_nothing_reads_
         (("--train.micro_batch_size", "5"), "--train.micro_batch_size 5 on 1 training"),
         (("--actor.model_name_or_path", ""), "--actor.model_name_or_path is missing"),
         (("--rollout.micro_batch_size", "100000"), "OpenRLHF refuses these flags"),
+        (("--math.grading_seconds", "1e9"), "--math.grading_seconds 1000000000.0: give"),
+        (("--math.grading_workers", "5000"), "--math.grading_workers 5000: give"),
+        (("--math.grading_gib", "1e12"), "--math.grading_gib"),
         (("--algo.advantage.estimator", "gpro"), "there is none of that name; choose one of grpo"),
     ],
 )

@@ -327,7 +327,7 @@ from openrlhf_math.tools.isolation import find_isolation, new_kernel
 from openrlhf_math.tools.kernel import KernelLimits
 kernel = new_kernel(KernelLimits(), sys.argv[1])
 inner = kernel.run("import os; os.getpid()").output
-print(inner if sys.argv[1] == "none" else 0, kernel._process.pid, flush=True)  # else that is no number outside
+print(inner if sys.argv[1] == "none" else 0, kernel._process.pid, flush=True)  # else the number has no meaning outside
 kernel.run("while True: pass")
 """
 

@@ -213,6 +213,9 @@ def test_a_batch_comes_back_from_a_checkpoint_as_it_was():
                     assert left_.dtype == right.dtype and torch.equal(left_, right), name
                 else:
                     assert left_ == right or name == "graded", name
+    former = {**states, "text": states["text"].replace("ungraded", "undecided")}  # of the release before
+    assert [each.ungraded for each in from_state(former)] == [[], [{"reason": "r"}]]
+    assert from_state(former)[1].samples[0].info.keys() == batch.samples[0].info.keys()
     assert batch.off_policy(6) == {"weights_version": 5.0, "off_policy_steps": 0.5}
     assert batch.truncated() == 0.5
 

@@ -88,7 +88,7 @@ def test_a_failure_is_counted_and_says_why(tmp_path, body, reason):
     response = rollout(executor)
     assert response["reward"] == 0.0 and response["extra_logs"] == {"reward_error_rate": 1.0}
     assert reason in response["reward_error"]
-    (kept,) = executor.undecided
+    (kept,) = executor.ungraded
     assert kept["response"] == "4" and kept["gold"] == "4" and reason in kept["traceback"]
 
 

@@ -57,7 +57,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     named = grpo_run(folder / "<img src=x onerror=alert(1)>\x1b[31m$x_1$", settings={"new": HOSTILE[0]}, **apart(0.8))
     write_lines(
-        named / "undecided.jsonl", [{"step": 1, "gold": "2", "reason": "time", "response": text} for text in HOSTILE]
+        named / "ungraded.jsonl", [{"step": 1, "gold": "2", "reason": "time", "response": text} for text in HOSTILE]
     )
     write_lines(named / "eval.jsonl", [{"step": 10, "eval_<b>x_pass1": 0.5}])
     hostile = evaluation(folder / "hostile", [True] * len(HOSTILE))

@@ -158,9 +158,3 @@ def test_a_run_without_a_step_and_lines_left_out_are_told(tmp_path, capsys):
     page = output.read_text()
     assert "started has no step yet." in page
     assert "torn: 1 line of metrics.jsonl cannot be read and is left out." in page
-
-
-def test_the_old_name_of_a_metric_is_read(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "idle_rate": 0.25}\n{"step": 2, "zero_advantage_rate": 0.5}\n')
-    rows = read_records(tmp_path / "metrics.jsonl").rows
-    assert [number(row, "zero_advantage_rate") for row in rows] == [0.25, 0.5]

@@ -54,8 +54,8 @@ def test_a_set_of_ones_own(tmp_path):
     "content, result",
     [
         (None, "no set and no file"),
-        ("{", "no JSON"),
-        (b"\xff", "no JSON"),
+        ("{", "not JSON"),
+        (b"\xff", "not JSON"),
         ("[]", "at least one agent"),
         ('{"name": "a"}', "at least one agent"),
         ('["a"]', "agent 1: it must be an object with a name"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openrlhf_math.rerank.anytime import Attempt, Poll, decide
+from openrlhf_math.rerank.anytime import Attempt, VoteState, decide
 from openrlhf_math.rerank.budget import Budget, Limits, SetBudget
 from openrlhf_math.rerank.choose import best_of_n, majority, weighted
 from openrlhf_math.rerank.early_stop import cannot_lose, confident, lead_probability, votes_needed, wave
@@ -76,7 +76,7 @@ def test_unspent_tokens_and_attempts_pass_on_and_overspent_ones_are_missed(clock
 
 
 def test_problems_at_once_share_without_promising_twice(clock):
-    budgets = SetBudget(Limits(tokens=100, seconds=100), Limits(), problems=4, at_once=2, clock=clock)
+    budgets = SetBudget(Limits(tokens=100, seconds=100), Limits(), problems=4, max_concurrency=2, clock=clock)
     with budgets.problem() as first, budgets.problem() as second:
         assert (first.limits.tokens, second.limits.tokens) == (25, 25)
         assert first.limits.seconds == 50
@@ -87,7 +87,7 @@ def test_problems_at_once_share_without_promising_twice(clock):
 
 
 def test_a_set_never_promises_more_than_it_has(clock):
-    budgets = SetBudget(Limits(seconds=10), Limits(), problems=1, at_once=8, clock=clock)
+    budgets = SetBudget(Limits(seconds=10), Limits(), problems=1, max_concurrency=8, clock=clock)
     clock.now = 4
     with budgets.problem() as budget:
         assert budget.limits.seconds == 6
@@ -118,11 +118,11 @@ def test_cannot_lose(totals, remaining, safe):
 @given(votes=st.lists(st.integers(0, 3), min_size=1, max_size=7), remaining=st.integers(0, 4))
 def test_cannot_lose_is_exactly_that_no_continuation_changes_the_majority(votes, remaining):
     numbers = {}
-    classes = [numbers.setdefault(vote, len(numbers)) for vote in votes]
-    totals = [classes.count(name) for name in range(len(numbers))]
-    leader = classes[majority(classes)]
+    clusters = [numbers.setdefault(vote, len(numbers)) for vote in votes]
+    totals = [clusters.count(name) for name in range(len(numbers))]
+    leader = clusters[majority(clusters)]
     continuations = itertools.product(range(len(numbers) + 1), repeat=remaining)
-    changed = any((done := [*classes, *more])[majority(done)] != leader for more in continuations)
+    changed = any((done := [*clusters, *more])[majority(done)] != leader for more in continuations)
     assert cannot_lose(totals, remaining) is not changed
 
 
@@ -184,9 +184,9 @@ async def sampled(answers, budget, scores=None, tokens=10, clock=None, seconds=1
 
 def run(answers, limits, clock=None, stop=None, rule=majority, scores=None):
     budget = Budget(limits, clock or Clock())
-    poll = Poll(lambda first, second: False, rule)
+    state = VoteState(lambda first, second: False, rule)
     arguments = (stop,) if stop else ()
-    return asyncio.run(decide(sampled(answers, budget, scores, clock=clock), budget, poll, *arguments))
+    return asyncio.run(decide(sampled(answers, budget, scores, clock=clock), budget, state, *arguments))
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_an_attempt_that_hangs_is_left_at_the_deadline():
         yield Attempt("8")
 
     begun = time.monotonic()
-    decision = asyncio.run(decide(hangs(), Budget(Limits(seconds=0.2)), Poll(lambda *pair: False)))
+    decision = asyncio.run(decide(hangs(), Budget(Limits(seconds=0.2)), VoteState(lambda *pair: False)))
     assert (decision.answer, decision.ended, decision.attempts) == ("7", "seconds", 1)
     assert time.monotonic() - begun < 40
 
@@ -225,11 +225,11 @@ def test_a_comparison_that_hangs_is_left_at_the_deadline():
         return False
 
     begun = time.monotonic()
-    poll = Poll(slow)
+    state = VoteState(slow)
 
     async def bounded():
         budget = Budget(Limits(seconds=0.2))
-        decision = await decide(sampled(["7", "8", "9"], budget), budget, poll)
+        decision = await decide(sampled(["7", "8", "9"], budget), budget, state)
         return decision, time.monotonic() - begun
 
     decision, seconds = asyncio.run(bounded())

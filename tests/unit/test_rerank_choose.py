@@ -52,7 +52,7 @@ def test_an_aggregation_that_gives_no_number():
 
 
 CASES = [
-    # classes, scores, majority, weighted, best_of_n, weighted_best_of_n
+    # clusters, scores, majority, weighted, best_of_n, weighted_best_of_n
     ([], [], None, None, None, None),
     ([None, None], [0.9, 0.9], None, None, None, None),
     ([0], [0.0], 0, 0, 0, 0),
@@ -69,13 +69,13 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_rules(case):
-    classes, scores, *wanted = case
-    chosen = [RULES[name](classes, scores) for name in ("majority", "weighted", "best_of_n", "weighted_best_of_n")]
+    clusters, scores, *wanted = case
+    chosen = [RULES[name](clusters, scores) for name in ("majority", "weighted", "best_of_n", "weighted_best_of_n")]
     assert chosen == wanted
 
 
 @pytest.mark.parametrize(
-    "classes, scores, chosen",
+    "clusters, scores, chosen",
     [
         ([], [], None),
         ([None], [0.9], None),
@@ -88,8 +88,8 @@ def test_rules(case):
         ([0, 1], [0.5, 0.5], 0),
     ],
 )
-def test_the_chairman_follows_a_clear_majority_and_else_the_verifier(classes, scores, chosen):
-    assert chairman(classes, scores) == chosen
+def test_the_chairman_follows_a_clear_majority_and_else_the_verifier(clusters, scores, chosen):
+    assert chairman(clusters, scores) == chosen
 
 
 ATTEMPTS = st.lists(
@@ -100,9 +100,9 @@ ATTEMPTS = st.lists(
 
 
 def winner(rule, attempts):
-    """The class that wins, and whether another one is as good."""
-    classes, scores = zip(*attempts, strict=True)
-    number = rule(classes, scores)
+    """The cluster that wins, and whether another one is as good."""
+    clusters, scores = zip(*attempts, strict=True)
+    number = rule(clusters, scores)
     if number is None:
         return None, False
 
@@ -112,13 +112,13 @@ def winner(rule, attempts):
             return len(members)
         return max(members) if rule in (best_of_n, chairman) else math.fsum(members)
 
-    best = worth(classes[number])
-    return classes[number], sum(worth(name) == best for name in set(classes) - {None}) > 1
+    best = worth(clusters[number])
+    return clusters[number], sum(worth(name) == best for name in set(clusters) - {None}) > 1
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @given(attempts=ATTEMPTS, seed=st.integers(0, 1000))
-def test_the_order_of_the_attempts_does_not_change_the_chosen_class(rule, attempts, seed):
+def test_the_order_of_the_attempts_does_not_change_the_chosen_cluster(rule, attempts, seed):
     chosen, tied = winner(rule, attempts)
     shuffled = random.Random(seed).sample(attempts, len(attempts))
     assert tied or winner(rule, shuffled)[0] == chosen
@@ -141,12 +141,12 @@ def test_an_attempt_without_an_answer_changes_nothing(rule, attempts):
 
 @given(attempts=ATTEMPTS)
 def test_with_equal_scores_the_weighted_vote_is_the_majority(attempts):
-    classes = [name for name, _ in attempts]
-    assert weighted(classes, [1.0] * len(classes)) == majority(classes)
+    clusters = [name for name, _ in attempts]
+    assert weighted(clusters, [1.0] * len(clusters)) == majority(clusters)
 
 
-def middle(classes, scores):
-    return len(classes) // 2
+def middle(clusters, scores):
+    return len(clusters) // 2
 
 
 def test_ones_own_by_dotted_path():

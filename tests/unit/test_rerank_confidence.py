@@ -12,7 +12,7 @@ import pytest
 
 from openrlhf_math.cli import main
 from openrlhf_math.cli.rerank_flags import add_rerank_flags, method
-from openrlhf_math.rerank.anytime import Attempt, Poll
+from openrlhf_math.rerank.anytime import Attempt, VoteState
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.choose import RULES, majority, most_confident
 from openrlhf_math.rerank.confidence import ByConfidence, Floor, Meter, Watch, measured, read_logprobs, surest, weights
@@ -160,23 +160,23 @@ def test_what_has_no_number_weighs_as_little_as_the_least_confident():
 @pytest.mark.parametrize("seed", range(30))
 def test_the_vote_is_weighted_by_confidence(seed):
     rng = random.Random(seed)
-    classes = [rng.choice([None, 0, 1, 2]) for _ in range(rng.randrange(1, 12))]
-    values = [rng.uniform(0, 20) for _ in classes]
+    clusters = [rng.choice([None, 0, 1, 2]) for _ in range(rng.randrange(1, 12))]
+    values = [rng.uniform(0, 20) for _ in clusters]
     totals = {}
-    for name, value in zip(classes, values, strict=True):
+    for name, value in zip(clusters, values, strict=True):
         if name is not None:
             totals[name] = totals.get(name, 0) + value
-    winner = most_confident(classes, values)
+    winner = most_confident(clusters, values)
     if not totals:
         assert winner is None
     else:
         best = max(totals, key=totals.get)
-        assert classes[winner] == best and winner == classes.index(best)
-    assert most_confident(classes, [0.0] * len(classes)) == majority(classes)
+        assert clusters[winner] == best and winner == clusters.index(best)
+    assert most_confident(clusters, [0.0] * len(clusters)) == majority(clusters)
 
 
 @pytest.mark.parametrize(
-    "classes, numbers, keep, left",
+    "clusters, numbers, keep, left",
     [
         ([0, 1, 0, 1], [1.0, 2.0, 3.0, 4.0], 0.5, [None, None, 0, 1]),
         ([0, 1, 0, 1], [1.0, 2.0, 3.0, 4.0], 1.0, [0, 1, 0, 1]),
@@ -191,8 +191,8 @@ def test_the_vote_is_weighted_by_confidence(seed):
         ([0], [None], 0.1, [0]),
     ],
 )
-def test_the_least_confident_are_left_out(classes, numbers, keep, left):
-    assert surest(classes, numbers, keep) == left
+def test_the_least_confident_are_left_out(clusters, numbers, keep, left):
+    assert surest(clusters, numbers, keep) == left
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -278,7 +278,7 @@ def test_unsure_attempts_are_ended_once_it_is_known_what_that_is(pool):
     answers, levels = box("1", "1", "2", "3", "2", "2"), [3.0, 4.0, 5.0, 2.0, 3.5, 2.9]
     by = ByConfidence(warm_up=3, window=4)
     writer = Writer(answers, levels, seconds=0.001)
-    solution = solve(pool, writer, replace(METHOD, rule=most_confident, confidence=by, at_once=8))
+    solution = solve(pool, writer, replace(METHOD, rule=most_confident, confidence=by, max_concurrency=8))
     assert writer.most <= 3, "no more may be under way than those it is learnt from, until it is known"
     assert [sampling.watch.floor for sampling in writer.asked] == [None] * 3 + [3.0] * 3
     assert [(one.answer, one.tokens) for one in solution.attempts] == [
@@ -312,11 +312,11 @@ def test_edges(pool, answers, levels, answer, keep):
 
 
 def test_totals_of_equal_confidences_are_votes():
-    poll = Poll(lambda *pair: False, most_confident)
+    state = VoteState(lambda *pair: False, most_confident)
     one = meter([-7.0], [[-7.0]]).confidence()
     for answer in ("1", "1", "2", None):
-        poll.add(Attempt(answer, confidence=one))
-    assert poll.totals() == pytest.approx((2.0, 1.0)) and not poll.bounded()
+        state.add(Attempt(answer, confidence=one))
+    assert state.totals() == pytest.approx((2.0, 1.0)) and not state.bounded()
 
 
 @pytest.mark.parametrize(

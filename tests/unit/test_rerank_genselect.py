@@ -263,7 +263,7 @@ def test_where_all_agree_nothing_is_asked(pool):
 
 def test_attempts_leave_tokens_for_the_choice(pool):
     sampler = Solving("12" * 50, "2")
-    solution, budget = solve(pool, sampler, replace(METHOD, stop=never, at_once=1), tokens=100)
+    solution, budget = solve(pool, sampler, replace(METHOD, stop=never, max_concurrency=1), tokens=100)
     assert sampler.made == 8 and solution.decision.ended == "tokens"
     assert (solution.answer, solution.decision.by_model) == ("2", True)
     assert [sampling.max_tokens for _, sampling in sampler.asked] == [20]

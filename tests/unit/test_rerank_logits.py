@@ -1,29 +1,29 @@
-"""Scores that are no probabilities, and attempts without any: checked against plain formulas in numpy."""
+"""Scores that are not probabilities, and attempts without any: checked against plain formulas in numpy."""
 
 import numpy as np
 import pytest
 
 from openrlhf_math.rerank.aggregate import aggregate, last
-from openrlhf_math.rerank.anytime import Attempt, Poll
+from openrlhf_math.rerank.anytime import Attempt, VoteState
 from openrlhf_math.rerank.choose import RULES, best_of_n, majority, needs_scores, weighted
 from openrlhf_math.rerank.early_stop import confident
 
 
-def naive_weighted(classes, logits) -> int:
+def naive_weighted(clusters, logits) -> int:
     weights = np.exp(np.array(logits)) / np.exp(np.array(logits)).sum()
-    totals = [sum(weights[i] for i, name in enumerate(classes) if name == one) for one in range(max(classes) + 1)]
-    return classes.index(int(np.argmax(totals)))
+    totals = [sum(weights[i] for i, name in enumerate(clusters) if name == one) for one in range(max(clusters) + 1)]
+    return clusters.index(int(np.argmax(totals)))
 
 
 @pytest.mark.parametrize("seed", range(50))
 def test_a_shift_of_all_logits_changes_no_choice(seed):
     draw = np.random.default_rng(seed)
-    classes = [0, *draw.integers(0, 2, 3).tolist(), 1, 2]
-    logits = (draw.normal(0, 2, len(classes)) + 5).tolist()
+    clusters = [0, *draw.integers(0, 2, 3).tolist(), 1, 2]
+    logits = (draw.normal(0, 2, len(clusters)) + 5).tolist()
     for shift in (-8.0, -100.0, 3.0):
-        assert weighted(classes, [logit + shift for logit in logits]) == naive_weighted(classes, logits)
+        assert weighted(clusters, [logit + shift for logit in logits]) == naive_weighted(clusters, logits)
         for rule in filter(needs_scores, RULES.values()):
-            assert rule(classes, [logit + shift for logit in logits]) == rule(classes, [one + 50 for one in logits])
+            assert rule(clusters, [logit + shift for logit in logits]) == rule(clusters, [one + 50 for one in logits])
 
 
 def test_a_vote_never_counts_against_its_class():
@@ -32,9 +32,9 @@ def test_a_vote_never_counts_against_its_class():
 
 @pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule is not majority])
 def test_where_no_attempt_is_scored_the_majority_wins(name):
-    classes = [0, 1, 1, None]
+    clusters = [0, 1, 1, None]
     scores, unscored = aggregate([None] * 4, last)
-    assert unscored == 4 and RULES[name](classes, scores) == 1
+    assert unscored == 4 and RULES[name](clusters, scores) == 1
 
 
 def test_an_attempt_without_a_score_is_not_preferred_to_one_with_a_negative():
@@ -45,11 +45,11 @@ def test_an_attempt_without_a_score_is_not_preferred_to_one_with_a_negative():
     assert scores == [5.0, 7.0, 5.0]
 
 
-def polled(classes, logits) -> Poll:
-    poll = Poll(lambda first, second: False, weighted)
-    for name, logit in zip(classes, logits, strict=True):
-        poll.add(Attempt(str(name), logit))
-    return poll
+def polled(clusters, logits) -> VoteState:
+    state = VoteState(lambda first, second: False, weighted)
+    for name, logit in zip(clusters, logits, strict=True):
+        state.add(Attempt(str(name), logit))
+    return state
 
 
 def test_equal_logits_are_votes_and_one_that_outweighs_all_is_one_vote():
@@ -59,6 +59,6 @@ def test_equal_logits_are_votes_and_one_that_outweighs_all_is_one_vote():
 
 @pytest.mark.parametrize("shift", [-8.0, 3.0])
 def test_confidence_stops_with_logits_but_no_lead_of_theirs_is_safe(shift):
-    poll = polled("aaaaaa", [shift, shift + 0.1, shift - 0.1, shift, shift, shift])
-    assert confident(0.95)(poll.totals(), 26) and not poll.bounded()
+    state = polled("aaaaaa", [shift, shift + 0.1, shift - 0.1, shift, shift, shift])
+    assert confident(0.95)(state.totals(), 26) and not state.bounded()
     assert not confident(0.95)(polled("ab", [shift, shift]).totals(), 30)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from openrlhf_math.rerank.anytime import Poll, decide
+from openrlhf_math.rerank.anytime import VoteState, decide
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
 from openrlhf_math.rerank.roles import Completion, CutOff, Sampling
@@ -47,14 +47,16 @@ class Clockwork:
             await self.counted.wait()
 
 
-async def decided(lengths, answers, stop, at_once):
+async def decided(lengths, answers, stop, max_concurrency):
     sampler, budget = Clockwork(lengths, answers), Budget(Limits(attempts=len(lengths)))
     turn = lambda number: Turn([{"role": "user", "content": str(number)}], Sampling())  # noqa: E731
-    task = Task("1+1?", turn, sampler, None, budget, at_once or len(lengths))
+    task = Task("1+1?", turn, sampler, None, budget, max_concurrency or len(lengths))
     clock = asyncio.create_task(sampler.run())
-    poll = Poll(lambda *pair: False)
+    state = VoteState(lambda *pair: False)
     try:
-        return await decide(independent(task), budget, poll, stop, lambda poll: sampler.counted.set(), not at_once)
+        return await decide(
+            independent(task), budget, state, stop, lambda state: sampler.counted.set(), not max_concurrency
+        )
     finally:
         clock.cancel()
 
@@ -67,18 +69,18 @@ DRAWS = {
 
 
 @pytest.mark.parametrize("stop", [cannot_lose, confident(0.95)], ids=["cannot lose", "0.95"])
-@pytest.mark.parametrize("at_once", [None, 4, 16])
+@pytest.mark.parametrize("max_concurrency", [None, 4, 16])
 @pytest.mark.parametrize("draw", DRAWS)
-def test_what_is_saved_is_not_overstated_and_in_waves_it_is_right(draw, at_once, stop):
+def test_what_is_saved_is_not_overstated_and_in_waves_it_is_right(draw, max_concurrency, stop):
     rng, truth, said = random.Random(1), 0, 0
     for _ in range(40):
         lengths = [DRAWS[draw](rng) for _ in range(16)]
         answers = [0 if rng.random() < 0.7 else rng.randint(1, 6) for _ in range(16)]
-        decision = asyncio.run(decided(lengths, answers, stop, at_once))
+        decision = asyncio.run(decided(lengths, answers, stop, max_concurrency))
         if decision.ended == "early":
             truth += sum(lengths) - decision.tokens
             said += decision.tokens_saved
         else:
             assert (decision.tokens, decision.tokens_saved) == (sum(lengths), 0)
     assert truth > 0 and said <= 1.05 * truth
-    assert at_once or math.isclose(said, truth, rel_tol=0.15)
+    assert max_concurrency or math.isclose(said, truth, rel_tol=0.15)

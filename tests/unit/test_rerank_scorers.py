@@ -278,7 +278,7 @@ def test_ones_own_kind_is_found_by_dotted_path():
         ({"replicas": 0}, "replicas is 0"),
         ({"max_context": 0}, "max_context is 0"),
         ({"memory": 1.5}, "memory is 1.5"),
-        ({"separator": ""}, "separator is empty"),
+        ({"separator": ""}, "separator is ''"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong, complaint):

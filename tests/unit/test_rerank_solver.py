@@ -70,7 +70,7 @@ def test_equal_answers_vote_together_however_they_are_written(pool):
     solution = solve(pool, Sampler(box("2", "1/2", "0.5", r"\frac{1}{2}", "2")))
     assert solution.answer == "1/2"
     assert solution.decision.votes == (2, 3)
-    assert solution.classes == (0, 1, 1, 1, 0)
+    assert solution.answer_clusters == (0, 1, 1, 1, 0)
     assert solution.text == box("1/2")[0]
 
 
@@ -99,13 +99,13 @@ def test_every_attempt_has_the_problem_the_instruction_and_its_own_seed(pool):
 
 def test_no_more_attempts_are_under_way_than_wanted(pool):
     sampler = Sampler(box(*"11111111"), seconds=0.01)
-    solve(pool, sampler, method=replace(METHOD, at_once=3))
+    solve(pool, sampler, method=replace(METHOD, max_concurrency=3))
     assert sampler.most == 3 and len(sampler.asked) == 8
 
 
 def test_a_vote_that_cannot_be_lost_ends_and_what_is_under_way_is_cancelled(pool):
     sampler = Sampler(box(*"111111111111"), seconds=0.1)
-    solution = solve(pool, sampler, method=replace(METHOD, stop=cannot_lose, at_once=4))
+    solution = solve(pool, sampler, method=replace(METHOD, stop=cannot_lose, max_concurrency=4))
     assert solution.decision.ended == "early"
     assert sampler.cancelled > 0 and sampler.under_way == 0
     begun = len(sampler.asked)
@@ -132,7 +132,7 @@ class SlowAfter(Sampler):
 
 def test_the_tokens_of_cancelled_attempts_count(pool):
     sampler = SlowAfter(box(*"1" * 12), quick=6)
-    solution = solve(pool, sampler, method=replace(METHOD, stop=cannot_lose, at_once=12))
+    solution = solve(pool, sampler, method=replace(METHOD, stop=cannot_lose, max_concurrency=12))
     decision = solution.decision
     assert decision.ended == "early" and decision.attempts == 6 and decision.not_counted == 6
     assert decision.tokens == 6 * 10 + 6 * 4
@@ -142,11 +142,11 @@ def test_the_tokens_of_cancelled_attempts_count(pool):
 def test_a_set_is_charged_for_cancelled_attempts(pool):
     sampler = SlowAfter(box(*"1" * 12), quick=6)
     reranker = Reranker(Solver(sampler, None, pool))
-    method = replace(METHOD, stop=cannot_lose, at_once=12)
+    method = replace(METHOD, stop=cannot_lose, max_concurrency=12)
 
     async def run():
         each, total = Limits(attempts=12), Limits(tokens=80)
-        return [one async for one in reranker.solve_all(["a", "b"], method, each, total, at_once=1)]
+        return [one async for one in reranker.solve_all(["a", "b"], method, each, total, max_concurrency=1)]
 
     first, second = sorted(asyncio.run(run()), key=lambda solved: solved.number)
     assert first.solution.decision.tokens == 84
@@ -169,7 +169,7 @@ def test_a_split_vote_begins_more(pool):
 def test_at_the_deadline_the_best_so_far_is_given(pool):
     sampler = Sampler(box("5") * 100, seconds=0.05)
     started = time.monotonic()
-    solution = solve(pool, sampler, method=replace(METHOD, at_once=2), seconds=0.4)
+    solution = solve(pool, sampler, method=replace(METHOD, max_concurrency=2), seconds=0.4)
     assert time.monotonic() - started < 20
     assert solution.decision.ended == "seconds" and solution.answer == "5"
     assert 0 < len(solution.attempts) < 100 and sampler.under_way == 0
@@ -177,7 +177,7 @@ def test_at_the_deadline_the_best_so_far_is_given(pool):
 
 def test_no_attempt_is_begun_beyond_the_tokens(pool):
     sampler = Sampler(box("5") * 100)
-    solution = solve(pool, sampler, method=replace(METHOD, at_once=1), tokens=35)
+    solution = solve(pool, sampler, method=replace(METHOD, max_concurrency=1), tokens=35)
     assert solution.decision.ended == "tokens" and len(sampler.asked) == 4
 
 
@@ -292,7 +292,7 @@ def test_a_total_too_small_for_all_serves_the_first(pool):
     each, total = Limits(attempts=1, seconds=100), Limits(seconds=1)
 
     async def solved() -> list:
-        return [one async for one in reranker.solve_all(problems, METHOD, each, total, at_once=2)]
+        return [one async for one in reranker.solve_all(problems, METHOD, each, total, max_concurrency=2)]
 
     started = time.monotonic()
     answered = sorted(one.number for one in asyncio.run(solved()) if one.solution.answer == "1")
@@ -317,10 +317,12 @@ def test_stopped_every_problem_has_the_best_so_far(pool):
     counted = []
 
     async def solved() -> list:
-        method = replace(METHOD, at_once=1)
+        method = replace(METHOD, max_concurrency=1)
         problems = ["a?", "b?", "c?"]
         done = []
-        async for one in reranker.solve_all(problems, method, Limits(attempts=9), at_once=2, counted=counted.append):
+        async for one in reranker.solve_all(
+            problems, method, Limits(attempts=9), max_concurrency=2, counted=counted.append
+        ):
             done.append(one)
         return done
 

@@ -120,8 +120,8 @@ def test_ones_own_rule_and_aggregation(vote):
     assert result["rules"][f"{__name__}.the_third, statistics.median"]["accuracy"][-1] == 1.0
 
 
-def the_third(classes, scores):
-    return min(2, len(classes) - 1)
+def the_third(clusters, scores):
+    return min(2, len(clusters) - 1)
 
 
 def test_what_has_no_answer_no_score_or_no_gold_is_wrong_and_told(vote):
@@ -132,7 +132,7 @@ def test_what_has_no_answer_no_score_or_no_gold_is_wrong_and_told(vote):
         {"gold": "5", "responses": [r"\boxed{4}", "\ud800 \\boxed{5}"], "scores": [[0.9, math.nan], 0.1]},
     ]
     result = vote(nothing)
-    assert (result["unanswered"], result["undecided"], result["unscored"], result["fewest_attempts"]) == (3, 1, 5, 0)
+    assert (result["unanswered"], result["ungraded"], result["unscored"], result["fewest_attempts"]) == (3, 1, 5, 0)
     accuracies = {name: rule["accuracy"][-1] for name, rule in result["rules"].items()}
     assert accuracies.pop("majority") == 0.0
     assert set(accuracies.values()) == {0.25}
@@ -141,7 +141,7 @@ def test_what_has_no_answer_no_score_or_no_gold_is_wrong_and_told(vote):
 def test_early_stopping_tells_tokens_saved(vote):
     rows = [{"gold": "1", "responses": [r"\boxed{1}"] * 8, "tokens": [10] * 4 + [20] * 4}]
     result = vote(rows, "--confidence", "0.9")["early_stop"]
-    # 3 equal answers are 1 - 1/16 sure; 4 of 8 cannot lose to a class that has not come yet
+    # 3 equal answers are 1 - 1/16 sure; 4 of 8 cannot lose to a cluster that has not come yet
     assert result["leads with 0.9 confidence"] == {
         "accuracy": 1.0,
         "attempts": 3.0,
@@ -160,7 +160,7 @@ def test_equal_responses_are_graded_once(monkeypatch):
     row = recorded.Row("", None, "5", [r"\boxed{5}"] * 20 + [r"\boxed{6}"] * 20, None, None)
     judged = recorded.judge(row, pool)
     pool.close()
-    assert judged.classes == [0] * 20 + [1] * 20 and judged.correct == [True] * 20 + [False] * 20
+    assert judged.answer_clusters == [0] * 20 + [1] * 20 and judged.correct == [True] * 20 + [False] * 20
     assert len(asked) == 2
 
 
@@ -214,10 +214,10 @@ def test_a_bad_row_is_named(line, message, tmp_path, capsys):
         (["{rows}", "--rule", "nosuch"], "--rule nosuch: there is none of that name"),
         (["{rows}", "--aggregate", "no.such"], "--aggregate no.such: cannot be imported"),
         (["{unscored}", "--rule", "weighted"], "1 has no `scores`, which --rule weighted needs"),
-        (["{rows}", "--subsets", "0"], "--subsets is 0"),
-        (["{rows}", "--seed", "-1"], "--seed is -1"),
-        (["{rows}", "--confidence", "1"], "confidence is 1.0"),
-        (["{rows}", "--timeout", "0"], "timeout_seconds is 0"),
+        (["{rows}", "--subsets", "0"], "--subsets 0"),
+        (["{rows}", "--seed", "-1"], "--seed -1"),
+        (["{rows}", "--confidence", "1"], "--confidence 1.0"),
+        (["{rows}", "--timeout", "0"], "--timeout 0"),
         (["{rows}", "--plot", "plot.txt"], "must end in .png"),
         (["{rows}", "--plot", "/nowhere/plot.png"], "there is no directory /nowhere"),
     ],

@@ -87,12 +87,14 @@ def began(tmp_path):
 
 def test_a_run_without_a_checkpoint_begins_anew_and_forgets_its_records(began, capsys):
     args, problems = began
-    for name in ("metrics.jsonl", "problems.jsonl"):
+    for name in ("metrics.jsonl", "problems.jsonl", "undecided.jsonl"):  # the last: of the release before
         (args.math.run_dir / name).write_text('{"step": 1, "seconds_since_start": 3}\n')
     args.ckpt.load_enable = True
     resume.take_up(args, problems)
     assert not args.ckpt.load_enable
-    assert (args.math.run_dir / "metrics.jsonl").read_text() == ""
+    assert {path.name: path.read_text() for path in args.math.run_dir.glob("*.jsonl")} == dict.fromkeys(
+        ("metrics.jsonl", "problems.jsonl", "undecided.jsonl"), ""
+    )
     assert "the run starts from the beginning" in capsys.readouterr().out
 
 

@@ -149,7 +149,7 @@ def test_a_part_that_fails_is_counted_and_the_others_are_paid(own, name):
     assert [one["reward"] for one in group] == [1, 0]
     assert all(one["extra_logs"]["reward_error_rate"] == 1 and "reward_error" in one for one in group)
     assert [one["extra_logs"][f"reward/own_parts.{name}"] for one in group] == [0, 0]
-    assert len(made.undecided) == 1 and "ValueError" in made.undecided[0]["reason"]
+    assert len(made.ungraded) == 1 and "ValueError" in made.ungraded[0]["reason"]
 
 
 # In the trainer

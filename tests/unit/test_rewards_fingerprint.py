@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from openrlhf_math.rerank.classes import GraderSays, group
+from openrlhf_math.rerank.answer_clusters import GraderSays, group
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.rewards.fingerprint import fingerprint
 from openrlhf_math.rewards.notation import tidy

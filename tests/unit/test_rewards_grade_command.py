@@ -17,7 +17,7 @@ ROWS = [
     {"gold": "", "response": r"[bold]\boxed{72}"},
     {"gold": "B", "response": r"\boxed{12}", "problem": "(A) 10 (B) 12"},
 ]
-OUTCOMES = ["correct", "correct", "format", "wrong", "undecided", "correct"]
+OUTCOMES = ["correct", "correct", "format", "wrong", "ungraded", "correct"]
 
 
 def jsonl(rows) -> str:
@@ -41,7 +41,7 @@ def test_rows_come_back_in_order(rows, tmp_path, capsys):
     assert graded[0]["id"] == "a"
     assert "empty" in graded[4]["reason"]
     printed = capsys.readouterr().out
-    assert "50.0%" in printed and "a second" in printed and "slowest" in printed and "undecided (1)" in printed
+    assert "50.0%" in printed and "a second" in printed and "slowest" in printed and "ungraded (1)" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "rows.jsonl"]
 
 
@@ -78,9 +78,9 @@ def test_a_bad_row_is_named_and_nothing_is_written(line, message, tmp_path, caps
         (["missing.jsonl"], "missing.jsonl cannot be read"),
         (["{rows}", "--output", "/nowhere/out.jsonl"], "--output /nowhere/out.jsonl cannot be written"),
         (["{rows}", "--output", "{folder}"], "is a directory"),
-        (["{rows}", "--timeout", "0"], "--timeout is 0"),
-        (["{rows}", "--workers", "0"], "workers is 0"),
-        (["{rows}", "--correct-reward", "nan"], "--correct-reward is nan"),
+        (["{rows}", "--timeout", "0"], "--timeout 0"),
+        (["{rows}", "--workers", "0"], "--workers 0"),
+        (["{rows}", "--correct-reward", "nan"], "--correct-reward nan"),
     ],
 )
 def test_bad_arguments(arguments, message, rows, tmp_path, capsys):

@@ -1,4 +1,4 @@
-r"""What an answer is worth: what mathematicians write, what a policy would try, and input that is no answer at all."""
+r"""What an answer is worth: what mathematicians write, what a policy would try, and what is not an answer at all."""
 
 import json
 from pathlib import Path
@@ -119,7 +119,7 @@ def test_a_gold_that_is_none(gold):
     with pytest.raises(UnparsableGold, match="the gold answer|the braces"):
         parse_gold(gold)
     given = grade(r"\boxed{5}", gold, config=CONFIG)
-    assert (given.outcome, given.reward, bool(given.reason)) == ("undecided", 0.0, True)
+    assert (given.outcome, given.reward, bool(given.reason)) == ("ungraded", 0.0, True)
 
 
 @pytest.mark.parametrize(

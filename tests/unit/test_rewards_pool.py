@@ -68,7 +68,7 @@ def test_only_the_item_at_fault_is_lost(pool):
 
     grades = asyncio.run(many())
     outcomes = [one.outcome for one in grades]
-    assert outcomes == ["correct"] * 3 + ["undecided"] + ["correct"] * 3
+    assert outcomes == ["correct"] * 3 + ["ungraded"] + ["correct"] * 3
     assert (grades[3].reason, grades[3].reward) == ("timeout", 0.0)
     assert max(one.seconds for one in grades) < 1.0
 
@@ -159,7 +159,7 @@ def test_nothing_is_left_when_the_trainer_is_killed():
     assert started
     trainer.kill()
     trainer.wait()
-    assert wait_until(lambda: not any(map(alive, started)), 6)
+    assert wait_until(lambda: not any(map(alive, started)), 60)
 
 
 def test_no_semaphore_outlives_the_trainer():
@@ -233,7 +233,7 @@ def test_a_worker_that_stands_still_is_ended_by_the_wall_clock(pool, monkeypatch
     monkeypatch.setattr(pool_module, "wall_seconds", lambda seconds: 1.0)
     begun = time.monotonic()
     found = pool._verdict("x+1", "x+" + "1" * length, "").result(60)
-    assert (found.same, found.reason, found.passing) == (None, "wall clock", False)
+    assert (found.same, found.reason, found.retryable) == (None, "wall clock", False)
     assert time.monotonic() - begun < 30 and not alive(worker)
     monkeypatch.undo()
     assert pool.grade_now(r"\boxed{\sqrt{44}}", r"2\sqrt{11}").outcome == "correct"
@@ -256,14 +256,14 @@ def test_a_deadline_costs_no_worker(pool):
 def test_an_answer_of_any_length_and_characters_comes_back(pool):
     """More than a pipe holds, with what ends a line, half a surrogate pair and NUL."""
     odd = "\\sqrt{12}+" + "\n\u2028\ud800\0" * 30_000
-    assert pool.grade_now(rf"\boxed{{{odd}}}", ROOT_GOLD).outcome in ("wrong", "undecided")
+    assert pool.grade_now(rf"\boxed{{{odd}}}", ROOT_GOLD).outcome in ("wrong", "ungraded")
     assert pool.grade_now(ROOT, ROOT_GOLD).outcome == "correct"
 
 
 def test_a_worker_that_cannot_start_is_a_reason(pool, monkeypatch):
     monkeypatch.setattr(pool_module, "MODULE", "no_such_module")
     found = pool.grade_now(ROOT, ROOT_GOLD)
-    assert (found.outcome, found.reward) == ("undecided", 0.0)
+    assert (found.outcome, found.reward) == ("ungraded", 0.0)
     monkeypatch.undo()
     assert pool.grade_now(ROOT, ROOT_GOLD).outcome == "correct"
 

@@ -424,7 +424,7 @@ def test_a_replayed_completion_is_the_one_that_was_kept(tmp_path, monkeypatch):
         {"prompt": "p", "label": "2", "observation_tokens": [5, 6, 7, 8, 9], "action_ranges": [(2, 3), (4, 5)],
          "rollout_log_probs": [0.0, 0.0, -0.5, 0.0, -0.25], "truncated": truncated, "reward": 0.2, "scores": 0.2,
          "text": "t", "grade": {"outcome": "format", "answer": "1", "reason": "", "by": "gold"},
-         "extra_logs": {"accuracy": 0.0, "undecided_rate": 0.0, "reward/correct": 0.0}}
+         "extra_logs": {"accuracy": 0.0, "ungraded_rate": 0.0, "reward/correct": 0.0}}
         for truncated in (False, True)
     ]  # fmt: skip
     samples = [made._process_response_into_experience(one, max_len=2048) for one in answers]

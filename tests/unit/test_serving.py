@@ -13,7 +13,7 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from openrlhf_math.cli import main
-from openrlhf_math.rerank.anytime import Attempt, Poll, decide
+from openrlhf_math.rerank.anytime import Attempt, VoteState, decide
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.choose import RULES, weighted
 from openrlhf_math.rerank.early_stop import never
@@ -48,19 +48,19 @@ class Backend:
                 raise Unavailable("the reranker has died")
             if problem == "bug":
                 raise ZeroDivisionError
-            poll, budget = Poll(lambda first, second: False, method.rule), Budget(limits)
+            state, budget = VoteState(lambda first, second: False, method.rule), Budget(limits)
             attempts = self.attempts(problem, budget)
             news = []
-            decision = await decide(attempts, budget, poll, method.stop, lambda poll: news.append(progress(poll)))
+            decision = await decide(attempts, budget, state, method.stop, lambda state: news.append(progress(state)))
             for one in news:
                 yield one
             if problem == "dies later":
                 raise Unavailable("the reranker has died")
             number = decision.attempt
             yield Solved(0, Solution(
-                problem=problem, answer=decision.answer, text="" if number is None else poll.attempts[number].text,
-                decision=decision, attempts=tuple(poll.attempts), classes=tuple(poll.classes),
-                scores=tuple(poll.scores), voting=tuple(poll.voting), weights=tuple(poll.weights), scored=True,
+                problem=problem, answer=decision.answer, text="" if number is None else state.attempts[number].text,
+                decision=decision, attempts=tuple(state.attempts), answer_clusters=tuple(state.answer_clusters),
+                scores=tuple(state.scores), voting=tuple(state.voting), weights=tuple(state.weights), scored=True,
                 seconds=0.5,
             ))  # fmt: skip
         except asyncio.CancelledError:

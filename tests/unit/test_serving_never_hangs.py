@@ -81,9 +81,9 @@ def served(fault: Fault):
             await fault.awaited("strategy")
             yield attempt
 
-    def rule(classes, scores):
+    def rule(clusters, scores):
         fault.called("rule")
-        return majority(classes, scores)
+        return majority(clusters, scores)
 
     method = Method(one_solver("Box it.", Sampling(seed=1)), strategy=strategy, rule=rule, stop=never)
     pool = Pool(RewardConfig(workers=1))

@@ -137,7 +137,7 @@ def broken_array(path):
 
 
 def broken_parquet(path):
-    """A text that is no UTF-8, which Parquet does not check when it is written."""
+    """A text that is not UTF-8, which Parquet does not check when it is written."""
     texts = pa.array([b"2"] * 3 + [b"\xff"] + [b"2"] * 36, pa.binary())
     plain = pa.StringArray.from_buffers(len(texts), texts.buffers()[1], texts.buffers()[2])
     pq.write_table(pa.table({"problem": ["1+1?"] * 40, "response": plain}), path)

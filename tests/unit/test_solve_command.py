@@ -12,7 +12,7 @@ from openrlhf_math.cli.solve_display import show_set, show_solution
 from openrlhf_math.rerank.anytime import Attempt, Decision
 from openrlhf_math.rerank.record import row
 from openrlhf_math.rerank.reranker import Solved
-from openrlhf_math.rerank.solver import MOST_AT_ONCE, Solution
+from openrlhf_math.rerank.solver import MAX_CONCURRENCY, Solution
 from openrlhf_math.rewards import RewardConfig
 
 
@@ -39,8 +39,8 @@ BAD = [
     (["1+1?"], ["--temperature", "-1"], "--temperature -1"),
     (["1+1?"], ["--temperature", "nan"], "--temperature nan"),
     (["1+1?"], ["--temperature", "inf"], "--temperature inf"),
-    (["1+1?"], ["--workers", "9" * 26], "workers is " + "9" * 26),
-    (["1+1?"], ["--timeout", "1e308"], "timeout"),
+    (["1+1?"], ["--workers", "9" * 26], "--workers " + "9" * 26),
+    (["1+1?"], ["--timeout", "1e308"], "--timeout"),
     (["1+1?"], ["--select-votes", "9" * 26], "--select-votes"),
     (
         ["1+1?"],
@@ -129,8 +129,8 @@ def solution(**more) -> Solution:
     )
     decision = Decision(0, "2", (1, 1), 2, "early", 3, 33, 55)
     parts = {"problem": "1+1?", "answer": "2", "text": attempts[0].text, "decision": decision, "attempts": attempts,
-             "classes": (0, 1, None), "scores": (0.8, 0.0, 0.0), "voting": (0, 1, None), "weights": (0.8, 0.0, 0.0),
-             "scored": True, "seconds": 1.5}  # fmt: skip
+             "answer_clusters": (0, 1, None), "scores": (0.8, 0.0, 0.0), "voting": (0, 1, None),
+             "weights": (0.8, 0.0, 0.0), "scored": True, "seconds": 1.5}  # fmt: skip
     return Solution(**parts | more)
 
 
@@ -178,7 +178,7 @@ def test_attempts_without_a_score_are_shown(capsys):
     assert "4 attempts unscored" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("flags", [["--attempts", "2000"], ["--attempts", "2000", "--at-once", "4000"]])
+@pytest.mark.parametrize("flags", [["--attempts", "2000"], ["--attempts", "2000", "--attempt-concurrency", "4000"]])
 def test_an_engine_is_not_asked_for_more_at_once_than_it_computes(flags, model):
     args = build_parser("solve").parse_args(["--model", model, "--device", "cpu", "1+1?", *flags])
-    assert settings(args).sampler.at_once == MOST_AT_ONCE
+    assert settings(args).sampler.max_concurrency == MAX_CONCURRENCY

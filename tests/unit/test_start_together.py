@@ -24,10 +24,10 @@ class Engine:
     async def resume_generation(self) -> None:
         self.log.append("resume")
 
-    async def rollout(self, name: str, requests: int, trouble: bool = False) -> str:
+    async def rollout(self, name: str, requests: int, fails: bool = False) -> str:
         for _ in range(requests):
             await asyncio.sleep(0.002)  # each is worked on before it is sent
-            if trouble:
+            if fails:
                 raise ValueError(f"{name} has no room")
             self.unfinished += 1
             self.log.append(name)

@@ -14,7 +14,7 @@ from openrlhf_math.grpo.gauges import GAUGES, phases, values
     ("changed", "line"),
     [
         ({}, "step  7/80 reward 0.50 acc 25% len 79 cut 10% idle 10% grad 0.2 2.00 s\n"),
-        ({"undecided_rate": 0.0625},
+        ({"ungraded_rate": 0.0625},
          "step  7/80 reward 0.50 acc 25% len 79 cut 10% ungraded 6.2% idle 10% grad 0.2 2.00 s\n"),
     ],
 )  # fmt: skip

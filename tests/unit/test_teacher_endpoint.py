@@ -48,7 +48,7 @@ def no_waiting(monkeypatch):
 
 
 def batches(vocabulary: int):
-    """Two batches of uneven sequences, padded on the right; a tool's tokens and a whole completion are no actions."""
+    """Two batches of uneven sequences, padded on the right; a tool's tokens and a whole completion are not actions."""
     generator = torch.Generator().manual_seed(0)
     found = []
     for lengths in ((9, 5, 12), (7, 3)):

@@ -83,7 +83,7 @@ def test_rows_of_solve_say_what_was_done_and_no_printed_answer_is_chosen():
     sampler = Scripted(RUN % (7, 7), RUN % (7, 7), RUN % (7, 7) + "\\boxed{8}")
     try:
         reranker = Reranker(Solver(sampler, None, pool))
-        method = Method(one_solver("", Asked()), at_once=1)
+        method = Method(one_solver("", Asked()), max_concurrency=1)
         solution = asyncio.run(reranker.solve("?", method, Limits(attempts=3)))
     finally:
         pool.close()

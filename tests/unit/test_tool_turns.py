@@ -72,8 +72,8 @@ def test_the_models_own_template_writes_the_turn_of_the_tool(template, role):
 
 
 def test_a_call_that_cannot_be_read_is_answered_with_its_fault():
-    assert "[the call is no JSON]" in TemplateTurns(tokenizer(), 100, "m").response(
-        Call(None, "", "the call is no JSON"), ""
+    assert "[the call is not JSON]" in TemplateTurns(tokenizer(), 100, "m").response(
+        Call(None, "", "the call is not JSON"), ""
     )
 
 

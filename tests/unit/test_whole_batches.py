@@ -88,8 +88,8 @@ def test_prompts_that_fill_no_batch_are_not_generated_for_and_said(monkeypatch):
         assert [len(samples) for samples, *_ in batches] == [8, 8, 0]
         assert [exhausted for *_, exhausted in batches] == [False, False, True]
         assert {prompt for samples, *_ in batches for one in samples for prompt in one.prompts} == set("01234567")
-        assert made.undecided.note.call_count == 16, "two prompts were not asked for"
-        made.undecided.note.reset_mock()
+        assert made.ungraded.note.call_count == 16, "two prompts were not asked for"
+        made.ungraded.note.reset_mock()
     assert made.show.say.call_count == 2 and "2 prompts" in made.show.say.call_args[0][0]
 
 
@@ -98,7 +98,7 @@ def test_groups_that_dynamic_filtering_leaves_at_the_end_are_said(monkeypatch):
     made = generator(settings(*BATCH, "--algo.dynamic_filtering_enable"), answers, monkeypatch)
     samples, *_, exhausted = made.generate_samples()
     assert samples == [] and exhausted
-    assert "5 prompts" in made.show.say.call_args[0][0], "three groups teach, which is no batch of four"
+    assert "5 prompts" in made.show.say.call_args[0][0], "three groups have a gradient, which is not a batch of four"
 
 
 def test_an_evaluation_takes_every_prompt(monkeypatch):

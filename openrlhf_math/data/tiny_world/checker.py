@@ -19,7 +19,7 @@ def check_lines(story: Story, lines: Sequence[str]) -> list[bool]:
 
     An equation must begin at the story's own total, take its next change and add it up. One that takes the next change
     is gone on from, whatever else is wrong in it: who says 9-3=5 and then 6+3=9 has erred once. One that takes another
-    is wrong and leaves the story where it was. Going over it again begins the story anew; a line that says anything
+    is wrong and leaves the story where it was. Telling it again restarts the story; a line that says anything
     else is wrong. What is counted is not judged: whether pens or coins, nothing is built on it.
     """
     beginning = re.compile(rf"{story.name} has {story.start} [a-z]+\.")

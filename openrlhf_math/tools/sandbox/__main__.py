@@ -1,7 +1,7 @@
-"""Start a kernel's interpreter, isolated, and end it with whoever asked for it.
+"""Start a kernel's interpreter, isolated, and end it with its client.
 
-Standard input: the requests, which the interpreter reads. Standard output: what the program prints. Whoever closes
-the other end of the input, or dies, ends everything that was started here.
+Standard input: the requests, which the interpreter reads. Standard output: what the program prints. A client that
+closes the other end of the input, or dies, ends everything that was started here.
 
 argv[1] is JSON:
     isolation  "namespaces", "bubblewrap" or "none"
@@ -99,7 +99,7 @@ STARTS = {
 
 
 def end_with_input(child: int) -> int:
-    """Wait for a child, which is killed when nobody can write to the input any more. Returns its exit status."""
+    """Wait for a child, which is killed when the input has no writer any more. Returns its exit status."""
     closed = select.poll()
     closed.register(0, 0)  # a hang-up is always reported
     ended = os.pidfd_open(child)

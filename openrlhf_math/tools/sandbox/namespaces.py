@@ -1,4 +1,4 @@
-"""User, mount, process, network, IPC, host name and cgroup namespaces of one's own, without a helper program.
+"""Separate user, mount, process, network, IPC, host name and cgroup namespaces, without a helper program.
 
 The new root is empty but for what `tree` names, read-only, and a small file system in memory at /tmp. What is not
 named cannot be reached: home directories, /run, /var, sockets and tokens.
@@ -105,7 +105,7 @@ def _new_root(tree: list, disk_bytes: int) -> None:
     try:
         flags = libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC
         libc.mount("proc", "/proc", "proc", flags)
-    except OSError:  # in a container that hides parts of its own: Python can do without
+    except OSError:  # in a container that hides parts of it: Python works without
         pass
     libc.unmount("/old")
     os.rmdir("/old")

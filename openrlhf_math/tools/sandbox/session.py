@@ -4,7 +4,7 @@
 
 A request is a line of JSON on standard input: {"id": text, "code": text, "cpu": seconds}. What the code prints goes to
 standard output. The answer is a line of JSON on the descriptor REPLY: {"id": the same, "ok": whether it raised
-nothing}. The code can do what it likes to this process, and forge answers, too: whoever asks believes no more of them
+nothing}. The code can do what it likes to this process, and forge answers, too: the client believes no more of them
 than that the program named its own end, and a new request has a new id.
 """
 
@@ -105,7 +105,7 @@ def _write_all(descriptor: int, text: str) -> None:
 
 
 def _answer(descriptor: int, words: dict) -> None:
-    _write_all(descriptor, f"\n{dumps(words)}\n")  # on a line of its own, whatever the code wrote there
+    _write_all(descriptor, f"\n{dumps(words)}\n")  # on a new line, whatever the code wrote there
 
 
 def _limit_cpu(seconds: float | None) -> None:

@@ -25,7 +25,7 @@ def over(config: dict, run: Callable[[dict], None]) -> None:
         run(config)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 gets no signal from inside that it has no handler for
     events = select.poll()
-    events.register(0, 0)  # a hang-up is always reported: nobody is left to ask
+    events.register(0, 0)  # a hang-up is always reported: there is no client left
     ended = os.pidfd_open(child)
     events.register(ended, select.POLLIN)
     while True:

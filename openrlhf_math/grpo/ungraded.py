@@ -1,4 +1,4 @@
-"""Completions that nobody could grade: those the grader gave up, and those on which a reward of one's own raised."""
+"""Ungraded completions: those that the grader gave up, and those on which a user's reward raised."""
 
 import contextlib
 import traceback
@@ -29,11 +29,11 @@ class RewardErrors:
         first = place not in self._seen
         self._seen.add(place)
         words = "".join(traceback.format_exception(error)) if first else None
-        return Grade("undecided", 0.0, None, False, 0.0, reason[:1000]), words
+        return Grade("ungraded", 0.0, None, False, 0.0, reason[:1000]), words
 
 
-class Undecided:
-    """In the trainer: collects them. path: the run's undecided.jsonl."""
+class Ungraded:
+    """In the trainer: collects them. path: the run's ungraded.jsonl."""
 
     def __init__(self, engines: list, path: Path) -> None:
         self.engines, self.path = engines, path
@@ -42,7 +42,7 @@ class Undecided:
     def take(self) -> list[dict]:
         """What the engines have noted since the last call."""
         items: list[dict] = []
-        for answer in [engine.take_undecided.remote() for engine in self.engines]:
+        for answer in [engine.take_ungraded.remote() for engine in self.engines]:
             with contextlib.suppress(*LOST):  # they are gone with their engine
                 items += ray.get(answer)
         return items
@@ -52,7 +52,7 @@ class Undecided:
         for item in items:
             append_jsonl(self.path, {"step": step, **item})
             if "traceback" in item:
-                logger.warning(f"step {step}: the reward raised, which counts as undecided\n{item['traceback']}")
+                logger.warning(f"step {step}: the reward raised, which counts as ungraded\n{item['traceback']}")
 
     def note(self, response: dict) -> None:
         """One rollout, as the executor gives it."""

@@ -1,4 +1,4 @@
-"""Attempts into equivalence classes: which of them give the same answer, mathematically.
+"""Attempts into clusters: which of them give the same answer, mathematically.
 
 Texts that differ only in spelling are put together first, so that 32 attempts with three answers cost three
 comparisons. What is left is compared by the grader, whose workers bound what a hostile answer can cost.
@@ -17,30 +17,30 @@ from openrlhf_math.rewards.number import Number, read_number
 from openrlhf_math.rewards.outcome import Open, begin
 
 # A problem whose answers hang the grader this often is not worth more of its deadlines.
-MOST_UNDECIDED = 4
+MOST_UNRESOLVED = 4
 
 Same = Callable[[str, str], bool | None]
 Text = tuple[int, str]  # its length and itself: shortest first
 
 
 def group(answers: Sequence[str | None], same: Same) -> list[int | None]:
-    """The class of every answer, numbered by first appearance; None for an attempt without an answer, see `Classes`."""
-    classes = Classes(same)
+    """The cluster of every answer, numbered by first appearance; None for an attempt without one."""
+    clusters = AnswerClusters(same)
     for answer in answers:
-        classes.add(answer)
-    return classes.numbers()
+        clusters.add(answer)
+    return clusters.numbers()
 
 
-class Classes:
-    """Answers that are put into classes as they come.
+class AnswerClusters:
+    """Answers that are put into clusters as they come.
 
-    same: whether two texts are one answer, None if nobody can tell, which keeps them apart.
+    same: whether two texts are one answer, None if undecided, which keeps them apart.
 
-    Every text is compared with one representative of each class, the shortest text of the class. Chains are not
+    Every text is compared with one representative of each cluster, the shortest text of the cluster. Chains are not
     followed: `5 cm` may count for `5` and `5 m` too, yet they are not each other. Texts are taken shortest first, so
-    the classes do not depend on the order of the attempts.
+    the clusters do not depend on the order of the attempts.
 
-    A text that comes late may stand before others: those of which it is the representative now move to it, and so on
+    A text that comes late may sort before others: those of which it is the representative now move to it, and so on
     with what they represented. Everything else stays, so that a pair of texts is asked once.
     """
 
@@ -50,12 +50,12 @@ class Classes:
         self._texts: dict[str, Text] = {}  # by key
         self._order: list[Text] = []  # of the same
         self._representatives: list[Text] = []  # in order, too
-        self._class_of: dict[Text, Text] = {}
+        self._cluster_of: dict[Text, Text] = {}
 
-    def copy(self) -> "Classes":
+    def copy(self) -> "AnswerClusters":
         """One that changes alone."""
         other = copy(self)
-        for name in ("_keys", "_texts", "_order", "_representatives", "_class_of"):
+        for name in ("_keys", "_texts", "_order", "_representatives", "_cluster_of"):
             setattr(other, name, getattr(self, name).copy())
         return other
 
@@ -72,29 +72,29 @@ class Classes:
             self._settle([text, *lost])
 
     def numbers(self) -> list[int | None]:
-        """The class of every answer, numbered by first appearance; None without an answer."""
+        """The cluster of every answer, numbered by first appearance; None without an answer."""
         found: dict[Text, int] = {}
-        classes = [None if name is None else self._class_of[self._texts[name]] for name in self._keys]
-        return [None if one is None else found.setdefault(one, len(found)) for one in classes]
+        clusters = [None if name is None else self._cluster_of[self._texts[name]] for name in self._keys]
+        return [None if one is None else found.setdefault(one, len(found)) for one in clusters]
 
     def _without(self, text: Text) -> list[Text]:
         """Take out a text. Returns those that it represented."""
         self._order.remove(text)
-        del self._class_of[text]
+        del self._cluster_of[text]
         return self._step_down(text)
 
     def _step_down(self, text: Text) -> list[Text]:
-        """Take out a representative. Returns the others of its class, which have none then."""
+        """Take out a representative. Returns the others of its cluster, which have none then."""
         if text not in self._representatives:
             return []
         self._representatives.remove(text)
-        left = [one for one, other in self._class_of.items() if other == text and one != text]
+        left = [one for one, other in self._cluster_of.items() if other == text and one != text]
         for one in left:
-            del self._class_of[one]
+            del self._cluster_of[one]
         return left
 
     def _settle(self, texts: list[Text]) -> None:
-        """Find the representatives of these, and of all that move with them. What moves stands behind what moved it."""
+        """Find the representatives of these, and of all that move with them. What moves sorts behind what moved it."""
         heapify(texts)
         while texts:
             text = heappop(texts)
@@ -104,16 +104,18 @@ class Classes:
             if found is None and text not in self._representatives:
                 insort(self._representatives, text)
                 moves = self._drawn_to(text)
-            self._class_of[text] = found or text
+            self._cluster_of[text] = found or text
             for one in moves:
                 if one not in texts:
                     heappush(texts, one)
 
     def _drawn_to(self, text: Text) -> list[Text]:
-        """Of the texts behind a new representative those of its class: no representative before it has them."""
+        """Of the texts behind a new representative those of its cluster: no representative before it has them."""
         behind = self._order[bisect_right(self._order, text) :]
         return [
-            one for one in behind if (known := self._class_of.get(one)) and known > text and self._same(text[1], one[1])
+            one
+            for one in behind
+            if (known := self._cluster_of.get(one)) and known > text and self._same(text[1], one[1])
         ]
 
 
@@ -129,8 +131,8 @@ class GraderSays:
     Numbers are compared here. Other exact values, equations, lists and regions that differ are different at once: each
     text's fingerprint is computed once, and only texts with the same one, or of another kind, are compared in pairs.
 
-    compared: pairs asked. undecided: pairs that nobody could tell within the limits, and texts that could not be
-    computed within them, which stay apart from all others. After MOST_UNDECIDED of these no more pairs are asked.
+    compared: pairs asked. unresolved: pairs that were not decided within the limits, and texts that could not be
+    computed within them, which stay apart from all others. After MOST_UNRESOLVED of these no more pairs are asked.
     """
 
     def __init__(self, pool: GradingPool, problem: str | None = None) -> None:
@@ -138,7 +140,7 @@ class GraderSays:
         self._verdicts: dict[tuple[str, str], bool | None] = {}
         self._numbers: dict[str, tuple[Number, Number] | None] = {}
         self._values: dict[str, str | None] = {}
-        self.undecided = 0
+        self.unresolved = 0
 
     @property
     def compared(self) -> int:
@@ -147,14 +149,14 @@ class GraderSays:
     def __call__(self, first: str, second: str) -> bool | None:
         pair = (first, second) if first < second else (second, first)
         if pair not in self._verdicts:
-            if self.undecided >= MOST_UNDECIDED or len(first) > MAX_ANSWER or len(second) > MAX_ANSWER:
+            if self.unresolved >= MOST_UNRESOLVED or len(first) > MAX_ANSWER or len(second) > MAX_ANSWER:
                 return None
             if self._differ(first, second):
                 return False
             if None in (self._values.get(first, ""), self._values.get(second, "")):
                 return None
             self._verdicts[pair] = self._ask(first, second)
-            self.undecided += self._verdicts[pair] is None
+            self.unresolved += self._verdicts[pair] is None
         return self._verdicts[pair]
 
     def _differ(self, first: str, second: str) -> bool:
@@ -175,10 +177,10 @@ class GraderSays:
         return self._numbers[text]
 
     def _value(self, text: str) -> str | None:
-        """Its fingerprint, see `GradingPool.fingerprint_now`; None also if nobody can afford it any more."""
-        if text not in self._values and self.undecided < MOST_UNDECIDED:
+        """Its fingerprint, see `GradingPool.fingerprint_now`; None also if the limits are used up."""
+        if text not in self._values and self.unresolved < MOST_UNRESOLVED:
             self._values[text] = self._pool.fingerprint_now(tidy(text), self._problem)
-            self.undecided += self._values[text] is None
+            self.unresolved += self._values[text] is None
         return self._values.get(text)
 
     def _ask(self, first: str, second: str) -> bool | None:
@@ -191,7 +193,7 @@ class GraderSays:
         if left is None:
             return False
         grade = self._pool.grade_now(*left, self._problem)
-        return None if grade.outcome == "undecided" else grade.outcome == "correct"
+        return None if grade.outcome == "ungraded" else grade.outcome == "correct"
 
 
 def _boxed(answer: str) -> str:

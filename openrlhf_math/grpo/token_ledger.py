@@ -1,4 +1,4 @@
-"""What a rollout wrote behind its prompt: tokens, which of them are the model's, and what is read of them."""
+"""The token ledger of a rollout: all tokens after its prompt, which of them the model sampled, and their text."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Written:
+class TokenLedger:
     """ids: all tokens behind the prompt. actions: ranges (start, stop) of those that the model sampled, in order; the
     others are a tool's. log_probs: of each token, 0 for a tool's.
 

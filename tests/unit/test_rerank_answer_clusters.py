@@ -1,12 +1,12 @@
-"""Attempts into classes: the same answer is one class however it is written, and hostile answers cost little."""
+"""Attempts into clusters: the same answer is one cluster however it is written, and hostile answers cost little."""
 
 import random
 import time
 
 import pytest
 
-from openrlhf_math.rerank.anytime import Attempt, Poll
-from openrlhf_math.rerank.classes import MOST_UNDECIDED, GraderSays, group
+from openrlhf_math.rerank.answer_clusters import MOST_UNRESOLVED, GraderSays, group
+from openrlhf_math.rerank.anytime import Attempt, VoteState
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.rewards.notation import key
 
@@ -27,7 +27,7 @@ def slow_pool(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "answers, classes",
+    "answers, clusters",
     [
         ([], []),
         ([None, None], [None, None]),
@@ -49,8 +49,8 @@ def slow_pool(monkeypatch):
         (["50", "0.5", r"50\%"], [0, 1, 0]),
     ],
 )
-def test_classes(answers, classes, pool):
-    assert group(answers, GraderSays(pool)) == classes
+def test_clusters(answers, clusters, pool):
+    assert group(answers, GraderSays(pool)) == clusters
 
 
 def test_a_letter_and_its_option_are_one_answer(pool):
@@ -58,14 +58,14 @@ def test_a_letter_and_its_option_are_one_answer(pool):
     assert group(["B", "12", "(b)", "10"], GraderSays(pool, problem)) == [0, 0, 0, 1]
 
 
-def test_the_order_of_the_attempts_does_not_change_the_classes(pool):
+def test_the_order_of_the_attempts_does_not_change_the_clusters(pool):
     answers = ["50", "0.5", r"50\%", r"\frac12", "1/2", None, r"5\text{ m}", "5", r"5\text{ cm}", "x=5"]
     says = GraderSays(pool)
 
     def partition(order):
-        classes = group([answers[i] for i in order], says)
+        clusters = group([answers[i] for i in order], says)
         return {
-            frozenset(i for i, c in zip(order, classes, strict=True) if c == name) for name in set(classes) - {None}
+            frozenset(i for i, c in zip(order, clusters, strict=True) if c == name) for name in set(clusters) - {None}
         }
 
     wanted = partition(range(len(answers)))
@@ -89,7 +89,7 @@ def naive(answers, same):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_classes_of_answers_that_come_one_by_one_are_those_of_all_whatever_is_the_same(seed):
+def test_clusters_of_answers_that_come_one_by_one_are_those_of_all_whatever_is_the_same(seed):
     """Also where the relation has chains, and a shorter spelling or representative comes late."""
     rng = random.Random(seed)
     texts = [rng.choice(["", " ", "~ "]) + "abcdefgh"[: rng.randint(1, 8)] + str(rng.randint(0, 9)) for _ in range(24)]
@@ -100,30 +100,30 @@ def test_classes_of_answers_that_come_one_by_one_are_those_of_all_whatever_is_th
         asked.append((first, second))
         return random.Random(f"{seed} {sorted([first, second])}").random() < share
 
-    poll = Poll(same)
+    state = VoteState(same)
     for made, answer in enumerate(answers, start=1):
-        poll.add(Attempt(answer))
-        assert poll.classes == naive(answers[:made], same)
-    assert group(answers, same) == poll.classes
+        state.add(Attempt(answer))
+        assert state.answer_clusters == naive(answers[:made], same)
+    assert group(answers, same) == state.answer_clusters
 
 
 def test_a_vote_of_many_different_answers_asks_each_pair_once():
     asked = []
-    poll = Poll(lambda *pair: asked.append(frozenset(pair)))
+    state = VoteState(lambda *pair: asked.append(frozenset(pair)))
     answers = [str(number) for number in random.Random(0).sample(range(1000, 10000), 300)]
     for answer in answers:
-        poll.add(Attempt(answer))
-    assert poll.classes == list(range(300))
+        state.add(Attempt(answer))
+    assert state.answer_clusters == list(range(300))
     assert len(asked) == len(set(asked)) == 300 * 299 / 2
 
 
 def test_answers_that_are_being_counted_change_nothing_before_they_are_taken():
-    poll = Poll(lambda *pair: False)
-    poll.add(Attempt("12"))
-    left = poll.counted_with(Attempt("3"))
-    poll.add(Attempt("4"))
-    assert (left.classes, poll.classes) == ([0, 1], [0, 1])
-    assert [one.answer for one in poll.attempts] == ["12", "4"]
+    state = VoteState(lambda *pair: False)
+    state.add(Attempt("12"))
+    left = state.counted_with(Attempt("3"))
+    state.add(Attempt("4"))
+    assert (left.answer_clusters, state.answer_clusters) == ([0, 1], [0, 1])
+    assert [one.answer for one in state.attempts] == ["12", "4"]
 
 
 NUMBERS = [
@@ -167,14 +167,14 @@ def test_answers_that_hang_the_grader_stay_apart_and_cost_a_few_deadlines(pool):
     hostile = [rf"9^{{9^{{9^{{{n}}}}}}} + x" for n in range(10, 22)]
     says = GraderSays(pool)
     begun = time.monotonic()
-    classes = group([*hostile, "7", "7.0", "8"], says)
-    assert classes[-3:] == [12, 12, 13]
-    assert says.undecided <= MOST_UNDECIDED
+    clusters = group([*hostile, "7", "7.0", "8"], says)
+    assert clusters[-3:] == [12, 12, 13]
+    assert says.unresolved <= MOST_UNRESOLVED
     assert time.monotonic() - begun < 60
 
 
 def test_many_different_values_cost_one_computation_each(pool):
-    """64 attempts of the form a*sqrt(b)+c, each in two spellings, are 64 classes and 64 comparisons, not 8,128."""
+    """64 attempts of the form a*sqrt(b)+c, each in two spellings, are 64 clusters and 64 comparisons, not 8,128."""
     rng = random.Random(2)
     values = {(rng.randint(2, 99), rng.choice([2, 3, 5, 7]), rng.randint(1, 99)) for _ in range(70)}
     first = [rf"{a}\sqrt{{{b}}}+{c}" for a, b, c in values][:64]
@@ -195,5 +195,5 @@ def test_one_answer_that_cannot_be_computed_costs_one_deadline(slow_pool):
     answers = [rf"\sqrt{{{n}}}+x" for n in range(2, 30)]
     begun = time.monotonic()
     assert group([*answers, "s_{pin}+x"], says)[-1] == len(answers)
-    assert says.undecided == 1
+    assert says.unresolved == 1
     assert time.monotonic() - begun < 30
