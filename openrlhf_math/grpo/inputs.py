@@ -71,7 +71,23 @@ def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:
         raise UserError(f"{few} than one batch (--rollout.batch_size {batch_size}); lower it or {more}")
     batches = count_prompts(args, sets) // args.rollout.batch_size * args.train.num_episodes
     check_frozen_steps(args.critic.freezing_steps, batches)
+    _check_best_metric(args, sets)
     return sets
+
+
+def _check_best_metric(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> None:
+    """Raise UserError for a name of which no evaluation has a metric: no checkpoint would ever be the best."""
+    wanted = args.ckpt.best_metric_key
+    if wanted in (None, "", "none") or not args.eval.dataset:
+        return
+    sources = sorted({problem.source for problem in sets[args.eval.dataset]})
+    best = [f"eval_{source}_pass{k}" for source in sources for k in sorted({1, args.eval.n_samples_per_prompt})]
+    others = [f"eval_{source}_{name}" for source in sources for name in ("response_length_mean", "truncated_rate")]
+    if wanted not in [*best, *others, "eval_response_length_mean", "eval_truncated_rate"]:
+        raise UserError(
+            f"--ckpt.best_metric_key {wanted}: evaluations have no such metric; give {' or '.join(best[:6])}, or none "
+            "to keep no best checkpoint"
+        )
 
 
 def _specs(args: SimpleNamespace) -> list[tuple[str, str]]:

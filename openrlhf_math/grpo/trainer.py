@@ -156,7 +156,6 @@ class MathTrainer(UpstreamTrainer):
         prompts, batch_size = len(self.prompts_dataloader.dataset), self.args.rollout.batch_size
         if prompts % batch_size and not self.args.math.replay:
             self.show.say(rollouts_line(prompts, batch_size, self.args.train.num_episodes))
-        self.show.begin(global_step + 1)
         with self.checkpointing.last_step_saved():
             super().fit(global_step)
         if not self.trained:
@@ -327,6 +326,7 @@ class MathTrainer(UpstreamTrainer):
         """What a resumed run continues from. Raises UserError if the checkpoint is of another curriculum."""
         states = super().init_checkpoint_states()
         step = states["global_step"]
+        self.show.begin(step + 1)
         if self.tensorboard_logger:
             records.forget_after(self.tensorboard_logger.writer, step)
         if not step:

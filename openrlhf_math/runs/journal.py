@@ -68,12 +68,22 @@ def open_journal(
     return journal
 
 
+def _same(was: object, now: object) -> bool:
+    """Whether two values of a setting are equal, or two spellings of one place, as `model` and `/runs/model` are."""
+    if was == now:
+        return True
+    try:
+        return isinstance(was, str) and isinstance(now, str) and os.path.samefile(was, now)
+    except (OSError, ValueError):
+        return False
+
+
 def _check_same(config: Path, here: dict, changed: Mapping[str, str], fix: str) -> None:
     try:
         there = dict(json.loads(config.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{config} cannot be read ({error}); choose another --output") from None
-    different = [name for name in there | here if there.get(name) != here.get(name)]
+    different = [name for name in there | here if not _same(there.get(name), here.get(name))]
     if not different:
         return
     flag = min(different, key=lambda name: name in changed)  # a flag first, if there is one

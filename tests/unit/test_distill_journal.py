@@ -12,7 +12,7 @@ import pytest
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.runs import journal as module
-from openrlhf_math.runs.journal import Journal
+from openrlhf_math.runs.journal import Journal, open_journal
 
 RECORDS = {("a", 0): {"content": "héllo\n"}, ("a", 1): {"content": ""}, ("b", 0): {"content": "x" * 5000}}
 
@@ -176,3 +176,14 @@ def test_a_kill_loses_the_last_batch_and_no_more(tmp_path):
         lost = [float(moment) for attempt, moment in appended if int(attempt) >= kept]
         assert not lost or float(appended[-1][1]) - lost[0] < 100 * module.BATCH_SECONDS  # the machine may be busy
     assert kept
+
+
+def test_a_run_resumes_by_another_spelling_of_the_same_place(tmp_path, monkeypatch):
+    for name in ("model", "other"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    open_journal(tmp_path / "run", {"model": "model", "seed": 0}).close()
+    open_journal(tmp_path / "run", {"model": str(tmp_path / "model"), "seed": 0}).close()
+    for refused in ({"model": "other"}, {"model": "gone"}, {"model": "model", "seed": 1}):
+        with pytest.raises(UserError):
+            open_journal(tmp_path / "run", {"seed": 0} | refused)

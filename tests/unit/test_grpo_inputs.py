@@ -119,3 +119,20 @@ def test_bad_input_of_sft(model, tmp_path, capsys, flags, sentence):
     error = capsys.readouterr().err
     assert sentence in error and len(error.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("eval_data_pass1", True),
+        ("eval_data_pass4", True),
+        ("none", True),
+        ("accuracy", False),
+        ("eval_x_pass1", False),
+    ],
+)
+def test_the_metric_of_the_best_checkpoint_is_one_that_evaluations_have(model, tmp_path, capsys, key, known):
+    data = write(tmp_path / "data.jsonl", [{"problem": f"{n}+1", "answer": str(n + 1)} for n in range(16)])
+    flags = ("--eval.dataset", str(data), "--ckpt.best_metric_key", key, "--dry-run")
+    assert run(model, data, tmp_path, *flags) == (0 if known else 2)
+    assert ("eval_data_pass1 or eval_data_pass4" in capsys.readouterr().err) != known
