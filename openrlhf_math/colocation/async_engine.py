@@ -37,6 +37,23 @@ def start_engine(flag: str, model: str, device: str, **arguments: Any) -> "Async
         raise UserError(f"{flag} {model}: vLLM cannot start with it ({one_line(error)})") from error
 
 
+def shut_down(engine: "AsyncLLM") -> None:
+    """End an engine, whether the event loop that it was used in still runs or not.
+
+    vLLM leaves the closing of its sockets to that loop. Where the loop has ended they would stay open, and a garbage
+    collection at any later time would wait for them for ever (`zmq.Context.term`).
+    """
+    resources = getattr(engine.engine_core, "resources", None)
+    names = ("output_socket", "input_socket", "first_req_send_socket", "first_req_rcv_socket", "stats_update_socket")
+    sockets = [getattr(resources, name, None) for name in names]
+    task = getattr(resources, "output_queue_task", None)
+    engine.shutdown()
+    if task is not None and not task.get_loop().is_running():
+        for one in sockets:
+            if one is not None and not one.closed:
+                one.close(linger=0)
+
+
 class ServingSettings(Protocol):
     """What the settings of every engine that serves have. memory: a share of a GPU's."""
 
@@ -122,7 +139,7 @@ class ServingEngine:
             raise EngineDeadError
 
     def shutdown(self) -> None:
-        self._engine.shutdown()
+        shut_down(self._engine)
 
 
 async def answers(engine: "AsyncLLM", question: Awaitable) -> bool:

@@ -42,7 +42,9 @@ MODULES = (
 BAKED = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "LD_", "PYTHON", "TORCH", "VLLM_", "DS_", remote_code.VARIABLE)
 
 # Libraries set these as they are imported, so that a process which has them may have begun without them.
-OF_LIBRARIES = ("LD_LIBRARY_PATH", "PYTHONBREAKPOINT", "TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS")
+OF_LIBRARIES = ("LD_LIBRARY_PATH", "TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS")
+# Ray sets it for its debugger; Python reads it when a breakpoint is reached.
+NOT_BAKED = "PYTHONBREAKPOINT"
 
 # Ray's library reads its two variables of a worker once, as it is loaded, which is before any worker is asked for. The
 # first job of a cluster has this number; a worker of another job is not forked.
@@ -263,7 +265,7 @@ def become(environment: Mapping[str, str], folder: str, descriptors: Sequence[in
 
 
 def baked(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(BAKED)}
+    return {name: value for name, value in environment.items() if name.startswith(BAKED) and name != NOT_BAKED}
 
 
 def main(path: str, *modules: str) -> None:

@@ -5,7 +5,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_math.colocation.async_engine import end_with_this_process, generation_arguments, one_line, start_engine
+from openrlhf_math.colocation.async_engine import (
+    end_with_this_process,
+    generation_arguments,
+    one_line,
+    shut_down,
+    start_engine,
+)
 from openrlhf_math.colocation.cluster import check_room, cluster
 from openrlhf_math.colocation.engine_life import engine_errors, limited
 from openrlhf_math.colocation.layout import cache_arguments, enter_environment, worker_environment
@@ -101,7 +107,7 @@ class Engine:
         return piece_of(last.outputs[0])
 
     def shutdown(self) -> None:
-        self._llm.shutdown()
+        shut_down(self._llm)
 
 
 Asker = Callable[[Question], Awaitable[Reply]]

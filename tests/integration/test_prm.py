@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -188,6 +189,11 @@ def test_the_scorer_loads_it_and_agrees(trained, trainers):
         engine.shutdown()
     for ours, scorers in zip(expected, scores, strict=True):
         assert ours == pytest.approx(scorers, abs=0.03)
+    context = engine._engine.engine_core.resources.ctx
+    ended = threading.Thread(target=context.term, daemon=True)  # what a garbage collection does: it waits for sockets
+    ended.start()
+    ended.join(60)
+    assert not ended.is_alive()
 
 
 def test_transformers_loads_it(trained):

@@ -103,6 +103,10 @@ def test_what_an_import_sets_may_be_set_or_not(monkeypatch, tmp_path, script, va
         assert other["process"] == other["client"]
 
 
+def test_what_ray_sets_for_its_debugger_is_no_matter(served, script):
+    assert report(script, PYTHONBREAKPOINT="ray.util.rpdb._driver_set_trace")["parent"] == served
+
+
 def test_without_the_process_a_worker_is_an_ordinary_one(served, script):
     os.kill(served, signal.SIGKILL)
     preloaded._server.wait(SECONDS)
