@@ -37,7 +37,7 @@ def demo(tmp_path_factory) -> Path:
         if not terminal.exists():
             short = ("--steps", "6", "--prm-problems", "150")
             command = [sys.executable, "-m", "openrlhf_math", "demo", "--run-dir", str(run_dir), *short]
-            result = subprocess.run(command, capture_output=True, text=True, timeout=900)
+            result = subprocess.run(command, capture_output=True, text=True, timeout=580)
             assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
             (run_dir / "terminal.txt").write_text(result.stdout)
             terminal.touch()
