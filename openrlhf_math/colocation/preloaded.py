@@ -124,7 +124,7 @@ def shared(environment: Mapping[str, str], modules: Sequence[str] = MODULES) -> 
         yield
     finally:
         if server and folder:
-            os.environ.pop(PLACE)
+            os.environ.pop(PLACE, None)
             _ended(server, folder)
 
 

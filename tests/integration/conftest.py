@@ -13,11 +13,20 @@ from openrlhf_math.colocation import preloaded
 from openrlhf_math.colocation.layout import worker_environment
 
 
-@pytest.fixture(scope="session", autouse=True)
-def shared_imports():
-    """Ray's workers are forked from one process that has the imports, in all tests of a session as in the demo."""
+@pytest.fixture(scope="session")
+def imports():
+    """Where Ray's workers can be forked from one process that has the imports, as those of the demo are."""
     with preloaded.shared(worker_environment("cpu", TINY)):
-        yield
+        yield os.environ.pop(preloaded.PLACE)
+
+
+@pytest.fixture(scope="module")
+def shared_imports(imports):
+    """For modules that run commands in this process. Commands of their own start as a user's do, so that a test sees
+    all their processes below them."""
+    os.environ[preloaded.PLACE] = imports
+    yield Path(imports)
+    os.environ.pop(preloaded.PLACE)
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,7 @@ def test_a_run_killed_at_random_moments_makes_the_same_bytes(folder):
     assert digest(folder / "killed") == digest(folder / "alone")
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_directory_are_refused(folder):
     first = subprocess.Popen(command(folder, "twice", 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (folder / "twice/.work/lock").exists():

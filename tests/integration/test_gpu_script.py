@@ -18,6 +18,7 @@ def proof(out: Path, *more: str) -> tuple[int, dict, str]:
     return result.returncode, json.loads((out / "gpu.json").read_text()), (out / "gpu.md").read_text()
 
 
+@pytest.mark.slow
 def test_families_and_long_context(tmp_path):
     code, report, text = proof(tmp_path, "--part", "families-fp32", "long-context")
     assert code == 0

@@ -1,14 +1,13 @@
 """`openrlhf-math grpo` on the real stack: which actors it creates, with and without a reference."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from openrlhf_math.cli import main
-from openrlhf_math.colocation import preloaded
 
+pytestmark = pytest.mark.usefixtures("shared_imports")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -27,11 +26,11 @@ def only_record(run_dir) -> dict:
     return json.loads(line)
 
 
-def test_without_kl_there_is_no_reference_actor(demo, tmp_path, created):
+def test_without_kl_there_is_no_reference_actor(demo, tmp_path, created, shared_imports):
     assert main(flags(demo, tmp_path / "run")) == 0
     assert created == ["MathPolicyActor"]
     assert only_record(tmp_path / "run")["kl"] == 0
-    log = (Path(os.environ[preloaded.PLACE]) / "log").read_text()
+    log = (shared_imports / "log").read_text()
     # the policy and the rollout actor; one that cannot be forked starts as a plain process, seconds later, in silence
     assert log.count("forked") >= 2 and "not forked" not in log
 

@@ -9,6 +9,8 @@ from test_grpo import flags
 
 from openrlhf_math.cli import main
 
+pytestmark = pytest.mark.usefixtures("shared_imports")
+
 # A hundredth for each digit of the prompt and the completion.
 REWARD = """
 import torch
