@@ -96,7 +96,11 @@ def test_two_processes_learn_what_one_does(demo, tmp_path):
     [
         ({"messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}] * 2},
          ["--data.multiturn", "--data.input_key", "messages"]),
-        ({"text": "One and one is two."}, ["--model.pretrain_mode_enable", "--data.input_key", "text"]),
+        pytest.param(
+            {"text": "One and one is two."},
+            ["--model.pretrain_mode_enable", "--data.input_key", "text"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["conversations", "text"],
 )  # fmt: skip
