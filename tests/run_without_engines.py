@@ -183,7 +183,7 @@ def live(args: SimpleNamespace, folder: Path, problems: int, kill_at: int | None
     for name in RECORDS:
         keep_until(folder / name, done)
     run = Trainer(args, world, folder, problems)
-    run.phases.world, world.shown = world, run.show
+    run.phases.world = world
     try:
         run.fit()
     except Killed:

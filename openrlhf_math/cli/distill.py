@@ -8,7 +8,13 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.engine_flags import add_engine_flags, check_template_variables, drawn, engine_args
+from openrlhf_math.cli.engine_flags import (
+    add_engine_count,
+    add_engine_flags,
+    check_template_variables,
+    drawn,
+    engine_args,
+)
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
 from openrlhf_math.training.flag_values import json_object
@@ -118,13 +124,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
 
     add = parser.add_argument_group("engine").add_argument
-    add(
-        "--engines",
-        type=int,
-        default=0,
-        metavar="N",
-        help="as Ray actors; 0: one in this process (%(default)s)",
-    )
+    add_engine_count(add)
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices one engine is spread over (%(default)s)")
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (the model's)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where engines run (%(default)s)")

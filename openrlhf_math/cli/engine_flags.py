@@ -1,6 +1,7 @@
 """Flags that are passed to vLLM's engine and to the model's chat template."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from openrlhf_math.colocation.layout import check_engine_args
@@ -15,6 +16,11 @@ OURS = {
     "max_model_len": "--max-context", "trust_remote_code": "OPENRLHF_MATH_TRUST_REMOTE_CODE", "runner": "",
     "convert": "", "skip_tokenizer_init": "", "worker_extension_cls": "", "enable_sleep_mode": "", "load_format": "",
 }  # fmt: skip
+
+
+def add_engine_count(add: Callable[..., argparse.Action]) -> None:
+    """add: of the group of a command whose engine can also run in its own process."""
+    add("--engines", type=int, default=0, metavar="N", help="as Ray actors; 0: one in this process (%(default)s)")
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:

@@ -65,7 +65,7 @@ PROTOCOL_HELP = (
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags
-    from openrlhf_math.cli.engine_flags import add_engine_flags
+    from openrlhf_math.cli.engine_flags import add_engine_count, add_engine_flags
     from openrlhf_math.cli.judge_flags import add_judge_flags
     from openrlhf_math.evaluation.benchmarks import BENCHMARKS
     from openrlhf_math.evaluation.protocol import PROTOCOLS
@@ -146,13 +146,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (what the problems need)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the engine runs (%(default)s)")
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices it is spread over (%(default)s)")
-    add(
-        "--engines",
-        type=int,
-        default=0,
-        metavar="N",
-        help="as Ray actors; 0: one in this process (%(default)s)",
-    )
+    add_engine_count(add)
     add("--scorers", type=int, default=1, metavar="N", help="engines that score, each on its own devices")
     add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="devices one is spread over (%(default)s)")
     add_engine_flags(parser)

@@ -175,15 +175,6 @@ def test_a_run_killed_again_and_again_equals_one_that_was_not(upstream, tmp_path
     assert lives > 1 and left(tmp_path / "killed") == left(tmp_path / "whole")
 
 
-def test_a_run_that_resumes_shows_the_step_it_resumes_with(upstream, tmp_path):  # noqa: F811
-    args = run_settings(tmp_path / "run", "--ckpt.save_steps", 1)
-    first = live(args, tmp_path / "run", PROBLEMS, kill_at=23)
-    done = torch.load(tmp_path / "run" / "disk", weights_only=True)["global_step"]
-    second = live(run_settings_again(args), tmp_path / "run", PROBLEMS)
-    assert done > 0
-    assert [world.shown.begin.call_args.args for world in (first, second)] == [(1,), (done + 1,)]
-
-
 def test_a_batch_comes_back_from_a_checkpoint_as_it_was():
     args = settings("--rollout.batch_size", 1, "--rollout.n_samples_per_prompt", 2, *SMALL[4:])
     from rollout_without_engines import generator, response
