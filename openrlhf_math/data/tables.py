@@ -344,7 +344,7 @@ def _csv(file: Peekable, shown: str, delimiter: str) -> Rows:
             except StopIteration:
                 return
             except csv.Error as error:
-                if "".join(record).count('"') % 2:  # a field may be open that goes on in the next lines
+                if "".join(record).count('"') % 2:  # an open field may continue in the next lines
                     raise
                 yield number, Unreadable(f"its quotes are not as in CSV ({error})")
                 continue

@@ -67,7 +67,7 @@ RULES: tuple[tuple[tuple[str, ...], Condition, str], ...] = (
     (
         ("ds.attn_implementation", "ds.packing_samples", "train.dynamic_batch_enable"),
         lambda args: not args.math.shared_prefix,
-        "rows without padding have an attention and batches of their own (--math.shared_prefix off)",
+        "rows without padding use another attention and other batches (--math.shared_prefix off)",
     ),
     (
         ("logger.wandb.org", "logger.wandb.group", "logger.wandb.project"),
