@@ -5,8 +5,8 @@ from unittest.mock import MagicMock
 
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 
-from openrlhf_math.grpo import engine_recovery
-from openrlhf_math.grpo.samples_generator import MathSamplesGenerator
+from openrlhf_math.grpo.faults import engine_recovery
+from openrlhf_math.grpo.rollout.samples_generator import MathSamplesGenerator
 
 
 def response(prompt: str, reward: float, tokens: int = 3, truncated: bool = False, **more) -> dict:

@@ -18,10 +18,11 @@ from openrlhf.utils.deepspeed import DeepspeedStrategy
 from rollout_without_engines import response
 from transformers import set_seed
 
-from openrlhf_math.grpo import engine_recovery, trainer
-from openrlhf_math.grpo.checkpointing import Checkpointing
-from openrlhf_math.grpo.problem_order import ProblemOrder
-from openrlhf_math.grpo.samples_generator import MathSamplesGenerator
+from openrlhf_math.grpo import trainer
+from openrlhf_math.grpo.faults import engine_recovery
+from openrlhf_math.grpo.faults.checkpointing import Checkpointing
+from openrlhf_math.grpo.problems.problem_order import ProblemOrder
+from openrlhf_math.grpo.rollout.samples_generator import MathSamplesGenerator
 from openrlhf_math.runs.records import keep_until, read_records
 
 RECORDS = ("metrics.jsonl", "problems.jsonl", "eval.jsonl", "ungraded.jsonl")

@@ -9,11 +9,11 @@ from openrlhf.trainer.ray import ppo_actor
 from openrlhf.utils.deepspeed import DeepspeedStrategy
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from openrlhf_math.grpo.experience import MathExperienceMaker
 from openrlhf_math.grpo.flags import build_parser
-from openrlhf_math.grpo.micro_batches import balance_groups
-from openrlhf_math.grpo.policy_actor import MathActorTrainer
 from openrlhf_math.grpo.settings import resolve
+from openrlhf_math.grpo.update.experience import MathExperienceMaker
+from openrlhf_math.grpo.update.micro_batches import balance_groups
+from openrlhf_math.grpo.update.policy_actor import MathActorTrainer
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.log_prob_head import LogitTransform, LogProbHead
 from openrlhf_math.modeling.packed_actor import PackedActor

@@ -44,8 +44,8 @@ def run(flat: argparse.Namespace) -> int:
 def _run(flat: argparse.Namespace) -> int:
     from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.grpo.idle_flags import without_effect
+    from openrlhf_math.grpo.rollout.tool_settings import isolation_of
     from openrlhf_math.grpo.settings import as_json, resolve
-    from openrlhf_math.grpo.tool_settings import isolation_of
 
     given = vars(flat).pop(GIVEN, ())
     judge = judge_settings(flat)
@@ -63,19 +63,20 @@ def _run(flat: argparse.Namespace) -> int:
     from openrlhf_math.checkpoints.folder import CheckpointError
     from openrlhf_math.colocation.layout import check_engine_args, enter_environment
     from openrlhf_math.data.files import written_whole
-    from openrlhf_math.grpo import inputs, resume
+    from openrlhf_math.grpo import inputs
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
-    from openrlhf_math.grpo.difficulty import read_labels
     from openrlhf_math.grpo.estimate import print_phases
+    from openrlhf_math.grpo.faults import resume
+    from openrlhf_math.grpo.faults.stopping import Stopped
     from openrlhf_math.grpo.generation import ENGINE_FLAG, OURS, with_model_defaults
     from openrlhf_math.grpo.losses import find_policy_loss
     from openrlhf_math.grpo.plan import print_plan, print_prompt
     from openrlhf_math.grpo.plugin_files import check_plugin_files
-    from openrlhf_math.grpo.replay import replay_files
+    from openrlhf_math.grpo.problems.difficulty import read_labels
     from openrlhf_math.grpo.reward_parts import find_part
-    from openrlhf_math.grpo.stopping import Stopped
-    from openrlhf_math.grpo.teacher import checked_teacher
+    from openrlhf_math.grpo.rollout.replay import replay_files
+    from openrlhf_math.grpo.rollout.teacher import checked_teacher
     from openrlhf_math.modeling.flash_attn_package import check_installed
     from openrlhf_math.modeling.model_folder import check_model, check_weights, recommended_sampling
     from openrlhf_math.modeling.model_kind import check_engine, check_language_model, check_positions, checked_family

@@ -34,8 +34,8 @@ MODULES = (
     "vllm.v1.worker.cpu_worker",
     "deepspeed",
     "openrlhf.cli.train_ppo_ray",
-    "openrlhf_math.grpo.rollout_actor",
-    "openrlhf_math.grpo.policy_actor",
+    "openrlhf_math.grpo.rollout.rollout_actor",
+    "openrlhf_math.grpo.update.policy_actor",
 )
 
 # Libraries read these as they are imported: a worker that wants another value cannot be forked.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openrlhf_math.grpo.completion_limit import value_at
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
+from openrlhf_math.grpo.problems.completion_limit import value_at
 from openrlhf_math.registry import Registry
 
 # How much less likely a problem is than those of its class that were drawn once less: they come first.

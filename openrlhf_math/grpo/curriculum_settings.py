@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.completion_limit import Stages, parse_stages
+from openrlhf_math.grpo.problems.completion_limit import Stages, parse_stages
 from openrlhf_math.training.flag_checks import has_reward_model
 
 UNIFORM, STAGED = "uniform", "staged"

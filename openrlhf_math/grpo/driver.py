@@ -13,12 +13,12 @@ from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.in_process import InProcess
 from openrlhf_math.colocation.layout import colocated, cores, enter_environment
 from openrlhf_math.errors import UserError, brief
-from openrlhf_math.grpo.display import Watcher, step_display
-from openrlhf_math.grpo.gauges import step_gauges
-from openrlhf_math.grpo.last_words import LastWords
-from openrlhf_math.grpo.stopping import stop_signals
-from openrlhf_math.grpo.teacher import needs_reference
-from openrlhf_math.grpo.watchdog import Watchdog
+from openrlhf_math.grpo.faults.last_words import LastWords
+from openrlhf_math.grpo.faults.stopping import stop_signals
+from openrlhf_math.grpo.faults.watchdog import Watchdog
+from openrlhf_math.grpo.logs.display import Watcher, step_display
+from openrlhf_math.grpo.logs.gauges import step_gauges
+from openrlhf_math.grpo.rollout.teacher import needs_reference
 from openrlhf_math.runs.log_file import printed_to
 
 # Ray ends a process in the middle of a call when the raylet of its machine is gone.
@@ -91,9 +91,9 @@ def _train(args: SimpleNamespace, **watching: Any) -> None:
     from openrlhf.utils import get_strategy
 
     from openrlhf_math.colocation.strategy import MathStrategy
-    from openrlhf_math.grpo.policy_actor import MathPolicyActor, MathReferenceActor
-    from openrlhf_math.grpo.rollout_actor import MathRolloutActor
+    from openrlhf_math.grpo.rollout.rollout_actor import MathRolloutActor
     from openrlhf_math.grpo.trainer import MathTrainer
+    from openrlhf_math.grpo.update.policy_actor import MathPolicyActor, MathReferenceActor
 
     engine = ActorFactory(
         ray.remote(max_restarts=args.math.faults.engine_restarts, max_task_retries=0)(MathRolloutActor),

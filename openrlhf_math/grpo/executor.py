@@ -9,11 +9,11 @@ from openrlhf.utils.agent import AgentExecutorBase
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from openrlhf_math.data.prompts import Tokenizer, prompt_ids
-from openrlhf_math.grpo.majority import SHARE, VOTES, grades_by_majority, is_missing
+from openrlhf_math.grpo.problems.majority import SHARE, VOTES, grades_by_majority, is_missing
 from openrlhf_math.grpo.reward_parts import Completion, Group, RewardParts, find_part, values_of
-from openrlhf_math.grpo.token_ledger import TokenLedger, answer_tokens
-from openrlhf_math.grpo.tool_turns import ToolTurns
-from openrlhf_math.grpo.ungraded import RewardErrors
+from openrlhf_math.grpo.rollout.token_ledger import TokenLedger, answer_tokens
+from openrlhf_math.grpo.rollout.tool_turns import ToolTurns
+from openrlhf_math.grpo.rollout.ungraded import RewardErrors
 from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.runs.rollouts import PART

@@ -9,8 +9,8 @@ from openrlhf_math.data.places import is_here, place_of
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import Tokenizer, chat, check_variables, prompt_ids, prompt_text, with_variables
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.majority import is_missing
-from openrlhf_math.grpo.tool_turns import tools_of
+from openrlhf_math.grpo.problems.majority import is_missing
+from openrlhf_math.grpo.rollout.tool_turns import tools_of
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_tokens, weight_names
 from openrlhf_math.training.flag_checks import check_frozen_steps

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.recipes import CONSTANT_LENGTH, settle_recipe
-from openrlhf_math.grpo.rollout_correction import AUTO, DEFAULT_ESS, GATING, LEVEL, MODE, OFF, settle_correction
+from openrlhf_math.grpo.update.rollout_correction import AUTO, DEFAULT_ESS, GATING, LEVEL, MODE, OFF, settle_correction
 
 SAPO_TAU = (1.0, 1.05)
 # Losses whose gradient is proportional to the advantage, so that a completion with advantage 0 need not be computed.

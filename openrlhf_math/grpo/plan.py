@@ -6,13 +6,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from openrlhf_math.colocation.layout import colocated
-from openrlhf_math.grpo.checkpointing import SHARE
-from openrlhf_math.grpo.completion_limit import LimitSettings
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.driver import devices_of, devices_wanted
+from openrlhf_math.grpo.faults.checkpointing import SHARE
+from openrlhf_math.grpo.faults.resume import checkpoint_bytes
 from openrlhf_math.grpo.generation import sampling_words
 from openrlhf_math.grpo.objective import described
-from openrlhf_math.grpo.resume import checkpoint_bytes
+from openrlhf_math.grpo.problems.completion_limit import LimitSettings
+from openrlhf_math.grpo.rollout.teacher import is_loaded
+from openrlhf_math.grpo.rollout.tool_settings import PYTHON, RolloutTool
+from openrlhf_math.grpo.rollout.truncation import TRUNCATED
 from openrlhf_math.grpo.settings import (
     as_json,
     old_log_probs_needed,
@@ -21,9 +24,6 @@ from openrlhf_math.grpo.settings import (
     steps_a_batch,
     trained_parameters,
 )
-from openrlhf_math.grpo.teacher import is_loaded
-from openrlhf_math.grpo.tool_settings import PYTHON, RolloutTool
-from openrlhf_math.grpo.truncation import TRUNCATED
 from openrlhf_math.modeling.families import Family
 from openrlhf_math.training.lora import lora_line
 

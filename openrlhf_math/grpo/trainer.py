@@ -33,26 +33,26 @@ from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo import engine_gap
-from openrlhf_math.grpo.bad_steps import BadSteps
-from openrlhf_math.grpo.batches import Batch
-from openrlhf_math.grpo.checkpointing import Checkpointing
-from openrlhf_math.grpo.display import Display
-from openrlhf_math.grpo.engine_recovery import EngineRecovery
-from openrlhf_math.grpo.experience import MathExperienceMaker
-from openrlhf_math.grpo.group_metrics import length_metrics
-from openrlhf_math.grpo.importance import ESS
-from openrlhf_math.grpo.kept_rollouts import KeptRollouts
-from openrlhf_math.grpo.majority import agreement
-from openrlhf_math.grpo.metrics import RECORDS, step_record, tool_shares
-from openrlhf_math.grpo.micro_batches import balance_groups
+from openrlhf_math.grpo.faults.checkpointing import Checkpointing
+from openrlhf_math.grpo.faults.engine_recovery import EngineRecovery
+from openrlhf_math.grpo.faults.stopping import StopSignals
+from openrlhf_math.grpo.faults.watchdog import Watchdog
+from openrlhf_math.grpo.logs.display import Display
+from openrlhf_math.grpo.logs.metrics import RECORDS, step_record, tool_shares
 from openrlhf_math.grpo.plan import rollouts_line
-from openrlhf_math.grpo.problem_order import ProblemOrder
-from openrlhf_math.grpo.samples_generator import MathSamplesGenerator, ReplayGenerator, left_to_phases
+from openrlhf_math.grpo.problems.group_metrics import length_metrics
+from openrlhf_math.grpo.problems.majority import agreement
+from openrlhf_math.grpo.problems.problem_order import ProblemOrder
+from openrlhf_math.grpo.rollout.batches import Batch
+from openrlhf_math.grpo.rollout.kept_rollouts import KeptRollouts
+from openrlhf_math.grpo.rollout.samples_generator import MathSamplesGenerator, ReplayGenerator, left_to_phases
+from openrlhf_math.grpo.rollout.ungraded import Ungraded
 from openrlhf_math.grpo.settings import old_log_probs_needed, steps_a_batch
-from openrlhf_math.grpo.stopping import StopSignals
-from openrlhf_math.grpo.ungraded import Ungraded
-from openrlhf_math.grpo.watchdog import Watchdog
+from openrlhf_math.grpo.update import engine_gap
+from openrlhf_math.grpo.update.bad_steps import BadSteps
+from openrlhf_math.grpo.update.experience import MathExperienceMaker
+from openrlhf_math.grpo.update.importance import ESS
+from openrlhf_math.grpo.update.micro_batches import balance_groups
 from openrlhf_math.runs import records
 from openrlhf_math.runs.records import append_jsonl
 from openrlhf_math.runs.rollouts import files_at

@@ -19,10 +19,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from openrlhf_math.grpo.advantages import grpo
-from openrlhf_math.grpo.importance import WeightTally
-from openrlhf_math.grpo.loss import OnPolicyLoss, corrected_share, policy_loss
 from openrlhf_math.grpo.objective import Objective
-from openrlhf_math.grpo.rollout_correction import PRESETS
+from openrlhf_math.grpo.update.importance import WeightTally
+from openrlhf_math.grpo.update.loss import OnPolicyLoss, corrected_share, policy_loss
+from openrlhf_math.grpo.update.rollout_correction import PRESETS
 
 PROMPTS, SAMPLES, MOST_TOKENS, RATE = 16, 8, 128, 2e-4
 ANSWER = re.compile(r"\\boxed\{([^{}]*)\}\.?$")

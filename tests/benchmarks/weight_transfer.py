@@ -54,7 +54,7 @@ def start_engine(path: Path):
     import torch
 
     from openrlhf_math.grpo import default_agent
-    from openrlhf_math.grpo.rollout_actor import MathRolloutActor
+    from openrlhf_math.grpo.rollout.rollout_actor import MathRolloutActor
     from openrlhf_math.rewards import RewardConfig
 
     class Engine(MathRolloutActor):

@@ -15,7 +15,7 @@ from openrlhf_math.colocation.layout import worker_environment
 from openrlhf_math.colocation.weight_transfer import BUCKET_BYTES, WeightTransfer
 from openrlhf_math.data.tiny_world import write_tiny_world
 from openrlhf_math.grpo.driver import start_ray
-from openrlhf_math.grpo.rollout_actor import MathRolloutActor
+from openrlhf_math.grpo.rollout.rollout_actor import MathRolloutActor
 from openrlhf_math.rewards import RewardConfig
 
 MAX_LENGTH = 256

@@ -10,7 +10,7 @@ from openrlhf.models import PolicyLoss
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.advantages import centre, find_estimator, grpo, register_advantage_estimator
-from openrlhf_math.grpo.loss import OnPolicyLoss
+from openrlhf_math.grpo.update.loss import OnPolicyLoss
 
 
 def test_grpo_is_the_formula_of_the_paper():

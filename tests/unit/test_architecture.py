@@ -10,13 +10,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| \d+ \| `([\w/.]+)` \| `(\w+)` \|", re.MULTILINE)
 ROWS = ROW.findall((ROOT / "docs" / "architecture.md").read_text())
-PACKAGES = [
-    re.findall(r"`(\w+)`", row)
-    for row in re.findall(
-        r"^\| (`.*?) \|", (ROOT / "docs" / "architecture.md").read_text().split("\n## Packages")[1], re.M
-    )
-]
 LIVES = (ROOT / "docs" / "architecture.md").read_text().split("\n## ")[1:]
+
+
+def table(title: str) -> list[list[str]]:
+    """The names in the first column, row by row, of the section with that title."""
+    (section,) = (life for life in LIVES if life.startswith(title))
+    return [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`.*?) \|", section, re.M)]
+
+
+PACKAGES = table("Packages")
+GRPO = [folder for row in table("Within `grpo`") for folder in row]
 
 
 @pytest.mark.parametrize(("path", "name"), ROWS)
@@ -64,6 +68,21 @@ def test_a_package_imports_only_from_rows_below(package):
         if found not in below
     }
     assert not up
+
+
+def test_every_folder_of_grpo_has_its_row_once():
+    assert sorted(GRPO) == sorted(path.parent.name for path in (ROOT / "openrlhf_math" / "grpo").glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("folder", GRPO)
+def test_a_folder_of_grpo_imports_only_from_rows_below(folder):
+    above = GRPO[: GRPO.index(folder)]
+    for path in (ROOT / "openrlhf_math" / "grpo" / folder).glob("*.py"):
+        named = re.findall(
+            r"^\s*from openrlhf_math\.grpo\.(\w+)|^\s*from openrlhf_math\.grpo import (.+)$", path.read_text(), re.M
+        )
+        found = {word for pair in named for name in pair for word in re.split(r"\W+", name)}
+        assert not found & set(above), f"{path.name} imports {found & set(above)}"
 
 
 def test_single_modules_import_no_package_but_patches_and_the_command_line():

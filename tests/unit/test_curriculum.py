@@ -9,13 +9,13 @@ import torch
 
 from openrlhf_math.cli import main
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.completion_limit import parse_stages, value_at
 from openrlhf_math.grpo.curriculum import Known, drawn_order, find_curriculum, staged, uniform, window
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
-from openrlhf_math.grpo.difficulty import as_number
-from openrlhf_math.grpo.pass_rates import PassRates, classes_of
-from openrlhf_math.grpo.problem_order import ProblemOrder
-from openrlhf_math.grpo.prompt_sampler import CurriculumSampler
+from openrlhf_math.grpo.problems.completion_limit import parse_stages, value_at
+from openrlhf_math.grpo.problems.difficulty import as_number
+from openrlhf_math.grpo.problems.pass_rates import PassRates, classes_of
+from openrlhf_math.grpo.problems.problem_order import ProblemOrder
+from openrlhf_math.grpo.problems.prompt_sampler import CurriculumSampler
 
 NOTHING = np.full(4, np.nan)
 

@@ -6,8 +6,8 @@ import numpy
 import pytest
 import torch
 
-from openrlhf_math.grpo import engine_gap
-from openrlhf_math.grpo.engine_gap import GapTally, check, summary
+from openrlhf_math.grpo.update import engine_gap
+from openrlhf_math.grpo.update.engine_gap import GapTally, check, summary
 
 BOUND = 0.1
 

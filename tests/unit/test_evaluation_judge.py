@@ -179,7 +179,7 @@ def test_a_rollout_is_judged_where_the_grader_cannot_tell(tmp_path):
     from openrlhf_math.cli.grpo import build_parser
     from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.grpo.executor import AgentExecutor
-    from openrlhf_math.grpo.token_ledger import TokenLedger
+    from openrlhf_math.grpo.rollout.token_ledger import TokenLedger
 
     async def rollouts(executor) -> list[dict]:
         texts = [f"so \\boxed{{{one}}}" for one in ANSWERS]

@@ -11,10 +11,10 @@ import torch
 from safetensors import safe_open
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.bad_steps import BadSteps
-from openrlhf_math.grpo.fault_settings import PHASE_SECONDS, FaultSettings, faults, parse_limits
-from openrlhf_math.grpo.ungraded import RewardErrors
-from openrlhf_math.grpo.watchdog import Overdue, Watchdog
+from openrlhf_math.grpo.faults.fault_settings import PHASE_SECONDS, FaultSettings, faults, parse_limits
+from openrlhf_math.grpo.faults.watchdog import Overdue, Watchdog
+from openrlhf_math.grpo.rollout.ungraded import RewardErrors
+from openrlhf_math.grpo.update.bad_steps import BadSteps
 
 
 def test_limits_of_phases():
@@ -78,8 +78,8 @@ def test_the_clock_of_a_phase_starts_again_when_one_within_it_ends(tmp_path):
 
 LAST_WORDS = """
 import os, pathlib, time
-from openrlhf_math.grpo.last_words import LastWords
-from openrlhf_math.grpo import watchdog
+from openrlhf_math.grpo.faults.last_words import LastWords
+from openrlhf_math.grpo.faults import watchdog
 
 with LastWords("killed", "resume with: X") as words:
     {block}

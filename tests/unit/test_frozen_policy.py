@@ -6,10 +6,10 @@ import pytest
 import ray
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.bad_steps import BadSteps
-from openrlhf_math.grpo.metrics import one_line, step_record
-from openrlhf_math.grpo.policy_actor import MathPolicyActor
+from openrlhf_math.grpo.logs.metrics import one_line, step_record
 from openrlhf_math.grpo.trainer import MathTrainer
+from openrlhf_math.grpo.update.bad_steps import BadSteps
+from openrlhf_math.grpo.update.policy_actor import MathPolicyActor
 from openrlhf_math.training.flag_checks import check_frozen_steps
 
 REST = {"reward": 0.5, "response_length": 7.0, "truncated": 0.0, "zero_advantage_rate": 0.0, "timing/step_total": 1.0}

@@ -10,8 +10,8 @@ from vllm import SamplingParams
 
 from openrlhf_math.cli import main
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.determinism import sampling_params
 from openrlhf_math.grpo.generation import sampling_words, with_model_defaults
+from openrlhf_math.grpo.rollout.determinism import sampling_params
 from openrlhf_math.modeling.model_folder import recommended_sampling
 
 TEMPLATE = (

@@ -14,7 +14,7 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 from trained_batch import rolled_out, settings
 
 from openrlhf_math.grpo import trainer
-from openrlhf_math.grpo.micro_batches import balance_groups
+from openrlhf_math.grpo.update.micro_batches import balance_groups
 
 SIZE = 4
 EMPTY = SimpleNamespace(limit=None, drawn={}, metrics={}, span=None, off_policy=lambda step: {})

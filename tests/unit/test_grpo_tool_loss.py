@@ -12,8 +12,8 @@ from simulated_ranks import Ranks
 from torch.testing import assert_close
 from trained_batch import Transformer, rolled_out, settings, train
 
-from openrlhf_math.grpo.experience import MathExperienceMaker
-from openrlhf_math.grpo.micro_batches import balance_groups, packed_tokens
+from openrlhf_math.grpo.update.experience import MathExperienceMaker
+from openrlhf_math.grpo.update.micro_batches import balance_groups, packed_tokens
 
 GROUPS, SIZE = 6, 4
 BATCH = ("--rollout.batch_size", GROUPS, "--rollout.n_samples_per_prompt", SIZE)

@@ -9,14 +9,14 @@ from openrlhf_math.cli import main
 from openrlhf_math.data.prompts import INSTRUCTION
 from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.faults.resume import is_free
 from openrlhf_math.grpo.flags import build_parser
-from openrlhf_math.grpo.gauges import values
-from openrlhf_math.grpo.metrics import tool_shares
+from openrlhf_math.grpo.logs.gauges import values
+from openrlhf_math.grpo.logs.metrics import tool_shares
 from openrlhf_math.grpo.plan import tool_line
-from openrlhf_math.grpo.resume import is_free
+from openrlhf_math.grpo.rollout.tool_settings import FIELDS
+from openrlhf_math.grpo.rollout.tool_turns import tools_of
 from openrlhf_math.grpo.settings import as_json, resolve
-from openrlhf_math.grpo.tool_settings import FIELDS
-from openrlhf_math.grpo.tool_turns import tools_of
 from openrlhf_math.report.curves import tokens_a_second
 from openrlhf_math.tools import isolation
 from openrlhf_math.tools.turns import BLOCK_INSTRUCTION
@@ -120,7 +120,9 @@ def test_generated_tokens_a_second_are_the_models():
 
 
 def test_engines_of_a_node_share_its_memory(monkeypatch):
-    monkeypatch.setattr("openrlhf_math.grpo.tool_settings.places_for", lambda memory_mb: {1024: 12, 512: 24}[memory_mb])
+    monkeypatch.setattr(
+        "openrlhf_math.grpo.rollout.tool_settings.places_for", lambda memory_mb: {1024: 12, 512: 24}[memory_mb]
+    )
     tool = settings(*TOOL).math.tool
     assert [tool.places(engines) for engines in (1, 4, 99)] == [12, 3, 1]
     assert settings(*TOOL, "--math.tool_memory", "512").math.tool.places(2) == 12

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from openrlhf_math.cli import main
-from openrlhf_math.grpo.completion_limit import CompletionLimit, LimitSettings
 from openrlhf_math.grpo.flags import build_parser
+from openrlhf_math.grpo.problems.completion_limit import CompletionLimit, LimitSettings
+from openrlhf_math.grpo.rollout.truncation import as_wrong, mask_truncated
 from openrlhf_math.grpo.settings import resolve
-from openrlhf_math.grpo.truncation import as_wrong, mask_truncated
 
 MINIMAL = ("--actor.model_name_or_path", "some/model-1.5B", "--data.prompt_dataset", "some/data")
 

@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, Qwen3MoeConfig
 from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world import write_tiny_world
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.faults.resume import checkpoint_bytes
 from openrlhf_math.grpo.plan import plan
-from openrlhf_math.grpo.resume import checkpoint_bytes
 from openrlhf_math.training.lora import Lora, base_digest, check_base, look
 
 

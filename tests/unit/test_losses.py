@@ -21,7 +21,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from openrlhf_math.colocation.weight_source import DeepSpeedSource, NoisySource
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.losses import LossInputs, find_policy_loss
-from openrlhf_math.grpo.policy_actor import MathActorTrainer
+from openrlhf_math.grpo.update.policy_actor import MathActorTrainer
 
 GROUPS, SIZE = 6, 4
 BATCH = ("--rollout.batch_size", GROUPS, "--rollout.n_samples_per_prompt", SIZE)

@@ -14,8 +14,8 @@ from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from openrlhf_math.grpo.loss import OnPolicyLoss
-from openrlhf_math.grpo.micro_batches import (
+from openrlhf_math.grpo.update.loss import OnPolicyLoss
+from openrlhf_math.grpo.update.micro_batches import (
     GroupReplayBuffer,
     SkippingReplayBuffer,
     fill,

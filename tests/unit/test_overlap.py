@@ -13,8 +13,8 @@ from run_without_engines import chance, left, live, upstream, write_problems  # 
 from trained_batch import settings
 
 from openrlhf_math.cli import main
-from openrlhf_math.grpo.batches import Batch, from_state, to_state
-from openrlhf_math.grpo.kept_rollouts import Graded
+from openrlhf_math.grpo.rollout.batches import Batch, from_state, to_state
+from openrlhf_math.grpo.rollout.kept_rollouts import Graded
 
 BATCH, SIZE, PROBLEMS, EPISODES = 2, 4, 7, 2
 STEPS = PROBLEMS // BATCH * EPISODES

@@ -354,7 +354,7 @@ def test_a_place_for_a_picture_is_refused_where_the_model_takes_it_for_one(comma
 
 
 def test_an_executor_of_openrlhfs_gets_the_text_with_its_first_token_and_gives_back_the_prompt():
-    from openrlhf_math.grpo.rollout_actor import MathRolloutActor
+    from openrlhf_math.grpo.rollout.rollout_actor import MathRolloutActor
 
     class Executor:
         async def execute(self, prompt, hf_tokenizer, **others):  # as OpenRLHF's tokenize

@@ -9,7 +9,7 @@ import pytest
 import torch
 from json_server import JsonServer
 
-from openrlhf_math.grpo.remote_reward import RemoteReward, numbers
+from openrlhf_math.grpo.rollout.remote_reward import RemoteReward, numbers
 
 GOOD = [
     {"rewards": torch.tensor([0.5]), "scores": torch.tensor([1.0])},

@@ -11,12 +11,12 @@ import pytest
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.problems import Problem
-from openrlhf_math.grpo import resume
-from openrlhf_math.grpo.checkpointing import SHARE, SaveSchedule
+from openrlhf_math.grpo.faults import resume
+from openrlhf_math.grpo.faults.checkpointing import SHARE, SaveSchedule
+from openrlhf_math.grpo.faults.resume import check_room, identity, is_free
+from openrlhf_math.grpo.faults.stopping import Stopped, StopSignals, stop_signals
 from openrlhf_math.grpo.flags import build_parser
-from openrlhf_math.grpo.resume import check_room, identity, is_free
 from openrlhf_math.grpo.settings import resolve
-from openrlhf_math.grpo.stopping import Stopped, StopSignals, stop_signals
 from openrlhf_math.runs.process import resume_command
 from openrlhf_math.runs.records import forget_after, keep_until
 
@@ -226,7 +226,8 @@ def test_the_handlers_that_were_there_come_back():
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_names_the_command_to_go_on_with(tmp_path, monkeypatch, capsys, number, code):
-    from openrlhf_math.grpo import difficulty, driver, inputs
+    from openrlhf_math.grpo import driver, inputs
+    from openrlhf_math.grpo.problems import difficulty
     from openrlhf_math.modeling import model_folder, model_kind
 
     def stopped(*args, **options):

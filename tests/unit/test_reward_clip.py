@@ -5,7 +5,7 @@ import torch
 from naive_loss import Completion
 from trained_batch import experiences, settings
 
-from openrlhf_math.grpo.micro_batches import teaches
+from openrlhf_math.grpo.update.micro_batches import teaches
 
 
 def advantages(rewards: list[float], *flags, lengths=None, truncated=None):

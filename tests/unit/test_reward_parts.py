@@ -171,7 +171,7 @@ def naive_gdpo(parts: list[list[list[float]]], weights: list[float]) -> list[lis
 
 
 def test_each_part_is_normalised_by_itself():
-    from openrlhf_math.grpo.experience import MathExperienceMaker
+    from openrlhf_math.grpo.update.experience import MathExperienceMaker
 
     correct = [[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]
     length = [[1.0, 0.0, 0.0, 0.0], [0.2, 0.0, 1.0, 0.7], [0.0, 0.0, 0.0, 0.0]]
@@ -221,7 +221,7 @@ def test_filtering_goes_by_the_same_advantages(correct, length, flags, stays, mo
 
 
 def test_what_was_cut_off_is_paid_nothing_with_truncated_wrong():
-    from openrlhf_math.grpo.truncation import as_wrong
+    from openrlhf_math.grpo.rollout.truncation import as_wrong
 
     made = as_wrong(
         response("p", 1.2, truncated=True, extra_logs={"accuracy": 1.0, "reward/format": 1.0, "other": 1.0})

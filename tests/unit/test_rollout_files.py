@@ -187,7 +187,7 @@ class Tokenizer:
 
 
 def keeper(tmp_path, keeping=ALL):
-    from openrlhf_math.grpo.kept_rollouts import KeptRollouts
+    from openrlhf_math.grpo.rollout.kept_rollouts import KeptRollouts
 
     prompts = tmp_path / "0.jsonl"
     lines = [{"q": f"<user>{name}", "math.problem": name, "datasource": "set"} for name in ("one", "two", "three")]
@@ -208,7 +208,7 @@ def sample(prompt: str, tokens: list[int], mask: list[int], **changed):
     """mask: of each token whether the model sampled it."""
     from openrlhf.trainer.ppo_utils.experience import Experience
 
-    from openrlhf_math.grpo.kept_rollouts import Graded
+    from openrlhf_math.grpo.rollout.kept_rollouts import Graded
 
     one = Experience(
         sequences=torch.tensor([tokens]),
@@ -224,7 +224,7 @@ def sample(prompt: str, tokens: list[int], mask: list[int], **changed):
 
 
 def test_rows_of_a_step(tmp_path):
-    from openrlhf_math.grpo.kept_rollouts import Graded
+    from openrlhf_math.grpo.rollout.kept_rollouts import Graded
 
     kept = keeper(tmp_path)
     samples = [
@@ -416,7 +416,7 @@ def test_a_replayed_completion_is_the_one_that_was_kept(tmp_path, monkeypatch):
     from rollout_without_engines import generator
     from trained_batch import settings
 
-    from openrlhf_math.grpo.replay import response_of
+    from openrlhf_math.grpo.rollout.replay import response_of
 
     args = settings()
     made = generator(args, {}, monkeypatch)
@@ -457,7 +457,7 @@ def test_what_a_replay_cannot_do(tmp_path, flags, sentence):
 
 
 def test_a_replay_has_no_engine_and_checks_its_files(tmp_path, monkeypatch):
-    from openrlhf_math.grpo import replay
+    from openrlhf_math.grpo.rollout import replay
 
     def tokenizer(texts, **_):
         return {"input_ids": [[1, 2] if "1+1" in text else [7] for text in texts]}

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.grpo import determinism
-from openrlhf_math.grpo.determinism import DeterministicSamples, StartTogether
+from openrlhf_math.grpo.rollout import determinism
+from openrlhf_math.grpo.rollout.determinism import DeterministicSamples, StartTogether
 
 
 class Engine:

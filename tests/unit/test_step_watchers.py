@@ -6,8 +6,8 @@ import math
 import pytest
 from recorded_runs import grpo_row
 
-from openrlhf_math.grpo.display import step_display
-from openrlhf_math.grpo.gauges import GAUGES, phases, values
+from openrlhf_math.grpo.logs.display import step_display
+from openrlhf_math.grpo.logs.gauges import GAUGES, phases, values
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_what_is_no_number_sets_no_gauge(value):
 
 
 def test_the_line_of_a_step_fits_80_columns():
-    from openrlhf_math.grpo.metrics import one_line
+    from openrlhf_math.grpo.logs.metrics import one_line
 
     row = grpo_row(
         999, reward=0.333333, accuracy=0.99, completion_length=16384.0, truncation_rate=0.99, zero_advantage_rate=0.99

@@ -15,12 +15,12 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config
 
 from openrlhf_math.cli import main
 from openrlhf_math.grpo.driver import devices_wanted, with_reference
-from openrlhf_math.grpo.experience import MathExperienceMaker, RemoteExperienceMaker
-from openrlhf_math.grpo.loss import TaughtLoss
+from openrlhf_math.grpo.faults.resume import is_free
 from openrlhf_math.grpo.plan import plan
-from openrlhf_math.grpo.resume import is_free
+from openrlhf_math.grpo.rollout.teacher import check_same_vocabulary
 from openrlhf_math.grpo.settings import as_json, old_log_probs_needed
-from openrlhf_math.grpo.teacher import check_same_vocabulary
+from openrlhf_math.grpo.update.experience import MathExperienceMaker, RemoteExperienceMaker
+from openrlhf_math.grpo.update.loss import TaughtLoss
 
 GROUPS, SIZE = 6, 4
 BATCH = ("--rollout.batch_size", GROUPS, "--rollout.n_samples_per_prompt", SIZE)
@@ -169,7 +169,7 @@ def test_the_experience_maker_asks_the_teacher_and_makes_no_kl(monkeypatch):
     monkeypatch.setattr(RemoteExperienceMaker, "_dispatch_forward", dispatch)
     monkeypatch.setattr("openrlhf.trainer.ppo_utils.experience_maker.ray.get", lambda refs: [refs])
     monkeypatch.setattr("openrlhf.trainer.ppo_utils.experience_maker.ray.put", lambda value: value)
-    monkeypatch.setattr("openrlhf_math.grpo.experience.ray.put", lambda value: value)
+    monkeypatch.setattr("openrlhf_math.grpo.update.experience.ray.put", lambda value: value)
     monkeypatch.setattr(maker, "_flatten_results", lambda refs, _: refs if len(refs) > 1 else refs[0])
     made = maker.make_experience(rolled_out(completions, args))
     assert asked == [group]

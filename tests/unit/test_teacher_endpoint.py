@@ -15,11 +15,11 @@ from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.driver import devices_wanted
+from openrlhf_math.grpo.faults.resume import is_free
 from openrlhf_math.grpo.plan import plan
-from openrlhf_math.grpo.resume import is_free
+from openrlhf_math.grpo.rollout.teacher import Teacher, needs_reference
+from openrlhf_math.grpo.rollout.teacher_endpoint import log_probs_of, served
 from openrlhf_math.grpo.settings import as_json
-from openrlhf_math.grpo.teacher import Teacher, needs_reference
-from openrlhf_math.grpo.teacher_endpoint import log_probs_of, served
 
 
 @pytest.fixture(scope="module")

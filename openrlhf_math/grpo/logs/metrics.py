@@ -1,6 +1,6 @@
 """The metrics of a step: their names, their files and the line on the screen."""
 
-from openrlhf_math.grpo.majority import SHARE
+from openrlhf_math.grpo.problems.majority import SHARE
 
 # What a GRPO run appends to; every record has its step.
 RECORDS = ("metrics.jsonl", "problems.jsonl", "eval.jsonl", "ungraded.jsonl")

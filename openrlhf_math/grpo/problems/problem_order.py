@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from openrlhf_math.grpo.curriculum_settings import UNIFORM
-from openrlhf_math.grpo.difficulty import of_run, rows_of_run
-from openrlhf_math.grpo.group_metrics import Strata, group_metrics
-from openrlhf_math.grpo.prompt_sampler import CurriculumSampler
+from openrlhf_math.grpo.problems.difficulty import of_run, rows_of_run
+from openrlhf_math.grpo.problems.group_metrics import Strata, group_metrics
+from openrlhf_math.grpo.problems.prompt_sampler import CurriculumSampler
 
 Outcomes = dict[int, tuple[int, int]]  # problem -> correct completions, all completions
 

@@ -7,8 +7,8 @@ no actions, so neither the loss nor a mean over action tokens reads them.
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data.prompts import Tokenizer
-from openrlhf_math.grpo.token_ledger import TokenLedger, answer_tokens
-from openrlhf_math.grpo.tool_settings import FLAGS, RolloutTool
+from openrlhf_math.grpo.rollout.token_ledger import TokenLedger, answer_tokens
+from openrlhf_math.grpo.rollout.tool_settings import FLAGS, RolloutTool
 from openrlhf_math.rewards.own_words import own_words
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt

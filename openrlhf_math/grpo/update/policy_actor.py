@@ -21,9 +21,12 @@ from openrlhf_math.colocation.layout import training_threads
 from openrlhf_math.colocation.memory import HeapTrimmer
 from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
-from openrlhf_math.grpo.engine_gap import GapTally
-from openrlhf_math.grpo.importance import ESS, WeightTally
-from openrlhf_math.grpo.loss import (
+from openrlhf_math.grpo.faults.watchdog import answer_to_signal
+from openrlhf_math.grpo.rollout.teacher import is_loaded
+from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
+from openrlhf_math.grpo.update.engine_gap import GapTally
+from openrlhf_math.grpo.update.importance import ESS, WeightTally
+from openrlhf_math.grpo.update.loss import (
     FEWEST,
     LossTerms,
     OnPolicyLoss,
@@ -33,11 +36,8 @@ from openrlhf_math.grpo.loss import (
     never_zero,
     policy_loss,
 )
-from openrlhf_math.grpo.micro_batches import GroupReplayBuffer, SkippingReplayBuffer, prompt_numbers
-from openrlhf_math.grpo.rollout_correction import AUTO, OFF
-from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
-from openrlhf_math.grpo.teacher import is_loaded
-from openrlhf_math.grpo.watchdog import answer_to_signal
+from openrlhf_math.grpo.update.micro_batches import GroupReplayBuffer, SkippingReplayBuffer, prompt_numbers
+from openrlhf_math.grpo.update.rollout_correction import AUTO, OFF
 from openrlhf_math.modeling.packed_actor import SHARED, PackedActor
 
 UpstreamPolicyActor: Any = PolicyModelActor.__ray_metadata__.modified_class

@@ -6,7 +6,7 @@ from typing import TextIO
 
 from rich.progress import Progress
 
-from openrlhf_math.grpo.metrics import one_line
+from openrlhf_math.grpo.logs.metrics import one_line
 from openrlhf_math.runs.progress import step_bar
 
 STARTING = "GRPO: starting engines and actors"

@@ -151,7 +151,7 @@ def checked_teacher(args: SimpleNamespace, ask_hub: bool = False) -> Teacher | N
     if teacher.url:
         if not ask_hub:
             return teacher
-        from openrlhf_math.grpo.teacher_endpoint import served
+        from openrlhf_math.grpo.rollout.teacher_endpoint import served
 
         return served(teacher, load_tokenizer("--actor.model_name_or_path", student, False, ""), args.data.max_len)
     model, max_len = args.math.teacher.model, args.data.max_len

@@ -10,7 +10,7 @@ from torch import nn
 
 from openrlhf_math.grpo.losses import FLAG, LossFunction, LossInputs, PerToken, Scalar, find_policy_loss
 from openrlhf_math.grpo.recipes import CONSTANT_LENGTH
-from openrlhf_math.grpo.rollout_correction import OFF
+from openrlhf_math.grpo.update.rollout_correction import OFF
 
 Tensor = torch.Tensor
 Mask: TypeAlias = Shaped[Tensor, "completions actions"]

@@ -9,7 +9,7 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.utils.logging_utils import init_logger
 
-from openrlhf_math.grpo.group_rewards import teaches_by_reward
+from openrlhf_math.grpo.rollout.group_rewards import teaches_by_reward
 
 logger = init_logger(__name__)
 

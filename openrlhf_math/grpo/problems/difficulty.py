@@ -10,7 +10,7 @@ import numpy as np
 from openrlhf_math.data.columns import MISSING, look, number_of
 from openrlhf_math.data.problems import Problem, read_rows
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.completion_limit import value_at
+from openrlhf_math.grpo.problems.completion_limit import value_at
 
 NUMBER_AT_THE_END = re.compile(r"-?\d+(?:\.\d+)?$")  # MATH writes "Level 3"
 

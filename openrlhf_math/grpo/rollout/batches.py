@@ -9,7 +9,7 @@ import torch
 from openrlhf.trainer.ppo_utils.experience import Experience
 
 from openrlhf_math.former_names import FIGURES, METRICS, outcome, renamed
-from openrlhf_math.grpo.kept_rollouts import Graded
+from openrlhf_math.grpo.rollout.kept_rollouts import Graded
 
 PLACE = "tensor"  # marks where a tensor was
 

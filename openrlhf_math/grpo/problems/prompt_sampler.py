@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.curriculum import Known, drawn_order, find_curriculum
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
-from openrlhf_math.grpo.pass_rates import PassRates
+from openrlhf_math.grpo.problems.pass_rates import PassRates
 
 
 class CurriculumSampler(Sampler[int]):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from openrlhf_math.grpo.stopping import StopSignals
+from openrlhf_math.grpo.faults.stopping import StopSignals
 
 SHARE = 0.05  # of the time that saving may take, where the user does not say how often
 

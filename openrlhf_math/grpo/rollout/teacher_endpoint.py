@@ -15,7 +15,7 @@ from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.endpoint.scoring import ScoringClient
 from openrlhf_math.endpoint.settings import renamed
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.teacher import ENDPOINT_FLAGS, FLAG, Teacher, endpoint_of
+from openrlhf_math.grpo.rollout.teacher import ENDPOINT_FLAGS, FLAG, Teacher, endpoint_of
 
 OURS = {
     REFUSED: "it refuses the request: look at its words",

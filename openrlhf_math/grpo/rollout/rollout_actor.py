@@ -17,14 +17,14 @@ from openrlhf_math.colocation.engine_life import end_actor, engine_start, leave_
 from openrlhf_math.colocation.layout import cache_arguments, engine_arguments
 from openrlhf_math.data.prompts import Tokenizer, with_first_text, with_variables
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.determinism import StartTogether
 from openrlhf_math.grpo.executor import AgentExecutor
+from openrlhf_math.grpo.faults.watchdog import answer_to_signal
 from openrlhf_math.grpo.generation import Generation
-from openrlhf_math.grpo.remote_reward import RemoteReward
 from openrlhf_math.grpo.reward_parts import RewardParts
-from openrlhf_math.grpo.tool_settings import RolloutTool
-from openrlhf_math.grpo.tool_turns import ToolTurns
-from openrlhf_math.grpo.watchdog import answer_to_signal
+from openrlhf_math.grpo.rollout.determinism import StartTogether
+from openrlhf_math.grpo.rollout.remote_reward import RemoteReward
+from openrlhf_math.grpo.rollout.tool_settings import RolloutTool
+from openrlhf_math.grpo.rollout.tool_turns import ToolTurns
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.answer_judge import AnswerJudge, JudgeSettings
 from openrlhf_math.rewards import RewardConfig

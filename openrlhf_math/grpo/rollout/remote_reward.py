@@ -12,7 +12,7 @@ import torch
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 
 from openrlhf_math.grpo.executor import MAX_UNGRADED
-from openrlhf_math.grpo.ungraded import RewardErrors
+from openrlhf_math.grpo.rollout.ungraded import RewardErrors
 
 FAILED = "reward_error"
 

@@ -11,20 +11,20 @@ from torch.utils.data import DataLoader
 
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.colocation.strategy import MathStrategy
-from openrlhf_math.grpo.asked_ahead import AskedAhead
-from openrlhf_math.grpo.batches import Batch, from_state, to_state
-from openrlhf_math.grpo.completion_limit import CompletionLimit
-from openrlhf_math.grpo.determinism import DeterministicSamples
-from openrlhf_math.grpo.display import Display
-from openrlhf_math.grpo.dynamic_filtering import FilteringGenerator
-from openrlhf_math.grpo.engine_recovery import EngineRecovery, RecoveringGenerator
-from openrlhf_math.grpo.kept_rollouts import Graded
-from openrlhf_math.grpo.problem_order import ProblemOrder
-from openrlhf_math.grpo.replay import response_of
-from openrlhf_math.grpo.truncation import as_wrong
-from openrlhf_math.grpo.ungraded import Ungraded
-from openrlhf_math.grpo.watchdog import Watchdog
-from openrlhf_math.grpo.whole_batches import WholeBatches
+from openrlhf_math.grpo.faults.engine_recovery import EngineRecovery, RecoveringGenerator
+from openrlhf_math.grpo.faults.watchdog import Watchdog
+from openrlhf_math.grpo.logs.display import Display
+from openrlhf_math.grpo.problems.completion_limit import CompletionLimit
+from openrlhf_math.grpo.problems.problem_order import ProblemOrder
+from openrlhf_math.grpo.rollout.asked_ahead import AskedAhead
+from openrlhf_math.grpo.rollout.batches import Batch, from_state, to_state
+from openrlhf_math.grpo.rollout.determinism import DeterministicSamples
+from openrlhf_math.grpo.rollout.dynamic_filtering import FilteringGenerator
+from openrlhf_math.grpo.rollout.kept_rollouts import Graded
+from openrlhf_math.grpo.rollout.replay import response_of
+from openrlhf_math.grpo.rollout.truncation import as_wrong
+from openrlhf_math.grpo.rollout.ungraded import Ungraded
+from openrlhf_math.grpo.rollout.whole_batches import WholeBatches
 from openrlhf_math.runs.rollouts import read_step
 
 

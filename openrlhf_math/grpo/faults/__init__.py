@@ -1,0 +1,1 @@
+"""What a run survives: dead engines, phases that hang, signals, kills, and its resume."""

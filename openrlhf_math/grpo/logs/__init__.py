@@ -1,0 +1,1 @@
+"""What a step leaves to look at: metrics, gauges, the line in the terminal."""

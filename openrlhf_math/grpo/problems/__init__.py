@@ -1,0 +1,1 @@
+"""Which problems a batch gets: what is known of each, and the order that follows from it."""

@@ -1,0 +1,1 @@
+"""From prompts to graded completions: the rollout actors and what the trainer asks of them."""

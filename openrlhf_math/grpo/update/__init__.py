@@ -1,0 +1,1 @@
+"""From graded completions to a gradient: experiences, micro-batches, the loss, the policy actor."""
