@@ -54,6 +54,31 @@ class EndpointModel:
     tool: ToolSettings | None = None
 
 
+def body_of(model: str, messages: Messages, sampling: Sampling) -> dict:
+    """Of a request for one completion. Fields that ask for nothing are left out: not every endpoint knows them all."""
+    body = {
+        "model": model,
+        "messages": list(messages),
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+    }
+    unless = {
+        "stop": list(sampling.stop),
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "repetition_penalty": sampling.repetition_penalty if sampling.repetition_penalty != 1 else 0,
+        "chat_template_kwargs": sampling.chat_template_kwargs,
+        "reasoning_effort": sampling.reasoning_effort,
+        "logprobs": sampling.watch is not None,
+        "top_logprobs": sampling.watch.candidates if sampling.watch else 0,
+    }
+    return body | {name: value for name, value in unless.items() if value} | sampling.more
+
+
 class EndpointSampler:
     """See `roles.Sampler`. All calls come from one event loop; `close` in the same."""
 
@@ -78,7 +103,7 @@ class EndpointSampler:
         async with self._free:
             client = await self._opened()
             try:
-                answer = await client.ask(self._body(messages, sampling))
+                answer = await client.ask(body_of(self._settings.model, messages, sampling))
             except Failure as failure:
                 said = self._in_our_flags(f"--base-url {self._settings.endpoint.base_url}: {failure}")
                 if failure.setup:
@@ -114,30 +139,6 @@ class EndpointSampler:
             client = Client(self._settings.endpoint, self._settings.max_tokens)
             self._client = await client.__aenter__()
         return self._client
-
-    def _body(self, messages: Messages, sampling: Sampling) -> dict:
-        """Fields that ask for nothing are left out: not every endpoint knows them all."""
-        body = {
-            "model": self._settings.model,
-            "messages": list(messages),
-            "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "seed": sampling.seed,
-        }
-        unless = {
-            "stop": list(sampling.stop),
-            "top_k": sampling.top_k,
-            "min_p": sampling.min_p,
-            "frequency_penalty": sampling.frequency_penalty,
-            "presence_penalty": sampling.presence_penalty,
-            "repetition_penalty": sampling.repetition_penalty if sampling.repetition_penalty != 1 else 0,
-            "chat_template_kwargs": sampling.chat_template_kwargs,
-            "reasoning_effort": sampling.reasoning_effort,
-            "logprobs": sampling.watch is not None,
-            "top_logprobs": sampling.watch.candidates if sampling.watch else 0,
-        }
-        return body | {name: value for name, value in unless.items() if value} | sampling.more
 
     def _completion(self, answer: Answer) -> Completion:
         text = trace(answer.content, answer.reasoning)
