@@ -177,7 +177,7 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.data.trace import find_tags
     from openrlhf_math.distill.settings import DistillSettings, EngineSettings
-    from openrlhf_math.endpoint.settings import EndpointSettings, read_key
+    from openrlhf_math.endpoint.settings import endpoint_settings
     from openrlhf_math.modeling.model_folder import check_chat_model, load_tokenizer
 
     tool = tool_settings(args)
@@ -189,16 +189,14 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
     if args.teacher == "endpoint" and not args.base_url:
         raise UserError("--base-url is missing: give the endpoint's address, such as http://127.0.0.1:8000/v1")
     if args.base_url:
-        key, variable = read_key(args.api_key_env)
-        endpoint = EndpointSettings(
-            base_url=args.base_url,
-            api_key=key,
-            api_key_env=variable,
+        endpoint = endpoint_settings(
+            args.base_url,
+            args.api_key_env,
             concurrency=32 if args.concurrency is None else args.concurrency,
-            requests_per_minute=args.requests_per_minute,
-            tokens_per_minute=args.tokens_per_minute,
             request_timeout=args.request_timeout,
             tries=args.tries,
+            requests_per_minute=args.requests_per_minute,
+            tokens_per_minute=args.tokens_per_minute,
             extra_body=args.extra_body,
         )
     engine = EngineSettings(

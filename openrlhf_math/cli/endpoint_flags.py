@@ -12,13 +12,7 @@ if TYPE_CHECKING:
     from openrlhf_math.rerank.endpoint_sampler import EndpointModel
     from openrlhf_math.rerank.verdicts import AskedScorerSettings
 
-SCORER_FLAGS = {
-    "--base-url": "--scorer-base-url",
-    "--api-key-env": "--scorer-api-key-env",
-    "--model": "--scorer-model",
-    "look at its words, at --max-tokens and --no-seed, and at --extra-body": "look at its words, and at --extra-body",
-    "--no-seed": "--extra-body '{\"seed\": null}'",
-}
+NO_SEED = "--extra-body '{\"seed\": null}'"
 
 
 def add_endpoint_flags(parser: argparse.ArgumentParser, key_flag: str = "--api-key-env") -> None:
@@ -56,9 +50,8 @@ def endpoint_model(args: argparse.Namespace, key_flag: str = "--api-key-env") ->
 
     if not args.base_url:
         return None
-    flags = {"--api-key-env": key_flag, "--no-seed": SCORER_FLAGS["--no-seed"]}
-    endpoint = _endpoint(args, args.base_url, args.endpoint_key_env, flags)
-    return EndpointModel(args.model, endpoint, getattr(args, "max_tokens", None) or 2048, flags)
+    endpoint = _endpoint(args, args.base_url, args.endpoint_key_env, api_key_env=key_flag)
+    return EndpointModel(args.model, endpoint, getattr(args, "max_tokens", None) or 2048)
 
 
 def asked_scorer(args: argparse.Namespace) -> "AskedScorerSettings":
@@ -71,11 +64,14 @@ def asked_scorer(args: argparse.Namespace) -> "AskedScorerSettings":
     if not url:
         raise UserError(f"--scorer {args.scorer} asks a model at an endpoint; give its address as --scorer-base-url")
     key = args.scorer_api_key_env or (None if args.scorer_base_url else args.endpoint_key_env)
-    endpoint = _endpoint(args, url, key, SCORER_FLAGS)
+    endpoint = _endpoint(
+        args, url, key, base_url="--scorer-base-url", api_key_env="--scorer-api-key-env", model="--scorer-model",
+        max_tokens="",
+    )  # fmt: skip
     try:
         return AskedScorerSettings(
             args.scorer,
-            EndpointModel(args.scorer_model, endpoint, 4096, SCORER_FLAGS),
+            EndpointModel(args.scorer_model, endpoint, 4096),
             args.scorer_votes,
             Sampling(max_tokens=4096, seed=args.seed),
         )
@@ -83,21 +79,18 @@ def asked_scorer(args: argparse.Namespace) -> "AskedScorerSettings":
         raise UserError(str(error)) from None
 
 
-def _endpoint(args: argparse.Namespace, url: str, variable: str | None, flags: dict[str, str]) -> "EndpointSettings":
-    from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
+def _endpoint(args: argparse.Namespace, url: str, variable: str | None, **flags: str) -> "EndpointSettings":
+    """flags: fields of `EndpointFlags`, where they have other names than usual."""
+    from openrlhf_math.endpoint.settings import EndpointFlags, endpoint_settings
 
-    try:
-        key, variable = read_key(variable)
-        return EndpointSettings(
-            base_url=url,
-            api_key=key,
-            api_key_env=variable,
-            concurrency=args.concurrency,
-            requests_per_minute=args.requests_per_minute,
-            tokens_per_minute=args.tokens_per_minute,
-            request_timeout=args.request_timeout,
-            tries=args.tries,
-            extra_body=args.extra_body,
-        )
-    except ValueError as error:
-        raise UserError(renamed(str(error), flags)) from None
+    return endpoint_settings(
+        url,
+        variable,
+        concurrency=args.concurrency,
+        request_timeout=args.request_timeout,
+        tries=args.tries,
+        requests_per_minute=args.requests_per_minute,
+        tokens_per_minute=args.tokens_per_minute,
+        extra_body=args.extra_body,
+        flags=EndpointFlags(**{"no_seed": NO_SEED} | flags),
+    )

@@ -302,7 +302,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
 
     total = sum(len(one.questions) * one.sampling.samples for one in sets)
     with _bar("completions", total) as advance:
-        return evaluate(sets, settings, lambda name, completion, new: advance(completion.tokens * new, name), _announce)
+        return evaluate(sets, settings, lambda name, tokens, new: advance(tokens * new, name), _announce)
 
 
 def _announce(problems: "ProblemSet") -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from openrlhf_math.curation.settings import Judge
 from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Failure
-from openrlhf_math.endpoint.settings import JUDGE_FLAGS, EndpointSettings, judge_endpoint, renamed
+from openrlhf_math.endpoint.settings import JUDGE_FLAGS, EndpointSettings, judge_endpoint
 from openrlhf_math.errors import UserError
 from openrlhf_math.runs.journal import Journal
 from openrlhf_math.runs.progress import Progress, silent
@@ -78,13 +78,10 @@ class PairJudge:
         A pair without an answer after `JUDGE_TRIES` requests is left without. Raises UserError if the endpoint as a
         whole is of no use, or if no pair at all has an answer.
         """
-        try:
-            asyncio.run(self._ask(pairs, total, progress))
-            if self._failures and not len(self._answers):
-                reason = next(iter(self._failures.values()))
-                raise UserError(f"--base-url {self._judge.base_url}: no pair was judged; {reason}")
-        except UserError as error:
-            raise UserError(renamed(str(error), JUDGE_FLAGS)) from None
+        asyncio.run(self._ask(pairs, total, progress))
+        if self._failures and not len(self._answers):
+            reason = next(iter(self._failures.values()))
+            raise UserError(f"{JUDGE_FLAGS.base_url} {self._judge.base_url}: no pair was judged; {reason}")
 
     async def _ask(self, pairs: Iterable[tuple[str, str]], total: int, progress: Progress) -> None:
         left = iter(pairs)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from openrlhf_math.data.prompts import chat
@@ -11,14 +11,14 @@ from openrlhf_math.distill.keep import refusal
 from openrlhf_math.distill.questions import Task
 from openrlhf_math.distill.rounds import Item, next_round, work_through
 from openrlhf_math.distill.settings import DistillSettings
-from openrlhf_math.distill.teachers import Question, Reply, Teacher, workers_of
+from openrlhf_math.distill.teachers import Question, Teacher, workers_of
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.runs.journal import Journal, refused_if_unwritable
 from openrlhf_math.seeds import derived_seed
 
 CORRECT, WRONG, UNGRADED, SET_ASIDE = "correct", "wrong", "ungraded", "set aside"
-RECORD = tuple(field.name for field in fields(Reply))  # of a reply in the journal
+RECORD = ("content", "reasoning", "finish_reason", "tokens", "tool")  # of a reply in the journal
 GRADED = (CORRECT, WRONG, UNGRADED)  # a trace without a fault of form
 
 

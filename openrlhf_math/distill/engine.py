@@ -5,112 +5,64 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_math.colocation.async_engine import (
-    end_with_this_process,
-    generation_arguments,
-    one_line,
-    shut_down,
-    start_engine,
-)
 from openrlhf_math.colocation.cluster import check_room, cluster
 from openrlhf_math.colocation.engine_life import engine_errors, limited
-from openrlhf_math.colocation.layout import cache_arguments, enter_environment, worker_environment
-from openrlhf_math.data.prompts import chat_text, prompt_ids
+from openrlhf_math.colocation.layout import enter_environment, worker_environment
+from openrlhf_math.data.prompts import chat_text
 from openrlhf_math.distill.settings import DistillSettings
-from openrlhf_math.distill.teachers import Question, Reply
-from openrlhf_math.endpoint.reply import Failure
+from openrlhf_math.distill.teachers import Question, sampling_of
+from openrlhf_math.endpoint.reply import Answer, Failure
 from openrlhf_math.errors import UserError
-from openrlhf_math.modeling.model_folder import count_parameters, load_tokenizer
-from openrlhf_math.rerank.roles import Sampling
-from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
+from openrlhf_math.modeling.model_folder import count_parameters
+from openrlhf_math.rerank.roles import RequestError
+from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
-    from vllm import SamplingParams
 
 AGAIN = "what it answered is kept, run the same command again"
+# Of a GPU, which the engine has for itself and never leaves: vLLM's defaults.
+MEMORY = 0.92
+NO_SLEEP = {"enable_sleep_mode": False}
 
 
-class Engine:
+class Engine(SamplingEngine):
     """One vLLM engine that answers questions. The attempts at a problem share its prompt in the prefix cache."""
-
-    _tool: Tool | None = None
 
     def __init__(self, settings: DistillSettings) -> None:
         """Raises UserError if vLLM cannot serve the model, or the tool cannot be had here."""
         engine = settings.engine
-        self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
-        self._tool = Tool(settings.tool, self._tokenizer, settings.model) if settings.tool else None
-        arguments = {
-            "tensor_parallel_size": engine.tensor_parallel,
-            "max_model_len": engine.max_context,
-            "max_num_seqs": engine.concurrency,
-            **generation_arguments(engine.device),
-            **cache_arguments(engine.device, settings.model, engine.concurrency, engine.max_context),
-        }
-        self._llm = start_engine("--model", settings.model, engine.device, **arguments | engine.engine_args)
-        self._variables = Sampling(**settings.drawn).template_variables
-        self._settings, self._tied = settings, False
-
-    async def answer(self, question: Question) -> Reply:
-        """Raises Failure if the chat template or the engine refuses the question, UserError if the engine died."""
-        from vllm import SamplingParams
-
-        if not self._tied:
-            self._tied = True
-            await end_with_this_process(self._llm)
-        try:
-            text = chat_text(self._tokenizer, question.messages, self._variables)
-        except UserError as error:
-            raise Failure(str(error)) from None
-        (ids,) = prompt_ids(self._tokenizer, [text], chat_template=True)
-        sampling = SamplingParams(
-            temperature=self._settings.temperature,
-            top_p=self._settings.top_p,
-            max_tokens=self._settings.max_tokens,
-            seed=question.seed,
+        super().__init__(
+            SamplerSettings(
+                settings.model,
+                engine.device,
+                tensor_parallel=engine.tensor_parallel,
+                max_context=engine.max_context,
+                max_concurrency=engine.concurrency,
+                memory=MEMORY,
+                engine_args=(NO_SLEEP if engine.device == "cuda" else {}) | engine.engine_args,
+                tool=settings.tool,
+            )
         )
-        name = f"{question.key}-{question.attempt}"
-        opened = "<think>\n" if text.rstrip().endswith("<think>") else ""  # the chat template opens the thinking part
-        if self._tool is None:
-            piece = await self._generate(ids, sampling, name)
-            finished = "stop" if piece.finished == "eos" else piece.finished
-            return Reply(opened + piece.text, "", finished, len(piece.ids))
+        self._settings = settings
 
-        async def generate(ids: list[int], most: int, stop: tuple[str, ...], number: int) -> Piece:
-            asked = sampling.clone()
-            asked.max_tokens, asked.stop, asked.include_stop_str_in_output = most, list(stop), True
-            asked.seed = seed_of_request(question.seed, number)
-            return await self._generate(ids, asked, f"{name}-{number}")
-
-        room = self._llm.model_config.max_model_len - len(ids)
-        if room < 1:
-            raise Failure(f"the problem takes {len(ids)} tokens with its prompt, which leaves no room for an answer")
-        attempt = ToolAttempt(self._tool)
-        await attempt.write(generate, ids, min(self._settings.max_tokens, room))
-        finished = "stop" if attempt.finished == "eos" else attempt.finished
-        return Reply(opened + attempt.text, "", finished, attempt.tokens, attempt.use.as_row())
-
-    async def _generate(self, ids: list[int], sampling: "SamplingParams", name: str) -> Piece:
-        """What the engine makes of one request of this name."""
-        from vllm import TokensPrompt
-        from vllm.exceptions import VLLMValidationError
-        from vllm.v1.engine.exceptions import EngineDeadError
-
+    async def answer(self, question: Question) -> Answer:
+        """Raises Failure if the chat template or the engine refuses the question, UserError if the engine died."""
+        sampling = sampling_of(question, self._settings)
         try:
-            async for output in self._llm.generate(TokensPrompt(prompt_token_ids=ids), sampling, name):
-                last = output
-        except (ValueError, VLLMValidationError) as error:
-            raise Failure(f"the engine refuses it: {one_line(error)}") from None
-        except EngineDeadError:
-            raise UserError(f"--teacher engine: the engine died, its message is above; {AGAIN}") from None
-        return piece_of(last.outputs[0])
+            completion = await self.complete(question.messages, sampling)
+        except RequestError as error:
+            raise Failure(str(error)) from None
+        except UserError as error:
+            raise UserError(f"{error}; {AGAIN}") from None
+        prompt = chat_text(self._tokenizer, question.messages, sampling.template_variables)
+        opened = "<think>\n" if prompt.rstrip().endswith("<think>") else ""  # the template opens the thinking part
+        finished = "stop" if completion.finished == "eos" else completion.finished
+        use = completion.tool.as_row() if completion.tool else None
+        return Answer(opened + completion.text, "", finished, completion.tokens, tool=use)
 
-    def shutdown(self) -> None:
-        shut_down(self._llm)
 
-
-Asker = Callable[[Question], Awaitable[Reply]]
+Asker = Callable[[Question], Awaitable[Answer]]
 
 
 class EngineTeacher:
@@ -138,7 +90,7 @@ class EngineTeacher:
     async def __aexit__(self, *exception: object) -> None:
         self._stack.close()
 
-    async def answer(self, question: Question) -> Reply:
+    async def answer(self, question: Question) -> Answer:
         """Ask the engine with the least to do."""
         number = self._under_way.index(min(self._under_way))
         self._under_way[number] += 1
@@ -168,7 +120,7 @@ def ray_engines(settings: DistillSettings, environment: dict[str, str]) -> Itera
 
 
 def _asker(engine: "ActorHandle") -> Asker:
-    async def ask(question: Question) -> Reply:
+    async def ask(question: Question) -> Answer:
         with engine_errors("--teacher engine: an engine", AGAIN):
             return await engine.answer.remote(question)
 

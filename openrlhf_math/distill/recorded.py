@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from openrlhf_math.data.problems import Problem, completion_rows
 from openrlhf_math.distill.questions import key_of
 from openrlhf_math.distill.settings import DistillSettings
-from openrlhf_math.distill.teachers import Question, Reply
-from openrlhf_math.endpoint.reply import Failure
+from openrlhf_math.distill.teachers import Question
+from openrlhf_math.endpoint.reply import Answer, Failure
 from openrlhf_math.errors import UserError
 
 # How a completion ended, by its `truncated`; CSV has it as text.
@@ -24,7 +24,7 @@ class Recorded:
 
     def __init__(self, settings: DistillSettings) -> None:
         self.failed_tries: Counter[str] = Counter()
-        self._replies: dict[str, list[Reply]] = {}
+        self._replies: dict[str, list[Answer]] = {}
         for place, row in completion_rows(settings.model):
             problem = row.get("problem")
             if not isinstance(problem, str):
@@ -40,7 +40,7 @@ class Recorded:
     async def __aexit__(self, *exception: object) -> None:
         pass
 
-    async def answer(self, question: Question) -> Reply:
+    async def answer(self, question: Question) -> Answer:
         """Raises Failure if so many completions were not recorded."""
         replies = self._replies.get(question.key, [])
         if question.attempt >= len(replies):
@@ -61,11 +61,11 @@ def _completions(model: str, place: str, row: dict) -> Iterable[tuple]:
     return [(row.get("response"), row.get("tokens"), row.get("truncated"))]
 
 
-def _reply(place: str, text: object, tokens: object, truncated: object) -> Reply:
+def _reply(place: str, text: object, tokens: object, truncated: object) -> Answer:
     if not isinstance(text, str):
         raise UserError(f"--model: {place} has a response that is not text; correct or drop the row")
     said = truncated.lower() if isinstance(truncated, str) else truncated
     cut = _CUT.get(said, "") if said is None or isinstance(said, (bool, str)) else ""
     if not cut:
         raise UserError(f"--model: {place} has `truncated` {truncated!r:.40}, it must be true or false; correct it")
-    return Reply(text, "", cut, tokens if isinstance(tokens, int) else None)
+    return Answer(text, "", cut, tokens if isinstance(tokens, int) else None)

@@ -7,11 +7,14 @@ function of the run's settings, registered under a name or given by dotted path.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.endpoint.client import Client
+from openrlhf_math.endpoint.reply import Answer
 from openrlhf_math.registry import Registry
+from openrlhf_math.rerank.endpoint_sampler import body_of
+from openrlhf_math.rerank.roles import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +27,13 @@ class Question:
     seed: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a teacher wrote.
+Reply = Answer  # the former name, for a user's own teacher
 
-    reasoning: where the teacher sends it apart from the answer, else "". finish_reason: "stop" for a whole reply,
-    "length" for one the limit cut off. tokens: of the completion, None where the teacher does not say. tool: what was
-    done with the tool, as `ToolUse.as_row`; its output is in the content and not in the tokens.
-    """
 
-    content: str
-    reasoning: str
-    finish_reason: str
-    tokens: int | None
-    tool: dict[str, float] | None = None
+def sampling_of(question: Question, settings: DistillSettings) -> Sampling:
+    """How the reply to a question is drawn."""
+    drawn: dict[str, Any] = {"temperature": settings.temperature, "top_p": settings.top_p} | settings.drawn
+    return Sampling(max_tokens=settings.max_tokens, seed=question.seed, **drawn)
 
 
 class Teacher(Protocol):
@@ -50,7 +46,7 @@ class Teacher(Protocol):
 
     async def __aexit__(self, *exception: object) -> None: ...
 
-    async def answer(self, question: Question) -> Reply:
+    async def answer(self, question: Question) -> Answer:
         """Raises Failure if this attempt cannot be had, UserError if none can."""
 
 
@@ -66,7 +62,6 @@ register_teacher = _REGISTRY.register  # of a function that makes a teacher of a
 
 @register_teacher("endpoint")
 def endpoint(settings: DistillSettings) -> Teacher:
-
     return Endpoint(settings)
 
 
@@ -108,17 +103,8 @@ class Endpoint:
     async def __aexit__(self, *exception: object) -> None:
         await self._client.__aexit__(*exception)
 
-    async def answer(self, question: Question) -> Reply:
+    async def answer(self, question: Question) -> Answer:
         """Ask until there is a reply. Raises Failure after the last try, UserError if no attempt can be answered."""
-        answer = await self._client.ask(
-            {
-                "model": self._settings.model,
-                "messages": question.messages,
-                "max_tokens": self._settings.max_tokens,
-                "temperature": self._settings.temperature,
-                "top_p": self._settings.top_p,
-                "seed": question.seed,
-                **{name: value for name, value in self._settings.drawn.items() if value},
-            }
+        return await self._client.ask(
+            body_of(self._settings.model, question.messages, sampling_of(question, self._settings))
         )
-        return Reply(answer.content, answer.reasoning, answer.finish_reason, answer.tokens)

@@ -19,7 +19,7 @@ from yarl import URL
 
 from openrlhf_math.endpoint.pace import Pace
 from openrlhf_math.endpoint.reply import Answer, FailedTry, Failure, nonsense, parse, plain, words_of
-from openrlhf_math.endpoint.settings import EndpointSettings
+from openrlhf_math.endpoint.settings import EndpointFlags, EndpointSettings
 from openrlhf_math.errors import UserError
 
 # Bytes of a reply at the most: a token's text, escaped, in up to three fields; and what comes around it.
@@ -34,20 +34,11 @@ LONGEST_PAUSE = 600.0  # the most an endpoint may ask for
 # So many failures before the first reply, or attempts lost in a row after it, and the endpoint is given up.
 IN_VAIN = 5
 IN_VAIN_LATER = 20
-# What no repetition fix, with the flag to look at; and all other codes from 300 to 499 but those of AGAIN.
-REFUSED = (
-    "it refuses the request: look at its words, at --max-tokens and --no-seed, and at --extra-body, which can leave a "
-    """field out: '{"max_tokens": null, "max_completion_tokens": 16384, "temperature": null, "top_p": null}'"""
-)
 JSON = {"Content-Type": "application/json"}
 AGAIN = (408, 409, 425, 429)
-FIXES = {
-    401: "it refuses the key: set ${key}, or name another variable with --api-key-env",
-    402: "the account is empty: pay, or give another key in ${key}",
-    403: "it refuses the key: set ${key}, or name another variable with --api-key-env",
-    404: "there is no such address or model: fix --base-url (it ends in /v1) or --model",
-    405: "that is not a chat endpoint: fix --base-url (it ends in /v1)",
-}
+# No repetition helps with these, nor with other codes from 300 to 499 but those of AGAIN. These are a flag's fault.
+OF_A_FLAG = (401, 402, 403, 404, 405)
+LEAVE_OUT = '{"max_tokens": null, "max_completion_tokens": 16384, "temperature": null, "top_p": null}'
 
 
 class Client:
@@ -120,7 +111,7 @@ class Client:
             except FailedTry as fault:
                 self._count(fault, self._is_lost(fault, number, body))
                 if fault.final:
-                    fix = f"; {self._fix(fault)}" if fault.status in FIXES else ""
+                    fix = f"; {self._fix(fault)}" if fault.status in OF_A_FLAG else ""
                     setup = bool(fix) and not self._answered
                     raise Failure(f"{fault}{fix}", final=True, setup=setup) from None
                 if number == self._http.tries:
@@ -170,7 +161,7 @@ class Client:
     def _is_lost(self, fault: FailedTry, number: int, body: dict | None) -> bool:
         """Whether a failure costs a request. What is refused for its messages counts once: it is one prompt that is too
         long, and many attempts at it."""
-        if not fault.final or fault.status in FIXES:
+        if not fault.final or fault.status in OF_A_FLAG:
             return fault.final or number == self._http.tries
         name = hash(json.dumps((body or {}).get("messages")))
         lost = name not in self._refused
@@ -185,17 +176,28 @@ class Client:
         limit = max(IN_VAIN_LATER, 2 * self.workers) if self._answered else IN_VAIN
         if self._in_vain >= limit:
             again = f"; {self._again}" if self._answered and self._again else ""
-            raise UserError(f"--base-url {self._http.base_url}: {fault}; {self._fix(fault)}{again}")
+            raise UserError(f"{self._http.flags.base_url} {self._http.base_url}: {fault}; {self._fix(fault)}{again}")
 
     def _fix(self, fault: FailedTry) -> str:
+        flags, key = self._http.flags, f"${self._http.api_key_env}"
+        address = f"fix {flags.base_url} (it ends in /v1)"
+        match fault.status:
+            case 401 | 403:
+                return f"it refuses the key: set {key}, or name another variable with {flags.api_key_env}"
+            case 402:
+                return f"the account is empty: pay, or give another key in {key}"
+            case 404:
+                return f"there is no such address or model: {address} or {flags.model}"
+            case 405:
+                return f"that is not {flags.kind}: {address}"
+            case 429:
+                lower = _either(flags.concurrency, flags.requests_per_minute)
+                return f"it answers nothing at this rate: lower {lower}"
         if fault.final:
-            moved = "it has moved: give the new address as --base-url" if fault.status < 400 else REFUSED
-            return FIXES.get(fault.status, moved).replace("{key}", self._http.api_key_env)
-        if fault.status == 429:
-            return "it answers nothing at this rate: lower --concurrency or --requests-per-minute"
+            return _refusal(flags) if fault.status >= 400 else f"it has moved: give the new address as {flags.base_url}"
         if fault.setup:
-            return "start the endpoint, or fix --base-url (it ends in /v1)"
-        return "it answers nothing: look at its log, or raise --request-timeout or --tries"
+            return f"start the endpoint, or {address}"
+        return f"it answers nothing: look at its log, or raise {_either(flags.request_timeout, flags.tries)}"
 
     async def _read(self, response: aiohttp.ClientResponse, longest: int) -> bytes:
         body = bytearray()
@@ -210,6 +212,20 @@ class Client:
         """The text without the key, should the endpoint have echoed it."""
         key = self._http.api_key
         return text.replace(key, "[the key]") if len(key) >= 8 else text
+
+
+def _either(*flags: str) -> str:
+    return " or ".join(filter(None, flags))
+
+
+def _refusal(flags: EndpointFlags) -> str:
+    """What to look at when a request is refused."""
+    found = "it refuses the request: look at its words"
+    if asked := " and ".join(filter(None, (flags.max_tokens, flags.no_seed))):
+        found += f", at {asked}"
+    if flags.extra_body:
+        found += f", and at {flags.extra_body}, which can leave a field out: '{LEAVE_OUT}'"
+    return found
 
 
 def _longest(asked: dict) -> int:

@@ -18,7 +18,9 @@ class Answer:
     "length" for one the limit cut off. tokens, prompt_tokens: of completion and prompt, None where `usage` does not
     say. stop_reason: the stop text that ended it, "" where the endpoint does not say (vLLM's and SGLang's do).
     logprobs: for each token its log-probability, then those of the likeliest tokens at its place, NaN for one that is
-    no number; empty where the endpoint gives none. model: that wrote it, "" where the endpoint does not say.
+    no number; empty where the endpoint gives none. model: that wrote it, "" where the endpoint does not say. tool: what
+    was done with the tool, as `ToolUse.as_row`, where this machine ran it; its output is in the content and not in the
+    tokens.
     """
 
     content: str
@@ -29,6 +31,7 @@ class Answer:
     stop_reason: str = ""
     logprobs: list[list[float]] = field(default_factory=list, repr=False)
     model: str = ""
+    tool: dict[str, float] | None = None
 
 
 class Failure(Exception):

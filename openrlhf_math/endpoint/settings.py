@@ -1,17 +1,38 @@
 """How an OpenAI-compatible endpoint is asked, and with which key."""
 
+import json
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from urllib.parse import urlsplit
 
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import BadValue, in_flags
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointFlags:
+    """The names that a command gives to an endpoint's flags, for errors; "" for one that it does not have.
+
+    no_seed: what leaves the seed out of requests. kind: what must be at base_url.
+    """
+
+    base_url: str = "--base-url"
+    api_key_env: str = "--api-key-env"
+    model: str = "--model"
+    concurrency: str = "--concurrency"
+    requests_per_minute: str = "--requests-per-minute"
+    tokens_per_minute: str = "--tokens-per-minute"
+    request_timeout: str = "--request-timeout"
+    tries: str = "--tries"
+    extra_body: str = "--extra-body"
+    max_tokens: str = "--max-tokens"
+    no_seed: str = "--no-seed"
+    kind: str = "a chat endpoint"
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
-    """How an OpenAI-compatible endpoint is asked. Raises ValueError for values that cannot work.
+    """How an OpenAI-compatible endpoint is asked. Raises BadValue for values that cannot work.
 
     base_url               up to and with /v1
     api_key                never shown, not even by repr; "" sends none
@@ -22,6 +43,7 @@ class EndpointSettings:
     request_timeout        seconds for one request, from the first byte sent to the last received
     tries                  requests for one attempt before it is set aside
     extra_body             merged into every request
+    flags                  the command's names for them
     """
 
     base_url: str
@@ -33,43 +55,66 @@ class EndpointSettings:
     request_timeout: float
     tries: int
     extra_body: dict
+    flags: EndpointFlags = field(default=EndpointFlags(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         url = urlsplit(self.base_url)
         if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"--base-url {self.base_url}: give an address such as http://127.0.0.1:8000/v1")
+            raise BadValue("base_url", self.base_url, "an address such as http://127.0.0.1:8000/v1")
         if url.username or url.password or url.query:
-            raise ValueError(
-                "--base-url holds a user, a password or a query, and would be written into the data card; "
-                f"give the bare address, and the key in ${self.api_key_env}"
-            )
+            bare = f"{url.scheme}://{url.hostname}"  # the rest is secret
+            wanted = "without user, password and query, which would be written into the data card"
+            raise BadValue("base_url", bare, f"the bare address, {wanted}, and the key in ${self.api_key_env}")
         if not (self.api_key.isascii() and self.api_key.isprintable() and " " not in self.api_key):
-            raise ValueError(
-                f"--api-key-env {self.api_key_env}: the key in that variable holds blanks or signs that "
-                "no HTTP header may hold; set it again"
-            )
-        if self.concurrency < 1:
-            raise ValueError(f"--concurrency {self.concurrency}: give 1 or more")
-        if self.tries < 1:
-            raise ValueError(f"--tries {self.tries}: give 1 or more")
-        for flag in ("requests_per_minute", "tokens_per_minute", "request_timeout"):
-            value = getattr(self, flag)
+            wanted = "a variable with a key that has only what an HTTP header may hold, and no blanks"
+            raise BadValue("api_key_env", self.api_key_env, wanted)
+        for name in ("concurrency", "tries"):
+            if getattr(self, name) < 1:
+                raise BadValue(name, getattr(self, name), "1 or more")
+        for name in ("requests_per_minute", "tokens_per_minute", "request_timeout"):
+            value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"--{flag.replace('_', '-')} {value}: give more than 0")
+                raise BadValue(name, value, "more than 0")
         if "stream" in self.extra_body:
-            raise ValueError("--extra-body: replies are read whole, leave `stream` out")
+            shown = json.dumps({"stream": self.extra_body["stream"]})
+            raise BadValue("extra_body", shown, "fields without `stream`: replies are read whole")
 
 
-# The client's messages name the flags of `distill`: these are a judge's, and first what no judge has.
-JUDGE_FLAGS = {", at --max-tokens and --no-seed, and at --extra-body": " and at --extra-body", " or --tries": ""}
-JUDGE_FLAGS |= {
-    f"--{flag}": f"--judge-{flag}"
-    for flag in (
-        "base-url", "api-key-env", "model", "concurrency", "requests-per-minute", "request-timeout", "extra-body"
-    )
-}  # fmt: skip
+def endpoint_settings(
+    base_url: str,
+    api_key_env: str | None,
+    concurrency: int,
+    request_timeout: float,
+    tries: int,
+    requests_per_minute: float | None = None,
+    tokens_per_minute: float | None = None,
+    extra_body: dict | None = None,
+    flags: EndpointFlags = EndpointFlags(),  # noqa: B008 - it is frozen
+) -> EndpointSettings:
+    """With the key of an environment variable. Raises UserError, with the command's flags, for values that cannot work.
+
+    api_key_env: None for the usual variable, which need not be set.
+    """
+    with in_flags(**asdict(flags)):
+        key, variable = read_key(api_key_env)
+        return EndpointSettings(
+            base_url, key, variable, concurrency, requests_per_minute, tokens_per_minute, request_timeout, tries,
+            extra_body or {}, flags,
+        )  # fmt: skip
 
 
+JUDGE_FLAGS = EndpointFlags(
+    base_url="--judge-base-url",
+    api_key_env="--judge-api-key-env",
+    model="--judge-model",
+    concurrency="--judge-concurrency",
+    requests_per_minute="--judge-requests-per-minute",
+    request_timeout="--judge-request-timeout",
+    extra_body="--judge-extra-body",
+    tries="",
+    max_tokens="",
+    no_seed="",
+)
 JUDGE_TRIES = 5  # requests for one question before it has no answer
 
 
@@ -82,28 +127,16 @@ def judge_endpoint(
     extra_body: dict | None = None,
 ) -> EndpointSettings:
     """Of a model that judges. Raises UserError, with the judge's flags, for values that cannot work."""
-    try:
-        key, variable = read_key(api_key_env)
-        return EndpointSettings(
-            base_url=base_url, api_key=key, api_key_env=variable, concurrency=concurrency,
-            requests_per_minute=requests_per_minute, tokens_per_minute=None, request_timeout=request_timeout,
-            tries=JUDGE_TRIES, extra_body=extra_body or {},
-        )  # fmt: skip
-    except ValueError as error:
-        raise UserError(renamed(str(error), JUDGE_FLAGS)) from None
-
-
-def renamed(message: str, flags: Mapping[str, str]) -> str:
-    """A message with a command's own names for the flags in it, or for a part of a sentence on them."""
-    for theirs, ours in flags.items():
-        message = message.replace(theirs, ours)
-    return message
+    return endpoint_settings(
+        base_url, api_key_env, concurrency, request_timeout, JUDGE_TRIES, requests_per_minute, None, extra_body,
+        JUDGE_FLAGS,
+    )  # fmt: skip
 
 
 def read_key(variable: str | None) -> tuple[str, str]:
-    """The API key and the variable it is from. Raises ValueError if the variable the user named is not set."""
+    """The API key and the variable it is from. Raises BadValue if the variable the user named is not set."""
     if variable is None:
         return os.environ.get("OPENAI_API_KEY", "").strip(), "OPENAI_API_KEY"
     if not os.environ.get(variable, "").strip():
-        raise ValueError(f"--api-key-env {variable}: that environment variable is not set; export the key in it")
+        raise BadValue("api_key_env", variable, "an environment variable that is set, and export the key in it")
     return os.environ[variable].strip(), variable

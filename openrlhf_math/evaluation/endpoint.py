@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import Sampling
-from openrlhf_math.evaluation.sampler import Completion, Request, seed_of
+from openrlhf_math.evaluation.sampler import Request, seed_of
 from openrlhf_math.rerank import roles
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel, EndpointSampler
 from openrlhf_math.rerank.here import run_here
@@ -25,7 +24,7 @@ class EndpointCompletions:
 
     def complete(
         self, requests: Iterable[Request], sampling: Sampling, stop: tuple[str, ...]
-    ) -> Iterator[tuple[Request, Completion]]:
+    ) -> Iterator[tuple[Request, roles.Completion]]:
         """Completions in the order they end.
 
         Raises UserError if the endpoint never answers, and when all others are made, if some got no reply.
@@ -34,7 +33,7 @@ class EndpointCompletions:
 
     async def _made(
         self, requests: Iterator[Request], sampling: Sampling, stop: tuple[str, ...]
-    ) -> AsyncGenerator[tuple[Request, Completion], None]:
+    ) -> AsyncGenerator[tuple[Request, roles.Completion], None]:
         sampler = EndpointSampler(self._endpoint)
         under_way: dict[asyncio.Task[roles.Completion], Request] = {}
         lost: list[str] = []
@@ -51,12 +50,11 @@ class EndpointCompletions:
                 for task in done:
                     request = under_way.pop(task)
                     try:
-                        one = task.result()
+                        completion = task.result()
                     except roles.RequestError as error:
                         lost.append(f"problem {request.problem}: {error}")
                         continue
-                    sure = asdict(one.confidence) if one.confidence else None
-                    yield request, Completion(one.text, one.tokens, one.finished == "length", confidence=sure)
+                    yield request, completion
         except roles.Unavailable as error:
             raise UserError(f"{error}; what it made is kept, run the same command again") from None
         finally:

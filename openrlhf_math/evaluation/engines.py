@@ -11,9 +11,10 @@ from openrlhf_math.colocation.engine_life import engine_errors
 from openrlhf_math.colocation.layout import worker_environment
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import Sampling
-from openrlhf_math.evaluation.sampler import Completion, Request, Sampler
+from openrlhf_math.evaluation.sampler import Request, Sampler
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import count_parameters
+from openrlhf_math.rerank.roles import Completion
 
 DIED = "what the engines made is kept, run the same command again"
 POLL_SECONDS = 60.0

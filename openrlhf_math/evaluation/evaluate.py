@@ -17,8 +17,8 @@ from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.evaluation.prompts import find_prompt, style_of
 from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.evaluation.results import write_completions, write_summary
-from openrlhf_math.evaluation.resume import completion_of, folder_of, journal_of, key_of
-from openrlhf_math.evaluation.sampler import Completion, Request, Sampler, context_needed, fitted, limit_of
+from openrlhf_math.evaluation.resume import folder_of, journal_of, key_of, record_of
+from openrlhf_math.evaluation.sampler import Request, Sampler, context_needed, fitted, limit_of
 from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
@@ -34,8 +34,8 @@ from openrlhf_math.tools.turns import TemplateTurns
 if TYPE_CHECKING:
     from openrlhf_math.evaluation.engines import Engines
 
-# Called with the benchmark, every completion, and whether it is new or from the journal.
-Listener = Callable[[str, Completion, bool], None]
+# Called with the benchmark, the tokens of every completion, and whether it is new or from the journal.
+Listener = Callable[[str, int, bool], None]
 
 
 def evaluate(
@@ -131,9 +131,9 @@ def _sample(
             begun, tokens = time.time(), 0
             if sampler and missing[one.name]:
                 for request, completion in sampler.complete(missing[one.name], one.sampling, stop):
-                    journal.append(key_of(one, request.problem), request.sample, asdict(completion))
-                    listen(one.name, completion, True)
-                    tokens += completion.tokens or 0
+                    journal.append(key_of(one, request.problem), request.sample, record_of(completion))
+                    listen(one.name, completion.tokens, True)
+                    tokens += completion.tokens
             seconds = time.time() - begun
             timing[one.name] = {
                 "resumed_with": len(one.questions) * one.sampling.samples - len(missing[one.name]),
@@ -163,7 +163,7 @@ def _missing(problems: ProblemSet, prompts: list[list], journal: Journal, listen
     for number, prompt in enumerate(prompts):
         for sample in range(problems.sampling.samples):
             if (key_of(problems, number), sample) in journal:
-                listen(problems.name, completion_of(journal, problems, number, sample), False)
+                listen(problems.name, journal.read(key_of(problems, number), sample)["tokens"], False)
             else:
                 requests.append(Request(number, sample, prompt))
     return requests
@@ -224,19 +224,20 @@ def _known(values: list[dict[str, float] | None]) -> list[dict[str, float]] | No
 
 def _keyed(problems: ProblemSet, journal: Journal, measured: bool = False) -> Iterator[tuple[str, Row]]:
     for number, one in enumerate(problems.questions):
-        made = [completion_of(journal, problems, number, sample) for sample in range(problems.sampling.samples)]
+        key = key_of(problems, number)
+        made = [journal.read(key, sample) for sample in range(problems.sampling.samples)]
         yield (
-            key_of(problems, number),
+            key,
             Row(
                 place=f"{problems.name}, problem {number}",
                 problem=one.problem.text,
                 gold=one.problem.answer,
-                responses=[completion.text for completion in made],
+                responses=[completion["text"] for completion in made],
                 scores=None,
-                tokens=[completion.tokens for completion in made],
-                truncated=[completion.truncated for completion in made],
+                tokens=[completion["tokens"] for completion in made],
+                truncated=[completion["truncated"] for completion in made],
                 labels=one.labels,
-                tool=_known([completion.tool for completion in made]),
-                confidence=[completion.confidence for completion in made] if measured else None,
+                tool=_known([completion.get("tool") for completion in made]),
+                confidence=[completion.get("confidence") for completion in made] if measured else None,
             ),
         )

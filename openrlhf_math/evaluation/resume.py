@@ -1,12 +1,13 @@
 """What a killed run resumes from: its completions in a journal, and the settings they were made with."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
 from openrlhf_math.evaluation.results import clear_unfinished, line
-from openrlhf_math.evaluation.sampler import Completion
 from openrlhf_math.evaluation.settings import EvalSettings
+from openrlhf_math.rerank.roles import Completion
 from openrlhf_math.runs.journal import Journal, open_journal, refused_if_unwritable
 
 
@@ -47,9 +48,12 @@ def key_of(problems: ProblemSet, problem: int) -> str:
     return f"{problems.name} {problem}"
 
 
-def completion_of(journal: Journal, problems: ProblemSet, problem: int, sample: int) -> Completion:
-    """A completion of the journal. Raises KeyError if it is not there."""
-    record = journal.read(key_of(problems, problem), sample)
-    return Completion(
-        record["text"], record["tokens"], record["truncated"], record.get("tool"), record.get("confidence")
-    )
+def record_of(completion: Completion) -> dict:
+    """A completion as the journal keeps it. A run of a former version resumes: keys stay as they are."""
+    return {
+        "text": completion.text,
+        "tokens": completion.tokens,
+        "truncated": completion.finished == "length",
+        "tool": completion.tool.as_row() if completion.tool else None,
+        "confidence": asdict(completion.confidence) if completion.confidence else None,
+    }

@@ -6,7 +6,7 @@ import math
 import os
 import socket
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.colocation.async_engine import generation_arguments, one_line
@@ -16,8 +16,9 @@ from openrlhf_math.evaluation.benchmarks import MOST_TOKENS, Sampling
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.patches.remote_code import remote_code_trusted
-from openrlhf_math.rerank.confidence import Meter, Watch, logprob_arguments, read_logprobs
+from openrlhf_math.rerank.confidence import Confidence, Meter, Watch, logprob_arguments, read_logprobs
 from openrlhf_math.rerank.here import run_here
+from openrlhf_math.rerank.roles import Completion
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.side_by_side import end
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
@@ -40,21 +41,6 @@ class Request:
     problem: int
     sample: int
     prompt: list
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One completion: its text, its length in tokens, and whether the limit cut it off.
-
-    tool: what was done with the tool, as `ToolUse.as_row`; its output is in the text and not in the tokens.
-    confidence: of the model in it, see `rerank.confidence`, as plain data; None if not measured.
-    """
-
-    text: str
-    tokens: int
-    truncated: bool
-    tool: dict[str, float] | None = None
-    confidence: dict | None = None
 
 
 class Sampler:
@@ -106,22 +92,18 @@ class Sampler:
         while self._engine.has_unfinished_requests():
             for output in self._step():
                 (one,) = output.outputs
-                yield (
-                    named[output.request_id],
-                    Completion(
-                        one.text, len(one.token_ids), one.finish_reason == "length", confidence=self._confidence([one])
-                    ),
-                )
+                finished = piece_of(one).finished
+                completion = Completion(one.text, len(one.token_ids), finished, confidence=self._confidence([one]))
+                yield named[output.request_id], completion
 
-    def _confidence(self, pieces: "list[CompletionOutput]") -> dict | None:
+    def _confidence(self, pieces: "list[CompletionOutput]") -> Confidence | None:
         """pieces: vLLM's completions that make up one of ours, in order."""
         if self._watch is None:
             return None
         meter = Meter(self._watch)
         for one in pieces:
             read_logprobs(one.logprobs, meter)
-        found = meter.confidence()
-        return asdict(found) if found else None
+        return meter.confidence()
 
     async def _with_tool(
         self, tool: Tool, requests: list[Request], sampling: Sampling, stop: tuple[str, ...]
@@ -149,9 +131,7 @@ class Sampler:
             text = attempt.text
             if attempt.finished == "stop":
                 text = text.removesuffix(next(end for end in stop if text.endswith(end)))
-            return request, Completion(
-                text, attempt.tokens, attempt.finished == "length", attempt.use.as_row(), self._confidence(pieces)
-            )
+            return request, Completion(text, attempt.tokens, attempt.finished, attempt.use, self._confidence(pieces))
 
         stepping = asyncio.create_task(self._keep_stepping(work))
         tasks = [asyncio.create_task(one(request)) for request in requests]

@@ -121,15 +121,15 @@ def _generation(args: SimpleNamespace, shape: Shape, gpu: Gpu) -> Phase:
     length = args.rollout.max_new_tokens or args.data.max_len
     prompt = max(0, args.data.max_len - length)
     wanted = -(-args.rollout.batch_size * args.rollout.n_samples_per_prompt // args.vllm.num_engines)
-    at_once = max(1, min(wanted, int(cache / (token * (prompt + length / 2)))))
-    rounds = math.ceil(wanted / at_once)
+    max_concurrency = max(1, min(wanted, int(cache / (token * (prompt + length / 2)))))
+    rounds = math.ceil(wanted / max_concurrency)
     # A decode step reads all weights, and the cache of every sequence, half full on the average.
-    read = weights + at_once * token * (prompt + length / 2)
-    computed = 2 * args.math.parameters / split * at_once
+    read = weights + max_concurrency * token * (prompt + length / 2)
+    computed = 2 * args.math.parameters / split * max_concurrency
     step = max(read / gpu.bandwidth, computed / gpu.products)
     # Two all-reduces a layer, in which a GPU receives twice the share that the others have.
-    reduced = 2 * shape.layers * shape.hidden * BF16 * 2 * (split - 1) / split * at_once
-    memory = {"weights": weights, f"KV cache for {at_once} at once": cache, "other": FIXED_BYTES}
+    reduced = 2 * shape.layers * shape.hidden * BF16 * 2 * (split - 1) / split * max_concurrency
+    memory = {"weights": weights, f"KV cache for {max_concurrency} at once": cache, "other": FIXED_BYTES}
     if colocated(args):  # what is offloaded is Adam's, and the gradients, which are used up
         memory["policy"] = _weight_bytes(args) if args.ds.enable_sleep else _policy_bytes(args)
     wire = {"tensor parallel": reduced * rounds * length} if split > 1 else {}
@@ -139,10 +139,10 @@ def _generation(args: SimpleNamespace, shape: Shape, gpu: Gpu) -> Phase:
 def _training(args: SimpleNamespace, shape: Shape, gpu: Gpu) -> Phase:
     ranks, size = devices_of(args.actor), args.math.parameters
     tokens = args.rollout.batch_size * args.rollout.n_samples_per_prompt * args.data.max_len / ranks
-    at_once = min(args.train.max_tokens_per_gpu, tokens)
-    passes = math.ceil(tokens / at_once)
+    tokens_a_pass = min(args.train.max_tokens_per_gpu, tokens)
+    passes = math.ceil(tokens / tokens_a_pass)
     checkpointing = args.actor.gradient_checkpointing_enable
-    activations = at_once * shape.activation_bytes(checkpointing)
+    activations = tokens_a_pass * shape.activation_bytes(checkpointing)
     gathered = BF16 * min(size, LIVE_PARAMETERS) if args.ds.zero_stage == 3 and ranks > 1 else 0
     memory = {"states": _policy_bytes(args), "gathered": gathered, "activations": activations, "other": FIXED_BYTES}
     # Forward 2, backward 4 operations a parameter and token; a forward more for checkpointing, and for old

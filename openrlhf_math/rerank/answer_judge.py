@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Failure
-from openrlhf_math.endpoint.settings import JUDGE_FLAGS, EndpointSettings, renamed
+from openrlhf_math.endpoint.settings import EndpointSettings
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import Grade, RewardConfig
 from openrlhf_math.runs.journal import Journal
@@ -114,10 +114,7 @@ class AnswerJudge:
         asked = [number for number, grade in enumerate(grades) if _is_open(grade, gold)]
         if not asked:
             return list(grades)
-        try:
-            verdicts = await self._verdicts([(problem or "", gold, grades[one].answer or "") for one in asked])
-        except UserError as error:
-            raise UserError(renamed(str(error), JUDGE_FLAGS)) from None
+        verdicts = await self._verdicts([(problem or "", gold, grades[one].answer or "") for one in asked])
         summary = list(grades)
         for number, same in zip(asked, verdicts, strict=True):
             if same is not None:

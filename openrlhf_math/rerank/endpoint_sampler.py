@@ -5,12 +5,12 @@ import json
 import logging
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from openrlhf_math.data.trace import trace
 from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Answer, Failure
-from openrlhf_math.endpoint.settings import EndpointSettings, renamed
+from openrlhf_math.endpoint.settings import EndpointSettings
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.confidence import Confidence, Watch, meter_of
 from openrlhf_math.rerank.roles import (
@@ -44,14 +44,37 @@ class EndpointModel:
     endpoint    where it is, and how it is asked
     max_tokens  expected of a completion, until replies say what they take
     tool        that it may call, see `endpoint_tool`; None for none
-    flags       names of the flags in what the endpoint's errors say, where they are others than `distill`'s
     """
 
     model: str
     endpoint: EndpointSettings
     max_tokens: int = 2048
-    flags: dict[str, str] = field(default_factory=dict)
     tool: ToolSettings | None = None
+
+
+def body_of(model: str, messages: Messages, sampling: Sampling) -> dict:
+    """Of a request for one completion. Fields that ask for nothing are left out: not every endpoint knows them all."""
+    body = {
+        "model": model,
+        "messages": list(messages),
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+    }
+    unless = {
+        "stop": list(sampling.stop),
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "repetition_penalty": sampling.repetition_penalty if sampling.repetition_penalty != 1 else 0,
+        "chat_template_kwargs": sampling.chat_template_kwargs,
+        "reasoning_effort": sampling.reasoning_effort,
+        "logprobs": sampling.watch is not None,
+        "top_logprobs": sampling.watch.candidates if sampling.watch else 0,
+    }
+    return body | {name: value for name, value in unless.items() if value} | sampling.more
 
 
 class EndpointSampler:
@@ -59,6 +82,7 @@ class EndpointSampler:
 
     def __init__(self, settings: EndpointModel) -> None:
         self._settings = settings
+        self._where = f"{settings.endpoint.flags.base_url} {settings.endpoint.base_url}"
         self._client: Client | None = None
         self._free = asyncio.Semaphore(settings.endpoint.concurrency)
         self._hopeless = ""
@@ -78,15 +102,15 @@ class EndpointSampler:
         async with self._free:
             client = await self._opened()
             try:
-                answer = await client.ask(self._body(messages, sampling))
+                answer = await client.ask(body_of(self._settings.model, messages, sampling))
             except Failure as failure:
-                said = self._in_our_flags(f"--base-url {self._settings.endpoint.base_url}: {failure}")
+                said = f"{self._where}: {failure}"
                 if failure.setup:
                     self._hopeless = said
                     raise Unavailable(said) from None
                 raise (RequestError if failure.final else Lost)(said) from None
             except UserError as error:
-                self._hopeless = self._in_our_flags(str(error))
+                self._hopeless = str(error)
                 raise Unavailable(self._hopeless) from None
         self._hopeless = ""
         self._note_prompt(messages, answer)
@@ -115,30 +139,6 @@ class EndpointSampler:
             self._client = await client.__aenter__()
         return self._client
 
-    def _body(self, messages: Messages, sampling: Sampling) -> dict:
-        """Fields that ask for nothing are left out: not every endpoint knows them all."""
-        body = {
-            "model": self._settings.model,
-            "messages": list(messages),
-            "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "seed": sampling.seed,
-        }
-        unless = {
-            "stop": list(sampling.stop),
-            "top_k": sampling.top_k,
-            "min_p": sampling.min_p,
-            "frequency_penalty": sampling.frequency_penalty,
-            "presence_penalty": sampling.presence_penalty,
-            "repetition_penalty": sampling.repetition_penalty if sampling.repetition_penalty != 1 else 0,
-            "chat_template_kwargs": sampling.chat_template_kwargs,
-            "reasoning_effort": sampling.reasoning_effort,
-            "logprobs": sampling.watch is not None,
-            "top_logprobs": sampling.watch.candidates if sampling.watch else 0,
-        }
-        return body | {name: value for name, value in unless.items() if value} | sampling.more
-
     def _completion(self, answer: Answer) -> Completion:
         text = trace(answer.content, answer.reasoning)
         # A filter cuts a reply off as the limit does: what came is not the whole of it.
@@ -160,11 +160,9 @@ class EndpointSampler:
         found = meter_of(answer.logprobs, watch).confidence()
         if found is None and (answer.content or answer.reasoning):
             raise Unmeasured(
-                self._in_our_flags(
-                    f"--base-url {self._settings.endpoint.base_url}: its replies have no logprobs with top_logprobs, "
-                    "of which the confidence in an attempt is made; choose another endpoint, or leave out --rule "
-                    "confident, --keep-confident and --record-confidence"
-                )
+                f"{self._where}: its replies have no logprobs with top_logprobs, of which the confidence in an attempt "
+                "is made; choose another endpoint, or leave out --rule confident, --keep-confident and "
+                "--record-confidence"
             )
         return found
 
@@ -172,9 +170,6 @@ class EndpointSampler:
         self._prompts[_name(messages)] = answer.prompt_tokens or 0
         while len(self._prompts) > REMEMBERED:
             self._prompts.popitem(last=False)
-
-    def _in_our_flags(self, message: str) -> str:
-        return renamed(message, self._settings.flags)
 
 
 def _name(messages: Messages) -> str:

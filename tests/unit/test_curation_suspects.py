@@ -234,7 +234,7 @@ def test_a_pair_that_the_endpoint_fails_on_stays_a_suspect(code, requests, tmp_p
         (["--judge-base-url", "http://127.0.0.1:1/v1", "--judge-model", "m"], "name one with --benchmark"),
         (
             ["--judge-base-url", "http://me:pass@127.0.0.1:1/v1", "--judge-model", "m"],
-            "--judge-base-url holds a user, a password",
+            "--judge-base-url http://127.0.0.1: give",
         ),
         (
             ["--judge-base-url", "http://127.0.0.1:1/v1", "--judge-model", "m", "--judge-api-key-env", "NO_SUCH_KEY"],

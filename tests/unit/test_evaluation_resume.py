@@ -8,10 +8,13 @@ from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
-from openrlhf_math.evaluation.resume import journal_of
+from openrlhf_math.evaluation.resume import journal_of, record_of
 from openrlhf_math.evaluation.sampler import Request, context_needed, fitted, seed_of
 from openrlhf_math.evaluation.settings import EvalSettings, fingerprint
+from openrlhf_math.rerank.confidence import Confidence
+from openrlhf_math.rerank.roles import Completion
 from openrlhf_math.rewards import RewardConfig
+from openrlhf_math.tools.attempt import ToolUse
 
 SETS = [ProblemSet("sums", [Question(Problem("1+1?", "2", "sums", 1))], Sampling(2, 64, 0.6))]
 
@@ -179,3 +182,17 @@ def test_a_long_context_does_not_make_endless_completions(settings, model):
 def test_a_prompt_that_fills_the_context_is_refused(limited):
     with pytest.raises(UserError, match="100 tokens, the model's context is 100"):
         fitted(Sampling(), [[1] * 100], limited)
+
+
+def test_the_journal_keeps_completions_as_former_versions_did():
+    names = ("mean", "tail", "lowest", "bottom", "logprob", "tail_logprob", "lowest_logprob", "entropy")
+    sure = Confidence(*(float(number) for number in range(len(names))))
+    assert record_of(Completion("x", 3, "length", ToolUse(2, 1, 0.12345, 7), sure)) == {
+        "text": "x",
+        "tokens": 3,
+        "truncated": True,
+        "tool": {"tool_calls": 2, "tool_failed": 1, "tool_seconds": 0.123},
+        "confidence": {name: float(number) for number, name in enumerate(names)},
+    }
+    plain = {"text": "x", "tokens": 3, "truncated": False, "tool": None, "confidence": None}
+    assert record_of(Completion("x", 3, "eos")) == record_of(Completion("x", 3, "stop")) == plain

@@ -171,6 +171,16 @@ def by_eval(model, way: str, tmp_path) -> list[list[int]]:
     return tokenized(ProblemSet("set", questions, Sampling()), settings)
 
 
+def with_a_streaming_engine(kind: type, tokenizer):
+    from openrlhf_math.rerank.prompts import Prompts
+
+    engine = object.__new__(kind)
+    engine._under_way = {}
+    engine._engine, engine._tokenizer, engine._context = StreamingEngine(), tokenizer, 4096
+    engine._prompts = Prompts(engine._tokenize, 4096)
+    return engine
+
+
 def by_distill(model, way: str, tmp_path) -> list[list[int]]:
     from transformers import AutoTokenizer
 
@@ -178,28 +188,23 @@ def by_distill(model, way: str, tmp_path) -> list[list[int]]:
     from openrlhf_math.distill.engine import Engine as Teacher
     from openrlhf_math.distill.questions import Task
 
-    teacher = object.__new__(Teacher)
-    teacher._llm, teacher._tokenizer, teacher._tied = StreamingEngine(), AutoTokenizer.from_pretrained(model), False
-    settings = SimpleNamespace(temperature=1.0, top_p=1.0, max_tokens=8, instruction=INSTRUCTION, seed=0)
-    teacher._settings, teacher._variables = settings, {}
+    teacher = with_a_streaming_engine(Teacher, AutoTokenizer.from_pretrained(model))
+    settings = SimpleNamespace(temperature=1.0, top_p=1.0, max_tokens=8, instruction=INSTRUCTION, seed=0, drawn={})
+    teacher._settings = settings
     for problem in problem_sets()["set"]:
         asyncio.run(teacher.answer(question(Task("key", problem, "", None, ""), 0, settings)))
-    return teacher._llm.asked
+    return teacher._engine.asked
 
 
 def by_solve(model, way: str, tmp_path) -> list[list[int]]:
     """`solve`, `serve`, and with a beginning the completions of `prm label`."""
     from transformers import AutoTokenizer
 
-    from openrlhf_math.rerank.prompts import Prompts
     from openrlhf_math.rerank.roles import Sampling
     from openrlhf_math.rerank.sampling_engine import SamplingEngine
     from openrlhf_math.rerank.solver import one_solver
 
-    engine = object.__new__(SamplingEngine)
-    engine._under_way = {}
-    engine._engine, engine._tokenizer, engine._context = StreamingEngine(), AutoTokenizer.from_pretrained(model), 4096
-    engine._prompts = Prompts(engine._tokenize, 4096)
+    engine = with_a_streaming_engine(SamplingEngine, AutoTokenizer.from_pretrained(model))
     for problem in PROBLEMS:
         turn = one_solver(INSTRUCTION, Sampling(max_tokens=8, seed=0))(problem)(0)
         asyncio.run(engine.complete(turn.messages, turn.sampling))
@@ -311,17 +316,12 @@ def test_a_sampler_and_a_teacher_refuse_such_messages_one_by_one():
     from openrlhf_math.distill.engine import Engine as Teacher
     from openrlhf_math.distill.teachers import Question
     from openrlhf_math.endpoint.reply import Failure
-    from openrlhf_math.rerank.prompts import Prompts
     from openrlhf_math.rerank.roles import RequestError, Sampling
     from openrlhf_math.rerank.sampling_engine import SamplingEngine
 
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1?"}]
-    engine, teacher = object.__new__(SamplingEngine), object.__new__(Teacher)
-    engine._engine, engine._tokenizer = StreamingEngine(), gemma2().tokenizer
-    engine._under_way = {}
-    engine._prompts = Prompts(engine._tokenize, 4096)
-    teacher._llm, teacher._tokenizer, teacher._tied = StreamingEngine(), gemma2().tokenizer, False
-    teacher._variables = {}
+    engine, teacher = (with_a_streaming_engine(kind, gemma2().tokenizer) for kind in (SamplingEngine, Teacher))
+    teacher._settings = SimpleNamespace(temperature=1.0, top_p=1.0, max_tokens=8, drawn={})
     with pytest.raises(RequestError, match="System role not supported"):
         asyncio.run(engine.complete(messages, Sampling()))
     with pytest.raises(Failure, match="System role not supported"):

@@ -10,12 +10,12 @@ from test_tool_attempt import Engine
 from openrlhf_math.cli import main
 from openrlhf_math.evaluation import sampler as evaluation_sampler
 from openrlhf_math.evaluation.benchmarks import Sampling
-from openrlhf_math.evaluation.sampler import Completion, Request, Sampler
+from openrlhf_math.evaluation.sampler import Request, Sampler
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.record import row
 from openrlhf_math.rerank.reranker import Reranker, Solved
-from openrlhf_math.rerank.roles import Completion as Written
+from openrlhf_math.rerank.roles import Completion
 from openrlhf_math.rerank.roles import Sampling as Asked
 from openrlhf_math.rerank.solver import Method, Solver, one_solver
 from openrlhf_math.rewards import GradingPool, RewardConfig
@@ -69,9 +69,9 @@ class Scripted:
     def __init__(self, *texts: str) -> None:
         self.texts, self.asked = list(texts), []
 
-    async def complete(self, messages, sampling) -> Written:
+    async def complete(self, messages, sampling) -> Completion:
         self.asked.append(messages)
-        return Written(self.texts.pop(0), 10, "eos", ToolUse(calls=2, failed=1, seconds=0.12345, tokens=5))
+        return Completion(self.texts.pop(0), 10, "eos", ToolUse(calls=2, failed=1, seconds=0.12345, tokens=5))
 
 
 RUN = "```python\nprint('\\\\boxed{%s}')\n```\n```output\n\\boxed{%s}\n```\n"
@@ -156,9 +156,9 @@ def test_an_evaluation_runs_code_and_counts_it(evaluated):
     made, steps = evaluated(texts, stop=("\nProblem:",))
     shown = "```output\n42\n```\n"
     assert made["0-0"].text == code + shown + "\\boxed{42}"
-    assert made["0-1"] == Completion("\\boxed{1}", len("\\boxed{1}") + 1, False, ToolUse().as_row())
+    assert made["0-1"] == Completion("\\boxed{1}", len("\\boxed{1}") + 1, "eos", ToolUse())
     assert made["1-0"].text == (code + shown) * 2 + "\\boxed{42}"
-    assert made["1-0"].tool["tool_calls"] == 2 and made["1-0"].tool["tool_failed"] == 0
+    assert made["1-0"].tool.calls == 2 and made["1-0"].tool.failed == 0
     assert len(set(steps.seeds.values())) == len(steps.seeds) == 6
 
 

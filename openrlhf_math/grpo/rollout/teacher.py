@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 from openrlhf_math.data.prompts import Tokenizer
-from openrlhf_math.endpoint.settings import EndpointSettings, read_key, renamed
+from openrlhf_math.endpoint.settings import EndpointFlags, EndpointSettings, endpoint_settings
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import check_model, check_weights, count_parameters, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_positions, checked_family, read_config
@@ -26,15 +26,20 @@ OF_ENDPOINT = {
     "math.teacher_timeout": "timeout",
     "math.teacher_tries": "tries",
 }
-# What `EndpointSettings` calls its flags, and ours.
-ENDPOINT_FLAGS = {
-    "--base-url": FLAG,
-    "--api-key-env": "--math.teacher_key_env",
-    "--concurrency": "--math.teacher_concurrency",
-    "--request-timeout": "--math.teacher_timeout",
-    "--tries": "--math.teacher_tries",
-    "--model": "--math.teacher_model",
-}
+FLAGS = EndpointFlags(
+    base_url=FLAG,
+    api_key_env="--math.teacher_key_env",
+    model="--math.teacher_model",
+    concurrency="--math.teacher_concurrency",
+    request_timeout="--math.teacher_timeout",
+    tries="--math.teacher_tries",
+    requests_per_minute="",
+    tokens_per_minute="",
+    extra_body="",
+    max_tokens="",
+    no_seed="",
+    kind="an endpoint of `vllm serve`",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +101,9 @@ def teacher(flags: dict, ours: dict) -> Teacher | None:
 
 def endpoint_of(teacher: Teacher) -> EndpointSettings:
     """Raises UserError for values that cannot work."""
-    try:
-        key, variable = read_key(teacher.key_env)
-        return EndpointSettings(
-            base_url=teacher.url, api_key=key, api_key_env=variable, concurrency=teacher.concurrency,
-            requests_per_minute=None, tokens_per_minute=None, request_timeout=teacher.timeout, tries=teacher.tries,
-            extra_body={},
-        )  # fmt: skip
-    except ValueError as error:
-        raise UserError(renamed(str(error), ENDPOINT_FLAGS)) from None
+    return endpoint_settings(
+        teacher.url, teacher.key_env, teacher.concurrency, teacher.timeout, teacher.tries, flags=FLAGS
+    )
 
 
 def _check_others(flags: dict) -> None:

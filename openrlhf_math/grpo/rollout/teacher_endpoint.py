@@ -10,19 +10,10 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 from torch import Tensor
 
 from openrlhf_math.data.prompts import Tokenizer
-from openrlhf_math.endpoint.client import REFUSED
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.endpoint.scoring import ScoringClient
-from openrlhf_math.endpoint.settings import renamed
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.rollout.teacher import ENDPOINT_FLAGS, FLAG, Teacher, endpoint_of
-
-OURS = {
-    REFUSED: "it refuses the request: look at its words",
-    "lower --concurrency or --requests-per-minute": "lower --math.teacher_concurrency",
-    "that is not a chat endpoint": "that is not an endpoint of `vllm serve`",
-    **ENDPOINT_FLAGS,
-}
+from openrlhf_math.grpo.rollout.teacher import FLAG, Teacher, endpoint_of
 
 
 def served(teacher: Teacher, tokenizer: Tokenizer, max_len: int) -> Teacher:
@@ -33,9 +24,7 @@ def served(teacher: Teacher, tokenizer: Tokenizer, max_len: int) -> Teacher:
     try:
         return asyncio.run(_served(teacher, tokenizer, max_len))
     except Failure as failure:
-        raise UserError(_ours(f"{FLAG} {teacher.url}: {failure}")) from None
-    except UserError as error:
-        raise UserError(_ours(str(error))) from None
+        raise UserError(f"{FLAG} {teacher.url}: {failure}") from None
 
 
 async def _served(teacher: Teacher, tokenizer: Tokenizer, max_len: int) -> Teacher:
@@ -79,9 +68,9 @@ def log_probs_of(teacher: Teacher, samples_list: list[Experience]) -> list[Float
     try:
         return asyncio.run(_log_probs_of(teacher, samples_list))
     except Failure as failure:
-        raise RuntimeError(_ours(f"{FLAG} {teacher.url}: {failure}")) from None
+        raise RuntimeError(f"{FLAG} {teacher.url}: {failure}") from None
     except UserError as error:
-        raise RuntimeError(_ours(str(error))) from None
+        raise RuntimeError(str(error)) from None
 
 
 async def _log_probs_of(teacher: Teacher, samples_list: list[Experience]) -> list[Float32[Tensor, "_ _"]]:
@@ -109,8 +98,3 @@ async def _log_probs_of(teacher: Teacher, samples_list: list[Experience]) -> lis
             )
         )
     return tables
-
-
-def _ours(message: str) -> str:
-    """The message with the names of our flags."""
-    return renamed(message, OURS)
