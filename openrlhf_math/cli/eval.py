@@ -227,7 +227,6 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.cli.engine_flags import check_template_variables, drawn, engine_args
     from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.colocation.layout import enter_environment, find_device
-    from openrlhf_math.data.hub import give_up_soon_without_network
     from openrlhf_math.data.prompts import check_template
     from openrlhf_math.data.sources import Columns
     from openrlhf_math.evaluation.problem_sets import Reading, read_sets
@@ -284,8 +283,6 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         check_model("--model", args.model)
         if args.max_context:
             check_positions("--model", args.model, f"--max-context {args.max_context}", args.max_context)
-        if not Path(args.model).is_dir():
-            give_up_soon_without_network()
     if args.chat_template_kwargs or args.reasoning_effort:
         if not style.chat_template:
             raise UserError(f"--chat-template-kwargs and --reasoning-effort: --prompt {prompt} has no chat template")

@@ -116,6 +116,9 @@ def _run(flat: argparse.Namespace) -> int:
             print_phases(args, flat.plan_gpu)
         if prompts:
             print_prompt(next(iter(prompts.values()))[0])
+        else:
+            names = [model] * (not os.path.isdir(model)) + [args.data.prompt_dataset] * (not sets)
+            print(f"Note: not read here: {', '.join(names)}; the run checks hub names before Ray starts")
         try:
             resume.check_room(args)
         except UserError as error:  # the run may be for another machine

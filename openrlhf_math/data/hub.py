@@ -13,13 +13,28 @@ PATIENCE_SECONDS = 4.0
 def give_up_soon_without_network() -> None:
     """Where the hub cannot be reached, let its libraries use what they have on disk, and say at once what they lack.
 
-    Left alone they ask six times, for half a minute. Call it before they are imported: they read the environment once.
+    Left alone they ask six times, for half a minute. They read the environment once, when they are imported, so the
+    constants of those that are imported already are set, too. HF_HUB_OFFLINE of the user is respected, 0 as well as 1.
     Behind a proxy nothing is tried, since only the proxy could tell.
     """
-    libraries = {"huggingface_hub", "datasets", "transformers"} & set(sys.modules)
     proxied = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
-    if not libraries and not proxied and not _reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if "HF_HUB_OFFLINE" in os.environ or proxied or _reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
+        return
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    for name in ("huggingface_hub.constants", "datasets.config"):
+        if module := sys.modules.get(name):
+            vars(module)["HF_HUB_OFFLINE"] = True
+
+
+def why_missing(name: str, kind: str = "model") -> str | None:
+    """Why a hub name could not be loaded, and the fix, if the hub is out of reach; else None. kind: or dataset."""
+    if os.path.isdir(name) or os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "TRUE", "YES", "ON"):
+        return None
+    download = f"hf download {'' if kind == 'model' else f'--repo-type {kind} '}{name}"
+    return (
+        "it is not in the local cache, and the Hugging Face hub is out of reach (no network, or HF_HUB_OFFLINE is "
+        f"set); download it where there is a network (`{download}`), or give its files"
+    )
 
 
 @functools.cache  # each command asks for several names

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from openrlhf_math.data.hub import give_up_soon_without_network, why_missing
 from openrlhf_math.data.sources import SOURCES, Source
 from openrlhf_math.data.tables import SUPPORTED, is_table
 from openrlhf_math.errors import UserError
@@ -176,6 +177,8 @@ def _listed(place: Place, split: str, shown: str) -> list[File]:
     configs: Sequence[str | None] = [place.config] if place.config else known.configs if known else ()
     name = place.place or (known.hub if known else "")
     found: list[File] = []
+    if not os.path.isdir(name):
+        give_up_soon_without_network()
     try:
         for config in configs or (None,):
             builder = datasets.load_dataset_builder(name, config)
@@ -192,6 +195,8 @@ def _listed(place: Place, split: str, shown: str) -> list[File]:
     except UserError:
         raise
     except Exception as error:  # the library's own errors have no common class
+        if missing := why_missing(name, "dataset"):
+            raise UserError(f"{shown or name}: {missing}") from error
         raise UserError(
             f"{shown or name}: cannot be read as a dataset ({(str(error).splitlines() or [type(error).__name__])[0]}); "
             "its files can be given instead"

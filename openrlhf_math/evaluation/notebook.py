@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.recorded import Row, in_order, row_of
@@ -22,6 +22,7 @@ from openrlhf_math.rerank.aggregate import Scores, aggregate, find_aggregation
 from openrlhf_math.rerank.answer_clusters import GraderSays, group
 from openrlhf_math.rerank.choose import asks, find_rule, needs_confidence, needs_scores
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
+from openrlhf_math.rewards import grade as grade_one
 from openrlhf_math.rewards.extract import extract
 
 if TYPE_CHECKING:
@@ -46,23 +47,53 @@ class Vote:
     correct: bool | None
 
 
+@overload
+def grade(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
+    responses: str, golds: str | float, problems: str | None = None, *, config: RewardConfig | None = None
+) -> Grade: ...
+
+
+@overload
 def grade(
-    responses: "Sequence[str | None] | DataFrame",
-    golds: Sequence[str | int | float] | None = None,
+    responses: Sequence[str | None],
+    golds: Sequence[str | int | float],
     problems: Sequence[str | None] | None = None,
+    *,
+    config: RewardConfig | None = None,
+) -> list[Grade]: ...
+
+
+@overload
+def grade(
+    responses: "DataFrame",
     *,
     gold: str = "gold",
     response: str = "response",
     problem: str = "problem",
     config: RewardConfig | None = None,
-) -> "list[Grade] | DataFrame":
+) -> "DataFrame": ...
+
+
+def grade(
+    responses: Any,
+    golds: Any = None,
+    problems: Any = None,
+    *,
+    gold: str = "gold",
+    response: str = "response",
+    problem: str = "problem",
+    config: RewardConfig | None = None,
+) -> "Grade | list[Grade] | DataFrame":
     """Grade responses against their gold answers, as `openrlhf-math grade` does.
 
-    responses: texts, None where there is none, with one of `golds` for each, and of `problems` if known, which helps
-    where answers refer to it. Or a DataFrame with the columns named by `gold`, `response` and, if it is there,
-    `problem`: then a copy comes back with the columns outcome, reward, answer, seconds and reason. config: how answers
-    are found and rewarded. Raises UserError for a row that is not of this form.
+    responses: a text with its gold; or texts, None where there is none, with one of `golds` for each. problems: the
+    same of problems, if known, which help where answers refer to them. Or a DataFrame with the columns named by `gold`,
+    `response` and, if it is there, `problem`: then a copy comes back with the columns outcome, reward, answer, seconds
+    and reason. config: how answers are found and rewarded. Raises UserError for a row that is not of this form.
     """
+    if isinstance(responses, str):
+        ((text, answer, asked),) = _rows([responses], None if golds is None else [golds], [problems])
+        return grade_one(text, answer, problem=asked, config=config)
     frame = _as_frame(responses)
     if frame is not None:
         responses, golds = _column(frame, response, "response"), _column(frame, gold, "gold")
@@ -214,8 +245,8 @@ def _lists(length: int, **columns: Sequence | None) -> list[dict]:
 
 
 def _rows(responses: Any, golds: Any, problems: Any) -> list[tuple[str | None, str, str | None]]:
-    if isinstance(responses, str) or golds is None:
-        raise UserError("give a list of responses and a list of golds, or a DataFrame")
+    if golds is None:
+        raise UserError("golds are missing: give a response and its gold, a list of each, or a DataFrame")
     rows = []
     for number, row in enumerate(_lists(len(responses), responses=responses, golds=golds, problems=problems), start=1):
         checked = row_of(

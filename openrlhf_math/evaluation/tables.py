@@ -30,8 +30,11 @@ def _figures(name: str, summary: dict) -> Table:
     table = Table(title=Text(title), show_header=False)
     table.add_row("pass@1", _share(summary["pass_at_1"], summary["ci95"]))
     if "truncated" in summary["warnings"]:
-        limit = f" at {summary['sampling_max_tokens']:,} tokens" if "sampling_max_tokens" in summary else ""
-        cut = f"may be too low: {summary['truncation_rate']:.1%} of completions were cut off{limit}; raise --max-tokens"
+        cut = f"may be too low: {summary['truncation_rate']:.1%} of completions were cut off"
+        if "sampling_max_tokens" in summary:
+            cut += f" at {summary['sampling_max_tokens']:,} tokens; raise --max-tokens"
+        else:  # recorded completions
+            cut += "; sample them with a higher limit"
         table.add_row("", Text(cut, style="bold red"))
     if summary["over_samples"]:
         sd, error = (100 * summary["over_samples"][name] for name in ("sd", "standard_error"))

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.data.hub import give_up_soon_without_network
+from openrlhf_math.data.hub import give_up_soon_without_network, why_missing
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_kind import check_engine, check_files, check_positions, wants_code
@@ -13,9 +13,6 @@ from openrlhf_math.patches.remote_code import remote_code_trusted
 
 if TYPE_CHECKING:
     from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
-
-if TYPE_CHECKING:
-    pass
 
 NO_TEMPLATE = "add --no-data.apply_chat_template, and --data.input_template if the model wants one"
 
@@ -70,6 +67,8 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tok
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted())
         reads = bool(tokenizer("1 + 1 = 2", add_special_tokens=False)["input_ids"])
     except Exception as error:  # of transformers and tokenizers, for whatever a damaged file holds
+        if missing := why_missing(model):
+            raise UserError(f"{flag} {model}: {missing}") from None
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{flag} {model}: its tokenizer cannot be read ({first_line}); save it again") from None
     if not reads:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openrlhf_math.data.hub import why_missing
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import Family, ModelConfig, check_path, check_window, positions
@@ -195,6 +196,8 @@ def read_config(flag: str, model: str) -> "PretrainedConfig":
         words = " ".join(str(error).split())
         if "trust_remote_code" in words:
             raise wants_code(flag, model) from None
+        if missing := why_missing(model):
+            raise UserError(f"{flag} {model}: {missing}") from None
         if "does not recognize this architecture" in words:
             words = f"transformers {__version__} does not know its model_type; choose another model, or a newer version"
         raise UserError(f"{flag} {model}: its config.json cannot be used ({words[:300]})") from None

@@ -1,5 +1,6 @@
 """Trainings in figures: a row a quantity, a column a run."""
 
+import re
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -11,6 +12,7 @@ from openrlhf_math.report.runs import Training
 from openrlhf_math.report.table import Table, percent, plain
 
 ENDS = 0.1  # share of the steps that are a run's beginning, and its end
+HELD_OUT = re.compile(r"eval_(.+)_pass1")  # OpenRLHF's name of the accuracy on a source of evaluation problems
 LARGEST = ("Policy loss", "Log-probability gap", "Ungraded completions", "Peak memory")
 
 
@@ -23,6 +25,46 @@ def grpo_table(runs: list[Training]) -> Table:
     rows = [row for row in rows if set(row[1:]) != {"-"}]
     note = "a to b: the mean of the first tenth of the steps, and of the last"
     return Table("GRPO", ["", *(run.name for run in runs)], rows, note)
+
+
+def training_headlines(runs: list[Training]) -> list[tuple[str, str]]:
+    """What became of accuracy and length during each run, and of what that is: of the evaluations during the run where
+    there are two or more, else of the training completions, in the first tenth of the steps and the last."""
+    return [found for run in runs for found in _held_out_headlines(run) or _training_headlines(run)]
+
+
+def _held_out_headlines(run: Training) -> list[tuple[str, str]]:
+    """One for each source of problems with two evaluations."""
+    rows, found = run.evaluations.rows, []
+    for name in dict.fromkeys(name for row in rows for name in row):
+        points = [(row, value) for row in rows if (value := number(row, name)) is not None]
+        if not (match := HELD_OUT.fullmatch(name)) or len(points) < 2:
+            continue
+        (first, before), (last, after) = points[0], points[-1]
+        result, what = f"{before:.1%} → {after:.1%}", f"pass@1 on {match[1]}"
+        lengths = f"eval_{match[1]}_response_length_mean"
+        if (start := number(first, lengths)) is not None and (end := number(last, lengths)) is not None:
+            result, what = f"{result}, {start:,.0f} → {end:,.0f} tokens", f"{what} and tokens a completion"
+        what += f", evaluated after step {first['step']} and after step {last['step']}, {run.name}"
+        found.append((result, what))
+    return found
+
+
+def _training_headlines(run: Training) -> list[tuple[str, str]]:
+    rows = run.records.rows
+    shares, lengths = (
+        [value for row in rows if (value := number(row, name)) is not None]
+        for name in ("accuracy", "completion_length")
+    )
+    if len(shares) < 2:
+        return []
+    end = max(1, round(ENDS * len(shares)))
+    result, what = f"{fmean(shares[:end]):.1%} → {fmean(shares[-end:]):.1%}", "correct completions of training problems"
+    if len(lengths) == len(shares):
+        result += f", {fmean(lengths[:end]):,.0f} → {fmean(lengths[-end:]):,.0f} tokens"
+        what += " and tokens a completion"
+    steps = f"first {end} and last {end} of {len(rows)} steps" if end > 1 else f"first and last of {len(rows)} steps"
+    return [(result, f"{what}, {steps}, {run.name}; no evaluations to compare")]
 
 
 def tuning_table(runs: list[Training]) -> Table:

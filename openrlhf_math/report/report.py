@@ -2,7 +2,7 @@
 
 from openrlhf_math.report.curves import GRPO, TUNING, Curve, evaluation_curves, part_curves
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table, headlines, reranked_tables
-from openrlhf_math.report.figures import grpo_table, single_table, tuning_table
+from openrlhf_math.report.figures import grpo_table, single_table, training_headlines, tuning_table
 from openrlhf_math.report.page import Section
 from openrlhf_math.report.phases import NAMES, memory_plot, time_plot
 from openrlhf_math.report.plots import Plot, plot, single_points
@@ -33,9 +33,10 @@ def sections_of(found: Found, samples: int) -> list[Section]:
 
 
 def opening_of(found: Found) -> Opening:
-    """The result in one line, and why runs that did not finish ended."""
+    """The result in one line, of GRPO runs alone where no evaluations can be compared, and why runs that did not finish
+    ended."""
     ended = [(run.name, why) for run in (*found.grpo, *found.tuning) if (why := _why(run))]
-    return Opening(tuple(headlines(found.groups)), tuple(ended))
+    return Opening(tuple(headlines(found.groups) or training_headlines(found.grpo)), tuple(ended))
 
 
 def _why(run: Training) -> str:

@@ -83,8 +83,10 @@ def test_other_estimators(demo, tmp_path, estimator):
 def test_a_recipe_with_two_steps_a_batch_and_a_correction(demo, tmp_path, recipe):
     upstreams = ("--algo.advantage.estimator", "dr_grpo") if recipe == "dr_grpo" else ()
     more = ("--math.recipe", recipe, "--train.batch_size", "16", "--math.rollout_correction", "auto", *upstreams)
+    if recipe == "dapo":  # it fills its batch with groups that have a gradient, so 8 problems may be too few
+        more = (*more, "--data.max_samples", "64")
     assert main(flags(demo, tmp_path / "run", *more)) == 0
-    record = only_record(tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert record["grad_norm"] > 0 and record["skipped_steps"] == 0
     assert 0.98 < record["rollout_corr/ess"] <= 1 and record["rollout_corr/corrected_rate"] < 0.01
     objective = json.loads((tmp_path / "run" / "config.json").read_text())["objective"]

@@ -178,5 +178,6 @@ def test_sft_of_two_processes_saves_the_same_model(world, tmp_path):
     ]  # fmt: skip
     subprocess.run([*two, *map(str, words)], check=True, capture_output=True, timeout=300, env=os.environ)
     losses = [[each["loss"] for each in records(tmp_path / name)] for name in ("one", "two")]
-    assert losses[1] == pytest.approx(losses[0], rel=2e-2)
+    # Later, this learning rate makes much of the little that the order of additions changes.
+    assert losses[1][:5] == pytest.approx(losses[0][:5], rel=1e-3)
     assert_saved(world, tmp_path / "two")

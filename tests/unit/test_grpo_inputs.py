@@ -51,16 +51,6 @@ def test_a_tokenizer_without_chat_template_names_the_flag(model, tmp_path, capsy
     assert "has no chat template; add --no-data.apply_chat_template" in capsys.readouterr().err
 
 
-def test_a_hub_name_that_cannot_be_reached_is_one_sentence(tmp_path, capsys, monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    data = write(tmp_path / "data.jsonl", [{"problem": "1+1", "answer": "2"}] * 16)
-    assert run("no-one/no-such-model", data, tmp_path) == 2
-    error = capsys.readouterr().err
-    assert "no-one/no-such-model: its tokenizer cannot be read" in error and len(error.strip().splitlines()) == 1
-
-
 @pytest.mark.parametrize(
     "poisoned",
     [

@@ -11,7 +11,7 @@ import pandas
 import pytest
 
 import openrlhf_math
-from openrlhf_math import UserError, compare, curate, grade, vote
+from openrlhf_math import RewardConfig, UserError, compare, curate, grade, vote
 
 ROOT = Path(__file__).parents[2]
 HALF = [r"\boxed{1/2}", r"\boxed{\frac12}", r"\boxed{0.5}"]
@@ -23,6 +23,12 @@ HALF = [r"\boxed{1/2}", r"\boxed{\frac12}", r"\boxed{0.5}"]
 def test_lists_are_graded_in_their_order(lists):
     golds = lists(["0.5", "2", "8"])
     assert [one.outcome for one in grade(lists([*HALF[:2], r"\boxed{8}"]), golds)] == ["correct", "format", "correct"]
+
+
+def test_a_text_is_graded_with_its_gold():
+    assert grade(HALF[0], "0.5").outcome == grade(HALF[0], 0.5).outcome == "correct"
+    assert grade(HALF[0], "2", config=RewardConfig(format_reward=0.5)).reward == 0.5
+    assert grade(r"\boxed{B}", "12", "What is 3 times 4? (A) 7 (B) 12 (C) 34").outcome == "correct"
 
 
 def test_numbers_are_golds_and_what_is_missing_is_wrong():
@@ -67,7 +73,8 @@ def test_a_frame_of_attempts(tmp_path):
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: grade(r"\boxed{1}", "1"), "list"),
+        (lambda: grade(r"\boxed{1}"), "golds"),
+        (lambda: grade(r"\boxed{1}", {"answer": 1}), "row 1"),
         (lambda: grade(["a"]), "golds"),
         (lambda: grade(["a", "b"], ["1"]), "golds"),
         (lambda: grade(["a", "b"], ["1", None]), "row 2"),

@@ -158,6 +158,31 @@ def test_the_result_comes_first(tmp_path):
     assert "sums" in of and "demo/eval_before → demo/eval_after" in of
 
 
+def test_without_evaluations_the_result_is_of_the_training_completions(tmp_path):
+    run = grpo_run(tmp_path / "a")
+    rows = [grpo_row(step, completion_length=100.0 - step) | {"accuracy": step / 40} for step in range(1, 21)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run / "eval.jsonl").unlink(missing_ok=True)
+    ((result, of),) = opening_of(find_runs([run])).headlines
+    # of 20 steps the first two and the last two: (1 + 2) / 2 / 40 and (19 + 20) / 2 / 40
+    assert result == "3.8% → 48.8%, 98 → 80 tokens" and "training problems" in of and "of 20 steps" in of
+    (run / "metrics.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    assert opening_of(find_runs([run])).headlines == ()
+
+
+def test_evaluations_during_a_run_are_its_result(tmp_path):
+    run = grpo_run(tmp_path / "a")
+    rows = [
+        {"step": 4, "eval_sums_pass1": 0.25, "eval_sums_response_length_mean": 90.4, "eval_sums_truncated_rate": 0.0},
+        {"step": 8, "eval_sums_pass1": 0.5, "eval_sums_response_length_mean": 70.6, "eval_logic_pass1": 0.1},
+        {"step": 12, "eval_sums_pass1": 0.75, "eval_sums_response_length_mean": 60.6, "eval_logic_pass1": None},
+    ]
+    (run / "eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ((result, of),) = opening_of(find_runs([run])).headlines
+    assert result == "25.0% → 75.0%, 90 → 61 tokens"
+    assert "on sums" in of and "step 4 " in of and "step 12" in of
+
+
 def test_a_run_that_failed_says_why(tmp_path):
     run = grpo_run(tmp_path / "a")
     write = asdict(Process("openrlhf-math grpo", FAILED, "the disk is full", step=3, steps=80))
