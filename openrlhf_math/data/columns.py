@@ -153,6 +153,10 @@ def turns_of(value: object) -> list[dict[str, str]]:
     turns = []
     for turn in value:
         role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+        if isinstance(content, list):
+            raise BrokenRow(
+                f"it has a message of the role {role!r:.20} whose content is a list of parts; write it as text"
+            )
         if not isinstance(role, str) or not isinstance(content, str):
             raise BrokenRow(f"it has the message {turn!r:.60}, which has no role and content")
         turns.append({"role": ROLES.get(role, role), "content": content})

@@ -61,7 +61,7 @@ def place_of(spec: str, name: str = "") -> Place:
 
 def is_here(spec: str) -> bool:
     """Whether a set is, or must be, a file or folder of this machine."""
-    return os.path.exists(spec.partition(":")[0]) or spec.startswith((".", "/")) or is_table(spec)
+    return os.path.lexists(spec.partition(":")[0]) or spec.startswith((".", "/")) or is_table(spec)
 
 
 def files_of(place: Place, split: str | None, flag: str = "") -> list[File]:
@@ -87,10 +87,13 @@ def files_of(place: Place, split: str | None, flag: str = "") -> list[File]:
 
 def _of_split(folder: Path, split: str, shown: str) -> list[File]:
     """The files of a folder, of the split if their names or folders say of which they are."""
-    saved = list(folder.rglob("state.json"))  # beside such a set, `datasets` keeps files that are not of it
+    within = _within(folder)
+    saved = any(
+        path.name == "state.json" for path in within
+    )  # `datasets` keeps files beside it that are not of the set
     files = sorted(
         path
-        for path in folder.rglob("*")
+        for path in within
         if path.is_file() and is_table(path.name) and not path.name.startswith((".", "cache-"))
         and path.name not in ("state.json", "dataset_info.json", "dataset_dict.json")
         and not (saved and path.suffix != ".arrow")
@@ -112,7 +115,33 @@ def _of_split(folder: Path, split: str, shown: str) -> list[File]:
             f"{shown} has the splits {found}{others}; name one of them in place of '{split}', or give a file"
         )
     check_whole([str(file.relative_to(folder)) for file in chosen], shown)
+    _check_once([file.relative_to(folder) for file in chosen], folder, shown)
     return [File(str(file), str(file)) for file in chosen]
+
+
+def _within(folder: Path) -> list[Path]:
+    """All that is in a folder, also behind links to folders; a folder that leads back to itself is entered once."""
+    entered: set[tuple[int, int]] = set()
+    found: list[Path] = []
+    for here, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        folders.sort()
+        found += [Path(here, name) for name in names]
+    return found
+
+
+def _check_once(names: Sequence[Path], folder: Path, shown: str) -> None:
+    """Raise UserError if two names lead to one file, as a link beside it does: its rows would count twice."""
+    known: dict[tuple[int, int], Path] = {}
+    for name in names:
+        status = os.stat(folder / name)
+        other = known.setdefault((status.st_dev, status.st_ino), name)
+        if other != name:
+            raise UserError(f"{shown} has one file under two names, {other} and {name}; remove one of them")
 
 
 def check_whole(names: Sequence[str], shown: str) -> None:

@@ -218,7 +218,10 @@ def lines_of(file: BinaryIO | Peekable, size: int | None = None) -> Iterator[byt
 
 
 def without_mark(line: bytes, shown: str) -> bytes:
-    """The first line of a file without its byte order mark. Raises UserError for UTF-16."""
+    """The first line of a file without its byte order mark. Raises UserError for UTF-16 and UTF-32."""
+    # UTF-32's mark begins with that of UTF-16. A file of UTF-16 whose first character is NUL is not a table.
+    if line.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise UserError(f"{shown} is UTF-32; convert it to UTF-8, as with `iconv -f UTF-32 -t UTF-8`.")
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(f"{shown} is UTF-16; convert it to UTF-8, as with `iconv -f UTF-16 -t UTF-8`.")
     return line.removeprefix(codecs.BOM_UTF8)

@@ -12,6 +12,8 @@ from heapq import heapify, heappop, heappush
 
 from openrlhf_math.rewards import Grade, GradingPool
 from openrlhf_math.rewards.equivalence import same_number
+from openrlhf_math.rewards.extract import extract
+from openrlhf_math.rewards.gold import UnparsableGold, parse_gold
 from openrlhf_math.rewards.notation import MAX_ANSWER, key, tidy
 from openrlhf_math.rewards.number import Number, read_number
 from openrlhf_math.rewards.outcome import Open, begin
@@ -130,6 +132,7 @@ class GraderSays:
 
     Numbers are compared here. Other exact values, equations, lists and regions that differ are different at once: each
     text's fingerprint is computed once, and only texts with the same one, or of another kind, are compared in pairs.
+    Of those, texts without a blocking key in common are different at once, too.
 
     compared: pairs asked. unresolved: pairs that were not decided within the limits, and texts that could not be
     computed within them, which stay apart from all others. After MOST_UNRESOLVED of these no more pairs are asked.
@@ -140,6 +143,7 @@ class GraderSays:
         self._verdicts: dict[tuple[str, str], bool | None] = {}
         self._numbers: dict[str, tuple[Number, Number] | None] = {}
         self._values: dict[str, str | None] = {}
+        self._keys: dict[str, frozenset[str]] = {}
         self.unresolved = 0
 
     @property
@@ -166,7 +170,12 @@ class GraderSays:
             return not (same_number(one[0], other[1]) or same_number(other[0], one[1]))
         values = self._value(first) or "", self._value(second) or ""
         kinds = [one.partition(" ")[0] for one in values]
-        return all(values) and kinds[0] == kinds[1] and values[0] != values[1]
+        if all(values) and kinds[0] == kinds[1]:
+            return values[0] != values[1]
+        if None in (self._values.get(first, ""), self._values.get(second, "")):
+            return False  # not decided, and not worth another of its deadlines
+        keys = self._blocking_keys(first), self._blocking_keys(second)
+        return all(keys) and keys[0].isdisjoint(keys[1])
 
     def _number(self, text: str) -> tuple[Number, Number] | None:
         """A text as a number: as a gold answer, and as an answer, whose unit may be in the problem."""
@@ -183,17 +192,33 @@ class GraderSays:
             self.unresolved += self._values[text] is None
         return self._values.get(text)
 
+    def _blocking_keys(self, text: str) -> frozenset[str]:
+        """Its blocking keys; none where the grader reads another text than this one, as of a box in a box."""
+        if text not in self._keys:
+            tidied = tidy(text)
+            answer = extract(_boxed(text), self._pool.config.style).answer
+            alike = answer is not None and tidy(answer) == tidied and _as_gold(text) == tidied
+            self._keys[text] = frozenset(self._pool.blocking_keys_now(tidied, self._problem) if alike else ())
+        return self._keys[text]
+
     def _ask(self, first: str, second: str) -> bool | None:
         pairs = [(_boxed(second), first), (_boxed(first), second)]
         begun = [begin(response, gold, self._problem, self._pool.config) for response, gold in pairs]
         if any(isinstance(one, Grade) and one.outcome == "correct" for one in begun):
             return True
         # Symbolic work is the same either way round, so it is done once.
-        left = next((pair for pair, one in zip(pairs, begun, strict=True) if isinstance(one, Open)), None)
+        left = next((one for one in begun if isinstance(one, Open)), None)
         if left is None:
             return False
-        grade = self._pool.grade_now(*left, self._problem)
+        grade = self._pool.conclude_now(left)
         return None if grade.outcome == "ungraded" else grade.outcome == "correct"
+
+
+def _as_gold(text: str) -> str | None:
+    try:
+        return parse_gold(text).text
+    except UnparsableGold:
+        return None
 
 
 def _boxed(answer: str) -> str:

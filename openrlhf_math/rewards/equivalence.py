@@ -77,9 +77,9 @@ def _same_percent(gold: Number, answer: Number) -> bool:
     return part.value == whole.value or _rounds(whole, part)
 
 
-_POINT_NAME = re.compile(r"\A[A-Z]'? ?(?=[(\[])")
+POINT_NAME = re.compile(r"\A[A-Z]'? ?(?=[(\[])")
 _NAME = re.compile(r"\A[A-Za-z]'?(?:_(?:[A-Za-z0-9]|\{[^{}]{1,20}\}))?(?:\([A-Za-z]\))?\Z")
-_DECIMAL_COMMA = re.compile(r"\A-?[0-9]{1,9},(?:[0-9]{1,2}|[0-9]{4,12})\Z")
+DECIMAL_COMMA = re.compile(r"\A-?[0-9]{1,9},(?:[0-9]{1,2}|[0-9]{4,12})\Z")
 _LETTER = re.compile(r"\A[A-Za-z]\Z")
 
 
@@ -111,7 +111,7 @@ def compare(gold: Gold, answer: str, problem: str | None = None, accept_expressi
     if key(text) == gold.key:
         return RIGHT
     number = read_number(text, problem or "")
-    if gold.number and gold.number.form == "decimal" and not number and _DECIMAL_COMMA.match(text):
+    if gold.number and gold.number.form == "decimal" and not number and DECIMAL_COMMA.match(text):
         number = read_number(text.replace(",", "."))
     if gold.number and number:
         if not accept_expressions and restated(gold, text, problem):
@@ -120,7 +120,7 @@ def compare(gold: Gold, answer: str, problem: str | None = None, accept_expressi
     if is_words(gold.text) and same_words(gold.text, text) or _means_the_same(gold.text, text):
         return RIGHT
     if gold.shape.kind == "brackets":
-        text = _POINT_NAME.sub("", text)
+        text = POINT_NAME.sub("", text)
     if gold.is_equation and _NAME.match(gold.sides[0]):
         if key(text) == key(gold.sides[1]):
             return RIGHT

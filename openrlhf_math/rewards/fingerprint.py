@@ -5,6 +5,7 @@ import re
 import mpmath
 
 from openrlhf_math.rewards.evaluate import (
+    SAME_PART,
     MpNumber,
     Undefined,
     any_part,
@@ -79,7 +80,7 @@ def _value(statement: Statement, letters: bool = False) -> str:
     values = [value(statement.tree, {name: chosen(name, turn) for name in names}) for turn in (0, 1)]
     if any(isinstance(one, tuple) for one in values):
         return ""
-    return f"{names} {' '.join(mpmath.nstr(one, DIGITS) for one in values)}"
+    return f"{names} {' '.join(map(_digits, values))}"
 
 
 def _named(items: Items) -> str:
@@ -112,7 +113,15 @@ def _equation(relation: Relation) -> str:
         if abs(difference) <= CANCELLED * max(abs(left), abs(right)):
             return ""
         differences.append(difference)
-    return f"{names} {mpmath.nstr(differences[0] / differences[1], DIGITS)}"
+    return f"{names} {_digits(differences[0] / differences[1])}"
+
+
+def _digits(number: MpNumber) -> str:
+    r"""The digits of a number; a part that is only an error of rounding, as of `e^{i\pi}`, is left out."""
+    real, imaginary = (
+        mpmath.mpf(0) if abs(one) <= SAME_PART * abs(number) else one for one in (mpmath.re(number), mpmath.im(number))
+    )
+    return mpmath.nstr(mpmath.mpc(real, imaginary) if imaginary else real, DIGITS)
 
 
 def _is_letter(statement: Expression) -> bool:

@@ -47,10 +47,10 @@ class Grade:
 class Verdict:
     """What a worker found. `same` is None with a `reason` if it found nothing; `retryable` if it may be tried again.
 
-    `same` is a text where a fingerprint was asked for.
+    `same` is a text where a fingerprint was asked for, a list where blocking keys were.
     """
 
-    same: bool | str | None
+    same: bool | str | list[str] | None
     reason: str
     seconds: float
     retryable: bool = False

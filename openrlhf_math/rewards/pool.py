@@ -22,7 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 
 from openrlhf_math.rewards.config import RewardConfig
-from openrlhf_math.rewards.outcome import LONGEST_PROBLEM, Grade, Verdict, begin, conclude
+from openrlhf_math.rewards.outcome import LONGEST_PROBLEM, Grade, Open, Verdict, begin, conclude
 from openrlhf_math.rewards.worker import wall_seconds
 
 # Verdicts are remembered: the samples of one prompt often give the same answer.
@@ -67,7 +67,7 @@ class GradingPool:
         started = begin(response, gold, problem, self.config)
         if isinstance(started, Grade):
             return started
-        return conclude(started, self._verdict(started.gold, started.answer, started.problem).result(), self.config)
+        return self.conclude_now(started)
 
     def fingerprint_now(self, answer: str, problem: str | None = None) -> str | None:
         """A text that differs for two tidied answers of one kind only if they are different; "" if that cannot be said.
@@ -77,6 +77,17 @@ class GradingPool:
         None if the answer takes more than its time or memory.
         """
         return self._verdict(answer, (problem or "")[-LONGEST_PROBLEM:]).result().same
+
+    def blocking_keys_now(self, answer: str, problem: str | None = None) -> list[str]:
+        """Texts of which a tidied answer shares one with all answers that are the same. Without any, it may be any.
+
+        Empty if the answer takes more than its time or memory.
+        """
+        return self._verdict("blocking", answer, (problem or "")[-LONGEST_PROBLEM:], "").result().same or []
+
+    def conclude_now(self, begun: Open) -> Grade:
+        """The grade of a response that `begin` left open."""
+        return conclude(begun, self._verdict(begun.gold, begun.answer, begun.problem).result(), self.config)
 
     def close(self) -> None:
         """End all worker processes. Items still waiting for one are cancelled."""

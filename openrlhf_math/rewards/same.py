@@ -353,7 +353,7 @@ def _numbers(items: Items) -> Region | None:
             return None
     if any(isinstance(one, tuple) for one in found) or not all(map(is_real, found)):
         return None
-    return points(found).named(next(iter(names), None))
+    return points([mpmath.re(one) for one in found]).named(next(iter(names), None))
 
 
 def _same_items(gold: Statement, answer: Statement, depth: int) -> bool:

@@ -83,9 +83,12 @@ def _variable_in(text: str) -> tuple[str, mpmath.mpf, bool] | None:
             return tree[1], mpmath.mpf(0), True
         if tree[0] == "+" and len(tree[1]) == 2 and tree[1][0][0] == "s" and not symbols(tree[1][1]):
             try:
-                return tree[1][0][1], -value(tree[1][1], {}), True
-            except Undefined:
+                centre = -value(tree[1][1], {})
+            except (Undefined, TypeError):  # TypeError: a matrix
                 return None
+            if not is_real(centre):
+                return None  # `|z+i|` is a distance in the plane
+            return tree[1][0][1], mpmath.re(centre), True
     return None
 
 

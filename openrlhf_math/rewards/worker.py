@@ -29,20 +29,25 @@ WATCH_SECONDS = 0.5
 def serve(memory_bytes: int, parent: int) -> None:
     """What a worker process does: it answers each JSON line of stdin with one on stdout, until stdin ends.
 
-    A line is [gold, answer, problem, seconds], for `judge`, or [answer, problem, seconds], for `describe`. A first line
-    says that the worker is ready. memory_bytes: of its address space. parent: the process that it ends with.
+    A line is [gold, answer, problem, seconds], for `judge`, [answer, problem, seconds], for `describe`, or
+    ["blocking", answer, problem, "", seconds], for `block`. A first line says that the worker is ready.
+
+    memory_bytes: of its address space. parent: the process that it ends with.
     """
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is not a reply
     _set_up(memory_bytes, parent)
-    found = None
+    found: tuple | None = None
     while True:
         replies.write(json.dumps(found).encode() + b"\n")
         replies.flush()
         task = json.loads(sys.stdin.buffer.readline() or "null")
         if task is None:
             return
-        found = judge(*task) if len(task) == 4 else describe(*task)
+        if len(task) == 5:
+            found = block(task[1], task[2], task[4])
+        else:
+            found = judge(*task) if len(task) == 4 else describe(*task)
 
 
 def _set_up(memory_bytes: int, parent: int) -> None:
@@ -80,6 +85,13 @@ def describe(answer: str, problem: str, timeout_seconds: float) -> tuple[str | N
     from openrlhf_math.rewards import fingerprint
 
     return _within(timeout_seconds, lambda: fingerprint.fingerprint(answer, problem))
+
+
+def block(answer: str, problem: str, timeout_seconds: float) -> tuple[list[str] | None, str, float]:
+    """The answer's blocking keys; returns (them, why there are none, seconds of CPU time)."""
+    from openrlhf_math.rewards import blocking
+
+    return _within(timeout_seconds, lambda: blocking.blocking_keys(answer, problem))
 
 
 Found = TypeVar("Found")

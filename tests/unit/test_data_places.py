@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import os
 
 import pytest
 
 from openrlhf_math.cli import main
-from openrlhf_math.data.columns import Columns
+from openrlhf_math.data.columns import Columns, turns_of
 from openrlhf_math.data.problems import read_problems, read_rows, read_set
+from openrlhf_math.data.schema import BrokenRow
 from openrlhf_math.data.tables import is_lines
 from openrlhf_math.distill.questions import Columns as Asked
 from openrlhf_math.distill.questions import read_tasks
@@ -287,3 +289,45 @@ def test_a_folder_with_a_shard_that_is_missing(names, whole, tmp_path):
     else:
         with pytest.raises(UserError, match=r"of the \d files"):
             list(read_rows(str(tmp_path / "set"), "train"))
+
+
+def test_a_link_beside_its_file_is_refused_as_its_rows_would_count_twice(tmp_path):
+    write(tmp_path / "set/a.jsonl", rows(1, 2))
+    os.symlink("a.jsonl", tmp_path / "set/b.jsonl")
+    with pytest.raises(UserError, match="a.jsonl.*b.jsonl"):
+        list(read_rows(str(tmp_path / "set"), "train"))
+    os.unlink(tmp_path / "set/b.jsonl")
+    os.link(tmp_path / "set/a.jsonl", tmp_path / "set/c.jsonl")
+    with pytest.raises(UserError, match="a.jsonl.*c.jsonl"):
+        list(read_rows(str(tmp_path / "set"), "train"))
+
+
+def test_a_folder_behind_a_link_is_read_and_one_that_leads_back_is_read_once(tmp_path):
+    write(tmp_path / "elsewhere/b.jsonl", rows(3, 4))
+    write(tmp_path / "set/a.jsonl", rows(1, 2))
+    alone = len(list(read_rows(str(tmp_path / "set"), "train")))
+    os.symlink("../elsewhere", tmp_path / "set/more")
+    os.symlink(".", tmp_path / "set/again")
+    assert len(list(read_rows(str(tmp_path / "set"), "train"))) == 2 * alone
+
+
+@pytest.mark.parametrize("target", ["nowhere", "set"])
+def test_a_link_that_leads_nowhere_is_not_looked_for_on_the_hub(target, tmp_path, monkeypatch):
+    """The second is a link to itself."""
+    monkeypatch.chdir(tmp_path)
+    os.symlink(target, "set")
+    monkeypatch.setattr("openrlhf_math.data.places._listed", lambda *asked: pytest.fail("the hub was asked"))
+    with pytest.raises(UserError):
+        list(read_rows("set", "train"))
+
+
+def test_utf_32_is_refused_by_its_own_name(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(rows(1, 2)[0]), encoding="utf-32")
+    with pytest.raises(UserError, match="UTF-32"):
+        list(read_rows(str(tmp_path / "rows.jsonl"), "train"))
+
+
+def test_content_in_parts_is_named_as_the_reason():
+    asked = [{"role": "user", "content": [{"type": "text", "text": "1+1?"}]}]
+    with pytest.raises(BrokenRow, match="parts"):
+        turns_of(asked)

@@ -7,8 +7,11 @@ import pytest
 
 from openrlhf_math.rerank.answer_clusters import MOST_UNRESOLVED, GraderSays, group
 from openrlhf_math.rerank.anytime import Attempt, VoteState
-from openrlhf_math.rewards import GradingPool, RewardConfig
-from openrlhf_math.rewards.notation import key
+from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
+from openrlhf_math.rewards.blocking import blocking_keys
+from openrlhf_math.rewards.notation import key, tidy
+from openrlhf_math.rewards.outcome import Open, begin
+from openrlhf_math.rewards.same import equivalent
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +200,91 @@ def test_one_answer_that_cannot_be_computed_costs_one_deadline(slow_pool):
     assert group([*answers, "s_{pin}+x"], says)[-1] == len(answers)
     assert says.unresolved == 1
     assert time.monotonic() - begun < 30
+
+
+FORMS = [
+    "5", "5.0", r"5\%", "0.05", r"500\%", r"5\text{ cm}", r"50\text{ mm}", "5 m", "x=5", "5 = x", r"\{5\}", "5, 5",
+    "five", "5th", "fifth", "5:1", "5:00", r"5 \pmod{7}", "101_2", r"5^\circ", "5 degrees", "2+3=5", "x=5, y=5",
+    "(5,5)", r"\pm 5", "5,-5", r"|x|=5", "2x=10", r"\begin{pmatrix}5\\5\end{pmatrix}", "5+0i", r"\sqrt{25}", "5x",
+    "5 x", "y=5x", "f(x)=5x", "f(n)=5n", r"5k, k\in\mathbb{Z}", "4.9999999999", r"\$5", "5 apples",
+    r"\text{(A) } 5", "A", "B. 5", "(1,2)", r"[1,2]", "1<x<2", "1,2", r"\{1,2\}", r"1 \text{ or } 2", "x=1 or x=2",
+    "x=1, y=2", "(x,y)=(1,2)", "P(1,2)", "1:2", "1/2", "0.5", r"50\%", r"\begin{pmatrix}1\\2\end{pmatrix}", "1,20",
+    "1.20", "3.141593", r"\pi", r"\frac{\pi}{2}", r"90^\circ", "1.5707963267948966", "no solution", r"\emptyset",
+    r"\{\}", "infinitely many", r"\infty", "all real numbers", r"\mathbb{R}", "yes", r"\text{Yes}", "red", "r e d",
+    "red, blue", "A, C", "Bob", "B-o-b", r"\log 2", r"\log_{10} 2", "2^{10}", "1024", "x+1", "1+x", "y=x+1",
+    "y-x=1", "2y=2x+2", "y'=1", r"\dot y = 1", r"1\pm\sqrt2", r"\{1+\sqrt{2},1-\sqrt{2}\}", "10^{20}", "1e20",
+    "999999.9999999", "1000000", "0", "0.0000001", "2 hours", "120 minutes", "2:30 pm", "14:30", r"\boxed{5}",
+    "the answer is 5", r"\text{Area}=5", "m+n=5", "3 1/2", "7/2", "x>5", r"(5,\infty)", r"\{x: x>5\}", "5!",
+    r"\begin{cases} x & x>0 \\ -x & x<0\end{cases}", "1.414214", r"\sqrt{2}", "0.1666667", r"\frac16", "-5", "x=y",
+    "5-5",
+]  # fmt: skip
+
+
+def graded_in_pairs(problem):
+    """The grader's verdict on two texts, without a worker, a fingerprint or a blocking key."""
+    config = RewardConfig()
+
+    def same(first, second):
+        # The clusters ask for the shorter one first.
+        first, second = sorted([first, second], key=lambda text: (len(text), text))
+        begun = [begin(f"</think>\\boxed{{{a}}}", b, problem, config) for a, b in ((second, first), (first, second))]
+        if any(isinstance(one, Grade) and one.outcome == "correct" for one in begun):
+            return True
+        left = next((one for one in begun if isinstance(one, Open)), None)
+        return left is not None and equivalent(left.gold, left.answer, left.problem)
+
+    return same
+
+
+@pytest.mark.parametrize("problem", [None, "How many cm? (A) 5 (B) 12 (C) red", "The general solution, C a constant?"])
+def test_clusters_of_mixed_answers_are_those_of_all_pairs(pool, problem):
+    """Kinds of answers that are next to each other: each pair is compared here, the product compares few."""
+    for seed in range(12):
+        answers = random.Random(seed).sample(FORMS, 40)
+        assert group(answers, GraderSays(pool, problem)) == naive(answers, graded_in_pairs(problem)), seed
+
+
+def test_equal_answers_share_a_blocking_key_or_one_has_none():
+    same = graded_in_pairs(None)
+    keys = {form: frozenset(blocking_keys(tidy(form))) for form in FORMS}
+    equal = 0
+    for place, first in enumerate(FORMS):
+        for second in FORMS[:place]:
+            if keys[first] and keys[second] and keys[first].isdisjoint(keys[second]):
+                plain = {"the answer is 5", r"\boxed{5}"}.isdisjoint((first, second))  # another text is graded
+                assert not (plain and same(first, second)), (first, second)
+            equal += same(first, second)
+    assert equal > 100
+
+
+def test_a_vote_that_mixes_kinds_of_answers_compares_few_of_its_pairs(pool):
+    """Answers without letters to choose or infinities: numbers, surds, tuples, intervals, units, equations."""
+    rng = random.Random(3)
+    forms = [
+        "{}", "{}/7", "{}.5", r"{}\sqrt{{2}}", r"{}+\sqrt{{3}}", "({},1)", "[0,{}]", r"\{{0,{}\}}", r"{}\text{{ cm}}",
+        "x={}", r"{}\%", r"{}\pi", "{}x+1", "{},2", "y={}x", r"{}^\circ",
+    ]  # fmt: skip
+    answers = [form.format(number) for form in forms for number in rng.sample(range(11, 900), 10)]
+    says = GraderSays(pool)
+    group(answers, says)
+    assert says.unresolved == 0
+    assert says.compared < 0.05 * len(answers) * (len(answers) - 1) / 2
+
+
+def test_a_complex_number_without_imaginary_part_is_compared_with_a_set_of_numbers():
+    assert equivalent(r"\{5\}", "5+0i")
+    assert not equivalent(r"\{1, 5\}", "5+0i")
+    assert not equivalent("5+0i", r"\{1, 5\}")
+
+
+@pytest.mark.parametrize("other", [r"|z-1|<2", "(-1,3)", "z<3", r"\{1, 2\}", "5", r"|z+2i|<2"])
+def test_a_disk_of_the_complex_plane_is_no_interval(other):
+    assert not equivalent(r"|z+i|<2", other)
+    assert not equivalent(other, r"|z+i|<2")
+
+
+@pytest.mark.parametrize(
+    "pair", [(r"e^{i\pi}", "-1+0i"), (r"e^{i\pi/2}", "i"), ("5+0i", r"\sqrt{25}"), ("x+0i", "x+1-1")]
+)
+def test_a_part_that_is_an_error_of_rounding_keeps_no_answers_apart(pair, pool):
+    assert group(pair, GraderSays(pool)) == [0, 0]
