@@ -173,5 +173,5 @@ def draw(found: Findings, stem: Path) -> None:
             [one.name for one in found.orders],
             [COLOURS.get(one.name, "black") for one in found.orders],
         )
-        figure.draw_bars(cost, names, [_in_thousands(one.tokens) for one in found.orders], colours, digits=0)
+        figure.draw_bars(cost, names, [_in_thousands(one.tokens) for one in found.orders], colours, number=".0f")
         cost.set(title="Tokens to the same accuracy", ylabel="thousand tokens")

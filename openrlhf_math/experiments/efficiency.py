@@ -169,7 +169,7 @@ def draw(found: Findings, stem: Path) -> None:
         figure.draw_estimates(cost, names, [side.tokens_per_correct for side in sides], colours)
         cost.set(title="Cost of a correct answer", ylabel="tokens a correct answer")
         cost.set_ylim(bottom=0)
-        figure.draw_bars(speed, names, [side.correct_a_second for side in sides], colours, digits=1)
+        figure.draw_bars(speed, names, [side.correct_a_second for side in sides], colours, number=".1f")
         speed.set(
             title=f"{found.faster.mean:.2f} times the completions, {found.more_solved.mean:.2f} times the answers",
             ylabel="correct answers a second (vLLM)",

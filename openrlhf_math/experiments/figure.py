@@ -47,15 +47,13 @@ def draw_band(axes: "Axes", band: Band, colour: str, label: str | None = None) -
 
 
 def draw_bars(
-    axes: "Axes", names: Sequence[str], spreads: Sequence[Spread], colours: Sequence[str], digits: int = 2
+    axes: "Axes", names: Sequence[str], spreads: Sequence[Spread], colours: Sequence[str], number: str = ".2f"
 ) -> None:
-    """A bar a name, as high as the mean, with its number in words and a dot for every value."""
+    """A bar a name, as high as the mean, with its value, written as the format `number`, and a dot for every seed."""
     for place, (one, colour) in enumerate(zip(spreads, colours, strict=True)):
         axes.bar(place, one.mean, width=0.6, color=colour, alpha=0.55)
         axes.plot([place] * len(one.values), one.values, "o", color=colour, markersize=4)
-        axes.annotate(
-            f"{one.mean:.{digits}f}", (place, one.high), xytext=(0, 5), textcoords="offset points", ha="center"
-        )
+        axes.annotate(f"{one.mean:{number}}", (place, one.high), xytext=(0, 5), textcoords="offset points", ha="center")
     axes.set_ylim(0, 1.15 * max(one.high for one in spreads) or 1)
     name_places(axes, names)
 

@@ -133,6 +133,6 @@ def draw(found: Findings, stem: Path) -> None:
         for axes in (accuracy, calls):
             figure.whole_steps(axes)
         names, colours = [one.name for one in found.ways], [COLOURS[one.name] for one in found.ways]
-        figure.draw_bars(heldout, names, [one.heldout for one in found.ways], colours)
+        figure.draw_bars(heldout, names, [one.heldout for one in found.ways], colours, number=".0%")
         heldout.set(title="Held-out problems after GRPO", ylabel="pass@1, sampled")
         figure.in_percent(heldout)
