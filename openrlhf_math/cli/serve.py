@@ -4,7 +4,6 @@ import argparse
 import ipaddress
 import os
 import signal
-import socket
 import sys
 import threading
 from pathlib import Path
@@ -20,6 +19,7 @@ from openrlhf_math.cli.rerank_flags import (
     why_unmeasured,
 )
 from openrlhf_math.errors import UserError
+from openrlhf_math.ports import bindable, free_port
 
 if TYPE_CHECKING:
     from openrlhf_math.rerank.parts import RerankerSettings
@@ -170,7 +170,6 @@ def _is_loopback(host: str) -> bool:
 def _free_port(host: str, port: int) -> int:
     """Raises UserError if the address cannot be listened on; better before the engines start than after."""
     try:
-        with socket.create_server((host, port)) as listening:
-            return listening.getsockname()[1]
+        return bindable(host, port) if port else free_port(host)
     except (OSError, OverflowError) as error:
         raise UserError(f"--host {host} --port {port}: cannot listen there ({error}); choose another") from None

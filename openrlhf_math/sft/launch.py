@@ -1,7 +1,6 @@
 """Fine-tuning through OpenRLHF's SFT trainer."""
 
 import os
-import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import cores
+from openrlhf_math.ports import free_port
 from openrlhf_math.runs.log_file import printed_to
 from openrlhf_math.sft.inputs import is_plain_text
 from openrlhf_math.sft.progress import plot_loss, progress_of
@@ -56,8 +56,11 @@ def be_a_launcher() -> None:
     """Without torchrun or deepspeed around us: one process, a free port."""
     if "RANK" in os.environ:
         return
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    alone = {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
     os.environ.update(alone)

@@ -7,7 +7,6 @@ it trains; the job ends. The node joins again, and the same job goes on.
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,17 +20,13 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from openrlhf_math.ports import free_port
+
 BIN = Path(sys.executable).parent
 POLICY, ENGINE = "PolicyModelActor", "RolloutRayActor"  # Ray calls a subclass by the name of its upstream's
 STEPS = 30
 KILLED_AFTER = 3  # steps
 PROMPT_SECONDS = 120  # from the kill to the end of the job, on a busy machine
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 class Cluster:

@@ -1,0 +1,23 @@
+"""Ports for what is bound seconds later, while Ray opens hundreds of connections."""
+
+import socket
+
+import pytest
+
+from openrlhf_math.ports import bindable, free_port
+
+
+def test_no_connection_takes_a_free_port_before_it_is_bound():
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        first, last = map(int, file.read().split())
+    ports = [free_port() for _ in range(50)]
+    assert len(set(ports)) > 40
+    if first > 32767:  # the default of Linux
+        assert not any(first <= port <= last for port in ports)
+    assert all(port > 19999 for port in ports)  # Ray's workers listen below
+
+
+def test_a_port_that_is_taken_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(OSError):
+            bindable("127.0.0.1", taken.getsockname()[1])
