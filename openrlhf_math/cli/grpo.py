@@ -118,7 +118,8 @@ def _run(flat: argparse.Namespace) -> int:
         if prompts:
             print_prompt(next(iter(prompts.values()))[0])
         else:
-            names = [model] * (not os.path.isdir(model)) + [args.data.prompt_dataset] * (not sets)
+            unread = {model: not os.path.isdir(model), args.data.prompt_dataset: not sets}
+            names = [name for name, missing in unread.items() if missing]
             print(f"Note: not read here: {', '.join(names)}; the run checks hub names before Ray starts")
         try:
             resume.check_room(args)

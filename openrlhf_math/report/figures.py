@@ -1,10 +1,9 @@
 """Trainings in figures: a row a quantity, a column a run."""
 
-import re
 from collections.abc import Sequence
 from statistics import fmean
 
-from openrlhf_math.report.curves import GRPO, TUNING, Curve
+from openrlhf_math.report.curves import GRPO, OPENRLHF_EVALUATION, TUNING, Curve
 from openrlhf_math.report.phases import NAMES, seconds
 from openrlhf_math.report.plots import single_points
 from openrlhf_math.report.records import number
@@ -12,7 +11,6 @@ from openrlhf_math.report.runs import Training
 from openrlhf_math.report.table import Table, percent, plain
 
 ENDS = 0.1  # share of the steps that are a run's beginning, and its end
-HELD_OUT = re.compile(r"eval_(.+)_pass1")  # OpenRLHF's name of the accuracy on a source of evaluation problems
 LARGEST = ("Policy loss", "Log-probability gap", "Ungraded completions", "Peak memory")
 
 
@@ -37,12 +35,15 @@ def _held_out_headlines(run: Training) -> list[tuple[str, str]]:
     """One for each source of problems with two evaluations."""
     rows, found = run.evaluations.rows, []
     for name in dict.fromkeys(name for row in rows for name in row):
+        match = OPENRLHF_EVALUATION.fullmatch(name)
+        if not match or match["what"] != "pass1" or not match["of"]:
+            continue
         points = [(row, value) for row in rows if (value := number(row, name)) is not None]
-        if not (match := HELD_OUT.fullmatch(name)) or len(points) < 2:
+        if len(points) < 2:
             continue
         (first, before), (last, after) = points[0], points[-1]
-        result, what = f"{before:.1%} → {after:.1%}", f"pass@1 on {match[1]}"
-        lengths = f"eval_{match[1]}_response_length_mean"
+        result, what = f"{before:.1%} → {after:.1%}", f"pass@1 on {match['of'].rstrip('_')}"
+        lengths = f"eval_{match['of']}response_length_mean"
         if (start := number(first, lengths)) is not None and (end := number(last, lengths)) is not None:
             result, what = f"{result}, {start:,.0f} → {end:,.0f} tokens", f"{what} and tokens a completion"
         what += f", evaluated after step {first['step']} and after step {last['step']}, {run.name}"
@@ -58,7 +59,7 @@ def _training_headlines(run: Training) -> list[tuple[str, str]]:
     )
     if len(shares) < 2:
         return []
-    end = max(1, round(ENDS * len(shares)))
+    end = _end(shares)
     result, what = f"{fmean(shares[:end]):.1%} → {fmean(shares[-end:]):.1%}", "correct completions of training problems"
     if len(lengths) == len(shares):
         result += f", {fmean(lengths[:end]):,.0f} → {fmean(lengths[-end:]):,.0f} tokens"
@@ -107,8 +108,13 @@ def _from_to(curve: Curve, rows: list[dict]) -> str:
     if not values or (not curve.zeros_tell and not any(values)):
         return "-"
     show = percent if curve.share else plain
-    end = max(1, round(ENDS * len(values)))
+    end = _end(values)
     return f"{show(fmean(values[:end]))} to {show(fmean(values[-end:]))}"
+
+
+def _end(values: list[float]) -> int:
+    """How many values are a run's beginning, and its end."""
+    return max(1, round(ENDS * len(values)))
 
 
 def _largest(curve: Curve, rows: list[dict]) -> str:
