@@ -26,9 +26,17 @@ def give_up_soon_without_network() -> None:
             vars(module)["HF_HUB_OFFLINE"] = True
 
 
-def why_missing(name: str, kind: str = "model") -> str | None:
-    """Why a hub name could not be loaded, and the fix, if the hub is out of reach; else None. kind: or dataset."""
-    if os.path.isdir(name) or os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "TRUE", "YES", "ON"):
+def why_missing(name: str, error: BaseException, kind: str = "model") -> str | None:
+    """Why a hub name could not be loaded, and the fix, if the hub is out of reach; None for any other error.
+
+    error: of transformers or datasets, which raise it from one of the hub. kind: model or dataset.
+    """
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, (LocalEntryNotFoundError, ConnectionError)):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None or os.path.isdir(name):
         return None
     download = f"hf download {'' if kind == 'model' else f'--repo-type {kind} '}{name}"
     return (

@@ -88,9 +88,8 @@ def files_of(place: Place, split: str | None, flag: str = "") -> list[File]:
 def _of_split(folder: Path, split: str, shown: str) -> list[File]:
     """The files of a folder, of the split if their names or folders say of which they are."""
     within = _within(folder)
-    saved = any(
-        path.name == "state.json" for path in within
-    )  # `datasets` keeps files beside it that are not of the set
+    # Beside such a set, `datasets` keeps files that are not of it.
+    saved = any(path.name == "state.json" for path in within)
     files = sorted(
         path
         for path in within
@@ -195,7 +194,7 @@ def _listed(place: Place, split: str, shown: str) -> list[File]:
     except UserError:
         raise
     except Exception as error:  # the library's own errors have no common class
-        if missing := why_missing(name, "dataset"):
+        if missing := why_missing(name, error, "dataset"):
             raise UserError(f"{shown or name}: {missing}") from error
         raise UserError(
             f"{shown or name}: cannot be read as a dataset ({(str(error).splitlines() or [type(error).__name__])[0]}); "

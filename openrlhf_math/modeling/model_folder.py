@@ -67,7 +67,7 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tok
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted())
         reads = bool(tokenizer("1 + 1 = 2", add_special_tokens=False)["input_ids"])
     except Exception as error:  # of transformers and tokenizers, for whatever a damaged file holds
-        if missing := why_missing(model):
+        if missing := why_missing(model, error):
             raise UserError(f"{flag} {model}: {missing}") from None
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{flag} {model}: its tokenizer cannot be read ({first_line}); save it again") from None

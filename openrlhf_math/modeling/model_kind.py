@@ -196,7 +196,7 @@ def read_config(flag: str, model: str) -> "PretrainedConfig":
         words = " ".join(str(error).split())
         if "trust_remote_code" in words:
             raise wants_code(flag, model) from None
-        if missing := why_missing(model):
+        if missing := why_missing(model, error):
             raise UserError(f"{flag} {model}: {missing}") from None
         if "does not recognize this architecture" in words:
             words = f"transformers {__version__} does not know its model_type; choose another model, or a newer version"

@@ -51,13 +51,23 @@ def test_a_name_that_cannot_be_downloaded_is_refused_without_retries(tmp_path, m
     assert not (tmp_path / "out").exists()
 
 
-def test_the_download_command_names_the_kind(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert "`hf download some/model`" in hub.why_missing("some/model")
-    assert "`hf download --repo-type dataset some/set`" in hub.why_missing("some/set", "dataset")
-    assert hub.why_missing(str(tmp_path)) is None  # a folder lacks nothing that a download would bring
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    assert hub.why_missing("some/model") is None
+def test_the_download_command_names_the_kind(tmp_path):
+    error = ConnectionError("no network")
+    assert "`hf download some/model`" in hub.why_missing("some/model", error)
+    assert "`hf download --repo-type dataset some/set`" in hub.why_missing("some/set", error, "dataset")
+    assert hub.why_missing(str(tmp_path), error) is None  # a folder lacks nothing that a download would bring
+    assert hub.why_missing("some/model", ValueError("its file is torn")) is None
+
+
+def test_a_fault_of_a_model_in_the_cache_is_not_taken_for_a_missing_download(tmp_path, monkeypatch):
+    place = tmp_path / "cache" / "hub" / "models--some--model"
+    (place / "snapshots" / "abc").mkdir(parents=True)
+    (place / "snapshots" / "abc" / "config.json").write_text('{"model_type": "no_such_type"}')
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("abc")
+    done = run(tmp_path, monkeypatch, "serve", "--model", "some/model")
+    assert done.returncode == 2 and "does not know its model_type" in done.stderr, done.stderr
+    assert "not in the local cache" not in done.stderr
 
 
 @pytest.mark.parametrize("value", ["0", "1"])
