@@ -55,6 +55,17 @@ def check_labels(config: "PretrainedConfig", wanted: int) -> None:
         raise ValueError(f"its head has {labels} labels, such a scorer has {wanted}")
 
 
+def step_separator(config: "PretrainedConfig") -> str | None:
+    """What the steps of a token classifier end with, as its config.json names it; None if it does not.
+
+    Raises ValueError if that is no text.
+    """
+    separator = getattr(config, "step_separator", None)
+    if separator is not None and (not isinstance(separator, str) or not separator):
+        raise ValueError(f"the step_separator in its config.json is {separator!r:.40}, it must be a text")
+    return separator
+
+
 def causal_architecture(config: "PretrainedConfig") -> str:
     """The causal language model that a classifier is made of. Raises ValueError if it is of none."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
