@@ -94,7 +94,7 @@ class StepJudge(PackedActor):
         found = []
         for sequence, length, read in zip(sequences, real.sum(dim=1).tolist(), reads, strict=True):
             self._attend_with(self.rows_attention)
-            found.append(self._read(sequence[None, :length], read.nonzero()[:, 0]))
+            found.append(self._read(sequence[None, : length - 1], read.nonzero()[:, 0]))  # the last is never read
         return torch.cat(found)
 
     def _read(
@@ -113,7 +113,7 @@ class StepJudge(PackedActor):
     def _own_log_odds(self, sequence: Int64[Tensor, "1 tokens"]) -> Float32[Tensor, " tokens-1"]:
         """Of right against wrong, with the model's own code."""
         self._attend_with("eager")
-        return _log_odds(self.model(sequence, use_cache=False).logits[0, :-1])
+        return _log_odds(self.model(sequence[:, :-1], use_cache=False).logits[0])
 
     def _own_log_probs(self, sequence: Int64[Tensor, "1 tokens"]) -> Float32[Tensor, " tokens-1"]:
         return logsigmoid(self.sharpness * self._own_log_odds(sequence))
