@@ -33,7 +33,12 @@ ALONE = ["qwen3-next", "minimax", "llama-dynamic", "phi3-longrope"]
 LONGEST = 48
 
 # Three solutions behind one beginning, and one alone: tokens, places that are read, labels of them (None: not known).
-SHAPES = [(9, [12, 20, 30], [1.0, 0.3, None]), (9, [12, 25], [None, 0.0]), (9, [40], [0.7]), (5, [6, 7, 15], [0.0, 1.0, 1.0])]
+SHAPES = [
+    (9, [12, 20, 30], [1.0, 0.3, None]),
+    (9, [12, 25], [None, 0.0]),
+    (9, [40], [0.7]),
+    (5, [6, 7, 15], [0.0, 1.0, 1.0]),
+]
 
 
 def solutions() -> list[tuple[list[int], list[int], list[float | None]]]:
