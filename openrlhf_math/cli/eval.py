@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rewards import RewardConfig
-from openrlhf_math.rewards.config import Style
+from openrlhf_math.rewards.outcome import Style
 
 if TYPE_CHECKING:
     from openrlhf_math.evaluation.problem_sets import ProblemSet
