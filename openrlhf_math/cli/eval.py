@@ -68,7 +68,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     from openrlhf_math.cli.engine_flags import add_engine_count, add_engine_flags
     from openrlhf_math.cli.judge_flags import add_judge_flags
     from openrlhf_math.evaluation.benchmarks import BENCHMARKS
-    from openrlhf_math.evaluation.protocol import PROTOCOLS
+    from openrlhf_math.evaluation.problem_sets import PROTOCOLS
     from openrlhf_math.rerank.aggregate import AGGREGATIONS
     from openrlhf_math.rerank.confidence import WINDOW
     from openrlhf_math.rerank.scorers import SCORERS
@@ -229,9 +229,8 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.colocation.layout import enter_environment, find_device
     from openrlhf_math.data.prompts import check_template
     from openrlhf_math.data.sources import Columns
-    from openrlhf_math.evaluation.problem_sets import Reading, read_sets
+    from openrlhf_math.evaluation.problem_sets import Reading, read_sets, recommended, sampled
     from openrlhf_math.evaluation.prompts import find_prompt, style_of
-    from openrlhf_math.evaluation.protocol import recommended, sampled
     from openrlhf_math.evaluation.settings import EvalSettings
     from openrlhf_math.modeling.model_folder import check_model, count_parameters, load_tokenizer
     from openrlhf_math.modeling.model_kind import check_positions

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
     from openrlhf_math.cli.solve_display import Bar
-    from openrlhf_math.rerank.parts import RerankerSettings
-    from openrlhf_math.rerank.reranker import Progress, Solved
+    from openrlhf_math.rerank.reranker import Progress, RerankerSettings, Solved
 
 WAKE_SECONDS = 1.0
 STOP_SECONDS = 30.0  # for the best answers so far, after Ctrl-C

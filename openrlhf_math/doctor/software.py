@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from openrlhf_math.doctor.finding import Finding, note, ok, wrong
+from openrlhf_math.doctor.machine import Finding, note, ok, wrong
 from openrlhf_math.patches import SERIES, Patch, PatchError
 from openrlhf_math.patches.series import changed_lines
 

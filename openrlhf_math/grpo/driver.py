@@ -19,7 +19,7 @@ from openrlhf_math.grpo.faults.watchdog import Watchdog
 from openrlhf_math.grpo.logs.display import Watcher, step_display
 from openrlhf_math.grpo.logs.gauges import step_gauges
 from openrlhf_math.grpo.rollout.teacher import needs_reference
-from openrlhf_math.runs.log_file import printed_to
+from openrlhf_math.runs.progress import printed_to
 
 # Ray ends a process in the middle of a call when the raylet of its machine is gone.
 ENDED = (

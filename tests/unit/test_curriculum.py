@@ -279,7 +279,7 @@ def test_what_a_step_tells(tmp_path):
 
 
 def grpo(tmp_path, rows, *flags) -> int:
-    from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+    from openrlhf_math.data.tiny_world.world import build_tokenizer
 
     data, model = tmp_path / "data.jsonl", tmp_path / "model"
     build_tokenizer(["How many apples? 1+1=2."]).save_pretrained(model)

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 import families
 
 from openrlhf_math.cli import main
-from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+from openrlhf_math.data.tiny_world.world import build_tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling import SHARED_PREFIX, attention, packed_actor, packing, shared_prefix_attention
 from openrlhf_math.modeling.flash_attn_package import check_installed
