@@ -18,8 +18,8 @@ from openrlhf_math.cli.rerank_flags import (
     settings,
     why_unmeasured,
 )
+from openrlhf_math.colocation.layout import bindable, free_port
 from openrlhf_math.errors import UserError
-from openrlhf_math.ports import bindable, free_port
 
 if TYPE_CHECKING:
     from openrlhf_math.rerank.reranker import RerankerSettings

@@ -13,9 +13,7 @@ from openrlhf_math.grpo.curriculum import Known, drawn_order, find_curriculum, s
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.problems.completion_limit import parse_stages, value_at
 from openrlhf_math.grpo.problems.difficulty import as_number
-from openrlhf_math.grpo.problems.pass_rates import PassRates, classes_of
-from openrlhf_math.grpo.problems.problem_order import ProblemOrder
-from openrlhf_math.grpo.problems.prompt_sampler import CurriculumSampler
+from openrlhf_math.grpo.problems.problem_order import CurriculumSampler, PassRates, ProblemOrder, classes_of
 
 NOTHING = np.full(4, np.nan)
 
