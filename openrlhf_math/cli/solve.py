@@ -153,7 +153,7 @@ def _read(spec: str, split: str, problem_key: str, answer_key: str, most: int | 
 
 def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: list[str | None]) -> int:
     from openrlhf_math.cli.solve_display import bar, show_set, show_solution
-    from openrlhf_math.rerank.record import row
+    from openrlhf_math.rerank.reranker import row
 
     rows = _solved_before(args.output, problems) if args.resume else []
     before = {line["number"] for line in rows}

@@ -48,8 +48,8 @@ from openrlhf_math.grpo.rollout.ungraded import Ungraded
 from openrlhf_math.grpo.settings import old_log_probs_needed, steps_a_batch
 from openrlhf_math.grpo.update import engine_gap
 from openrlhf_math.grpo.update.bad_steps import BadSteps
+from openrlhf_math.grpo.update.engine_gap import ESS
 from openrlhf_math.grpo.update.experience import MathExperienceMaker
-from openrlhf_math.grpo.update.importance import ESS
 from openrlhf_math.grpo.update.micro_batches import balance_groups
 from openrlhf_math.runs import records
 from openrlhf_math.runs.records import append_jsonl

@@ -23,8 +23,7 @@ from openrlhf_math.colocation.weight_transfer import WeightTransfer
 from openrlhf_math.grpo.faults.watchdog import answer_to_signal
 from openrlhf_math.grpo.rollout.teacher import is_loaded
 from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
-from openrlhf_math.grpo.update.engine_gap import GapTally
-from openrlhf_math.grpo.update.importance import ESS, WeightTally
+from openrlhf_math.grpo.update.engine_gap import ESS, GapTally, WeightTally
 from openrlhf_math.grpo.update.loss import (
     FEWEST,
     LossTerms,
