@@ -124,6 +124,8 @@ def recorded(monkeypatch):
             write_lines(path / "eval.jsonl", rows)
         elif name == "eval":
             evaluation(of(words, "--output"), [True, False, False])
+        elif name == "sft" and (data := of(words, "--data.dataset")).is_file():
+            assert data.read_text()  # the command refuses an empty set
         elif name == "experiments":
             of(words, "--output").write_text(json.dumps({"completions": 6, "tokens": 90, "seconds": 0.5}))
         elif name == "prm" and words[4] == "train":
