@@ -5,10 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.cli.demo import MAX_NEW_TOKENS, evaluate, train
-from openrlhf_math.cli.demo_student import teach_student
-from openrlhf_math.cli.experiment_stages import Stages
-from openrlhf_math.cli.stages import stage
+from openrlhf_math.cli.demo import MAX_NEW_TOKENS, evaluate, teach_student, train
+from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.experiments import teacher
 from openrlhf_math.experiments.settings import Settings

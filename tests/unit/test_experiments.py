@@ -10,7 +10,7 @@ from pyarrow import parquet
 from recorded_runs import evaluation, grpo_run, write_lines
 
 from openrlhf_math.cli import experiment_runs, experiment_teacher, main, stages
-from openrlhf_math.cli.experiment_stages import JOURNAL, Stages
+from openrlhf_math.cli.stages import JOURNAL, Stages
 from openrlhf_math.errors import UserError
 from openrlhf_math.experiments.settings import Settings
 
