@@ -12,7 +12,7 @@ from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.aggregate import Logit
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
-from openrlhf_math.rerank.steps import BLANK_LINE, STEP_TAG, SYSTEM_PROMPT, encode_prm
+from openrlhf_math.rerank.steps import BLANK_LINE, LINE_END, STEP_TAG, SYSTEM_PROMPT, encode_prm, encode_trl
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -60,6 +60,17 @@ def check_labels(config: "PretrainedConfig", wanted: int) -> None:
     labels = getattr(config, "num_labels", wanted)
     if labels != wanted:
         raise ValueError(f"its head has {labels} labels, such a scorer has {wanted}")
+
+
+def step_separator(config: "PretrainedConfig") -> str | None:
+    """What the steps of a token classifier end with, as its config.json names it; None if it does not.
+
+    Raises ValueError if that is no text.
+    """
+    separator = getattr(config, "step_separator", None)
+    if separator is not None and (not isinstance(separator, str) or not separator):
+        raise ValueError(f"the step_separator in its config.json is {separator!r:.40}, it must be a text")
+    return separator
 
 
 def causal_architecture(config: "PretrainedConfig") -> str:
@@ -325,13 +336,10 @@ class SkyworkPRM:
 
 @register_scorer("trl-prm")
 class TokenClassifier:
-    """A token classifier of two labels, wrong and right, as TRL's PRMTrainer trains it: read behind every step.
+    """A token classifier of two labels, wrong and right, as TRL's PRMTrainer and `prm train` train it: read behind
+    every step. A separator that is named in config.json goes before the line's end."""
 
-    https://huggingface.co/docs/trl/prm_trainer: the problem as it is, behind the first token if the tokenizer has one,
-    then every step and its separator, each tokenized alone.
-    """
-
-    separator: str | None = "\n"
+    separator: str | None = LINE_END
 
     def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         if not architecture(config).endswith("ForTokenClassification"):
@@ -339,21 +347,13 @@ class TokenClassifier:
         check_labels(config, 2)
         self._causal = causal_architecture(config)
         self._tokenizer = tokenizer
-        self._controls = control_tokens(tokenizer)
+        self.separator = step_separator(config) or LINE_END
 
     def engine_arguments(self) -> dict[str, Any]:
         return {"convert": "classify", "hf_overrides": {"num_labels": 2, "architectures": [self._causal]}}
 
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
-        first, end, read = self._tokenizer.bos_token_id, self._ids(self.separator or ""), []
-        ids = ([] if first is None else [first]) + self._ids(harmless(problem, self._controls))
-        for step in steps:
-            ids += self._ids(harmless(step, self._controls)) + end
-            read.append(len(ids) - 1)
-        return Encoded(ids, read)
-
-    def _ids(self, text: str) -> list[int]:
-        return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return encode_trl(self._tokenizer, problem, steps, self.separator or LINE_END)
 
     def read(self, logits: Sequence[float]) -> float:
         wrong, right = logits

@@ -252,11 +252,12 @@ def _plain(value: object) -> object:
     return vars(value) if isinstance(value, SimpleNamespace) else str(value)
 
 
-def check_same(args: SimpleNamespace, config: dict) -> None:
-    """Raise UserError if the run began with other settings or rows."""
+def check_same(args: SimpleNamespace, config: dict, fixed: tuple[str, ...] = ()) -> None:
+    """Raise UserError if the run began with other settings or rows. fixed: settings that may not differ, although the
+    others of their section may."""
     source = f"--data.dataset {args.data.dataset}"
-    same_run.check_same(args.math.run_dir, config, _is_free, "traces", source)
 
+    def is_free(name: str) -> bool:
+        return name not in fixed and name.split(".")[0] in (*FREE_SECTIONS, "traces")
 
-def _is_free(name: str) -> bool:
-    return name.split(".")[0] in (*FREE_SECTIONS, "traces")
+    same_run.check_same(args.math.run_dir, config, is_free, "traces", source)
