@@ -136,7 +136,7 @@ def _add_train(modes: Modes, prog: str) -> None:
 
 def train_help(prog: str) -> argparse.HelpFormatter:
     """Defaults as in the other commands that train, examples as they are written."""
-    from openrlhf_math.cli.help_text import WrappedHelp
+    from openrlhf_math.cli.parsing import WrappedHelp
     from openrlhf_math.patches.parsers import FlagHelp
 
     class TrainHelp(FlagHelp, WrappedHelp):

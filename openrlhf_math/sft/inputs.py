@@ -14,7 +14,6 @@ from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.problems import read_rows
 from openrlhf_math.errors import UserError
-from openrlhf_math.modeling.flash_attn_package import check_installed
 from openrlhf_math.modeling.model_folder import check_model, check_weights
 from openrlhf_math.modeling.model_kind import check_language_model, check_positions, checked_family
 from openrlhf_math.runs.process import claim_run_dir
@@ -23,6 +22,7 @@ from openrlhf_math.sft.render import MODEL_FLAG, Renderer, Trace
 from openrlhf_math.sft.rows import FIRST, SetRows, print_counts, print_set, read_set
 from openrlhf_math.sft.sets import Source, apply_weights, read_sources
 from openrlhf_math.sft.settings import is_first, processes
+from openrlhf_math.training.flag_checks import check_installed
 from openrlhf_math.training.lora import check_base
 
 # May differ from what the run began with when it is resumed: nothing the weights depend on.
