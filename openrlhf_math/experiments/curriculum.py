@@ -58,7 +58,7 @@ class Order:
     at_end: Spread
     steps: Spread
     tokens: Spread
-    fewer_tokens: Spread
+    fewer_tokens: Spread | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,13 @@ class Findings:
     steps: int
     targets: list[float]
     orders: list[Order]
+
+
+def times_fewer(plain: Sequence[float], others: Sequence[float]) -> Spread | None:
+    """How many times fewer tokens than `plain`, seed by seed. None where a target was reached before training."""
+    if not all((*plain, *others)):
+        return None
+    return spread([base / other for base, other in zip(plain, others, strict=True)])
 
 
 def analyse(runs: Mapping[str, Sequence[Run]]) -> Findings:
@@ -88,7 +95,7 @@ def analyse(runs: Mapping[str, Sequence[Run]]) -> Findings:
             at_end=spread([curve.accuracy[-1] for curve in curves[name]]),
             steps=spread([steps for steps, _ in reached[name]]),
             tokens=spread([tokens for _, tokens in reached[name]]),
-            fewer_tokens=spread([base / tokens for base, (_, tokens) in zip(plain, reached[name], strict=True)]),
+            fewer_tokens=times_fewer(plain, [tokens for _, tokens in reached[name]]),
         )
         for name, same in runs.items()
     ]
@@ -116,6 +123,10 @@ def curve(run: Run, window: int = AT_END, start: float | None = None) -> Curve:
     return Curve(means(steps), means([spent[step] for step in steps]), means(accuracy))
 
 
+def _fewer(one: Order) -> str | None:
+    return words.over_seeds(one.fewer_tokens) if one.fewer_tokens and one.name != PLAIN else None
+
+
 def _pass_at_1(row: dict) -> float:
     (value,) = (value for name, value in row.items() if name.endswith("_pass1"))
     return value
@@ -132,7 +143,7 @@ def tables(found: Findings) -> list[Table]:
         row("groups neither all right nor all wrong", lambda one: percent(fmean(one.mixed.mean))),
         row("steps to the target", lambda one: words.over_seeds(one.steps, 1)),
         row("thousand completion tokens to the target", lambda one: words.over_seeds(_in_thousands(one.tokens), 0)),
-        row("times fewer tokens", lambda one: "-" if one.name == PLAIN else words.over_seeds(one.fewer_tokens)),
+        row("times fewer tokens", lambda one: _fewer(one) or "-"),
     ]
     targets = ", ".join(percent(one) for one in found.targets)
     note = (

@@ -91,9 +91,7 @@ def analyse(students: BySeed, teachers: BySeed, runs: Mapping[str, Sequence[Run]
             against=None if name == PLAIN else differences(plain, heldout)["pass_at_1"],
             curves=curves.get(name),
             reached=spread(reached[name]) if trained else None,
-            fewer=spread([base / own for base, own in zip(reached[PLAIN], reached[name], strict=True)])
-            if taught
-            else None,
+            fewer=curriculum.times_fewer(reached[PLAIN], reached[name]) if taught else None,
             reverse_kl=band([run.rows or [] for run in same], REVERSE_KL) if taught else None,
         )
 
@@ -143,7 +141,7 @@ def draw(found: Findings, stem: Path) -> None:
                 figure.draw_band(divergence, one.reverse_kl, COLOURS[one.name], one.name)
         accuracy.axhline(found.teacher.value, color="black", linestyle=":", label="the teacher")
         accuracy.set(title="Held-out problems", xlabel="generated tokens, thousands", ylabel="pass@1, sampled")
-        accuracy.legend(loc="lower right")
+        accuracy.legend(loc="best")
         figure.in_percent(accuracy)
         divergence.set(title="Reverse KL to the teacher", ylabel="nats a token")
         divergence.legend(loc="best")

@@ -327,3 +327,9 @@ def test_the_engine_that_is_off_is_told_against_the_exact_one():
     assert plain.against is None and worse.against.difference == pytest.approx(-0.4)
     assert worse.by_seed == pytest.approx([0.4, 0.4]) and worse.ess.mean == pytest.approx(0.7)
     assert [len(row) for row in mismatch.tables(found)[0].rows] == [7, 7]
+
+
+def test_a_target_that_was_reached_before_training_gives_no_ratio_of_tokens():
+    assert curriculum.times_fewer([100.0, 0.0], [50.0, 10.0]) is None
+    assert curriculum.times_fewer([100.0, 80.0], [50.0, 0.0]) is None
+    assert curriculum.times_fewer([100.0, 80.0], [50.0, 20.0]).values == [2.0, 4.0]
