@@ -17,13 +17,15 @@ from transformers.utils import ModelOutput
 from openrlhf_math.modeling import SHARED_PREFIX, shared_prefix_attention
 from openrlhf_math.modeling.families import Family, reset_dynamic_rope
 from openrlhf_math.modeling.log_prob_head import LogProbHead, logit_transform
-from openrlhf_math.modeling.packing import alike, pack, unpack
+from openrlhf_math.modeling.packing import Packed, alike, pack, unpack
 from openrlhf_math.modeling.probe import Probe, Reference, WrongPath, evaluating
 from openrlhf_math.modeling.shared_prefix_attention import packed_row
 
 Tensor = torch.Tensor
 SHARED, ROWS, PADDED = "shared", "rows", "padded"
 WHAT_ROWS_COST = "each sequence has its own row, and completions do not share their prompt"
+# Ways through the model, by their forward passes: one row for all, a batch for rows of similar lengths, one for each.
+IN_ONE_ROW, TOGETHER, APART = range(3)
 ADAPTER_DROPOUT = "lora_dropout"
 DROPOUT = ("dropout", "pdrop", "layerdrop")
 # What OpenRLHF hands to an actor besides the batch and images.
@@ -189,25 +191,35 @@ class PackedActor(Actor):
             )  # fmt: skip
         assert attention_mask is not None
         lengths = attention_mask.sum(dim=1).tolist()
-        apart = max(lengths) > self.family.longest_alike
-        if self.path == SHARED and not apart:
-            log_probs, entropies, aux_loss = self._as_one_row(sequences, action_mask, attention_mask, lengths)
+        packed = pack(sequences, attention_mask, action_mask) if self.path == SHARED else None
+        way = IN_ONE_ROW if packed and packed.layout.tokens <= self.family.longest_packed_row else TOGETHER
+        way = self._agreed(APART if max(lengths) > self.family.longest_alike else way, sequences.device)
+        if packed and way == IN_ONE_ROW:
+            log_probs, entropies, aux_loss = self._as_one_row(packed)
         else:
-            log_probs, entropies, aux_loss = self._as_rows(sequences, action_mask, lengths, apart)
+            log_probs, entropies, aux_loss = self._as_rows(sequences, action_mask, lengths, way == APART)
         if not return_output:
             return log_probs
         return log_probs, SimpleNamespace(entropy=entropies if return_entropy else None, aux_loss=aux_loss)
 
-    def _as_one_row(
-        self,
-        sequences: Int64[Tensor, "batch tokens"],
-        action_mask: Shaped[Tensor, "batch tokens-1"],
-        attention_mask: Shaped[Tensor, "batch tokens"],
-        lengths: list[int],
-    ) -> Results:
-        packed = pack(sequences, attention_mask, action_mask)
-        if packed.layout.tokens > self.family.longest_packed_row:
-            return self._as_rows(sequences, action_mask, lengths, apart=False)
+    def _is_sharded(self) -> bool:
+        """Whether every forward pass gathers weights from other processes (ZeRO-3), which must then take as many."""
+        if not (torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1):
+            return False
+        return any(hasattr(parameter, "ds_id") for parameter in self.model.parameters())
+
+    def _agreed(self, way: int, device: torch.device) -> int:
+        """The way that all processes take where weights are sharded: the highest of theirs.
+
+        A process that takes fewer forward passes than another would leave it waiting for weights for ever.
+        """
+        if not self._is_sharded():
+            return way
+        highest = torch.tensor(way, device=device)
+        torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
+        return int(highest.item())
+
+    def _as_one_row(self, packed: Packed) -> Results:
         self._attend_with(SHARED_PREFIX)
         assert self.log_prob_head is not None
         with (
@@ -231,7 +243,8 @@ class PackedActor(Actor):
     ) -> Results:
         """lengths: of the sequences. apart: one sequence at a time."""
         numbers = list(range(len(lengths)))
-        parts = [[number] for number in numbers] if apart else [numbers] if self.router_loss else alike(lengths)
+        at_once = self.router_loss or self._is_sharded()  # one forward pass in every process
+        parts = [[number] for number in numbers] if apart else [numbers] if at_once else alike(lengths)
         log_probs, entropies = (torch.zeros(action_mask.shape, device=sequences.device) for _ in range(2))
         aux_loss: Tensor | float = 0
         for part in parts:

@@ -459,3 +459,38 @@ def test_a_dry_run_of_sft_says_how_batches_are_trained(tmp_path, config, words, 
     )  # fmt: skip
     assert code == 0
     assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", [SHARED, ROWS])
+@pytest.mark.parametrize(
+    ("lengths", "of_another", "passes"),
+    [((9, 9), 0, 1), ((60, *[9] * packing.FEWEST_ALIKE), 0, 1), ((9, 9), 1, 1), ((9, 9), 2, 2)],
+    ids=["alike", "of different lengths", "another has rows", "another has them apart"],
+)
+def test_a_process_with_shards_of_weights_takes_as_many_forward_passes_as_the_others(
+    monkeypatch, path, lengths, of_another, passes
+):
+    """Every pass gathers weights from all processes under ZeRO-3, and would wait for one that takes fewer."""
+    actor = PackedActor(qwen2(), SHARED_PREFIX)
+    actor.choose_path()
+    actor.path = path
+    attention = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
+    for row, length in enumerate(lengths):
+        attention[row, :length] = 1
+    sequences = torch.randint(10, 100, attention.shape) * attention
+    actions = attention[:, 1:].bool()
+    expected = actor(sequences, actions, attention)
+    next(actor.model.parameters()).ds_id = 0
+
+    def highest(own, operation):
+        assert operation == torch.distributed.ReduceOp.MAX
+        own.clamp_(min=of_another)
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", highest)
+    taken = []
+    actor.model.register_forward_pre_hook(lambda *_: taken.append(1))
+    found = actor(sequences, actions, attention)
+    assert len(taken) == passes
+    assert (found - expected).masked_fill(~actions, 0).abs().max() < 1e-5
