@@ -16,6 +16,7 @@ from typing import Protocol
 from openrlhf_math.data.trace import ENDS, TAGS
 from openrlhf_math.registry import Registry
 from openrlhf_math.rewards.extract import extract, visible
+from openrlhf_math.rewards.thinking import MARKS
 from openrlhf_math.rewards.wellformed import well_formed
 
 # A stretch of a text is a loop if one part is in it so often, one copy right behind the other:
@@ -66,8 +67,9 @@ def _may_loop(counts: Iterable[int]) -> bool:
     return max(often, default=0) >= REPEATS_OF_WORDS or sum(often) >= LONG
 
 
-_OTHER_TAGS = tuple(
-    tag for name, tags in TAGS.items() if name != "think" for tag in (*tags.thinking, *(tags.answer or ()))
+_OTHER_TAGS = (
+    *(tag for name, tags in TAGS.items() if name != "think" for tag in (*tags.thinking, *(tags.answer or ()))),
+    *(mark for marks in MARKS for mark in marks),
 )
 
 

@@ -6,7 +6,8 @@ follows the last "answer is", "answer:" or "####". Nothing inside the thinking p
 the list `3, 5`.
 
 The thinking part ends at the last `</think>`. Where a response is to think first ("think") and has none, it is all
-thinking: the prompt may have opened it, and a draft in a box is not an answer.
+thinking: the prompt may have opened it, and a draft in a box is not an answer. Marks of models that have other ones
+count as these tags, see `thinking`.
 """
 
 import re
@@ -14,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from openrlhf_math.rewards.own_words import own_words
+from openrlhf_math.rewards.thinking import CLOSE, OPEN, in_think_tags
 
 # A final answer is at the end: only this many characters are searched, whatever the response's length.
 TAIL = 1 << 16
@@ -80,10 +82,10 @@ def extract(response: str, style: str = "boxed") -> Extraction:
 def visible(response: str, style: str = "boxed") -> str:
     """The part of a response that is neither thinking nor a program's output: after the last `</think>`, before a
     `<think>` left open."""
-    _, closed, rest = own_words(response).rpartition("</think>")
+    _, closed, rest = own_words(in_think_tags(response)).rpartition(CLOSE)
     if style == "think" and not closed:
         return ""
-    return rest.partition("<think>")[0]
+    return rest.partition(OPEN)[0]
 
 
 def box_spans(text: str) -> list[tuple[int, int, int, int]]:

@@ -21,6 +21,7 @@ would teach form before mathematics. What cannot be found, as in thinking never 
 
 from openrlhf_math.rewards.extract import TAIL, Extraction, visible
 from openrlhf_math.rewards.notation import MAX_ANSWER, key
+from openrlhf_math.rewards.thinking import CLOSE, OPEN, in_think_tags
 
 # No answer is a list of more boxes. They are not even compared.
 MOST_BOXES = 50
@@ -28,6 +29,7 @@ MOST_BOXES = 50
 
 def well_formed(response: str, extraction: Extraction, style: str) -> bool:
     """Whether the response follows `style`; `extraction` is what `extract` found in it."""
+    response = in_think_tags(response)
     return (
         _boxes_agree(extraction)
         and _answer_tags_sound(visible(response, style)[-TAIL:])
@@ -56,15 +58,15 @@ def _answer_tags_sound(text: str) -> bool:
 
 
 def _reasoned_first(response: str) -> bool:
-    if response.count("</think>") != 1 or response.count("<think>") > 1:
+    if response.count(CLOSE) != 1 or response.count(OPEN) > 1:
         return False
-    reasoning = response.partition("</think>")[0].lstrip()
-    if "<think>" in response:
-        if not reasoning.startswith("<think>"):
+    reasoning = response.partition(CLOSE)[0].lstrip()
+    if OPEN in response:
+        if not reasoning.startswith(OPEN):
             return False
-        reasoning = reasoning.removeprefix("<think>")
+        reasoning = reasoning.removeprefix(OPEN)
     return bool(reasoning.strip())
 
 
 def _thinking_closed(response: str) -> bool:
-    return response.rfind("<think>") <= response.rfind("</think>")
+    return response.rfind(OPEN) <= response.rfind(CLOSE)

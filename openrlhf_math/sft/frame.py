@@ -1,12 +1,27 @@
-"""What a chat template writes around an answer, found by rendering one."""
+"""What a chat template writes around an answer and its thinking, found by rendering them."""
 
+import os
+import re
 from dataclasses import dataclass
 
 from openrlhf_math.data.prompts import Tokenizer, chat_text
+from openrlhf_math.data.template_thinking import ANSWER, QUESTION, form_of, render
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import ModelConfig
+from openrlhf_math.rewards.thinking import CLOSE, MARKS, OPEN
 
-QUESTION, ANSWER = "8765", "4321"
+_MARK = re.compile(r"\s*(<[^<>]+>|\[[^\[\]]+\]|\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """How a template with a form of its own writes thinking: opening, the thinking, closing, the answer.
+
+    opening: what is missing of it in the prompt, "" where the prompt has opened it.
+    """
+
+    opening: str
+    closing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +29,26 @@ class Frame:
     """before: what it writes between a prompt and an answer without thinking, as an empty thinking part or a space.
 
     end: what ends a turn. It ends with a token at which engines stop. marks: the control tokens that may end a turn.
-    trims: whether it takes the space around an answer away.
+    trims: whether it takes the space around an answer away. thinking: None where it has no form of its own.
+    pairs: texts at the end of a prompt that open thinking, with those that close it.
     """
 
     before: str
     end: str
     marks: tuple[str, ...]
     trims: bool
+    thinking: Thinking | None = None
+    pairs: tuple[tuple[str, str], ...] = ((OPEN, CLOSE), *MARKS)
+
+    def opened(self, prompt: str) -> tuple[str, str] | None:
+        """What closes the thinking that a prompt has opened, and the space behind its opening; None if it has not."""
+        begun = prompt.rstrip()
+        closing = next((closing for opening, closing in self.pairs if begun.endswith(opening)), None)
+        return None if closing is None else (closing, prompt[len(begun) :])
+
+    def closed(self, prompt: str) -> bool:
+        """Whether a prompt has closed the thinking part."""
+        return prompt.rstrip().endswith(tuple(closing for _, closing in self.pairs))
 
 
 def bare_frame(tokenizer: Tokenizer) -> Frame:
@@ -46,9 +74,42 @@ def find_frame(tokenizer: Tokenizer, stops: set[int]) -> Frame:
         return bare_frame(tokenizer)
     head, _, tail = whole.partition(ANSWER)
     prompt = chat_text(tokenizer, [{"role": "user", "content": QUESTION}])
-    before = head[len(prompt) :] if head.startswith(prompt) else ""
+    thinking, pairs = _thinking(tokenizer, prompt)
     end, marks = _end(tokenizer, tail, stops)
-    return Frame(before, end, marks, trims=_rendered(tokenizer, f" \n{ANSWER} \n") == whole)
+    trims = _rendered(tokenizer, f" \n{ANSWER} \n") == whole
+    return Frame(_before(head, prompt), end, marks, trims, thinking, (*pairs, (OPEN, CLOSE), *MARKS))
+
+
+def _before(head: str, prompt: str) -> str:
+    """What is between the prompt and an answer, which has `head` in front.
+
+    A prompt may have more than the template writes in front of an answer: a thinking part that is opened or empty.
+    What it has itself is not written again.
+    """
+    shared = len(os.path.commonprefix([head, prompt]))
+    before, more = head[shared:], prompt[shared:]
+    return "" if more and before.strip() in more else before
+
+
+def _thinking(tokenizer: Tokenizer, prompt: str) -> tuple[Thinking | None, tuple[tuple[str, str], ...]]:
+    """The template's form of thinking, and the pair of texts by which a prompt shows that it has opened or closed it.
+
+    prompt: of a question alone.
+    """
+    form = form_of(tokenizer)
+    if form is None or not form.shown:
+        return None, ()
+    shared = len(os.path.commonprefix([form.head, prompt]))
+    opening, more = form.head[shared:], prompt[shared:]
+    closes = _MARK.match(form.closing)
+    mark = closes[1] if closes else form.closing
+    pairs = []
+    if more.strip() and not opening and mark not in more:  # words with which the prompt begins the thinking
+        pairs.append((more.strip(), mark))
+    last = _MARK.match(opening or form.head[form.head.rstrip().rfind("\n") + 1 :])
+    if last:
+        pairs.append((form.head.rstrip()[-len(last[1]) :], mark))
+    return Thinking(opening, form.closing), tuple(pairs)
 
 
 def _end(tokenizer: Tokenizer, tail: str, stops: set[int]) -> tuple[str, tuple[str, ...]]:
@@ -65,14 +126,7 @@ def _end(tokenizer: Tokenizer, tail: str, stops: set[int]) -> tuple[str, tuple[s
 
 
 def _rendered(tokenizer: Tokenizer, answer: str) -> str | None:
-    """A conversation of one turn, or None where the template refuses it."""
-    from jinja2 import TemplateError
-
-    messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": answer}]
-    try:
-        return tokenizer.apply_chat_template(messages, tokenize=False)
-    except (TemplateError, TypeError):
-        return None
+    return render(tokenizer, {"role": "assistant", "content": answer})
 
 
 def stop_tokens(model: str, config: ModelConfig) -> set[int]:
