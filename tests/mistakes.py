@@ -243,7 +243,7 @@ def make_world(world: Path) -> None:
     """A sound tiny model with damaged copies of it, and files of all kinds."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+    from openrlhf_math.data.tiny_world.world import build_tokenizer
 
     config = Qwen2Config(
         vocab_size=384, hidden_size=128, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,

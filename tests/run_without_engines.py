@@ -20,7 +20,7 @@ from transformers import set_seed
 
 from openrlhf_math.grpo import trainer
 from openrlhf_math.grpo.faults import engine_recovery
-from openrlhf_math.grpo.faults.checkpointing import Checkpointing
+from openrlhf_math.grpo.faults.stopping import Checkpointing
 from openrlhf_math.grpo.problems.problem_order import ProblemOrder
 from openrlhf_math.grpo.rollout.samples_generator import MathSamplesGenerator
 from openrlhf_math.runs.records import keep_until, read_records

@@ -24,7 +24,7 @@ WORDS = [
 
 def build_tokenizer(kind: str):
     """A tokenizer with what a kind needs of it."""
-    from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+    from openrlhf_math.data.tiny_world.world import build_tokenizer
 
     tokenizer = build_tokenizer(WORDS * 20)
     if kind == "qwen2.5-math-prm":

@@ -21,8 +21,7 @@ from importlib import metadata
 
 from openrlhf_math import __version__
 from openrlhf_math.checkpoints.folder import CheckpointError
-from openrlhf_math.cli.help_text import wrapped
-from openrlhf_math.cli.parsing import as_typed, parse
+from openrlhf_math.cli.parsing import as_typed, parse, wrapped
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.patch import PatchError
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.judge_flags import add_judge_flags, given_judge
+from openrlhf_math.cli.endpoint_flags import add_judge_flags, given_judge
 from openrlhf_math.errors import UserError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> None:
     from openrlhf_math.cli.curate_display import progress as show_progress
     from openrlhf_math.curation.decontaminate import Overlap
     from openrlhf_math.curation.filters import Limits
-    from openrlhf_math.curation.parallel import Workers
+    from openrlhf_math.curation.pipeline import Workers
     from openrlhf_math.curation.pipeline import run as run_plan
     from openrlhf_math.curation.plan import find
     from openrlhf_math.curation.settings import CurationSettings

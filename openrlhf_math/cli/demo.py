@@ -1,20 +1,28 @@
-"""`openrlhf-math demo`: the whole chain on this machine, from random weights to a before/after table."""
+"""`openrlhf-math demo`: the whole chain on this machine, from random weights to a before/after table.
+
+First a student learns a teacher's verbose chains of thought; GRPO follows; the last stages train a process reward
+model, which then chooses among several attempts.
+"""
 
 import argparse
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.demo_rerank import rerank, reranked_table, train_prm
-from openrlhf_math.cli.demo_student import teach_student
-from openrlhf_math.cli.stages import failed_command, stage
+from openrlhf_math.cli.stages import command, command_line, failed_command, output_of, stage
 from openrlhf_math.colocation import preloaded
 from openrlhf_math.colocation.layout import enter_environment, find_device
 from openrlhf_math.data.files import claim_directory
 from openrlhf_math.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # What the tiny world needs; every value is a flag of the command it goes to.
 MAX_NEW_TOKENS = "128"
@@ -162,3 +170,112 @@ def show(summary: dict, run_dir: Path) -> None:
         ("rerank/accuracy.png", "accuracy by the number of attempts"),
     ):
         console.print(f"  {run_dir / path}  [dim]{what}[/dim]", soft_wrap=True, highlight=False)
+
+
+PRM = "qwen2.5-math-prm"
+ATTEMPT_FLAGS = ("--instruction", "", "--style", "think", "--temperature", "1.0", "--max-tokens", "128")
+PRM_SAMPLES = 8
+PRM_FLAGS = (
+    "--data.max_len", "320", "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "1",
+    "--adam.lr", "2e-3",
+)  # fmt: skip
+ATTEMPTS = 8
+SOLVE_FLAGS = (*ATTEMPT_FLAGS, "--max-context", "256", "--separator", "\\n", "--problem-concurrency", "16")
+# What is shown of `vote`: a name for people, the rule, and what makes one score of step scores.
+RULES = ((f"maj@{ATTEMPTS}", "majority"), (f"weighted@{ATTEMPTS}", "weighted"), (f"best-of-{ATTEMPTS}", "best_of_n"))
+AGGREGATION = "product"  # every step is judged by itself: this is the probability that all are right
+
+
+def train_prm(title: str, model: Path, training: Path, output: Path, problems: int, seed: int) -> None:
+    """Train a PRM, `output`/run/model, on the model's attempts at so many training problems."""
+    stage(
+        title, "eval", "--model", model, "--benchmark", training, "--max-problems", problems,
+        "--output", output / "attempts", "--seed", seed, *ATTEMPT_FLAGS, "--samples", PRM_SAMPLES,
+    )  # fmt: skip
+    command(
+        "prm", "label", "--source", "tiny-world", "--separator", "\\n", "--heldout", "0.1",
+        "--output", output / "labels", output / "attempts" / "completions.jsonl",
+    )  # fmt: skip
+    command(
+        "prm", "train", "--model.model_name_or_path", model, "--data.dataset", output / "labels" / "train.parquet",
+        "--eval.dataset", output / "labels" / "heldout.parquet", "--math.run_dir", output / "run",
+        "--train.seed", seed, *PRM_FLAGS,
+    )  # fmt: skip
+
+
+def attempt(title: str, model: Path, prm: Path, problems: Path, attempts: int, output: Path, seed: int) -> None:
+    """Write so many attempts at each problem, with the scores of the PRM in `prm`, to `output`/attempts.jsonl."""
+    output.mkdir(parents=True)
+    stage(
+        title, "solve", "--model", model, "--scorer", PRM, "--scorer-model", prm / "run" / "model",
+        "--problems", problems, "--output", output / "attempts.jsonl", "--seed", seed,
+        *SOLVE_FLAGS, "--attempts", attempts, "--no-early-stop",
+    )  # fmt: skip
+
+
+def rerank(title: str, model: Path, prm: Path, problems: Path, output: Path, seed: int) -> dict:
+    """Solve the problems. Returns accuracy and interval of one attempt, of each rule, and of a perfect one."""
+    attempt(title, model, prm, problems, ATTEMPTS, output, seed)
+    rules = [flag for _, rule in RULES for flag in ("--rule", rule)]
+    summary = output_of(
+        "vote", output / "attempts.jsonl", "--style", "think", *rules, "--aggregate", AGGREGATION, "--seed", seed,
+        "--plot", output / "accuracy.png", "--json",
+    )  # fmt: skip
+    report = json.loads(summary)
+    (output / "vote.json").write_text(summary)
+    by_rule = {name.partition(",")[0]: row for name, row in report["rules"].items()}
+    rows = {"pass@1": report["pass@1"], **{name: by_rule[rule] for name, rule in RULES}}
+    rows[f"pass@{ATTEMPTS}"] = report["pass@k"]
+    return {name: {"accuracy": row["accuracy"][-1], "ci95": row["interval"]} for name, row in rows.items()}
+
+
+def reranked_table(rows: dict) -> "Table":
+    from rich.table import Table
+
+    table = Table(title="The same problems, several attempts each, after GRPO")
+    for column in ("", "accuracy", "95% interval"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, row in rows.items():
+        low, high = row["ci95"]
+        table.add_row(name, f"{row['accuracy']:.1%}", f"{low:.1%} to {high:.1%}")
+    return table
+
+
+DISTILL_FLAGS = ("--attempts", "1", "--max-tokens", "400", "--keep", "verified")
+SFT_FLAGS = (
+    "--math.instruction", "", "--data.max_len", "256",
+    "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1", "--adam.lr", "2e-3",
+)  # fmt: skip
+
+
+def teach_student(titled: Callable[[str], str], run_dir: Path, seed: int) -> None:
+    """Write world/, problems/, traces/ and sft/ into `run_dir`. titled: the heading of a stage, from its name."""
+    world, sft = run_dir / "world", run_dir / "sft"
+    stage(titled("problems, tokenizer and a tiny Qwen with random weights"), "tiny-world", world, "--seed", seed)
+    stage(
+        titled("curation: filters, duplicates, held-out problems"), "curate",
+        "--source", f"tiny={world / 'raw.jsonl'}", "--benchmark", f"heldout={world / 'heldout.jsonl'}",
+        "--output", run_dir / "problems", "--workers", 0,
+    )  # fmt: skip
+    with teacher() as address:
+        stage(
+            titled("distillation: a teacher behind an HTTP endpoint, its traces verified"), "distill",
+            "--problems", run_dir / "problems", "--output", run_dir / "traces", "--base-url", address,
+            "--model", "tiny-teacher", "--seed", seed, *DISTILL_FLAGS,
+        )  # fmt: skip
+    stage(
+        titled("SFT: the student learns the teacher's verbose chains of thought"), "sft",
+        "--model.model_name_or_path", world / "model", "--data.dataset", run_dir / "traces" / "dataset",
+        "--math.run_dir", sft, "--train.seed", seed, *SFT_FLAGS,
+    )  # fmt: skip
+
+
+@contextmanager
+def teacher() -> Iterator[str]:
+    """The address of the programmatic teacher, which serves while the block runs."""
+    with subprocess.Popen(command_line("tiny-teacher"), stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout  # a pipe
+            yield server.stdout.readline().strip()  # it listens when it prints
+        finally:
+            server.terminate()

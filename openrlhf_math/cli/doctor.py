@@ -10,7 +10,7 @@ from pathlib import Path
 
 from openrlhf_math.colocation.layout import cores, find_device
 from openrlhf_math.doctor import devices, machine, software
-from openrlhf_math.doctor.finding import LEVELS, Finding
+from openrlhf_math.doctor.machine import LEVELS, Finding
 from openrlhf_math.errors import UserError
 
 STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}

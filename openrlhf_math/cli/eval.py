@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rewards import RewardConfig
-from openrlhf_math.rewards.config import Style
+from openrlhf_math.rewards.outcome import Style
 
 if TYPE_CHECKING:
     from openrlhf_math.evaluation.problem_sets import ProblemSet
@@ -64,11 +64,10 @@ PROTOCOL_HELP = (
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags
+    from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, add_judge_flags
     from openrlhf_math.cli.engine_flags import add_engine_count, add_engine_flags
-    from openrlhf_math.cli.judge_flags import add_judge_flags
     from openrlhf_math.evaluation.benchmarks import BENCHMARKS
-    from openrlhf_math.evaluation.protocol import PROTOCOLS
+    from openrlhf_math.evaluation.problem_sets import PROTOCOLS
     from openrlhf_math.rerank.aggregate import AGGREGATIONS
     from openrlhf_math.rerank.confidence import WINDOW
     from openrlhf_math.rerank.scorers import SCORERS
@@ -199,7 +198,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _score(args: argparse.Namespace) -> dict[str, dict]:
-    from openrlhf_math.cli.judge_flags import judge_settings
+    from openrlhf_math.cli.endpoint_flags import judge_settings
     from openrlhf_math.data.tables import Keys
     from openrlhf_math.evaluation.outside import read_completions
     from openrlhf_math.evaluation.score import score
@@ -223,15 +222,13 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
 
 
 def _sample(args: argparse.Namespace) -> dict[str, dict]:
-    from openrlhf_math.cli.endpoint_flags import endpoint_model
+    from openrlhf_math.cli.endpoint_flags import endpoint_model, judge_settings
     from openrlhf_math.cli.engine_flags import check_template_variables, drawn, engine_args
-    from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.colocation.layout import enter_environment, find_device
     from openrlhf_math.data.prompts import check_template
     from openrlhf_math.data.sources import Columns
-    from openrlhf_math.evaluation.problem_sets import Reading, read_sets
+    from openrlhf_math.evaluation.problem_sets import Reading, read_sets, recommended, sampled
     from openrlhf_math.evaluation.prompts import find_prompt, style_of
-    from openrlhf_math.evaluation.protocol import recommended, sampled
     from openrlhf_math.evaluation.settings import EvalSettings
     from openrlhf_math.modeling.model_folder import check_model, count_parameters, load_tokenizer
     from openrlhf_math.modeling.model_kind import check_positions

@@ -4,10 +4,8 @@ import json
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.cli.demo import evaluate
-from openrlhf_math.cli.demo_student import SFT_FLAGS, teacher
-from openrlhf_math.cli.experiment_stages import Stages
-from openrlhf_math.cli.stages import stage
+from openrlhf_math.cli.demo import SFT_FLAGS, evaluate, teacher
+from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.evaluation.compare import read_run
 from openrlhf_math.experiments import rules
 from openrlhf_math.experiments.settings import Settings

@@ -5,14 +5,11 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.cli.demo import SAMPLING_FLAGS, evaluate, train
-from openrlhf_math.cli.demo_rerank import attempt, train_prm
-from openrlhf_math.cli.demo_student import teach_student
+from openrlhf_math.cli.demo import SAMPLING_FLAGS, attempt, evaluate, teach_student, train, train_prm
 from openrlhf_math.cli.experiment_rules import run_rules  # noqa: F401, found by its name as those below
-from openrlhf_math.cli.experiment_stages import Stages
 from openrlhf_math.cli.experiment_teacher import run_teacher  # noqa: F401
 from openrlhf_math.cli.experiment_tool import run_tool  # noqa: F401
-from openrlhf_math.cli.stages import stage
+from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.evaluation.recorded import Judged, judge_all, read_recorded
 from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank

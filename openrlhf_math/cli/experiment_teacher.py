@@ -5,10 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.cli.demo import MAX_NEW_TOKENS, evaluate, train
-from openrlhf_math.cli.demo_student import teach_student
-from openrlhf_math.cli.experiment_stages import Stages
-from openrlhf_math.cli.stages import stage
+from openrlhf_math.cli.demo import MAX_NEW_TOKENS, evaluate, teach_student, train
+from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.experiments import teacher
 from openrlhf_math.experiments.settings import Settings
@@ -84,6 +82,10 @@ def _write(path: Path, rows: list[dict]) -> None:
         file.writelines(json.dumps({key: row[key] for key in ("problem", "response")}) + "\n" for row in rows)
 
 
+def _lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def _trained(
     stages: Stages, seed: int, titled: Callable[[str], str], student: Path, name: str, flags: tuple, steps: int
 ) -> Path:
@@ -107,8 +109,8 @@ def _learn(titled: Callable[[str], str], student: Path, taught: Path, seed: int,
         "--problems", problems, "--output", folder / "traces", "--attempts", 4, "--max-tokens", MAX_NEW_TOKENS,
         "--temperature", "1", "--top-p", "1", "--instruction", "", "--seed", seed,
     )  # fmt: skip
-    texts = [json.loads(line)["problem"] for line in problems.read_text().splitlines()]
-    verdicts = read_records(folder / "traces" / "verdicts.jsonl").rows
+    texts = [row["problem"] for row in _lines(problems)]
+    verdicts = _lines(folder / "traces" / "verdicts.jsonl")
     within = {(texts[row["row"] - 1], row["attempt"]) for row in first_of(verdicts, budget)}
     kept = [row for row in _kept(folder / "traces") if (row["problem"], row["attempt"]) in within]
     _write(folder / "train.jsonl", kept)

@@ -4,8 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from openrlhf_math.cli.demo import train
-from openrlhf_math.cli.experiment_stages import Stages
-from openrlhf_math.cli.stages import stage
+from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.experiments import tool
 from openrlhf_math.experiments.settings import Settings
 from openrlhf_math.report.records import read_records

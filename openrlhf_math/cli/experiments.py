@@ -118,8 +118,7 @@ def _experiment(name: str, settings: "Settings") -> int:
     import importlib
 
     from openrlhf_math.cli import experiment_runs
-    from openrlhf_math.cli.experiment_stages import Stages
-    from openrlhf_math.cli.stages import failed_command
+    from openrlhf_math.cli.stages import Stages, failed_command
     from openrlhf_math.experiments.results import write_results
 
     stages = Stages(settings.run_dir)

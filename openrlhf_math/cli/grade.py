@@ -17,7 +17,7 @@ from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.tables import Keys, read_table
 from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
-from openrlhf_math.rewards.config import LEAST_MEMORY
+from openrlhf_math.rewards.outcome import LEAST_MEMORY
 
 if TYPE_CHECKING:
     from rich.text import Text

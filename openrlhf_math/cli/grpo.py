@@ -15,7 +15,7 @@ GIVEN = "flags that were given"  # not a flag: what `translate` found
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    from openrlhf_math.cli.judge_flags import add_judge_flags
+    from openrlhf_math.cli.endpoint_flags import add_judge_flags
     from openrlhf_math.grpo.flags import build_parser
 
     parser = build_parser(prog)
@@ -42,7 +42,7 @@ def run(flat: argparse.Namespace) -> int:
 
 
 def _run(flat: argparse.Namespace) -> int:
-    from openrlhf_math.cli.judge_flags import judge_settings
+    from openrlhf_math.cli.endpoint_flags import judge_settings
     from openrlhf_math.grpo.idle_flags import without_effect
     from openrlhf_math.grpo.rollout.tool_settings import isolation_of
     from openrlhf_math.grpo.settings import as_json, resolve
@@ -70,18 +70,18 @@ def _run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.faults import resume
     from openrlhf_math.grpo.faults.stopping import Stopped
     from openrlhf_math.grpo.generation import ENGINE_FLAG, OURS, with_model_defaults
+    from openrlhf_math.grpo.inputs import check_plugin_files
     from openrlhf_math.grpo.losses import find_policy_loss
     from openrlhf_math.grpo.plan import print_plan, print_prompt
-    from openrlhf_math.grpo.plugin_files import check_plugin_files
     from openrlhf_math.grpo.problems.difficulty import read_labels
     from openrlhf_math.grpo.reward_parts import find_part
     from openrlhf_math.grpo.rollout.replay import replay_files
     from openrlhf_math.grpo.rollout.teacher import checked_teacher
-    from openrlhf_math.modeling.flash_attn_package import check_installed
     from openrlhf_math.modeling.model_folder import check_model, check_weights, recommended_sampling
     from openrlhf_math.modeling.model_kind import check_engine, check_language_model, check_positions, checked_family
     from openrlhf_math.runs.process import claim_run_dir, resume_command, working
     from openrlhf_math.training import lora
+    from openrlhf_math.training.flag_checks import check_installed
 
     environment = enter_environment(args.math.device, args.math.parameters)  # before torch is imported
     if not flat.dry_run:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches import SERIES, PatchError
-from openrlhf_math.patches.series import changed_lines, diff
+from openrlhf_math.patches.hook import changed_lines, diff
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -48,13 +48,18 @@ examples:
   openrlhf-math prm label --source prm800k --heldout 0.05 --output runs/labels phase1_train.jsonl phase2_train.jsonl
 """
 TRAIN_EPILOG = r"""
-the base is a Qwen2 of any size; its head is new: two layers and two labels, wrong and right, read at <extra_0>
-behind every step (Qwen2.5-Math-PRM, https://arxiv.org/abs/2501.07301). vLLM loads what is saved, and so does
-`openrlhf-math solve --scorer qwen2.5-math-prm`.
+forms, by --scorer:
+  qwen2.5-math-prm  a Qwen2 with a head of two layers and two labels, wrong and right, read at <extra_0> behind every
+                    step (Qwen2.5-Math-PRM, https://arxiv.org/abs/2501.07301); vLLM has it for Qwen2 alone
+  trl-prm           a token classifier of two labels over a Llama, Mistral, Qwen3, Gemma 2 or another family that has
+                    one, read at --separator behind every step, as TRL's PRMTrainer trains it
+
+vLLM, Transformers and `openrlhf-math solve --scorer KIND --scorer-model DIR/model` load what is saved.
 
 examples:
   openrlhf-math prm train --model Qwen/Qwen2.5-Math-1.5B-Instruct --problems runs/labels/train.parquet \
     --eval.dataset runs/labels/heldout.parquet --output runs/prm
+  openrlhf-math prm train --model meta-llama/Llama-3.1-8B --problems runs/labels/train.parquet --separator '\n\n' ...
   torchrun --nproc-per-node 8 -m openrlhf_math prm train ... --ckpt.save_steps 50 --resume
 """[1:]
 
@@ -131,7 +136,7 @@ def _add_train(modes: Modes, prog: str) -> None:
 
 def train_help(prog: str) -> argparse.HelpFormatter:
     """Defaults as in the other commands that train, examples as they are written."""
-    from openrlhf_math.cli.help_text import WrappedHelp
+    from openrlhf_math.cli.parsing import WrappedHelp
     from openrlhf_math.patches.parsers import FlagHelp
 
     class TrainHelp(FlagHelp, WrappedHelp):
@@ -164,6 +169,7 @@ def _label(args: argparse.Namespace) -> None:
 def _train(flat: argparse.Namespace) -> None:
     from openrlhf_math.colocation.layout import enter_environment, training_threads
     from openrlhf_math.modeling.model_folder import check_model
+    from openrlhf_math.modeling.model_kind import checked_family
     from openrlhf_math.prm.training_inputs import check_base, check_base_weights, prepare
     from openrlhf_math.prm.training_settings import resolve
     from openrlhf_math.sft.inputs import MODEL_FLAG
@@ -174,11 +180,13 @@ def _train(flat: argparse.Namespace) -> None:
     if flat.dry_run:
         from openrlhf_math.prm.training import print_plan
 
-        model = args.model.model_name_or_path
-        check_base(model) if Path(model).is_dir() else check_model(MODEL_FLAG, model)
-        enter_environment(args.math.device, args.math.parameters)  # before torch is imported
-        check_base_weights(model, may_be_missing=True)
-        print_plan(args)
+        model, form = args.model.model_name_or_path, None
+        check_model(MODEL_FLAG, model)
+        if Path(model).is_dir():
+            form = check_base(model, args.math.scorer, args.math.separator)
+            enter_environment(args.math.device, args.math.parameters)  # before torch is imported
+            check_base_weights(model, form, may_be_missing=True)
+        print_plan(args, form, checked_family(MODEL_FLAG, model, ring=1))
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
     enter_environment(args.math.device, args.math.parameters, training_threads(args.math.parameters, processes))
@@ -201,6 +209,7 @@ def _show_training(args: SimpleNamespace) -> None:
             f"({last['steps']:,} steps, {last['right']:.1%} of them right)"
         )
     print(f"done: {args.math.run_dir} (model in {args.ckpt.output_dir}, the loss in prm.png)")
+    print(f"to score with it: --scorer {args.math.scorer} --scorer-model {args.ckpt.output_dir}")
 
 
 def read_settings(args: argparse.Namespace) -> "LabelSettings":

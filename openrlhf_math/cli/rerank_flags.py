@@ -29,7 +29,7 @@ from openrlhf_math.rerank.verdicts import ASKED, MOST_VOTES, AskedScorerSettings
 from openrlhf_math.rewards import RewardConfig
 
 if TYPE_CHECKING:
-    from openrlhf_math.rerank.parts import RerankerSettings
+    from openrlhf_math.rerank.reranker import RerankerSettings
     from openrlhf_math.rerank.scoring_engine import ScorerSettings
 
 MOST_ATTEMPTS = 100_000  # at one problem
@@ -280,7 +280,7 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env") -> "Rera
     """The `RerankerSettings`. Raises UserError for a model or a flag that cannot work; nothing is loaded yet."""
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.modeling.model_folder import check_model
-    from openrlhf_math.rerank.parts import RerankerSettings
+    from openrlhf_math.rerank.reranker import RerankerSettings
     from openrlhf_math.rerank.sampling_engine import SamplerSettings
 
     tool, asked = tool_settings(args), endpoint_model(args, key_flag)

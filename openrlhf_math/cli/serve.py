@@ -18,11 +18,11 @@ from openrlhf_math.cli.rerank_flags import (
     settings,
     why_unmeasured,
 )
+from openrlhf_math.colocation.layout import bindable, free_port
 from openrlhf_math.errors import UserError
-from openrlhf_math.ports import bindable, free_port
 
 if TYPE_CHECKING:
-    from openrlhf_math.rerank.parts import RerankerSettings
+    from openrlhf_math.rerank.reranker import RerankerSettings
     from openrlhf_math.serving.plan import Service
 
 CHECK_SECONDS = 15.0
@@ -152,7 +152,7 @@ def _key(variable: str | None) -> bytes | None:
     """The digest of the key that clients must send, None for none. Raises UserError if the variable holds none."""
     if variable is None:
         return None
-    from openrlhf_math.serving.access import digest
+    from openrlhf_math.serving.app import digest
 
     key = os.environ.get(variable, "").strip()
     if not key:

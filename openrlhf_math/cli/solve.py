@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
     from openrlhf_math.cli.solve_display import Bar
-    from openrlhf_math.rerank.parts import RerankerSettings
-    from openrlhf_math.rerank.reranker import Progress, Solved
+    from openrlhf_math.rerank.reranker import Progress, RerankerSettings, Solved
 
 WAKE_SECONDS = 1.0
 STOP_SECONDS = 30.0  # for the best answers so far, after Ctrl-C
@@ -154,7 +153,7 @@ def _read(spec: str, split: str, problem_key: str, answer_key: str, most: int | 
 
 def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: list[str | None]) -> int:
     from openrlhf_math.cli.solve_display import bar, show_set, show_solution
-    from openrlhf_math.rerank.record import row
+    from openrlhf_math.rerank.reranker import row
 
     rows = _solved_before(args.output, problems) if args.resume else []
     before = {line["number"] for line in rows}

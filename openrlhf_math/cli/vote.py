@@ -224,7 +224,7 @@ def _check_plot(path: Path | None) -> None:
 
 
 def _plot(summary: dict, path: Path) -> None:
-    from openrlhf_math.evaluation.vote_plot import draw
+    from openrlhf_math.evaluation.voting import draw
 
     try:
         draw(summary, path)

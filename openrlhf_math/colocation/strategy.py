@@ -15,11 +15,20 @@ from openrlhf.utils.deepspeed import DeepspeedStrategy
 from peft import PeftModel
 from torch import distributed, nn
 
-from openrlhf_math.checkpoints.folder import UNFINISHED, CheckpointError, clear_unfinished, commit, make_room
-from openrlhf_math.checkpoints.manifest import Entries, files_of, seal, write_manifest
+from openrlhf_math.checkpoints.folder import (
+    UNFINISHED,
+    CheckpointError,
+    Entries,
+    clear_unfinished,
+    commit,
+    files_of,
+    make_room,
+    seal,
+    write_manifest,
+)
 from openrlhf_math.checkpoints.state import PlainCheckpointEngine, load_plain, random_state, restore_random_state
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.colocation.merged_weights import save_merged
+from openrlhf_math.colocation.weight_source import save_merged
 from openrlhf_math.data.prompts import Tokenizer
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import openrlhf_math.patches
-from openrlhf_math.colocation import cpu_rotary, cpu_sampling, memory
+from openrlhf_math.colocation import cpu_rotary, cpu_sampling, layout
 from openrlhf_math.colocation import shared_memory as _registers_its_backend  # noqa: F401  before the model loads
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ class WorkerExtension:
     device: "torch.device"
 
     def used_bytes(self) -> int:
-        return memory.used_bytes(self.device.type)
+        return layout.used_bytes(self.device.type)
 
     def take_peak_bytes(self) -> int:
-        return memory.take_peak_bytes(self.device.type)
+        return layout.take_peak_bytes(self.device.type)
 
     def end_with(self, host: str, pid: int) -> None:
         """End this process when the process `pid` of its host is gone."""

@@ -25,6 +25,7 @@ import numpy as np
 from rapidfuzz.distance import Indel
 
 from openrlhf_math.curation.alike import (
+    band_keys,
     changed_places,
     compare_tokens,
     count_unexplained,
@@ -38,7 +39,6 @@ from openrlhf_math.curation.alike import (
     structure,
     words_opposed,
 )
-from openrlhf_math.curation.near_duplicates import band_keys
 from openrlhf_math.curation.normalise import Form, form, is_number
 from openrlhf_math.curation.structure import LETTER_UNITS
 from openrlhf_math.curation.tiling import Tile, tiles

@@ -1,11 +1,68 @@
-"""What every task must know."""
+"""What every task of a run must know, and the folder in which the run keeps what it has done, to be resumed.
 
+Every file takes its name when it is complete, and every task marks itself done when its files have theirs. A task is a
+function of its inputs alone, so one that was cut short is simply done again.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from openrlhf_math.curation.inputs import Piece
 from openrlhf_math.curation.settings import CurationSettings
-from openrlhf_math.curation.workplace import Workplace
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """output: the directory of the dataset. Unfinished work is in `.work` in it."""
+
+    output: Path
+
+    @property
+    def root(self) -> Path:
+        return self.output / ".work"
+
+    def file(self, stage: str, index: int, suffix: str) -> Path:
+        return self.root / stage / f"{index:06d}{suffix}"
+
+    @contextlib.contextmanager
+    def replaced(self, path: Path) -> Iterator[Path]:
+        """A name to write to; the file takes its own name at the end of the block."""
+        for folder in (self.root / "unfinished", path.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        descriptor, unfinished = tempfile.mkstemp(dir=self.root / "unfinished")
+        os.close(descriptor)
+        os.chmod(unfinished, 0o644)
+        try:
+            yield Path(unfinished)
+            os.replace(unfinished, path)
+        finally:
+            Path(unfinished).unlink(missing_ok=True)
+
+    def write_json(self, path: Path, value: object) -> None:
+        with self.replaced(path) as unfinished:
+            unfinished.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def write_array(self, path: Path, array: np.ndarray) -> None:
+        with self.replaced(path) as unfinished, open(unfinished, "wb") as file:
+            np.save(file, array)
+
+    def result(self, stage: str, index: int) -> dict | None:
+        """What a finished task reported, None if it is not finished."""
+        try:
+            return json.loads(self.file(stage, index, ".json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def finish(self, stage: str, index: int, result: dict) -> dict:
+        self.write_json(self.file(stage, index, ".json"), result)
+        return result
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from openrlhf_math.curation.alike import compare
+from openrlhf_math.curation.alike import candidates, compare, sorted_pairs
 from openrlhf_math.curation.inputs import Piece
 from openrlhf_math.curation.job import Job
-from openrlhf_math.curation.near_duplicates import candidates, sorted_pairs
 from openrlhf_math.curation.normalise import Form
 from openrlhf_math.curation.suspects import JUDGED
 from openrlhf_math.rewards import UnparsableGold, parse_gold

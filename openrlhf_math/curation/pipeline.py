@@ -2,34 +2,96 @@
 
 The result is a function of the inputs and the settings. Which rows come first is fixed: those of `--against`, then the
 sources in the order given, the files of each in the order of their names, the rows in their order; of the same problem
-the first is kept.
+the first is kept. Many tasks run through Ray Data, a few in this process.
 """
 
 import contextlib
 import dataclasses
 import fcntl
 import json
+import logging
+import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from openrlhf_math.curation.benchmarks import Benchmarks, read_benchmarks
+from openrlhf_math.curation.alike import BANDS
 from openrlhf_math.curation.card import card
-from openrlhf_math.curation.job import Job
+from openrlhf_math.curation.job import Job, Workplace
 from openrlhf_math.curation.matching import KEYS_A_RANGE, follow_duplicates, pair_range, verify_piece
-from openrlhf_math.curation.near_duplicates import BANDS
-from openrlhf_math.curation.parallel import Workers
-from openrlhf_math.curation.plan import Plan
+from openrlhf_math.curation.plan import Benchmarks, Plan, read_benchmarks
 from openrlhf_math.curation.reading import read_piece
 from openrlhf_math.curation.summary import Summary, losses, summarise
 from openrlhf_math.curation.suspects import ANSWERS, judge_suspects, write_suspects
-from openrlhf_math.curation.workplace import Workplace
 from openrlhf_math.curation.writing import write_piece
 from openrlhf_math.errors import UserError
 from openrlhf_math.runs.progress import Progress, silent
+
+
+class Workers:
+    """Runs tasks. count: worker processes; 0 runs them here, None takes every core where there is more than one task.
+
+    A task is a function of one picklable argument whose effect is a file, so it does not matter in which order or how
+    often it runs.
+    """
+
+    def __init__(self, count: int | None) -> None:
+        self.count = count
+        self.started = False
+
+    def run(self, task: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[Any]:
+        """Yields the argument of each task when it is done, in whatever order they end."""
+        if self.count == 0 or self.count is None and len(arguments) < 2 and not self.started:
+            for argument in arguments:
+                task(argument)
+                yield argument
+        elif arguments:
+            yield from self._run_with_ray(task, arguments)
+
+    def _run_with_ray(self, task: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[Any]:
+        import ray.data
+
+        self._start()
+        data = ray.data.from_items([{"argument": one} for one in arguments], override_num_blocks=len(arguments))
+        for done in data.map(_Task(task), compute=ray.data.TaskPoolStrategy(self.count)).iter_rows():
+            yield done["argument"]
+
+    def _start(self) -> None:
+        import ray
+
+        from openrlhf_math.colocation.cluster import start_or_join
+
+        self.started = True
+        if ray.is_initialized():
+            return
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of a coming change
+        # What passes through the object store is file names and counts.
+        local = {"num_cpus": self.count or os.cpu_count(), "object_store_memory": 80 << 20}
+        start_or_join(local, log_to_driver=False, logging_level="ERROR")
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+
+    def close(self) -> None:
+        if self.started:
+            import ray
+
+            ray.shutdown()
+
+
+class _Task:
+    def __init__(self, task: Callable[[Any], Any]) -> None:
+        self.task = task
+
+    def __call__(self, row: dict) -> dict:
+        self.task(row["argument"])
+        return {"argument": row["argument"]}
+
 
 # What stays where the judge of an unfinished run has changed: what was done before it, and its answers.
 BEFORE_THE_JUDGE = frozenset(

@@ -15,14 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openrlhf_math.curation.alike import BANDS, band_keys
 from openrlhf_math.curation.decontaminate import BenchmarkIndex, BenchmarkProblem, Hit, Overlap
 from openrlhf_math.curation.filters import Filter, find_filter
 from openrlhf_math.curation.inputs import Piece, reader_of_input, rows_of
-from openrlhf_math.curation.job import Job
-from openrlhf_math.curation.near_duplicates import BANDS, band_keys
+from openrlhf_math.curation.job import Job, Workplace
 from openrlhf_math.curation.normalise import Form, form
 from openrlhf_math.curation.settings import CurationSettings
-from openrlhf_math.curation.workplace import Workplace
 from openrlhf_math.curation.writing import COLUMNS
 from openrlhf_math.data.schema import BrokenRow, Row, read_row
 from openrlhf_math.data.tables import BATCH_ROWS

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from openrlhf_math.curation.job import Job
-from openrlhf_math.curation.workplace import Workplace
+from openrlhf_math.curation.job import Job, Workplace
 from openrlhf_math.runs.progress import Progress
 
 # The rows that a judge dropped, uint64[rows], as the other tasks read them.

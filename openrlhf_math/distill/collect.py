@@ -1,7 +1,13 @@
-"""Collecting: ask what is missing, write it down, judge it."""
+"""Collecting: ask what is missing, write it down, judge it.
 
+A problem gets `attempts` at first, then twice as many in all, and again, until one is correct. These rounds depend on
+the outcomes alone, not on time or order: a resumed run asks what an uninterrupted one would.
+"""
+
+import asyncio
 import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
@@ -9,13 +15,13 @@ from openrlhf_math.data.prompts import chat
 from openrlhf_math.data.trace import trace
 from openrlhf_math.distill.keep import refusal
 from openrlhf_math.distill.questions import Task
-from openrlhf_math.distill.rounds import Item, next_round, work_through
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Question, Teacher, workers_of
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.runs.journal import Journal, refused_if_unwritable
 from openrlhf_math.seeds import derived_seed
+from openrlhf_math.side_by_side import side_by_side
 
 CORRECT, WRONG, UNGRADED, SET_ASIDE = "correct", "wrong", "ungraded", "set aside"
 RECORD = ("content", "reasoning", "finish_reason", "tokens", "tool")  # of a reply in the journal
@@ -128,3 +134,44 @@ async def _judge(task: Task, record: dict, settings: DistillSettings, pool: Grad
 
 def _reject(task: Task, attempt: int, reason: str) -> dict:
     return {"key": task.key, "attempt": attempt, "source": task.source, "row": task.problem.row, "reason": reason}
+
+
+Item = tuple[Task, int]  # an attempt at a problem, counted from 0
+
+
+def next_round(had: int, most: int, solved: bool, lost: bool) -> range:
+    """The attempts that follow the first `had`, all of which have ended; empty if the problem is done.
+
+    solved: whether one was correct. lost: whether one brought no reply. A lost attempt is asked again by the next run,
+    and may be correct then: until that is known, the problem gets no further round.
+    """
+    return range(had, had if solved or lost else min(2 * had, most))
+
+
+async def work_through(
+    items: Iterable[Item], work: Callable[[Task, int], Awaitable[Sequence[Item]]], workers: int
+) -> None:
+    """Do the work for every item, `workers` of them at a time, and for the items that work returns, before others.
+
+    The first exception ends all.
+    """
+    left: Iterator[Item] = iter(items)
+    further: deque[Item] = deque()
+    busy, news = 0, asyncio.Event()
+
+    async def worker() -> None:
+        nonlocal busy
+        while True:
+            while (item := further.popleft() if further else next(left, None)) is None:
+                if not busy:
+                    return
+                news.clear()
+                await news.wait()
+            busy += 1
+            more = await work(*item)
+            busy -= 1
+            further.extend(more)
+            if more or not busy:
+                news.set()
+
+    await side_by_side(worker() for _ in range(workers))

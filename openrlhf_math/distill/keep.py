@@ -15,9 +15,8 @@ from typing import Protocol
 
 from openrlhf_math.data.trace import ENDS, TAGS
 from openrlhf_math.registry import Registry
-from openrlhf_math.rewards.extract import extract, visible
+from openrlhf_math.rewards.extract import extract, visible, well_formed
 from openrlhf_math.rewards.thinking import MARKS
-from openrlhf_math.rewards.wellformed import well_formed
 
 # A stretch of a text is a loop if one part is in it so often, one copy right behind the other:
 REPEATS_OF_WORDS = 30  # if the part holds a word of two letters or more, or

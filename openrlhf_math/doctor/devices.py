@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openrlhf_math.doctor.finding import Finding, gib, note, ok, wrong
+from openrlhf_math.doctor.machine import Finding, gib, note, ok, wrong
 
 # In its own process: importing torch takes seconds meanwhile spent on the other checks, and may crash.
 PROBE = """

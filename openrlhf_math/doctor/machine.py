@@ -1,12 +1,50 @@
-"""Cores, memory, shared memory, disk, file descriptors and ports."""
+"""Cores, memory, shared memory, disk, file descriptors and ports; and the result of a check."""
 
 import resource
 import shutil
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from openrlhf_math.doctor.finding import Finding, gib, note, ok, wrong
+LEVELS = ("ok", "note", "wrong")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row.
+
+    level: "ok", "note" (works, but limits something) or "wrong" (a command will fail).
+    fix: what to do about it, in one sentence; empty where nothing need be done.
+    """
+
+    check: str
+    level: str
+    found: str
+    fix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise ValueError(f"level {self.level!r} is none of {', '.join(LEVELS)}")
+        if (self.level == "ok") == bool(self.fix):
+            raise ValueError(f"{self.check}: a fix goes with 'note' and 'wrong', and only with these")
+
+
+def ok(check: str, found: str) -> Finding:
+    return Finding(check, "ok", found)
+
+
+def note(check: str, found: str, fix: str) -> Finding:
+    return Finding(check, "note", found, fix)
+
+
+def wrong(check: str, found: str, fix: str) -> Finding:
+    return Finding(check, "wrong", found, fix)
+
+
+def gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
 
 MEMORY_NEEDED = 6 * 2**30  # the demo, measured: 5.4 GiB at its peak
 SHARED_MEMORY_WANTED = 1 * 2**30  # below it Ray may keep its objects on disk

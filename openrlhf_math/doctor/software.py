@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from openrlhf_math.doctor.finding import Finding, note, ok, wrong
+from openrlhf_math.doctor.machine import Finding, note, ok, wrong
 from openrlhf_math.patches import SERIES, Patch, PatchError
-from openrlhf_math.patches.series import changed_lines
+from openrlhf_math.patches.hook import changed_lines
 
 PYTHONS = ("3.11", "3.12", "3.13")  # that every pin has a wheel for
 PYTHON = "{}.{}".format(*sys.version_info)

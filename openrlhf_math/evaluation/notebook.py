@@ -187,8 +187,7 @@ def curate(
     workers: processes through Ray Data, 0 for none. more: further fields of `curation.settings.CurationSettings`.
     Returns the counts. Raises UserError for an input that cannot be read, and for settings that cannot work.
     """
-    from openrlhf_math.curation.parallel import Workers
-    from openrlhf_math.curation.pipeline import run
+    from openrlhf_math.curation.pipeline import Workers, run
     from openrlhf_math.curation.plan import find
     from openrlhf_math.curation.settings import CurationSettings
 

@@ -1,4 +1,7 @@
-"""What `--benchmark` names, read: a known benchmark, a file, a hub set, a user's own, or a holdout of any of these."""
+"""What `--benchmark` names, read: a known benchmark, a file, a hub set, a user's own, or a holdout of any of these.
+
+A set is sampled as its benchmark usually is, as the model's own generation config says, or under the poster's limit.
+"""
 
 import hashlib
 import os
@@ -6,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from openrlhf_math.data.columns import Columns
 from openrlhf_math.data.places import is_here
@@ -15,7 +19,8 @@ from openrlhf_math.data.schema import Row
 from openrlhf_math.data.sources import SOURCES
 from openrlhf_math.data.tables import is_table, stem_of
 from openrlhf_math.errors import UserError
-from openrlhf_math.evaluation.benchmarks import BENCHMARKS, Sampling, find_benchmark, sampling_of, source_of
+from openrlhf_math.evaluation.benchmarks import BENCHMARKS, R1, Sampling, find_benchmark, sampling_of, source_of
+from openrlhf_math.modeling.model_folder import recommended_sampling
 
 HOLDOUT = "holdout:"
 NAME = re.compile(r"\w[\w.-]*")  # it becomes a folder's
@@ -163,3 +168,35 @@ def labels_of(row: Row) -> dict[str, str]:
     difficulty = None if row.difficulty is None else f"{row.difficulty:g}"
     labels = {"subject": row.subject, "difficulty": difficulty}
     return {name: value for name, value in labels.items() if value}
+
+
+# The poster's AIME'24 figures are of completions of at most 5,048 tokens.
+POSTER = {"max_tokens": 5048, **R1}
+PROTOCOLS = ("model", "poster")
+
+
+def recommended(protocol: str, model: str | None) -> dict[str, float]:
+    """What a protocol sets in place of a benchmark's own defaults, by the fields of `Sampling`.
+
+    `model`: the model's `generation_config.json`, as vLLM's server applies it, if it asks for sampling; its
+    `max_new_tokens` in any case. Nothing for a model without one, and for None, a model behind an endpoint. Raises
+    UserError if the file cannot be read.
+    """
+    if protocol == "poster":
+        return POSTER
+    return recommended_sampling("--model", model) if model else {}
+
+
+def sampled(problems: ProblemSet, recommends: dict[str, float], flags: dict[str, float]) -> ProblemSet:
+    """The set, sampled as its benchmark's defaults, a protocol and the user's flags say, each before the former.
+
+    Greedy decoding without `--samples` makes one completion. Raises UserError for values that cannot work.
+    """
+    asked: dict[str, Any] = {**recommends, **flags}
+    greedy = asked.get("temperature", problems.sampling.temperature) == 0
+    if greedy and "samples" not in flags:
+        asked["samples"] = 1
+    try:
+        return replace(problems, sampling=replace(problems.sampling, **asked))
+    except ValueError as error:
+        raise UserError(str(error)) from None

@@ -1,15 +1,20 @@
-"""What an evaluation leaves: every completion with its grade, and the figures."""
+"""What an evaluation leaves: every completion with its grade, and the figures; and what a killed one resumes from."""
 
 import json
 import math
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from openrlhf_math.data.files import written_whole
-from openrlhf_math.evaluation.marking import Marked, Tally
+from openrlhf_math.evaluation.figures import Marked, Tally
+from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
+from openrlhf_math.evaluation.settings import EvalSettings
+from openrlhf_math.rerank.roles import Completion
+from openrlhf_math.runs.journal import Journal, open_journal, refused_if_unwritable
 
 COMPLETIONS, SUMMARY, PARQUET = "completions.jsonl", "summary.json", "completions.parquet"
 BATCH_ROWS = 1000
@@ -111,3 +116,51 @@ def _plain(row: dict) -> dict:
     """Texts as Parquet can hold them; scores and confidence, whose values have many forms, as JSON."""
     texts = {name: value.encode("utf-8", "replace").decode() for name, value in row.items() if isinstance(value, str)}
     return row | texts | {name: json.dumps(row[name]) for name in ("scores", "confidence") if name in row}
+
+
+def journal_of(sets: list[ProblemSet], settings: EvalSettings) -> Journal:
+    """The journal of `settings.output`, which is made if it is not there.
+
+    Raises UserError if it holds completions of other settings, or cannot be written.
+    """
+    output = settings.output
+    changed = {
+        "weights": f"holds completions of what was in --model {settings.model} before its files changed",
+        "problems": "holds completions of other problems than --benchmark {name} has now (its file, --max-problems or "
+        "--holdout have changed)",
+    }
+    journal = open_journal(output, settings.identity(sets), changed)
+    with refused_if_unwritable(output):
+        for one in sets:
+            clear_unfinished(folder_of(one, sets, settings))
+            if one.holdout:
+                write_holdout(output / f"{one.name}.jsonl", one.questions)
+    return journal
+
+
+def folder_of(one: ProblemSet, sets: list[ProblemSet], settings: EvalSettings) -> Path:
+    """Where a benchmark's results go: of one alone into the output itself."""
+    return settings.output / one.name if len(sets) > 1 else settings.output
+
+
+def write_holdout(path: Path, questions: list[Question]) -> None:
+    """As `curate --benchmark` takes it, so that no training set has these problems."""
+    with written_whole(path) as file:
+        rows = ({"problem": one.problem.text, "answer": one.problem.answer} | one.labels for one in questions)
+        file.writelines(map(line, rows))
+
+
+def key_of(problems: ProblemSet, problem: int) -> str:
+    """The name of a problem's completions in the journal."""
+    return f"{problems.name} {problem}"
+
+
+def record_of(completion: Completion) -> dict:
+    """A completion as the journal keeps it. A run of a former version resumes: keys stay as they are."""
+    return {
+        "text": completion.text,
+        "tokens": completion.tokens,
+        "truncated": completion.finished == "length",
+        "tool": completion.tool.as_row() if completion.tool else None,
+        "confidence": asdict(completion.confidence) if completion.confidence else None,
+    }

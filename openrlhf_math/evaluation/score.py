@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_math.evaluation.figures import figures, rules_of
-from openrlhf_math.evaluation.marking import all_marked, judging
+from openrlhf_math.evaluation.figures import all_marked, figures, judging, rules_of
 from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.evaluation.results import write_completions, write_summary
 from openrlhf_math.evaluation.scoring import ScoreJournal, choosing

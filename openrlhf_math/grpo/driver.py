@@ -1,25 +1,29 @@
-"""Running GRPO: start Ray, let OpenRLHF's driver build its actors from our subclasses, watch the steps."""
+"""Running GRPO: start Ray, let OpenRLHF's driver build its actors from our subclasses, watch the steps.
+
+The controller is no process: `InProcess` takes the place of a Ray actor and lives in the driver's own.
+"""
 
 import contextlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.checkpoints.folder import CheckpointError
 from openrlhf_math.colocation.cluster import check_one_machine, lost_connection, shut_down, start_or_join
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.colocation.in_process import InProcess
 from openrlhf_math.colocation.layout import colocated, cores, enter_environment
 from openrlhf_math.errors import UserError, brief
-from openrlhf_math.grpo.faults.last_words import LastWords
-from openrlhf_math.grpo.faults.stopping import stop_signals
+from openrlhf_math.grpo.faults.stopping import LastWords, stop_signals
 from openrlhf_math.grpo.faults.watchdog import Watchdog
-from openrlhf_math.grpo.logs.display import Watcher, step_display
 from openrlhf_math.grpo.logs.gauges import step_gauges
+from openrlhf_math.grpo.logs.metrics import Watcher, step_display
 from openrlhf_math.grpo.rollout.teacher import needs_reference
-from openrlhf_math.runs.log_file import printed_to
+from openrlhf_math.runs.progress import printed_to
+
+if TYPE_CHECKING:
+    import ray
 
 # Ray ends a process in the middle of a call when the raylet of its machine is gone.
 ENDED = (
@@ -200,3 +204,35 @@ def devices_wanted(args: SimpleNamespace) -> int:
 def devices_of(model: SimpleNamespace) -> int:
     """Of the flags of a model: `actor`, `ref`, `critic` or `reward`."""
     return model.num_nodes * model.num_gpus_per_node
+
+
+class InProcess:
+    """Takes the place of a Ray actor class whose one instance is a controller: it waits, it does not compute.
+
+    A process of its own would only import everything once more. `remote(...)` builds the object here, and a method's
+    `remote(...)` runs to its end and returns a Ray reference to the result, so that callers need not know.
+    """
+
+    def __init__(self, cls: type, **arguments: Any) -> None:
+        self._cls, self._arguments = cls, arguments
+
+    def remote(self, *args: Any, **kwargs: Any) -> "Handle":
+        return Handle(self._cls(*args, **kwargs, **self._arguments))
+
+
+class Handle:
+    def __init__(self, instance: object) -> None:
+        self._instance = instance
+
+    def __getattr__(self, name: str) -> "Method":
+        return Method(getattr(self._instance, name))
+
+
+class Method:
+    def __init__(self, function: Callable) -> None:
+        self._function = function
+
+    def remote(self, *args: Any, **kwargs: Any) -> "ray.ObjectRef":
+        import ray
+
+        return ray.put(self._function(*args, **kwargs))

@@ -11,8 +11,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from openrlhf_math.data.prompts import Tokenizer, prompt_ids
 from openrlhf_math.grpo.problems.majority import SHARE, VOTES, grades_by_majority, is_missing
 from openrlhf_math.grpo.reward_parts import Completion, Group, RewardParts, find_part, values_of
-from openrlhf_math.grpo.rollout.token_ledger import TokenLedger, answer_tokens
-from openrlhf_math.grpo.rollout.tool_turns import ToolTurns
+from openrlhf_math.grpo.rollout.tool_turns import TokenLedger, ToolTurns, answer_tokens
 from openrlhf_math.grpo.rollout.ungraded import RewardErrors
 from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig

@@ -5,13 +5,12 @@ from typing import Any
 
 from openrlhf_math.data.prompts import INSTRUCTION
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
-from openrlhf_math.grpo.faults.fault_settings import PHASE_SECONDS, FaultSettings
-from openrlhf_math.grpo.generation import ENGINE_FLAG, STOP_FLAG
+from openrlhf_math.grpo.faults.watchdog import PHASE_SECONDS, FaultSettings
+from openrlhf_math.grpo.generation import ENGINE_FLAG, MOST, STOP_FLAG
+from openrlhf_math.grpo.generation import HELP as OVERLAP_HELP
 from openrlhf_math.grpo.gpus import GPUS
 from openrlhf_math.grpo.objective import SAPO_TAU
-from openrlhf_math.grpo.overlap import HELP as OVERLAP_HELP
-from openrlhf_math.grpo.overlap import MOST
-from openrlhf_math.grpo.problems.completion_limit import LimitSettings
+from openrlhf_math.grpo.problems.completion_limit import TRUNCATED, LimitSettings
 from openrlhf_math.grpo.recipes import AGGREGATIONS, CONSTANT_LENGTH, RECIPES
 from openrlhf_math.grpo.recipes import FLAGS as OF_A_RECIPE
 from openrlhf_math.grpo.recipes import HELP as RECIPE_HELP
@@ -19,7 +18,6 @@ from openrlhf_math.grpo.reward_parts import EACH, TOGETHER
 from openrlhf_math.grpo.reward_parts import HELP as REWARD_HELP
 from openrlhf_math.grpo.rollout import tool_settings
 from openrlhf_math.grpo.rollout.tool_settings import RolloutTool
-from openrlhf_math.grpo.rollout.truncation import TRUNCATED
 from openrlhf_math.grpo.update.rollout_correction import CHOICES as CORRECTIONS
 from openrlhf_math.grpo.update.rollout_correction import DEFAULT_ESS
 from openrlhf_math.grpo.update.rollout_correction import HELP as CORRECTION_HELP

@@ -1,7 +1,8 @@
 """How completions are generated beyond OpenRLHF's flags: engine arguments, stops, template variables, evaluations.
 
 Rollouts are sampled from the policy's own distribution. Top-p, top-k, min-p or a repetition penalty would cut it, and
-the trainer's log-probabilities are of all tokens. Evaluations may be sampled in any way.
+the trainer's log-probabilities are of all tokens. Evaluations may be sampled in any way. With `--math.overlap` engines
+generate the next batch while the policy trains on this one.
 """
 
 import math
@@ -117,3 +118,34 @@ def _words(sampling: Mapping[str, float]) -> str:
     cuts = [name for name, value in sampling.items() if name != "temperature" and value != DEFAULT[name]]
     parts = [f"{NAMES[name]} {sampling[name]:g}" for name in ("temperature", *cuts) if name in sampling]
     return ", ".join(parts if cuts else [*parts, "all tokens"])
+
+
+FLAG = "--math.overlap"
+MOST = 1  # batches ahead
+HELP = (
+    "0: training and generation take turns; 1: while the policy trains on a batch, engines on their own devices "
+    "(--no-train.colocate_all) generate the next one with the previous weights, and --math.rollout_correction is auto "
+    "unless you give another; see docs/overlap.md (%(default)s)"
+)
+# OpenRLHF's own way to do both at once, and the flags' plain values.
+ASYNCHRONOUS = {"train.async_enable": False, "train.partial_rollout_enable": False, "train.async_queue_size": 1}
+
+
+def check_overlap(flags: dict, batches: int) -> None:
+    """Raise UserError for flags with which training and generation cannot be at once.
+
+    flags: by dotted name. batches: that are generated ahead.
+    """
+    for name, plain in ASYNCHRONOUS.items():
+        if flags[name] != plain:
+            raise UserError(
+                f"--{name}: OpenRLHF's asynchronous trainer has no curriculum, exact resume or recovery and is not "
+                f"used here; give {FLAG} 1 --no-train.colocate_all, which trains and generates at once"
+            )
+    if not batches:
+        return
+    if flags["train.colocate_all"]:
+        raise UserError(
+            f"{FLAG} {batches}: engines that share the policy's devices (--train.colocate_all) cannot generate while "
+            "it trains; give --no-train.colocate_all, and with --vllm.num_engines how many they are"
+        )

@@ -8,14 +8,13 @@ from typing import Any
 from openrlhf_math.colocation.layout import colocated
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.driver import devices_of, devices_wanted
-from openrlhf_math.grpo.faults.checkpointing import SHARE
 from openrlhf_math.grpo.faults.resume import checkpoint_bytes
+from openrlhf_math.grpo.faults.stopping import SHARE
 from openrlhf_math.grpo.generation import sampling_words
 from openrlhf_math.grpo.objective import described
-from openrlhf_math.grpo.problems.completion_limit import LimitSettings
+from openrlhf_math.grpo.problems.completion_limit import TRUNCATED, LimitSettings
 from openrlhf_math.grpo.rollout.teacher import is_loaded
 from openrlhf_math.grpo.rollout.tool_settings import PYTHON, RolloutTool
-from openrlhf_math.grpo.rollout.truncation import TRUNCATED
 from openrlhf_math.grpo.settings import (
     as_json,
     old_log_probs_needed,

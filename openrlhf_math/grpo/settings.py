@@ -14,11 +14,10 @@ from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
 from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
-from openrlhf_math.grpo.faults.fault_settings import FaultSettings, faults
+from openrlhf_math.grpo.faults.watchdog import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
-from openrlhf_math.grpo.generation import Generation, read_generation
+from openrlhf_math.grpo.generation import Generation, check_overlap, read_generation
 from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, loss_length, settle_objective
-from openrlhf_math.grpo.overlap import check_overlap
 from openrlhf_math.grpo.problems.completion_limit import LimitSettings, completion_limit
 from openrlhf_math.grpo.reward_parts import RewardParts, read_parts
 from openrlhf_math.grpo.rollout.teacher import Teacher, is_loaded, teacher
@@ -69,8 +68,8 @@ class MathSettings:
     the model allows it. wants_shared_prefix: the flag, auto, on or off.
     parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
     engine_noise: standard deviation of what the engine's weights are off by, relative; 0 but in experiments.
-    truncated: a key of grpo/rollout/truncation.py's table. lora: what is trained, None for all weights; found after the
-    flags, in the configuration of the model. tool: what the model may call in its rollouts, None for nothing. teacher:
+    truncated: a key of `completion_limit`'s table. lora: what is trained, None for all weights; found after the flags,
+    in the configuration of the model. tool: what the model may call in its rollouts, None for nothing. teacher:
     what the policy learns from besides rewards, None for nothing. keep_rollouts: which steps' completions stay on disk.
     reward_parts: what the reward is the sum of, None for that of `rewards`. majority_labels: whether the majority of a
     group takes the place of a gold answer that is missing. judge: decides what the grader cannot; None without one.

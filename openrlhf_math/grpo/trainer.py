@@ -27,18 +27,16 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.utils.logging_utils import init_logger
 from transformers import set_seed
 
-from openrlhf_math.checkpoints.manifest import sync
+from openrlhf_math.checkpoints.folder import sync
 from openrlhf_math.checkpoints.state import random_state, restore_random_state
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.faults.checkpointing import Checkpointing
 from openrlhf_math.grpo.faults.engine_recovery import EngineRecovery
-from openrlhf_math.grpo.faults.stopping import StopSignals
+from openrlhf_math.grpo.faults.stopping import Checkpointing, StopSignals
 from openrlhf_math.grpo.faults.watchdog import Watchdog
-from openrlhf_math.grpo.logs.display import Display
-from openrlhf_math.grpo.logs.metrics import RECORDS, step_record, tool_shares
+from openrlhf_math.grpo.logs.metrics import RECORDS, Display, step_record, tool_shares
 from openrlhf_math.grpo.plan import rollouts_line
 from openrlhf_math.grpo.problems.group_metrics import length_metrics
 from openrlhf_math.grpo.problems.majority import agreement
@@ -50,8 +48,8 @@ from openrlhf_math.grpo.rollout.ungraded import Ungraded
 from openrlhf_math.grpo.settings import old_log_probs_needed, steps_a_batch
 from openrlhf_math.grpo.update import engine_gap
 from openrlhf_math.grpo.update.bad_steps import BadSteps
+from openrlhf_math.grpo.update.engine_gap import ESS
 from openrlhf_math.grpo.update.experience import MathExperienceMaker
-from openrlhf_math.grpo.update.importance import ESS
 from openrlhf_math.grpo.update.micro_batches import balance_groups
 from openrlhf_math.runs import records
 from openrlhf_math.runs.records import append_jsonl

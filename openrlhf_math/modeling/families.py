@@ -79,7 +79,7 @@ class Family:
             name=config.model_type,
             recurrent=recurrent_layer(text),
             local_attention=_local_attention(text),
-            asks_interface=_code_names(text, INTERFACE),
+            asks_interface=code_names(text, INTERFACE),
             rows_attention="eager" if _only_eager_is_right(text) else "",
             longest_alike=_longest_alike(text),
             longest_packed_row=_longest_packed_row(text),
@@ -175,7 +175,7 @@ def check_window(flag: str, model: str, config: ModelConfig) -> None:
     if window < 1:
         raise UserError(f"{flag} {model}: its config.json has a sliding_window of {window} tokens; remove it there")
     kinds = getattr(text, "layer_types", None)
-    if (kinds and not any("sliding" in str(kind) for kind in kinds)) or not _code_names(text, WINDOW_BUILDERS):
+    if (kinds and not any("sliding" in str(kind) for kind in kinds)) or not code_names(text, WINDOW_BUILDERS):
         raise UserError(
             f"{flag} {model}: its config.json names a sliding_window of {window} tokens, which no layer of a "
             f"{text.model_type} model with these settings uses; remove it there, or name the layers that have it in "
@@ -183,7 +183,7 @@ def check_window(flag: str, model: str, config: ModelConfig) -> None:
         )
 
 
-def _code_names(text: TextConfig, names: tuple[str, ...]) -> bool:
+def code_names(text: TextConfig, names: tuple[str, ...]) -> bool:
     """Whether a model's code in Transformers has one of these names. Its source is read: torch is not imported."""
     package, _, name = type(text).__module__.rpartition(".")
     if not package.startswith("transformers.models.") or not name.startswith("configuration_"):

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.data.hub import give_up_soon_without_network, why_missing
+from openrlhf_math.data.places import give_up_soon_without_network, why_missing
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_kind import check_engine, check_files, check_positions, wants_code

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.data.hub import why_missing
+from openrlhf_math.data.places import why_missing
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import Family, ModelConfig, check_path, check_window, positions

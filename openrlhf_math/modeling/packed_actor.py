@@ -80,14 +80,12 @@ class PackedActor(Actor):
         with evaluating(self):
             self._attend_with("eager")
             self._check_own_forward(name, probe.sequences[:1])
-            if self.path != PADDED:
-                try:
-                    transform = logit_transform(self.model, self.config, probe.sequences[:1])
-                except ValueError as error:
-                    raise WrongPath(f"{name} cannot be trained: {error}; choose another model") from error
-                self.log_prob_head = LogProbHead(transform, self.temperature)
+            try:
+                self._look_at_head(probe)
+            except ValueError as error:
+                raise WrongPath(f"{name} cannot be trained: {error}; choose another model") from error
             reference = Reference.of(self.model, lambda: probe.one_at_a_time(self._own_log_probs), self.model.dtype)
-            reasons = [self.family.why_rows()] if self.path == ROWS else []
+            reasons = [self._why_rows()] if self.path == ROWS else []
             for path, attention in self._paths():
                 self.path, self.rows_attention = path, attention
                 if (wrong := self._wrong(probe, reference)) is None:
@@ -99,6 +97,12 @@ class PackedActor(Actor):
             f"{name} cannot be trained, no path gives the log-probabilities of its own code ({'; '.join(reasons)}); "
             "choose another model"
         )
+
+    def _look_at_head(self, probe: Probe) -> None:
+        """Find out what has to be known of the output head. Raises ValueError for one that cannot be read."""
+        if self.path != PADDED:
+            transform = logit_transform(self.model, self.config, probe.sequences[:1])
+            self.log_prob_head = LogProbHead(transform, self.temperature)
 
     def _check_own_forward(self, name: str, tokens: Tensor) -> None:
         """Raise WrongPath if the model's own code fails, or has not the auxiliary loss that is wanted."""
@@ -116,12 +120,20 @@ class PackedActor(Actor):
     def _wrong(self, probe: Probe, reference: Reference) -> str | None:
         """What is wrong with the path that is set, or None."""
         try:
-            log_probs = PackedActor.forward(self, probe.sequences, probe.action_mask, probe.attention_mask)
+            log_probs = self._path_log_probs(probe)
         except Exception as error:  # whatever a model's own code makes of a packed row
             return f"fails with {type(error).__name__}: {first_line(error)}"
-        assert isinstance(log_probs, Tensor)  # without return_output
-        verdict = reference.judge(log_probs[probe.action_mask])
+        verdict = reference.judge(log_probs)
         return None if verdict.right else f"differs {verdict}"
+
+    def _path_log_probs(self, probe: Probe) -> Float32[Tensor, " actions"]:
+        """By the path that is set."""
+        log_probs = PackedActor.forward(self, probe.sequences, probe.action_mask, probe.attention_mask)
+        assert isinstance(log_probs, Tensor)  # without return_output
+        return log_probs[probe.action_mask]
+
+    def _why_rows(self) -> str:
+        return self.family.why_rows()
 
     def _paths(self) -> list[tuple[str, str]]:
         """Paths with the attention of rows, the best first."""

@@ -5,8 +5,7 @@ upstream versions it is for, and why it is needed. Importing `openrlhf_math` reg
 process; `openrlhf-math patches` shows it.
 """
 
-from openrlhf_math.patches.hook import applied, install
+from openrlhf_math.patches.hook import SERIES, applied, install
 from openrlhf_math.patches.patch import Patch, PatchError
-from openrlhf_math.patches.series import SERIES
 
 __all__ = ["SERIES", "Patch", "PatchError", "applied", "install"]

@@ -1,62 +1,55 @@
 """The process reward model as OpenRLHF's trainer and DeepSpeed strategy take a model."""
 
-import torch
-from deepspeed.accelerator import get_accelerator
-from jaxtyping import Bool, Float32, Int64
-from openrlhf.models import Actor
-from openrlhf.utils.utils import convert_to_torch_dtype
-from transformers.integrations import HfDeepSpeedConfig
+from types import SimpleNamespace
+from typing import Any
 
-from openrlhf_math.modeling import SHARED_PREFIX, shared_prefix_attention
-from openrlhf_math.modeling.packed_actor import ROWS, SHARED, unwrapped
+import torch
+from jaxtyping import Bool, Float32, Int64
+from openrlhf.models import actor as upstream
+from torch.nn.functional import logsigmoid
+
+from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.modeling import SHARED_PREFIX
+from openrlhf_math.modeling.packed_actor import ROWS, SHARED, PackedActor, unwrapped
 from openrlhf_math.modeling.packing import pack
-from openrlhf_math.modeling.probe import Probe, Reference, evaluating
+from openrlhf_math.modeling.probe import Probe
 from openrlhf_math.modeling.shared_prefix_attention import packed_row
 from openrlhf_math.prm.dataset import PADDING
-from openrlhf_math.prm.model import Qwen2ForProcessRewardModel
+from openrlhf_math.prm.forms import Form
+from openrlhf_math.prm.model import read_at
 
 Tensor = torch.Tensor
+SPREAD = 2.0  # of the log-odds at the tokens of a probe, as their standard deviation
+WHY_ALONE = "with rows of --data.max_len tokens, what it computes of one depends on the others in its batch"
 
 
-class StepJudge(Actor):
-    """A padded batch goes through the model as one row of its real tokens, and only steps have logits."""
+class StepJudge(PackedActor):
+    """A padded batch goes through the model as one row of its real tokens, and only steps have logits.
+
+    Models for which that is wrong are given one sequence at a time.
+    """
 
     def __init__(
-        self, model: str, attn_implementation: str, param_dtype: str, ds_config: dict, **unused: object
+        self,
+        model: str,
+        attn_implementation: str = SHARED_PREFIX,
+        ds_config: dict | None = None,
+        *,
+        form: Form,
+        longest: int,
+        **options: Any,
     ) -> None:
-        """model: directory or hub name of a Qwen2, with a score head or without one (then random)."""
-        shared_prefix_attention.register()
-        sharded = ds_config["zero_optimization"]["stage"] == 3 and get_accelerator().device_name() != "cpu"
-        # Transformers loads a model into shards while such an object lives; on the CPU see `PackedActor`.
-        sharding = HfDeepSpeedConfig(ds_config) if sharded else None
-        super().__init__(
-            Qwen2ForProcessRewardModel.from_pretrained(
-                model, dtype=convert_to_torch_dtype(param_dtype), attn_implementation=attn_implementation
-            )
-        )
-        del sharding
-        self.path = SHARED if attn_implementation == SHARED_PREFIX else ROWS
-        self.config = self.model.config
-
-    def balance_routers(self, wanted: bool) -> None:
-        """Qwen2 has none."""
-
-    def choose_path(self) -> str | None:
-        """As `PackedActor.choose_path`: on the real weights, rows without padding give what single sequences do."""
-        device, dtype = next(self.model.parameters()).device, self.model.dtype
-        probe = Probe.of(self.config.vocab_size, device)
-        labels = torch.where(probe.attention_mask.bool(), -1.0, PADDING)
-        labels[:, :-1][probe.action_mask] = 1.0
-        with evaluating(self):
-            reference = Reference.of(self.model, lambda: self._apart(probe.sequences, labels)[..., 1].float(), dtype)
-            verdict = reference.judge(self.judge(probe.sequences, labels)[probe.action_mask][..., 1])
-            if verdict.right:
-                return None
+        """model: directory or hub name of a base, with a head of its form or without one (then random). longest: most
+        tokens of a row. options: of OpenRLHF's Actor."""
+        with substituted(upstream, AutoModelForCausalLM=SimpleNamespace(from_pretrained=form.load)):
+            super().__init__(model, attn_implementation, ds_config, **options)
+        self.sharpness = 1.0
+        # Decided for all batches alike: processes call a model in shards equally often.
+        self.packs = longest <= self.family.longest_alike and self.family.longest_packed_row == torch.inf
+        if not self.packs:
             self.path = ROWS
-            name = type(unwrapped(self.model)).__name__
-            return f"{name}: each sequence has its own row, a packed row differs {verdict}"
 
-    def forward(
+    def forward(  # type: ignore[override]  # the arguments of OpenRLHF's SFT trainer, which knows no action mask
         self,
         sequences: Int64[Tensor, "batch tokens"],
         attention_mask: Float32[Tensor, "batch tokens"],
@@ -79,34 +72,59 @@ class StepJudge(Actor):
         self, sequences: Int64[Tensor, "batch tokens"], labels: Float32[Tensor, "batch tokens"]
     ) -> Float32[Tensor, "batch tokens-1 2"]:
         """Log-probabilities of wrong and right, 0 where a token has no label."""
-        real, reads = labels != PADDING, labels[:, :-1] >= 0
-        if self.path == ROWS:
-            return _scattered(self._apart(sequences, labels), reads)
-        packed = pack(sequences, real, reads)
-        with packed_row(packed.layout):
-            logits = self.model(
-                packed.input_ids,
-                read=packed.predicts,
-                position_ids=packed.positions,
-                attention_mask=packed.counts,
-            )
-        return _scattered(logits.log_softmax(dim=-1), packed.actions)
+        reads = labels[:, :-1] >= 0
+        log_probs = self._logits(sequences, labels != PADDING, reads).log_softmax(dim=-1)
+        padded = torch.zeros(*reads.shape, 2, dtype=log_probs.dtype, device=log_probs.device)
+        return padded.masked_scatter(reads[..., None], log_probs)
 
-    def _apart(
-        self, sequences: Int64[Tensor, "batch tokens"], labels: Float32[Tensor, "batch tokens"]
+    def _logits(
+        self,
+        sequences: Int64[Tensor, "batch tokens"],
+        real: Bool[Tensor, "batch tokens"],
+        reads: Bool[Tensor, "batch tokens-1"],
     ) -> Float32[Tensor, "reads 2"]:
-        """Log-probabilities at the reads, row by row, one sequence without padding at a time."""
+        """At the reads, row by row."""
+        if self.path == SHARED:
+            packed = pack(sequences, real, reads)
+            self._attend_with(SHARED_PREFIX)
+            with packed_row(packed.layout):
+                return self._read(
+                    packed.input_ids, packed.predicts, position_ids=packed.positions, attention_mask=packed.counts
+                )
         found = []
-        for sequence, row in zip(sequences, labels, strict=True):
-            length = int((row != PADDING).sum())
-            read = (row[: length - 1] >= 0).nonzero()[:, 0]
-            found.append(self.model(sequence[None, :length], read=read).log_softmax(dim=-1))
+        for sequence, length, read in zip(sequences, real.sum(dim=1).tolist(), reads, strict=True):
+            self._attend_with(self.rows_attention)
+            found.append(self._read(sequence[None, : length - 1], read.nonzero()[:, 0]))  # the last is never read
         return torch.cat(found)
 
+    def _read(
+        self, tokens: Int64[Tensor, "1 tokens"], places: Int64[Tensor, " reads"], **inputs: Tensor
+    ) -> Float32[Tensor, "reads 2"]:
+        with read_at(unwrapped(self.model), places):
+            return self.model(tokens, use_cache=False, **inputs).logits[0]
 
-def _scattered(
-    values: Float32[Tensor, "reads 2"], where: Bool[Tensor, "batch columns"]
-) -> Float32[Tensor, "batch columns 2"]:
-    """The values where they belong, 0 elsewhere."""
-    padded = torch.zeros(*where.shape, values.shape[-1], dtype=values.dtype, device=values.device)
-    return padded.masked_scatter(where[..., None], values)
+    def _look_at_head(self, probe: Probe) -> None:
+        """The log-odds of a new head hardly differ from token to token: enlarged, they show a wrong path."""
+        log_odds = probe.one_at_a_time(self._own_log_odds)
+        if not log_odds.isfinite().all():
+            raise ValueError("its logits are not finite, as weights of a damaged checkpoint give them")
+        self.sharpness = SPREAD / max(log_odds.std().item(), 1e-6)
+
+    def _own_log_odds(self, sequence: Int64[Tensor, "1 tokens"]) -> Float32[Tensor, " tokens-1"]:
+        """Of right against wrong, with the model's own code."""
+        self._attend_with("eager")
+        return _log_odds(self.model(sequence[:, :-1], use_cache=False).logits[0])
+
+    def _own_log_probs(self, sequence: Int64[Tensor, "1 tokens"]) -> Float32[Tensor, " tokens-1"]:
+        return logsigmoid(self.sharpness * self._own_log_odds(sequence))
+
+    def _path_log_probs(self, probe: Probe) -> Float32[Tensor, " actions"]:
+        logits = self._logits(probe.sequences, probe.attention_mask.bool(), probe.action_mask)
+        return logsigmoid(self.sharpness * _log_odds(logits))
+
+    def _why_rows(self) -> str:
+        return super()._why_rows() if self.packs else WHY_ALONE
+
+
+def _log_odds(logits: Float32[Tensor, "tokens 2"]) -> Float32[Tensor, " tokens"]:
+    return logits[:, 1] - logits[:, 0]

@@ -1,4 +1,4 @@
-"""Labelled solutions as tensors: tokens, and at each step's tag the label."""
+"""Labelled solutions as tensors: tokens, and at each step's last one the label."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,8 +8,8 @@ from jaxtyping import Float32, Int64, Shaped
 from torch.utils.data import Dataset
 
 from openrlhf_math.data.prompts import Tokenizer
-from openrlhf_math.prm.model import add_step_tag
-from openrlhf_math.rerank.steps import encode_prm
+from openrlhf_math.prm.forms import Form
+from openrlhf_math.rerank.encoding import Encoded
 
 Tensor = torch.Tensor
 
@@ -36,9 +36,11 @@ class StepDataset(Dataset):
     more than is read.
     """
 
-    def __init__(self, rows: Rows, tokenizer: Tokenizer, max_length: int, strategy: object, **unused: object) -> None:
-        add_step_tag(tokenizer)
-        self.rows, self.tokenizer = rows, tokenizer
+    def __init__(
+        self, rows: Rows, tokenizer: Tokenizer, max_length: int, strategy: object, *, form: Form, **unused: object
+    ) -> None:
+        form.prepare(tokenizer, None)
+        self.rows, self.tokenizer, self.form = rows, tokenizer, form
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -46,7 +48,7 @@ class StepDataset(Dataset):
     def __getitem__(self, index: int) -> Row:
         """Token ids, labels (0 to 1, NO_LABEL, PADDING), the mask of labels."""
         row = self.rows[index]
-        return tensors(self.tokenizer, row["problem"], row["steps"], row["labels"])
+        return tensors(self.form.encode(self.tokenizer, row["problem"], row["steps"]), row["labels"])
 
     def collate_fn(
         self, items: Sequence[tuple[Tensor, Tensor, Tensor]]
@@ -55,19 +57,16 @@ class StepDataset(Dataset):
     ]:
         """Padded on the right; the model takes the padding out again."""
         longest = max(ids.shape[1] for ids, _, _ in items)
-        pad = self.tokenizer.pad_token_id
-        assert pad is not None  # OpenRLHF's get_tokenizer gives one to a tokenizer without
         return (
-            torch.stack([_padded(ids, longest, pad) for ids, _, _ in items]),
+            torch.stack([_padded(ids, longest, 0) for ids, _, _ in items]),
             torch.stack([_padded(labels, longest, PADDING) for _, labels, _ in items]),
             torch.stack([_padded(mask, longest, 0.0) for _, _, mask in items]),
         )
 
 
-def tensors(tokenizer: Tokenizer, problem: str, steps: Sequence[str], labels: Sequence[float | None]) -> Row:
-    """A solution as `StepDataset.__getitem__` returns it."""
-    encoded = encode_prm(tokenizer, problem, steps)
-    ids = torch.tensor([[*encoded.ids, tokenizer.pad_token_id]])
+def tensors(encoded: Encoded, labels: Sequence[float | None]) -> Row:
+    """A solution as `StepDataset.__getitem__` returns it. labels: one for each position that is read."""
+    ids = torch.tensor([[*encoded.ids, encoded.ids[0]]])
     values = torch.full(ids.shape, NO_LABEL)
     values[0, encoded.read] = torch.tensor([NO_LABEL if label is None else float(label) for label in labels])
     return ids, values, (values >= 0).float()

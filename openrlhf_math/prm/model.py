@@ -1,14 +1,17 @@
-"""The process reward model in transformers, as Qwen publishes it and vLLM loads it.
+"""Process reward models in transformers: Qwen's, as it is published and vLLM loads it, and heads read at steps.
 
 https://huggingface.co/Qwen/Qwen2.5-Math-PRM-7B, modeling_qwen2_rm.py; vllm/model_executor/models/qwen2_rm.py
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 from torch import nn
-from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
+from transformers import PreTrainedModel, Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
+from transformers.modeling_outputs import TokenClassifierOutput
 
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rerank.steps import STEP_TAG
@@ -22,8 +25,16 @@ ROWS = 64
 class Float32Linear(nn.Linear):
     """A layer that computes in float32 whatever its weights are in, as vLLM does the heads of pooling models."""
 
+    @classmethod
+    def over(cls, head: nn.Linear) -> "Float32Linear":
+        """With the weights of another head."""
+        made = cls(head.in_features, head.out_features, bias=head.bias is not None, device="meta")
+        made.weight, made.bias = head.weight, head.bias
+        return made
+
     def forward(self, inputs: Tensor) -> Tensor:
-        return nn.functional.linear(inputs.float(), self.weight.float(), self.bias.float())
+        bias = None if self.bias is None else self.bias.float()
+        return nn.functional.linear(inputs.float(), self.weight.float(), bias)
 
 
 class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
@@ -43,18 +54,22 @@ class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
         )
         self.post_init()
 
-    def forward(
-        self, input_ids: Int64[Tensor, "batch tokens"], read: Int64[Tensor, " read"] | None = None, **kwargs: Any
-    ) -> Float32[Tensor, "*places 2"]:
-        """Logits at the positions `read` of one row, or at all: [read, 2] or [batch, tokens, 2].
-
-        input_ids: batch 1 with `read`. kwargs: of Qwen2Model.
-        """
-        hidden = self.model(input_ids, use_cache=False, **kwargs).last_hidden_state
-        return self.score(hidden if read is None else hidden[0, read])
+    def forward(self, input_ids: Int64[Tensor, "batch tokens"], **kwargs: Any) -> TokenClassifierOutput:
+        """Its `logits`, float32 [batch, tokens, 2]. kwargs: of Qwen2Model."""
+        return TokenClassifierOutput(logits=self.score(self.model(input_ids, **kwargs).last_hidden_state))
 
 
-def add_step_tag(tokenizer: Tokenizer, model: Qwen2ForProcessRewardModel | None = None) -> None:
+@contextmanager
+def read_at(model: PreTrainedModel, places: Int64[Tensor, " n"]) -> Iterator[None]:
+    """While the block runs, the head of `model` computes the tokens at `places` alone: logits are [batch, n, 2]."""
+    hook = model.score.register_forward_pre_hook(lambda head, inputs: (inputs[0][:, places],))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def add_step_tag(tokenizer: Tokenizer, model: PreTrainedModel | None = None) -> None:
     """Let the tokenizer know STEP_TAG as one token, and the model have an embedding for it.
 
     Qwen2.5-Math-PRM's own tokenizer has it; Qwen2.5's embedding has unused rows for it. A new tag begins as what the

@@ -46,6 +46,10 @@ class Solution:
         }
 
 
+# Of a row for TRL's PRMTrainer.
+TRL_COLUMNS = ("prompt", "completions", "labels")
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A row that cannot be used. place: file and line."""
@@ -55,11 +59,27 @@ class Rejected:
 
 
 def read_solution(row: dict) -> Solution:
-    """A row of a file. Raises ValueError, a sentence, if it is none."""
+    """A row of a file, or of TRL's form. Raises ValueError, a sentence, if it is none.
+
+    Its steps lose the space around them, as those of a solution that is scored (`rerank.steps.split_steps`).
+    """
+    if "problem" not in row and all(name in row for name in TRL_COLUMNS):
+        row = _of_trl(row)
     for name in ("problem", "steps", "labels"):
         if name not in row:
             raise ValueError(f"it has no `{name}`")
-    return Solution(row["problem"], row["steps"], row["labels"], str(row.get("source", "")))
+    steps = row["steps"]
+    if isinstance(steps, list):
+        steps = [step.strip() if isinstance(step, str) else step for step in steps]
+    return Solution(row["problem"], steps, row["labels"], str(row.get("source", "")))
+
+
+def _of_trl(row: dict) -> dict:
+    """https://huggingface.co/docs/trl/dataset_formats#stepwise-supervision: labels are true and false."""
+    labels = row["labels"]
+    if isinstance(labels, list):
+        labels = [float(label) if isinstance(label, bool) else label for label in labels]
+    return row | {"problem": row["prompt"], "steps": row["completions"], "labels": labels}
 
 
 def _is_number(value: object) -> bool:

@@ -1,38 +1,48 @@
 """Training a process reward model through OpenRLHF's SFT command with our classes; its plan and its plot."""
 
 import json
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data.prompts import Tokenizer
+from openrlhf_math.modeling.families import Family
+from openrlhf_math.prm.forms import Form, form_of
 from openrlhf_math.sft.inputs import settings_of
 from openrlhf_math.sft.launch import be_a_launcher, run_upstreams_command
-from openrlhf_math.sft.plan import GIB, model_state_bytes
+from openrlhf_math.sft.plan import GIB, model_state_bytes, path_line
 from openrlhf_math.sft.progress import SMOOTH_OVER, records_of, trailing_mean
 from openrlhf_math.sft.settings import is_first, processes
 
 if TYPE_CHECKING:
-    from openrlhf_math.prm.model import Qwen2ForProcessRewardModel
+    from transformers import PreTrainedModel
 
 
-def print_plan(args: SimpleNamespace) -> None:
-    """Print what a run would do; start nothing."""
+def print_plan(args: SimpleNamespace, form: Form | None, family: Family | None) -> None:
+    """Print what a run would do; start nothing. form, family: of the model, None if not looked up."""
     print(json.dumps(settings_of(args), indent=2))
     ranks = processes()
     micro_batches = args.train.batch_size // (args.train.micro_batch_size * ranks)
     print(f"processes: {ranks} ({args.math.device}), ZeRO-{args.ds.zero_stage}")
     print(
         f"a step: {args.train.batch_size} solutions of at most {args.data.max_len} tokens, {micro_batches} micro "
-        f"batch(es) of {args.train.micro_batch_size} a process, each one row without padding; loss at the step tags"
+        f"batch(es) of {args.train.micro_batch_size} a process; loss at the ends of steps"
     )
-    print(f"attention: {args.ds.attn_implementation}")
+    print(f"scorer: {_served(form) if form else 'that of the model, which is not on this machine'}")
+    print(path_line(args, family))
     if args.math.parameters:
         states = model_state_bytes(args.math.parameters, ranks, args.ds.zero_stage, args.ds.adam_offload)
         where = ", Adam's in CPU memory" if args.ds.adam_offload else ""
         print(f"model states: {states / GIB:.1f} GiB on each device{where}; activations come on top")
     saves = args.ckpt.save_steps
     print(f"checkpoints: {f'every {saves} steps' if saves > 0 else 'none, a kill loses the run (--ckpt.save_steps)'}")
+
+
+def _served(form: Form) -> str:
+    if form.separator is None:
+        return f"{form.scorer}, read at a tag behind every step"
+    return f"{form.scorer}, read at {form.separator!r} behind every step"
 
 
 def plot_training(run_dir: Path, title: str) -> None:
@@ -77,19 +87,23 @@ def train(args: SimpleNamespace) -> None:
 
     from openrlhf_math.prm.actor import StepJudge
     from openrlhf_math.prm.dataset import StepDataset
-    from openrlhf_math.prm.model import add_step_tag
     from openrlhf_math.prm.trainer import StepTrainer
 
     upstreams = train_sft.get_tokenizer
+    form = cache(partial(form_of, args))  # found once all processes are together, and the first has checked the model
 
-    def get_tokenizer(
-        pretrain: str, model: "Qwen2ForProcessRewardModel | None", *rest: Any, **options: Any
-    ) -> Tokenizer:
+    def judge(*given: Any, **options: Any) -> StepJudge:
+        return StepJudge(*given, form=form(), longest=args.data.max_len, **options)
+
+    def dataset(*given: Any, **options: Any) -> StepDataset:
+        return StepDataset(*given, form=form(), **options)
+
+    def get_tokenizer(pretrain: str, model: "PreTrainedModel | None", *rest: Any, **options: Any) -> Tokenizer:
         tokenizer = upstreams(pretrain, model, *rest, **options)
-        add_step_tag(tokenizer, model)
+        form().prepare(tokenizer, model)
         return tokenizer
 
-    ours = {"Actor": StepJudge, "SFTDataset": StepDataset, "get_tokenizer": get_tokenizer}
+    ours = {"Actor": judge, "SFTDataset": dataset, "get_tokenizer": get_tokenizer}
     run_upstreams_command(args, "PRM", StepTrainer, **ours)
     if is_first():
         plot_training(args.math.run_dir, f"Process reward model from {Path(args.model.model_name_or_path).name}")

@@ -2,22 +2,25 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.files import written_whole
-from openrlhf_math.data.prompts import Tokenizer, chat_text
+from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
-from openrlhf_math.modeling.families import positions
-from openrlhf_math.modeling.model_folder import check_model, check_weights, load_tokenizer
-from openrlhf_math.modeling.model_kind import check_not_quantised, read_config
+from openrlhf_math.modeling.families import check_window, positions
+from openrlhf_math.modeling.model_folder import check_model, check_weights
+from openrlhf_math.modeling.model_kind import check_not_quantised, read_config, token_error
+from openrlhf_math.prm.forms import Form, find_form
 from openrlhf_math.prm.rows import Rejected, Solution, read_lines, read_solution
 from openrlhf_math.runs.process import claim_run_dir
 from openrlhf_math.sft.inputs import MODEL_FLAG, check_same, settings_of
 from openrlhf_math.sft.settings import is_first, processes
 
+FORM = ("math.scorer", "math.separator")  # settings on which the weights depend
 FILES = {"train": "data", "eval": "eval"}  # our names of the parts, and the sections of their flags
 
 
@@ -38,13 +41,15 @@ def prepare(args: SimpleNamespace) -> None:
     parts = ["train", "eval"] if args.eval.dataset else ["train"]
     if is_first():
         claim_run_dir(args)
-        tokenizer = load_prm_tokenizer(model)
-        rows = {part: _read(getattr(args, FILES[part]).dataset, args, part, tokenizer) for part in parts}
+        form = check_base(model, args.math.scorer, args.math.separator)
+        args.math = replace(args.math, scorer=form.scorer, separator=form.separator)
+        tokenizer = form.tokenizer(model)
+        rows = {part: _read(getattr(args, FILES[part]).dataset, args, part, form, tokenizer) for part in parts}
         _check_amount(args, rows["train"])
-        check_base_weights(model)
+        check_base_weights(model, form)
         config = settings_of(args) | {"processes": processes(), "traces": _identity(rows["train"])}
         if args.ckpt.load_enable:
-            check_same(args, config)
+            check_same(args, config, FORM)
             settle(Path(args.ckpt.path))
         _write(run_dir, rows, config)
         for part in parts:
@@ -54,47 +59,28 @@ def prepare(args: SimpleNamespace) -> None:
         args.eval.dataset, args.eval.split = str(_file(run_dir, "eval")), "train"
 
 
-def check_base(model: str) -> None:
-    """Raise UserError unless the model is one that can become a PRM."""
+def check_base(model: str, scorer: str | None, separator: str | None) -> Form:
+    """The form that a base model becomes. Raises UserError unless it can become a PRM.
+
+    scorer, separator: `--math.scorer` and `--math.separator`, or None.
+    """
     check_model(MODEL_FLAG, model)
     config = read_config(MODEL_FLAG, model)
-    kind = config.model_type
     check_not_quantised(MODEL_FLAG, model, config)
-    if kind != "qwen2":
-        raise UserError(
-            f"{MODEL_FLAG} {model} is a {kind}: vLLM serves process reward models of this form over Qwen2 alone; "
-            "choose one of its family, such as Qwen/Qwen2.5-Math-7B-Instruct"
-        )
+    check_window(MODEL_FLAG, model, config)
+    return find_form(model, scorer, separator)
 
 
-def check_base_weights(model: str, may_be_missing: bool = False) -> None:
+def check_base_weights(model: str, form: Form, may_be_missing: bool = False) -> None:
     """Raise UserError if a directory lacks a weight that is not of the new head. may_be_missing: all of them."""
-    from openrlhf_math.prm.model import Qwen2ForProcessRewardModel
-
-    check_weights(MODEL_FLAG, model, Qwen2ForProcessRewardModel, new=("score.",), may_be_missing=may_be_missing)
-
-
-def load_prm_tokenizer(model: str) -> Tokenizer:
-    """The tokenizer of a model that can become a PRM, with the step tag. Raises UserError if it is not such a model."""
-    check_base(model)
-    tokenizer = load_tokenizer(MODEL_FLAG, model, True, "choose a chat model")
-    try:
-        chat_text(tokenizer, [{"role": role, "content": "1 + 1"} for role in ("system", "user", "assistant")])
-    except UserError as error:
-        raise UserError(f"{MODEL_FLAG} {model}: {error}; choose a chat model") from None
-    if not tokenizer.is_fast:
-        raise UserError(f"{MODEL_FLAG} {model}: its tokenizer is not a fast one; save it beside a tokenizer.json")
-
-    from openrlhf_math.prm.model import add_step_tag
-
-    add_step_tag(tokenizer)
-    return tokenizer
+    if os.path.isdir(model):
+        check_weights(MODEL_FLAG, model, form.architecture(model), new=("score.",), may_be_missing=may_be_missing)
 
 
-def _read(specs: str, args: SimpleNamespace, part: str, tokenizer: Tokenizer) -> Rows:
-    from openrlhf_math.rerank.steps import encode_prm
-
-    most = positions(read_config(MODEL_FLAG, args.model.model_name_or_path))
+def _read(specs: str, args: SimpleNamespace, part: str, form: Form, tokenizer: Tokenizer) -> Rows:
+    model = args.model.model_name_or_path
+    most = positions(read_config(MODEL_FLAG, model))
+    unknown = token_error(MODEL_FLAG, model, tokenizer)
     rows, split = Rows(), {"train": args.data.dataset_split, "eval": args.eval.split}[part]
     for spec in specs.split(","):
         for place, row in read_lines(spec.strip(), split):
@@ -106,8 +92,13 @@ def _read(specs: str, args: SimpleNamespace, part: str, tokenizer: Tokenizer) ->
             except ValueError as error:
                 rows.rejected.append(Rejected(place, str(error)))
                 continue
-            tokens = len(encode_prm(tokenizer, solution.problem, solution.steps).ids) + 1
-            if tokens > args.data.max_len:
+            ids = form.encode(tokenizer, solution.problem, solution.steps).ids
+            tokens = len(ids) + 1
+            if fault := form.fault(solution.steps):
+                rows.rejected.append(Rejected(place, fault))
+            elif form.separator is not None and (fault := unknown(ids)):
+                raise UserError(f"{place}: {fault}")
+            elif tokens > args.data.max_len:
                 reason = f"its {tokens} tokens are more than --data.max_len {args.data.max_len}"
                 rows.rejected.append(Rejected(place, reason))
             elif tokens > most:

@@ -2,13 +2,19 @@
 
 from openrlhf_math.report.curves import GRPO, TUNING, Curve, evaluation_curves, part_curves
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table, headlines, reranked_tables
-from openrlhf_math.report.figures import grpo_table, single_table, training_headlines, tuning_table
+from openrlhf_math.report.figures import (
+    NAMES,
+    grpo_table,
+    memory_plot,
+    single_table,
+    time_plot,
+    training_headlines,
+    tuning_table,
+)
 from openrlhf_math.report.page import Section
-from openrlhf_math.report.phases import NAMES, memory_plot, time_plot
 from openrlhf_math.report.plots import Plot, plot, single_points
-from openrlhf_math.report.runs import Evaluation, Found, Training
+from openrlhf_math.report.runs import Evaluation, Found, Training, all_settings, differences
 from openrlhf_math.report.samples import groups_of, samples_of, ungraded_of
-from openrlhf_math.report.settings import all_settings, differences
 from openrlhf_math.report.table import Opening, Table
 from openrlhf_math.runs.process import FAILED, KILLED, STOPPED, state_of
 

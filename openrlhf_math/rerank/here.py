@@ -20,7 +20,7 @@ from openrlhf_math.rewards import GradingPool
 from openrlhf_math.side_by_side import closing
 
 if TYPE_CHECKING:
-    from openrlhf_math.rerank.parts import RerankerSettings
+    from openrlhf_math.rerank.reranker import RerankerSettings
 
 One = TypeVar("One")
 Engines = tuple[Sampler | None, Scorer | None]

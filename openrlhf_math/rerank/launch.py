@@ -15,9 +15,8 @@ from openrlhf_math.colocation.engine_life import RESTARTS, limited, take_cause
 from openrlhf_math.colocation.layout import worker_environment
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import count_parameters
-from openrlhf_math.rerank.parts import RerankerSettings
 from openrlhf_math.rerank.replicas import RemoteSampler, RemoteScorer, Sleepers
-from openrlhf_math.rerank.reranker import Reranker
+from openrlhf_math.rerank.reranker import Reranker, RerankerSettings
 from openrlhf_math.rerank.roles import Sampler, Scorer
 from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
 from openrlhf_math.rerank.scoring_engine import FLAG as SCORER_FLAG

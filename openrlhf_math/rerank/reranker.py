@@ -1,14 +1,24 @@
-"""Solving problems, one or a set, over any solver: what an application asks."""
+"""Solving problems, one or a set, over any solver: what an application asks, and its settings.
+
+A solution is written as a row of JSON, which `openrlhf-math vote` reads.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
-from openrlhf_math.rerank.anytime import VoteState
+from openrlhf_math.rerank.aggregate import Scores
+from openrlhf_math.rerank.anytime import Attempt, VoteState
 from openrlhf_math.rerank.budget import Limits, SetBudget
+from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.roles import RequestError
+from openrlhf_math.rerank.sampling_engine import SamplerSettings
+from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rerank.solver import Method, Solution, Solver
+from openrlhf_math.rerank.verdicts import AskedScorerSettings
+from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.side_by_side import end, side_by_side
+from openrlhf_math.tools.attempt import ToolUse
 
 NO_LIMITS = Limits()
 
@@ -124,3 +134,95 @@ def progress(state: VoteState) -> Progress:
     return Progress(
         len(state.attempts), None if number is None else state.attempts[number].answer, state.votes(), tokens
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RerankerSettings:
+    """What a Reranker is made of. Raises ValueError for values that cannot work.
+
+    scorer  None for rules that need no scores; with a sampler or scorer behind an endpoint see `here`
+    shared  sampler and scorer take turns on one device
+    """
+
+    sampler: SamplerSettings | EndpointModel
+    scorer: ScorerSettings | AskedScorerSettings | None = None
+    rewards: RewardConfig = field(default_factory=RewardConfig)
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shared:
+            if self.scorer is None:
+                raise ValueError("there is no scorer that could share the sampler's device")
+            if not (isinstance(self.sampler, SamplerSettings) and isinstance(self.scorer, ScorerSettings)):
+                raise ValueError("one of the two models is behind an endpoint, and needs no device")
+            for name in ("replicas", "tensor_parallel"):
+                if getattr(self.sampler, name) > 1 or getattr(self.scorer, name) > 1:
+                    raise ValueError("only one sampler and one scorer, each on one device, can share it")
+
+
+def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
+    """The problem with its answer, its attempts, and what they cost. Keys stay; those of `vote` are gold to tokens.
+
+    tokens_used: all that were written, also by attempts that are not_counted. unscored: attempts without a score; their
+    `score` is the lowest of the problem. votes: of each cluster. answer_clusters: of each attempt, which
+    answer it gives. scores: None without a scorer.
+    score: of each attempt, aggregated. confidence: of the model in each attempt, see `Confidence`; None if not
+    measured. left_out: attempts that had no vote, as the least confident. unmeasured, by_model: see `Decision`.
+    tool_calls, tool_failed, tool_seconds: of each attempt, see `ToolUse`; only with a tool, whose output is in the
+    responses and not in the tokens.
+    error: why there is no solution.
+    """
+    solution = solved.solution
+    if solution is None:
+        return {"number": number, "problem": problem, "gold": gold, "answer": None, "error": solved.error,
+                "responses": [], "scores": None, "tokens": []}  # fmt: skip
+    decision, attempts = solution.decision, solution.attempts
+    return {
+        "number": number,
+        "problem": problem,
+        "gold": gold,
+        "answer": solution.answer,
+        "chosen": decision.attempt,
+        "text": solution.text,
+        "votes": list(decision.votes),
+        "ended": decision.ended,
+        "tokens_used": decision.tokens,
+        "tokens_saved": decision.tokens_saved,
+        "not_counted": decision.not_counted,
+        "unscored": decision.unscored if solution.scored else 0,
+        "left_out": decision.left_out,
+        "unmeasured": decision.unmeasured,
+        "by_model": decision.by_model,
+        "seconds": round(solution.seconds, 3),
+        "responses": [attempt.text for attempt in attempts],
+        "answers": [attempt.answer for attempt in attempts],
+        "answer_clusters": list(solution.answer_clusters),
+        "scores": [_plain(attempt.scores) for attempt in attempts] if solution.scored else None,
+        "score": list(solution.scores),
+        "confidence": confidence_of(attempts),
+        "tokens": [attempt.tokens for attempt in attempts],
+        "by": [attempt.by for attempt in attempts],
+        **_tool(attempts),
+    }
+
+
+def _tool(attempts: Sequence[Attempt]) -> dict[str, list]:
+    """Of each attempt, where there is a tool."""
+    if not any(attempt.tool for attempt in attempts):
+        return {}
+    uses = [(attempt.tool or ToolUse()).as_row() for attempt in attempts]
+    return {name: [use[name] for use in uses] for name in ToolUse().as_row()}
+
+
+def confidence_of(attempts: Sequence[Attempt]) -> list[dict | None] | None:
+    """Of each attempt; None if not measured."""
+    if all(attempt.confidence is None for attempt in attempts):
+        return None
+    return [asdict(attempt.confidence) if attempt.confidence else None for attempt in attempts]
+
+
+def _plain(scores: Scores) -> float | list | None:
+    """NaN and infinity have no place in JSON."""
+    if isinstance(scores, (int, float)):
+        return scores if abs(scores) < float("inf") else None
+    return None if scores is None else [_plain(step) for step in scores]

@@ -1,31 +1,206 @@
 """Kinds of scorers: how each writes a solution for its model, where it reads, and how logits become a score.
 
-Any of them takes one forward pass for all steps of a completion. Those that judge it as a whole are `reward_models`.
+A process reward model takes one forward pass for all steps of a completion. A reward model gives one number for a whole
+completion, read where the model's own code reads it. A user's own kind is given as `package.module.Class`.
 """
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from openrlhf_math.data.prompts import Tokenizer
+from openrlhf_math.registry import Registry
+from openrlhf_math.rerank.aggregate import Logit
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
-from openrlhf_math.rerank.reward_models import RewardModel
-from openrlhf_math.rerank.scorer_kind import (
-    SCORERS,
-    ScorerKind,
-    architecture,
-    causal_architecture,
-    check_architecture,
-    check_causal,
-    check_chat,
-    check_labels,
-    find_scorer,
-    register_scorer,
-)
-from openrlhf_math.rerank.steps import BLANK_LINE, STEP_TAG, encode_prm
+from openrlhf_math.rerank.steps import BLANK_LINE, LINE_END, STEP_TAG, SYSTEM_PROMPT, encode_prm, encode_trl
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+
+class ScorerKind(Protocol):
+    """separator: what separates steps, unless the settings say otherwise; None where a completion is judged as a
+    whole and has one score."""
+
+    separator: str | None
+
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
+        """tokenizer, config: the model's, from transformers. Raises ValueError, a sentence, if it is not such a model.
+
+        A kind may also have `split`, from a completion to its steps; those of others are `steps.split_steps`.
+        """
+
+    def engine_arguments(self) -> dict[str, Any]:
+        """Of vLLM's engine: they make the model classify tokens. `pooler_config` is a dict of PoolerConfig's fields."""
+
+    def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
+        """steps: at least one, none of them empty unless `split` gives such; a completion that is judged as a whole is
+        one, as it is. One position for each is read."""
+
+    def read(self, logits: Sequence[float]) -> float:
+        """The score at a position, higher is better: a probability, or an `aggregate.Logit`. NaN stays NaN."""
+
+
+SCORERS: Registry[type[ScorerKind]] = Registry()
+register_scorer = SCORERS.register  # of a class
+
+
+def find_scorer(name: str) -> type[ScorerKind]:
+    """A known kind, or a user's own by dotted path. Raises UserError if there is none."""
+    return SCORERS.find("--scorer", name)
+
+
+def check_architecture(config: "PretrainedConfig", wanted: str) -> None:
+    if wanted not in (config.architectures or ()):
+        raise ValueError(f"it is a {architecture(config)}, not a {wanted}")
+
+
+def check_labels(config: "PretrainedConfig", wanted: int) -> None:
+    """Raises ValueError for a head of another size."""
+    labels = getattr(config, "num_labels", wanted)
+    if labels != wanted:
+        raise ValueError(f"its head has {labels} labels, such a scorer has {wanted}")
+
+
+def step_separator(config: "PretrainedConfig") -> str | None:
+    """What the steps of a token classifier end with, as its config.json names it; None if it does not.
+
+    Raises ValueError if that is no text.
+    """
+    separator = getattr(config, "step_separator", None)
+    if separator is not None and (not isinstance(separator, str) or not separator):
+        raise ValueError(f"the step_separator in its config.json is {separator!r:.40}, it must be a text")
+    return separator
+
+
+def causal_architecture(config: "PretrainedConfig") -> str:
+    """The causal language model that a classifier is made of. Raises ValueError if it is of none."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type, "")
+    if not name.endswith("ForCausalLM"):
+        raise ValueError(f"it is a {architecture(config)}, and {config.model_type} is not a causal language model")
+    return name
+
+
+def check_causal(config: "PretrainedConfig") -> None:
+    if not architecture(config).endswith("ForCausalLM"):
+        raise ValueError(f"it is a {architecture(config)}, not a causal language model")
+
+
+def architecture(config: "PretrainedConfig") -> str:
+    return (config.architectures or ["model without an architecture"])[0]
+
+
+def check_chat(tokenizer: Tokenizer) -> None:
+    if not tokenizer.chat_template:
+        raise ValueError("its tokenizer has no chat template")
+
+
+class _Text:
+    """A problem and a solution as a chat, and the chat as tokens."""
+
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
+        self.tokenizer, self.config = tokenizer, config
+
+    def chat(self, problem: str, solution: str, system: str = "") -> str:
+        messages = [{"role": "user", "content": problem}, {"role": "assistant", "content": solution}]
+        if system:
+            messages = [{"role": "system", "content": system}, *messages]
+        return self.tokenizer.apply_chat_template(messages, tokenize=False)
+
+    def ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def _of_openrlhf(text: _Text, problem: str, solution: str) -> Encoded:
+    """OpenRLHF's RewardDataset: the chat, or two lines, then the end of sequence, where the score is read."""
+    eos = text.tokenizer.eos_token or ""
+    whole = text.chat(problem, solution) if text.tokenizer.chat_template else f"{problem}\n{solution}"
+    whole = whole.rstrip("\n")
+    if not whole.endswith(eos):
+        whole += " " + eos
+    return _at_the_end(text.ids(whole))
+
+
+def _of_transformers(text: _Text, problem: str, solution: str) -> Encoded:
+    """Cards of sequence classifiers, such as https://huggingface.co/Skywork/Skywork-Reward-V2-Qwen3-8B: the chat as the
+    template writes it, read as transformers' GenericForSequenceClassification does, at the last token that is not
+    padding. With ChatML that is the line's end behind the turn."""
+    if not text.tokenizer.chat_template:
+        return _of_openrlhf(text, problem, solution)
+    ids = text.ids(text.chat(problem, solution))
+    padding = getattr(text.config, "pad_token_id", None)
+    read = max((place for place, token in enumerate(ids) if token != padding), default=0)
+    return Encoded(ids, [read])
+
+
+def _of_qwen_math(text: _Text, problem: str, solution: str) -> Encoded:
+    """https://huggingface.co/Qwen/Qwen2.5-Math-RM-72B, "Quick Start": read at the last token."""
+    return _at_the_end(text.ids(text.chat(problem, solution, SYSTEM_PROMPT)))
+
+
+def _of_internlm2(text: _Text, problem: str, solution: str) -> Encoded:
+    """https://huggingface.co/internlm/internlm2-7b-reward, get_score: read at a special token after the chat."""
+    ids, end = text.ids(text.chat(problem, solution)), text.config.reward_token_id
+    return _at_the_end(ids if ids[-1:] == [end] else [*ids, end])
+
+
+def _at_the_end(ids: list[int]) -> Encoded:
+    return Encoded(ids, [len(ids) - 1])
+
+
+# By architecture; all others are `_of_transformers`.
+FORMS: dict[str, Callable[[_Text, str, str], Encoded]] = {
+    "RewardModel": _of_openrlhf,
+    "Qwen2ForRewardModel": _of_qwen_math,
+    "InternLM2ForRewardModel": _of_internlm2,
+}
+SERVED = ("Qwen2ForRewardModel", "InternLM2ForRewardModel")  # by vLLM as they are
+
+
+class RewardModel:
+    """A model with one number for a completion: what OpenRLHF's `train_rm` saves, a sequence classifier of one label,
+    Qwen2.5-Math-RM, or InternLM2-Reward. The score is its logit."""
+
+    separator: str | None = None
+
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
+        name = architecture(config)
+        if name not in FORMS and not name.endswith("ForSequenceClassification"):
+            raise ValueError(f"it is a {name}, not a reward model")
+        prefix = getattr(config, "value_head_prefix", "score")
+        if prefix != "score":
+            raise ValueError(f"its head is called {prefix}; train it with --ds.value_head_prefix score")
+        if not tokenizer.eos_token:
+            raise ValueError("its tokenizer has no end-of-sequence token, at which a reward model is read")
+        if name in SERVED and not tokenizer.chat_template:
+            raise ValueError("its tokenizer has no chat template")
+        if name not in FORMS:
+            check_labels(config, 1)
+        self._name, self._config, self._text = name, config, _Text(tokenizer, config)
+        self._controls = control_tokens(tokenizer)
+
+    def engine_arguments(self) -> dict[str, object]:
+        if self._name in SERVED:
+            return {}
+        overrides: dict[str, object] = {"num_labels": 1}
+        if self._name == "RewardModel":
+            overrides["architectures"] = [causal_architecture(self._config)]
+        normalised = getattr(self._config, "normalize_reward", False) and hasattr(self._config, "mean")
+        return {
+            "convert": "classify",
+            "hf_overrides": overrides,
+            "pooler_config": {"logit_mean": self._config.mean, "logit_sigma": self._config.std} if normalised else {},
+        }
+
+    def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
+        problem, solution = (harmless(text, self._controls) for text in (problem, "\n\n".join(steps)))
+        return FORMS.get(self._name, _of_transformers)(self._text, problem, solution)
+
+    def read(self, logits: Sequence[float]) -> float:
+        return Logit(logits[0])
+
 
 __all__ = ["SCORERS", "ScorerKind", "find_scorer", "one_against_other", "register_scorer", "sigmoid"]
 
@@ -161,13 +336,10 @@ class SkyworkPRM:
 
 @register_scorer("trl-prm")
 class TokenClassifier:
-    """A token classifier of two labels, wrong and right, as TRL's PRMTrainer trains it: read behind every step.
+    """A token classifier of two labels, wrong and right, as TRL's PRMTrainer and `prm train` train it: read behind
+    every step. A separator that is named in config.json goes before the line's end."""
 
-    https://huggingface.co/docs/trl/prm_trainer: the problem as it is, behind the first token if the tokenizer has one,
-    then every step and its separator, each tokenized alone.
-    """
-
-    separator: str | None = "\n"
+    separator: str | None = LINE_END
 
     def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         if not architecture(config).endswith("ForTokenClassification"):
@@ -175,21 +347,13 @@ class TokenClassifier:
         check_labels(config, 2)
         self._causal = causal_architecture(config)
         self._tokenizer = tokenizer
-        self._controls = control_tokens(tokenizer)
+        self.separator = step_separator(config) or LINE_END
 
     def engine_arguments(self) -> dict[str, Any]:
         return {"convert": "classify", "hf_overrides": {"num_labels": 2, "architectures": [self._causal]}}
 
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
-        first, end, read = self._tokenizer.bos_token_id, self._ids(self.separator or ""), []
-        ids = ([] if first is None else [first]) + self._ids(harmless(problem, self._controls))
-        for step in steps:
-            ids += self._ids(harmless(step, self._controls)) + end
-            read.append(len(ids) - 1)
-        return Encoded(ids, read)
-
-    def _ids(self, text: str) -> list[int]:
-        return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return encode_trl(self._tokenizer, problem, steps, self.separator or LINE_END)
 
     def read(self, logits: Sequence[float]) -> float:
         wrong, right = logits

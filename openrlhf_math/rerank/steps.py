@@ -1,4 +1,4 @@
-"""Steps: a completion split into them, and how Qwen2.5-Math-PRM reads them, in training and in scoring alike.
+"""Steps: a completion split into them, and how process reward models read them, in training and in scoring alike.
 
 https://huggingface.co/Qwen/Qwen2.5-Math-PRM-7B, "Quick Start"; https://arxiv.org/abs/2501.07301
 """
@@ -10,7 +10,7 @@ from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
 from openrlhf_math.rewards.thinking import in_think_tags
 
-BLANK_LINE = "\n\n"
+BLANK_LINE, LINE_END = "\n\n", "\n"
 
 _THINK = re.compile(r"</?think>")
 
@@ -47,3 +47,22 @@ def encode_prm(tokenizer: Tokenizer, problem: str, steps: Sequence[str]) -> Enco
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     solution = "".join(harmless(step, controls) + MARK for step in steps)
     return encode_marked(tokenizer, text.replace(MARK, solution), STEP_TAG)
+
+
+def encode_trl(tokenizer: Tokenizer, problem: str, steps: Sequence[str], separator: str = LINE_END) -> Encoded:
+    """As TRL's PRMTrainer tokenizes: the problem as it is, behind the first token if the tokenizer has one, then every
+    step and the separator, each tokenized alone; scores are read at the last token of each separator.
+
+    https://huggingface.co/docs/trl/prm_trainer. steps: at least one, see `split_steps`. separator: not empty.
+    """
+    controls = control_tokens(tokenizer)
+
+    def ids_of(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    first, end, read = tokenizer.bos_token_id, ids_of(separator), []
+    ids = ([] if first is None else [first]) + ids_of(harmless(problem, controls))
+    for step in steps:
+        ids += ids_of(harmless(step, controls)) + end
+        read.append(len(ids) - 1)
+    return Encoded(ids, read)

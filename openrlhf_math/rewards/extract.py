@@ -1,4 +1,4 @@
-r"""Step 1: find the final answer in a response.
+r"""Steps 1 and 2: find the final answer in a response, and check that the response has the requested format.
 
 What counts, in this order: the last complete, non-empty `\boxed{}`; the last `<answer>` tag; what
 follows the last "answer is", "answer:" or "####". Nothing inside the thinking part counts, nor the output of code, see
@@ -8,12 +8,31 @@ the list `3, 5`.
 The thinking part ends at the last `</think>`. Where a response is to think first ("think") and has none, it is all
 thinking: the prompt may have opened it, and a draft in a box is not an answer. Marks of models that have other ones
 count as these tags, see `thinking`.
+
+The format "boxed":
+
+1. outside the thinking part there is at least one complete `\boxed{}` with something in it;
+2. no two boxes there differ, unless they are joined into one list (`\boxed{3} and \boxed{5}`): several different
+   boxes leave the reader to choose, which is not an answer;
+3. no box is longer than an answer can be (2,000 characters);
+4. a thinking part, if any, is closed;
+5. `<answer>` tags are optional; if there are any, there is one pair and it is not empty.
+
+"think" (DeepSeek-R1): the same, and the reasoning comes first:
+
+6. exactly one `</think>`, and before it some reasoning;
+7. `<think>` at the very start, or nowhere, where the chat template already wrote it into the prompt.
+
+The format is what a wrong answer is paid for, so it asks for all that makes an answer gradable and nothing about how it
+was reached. A right answer is paid in full in any format: being right is the rarer thing, and a format that costs it
+would teach form before mathematics. What cannot be found, as in thinking never closed, is not right.
 """
 
 import re
 from collections import deque
 from dataclasses import dataclass
 
+from openrlhf_math.rewards.notation import MAX_ANSWER, key
 from openrlhf_math.rewards.own_words import own_words
 from openrlhf_math.rewards.thinking import CLOSE, OPEN, in_think_tags
 
@@ -179,3 +198,52 @@ def _sentence(said: str) -> str | None:
     if remark and not _DOUBT.search(after) and not any(map(str.isdigit, after)):
         said = said[: remark.start()]
     return said.strip(" *") or None
+
+
+# No answer is a list of more boxes. They are not even compared.
+MOST_BOXES = 50
+
+
+def well_formed(response: str, extraction: Extraction, style: str) -> bool:
+    """Whether the response follows `style`; `extraction` is what `extract` found in it."""
+    response = in_think_tags(response)
+    return (
+        _boxes_agree(extraction)
+        and _answer_tags_sound(visible(response, style)[-TAIL:])
+        and (_reasoned_first(response) if style == "think" else _thinking_closed(response))
+    )
+
+
+def _boxes_agree(extraction: Extraction) -> bool:
+    boxes = extraction.boxes
+    if not boxes or any(len(text) > MAX_ANSWER for text in (*boxes, extraction.answer or "")):
+        return False
+    if len(set(boxes)) == 1:
+        return True
+    if len(set(boxes)) > MOST_BOXES:
+        return False
+    # Boxes joined into one list, "x = \boxed{3} or x = \boxed{5}", are one answer in two boxes.
+    return len({key(box) for box in boxes}) == 1 or extraction.answer == ", ".join(dict.fromkeys(boxes))
+
+
+def _answer_tags_sound(text: str) -> bool:
+    opened, closed = text.count("<answer>"), text.count("</answer>")
+    if opened == closed == 0:
+        return True
+    inside = text.partition("<answer>")[2].partition("</answer>")[0]
+    return opened == closed == 1 and bool(inside.strip())
+
+
+def _reasoned_first(response: str) -> bool:
+    if response.count(CLOSE) != 1 or response.count(OPEN) > 1:
+        return False
+    reasoning = response.partition(CLOSE)[0].lstrip()
+    if OPEN in response:
+        if not reasoning.startswith(OPEN):
+            return False
+        reasoning = reasoning.removeprefix(OPEN)
+    return bool(reasoning.strip())
+
+
+def _thinking_closed(response: str) -> bool:
+    return response.rfind(OPEN) <= response.rfind(CLOSE)

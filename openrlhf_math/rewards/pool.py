@@ -21,8 +21,7 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 
-from openrlhf_math.rewards.config import RewardConfig
-from openrlhf_math.rewards.outcome import LONGEST_PROBLEM, Grade, Open, Verdict, begin, conclude
+from openrlhf_math.rewards.outcome import LONGEST_PROBLEM, Grade, Open, RewardConfig, Verdict, begin, conclude
 from openrlhf_math.rewards.worker import wall_seconds
 
 # Verdicts are remembered: the samples of one prompt often give the same answer.

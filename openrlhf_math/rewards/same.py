@@ -17,7 +17,9 @@ from openrlhf_math.rewards.kinds import Expression, Items, Pieces, Relation, Sta
 from openrlhf_math.rewards.latex import PLUS_MINUS, Unreadable, parse
 from openrlhf_math.rewards.listing import (
     both_signs,
+    by_name,
     is_named,
+    is_quantity,
     kind_of,
     names_of,
     names_something,
@@ -25,7 +27,6 @@ from openrlhf_math.rewards.listing import (
     without_names,
     written_out,
 )
-from openrlhf_math.rewards.names import by_name, is_quantity
 from openrlhf_math.rewards.notation import key
 from openrlhf_math.rewards.piecewise import same_pieces
 from openrlhf_math.rewards.regions import Region, joined, points, same_region

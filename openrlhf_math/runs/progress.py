@@ -1,8 +1,15 @@
-"""Progress of a stage or of a training: how much is done, how fast, and how long it still takes."""
+"""Progress of a stage or of a training: how much is done, how fast, and how long it still takes.
 
+While the terminal shows it, what libraries print goes to a log file.
+"""
+
+import contextlib
+import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -91,3 +98,25 @@ def step_bar(stream: TextIO, transient: bool = False) -> "rich_progress.Progress
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     )  # fmt: skip
     return Progress(*columns, console=Console(file=stream), transient=transient)
+
+
+@contextlib.contextmanager
+def printed_to(log: Path) -> Iterator[None]:
+    """While the block runs, what this process prints and logs is appended to a file.
+
+    A handler of `logging` keeps the stream that it was made with, at the import of its library. In a process that was
+    forked with its imports (`colocation/preloaded.py`) that is the terminal: such handlers are turned, too.
+    """
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    handlers = {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
+    with (
+        log.open("a") as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+        contextlib.ExitStack() as stack,
+    ):
+        for handler in handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.__stdout__, sys.__stderr__):
+                stack.callback(handler.setStream, handler.stream)
+                handler.setStream(file)
+        yield

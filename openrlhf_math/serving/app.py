@@ -1,7 +1,14 @@
-"""The endpoints, over any solver: `/v1/chat/completions`, `/v1/models`, `/health`, `/metrics`."""
+"""The endpoints, over any solver: `/v1/chat/completions`, `/v1/models`, `/health`, `/metrics`; and who may use them.
+
+With `stream: true` a response is a series of server-sent events. There is no answer before the vote, so it comes in one
+piece; until then every attempt that is counted is announced in `openrlhf_math.progress` of a chunk without text.
+"""
 
 import asyncio
 import contextlib
+import hashlib
+import hmac
+import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -11,6 +18,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.reranker import Progress, Solved
@@ -22,7 +30,6 @@ from openrlhf_math.serving.monitoring import Health, Metrics
 from openrlhf_math.serving.plan import Plan, Service, plan, response
 from openrlhf_math.serving.protocol import ChatRequest, read_request
 from openrlhf_math.serving.schema import ChatResponse, Usage, Wishes, now
-from openrlhf_math.serving.stream import event, first_chunk, last_chunks, progress_chunk
 from openrlhf_math.side_by_side import aside, closing, end, within
 
 MOST_BYTES = 4 << 20  # of a request
@@ -260,3 +267,80 @@ def _body_schema() -> dict:
     schema["properties"] = {"openrlhf_math": Wishes.model_json_schema()}
     content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+OPEN = ("/health",)  # which tells nothing, and load balancers send no key
+SCHEME = "bearer "
+
+
+def digest(key: str) -> bytes:
+    """What the server keeps of a key: SHA-256. The key itself is in no process but the command's."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+class RequiresKey:
+    """ASGI middleware: status 401 for a client that sends no `Authorization: Bearer KEY`, or another key.
+
+    expected: of `digest`.
+    """
+
+    def __init__(self, app: ASGIApp, expected: bytes) -> None:
+        self._app, self._expected = app, expected
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or scope.get("path") in OPEN or self._allows(scope):
+            await self._app(scope, receive, send)
+            return
+        error = ApiError(401, "send the server's key: Authorization: Bearer KEY", code="invalid_api_key")
+        body = json.dumps(error.body()).encode()
+        headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
+        await send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _allows(self, scope: Scope) -> bool:
+        sent = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
+        if len(sent) != 1 or not sent[0].lower().startswith(SCHEME):
+            return False
+        return hmac.compare_digest(digest(sent[0][len(SCHEME) :].strip()), self._expected)
+
+
+def event(chunk: dict) -> bytes:
+    return f"data: {json.dumps(chunk)}\n\n".encode()
+
+
+def first_chunk(identity: str, created: int, model: str) -> dict:
+    return _chunk(identity, created, model, [_choice(0, {"role": "assistant", "content": ""})])
+
+
+def progress_chunk(identity: str, created: int, model: str, progress: Progress, usage: Usage | None) -> dict:
+    """usage: so far; None if it is not wanted."""
+    state = {"attempts": progress.attempts, "answer": progress.answer, "votes": list(progress.votes)}
+    chunk = _chunk(identity, created, model, [_choice(0, {})]) | {"openrlhf_math": {"progress": state}}
+    return chunk | ({"usage": usage.model_dump()} if usage else {})
+
+
+def last_chunks(identity: str, created: int, response: ChatResponse, usage: bool, continuous: bool) -> Iterator[dict]:
+    """The answers, the end of each, and all that they rest on; then the usage, if it is wanted. continuous: each chunk
+    has it."""
+    spent = {"usage": response.usage.model_dump()}
+    for chunk in _final_chunks(identity, created, response):
+        yield chunk | (spent if continuous else {})
+    if usage:
+        yield _chunk(identity, created, response.model, []) | spent
+
+
+def _final_chunks(identity: str, created: int, response: ChatResponse) -> Iterator[dict]:
+    for choice in response.choices:
+        delta = {"role": "assistant", "content": choice.message.content}
+        yield _chunk(identity, created, response.model, [_choice(choice.index, delta)])
+    ends = [_choice(choice.index, {}, choice.finish_reason) for choice in response.choices]
+    report = response.openrlhf_math.model_dump(mode="json")
+    yield _chunk(identity, created, response.model, ends) | {"openrlhf_math": report}
+
+
+def _chunk(identity: str, created: int, model: str, choices: list[dict]) -> dict:
+    return {"id": identity, "object": "chat.completion.chunk", "created": created, "model": model, "choices": choices}
+
+
+def _choice(index: int, delta: dict, finish_reason: str | None = None) -> dict:
+    return {"index": index, "delta": delta, "finish_reason": finish_reason}

@@ -17,8 +17,7 @@ from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.reranker import Progress, Solved
 from openrlhf_math.rerank.roles import Gone, Unavailable
 from openrlhf_math.rerank.solver import Method
-from openrlhf_math.serving.access import RequiresKey
-from openrlhf_math.serving.app import build_app
+from openrlhf_math.serving.app import RequiresKey, build_app
 from openrlhf_math.serving.errors import ClientLeft, ErrorsInForm
 from openrlhf_math.serving.plan import Service, token_counter
 from openrlhf_math.serving.protocol import prepare

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from openrlhf_math.rerank.here import Engines, engines, reranker_here
-from openrlhf_math.rerank.parts import RerankerSettings
+from openrlhf_math.rerank.reranker import RerankerSettings
 from openrlhf_math.rerank.roles import Gone, Messages
 from openrlhf_math.rerank.task import Turn
-from openrlhf_math.serving.access import RequiresKey
-from openrlhf_math.serving.app import build_app
+from openrlhf_math.serving.app import RequiresKey, build_app
 from openrlhf_math.serving.plan import Service
 from openrlhf_math.serving.protocol import prepare
 

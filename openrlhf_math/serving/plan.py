@@ -10,8 +10,7 @@ from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import RULES, Rule, needs_confidence, needs_scores
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
 from openrlhf_math.rerank.prompts import check_size
-from openrlhf_math.rerank.record import row
-from openrlhf_math.rerank.reranker import Solved
+from openrlhf_math.rerank.reranker import Solved, row
 from openrlhf_math.rerank.roles import Messages
 from openrlhf_math.rerank.solver import Method, Solution, Turns
 from openrlhf_math.rerank.task import Turn, seed_of

@@ -10,6 +10,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import ModelConfig
 from openrlhf_math.rewards.thinking import CLOSE, MARKS, OPEN
 
+_CONTROL = re.compile(r"<[^<>\s]+>|\[[A-Z_/ ]+\]")
 _MARK = re.compile(r"\s*(<[^<>]+>|\[[^\[\]]+\]|\S+)")
 
 
@@ -22,6 +23,14 @@ class Thinking:
 
     opening: str
     closing: str
+
+    @property
+    def text(self) -> str:
+        return self.opening + self.closing
+
+    def marks_in(self, *texts: str) -> str | None:
+        """A mark of this form that one of the texts has itself: it would end the thinking or the answer there."""
+        return next((mark for mark in _CONTROL.findall(self.text) for text in texts if mark in text), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +106,18 @@ def _thinking(tokenizer: Tokenizer, prompt: str) -> tuple[Thinking | None, tuple
     prompt: of a question alone.
     """
     form = form_of(tokenizer)
-    if form is None or not form.shown:
+    if form is None or not form.shown or CLOSE in form.closing:  # with the usual tags a row's own text is learned
         return None, ()
     shared = len(os.path.commonprefix([form.head, prompt]))
     opening, more = form.head[shared:], prompt[shared:]
     closes = _MARK.match(form.closing)
     mark = closes[1] if closes else form.closing
-    pairs = []
     if more.strip() and not opening and mark not in more:  # words with which the prompt begins the thinking
-        pairs.append((more.strip(), mark))
-    last = _MARK.match(opening or form.head[form.head.rstrip().rfind("\n") + 1 :])
-    if last:
-        pairs.append((form.head.rstrip()[-len(last[1]) :], mark))
-    return Thinking(opening, form.closing), tuple(pairs)
+        begins = more.strip()
+    else:
+        last = _MARK.match(opening or form.head[form.head.rstrip().rfind("\n") + 1 :])
+        begins = form.head.rstrip()[-len(last[1]) :] if last else ""
+    return Thinking(opening, form.closing), ((begins, mark),) if begins else ()
 
 
 def _end(tokenizer: Tokenizer, tail: str, stops: set[int]) -> tuple[str, tuple[str, ...]]:

@@ -14,7 +14,6 @@ from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.problems import read_rows
 from openrlhf_math.errors import UserError
-from openrlhf_math.modeling.flash_attn_package import check_installed
 from openrlhf_math.modeling.model_folder import check_model, check_weights
 from openrlhf_math.modeling.model_kind import check_language_model, check_positions, checked_family
 from openrlhf_math.runs.process import claim_run_dir
@@ -23,6 +22,7 @@ from openrlhf_math.sft.render import MODEL_FLAG, Renderer, Trace
 from openrlhf_math.sft.rows import FIRST, SetRows, print_counts, print_set, read_set
 from openrlhf_math.sft.sets import Source, apply_weights, read_sources
 from openrlhf_math.sft.settings import is_first, processes
+from openrlhf_math.training.flag_checks import check_installed
 from openrlhf_math.training.lora import check_base
 
 # May differ from what the run began with when it is resumed: nothing the weights depend on.
@@ -252,11 +252,12 @@ def _plain(value: object) -> object:
     return vars(value) if isinstance(value, SimpleNamespace) else str(value)
 
 
-def check_same(args: SimpleNamespace, config: dict) -> None:
-    """Raise UserError if the run began with other settings or rows."""
+def check_same(args: SimpleNamespace, config: dict, fixed: tuple[str, ...] = ()) -> None:
+    """Raise UserError if the run began with other settings or rows. fixed: settings that may not differ, although the
+    others of their section may."""
     source = f"--data.dataset {args.data.dataset}"
-    same_run.check_same(args.math.run_dir, config, _is_free, "traces", source)
 
+    def is_free(name: str) -> bool:
+        return name not in fixed and name.split(".")[0] in (*FREE_SECTIONS, "traces")
 
-def _is_free(name: str) -> bool:
-    return name.split(".")[0] in (*FREE_SECTIONS, "traces")
+    same_run.check_same(args.math.run_dir, config, is_free, "traces", source)

@@ -7,9 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.colocation.layout import cores
-from openrlhf_math.ports import free_port
-from openrlhf_math.runs.log_file import printed_to
+from openrlhf_math.colocation.layout import cores, free_port
+from openrlhf_math.runs.progress import printed_to
 from openrlhf_math.sft.inputs import is_plain_text
 from openrlhf_math.sft.progress import plot_loss, progress_of
 from openrlhf_math.sft.settings import is_first

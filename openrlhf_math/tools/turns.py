@@ -1,14 +1,17 @@
-"""How the tool is described to a model, and what follows a call in its context. Pure functions of text; no engine."""
+"""How the tool is described to a model, and what follows a call in its context. Pure functions of text; no engine.
 
+A program's output becomes text that can be put into the model's context: it spells no control token.
+"""
+
+import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards.own_words import CALL_BEGINS, OUTPUT_BEGINS, RESULT_BEGINS
 from openrlhf_math.tools.code_blocks import CALL_ENDS, NAMES, STOPS, Call, Reader
 from openrlhf_math.tools.flags import PLAIN, ToolFlags
-from openrlhf_math.tools.harmless import cut, harmless
 
 BLOCK_INSTRUCTION = (
     "You can run Python code. Write it in a block that begins with a line ```python and ends with a line ```. The code "
@@ -150,3 +153,33 @@ def find_turns(form: str, tokenizer: Tokenizer, output_chars: int, model: str, f
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
+
+
+HIDDEN = "\u200b"
+# Control tokens and tags of chats, whatever the tokenizer, and fences.
+_CONTROL = re.compile(r"<(?=[|｜]|/?[A-Za-z_]{1,40}>)|\[(?=/?[A-Z_]{2,20}\])|`(?=``)")
+
+
+def harmless(output: str, tokens: Sequence[str] = ()) -> str:
+    """With an invisible space in everything that looks like a control token, a tag of a chat, or a fence.
+
+    tokens: what the tokenizer reads as one token; none of them is in the result.
+    """
+    output = _CONTROL.sub(lambda found: found[0] + HIDDEN, output.encode("utf-8", "replace").decode())
+    for token in tokens:
+        parts: list[str] = []
+        begin = 0
+        while (found := output.find(token, begin)) >= 0:  # they may overlap
+            parts += output[begin : found + 1], HIDDEN
+            begin = found + 1
+        output = "".join(parts) + output[begin:]
+    return output
+
+
+def cut(text: str, most: int) -> str:
+    """The beginning and the end, `most` characters together, and between them a note of how many are left out."""
+    left_out = len(text) - most
+    if left_out <= 0:
+        return text
+    tail = most // 4
+    return f"{text[: most - tail]}\n[... {left_out} characters are left out ...]\n{text[len(text) - tail :]}"

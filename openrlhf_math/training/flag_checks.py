@@ -1,9 +1,14 @@
-"""Flags of OpenRLHF that are checked before Ray starts: the critic's, devices', and the key of Weights & Biases."""
+"""Flags of OpenRLHF that are checked before Ray starts: the critic's, devices', Weights & Biases' key, extras.
 
+An extra is a package that only some flags need: flash-attn, which OpenRLHF's ring attention and packing use, or Liger.
+"""
+
+import importlib.util
 import math
 import os
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling import SHARED_PREFIX
@@ -165,3 +170,31 @@ def _known_key() -> bool:
     import wandb
 
     return bool(wandb.api.api_key)  # of `wandb login`, in ~/.netrc
+
+
+PACKAGES = {"flash_attn": "flash-attn", "ring_flash_attn": "ring-flash-attn"}
+LIGER = "liger_kernel"
+
+
+def check_installed(args: SimpleNamespace) -> None:
+    """Raise UserError if a run needs packages that are not installed. args: resolved settings of `grpo` or `sft`."""
+    if args.ds.use_liger_kernel and importlib.util.find_spec(LIGER) is None:
+        raise UserError(
+            "--ds.use_liger_kernel needs liger-kernel, not installed here: install it or leave the flag out"
+        )
+    ring = args.ds.ring_attn_size
+    if ring > 1:
+        flag, modules = f"--ds.ring_attn_size {ring}", list(PACKAGES)
+    elif args.ds.packing_samples:
+        dynamic = getattr(args.train, "dynamic_batch_enable", False)  # OpenRLHF switches packing on with it
+        flag, modules = "--train.dynamic_batch_enable" if dynamic else "--ds.packing_samples", ["flash_attn"]
+    elif args.ds.attn_implementation == "flash_attention_2":
+        flag, modules = "--ds.attn_implementation flash_attention_2", ["flash_attn"]
+    else:
+        return
+    missing = [PACKAGES[module] for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UserError(
+            f"{flag} needs {' and '.join(missing)}, not installed here: make flash-attn (on a machine with NVIDIA "
+            "devices), or leave the flag out"
+        )

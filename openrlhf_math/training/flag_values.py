@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.rewards.config import LEAST_MEMORY
+from openrlhf_math.rewards.outcome import LEAST_MEMORY
 
 
 def json_object(text: str) -> dict:

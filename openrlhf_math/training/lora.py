@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from openrlhf_math.checkpoints.folder import ADAPTER
-from openrlhf_math.checkpoints.manifest import digest
+from openrlhf_math.checkpoints.folder import ADAPTER, digest
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.training.flag_checks import CRITIC_FLAG

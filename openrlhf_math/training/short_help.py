@@ -40,8 +40,9 @@ GRPO = OF_A_RUN | {
     "tool-memory": "math.tool_memory",
     "tool-isolation": "math.tool_isolation",
 }
-PRM = OF_A_RUN | {"model": "model.model_name_or_path", "problems": "data.dataset"}
-SFT = PRM | {
+OF_ROWS = OF_A_RUN | {"model": "model.model_name_or_path", "problems": "data.dataset"}
+PRM = OF_ROWS | {"scorer": "math.scorer", "separator": "math.separator"}
+SFT = OF_ROWS | {
     "problem-key": "data.input_key",
     "response-key": "data.output_key",
     "instruction": "math.instruction",

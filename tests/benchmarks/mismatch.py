@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from openrlhf_math.grpo.advantages import grpo
 from openrlhf_math.grpo.objective import Objective
-from openrlhf_math.grpo.update.importance import WeightTally
+from openrlhf_math.grpo.update.engine_gap import WeightTally
 from openrlhf_math.grpo.update.loss import OnPolicyLoss, corrected_share, policy_loss
 from openrlhf_math.grpo.update.rollout_correction import PRESETS
 

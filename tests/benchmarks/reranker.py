@@ -62,7 +62,7 @@ def parse() -> argparse.Namespace:
 
 
 def settings(args):
-    from openrlhf_math.rerank.parts import RerankerSettings
+    from openrlhf_math.rerank.reranker import RerankerSettings
     from openrlhf_math.rerank.sampling_engine import SamplerSettings
     from openrlhf_math.rerank.scoring_engine import ScorerSettings
     from openrlhf_math.rewards import RewardConfig

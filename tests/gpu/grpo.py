@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from openrlhf_math.cli.demo_student import teach_student
+from openrlhf_math.cli.demo import teach_student
 from openrlhf_math.cli.stages import command
 
 SHOWN = ("accuracy", "completion_length", "logprob_gap", "timing/step_total", "timing/generation", "timing/ppo_train",

@@ -20,7 +20,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from openrlhf_math.ports import free_port
+from openrlhf_math.colocation.layout import free_port
 
 BIN = Path(sys.executable).parent
 POLICY, ENGINE = "PolicyModelActor", "RolloutRayActor"  # Ray calls a subclass by the name of its upstream's

@@ -12,7 +12,7 @@ import pytest
 
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.problems.difficulty import of_run
-from openrlhf_math.grpo.problems.prompt_sampler import CurriculumSampler
+from openrlhf_math.grpo.problems.problem_order import CurriculumSampler
 
 STEPS, SAVED_EVERY, LIMITS = 6, 2, [32, 32, 32, 48, 48, 48]
 

@@ -119,11 +119,12 @@ def trainers(trained, labels) -> tuple[list[dict], list[list[float]], object]:
 
     from openrlhf_math.prm.actor import StepJudge
     from openrlhf_math.prm.dataset import StepDataset
+    from openrlhf_math.prm.forms import QwenMathForm
 
     rows = parquet.read_table(labels / "heldout.parquet").to_pylist()[:24]
     tokenizer = AutoTokenizer.from_pretrained(trained / "model")
-    judge = StepJudge(str(trained / "model"), "shared_prefix", "bf16", {"zero_optimization": {"stage": 2}})
-    dataset = StepDataset(rows, tokenizer, 320, strategy=None)
+    judge = StepJudge(str(trained / "model"), form=QwenMathForm(), longest=320)
+    dataset = StepDataset(rows, tokenizer, 320, strategy=None, form=QwenMathForm())
     ids, values, mask = (part.squeeze(1) for part in dataset.collate_fn([dataset[n] for n in range(len(rows))]))
     with torch.no_grad():
         right = judge.judge(ids, values)[..., 1].exp()

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from openrlhf_math.ports import free_port
+from openrlhf_math.colocation.layout import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BIN = Path(sys.executable).parent

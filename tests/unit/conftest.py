@@ -1,20 +1,18 @@
-"""Unit tests check the shapes in the signatures of these modules at each call (jaxtyping, beartype)."""
+"""Unit tests check the shapes in the signatures of all modules that have them, at each call (jaxtyping, beartype)."""
 
 import json
+from pathlib import Path
 
 import pytest
 from jaxtyping import _import_hook, install_import_hook
 
+import openrlhf_math
 from openrlhf_math.patches.patch import without_collection
 
-MODULES = [
-    "grpo.advantages", "grpo.bad_steps", "grpo.engine_gap", "grpo.experience", "grpo.group_rewards", "grpo.importance",
-    "grpo.kept_rollouts", "grpo.loss", "grpo.losses", "grpo.micro_batches", "grpo.teacher_endpoint",
-    "modeling.attention", "modeling.fused_attention", "modeling.log_prob_head", "modeling.packed_actor",
-    "modeling.packing", "modeling.probe", "modeling.shared_prefix_attention", "modeling.visibility",
-    "prm.actor", "prm.dataset", "prm.model", "prm.trainer", "sft.trainer",
-]  # fmt: skip
-install_import_hook([f"openrlhf_math.{module}" for module in MODULES], "shapes.check_shapes")
+PACKAGE = Path(openrlhf_math.__file__).parent
+SHAPED = [path for path in PACKAGE.rglob("*.py") if "\nfrom jaxtyping import" in path.read_text()]
+MODULES = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in SHAPED]
+install_import_hook(MODULES, "shapes.check_shapes")
 
 _compile = _import_hook._call_with_frames_removed
 

@@ -7,9 +7,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from vllm.distributed.weight_transfer.base import ParamMeta
 
-from openrlhf_math.colocation import checkpoint_names, weight_source
-from openrlhf_math.colocation.checkpoint_names import plan_units
-from openrlhf_math.colocation.weight_source import DeepSpeedSource
+from openrlhf_math.colocation import weight_source
+from openrlhf_math.colocation.weight_source import DeepSpeedSource, plan_units
 
 COMMON = {
     "vocab_size": 20, "hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -79,7 +78,7 @@ def test_parameters_that_a_checkpoint_joins_are_a_unit_within_their_layer(monkey
                 joined[f"{layer}.see"] = joined.pop(name)
         return joined
 
-    monkeypatch.setattr(checkpoint_names, "as_saved", as_saved)
+    monkeypatch.setattr(weight_source, "as_saved", as_saved)
     units = plan_units(torch.nn.Module(), described(LAYERS))
     assert [unit.names for unit in units] == [
         ("layers.0.a", "layers.0.b"), ("layers.0.c",), ("layers.1.a", "layers.1.b"), ("layers.1.c",)
@@ -100,7 +99,7 @@ def test_a_conversion_across_layers_is_refused(monkeypatch):
             raise KeyError("needs all")
         return {"everything": torch.cat(list(tensors.values()))}
 
-    monkeypatch.setattr(checkpoint_names, "as_saved", as_saved)
+    monkeypatch.setattr(weight_source, "as_saved", as_saved)
     with pytest.raises(RuntimeError, match="names of its checkpoint"):
         plan_units(torch.nn.Module(), described(LAYERS))
 

@@ -5,8 +5,17 @@ import os
 
 import pytest
 
-from openrlhf_math.checkpoints.folder import commit, make_room, settle, tags_in
-from openrlhf_math.checkpoints.manifest import MANIFEST, damage_of, files_of, seal, write_manifest
+from openrlhf_math.checkpoints.folder import (
+    MANIFEST,
+    commit,
+    damage_of,
+    files_of,
+    make_room,
+    seal,
+    settle,
+    tags_in,
+    write_manifest,
+)
 from openrlhf_math.errors import UserError
 
 

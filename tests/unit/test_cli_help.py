@@ -7,7 +7,7 @@ import pytest
 
 from openrlhf_math.cli import COMMANDS, main
 from openrlhf_math.cli.completion import whole_parser
-from openrlhf_math.cli.help_text import wrapped
+from openrlhf_math.cli.parsing import wrapped
 
 TEXT = """A paragraph that was written by hand at a width of sixty four
 characters, so that its lines belong together.

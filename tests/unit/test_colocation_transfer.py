@@ -12,9 +12,15 @@ from vllm.distributed.weight_transfer.base import ParamMeta
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory, WeightTransferTrainerFactory
 
 from openrlhf_math.colocation import weight_source
-from openrlhf_math.colocation.buckets import ALIGNMENT, plan_buckets
 from openrlhf_math.colocation.layout import CPU_CACHE_BYTES, cache_bytes, engine_arguments, transfer_backend
-from openrlhf_math.colocation.shared_memory import DIRECTORY, SharedMemoryTrainerInitInfo, segments_for, weights_in
+from openrlhf_math.colocation.shared_memory import (
+    ALIGNMENT,
+    DIRECTORY,
+    SharedMemoryTrainerInitInfo,
+    plan_buckets,
+    segments_for,
+    weights_in,
+)
 from openrlhf_math.colocation.weight_source import DeepSpeedSource
 from openrlhf_math.colocation.weight_transfer import EnginesClient, init_info
 

@@ -2,8 +2,7 @@ r"""Which pairs are one problem. Every verdict is reasoned by hand; none comes f
 
 import pytest
 
-from openrlhf_math.curation.alike import compare
-from openrlhf_math.curation.near_duplicates import band_keys
+from openrlhf_math.curation.alike import band_keys, compare
 from openrlhf_math.curation.normalise import form
 
 STORY = "Tom has 3 red boxes and buys 12 more blue boxes at the market. How many boxes does he have altogether?"

@@ -2,8 +2,8 @@
 
 import pytest
 
+from openrlhf_math.curation.alike import band_keys
 from openrlhf_math.curation.decontaminate import BenchmarkIndex, BenchmarkProblem, Overlap
-from openrlhf_math.curation.near_duplicates import band_keys
 from openrlhf_math.curation.normalise import form
 
 LONG = (

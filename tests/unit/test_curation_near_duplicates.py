@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from openrlhf_math.curation.near_duplicates import BANDS, band_keys, candidates
+from openrlhf_math.curation.alike import BANDS, band_keys, candidates
 from openrlhf_math.curation.normalise import tokens
 
 STORY = "Tom has 3 red boxes and buys 12 more blue boxes at the market. How many boxes does he have altogether?"

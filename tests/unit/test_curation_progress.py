@@ -3,9 +3,8 @@
 import pytest
 
 from openrlhf_math.cli.curate_display import LINE_SECONDS, Lines
-from openrlhf_math.curation.parallel import Workers
-from openrlhf_math.curation.pipeline import Stages
-from openrlhf_math.curation.workplace import Workplace
+from openrlhf_math.curation.job import Workplace
+from openrlhf_math.curation.pipeline import Stages, Workers
 from openrlhf_math.runs.progress import Pace, duration
 
 

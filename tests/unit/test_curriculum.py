@@ -13,9 +13,7 @@ from openrlhf_math.grpo.curriculum import Known, drawn_order, find_curriculum, s
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.problems.completion_limit import parse_stages, value_at
 from openrlhf_math.grpo.problems.difficulty import as_number
-from openrlhf_math.grpo.problems.pass_rates import PassRates, classes_of
-from openrlhf_math.grpo.problems.problem_order import ProblemOrder
-from openrlhf_math.grpo.problems.prompt_sampler import CurriculumSampler
+from openrlhf_math.grpo.problems.problem_order import CurriculumSampler, PassRates, ProblemOrder, classes_of
 
 NOTHING = np.full(4, np.nan)
 
@@ -279,7 +277,7 @@ def test_what_a_step_tells(tmp_path):
 
 
 def grpo(tmp_path, rows, *flags) -> int:
-    from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+    from openrlhf_math.data.tiny_world.world import build_tokenizer
 
     data, model = tmp_path / "data.jsonl", tmp_path / "model"
     build_tokenizer(["How many apples? 1+1=2."]).save_pretrained(model)

@@ -14,7 +14,7 @@ from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.schema import BrokenRow
 from openrlhf_math.data.tables import Damaged, Unreadable, rows_of
 from openrlhf_math.distill.questions import key_of
-from openrlhf_math.distill.recorded import Recorded
+from openrlhf_math.distill.teachers import Recorded
 from openrlhf_math.errors import UserError
 
 

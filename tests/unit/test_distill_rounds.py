@@ -11,8 +11,7 @@ from pyarrow import parquet
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world.problems import distinct_stories
-from openrlhf_math.distill.collect import Verdict
-from openrlhf_math.distill.rounds import next_round, work_through
+from openrlhf_math.distill.collect import Verdict, next_round, work_through
 from openrlhf_math.distill.yields import yield_curve
 
 STORIES = distinct_stories(30, seed=8)

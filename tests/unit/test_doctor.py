@@ -13,7 +13,7 @@ import pytest
 
 from openrlhf_math.cli import doctor, main
 from openrlhf_math.doctor import devices, machine, software
-from openrlhf_math.doctor.finding import Finding, ok, wrong
+from openrlhf_math.doctor.machine import Finding, ok, wrong
 from openrlhf_math.patches import SERIES
 
 GIB = 2**30

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from openrlhf_math.endpoint.pace import Pace
+from openrlhf_math.endpoint.client import Pace
 
 
 def seconds_of(pace: Pace, requests: int, tokens: int = 0, replied: bool = True) -> float:

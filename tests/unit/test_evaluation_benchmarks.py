@@ -189,7 +189,7 @@ def test_a_training_set_without_the_holdout_is_what_curate_makes_of_it(file, tmp
     import pyarrow.parquet as pq
 
     from openrlhf_math.cli import main
-    from openrlhf_math.evaluation.resume import write_holdout
+    from openrlhf_math.evaluation.results import write_holdout
 
     words = ["apples", "pears", "plums", "nuts", "figs", "dates", "limes", "kiwis"]
     text = "Ann has {n} {word} and buys {more} more of them. How many {word} has she?"

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openrlhf_math.evaluation.figures import figures
-from openrlhf_math.evaluation.marking import Marked, mark
+from openrlhf_math.evaluation.figures import Marked, figures, mark
 from openrlhf_math.evaluation.recorded import Row, in_order
 from openrlhf_math.evaluation.voting import Entry, accuracies
 from openrlhf_math.rerank.choose import majority

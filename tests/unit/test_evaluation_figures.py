@@ -5,8 +5,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
-from openrlhf_math.evaluation.figures import figures, rules_of
-from openrlhf_math.evaluation.marking import Tally
+from openrlhf_math.evaluation.figures import Tally, figures, rules_of
 from openrlhf_math.evaluation.recorded import Judged
 from openrlhf_math.evaluation.voting import Entry
 from openrlhf_math.rerank.aggregate import last, lowest

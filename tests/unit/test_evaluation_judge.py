@@ -176,10 +176,10 @@ def test_a_reply_is_read_at_its_end(content, reason, verdict):
 
 
 def test_a_rollout_is_judged_where_the_grader_cannot_tell(tmp_path):
+    from openrlhf_math.cli.endpoint_flags import judge_settings
     from openrlhf_math.cli.grpo import build_parser
-    from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.grpo.executor import AgentExecutor
-    from openrlhf_math.grpo.rollout.token_ledger import TokenLedger
+    from openrlhf_math.grpo.rollout.tool_turns import TokenLedger
 
     async def rollouts(executor) -> list[dict]:
         texts = [f"so \\boxed{{{one}}}" for one in ANSWERS]
@@ -203,8 +203,8 @@ def test_a_rollout_is_judged_where_the_grader_cannot_tell(tmp_path):
 
 
 def test_the_key_of_a_judge_is_in_no_settings():
+    from openrlhf_math.cli.endpoint_flags import judge_settings
     from openrlhf_math.cli.grpo import build_parser
-    from openrlhf_math.cli.judge_flags import judge_settings
     from openrlhf_math.grpo.flags import build_parser as grpo_parser
     from openrlhf_math.grpo.settings import as_json, resolve
 

@@ -9,8 +9,7 @@ import pytest
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.estimates import spread_over_samples
-from openrlhf_math.evaluation.problem_sets import ProblemSet
-from openrlhf_math.evaluation.protocol import recommended, sampled
+from openrlhf_math.evaluation.problem_sets import ProblemSet, recommended, sampled
 
 # generation_config.json as these models ship it.
 R1_DISTILL = {"_from_model_config": True, "bos_token_id": 1, "do_sample": True, "temperature": 0.6, "top_p": 0.95}

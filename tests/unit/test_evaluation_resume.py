@@ -8,7 +8,7 @@ from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
-from openrlhf_math.evaluation.resume import journal_of, record_of
+from openrlhf_math.evaluation.results import journal_of, record_of
 from openrlhf_math.evaluation.sampler import Request, context_needed, fitted, seed_of
 from openrlhf_math.evaluation.settings import EvalSettings, fingerprint
 from openrlhf_math.rerank.confidence import Confidence

@@ -10,7 +10,7 @@ from pyarrow import parquet
 from recorded_runs import evaluation, grpo_run, write_lines
 
 from openrlhf_math.cli import experiment_runs, experiment_teacher, main, stages
-from openrlhf_math.cli.experiment_stages import JOURNAL, Stages
+from openrlhf_math.cli.stages import JOURNAL, Stages
 from openrlhf_math.errors import UserError
 from openrlhf_math.experiments.settings import Settings
 
@@ -124,6 +124,8 @@ def recorded(monkeypatch):
             write_lines(path / "eval.jsonl", rows)
         elif name == "eval":
             evaluation(of(words, "--output"), [True, False, False])
+        elif name == "sft" and (data := of(words, "--data.dataset")).is_file():
+            assert data.read_text()  # the command refuses an empty set
         elif name == "experiments":
             of(words, "--output").write_text(json.dumps({"completions": 6, "tokens": 90, "seconds": 0.5}))
         elif name == "prm" and words[4] == "train":

@@ -11,8 +11,7 @@ import torch
 from safetensors import safe_open
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.faults.fault_settings import PHASE_SECONDS, FaultSettings, faults, parse_limits
-from openrlhf_math.grpo.faults.watchdog import Overdue, Watchdog
+from openrlhf_math.grpo.faults.watchdog import PHASE_SECONDS, FaultSettings, Overdue, Watchdog, faults, parse_limits
 from openrlhf_math.grpo.rollout.ungraded import RewardErrors
 from openrlhf_math.grpo.update.bad_steps import BadSteps
 
@@ -78,7 +77,7 @@ def test_the_clock_of_a_phase_starts_again_when_one_within_it_ends(tmp_path):
 
 LAST_WORDS = """
 import os, pathlib, time
-from openrlhf_math.grpo.faults.last_words import LastWords
+from openrlhf_math.grpo.faults.stopping import LastWords
 from openrlhf_math.grpo.faults import watchdog
 
 with LastWords("killed", "resume with: X") as words:

@@ -6,7 +6,7 @@ import pytest
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.problems import keep_parsable, read_problems
-from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+from openrlhf_math.data.tiny_world.world import build_tokenizer
 from openrlhf_math.errors import UserError
 
 

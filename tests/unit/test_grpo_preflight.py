@@ -5,7 +5,7 @@ import json
 import pytest
 
 from openrlhf_math.cli import main
-from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+from openrlhf_math.data.tiny_world.world import build_tokenizer
 
 
 @pytest.fixture(scope="module")

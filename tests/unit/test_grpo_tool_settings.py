@@ -7,7 +7,7 @@ import pytest
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.prompts import INSTRUCTION
-from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+from openrlhf_math.data.tiny_world.world import build_tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.faults.resume import is_free
 from openrlhf_math.grpo.flags import build_parser

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from vllm import SamplingParams
 
-from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+from openrlhf_math.data.tiny_world.world import build_tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.grpo.rollout.tool_settings import RolloutTool

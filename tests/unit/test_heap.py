@@ -1,7 +1,7 @@
 """Memory that was freed goes back to the system."""
 
-from openrlhf_math.colocation import memory
-from openrlhf_math.colocation.memory import HeapTrimmer
+from openrlhf_math.colocation import layout
+from openrlhf_math.colocation.layout import HeapTrimmer
 
 MIB = 2**20
 
@@ -9,15 +9,15 @@ MIB = 2**20
 def test_freed_pieces_below_one_that_is_in_use_are_given_back():
     trim = HeapTrimmer(growth=1.0)
     blocks = [bytearray(64_000) for _ in range(4000)]  # 244 MiB, each too small for a mapping of its own
-    before = memory.used_bytes("cpu")
+    before = layout.used_bytes("cpu")
     del blocks[:-1]
     assert trim()
-    assert memory.used_bytes("cpu") < before - 150 * MIB
+    assert layout.used_bytes("cpu") < before - 150 * MIB
 
 
 def test_it_waits_until_the_heap_has_grown(monkeypatch):
     used = iter([100, 120, 126, 100, 120])
-    monkeypatch.setattr(memory, "used_bytes", lambda device: next(used))
+    monkeypatch.setattr(layout, "used_bytes", lambda device: next(used))
     trim = HeapTrimmer(growth=1.25)
     assert trim(), "the first time, to know how small it can be: 100"
     assert not trim(), "120"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from openrlhf_math.data import hub
+from openrlhf_math.data import places
 
 # No address answers at port 9 of this machine, so every connection is refused at once.
 NOWHERE = "http://127.0.0.1:9"
@@ -53,10 +53,10 @@ def test_a_name_that_cannot_be_downloaded_is_refused_without_retries(tmp_path, m
 
 def test_the_download_command_names_the_kind(tmp_path):
     error = ConnectionError("no network")
-    assert "`hf download some/model`" in hub.why_missing("some/model", error)
-    assert "`hf download --repo-type dataset some/set`" in hub.why_missing("some/set", error, "dataset")
-    assert hub.why_missing(str(tmp_path), error) is None  # a folder lacks nothing that a download would bring
-    assert hub.why_missing("some/model", ValueError("its file is torn")) is None
+    assert "`hf download some/model`" in places.why_missing("some/model", error)
+    assert "`hf download --repo-type dataset some/set`" in places.why_missing("some/set", error, "dataset")
+    assert places.why_missing(str(tmp_path), error) is None  # a folder lacks nothing that a download would bring
+    assert places.why_missing("some/model", ValueError("its file is torn")) is None
 
 
 def test_a_fault_of_a_model_in_the_cache_is_not_taken_for_a_missing_download(tmp_path, monkeypatch):
@@ -73,6 +73,6 @@ def test_a_fault_of_a_model_in_the_cache_is_not_taken_for_a_missing_download(tmp
 @pytest.mark.parametrize("value", ["0", "1"])
 def test_the_users_choice_is_kept(monkeypatch, value):
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
-    monkeypatch.setattr(hub, "_reachable", lambda url: pytest.fail("it was asked"))
-    hub.give_up_soon_without_network()
-    assert hub.os.environ["HF_HUB_OFFLINE"] == value
+    monkeypatch.setattr(places, "_reachable", lambda url: pytest.fail("it was asked"))
+    places.give_up_soon_without_network()
+    assert places.os.environ["HF_HUB_OFFLINE"] == value

@@ -7,8 +7,7 @@ import torch
 
 from openrlhf_math.cli import main
 from openrlhf_math.grpo.flags import build_parser
-from openrlhf_math.grpo.problems.completion_limit import CompletionLimit, LimitSettings
-from openrlhf_math.grpo.rollout.truncation import as_wrong, mask_truncated
+from openrlhf_math.grpo.problems.completion_limit import CompletionLimit, LimitSettings, as_wrong, mask_truncated
 from openrlhf_math.grpo.settings import resolve
 
 MINIMAL = ("--actor.model_name_or_path", "some/model-1.5B", "--data.prompt_dataset", "some/data")

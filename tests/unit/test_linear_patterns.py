@@ -22,7 +22,7 @@ from openrlhf_math.rerank.steps import split_steps
 from openrlhf_math.rerank.verdicts import verdict
 from openrlhf_math.rewards import RewardConfig, parse_gold
 from openrlhf_math.rewards.choices import choice, options
-from openrlhf_math.rewards.extract import extract
+from openrlhf_math.rewards.extract import extract, well_formed
 from openrlhf_math.rewards.fingerprint import fingerprint
 from openrlhf_math.rewards.measures import read_measure
 from openrlhf_math.rewards.notation import key, tidy
@@ -31,7 +31,6 @@ from openrlhf_math.rewards.outcome import begin
 from openrlhf_math.rewards.same import equivalent
 from openrlhf_math.rewards.shape import shape
 from openrlhf_math.rewards.tokens import tokens
-from openrlhf_math.rewards.wellformed import well_formed
 from openrlhf_math.rewards.words import meaning
 
 ROOT = Path(openrlhf_math.__file__).parent

@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-from openrlhf_math.runs.log_file import printed_to
+from openrlhf_math.runs.progress import printed_to
 
 PROGRAM = """
 import logging, sys
 from pathlib import Path
-from openrlhf_math.runs.log_file import printed_to
+from openrlhf_math.runs.progress import printed_to
 
 def handler(stream):
     found = logging.StreamHandler(stream)

@@ -11,8 +11,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from openrlhf_math.colocation import strategy
-from openrlhf_math.colocation.merged_weights import merged_weights, save_merged, weights_of
-from openrlhf_math.colocation.weight_source import DeepSpeedSource
+from openrlhf_math.colocation.weight_source import DeepSpeedSource, merged_weights, save_merged, weights_of
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.packed_actor import PackedActor
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from openrlhf_math.patches import SERIES, Patch, PatchError, patch
+from openrlhf_math.patches.hook import changed_lines, diff, source_of
 from openrlhf_math.patches.parsers import load_parser, nest
-from openrlhf_math.patches.series import changed_lines, diff, source_of
 
 PLACES = [(each, module) for each in SERIES for module in each.places]
 

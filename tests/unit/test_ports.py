@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from openrlhf_math.ports import bindable, free_port
+from openrlhf_math.colocation.layout import bindable, free_port
 
 
 def test_no_connection_takes_a_free_port_before_it_is_bound():

@@ -9,14 +9,12 @@ from recorded_runs import evaluation, grpo_row, grpo_run, whole_run
 
 from openrlhf_math.report.curves import GRPO, evaluation_curves, part_curves
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table, headlines
-from openrlhf_math.report.figures import grpo_table, single_table
+from openrlhf_math.report.figures import grpo_table, memory_plot, seconds, single_table, time_plot
 from openrlhf_math.report.page import bar, ends
-from openrlhf_math.report.phases import memory_plot, seconds, time_plot
 from openrlhf_math.report.plots import plot, single_points, smoothed
 from openrlhf_math.report.report import opening_of, tables_of
-from openrlhf_math.report.runs import find_runs
+from openrlhf_math.report.runs import all_settings, differences, find_runs
 from openrlhf_math.report.samples import samples_of
-from openrlhf_math.report.settings import all_settings, differences
 from openrlhf_math.report.table import Interval, Table, as_markdown
 from openrlhf_math.runs.process import FAILED, FINISHED, Process
 

@@ -17,8 +17,7 @@ from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.choose import RULES, majority, most_confident
 from openrlhf_math.rerank.confidence import ByConfidence, Floor, Meter, Watch, measured, read_logprobs, surest, weights
 from openrlhf_math.rerank.early_stop import cannot_lose, never
-from openrlhf_math.rerank.record import row
-from openrlhf_math.rerank.reranker import Solved
+from openrlhf_math.rerank.reranker import Solved, row
 from openrlhf_math.rerank.roles import UNSURE, Completion, Sampling, Unavailable, Unmeasured
 from openrlhf_math.rerank.solver import Method, Solver, one_solver
 from openrlhf_math.rewards import GradingPool, RewardConfig

@@ -267,7 +267,7 @@ def test_the_tick_labels_of_the_plot_are_where_they_say(tmp_path, monkeypatch):
     """Equal steps have labels in equal steps: 72.5% is not written 73% or 72%."""
     from matplotlib.figure import Figure
 
-    from openrlhf_math.evaluation.vote_plot import draw
+    from openrlhf_math.evaluation.voting import draw
 
     kept = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **options: kept.append(figure))

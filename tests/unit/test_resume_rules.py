@@ -12,9 +12,8 @@ import pytest
 from openrlhf_math.cli import main
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.grpo.faults import resume
-from openrlhf_math.grpo.faults.checkpointing import SHARE, SaveSchedule
 from openrlhf_math.grpo.faults.resume import check_room, identity, is_free
-from openrlhf_math.grpo.faults.stopping import Stopped, StopSignals, stop_signals
+from openrlhf_math.grpo.faults.stopping import SHARE, SaveSchedule, Stopped, StopSignals, stop_signals
 from openrlhf_math.grpo.flags import build_parser
 from openrlhf_math.grpo.settings import resolve
 from openrlhf_math.runs.process import resume_command

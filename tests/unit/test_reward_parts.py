@@ -221,7 +221,7 @@ def test_filtering_goes_by_the_same_advantages(correct, length, flags, stays, mo
 
 
 def test_what_was_cut_off_is_paid_nothing_with_truncated_wrong():
-    from openrlhf_math.grpo.rollout.truncation import as_wrong
+    from openrlhf_math.grpo.problems.completion_limit import as_wrong
 
     made = as_wrong(
         response("p", 1.2, truncated=True, extra_logs={"accuracy": 1.0, "reward/format": 1.0, "other": 1.0})

@@ -2,8 +2,7 @@ r"""Where the final answer is found, and what counts as the right format."""
 
 import pytest
 
-from openrlhf_math.rewards.extract import extract
-from openrlhf_math.rewards.wellformed import well_formed
+from openrlhf_math.rewards.extract import extract, well_formed
 
 ANSWERS = [
     # boxes

@@ -376,8 +376,7 @@ def test_a_cut_off_completion_is_no_trace(run_dir):
 
     from openrlhf_math.data.problems import Problem
     from openrlhf_math.distill.questions import key_of
-    from openrlhf_math.distill.recorded import Recorded
-    from openrlhf_math.distill.teachers import Question
+    from openrlhf_math.distill.teachers import Question, Recorded
     from openrlhf_math.endpoint.reply import Failure
 
     teacher = Recorded(SimpleNamespace(model=str(run_dir / "rollouts")))

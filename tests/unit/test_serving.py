@@ -20,8 +20,7 @@ from openrlhf_math.rerank.early_stop import never
 from openrlhf_math.rerank.reranker import Solved, progress
 from openrlhf_math.rerank.roles import Sampling, Unavailable
 from openrlhf_math.rerank.solver import Method, Solution, one_solver
-from openrlhf_math.serving.access import RequiresKey, digest
-from openrlhf_math.serving.app import MOST_BYTES, build_app
+from openrlhf_math.serving.app import MOST_BYTES, RequiresKey, build_app, digest
 from openrlhf_math.serving.plan import Service
 from openrlhf_math.serving.protocol import protocol_model
 

@@ -10,8 +10,7 @@ from openrlhf_math.cli.rerank_flags import settings
 from openrlhf_math.cli.solve import build_parser
 from openrlhf_math.cli.solve_display import show_set, show_solution
 from openrlhf_math.rerank.anytime import Attempt, Decision
-from openrlhf_math.rerank.record import row
-from openrlhf_math.rerank.reranker import Solved
+from openrlhf_math.rerank.reranker import Solved, row
 from openrlhf_math.rerank.solver import MAX_CONCURRENCY, Solution
 from openrlhf_math.rewards import RewardConfig
 

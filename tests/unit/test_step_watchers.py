@@ -6,8 +6,8 @@ import math
 import pytest
 from recorded_runs import grpo_row
 
-from openrlhf_math.grpo.logs.display import step_display
 from openrlhf_math.grpo.logs.gauges import GAUGES, phases, values
+from openrlhf_math.grpo.logs.metrics import step_display
 
 
 @pytest.mark.parametrize(

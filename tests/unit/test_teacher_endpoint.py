@@ -12,7 +12,7 @@ from trained_batch import settings
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from openrlhf_math.cli import main
-from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+from openrlhf_math.data.tiny_world.world import build_tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.driver import devices_wanted
 from openrlhf_math.grpo.faults.resume import is_free

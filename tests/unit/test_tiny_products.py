@@ -6,7 +6,7 @@ import re
 import pytest
 
 from openrlhf_math.data.tiny_world import write_products
-from openrlhf_math.data.tiny_world.products import CALLS, GUESS
+from openrlhf_math.data.tiny_world.problems import CALLS, GUESS
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.tools.code_blocks import Call
-from openrlhf_math.tools.harmless import HIDDEN, cut, harmless
-from openrlhf_math.tools.turns import BlockTurns, TemplateTurns, control_tokens, find_turns
+from openrlhf_math.tools.turns import HIDDEN, BlockTurns, TemplateTurns, control_tokens, cut, find_turns, harmless
 
 # As in Qwen2.5 and Qwen3: a result of the tool is a turn of the user.
 QWEN = """{%- if tools %}<|im_start|>system

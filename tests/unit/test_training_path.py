@@ -18,13 +18,13 @@ sys.path.append(str(Path(__file__).parents[1]))
 import families
 
 from openrlhf_math.cli import main
-from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+from openrlhf_math.data.tiny_world.world import build_tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling import SHARED_PREFIX, attention, packed_actor, packing, shared_prefix_attention
-from openrlhf_math.modeling.flash_attn_package import check_installed
 from openrlhf_math.modeling.log_prob_head import LogitTransform
 from openrlhf_math.modeling.packed_actor import PADDED, ROWS, SHARED, PackedActor
 from openrlhf_math.modeling.probe import Reference, WrongPath
+from openrlhf_math.training.flag_checks import check_installed
 
 SHAPE = {
     "vocab_size": 1000,

@@ -9,8 +9,8 @@ from rollout_without_engines import generator, response
 from trained_batch import settings
 
 from openrlhf_math.cli import main
-from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
-from openrlhf_math.grpo.faults.checkpointing import Checkpointing
+from openrlhf_math.data.tiny_world.world import build_tokenizer
+from openrlhf_math.grpo.faults.stopping import Checkpointing
 from openrlhf_math.grpo.trainer import MathTrainer
 
 BATCH = ("--rollout.batch_size", 4, "--rollout.n_samples_per_prompt", 2)

@@ -1,6 +1,13 @@
-"""Synthetic word problems: a running total that goes up and down, two to four times."""
+"""Synthetic problems, and a programmatic teacher's traces of them: correct, and more verbose than the problem needs.
+
+Word problems have a running total that goes up and down, two to four times. Products of two numbers of four digits,
+which no tiny model works out in its head, have traces that call a tool or guess: a question and either a guess, always
+the same, or a block of code, its output and the answer. What the tool writes is not to be learned, so a trace with a
+call is two rows: up to the call, and behind the output.
+"""
 
 import random
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 NAMES = ("Tom", "Mia", "Sam", "Ana", "Leo", "Zoe")
@@ -58,3 +65,81 @@ def distinct_stories(count: int, seed: int) -> list[Story]:
         story = write_story(rng)
         stories.setdefault(story.text, story)
     return list(stories.values())
+
+
+# How often the teacher goes through the whole sum once more, and how many times at the most.
+CHECK_AGAIN = 0.6
+MOST_CHECKS = 3
+
+
+def write_trace(story: Story, rng: random.Random) -> str:
+    """A chain of thought in think tags, then the answer in a box.
+
+    Its checks only repeat what is known: they cost tokens, give the student more places to err, and can run
+    over the token limit. That is what reinforcement learning can take away.
+    """
+    steps = equations(story)
+    lines = [f"{story.name} has {story.start} {story.thing}.", *steps]
+    checks = 0
+    while checks < MOST_CHECKS and rng.random() < CHECK_AGAIN:
+        lines += ["Let me check that again.", *steps]
+        checks += 1
+    return "<think>\n" + "\n".join(lines) + f"\n</think>\nThe answer is \\boxed{{{story.answer}}}."
+
+
+def equations(story: Story) -> list[str]:
+    """One line a step: the running total, the change, the new total."""
+    lines, total = [], story.start
+    for change in story.changes:
+        lines.append(f"{total}{change:+d}={total + change}.")
+        total += change
+    return lines
+
+
+LOWEST, HIGHEST = 1000, 9999
+CALLS = 0.5  # share of traces that call the tool
+GUESS = 25_000_000
+
+
+@dataclass(frozen=True)
+class Product:
+    first: int
+    second: int
+
+    @property
+    def text(self) -> str:
+        return f"What is {self.first} * {self.second}?"
+
+    @property
+    def answer(self) -> int:
+        return self.first * self.second
+
+    @property
+    def call(self) -> str:
+        return f"```python\n{self.first}*{self.second}\n```\n"
+
+    def row(self) -> dict:
+        """As a problem set has it."""
+        return {"problem": self.text, "answer": str(self.answer)}
+
+
+def products(count: int, rng: random.Random, apart_from: AbstractSet[Product] = frozenset()) -> list[Product]:
+    """`count` different products, none of which is in `apart_from`."""
+    made: dict[Product, None] = {}
+    while len(made) < count:
+        one = Product(rng.randint(LOWEST, HIGHEST), rng.randint(LOWEST, HIGHEST))
+        if one not in apart_from:
+            made[one] = None
+    return list(made)
+
+
+def traces(product: Product, rng: random.Random) -> list[tuple[str, str]]:
+    """Of one trace: pairs of what was written behind the question so far, and what is to be learned."""
+    if rng.random() >= CALLS:
+        return [("", _said(GUESS))]
+    output = f"```output\n{product.answer}\n```\n"
+    return [("", product.call), (product.call + output, _said(product.answer))]
+
+
+def _said(answer: int) -> str:
+    return f"The answer is \\boxed{{{answer}}}."

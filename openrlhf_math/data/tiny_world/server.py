@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-from openrlhf_math.data.tiny_world.problems import GAINS, NAMES, THINGS, Story
-from openrlhf_math.data.tiny_world.teacher import write_trace
+from openrlhf_math.data.tiny_world.problems import GAINS, NAMES, THINGS, Story, write_trace
 
 MODEL = "tiny-teacher"
 FLAWS = ("wrong answer", "no box", "two boxes")

@@ -1,4 +1,4 @@
-"""Writing the tiny world to disk."""
+"""Writing the tiny world to disk, with a small tokenizer in Qwen2's form: byte-level, one token a digit, ChatML."""
 
 import json
 import random
@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from openrlhf_math.data.tiny_world.problems import Story, distinct_stories
-from openrlhf_math.data.tiny_world.products import products, traces
-from openrlhf_math.data.tiny_world.teacher import write_trace
+from openrlhf_math.data.tiny_world.problems import Story, distinct_stories, products, traces, write_trace
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NO_GOLDS = ("", "notfound")
@@ -74,7 +72,7 @@ def _write_jsonl(path: Path, rows: Iterable[dict]) -> None:
 
 def _write_model(directory: Path, texts: list[str], seed: int, larger: bool) -> "PreTrainedTokenizerFast":
     """Returns the tokenizer, whose merges are learned from `texts`."""
-    from openrlhf_math.data.tiny_world.tokenizer import build_tokenizer
+    from openrlhf_math.data.tiny_world.world import build_tokenizer
 
     tokenizer = build_tokenizer(texts)
     tokenizer.save_pretrained(directory)
@@ -131,3 +129,45 @@ def build_model(vocabulary: int, eos: int, pad: int, seed: int, larger: bool = F
     )
     torch.manual_seed(seed)
     return Qwen2ForCausalLM(config).to(torch.bfloat16)
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+VOCABULARY = 512
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def build_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":
+    """A `PreTrainedTokenizerFast` whose merges are learned from `texts`; the same for the same texts."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|\d|</?think>|\\boxed| ?[^\sA-Za-z\d]+|\s+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=1024,
+    )

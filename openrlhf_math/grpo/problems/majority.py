@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from openrlhf_math.rerank.answer_clusters import GraderSays, group
 from openrlhf_math.rewards import Grade, GradingPool
-from openrlhf_math.rewards.extract import extract
-from openrlhf_math.rewards.wellformed import well_formed
+from openrlhf_math.rewards.extract import extract, well_formed
 
 FLAG = "math.majority_labels"
 SHARE, VOTES = "majority/rate", "majority/votes"  # metrics: of completions, graded so; of these, in the majority

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from transformers import AutoTokenizer
 
-from openrlhf_math.colocation import memory
+from openrlhf_math.colocation import layout
 from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_die
 from openrlhf_math.colocation.engine_life import end_actor, engine_start, leave_cause
 from openrlhf_math.colocation.layout import cache_arguments, engine_arguments
@@ -201,7 +201,7 @@ class MathRolloutActor(UpstreamRolloutActor):
 
     async def take_peak_bytes(self) -> int:
         """Of all this engine's workers, and on the CPU of this process, which is not one of them."""
-        own = memory.take_peak_bytes("cpu") if self.device == "cpu" else 0
+        own = layout.take_peak_bytes("cpu") if self.device == "cpu" else 0
         return own + sum(await self.llm.collective_rpc("take_peak_bytes"))
 
     async def patches_applied(self) -> dict[str, list]:

@@ -1,4 +1,8 @@
-"""Rollouts of a batch: OpenRLHF's sample generator, with whole batches, determinism, recovery and filtering."""
+"""Rollouts of a batch: OpenRLHF's sample generator, with whole batches, determinism, recovery and filtering.
+
+The engines are asked for a batch, and its answers are taken later, with other work in between. A batch is whole:
+prompts that cannot fill one are not generated for, and counted.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -6,26 +10,105 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from openrlhf.trainer.ppo_utils import samples_generator
 from openrlhf.trainer.ppo_utils.experience import Experience
+from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from torch.utils.data import DataLoader
 
+from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.grpo.faults.engine_recovery import EngineRecovery, RecoveringGenerator
 from openrlhf_math.grpo.faults.watchdog import Watchdog
-from openrlhf_math.grpo.logs.display import Display
-from openrlhf_math.grpo.problems.completion_limit import CompletionLimit
+from openrlhf_math.grpo.logs.metrics import Display
+from openrlhf_math.grpo.problems.completion_limit import CompletionLimit, as_wrong
 from openrlhf_math.grpo.problems.problem_order import ProblemOrder
-from openrlhf_math.grpo.rollout.asked_ahead import AskedAhead
 from openrlhf_math.grpo.rollout.batches import Batch, from_state, to_state
 from openrlhf_math.grpo.rollout.determinism import DeterministicSamples
 from openrlhf_math.grpo.rollout.dynamic_filtering import FilteringGenerator
 from openrlhf_math.grpo.rollout.kept_rollouts import Graded
 from openrlhf_math.grpo.rollout.replay import response_of
-from openrlhf_math.grpo.rollout.truncation import as_wrong
 from openrlhf_math.grpo.rollout.ungraded import Ungraded
-from openrlhf_math.grpo.rollout.whole_batches import WholeBatches
 from openrlhf_math.runs.rollouts import read_step
+
+collect = samples_generator._collect_prompt_batch
+
+
+class WholeBatches(SamplesGenerator):
+    """OpenRLHF's, which would train an episode's last prompts in a smaller batch, with a share of the step size
+    that the schedule and gradient accumulation are not made for.
+
+    left_out: prompts at the end of the episode that fill no batch.
+    """
+
+    left_out = 0
+    evaluating = False
+
+    def generate_samples(self, **generate_kwargs: Any) -> tuple[list, float | None, int, bool]:
+        """As OpenRLHF's, but the samples are a whole batch or none."""
+        samples, pass_rate, consumed, exhausted = super().generate_samples(**generate_kwargs)
+        group_size = self.args.rollout.n_samples_per_prompt
+        if len(samples) < self.args.rollout.batch_size * group_size:
+            self.left_out += consumed  # dynamic filtering found too few groups among them
+            samples = []
+        # OpenRLHF divides completions by prompts
+        return samples, pass_rate and pass_rate / group_size, consumed, exhausted
+
+    def _generate_vllm(self, *args: Any, **kwargs: Any) -> tuple:
+        with substituted(samples_generator, _collect_prompt_batch=self._collect):
+            return super()._generate_vllm(*args, **kwargs)
+
+    def _collect(self, dataloader_iter: Iterator, count: int) -> tuple[list, list, list, bool]:
+        """`count` prompts or, of the training set, none."""
+        prompts, labels, images, exhausted = collect(dataloader_iter, count)
+        if len(prompts) == count or self.evaluating:
+            return prompts, labels, images, exhausted
+        self.left_out += len(prompts)
+        return [], [], [], True
+
+    def take_left_out(self) -> int:
+        """Of the episode that ends."""
+        count, self.left_out = self.left_out, 0
+        return count
+
+
+class AskedAhead(SamplesGenerator):
+    """OpenRLHF's, whose first questions of a batch may be asked before it is called for.
+
+    OpenRLHF draws prompts, asks the engines for them, and waits. Here the first two may have been done: then they are
+    not done again. What dynamic sampling asks besides is asked while OpenRLHF waits, as ever.
+    """
+
+    _prompts: tuple | None = None  # as `_collect` gives them
+    _references: list | None = None  # to the answers
+
+    def ask(self, prompts: Iterator, **generate_kwargs: Any) -> bool:
+        """Ask for the next batch; the engines begin at once. Returns whether there are prompts for one."""
+        self._begin()
+        drawn = self._collect(prompts, self.args.rollout.batch_size)
+        texts, labels, images, _ = drawn
+        if texts:
+            self._references = self._dispatch_prompts_to_vllm(texts, labels, images=images, **generate_kwargs)
+            self._before_wait(self._references)
+        self._prompts = drawn
+        return bool(texts)
+
+    @property
+    def is_asked(self) -> bool:
+        return self._prompts is not None
+
+    def _generate_vllm(self, *args: Any, **kwargs: Any) -> tuple:
+        if not self.is_asked:
+            self._begin()
+        return super()._generate_vllm(*args, **kwargs)
+
+    def _collect(self, dataloader_iter: Iterator, count: int) -> tuple:
+        drawn, self._prompts = self._prompts, None
+        return drawn or super()._collect(dataloader_iter, count)
+
+    def _dispatch_prompts_to_vllm(self, *args: Any, **kwargs: Any) -> list:
+        references, self._references = self._references, None
+        return references or super()._dispatch_prompts_to_vllm(*args, **kwargs)
 
 
 class MathSamplesGenerator(AskedAhead, WholeBatches, DeterministicSamples, RecoveringGenerator, FilteringGenerator):

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.grpo.advantages import GROUP_BASELINE, Estimator, Rewards, all_equal, find_estimator
-from openrlhf_math.grpo.rollout.group_rewards import by_batch_spread, decoupled, part_rewards, shaped_rewards
+from openrlhf_math.grpo.problems.completion_limit import mask_truncated
+from openrlhf_math.grpo.rollout.dynamic_filtering import by_batch_spread, decoupled, part_rewards, shaped_rewards
 from openrlhf_math.grpo.rollout.teacher import is_loaded
 from openrlhf_math.grpo.rollout.teacher_endpoint import log_probs_of
-from openrlhf_math.grpo.rollout.truncation import mask_truncated
 from openrlhf_math.grpo.settings import data_parallel_ranks, old_log_probs_needed
 from openrlhf_math.grpo.update.micro_batches import fill, packed_tokens, split
 

@@ -15,17 +15,15 @@ from openrlhf.trainer.ray.launcher import ReferenceModelActor
 from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer, PolicyModelActor
 from openrlhf.utils.loss_utils import get_loss_batch_info
 
-from openrlhf_math.colocation import memory
+from openrlhf_math.colocation import layout
 from openrlhf_math.colocation.compose import substituted
-from openrlhf_math.colocation.layout import training_threads
-from openrlhf_math.colocation.memory import HeapTrimmer
+from openrlhf_math.colocation.layout import HeapTrimmer, training_threads
 from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
 from openrlhf_math.grpo.faults.watchdog import answer_to_signal
 from openrlhf_math.grpo.rollout.teacher import is_loaded
 from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
-from openrlhf_math.grpo.update.engine_gap import GapTally
-from openrlhf_math.grpo.update.importance import ESS, WeightTally
+from openrlhf_math.grpo.update.engine_gap import ESS, GapTally, WeightTally
 from openrlhf_math.grpo.update.loss import (
     FEWEST,
     LossTerms,
@@ -198,10 +196,10 @@ class ReportsMemory:
     """What the phase controller asks of an actor that DeepSpeed runs in."""
 
     def used_bytes(self) -> int:
-        return memory.used_bytes(get_accelerator().device_name())
+        return layout.used_bytes(get_accelerator().device_name())
 
     def take_peak_bytes(self) -> int:
-        return memory.take_peak_bytes(get_accelerator().device_name())
+        return layout.take_peak_bytes(get_accelerator().device_name())
 
 
 class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
