@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 QUESTION, ANSWER, THOUGHT = "8765", "4321", "9182"
 FIELDS = ("reasoning_content", "reasoning", "thinking")
+DUMPED = re.compile(r"['\"]type['\"]")  # a list of parts as JSON or Python: the template knows only texts
 PARTS = "content"  # thinking as a part of the content, as Ministral's template takes it
 
 
@@ -42,7 +43,7 @@ def find_form(tokenizer: "Tokenizer") -> Form | None:
             continue
         head, thought, rest = whole.partition(THOUGHT)
         closing, answered, _ = rest.partition(ANSWER)
-        if thought and answered and THOUGHT not in rest and "'thinking'" not in head + closing:
+        if thought and answered and THOUGHT not in rest and not DUMPED.search(closing):
             return Form(field, head, closing)
     read = (field for field in FIELDS if re.search(rf"[.'\"]{field}\b", template))
     return next((Form(field, shown=False) for field in read), None)

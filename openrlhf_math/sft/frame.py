@@ -12,6 +12,8 @@ from openrlhf_math.rewards.thinking import CLOSE, MARKS, OPEN
 
 _CONTROL = re.compile(r"<[^<>\s]+>|\[[A-Z_/ ]+\]")
 _MARK = re.compile(r"\s*(<[^<>]+>|\[[^\[\]]+\]|\S+)")
+# The mark at the end, or two with a name in between, as <|channel|>analysis<|message|>.
+_LAST_MARKS = re.compile(r"(?:<[^<>\s]+>[^<>\s]{0,20})?(?:<[^<>\s]+>|\[[A-Z_/ ]+\])\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +97,16 @@ def _before(head: str, prompt: str) -> str:
     A prompt may have more than the template writes in front of an answer: a thinking part that is opened or empty.
     What it has itself is not written again.
     """
-    shared = len(os.path.commonprefix([head, prompt]))
+    shared = _shared(head, prompt)
     before, more = head[shared:], prompt[shared:]
     return "" if more and before.strip() in more else before
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two texts begin with alike. A mark of which only the beginning is the same is not shared."""
+    shared = len(os.path.commonprefix([one, other]))
+    cut = (mark.start() for mark in _CONTROL.finditer(one) if mark.start() < shared < mark.end())
+    return shared if shared in (len(one), len(other)) else next(cut, shared)
 
 
 def _thinking(tokenizer: Tokenizer, prompt: str) -> tuple[Thinking | None, tuple[tuple[str, str], ...]]:
@@ -108,15 +117,15 @@ def _thinking(tokenizer: Tokenizer, prompt: str) -> tuple[Thinking | None, tuple
     form = form_of(tokenizer)
     if form is None or not form.shown or CLOSE in form.closing:  # with the usual tags a row's own text is learned
         return None, ()
-    shared = len(os.path.commonprefix([form.head, prompt]))
+    shared = _shared(form.head, prompt)
     opening, more = form.head[shared:], prompt[shared:]
     closes = _MARK.match(form.closing)
     mark = closes[1] if closes else form.closing
     if more.strip() and not opening and mark not in more:  # words with which the prompt begins the thinking
         begins = more.strip()
     else:
-        last = _MARK.match(opening or form.head[form.head.rstrip().rfind("\n") + 1 :])
-        begins = form.head.rstrip()[-len(last[1]) :] if last else ""
+        last = _LAST_MARKS.search(form.head.rstrip())
+        begins = last[0] if last else ""
     return Thinking(opening, form.closing), ((begins, mark),) if begins else ()
 
 

@@ -247,7 +247,8 @@ class Renderer:
             if frame.closed(prompt):
                 if thinking and thinking.strip():
                     raise BadRow("has thinking behind a prompt that closes the thinking part; add --math.thinking drop")
-                return (answer if thinking is None else answer.lstrip()) + frame.end
+                before = "" if CLOSE in before or frame.closed(before) else before
+                return before + (answer if thinking is None else answer.lstrip()) + frame.end
         if thinking is None:
             counts[EMPTY] += CLOSE in before
             return before + answer + frame.end
