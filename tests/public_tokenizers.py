@@ -363,7 +363,8 @@ def command_r7b() -> PreTrainedTokenizerFast:
         "<|END|>",
         "{%- for message in messages %}{%- if message.role == 'user' %}{{- '<|USER|>' + message.content + '<|END|>' }}"
         "{%- else %}{{- '<|CHATBOT|><|START_RESPONSE|>' + message.content + '<|END_RESPONSE|><|END|>' }}{%- endif %}"
-        "{%- endfor %}{%- if add_generation_prompt %}{{- '<|CHATBOT|><|START_THINKING|><|END_THINKING|>' }}{%- endif %}",
+        "{%- endfor %}{%- if add_generation_prompt %}{{- '<|CHATBOT|><|START_THINKING|><|END_THINKING|>' }}"
+        "{%- endif %}",
     )  # fmt: skip
 
 

@@ -84,5 +84,5 @@ def begins_thinking(prompt: str) -> bool:
 
 
 def behind_thinking(text: str) -> str:
-    """What follows the thinking part; all of a text without one."""
-    return in_think_tags(text).rpartition(CLOSE)[2]
+    """What follows the thinking part, or is in front of one that is not closed; all of a text without one."""
+    return in_think_tags(text).rpartition(CLOSE)[2].partition(OPEN)[0]

@@ -65,7 +65,7 @@ def test_whatever_reads_a_text_behind_its_thinking_knows_the_marks():
     assert verdict(thought + "Verdict: Yes") is True
     assert split_steps("[THINK]a\n\nb[/THINK]c\n\nd") == ["a", "b", "c", "d"]
     assert trace(f"{ANALYSIS}a{TO_FINAL}b", "") == "<think>\na\n</think>\n\nb"
-    assert choice(f"{thought}Best: 1", 2) == choice("Best: 1", 2)
+    assert choice(f"{ANALYSIS}Choice: 2{TO_FINAL}Choice: 1", 2) == 1 and choice(f"{ANALYSIS}Choice: 2", 2) is None
 
 
 @pytest.mark.parametrize(
