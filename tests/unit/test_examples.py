@@ -38,7 +38,7 @@ ASKED_FOR = {
     "sft_qwen2.5_32b_multinode.sh": (
         "processes: 32 (cuda)", "ZeRO-3", "without padding, without logits kept", "model states: 3.7 GiB",
     ),
-    "prm_qwen2.5_math_7b.sh": ("processes: 8 (cuda)", "ZeRO-3", "one row without padding", "model states: 13.0 GiB"),
+    "prm_qwen2.5_math_7b.sh": ("processes: 8 (cuda)", "ZeRO-3", "without padding", "model states: 13.0 GiB"),
 }  # fmt: skip
 
 

@@ -93,8 +93,8 @@ def test_a_model_that_writes_no_text_from_left_to_right(command, case, more, mod
 
 
 @pytest.mark.parametrize("case", ["BERT", "T5", "a classifier"])
-def test_a_model_that_is_no_qwen2_becomes_no_prm(case, model, tmp_path, capsys):
-    refused(run("prm", model, tmp_path, BAD_LANGUAGE_MODEL[case][0]), "Qwen2", capsys, tmp_path)
+def test_a_model_without_a_token_classifier_becomes_no_prm(case, model, tmp_path, capsys):
+    refused(run("prm", model, tmp_path, BAD_LANGUAGE_MODEL[case][0]), "token classifier", capsys, tmp_path)
 
 
 @pytest.mark.parametrize(("kind", "architecture"), GOOD)
