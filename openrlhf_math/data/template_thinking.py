@@ -43,9 +43,9 @@ def find_form(tokenizer: "Tokenizer") -> Form | None:
             continue
         head, thought, rest = whole.partition(THOUGHT)
         closing, answered, _ = rest.partition(ANSWER)
-        if thought and answered and THOUGHT not in rest and not DUMPED.search(closing):
+        if thought and answered and THOUGHT not in rest and closing.strip() and not DUMPED.search(closing):
             return Form(field, head, closing)
-    read = (field for field in FIELDS if re.search(rf"[.'\"]{field}\b", template))
+    read = (field for field in FIELDS if any(f"{before}{field}" in template for before in (".", "'", '"')))
     return next((Form(field, shown=False) for field in read), None)
 
 

@@ -28,15 +28,9 @@ AROUND_ANSWERS = (
     "<|END_TEXT|>",
 )  # fmt: skip
 CHANNEL, MESSAGE = "<|channel|>", "<|message|>"
-# A message of harmony: its channel, and its text up to the next message or the end.
-_MESSAGE = re.compile(
-    r"<\|channel\|>([a-z]{1,20})[^<]{0,200}(?:<\|constrain\|>[^<]{0,40})?<\|message\|>(.*?)"
-    r"(?=<\|channel\|>|<\|start\|>|<\|end\|>|<\|return\|>|<\|call\|>|\Z)",
-    re.DOTALL,
-)
-_CONTROL = re.compile(r"<\|(?:channel|start|end|return|call)\|>")
-_BARE_HARMONY = re.compile(r"\A\s{0,9}analysis(?=\S)")
-_BARE_FINAL = "assistantfinal"
+# Where a message of harmony begins or ends.
+_BOUNDS = re.compile(r"(<\|(?:channel|start|end|return|call)\|>)")
+_BARE_ANALYSIS, _BARE_FINAL = "analysis", "assistantfinal"
 
 
 def in_think_tags(text: str) -> str:
@@ -55,19 +49,24 @@ def in_think_tags(text: str) -> str:
 
 def is_harmony(text: str) -> bool:
     """Whether a text is in gpt-oss's messages, with their control tokens or without."""
-    return (CHANNEL in text and MESSAGE in text) or (_BARE_FINAL in text and bool(_BARE_HARMONY.match(text)))
+    begins, _, rest = text.partition(_BARE_ANALYSIS)
+    is_bare = not begins.strip() and bool(rest[:1].strip()) and _BARE_FINAL in rest
+    return is_bare or (CHANNEL in text and MESSAGE in text)
 
 
 def _of_bare_messages(text: str) -> str:
-    thinking, _, answer = _BARE_HARMONY.sub("", text).rpartition(_BARE_FINAL)
+    thinking, _, answer = text.partition(_BARE_ANALYSIS)[2].rpartition(_BARE_FINAL)
     return _joined(thinking, answer)
 
 
 def _of_messages(text: str) -> str:
     """Of harmony's messages the last of the channel `final` is the answer; all before it is thinking."""
-    messages = [(found[1], found[2]) for found in _MESSAGE.finditer(text)]
-    begun = _CONTROL.split(text, maxsplit=1)[0]  # of a message whose head the prompt has written
-    messages = [("", begun), *messages] if begun.strip() else messages
+    begun, *pieces = _BOUNDS.split(text)
+    messages = [("", begun)] if begun.strip() else []  # the prompt has written its head
+    for bound, piece in zip(pieces[::2], pieces[1::2], strict=True):
+        channel, is_message, said = piece.partition(MESSAGE)
+        if bound == CHANNEL and is_message:
+            messages.append(((channel.split() or [""])[0], said))
     final = [number for number, (channel, _) in enumerate(messages) if channel == "final"]
     if not final:
         return f"{OPEN}\n" + "\n".join(said for _, said in messages)

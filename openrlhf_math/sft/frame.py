@@ -11,7 +11,7 @@ from openrlhf_math.modeling.families import ModelConfig
 from openrlhf_math.rewards.thinking import CLOSE, MARKS, OPEN
 
 _CONTROL = re.compile(r"<[^<>\s]+>|\[[A-Z_/ ]+\]")
-_MARK = re.compile(r"\s*(<[^<>]+>|\[[^\[\]]+\]|\S+)")
+_MARK = re.compile(r"<[^<>]+>|\[[^\[\]]+\]")
 # The mark at the end, or two with a name in between, as <|channel|>analysis<|message|>.
 _LAST_MARKS = re.compile(r"(?:<[^<>\s]+>[^<>\s]{0,20})?(?:<[^<>\s]+>|\[[A-Z_/ ]+\])\Z")
 
@@ -119,8 +119,8 @@ def _thinking(tokenizer: Tokenizer, prompt: str) -> tuple[Thinking | None, tuple
         return None, ()
     shared = _shared(form.head, prompt)
     opening, more = form.head[shared:], prompt[shared:]
-    closes = _MARK.match(form.closing)
-    mark = closes[1] if closes else form.closing
+    closes = _MARK.match(form.closing.lstrip())
+    mark = closes[0] if closes else form.closing.strip()
     if more.strip() and not opening and mark not in more:  # words with which the prompt begins the thinking
         begins = more.strip()
     else:
