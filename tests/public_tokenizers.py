@@ -290,4 +290,95 @@ def mistral_v3() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+# Templates with marks of thinking other than <think>.
+
+
+def _with(special: list[str], eos: str, template: str, bos: str | None = None) -> PreTrainedTokenizerFast:
+    backend, _ = byte_level(special)
+    return wrapped(backend, bos, eos, template)
+
+
+def gpt_oss() -> PreTrainedTokenizerFast:
+    """Harmony: thinking is a message of another channel, taken from `thinking`, and shown of the last answer alone."""
+    return _with(
+        ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>", "<|call|>"],
+        "<|return|>",
+        "{%- for message in messages %}{%- if message.role == 'assistant' %}"
+        "{%- if '<|channel|>' in message.content %}{{- raise_exception('channels in the content') }}{%- endif %}"
+        "{%- if loop.last and not add_generation_prompt %}{%- if message.thinking %}"
+        "{{- '<|start|>assistant<|channel|>analysis<|message|>' + message.thinking + '<|end|>' }}{%- endif %}"
+        "{{- '<|start|>assistant<|channel|>final<|message|>' + message.content + '<|return|>' }}"
+        "{%- else %}{{- '<|start|>assistant<|channel|>final<|message|>' + message.content + '<|end|>' }}{%- endif %}"
+        "{%- else %}{{- '<|start|>' + message.role + '<|message|>' + message.content + '<|end|>' }}{%- endif %}"
+        "{%- endfor %}{%- if add_generation_prompt %}{{- '<|start|>assistant' }}{%- endif %}",
+    )
+
+
+def seed_oss() -> PreTrainedTokenizerFast:
+    """Its marks, which are no control tokens, around what is in `reasoning_content`, in every turn."""
+    return _with(
+        ["<seed:bos>", "<seed:eos>"],
+        "<seed:eos>",
+        "{%- for message in messages %}{{- bos_token + message.role + '\n' }}"
+        "{%- if message.role == 'assistant' and message.reasoning_content is string and message.reasoning_content %}"
+        "{{- '<seed:think>' + message.reasoning_content | trim + '</seed:think>\n' }}{%- endif %}"
+        "{{- message.content | trim + eos_token }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- bos_token + 'assistant\n' }}{%- endif %}",
+        "<seed:bos>",
+    )
+
+
+def ministral() -> PreTrainedTokenizerFast:
+    """Thinking is a part of the content."""
+    return _with(
+        ["<s>", "</s>", "[INST]", "[/INST]", "[THINK]", "[/THINK]"],
+        "</s>",
+        "{{- bos_token }}{%- for message in messages %}{%- if message.role == 'user' %}"
+        "{{- '[INST]' + message.content + '[/INST]' }}{%- elif message.content is string %}"
+        "{{- message.content + eos_token }}{%- else %}{%- for block in message.content %}"
+        "{%- if block.type == 'thinking' %}{{- '[THINK]' + block.thinking + '[/THINK]' }}"
+        "{%- else %}{{- block.text }}{%- endif %}{%- endfor %}{{- eos_token }}{%- endif %}{%- endfor %}",
+        "<s>",
+    )
+
+
+def exaone_deep() -> PreTrainedTokenizerFast:
+    """Its prompt opens <thought>, and what is in front of </thought> is left out of earlier turns."""
+    return _with(
+        ["[|user|]", "[|assistant|]", "<|endofturn|>"],
+        "<|endofturn|>",
+        "{%- for message in messages %}{%- set content = message.content %}{%- if '</thought>' in content %}"
+        "{%- set content = content.split('</thought>')[-1].lstrip('\n') %}{%- endif %}"
+        "{{- '[|' + message.role + '|]' + content }}"
+        "{{- '\n' if message.role == 'user' else '<|endofturn|>\n' }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '[|assistant|]<thought>\n' }}{%- endif %}",
+    )
+
+
+def command_r7b() -> PreTrainedTokenizerFast:
+    """Its prompt has an empty thinking part, its history has none; both begin with other control tokens."""
+    return _with(
+        ["<|USER|>", "<|CHATBOT|>", "<|START_THINKING|>", "<|END_THINKING|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>",
+         "<|END|>"],
+        "<|END|>",
+        "{%- for message in messages %}{%- if message.role == 'user' %}{{- '<|USER|>' + message.content + '<|END|>' }}"
+        "{%- else %}{{- '<|CHATBOT|><|START_RESPONSE|>' + message.content + '<|END_RESPONSE|><|END|>' }}{%- endif %}"
+        "{%- endfor %}{%- if add_generation_prompt %}{{- '<|CHATBOT|><|START_THINKING|><|END_THINKING|>' }}"
+        "{%- endif %}",
+    )  # fmt: skip
+
+
+def kimi_thinking() -> PreTrainedTokenizerFast:
+    """It writes an empty thinking part into all earlier turns, and does not look for tags within their content."""
+    return _with(
+        ["<|im_user|>", "<|im_assistant|>", "<|im_middle|>", "<|im_end|>"],
+        "<|im_end|>",
+        "{%- for message in messages %}{{- '<|im_' + message.role + '|>' + message.role + '<|im_middle|>' }}"
+        "{%- if message.role == 'assistant' %}{%- if message.tool_calls and message.get('reasoning_content') %}"
+        "{{- '<think>' + message.reasoning_content + '</think>' }}{%- else %}{{- '<think></think>' }}{%- endif %}"
+        "{%- endif %}{{- message.content + '<|im_end|>' }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|im_assistant|>assistant<|im_middle|>' }}{%- endif %}",
+    )
+
+
 LAYOUTS = (llama3, gemma2, qwen25, gpt2, mistral, with_eos, llama2, deepseek_r1)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from openrlhf_math.data.problems import Problem
+from openrlhf_math.data.template_thinking import apart
 from openrlhf_math.errors import UserError
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -89,7 +90,7 @@ def chat_text(
     """What the tokenizer's chat template makes of the messages, up to where the model begins to write.
 
     variables: of the template, such as `enable_thinking`. One that it does not know has no effect. tools: that the
-    template presents to the model.
+    template presents to the model. Thinking of earlier turns is handed to it as it takes it, see `apart`.
     Raises UserError if the template refuses them: some know no system role.
     """
     from jinja2 import TemplateError
@@ -103,7 +104,8 @@ def chat_text(
         kinds = (Exception,)
     more = {**variables, **({"tools": tools} if tools else {})}
     try:
-        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **more)
+        messages = apart(tokenizer, messages)
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **more)
     except kinds as error:
         raise UserError(f"the model's chat template refuses the messages ({str(error).strip()})") from None
 

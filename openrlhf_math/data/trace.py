@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.rewards.thinking import in_think_tags, is_harmony
 
 # How end-of-sequence tokens are written: of a server that does not leave out special tokens.
 ENDS = (
@@ -50,6 +51,7 @@ def trace(content: str, reasoning: str, tags: Tags = THINK) -> str:
         reasoning = without_end(reasoning.strip())
         closed = f"\n</think>\n\n{content}" if content else ""
         return f"<think>\n{reasoning}{closed}"
+    content = in_think_tags(content) if is_harmony(content) else content
     if tags != THINK:
         content = _retagged(content, tags)
     if "</think>" in content and "<think>" not in content:

@@ -16,6 +16,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.rerank.roles import RequestError
 from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
+from openrlhf_math.rewards.thinking import OPEN, begins_thinking, in_think_tags
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -56,10 +57,12 @@ class Engine(SamplingEngine):
         except UserError as error:
             raise UserError(f"{error}; {AGAIN}") from None
         prompt = chat_text(self._tokenizer, question.messages, sampling.template_variables)
-        opened = "<think>\n" if prompt.rstrip().endswith("<think>") else ""  # the template opens the thinking part
+        text = in_think_tags(completion.text)
+        if begins_thinking(prompt) and OPEN not in text:
+            text = f"{OPEN}\n{text}"
         finished = "stop" if completion.finished == "eos" else completion.finished
         use = completion.tool.as_row() if completion.tool else None
-        return Answer(opened + completion.text, "", finished, completion.tokens, tool=use)
+        return Answer(text, "", finished, completion.tokens, tool=use)
 
 
 Asker = Callable[[Question], Awaitable[Answer]]

@@ -16,6 +16,7 @@ from typing import Protocol
 from openrlhf_math.data.trace import ENDS, TAGS
 from openrlhf_math.registry import Registry
 from openrlhf_math.rewards.extract import extract, visible, well_formed
+from openrlhf_math.rewards.thinking import MARKS
 
 # A stretch of a text is a loop if one part is in it so often, one copy right behind the other:
 REPEATS_OF_WORDS = 30  # if the part holds a word of two letters or more, or
@@ -65,8 +66,9 @@ def _may_loop(counts: Iterable[int]) -> bool:
     return max(often, default=0) >= REPEATS_OF_WORDS or sum(often) >= LONG
 
 
-_OTHER_TAGS = tuple(
-    tag for name, tags in TAGS.items() if name != "think" for tag in (*tags.thinking, *(tags.answer or ()))
+_OTHER_TAGS = (
+    *(tag for name, tags in TAGS.items() if name != "think" for tag in (*tags.thinking, *(tags.answer or ()))),
+    *(mark for marks in MARKS for mark in marks),
 )
 
 

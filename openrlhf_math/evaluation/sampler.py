@@ -17,6 +17,7 @@ from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.confidence import Confidence, Meter, Watch, logprob_arguments, read_logprobs
+from openrlhf_math.rerank.engine_text import EngineText
 from openrlhf_math.rerank.here import run_here
 from openrlhf_math.rerank.roles import Completion
 from openrlhf_math.seeds import derived_seed
@@ -50,9 +51,9 @@ class Sampler:
         from vllm import LLM
 
         self._seed, self._watch = settings.seed, settings.watch
-        self._tool: Tool | None = None
-        if settings.tool:
-            self._tool = Tool(settings.tool, load_tokenizer("--model", settings.model, False, ""), settings.model)
+        tokenizer = load_tokenizer("--model", settings.model, False, "")
+        self._text = EngineText(tokenizer)
+        self._tool = Tool(settings.tool, tokenizer, settings.model) if settings.tool else None
         self._waiting: dict[str, asyncio.Future] = {}  # for a request of the engine's
         try:
             arguments = {
@@ -87,7 +88,8 @@ class Sampler:
         for request in requests:
             name = f"{request.problem}-{request.sample}"
             named[name] = request
-            params = _params(sampling, most, stop, self._seed_of(request, sampling), self._watch)
+            seed = self._seed_of(request, sampling)
+            params = _params(sampling, most, stop, seed, self._watch, **self._text.arguments())
             self._ask(name, request.prompt, params)
         while self._engine.has_unfinished_requests():
             for output in self._step():
@@ -117,13 +119,14 @@ class Sampler:
             async def generate(ids: list[int], most: int, stop: tuple[str, ...], number: int) -> Piece:
                 name = f"{request.problem}-{request.sample}-{number}"
                 params = _params(
-                    sampling, most, stop, seed_of_request(seed, number), self._watch, include_stop_str_in_output=True
-                )
+                    sampling, most, stop, seed_of_request(seed, number), self._watch, include_stop_str_in_output=True,
+                    **self._text.arguments(),
+                )  # fmt: skip
                 made = self._waiting[name] = asyncio.get_running_loop().create_future()
                 self._ask(name, ids, params)
                 work.set()
                 pieces.append(await made)
-                return piece_of(pieces[-1])
+                return replace(piece_of(pieces[-1]), text=self._text.without_end(pieces[-1].text, pieces[-1]))
 
             pieces: list[CompletionOutput] = []
             attempt = ToolAttempt(tool)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from openrlhf_math.rerank.encoding import without_common_controls
 from openrlhf_math.rerank.roles import Lost, RequestError, Sampler, Sampling
 from openrlhf_math.rerank.task import seed_of
+from openrlhf_math.rewards.thinking import CLOSE, behind_thinking, in_think_tags
 from openrlhf_math.side_by_side import side_by_side
 
 QUESTION = (
@@ -91,7 +92,7 @@ def question(problem: str, shown: Sequence[Candidate], characters: int) -> str:
 
 def summary(text: str, characters: int) -> str:
     """The text after the thinking, or all of it if there is none; its end, where the answer is."""
-    behind = text.rpartition("</think>")[2].strip() or text.strip()
+    behind = in_think_tags(text).rpartition(CLOSE)[2].strip() or text.strip()
     return behind if len(behind) <= characters else "… " + behind[-characters:]
 
 
@@ -106,7 +107,7 @@ def _line(answer: str) -> str:
 
 def choice(reply: str, count: int) -> int | None:
     """The number, 1 to count, that a reply names at its end; None if it names none. Thinking does not count."""
-    found = _CHOICE.findall(reply.rpartition("</think>")[2])
+    found = _CHOICE.findall(behind_thinking(reply))
     return int(found[-1]) if found and 1 <= int(found[-1]) <= count else None
 
 

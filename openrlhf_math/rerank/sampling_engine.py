@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from openrlhf_math.colocation.async_engine import (
@@ -19,6 +19,7 @@ from openrlhf_math.colocation.layout import cache_arguments
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.confidence import Meter, logprob_arguments, read_logprobs
+from openrlhf_math.rerank.engine_text import EngineText
 from openrlhf_math.rerank.prompts import Prompts
 from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, RequestError, Sampling
 from openrlhf_math.side_by_side import end
@@ -79,6 +80,7 @@ class SamplingEngine(ServingEngine):
         from openrlhf_math.modeling.model_folder import load_tokenizer
 
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")
+        self._text = EngineText(self._tokenizer)
         self._tool = Tool(settings.tool, self._tokenizer, settings.model) if settings.tool else None
         self._cuda = settings.device == "cuda"
         arguments = {
@@ -159,7 +161,7 @@ class SamplingEngine(ServingEngine):
                 include_stop_str_in_output=True,
                 seed=sampling.seed,
                 output_kind=RequestOutputKind.DELTA if floored else RequestOutputKind.FINAL_ONLY,
-                **{**sampling.more, **logprob_arguments(watch)},
+                **{**self._text.arguments(), **sampling.more, **logprob_arguments(watch)},
             )
             if self._tool:
                 return await self._with_tool(self._tool, ids, sampling, parameters, one, meter)
@@ -183,7 +185,7 @@ class SamplingEngine(ServingEngine):
                         read_logprobs(completion.logprobs, meter)
                     if meter and floored and meter.sank:  # also if it ended before anybody looked: or load would decide
                         return Completion(text, tokens, UNSURE, confidence=meter.confidence())
-        finished = piece_of(completion).finished
+        finished, text = piece_of(completion).finished, self._text.without_end(text, completion)
         return Completion(text, tokens, finished, confidence=meter.confidence() if meter else None)
 
     async def _with_tool(
@@ -211,7 +213,7 @@ class SamplingEngine(ServingEngine):
                     (completion,) = output.outputs
             if meter:
                 read_logprobs(completion.logprobs, meter)
-            return piece_of(completion)
+            return replace(piece_of(completion), text=self._text.without_end(completion.text, completion))
 
         one.attempt = attempt
         await attempt.write(generate, ids, parameters.max_tokens, sampling.stop)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
+from openrlhf_math.rewards.thinking import in_think_tags
 
 BLANK_LINE, LINE_END = "\n\n", "\n"
 
@@ -21,7 +22,7 @@ def split_steps(response: str, separator: str = BLANK_LINE) -> list[str]:
 
     The thinking part is judged like the rest: `<think>` and `</think>` only end a step, and are no part of one.
     """
-    text = response.replace("\r\n", "\n")
+    text = in_think_tags(response).replace("\r\n", "\n")
     if separator == BLANK_LINE and BLANK_LINE not in text:
         separator = "\n"
     pieces = (piece for part in _THINK.split(text) for piece in part.split(separator))

@@ -12,6 +12,7 @@ from openrlhf_math.rerank.encoding import harmless, without_common_controls
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.roles import Lost, RequestError, Sampler, Sampling
 from openrlhf_math.rerank.task import Metered, seed_of
+from openrlhf_math.rewards.thinking import behind_thinking
 from openrlhf_math.side_by_side import side_by_side
 
 QUESTION = (
@@ -32,13 +33,13 @@ _GRADE = re.compile(r"grade\W{0,8}(\d{1,3})(?![\d.])", re.IGNORECASE)
 
 def verdict(critique: str) -> bool | None:
     """What a critique says at its end, None if it gives no verdict. What it only thought does not count."""
-    found = _VERDICT.findall(critique.rpartition("</think>")[2])
+    found = _VERDICT.findall(behind_thinking(critique))
     return found[-1].lower() == "yes" if found else None
 
 
 def grade(critique: str) -> float | None:
     """The grade a critique gives at its end, 0 to 1; None if it gives none from 0 to 10."""
-    found = _GRADE.findall(critique.rpartition("</think>")[2])
+    found = _GRADE.findall(behind_thinking(critique))
     return int(found[-1]) / 10 if found and int(found[-1]) <= 10 else None
 
 

@@ -6,7 +6,8 @@ follows the last "answer is", "answer:" or "####". Nothing inside the thinking p
 the list `3, 5`.
 
 The thinking part ends at the last `</think>`. Where a response is to think first ("think") and has none, it is all
-thinking: the prompt may have opened it, and a draft in a box is not an answer.
+thinking: the prompt may have opened it, and a draft in a box is not an answer. Marks of models that have other ones
+count as these tags, see `thinking`.
 
 The format "boxed":
 
@@ -33,6 +34,7 @@ from dataclasses import dataclass
 
 from openrlhf_math.rewards.notation import MAX_ANSWER, key
 from openrlhf_math.rewards.own_words import own_words
+from openrlhf_math.rewards.thinking import CLOSE, OPEN, in_think_tags
 
 # A final answer is at the end: only this many characters are searched, whatever the response's length.
 TAIL = 1 << 16
@@ -99,10 +101,10 @@ def extract(response: str, style: str = "boxed") -> Extraction:
 def visible(response: str, style: str = "boxed") -> str:
     """The part of a response that is neither thinking nor a program's output: after the last `</think>`, before a
     `<think>` left open."""
-    _, closed, rest = own_words(response).rpartition("</think>")
+    _, closed, rest = own_words(in_think_tags(response)).rpartition(CLOSE)
     if style == "think" and not closed:
         return ""
-    return rest.partition("<think>")[0]
+    return rest.partition(OPEN)[0]
 
 
 def box_spans(text: str) -> list[tuple[int, int, int, int]]:
@@ -204,6 +206,7 @@ MOST_BOXES = 50
 
 def well_formed(response: str, extraction: Extraction, style: str) -> bool:
     """Whether the response follows `style`; `extraction` is what `extract` found in it."""
+    response = in_think_tags(response)
     return (
         _boxes_agree(extraction)
         and _answer_tags_sound(visible(response, style)[-TAIL:])
@@ -232,15 +235,15 @@ def _answer_tags_sound(text: str) -> bool:
 
 
 def _reasoned_first(response: str) -> bool:
-    if response.count("</think>") != 1 or response.count("<think>") > 1:
+    if response.count(CLOSE) != 1 or response.count(OPEN) > 1:
         return False
-    reasoning = response.partition("</think>")[0].lstrip()
-    if "<think>" in response:
-        if not reasoning.startswith("<think>"):
+    reasoning = response.partition(CLOSE)[0].lstrip()
+    if OPEN in response:
+        if not reasoning.startswith(OPEN):
             return False
-        reasoning = reasoning.removeprefix("<think>")
+        reasoning = reasoning.removeprefix(OPEN)
     return bool(reasoning.strip())
 
 
 def _thinking_closed(response: str) -> bool:
-    return response.rfind("<think>") <= response.rfind("</think>")
+    return response.rfind(OPEN) <= response.rfind(CLOSE)

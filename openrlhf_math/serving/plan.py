@@ -14,6 +14,7 @@ from openrlhf_math.rerank.reranker import Solved, row
 from openrlhf_math.rerank.roles import Messages
 from openrlhf_math.rerank.solver import Method, Solution, Turns
 from openrlhf_math.rerank.task import Turn, seed_of
+from openrlhf_math.rewards.thinking import in_think_tags
 from openrlhf_math.serving.errors import ApiError
 from openrlhf_math.serving.protocol import ChatRequest
 from openrlhf_math.serving.schema import Answer, AttemptReport, ChatResponse, Choice, Message, Report, Usage, Vote, now
@@ -168,7 +169,7 @@ def _choice(index: int, attempt: Attempt, stop: Sequence[str]) -> Choice:
         text = next((text.removesuffix(one) for one in sorted(stop, key=len, reverse=True) if text.endswith(one)), text)
     return Choice(
         index=index,
-        message=Answer(content=text),
+        message=Answer(content=in_think_tags(text)),
         finish_reason="length" if attempt.finished == "length" else "stop",
     )
 

@@ -1,12 +1,38 @@
-"""What a chat template writes around an answer, found by rendering one."""
+"""What a chat template writes around an answer and its thinking, found by rendering them."""
 
+import os
+import re
 from dataclasses import dataclass
 
 from openrlhf_math.data.prompts import Tokenizer, chat_text
+from openrlhf_math.data.template_thinking import ANSWER, QUESTION, form_of, render
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import ModelConfig
+from openrlhf_math.rewards.thinking import CLOSE, MARKS, OPEN
 
-QUESTION, ANSWER = "8765", "4321"
+_CONTROL = re.compile(r"<[^<>\s]+>|\[[A-Z_/ ]+\]")
+_MARK = re.compile(r"<[^<>]+>|\[[^\[\]]+\]")
+# The mark at the end, or two with a name in between, as <|channel|>analysis<|message|>.
+_LAST_MARKS = re.compile(r"(?:<[^<>\s]+>[^<>\s]{0,20})?(?:<[^<>\s]+>|\[[A-Z_/ ]+\])\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """How a template with a form of its own writes thinking: opening, the thinking, closing, the answer.
+
+    opening: what is missing of it in the prompt, "" where the prompt has opened it.
+    """
+
+    opening: str
+    closing: str
+
+    @property
+    def text(self) -> str:
+        return self.opening + self.closing
+
+    def marks_in(self, *texts: str) -> str | None:
+        """A mark of this form that one of the texts has itself: it would end the thinking or the answer there."""
+        return next((mark for mark in _CONTROL.findall(self.text) for text in texts if mark in text), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +40,26 @@ class Frame:
     """before: what it writes between a prompt and an answer without thinking, as an empty thinking part or a space.
 
     end: what ends a turn. It ends with a token at which engines stop. marks: the control tokens that may end a turn.
-    trims: whether it takes the space around an answer away.
+    trims: whether it takes the space around an answer away. thinking: None where it has no form of its own.
+    pairs: texts at the end of a prompt that open thinking, with those that close it.
     """
 
     before: str
     end: str
     marks: tuple[str, ...]
     trims: bool
+    thinking: Thinking | None = None
+    pairs: tuple[tuple[str, str], ...] = ((OPEN, CLOSE), *MARKS)
+
+    def opened(self, prompt: str) -> tuple[str, str] | None:
+        """What closes the thinking that a prompt has opened, and the space behind its opening; None if it has not."""
+        begun = prompt.rstrip()
+        closing = next((closing for opening, closing in self.pairs if begun.endswith(opening)), None)
+        return None if closing is None else (closing, prompt[len(begun) :])
+
+    def closed(self, prompt: str) -> bool:
+        """Whether a prompt has closed the thinking part."""
+        return prompt.rstrip().endswith(tuple(closing for _, closing in self.pairs))
 
 
 def bare_frame(tokenizer: Tokenizer) -> Frame:
@@ -46,9 +85,48 @@ def find_frame(tokenizer: Tokenizer, stops: set[int]) -> Frame:
         return bare_frame(tokenizer)
     head, _, tail = whole.partition(ANSWER)
     prompt = chat_text(tokenizer, [{"role": "user", "content": QUESTION}])
-    before = head[len(prompt) :] if head.startswith(prompt) else ""
+    thinking, pairs = _thinking(tokenizer, prompt)
     end, marks = _end(tokenizer, tail, stops)
-    return Frame(before, end, marks, trims=_rendered(tokenizer, f" \n{ANSWER} \n") == whole)
+    trims = _rendered(tokenizer, f" \n{ANSWER} \n") == whole
+    return Frame(_before(head, prompt), end, marks, trims, thinking, (*pairs, (OPEN, CLOSE), *MARKS))
+
+
+def _before(head: str, prompt: str) -> str:
+    """What is between the prompt and an answer, which has `head` in front.
+
+    A prompt may have more than the template writes in front of an answer: a thinking part that is opened or empty.
+    What it has itself is not written again.
+    """
+    shared = _shared(head, prompt)
+    before, more = head[shared:], prompt[shared:]
+    return "" if more and before.strip() in more else before
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two texts begin with alike. A mark of which only the beginning is the same is not shared."""
+    shared = len(os.path.commonprefix([one, other]))
+    cut = (mark.start() for mark in _CONTROL.finditer(one) if mark.start() < shared < mark.end())
+    return shared if shared in (len(one), len(other)) else next(cut, shared)
+
+
+def _thinking(tokenizer: Tokenizer, prompt: str) -> tuple[Thinking | None, tuple[tuple[str, str], ...]]:
+    """The template's form of thinking, and the pair of texts by which a prompt shows that it has opened or closed it.
+
+    prompt: of a question alone.
+    """
+    form = form_of(tokenizer)
+    if form is None or not form.shown or CLOSE in form.closing:  # with the usual tags a row's own text is learned
+        return None, ()
+    shared = _shared(form.head, prompt)
+    opening, more = form.head[shared:], prompt[shared:]
+    closes = _MARK.match(form.closing.lstrip())
+    mark = closes[0] if closes else form.closing.strip()
+    if more.strip() and not opening and mark not in more:  # words with which the prompt begins the thinking
+        begins = more.strip()
+    else:
+        last = _LAST_MARKS.search(form.head.rstrip())
+        begins = last[0] if last else ""
+    return Thinking(opening, form.closing), ((begins, mark),) if begins else ()
 
 
 def _end(tokenizer: Tokenizer, tail: str, stops: set[int]) -> tuple[str, tuple[str, ...]]:
@@ -65,14 +143,7 @@ def _end(tokenizer: Tokenizer, tail: str, stops: set[int]) -> tuple[str, tuple[s
 
 
 def _rendered(tokenizer: Tokenizer, answer: str) -> str | None:
-    """A conversation of one turn, or None where the template refuses it."""
-    from jinja2 import TemplateError
-
-    messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": answer}]
-    try:
-        return tokenizer.apply_chat_template(messages, tokenize=False)
-    except (TemplateError, TypeError):
-        return None
+    return render(tokenizer, {"role": "assistant", "content": answer})
 
 
 def stop_tokens(model: str, config: ModelConfig) -> set[int]:

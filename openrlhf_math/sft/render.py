@@ -97,7 +97,8 @@ class Renderer:
         if self._chat:
             self._frame = find_frame(self.tokenizer, stop_tokens(model, read_config(MODEL_FLAG, model)))
         specials = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        own = self.tokenizer(self._frame.before, add_special_tokens=False)["input_ids"] if self._frame.before else []
+        written = self._frame.before + (self._frame.thinking.text if self._frame.thinking else "")
+        own = self.tokenizer(written, add_special_tokens=False)["input_ids"] if written else []
         self._control = specials - {*self.tokenizer.convert_tokens_to_ids([OPEN, CLOSE]), *own}
 
     def pieces(self, turns: Sequence[Turn]) -> Pieces:
@@ -231,27 +232,34 @@ class Renderer:
     def _completion(self, prompt: str, turn: Turn, counts: Counter) -> str:
         """What is learned behind a prompt, which may have begun the thinking part, or closed it."""
         thinking, answer = thinking_apart(turn)
-        before = self._frame.before
+        frame, before = self._frame, self._frame.before
+        if frame.thinking and (inside := frame.thinking.marks_in(thinking or "", answer)):
+            raise BadRow(f"has the control token {inside} within a response")
         if self._chat or self._args.data.input_template:
-            begun = prompt.rstrip()
-            space = prompt[len(begun) :]
-            if begun.endswith(OPEN):
+            if opened := frame.opened(prompt):
+                closing, space = opened
+                counts[CLOSED_AT_ONCE] += thinking is None
+                if frame.thinking:
+                    return f"{(thinking or '').strip()}{frame.thinking.closing}{answer.lstrip()}{frame.end}"
                 if thinking is None:
-                    counts[CLOSED_AT_ONCE] += 1
                     thinking, answer = "\n\n", "\n\n" + answer.lstrip()
-                return f"{thinking.removeprefix(space)}{CLOSE}{answer}{self._frame.end}"
-            if begun.endswith(CLOSE):
+                return f"{thinking.removeprefix(space)}{closing}{answer}{frame.end}"
+            if frame.closed(prompt):
                 if thinking and thinking.strip():
                     raise BadRow("has thinking behind a prompt that closes the thinking part; add --math.thinking drop")
-                return (answer if thinking is None else answer.lstrip()) + self._frame.end
+                before = "" if CLOSE in before or frame.closed(before) else before
+                return before + (answer if thinking is None else answer.lstrip()) + frame.end
         if thinking is None:
             counts[EMPTY] += CLOSE in before
-            return before + answer + self._frame.end
+            return before + answer + frame.end
+        if frame.thinking:
+            form = frame.thinking
+            return f"{form.opening}{thinking.strip()}{form.closing}{answer.lstrip()}{frame.end}"
         if _is_empty_thinking(before):
             before = before.partition(OPEN)[0]
         elif before.strip():
             raise BadRow(f"has thinking, which the chat template writes without {OPEN}; add --math.thinking drop")
-        return f"{before}{OPEN}{thinking}{CLOSE}{answer}{self._frame.end}"
+        return f"{before}{OPEN}{thinking}{CLOSE}{answer}{frame.end}"
 
 
 def _is_empty_thinking(text: str) -> bool:

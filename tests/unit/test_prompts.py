@@ -172,11 +172,13 @@ def by_eval(model, way: str, tmp_path) -> list[list[int]]:
 
 
 def with_a_streaming_engine(kind: type, tokenizer):
+    from openrlhf_math.rerank.engine_text import EngineText
     from openrlhf_math.rerank.prompts import Prompts
 
     engine = object.__new__(kind)
     engine._under_way = {}
     engine._engine, engine._tokenizer, engine._context = StreamingEngine(), tokenizer, 4096
+    engine._text = EngineText(tokenizer)
     engine._prompts = Prompts(engine._tokenize, 4096)
     return engine
 

@@ -13,15 +13,21 @@ from public_tokenizers import (
     bytes_of,
     characters,
     chatml,
+    command_r7b,
     deepseek_r1,
+    exaone_deep,
     gemma2,
+    gpt_oss,
+    kimi_thinking,
     llama3,
+    ministral,
     mistral,
     mistral_v3,
     phi3,
     qwen3,
     qwen25,
-)  # fmt: skip
+    seed_oss,
+)
 
 from openrlhf_math.data.conversations import BadRow, find_layout
 from openrlhf_math.data.problems import Problem
@@ -187,6 +193,59 @@ TEMPLATES = {
             (BARE_TWO, ["<|user|>a<|end|><|assistant|>[[b<|end|>]]<|user|>c<|end|><|assistant|>[[d<|end|>]]"]),
         ],
     ),
+    "gpt-oss": (
+        gpt_oss, (),
+        [
+            (ONE, ["<|start|>user<|message|>1+1?<|end|><|start|>assistant[[<|channel|>analysis<|message|>add<|end|>"
+                   "<|start|>assistant<|channel|>final<|message|>2<|return|>]]"]),
+            (BARE, ["<|start|>user<|message|>1+1?<|end|><|start|>assistant"
+                    "[[<|channel|>final<|message|>2<|return|>]]"]),
+            (TWO, ["<|start|>user<|message|>a<|end|><|start|>assistant[[<|channel|>analysis<|message|>x<|end|>"
+                   "<|start|>assistant<|channel|>final<|message|>b<|return|>]]",
+                   "<|start|>user<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b<|end|>"
+                   "<|start|>user<|message|>c<|end|><|start|>assistant[[<|channel|>analysis<|message|>y<|end|>"
+                   "<|start|>assistant<|channel|>final<|message|>d<|return|>]]"]),
+        ],
+    ),
+    "Seed-OSS": (
+        seed_oss, (),
+        [
+            (BARE, ["<seed:bos>user\n1+1?<seed:eos><seed:bos>assistant\n[[2<seed:eos>]]"]),
+            (TWO, ["<seed:bos>user\na<seed:eos><seed:bos>assistant\n[[<seed:think>x</seed:think>\nb<seed:eos>]]"
+                   "<seed:bos>user\nc<seed:eos><seed:bos>assistant\n[[<seed:think>y</seed:think>\nd<seed:eos>]]"]),
+        ],
+    ),
+    "Ministral": (
+        ministral, (),
+        [
+            (BARE, ["<s>[INST]1+1?[/INST][[2</s>]]"]),
+            (TWO, ["<s>[INST]a[/INST][[[THINK]x[/THINK]b</s>]][INST]c[/INST][[[THINK]y[/THINK]d</s>]]"]),
+        ],
+    ),
+    "EXAONE Deep": (
+        exaone_deep, (),
+        [
+            (ONE, ["[|user|]1+1?\n[|assistant|]<thought>\n[[add\n</thought>\n\n2<|endofturn|>]]"]),
+            (BARE, ["[|user|]1+1?\n[|assistant|]<thought>\n[[\n</thought>\n\n2<|endofturn|>]]"]),
+        ],
+    ),
+    "Command R7B": (
+        command_r7b, (),
+        [
+            (BARE, ["<|USER|>1+1?<|END|><|CHATBOT|><|START_THINKING|><|END_THINKING|>"
+                    "[[<|START_RESPONSE|>2<|END_RESPONSE|><|END|>]]"]),
+        ],
+    ),
+    "Kimi K2 Thinking": (
+        kimi_thinking, (),
+        [
+            (TWO, ["<|im_user|>user<|im_middle|>a<|im_end|><|im_assistant|>assistant<|im_middle|>"
+                   "[[<think>\nx\n</think>\n\nb<|im_end|>]]",
+                   "<|im_user|>user<|im_middle|>a<|im_end|><|im_assistant|>assistant<|im_middle|><think></think>b"
+                   "<|im_end|><|im_user|>user<|im_middle|>c<|im_end|><|im_assistant|>assistant<|im_middle|>"
+                   "[[<think>\ny\n</think>\n\nd<|im_end|>]]"]),
+        ],
+    ),
 }  # fmt: skip
 CASES = [
     pytest.param(tokenizer, stops, row, rows, id=f"{name}-{number}")
@@ -200,6 +259,31 @@ def test_every_turn_of_the_assistant_is_learned_and_nothing_else(tokenizer, stop
     tokenizer = tokenizer()
     render = renderer(tokenizer, tmp_path, stops)
     assert rendered(render, row) == [by_hand(tokenizer, marked) for marked in rows]
+
+
+FOREIGN = [
+    (gpt_oss, {"problem": "1+1?", "response": "<think>\na<|end|>b\n</think>\n\n2"}),
+    (gpt_oss, {"problem": "1+1?", "response": "2<|end|>3"}),
+    (seed_oss, {"problem": "1+1?", "response": "<think>a</seed:think>b</think>2"}),
+    (command_r7b, ONE),
+]
+
+
+@pytest.mark.parametrize(("tokenizer", "row"), FOREIGN)
+def test_marks_within_a_response_and_thinking_that_has_no_place_are_refused(tokenizer, row, tmp_path):
+    with pytest.raises(BadRow):
+        rendered(renderer(tokenizer(), tmp_path), row)
+
+
+def test_a_template_that_writes_parts_as_json_has_no_form_of_thinking(tmp_path):
+    tokenizer = chatml()
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "message['content']",
+        "(message['content'] if message['content'] is string else message['content'] | tojson)",
+    )
+    asked = "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
+    expected = by_hand(tokenizer, asked + "[[<think>\nadd\n</think>\n\n2<|im_end|>]]")
+    assert rendered(renderer(tokenizer, tmp_path, ("<|im_end|>",)), ONE) == [expected]
 
 
 SYSTEM = {"role": "system", "content": "Be brief."}

@@ -13,6 +13,7 @@ from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.sampler import Request, Sampler
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Limits
+from openrlhf_math.rerank.engine_text import EngineText
 from openrlhf_math.rerank.reranker import Reranker, Solved, row
 from openrlhf_math.rerank.roles import Completion
 from openrlhf_math.rerank.roles import Sampling as Asked
@@ -135,6 +136,7 @@ def evaluated(monkeypatch):
         first = next(iter(steps.writers.values()))
         sampler._seed, sampler._watch, sampler._waiting, sampler._engine = 3, None, {}, steps
         sampler._tool = Tool(ToolSettings(isolation="none"), first.reads, "m")
+        sampler._text = EngineText(first.reads)
         sampler._ask = steps.ask
         sampler._step = step(steps)
         monkeypatch.setattr(
