@@ -13,6 +13,7 @@ from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.aggregate import Logit
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
 from openrlhf_math.rerank.steps import BLANK_LINE, LINE_END, STEP_TAG, SYSTEM_PROMPT, encode_prm, encode_trl
+from openrlhf_math.rewards.thinking import begins_thinking
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -379,16 +380,23 @@ class Verifier:
         check_chat(tokenizer)
         self._tokenizer = tokenizer
         self._controls = control_tokens(tokenizer)
+        if begins_thinking(self._text("1+1?", ["2"])):
+            raise ValueError(
+                "its chat template begins the thinking part, where no Yes or No is read; take --scorer verdict, which "
+                "lets it think"
+            )
 
     def engine_arguments(self) -> dict[str, Any]:
         return one_against_other(self._tokenizer, "Yes", "No")
 
     def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
+        ids = self._tokenizer(self._text(problem, steps), add_special_tokens=False, verbose=False)["input_ids"]
+        return Encoded(ids, [len(ids) - 1])
+
+    def _text(self, problem: str, steps: Sequence[str]) -> str:
         question = self.QUESTION.format(problem=problem, solution="\n\n".join(steps).strip())
         messages = [{"role": "user", "content": harmless(question, self._controls)}]
-        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return Encoded(ids, [len(ids) - 1])
+        return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
     def read(self, logits: Sequence[float]) -> float:
         return sigmoid(logits[0])

@@ -9,6 +9,7 @@ from openrlhf_math.data.prompts import chat_text
 from openrlhf_math.data.trace import trace
 from openrlhf_math.rerank.engine_text import EngineText
 from openrlhf_math.rerank.genselect import choice
+from openrlhf_math.rerank.scorers import Verifier
 from openrlhf_math.rerank.steps import split_steps
 from openrlhf_math.rerank.verdicts import verdict
 from openrlhf_math.rewards.extract import extract, well_formed
@@ -123,3 +124,12 @@ def test_templates_that_take_no_field_get_the_tags_within_the_content():
     messages = [{"role": "user", "content": "1+1?"}, said, {"role": "user", "content": "and?"}]
     assert "assistant\n<think>\nadd\n</think>\n\n2<|im_end|>" in chat_text(chatml(), messages)
     assert "<｜Assistant｜>\n\n2<｜end▁of▁sentence｜>" in chat_text(deepseek_r1().tokenizer, messages)
+
+
+def test_a_verifier_whose_prompt_begins_the_thinking_is_refused():
+    config = SimpleNamespace(architectures=["Qwen2ForCausalLM"])
+    Verifier(chatml(), config)
+    opened = chatml()
+    opened.chat_template = opened.chat_template + "{{ '<think>\n' }}"
+    with pytest.raises(ValueError, match="verdict"):
+        Verifier(opened, config)
