@@ -14,7 +14,9 @@ from openrlhf_math.data.columns import MISSING, NOT_JSON, PYTHON_TURNS, look
 from openrlhf_math.data.readers import without_answer_tags, without_instruction
 from openrlhf_math.data.schema import text_error
 from openrlhf_math.data.sources import SOURCES, recognise
+from openrlhf_math.data.template_thinking import FIELDS
 from openrlhf_math.errors import UserError
+from openrlhf_math.rewards.thinking import CLOSE, OPEN
 
 USUAL = ("problem", "response")
 PROMPTS = ("problem", "question", "prompt", "input")
@@ -22,9 +24,7 @@ RESPONSES = ("response", "completion", "output", "generated_solution", "trace")
 WHOLE = ("messages", "conversations", "conversation")
 ROLES = {role: role for role in ("system", "developer", "user", "assistant")}
 ROLES |= {"human": "user"} | dict.fromkeys(("gpt", "chatgpt", "model", "bing", "bard"), "assistant")
-THINKING = ("reasoning_content", "reasoning", "thinking")
 JSON_TURNS = re.compile(r"\A\s{0,99}(?:\[\s{0,99})?\{")
-OPEN, CLOSE = "<think>", "</think>"
 # Of OpenMathReasoning's splits.
 NO_TRACES = {"tir": "which runs code", "genselect": "which chooses among other solutions"}
 
@@ -233,7 +233,7 @@ def _turn(message: object, column: str) -> Turn:
     if message.get("tool_calls") or message.get("function_call"):
         raise BadRow("has tool calls, which are not rendered")
     role, content = ROLES[said], message.get("content", message.get("value"))
-    thinking = next((message[name] for name in THINKING if message.get(name)), None) if role == "assistant" else None
+    thinking = next((message[name] for name in FIELDS if message.get(name)), None) if role == "assistant" else None
     content = _text("content", "" if content is None and thinking is not None else content)
     if role == "user":
         content = without_instruction(content)

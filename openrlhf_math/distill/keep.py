@@ -67,8 +67,8 @@ def _may_loop(counts: Iterable[int]) -> bool:
 
 
 _OTHER_TAGS = (
-    *(tag for name, tags in TAGS.items() if name != "think" for tag in (*tags.thinking, *(tags.answer or ()))),
     *(mark for marks in MARKS for mark in marks),
+    *(tag for tags in TAGS.values() for tag in tags.answer or ()),
 )
 
 

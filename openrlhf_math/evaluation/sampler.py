@@ -126,7 +126,7 @@ class Sampler:
                 self._ask(name, ids, params)
                 work.set()
                 pieces.append(await made)
-                return replace(piece_of(pieces[-1]), text=self._text.without_end(pieces[-1].text, pieces[-1]))
+                return self._text.piece(pieces[-1])
 
             pieces: list[CompletionOutput] = []
             attempt = ToolAttempt(tool)

@@ -123,8 +123,8 @@ def curve(run: Run, window: int = AT_END, start: float | None = None) -> Curve:
     return Curve(means(steps), means([spent[step] for step in steps]), means(accuracy))
 
 
-def _fewer(one: Order) -> str | None:
-    return words.over_seeds(one.fewer_tokens) if one.fewer_tokens and one.name != PLAIN else None
+def _fewer(one: Order) -> str:
+    return words.over_seeds(one.fewer_tokens) if one.fewer_tokens and one.name != PLAIN else "-"
 
 
 def _pass_at_1(row: dict) -> float:
@@ -143,7 +143,7 @@ def tables(found: Findings) -> list[Table]:
         row("groups neither all right nor all wrong", lambda one: percent(fmean(one.mixed.mean))),
         row("steps to the target", lambda one: words.over_seeds(one.steps, 1)),
         row("thousand completion tokens to the target", lambda one: words.over_seeds(_in_thousands(one.tokens), 0)),
-        row("times fewer tokens", lambda one: _fewer(one) or "-"),
+        row("times fewer tokens", _fewer),
     ]
     targets = ", ".join(percent(one) for one in found.targets)
     note = (

@@ -24,6 +24,7 @@ from openrlhf_math.rerank.roles import (
     Unmeasured,
 )
 from openrlhf_math.rewards.own_words import OUTPUT_BEGINS
+from openrlhf_math.rewards.thinking import CLOSE
 from openrlhf_math.tools.attempt import LAST_CALL, ToolUse, seed_of_request
 from openrlhf_math.tools.code_blocks import Call, Reader
 from openrlhf_math.tools.isolation import find_isolation
@@ -31,7 +32,6 @@ from openrlhf_math.tools.pool import KernelPool, places_for, running_for
 from openrlhf_math.tools.settings import ToolSettings
 from openrlhf_math.tools.turns import BlockTurns
 
-THINKING_ENDS = "</think>"
 CHARACTERS_A_TOKEN = 4
 REMEMBERED = 1024
 
@@ -221,7 +221,7 @@ class EndpointToolSampler:
                 use += ToolUse(1, int(result.status != "ok"), time.monotonic() - begun, 0)
                 parts.append(answer if written.endswith("\n") else f"\n{answer}")
                 said += [
-                    {"role": "assistant", "content": written.rpartition(THINKING_ENDS)[2].strip()},
+                    {"role": "assistant", "content": written.rpartition(CLOSE)[2].strip()},
                     {"role": "user", "content": answer.strip()},
                 ]
                 if tokens >= sampling.max_tokens:
@@ -231,7 +231,7 @@ class EndpointToolSampler:
 
 def first_call(text: str) -> tuple[Call | None, str]:
     """The first block of code behind the thinking part, and the text up to its end; without one None and the text."""
-    thinking, closed, rest = text.rpartition(THINKING_ENDS)
+    thinking, closed, rest = text.rpartition(CLOSE)
     reader, read = Reader("block"), len(thinking + closed)
     for line in rest.splitlines(keepends=True):
         read += len(line)

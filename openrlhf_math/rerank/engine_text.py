@@ -5,10 +5,12 @@ no trace of where its thinking ends, and a draft in it would count as the answer
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rewards.thinking import TOKENS
+from openrlhf_math.tools.attempt import Piece, piece_of
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput
@@ -22,6 +24,10 @@ class EngineText:
     def arguments(self) -> dict[str, Any]:
         """Of vLLM's SamplingParams."""
         return {"skip_special_tokens": False} if self._kept else {}
+
+    def piece(self, completion: "CompletionOutput") -> Piece:
+        """`piece_of` a completion, without the text of the token that ended it."""
+        return replace(piece_of(completion), text=self.without_end(completion.text, completion))
 
     def without_end(self, text: str, completion: "CompletionOutput") -> str:
         """The text without that of the token that ended the completion, which is in it where stop texts are kept."""

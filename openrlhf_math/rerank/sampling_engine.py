@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from openrlhf_math.colocation.async_engine import (
@@ -213,7 +213,7 @@ class SamplingEngine(ServingEngine):
                     (completion,) = output.outputs
             if meter:
                 read_logprobs(completion.logprobs, meter)
-            return replace(piece_of(completion), text=self._text.without_end(completion.text, completion))
+            return self._text.piece(completion)
 
         one.attempt = attempt
         await attempt.write(generate, ids, parameters.max_tokens, sampling.stop)

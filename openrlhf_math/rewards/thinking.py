@@ -20,6 +20,7 @@ MARKS = (
     ("<|channel>thought", "<channel|>"),  # Gemma 4
     ("<|think|>", "<|end|><|begin|>assistant<|content|>"),  # Solar Open
 )
+PAIRS = ((OPEN, CLOSE), *MARKS)
 # Those of them, and of harmony, that are single tokens.
 TOKENS = frozenset({OPEN, CLOSE, "<|channel|>", "<|channel>", "<channel|>", "<|think|>"}.union(*MARKS[:-2]))
 # Around the answer that follows.
@@ -79,7 +80,7 @@ def _joined(thinking: str, answer: str) -> str:
 
 def begins_thinking(prompt: str) -> bool:
     """Whether a prompt has opened the thinking part of what follows."""
-    return prompt.rstrip().endswith((OPEN, *(opening for opening, _ in MARKS), f"{CHANNEL}analysis{MESSAGE}"))
+    return prompt.rstrip().endswith((*(opening for opening, _ in PAIRS), f"{CHANNEL}analysis{MESSAGE}"))
 
 
 def behind_thinking(text: str) -> str:

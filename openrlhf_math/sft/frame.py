@@ -8,7 +8,7 @@ from openrlhf_math.data.prompts import Tokenizer, chat_text
 from openrlhf_math.data.template_thinking import ANSWER, QUESTION, form_of, render
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import ModelConfig
-from openrlhf_math.rewards.thinking import CLOSE, MARKS, OPEN
+from openrlhf_math.rewards.thinking import CLOSE, PAIRS
 
 _CONTROL = re.compile(r"<[^<>\s]+>|\[[A-Z_/ ]+\]")
 _MARK = re.compile(r"<[^<>]+>|\[[^\[\]]+\]")
@@ -49,7 +49,7 @@ class Frame:
     marks: tuple[str, ...]
     trims: bool
     thinking: Thinking | None = None
-    pairs: tuple[tuple[str, str], ...] = ((OPEN, CLOSE), *MARKS)
+    pairs: tuple[tuple[str, str], ...] = PAIRS
 
     def opened(self, prompt: str) -> tuple[str, str] | None:
         """What closes the thinking that a prompt has opened, and the space behind its opening; None if it has not."""
@@ -88,7 +88,7 @@ def find_frame(tokenizer: Tokenizer, stops: set[int]) -> Frame:
     thinking, pairs = _thinking(tokenizer, prompt)
     end, marks = _end(tokenizer, tail, stops)
     trims = _rendered(tokenizer, f" \n{ANSWER} \n") == whole
-    return Frame(_before(head, prompt), end, marks, trims, thinking, (*pairs, (OPEN, CLOSE), *MARKS))
+    return Frame(_before(head, prompt), end, marks, trims, thinking, (*pairs, *PAIRS))
 
 
 def _before(head: str, prompt: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
-from openrlhf_math.data.conversations import CLOSE, OPEN, BadRow, Turn, thinking_apart
+from openrlhf_math.data.conversations import BadRow, Turn, thinking_apart
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.prompts import (
     Continued,
@@ -29,6 +29,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, read_config, token_error
 from openrlhf_math.rewards.own_words import output_blocks
+from openrlhf_math.rewards.thinking import CLOSE, OPEN
 from openrlhf_math.sft.frame import bare_frame, find_frame, stop_tokens
 from openrlhf_math.training.flag_values import TEMPLATE_FLAG
 

@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 import families
 import tiny_scorers
+from wrong_attention import leaky
 
 from openrlhf_math.cli import main
 from openrlhf_math.errors import UserError
@@ -145,16 +146,6 @@ def test_rotary_frequencies_that_no_row_reaches_do_not_forbid_packing(tmp_path):
     made = judge(tmp_path)
     assert made.choose_path() is None and made.path == "shared"
     assert judge(tmp_path, longest=65).path == "rows"
-
-
-def leaky(query, key, value, layout, seen, scores):
-    """Attention in which solutions see each other: the row as if it were one sequence."""
-    heads = query.shape[1] // key.shape[1]
-    table = torch.einsum("qhs,khs->hqk", query, key.repeat_interleave(heads, 1)) * scores.scaling
-    hidden = torch.ones(table.shape[1:], dtype=torch.bool).triu(1)
-    return torch.einsum(
-        "hqk,khs->qhs", table.masked_fill(hidden, -torch.inf).softmax(-1), value.repeat_interleave(heads, 1)
-    )
 
 
 def scaled(query, key, value, layout, seen, scores):

@@ -1,7 +1,6 @@
 """The path of a training: chosen by a probe on the weights, refused where none is right, and checked before Ray."""
 
 import json
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from transformers.models.qwen2 import modeling_qwen2
 sys.path.append(str(Path(__file__).parents[1]))
 
 import families
+from wrong_attention import leaky
 
 from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world.world import build_tokenizer
@@ -54,16 +54,6 @@ def test_a_right_path_is_taken_without_a_word(dtype, asked, path):
     actor.packing_samples = False
     assert actor.choose_path() is None
     assert actor.path == path
-
-
-def leaky(query, key, value, layout, seen, scores):
-    """Attention in which completions see each other: the row as if it were one sequence."""
-    heads = query.shape[1] // key.shape[1]
-    table = torch.einsum("qhs,khs->hqk", query, key.repeat_interleave(heads, 1)) * scores.scaling
-    hidden = torch.ones(table.shape[1:], dtype=torch.bool).triu(1)
-    return torch.einsum(
-        "hqk,khs->qhs", table.masked_fill(hidden, -math.inf).softmax(-1), value.repeat_interleave(heads, 1)
-    )
 
 
 def without_prompt(query, key, value, layout, seen, scores):
