@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from openrlhf_math.data.prompts import INSTRUCTION, Messages, Tokenizer, chat_text
 from openrlhf_math.registry import Registry
+from openrlhf_math.rewards.thinking import OPEN, begins_thinking
 
 Writer = Callable[[Tokenizer, Messages], str]
 
@@ -68,7 +69,7 @@ def r1(tokenizer: Tokenizer, messages: Messages) -> str:
     https://github.com/deepseek-ai/DeepSeek-R1, "Usage Recommendations".
     """
     text = chat(tokenizer, [turn for turn in messages if turn["role"] != "system"])
-    return text if text.rstrip().endswith("<think>") else f"{text}<think>\n"
+    return text if begins_thinking(text) else f"{text}{OPEN}\n"
 
 
 @register_prompt("plain", chat_template=False)

@@ -3,10 +3,21 @@
 from types import SimpleNamespace
 
 import pytest
-from public_tokenizers import chatml, command_r7b, deepseek_r1, gpt_oss, kimi_thinking, ministral, qwen3, seed_oss
+from public_tokenizers import (
+    chatml,
+    command_r7b,
+    deepseek_r1,
+    exaone_deep,
+    gpt_oss,
+    kimi_thinking,
+    ministral,
+    qwen3,
+    seed_oss,
+)
 
 from openrlhf_math.data.prompts import chat_text
 from openrlhf_math.data.trace import trace
+from openrlhf_math.evaluation.prompts import r1
 from openrlhf_math.rerank.engine_text import EngineText
 from openrlhf_math.rerank.genselect import choice
 from openrlhf_math.rerank.scorers import Verifier
@@ -133,3 +144,12 @@ def test_a_verifier_whose_prompt_begins_the_thinking_is_refused():
     opened.chat_template = opened.chat_template + "{{ '<think>\n' }}"
     with pytest.raises(ValueError, match="verdict"):
         Verifier(opened, config)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "expected"),
+    [(exaone_deep, "[|user|]1+1?\n[|assistant|]<thought>\n"),
+     (chatml, "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n<think>\n")],
+)  # fmt: skip
+def test_the_r1_prompt_opens_thinking_that_the_template_has_not_opened(tokenizer, expected):
+    assert r1(tokenizer(), [{"role": "user", "content": "1+1?"}]) == expected
