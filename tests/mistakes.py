@@ -1,6 +1,6 @@
 """Mistakes that users make, in every command, and what is printed for each: docs/mistakes.md.
 
-python tests/mistakes.py    # writes the page anew; tests/unit/test_mistakes.py compares it
+python tests/mistakes.py    # writes the page; tests/unit/test_mistakes.py compares it
 """
 
 import contextlib
@@ -333,7 +333,7 @@ writes this page, and a unit test makes each mistake and compares.
 
 `model` is a sound model with 512 tokens of context; `cut`, `short_header`, `pointer`, `missing_shard` and so on are
 copies of it with the damage that their name says. `p.jsonl` is sound and has 40 problems; `types.jsonl` has numbers and
-lists in place of texts, `columns.jsonl` has one column `a`, `binary.jsonl` is no text, `text.jsonl` no JSON, and
+lists in place of texts, `columns.jsonl` has one column `a`, `binary.jsonl` is not text, `text.jsonl` is not JSON, and
 `folder` is empty.
 """
 

@@ -100,7 +100,7 @@ def _add_label(modes: Modes) -> None:
     add("--neutral", type=float, default=1.0, metavar="LABEL", help="of a step rated 0 (%(default)s)")
 
     add = parser.add_argument_group("monte-carlo").add_argument
-    add("--model", metavar="NAME", help="who continues: directory or hub name of a chat model")
+    add("--model", metavar="NAME", help="the model that continues: directory or hub name of a chat model")
     add("--completions", type=int, default=8, metavar="N", help="from every step (%(default)s)")
     add("--hard", action="store_true", help="1 if some completion reaches the gold answer, else 0")
     add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")

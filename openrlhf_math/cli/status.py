@@ -44,7 +44,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         nargs="?",
         type=float,
         const=2.0,
-        help="show it again every so many seconds (2) until none of the runs is at work",
+        help="show it again every so many seconds (2) until none of the runs is running",
     )
     return parser
 

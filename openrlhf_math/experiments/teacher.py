@@ -1,4 +1,4 @@
-"""What a teacher's log-probabilities are worth: on-policy distillation beside GRPO and SFT on the teacher's traces."""
+"""The gain from a teacher's log-probabilities: on-policy distillation against GRPO and SFT on the teacher's traces."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

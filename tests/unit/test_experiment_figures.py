@@ -94,7 +94,7 @@ def test_memory_time_and_distance_are_those_of_the_runs(kl_findings):
     zero, tenth = kl_findings.coefficients
     assert zero.peak_gib.values == [2.0, 3.0] and tenth.peak_gib.mean == 4.0
     assert (zero.step_seconds.mean, tenth.step_seconds.mean) == (2.0, 3.0)
-    assert zero.kl_to_start is None, "without a reference model nobody computes it"
+    assert zero.kl_to_start is None, "it is not computed without a reference model"
     assert tenth.kl_to_start.mean == pytest.approx(0.03)
 
 

@@ -69,7 +69,7 @@ def problem_sets() -> dict[str, list[Problem]]:
 
 
 class Engine:
-    """Stands for vLLM's: it keeps the tokens that it is asked to go on from, and writes nothing."""
+    """Replaces vLLM's: it keeps the tokens of the prompt, and writes nothing."""
 
     model_config = SimpleNamespace(max_model_len=4096)
 
