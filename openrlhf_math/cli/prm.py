@@ -94,6 +94,7 @@ def _add_label(modes: Modes) -> None:
     add("--separator", default="\\n\\n", metavar="TEXT", help=r"what separates steps (%(default)s)")
     add("--heldout", type=float, default=0.0, metavar="SHARE", help="of the problems, to evaluate on (%(default)s)")
     add("--format", choices=("parquet", "jsonl"), default="parquet", help="of the labels (%(default)s)")
+    add("--distinct", action="store_true", help="write solutions of a problem with the same steps once")
     add("--json", action="store_true", help="print the counts as JSON")
 
     add = parser.add_argument_group("prm800k").add_argument
@@ -252,6 +253,7 @@ def read_settings(args: argparse.Namespace) -> "LabelSettings":
         neutral=args.neutral,
         heldout=args.heldout,
         format=args.format,
+        distinct=args.distinct,
         rollouts=rollouts,
     )
 
