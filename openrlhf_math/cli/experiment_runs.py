@@ -24,7 +24,7 @@ KL_FLAGS = ("--algo.kl.use_loss", "--algo.kl.estimator", "k3")
 PRM_SCORER = "trl-prm"
 # A larger model learns longer, from each solution once a pass.
 PRM_FLAGS = (
-    "--data.max_len", "320", "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "4",
+    "--data.max_len", "320", "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "6",
     "--adam.lr", "1e-3", "--eval.steps", "250",
 )  # fmt: skip
 
