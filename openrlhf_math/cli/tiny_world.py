@@ -19,7 +19,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "--problems",
         choices=("stories", "products"),
         default="stories",
-        help="a running total below ten; or products of numbers of four digits, with traces that call a tool (%(default)s)",
+        help="a running total below ten; or products of numbers of four digits, with traces that call a tool "
+        "(%(default)s)",
     )
     parser.add_argument(
         "--size", choices=("tiny", "larger"), default="tiny", help="of the model, 0.8M or 2.2M weights (%(default)s)"
