@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_math.data.chat_date import chat_date
 from openrlhf_math.rewards.thinking import CLOSE, OPEN
 
 if TYPE_CHECKING:
@@ -66,15 +67,15 @@ def render(tokenizer: "Tokenizer", answer: Mapping[str, Any]) -> str | None:
         return None
 
 
-_forms: dict[str, Form | None] = {}  # by template
+_forms: dict[tuple[str, str], Form | None] = {}  # by template and date, which may be in the head
 
 
 def form_of(tokenizer: "Tokenizer") -> Form | None:
-    """`find_form`, once for a template."""
-    template = str(tokenizer.chat_template)
-    if template not in _forms:
-        _forms[template] = find_form(tokenizer)
-    return _forms[template]
+    """`find_form`, once for a template and a date."""
+    key = (str(tokenizer.chat_template), chat_date())
+    if key not in _forms:
+        _forms[key] = find_form(tokenizer)
+    return _forms[key]
 
 
 def apart(tokenizer: "Tokenizer", messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
