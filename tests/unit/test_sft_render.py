@@ -47,7 +47,7 @@ def renderer(
         input_template=None if template == "chat" else template,
         tokenizer_chat_template=None,
     )
-    ours = {"thinking_tags": tags, "code_output": code_output, "template_variables": {}}
+    ours = {"thinking_tags": tags, "code_output": code_output, "template_variables": {}, "chat_date": None}
     math = SimpleNamespace(instruction=instruction, thinking=thinking, **ours)
     return Renderer(SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(folder)), math=math))
 
