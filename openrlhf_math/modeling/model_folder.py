@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.data.chat_date import dated
 from openrlhf_math.data.places import give_up_soon_without_network, why_missing
 from openrlhf_math.data.prompts import Tokenizer
+from openrlhf_math.data.template_content import prepared
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_kind import check_engine, check_files, check_positions, wants_code
 from openrlhf_math.patches.remote_code import remote_code_trusted
@@ -58,7 +58,7 @@ def check_chat_model(flag: str, model: str, device: str, context: int | None) ->
 
 
 def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tokenizer:
-    """The model's tokenizer, see `chat_date.dated`. Raises UserError if it cannot be read, if it or the model wants to
+    """The model's tokenizer, see `prepared`. Raises UserError if it cannot be read, if it or the model wants to
     run its own code, or if there is no chat template where one is needed."""
     from transformers import AutoConfig, AutoTokenizer
 
@@ -81,7 +81,7 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tok
         raise UserError(f"{flag} {model}: its tokenizer has no chat template; {fix}")
     if needs_template:
         _check_syntax(flag, model, tokenizer)
-    return dated(tokenizer)
+    return prepared(tokenizer)
 
 
 def recommended_sampling(flag: str, model: str) -> dict[str, float]:

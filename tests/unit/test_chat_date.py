@@ -228,7 +228,7 @@ def test_every_tokenizer_is_loaded_with_the_date():
     for path in Path(openrlhf_math.__file__).parent.rglob("*.py"):
         for line in path.read_text().splitlines():
             if "AutoTokenizer.from_pretrained(" in line:
-                found.setdefault(path.name, []).append("dated(" in line)
+                found.setdefault(path.name, []).append("prepared(" in line)
     assert found.pop("model_folder.py") == [False]  # `load_tokenizer`, which ends with it
     assert found.pop("scoring_engine.py") == [False]  # in the next line
     assert found.pop("experiment_rules.py") == [False]  # counts tokens
