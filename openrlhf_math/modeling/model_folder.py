@@ -79,6 +79,10 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tok
         )
     if needs_template and not tokenizer.chat_template:
         raise UserError(f"{flag} {model}: its tokenizer has no chat template; {fix}")
+    if needs_template and isinstance(tokenizer.chat_template, dict) and "default" not in tokenizer.chat_template:
+        names = ", ".join(sorted(tokenizer.chat_template))
+        raise UserError(f"{flag} {model}: of its chat templates ({names}) none is called default; {fix}, or save the "
+                        "one to use as chat_template.jinja")  # fmt: skip
     if needs_template:
         _check_syntax(flag, model, tokenizer)
     return prepared(tokenizer)
