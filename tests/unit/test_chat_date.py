@@ -223,13 +223,11 @@ def test_plans_show_the_date(model, problem_file, tmp_path, capsys):
 
 
 def test_every_tokenizer_is_loaded_with_the_date():
-    """Those that render no chat aside."""
-    found = {}
+    aside = ("model_folder.py", "scoring_engine.py", "experiment_rules.py")  # the first two do it later on
+    found = 0
     for path in Path(openrlhf_math.__file__).parent.rglob("*.py"):
-        for line in path.read_text().splitlines():
-            if "AutoTokenizer.from_pretrained(" in line:
-                found.setdefault(path.name, []).append("prepared(" in line)
-    assert found.pop("model_folder.py") == [False]  # `load_tokenizer`, which ends with it
-    assert found.pop("scoring_engine.py") == [False]  # in the next line
-    assert found.pop("experiment_rules.py") == [False]  # counts tokens
-    assert found and all(all(lines) for lines in found.values())
+        code = "".join(path.read_text().split())
+        loads = code.count("AutoTokenizer.from_pretrained(")
+        assert path.name in aside or loads == code.count("prepared(AutoTokenizer.from_pretrained("), path
+        found += loads
+    assert found >= 5
