@@ -22,6 +22,7 @@ class RolloutSettings:
     completions  drawn from the end of every step
     hard         1 if some completion reaches the gold answer, else 0; otherwise the share that do
     concurrency  completions under way at once
+    chat_date    that the chat template writes; None if it writes none
     """
 
     model: str
@@ -37,6 +38,7 @@ class RolloutSettings:
     concurrency: int = 64
     tensor_parallel: int = 1
     seed: int = 0
+    chat_date: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("completions", "max_tokens", "max_context", "concurrency", "tensor_parallel"):

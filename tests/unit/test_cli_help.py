@@ -100,6 +100,8 @@ THE_SAME = {
     "--device": "distill eval prm/label solve serve grpo sft prm/train",
     "--seed": "distill eval prm/label solve serve grpo sft prm/train demo tiny-world vote",
     "--resume": "solve grpo sft prm/train",
+    "--chat-date": "distill eval prm/label solve serve grpo sft",
+    "--scorer": "eval solve serve prm/train",
     "--license": "curate distill",
 }
 
