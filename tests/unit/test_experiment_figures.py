@@ -279,10 +279,11 @@ def findings() -> dict:
         "rerank": (rerank, rerank.analyse([problems], None)),
         "tool": (tool, tool_findings()),
         "teacher": (teacher, teacher_findings()),
+        "mismatch": (mismatch, mismatch_findings()),
     }
 
 
-@pytest.mark.parametrize("name", ["kl", "efficiency", "curriculum", "rerank", "tool", "teacher"])
+@pytest.mark.parametrize("name", ["kl", "efficiency", "curriculum", "rerank", "tool", "teacher", "mismatch"])
 def test_experiment_leaves_its_figure_its_tables_and_its_commands(tmp_path, name):
     experiment, result = findings()[name]
     write_results(tmp_path / name, experiment, result, [["eval", "--instruction", ""]], 61.4)
@@ -299,10 +300,16 @@ def test_experiment_leaves_its_figure_its_tables_and_its_commands(tmp_path, name
     assert "openrlhf-math eval --instruction ''" in (folder / "commands.txt").read_text()
 
 
-def test_each_coefficient_has_a_panel(tmp_path):
-    kl.draw(findings()["kl"][1], tmp_path / "kl")
-    drawn = (tmp_path / "kl.svg").read_text()
-    assert [drawn.count(f"<!-- Reward, KL {name}") for name in ("0:", "0.01 ")] == [1, 1]
+def test_each_band_has_a_separate_panel(tmp_path):
+    panels = {
+        "kl": ("Reward, KL 0:", "Reward, KL 0.01 "),
+        "mismatch": ("Exact engine", "Perturbed engine, uncorrected"),
+    }
+    for name, titles in panels.items():
+        experiment, found = findings()[name]
+        experiment.draw(found, tmp_path / name)
+        drawn = (tmp_path / f"{name}.svg").read_text()
+        assert [drawn.count(f"<!-- {title}") for title in titles] == [1, 1]
 
 
 def test_table_says_what_its_ranges_are_of():
@@ -315,13 +322,18 @@ def test_table_says_what_its_ranges_are_of():
 # --- mismatch
 
 
-def test_inexact_engine_is_compared_with_the_exact_one():
+def mismatch_findings() -> mismatch.Findings:
     def off(ess: float, *accuracies: float) -> mismatch.Run:
-        return mismatch.Run(rows(6, **{"rollout_corr/ess": ess, "logprob_gap": 0.3}), results(*accuracies))
+        figures = {"rollout_corr/ess": ess, "logprob_gap": 0.3, "rollout_corr/corrected_rate": 0.0}
+        return mismatch.Run(rows(6, **figures), results(*accuracies))
 
     students, exact = [results(0.2, 0.4), results(0.4, 0.2)], [off(1.0, 0.9, 0.7), off(1.0, 0.8, 0.8)]
     runs = {mismatch.EXACT: exact, "off": [off(0.8, 0.3, 0.5), off(0.6, 0.4, 0.4)]}
-    found = mismatch.analyse(students, runs, noise=0.2)
+    return mismatch.analyse(students, runs, noise=0.2)
+
+
+def test_a_perturbed_engine_is_compared_with_the_exact_one():
+    found = mismatch_findings()
     plain, worse = found.ways
     assert (found.seeds, found.steps, found.student.value) == (2, 6, pytest.approx(0.3))
     assert plain.against is None and worse.against.difference == pytest.approx(-0.4)

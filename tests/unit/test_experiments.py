@@ -141,9 +141,12 @@ def recorded(monkeypatch):
 
     monkeypatch.setattr(stages.subprocess, "run", run)
 
-    def taught(titled, folder, seed):
+    def taught(titled, folder, seed, sft_flags):
         write_lines(folder / "world" / "train.jsonl", [{"problem": f"{row}+1?"} for row in (1, 2)])
         write_traces(folder / "traces")
+        (folder / "problems" / "data").mkdir(parents=True)
+        curated = [{"problem": f"{row}+3?", "answer": str(row + 3)} for row in (1, 2)]
+        parquet.write_table(pyarrow.Table.from_pylist(curated), folder / "problems" / "data" / "train.parquet")
 
     for module in (experiment_runs, experiment_teacher):
         monkeypatch.setattr(module, "teach_student", taught)
@@ -156,7 +159,7 @@ def recorded(monkeypatch):
         ("kl", ("--coefficients", "0", "0.01"), ["eval", "grpo", "eval", "grpo", "eval"] * 2),
         ("efficiency", ("--repeats", "2"), ["grpo", "eval", "eval", *["experiments"] * 4] * 2),
         ("curriculum", (), ["grpo"] * 3 * 2),
-        ("rerank", ("--attempts", "2"), ["grpo", "eval", "prm", "prm", "solve"] * 2),
+        ("rerank", ("--attempts", "2"), ["tiny-world", "sft", "grpo", "eval", "prm", "prm", "solve"] * 2),
         ("mismatch", ("--noise", "0.3"), ["eval", *["grpo", "eval"] * 3] * 2),
         ("tool", (), ["tiny-world", "sft", "grpo", "grpo"] * 2),
         ("teacher", (), ["tiny-world", "sft", "eval", "eval", *["grpo", "eval"] * 3, "distill", "sft", "eval"] * 2),
@@ -223,7 +226,7 @@ def test_only_correction_runs_have_inexact_engines(recorded, run_dir):
         (("mismatch", "--noise", "0"), "--noise 0: give a finite number above 0"),
         (("mismatch", "--noise", "nan"), "--noise nan: give a finite number above 0"),
         (("rerank", "--attempts", "1"), "--attempts 1: give 2 or more"),
-        (("rerank", "--prm-problems", "2001"), "--prm-problems 2001: give 50 to 2000"),
+        (("rerank", "--prm-problems", "8001"), "--prm-problems 8001: give 50 to 8000"),
     ],
 )
 def test_bad_settings_are_refused_before_start(run_dir, capsys, arguments, sentence):

@@ -133,7 +133,9 @@ def test_template_gets_its_variables_in_grpo_and_sft(model_folder, problem_file)
         first = json.loads(problem_file.read_text().splitlines()[0])["problem"]
         assert prompts[0] == f"<user>{first}{ending}"
         data = SimpleNamespace(apply_chat_template=True, tokenizer_chat_template=None, input_template=None)
-        math = SimpleNamespace(thinking_tags="think", template_variables=variables, thinking="keep", instruction="")
+        math = SimpleNamespace(
+            thinking_tags="think", template_variables=variables, thinking="keep", instruction="", chat_date=None
+        )
         made = Renderer(
             SimpleNamespace(data=data, math=math, model=SimpleNamespace(model_name_or_path=str(model_folder)))
         )

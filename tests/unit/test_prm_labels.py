@@ -172,6 +172,27 @@ def test_command_labels_attempts_and_skips_bad_rows(tmp_path, capsys):
     assert (output / "train.parquet").read_bytes() == first
 
 
+def test_repeated_solutions_are_written_once_if_asked_for(tmp_path, capsys):
+    wrong, right = "9-3=6.\n6+3=8.", "9-3=6.\n6+3=9."
+    other = distinct_stories(1, seed=1)[0]
+    rows = [
+        {"problem": LEO.text, "gold": 9, "responses": [wrong, right, f"<think>\n{wrong}\n</think>"]},
+        {"problem": LEO.text, "gold": 9, "response": right},
+        {"problem": other.text, "gold": other.answer, "response": wrong},  # the same steps of another problem
+    ]
+    file = write(tmp_path / "attempts.jsonl", rows)
+    flags = ["--source", "tiny-world", "--separator", "\\n", "--json", str(file), "--output"]
+    assert main(["prm", "label", *flags, str(tmp_path / "all")]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["train: solutions"] == 5
+    assert main(["prm", "label", *flags, str(tmp_path / "distinct"), "--distinct"]) == 0
+    counts = json.loads(capsys.readouterr().out)["counts"]
+    assert counts["train: solutions"] == 3 and counts["repeated solutions"] == 2
+    found = parquet.read_table(tmp_path / "distinct" / "train.parquet").to_pylist()
+    assert [(row["problem"], row["steps"][-1]) for row in found] == [
+        (LEO.text, "6+3=8."), (LEO.text, "6+3=9."), (other.text, "6+3=8."),
+    ]  # fmt: skip
+
+
 def test_command_reads_prm800k(tmp_path, capsys):
     file = write(tmp_path / "phase2.jsonl", [prm800k_row(A, B), prm800k_row(A, finish_reason="bad_problem")])
     output = tmp_path / "labels"

@@ -5,6 +5,7 @@ What is expected is worked out by hand from the layouts of published tokenizers 
 
 import asyncio
 import json
+from dataclasses import make_dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -96,6 +97,11 @@ class StreamingEngine(Engine):
         yield SimpleNamespace(outputs=[one])
 
 
+def record(**fields):
+    """As settings, which `dataclasses.replace` takes."""
+    return make_dataclass("Record", fields)(**fields)
+
+
 def by_grpo(model, way: str, tmp_path) -> list[list[int]]:
     """What the engine of a run is asked: through the files of the run, OpenRLHF's data set and our executor."""
     from datasets import load_dataset
@@ -116,7 +122,7 @@ def by_grpo(model, way: str, tmp_path) -> list[list[int]]:
     )  # fmt: skip
     args = SimpleNamespace(
         data=data, actor=SimpleNamespace(model_name_or_path=str(model)), rollout=SimpleNamespace(max_new_tokens=8),
-        math=SimpleNamespace(instruction=INSTRUCTION, run_dir=tmp_path, tool=None, generation=Generation()),
+        math=record(instruction=INSTRUCTION, run_dir=tmp_path, tool=None, generation=Generation(), chat_date=None),
         eval=SimpleNamespace(dataset=None),
     )  # fmt: skip
     prompts = inputs.render_prompts(args, problem_sets())
@@ -142,7 +148,7 @@ def by_sft(model, way: str, tmp_path) -> list[list[int]]:
 
     chat_template, template = flags(way)
     data = SimpleNamespace(apply_chat_template=chat_template, input_template=template, tokenizer_chat_template=None)
-    ours = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}}
+    ours = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}, "chat_date": None}
     math = SimpleNamespace(instruction=INSTRUCTION, thinking="keep", **ours)
     args = SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(model)), math=math)
     render, layout = Renderer(args), Layout(("problem", "response"))

@@ -55,7 +55,7 @@ def dataset(tmp_path_factory):
     tokenizer.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
     data = SimpleNamespace(apply_chat_template=True, input_template=None, tokenizer_chat_template=None)
-    ours = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}}
+    ours = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}, "chat_date": None}
     math_args = SimpleNamespace(instruction="", thinking="keep", **ours)
     args = SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(folder)), math=math_args)
     render, layout = Renderer(args), Layout(("messages",))

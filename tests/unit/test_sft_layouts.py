@@ -42,7 +42,7 @@ def render_args(tmp_path_factory):
     data = SimpleNamespace(
         apply_chat_template=True, input_template=None, tokenizer_chat_template=None, multiturn=False, max_len=4096
     )
-    tags = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}}
+    tags = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}, "chat_date": None}
     settings = SimpleNamespace(instruction="", thinking="keep", max_bad_rows=0.05, **tags)
     return SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(folder)), math=settings)
 

@@ -47,7 +47,7 @@ def renderer(
         input_template=None if template == "chat" else template,
         tokenizer_chat_template=None,
     )
-    ours = {"thinking_tags": tags, "code_output": code_output, "template_variables": {}}
+    ours = {"thinking_tags": tags, "code_output": code_output, "template_variables": {}, "chat_date": None}
     math = SimpleNamespace(instruction=instruction, thinking=thinking, **ours)
     return Renderer(SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(folder)), math=math))
 
@@ -265,6 +265,7 @@ def test_plain_template_that_opens_thinking_is_continued(tmp_path):
 
 
 USER, TWO_POINTS = {"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}
+TEXT, THOUGHT = {"type": "text", "text": "2"}, {"type": "thinking", "thinking": "add"}
 BAD = {
     "no response": {"problem": "1+1?", "response": None},
     "empty response": {"problem": "1+1?", "response": " \n"},
@@ -286,7 +287,23 @@ BAD = {
     "two kinds of thinking": {"messages": [USER, {"role": "assistant", "content": "<think>a</think>2",
                                                   "thinking": "b"}]},
     "a completion with a question": {"prompt": [USER], "completion": [USER, TWO_POINTS]},
+    "thinking behind the answer": {"messages": [USER, TWO_POINTS | {"content": [TEXT, THOUGHT]}]},
+    "two parts of thinking": {"messages": [USER, TWO_POINTS | {"content": [THOUGHT, THOUGHT, TEXT]}]},
+    "thinking in a part and a field": {"messages": [USER, TWO_POINTS | {"content": [THOUGHT, TEXT], "thinking": "b"}]},
+    "thinking of the user": {"messages": [USER | {"content": [THOUGHT, TEXT]}, TWO_POINTS]},
+    "thinking without an answer": {"messages": [USER, TWO_POINTS | {"content": [THOUGHT]}]},
+    "thinking that is no text": {"messages": [USER, TWO_POINTS | {"content": [{"type": "thinking", "thinking": 1},
+                                                                              TEXT]}]},
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("thought", ["add", [{"type": "text", "text": "ad"}, {"type": "text", "text": "d"}]])
+def test_thinking_as_the_first_part_is_as_in_a_field(chat_model, thought):
+    """Mistral's and Anthropic's messages; Parquet gives every part all fields."""
+    parts = [{"type": "thinking", "thinking": thought, "text": None}, TEXT | {"thinking": None}]
+    in_field = {"role": "assistant", "content": "2", "reasoning_content": "add"}
+    expected = rendered(chat_model, {"messages": [USER, in_field]})
+    assert rendered(chat_model, {"messages": [USER, {"role": "assistant", "content": parts}]}) == expected
 
 
 @pytest.mark.parametrize("row", BAD.values(), ids=BAD.keys())
