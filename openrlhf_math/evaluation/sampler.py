@@ -17,8 +17,8 @@ from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.confidence import Confidence, Meter, Watch, logprob_arguments, read_logprobs
-from openrlhf_math.rerank.engine_text import EngineText
 from openrlhf_math.rerank.here import run_here
+from openrlhf_math.rerank.prompts import EngineText
 from openrlhf_math.rerank.roles import Completion
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.side_by_side import end

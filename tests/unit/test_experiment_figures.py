@@ -6,12 +6,11 @@ import pytest
 from recorded_runs import grpo_row
 
 from openrlhf_math.cli.experiment_teacher import first_of, worked_sum
+from openrlhf_math.cli.experiments import write_results
 from openrlhf_math.evaluation.compare import Result
 from openrlhf_math.evaluation.recorded import Judged
 from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank, teacher, tool
-from openrlhf_math.experiments.heldout import differences, pass_at_1, tokens_per_correct
-from openrlhf_math.experiments.over_seeds import band, spread
-from openrlhf_math.experiments.results import write_results
+from openrlhf_math.experiments.over_seeds import band, differences, pass_at_1, spread, tokens_per_correct
 
 
 def results(*accuracies: float, tokens: float = 50.0) -> list[Result]:

@@ -178,8 +178,7 @@ def by_eval(model, way: str, tmp_path) -> list[list[int]]:
 
 
 def with_a_streaming_engine(kind: type, tokenizer):
-    from openrlhf_math.rerank.engine_text import EngineText
-    from openrlhf_math.rerank.prompts import Prompts
+    from openrlhf_math.rerank.prompts import EngineText, Prompts
 
     engine = object.__new__(kind)
     engine._under_way = {}
