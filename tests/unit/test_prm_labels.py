@@ -11,7 +11,7 @@ from openrlhf_math.data.tiny_world.problems import Story, distinct_stories
 from openrlhf_math.data.tiny_world.server import teach
 from openrlhf_math.prm.labelling import is_heldout
 from openrlhf_math.prm.prm800k import solutions
-from openrlhf_math.prm.rows import Solution
+from openrlhf_math.prm.rows import Solution, read_solution
 from openrlhf_math.rerank.steps import split_steps
 
 LEO = Story("Leo", "pens", 9, ("loses", "finds", "sells"), (-3, 3, -2))
@@ -132,6 +132,19 @@ def test_a_bad_row_is_told_in_a_sentence(name):
 def test_what_cannot_be_learned_from_is_no_solution(row, sentence):
     with pytest.raises(ValueError, match=sentence):
         Solution(*row, source="test")
+
+
+@pytest.mark.parametrize("changed, sentence", [
+    ({"problem": "a\ud800"}, "problem is not valid Unicode"), ({"steps": ["a", "b\ud800"]}, "step 2 is not valid Unicode"),
+    ({"problem": "a\0b"}, "problem holds binary data"), ({"problem": "1 " * 3_000_000}, "6,000,002 characters"),
+    ({"steps": ["1" * 1_500_000] * 2}, "3,000,001 characters"),
+])  # fmt: skip
+def test_a_text_that_no_tokenizer_takes_or_that_is_far_too_long_is_no_row(changed, sentence):
+    """They were trained as other texts than the file has, or their tokens were counted for half a minute."""
+    row = {"problem": "p", "steps": ["a", "b"], "labels": [1, 0]}
+    assert read_solution(row).labels == [1, 0]
+    with pytest.raises(ValueError, match=sentence):
+        read_solution(row | changed)
 
 
 def write(path, rows):
