@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from openrlhf_math.curation.base_rates import BaseRates
     from openrlhf_math.curation.settings import Judge
     from openrlhf_math.curation.summary import Summary
+    from openrlhf_math.data.sources import Source
 
 ABOUT = """\
 Read problem sets into one schema, filter them, remove duplicates and benchmark problems, and write Parquet with
@@ -25,7 +26,7 @@ SET is [NAME=]PLACE:
   NAME   a known set, package.module.function for a reader of your own (a row as a dict -> data.schema.Row),
          or any name for the set
   A known set's NAME alone is its place on the hub. Without NAME, a file is read by its columns.
-known sets:
+known sets, with the licence that their cards state:
 {sets}
 filters, in their order:
 {filters}
@@ -34,6 +35,11 @@ of the same problem the first is kept: sets in the order given, files by name, r
 pass rates of a model, for `grpo --math.curriculum`:
   openrlhf-math eval --model MODEL --benchmark problems.jsonl --samples 8 --temperature 1 --output runs/base
   openrlhf-math curate --source problems.jsonl --pass-rate runs/base --output data/rated"""
+
+
+def _known(source: "Source") -> str:
+    place = f"{source.hub} ({source.licence})" if source.hub else f"a layout: give {source.name}=PLACE"
+    return f"  {source.name:<24}  {place}"
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -47,7 +53,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         description=ABOUT,
         epilog=PLACES.format(
-            sets="\n".join(f"  {one.name:<20} {one.hub} ({one.licence})" for one in SOURCES.values()),
+            sets="\n".join(_known(one) for one in SOURCES.values()),
             filters="  " + ", ".join(FILTERS),
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,

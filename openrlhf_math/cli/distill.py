@@ -107,7 +107,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--top-p", type=float, default=0.95, help="nucleus sampling (%(default)s)")
     add("--seed", type=int, default=0, help="the seed of every attempt is derived from it (%(default)s)")
     add("--no-seed", action="store_true", help="send none, for endpoints that refuse it")
-    add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
+    add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none ('%(default)s')")
 
     add = parser.add_argument_group("endpoint").add_argument
     add("--base-url", metavar="URL", help="up to and with /v1")

@@ -50,9 +50,12 @@ prompts:
   pkg.mod.function   your own: (tokenizer, messages) to text
 
 After a kill the same command resumes with the completions that exist. --output contains:
-  completions.jsonl  every completion with its grade     summary.json   the figures
-  journal.jsonl      completions in order of arrival     config.json    their settings
-  scores.jsonl       their scores in order of arrival    scores.json    their scorer
+  completions.jsonl  every completion with its grade
+  summary.json       the figures
+  journal.jsonl      completions in order of arrival
+  config.json        their settings
+  scores.jsonl       their scores in order of arrival
+  scores.json        their scorer
   judge.jsonl        the judge's replies in order of arrival
 """
 

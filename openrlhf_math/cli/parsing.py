@@ -95,7 +95,7 @@ def _likeness(one: str, other: str) -> float:
 ENTRY = re.compile(r"( *)(\S+(?: \S+)*)( {2,})(?=\S)")  # a name, two spaces or more, and what it means
 COMMAND = re.compile(r"( *)((?:openrlhf-math|torchrun|curl) .*?)( {2,}(\S.*))?$")  # and a remark
 SLACK = 5  # characters by which a full line may be shorter than the longest
-AS_IT_IS = re.compile(r"\s*(openrlhf-math |torchrun |curl |\{|\[|jq )")  # commands and rows of JSON, to be copied
+AS_IT_IS = re.compile(r"\s*(openrlhf-math |torchrun |curl |\{|\[|\"|jq )")  # commands and rows of JSON, to be copied
 
 
 class WrappedHelp(NamesOnce, argparse.RawDescriptionHelpFormatter):

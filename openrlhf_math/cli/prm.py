@@ -25,10 +25,10 @@ EXAMPLES = r"""examples:
 See `openrlhf-math prm label --help` and `openrlhf-math prm train --help`.
 """
 LABEL_EPILOG = r"""sources:
-  monte-carlo  attempts; --model continues from every step --completions times (Math-Shepherd). The label is the
-               share of completions that reach the gold answer, with --hard 1 if one does. Run it again after a kill:
-               nothing is drawn twice
-  prm800k      files of PRM800K's form, https://github.com/openai/prm800k: what people said of the steps
+  monte-carlo  attempts; --model continues from every step --completions times (Math-Shepherd). The label is the share
+               of completions that reach the gold answer; with --hard, 1 if one does. Rerun the command after a kill;
+               no completion is sampled twice
+  prm800k      files of PRM800K's form, https://github.com/openai/prm800k: steps rated by people
   tiny-world   attempts at the tiny world's problems, checked by a program
   pkg.mod.f    your own, see openrlhf_math.prm.sources
 
@@ -95,6 +95,7 @@ def _add_label(modes: Modes) -> None:
     add("--separator", default="\\n\\n", metavar="TEXT", help=r"what separates steps (%(default)s)")
     add("--heldout", type=float, default=0.0, metavar="SHARE", help="of the problems, to evaluate on (%(default)s)")
     add("--format", choices=("parquet", "jsonl"), default="parquet", help="of the labels (%(default)s)")
+    add("--distinct", action="store_true", help="write solutions of a problem with the same steps once")
     add("--json", action="store_true", help="print the counts as JSON")
 
     add = parser.add_argument_group("prm800k").add_argument
@@ -105,7 +106,7 @@ def _add_label(modes: Modes) -> None:
     add("--model", metavar="NAME", help="who continues: directory or hub name of a chat model")
     add("--completions", type=int, default=8, metavar="N", help="from every step (%(default)s)")
     add("--hard", action="store_true", help="1 if some completion reaches the gold answer, else 0")
-    add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
+    add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none ('%(default)s')")
     add("--style", choices=("think", "boxed"), default="boxed", help="where the answer is (%(default)s)")
     add("--temperature", type=float, default=0.7, help="of sampling (%(default)s)")
     add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")
@@ -261,6 +262,7 @@ def read_settings(args: argparse.Namespace) -> "LabelSettings":
         neutral=args.neutral,
         heldout=args.heldout,
         format=args.format,
+        distinct=args.distinct,
         rollouts=rollouts,
     )
 

@@ -87,7 +87,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add("--top-p", type=float, default=1.0, help="nucleus sampling (%(default)s)")
     add("--max-tokens", type=int, default=2048, metavar="N", help="token limit of one attempt (%(default)s)")
     add("--seed", type=int, help="the seed of each attempt is derived from it (a new one each time)")
-    add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none (%(default)r)")
+    add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none ('%(default)s')")
     add("--style", choices=("boxed", "think"), default="boxed", help="where the answer is (%(default)s)")
 
     add("--agents", default="one", metavar="SET", help=f"solvers: {', '.join(AGENTS)}, or a JSON file of agents")

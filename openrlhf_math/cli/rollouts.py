@@ -110,11 +110,15 @@ def _finite(row: dict) -> dict:
     }
 
 
+def _completions(count: int) -> str:
+    return f"{count:,} completion{'' if count == 1 else 's'}"
+
+
 def _show(rows: list[dict], total: int, steps: list[int], args: argparse.Namespace) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    where = f"{len(rows):,} of {total:,} completions match" if args.where else f"{total:,} completions"
+    where = f"{len(rows):,} of {total:,} completions match" if args.where else _completions(total)
     kind = "evaluation after step" if args.eval else "step"
     console.print(f"{kind}{'s' if len(steps) > 1 else ''} {_ranges(steps)}: {where}", markup=False)
     most = args.limit or len(rows)
@@ -139,7 +143,7 @@ def _head(row: dict, rows: list[dict], several: bool) -> Iterator:
     which = f"step {row['step']}, group {row['group']}" if several else f"group {row['group']}"
     correct = sum(one["outcome"] == "correct" for one in group)
     yield Text()
-    yield Text(f"{which}: {len(group)} completions, {correct} correct, mean reward {rewards:.2f}", style="bold")
+    yield Text(f"{which}: {_completions(len(group))}, {correct} correct, mean reward {rewards:.2f}", style="bold")
     yield Text(_line(row["problem"] if row["problem"] is not None else row["prompt"], EXCERPT))
     whose = "answer of the majority" if row["graded_by"] == "majority" else "gold answer"
     yield Text(f"{whose}: {_line(row['gold'], EXCERPT)}")

@@ -36,7 +36,8 @@ EPILOG = """examples:
       --attempts 16 --confidence 0.95 --seconds 120 --host 0.0.0.0 --port 8000
 
   curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\
-      -d '{"messages": [{"role": "user", "content": "What is 17 * 23?"}], "openrlhf_math": {"attempts": 8}}'
+      -d '{"messages": [{"role": "user", "content": "What is 17 * 23?"}],
+        "openrlhf_math": {"attempts": 8}}'
 
 endpoints: /v1/chat/completions, /v1/models, /health, /metrics
 

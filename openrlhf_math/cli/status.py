@@ -31,7 +31,7 @@ exit codes: 0 shown, whatever the state, 2 bad input
 def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Show the state of runs: running or how they ended, progress, speed, reward and lengths at the\n"
+        description="Show the state of runs: running or how they ended, progress, speed, reward and lengths at the "
         "beginning and now, the newest checkpoint, the last evaluation, the command that resumes it. Only reads files.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -12,13 +12,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         description="Serve the tiny world's programmatic teacher as an OpenAI-compatible endpoint, for "
         "`openrlhf-math distill`. Prints its base URL on the first line and runs until it is stopped.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=0, help="0: a free one")
-    parser.add_argument("--flawed", type=float, default=0.2, help="share of traces that are bad on purpose, 0 to 1")
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds a reply takes")
-    parser.add_argument("--api-key-env", metavar="VARIABLE", help="ask clients for the key in that variable")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="0: a free one (%(default)s)")
+    parser.add_argument(
+        "--flawed", type=float, default=0.2, help="share of traces that are bad on purpose, 0 to 1 (%(default)s)"
+    )
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds a reply takes (%(default)s)")
+    parser.add_argument("--api-key-env", metavar="VARIABLE", help="ask clients for the key in that variable (none)")
     return parser
 
 

@@ -12,7 +12,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Write the synthetic problem set, the teacher's traces and a tiny Qwen2 with random weights.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("directory", type=Path, nargs="?", help="where to; must not exist or be empty")
     parser.add_argument("--output", type=Path, metavar="DIR", help="the same, as in the other commands")
@@ -20,10 +19,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "--problems",
         choices=("stories", "products"),
         default="stories",
-        help="a running total below ten; or products of numbers of four digits, with traces that call a tool",
+        help="a running total below ten; or products of numbers of four digits, with traces that call a tool "
+        "(%(default)s)",
     )
-    parser.add_argument("--size", choices=("tiny", "larger"), default="tiny", help="of the model, 0.8M or 2.2M weights")
-    parser.add_argument("--seed", type=int, default=0, help="of problems, traces and weights")
+    parser.add_argument(
+        "--size", choices=("tiny", "larger"), default="tiny", help="of the model, 0.8M or 2.2M weights (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of problems, traces and weights (%(default)s)")
     return parser
 
 

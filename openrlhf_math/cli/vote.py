@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 EPILOG = """rows:
-  {"problem": "1+1?", "gold": "2", "responses": ["\\\\boxed{2}", "\\\\boxed{3}", null],
-   "scores": [[0.9, 0.8], [0.7], null], "tokens": [120, 80, 95], "confidence": [14.1, 9.7, null]}
+  {"problem": "1+1?", "gold": "2",
+   "responses": ["\\\\boxed{2}", "\\\\boxed{3}", null],
+   "scores": [[0.9, 0.8], [0.7], null], "tokens": [120, 80, 95],
+   "confidence": [14.1, 9.7, null]}
 
   `responses` are one problem's attempts, null for one that failed. `scores`, if there are any, has for each a number,
   or a list of step scores; null, NaN, infinity and an empty list count as the lowest score and are reported. `tokens`,
@@ -35,6 +37,7 @@ rules, over clusters of equal answers; a tie goes to what came first:
   weighted            the cluster with the largest sum of scores
   best_of_n           the attempt with the highest score
   weighted_best_of_n  the best attempt of the cluster with the largest sum: the answer of `weighted`
+  chairman            the majority if it is clear, else the best-scored attempt among the leading clusters
   confident           the cluster with the largest sum of confidences; once for each --keep-confident
   package.module.function   your own: (clusters, scores) to the number of the chosen attempt, or None
 

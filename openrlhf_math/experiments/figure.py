@@ -46,6 +46,19 @@ def draw_band(axes: "Axes", band: Band, colour: str, label: str | None = None) -
     axes.plot(band.steps, band.mean, color=colour, label=label, marker="o" if len(band.steps) < 3 else None)
 
 
+def draw_bands_apart(panels: Sequence["Axes"], bands: Sequence[Band], colours: Sequence[str]) -> None:
+    """Each band in a panel with the same limits, with the means of the others in grey: overlapping bands cannot be
+    distinguished."""
+    low, high = min(min(one.low) for one in bands), max(max(one.high) for one in bands)
+    margin = 0.05 * (high - low or 1)
+    for panel, one, colour in zip(panels, bands, colours, strict=True):
+        for other in bands:
+            panel.plot(other.steps, other.mean, color="grey", alpha=0.35, linewidth=0.8)
+        draw_band(panel, one, colour)
+        panel.set_ylim(low - margin, high + margin)
+        whole_steps(panel)
+
+
 def draw_bars(
     axes: "Axes", names: Sequence[str], spreads: Sequence[Spread], colours: Sequence[str], number: str = ".2f"
 ) -> None:

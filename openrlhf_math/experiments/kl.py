@@ -120,16 +120,9 @@ def draw(results: Findings, stem: Path) -> None:
         rewards, (heldout, memory, seconds) = panels[: len(names)], panels[columns : columns + 3]
         for unused in (*panels[len(names) : columns], *panels[columns + 3 :]):
             unused.axis("off")
-        # A panel each, with the means of the others in grey: overlapping bands cannot be distinguished.
-        low = min(min(one.reward.low) for one in results.coefficients)
-        high = max(max(one.reward.high) for one in results.coefficients)
-        for one, name, colour, panel in zip(results.coefficients, names, colours, rewards, strict=True):
-            for other in results.coefficients:
-                panel.plot(other.reward.steps, other.reward.mean, color="grey", alpha=0.35, linewidth=0.8)
-            figure.draw_band(panel, one.reward, colour)
+        figure.draw_bands_apart(rewards, [one.reward for one in results.coefficients], colours)
+        for one, name, panel in zip(results.coefficients, names, rewards, strict=True):
             panel.set(title=f"Reward, KL {name}" + ("" if one.kl else ": no reference model"))
-            panel.set_ylim(low - 0.05 * (high - low or 1), high + 0.05 * (high - low or 1))
-            figure.whole_steps(panel)
         rewards[0].set(ylabel="mean reward of a step's completions")
 
         heldout.axhspan(*results.student.ci95, color="grey", alpha=0.15, linewidth=0)

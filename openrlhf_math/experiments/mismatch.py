@@ -11,8 +11,9 @@ from openrlhf_math.experiments.heldout import BySeed, Estimate, differences, pas
 from openrlhf_math.experiments.over_seeds import Band, Spread, band, spread, values_of
 from openrlhf_math.report.table import Table
 
-TITLE = "GRPO with an engine that is off, by correction"
+TITLE = "GRPO with a perturbed engine, by correction"
 EXACT = "exact engine"  # that the others are measured against
+LABELS = {EXACT: "exact", "off": "uncorrected"}  # in figures
 COLOURS = {EXACT: "#7a7a7a", "off": "#b5403a", "tis": "#1b6ca8", "mis": "#3a9d5d", "seq": "#d98a1f", "auto": "#7a5195"}
 
 
@@ -103,19 +104,21 @@ def tables(found: Findings) -> list[Table]:
 
 def draw(found: Findings, stem: Path) -> None:
     title = f"{TITLE}: tiny Qwen, {words.seeds(found.seeds)}, {found.steps} steps"
-    note = "Band: lowest to highest of the seeds. Whiskers: 95%, bootstrap over problems."
-    with figure.figure(stem, title, note, (1, 2)) as (training, heldout):
-        for one in found.ways:
-            figure.draw_band(training, one.accuracy, COLOURS[one.name], one.name)
-        training.set(title="Completions of the engine", ylabel="correct completions of a step")
-        training.legend(loc="best")
-        figure.whole_steps(training)
-        figure.in_percent(training)
+    note = (
+        "Grey: the means of all. Band: lowest to highest of the seeds. Whiskers: 95%, bootstrap over problems; "
+        "dashed, with its interval: before GRPO."
+    )
+    names = [LABELS.get(one.name, one.name) for one in found.ways]
+    colours = [COLOURS[one.name] for one in found.ways]
+    with figure.figure(stem, title, note, (1, len(names) + 1), size=(3.7, 3.4)) as (*training, heldout):
+        figure.draw_bands_apart(training, [one.accuracy for one in found.ways], colours)
+        for name, panel in zip(names, training, strict=True):
+            panel.set(title="Exact engine" if name == LABELS[EXACT] else f"Perturbed engine, {name}")
+            figure.in_percent(panel)
+        training[0].set(ylabel="correct completions of a step")
 
         heldout.axhspan(*found.student.ci95, color="grey", alpha=0.15, linewidth=0)
-        heldout.axhline(found.student.value, color="grey", linestyle="--", label="before GRPO")
-        names, estimates = [one.name for one in found.ways], [one.heldout for one in found.ways]
-        figure.draw_estimates(heldout, names, estimates, [COLOURS[name] for name in names])
+        heldout.axhline(found.student.value, color="grey", linestyle="--")
+        figure.draw_estimates(heldout, names, [one.heldout for one in found.ways], colours)
         heldout.set(title="Held-out problems, exact weights", ylabel="pass@1")
-        heldout.legend(loc="best")
         figure.in_percent(heldout)

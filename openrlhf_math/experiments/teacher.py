@@ -141,7 +141,8 @@ def draw(found: Findings, stem: Path) -> None:
                 figure.draw_band(divergence, one.reverse_kl, COLOURS[one.name], one.name)
         accuracy.axhline(found.teacher.value, color="black", linestyle=":", label="the teacher")
         accuracy.set(title="Held-out problems", xlabel="generated tokens, thousands", ylabel="pass@1, sampled")
-        accuracy.legend(loc="best")
+        # Below the panel: lines of several seeds leave no room within it.
+        accuracy.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
         figure.in_percent(accuracy)
         divergence.set(title="Reverse KL to the teacher", ylabel="nats a token")
         divergence.legend(loc="best")

@@ -61,6 +61,7 @@ class LabelSettings:
     neutral    the label of PRM800K's rating 0: neither wrong nor a step forward
     heldout    share of the problems whose solutions are set apart, to evaluate on
     format     "parquet" or "jsonl"
+    distinct   write solutions of a problem with the same steps once
     rollouts   for Monte-Carlo labels
     """
 
@@ -71,6 +72,7 @@ class LabelSettings:
     neutral: float = 1.0
     heldout: float = 0.0
     format: str = "parquet"
+    distinct: bool = False
     rollouts: RolloutSettings | None = field(default=None)
 
     def __post_init__(self) -> None:

@@ -84,7 +84,7 @@ def _trainings(title: str, runs: list[Training], curves: tuple[Curve, ...]) -> l
     plots += [plot(curve, evaluations) for curve in held_out]
     tables = [table, single, single_table(held_out, evaluations, drawn)]
     legend = tuple(run.name for run in drawn)
-    smoothed = "Dots are single steps; a line is the mean over 4% of the steps around each, at least 5."
+    smoothed = "From 20 steps on, dots are single steps and a line is the mean over 4% of the steps around, at least 5."
     return [
         Section(
             title,

@@ -47,7 +47,7 @@ def first_commands(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_first_commands_work_as_they_are_written(page, demo, tmp_path, monkeypatch, capsys):
+def test_first_commands_work_as_written(page, demo, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(shutil.copytree(demo, tmp_path / "here", symlinks=True))
     before = {path.name for path in Path().iterdir()}
     for line in first_commands(page):
