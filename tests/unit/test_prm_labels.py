@@ -134,11 +134,17 @@ def test_unusable_rows_are_refused(row, sentence):
         Solution(*row, source="test")
 
 
-@pytest.mark.parametrize("changed, sentence", [
-    ({"problem": "a\ud800"}, "problem is not valid Unicode"), ({"steps": ["a", "b\ud800"]}, "step 2 is not valid Unicode"),
-    ({"problem": "a\0b"}, "problem holds binary data"), ({"problem": "1 " * 3_000_000}, "6,000,002 characters"),
+NOT_UNICODE = "is not valid Unicode"
+NO_TEXT = [
+    ({"problem": "a\ud800"}, f"problem {NOT_UNICODE}"),
+    ({"steps": ["a", "b\ud800"]}, f"step 2 {NOT_UNICODE}"),
+    ({"problem": "a\0b"}, "problem holds binary data"),
+    ({"problem": "1 " * 3_000_000}, "6,000,002 characters"),
     ({"steps": ["1" * 1_500_000] * 2}, "3,000,001 characters"),
-])  # fmt: skip
+]
+
+
+@pytest.mark.parametrize("changed, sentence", NO_TEXT, ids=[sentence for _, sentence in NO_TEXT])
 def test_a_text_that_no_tokenizer_takes_or_that_is_far_too_long_is_no_row(changed, sentence):
     """They were trained as other texts than the file has, or their tokens were counted for half a minute."""
     row = {"problem": "p", "steps": ["a", "b"], "labels": [1, 0]}
