@@ -32,7 +32,7 @@ TOOL = {
 }
 
 
-_JSON = re.compile(r"""\s*\{\s*\\?["']""")  # an object; GLM's templates ask for {function-name} and tags of arguments
+_JSON = re.compile(r"\s*\{(?!\w)")  # GLM's templates ask for {function-name}, and arguments in tags
 
 
 class BlockTurns:
