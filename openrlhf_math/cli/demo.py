@@ -203,11 +203,13 @@ def train_prm(title: str, model: Path, training: Path, output: Path, problems: i
     )  # fmt: skip
 
 
-def attempt(title: str, model: Path, prm: Path, problems: Path, attempts: int, output: Path, seed: int) -> None:
+def attempt(
+    title: str, model: Path, prm: Path, problems: Path, attempts: int, output: Path, seed: int, scorer: str = PRM
+) -> None:
     """Write so many attempts at each problem, with the scores of the PRM in `prm`, to `output`/attempts.jsonl."""
     output.mkdir(parents=True)
     stage(
-        title, "solve", "--model", model, "--scorer", PRM, "--scorer-model", prm / "run" / "model",
+        title, "solve", "--model", model, "--scorer", scorer, "--scorer-model", prm / "run" / "model",
         "--problems", problems, "--output", output / "attempts.jsonl", "--seed", seed,
         *SOLVE_FLAGS, "--attempts", attempts, "--no-early-stop",
     )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from openrlhf_math.cli.engine_flags import (
     add_engine_count,
     add_engine_flags,
+    check_date_used,
     check_template_variables,
     drawn,
     engine_args,
@@ -20,6 +21,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.training.flag_values import json_object
 
 if TYPE_CHECKING:
+    from openrlhf_math.data.prompts import Tokenizer
     from openrlhf_math.distill.settings import DistillSettings
 
 EPILOG = r"""teachers:
@@ -175,6 +177,7 @@ def run(args: argparse.Namespace) -> int:
 def read_settings(args: argparse.Namespace) -> "DistillSettings":
     """Raises ValueError or UserError for values that cannot work."""
     from openrlhf_math.colocation.layout import find_device
+    from openrlhf_math.data.chat_date import checked_date, kept_in, settle
     from openrlhf_math.data.trace import find_tags
     from openrlhf_math.distill.settings import DistillSettings, EngineSettings
     from openrlhf_math.endpoint.settings import endpoint_settings
@@ -185,6 +188,7 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
         raise UserError("--tool python goes with --teacher engine; add it, or leave --tool out")
     if tool and tool.form == "template":
         raise UserError("--tool-form template: a trace is one turn of the assistant; choose --tool-form block")
+    check_date_used(args)
     endpoint = None
     if args.teacher == "endpoint" and not args.base_url:
         raise UserError("--base-url is missing: give the endpoint's address, such as http://127.0.0.1:8000/v1")
@@ -207,9 +211,12 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
         concurrency=256 if args.concurrency is None else args.concurrency,
         engine_args=engine_args(args),
     )
+    settle(args.chat_date, kept_in(args.output / "config.json"), args.output)
+    tokenizers: list[Tokenizer] = []
     if args.teacher == "engine":
         check_chat_model("--model", args.model, engine.device, args.max_context)
-        check_template_variables(args, load_tokenizer("--model", args.model, True, "choose a chat model"))
+        tokenizers.append(load_tokenizer("--model", args.model, True, "choose a chat model"))
+        check_template_variables(args, tokenizers[0])
     if args.teacher == "recorded" and (args.chat_template_kwargs or args.reasoning_effort):
         raise UserError("--chat-template-kwargs and --reasoning-effort: --teacher recorded asks none; leave them out")
     return DistillSettings(
@@ -232,6 +239,7 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
         engine=engine,
         tool=tool,
         drawn=drawn(args),
+        chat_date=checked_date(args.chat_date, args.model, *tokenizers),
     )
 
 

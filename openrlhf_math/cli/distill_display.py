@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openrlhf_math.data import chat_date
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -107,10 +109,11 @@ def describe(tasks: "Tasks", settings: "DistillSettings") -> str:
         where["endpoint"] = settings.endpoint.base_url
     left_out = f"{len(tasks.doubles)} doubles and {len(tasks.unparsable)} with unparsable gold answers left out"
     choice = settings.choice()
+    date = f"{chat_date.line(settings.chat_date)}\n" if settings.chat_date else ""
     return (
         f"problems: {len(tasks.asked)} ({left_out})\n"
         f"attempts: {len(tasks.asked) * settings.attempts}, {each}, at most {most * settings.max_tokens:,} tokens\n"
-        f"teacher: {settings.model} at {where.get(settings.teacher, settings.teacher)}\n"
+        f"teacher: {settings.model} at {where.get(settings.teacher, settings.teacher)}\n{date}"
         f"keep: {settings.keep}, style {settings.style}, questions {choice['questions']}\n"
         f"output: {settings.output}"
     )

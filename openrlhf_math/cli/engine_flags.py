@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from openrlhf_math.colocation.layout import check_engine_args
+from openrlhf_math.data.chat_date import FLAG, add_date_flag
 from openrlhf_math.data.prompts import Tokenizer, check_variables, template_variables
 from openrlhf_math.errors import UserError
 from openrlhf_math.training.flag_values import json_object
@@ -24,7 +25,8 @@ def add_engine_count(add: Callable[..., argparse.Action]) -> None:
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("passed to the engine").add_argument
+    group = parser.add_argument_group("passed to the engine")
+    add = group.add_argument
     add(
         "--engine-args", type=json_object, default={}, metavar="JSON",
         help="arguments of vLLM's engine of --model, by vLLM's names, such as '{\"kv_cache_dtype\": \"fp8\"}'",
@@ -37,6 +39,7 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         "--reasoning-effort", choices=EFFORTS,
         help="how much the model thinks, if its chat template supports it (the template's default)",
     )  # fmt: skip
+    add_date_flag(group)
 
 
 def engine_args(args: argparse.Namespace) -> dict[str, object]:
@@ -53,6 +56,12 @@ def engine_args(args: argparse.Namespace) -> dict[str, object]:
         raise UserError("--engine-args: --teacher recorded asks no engine; leave it out")
     check_engine_args("--engine-args", given, OURS)
     return given
+
+
+def check_date_used(args: argparse.Namespace) -> None:
+    """Raise UserError for a date where no prompt is written here."""
+    if args.chat_date and args.base_url:
+        raise UserError(f"{FLAG} {args.chat_date}: the server of --base-url writes the prompts; leave it out")
 
 
 def drawn(args: argparse.Namespace) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.rewards.outcome import Style
 
 if TYPE_CHECKING:
+    from openrlhf_math.data.prompts import Tokenizer
     from openrlhf_math.evaluation.problem_sets import ProblemSet
     from openrlhf_math.rerank.scoring_engine import ScorerSettings
     from openrlhf_math.rerank.verdicts import AskedScorerSettings
@@ -168,6 +169,7 @@ def _benchmark_line(name: str) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
+    from openrlhf_math.data import chat_date
     from openrlhf_math.evaluation import tables
 
     if args.seed < 0:
@@ -196,12 +198,15 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--parquet needs pyarrow; install it, or leave --parquet out")
     if not args.output:
         raise UserError("--output is missing: name a directory for the results")
+    kept = chat_date.kept_in(args.output / "config.json", args.output / "scores.json")
+    chat_date.settle(args.chat_date, kept, args.output)
     summary = _score(args) if args.completions else _sample(args)
     print(json.dumps(summary, indent=2)) if args.json else tables.show(summary, args.output)
 
 
 def _score(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.cli.endpoint_flags import judge_settings
+    from openrlhf_math.data.chat_date import checked_date
     from openrlhf_math.data.tables import Keys
     from openrlhf_math.evaluation.outside import read_completions
     from openrlhf_math.evaluation.score import score
@@ -214,6 +219,8 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
     _check_free(args.output)
     rewards = _rewards(args, args.style or "boxed")
     scorer, judge = _scorer(args), judge_settings(args)
+    if args.chat_date:
+        checked_date(args.chat_date, args.scorer_model or str(args.completions), *_scorers_tokenizers(scorer))
     keys = Keys(args.answer_key or "gold", args.response_key, args.problem_key or "problem")
     rows = read_completions(args.completions, keys)[: args.max_problems]
     with _bar("problems graded", len(rows)) as advance:
@@ -226,8 +233,9 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
 
 def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.cli.endpoint_flags import endpoint_model, judge_settings
-    from openrlhf_math.cli.engine_flags import check_template_variables, drawn, engine_args
+    from openrlhf_math.cli.engine_flags import check_date_used, check_template_variables, drawn, engine_args
     from openrlhf_math.colocation.layout import enter_environment, find_device
+    from openrlhf_math.data import chat_date
     from openrlhf_math.data.prompts import check_template
     from openrlhf_math.data.sources import Columns
     from openrlhf_math.evaluation.problem_sets import Reading, read_sets, recommended, sampled
@@ -249,6 +257,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         raise UserError(f"--max-context {args.max_context}: the endpoint of --base-url has its own; leave it out")
     if args.input_template and prompt != "plain":
         raise UserError(f"--input-template goes with --prompt plain, not with {prompt}; leave one of the two out")
+    check_date_used(args)
     tool = tool_settings(args)
     if tool and args.base_url:
         raise UserError("--tool python: eval runs code for its own engine only; leave --tool or --base-url out")
@@ -283,12 +292,15 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         check_model("--model", args.model)
         if args.max_context:
             check_positions("--model", args.model, f"--max-context {args.max_context}", args.max_context)
-    if args.chat_template_kwargs or args.reasoning_effort:
-        if not style.chat_template:
-            raise UserError(f"--chat-template-kwargs and --reasoning-effort: --prompt {prompt} has no chat template")
-        if not args.base_url:
-            tokenizer = load_tokenizer("--model", args.model, True, "choose a chat model")
-            check_template_variables(args, tokenizer)
+    if (args.chat_template_kwargs or args.reasoning_effort) and not style.chat_template:
+        raise UserError(f"--chat-template-kwargs and --reasoning-effort: --prompt {prompt} has no chat template")
+    tokenizers = _scorers_tokenizers(settings.scorer) if args.chat_date else []
+    if style.chat_template and not args.base_url:
+        tokenizer = load_tokenizer("--model", args.model, True, "choose --prompt plain or few-shot")
+        check_template_variables(args, tokenizer)
+        settings = replace(settings, chat_date=chat_date.checked_date(None, args.model, tokenizer))
+        tokenizers.insert(0, tokenizer)
+    chat_date.checked_date(args.chat_date, args.model, *tokenizers)
     columns = Columns(problem=args.problem_key, answer=args.answer_key)
     reading = Reading(args.split, columns, args.max_problems, args.holdout, args.holdout_seed)
     sets = read_sets(args.benchmark, reading)
@@ -300,6 +312,8 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         enter_environment(settings.device, count_parameters(settings.model))
     from openrlhf_math.evaluation.evaluate import evaluate
 
+    if settings.chat_date:
+        print(chat_date.line(settings.chat_date), file=sys.stderr, flush=True)
     total = sum(len(one.questions) * one.sampling.samples for one in sets)
     with _bar("completions", total) as advance:
         return evaluate(sets, settings, lambda name, tokens, new: advance(tokens * new, name), _announce)
@@ -320,6 +334,14 @@ def _scorer(args: argparse.Namespace) -> "ScorerSettings | AskedScorerSettings |
 
     find_aggregation(args.aggregate)
     return scorer_settings(args, find_device() if args.device == "auto" else args.device)
+
+
+def _scorers_tokenizers(scorer: "ScorerSettings | AskedScorerSettings | None") -> "list[Tokenizer]":
+    """Of a scorer that runs here."""
+    from openrlhf_math.modeling.model_folder import load_tokenizer
+    from openrlhf_math.rerank.scoring_engine import FLAG, ScorerSettings
+
+    return [load_tokenizer(FLAG, scorer.model, False, "")] if isinstance(scorer, ScorerSettings) else []
 
 
 def _check_free(output: Path) -> None:

@@ -1,15 +1,15 @@
 """The runs of the poster's experiments in miniature: which of our commands, on what, in which order."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.cli.demo import SAMPLING_FLAGS, attempt, evaluate, teach_student, train, train_prm
+from openrlhf_math.cli.demo import EVAL_FLAGS, SAMPLING_FLAGS, attempt, evaluate, teach_student, train
 from openrlhf_math.cli.experiment_rules import run_rules  # noqa: F401, found by its name as those below
-from openrlhf_math.cli.experiment_teacher import run_teacher  # noqa: F401
+from openrlhf_math.cli.experiment_teacher import larger_teacher, run_teacher  # noqa: F401
 from openrlhf_math.cli.experiment_tool import run_tool  # noqa: F401
-from openrlhf_math.cli.stages import Stages, stage
+from openrlhf_math.cli.stages import Stages, command, stage
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.evaluation.recorded import Judged, judge_all, read_recorded
 from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank
@@ -20,6 +20,13 @@ from openrlhf_math.rewards import GradingPool, RewardConfig
 
 # A KL loss against the reference model, with the estimator of https://arxiv.org/abs/2402.03300, equation 4.
 KL_FLAGS = ("--algo.kl.use_loss", "--algo.kl.estimator", "k3")
+
+PRM_SCORER = "trl-prm"
+# A larger model learns longer, from each solution once a pass.
+PRM_FLAGS = (
+    "--data.max_len", "320", "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "6",
+    "--adam.lr", "1e-3", "--eval.steps", "250",
+)  # fmt: skip
 
 CORRECTIONS = ("off", "tis")
 
@@ -62,22 +69,55 @@ def run_efficiency(stages: Stages, settings: Settings) -> efficiency.Findings:
 
 
 def run_rerank(stages: Stages, settings: Settings) -> rerank.Findings:
-    """Attempts of the model after GRPO, scored by a PRM that has learned from its attempts at training problems."""
+    """Attempts of the model after GRPO, scored by a larger PRM, which has learned from attempts at other problems."""
     files, quality = [], []
     for seed in range(settings.seeds):
+        titled = partial("seed {}: {}".format, seed)
         student = _student(stages, seed)
+        larger = larger_teacher(stages, titled, student, seed) / "sft" / "model"
         trained = _trained(stages, seed, student, 0.0, settings.steps)
         model, world = trained / "model", student / "world"
-        title = f"seed {seed}: a process reward model learns from the model's attempts"
-        learn = partial(train_prm, title, model, world / "train.jsonl", problems=settings.prm_problems, seed=seed)
-        prm = stages.once(f"{trained.parent.name}/prm_{settings.prm_problems}_{trained.name}", learn)
-        title = f"seed {seed}: {settings.attempts} attempts at each held-out problem, scored"
-        solve = partial(attempt, title, model, prm, world / "heldout.jsonl", settings.attempts, seed=seed)
+        learn = partial(_learn_to_score, titled, model, larger, student, settings.prm_problems, seed)
+        prm = stages.once(f"{trained.parent.name}/larger_prm_{settings.prm_problems}_{trained.name}", learn)
+        title = titled(f"{settings.attempts} attempts at each held-out problem, scored")
+        solve = partial(
+            attempt, title, model, prm, world / "heldout.jsonl", settings.attempts, seed=seed, scorer=PRM_SCORER
+        )
         attempts = stages.once(f"{trained.parent.name}/attempts_{settings.attempts}_{prm.name}", solve)
         files.append(attempts / "attempts.jsonl")
         quality.append(_auc(prm / "run"))
     known = [one for one in quality if one is not None]
     return rerank.analyse(_judged(files), spread(known) if known else None)
+
+
+def _learn_to_score(
+    titled: Callable[[str], str], model: Path, larger: Path, student: Path, problems: int, seed: int, folder: Path
+) -> None:
+    """Write attempts/ of `model` at so many problems, labels/ of them and run/, the larger model as a PRM, to `folder`.
+
+    The problems are first those of GRPO, then those of the student's traces.
+    """
+    from pyarrow import parquet
+
+    folder.mkdir(parents=True)
+    lines = (student / "world" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    curated = parquet.read_table(student / "problems" / "data", columns=["problem", "answer"]).to_pylist()
+    chosen = [*lines, *map(json.dumps, curated)][:problems]
+    (folder / "problems.jsonl").write_text("\n".join(chosen) + "\n", encoding="utf-8")
+    stage(
+        titled(f"attempts at {len(chosen)} training problems, for a process reward model"), "eval", "--model", model,
+        "--benchmark", folder / "problems.jsonl", "--output", folder / "attempts", "--seed", seed, *EVAL_FLAGS,
+    )  # fmt: skip
+    command(
+        "prm", "label", "--source", "tiny-world", "--separator", "\\n", "--heldout", "0.05", "--distinct",
+        "--output", folder / "labels", folder / "attempts" / "completions.jsonl",
+    )  # fmt: skip
+    stage(
+        titled("a larger model learns to score steps"), "prm", "train", "--model.model_name_or_path", larger,
+        "--math.scorer", PRM_SCORER, "--data.dataset", folder / "labels" / "train.parquet",
+        "--eval.dataset", folder / "labels" / "heldout.parquet", "--math.run_dir", folder / "run",
+        "--train.seed", seed, *PRM_FLAGS,
+    )  # fmt: skip
 
 
 def run_curriculum(stages: Stages, settings: Settings) -> curriculum.Findings:

@@ -34,7 +34,7 @@ def run_teacher(stages: Stages, settings: Settings) -> teacher.Findings:
     for seed in range(settings.seeds):
         titled = partial("seed {}: {}".format, seed)
         student = stages.once(f"seed_{seed}/student", partial(teach_student, titled, seed=seed))
-        taught = stages.once(f"seed_{seed}/teacher", partial(_teach, titled, student, seed))
+        taught = larger_teacher(stages, titled, student, seed)
         heldout = partial(_heldout, stages, seed, titled, student)
         students.append(heldout("student", student / "sft"))
         teachers.append(heldout("teacher", taught / "sft"))
@@ -49,6 +49,11 @@ def run_teacher(stages: Stages, settings: Settings) -> teacher.Findings:
         )
         runs[teacher.TRACES].append(teacher.Run(None, None, _tokens(learned), heldout(learned.name, learned / "sft")))
     return teacher.analyse(students, teachers, runs)
+
+
+def larger_teacher(stages: Stages, titled: Callable[[str], str], student: Path, seed: int) -> Path:
+    """The folder of world/, sums.jsonl and sft/ of a seed's larger model, which has learned the student's problems."""
+    return stages.once(f"seed_{seed}/teacher", partial(_teach, titled, student, seed))
 
 
 def _teach(titled: Callable[[str], str], student: Path, seed: int, folder: Path) -> None:

@@ -27,7 +27,7 @@ FULL: dict[str, dict[str, Any]] = {
     "kl": {"seeds": 3, "steps": 25, "coefficients": [0.0, 0.001, 0.01, 0.1]},
     "efficiency": {"seeds": 3, "steps": 80, "repeats": 3},
     "curriculum": {"seeds": 3, "steps": 80},
-    "rerank": {"seeds": 3, "steps": 80, "attempts": 16, "prm_problems": 500},
+    "rerank": {"seeds": 3, "steps": 80, "attempts": 16, "prm_problems": 8000},
     "rules": {"seeds": 3, "problems": 2000, "attempts": 8},
     "mismatch": {"seeds": 3, "steps": 25, "noise": 0.2},
     "tool": {"seeds": 3, "steps": 24},

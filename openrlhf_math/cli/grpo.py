@@ -43,6 +43,7 @@ def run(flat: argparse.Namespace) -> int:
 
 def _run(flat: argparse.Namespace) -> int:
     from openrlhf_math.cli.endpoint_flags import judge_settings
+    from openrlhf_math.data import chat_date
     from openrlhf_math.grpo.idle_flags import without_effect
     from openrlhf_math.grpo.rollout.tool_settings import isolation_of
     from openrlhf_math.grpo.settings import as_json, resolve
@@ -55,6 +56,7 @@ def _run(flat: argparse.Namespace) -> int:
     if judge and (args.reward.remote_url != ["agent"]):
         raise UserError("--judge-base-url: another reward than this package's grades here; leave one of them out")
     args.math = replace(args.math, judge=judge)
+    chat_date.of_run(args)  # before the first process that imports for the workers
     for reason, idle in without_effect(given, args).items():
         print(f"No effect: {', '.join(idle)}: {reason}.", file=sys.stderr)
     if args.math.tool:

@@ -78,6 +78,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _add_label(modes: Modes) -> None:
+    from openrlhf_math.data.chat_date import add_date_flag
     from openrlhf_math.data.prompts import INSTRUCTION
 
     parser = modes.add_parser(
@@ -94,12 +95,14 @@ def _add_label(modes: Modes) -> None:
     add("--separator", default="\\n\\n", metavar="TEXT", help=r"what separates steps (%(default)s)")
     add("--heldout", type=float, default=0.0, metavar="SHARE", help="of the problems, to evaluate on (%(default)s)")
     add("--format", choices=("parquet", "jsonl"), default="parquet", help="of the labels (%(default)s)")
+    add("--distinct", action="store_true", help="write solutions of a problem with the same steps once")
     add("--json", action="store_true", help="print the counts as JSON")
 
     add = parser.add_argument_group("prm800k").add_argument
     add("--neutral", type=float, default=1.0, metavar="LABEL", help="of a step rated 0 (%(default)s)")
 
-    add = parser.add_argument_group("monte-carlo").add_argument
+    group = parser.add_argument_group("monte-carlo")
+    add = group.add_argument
     add("--model", metavar="NAME", help="who continues: directory or hub name of a chat model")
     add("--completions", type=int, default=8, metavar="N", help="from every step (%(default)s)")
     add("--hard", action="store_true", help="1 if some completion reaches the gold answer, else 0")
@@ -113,6 +116,7 @@ def _add_label(modes: Modes) -> None:
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (the model's)")
     add("--tensor-parallel", type=int, default=1, metavar="N", help="devices the engine is spread over (%(default)s)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the engine runs (%(default)s)")
+    add_date_flag(group)
 
 
 def _add_train(modes: Modes, prog: str) -> None:
@@ -168,6 +172,7 @@ def _label(args: argparse.Namespace) -> None:
 
 def _train(flat: argparse.Namespace) -> None:
     from openrlhf_math.colocation.layout import enter_environment, training_threads
+    from openrlhf_math.data import chat_date
     from openrlhf_math.modeling.model_folder import check_model
     from openrlhf_math.modeling.model_kind import checked_family
     from openrlhf_math.prm.training_inputs import check_base, check_base_weights, prepare
@@ -177,6 +182,7 @@ def _train(flat: argparse.Namespace) -> None:
 
     flags = {name: value for name, value in vars(flat).items() if name not in ("mode", "flags")}
     args = resolve(argparse.Namespace(**flags), flat.flags)
+    chat_date.of_run(args)
     if flat.dry_run:
         from openrlhf_math.prm.training import print_plan
 
@@ -215,7 +221,8 @@ def _show_training(args: SimpleNamespace) -> None:
 def read_settings(args: argparse.Namespace) -> "LabelSettings":
     """Raises ValueError or UserError for values that cannot work."""
     from openrlhf_math.colocation.layout import find_device
-    from openrlhf_math.modeling.model_folder import check_chat_model
+    from openrlhf_math.data.chat_date import checked_date, kept_in, settle
+    from openrlhf_math.modeling.model_folder import check_chat_model, load_tokenizer
     from openrlhf_math.prm.sources import LabelSettings, RolloutSettings
 
     if args.output.exists() and not args.output.is_dir():
@@ -223,12 +230,14 @@ def read_settings(args: argparse.Namespace) -> "LabelSettings":
     for file in args.files:
         if Path(file).suffix and not Path(file).exists():
             raise UserError(f"{file}: there is no such file")
+    settle(args.chat_date, kept_in(args.output / "config.json"), args.output)
     rollouts = None
     if args.source == "monte-carlo":
         if not args.model:
             raise UserError("--model is missing: give the model that continues from every step")
         device = find_device() if args.device == "auto" else args.device
         check_chat_model("--model", args.model, device, args.max_context)
+        tokenizer = load_tokenizer("--model", args.model, True, "choose a chat model")
         rollouts = RolloutSettings(
             model=args.model,
             device=device,
@@ -243,6 +252,7 @@ def read_settings(args: argparse.Namespace) -> "LabelSettings":
             concurrency=args.concurrency,
             tensor_parallel=args.tensor_parallel,
             seed=args.seed,
+            chat_date=checked_date(args.chat_date, args.model, tokenizer),
         )
     return LabelSettings(
         source=args.source,
@@ -252,6 +262,7 @@ def read_settings(args: argparse.Namespace) -> "LabelSettings":
         neutral=args.neutral,
         heldout=args.heldout,
         format=args.format,
+        distinct=args.distinct,
         rollouts=rollouts,
     )
 

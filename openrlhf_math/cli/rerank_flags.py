@@ -6,7 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
-from openrlhf_math.cli.engine_flags import add_engine_flags, check_template_variables, drawn, engine_args
+from openrlhf_math.cli.engine_flags import (
+    add_engine_flags,
+    check_date_used,
+    check_template_variables,
+    drawn,
+    engine_args,
+)
 from openrlhf_math.cli.parsing import accept_former_flags
 from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError, brief, in_flags
@@ -284,6 +290,7 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env") -> "Rera
     from openrlhf_math.rerank.sampling_engine import SamplerSettings
 
     tool, asked = tool_settings(args), endpoint_model(args, key_flag)
+    check_date_used(args)
     engine_args(args)  # or it would be passed over with --base-url
     if tool and asked:
         if tool.form == "template":
@@ -349,23 +356,29 @@ def scorer_settings(
         )
 
 
-def check_there(args: argparse.Namespace) -> None:
-    """Raises UserError for a model that is to be loaded and cannot be read: in one sentence, before Ray starts."""
+def check_there(args: argparse.Namespace) -> str | None:
+    """The date that chat templates write, None if none does. Raises UserError for a model that is to be loaded and
+    cannot be read: in one sentence, before Ray starts."""
     from openrlhf_math.colocation.layout import find_device
+    from openrlhf_math.data.chat_date import checked_date
     from openrlhf_math.modeling.model_folder import load_tokenizer
     from openrlhf_math.modeling.model_kind import check_engine, check_positions, read_config
 
     device = find_device() if args.device == "auto" else args.device
+    tokenizers = []
     if not args.base_url:
         read_config("--model", args.model)
         tokenizer = load_tokenizer("--model", args.model, True, "choose a chat model")
         check_template_variables(args, tokenizer)
+        tokenizers.append(tokenizer)
         check_engine("--model", args.model, device)
         if args.max_context:
             check_positions("--model", args.model, f"--max-context {args.max_context}", args.max_context)
     if args.scorer_model and args.scorer not in ASKED:
         read_config("--scorer-model", args.scorer_model)
+        tokenizers.append(load_tokenizer("--scorer-model", args.scorer_model, False, ""))
         check_engine("--scorer-model", args.scorer_model, device)
+    return checked_date(args.chat_date, args.model, *tokenizers)
 
 
 def context_of(model: str) -> int | None:

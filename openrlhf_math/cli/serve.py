@@ -19,6 +19,7 @@ from openrlhf_math.cli.rerank_flags import (
     why_unmeasured,
 )
 from openrlhf_math.colocation.layout import bindable, free_port
+from openrlhf_math.data.chat_date import line, settle
 from openrlhf_math.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def run(args: argparse.Namespace) -> int:
         from openrlhf_math.serving.deployment import check_serve
 
         check_serve()
-    check_there(args)
+    settle(args.chat_date)
+    if date := check_there(args):
+        print(line(date), file=sys.stderr)
     service = Service(
         name=args.served_name or Path(args.model.rstrip("/")).name,
         method=how,

@@ -26,6 +26,7 @@ def run(flat: argparse.Namespace) -> None:
 
     from openrlhf_math.cli.curate_display import progress
     from openrlhf_math.colocation.layout import enter_environment, training_threads
+    from openrlhf_math.data import chat_date
     from openrlhf_math.modeling.model_folder import check_model, check_weights
     from openrlhf_math.modeling.model_kind import check_language_model, checked_family
     from openrlhf_math.sft.inputs import look, prepare
@@ -34,6 +35,7 @@ def run(flat: argparse.Namespace) -> None:
     from openrlhf_math.training import lora
 
     args = resolve(flat)
+    chat_date.of_run(args)
     model = args.model.model_name_or_path
     if flat.dry_run or args.ds.lora.rank:
         check_model(MODEL_FLAG, model)

@@ -153,18 +153,21 @@ def _read(spec: str, split: str, problem_key: str, answer_key: str, most: int | 
 
 def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: list[str | None]) -> int:
     from openrlhf_math.cli.solve_display import bar, show_set, show_solution
+    from openrlhf_math.data.chat_date import KEY, settle
     from openrlhf_math.rerank.reranker import row
 
     rows = _solved_before(args.output, problems) if args.resume else []
     before = {line["number"] for line in rows}
     left = [number for number in range(len(problems)) if number not in before]
+    settle(args.chat_date, next((line[KEY] for line in rows if KEY in line), None), args.output or "")
+    date = check_there(args) if left else None
     if args.total_seconds:
         _tell_share(args, len(left))
     interrupted = False
     with _lines(args.output, rows) as write, bar(len(problems), args.attempts) as display:
         for solved in _solutions(args, asked, [problems[number] for number in left], display):
             number = left[solved.number]
-            rows.append(row(number, problems[number], golds[number], solved))
+            rows.append(row(number, problems[number], golds[number], solved) | ({KEY: date} if date else {}))
             display.problem_done(len(rows))
             if solved.solution and solved.solution.decision.ended == "interrupted":
                 interrupted = True  # --resume solves it
@@ -197,7 +200,6 @@ def _solutions(args: argparse.Namespace, asked: Asked, problems: list[str], disp
     """A `Solved` for each problem, as they are done; `display` shows the attempts at one that is alone."""
     if not problems:
         return
-    check_there(args)
     from openrlhf_math.rerank.here import is_here, solved_here
     from openrlhf_math.rerank.reranker import Progress, Reranker, Solved
 

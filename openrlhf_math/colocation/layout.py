@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from openrlhf_math.data import chat_date
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import recurrent_layer
 from openrlhf_math.patches.remote_code import VARIABLE as REMOTE_CODE
@@ -86,6 +87,8 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
     }
     if remote_code_trusted():
         environment[REMOTE_CODE] = "1"
+    if chat_date.VARIABLE in os.environ:
+        environment[chat_date.VARIABLE] = os.environ[chat_date.VARIABLE]
     if device == "cuda":
         return environment
     environment |= {"VLLM_LOGGING_LEVEL": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # they warn of not being a GPU

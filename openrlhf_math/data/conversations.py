@@ -234,6 +234,8 @@ def _turn(message: object, column: str) -> Turn:
         raise BadRow("has tool calls, which are not rendered")
     role, content = ROLES[said], message.get("content", message.get("value"))
     thinking = next((message[name] for name in FIELDS if message.get(name)), None) if role == "assistant" else None
+    if role == "assistant" and isinstance(content, list) and thinking is None:
+        thinking, content = _part_apart(content)
     content = _text("content", "" if content is None and thinking is not None else content)
     if role == "user":
         content = without_instruction(content)
@@ -244,6 +246,17 @@ def _turn(message: object, column: str) -> Turn:
         raise BadRow(f"has a message of the weight {weight!r:.40}, which must be 0 or 1")
     learned = role == "assistant" and weight != 0
     return Turn(role, content, None if thinking is None else _text("thinking", thinking), learned)
+
+
+def _part_apart(parts: list) -> tuple[object, list]:
+    """The thinking, if the first part is such, as in Mistral's and Anthropic's messages, and the parts behind it.
+
+    Elsewhere a part of thinking is no text, which `_text` refuses.
+    """
+    first = parts[0] if parts else None
+    if isinstance(first, dict) and first.get("type") == "thinking" and first.get("thinking"):
+        return first["thinking"], parts[1:]
+    return None, parts
 
 
 def _text(what: str, value: object) -> str:

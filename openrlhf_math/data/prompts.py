@@ -91,7 +91,7 @@ def chat_text(
 
     variables: of the template, such as `enable_thinking`. One that it does not know has no effect. tools: that the
     template presents to the model. Thinking of earlier turns is handed to it as it takes it, see `apart`.
-    Raises UserError if the template refuses them: some know no system role.
+    Raises UserError if the template refuses them: some know no system role; and if it leaves out the last.
     """
     from jinja2 import TemplateError
 
@@ -105,9 +105,13 @@ def chat_text(
     more = {**variables, **({"tools": tools} if tools else {})}
     try:
         messages = apart(tokenizer, messages)
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **more)
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **more)
     except kinds as error:
         raise UserError(f"the model's chat template refuses the messages ({str(error).strip()})") from None
+    asked = messages[-1].get("content")
+    if isinstance(asked, str) and asked.strip() not in text:
+        raise UserError(f"the model's chat template leaves out or changes the last message, {asked.strip()!r:.60}")
+    return text
 
 
 def with_variables(tokenizer: Tokenizer, variables: Mapping[str, object]) -> Tokenizer:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_math.data.chat_date import chat_date
 from openrlhf_math.rewards.thinking import CLOSE, OPEN
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Form:
 
 def find_form(tokenizer: "Tokenizer") -> Form | None:
     """None for a template that takes thinking from no field."""
-    template = str(tokenizer.chat_template)
+    template = _text(tokenizer)
     for field in (*FIELDS, PARTS):
         if field != PARTS and field not in template:
             continue
@@ -47,6 +48,12 @@ def find_form(tokenizer: "Tokenizer") -> Form | None:
             return Form(field, head, closing)
     read = (field for field in FIELDS if any(f"{before}{field}" in template for before in (".", "'", '"')))
     return next((Form(field, shown=False) for field in read), None)
+
+
+def _text(tokenizer: "Tokenizer") -> str:
+    """Of several named templates, the one that is rendered without tools."""
+    template = tokenizer.chat_template
+    return str(template.get("default") if isinstance(template, dict) else template)
 
 
 def with_thinking(message: Mapping[str, Any], field: str, thinking: str) -> dict[str, Any]:
@@ -66,15 +73,15 @@ def render(tokenizer: "Tokenizer", answer: Mapping[str, Any]) -> str | None:
         return None
 
 
-_forms: dict[str, Form | None] = {}  # by template
+_forms: dict[tuple[str, str], Form | None] = {}  # by template and date, which may be in the head
 
 
 def form_of(tokenizer: "Tokenizer") -> Form | None:
-    """`find_form`, once for a template."""
-    template = str(tokenizer.chat_template)
-    if template not in _forms:
-        _forms[template] = find_form(tokenizer)
-    return _forms[template]
+    """`find_form`, once for a template and a date."""
+    key = (_text(tokenizer), chat_date())
+    if key not in _forms:
+        _forms[key] = find_form(tokenizer)
+    return _forms[key]
 
 
 def apart(tokenizer: "Tokenizer", messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

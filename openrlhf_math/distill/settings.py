@@ -53,6 +53,7 @@ class DistillSettings:
     questions      how many of the problems are kept, those with the longest responses; None for all
     endpoint       None without --base-url
     tool           that the model may call; None for none
+    chat_date      that the chat template of an engine's model writes; None if it writes none
     drawn          how the model thinks: `chat_template_kwargs` and `reasoning_effort` of `rerank.roles.Sampling`
     """
 
@@ -75,6 +76,7 @@ class DistillSettings:
     engine: EngineSettings
     tool: ToolSettings | None = None
     drawn: dict[str, Any] = field(default_factory=dict)
+    chat_date: str | None = None
 
     def __post_init__(self) -> None:
         for flag in ("attempts", "max_tokens", "keep_n"):
@@ -104,6 +106,8 @@ class DistillSettings:
         if self.engine.engine_args:
             identity["engine_args"] = self.engine.engine_args
         identity |= {name: value for name, value in self.drawn.items() if value}
+        if self.chat_date:
+            identity["chat_date"] = self.chat_date
         return identity | (self.tool.identity() if self.tool else {})
 
     def choice(self) -> dict:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from openrlhf_math.data import chat_date
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.evaluation.settings import fingerprint
@@ -45,6 +46,8 @@ class ScoreJournal:
         }
         if isinstance(scorer, AskedScorerSettings):
             decides |= {"scorer-base-url": scorer.endpoint.endpoint.base_url, "scorer-votes": scorer.votes}
+        else:
+            decides[chat_date.KEY] = chat_date.chat_date()  # its chat template may write it
         changed = {
             "weights": "holds scores of what was in --scorer-model before its files changed",
             "completions": "holds scores of other completions",

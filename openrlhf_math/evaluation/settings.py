@@ -39,6 +39,7 @@ class EvalSettings:
     engine_args        further arguments of vLLM's engine, which go before ours
     drawn              how the model thinks: `chat_template_kwargs` and `reasoning_effort` of `roles.Sampling`
     tool               that the model may call; None for none
+    chat_date          that the chat template writes; None if it writes none
     watch              how the model's confidence in each completion is measured; None: it is not
     """
 
@@ -62,6 +63,7 @@ class EvalSettings:
     tool: ToolSettings | None = None
     watch: Watch | None = None
     engines: int = 0
+    chat_date: str | None = None
 
     def identity(self, sets: list[ProblemSet]) -> dict:
         """What decides the completions: those under another identity must not be mixed with these. By flag."""
@@ -75,6 +77,7 @@ class EvalSettings:
             ),
             **{name: value for name, value in self.drawn.items() if value},
             **({"engine_args": self.engine_args} if self.engine_args else {}),
+            **({"chat_date": self.chat_date} if self.chat_date else {}),
             "seed": self.seed,
             "prompt": self.prompt,
             "instruction": self.instruction,

@@ -28,7 +28,7 @@ from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
 from openrlhf_math.training import short_help
 from openrlhf_math.training.flag_checks import WANDB_FLAG, WANDB_HELP
-from openrlhf_math.training.flag_values import add_template_flag, json_object
+from openrlhf_math.training.flag_values import add_template_flags, json_object
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
 # What comes first in the help.
@@ -389,7 +389,7 @@ def _add_generation(group: argparse._ArgumentGroup) -> None:
         metavar="JSON",
         help="arguments of vLLM's engines, by vLLM's names, such as '{\"kv_cache_dtype\": \"fp8\"}'",
     )
-    add_template_flag(group)
+    add_template_flags(group)
     group.add_argument(
         STOP_FLAG,
         action="append",

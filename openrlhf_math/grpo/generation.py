@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
+from openrlhf_math.data import chat_date
 from openrlhf_math.errors import UserError
-from openrlhf_math.training.flag_values import TEMPLATE_FLAG
+from openrlhf_math.training.flag_values import check_template_used
 
 ENGINE_FLAG, STOP_FLAG = "--vllm.args", "--math.stop"
 MODEL_FLAG = "--actor.model_name_or_path"
@@ -69,8 +70,7 @@ def read_generation(flags: dict, ours: dict) -> Generation:
     if flags["train.full_determinism_enable"] and "enable_chunked_prefill" in ours["vllm.args"]:
         raise UserError(f"{ENGINE_FLAG}: --train.full_determinism_enable sets enable_chunked_prefill; leave one out")
     variables = ours["math.chat_template_kwargs"]
-    if variables and not flags["data.apply_chat_template"]:
-        raise UserError(f"{TEMPLATE_FLAG}: --no-data.apply_chat_template renders prompts without the chat template")
+    check_template_used(flags, ours)
     settings = Generation(ours["vllm.args"], variables, stop, DEFAULT | given, tuple(given))
     flags["eval.temperature"] = settings.evaluation["temperature"]
     return settings
@@ -104,6 +104,8 @@ def sampling_words(args: SimpleNamespace) -> list[str]:
         )
     if settings.template_variables:
         lines.append(f"chat template: {_pairs(settings.template_variables)}")
+    if args.math.chat_date:
+        lines.append(chat_date.line(args.math.chat_date))
     if settings.engine_args:
         lines.append(f"vLLM's engine: {_pairs(settings.engine_args)}")
     return lines

@@ -8,11 +8,13 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+from openrlhf_math.data.chat_date import checked_date
 from openrlhf_math.data.places import is_here, place_of
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import Tokenizer, chat, check_variables, prompt_ids, prompt_text, with_variables
@@ -116,7 +118,7 @@ def count_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> int:
 
 
 def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dict[str, list[str]]:
-    """The prompts of each set as texts.
+    """The prompts of each set as texts. The date that they have is set in the settings.
 
     Raises UserError if the model cannot be used, or if a prompt leaves no room for a completion within the context.
     """
@@ -125,6 +127,8 @@ def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dic
     check_language_model(flag, model, ask_hub=True)
     check_variables(TEMPLATE_FLAG, model, args.math.generation.template_variables, tokenizer)
     with_variables(tokenizer, args.math.generation.template_variables)
+    if args.data.apply_chat_template:
+        args.math = replace(args.math, chat_date=checked_date(args.math.chat_date, model, tokenizer))
     tools = tools_of(args.math.tool, tokenizer, model)
     room = max(0, args.data.max_len - (args.rollout.max_new_tokens or 1))
     prompts = {}

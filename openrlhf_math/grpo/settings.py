@@ -104,6 +104,7 @@ class MathSettings:
     replay: str | None = None
     overlap: int = 0
     teacher: Teacher | None = None
+    chat_date: str | None = None
 
 
 def resolve(flat: argparse.Namespace) -> SimpleNamespace:
@@ -182,6 +183,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         majority_labels=_majority(flags, ours["math.majority_labels"]),
         keep_rollouts=read_keeping(ours["math.keep_rollouts"] or ("none" if ours["math.replay"] else KEEP_ROLLOUTS)),
         teacher=wanted_teacher,
+        chat_date=ours["math.chat_date"],
     )
     if args.math.replay:  # after OpenRLHF's checks; without an engine there are no penalties left to take
         args.vllm.num_engines = 0

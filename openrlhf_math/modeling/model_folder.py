@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_math.data.places import give_up_soon_without_network, why_missing
 from openrlhf_math.data.prompts import Tokenizer
+from openrlhf_math.data.template_content import prepared
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_kind import check_engine, check_files, check_positions, wants_code
 from openrlhf_math.patches.remote_code import remote_code_trusted
@@ -57,8 +58,8 @@ def check_chat_model(flag: str, model: str, device: str, context: int | None) ->
 
 
 def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tokenizer:
-    """The model's tokenizer. Raises UserError if it cannot be read, if it or the model wants to run its own code, or
-    if there is no chat template where one is needed."""
+    """The model's tokenizer, see `prepared`. Raises UserError if it cannot be read, if it or the model wants to
+    run its own code, or if there is no chat template where one is needed."""
     from transformers import AutoConfig, AutoTokenizer
 
     if not remote_code_trusted() and any(_brings_code(kind, model) for kind in (AutoConfig, AutoTokenizer)):
@@ -78,9 +79,13 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tok
         )
     if needs_template and not tokenizer.chat_template:
         raise UserError(f"{flag} {model}: its tokenizer has no chat template; {fix}")
+    if needs_template and isinstance(tokenizer.chat_template, dict) and "default" not in tokenizer.chat_template:
+        names = ", ".join(sorted(tokenizer.chat_template))
+        raise UserError(f"{flag} {model}: of its chat templates ({names}) none is called default; {fix}, or save the "
+                        "one to use as chat_template.jinja")  # fmt: skip
     if needs_template:
         _check_syntax(flag, model, tokenizer)
-    return tokenizer
+    return prepared(tokenizer)
 
 
 def recommended_sampling(flag: str, model: str) -> dict[str, float]:

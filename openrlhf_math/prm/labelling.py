@@ -84,12 +84,18 @@ def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:
             for part in (("train", "heldout") if settings.heldout else ("train",))
         }
         rejects = stack.enter_context((output / "rejects.jsonl").open("w", encoding="utf-8"))
+        seen: set[bytes] = set()
         for found in source(settings, listen):
             if isinstance(found, Rejected):
                 counts["rows set aside"] += 1
                 reasons[found.reason] += 1
                 print(json.dumps({"place": found.place, "reason": found.reason}), file=rejects)
                 continue
+            if settings.distinct:
+                if (digest := _digest(found)) in seen:
+                    counts["repeated solutions"] += 1
+                    continue
+                seen.add(digest)
             part = "heldout" if is_heldout(found.problem, settings.heldout) else "train"
             files[part](found)
             _count(counts, part, found)
@@ -103,6 +109,12 @@ def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:
     with refused_if_unwritable(output), written_whole(output / "report.json") as file:
         file.write(json.dumps(report, indent=2) + "\n")
     return report
+
+
+def _digest(solution: Solution) -> bytes:
+    """The same for two solutions of a problem with the same steps, in a few bytes, as there may be millions."""
+    texts = json.dumps([solution.problem, *solution.steps])
+    return hashlib.sha256(texts.encode()).digest()[:16]
 
 
 def _leave_nothing_empty(output: Path, made: bool) -> None:

@@ -22,6 +22,7 @@ class RolloutSettings:
     completions  drawn from the end of every step
     hard         1 if some completion reaches the gold answer, else 0; otherwise the share that do
     concurrency  completions under way at once
+    chat_date    that the chat template writes; None if it writes none
     """
 
     model: str
@@ -37,6 +38,7 @@ class RolloutSettings:
     concurrency: int = 64
     tensor_parallel: int = 1
     seed: int = 0
+    chat_date: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("completions", "max_tokens", "max_context", "concurrency", "tensor_parallel"):
@@ -59,6 +61,7 @@ class LabelSettings:
     neutral    the label of PRM800K's rating 0: neither wrong nor a step forward
     heldout    share of the problems whose solutions are set apart, to evaluate on
     format     "parquet" or "jsonl"
+    distinct   write solutions of a problem with the same steps once
     rollouts   for Monte-Carlo labels
     """
 
@@ -69,6 +72,7 @@ class LabelSettings:
     neutral: float = 1.0
     heldout: float = 0.0
     format: str = "parquet"
+    distinct: bool = False
     rollouts: RolloutSettings | None = field(default=None)
 
     def __post_init__(self) -> None:

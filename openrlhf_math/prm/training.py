@@ -6,7 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_math.data import chat_date
 from openrlhf_math.data.prompts import Tokenizer
+from openrlhf_math.data.template_content import prepared
 from openrlhf_math.modeling.families import Family
 from openrlhf_math.prm.forms import Form, form_of
 from openrlhf_math.sft.inputs import settings_of
@@ -101,7 +103,8 @@ def train(args: SimpleNamespace) -> None:
     def get_tokenizer(pretrain: str, model: "PreTrainedModel | None", *rest: Any, **options: Any) -> Tokenizer:
         tokenizer = upstreams(pretrain, model, *rest, **options)
         form().prepare(tokenizer, model)
-        return tokenizer
+        chat_date.settle(None, chat_date.kept_in(args.math.run_dir / "config.json"))  # of the first process
+        return prepared(tokenizer)
 
     ours = {"Actor": judge, "SFTDataset": dataset, "get_tokenizer": get_tokenizer}
     run_upstreams_command(args, "PRM", StepTrainer, **ours)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import settle
+from openrlhf_math.data.chat_date import checked_date
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
@@ -42,8 +43,9 @@ def prepare(args: SimpleNamespace) -> None:
     if is_first():
         claim_run_dir(args)
         form = check_base(model, args.math.scorer, args.math.separator)
-        args.math = replace(args.math, scorer=form.scorer, separator=form.separator)
         tokenizer = form.tokenizer(model)
+        found = checked_date(None, model, tokenizer) if form.separator is None else None  # in a chat
+        args.math = replace(args.math, scorer=form.scorer, separator=form.separator, chat_date=found)
         rows = {part: _read(getattr(args, FILES[part]).dataset, args, part, form, tokenizer) for part in parts}
         _check_amount(args, rows["train"])
         check_base_weights(model, form)

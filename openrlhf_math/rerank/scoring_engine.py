@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_math.colocation.async_engine import ServingEngine, check_serving, engine_may_die, start_engine
 from openrlhf_math.colocation.layout import cache_arguments
+from openrlhf_math.data.template_content import prepared
 from openrlhf_math.errors import BadValue, UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.aggregate import Scores
@@ -172,7 +173,7 @@ def kind_and_arguments(settings: ScorerSettings) -> tuple[ScorerKind, dict[str, 
     try:
         config = AutoConfig.from_pretrained(settings.model, trust_remote_code=remote_code_trusted())
         tokenizer = AutoTokenizer.from_pretrained(settings.model, trust_remote_code=remote_code_trusted())
-        made = kind(tokenizer, config)
+        made = kind(prepared(tokenizer), config)
         if settings.separator and made.separator:
             made.separator = settings.separator
         made.encode("1 + 1?", ["1 + 1 = 2", "2"])  # a chat template may refuse a role

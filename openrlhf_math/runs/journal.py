@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from openrlhf_math.data import chat_date
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
 
@@ -84,6 +85,7 @@ def _check_same(config: Path, here: dict, changed: Mapping[str, str], fix: str) 
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{config} cannot be read ({error}); choose another --output") from None
     different = [name for name in there | here if not _same(there.get(name), here.get(name))]
+    different = [name for name in different if name != chat_date.KEY]  # `chat_date.settle` has compared it
     if not different:
         return
     flag = min(different, key=lambda name: name in changed)  # a flag first, if there is one

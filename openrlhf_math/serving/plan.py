@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from openrlhf_math.data.prompts import chat_text, prompt_ids
+from openrlhf_math.data.template_content import prepared
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Limits
@@ -242,7 +243,7 @@ def token_counter(model: str) -> Callable[[Turn], int]:
     """model: whose tokenizer and chat template count."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted())
+    tokenizer = prepared(AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code_trusted()))
 
     def count(turn: Turn) -> int:
         text = chat_text(tokenizer, turn.messages, turn.sampling.template_variables)

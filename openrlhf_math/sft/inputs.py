@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -79,7 +79,7 @@ def look(args: SimpleNamespace) -> None:
     sets = _sets(args)
     render, model = None, args.model.model_name_or_path
     if os.path.isdir(model) and not is_plain_text(args):
-        render = Renderer(args)
+        render = _renderer(args)
     train: list[SetRows] = []
     for source, split in _splits(args, sets):
         if not source.is_here:
@@ -157,7 +157,7 @@ def _point_at(args: SimpleNamespace, files: dict[str, list[Path]]) -> None:
 
 def _read(args: SimpleNamespace, sets: Sets, display: Display) -> dict[str, list[SetRows]]:
     """The rows of each set that fit in the context; what is left out is printed."""
-    render = Renderer(args)
+    render = _renderer(args)
     splits = {"train": args.data.dataset_split, "eval": args.eval.split}
     with display() as progress:
         found = {
@@ -174,6 +174,13 @@ def _read(args: SimpleNamespace, sets: Sets, display: Display) -> dict[str, list
     if empty := [part.source for part in found["train"] + found["eval"] if not part.traces]:
         raise UserError(f"{empty[0]} has no row left to use; correct it, raise --data.max_len, or leave it out")
     return found
+
+
+def _renderer(args: SimpleNamespace) -> Renderer:
+    """The date that its prompts have is set in the settings."""
+    render = Renderer(args)
+    args.math = replace(args.math, chat_date=render.chat_date)
+    return render
 
 
 def _tokens(trace: Trace) -> int:

@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+from openrlhf_math.data import chat_date
 from openrlhf_math.modeling.families import Family
 from openrlhf_math.sft.inputs import settings_of
 from openrlhf_math.sft.settings import data_parallel_ranks, processes
@@ -42,6 +43,8 @@ def print_plan(args: SimpleNamespace, family: Family | None = None) -> None:
         f"of {args.train.micro_batch_size} a process; loss on the completions"
     )
     print(path_line(args, family))
+    if args.math.chat_date:
+        print(chat_date.line(args.math.chat_date))
     size = args.math.parameters
     if size:
         adapters = args.math.lora.parameters if args.math.lora else None

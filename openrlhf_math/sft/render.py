@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
+from openrlhf_math.data.chat_date import checked_date
 from openrlhf_math.data.conversations import BadRow, Turn, thinking_apart
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.prompts import (
@@ -24,6 +25,7 @@ from openrlhf_math.data.prompts import (
     with_variables,
 )
 from openrlhf_math.data.readers import with_think_tags
+from openrlhf_math.data.template_content import prepared
 from openrlhf_math.data.trace import ENDS, TAGS, THINK, find_tags, trace, without_end
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, load_tokenizer
@@ -76,7 +78,7 @@ class Trace:
 
 
 class Renderer:
-    """counts: how many turns were treated how."""
+    """counts: how many turns were treated how. chat_date: that the prompts have, None if they have none."""
 
     def __init__(self, args: SimpleNamespace) -> None:
         """args: the run's settings. Raises UserError if the model or its tokenizer cannot be used."""
@@ -86,7 +88,8 @@ class Renderer:
         check_language_model(MODEL_FLAG, model, ask_hub=True)
         self.tokenizer.chat_template = given or self.tokenizer.chat_template
         check_variables(TEMPLATE_FLAG, model, args.math.template_variables, self.tokenizer)
-        with_variables(self.tokenizer, args.math.template_variables)
+        with_variables(prepared(self.tokenizer) if given else self.tokenizer, args.math.template_variables)
+        self.chat_date = checked_date(args.math.chat_date, model, self.tokenizer) if data.apply_chat_template else None
         if not self.tokenizer.eos_token:
             raise UserError(f"{MODEL_FLAG} {model}: its tokenizer has no eos_token, so no answer would end; add one")
         self.counts: Counter[str] = Counter()

@@ -15,7 +15,7 @@ from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
 from openrlhf_math.training import short_help
 from openrlhf_math.training.flag_checks import check_kernels, check_parallel, hide_wandb_key
-from openrlhf_math.training.flag_values import TEMPLATE_FLAG, add_template_flag, check_values
+from openrlhf_math.training.flag_values import add_template_flags, check_template_used, check_values
 from openrlhf_math.training.lora import LORA, Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
 
@@ -33,7 +33,7 @@ class SFTSettings:
     thinking: of which turns it is learned, one of THINKING. thinking_tags: its tags in rows. code_output: one of
     CODE_OUTPUT. max_bad_rows: most that are set aside, as a share of a set. parameters: of the model, 0 if unknown.
     lora: what is trained, None for all weights; found after the flags, in the model's configuration.
-    template_variables: of the chat template.
+    template_variables: of the chat template. chat_date: that the template writes, None if it writes none.
     """
 
     run_dir: Path
@@ -46,6 +46,7 @@ class SFTSettings:
     parameters: int
     lora: Lora | None = None
     template_variables: dict[str, object] = field(default_factory=dict)
+    chat_date: str | None = None
 
 
 # What comes first in the help.
@@ -123,7 +124,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         default="keep",
         help="the thinking that is learned: of every turn, of a conversation's last, or none",
     )
-    add_template_flag(group)
+    add_template_flags(group)
     group.add_argument(
         "--math.thinking_tags",
         default="think",
@@ -165,8 +166,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}
     flags.pop("dry_run")
     check_values(flags | {name: ours[name] for name in ("math.max_bad_rows",) if name in ours})
-    if ours["math.chat_template_kwargs"] and not flags["data.apply_chat_template"]:
-        raise UserError(f"{TEMPLATE_FLAG}: --no-data.apply_chat_template renders prompts without the chat template")
+    check_template_used(flags, ours)
     find_tags(ours["math.thinking_tags"], "--math.thinking_tags")
     check_template("--data.input_template", flags["data.input_template"], flags["data.apply_chat_template"])
     hide_wandb_key(flags)
@@ -190,6 +190,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         ours["math.max_bad_rows"],
         parameters,
         template_variables=ours["math.chat_template_kwargs"],
+        chat_date=ours["math.chat_date"],
     )
     return args
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from openrlhf_math.data.chat_date import FLAG as DATE_FLAG
+from openrlhf_math.data.chat_date import add_date_flag
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards.outcome import LEAST_MEMORY
 
@@ -25,7 +27,8 @@ def json_object(text: str) -> dict:
 TEMPLATE_FLAG = "--chat-template-kwargs"
 
 
-def add_template_flag(group: argparse._ArgumentGroup) -> None:
+def add_template_flags(group: argparse._ArgumentGroup) -> None:
+    """Of the commands that train."""
     group.add_argument(
         TEMPLATE_FLAG,
         dest="math.chat_template_kwargs",
@@ -34,6 +37,14 @@ def add_template_flag(group: argparse._ArgumentGroup) -> None:
         metavar="JSON",
         help="variables of the model's chat template, such as '{\"enable_thinking\": false}'",
     )
+    add_date_flag(group, "math.chat_date")
+
+
+def check_template_used(flags: dict, ours: dict) -> None:
+    """Raise UserError for flags of a chat template where there is none. ours: those of this package."""
+    for flag, value in ((TEMPLATE_FLAG, ours["math.chat_template_kwargs"]), (DATE_FLAG, ours["math.chat_date"])):
+        if value and not flags["data.apply_chat_template"]:
+            raise UserError(f"{flag}: --no-data.apply_chat_template renders prompts without the chat template")
 
 
 @dataclass(frozen=True)

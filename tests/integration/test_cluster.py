@@ -194,22 +194,22 @@ def story(cluster, demo, tmp_path_factory) -> SimpleNamespace:
     return result
 
 
-def test_policy_and_engine_are_on_nodes_of_their_own(story):
+def test_policy_and_engine_run_on_separate_nodes(story):
     assert set(story.actors.values()) == set(story.nodes.values())
 
 
-def test_the_gauges_are_at_rays_prometheus_endpoint(story):
+def test_gauges_appear_at_rays_prometheus_endpoint(story):
     assert 1 <= story.metrics["ray_openrlhf_math_step run"] <= STEPS  # Ray hands values on every ten seconds
     assert story.metrics["ray_openrlhf_math_steps run"] == STEPS
     assert 0 <= story.metrics["ray_openrlhf_math_reward run"] <= 1
     assert story.metrics["ray_openrlhf_math_phase_seconds generation"] > 0
 
 
-def test_the_jobs_log_has_the_steps(story):
+def test_job_log_contains_the_steps(story):
     assert f"step  1/{STEPS} reward" in story.logs
 
 
-def test_a_lost_node_ends_the_job_promptly_with_the_cause(story):
+def test_lost_node_ends_the_job_with_its_cause(story):
     assert story.first == "FAILED"
     assert story.seconds < PROMPT_SECONDS, f"{story.seconds:.0f} s"
     end = story.logs[story.logs.index("openrlhf-math grpo: ") :]
@@ -217,7 +217,7 @@ def test_a_lost_node_ends_the_job_promptly_with_the_cause(story):
     assert "resume with: openrlhf-math grpo" in end and "--ckpt.load_enable" in end
 
 
-def test_when_the_node_is_back_the_run_goes_on_from_its_checkpoint(story):
+def test_run_resumes_from_checkpoint_after_the_node_returns(story):
     assert story.second == "SUCCEEDED", f"{story.about_second}\n{story.more_logs[-3000:]}"
     assert f"step  1/{STEPS}" not in story.more_logs and f"step {STEPS}/{STEPS}" in story.more_logs
     assert story.steps == list(range(1, STEPS + 1))

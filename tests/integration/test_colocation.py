@@ -29,7 +29,7 @@ def model_bytes(directory) -> int:
     return (directory / "model.safetensors").stat().st_size
 
 
-def test_every_step_says_what_was_moved_and_what_it_cost(demo):
+def test_every_step_reports_moves_and_their_cost(demo):
     records = [json.loads(line) for line in (demo / "grpo" / "metrics.jsonl").read_text().splitlines()]
     for record in records:
         for move in MOVES:
@@ -92,7 +92,7 @@ def engine():
     ray.shutdown()
 
 
-def test_what_becomes_of_actors_that_fail_hang_or_die(engine):
+def test_failed_hanging_and_dead_actors(engine):
     phases = Phases([engine], policy=None, engines_sleep=True, states_offload=True, timeout=30)
     with pytest.raises(PhaseError, match="^phase rollout, wake_kv_cache: MemoryError: no room for the KV cache"):
         phases.rollout()

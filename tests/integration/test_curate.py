@@ -42,7 +42,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_ray_makes_the_same_bytes_and_is_quiet(folder):
+def test_ray_output_is_byte_identical_and_quiet(folder):
     result = finish(folder, "ray", 2)
     assert digest(folder / "ray") == digest(folder / "alone")
     assert len(list((folder / "ray/data").iterdir())) == 4
@@ -50,7 +50,7 @@ def test_ray_makes_the_same_bytes_and_is_quiet(folder):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_makes_the_same_bytes(folder):
+def test_random_kills_give_byte_identical_output(folder):
     rng = random.Random(0)
     killed = 0
     for _ in range(3):

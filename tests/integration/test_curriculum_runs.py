@@ -64,7 +64,7 @@ def killed_and_resumed(demo, problems, run_dir, *more: str) -> None:
     assert steps == list(range(1, STEPS + 1)), "each step is there once"
 
 
-def test_a_killed_run_goes_on_with_the_same_problems_and_limits(demo, rated, tmp_path):
+def test_killed_run_resumes_with_the_same_problems_and_limits(demo, rated, tmp_path):
     fixed = "--no-math.learn_pass_rates"  # what two runs sample differs, and with it what they would learn
     subprocess.run(command(demo, rated, tmp_path / "whole", fixed), check=True, capture_output=True, timeout=300)
     killed_and_resumed(demo, rated, tmp_path / "killed", fixed)
@@ -79,7 +79,7 @@ def test_a_killed_run_goes_on_with_the_same_problems_and_limits(demo, rated, tmp
 
 
 @pytest.mark.slow
-def test_what_was_learned_on_line_is_in_the_checkpoint(demo, rated, tmp_path):
+def test_online_statistics_are_in_the_checkpoint(demo, rated, tmp_path):
     run_dir = tmp_path / "run"
     killed_and_resumed(demo, rated, run_dir)
     records = by_step(run_dir, "problems.jsonl")
@@ -92,7 +92,7 @@ def test_what_was_learned_on_line_is_in_the_checkpoint(demo, rated, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("truncated", ["mask", "wrong"])
-def test_easy_problems_come_first_and_the_limit_grows_when_too_many_are_cut_off(demo, tmp_path, truncated):
+def test_easy_problems_come_first_and_the_limit_grows_with_truncation(demo, tmp_path, truncated):
     problems = tmp_path / "problems.jsonl"
     lines = (demo / "world" / "heldout.jsonl").read_text().splitlines()[: STEPS * 8]
     problems.write_text("\n".join(lines))

@@ -23,7 +23,7 @@ def test_summary(demo):
     assert summary["seconds_total"] > summary["seconds_to_first_step"] > summary["seconds_per_step"] > 0
 
 
-def test_what_the_student_learns_from_was_curated(demo):
+def test_student_data_was_curated(demo):
     counts = json.loads((demo / "problems" / "reports" / "counts.json").read_text())
     left = dict(counts["steps"])
     assert left["rows read"] - left["filter: gold"] == 72, "rows without a gold"
@@ -31,7 +31,7 @@ def test_what_the_student_learns_from_was_curated(demo):
     assert left["problems of benchmarks"] - left["near-duplicates"] >= 360, "duplicates said otherwise"
 
 
-def test_what_the_student_learns_from_was_verified(demo):
+def test_student_data_was_verified(demo):
     rows = datasets.load_dataset(str(demo / "traces" / "dataset"), split="train")
     report = json.loads((demo / "traces" / "report.json").read_text())
     assert len(rows) == report["counts"]["kept"] > 0.7 * report["counts"]["attempts"]
@@ -39,12 +39,12 @@ def test_what_the_student_learns_from_was_verified(demo):
     assert all(grade(row["response"], row["answer"]).outcome == "correct" for row in rows.select(range(200)))
 
 
-def test_the_student_has_learned_and_can_learn_more(demo):
+def test_student_improved_and_has_room_to_improve(demo):
     """An SFT student that solves nothing or everything would show nothing of GRPO."""
     assert 0.2 < json.loads((demo / "summary.json").read_text())["before"]["pass_at_1"] < 0.8
 
 
-def test_the_loss_is_zero_in_every_step_and_the_gradient_is_not(records):
+def test_loss_is_zero_in_every_step_and_the_gradient_is_not(records):
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
     for record in records:
         assert abs(record["policy_loss"]) < 1e-5
@@ -55,7 +55,7 @@ def test_rollouts_come_from_the_newest_weights(records):
     assert max(record["logprob_gap"] for record in records) < 0.03
 
 
-def test_metrics_say_what_a_person_asks(records):
+def test_metrics_include_the_main_questions(records):
     for name in ("reward", "accuracy", "completion_length", "truncation_rate", "ungraded_rate", "learning_rate",
                  "timing/generation", "timing/ppo_train", "timing/broadcast", "timing/step_total"):  # fmt: skip
         assert name in records[0], name
@@ -76,7 +76,7 @@ def test_configuration_is_kept(demo):
     assert config["algo"]["kl"]["init_coef"] == 0 and config["algo"]["advantage"]["estimator"] == "grpo"
 
 
-def test_a_reward_model_was_trained_and_several_attempts_were_put_to_the_vote(demo):
+def test_reward_model_was_trained_and_used_in_votes(demo):
     learned = [json.loads(line) for line in (demo / "prm" / "run" / "eval.jsonl").read_text().splitlines()][-1]
     assert learned["auc"] > 0.6, "it tells right steps from wrong ones"
     reranked = json.loads((demo / "summary.json").read_text())["reranked"]
@@ -89,14 +89,14 @@ def test_a_reward_model_was_trained_and_several_attempts_were_put_to_the_vote(de
     assert (demo / "rerank" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_terminal_shows_the_table_and_where_files_lie(demo):
+def test_terminal_shows_the_table_and_file_paths(demo):
     text = (demo / "terminal.txt").read_text()
     parts = ("problems of benchmarks", "Yield by source", "before and after GRPO", "pass@1", " idle ")
     for part in (*parts, "summary.json", "metrics.jsonl"):
         assert part in text
 
 
-def test_the_trained_model_loads_with_plain_transformers(demo):
+def test_trained_model_loads_with_plain_transformers(demo):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(demo / "grpo" / "model")

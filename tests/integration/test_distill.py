@@ -44,7 +44,7 @@ def problems(tmp_path_factory) -> Path:
     return path
 
 
-def test_killed_at_random_moments_it_comes_to_the_same_dataset(problems, tmp_path):
+def test_random_kills_do_not_change_the_dataset(problems, tmp_path):
     """With faults on top. What was answered is not asked again but for the last batch and what was on its way."""
     whole, output, moments = tmp_path / "whole", tmp_path / "killed", []
     with FaultyEndpoint(lambda number, question: "500" if number % 40 == 0 else "slow") as server:
@@ -108,7 +108,7 @@ def engine_run(demo, tmp_path_factory) -> Path:
     return output
 
 
-def test_an_engine_teaches(engine_run):
+def test_local_engine_as_teacher(engine_run):
     report = json.loads((engine_run / "report.json").read_text())
     assert report["counts"]["attempts"] == 80 == report["total"]["answered"]
     assert 0 < report["total"]["kept"] < 80
@@ -116,7 +116,7 @@ def test_an_engine_teaches(engine_run):
     assert len({record["content"] for record in records}) > 40, "each attempt is sampled with a seed of its own"
 
 
-def test_a_killed_engine_run_leaves_no_process(demo, tmp_path):
+def test_killed_engine_run_leaves_no_process(demo, tmp_path):
     """vLLM's own processes would stay, and hold the memory that the next run needs."""
     flags = ("--teacher", "engine", "--model", demo / "sft/model", *ENGINE_FLAGS)
     process = subprocess.Popen(
@@ -134,7 +134,7 @@ def test_a_killed_engine_run_leaves_no_process(demo, tmp_path):
 
 
 @pytest.mark.slow
-def test_engines_on_ray_resume_what_one_began_and_refuse_what_has_no_room(demo, engine_run, tmp_path):
+def test_ray_engines_resume_a_single_engine_run_and_refuse_long_prompts(demo, engine_run, tmp_path):
     """Ten attempts of the run above, asked again of two Ray actors; and a problem longer than their context."""
     problems, output = tmp_path / "problems.jsonl", tmp_path / "run"
     rows = (demo / "world/train.jsonl").read_text().splitlines()[:20]
@@ -153,7 +153,7 @@ def test_engines_on_ray_resume_what_one_began_and_refuse_what_has_no_room(demo, 
 
 
 @pytest.mark.slow
-def test_a_student_learns_from_the_dataset(demo, tmp_path):
+def test_student_learns_from_the_dataset(demo, tmp_path):
     """Through the real endpoint of the programmatic teacher, as the demo does it; then OpenRLHF's SFT reads it."""
     server = subprocess.Popen(
         [sys.executable, "-m", "openrlhf_math", "tiny-teacher"], stdout=subprocess.PIPE, text=True

@@ -108,7 +108,7 @@ def test_patches_reach_workers_of_upstream_and_vllm_processes(engine):
         assert all(process.values())
 
 
-def test_a_group_comes_back_graded_with_the_engines_log_probabilities(engine):
+def test_group_returns_with_grades_and_log_probabilities(engine):
     path, actor = engine
     group = rollouts(actor, "<|im_start|>user\n3 + 4<|im_end|>\n<|im_start|>assistant\n", count=4)
     assert len(group) == 4
@@ -128,7 +128,7 @@ def open_transfer(model, actor, bucket_bytes: int) -> WeightTransfer:
 
 
 @pytest.mark.parametrize("bucket_bytes", [1, 100_000, BUCKET_BYTES], ids=["a parameter", "several", "all"])
-def test_new_weights_arrive_in_the_engine_and_old_ones_come_back(engine, bucket_bytes):
+def test_new_and_old_weights_can_be_sent(engine, bucket_bytes):
     path, actor = engine
     old, new = (AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16) for _ in range(2))
     trained = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
@@ -147,7 +147,7 @@ def test_new_weights_arrive_in_the_engine_and_old_ones_come_back(engine, bucket_
         old, new = old.bfloat16(), new.bfloat16()
 
 
-def test_nothing_of_a_transfer_stays_in_shared_memory(engine, monkeypatch):
+def test_transfer_leaves_no_shared_memory(engine, monkeypatch):
     path, actor = engine
     ours = tempfile.mkdtemp(dir="/dev/shm")  # runs beside this one have their own files there
     monkeypatch.setattr(shared_memory, "DIRECTORY", ours)
@@ -156,7 +156,7 @@ def test_nothing_of_a_transfer_stays_in_shared_memory(engine, monkeypatch):
     os.rmdir(ours)  # fails if anything is in it
 
 
-def test_weights_that_do_not_fit_their_announcement_are_refused(engine):
+def test_weights_that_differ_from_their_description_are_refused(engine):
     path, actor = engine
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
     transfer = open_transfer(model, actor, BUCKET_BYTES)
@@ -167,6 +167,6 @@ def test_weights_that_do_not_fit_their_announcement_are_refused(engine):
         transfer.send()
 
 
-def test_a_prompt_that_fills_the_context_is_an_error(engine):
+def test_prompt_that_fills_the_context_is_an_error(engine):
     with pytest.raises(ValueError, match="leaves no room within --data.max_len"):
         rollouts(engine[1], "1" * 2 * MAX_LENGTH)

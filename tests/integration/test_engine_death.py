@@ -44,7 +44,7 @@ def pid_of(actor) -> int:
             time.sleep(0.2)
 
 
-def test_each_death_has_its_own_cause(actor):
+def test_each_death_reports_its_cause(actor):
     name = actor._actor_id.hex()
     ray.get(actor.does_not_start.remote())
     assert take_cause(name) == "the vLLM engine did not start: no room"

@@ -286,13 +286,13 @@ def check_family(family: Family, engine: Engine, path) -> None:
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_an_engine_follows_the_training(name, engine, tmp_path):
+def test_engine_outputs_follow_training(name, engine, tmp_path):
     check_family(FAST[name], engine, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
-def test_an_engine_follows_the_training_of_other_families(name, engine, tmp_path):
+def test_engine_outputs_follow_training_of_other_families(name, engine, tmp_path):
     check_family(SLOW[name], engine, tmp_path)
 
 
@@ -324,7 +324,7 @@ class Changed(DeepSpeedSource):
         (Family("Qwen2Config"), {"without": "model.layers.1.self_attn.k_proj.bias"}, "layers.1.self_attn.qkv_proj"),
     ],
 )
-def test_a_model_whose_weights_do_not_all_arrive_is_refused(family, change, named, engine, tmp_path):
+def test_missing_weights_in_a_transfer_are_refused(family, change, named, engine, tmp_path):
     family.model().bfloat16().save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
     engine("start", str(tmp_path))

@@ -54,7 +54,7 @@ def two_benchmarks(demo: Path) -> tuple:
     return "--benchmark", world / "heldout.jsonl", "--benchmark", f"holdout:{world / 'train.jsonl'}", "--holdout", 80
 
 
-def test_two_benchmarks_have_their_figures_and_completions(whole):
+def test_two_benchmarks_have_metrics_and_completions(whole):
     report = json.loads((whole / "summary.json").read_text())["benchmarks"]
     assert list(report) == ["heldout", "holdout-train"]
     for name, one in report.items():
@@ -74,7 +74,7 @@ def test_two_benchmarks_have_their_figures_and_completions(whole):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_it_comes_to_the_same_results(demo, student, whole, tmp_path):
+def test_random_kills_do_not_change_results(demo, student, whole, tmp_path):
     output, flags = tmp_path / "killed", (*two_benchmarks(demo), *SAMPLED, "--parquet")
     moments = [kill_at_random(command(student, output, *flags), output / "journal.jsonl") for _ in range(KILLS)]
     run(student, output, *flags)
@@ -109,7 +109,7 @@ def lines(path: Path) -> int:
 
 
 @pytest.mark.slow
-def test_two_engines_make_what_one_makes_and_what_is_missing_when_one_dies(demo, student, whole, tmp_path):
+def test_two_engines_match_one_after_a_death_and_rerun(demo, student, whole, tmp_path):
     output, flags = tmp_path / "two", (*two_benchmarks(demo), *SAMPLED, "--engines", 2)
     process = subprocess.Popen(command(student, output, *flags), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     while lines(output / "journal.jsonl") < 20:
@@ -130,7 +130,7 @@ def test_two_engines_make_what_one_makes_and_what_is_missing_when_one_dies(demo,
         assert abs(report[name]["pass_at_1"] - figures(whole / name)["pass_at_1"]) < 0.1
 
 
-def test_a_finished_run_is_shown_again_without_an_engine(demo, student, whole):
+def test_finished_run_is_shown_without_an_engine(demo, student, whole):
     before = (whole / "heldout" / "completions.jsonl").read_bytes()
     begun = time.monotonic()
     run(student, whole, *two_benchmarks(demo), *SAMPLED)
@@ -146,7 +146,7 @@ def test_other_settings_are_refused(demo, student, whole):
     assert result.returncode == 2 and "--seed was 0, is 1" in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_scored_from_its_file_the_figures_are_the_same(whole, tmp_path):
+def test_scoring_from_the_file_gives_the_same_metrics(whole, tmp_path):
     """Without the model: grading and figures depend on the completions alone."""
     output = tmp_path / "scored"
     source = whole / "heldout" / "completions.jsonl"
@@ -169,7 +169,7 @@ def test_before_and_after_are_compared(demo):
     assert one["interval"][0] <= one["difference"] <= one["interval"][1] and 0 < one["p_value"] <= 1
 
 
-def test_greedy_is_one_completion_a_problem_and_few_shot_stops_at_the_next_problem(demo, student, tmp_path):
+def test_greedy_samples_once_and_few_shot_stops_at_the_next_problem(demo, student, tmp_path):
     output = tmp_path / "greedy"
     flags = ("--prompt", "few-shot", "--max-problems", 8, "--json")
     report = json.loads(run(student, output, "--benchmark", demo / "world" / "heldout.jsonl", *flags))["heldout"]
@@ -189,7 +189,7 @@ def reranked(demo, student, tmp_path_factory) -> tuple[Path, tuple]:
     return output, flags
 
 
-def test_a_scorer_chooses_among_the_completions(reranked):
+def test_scorer_chooses_among_the_completions(reranked):
     output, _ = reranked
     report, rows = figures(output), completions(output)
     assert len(rows) == 48 and all(0 <= min(row["scores"]) <= max(row["scores"]) <= 1 for row in rows)
@@ -208,7 +208,7 @@ def test_a_scorer_chooses_among_the_completions(reranked):
 
 
 @pytest.mark.slow
-def test_scores_that_a_kill_has_lost_are_made_again_and_no_others(student, reranked):
+def test_only_scores_lost_in_a_kill_are_recomputed(student, reranked):
     output, flags = reranked
     before, journal = (output / "completions.jsonl").read_bytes(), output / "scores.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -225,14 +225,14 @@ def test_another_aggregation_of_the_same_scores_needs_no_engine(student, reranke
     assert time.monotonic() - begun < 60 and figures(output)["aggregation"] == "product"
 
 
-def test_another_scorer_is_refused(student, reranked):
+def test_changing_the_scorer_is_refused(student, reranked):
     output, flags = reranked
     asked = command(student, output, *flags, "--separator", "; ")
     result = subprocess.run(asked, capture_output=True, text=True, timeout=120)
     assert result.returncode == 2 and "--separator was" in result.stderr
 
 
-def test_completions_made_elsewhere_are_scored_to_the_same(demo, reranked, tmp_path):
+def test_external_completions_get_the_same_scores(demo, reranked, tmp_path):
     output, flags = reranked
     scorer = flags[flags.index("--scorer") :]
     made = tmp_path / "made.jsonl"

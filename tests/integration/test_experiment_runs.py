@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 SAMPLING = ("--instruction", "", "--samples", "4", "--temperature", "1", "--max-tokens", "128")
 
 
-def test_what_is_timed_are_the_completions_that_an_evaluation_grades(demo, tmp_path):
+def test_timed_completions_are_those_of_the_evaluation(demo, tmp_path):
     output = tmp_path / "speed.json"
     where = ("--model", demo / "sft" / "model", "--benchmark", demo / "world" / "heldout.jsonl", "--output", output)
     words = [sys.executable, "-m", "openrlhf_math", "experiments", "speed", *map(str, where), *SAMPLING]

@@ -121,7 +121,7 @@ def start(demo, tmp_path):
         run.errors.close()
 
 
-def test_engines_and_grading_workers_that_die_are_replaced_within_a_bound(start):
+def test_dead_engines_and_grading_workers_are_replaced_in_time(start):
     learns = ("--actor.adam.lr", "1e-3")  # old weights would show in the gap between trainer and engine
     run = start("--math.engine_restarts", "2", *learns, steps=5, seconds=2.0)
     run.until_mid_rollout(1)
@@ -145,7 +145,7 @@ def test_engines_and_grading_workers_that_die_are_replaced_within_a_bound(start)
 
 
 @pytest.mark.slow
-def test_an_engine_that_dies_while_it_is_asked_something_else_is_replaced_too(start):
+def test_engine_that_dies_in_another_call_is_replaced(start):
     """vLLM leaves such a question without an answer; the run would wait for one."""
     run = start("--actor.adam.lr", "1e-3", steps=3, seconds=2.0)
     run.until(lambda: run.graded() >= 2 * PROMPTS * GROUP)  # all is generated: next it is asked what memory it takes
@@ -160,7 +160,7 @@ def test_an_engine_that_dies_while_it_is_asked_something_else_is_replaced_too(st
 
 
 @pytest.mark.slow
-def test_a_policy_worker_that_dies_in_a_rollout_ends_the_run_with_its_name(start):
+def test_policy_worker_death_in_a_rollout_ends_the_run_by_name(start):
     run = start(seconds=20.0)
     run.until_mid_rollout(0)
     run.find("Policy").kill()
@@ -169,7 +169,7 @@ def test_a_policy_worker_that_dies_in_a_rollout_ends_the_run_with_its_name(start
 
 
 @pytest.mark.slow
-def test_a_policy_worker_that_dies_in_training_ends_the_run_with_its_name(start):
+def test_policy_worker_death_in_training_ends_the_run_by_name(start):
     run = start("--train.max_epochs", "200")
     run.until(lambda: "Sample: " in log_of(run))  # the last word before the gradient steps
     time.sleep(1)
@@ -180,7 +180,7 @@ def test_a_policy_worker_that_dies_in_training_ends_the_run_with_its_name(start)
 
 
 @pytest.mark.slow
-def test_nothing_outlives_a_killed_controller(start):
+def test_no_process_survives_a_killed_controller(start):
     run = start(seconds=2.0)
     run.until_mid_rollout(1)
     run.find("")
@@ -193,7 +193,7 @@ def test_nothing_outlives_a_killed_controller(start):
 @pytest.mark.parametrize(
     ("process", "name"), [("gcs_server", "Ray's head (gcs_server at"), ("raylet/raylet", "Ray on this machine")]
 )
-def test_without_rays_head_the_run_ends_and_names_it(start, process, name):
+def test_lost_ray_head_ends_the_run_by_name(start, process, name):
     run = start(seconds=2.0)
     run.until_mid_rollout(1)
     run.find(process).kill()
@@ -202,7 +202,7 @@ def test_without_rays_head_the_run_ends_and_names_it(start, process, name):
 
 
 @pytest.mark.slow
-def test_an_engine_that_hangs_ends_the_phase_that_waits_for_it(start):
+def test_hanging_engine_times_out_its_phase(start):
     run = start("--math.phase_timeout", "rollout=20,train=20,sync=20", seconds=2.0)
     run.until_mid_rollout(1)
     run.engine().send_signal(signal.SIGSTOP)
@@ -214,14 +214,14 @@ def test_an_engine_that_hangs_ends_the_phase_that_waits_for_it(start):
 
 
 @pytest.mark.slow
-def test_an_agent_that_sleeps_ends_the_phase_that_waits_for_it(start):
+def test_sleeping_agent_times_out_its_phase(start):
     run = start("--math.phase_timeout", "rollout=5", seconds=1000.0)
     assert run.process.wait(PATIENCE) == 1
     assert "it waited for the completions of 8 prompts from 1 vLLM engines" in run.said() and run.says_how_to_go_on()
 
 
 @pytest.mark.slow
-def test_a_reward_that_always_raises_ends_the_run_with_its_name_and_error(start):
+def test_failing_reward_ends_the_run_with_its_name_and_error(start):
     run = start(raises="all")
     assert run.process.wait(PATIENCE) == 1
     assert "on all 32 completions of a batch: AgentExecutor.grade raised LookupError" in run.said()
@@ -231,7 +231,7 @@ def test_a_reward_that_always_raises_ends_the_run_with_its_name_and_error(start)
 
 
 @pytest.mark.slow
-def test_bad_steps_leave_the_weights_and_a_bad_item_the_run(start):
+def test_bad_steps_keep_weights_and_bad_items_keep_the_run(start):
     each = ("--ckpt.save_steps", "1", "--ckpt.save_hf", "--ckpt.max_num", "9", "--actor.adam.lr", "1e-2")
     bad = ("--algo.advantage.estimator", "fault_estimator.sometimes_nan", "--math.max_bad_steps", "2")
     run = start(*each, *bad, "--math.max_logprob_gap", "9", steps=6, raises="one")

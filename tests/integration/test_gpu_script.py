@@ -30,7 +30,7 @@ def test_families_and_long_context(tmp_path):
     assert "| qwen2 |" in text and "| 64 |" in text
 
 
-def test_a_part_that_fails_is_recorded_and_the_next_one_runs(tmp_path, monkeypatch):
+def test_failed_part_is_recorded_and_the_next_part_runs(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(SCRIPT.parent)
     import proof as parts
 
@@ -50,7 +50,7 @@ def test_a_part_that_fails_is_recorded_and_the_next_one_runs(tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_a_training_step_and_a_grpo_run(tmp_path):
+def test_training_step_and_a_grpo_run(tmp_path):
     code, report, _ = proof(tmp_path, "--part", "step", "grpo")
     assert code == 0
     ways = report["parts"]["step"]["result"][0]["ways"]

@@ -35,7 +35,7 @@ def test_without_kl_there_is_no_reference_actor(demo, tmp_path, created, shared_
     assert log.count("forked") >= 2 and "not forked" not in log
 
 
-def test_with_kl_upstreams_reference_actor_runs_beside_ours(demo, tmp_path, created):
+def test_with_kl_upstream_reference_actor_runs_with_ours(demo, tmp_path, created):
     more = ("--algo.kl.init_coef", "0.01", "--algo.kl.use_loss", "--algo.kl.estimator", "k3")
     two_steps = ("--data.max_samples", "16", "--actor.adam.lr", "1e-3", "--actor.lr_scheduler", "constant")
     assert main(flags(demo, tmp_path / "run", *more, *two_steps)) == 0
@@ -45,7 +45,7 @@ def test_with_kl_upstreams_reference_actor_runs_beside_ours(demo, tmp_path, crea
     assert abs(start) < 1e-3 and moved > 1e-3  # before the first step the policy is the reference
 
 
-def test_a_teacher_is_in_the_place_of_the_reference_model(demo, tmp_path, created):
+def test_teacher_replaces_the_reference_model(demo, tmp_path, created):
     """It is the policy of the start, so before the first step nothing is between them, and there is no reward."""
     student = demo / "sft" / "model"
     more = ("--math.teacher", str(student), "--math.reward_coef", "0", "--data.max_samples", "16")
@@ -59,7 +59,7 @@ def test_a_teacher_is_in_the_place_of_the_reference_model(demo, tmp_path, create
 
 
 @pytest.mark.slow
-def test_a_teacher_behind_a_server(demo, tmp_path, created):
+def test_teacher_behind_a_server(demo, tmp_path, created):
     """Transformers gives the log-probabilities here, the policy's own of the start."""
     from scoring_server import ScoringServer
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -80,7 +80,7 @@ def test_other_estimators(demo, tmp_path, estimator):
 @pytest.mark.parametrize(
     "recipe", ["dr_grpo", *(pytest.param(one, marks=pytest.mark.slow) for one in ("dapo", "gspo", "cispo", "sapo"))]
 )
-def test_a_recipe_with_two_steps_a_batch_and_a_correction(demo, tmp_path, recipe):
+def test_recipe_with_two_steps_a_batch_and_a_correction(demo, tmp_path, recipe):
     upstreams = ("--algo.advantage.estimator", "dr_grpo") if recipe == "dr_grpo" else ()
     more = ("--math.recipe", recipe, "--train.batch_size", "16", "--math.rollout_correction", "auto", *upstreams)
     if recipe == "dapo":  # it fills its batch with groups that have a gradient, so 8 problems may be too few
@@ -94,14 +94,14 @@ def test_a_recipe_with_two_steps_a_batch_and_a_correction(demo, tmp_path, recipe
 
 
 @pytest.mark.slow
-def test_a_reward_of_ones_own(demo, tmp_path):
+def test_custom_reward(demo, tmp_path):
     assert main(flags(demo, tmp_path / "run", "--train.agent_func_path", str(EXAMPLES / "own_reward.py"))) == 0
     record = only_record(tmp_path / "run")
     plain = record["accuracy"] + 0.2 * (record["format_rate"] - record["accuracy"])
     assert 0.3 * plain < record["reward"] < 0.95 * plain
 
 
-def test_an_estimator_a_loss_and_a_curriculum_of_ones_own(demo, tmp_path, monkeypatch):
+def test_custom_estimator_loss_and_curriculum(demo, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLES))
     own = ("--algo.advantage.estimator", "own_estimator.hard_first", "--math.curriculum", "own_curriculum.around_half")
@@ -115,7 +115,7 @@ def test_an_estimator_a_loss_and_a_curriculum_of_ones_own(demo, tmp_path, monkey
     [(), pytest.param(("--train.batch_size", "16"), marks=pytest.mark.slow)],
     ids=["one step a batch", "two steps a batch"],
 )
-def test_a_gap_to_the_engine_ends_the_run(demo, tmp_path, capsys, more):
+def test_large_engine_mismatch_ends_the_run(demo, tmp_path, capsys, more):
     assert main(flags(demo, tmp_path / "run", "--math.max_logprob_gap", "1e-9", *more)) == 1
     assert "--math.max_logprob_gap 1e-09" in capsys.readouterr().err
     assert 1e-9 < only_record(tmp_path / "run")["logprob_gap"] < 0.03

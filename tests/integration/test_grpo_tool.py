@@ -61,7 +61,7 @@ def orphans() -> set[str]:
     return found
 
 
-def test_the_model_calls_trains_on_its_own_tokens_and_leaves_nothing_behind(tmp_path):
+def test_tool_run_trains_on_model_tokens_and_leaves_no_process(tmp_path):
     world = tmp_path / "world"
     write_products(world, taught=50, train=32, heldout=4)
     rows = [json.loads(line) | {"answer": "42"} for line in (world / "train.jsonl").read_text().splitlines()]

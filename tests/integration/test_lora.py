@@ -108,7 +108,7 @@ def assert_saved(world: Path, run_dir: Path) -> None:
     assert (adapter - merged).abs().mean() < 2e-3
 
 
-def test_the_engine_samples_from_what_is_trained(world, trained):
+def test_engine_samples_from_the_trained_weights(world, trained):
     steps = records(trained)
     assert [each["step"] for each in steps] == [1, 2, 3, 4]
     assert all(each["grad_norm"] > 0 for each in steps)
@@ -117,7 +117,7 @@ def test_the_engine_samples_from_what_is_trained(world, trained):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_holds_adapters_alone_and_a_run_goes_on_from_it_as_if_it_had_not_stopped(world, trained, tmp_path):
+def test_checkpoint_holds_only_adapters_and_resume_is_exact(world, trained, tmp_path):
     whole = (world / "model" / "model.safetensors").stat().st_size
     adapters = (trained / "model" / "adapter" / "adapter_model.safetensors").stat().st_size
     newest = trained / "checkpoints" / "_actor" / "global_step4"
@@ -130,7 +130,7 @@ def test_a_checkpoint_holds_adapters_alone_and_a_run_goes_on_from_it_as_if_it_ha
 
 
 @pytest.mark.parametrize("form", ["merged", "adapter"])
-def test_vllm_loads_what_is_saved(world, trained, form, tmp_path):
+def test_vllm_loads_the_saved_model(world, trained, form, tmp_path):
     ids = tokens(world)
     (tmp_path / "tokens.json").write_text(json.dumps(ids.tolist()))
     model, adapter = (trained / "model", "-") if form == "merged" else (world / "model", trained / "model" / "adapter")
@@ -141,7 +141,7 @@ def test_vllm_loads_what_is_saved(world, trained, form, tmp_path):
 
 
 @pytest.mark.slow
-def test_sft_trains_adapters_and_goes_on_after_a_kill(world, tmp_path):
+def test_sft_trains_adapters_and_resumes_after_a_kill(world, tmp_path):
     sft(world, tmp_path / "sft")
     losses = [each["loss"] for each in records(tmp_path / "sft")]
     assert len(losses) == 8 and losses[-1] < 0.8 * losses[0]
@@ -153,7 +153,7 @@ def test_sft_trains_adapters_and_goes_on_after_a_kill(world, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_with_shards_train_the_same_adapters(world, trained, tmp_path):
+def test_two_sharded_processes_train_the_same_adapters(world, trained, tmp_path):
     more = ("--actor.num_gpus_per_node", "2", "--ds.zero_stage", "3", "--actor.gradient_checkpointing_enable")
     grpo(world, tmp_path / "two", *more)
     one, two = records(trained), records(tmp_path / "two")

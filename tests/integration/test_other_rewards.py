@@ -38,7 +38,7 @@ def check_digits(run_dir) -> None:
         assert "accuracy" not in record and record["reward_error_rate"] == 0
 
 
-def test_a_python_file(demo, tmp_path, capsys):
+def test_python_file(demo, tmp_path, capsys):
     (tmp_path / "reward.py").write_text(REWARD)
     file = ("--reward.remote_url", str(tmp_path / "reward.py"))
     assert main(flags(demo, tmp_path / "run", *file, *TWO_STEPS)) == 0
@@ -49,7 +49,7 @@ def test_a_python_file(demo, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_server(demo, tmp_path):
+def test_server(demo, tmp_path):
     def reply(path, body, headers):
         assert len(body["query"]) == len(body["prompts"]) == len(body["labels"]) == 1
         digits = sum(one.isdigit() for one in body["query"][0]) / 100
@@ -60,7 +60,7 @@ def test_a_server(demo, tmp_path):
     check_digits(tmp_path / "run")
 
 
-def test_a_server_that_always_fails_ends_the_run(demo, tmp_path, capsys):
+def test_server_that_always_fails_ends_the_run(demo, tmp_path, capsys):
     with JsonServer(lambda *_: (500, {})) as server:
         assert main(flags(demo, tmp_path / "run", "--reward.remote_url", server.url)) == 1
     said = capsys.readouterr().err
@@ -80,7 +80,7 @@ def reward_model(demo, tmp_path_factory):
     return folder
 
 
-def test_ppo_with_a_critic_that_begins_as_the_policy(demo, tmp_path, created):
+def test_ppo_critic_initialized_from_the_policy(demo, tmp_path, created):
     assert main(flags(demo, tmp_path / "run", "--algo.advantage.estimator", "gae", "--critic.adam.lr", "1e-4")) == 0
     assert sorted(created) == ["CriticModelActor", "MathPolicyActor"]
     (record,) = records(tmp_path / "run")

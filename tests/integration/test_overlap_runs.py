@@ -14,7 +14,7 @@ FLAGS = (
 )  # fmt: skip
 
 
-def test_engines_write_while_the_policy_trains_and_a_killed_run_goes_on_with_the_same_batches(demo, tmp_path):
+def test_engines_generate_during_training_and_a_killed_run_resumes_with_the_same_batches(demo, tmp_path):
     flags = (*FLAGS, "--eval.dataset", str(few_problems(demo, tmp_path / "eval.jsonl")))
     whole, run = Run(demo, tmp_path / "whole", *flags), Run(demo, tmp_path / "killed", *flags)
     whole.finish()
@@ -37,7 +37,7 @@ def test_engines_write_while_the_policy_trains_and_a_killed_run_goes_on_with_the
     assert_equal(whole.directory, run.directory)
 
 
-def test_an_engine_that_dies_beside_the_training_gets_the_newest_weights_and_its_questions_again(demo, tmp_path):
+def test_engine_that_dies_during_training_gets_new_weights_and_its_requests(demo, tmp_path):
     flags = ("--math.overlap", "1", "--no-train.colocate_all")
     run = test_faults.Run(demo, tmp_path, *flags, steps=4, seconds=0.5)
     try:

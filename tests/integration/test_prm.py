@@ -79,7 +79,7 @@ def trained(demo, labels, tmp_path_factory) -> Path:
     return run_dir
 
 
-def test_the_loss_falls_and_is_drawn(trained):
+def test_loss_decreases_and_is_plotted(trained):
     losses = [record["loss"] for record in lines(trained / "metrics.jsonl")]
     assert len(losses) >= 40 and sum(losses[-5:]) < 0.8 * sum(losses[:5])
     assert [one["step"] for one in lines(trained / "eval.jsonl")] == [20, 40]
@@ -87,7 +87,7 @@ def test_the_loss_falls_and_is_drawn(trained):
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_as_if_it_had_not_been(demo, labels, trained, tmp_path):
+def test_killed_training_resumes_with_identical_results(demo, labels, trained, tmp_path):
     run_dir = tmp_path / "killed"
     metrics = run_dir / "metrics.jsonl"
     kill_when(training(demo, labels, run_dir), lambda: metrics.exists() and metrics.read_text().count("\n") >= 24)
@@ -101,7 +101,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(demo, labels, trained, 
 
 
 @pytest.mark.slow
-def test_two_processes_in_shards_learn_what_one_does(demo, labels, trained, tmp_path):
+def test_two_sharded_processes_match_one(demo, labels, trained, tmp_path):
     run_dir = tmp_path / "two"
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     python, *module = training(demo, labels, run_dir, "--train.micro_batch_size", "4", "--ds.zero_stage", "3")
@@ -134,7 +134,7 @@ def trainers(trained, labels) -> tuple[list[dict], list[list[float]], object]:
     return rows, probabilities, tokenizer
 
 
-def test_vllm_loads_it_as_a_process_reward_model_and_agrees(trained, trainers):
+def test_vllm_loads_the_prm_and_agrees(trained, trainers):
     """In a process of its own, with STEP pooling, as Qwen2.5-Math-PRM is served."""
     from openrlhf_math.rerank.steps import encode_prm
 
@@ -171,7 +171,7 @@ print(json.dumps([llm.llm_engine.model_config.architecture, right]))
 """
 
 
-def test_the_scorer_loads_it_and_agrees(trained, trainers):
+def test_scorer_loads_the_prm_and_agrees(trained, trainers):
     from openrlhf_math.colocation.layout import enter_environment
 
     enter_environment("cpu", 1_000_000)
@@ -217,7 +217,7 @@ def rollouts(demo: Path, attempts: Path, output: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_monte_carlo_labels_survive_a_kill_and_are_the_same(demo, tmp_path):
+def test_monte_carlo_labels_are_the_same_after_a_kill(demo, tmp_path):
     attempts = tmp_path / "attempts.jsonl"
     stories = distinct_stories(8, seed=11)
     solved = [{"problem": one.text, "gold": str(one.answer), "response": teach(one, 0, 0.0)} for one in stories]

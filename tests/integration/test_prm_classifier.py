@@ -61,7 +61,7 @@ def trained(request, tmp_path_factory):
     return folder / "base", file, folder / "run"
 
 
-def test_vllm_scores_what_was_trained_as_transformers_does(trained):
+def test_vllm_scores_match_transformers(trained):
     from openrlhf_math.colocation.layout import enter_environment
 
     enter_environment("cpu", 1_000_000)
@@ -107,7 +107,7 @@ def test_vllm_scores_what_was_trained_as_transformers_does(trained):
     assert max(flat) - min(flat) > 0.05
 
 
-def test_what_was_trained_says_how_it_is_scored(trained):
+def test_trained_model_records_its_scoring_form(trained):
     config = json.loads((trained[2] / "model" / "config.json").read_text())
     assert config["architectures"][0].endswith("ForTokenClassification") and config["step_separator"] == "\n\n"
     settings = json.loads((trained[2] / "config.json").read_text())["math"]
@@ -116,7 +116,7 @@ def test_what_was_trained_says_how_it_is_scored(trained):
     assert evaluations[-1]["steps"] == 320
 
 
-def test_a_killed_training_resumes_with_the_same_losses(trained, tmp_path):
+def test_killed_training_resumes_with_the_same_losses(trained, tmp_path):
     base, file, whole = trained
     metrics = tmp_path / "run" / "metrics.jsonl"
     command = training(base, file, tmp_path / "run")

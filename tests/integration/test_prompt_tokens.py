@@ -77,20 +77,20 @@ def by_hand() -> set[tuple[int, ...]]:
     return {tuple(llama3().ids(text, first=True)) for text in texts}
 
 
-def test_engine_and_trainer_see_the_tokens_worked_out_by_hand(run):
+def test_engine_and_trainer_tokens_match_handwritten_ones(run):
     folder, _ = run
     seen = [json.loads(line) for line in (folder / "seen.jsonl").read_text().splitlines()]
     assert len(seen) == 32 and all(one["engine"] == one["trainer"] for one in seen)
     assert {tuple(one["engine"]) for one in seen} == by_hand()
 
 
-def test_the_trainer_computes_with_them(run):
+def test_trainer_uses_the_handwritten_tokens(run):
     folder, _ = run
     (step,) = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     assert 0 < step["logprob_gap"] < 0.01  # of bfloat16; with a token missing in front it is much larger
 
 
-def test_evaluation_asks_the_same(run):
+def test_evaluation_uses_the_same_tokens(run):
     folder, model = run
     settings = EvalSettings(
         str(model), folder / "eval", 0, "plain", "", "cpu", 1, None, False, RewardConfig(), input_template=TEMPLATE
@@ -99,7 +99,7 @@ def test_evaluation_asks_the_same(run):
     assert set(map(tuple, tokenized(ProblemSet("set", questions, Sampling()), settings))) == by_hand()
 
 
-def test_the_run_records_what_the_user_asked_for(run):
+def test_run_records_what_the_user_asked_for(run):
     folder, _ = run
     data = json.loads((folder / "run" / "config.json").read_text())["data"]
     assert data["apply_chat_template"] is False and data["input_template"] == TEMPLATE

@@ -52,7 +52,7 @@ def head():
 
 
 @pytest.mark.slow
-def test_a_submitted_job_trains(head, demo, tmp_path):
+def test_submitted_job_trains(head, demo, tmp_path):
     run_dir = tmp_path / "run"
     result = subprocess.run(
         [EXAMPLES / "submit_ray_job.sh", "openrlhf-math", "grpo",
@@ -70,7 +70,7 @@ def test_a_submitted_job_trains(head, demo, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_submitted_job_serves_what_a_scorer_has_judged(head, demo):
+def test_submitted_job_serves_scored_answers(head, demo):
     port = free_port()
     submitted = subprocess.run(
         [BIN / "ray", "job", "submit", "--no-wait", "--submission-id", "serve", "--",

@@ -149,7 +149,7 @@ def few_problems(demo: Path, path: Path) -> Path:
     return path
 
 
-def test_a_run_disturbed_in_every_way_equals_one_that_was_not(demo, tmp_path):
+def test_run_with_every_fault_equals_an_undisturbed_run(demo, tmp_path):
     flags = (*EVERYTHING, "--eval.dataset", str(few_problems(demo, tmp_path / "eval.jsonl")))
     whole, run = Run(demo, tmp_path / "whole", *flags), Run(demo, tmp_path / "disturbed", *flags)
     whole.finish()
@@ -180,7 +180,7 @@ def test_a_run_disturbed_in_every_way_equals_one_that_was_not(demo, tmp_path):
         assert shown_by_tensorboard(run.directory, tag) == steps
 
 
-def test_two_processes_with_zero_3_and_a_teacher_go_on_within_and_between_passes_over_the_problems(demo, tmp_path):
+def test_zero_3_with_a_teacher_resumes_within_and_between_epochs(demo, tmp_path):
     flags = (*TWO_RANKS, "--math.teacher", str(demo / "grpo" / "model"))
     whole, run = Run(demo, tmp_path / "whole", *flags), Run(demo, tmp_path / "killed", *flags)
     whole.finish()
@@ -213,7 +213,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", path], check=True)
 
 
-def test_a_full_disk_ends_a_run_with_a_sentence_and_leaves_what_was_saved(demo, small_disk, tmp_path):
+def test_full_disk_ends_the_run_and_keeps_checkpoints(demo, small_disk, tmp_path):
     flags = ("--data.max_samples", "32", "--ckpt.path", str(small_disk / "checkpoints"), "--ckpt.max_num", "2")
     run = Run(demo, tmp_path / "run", *flags)
     run.checkpoints = small_disk / "checkpoints" / "_actor"

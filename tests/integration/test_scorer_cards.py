@@ -114,7 +114,7 @@ def internlm2(directory, tokenizer, config):
      ("trl-prm", token_classifier)],
     ids=lambda value: getattr(value, "__name__", value),
 )  # fmt: skip
-def test_scores_are_those_of_the_models_own_code(loop, tmp_path, monkeypatch, kind, made):  # noqa: F811
+def test_scores_match_the_models_code(loop, tmp_path, monkeypatch, kind, made):  # noqa: F811
     if made is internlm2:
         monkeypatch.setenv("OPENRLHF_MATH_TRUST_REMOTE_CODE", "1")
     tokenizer = tiny_scorers.build_tokenizer(kind)

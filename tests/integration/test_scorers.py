@@ -90,7 +90,7 @@ def close(scores, others) -> bool:
     )
 
 
-def test_scores_are_those_of_transformers(loop, scorer):
+def test_scores_match_transformers(loop, scorer):
     kind, engine, directory = scorer
     scored = score(loop, engine, RESPONSES)
     for response, scores in zip(RESPONSES, scored, strict=True):
@@ -99,7 +99,7 @@ def test_scores_are_those_of_transformers(loop, scorer):
     assert not close(scored[2], expected(kind, engine, directory, RESPONSES[2], shift=2))
 
 
-def test_what_cannot_be_scored_is_none_and_harms_no_other(loop, scorer):
+def test_unscorable_text_is_none_and_does_not_affect_others(loop, scorer):
     kind, engine, _ = scorer
     alone = score(loop, engine, RESPONSES)
     engine._memory.clear()
@@ -112,7 +112,7 @@ def test_what_cannot_be_scored_is_none_and_harms_no_other(loop, scorer):
         assert close(one, flat(other))
 
 
-def test_a_batch_of_many_calls_is_scored_as_each_alone(loop, scorer):
+def test_concurrent_calls_score_like_single_ones(loop, scorer):
     _, engine, _ = scorer
     responses = [f"{number} pens.\nThen {number}-3={number - 3}.\n\\boxed{{{number}}}" for number in range(40)]
 
@@ -147,7 +147,7 @@ def computed(engine, monkeypatch) -> list[int]:
     return counts
 
 
-def test_what_completions_share_is_computed_once(loop, prm, monkeypatch):
+def test_shared_prefixes_are_computed_once(loop, prm, monkeypatch):
     engine, _ = prm
     counts = computed(engine, monkeypatch)
     problem = "Zoe has 4 coins. " * 20
@@ -156,7 +156,7 @@ def test_what_completions_share_is_computed_once(loop, prm, monkeypatch):
     assert sorted(counts)[1] < whole / 4  # the second and the third begin where they differ
 
 
-def test_a_longer_beginning_costs_its_new_steps_only(loop, prm, monkeypatch):
+def test_longer_prefix_costs_only_its_new_steps(loop, prm, monkeypatch):
     engine, _ = prm
     text = "\n".join(f"Step {number}: Leo has {number} pens and loses {number}." for number in range(12))
     before = score(loop, engine, [text])[0]
@@ -167,7 +167,7 @@ def test_a_longer_beginning_costs_its_new_steps_only(loop, prm, monkeypatch):
     assert score(loop, engine, [text])[0] == before and len(counts) == 1  # nothing to compute at all
 
 
-def test_scores_that_were_forgotten_are_computed_again_though_the_engine_has_the_tokens(loop, prm):
+def test_evicted_scores_are_recomputed_despite_cached_tokens(loop, prm):
     engine, _ = prm
     text = "\n".join(f"Step {number}: Tom has {number} coins." for number in range(12))
     before = score(loop, engine, [text])[0]
@@ -199,7 +199,7 @@ def test_on_a_cpu_sleep_moves_nothing(loop, prm):
     assert score(loop, engine, ["9-3=6."])[0]
 
 
-def test_a_shorter_context_is_kept_to(loop, prm):
+def test_shorter_context_is_respected(loop, prm):
     engine, directory = prm
     short = start(loop, "qwen2.5-math-prm", directory, max_context=128)
     try:
@@ -210,7 +210,7 @@ def test_a_shorter_context_is_kept_to(loop, prm):
         stop(loop, short)
 
 
-def test_scores_that_are_no_numbers_stay_so(loop, tmp_path):
+def test_nan_scores_stay_nan(loop, tmp_path):
     directory = tiny_scorers.build("qwen2.5-math-prm", tmp_path)
     weights = load_file(directory / "model.safetensors")
     weights["score.2.bias"][1] = math.nan
@@ -222,7 +222,7 @@ def test_scores_that_are_no_numbers_stay_so(loop, tmp_path):
         stop(loop, engine)
 
 
-def test_a_model_that_cannot_be_of_the_kind_is_told_before_anything_starts(prm, loop, tmp_path):
+def test_wrong_scorer_kind_is_refused_before_start(prm, loop, tmp_path):
     _, directory = prm
     template = tiny_scorers.build("qwen2.5-math-prm", tmp_path) / "chat_template.jinja"
     template.write_text("{{ raise_exception('no system role') }}")
@@ -258,7 +258,7 @@ def replicas(prm):
     ray.shutdown()
 
 
-def test_a_batch_completes_though_a_scorer_is_killed_in_its_midst(loop, prm, replicas):
+def test_batch_completes_after_a_scorer_is_killed(loop, prm, replicas):
     engine, _ = prm
     remote = RemoteScorer(replicas)
     responses = [f"Leo has {number} pens.\n" * 8 + f"So {number}" for number in range(400)]
@@ -277,7 +277,7 @@ def test_a_batch_completes_though_a_scorer_is_killed_in_its_midst(loop, prm, rep
         assert close(scored[number], score(loop, engine, [responses[number]])[0])
 
 
-def test_a_cancelled_call_ends_in_its_actor(loop, replicas):
+def test_cancelled_call_ends_in_its_actor(loop, replicas):
     (_, actor) = replicas
     responses = [f"Leo has {number} pens.\n" * 30 for number in range(500)]
 

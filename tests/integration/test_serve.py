@@ -74,12 +74,12 @@ def until(condition, seconds: float = 20) -> None:
     assert condition()
 
 
-def test_it_is_well_and_says_what_it_serves(served):
+def test_health_and_served_model_are_reported(served):
     assert httpx.get(served.replace("/v1", "/health")).json()["status"] == "ok"
     assert [one["id"] for one in httpx.get(f"{served}/models").json()["data"]] == ["tiny"]
 
 
-def test_a_problem_is_solved_with_votes(served, rows):
+def test_problem_is_solved_by_vote(served, rows):
     right = 0
     for row in rows[:16]:
         result = chat(served, row["problem"], model="tiny").json()
@@ -93,7 +93,7 @@ def test_a_problem_is_solved_with_votes(served, rows):
     assert right >= 4  # of the demo's student, which learned in 6 steps, one in two is expected
 
 
-def test_a_stream_ends_with_the_answer(served, rows):
+def test_stream_ends_with_the_answer(served, rows):
     with httpx.stream(
         "POST",
         f"{served}/chat/completions",
@@ -120,12 +120,12 @@ def test_a_stream_ends_with_the_answer(served, rows):
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_a_request_that_cannot_be_served_is_told_why(served, problem, fields, status, result):
+def test_refused_request_gets_a_reason(served, problem, fields, status, result):
     reply = chat(served, problem, **fields)
     assert reply.status_code == status and result in reply.json()["error"]["message"]
 
 
-def test_of_a_hundred_requests_some_of_which_leave_no_other_is_lost(served, rows):
+def test_disconnected_clients_do_not_affect_other_requests(served, rows):
     async def one(client: httpx.AsyncClient, number: int):
         body = {"messages": [{"role": "user", "content": rows[number]["problem"]}]}
         try:
@@ -146,7 +146,7 @@ def test_of_a_hundred_requests_some_of_which_leave_no_other_is_lost(served, rows
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_a_client_asked_for_that_left_is_not_worked_on(served, rows, stream):
+def test_work_stops_when_the_client_disconnects(served, rows, stream):
     """1,000 attempts take much longer than the client waits; they do not come to a solution."""
     wishes = {"attempts": 1000}
     before = metrics(served)
@@ -174,7 +174,7 @@ def test_no_request_failed_inside(served):
     assert not [key for key in metrics(served) if key[1:] and key[1].startswith("5")]
 
 
-def test_a_reranker_that_is_killed_comes_back(server, rows):
+def test_killed_reranker_restarts(server, rows):
     process, url = server
     (reranker,) = [
         child
@@ -188,7 +188,7 @@ def test_a_reranker_that_is_killed_comes_back(server, rows):
         assert chat(url, rows[0]["problem"], stream=stream).status_code == 200
 
 
-def test_ended_by_a_signal_it_leaves_no_process(server):
+def test_signal_leaves_no_process(server):
     process, _ = server
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)

@@ -30,14 +30,14 @@ def whole(demo, tmp_path_factory):
     return run_dir
 
 
-def test_the_loss_falls_and_is_drawn(whole):
+def test_loss_decreases_and_is_plotted(whole):
     losses = [record["loss"] for record in records(whole)]
     assert len(losses) == 40
     assert losses[-1] < 0.5 * losses[0]
     assert (whole / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_killed_run_goes_on_as_if_it_had_not_been(demo, whole, tmp_path):
+def test_killed_run_resumes_with_identical_results(demo, whole, tmp_path):
     run_dir = tmp_path / "killed"
     process = subprocess.Popen(command(demo, run_dir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     metrics, end = run_dir / "metrics.jsonl", time.time() + 200
@@ -61,7 +61,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(demo, whole, tmp_path):
         assert resumed["loss"] == pytest.approx(uninterrupted["loss"], rel=1e-3)
 
 
-def test_other_rows_are_no_way_to_go_on(demo, whole, tmp_path):
+def test_resuming_with_other_rows_is_refused(demo, whole, tmp_path):
     more = ("--ckpt.load_enable", "--adam.lr", "1e-3")
     result = subprocess.run(command(demo, whole, *more), capture_output=True, text=True, timeout=300)
     assert result.returncode == 2
@@ -72,14 +72,14 @@ TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
 @pytest.mark.slow
-def test_gathered_parameters_are_there():
+def test_gathered_parameters_are_available():
     script = str(Path(__file__).with_name("gathers.py"))
     result = subprocess.run([sys.executable, *TWO, script], capture_output=True, text=True, timeout=300)
     assert result.stdout.splitlines().count("0 wrong") == 2, result.stdout + result.stderr
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(demo, tmp_path):
+def test_two_processes_match_one(demo, tmp_path):
     more = ("--data.max_samples", "80", "--train.micro_batch_size", "4")
     subprocess.run(command(demo, tmp_path / "one", *more), check=True, capture_output=True, timeout=300)
     python, *module = command(demo, tmp_path / "two", *more, "--ds.zero_stage", "3")
@@ -104,7 +104,7 @@ def test_two_processes_learn_what_one_does(demo, tmp_path):
     ],
     ids=["conversations", "text"],
 )  # fmt: skip
-def test_openrlhfs_other_kinds_of_rows(demo, tmp_path, row, flags):
+def test_other_openrlhf_row_formats(demo, tmp_path, row, flags):
     rows = tmp_path / "rows.jsonl"
     rows.write_text((json.dumps(row) + "\n") * 24)
     flags = ["--data.dataset", str(rows), *flags]

@@ -77,7 +77,7 @@ def actors(name: str) -> list[psutil.Process]:
     return [one for one in titled if title not in " ".join(one.parent().cmdline())]
 
 
-def test_a_problem_is_solved_and_every_step_is_scored(reranker, problems):
+def test_problem_is_solved_and_every_step_is_scored(reranker, problems):
     solution = ray.get(reranker.solve.remote(problems[0], METHOD, EIGHT))
     assert len(solution.attempts) == 8 and sum(solution.decision.votes) <= 8
     assert solution.answer == solution.attempts[solution.decision.attempt].answer
@@ -90,7 +90,7 @@ def test_a_problem_is_solved_and_every_step_is_scored(reranker, problems):
         assert 0 < attempt.tokens <= 128
 
 
-def test_a_vote_is_better_than_one_attempt(reranker, rows, problems):
+def test_vote_is_better_than_one_attempt(reranker, rows, problems):
     solved = solve_all(reranker, problems[:100], max_concurrency=16)
     assert sorted(one.number for one in solved) == list(range(100))
     right = single = attempts = 0
@@ -110,7 +110,7 @@ def test_progress_is_streamed(reranker, problems):
     assert isinstance(last, Solved) and last.solution.answer == news[-1].answer
 
 
-def test_an_early_stop_spares_attempts(reranker, problems):
+def test_early_stop_saves_attempts(reranker, problems):
     method = Method(METHOD.turns, stop=confident(0.9), max_concurrency=4, style="think")
     solved = solve_all(reranker, problems[:20], method, Limits(attempts=32), max_concurrency=8)
     assert sum(one.solution.decision.attempts for one in solved) < 20 * 32 * 0.7
@@ -129,7 +129,7 @@ def test_confidence_is_measured_and_unsure_attempts_are_ended(reranker, problems
     assert sum(one.tokens for one in attempts) == solved.solution.decision.tokens
 
 
-def test_who_is_ended_fell_below_what_the_first_ones_teach_and_the_others_choose_the_answer(reranker, problems):
+def test_attempts_below_the_confidence_floor_are_stopped_and_do_not_vote(reranker, problems):
     by = ByConfidence(keep=0.5, window=8, warm_up=4)
     method = replace(METHOD, rule=most_confident, confidence=by, max_concurrency=4)
     ended = 0
@@ -156,7 +156,7 @@ def test_who_is_ended_fell_below_what_the_first_ones_teach_and_the_others_choose
     assert ended
 
 
-def test_answers_that_the_model_has_no_room_to_read_are_put_to_the_vote(reranker, problems):
+def test_answers_beyond_the_context_fall_back_to_a_vote(reranker, problems):
     """256 tokens of context hold no question with two solutions in it."""
     method = replace(METHOD, rule=RULES["genselect"])
     result = [one.solution for one in solve_all(reranker, problems[:8], method)]
@@ -167,7 +167,7 @@ def test_answers_that_the_model_has_no_room_to_read_are_put_to_the_vote(reranker
         assert votes[one.answer] == max(votes.values())
 
 
-def test_a_problem_larger_than_the_context_spoils_no_other(reranker, problems):
+def test_problem_beyond_the_context_does_not_affect_others(reranker, problems):
     solved = sorted(solve_all(reranker, [problems[0], "why? " * 400, "", problems[1]]), key=lambda one: one.number)
     assert [one.error is None for one in solved] == [True, False, False, True]
     assert "context is 256" in solved[1].error and "empty" in solved[2].error
@@ -200,7 +200,7 @@ def test_every_strategy_solves_with_real_engines(reranker, problems, name):
         assert {attempt.by for attempt in attempts} == {agent.name for agent in AGENTS["panel"]}
 
 
-def test_at_the_deadline_there_is_an_answer(reranker, problems):
+def test_answer_is_returned_at_the_deadline(reranker, problems):
     begun = time.monotonic()
     method = Method(METHOD.turns, rule=weighted, stop=never, max_concurrency=4, style="think")
     solution = ray.get(reranker.solve.remote(problems[0], method, Limits(attempts=100_000, seconds=3)))
@@ -208,7 +208,7 @@ def test_at_the_deadline_there_is_an_answer(reranker, problems):
     assert solution.decision.ended == "seconds" and solution.answer is not None
 
 
-def test_of_a_hundred_calls_some_cancelled_the_others_are_answered(reranker, problems):
+def test_cancelled_calls_do_not_affect_the_others(reranker, problems):
     calls = [reranker.solve.remote(problem, METHOD, Limits(attempts=4)) for problem in problems[:100]]
     for call in calls[::5]:
         ray.cancel(call)
@@ -227,7 +227,7 @@ def test_of_a_hundred_calls_some_cancelled_the_others_are_answered(reranker, pro
 @pytest.mark.parametrize(
     "name", ["ScoringEngine", pytest.param("SamplingEngine", marks=pytest.mark.slow), "SamplingEngine's engine"]
 )
-def test_killed_in_the_middle_of_a_batch_the_batch_completes(reranker, problems, name):
+def test_batch_completes_after_a_kill(reranker, problems, name):
     calls = [reranker.solve.remote(problem, METHOD, EIGHT) for problem in problems[:60]]
     ray.wait(calls, num_returns=3, timeout=60)
     (actor,) = actors(name.removesuffix("'s engine"))
@@ -240,7 +240,7 @@ def test_killed_in_the_middle_of_a_batch_the_batch_completes(reranker, problems,
     assert unscored == []
 
 
-def test_the_command_solves_a_file_and_leaves_what_vote_reads_and_no_process(demo, prm, tmp_path):
+def test_command_writes_a_votable_file_and_leaves_no_process(demo, prm, tmp_path):
     output = tmp_path / "solved.jsonl"
     command = [
         sys.executable, "-m", "openrlhf_math", "solve", "--model", str(demo / "grpo" / "model"), "--scorer", PRM,

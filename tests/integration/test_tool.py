@@ -79,7 +79,7 @@ def result(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1]), world / "model"
 
 
-def test_the_engine_continues_its_own_tokens_behind_the_output(result):
+def test_engine_continues_from_its_tokens_after_tool_output(result):
     """What it wrote is never tokenized again, and no token is missing or there twice."""
     from transformers import AutoTokenizer
 
@@ -104,7 +104,7 @@ def test_the_engine_continues_its_own_tokens_behind_the_output(result):
     assert done["tool"]["tokens"] == sum(map(len, shown))
 
 
-def test_the_same_seed_draws_the_same(result):
+def test_same_seed_draws_the_same(result):
     """The first request is compared by its tokens: later ones may find their context in the engine's cache."""
     first, second = result[0]["asked"]
     assert first[0] == second[0]
@@ -112,11 +112,11 @@ def test_the_same_seed_draws_the_same(result):
     assert len({one["seed"] for one in first}) == len(first)
 
 
-def test_more_attempts_than_cores_all_have_their_calls(result):
+def test_every_attempt_gets_its_calls_with_few_cores(result):
     assert all(1 <= calls <= 3 for calls in result[0]["at_once"]) and len(result[0]["at_once"]) == 16
 
 
-def test_a_cancelled_attempt_tells_its_tokens_and_leaves_no_program(result):
+def test_cancelled_attempt_reports_tokens_and_leaves_no_program(result):
     cut = result[0]["cut"]
     assert cut["tokens"] == cut["made"] > 0
     assert not cut["left"]

@@ -13,7 +13,7 @@ from openrlhf_math.grpo.advantages import centre, find_estimator, grpo, register
 from openrlhf_math.grpo.update.loss import OnPolicyLoss
 
 
-def test_grpo_is_the_formula_of_the_paper():
+def test_grpo_matches_the_paper():
     rewards = torch.tensor([[1.0, 0.0, 0.2, 1.0]])
     mean = 2.2 / 4
     std = math.sqrt(sum((r - mean) ** 2 for r in (1.0, 0.0, 0.2, 1.0)) / 3)
@@ -23,14 +23,14 @@ def test_grpo_is_the_formula_of_the_paper():
 
 @pytest.mark.parametrize("reward", [0.0, 0.2, 1.0, 0.1 + 0.2])
 @pytest.mark.parametrize("size", [2, 3, 6, 7, 8, 100])
-def test_a_group_of_equal_rewards_has_advantage_exactly_zero(reward: float, size: int):
+def test_group_of_equal_rewards_has_advantage_exactly_zero(reward: float, size: int):
     assert (grpo(torch.full((3, size), reward)) == 0).all()
     assert (centre(torch.full((3, size), reward)) == 0).all()
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3, -7.0, 4096.0])
 @pytest.mark.parametrize("estimator", [grpo, centre])
-def test_rewards_that_differ_by_rounding_teach_nothing(scale: float, estimator):
+def test_rewards_equal_up_to_rounding_give_zero_advantage(scale: float, estimator):
     rounded = torch.tensor([[1, 1.0000002, 1, 1], [1, 1, 0.9999995, 1.0000002], [0, 0, 0, 0]])
     assert not estimator(scale * rounded).any()
     apart = torch.tensor([[1, 1.00001, 1, 1], [0, 0, 0, 1e-5]])
@@ -38,16 +38,16 @@ def test_rewards_that_differ_by_rounding_teach_nothing(scale: float, estimator):
 
 
 @pytest.mark.parametrize("bad", [[math.nan, 1.0], [math.inf, 1.0], [math.inf, -math.inf]])
-def test_a_reward_that_is_no_number_is_not_taken_for_rounding(bad):
+def test_nan_reward_is_not_treated_as_rounding(bad):
     assert not torch.isfinite(grpo(torch.tensor([bad]))).any()
 
 
-def test_groups_do_not_see_each_other():
+def test_groups_are_independent():
     one, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.2, 0.2]])
     torch.testing.assert_close(grpo(torch.cat([one, other])), torch.cat([grpo(one), grpo(other)]))
 
 
-def test_names_go_to_our_registry_then_upstream_then_a_dotted_path(monkeypatch):
+def test_names_resolve_to_registry_then_upstream_then_dotted_path(monkeypatch):
     assert find_estimator("grpo") is grpo
     assert find_estimator("rloo") is None
     module = types.ModuleType("my_estimators")
@@ -57,7 +57,7 @@ def test_names_go_to_our_registry_then_upstream_then_a_dotted_path(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["gpro", "no_such_module.estimator", "math.no_such_function"])
-def test_unknown_estimator_says_which_exist_or_why_it_cannot_be_imported(name: str):
+def test_unknown_estimator_lists_known_ones_or_the_import_error(name: str):
     with pytest.raises(UserError, match="grpo, grpo_no_std, gae, .*|cannot be imported"):
         find_estimator(name)
 
@@ -78,7 +78,7 @@ def batch(groups: int = 4, size: int = 8, length: int = 12):
     return logits, log_probs, mask, advantages
 
 
-def test_the_loss_is_zero_and_its_gradient_is_not():
+def test_loss_is_zero_and_its_gradient_is_not():
     logits, log_probs, mask, advantages = batch()
     loss, *_ = OnPolicyLoss(PolicyLoss(token_level_loss=False))(log_probs, None, advantages, action_mask=mask)
     loss.backward()

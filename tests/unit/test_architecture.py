@@ -24,13 +24,13 @@ GRPO = [folder for row in table("Within `grpo`") for folder in row]
 
 
 @pytest.mark.parametrize(("path", "name"), ROWS)
-def test_a_file_of_the_page_defines_its_name(path, name):
+def test_page_files_define_their_names(path, name):
     tree = ast.parse((ROOT / "openrlhf_math" / path).read_text())
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     assert name in {node.name for node in tree.body if isinstance(node, kinds)}
 
 
-def test_lives_are_short():
+def test_life_cycles_are_short():
     completion, weight, answer, attempt = (len(ROW.findall(life)) for life in LIVES[:4])
     assert 0 < completion <= 12 and 0 < weight <= 12 and 0 < answer <= 8 and 0 < attempt <= 12
 
@@ -51,14 +51,14 @@ def imports(path: Path) -> Iterator[str]:
                 yield package
 
 
-def test_every_package_has_its_row_once():
+def test_every_package_has_one_row():
     folders = {path.parent.name for path in (ROOT / "openrlhf_math").glob("*/__init__.py")}
     listed = [package for row in PACKAGES for package in row]
     assert sorted(listed) == sorted(folders)
 
 
 @pytest.mark.parametrize("package", [package for row in PACKAGES for package in row])
-def test_a_package_imports_only_from_rows_below(package):
+def test_package_imports_only_from_rows_below(package):
     level = next(number for number, row in enumerate(PACKAGES) if package in row)
     below = {each for row in PACKAGES[level + 1 :] for each in row} | {package}
     up = {
@@ -70,12 +70,12 @@ def test_a_package_imports_only_from_rows_below(package):
     assert not up
 
 
-def test_every_folder_of_grpo_has_its_row_once():
+def test_every_grpo_folder_has_one_row():
     assert sorted(GRPO) == sorted(path.parent.name for path in (ROOT / "openrlhf_math" / "grpo").glob("*/__init__.py"))
 
 
 @pytest.mark.parametrize("folder", GRPO)
-def test_a_folder_of_grpo_imports_only_from_rows_below(folder):
+def test_grpo_folder_imports_only_from_rows_below(folder):
     above = GRPO[: GRPO.index(folder)]
     for path in (ROOT / "openrlhf_math" / "grpo" / folder).glob("*.py"):
         named = re.findall(

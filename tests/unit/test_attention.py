@@ -99,7 +99,7 @@ def check(run, seen, softcap=None, with_sinks=False, value_size=VALUE_SIZE):
 @pytest.mark.parametrize(
     ("softcap", "sinks"), [(None, False), (1.5, False), (None, True)], ids=["plain", "cap", "sink"]
 )
-def test_pieces_attend_to_their_prompt_and_themselves(monkeypatch, seen, sizes, softcap, sinks):
+def test_segments_attend_to_their_prompt_and_themselves(monkeypatch, seen, sizes, softcap, sinks):
     """sizes: the path up to which a piece is short, and the queries of a block."""
     monkeypatch.setattr(attention, "SHORT", sizes[0])
     monkeypatch.setattr(attention, "BLOCK", sizes[1])
@@ -139,7 +139,7 @@ def test_spans_for_a_varlen_kernel_see_the_same(monkeypatch, seen, value_size):
     check(lambda q, k, v, scores: attention.varlen(q, k, v, row, seen, scores.scaling), seen, value_size=value_size)
 
 
-def test_no_block_has_a_matrix_of_all_scores(monkeypatch):
+def test_no_block_builds_a_full_score_matrix(monkeypatch):
     """The largest tensor that the backward pass keeps grows with the length, not with its square."""
     monkeypatch.setattr(attention, "BLOCK", 16)
     monkeypatch.setattr(attention, "SHORT", 32)
@@ -168,7 +168,7 @@ def test_no_block_has_a_matrix_of_all_scores(monkeypatch):
         (lambda b, h, q, k: (k <= q) & (k > q - 70), 70, Visibility()),  # no sequence is as long
     ],
 )
-def test_what_a_token_sees_is_read_off_the_models_mask(function, local_size, seen):
+def test_visible_tokens_follow_the_models_mask(function, local_size, seen):
     assert visibility_of(function, local_size, 40, "cpu") == seen
 
 
@@ -181,6 +181,6 @@ def test_what_a_token_sees_is_read_off_the_models_mask(function, local_size, see
         (lambda b, h, q, k: (k <= q) & (k % 2 == q % 2), None),
     ],
 )
-def test_a_mask_of_another_kind_is_refused(function, local_size):
+def test_unsupported_mask_is_refused(function, local_size):
     with pytest.raises(UnsupportedMask):
         visibility_of(function, local_size, 40, "cpu")

@@ -41,7 +41,7 @@ def saved(model, path) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in load_file(path / "model.safetensors").items() if name not in never}
 
 
-def test_the_source_yields_the_checkpoint(model, tmp_path):
+def test_source_yields_the_checkpoint(model, tmp_path):
     expected = saved(model, tmp_path)
     for trained in (model, AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)):
         source = DeepSpeedSource(trained, zero_stage=2, bucket_bytes=1000)
@@ -52,7 +52,7 @@ def test_the_source_yields_the_checkpoint(model, tmp_path):
         assert source.metadata() == [ParamMeta(name, t.dtype, tuple(t.shape)) for name, t in found.items()]
 
 
-def test_what_needs_no_conversion_is_not_copied():
+def test_parameters_without_conversion_are_not_copied():
     model = AutoModelForCausalLM.from_config(transformers.Qwen2Config(**COMMON | {"tie_word_embeddings": True}))
     found = dict(DeepSpeedSource(model, zero_stage=2, bucket_bytes=1000))
     for name, parameter in model.named_parameters():
@@ -93,7 +93,7 @@ def test_parameters_that_a_checkpoint_joins_are_a_unit_within_their_layer(monkey
     assert not any(unit.as_trained for unit in units)
 
 
-def test_a_conversion_across_layers_is_refused(monkeypatch):
+def test_conversion_across_layers_is_refused(monkeypatch):
     def as_saved(module, tensors):
         if len(tensors) != len(LAYERS):
             raise KeyError("needs all")

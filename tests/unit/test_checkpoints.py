@@ -66,7 +66,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("sentence", FAULTS)
-def test_a_faulty_one_is_refused_by_name_and_the_one_before_is_used(tmp_path, capsys, sentence):
+def test_faulty_checkpoint_is_named_and_the_previous_one_used(tmp_path, capsys, sentence):
     checkpoint(tmp_path, "global_step9")
     FAULTS[sentence](checkpoint(tmp_path, "global_step10"))
     assert settle(tmp_path) == "global_step9"
@@ -76,7 +76,7 @@ def test_a_faulty_one_is_refused_by_name_and_the_one_before_is_used(tmp_path, ca
     assert (tmp_path / "refused_global_step10").is_dir()
 
 
-def test_a_link_out_of_a_checkpoint_is_not_followed_into_anything_unchecked(tmp_path):
+def test_links_out_of_a_checkpoint_are_not_followed(tmp_path):
     path = checkpoint(tmp_path / "run", "global_step1")
     (tmp_path / "elsewhere").write_bytes(b"code")
     (path / "weights.pt").unlink()
@@ -84,13 +84,13 @@ def test_a_link_out_of_a_checkpoint_is_not_followed_into_anything_unchecked(tmp_
     assert damage_of(path) == "weights.pt has 4 bytes, not 5000"
 
 
-def test_a_whole_one_has_no_trouble_and_is_the_newest_by_number(tmp_path):
+def test_complete_checkpoint_is_valid_and_newest_by_number(tmp_path):
     for step in (2, 9, 10):
         assert damage_of(checkpoint(tmp_path, f"global_step{step}")) is None
     assert settle(tmp_path) == "global_step10"
 
 
-def test_the_best_by_evaluation_can_be_gone_on_from_too(tmp_path):
+def test_best_checkpoint_can_be_resumed(tmp_path):
     for tag in ("global_step8", "best_global_step10"):
         checkpoint(tmp_path, tag)
     assert settle(tmp_path) == "best_global_step10"
@@ -98,25 +98,25 @@ def test_the_best_by_evaluation_can_be_gone_on_from_too(tmp_path):
     assert settle(tmp_path) == "global_step10"
 
 
-def test_what_was_being_written_when_the_run_was_killed_is_no_checkpoint(tmp_path):
+def test_partially_written_checkpoint_is_ignored(tmp_path):
     checkpoint(tmp_path, "global_step1")
     written(tmp_path, "global_step2")
     assert settle(tmp_path) == "global_step1"
 
 
-def test_none_whole_is_refused_and_nothing_is_changed(tmp_path):
+def test_no_valid_checkpoint_is_refused_without_changes(tmp_path):
     cut(checkpoint(tmp_path, "global_step5"))
     with pytest.raises(UserError, match=r"no checkpoint in .* is whole \(global_step5: weights.pt has"):
         settle(tmp_path)
     assert (tmp_path / "global_step5").exists()
 
 
-def test_no_checkpoint_is_a_run_from_the_start(tmp_path):
+def test_run_without_checkpoint_starts_from_the_beginning(tmp_path):
     assert settle(tmp_path) is None
     assert settle(tmp_path / "nowhere") is None
 
 
-def test_two_models_go_on_from_the_same_step(tmp_path):
+def test_two_models_resume_from_the_same_step(tmp_path):
     for step in (1, 2, 3):
         checkpoint(tmp_path / "_actor", f"global_step{step}")
     checkpoint(tmp_path / "_critic", "global_step1")
@@ -136,14 +136,14 @@ def test_two_models_go_on_from_the_same_step(tmp_path):
     ],
     ids=["oldest first", "worst first", "without evaluation first", "never the newest", "not even for none"],
 )
-def test_old_ones_go(tmp_path, metrics, max_num, left):
+def test_old_checkpoints_are_removed(tmp_path, metrics, max_num, left):
     for step, metric in enumerate(metrics, start=1):
         checkpoint(tmp_path, f"global_step{step}", metric)
     make_room(tmp_path, "global_step4", max_num, float("inf"))
     assert tags_in(tmp_path) == [f"global_step{step}" for step in left]
 
 
-def test_only_the_newest_best_one_is_kept_and_it_counts_for_room_alone(tmp_path):
+def test_only_the_newest_best_checkpoint_is_kept(tmp_path):
     for tag in ("best_global_step1", "global_step1", "best_global_step2", "global_step2", "global_step3"):
         checkpoint(tmp_path, tag)
     make_room(tmp_path, "global_step3", 2, float("inf"))

@@ -24,7 +24,7 @@ not joined to it
 """
 
 
-def test_paragraphs_and_entries_are_refilled():
+def test_paragraphs_and_entries_are_rewrapped():
     assert wrapped(TEXT, 40) == [
         "A paragraph that was written by hand at",
         "a width of sixty four characters, so",
@@ -60,7 +60,7 @@ def test_every_command_fits(name, monkeypatch, capsys):
         assert [line for line in lines if len(line) > 80 or "default: None" in line] == []
 
 
-def test_the_version_names_the_stack(capsys):
+def test_version_names_the_stack(capsys):
     from importlib.metadata import version
 
     with pytest.raises(SystemExit) as ended:
@@ -71,7 +71,7 @@ def test_the_version_names_the_stack(capsys):
 
 
 @pytest.mark.parametrize(("package", "named"), [("xxhash", "[files]"), ("transformers", "make setup")])
-def test_a_package_that_is_not_installed_is_one_line(package, named, monkeypatch, capsys):
+def test_package_that_is_not_installed_is_one_line(package, named, monkeypatch, capsys):
     from openrlhf_math.cli import curate
 
     def lacks(prog):
@@ -100,6 +100,8 @@ THE_SAME = {
     "--device": "distill eval prm/label solve serve grpo sft prm/train",
     "--seed": "distill eval prm/label solve serve grpo sft prm/train demo tiny-world vote",
     "--resume": "solve grpo sft prm/train",
+    "--chat-date": "distill eval prm/label solve serve grpo sft",
+    "--scorer": "eval solve serve prm/train",
     "--license": "curate distill",
 }
 
@@ -110,7 +112,7 @@ def whole():
 
 
 @pytest.mark.parametrize("flag", THE_SAME)
-def test_one_thing_has_one_name(flag, whole):
+def test_each_concept_has_one_flag_name(flag, whole):
     for command in THE_SAME[flag].split():
         parser = whole
         for word in command.split("/"):
@@ -120,7 +122,7 @@ def test_one_thing_has_one_name(flag, whole):
 
 
 @pytest.mark.parametrize("words", [["prm", "train"], ["sft"], ["grpo"]], ids=" ".join)
-def test_a_short_name_sets_what_the_long_one_sets(words, whole):
+def test_short_flag_equals_the_long_one(words, whole):
     parser = whole
     training = {"--model": "model.model_name_or_path", "--problems": "data.dataset"}
     long = {
@@ -138,7 +140,7 @@ def test_a_short_name_sets_what_the_long_one_sets(words, whole):
     assert vars(parser.parse_args([*words, "--seed", "7"]))["train.seed"] == 7
 
 
-def test_the_demo_says_first_what_comes(monkeypatch, tmp_path, capsys):
+def test_demo_prints_its_plan_first(monkeypatch, tmp_path, capsys):
     from openrlhf_math.cli import demo
 
     def chain(*_):

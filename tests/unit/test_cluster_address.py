@@ -10,7 +10,7 @@ from openrlhf_math.errors import UserError
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
-def test_an_address_without_a_cluster_is_named(monkeypatch, form):
+def test_address_without_a_cluster_is_reported(monkeypatch, form):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = form.format(free.getsockname()[1])
@@ -20,7 +20,7 @@ def test_an_address_without_a_cluster_is_named(monkeypatch, form):
     assert address in str(refused.value) and "unset" in str(refused.value)
 
 
-def test_without_an_address_a_cluster_of_this_run_alone_is_started(monkeypatch):
+def test_without_an_address_a_local_cluster_starts(monkeypatch):
     """`ray.init()` would join whatever cluster `ray start` left on this machine, and refuse a number of CPUs."""
     asked = {}
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -29,7 +29,7 @@ def test_without_an_address_a_cluster_of_this_run_alone_is_started(monkeypatch):
     assert asked == {"address": "local", "include_dashboard": False, "num_cpus": 3, "log_to_driver": False}
 
 
-def test_ray_that_does_not_start_is_one_sentence(monkeypatch):
+def test_ray_start_failure_is_one_sentence(monkeypatch):
     def failing(**options):
         raise Exception("The current node timed out during startup.\nThis could happen because ...")  # Ray's own class
 

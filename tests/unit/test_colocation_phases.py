@@ -63,7 +63,7 @@ def one_step(phases: Phases) -> None:
     phases.transfer()
 
 
-def test_a_step_discards_weights_for_training_and_wakes_the_cache_only_for_generation(actors):
+def test_step_discards_weights_for_training_and_wakes_the_cache_only_for_generation(actors):
     phases = phases_of(actors)
     one_step(phases)
     assert actors.take_calls() == [
@@ -74,7 +74,7 @@ def test_a_step_discards_weights_for_training_and_wakes_the_cache_only_for_gener
     assert actors.take_calls() == [("wake_up", ["kv_cache"])]
 
 
-def test_generating_twice_moves_nothing_in_between(actors):
+def test_consecutive_generations_move_nothing(actors):
     """An evaluation after a step, a batch that dynamic filtering emptied."""
     phases = phases_of(actors)
     one_step(phases)
@@ -84,14 +84,14 @@ def test_generating_twice_moves_nothing_in_between(actors):
     assert actors.take_calls() == []
 
 
-def test_a_resumed_run_sends_weights_before_it_generates(actors):
+def test_resumed_run_sends_weights_before_it_generates(actors):
     phases = phases_of(actors)
     phases.transfer()
     phases.rollout()
     assert actors.take_calls() == [("wake_up", ["weights"]), ("broadcast_to_vllm",), ("wake_up", ["kv_cache"])]
 
 
-def test_training_on_samples_left_from_an_earlier_generation(actors):
+def test_training_on_buffered_samples(actors):
     """vLLM does not sleep half awake: its cache is woken, so that the weights go to sleep as well."""
     phases = phases_of(actors)
     one_step(phases)
@@ -146,14 +146,14 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("method", "failure", "message"), FAILURES, ids=[method for method, *_ in FAILURES])
-def test_a_move_that_fails_names_phase_move_and_cause(actors, method, failure, message):
+def test_failed_move_names_phase_move_and_cause(actors, method, failure, message):
     actors.answers[method] = failure
     with pytest.raises(PhaseError) as raised:
         one_step(phases_of(actors, timeout=7))
     assert str(raised.value) == message
 
 
-def test_where_nothing_moves_the_same_moves_are_reported(actors):
+def test_moves_are_reported_when_nothing_moves(actors):
     reports = []
     for moves in (True, False):
         phases = phases_of(actors, moves)
@@ -164,7 +164,7 @@ def test_where_nothing_moves_the_same_moves_are_reported(actors):
     assert [call for call in actors.take_calls() if call[0] == "sleep"] == [("sleep", 2)]  # of the first alone
 
 
-def test_the_report_holds_seconds_memory_and_what_was_sent(actors):
+def test_report_holds_seconds_memory_and_what_was_sent(actors):
     policy = Actors(count=2)
     policy.answers["used_bytes"] = 3 * GIB
     phases = Phases(
@@ -182,7 +182,7 @@ def test_the_report_holds_seconds_memory_and_what_was_sent(actors):
     assert phases.take_report() == {"memory/peak_gib": 8}
 
 
-def test_memory_before_and_after_is_that_of_the_largest_process(actors):
+def test_memory_is_that_of_the_largest_process(actors):
     taken = iter([1, 4, 2, 1])
     wait = lambda calls, seconds: [next(taken) * GIB if method == "used_bytes" else None for method, _ in calls]  # noqa: E731
     phases = Phases([], Actors(count=2), engines_sleep=True, states_offload=True, wait=wait)
@@ -192,7 +192,7 @@ def test_memory_before_and_after_is_that_of_the_largest_process(actors):
     assert (report["memory/reload_before"], report["memory/reload_after"]) == (4, 2)
 
 
-def test_an_engine_that_died_is_asked_again_when_it_is_back(actors):
+def test_dead_engine_is_asked_again_after_replacement(actors):
     def recover():
         del actors.answers["sleep"]
 
@@ -205,7 +205,7 @@ def test_an_engine_that_died_is_asked_again_when_it_is_back(actors):
 
 
 @pytest.mark.parametrize("method", ["offload_states", "sleep"])
-def test_a_policy_that_died_or_an_engine_that_raised_is_not(actors, method):
+def test_dead_policy_or_failed_engine_is_not_asked_again(actors, method):
     phases = phases_of(actors, recover=lambda: pytest.fail("nothing is there to recover"))
     phases.rollout()
     actors.answers[method] = ActorDiedError() if method == "offload_states" else MemoryError("no room")

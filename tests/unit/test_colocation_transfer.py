@@ -42,7 +42,7 @@ METADATA = [
         (10_000, [["embed", "scale", "bias", "head", "norm"]]),
     ],
 )
-def test_buckets_are_filled_in_order_and_a_large_parameter_has_its_own(bucket_bytes, names):
+def test_buckets_are_ordered_and_large_parameters_are_alone(bucket_bytes, names):
     buckets = plan_buckets(METADATA, bucket_bytes)
     assert [[slot.name for slot in bucket.slots] for bucket in buckets] == names
     for bucket in buckets:
@@ -74,7 +74,7 @@ class Tied(torch.nn.Module):
         self.head.weight = self.embed.weight
 
 
-def test_the_source_hands_out_parameters_themselves_and_tied_ones_once():
+def test_source_yields_parameters_and_tied_ones_once():
     module = Tied()
     source = DeepSpeedSource(module, zero_stage=2, bucket_bytes=50)
     weights = dict(source)
@@ -105,7 +105,7 @@ def gathered(monkeypatch) -> list[list[int]]:
     return together
 
 
-def test_sharded_parameters_are_gathered_a_bucket_at_a_time_and_outlive_it(gathered):
+def test_sharded_parameters_are_gathered_by_bucket(gathered):
     module, original = Tied(), Tied()
     module.load_state_dict(original.state_dict())
     for parameter in module.parameters():
@@ -147,7 +147,7 @@ def trainer_engine(module, client, rank=0, bucket_bytes=100):
     return WeightTransferTrainerFactory.trainer_init(settings, client=client, source=source)
 
 
-def test_what_the_trainer_sends_arrives_update_after_update_and_leaves_no_file():
+def test_repeated_updates_arrive_and_leave_no_file():
     module, client = Tied(), Receiver()
     before = set(Path(DIRECTORY).iterdir())
     engine = trainer_engine(module, client)
@@ -161,7 +161,7 @@ def test_what_the_trainer_sends_arrives_update_after_update_and_leaves_no_file()
     assert client.calls == ["start", 0, 1, 2, 3, "finish"] * 2
 
 
-def test_other_ranks_read_the_source_and_speak_to_no_engine(gathered):
+def test_other_ranks_read_the_source_without_engine_calls(gathered):
     module = Tied()
     for parameter in module.parameters():
         parameter.whole, parameter.ds_shape = parameter.data.clone(), parameter.shape
@@ -171,7 +171,7 @@ def test_other_ranks_read_the_source_and_speak_to_no_engine(gathered):
     assert sum(map(len, gathered)) == 7
 
 
-def test_a_source_that_yields_more_than_it_announced_is_refused():
+def test_source_that_yields_extra_weights_is_refused():
     module, client = Tied(), Receiver()
     engine = trainer_engine(module, client)
     engine.source = [*engine.source, ("more", torch.zeros(1))]
@@ -180,14 +180,14 @@ def test_a_source_that_yields_more_than_it_announced_is_refused():
     assert "finish" not in client.calls
 
 
-def test_an_engine_on_another_machine_is_told_so():
+def test_engine_on_another_machine_is_refused():
     with segments_for(plan_buckets(METADATA, 1000)) as segments:
         pass
     with pytest.raises(RuntimeError, match="must run on the machine of the policy's first process"):
         weights_in(segments[0])
 
 
-def test_too_little_shared_memory_is_an_error_and_leaves_no_file():
+def test_small_shared_memory_is_an_error_and_leaves_no_file():
     before = set(Path(DIRECTORY).iterdir())
     huge = [ParamMeta("small", torch.bfloat16, (8,)), ParamMeta("huge", torch.bfloat16, (2**50,))]
     with pytest.raises(OSError), segments_for(plan_buckets(huge, 16)):  # noqa: PT011  the kernel's words
@@ -211,12 +211,12 @@ def test_each_placement_has_its_backend_and_both_ends_are_registered(device, col
     [(100, 1000), (1100, 1100), (10_000, 140 + 4 + 12 + 1000 + 8)],
     ids=["the largest parameter", "as asked", "no more than there is"],
 )
-def test_the_buffer_of_cuda_ipc_holds_every_parameter(bucket_bytes, buffer):
+def test_cuda_ipc_buffer_holds_every_parameter(bucket_bytes, buffer):
     info = init_info("ipc", 0, METADATA, workers=1, bucket_bytes=bucket_bytes)
     assert (info.packed, info.packed_buffer_size_bytes) == (True, buffer)
 
 
-def test_an_nccl_group_has_the_trainer_and_all_workers_each_at_its_own_rank(monkeypatch):
+def test_nccl_group_gives_trainer_and_workers_distinct_ranks(monkeypatch):
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.1")
     info = init_info("nccl", 0, METADATA, workers=6, bucket_bytes=10_000)
     assert (info.master_address, info.world_size, info.packed) == ("10.0.0.1", 7, True)
@@ -247,7 +247,7 @@ def test_prefixes_of_old_weights_are_dropped(monkeypatch, caching):
     [(8, 100, 8 * 128 + 64), (1, 32, 32 + 64), (10**9, 64, None)],
     ids=["whole blocks", "one", "no more than the limit"],
 )
-def test_the_cache_of_a_cpu_engine_holds_what_the_rollout_needs(tmp_path, sequences, context, tokens):
+def test_cpu_engine_cache_fits_the_rollout(tmp_path, sequences, context, tokens):
     shape = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
     Qwen2Config(**shape).save_pretrained(tmp_path)
     token = 2 * 3 * 2 * 16 * 2  # key and value, layers, heads, size, bytes

@@ -86,7 +86,7 @@ def terminal(request, written):
 
 
 @pytest.mark.parametrize(("typed", "shown"), TYPED, ids=[typed for typed, _ in TYPED])
-def test_tab_completes(terminal, typed, shown):
+def test_tab_completion(terminal, typed, shown):
     terminal.type(f"openrlhf-math {typed}\t")
     if len(shown) > 1:
         terminal.type("\t")  # some list only when it is pressed again
@@ -96,7 +96,7 @@ def test_tab_completes(terminal, typed, shown):
     assert "done" in terminal.shows(["done"])
 
 
-def test_a_flag_is_offered_only_to_its_command(written, capsys):
+def test_flags_are_completed_only_for_their_command(written, capsys):
     assert main(["completion", "bash"]) == 0
     (written / "bash").write_text(capsys.readouterr().out)
     ask = """source "$1"; shift

@@ -11,7 +11,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_kind import CPU_HEAD_SIZES, check_heads
 
 
-def test_the_sizes_are_those_of_vllm():
+def test_sizes_match_vllm():
     package = Path(importlib.util.find_spec("vllm").origin).parent
     tree = ast.parse((package / "v1/attention/backends/cpu_attn.py").read_text())
     (listed,) = (

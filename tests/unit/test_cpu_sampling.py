@@ -8,7 +8,7 @@ from openrlhf_math.colocation.cpu_sampling import draw, uniform
 INF = float("inf")
 
 
-def test_tokens_come_as_often_as_their_probability():
+def test_token_frequencies_match_probabilities():
     torch.manual_seed(0)
     logits = torch.randn(50) * 2
     count, probabilities = 200_000, torch.softmax(logits, dim=-1)
@@ -28,12 +28,12 @@ def test_tokens_come_as_often_as_their_probability():
     ],
     ids=["between excluded", "only the last", "only the first", "underflow"],
 )
-def test_an_excluded_token_is_never_drawn(logits, possible):
+def test_excluded_token_is_never_drawn(logits, possible):
     assert set(draw(torch.tensor(logits).expand(20_000, -1), torch.rand(20_000, 1)).tolist()) == possible
 
 
 @pytest.mark.parametrize("number", [0.0, 1 - 2**-24])
-def test_the_ends_of_the_uniform_number_stay_in_the_vocabulary(number):
+def test_extreme_uniform_numbers_give_valid_tokens(number):
     torch.manual_seed(1)
     logits = torch.cat([torch.full((512, 1), -INF), torch.randn(512, 1000), torch.full((512, 1), -INF)], dim=1)
     drawn = draw(logits, torch.full((512, 1), number))
@@ -50,7 +50,7 @@ def seeded(seeds) -> dict[int, torch.Generator]:
     return {row: torch.Generator().manual_seed(seed) for row, seed in enumerate(seeds)}
 
 
-def test_a_rows_token_depends_on_its_logits_and_its_seed_alone():
+def test_row_token_depends_only_on_its_logits_and_seed():
     torch.manual_seed(0)
     logits = torch.randn(64, 300)
     drawn = draw(logits, uniform(64, seeded(range(64))))
@@ -59,12 +59,12 @@ def test_a_rows_token_depends_on_its_logits_and_its_seed_alone():
     assert draw(logits[order], uniform(20, seeded(order.tolist()))).tolist() == drawn[order].tolist()
 
 
-def test_a_generator_goes_on_from_token_to_token():
+def test_generator_state_advances_by_token():
     one, again = seeded([7]), seeded([7])
     numbers = [uniform(1, one).item() for _ in range(50)]
     assert numbers == [uniform(1, again).item() for _ in range(50)] and len(set(numbers)) == 50
 
 
-def test_rows_without_a_seed_stand_among_others():
+def test_rows_with_and_without_seeds_may_mix():
     numbers = uniform(1000, seeded([7]))
     assert numbers[0] == uniform(1, seeded([7]))[0] and len(numbers.unique()) > 990

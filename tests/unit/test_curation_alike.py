@@ -129,7 +129,7 @@ SAME += [
 
 
 @pytest.mark.parametrize("first, second", SAME)
-def test_the_same_problem(first, second):
+def test_same_problem(first, second):
     forms = form(first), form(second)
     assert compare(*forms).verdict in ("exact", "same")
     assert compare(*reversed(forms)).verdict in ("exact", "same")
@@ -143,6 +143,6 @@ def test_another_problem(first, second):
     assert compare(form(second), form(first)).verdict == "other"
 
 
-def test_a_word_that_nothing_explains_is_near_not_the_same():
+def test_unexplained_word_makes_problems_near_not_equal():
     found = compare(form(STORY), form(STORY.replace("market", "harbour")))
     assert (found.verdict, found.unexplained) == ("near", 1)

@@ -30,7 +30,7 @@ def rated(tmp_path) -> list[dict]:
 
 
 @pytest.mark.parametrize("place", ["run/completions.jsonl", "run/mine/completions.jsonl"])
-def test_outcomes_become_pass_rates_beside_the_other_columns(tmp_path, place, capsys):
+def test_outcomes_become_an_added_pass_rate_column(tmp_path, place, capsys):
     outcomes = completions(**{"1+1": ["correct", "wrong", "format", "ungraded"], "other": ["correct"]})
     write(tmp_path / place, outcomes)
     assert curate(tmp_path, PROBLEMS, tmp_path / "run") == 0
@@ -43,7 +43,7 @@ def test_outcomes_become_pass_rates_beside_the_other_columns(tmp_path, place, ca
     assert "20% to 30%" in result.out
 
 
-def test_a_dialogue_is_known_by_its_last_message(tmp_path):
+def test_dialogue_is_known_by_its_last_message(tmp_path):
     chat = [{"role": "system", "content": "add"}, {"role": "user", "content": "1+1 "}]
     run = write(tmp_path / "made.jsonl", completions(**{"1+1": ["correct"]}))
     assert curate(tmp_path, [{"question": chat}], run, "--problem-key", "question", "--json") == 0
@@ -61,7 +61,7 @@ def test_a_dialogue_is_known_by_its_last_message(tmp_path):
         ({"completions.jsonl": []}, ("--benchmark", "aime"), "--pass-rate adds a column to the rows of one --source"),
     ],
 )
-def test_what_cannot_be_joined_is_one_sentence_and_leaves_no_file(tmp_path, capsys, files, more, sentence):
+def test_failed_join_is_one_sentence_and_writes_nothing(tmp_path, capsys, files, more, sentence):
     for name, rows in files.items():
         write(tmp_path / "run" / name, rows)
     assert curate(tmp_path, PROBLEMS, tmp_path / "run", *more) == 2

@@ -60,7 +60,7 @@ def small_pieces(monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_rows_come_in_order_with_their_place(suffix, tmp_path):
+def test_rows_are_ordered_and_located(suffix, tmp_path):
     source = write(tmp_path / f"rows{suffix}", ROWS)
     code, output = curate(tmp_path, "--source", f"mine={source}", "--licence", "mine=mit")
     assert code == 0
@@ -87,7 +87,7 @@ def test_rows_come_in_order_with_their_place(suffix, tmp_path):
     assert sorted(path.name for path in output.iterdir()) == ["README.md", "curate.json", "data", "reports"]
 
 
-def test_the_dataset_loads(tmp_path, monkeypatch):
+def test_dataset_loads(tmp_path, monkeypatch):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
@@ -101,7 +101,7 @@ def test_the_dataset_loads(tmp_path, monkeypatch):
     assert datasets.load_dataset(str(other), cache_dir=str(tmp_path / "cache"))["train"].num_rows == 7
 
 
-def test_duplicates_go_and_the_first_stays_with_their_places(tmp_path):
+def test_first_duplicate_is_kept_with_all_locations(tmp_path):
     first = write(tmp_path / "first.jsonl", ROWS[:10])
     again = [
         row | {"problem": row["problem"].replace(" buys ", "  purchases ").replace(" 3 ", " three ")}
@@ -126,7 +126,7 @@ def test_duplicates_go_and_the_first_stays_with_their_places(tmp_path):
     assert result[6]["same_as"] == f"second: {second}, row 6"
 
 
-def test_rows_with_other_golds_both_stay_even_with_the_same_text(tmp_path):
+def test_rows_with_different_golds_are_both_kept(tmp_path):
     alike = ROWS[0]["problem"].replace("boxes does he", "boxes then does he")
     problems = [(ROWS[0]["problem"], "25"), (alike, "25"), (alike, "26"), (ROWS[0]["problem"], "27"), (alike, "25.0")]
     golds = (r"\frac{\sqrt{2}}{2}", r"1/\sqrt 2", r"\sqrt{2}")
@@ -157,7 +157,7 @@ def test_suspects_are_listed_the_most_alike_first(tmp_path):
     assert all(one["benchmark_problem"] == problem and not one["dropped"] for one in suspects)
 
 
-def test_near_is_a_flag_for_words_that_nothing_explains(tmp_path):
+def test_near_flag_covers_unexplained_words(tmp_path):
     other = ROWS[0] | {"problem": ROWS[0]["problem"].replace("market", "harbour")}
     source = write(tmp_path / "rows.jsonl", [ROWS[0], other])
     for near, kept in (("1", [1, 2]), ("0.8", [1])):
@@ -166,7 +166,7 @@ def test_near_is_a_flag_for_words_that_nothing_explains(tmp_path):
     assert curate(tmp_path, "--source", source, "--near", "0.5")[0] == 2
 
 
-def test_against_another_set(tmp_path):
+def test_comparison_with_another_set(tmp_path):
     other = write(tmp_path / "other.jsonl", [{"question": row["problem"]} for row in ROWS[:5]])
     source = write(tmp_path / "rows.jsonl", ROWS)
     code, output = curate(tmp_path, "--source", source, "--against", other)
@@ -176,7 +176,7 @@ def test_against_another_set(tmp_path):
     assert all(one["against"] and one["kept"].startswith("other: ") for one in report(output, "duplicates"))
 
 
-def test_benchmark_problems_go_and_each_is_told_with_both_texts(tmp_path):
+def test_benchmark_problems_are_removed_and_listed_with_both_texts(tmp_path):
     benchmark = write(tmp_path / "held-out.jsonl", [{"problem": ROWS[3]["problem"]}, {"problem": ROWS[9]["problem"]}])
     hidden = {
         "problem": f"Think about this at length. {ROWS[9]['problem']} Explain every step of it in full.",
@@ -198,7 +198,7 @@ def test_benchmark_problems_go_and_each_is_told_with_both_texts(tmp_path):
 
 @pytest.mark.parametrize("name", ["gsm8k", "gsm8k-test", "math-500", "olympiadbench", "aime", "numinamath-1.5", "own"])
 @pytest.mark.parametrize("columns", [("problem", "answer"), ("question", "answer"), ("prompt", "label")])
-def test_a_benchmark_of_a_known_name_with_the_usual_columns_is_read(name, columns, tmp_path):
+def test_benchmark_of_a_known_name_with_the_usual_columns_is_read(name, columns, tmp_path):
     rows = [dict(zip(columns, (row["problem"], row["answer"]), strict=True)) for row in ROWS[:4]]
     benchmark = write(tmp_path / "held-out.jsonl", rows)
     source = write(tmp_path / "rows.jsonl", ROWS)
@@ -208,7 +208,7 @@ def test_a_benchmark_of_a_known_name_with_the_usual_columns_is_read(name, column
     assert f"| {name} | 4 | 4 |" in (output / "README.md").read_text()
 
 
-def test_a_source_of_a_known_name_with_the_usual_columns_is_read(tmp_path):
+def test_source_of_a_known_name_with_the_usual_columns_is_read(tmp_path):
     rows = [{"prompt": row["problem"], "label": f"It is so.\n#### {row['answer']}"} for row in ROWS]
     code, output = curate(tmp_path, "--source", f"gsm8k={write(tmp_path / 'rows.jsonl', rows)}")
     assert code == 0
@@ -218,7 +218,7 @@ def test_a_source_of_a_known_name_with_the_usual_columns_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("good, code", [(0, 2), (1, 2), (17, 2), (18, 0), (20, 0)])
-def test_a_benchmark_that_gives_few_problems_ends_the_command(good, code, tmp_path, capsys):
+def test_benchmark_with_few_problems_is_refused(good, code, tmp_path, capsys):
     rows = [{"text" if number >= good else "problem": row["problem"]} for number, row in enumerate(ROWS)]
     benchmark = write(tmp_path / "held-out.jsonl", rows)
     source = write(tmp_path / "rows.jsonl", ROWS + [{"problem": "What is the capital of France, then?", "answer": "2"}])
@@ -231,7 +231,7 @@ def test_a_benchmark_that_gives_few_problems_ends_the_command(good, code, tmp_pa
         assert len(report(output, "rejects")) == 20 - good
 
 
-def test_filters_are_counted_and_told(tmp_path):
+def test_filters_are_counted_and_reported(tmp_path):
     rows = [
         *ROWS[:2],
         {"problem": "Prove that 2 is prime.", "answer": "proof"},
@@ -258,7 +258,7 @@ BROKEN = [
 ]
 
 
-def test_broken_rows_are_named_and_cost_no_other(tmp_path, capsys):
+def test_broken_rows_are_named_and_affect_no_other(tmp_path, capsys):
     good = [json.dumps(row).encode() for row in ROWS]
     lines = [line for number, line in enumerate(good) for line in ([BROKEN[number][0], line] if number < 9 else [line])]
     source = tmp_path / "rows.jsonl"
@@ -274,7 +274,7 @@ def test_broken_rows_are_named_and_cost_no_other(tmp_path, capsys):
     assert "broken rows set aside" in capsys.readouterr().out
 
 
-def test_a_parquet_row_that_is_no_text_costs_no_other(tmp_path):
+def test_non_text_parquet_row_affects_no_other(tmp_path):
     texts = pa.array([row["problem"].encode() for row in ROWS[:9]] + [b"What \xff is it?"], pa.binary())
     table = pa.table({"problem": texts.view(pa.string()), "answer": [row["answer"] for row in ROWS[:10]]})
     pq.write_table(table, tmp_path / "rows.parquet")
@@ -283,7 +283,7 @@ def test_a_parquet_row_that_is_no_text_costs_no_other(tmp_path):
     assert [(one["row"], "not valid UTF-8" in one["reason"]) for one in report(output, "rejects")] == [(10, True)]
 
 
-def test_a_truncated_parquet_file_is_set_aside_whole(tmp_path, capsys):
+def test_truncated_parquet_file_is_skipped(tmp_path, capsys):
     whole = write(tmp_path / "whole.parquet", ROWS)
     cut = tmp_path / "cut.parquet"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
@@ -297,7 +297,7 @@ def test_a_truncated_parquet_file_is_set_aside_whole(tmp_path, capsys):
     assert not output.exists()
 
 
-def test_a_damaged_row_group_costs_no_other(tmp_path):
+def test_damaged_row_group_affects_no_other(tmp_path):
     source = write(tmp_path / "rows.parquet", ROWS)
     column = pq.read_metadata(source).row_group(2).column(0)
     damaged = bytearray(source.read_bytes())
@@ -311,7 +311,7 @@ def test_a_damaged_row_group_costs_no_other(tmp_path):
     assert "row group 2 is damaged" in report(output, "rejects")[0]["reason"]
 
 
-def test_a_run_cut_short_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+def test_interrupted_run_resumes_to_the_same_bytes(tmp_path, monkeypatch):
     source = write(tmp_path / "rows.jsonl", ROWS + ROWS[:6])
     _, undisturbed = curate(tmp_path, "--source", source)
     for stage in ("read_piece", "pair_range", "verify_piece", "write_piece"):
@@ -332,7 +332,7 @@ def test_a_run_cut_short_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     assert digest(tmp_path / "cut") == digest(undisturbed)
 
 
-def test_the_same_command_again_changes_nothing(tmp_path, capsys):
+def test_repeated_command_changes_nothing(tmp_path, capsys):
     source = write(tmp_path / "rows.jsonl", ROWS)
     _, output = curate(tmp_path, "--source", source)
     before = digest(output)
@@ -354,7 +354,7 @@ def test_another_run_in_the_same_directory_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", ["", '{"settings', "[]", '{"settings": 1}'])
-def test_a_damaged_manifest_is_one_sentence(content, tmp_path, capsys):
+def test_damaged_manifest_is_one_sentence(content, tmp_path, capsys):
     source = write(tmp_path / "rows.jsonl", ROWS)
     _, output = curate(tmp_path, "--source", source)
     (output / "curate.json").write_text(content)
@@ -362,7 +362,7 @@ def test_a_damaged_manifest_is_one_sentence(content, tmp_path, capsys):
     assert "curate.json is damaged" in capsys.readouterr().err
 
 
-def test_a_curated_set_is_a_source_and_a_set_to_hold_against(tmp_path):
+def test_curated_set_is_valid_as_source_and_reference(tmp_path):
     _, first = curate(tmp_path, "--source", write(tmp_path / "rows.jsonl", ROWS[:10]))
     more = write(tmp_path / "more.jsonl", ROWS)
     code, output = curate(tmp_path, "--source", more, "--against", f"first={first}", name="second")
@@ -377,7 +377,7 @@ def own_reader(row: dict):
     return Row(problem=row["frage"], answer=row["antwort"])
 
 
-def test_ones_own_reader(tmp_path):
+def test_custom_reader(tmp_path):
     source = write(tmp_path / "rows.jsonl", [{"frage": row["problem"], "antwort": row["answer"]} for row in ROWS])
     code, output = curate(tmp_path, "--source", f"{__name__}.own_reader={source}")
     assert code == 0 and [row["answer"] for row in rows_of(output)] == [row["answer"] for row in ROWS]
@@ -387,7 +387,7 @@ def own_filter(row) -> str:
     return "it has 7 boxes" if 7 / (int(row.answer) - 24) and " 7 " in row.problem else ""
 
 
-def test_ones_own_filter_and_a_row_on_which_it_fails(tmp_path):
+def test_custom_filter_and_a_failing_row(tmp_path):
     source = write(tmp_path / "rows.jsonl", ROWS)
     code, output = curate(tmp_path, "--source", source, "--filters", f"gold,{__name__}.own_filter")
     assert code == 0 and [row["row"] for row in rows_of(output)] == [2, 3, 4, *range(6, 21)]
@@ -395,7 +395,7 @@ def test_ones_own_filter_and_a_row_on_which_it_fails(tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name, source in SOURCES.items() if source.columns])
-def test_values_of_any_type_cost_no_other_row(name, tmp_path):
+def test_values_of_any_type_affect_no_other_row(name, tmp_path):
     """Each column of each known source holds, in turn, what it must not hold."""
     odd = [None, 7, 7.5, True, [], {}, [7], [None], [{}], {"a": []}, "", "x", [["x"]], [{"from": 7, "value": 7}]]
     rows = [
@@ -435,7 +435,7 @@ def test_json(tmp_path, capsys):
         (["--source", "no.such.reader={rows}"], "--source no.such.reader: cannot be imported"),
     ],
 )
-def test_bad_input_is_told_in_a_sentence_and_leaves_nothing(arguments, message, tmp_path, capsys):
+def test_bad_input_is_refused_and_writes_nothing(arguments, message, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "empty").mkdir()
     rows = write(tmp_path / "rows.jsonl", ROWS)
@@ -446,7 +446,7 @@ def test_bad_input_is_told_in_a_sentence_and_leaves_nothing(arguments, message, 
     assert not (tmp_path / "out").exists()
 
 
-def test_no_row_left_is_told_with_the_reasons(tmp_path, capsys):
+def test_empty_result_is_reported_with_reasons(tmp_path, capsys):
     source = write(tmp_path / "rows.jsonl", [{"problem": "Prove that 2 is prime.", "answer": "proof"}])
     code, output = curate(tmp_path, "--source", source)
     assert code == 2
@@ -454,7 +454,7 @@ def test_no_row_left_is_told_with_the_reasons(tmp_path, capsys):
     assert len(report(output, "filtered")) == 1
 
 
-def test_a_directory_of_other_things_is_left_alone(tmp_path, capsys):
+def test_foreign_directory_is_left_unchanged(tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.tex").write_text("x")
     code, output = curate(tmp_path, "--source", write(tmp_path / "rows.jsonl", ROWS))
@@ -462,7 +462,7 @@ def test_a_directory_of_other_things_is_left_alone(tmp_path, capsys):
     assert [path.name for path in output.iterdir()] == ["thesis.tex"]
 
 
-def test_the_command_on_the_card_makes_the_same_dataset(tmp_path):
+def test_command_on_the_card_makes_the_same_dataset(tmp_path):
     benchmark = write(tmp_path / "held-out.jsonl", [{"Q": ROWS[3]["problem"]}])
     rows = [{"Q": row["problem"], "A": row["answer"]} for row in ROWS]
     source = write(tmp_path / "some rows.jsonl", rows)
@@ -487,5 +487,5 @@ def test_the_command_on_the_card_makes_the_same_dataset(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["sums.jsonl", "sums.jsonl.gz", "sums.v2.jsonl"])
-def test_a_source_has_the_name_of_its_file(name, tmp_path):
+def test_source_has_the_name_of_its_file(name, tmp_path):
     assert inputs._stem(str(tmp_path / name)) == name.split(".jsonl")[0]

@@ -34,7 +34,7 @@ def find(row: str, overlap: Overlap | None = None):
         ("Tell me this: what is the value of 17 squared? Answer with the number alone, no words.", "contains", 3),
     ],
 )
-def test_found(row, how, number):
+def test_detected(row, how, number):
     hit = find(row)
     assert (hit.how, hit.problem.row, hit.same) == (how, number, True)
 
@@ -48,7 +48,7 @@ def test_found(row, how, number):
         "",
     ],
 )
-def test_not_found(row):
+def test_not_detected(row):
     hit = find(row)
     assert hit is None or not hit.same
 
@@ -119,14 +119,14 @@ LETTERS = "How many permutations of the letters of MATH are there with 2 fixed p
          "Ann has 12 apples in the red basket, Bob has 3 apples in the red basket. How many more has Bob?", False),
     ],
 )  # fmt: skip
-def test_one_problem_in_another_dress_or_two(problem, row, same):
+def test_rephrased_and_different_problems(problem, row, same):
     index = BenchmarkIndex([BenchmarkProblem("test", 1, problem)], Overlap())
     one = form(row)
     hit = index.find(one, band_keys([one.tokens])[0])
     assert bool(hit and hit.same) == same
 
 
-def test_other_numbers_are_told_of_but_spared():
+def test_changed_numbers_are_reported_but_kept():
     hit = find((LONG + BOILERPLATE).replace("24", "36"))
     assert hit.how == "contains" and not hit.same and hit.share > 0.5
 

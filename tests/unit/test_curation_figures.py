@@ -195,7 +195,7 @@ NOT_MISSING = [
 
 
 @pytest.mark.parametrize("problem", MISSING)
-def test_a_figure_is_missing(problem):
+def test_figure_is_missing(problem):
     assert missing_figure(problem)
 
 

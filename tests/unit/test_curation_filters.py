@@ -51,13 +51,13 @@ def first_to_drop(row: Row) -> str:
 
 
 @pytest.mark.parametrize("name, row", GOES)
-def test_goes(name, row):
+def test_removed(name, row):
     reason = find_filter(name)(row, Limits())
     assert reason and isinstance(reason, str)
 
 
 @pytest.mark.parametrize("row", STAYS, ids=lambda row: row.problem[:30])
-def test_stays(row):
+def test_kept(row):
     assert first_to_drop(row) == ""
 
 
@@ -69,10 +69,10 @@ def without_tom(row: Row) -> str:
     return "it is about Tom" if "Tom" in row.problem else ""
 
 
-def test_ones_own():
+def test_custom_filter():
     assert find_filter(f"{__name__}.without_tom")(STAYS[6], Limits()) == "it is about Tom"
 
 
-def test_an_unknown_filter_is_named():
+def test_unknown_filter_is_named():
     with pytest.raises(UserError, match="--filters prooof"):
         find_filter("prooof")

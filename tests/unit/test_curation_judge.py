@@ -54,7 +54,7 @@ def judged(pairs, url, journal, progress=silent, **settings):
         return [asked.judgement(pair).same for pair in pairs]
 
 
-def test_each_pair_is_judged_and_asked_once(tmp_path):
+def test_each_pair_is_judged_once(tmp_path):
     journal, shown = tmp_path / "work" / "judge.jsonl", []
     with Server() as judge:
         found = judged([*PAIRS, PAIRS[1]], judge.url, journal, progress=lambda *what: shown.append(what))
@@ -71,7 +71,7 @@ def test_each_pair_is_judged_and_asked_once(tmp_path):
     assert "sk-judge" not in journal.read_text()
 
 
-def test_a_line_that_a_kill_tore_off_is_asked_again(tmp_path):
+def test_truncated_line_is_requested_again(tmp_path):
     journal = tmp_path / "judge.jsonl"
     with Server() as judge:
         judged(PAIRS[:2], judge.url, journal)
@@ -80,14 +80,14 @@ def test_a_line_that_a_kill_tore_off_is_asked_again(tmp_path):
         assert judge.requests == 4
 
 
-def test_failures_are_tried_again(tmp_path):
+def test_failures_are_retried(tmp_path):
     with Server(status=lambda number: 503 if number % 2 else 200) as judge:
         assert judged(PAIRS, judge.url, tmp_path / "judge.jsonl", concurrency=1) == [True, False, True]
         assert judge.requests == 6
 
 
 @pytest.mark.parametrize("code, requests", [(500, JUDGE_TRIES), (400, 1)])
-def test_a_pair_without_an_answer_is_asked_by_the_next_run(code, requests, tmp_path):
+def test_pair_without_an_answer_is_asked_by_the_next_run(code, requests, tmp_path):
     journal = tmp_path / "judge.jsonl"
     with Server(status=lambda number: code if 2 <= number < 2 + requests else 200) as judge:
         assert judged(PAIRS, judge.url, journal, concurrency=1) == [True, None, True]
@@ -97,7 +97,7 @@ def test_a_pair_without_an_answer_is_asked_by_the_next_run(code, requests, tmp_p
 
 
 @pytest.mark.parametrize("code", [400, 401, 402, 404, 405, 429, 500])
-def test_an_endpoint_of_no_use_ends_it_with_the_flags_of_curate(code, tmp_path):
+def test_unusable_endpoint_ends_the_run_naming_curate_flags(code, tmp_path):
     flags = {flag for action in build_parser("curate")._actions for flag in action.option_strings}
     with Server(status=lambda number: code) as judge, pytest.raises(UserError, match=f"HTTP {code}") as error:
         judged(PAIRS * 3, judge.url, tmp_path / "judge.jsonl")
@@ -105,20 +105,20 @@ def test_an_endpoint_of_no_use_ends_it_with_the_flags_of_curate(code, tmp_path):
     assert "--judge-base-url" in named and named <= flags
 
 
-def test_a_dead_endpoint_and_a_missing_key_are_refused(tmp_path):
+def test_dead_endpoint_and_a_missing_key_are_refused(tmp_path):
     with pytest.raises(UserError, match="--judge-base-url http://127.0.0.1:1/v1: no connection"):
         judged(PAIRS, "http://127.0.0.1:1/v1", tmp_path / "judge.jsonl")
     with pytest.raises(UserError, match="--judge-api-key-env MISSING_KEY"):
         judged(PAIRS, "http://127.0.0.1:1/v1", tmp_path / "judge.jsonl", api_key_env="MISSING_KEY")
 
 
-def test_a_pair_that_is_too_long_is_not_asked(tmp_path):
+def test_pair_that_is_too_long_is_not_asked(tmp_path):
     with Server() as judge:
         assert judged([("a" * LONGEST_PAIR, "b"), PAIRS[0]], judge.url, tmp_path / "judge.jsonl") == [None, True]
         assert judge.requests == 1
 
 
-def test_an_answer_that_was_cut_off_is_none():
+def test_truncated_answer_is_not_a_verdict():
     assert read_answer('It may be {"same": true}, but', "length").same is None
     assert read_answer('{"same": true}', "stop").same is True
 

@@ -8,7 +8,7 @@ from openrlhf_math.curation.normalise import tokens
 STORY = "Tom has 3 red boxes and buys 12 more blue boxes at the market. How many boxes does he have altogether?"
 
 
-def test_problems_with_other_numbers_never_meet():
+def test_problems_with_different_numbers_are_never_paired():
     lists = [tokens(STORY.replace("12", str(number))) for number in range(100, 400)]
     assert len(np.unique(band_keys(lists))) == 300 * (BANDS + 1)
 
@@ -21,7 +21,7 @@ def test_candidates_are_pairs_of_the_same_key_the_later_first():
     assert candidates(keys[:0], rows[:0]).shape == (0, 2)
 
 
-def test_the_pairs_of_a_crowded_key_stay_in_proportion():
+def test_pairs_of_a_crowded_key_stay_in_proportion():
     rows = np.arange(5000, dtype=np.uint64)
     pairs = candidates(np.full(5000, 3, np.uint64), rows, window=4)
     assert len(pairs) < 5 * 5000

@@ -79,7 +79,7 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize("first, second", SAME)
-def test_the_same(first, second):
+def test_same(first, second):
     assert tokens(first) == tokens(second)
 
 

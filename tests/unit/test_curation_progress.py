@@ -29,7 +29,7 @@ def test_rate_and_time_left():
     assert (moment.rate, moment.left, moment.ended) == (100, None, True)
 
 
-def test_what_an_earlier_run_did_is_no_work_of_this_one():
+def test_work_of_an_earlier_run_is_not_counted():
     clock = Clock()
     pace = Pace(clock)
     pace("reading", 900, 1000)
@@ -38,7 +38,7 @@ def test_what_an_earlier_run_did_is_no_work_of_this_one():
     assert (moment.rate, moment.left) == (25, 2)
 
 
-def test_each_stage_has_a_clock_of_its_own():
+def test_each_stage_has_a_clock():
     clock = Clock()
     pace = Pace(clock)
     pace("reading", 0, 10)
@@ -58,7 +58,7 @@ def test_without_a_total_there_is_a_rate_and_no_time_left():
     assert (moment.rate, moment.left, moment.ended) == (30, None, False)
 
 
-def test_a_clock_that_did_not_move_gives_no_rate():
+def test_zero_elapsed_time_gives_no_rate():
     pace = Pace(Clock())
     pace("reading", 0, 10)
     assert pace("reading", 10, 10).rate is None
@@ -79,7 +79,7 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-def test_lines_come_at_the_beginning_at_the_end_and_every_so_often():
+def test_lines_are_printed_at_start_end_and_intervals():
     clock, said = Clock(), []
     lines = Lines(said.append, clock)
     lines("reading", 0, 100)
@@ -93,7 +93,7 @@ def test_lines_come_at_the_beginning_at_the_end_and_every_so_often():
     assert all("reading" in line for line in said[:-1]) and "writing" in said[-1]
 
 
-def test_a_stage_counts_rows_and_not_tasks(tmp_path):
+def test_stage_counts_rows_and_not_tasks(tmp_path):
     workplace, calls = Workplace(tmp_path), []
     workplace.finish("read", 1, {"rows": 300})
     stages = Stages(workplace, Workers(0), lambda *what: calls.append(what))

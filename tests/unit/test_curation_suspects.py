@@ -88,7 +88,7 @@ def digest(folder: Path) -> dict[str, str]:
     }
 
 
-def test_rows_judged_the_same_are_dropped_and_the_others_stay_with_the_verdict(tmp_path, capsys):
+def test_rows_judged_equal_are_dropped_and_others_keep_the_verdict(tmp_path, capsys):
     with Server() as server:
         code, output = curate(tmp_path, server.url, "--judge-extra-body", '{"top_p": null, "effort": "low"}')
         assert code == 0 and server.asked == dict.fromkeys([row["problem"] for row in ROWS], 1)
@@ -116,7 +116,7 @@ def test_rows_judged_the_same_are_dropped_and_the_others_stay_with_the_verdict(t
     assert f"--judge-base-url {server.url} --judge-model judge --judge-extra-body" in card
 
 
-def test_the_key_reaches_no_file(tmp_path, monkeypatch):
+def test_key_reaches_no_file(tmp_path, monkeypatch):
     monkeypatch.setenv("MY_KEY", KEY)
     monkeypatch.delenv("OPENAI_API_KEY")
     with Server() as server:
@@ -125,7 +125,7 @@ def test_the_key_reaches_no_file(tmp_path, monkeypatch):
     assert files and not any(KEY.encode() in path.read_bytes() for path in files)
 
 
-def test_a_run_that_was_killed_while_it_asked_ends_with_the_same_bytes(tmp_path, monkeypatch):
+def test_run_killed_while_judging_ends_with_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(inputs, "PIECE_ROWS", 10_000)  # as in the process that is killed
     with Server() as server:
         _, undisturbed = curate(tmp_path, server.url, "--judge-concurrency", 1)
@@ -160,7 +160,7 @@ def test_a_run_that_was_killed_while_it_asked_ends_with_the_same_bytes(tmp_path,
 
 
 @pytest.mark.parametrize("stage", ["read_piece", "pair_range", "verify_piece", "write_piece"])
-def test_a_run_cut_short_in_any_stage_asks_nothing_twice(stage, tmp_path, monkeypatch):
+def test_run_interrupted_in_any_stage_repeats_no_request(stage, tmp_path, monkeypatch):
     done = getattr(pipeline, stage)
 
     def cut_short(*arguments):
@@ -180,7 +180,7 @@ def test_a_run_cut_short_in_any_stage_asks_nothing_twice(stage, tmp_path, monkey
 
 
 @pytest.mark.parametrize("first", [None, "earlier"])
-def test_another_judge_begins_its_stage_anew_and_reads_nothing_again(first, tmp_path, monkeypatch):
+def test_new_judge_repeats_only_its_stage(first, tmp_path, monkeypatch):
     with Server(same={6, 7}) as server:
         _, undisturbed = curate(tmp_path, server.url, model="later")
     with Server() as server, monkeypatch.context() as patch:
@@ -195,7 +195,7 @@ def test_another_judge_begins_its_stage_anew_and_reads_nothing_again(first, tmp_
     assert 4 in boxes_of(undisturbed) and 6 not in boxes_of(undisturbed)
 
 
-def test_another_judge_of_a_finished_run_is_refused_and_another_address_is_not(tmp_path, capsys):
+def test_finished_run_refuses_another_judge_but_not_another_address(tmp_path, capsys):
     with Server() as server:
         _, output = curate(tmp_path, server.url)
         before = digest(output)
@@ -205,7 +205,7 @@ def test_another_judge_of_a_finished_run_is_refused_and_another_address_is_not(t
     assert digest(output) == before
 
 
-def test_a_dead_endpoint_ends_it_and_the_next_run_goes_on_at_another_address(tmp_path, capsys, monkeypatch):
+def test_dead_endpoint_ends_the_run_and_another_address_resumes_it(tmp_path, capsys, monkeypatch):
     assert curate(tmp_path, "http://127.0.0.1:1/v1")[0] == 2
     assert "--judge-base-url http://127.0.0.1:1/v1: no connection" in capsys.readouterr().err
     assert not (tmp_path / "out/data").exists() and not (tmp_path / "out/README.md").exists()
@@ -215,7 +215,7 @@ def test_a_dead_endpoint_ends_it_and_the_next_run_goes_on_at_another_address(tmp
 
 
 @pytest.mark.parametrize("code, requests", [(500, 5), (400, 1)])
-def test_a_pair_that_the_endpoint_fails_on_stays_a_suspect(code, requests, tmp_path):
+def test_failed_pair_stays_a_suspect(code, requests, tmp_path):
     with Server(lambda number: code if 3 <= number < 3 + requests else 200) as server:
         run, output = curate(tmp_path, server.url, "--judge-concurrency", 1)
     assert run == 0 and len(server.bodies) == 20 + requests
@@ -246,7 +246,7 @@ def test_a_pair_that_the_endpoint_fails_on_stays_a_suspect(code, requests, tmp_p
         ),
     ],
 )
-def test_flags_that_cannot_work_are_refused_before_anything_is_read(arguments, message, tmp_path, capsys):
+def test_invalid_flags_are_refused_before_reading(arguments, message, tmp_path, capsys):
     rows = str(tmp_path / "rows.jsonl")
     assert main(["curate", "--source", rows, "--output", str(tmp_path / "out"), "--workers", "0", *arguments]) == 2
     assert message in capsys.readouterr().err

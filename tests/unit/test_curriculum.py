@@ -31,7 +31,7 @@ def test_staged_unlocks_difficulties_by_step(step, unlocked):
     assert (weights > 0).tolist() == unlocked
 
 
-def test_staged_takes_a_class_in_turn_and_does_not_hold_it_back_for_another():
+def test_staged_alternates_classes_without_blocking():
     settings = CurriculumSettings("staged", stages=((0, 3),))
     weights = staged(known(seen=(7, 6, 0, 3)), settings)
     assert weights.tolist() == [1e-6, 1, 1, 1]
@@ -66,7 +66,7 @@ def test_draws_follow_the_weights():
     [(3, 3.0), ("Level 5", 5.0), ("0.25", 0.25), ("-1", -1.0)]
     + [(bad, None) for bad in ("hard", "", None, True, float("nan"), [1])],
 )
-def test_what_counts_as_a_difficulty(value, number):
+def test_accepted_difficulty_values(value, number):
     assert as_number(value) == number
 
 
@@ -83,7 +83,7 @@ def test_many_difficulties_become_quantiles():
     assert len(np.unique(classes)) == 20 and (np.diff(classes) >= 0).all() and np.bincount(classes).max() <= 51
 
 
-def test_a_pass_rate_is_the_problems_own_drawn_to_its_class():
+def test_pass_rate_is_shrunk_toward_its_class():
     rates = PassRates(NOTHING, np.array([1.0, 1, 1, 2]), half_life=20)
     rates.observe({0: (8, 8)})
     own, like, like_too, other = rates.estimate()
@@ -92,7 +92,7 @@ def test_a_pass_rate_is_the_problems_own_drawn_to_its_class():
     assert own == (8 + 8 * of_class) / 16
 
 
-def test_outcomes_fade_by_half_in_a_half_life():
+def test_outcomes_decay_by_half_life():
     rates = PassRates(NOTHING, np.ones(4), half_life=5)
     rates.observe({0: (4, 8)})
     for _ in range(5):
@@ -100,7 +100,7 @@ def test_outcomes_fade_by_half_in_a_half_life():
     assert (rates.correct[0], rates.attempts[0]) == (pytest.approx(2), pytest.approx(4))
 
 
-def test_base_pass_rates_are_where_the_estimate_begins():
+def test_base_pass_rates_initialize_the_estimate():
     rates = PassRates(np.array([0.0, 0.25, 1.0, np.nan]), NOTHING, half_life=20)
     assert rates.estimate().tolist() == [0, 0.25, 1, 0.5]
 
@@ -122,14 +122,14 @@ def run_steps(one: CurriculumSampler, steps: int, batch: int = 6, iterator=None)
 
 
 @pytest.mark.parametrize("name", ["uniform", "staged", "window"])
-def test_a_seed_fixes_the_order(name):
+def test_seed_fixes_the_order(name):
     first, again, other = (run_steps(sampler(name, seed=seed), 6)[0] for seed in (3, 3, 4))
     assert first == again != other
 
 
 @pytest.mark.parametrize("name", ["uniform", "staged", "window"])
 @pytest.mark.parametrize("done", [1, 3, 5])
-def test_a_restored_sampler_goes_on_with_the_same_problems(name, done):
+def test_restored_sampler_continues_with_the_same_problems(name, done):
     whole, _ = run_steps(sampler(name), 6)
     interrupted = sampler(name)
     run_steps(interrupted, done)
@@ -139,7 +139,7 @@ def test_a_restored_sampler_goes_on_with_the_same_problems(name, done):
 
 
 @pytest.mark.parametrize(("name", "until_again"), [("window", 40), ("staged", 20)])  # staged has 20 unlocked
-def test_a_state_taken_within_a_step_goes_on_too(name, until_again):
+def test_state_saved_within_a_step_is_resumable(name, until_again):
     one, two = sampler(name), sampler(name)
     iterator = iter(one)
     taken = [next(iterator) for _ in range(5)]
@@ -177,14 +177,14 @@ def test_uniform_shows_every_problem_once_an_epoch():
         assert list(iterator) == []  # the episode ends
 
 
-def test_staged_stays_within_its_stage_and_comes_back_to_no_problem_too_soon():
+def test_staged_stays_in_its_stage_without_early_repeats():
     batches, _ = run_steps(sampler("staged"), 6)
     difficulties = [[problem % 4 for problem in batch] for batch in batches]
     assert max(sum(difficulties[:3], [])) == 1 and max(sum(difficulties[3:], [])) > 1
     assert len(set(sum(batches[:3], []))) == 18  # of 20 that are unlocked
 
 
-def test_window_moves_to_where_the_policy_is_sometimes_right():
+def test_window_follows_problems_of_medium_pass_rate():
     one = sampler(explore=0.05, problems=400)
     batches, _ = run_steps(one, 12, batch=30)
     late = [problem % 4 for batch in batches[8:] for problem in batch]
@@ -204,7 +204,7 @@ def test_dynamic_sampling_gets_more_than_a_batch_and_no_problem_twice():
     assert sorted(next(iterator) for _ in range(10)) == list(range(10))
 
 
-def test_a_state_of_other_problems_is_refused():
+def test_state_of_other_problems_is_refused():
     with pytest.raises(UserError, match="is of 40 problems, --data.prompt_dataset has 39"):
         sampler(problems=39).load_state_dict(sampler(problems=40).state_dict())
 
@@ -217,7 +217,7 @@ def broken(known: Known, settings: CurriculumSettings) -> np.ndarray:
     return -np.ones(len(known.seen))
 
 
-def test_a_curriculum_of_ones_own():
+def test_custom_curriculum():
     batches, _ = run_steps(sampler(f"{__name__}.halves"), 3)
     assert all(problem % 2 for batch in batches for problem in batch)
     with pytest.raises(ValueError, match="weights from -1.0 to -1.0 in step 1; they must be finite, not negative"):
@@ -238,12 +238,12 @@ def test_a_curriculum_of_ones_own():
         ("0:nan,3:1", "must both rise"),
     ],
 )
-def test_stages_that_cannot_be(text, sentence):
+def test_invalid_stages(text, sentence):
     with pytest.raises(UserError, match=sentence):
         parse_stages("--s", text, float)
 
 
-def test_the_value_of_a_stage():
+def test_stage_value():
     assert [value_at(((0, 5), (3, 7)), step) for step in (0, 2, 3, 99)] == [5, 5, 7, 7]
 
 
@@ -258,7 +258,7 @@ def order(tmp_path, rows, name="window") -> ProblemOrder:
     return ProblemOrder(args, [row["problem"] for row in rows])
 
 
-def test_what_a_step_tells(tmp_path):
+def test_step_report(tmp_path):
     rows = [{"problem": text, "difficulty": n, "datasource": text} for n, text in enumerate("abcb")]
     one = order(tmp_path, rows)
     for prompt, correct in [("a", True), ("a", True), ("b", False), ("b", True), ("elsewhere", True)]:
@@ -332,14 +332,14 @@ STAGED = ("--math.curriculum", "staged", "--math.curriculum_stages", "0:1,9:2")
         ),
     ],
 )
-def test_what_cannot_work_is_one_sentence_and_leaves_nothing(tmp_path, capsys, rows, flags, sentence):
+def test_invalid_input_is_one_sentence_and_writes_nothing(tmp_path, capsys, rows, flags, sentence):
     assert grpo(tmp_path, rows, *flags) == 2
     error = capsys.readouterr().err
     assert sentence in error and len(error.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_the_dry_run_tells_of_it(tmp_path, capsys):
+def test_dry_run_reports_it(tmp_path, capsys):
     assert grpo(tmp_path, [{"level": 1}] * 16, *STAGED, "--math.difficulty_key", "level", "--dry-run") == 0
     result = " ".join(capsys.readouterr().out.split())
     assert "curriculum: staged; up to difficulty 1 from step 0, up to difficulty 2 from step 9" in result

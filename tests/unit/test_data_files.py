@@ -10,7 +10,7 @@ from openrlhf_math.cli import main
 from openrlhf_math.data.files import written_whole
 
 
-def test_after_an_error_the_old_file_is_there_and_nothing_else(tmp_path):
+def test_error_keeps_only_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises(ValueError), written_whole(path) as file:
@@ -19,7 +19,7 @@ def test_after_an_error_the_old_file_is_there_and_nothing_else(tmp_path):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
 
 
-def test_what_a_link_leads_to_is_written(tmp_path):
+def test_link_target_is_written(tmp_path):
     (tmp_path / "real").mkdir()
     path = tmp_path / "link"
     path.symlink_to(tmp_path / "real" / "file")
@@ -28,7 +28,7 @@ def test_what_a_link_leads_to_is_written(tmp_path):
     assert path.is_symlink() and (tmp_path / "real" / "file").read_text() == "text"
 
 
-def test_a_pipe_stays_a_pipe(tmp_path):
+def test_pipe_is_kept(tmp_path):
     path, read = tmp_path / "pipe", []
     os.mkfifo(path)
     reader = threading.Thread(target=lambda: read.append(path.read_text()), daemon=True)
@@ -40,7 +40,7 @@ def test_a_pipe_stays_a_pipe(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")
-def test_a_full_device_is_an_error_and_stays(tmp_path):
+def test_full_device_is_an_error(tmp_path):
     link = tmp_path / "output"
     link.symlink_to("/dev/full")
     with pytest.raises(OSError), written_whole(link) as file:
@@ -49,7 +49,7 @@ def test_a_full_device_is_an_error_and_stays(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")
-def test_a_command_says_that_the_disk_is_full(tmp_path, capsys):
+def test_command_reports_a_full_disk(tmp_path, capsys):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"gold": "1", "response": "\\\\boxed{1}"}\n')
     assert main(["grade", str(rows), "--output", "/dev/full"]) == 1

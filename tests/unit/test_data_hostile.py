@@ -33,19 +33,19 @@ def read(path, content: bytes) -> list[bool]:
         ("rows.tsv", b"a\tb\nx\t1\n\xff\t2\n\xc3\xa9\t3\n"),
     ],
 )
-def test_bytes_that_are_no_text_are_not_replaced(name, content, tmp_path):
+def test_invalid_utf_8_is_not_replaced(name, content, tmp_path):
     assert read(tmp_path / name, content) == [True, False, True]
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
 @pytest.mark.parametrize("broken", ['{"a": 1, "a": 2}', '{"b": [{"c": 1, "c": 1}]}'])
-def test_a_key_that_is_there_twice(name, broken, tmp_path):
+def test_duplicate_key(name, broken, tmp_path):
     rows = ['{"a": 1}', broken, '{"a": 3}']
     text = "\n".join(rows) if name.endswith("l") else f"[{', '.join(rows)}]"
     assert read(tmp_path / name, text.encode()) == [True, False, True]
 
 
-def test_a_column_that_is_there_twice(tmp_path):
+def test_duplicate_column(tmp_path):
     csv, parquet, arrow = (tmp_path / f"rows.{end}" for end in ("csv", "parquet", "arrow"))
     table = pyarrow.table([pyarrow.array(["x"]), pyarrow.array(["y"])], names=["a", "a"])
     csv.write_text("a,b,a\nx,1,y\n")
@@ -59,12 +59,12 @@ def test_a_column_that_is_there_twice(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b'a,b\n"x,1\ny,2\n', b"\xff,b\nx,1\n"])
-def test_quotes_and_names_of_csv_that_cannot_be_read(content, tmp_path):
+def test_unreadable_csv_quotes_and_names(content, tmp_path):
     with pytest.raises(UserError):
         read(tmp_path / "rows.csv", content)
 
 
-def test_values_of_parquet_that_python_has_not(tmp_path):
+def test_parquet_values_without_a_python_equivalent(tmp_path):
     same = pyarrow.array(["x", "y"])
     columns = {
         "date": pyarrow.array([2**31 - 1, 2], pyarrow.date32()),
@@ -79,14 +79,14 @@ def test_values_of_parquet_that_python_has_not(tmp_path):
     assert [isinstance(row, dict) for _, row in rows_of(str(path))] == [False, False]
 
 
-def test_floats_of_32_bits_are_what_was_written(tmp_path):
+def test_float32_values_round_trip(tmp_path):
     path = tmp_path / "rows.parquet"
     written = [0.1, 2.5, 3.0, 1e-7, None]
     pyarrow.parquet.write_table(pyarrow.table({"answer": pyarrow.array(written, pyarrow.float32())}), path)
     assert [row["answer"] for _, row in rows_of(str(path)) if isinstance(row, dict)] == written
 
 
-def test_golds_that_a_float_does_not_hold():
+def test_golds_beyond_float_precision():
     for gold in (float("inf"), -1e400, 12345678901234567890123.0, -1e23, '{"value": 4}'):
         with pytest.raises(BrokenRow):
             gold_of(gold)
@@ -95,7 +95,7 @@ def test_golds_that_a_float_does_not_hold():
     assert gold_of(r"{1, 2}") == "{1, 2}"
 
 
-def test_a_message_does_not_list_all_of_many_columns():
+def test_error_lists_few_of_many_columns():
     with pytest.raises(UserError) as error:
         check_columns("set", [{f"c{number}": 1 for number in range(100_000)}], Columns(), ("problem",), {})
     assert len(str(error.value)) < 5000
@@ -117,7 +117,7 @@ ASKED, SAID = {"role": "user", "content": "a"}, {"role": "assistant", "content":
         [ASKED, SAID | {"content": [{"type": "text", "text": 5}]}],
     ],
 )
-def test_messages_of_which_a_part_would_be_lost(messages):
+def test_messages_with_unsupported_parts(messages):
     row = messages if "messages" in messages else {"messages": messages}
     layout = find_layout("set", [{"messages": [ASKED, SAID]}], (None, None), False)
     with pytest.raises(BadRow):
@@ -164,7 +164,7 @@ def test_prompts_as_json(prompt):
     assert [(turn.role, turn.content) for turn in turns] == [("user", "a"), ("assistant", "b")]
 
 
-def test_parts_of_a_prompt_in_other_columns():
+def test_prompt_parts_in_other_columns():
     row = {"instruction": "Add.", "input": "1 2", "output": "3"}
     with pytest.raises(UserError, match="instruction"):
         find_layout("set", [row], (None, None), False)
@@ -184,14 +184,14 @@ def test_parts_of_a_prompt_in_other_columns():
         ('a,b\n2,he said "hi"\n"a ""q"" b",1\n', ["2", 'a "q" b']),
     ],
 )
-def test_a_row_with_a_stray_quote_costs_no_other(content, read, tmp_path):
+def test_stray_quote_affects_only_its_row(content, read, tmp_path):
     (tmp_path / "rows.csv").write_text(content)
     rows = [None if isinstance(row, Unreadable) else row["a"] for _, row in rows_of(str(tmp_path / "rows.csv"))]
     assert rows == read
 
 
 @pytest.mark.parametrize("content", ['a,b\n"1,2\n3,4\n"5","6"\n', 'a,b\n"1"x,"2\n3",4\n5,6\n', 'a,b\n1,"2\n'])
-def test_a_quote_after_which_nobody_knows_where_a_row_ends(content, tmp_path):
+def test_unclosed_quote_is_refused(content, tmp_path):
     (tmp_path / "rows.csv").write_text(content)
     with pytest.raises(Damaged):
         list(rows_of(str(tmp_path / "rows.csv")))

@@ -266,7 +266,7 @@ def evaluate(path, traces, difficulty):
 
 @pytest.mark.parametrize("command", [curate, distill, grpo, evaluate])
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_layout_is_read(name, command, tmp_path):
+def test_layout_is_parsed(name, command, tmp_path):
     _, _, has_trace, difficulty = LAYOUTS[name]
     traces = [trace(problem) if has_trace else None for problem in (A, B)]
     assert command(write(tmp_path, name), traces, difficulty) == list(GOLDS.items())

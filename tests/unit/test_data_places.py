@@ -68,7 +68,7 @@ def as_csv(folder, name, some):
 
 @COMMANDS
 @pytest.mark.parametrize("names", SHARDS)
-def test_a_folder_gives_the_split_that_is_asked_for(names, read, tmp_path):
+def test_folder_gives_the_requested_split(names, read, tmp_path):
     folder = tmp_path / "shards"
     for number, name in enumerate(names):
         some = rows(3 * number + 1, 3 * number + 4)
@@ -84,7 +84,7 @@ def test_a_folder_gives_the_split_that_is_asked_for(names, read, tmp_path):
 
 
 @COMMANDS
-def test_other_splits_alone_are_a_sentence(read, tmp_path, capsys):
+def test_missing_split_is_refused(read, tmp_path, capsys):
     folder = tmp_path / "shards"
     for name in ("test-0.jsonl", "validation-0.jsonl"):
         write(folder / name, rows(1, 4))
@@ -104,7 +104,7 @@ def test_shards_without_a_split_are_all_read(tmp_path):
     assert len(list(read_rows(str(tmp_path / "set"), "test"))) == 6
 
 
-def test_a_data_card_says_which_files_a_split_has(tmp_path, monkeypatch):
+def test_data_card_lists_the_files_of_a_split(tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     write(tmp_path / "set/first.jsonl", rows(1, 3))
@@ -116,7 +116,7 @@ def test_a_data_card_says_which_files_a_split_has(tmp_path, monkeypatch):
         list(read_rows(str(tmp_path / "set"), "test"))
 
 
-def test_what_datasets_saved_is_a_folder(tmp_path):
+def test_saved_dataset_is_a_folder(tmp_path):
     datasets = pytest.importorskip("datasets")
     train, test = datasets.Dataset.from_list(rows(1, 6)), datasets.Dataset.from_list(rows(6, 9))
     train.save_to_disk(tmp_path / "one")
@@ -146,14 +146,14 @@ def test_fields_within_columns_by_every_commands_flags(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("keys", [("meta.x", "answer"), ("problem", "marks.golds.7")])
-def test_a_field_that_is_not_there_is_named(keys, tmp_path):
+def test_missing_field_is_named(keys, tmp_path):
     path = write(tmp_path / "nested.jsonl", NESTED)
     missing = next(key for key in keys if "." in key)
     with pytest.raises(UserError, match=f"no column '{missing}', only meta.q, marks.golds, problem"):
         read_problems(str(path), *keys)
 
 
-def test_messages_before_a_problem_stay_in_front_of_it(tmp_path):
+def test_messages_before_a_problem_are_kept(tmp_path):
     turns = [
         {"role": "system", "content": "Be short."}, {"role": "user", "content": "1+1?"},
         {"role": "assistant", "content": "2"}, {"role": "user", "content": "2+2?"},
@@ -165,7 +165,7 @@ def test_messages_before_a_problem_stay_in_front_of_it(tmp_path):
     assert [row.problem for _, _, row in read_set(str(path), "train", Columns())] == ["2+2?"] * 2
 
 
-def test_a_conversation_with_two_questions_is_no_problem(tmp_path):
+def test_conversation_with_two_questions_is_refused(tmp_path):
     two = [{"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "2"}, {"from": "human", "value": "2+2?"}]
     path = write(tmp_path / "two.jsonl", [{"conversations": two}])
     with pytest.raises(UserError, match="row 1: "):
@@ -193,7 +193,7 @@ def test_curate_reads_every_format_and_names_rows(suffix, tmp_path):
     assert pq.read_table(written)["row"].to_pylist() == [*range(1, 11), *range(12, 27)]
 
 
-def test_an_archive_that_is_cut_off_is_no_source(tmp_path, capsys):
+def test_truncated_archive_is_refused(tmp_path, capsys):
     path = write(tmp_path / "rows.jsonl.gz", rows(1, 2000))
     path.write_bytes(path.read_bytes()[:-100])
     assert main(["curate", "--source", str(path), "--output", str(tmp_path / "out"), "--workers", "0"]) == 2
@@ -210,14 +210,14 @@ def test_utf_16_is_refused_by_every_command(tmp_path, capsys):
     assert "UTF-16" in capsys.readouterr().err
 
 
-def test_only_plain_jsonl_is_cut_into_pieces(tmp_path):
+def test_only_plain_jsonl_is_split(tmp_path):
     path = tmp_path / "rows.json"
     for text, lines in (('[{"a": 1}]', False), ('{"a": 1}\n', True), (' \n[\n{"a": 1}]', False), ("", True)):
         path.write_text(text)
         assert is_lines(str(path), str(path)) == lines
 
 
-def test_a_broken_row_is_named_by_its_file_and_line(tmp_path):
+def test_broken_row_is_named_by_its_file_and_line(tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     write(folder / "train-0.jsonl", [{"problem": "1+1?", "answer": "2"}] * 3)
@@ -231,7 +231,7 @@ def usual(path):
     return read_problems(str(path), None, None)
 
 
-def test_the_problem_is_read_beside_a_question(tmp_path):
+def test_problem_column_wins_over_question(tmp_path):
     rows = [{"problem": "What is 1+1?", "question": "another", "answer": "2"}]
     assert [one.problem for one in usual(write(tmp_path / "rows.jsonl", rows))] == ["What is 1+1?"]
 
@@ -281,7 +281,7 @@ def test_another_separator_is_named(name, text, expected, tmp_path):
         (["1-of-a-kind"], True),
     ],
 )
-def test_a_folder_with_a_shard_that_is_missing(names, whole, tmp_path):
+def test_folder_with_a_missing_shard(names, whole, tmp_path):
     for number, name in enumerate(names):
         write(tmp_path / f"set/{name}.jsonl", rows(number + 1, number + 2))
     if whole:
@@ -291,7 +291,7 @@ def test_a_folder_with_a_shard_that_is_missing(names, whole, tmp_path):
             list(read_rows(str(tmp_path / "set"), "train"))
 
 
-def test_a_link_beside_its_file_is_refused_as_its_rows_would_count_twice(tmp_path):
+def test_link_next_to_its_target_is_refused(tmp_path):
     write(tmp_path / "set/a.jsonl", rows(1, 2))
     os.symlink("a.jsonl", tmp_path / "set/b.jsonl")
     with pytest.raises(UserError, match="a.jsonl.*b.jsonl"):
@@ -302,7 +302,7 @@ def test_a_link_beside_its_file_is_refused_as_its_rows_would_count_twice(tmp_pat
         list(read_rows(str(tmp_path / "set"), "train"))
 
 
-def test_a_folder_behind_a_link_is_read_and_one_that_leads_back_is_read_once(tmp_path):
+def test_linked_folder_is_read_and_link_cycles_are_read_once(tmp_path):
     write(tmp_path / "elsewhere/b.jsonl", rows(3, 4))
     write(tmp_path / "set/a.jsonl", rows(1, 2))
     alone = len(list(read_rows(str(tmp_path / "set"), "train")))
@@ -312,7 +312,7 @@ def test_a_folder_behind_a_link_is_read_and_one_that_leads_back_is_read_once(tmp
 
 
 @pytest.mark.parametrize("target", ["nowhere", "set"])
-def test_a_link_that_leads_nowhere_is_not_looked_for_on_the_hub(target, tmp_path, monkeypatch):
+def test_dangling_link_is_not_searched_on_the_hub(target, tmp_path, monkeypatch):
     """The second is a link to itself."""
     monkeypatch.chdir(tmp_path)
     os.symlink(target, "set")
@@ -321,7 +321,7 @@ def test_a_link_that_leads_nowhere_is_not_looked_for_on_the_hub(target, tmp_path
         list(read_rows("set", "train"))
 
 
-def test_utf_32_is_refused_by_its_own_name(tmp_path):
+def test_utf_32_is_refused_by_name(tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps(rows(1, 2)[0]), encoding="utf-32")
     with pytest.raises(UserError, match="UTF-32"):
         list(read_rows(str(tmp_path / "rows.jsonl"), "train"))

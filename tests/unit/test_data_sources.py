@@ -60,14 +60,14 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_known_source_is_told_by_its_columns_and_read(name):
+def test_known_source_is_detected_by_its_columns(name):
     assert recognise(ROWS[name]) == name
     row = SOURCES[name].read(ROWS[name])
     assert (row.problem, row.answer) == ("What is 2+2?", "4")
     assert SOURCES[name].hub and SOURCES[name].licence in ("mit", "apache-2.0")
 
 
-def test_what_else_the_sources_say():
+def test_extra_columns_of_sources():
     assert SOURCES["numinamath-1.5"].read(NUMINA | {"question_type": "MCQ"}).kind == "choice"
     incomplete = NUMINA | {"problem_is_valid": "Incomplete"}
     assert SOURCES["numinamath-1.5"].read(incomplete).flaw == "problem marked 'Incomplete'"
@@ -111,7 +111,7 @@ def test_plain_columns(row, columns, answer):
         ({"problem": b"p\xff", "answer": "4"}, "not valid UTF-8"),
     ],
 )
-def test_a_broken_row_says_why(row, reason):
+def test_broken_row_gives_a_reason(row, reason):
     with pytest.raises(BrokenRow, match=reason):
         PlainReader()(row)
 
@@ -120,6 +120,6 @@ def test_a_broken_row_says_why(row, reason):
     "wrong",
     [{"answer": None}, {"answer": 4}, {"kind": "essay"}, {"difficulty": "hard"}, {"solution": 7}, {"trace": ["x"]}],
 )
-def test_a_readers_row_has_the_types_of_the_schema(wrong):
+def test_reader_rows_match_the_schema_types(wrong):
     with pytest.raises(BrokenRow):
         Row(**{"problem": "What is 2+2?", "answer": "4"} | wrong)

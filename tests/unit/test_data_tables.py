@@ -97,7 +97,7 @@ def test_formats(name, tmp_path):
         ("rows.json", b'[{"gold": "5"}, {"gold": }]'), ("rows.json", b'[{"gold": "5"}'),
     ],
 )  # fmt: skip
-def test_what_is_no_table(name, content, tmp_path, capsys):
+def test_invalid_tables(name, content, tmp_path, capsys):
     file = tmp_path / name
     file.write_bytes(content)
     with pytest.raises(UserError, match=name.split(".")[0]):
@@ -108,7 +108,7 @@ def test_what_is_no_table(name, content, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("row", [{"gold": float("nan"), "response": "5"}, {"gold": True, "response": "5"}])
-def test_a_gold_that_is_no_text(row, tmp_path, capsys):
+def test_non_text_gold(row, tmp_path, capsys):
     file = tmp_path / "rows.jsonl"
     file.write_bytes(jsonl([row]))
     assert main(["grade", str(file)]) == 2
@@ -159,7 +159,7 @@ def test_rows_that_are_lists_of_turns(name, content, tmp_path):
     assert [row for _, row in rows_of(str(file))] == [{"conversations": TURNS}] * 2
 
 
-def test_a_broken_row_keeps_its_place_among_the_others(tmp_path):
+def test_broken_row_keeps_its_position(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_bytes(b'\n{"n": 1}\n{"n": \n[1]\n\n\xff\n' + b'{"n": 2}')
     found = [(number, row if isinstance(row, dict) else None) for number, row in rows_of(str(file))]
@@ -170,7 +170,7 @@ def test_a_broken_row_keeps_its_place_among_the_others(tmp_path):
     assert found == [(1, {"n": 1}), (2, None), (3, {"n": 2})]
 
 
-def test_an_array_is_read_entry_by_entry(tmp_path, monkeypatch):
+def test_array_is_read_entry_by_entry(tmp_path, monkeypatch):
     """Chunks end within texts, numbers and letters of several bytes; no more than a chunk or two is in memory."""
     monkeypatch.setattr(tables, "CHUNK", 64)
     rows = [{"n": n, "text": "é" * (n % 50) + '"\\[{', "x": 10.0**n, "list": [[n]]} for n in range(300)]

@@ -54,7 +54,7 @@ def report_of(output: Path) -> dict:
     return json.loads((output / "report.json").read_text())
 
 
-def test_what_it_leaves(server, problems, tmp_path, capsys):
+def test_output_files(server, problems, tmp_path, capsys):
     output = tmp_path / "run"
     flags = ("--attempts", 3, "--max-tokens", 150, "--license", "problems=mit")
     assert distill(server, problems, output, *flags) == 0
@@ -87,7 +87,7 @@ def test_what_it_leaves(server, problems, tmp_path, capsys):
     assert len(verdicts) == 120 and sum(one["outcome"] == "correct" for one in verdicts) == report["total"]["correct"]
 
 
-def test_the_card(server, problems, tmp_path, monkeypatch):
+def test_card(server, problems, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/usr/bin/openrlhf-math", "distill", "--license", "b|c=see there"])
     output = tmp_path / "run"
     rows = [row(story, source=("a", "b|c")[index % 2]) for index, story in enumerate(STORIES)]
@@ -116,7 +116,7 @@ def test_json_is_all_that_is_printed(server, problems, tmp_path, capsys):
     ("rule", "most"),
     [("verified", 3), ("all", 4), ("shortest", 1), ("longest", 1), ("best", 2), (f"{__name__}.longest", 1)],
 )
-def test_another_rule_asks_nothing_anew(rule, most, server, problems, tmp_path):
+def test_another_rule_sends_no_request(rule, most, server, problems, tmp_path):
     output = tmp_path / "run"
     assert distill(server, problems, output) == 0
     asked = server.requests
@@ -134,13 +134,13 @@ def invent(attempts, n):
     return ["2+2=4"]
 
 
-def test_a_rule_that_invents_traces_is_refused(server, problems, tmp_path, capsys):
+def test_rule_that_adds_traces_is_refused(server, problems, tmp_path, capsys):
     assert distill(server, problems, tmp_path / "run", "--keep", f"{__name__}.invent") == 2
     assert "it must return a list of what it is given" in capsys.readouterr().err
     assert not list((tmp_path / "run").glob("dataset/data/*"))
 
 
-def test_more_attempts_and_more_problems_ask_only_for_what_is_new(server, problems, tmp_path):
+def test_more_attempts_or_problems_request_only_new_ones(server, problems, tmp_path):
     output = tmp_path / "run"
     assert distill(server, problems, output, "--max-problems", 10, "--attempts", 1) == 0
     assert server.requests == 10
@@ -150,7 +150,7 @@ def test_more_attempts_and_more_problems_ask_only_for_what_is_new(server, proble
     assert server.requests == 40 and report_of(output)["counts"]["attempts"] == 10
 
 
-def test_the_seed_is_each_attempts_own_and_can_be_left_out(server, problems, tmp_path):
+def test_each_attempt_has_a_seed_unless_disabled(server, problems, tmp_path):
     assert distill(server, problems, tmp_path / "a", "--max-problems", 5) == 0
     assert len({seed for _, seed in server.asked}) == 20
     server.asked.clear()
@@ -170,7 +170,7 @@ def test_chat_problems_stay_chats(server, problems, tmp_path):
     assert turns[0].content == system["content"] and turns[-1].content == rows[0]["response"]
 
 
-def test_nothing_kept_is_said_and_is_no_success(server, problems, tmp_path, capsys):
+def test_nothing_kept_is_a_reported_failure(server, problems, tmp_path, capsys):
     assert distill(server, problems, tmp_path / "run", "--max-tokens", 5) == 1
     assert "no trace was kept" in capsys.readouterr().err
     assert parquet.read_metadata(tmp_path / "run/dataset/data/train.parquet").num_rows == 0
@@ -225,7 +225,7 @@ def test_bad_input(flags, sentence, server, problems, tmp_path, capsys, monkeypa
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "3"])
-def test_an_extra_body_that_is_none(text, server, problems, tmp_path, capsys):
+def test_invalid_extra_body(text, server, problems, tmp_path, capsys):
     assert distill(server, problems, tmp_path / "run", "--extra-body", text) == 2
     assert "--extra-body" in capsys.readouterr().err
 
@@ -250,7 +250,7 @@ class Parrot:
         return Reply(teach(read_story(question.messages[-1]["content"]), 0, flawed=0.0), "", "stop", None)
 
 
-def test_a_teacher_of_ones_own(problems, tmp_path):
+def test_custom_teacher(problems, tmp_path):
     command = ("distill", "--problems", problems, "--output", tmp_path / "run", "--teacher", f"{__name__}.Parrot")
     assert main([*map(str, command), "--model", "polly", "--attempts", "2"]) == 0
     report = report_of(tmp_path / "run")
@@ -258,7 +258,7 @@ def test_a_teacher_of_ones_own(problems, tmp_path):
     assert report["by_difficulty"]["2"]["yield"] == 1.0
 
 
-def test_a_full_disk_is_told_and_what_was_written_is_kept(server, problems, tmp_path):
+def test_full_disk_is_reported_and_written_data_kept(server, problems, tmp_path):
     """The journal's last line is torn where the space ended."""
     output = tmp_path / "run"
     flags = f"--problems {problems} --output {output} --model tiny-teacher --base-url {server.url}"
@@ -284,14 +284,14 @@ def test_other_settings_in_the_same_directory_are_refused(server, problems, tmp_
     assert (output / "journal.jsonl").read_bytes() == before
 
 
-def test_a_dry_run_asks_and_writes_nothing(server, problems, tmp_path, capsys):
+def test_dry_run_sends_and_writes_nothing(server, problems, tmp_path, capsys):
     assert distill(server, problems, tmp_path / "run", "--dry-run") == 0
     printed = capsys.readouterr().out
     assert "problems: 40 (0 doubles" in printed and "attempts: 160, 4 a problem, at most 2,621,440 tokens" in printed
     assert server.requests == 0 and not (tmp_path / "run").exists()
 
 
-def test_the_example_script_resolves(problems, tmp_path):
+def test_example_script_resolves(problems, tmp_path):
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PROBLEMS": str(problems), "BASE_URL": "http://127.0.0.1:9/v1",
@@ -306,7 +306,7 @@ def test_the_example_script_resolves(problems, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["solve", "distill"])
-def test_a_number_of_problems_may_be_larger_than_a_machine_word(server, problems, tmp_path, command):
+def test_problem_count_may_exceed_64_bits(server, problems, tmp_path, command):
     given = [
         "--problems",
         str(problems),

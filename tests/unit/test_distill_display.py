@@ -26,7 +26,7 @@ def clock(monkeypatch):
     return clock
 
 
-def test_rate_and_time_left_are_those_of_asking(clock):
+def test_rate_and_time_left_count_requests(clock):
     """Ten of the journal in no time, then two a second; 88 are left, and eight more that nobody expected."""
     drawn = []
     shown = Display(100, Teacher(), lambda *picture: drawn.append(picture), seconds=30.0)
@@ -45,7 +45,7 @@ def test_rate_and_time_left_are_those_of_asking(clock):
     assert text == "10 correct, 2.0 replies/s, 80 tokens/s, 3 failed tries, 0:00:47 left"
 
 
-def test_a_line_comes_now_and_then(clock):
+def test_progress_lines_are_periodic(clock):
     drawn = []
     shown = Display(1000, Teacher(), lambda *picture: drawn.append(picture), seconds=30.0)
     shown.begin()

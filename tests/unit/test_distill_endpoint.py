@@ -85,7 +85,7 @@ SLOW_FAULTS = ("hang", "drip")
 
 
 @pytest.mark.parametrize(("fault", "kind"), FAULTS)
-def test_a_fault_now_and_then_is_counted_retried_and_changes_nothing(fault, kind, problems, clean, tmp_path):
+def test_occasional_errors_are_counted_and_retried(fault, kind, problems, clean, tmp_path):
     output = tmp_path / "run"
     with FaultyEndpoint(lambda number, question: fault if number % 7 == 3 else "") as server:
         assert distill(problems, output, server.url, *(SOON if fault in SLOW_FAULTS else ())) == 0
@@ -98,7 +98,7 @@ def test_a_fault_now_and_then_is_counted_retried_and_changes_nothing(fault, kind
 
 
 @pytest.mark.parametrize(("fault", "kind"), [*FAULTS, ("400", "HTTP 400"), ("404", "HTTP 404"), ("418", "HTTP 418")])
-def test_what_never_comes_is_set_aside_and_asked_again_by_the_next_run(fault, kind, problems, clean, tmp_path):
+def test_missing_replies_are_skipped_and_retried_in_the_next_run(fault, kind, problems, clean, tmp_path):
     output = tmp_path / "run"
     lost = json.loads(problems.read_text().splitlines()[7])["problem"]
     with FaultyEndpoint(lambda number, question: fault if question.startswith(lost) else "") as server:
@@ -136,7 +136,7 @@ def test_what_never_comes_is_set_aside_and_asked_again_by_the_next_run(fault, ki
         ("429", "HTTP 429 (slow down); it answers nothing at this rate: lower --concurrency"),
     ],
 )
-def test_an_endpoint_that_answers_nothing_is_given_up_soon(fault, sentence, problems, tmp_path, capsys):
+def test_silent_endpoint_is_given_up_early(fault, sentence, problems, tmp_path, capsys):
     with FaultyEndpoint(lambda number, question: fault) as server:
         assert distill(problems, tmp_path / "run", server.url, "--concurrency", 2, *SOON) == 2
         assert server.requests <= 3 * (endpoint.IN_VAIN + 2)
@@ -151,9 +151,7 @@ def test_no_endpoint_at_all(problems, tmp_path, capsys):
     assert "no connection" in capsys.readouterr().err
 
 
-def test_an_endpoint_that_dies_later_is_given_up_and_what_it_said_is_kept(
-    problems, clean, tmp_path, monkeypatch, capsys
-):
+def test_endpoint_that_dies_is_given_up_and_replies_are_kept(problems, clean, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(endpoint, "IN_VAIN_LATER", 4)
     output = tmp_path / "run"
     with FaultyEndpoint(lambda number, question: "500" if number > 9 else "") as server:
@@ -166,7 +164,7 @@ def test_an_endpoint_that_dies_later_is_given_up_and_what_it_said_is_kept(
     assert dataset(output) == clean
 
 
-def test_the_order_of_replies_does_not_matter(problems, clean, tmp_path):
+def test_order_of_replies_does_not_matter(problems, clean, tmp_path):
     for concurrency in (1, 50):
         output = tmp_path / str(concurrency)
         with FaultyEndpoint(lambda number, question: "hang up" if number % 3 == 0 else "") as server:
@@ -174,7 +172,7 @@ def test_the_order_of_replies_does_not_matter(problems, clean, tmp_path):
         assert dataset(output) == clean
 
 
-def test_a_pause_the_endpoint_asks_for_is_kept_by_all(problems, tmp_path):
+def test_requested_pause_applies_to_all_requests(problems, tmp_path):
     times = []
 
     def fault(number: int, question: str) -> str:
@@ -186,7 +184,7 @@ def test_a_pause_the_endpoint_asks_for_is_kept_by_all(problems, tmp_path):
     assert times[1] - times[0] >= 1.0
 
 
-def test_the_key_is_sent_and_shown_nowhere(problems, tmp_path):
+def test_key_is_sent_and_shown_nowhere(problems, tmp_path):
     """Not by an endpoint that echoes it either, in errors and in traces; nor in a traceback."""
     faults = {2: "the key", 3: "401", 5: "the key", 6: "the key in other signs"}
     script = (
@@ -211,7 +209,7 @@ def test_the_key_is_sent_and_shown_nowhere(problems, tmp_path):
     assert "[the key]" in (tmp_path / "run" / "journal.jsonl").read_text()
 
 
-def test_a_field_set_to_null_is_left_out(problems, clean, tmp_path):
+def test_field_set_to_null_is_left_out(problems, clean, tmp_path):
     """As OpenAI's newer models want it."""
     fields = {"max_tokens": None, "max_completion_tokens": 4000, "temperature": None, "top_p": None, "seed": None}
     with FaultyEndpoint() as server:
@@ -220,7 +218,7 @@ def test_a_field_set_to_null_is_left_out(problems, clean, tmp_path):
         assert {body["max_completion_tokens"] for body in server.bodies} == {4000}
 
 
-def test_the_words_of_a_refusal_reach_the_terminal_though_the_run_ends_well(problems, tmp_path, capsys):
+def test_refusal_text_is_shown_when_the_run_succeeds(problems, tmp_path, capsys):
     lost = json.loads(problems.read_text().splitlines()[7])["problem"]
     with FaultyEndpoint(lambda number, question: "unsupported" if question.startswith(lost) else "") as server:
         assert distill(problems, tmp_path / "run", server.url) == 0
@@ -228,14 +226,14 @@ def test_the_words_of_a_refusal_reach_the_terminal_though_the_run_ends_well(prob
     assert "2 attempts have no reply" in error and UNSUPPORTED in error
 
 
-def test_a_body_without_end_is_not_read_to_its_end(problems, tmp_path):
+def test_endless_body_is_not_read_to_the_end(problems, tmp_path):
     """Of what a megabyte and 64 bytes a token cannot hold, no more is read than the buffers of a connection."""
     with FaultyEndpoint(lambda number, question: "no end" if number == 1 else "") as server:
         assert distill(problems, tmp_path / "run", server.url) == 0
         assert server.sent < 32 << 20
 
 
-def test_without_a_key_none_is_sent(problems, tmp_path, monkeypatch):
+def test_no_key_is_sent_without_one(problems, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     with FaultyEndpoint() as server:
         assert distill(problems, tmp_path / "run", server.url) == 0
@@ -318,7 +316,7 @@ def test_waits_double_and_are_bounded():
 
 
 @pytest.mark.parametrize("tokens", [10**400, 10**12, -1, True, 1.5, "7"])
-def test_a_count_of_tokens_that_cannot_be_is_none(tokens):
+def test_impossible_token_count_is_none(tokens):
     """It would let the next request wait for days."""
     body = {"choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": tokens, "prompt_tokens": tokens}}
     answer, charged = parse(json.dumps(body))
@@ -328,5 +326,5 @@ def test_a_count_of_tokens_that_cannot_be_is_none(tokens):
 @pytest.mark.parametrize(
     "header", [f"Mon, {10**20} Jan 2020 00:00:00 GMT", f"Mon, 01 Jan {10**20} 00:00:00 GMT", f"1 Jan 2020 +{10**20}"]
 )
-def test_a_date_that_no_clock_has(header):
+def test_impossible_date(header):
     assert seconds_asked(header) == 0

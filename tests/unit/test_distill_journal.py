@@ -26,7 +26,7 @@ def path(tmp_path):
     return tmp_path / "journal.jsonl"
 
 
-def test_what_is_written_is_read_back(path):
+def test_written_rows_are_read_back(path):
     journal = Journal(path)
     assert len(journal) == 3 and ("a", 1) in journal and ("b", 1) not in journal
     for (key, attempt), record in RECORDS.items():
@@ -36,7 +36,7 @@ def test_what_is_written_is_read_back(path):
     journal.close()
 
 
-def test_cut_at_any_byte_it_keeps_the_whole_lines_and_goes_on(path):
+def test_file_cut_at_any_byte_keeps_complete_lines(path):
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     cuts = [*range(len(lines[0]) + len(lines[1]) + 40), *range(len(whole) - 30, len(whole) + 1)]
@@ -60,7 +60,7 @@ def test_cut_at_any_byte_it_keeps_the_whole_lines_and_goes_on(path):
         (b'{"key": "a", "attempt": 0}\n', "journal.jsonl:2: that attempt is there twice"),
     ],
 )
-def test_a_line_broken_otherwise_is_named(path, line, sentence):
+def test_other_broken_line_is_named(path, line, sentence):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + line + lines[1])
     before = path.read_bytes()
@@ -93,7 +93,7 @@ def disk(monkeypatch):
     return working
 
 
-def test_nobody_who_appends_waits_for_the_disk(tmp_path, disk):
+def test_appending_does_not_wait_for_the_disk(tmp_path, disk):
     journal = Journal(tmp_path / "journal.jsonl")
     for attempt in range(1000):
         journal.append("a", attempt, {"content": "x"})
@@ -107,7 +107,7 @@ def test_nobody_who_appends_waits_for_the_disk(tmp_path, disk):
     journal.close()
 
 
-def test_many_appends_are_few_batches(tmp_path, monkeypatch):
+def test_appends_are_batched(tmp_path, monkeypatch):
     batches = []
     monkeypatch.setattr(module.os, "fdatasync", batches.append)
     journal = Journal(tmp_path / "journal.jsonl")
@@ -119,7 +119,7 @@ def test_many_appends_are_few_batches(tmp_path, monkeypatch):
     assert 1 <= len(batches) <= 3 + seconds / module.BATCH_SECONDS
 
 
-def test_what_was_just_appended_can_be_read(tmp_path):
+def test_appended_rows_are_readable_immediately(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
     for attempt in range(20):
         journal.append("a", attempt, {"content": str(attempt)})
@@ -131,7 +131,7 @@ def fail(file):
     raise OSError(28, "No space left on device")
 
 
-def test_a_disk_that_fails_is_told_to_whoever_comes_next(tmp_path, monkeypatch):
+def test_disk_failure_is_raised_by_the_next_append(tmp_path, monkeypatch):
     monkeypatch.setattr(module.os, "fdatasync", fail)
     journal = Journal(tmp_path / "journal.jsonl")
     journal.append("a", 0, {})
@@ -155,7 +155,7 @@ for attempt in range(len(journal), 10**6):
 """
 
 
-def test_a_kill_loses_the_last_batch_and_no_more(tmp_path):
+def test_kill_loses_only_the_last_batch(tmp_path):
     """At random moments, in one journal: what is lost is the end of what was appended, and young."""
     path, kept = tmp_path / "journal.jsonl", 0
     for _ in range(4):
@@ -178,7 +178,7 @@ def test_a_kill_loses_the_last_batch_and_no_more(tmp_path):
     assert kept
 
 
-def test_a_run_resumes_by_another_spelling_of_the_same_place(tmp_path, monkeypatch):
+def test_run_resumes_by_another_spelling_of_the_same_place(tmp_path, monkeypatch):
     for name in ("model", "other"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)

@@ -22,7 +22,7 @@ GOOD = "<think>\n2+2 is 4.\n</think>\n\nSo it is \\boxed{4}."
     ],
     ids=["apart", "apart, blanks", "in tags", "opened by the template", "none", "cut off while thinking", "nothing"],
 )
-def test_a_reply_becomes_one_text(content, reasoning, text):
+def test_reply_becomes_one_text(content, reasoning, text):
     assert trace(content, reasoning) == text
 
 
@@ -103,7 +103,7 @@ def test_keep_rules(rule, n, attempts, kept):
         (TWICE.replace("is 4", "есть 4"), "What is 2+2?", 2),
     ],
 )
-def test_blemishes(response, problem, count):
+def test_data_defects(response, problem, count):
     assert blemishes(attempt(0, 1, response, problem)) == count
 
 
@@ -111,7 +111,7 @@ def last_only(attempts, n):
     return attempts[-1:]
 
 
-def test_a_rule_of_ones_own():
+def test_custom_rule():
     rule = find_rule(f"{__name__}.last_only")
     assert [one.number for one in rule([attempt(0, 1), attempt(1, 1)], 1)] == [1]
 
@@ -120,6 +120,6 @@ def test_a_rule_of_ones_own():
     ("name", "sentence"),
     [("aunt", "choose one of all, verified, shortest, longest, best"), ("nowhere.rule", "cannot be imported")],
 )
-def test_no_such_rule(name, sentence):
+def test_unknown_rule(name, sentence):
     with pytest.raises(UserError, match=sentence):
         find_rule(name)

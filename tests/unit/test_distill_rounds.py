@@ -56,11 +56,11 @@ def verdicts_of(output: Path) -> dict[str, list[str]]:
         (4, 16, True, False, []), (4, 16, False, True, []), (1, 2, False, False, [1]), (4, 4, False, False, []),
     ],
 )  # fmt: skip
-def test_the_next_round(had, most, solved, lost, more):
+def test_next_round(had, most, solved, lost, more):
     assert list(next_round(had, most, solved, lost)) == more
 
 
-def test_further_attempts_go_to_the_unsolved_alone(problems, tmp_path):
+def test_more_attempts_go_only_to_unsolved_problems(problems, tmp_path):
     """Rounds of 1, 2, 4, 8 in all, and the same bytes as a run that asked in two goes."""
     output, again = tmp_path / "run", tmp_path / "again"
     with FaultyEndpoint() as server:
@@ -82,7 +82,7 @@ def test_further_attempts_go_to_the_unsolved_alone(problems, tmp_path):
         assert (output / name).read_bytes() == (again / name).read_bytes()
 
 
-def test_what_the_journal_has_beyond_the_rounds_is_not_used(problems, tmp_path):
+def test_journal_rows_beyond_the_rounds_are_ignored(problems, tmp_path):
     output, plain = tmp_path / "run", tmp_path / "plain"
     with FaultyEndpoint() as server:
         assert distill(server, problems, output, "--attempts", 8) == 0
@@ -94,7 +94,7 @@ def test_what_the_journal_has_beyond_the_rounds_is_not_used(problems, tmp_path):
         assert (output / name).read_bytes() == (plain / name).read_bytes()
 
 
-def test_an_attempt_that_was_lost_ends_its_problem_for_now(problems, tmp_path):
+def test_lost_attempt_ends_its_problem_in_this_run(problems, tmp_path):
     """The next run asks it again, and goes on to where a run without a fault comes to."""
     output, whole = tmp_path / "run", tmp_path / "whole"
     flags = ("--attempts", 1, "--max-attempts", 8, "--tries", 1, "--concurrency", 1)
@@ -109,7 +109,7 @@ def test_an_attempt_that_was_lost_ends_its_problem_for_now(problems, tmp_path):
         assert (output / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_the_yield_curve():
+def test_yield_curve():
     """By hand: a is solved by its second attempt, b by its first, c never."""
     right, wrong = Verdict("correct", 10), Verdict("wrong", 5)
     had = {"a": [wrong, right], "b": [right], "c": [wrong, wrong, Verdict("set aside"), wrong]}
@@ -117,7 +117,7 @@ def test_the_yield_curve():
     assert rows == [(1, 3, 1, 3, 1, 20), (2, 2, 2, 3, 2, 35), (3, 1, 2, 3, 2, 35), (4, 1, 2, 3, 2, 40)]
 
 
-def test_the_curve_is_in_the_report_and_drawn(problems, tmp_path, capsys):
+def test_curve_is_reported_and_plotted(problems, tmp_path, capsys):
     with FaultyEndpoint() as server:
         assert distill(server, problems, tmp_path / "run", "--attempts", 1, "--max-attempts", 4) == 0
     curve = json.loads((tmp_path / "run/report.json").read_text())["by_attempts"]
@@ -129,7 +129,7 @@ def test_the_curve_is_in_the_report_and_drawn(problems, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("rule", ["verified", "all"])
-def test_the_questions_with_the_longest_traces(rule, problems, tmp_path):
+def test_longest_traces_are_kept(rule, problems, tmp_path):
     with FaultyEndpoint() as server:
         assert distill(server, problems, tmp_path / "all", "--keep", rule) == 0
         assert distill(server, problems, tmp_path / "some", "--keep", rule, "--questions", "longest:7") == 0
@@ -160,7 +160,7 @@ def test_unverified_traces_are_named(problems, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 3, 50])
-def test_all_items_are_worked_through_those_that_come_on_the_way_too(workers):
+def test_all_items_are_processed_including_new_ones(workers):
     rng, done, busy, most = random.Random(workers), [], 0, 0
 
     async def work(name, number):
@@ -177,7 +177,7 @@ def test_all_items_are_worked_through_those_that_come_on_the_way_too(workers):
     assert most <= workers
 
 
-def test_the_first_error_ends_all():
+def test_first_error_ends_all():
     async def work(name, number):
         await asyncio.sleep(0 if name == 3 else 60)
         raise ValueError(name)

@@ -50,26 +50,26 @@ def test_other_tags_become_think(tags, content):
     ],
 )
 @pytest.mark.parametrize("style", ["think", "boxed"])
-def test_tags_that_do_not_fit_are_refused(tags, content, reason, style):
+def test_mismatched_tags_are_refused(tags, content, reason, style):
     found = refusal(trace(content, "", find_tags(tags)), "stop", style)
     assert found == reason or (style == "boxed" and reason == "malformed")
 
 
 @pytest.mark.parametrize("name", ["", "aunt", "<t>", "...</t>", "<t>...", "<t>...<t>"])
-def test_tags_that_are_none(name):
+def test_texts_without_tags(name):
     with pytest.raises(UserError, match="--thinking-tags"):
         find_tags(name)
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_an_end_of_sequence_is_cut_off_at_the_end_and_refused_inside(end):
+def test_end_of_sequence_is_cut_off_at_the_end_and_refused_inside(end):
     assert trace(f"<think>\n2+2\n</think>\n\nSo \\boxed{{4}}.{end}", "") == WHOLE
     assert trace(f"So \\boxed{{4}}.\n{end} {end}\n", f"2+2{end}") == WHOLE
     inside = trace(f"<think>\n2+2{end}\n</think>\n\nSo \\boxed{{4}}.", "")
     assert refusal(inside, "stop", "think") == "an end-of-sequence token inside"
 
 
-def test_a_megabyte_of_ends_takes_no_time():
+def test_megabyte_of_ends_takes_no_time():
     begun = time.perf_counter()
     assert trace("4" + "</s> " * 200_000, "") == "4"
     assert time.perf_counter() - begun < 10

@@ -75,7 +75,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("check", "found", "fix"), FAULTS.values(), ids=FAULTS)
-def test_a_planted_fault_is_wrong_and_comes_with_its_mend(check, found: str, fix: str):
+def test_injected_fault_is_reported_with_a_fix(check, found: str, fix: str):
     finding = check()
     assert finding.level == "wrong"
     assert found in finding.found
@@ -104,7 +104,7 @@ SOUND = {
 
 
 @pytest.mark.parametrize("check", SOUND.values(), ids=SOUND)
-def test_what_is_sound_is_ok(check):
+def test_valid_state_is_ok(check):
     finding = check()
     assert (finding.level, finding.fix) == ("ok", "")
 
@@ -125,13 +125,13 @@ LIMITS = {
 
 
 @pytest.mark.parametrize(("check", "found"), LIMITS.values(), ids=LIMITS)
-def test_what_merely_limits_is_a_note(check, found: str):
+def test_limitations_are_notes(check, found: str):
     finding = check()
     assert finding.level == "note"
     assert found in finding.found and finding.fix
 
 
-def test_many_misfits_are_counted_and_mended_at_once():
+def test_many_mismatches_share_one_fix():
     finding = software.versions("gpu", [f"package{index}==1.0" for index in range(12)], {})
     assert "package0 missing (pinned ==1.0)" in finding.found and "and 9 more" in finding.found
     assert "requirements/install.sh gpu" in finding.fix
@@ -147,7 +147,7 @@ def test_many_misfits_are_counted_and_mended_at_once():
         ({"rich": "15.0.0"}, ""),
     ],
 )
-def test_the_stack_in_use_is_read_off_the_installed_vllm(installed: dict, stack: str):
+def test_stack_is_detected_from_the_installed_vllm(installed: dict, stack: str):
     assert software.find_stack(installed) == stack
 
 
@@ -177,20 +177,20 @@ def executable(path: Path, text: str) -> None:
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
-def test_a_missing_compiler_is_named_even_if_it_is_not_gcc(tmp_path: Path):
+def test_missing_compiler_is_named_even_if_it_is_not_gcc(tmp_path: Path):
     for environment, name in (({"PATH": str(tmp_path)}, "g++"), (os.environ | {"CXX": "clang++-99"}, "clang++-99")):
         finding = software.compiler(True, environment)
         assert (finding.level, finding.fix) == ("wrong", "apt-get install g++")
         assert f"no {name} on PATH" in finding.found
 
 
-def test_a_compiler_without_pythons_headers_is_wrong(tmp_path: Path):
+def test_compiler_without_pythons_headers_is_wrong(tmp_path: Path):
     finding = software.compiler(headers=tmp_path)
     assert (finding.level, finding.fix) == ("wrong", "apt-get install python{}.{}-dev".format(*sys.version_info))
     assert "Python.h" in finding.found
 
 
-def test_a_compiler_that_does_not_work_is_wrong(tmp_path: Path):
+def test_compiler_that_does_not_work_is_wrong(tmp_path: Path):
     executable(tmp_path / "g++", 'echo "error: cannot execute cc1plus" >&2; exit 1')
     finding = software.compiler(True, {"PATH": f"{tmp_path}:/bin:/usr/bin"})
     assert (finding.level, finding.fix) == ("wrong", "apt-get install --reinstall g++")
@@ -211,7 +211,7 @@ def test_ninja_must_be_on_path(tmp_path: Path):
     ("release", "level", "found"),
     [("13.0", "ok", "CUDA 13.0"), ("12.8", "wrong", "CUDA 12.8, torch was built for 13.0"), (None, "wrong", "found")],
 )
-def test_nvcc_must_be_of_torchs_cuda(tmp_path: Path, release: str | None, level: str, found: str):
+def test_nvcc_must_match_torch_cuda(tmp_path: Path, release: str | None, level: str, found: str):
     if release:
         executable(tmp_path / "cuda/bin/nvcc", f'echo "Cuda compilation tools, release {release}, V{release}.1"')
     environment = {"PATH": "/nowhere", "CUDA_HOME": str(tmp_path / "cuda")}
@@ -220,7 +220,7 @@ def test_nvcc_must_be_of_torchs_cuda(tmp_path: Path, release: str | None, level:
     assert found in finding.found
 
 
-def test_a_taken_port_is_noted_with_the_process_that_has_it():
+def test_used_port_is_noted_with_its_process():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         finding = machine.ports({port: "--port"})
@@ -234,13 +234,13 @@ def probe(code: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_torch_that_cannot_be_imported_or_hangs_is_told():
+def test_broken_or_hanging_torch_is_reported():
     assert devices.read_probe(probe("raise OSError('no libgomp')")).error == "OSError: no libgomp"
     assert devices.read_probe(probe("import os; os._exit(3)")).error == "exit code 3"
     assert devices.read_probe(probe("import time; time.sleep(60)"), timeout=0.2).error == "no answer within 0 s"
 
 
-def test_the_drivers_version_is_read_from_the_kernel(tmp_path: Path):
+def test_drivers_version_is_read_from_the_kernel(tmp_path: Path):
     path = tmp_path / "version"
     assert devices.driver_version(path) == ""
     for line in (
@@ -271,7 +271,7 @@ def test_control_group_limits_are_read(tmp_path: Path, files: dict[str, str], qu
     assert machine.memory_limit(tmp_path) == limit
 
 
-def test_a_row_that_is_not_ok_must_say_how_to_mend_it():
+def test_failed_row_needs_a_fix():
     for row in (("wrong", ""), ("note", ""), ("ok", "do this"), ("bad", "")):
         with pytest.raises(ValueError):
             Finding("check", row[0], "found", row[1])
@@ -301,12 +301,12 @@ def test_json_holds_every_row(monkeypatch, capsys):
     }  # fmt: skip
 
 
-def test_a_model_directory_without_weights_is_bad_input(tmp_path: Path, capsys):
+def test_model_directory_without_weights_is_bad_input(tmp_path: Path, capsys):
     assert main(["doctor", "--model", str(tmp_path)]) == 2
     assert "is not a directory with weights" in capsys.readouterr().err
 
 
-def test_a_model_larger_than_shared_memory_is_wrong(tmp_path: Path, capsys):
+def test_model_larger_than_shared_memory_is_wrong(tmp_path: Path, capsys):
     with open(tmp_path / "model.safetensors", "wb") as file:
         file.truncate(2**40)  # sparse
     assert main(["doctor", "--json", "--model", str(tmp_path)]) == 1

@@ -40,7 +40,7 @@ def kept(group: list[dict], flags, monkeypatch) -> bool:
 )
 @pytest.mark.parametrize("estimator", ["grpo", "grpo_no_std", "rloo", "group_norm", "dr_grpo", "reinforce_baseline",
                                        "reinforce"])  # fmt: skip
-def test_a_group_stays_if_its_rewards_differ(rewards, stays, estimator, monkeypatch):
+def test_group_stays_if_its_rewards_differ(rewards, stays, estimator, monkeypatch):
     group = [response("first", reward) for reward in rewards]
     assert kept(group, ("--algo.advantage.estimator", estimator), monkeypatch) == stays
 
@@ -62,14 +62,14 @@ def test_a_group_stays_if_its_rewards_differ(rewards, stays, estimator, monkeypa
         ([(0.6, 3), (0.6, 3), (0.6, 3), (0.6, 3)], ("--algo.advantage.estimator", "own_one.above_half"), True),
     ],
 )
-def test_advantages_are_those_that_will_be_trained(group, flags, stays, monkeypatch):
+def test_filter_uses_the_training_advantages(group, flags, stays, monkeypatch):
     module = types.ModuleType("own_one")
     module.above_half = lambda rewards: rewards - 0.5
     monkeypatch.setitem(sys.modules, "own_one", module)
     assert kept([response("first", *each) for each in group], flags, monkeypatch) == stays
 
 
-def test_an_agent_without_scores_is_filtered_by_its_rewards(monkeypatch):
+def test_agent_without_scores_is_filtered_by_its_rewards(monkeypatch):
     for reward, stays in ((1.0, False), (0.0, True)):
         group = [response("first", each, scores=None) for each in (1.0, 1.0, 1.0, reward)]
         assert kept(group, (), monkeypatch) == stays
@@ -82,7 +82,7 @@ def test_an_agent_without_scores_is_filtered_by_its_rewards(monkeypatch):
         (("--algo.dynamic_filtering_range", 0.1, 0.9), [0.1, 0.9]),
     ],
 )
-def test_there_is_no_range_unless_it_is_given(flags, expected):
+def test_range_filter_is_off_by_default(flags, expected):
     assert settings(*flags).algo.dynamic_filtering_range == expected
 
 

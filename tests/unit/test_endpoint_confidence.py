@@ -69,7 +69,7 @@ def by_hand(tokens: list[dict]) -> dict[str, float]:
     }
 
 
-def test_votes_weigh_what_the_endpoints_log_probabilities_say(tmp_path):
+def test_votes_use_the_endpoints_log_probabilities(tmp_path):
     output = tmp_path / "solved.jsonl"
     with Endpoint() as server:
         assert solve(server.url, output, "--rule", "confident", "--attempts", 12) == 0
@@ -84,7 +84,7 @@ def test_votes_weigh_what_the_endpoints_log_probabilities_say(tmp_path):
     assert row["answer"] == max(weights, key=weights.__getitem__)
 
 
-def test_the_least_confident_have_no_vote(tmp_path):
+def test_least_confident_attempts_do_not_vote(tmp_path):
     output = tmp_path / "solved.jsonl"
     with Endpoint() as server:
         assert solve(server.url, output, "--keep-confident", 0.5, "--attempts", 8) == 0
@@ -122,7 +122,7 @@ def of_another_form(body, choice) -> None:
 
 
 @pytest.mark.parametrize("change", [without, without_candidates, of_another_form])
-def test_an_endpoint_that_gives_none_is_one_sentence(change, tmp_path, capsys):
+def test_endpoint_without_log_probabilities_is_one_sentence(change, tmp_path, capsys):
     with Endpoint(change) as server:
         assert solve(server.url, tmp_path / "solved.jsonl", "--record-confidence") == 2
         error = capsys.readouterr().err
@@ -134,13 +134,13 @@ def test_an_endpoint_that_gives_none_is_one_sentence(change, tmp_path, capsys):
     "flags",
     [("--abort-unsure", "4"), ("--rule", "confident", "--tool", "python"), ("--record-confidence", "--tool", "python")],
 )
-def test_what_an_endpoint_cannot_do_is_refused_before_it_is_asked(flags, tmp_path, capsys):
+def test_unsupported_endpoint_features_are_refused_before_requests(flags, tmp_path, capsys):
     with Endpoint() as server:
         assert solve(server.url, tmp_path / "solved.jsonl", *flags) == 2
         assert "--base-url" in capsys.readouterr().err and not server.bodies
 
 
-def test_values_that_are_no_logarithm_of_a_probability_say_nothing():
+def test_invalid_log_probabilities_are_ignored():
     top = [{"logprob": one} for one in (-0.5, -9999.0, float("-inf"), float("nan"), "x", None, 10**400, 5, True)]
     content = [{"logprob": -1, "top_logprobs": top}, {"logprob": 0.0, "top_logprobs": None}]
     body = {"choices": [{"message": {"content": "a"}, "logprobs": {"content": content}}]}

@@ -46,7 +46,7 @@ def completions(output) -> list[dict]:
     return [json.loads(line) for line in (output / "completions.jsonl").read_text().splitlines()]
 
 
-def test_every_completion_is_asked_once_with_a_seed_of_its_own(problems, tmp_path, capsys):
+def test_every_completion_is_requested_once_with_a_distinct_seed(problems, tmp_path, capsys):
     output = tmp_path / "out"
     with FaultyEndpoint(lambda number, question: "500" if number % 4 == 1 else "") as server:
         assert evaluate(server.url, problems, output, "--top-k", 5) in (None, 0)
@@ -61,7 +61,7 @@ def test_every_completion_is_asked_once_with_a_seed_of_its_own(problems, tmp_pat
     assert len(rows) == 18 and all(row["tokens"] > 0 for row in rows)
 
 
-def test_a_run_that_ended_asks_for_what_is_missing_and_for_nothing_else(problems, tmp_path, capsys):
+def test_rerun_requests_only_missing_completions(problems, tmp_path, capsys):
     output = tmp_path / "out"
     refused = STORIES[2].text
     with FaultyEndpoint(lambda number, question: "400" if question.startswith(refused) else "") as server:
@@ -82,14 +82,14 @@ def test_a_run_that_ended_asks_for_what_is_missing_and_for_nothing_else(problems
      (("--concurrency", 0), "--concurrency")],
     ids=str,
 )  # fmt: skip
-def test_what_an_endpoint_cannot_do_is_refused_before_it_is_asked(problems, tmp_path, capsys, flags, named):
+def test_unsupported_endpoint_features_are_refused_before_requests(problems, tmp_path, capsys, flags, named):
     with FaultyEndpoint() as server:
         assert evaluate(server.url, problems, tmp_path / "out", *flags) == 2
         assert server.requests == 0
     assert named in capsys.readouterr().err
 
 
-def test_an_endpoint_that_is_not_there_is_one_sentence(problems, tmp_path, capsys):
+def test_unreachable_endpoint_is_one_sentence(problems, tmp_path, capsys):
     assert evaluate("http://127.0.0.1:9/v1", problems, tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert "--base-url http://127.0.0.1:9/v1" in error and "Traceback" not in error
@@ -106,7 +106,7 @@ class Writes:
         return Completion(self.text, 11, "eos")
 
 
-def test_what_a_verifier_writes_counts_in_the_budget():
+def test_verifier_tokens_count_in_the_budget():
     solver, judge = Writes("so \\boxed{7}"), Writes("Verdict: Yes")
     pool = GradingPool(RewardConfig(workers=1))
     try:
@@ -122,7 +122,7 @@ def test_what_a_verifier_writes_counts_in_the_budget():
 
 
 @pytest.mark.slow
-def test_a_server_in_front_of_an_endpoint_solves_by_vote_and_ends_with_a_signal(tmp_path):
+def test_server_in_front_of_an_endpoint_solves_by_vote_and_ends_with_a_signal(tmp_path):
     replies = iter(["\\boxed{7}", "\\boxed{8}", "\\boxed{8}"] * 100)
 
     def answer(body, headers):

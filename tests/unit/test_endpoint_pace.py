@@ -16,21 +16,21 @@ def seconds_of(pace: Pace, requests: int, tokens: int = 0, replied: bool = True)
     return asyncio.run(run())
 
 
-def test_without_limits_nothing_waits():
+def test_no_limits_means_no_waiting():
     assert seconds_of(Pace(None, None, expected=1000), 100, tokens=1000) < 0.5
 
 
-def test_requests_a_minute():
+def test_requests_per_minute():
     """600 a minute is one each 0.1 s; the first goes at once."""
     assert 0.28 < seconds_of(Pace(600, None, expected=1000), 4, tokens=1000) < 0.7  # the machine may be busy
 
 
-def test_tokens_a_minute_are_those_that_came_not_those_that_could():
+def test_tokens_per_minute_count_actual_tokens():
     """60,000 a minute: 100 tokens a reply are 0.1 s, though 16,384 were expected of the first."""
     assert 0.28 < seconds_of(Pace(None, 60_000, expected=16_384), 4, tokens=100) < 0.7  # the machine may be busy
 
 
-def test_a_request_under_way_is_charged_what_replies_took_so_far():
+def test_running_request_is_charged_the_mean_so_far():
     pace = Pace(None, 60_000, expected=16_384)
     assert seconds_of(pace, 1, tokens=100) < 0.2
 
@@ -42,13 +42,13 @@ def test_a_request_under_way_is_charged_what_replies_took_so_far():
     assert 0.18 < asyncio.run(two_at_once()) < 0.6  # the machine may be busy
 
 
-def test_a_request_that_failed_costs_no_tokens_and_teaches_nothing():
+def test_failed_request_costs_no_tokens():
     pace = Pace(None, 60_000, expected=500)
     assert seconds_of(pace, 5, replied=False) < 0.2
     assert asyncio.run(pace.turn()) == 500
 
 
-def test_a_pause_holds_everybody():
+def test_pause_applies_to_all_requests():
     pace = Pace(None, None, expected=0)
 
     async def run() -> float:

@@ -63,23 +63,23 @@ class Scripted:
         json.dumps({"error": {"message": "overloaded"}}).encode(),
     ],
 )
-def test_a_reply_that_is_none_is_asked_again(made):
+def test_empty_reply_is_requested_again(made):
     with pytest.raises(FailedTry):
         parse(made.decode())
 
 
 @pytest.mark.parametrize("reason", ["length", "MAX_TOKENS", "max_output_tokens", "model_length"])
-def test_the_limit_by_any_name(reason):
+def test_length_limit_has_several_names(reason):
     assert parse(body(finish_reason=reason).decode())[0].finish_reason == "length"
 
 
-def test_no_tokens_for_some_text_is_no_count():
+def test_zero_tokens_for_text_is_not_a_count():
     assert parse(body(usage={"completion_tokens": 0}).decode())[0].tokens is None
     assert parse(body(content="", usage={"completion_tokens": 0}).decode())[0].tokens == 0
 
 
 @pytest.mark.parametrize(("reason", "finished"), [("content_filter", "length"), ("stop", "eos"), (None, "eos")])
-def test_what_a_filter_cuts_off_is_not_whole(reason, finished):
+def test_filtered_reply_is_not_complete(reason, finished):
     async def completed() -> str:
         with Scripted(body(finish_reason=reason)) as server:
             sampler = EndpointSampler(EndpointModel("m", server.settings))
@@ -99,19 +99,19 @@ def asked(times, *bodies):
     return asyncio.run(ask())
 
 
-def test_bytes_that_are_not_utf_8_are_no_reply():
+def test_invalid_utf_8_is_not_a_reply():
     with pytest.raises(Failure, match="UTF-8 at byte"):
         asked(1, body().replace(b"so ", b"s\xff "))
 
 
-def test_a_server_that_changes_its_model_says_so_once(caplog):
+def test_model_change_is_logged_once(caplog):
     caplog.set_level(logging.WARNING)
     asked(4, body(model="one"), body(model="one"), body(model="two"), body(model="three"))
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1 and "one" in said[0] and "two" in said[0]
 
 
-def test_a_date_without_a_zone_is_utc(monkeypatch):
+def test_date_without_a_zone_is_utc(monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:

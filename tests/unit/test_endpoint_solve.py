@@ -58,14 +58,14 @@ def test_attempts_come_with_their_tokens_and_seeds(problems, tmp_path):
         ("html", "nonsense instead of a completion"),
     ],
 )
-def test_an_endpoint_of_no_use_is_one_sentence(fault, said, problems, capsys):
+def test_unusable_endpoint_is_one_sentence(fault, said, problems, capsys):
     with FaultyEndpoint(lambda number, question: fault) as server:
         assert solve(server.url, "--file", problems) == 2
     error = capsys.readouterr().err
     assert said in error and KEY not in error and "Traceback" not in error
 
 
-def test_what_the_endpoint_refuses_is_an_error_of_its_problem_and_asked_again(problems, tmp_path, capsys):
+def test_endpoint_refusal_is_a_problem_error_and_retried(problems, tmp_path, capsys):
     output = tmp_path / "solved.jsonl"
     with FaultyEndpoint(lambda number, question: "400" if question.startswith(STORIES[2].text) else "") as server:
         assert solve(server.url, "--file", problems, "--output", output) == 0
@@ -78,7 +78,7 @@ def test_what_the_endpoint_refuses_is_an_error_of_its_problem_and_asked_again(pr
     assert not any(row.get("error") for row in jsonl(output))
 
 
-def test_a_solution_of_the_release_before_is_shown_and_rewritten(tmp_path, capsys):
+def test_solution_of_the_previous_release_is_shown_and_rewritten(tmp_path, capsys):
     output = tmp_path / "solved.jsonl"
     with FaultyEndpoint(lambda number, question: "") as server:
         assert solve(server.url, STORIES[0].text, "--output", output) == 0
@@ -89,7 +89,7 @@ def test_a_solution_of_the_release_before_is_shown_and_rewritten(tmp_path, capsy
     assert jsonl(output) == [row] and capsys.readouterr().out.splitlines()[-1] == shown.splitlines()[-1]
 
 
-def test_a_lost_attempt_does_not_cost_the_others(tmp_path):
+def test_lost_attempt_does_not_affect_others(tmp_path):
     output = tmp_path / "solved.jsonl"
     with FaultyEndpoint(lambda number, question: "500" if number <= 3 else "") as server:
         assert solve(server.url, STORIES[0].text, "--output", output, "--attempt-concurrency", 1) == 0
@@ -117,7 +117,7 @@ def test_no_ray_and_no_engine_is_loaded():
         (["--scorer", "verdict", "--scorer-model", "judge", "--scorer-votes", "0"], "--scorer-votes 0"),
     ],
 )
-def test_flags_that_cannot_work(flags, said, capsys):
+def test_invalid_flags(flags, said, capsys):
     assert solve("http://127.0.0.1:9/v1", "1+1?", *flags) == 2
     assert said in capsys.readouterr().err
 
@@ -131,7 +131,7 @@ def test_grades(text, value):
     assert grade(text) == value
 
 
-def test_a_solution_cannot_end_its_turn_before_a_verifier_whose_tokenizer_nobody_knows():
+def test_solution_cannot_end_its_turn_with_an_unknown_tokenizer():
     import asyncio
 
     from openrlhf_math.rerank.roles import Completion

@@ -33,7 +33,7 @@ def completed(sampler: Scripted, most: int = 1000, **settings) -> Completion:
     return asyncio.run(run())
 
 
-def test_the_output_is_the_users_next_message():
+def test_output_is_the_users_next_message():
     sampler = Scripted(CODE + "```output\n41\n```\nIt is 41.", "It is \\boxed{42}.")
     made = completed(sampler)
     assert made.text == CODE + "```output\n42\n```\nIt is \\boxed{42}."
@@ -48,14 +48,14 @@ def test_the_output_is_the_users_next_message():
     assert one.stop == two.stop == ("```output",)
 
 
-def test_variables_last_and_the_last_reply_is_taken_as_it_is():
+def test_variables_persist_and_the_last_reply_is_unchanged():
     sampler = Scripted("```python\nx = 5\n```\n", "```python\nprint(x)\n```", "```python\nprint(x + 1)\n```\nend")
     made = completed(sampler, calls=2)
     assert made.tool.calls == 2 and "```output\n5\n[this was the last call" in made.text
     assert made.text.endswith("```python\nprint(x + 1)\n```\nend") and sampler.asked[2][1].stop == ()
 
 
-def test_tokens_end_the_attempt():
+def test_token_limit_ends_the_attempt():
     made = completed(Scripted(*[CODE] * 9), most=25)
     assert (made.finished, made.tool.calls, made.tokens) == ("length", 3, 30)
 
@@ -71,12 +71,12 @@ def test_tokens_end_the_attempt():
         ("```\nplain\n```\n" + CODE, "print(6 * 7)\n", "```\nplain\n```\n" + CODE),
     ],
 )
-def test_the_first_block_is_the_call(text, code, written):
+def test_first_block_is_the_call(text, code, written):
     call, before = first_call(text)
     assert (call and call.code, before) == (code, written)
 
 
-def test_a_cancelled_program_tells_the_tokens(tmp_path):
+def test_cancelled_program_reports_tokens(tmp_path):
     begun = tmp_path / "begun"
     code = f"```python\nopen({str(begun)!r}, 'w')\nimport time\ntime.sleep(600)\n```\n"
 
@@ -93,7 +93,7 @@ def test_a_cancelled_program_tells_the_tokens(tmp_path):
     assert asyncio.run(run()) == 10
 
 
-def test_solve_asks_an_endpoint_with_the_tool(tmp_path, monkeypatch):
+def test_solve_uses_an_endpoint_with_the_tool(tmp_path, monkeypatch):
     def answer(body, headers):
         return 200, "So \\boxed{42}." if len(body["messages"]) > 1 else CODE
 

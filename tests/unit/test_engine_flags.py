@@ -41,15 +41,13 @@ def command(name: str, model, problem_file, tmp_path) -> list[str]:
     ],
     ids=str,
 )  # fmt: skip
-def test_a_name_that_is_not_known_is_refused_before_a_model_loads(
-    name, flags, said, model_folder, problem_file, tmp_path, capsys
-):
+def test_unknown_name_is_refused_before_loading(name, flags, said, model_folder, problem_file, tmp_path, capsys):
     assert main([*command(name, model_folder, problem_file, tmp_path), *flags]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
 
 
-def test_a_template_that_knows_no_effort_is_told(model_folder, problem_file, tmp_path, capsys):
+def test_unsupported_reasoning_effort_is_refused(model_folder, problem_file, tmp_path, capsys):
     tokenizer = qwen25().tokenizer
     tokenizer.chat_template = "{{ messages[0].content }}"
     tokenizer.save_pretrained(model_folder)
@@ -60,11 +58,11 @@ def test_a_template_that_knows_no_effort_is_told(model_folder, problem_file, tmp
 
 @pytest.mark.parametrize("flag", ["--engine-args", "--chat-template-kwargs"])
 @pytest.mark.parametrize("value", ["[]", "{", "5", '{"a": NaN'])
-def test_what_is_no_object_is_refused(flag, value, model_folder, problem_file, tmp_path):
+def test_non_object_is_refused(flag, value, model_folder, problem_file, tmp_path):
     assert main([*command("solve", model_folder, problem_file, tmp_path), flag, value]) == 2
 
 
-def test_the_model_of_an_engine_sees_the_variables(model_folder):
+def test_engine_model_gets_the_variables(model_folder):
     from openrlhf_math.data.problems import Problem
     from openrlhf_math.evaluation.benchmarks import Sampling
     from openrlhf_math.evaluation.evaluate import tokenized
@@ -84,7 +82,7 @@ def test_the_model_of_an_engine_sees_the_variables(model_folder):
 
 
 @pytest.mark.parametrize("name", ["solve", "eval", "distill"])
-def test_an_endpoint_gets_them_in_its_own_fields(name, problem_file, tmp_path, monkeypatch):
+def test_endpoint_gets_them_in_its_fields(name, problem_file, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with FaultyEndpoint() as server:
         flags = ["--base-url", server.url, "--reasoning-effort", "low", "--chat-template-kwargs", '{"deep": [1]}']
@@ -101,7 +99,7 @@ def test_an_endpoint_gets_them_in_its_own_fields(name, problem_file, tmp_path, m
     "flags",
     [["--engine-args", '{"dtype": "float32"}'], ["--reasoning-effort", "low"], ["--chat-template-kwargs", "{}"]],
 )
-def test_a_teacher_that_is_only_read_takes_none(flags, problem_file, tmp_path, capsys):
+def test_replayed_teacher_accepts_none(flags, problem_file, tmp_path, capsys):
     rows = [json.loads(line) | {"responses": ["\\boxed{1}"]} for line in problem_file.read_text().splitlines()]
     problem_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = ["distill", "--problems", str(problem_file), "--output", str(tmp_path / "out"), "--teacher", "recorded"]
@@ -133,7 +131,7 @@ def test_traces_of_other_engine_arguments_are_not_mixed(problem_file, tmp_path, 
             open_journal(output, settings(*flags).identity())
 
 
-def test_the_list_of_benchmarks_fits_a_terminal(capsys):
+def test_list_of_benchmarks_fits_a_terminal(capsys):
     with pytest.raises(SystemExit):
         main(["eval", "--help"])
     lines = capsys.readouterr().out.splitlines()

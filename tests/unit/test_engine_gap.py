@@ -57,7 +57,7 @@ def stops(metrics: dict[str, float], bound: float = BOUND) -> str:
 
 
 @pytest.mark.parametrize("noise", [dense, mixture])
-def test_figures_are_those_of_the_plain_definitions(noise):
+def test_figures_match_the_definitions(noise):
     trainer, engine, mask = (each.numpy() for each in batch(noise))
     gaps = numpy.abs(trainer - engine)[mask > 0]
     found = figures(batch(noise))
@@ -76,7 +76,7 @@ def test_figures_are_those_of_the_plain_definitions(noise):
     assert found["logprob_gap_worst_from"] == worst
 
 
-def test_micro_batches_and_ranks_give_what_one_batch_gives():
+def test_micro_batches_and_ranks_match_one_batch():
     trainer, engine, mask = batch(mixture)
     whole = figures((trainer, engine, mask))
     micro = [(trainer[rows], engine[rows], mask[rows]) for rows in torch.arange(len(mask)).split(5)]
@@ -87,7 +87,7 @@ def test_micro_batches_and_ranks_give_what_one_batch_gives():
     assert tallies[0].take(lambda counts: counts + others) == pytest.approx(whole)
 
 
-def test_a_taken_step_is_forgotten():
+def test_read_step_is_cleared():
     tally = GapTally()
     tally.add(*batch(lambda random, shape: numpy.full(shape, 3.0)))
     tally.take(lambda counts: counts)
@@ -97,13 +97,13 @@ def test_a_taken_step_is_forgotten():
 
 @pytest.mark.parametrize("noise", [dense, mixture])
 @pytest.mark.parametrize("seed", range(5))
-def test_rounding_stops_no_run(noise, seed):
+def test_rounding_does_not_stop_a_run(noise, seed):
     assert not stops(figures(batch(noise, seed=seed)))
     assert not stops(figures(batch(noise, completions=4, length=40, seed=seed)))
 
 
 @pytest.mark.parametrize("noise", [dense, mixture])
-def test_a_window_that_is_ignored_for_half_of_the_tokens_stops_it(noise):
+def test_ignored_sliding_window_stops_the_run(noise):
     window = 500
 
     def ignored(random, shape):
@@ -116,7 +116,7 @@ def test_a_window_that_is_ignored_for_half_of_the_tokens_stops_it(noise):
     assert not stops(found | {"logprob_gap_worst": found["logprob_gap"]}), "nothing else finds it"
 
 
-def test_a_few_tokens_that_are_far_off_stop_it():
+def test_few_large_deviations_stop_the_run():
     def spoiled(random, shape):
         return dense(random, shape) + 2 * (random.random(shape) < 0.02)
 
@@ -127,20 +127,20 @@ def test_a_few_tokens_that_are_far_off_stop_it():
     assert stops(found)
 
 
-def test_stale_weights_stop_it_and_causes_are_named():
+def test_stale_weights_stop_the_run_with_causes():
     found = figures(batch(lambda random, shape: random.exponential(0.2, shape)))
     sentence = stops(found)
     assert all(word in sentence for word in ("weights", "window", "rotary", "dtype"))
     assert not stops(found, bound=1.0)
 
 
-def test_too_few_tokens_for_a_range_leave_the_mean():
+def test_few_tokens_give_only_the_mean():
     found = figures(batch(mixture, completions=4, length=40))
     assert found["logprob_gap_worst"] == found["logprob_gap"]
     assert found["logprob_gap_worst_from"] == 0
 
 
-def test_no_tokens_no_figures_and_nan_is_kept():
+def test_no_tokens_give_no_figures_and_nan_is_kept():
     trainer, engine, mask = batch(dense, completions=2, length=20)
     assert figures((trainer, engine, mask * 0)) == {}
     trainer[0, 55] = math.nan

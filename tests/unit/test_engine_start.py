@@ -37,12 +37,12 @@ def said(lines: str, tmp_path, stderr_is_file: bool) -> str:
         ).stdout
 
 
-def test_the_engine_process_has_the_last_word(tmp_path):
+def test_engine_process_error_is_reported(tmp_path):
     assert said(LINES, tmp_path, True) == "the vLLM engine did not start: ValueError: no room for one block"
 
 
 @pytest.mark.parametrize("lines, is_file", [("nothing of an engine: ValueError: no\n", True), (LINES, False)])
-def test_vllms_own_words_stay_where_there_are_no_better(lines, is_file, tmp_path):
+def test_vllm_error_is_kept_without_a_better_cause(lines, is_file, tmp_path):
     assert said(lines, tmp_path, is_file) == "Engine core initialization failed. See root cause above."
 
 
@@ -62,7 +62,7 @@ sys.stderr.write(engine_error())
 
 
 @pytest.mark.parametrize("lines, cause", [(LOGGED, "RuntimeError: Unexpected head dim size, 32"), ("nothing\n", "")])
-def test_a_death_that_vllm_logged_has_its_cause(lines, cause, tmp_path):
+def test_death_that_vllm_logged_has_its_cause(lines, cause, tmp_path):
     with (tmp_path / "stdout").open("w") as file:
         done = subprocess.run(
             [sys.executable, "-c", READ, lines], stdout=file, stderr=subprocess.PIPE, text=True, check=True

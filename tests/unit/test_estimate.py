@@ -36,20 +36,20 @@ def settings(*flags: str) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_shapes_of_the_recipes_models_have_the_published_number_of_weights(name):
+def test_shapes_of_the_recipes_models_have_the_published_number_of_weights(name):
     with torch.device("meta"):
         model = Qwen2ForCausalLM(config_of(KNOWN[name], tie_word_embeddings="7B" not in name and "32B" not in name))
     assert sum(weight.numel() for weight in model.parameters()) == PUBLISHED[name]
 
 
-def test_a_directory_tells_its_shape(tmp_path):
+def test_model_shape_is_read_from_its_directory(tmp_path):
     config_of(SMALL).save_pretrained(tmp_path)
     assert shape_of(str(tmp_path)) == SMALL
     assert shape_of("Qwen/Qwen2.5-32B-Instruct") == KNOWN["Qwen2.5-32B"]
     assert shape_of("nobody/nothing") is None
 
 
-def test_keys_and_values_take_what_transformers_cache_takes():
+def test_kv_memory_matches_the_transformers_cache():
     model = Qwen2ForCausalLM(config_of(SMALL)).bfloat16()
     cache = model(torch.zeros(1, 10, dtype=torch.long), use_cache=True).past_key_values
     kept = sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
@@ -57,7 +57,7 @@ def test_keys_and_values_take_what_transformers_cache_takes():
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_activations_take_what_pytorch_keeps(checkpointing):
+def test_activation_memory_matches_pytorch(checkpointing):
     """Measured: the storages that autograd keeps in the layers, without the weights and what all layers share."""
     tokens = 512
     model = Qwen2ForCausalLM(config_of(SMALL, attn_implementation="sdpa")).bfloat16().train()
@@ -92,7 +92,7 @@ def naive_decode(weights: float, token: float, sequences: int, prompt: int, leng
 
 @pytest.mark.parametrize("kind", GPUS)
 @pytest.mark.parametrize("samples", [2, 8, 64])
-def test_generation_takes_what_a_loop_over_its_tokens_takes(kind, samples):
+def test_generation_time_matches_a_loop_over_tokens(kind, samples):
     args = settings("--rollout.batch_size", "16", "--rollout.n_samples_per_prompt", str(samples),
                     "--vllm.num_engines", "2", "--data.max_len", "1500", "--rollout.max_new_tokens", "1024",
                     "--actor.num_gpus_per_node", "2", "--vllm.gpu_memory_utilization", "0.8")  # fmt: skip
@@ -108,7 +108,7 @@ def test_generation_takes_what_a_loop_over_its_tokens_takes(kind, samples):
     assert at_once * shape.kv_bytes * (476 + 512) <= found.memory[name]
 
 
-def test_a_cache_that_is_full_makes_rounds():
+def test_full_cache_generates_in_rounds():
     lengths = ("--data.max_len", "9216", "--rollout.max_new_tokens", "8192", "--rollout.n_samples_per_prompt")
     few, many = settings(*lengths, "8"), settings(*lengths, "256")
     shape = KNOWN["Qwen2.5-7B"]
@@ -116,7 +116,7 @@ def test_a_cache_that_is_full_makes_rounds():
     assert seconds[1] > 10 * seconds[0]
 
 
-def test_what_was_measured_on_an_h200():
+def test_estimates_match_h200_measurements():
     """1.31 billion parameters on one GPU: 14.6 GiB were offloaded, 2.6 GB of weights went to the engine."""
     args = settings()
     args.math = replace(args.math, parameters=1_310_000_000)
@@ -128,7 +128,7 @@ def test_what_was_measured_on_an_h200():
     assert found["offload and reload"].seconds / 2 < 0.8
 
 
-def test_zero_3_over_nodes_receives_all_weights_twice_a_pass_and_gradients_once():
+def test_zero_3_traffic_is_two_weight_copies_and_one_gradient_copy():
     flags = ["--ds.zero_stage", "3", "--actor.num_gpus_per_node", "8", "--train.max_tokens_per_gpu", "16384",
              "--rollout.batch_size", "64", "--rollout.n_samples_per_prompt", "16",
              "--data.max_len", "4096"]  # fmt: skip
@@ -153,7 +153,7 @@ def test_old_log_probabilities_and_checkpointing_cost_a_forward_pass_each():
     assert (checkpointing - plain) / plain == pytest.approx(1 / 3, rel=0.02)
 
 
-def test_what_is_shown_and_what_does_not_fit(capsys, monkeypatch):
+def test_output_and_configurations_that_do_not_fit(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     args = settings("--model", "Qwen/Qwen2.5-32B-Instruct")
     print_phases(args, "a100")

@@ -13,7 +13,7 @@ def test_pass_at_1_is_the_mean_over_problems_and_samples():
     assert pass_at_1(np.array([[1, 1, 0, 0], [1, 0, 0, 0]])) == 0.375
 
 
-def test_the_interval_matches_the_normal_approximation_on_many_problems():
+def test_interval_matches_the_normal_approximation_on_many_problems():
     correct = (np.random.default_rng(1).random((500, 1)) < 0.3).astype(int)
     low, high = bootstrap_interval(correct)
     half = 1.96 * np.sqrt(correct.var() / 500)
@@ -89,7 +89,7 @@ def test_results_of_another_evaluation_are_not_overwritten(model, tmp_path, caps
         (("--compare", "{model}", "{model}"), "summary.json cannot be read"),
     ],
 )
-def test_what_is_missing_or_unknown(model, tmp_path, capsys, flags, sentence):
+def test_missing_or_unknown_names(model, tmp_path, capsys, flags, sentence):
     places = {"out": tmp_path / "out", "model": model}
     assert main(["eval", *(flag.format(**places) for flag in flags)]) == 2
     error = capsys.readouterr().err

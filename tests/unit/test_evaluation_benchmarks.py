@@ -44,7 +44,7 @@ NAMED = (
 
 
 @pytest.mark.parametrize("name", NAMED.split())
-def test_known_benchmarks_say_where_they_are_and_how_they_are_sampled(name):
+def test_known_benchmarks_define_location_and_sampling(name):
     source, sampling = source_of(BENCHMARKS[name]), sampling_of(BENCHMARKS[name])
     assert source.hub and source.split and source.licence and answers_of(BENCHMARKS[name])
     assert (sampling.samples > 1) == (sampling.temperature > 0)
@@ -67,12 +67,12 @@ def test_known_benchmarks_say_where_they_are_and_how_they_are_sampled(name):
          {"subject": "digit expansion"}),
     ],
 )  # fmt: skip
-def test_files_of_a_benchmark_are_read_by_its_columns(file, name, row, gold, labels):
+def test_benchmark_files_are_read_by_their_columns(file, name, row, gold, labels):
     (question,) = read_set(f"{name}={file([row])}", Reading()).questions
     assert question.problem.text == "x?" and question.problem.answer == gold and question.labels == labels
 
 
-def test_questions_without_an_answer_are_left_out_and_counted(file):
+def test_questions_without_an_answer_are_skipped_and_counted(file):
     rows = [{"question": f"{n}?", "answer": "None" if n % 4 == 0 else str(n)} for n in range(8)]
     one = read_set(f"gsm-plus={file(rows)}", Reading())
     assert [question.problem.answer for question in one.questions] == ["1", "2", "3", "5", "6", "7"]
@@ -81,7 +81,7 @@ def test_questions_without_an_answer_are_left_out_and_counted(file):
         read_set(f"gsm-plus={file(rows[:1])}", Reading())
 
 
-def test_a_registered_benchmark_is_found_and_keeps_its_defaults(monkeypatch):
+def test_registered_benchmark_is_found_and_keeps_its_defaults(monkeypatch):
     monkeypatch.setattr("openrlhf_math.evaluation.benchmarks.BENCHMARKS", Registry(BENCHMARKS))
 
     @register_benchmark("ours", samples=3, temperature=0.7)
@@ -100,7 +100,7 @@ def not_rows():
     return ["1+1?"]
 
 
-def test_ones_own_by_dotted_path():
+def test_custom_object_by_dotted_path():
     one = read_set(f"{__name__}.two_rows", Reading())
     assert [question.problem.answer for question in one.questions] == ["2", "4"]
     assert one.questions[0].labels == {"subject": "sums"} and one.sampling == Sampling()
@@ -132,14 +132,14 @@ def test_files_are_read_by_their_columns(file, rows, gold, labels):
     assert question.problem.answer == gold and question.labels == labels
 
 
-def test_a_file_under_a_benchmarks_name_is_read_and_sampled_as_that(file):
+def test_file_with_a_benchmark_name_is_sampled_like_it(file):
     one = read_set(f"aime24={file([{'problem': 'x?', 'answer': 204}])}", Reading())
     assert one.name == "aime24" and one.sampling.temperature == 0.6 and one.sampling.samples == 16
     assert read_set(f"mine={file(PLAIN)}", Reading()).name == "mine"
     assert read_set(file(PLAIN), Reading()).name == "data"
 
 
-def test_parquet_is_read_as_jsonl_is(tmp_path, file):
+def test_parquet_is_read_like_jsonl(tmp_path, file):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -154,7 +154,7 @@ def test_turns_before_the_last_belong_to_the_problem(file):
     assert question.problem.problem == turns and question.problem.text == "1+1?"
 
 
-def test_the_digest_changes_with_a_problem_a_gold_and_the_order(file):
+def test_digest_depends_on_problems_golds_and_order(file):
     digests = {
         read_set(file(rows), Reading()).digest()
         for rows in (PLAIN, PLAIN[::-1], PLAIN[:-1], [PLAIN[0] | {"answer": "9"}, *PLAIN[1:]])
@@ -169,7 +169,7 @@ def test_real_sets():
     assert len(read_set(f"holdout:{DATA / 'mawps.jsonl'}", Reading()).questions) == 1000
 
 
-def test_a_holdout_depends_on_the_seed_and_the_texts_alone(file):
+def test_holdout_depends_only_on_seed_and_texts(file):
     questions = read_set(file(PLAIN), Reading()).questions
     drawn = {question.problem.text for question in holdout(questions, 8, seed=0)}
     assert len(drawn) == 8
@@ -179,12 +179,12 @@ def test_a_holdout_depends_on_the_seed_and_the_texts_alone(file):
     assert len(fewer & drawn) >= 7, "one problem less moves one at the most"
 
 
-def test_a_holdout_is_a_set_of_its_own(file):
+def test_holdout_is_a_separate_set(file):
     one = read_set(f"holdout:{file(PLAIN)}", Reading(holdout=5))
     assert one.name == "holdout-data" and one.holdout and len(one.questions) == 5
 
 
-def test_a_training_set_without_the_holdout_is_what_curate_makes_of_it(file, tmp_path):
+def test_training_set_without_holdout_matches_curate(file, tmp_path):
     """What `eval` writes, `curate --benchmark` takes."""
     import pyarrow.parquet as pq
 
@@ -224,7 +224,7 @@ def test_a_training_set_without_the_holdout_is_what_curate_makes_of_it(file, tmp
         ("{broken}", "row 2: there is no problem in it; fix or drop the row"),
     ],
 )
-def test_what_cannot_be_read_says_so(file, spec, sentence):
+def test_unreadable_input_is_reported(file, spec, sentence):
     places = {
         "file": file(PLAIN, "file.jsonl"),
         "empty": file([], "empty.jsonl"),
@@ -236,7 +236,7 @@ def test_what_cannot_be_read_says_so(file, spec, sentence):
         read_set(spec.format(**places), Reading())
 
 
-def test_two_sets_of_one_name_are_told_apart_by_the_user(file):
+def test_sets_with_equal_names_need_distinct_labels(file):
     first, second = file(PLAIN), file(PLAIN, "other.jsonl")
     assert [one.name for one in read_sets([first, second], Reading())] == ["data", "other"]
     with pytest.raises(UserError, match="another one is called data too; call this one NAME="):
@@ -249,7 +249,7 @@ def test_named_columns_win(file):
     assert (question.problem.problem, question.problem.answer) == ("1+1?", "2")
 
 
-def test_the_example_is_a_benchmark(monkeypatch):
+def test_example_is_a_benchmark(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
     monkeypatch.setattr("openrlhf_math.evaluation.benchmarks.BENCHMARKS", Registry(BENCHMARKS))
     one = read_set("own_benchmark.products", Reading())

@@ -10,7 +10,7 @@ from openrlhf_math.evaluation.compare import Result, compare, compare_runs
 from openrlhf_math.evaluation.estimates import RESAMPLES, bootstrap_ratio, sign_flip_p_value
 
 
-def test_with_few_differences_the_p_value_is_that_of_all_signs():
+def test_few_differences_give_the_exact_p_value():
     assert sign_flip_p_value(np.array([1.0, 1.0, 1.0])) == 2 / 8
     assert sign_flip_p_value(np.array([1.0, -1.0, 0.0])) == 1.0
     assert sign_flip_p_value(np.zeros(5)) == 1.0
@@ -18,7 +18,7 @@ def test_with_few_differences_the_p_value_is_that_of_all_signs():
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.15])
-def test_the_p_value_agrees_with_scipy(shift):
+def test_p_value_agrees_with_scipy(shift):
     stats = pytest.importorskip("scipy.stats")
     differences = np.random.default_rng(2).normal(shift, 0.5, 60)
     theirs = stats.permutation_test(
@@ -31,17 +31,17 @@ def test_the_p_value_agrees_with_scipy(shift):
     assert sign_flip_p_value(differences) == pytest.approx(theirs.pvalue, abs=0.02)
 
 
-def test_without_a_difference_small_p_values_are_as_rare_as_they_say():
+def test_p_values_are_calibrated_without_a_difference():
     rng = np.random.default_rng(3)
     values = [sign_flip_p_value(rng.integers(-1, 2, 12).astype(float)) for _ in range(400)]
     assert np.mean(np.array(values) <= 0.05) <= 0.07
 
 
-def test_a_p_value_of_many_problems_is_never_zero():
+def test_p_value_of_many_problems_is_never_zero():
     assert sign_flip_p_value(np.ones(200)) == 1 / (1 + RESAMPLES)
 
 
-def test_a_ratio_has_no_upper_bound_where_nothing_may_be_correct():
+def test_ratio_has_no_upper_bound_if_nothing_may_be_correct():
     tokens = np.array([100.0, 100.0, 100.0, 100.0])
     low, high = bootstrap_ratio(tokens, np.array([1, 1, 1, 1]))
     assert low == high == 100
@@ -53,7 +53,7 @@ def results(accuracies, tokens=10.0):
     return [Result(f"problem {n}", "1", accuracy, tokens) for n, accuracy in enumerate(accuracies)]
 
 
-def test_pairing_finds_what_intervals_of_each_run_would_hide():
+def test_paired_test_detects_what_separate_intervals_miss():
     """The second run is a little better at every problem; problems differ far more than that."""
     hard = np.linspace(0, 0.9, 40)
     result = compare(results(hard), results(hard + 0.05), seed=0)["pass_at_1"]
@@ -116,7 +116,7 @@ def test_runs_on_different_problems_are_refused_by_name(run, other, sentence):
 
 
 @pytest.mark.parametrize("text, sentence", [(None, "cannot be read"), ("[1]", "not those of an"), ("{", "not those")])
-def test_what_is_no_run_is_refused(run, tmp_path, text, sentence):
+def test_invalid_run_is_refused(run, tmp_path, text, sentence):
     (tmp_path / "no").mkdir()
     if text:
         (tmp_path / "no" / "summary.json").write_text(text)

@@ -66,7 +66,7 @@ def test_each_form_gives_the_same(score, form):
     ]
 
 
-def test_rows_keep_what_other_code_reads(score):
+def test_rows_keep_fields_for_other_tools(score):
     _, kept = score([{"problem": QUESTION, "gold": "2", "responses": [RIGHT, None], "scores": [[0.1, 0.9], None]}])
     assert kept[0] == {
         "problem_index": 0,
@@ -87,7 +87,7 @@ def test_rows_keep_what_other_code_reads(score):
     assert kept[1]["response"] is None and kept[1]["answer_cluster"] is None and kept[1]["scores"] is None
 
 
-def test_what_it_leaves_it_can_read_again(score, tmp_path, capsys):
+def test_output_can_be_read_again(score, tmp_path, capsys):
     rows = [
         {"problem": f"{QUESTION} {n}", "gold": "2", "responses": [RIGHT, WRONG], "tokens": [5, 7]} for n in range(3)
     ]
@@ -110,12 +110,12 @@ def test_what_it_leaves_it_can_read_again(score, tmp_path, capsys):
     assert {one["p_value"] for one in differences.values()} == {1.0}
 
 
-def test_rows_without_a_problem_are_problems_of_their_own(score):
+def test_rows_without_a_problem_are_separate_problems(score):
     result, _ = score([{"gold": "2", "response": RIGHT}, {"gold": "2", "response": WRONG}])
     assert (result["problems"], result["samples"]) == (2, 1)
 
 
-def test_the_same_problem_twice_in_a_benchmark_stays_two(score):
+def test_repeated_problem_in_a_benchmark_stays_two(score):
     result, _ = score(FORMS["vote"] * 2)
     assert result["problems"] == 2
 
@@ -132,12 +132,12 @@ def test_figures_by_level_and_subject(score):
     }
 
 
-def test_style_says_where_answers_stand(score):
+def test_style_defines_where_answers_are(score):
     result, kept = score([{"gold": "2", "response": r"\boxed{3} no</think> \boxed{2}"}], "--style", "think")
     assert result["pass_at_1"] == 1.0 and kept[0]["well_formed"]
 
 
-def test_what_is_no_valid_unicode_and_what_is_hostile_is_kept(score):
+def test_invalid_unicode_and_hostile_text_are_kept(score):
     hostile = ["\ud800 \\boxed{2}", "\\boxed{" * 5000, "\x00\u2028\\boxed{9**9**9**9}", None, ""]
     result, kept = score([{"gold": "2", "responses": hostile, "scores": [float("nan")] * 5}], "--timeout", "1")
     assert [row["response"] for row in kept] == hostile
@@ -203,7 +203,7 @@ def test_bad_rows(tmp_path, capsys, text, sentence):
 
 @pytest.mark.parametrize("aggregation, best", [("last", 1.0), ("min", 0.0)])
 @pytest.mark.parametrize("a_row", ["a problem", "a completion"])
-def test_recorded_scores_are_put_to_the_vote(score, aggregation, best, a_row):
+def test_recorded_scores_are_used_in_votes(score, aggregation, best, a_row):
     rows = [{"problem": QUESTION, "gold": "2", "responses": [RIGHT, WRONG, None], "scores": [[0.2, 0.9], 0.5, None]}]
     if a_row == "a completion":
         whole = rows[0]
@@ -218,7 +218,7 @@ def test_recorded_scores_are_put_to_the_vote(score, aggregation, best, a_row):
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-def test_what_was_scored_here_can_be_scored_again_from_its_file(score, tmp_path, suffix):
+def test_scored_completions_can_be_scored_again_from_file(score, tmp_path, suffix):
     rows = [{"problem": QUESTION, "gold": "2", "responses": [WRONG, RIGHT], "scores": [[0.2, 0.5], None]}]
     result, _ = score(rows, "--parquet")
     again = ["eval", "--completions", str(tmp_path / "out" / f"completions.{suffix}"), "--output", str(tmp_path / "b")]
@@ -238,7 +238,7 @@ def test_what_was_scored_here_can_be_scored_again_from_its_file(score, tmp_path,
         (["--scorers", "0"], "--scorers 0: give 1 or more"),
     ],
 )
-def test_a_scorer_that_cannot_be_is_told_before_anything_is_written(tmp_path, capsys, flags, result):
+def test_unusable_scorer_is_refused_before_writing(tmp_path, capsys, flags, result):
     file = tmp_path / "made.jsonl"
     file.write_text(json.dumps({"gold": "2", "responses": [RIGHT]}))
     command = ["eval", "--completions", str(file), "--output", str(tmp_path / "out"), *flags]

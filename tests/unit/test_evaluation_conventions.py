@@ -104,7 +104,7 @@ ALIKE = [
 ]
 
 
-def test_where_equal_answers_are_spelled_alike_all_figures_are_theirs(pool):
+def test_metrics_match_where_equal_answers_are_spelled_alike(pool):
     found = marked(pool, ALIKE)
     result, scores, texts = ours(found), scores_of(found), texts_of(found)
     assert result["pass_at_1"] == pytest.approx(sum(qwen_accuracy(scores, sample) for sample in range(4)) / 4)
@@ -119,7 +119,7 @@ def test_where_equal_answers_are_spelled_alike_all_figures_are_theirs(pool):
         assert majority_of_the_first(found, k) == pytest.approx(qwen_majority(texts, scores, k))
 
 
-def test_with_one_completion_a_problem_pass_at_1_is_qwens_accuracy(pool):
+def test_pass_at_1_of_one_completion_is_qwens_accuracy(pool):
     found = marked(pool, [row(one.gold, "7") for one in ALIKE])
     assert ours(found)["pass_at_1"] == pytest.approx(qwen_accuracy(scores_of(found), 0)) == pytest.approx(1 / 7)
 
@@ -134,13 +134,13 @@ DIFFERENCES = [
 
 
 @pytest.mark.parametrize("one, we, they", DIFFERENCES)
-def test_where_maj_at_k_differs(pool, one, we, they):
+def test_cases_where_maj_at_k_differs(pool, one, we, they):
     found = marked(pool, [one])
     assert ours(found)["maj_at_k"]["5"]["accuracy"] == we
     assert qwen_majority(texts_of(found), scores_of(found), 5) == they
 
 
-def test_the_differences_are_those_two_and_no_other(pool):
+def test_only_two_differences_exist(pool):
     """Their rule over clusters in place of texts, and without those that have no answer, is ours."""
     found = marked(pool, [*ALIKE, *(case.values[0] for case in DIFFERENCES)])
     for one in found:
@@ -150,7 +150,7 @@ def test_the_differences_are_those_two_and_no_other(pool):
         assert ours([one])["maj_at_k"][str(len(one.grades))]["accuracy"] == qwen_majority([clusters], [scores], 99)
 
 
-def test_below_all_completions_ours_is_the_mean_of_theirs_over_the_orders(pool):
+def test_maj_at_k_is_their_mean_over_orders(pool):
     """Theirs takes the first k; any other k might as well have come first."""
     from itertools import permutations
 

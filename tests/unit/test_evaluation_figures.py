@@ -36,19 +36,19 @@ def test_figures_of_two_problems_by_hand():
 
 
 @pytest.mark.parametrize("cut, warnings", [(0, []), (5, []), (6, ["truncated"])])
-def test_a_run_that_is_often_cut_off_says_so(cut, warnings):
+def test_frequent_truncation_is_reported(cut, warnings):
     result = figures([tally([1] * 50 + [0] * 50, truncated=[True] * cut + [False] * (100 - cut))], seed=0)
     assert result["warnings"] == warnings
 
 
-def test_the_spread_over_samples_needs_the_same_number_for_all():
+def test_spread_over_samples_needs_the_same_number_for_all():
     result = figures([tally([1, 0]), tally([1, 1])], seed=0)["over_samples"]
     assert result == {"sd": pytest.approx(0.125**0.5), "standard_error": pytest.approx(0.25)}
     assert figures([tally([1, 0]), tally([1, 1, 0])], seed=0)["over_samples"] is None
     assert figures([tally([1]), tally([0])], seed=0)["over_samples"] is None
 
 
-def test_the_interval_of_tokens_per_correct_lies_between_those_of_its_problems():
+def test_tokens_per_correct_interval_is_within_its_problems():
     result = figures([tally([1, 1, 0, 0], tokens=[25] * 4), tally([0, 0, 0, 1], tokens=[10] * 4)], seed=0)
     assert result["tokens_per_correct_ci95"] == [40.0, 50.0]
 
@@ -80,14 +80,14 @@ def test_pass_at_k_is_the_mean_over_the_subsets_of_k():
     assert figures([tally(correct)], seed=0)["pass_at_k"]["4"]["accuracy"] == pytest.approx(expected)
 
 
-def test_what_is_not_known_is_none_and_never_a_zero():
+def test_unknown_values_are_none():
     result = figures([tally([1, 0], tokens=[1, 2], truncated=[False, False]), tally([1, 0])], seed=0)
     for name in ("completion_tokens", "tokens_per_correct", "truncation_rate", "completion_tokens_ci95"):
         assert result[name] is None
     assert figures([tally([0, 0], tokens=[1, 2])], seed=0)["tokens_per_correct"] is None
 
 
-def test_a_problem_without_completions_counts_as_unsolved():
+def test_problem_without_completions_counts_as_unsolved():
     result = figures([tally([1, 1]), tally([])], seed=0)
     assert result["pass_at_1"] == 0.5 and result["maj_at_k"]["2"]["accuracy"] == 0.5
 
@@ -101,24 +101,24 @@ def test_one_completion_a_problem_has_no_pass_at_k():
     assert result["pass_at_k"] == result["maj_at_k"] == {} and result["pass_at_1"] == 0.5
 
 
-def test_by_label_in_the_order_a_person_expects():
+def test_labels_are_in_natural_order():
     labels = [{"difficulty": "10"}, {"difficulty": "2"}, {"difficulty": "2"}, {}]
     result = figures([tally([n % 2], labels=one) for n, one in enumerate(labels)], seed=0)["by"]["difficulty"]
     assert list(result) == ["2", "10", "not given"]
     assert (result["2"]["problems"], result["2"]["pass_at_1"]) == (2, 0.5)
 
 
-def test_a_label_that_is_the_same_everywhere_tells_nothing():
+def test_constant_label_is_omitted():
     assert figures([tally([1], labels={"subject": "a"}), tally([0], labels={"subject": "a"})], seed=0)["by"] == {}
 
 
-def test_the_same_seed_gives_the_same_figures_and_another_one_other_intervals():
+def test_same_seed_gives_the_same_figures_and_another_one_other_intervals():
     rng = np.random.default_rng(1)
     tallies = [tally(rng.integers(0, 2, 8)) for _ in range(30)]
     assert figures(tallies, 3) == figures(tallies, 3) != figures(tallies, 4)
 
 
-def test_a_rule_that_reads_scores_has_its_figure_beside_the_others():
+def test_score_rule_is_reported_with_the_others():
     """What reranked@k plugs into."""
     rows = [tally([0, 0, 1], [0, 0, 1], scores=[0.1, 0.1, 0.9])]
     result = figures(rows, seed=0, rules={"weighted_at_k": Entry("weighted", weighted, lambda steps: steps[-1])})
@@ -138,9 +138,7 @@ SCORED = [[0.9, 0.9], [0.5, 0.4], [0.5, 0.3], [0.1, 0.8]]
         ([0.1, 0.9, float("nan"), 0.2], last, 0, 0, 1),
     ],
 )
-def test_where_completions_have_scores_the_rules_that_read_them_are_told(
-    scores, aggregation, weighted_is_right, best_is_right, unscored
-):
+def test_score_rules_are_reported_where_scores_exist(scores, aggregation, weighted_is_right, best_is_right, unscored):
     tallies = [tally([1, 0, 0, 1], scores=scores), tally([1, 1, 1, 1])]
     result = figures(tallies, seed=0, rules=rules_of(tallies, aggregation))
     assert result["weighted_at_k"]["4"]["accuracy"] == (weighted_is_right + 1) / 2
@@ -151,6 +149,6 @@ def test_where_completions_have_scores_the_rules_that_read_them_are_told(
 
 
 @pytest.mark.parametrize("scores", [None, [None, None]])
-def test_without_scores_there_is_the_majority_alone(scores):
+def test_without_scores_only_majority_is_reported(scores):
     result = figures([tally([1, 0], scores=scores)], seed=0, rules=rules_of([tally([1, 0], scores=scores)], last))
     assert "maj_at_k" in result and not {"weighted_at_k", "best_of_k", "unscored"} & result.keys()

@@ -62,7 +62,7 @@ def outcomes(output) -> list[str]:
     return [json.loads(line)["outcome"] for line in (output / "completions.jsonl").read_text().splitlines()]
 
 
-def test_the_judge_decides_what_the_grader_cannot_and_its_share_is_shown(made, tmp_path):
+def test_judge_decides_ungraded_answers_and_its_share_is_shown(made, tmp_path):
     judge = Judge()
     assert evaluate(made, tmp_path / "without", None) in (None, 0)
     plain = outcomes(tmp_path / "without")
@@ -79,7 +79,7 @@ def test_the_judge_decides_what_the_grader_cannot_and_its_share_is_shown(made, t
     assert KEY not in "".join(path.read_text() for path in (tmp_path / "out").glob("*.json*"))
 
 
-def test_equal_questions_are_asked_once_and_nothing_twice(made, tmp_path, capsys):
+def test_equal_questions_are_asked_once(made, tmp_path, capsys):
     rows = made.read_text().splitlines()
     made.write_text("\n".join([rows[0]] * 5) + "\n")
     judge, output = Judge(), tmp_path / "out"
@@ -101,7 +101,7 @@ def test_equal_questions_are_asked_once_and_nothing_twice(made, tmp_path, capsys
 
 
 @pytest.mark.parametrize("status", [401, 404])
-def test_a_judge_of_no_use_is_one_sentence(made, tmp_path, capsys, status):
+def test_unusable_judge_is_one_sentence(made, tmp_path, capsys, status):
     with ChatServer(Judge(status)) as server:
         assert evaluate(made, tmp_path / "out", server.url) == 2
     error = capsys.readouterr().err
@@ -122,7 +122,7 @@ def test_a_judge_of_no_use_is_one_sentence(made, tmp_path, capsys, status):
     ],
     ids=str,
 )
-def test_wrong_flags_are_told_before_anything_is_asked(made, tmp_path, capsys, flags, named):
+def test_wrong_flags_are_refused_before_requests(made, tmp_path, capsys, flags, named):
     assert evaluate(made, tmp_path / "out", None, *flags) == 2
     assert named in capsys.readouterr().err
 
@@ -158,7 +158,7 @@ def test_ungraded_grades_become_the_judges(tmp_path):
      ("\\sqrt{3}", False), ("(A)", False), ("2\\pi r", False), ("", False), ("\\" * 50000, False), ("a" * 50000, True)],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip
-def test_golds_in_words_are_told_apart(gold, words):
+def test_textual_golds_are_recognized(gold, words):
     assert in_words(gold) is words
 
 
@@ -168,14 +168,14 @@ def test_golds_in_words_are_told_apart(gold, words):
      ('{"same": false} {"same": true}', "stop", True),
      ("yes", "stop", None), ('{"same": true}', "length", None), ('{"same": truethful}', "stop", None)],
 )  # fmt: skip
-def test_a_reply_is_read_at_its_end(content, reason, verdict):
+def test_verdict_is_read_at_the_end_of_a_reply(content, reason, verdict):
     assert read_verdict(content, reason) is verdict
 
 
 # In the rollouts of `grpo`
 
 
-def test_a_rollout_is_judged_where_the_grader_cannot_tell(tmp_path):
+def test_judge_grades_ungraded_rollouts(tmp_path):
     from openrlhf_math.cli.endpoint_flags import judge_settings
     from openrlhf_math.cli.grpo import build_parser
     from openrlhf_math.grpo.executor import AgentExecutor
@@ -202,7 +202,7 @@ def test_a_rollout_is_judged_where_the_grader_cannot_tell(tmp_path):
     assert [one["extra_logs"]["judged_rate"] for one in found] == [0, 1, 1, 0] and len(answer.bodies) == 3
 
 
-def test_the_key_of_a_judge_is_in_no_settings():
+def test_judge_key_is_not_in_settings():
     from openrlhf_math.cli.endpoint_flags import judge_settings
     from openrlhf_math.cli.grpo import build_parser
     from openrlhf_math.grpo.flags import build_parser as grpo_parser

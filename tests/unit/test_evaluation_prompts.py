@@ -35,7 +35,7 @@ def test_prompt(name, tokenizer, text):
     assert find_prompt(name)(tokenizer, MESSAGES) == text
 
 
-def test_a_few_shot_prompt_ends_where_the_solution_begins_and_stops_at_the_next_problem():
+def test_few_shot_prompt_ends_before_the_solution():
     text = find_prompt("few-shot")(None, MESSAGES)
     assert text.count("Problem:") == 5 and text.endswith("Problem: 1+1?\nSolution:")
     (stop,) = style_of(PROMPTS["few-shot"]).stop
@@ -43,7 +43,7 @@ def test_a_few_shot_prompt_ends_where_the_solution_begins_and_stops_at_the_next_
 
 
 @pytest.mark.parametrize("problem, solution", EXAMPLES)
-def test_the_worked_examples_are_in_correct_format(problem, solution):
+def test_worked_examples_are_in_correct_format(problem, solution):
     answer = solution.rpartition("boxed{")[2].removesuffix("}.")
     found = grade(solution, answer, problem=problem)
     assert found.outcome == "correct" and found.well_formed
@@ -52,7 +52,7 @@ def test_the_worked_examples_are_in_correct_format(problem, solution):
 @pytest.mark.parametrize(
     "name, answers, template", [("chat", "boxed", True), ("r1", "think", True), ("plain", "boxed", False)]
 )
-def test_a_style_says_where_answers_stand_and_what_it_needs(name, answers, template):
+def test_style_defines_answer_place_and_requirements(name, answers, template):
     style = style_of(PROMPTS[name])
     assert (style.answers, style.chat_template) == (answers, template)
 
@@ -61,7 +61,7 @@ def shouting(tokenizer, messages):
     return messages[-1]["content"].upper()
 
 
-def test_ones_own_by_dotted_path_or_registered(monkeypatch):
+def test_custom_style_by_dotted_path_or_registered(monkeypatch):
     assert find_prompt(f"{__name__}.shouting")(None, MESSAGES) == "1+1?"
     assert style_of(shouting).answers == "boxed"
     monkeypatch.setattr("openrlhf_math.evaluation.prompts.PROMPTS", Registry(PROMPTS))
@@ -69,6 +69,6 @@ def test_ones_own_by_dotted_path_or_registered(monkeypatch):
     assert style_of(find_prompt("thinking")).stop == ("END",)
 
 
-def test_an_unknown_one_lists_those_known():
+def test_unknown_style_lists_known_ones():
     with pytest.raises(UserError, match="--prompt r2: there is none of that name; choose one of chat, r1, plain, few-"):
         find_prompt("r2")

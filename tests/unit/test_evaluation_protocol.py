@@ -47,9 +47,7 @@ AIME = Sampling(samples=16, temperature=0.6, top_p=0.95)
         (AIME, QWEN3, "model", {"top_k": 0, "min_p": 0.05}, Sampling(16, None, 0.6, 0.95, 0, 0.05)),
     ],
 )
-def test_flags_come_before_the_protocol_and_that_before_the_benchmark(
-    model, defaults, config, protocol, flags, expected
-):
+def test_flags_override_protocol_which_overrides_benchmark(model, defaults, config, protocol, flags, expected):
     recommends = recommended(protocol, model(config))
     assert sampled(ProblemSet("x", [], defaults), recommends, flags).sampling == expected
 
@@ -58,7 +56,7 @@ def test_flags_come_before_the_protocol_and_that_before_the_benchmark(
     "config",
     ["{", {"do_sample": True, "temperature": "hot"}, {"do_sample": True, "top_k": [1]}, {"max_new_tokens": {}}],
 )
-def test_a_broken_generation_config_is_refused_by_its_name(model, config):
+def test_broken_generation_config_is_refused_by_its_name(model, config):
     with pytest.raises(UserError, match="generation_config.json"):
         recommended("model", model(config))
 
@@ -66,13 +64,13 @@ def test_a_broken_generation_config_is_refused_by_its_name(model, config):
 @pytest.mark.parametrize(
     "flags", [{"samples": 4}, {"top_k": -1}, {"min_p": 2.0}, {"repetition_penalty": 0.0}, {"max_tokens": 0}]
 )
-def test_values_that_cannot_work_are_refused_by_their_flag(flags):
+def test_invalid_values_are_refused_by_flag(flags):
     (flag,) = flags
     with pytest.raises(UserError, match=f"--{flag.replace('_', '-')} "):
         sampled(ProblemSet("x", [], Sampling()), {}, flags)
 
 
-def test_the_spread_over_samples_is_that_of_the_single_runs():
+def test_spread_over_samples_matches_single_runs():
     # Runs of 4 problems: 3, 2, 1 and 2 of 4 right. By hand: mean 0.5, squares 0.0625, 0, 0.0625, 0 over 3.
     correct = np.array([[1, 1, 0, 1], [1, 0, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])
     deviation, error = spread_over_samples(correct)

@@ -62,7 +62,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("sentence, changes, sets", CHANGES, ids=[sentence for sentence, _, _ in CHANGES])
-def test_completions_of_other_settings_are_refused_by_the_flag(settings, sentence, changes, sets):
+def test_completions_of_other_settings_are_refused_by_flag(settings, sentence, changes, sets):
     journal = journal_of(SETS, settings)
     journal.append("sums 0", 0, {"text": "x", "tokens": 1, "truncated": False})
     journal.close()
@@ -80,19 +80,19 @@ LEFT_OUT = {
 
 
 @pytest.mark.parametrize(("flag", "given"), LEFT_OUT.items(), ids=LEFT_OUT)
-def test_a_flag_that_is_left_out_the_second_time_is_refused(settings, flag, given):
+def test_flag_omitted_on_resume_is_refused(settings, flag, given):
     journal_of(SETS, replace(settings, **given)).close()
     with pytest.raises(UserError, match=f"{flag} was "):
         journal_of(SETS, settings)
 
 
-def test_grading_may_change_since_completions_do_not_depend_on_it(settings):
+def test_grading_settings_may_change_on_resume(settings):
     journal_of(SETS, settings).close()
     changed = replace(settings, rewards=RewardConfig(style="think"), parquet=True, max_context=500)
     journal_of(SETS, changed).close()
 
 
-def test_a_model_that_was_trained_on_is_another_model(settings, model):
+def test_further_trained_model_is_a_different_model(settings, model):
     journal_of(SETS, settings).close()
     weights = bytearray(3_000_000)
     weights[10_000] = 1
@@ -101,14 +101,14 @@ def test_a_model_that_was_trained_on_is_another_model(settings, model):
         journal_of(SETS, settings)
 
 
-def test_a_copy_of_a_model_has_its_fingerprint(model, tmp_path):
+def test_model_copy_has_the_same_fingerprint(model, tmp_path):
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes())
     assert fingerprint(model) == fingerprint(tmp_path / "copy") != fingerprint(tmp_path) == ""
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"architectures": ["Qwen2ForCausalLM"]}'])
-def test_a_directory_of_something_else_is_left_as_it_was(settings, text):
+def test_foreign_directory_is_left_unchanged(settings, text):
     settings.output.mkdir()
     (settings.output / "config.json").write_text(text)
     with pytest.raises(UserError):
@@ -116,7 +116,7 @@ def test_a_directory_of_something_else_is_left_as_it_was(settings, text):
     assert [path.name for path in settings.output.iterdir()] == ["config.json"]
 
 
-def test_what_a_kill_while_writing_has_left_goes(settings):
+def test_leftovers_of_a_kill_are_removed(settings):
     journal_of(SETS, settings).close()
     for name in (".completions.jsonl.x7", ".summary.json.x7", ".mine"):
         (settings.output / name).write_text("half")
@@ -131,7 +131,7 @@ def test_two_runs_do_not_share_a_directory(settings):
     journal.close()
 
 
-def test_every_completion_has_a_seed_of_its_own_that_the_others_do_not_change():
+def test_every_completion_has_an_independent_seed():
     seeds = [seed_of(0, Request(problem, sample, [])) for problem in range(50) for sample in range(50)]
     assert len(set(seeds)) == 2500 and all(0 <= seed < 2**31 for seed in seeds)
     assert seeds[51] == seed_of(0, Request(1, 1, [7, 8, 9])) != seed_of(1, Request(1, 1, []))
@@ -156,7 +156,7 @@ def limited(settings, model):
         ({"a": ([[1] * 20], 60)}, 70, "--max-context is 70; lower --max-tokens to 50 or less"),
     ],
 )
-def test_the_context_holds_the_longest_prompt_with_its_completion(limited, prompts, max_context, answer):
+def test_context_holds_the_longest_prompt_with_its_completion(limited, prompts, max_context, answer):
     asked = replace(limited, max_context=max_context)
     if isinstance(answer, int):
         assert context_needed(prompts, asked) == answer
@@ -174,17 +174,17 @@ def test_without_a_limit_a_completion_may_fill_the_context(limited, asked, max_c
     assert fitted(asked, prompts, replace(limited, max_context=max_context)).max_tokens == most
 
 
-def test_a_long_context_does_not_make_endless_completions(settings, model):
+def test_long_context_does_not_give_endless_completions(settings, model):
     (model / "config.json").write_text('{"model_type": "qwen2", "max_position_embeddings": 131072}')
     assert fitted(Sampling(), [[1] * 30], settings).max_tokens == 32768
 
 
-def test_a_prompt_that_fills_the_context_is_refused(limited):
+def test_prompt_that_fills_the_context_is_refused(limited):
     with pytest.raises(UserError, match="100 tokens, the model's context is 100"):
         fitted(Sampling(), [[1] * 100], limited)
 
 
-def test_the_journal_keeps_completions_as_former_versions_did():
+def test_journal_keeps_completions_as_former_versions_did():
     names = ("mean", "tail", "lowest", "bottom", "logprob", "tail_logprob", "lowest_logprob", "entropy")
     sure = Confidence(*(float(number) for number in range(len(names))))
     assert record_of(Completion("x", 3, "length", ToolUse(2, 1, 0.12345, 7), sure)) == {

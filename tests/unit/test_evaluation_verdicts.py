@@ -61,7 +61,7 @@ def evaluate(completions, output, url, *flags) -> int:
     return main([str(flag) for flag in ("eval", *given, *scorer, *flags)])
 
 
-def test_the_scores_are_the_shares_of_yes(completions, tmp_path, capsys):
+def test_scores_are_the_shares_of_yes(completions, tmp_path, capsys):
     output = tmp_path / "out"
     with Judge() as judge:
         assert evaluate(completions, output, judge.url) == 0
@@ -82,7 +82,7 @@ def test_the_scores_are_the_shares_of_yes(completions, tmp_path, capsys):
     assert summary["weighted_at_k"]["4"]["accuracy"] == pytest.approx(sum(weighted) / 3)
 
 
-def test_what_is_lost_is_asked_again_and_what_is_there_is_not(completions, tmp_path, capsys):
+def test_only_missing_scores_are_requested_again(completions, tmp_path, capsys):
     output = tmp_path / "out"
     with Judge(lambda number: 500 if 20 <= number <= 24 else 200) as judge:
         assert evaluate(completions, output, judge.url) == 2
@@ -103,7 +103,7 @@ def test_scores_of_another_judge_are_not_mixed(completions, tmp_path, capsys):
         assert "--scorer-votes" in capsys.readouterr().err
 
 
-def test_an_endpoint_of_no_use_is_one_sentence(completions, tmp_path, capsys):
+def test_unusable_endpoint_is_one_sentence(completions, tmp_path, capsys):
     with Judge(lambda number: 401) as judge:
         assert evaluate(completions, tmp_path / "out", judge.url) == 2
     assert "--scorer-api-key-env" in capsys.readouterr().err.splitlines()[-1]

@@ -28,12 +28,12 @@ def examples(monkeypatch):
     ("rewards", "share_wrong"),
     [([1.0, 0.0, 0.0, 0.0], 0.75), ([1.0, 1.0, 1.0, 0.0], 0.25), ([1.0, 1.0, 1.0, 1.0], 0.0), ([0.0] * 4, 1.0)],
 )
-def test_own_estimator_weighs_a_group_by_what_is_wrong_in_it(rewards, share_wrong):
+def test_custom_estimator_weights_groups_by_errors(rewards, share_wrong):
     rewards = torch.tensor([rewards])
     assert torch.allclose(find_estimator("own_estimator.hard_first")(rewards), share_wrong * grpo(rewards))
 
 
-def test_own_curriculum_draws_problems_near_a_half_first_and_none_twice_before_all_came():
+def test_custom_curriculum_draws_medium_problems_first_without_repeats():
     rates = np.array([0.0, 0.5, 0.55, 1.0])
     weights = find_curriculum("own_curriculum.around_half")
     fresh = weights(Known(0, np.full(4, np.nan), rates, np.zeros(4, int)), CurriculumSettings(explore=0.01))
@@ -42,7 +42,7 @@ def test_own_curriculum_draws_problems_near_a_half_first_and_none_twice_before_a
     assert set(drawn_order(seen, np.random.default_rng(0))[:2]) == {0, 3}
 
 
-def test_own_scorer_asks_after_every_step_and_reads_before_the_answer():
+def test_custom_scorer_asks_after_every_step_and_reads_the_reply():
     tokenizer = tiny_scorers.build_tokenizer("verifier")
     kind = find_scorer("own_scorer.StepVerifier")
     encoded = kind(tokenizer, SimpleNamespace(architectures=["Qwen2ForCausalLM"])).encode("9-3+1?", ["9-3=6.", "7"])
@@ -53,7 +53,7 @@ def test_own_scorer_asks_after_every_step_and_reads_before_the_answer():
     assert ends[-1] == len(encoded.ids)
 
 
-def test_own_scorer_refuses_a_model_that_cannot_answer():
+def test_custom_scorer_refuses_an_unsuitable_model():
     with pytest.raises(ValueError, match="it is a Qwen2ForProcessRewardModel, it must be a causal"):
         find_scorer("own_scorer.StepVerifier")(
             tiny_scorers.build_tokenizer("verifier"), SimpleNamespace(architectures=["Qwen2ForProcessRewardModel"])
@@ -63,6 +63,6 @@ def test_own_scorer_refuses_a_model_that_cannot_answer():
 @pytest.mark.parametrize(
     "find, name", [(find_estimator, "own_estimator.nothing"), (find_curriculum, "own.x"), (find_scorer, "own_scorer.X")]
 )
-def test_a_name_that_leads_nowhere_is_told(find, name):
+def test_unresolvable_name_is_refused(find, name):
     with pytest.raises(UserError, match=f"{name}: cannot be imported"):
         find(name)

@@ -67,7 +67,7 @@ def test_gpu_script_resolves(script, tmp_path):
         ("http://127.0.0.1:9", [], "command"),
     ],
 )
-def test_a_job_for_no_cluster_is_one_sentence(address, words, named):
+def test_job_without_a_cluster_is_one_sentence(address, words, named):
     script = EXAMPLES / "submit_ray_job.sh"
     result = subprocess.run(
         [script, *words], capture_output=True, text=True, env=ENVIRONMENT | {"RAY_ADDRESS": address}
@@ -77,7 +77,7 @@ def test_a_job_for_no_cluster_is_one_sentence(address, words, named):
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
-def test_the_commands_of_pages_and_examples_parse(path):
+def test_commands_of_pages_and_examples_parse(path):
     for words in written_commands.commands_in(path):
         try:
             written_commands.check(words)
@@ -107,7 +107,7 @@ def test_links_between_pages_lead_to_files(page):
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
-def test_every_example_stands_in_a_page():
+def test_every_example_is_on_a_page():
     output = "".join(path.read_text() for path in PAGES)
     assert [path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".sh") and path.name not in output] == []
 
@@ -124,7 +124,7 @@ torchrun -m openrlhf_math sft --math.run_dir "$run/sft" "${more[@]}" && true
 """
 
 
-def test_commands_are_found_wherever_they_stand(tmp_path):
+def test_commands_are_found_anywhere_on_a_page(tmp_path):
     page, script, module = tmp_path / "page.md", tmp_path / "script.sh", tmp_path / "module.py"
     page.write_text(PAGE)
     script.write_text(SCRIPT)
@@ -149,6 +149,6 @@ def test_commands_are_found_wherever_they_stand(tmp_path):
         ["prm", "label", "rows.jsonl"],
     ],
 )
-def test_a_command_that_would_not_run_is_found(words):
+def test_invalid_command_is_found(words):
     with pytest.raises(SystemExit):
         written_commands.check(words)

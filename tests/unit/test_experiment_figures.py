@@ -25,24 +25,24 @@ def rows(steps: int, **changed) -> list[dict]:
 # --- over seeds, and on held-out problems
 
 
-def test_a_band_is_the_mean_of_the_seeds_between_the_lowest_and_the_highest():
+def test_band_is_the_mean_of_the_seeds_between_the_lowest_and_the_highest():
     found = band([rows(30, reward=0.2), rows(30, reward=0.6)], "reward")
     assert found.steps == list(range(1, 31))
     assert found.mean[7] == pytest.approx(0.4)
     assert (found.low[7], found.high[7]) == (pytest.approx(0.2), pytest.approx(0.6))
 
 
-def test_a_band_has_the_steps_that_all_seeds_have():
+def test_band_has_the_steps_that_all_seeds_have():
     broken = [row | {"reward": None} if row["step"] == 3 else row for row in rows(10)]
     assert band([broken, rows(8)], "reward").steps == [1, 2, 4, 5, 6, 7, 8]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
-def test_a_band_of_few_steps_keeps_them_all(steps):
+def test_band_of_few_steps_keeps_them_all(steps):
     assert band([rows(steps, reward=0.3)], "reward").mean == pytest.approx([0.3] * steps)
 
 
-def test_a_spread_tells_the_seeds():
+def test_spread_names_the_seeds():
     found = spread([3.0, 1.0, 2.0])
     assert (found.mean, found.low, found.high, found.values) == (2.0, 1.0, 3.0, [3.0, 1.0, 2.0])
 
@@ -53,7 +53,7 @@ def test_held_out_problems_of_all_seeds_count_alike():
     assert found.value == 0.5 and 0 <= low < 0.5 < high <= 1
 
 
-def test_tokens_of_wrong_completions_are_spent_for_the_correct_ones():
+def test_tokens_per_correct_include_wrong_completions():
     found = tokens_per_correct([results(1.0, 0.0, tokens=40.0), results(1.0, 1.0, tokens=20.0)])
     assert found.value == pytest.approx((40 + 40 + 20 + 20) / 3)
     assert tokens_per_correct([results(0.0, 0.0)]) is None
@@ -81,7 +81,7 @@ def kl_findings() -> kl.Findings:
     return kl.analyse(students, runs)
 
 
-def test_coefficients_are_told_in_order_and_against_kl_0(kl_findings):
+def test_coefficients_are_ordered_and_compared_with_kl_0(kl_findings):
     zero, tenth = kl_findings.coefficients
     assert (zero.kl, tenth.kl) == (0.0, 0.1)
     assert (kl_findings.seeds, kl_findings.steps, kl_findings.student.value) == (2, 20, pytest.approx(0.3))
@@ -98,13 +98,13 @@ def test_memory_time_and_distance_are_those_of_the_runs(kl_findings):
     assert tenth.kl_to_start.mean == pytest.approx(0.03)
 
 
-def test_the_first_step_compiles_and_is_not_timed():
+def test_first_step_compiles_and_is_not_timed():
     timed = [grpo_row(step, **{"timing/step_total": seconds}) for step, seconds in ((1, 100.0), (2, 2.0), (3, 4.0))]
     (one,) = kl.analyse([results(0.1)], {0.0: [kl.Run(timed, results(0.1))]}).coefficients
     assert one.step_seconds.mean == 3.0
 
 
-def test_without_kl_0_nothing_is_told_against_it():
+def test_without_kl_0_there_is_no_comparison():
     (one,) = kl.analyse([results(0.1)], {0.1: [kl.Run(rows(5), results(0.1))]}).coefficients
     assert one.against_zero is None
 
@@ -169,7 +169,7 @@ def judged(clusters: list[int], right: int, scores: list[float]) -> Judged:
     return Judged("", clusters, correct, [[0.9, score] for score in scores], [10] * len(clusters), 0, 0, 0)
 
 
-def test_rules_are_told_by_the_number_of_attempts():
+def test_rules_are_reported_by_number_of_attempts():
     misled = judged([0, 0, 1, 2], right=1, scores=[0.1, 0.1, 0.8, 0.2])
     easy = judged([0, 0, 0, 1], right=0, scores=[0.5, 0.6, 0.7, 0.1])
     found = rerank.analyse([[misled], [easy]], spread([0.8, 0.9]))
@@ -197,7 +197,7 @@ def tool_findings() -> tool.Findings:
     return tool.analyse(runs)
 
 
-def test_what_a_tool_is_worth_is_told_seed_by_seed():
+def test_tool_gain_is_reported_by_seed():
     found = tool_findings()
     result, without = found.ways
     assert (found.seeds, found.steps, found.completions) == (2, 10, 16)
@@ -207,7 +207,7 @@ def test_what_a_tool_is_worth_is_told_seed_by_seed():
     assert without.calls is None and without.tool_tokens is None
 
 
-def test_a_run_without_a_tool_has_no_calls_in_the_table():
+def test_run_without_a_tool_has_no_calls_in_the_table():
     (table,) = tool.tables(tool_findings())
     by_name = {row[0]: row[1:] for row in table.rows}
     assert by_name["held-out pass@1 at the end"] == ["80.0% (70.0% to 90.0%)", "5.0% (0.0% to 10.0%)"]
@@ -248,14 +248,14 @@ def test_tokens_to_the_accuracy_that_grpo_ends_with_begin_at_the_student():
     assert all(len(row) == len(table.header) for row in table.rows)
 
 
-def test_a_budget_of_tokens_holds_the_first_attempt_at_every_problem_first():
+def test_budget_of_tokens_holds_the_first_attempt_at_every_problem_first():
     verdicts = [{"row": row, "attempt": attempt, "tokens": 10 * row} for row in (1, 2, 3) for attempt in (0, 1)]
     chosen = [(row["row"], row["attempt"]) for row in first_of(verdicts, 75)]
     assert chosen == [(1, 0), (2, 0), (3, 0), (1, 1)]
     assert len(first_of(verdicts, 1000)) == 6
 
 
-def test_the_teacher_learns_sums_without_their_checks():
+def test_teacher_learns_sums_without_their_checks():
     lines = "Tom has 4 pens.\n4-3=1.\n1-1=0."
     again = "\nLet me check that again.\n4-3=1.\n1-1=0."
     end = "\n</think>\n\nThe answer is \\boxed{0}."
@@ -284,7 +284,7 @@ def findings() -> dict:
 
 
 @pytest.mark.parametrize("name", ["kl", "efficiency", "curriculum", "rerank", "tool", "teacher", "mismatch"])
-def test_an_experiment_leaves_its_figure_its_tables_and_its_commands(tmp_path, name):
+def test_experiment_leaves_its_figure_its_tables_and_its_commands(tmp_path, name):
     experiment, result = findings()[name]
     write_results(tmp_path / name, experiment, result, [["eval", "--instruction", ""]], 61.4)
     folder = tmp_path / name
@@ -312,7 +312,7 @@ def test_each_band_has_a_separate_panel(tmp_path):
         assert [drawn.count(f"<!-- {title}") for title in titles] == [1, 1]
 
 
-def test_the_table_says_what_its_ranges_are_of():
+def test_table_says_what_its_ranges_are_of():
     (table,) = kl.tables(findings()["kl"][1])
     assert all(len(row) == len(table.header) for row in table.rows)
     assert table.rows[0] == ["reference model", "none", "yes"]
@@ -341,7 +341,7 @@ def test_a_perturbed_engine_is_compared_with_the_exact_one():
     assert [len(row) for row in mismatch.tables(found)[0].rows] == [7, 7]
 
 
-def test_a_target_that_was_reached_before_training_gives_no_ratio_of_tokens():
+def test_target_that_was_reached_before_training_gives_no_ratio_of_tokens():
     assert curriculum.times_fewer([100.0, 0.0], [50.0, 10.0]) is None
     assert curriculum.times_fewer([100.0, 80.0], [50.0, 0.0]) is None
     assert curriculum.times_fewer([100.0, 80.0], [50.0, 20.0]).values == [2.0, 4.0]

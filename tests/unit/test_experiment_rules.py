@@ -16,7 +16,7 @@ def rows_of(sizes: list[list[int]]) -> list[dict]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_budget_is_filled_with_whole_problems(seed):
+def test_budget_is_filled_with_whole_problems(seed):
     rng = random.Random(seed)
     sizes = [[rng.randint(5, 40) for _ in range(rng.randint(1, 5))] for _ in range(50)]
     rows = rows_of(sizes)
@@ -30,12 +30,12 @@ def test_a_budget_is_filled_with_whole_problems(seed):
     assert within(rows, budget, seed) == chosen
 
 
-def test_all_is_taken_where_the_budget_is_all():
+def test_full_budget_takes_everything():
     rows = rows_of([[3, 4], [5], [6, 7]])
     assert sorted(map(id, within(rows, 25, 0))) == sorted(map(id, rows))
 
 
-def test_the_findings(tmp_path):
+def test_findings(tmp_path):
     """By hand: two seeds of two problems."""
 
     def run(tokens: int, *right: float) -> Run:

@@ -28,7 +28,7 @@ def dry_run(script: str, experiment: str, folder: Path, **variables: str) -> str
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_coefficient_above_0_asks_for_a_reference_model(script, tmp_path):
+def test_positive_kl_coefficient_needs_a_reference_model(script, tmp_path):
     result = dry_run(script, "kl", tmp_path, COEFFICIENTS="0.01")
     assert SCRIPTS[script] in result and "reference model: yes" in result
     assert not list(tmp_path.iterdir()), "a dry run writes nothing"
@@ -43,7 +43,7 @@ def test_a_coefficient_above_0_asks_for_a_reference_model(script, tmp_path):
         ("rerank", ["solve", "vote"]),
     ],
 )
-def test_the_commands_behind_a_run_that_is_done_are_ours(script, experiment, commands, tmp_path):
+def test_commands_after_a_finished_run_are_valid(script, experiment, commands, tmp_path):
     for coefficient in ("0", "0.1"):
         run = tmp_path / "runs" / f"kl_{coefficient}_seed_0"
         run.mkdir(parents=True)

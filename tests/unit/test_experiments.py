@@ -33,7 +33,7 @@ def noted(calls: list):
     return work
 
 
-def test_a_stage_that_is_done_is_not_done_again(run_dir):
+def test_finished_stage_is_not_repeated(run_dir):
     calls = []
     for _ in range(2):
         one = Stages(run_dir)
@@ -43,7 +43,7 @@ def test_a_stage_that_is_done_is_not_done_again(run_dir):
     assert calls == ["first"]
 
 
-def test_what_a_kill_left_of_a_stage_is_removed_and_the_stage_done(run_dir):
+def test_partial_stage_is_removed_and_repeated(run_dir):
     def killed(folder: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "torn").write_text("half")
@@ -63,7 +63,7 @@ def test_what_a_kill_left_of_a_stage_is_removed_and_the_stage_done(run_dir):
     assert [path.name for path in folder.iterdir()] == ["made"]
 
 
-def test_commands_and_seconds_of_earlier_stages_count(run_dir, monkeypatch):
+def test_earlier_stages_keep_commands_and_seconds(run_dir, monkeypatch):
     monkeypatch.setattr(stages.subprocess, "run", lambda *args, **more: subprocess.CompletedProcess(args, 0, ""))
     for _ in range(2):
         one = Stages(run_dir)
@@ -73,21 +73,21 @@ def test_commands_and_seconds_of_earlier_stages_count(run_dir, monkeypatch):
         assert one.commands == [["eval", "--seed", "3"], ["solve"]]
 
 
-def test_two_experiments_are_not_at_work_in_one_directory(run_dir):
+def test_concurrent_experiments_in_one_directory_are_refused(run_dir):
     one = Stages(run_dir)
     with pytest.raises(UserError, match="--run-dir .*another run is at work there"):
         Stages(run_dir)
     one.close()
 
 
-def test_nobody_elses_directory_is_used(tmp_path):
+def test_foreign_directory_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="holds something else than experiments"):
         Stages(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_stage_whose_folder_is_gone_is_told(run_dir):
+def test_stage_with_a_missing_folder_is_reported(run_dir):
     one = Stages(run_dir)
     (one.once("first", noted([])) / "made").unlink()
     (run_dir / "first").rmdir()
@@ -144,6 +144,9 @@ def recorded(monkeypatch):
     def taught(titled, folder, seed):
         write_lines(folder / "world" / "train.jsonl", [{"problem": f"{row}+1?"} for row in (1, 2)])
         write_traces(folder / "traces")
+        (folder / "problems" / "data").mkdir(parents=True)
+        curated = [{"problem": f"{row}+3?", "answer": str(row + 3)} for row in (1, 2)]
+        parquet.write_table(pyarrow.Table.from_pylist(curated), folder / "problems" / "data" / "train.parquet")
 
     for module in (experiment_runs, experiment_teacher):
         monkeypatch.setattr(module, "teach_student", taught)
@@ -156,13 +159,13 @@ def recorded(monkeypatch):
         ("kl", ("--coefficients", "0", "0.01"), ["eval", "grpo", "eval", "grpo", "eval"] * 2),
         ("efficiency", ("--repeats", "2"), ["grpo", "eval", "eval", *["experiments"] * 4] * 2),
         ("curriculum", (), ["grpo"] * 3 * 2),
-        ("rerank", ("--attempts", "2"), ["grpo", "eval", "prm", "prm", "solve"] * 2),
+        ("rerank", ("--attempts", "2"), ["tiny-world", "sft", "grpo", "eval", "prm", "prm", "solve"] * 2),
         ("mismatch", ("--noise", "0.3"), ["eval", *["grpo", "eval"] * 3] * 2),
         ("tool", (), ["tiny-world", "sft", "grpo", "grpo"] * 2),
         ("teacher", (), ["tiny-world", "sft", "eval", "eval", *["grpo", "eval"] * 3, "distill", "sft", "eval"] * 2),
     ],
 )
-def test_an_experiment_runs_its_stages_once(recorded, run_dir, capsys, name, flags, commands):
+def test_experiment_runs_its_stages_once(recorded, run_dir, capsys, name, flags, commands):
     command = ["experiments", name, "--run-dir", str(run_dir), "--seeds", "2", "--steps", "6", *flags]
     for _ in range(2):
         assert main(command) == 0
@@ -189,7 +192,7 @@ def test_only_coefficients_above_0_have_a_reference_model(recorded, run_dir):
     assert "--algo.kl.init_coef 0.1 --algo.kl.use_loss --algo.kl.estimator k3" in with_reference
 
 
-def test_a_stage_that_fails_is_named_and_tried_again(run_dir, monkeypatch, capsys):
+def test_failed_stage_is_named_and_retried(run_dir, monkeypatch, capsys):
     def fail(words, **more):
         raise subprocess.CalledProcessError(1, words)
 
@@ -200,7 +203,7 @@ def test_a_stage_that_fails_is_named_and_tried_again(run_dir, monkeypatch, capsy
     assert (run_dir / JOURNAL).read_text() == ""
 
 
-def test_only_the_engines_of_the_corrections_are_off(recorded, run_dir):
+def test_only_correction_runs_have_inexact_engines(recorded, run_dir):
     assert main(["experiments", "mismatch", "--run-dir", str(run_dir), "--quick"]) == 0
     lines = (run_dir / "mismatch" / "commands.txt").read_text().splitlines()
     exact, *others = (line for line in lines if line.startswith("openrlhf-math grpo"))
@@ -223,10 +226,10 @@ def test_only_the_engines_of_the_corrections_are_off(recorded, run_dir):
         (("mismatch", "--noise", "0"), "--noise 0: give a finite number above 0"),
         (("mismatch", "--noise", "nan"), "--noise nan: give a finite number above 0"),
         (("rerank", "--attempts", "1"), "--attempts 1: give 2 or more"),
-        (("rerank", "--prm-problems", "2001"), "--prm-problems 2001: give 50 to 2000"),
+        (("rerank", "--prm-problems", "8001"), "--prm-problems 8001: give 50 to 8000"),
     ],
 )
-def test_bad_settings_are_told_before_anything_starts(run_dir, capsys, arguments, sentence):
+def test_bad_settings_are_refused_before_start(run_dir, capsys, arguments, sentence):
     assert main(["experiments", *arguments, "--run-dir", str(run_dir)]) == 2
     assert sentence in capsys.readouterr().err
     assert not run_dir.exists()

@@ -44,14 +44,14 @@ def reference(saved):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_reference_is_causal(reference, name):
+def test_reference_is_causal(reference, name):
     outcome, leak = reference(name)
     assert leak == pytest.approx(0, abs=1e-5)
     assert outcome.log_probs[DATA.action_mask].std() > 0.1
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_log_probs_entropies_and_gradients_are_those_of_the_model(saved, reference, name):
+def test_log_probs_entropies_and_gradients_match_the_model(saved, reference, name):
     found = naive_grpo.difference(families.trained(families.actor(saved(name)), DATA), reference(name)[0])
     assert found.log_probs < 1e-4
     assert found.entropies < 1e-3
@@ -69,7 +69,7 @@ def test_gradient_checkpointing_changes_nothing(saved, reference, name):
 
 
 @pytest.mark.parametrize("name", LAYER_KINDS)
-def test_bfloat16_differs_by_its_rounding(saved, reference, name):
+def test_bfloat16_differs_only_by_rounding(saved, reference, name):
     """Each model's own attention in bfloat16: 0.008 to 0.050 nats, cosine 0.997; a window ignored: 0.43 and 0.92."""
     outcome = families.trained(families.actor(saved(name), "bf16"), DATA)
     expected = reference(name)[0]
@@ -78,7 +78,7 @@ def test_bfloat16_differs_by_its_rounding(saved, reference, name):
 
 
 @pytest.mark.parametrize("name", LAYER_KINDS + BY_LENGTH[:1])
-def test_log_probs_of_a_rollout_are_those_that_train(saved, reference, name):
+def test_rollout_log_probs_match_training(saved, reference, name):
     """Row by row, in evaluation mode, without a gradient: what a batch that trains gives as well."""
     policy = families.actor(saved(name)).eval()
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_log_probs_of_a_rollout_are_those_that_train(saved, reference, name):
 
 
 @pytest.mark.parametrize("name", BY_LENGTH)
-def test_what_was_read_before_changes_nothing(saved, reference, name):
+def test_earlier_inputs_change_nothing(saved, reference, name):
     policy = families.actor(saved(name))
     families.trained(policy, DATA)
     found = naive_grpo.difference(families.trained(policy, DATA), reference(name)[0])
@@ -99,14 +99,14 @@ def test_what_was_read_before_changes_nothing(saved, reference, name):
 
 
 @pytest.mark.parametrize("name", LOGITS_CHANGED)
-def test_the_gradient_of_the_entropy_goes_through_what_is_done_to_logits(saved, name):
+def test_entropy_gradient_includes_the_logit_transform(saved, name):
     expected = naive_grpo.outcome(families.load(name, saved(name)), DATA, entropy_weight=0.5)
     outcome = families.trained(families.actor(saved(name)), DATA, entropy_weight=0.5)
     assert naive_grpo.difference(outcome, expected).gradient < 1e-4
 
 
 @pytest.mark.parametrize("name", ["qwen2", "qwen2-window", "gemma2", "llama4-text", "deepseek-v3", "gpt-oss"])
-def test_the_kernels_of_long_pieces_are_as_exact(saved, reference, monkeypatch, name):
+def test_long_segment_kernels_are_exact(saved, reference, monkeypatch, name):
     """Every piece counts as long, and goes through blocks of a few queries."""
     monkeypatch.setattr(attention, "SHORT", 0)
     monkeypatch.setattr(attention, "BLOCK", 4)

@@ -22,7 +22,7 @@ def test_limits_of_phases():
 
 
 @pytest.mark.parametrize("text", ["rolout=3", "rollout", "rollout=soon", "rollout=0", "rollout=nan", ""])
-def test_limits_that_are_none_name_the_flag(text):
+def test_invalid_limits_name_the_flag(text):
     with pytest.raises(UserError, match="^--f "):
         parse_limits("--f", text)
 
@@ -35,7 +35,7 @@ def test_limits_that_are_none_name_the_flag(text):
         ("phase_timeout", "train", "--math.phase_timeout train: 'train' is not PHASE=SECONDS"),
     ],
 )
-def test_settings_that_cannot_work(flag, value, sentence):
+def test_invalid_settings(flag, value, sentence):
     ours = {"math.max_bad_steps": 3, "math.engine_restarts": 3, "math.phase_timeout": None}
     assert faults(ours) == FaultSettings()
     with pytest.raises(UserError) as raised:
@@ -43,7 +43,7 @@ def test_settings_that_cannot_work(flag, value, sentence):
     assert str(raised.value).startswith(sentence)
 
 
-def test_a_phase_that_takes_too_long_is_interrupted_and_named(tmp_path):
+def test_phase_that_takes_too_long_is_interrupted_and_named(tmp_path):
     started = time.monotonic()
     with (
         pytest.raises(Overdue, match=r"phase sync: not done within 0.2 s .*it waited for two engines") as raised,
@@ -57,7 +57,7 @@ def test_a_phase_that_takes_too_long_is_interrupted_and_named(tmp_path):
     assert "time.sleep(30)" not in (stacks := (tmp_path / "stacks.txt").read_text()) and "test_fault_rules.py" in stacks
 
 
-def test_what_the_interrupted_code_raises_does_not_hide_the_cause(tmp_path):
+def test_error_of_interrupted_code_does_not_hide_the_cause(tmp_path):
     with pytest.raises(Overdue, match="phase train"), Watchdog({"train": 0.2}, tmp_path) as watchdog:
         watchdog.begin("train", "the policy")
         try:
@@ -66,7 +66,7 @@ def test_what_the_interrupted_code_raises_does_not_hide_the_cause(tmp_path):
             raise KeyboardInterrupt from None  # as a wait for Ray does
 
 
-def test_the_clock_of_a_phase_starts_again_when_one_within_it_ends(tmp_path):
+def test_clock_of_a_phase_starts_again_when_one_within_it_ends(tmp_path):
     with Watchdog({"train": 1.2, "sync": 60}, tmp_path) as watchdog:
         watchdog.begin("train", "the policy")
         for _ in range(3):
@@ -96,7 +96,7 @@ WITHOUT_A_CLUSTER = """watchdog.CLUSTER_SECONDS = 0
         (WITHOUT_A_CLUSTER, 1, "the head is gone\nresume with: X\n"),
     ],
 )
-def test_a_process_that_cannot_speak_has_last_words(block, code, said):
+def test_unresponsive_process_leaves_a_message(block, code, said):
     command = [sys.executable, "-c", LAST_WORDS.format(block=block)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stderr) == (code, said)
@@ -108,7 +108,7 @@ def grade(text):
     return 1 / 0
 
 
-def test_a_reward_that_raises_gives_its_traceback_once_for_each_place():
+def test_reward_that_raises_gives_its_traceback_once_for_each_place():
     errors, given = RewardErrors(), []
     for text in ("odd", "odd", "even", "odd"):
         try:
@@ -157,12 +157,12 @@ def test_skipped_steps_end_a_run_only_in_a_row_and_leave_the_batch(tmp_path):
         assert "rollout_log_probs" not in file.keys()  # noqa: SIM118  (safetensors' own)
 
 
-def test_a_bad_gradient_that_was_not_skipped_ends_the_run_at_once(tmp_path):
+def test_applied_bad_gradient_ends_the_run(tmp_path):
     with pytest.raises(RuntimeError, match="did not skip the step"):
         BadSteps(3, tmp_path).observe(record(1, 0.0, float("inf")), batch())
 
 
-def test_a_machine_without_memory_is_one_sentence():
+def test_machine_without_memory_is_one_sentence():
     import ray
 
     from openrlhf_math.grpo.driver import failure

@@ -82,7 +82,7 @@ def test_the_other_pages_begin_with_what_takes_longer_or_with_no_command():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_first_commands_work_as_they_are_written(page, demo, tmp_path, monkeypatch, capsys):
+def test_first_commands_work_as_written(page, demo, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(shutil.copytree(demo, tmp_path / "here", symlinks=True))
     before = {path.name for path in Path().iterdir()}
     for line in first_commands(page):

@@ -154,16 +154,16 @@ def refused(command: list[str], name: str, values: list[str], capsys) -> None:
 
 
 @pytest.mark.parametrize(("name", "values"), [(name, values) for name, *values in BAD], ids=map("=".join, BAD))
-def test_a_number_that_cannot_work(name, values, capsys):
+def test_invalid_number(name, values, capsys):
     refused(GRPO, name, values, capsys)
 
 
 @pytest.mark.parametrize(("name", "values"), [(name, values) for name, *values in BAD_OF_SFT])
-def test_a_number_that_cannot_work_for_sft(name, values, capsys):
+def test_invalid_number_for_sft(name, values, capsys):
     refused(SFT, name, values, capsys)
 
 
-def test_no_flag_with_a_number_is_unchecked(capsys):
+def test_every_numeric_flag_is_checked(capsys):
     """Every one has a value that is refused: NaN where it is real, a very negative number where it is whole."""
     for action in build_parser("grpo")._actions:
         if action.type not in (int, float) or action.dest in ("local_rank", "math.grow_by", "math.grow_after"):
@@ -185,13 +185,13 @@ def test_no_flag_with_a_number_is_unchecked(capsys):
         "--math.format_reward -1 --math.correct_reward 1",
     ],
 )
-def test_numbers_that_can_work(flags, capsys, tmp_path):
+def test_valid_numbers(flags, capsys, tmp_path):
     for name in ("config.json", "tokenizer_config.json"):
         (tmp_path / name).write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
     assert main([*GRPO, "--actor.model_name_or_path", str(tmp_path), *flags.split()]) == 0
 
 
-def test_the_sentence_comes_within_two_seconds_and_without_torch_or_ray():
+def test_error_comes_quickly_without_torch_or_ray():
     code = (
         "import sys; from openrlhf_math.cli import main\n"
         f"code = main({[*GRPO[:-1], '--rollout.temperature', '0']!r})\n"

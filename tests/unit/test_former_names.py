@@ -55,7 +55,7 @@ def former_run(tmp_path):
     return run
 
 
-def test_a_row_has_present_names_in_its_order_and_the_present_value_counts():
+def test_row_has_present_names_in_its_order_and_the_present_value_counts():
     assert list(renamed({"a": 1, "undecided": 2, "b": 3}, FIGURES).items()) == [("a", 1), ("ungraded", 2), ("b", 3)]
     assert renamed({"undecided": 2, "ungraded": 3}, FIGURES) == {"ungraded": 3}
 
@@ -93,7 +93,7 @@ def test_status_of_a_former_evaluation(tmp_path):
     assert status_of(run).evaluation["ungraded"] == 4
 
 
-def test_a_benchmark_keeps_its_name(tmp_path):
+def test_benchmark_keeps_its_name(tmp_path):
     run = former_evaluation(tmp_path / "run")
     figures = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps({"benchmarks": {"undecided": figures}}))
@@ -103,7 +103,7 @@ def test_a_benchmark_keeps_its_name(tmp_path):
     assert list(find_runs([run]).groups[0][0].figures) == ["undecided"]
 
 
-def test_a_former_evaluation_is_compared_and_gives_pass_rates(tmp_path, capsys):
+def test_former_evaluation_is_compared_and_gives_pass_rates(tmp_path, capsys):
     former = former_evaluation(tmp_path / "former")
     present = evaluation(tmp_path / "present", [True, True, False])
     assert main(["eval", "--compare", str(former), str(present), "--json"]) == 0
@@ -111,7 +111,7 @@ def test_a_former_evaluation_is_compared_and_gives_pass_rates(tmp_path, capsys):
     assert read_counts([former / "completions.jsonl"])[1] == 4
 
 
-def test_a_vote_over_completions_of_a_former_evaluation(tmp_path, capsys):
+def test_vote_over_completions_of_a_former_evaluation(tmp_path, capsys):
     former = former_evaluation(tmp_path / "former")
     assert main(["vote", str(former / "completions.jsonl"), "--workers", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pass@1"]["accuracy"] == [1.0]
@@ -126,7 +126,7 @@ def test_rollouts_of_a_former_run(former_run, capsys, name):
     assert (row["sample"], row["outcome"]) == (1, "ungraded")
 
 
-def test_a_reward_may_give_the_former_outcome():
+def test_reward_may_give_the_former_outcome():
     assert asdict(Grade("undecided", 0.0, None, False, 0.1, "time"))["outcome"] == "ungraded"
     assert Grade("undecided", 0.0, None, False, 0.1) == Grade("ungraded", 0.0, None, False, 0.1)
 
@@ -135,7 +135,7 @@ def test_a_reward_may_give_the_former_outcome():
 @pytest.mark.parametrize(
     ("former", "present"), [("--at-once", "attempt_concurrency"), ("--problems-at-once", "problem_concurrency")]
 )
-def test_a_flag_is_read_under_its_former_name_which_the_help_does_not_show(command, former, present):
+def test_flag_is_read_under_its_former_name_which_the_help_does_not_show(command, former, present):
     parser = import_module(f"openrlhf_math.cli.{command}").build_parser(command)
     problem = ["1+1?"] if command == "solve" else []
     assert getattr(parser.parse_args([*problem, "--model", "m", former, "7"]), present) == 7

@@ -45,7 +45,7 @@ def trainer(monkeypatch):
     return made
 
 
-def test_the_policy_is_trained_from_the_third_step_on(trainer):
+def test_policy_trains_from_the_third_step(trainer):
     statuses = [trainer.ppo_train(step) for step in range(4)]
     assert trainer.actor_model_group.asked == ["leave_out_batch", "leave_out_batch", "fit", "fit"]
     assert trainer.critic_model_group.asked == ["fit"] * 4
@@ -54,11 +54,11 @@ def test_the_policy_is_trained_from_the_third_step_on(trainer):
     assert trainer.engines.version == 4, "a step counts, whoever was trained"
 
 
-def test_the_batch_of_a_frozen_step_is_not_kept_for_later(trainer):
+def test_frozen_step_batch_is_not_kept(trainer):
     assert trainer.policy.trainer.replay_buffer.items == []
 
 
-def test_a_frozen_step_is_recorded_shown_and_is_not_bad(trainer, tmp_path):
+def test_frozen_step_is_recorded_and_is_not_an_error(trainer, tmp_path):
     record = step_record(1, trainer.ppo_train(0) | REST, 3.0)
     assert (record["policy_loss"], record["grad_norm"]) == (0.0, 0.0)
     assert record["step"] == 1 and "step 1/4" in one_line(record, 4)
@@ -67,7 +67,7 @@ def test_a_frozen_step_is_recorded_shown_and_is_not_bad(trainer, tmp_path):
 
 
 @pytest.mark.parametrize(("frozen", "batches", "trains"), [(-1, 1, True), (0, 1, False), (0, 2, True), (3, 4, False)])
-def test_a_policy_that_would_never_be_trained_is_refused(frozen, batches, trains):
+def test_never_trained_policy_is_refused(frozen, batches, trains):
     if trains:
         assert check_frozen_steps(frozen, batches) is None
         return

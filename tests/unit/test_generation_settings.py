@@ -35,7 +35,7 @@ EVAL = ("--eval.dataset", "some/eval")
         (("--vllm.args", '{"enable_chunked_prefill": true}', "--train.full_determinism_enable"), "--vllm.args"),
     ],
 )
-def test_what_cannot_work(flags, sentence):
+def test_invalid_settings(flags, sentence):
     with pytest.raises(UserError) as raised:
         settings(*flags)
     assert str(raised.value).startswith(sentence)
@@ -49,7 +49,7 @@ def sampled(args, evaluating: bool, monkeypatch):
     return sampling_params(made._sampling(), max_tokens=7, temperature=temperature, top_p=1.0, top_k=-1)
 
 
-def test_rollouts_are_of_the_policy_itself_and_evaluations_as_one_wishes(monkeypatch):
+def test_rollouts_sample_the_policy_and_evaluations_as_configured(monkeypatch):
     args = settings(*EVAL, "--math.eval_top_p", 0.9, "--math.eval_top_k", 20, "--math.eval_min_p", 0.1, "--math.stop",
                     "END", "--math.stop", "\n\n\n", "--eval.temperature", 0.3)  # fmt: skip
     rollout, evaluation = (sampled(args, evaluating, monkeypatch) for evaluating in (False, True))
@@ -75,7 +75,7 @@ def test_rollouts_are_of_the_policy_itself_and_evaluations_as_one_wishes(monkeyp
         ({"do_sample": True, "top_p": 0.8}, ("--math.recipe", "none"), (0.6, 1, -1, 1)),
     ],
 )  # fmt: skip
-def test_evaluations_take_the_models_own_defaults(file, flags, expected, tmp_path):
+def test_evaluations_use_the_models_defaults(file, flags, expected, tmp_path):
     if file is not None:
         (tmp_path / "generation_config.json").write_text(json.dumps(file))
     args = settings(*EVAL, *flags)
@@ -105,14 +105,14 @@ def test_evaluations_take_the_models_own_defaults(file, flags, expected, tmp_pat
         (["--chat-template-kwargs", '{"think": true}'], "reads no think, only thinks"),
     ],
 )
-def test_grpo_refuses_names_that_are_not_known(flags, said, model_folder, problem_file, tmp_path, capsys):
+def test_grpo_refuses_unknown_names(flags, said, model_folder, problem_file, tmp_path, capsys):
     command = ["grpo", "--model", str(model_folder), "--problems", str(problem_file), "--output", str(tmp_path / "run")]
     assert main([*command, "--math.device", "cpu", "--dry-run", *flags]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
 
 
-def test_values_that_vllm_takes_are_taken():
+def test_values_valid_in_vllm_are_accepted():
     from openrlhf_math.colocation.layout import check_engine_args
 
     given = {"kv_cache_dtype": "fp8", "max_num_seqs": 16, "enable_chunked_prefill": False, "hf_overrides": {"a": 1},
@@ -121,7 +121,7 @@ def test_values_that_vllm_takes_are_taken():
     check_engine_args("--vllm.args", given, {})
 
 
-def test_a_template_is_given_its_variables_in_grpo_and_sft(model_folder, problem_file):
+def test_template_gets_its_variables_in_grpo_and_sft(model_folder, problem_file):
     from openrlhf_math.grpo import inputs
     from openrlhf_math.sft.render import Renderer
 
@@ -133,7 +133,9 @@ def test_a_template_is_given_its_variables_in_grpo_and_sft(model_folder, problem
         first = json.loads(problem_file.read_text().splitlines()[0])["problem"]
         assert prompts[0] == f"<user>{first}{ending}"
         data = SimpleNamespace(apply_chat_template=True, tokenizer_chat_template=None, input_template=None)
-        math = SimpleNamespace(thinking_tags="think", template_variables=variables, thinking="keep", instruction="")
+        math = SimpleNamespace(
+            thinking_tags="think", template_variables=variables, thinking="keep", instruction="", chat_date=None
+        )
         made = Renderer(
             SimpleNamespace(data=data, math=math, model=SimpleNamespace(model_name_or_path=str(model_folder)))
         )

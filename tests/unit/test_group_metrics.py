@@ -24,7 +24,7 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_correct_completion():
     assert group_metrics({}) == {}
 
 
-def test_the_smallest_group_bounds_k():
+def test_smallest_group_bounds_k():
     assert "groups/pass_at_4" not in group_metrics({0: (1, 8), 1: (1, 3)})
 
 
@@ -39,7 +39,7 @@ def test_accuracy_by_source_and_difficulty_counts_completions():
     }
 
 
-def test_one_source_and_no_difficulty_say_nothing():
+def test_one_source_without_difficulty_has_no_breakdown():
     assert Strata(["a", "a"], np.full(2, math.nan)).accuracies({0: (1, 2)}) == {}
 
 
@@ -52,7 +52,7 @@ def test_many_sources_and_difficulties_are_few_metrics():
     assert len(found) - len(by_source) == MOST_LEVELS
 
 
-def test_a_range_of_difficulty_holds_its_own_problems():
+def test_difficulty_range_contains_its_problems():
     difficulty = np.arange(100.0)
     strata = Strata(["a"] * 100, difficulty)
     for problem in (0, 12, 13, 99):

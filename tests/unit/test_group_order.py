@@ -69,7 +69,7 @@ def test_each_step_of_each_process_has_whole_groups(ranks, steps, rows, truncate
             assert set(Counter(group for group, _ in step).values()) == {SIZE}
 
 
-def test_a_step_that_is_no_multiple_of_the_group_still_takes_every_completion_once():
+def test_step_not_divisible_by_group_takes_every_completion_once():
     dealt = balanced(6, 2, 4)  # steps of 6 completions, 3 a process
     counts = Counter(completion for rank in dealt for step in rank for completion in step)
     assert sum(counts.values()) == 24 and set(Counter(group for group, _ in counts.elements()).values()) == {SIZE}
@@ -84,7 +84,7 @@ def test_every_group_is_in_every_step_equally_often():
     assert all(6 <= firsts[group] <= 36 for group in range(8)), firsts  # 20 expected, standard deviation 3.9
 
 
-def test_the_order_follows_from_the_seed_alone():
+def test_order_follows_from_the_seed_alone():
     assert balanced(8, 2, 2, seed=5) == balanced(8, 2, 2, seed=5)
     assert len({str(balanced(8, 2, 2, seed)) for seed in range(20)}) > 15
 
@@ -97,7 +97,7 @@ def test_processes_have_about_as_many_tokens_in_each_step(seed):
         assert max(loads) - min(loads) <= longest
 
 
-def test_the_trainer_draws_another_order_for_each_step_and_the_same_again_after_a_kill(monkeypatch):
+def test_order_differs_by_step_and_is_reproducible_after_a_kill(monkeypatch):
     drawn = []
 
     def upstream_step(self, samples, step):

@@ -31,7 +31,7 @@ def run(model, data, tmp_path, *more):
     )  # fmt: skip
 
 
-def test_a_prompt_longer_than_the_context_names_its_row_and_the_mend(model, tmp_path, capsys):
+def test_too_long_prompt_names_its_row_and_the_fix(model, tmp_path, capsys):
     rows = [{"problem": "1+1", "answer": "2"}] * 15 + [{"problem": "1 " * 900, "answer": "2"}]
     data = write(tmp_path / "data.jsonl", rows)
     assert run(model, data, tmp_path, "--data.max_len", "512", "--rollout.max_new_tokens", "256") == 2
@@ -40,7 +40,7 @@ def test_a_prompt_longer_than_the_context_names_its_row_and_the_mend(model, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_a_tokenizer_without_chat_template_names_the_flag(model, tmp_path, capsys):
+def test_tokenizer_without_chat_template_names_the_flag(model, tmp_path, capsys):
     bare = tmp_path / "bare"
     tokenizer = build_tokenizer(["1+1=2"])
     tokenizer.chat_template = None
@@ -65,7 +65,7 @@ def test_a_tokenizer_without_chat_template_names_the_flag(model, tmp_path, capsy
         {"problem": "1+1", "answer": {"value": "2"}}, {"problem": "1+1", "answer": True},
     ],
 )  # fmt: skip
-def test_a_poisoned_row_is_named_before_anything_starts(model, tmp_path, capsys, poisoned):
+def test_malformed_row_is_named_before_start(model, tmp_path, capsys, poisoned):
     data = write(tmp_path / "data.jsonl", [{"problem": "1+1", "answer": "2"}] * 16 + [poisoned])
     assert run(model, data, tmp_path) == 2
     error = capsys.readouterr().err
@@ -74,7 +74,7 @@ def test_a_poisoned_row_is_named_before_anything_starts(model, tmp_path, capsys,
 
 
 @pytest.mark.parametrize("gold", ["", None, float("nan")])
-def test_an_empty_gold_is_set_aside_and_named(tmp_path, capsys, model, gold):
+def test_empty_gold_is_skipped_and_named(tmp_path, capsys, model, gold):
     rows = [{"problem": "1+1", "answer": "2"}] * 16 + [{"problem": "1+2", "answer": gold}]
     data = write(tmp_path / "data.jsonl", rows)
     assert run(model, data, tmp_path, "--math.max_bad_golds", "0.05") == 2
@@ -82,7 +82,7 @@ def test_an_empty_gold_is_set_aside_and_named(tmp_path, capsys, model, gold):
     assert "1 of 17 gold answers of data cannot be parsed, the first in row 17 ('')" in error
 
 
-def test_problems_whose_gold_cannot_be_parsed_are_set_aside(tmp_path):
+def test_problems_with_unparsable_gold_are_skipped(tmp_path):
     rows = [{"problem": f"{n}+1", "answer": str(n + 1)} for n in range(19)] + [{"problem": "?", "answer": r"\frac{"}]
     problems = read_problems(str(write(tmp_path / "data.jsonl", rows)), "problem", "answer")
     kept, rejected = keep_parsable(problems, 0.05)
@@ -121,7 +121,7 @@ def test_bad_input_of_sft(model, tmp_path, capsys, flags, sentence):
         ("eval_x_pass1", False),
     ],
 )
-def test_the_metric_of_the_best_checkpoint_is_one_that_evaluations_have(model, tmp_path, capsys, key, known):
+def test_best_checkpoint_metric_must_be_an_evaluation_metric(model, tmp_path, capsys, key, known):
     data = write(tmp_path / "data.jsonl", [{"problem": f"{n}+1", "answer": str(n + 1)} for n in range(16)])
     flags = ("--eval.dataset", str(data), "--ckpt.best_metric_key", key, "--dry-run")
     assert run(model, data, tmp_path, *flags) == (0 if known else 2)

@@ -33,7 +33,7 @@ def dry(tmp_path, model, monkeypatch, capsys):
     return run
 
 
-def test_it_shows_the_first_prompt(dry):
+def test_first_prompt_is_shown(dry):
     code, out, _ = dry()
     assert code == 0 and "0 + 1 = ?" in out
 
@@ -55,7 +55,7 @@ def test_it_shows_the_first_prompt(dry):
         (("--reward.remote_url", "http://127.0.0.1:x"), "--reward.remote_url http://127.0.0.1:x"),
     ],
 )
-def test_a_mistake_is_named(dry, flags, named):
+def test_mistake_is_named(dry, flags, named):
     code, _, said = dry(*flags)
     assert code == 2 and named in said and len(said.splitlines()) == 1
 
@@ -72,7 +72,7 @@ def test_a_mistake_is_named(dry, flags, named):
         ("reward.remote_url", "if True:\n    def reward_func(queries, prompts, labels): ...", 0),
     ],
 )
-def test_a_python_file_is_read_before_it_is_needed(dry, tmp_path, flag, text, code):
+def test_python_file_is_loaded_early(dry, tmp_path, flag, text, code):
     (tmp_path / "file.py").write_text(text)
     found, _, said = dry(f"--{flag}", "file.py")
     assert found == code and (code == 0 or f"--{flag} file.py" in said)

@@ -26,7 +26,7 @@ def test_every_upstream_flag_keeps_its_name_and_type():
             assert (ours[option].dest, ours[option].type) == (action.dest, action.type)
 
 
-def test_the_recipe_is_the_default():
+def test_recipe_is_the_default():
     args = settings()
     assert args.algo.advantage.estimator == "grpo"
     assert args.algo.kl.init_coef == 0
@@ -37,7 +37,7 @@ def test_the_recipe_is_the_default():
     assert args.train.agent_func_path.endswith("default_agent.py")
 
 
-def test_a_user_overrides_the_recipe():
+def test_user_overrides_the_recipe():
     args = settings("--no-train.colocate_all", "--algo.kl.init_coef", "0.01", "--train.batch_size", "64")
     assert not args.train.colocate_all and args.algo.kl.init_coef == 0.01
     assert not one_step_a_batch(args) and old_log_probs_needed(args)
@@ -54,7 +54,7 @@ def test_a_user_overrides_the_recipe():
         (("--train.batch_size", "32"), True),
     ],
 )
-def test_the_pass_for_old_log_probabilities_is_skipped_only_where_nothing_reads_them(flags, needed):
+def test_old_log_probability_pass_is_skipped_only_if_unused(flags, needed):
     assert old_log_probs_needed(settings(*flags)) is needed
 
 
@@ -72,7 +72,7 @@ def test_the_pass_for_old_log_probabilities_is_skipped_only_where_nothing_reads_
         (("--algo.advantage.estimator", "gpro"), "there is none of that name; choose one of grpo"),
     ],
 )
-def test_flags_that_cannot_work(flags, sentence, capsys):
+def test_invalid_flags(flags, sentence, capsys):
     assert main(["grpo", *MINIMAL, *flags, "--dry-run"]) == 2
     assert sentence in capsys.readouterr().err
 
@@ -127,7 +127,7 @@ def problems(path, count=16, **columns):
         "run exists",
     ],
 )
-def test_inputs_that_cannot_work(break_it, sentence, model, tmp_path, capsys):
+def test_invalid_inputs(break_it, sentence, model, tmp_path, capsys):
     data = problems(tmp_path / "data.jsonl")
     break_it(model, data)
     code = main(
@@ -140,17 +140,17 @@ def test_inputs_that_cannot_work(break_it, sentence, model, tmp_path, capsys):
     assert not (tmp_path / "run" / "prompts").exists(), "nothing half-written"
 
 
-def test_a_missing_model_directory_is_told_apart_from_a_hub_name(capsys):
+def test_missing_model_directory_differs_from_a_hub_name(capsys):
     assert main(["grpo", *MINIMAL, "--actor.model_name_or_path", "./no/such/dir"]) == 2
     assert "there is no such directory, and it is not a hub name" in capsys.readouterr().err
 
 
-def test_the_model_size_is_read_from_files_or_from_the_name(tmp_path):
+def test_model_size_is_read_from_files_or_from_the_name(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"x" * 2000)
     assert count_parameters(str(tmp_path)) == 1000
     assert count_parameters("Qwen/Qwen2.5-32B-Instruct") == 32_000_000_000
     assert count_parameters("some/model") == 0
 
 
-def test_secrets_are_left_out_of_the_saved_configuration():
+def test_saved_configuration_has_no_secrets():
     assert "s3cret" not in as_json(settings("--logger.wandb.key", "s3cret"))

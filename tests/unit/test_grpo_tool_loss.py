@@ -65,7 +65,7 @@ def ranks(request, monkeypatch):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("terms", [(), ALL], ids=["policy", "all"])
 @pytest.mark.parametrize("truncated", ["keep", "mask"])
-def test_a_tools_tokens_are_in_no_term_and_no_denominator(ranks, monkeypatch, rows, mode, terms, truncated):
+def test_tool_tokens_are_in_no_loss_term_or_denominator(ranks, monkeypatch, rows, mode, terms, truncated):
     completions = batch(cut_off=0.3)
     args = settings(*BATCH, *rows, *terms, "--actor.num_gpus_per_node", ranks.count, "--actor.loss_agg_mode", mode,
                     "--math.truncated", truncated)  # fmt: skip
@@ -81,7 +81,7 @@ def test_a_tools_tokens_are_in_no_term_and_no_denominator(ranks, monkeypatch, ro
 
 
 @pytest.mark.parametrize("rows", [PACKED, PADDED], ids=["packed", "padded"])
-def test_the_loss_of_one_step_a_batch_is_0(monkeypatch, rows):
+def test_loss_of_one_step_a_batch_is_0(monkeypatch, rows):
     completions = batch()
     ranks = Ranks(2, monkeypatch)
     done = train(completions, settings(*BATCH, *rows, "--actor.num_gpus_per_node", 2), ranks, monkeypatch)
@@ -93,7 +93,7 @@ def test_the_loss_of_one_step_a_batch_is_0(monkeypatch, rows):
 
 @pytest.mark.parametrize("kind", ["ppo", "gspo", "cispo", "sapo"])
 @pytest.mark.parametrize("correction", ["off", "tis", "mis", "seq"])
-def test_every_loss_and_every_correction_of_rollouts_reads_the_models_tokens(monkeypatch, kind, correction):
+def test_losses_and_corrections_use_only_model_tokens(monkeypatch, kind, correction):
     """Two optimizer steps a batch: ratios are not 1. A completion's mean weight is that of the model's tokens."""
     completions, ranks = batch(), Ranks(2, monkeypatch)
     args = settings(
@@ -108,7 +108,7 @@ def test_every_loss_and_every_correction_of_rollouts_reads_the_models_tokens(mon
         assert_close(found["table"], expected, atol=1e-6, rtol=1e-5)
 
 
-def test_a_constant_length_divides_the_sum_over_the_models_tokens(monkeypatch):
+def test_constant_length_divides_the_sum_over_model_tokens(monkeypatch):
     completions, ranks = batch(), Ranks(2, monkeypatch)
     args = settings(*BATCH, *PACKED, "--actor.num_gpus_per_node", 2, "--actor.loss_agg_mode", "seq-mean-token-sum-norm",
                     "--math.loss_length", 7)  # fmt: skip
@@ -119,7 +119,7 @@ def test_a_constant_length_divides_the_sum_over_the_models_tokens(monkeypatch):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("terms", [(), ALL], ids=["policy", "all"])
-def test_packed_groups_of_a_transformer_attend_to_what_the_tool_wrote(ranks, monkeypatch, mode, terms):
+def test_packed_groups_attend_to_tool_output(ranks, monkeypatch, mode, terms):
     completions = batch()
     args = settings(*BATCH, *PACKED, *terms, "--actor.num_gpus_per_node", ranks.count, "--actor.loss_agg_mode", mode)
     done = train(completions, args, ranks, monkeypatch, Transformer)
@@ -131,7 +131,7 @@ def test_packed_groups_of_a_transformer_attend_to_what_the_tool_wrote(ranks, mon
         )
 
 
-def test_a_kl_penalty_in_the_reward_counts_the_models_tokens():
+def test_kl_penalty_counts_only_model_tokens():
     """The advantage of a token: the completion's, less the penalties of the model's tokens from it on."""
     completions, coefficient = batch(), 0.5
     args = settings(*BATCH, "--algo.kl.init_coef", coefficient)
@@ -149,7 +149,7 @@ def test_a_kl_penalty_in_the_reward_counts_the_models_tokens():
         assert_close(item.advantages[item.action_mask == 1], torch.tensor(expected[::-1]), atol=1e-5, rtol=1e-5)
 
 
-def test_token_budgets_and_the_share_of_each_process_count_the_tools_tokens():
+def test_token_budgets_count_tool_tokens():
     """They go through the model as all others."""
     completions = batch()
     args = settings(*BATCH, *PACKED, "--actor.num_gpus_per_node", 2)

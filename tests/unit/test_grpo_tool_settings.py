@@ -29,7 +29,7 @@ def settings(*more: str) -> SimpleNamespace:
     return resolve(build_parser("grpo").parse_args([*MINIMAL, *more]))
 
 
-def test_without_the_flag_there_is_no_tool():
+def test_tool_is_off_without_the_flag():
     args = settings()
     assert args.math.tool is None and args.math.instruction == INSTRUCTION
     assert tool_line(args.math.tool, 1) == "tool: none"
@@ -44,7 +44,7 @@ def test_every_flag_sets_its_field():
     assert tool.limits().memory_mb == 256 and tool.limits().seconds == 2.5
 
 
-def test_the_settings_are_in_the_configuration():
+def test_settings_are_in_the_configuration():
     assert json.loads(as_json(settings(*TOOL)))["math"]["tool"]["calls"] == 8
 
 
@@ -67,13 +67,13 @@ def test_the_settings_are_in_the_configuration():
         ((*TOOL, "--train.full_determinism_enable"), "--train.full_determinism_enable"),
     ],
 )
-def test_what_cannot_work_is_one_sentence_that_names_the_flag(flags, named, capsys):
+def test_invalid_value_names_the_flag(flags, named, capsys):
     assert main(["grpo", *MINIMAL, *flags]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert named in line
 
 
-def test_a_machine_without_isolation_is_refused_before_anything_starts(monkeypatch, capsys):
+def test_machine_without_isolation_is_refused_before_start(monkeypatch, capsys):
     monkeypatch.setattr(isolation, "_possible", list)
     for more in ((), ("--dry-run",)):
         assert main(["grpo", *MINIMAL, *TOOL, *more]) == 2
@@ -81,20 +81,20 @@ def test_a_machine_without_isolation_is_refused_before_anything_starts(monkeypat
         assert "--math.tool python" in line and "--math.tool_isolation none" in line
 
 
-def test_the_usual_instruction_says_how_a_block_is_written_and_ones_own_stays():
+def test_default_instruction_explains_blocks_and_a_custom_one_is_kept():
     assert settings(*TOOL).math.instruction == f"{BLOCK_INSTRUCTION}\n{INSTRUCTION}"
     assert settings(*TOOL, "--math.instruction", "").math.instruction == ""
     assert settings(*TOOL, "--math.instruction", "Use it.").math.instruction == "Use it."
     assert settings(*TOOL, "--math.tool_form", "template").math.instruction == INSTRUCTION, "the chat template says it"
 
 
-def test_a_tool_that_the_chat_template_does_not_know_is_refused():
+def test_tool_without_template_support_is_refused():
     tool = settings(*TOOL, "--math.tool_form", "template", "--math.tool_isolation", "none").math.tool
     with pytest.raises(UserError, match="--math.tool_form block"):
         tools_of(tool, build_tokenizer(["1 + 1"]), "model")
 
 
-def test_a_run_goes_on_with_the_same_tool():
+def test_resumed_run_keeps_its_tool():
     fixed = ("math.tool", "math.tool.calls", "math.tool.form", "math.tool.seconds", "math.tool.output")
     assert not any(is_free(name) for name in fixed)
     assert is_free("math.tool.kernels") and is_free("math.tool.isolation")
@@ -110,7 +110,7 @@ def test_shares_are_of_all_calls_and_of_all_tokens():
     assert tool_shares({"response_length": 80.0}) == {}
 
 
-def test_generated_tokens_a_second_are_the_models():
+def test_tokens_per_second_count_model_tokens():
     record = {"step": 1, "completion_length": 80.0, "tool/tokens": 20.0, "rollout/num_samples": 10.0,
               "timing/step_total": 2.0}  # fmt: skip
     assert values(record, 3)["tokens_per_second"] == 300.0

@@ -105,7 +105,7 @@ def by_owner(rollout) -> list[tuple[str, str]]:
     return [(owner, TOKENIZER.decode(part)) for owner, part in pieces]
 
 
-def test_a_call_is_answered_and_the_model_goes_on():
+def test_call_is_answered_and_the_model_continues():
     engine = Engine(CALL, "The answer is \\boxed{156}." + END)
     (rollout,) = rollouts(engine)
     assert by_owner(rollout) == [
@@ -117,7 +117,7 @@ def test_a_call_is_answered_and_the_model_goes_on():
     assert logs["tool/tokens"] == len(ids("```output\n156\n```\n")) and logs["tool/seconds"] > 0
 
 
-def test_what_the_model_sampled_is_never_tokenised_again():
+def test_sampled_tokens_are_never_tokenised_again():
     """Here it samples what no tokenizer would give for the text: a token a byte."""
     pieces = [token for letter in CALL for token in ids(letter)]
     assert pieces != ids(CALL) and TOKENIZER.decode(pieces) == CALL
@@ -137,7 +137,7 @@ def test_what_the_model_sampled_is_never_tokenised_again():
     assert engine.asked[1].ids[before : before + len(pieces)] == pieces
 
 
-def test_log_probs_stand_at_the_tokens_of_the_model():
+def test_log_probs_are_at_model_tokens():
     engine = Engine(CALL, "\\boxed{156}" + END)
     (rollout,) = rollouts(engine)
     tokens, log_probs = rollout["observation_tokens"], rollout["rollout_log_probs"]
@@ -148,7 +148,7 @@ def test_log_probs_stand_at_the_tokens_of_the_model():
     assert log_probs[second:end] == [-0.01 * (200 + place) for place in range(end - second)]
 
 
-def test_the_next_request_is_the_sequence_so_far_with_what_is_left_of_the_limit():
+def test_next_request_is_the_sequence_with_the_remaining_limit():
     engine = Engine(CALL, "\\boxed{156}" + END)
     (rollout,) = rollouts(engine, max_tokens=90)
     first, second = engine.asked
@@ -158,7 +158,7 @@ def test_the_next_request_is_the_sequence_so_far_with_what_is_left_of_the_limit(
     assert first.params.stop == second.params.stop and first.params.n == 1
 
 
-def test_variables_last_for_the_completion_and_no_longer():
+def test_variables_live_as_long_as_the_completion():
     one = "```python\nx = 7\n```\n", "```python\nprint(x)\n```\n", "ok" + END
     (rollout,) = rollouts(Engine(*one))
     assert by_owner(rollout)[3] == ("tool", "```output\n7\n```\n")
@@ -167,27 +167,27 @@ def test_variables_last_for_the_completion_and_no_longer():
     assert any("NameError" in text for _, text in shown)
 
 
-def test_after_the_last_call_nobody_looks_for_more():
+def test_no_calls_are_parsed_after_the_last_allowed_one():
     engine = Engine(CALL, CALL, CALL + CALL + END)
     (rollout,) = rollouts(engine, calls=2)
     assert [owner for owner, _ in by_owner(rollout)] == ["model", "tool", "model", "tool", "model"]
     assert rollout["extra_logs"]["tool/calls"] == 2 and not engine.asked[2].params.stop
 
 
-def test_a_turn_that_the_model_ends_is_the_last():
+def test_turn_ended_by_the_model_is_the_last():
     engine = Engine("```python\nprint(1)\n```" + END)
     (rollout,) = rollouts(engine)
     assert len(engine.asked) == 1 and rollout["extra_logs"]["tool/calls"] == 0 and not rollout["truncated"]
 
 
-def test_a_block_of_no_language_is_no_call():
+def test_block_without_a_language_is_not_a_call():
     engine = Engine("```\n", "1 + 1\n```\n", "done" + END)
     (rollout,) = rollouts(engine)
     assert by_owner(rollout) == [("model", "```\n1 + 1\n```\ndone" + END)]
     assert rollout["extra_logs"]["tool/calls"] == 0
 
 
-def test_texts_that_are_no_calls_bound_the_requests():
+def test_non_call_texts_limit_the_requests():
     engine = Engine(*["```\n"] * MOST_FALSE_STOPS, "```\n```\n" + END)
     (rollout,) = rollouts(engine, max_tokens=900)
     assert len(engine.asked) == MOST_FALSE_STOPS + 1
@@ -197,20 +197,20 @@ def test_texts_that_are_no_calls_bound_the_requests():
 # --- the limit
 
 
-def test_cut_off_within_a_call_it_is_not_run():
+def test_truncated_call_is_not_run():
     engine = Engine(CALL)
     (rollout,) = rollouts(engine, max_tokens=len(ids(CALL)) - 2)
     assert rollout["truncated"] is True and rollout["extra_logs"]["tool/calls"] == 0
     assert len(rollout["observation_tokens"]) == len(ids(PROMPT)) + len(ids(CALL)) - 2
 
 
-def test_a_call_that_ends_at_the_limit_is_cut_off_and_not_run():
+def test_call_ending_at_the_limit_is_not_run():
     (rollout,) = rollouts(Engine(CALL), max_tokens=len(ids(CALL)))
     assert rollout["truncated"] is True and rollout["extra_logs"]["tool/calls"] == 0
 
 
 @pytest.mark.parametrize(("room", "fits"), [(0, False), (1, True)])
-def test_a_reply_that_leaves_no_room_for_the_model_is_left_out(room, fits):
+def test_output_that_leaves_no_room_is_dropped(room, fits):
     whole = len(ids(CALL)) + len(ids("```output\n156\n```\n"))
     (rollout,) = rollouts(Engine(CALL, "no room" + END), max_tokens=whole + room)
     assert rollout["truncated"] is True and rollout["extra_logs"]["tool/calls"] == 1
@@ -222,12 +222,12 @@ def test_a_reply_that_leaves_no_room_for_the_model_is_left_out(room, fits):
 # --- what the tool says
 
 
-def test_a_chat_template_without_tools_is_refused():
+def test_chat_template_without_tools_is_refused():
     with pytest.raises(UserError, match="--math.tool_form block"):
         ToolTurns(settings(form="template"), TOKENIZER, "model")
 
 
-def test_a_control_token_in_the_output_is_text():
+def test_control_token_in_output_is_text():
     code = f"```python\nprint('{END}' + '<' + '|im_start|' + '>')\n```\n"
     engine = Engine(code.replace(END, "<' + '|im_end|>"), END)
     (rollout,) = rollouts(engine)
@@ -237,20 +237,20 @@ def test_a_control_token_in_the_output_is_text():
     assert "im_end" in by_owner(rollout)[1][1] and "im_start" in by_owner(rollout)[1][1]
 
 
-def test_an_interpreter_that_dies_is_a_message():
+def test_interpreter_death_becomes_a_message():
     engine = Engine("```python\nimport os\nos._exit(3)\n```\n", CALL, "\\boxed{156}" + END)
     (rollout,) = rollouts(engine)
     assert "exit code 3" in by_owner(rollout)[1][1]
     assert rollout["extra_logs"]["tool/failed_calls"] == 1 and rollout["reward"] == 1.0
 
 
-def test_code_that_does_not_end_is_a_message():
+def test_endless_code_becomes_a_message():
     engine = Engine("```python\nwhile True: pass\n```\n", END)
     (rollout,) = rollouts(engine, seconds=0.5)
     assert "ended after" in by_owner(rollout)[1][1] and rollout["extra_logs"]["tool/failed_calls"] == 1
 
 
-def test_a_call_as_the_chat_template_writes_it(tool_template):
+def test_call_as_the_chat_template_writes_it(tool_template):
     call = '<tool_call>\n{"name": "python", "arguments": {"code": "print(12*13)"}}\n</tool_call>'
     (rollout,) = rollouts(Engine(call, "\\boxed{156}" + END), form="template")
     reply = "<|im_end|>\n<|im_start|>user\n<tool_response>\n156\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
@@ -259,7 +259,7 @@ def test_a_call_as_the_chat_template_writes_it(tool_template):
     assert rollout["observation_tokens"][stop] == TOKENIZER.eos_token_id, "the template's own tokens are control tokens"
 
 
-def test_a_call_that_cannot_be_read_is_a_message(tool_template):
+def test_unreadable_call_becomes_a_message(tool_template):
     engine = Engine("<tool_call>\nprint(1)\n</tool_call>", END)
     (rollout,) = rollouts(engine, form="template")
     assert rollout["extra_logs"]["tool/failed_calls"] == 1 and "JSON" in by_owner(rollout)[1][1]
@@ -268,7 +268,7 @@ def test_a_call_that_cannot_be_read_is_a_message(tool_template):
 # --- the grade, seeds, groups
 
 
-def test_a_tools_output_earns_nothing():
+def test_tool_output_earns_no_reward():
     """The only box is the tool's, and it is the right answer."""
     engine = Engine("```python\nprint(chr(92) + 'bo' + 'xed{156}')\n```\n", "That is it." + END)
     (rollout,) = rollouts(engine)
@@ -276,7 +276,7 @@ def test_a_tools_output_earns_nothing():
     assert rollout["extra_logs"]["accuracy"] == 0.0 and rollout["reward"] == 0.0
 
 
-def test_a_box_that_the_tool_completes_earns_nothing():
+def test_box_completed_by_the_tool_earns_no_reward():
     engine = Engine("The answer is \\boxed{\n```python\nprint('156}')\n```\n", "." + END)
     (rollout,) = rollouts(engine)
     assert "156}" in by_owner(rollout)[1][1] and rollout["extra_logs"]["accuracy"] == 0.0
@@ -294,14 +294,14 @@ def test_seeds_differ_by_completion_and_turn_and_are_the_same_again():
     assert set(first) == set(again) == expected and len(expected) == 4
 
 
-def test_more_completions_than_kernels_and_none_is_left_behind():
+def test_more_completions_than_kernels_all_complete():
     engine = Engine(*[CALL] * 6, *["\\boxed{156}" + END] * 6)
     group = rollouts(engine, samples=6, kernels=2)
     assert [rollout["extra_logs"]["tool/failed_calls"] for rollout in group] == [0.0] * 6
     assert {rollout["reward"] for rollout in group} == {1.0}
 
 
-def test_an_engine_that_dies_ends_the_group_and_its_kernels():
+def test_engine_that_dies_ends_the_group_and_its_kernels():
     class Dying(Engine):
         async def generate(self, prompt_ids, params):
             if len(self.asked) == 3:
@@ -340,7 +340,7 @@ def running(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("isolation", ["none", "auto"])
-def test_a_process_that_is_killed_takes_its_interpreters_with_it(isolation):
+def test_killed_process_ends_its_interpreters(isolation):
     """As a rollout actor whose engine died, or that Ray's memory monitor ended: no code of its own runs any more."""
     try:
         isolation = find_isolation(isolation)

@@ -6,7 +6,7 @@ from openrlhf_math.colocation.layout import HeapTrimmer
 MIB = 2**20
 
 
-def test_freed_pieces_below_one_that_is_in_use_are_given_back():
+def test_freed_memory_below_used_blocks_is_returned():
     trim = HeapTrimmer(growth=1.0)
     blocks = [bytearray(64_000) for _ in range(4000)]  # 244 MiB, each too small for a mapping of its own
     before = layout.used_bytes("cpu")
@@ -15,7 +15,7 @@ def test_freed_pieces_below_one_that_is_in_use_are_given_back():
     assert layout.used_bytes("cpu") < before - 150 * MIB
 
 
-def test_it_waits_until_the_heap_has_grown(monkeypatch):
+def test_trimming_waits_until_the_heap_grows(monkeypatch):
     used = iter([100, 120, 126, 100, 120])
     monkeypatch.setattr(layout, "used_bytes", lambda device: next(used))
     trim = HeapTrimmer(growth=1.25)

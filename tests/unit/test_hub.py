@@ -36,7 +36,7 @@ def run(tmp_path, monkeypatch, *words):
     ],
     ids=lambda value: value[0] if isinstance(value, list) else value.split("/")[1],
 )
-def test_a_name_that_cannot_be_downloaded_is_refused_without_retries(tmp_path, monkeypatch, words, name):
+def test_name_that_cannot_be_downloaded_is_refused_without_retries(tmp_path, monkeypatch, words, name):
     row = {"problem": "1+1", "answer": "2", "messages": [{"role": "user", "content": "1+1"}]}
     (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 16)
     (tmp_path / "folder").mkdir()
@@ -51,7 +51,7 @@ def test_a_name_that_cannot_be_downloaded_is_refused_without_retries(tmp_path, m
     assert not (tmp_path / "out").exists()
 
 
-def test_the_download_command_names_the_kind(tmp_path):
+def test_download_command_names_the_kind(tmp_path):
     error = ConnectionError("no network")
     assert "`hf download some/model`" in places.why_missing("some/model", error)
     assert "`hf download --repo-type dataset some/set`" in places.why_missing("some/set", error, "dataset")
@@ -59,7 +59,7 @@ def test_the_download_command_names_the_kind(tmp_path):
     assert places.why_missing("some/model", ValueError("its file is torn")) is None
 
 
-def test_a_fault_of_a_model_in_the_cache_is_not_taken_for_a_missing_download(tmp_path, monkeypatch):
+def test_error_of_a_cached_model_is_not_a_missing_download(tmp_path, monkeypatch):
     place = tmp_path / "cache" / "hub" / "models--some--model"
     (place / "snapshots" / "abc").mkdir(parents=True)
     (place / "snapshots" / "abc" / "config.json").write_text('{"model_type": "no_such_type"}')
@@ -71,7 +71,7 @@ def test_a_fault_of_a_model_in_the_cache_is_not_taken_for_a_missing_download(tmp
 
 
 @pytest.mark.parametrize("value", ["0", "1"])
-def test_the_users_choice_is_kept(monkeypatch, value):
+def test_users_choice_is_kept(monkeypatch, value):
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     monkeypatch.setattr(places, "_reachable", lambda url: pytest.fail("it was asked"))
     places.give_up_soon_without_network()

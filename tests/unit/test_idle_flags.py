@@ -61,7 +61,7 @@ def idle(text: str) -> set[str]:
         ("--actor.adam.lr 1e-6 --train.seed 3", set()),
     ],
 )
-def test_what_nothing_reads_is_named(text, named):
+def test_unused_settings_are_named(text, named):
     assert idle(text) == named
 
 
@@ -81,12 +81,12 @@ def test_what_nothing_reads_is_named(text, named):
         ("--data.prompt_dataset a,b --data.prompt_probs half", "--data.prompt_probs half"),
     ],
 )
-def test_another_result_than_asked_for_is_refused(text, flag):
+def test_unrequested_result_is_refused(text, flag):
     with pytest.raises(UserError, match=flag):
         idle(text)
 
 
-def test_a_share_for_each_set():
+def test_each_set_has_a_share():
     assert idle("--data.prompt_dataset a,b --data.prompt_probs 0.4,0.6") == set()
 
 

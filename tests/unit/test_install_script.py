@@ -57,7 +57,7 @@ def install(clone: Path, **environment: str) -> tuple[int, str, list[str]]:
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 @pytest.mark.parametrize("installer", ["pip", "uv"])
-def test_each_python_gets_the_whole_lock(clone, version, installer):
+def test_each_python_has_a_complete_lock(clone, version, installer):
     python = program(clone / "bin" / f"python{version}", version)
     program(clone / "bin" / "uv", version)
     more = {"PYTHON": str(python), "PYTHON_OF_UV": str(python)} | ({"UV": ""} if installer == "pip" else {})
@@ -74,7 +74,7 @@ def test_each_python_gets_the_whole_lock(clone, version, installer):
 @pytest.mark.parametrize(
     ("version", "named"), [("3.10", "Python 3.10"), ("3.14", "Python 3.14"), ("2.7", "Python 2.7")]
 )
-def test_a_python_without_wheels_is_one_sentence(clone, version, named):
+def test_python_without_wheels_is_one_sentence(clone, version, named):
     code, said, notes = install(clone, PYTHON=str(program(clone / "bin" / "python3", version)))
     assert code == 2 and notes == []
     assert len(said.splitlines()) == 1 and named in said and "3.13" in said
@@ -85,14 +85,14 @@ def test_no_python_is_one_sentence(clone):
     assert code == 2 and notes == [] and len(said.splitlines()) == 1 and "python9.9" in said
 
 
-def test_an_environment_of_another_python_is_not_mixed(clone):
+def test_environments_of_different_pythons_are_not_mixed(clone):
     (clone / "venv" / "bin").mkdir(parents=True)
     program(clone / "venv" / "bin" / "python", "3.11")
     code, said, notes = install(clone, PYTHON=str(program(clone / "bin" / "python3.13", "3.13")))
     assert code == 2 and notes == [] and "3.11" in said and "3.13" in said
 
 
-def test_the_supported_pythons_are_the_same_everywhere():
+def test_supported_pythons_are_the_same_everywhere():
     from openrlhf_math.doctor.software import PYTHONS
 
     for script in ("install.sh", "lock.sh"):

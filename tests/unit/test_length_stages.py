@@ -42,18 +42,18 @@ GROWS = LimitSettings(start=100, grow_at=0.2, grow_by=1.5, grow_to=300, grow_aft
         (LimitSettings(start=1, grow_at=0.0, grow_by=1.1, grow_to=3, grow_after=1), [1.0] * 4, [1, 2, 3, 3]),
     ],
 )
-def test_the_limit_of_each_step(settings, rates, expected):
+def test_limit_of_each_step(settings, rates, expected):
     assert limits(settings, rates) == expected
 
 
 @pytest.mark.parametrize("settings", [LimitSettings(stages=((0, 64), (2, 128))), GROWS])
 @pytest.mark.parametrize("until", [1, 2, 3, 5])
-def test_a_restored_limit_goes_on_as_if_nothing_had_happened(settings, until):
+def test_restored_limit_continues_unchanged(settings, until):
     rates = [0.3, 0.1, 0.4, 0.3, 0.0, 0.9, 0.9]
     assert limits(settings, rates, until) == limits(settings, rates)
 
 
-def test_a_checkpoint_without_a_limit_begins_at_the_start():
+def test_checkpoint_without_a_limit_begins_at_the_start():
     limit = CompletionLimit(GROWS)
     limit.restore(7, None)
     assert limit.tokens == 100
@@ -69,7 +69,7 @@ def test_a_checkpoint_without_a_limit_begins_at_the_start():
         (("--math.grow_at", "0.2", "--math.grow_to", "256", "--rollout.max_new_tokens", "64"), 256, 64),
     ],
 )
-def test_the_context_is_for_the_last_limit(flags, context, first):
+def test_context_is_for_the_last_limit(flags, context, first):
     args = resolve(build_parser("grpo").parse_args([*MINIMAL, *flags]))
     assert args.rollout.max_new_tokens == args.math.completion_limit.last == context
     assert CompletionLimit(args.math.completion_limit).tokens == first
@@ -92,7 +92,7 @@ def test_the_context_is_for_the_last_limit(flags, context, first):
         (("--math.grow_to", "99"), "say when to grow with --math.grow_at"),
     ],
 )
-def test_limits_that_cannot_be(flags, sentence, capsys):
+def test_impossible_limits(flags, sentence, capsys):
     assert main(["grpo", *MINIMAL, *flags, "--dry-run"]) == 2
     error = capsys.readouterr().err
     assert sentence in error and len(error.strip().splitlines()) == 1
@@ -102,14 +102,14 @@ def test_limits_that_cannot_be(flags, sentence, capsys):
     ("flag", "value", "sentence"),
     [("grow_by", "1", "grows by a factor above 1"), ("grow_after", "0", "give 1 step or more")],
 )
-def test_growth_that_cannot_be(flag, value, sentence, capsys):
+def test_invalid_growth(flag, value, sentence, capsys):
     growth = ("--math.grow_at", "0.2", "--math.grow_to", "128", "--rollout.max_new_tokens", "64")
     assert main(["grpo", *MINIMAL, *growth, f"--math.{flag}", value, "--dry-run"]) == 2
     assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("truncated", [True, False])
-def test_wrong_takes_the_reward_of_what_was_cut_off(truncated):
+def test_wrong_removes_the_reward_of_truncated_completions(truncated):
     logs = {"accuracy": 1.0, "format_rate": 1.0}
     response = {"prompt": "p", "reward": 1.0, "scores": 1.0, "truncated": truncated, "extra_logs": logs}
     changed = as_wrong(response)
@@ -118,7 +118,7 @@ def test_wrong_takes_the_reward_of_what_was_cut_off(truncated):
     assert response["reward"] == 1.0, "the executor's own stays as it is"
 
 
-def test_mask_leaves_only_whole_completions_to_learn_from():
+def test_mask_trains_only_on_complete_completions():
     rows, mask = torch.tensor([[1.0, 1.0], [-2.0, -2.0], [0.5, 0.0]]), torch.tensor([[1, 1], [1, 1], [1, 0]])
     experience = SimpleNamespace(
         advantages=rows, returns=rows.clone(), action_mask=mask, truncated=torch.tensor([False, True, False])
@@ -128,7 +128,7 @@ def test_mask_leaves_only_whole_completions_to_learn_from():
     assert experience.action_mask.tolist() == [[1, 1], [0, 0], [1, 0]]
 
 
-def test_the_dry_run_tells_of_it(capsys, tmp_path):
+def test_dry_run_reports_it(capsys, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
     (tmp_path / "tokenizer_config.json").write_text("{}")
     flags = ("--math.length_stages", "0:64,9:128", "--math.truncated", "mask")

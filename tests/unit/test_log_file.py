@@ -30,7 +30,7 @@ root.warning("later")
 """
 
 
-def test_handlers_that_have_the_terminal_write_to_the_log_while_it_is_open(tmp_path):
+def test_terminal_handlers_write_to_the_open_log(tmp_path):
     log = tmp_path / "run.log"
     log.write_text("before\n")
     done = subprocess.run([sys.executable, "-c", PROGRAM, log], capture_output=True, text=True, check=True)
@@ -41,7 +41,7 @@ def test_handlers_that_have_the_terminal_write_to_the_log_while_it_is_open(tmp_p
     assert done.stderr == "<stderr> later\n"
 
 
-def test_a_log_that_cannot_be_opened_leaves_the_terminal(tmp_path, capsys):
+def test_unwritable_log_keeps_terminal_output(tmp_path, capsys):
     try:
         with printed_to(tmp_path / "none" / "run.log"):
             raise AssertionError

@@ -34,14 +34,14 @@ def model_of(name: str, dtype: torch.dtype, head: float, **settings):
         ("qwen2", {}, 1.0, None),
     ],
 )
-def test_a_soft_cap_or_scale_is_found_behind_small_logits(name, settings, scale, softcap, head, dtype):
+def test_soft_cap_or_scale_is_found_behind_small_logits(name, settings, scale, softcap, head, dtype):
     model = model_of(name, dtype, head, **settings)
     with torch.no_grad():
         found = logit_transform(model, model.config, TOKENS)
     assert (found.scale, found.softcap) == (pytest.approx(scale, rel=1e-12), softcap)
 
 
-def test_weights_that_are_not_numbers_are_an_error_of_their_own():
+def test_nan_weights_have_a_separate_error():
     model = model_of("qwen2", torch.float32, float("nan"))
     with torch.no_grad(), pytest.raises(ValueError, match="not finite"):
         logit_transform(model, model.config, TOKENS)

@@ -64,7 +64,7 @@ def flags_of(targets="all-linear", rank: int = 8, alpha: int = 16, dropout: floa
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else None,
 )
-def test_flags_that_cannot_work(name, flags, named, model, capsys):
+def test_invalid_flags(name, flags, named, model, capsys):
     if "tensor_parallel_size" in " ".join(flags):
         flags = [*flags, "--ds.param_dtype", "bf16"] + (["--actor.num_gpus_per_node", "2"] if name == "grpo" else [])
     assert main(command(name, model, *flags)) == 2
@@ -73,13 +73,13 @@ def test_flags_that_cannot_work(name, flags, named, model, capsys):
 
 
 @pytest.mark.parametrize("flags", [("--train.enable_ema",), ("--algo.advantage.estimator", "gae")])
-def test_models_beside_the_policy_that_adapters_do_not_fit(flags, model, capsys):
+def test_other_models_without_adapter_support_are_refused(flags, model, capsys):
     assert main(command("grpo", model, "--ds.lora.rank", "8", *flags)) == 2
     assert flags[0] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["grpo", "sft", "eval"])
-def test_an_adapter_is_no_model(name, model, tmp_path, capsys):
+def test_adapter_is_not_a_model(name, model, tmp_path, capsys):
     shutil.copytree(model, tmp_path / "adapter")
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     words = command(name, tmp_path / "adapter")
@@ -109,7 +109,7 @@ ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 
 
 @pytest.mark.parametrize(("targets", "names"), [("all-linear", ALL), (["v_proj", "q_proj"], ("q_proj", "v_proj"))])
-def test_what_is_adapted_and_how_many_parameters_that_is(targets, names, model):
+def test_adapted_layers_and_parameter_count(targets, names, model):
     found, (kinds, size) = look(str(model), flags_of(targets, rank=5)), by_hand(model, 5, names)
     assert (found.rank, found.targets, found.parameters) == (5, kinds, size)
 
@@ -118,7 +118,7 @@ def test_without_a_rank_all_weights_are_trained(model):
     assert look(str(model), flags_of(rank=0)) is None
 
 
-def test_a_model_that_cannot_be_looked_at_is_left_to_where_it_is_loaded(tmp_path):
+def test_uninspectable_model_is_checked_on_load(tmp_path):
     assert look(str(tmp_path / "none"), flags_of()) == Lora(8, {}, 0)
 
 
@@ -155,7 +155,7 @@ def test_only_adapters_have_gradients_an_optimizer_and_checkpoints(zero_stage, r
 
 
 @pytest.mark.parametrize("name", ["grpo", "sft"])
-def test_a_dry_run_names_what_is_trained_and_where_it_is_saved(name, model, tmp_path, capsys):
+def test_dry_run_names_trained_parameters_and_output(name, model, tmp_path, capsys):
     assert not main(command(name, model, "--ds.lora.rank", "4", "--math.run_dir", str(tmp_path / "run")))
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("LoRA"))
     _, size = by_hand(model, 4, ALL)
@@ -163,12 +163,12 @@ def test_a_dry_run_names_what_is_trained_and_where_it_is_saved(name, model, tmp_
 
 
 @pytest.mark.parametrize(("name", "code"), [("grpo", 2), ("sft", 0)])
-def test_dropout_of_adapters_is_for_sft_alone(name, code, model, capsys):
+def test_adapter_dropout_is_only_for_sft(name, code, model, capsys):
     assert (main(command(name, model, "--ds.lora.rank", "4", "--ds.lora.dropout", "0.1")) or 0) == code
     assert ("--ds.lora.dropout 0.1" in capsys.readouterr().err) == (code == 2)
 
 
-def test_a_run_goes_on_with_the_base_that_it_began_with(model, tmp_path):
+def test_resumed_run_keeps_its_base_model(model, tmp_path):
     shutil.copytree(model, tmp_path / "model")
     lora = Lora(8, {}, 0, base_digest(str(tmp_path / "model")))
     (tmp_path / "config.json").write_text(json.dumps({"math": {"lora": {"base": lora.base}}}))
@@ -183,7 +183,7 @@ def test_a_run_goes_on_with_the_base_that_it_began_with(model, tmp_path):
         check_base(tmp_path, str(model), Lora(8, {}, 0, base_digest(str(tmp_path / "model"))))
 
 
-def test_a_models_weights_are_not_loaded_to_look_at_it(model, tmp_path):
+def test_inspecting_a_model_loads_no_weights(model, tmp_path):
     shutil.copytree(model, tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
     assert look(str(tmp_path / "model"), flags_of()).parameters > 0

@@ -69,7 +69,7 @@ def adapted(model, targets="all-linear", **more) -> PeftModel:
 
 @pytest.mark.parametrize(("family", "targets"), TARGETS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_merged_weights_are_those_of_peft_under_the_names_of_the_model_without_adapters(family, targets, dtype):
+def test_merged_weights_match_peft_under_base_names(family, targets, dtype):
     base = plain_model(family).to(dtype)
     names = [name for name, _ in base.named_parameters()]
     model = adapted(base, targets).to(dtype)
@@ -92,7 +92,7 @@ def test_merged_weights_are_those_of_peft_under_the_names_of_the_model_without_a
 
 
 @pytest.mark.parametrize(("family", "targets"), TARGETS, ids=str)
-def test_an_engine_gets_what_it_would_get_of_the_merged_model(family, targets):
+def test_engine_gets_the_merged_weights(family, targets):
     model = adapted(plain_model(family), targets)
     found = DeepSpeedSource(model, zero_stage=2, bucket_bytes=5_000)
     weights = {name: each.clone() for name, each in found}
@@ -103,7 +103,7 @@ def test_an_engine_gets_what_it_would_get_of_the_merged_model(family, targets):
     assert not weights
 
 
-def test_sharded_weights_are_gathered_together_with_what_is_added_to_them(monkeypatch):
+def test_sharded_weights_are_gathered_with_their_adapters(monkeypatch):
     model = adapted(plain_model("qwen2"))
     expected = {name: each.clone() for name, each in DeepSpeedSource(model, 2, 10**9)}
     for parameter in model.parameters():
@@ -142,13 +142,13 @@ def test_sharded_weights_are_gathered_together_with_what_is_added_to_them(monkey
     ],
     ids=["DoRA", "embeddings", "a whole module", "biases of the layer", "a bias of the adapter"],
 )
-def test_what_is_more_than_w_plus_b_a_is_refused(targets, more):
+def test_adapters_other_than_w_plus_b_a_are_refused(targets, more):
     with pytest.raises(ValueError, match="merged|merging"):
         weights_of(adapted(plain_model("qwen2"), targets, **more))
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-def test_what_is_saved_loads_merged_and_as_an_adapter(family, tmp_path):
+def test_saved_files_load_merged_and_as_an_adapter(family, tmp_path):
     plain_model(family).save_pretrained(tmp_path / "base")
 
     def base():
@@ -176,7 +176,7 @@ def test_what_is_saved_loads_merged_and_as_an_adapter(family, tmp_path):
     assert (trained == model(tokens).logits).all(), "saving changes nothing"
 
 
-def test_a_checkpoint_holds_what_is_trained_and_no_second_name_of_a_tied_weight():
+def test_checkpoint_holds_trained_weights_and_tied_ones_once():
     saved = []
 
     class Engine:
@@ -221,7 +221,7 @@ def naive_gradient(model: PeftModel, sequences, coefficients, temperature: float
 @pytest.mark.parametrize(
     ("family", "targets"), [("qwen2", "all-linear"), ("llama", ["q_proj", "down_proj"]), ("phi3", "all-linear")]
 )
-def test_the_packed_path_has_the_gradient_of_each_sequence_alone(family, targets, checkpointing, tmp_path):
+def test_packed_gradient_matches_single_sequences(family, targets, checkpointing, tmp_path):
     plain_model(family).bfloat16().save_pretrained(tmp_path)
     actor = PackedActor(
         str(tmp_path), attn_implementation=SHARED_PREFIX, lora_rank=4, lora_alpha=12, target_modules=targets,

@@ -90,14 +90,14 @@ def test_packed_groups_of_a_transformer(ranks, monkeypatch, mode, terms, truncat
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_completions_kept_are_graded_as_any_other(ranks, monkeypatch, mode):
+def test_recorded_completions_are_graded_as_usual(ranks, monkeypatch, mode):
     completions = batch(cut_off=0.35)
     done = run(completions, ranks, monkeypatch, *PACKED, "--actor.loss_agg_mode", mode, "--math.truncated", "keep")
     assert_close(done.gradients[0]["table"], gradient(bigram_table(), completions, mode)[1], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [PACKED, PADDED], ids=["packed", "padded"])
-def test_a_batch_that_is_cut_off_as_a_whole_has_loss_and_gradient_zero(ranks, monkeypatch, rows):
+def test_fully_truncated_batch_has_zero_loss_and_gradient(ranks, monkeypatch, rows):
     completions = batch()
     for one in completions:
         one.truncated = True
@@ -119,7 +119,7 @@ def test_gspo_averages_every_term_by_completion(ranks, monkeypatch, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("truncated", ["keep", "mask"])
-def test_each_of_several_optimizer_steps_is_normalised_by_its_own_completions(ranks, monkeypatch, mode, truncated):
+def test_each_optimizer_step_is_normalised_by_its_completions(ranks, monkeypatch, mode, truncated):
     """Off the policy that generated: the ratio is to the log-probabilities from before, and clipped."""
     completions = batch(cut_off=0.2)
     flags = ("--train.batch_size", 3 * SIZE, "--actor.loss_agg_mode", mode, "--math.truncated", truncated, *KL)
@@ -153,7 +153,7 @@ def test_metrics_are_of_the_whole_batch(ranks, monkeypatch, rows, mode):
             assert status[name] == pytest.approx(value, abs=1e-5), name
 
 
-def test_the_entropy_that_is_only_logged_is_the_mean_over_what_was_computed(ranks, monkeypatch):
+def test_logged_entropy_is_the_mean_over_computed_tokens(ranks, monkeypatch):
     """Groups that teach nothing are not computed, and do not count as entropy 0."""
     completions = batch()
     done = run(completions, ranks, monkeypatch, *PACKED, "--actor.entropy_coef", 0)
@@ -163,7 +163,7 @@ def test_the_entropy_that_is_only_logged_is_the_mean_over_what_was_computed(rank
     assert sum(sum(actor.rows) for actor in done.actors) <= len(taught) + ranks.count
 
 
-def test_what_is_left_out_is_not_computed_where_rows_are_packed(ranks, monkeypatch):
+def test_skipped_completions_are_not_computed_in_packed_rows(ranks, monkeypatch):
     completions = batch(cut_off=0.35)
     done = run(completions, ranks, monkeypatch, *PACKED, *KL, "--math.truncated", "mask")
     left = sum(not one.truncated for one in completions)

@@ -73,7 +73,7 @@ def compared(done, completions, truncated="mask", **formula):
 @pytest.mark.parametrize("truncated", ["keep", "mask"])
 @pytest.mark.parametrize("steps", [(), SEVERAL], ids=["one-step", "two-steps"])
 @pytest.mark.parametrize("recipe", PAPERS)
-def test_a_recipe_is_the_formula_of_its_paper(ranks, monkeypatch, recipe, steps, truncated):
+def test_recipe_matches_the_paper(ranks, monkeypatch, recipe, steps, truncated):
     completions = batch(std=recipe != "dr_grpo")
     length = ("--rollout.max_new_tokens", LENGTH, "--data.max_len", 2 * LENGTH)
     args = settings(*BATCH, *PACKED, *length, *steps, "--actor.num_gpus_per_node", ranks.count, "--math.recipe", recipe,
@@ -86,7 +86,7 @@ def test_a_recipe_is_the_formula_of_its_paper(ranks, monkeypatch, recipe, steps,
 @pytest.mark.parametrize("correction", ["tis", "mis", "seq"])
 @pytest.mark.parametrize("steps", [(), SEVERAL], ids=["one-step", "two-steps"])
 @pytest.mark.parametrize("recipe", ["poster", "gspo", "cispo", "sapo", "dr_grpo"])
-def test_a_correction_multiplies_the_loss_of_every_token(ranks, monkeypatch, recipe, steps, correction):
+def test_correction_multiplies_every_token_loss(ranks, monkeypatch, recipe, steps, correction):
     completions = batch(std=recipe != "dr_grpo", apart=0.6)
     args = settings(*BATCH, *PACKED, *steps, "--actor.num_gpus_per_node", ranks.count, "--math.recipe", recipe,
                     "--math.rollout_correction", correction, "--math.truncated", "mask", "--rollout.max_new_tokens",
@@ -100,20 +100,20 @@ def test_a_correction_multiplies_the_loss_of_every_token(ranks, monkeypatch, rec
     compared(done, completions, **PAPERS[recipe] | {"correction": correction})
 
 
-def test_routes_of_experts_cannot_be_replayed():
+def test_expert_routing_replay_is_refused():
     with pytest.raises(UserError, match="--math.router_replay"):
         settings("--math.router_replay")
 
 
 @pytest.mark.parametrize("recipe", ["poster", "cispo"])
-def test_without_a_correction_the_engine_does_not_matter(ranks, monkeypatch, recipe):
+def test_engine_has_no_effect_without_correction(ranks, monkeypatch, recipe):
     completions = batch(apart=0.6)
     flags = (*BATCH, *PACKED, "--actor.num_gpus_per_node", ranks.count, "--math.recipe", recipe)
     done = train(completions, settings(*flags, "--math.truncated", "mask"), ranks, monkeypatch)
     compared(done, completions, **PAPERS[recipe])
 
 
-def test_the_engine_is_measured(ranks, monkeypatch):
+def test_engine_mismatch_is_measured(ranks, monkeypatch):
     """Over the tokens that are trained: those of completions with an advantage that were not cut off."""
     completions = batch(apart=0.6)
     flags = (*BATCH, *PACKED, *SEVERAL, "--actor.num_gpus_per_node", ranks.count, "--math.truncated", "mask")
@@ -138,7 +138,7 @@ def test_the_engine_is_measured(ranks, monkeypatch):
         assert {name: status[name] for name in expected} == pytest.approx(expected, abs=1e-5)
 
 
-def test_an_engine_that_is_off_on_purpose_is_off_in_the_same_way_every_time():
+def test_deliberate_engine_noise_is_reproducible():
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(Qwen2Config(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
                                          num_attention_heads=2, num_key_value_heads=1))  # fmt: skip
@@ -155,7 +155,7 @@ def test_an_engine_that_is_off_on_purpose_is_off_in_the_same_way_every_time():
 
 
 @pytest.mark.parametrize(("apart", "corrects"), [(0.0, False), (0.6, True)])
-def test_auto_corrects_the_batch_after_one_that_was_off(monkeypatch, apart, corrects):
+def test_auto_corrects_the_batch_after_a_mismatch(monkeypatch, apart, corrects):
     """On policy it is silent: the gradient is the uncorrected one, and the loss of a batch the poster's 0."""
     ranks = Ranks(1, monkeypatch)
     completions = batch(cut_off=0.0, apart=apart)
@@ -172,7 +172,7 @@ def test_auto_corrects_the_batch_after_one_that_was_off(monkeypatch, apart, corr
 
 
 @pytest.mark.parametrize(("ess", "level"), [(0.9, "token"), (0.995, "off"), (math.nan, "token")])
-def test_a_run_that_resumes_decides_as_it_would_have(ess, level):
+def test_resumed_run_makes_the_same_decision(ess, level):
     trainer = object.__new__(MathActorTrainer)
     trainer.args, trainer.watches_ess = settings("--math.rollout_correction", "auto"), True
     trainer.policy_loss = SimpleNamespace(is_correction_level=None)
@@ -183,7 +183,7 @@ def test_a_run_that_resumes_decides_as_it_would_have(ess, level):
 @pytest.mark.parametrize(
     ("off_policy", "ess", "level"), [(True, 1.0, "token"), (False, 1.0, "off"), (False, 0.9, "token")]
 )
-def test_auto_corrects_what_older_weights_wrote(off_policy, ess, level):
+def test_auto_corrects_stale_rollouts(off_policy, ess, level):
     trainer = object.__new__(MathActorTrainer)
     trainer.args, trainer.watches_ess = settings("--math.rollout_correction", "auto"), True
     trainer.policy_loss = SimpleNamespace(is_correction_level=None)
@@ -193,7 +193,7 @@ def test_auto_corrects_what_older_weights_wrote(off_policy, ess, level):
     assert trainer.policy_loss.is_correction_level == level
 
 
-def test_auto_always_corrects_where_a_batch_has_several_steps(monkeypatch):
+def test_auto_always_corrects_batches_of_several_steps(monkeypatch):
     completions = batch(apart=0.05)
     args = settings(*BATCH, *PACKED, *SEVERAL, "--math.rollout_correction", "auto", "--math.truncated", "mask")
     done = train(completions, args, Ranks(1, monkeypatch), monkeypatch)
@@ -229,7 +229,7 @@ def own(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-mean"])
-def test_a_loss_by_dotted_path_sees_groups_and_completions_without_advantage(ranks, monkeypatch, own, mode):
+def test_loss_by_dotted_path_sees_groups_and_completions_without_advantage(ranks, monkeypatch, own, mode):
     """It has a gradient where the advantage is 0, so nothing is left out of the computation."""
     completions = batch(cut_off=0.0)
     for one in completions[:SIZE]:
@@ -253,7 +253,7 @@ def test_a_loss_by_dotted_path_sees_groups_and_completions_without_advantage(ran
     assert_close(done.gradients[0]["table"], table.grad, atol=1e-6, rtol=1e-5)
 
 
-def test_the_example_halves_what_is_below_the_mean_of_its_group(monkeypatch):
+def test_example_halves_rewards_below_the_group_mean(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
     completions = batch(cut_off=0.0)
     flags = ("--actor.policy_loss_type", "own_loss.gentle_with_wrong")
@@ -265,7 +265,7 @@ def test_the_example_halves_what_is_below_the_mean_of_its_group(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["one_number", "without_a_gradient", "no_number", "wrong", "absent"])
-def test_a_loss_that_cannot_work_is_refused_before_anything_starts(own, name, capsys):
+def test_unusable_loss_is_refused_before_start(own, name, capsys):
     from openrlhf_math.cli import main
 
     words = ["--actor.model_name_or_path", "some/model", "--data.prompt_dataset", "some/data", "--dry-run"]
@@ -273,7 +273,7 @@ def test_a_loss_that_cannot_work_is_refused_before_anything_starts(own, name, ca
     assert f"--actor.policy_loss_type {own}{name}" in capsys.readouterr().err
 
 
-def test_the_ratio_of_tokens_far_apart_is_finite():
+def test_ratio_of_tokens_far_apart_is_finite():
     one = torch.tensor([[1.0]])
     inputs = LossInputs(torch.tensor([[0.0]]), torch.tensor([[-500.0]]), one, one, one.bool(), torch.tensor([0]),
                         0.2, 0.2, (1.0, 1.05), torch.tensor(1.0), torch.tensor(1.0))  # fmt: skip

@@ -31,7 +31,7 @@ def pool():
         ((None, None, None), "", ("wrong",) * 3),
     ],
 )
-def test_the_majority_is_the_label(answers, label, outcomes, pool):
+def test_majority_is_the_label(answers, label, outcomes, pool):
     texts = ["no answer" if one is None else f"so \\boxed{{{one}}}" for one in answers]
     found, grades = grades_by_majority(texts, "What is it?", pool)
     assert (found, tuple(one.outcome for one in grades)) == (label, outcomes)
@@ -69,7 +69,7 @@ def rolled_out(executor, label: str, texts: list[str]) -> list[dict]:
     )
 
 
-def test_a_group_without_gold_is_marked_and_one_with_gold_is_as_before(pool):
+def test_group_without_gold_is_marked_and_one_with_gold_is_as_before(pool):
     texts = [r"\boxed{3}", r"\boxed{2}", r"\boxed{3}"]
     executor = AgentExecutor()
     executor.pool, executor.majority = pool, True
@@ -85,7 +85,7 @@ def test_a_group_without_gold_is_marked_and_one_with_gold_is_as_before(pool):
     assert not any(name.startswith("majority") for name in plain[0]["extra_logs"])
 
 
-def test_an_agreement_is_not_called_accuracy():
+def test_agreement_is_not_called_accuracy():
     assert agreement({"majority/rate": 0.5, "majority/votes": 0.3}) == {"majority/votes": 0.6}
     assert agreement({"majority/rate": 0.0, "majority/votes": 0.0}) == agreement({}) == {}
     record = {"step": 10, "timing/step_total": 3.0, "reward": 0.5, "accuracy": 1.0, "completion_length": 500,
@@ -118,7 +118,7 @@ def test_rows_without_an_answer_stay_in_their_order(tmp_path, capsys):
         loaded(path)
 
 
-def test_a_set_without_the_column(tmp_path):
+def test_set_without_the_column(tmp_path):
     path = problem_set(tmp_path, [{"problem": "a"}, {"problem": "b"}])
     assert [one.answer for one in loaded(path, "--math.majority_labels")] == ["", ""]
     with pytest.raises(UserError, match="answer"):
@@ -128,6 +128,6 @@ def test_a_set_without_the_column(tmp_path):
 @pytest.mark.parametrize(
     "flags", [("--rollout.n_samples_per_prompt", 2), ("--reward.remote_url", "http://127.0.0.1:1")]
 )
-def test_who_cannot_vote(flags):
+def test_attempts_without_a_vote(flags):
     with pytest.raises(UserError, match="--math.majority_labels"):
         settings("--math.majority_labels", *flags)

@@ -77,14 +77,14 @@ def gradients(buffer_class, strategy) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in actor.model.named_parameters()}
 
 
-def test_skipping_idle_completions_changes_no_gradient(strategy):
+def test_skipping_zero_advantage_completions_changes_no_gradient(strategy):
     everything, skipping = gradients(GroupReplayBuffer, strategy), gradients(SkippingReplayBuffer, strategy)
     assert any(gradient.abs().max() > 1e-4 for gradient in everything.values())
     for name, gradient in everything.items():
         torch.testing.assert_close(skipping[name], gradient, atol=1e-7, rtol=1e-5, msg=name)
 
 
-def test_the_size_of_micro_batches_changes_no_gradient(strategy, monkeypatch):
+def test_size_of_micro_batches_changes_no_gradient(strategy, monkeypatch):
     small = gradients(SkippingReplayBuffer, strategy)
     monkeypatch.setattr(strategy.args.train, "max_tokens_per_gpu", 1000)
     for name, gradient in gradients(SkippingReplayBuffer, strategy).items():
@@ -100,12 +100,12 @@ def indices(buffer_class, strategy, items) -> list[list[int]]:
     return buffer.dynamic_indices
 
 
-def test_idle_completions_are_left_out(strategy):
+def test_zero_advantage_completions_are_skipped(strategy):
     assert sorted(sum(indices(SkippingReplayBuffer, strategy, list(ITEMS)), [])) == [0, 1, 4, 5]
     assert sorted(sum(indices(GroupReplayBuffer, strategy, list(ITEMS)), [])) == list(range(8))
 
 
-def test_a_batch_without_any_signal_still_takes_its_step(strategy):
+def test_batch_without_any_signal_still_takes_its_step(strategy):
     assert indices(SkippingReplayBuffer, strategy, [item([1], [2, 3], 0.0) for _ in ITEMS]) == [[0]]
 
 
@@ -115,7 +115,7 @@ def test_groups_are_found_by_their_prompt():
 
 
 @pytest.mark.parametrize("at_least", [1, 3, 8])
-def test_micro_batches_hold_every_item_once_and_keep_the_budget(at_least):
+def test_micro_batches_hold_every_item_once_within_budget(at_least):
     groups = [[0, 1], [2, 3], [4, 5], [6, 7]]
     batches = split(fill(groups, lambda group: packed_tokens(ITEMS, group), 12), at_least)
     assert sorted(sum(batches, [])) == list(range(8))
@@ -123,7 +123,7 @@ def test_micro_batches_hold_every_item_once_and_keep_the_budget(at_least):
     assert all(sum(packed_tokens(ITEMS, [n]) for n in batch) <= 12 or len(batch) <= 2 for batch in batches)
 
 
-def test_a_group_above_the_budget_is_halved():
+def test_group_above_the_budget_is_halved():
     batches = fill([[0, 1, 2, 3]], len, 2)
     assert batches == [[0, 1], [2, 3]]
 
@@ -133,7 +133,7 @@ def test_more_micro_batches_than_items_are_refused():
         split([[0], [1]], 3)
 
 
-def test_a_completion_without_action_tokens_is_not_computed(strategy):
+def test_completion_without_action_tokens_is_not_computed(strategy):
     """`--math.truncated mask` leaves it none."""
     left_out = [replace(each, action_mask=torch.zeros_like(each.action_mask)) for each in ITEMS[:4]]
     buffer = GroupReplayBuffer(1, dynamic_batch=True)
@@ -145,13 +145,13 @@ def test_a_completion_without_action_tokens_is_not_computed(strategy):
 
 
 @pytest.mark.parametrize("buffer_class", [GroupReplayBuffer, SkippingReplayBuffer])
-def test_a_batch_without_action_tokens_has_gradient_zero(buffer_class, strategy, monkeypatch):
+def test_batch_without_action_tokens_has_gradient_zero(buffer_class, strategy, monkeypatch):
     left_out = [replace(each, action_mask=torch.zeros_like(each.action_mask)) for each in ITEMS]
     monkeypatch.setattr(sys.modules[__name__], "ITEMS", left_out)
     assert all(gradient is None or not gradient.any() for gradient in gradients(buffer_class, strategy).values())
 
 
-def test_what_processes_agree_on_lies_on_their_device(strategy, monkeypatch):
+def test_synchronized_values_are_on_the_device(strategy, monkeypatch):
     """NCCL refuses a tensor in CPU memory; `meta` stands for its device."""
     devices = []
     monkeypatch.setattr(get_accelerator(), "current_device_name", lambda: "meta")

@@ -20,7 +20,7 @@ def files_of(folder):
 
 
 @pytest.mark.parametrize(("typed", "named"), ALL, ids=[typed for typed, _ in ALL])
-def test_a_mistake_is_one_sentence(typed, named, world, monkeypatch):
+def test_mistake_is_one_sentence(typed, named, world, monkeypatch):
     monkeypatch.chdir(world)
     before = files_of(world)
     with without_engines():
@@ -32,5 +32,5 @@ def test_a_mistake_is_one_sentence(typed, named, world, monkeypatch):
     assert row(typed, said[0]) in WRITTEN, "write the page anew: python tests/mistakes.py"
 
 
-def test_the_page_has_no_other_mistakes():
+def test_page_lists_exactly_these_mistakes():
     assert sum(line.startswith("| `") for line in WRITTEN) == len(ALL) + len(MISTAKES)

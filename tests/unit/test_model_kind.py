@@ -79,7 +79,7 @@ def refused(code: int, words: str, capsys, tmp_path) -> None:
 @pytest.mark.parametrize("command", ["grpo", "sft", "prm"])
 @pytest.mark.parametrize("case", BAD)
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
-def test_a_configuration_that_cannot_be_read(command, case, more, model, tmp_path, capsys):
+def test_unreadable_configuration(command, case, more, model, tmp_path, capsys):
     config, words = BAD[case]
     refused(run(command, model, tmp_path, config, *more), words, capsys, tmp_path)
 
@@ -87,13 +87,13 @@ def test_a_configuration_that_cannot_be_read(command, case, more, model, tmp_pat
 @pytest.mark.parametrize("command", ["grpo", "sft"])
 @pytest.mark.parametrize("case", BAD_LANGUAGE_MODEL)
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
-def test_a_model_that_writes_no_text_from_left_to_right(command, case, more, model, tmp_path, capsys):
+def test_non_causal_model_is_refused(command, case, more, model, tmp_path, capsys):
     config, words = BAD_LANGUAGE_MODEL[case]
     refused(run(command, model, tmp_path, config, *more), words, capsys, tmp_path)
 
 
 @pytest.mark.parametrize("case", ["BERT", "T5", "a classifier"])
-def test_a_model_without_a_token_classifier_becomes_no_prm(case, model, tmp_path, capsys):
+def test_model_without_a_token_classifier_cannot_be_a_prm(case, model, tmp_path, capsys):
     refused(run("prm", model, tmp_path, BAD_LANGUAGE_MODEL[case][0]), "token classifier", capsys, tmp_path)
 
 
@@ -119,7 +119,7 @@ YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max
         ("qwen2_vl", {"text_config": {"max_position_embeddings": 77}}, 77),
     ],
 )
-def test_the_positions_of_a_model(kind, settings, most):
+def test_positions_of_a_model(kind, settings, most):
     from transformers import AutoConfig
 
     assert positions(AutoConfig.for_model(kind, **settings)) == most

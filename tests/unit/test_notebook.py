@@ -25,19 +25,19 @@ def test_lists_are_graded_in_their_order(lists):
     assert [one.outcome for one in grade(lists([*HALF[:2], r"\boxed{8}"]), golds)] == ["correct", "format", "correct"]
 
 
-def test_a_text_is_graded_with_its_gold():
+def test_text_is_graded_with_its_gold():
     assert grade(HALF[0], "0.5").outcome == grade(HALF[0], 0.5).outcome == "correct"
     assert grade(HALF[0], "2", config=RewardConfig(format_reward=0.5)).reward == 0.5
     assert grade(r"\boxed{B}", "12", "What is 3 times 4? (A) 7 (B) 12 (C) 34").outcome == "correct"
 
 
-def test_numbers_are_golds_and_what_is_missing_is_wrong():
+def test_numeric_golds_and_missing_responses():
     responses = pandas.Series([r"\boxed{3}", np.nan, None, r"\boxed{2}"])
     found = grade(responses, [np.int64(3), 3, 3.0, np.float64(2)])
     assert [one.outcome for one in found] == ["correct", "wrong", "wrong", "correct"]
 
 
-def test_a_frame_comes_back_with_columns_and_its_index():
+def test_frame_returns_with_columns_and_index():
     frame = pandas.DataFrame({"answer": ["0.5", "7"], "said": [HALF[1], np.nan], "other": [1, 2]}, index=[5, 9])
     graded = grade(frame, gold="answer", response="said")
     assert list(graded.index) == [5, 9] and list(graded["other"]) == [1, 2]
@@ -62,7 +62,7 @@ def test_scores_choose():
     assert vote(attempts, scores=scores)[0].answer == "8"
 
 
-def test_a_frame_of_attempts(tmp_path):
+def test_frame_of_attempts(tmp_path):
     frame = pandas.DataFrame({"gold": ["0.5"], "responses": [[r"\boxed{3}", *HALF]], "scores": [[0.9, 0.1, 0.1, 0.2]]})
     frame.to_parquet(tmp_path / "rows.parquet")
     for one in (frame, pandas.read_parquet(tmp_path / "rows.parquet")):  # the second has arrays in its cells
@@ -91,12 +91,12 @@ def test_a_frame_of_attempts(tmp_path):
         (lambda: compare("none", "none"), "none"),
     ],
 )
-def test_bad_input_is_a_sentence(call, named):
+def test_bad_input_is_one_sentence(call, named):
     with pytest.raises(UserError, match=named):
         call()
 
 
-def test_the_import_loads_nothing_heavy():
+def test_import_loads_no_heavy_packages():
     look = (
         "import sys, openrlhf_math; print([m for m in ('numpy', 'pandas', 'torch', 'ray', 'vllm') if m in sys.modules])"
     )
@@ -106,7 +106,7 @@ def test_the_import_loads_nothing_heavy():
     assert not {"pandas", "torch", "ray", "vllm"} & set(eval(found))
 
 
-def test_every_name_is_there_and_on_the_page():
+def test_every_name_exists_and_is_documented():
     page = (ROOT / "docs" / "python.md").read_text()
     for name in openrlhf_math.__all__:
         assert getattr(openrlhf_math, name) and name in dir(openrlhf_math) and f"`{name}" in page
@@ -115,7 +115,7 @@ def test_every_name_is_there_and_on_the_page():
         assert all(each.annotation is not each.empty for each in signature.parameters.values() if each.name != "more")
 
 
-def test_the_notebook_runs(monkeypatch, tmp_path):
+def test_notebook_runs(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     cells = json.loads((ROOT / "examples" / "notebook.ipynb").read_text())["cells"]
     names: dict = {}

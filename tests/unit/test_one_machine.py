@@ -20,7 +20,7 @@ def node(address: str, devices: float, alive: bool = True) -> dict:
         ("cuda", [node("10.0.0.1", 1), node("10.0.0.2", 1)]),
     ],
 )
-def test_what_is_on_one_machine_or_on_gpus_may_run(device, nodes):
+def test_single_machine_or_gpu_layouts_are_allowed(device, nodes):
     check_one_machine(device, 2, nodes)
 
 
@@ -31,6 +31,6 @@ def test_what_is_on_one_machine_or_on_gpus_may_run(device, nodes):
         [node("10.0.0.1", 1), node("10.0.0.2", 1), node("10.0.0.1", 1, alive=False)],
     ],
 )
-def test_a_run_on_cpus_that_would_be_spread_over_machines_is_refused(nodes):
+def test_cpu_run_on_several_machines_is_refused(nodes):
     with pytest.raises(UserError, match=r"wants 2 devices on one machine.*1 on 10.0.0.1, 1 on 10.0.0.2. Start Ray"):
         check_one_machine("cpu", 2, nodes)

@@ -89,7 +89,7 @@ def observed(folder: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("overlap", [0, 1])
-def test_problems_weights_and_limits_are_those_of_a_simulation(upstream, least_seen, tmp_path, overlap):  # noqa: F811
+def test_problems_weights_and_limits_match_a_simulation(upstream, least_seen, tmp_path, overlap):  # noqa: F811
     args = run_settings(tmp_path / "run", *least_seen, *GROWS, "--math.overlap", overlap)
     live(args, tmp_path / "run", PROBLEMS)
     expected = simulated(overlap)
@@ -100,7 +100,7 @@ def test_problems_weights_and_limits_are_those_of_a_simulation(upstream, least_s
         assert record["limit"] == record["max_new_tokens"], "penalties go by the batch's own limit"
 
 
-def test_the_engines_are_asked_before_the_policy_trains_and_answer_before_they_get_weights(upstream, tmp_path):  # noqa: F811
+def test_engines_start_before_training_and_finish_before_weights_arrive(upstream, tmp_path):  # noqa: F811
     args = run_settings(tmp_path / "run", *OVERLAP)
     events = live(args, tmp_path / "run", PROBLEMS).events
     at = {what: number for number, what in enumerate(events) if what[0] in ("train", "gradient", "weights", "saving")}
@@ -118,7 +118,7 @@ def test_the_engines_are_asked_before_the_policy_trains_and_answer_before_they_g
         assert question[2] == step, "an evaluation has the newest weights"
 
 
-def test_uniform_order_is_that_without_overlap_and_none_is_lost(upstream, tmp_path):  # noqa: F811
+def test_uniform_order_is_the_same_with_overlap(upstream, tmp_path):  # noqa: F811
     orders = []
     for name, flags in (("turns", ()), ("overlap", OVERLAP)):
         live(run_settings(tmp_path / name, *flags), tmp_path / name, PROBLEMS)
@@ -142,7 +142,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("flags", CASES.values(), ids=CASES)
-def test_a_run_killed_in_any_phase_equals_one_that_was_not(upstream, tmp_path, flags):  # noqa: F811
+def test_run_killed_in_any_phase_equals_an_undisturbed_run(upstream, tmp_path, flags):  # noqa: F811
     flags = (*GROWS, *flags)
     args = run_settings(tmp_path / "whole", *flags)
     events = live(args, tmp_path / "whole", PROBLEMS).events
@@ -165,7 +165,7 @@ def run_settings_again(args):
     return args
 
 
-def test_a_run_killed_again_and_again_equals_one_that_was_not(upstream, tmp_path):  # noqa: F811
+def test_run_killed_repeatedly_equals_an_undisturbed_run(upstream, tmp_path):  # noqa: F811
     flags = (*GROWS, *CASES["curriculum"], "--ckpt.save_steps", 1)
     live(run_settings(tmp_path / "whole", *flags), tmp_path / "whole", PROBLEMS)
     args, lives = run_settings(tmp_path / "killed", *flags), 0
@@ -175,7 +175,7 @@ def test_a_run_killed_again_and_again_equals_one_that_was_not(upstream, tmp_path
     assert lives > 1 and left(tmp_path / "killed") == left(tmp_path / "whole")
 
 
-def test_a_batch_comes_back_from_a_checkpoint_as_it_was():
+def test_batch_is_restored_from_a_checkpoint():
     args = settings("--rollout.batch_size", 1, "--rollout.n_samples_per_prompt", 2, *SMALL[4:])
     from rollout_without_engines import generator, response
 
@@ -221,7 +221,7 @@ def test_a_batch_comes_back_from_a_checkpoint_as_it_was():
         (("--train.async_queue_size", 2), "--train.async_queue_size"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(flags, sentence, capsys):
+def test_invalid_overlap_is_refused(flags, sentence, capsys):
     command = ("--actor.model_name_or_path", "some/model-1.5B", "--data.prompt_dataset", "some/data", "--dry-run")
     assert main(["grpo", *command, *map(str, flags)]) == 2
     error = capsys.readouterr().err
@@ -239,12 +239,12 @@ def test_what_cannot_be_is_one_sentence(flags, sentence, capsys):
         ((*OVERLAP, "--math.correct_below_ess", 0.5), ("auto", "token")),
     ],
 )
-def test_what_older_weights_wrote_is_corrected_unless_the_user_says_otherwise(flags, expected):
+def test_stale_rollouts_are_corrected_by_default(flags, expected):
     args = settings("--no-train.colocate_all", *flags)
     assert (args.math.objective.rollout_correction, args.algo.advantage.is_correction_level) == expected
 
 
-def test_the_dry_run_tells_of_it(capsys, tmp_path):
+def test_dry_run_reports_it(capsys, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
     (tmp_path / "tokenizer_config.json").write_text("{}")
     command = ["grpo", "--actor.model_name_or_path", str(tmp_path), "--data.prompt_dataset", "some/data"]

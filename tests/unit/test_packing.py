@@ -94,14 +94,14 @@ def test_chunks_of_logits_change_nothing(actors, monkeypatch):
         torch.testing.assert_close(one, other)
 
 
-def test_a_prompt_stands_once_in_the_row():
+def test_row_contains_the_prompt_once():
     data = batch([10], [[5, 6, 7, 8]])
     packed = pack(data.sequences, data.attention_mask, data.action_mask)
     assert packed.input_ids.shape == (1, 10 + 4 + 5 + 6 + 7)  # a completion's last token is only predicted
     assert len(packed.targets) == 5 + 6 + 7 + 8
 
 
-def test_unpack_puts_each_action_in_its_place():
+def test_unpack_restores_each_action():
     data = batch([4, 5], [[3, 1], [2]])
     packed = pack(data.sequences, data.attention_mask, data.action_mask)
     back = unpack(packed.targets, packed)
@@ -110,7 +110,7 @@ def test_unpack_puts_each_action_in_its_place():
 
 
 @pytest.mark.parametrize("transform", [LogitTransform(), LogitTransform(0.3), LogitTransform(2.0, 1.5)], ids=str)
-def test_the_gradient_of_the_head_is_that_of_its_formula(transform):
+def test_head_gradient_matches_its_formula(transform):
     torch.manual_seed(0)
     hidden, weight, bias = (
         torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((4, 5), (9, 5), (9,))

@@ -15,7 +15,7 @@ PLACES = [(each, module) for each in SERIES for module in each.places]
 
 
 @pytest.mark.parametrize(("each", "module"), PLACES, ids=lambda value: getattr(value, "name", value))
-def test_patch_finds_its_places(each: Patch, module: str):
+def test_patch_finds_its_locations(each: Patch, module: str):
     lines = changed_lines(each, module)
     assert len(lines) == each.places[module]
     source = source_of(module).read_text().splitlines()
@@ -23,7 +23,7 @@ def test_patch_finds_its_places(each: Patch, module: str):
 
 
 @pytest.mark.parametrize("each", SERIES, ids=lambda each: each.name)
-def test_wrong_number_of_places_is_refused_by_name(each: Patch):
+def test_wrong_number_of_locations_is_refused_by_name(each: Patch):
     module, expected = next(iter(each.places.items()))
     wrong = dataclasses.replace(each, places={module: expected + 1})
     with pytest.raises(
@@ -39,7 +39,7 @@ def test_unknown_upstream_version_is_refused_by_name(each: Patch, monkeypatch):
         each.apply(next(iter(each.places)), ast.parse(""))
 
 
-def test_a_misfit_stops_the_import_of_the_target_module():
+def test_patch_mismatch_stops_the_import():
     code = """
 import openrlhf_math
 from openrlhf_math.patches import patch

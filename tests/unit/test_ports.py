@@ -17,6 +17,6 @@ def test_no_connection_takes_a_free_port_before_it_is_bound():
     assert all(port > 19999 for port in ports)  # Ray's workers listen below
 
 
-def test_a_port_that_is_taken_is_refused():
+def test_used_port_is_refused():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError):
         bindable("127.0.0.1", taken.getsockname()[1])

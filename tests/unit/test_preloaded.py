@@ -67,7 +67,7 @@ def script(tmp_path):
     return path
 
 
-def test_a_worker_is_a_fork_that_looks_like_a_process_of_its_own(served, script):
+def test_forked_worker_looks_like_a_separate_process(served, script):
     found = report(script, "--port=1", "two words", OF_THE_WORKER="ä\udcff")
     assert found["parent"] == served
     assert found["loaded"]
@@ -77,14 +77,14 @@ def test_a_worker_is_a_fork_that_looks_like_a_process_of_its_own(served, script)
     assert (found["name"], found["file"], found["path"]) == ("__main__", str(script), str(script.parent))
 
 
-def test_two_forks_draw_other_random_numbers(served, script):
+def test_forks_draw_different_random_numbers(served, script):
     first, second = report(script), report(script)
     assert first["parent"] == second["parent"] == served
     assert first["number"] != second["number"]
 
 
 @pytest.mark.parametrize("variables", [{"OMP_NUM_THREADS": "7"}, {"VLLM_SOMETHING": "1"}, {"RAY_JOB_ID": "02000000"}])
-def test_what_libraries_read_as_they_are_imported_must_be_the_same(served, script, variables):
+def test_import_time_environment_must_match(served, script, variables):
     found = report(script, "a", **variables)
     assert found["process"] == found["client"]  # the client itself, as an ordinary Python process
     assert not found["loaded"]
@@ -93,7 +93,7 @@ def test_what_libraries_read_as_they_are_imported_must_be_the_same(served, scrip
 
 
 @pytest.mark.parametrize("variables", [{}, {"TORCHINDUCTOR_CACHE_DIR": "there"}])
-def test_what_an_import_sets_may_be_set_or_not(monkeypatch, tmp_path, script, variables):
+def test_variables_set_by_an_import_may_differ(monkeypatch, tmp_path, script, variables):
     (tmp_path / "sets_a_variable.py").write_text("import os; os.environ['TORCHINDUCTOR_CACHE_DIR'] = 'there'")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
@@ -103,11 +103,11 @@ def test_what_an_import_sets_may_be_set_or_not(monkeypatch, tmp_path, script, va
         assert other["process"] == other["client"]
 
 
-def test_what_ray_sets_for_its_debugger_is_no_matter(served, script):
+def test_ray_debugger_variables_may_differ(served, script):
     assert report(script, PYTHONBREAKPOINT="ray.util.rpdb._driver_set_trace")["parent"] == served
 
 
-def test_without_the_process_a_worker_is_an_ordinary_one(served, script):
+def test_worker_starts_normally_without_the_fork_server(served, script):
     os.kill(served, signal.SIGKILL)
     preloaded._server.wait(SECONDS)
     found = report(script)
@@ -123,14 +123,14 @@ def test_without_the_process_a_worker_is_an_ordinary_one(served, script):
         ("import os; os.kill(os.getpid(), 9)", 137),
     ],
 )
-def test_the_client_ends_as_the_worker_does(served, script, ending, status):
+def test_client_ends_as_the_worker_does(served, script, ending, status):
     script.write_text(ending)
     process = started(script)
     process.communicate(timeout=SECONDS)
     assert process.returncode == status
 
 
-def test_a_killed_client_takes_its_worker_along(served, script):
+def test_killing_the_client_ends_its_worker(served, script):
     script.write_text(REPORT + "import time; time.sleep(600)")
     process = started(script)
     worker = psutil.Process(json.loads(process.stdout.readline())["process"])
@@ -140,7 +140,7 @@ def test_a_killed_client_takes_its_worker_along(served, script):
     worker.wait(SECONDS)
 
 
-def test_nonsense_on_the_socket_leaves_it_at_work(served, script):
+def test_invalid_socket_data_does_not_stop_the_server(served, script):
     import socket
 
     for nonsense in (b"", b"\xff\xff\xff\xff", b"\x02\0\0\0{}", os.urandom(1000)):
@@ -150,7 +150,7 @@ def test_nonsense_on_the_socket_leaves_it_at_work(served, script):
     assert report(script)["parent"] == served
 
 
-def test_it_ends_with_the_process_that_began_it(tmp_path):
+def test_server_ends_with_its_parent(tmp_path):
     program = (
         "import time, os\nfrom openrlhf_math.colocation import preloaded\n"
         f"preloaded.begin({ENVIRONMENT!r}, ('colorsys',))\n"
@@ -172,13 +172,13 @@ def test_it_ends_with_the_process_that_began_it(tmp_path):
 @pytest.mark.parametrize(
     ("environment", "address"), [({"DS_ACCELERATOR": "cuda"}, ""), ({}, ""), (ENVIRONMENT, "10.0.0.1:6379")]
 )
-def test_it_is_for_a_cpu_and_a_cluster_of_this_run_alone(monkeypatch, environment, address):
+def test_server_is_only_for_cpus_and_local_clusters(monkeypatch, environment, address):
     monkeypatch.setenv("RAY_ADDRESS", address)
     preloaded.begin(environment, ("colorsys",))
     assert preloaded.py_executable() == {}
 
 
-def test_a_path_that_is_too_long_for_a_socket_is_left_alone(monkeypatch, tmp_path):
+def test_too_long_socket_path_disables_the_server(monkeypatch, tmp_path):
     deep = tmp_path / ("d" * 90)
     deep.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(deep))
@@ -187,7 +187,7 @@ def test_a_path_that_is_too_long_for_a_socket_is_left_alone(monkeypatch, tmp_pat
     assert list(deep.iterdir()) == []
 
 
-def test_the_client_imports_only_the_standard_library():
+def test_client_imports_only_the_standard_library():
     words = [sys.executable, "-I", "-S", "-c", "import sys; sys.path.append(sys.argv[1]); import preloaded_client"]
     folder = str(Path(preloaded_client.__file__).parent)
     assert subprocess.run([*words, folder], check=False).returncode == 0
@@ -205,7 +205,7 @@ def in_the_same_place() -> dict:
     return dict(zip(("folder", "inherited"), json.loads(output), strict=True))
 
 
-def test_commands_below_one_share_its_process(monkeypatch, tmp_path):
+def test_nested_commands_share_the_fork_server(monkeypatch, tmp_path):
     with preloaded.shared(ENVIRONMENT, ("colorsys",)):
         folder = Path(os.environ[preloaded.PLACE])
         assert in_the_same_place() == {"folder": str(folder), "inherited": True}
@@ -219,7 +219,7 @@ def test_commands_below_one_share_its_process(monkeypatch, tmp_path):
     assert preloaded.python() == [sys.executable]
 
 
-def test_a_command_can_be_a_fork():
+def test_command_can_be_a_fork():
     words = ["-m", "openrlhf_math", "--version"]
     expected = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, check=True).stdout
     with preloaded.shared(ENVIRONMENT, ("colorsys",)):
@@ -229,7 +229,7 @@ def test_a_command_can_be_a_fork():
     assert command[0] == sys.executable and preloaded_client.__file__ in command
 
 
-def test_a_process_that_shares_its_imports_can_begin_and_end_within(script):
+def test_fork_server_can_start_and_end_in_a_process(script):
     """As a test session does, in which commands run in the process that shares."""
     with preloaded.shared(ENVIRONMENT, ("colorsys",)):
         folder = Path(os.environ[preloaded.PLACE])

@@ -119,7 +119,7 @@ def distance(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) 
 
 
 @pytest.mark.parametrize("name", SHARED + ALONE)
-def test_loss_and_gradient_are_those_of_transformers_class_alone(name, tmp_path):
+def test_loss_and_gradient_match_the_transformers_class(name, tmp_path):
     build(name, tmp_path)
     loss, gradient = naive(tmp_path)
     made = judge(tmp_path)
@@ -141,7 +141,7 @@ def test_checkpointing_changes_nothing(name, tmp_path):
     assert found_loss == pytest.approx(loss, abs=1e-5) and distance(found_gradient, gradient) < 1e-5
 
 
-def test_rotary_frequencies_that_no_row_reaches_do_not_forbid_packing(tmp_path):
+def test_unused_rotary_frequencies_allow_packing(tmp_path):
     build("phi3-longrope-short", tmp_path)
     made = judge(tmp_path)
     assert made.choose_path() is None and made.path == "shared"
@@ -153,14 +153,14 @@ def scaled(query, key, value, layout, seen, scores):
 
 
 @pytest.mark.parametrize("wrong", [leaky, scaled])
-def test_a_wrong_row_is_found_although_the_head_is_new(wrong, tmp_path, monkeypatch):
+def test_wrong_row_is_detected_with_a_new_head(wrong, tmp_path, monkeypatch):
     build("llama3", tmp_path, head=False)
     monkeypatch.setattr(shared_prefix_attention, "attend", wrong)
     made = judge(tmp_path)
     assert "a packed row differs" in made.choose_path() and made.path == "rows"
 
 
-def test_weights_that_are_not_numbers_are_refused(tmp_path):
+def test_nan_weights_are_refused(tmp_path):
     from openrlhf_math.modeling.probe import WrongPath
 
     made = judge(build("llama3", tmp_path))
@@ -169,7 +169,7 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path):
         made.choose_path()
 
 
-def test_a_solution_is_written_as_the_scorer_writes_it(tmp_path):
+def test_solution_is_written_as_the_scorer_writes_it(tmp_path):
     tokenizer = tiny_scorers.build_tokenizer("trl-prm")
     config = AutoConfig.for_model("llama", architectures=["LlamaForTokenClassification"], step_separator="\n\n")
     config.save_pretrained(tmp_path)
@@ -182,7 +182,7 @@ def test_a_solution_is_written_as_the_scorer_writes_it(tmp_path):
 
 
 @pytest.mark.parametrize("separator", ["", 7, ["\n"]])
-def test_a_separator_of_a_model_that_is_no_text_is_refused(separator):
+def test_model_separator_must_be_text(separator):
     config = AutoConfig.for_model("llama", architectures=["LlamaForTokenClassification"], step_separator=separator)
     with pytest.raises(ValueError, match="step_separator"):
         SCORERS["trl-prm"](tiny_scorers.build_tokenizer("trl-prm"), config)
@@ -200,7 +200,7 @@ def test_a_separator_of_a_model_that_is_no_text_is_refused(separator):
         ("\n", ["<think>one", "two"], False),
     ],
 )
-def test_steps_that_the_scorer_would_not_find_are_faults(separator, steps, fits):
+def test_steps_invisible_to_the_scorer_are_errors(separator, steps, fits):
     assert (TokenClassifierForm(separator).fault(steps) is None) == fits
 
 
@@ -211,7 +211,7 @@ def test_steps_that_the_scorer_would_not_find_are_faults(separator, steps, fits)
         {"prompt": "p", "completions": ["a", "b"], "labels": [True, False]},
     ],
 )
-def test_rows_are_ours_or_trls(row):
+def test_rows_may_be_ours_or_trls(row):
     found = read_solution(row)
     assert (found.problem, list(found.steps), list(found.labels)) == ("p", ["a", "b"], [1.0, 0.0])
 
@@ -235,7 +235,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_form_is_that_of_the_base_or_the_one_asked_for(name, tmp_path):
+def test_form_comes_from_the_base_or_the_flag(name, tmp_path):
     kind, architecture, settings, scorer, expected = CONFIGS[name]
     AutoConfig.for_model(kind, architectures=[architecture], **settings).save_pretrained(tmp_path)
     if isinstance(expected, str):
@@ -245,7 +245,7 @@ def test_the_form_is_that_of_the_base_or_the_one_asked_for(name, tmp_path):
         assert find_form(str(tmp_path), scorer, None) == expected
 
 
-def test_a_tag_has_no_separator(tmp_path):
+def test_tag_has_no_separator(tmp_path):
     AutoConfig.for_model("qwen2", architectures=["Qwen2ForCausalLM"]).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="--math.separator"):
         find_form(str(tmp_path), None, "\n")
@@ -276,7 +276,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_sentence_before_anything_is_written(name, tmp_path, capsys):
+def test_bad_input_is_refused_before_writing(name, tmp_path, capsys):
     rows, flags, sentence = BAD[name]
     model, file = base(tmp_path / "model"), tmp_path / "steps.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -291,7 +291,7 @@ def test_bad_input_is_one_sentence_before_anything_is_written(name, tmp_path, ca
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_says_what_the_model_becomes(tmp_path, capsys):
+def test_dry_run_reports_the_model_conversion(tmp_path, capsys):
     model, file = base(tmp_path / "model"), tmp_path / "steps.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     command = ["prm", "train", "--model", str(model), "--problems", str(file), "--output", str(tmp_path / "run")]

@@ -36,12 +36,12 @@ CHECKED = {
 
 
 @pytest.mark.parametrize("name", CHECKED)
-def test_a_line_is_right_by_arithmetic_and_by_the_story(name):
+def test_line_must_match_arithmetic_and_the_story(name):
     lines, expected = CHECKED[name]
     assert check_lines(LEO, lines) == [one == "1" for one in expected]
 
 
-def test_what_the_teacher_writes_is_right():
+def test_teacher_solutions_are_correct():
     for seed, story in enumerate(distinct_stories(200, seed=3)):
         steps = split_steps(teach(story, seed, flawed=0.0), "\n")
         assert len(steps) >= 4 and all(check_lines(story, steps))
@@ -110,7 +110,7 @@ BAD_PRM800K = {
 
 
 @pytest.mark.parametrize("name", BAD_PRM800K)
-def test_a_bad_row_is_told_in_a_sentence(name):
+def test_bad_row_is_reported_in_a_sentence(name):
     row, sentence = BAD_PRM800K[name]
     with pytest.raises(ValueError, match=sentence.replace("(", r"\(")):
         solutions(row, neutral=1.0)
@@ -129,7 +129,7 @@ def test_a_bad_row_is_told_in_a_sentence(name):
         (("p", ["a"], [None]), "none of its steps has a label"),
     ],
 )
-def test_what_cannot_be_learned_from_is_no_solution(row, sentence):
+def test_unusable_rows_are_refused(row, sentence):
     with pytest.raises(ValueError, match=sentence):
         Solution(*row, source="test")
 
@@ -139,7 +139,7 @@ def write(path, rows):
     return path
 
 
-def test_the_command_labels_attempts_and_sets_bad_rows_aside(tmp_path, capsys):
+def test_command_labels_attempts_and_skips_bad_rows(tmp_path, capsys):
     stories = distinct_stories(40, seed=1)
     good = [{"problem": one.text, "gold": str(one.answer), "response": teach(one, 0, 0.0)} for one in stories]
     several = {"problem": LEO.text, "gold": 7, "responses": ["9-3=6.\n6+3=8.", "", None, "<think>\n\n</think>"]}
@@ -172,7 +172,28 @@ def test_the_command_labels_attempts_and_sets_bad_rows_aside(tmp_path, capsys):
     assert (output / "train.parquet").read_bytes() == first
 
 
-def test_the_command_reads_prm800k(tmp_path, capsys):
+def test_repeated_solutions_are_written_once_if_asked_for(tmp_path, capsys):
+    wrong, right = "9-3=6.\n6+3=8.", "9-3=6.\n6+3=9."
+    other = distinct_stories(1, seed=1)[0]
+    rows = [
+        {"problem": LEO.text, "gold": 9, "responses": [wrong, right, f"<think>\n{wrong}\n</think>"]},
+        {"problem": LEO.text, "gold": 9, "response": right},
+        {"problem": other.text, "gold": other.answer, "response": wrong},  # the same steps of another problem
+    ]
+    file = write(tmp_path / "attempts.jsonl", rows)
+    flags = ["--source", "tiny-world", "--separator", "\\n", "--json", str(file), "--output"]
+    assert main(["prm", "label", *flags, str(tmp_path / "all")]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["train: solutions"] == 5
+    assert main(["prm", "label", *flags, str(tmp_path / "distinct"), "--distinct"]) == 0
+    counts = json.loads(capsys.readouterr().out)["counts"]
+    assert counts["train: solutions"] == 3 and counts["repeated solutions"] == 2
+    found = parquet.read_table(tmp_path / "distinct" / "train.parquet").to_pylist()
+    assert [(row["problem"], row["steps"][-1]) for row in found] == [
+        (LEO.text, "6+3=8."), (LEO.text, "6+3=9."), (other.text, "6+3=8."),
+    ]  # fmt: skip
+
+
+def test_command_reads_prm800k(tmp_path, capsys):
     file = write(tmp_path / "phase2.jsonl", [prm800k_row(A, B), prm800k_row(A, finish_reason="bad_problem")])
     output = tmp_path / "labels"
     flags = ["--source", "prm800k", "--neutral", "0", "--format", "jsonl", "--json", "--output", str(output)]
@@ -197,7 +218,7 @@ def test_the_command_reads_prm800k(tmp_path, capsys):
         (["--source", "tiny-world"], "no row could be labelled: its problem is none of the tiny world's"),
     ],
 )
-def test_bad_input_is_told_in_one_sentence(flags, sentence, tmp_path, capsys):
+def test_bad_input_is_one_sentence(flags, sentence, tmp_path, capsys):
     file = write(tmp_path / "rows.jsonl", [{"problem": "2+2?", "gold": "4", "response": "x"}])
     assert main(["prm", "label", "--output", str(tmp_path / "out"), str(file), *flags]) == 2
     assert sentence in capsys.readouterr().err

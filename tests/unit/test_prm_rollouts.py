@@ -27,7 +27,7 @@ PREFIXES = {
 
 
 @pytest.mark.parametrize("name", PREFIXES)
-def test_a_prefix_ends_behind_its_step(name):
+def test_prefix_ends_after_its_step(name):
     response, separator, expected = PREFIXES[name]
     assert prefixes(response, split_steps(response, separator), separator) == expected
 
@@ -41,7 +41,7 @@ def test_a_prefix_ends_behind_its_step(name):
         ([None, None], None, None),
     ],
 )
-def test_a_label_is_the_share_that_reaches_the_gold_or_whether_one_does(reached, soft, hard):
+def test_label_is_the_success_rate_or_any_success(reached, soft, hard):
     assert label_of(reached, hard=False) == soft
     assert label_of(reached, hard=True) == hard
 
@@ -85,7 +85,7 @@ ROWS = [
 ]
 
 
-def test_every_step_is_gone_on_from_and_a_solution_with_an_answer_is_graded_as_it_is(tmp_path):
+def test_every_step_is_continued_and_complete_solutions_are_graded(tmp_path):
     sampler = Sampler()
     first, second, third, fourth = label(settings(tmp_path, ROWS), sampler)
     assert 0 < first.labels[0] < 1 and first.labels[2] == 1.0
@@ -94,14 +94,14 @@ def test_every_step_is_gone_on_from_and_a_solution_with_an_answer_is_graded_as_i
     assert fourth == first
 
 
-def test_what_attempts_have_in_common_is_asked_once_and_never_with_the_same_seed(tmp_path):
+def test_shared_prefixes_are_sampled_once_with_distinct_seeds(tmp_path):
     sampler = Sampler()
     label(settings(tmp_path, ROWS), sampler)
     assert len(sampler.asked) == len(set(sampler.asked)) == 4 * 16
     assert {prefix for prefix, _ in sampler.asked} == {"good\n", "good\nthen\n", "bad\n", "bad\nthen"}
 
 
-def test_a_killed_run_asks_only_for_what_it_does_not_have_and_ends_alike(tmp_path):
+def test_killed_run_requests_only_missing_rollouts(tmp_path):
     whole, first, second = Sampler(), Sampler(dies_after=23), Sampler()
     expected = label(settings(tmp_path, ROWS), whole)
     (tmp_path / "labels" / "journal.jsonl").unlink()
@@ -113,7 +113,7 @@ def test_a_killed_run_asks_only_for_what_it_does_not_have_and_ends_alike(tmp_pat
     assert label(settings(tmp_path, ROWS), Sampler(dies_after=0)) == expected
 
 
-def test_a_prefix_that_leaves_no_room_sets_its_attempts_aside(tmp_path):
+def test_prefix_without_room_skips_its_attempts(tmp_path):
     rows = [*ROWS, {"response": "long\nthen"}, {"response": None}]
     *labelled, long, empty = label(settings(tmp_path, rows), Sampler())
     assert len(labelled) == 4
@@ -121,7 +121,7 @@ def test_a_prefix_that_leaves_no_room_sets_its_attempts_aside(tmp_path):
     assert isinstance(empty, Rejected) and empty.place.endswith("line 4")
 
 
-def test_other_settings_are_no_way_to_go_on_but_hard_labels_of_the_same_completions_are(tmp_path):
+def test_resuming_allows_only_a_change_of_label_type(tmp_path):
     soft = label(settings(tmp_path, ROWS), Sampler())
     hard = label(settings(tmp_path, ROWS, hard=True, concurrency=1), Sampler(dies_after=0))
     assert [[float(value > 0) for value in each.labels] for each in soft] == [each.labels for each in hard]
@@ -138,6 +138,6 @@ def test_other_settings_are_no_way_to_go_on_but_hard_labels_of_the_same_completi
         ({"max_context": 0}, "--max-context 0"),
     ],
 )
-def test_values_that_cannot_work_are_told(tmp_path, more, sentence):
+def test_invalid_values_are_refused(tmp_path, more, sentence):
     with pytest.raises(ValueError, match=sentence):
         settings(tmp_path, ROWS, **more)

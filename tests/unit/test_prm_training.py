@@ -57,7 +57,7 @@ def judge(model_dir, path: str):
     return made
 
 
-def test_a_label_stands_at_the_tag_behind_its_step_and_nowhere_else(dataset):
+def test_label_is_only_at_the_tag_after_its_step(dataset):
     ids, labels, mask = dataset[1]
     tag = dataset.tokenizer.convert_tokens_to_ids("<extra_0>")
     assert ids.shape == labels.shape == mask.shape
@@ -67,14 +67,14 @@ def test_a_label_stands_at_the_tag_behind_its_step_and_nowhere_else(dataset):
     assert mask[0, -1] == 0, "OpenRLHF's trainer leaves the last column out"
 
 
-def test_a_tag_that_a_model_wrote_is_no_tag(dataset):
+def test_tag_in_model_text_is_escaped(dataset):
     ids, labels, _ = dataset[2]
     tag = dataset.tokenizer.convert_tokens_to_ids("<extra_0>")
     assert (ids == tag).sum() == (labels >= 0).sum() == 1
 
 
 @pytest.mark.parametrize("path", ["shared", "rows"])
-def test_a_packed_batch_gives_what_each_row_gives_alone(model_dir, batch, path):
+def test_packed_batch_gives_what_each_row_gives_alone(model_dir, batch, path):
     made, (ids, labels, mask) = judge(model_dir, path), batch
     likelihoods = made(ids, attention_mask=labels)
     assert likelihoods[mask[:, :-1] == 0].abs().sum() == 0
@@ -87,7 +87,7 @@ def test_a_packed_batch_gives_what_each_row_gives_alone(model_dir, batch, path):
             assert likelihoods[row, at].item() == pytest.approx(expected.item(), abs=1e-5)
 
 
-def test_the_gradient_of_a_packed_batch_is_that_of_padded_rows(model_dir, batch):
+def test_gradient_of_a_packed_batch_is_that_of_padded_rows(model_dir, batch):
     gradients = []
     for path in ("shared", "rows"):
         made = judge(model_dir, path)
@@ -97,7 +97,7 @@ def test_the_gradient_of_a_packed_batch_is_that_of_padded_rows(model_dir, batch)
 
 
 @pytest.mark.parametrize("added", [0, 20])
-def test_the_tag_gets_an_embedding_where_there_is_no_row_for_it(model_dir, added):
+def test_tag_without_an_embedding_row_gets_one(model_dir, added):
     from transformers import AutoTokenizer
 
     from openrlhf_math.prm.model import Qwen2ForProcessRewardModel, add_step_tag
@@ -135,12 +135,12 @@ def test_measures_of_steps():
         ([1, 2], [1, 1], float("nan")),
     ],
 )
-def test_auc_is_how_often_a_right_one_is_above_a_wrong_one(scores, positive, expected):
+def test_auc_is_the_pairwise_win_rate(scores, positive, expected):
     assert auc(np.array(scores, dtype=float), np.array(positive, dtype=bool)) == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize("evaluated", [False, True])
-def test_a_training_is_drawn(tmp_path, evaluated):
+def test_training_is_plotted(tmp_path, evaluated):
     records = [{"step": step, "loss": 1 / step} for step in range(1, 60)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
     if evaluated:
@@ -170,7 +170,7 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("name", BAD_INPUT)
-def test_bad_input_is_told_in_one_sentence_before_anything_is_written(name, model_dir, tmp_path, capsys):
+def test_bad_input_is_refused_before_writing(name, model_dir, tmp_path, capsys):
     rows, flags, sentence = BAD_INPUT[name]
     file = write(tmp_path / "steps.jsonl", rows)
     command = ["prm", "train", "--model.model_name_or_path", str(model_dir), "--math.run_dir", str(tmp_path / "run")]
@@ -180,7 +180,7 @@ def test_bad_input_is_told_in_one_sentence_before_anything_is_written(name, mode
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_rows_and_long_ones_are_named_and_the_others_are_used(model_dir, tmp_path, capsys):
+def test_bad_and_long_rows_are_named_and_skipped(model_dir, tmp_path, capsys):
     from argparse import Namespace
 
     from openrlhf_math.prm.training_inputs import prepare

@@ -5,6 +5,7 @@ What is expected is worked out by hand from the layouts of published tokenizers 
 
 import asyncio
 import json
+from dataclasses import make_dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -96,6 +97,11 @@ class StreamingEngine(Engine):
         yield SimpleNamespace(outputs=[one])
 
 
+def record(**fields):
+    """As settings, which `dataclasses.replace` takes."""
+    return make_dataclass("Record", fields)(**fields)
+
+
 def by_grpo(model, way: str, tmp_path) -> list[list[int]]:
     """What the engine of a run is asked: through the files of the run, OpenRLHF's data set and our executor."""
     from datasets import load_dataset
@@ -116,7 +122,7 @@ def by_grpo(model, way: str, tmp_path) -> list[list[int]]:
     )  # fmt: skip
     args = SimpleNamespace(
         data=data, actor=SimpleNamespace(model_name_or_path=str(model)), rollout=SimpleNamespace(max_new_tokens=8),
-        math=SimpleNamespace(instruction=INSTRUCTION, run_dir=tmp_path, tool=None, generation=Generation()),
+        math=record(instruction=INSTRUCTION, run_dir=tmp_path, tool=None, generation=Generation(), chat_date=None),
         eval=SimpleNamespace(dataset=None),
     )  # fmt: skip
     prompts = inputs.render_prompts(args, problem_sets())
@@ -142,7 +148,7 @@ def by_sft(model, way: str, tmp_path) -> list[list[int]]:
 
     chat_template, template = flags(way)
     data = SimpleNamespace(apply_chat_template=chat_template, input_template=template, tokenizer_chat_template=None)
-    ours = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}}
+    ours = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}, "chat_date": None}
     math = SimpleNamespace(instruction=INSTRUCTION, thinking="keep", **ours)
     args = SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(model)), math=math)
     render, layout = Renderer(args), Layout(("problem", "response"))
@@ -215,7 +221,7 @@ def by_solve(model, way: str, tmp_path) -> list[list[int]]:
 
 @pytest.mark.parametrize("way", ["chat", "plain", "template"])
 @pytest.mark.parametrize("command", [by_grpo, by_sft, by_eval, by_distill, by_solve])
-def test_every_command_asks_the_tokens_that_are_worked_out_by_hand(layout, model, command, way, tmp_path):
+def test_every_command_sends_the_handwritten_tokens(layout, model, command, way, tmp_path):
     if way == "chat" and not layout.chat:
         pytest.skip("no chat template")
     if way != "chat" and command in (by_distill, by_solve):
@@ -227,7 +233,7 @@ def test_every_command_asks_the_tokens_that_are_worked_out_by_hand(layout, model
                    for ids in wanted[:-1])  # fmt: skip
 
 
-def test_a_text_that_begins_with_the_first_token_has_it_once():
+def test_first_token_is_not_doubled():
     texts = ("<|begin_of_text|>1+1?", "<bos>1+1?", "<s>[INST] 1 [/INST]")
     for layout, text in zip((llama3(), gemma2(), mistral()), texts, strict=True):
         wanted = layout.ids(text, first=False)
@@ -235,11 +241,11 @@ def test_a_text_that_begins_with_the_first_token_has_it_once():
         assert wanted.count(layout.vocabulary[layout.bos]) == 1
 
 
-def test_the_first_tokens_are_those_the_tokenizer_puts_in_front(layout):
+def test_first_tokens_match_the_tokenizer(layout):
     assert first_tokens(layout.tokenizer) == ([layout.vocabulary[layout.bos]] if layout.bos else [])
 
 
-def test_openrlhfs_executors_get_a_text_with_the_same_tokens_or_are_refused(layout):
+def test_openrlhf_executors_get_equivalent_text_or_are_refused(layout):
     text = "What is 2 + 2?"
     wanted = layout.ids(text, first=True)
     if layout.name in ("Mistral", "add_eos_token"):  # the space in front of a text is lost behind <s>
@@ -263,7 +269,7 @@ def test_openrlhfs_executors_get_a_text_with_the_same_tokens_or_are_refused(layo
         ("{{}}", "{X{}}"),
     ],
 )
-def test_all_of_a_template_but_its_placeholder_is_literal(template, text):
+def test_template_is_literal_except_for_its_placeholder(template, text):
     assert fill(template, "X{}") == text
 
 
@@ -277,7 +283,7 @@ FLAG = {"grpo": "--data.input_template", "sft": "--data.input_template", "eval":
 
 @pytest.mark.parametrize("command", MINIMAL)
 @pytest.mark.parametrize("template", ["", "no place", "{} and {}", "\\boxed{}", "{0}", "{}{}", "{} in \\boxed{{}}"])
-def test_a_template_without_one_placeholder_is_refused(command, template, capsys, tmp_path, monkeypatch):
+def test_template_without_one_placeholder_is_refused(command, template, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([command, *MINIMAL[command], FLAG[command], template]) == 2
     error = capsys.readouterr().err
@@ -286,7 +292,7 @@ def test_a_template_without_one_placeholder_is_refused(command, template, capsys
 
 
 @pytest.mark.parametrize("command", MINIMAL)
-def test_a_template_beside_a_chat_template_is_refused(command, capsys, tmp_path, monkeypatch):
+def test_template_with_a_chat_template_is_refused(command, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = [word for word in MINIMAL[command] if word not in ("--no-data.apply_chat_template", "--prompt", "plain")]
     assert main([command, *words, FLAG[command], "Q: {}"]) == 2
@@ -314,7 +320,7 @@ def test_messages_that_the_chat_template_refuses_name_their_row(command, capsys,
     assert not (tmp_path / "run" / "prompts").exists()
 
 
-def test_a_sampler_and_a_teacher_refuse_such_messages_one_by_one():
+def test_sampler_and_a_teacher_refuse_such_messages_one_by_one():
     from openrlhf_math.distill.engine import Engine as Teacher
     from openrlhf_math.distill.teachers import Question
     from openrlhf_math.endpoint.reply import Failure
@@ -334,7 +340,7 @@ VISION = {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditiona
 
 
 @pytest.mark.parametrize("command", ["grpo", "sft", "eval"])
-def test_a_place_for_a_picture_is_refused_where_the_model_takes_it_for_one(command, capsys, tmp_path):
+def test_image_placeholder_is_refused_for_image_models(command, capsys, tmp_path):
     """<image> is ordinary text to Qwen's tokenizer, <|image_pad|> is a token; a text model has no use for it."""
     model = saved(qwen25(), tmp_path / "model")
     (model / "config.json").write_text(json.dumps(VISION))
@@ -355,7 +361,7 @@ def test_a_place_for_a_picture_is_refused_where_the_model_takes_it_for_one(comma
     assert not run.exists()
 
 
-def test_an_executor_of_openrlhfs_gets_the_text_with_its_first_token_and_gives_back_the_prompt():
+def test_openrlhf_executor_gets_the_first_token_and_returns_the_prompt():
     from openrlhf_math.grpo.rollout.rollout_actor import MathRolloutActor
 
     class Executor:
@@ -373,7 +379,7 @@ def test_an_executor_of_openrlhfs_gets_the_text_with_its_first_token_and_gives_b
 
 
 @pytest.mark.parametrize("way", ["chat", "template"])
-def test_openrlhfs_sft_is_told_to_render_nothing(way, tmp_path, monkeypatch):
+def test_openrlhf_sft_does_not_render(way, tmp_path, monkeypatch):
     """The command up to where OpenRLHF takes over: its flags, and the tokens of the data set that it is given."""
     from datasets import load_dataset
     from transformers import AutoTokenizer
@@ -440,7 +446,7 @@ def test_variables_of_the_chat_template_are_those_of_the_request(sampling, end):
 @pytest.mark.parametrize(
     "variables", [{"tokenize": True}, {"chat_template": "x"}, {"add_generation_prompt": 0}, {"crash": 1}]
 )
-def test_what_a_chat_template_cannot_be_given_is_refused(variables):
+def test_invalid_chat_template_variables_are_refused(variables):
     from openrlhf_math.data.prompts import chat_text
     from openrlhf_math.errors import UserError
 
@@ -450,7 +456,7 @@ def test_what_a_chat_template_cannot_be_given_is_refused(variables):
         chat_text(tokenizer, [{"role": "user", "content": "1+1?"}], variables)
 
 
-def test_an_instruction_that_is_there_is_not_repeated():
+def test_existing_instruction_is_not_repeated():
     assert with_instruction("1+1?", "Box it.") == "1+1?\nBox it."
     assert with_instruction("1+1?\nBox it.", "Box it.") == "1+1?\nBox it."
     assert with_instruction("1+1? Box it. \n", "\nBox it.") == "1+1? Box it. \n"

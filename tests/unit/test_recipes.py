@@ -33,14 +33,14 @@ none     gae          ppo    token-mean               0.2     0.2     0.01  0  0
 
 
 @pytest.mark.parametrize("row", TABLE.split("\n")[1:-1], ids=lambda row: row.split()[0])
-def test_a_recipe_is_these_flags(row):
+def test_recipe_is_these_flags(row):
     name, *values = row.split()
     found = of(settings(*(("--math.recipe", name) if name != "-" else ())))
     assert found[:3] == tuple(values[:3])
     assert [float(value) for value in found[3:]] == [float(value) for value in values[3:]]
 
 
-def test_none_is_what_upstream_has():
+def test_none_equals_upstream():
     upstream = vars(load_parser("openrlhf.cli.train_ppo_ray")[0]().parse_args([]))
     args = settings("--math.recipe", "none")
     for flag in ("algo.advantage.estimator", "actor.policy_loss_type", "actor.loss_agg_mode", "algo.kl.init_coef",
@@ -69,7 +69,7 @@ def test_none_is_what_upstream_has():
         ("--math.recipe none --actor.policy_loss_type cispo --algo.advantage.estimator rloo", 1, "cispo"),
     ],
 )
-def test_a_flag_wins(flags, position, value):
+def test_flag_wins(flags, position, value):
     assert of(settings(*flags.split()))[position] == value
 
 
@@ -121,13 +121,13 @@ def test_contradictions_are_one_sentence(flags, named, capsys):
         ("auto", "token", "clip", [0.0, 2.0]),
     ],
 )
-def test_a_preset_is_these_flags_of_openrlhf(name, level, mode, threshold):
+def test_preset_is_these_flags_of_openrlhf(name, level, mode, threshold):
     found = settings("--math.rollout_correction", name).algo.advantage
     assert (found.is_correction_level, found.is_correction_mode) == (level, mode)
     assert list(found.is_correction_threshold) == threshold and found.is_correction_gating == "ratio"
 
 
-def test_the_bounds_of_a_preset_can_be_given():
+def test_bounds_of_a_preset_can_be_given():
     flags = ("--math.rollout_correction", "tis", "--algo.advantage.is_correction_threshold", 3)
     assert list(settings(*flags).algo.advantage.is_correction_threshold) == [0.0, 3.0]
 
@@ -141,7 +141,7 @@ def test_the_bounds_of_a_preset_can_be_given():
         ("--math.grow_at 0.5 --math.grow_to 950", 950),
     ],
 )
-def test_the_constant_is_the_last_limit_of_a_completion(flags, length):
+def test_constant_is_the_last_completion_limit(flags, length):
     limit = () if "stages" in flags else ("--rollout.max_new_tokens", 900)
     args = settings("--math.recipe", "dr_grpo", *limit, *flags.split())
     assert args.math.objective.loss_length == length
@@ -149,7 +149,7 @@ def test_the_constant_is_the_last_limit_of_a_completion(flags, length):
     assert settings().math.objective.loss_length is None
 
 
-def test_the_objective_is_written_in_one_block():
+def test_objective_is_written_in_one_block():
     flags = ("--math.recipe", "grpo", "--train.batch_size", 64, "--math.rollout_correction", "mis")
     assert json.loads(as_json(settings(*flags)))["objective"] == {
         "recipe": "grpo",
@@ -164,5 +164,5 @@ def test_the_objective_is_written_in_one_block():
 
 
 @pytest.mark.parametrize(("loss", "skips"), [("ppo", True), ("cispo", True), ("sapo", True), ("own.loss", False)])
-def test_only_known_losses_leave_out_completions_without_advantage(loss, skips):
+def test_only_known_losses_skip_zero_advantage_completions(loss, skips):
     assert only_advantages_teach(settings("--actor.policy_loss_type", loss)) is skips

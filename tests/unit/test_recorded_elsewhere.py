@@ -35,7 +35,7 @@ def harness(set_name, offset, answer=None):
     ]
 
 
-def test_two_sets_that_count_from_0_are_not_one(tmp_path, capsys):
+def test_sets_numbered_from_0_are_kept_apart(tmp_path, capsys):
     write(tmp_path / "both" / "a.jsonl", numbered("A", 0))
     write(tmp_path / "both" / "b.jsonl", numbered("B", 10))
     rows = read_completions(tmp_path / "both")
@@ -47,7 +47,7 @@ def test_two_sets_that_count_from_0_are_not_one(tmp_path, capsys):
     assert (figures["problems"], figures["pass@1"]["accuracy"]) == (8, [1.0])
 
 
-def test_two_tasks_of_lm_evaluation_harness_are_not_one(tmp_path):
+def test_lm_evaluation_harness_tasks_are_kept_apart(tmp_path):
     write(tmp_path / "both" / "samples_algebra.jsonl", harness("a", 0))
     write(tmp_path / "both" / "samples_geometry.jsonl", harness("g", 10))
     assert len(read_completions(tmp_path / "both")) == 8
@@ -60,7 +60,7 @@ def test_two_runs_of_lm_evaluation_harness_are_refused(tmp_path):
         read_completions(tmp_path / "both")
 
 
-def test_a_gold_that_is_a_number_is_the_same_as_its_text(tmp_path):
+def test_numeric_gold_equals_its_text(tmp_path):
     rows = [{"problem": "P", "gold": gold, "response": "5"} for gold in (1, "1")]
     assert [len(row.responses) for row in read_completions(write(tmp_path / "rows.jsonl", rows))] == [2]
 
@@ -73,7 +73,7 @@ def test_a_gold_that_is_a_number_is_the_same_as_its_text(tmp_path):
         {"gold": "1", "response": "5", "scores": "no number"},
     ],
 )
-def test_a_text_in_place_of_a_list_is_not_taken_apart(tmp_path, row):
+def test_text_instead_of_a_list_is_not_split(tmp_path, row):
     with pytest.raises(UserError, match="line 1: not as"):
         read_completions(write(tmp_path / "rows.jsonl", [row]))
 
@@ -97,7 +97,7 @@ def test_vote_reads_what_eval_reads(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["attempts"] == 2
 
 
-def test_a_gold_within_a_list_or_a_field(tmp_path, capsys):
+def test_gold_within_a_list_or_a_field(tmp_path, capsys):
     rows = [{"doc": {"answers": ["1"]}, "gold": ["1"], "response": r"\boxed{1}"}]
     path, out = write(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl"
     for key in ("gold", "doc.answers.0"):
@@ -110,7 +110,7 @@ def test_a_gold_within_a_list_or_a_field(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", [["vote", "--json"], ["grade", "--output", "/dev/stdout"]])
-def test_a_reader_that_goes_away(tmp_path, command):
+def test_broken_pipe(tmp_path, command):
     """As with `| head -1`: no traceback, and the exit code of a closed pipe if there was more to write."""
     path = write(tmp_path / "rows.jsonl", numbered("A", 0) * 400)
     process = subprocess.Popen(

@@ -64,15 +64,15 @@ def what_ran(tmp_path_factory) -> dict[str, set[str]]:
     return {when: {name for at, name in ran if at == when} for when in ("plain", "asked for")}
 
 
-def test_code_beside_a_model_is_not_run(what_ran):
+def test_remote_code_is_not_run(what_ran):
     assert what_ran["plain"] == set()
 
 
-def test_it_is_run_where_the_user_asks_for_it(what_ran):
+def test_remote_code_runs_with_the_flag(what_ran):
     assert what_ran["asked for"] == set(CALLS)
 
 
-def test_a_command_names_the_model_and_the_mend(tmp_path, capsys, monkeypatch):
+def test_command_names_the_model_and_the_fix(tmp_path, capsys, monkeypatch):
     model = write_model(tmp_path / "model")
     monkeypatch.delenv(VARIABLE, raising=False)
     (tmp_path / "p.jsonl").write_text('{"problem": "1+1?", "answer": "2"}\n' * 20)
@@ -83,7 +83,7 @@ def test_a_command_names_the_model_and_the_mend(tmp_path, capsys, monkeypatch):
     assert not (model / "mark").exists() and not (tmp_path / "run").exists()
 
 
-def test_every_automatic_load_of_ours_says_whether_it_trusts():
+def test_every_auto_load_passes_trust_remote_code():
     silent = []
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -28,7 +28,7 @@ def test_one_number_in_any_form(given):
     assert numbers(given) == {"rewards": 0.5, "scores": 1.0, "extra_logs": {}}
 
 
-def test_the_score_is_the_reward_where_there_is_none():
+def test_score_is_the_default_reward():
     given = {"rewards": [0.25], "extra_logs": {"length": torch.tensor([3])}}
     assert numbers(given) == {"rewards": 0.25, "scores": 0.25, "extra_logs": {"length": 3.0}}
 
@@ -60,7 +60,7 @@ def rollout(executor: RemoteReward) -> dict:
     return asyncio.run(executor.execute("2+2=", "4", params, 50, Tokenizer(), Engine()))
 
 
-def test_a_server_is_asked_and_paid_as_it_says():
+def test_reward_server_sets_the_reward():
     asked = []
 
     def reply(path, body, headers):
@@ -82,7 +82,7 @@ def test_a_server_is_asked_and_paid_as_it_says():
         ("    return None", "None"),
     ],
 )
-def test_a_failure_is_counted_and_says_why(tmp_path, body, reason):
+def test_failure_is_counted_and_says_why(tmp_path, body, reason):
     (tmp_path / "reward.py").write_text(f"def reward_func(queries, prompts, labels):\n{body}\n")
     executor = RemoteReward([str(tmp_path / "reward.py")])
     response = rollout(executor)
@@ -92,7 +92,7 @@ def test_a_failure_is_counted_and_says_why(tmp_path, body, reason):
     assert kept["response"] == "4" and kept["gold"] == "4" and reason in kept["traceback"]
 
 
-def test_a_server_that_fails(monkeypatch):
+def test_failing_server(monkeypatch):
     monkeypatch.setattr(asyncio, "sleep", lambda _, real=asyncio.sleep: real(0))
     with JsonServer(lambda *_: (500, {})) as server:
         response = rollout(RemoteReward([server.url]))

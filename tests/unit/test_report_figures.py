@@ -22,14 +22,14 @@ CURVES = {curve.title: curve for curve in GRPO}
 ROWS = [grpo_row(step) for step in range(1, 31)]
 
 
-def test_tokens_a_second_are_those_of_the_whole_batch():
+def test_tokens_per_second_cover_the_whole_batch():
     row = grpo_row(1, completion_length=50.0) | {"rollout/num_samples": 100.0, "timing/step_total": 2.0}
     assert CURVES["Speed of a step"].value(row) == 50 * 100 / 2
     assert CURVES["Speed of generation"].value(row) == pytest.approx(50 * 100 / 1.2)
     assert CURVES["Speed of a step"].value(row | {"timing/step_total": 0.0}) is None
 
 
-def test_the_phases_of_a_step_add_up_to_it():
+def test_phases_of_a_step_add_up_to_it():
     assert sum(seconds(ROWS[0])) == pytest.approx(ROWS[0]["timing/step_total"])
     assert seconds(ROWS[0])[-1] == pytest.approx(0.2 + 0.1 + 0.1 + 0.05)
     assert seconds({"step": 1}) is None
@@ -45,17 +45,17 @@ def test_every_curve_has_its_unit_and_its_steps():
         assert ">step</text>" in drawn.svg
 
 
-def test_there_is_a_curve_for_every_source_difficulty_and_k():
+def test_every_source_difficulty_and_k_has_a_curve():
     rows = [grpo_row(1, **{"accuracy/difficulty/3": 0.2}), grpo_row(2)]
     found = [(curve.title, curve.value(rows[0])) for curve in part_curves(rows)]
     assert found == [("Groups: pass@4", 0.6), ("Accuracy on a set", 0.5), ("Accuracy at difficulty 3", 0.2)]
 
 
-def test_the_kl_is_drawn_where_it_is_computed():
+def test_kl_is_plotted_when_computed():
     assert plot(CURVES["KL to the start"], [ROWS, [grpo_row(1, kl=0.01)]]) is not None
 
 
-def test_the_reverse_kl_is_drawn_where_there_is_a_teacher():
+def test_reverse_kl_is_plotted_with_a_teacher():
     drawn = plot(
         CURVES["Reverse KL to the teacher"],
         [ROWS, [grpo_row(step, **{"teacher/reverse_kl": -0.01}) for step in (1, 2)]],
@@ -68,7 +68,7 @@ def test_steps_without_a_number_are_counted():
     assert plot(CURVES["Gradient norm"], [rows, ROWS]).missing == 2
 
 
-def test_a_single_point_is_a_number_and_no_picture(tmp_path):
+def test_single_point_is_a_number_without_a_plot(tmp_path):
     rows = [[grpo_row(7) | {"accuracy": 0.625}], []]
     assert plot(CURVES["Accuracy"], rows) is None
     assert single_points(CURVES["Accuracy"], rows) == [(7, 0.625), None]
@@ -80,7 +80,7 @@ def test_a_single_point_is_a_number_and_no_picture(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [ROWS[:2], [grpo_row(step) for step in range(1, 3001)]])
-def test_a_picture_stays_small_however_many_steps_there_are(rows):
+def test_plot_size_is_independent_of_steps(rows):
     for drawn in (plot(CURVES["Reward"], [rows]), time_plot(rows, "run"), memory_plot([rows])):
         assert 1000 < len(drawn.svg) < 60_000
 
@@ -90,25 +90,25 @@ def test_rounding_errors_look_like_zero():
     assert "0.008" in ticks and "1e" not in ticks
 
 
-def test_a_slow_first_step_does_not_flatten_the_others():
+def test_slow_first_step_does_not_flatten_the_plot():
     slow = grpo_row(1) | {"timing/generation": 100.0}
     assert "the first, 100.8 s, is cut off" in time_plot([slow, *ROWS[1:]], "run").note
 
 
-def test_a_smoothed_line_has_the_mean_of_neighbours():
+def test_smoothed_line_has_the_mean_of_neighbours():
     values = [1.0, 2.0, 6.0, 3.0, 0.0]
     means = [fmean(values[:2]), 3.0, fmean(values[1:4]), 3.0, fmean(values[3:])]
     assert smoothed(values, 3).tolist() == pytest.approx(means)
 
 
-def test_evaluations_during_a_run_have_a_curve_each():
+def test_each_evaluation_during_a_run_has_a_curve():
     row = {"step": 10, "eval_gsm8k_pass1": 0.5, "eval_gsm8k_pass4": 0.7, "eval_gsm8k_response_length_mean": 90.0}
     curves = evaluation_curves([row | {"eval_num_samples": 100.0}])
     assert [curve.title for curve in curves] == ["Held out: pass@1", "Held out: pass@4", "Held out: completion length"]
     assert all("gsm8k" in curve.note for curve in curves)
 
 
-def test_a_run_in_figures(tmp_path):
+def test_run_in_figures(tmp_path):
     table = grpo_table(find_runs([grpo_run(tmp_path / "a"), grpo_run(tmp_path / "b", steps=0)]).grpo)
     output = {row[0]: row[1:] for row in table.rows}
     assert output["steps"] == ["30", "0"]
@@ -119,7 +119,7 @@ def test_a_run_in_figures(tmp_path):
     assert "KL to the start" not in " ".join(output)
 
 
-def test_evaluations_stand_on_one_scale(tmp_path):
+def test_evaluations_share_one_scale(tmp_path):
     groups = find_runs([whole_run(tmp_path / "demo")]).groups
     table = evaluation_table(groups)
     assert [[*row[:3], *row[-2:]] for row in table.rows] == [
@@ -131,7 +131,7 @@ def test_evaluations_stand_on_one_scale(tmp_path):
     assert bar(Interval(0.1, 0.5, 0.9), scale) == pytest.approx({"low": 0, "value": 50, "high": 100})
 
 
-def test_figures_that_are_none_leave_a_dash(tmp_path):
+def test_missing_figures_show_a_dash(tmp_path):
     broken = {"ci95": ["a", None], "pass_at_k": {"x": 1, "2": None}, "problems": None, "truncation_rate": "much"}
     table = evaluation_table([find_runs([evaluation(tmp_path / "a", [True, False], **broken)]).groups[0]])
     assert table.rows[0] == ["a", "50.0%", "no bound to no bound", "20.5", "-", "-", "0", "sums", "-"]
@@ -145,7 +145,7 @@ def test_before_and_after_are_compared_by_problem(tmp_path):
     assert difference == "+50.0" and float(p) < 0.01
 
 
-def test_the_result_comes_first(tmp_path):
+def test_result_comes_first(tmp_path):
     folder = whole_run(tmp_path / "demo")
     lengths = []
     for name in ("eval_before", "eval_after"):
@@ -181,7 +181,7 @@ def test_evaluations_during_a_run_are_its_result(tmp_path):
     assert "on sums" in of and "step 4 " in of and "step 12" in of
 
 
-def test_a_run_that_failed_says_why(tmp_path):
+def test_run_that_failed_says_why(tmp_path):
     run = grpo_run(tmp_path / "a")
     write = asdict(Process("openrlhf-math grpo", FAILED, "the disk is full", step=3, steps=80))
     (run / "process.json").write_text(json.dumps(write))
@@ -191,14 +191,14 @@ def test_a_run_that_failed_says_why(tmp_path):
     assert opening_of(find_runs([run])).ended == ()
 
 
-def test_evaluations_of_other_problems_are_not_compared_and_told(tmp_path):
+def test_evaluations_of_other_problems_are_reported_but_not_compared(tmp_path):
     runs = [evaluation(tmp_path / "a", [True] * 3), evaluation(tmp_path / "b", [True] * 4)]
     assert headlines(find_runs(runs).groups) == []
     table = comparison_table(find_runs(runs).groups)
     assert not table.rows and "are on different problems" in table.note
 
 
-def test_the_same_problem_is_shown_before_and_after(tmp_path):
+def test_same_problem_is_shown_before_and_after(tmp_path):
     output = samples_of(find_runs([whole_run(tmp_path / "demo")]).groups[0], most=4)[0]
     assert output.counts == {"wrong, then correct": 20, "correct both times": 10, "wrong both times": 10}
     assert [shown.change for shown in output.shown] == [
@@ -209,17 +209,17 @@ def test_the_same_problem_is_shown_before_and_after(tmp_path):
     assert output.shown[0].problem == "Problem 10: 1+1?"
 
 
-def test_no_samples_are_shown_where_none_are_wanted(tmp_path):
+def test_samples_are_hidden_on_request(tmp_path):
     assert samples_of(find_runs([whole_run(tmp_path / "demo")]).groups[0], most=0) == []
 
 
-def test_evaluations_of_other_problems_are_shown_apart(tmp_path):
+def test_evaluations_of_other_problems_are_shown_separately(tmp_path):
     runs = [evaluation(tmp_path / name, [True] * problems) for name, problems in (("a", 3), ("b", 4), ("c", 3))]
     output = samples_of(find_runs(runs).groups[0], most=8)
     assert [[sample.evaluation for sample in one.shown[0].samples] for one in output] == [["a", "c"], ["b"]]
 
 
-def test_settings_that_differ_stand_in_a_table(tmp_path):
+def test_differing_settings_are_in_a_table(tmp_path):
     other = {"actor": {"adam": {"lr": 1e-4}, "model_name_or_path": "runs/sft/model"}, "new": None}
     runs = find_runs([grpo_run(tmp_path / "a"), grpo_run(tmp_path / "b", settings=other)]).grpo
     assert differences(runs).rows == [["actor.adam.lr", "0.0002", "0.0001"], ["new", "-", "null"]]
@@ -227,13 +227,13 @@ def test_settings_that_differ_stand_in_a_table(tmp_path):
     assert differences([runs[0], runs[0]]).note == "All settings are alike."
 
 
-def test_secrets_are_no_settings(tmp_path):
+def test_secrets_are_not_in_settings(tmp_path):
     table = all_settings(find_runs([grpo_run(tmp_path / "a")]).grpo[0])
     assert "wandb-secret" not in str(table)
 
 
 @pytest.mark.parametrize("hostile", ["a|b", "a\nb", "<b>|`x`\\|", "| --- |", "\x1b[31m|", "\ud800"])
-def test_a_markdown_cell_stays_a_cell(hostile):
+def test_markdown_cell_stays_a_cell(hostile):
     text = as_markdown("t", [Table("t", ["a", hostile], [[hostile, "2"]])])
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 3

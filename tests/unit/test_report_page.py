@@ -79,7 +79,7 @@ def page(runs, tmp_path_factory):
     return path
 
 
-def test_the_page_does_nothing_and_asks_for_nothing(page):
+def test_page_has_no_scripts_or_requests(page):
     result = Reader(page.read_text(encoding="utf-8"))
     assert not result.elements & {"script", "img", "iframe", "link", "object", "embed", "base", "form"}
     assert not [name for name, _ in result.attributes if name.startswith("on") or name in ("src", "srcset", "action")]
@@ -97,7 +97,7 @@ def test_hostile_text_is_shown_as_text(page):
     assert "<img src=x onerror=alert(1)>\\x1b[31m$x_1$" in texts
 
 
-def test_a_long_completion_is_cut_and_says_so(page):
+def test_long_completion_is_cut_and_says_so(page):
     assert page.stat().st_size < 2_000_000
     assert "1,076,000 characters left out" in page.read_text(encoding="utf-8")
 
@@ -120,7 +120,7 @@ def test_hostile_text_breaks_no_markdown_table(page):
         ("\x00\x9b", "\\x00\\x9b"),
     ],
 )
-def test_what_hides_is_written_out(text, shown):
+def test_invisible_characters_are_escaped(text, shown):
     assert visible(text) == shown
     shown.encode()
 
@@ -143,7 +143,7 @@ def browse(page, tmp_path, *flags) -> tuple[str, list[str], list[str]]:
 
 
 @pytest.mark.skipif(not BROWSER, reason="no browser here: apt-get install chromium")
-def test_a_browser_finds_no_error_and_no_request(page, tmp_path):
+def test_browser_finds_no_error_and_no_request(page, tmp_path):
     loaded, console, asked = browse(page, tmp_path, "--dump-dom")
     assert console == [] and asked == []
     result = Reader(loaded)
@@ -155,7 +155,7 @@ def test_a_browser_finds_no_error_and_no_request(page, tmp_path):
 
 
 @pytest.mark.skipif(not BROWSER, reason="no browser here: apt-get install chromium")
-def test_a_browser_would_tell_of_errors_and_requests(tmp_path):
+def test_browser_check_detects_errors_and_requests(tmp_path):
     page = tmp_path / "bad.html"
     page.write_text("<script>missing()</script><img src='http://127.0.0.1:9/x.png'>")
     _, console, asked = browse(page, tmp_path, "--dump-dom")
@@ -174,7 +174,7 @@ f.onload = () => {{
 
 @pytest.mark.skipif(not BROWSER, reason="no browser here: apt-get install chromium")
 @pytest.mark.parametrize(("width", "whole"), [(1280, 12), (768, 4), (390, 3)])
-def test_the_result_is_not_cut(width, whole, tmp_path):
+def test_result_is_not_cut(width, whole, tmp_path):
     """whole: of the columns, the first so many are on the screen without scrolling."""
     report = tmp_path / "report.html"
     assert main(["report", str(whole_run(tmp_path / "demo")), "--output", str(report)]) == 0
@@ -188,7 +188,7 @@ def test_the_result_is_not_cut(width, whole, tmp_path):
 
 
 @pytest.mark.skipif(not BROWSER, reason="no browser here: apt-get install chromium")
-def test_a_browser_draws_the_curves(page, tmp_path):
+def test_browser_renders_the_curves(page, tmp_path):
     from PIL import Image
 
     picture = tmp_path / "page.png"

@@ -21,18 +21,18 @@ from openrlhf_math.report.runs import find_runs, kind_of, short_names
         (lambda path: grpo_run(path / "grpo").parent, "whole"),  # a demo run at work
     ],
 )
-def test_a_directory_is_what_it_holds(tmp_path, write, kind):
+def test_directory_kind_follows_its_files(tmp_path, write, kind):
     assert kind_of(write(tmp_path / "run")) == kind
 
 
-def test_a_run_is_known_by_its_records_if_its_settings_are_lost(tmp_path):
+def test_run_without_settings_is_recognized_by_its_records(tmp_path):
     for write, kind in ((grpo_run, "GRPO"), (tuning_run, "fine-tuning")):
         run = write(tmp_path / kind)
         (run / "config.json").unlink()
         assert kind_of(run) == kind
 
 
-def test_a_whole_run_is_its_parts(tmp_path):
+def test_complete_run_is_split_into_its_parts(tmp_path):
     found = find_runs([whole_run(tmp_path / "demo")])
     assert [run.name for run in found.grpo] == ["demo/grpo"]
     assert [run.name for run in found.tuning] == ["demo/sft"]
@@ -40,12 +40,12 @@ def test_a_whole_run_is_its_parts(tmp_path):
     assert list(found.reranked["demo"]) == ["pass@1", "maj@8"]
 
 
-def test_evaluations_given_alone_are_one_group_in_their_order(tmp_path):
+def test_separate_evaluations_form_one_ordered_group(tmp_path):
     paths = [evaluation(tmp_path / name, [True, False]) for name in ("b", "a", "c")]
     assert [run.name for run in find_runs(paths).groups[0]] == ["b", "a", "c"]
 
 
-def test_a_run_given_twice_counts_once(tmp_path):
+def test_run_given_twice_counts_once(tmp_path):
     run, page = grpo_run(tmp_path / "run"), tmp_path / "report.html"
     (tmp_path / "link").symlink_to(run)
     assert len(find_runs([run, tmp_path / "link"]).grpo) == 1
@@ -132,7 +132,7 @@ def _other_completions(path):
         (grpo_run, ["--samples", "-1"], "--samples -1: give 0 or more"),
     ],
 )
-def test_what_cannot_be_reported_is_told_in_one_sentence(tmp_path, capsys, write, flags, result):
+def test_unreportable_input_is_one_sentence(tmp_path, capsys, write, flags, result):
     run = tmp_path / "run"
     write(run)
     output = tmp_path / "report.html"
@@ -144,12 +144,12 @@ def test_what_cannot_be_reported_is_told_in_one_sentence(tmp_path, capsys, write
     assert not output.exists()
 
 
-def test_a_broken_run_beside_a_good_one_is_refused(tmp_path):
+def test_broken_run_with_a_good_one_is_refused(tmp_path):
     with pytest.raises(UserError, match="there is no such directory"):
         find_runs([grpo_run(tmp_path / "a"), tmp_path / "b"])
 
 
-def test_a_run_without_a_step_and_lines_left_out_are_told(tmp_path, capsys):
+def test_run_without_steps_and_skipped_lines_are_reported(tmp_path, capsys):
     started, torn = grpo_run(tmp_path / "started", steps=0), grpo_run(tmp_path / "torn", steps=3)
     with (torn / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "rewa' + json.dumps(grpo_row(4)) + "\n")

@@ -20,7 +20,7 @@ def test_turns_are_spread_by_weight(weights, order):
     assert rotation(weights) == order
 
 
-def test_every_agent_is_asked_in_its_own_way():
+def test_each_agent_has_its_prompt_and_sampling():
     agents = [Agent("bold", "Guess.", temperature=1.2, weight=2), Agent("plain", top_p=0.5)]
     turn = panel(agents, "Box it.", Sampling(temperature=0.7, top_p=0.9, seed=5))("1+1?")
     turns = [turn(number) for number in range(4)]
@@ -32,19 +32,19 @@ def test_every_agent_is_asked_in_its_own_way():
     assert turns[1].messages == [user]
 
 
-def test_a_set_of_one_asks_as_a_single_solver_does():
+def test_set_of_one_asks_as_a_single_solver_does():
     sampling = Sampling(seed=1)
     alone, one = one_solver("Box it.", sampling)("1+1?")(3), panel(AGENTS["one"], "Box it.", sampling)("1+1?")(3)
     assert (alone.messages, alone.sampling) == (one.messages, one.sampling)
 
 
-def test_the_sets_that_are_there():
+def test_built_in_agent_sets():
     for name, agents in AGENTS.items():
         assert find_agents(name) is agents
         assert len({agent.name for agent in agents}) == len(agents)
 
 
-def test_a_set_of_ones_own(tmp_path):
+def test_custom_agent_set(tmp_path):
     file = tmp_path / "agents.json"
     file.write_text(json.dumps([{"name": "a", "system": "Be brief.", "weight": 3}, {"name": "b", "temperature": 0}]))
     assert find_agents(str(file)) == (Agent("a", "Be brief.", weight=3), Agent("b", temperature=0))
@@ -72,7 +72,7 @@ def test_a_set_of_ones_own(tmp_path):
         ('[{"name": "a"}, {"name": "a"}]', "two agents are named 'a'"),
     ],
 )
-def test_a_set_that_is_none_is_told(content, result, tmp_path):
+def test_invalid_agent_set_is_refused(content, result, tmp_path):
     file = tmp_path / "agents.json"
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -56,12 +56,12 @@ def test_clusters(answers, clusters, pool):
     assert group(answers, GraderSays(pool)) == clusters
 
 
-def test_a_letter_and_its_option_are_one_answer(pool):
+def test_letter_and_its_option_are_equal(pool):
     problem = "How many? (A) 10 (B) 12"
     assert group(["B", "12", "(b)", "10"], GraderSays(pool, problem)) == [0, 0, 0, 1]
 
 
-def test_the_order_of_the_attempts_does_not_change_the_clusters(pool):
+def test_order_of_the_attempts_does_not_change_the_clusters(pool):
     answers = ["50", "0.5", r"50\%", r"\frac12", "1/2", None, r"5\text{ m}", "5", r"5\text{ cm}", "x=5"]
     says = GraderSays(pool)
 
@@ -92,7 +92,7 @@ def naive(answers, same):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_clusters_of_answers_that_come_one_by_one_are_those_of_all_whatever_is_the_same(seed):
+def test_incremental_clusters_match_batch_clusters(seed):
     """Also where the relation has chains, and a shorter spelling or representative comes late."""
     rng = random.Random(seed)
     texts = [rng.choice(["", " ", "~ "]) + "abcdefgh"[: rng.randint(1, 8)] + str(rng.randint(0, 9)) for _ in range(24)]
@@ -110,7 +110,7 @@ def test_clusters_of_answers_that_come_one_by_one_are_those_of_all_whatever_is_t
     assert group(answers, same) == state.answer_clusters
 
 
-def test_a_vote_of_many_different_answers_asks_each_pair_once():
+def test_many_different_answers_compare_each_pair_once():
     asked = []
     state = VoteState(lambda *pair: asked.append(frozenset(pair)))
     answers = [str(number) for number in random.Random(0).sample(range(1000, 10000), 300)]
@@ -120,7 +120,7 @@ def test_a_vote_of_many_different_answers_asks_each_pair_once():
     assert len(asked) == len(set(asked)) == 300 * 299 / 2
 
 
-def test_answers_that_are_being_counted_change_nothing_before_they_are_taken():
+def test_pending_answers_change_nothing():
     state = VoteState(lambda *pair: False)
     state.add(Attempt("12"))
     left = state.counted_with(Attempt("3"))
@@ -139,7 +139,7 @@ PROBLEMS = [None, "How many pens has Leo? (A) 3 (B) 15 (C) 0.03", "How many cm?"
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_numbers_that_differ_are_those_that_the_grader_keeps_apart_either_way(pool, problem):
+def test_different_numbers_match_the_grader_in_both_orders(pool, problem):
     for first in NUMBERS:
         for second in NUMBERS:
             says = GraderSays(pool, problem)
@@ -160,13 +160,13 @@ def test_equal_texts_are_compared_once():
     assert asked == [("7", "8")]
 
 
-def test_the_grader_is_given_a_text_that_was_written():
+def test_grader_gets_an_original_text():
     asked = set()
     group([r"\cdot y + z", "1"], lambda *pair: asked.update(pair))
     assert asked == {r"\cdot y + z", "1"}
 
 
-def test_answers_that_hang_the_grader_stay_apart_and_cost_a_few_deadlines(pool):
+def test_hanging_comparisons_keep_answers_apart_at_bounded_cost(pool):
     hostile = [rf"9^{{9^{{9^{{{n}}}}}}} + x" for n in range(10, 22)]
     says = GraderSays(pool)
     begun = time.monotonic()
@@ -193,7 +193,7 @@ def test_tuples_are_computed_once(pool):
     assert says.compared == 0
 
 
-def test_one_answer_that_cannot_be_computed_costs_one_deadline(slow_pool):
+def test_uncomputable_answer_costs_one_deadline(slow_pool):
     says = GraderSays(slow_pool)
     answers = [rf"\sqrt{{{n}}}+x" for n in range(2, 30)]
     begun = time.monotonic()
@@ -237,7 +237,7 @@ def graded_in_pairs(problem):
 
 
 @pytest.mark.parametrize("problem", [None, "How many cm? (A) 5 (B) 12 (C) red", "The general solution, C a constant?"])
-def test_clusters_of_mixed_answers_are_those_of_all_pairs(pool, problem):
+def test_mixed_answer_clusters_match_all_pairs(pool, problem):
     """Kinds of answers that are next to each other: each pair is compared here, the product compares few."""
     for seed in range(12):
         answers = random.Random(seed).sample(FORMS, 40)
@@ -257,7 +257,7 @@ def test_equal_answers_share_a_blocking_key_or_one_has_none():
     assert equal > 100
 
 
-def test_a_vote_that_mixes_kinds_of_answers_compares_few_of_its_pairs(pool):
+def test_mixed_answer_kinds_compare_few_pairs(pool):
     """Answers without letters to choose or infinities: numbers, surds, tuples, intervals, units, equations."""
     rng = random.Random(3)
     forms = [
@@ -271,14 +271,14 @@ def test_a_vote_that_mixes_kinds_of_answers_compares_few_of_its_pairs(pool):
     assert says.compared < 0.05 * len(answers) * (len(answers) - 1) / 2
 
 
-def test_a_complex_number_without_imaginary_part_is_compared_with_a_set_of_numbers():
+def test_complex_number_without_imaginary_part_is_compared_with_a_set_of_numbers():
     assert equivalent(r"\{5\}", "5+0i")
     assert not equivalent(r"\{1, 5\}", "5+0i")
     assert not equivalent("5+0i", r"\{1, 5\}")
 
 
 @pytest.mark.parametrize("other", [r"|z-1|<2", "(-1,3)", "z<3", r"\{1, 2\}", "5", r"|z+2i|<2"])
-def test_a_disk_of_the_complex_plane_is_no_interval(other):
+def test_complex_disk_is_not_an_interval(other):
     assert not equivalent(r"|z+i|<2", other)
     assert not equivalent(other, r"|z+i|<2")
 
@@ -286,5 +286,5 @@ def test_a_disk_of_the_complex_plane_is_no_interval(other):
 @pytest.mark.parametrize(
     "pair", [(r"e^{i\pi}", "-1+0i"), (r"e^{i\pi/2}", "i"), ("5+0i", r"\sqrt{25}"), ("x+0i", "x+1-1")]
 )
-def test_a_part_that_is_an_error_of_rounding_keeps_no_answers_apart(pair, pool):
+def test_rounding_error_part_does_not_separate_answers(pair, pool):
     assert group(pair, GraderSays(pool)) == [0, 0]

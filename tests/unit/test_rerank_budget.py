@@ -38,7 +38,7 @@ def clock():
         (Limits(attempts=0), "attempts"),
     ],
 )
-def test_a_budget_is_exhausted_when_a_limit_is_reached(limits, exhausted, clock):
+def test_budget_is_exhausted_when_a_limit_is_reached(limits, exhausted, clock):
     budget = Budget(limits, clock)
     for _ in range(2):
         budget.spend(10)
@@ -48,12 +48,12 @@ def test_a_budget_is_exhausted_when_a_limit_is_reached(limits, exhausted, clock)
 
 
 @pytest.mark.parametrize("limits", [{"tokens": -1}, {"seconds": math.nan}, {"attempts": -0.5}])
-def test_limits_that_are_none(limits):
+def test_invalid_limits(limits):
     with pytest.raises(ValueError, match=next(iter(limits))):
         Limits(**limits)
 
 
-def test_unspent_seconds_pass_on(clock):
+def test_unspent_seconds_carry_over(clock):
     budgets = SetBudget(Limits(seconds=100), Limits(seconds=40), problems=4, clock=clock)
     shares = []
     for used in (5, 25, 40, 10):
@@ -63,7 +63,7 @@ def test_unspent_seconds_pass_on(clock):
     assert shares == [25, pytest.approx(95 / 3), 35, 30]
 
 
-def test_unspent_tokens_and_attempts_pass_on_and_overspent_ones_are_missed(clock):
+def test_unspent_tokens_carry_over_and_overspent_ones_are_deducted(clock):
     budgets = SetBudget(Limits(tokens=1000, attempts=10), Limits(), problems=4, clock=clock)
     shares = []
     for tokens in (50, 600, 0, 0):
@@ -75,7 +75,7 @@ def test_unspent_tokens_and_attempts_pass_on_and_overspent_ones_are_missed(clock
     assert shares == [(250, 2), (316, 3), (175, 4), (350, 8)]
 
 
-def test_problems_at_once_share_without_promising_twice(clock):
+def test_concurrent_problems_share_the_budget_once(clock):
     budgets = SetBudget(Limits(tokens=100, seconds=100), Limits(), problems=4, max_concurrency=2, clock=clock)
     with budgets.problem() as first, budgets.problem() as second:
         assert (first.limits.tokens, second.limits.tokens) == (25, 25)
@@ -86,7 +86,7 @@ def test_problems_at_once_share_without_promising_twice(clock):
             assert fourth.limits.tokens == 50
 
 
-def test_a_set_never_promises_more_than_it_has(clock):
+def test_budget_shares_never_exceed_the_total(clock):
     budgets = SetBudget(Limits(seconds=10), Limits(), problems=1, max_concurrency=8, clock=clock)
     clock.now = 4
     with budgets.problem() as budget:
@@ -116,7 +116,7 @@ def test_cannot_lose(totals, remaining, safe):
 
 
 @given(votes=st.lists(st.integers(0, 3), min_size=1, max_size=7), remaining=st.integers(0, 4))
-def test_cannot_lose_is_exactly_that_no_continuation_changes_the_majority(votes, remaining):
+def test_cannot_lose_means_no_continuation_changes_the_majority(votes, remaining):
     numbers = {}
     clusters = [numbers.setdefault(vote, len(numbers)) for vote in votes]
     totals = [clusters.count(name) for name in range(len(numbers))]
@@ -146,7 +146,7 @@ def test_lead_probability_is_the_binomial_tail_and_the_votes_needed_are_the_fewe
         assert votes_needed(second, confidence) == fewest
 
 
-def test_a_wave_of_a_long_vote_asks_for_few_probabilities():
+def test_wave_of_a_long_vote_asks_for_few_probabilities():
     """It is looked at for every attempt, in the event loop of all problems."""
     before = lead_probability.cache_info().misses
     for made in range(1, 1024):
@@ -162,7 +162,7 @@ def test_lead_probability_is_the_integral_of_the_paper(first, second):
 
 
 @pytest.mark.parametrize("confidence", [0.5, 1.0, 0.0, math.nan])
-def test_a_confidence_that_is_none(confidence):
+def test_invalid_confidence(confidence):
     with pytest.raises(ValueError, match="confidence"):
         confident(confidence)
 
@@ -201,13 +201,13 @@ def run(answers, limits, clock=None, stop=None, rule=majority, scores=None):
         (["1", "2", "2", "2"], Limits(seconds=2.5), "1", "seconds", 3),  # the third came too late to count
     ],
 )
-def test_the_best_answer_so_far_comes_back(answers, limits, answer, ended, made, clock):
+def test_best_answer_so_far_is_returned(answers, limits, answer, ended, made, clock):
     decision = run(answers, limits, clock)
     assert (decision.answer, decision.ended, decision.attempts) == (answer, ended, made)
     assert decision.tokens_saved == 0
 
 
-def test_an_attempt_that_hangs_is_left_at_the_deadline():
+def test_hanging_attempt_is_dropped_at_the_deadline():
     async def hangs():
         yield Attempt("7", tokens=3)
         await asyncio.sleep(60)
@@ -219,7 +219,7 @@ def test_an_attempt_that_hangs_is_left_at_the_deadline():
     assert time.monotonic() - begun < 40
 
 
-def test_a_comparison_that_hangs_is_left_at_the_deadline():
+def test_hanging_comparison_is_dropped_at_the_deadline():
     def slow(first, second):
         time.sleep(1)
         return False
@@ -247,7 +247,7 @@ def test_stopping_early_reports_the_tokens_saved():
     assert decision.tokens_saved == 60
 
 
-def test_a_best_of_n_and_scores_that_are_no_probabilities_do_not_stop_early():
+def test_best_of_n_and_unbounded_scores_do_not_stop_early():
     answers = ["7"] * 8
     for rule, score, made in [(weighted, 1.0, 4), (best_of_n, 1.0, 8), (weighted, 3.0, 8), (weighted, -0.5, 8)]:
         decision = run(answers, Limits(attempts=8), stop=cannot_lose, rule=rule, scores=[score] * 8)

@@ -42,7 +42,7 @@ def at_all_tokens(model, ids: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("padding", ["none", "own", "end", "newline"])
-def test_a_sequence_classifier_scores_as_its_own_class_does(padding):
+def test_sequence_classifier_matches_its_model_class(padding):
     kind, tokenizer, model = tiny("reward-model", Qwen2ForSequenceClassification, 1, padding)
     ours, cards, at_end = [], [], []
     for solution in SOLUTIONS:
@@ -60,7 +60,7 @@ def test_a_sequence_classifier_scores_as_its_own_class_does(padding):
 
 
 @torch.no_grad()
-def test_qwens_math_reward_model_is_read_behind_the_chat_of_its_card():
+def test_qwen_math_reward_model_is_read_after_its_cards_chat():
     tokenizer = tiny_scorers.build_tokenizer("reward-model")
     kind = SCORERS["reward-model"](tokenizer, SimpleNamespace(architectures=["Qwen2ForRewardModel"]))
     card = (
@@ -72,7 +72,7 @@ def test_qwens_math_reward_model_is_read_behind_the_chat_of_its_card():
     assert encoded.read == [len(encoded.ids) - 1] and kind.engine_arguments() == {}
 
 
-def test_internlms_reward_model_is_read_at_a_token_of_its_own():
+def test_internlm_reward_model_is_read_at_its_reward_token():
     tokenizer = tiny_scorers.build_tokenizer("reward-model")
     config = SimpleNamespace(architectures=["InternLM2ForRewardModel"], reward_token_id=7)
     encoded = SCORERS["reward-model"](tokenizer, config).encode(PROBLEM, ["So 6"])
@@ -94,7 +94,7 @@ def published_skywork(problem: str, response: str, tokenizer) -> tuple[list[int]
 
 
 @pytest.mark.parametrize("solution", SOLUTIONS)
-def test_skyworks_steps_are_those_of_its_published_code(solution):
+def test_skywork_steps_match_its_published_code(solution):
     tokenizer = tiny_scorers.build_tokenizer("skywork-o1-prm")
     kind = SCORERS["skywork-o1-prm"](tokenizer, SimpleNamespace(architectures=["Qwen2ForPrmModel"]))
     encoded = kind.encode(PROBLEM, kind.split(solution))
@@ -104,7 +104,7 @@ def test_skyworks_steps_are_those_of_its_published_code(solution):
 
 
 @pytest.mark.parametrize("first", [None, "<|endoftext|>"])
-def test_a_token_classifier_reads_what_trl_trains(first):
+def test_token_classifier_reads_what_trl_trains(first):
     kind, tokenizer, model = tiny("trl-prm", Qwen2ForTokenClassification, 2, "own")
     tokenizer.bos_token = first
     steps = ["Leo has 9 pens.", "9-3=6.", "So \\boxed{6}"]
@@ -122,7 +122,7 @@ def test_a_token_classifier_reads_what_trl_trains(first):
     assert max(expected) - min(expected) > 1e-3
 
 
-def test_what_is_no_causal_classifier_of_two_labels_is_refused():
+def test_other_than_two_label_causal_classifiers_are_refused():
     tokenizer = tiny_scorers.build_tokenizer("trl-prm")
     for config in (
         SimpleNamespace(architectures=["Qwen2ForCausalLM"], model_type="qwen2"),
@@ -136,7 +136,7 @@ def test_what_is_no_causal_classifier_of_two_labels_is_refused():
         SCORERS["reward-model"](tokenizer, config)
 
 
-def test_a_logit_between_0_and_1_is_no_probability():
+def test_logit_between_0_and_1_is_not_a_probability():
     kind, _, _ = tiny("reward-model", Qwen2ForSequenceClassification, 1, "own")
     logits = [kind.read([value]) for value in (0.9, 0.2, 0.2)]
     assert logits == [0.9, 0.2, 0.2] and not probabilities(logits)

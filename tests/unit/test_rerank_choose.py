@@ -41,13 +41,13 @@ def test_aggregations(name, steps, score):
 
 @pytest.mark.parametrize("name", AGGREGATIONS)
 @pytest.mark.parametrize("nothing", [None, [], NAN, INF, -INF, [0.9, NAN], [NAN, 0.9], [INF, 0.1]])
-def test_a_score_that_is_no_number_is_the_lowest_and_is_counted(name, nothing):
+def test_nan_score_is_lowest_and_counted(name, nothing):
     assert aggregate([0.7, nothing], find_aggregation(name)) == ([0.7, 0.0], 1)
     assert aggregate([-3.0, nothing], find_aggregation(name)) == ([-3.0, -3.0], 1)
     assert aggregate([nothing], find_aggregation(name)) == ([0.0], 1)
 
 
-def test_an_aggregation_that_gives_no_number():
+def test_aggregation_that_gives_no_number():
     assert aggregate([[1e308, 1e308], 0.5], sum) == ([0.0, 0.5], 1)
 
 
@@ -88,7 +88,7 @@ def test_rules(case):
         ([0, 1], [0.5, 0.5], 0),
     ],
 )
-def test_the_chairman_follows_a_clear_majority_and_else_the_verifier(clusters, scores, chosen):
+def test_chairman_follows_a_clear_majority_and_else_the_verifier(clusters, scores, chosen):
     assert chairman(clusters, scores) == chosen
 
 
@@ -118,7 +118,7 @@ def winner(rule, attempts):
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @given(attempts=ATTEMPTS, seed=st.integers(0, 1000))
-def test_the_order_of_the_attempts_does_not_change_the_chosen_cluster(rule, attempts, seed):
+def test_order_of_the_attempts_does_not_change_the_chosen_cluster(rule, attempts, seed):
     chosen, tied = winner(rule, attempts)
     shuffled = random.Random(seed).sample(attempts, len(attempts))
     assert tied or winner(rule, shuffled)[0] == chosen
@@ -126,7 +126,7 @@ def test_the_order_of_the_attempts_does_not_change_the_chosen_cluster(rule, atte
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @given(attempts=ATTEMPTS, score=st.floats(0, 1))
-def test_another_vote_for_the_leader_never_changes_it(rule, attempts, score):
+def test_extra_vote_for_the_leader_keeps_it(rule, attempts, score):
     chosen, _ = winner(rule, attempts)
     if chosen is not None:
         assert winner(rule, [*attempts, (chosen, score)])[0] == chosen
@@ -134,7 +134,7 @@ def test_another_vote_for_the_leader_never_changes_it(rule, attempts, score):
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @given(attempts=ATTEMPTS)
-def test_an_attempt_without_an_answer_changes_nothing(rule, attempts):
+def test_attempt_without_an_answer_has_no_effect(rule, attempts):
     chosen, _ = winner(rule, attempts)
     assert winner(rule, [(None, 1.0), *attempts])[0] == chosen
 
@@ -149,14 +149,14 @@ def middle(clusters, scores):
     return len(clusters) // 2
 
 
-def test_ones_own_by_dotted_path():
+def test_custom_object_by_dotted_path():
     rule = find_rule(f"{__name__}.middle")
     assert rule is middle and needs_scores(rule)
     assert find_aggregation("math.fsum")([0.5, 0.5]) == 1.0
 
 
 @pytest.mark.parametrize("name", ["nosuch", "no.such.thing", "math.nosuch"])
-def test_a_name_that_leads_nowhere_is_told(name):
+def test_unresolvable_name_is_refused(name):
     with pytest.raises(UserError, match=f"--rule {name}"):
         find_rule(name)
     with pytest.raises(UserError, match=f"--aggregate {name}"):

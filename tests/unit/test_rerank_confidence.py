@@ -73,7 +73,7 @@ def distributions(rng, tokens: int, vocabulary: int = 30) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("tokens, window, k", [(1, 4, 5), (3, 4, 5), (4, 4, 5), (57, 8, 3), (200, 16, 20), (64, 1, 1)])
-def test_the_measures_are_those_of_the_paper(tokens, window, k):
+def test_measures_are_those_of_the_paper(tokens, window, k):
     rng = random.Random(tokens)
     tops = distributions(rng, tokens)
     drawn = [rng.choice(top) for top in tops]
@@ -86,7 +86,7 @@ def test_the_measures_are_those_of_the_paper(tokens, window, k):
         assert getattr(found, name) == pytest.approx(value, abs=1e-9), name
 
 
-def test_tokens_that_say_nothing_are_left_out():
+def test_uninformative_tokens_are_ignored():
     whole = meter([-1, -2], [[-1, -3], [-2, -2]]).confidence()
     holes = meter([-1, NAN, -2, -INF, -5], [[-1, -3], [-9, -9], [-2, -2], [-9, -9], [NAN, -INF]]).confidence()
     assert holes == whole
@@ -96,7 +96,7 @@ def test_tokens_that_say_nothing_are_left_out():
     assert meter([-1.0], [[NAN]]).confidence() is None
 
 
-def test_the_running_window_sinks_only_when_it_is_full_and_below():
+def test_window_triggers_only_when_full_and_below():
     assert not meter([-1] * 3, [[-1]] * 3, window=4, floor=5.0).sank
     assert meter([-1] * 4, [[-1]] * 4, window=4, floor=5.0).sank
     assert not meter([-1] * 4, [[-1]] * 4, window=4, floor=1.0).sank
@@ -106,7 +106,7 @@ def test_the_running_window_sinks_only_when_it_is_full_and_below():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_who_is_as_sure_as_the_first_ones_is_not_ended(seed):
+def test_attempt_as_confident_as_the_first_is_not_stopped(seed):
     """The mean of a window that slides is rounded at each step, that of a whole window is not."""
     rng = random.Random(seed)
     rows = [[-rng.uniform(0, 20) for _ in range(20)] for _ in range(3000)]
@@ -135,7 +135,7 @@ class Flat:
         return len(self.start_indices)
 
 
-def test_the_drawn_token_counts_once_among_the_candidates():
+def test_drawn_token_counts_once_among_the_candidates():
     again = Meter(Watch(candidates=2))
     read_logprobs(Flat([[(7, -1.0), (7, -1.0), (8, -2.0)], [(9, -5.0), (7, -1.0), (8, -2.0)]]), again)
     put_together = Meter(Watch(candidates=2))
@@ -148,7 +148,7 @@ def test_the_drawn_token_counts_once_among_the_candidates():
         assert empty.confidence() is None
 
 
-def test_what_has_no_number_weighs_as_little_as_the_least_confident():
+def test_missing_confidence_gets_the_lowest_weight():
     figures = [{"tail": 3.0}, None, {"tail": NAN}, 2.0, {"tail": None}, {}, INF, {"tail": -1.0}]
     assert measured(figures, "tail") == [3.0, None, None, 2.0, None, None, None, 0.0]
     assert measured([{"tail_logprob": -1.0}, {"tail": 2.0}], "likelihood") == [pytest.approx(math.exp(-1)), None]
@@ -157,7 +157,7 @@ def test_what_has_no_number_weighs_as_little_as_the_least_confident():
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_the_vote_is_weighted_by_confidence(seed):
+def test_vote_is_weighted_by_confidence(seed):
     rng = random.Random(seed)
     clusters = [rng.choice([None, 0, 1, 2]) for _ in range(rng.randrange(1, 12))]
     values = [rng.uniform(0, 20) for _ in clusters]
@@ -190,12 +190,12 @@ def test_the_vote_is_weighted_by_confidence(seed):
         ([0], [None], 0.1, [0]),
     ],
 )
-def test_the_least_confident_are_left_out(clusters, numbers, keep, left):
+def test_least_confident_are_left_out(clusters, numbers, keep, left):
     assert surest(clusters, numbers, keep) == left
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_floor_is_the_percentile_of_the_first_attempts(seed):
+def test_floor_is_the_percentile_of_the_first_attempts(seed):
     rng = random.Random(seed)
     floor = Floor(8, keep=0.9)
     lows = [rng.uniform(1, 5) for _ in range(20)]
@@ -210,7 +210,7 @@ def test_the_floor_is_the_percentile_of_the_first_attempts(seed):
     assert floor.value == pytest.approx(naive)
 
 
-def test_a_floor_that_learns_nothing_ends_nothing():
+def test_floor_without_data_stops_nothing():
     floor = Floor(2, keep=0.5)
     floor.note(None)
     floor.note(None)
@@ -254,7 +254,7 @@ def solve(pool, writer, method, **limits):
     return asyncio.run(Solver(writer, None, pool).solve("What is it?", method, budget))
 
 
-def test_a_few_sure_attempts_outweigh_more_unsure_ones(pool):
+def test_confident_attempts_outweigh_more_unsure_ones(pool):
     answers, levels = box("1", "1", "1", "2", "2"), [2.0, 2.0, 2.0, 9.0, 9.0]
     plain = solve(pool, Writer(answers, levels), METHOD)
     assert plain.answer == "1" and row(0, "", None, Solved(0, plain))["confidence"] is None
@@ -265,7 +265,7 @@ def test_a_few_sure_attempts_outweigh_more_unsure_ones(pool):
     assert (kept.answer, kept.decision.left_out, kept.decision.votes) == ("2", 3, (3, 2))
 
 
-def test_no_lead_by_confidence_is_safe(pool):
+def test_confidence_lead_is_never_final(pool):
     """One more attempt may be surer than all before, or push them out."""
     same, levels = box(*"11111111"), [2.0] * 8
     for how in (replace(METHOD, rule=most_confident), replace(METHOD, confidence=ByConfidence(keep=0.5))):
@@ -273,7 +273,7 @@ def test_no_lead_by_confidence_is_safe(pool):
     assert solve(pool, Writer(same, levels), replace(METHOD, stop=cannot_lose)).decision.ended == "early"
 
 
-def test_unsure_attempts_are_ended_once_it_is_known_what_that_is(pool):
+def test_unsure_attempts_are_stopped_once_the_floor_is_known(pool):
     answers, levels = box("1", "1", "2", "3", "2", "2"), [3.0, 4.0, 5.0, 2.0, 3.5, 2.9]
     by = ByConfidence(warm_up=3, window=4)
     writer = Writer(answers, levels, seconds=0.001)
@@ -321,7 +321,7 @@ def test_totals_of_equal_confidences_are_votes():
 @pytest.mark.parametrize(
     "field, value", [("measure", "best"), ("keep", 0.0), ("keep", 1.1), ("keep", NAN), ("window", 0), ("warm_up", -1)]
 )
-def test_settings_that_cannot_work(field, value):
+def test_invalid_settings(field, value):
     with pytest.raises(ValueError, match=field):
         ByConfidence(**{field: value})
 
@@ -354,7 +354,7 @@ def test_recorded_attempts_are_voted_by_confidence(tmp_path, capsys):
     assert result["confident, lowest, top 0.3"] == 0.5
 
 
-def test_rows_of_one_attempt_are_put_together_with_their_confidence(tmp_path, capsys):
+def test_rows_of_one_attempt_are_merged_with_confidence(tmp_path, capsys):
     rows = [
         {"problem_index": 0, "gold": one["gold"], "response": response or "", "confidence": figures}
         for one in ROWS[:1]
@@ -416,7 +416,7 @@ def test_flags_become_a_method():
     assert not method(parser.parse_args(["--model", "m", "--confidence-window", "16"])).confidence.needed
 
 
-def test_a_request_for_the_rule_has_the_servers_window(pool):
+def test_request_uses_the_servers_window(pool):
     """What a server was started with counts where only a request asks for the rule."""
     writer = Writer(box("1", "2"), [1.0, 2.0])
     served = Service(
@@ -429,7 +429,7 @@ def test_a_request_for_the_rule_has_the_servers_window(pool):
     assert asked.method.rule is RULES["genselect"]
 
 
-def test_a_request_for_confidence_that_cannot_be_had_is_the_clients_fault_and_no_fault_of_the_server():
+def test_unavailable_confidence_is_a_client_error():
     served = Service("m", METHOD, Limits(attempts=2, seconds=60), scored=False, measured=False)
     request = ChatRequest([Message(role="user", content="1+1?")], wishes=Wishes(rule="confident"))
     with pytest.raises(ApiError) as refused:

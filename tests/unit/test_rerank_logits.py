@@ -16,7 +16,7 @@ def naive_weighted(clusters, logits) -> int:
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_a_shift_of_all_logits_changes_no_choice(seed):
+def test_shift_of_all_logits_changes_no_choice(seed):
     draw = np.random.default_rng(seed)
     clusters = [0, *draw.integers(0, 2, 3).tolist(), 1, 2]
     logits = (draw.normal(0, 2, len(clusters)) + 5).tolist()
@@ -26,7 +26,7 @@ def test_a_shift_of_all_logits_changes_no_choice(seed):
             assert rule(clusters, [logit + shift for logit in logits]) == rule(clusters, [one + 50 for one in logits])
 
 
-def test_a_vote_never_counts_against_its_class():
+def test_vote_never_counts_against_its_class():
     assert weighted([0, 0, 0, 1], [-3.0, -3.0, -3.0, -2.9]) == 0
 
 
@@ -37,7 +37,7 @@ def test_where_no_attempt_is_scored_the_majority_wins(name):
     assert unscored == 4 and RULES[name](clusters, scores) == 1
 
 
-def test_an_attempt_without_a_score_is_not_preferred_to_one_with_a_negative():
+def test_attempt_without_a_score_is_not_preferred_to_one_with_a_negative():
     scores, unscored = aggregate([None, -3.0, -5.0], last)
     assert (scores, unscored) == ([-5.0, -3.0, -5.0], 1)
     assert best_of_n([0, 1, 2], scores) == 1
@@ -52,13 +52,13 @@ def polled(clusters, logits) -> VoteState:
     return state
 
 
-def test_equal_logits_are_votes_and_one_that_outweighs_all_is_one_vote():
+def test_equal_logits_are_votes_and_a_dominant_one_is_one_vote():
     assert polled("aaaab", [-3.0] * 5).totals() == pytest.approx((4, 1))
     assert polled("aaaab", [-3.0] * 4 + [40.0]).totals() == pytest.approx((0, 1), abs=1e-6)
 
 
 @pytest.mark.parametrize("shift", [-8.0, 3.0])
-def test_confidence_stops_with_logits_but_no_lead_of_theirs_is_safe(shift):
+def test_logit_lead_is_never_final(shift):
     state = polled("aaaaaa", [shift, shift + 0.1, shift - 0.1, shift, shift, shift])
     assert confident(0.95)(state.totals(), 26) and not state.bounded()
     assert not confident(0.95)(polled("ab", [shift, shift]).totals(), 30)

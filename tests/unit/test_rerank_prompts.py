@@ -39,7 +39,7 @@ def test_attempts_at_a_problem_are_tokenized_once_and_not_in_the_event_loop():
     assert threading.main_thread() not in tokenizer.threads
 
 
-def test_a_chat_that_is_far_too_long_is_not_read():
+def test_chat_that_is_far_too_long_is_not_read():
     tokenizer = Tokenizer()
     prompts = Prompts(tokenizer, 10)
     asyncio.run(prompts.ids(chat("1" * CHARACTERS_A_TOKEN * 10)))
@@ -48,7 +48,7 @@ def test_a_chat_that_is_far_too_long_is_not_read():
     assert len(tokenizer.read) == 1
 
 
-def test_one_that_leaves_takes_no_work_from_the_others_and_what_fails_is_tried_again():
+def test_cancelled_request_and_failures_do_not_affect_others():
     tokenizer = Tokenizer()
 
     async def run():

@@ -67,26 +67,26 @@ def run(rewrites, passes=2, drafts=DRAFTS, attempts=4, judge=JUDGE):
         ([RequestError("too long")], "fair", 2),
     ],
 )
-def test_a_rewrite_counts_if_its_score_rises(rewrites, answer, counted):
+def test_rewrite_counts_if_its_score_rises(rewrites, answer, counted):
     decision, attempts, _ = run(rewrites)
     assert (decision.answer, decision.attempts) == (answer, counted)
     assert [attempt.by == REFINED for attempt in attempts] == [False] * 2 + [True] * (counted - 2)
 
 
-def test_every_token_is_counted_also_of_what_does_not_count():
+def test_tokens_of_discarded_rewrites_are_counted():
     decision, attempts, _ = run([r"\boxed{bad}", r"\boxed{good}"])
     assert decision.tokens == 2 * 10 + 2 * (100 + 10)
     assert [attempt.tokens for attempt in attempts] == [10, 10, 10]
 
 
-def test_a_pass_shows_the_model_its_best_attempt_and_its_own_critique():
+def test_pass_shows_the_best_attempt_and_critique():
     _, _, writer = run([r"\boxed{good}", r"\boxed{better}"])
     first, second = [asked for asked in writer.asked if asked and asked[-1]["content"] == REWRITE]
     assert [message["content"] for message in first] == [r"\boxed{fair}", CRITIQUE, "step 1 is wrong", REWRITE]
     assert second[0] == {"role": "assistant", "content": r"\boxed{good}"}
 
 
-def test_of_attempts_with_negative_scores_the_best_is_refined_and_nan_is_no_rise():
+def test_best_negative_score_is_refined_and_nan_is_not_an_improvement():
     judge = Judge(bad=-3.0, fair=-1.0, nan=math.nan, good=-0.5)
     decision, attempts, _ = run([r"\boxed{nan}", r"\boxed{good}"], judge=judge)
     assert (decision.answer, len(attempts)) == ("good", 3)
@@ -106,13 +106,13 @@ def test_passes_take_the_place_of_attempts(attempts, drafts, rewrites):
     assert sum(attempt.by == REFINED for attempt in made) == rewrites
 
 
-def test_the_tokens_of_a_search_before_it_are_counted_too():
+def test_tokens_of_a_search_before_it_are_counted_too():
     sampler = PathSampler()
     task = task_of(sampler, PathScorer(), Limits(attempts=17))
     decision, attempts = decided(refined(beam_search(), 1), task, best_of_n)
     assert decision.tokens == sampler.tokens > 0 and len(attempts) >= 16
 
 
-def test_passes_that_are_none():
+def test_invalid_passes():
     with pytest.raises(ValueError, match="passes"):
         refined(independent, 0)

@@ -71,7 +71,7 @@ DRAWS = {
 @pytest.mark.parametrize("stop", [cannot_lose, confident(0.95)], ids=["cannot lose", "0.95"])
 @pytest.mark.parametrize("max_concurrency", [None, 4, 16])
 @pytest.mark.parametrize("draw", DRAWS)
-def test_what_is_saved_is_not_overstated_and_in_waves_it_is_right(draw, max_concurrency, stop):
+def test_reported_savings_are_not_overstated(draw, max_concurrency, stop):
     rng, truth, said = random.Random(1), 0, 0
     for _ in range(40):
         lengths = [DRAWS[draw](rng) for _ in range(16)]

@@ -53,7 +53,7 @@ def kinds():
         ("one line", "\n\n", ["one line"]),
     ],
 )
-def test_a_completion_is_split_into_its_steps(response, separator, steps):
+def test_completion_is_split_into_its_steps(response, separator, steps):
     assert split_steps(response, separator) == steps
 
 
@@ -73,7 +73,7 @@ def test_control_tokens_in_a_text_are_broken(text, expected):
     assert harmless(text, ["<extra_0>", "<|im_end|>", "aba", "x"]) == expected
 
 
-def test_what_is_broken_is_no_control_token_to_the_tokenizer():
+def test_broken_text_is_not_a_control_token():
     tokenizer = tiny_scorers.build_tokenizer("qwen2.5-math-prm")
     controls = control_tokens(tokenizer)
     assert {"<extra_0>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"} == set(controls)
@@ -109,7 +109,7 @@ CHAT = "<|im_start|>{}\n{}<|im_end|>\n"
         ("skywork-o1-prm", "<|endoftext|>9-3+1?\n9-3=6.\n@Leo has 6 + 1.\n@So \\boxed{7}\n@"),
     ],
 )
-def test_each_kind_writes_the_published_text_and_reads_where_it_says(kinds, kind, expected):
+def test_each_kind_matches_its_published_format(kinds, kind, expected):
     """@ stands behind every token that is read."""
     scorer, tokenizer = kinds[kind]
     encoded = scorer.encode("9-3+1?", SOLUTION)
@@ -118,7 +118,7 @@ def test_each_kind_writes_the_published_text_and_reads_where_it_says(kinds, kind
     assert "@".join(tokenizer.decode(piece) for piece in pieces) == expected
 
 
-def test_math_shepherd_keeps_the_numbers_that_are_there(kinds):
+def test_math_shepherd_keeps_existing_step_numbers(kinds):
     scorer, tokenizer = kinds["math-shepherd"]
     text = tokenizer.decode(scorer.encode("Q", ["Step 1: a", "b"]).ids)
     assert text == "Q Step 1: a ки\nStep 2: b ки"
@@ -138,14 +138,14 @@ def test_math_shepherd_keeps_the_numbers_that_are_there(kinds):
         ),
     ],
 )
-def test_a_completion_that_is_judged_as_a_whole_is_read_at_the_end(kinds, kind, expected):
+def test_completion_that_is_judged_as_a_whole_is_read_at_the_end(kinds, kind, expected):
     scorer, tokenizer = kinds[kind]
     encoded = scorer.encode("9-3+1?", ["So \\boxed{7}"])
     assert tokenizer.decode(encoded.ids) == expected
     assert encoded.read == [len(encoded.ids) - 1]
 
 
-def test_a_reward_model_without_a_chat_template_reads_two_lines(kinds):
+def test_reward_model_without_a_chat_template_reads_two_lines(kinds):
     tokenizer = tiny_scorers.build_tokenizer("reward-model")
     tokenizer.chat_template = None
     scorer = SCORERS["reward-model"](tokenizer, SimpleNamespace(architectures=["RewardModel"]))
@@ -167,7 +167,7 @@ INJECTIONS = [
 
 @pytest.mark.parametrize("kind", BY_STEP)
 @pytest.mark.parametrize("tag", INJECTIONS)
-def test_injected_tags_change_neither_number_nor_place_of_the_scores(kinds, kind, tag):
+def test_injected_tags_do_not_change_the_scores(kinds, kind, tag):
     scorer, tokenizer = kinds[kind]
     hostile = [f"{tag}9-3=6.{tag}{tag}", f"a {tag} b", "c"]
     encoded = scorer.encode(f"Problem {tag}?", hostile)
@@ -179,7 +179,7 @@ def test_injected_tags_change_neither_number_nor_place_of_the_scores(kinds, kind
 
 @pytest.mark.parametrize("kind", list(ARCHITECTURES))
 @pytest.mark.parametrize("tag", INJECTIONS)
-def test_a_hostile_text_adds_no_control_token(kinds, kind, tag):
+def test_hostile_text_adds_no_control_token(kinds, kind, tag):
     scorer, tokenizer = kinds[kind]
     controls = set(tokenizer.convert_tokens_to_ids(list(control_tokens(tokenizer))))
 
@@ -189,7 +189,7 @@ def test_a_hostile_text_adds_no_control_token(kinds, kind, tag):
     assert count(f"Q {tag}", [f"{tag} a {tag}", tag + "b"]) == count("Q", ["a", "b"])
 
 
-def test_math_shepherds_tag_is_no_special_token_and_is_kept_out_all_the_same(kinds):
+def test_math_shepherd_tag_is_escaped_although_not_special(kinds):
     scorer, tokenizer = kinds["math-shepherd"]
     assert tokenizer.decode(scorer.encode("Q ки", ["a ки", "b"]).ids).count("ки") == 2
 
@@ -237,7 +237,7 @@ def test_logits_become_scores(kinds, kind, logits, score):
 
 
 @pytest.mark.parametrize("kind", list(ARCHITECTURES))
-def test_a_logit_that_is_none_stays_none(kinds, kind):
+def test_missing_logit_stays_none(kinds, kind):
     assert math.isnan(kinds[kind][0].read([math.nan] * (2 if kind == "qwen2.5-math-prm" else 1)))
 
 
@@ -255,18 +255,18 @@ def test_sigmoid_holds_at_its_ends():
         ("skywork-o1-prm", "Qwen2ForCausalLM", "not a Qwen2ForPrmModel"),
     ],
 )
-def test_a_model_of_another_kind_is_refused(kind, architecture, complaint):
+def test_model_of_another_kind_is_refused(kind, architecture, complaint):
     with pytest.raises(ValueError, match=complaint):
         SCORERS[kind](tiny_scorers.build_tokenizer(kind), SimpleNamespace(architectures=[architecture]))
 
 
-def test_a_tokenizer_without_the_tag_is_refused():
+def test_tokenizer_without_the_tag_is_refused():
     config = SimpleNamespace(architectures=["Qwen2ForProcessRewardModel"])
     with pytest.raises(ValueError, match="no token <extra_0>"):
         SCORERS["qwen2.5-math-prm"](tiny_scorers.build_tokenizer("math-shepherd"), config)
 
 
-def test_ones_own_kind_is_found_by_dotted_path():
+def test_custom_kind_by_dotted_path():
     assert find_scorer("openrlhf_math.rerank.scorers.MathShepherd") is SCORERS["math-shepherd"]
     with pytest.raises(UserError, match="--scorer prm: there is none of that name; choose one of qwen2.5-math-prm"):
         find_scorer("prm")
@@ -286,14 +286,14 @@ def test_settings_that_cannot_work_are_refused(wrong, complaint):
         ScorerSettings("math-shepherd", "model", "cpu", **wrong)
 
 
-def test_a_longer_beginning_of_the_same_solution_knows_the_scores_of_its_earlier_steps():
+def test_longer_prefix_reuses_scores_of_earlier_steps():
     memory = ScoreMemory()
     memory.put(prefix_digests(Encoded([1, 2, 3, 4], [1, 3])), [0.5, 0.25])
     assert memory.get(prefix_digests(Encoded([1, 2, 3, 4, 5], [1, 3, 4]))) == [0.5, 0.25, None]
     assert memory.get(prefix_digests(Encoded([9, 2, 3, 4], [1, 3]))) == [None, None]
 
 
-def test_the_oldest_scores_are_forgotten():
+def test_oldest_scores_are_evicted():
     memory = ScoreMemory(capacity=2)
     for token in range(3):
         memory.put(prefix_digests(Encoded([token], [0])), [float(token)])

@@ -22,7 +22,7 @@ SEARCHES = [beam_search, diverse_tree_search]
     [(independent, 0, 1), (beam_search(WIDE), 12, 20), (diverse_tree_search(WIDE), 12, 20)],
     ids=["independent", "beam", "dvts"],
 )
-def test_a_search_finds_what_independent_attempts_miss(strategy, least, most):
+def test_search_solves_what_independent_attempts_miss(strategy, least, most):
     """20 worlds, 32 attempts each; an attempt is right by chance once in 6,561 times."""
     found = 0
     for seed in range(20):
@@ -42,7 +42,7 @@ def test_every_beam_becomes_an_attempt_and_every_token_is_counted_once(search):
     assert sampler.most_under_way <= 8
 
 
-def test_a_scorer_that_errs_costs_a_beam_search_everything_and_a_tree_search_one_tree():
+def test_scorer_error_ends_a_beam_search_but_one_tree_of_a_tree_search():
     scorer = PathScorer({"step 1": [0.99]})  # wrong where it comes first
     firsts = {}
     for search in SEARCHES:
@@ -51,7 +51,7 @@ def test_a_scorer_that_errs_costs_a_beam_search_everything_and_a_tree_search_one
     assert firsts[beam_search] == {"1"} and firsts[diverse_tree_search] > {"1"}
 
 
-def test_the_same_seed_gives_the_same_attempts():
+def test_same_seed_gives_the_same_attempts():
     texts = [
         sorted(attempt.text for attempt in decided(beam_search(), task_of(PathSampler(), PathScorer()), majority)[1])
         for _ in range(2)
@@ -67,7 +67,7 @@ def test_duplicates_are_scored_once():
 
 
 @pytest.mark.parametrize("nothing", [None, [], math.nan, [math.nan], [0.9, math.inf]], ids=str)
-def test_a_beam_without_a_score_is_not_preferred(nothing):
+def test_beam_without_a_score_is_not_preferred(nothing):
     """The scorer fails on one of three first steps: no attempt begins with it."""
     _, attempts = decided(beam_search(WIDE), task_of(PathSampler(), PathScorer({"step 2": nothing})), best_of_n)
     assert len(attempts) == 32 and not any(digits_of(attempt.text)[0] == "2" for attempt in attempts)
@@ -80,7 +80,7 @@ def test_without_any_score_the_search_still_ends(search, nothing):
     assert (decision.attempts, decision.unscored) == (32, 32) and decision.answer
 
 
-def test_a_beam_that_is_refused_ends_and_the_others_go_on():
+def test_refused_beam_ends_and_others_continue():
     sampler = PathSampler(refuses=lambda prefix: digits_of(prefix) == PATH[:3])
     decision, attempts = decided(beam_search(WIDE), task_of(sampler, PathScorer()), best_of_n)
     cut = [attempt for attempt in attempts if attempt.answer is None]
@@ -89,13 +89,13 @@ def test_a_beam_that_is_refused_ends_and_the_others_go_on():
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_a_problem_that_is_refused_is_told(search):
+def test_refused_problem_is_reported(search):
     with pytest.raises(RequestError, match="context"):
         decided(search(), task_of(PathSampler(refuses=lambda prefix: True), PathScorer()), majority)
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_the_deadline_cancels_what_is_under_way(search):
+def test_deadline_cancels_running_requests(search):
     sampler = PathSampler(hangs_after=50)
     begun = time.monotonic()
     task = task_of(sampler, PathScorer(), Limits(attempts=32, seconds=0.3))
@@ -105,7 +105,7 @@ def test_the_deadline_cancels_what_is_under_way(search):
     assert sampler.under_way == 0
 
 
-def test_closing_in_the_middle_leaves_no_task_behind():
+def test_closing_early_leaves_no_task():
     async def run():
         sampler = PathSampler()
         attempts = beam_search(Steps(width=2))(task_of(sampler, PathScorer()))
@@ -116,7 +116,7 @@ def test_closing_in_the_middle_leaves_no_task_behind():
     assert asyncio.run(run()) == (0, 1)
 
 
-def test_when_the_tokens_are_spent_the_beams_come_as_they_stand():
+def test_spent_tokens_return_the_current_beams():
     sampler = PathSampler()
     decision, attempts = decided(beam_search(WIDE), task_of(sampler, PathScorer(), Limits(tokens=60)), majority)
     assert decision.ended == "tokens" and decision.answer is None
@@ -131,14 +131,14 @@ def test_attempts_need_not_be_a_multiple_of_the_width(search, attempts, made):
     assert decision.attempts == made
 
 
-def test_the_last_step_is_written_to_the_end():
+def test_last_step_is_completed():
     sampler = PathSampler()
     decision, attempts = decided(beam_search(Steps(depth=3)), task_of(sampler, PathScorer()), majority)
     assert {attempt.tokens for attempt in attempts} == {len(PATH) + 1} and decision.answer
     assert {call.stop for call in sampler.calls if len(digits_of(call.prefix)) == 2} == {()}
 
 
-def test_an_attempt_never_exceeds_its_tokens():
+def test_attempt_never_exceeds_its_tokens():
     decision, attempts = decided(
         beam_search(Steps(step_tokens=2)), task_of(PathSampler(), PathScorer(), max_tokens=5), majority
     )
@@ -156,13 +156,13 @@ class Separators(PathSampler):
 
 
 @pytest.mark.parametrize("sampler", [Nothing, Separators])
-def test_a_sampler_that_gets_nowhere_is_asked_no_more_than_the_depth(sampler):
+def test_search_depth_is_limited(sampler):
     sampler = sampler()
     decision, _ = decided(beam_search(Steps(depth=5)), task_of(sampler, PathScorer()), majority)
     assert decision.answer is None and len(sampler.calls) <= 5 * 32
 
 
 @pytest.mark.parametrize("values", [{"width": 0}, {"depth": 0}, {"step_tokens": 0}, {"separator": ""}])
-def test_steps_that_cannot_work(values):
+def test_invalid_steps(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         Steps(**values)

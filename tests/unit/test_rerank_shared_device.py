@@ -49,7 +49,7 @@ class Bench:
         self.log.append("sampled" if side == SAMPLER else "scored")
 
 
-def test_only_one_is_awake_and_at_work():
+def test_only_one_engine_is_awake():
     async def run(bench: Bench) -> None:
         await asyncio.gather(*(bench.work(number % 2, turns=1 + number % 3) for number in range(40)))
 
@@ -74,7 +74,7 @@ def test_attempts_are_generated_together_then_scored_together():
     assert bench.device.switches == 2
 
 
-def test_a_side_that_waits_is_not_overtaken():
+def test_waiting_side_is_served_in_order():
     """New attempts keep coming: the one that is done is scored all the same."""
 
     async def run(bench: Bench) -> None:
@@ -92,7 +92,7 @@ def test_a_side_that_waits_is_not_overtaken():
     ] * 3
 
 
-def test_cancelling_one_that_waits_or_works_holds_up_nobody():
+def test_cancelling_a_request_blocks_no_other():
     async def run(bench: Bench) -> None:
         working = asyncio.create_task(bench.work(SAMPLER, turns=10_000))
         await asyncio.sleep(0.005)
@@ -110,7 +110,7 @@ def test_cancelling_one_that_waits_or_works_holds_up_nobody():
     assert bench.log.count("scored") == 2 and bench.log.count("sampled") == 1
 
 
-def test_cancelling_one_that_changes_sides_leaves_the_change_whole():
+def test_cancelling_during_a_switch_completes_the_switch():
     async def run(bench: Bench) -> None:
         changing = asyncio.create_task(bench.work(SAMPLER))
         await asyncio.sleep(0)  # the scorer is being put to sleep
@@ -125,7 +125,7 @@ def test_cancelling_one_that_changes_sides_leaves_the_change_whole():
     assert bench.log == ["scorer sleeps", "sampler wakes", "sampled", "sampler sleeps", "scorer wakes", "scored"]
 
 
-def test_a_change_that_hangs_fails_those_who_wait_and_says_so(monkeypatch):
+def test_hanging_switch_fails_waiting_requests(monkeypatch):
     async def never() -> None:
         await asyncio.sleep(3600)
 
@@ -140,7 +140,7 @@ def test_a_change_that_hangs_fails_those_who_wait_and_says_so(monkeypatch):
     asyncio.run(asyncio.wait_for(run(Bench()), 30))
 
 
-def test_who_leaves_during_a_change_does_not_wait_for_it():
+def test_cancelled_request_does_not_wait_for_a_switch():
     async def run(bench: Bench) -> None:
         over = asyncio.Event()
         bench.engines[SCORER].sleep = over.wait
@@ -156,7 +156,7 @@ def test_who_leaves_during_a_change_does_not_wait_for_it():
     asyncio.run(asyncio.wait_for(run(Bench()), 60))
 
 
-def test_a_change_that_fails_is_made_again_for_the_next():
+def test_failed_switch_is_retried():
     async def run(bench: Bench) -> None:
         sleep, failed = bench.engines[SCORER].sleep, []
 

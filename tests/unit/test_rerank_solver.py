@@ -66,7 +66,7 @@ def solve(pool, sampler, scorer=None, method: Method = METHOD, **limits):
     return asyncio.run(Solver(sampler, scorer, pool).solve("What is it?", method, budget))
 
 
-def test_equal_answers_vote_together_however_they_are_written(pool):
+def test_equal_answers_vote_together(pool):
     solution = solve(pool, Sampler(box("2", "1/2", "0.5", r"\frac{1}{2}", "2")))
     assert solution.answer == "1/2"
     assert solution.decision.votes == (2, 3)
@@ -84,7 +84,7 @@ def test_scores_weigh_the_votes(pool):
     assert solve(pool, Sampler(answers), scorer, replace(method, rule=majority)).answer == "2"
 
 
-def test_every_attempt_has_the_problem_the_instruction_and_its_own_seed(pool):
+def test_every_attempt_has_problem_instruction_and_a_distinct_seed(pool):
     sampler = Sampler(box("1", "1", "1"))
     solve(pool, sampler)
     seeds = [sampling.seed for _, sampling in sampler.asked]
@@ -97,13 +97,13 @@ def test_every_attempt_has_the_problem_the_instruction_and_its_own_seed(pool):
     assert sampler.asked[0][0] == [{"role": "user", "content": "What is it?\nThink."}]
 
 
-def test_no_more_attempts_are_under_way_than_wanted(pool):
+def test_concurrent_attempts_are_limited(pool):
     sampler = Sampler(box(*"11111111"), seconds=0.01)
     solve(pool, sampler, method=replace(METHOD, max_concurrency=3))
     assert sampler.most == 3 and len(sampler.asked) == 8
 
 
-def test_a_vote_that_cannot_be_lost_ends_and_what_is_under_way_is_cancelled(pool):
+def test_decided_vote_ends_and_cancels_running_attempts(pool):
     sampler = Sampler(box(*"111111111111"), seconds=0.1)
     solution = solve(pool, sampler, method=replace(METHOD, stop=cannot_lose, max_concurrency=4))
     assert solution.decision.ended == "early"
@@ -130,7 +130,7 @@ class SlowAfter(Sampler):
             raise CutOff(4) from None
 
 
-def test_the_tokens_of_cancelled_attempts_count(pool):
+def test_tokens_of_cancelled_attempts_count(pool):
     sampler = SlowAfter(box(*"1" * 12), quick=6)
     solution = solve(pool, sampler, method=replace(METHOD, stop=cannot_lose, max_concurrency=12))
     decision = solution.decision
@@ -139,7 +139,7 @@ def test_the_tokens_of_cancelled_attempts_count(pool):
     assert decision.tokens_saved == 6 * 10 - 6 * 4
 
 
-def test_a_set_is_charged_for_cancelled_attempts(pool):
+def test_set_is_charged_for_cancelled_attempts(pool):
     sampler = SlowAfter(box(*"1" * 12), quick=6)
     reranker = Reranker(Solver(sampler, None, pool))
     method = replace(METHOD, stop=cannot_lose, max_concurrency=12)
@@ -154,19 +154,19 @@ def test_a_set_is_charged_for_cancelled_attempts(pool):
 
 
 @pytest.mark.parametrize("stop, begun", [(cannot_lose, 6), (confident(0.9), 3), (never, 12)])
-def test_attempts_begin_in_waves_that_could_settle_the_vote(pool, stop, begun):
+def test_attempts_start_in_waves_that_could_decide_the_vote(pool, stop, begun):
     sampler = Sampler(box(*"1" * 12), seconds=0.01)
     solution = solve(pool, sampler, method=replace(METHOD, stop=stop))
     assert len(sampler.asked) == begun == len(solution.attempts) and sampler.cancelled == 0
 
 
-def test_a_split_vote_begins_more(pool):
+def test_split_vote_starts_more_attempts(pool):
     sampler = Sampler(box(*"121212121212"), seconds=0.01)
     solution = solve(pool, sampler, method=replace(METHOD, stop=cannot_lose))
     assert len(sampler.asked) == 11 and solution.answer == "1"  # 6 : 5, and a tie goes to the first
 
 
-def test_at_the_deadline_the_best_so_far_is_given(pool):
+def test_deadline_returns_the_best_answer(pool):
     sampler = Sampler(box("5") * 100, seconds=0.05)
     started = time.monotonic()
     solution = solve(pool, sampler, method=replace(METHOD, max_concurrency=2), seconds=0.4)
@@ -175,7 +175,7 @@ def test_at_the_deadline_the_best_so_far_is_given(pool):
     assert 0 < len(solution.attempts) < 100 and sampler.under_way == 0
 
 
-def test_no_attempt_is_begun_beyond_the_tokens(pool):
+def test_no_attempt_starts_beyond_the_token_budget(pool):
     sampler = Sampler(box("5") * 100)
     solution = solve(pool, sampler, method=replace(METHOD, max_concurrency=1), tokens=35)
     assert solution.decision.ended == "tokens" and len(sampler.asked) == 4
@@ -188,7 +188,7 @@ def test_attempts_without_an_answer_give_none(pool, text):
 
 
 @pytest.mark.parametrize("scores", [float("nan"), [0.5, float("nan")], None, [], [float("inf")]])
-def test_an_attempt_without_a_score_is_never_preferred(pool, scores):
+def test_attempt_without_a_score_is_never_preferred(pool, scores):
     answers = box("2", "3")
     method = replace(METHOD, rule=best_of_n)
     solution = solve(pool, Sampler(answers), Scorer({answers[0]: scores, answers[1]: [0.01]}), method)
@@ -196,14 +196,14 @@ def test_an_attempt_without_a_score_is_never_preferred(pool, scores):
 
 
 @pytest.mark.parametrize("problem", ["", " \n\t"])
-def test_an_empty_problem_is_refused(pool, problem):
+def test_empty_problem_is_refused(pool, problem):
     sampler = Sampler(box("1"))
     with pytest.raises(RequestError, match="empty"):
         asyncio.run(Solver(sampler, None, pool).solve(problem, METHOD, Budget(Limits(attempts=1))))
     assert not sampler.asked
 
 
-def test_what_the_sampler_refuses_is_told_and_the_others_are_cancelled(pool):
+def test_sampler_refusal_is_reported_and_cancels_the_others(pool):
     class Refuses(Sampler):
         async def complete(self, messages, sampling):
             if len(self.asked) == 2:
@@ -216,7 +216,7 @@ def test_what_the_sampler_refuses_is_told_and_the_others_are_cancelled(pool):
     assert sampler.cancelled == 2 and sampler.under_way == 0
 
 
-def test_the_refusal_of_every_attempt_is_retrieved(pool):
+def test_refusal_of_every_attempt_is_retrieved(pool):
     """An exception nobody retrieves is logged by asyncio, with its traceback, once an attempt."""
 
     class Refuses(Sampler):
@@ -235,7 +235,7 @@ def test_the_refusal_of_every_attempt_is_retrieved(pool):
 
 
 @pytest.mark.parametrize("broken", ["sampler", "scorer", "rule", "strategy"])
-def test_a_stream_ends_with_what_solving_raises(pool, broken):
+def test_stream_ends_with_what_solving_raises(pool, broken):
     """A sampler, scorer, rule or strategy that fails with anything but a RequestError."""
 
     def fails(*_):
@@ -285,7 +285,7 @@ class Slow:
         return Completion("\\boxed{1}", 10, "eos")
 
 
-def test_a_total_too_small_for_all_serves_the_first(pool):
+def test_small_total_budget_serves_the_first_problems(pool):
     """An equal share is a third of an attempt: it would answer none."""
     reranker = Reranker(Solver(Slow(0.15), None, pool))
     problems = [f"What is {number}?" for number in range(40)]
@@ -300,7 +300,7 @@ def test_a_total_too_small_for_all_serves_the_first(pool):
     assert answered == list(range(len(answered))) and 2 <= len(answered) < 40
 
 
-def test_stopped_every_problem_has_the_best_so_far(pool):
+def test_stopping_gives_every_problem_its_best_answer(pool):
     class Half(Slow):
         """The second attempt at a problem never ends."""
 

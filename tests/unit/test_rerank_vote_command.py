@@ -62,7 +62,7 @@ def test_accuracy_by_rule(vote):
     assert all(low <= high for low, high in (rule["interval"] for rule in result["rules"].values()))
 
 
-def test_each_rule_is_compared_with_the_majority_problem_by_problem(vote):
+def test_each_rule_is_compared_with_the_majority_by_problem(vote):
     """10 problems: the scores are right where the majority errs in 6, and wrong where it is right in 1."""
 
     def row(right, others, score):
@@ -83,7 +83,7 @@ def test_each_rule_is_compared_with_the_majority_problem_by_problem(vote):
     assert alone["best_of_n, last"]["from_majority"] is None
 
 
-def test_all_aggregations_are_told_where_none_is_asked_for(vote):
+def test_all_aggregations_are_shown_by_default(vote):
     names = vote(ROWS)["rules"]
     assert len(names) == 1 + 4 * 4 and "weighted, product" in names
 
@@ -96,7 +96,7 @@ def test_subsets_of_a_few_attempts_are_the_mean_over_all_of_them(vote):
     assert result["rules"]["best_of_n, last"]["accuracy"][1] == pytest.approx(expected, abs=0.03)
 
 
-def test_the_same_seed_gives_the_same_numbers(vote):
+def test_same_seed_gives_the_same_numbers(vote):
     rng = random.Random(0)
     rows = [
         {
@@ -109,13 +109,13 @@ def test_the_same_seed_gives_the_same_numbers(vote):
     assert vote(rows, "--seed", "3") == vote(rows, "--seed", "3") != vote(rows, "--seed", "4")
 
 
-def test_without_scores_only_rules_that_read_none(vote):
+def test_without_scores_only_vote_rules_are_shown(vote):
     rows = [{key: row[key] for key in ("gold", "responses")} for row in ROWS]
     assert list(vote(rows)["rules"]) == ["majority"]
     assert list(vote([ROWS[0], rows[1]])["rules"]) == ["majority"]
 
 
-def test_ones_own_rule_and_aggregation(vote):
+def test_custom_rule_and_aggregation(vote):
     result = vote(ROWS, "--rule", f"{__name__}.the_third", "--aggregate", "statistics.median")
     assert result["rules"][f"{__name__}.the_third, statistics.median"]["accuracy"][-1] == 1.0
 
@@ -124,7 +124,7 @@ def the_third(clusters, scores):
     return min(2, len(clusters) - 1)
 
 
-def test_what_has_no_answer_no_score_or_no_gold_is_wrong_and_told(vote):
+def test_missing_answer_score_or_gold_is_wrong_and_reported(vote):
     nothing = [
         {"gold": "5", "responses": [None, "", "I do not know"], "scores": [math.nan, [], None]},
         {"gold": "5", "responses": [], "scores": []},
@@ -138,7 +138,7 @@ def test_what_has_no_answer_no_score_or_no_gold_is_wrong_and_told(vote):
     assert set(accuracies.values()) == {0.25}
 
 
-def test_early_stopping_tells_tokens_saved(vote):
+def test_early_stopping_reports_saved_tokens(vote):
     rows = [{"gold": "1", "responses": [r"\boxed{1}"] * 8, "tokens": [10] * 4 + [20] * 4}]
     result = vote(rows, "--confidence", "0.9")["early_stop"]
     # 3 equal answers are 1 - 1/16 sure; 4 of 8 cannot lose to a cluster that has not come yet
@@ -196,7 +196,7 @@ def test_tables_and_plot(tmp_path, capsys):
         ('{"gold": "5", "responses": ["5"], "tokens": [-1]}', "line 2: `tokens` is [-1]"),
     ],
 )
-def test_a_bad_row_is_named(line, message, tmp_path, capsys):
+def test_bad_row_is_named(line, message, tmp_path, capsys):
     file = tmp_path / "rows.jsonl"
     file.write_bytes((jsonl(ROWS[:1]) + line + "\n").encode("utf-8", "surrogateescape"))
     assert main(["vote", str(file)]) == 2
@@ -251,7 +251,7 @@ def test_pass_at_k_is_the_mean_over_all_subsets():
         assert pass_at_k(len(correct), sum(correct), k) == pytest.approx(expected)
 
 
-def test_intervals_of_several_scores_are_those_of_each():
+def test_joint_intervals_match_single_ones():
     correct = np.random.default_rng(0).random((50, 4)) < 0.4
     scores = np.stack([correct.mean(axis=1), correct.any(axis=1)], axis=1)
     assert tuple(bootstrap_intervals(scores)[0]) == pytest.approx(bootstrap_interval(correct))
@@ -263,7 +263,7 @@ def test_numbers_of_attempts(most, ks):
     assert numbers_of_attempts(most) == ks
 
 
-def test_the_tick_labels_of_the_plot_are_where_they_say(tmp_path, monkeypatch):
+def test_plot_tick_labels_match_positions(tmp_path, monkeypatch):
     """Equal steps have labels in equal steps: 72.5% is not written 73% or 72%."""
     from matplotlib.figure import Figure
 

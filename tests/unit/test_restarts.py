@@ -18,7 +18,7 @@ def test_restarts_are_counted_within_a_window():
     assert len(starts) == 1
 
 
-def test_an_actor_that_dies_again_and_again_is_given_up():
+def test_repeatedly_dying_actor_is_given_up():
     starts = []
     for second in range(1 + restarts.RESTARTS):
         starts = restarts.recent(starts, 1000.0 + second)
@@ -32,7 +32,7 @@ class Engine:
 
 
 @pytest.mark.parametrize("dies", ["before", "meanwhile", "silent"])
-def test_a_question_to_a_dead_engine_ends(monkeypatch, dies):
+def test_request_to_a_dead_engine_ends(monkeypatch, dies):
     monkeypatch.setattr(async_engine, "WATCH_SECONDS", 0.01)
     monkeypatch.setattr(async_engine, "ANSWER_SECONDS", 0.05 if dies == "silent" else 60)
     engine = Engine()
@@ -46,7 +46,7 @@ def test_a_question_to_a_dead_engine_ends(monkeypatch, dies):
     assert asyncio.run(run()) is False
 
 
-def test_an_engine_that_lives_answers():
+def test_live_engine_answers():
     async def fails() -> None:
         raise ZeroDivisionError
 

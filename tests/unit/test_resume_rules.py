@@ -50,7 +50,7 @@ def settings(run_dir, *more: str) -> SimpleNamespace:
         ("vllm.gpu_memory_utilization", True),
     ],
 )
-def test_what_the_weights_come_from_must_stay_and_what_they_do_not_may_change(name, free):
+def test_only_settings_that_affect_weights_must_stay(name, free):
     assert is_free(name) == free
 
 
@@ -84,7 +84,7 @@ def began(tmp_path):
     return args, problems
 
 
-def test_a_run_without_a_checkpoint_begins_anew_and_forgets_its_records(began, capsys):
+def test_run_without_a_checkpoint_restarts_and_drops_records(began, capsys):
     args, problems = began
     for name in ("metrics.jsonl", "problems.jsonl", "undecided.jsonl"):  # the last: of the release before
         (args.math.run_dir / name).write_text('{"step": 1, "seconds_since_start": 3}\n')
@@ -112,7 +112,7 @@ def test_another_run_is_refused(began, more, other, sentence):
         resume.take_up(settings(args.math.run_dir, *more), problems | other)
 
 
-def test_the_time_between_two_lives_does_not_count(began, monkeypatch):
+def test_time_between_a_kill_and_resume_is_excluded(began, monkeypatch):
     args, problems = began
     (args.math.run_dir / "metrics.jsonl").write_text('{"step": 4, "seconds_since_start": 100}\n{"step": 5, "seco')
     monkeypatch.setattr(resume, "settle", lambda *folders: "global_step4")
@@ -124,7 +124,7 @@ def test_the_time_between_two_lives_does_not_count(began, monkeypatch):
 # Room
 
 
-def test_checkpoints_that_have_no_room_are_refused_before_anything_starts(tmp_path, monkeypatch):
+def test_checkpoints_without_disk_space_are_refused_before_start(tmp_path, monkeypatch):
     monkeypatch.setattr(resume.shutil, "disk_usage", lambda path: SimpleNamespace(free=50 * 2**30))
     with pytest.raises(resume.UserError, match=r"4 checkpoints take 78.2 GiB, there is room for 50;"):
         check_room(
@@ -137,7 +137,7 @@ def test_checkpoints_that_have_no_room_are_refused_before_anything_starts(tmp_pa
 # Records
 
 
-def test_records_past_the_checkpoint_and_torn_lines_go(tmp_path):
+def test_records_after_the_checkpoint_and_truncated_lines_are_removed(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2, "text": "é"}\n{"step": 3}\n{"step": 4, "re')
     assert keep_until(path, 2) == [{"step": 1}, {"step": 2, "text": "é"}]
@@ -162,7 +162,7 @@ def test_tensorboard_shows_each_step_once(tmp_path):
 # When to save
 
 
-def test_a_given_interval_is_kept():
+def test_given_interval_is_kept():
     schedule = SaveSchedule(3)
     assert [step for step in range(1, 10) if schedule.due(step)] == [3, 6, 9]
 
@@ -176,7 +176,7 @@ class Clock:
 
 
 @pytest.mark.parametrize(("step", "cost"), [(1.0, 0.1), (60.0, 90.0), (0.5, 0.01)])
-def test_without_one_saving_takes_no_more_than_its_share(step, cost):
+def test_default_interval_bounds_the_time_spent_saving(step, cost):
     clock = Clock()
     schedule, saves, done = SaveSchedule(None, clock), [], 200
     for number in range(1, done + 1):
@@ -194,7 +194,7 @@ def test_without_one_saving_takes_no_more_than_its_share(step, cost):
 # Being stopped
 
 
-def test_a_signal_interrupts_at_once_and_a_gradient_step_is_brought_to_its_end():
+def test_signal_interrupts_but_a_gradient_step_completes():
     with pytest.raises(Stopped, match="stopped by SIGTERM with nothing saved") as stopped, stop_signals():
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("it goes on")
@@ -206,7 +206,7 @@ def test_a_signal_interrupts_at_once_and_a_gradient_step_is_brought_to_its_end()
         stop.release()
 
 
-def test_a_second_ctrl_c_does_not_wait_and_a_second_sigterm_changes_nothing():
+def test_second_ctrl_c_exits_and_second_sigterm_is_ignored():
     stop = StopSignals()
     stop.hold()
     stop.receive(signal.SIGTERM)
@@ -216,7 +216,7 @@ def test_a_second_ctrl_c_does_not_wait_and_a_second_sigterm_changes_nothing():
     assert stop.number == signal.SIGTERM
 
 
-def test_the_handlers_that_were_there_come_back():
+def test_previous_handlers_are_restored():
     before = signal.getsignal(signal.SIGTERM)
     with stop_signals():
         assert signal.getsignal(signal.SIGTERM) != before
@@ -224,7 +224,7 @@ def test_the_handlers_that_were_there_come_back():
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_run_names_the_command_to_go_on_with(tmp_path, monkeypatch, capsys, number, code):
+def test_stopped_run_names_the_resume_command(tmp_path, monkeypatch, capsys, number, code):
     from openrlhf_math.grpo import driver, inputs
     from openrlhf_math.grpo.problems import difficulty
     from openrlhf_math.modeling import model_folder, model_kind
@@ -257,14 +257,14 @@ def test_a_stopped_run_names_the_command_to_go_on_with(tmp_path, monkeypatch, ca
         (["grpo", "--logger.wandb.key=s3cret"], "openrlhf-math grpo --logger.wandb.key=... --ckpt.load_enable"),
     ],
 )
-def test_the_command_is_one_that_a_shell_takes_and_has_no_secret(arguments, command):
+def test_resume_command_is_valid_shell_without_secrets(arguments, command):
     assert resume_command(arguments) == command
 
 
 # Seeds and random state
 
 
-def test_a_derived_seed_depends_on_the_whole_name_and_on_nothing_else():
+def test_derived_seed_depends_only_on_the_full_name():
     from openrlhf_math.seeds import derived_seed
 
     assert derived_seed("1 2 x") == derived_seed("1 2 x") == 1050837920
@@ -272,7 +272,7 @@ def test_a_derived_seed_depends_on_the_whole_name_and_on_nothing_else():
     assert len(seeds) == 7 and all(0 <= seed < 2**31 for seed in seeds)
 
 
-def test_random_state_goes_through_a_file_that_cannot_run_code(tmp_path: Path):
+def test_random_state_is_saved_without_executable_code(tmp_path: Path):
     import random
 
     import numpy as np
@@ -295,7 +295,7 @@ class Code:
         return os.system, ("touch /should/not/be/run",)
 
 
-def test_a_file_that_would_run_code_is_not_read(tmp_path):
+def test_file_with_executable_code_is_refused(tmp_path):
     import pickle
 
     import torch

@@ -29,7 +29,7 @@ def normalised(rewards: list[float], eps: float = 0.0) -> list[float]:
 
 
 @pytest.mark.parametrize("estimator", ["grpo", "group_norm"])
-def test_the_only_right_one_of_many_keeps_its_advantage(estimator):
+def test_single_correct_completion_keeps_its_advantage(estimator):
     rewards = [1.0] + [0.0] * 149
     found, _ = advantages(rewards, "--algo.advantage.estimator", estimator)
     assert max(found) > 12
@@ -55,7 +55,7 @@ def test_rewards_are_clipped_before_the_baseline(estimator):
 
 
 @pytest.mark.parametrize("estimator", ["grpo", "group_norm"])
-def test_the_clip_comes_after_the_length_penalty(estimator):
+def test_clip_comes_after_the_length_penalty(estimator):
     """max_new_tokens 8, buffer 4: 6 tokens cost half of the factor, 8 all of it."""
     flags = ("--rollout.max_new_tokens", 8, "--reward.overlong_buffer_len", 4, "--reward.overlong_penalty_factor", 2,
              "--reward.clip_range", -0.5, 1)  # fmt: skip
@@ -70,13 +70,13 @@ EQUAL = [[0.2] * 6, [0.1 + 0.2] * 7, [1.0, 1.0000002, 1.0, 1.0], [1 / 3] * 3]
 
 @pytest.mark.parametrize("estimator", ["grpo", "grpo_no_std", "group_norm", "rloo", "dr_grpo"])
 @pytest.mark.parametrize("rewards", EQUAL)
-def test_equal_rewards_are_idle_under_every_estimator_with_a_group_baseline(estimator, rewards):
+def test_equal_rewards_have_zero_advantage_with_a_group_baseline(estimator, rewards):
     found, batches = advantages(rewards, "--algo.advantage.estimator", estimator)
     assert found == [0.0] * len(rewards)
     assert not any(teaches(each) for each in batches)
 
 
-def test_without_a_group_baseline_equal_rewards_teach_as_openrlhf_has_it():
+def test_without_a_group_baseline_equal_rewards_match_openrlhf():
     found, _ = advantages([12.0, 12.0], "--algo.advantage.estimator", "reinforce", "--algo.advantage.no_std_norm",
                           lengths=[2, 4])  # fmt: skip
     assert found == [0.0, 0.0]  # its mean is over all tokens of the batch

@@ -29,7 +29,7 @@ def values(name: str, of: Group) -> list[float]:
     return asyncio.run(values_of(find_part(name), of))
 
 
-def test_parts_that_are_there():
+def test_values_of_reward_parts():
     four = group(("correct", 30, True), ("wrong", 90, True), ("correct", 10, False), ("correct", 20, True))
     assert values("correct", four) == [1, 0, 1, 1]
     assert values("format", four) == [1, 1, 0, 1]
@@ -39,7 +39,7 @@ def test_parts_that_are_there():
 
 
 @pytest.mark.parametrize(("tokens", "expected"), [(1, 0), (60, 0), (61, -1 / 40), (80, -0.5), (100, -1), (120, -1)])
-def test_the_penalty_of_dapo(tokens, expected):
+def test_penalty_of_dapo(tokens, expected):
     """Its equation 13: 0 up to limit - buffer, then linear, -1 beyond the limit."""
     assert values("overlong", group(("correct", tokens, True), buffer=40)) == [pytest.approx(expected)]
 
@@ -60,7 +60,7 @@ def own(monkeypatch):
     monkeypatch.setitem(sys.modules, "own_parts", module)
 
 
-def test_a_part_of_the_users(own):
+def test_custom_part(own):
     two = group(("correct", 1, True), ("wrong", 1, True))
     assert values("own_parts.texts", two) == [4, 4] and values("own_parts.slow", two) == [0, 1]
     for name in ("nan", "short"):
@@ -92,13 +92,13 @@ def test_a_part_of_the_users(own):
         ),
     ],
 )
-def test_flags_that_cannot_work(flags, sentence):
+def test_invalid_flags(flags, sentence):
     with pytest.raises(UserError) as raised:
         settings(*flags)
     assert sentence in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_the_penalty_is_not_taken_twice():
+def test_penalty_is_applied_once():
     args = settings("--math.rewards", "correct=1,overlong=0.5", "--reward.overlong_buffer_len", 5)
     assert args.math.reward_parts.overlong_buffer == 5 and args.reward.overlong_buffer_len is None
     assert settings().math.reward_parts is None
@@ -130,7 +130,7 @@ def compose(made, rollouts: list[dict]) -> list[dict]:
     return asyncio.run(made._composed(rollouts, "prompt", "1", 100))
 
 
-def test_the_reward_is_the_sum_of_its_parts():
+def test_reward_is_the_sum_of_parts():
     made = compose(executor("correct=1,format=0.2,length=-0.5"), [graded("correct", 9), graded("wrong", 4),
                                                                  graded("correct", 3)])  # fmt: skip
     assert [one["reward"] for one in made] == [pytest.approx(value) for value in (0.7, 0.2, 1.2)]
@@ -143,7 +143,7 @@ def test_the_reward_is_the_sum_of_its_parts():
 
 
 @pytest.mark.parametrize("name", ["nan", "short"])
-def test_a_part_that_fails_is_counted_and_the_others_are_paid(own, name):
+def test_failed_part_is_counted_and_the_others_apply(own, name):
     made = executor(f"correct=1,own_parts.{name}=2")
     group = compose(made, [graded("correct", 9), graded("wrong", 4)])
     assert [one["reward"] for one in group] == [1, 0]
@@ -170,7 +170,7 @@ def naive_gdpo(parts: list[list[list[float]]], weights: list[float]) -> list[lis
     return [[(one - mean) / spread for one in row] for row in totals]
 
 
-def test_each_part_is_normalised_by_itself():
+def test_each_part_is_normalised_separately():
     from openrlhf_math.grpo.update.experience import MathExperienceMaker
 
     correct = [[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]
@@ -210,7 +210,7 @@ def rolled(correct: list[float], length: list[float]) -> list[dict]:
         ((1, 0.5, 1, 1), (1, 0, 1, 1), EACH, True),  # 1 - 0.5 times a standardised value
     ],
 )
-def test_filtering_goes_by_the_same_advantages(correct, length, flags, stays, monkeypatch):
+def test_filtering_uses_the_same_advantages(correct, length, flags, stays, monkeypatch):
     args = settings(
         "--algo.dynamic_filtering_enable", "--rollout.batch_size", 1, "--rollout.n_samples_per_prompt", 4, *flags
     )
@@ -220,7 +220,7 @@ def test_filtering_goes_by_the_same_advantages(correct, length, flags, stays, mo
     assert {prompt for sample in samples for prompt in sample.prompts} == {"first" if stays else "second"}
 
 
-def test_what_was_cut_off_is_paid_nothing_with_truncated_wrong():
+def test_truncated_wrong_gives_truncated_completions_no_reward():
     from openrlhf_math.grpo.problems.completion_limit import as_wrong
 
     made = as_wrong(

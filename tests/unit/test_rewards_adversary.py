@@ -96,7 +96,7 @@ PAID_ONCE = [
 
 
 @pytest.mark.parametrize("gold, answer", PAID_ONCE)
-def test_paid_once(gold, answer):
+def test_formerly_accepted_answers_are_refused(gold, answer):
     assert ours(gold, answer) in ("format", "wrong")
 
 
@@ -118,7 +118,7 @@ def test_paid_once(gold, answer):
         ("204", "The answer is 204<|im_end|> 5"),
     ],
 )
-def test_the_whole_sentence_is_read(gold, response):
+def test_whole_sentence_is_read(gold, response):
     from openrlhf_math.rewards import grade
 
     assert grade(response, gold).outcome == "wrong"
@@ -176,7 +176,7 @@ def test_the_whole_sentence_is_read(gold, response):
         (r"k\pi, k\in\mathbb{Z}", r"\boxed{\{k\pi : k\in\mathbb{Z}\}}", None),
     ],
 )
-def test_refused_once(gold, response, problem):
+def test_formerly_refused_answers_are_accepted(gold, response, problem):
     from openrlhf_math.rewards import grade
 
     assert grade(response, gold, problem=problem).outcome == "correct"
@@ -194,7 +194,7 @@ def test_refused_once(gold, response, problem):
         "A:10, B:12, C:15",
     ],
 )
-def test_options_as_they_are_written(options):
+def test_options_as_written(options):
     from openrlhf_math.rewards import grade
 
     assert grade(r"\boxed{12}", "B", problem=options).outcome == "correct"
@@ -202,7 +202,7 @@ def test_options_as_they_are_written(options):
     assert grade(r"\boxed{(B) 15}", "B", problem=options).outcome == "format"
 
 
-def test_the_fraction_to_simplify_is_no_answer():
+def test_fraction_to_simplify_is_not_an_answer():
     from openrlhf_math.rewards import grade
 
     problem = r"Simplify $\frac{6}{8}$."

@@ -23,7 +23,7 @@ def rows() -> list[tuple[str, str, bool]]:
     return found
 
 
-def test_the_table_is_read():
+def test_table_is_parsed():
     assert len(rows()) > 150
     assert {right for _, _, right in rows()} == {True, False}
 

@@ -96,5 +96,5 @@ def test_pairs(gold, answer, same):
         r"\frac{3}{2} mg",
     ],
 )  # fmt: skip
-def test_what_is_more_than_a_number(text):
+def test_values_that_are_not_one_number(text):
     assert read_number(tidy(text)) is None

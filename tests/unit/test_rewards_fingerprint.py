@@ -41,7 +41,7 @@ def some_names(rng: random.Random) -> str:
     return ", ".join(f"{rng.choice('xyz')}={rng.choice(NUMBERS[:6])}" for _ in range(rng.randint(1, 3)))
 
 
-def test_what_is_told_apart_is_different():
+def test_distinct_problems_differ():
     rng = random.Random(4)
     texts = [tidy(make(rng)) for make in (an_equation, a_region, some_items, some_names) for _ in range(40)]
     texts = list(dict.fromkeys(texts))
@@ -82,7 +82,7 @@ def test_many_different_answers_ask_for_no_pair(answers):
         pool.close()
 
 
-def test_a_constant_may_have_another_name():
+def test_constant_may_have_another_name():
     problem = "Find the general solution of the equation."
     assert fingerprint("x^2+c", problem) == fingerprint("x^2+C", problem) == ""
     assert fingerprint("x^2+c") != fingerprint("x^2+C")

@@ -18,12 +18,12 @@ from openrlhf_math.rewards.gold import UnparsableGold, parse_gold
         ("First the answer is 3, then we halve.\n#### 12", "12"),
     ],
 )
-def test_the_answer_of_a_solution(gold, answer):
+def test_answer_of_a_solution(gold, answer):
     assert parse_gold(gold).text == answer
     assert grade(f"\\boxed{{{answer}}}", gold).reward == 1.0
     assert grade("\\boxed{1009}", gold).reward < 1.0
 
 
-def test_a_solution_that_ends_before_its_answer_has_none():
+def test_solution_that_ends_before_its_answer_has_none():
     with pytest.raises(UnparsableGold):
         parse_gold("5 + 50 = 55. The answer is")

@@ -64,7 +64,7 @@ def test_standard_input(monkeypatch, capsys):
         ("\udcff", "line 2: "),
     ],
 )
-def test_a_bad_row_is_named_and_nothing_is_written(line, message, tmp_path, capsys):
+def test_bad_row_is_named_and_nothing_written(line, message, tmp_path, capsys):
     file = tmp_path / "rows.jsonl"
     file.write_bytes((jsonl(ROWS[:1]) + line + "\n").encode("utf-8", "surrogateescape"))
     assert main(["grade", str(file), "--output", str(tmp_path / "out.jsonl")]) == 2
@@ -103,7 +103,7 @@ sys.exit(code)
 """
 
 
-def test_the_base_installation_is_enough(rows, tmp_path):
+def test_base_installation_suffices(rows, tmp_path):
     """grade, vote and eval of completions run without the stack; a plot, which needs more, says so."""
     command = [sys.executable, "-c", _BASE_ONLY, str(rows), str(tmp_path / "graded.jsonl")]
     found = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -110,12 +110,12 @@ def test_labelled_pairs():
 
 
 @pytest.mark.parametrize("response", BAD_INPUT, ids=range(len(BAD_INPUT)))
-def test_a_response_that_is_none(response):
+def test_missing_response(response):
     assert grade(response, "5", config=CONFIG).outcome in ("wrong", "format")
 
 
 @pytest.mark.parametrize("gold", BAD_GOLDS, ids=range(len(BAD_GOLDS)))
-def test_a_gold_that_is_none(gold):
+def test_missing_gold(gold):
     with pytest.raises(UnparsableGold, match="the gold answer|the braces"):
         parse_gold(gold)
     given = grade(r"\boxed{5}", gold, config=CONFIG)
@@ -148,7 +148,7 @@ def test_expressions_can_be_accepted():
     assert grade(r"\boxed{2+3}", "5", config=RewardConfig(accept_expressions=True, workers=1)).outcome == "correct"
 
 
-def test_the_think_style_asks_for_reasoning():
+def test_think_style_asks_for_reasoning():
     config = RewardConfig(style="think", workers=1)
     assert grade(r"\boxed{6}", "5", config=config).outcome == "wrong"
     assert grade(r"<think>hm</think>\boxed{6}", "5", config=config).outcome == "format"
@@ -168,11 +168,11 @@ def test_the_think_style_asks_for_reasoning():
         {"correct_reward": float("nan")},
     ],
 )
-def test_settings_that_cannot_work(settings):
+def test_invalid_settings(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         RewardConfig(**settings)
 
 
 @pytest.mark.parametrize("text", ["2+3", "5x", "5m", "5 or 6", "1,2345", "1,23", "x", "", "1/0", "5^2", "1e999", "--5"])
-def test_what_is_no_number(text):
+def test_invalid_numbers(text):
     assert read_number(text) is None

@@ -39,18 +39,18 @@ TOOL = (
         ("```outputs\n\\boxed{3}\n```", "3"),
     ],
 )
-def test_what_is_taken_as_the_answer(response, answer):
+def test_extracted_answer(response, answer):
     assert extract(response).answer == answer
 
 
-def test_only_what_was_run_is_left_out():
+def test_only_executed_output_is_removed():
     shown = "```python\nprint(1)\n```\n"
     kept = shown + "is code.\n"
     assert own_words(kept + RUN + "b\n") == kept + "\nb\n"
     assert own_words("a\n" + TOOL + "b") == "a\n\n<|im_end|>\n<|im_start|>assistant\nb"
 
 
-def test_it_is_not_correct_though_the_program_printed_it():
+def test_printed_answer_is_not_correct():
     pool = GradingPool(RewardConfig(workers=1))
     try:
         printed, said = (pool.grade_now(text, "42", "6 * 7?") for text in (RUN, RUN + "\\boxed{42}"))
@@ -60,7 +60,7 @@ def test_it_is_not_correct_though_the_program_printed_it():
     assert said.outcome == "correct" and said.well_formed
 
 
-def test_thinking_that_code_only_spells_is_not_ended_by_it():
+def test_thinking_tags_in_code_do_not_end_thinking():
     thinks = "<think>\n```python\nprint('</think> \\boxed{1}')\n```\n```output\nx\n```\n"
     assert extract(thinks, "think").answer is None
     assert extract(thinks + "</think>\\boxed{5}", "think").answer == "5"
@@ -88,5 +88,5 @@ def test_long_responses_take_linear_time(bit):
         ("```python\n1\n```\n```output\na\u2028```\n```\nz", ["```output\na\u2028```\n```\n"]),
     ],
 )
-def test_blocks_of_output_behind_code_are_found(text, blocks):
+def test_output_blocks_after_code_are_found(text, blocks):
     assert [text[start:stop] for start, stop in output_blocks(text)] == blocks

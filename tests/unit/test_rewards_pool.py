@@ -60,7 +60,7 @@ def test_no_worker_starts_before_it_is_needed(pool):
     assert len(workers(os.getpid()) - before) == 1
 
 
-def test_only_the_item_at_fault_is_lost(pool):
+def test_only_the_faulty_item_is_lost(pool):
     async def many():
         items = [pool.grade(rf"\boxed{{\sqrt{{{12 * n * n}}}}}", rf"{2 * n}\sqrt{{3}}") for n in range(2, 8)]
         items.insert(3, pool.grade(POWER, "x+y"))
@@ -82,7 +82,7 @@ def test_memory(pool):
         small.close()
 
 
-def test_a_killed_worker_costs_nothing(pool):
+def test_killed_worker_costs_nothing(pool):
     before = workers(os.getpid())
     pool.grade_now(ROOT, ROOT_GOLD)
     for worker in workers(os.getpid()) - before:
@@ -94,7 +94,7 @@ def test_a_killed_worker_costs_nothing(pool):
     assert pool.grade_now(r"\boxed{\sqrt{28}}", r"2\sqrt{7}").outcome == "correct"  # after the pool noticed
 
 
-def test_the_event_loop_stays_free(pool):
+def test_event_loop_stays_free(pool):
     async def ticks_during_a_timeout():
         grading, ticks = asyncio.ensure_future(pool.grade(SPIN, "x+y")), 0
         while not grading.done():
@@ -105,7 +105,7 @@ def test_the_event_loop_stays_free(pool):
     assert asyncio.run(ticks_during_a_timeout()) > 30
 
 
-def test_the_same_answer_is_compared_once(pool):
+def test_same_answer_is_compared_once(pool):
     async def twenty():
         return await asyncio.gather(*(pool.grade(SPIN, "x+y") for _ in range(20)))
 
@@ -150,7 +150,7 @@ asyncio.run(main())
 PATHS = os.environ | {"PYTHONPATH": os.path.dirname(slow_judge.__file__)}
 
 
-def test_nothing_is_left_when_the_trainer_is_killed():
+def test_killed_trainer_leaves_no_process():
     trainer = subprocess.Popen(
         [sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=PATHS
     )
@@ -183,7 +183,7 @@ print(grade(r"\\boxed{\\sqrt{12}}", r"2\\sqrt{3}").outcome)
 """
 
 
-def test_a_script_without_a_main_guard(tmp_path):
+def test_script_without_a_main_guard(tmp_path):
     """The workers do not import the parent's `__main__`, and the script ends by itself."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -208,7 +208,7 @@ def test_grade_alone_is_safe():
     assert time.monotonic() - begun < 60
 
 
-def test_the_deadline_is_time_of_the_worker(pool):
+def test_deadline_counts_worker_time(pool):
     """A worker that gets no time on a core is not late: it was stopped for twice its deadline."""
     before = workers(os.getpid())
     pool.grade_now(ROOT, ROOT_GOLD)
@@ -225,7 +225,7 @@ def test_the_deadline_is_time_of_the_worker(pool):
 
 
 @pytest.mark.parametrize("length", [10, 200_000], ids=["short", "more than a pipe holds"])
-def test_a_worker_that_stands_still_is_ended_by_the_wall_clock(pool, monkeypatch, length):
+def test_stalled_worker_is_ended_by_wall_clock(pool, monkeypatch, length):
     before = workers(os.getpid())
     pool.grade_now(ROOT, ROOT_GOLD)
     (worker,) = workers(os.getpid()) - before
@@ -246,21 +246,21 @@ def test_workers_have_the_priority_of_their_parent(pool):
     assert os.getpriority(os.PRIO_PROCESS, worker) == os.getpriority(os.PRIO_PROCESS, os.getpid())
 
 
-def test_a_deadline_costs_no_worker(pool):
+def test_timeout_keeps_the_worker(pool):
     pool.grade_now(ROOT, ROOT_GOLD)
     before = workers(os.getpid())
     assert pool.grade_now(SPIN, "z+1").reason == "timeout"
     assert workers(os.getpid()) == before
 
 
-def test_an_answer_of_any_length_and_characters_comes_back(pool):
+def test_answers_of_any_length_and_characters_round_trip(pool):
     """More than a pipe holds, with what ends a line, half a surrogate pair and NUL."""
     odd = "\\sqrt{12}+" + "\n\u2028\ud800\0" * 30_000
     assert pool.grade_now(rf"\boxed{{{odd}}}", ROOT_GOLD).outcome in ("wrong", "ungraded")
     assert pool.grade_now(ROOT, ROOT_GOLD).outcome == "correct"
 
 
-def test_a_worker_that_cannot_start_is_a_reason(pool, monkeypatch):
+def test_worker_start_failure_leaves_answers_ungraded(pool, monkeypatch):
     monkeypatch.setattr(pool_module, "MODULE", "no_such_module")
     found = pool.grade_now(ROOT, ROOT_GOLD)
     assert (found.outcome, found.reward) == ("ungraded", 0.0)
@@ -268,7 +268,7 @@ def test_a_worker_that_cannot_start_is_a_reason(pool, monkeypatch):
     assert pool.grade_now(ROOT, ROOT_GOLD).outcome == "correct"
 
 
-def test_what_a_library_prints_is_no_reply():
+def test_printed_output_is_not_a_reply():
     judge = "lambda *task: print('x', flush=True) or (True, '', 0.0)"
     code = f"from openrlhf_math.rewards import worker; worker.judge = {judge}"
     asked = '["1", "1", "", 1.0]\n'

@@ -71,7 +71,7 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize("gold, answer", SAME)
-def test_the_same_answer(gold, answer):
+def test_same_answer(gold, answer):
     assert grade(rf"\boxed{{{answer}}}", gold, config=CONFIG).outcome == "correct"
 
 
@@ -80,7 +80,7 @@ def test_another_answer(gold, answer):
     assert grade(rf"\boxed{{{answer}}}", gold, config=CONFIG).outcome in ("format", "wrong")
 
 
-def test_a_constant_before_a_power_of_e():
+def test_constant_before_a_power_of_e():
     problem = "Find the general solution of the equation."
     gold, answer = r"x^2 e^{-x} + ce^{-x}", r"\boxed{x^2e^{-x}+Ce^{-x}}"
     assert grade(answer, gold, problem=problem, config=CONFIG).outcome == "correct"

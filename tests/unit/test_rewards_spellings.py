@@ -445,7 +445,7 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize("gold, answer", SAME)
-def test_the_same_answer(gold, answer):
+def test_same_answer(gold, answer):
     assert grade(rf"\boxed{{{answer}}}", gold, config=CONFIG).outcome == "correct"
 
 

@@ -58,7 +58,7 @@ def test_conditions(text, expected):
         assert [number for number, one in enumerate(rows) if holds(one)] == expected
 
 
-def test_random_conditions_are_what_python_says():
+def test_random_conditions_match_python():
     """Python's own `eval` of the same words, which are generated here, is the reference."""
     draw = random.Random(3)
     rows = [
@@ -98,7 +98,7 @@ def test_random_conditions_are_what_python_says():
         "reward.__class__ = 1",
     ],
 )  # fmt: skip
-def test_what_is_no_condition_is_refused_in_a_sentence(text):
+def test_invalid_condition_is_one_sentence(text):
     with pytest.raises(UserError) as raised:
         read_condition(text, COLUMNS)
     assert str(raised.value).startswith("--where") and "\n" not in str(raised.value)
@@ -111,17 +111,17 @@ def test_what_is_no_condition_is_refused_in_a_sentence(text):
     ("text", "keeping"),
     [("all", Keeping()), ("none", Keeping(last=0)), ("last:3", Keeping(last=3)), ("sample:2", Keeping(groups=2))],
 )
-def test_what_may_be_kept(text, keeping):
+def test_valid_keep_rules(text, keeping):
     assert read_keeping(text) == keeping and str(keeping) == text
 
 
 @pytest.mark.parametrize("text", ["", "last", "last:0", "last:-1", "last:x", "sample:", "some", "last:٣"])
-def test_what_may_not_be_kept(text):
+def test_invalid_keep_rules(text):
     with pytest.raises(UserError, match="^--math.keep_rollouts"):
         read_keeping(text)
 
 
-def test_a_file_has_what_was_written(tmp_path):
+def test_file_holds_what_was_written(tmp_path):
     rows = [
         row(),
         row(sample=1, response="half \ud800", outcome=None, advantage=None, log_probs=None, **{"reward/a": 1}),
@@ -135,7 +135,7 @@ def test_a_file_has_what_was_written(tmp_path):
     assert list(found[0])[14:18] == ["reason", "reward", "reward/a", "advantage"]
 
 
-def test_an_error_leaves_the_old_file(tmp_path, monkeypatch):
+def test_error_keeps_the_old_file(tmp_path, monkeypatch):
     from pyarrow import parquet
 
     def half(table, path, **_):
@@ -150,7 +150,7 @@ def test_an_error_leaves_the_old_file(tmp_path, monkeypatch):
     assert read_step(tmp_path / "step_000001.parquet") == [row()]
 
 
-def test_older_files_go_and_later_ones_are_forgotten(tmp_path):
+def test_older_files_are_removed_and_later_ones_discarded(tmp_path):
     folder, other = tmp_path / "rollouts", tmp_path / "eval_rollouts"
     for step in (9, 10, 11, 1000000):
         write(folder, step, [row(step=step)])
@@ -254,7 +254,7 @@ def test_rows_of_a_step(tmp_path):
     assert rows[0]["reward"] == pytest.approx(0.2), "the reward, not the accuracy"
 
 
-def test_a_sample_of_groups_is_whole_and_the_same_again(tmp_path):
+def test_group_sample_is_complete_and_reproducible(tmp_path):
     samples = [sample(f"<user>{group}", [1, group], [0, 1]) for group in range(50) for _ in range(2)]
     found = []
     for _ in range(2):
@@ -290,14 +290,14 @@ def run_dir(tmp_path):
     return tmp_path / "run"
 
 
-def test_the_command_shows_the_newest_step(run_dir, capsys):
+def test_command_shows_the_newest_step(run_dir, capsys):
     assert main(["rollouts", str(run_dir)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("step 4: 6 completions\n") and out.count("advantage") == 6
     assert "\x1b" not in out and "\\x1b" in out, "a completion moves no cursor"
 
 
-def test_the_command_filters(run_dir, capsys):
+def test_command_filters(run_dir, capsys):
     arguments = ["rollouts", str(run_dir / "rollouts"), "--step", "all", "--json", "--where"]
     assert main([*arguments, "reward<0.2 and truncated"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -308,12 +308,12 @@ def test_the_command_filters(run_dir, capsys):
 @pytest.mark.parametrize(
     "flags", [("--step", "5"), ("--step", "x"), ("--where", "reword<1"), ("--eval",), ("--limit", "-1")]
 )
-def test_the_command_refuses(run_dir, capsys, flags):
+def test_command_refuses(run_dir, capsys, flags):
     assert main(["rollouts", str(run_dir), *flags]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_a_file_that_is_none_is_refused(tmp_path, capsys):
+def test_invalid_file_is_refused(tmp_path, capsys):
     import pyarrow
     from pyarrow import parquet
 
@@ -324,7 +324,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, capsys):
         assert name in capsys.readouterr().err
 
 
-def test_votes_read_the_folder(run_dir, capsys):
+def test_vote_reads_the_folder(run_dir, capsys):
     assert main(["vote", str(run_dir / "rollouts"), "--json", "--rule", "majority"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["problems"], result["attempts"]) == (2, 12), "the attempts of both steps"
@@ -339,7 +339,7 @@ def test_step_labels_read_the_folder(run_dir):
     assert {(one.problem, one.gold) for one in found} == {("0+1?", "1"), ("1+1?", "2")}
 
 
-def test_distill_keeps_what_was_recorded_and_right(run_dir, tmp_path, capsys):
+def test_distill_keeps_recorded_correct_completions(run_dir, tmp_path, capsys):
     from pyarrow import parquet
 
     command = ["distill", "--teacher", "recorded", "--model", str(run_dir / "rollouts"), "--attempts", "7"]
@@ -362,7 +362,7 @@ def test_distill_keeps_what_was_recorded_and_right(run_dir, tmp_path, capsys):
     assert all(one["response"].endswith(f"\\boxed{{{one['answer']}}}") for one in rows)
 
 
-def test_a_cut_off_completion_is_no_trace(run_dir):
+def test_truncated_completion_is_not_a_trace(run_dir):
     import asyncio
 
     from openrlhf_math.data.problems import Problem
@@ -378,7 +378,7 @@ def test_a_cut_off_completion_is_no_trace(run_dir):
         asyncio.run(teacher.answer(Question(key, 6, [], None)))
 
 
-def test_the_report_shows_groups_that_teach(run_dir):
+def test_report_shows_groups_with_advantage(run_dir):
     from openrlhf_math.report.records import Records
     from openrlhf_math.report.runs import Training
     from openrlhf_math.report.samples import groups_of
@@ -402,7 +402,7 @@ def replayed(rows: list[dict], tmp_path, *flags: str):
                     "--rollout.batch_size", "1", *flags)  # fmt: skip
 
 
-def test_a_replayed_completion_is_the_one_that_was_kept(tmp_path, monkeypatch):
+def test_replayed_completion_is_the_recorded_one(tmp_path, monkeypatch):
     from rollout_without_engines import generator
     from trained_batch import settings
 
@@ -441,12 +441,12 @@ def test_a_replayed_completion_is_the_one_that_was_kept(tmp_path, monkeypatch):
         (("--math.overlap", "1", "--no-train.colocate_all"), "--math.overlap with --math.replay"),
     ],
 )
-def test_what_a_replay_cannot_do(tmp_path, flags, sentence):
+def test_impossible_replays_are_refused(tmp_path, flags, sentence):
     with pytest.raises(UserError, match=sentence):
         replayed([row(), row(sample=1)], tmp_path, *flags)
 
 
-def test_a_replay_has_no_engine_and_checks_its_files(tmp_path, monkeypatch):
+def test_replay_has_no_engine_and_checks_its_files(tmp_path, monkeypatch):
     from openrlhf_math.grpo.rollout import replay
 
     def tokenizer(texts, **_):

@@ -75,7 +75,7 @@ def test_no_module_unpickles():
     assert not offenders(unpickles)
 
 
-def test_no_module_runs_text_or_a_shell():
+def test_no_module_evaluates_text_or_runs_a_shell():
     assert not offenders(
         lambda name, function, given: (
             (function in ("eval", "exec", "compile") and name not in RUNS_TEXT)
@@ -85,14 +85,14 @@ def test_no_module_runs_text_or_a_shell():
     )
 
 
-def test_only_these_import_what_a_text_names():
+def test_only_listed_modules_import_by_name():
     assert not offenders(
         lambda name, function, given: function.split(".")[-1] == "import_module" and name not in IMPORTS_BY_NAME
     )
 
 
 @pytest.mark.parametrize("kind", ["script", "script folder", "pickle"])
-def test_a_data_set_runs_no_code(tmp_path, kind):
+def test_data_set_runs_no_code(tmp_path, kind):
     mark = tmp_path / "mark"
     folder = tmp_path / "problems"
     folder.mkdir()
@@ -117,7 +117,7 @@ class RunsCode:
         return open, (str(self.mark), "w")
 
 
-def test_a_checkpoint_runs_no_code(tmp_path):
+def test_checkpoint_runs_no_code(tmp_path):
     import torch
 
     from openrlhf_math.checkpoints.state import load_plain

@@ -134,7 +134,7 @@ def metrics(url):
     return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
 
 
-def test_the_answer_comes_with_all_it_rests_on(served):
+def test_answer_includes_its_evidence(served):
     reply = chat(served)
     assert reply.status_code == 200
     result = reply.json()
@@ -155,7 +155,7 @@ def test_the_answer_comes_with_all_it_rests_on(served):
                       "seconds": 0.5}  # fmt: skip
 
 
-def test_several_answers_are_each_another_one_the_best_first(served):
+def test_several_answers_are_distinct_and_ordered(served):
     texts = [choice["message"]["content"] for choice in chat(served, n=3).json()["choices"]]
     assert texts == ["text 0: 7", "text 1: 8"]
 
@@ -168,12 +168,12 @@ def test_several_answers_are_each_another_one_the_best_first(served):
         ({}, {"n": 6}, Limits(attempts=6, seconds=20)),
     ],
 )
-def test_a_request_may_set_its_own_budget(served, backend, wishes, fields, limits):
+def test_request_may_set_a_budget(served, backend, wishes, fields, limits):
     assert chat(served, openrlhf_math=wishes, **fields).status_code == 200
     assert backend.asked[-1][2] == limits
 
 
-def test_a_request_may_set_how_it_is_solved(served, backend):
+def test_request_may_set_how_it_is_solved(served, backend):
     wishes = {"rule": "best_of_n", "confidence": 0.95, "attempts": 16}
     result = chat(served, temperature=0.1, top_p=0.5, max_tokens=99, seed=3, openrlhf_math=wishes)
     assert result.json()["openrlhf_math"]["rule"] == "best_of_n" and result.json()["openrlhf_math"]["answer"] == "8"
@@ -196,7 +196,7 @@ def test_requests_with_neighbouring_seeds_share_no_attempt(served, backend):
     assert seeds[0] == {solved(number).sampling.seed for number in range(8)}
 
 
-def test_a_conversation_is_put_before_the_problem(served, backend):
+def test_conversation_is_put_before_the_problem(served, backend):
     messages = [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "1+1?"},
@@ -246,7 +246,7 @@ def test_a_conversation_is_put_before_the_problem(served, backend):
     ids=str,
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_bad_request_names_its_field(served, backend, body, status, param, stream):
+def test_bad_request_names_its_field(served, backend, body, status, param, stream):
     if isinstance(body, dict):
         whole = {"messages": [{"role": "user", "content": "?"}]} if body and "messages" not in body else {}
         body = json.dumps({**whole, **body, "stream": stream}).encode()
@@ -269,7 +269,7 @@ def test_without_a_scorer_there_are_no_scores(backend):
     "problem, status, result",
     [("too long", 400, "context is 8"), ("dead", 503, "has died"), ("bug", 500, "log"), ("hangs", 504, "time was up")],
 )
-def test_what_cannot_be_solved_has_a_status_of_its_own(served, backend, problem, status, result, stream):
+def test_each_failure_has_an_http_status(served, backend, problem, status, result, stream):
     reply = chat(served, problem, stream=stream, openrlhf_math={"seconds": 0.3})
     assert reply.status_code == status and result in reply.json()["error"]["message"]
     assert backend.under_way == 0
@@ -277,7 +277,7 @@ def test_what_cannot_be_solved_has_a_status_of_its_own(served, backend, problem,
     assert metrics(served)["openrlhf_math_requests_total", str(status)] == 1
 
 
-def test_a_request_that_is_too_large_is_not_read_to_its_end(served):
+def test_request_that_is_too_large_is_not_read_to_its_end(served):
     reply = chat(served, "1" * MOST_BYTES)
     assert reply.status_code == 413 and "4 MiB" in reply.json()["error"]["message"]
 
@@ -302,7 +302,7 @@ def events(reply):
     return [json.loads(one) for one in data]
 
 
-def test_a_stream_tells_the_attempts_and_then_the_answer(served):
+def test_stream_sends_attempts_then_the_answer(served):
     reply = chat(served, stream=True, stream_options={"include_usage": True})
     assert reply.headers["content-type"].startswith("text/event-stream")
     first, *result, answer, end, usage = events(reply)
@@ -314,14 +314,14 @@ def test_a_stream_tells_the_attempts_and_then_the_answer(served):
     assert len({one["id"] for one in [first, *result, answer, end, usage]}) == 1
 
 
-def test_a_stream_that_breaks_off_says_why(served):
+def test_broken_stream_gives_a_reason(served):
     last = chat(served, "dies later", stream=True).text.strip().split("\n\n")[-1]
     assert "has died" in json.loads(last.removeprefix("data: "))["error"]["message"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("problem", ["hangs", "slower"])
-def test_a_client_that_leaves_cancels_the_work(served, backend, problem, stream):
+def test_disconnected_client_cancels_the_work(served, backend, problem, stream):
     with pytest.raises(httpx.ReadTimeout):
         body = {"messages": [{"role": "user", "content": problem}], "stream": stream}
         wishes = {"attempts": 60}
@@ -331,7 +331,7 @@ def test_a_client_that_leaves_cancels_the_work(served, backend, problem, stream)
     assert httpx.get(f"{served}/health").json() == {"status": "ok", "requests_under_way": 0}
 
 
-def test_a_client_that_leaves_before_its_request_is_whole(served, backend):
+def test_client_disconnects_during_its_request(served, backend):
     with socket.create_connection(("127.0.0.1", httpx.URL(served).port)) as connection:
         connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         time.sleep(0.2)
@@ -346,7 +346,7 @@ def until(condition, seconds=5):
     assert condition()
 
 
-def test_of_a_hundred_requests_none_is_lost(served, backend):
+def test_no_request_of_a_hundred_is_lost(served, backend):
     """10 at once are taken, the others are told to come again; a tenth leaves."""
 
     async def one(client, number):
@@ -417,7 +417,7 @@ def guarded(backend):
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/models", "/metrics"])
-def test_with_a_key_only_who_sends_it_is_answered(guarded, header, status, path):
+def test_requests_without_the_key_are_refused(guarded, header, status, path):
     headers = {name: value.encode("latin-1") for name, value in header.items()}
     result = httpx.get(guarded + path, headers=headers)
     assert result.status_code == status
@@ -426,20 +426,20 @@ def test_with_a_key_only_who_sends_it_is_answered(guarded, header, status, path)
         assert "right-key" not in result.text
 
 
-def test_without_the_key_nobody_solves_but_health_is_told(guarded, backend):
+def test_without_the_key_only_health_is_answered(guarded, backend):
     body = {"messages": [{"role": "user", "content": "1+1?"}]}
     assert httpx.post(guarded + "/v1/chat/completions", json=body).status_code == 401
     assert httpx.get(guarded + "/health").status_code == 200
     assert httpx.get(guarded + "/nowhere").status_code == 401
 
 
-def test_a_server_listens_on_loopback_unless_asked():
+def test_server_listens_on_loopback_unless_asked():
     from openrlhf_math.cli.serve import build_parser
 
     assert build_parser("serve").parse_args(["--model", "m"]).host == "127.0.0.1"
 
 
-def test_a_key_that_is_not_there_is_told_before_anything_starts(monkeypatch, capsys):
+def test_missing_key_is_refused_before_start(monkeypatch, capsys):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     assert main(["serve", "--model", "m/m", "--api-key-env", "NO_SUCH_KEY"]) == 2
     assert "--api-key-env NO_SUCH_KEY" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from openrlhf_math.rerank.roles import Unavailable
 from openrlhf_math.serving.monitoring import Health
 
 
-def test_it_is_what_the_check_finds():
+def test_result_matches_the_check():
     wrong = []
 
     async def check():
@@ -28,7 +28,7 @@ def test_it_is_what_the_check_finds():
     asyncio.run(run())
 
 
-def test_a_check_that_takes_long_is_not_waited_for_and_made_once():
+def test_slow_check_runs_once_without_blocking():
     checks = []
     free = asyncio.Event()
 
@@ -54,7 +54,7 @@ def test_a_check_that_takes_long_is_not_waited_for_and_made_once():
     assert len(checks) == 2
 
 
-def test_a_solver_that_is_silent_is_unavailable():
+def test_silent_solver_is_unavailable():
     async def check():
         await asyncio.sleep(3600)
 

@@ -115,7 +115,7 @@ def impatient(monkeypatch):
 @pytest.mark.parametrize("after", [0, 2])
 @pytest.mark.parametrize("kind", ["raises", "hangs", "refuses"])
 @pytest.mark.parametrize("part", PARTS)
-def test_a_request_ends_within_its_budget(part, kind, after, stream):
+def test_request_ends_within_its_budget(part, kind, after, stream):
     fault = Fault(part, kind, after)
     app, pool = served(fault)
 

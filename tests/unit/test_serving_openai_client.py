@@ -68,11 +68,11 @@ NOTHING = {
 
 
 @pytest.mark.parametrize("fields", NOTHING.values(), ids=NOTHING.keys())
-def test_what_asks_for_nothing_is_taken(pool, fields):
+def test_fields_without_effect_are_accepted(pool, fields):
     assert ask(pool, **fields).choices[0].message.content == "so \\boxed{7}"
 
 
-def test_every_default_of_vllms_server_is_taken(pool):
+def test_every_vllm_server_default_is_accepted(pool):
     """Some clients send every field they know."""
     model = protocol_model()
     fields = {name: value.get_default(call_default_factory=True) for name, value in model.model_fields.items()}
@@ -127,13 +127,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("fields", "param"), REFUSED, ids=str)
-def test_what_must_not_be_ignored_is_refused_by_name(pool, fields, param):
+def test_unsupported_fields_are_refused_by_name(pool, fields, param):
     with pytest.raises(openai.BadRequestError) as caught:
         ask(pool, **fields)
     assert caught.value.param and (param is None or caught.value.param.split(".")[0] == param.split(".")[0])
 
 
-def test_sampling_is_that_of_the_request(pool):
+def test_sampling_follows_the_request(pool):
     sampler = Sampler("\\boxed{7}", "eos")
     ask(
         pool, sampler, stop="END", presence_penalty=0.5, frequency_penalty=-0.5, reasoning_effort="none",
@@ -150,7 +150,7 @@ def test_sampling_is_that_of_the_request(pool):
 
 
 @pytest.mark.parametrize("seed", [-(2**63), -1, 0, 2**63 - 1])
-def test_every_seed_of_the_protocol_draws_attempts_of_its_own(pool, seed):
+def test_each_seed_draws_different_attempts(pool, seed):
     asked = []
     for one in (seed, seed, seed // 2 + 5):
         sampler = Sampler("\\boxed{7}", "eos")
@@ -160,7 +160,7 @@ def test_every_seed_of_the_protocol_draws_attempts_of_its_own(pool, seed):
     assert all(0 <= seed < 2**31 for seed in asked[0] | asked[2])  # engines take no others
 
 
-def test_what_the_client_got_can_be_sent_back(pool):
+def test_client_can_send_back_a_reply(pool):
     sampler = Sampler("\\boxed{7}", "eos")
     reply = ask(pool, sampler).choices[0].message
     assert (reply.refusal, reply.tool_calls) == (None, None)
@@ -175,7 +175,7 @@ def test_what_the_client_got_can_be_sent_back(pool):
 @pytest.mark.parametrize(
     "extra", [{"tool_calls": [{"id": "1", **TOOL}]}, {"audio": {"id": "a"}}, {"content": None}], ids=str
 )
-def test_turns_of_more_than_text_are_refused(pool, extra):
+def test_turns_with_other_than_text_are_refused(pool, extra):
     turns = [{"role": "assistant", "content": "2", **extra}, {"role": "user", "content": "and 2+2?"}]
     with pytest.raises(openai.BadRequestError) as caught:
         ask(pool, messages=turns)
@@ -183,19 +183,19 @@ def test_turns_of_more_than_text_are_refused(pool, extra):
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-def test_a_stream_says_what_was_used(pool, continuous):
+def test_stream_reports_usage(pool, continuous):
     chunks = ask(pool, stream=True, stream_options={"include_usage": True, "continuous_usage_stats": continuous})
     assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == 20
     between = [chunk.usage and chunk.usage.completion_tokens for chunk in chunks[1:-1]]
     assert between == ([10, 20, 20, 20] if continuous else [None] * 4)
 
 
-def test_the_id_is_that_of_the_request(pool):
+def test_id_is_that_of_the_request(pool):
     assert ask(pool, extra_body={"request_id": "mine"}).id == "chatcmpl-mine"
 
 
 @pytest.mark.parametrize(("keep", "text"), [(True, "\\boxed{7} END"), (False, "\\boxed{7} ")])
-def test_what_stopped_the_text_is_kept_if_it_is_asked_for(pool, keep, text):
+def test_stop_text_is_kept_on_request(pool, keep, text):
     sampler = Sampler("\\boxed{7} END", "stop")
     reply = ask(pool, sampler, stop="END", extra_body={"include_stop_str_in_output": keep})
     assert reply.choices[0].message.content == text
@@ -205,11 +205,11 @@ def test_what_stopped_the_text_is_kept_if_it_is_asked_for(pool, keep, text):
     ("finished", "reason", "text"),
     [("eos", "stop", "\\boxed{7} END"), ("length", "length", "\\boxed{7} END"), ("stop", "stop", "\\boxed{7} ")],
 )
-def test_why_an_attempt_ended_is_told(pool, finished, reason, text):
+def test_finish_reason_is_reported(pool, finished, reason, text):
     (choice,) = ask(pool, Sampler("\\boxed{7} END", finished), stop=["END"]).choices
     assert (choice.finish_reason, choice.message.content) == (reason, text)
 
 
-def test_a_model_has_all_fields(pool):
+def test_model_has_all_fields(pool):
     card = ask(pool, models=True)
     assert card.id == "tiny" and card.created > 0 and card.object == "model" and card.owned_by

@@ -18,14 +18,14 @@ def ask(response) -> httpx.Response:
     return asyncio.run(run())
 
 
-def test_a_plain_text_of_the_proxy_is_an_error_in_form():
+def test_plain_text_proxy_error_has_the_openai_error_form():
     reply = ask(PlainTextResponse("Internal Server Error", 500))
     assert reply.status_code == 503 and reply.headers["retry-after"] == "1"
     assert reply.json()["error"].keys() == {"message", "type", "param", "code"}
     assert reply.json()["error"]["code"] == "unavailable"
 
 
-def test_what_the_proxy_raises_is_an_error_in_form():
+def test_proxy_exception_has_the_openai_error_form():
     async def fails(scope, receive, send):
         raise ZeroDivisionError
 
@@ -35,12 +35,12 @@ def test_what_the_proxy_raises_is_an_error_in_form():
 @pytest.mark.parametrize(
     "response", [JSONResponse({"error": "x"}, 500), PlainTextResponse("metrics", 200), JSONResponse({}, 404)]
 )
-def test_what_the_app_says_passes(response):
+def test_app_replies_pass_unchanged(response):
     reply = ask(response)
     assert (reply.status_code, reply.content) == (response.status_code, response.body)
 
 
-def test_where_the_proxy_sends_nothing_there_is_an_error_in_form():
+def test_missing_proxy_reply_has_the_openai_error_form():
     async def silent(scope, receive, send):
         pass
 
@@ -48,7 +48,7 @@ def test_where_the_proxy_sends_nothing_there_is_an_error_in_form():
     assert reply.status_code == 503 and reply.json()["error"]["code"] == "unavailable"
 
 
-def test_a_stream_that_breaks_off_ends_with_an_error():
+def test_stream_that_breaks_off_ends_with_an_error():
     async def breaks(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})

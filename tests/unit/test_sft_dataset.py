@@ -55,7 +55,7 @@ def dataset(tmp_path_factory):
     tokenizer.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
     data = SimpleNamespace(apply_chat_template=True, input_template=None, tokenizer_chat_template=None)
-    ours = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}}
+    ours = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}, "chat_date": None}
     math_args = SimpleNamespace(instruction="", thinking="keep", **ours)
     args = SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(folder)), math=math_args)
     render, layout = Renderer(args), Layout(("messages",))
@@ -122,7 +122,7 @@ def test_packed_rows_and_padded_ones_have_the_loss_of_each_row_alone(dataset, at
     assert bool((plain[attention_mask[:, 1:] > 0] != 0).all())
 
 
-def test_the_template_that_rows_were_rendered_with_is_saved_with_the_model():
+def test_template_that_rows_were_rendered_with_is_saved_with_the_model():
     tokenizer = merging_tokenizer()
     args = SimpleNamespace(data=SimpleNamespace(tokenizer_chat_template="{{ messages[0]['content'] }}"))
     TraceDataset([], tokenizer, 64, SimpleNamespace(args=args))
@@ -151,7 +151,7 @@ def written(path, rows: list[dict]) -> str:
 GOOD = {"problem": "1+1?", "response": r"\boxed{2}"}
 
 
-def test_rows_that_do_not_fit_are_left_out_and_told(model, tmp_path, capsys):
+def test_rows_that_are_too_long_are_skipped_and_reported(model, tmp_path, capsys):
     rows = written(tmp_path / "rows.jsonl", [GOOD] * 8 + [{"problem": "1+1?", "response": "7" * 500}])
     code = sft(model, tmp_path, "--data.dataset", rows)
     result = capsys.readouterr()
@@ -162,7 +162,7 @@ def test_rows_that_do_not_fit_are_left_out_and_told(model, tmp_path, capsys):
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
 @pytest.mark.parametrize(("share", "allowed"), [("0.05", False), ("0.1", True)])
-def test_bad_rows_are_set_aside_up_to_a_share(model, tmp_path, capsys, share, allowed, more):
+def test_bad_rows_are_skipped_up_to_a_fraction(model, tmp_path, capsys, share, allowed, more):
     bad = [{"problem": "1+1?", "response": "2<|im_start|>3"}, {"problem": None, "response": "2"}]
     rows = written(tmp_path / "rows.jsonl", [GOOD] * 18 + bad)
     batch = 19 if not more else 9  # one more than are left, so that no run begins
@@ -182,7 +182,7 @@ def test_bad_rows_are_set_aside_up_to_a_share(model, tmp_path, capsys, share, al
         ([], (), "is empty"),
     ],
 )
-def test_a_dry_run_refuses_what_training_would(model, tmp_path, capsys, rows, words, sentence):
+def test_dry_run_refuses_what_training_would(model, tmp_path, capsys, rows, words, sentence):
     data = written(tmp_path / "rows.jsonl", rows)
     for more in (("--dry-run",), ()):
         assert sft(model, tmp_path, "--data.dataset", data, *words, *more, batch=1) == 2
@@ -192,20 +192,20 @@ def test_a_dry_run_refuses_what_training_would(model, tmp_path, capsys, rows, wo
 
 
 @pytest.mark.parametrize(("count", "batch", "code"), [(8, 9, 2), (9, 9, 0), (150, 151, 2), (150, 101, 0)])
-def test_a_dry_run_counts_the_rows_of_a_batch(model, tmp_path, capsys, count, batch, code):
+def test_dry_run_counts_the_rows_of_a_batch(model, tmp_path, capsys, count, batch, code):
     data = written(tmp_path / "rows.jsonl", [GOOD] * count)
     assert sft(model, tmp_path, "--data.dataset", data, "--dry-run", batch=batch) == code
     assert (f"has {count} rows, fewer than one batch" in capsys.readouterr().err) == (code == 2)
 
 
-def test_a_dry_run_counts_the_rows_of_all_sets(model, tmp_path):
+def test_dry_run_counts_the_rows_of_all_sets(model, tmp_path):
     paths = [written(tmp_path / f"{name}.jsonl", [GOOD] * 5) for name in "ab"]
     few = written(tmp_path / "few.jsonl", [GOOD])
     assert sft(model, tmp_path, "--data.dataset", ",".join(paths), "--eval.dataset", few, "--dry-run") == 0
     assert sft(model, tmp_path, "--data.dataset", few, "--eval.dataset", ",".join(paths), "--dry-run") == 2
 
 
-def test_a_dry_run_shows_what_is_learned(model, tmp_path, capsys):
+def test_dry_run_shows_what_is_learned(model, tmp_path, capsys):
     rows = written(tmp_path / "rows.jsonl", [{"prompt": "1+1?", "completion": "2"}] * 9)
     assert sft(model, tmp_path, "--data.dataset", rows, "--math.instruction", "Be brief.", "--dry-run") == 0
     shown = capsys.readouterr().out

@@ -42,7 +42,7 @@ def render_args(tmp_path_factory):
     data = SimpleNamespace(
         apply_chat_template=True, input_template=None, tokenizer_chat_template=None, multiturn=False, max_len=4096
     )
-    tags = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}}
+    tags = {"thinking_tags": "think", "code_output": "mask", "template_variables": {}, "chat_date": None}
     settings = SimpleNamespace(instruction="", thinking="keep", max_bad_rows=0.05, **tags)
     return SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(folder)), math=settings)
 
@@ -56,14 +56,14 @@ def read(args, spec, columns=(None, None), **more) -> tuple[SetRows, list[str]]:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_traces_of_a_known_set_are_learned(name, render_args, tmp_path):
+def test_traces_of_a_known_set_are_trained(name, render_args, tmp_path):
     found, texts = read(render_args, write(tmp_path, name))
     assert texts == EXPECTED[name]
     assert not found.bad and found.read == len(EXPECTED[name])
 
 
 @pytest.mark.parametrize("name", sorted(LAYOUTS.keys() - EXPECTED.keys()))
-def test_a_set_without_traces_is_refused(name, render_args, tmp_path):
+def test_set_without_traces_is_refused(name, render_args, tmp_path):
     assert not LAYOUTS[name][2], "a fixture with traces belongs above"
     with pytest.raises(UserError):
         read(render_args, write(tmp_path, name))
@@ -74,7 +74,7 @@ def test_a_set_without_traces_is_refused(name, render_args, tmp_path):
     [("DeepMath-103K", "deepmath-103k"), ("OpenR1-Math-220k", "openr1-math-220k"),
      ("AM-DeepSeek-R1-Distilled", "am-deepseek-r1-distilled"), ("NuminaMath-CoT", "numinamath-cot")],
 )  # fmt: skip
-def test_a_set_is_read_under_its_name(name, known, render_args, tmp_path):
+def test_set_is_read_under_its_name(name, known, render_args, tmp_path):
     _, texts = read(render_args, f"{known}={write(tmp_path, name)}:2")
     assert texts == EXPECTED[name]
 
@@ -87,7 +87,7 @@ def lines(path, rows):
 THOUGHT = "<|begin_of_thought|>\n\nadd\n\n<|end_of_thought|>\n\n<|begin_of_solution|>\n\n2\n\n<|end_of_solution|>"
 
 
-def test_a_system_message_that_asks_for_marks_asks_for_the_tags(render_args, tmp_path):
+def test_system_message_that_asks_for_marks_asks_for_the_tags(render_args, tmp_path):
     system = "Think between <|begin_of_thought|> and <|end_of_thought|>."
     turns = [{"from": "user", "value": "1+1?"}, {"from": "assistant", "value": THOUGHT}]
     _, texts = read(render_args, lines(tmp_path / "a.jsonl", [{"system": system, "conversations": turns}]))
@@ -95,14 +95,14 @@ def test_a_system_message_that_asks_for_marks_asks_for_the_tags(render_args, tmp
     assert texts == [asked + "[[<think>\nadd\n</think>\n\n2<|im_end|>]]"]
 
 
-def test_solutions_that_are_no_traces_are_refused_in_a_sentence(render_args, tmp_path):
+def test_solutions_that_are_not_traces_are_refused(render_args, tmp_path):
     row = LAYOUTS["OpenMathReasoning"][1](A)
     path = lines(tmp_path / "a.jsonl", [row | {"inference_mode": "tir"}])
     with pytest.raises(UserError, match="line 1.*'tir'"):
         read(render_args, path)
 
 
-def test_of_deepmaths_solutions_those_that_are_there_are_learned(render_args, tmp_path):
+def test_available_deepmath_solutions_are_trained(render_args, tmp_path):
     row = LAYOUTS["DeepMath-103K"][1](A)
     rows = [row | {"r1_solution_1": None}, row | {"r1_solution_2": "", "r1_solution_3": None}]
     found, texts = read(render_args, lines(tmp_path / "a.jsonl", rows))
@@ -111,14 +111,14 @@ def test_of_deepmaths_solutions_those_that_are_there_are_learned(render_args, tm
     assert texts == [ROWS[0]]
 
 
-def test_a_known_set_with_conversations_of_another_beside_it_is_ambiguous(render_args, tmp_path):
+def test_known_set_with_foreign_conversations_is_ambiguous(render_args, tmp_path):
     """As OpenThoughts-114k-math: NuminaMath's solutions in `messages`, R1's in `conversations`."""
     row = LAYOUTS["NuminaMath-CoT"][1](A) | {"conversations": LAYOUTS["ShareGPT"][1](A)["conversations"]}
     with pytest.raises(UserError, match="messages, conversations"):
         read(render_args, lines(tmp_path / "a.jsonl", [row]))
 
 
-def test_what_curate_writes_is_read(render_args, tmp_path):
+def test_output_of_curate_is_read(render_args, tmp_path):
     row = {"problem": A, "answer": "17", "solution": None, "trace": ROWS[0].partition("[[")[2].removesuffix("]]")}
     _, texts = read(render_args, lines(tmp_path / "a.jsonl", [row]))
     assert texts == [ROWS[0]]
@@ -152,7 +152,7 @@ def broken_lines(path):
     [("a.jsonl", broken_lines, "line 4"), ("a.csv", broken_csv, "row 4"), ("a.json", broken_array, "row 4"),
      ("a.parquet", broken_parquet, "row 4")],
 )  # fmt: skip
-def test_a_row_that_cannot_be_read_is_set_aside_and_named(name, make, place, render_args, tmp_path):
+def test_unreadable_row_is_skipped_and_named(name, make, place, render_args, tmp_path):
     make(tmp_path / name)
     found, texts = read(render_args, tmp_path / name)
     assert texts == [TEXT] * 39 and found.read == 40
@@ -168,7 +168,7 @@ def test_too_many_broken_rows_end_the_command(render_args, tmp_path):
         read(render_args, lines(tmp_path / "b.jsonl", ["no json"] * 3))
 
 
-def test_a_bad_row_of_a_folder_is_named_by_its_file(render_args, tmp_path):
+def test_bad_row_of_a_folder_is_named_by_its_file(render_args, tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     lines(folder / "train-0.jsonl", [GOOD] * 30)
@@ -189,7 +189,7 @@ def large(path, rows=5000):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "folder"])
-def test_the_reading_of_a_large_set_has_a_rate_and_an_end(name, render_args, tmp_path):
+def test_reading_of_a_large_set_has_a_rate_and_an_end(name, render_args, tmp_path):
     path = tmp_path / name
     if name == "folder":
         path.mkdir()
@@ -208,14 +208,14 @@ def test_the_reading_of_a_large_set_has_a_rate_and_an_end(name, render_args, tmp
     assert moment.rate == pytest.approx(100) and moment.left == pytest.approx((moment.total - 3000) / 100)
 
 
-def test_the_reading_of_a_small_set_shows_nothing(render_args, tmp_path):
+def test_reading_of_a_small_set_shows_nothing(render_args, tmp_path):
     seen = []
     read(render_args, large(tmp_path / "a.jsonl", 100), progress=lambda *what: seen.append(what))
     assert not seen
 
 
 @pytest.mark.parametrize("extra", ["", "4 and 5"])
-def test_a_prompt_in_two_columns_is_refused(extra, render_args, tmp_path):
+def test_prompt_in_two_columns_is_refused(extra, render_args, tmp_path):
     rows = tmp_path / "alpaca.jsonl"
     rows.write_text(json.dumps({"instruction": "Add them.", "input": extra, "output": "9"}) + "\n")
     with pytest.raises(UserError, match="instruction and input"):
@@ -224,7 +224,7 @@ def test_a_prompt_in_two_columns_is_refused(extra, render_args, tmp_path):
     assert texts == [ASKED % "Add them." + "[[9<|im_end|>]]"]
 
 
-def test_input_and_output_without_an_instruction_are_a_pair(render_args, tmp_path):
+def test_input_and_output_form_a_pair_without_an_instruction(render_args, tmp_path):
     rows = tmp_path / "pairs.jsonl"
     rows.write_text(json.dumps({"input": "Add 4 and 5.", "output": "9"}) + "\n")
     assert read(render_args, rows)[1] == [ASKED % "Add 4 and 5." + "[[9<|im_end|>]]"]

@@ -47,7 +47,7 @@ def renderer(
         input_template=None if template == "chat" else template,
         tokenizer_chat_template=None,
     )
-    ours = {"thinking_tags": tags, "code_output": code_output, "template_variables": {}}
+    ours = {"thinking_tags": tags, "code_output": code_output, "template_variables": {}, "chat_date": None}
     math = SimpleNamespace(instruction=instruction, thinking=thinking, **ours)
     return Renderer(SimpleNamespace(data=data, model=SimpleNamespace(model_name_or_path=str(folder)), math=math))
 
@@ -88,7 +88,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("tokenizer", "stops", "row", "rows"), CASES)
-def test_every_turn_of_the_assistant_is_learned_and_nothing_else(tokenizer, stops, row, rows, tmp_path):
+def test_only_assistant_turns_are_trained(tokenizer, stops, row, rows, tmp_path):
     tokenizer = tokenizer()
     render = renderer(tokenizer, tmp_path, stops)
     assert rendered(render, row) == [by_hand(tokenizer, marked) for marked in rows]
@@ -103,12 +103,12 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize(("tokenizer", "row"), FOREIGN)
-def test_marks_within_a_response_and_thinking_that_has_no_place_are_refused(tokenizer, row, tmp_path):
+def test_inner_marks_and_misplaced_thinking_are_refused(tokenizer, row, tmp_path):
     with pytest.raises(BadRow):
         rendered(renderer(tokenizer(), tmp_path), row)
 
 
-def test_a_template_that_writes_parts_as_json_has_no_form_of_thinking(tmp_path):
+def test_template_that_writes_json_has_no_thinking_form(tmp_path):
     tokenizer = chatml()
     tokenizer.chat_template = tokenizer.chat_template.replace(
         "message['content']",
@@ -166,14 +166,14 @@ def test_sharegpt_without_a_system_has_none(tmp_path):
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "thinking", "reasoning"])
-def test_thinking_in_a_field_of_its_own_is_kept(field, chat_model):
+def test_thinking_in_a_separate_field_is_kept(field, chat_model):
     answer = {"role": "assistant", "content": "2", field: "add"}
     row = {"messages": [SYSTEM, {"role": "user", "content": "1+1?"}, answer]}
     expected = ASKED + "[[<think>\nadd\n</think>\n\n2<|im_end|>]]"
     assert rendered(chat_model, row) == [by_hand(chat_model.tokenizer, expected)]
 
 
-def test_a_closing_tag_alone_gets_its_opening_tag(chat_model):
+def test_closing_tag_alone_gets_its_opening_tag(chat_model):
     row = {"problem": [SYSTEM, {"role": "user", "content": "1+1?"}], "response": "add\n</think>\n\n2"}
     expected = ASKED + "[[<think>\nadd\n</think>\n\n2<|im_end|>]]"
     assert rendered(chat_model, row) == [by_hand(chat_model.tokenizer, expected)]
@@ -226,12 +226,12 @@ def test_thinking_is_kept_or_dropped_by_turn(thinking, tmp_path):
     ],
     ids=["Qwen3", "Qwen3, enable_thinking=false", "DeepSeek-R1-Distill"],
 )  # fmt: skip
-def test_dropped_thinking_leaves_what_the_template_writes_in_its_place(tokenizer, expected, tmp_path):
+def test_dropped_thinking_keeps_the_templates_placeholder(tokenizer, expected, tmp_path):
     render = renderer(tokenizer(), tmp_path, thinking="drop")
     assert rendered(render, ONE) == [by_hand(render.tokenizer, expected)]
 
 
-def test_the_instruction_is_where_grpo_and_eval_put_it(tmp_path):
+def test_instruction_is_placed_as_in_grpo_and_eval(tmp_path):
     """In the last message of each prompt, so that turns whose prompts differ have rows of their own."""
     render = renderer(chatml(), tmp_path, ("<|im_end|>",), INSTRUCTION)
     user, answer = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
@@ -248,7 +248,7 @@ def test_the_instruction_is_where_grpo_and_eval_put_it(tmp_path):
     assert render.tokenizer.convert_ids_to_tokens(asked) == [entry for entry, learned in found if not learned]
 
 
-def test_turns_within_a_prompt_are_learned_with_multiturn_alone(tmp_path):
+def test_prompt_turns_are_trained_only_with_multiturn(tmp_path):
     render = renderer(chatml(), tmp_path, ("<|im_end|>",))
     row = {"prompt": BARE_TWO["messages"][:3], "completion": BARE_TWO["messages"][3:]}
     user, answer = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
@@ -257,7 +257,7 @@ def test_turns_within_a_prompt_are_learned_with_multiturn_alone(tmp_path):
         assert rendered(render, row, multiturn) == [by_hand(render.tokenizer, expected)]
 
 
-def test_a_template_without_chat_that_begins_the_thinking_is_continued(tmp_path):
+def test_plain_template_that_opens_thinking_is_continued(tmp_path):
     render = renderer(qwen25().tokenizer, tmp_path, template="Q: {} A: <think>\n")
     for row, learned in ((ONE, "add\n</think>\n\n2"), (BARE, "\n</think>\n\n2")):
         expected = by_hand(render.tokenizer, f"Q: 1+1? A: <think>\n[[{learned}<|im_end|>]]")
@@ -265,6 +265,7 @@ def test_a_template_without_chat_that_begins_the_thinking_is_continued(tmp_path)
 
 
 USER, TWO_POINTS = {"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}
+TEXT, THOUGHT = {"type": "text", "text": "2"}, {"type": "thinking", "thinking": "add"}
 BAD = {
     "no response": {"problem": "1+1?", "response": None},
     "empty response": {"problem": "1+1?", "response": " \n"},
@@ -286,11 +287,27 @@ BAD = {
     "two kinds of thinking": {"messages": [USER, {"role": "assistant", "content": "<think>a</think>2",
                                                   "thinking": "b"}]},
     "a completion with a question": {"prompt": [USER], "completion": [USER, TWO_POINTS]},
+    "thinking behind the answer": {"messages": [USER, TWO_POINTS | {"content": [TEXT, THOUGHT]}]},
+    "two parts of thinking": {"messages": [USER, TWO_POINTS | {"content": [THOUGHT, THOUGHT, TEXT]}]},
+    "thinking in a part and a field": {"messages": [USER, TWO_POINTS | {"content": [THOUGHT, TEXT], "thinking": "b"}]},
+    "thinking of the user": {"messages": [USER | {"content": [THOUGHT, TEXT]}, TWO_POINTS]},
+    "thinking without an answer": {"messages": [USER, TWO_POINTS | {"content": [THOUGHT]}]},
+    "thinking that is no text": {"messages": [USER, TWO_POINTS | {"content": [{"type": "thinking", "thinking": 1},
+                                                                              TEXT]}]},
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("thought", ["add", [{"type": "text", "text": "ad"}, {"type": "text", "text": "d"}]])
+def test_thinking_as_the_first_part_is_as_in_a_field(chat_model, thought):
+    """Mistral's and Anthropic's messages; Parquet gives every part all fields."""
+    parts = [{"type": "thinking", "thinking": thought, "text": None}, TEXT | {"thinking": None}]
+    in_field = {"role": "assistant", "content": "2", "reasoning_content": "add"}
+    expected = rendered(chat_model, {"messages": [USER, in_field]})
+    assert rendered(chat_model, {"messages": [USER, {"role": "assistant", "content": parts}]}) == expected
+
+
 @pytest.mark.parametrize("row", BAD.values(), ids=BAD.keys())
-def test_a_row_that_cannot_be_learned_from_is_bad(row, chat_model):
+def test_untrainable_row_is_bad(row, chat_model):
     with pytest.raises(BadRow):
         rendered(chat_model, row)
 
@@ -323,12 +340,12 @@ CHANNELS = (  # as gpt-oss has it: thinking in a channel of its own, from a fiel
         (CHANNELS, BARE, "<|im_start|>U1+1?<|im_end|><|im_start|>A[[<|im_start|>final:2<|endoftext|>]]"),
     ],
 )
-def test_what_a_template_writes_in_front_of_an_answer_is_learned(template, row, expected, tmp_path):
+def test_template_text_before_an_answer_is_trained(template, row, expected, tmp_path):
     render = renderer(templated(template), tmp_path)
     assert rendered(render, row) == [by_hand(render.tokenizer, expected)]
 
 
-def test_thinking_of_a_template_with_another_form_for_it_is_bad(tmp_path):
+def test_thinking_in_a_foreign_form_is_bad(tmp_path):
     with pytest.raises(BadRow, match="--math.thinking drop"):
         rendered(renderer(templated(CHANNELS), tmp_path), ONE)
 
@@ -338,13 +355,13 @@ def test_several_messages_need_a_chat_template(tmp_path):
         rendered(renderer(qwen25().tokenizer, tmp_path, template="Q: {}"), {"messages": [SYSTEM, USER, TWO_POINTS]})
 
 
-def test_thinking_behind_a_prompt_that_closes_it_is_bad(tmp_path):
+def test_thinking_after_a_prompt_that_closes_it_is_bad(tmp_path):
     with pytest.raises(BadRow, match="--math.thinking drop"):
         rendered(renderer(qwen3("<think>\n\n</think>\n\n"), tmp_path), ONE)
 
 
 @pytest.mark.parametrize("tokenizer", [phi3, lambda: gemma2().tokenizer], ids=["left out", "refused"])
-def test_a_message_that_the_template_does_not_show_is_bad(tokenizer, tmp_path):
+def test_message_omitted_by_the_template_is_bad(tokenizer, tmp_path):
     with pytest.raises(BadRow):
         rendered(renderer(tokenizer(), tmp_path), {"messages": [SYSTEM, USER, TWO_POINTS]})
 
@@ -362,7 +379,7 @@ def test_a_message_that_the_template_does_not_show_is_bad(tokenizer, tmp_path):
         ([{"problem": "q"}, {"problem": "q", "response": "a"}], (None, None), ("problem", "response")),
     ],
 )
-def test_the_columns_of_a_set_are_found(rows, named, columns):
+def test_columns_of_a_set_are_detected(rows, named, columns):
     assert find_layout("set", rows, named, False).columns == columns
 
 
@@ -376,7 +393,7 @@ def test_the_columns_of_a_set_are_found(rows, named, columns):
         ({"chat": [USER]}, ("chat", None)),
     ],
 )
-def test_columns_that_are_missing_or_fit_twice_are_refused(row, named):
+def test_missing_or_ambiguous_columns_are_refused(row, named):
     with pytest.raises(UserError):
         find_layout("set", [row], named, False)
 
@@ -390,7 +407,7 @@ WITH_CODE = "".join(part.strip("[]") for part in CODE)
 
 
 @pytest.mark.parametrize("code_output", ["mask", "learn"])
-def test_what_code_printed_is_not_learned_unless_asked_for(tmp_path, code_output):
+def test_code_output_is_trained_only_on_request(tmp_path, code_output):
     tokenizer = qwen25().tokenizer
     render = renderer(tokenizer, tmp_path, code_output=code_output)
     prompt = "<|im_start|>system\n" + QWEN + "<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"

@@ -29,17 +29,17 @@ USUAL = (None, None)
         ("openai/gsm8k@main:3@question+answer", "openai/gsm8k@main", 3.0, ("question", "answer")),
     ],
 )
-def test_a_set_is_read(spec, name, weight, columns):
+def test_set_is_read(spec, name, weight, columns):
     assert read_sources("--data.dataset", f" {spec} ,", USUAL) == [Source(name, weight, columns)]
 
 
-def test_columns_of_the_flags_are_those_of_sets_that_name_none():
+def test_column_flags_apply_to_sets_without_columns():
     found = read_sources("--data.dataset", "a.jsonl,b.jsonl@messages", ("q", "a"))
     assert [source.columns for source in found] == [("q", "a"), ("messages", None)]
 
 
 @pytest.mark.parametrize("name", ["odd@name.jsonl", "odd:2"])
-def test_a_file_with_such_a_name_is_itself(name, tmp_path):
+def test_file_with_such_a_name_is_a_file(name, tmp_path):
     (tmp_path / name).write_text("")
     assert read_sources("--data.dataset", str(tmp_path / name), USUAL) == [Source(str(tmp_path / name), None, USUAL)]
     assert read_sources("--data.dataset", f"{tmp_path / name}:3@a", USUAL) == [
@@ -48,7 +48,7 @@ def test_a_file_with_such_a_name_is_itself(name, tmp_path):
 
 
 @pytest.mark.parametrize("spec", ["a.jsonl:0", "a.jsonl:1.2.3", "a.jsonl@q+", "a.jsonl@a+b+c", "a.jsonl@a@b"])
-def test_what_cannot_be_is_refused(spec):
+def test_impossible_settings_are_refused(spec):
     with pytest.raises(UserError):
         read_sources("--data.dataset", spec, USUAL)
 
@@ -69,6 +69,6 @@ def test_weights_become_openrlhfs_probabilities():
     ("specs", "probabilities"),
     [("a.jsonl:1,b.jsonl", None), ("a.jsonl:1,b.jsonl:1", "0.5,0.5"), ("a.jsonl,b.jsonl", "1"), ("a.jsonl", "nan")],
 )
-def test_weights_that_do_not_fit_are_refused(specs, probabilities):
+def test_mismatched_weights_are_refused(specs, probabilities):
     with pytest.raises(UserError):
         weighed(specs, probabilities)

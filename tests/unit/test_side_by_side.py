@@ -18,7 +18,7 @@ def test_results_are_in_the_order_of_the_work():
     assert asyncio.run(side_by_side([])) == []
 
 
-def test_a_failure_ends_the_others_and_leaves_nothing_to_log():
+def test_failure_ends_the_others_and_leaves_nothing_to_log():
     ended, logged = [], []
 
     async def waits(number: int) -> None:
@@ -41,7 +41,7 @@ def test_a_failure_ends_the_others_and_leaves_nothing_to_log():
     assert logged == []
 
 
-def test_ending_waits_for_what_a_task_still_does():
+def test_close_waits_for_running_tasks():
     cleaned = []
 
     async def slow_to_end() -> None:
@@ -61,7 +61,7 @@ def test_ending_waits_for_what_a_task_still_does():
     assert cleaned == [True]
 
 
-def test_a_generator_is_closed_though_its_reader_is_cancelled_again_and_again():
+def test_generator_closes_despite_repeated_cancellation():
     """As anyio does when a client leaves: at every step, until the reader has ended."""
     ended, logged = [], []
 

@@ -80,7 +80,7 @@ BAD = [
         (io.StringIO(" \n"), "standard input has no line with a problem"),
     ],
 )
-def test_standard_input_that_cannot_be_read_is_said_in_a_sentence(model, capsys, monkeypatch, stdin, said):
+def test_unreadable_standard_input_is_one_sentence(model, capsys, monkeypatch, stdin, said):
     monkeypatch.setattr("sys.stdin", stdin)
     assert main(["solve", "-", "--model", model]) == 2
     error = capsys.readouterr().err
@@ -88,7 +88,7 @@ def test_standard_input_that_cannot_be_read_is_said_in_a_sentence(model, capsys,
 
 
 @pytest.mark.parametrize(("what", "flags", "said"), BAD, ids=[" ".join(what + flags) for what, flags, _ in BAD])
-def test_what_cannot_work_is_said_in_a_sentence(model, capsys, what, flags, said):
+def test_invalid_input_is_one_sentence(model, capsys, what, flags, said):
     flags = flags if "--model" in flags else ["--model", model, *flags]
     assert main(["solve", *what, *flags]) == 2
     error = capsys.readouterr().err
@@ -103,14 +103,14 @@ def test_what_cannot_work_is_said_in_a_sentence(model, capsys, what, flags, said
         ([{"problem": 5}], "set.jsonl row 1: "),
     ],
 )
-def test_a_row_that_is_no_problem_is_named(model, tmp_path, capsys, rows, said):
+def test_row_without_a_problem_is_named(model, tmp_path, capsys, rows, said):
     path = tmp_path / "set.jsonl"
     path.write_text("".join(json.dumps(one) + "\n" for one in rows))
     assert main(["solve", "--file", str(path), "--model", model]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_an_output_is_not_overwritten(model, tmp_path, capsys):
+def test_output_is_not_overwritten(model, tmp_path, capsys):
     path = tmp_path / "solved.jsonl"
     path.write_text('{"number": 0, "problem": "another"}\n')
     assert main(["solve", "1+1?", "--model", model, "--output", str(path)]) == 2
@@ -133,7 +133,7 @@ def solution(**more) -> Solution:
     return Solution(**parts | more)
 
 
-def test_a_row_is_json_whatever_the_scores_are():
+def test_row_is_json_for_any_scores():
     line = json.loads(json.dumps(row(4, "1+1?", "2", Solved(0, solution())), allow_nan=False))
     assert line["number"] == 4 and line["answer"] == "2" and line["tokens"] == [10, 11, 12]
     assert line["scores"] == [[0.9, 0.8], [0.1, None], None]
@@ -141,7 +141,7 @@ def test_a_row_is_json_whatever_the_scores_are():
     assert row(0, "?", None, Solved(0, None, "no room"))["error"] == "no room"
 
 
-def test_a_solution_is_shown_with_its_attempts_their_votes_and_step_scores(capsys):
+def test_solution_is_shown_with_attempts_votes_and_step_scores(capsys):
     show_solution(row(0, "1+1?", None, Solved(0, solution())))
     shown = capsys.readouterr().out
     for part in (
@@ -156,7 +156,7 @@ def test_a_solution_is_shown_with_its_attempts_their_votes_and_step_scores(capsy
         assert part in shown
 
 
-def test_a_set_is_shown_with_what_is_right(capsys):
+def test_problem_set_is_shown_with_correctness(capsys):
     lines = [
         row(1, "[bold] 1+2?", "3", Solved(1, solution(text="\\boxed{4}", answer="4"))),
         row(0, "1+1?", "2", Solved(0, solution())),
@@ -178,6 +178,6 @@ def test_attempts_without_a_score_are_shown(capsys):
 
 
 @pytest.mark.parametrize("flags", [["--attempts", "2000"], ["--attempts", "2000", "--attempt-concurrency", "4000"]])
-def test_an_engine_is_not_asked_for_more_at_once_than_it_computes(flags, model):
+def test_concurrent_requests_do_not_exceed_engine_capacity(flags, model):
     args = build_parser("solve").parse_args(["--model", model, "--device", "cpu", "1+1?", *flags])
     assert settings(args).sampler.max_concurrency == MAX_CONCURRENCY

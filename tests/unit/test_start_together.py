@@ -57,14 +57,14 @@ def test_requests_reach_the_paused_engine_in_the_order_of_their_prompts(names):
     assert engine.log == ["pause", "a", "a", "b", "b", "c", "c", "resume"]
 
 
-def test_one_that_sends_nothing_holds_up_nobody():
+def test_silent_process_does_not_block_others():
     engine = Engine()
     first, second = together(engine, ("a", 2, True), ("b", 2))
     assert isinstance(first, ValueError) and second == "b"
     assert engine.log == ["pause", "b", "b", "resume"]
 
 
-def test_an_engine_that_nobody_waits_for_is_left_alone():
+def test_unused_engine_is_not_paused():
     engine = Engine()
     assert together(engine) == []
     assert engine.log == []
@@ -100,15 +100,15 @@ def begins(dispatched: list, waits_for: list, arrived: list[int], answered: set 
     return released == ["all counted"], samples._gated
 
 
-def test_engines_begin_when_all_that_is_asked_for_has_arrived():
+def test_engines_start_once_all_requests_arrived():
     assert begins([1, 2, 3], [3, 1, 2], arrived=[0, 2, 3]) == (True, [])
 
 
-def test_a_replacement_waits_for_those_under_way():
+def test_replacement_waits_for_running_requests():
     assert begins([4], [2, 4], arrived=[]) == (False, [4])
     assert begins([4], [4], arrived=[1]) == (True, [])
     assert begins([], [2, 3], arrived=[]) == (False, [])
 
 
-def test_an_engine_that_died_is_not_waited_for():
+def test_dead_engine_is_not_waited_for():
     assert begins([1, 2], [1, 2], arrived=[], answered={2}) == (True, [])

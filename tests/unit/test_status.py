@@ -49,7 +49,7 @@ def change(run, **changed) -> None:
     (run / FILE).write_text(json.dumps(there | changed))
 
 
-def test_a_run_at_work_tells_how_far_it_is(at_work, capsys):
+def test_running_run_reports_its_progress(at_work, capsys):
     status = status_of(at_work[0])
     assert (status.state, status.step, status.steps) == ("running", 30, 80)
     assert status.seconds_a_step == pytest.approx(2.0) and status.eta_seconds == pytest.approx(100.0)
@@ -58,7 +58,7 @@ def test_a_run_at_work_tells_how_far_it_is(at_work, capsys):
     assert "step 30 of 80, 2 s a step, 1 min 40 s left, last step 0 s ago" in capsys.readouterr().out
 
 
-def test_a_killed_run_tells_the_command_that_goes_on(at_work, capsys):
+def test_killed_run_reports_the_resume_command(at_work, capsys):
     run, process = at_work
     process.kill()
     process.wait()
@@ -67,7 +67,7 @@ def test_a_killed_run_tells_the_command_that_goes_on(at_work, capsys):
     assert f"resume with: {COMMAND}" in capsys.readouterr().out
 
 
-def test_a_zombie_is_no_process(at_work):
+def test_zombie_is_not_a_process(at_work):
     run, process = at_work
     os.kill(process.pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
@@ -85,19 +85,19 @@ def test_a_zombie_is_no_process(at_work):
         ({"host": "elsewhere", "state": "failed"}, "failed"),
     ],
 )
-def test_what_a_file_that_says_running_means(at_work, changed, state):
+def test_state_of_a_file_that_says_running(at_work, changed, state):
     change(at_work[0], **changed)
     assert status_of(at_work[0]).state == state
 
 
 @pytest.mark.parametrize(("ago", "silent"), [(100, False), (130, True)])
-def test_a_run_without_a_step_for_long_is_suspicious(at_work, ago, silent, capsys):
+def test_run_without_a_step_for_long_is_suspicious(at_work, ago, silent, capsys):
     change(at_work[0], step_at=time.time() - ago)
     main(["status", str(at_work[0])])
     assert ("it may hang" in capsys.readouterr().out) == silent
 
 
-def test_only_one_process_works_in_a_run(at_work):
+def test_run_directory_has_one_process(at_work):
     refusal = rf"--math.run_dir .*: process {at_work[1].pid} is at work in it"
     with pytest.raises(UserError, match=refusal), working("--math.run_dir", at_work[0], COMMAND):
         raise AssertionError("it was let in")
@@ -113,7 +113,7 @@ def test_only_one_process_works_in_a_run(at_work):
         (None, "finished", ""),
     ],
 )
-def test_how_it_ended_is_told(tmp_path, error, state, cause):
+def test_end_state_is_reported(tmp_path, error, state, cause):
     run = grpo_run(tmp_path / "run")
     try:
         with working("--math.run_dir", run, COMMAND):
@@ -126,7 +126,7 @@ def test_how_it_ended_is_told(tmp_path, error, state, cause):
     assert status.go_on == ("" if state == "finished" else COMMAND)
 
 
-def test_a_torn_last_line_and_a_mangled_file_are_lived_with(tmp_path, capsys):
+def test_truncated_line_and_corrupt_file_are_tolerated(tmp_path, capsys):
     run = grpo_run(tmp_path / "run")
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 31, "rew')
@@ -139,7 +139,7 @@ def test_a_torn_last_line_and_a_mangled_file_are_lived_with(tmp_path, capsys):
     assert "2 lines of metrics.jsonl cannot be read" in capsys.readouterr().out
 
 
-def test_the_first_steps_beside_the_last():
+def test_first_and_last_steps_are_compared():
     rows = [grpo_row(step, reward=float(step), accuracy=None) for step in range(1, 31)]
     result = changes(rows)
     assert (result["reward"].first, result["reward"].last) == (5.5, 25.5)
@@ -152,7 +152,7 @@ def test_the_first_steps_beside_the_last():
     ("clock", "pace"),
     [([], None), ([5.0], None), ([5.0, 7.0, 9.0], 2.0), ([50.0, 52.0, 20.0, 22.0], 2.0), ([1.0, None, 3.0], 2.0)],
 )
-def test_seconds_a_step(clock, pace):
+def test_seconds_per_step(clock, pace):
     assert seconds_a_step([{"step": n, "seconds_since_start": at} for n, at in enumerate(clock)]) == pace
 
 
@@ -194,7 +194,7 @@ def test_watching_ends_with_the_run(at_work, capsys):
     assert "finished" in capsys.readouterr().out
 
 
-def test_a_hostile_name_and_cause_are_shown_as_text(tmp_path, capsys):
+def test_hostile_name_and_cause_are_shown_as_text(tmp_path, capsys):
     run = grpo_run(tmp_path / "[red]\x1b[31mrun")
     with pytest.raises(RuntimeError), working("--math.run_dir", run, COMMAND):
         raise RuntimeError("[bold]\x1b]0;title\x07")

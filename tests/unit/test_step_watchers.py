@@ -18,7 +18,7 @@ from openrlhf_math.grpo.logs.metrics import step_display
          "step  7/80 reward 0.50 acc 25% len 79 cut 10% ungraded 6.2% idle 10% grad 0.2 2.00 s\n"),
     ],
 )  # fmt: skip
-def test_a_step_is_one_line_wherever_it_goes(changed, line):
+def test_step_is_one_line_in_any_output(changed, line):
     stream, seen = io.StringIO(), []
     row = grpo_row(7, reward=0.5, accuracy=0.25, policy_loss=1e-8, grad_norm=0.2, **changed)
     with step_display(stream, lambda record, steps: seen.append((record["step"], steps))) as show:
@@ -27,7 +27,7 @@ def test_a_step_is_one_line_wherever_it_goes(changed, line):
     assert seen == [(7, 80)]
 
 
-def test_something_is_shown_before_the_first_step():
+def test_output_appears_before_the_first_step():
     stream = io.StringIO()
     with step_display(stream) as show:
         before = stream.getvalue()
@@ -36,7 +36,7 @@ def test_something_is_shown_before_the_first_step():
         assert "step 4" in stream.getvalue()[len(before) :]
 
 
-def test_the_gauges_of_a_step():
+def test_gauges_of_a_step():
     row = grpo_row(7, completion_length=50.0, **{"memory/peak_gib": 3.5})
     result = values(row, 80)
     assert set(result) == set(GAUGES) - {"phase_seconds"}
@@ -46,14 +46,14 @@ def test_the_gauges_of_a_step():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])
-def test_what_is_no_number_sets_no_gauge(value):
+def test_non_numbers_set_no_gauge(value):
     row = grpo_row(7, reward=value, **{"timing/step_total": value})
     result = values(row, 80)
     assert "reward" not in result and "step" in result
     assert "step_total" not in phases(row)
 
 
-def test_the_line_of_a_step_fits_80_columns():
+def test_line_of_a_step_fits_80_columns():
     from openrlhf_math.grpo.logs.metrics import one_line
 
     row = grpo_row(

@@ -78,7 +78,7 @@ def compared(done, completions, mode, **formula):
 
 @pytest.mark.parametrize("rows", [PACKED, PACKED + SEVERAL, PADDED], ids=["packed", "packed-two-steps", "padded"])
 @pytest.mark.parametrize("recipe", MODES)
-def test_each_token_has_the_advantage_of_its_log_ratio(monkeypatch, recipe, rows):
+def test_token_advantages_are_log_ratios(monkeypatch, recipe, rows):
     completions, ranks = batch(tool=True), Ranks(2, monkeypatch)
     more = ("--no-algo.dynamic_filtering_enable",) if recipe == "dapo" else ()
     args = settings(*BATCH, *rows, *WEIGHED, *more, "--actor.num_gpus_per_node", ranks.count, "--math.recipe",
@@ -88,7 +88,7 @@ def test_each_token_has_the_advantage_of_its_log_ratio(monkeypatch, recipe, rows
     compared(train(completions, args, ranks, monkeypatch), completions, MODES[recipe], **formula)
 
 
-def test_completions_that_are_masked_are_in_no_denominator(ranks, monkeypatch):
+def test_masked_completions_are_in_no_denominator(ranks, monkeypatch):
     completions = batch(cut_off=0.35)
     args = settings(*BATCH, *PACKED, *WEIGHED, "--actor.num_gpus_per_node", ranks.count, "--math.truncated", "mask")
     kept = [one for one in completions if not one.truncated]
@@ -97,7 +97,7 @@ def test_completions_that_are_masked_are_in_no_denominator(ranks, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [SIZE, 1])
-def test_a_teacher_alone_needs_no_reward_and_no_group(ranks, monkeypatch, size):
+def test_teacher_only_run_needs_no_reward_or_group(ranks, monkeypatch, size):
     completions = batch()
     flags = ("--rollout.batch_size", GROUPS * SIZE // size, "--rollout.n_samples_per_prompt", size)
     args = settings(*flags, *PACKED, *ALONE, "--actor.num_gpus_per_node", ranks.count)
@@ -109,7 +109,7 @@ def test_a_teacher_alone_needs_no_reward_and_no_group(ranks, monkeypatch, size):
     assert_close(again.gradients[0]["table"], done.gradients[0]["table"], atol=1e-7, rtol=1e-6)
 
 
-def test_the_reverse_kl_of_a_step_is_the_mean_over_its_tokens(ranks, monkeypatch):
+def test_reverse_kl_of_a_step_is_the_mean_over_its_tokens(ranks, monkeypatch):
     completions = batch(tool=True)
     for steps in ((), SEVERAL):
         args = settings(*BATCH, *PACKED, *WEIGHED, *steps, "--actor.num_gpus_per_node", ranks.count)
@@ -142,7 +142,7 @@ def test_in_expectation_the_gradient_is_that_of_the_reverse_kl():
     assert_close(found, logits.grad, atol=1e-6, rtol=1e-5)
 
 
-def test_a_transformer_learns_from_another_behind_a_shared_prefix(ranks, monkeypatch):
+def test_student_learns_from_a_teacher_with_a_shared_prefix(ranks, monkeypatch):
     completions, other = batch(tool=True), Transformer(seed=1)
     for one in completions:
         one.reference = own_tokens(other.log_probs_of)(one)[0].detach()
@@ -154,7 +154,7 @@ def test_a_transformer_learns_from_another_behind_a_shared_prefix(ranks, monkeyp
         assert_close(done.gradients[0][name], parameter.grad, atol=1e-5, rtol=1e-4, msg=lambda text, at=name: at + text)
 
 
-def test_the_experience_maker_asks_the_teacher_and_makes_no_kl(monkeypatch):
+def test_experience_maker_queries_the_teacher_without_kl(monkeypatch):
     """Its log-probabilities go to the batch that they are of; no other model runs with one step a batch."""
     args = settings(*BATCH, *PACKED, *TEACHER)
     completions, group = batch(), object()
@@ -199,19 +199,19 @@ def test_the_experience_maker_asks_the_teacher_and_makes_no_kl(monkeypatch):
         (("--math.teacher", "./nowhere"), "--math.teacher ./nowhere"),
     ],
 )
-def test_what_works_with_no_teacher_is_one_sentence(flags, named, capsys):
+def test_flags_incompatible_with_a_teacher_are_refused(flags, named, capsys):
     words = ["--actor.model_name_or_path", "some/model-1.5B", "--data.prompt_dataset", "some/data"]
     assert main(["grpo", *words, *flags, "--dry-run"]) == 2
     error = capsys.readouterr().err.strip()
     assert named in error and len(error.splitlines()) == 1
 
 
-def test_a_recipe_with_a_kl_works_without_it():
+def test_recipe_with_a_kl_works_without_it():
     args = settings(*TEACHER, "--math.recipe", "grpo", "--algo.kl.init_coef", 0)
     assert args.math.teacher.coef == args.math.teacher.reward_coef == 1 and not old_log_probs_needed(args)
 
 
-def test_the_plan_has_the_teacher_in_the_place_of_a_reference_model():
+def test_plan_replaces_the_reference_model_by_the_teacher():
     shape = ("--no-train.colocate_all", "--actor.num_gpus_per_node", 2)
     args, plain = settings(*TEACHER, *shape), settings(*shape)
     (row,) = (row for row in plan(args) if row.name == "teacher")
@@ -224,7 +224,7 @@ def test_the_plan_has_the_teacher_in_the_place_of_a_reference_model():
     assert seen.algo.kl.init_coef > 0 and args.algo.kl.init_coef == 0 and seen.actor is args.actor
 
 
-def test_a_run_that_resumes_has_the_same_teacher():
+def test_resumed_run_keeps_its_teacher():
     config = json.loads(as_json(settings(*WEIGHED)))
     found = {name: value for name, value in config["math"]["teacher"].items() if not is_free(f"math.teacher.{name}")}
     assert found == {"model": "some/teacher-7B", "coef": 0.7, "reward_coef": 0.4,
@@ -258,7 +258,7 @@ TOKENS = {"<unk>": 0, "</s>": 1, "1": 2, "2": 3, "+": 4}
         ({"tokens": TOKENS, "positions": 1024}, "1024 positions"),
     ],
 )
-def test_a_teacher_with_another_tokenizer_is_one_sentence(tmp_path, other, named, capsys):
+def test_teacher_with_another_tokenizer_is_refused(tmp_path, other, named, capsys):
     student, teacher = save(tmp_path / "student", TOKENS), save(tmp_path / "teacher", **other)
     problems = tmp_path / "problems.jsonl"
     problems.write_text("".join(f'{{"problem": "1 + {n}", "answer": "{n + 1}"}}\n' for n in range(16)))

@@ -73,7 +73,7 @@ def naive(model, batch):
     return expected
 
 
-def test_each_action_has_the_log_probability_that_the_model_gives_it(server, model, tokenizer):
+def test_action_log_probabilities_match_the_model(server, model, tokenizer):
     found = log_probs_of(Teacher("teacher", server.url), batches(len(tokenizer)))
     for one, batch in zip(found, batches(len(tokenizer)), strict=True):
         assert_close(one, naive(model, batch), atol=1e-5, rtol=1e-5)
@@ -106,7 +106,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_reply_that_cannot_be_used_is_asked_for_again(server, model, tokenizer, fault):
+def test_unusable_reply_is_requested_again(server, model, tokenizer, fault):
     server.faults += [fault, fault]
     found = log_probs_of(Teacher("teacher", server.url), batches(len(tokenizer)))
     assert_close(found[0], naive(model, batches(len(tokenizer))[0]), atol=1e-5, rtol=1e-5)
@@ -114,7 +114,7 @@ def test_a_reply_that_cannot_be_used_is_asked_for_again(server, model, tokenizer
 
 
 @pytest.mark.parametrize("fault", [503, FAULTS["other tokens"], 400, 404, 307])
-def test_a_server_that_never_answers_ends_the_run_in_a_sentence(server, tokenizer, fault):
+def test_silent_server_ends_the_run_with_one_sentence(server, tokenizer, fault):
     server.faults += [fault] * 100
     with pytest.raises(RuntimeError) as raised:
         log_probs_of(Teacher("teacher", server.url, tries=2), batches(len(tokenizer)))
@@ -123,7 +123,7 @@ def test_a_server_that_never_answers_ends_the_run_in_a_sentence(server, tokenize
     assert "--base-url" not in message and "--max-tokens" not in message
 
 
-def test_the_key_is_sent_and_never_shown(server, tokenizer, monkeypatch):
+def test_key_is_sent_but_never_shown(server, tokenizer, monkeypatch):
     monkeypatch.setenv("TEACHER_KEY", "secret-of-the-teacher")
     args = settings("--math.teacher", server.url, "--math.teacher_key_env", "TEACHER_KEY")
     assert "secret" not in as_json(args)
@@ -134,7 +134,7 @@ def test_the_key_is_sent_and_never_shown(server, tokenizer, monkeypatch):
 # Before a run
 
 
-def test_the_only_model_of_a_server_is_the_teacher(server, tokenizer):
+def test_only_model_of_a_server_is_the_teacher(server, tokenizer):
     assert served(Teacher("", server.url), tokenizer, 256).model == "teacher"
     server.context = None
     assert served(Teacher("teacher", server.url), tokenizer, 10**6).model == "teacher"
@@ -151,7 +151,7 @@ def test_the_only_model_of_a_server_is_the_teacher(server, tokenizer):
         ({"faults": [401] * 100}, "OPENAI_API_KEY"),
     ],
 )
-def test_a_server_that_cannot_teach_is_one_sentence(server, tokenizer, change, named):
+def test_unsuitable_server_is_one_sentence(server, tokenizer, change, named):
     for name, value in change.items():
         setattr(server, name, value)
     teacher = Teacher("teacher" if change.get("names") == ("other",) else "", server.url)
@@ -162,7 +162,7 @@ def test_a_server_that_cannot_teach_is_one_sentence(server, tokenizer, change, n
 
 
 @pytest.mark.parametrize("swap", [(5, 6), (30, 60)])
-def test_a_server_with_another_vocabulary_is_one_sentence(server, tokenizer, swap):
+def test_server_with_another_vocabulary_is_refused(server, tokenizer, swap):
     class Swapped:
         def decode(self, ids):
             return tokenizer.decode([{swap[0]: swap[1], swap[1]: swap[0]}.get(token, token) for token in ids])
@@ -172,7 +172,7 @@ def test_a_server_with_another_vocabulary_is_one_sentence(server, tokenizer, swa
         served(Teacher("", server.url), tokenizer, 256)
 
 
-def test_a_server_with_fewer_tokens_is_one_sentence(server, tokenizer):
+def test_server_with_fewer_tokens_is_refused(server, tokenizer):
     last = max(tokenizer.get_vocab().values())
 
     class Shorter:
@@ -196,7 +196,7 @@ def test_a_server_with_fewer_tokens_is_one_sentence(server, tokenizer):
         (("--math.teacher", "some/model-7B", "--math.teacher_model", "a"), "--math.teacher_model a"),
     ],
 )
-def test_flags_of_a_server_that_cannot_work(flags, named, capsys):
+def test_invalid_server_flags(flags, named, capsys):
     words = ["--actor.model_name_or_path", "some/model-1.5B", "--data.prompt_dataset", "some/data"]
     url = () if "--math.teacher" in flags else ("--math.teacher", "http://127.0.0.1:9/v1")
     assert main(["grpo", *words, *url, *flags, "--dry-run"]) == 2
@@ -204,7 +204,7 @@ def test_flags_of_a_server_that_cannot_work(flags, named, capsys):
     assert named in error and len(error.splitlines()) == 1
 
 
-def test_a_run_with_a_server_loads_no_model_more():
+def test_teacher_server_loads_no_extra_model():
     plain, args = (
         settings("--no-train.colocate_all"),
         settings(

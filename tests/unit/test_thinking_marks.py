@@ -49,7 +49,7 @@ CLOSED = {
 
 @pytest.mark.parametrize("style", ["boxed", "think"])
 @pytest.mark.parametrize("response", CLOSED.values(), ids=CLOSED.keys())
-def test_a_draft_is_no_answer_and_the_format_is_right(response, style):
+def test_draft_is_not_an_answer_and_the_format_is_valid(response, style):
     found = extract(response, style)
     assert (found.answer, found.boxes) == ("5", ("5",))
     assert well_formed(response, found, style)
@@ -68,11 +68,11 @@ def test_thinking_that_is_not_closed_has_no_answer(response, style):
 @pytest.mark.parametrize(
     "text", ["", r"\boxed{5}", "<think>a</think>b", "analysis of the case: 5", "f[x] <5 and 6> |x|", "a<|end|>"]
 )
-def test_other_texts_stay_as_they_are(text):
+def test_other_texts_are_unchanged(text):
     assert in_think_tags(text) == text
 
 
-def test_whatever_reads_a_text_behind_its_thinking_knows_the_marks():
+def test_every_reader_knows_the_thinking_marks():
     thought = f"{ANALYSIS}Verdict: No. The best is solution 2.\n\nWell.{TO_FINAL}"
     assert verdict(thought + "Verdict: Yes") is True
     assert split_steps("[THINK]a\n\nb[/THINK]c\n\nd") == ["a", "b", "c", "d"]
@@ -85,7 +85,7 @@ def test_whatever_reads_a_text_behind_its_thinking_knows_the_marks():
     [("x<think>\n", True), ("x<thought>\n", True), (f"x<|start|>assistant{ANALYSIS}", True),
      ("x<|start|>assistant", False), ("x<think>\n\n</think>\n\n", False), ("x[/INST]", False)],
 )  # fmt: skip
-def test_prompts_that_begin_thinking(prompt, begun):
+def test_prompts_that_open_thinking(prompt, begun):
     assert begins_thinking(prompt) is begun
 
 
@@ -93,7 +93,7 @@ def test_prompts_that_begin_thinking(prompt, begun):
     ("tokenizer", "kept"),
     [(gpt_oss, True), (ministral, True), (command_r7b, True), (seed_oss, False), (qwen3, False), (chatml, False)],
 )
-def test_engines_keep_special_tokens_where_they_mark_thinking(tokenizer, kept):
+def test_engines_keep_special_tokens_of_thinking(tokenizer, kept):
     tokenizer = tokenizer()
     text = EngineText(tokenizer)
     assert text.arguments() == ({"skip_special_tokens": False} if kept else {})
@@ -125,19 +125,19 @@ EARLIER = [
     ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize(("tokenizer", "expected"), EARLIER)
-def test_thinking_of_earlier_turns_is_where_the_template_takes_it(tokenizer, expected, said):
+def test_earlier_thinking_is_placed_by_the_template(tokenizer, expected, said):
     messages = [{"role": "user", "content": "1+1?"}, {"role": "assistant", **said}, {"role": "user", "content": "and?"}]
     assert chat_text(tokenizer(), messages) == expected
 
 
-def test_templates_that_take_no_field_get_the_tags_within_the_content():
+def test_templates_without_a_thinking_field_get_tags_in_content():
     said = {"role": "assistant", "content": "<think>\nadd\n</think>\n\n2"}
     messages = [{"role": "user", "content": "1+1?"}, said, {"role": "user", "content": "and?"}]
     assert "assistant\n<think>\nadd\n</think>\n\n2<|im_end|>" in chat_text(chatml(), messages)
     assert "<｜Assistant｜>\n\n2<｜end▁of▁sentence｜>" in chat_text(deepseek_r1().tokenizer, messages)
 
 
-def test_a_verifier_whose_prompt_begins_the_thinking_is_refused():
+def test_verifier_prompt_that_opens_thinking_is_refused():
     config = SimpleNamespace(architectures=["Qwen2ForCausalLM"])
     Verifier(chatml(), config)
     opened = chatml()
@@ -151,5 +151,5 @@ def test_a_verifier_whose_prompt_begins_the_thinking_is_refused():
     [(exaone_deep, "[|user|]1+1?\n[|assistant|]<thought>\n"),
      (chatml, "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n<think>\n")],
 )  # fmt: skip
-def test_the_r1_prompt_opens_thinking_that_the_template_has_not_opened(tokenizer, expected):
+def test_r1_prompt_opens_thinking_that_the_template_has_not_opened(tokenizer, expected):
     assert r1(tokenizer(), [{"role": "user", "content": "1+1?"}]) == expected

@@ -34,7 +34,7 @@ def test_answers_are_products_and_no_problem_is_in_two_sets(world):
     assert not taught & {*sets["train"], *sets["heldout"]} and not set(sets["train"]) & set(sets["heldout"])
 
 
-def test_a_trace_guesses_or_calls_and_what_the_tool_writes_is_not_learned(world):
+def test_tool_traces_guess_or_call_and_tool_output_is_masked(world):
     guesses = calls = answers = 0
     for row in rows(world, "traces"):
         first, second = factors(row["problem"])
@@ -52,7 +52,7 @@ def test_a_trace_guesses_or_calls_and_what_the_tool_writes_is_not_learned(world)
     assert calls == answers and guesses + calls == 400 and calls / 400 == pytest.approx(CALLS, abs=0.1)
 
 
-def test_the_same_seed_gives_the_same_bytes(world, tmp_path):
+def test_same_seed_gives_the_same_bytes(world, tmp_path):
     write_products(tmp_path / "again", seed=3, taught=400, train=50, heldout=20)
     for name in ("traces.jsonl", "train.jsonl", "heldout.jsonl", "model/tokenizer.json", "model/model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (world / name).read_bytes()

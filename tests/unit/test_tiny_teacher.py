@@ -18,7 +18,7 @@ from openrlhf_math.rewards import grade
 STORIES = distinct_stories(500, seed=1)
 
 
-def test_every_problem_is_read_back_whatever_follows_it():
+def test_every_problem_is_parsed_back_before_any_text():
     for story in STORIES:
         assert read_story(story.text) == story
         assert read_story(f"{story.text}\nTom buys 3. Reason step by step.") == story
@@ -29,19 +29,19 @@ def test_without_flaws_every_trace_is_correct():
     assert all(grade(teach(story, 0, flawed=0.0), str(story.answer)).outcome == "correct" for story in STORIES)
 
 
-def test_flaws_come_as_often_as_asked_and_are_caught():
+def test_flaws_have_the_requested_rate_and_are_detected():
     outcomes = [grade(teach(story, 0, flawed=0.3), str(story.answer)) for story in STORIES]
     good = sum(one.outcome == "correct" and one.well_formed for one in outcomes)
     assert good == pytest.approx(0.7 * len(STORIES), rel=0.1)
 
 
-def test_the_seed_decides():
+def test_output_depends_on_the_seed():
     asked = {"messages": [{"role": "user", "content": STORIES[0].text}]}
     replies = [json.dumps(complete(asked | {"seed": seed}, 0.3)) for seed in (1, 1, 2, 3, 4, 5)]
     assert replies[0] == replies[1] and len(set(replies)) > 2
 
 
-def test_the_limit_cuts_off():
+def test_limit_truncates():
     asked = {"messages": [{"role": "user", "content": STORIES[0].text}], "max_tokens": 10}
     reply = complete(asked, 0.0)
     assert reply["choices"][0]["finish_reason"] == "length" and reply["usage"]["completion_tokens"] == 10
@@ -65,7 +65,7 @@ def post(url: str, body: dict, key: str = "open sesame") -> dict:
         return json.load(response)
 
 
-def test_it_is_served(url):
+def test_completion_is_served(url):
     with urllib.request.urlopen(f"{url}/models", timeout=10) as response:
         assert json.load(response)["data"][0]["id"] == "tiny-teacher"
     body = {"model": "tiny-teacher", "messages": [{"role": "user", "content": STORIES[0].text}]}
@@ -81,7 +81,7 @@ def test_it_is_served(url):
         ({"messages": []}, "open sesame", 400),
     ],
 )
-def test_it_refuses(url, change, key, status):
+def test_invalid_requests_are_refused(url, change, key, status):
     body = {"model": "tiny-teacher", "messages": [{"role": "user", "content": STORIES[0].text}]}
     with pytest.raises(urllib.error.HTTPError) as refused:
         post(url, body | change, key)

@@ -67,7 +67,7 @@ class Engine:
 CODE = "I use code.\n```python\nprint(6 * 7)\n```\n"
 
 
-def test_the_output_follows_the_code_and_the_model_continues():
+def test_output_follows_the_code_and_the_model_continues():
     engine = Engine(CODE + "So it is \\boxed{42}.")
     attempt = engine.write()
     assert attempt.text == CODE + "```output\n42\n```\n" + "So it is \\boxed{42}."
@@ -95,20 +95,20 @@ def test_failures_are_counted_and_the_model_sees_them(code, failed):
     assert (attempt.use.calls, attempt.use.failed) == (1, failed)
 
 
-def test_a_kernel_that_dies_is_started_again():
+def test_kernel_that_dies_is_started_again():
     attempt = Engine("```python\nimport os\nos._exit(1)\n```\n```python\nprint('alive')\n```\nok").write()
     assert attempt.use.calls == 2 and attempt.use.failed == 1
     assert "alive" in attempt.text and "without the variables" in attempt.text
 
 
-def test_a_block_at_the_end_of_the_turn_is_run_and_the_turn_continues():
+def test_block_at_the_end_of_the_turn_is_run_and_the_turn_continues():
     engine = Engine("```python\nprint(3)\n```", "\\boxed{3}")
     attempt = engine.write()
     assert attempt.text == "```python\nprint(3)\n```\n```output\n3\n```\n\\boxed{3}"
     assert END not in engine.asked[1][0] and attempt.finished == "eos"
 
 
-def test_a_call_of_the_template_ends_the_turn_once():
+def test_call_of_the_template_ends_the_turn_once():
     call = '<tool_call>\n{"name": "python", "arguments": {"code": "print(6*7)"}}\n</tool_call>'
     after = f"{END}\n<|im_start|>user\n<tool_response>\n42\n</tool_response>{END}\n<|im_start|>assistant\n"
     for texts in ([call + "It is 42."], [call, "It is 42."]):
@@ -130,18 +130,18 @@ def test_no_attempt_is_longer_than_its_limit(most):
     assert all(asked[1] >= 1 for asked in engine.asked)
 
 
-def test_the_stop_texts_of_the_request_end_the_attempt():
+def test_stop_texts_of_the_request_end_the_attempt():
     attempt = Engine("a\n\nProblem: b" + CODE).write(stop=("\nProblem:",))
     assert (attempt.text, attempt.finished, attempt.use.calls) == ("a\n\nProblem:", "stop", 0)
 
 
 @pytest.mark.parametrize("text", ["```python\nprint(1)\n", "```\nplain\n```\n", "a ``` b ```\n", "```json\n{}\n```\n"])
-def test_what_is_no_call_is_not_run(text):
+def test_non_calls_are_not_run(text):
     attempt = Engine(text + "end").write()
     assert (attempt.text, attempt.use.calls, attempt.finished) == (text + "end", 0, "eos")
 
 
-def test_a_thousand_blocks_of_no_language_cost_bounded_work():
+def test_thousand_blocks_of_no_language_cost_bounded_work():
     engine = Engine("```\nx\n```\n" * 1000 + CODE)
     attempt = engine.write(most=100_000)
     assert len(engine.asked) == MOST_FALSE_STOPS + 1
@@ -149,7 +149,7 @@ def test_a_thousand_blocks_of_no_language_cost_bounded_work():
 
 
 @pytest.mark.parametrize("output", [f"{END}<|im_start|>system", "```\nboxed", "<tool_response>", "\ud800", "é∑𝟙" * 3])
-def test_output_is_text_whatever_it_spells(output):
+def test_output_is_always_text(output):
     """The code does not spell it: it prints the characters by their numbers."""
     engine = Engine(f"```python\nprint(''.join(map(chr, {list(map(ord, output))})))\n```\n", "ok")
     attempt = engine.write()
@@ -164,7 +164,7 @@ def test_huge_output_is_cut():
 
 
 @pytest.mark.parametrize("code", ["import time\ntime.sleep(600)", "while True: pass"])
-def test_cutting_ends_the_program_and_keeps_the_count(code, tmp_path):
+def test_truncation_ends_the_program_and_keeps_the_count(code, tmp_path):
     """Event by event: the program has begun, the attempt is cut, the program is gone."""
     begun = tmp_path / "pid"
     block = f"```python\nimport os\nopen({str(begun)!r}, 'w').write(str(os.getpid()))\n{code}\n```\n"
@@ -187,7 +187,7 @@ def test_cutting_ends_the_program_and_keeps_the_count(code, tmp_path):
     assert not os.path.exists(f"/proc/{begun.read_text()}")
 
 
-def test_a_cancelled_attempt_gives_its_place_back():
+def test_cancelled_attempt_frees_its_slot():
     async def run():
         engine = Engine("```python\nimport time\ntime.sleep(600)\n```\n")
         tool = Tool(ToolSettings(isolation="none"), engine.reads, "m")
@@ -205,7 +205,7 @@ def test_a_cancelled_attempt_gives_its_place_back():
     assert before == after
 
 
-def test_an_engine_that_fails_leaves_no_kernel():
+def test_engine_that_fails_leaves_no_kernel():
     async def run():
         engine = Engine(CODE)
         tool = Tool(ToolSettings(isolation="none"), engine.reads, "m")
@@ -226,7 +226,7 @@ async def _then_fails(engine: Engine, *asked) -> Piece:
     return piece
 
 
-def test_many_attempts_at_once_do_not_mix():
+def test_concurrent_attempts_are_isolated():
     """Attempts with a variable each, more of them than kernels, and more kernels than cores."""
 
     async def run():
@@ -247,7 +247,7 @@ def test_many_attempts_at_once_do_not_mix():
         assert f"```output\n{number * 1001}\n```\n" in text
 
 
-def test_the_seed_of_a_later_request_is_another_and_always_the_same():
+def test_later_request_has_a_distinct_fixed_seed():
     assert seed_of_request(7, 0) == 7 and seed_of_request(None, 3) is None
     seeds = [seed_of_request(7, number) for number in range(50)]
     assert len(set(seeds)) == 50 and seeds == [seed_of_request(7, number) for number in range(50)]
@@ -255,7 +255,7 @@ def test_the_seed_of_a_later_request_is_another_and_always_the_same():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_texts_cut_anywhere_are_the_same_transcript(seed):
+def test_chunk_boundaries_do_not_change_the_transcript(seed):
     """The engine may stop wherever it likes: `text` is what was written and shown, in order."""
     bits = ["```python\nprint(1)\n```\n", "```\nx\n```\n", "words ", "`` ` ", "\n", "```output\n5\n```\n", "<think>"]
     text = "".join(random.Random(seed).choices(bits, k=12)) + "end"

@@ -52,7 +52,7 @@ def test_code_is_found(form, text, code, source):
 
 
 @pytest.mark.parametrize(("form", "text", "code", "source"), ONE_CALL)
-def test_pieces_are_read_as_the_whole(form, text, code, source):
+def test_chunks_are_parsed_like_the_whole(form, text, code, source):
     """The first call that any piece ends with is the one of the text."""
     for seed in range(20):
         cuts = sorted(random.Random(seed).choices(range(len(text) + 1), k=seed))
@@ -67,7 +67,7 @@ def test_no_call(form, text):
 
 
 @pytest.mark.parametrize("inner", FAULTY)
-def test_a_call_that_cannot_be_read_says_why(inner):
+def test_unreadable_call_gives_a_reason(inner):
     call = last_call(f"<tool_call>{inner}</tool_call>", "template")
     assert call.code is None and call.fault
 

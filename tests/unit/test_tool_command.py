@@ -45,7 +45,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("command", "flag"), REFUSED)
-def test_what_cannot_work_is_refused_by_its_flag(command, flag, capsys, monkeypatch, tmp_path):
+def test_invalid_value_is_refused_by_its_flag(command, flag, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "name").mkdir()
     command = [str(tmp_path / "name") if one == "owner/name" else one for one in command]
@@ -54,7 +54,7 @@ def test_what_cannot_work_is_refused_by_its_flag(command, flag, capsys, monkeypa
     assert flag in said and said.count("\n") == 1
 
 
-def test_an_isolation_that_is_not_there_is_refused(monkeypatch):
+def test_missing_isolation_is_refused(monkeypatch):
     from openrlhf_math.errors import UserError
     from openrlhf_math.tools import isolation
 
@@ -77,7 +77,7 @@ class Scripted:
 RUN = "```python\nprint('\\\\boxed{%s}')\n```\n```output\n\\boxed{%s}\n```\n"
 
 
-def test_rows_of_solve_say_what_was_done_and_no_printed_answer_is_chosen():
+def test_solve_rows_record_calls_and_printed_answers_are_not_chosen():
     """Two of three attempts only print 7; the third says 8. Spent are the model's tokens."""
     pool = GradingPool(RewardConfig(workers=1))
     sampler = Scripted(RUN % (7, 7), RUN % (7, 7), RUN % (7, 7) + "\\boxed{8}")
@@ -151,7 +151,7 @@ def evaluated(monkeypatch):
     return run
 
 
-def test_an_evaluation_runs_code_and_counts_it(evaluated):
+def test_evaluation_runs_code_and_counts_it(evaluated):
     code = "```python\nprint(6 * 7)\n```\n"
     texts = {"0-0": [code + "\\boxed{42}"], "0-1": ["\\boxed{1}"], "1-0": [code * 2 + "\\boxed{42}\nProblem:x"]}
     made, steps = evaluated(texts, stop=("\nProblem:",))
@@ -163,7 +163,7 @@ def test_an_evaluation_runs_code_and_counts_it(evaluated):
     assert len(set(steps.seeds.values())) == len(steps.seeds) == 6
 
 
-def test_an_engine_that_dies_ends_the_evaluation(evaluated):
+def test_engine_that_dies_ends_the_evaluation(evaluated):
     from openrlhf_math.errors import UserError
 
     def dying(steps):
@@ -176,7 +176,7 @@ def test_an_engine_that_dies_ends_the_evaluation(evaluated):
         evaluated({"0-0": ["x"], "0-1": ["y"]}, step=dying)
 
 
-def test_a_call_does_not_wait_for_many_steps_of_the_engine(evaluated, monkeypatch):
+def test_call_result_needs_few_engine_steps(evaluated, monkeypatch):
     """A program that takes no time: the attempt's next request is there within two steps."""
     steps_taken = []
 

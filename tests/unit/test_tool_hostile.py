@@ -88,7 +88,7 @@ def results(isolation, world):
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
-def test_a_hostile_program_is_held(program, results):
+def test_hostile_program_is_contained(program, results):
     result, *following = results[program.name]
     assert result.status == program.ends, result
     assert program.says in result.output
@@ -97,7 +97,7 @@ def test_a_hostile_program_is_held(program, results):
     assert following[-1].output.splitlines()[0] == "42" or following[0].output.splitlines()[0] == "42", following
 
 
-def test_nothing_stays_behind(results, world):
+def test_no_process_or_file_is_left(results, world):
     assert results["left"] == set()
     folder = Path(world["secret_file"]).parent
     assert {path.name for path in folder.iterdir()} == {"secret", "socket"}
@@ -107,18 +107,18 @@ def test_nothing_stays_behind(results, world):
             server.accept()
 
 
-def test_there_are_enough_of_them():
+def test_hostile_programs_are_numerous():
     assert len({program.name for program in PROGRAMS}) == len(PROGRAMS) >= 60
 
 
-def test_a_long_reply_is_no_memory(isolation):
+def test_long_output_uses_no_memory(isolation):
     with new_kernel(replace(LIMITS, seconds=2), isolation) as kernel:
         result = kernel.run("print('a' * 5000 + 'END')")
     assert result.output.endswith("END") and result.output.startswith("a" * 1500)
     assert f"{5004 - 2000} bytes" in result.output
 
 
-def test_python_below_tmp_is_no_obstacle(tmp_path, isolation):
+def test_python_in_tmp_works(tmp_path, isolation):
     """The new root then has folders in /tmp, of which the code sees only what is shown, and works in none of them."""
     if not str(tmp_path).startswith("/tmp/"):
         pytest.skip("the test's folder is not below /tmp")

@@ -18,7 +18,7 @@ def pool(size: int = 2, limits: KernelLimits = LIMITS) -> KernelPool:
     return KernelPool(limits, "none", size)
 
 
-def test_variables_last_for_the_attempt_and_no_longer():
+def test_variables_live_as_long_as_the_attempt():
     async def run():
         kernels = pool()
         async with kernels.session() as one, kernels.session() as other:
@@ -44,7 +44,7 @@ def test_variables_last_for_the_attempt_and_no_longer():
         ("'é∑'", "'é∑'"),
     ],
 )  # fmt: skip
-def test_a_notebooks_output(code, output):
+def test_notebooks_output(code, output):
     async def run():
         async with pool().session() as session:
             return await session.run(code)
@@ -53,7 +53,7 @@ def test_a_notebooks_output(code, output):
     assert (result.output, result.status, result.fresh) == (output, "ok", False)
 
 
-def test_a_call_beyond_its_time_loses_the_variables_and_says_so():
+def test_timed_out_call_loses_variables_and_reports_it():
     async def run():
         async with pool(limits=KernelLimits(seconds=1)).session() as session:
             await session.run("x = 5")
@@ -65,7 +65,7 @@ def test_a_call_beyond_its_time_loses_the_variables_and_says_so():
     assert (after.output, after.fresh) == ("1", False)
 
 
-def test_a_call_whose_kernel_is_closed_before_it_is_sent_ends_as_died():
+def test_call_to_a_closed_kernel_ends_as_died():
     class ClosedBetween(Kernel):
         def _call(self, code, deadline):
             self.close()  # as from another thread, between the start and the call
@@ -75,7 +75,7 @@ def test_a_call_whose_kernel_is_closed_before_it_is_sent_ends_as_died():
     assert result.status == "died"
 
 
-def test_who_finds_no_place_gets_an_answer():
+def test_caller_without_a_free_kernel_gets_an_answer():
     async def run():
         kernels = pool(1)
         async with kernels.session() as one, kernels.session() as other:
@@ -88,7 +88,7 @@ def test_who_finds_no_place_gets_an_answer():
     assert busy.status == "time" and free.output == "2"
 
 
-def test_cancelling_a_call_ends_its_process_and_frees_its_place(tmp_path):
+def test_cancelled_call_ends_its_process_and_frees_its_slot(tmp_path):
     mark = tmp_path / "pid"
 
     async def run():
@@ -113,7 +113,7 @@ def test_cancelling_a_call_ends_its_process_and_frees_its_place(tmp_path):
     raise AssertionError("its process is still there")
 
 
-def test_what_a_program_leaves_without_isolation_is_ended_and_removed(tmp_path):
+def test_leftovers_without_isolation_are_ended_and_removed(tmp_path):
     async def run():
         async with pool().session() as session:
             code = "import os, subprocess\np = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
@@ -127,7 +127,7 @@ def test_what_a_program_leaves_without_isolation_is_ended_and_removed(tmp_path):
     raise AssertionError((os.path.exists(f"/proc/{pid}"), os.path.exists(folder)))
 
 
-def test_the_environment_is_empty(monkeypatch):
+def test_environment_is_empty(monkeypatch):
     monkeypatch.setenv("TOOL_TEST_SECRET", "SECRET")
 
     async def run():
@@ -138,17 +138,17 @@ def test_the_environment_is_empty(monkeypatch):
 
 
 @pytest.mark.parametrize("fault", [{"seconds": 0}, {"memory_mb": 1}, {"processes": 1}, {"seconds": float("inf")}])
-def test_limits_that_leave_no_room_are_refused(fault):
+def test_limits_that_are_too_small_are_refused(fault):
     with pytest.raises(ValueError, match=next(iter(fault))):
         KernelLimits(**fault)
 
 
-def test_isolation_that_cannot_be_had_is_refused(monkeypatch):
+def test_unavailable_isolation_is_refused(monkeypatch):
     monkeypatch.setattr(isolation, "_fault", lambda kind: "EPERM")
     with pytest.raises(UserError, match="--tool-isolation none"):
         isolation.find_isolation("auto")
     assert isolation.find_isolation("none") == "none"
 
 
-def test_a_probe_that_sees_the_machine_is_a_fault():
+def test_probe_that_sees_the_machine_fails():
     assert isolation._fault.__wrapped__("none") != ""

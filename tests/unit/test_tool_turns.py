@@ -57,12 +57,12 @@ def tokenizer(template: str = QWEN) -> PreTrainedTokenizerFast:
     ("source", "follows"),
     [(BLOCK, "```output\n1\n```\n"), (BLOCK.rstrip(), "\n```output\n1\n```\n"), (BLOCK + "```output", "\n1\n```\n")],
 )
-def test_the_output_of_a_block_follows_in_the_same_turn(source, follows):
+def test_output_of_a_block_follows_in_the_same_turn(source, follows):
     assert BlockTurns(100).response(Call("print(1)\n", source), "1\n") == follows
 
 
 @pytest.mark.parametrize(("template", "role"), [(QWEN, "user"), (HERMES, "tool")])
-def test_the_models_own_template_writes_the_turn_of_the_tool(template, role):
+def test_model_template_renders_the_tool_turn(template, role):
     turns = TemplateTurns(tokenizer(template), 100, "m")
     written = turns.response(Call("x", "<tool_call>...</tool_call>"), "1\n")
     wanted = f"<|im_end|>\n<|im_start|>{role}\n<tool_response>\n1\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
@@ -70,27 +70,27 @@ def test_the_models_own_template_writes_the_turn_of_the_tool(template, role):
     assert turns.without_end(written) == wanted[len("<|im_end|>") :]
 
 
-def test_a_call_that_cannot_be_read_is_answered_with_its_fault():
+def test_unreadable_call_is_answered_with_its_error():
     assert "[the call is not JSON]" in TemplateTurns(tokenizer(), 100, "m").response(
         Call(None, "", "the call is not JSON"), ""
     )
 
 
 @pytest.mark.parametrize("template", [NO_TOOLS, NO_TOOL_ROLE, SILENT, OTHER_CALLS])
-def test_a_template_that_cannot_do_it_is_refused(template):
+def test_template_without_tools_is_refused(template):
     with pytest.raises(UserError, match="--tool-form block"):
         find_turns("template", tokenizer(template), 100, "m")
     assert find_turns("block", tokenizer(template), 100, "m").form == "block"
 
 
-def test_a_tokenizer_that_hides_calls_is_refused():
+def test_tokenizer_that_hides_calls_is_refused():
     hides = tokenizer()
     hides.add_special_tokens({"additional_special_tokens": [AddedToken("<tool_call>", special=True)]})
     with pytest.raises(UserError, match="--tool-form block"):
         find_turns("template", hides, 100, "m")
 
 
-def test_variables_of_the_template_reach_the_turn_of_the_tool():
+def test_template_variables_reach_the_tool_turn():
     template = QWEN.replace(
         "<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n{% if thinks %}<think>{% endif %}{% endif %}"
     )
@@ -100,7 +100,7 @@ def test_variables_of_the_template_reach_the_turn_of_the_tool():
 
 
 @pytest.mark.parametrize("form", ["block", "template"])
-def test_output_becomes_no_control_token(form):
+def test_output_contains_no_control_token(form):
     """Counted by the tokenizer itself: no more added tokens than with an empty output."""
     reads = tokenizer()
     turns, added = find_turns(form, reads, 10_000, "m"), set(reads.get_added_vocab().values())
@@ -120,18 +120,18 @@ def test_output_becomes_no_control_token(form):
     "text",
     ["<|im_end|>", "<｜end｜>", "</s>", "<s>", "</response>", "<think>", "[INST]", "[/INST]", "```", "````"],
 )
-def test_output_spells_no_control_token_of_other_models(text):
+def test_output_contains_no_control_token_of_other_models(text):
     shown = harmless(f"a{text}b")
     assert text not in shown and "```" not in shown
     assert shown.replace(HIDDEN, "") == f"a{text}b"
 
 
-def test_ordinary_output_stays():
+def test_ordinary_output_is_unchanged():
     text = "<class 'int'> 3 < 4 > 2, [1, 2], [A, B], `x`, a<b, <function f at 0x7f>"
     assert harmless(text) == text
 
 
-def test_text_that_is_no_unicode_becomes_so():
+def test_invalid_unicode_is_repaired():
     assert harmless("a\ud800b").encode() == b"a?b"
 
 
@@ -142,7 +142,7 @@ def test_long_output_keeps_its_beginning_and_its_end(most, text, shown):
     assert cut(text, most) == shown
 
 
-def test_the_bound_holds_for_what_was_made_harmless():
+def test_length_limit_holds_for_escaped_text():
     written = BlockTurns(1000).response(Call("x", BLOCK), "```" * 100_000)
     assert len(written) < 1100
 

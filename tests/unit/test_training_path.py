@@ -49,7 +49,7 @@ def qwen2(dtype=torch.float32, **settings) -> Qwen2ForCausalLM:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("asked", "path"), [(SHARED_PREFIX, SHARED), ("sdpa", PADDED), ("eager", PADDED)])
-def test_a_right_path_is_taken_without_a_word(dtype, asked, path):
+def test_correct_path_is_used_without_a_message(dtype, asked, path):
     actor = PackedActor(qwen2(dtype), asked)
     actor.packing_samples = False
     assert actor.choose_path() is None
@@ -73,7 +73,7 @@ def crashing(*inputs):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("broken", [leaky, without_prompt, scaled, crashing])
-def test_a_wrong_attention_is_found_and_rows_are_taken(monkeypatch, broken, dtype):
+def test_wrong_attention_falls_back_to_rows(monkeypatch, broken, dtype):
     monkeypatch.setattr(shared_prefix_attention, "attend", broken)
     actor = PackedActor(qwen2(dtype), SHARED_PREFIX)
     note = actor.choose_path()
@@ -100,7 +100,7 @@ def one_too_large(*batch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("broken", [counted_by_place, one_too_large])
-def test_wrong_positions_are_found(monkeypatch, broken, dtype):
+def test_wrong_positions_are_detected(monkeypatch, broken, dtype):
     monkeypatch.setattr(packed_actor, "pack", broken)
     actor = PackedActor(qwen2(dtype), SHARED_PREFIX)
     assert actor.choose_path() is not None
@@ -108,12 +108,12 @@ def test_wrong_positions_are_found(monkeypatch, broken, dtype):
 
 
 @pytest.mark.parametrize(("experts", "times"), [(False, 2.5), (True, 4.0)])
-def test_a_mixture_may_differ_by_more(experts, times):
+def test_mixture_of_experts_has_a_larger_tolerance(experts, times):
     model = nn.ModuleDict({"experts" if experts else "mlp": nn.Linear(2, 2)})
     assert Reference.of(model, lambda: torch.zeros(5), torch.bfloat16).times == times
 
 
-def test_the_first_pass_chooses_the_path_where_nobody_asked(monkeypatch):
+def test_first_pass_chooses_the_path_by_default(monkeypatch):
     monkeypatch.setattr(shared_prefix_attention, "attend", leaky)
     actor = PackedActor(qwen2(), SHARED_PREFIX).train()
     sequences = torch.randint(10, 100, (2, 9))
@@ -123,7 +123,7 @@ def test_the_first_pass_chooses_the_path_where_nobody_asked(monkeypatch):
     assert all(parameter.grad is not None for parameter in actor.model.parameters())
 
 
-def test_a_model_for_which_no_path_is_right_is_refused(monkeypatch):
+def test_model_without_a_correct_path_is_refused(monkeypatch):
     monkeypatch.setattr(shared_prefix_attention, "attend", leaky)
     monkeypatch.setattr(PackedActor, "_as_rows", lambda self, sequences, actions, *rest: (actions * 0.0,) * 2 + (0,))
     with pytest.raises(WrongPath) as refusal:
@@ -132,7 +132,7 @@ def test_a_model_for_which_no_path_is_right_is_refused(monkeypatch):
     assert "Qwen2ForCausalLM" in str(refusal.value)
 
 
-def test_a_padded_path_with_an_attention_that_is_wrong_takes_the_models_own(monkeypatch):
+def test_padded_path_with_wrong_attention_uses_the_models_attention(monkeypatch):
     """As PyTorch's fused attention is for a model with a soft-cap."""
     from transformers import AttentionInterface
 
@@ -148,20 +148,20 @@ def test_a_padded_path_with_an_attention_that_is_wrong_takes_the_models_own(monk
     assert (actor.path, actor.rows_attention) == (PADDED, "eager")
 
 
-def test_an_auxiliary_loss_that_a_model_does_not_have_is_refused():
+def test_missing_auxiliary_loss_is_refused():
     actor = PackedActor(qwen2(), SHARED_PREFIX)
     actor.balance_routers(True)
     with pytest.raises(WrongPath, match="Qwen2ForCausalLM has no auxiliary loss"):
         actor.choose_path()
 
 
-def test_a_model_whose_own_code_fails_is_refused(monkeypatch):
+def test_model_with_failing_code_is_refused(monkeypatch):
     monkeypatch.setattr(modeling_qwen2.Qwen2MLP, "forward", crashing)
     with pytest.raises(WrongPath, match="IndexError: no such piece"):
         PackedActor(qwen2(), SHARED_PREFIX).choose_path()
 
 
-def test_rounding_explains_its_own_difference_and_no_more():
+def test_tolerance_covers_only_rounding():
     model = qwen2(torch.bfloat16)
     tokens = torch.arange(20, 60)[None]
 
@@ -187,7 +187,7 @@ def test_rounding_explains_its_own_difference_and_no_more():
     ids=str,
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_the_transform_of_logits_is_read_off_the_model(transform, config, dtype):
+def test_logit_transform_is_detected(transform, config, dtype):
     torch.manual_seed(0)
     before = (3 * torch.randn(1, 5, 40)).to(dtype)
     after = transform.scale * before
@@ -196,7 +196,7 @@ def test_the_transform_of_logits_is_read_off_the_model(transform, config, dtype)
     assert LogitTransform.between(before, after.to(dtype), LlamaConfig(**config)) == transform
 
 
-def test_an_unknown_transform_is_refused():
+def test_unknown_transform_is_refused():
     before = torch.randn(1, 5, 40)
     with pytest.raises(ValueError):
         LogitTransform.between(before, before + 1, LlamaConfig())
@@ -209,12 +209,12 @@ class OddHead(LlamaForCausalLM):
         return output
 
 
-def test_a_model_with_an_unknown_transform_is_refused():
+def test_model_with_an_unknown_transform_is_refused():
     with pytest.raises(WrongPath):
         PackedActor(OddHead(LlamaConfig(**SHAPE)), SHARED_PREFIX).choose_path()
 
 
-def test_a_probe_leaves_no_hook_no_gradient_and_the_mode(monkeypatch):
+def test_probe_leaves_no_hooks_or_gradients_and_restores_the_mode(monkeypatch):
     actor = PackedActor(qwen2(attention_dropout=0.5), SHARED_PREFIX).train()
     training = [module.training for module in actor.modules()]
     actor.choose_path()
@@ -223,7 +223,7 @@ def test_a_probe_leaves_no_hook_no_gradient_and_the_mode(monkeypatch):
     assert all(parameter.grad is None for parameter in actor.parameters())
 
 
-def test_a_head_that_is_no_plain_layer_gives_the_same(monkeypatch):
+def test_custom_head_layer_gives_the_same_result(monkeypatch):
     """As one with an adapter."""
 
     class Wrapped(nn.Linear):
@@ -311,7 +311,7 @@ def dry_run(tmp_path, capsys):
         (WINDOWED | {"quantization_config": {"quant_method": "fp8"}}, (), ("fp8", "quantised")),
     ],
 )
-def test_what_a_model_cannot_do_is_one_sentence_before_ray(dry_run, config, flags, named):
+def test_unsupported_models_are_refused_before_ray(dry_run, config, flags, named):
     code, _, error = dry_run(config, *flags)
     assert code == 2
     assert error.count("\n") == 1
@@ -333,7 +333,7 @@ def test_what_a_model_cannot_do_is_one_sentence_before_ray(dry_run, config, flag
         (WINDOWED, ("--math.shared_prefix", "off"), ("padded batches", "--math.shared_prefix off")),
     ],
 )
-def test_a_dry_run_says_how_batches_are_trained(dry_run, config, flags, words):
+def test_dry_run_reports_the_batch_layout(dry_run, config, flags, words):
     code, output, said = dry_run(config, *flags)
     assert said.count("\n") == ("--ds.attn_implementation" in flags)  # it has no effect, which is said
     line = " ".join(" ".join(output.partition("\ntraining: ")[2].split("curriculum:")[0].split()).split())
@@ -355,7 +355,7 @@ def test_rows_are_packed_on_every_device_with_every_attention(device, flags):
 
 
 @pytest.mark.parametrize("coefficient", [0.0, 0.5])
-def test_the_loss_of_routers_is_that_of_a_padded_batch(tmp_path, coefficient):
+def test_router_loss_matches_a_padded_batch(tmp_path, coefficient):
     """Transformers' own, of the sequences without their last token: a prompt counts once for each completion."""
     from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
@@ -397,7 +397,7 @@ def planned(packing=False, ring=1, dynamic=False, liger=False, attention="sdpa")
         (planned(liger=True), ("--ds.use_liger_kernel", "liger-kernel")),
     ],
 )
-def test_a_run_that_needs_a_package_that_is_not_there_is_refused(monkeypatch, args, named):
+def test_missing_package_is_refused(monkeypatch, args, named):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError) as refusal:
         check_installed(args)
@@ -408,7 +408,7 @@ def test_a_run_that_needs_a_package_that_is_not_there_is_refused(monkeypatch, ar
     check_installed(args)
 
 
-def test_a_run_on_packed_rows_needs_no_flash_attn(monkeypatch):
+def test_packed_rows_need_no_flash_attn(monkeypatch):
     from trained_batch import settings
 
     args = settings("--math.device", "cuda", "--ds.packing_samples")
@@ -418,7 +418,7 @@ def test_a_run_on_packed_rows_needs_no_flash_attn(monkeypatch):
 
 
 @pytest.mark.parametrize("config", [RECURRENT, WINDOWED], ids=lambda config: config["model_type"])
-def test_sft_refuses_ring_attention_that_would_be_wrong(tmp_path, config, capsys):
+def test_sft_refuses_incorrect_ring_attention(tmp_path, config, capsys):
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "tokenizer_config.json").write_text("{}")
     code = main(
@@ -435,7 +435,7 @@ def test_sft_refuses_ring_attention_that_would_be_wrong(tmp_path, config, capsys
     [(WINDOWED, "packed into one without padding"), (RECURRENT, "a row for each sequence")],
     ids=["windowed", "recurrent"],
 )
-def test_a_dry_run_of_sft_says_how_batches_are_trained(tmp_path, config, words, capsys):
+def test_sft_dry_run_reports_the_batch_layout(tmp_path, config, words, capsys):
     from public_tokenizers import chatml
 
     chatml().save_pretrained(tmp_path)
@@ -457,9 +457,7 @@ def test_a_dry_run_of_sft_says_how_batches_are_trained(tmp_path, config, words, 
     [((9, 9), 0, 1), ((60, *[9] * packing.FEWEST_ALIKE), 0, 1), ((9, 9), 1, 1), ((9, 9), 2, 2)],
     ids=["alike", "of different lengths", "another has rows", "another has them apart"],
 )
-def test_a_process_with_shards_of_weights_takes_as_many_forward_passes_as_the_others(
-    monkeypatch, path, lengths, of_another, passes
-):
+def test_sharded_processes_take_equally_many_forward_passes(monkeypatch, path, lengths, of_another, passes):
     """Every pass gathers weights from all processes under ZeRO-3, and would wait for one that takes fewer."""
     actor = PackedActor(qwen2(), SHARED_PREFIX)
     actor.choose_path()

@@ -142,12 +142,12 @@ def read(command, text: str) -> dict:
     ],
     ids=["hybrid ppo", "prorl", "async agent", "slurm ppo", "newest"],
 )  # fmt: skip
-def test_a_script_of_grpo_or_ppo(text, meant):
+def test_script_of_grpo_or_ppo(text, meant):
     found = read(grpo, text)
     assert {name: found[name] for name in meant} == meant
 
 
-def test_a_script_of_sft():
+def test_script_of_sft():
     found = read(sft, SFT)
     meant = {
         "data.max_len": 2048, "data.dataset": "some/set", "data.input_key": "question", "data.output_key": "response",
@@ -175,7 +175,7 @@ def test_every_translation_is_shown(capsys):
     ]
 
 
-def test_the_pinned_releases_flags_are_left_alone(capsys):
+def test_flags_of_the_pinned_release_are_unchanged(capsys):
     from openrlhf_math.patches.parsers import load_parser
 
     parser = grpo.build_parser("command")
@@ -195,18 +195,18 @@ def test_the_pinned_releases_flags_are_left_alone(capsys):
         (["--train.seed", "a"], "--train.seed"),
     ],
 )
-def test_a_flag_that_cannot_be_read_is_one_line(words, named, capsys):
+def test_flag_that_cannot_be_read_is_one_line(words, named, capsys):
     assert main(["grpo", *words]) == 2
     result = capsys.readouterr().err
     assert len(result.splitlines()) == 1 and named in result and words[0] in result
 
 
-def test_the_same_in_a_command_of_two_words(capsys):
+def test_same_for_a_two_word_command(capsys):
     assert main(["prm", "train", "--nonsense"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_the_recipe_none_has_upstreams_defaults():
+def test_recipe_none_has_upstream_defaults():
     from openrlhf_math.grpo.settings import resolve
     from openrlhf_math.patches.parsers import load_parser
 
@@ -241,7 +241,7 @@ def test_the_recipe_none_has_upstreams_defaults():
     assert changed == {}
 
 
-def test_the_page_lists_the_defaults_that_differ():
+def test_page_lists_the_defaults_that_differ():
     """A default of ours that depends on other flags is None in the parser."""
     from openrlhf_math.grpo.recipes import RECIPES
     from openrlhf_math.patches.parsers import load_parser
@@ -260,7 +260,7 @@ def test_the_page_lists_the_defaults_that_differ():
     assert (rows["rollout.batch_size"], rows["algo.advantage.estimator"]) == ("1024", "gae")
 
 
-def test_the_names_of_the_other_commands_are_read_too(capsys):
+def test_names_of_other_commands_are_accepted(capsys):
     found = read(
         grpo, "--model m --problems p.jsonl --problem-key q --answer-key=a --output out --instruction '' --seed 3"
     )
@@ -273,7 +273,7 @@ def test_the_names_of_the_other_commands_are_read_too(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_the_help_is_short_and_fits_80_columns(monkeypatch, capsys):
+def test_help_is_short_and_fits_80_columns(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     lines = {}
     for flag in ("--help", "--help-all"):

@@ -34,7 +34,7 @@ def resolved(monkeypatch, *key: str):
     return grpo, sft, settings.as_json(grpo), json.dumps(settings_of(sft))
 
 
-def test_the_key_is_where_wandb_looks_for_it_and_nowhere_else(monkeypatch):
+def test_key_is_set_only_where_wandb_reads_it(monkeypatch):
     grpo, sft, *written = resolved(monkeypatch, KEY)
     assert flag_checks.os.environ[flag_checks.WANDB_VARIABLE] == KEY
     assert grpo.logger.wandb.key == sft.logger.wandb.key == flag_checks.HIDDEN, "OpenRLHF must see that there is one"
@@ -42,13 +42,13 @@ def test_the_key_is_where_wandb_looks_for_it_and_nowhere_else(monkeypatch):
         assert KEY not in text
 
 
-def test_a_key_in_the_environment_need_not_be_in_the_command(monkeypatch):
+def test_key_may_come_from_the_environment(monkeypatch):
     monkeypatch.setenv(flag_checks.WANDB_VARIABLE, KEY)
     grpo, *_ = resolved(monkeypatch, flag_checks.FROM_ENVIRONMENT)
     assert grpo.logger.wandb.key == flag_checks.HIDDEN and flag_checks.os.environ[flag_checks.WANDB_VARIABLE] == KEY
 
 
-def test_without_the_flag_nothing_is_logged_there(monkeypatch):
+def test_without_the_flag_wandb_is_not_used(monkeypatch):
     grpo, sft, *_ = resolved(monkeypatch)
     assert not grpo.logger.wandb.key and not sft.logger.wandb.key
 

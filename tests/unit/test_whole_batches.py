@@ -41,9 +41,7 @@ def grpo(model, tmp_path, problems: int, *flags) -> int:
         (10, ("--data.max_samples", 12), "--data.max_samples 12"),
     ],
 )
-def test_fewer_problems_than_a_batch_are_refused_before_anything_starts(
-    model, tmp_path, capsys, problems, flags, named, dry
-):
+def test_fewer_problems_than_a_batch_are_refused_before_start(model, tmp_path, capsys, problems, flags, named, dry):
     assert grpo(model, tmp_path, problems, *flags, *dry) == 2
     error = capsys.readouterr().err
     assert named in error and "--rollout.batch_size 16" in error and len(error.strip().splitlines()) == 1
@@ -75,12 +73,12 @@ def test_engines_that_are_asked_for_more_or_less_than_a_batch_are_refused(model,
         (40, ("--data.max_samples", 17), "problems: 17, 1 batches of 16 an episode; the last 1 of an episode"),
     ],
 )
-def test_the_dry_run_counts_batches(model, tmp_path, capsys, problems, flags, result):
+def test_dry_run_counts_batches(model, tmp_path, capsys, problems, flags, result):
     assert grpo(model, tmp_path, problems, *flags, "--dry-run") == 0
     assert " ".join(result.split()) in " ".join(capsys.readouterr().out.split())
 
 
-def test_prompts_that_fill_no_batch_are_not_generated_for_and_said(monkeypatch):
+def test_leftover_prompts_are_reported_and_not_used(monkeypatch):
     answers = {str(n): [response(str(n), n / 10)] * 2 for n in range(10)}
     made = generator(settings(*BATCH), answers, monkeypatch)
     for _ in range(2):  # episodes
@@ -93,7 +91,7 @@ def test_prompts_that_fill_no_batch_are_not_generated_for_and_said(monkeypatch):
     assert made.show.say.call_count == 2 and "2 prompts" in made.show.say.call_args[0][0]
 
 
-def test_groups_that_dynamic_filtering_leaves_at_the_end_are_said(monkeypatch):
+def test_groups_left_by_dynamic_filtering_are_reported(monkeypatch):
     answers = {str(n): [response(str(n), 0.0), response(str(n), float(n < 3))] for n in range(5)}
     made = generator(settings(*BATCH, "--algo.dynamic_filtering_enable"), answers, monkeypatch)
     samples, *_, exhausted = made.generate_samples()
@@ -101,7 +99,7 @@ def test_groups_that_dynamic_filtering_leaves_at_the_end_are_said(monkeypatch):
     assert "5 prompts" in made.show.say.call_args[0][0], "three groups have a gradient, which is not a batch of four"
 
 
-def test_an_evaluation_takes_every_prompt(monkeypatch):
+def test_evaluation_takes_every_prompt(monkeypatch):
     answers = {str(n): [response(str(n), 1.0)] * 2 for n in range(6)}
     made = generator(settings(*BATCH), answers, monkeypatch)
     made.eval_dataloader = made.prompts_dataloader
@@ -118,7 +116,7 @@ def trainer(global_step: int = 0) -> MathTrainer:
     return made
 
 
-def test_a_run_without_an_optimizer_step_ends_as_a_failure(monkeypatch):
+def test_run_without_an_optimizer_step_fails(monkeypatch):
     monkeypatch.setattr(UpstreamTrainer, "fit", lambda *_: None)
     monkeypatch.setattr("openrlhf_math.grpo.trainer.ray.get", lambda _: [""])
     with pytest.raises(RuntimeError, match="no optimizer step"):
@@ -134,7 +132,7 @@ def test_a_run_without_an_optimizer_step_ends_as_a_failure(monkeypatch):
     ("status", "trained"),
     [({"skipped_steps": 0.0}, True), ({"skipped_steps": 1.0}, True), ({"skipped_steps": 2.0}, False), ({}, False)],
 )
-def test_steps_that_deepspeed_skipped_are_none(monkeypatch, status, trained):
+def test_steps_skipped_by_deepspeed_do_not_count(monkeypatch, status, trained):
     """Of a batch of two optimizer steps. Without the key the policy was frozen."""
     made = trainer()
     made.args = settings(*BATCH, "--train.batch_size", 4)

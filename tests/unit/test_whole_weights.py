@@ -85,13 +85,13 @@ DAMAGES = {
 }
 
 
-def test_a_sound_model_passes(sound):
+def test_sound_model_passes(sound):
     assert check_weights("--model", str(sound)) is None
     assert check_weights("--model", "some/name") is None  # of a hub
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_model_is_refused(model, name):
+def test_damaged_model_is_refused(model, name):
     damage, word = DAMAGES[name]
     damage(model)
     with pytest.raises(UserError) as refusal:
@@ -100,12 +100,12 @@ def test_a_damaged_model_is_refused(model, name):
     assert "\n" not in str(refusal.value)
 
 
-def test_a_head_that_is_new_may_be_missing(model):
+def test_head_that_is_new_may_be_missing(model):
     without("lm_head.weight")(model)
     assert check_weights("--model", str(model), new=("lm_head.",)) is None
 
 
-def test_a_directory_without_weights_is_for_dry_runs_alone(model):
+def test_directory_without_weights_is_for_dry_runs_alone(model):
     (model / "model.safetensors").unlink()
     assert check_weights("--model", str(model), may_be_missing=True) is None
     with pytest.raises(UserError):
@@ -149,7 +149,7 @@ def of_tokenizer(name, text):
         (configured(vocab_size=100), "vocab_size"),
     ],
 )
-def test_a_tokenizer_that_does_not_fit_is_refused(model, tmp_path, capsys, damage, word):
+def test_tokenizer_that_does_not_fit_is_refused(model, tmp_path, capsys, damage, word):
     damage(model)
     data = tmp_path / "data.jsonl"
     data.write_text(16 * '{"problem": "Tom has 4 books.", "response": "2"}\n')
@@ -170,7 +170,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(model, tmp_path, capsys, damag
         (configured(max_position_embeddings=5), "5 positions"),
     ],
 )
-def test_a_reward_model_does_not_start_from_a_damaged_base(model, tmp_path, capsys, damage, word):
+def test_reward_model_does_not_start_from_a_damaged_base(model, tmp_path, capsys, damage, word):
     damage(model)
     data = tmp_path / "data.jsonl"
     row = {"problem": "1 + 1", "steps": ["1 + 1 = 2", "= 3"], "labels": [1.0, 0.0], "source": "here"}

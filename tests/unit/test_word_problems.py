@@ -21,7 +21,7 @@ _spec.loader.exec_module(word_problems)
 GSM8K = "She sold 48/2 = <<48/2=24>>24 clips in May.\nTogether 48+24 = <<48+24=72>>72 clips.\n#### 72"
 
 
-def test_a_worked_solution_is_its_equations_in_the_style_that_the_grader_wants():
+def test_worked_solution_is_its_equations_in_the_style_that_the_grader_wants():
     row = word_problems.worked("How many clips?", GSM8K)
     assert row["response"].startswith("48 / 2 = 24\n48 + 24 = 72\n")
     assert grade(row["response"], "72").reward == 1.0
@@ -33,11 +33,11 @@ def test_a_worked_solution_is_its_equations_in_the_style_that_the_grader_wants()
 
 
 @pytest.mark.parametrize(("note", "written"), [("-3+5=2", "-3 + 5 = 2"), ("50%*(4 +2)=3", "50% * (4 + 2) = 3")])
-def test_a_note_has_spaces_around_what_it_does(note, written):
+def test_notes_have_spaces_around_operators(note, written):
     assert word_problems.steps(word_problems.worked("?", f"<<{note}>>\n#### 3")) == [written]
 
 
-def test_sums_are_right_and_whole_or_in_cents():
+def test_sums_are_correct_and_in_integers_or_cents():
     rng = random.Random(1)
     for _ in range(200):
         row = word_problems.sums(rng)
@@ -52,7 +52,7 @@ def test_sums_are_right_and_whole_or_in_cents():
         assert all(len(number.partition(".")[2]) <= 2 for number in re.findall(r"[\d.]+\d", row["response"]))
 
 
-def test_a_solution_in_another_form_is_refused():
+def test_solution_in_another_form_is_refused():
     with pytest.raises(ValueError, match="no ####"):
         word_problems.worked("How many?", "It is 72.")
 
@@ -70,7 +70,7 @@ def test_a_solution_in_another_form_is_refused():
         ("0 of 5.", "3", None),
     ],
 )
-def test_what_one_operation_solves_can_be_written_down_from_the_answer(problem, answer, step):
+def test_one_operation_problems_follow_from_the_answer(problem, answer, step):
     row = word_problems.one_step(problem, answer)
     assert row == (step and word_problems.worked(problem, f"{step}\n#### {answer}"))
 
@@ -81,7 +81,7 @@ def test_problems_that_differ_in_numbers_and_names_have_the_same_words():
     assert one != word_problems.words("Anna had 4.50 cards, and 1 old ones. How many would she put in Anna's box?")
 
 
-def test_nothing_of_the_test_is_learned_or_practised(tmp_path):
+def test_test_problems_are_not_in_training_sets(tmp_path):
     solutions, problems = tmp_path / "solutions.jsonl", tmp_path / "problems.jsonl"
     solutions.write_text("".join(json.dumps({"question": f"s{n}", "answer": GSM8K}) + "\n" for n in range(20)))
     things = [

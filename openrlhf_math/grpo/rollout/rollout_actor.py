@@ -16,6 +16,7 @@ from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_di
 from openrlhf_math.colocation.engine_life import end_actor, engine_start, leave_cause
 from openrlhf_math.colocation.layout import cache_arguments, engine_arguments
 from openrlhf_math.data.prompts import Tokenizer, with_first_text, with_variables
+from openrlhf_math.data.template_content import prepared
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.grpo.faults.watchdog import answer_to_signal
@@ -68,7 +69,9 @@ class MathRolloutActor(UpstreamRolloutActor):
         """
         answer_to_signal()
         self.device, self.chat_template = device, chat_template
-        self.tokenizer = AutoTokenizer.from_pretrained(kwargs["model"], trust_remote_code=remote_code_trusted())
+        self.tokenizer = prepared(
+            AutoTokenizer.from_pretrained(kwargs["model"], trust_remote_code=remote_code_trusted())
+        )
         generation = generation or Generation()
         with_variables(self.tokenizer, generation.template_variables)  # a tool's replies are rendered with it
         arguments = engine_arguments(device, colocated)
