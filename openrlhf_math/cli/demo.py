@@ -52,7 +52,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "--run-dir", "--output", type=Path, default=Path("runs/demo"), help="where its files go; must not exist"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the problems, the weights and the sampling")
-    parser.add_argument("--steps", type=int, default=80, help="GRPO steps")
+    parser.add_argument("--steps", type=int, default=60, help="GRPO steps")
     parser.add_argument("--prm-problems", type=int, default=500, help="problems whose attempts the PRM learns from")
     return parser
 
@@ -246,11 +246,19 @@ def reranked_table(rows: dict) -> "Table":
 DISTILL_FLAGS = ("--attempts", "1", "--max-tokens", "400", "--keep", "verified")
 SFT_FLAGS = (
     "--math.instruction", "", "--data.max_len", "256",
+    "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "2", "--adam.lr", "3e-3",
+)  # fmt: skip
+# Of the students of `experiments`, which leave more to improve. One pass ends while they learn to add: by seed and
+# processor they solve 29 to 72% of the problems. After two passes they solve 66 to 71%.
+SHORT_SFT_FLAGS = (
+    "--math.instruction", "", "--data.max_len", "256",
     "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1", "--adam.lr", "2e-3",
 )  # fmt: skip
 
 
-def teach_student(titled: Callable[[str], str], run_dir: Path, seed: int) -> None:
+def teach_student(
+    titled: Callable[[str], str], run_dir: Path, seed: int, sft_flags: tuple[str, ...] = SFT_FLAGS
+) -> None:
     """Write world/, problems/, traces/ and sft/ into `run_dir`. titled: the heading of a stage, from its name."""
     world, sft = run_dir / "world", run_dir / "sft"
     stage(titled("problems, tokenizer and a tiny Qwen with random weights"), "tiny-world", world, "--seed", seed)
@@ -268,7 +276,7 @@ def teach_student(titled: Callable[[str], str], run_dir: Path, seed: int) -> Non
     stage(
         titled("SFT: the student learns the teacher's verbose chains of thought"), "sft",
         "--model.model_name_or_path", world / "model", "--data.dataset", run_dir / "traces" / "dataset",
-        "--math.run_dir", sft, "--train.seed", seed, *SFT_FLAGS,
+        "--math.run_dir", sft, "--train.seed", seed, *sft_flags,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import json
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.cli.demo import SFT_FLAGS, evaluate, teacher
+from openrlhf_math.cli.demo import SHORT_SFT_FLAGS, evaluate, teacher
 from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.evaluation.compare import read_run
 from openrlhf_math.experiments import rules
@@ -94,7 +94,7 @@ def _learned(stages: Stages, name: str, replies: Path, rule: str, rows: list[dic
         world = replies / "world"
         stage(
             f"seed {seed}: SFT on {rule}", "sft", "--model.model_name_or_path", world / "model", "--data.dataset",
-            dataset, "--math.run_dir", folder / "sft", "--train.seed", seed, *SFT_FLAGS,
+            dataset, "--math.run_dir", folder / "sft", "--train.seed", seed, *SHORT_SFT_FLAGS,
         )  # fmt: skip
         title = f"seed {seed}: {rule} on held-out problems"
         evaluate(title, folder / "sft" / "model", world / "heldout.jsonl", folder / "eval", seed)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.cli.demo import EVAL_FLAGS, SAMPLING_FLAGS, attempt, evaluate, teach_student, train
+from openrlhf_math.cli.demo import EVAL_FLAGS, SAMPLING_FLAGS, SHORT_SFT_FLAGS, attempt, evaluate, teach_student, train
 from openrlhf_math.cli.experiment_rules import run_rules  # noqa: F401, found by its name as those below
 from openrlhf_math.cli.experiment_teacher import larger_teacher, run_teacher  # noqa: F401
 from openrlhf_math.cli.experiment_tool import run_tool  # noqa: F401
@@ -160,7 +160,9 @@ def run_mismatch(stages: Stages, settings: Settings) -> mismatch.Findings:
 
 def _student(stages: Stages, seed: int) -> Path:
     """The folder of world/, traces/ and sft/ of a seed."""
-    return stages.once(f"seed_{seed}/student", partial(teach_student, lambda name: f"seed {seed}: {name}", seed=seed))
+    titled = partial("seed {}: {}".format, seed)
+    learn = partial(teach_student, titled, seed=seed, sft_flags=SHORT_SFT_FLAGS)
+    return stages.once(f"seed_{seed}/student", learn)
 
 
 def _trained(stages: Stages, seed: int, student: Path, coefficient: float, steps: int) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.cli.demo import MAX_NEW_TOKENS, evaluate, teach_student, train
+from openrlhf_math.cli.demo import MAX_NEW_TOKENS, SHORT_SFT_FLAGS, evaluate, teach_student, train
 from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.experiments import teacher
@@ -33,7 +33,8 @@ def run_teacher(stages: Stages, settings: Settings) -> teacher.Findings:
     runs: dict[str, list[teacher.Run]] = {name: [] for name in (*WAYS, teacher.TRACES)}
     for seed in range(settings.seeds):
         titled = partial("seed {}: {}".format, seed)
-        student = stages.once(f"seed_{seed}/student", partial(teach_student, titled, seed=seed))
+        learn = partial(teach_student, titled, seed=seed, sft_flags=SHORT_SFT_FLAGS)
+        student = stages.once(f"seed_{seed}/student", learn)
         taught = larger_teacher(stages, titled, student, seed)
         heldout = partial(_heldout, stages, seed, titled, student)
         students.append(heldout("student", student / "sft"))

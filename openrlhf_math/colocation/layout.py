@@ -38,6 +38,7 @@ UNKNOWN_CONTEXT = 4096  # of a model whose config does not say
 SPIN_COUNT = 2000
 
 TASK_EVENTS = "RAY_task_events_report_interval_ms"
+USAGE = "VLLM_NO_USAGE_STATS"
 
 # Libraries that would write between the lines of a command's own display; the user's settings come first.
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
@@ -84,6 +85,8 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default, without its warning
         # Ray's head would keep 3.5 kB of every call, up to 100,000 of them, for a dashboard that shows them.
         TASK_EVENTS: os.environ.get(TASK_EVENTS, "0"),
+        # vLLM would send a description of the machine and the model to its makers. VLLM_NO_USAGE_STATS=0 lets it.
+        USAGE: os.environ.get(USAGE, "1"),
     }
     if remote_code_trusted():
         environment[REMOTE_CODE] = "1"

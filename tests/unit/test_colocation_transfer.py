@@ -12,7 +12,13 @@ from vllm.distributed.weight_transfer.base import ParamMeta
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory, WeightTransferTrainerFactory
 
 from openrlhf_math.colocation import weight_source
-from openrlhf_math.colocation.layout import CPU_CACHE_BYTES, cache_bytes, engine_arguments, transfer_backend
+from openrlhf_math.colocation.layout import (
+    CPU_CACHE_BYTES,
+    cache_bytes,
+    engine_arguments,
+    transfer_backend,
+    worker_environment,
+)
 from openrlhf_math.colocation.shared_memory import (
     ALIGNMENT,
     DIRECTORY,
@@ -253,3 +259,16 @@ def test_cpu_engine_cache_fits_the_rollout(tmp_path, sequences, context, tokens)
     token = 2 * 3 * 2 * 16 * 2  # key and value, layers, heads, size, bytes
     expected = tokens * token if tokens else CPU_CACHE_BYTES + 64 * token
     assert cache_bytes(str(tmp_path), sequences, context) == expected
+
+
+@pytest.mark.parametrize(("wanted", "sent"), [(None, False), ("0", True), ("1", False)])
+def test_vllm_sends_usage_statistics_only_where_the_user_lets_it(monkeypatch, wanted, sent):
+    from vllm.usage import usage_lib
+
+    monkeypatch.delenv("VLLM_NO_USAGE_STATS", raising=False)
+    if wanted:
+        monkeypatch.setenv("VLLM_NO_USAGE_STATS", wanted)
+    for name, value in worker_environment("cpu", 0).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(usage_lib, "_USAGE_STATS_ENABLED", None)
+    assert usage_lib.is_usage_stats_enabled() is sent
