@@ -347,9 +347,9 @@ INTRODUCTION = """# Mistakes and what is printed
 Each of these ends with exit code 2 before anything is written and before an engine starts. `python tests/mistakes.py`
 writes this page, and a unit test makes each mistake and compares.
 
-`model` is a sound model with 512 tokens of context; `cut`, `short_header`, `pointer`, `missing_shard` and so on are
-copies of it with the damage that their name says. `p.jsonl` is sound and has 40 problems; `types.jsonl` has numbers and
-lists in place of texts, `columns.jsonl` has one column `a`, `binary.jsonl` is no text, `text.jsonl` no JSON, and
+`model` is a working model with 512 tokens of context; `cut`, `short_header`, `pointer`, `missing_shard` and so on are
+copies of it with the damage that their name says. `p.jsonl` is valid and has 40 problems; `types.jsonl` has numbers and
+lists in place of texts, `columns.jsonl` has one column `a`, `binary.jsonl` is not text, `text.jsonl` is not JSON, and
 `folder` is empty.
 """
 
@@ -365,7 +365,7 @@ def page() -> str:
     parts = [INTRODUCTION]
     for heading, mistakes in MISTAKES.items():
         rows = [row(typed, " ".join(run(typed)[1])) for typed, _ in mistakes]
-        table = ["| `openrlhf-math ...` | is answered by |", "|---|---|", *rows]
+        table = ["| `openrlhf-math ...` | prints |", "|---|---|", *rows]
         parts.append(f"## {heading}\n\n" + "\n".join(table) + "\n")
     return "\n".join(parts)
 
