@@ -1,6 +1,6 @@
 """Mistakes that users make, in every command, and what is printed for each: docs/mistakes.md.
 
-python tests/mistakes.py    # writes the page anew; tests/unit/test_mistakes.py compares it
+python tests/mistakes.py    # writes the page; tests/unit/test_mistakes.py compares it
 """
 
 import contextlib

@@ -60,7 +60,7 @@ class Tokenizer(Protocol):
 
 
 PLACEHOLDER = "{}"
-# Transformers' own tag, which marks the assistant's turns, is no tag of Jinja's.
+# Transformers' own tag, which marks the assistant's turns, is not a tag of Jinja's.
 GENERATION = re.compile(r"\{%-?\s{0,9}(?:end)?generation\s{0,9}-?%\}")
 # What a template may take from a message: space, and the switches of thinking (Nemotron's).
 TRIMMED = re.compile(r"\s+|/(?:no_)?think\b")

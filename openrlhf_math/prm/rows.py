@@ -13,7 +13,7 @@ from openrlhf_math.data.tables import Unreadable
 class Solution:
     """A solution with its step labels.
 
-    labels: for each step how right it is, 0 to 1; None where it is not known, and the step is only read. source: where
+    labels: for each step how right it is, 0 to 1; None where it is unknown, and the step is only read. source: where
     the labels are from. Raises ValueError, a sentence, for what cannot be learned from.
     """
 
