@@ -6,8 +6,8 @@
 #   docker build --target gpu -t openrlhf_math:gpu .
 #   docker run --rm --gpus all --ipc=host --ulimit nofile=65536 openrlhf_math:gpu
 #
-# Weights pass from the trainer to vLLM through shared memory, of which a container has 64 MB unless told otherwise:
-# hence --shm-size, or --ipc=host, which NCCL between several devices wants too.
+# Weights pass from the trainer to vLLM through shared memory, of which a container has 64 MB by default: hence --shm-size,
+# or --ipc=host, which NCCL between several devices needs as well.
 
 # Any base whose apt-get has Python 3.11, 3.12 or 3.13 will do: Debian 12 and 13, Ubuntu 24.04.
 ARG CPU_BASE=debian:bookworm
@@ -28,7 +28,7 @@ RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates g++ libnuma1 python3-dev python3-venv \
  && rm -rf /var/lib/apt/lists/*
 
-# The stack comes before the code, so that a change of code does not install it anew.
+# The stack comes before the code, so that a change of code does not reinstall it.
 COPY requirements /opt/openrlhf_math/requirements
 RUN /opt/openrlhf_math/requirements/install.sh cpu /opt/venv
 
@@ -36,7 +36,7 @@ COPY . /opt/openrlhf_math
 RUN pip install --no-deps --no-build-isolation /opt/openrlhf_math && rm -rf /opt/openrlhf_math/build
 
 
-# Written with care, but not built or run yet: that takes an NVIDIA device.
+# Not built or run yet: to run it takes an NVIDIA device.
 FROM ${GPU_BASE} AS gpu
 ARG PIP_ARGS=""
 ARG DEBIAN_FRONTEND=noninteractive

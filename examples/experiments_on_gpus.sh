@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The commands of the poster's three experiments, for the experiments_*.sh beside it, which set the variables below. What
-# is done is not done again; --ckpt.load_enable goes on from a killed run's last checkpoint.
+# The commands of the poster's three experiments, for experiments_*.sh, which set the variables below. Finished
+# stages are not repeated; --ckpt.load_enable resumes from a killed run's last checkpoint.
 #   RUNS       where everything goes            GRPO       script that trains, see `trained`
 #   STUDENT    model that GRPO begins from      SEEDS, COEFFICIENTS
 #   BENCHMARK  held-out problems                SAMPLING   how they are asked, flags of `eval` and `experiments speed`
@@ -26,7 +26,7 @@ trained() { # COEFFICIENT SEED: sets `run`, the directory of a GRPO run that is 
   if [ ! "$dry" ]; then touch "$run/done"; fi
 }
 
-evaluated() { # MODEL NAME SEED: an evaluation in $RUNS/eval_NAME; run again, it goes on
+evaluated() { # MODEL NAME SEED: an evaluation in $RUNS/eval_NAME; a rerun resumes
   ours eval --model "$1" --benchmark "$BENCHMARK" $SAMPLING --seed "$3" --output "$RUNS/eval_$2"
 }
 

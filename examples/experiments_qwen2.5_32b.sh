@@ -4,7 +4,7 @@
 # STEPS of them (100) are 12,800 problems. Start Ray first, as that script says; RUNS must be on a shared file system.
 # Held-out: AIME'24 under 5,048 tokens, as on the poster, on the head node's GPUs. One seed and the two ends of the KL
 # coefficients: a run with a reference model holds 32B more weights. Qwen's PRM reads 4,096 tokens: a longer attempt has
-# no score, and `vote` tells how many there are.
+# no score, and `vote` reports how many there are.
 # Usage: STUDENT=runs/sft-qwen2.5-32b/model examples/experiments_qwen2.5_32b.sh kl|efficiency|rerank \
 #   [MORE FLAGS of `grpo`, e.g. --dry-run]
 set -euo pipefail

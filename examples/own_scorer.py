@@ -11,7 +11,7 @@ from openrlhf_math.rerank.steps import BLANK_LINE
 
 
 class StepVerifier:
-    """The score of a step is the probability that the model goes on with Yes and not No.
+    """The score of a step is the probability that the model continues with Yes and not No.
 
     All steps are read in one forward pass, so each question before the one that is read is answered with Yes.
     """

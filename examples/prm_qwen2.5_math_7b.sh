@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# A 7B process reward model from Qwen2.5-Math-7B-Instruct on one node with 8 GPUs of 80 GiB: attempts are drawn, their
+# A 7B process reward model from Qwen2.5-Math-7B-Instruct on one node with 8 GPUs of 80 GiB: attempts are sampled, their
 # steps labelled by Monte-Carlo completions (Math-Shepherd), and a head of two labels is trained, ZeRO-3 and rows
 # without padding. With LABELS the first two stages are left out: PRM800K's labels, say, from
-# `openrlhf-math prm label --source prm800k`. After a kill the same command goes on.
+# `openrlhf-math prm label --source prm800k`. After a kill the same command resumes.
 # Usage: PROBLEMS=data/problems [LABELS=runs/labels] [BASE=path] \
 #   examples/prm_qwen2.5_math_7b.sh [MORE FLAGS, e.g. --dry-run]
 set -euo pipefail
 gpus="${GPUS:-8}" base="${BASE:-Qwen/Qwen2.5-Math-7B-Instruct}" labels="${LABELS:-runs/prm-7b/labels}"
 
-# A dry run starts nothing: one process that is told how many there would be.
+# A dry run starts nothing: one process that knows how many there would be.
 launch=(torchrun --nproc-per-node "$gpus" -m openrlhf_math)
 case " $* " in
   *" --dry-run "*) launch=(env "WORLD_SIZE=$gpus" python -m openrlhf_math) ;;

@@ -7,7 +7,7 @@
 #                             examples/ray_cluster.sh logs NAME      (follows it; it ends with the job)
 #                             examples/ray_cluster.sh end NAME       (SIGTERM, and ten minutes to save the step)
 #   on each, when all is done examples/ray_cluster.sh stop
-# A job that ended early, by a machine that was lost for instance, goes on when the machine has joined again: submit it
+# A job that ended early, for instance as a machine was lost, resumes when the machine has joined again: submit it
 # under another NAME with --ckpt.load_enable.
 # Environment: DEVICES (GPUs of this machine; without GPUs logical devices, all of a run's on one machine), PORT (6379),
 # DASHBOARD_PORT (8265). Who reaches these ports can run code here: keep them in a private network.

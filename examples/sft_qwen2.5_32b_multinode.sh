@@ -5,12 +5,12 @@
 #   srun --nodes 4 --ntasks-per-node 1 bash -c \
 #     'NODES=4 NODE_RANK=$SLURM_NODEID HEAD=$(scontrol show hostnames $SLURM_NODELIST | head -1) \
 #      examples/sft_qwen2.5_32b_multinode.sh --ckpt.load_enable'
-# With --ckpt.load_enable the same command begins the run and goes on after a kill.
+# With --ckpt.load_enable the same command begins the run, and resumes it after a kill.
 # Usage: TRACES=runs/distill_r1/dataset [STUDENT=path] examples/sft_qwen2.5_32b_multinode.sh [MORE FLAGS, e.g. --dry-run]
 set -euo pipefail
 nodes="${NODES:-4}" gpus="${GPUS:-8}"
 
-# A dry run starts nothing: one process that is told how many there would be.
+# A dry run starts nothing: one process that knows how many there would be.
 launch=(torchrun --nnodes "$nodes" --nproc-per-node "$gpus" --node-rank "${NODE_RANK:-0}"
   --master-addr "${HEAD:-127.0.0.1}" --master-port "${PORT:-29500}" -m openrlhf_math)
 case " $* " in *" --dry-run "*) launch=(env "WORLD_SIZE=$((nodes * gpus))" python -m openrlhf_math) ;; esac

@@ -4,7 +4,7 @@
 #        RUN=examples/grpo_qwen2.5_1.5b_gsm8k.sh sbatch --nodes=1 examples/slurm_grpo.sh
 #        examples/slurm_grpo.sh --dry-run                   (what it would ask for, without Slurm)
 # RUN is any of the scripts here that take more flags. Before its time is up Slurm sends SIGTERM: the step is saved and
-# the job queued again, which goes on from there, as it does after a node was lost (--requeue).
+# the job queued again, which resumes from there, as it does after a node was lost (--requeue).
 #SBATCH --job-name=grpo
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -17,7 +17,7 @@
 #SBATCH --output=%x-%j.out
 set -euo pipefail
 
-here="${SLURM_SUBMIT_DIR:+$SLURM_SUBMIT_DIR/examples}" # Slurm runs a copy of this file that lies elsewhere
+here="${SLURM_SUBMIT_DIR:+$SLURM_SUBMIT_DIR/examples}" # Slurm runs a copy of this file from another place
 run="${RUN:-${here:-$(dirname "$0")}/grpo_qwen2.5_32b_multinode.sh}"
 if [[ -z "${SLURM_JOB_ID:-}" ]]; then
   if [[ " $* " == *" --dry-run "* ]]; then
@@ -45,11 +45,11 @@ until (($(python -c "$nodes") >= SLURM_NNODES)); do sleep 2; done
 # This is the first node. A session of its own, so that a signal reaches the command behind the script, too.
 setsid "$run" --ckpt.load_enable "$@" &
 training=$!
-told=
-trap 'told=1; kill -TERM -- "-$training"' TERM
+stopped=
+trap 'stopped=1; kill -TERM -- "-$training"' TERM
 code=0
 wait "$training" || code=$?
-if [[ -n "$told" ]]; then
+if [[ -n "$stopped" ]]; then
   while kill -0 -- "-$training" 2>/dev/null; do sleep 1; done # the step is brought to its end and saved
   scontrol requeue "$SLURM_JOB_ID"
 fi

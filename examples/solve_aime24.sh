@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # AIME'24 by a 7B model and a 7B process reward model on two GPUs: up to 64 attempts at a problem, five hours for all 30,
-# as in a competition. Run it again after a kill: what is solved is kept.
+# as in a competition. Rerun it after a kill: solved problems are kept.
 # On a cluster: RAY_ADDRESS=http://HEAD:8265 examples/submit_ray_job.sh examples/solve_aime24.sh
 # Usage: examples/solve_aime24.sh [MORE FLAGS]; on one GPU of 80 GB add --share-device
-# This PRM reads 4,096 tokens; a longer attempt has no score, and votes with none. For the long thoughts of R1's kind take
+# This PRM reads 4,096 tokens; a longer attempt has no score and counts as the lowest. For long reasoning as R1's use
 # --rule majority without a scorer.
 set -euo pipefail
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Hand a run to a Ray cluster as a job. The nodes need openrlhf_math installed, nothing else.
+# Submit a run to a Ray cluster as a job. The nodes need openrlhf_math installed, nothing else.
 # Usage: RAY_ADDRESS=http://HEAD:8265 examples/submit_ray_job.sh COMMAND [ARGUMENTS]
 # e.g.   examples/submit_ray_job.sh openrlhf-math grpo --actor.model_name_or_path ... --math.run_dir /shared/run
 set -euo pipefail

@@ -149,6 +149,10 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         (EVAL.replace("model model", "model missing_shard"), "model-00002.safetensors"),
         (EVAL.replace("model model", "model no_template"), "no_template"),
         (EVAL.replace("p.jsonl", "binary.jsonl"), "binary.jsonl"),
+        (EVAL.replace("model model", "model no_default"), "no_default"),
+        (f"{EVAL} --chat-date 2024-02-30", "--chat-date"),
+        (f"{EVAL} --chat-date 2024-07-26", "--chat-date 2024-07-26"),
+        (f"{EVAL} --scorer verifier --scorer-model thinking", "--scorer-model thinking"),
         (f"{EVAL} --samples 0", "samples"),
         (f"{EVAL} --temperature nan", "temperature"),
         (f"{EVAL} --max-context 99999", "--max-context"),
@@ -202,6 +206,10 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         (f"{LABEL} p.jsonl --model cut", "model.safetensors"),
         (PRM.replace("model model", "model cut"), "cut"),
         (PRM.replace("steps.jsonl", "columns.jsonl"), "columns.jsonl"),
+        (PRM.replace("model model", "model gpt2"), "--model gpt2"),
+        (PRM.replace("model model", "model gpt2") + " --scorer qwen2.5-math-prm", "--scorer qwen2.5-math-prm"),
+        (f"{PRM} --separator x", "--separator"),
+        (f"{PRM} --scorer verifier", "--scorer"),
         (f"{PRM} --adam.lr -1", "--adam.lr"),
         (f"{PRM} --ds.lora.rank 4", "--ds.lora.rank"),
         (f"{PRM} --ckpt.output_dir p.jsonl", "--ckpt.output_dir p.jsonl"),
@@ -255,9 +263,10 @@ def make_world(world: Path) -> None:
     whole = (model / "model.safetensors").read_bytes()
 
     def damaged(name, file, content):
-        """A copy of the model with another content of a file, or without it."""
+        """Makes a copy of the model with another content of a file, or without it."""
         folder = shutil.copytree(model, world / name)
         (folder / file).unlink() if content is None else (folder / file).write_bytes(content)
+        return folder
 
     damaged("cut", "model.safetensors", whole[:-100])
     damaged("short_header", "model.safetensors", whole[:5])
@@ -269,6 +278,13 @@ def make_world(world: Path) -> None:
     damaged("broken_tokenizer", "tokenizer.json", b"[1]")
     damaged("broken_template", "chat_template.jinja", b"{% for %}")
     damaged("no_template", "chat_template.jinja", None)
+    damaged("thinking", "chat_template.jinja", b"{{ messages[0].content }}<think>")
+    gpt2 = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 384, "n_positions": 512}
+    damaged("gpt2", "config.json", json.dumps(gpt2).encode())
+    no_default = damaged("no_default", "chat_template.jinja", None) / "additional_chat_templates"
+    no_default.mkdir()
+    for name in ("tool_use", "rag"):
+        (no_default / f"{name}.jinja").write_text("{{ messages }}")
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}}
     damaged("missing_shard", "model.safetensors.index.json", json.dumps(index).encode())
 
@@ -331,8 +347,8 @@ INTRODUCTION = """# Mistakes and what is printed
 Each of these ends with exit code 2 before anything is written and before an engine starts. `python tests/mistakes.py`
 writes this page, and a unit test makes each mistake and compares.
 
-`model` is a sound model with 512 tokens of context; `cut`, `short_header`, `pointer`, `missing_shard` and so on are
-copies of it with the damage that their name says. `p.jsonl` is sound and has 40 problems; `types.jsonl` has numbers and
+`model` is a working model with 512 tokens of context; `cut`, `short_header`, `pointer`, `missing_shard` and so on are
+copies of it with the damage that their name says. `p.jsonl` is valid and has 40 problems; `types.jsonl` has numbers and
 lists in place of texts, `columns.jsonl` has one column `a`, `binary.jsonl` is not text, `text.jsonl` is not JSON, and
 `folder` is empty.
 """
@@ -349,7 +365,7 @@ def page() -> str:
     parts = [INTRODUCTION]
     for heading, mistakes in MISTAKES.items():
         rows = [row(typed, " ".join(run(typed)[1])) for typed, _ in mistakes]
-        table = ["| `openrlhf-math ...` | is answered by |", "|---|---|", *rows]
+        table = ["| `openrlhf-math ...` | prints |", "|---|---|", *rows]
         parts.append(f"## {heading}\n\n" + "\n".join(table) + "\n")
     return "\n".join(parts)
 

@@ -50,6 +50,17 @@ def grpo_run(path: Path, steps: int = 30, settings: dict | None = None, **change
     return path
 
 
+def rollout_row(**changed) -> dict:
+    """A completion of a step as GRPO keeps it."""
+    return {
+        "step": 1, "problem_index": 0, "group": 0, "sample": 0, "source": "s", "problem": "1+1?", "gold": "2",
+        "prompt": "<user>1+1?", "response": "so \\boxed{2}", "tokens": 5, "truncated": False, "outcome": "correct",
+        "graded_by": "gold",
+        "extracted": "2", "reason": "", "reward": 1.0, "advantage": 0.5, "mean_log_prob": -0.25, "weights": 0,
+        "prompt_tokens": [1, 2], "response_tokens": [3, 4, 5], "actions": [[0, 3]], "log_probs": [-0.25, -0.5, 0.0],
+    } | changed  # fmt: skip
+
+
 def tuning_run(path: Path, steps: int = 40) -> Path:
     rows = [
         {"step": step, "loss": 6 / step, "grad_norm": 1.0, "learning_rate": 1e-3} for step in range(1, steps + 1)

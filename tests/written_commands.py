@@ -79,7 +79,7 @@ def check(words: list[str]) -> None:
     must exist.
     """
     name, *rest = words
-    if name == "--help":
+    if words[-1] in ("--help", "--version"):
         return
     if name not in COMMANDS:
         raise SystemExit(f"there is no command {name}")

@@ -52,7 +52,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "--run-dir", "--output", type=Path, default=Path("runs/demo"), help="where its files go; must not exist"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the problems, the weights and the sampling")
-    parser.add_argument("--steps", type=int, default=40, help="GRPO steps")
+    parser.add_argument("--steps", type=int, default=60, help="GRPO steps")
     parser.add_argument("--prm-problems", type=int, default=500, help="problems whose attempts the PRM learns from")
     return parser
 

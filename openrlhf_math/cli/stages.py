@@ -70,8 +70,10 @@ class Stages:
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
+        if run_dir.is_file():
+            raise UserError(f"--run-dir {run_dir} is a file; give the name of a directory")
         if run_dir.exists() and not (run_dir.is_dir() and (_is_ours(run_dir) or not any(run_dir.iterdir()))):
-            raise UserError(f"--run-dir {run_dir} holds something else than experiments; choose a new directory")
+            raise UserError(f"--run-dir {run_dir} holds something other than experiments; choose a new directory")
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
             self._journal = Journal(run_dir / JOURNAL, "--run-dir")

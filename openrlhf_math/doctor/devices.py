@@ -95,7 +95,7 @@ def devices(torch: Torch, nvidia: bool, driver: str) -> Finding:
     if not nvidia:
         return note(
             "devices", f"no NVIDIA device: everything runs on the CPU ({torch.capability})",
-            "Nothing need be done for tiny models; train larger ones where there are GPUs.",
+            "No action is needed for tiny models; train larger ones on GPUs.",
         )  # fmt: skip
     names = ", ".join(f"{name} ({gib(size)})" for name, size in torch.devices)
     return ok("devices", f"{names}; driver {driver or 'unknown'}, CUDA {torch.cuda}")

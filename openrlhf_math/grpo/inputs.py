@@ -73,12 +73,12 @@ def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:
         sets[spec] = kept
     if count_prompts(args, sets) < args.rollout.batch_size:
         if args.data.max_samples < args.rollout.batch_size:
-            few, more = f"--data.max_samples {args.data.max_samples} leaves fewer problems", "raise the other"
+            few, more = f"--data.max_samples {args.data.max_samples} leaves fewer problems", "raise --data.max_samples"
         else:
             few = f"--data.prompt_dataset {args.data.prompt_dataset} has {count_prompts(args, sets)} problems, fewer"
             more = "add problems"
         batch_size = args.rollout.batch_size
-        raise UserError(f"{few} than one batch (--rollout.batch_size {batch_size}); lower it or {more}")
+        raise UserError(f"{few} than one batch (--rollout.batch_size {batch_size}); lower that or {more}")
     batches = count_prompts(args, sets) // args.rollout.batch_size * args.train.num_episodes
     check_frozen_steps(args.critic.freezing_steps, batches)
     _check_best_metric(args, sets)

@@ -129,7 +129,7 @@ def _check_amount(args: SimpleNamespace, rows: Rows) -> None:
         why = f", as {len(rows.rejected)} are set aside ({rows.rejected[0].reason})" if rows.rejected else ""
         raise UserError(
             f"--data.dataset {args.data.dataset} has {count} rows, fewer than one batch "
-            f"(--train.batch_size {args.train.batch_size}){why}; lower it or add rows"
+            f"(--train.batch_size {args.train.batch_size}){why}; lower the batch size or add rows"
         )
     kinds = {label > 0.5 for row in rows.kept for label in row.labels if label is not None}
     if len(kinds) < 2:

@@ -206,9 +206,10 @@ def _check_amount(args: SimpleNamespace, parts: list[SetRows]) -> None:
     if rows < args.train.batch_size:
         long = sum(len(part.long) for part in parts)
         why = f", as {long} are longer than --data.max_len {args.data.max_len}" if long else ""
+        more = "raise --data.max_len" if long else "add rows"
         raise UserError(
             f"--data.dataset {args.data.dataset} has {rows} rows, fewer than one batch "
-            f"(--train.batch_size {args.train.batch_size}){why}; lower it or add rows"
+            f"(--train.batch_size {args.train.batch_size}){why}; lower the batch size or {more}"
         )
 
 

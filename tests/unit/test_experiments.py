@@ -82,7 +82,7 @@ def test_concurrent_experiments_in_one_directory_are_refused(run_dir):
 
 def test_foreign_directory_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match="holds something else than experiments"):
+    with pytest.raises(UserError, match="something other than experiments"):
         Stages(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

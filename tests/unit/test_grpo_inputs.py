@@ -99,7 +99,7 @@ def test_problems_with_unparsable_gold_are_skipped(tmp_path):
         (("--data.dataset", "none.jsonl"), "none.jsonl: there is no such file"),
         (("--model.model_name_or_path", "./none"), "--model.model_name_or_path ./none: there is no such directory"),
         (("--data.output_key", "trace"), "no column 'trace', only problem, response"),
-        ((), "has 3 rows, fewer than one batch (--train.batch_size 128); lower it or add rows"),
+        ((), "has 3 rows, fewer than one batch (--train.batch_size 128); lower the batch size or add rows"),
     ],
 )
 def test_bad_input_of_sft(model, tmp_path, capsys, flags, sentence):

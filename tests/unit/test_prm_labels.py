@@ -11,7 +11,7 @@ from openrlhf_math.data.tiny_world.problems import Story, distinct_stories
 from openrlhf_math.data.tiny_world.server import teach
 from openrlhf_math.prm.labelling import is_heldout
 from openrlhf_math.prm.prm800k import solutions
-from openrlhf_math.prm.rows import Solution
+from openrlhf_math.prm.rows import Solution, read_solution
 from openrlhf_math.rerank.steps import split_steps
 
 LEO = Story("Leo", "pens", 9, ("loses", "finds", "sells"), (-3, 3, -2))
@@ -132,6 +132,25 @@ def test_bad_row_is_reported_in_a_sentence(name):
 def test_unusable_rows_are_refused(row, sentence):
     with pytest.raises(ValueError, match=sentence):
         Solution(*row, source="test")
+
+
+NOT_UNICODE = "is not valid Unicode"
+NO_TEXT = [
+    ({"problem": "a\ud800"}, f"problem {NOT_UNICODE}"),
+    ({"steps": ["a", "b\ud800"]}, f"step 2 {NOT_UNICODE}"),
+    ({"problem": "a\0b"}, "problem holds binary data"),
+    ({"problem": "1 " * 3_000_000}, "6,000,002 characters"),
+    ({"steps": ["1" * 1_500_000] * 2}, "3,000,001 characters"),
+]
+
+
+@pytest.mark.parametrize("changed, sentence", NO_TEXT, ids=[sentence for _, sentence in NO_TEXT])
+def test_a_text_that_no_tokenizer_takes_or_that_is_far_too_long_is_no_row(changed, sentence):
+    """They were trained as other texts than the file has, or their tokens were counted for half a minute."""
+    row = {"problem": "p", "steps": ["a", "b"], "labels": [1, 0]}
+    assert read_solution(row).labels == [1, 0]
+    with pytest.raises(ValueError, match=sentence):
+        read_solution(row | changed)
 
 
 def write(path, rows):

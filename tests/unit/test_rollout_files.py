@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from recorded_runs import rollout_row as row
 
 from openrlhf_math.cli import main
 from openrlhf_math.errors import UserError
@@ -15,16 +16,6 @@ from openrlhf_math.runs.where import read_condition
 
 ALL = Keeping()
 COLUMNS = {"reward": "number", "tokens": "number", "outcome": "text", "truncated": "switch"}
-
-
-def row(**changed) -> dict:
-    return {
-        "step": 1, "problem_index": 0, "group": 0, "sample": 0, "source": "s", "problem": "1+1?", "gold": "2",
-        "prompt": "<user>1+1?", "response": "so \\boxed{2}", "tokens": 5, "truncated": False, "outcome": "correct",
-        "graded_by": "gold",
-        "extracted": "2", "reason": "", "reward": 1.0, "advantage": 0.5, "mean_log_prob": -0.25, "weights": 0,
-        "prompt_tokens": [1, 2], "response_tokens": [3, 4, 5], "actions": [[0, 3]], "log_probs": [-0.25, -0.5, 0.0],
-    } | changed  # fmt: skip
 
 
 def write(folder, step, rows):
@@ -430,16 +421,16 @@ def test_replayed_completion_is_the_recorded_one(tmp_path, monkeypatch):
     kept = keeper(tmp_path)
     kept._outcomes = torch.tensor([0.2, 0.2]), torch.zeros(2)
     kept.training(1, samples)
-    for row, sample_, answer in zip(
+    for kept_row, sample_, answer in zip(
         read_step(tmp_path / "rollouts" / "step_000001.parquet"), samples, answers, strict=True
     ):
-        again = made._process_response_into_experience(response_of(row, args), max_len=2048)
+        again = made._process_response_into_experience(response_of(kept_row, args), max_len=2048)
         for name in ("sequences", "attention_mask", "action_mask", "rollout_log_probs", "rewards", "truncated"):
             assert torch.equal(getattr(again, name), getattr(sample_, name)), name
         assert again.prompts == sample_.prompts and again.labels == [answer["label"]]
         assert again.info.keys() == sample_.info.keys()
         weighed = settings("--math.rewards", "correct=3")
-        assert response_of(row | {"reward/correct": 0.5}, weighed)["reward"] == 1.5
+        assert response_of(kept_row | {"reward/correct": 0.5}, weighed)["reward"] == 1.5
 
 
 @pytest.mark.parametrize(
