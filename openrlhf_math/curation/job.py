@@ -1,7 +1,7 @@
 """The data that every task of a run needs, and the folder of finished work from which a run resumes.
 
-Every file is renamed into place when it is complete, and every task marks itself done when its files have theirs. A task is a
-function of its inputs alone, so an interrupted one is repeated.
+Every file is renamed into place when it is complete, and a task marks itself done when its files are in place. A task
+is a function of its inputs alone, so an interrupted one is repeated.
 """
 
 import contextlib
