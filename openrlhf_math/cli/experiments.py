@@ -96,7 +96,7 @@ def _add_experiment(parser: argparse.ArgumentParser, name: str) -> None:
             f"--{setting.replace('_', '-')}", type=type(value[0] if several else value),
             nargs="+" if several else None, metavar="KL" if several else "N", help=f"{HELP[setting]} ({default})",
         )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps: whether it works, not what is so")
+    parser.add_argument("--quick", action="store_true", help="one seed, few steps; measures nothing")
 
 
 def run(args: argparse.Namespace) -> int:
