@@ -1,4 +1,4 @@
-"""Errors that speak to the person at the terminal."""
+"""Errors whose text is shown to the user."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

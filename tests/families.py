@@ -353,7 +353,7 @@ FAMILIES = {
         "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False, "tie_word_embeddings": True}),
     "lfm2-moe": Family("lfm2_moe", "short convolution, full; experts", EXPERTS | {
         "layer_types": ["conv", "full_attention"], "num_dense_layers": 1, "tie_word_embeddings": True}),
-    "falcon-h1": Family("falcon_h1", "Mamba 2 beside full; logit scale", MAMBA | HEADS | {
+    "falcon-h1": Family("falcon_h1", "Mamba 2 with full; logit scale", MAMBA | HEADS | {
         "mamba_d_ssm": 64, "lm_head_multiplier": 0.6, "key_multiplier": 0.7, "mlp_multipliers": [0.8, 0.9],
         "ssm_multipliers": [0.9, 0.8, 0.7, 1.1, 1.2]}),
     "bamba": Family("bamba", "Mamba 2, full", MAMBA | {"attn_layer_indices": [1]}),

@@ -1,6 +1,6 @@
 """Mistakes that users make, in every command, and what is printed for each: docs/mistakes.md.
 
-python tests/mistakes.py    # writes the page anew; tests/unit/test_mistakes.py compares it
+python tests/mistakes.py    # writes the page; tests/unit/test_mistakes.py compares it
 """
 
 import contextlib
@@ -149,6 +149,10 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         (EVAL.replace("model model", "model missing_shard"), "model-00002.safetensors"),
         (EVAL.replace("model model", "model no_template"), "no_template"),
         (EVAL.replace("p.jsonl", "binary.jsonl"), "binary.jsonl"),
+        (EVAL.replace("model model", "model no_default"), "no_default"),
+        (f"{EVAL} --chat-date 2024-02-30", "--chat-date"),
+        (f"{EVAL} --chat-date 2024-07-26", "--chat-date 2024-07-26"),
+        (f"{EVAL} --scorer verifier --scorer-model thinking", "--scorer-model thinking"),
         (f"{EVAL} --samples 0", "samples"),
         (f"{EVAL} --temperature nan", "temperature"),
         (f"{EVAL} --max-context 99999", "--max-context"),
@@ -202,6 +206,10 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         (f"{LABEL} p.jsonl --model cut", "model.safetensors"),
         (PRM.replace("model model", "model cut"), "cut"),
         (PRM.replace("steps.jsonl", "columns.jsonl"), "columns.jsonl"),
+        (PRM.replace("model model", "model gpt2"), "--model gpt2"),
+        (PRM.replace("model model", "model gpt2") + " --scorer qwen2.5-math-prm", "--scorer qwen2.5-math-prm"),
+        (f"{PRM} --separator x", "--separator"),
+        (f"{PRM} --scorer verifier", "--scorer"),
         (f"{PRM} --adam.lr -1", "--adam.lr"),
         (f"{PRM} --ds.lora.rank 4", "--ds.lora.rank"),
         (f"{PRM} --ckpt.output_dir p.jsonl", "--ckpt.output_dir p.jsonl"),
@@ -255,9 +263,10 @@ def make_world(world: Path) -> None:
     whole = (model / "model.safetensors").read_bytes()
 
     def damaged(name, file, content):
-        """A copy of the model with another content of a file, or without it."""
+        """Makes a copy of the model with another content of a file, or without it."""
         folder = shutil.copytree(model, world / name)
         (folder / file).unlink() if content is None else (folder / file).write_bytes(content)
+        return folder
 
     damaged("cut", "model.safetensors", whole[:-100])
     damaged("short_header", "model.safetensors", whole[:5])
@@ -269,6 +278,13 @@ def make_world(world: Path) -> None:
     damaged("broken_tokenizer", "tokenizer.json", b"[1]")
     damaged("broken_template", "chat_template.jinja", b"{% for %}")
     damaged("no_template", "chat_template.jinja", None)
+    damaged("thinking", "chat_template.jinja", b"{{ messages[0].content }}<think>")
+    gpt2 = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 384, "n_positions": 512}
+    damaged("gpt2", "config.json", json.dumps(gpt2).encode())
+    no_default = damaged("no_default", "chat_template.jinja", None) / "additional_chat_templates"
+    no_default.mkdir()
+    for name in ("tool_use", "rag"):
+        (no_default / f"{name}.jinja").write_text("{{ messages }}")
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}}
     damaged("missing_shard", "model.safetensors.index.json", json.dumps(index).encode())
 

@@ -315,7 +315,7 @@ def gpt_oss() -> PreTrainedTokenizerFast:
 
 
 def seed_oss() -> PreTrainedTokenizerFast:
-    """Its marks, which are no control tokens, around what is in `reasoning_content`, in every turn."""
+    """Its marks, which are not control tokens, around what is in `reasoning_content`, in every turn."""
     return _with(
         ["<seed:bos>", "<seed:eos>"],
         "<seed:eos>",

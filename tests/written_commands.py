@@ -16,7 +16,7 @@ ARRAY = re.compile(r'"?\$(\{\w+\[@\][^}]*\}|@)"?')  # of flags, which are not kn
 VARIABLE = re.compile(r"\$(\{[^}]*\}|\w+|\([^)]*\))")
 END = re.compile(r"[|&;()<>]+")  # of a command, in what a shell reads
 SAID = re.compile(r"\s*#|openrlhf-math \S+:")  # a comment, or what a command has answered
-ELLIPSIS = "..."  # stands where a page leaves flags out
+ELLIPSIS = "..."  # where a page omits flags
 
 
 def commands_in(path: Path) -> Iterator[list[str]]:

@@ -1,8 +1,8 @@
-"""A folder of checkpoints: a new one takes its name when it is whole, the newest whole one is found, old ones go.
+"""A folder of checkpoints: a complete one is renamed into place, the newest is found, old ones are removed.
 
 A checkpoint's manifest has the size and SHA-256 of every file, so that a torn or changed file is found. It guards
-against kills, full disks, failing disks and careless hands. It is not signed: who can write files into the folder can
-write a manifest that fits them.
+against kills, full disks, failing disks and accidental edits. It is not signed: anyone who can write into the
+folder can write a manifest that fits.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ def age(tag: str) -> tuple[int, bool]:
     """Sorts names from the oldest; at the same step the regular checkpoint comes last."""
     match = TAG.fullmatch(tag)
     if match is None:
-        raise ValueError(f"{tag} is no name of a checkpoint")
+        raise ValueError(f"{tag} is not the name of a checkpoint")
     return int(match[2]), not match[1]
 
 
@@ -132,7 +132,7 @@ def _bytes(checkpoint: Path) -> int:
 
 
 MANIFEST = "manifest.json"
-CHUNK = 2**22  # bytes read at a time; hashlib lets other threads run meanwhile
+CHUNK = 2**22  # bytes read at a time; hashlib releases the GIL
 
 Entries = dict[str, dict[str, int | str]]  # path within the checkpoint -> {"bytes": ..., "sha256": ...}
 

@@ -20,7 +20,9 @@ def check_same(run_dir: Path, config: dict, free: Callable[[str], bool], rows: s
     try:
         before = json.loads(path.read_text())
     except ValueError:
-        raise UserError(f"--ckpt.load_enable: {path} is no JSON, so it cannot be resumed; choose another run") from None
+        raise UserError(
+            f"--ckpt.load_enable: {path} is not JSON, so it cannot be resumed; choose another run"
+        ) from None
     if before.get(rows) != config[rows]:
         raise UserError(
             f"--ckpt.load_enable: {source} gives other rows than the run in {run_dir} began with; give the same, or "

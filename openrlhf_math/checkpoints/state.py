@@ -12,7 +12,7 @@ from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
-# All that DeepSpeed 0.19 keeps beside tensors and plain data: records of numbers.
+# All that DeepSpeed 0.19 keeps besides tensors and plain data: records of numbers.
 DEEPSPEED = (DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address)
 Device = str | torch.device | None
 

@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _reader_is_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads any more, as behind `| head`."""
+    """Whether standard output is a pipe without a reader, as after `| head`."""
     poll = select.poll()
     poll.register(STDOUT, select.POLLOUT)
     return any(event & select.POLLERR for _, event in poll.poll(0))

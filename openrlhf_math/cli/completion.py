@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     whole = whole_parser()
     for parser in each_parser(whole):
         name = parser.prog.removeprefix("openrlhf-math ")
-        # zsh shows it beside the command's name.
+        # zsh shows it next to the command's name.
         parser.description = COMMANDS.get(name) or " ".join((parser.description or "").split()).partition(". ")[0]
         for action in parser._actions:
             if takes_a_path(action):
@@ -70,7 +70,7 @@ def whole_parser() -> argparse.ArgumentParser:
     return whole
 
 
-# Flags of models, sets and runs, which may be folders and files, beside those whose type is a path.
+# Flags of models, sets and runs, which may be folders and files, in addition to those whose type is a path.
 PLACES = {*"model problems benchmark source against agents completions file files run runs output eval.dataset".split()}
 PLACE = re.compile(r"([_-]dir|_path|\.path|remote_url)$")
 

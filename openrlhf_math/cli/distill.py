@@ -70,7 +70,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--problems", required=True, metavar="SET", help="file, folder or hub name[@config][:split], see docs/data.md")
     add("--output", type=Path, required=True, metavar="DIR", help="directory of the run; the same again to resume")
-    add("--teacher", default="endpoint", metavar="NAME", help="who writes, see below (%(default)s)")
+    add("--teacher", default="endpoint", metavar="NAME", help="the source of traces, see below (%(default)s)")
     add("--model", required=True, metavar="NAME", help="as the endpoint calls it, or directory or hub name for engine")
     add("--attempts", "--samples", type=int, default=4, metavar="N", help="traces a problem (%(default)s)")
     add("--max-attempts", type=int, metavar="N", help="twice as many, and again, up to N, while none is correct (off)")

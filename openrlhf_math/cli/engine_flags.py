@@ -45,7 +45,7 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
 def engine_args(args: argparse.Namespace) -> dict[str, object]:
     """Those of --engine-args. Raises UserError for a name that vLLM does not have, or that is not for this flag.
 
-    args: of `distill` too, whose --teacher says who is asked.
+    args: also of `distill`, whose --teacher names the teacher.
     """
     given = args.engine_args
     if not given:

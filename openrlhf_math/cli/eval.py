@@ -294,6 +294,14 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
             check_positions("--model", args.model, f"--max-context {args.max_context}", args.max_context)
     if (args.chat_template_kwargs or args.reasoning_effort) and not style.chat_template:
         raise UserError(f"--chat-template-kwargs and --reasoning-effort: --prompt {prompt} has no chat template")
+    columns = Columns(problem=args.problem_key, answer=args.answer_key)
+    reading = Reading(args.split, columns, args.max_problems, args.holdout, args.holdout_seed)
+    sets = read_sets(args.benchmark, reading)
+    recommends = recommended(args.protocol, None if args.base_url else args.model)
+    flags = {name: value for name in SAMPLING if (value := getattr(args, name)) is not None}
+    sets = [sampled(one, recommends, flags) for one in sets]
+    if not args.base_url:
+        enter_environment(settings.device, count_parameters(settings.model))  # before torch is imported
     tokenizers = _scorers_tokenizers(settings.scorer) if args.chat_date else []
     if style.chat_template and not args.base_url:
         tokenizer = load_tokenizer("--model", args.model, True, "choose --prompt plain or few-shot")
@@ -301,15 +309,6 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
         settings = replace(settings, chat_date=chat_date.checked_date(None, args.model, tokenizer))
         tokenizers.insert(0, tokenizer)
     chat_date.checked_date(args.chat_date, args.model, *tokenizers)
-    columns = Columns(problem=args.problem_key, answer=args.answer_key)
-    reading = Reading(args.split, columns, args.max_problems, args.holdout, args.holdout_seed)
-    sets = read_sets(args.benchmark, reading)
-    recommends = recommended(args.protocol, None if args.base_url else args.model)
-    flags = {name: value for name in SAMPLING if (value := getattr(args, name)) is not None}
-    sets = [sampled(one, recommends, flags) for one in sets]
-
-    if not args.base_url:
-        enter_environment(settings.device, count_parameters(settings.model))
     from openrlhf_math.evaluation.evaluate import evaluate
 
     if settings.chat_date:

@@ -140,7 +140,7 @@ def run_curriculum(stages: Stages, settings: Settings) -> curriculum.Findings:
 
 
 def run_mismatch(stages: Stages, settings: Settings) -> mismatch.Findings:
-    """An exact engine, and one that is off by the same weights with each correction, from the same student."""
+    """An exact engine, and one with the same inexact weights for each correction, from the same student."""
     students: list[list[Result]] = []
     runs: dict[str, list[mismatch.Run]] = {name: [] for name in (mismatch.EXACT, *CORRECTIONS)}
     for seed in range(settings.seeds):
@@ -151,7 +151,7 @@ def run_mismatch(stages: Stages, settings: Settings) -> mismatch.Findings:
                 trained = _trained(stages, seed, student, 0.0, settings.steps)
             else:
                 off = ("--math.engine_noise", settings.noise, "--math.max_logprob_gap", "inf")
-                kind = f"an engine that is off by {settings.noise:g}, correction {name}"
+                kind = f"an engine with weight noise {settings.noise:g}, correction {name}"
                 flags = (*off, "--math.rollout_correction", name)
                 trained = _grpo(stages, seed, student, f"noise_{settings.noise:g}_{name}", kind, settings.steps, *flags)
             same.append(mismatch.Run(_rows(trained), _heldout(stages, seed, student, trained, trained.name)))
@@ -205,7 +205,7 @@ def _timed(stages: Stages, seed: int, student: Path, run: Path, name: str, turn:
     def work(folder: Path) -> None:
         folder.mkdir(parents=True)
         stage(
-            f"seed {seed}: {name} against the clock, turn {turn + 1}", "experiments", "speed", "--model", run / "model",
+            f"seed {seed}: {name} speed, turn {turn + 1}", "experiments", "speed", "--model", run / "model",
             "--benchmark", student / "world" / "heldout.jsonl", "--output", folder / "speed.json", "--seed", seed,
             *SAMPLING_FLAGS,
         )  # fmt: skip

@@ -1,13 +1,24 @@
-"""`openrlhf-math experiments`: the poster's figures in miniature, on the embedded default."""
+"""`openrlhf-math experiments`: the poster's figures in miniature, on the embedded default.
+
+An experiment writes its figure, its tables in Markdown and JSON, and the commands that made it.
+"""
 
 import argparse
+import json
+import math
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.cli.experiment_speed import add_speed, measure
+from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
+from openrlhf_math.report.table import as_markdown
 
 if TYPE_CHECKING:
     from openrlhf_math.experiments.settings import Settings
@@ -96,7 +107,9 @@ def _add_experiment(parser: argparse.ArgumentParser, name: str) -> None:
             f"--{setting.replace('_', '-')}", type=type(value[0] if several else value),
             nargs="+" if several else None, metavar="KL" if several else "N", help=f"{HELP[setting]} ({default})",
         )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps; measures nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed and few steps: a smoke test whose figures mean nothing"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -118,8 +131,8 @@ def _experiment(name: str, settings: "Settings") -> int:
     import importlib
 
     from openrlhf_math.cli import experiment_runs
+    from openrlhf_math.cli.experiments import write_results
     from openrlhf_math.cli.stages import Stages, failed_command
-    from openrlhf_math.experiments.results import write_results
 
     stages = Stages(settings.run_dir)
     try:
@@ -174,3 +187,37 @@ def _check_drawing() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise UserError("the figures need matplotlib; install it: pip install matplotlib") from None
+
+
+COMMANDS = "commands.txt"
+ABOUT_COMMANDS = "# In the order they ran; tiny-teacher serves, at the address of --base-url, while distill runs.\n"
+
+
+def write_results(
+    folder: Path, experiment: ModuleType, found: Any, commands: Sequence[Sequence[str]], seconds: float
+) -> None:
+    """Write NAME.png, .svg, .md, .json and commands.txt into `folder`, where NAME is the folder's.
+
+    experiment: kl, efficiency, ...; found: its `Findings`. commands: arguments of ours, first the
+    experiment itself, then what it ran. seconds: that all of them took.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / folder.name
+    experiment.draw(found, stem)
+    with written_whole(stem.with_suffix(".md")) as file:
+        file.write(as_markdown(experiment.TITLE, experiment.tables(found)))
+        file.write(f"\n![{experiment.TITLE}]({stem.name}.png)\n")
+    with written_whole(stem.with_suffix(".json")) as file:
+        file.write(json.dumps(_plain(asdict(found)) | {"seconds_of_all_commands": round(seconds)}, indent=2) + "\n")
+    with written_whole(folder / COMMANDS) as file:
+        file.write(ABOUT_COMMANDS)
+        file.writelines(f"{shlex.join(['openrlhf-math', *command])}\n" for command in commands)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: NaN and infinity are null."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -47,7 +47,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Grade responses in bulk. Every row of FILE has `gold` and `response`, and `problem` where the\n"
-        "answer refers to it (multiple choice). It comes back in order, with `outcome`, `reward`, `answer`,\n"
+        "answer refers to it (multiple choice). The output keeps the order, with `outcome`, `reward`, `answer`,\n"
         "`seconds` and, where ungraded, `reason`.",
         epilog=FORMAT,
         formatter_class=argparse.RawDescriptionHelpFormatter,

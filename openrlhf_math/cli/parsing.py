@@ -59,6 +59,8 @@ def as_typed(sentence: str, parser: argparse.ArgumentParser, arguments: Sequence
     for each in each_parser(parser):
         for action in each._actions:
             names = [name for name in action.option_strings if name in typed]
+            if names:  # argparse's own sentences have all of them
+                sentence = sentence.replace("/".join(action.option_strings), names[-1])
             for other in set(action.option_strings) - typed if names else ():
                 sentence = re.sub(rf"(?<![\w.-]){re.escape(other)}(?![\w.-]*\w)", names[-1], sentence)
     return sentence

@@ -103,7 +103,7 @@ def _add_label(modes: Modes) -> None:
 
     group = parser.add_argument_group("monte-carlo")
     add = group.add_argument
-    add("--model", metavar="NAME", help="who continues: directory or hub name of a chat model")
+    add("--model", metavar="NAME", help="the model that continues: directory or hub name of a chat model")
     add("--completions", type=int, default=8, metavar="N", help="from every step (%(default)s)")
     add("--hard", action="store_true", help="1 if some completion reaches the gold answer, else 0")
     add("--instruction", default=INSTRUCTION, help="appended to every problem; '' for none ('%(default)s')")

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
         listening.bind((args.host, args.port))
     except (OSError, OverflowError) as error:
         raise UserError(f"--host {args.host} --port {args.port}: cannot listen there ({error})") from None
-    listening.listen()  # before the address is printed: who reads it may come at once
+    listening.listen()  # before the address is printed: its reader may connect immediately
     import uvicorn
 
     from openrlhf_math.data.tiny_world.server import build_app

@@ -112,7 +112,7 @@ class ServingEngine:
             self._died()
 
     async def sleep(self) -> bool:
-        """Leave the device when the requests under way are done; those that come meanwhile wait.
+        """Leave the device when the running requests are done; new ones wait.
 
         Returns whether anything moved: on a CPU there is nothing to leave.
         """

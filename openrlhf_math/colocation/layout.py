@@ -155,7 +155,7 @@ def inference_arguments(device: str) -> dict[str, object]:
     if device == "cpu":
         # vLLM shares whole blocks of a prompt only, and its 128 tokens are more than most prompts have. Its CPU
         # attention wants multiples of 32. Without a size for its cache it would take most of the machine's memory;
-        # those who know how many sequences there will be ask for less (`cache_bytes`).
+        # callers that know the number of sequences ask for less (`cache_bytes`).
         arguments |= {"enforce_eager": True, "block_size": CPU_BLOCK, "kv_cache_memory_bytes": CPU_CACHE_BYTES}
     return arguments
 

@@ -1,4 +1,4 @@
-"""Who has the device: vLLM generates, DeepSpeed trains, and in between weights go from the one to the other.
+"""Use of the device by phase: vLLM generates, DeepSpeed trains, and in between weights go from the one to the other.
 
     rollout     engines awake; DeepSpeed's gradients, master weights and optimizer state in CPU memory
     train       engines asleep; DeepSpeed's states are on the device while a gradient step is taken
@@ -43,7 +43,7 @@ class Phases:
     engines_sleep, states_offload: whether these are moved at all; where they are not, as on a CPU, the same order is
     kept and reported. others: more groups, counted in the peak of memory. timeout: seconds that one move may take.
     engines_stay: whether engines have their own devices, where they generate while the policy trains.
-    recover: called when an engine died under a question; when it comes back, engines are there and have the newest
+    recover: called when an engine died during a request; when it returns, all engines run and have the newest
     weights, and are asked once more.
     """
 

@@ -228,7 +228,7 @@ class Server:
         if environment.get(JOB, FIRST_JOB) != FIRST_JOB:
             other.append(JOB)
         if other:
-            print("not forked, other values of:", *sorted(other), flush=True)  # in the log beside the socket
+            print("not forked, other values of:", *sorted(other), flush=True)  # in the log next to the socket
         return not other
 
     def _reap(self) -> None:

@@ -32,7 +32,7 @@ ALIGNMENT = 64  # bytes; any dtype can be viewed at such an offset
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a parameter lies in its bucket. offset: bytes."""
+    """The place of a parameter in its bucket. offset: bytes."""
 
     name: str
     dtype: torch.dtype
@@ -45,7 +45,7 @@ class Slot:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def view(self, memory: torch.Tensor) -> torch.Tensor:
-        """The parameter as it lies in its bucket's memory, uint8 [bytes]. No copy."""
+        """A view of the parameter in its bucket's memory, uint8 [bytes]. No copy."""
         return memory[self.offset : self.offset + self.size].view(self.dtype).view(self.shape)
 
 
@@ -91,7 +91,7 @@ class SharedMemoryInitInfo(WeightTransferInitInfo):
 
 @dataclass
 class SharedMemoryUpdateInfo(WeightTransferUpdateInfo):
-    """bucket: number of the bucket that is filled. What lies in it was said at the handshake."""
+    """bucket: number of the bucket that is filled. The handshake described its contents."""
 
     bucket: int
 

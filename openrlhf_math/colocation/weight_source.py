@@ -242,7 +242,7 @@ def weights_of(model: torch.nn.Module) -> list[Weight]:
     named = [(name, each) for name, each in model.named_parameters() if id(each) not in adapters]
     for name, parameter in named:
         if parameter.requires_grad:
-            raise ValueError(f"{name} is trained beside the adapters, which merging leaves out")
+            raise ValueError(f"{name} is trained in addition to the adapters, and merging would drop it")
     return [Weight(base_name(name), parameter, updates.get(id(parameter))) for name, parameter in named]
 
 
@@ -266,7 +266,7 @@ def _update(name: str, module: BaseTunerLayer) -> tuple[torch.nn.Parameter, Upda
 
 
 def full_shape(parameter: torch.nn.Parameter) -> tuple[int, ...]:
-    """ZeRO-3 keeps the full shape beside an empty parameter."""
+    """ZeRO-3 keeps the full shape as an attribute of an empty parameter."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 

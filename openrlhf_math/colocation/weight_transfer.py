@@ -19,7 +19,7 @@ from openrlhf_math.colocation.layout import colocated, transfer_backend
 from openrlhf_math.colocation.shared_memory import SharedMemoryTrainerInitInfo
 from openrlhf_math.colocation.weight_source import DeepSpeedSource, NoisySource
 
-# Large enough that a call to the engines is nothing beside it; ZeRO-3 and CUDA IPC hold one of them more.
+# Large enough to make the cost of a call to the engines negligible; ZeRO-3 and CUDA IPC hold one of them more.
 BUCKET_BYTES = 256 * 2**20
 
 

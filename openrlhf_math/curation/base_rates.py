@@ -37,7 +37,7 @@ class BaseRates:
 
 
 def add_base_rates(run: Path, source: str, problem_key: str | None, output: Path) -> BaseRates:
-    """Write the rows of `source` into `output`/problems.jsonl, with `pass_rate` and `attempts` beside their columns.
+    """Write the rows of `source` into `output`/problems.jsonl, with `pass_rate` and `attempts` added to their columns.
 
     run: an output directory of `openrlhf-math eval` (of several benchmarks, too), or a file of completions. Problems
     are joined by their text; one that the run does not have gets pass_rate null and attempts 0.

@@ -6,7 +6,7 @@ A row is dropped if it is a benchmark problem, holds one, or is a large part of 
 - "contains": runs of shared tokens cover at least `share` of the benchmark problem, and its numbers and symbols are all
   in these runs or in the gaps between them, in order. As in Tulu 3 (Lambert et al. 2024, section 3.2) it is the
   *benchmark's* tokens that must be covered, so that a phrase all competitions use ("where m and n are relatively prime
-  positive integers") is no hit. Runs may have changed places, as with the question in front;
+  positive integers") is not a hit. Runs may have changed places, as with the question in front;
 - "part": the row is a part of the benchmark problem, and little else.
 
 A row that shares the tokens but has other numbers, or a word in place of its opposite, is another problem: it is
@@ -132,7 +132,7 @@ class BenchmarkIndex:
         return [_renamed(words) for words in self.cores]
 
     def find(self, row: Form, keys: np.ndarray) -> Hit | None:
-        """The nearest benchmark problem that a row is or holds, a suspect if there is no such, or None.
+        """The nearest benchmark problem that a row is or holds, else a suspect, else None.
 
         keys: the row's `band_keys`, uint64[BANDS + 1].
         """

@@ -114,7 +114,7 @@ _FORMULA = re.compile(
     r"|\\\[[^\\]{0,400}(?:\\[^\[\]][^\\]{0,400}){0,60}\\\]|\\[a-zA-Z]+"
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
-# Words that carry grammar. A text of another language in Latin script has many of its own and few of these.
+# Function words of English. A text in another language in Latin script has few of these.
 _ENGLISH_WORDS = (
     "the of is are and to in that if for what how find which with by be on it at each one two many was has have from"
     " can than then there let given as or not all when number value such where determine compute he she his her they"

@@ -44,7 +44,7 @@ def settle(given: str | None, kept: str | None = None, run: Path | str = "") -> 
     Raises UserError if the flag gives another date than the run has.
     """
     if given and kept and given != kept:
-        raise UserError(f"{FLAG} {given}: the run in {run} began with {kept}; leave it out, or choose a new directory")
+        raise UserError(f"{FLAG} {given}: the run in {run} began with {kept}; leave it out, or begin another run")
     os.environ[VARIABLE] = given or kept or date.today().isoformat()
 
 

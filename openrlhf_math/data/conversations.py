@@ -156,7 +156,7 @@ def find_layout(
 def _learned(first: dict, known: str) -> tuple[tuple[str, ...], ...]:
     """What is learned of a known set, () for the usual columns.
 
-    A set that is recognised by its columns alone may have other conversations beside them.
+    A set that is recognised by its columns alone may also have other conversations.
     """
     known_or_seen = known or recognise(first)
     specs = [tuple(spec.split("+")) for spec in SOURCES[known_or_seen].learned] if known_or_seen else []

@@ -138,7 +138,7 @@ def _within(folder: Path) -> list[Path]:
 
 
 def _check_once(names: Sequence[Path], folder: Path, shown: str) -> None:
-    """Raise UserError if two names lead to one file, as a link beside it does: its rows would count twice."""
+    """Raise UserError if two names lead to one file, for example through a link: its rows would count twice."""
     known: dict[tuple[int, int], Path] = {}
     for name in names:
         status = os.stat(folder / name)
@@ -261,7 +261,7 @@ def _reachable(url: str) -> bool:
         except OSError:
             pass
 
-    # In a thread, since looking a name up has no time limit of its own.
+    # In a thread, since looking a name up has no time limit.
     knocking = threading.Thread(target=knock, daemon=True)
     knocking.start()
     knocking.join(PATIENCE_SECONDS)

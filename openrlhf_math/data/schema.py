@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-# Longer is no problem and no answer but a broken row: it is set aside, not carried along.
+# A longer text is neither a problem nor an answer: the row is broken and is skipped.
 MAX_GOLD = 20_000
 MAX_TEXT = 2_000_000
 KINDS = ("open", "choice", "proof")

@@ -200,7 +200,7 @@ def recognise(columns: Iterable[str]) -> str:
     """The known set whose columns these are, "" for none: of those that fit the one with most columns."""
     columns = set(columns)
     fitting = [source for source in SOURCES.values() if source.columns and source.columns <= columns]
-    if "problem" in columns:  # the first of the usual names: beside it `question` is something else
+    if "problem" in columns:  # the first of the usual names: with it, `question` is something else
         fitting = [source for source in fitting if "question" not in source.columns]
     if fitting:
         return max(fitting, key=lambda source: len(source.columns)).name

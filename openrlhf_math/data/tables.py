@@ -269,7 +269,7 @@ def _begin(file: Peekable, shown: str) -> bytes:
 
 
 def _is_array(begin: bytes) -> bool:
-    """Whether a text is an array of rows, and no row of its own."""
+    """Whether a text is an array of rows rather than one row."""
     if not begin.startswith(b"["):
         return False
     line, ended, _ = begin.partition(b"\n")
@@ -301,7 +301,7 @@ def _array(file: Peekable, shown: str) -> Rows:
             error = reason
         if whole or len(text) - at > MAX_LINE:
             raise Damaged(
-                f"{shown} is no JSON array after row {number} ({error}); give one array, or one object a line."
+                f"{shown} is not a JSON array after row {number} ({error}); give one array, or one object a line."
             )
         more = file.read(size)
         text, at, whole, size = text[at:] + decode.decode(more, not more), 0, not more, 2 * size
@@ -400,7 +400,7 @@ def parquet_rows(file: str | Peekable, shown: str, groups: Iterable[int] | None 
     try:
         table = pyarrow.parquet.ParquetFile(file if isinstance(file, str) else _seekable(file))
     except (pyarrow.ArrowException, OSError) as error:
-        raise Damaged(f"{shown} is no Parquet file: {_line(error)}.") from None
+        raise Damaged(f"{shown} is not a Parquet file: {_line(error)}.") from None
     _check_names(shown, table.schema_arrow.names)
     number = before
     for group in range(table.metadata.num_row_groups) if groups is None else groups:
@@ -436,7 +436,7 @@ def _arrow(file: Peekable, shown: str) -> Rows:
                     number += 1
                     yield number, row
     except (pyarrow.ArrowException, OSError) as error:
-        raise Damaged(f"{shown} is no Arrow file after row {number}: {_line(error)}.") from None
+        raise Damaged(f"{shown} is not an Arrow file after row {number}: {_line(error)}.") from None
 
 
 def _pyarrow(shown: str, what: str) -> Any:

@@ -2,6 +2,6 @@
 
 Collecting, by `openrlhf-math distill`: `questions` are asked of one of the `teachers` (`endpoint`, `engine`), replies
 are in the `journal`, `collect` judges them in rounds, `trace` and `refuse` say what a trace is and which are no good,
-`keep` and `choose` have the rules, `dataset` and `card` are what comes out; `distill`
-holds it together. Fine-tuning, by `openrlhf-math sft`: `sft`, `sft_settings`, `sft_trainer`.
+`keep` and `choose` have the rules, `dataset` writes the result and its card; `distill`
+connects them. The package `sft` fine-tunes on the result.
 """

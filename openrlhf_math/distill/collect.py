@@ -66,7 +66,7 @@ async def collect(
     """Judge what the journal has and ask `teacher` for the rest. Returns a verdict for every attempt of every task.
 
     What cannot be had is set aside: a line in `rejects`, asked again by the next run.
-    Raises UserError if the teacher as a whole is of no use; the journal keeps what there is.
+    Raises UserError if the teacher as a whole is unusable; the journal keeps what there is.
     """
     verdicts: dict[str, list[Verdict | None]] = {task.key: [None] * settings.attempts for task in tasks}
     missing: list[Item] = []

@@ -10,9 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from openrlhf_math.data.files import written_whole
-from openrlhf_math.distill.card import write_card
 from openrlhf_math.distill.collect import SET_ASIDE, Verdicts, Watcher, collect
-from openrlhf_math.distill.dataset import write_dataset
+from openrlhf_math.distill.dataset import write_card, write_dataset
 from openrlhf_math.distill.keep import Rule, is_unverified
 from openrlhf_math.distill.questions import Task, Tasks
 from openrlhf_math.distill.settings import DistillSettings
@@ -35,7 +34,7 @@ def distill(
 ) -> dict:
     """Run it. Returns the report, which is also written to report.json; `watcher` is called for every attempt.
 
-    Raises UserError if the teacher is of no use; what it wrote is in the journal then.
+    Raises UserError if the teacher is unusable; what it wrote is then in the journal.
     """
     output, had, begun = settings.output, len(journal), time.time()
     try:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from openrlhf_math.colocation.cluster import check_room, cluster
 from openrlhf_math.colocation.engine_life import engine_errors, limited
 from openrlhf_math.colocation.layout import enter_environment, worker_environment
-from openrlhf_math.data.prompts import chat_text
 from openrlhf_math.distill.settings import DistillSettings
 from openrlhf_math.distill.teachers import Question, sampling_of
 from openrlhf_math.endpoint.reply import Answer, Failure
@@ -16,7 +15,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.rerank.roles import RequestError
 from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
-from openrlhf_math.rewards.thinking import OPEN, begins_thinking, in_think_tags
+from openrlhf_math.rewards.thinking import OPEN, in_think_tags
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -56,9 +55,9 @@ class Engine(SamplingEngine):
             raise Failure(str(error)) from None
         except UserError as error:
             raise UserError(f"{error}; {AGAIN}") from None
-        prompt = chat_text(self._tokenizer, question.messages, sampling.template_variables)
         text = in_think_tags(completion.text)
-        if begins_thinking(prompt) and OPEN not in text:
+        prompt = await self._prompts.ids(question.messages, sampling.prefix, sampling.template_variables)  # remembered
+        if OPEN not in text and self._text.opens_thinking(prompt):
             text = f"{OPEN}\n{text}"
         finished = "stop" if completion.finished == "eos" else completion.finished
         use = completion.tool.as_row() if completion.tool else None

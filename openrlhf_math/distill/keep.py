@@ -73,7 +73,7 @@ _OTHER_TAGS = (
 
 
 def refusal(text: str, finish_reason: str, style: str) -> str:
-    """Why a trace is not an example to learn from, whatever its answer; "" if nothing speaks against it."""
+    """Why a trace is not an example to learn from, whatever its answer; "" if there is no objection."""
     if finish_reason == "length":
         return "truncated"
     if finish_reason != "stop":

@@ -1,4 +1,4 @@
-"""Who can be asked for traces: what a teacher is asked, what it answers, and the registry.
+"""Sources of traces: what a teacher is asked, what it answers, and the registry.
 
 A teacher is an async context manager with `workers`, `failed_tries` and `answer`, see `Teacher`. It is made by a
 function of the run's settings, registered under a name or given by dotted path. The teacher `recorded` asks no model:
@@ -121,7 +121,7 @@ _CUT: dict[bool | str | None, str] = {None: "stop", False: "stop", "false": "sto
 class Recorded:
     """See `teachers.Teacher`. `--model` names a file or folder of rows with `problem` and `response`, or `responses`.
 
-    Attempt n at a problem is its n-th completion there. Raises UserError if the file cannot be read or is of no use.
+    Attempt n at a problem is its n-th completion there. Raises UserError if the file cannot be read or used.
     """
 
     workers = 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from openrlhf_math.doctor.machine import Finding, gib, note, ok, wrong
 
-# In its own process: importing torch takes seconds meanwhile spent on the other checks, and may crash.
+# In a separate process: importing torch takes seconds, which other checks can use, and may crash.
 PROBE = """
 import json, torch
 flash_attn = ""

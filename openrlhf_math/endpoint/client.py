@@ -272,7 +272,7 @@ def _proxy(url: str) -> str | None:
 
 
 class Pace:
-    """Lets requests through evenly, no faster than the limits; `None` is no limit.
+    """Lets requests through evenly, no faster than the limits; `None` means no limit.
 
     A request's tokens are known only when its reply is there: it is charged what replies took on average so far
     (at first `expected`), and the difference when it is done.

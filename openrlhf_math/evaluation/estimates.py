@@ -74,7 +74,7 @@ def sign_flip_p_value(differences: np.ndarray, seed: int = 0) -> float:
     """Two-sided p-value of a mean paired difference under the hypothesis that either run could have had either value.
 
     differences: [problems]. A permutation test (Fisher; Good, Permutation Tests, section 3.2): where the runs do not
-    differ, the sign of each difference is a coin. All 2^n signs if they are no more than RESAMPLES, else as many random
+    differ, the sign of each difference is a coin. All 2^n signs if there are at most RESAMPLES, else as many random
     ones, of which the observed one counts as another: p = (1 + #{|mean| >= observed}) / (1 + RESAMPLES).
     """
     moved = differences[differences != 0]

@@ -145,7 +145,7 @@ def _sample(
 def _sampler(
     settings: EvalSettings, context: int, stack: contextlib.ExitStack
 ) -> "Sampler | EndpointCompletions | Engines":
-    """stack: with its end the engines end, where they are processes of their own."""
+    """stack: closing it ends the engines that are separate processes."""
     if settings.endpoint:
         return EndpointCompletions(settings.endpoint, settings.seed, {**settings.drawn, "watch": settings.watch})
     if settings.engines:

@@ -133,7 +133,7 @@ def vote(
     there, `gold`, `problem` and `scores`; then a copy comes back with the columns answer, attempt, votes and correct.
     scores: for each attempt a number or a list of step scores. rule: of `openrlhf-math vote --rule`, or your own as
     package.module.function. aggregation: from step scores to a number. Raises UserError for a row that is not of this
-    form, or a rule that cannot be had.
+    form, or an unavailable rule.
     """
     frame = _as_frame(attempts)
     if frame is not None:

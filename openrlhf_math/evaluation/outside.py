@@ -61,7 +61,7 @@ def completion_a_row(row: dict) -> dict:
 
 
 def _plain(value: Any) -> Any:
-    """Lists and objects are JSON in Parquet; CSV has numbers as text, and pandas writes True, and 5.0 beside a gap."""
+    """Lists and objects are JSON in Parquet. CSV has numbers as text; pandas writes True, and 5.0 near empty cells."""
     if not isinstance(value, str):
         return value
     found = json.loads(value.lower() if value in ("True", "False") else value)

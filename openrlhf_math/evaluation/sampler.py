@@ -17,8 +17,8 @@ from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.confidence import Confidence, Meter, Watch, logprob_arguments, read_logprobs
-from openrlhf_math.rerank.engine_text import EngineText
 from openrlhf_math.rerank.here import run_here
+from openrlhf_math.rerank.prompts import EngineText
 from openrlhf_math.rerank.roles import Completion
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.side_by_side import end
@@ -70,7 +70,7 @@ class Sampler:
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"--model {settings.model}: vLLM cannot start with it ({one_line(error)})") from error
         self._engine = engine.llm_engine
-        if settings.device != "cpu":  # where the workers are processes of their own, which a killed run must not leave
+        if settings.device != "cpu":  # the workers are separate processes, which must not outlive a killed run
             self._engine.collective_rpc("end_with", args=(socket.gethostname(), os.getpid()))
 
     def complete(
@@ -145,7 +145,7 @@ class Sampler:
             await end([*tasks, stepping])
 
     async def _keep_stepping(self, work: asyncio.Event) -> None:
-        """work: is set when there is a request. Never returns; should the engine die, all who wait learn it."""
+        """work: is set when there is a request. Never returns; if the engine dies, all callers get the error."""
         while True:
             while not self._engine.has_unfinished_requests():
                 work.clear()

@@ -206,7 +206,7 @@ def draw(summary: dict, path: Path) -> None:
     axes.set_title(f"Accuracy by choosing rule, {summary['problems']:,} problems, up to {most} attempts each")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, labelspacing=0.9)
-    figure.savefig(path, dpi=150, format=path.suffix[1:], bbox_inches="tight")  # with the legend beside it
+    figure.savefig(path, dpi=150, format=path.suffix[1:], bbox_inches="tight")  # with the legend next to it
 
 
 def _curves(rules: dict) -> list[tuple[str, list[float], dict]]:

@@ -1,4 +1,4 @@
-"""What a curriculum saves: the tokens and steps that GRPO takes to an accuracy, beside problems in shuffled order."""
+"""What a curriculum saves: the tokens and steps that GRPO takes to an accuracy, against shuffled problems."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.evaluation.compare import Difference, Result
 from openrlhf_math.experiments import figure, words
-from openrlhf_math.experiments.heldout import (
+from openrlhf_math.experiments.over_seeds import (
+    Band,
     Estimate,
+    Spread,
+    band,
     completion_tokens,
     differences,
     pass_at_1,
+    spread,
     tokens_per_correct,
 )
-from openrlhf_math.experiments.over_seeds import Band, Spread, band, spread
 from openrlhf_math.report.table import Table
 
 if TYPE_CHECKING:

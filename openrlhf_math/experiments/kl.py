@@ -7,8 +7,17 @@ from statistics import fmean, median
 
 from openrlhf_math.evaluation.compare import Difference, Result
 from openrlhf_math.experiments import figure, words
-from openrlhf_math.experiments.heldout import BySeed, Estimate, differences, pass_at_1
-from openrlhf_math.experiments.over_seeds import Band, Spread, band, spread, values_of
+from openrlhf_math.experiments.over_seeds import (
+    Band,
+    BySeed,
+    Estimate,
+    Spread,
+    band,
+    differences,
+    pass_at_1,
+    spread,
+    values_of,
+)
 from openrlhf_math.report.table import Table
 
 TITLE = "GRPO by KL coefficient"

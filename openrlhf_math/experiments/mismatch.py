@@ -1,4 +1,4 @@
-"""What a correction of rollouts is worth: GRPO whose engine is off on purpose, with and without it."""
+"""The gain from correcting rollouts: GRPO whose engine deliberately has inexact weights, with and without it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,17 @@ from statistics import fmean
 
 from openrlhf_math.evaluation.compare import Difference, Result
 from openrlhf_math.experiments import figure, words
-from openrlhf_math.experiments.heldout import BySeed, Estimate, differences, pass_at_1
-from openrlhf_math.experiments.over_seeds import Band, Spread, band, spread, values_of
+from openrlhf_math.experiments.over_seeds import (
+    Band,
+    BySeed,
+    Estimate,
+    Spread,
+    band,
+    differences,
+    pass_at_1,
+    spread,
+    values_of,
+)
 from openrlhf_math.report.table import Table
 
 TITLE = "GRPO with a perturbed engine, by correction"

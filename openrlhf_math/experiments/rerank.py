@@ -13,8 +13,7 @@ from openrlhf_math.evaluation.estimates import bootstrap_intervals, sign_flip_p_
 from openrlhf_math.evaluation.recorded import Judged
 from openrlhf_math.evaluation.voting import Entry, accuracies, numbers_of_attempts, passes
 from openrlhf_math.experiments import figure, words
-from openrlhf_math.experiments.heldout import Estimate
-from openrlhf_math.experiments.over_seeds import Spread
+from openrlhf_math.experiments.over_seeds import Estimate, Spread
 from openrlhf_math.report.table import Table
 from openrlhf_math.rerank.aggregate import find_aggregation
 from openrlhf_math.rerank.choose import find_rule

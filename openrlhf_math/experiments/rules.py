@@ -7,8 +7,7 @@ from pathlib import Path
 
 from openrlhf_math.evaluation.compare import Difference, Result
 from openrlhf_math.experiments import figure, words
-from openrlhf_math.experiments.heldout import Estimate, completion_tokens, differences, pass_at_1
-from openrlhf_math.experiments.over_seeds import Spread, spread
+from openrlhf_math.experiments.over_seeds import Estimate, Spread, completion_tokens, differences, pass_at_1, spread
 from openrlhf_math.report.table import Table
 
 TITLE = "Rules of keeping traces, at equal training tokens"

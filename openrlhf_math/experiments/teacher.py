@@ -1,4 +1,4 @@
-"""What a teacher's log-probabilities are worth: on-policy distillation beside GRPO and SFT on the teacher's traces."""
+"""The gain from a teacher's log-probabilities: on-policy distillation against GRPO and SFT on the teacher's traces."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,7 @@ import numpy as np
 from openrlhf_math.evaluation.compare import Difference, Result
 from openrlhf_math.experiments import curriculum, figure, words
 from openrlhf_math.experiments.curriculum import Curve
-from openrlhf_math.experiments.heldout import BySeed, Estimate, differences, pass_at_1
-from openrlhf_math.experiments.over_seeds import Band, Spread, band, spread
+from openrlhf_math.experiments.over_seeds import Band, BySeed, Estimate, Spread, band, differences, pass_at_1, spread
 from openrlhf_math.report.table import Table, percent
 
 TITLE = "On-policy distillation from a larger tiny Qwen"

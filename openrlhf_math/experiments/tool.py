@@ -1,4 +1,4 @@
-"""What a tool is worth: GRPO on products that the model cannot compute itself, with Python and without."""
+"""The gain from a tool: GRPO on products that the model cannot compute itself, with Python and without."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
 """How the numbers of an experiment are written in its tables."""
 
 from openrlhf_math.evaluation.compare import Difference
-from openrlhf_math.experiments.heldout import Estimate
-from openrlhf_math.experiments.over_seeds import Spread
+from openrlhf_math.experiments.over_seeds import Estimate, Spread
 from openrlhf_math.report.table import percent
 
 

@@ -1,6 +1,6 @@
 """Running GRPO: start Ray, let OpenRLHF's driver build its actors from our subclasses, watch the steps.
 
-The controller is no process: `InProcess` takes the place of a Ray actor and lives in the driver's own.
+The controller is not a separate process: `InProcess` replaces a Ray actor and runs in the driver's process.
 """
 
 import contextlib
@@ -209,7 +209,7 @@ def devices_of(model: SimpleNamespace) -> int:
 class InProcess:
     """Takes the place of a Ray actor class whose one instance is a controller: it waits, it does not compute.
 
-    A process of its own would only import everything once more. `remote(...)` builds the object here, and a method's
+    A separate process would only import everything once more. `remote(...)` builds the object here, and a method's
     `remote(...)` runs to its end and returns a Ray reference to the result, so that callers need not know.
     """
 

@@ -200,7 +200,7 @@ def _weight_bytes(args: SimpleNamespace) -> float:
 
 
 def shortest_step(found: list[Phase], overlap: int) -> float:
-    """Seconds. With overlap the shorter one of generation and training takes none of its own."""
+    """Seconds. With overlap the shorter one of generation and training adds none."""
     seconds = {phase.name: phase.seconds for phase in found}
     return sum(seconds.values()) - (min(seconds["generation"], seconds["training"]) if overlap else 0)
 

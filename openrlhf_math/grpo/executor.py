@@ -45,7 +45,7 @@ class AgentExecutor(AgentExecutorBase):
         self.pool = GradingPool(rewards)
 
     async def grade(self, text: str, label: str, problem: str) -> Grade:
-        """What a completion is worth. label: the dataset's answer. problem: the whole prompt, as the model saw it.
+        """The reward of a completion. label: the dataset's answer. problem: the whole prompt, as the model saw it.
         text: what the model wrote, without a tool's replies.
 
         If this raises, the completion counts as ungraded, with reward 0.
@@ -171,7 +171,7 @@ class AgentExecutor(AgentExecutorBase):
         llm_engine: Any,
         finish: Callable,
     ) -> Any:
-        """A completion of its own requests: each waits for its tool alone. They share the prompt by its prefix.
+        """A completion made by separate requests: each waits only for its tool. They share the prompt by its prefix.
 
         finish: `_rollout` or `_hold`.
         """

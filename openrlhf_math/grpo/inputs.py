@@ -206,7 +206,7 @@ def check_plugin_files(args: SimpleNamespace) -> None:
 
 
 def _check_listens(url: str) -> None:
-    """Nothing is sent: what a server makes of a request without completions is not known."""
+    """Nothing is sent: a reward server's reply to a request without completions is unspecified."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]

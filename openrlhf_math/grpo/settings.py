@@ -62,12 +62,12 @@ NEEDS_PADDED_BATCH = {
 
 @dataclass(frozen=True)
 class MathSettings:
-    """Our part of a run's settings, `args.math` beside OpenRLHF's.
+    """Our part of a run's settings: `args.math`, in addition to OpenRLHF's.
 
     shared_prefix: whether batches are rows without padding, a group's completions behind one copy of their prompt where
     the model allows it. wants_shared_prefix: the flag, auto, on or off.
     parameters: number of model parameters, 0 if unknown. started_at: Unix time. max_logprob_gap: nats a token.
-    engine_noise: standard deviation of what the engine's weights are off by, relative; 0 but in experiments.
+    engine_noise: relative standard deviation of noise in the engine's weights; 0 except in experiments.
     truncated: a key of `completion_limit`'s table. lora: what is trained, None for all weights; found after the flags,
     in the configuration of the model. tool: what the model may call in its rollouts, None for nothing. teacher:
     what the policy learns from besides rewards, None for nothing. keep_rollouts: which steps' completions stay on disk.
@@ -210,7 +210,7 @@ def _check_replay(flags: dict, ours: dict) -> None:
     for name, why in (
         ("eval.dataset", "there is no engine to evaluate with"),
         ("ckpt.load_enable", "a replay is not resumed; run it again"),
-        ("math.overlap", "there is no engine beside the training"),
+        ("math.overlap", "no engine runs during training"),
     ):
         if (flags | ours)[name]:
             raise UserError(f"--{name} with --math.replay: {why}; leave one of the two out")
@@ -254,7 +254,7 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
     samples = flags["rollout.batch_size"] * flags["rollout.n_samples_per_prompt"]
     default("train.batch_size", samples)  # one gradient step a batch
     default("actor.num_gpus_per_node", 1)
-    default("ref.num_nodes", flags["actor.num_nodes"])  # beside the policy, where OpenRLHF wants it if colocated
+    default("ref.num_nodes", flags["actor.num_nodes"])  # on the policy's nodes, as OpenRLHF requires if colocated
     default("ref.num_gpus_per_node", flags["actor.num_gpus_per_node"])
     for model in ("critic", "reward"):
         default(f"{model}.num_nodes", flags["actor.num_nodes"])

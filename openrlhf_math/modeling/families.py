@@ -187,7 +187,7 @@ def code_names(text: TextConfig, names: tuple[str, ...]) -> bool:
     """Whether a model's code in Transformers has one of these names. Its source is read: torch is not imported."""
     package, _, name = type(text).__module__.rpartition(".")
     if not package.startswith("transformers.models.") or not name.startswith("configuration_"):
-        return True  # the model's own code, which is not known
+        return True  # the model's own code, which is unknown
     code = importlib.util.find_spec(f"{package}.{name.replace('configuration_', 'modeling_', 1)}")
     if code is None or code.origin is None:
         return True

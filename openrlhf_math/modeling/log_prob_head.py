@@ -166,7 +166,7 @@ class LogProbHead:
         """While the block runs, a call of `model` puts [n, 2] into the list: log-probabilities and entropies.
 
         places: of hidden states in the flattened batch. The model itself returns no logits, so what
-        it does to them after its head has no effect: `transform` is in its place.
+        it does to them after its head has no effect: `transform` replaces it.
         """
         head = output_head(model)
         logits_of, patched = head.forward, "forward" in vars(head)

@@ -34,7 +34,7 @@ def check_model(flag: str, model: str) -> None:
         for name, what in (("config.json", "model"), ("tokenizer_config.json", "tokenizer")):
             if not (Path(model) / name).is_file():
                 raise UserError(
-                    f"{flag} {model}: there is no {what} in it ({name} is missing); save one beside the other"
+                    f"{flag} {model}: there is no {what} in it ({name} is missing); save both in one directory"
                 )
     elif not HUB_NAME.fullmatch(model) or model.startswith("."):
         raise UserError(
@@ -75,7 +75,7 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tok
     if not reads:
         raise UserError(
             f"{flag} {model}: its tokenizer makes no tokens of a text, as without a vocabulary; save the model's "
-            "tokenizer.json beside it"
+            "tokenizer.json with it"
         )
     if needs_template and not tokenizer.chat_template:
         raise UserError(f"{flag} {model}: its tokenizer has no chat template; {fix}")

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int64, Shaped
 Tensor = torch.Tensor
 Made = TypeVar("Made")
 
-# Attention pads pieces to the longest beside them: one call for each part of similar length, few enough calls.
+# Attention pads segments to the longest in their call: one call for each part of similar length, few enough calls.
 MOST_ALIKE = 0.75
 FEWEST_ALIKE = 8
 
@@ -50,7 +50,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """Who attends to whom in a row: a prompt to itself, a completion to its prompt and to itself.
+    """Attention between the segments of a row: a prompt attends to itself, a completion to its prompt and to itself.
 
     pieces: in the order of the row, which they fill without a gap. device: of the tensors made from it.
     """

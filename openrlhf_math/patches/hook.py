@@ -102,5 +102,5 @@ def diff(patch: Patch, module: str) -> str:
 
 
 def source_of(module: str) -> Path:
-    """Where the installed upstream module lies."""
+    """The path of the installed upstream module."""
     return parsers._source(module)

@@ -51,7 +51,7 @@ class RemoteCodeRewriter(Rewriter):
 
 PATCH = Patch(
     name="remote-code",
-    why="Upstream trusts the code beside every model and dataset (trust_remote_code=True, written out in function "
+    why="Upstream trusts the code of every model and dataset (trust_remote_code=True, written out in function "
     "bodies): a model directory from anywhere would run whatever it likes on every node. With this patch it runs "
     f"only where {VARIABLE}=1 is set.",
     versions=("0.11.2",),

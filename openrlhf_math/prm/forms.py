@@ -69,7 +69,7 @@ class QwenMathForm:
         except UserError as error:
             raise UserError(f"{MODEL_FLAG} {model}: {error}; choose a chat model") from None
         if not tokenizer.is_fast:
-            raise UserError(f"{MODEL_FLAG} {model}: its tokenizer is not a fast one; save it beside a tokenizer.json")
+            raise UserError(f"{MODEL_FLAG} {model}: its tokenizer is not a fast one; save it with a tokenizer.json")
         self.prepare(tokenizer, None)
         return tokenizer
 

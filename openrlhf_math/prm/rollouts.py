@@ -1,4 +1,4 @@
-"""Monte-Carlo labels: a model continues from every step, and its answers say what the step was worth."""
+"""Monte-Carlo labels: a model continues from every step, and the label is the share of correct answers."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from openrlhf_math.data.places import place_of
 from openrlhf_math.data.problems import rows_of_set
+from openrlhf_math.data.schema import MAX_TEXT, text_error
 from openrlhf_math.data.tables import Unreadable
 
 
@@ -12,7 +13,7 @@ from openrlhf_math.data.tables import Unreadable
 class Solution:
     """A solution with its step labels.
 
-    labels: for each step how right it is, 0 to 1; None where it is not known, and the step is only read. source: where
+    labels: for each step how right it is, 0 to 1; None where it is unknown, and the step is only read. source: where
     the labels are from. Raises ValueError, a sentence, for what cannot be learned from.
     """
 
@@ -71,7 +72,14 @@ def read_solution(row: dict) -> Solution:
     steps = row["steps"]
     if isinstance(steps, list):
         steps = [step.strip() if isinstance(step, str) else step for step in steps]
-    return Solution(row["problem"], steps, row["labels"], str(row.get("source", "")))
+    solution = Solution(row["problem"], steps, row["labels"], str(row.get("source", "")))
+    texts = {"problem": solution.problem, **{f"step {number}": step for number, step in enumerate(steps, start=1)}}
+    for name, text in texts.items():
+        if fault := text_error(text):
+            raise ValueError(f"its {name} {fault}")
+    if (length := sum(map(len, texts.values()))) > MAX_TEXT:  # or its tokens would be counted for minutes
+        raise ValueError(f"it has {length:,} characters, at most {MAX_TEXT:,} are read")
+    return solution
 
 
 def _of_trl(row: dict) -> dict:

@@ -63,7 +63,7 @@ def ends(intervals: list[Interval | None]) -> tuple[float, float]:
 
 
 def bar(interval: Interval, scale: tuple[float, float]) -> dict[str, float]:
-    """Where an interval lies on the scale, in percent of its width."""
+    """The position of an interval on the scale, in percent of its width."""
     low, high = scale
     return {
         name: 100 * (getattr(interval, name) - low) / (high - low or 1) for name in ("low", "value", "high")

@@ -12,7 +12,7 @@ from openrlhf_math.report.records import Records, read_object, read_objects, rea
 from openrlhf_math.report.table import Table
 from openrlhf_math.runs.process import Process, read_process
 
-# What `openrlhf-math demo` leaves, in the order it comes to be.
+# What `openrlhf-math demo` writes, in order.
 PARTS = ("sft", "eval_before", "grpo", "eval_after", "prm/run")
 MOST_UNGRADED = 20
 

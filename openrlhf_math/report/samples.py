@@ -62,7 +62,7 @@ class Samples:
 
 
 def samples_of(group: list[Evaluation], most: int) -> list[Samples]:
-    """Of evaluations on the same problems the first beside the last, `most` problems of each such set."""
+    """The first and the last of evaluations on the same problems, side by side; `most` problems of each such set."""
     sets: list[tuple[dict, list[tuple[str, str, Path]]]] = []
     for run in group:
         for benchmark, folder in run.folders.items():

@@ -44,7 +44,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """rows: of texts, as many as header. intervals: drawn beside the rows where the form can; one a row, or none;
+    """rows: of texts, as many as header. intervals: drawn next to the rows where the form can; one a row, or none;
     intervals_of: what they are of.
     prose: whether cells are texts that may be long, and are broken into lines."""
 

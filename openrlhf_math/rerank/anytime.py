@@ -108,7 +108,7 @@ class VoteState:
         self.take(self.counted_with(attempt))
 
     def counted_with(self, attempt: Attempt) -> Count:
-        """What one more makes of the count. Grader and rule are at work here; nothing changes until it is taken."""
+        """The count with one more attempt. Grader and rule run here; nothing changes until it is taken."""
         attempts = [*self.attempts, attempt]
         grouped = self._grouped.copy()
         grouped.add(attempt.answer)

@@ -12,7 +12,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that may be spent; None where there is no limit. Raises ValueError for a limit that is none."""
+    """The most that may be spent; None where there is no limit. Raises ValueError for an invalid limit."""
 
     tokens: float | None = None
     attempts: float | None = None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # What DeepConf takes.
 CANDIDATES = 20
 WINDOW = 2048
-ROUNDING = 1e-6  # nats: of a running sum, or who is as sure as the floor would fall below it
+ROUNDING = 1e-6  # nats: of a running sum; without it, an attempt exactly at the floor could fall below it
 LOWEST_GROUPS = 0.1  # share of the groups in `bottom`
 
 

@@ -101,7 +101,7 @@ def solved_here(settings: "RerankerSettings", ask: Callable[[Reranker], AsyncGen
 
 
 def run_here(stream: AsyncGenerator[One, None]) -> Iterator[One]:
-    """What an asynchronous generator gives, in an event loop of its own; it works while the next one is waited for."""
+    """What an asynchronous generator gives, from a separate event loop, which runs while the next one is awaited."""
     with asyncio.Runner() as runner:
         try:
             while True:

@@ -75,7 +75,7 @@ def started(settings: RerankerSettings) -> Iterator["ActorHandle"]:
         scorers = _start(stack, ScoringEngine, scorer, names[1], bundle)
         _wait_for(samplers, "--model")
         _wait_for(scorers, SCORER_FLAG)
-        # Who starts again does not know who is asleep.
+        # An actor that restarts does not know which others are asleep.
         options = {"num_cpus": 1, "max_restarts": 0 if settings.shared else -1}
         actor: Any = ray.remote(limited(RerankerActor))  # Ray's types do not say that it is a class
         reranker = actor.options(**options).remote(*names, settings.rewards, settings.shared)

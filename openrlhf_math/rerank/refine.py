@@ -65,7 +65,9 @@ async def _first(first: Strategy, task: Task, passes: int) -> AsyncGenerator[Att
     """The attempts of `first`, which sees a budget without those kept back."""
     limits = task.budget.limits
     attempts = None if limits.attempts is None else max(limits.attempts - passes, min(limits.attempts, 1))
-    budget = Budget(Limits(tokens=limits.tokens, attempts=attempts))  # the seconds are watched by who takes attempts
+    budget = Budget(
+        Limits(tokens=limits.tokens, attempts=attempts)
+    )  # the caller that takes attempts enforces the seconds
     budget.wanted = task.budget.wanted
     try:
         async with closing(first(replace(task, budget=budget))) as made:

@@ -81,7 +81,7 @@ class Reranker:
             try:
                 async for done in self.solve_all([problem], method, each, total, counted=counted):
                     news.put_nowait(done)
-            except Exception as error:  # or those who wait for news would never wake up
+            except Exception as error:  # or callers that wait for progress would never wake up
                 news.put_nowait(error)
 
         working = asyncio.create_task(work())

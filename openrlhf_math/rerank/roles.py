@@ -1,4 +1,4 @@
-"""Who works on a problem: a sampler that writes completions, and a scorer that judges them.
+"""The roles in solving: a sampler writes completions, and a scorer judges them.
 
 Everything above these two, solving, searching, refining, knows only what is declared here, so that it runs over Ray
 actors, over objects in this process, or over a user's own.
@@ -96,11 +96,11 @@ class Lost(RequestError):
 
 
 class Unavailable(Exception):
-    """Who is asked cannot answer now; its text says why, as a sentence for a person."""
+    """A sampler or scorer is unavailable for now; the text says why, as a sentence for the user."""
 
 
 class Unmeasured(Unavailable):
-    """Who is asked does not say how sure it is, which the choice needs; without it the same can be asked."""
+    """A sampler gives no confidence, which the rule needs; other rules work with it."""
 
 
 class Gone(Unavailable):

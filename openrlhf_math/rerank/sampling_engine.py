@@ -19,8 +19,7 @@ from openrlhf_math.colocation.layout import cache_arguments
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.confidence import Meter, logprob_arguments, read_logprobs
-from openrlhf_math.rerank.engine_text import EngineText
-from openrlhf_math.rerank.prompts import Prompts
+from openrlhf_math.rerank.prompts import EngineText, Prompts
 from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, RequestError, Sampling
 from openrlhf_math.side_by_side import end
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request

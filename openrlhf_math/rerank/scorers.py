@@ -66,7 +66,7 @@ def check_labels(config: "PretrainedConfig", wanted: int) -> None:
 def step_separator(config: "PretrainedConfig") -> str | None:
     """What the steps of a token classifier end with, as its config.json names it; None if it does not.
 
-    Raises ValueError if that is no text.
+    Raises ValueError if that is not text.
     """
     separator = getattr(config, "step_separator", None)
     if separator is not None and (not isinstance(separator, str) or not separator):

@@ -24,10 +24,11 @@ class Sleeper(Protocol):
 class SharedDevice:
     """Gives the device to one side at a time; requests of the other wait until those under way are done.
 
-    A side that waits is next: what comes after that for the side at work waits in turn. So attempts are generated
+    A waiting side is next: later requests for the active side queue behind it. So attempts are generated
     together, then scored together.
 
-    sides: who shares it. awake: which of them are awake at first. switches, seconds: changes so far and what they took.
+    sides: the engines that share it. awake: which of them are awake at first. switches, seconds: changes so far and
+    their duration.
     """
 
     def __init__(self, sides: Sequence[Sleeper], awake: Iterable[int]) -> None:
@@ -66,7 +67,7 @@ class SharedDevice:
                 self._changed.notify_all()
 
     async def _enter(self, side: int) -> None:
-        """A change is a separate task: a caller that is cancelled meanwhile leaves, and the change is completed."""
+        """A change is a separate task, so cancelling the caller does not interrupt it."""
         mine = None
         while True:
             await self.check()

@@ -20,7 +20,7 @@ def split_steps(response: str, separator: str = BLANK_LINE) -> list[str]:
 
     separator: what separates steps. Where it is a blank line and the completion has none, every line is a step.
 
-    The thinking part is judged like the rest: `<think>` and `</think>` only end a step, and are no part of one.
+    The thinking part is judged like the rest: `<think>` and `</think>` only end a step, and are not part of one.
     """
     text = in_think_tags(response).replace("\r\n", "\n")
     if separator == BLANK_LINE and BLANK_LINE not in text:

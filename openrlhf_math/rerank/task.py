@@ -1,4 +1,4 @@
-"""One problem as a strategy sees it: who is asked, how, and what may be spent."""
+"""One problem as a strategy sees it: the models, the sampling settings and the budget."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence

@@ -60,7 +60,7 @@ def beam_search(steps: Steps = Steps()) -> Strategy:
 
 
 def diverse_tree_search(steps: Steps = Steps()) -> Strategy:
-    """N/M trees that know nothing of each other, each a beam search with M beams: of M continuations the one with the
+    """N/M independent trees, each a beam search with M beams: of M continuations the one with the
     highest score is continued.
 
     Beams of one search soon descend from the same first steps; here N/M first steps survive, so a step that the scorer

@@ -170,7 +170,7 @@ def _choice(gold: Gold, text: str, problem: str | None) -> Comparison | tuple[Go
 
 
 def _is_another(value: str, chosen: str, values: dict[str, str]) -> bool:
-    """Whether the text beside a chosen letter, `(A) 5`, is not that option."""
+    """Whether the text next to a chosen letter, `(A) 5`, is not that option."""
     if not value:
         return False
     if chosen not in values:

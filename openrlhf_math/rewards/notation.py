@@ -267,7 +267,7 @@ def _without_environment(text: str) -> str:
 
 
 def _without_system(text: str) -> str:
-    r"""`x = 1, y = 2` for `\begin{cases} x = 1 \\ y = 2 \end{cases}`: equations, and nothing beside them."""
+    r"""`x = 1, y = 2` for `\begin{cases} x = 1 \\ y = 2 \end{cases}`: equations and nothing else."""
     begin, end = "\\begin{cases}", "\\end{cases}"
     if not text.startswith(begin) or not text.endswith(end):
         return text

@@ -138,7 +138,7 @@ def _mixed(match: re.Match) -> Fraction | None:
 
 
 def _grouped(digits: str) -> int | None:
-    """`1,234` -> 1234; `1234,567` and `0123,456` are no number."""
+    """`1,234` -> 1234; `1234,567` and `0123,456` are not numbers."""
     first = digits.replace(" ", ",").partition(",")
     return None if first[1] and len(first[0]) > 3 else _integer(digits)
 

@@ -71,7 +71,7 @@ Outcome = Literal["correct", "format", "wrong", "ungraded"]
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What one response is worth.
+    """The reward of one response.
 
     outcome      "correct"; "format": wrong, in the right format; "wrong": neither; "ungraded": not
                  decided within the limits, rewarded as a wrong answer but to be counted apart

@@ -1,6 +1,6 @@
 r"""An answer that repeats the question instead of answering it.
 
-Where the gold is a number, `\boxed{2+3}`, `\boxed{48/2}` and `\boxed{\sqrt{16}}` are no answers: the symbolic
+Where the gold is a number, `\boxed{2+3}`, `\boxed{48/2}` and `\boxed{\sqrt{16}}` are not answers: the symbolic
 comparison would do the sum for the policy. Fractions stay (`\frac{6}{8}` for `\frac{3}{4}`), unless they are really
 integers, or the very fraction that the problem asks to convert. The same holds for each item of a list, a tuple or a
 matrix. Where the gold is not a number, these are not answers either: an integral, a sum, a limit or a product of

@@ -166,7 +166,7 @@ _IN_BRACKETS = re.compile(r"\(([a-zA-Z] ?\\in ?[^()]{1,40})\)\Z")
 
 
 def _beside_word(signs: list[str], place: int) -> bool:
-    """Whether an empty part is beside "and" or "or", as in `3, 5, and 7`."""
+    """Whether an empty part is next to "and" or "or", as in `3, 5, and 7`."""
     return any(sign not in (",", ";") for sign in signs[max(place - 1, 0) : place + 1])
 
 

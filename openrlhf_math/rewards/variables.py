@@ -170,7 +170,7 @@ class Variables(Numerals):
         return ("s", (inner + accent) if accent.startswith("'") else f"{accent}({inner})" if accent else inner)
 
     def derivative(self) -> tuple | None:
-        r"""`\frac{dy}{dx}`, `\frac{d^2 y}{d x^2}`, `\frac{\partial f}{\partial x}`: one variable of its own."""
+        r"""`\frac{dy}{dx}`, `\frac{d^2 y}{d x^2}`, `\frac{\partial f}{\partial x}`: one new variable."""
         if self.peek() != "{" or self.peek(1) not in ("d", "\\partial"):
             return None
         before = self.at

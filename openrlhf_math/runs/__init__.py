@@ -1,1 +1,1 @@
-"""What a long command keeps in its folder: who is at work, the journal, records, progress."""
+"""What a long command keeps in its folder: the running process, the journal, records, progress."""

@@ -45,7 +45,7 @@ def open_journal(
     fix: str = "choose a new directory",
     files: tuple[str, str] = ("config.json", "journal.jsonl"),
 ) -> "Journal":
-    """The journal of a run in `output`, which is made if it is not there, beside the settings that it was begun with.
+    """The journal of a run in `output`, which is created if it is missing, next to the settings of its first run.
 
     settings: what decides the attempts, by the name of the flag; a value may be a dict by name. changed: what to say
     of settings that are not flags, a sentence without its subject; `{name}` is that of a dict. files: of the settings
@@ -117,12 +117,12 @@ class Journal:
             self._places, self._end = self._scan()
         except BlockingIOError:
             os.close(self._file)
-            raise UserError(f"{flag} {path.parent}: another run is at work there; wait for its end") from None
+            raise UserError(f"{flag} {path.parent}: another process writes there; wait until it ends") from None
         except UserError:
             os.close(self._file)
             raise
         os.ftruncate(self._file, self._end)  # the line a kill tore off: its attempt is asked again
-        self._lock = threading.Condition()  # of what follows; those who wait for the disk wait on it
+        self._lock = threading.Condition()  # of what follows; callers that wait for the disk wait on it
         self._waiting: list[bytes] = []
         self._written = self._end  # bytes on the disk
         self._failure: BaseException | None = None
@@ -196,7 +196,7 @@ class Journal:
                 lines, self._waiting = self._waiting, []
             try:
                 self._write(b"".join(lines))
-            except BaseException as error:  # those who wait for the disk must get it, whatever it is
+            except BaseException as error:  # callers that wait for the disk must get any error
                 with self._lock:
                     self._failure = error
                     self._lock.notify_all()

@@ -1,4 +1,4 @@
-"""The process at work in a run directory, in its process.json: who it is, how far it is, how it ended.
+"""The process that runs in a run directory, in its process.json: its identity, its progress, how it ended.
 
 A process is known by its host, that host's boot, its number and the clock tick it started at, since numbers come again.
 One that was killed says nothing more: its file says "running", and no such process is there.
@@ -51,11 +51,11 @@ Beat = Callable[[dict, int], None]
 def working(
     flag: str, run_dir: Path, command: str, stops: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
 ) -> Iterator[Beat]:
-    """While the block runs, this process is the one at work in `run_dir`. Yields a function (a step's record, steps in
+    """While the block runs, this process owns `run_dir`. Yields a function (a step's record, steps in
     all) to be called after every step.
 
     stops: exceptions that end a run on request; any other one is a failure. Raises UserError, which
-    names `flag`, if another process is at work there.
+    names `flag`, if another process runs there.
     """
     check_alone(flag, run_dir)
     now = Process(command)
@@ -78,10 +78,10 @@ def working(
 
 
 def check_alone(flag: str, run_dir: Path) -> None:
-    """Raise UserError, which names `flag`, if another process is at work in a run: the two would mix their records."""
+    """Raise UserError, which names `flag`, if another process runs in it: the two would mix their records."""
     other = read_process(run_dir)
     if other and other.pid != os.getpid() and state_of(other) == RUNNING:
-        raise UserError(f"{flag} {run_dir}: process {other.pid} is at work in it; wait until it ends, or end it")
+        raise UserError(f"{flag} {run_dir}: process {other.pid} runs in it; wait until it ends, or end it")
 
 
 def _first_line(error: BaseException) -> str:

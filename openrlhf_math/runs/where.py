@@ -117,7 +117,7 @@ class _Reader:
     def _comparison(self) -> Condition:
         token = self._next()
         if token.kind != "name":
-            self._fail(f"{token.text!r} is no column; a comparison begins with one ({self._known()})")
+            self._fail(f"{token.text!r} is not a column; a comparison begins with one ({self._known()})")
         name = token.text
         if name not in self.columns:
             self._fail(f"there is no column {name}, only {self._known()}")
@@ -125,7 +125,9 @@ class _Reader:
         sign = self._take(*ORDER, *EQUAL, "contains")
         if not sign:
             if kind != "switch":
-                self._fail(f"{name} is no switch; compare it, as in `{name} {'> 0' if kind == 'number' else '= none'}`")
+                self._fail(
+                    f"{name} is not a boolean; compare it, as in `{name} {'> 0' if kind == 'number' else '= none'}`"
+                )
             return lambda row: bool(row[name])
         value = self._value(self._next())
         value = outcome(value) if name == "outcome" else value
@@ -150,7 +152,7 @@ class _Reader:
         if token.kind == "word" and token.text in CONSTANTS:
             return CONSTANTS[token.text]
         hint = "; put text in quotes" if token.kind == "name" else ""
-        return self._fail(f"{token.text!r} is no value{hint}")
+        return self._fail(f"{token.text!r} is not a value{hint}")
 
     def _known(self) -> str:
         return ", ".join(self.columns)

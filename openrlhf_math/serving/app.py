@@ -1,4 +1,4 @@
-"""The endpoints, over any solver: `/v1/chat/completions`, `/v1/models`, `/health`, `/metrics`; and who may use them.
+"""The endpoints, over any solver: `/v1/chat/completions`, `/v1/models`, `/health`, `/metrics`; and access to them.
 
 With `stream: true` a response is a series of server-sent events. There is no answer before the vote, so it comes in one
 piece; until then every attempt that is counted is announced in `openrlhf_math.progress` of a chunk without text.
@@ -42,7 +42,7 @@ CHAT = "/v1/chat/completions"
 
 
 class Backend(Protocol):
-    """Who solves. Cancelling what it returns, or closing it, cancels the work."""
+    """A solver. Cancelling what it returns, or closing it, cancels the work."""
 
     def stream(self, problem: str, method: Method, limits: Limits) -> AsyncGenerator[Progress | Solved, None]:
         """A `Progress` for every attempt that is counted, then the `Solved`. Raises Unavailable, or ClientLeft."""

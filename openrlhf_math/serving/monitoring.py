@@ -16,7 +16,7 @@ class Health:
     """Of one solver. Only one check runs at a time."""
 
     def __init__(self, check: Callable[[], Awaitable[None]], seconds: float) -> None:
-        """check: raises what is wrong. seconds: it may take; then the solver is taken for unavailable."""
+        """check: raises an error if something is wrong. seconds: its limit; after it the solver is unavailable."""
         self._check, self._seconds = check, seconds
         self._known: Exception | None = Unavailable("the solver has not answered yet")
         self._checking: asyncio.Task | None = None

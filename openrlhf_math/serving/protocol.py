@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from openrlhf_math.serving.errors import ApiError
@@ -29,7 +29,7 @@ DRAWS_MORE = (
 )  # fmt: skip
 READ = {*DRAWS, *DRAWS_MORE, "messages", "model", "n", "max_tokens", "max_completion_tokens", "seed", "stop", "stream",
         "stream_options", "include_stop_str_in_output", "request_id"}  # fmt: skip
-# Nothing in an answer depends on them: who asks, how text is cut into chunks, what concerns images or beams alone.
+# Answers do not depend on them: the client's identity, chunking of text, and options for images or beams.
 WITHOUT_EFFECT = {
     "user", "metadata", "store", "service_tier", "session_id", "safety_identifier", "prediction", "moderation",
     "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "parallel_tool_calls", "length_penalty",
@@ -47,7 +47,6 @@ ASKS_NOTHING = {
 MOST_STOPS = 32
 MOST_ENTRIES = 1024  # of a list or an object that every attempt is given
 MOST_CHARACTERS = 65536  # likewise
-STOP = TypeAdapter(list[str])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ MOST_INTEGER = 2**53  # a float holds no larger one exactly
 
 
 class Strict(BaseModel):
-    """A field that is not known is an error: one that is misspelt must not be dropped in silence."""
+    """An unknown field is an error: a misspelt one must not be dropped silently."""
 
     model_config = ConfigDict(extra="forbid")
 

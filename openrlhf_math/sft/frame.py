@@ -18,7 +18,7 @@ _LAST_MARKS = re.compile(r"(?:<[^<>\s]+>[^<>\s]{0,20})?(?:<[^<>\s]+>|\[[A-Z_/ ]+
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """How a template with a form of its own writes thinking: opening, the thinking, closing, the answer.
+    """How a template with a special form writes thinking: opening, the thinking, closing, the answer.
 
     opening: what is missing of it in the prompt, "" where the prompt has opened it.
     """
@@ -40,7 +40,7 @@ class Frame:
     """before: what it writes between a prompt and an answer without thinking, as an empty thinking part or a space.
 
     end: what ends a turn. It ends with a token at which engines stop. marks: the control tokens that may end a turn.
-    trims: whether it takes the space around an answer away. thinking: None where it has no form of its own.
+    trims: whether it takes the space around an answer away. thinking: None where it has no special form.
     pairs: texts at the end of a prompt that open thinking, with those that close it.
     """
 
@@ -147,7 +147,7 @@ def _rendered(tokenizer: Tokenizer, answer: str) -> str | None:
 
 
 def stop_tokens(model: str, config: ModelConfig) -> set[int]:
-    """The tokens at which engines stop by the model's files, beside its tokenizer's end of sequence.
+    """The tokens at which engines stop by the model's files, in addition to its tokenizer's end of sequence.
 
     config: the model's. vLLM and Transformers read generation_config.json, and without one config.json.
     """

@@ -42,7 +42,7 @@ class Silent:
 
 @contextlib.contextmanager
 def progress_of(title: str, run_dir: Path) -> Iterator[Progress | Silent]:
-    """What shows the steps, while this process is at work in the run's directory."""
+    """Shows the steps while this process runs in the run's directory."""
     if not is_first():
         yield Silent()
         return

@@ -28,7 +28,7 @@ COMPUTED = ("data.input_key", "ds.attn_implementation", "ckpt.path", "ckpt.outpu
 
 @dataclass(frozen=True)
 class SFTSettings:
-    """Our part of a fine-tuning's settings, `args.math` beside OpenRLHF's.
+    """Our part of a fine-tuning's settings: `args.math`, in addition to OpenRLHF's.
 
     thinking: of which turns it is learned, one of THINKING. thinking_tags: its tags in rows. code_output: one of
     CODE_OUTPUT. max_bad_rows: most that are set aside, as a share of a set. parameters: of the model, 0 if unknown.

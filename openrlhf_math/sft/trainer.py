@@ -36,7 +36,7 @@ class TraceActor(PackedActor):
         return_output: bool = False,
         **kwargs: Any,
     ) -> Tensor | tuple[Tensor, Any]:
-        """Log-probabilities of tokens 1, 2, ..., float32 [batch, tokens - 1]; of no use at those that are not learned.
+        """Log-probabilities of tokens 1, 2, ..., float32 [batch, tokens - 1]; meaningless at untrained tokens.
 
         attention_mask: LEARNED at tokens that are learned, 1 at others, 0 in padding. Of plain text, which OpenRLHF's
         dataset reads, all tokens are learned, and the mask has only 0 and 1.

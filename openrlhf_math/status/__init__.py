@@ -1,1 +1,1 @@
-"""How runs are doing: what the process at work in a run directory says of itself, and what its records say."""
+"""The state of runs: what the running process of a run directory reports, and what its records contain."""

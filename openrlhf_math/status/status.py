@@ -72,7 +72,7 @@ RESULTS = ("problems", "samples", "pass_at_1", "completion_tokens", "truncation_
 @dataclass(frozen=True, slots=True)
 class Status:
     """state: of process.py, or "unknown". step: the last one recorded, 0 for none. steps: in all, 0 if not known.
-    silent_seconds: since the last step, or since the start, of a run at work. eta_seconds: until the last step.
+    silent_seconds: since the last step, or since the start, of a running run. eta_seconds: until the last step.
     window: steps that a change is over, at either end.
     checkpoint: the newest one's name. evaluation: the last one's step and numbers. go_on: the command that does."""
 
@@ -98,7 +98,7 @@ class Status:
 
     @property
     def silent(self) -> bool:
-        """Whether a run at work has been without a step for suspiciously long."""
+        """Whether a running run has been without a step for suspiciously long."""
         usual = SILENT_STEPS * (self.seconds_a_step or 0.0)
         return self.step > 0 and (self.silent_seconds or 0.0) > max(SILENT_SECONDS, usual)
 
@@ -181,7 +181,7 @@ def _last_evaluation(path: Path) -> dict[str, float]:
 
 
 def _journals(path: Path) -> bool:
-    """Whether `eval` or `distill` is at work here or was: they resume from a journal."""
+    """Whether `eval` or `distill` runs here or did: they resume from a journal."""
     return (path / "journal.jsonl").is_file() and (path / "config.json").is_file()
 
 

@@ -267,7 +267,7 @@ class Kernel:
             self._drain(pipes[1], _Output(0))
 
     def _pipes(self) -> tuple[int, int] | None:
-        """The descriptors of its standard input and output; None if another thread has closed it meanwhile."""
+        """The descriptors of its standard input and output; None if another thread has closed it."""
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             return None

@@ -32,6 +32,9 @@ TOOL = {
 }
 
 
+_JSON = re.compile(r"\s*\{(?!\w)")  # GLM's templates ask for {function-name}, and arguments in tags
+
+
 class BlockTurns:
     """Calls are fenced blocks; the output follows as a block ```output in the same turn of the assistant.
 
@@ -94,7 +97,7 @@ class TemplateTurns(BlockTurns):
         except Exception as error:
             raise UserError(f"{chosen}: its chat template takes no tools ({_line(error)}); {advice}") from None
         parts = shown.split(CALL_BEGINS)[1:]
-        if not any(part.lstrip().startswith("{") for part in parts):
+        if not any(_JSON.match(part) for part in parts):
             raise UserError(f"{chosen}: its chat template does not ask for calls as {CALL_BEGINS}{{JSON}}; {advice}")
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         if special & {CALL_BEGINS, CALL_ENDS}:  # engines leave them out of the text

@@ -40,7 +40,7 @@ def _is_graded(flags: dict) -> bool:
 
 
 def has_reward_model(flags: dict) -> bool:
-    """Whether a model of this run gives the rewards, which nobody knows before the batch is complete."""
+    """Whether a model of this run gives the rewards, which are unknown until the batch is complete."""
     return bool(flags["reward.model_name_or_path"]) and not _is_graded(flags)
 
 

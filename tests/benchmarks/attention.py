@@ -1,4 +1,4 @@
-"""PyTorch's fused attention beside plain matrix products on the CPU, by sequence length: `layout.attention` chooses.
+"""PyTorch's fused attention against plain matrix products on the CPU, by sequence length: `layout.attention` chooses.
 
     python tests/benchmarks/attention.py [--threads 1]
 

@@ -1,6 +1,6 @@
 r"""What `openrlhf-math curate` finds, how fast it is, what memory it takes, and whether it survives `kill -9`.
 
-    python tests/benchmarks/curation.py planted                                # recall by kind, beside 8-grams
+    python tests/benchmarks/curation.py planted                                # recall by kind, against 8-grams
     python tests/benchmarks/curation.py pairs                                  # pairs of problems, by hand
     python tests/benchmarks/curation.py reworded --problems gsm8k_train.jsonl  # precision at 20,000 rows
     python tests/benchmarks/curation.py memory --rows 100000 1000000           # rows a second, peak memory
@@ -40,7 +40,7 @@ def word_problems(path: Path) -> list[str]:
 
 
 def reworded(args: argparse.Namespace) -> dict:
-    """Each of `--pairs` problems stands three times: itself, written otherwise, and as another problem."""
+    """Each of `--pairs` problems occurs three times: itself, written otherwise, and as another problem."""
     rng = random.Random(args.seed)
     real = word_problems(args.problems[0])
     rng.shuffle(real)
@@ -263,7 +263,7 @@ def _children(root) -> list:
 def kills(args: argparse.Namespace) -> dict:
     """Runs are killed at random moments of their length and taken up again; what gets through is compared.
 
-    It must have the bytes of a run nobody disturbed, in one process. A dataset that is finished is made anew.
+    It must have the bytes of an undisturbed run, in one process. A finished dataset is made again.
     """
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -3,7 +3,7 @@
     python tests/benchmarks/distill.py [--attempts 4000] [--concurrency 200] [--latency 0.2] [--characters 2000]
 
 The server answers every request after `--latency` seconds with a correct trace of `--characters`, in a process of its
-own: with 200 at once and 0.2 s it gives at most 1,000 replies a second. Each client runs in a process of its own.
+own: with 200 at once and 0.2 s it gives at most 1,000 replies a second. Each client runs in a separate process.
 """
 
 import argparse

@@ -28,7 +28,7 @@ SETS = {"easy": (4.0, 1.0), "medium": (1.0, 1.0), "hard": (0.6, 1.8)}
 RIGHT, WRONG, UNANSWERED = 0, 11, 0.03
 RULES = {"cannot lose": cannot_lose, **{f"{level:.0%} confident": confident(level) for level in (0.9, 0.95, 0.99)}}
 STATED = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-EARLY = 2  # votes before which nobody would ask
+EARLY = 2  # votes below which stopping is not considered
 
 
 def simulate(rng, shape: tuple[float, float], problems: int, attempts: int):

@@ -1,4 +1,4 @@
-r"""The outcome reward beside plain math-verify and TRL's accuracy reward, in one run.
+r"""The outcome reward against plain math-verify and TRL's accuracy reward, in one run.
 
     pip install --no-deps --target trl-only trl==1.16.0    # its column needs it; nothing else does
     PYTHONPATH=trl-only python tests/benchmarks/grading.py [--gsm8k gsm8k_train.jsonl] [--rows 2000] [--no-hostile]

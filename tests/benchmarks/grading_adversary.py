@@ -1,10 +1,10 @@
-r"""Answers that nobody wrote down: near misses and other spellings of a few hundred golds, made mechanically.
+r"""Generated answers: near misses and other spellings of a few hundred golds, made mechanically.
 
     python tests/benchmarks/grading_adversary.py [--misses 20000] [--peer 2000] [--seed 0] [--show 20]
 
 A near miss differs from its gold by one sign, digit, letter, case, exponent, bracket, unit, word or item; every change
 is one of which the meaning follows from how it is made, not from any grader. A rewrite is another spelling of the same.
-Prints by kind how many near misses are paid and how many rewrites are refused, beside plain math-verify's numbers on
+Prints by kind how many near misses are paid and how many rewrites are refused, against plain math-verify's numbers on
 a sample, and how many are ungraded. Exits with 1 if a near miss is paid.
 """
 

@@ -1,4 +1,4 @@
-"""A GRPO step beside TRL's: whole processes, alternating, the same model, prompts, group size and completion limit.
+"""A GRPO step against TRL's: whole processes, alternating, the same model, prompts, group size and completion limit.
 
     python tests/benchmarks/grpo_step.py --model MODEL --problems FILE.jsonl --trl VENV [--groups 16 ...]
 

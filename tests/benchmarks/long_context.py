@@ -11,7 +11,7 @@ is a whole model with random weights: `packed` and `padded` are the actor with a
 with as many rows at once as fit, and `fused` is the model itself, one sequence after the other, each with its own
 backward pass; memory is above weights and gradients.
 
-On a CPU each measurement is a process of its own, in turns; the table has the best times and medians of memory.
+On a CPU each measurement is a separate process, in turns; the table has the best times and medians of memory.
 `time x` is the first column's time divided by that of `packed`, `memory x` the memory of `packed` divided by that of
 `fused`. A dash: it does not fit.
 """

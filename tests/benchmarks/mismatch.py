@@ -2,7 +2,7 @@
 
 GRPO on the tiny world's problems with the product's advantages and loss. The completions are sampled from a copy of the
 policy whose weights are multiplied by 1 + NOISE times normal noise, always the same noise, as the engine's are with
---math.engine_noise. What is told is the accuracy of the policy itself on held-out problems.
+--math.engine_noise. The result is the accuracy of the policy itself on held-out problems.
 
 --student: the directory of a student (world/ and sft/), as `openrlhf-math demo` and `experiments` leave it.
 """

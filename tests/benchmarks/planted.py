@@ -1,4 +1,4 @@
-r"""Recall and precision of `curate` by kind of copy, beside the 8-gram rule of open-r1, on the same rows.
+r"""Recall and precision of `curate` by kind of copy, against the 8-gram rule of open-r1, on the same rows.
 
 A kind makes of each problem a copy, which must be dropped, or another problem written alike, which must be kept.
 Each kind is measured on its own, so that no copy is found through another one:
@@ -26,7 +26,7 @@ import planted_words as words
 
 HERE = Path(__file__).parent
 WHOLE, PART = "whole", "part"
-# kind -> how it is measured: a part of a problem, or one that asks for another form of the answer, is no duplicate.
+# kind -> how it is measured: a part of a problem, or one that asks for another form of the answer, is not a duplicate.
 COPIES = {
     copies.exact: WHOLE,
     copies.spacing_and_case: WHOLE,
@@ -167,7 +167,7 @@ def problems_of(path: Path, most: int, rng: random.Random) -> list[str]:
 
 
 def gold(number: int) -> str:
-    """A gold of its own for each problem, of several forms."""
+    """A distinct gold for each problem, of several forms."""
     forms = ("{0}", r"\frac{{{0}}}{{1009}}", r"{0}\sqrt{{2}}", "({0}, 3)", "x^2 + {0}", "{0}")
     return forms[number % len(forms)].format(number + 1001)
 

@@ -1,4 +1,4 @@
-"""What a reference model costs: GRPO with KL coefficient 0 beside a coefficient above 0, alternating whole runs.
+"""What a reference model costs: GRPO with KL coefficient 0 against a coefficient above 0, alternating whole runs.
 
     python tests/benchmarks/reference_free.py --model MODEL --problems FILE.jsonl [--kl 0.01 --groups 8 ...]
 

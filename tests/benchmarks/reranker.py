@@ -2,7 +2,7 @@
 
     python tests/benchmarks/reranker.py --model MODEL --problems FILE.jsonl --scorer KIND --scorer-model MODEL
 
-Three ways to solve the same problems with the same number of attempts, each in processes of its own, one after the
+Three ways to solve the same problems with the same number of attempts, each in separate processes, one after the
 other, `--rounds` times: `engines`: sampler and scorer called directly in this process, all attempts at once, then all
 scores: no Ray, no answers compared; `actors`: through the Reranker; `early stop`: through the Reranker with
 --confidence. Prints seconds, tokens, accuracy, and the ratios. Engines are up, and have served one problem, before a

@@ -6,7 +6,7 @@
 All score the same completions with the same model, in bfloat16, in turns, and the median of the turns counts.
 Transformers runs with one thread and with all, and with two implementations of attention, of which the fastest counts;
 the time it would take to tokenize is not counted. Before each turn of ours, what it remembers and the engine's prefix
-cache are emptied. The scorer actors have completions of their own in each turn. Seconds of a core are those of all
+cache are emptied. The scorer actors have different completions in each turn. Seconds of a core are those of all
 processes of a way: on a machine that has other work they say more than the clock.
 """
 

@@ -24,7 +24,7 @@ import psutil
 
 MIB, HOUR = 2**20, 3600
 WARM = 90  # seconds in which a process still fills its caches
-SHORT = 120  # seconds after that: of less no slope is told
+SHORT = 120  # seconds after that: no slope is reported for less
 SHARED = Path("/dev/shm")
 # What it is, by the words in its name and command line: the first that fits.
 ROLES = {
@@ -198,7 +198,7 @@ def steps_of(args: argparse.Namespace, name: str = "metrics") -> list[dict]:
 def slopes(samples: list[dict], value: str) -> dict[str, dict]:
     """By role: growth an hour of the processes that lived long enough, one slope for all of them, and how many.
 
-    Least squares over age, with a level of its own for each process.
+    Least squares over age, with a separate level for each process.
     """
     lives = defaultdict(list)
     for sample in samples:

@@ -1,4 +1,4 @@
-"""Peak memory and time of log-probabilities over a large vocabulary: our head beside OpenRLHF's way.
+"""Peak memory and time of log-probabilities over a large vocabulary: our head against OpenRLHF's.
 
     python tests/benchmarks/vocabulary_memory.py [--vocabulary 151936 --hidden 1536 --tokens 512 1024 2048]
 

@@ -138,7 +138,7 @@ def benchmark(name: str, repeat: int, buckets_mib: list[int]) -> None:
         engine = start_engine(path)
         ways, size = {}, 0
         for mib in buckets_mib:
-            # An engine knows one handshake at a time, so each size shakes hands anew, outside of what is timed.
+            # An engine knows one handshake at a time, so each size shakes hands again, outside of what is timed.
             transfer = WeightTransfer.open(model, [engine], args, rank=0, bucket_bytes=mib * 2**20)
             size = transfer.size
             ways |= {f"ours, buckets of {mib} MiB": measure({"": transfer.send}, repeat)[""]}

@@ -97,7 +97,7 @@ def run(part: Part, out: Path) -> tuple[dict, str]:
     start, error = time.perf_counter(), None
     with log.open("w") as lines:
         command = [sys.executable, *map(str, part.command), "--json", str(result)]
-        # A session of its own: at the limit its engines end with it.
+        # A separate session: at the limit its engines end with it.
         process = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             code = process.wait(part.seconds)

@@ -22,7 +22,7 @@ def imports():
 
 @pytest.fixture(scope="module")
 def shared_imports(imports):
-    """For modules that run commands in this process. Commands of their own start as a user's do, so that a test sees
+    """For modules that run commands in this process. Separate commands start as a user's do, so that a test sees
     all their processes below them."""
     os.environ[preloaded.PLACE] = imports
     yield Path(imports)

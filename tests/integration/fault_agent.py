@@ -1,4 +1,4 @@
-"""An agent of one's own for test_faults.py, loaded by its path: slow, and with a reward that may raise.
+"""A custom agent for test_faults.py, loaded by its path: slow, and with a reward that may raise.
 
 FAULTS, a JSON object in the environment: `seconds` that grading a completion takes, `raises`: "one" or "all".
 Every completion is a line in the file `marks`.

@@ -1,4 +1,4 @@
-"""An advantage estimator of one's own for test_faults.py: no numbers at the second, the fourth and the fifth step."""
+"""A custom advantage estimator for test_faults.py: no numbers at the second, the fourth and the fifth step."""
 
 import itertools
 

@@ -1,7 +1,7 @@
-"""A cluster in miniature: a head without devices and two nodes with one each, as processes of their own on one machine.
+"""A cluster in miniature: a head without devices and two nodes with one each, as separate processes on one machine.
 
 A GRPO run is submitted as a job, its policy on one node and its engine on the other. The policy's node is killed while
-it trains; the job ends. The node joins again, and the same job goes on.
+it trains; the job ends. The node joins again, and the same job resumes.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""GRPO by a curriculum and with two completion limits on the real stack: killed, it goes on as if it had not been."""
+"""GRPO by a curriculum and with two completion limits on the real stack: killed, it resumes with identical results."""
 
 import json
 import signal
@@ -44,7 +44,7 @@ def by_step(run_dir, name: str) -> dict[int, dict]:
 
 
 def killed_and_resumed(demo, problems, run_dir, *more: str) -> None:
-    """Killed when it has a checkpoint and has gone on from it."""
+    """Killed when it has a checkpoint and later steps."""
     process = subprocess.Popen(command(demo, problems, run_dir, *more), stdout=subprocess.DEVNULL)
     try:
         end = time.time() + 200

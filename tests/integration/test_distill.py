@@ -113,7 +113,7 @@ def test_local_engine_as_teacher(engine_run):
     assert report["counts"]["attempts"] == 80 == report["total"]["answered"]
     assert 0 < report["total"]["kept"] < 80
     records = [json.loads(line) for line in (engine_run / "journal.jsonl").read_text().splitlines()]
-    assert len({record["content"] for record in records}) > 40, "each attempt is sampled with a seed of its own"
+    assert len({record["content"] for record in records}) > 40, "each attempt has a distinct seed"
 
 
 def test_killed_engine_run_leaves_no_process(demo, tmp_path):

@@ -149,7 +149,7 @@ def test_new_and_old_weights_can_be_sent(engine, bucket_bytes):
 
 def test_transfer_leaves_no_shared_memory(engine, monkeypatch):
     path, actor = engine
-    ours = tempfile.mkdtemp(dir="/dev/shm")  # runs beside this one have their own files there
+    ours = tempfile.mkdtemp(dir="/dev/shm")  # concurrent runs have other files there
     monkeypatch.setattr(shared_memory, "DIRECTORY", ours)
     transfer = open_transfer(AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16), actor, 100_000)
     transfer.send()

@@ -128,7 +128,7 @@ def prompts() -> list[list[int]]:
 
 
 def answer_requests(connection) -> None:
-    """An engine in a process of its own: vLLM changes classes of Transformers that it runs."""
+    """An engine in a separate process: vLLM changes classes of Transformers that it runs."""
     os.environ |= worker_environment("cpu", 1_000_000)
     import gc
 

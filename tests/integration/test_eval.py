@@ -67,7 +67,7 @@ def test_two_benchmarks_have_metrics_and_completions(whole):
         )
         assert 0 < one["maj_at_k"]["4"]["accuracy"] <= one["pass_at_k"]["4"]["accuracy"]
         assert one["tokens_per_correct"] == pytest.approx(one["completion_tokens"] / one["pass_at_1"])
-        assert len({row["response"] for row in rows if row["problem_index"] == 0}) > 1, "each with a seed of its own"
+        assert len({row["response"] for row in rows if row["problem_index"] == 0}) > 1, "each has a distinct seed"
         assert (whole / name / "completions.parquet").is_file()
     assert len((whole / "holdout-train.jsonl").read_text().splitlines()) == PROBLEMS
     assert list(report["heldout"]["by"]["difficulty"]) == ["2", "3", "4"]

@@ -23,7 +23,7 @@ PATIENCE = 400  # seconds a busy machine may take for what takes 20 s
 
 
 class Run:
-    """A run in a process of its own. Its processes are found by the names Ray gives them."""
+    """A run in a separate process. Its processes are found by the names Ray gives them."""
 
     def __init__(self, demo: Path, folder: Path, *more: str, steps: int = 4, **faults) -> None:
         self.run_dir, self.marks = folder / "run", folder / "marks"

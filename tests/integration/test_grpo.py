@@ -46,7 +46,7 @@ def test_with_kl_upstream_reference_actor_runs_with_ours(demo, tmp_path, created
 
 
 def test_teacher_replaces_the_reference_model(demo, tmp_path, created):
-    """It is the policy of the start, so before the first step nothing is between them, and there is no reward."""
+    """It is the policy of the start, so before the first step they are equal, and there is no reward."""
     student = demo / "sft" / "model"
     more = ("--math.teacher", str(student), "--math.reward_coef", "0", "--data.max_samples", "16")
     moves = ("--actor.entropy_coef", "0.5", "--actor.adam.lr", "1e-3", "--actor.lr_scheduler", "constant")

@@ -135,7 +135,7 @@ def trainers(trained, labels) -> tuple[list[dict], list[list[float]], object]:
 
 
 def test_vllm_loads_the_prm_and_agrees(trained, trainers):
-    """In a process of its own, with STEP pooling, as Qwen2.5-Math-PRM is served."""
+    """In a separate process, with STEP pooling, as Qwen2.5-Math-PRM is served."""
     from openrlhf_math.rerank.steps import encode_prm
 
     rows, expected, tokenizer = trainers

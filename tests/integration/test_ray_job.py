@@ -29,7 +29,7 @@ def wait_for_agent(environment: dict) -> None:
 
 @pytest.fixture(scope="module")
 def head():
-    """The dashboard address of a Ray head of its own, with one logical device."""
+    """The dashboard address of a separate Ray head, with one logical device."""
     dashboard = free_port()
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
     # In /tmp, for the path of a Unix socket is 107 bytes at most.
@@ -46,7 +46,7 @@ def head():
             wait_for_agent(environment)
             yield environment
         finally:
-            for process in psutil.process_iter(["cmdline"]):  # `ray stop` would end those of tests beside this one, too
+            for process in psutil.process_iter(["cmdline"]):  # `ray stop` would also end those of concurrent tests
                 if any(directory in argument for argument in process.info["cmdline"] or ()):
                     process.kill()
 

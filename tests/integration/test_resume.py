@@ -82,7 +82,7 @@ def end(run: Run, process: subprocess.Popen, when, number: int = signal.SIGKILL,
 
 
 def stop(run: Run, number: int, when, group: bool) -> None:
-    """Let a run go on and end it by a signal for which it saves.
+    """Let a run continue and end it by a signal for which it saves.
 
     group: whether all its processes get it, as they do Ctrl-C in a terminal.
     """

@@ -1,4 +1,4 @@
-"""`openrlhf-math sft` on the real stack: what it leaves, and a run that is killed goes on as if it had not been."""
+"""`openrlhf-math sft` on the real stack: what it leaves, and a killed run that resumes with identical results."""
 
 import json
 import signal

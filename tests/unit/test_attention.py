@@ -108,7 +108,7 @@ def test_segments_attend_to_their_prompt_and_themselves(monkeypatch, seen, sizes
 
 
 def plain_varlen(query, key, value, queries, keys, most_queries, most_keys, *, scale, window_size, enable_gqa):
-    """What PyTorch documents of `varlen_attn`: spans of their own, masks aligned at the end of queries and keys.
+    """What PyTorch documents of `varlen_attn`: separate spans, masks aligned at the end of queries and keys.
 
     Its kernel, FlashAttention 2, wants heads of one size, a multiple of 8.
     """

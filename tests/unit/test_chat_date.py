@@ -211,6 +211,20 @@ def test_a_resumed_run_has_the_prompts_that_it_began_with(
     assert "--chat-date 2024-07-26" in error and FIRST in error
 
 
+def test_solve_resumes_with_the_date_of_its_rows(clock, model, tmp_path, monkeypatch, capsys):
+    from openrlhf_math.cli import solve
+
+    output, problems, used = tmp_path / "solved.jsonl", tmp_path / "problems.jsonl", []
+    problems.write_text("".join(json.dumps({"problem": f"{n}+1?", "answer": "2"}) + "\n" for n in range(2)))
+    row = {"number": 0, "problem": "0+1?", "gold": "2", "answer": "2", "responses": [], chat_date.KEY: FIRST}
+    output.write_text(json.dumps(row) + "\n")
+    monkeypatch.setattr(solve, "_solutions", lambda *_: iter(used.append(chat_date.chat_date()) or ()))
+    clock(LATER)
+    command = ["solve", "--model", model, "--problems", problems, "--output", output, "--device", "cpu", "--json"]
+    assert main([*map(str, command), "--resume"]) == 0 and used == [FIRST]
+    assert main([*map(str, command), "--resume", "--chat-date", LATER]) == 2 and FIRST in capsys.readouterr().err
+
+
 def test_plans_show_the_date(model, problem_file, tmp_path, capsys):
     for command, flags in (
         ("grpo", ("--math.device", "cpu", "--rollout.batch_size", "4")),

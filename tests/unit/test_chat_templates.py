@@ -19,7 +19,7 @@ TEMPLATE = (
     "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
 TOOL_USE = (
-    "{{- '<tools>' + (tools | tojson) + '</tools> Call as <tool_call>{}</tool_call>' }}"
+    "{{- '<tools>' + (tools | tojson) + '</tools> Call as <tool_call>{\"name\"}</tool_call>' }}"
     "{%- for message in messages %}{%- if message.role == 'tool' %}"
     "{{- '<tool_response>' + message.content + '</tool_response>' }}{%- else %}"
     "{{- message.reasoning_content }}{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"

@@ -1,4 +1,4 @@
-"""A checkpoint is used if it is, to the byte, what was written; the newest such one is the one a run goes on from."""
+"""A checkpoint is used if it is, to the byte, what was written; a run resumes from the newest such one."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The phase controller with engines and a policy that only say what they were told."""
+"""The phase controller with engines and a policy that only record their calls."""
 
 import pytest
 from ray.exceptions import ActorDiedError

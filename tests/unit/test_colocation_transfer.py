@@ -128,7 +128,7 @@ def test_sharded_parameters_are_gathered_by_bucket(gathered):
 
 
 class Receiver:
-    """A client that maps the segments as an engine's worker does, and copies what it is told has come."""
+    """A client that maps the segments as an engine's worker does, and copies what has arrived."""
 
     def __init__(self) -> None:
         self.calls, self.received = [], {}

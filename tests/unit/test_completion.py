@@ -12,7 +12,7 @@ import pytest
 
 from openrlhf_math.cli import main
 
-# How a shell is started without anybody's settings, and what it is told before the first line.
+# How a shell is started without anybody's settings, and its input before the first line.
 SHELLS = {
     "bash": (["bash", "--norc", "--noprofile", "-i"], "PS1='> '; source ./script"),
     "zsh": (
@@ -34,7 +34,7 @@ SECONDS = 20
 
 
 class Terminal:
-    """A shell with a terminal of its own."""
+    """A shell with a separate terminal."""
 
     def __init__(self, command: list[str], folder) -> None:
         self.pid, self.end = pty.fork()

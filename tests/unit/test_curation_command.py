@@ -1,4 +1,4 @@
-"""`openrlhf-math curate` on small files: what is kept, what is told, what is refused."""
+"""`openrlhf-math curate` on small files: what is kept, reported and refused."""
 
 import hashlib
 import json

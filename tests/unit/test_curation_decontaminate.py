@@ -1,4 +1,4 @@
-"""Benchmark problems in training rows: found in any dress, other problems spared and told of."""
+"""Benchmark problems in training rows: found in any form; other problems are kept and reported."""
 
 import pytest
 

@@ -95,7 +95,7 @@ def test_rows_judged_equal_are_dropped_and_others_keep_the_verdict(tmp_path, cap
     assert {(body["model"], body["temperature"], body["effort"], "top_p" in body) for body in server.bodies} == {
         ("judge", 0.0, "low", False)
     }
-    # The rows dropped are nobody's duplicates: the copy of the row with 4 boxes stays.
+    # The dropped rows do not count as originals: the copy of the row with 4 boxes stays.
     assert boxes_of(output) == [n for n in range(3, 23) if n not in SAME] + [4]
     assert report(output, "duplicates") == []
     counts = json.loads((output / "reports/counts.json").read_text())

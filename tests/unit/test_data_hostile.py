@@ -1,4 +1,4 @@
-"""Files that say two things, or hold bytes that are no text: each such row is refused, and none is guessed."""
+"""Ambiguous files, and bytes that are not text: each such row is refused rather than guessed."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""`openrlhf-math distill`: from problems to a dataset, and bad input told in one sentence before anything is asked."""
+"""`openrlhf-math distill`: from problems to a dataset, and bad input refused in one sentence before any request."""
 
 import json
 import os
@@ -231,7 +231,7 @@ def test_invalid_extra_body(text, server, problems, tmp_path, capsys):
 
 
 class Parrot:
-    """A teacher of one's own."""
+    """A custom teacher."""
 
     lanes = 3
 

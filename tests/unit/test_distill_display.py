@@ -27,7 +27,7 @@ def clock(monkeypatch):
 
 
 def test_rate_and_time_left_count_requests(clock):
-    """Ten of the journal in no time, then two a second; 88 are left, and eight more that nobody expected."""
+    """Ten of the journal in no time, then two a second; 88 are left, and eight unexpected ones."""
     drawn = []
     shown = Display(100, Teacher(), lambda *picture: drawn.append(picture), seconds=30.0)
     shown.begin()

@@ -71,7 +71,7 @@ def test_other_broken_line_is_named(path, line, sentence):
 
 def test_one_run_at_a_time(path):
     journal = Journal(path)
-    with pytest.raises(UserError, match="another run is at work there"):
+    with pytest.raises(UserError, match="another process writes there"):
         Journal(path)
     journal.close()
     Journal(path).close()
@@ -167,7 +167,7 @@ def test_kill_loses_only_the_last_batch(tmp_path):
         lines = (first + process.stdout.read()).splitlines()
         process.wait()
         appended = [line.split() for line in lines if line.count(" ") == 1]
-        assert int(appended[0][0]) == kept, "it goes on behind what is there"
+        assert int(appended[0][0]) == kept, "it appends to what is there"
         journal = Journal(path)
         kept = len(journal)
         journal.close()

@@ -95,7 +95,7 @@ def test_journal_rows_beyond_the_rounds_are_ignored(problems, tmp_path):
 
 
 def test_lost_attempt_ends_its_problem_in_this_run(problems, tmp_path):
-    """The next run asks it again, and goes on to where a run without a fault comes to."""
+    """The next run repeats it and reaches the result of a run without a fault."""
     output, whole = tmp_path / "run", tmp_path / "whole"
     flags = ("--attempts", 1, "--max-attempts", 8, "--tries", 1, "--concurrency", 1)
     with FaultyEndpoint(lambda number, question: "500" if number % 5 == 2 else "") as server:

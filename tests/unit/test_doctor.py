@@ -59,7 +59,7 @@ FAULTS = {
         "no libnuma.so.99,", "apt-get install libnuma99",
     ),
     "broken torch": (lambda: devices.devices(BROKEN_TORCH, False, ""), "OSError: libgomp", "make clean"),
-    "CPU build beside a GPU": (lambda: devices.devices(CPU_TORCH, True, "580.65"), "is a CPU build", "STACK=gpu"),
+    "CPU build with a GPU": (lambda: devices.devices(CPU_TORCH, True, "580.65"), "is a CPU build", "STACK=gpu"),
     "CUDA build without a GPU": (lambda: devices.devices(CUDA_TORCH, False, ""), "no NVIDIA device", "--gpus all"),
     "driver too old": (lambda: devices.devices(CUDA_TORCH, True, "535.1"), "driver 535.1", "CUDA 13.0 or newer"),
     "little memory": (lambda: machine.memory(8 * GIB, GIB, None), "1.0 GiB available of 8.0 GiB", "End other programs"),

@@ -127,7 +127,7 @@ def test_endpoint_without_log_probabilities_is_one_sentence(change, tmp_path, ca
         assert solve(server.url, tmp_path / "solved.jsonl", "--record-confidence") == 2
         error = capsys.readouterr().err
         assert "logprobs" in error and "--record-confidence" in error and "Traceback" not in error
-        assert solve(server.url, tmp_path / "plain.jsonl", "--rule", "majority") == 0  # who does not ask is not told
+        assert solve(server.url, tmp_path / "plain.jsonl", "--rule", "majority") == 0  # no warning without the rule
 
 
 @pytest.mark.parametrize(

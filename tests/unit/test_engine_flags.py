@@ -1,4 +1,4 @@
-"""What goes on to vLLM's engine and to the chat template: names are checked before anything loads."""
+"""What is passed to vLLM's engine and to the chat template: names are checked before anything loads."""
 
 import json
 

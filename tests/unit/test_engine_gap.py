@@ -48,7 +48,7 @@ def figures(*batches) -> dict[str, float]:
 
 
 def stops(metrics: dict[str, float], bound: float = BOUND) -> str:
-    """The sentence a run ends with; empty if it goes on."""
+    """The sentence a run ends with; empty if it continues."""
     try:
         check({"step": 3, **metrics}, bound)
     except RuntimeError as error:

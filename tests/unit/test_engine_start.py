@@ -1,4 +1,4 @@
-"""Why an engine did not start, or died, is read where its process wrote it to a file that nobody looks at."""
+"""Why an engine did not start, or died, is read from the file to which its process wrote it."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Evaluation: the estimates, and bad input told in one sentence before an engine starts."""
+"""Evaluation: the estimates, and bad input refused in one sentence before an engine starts."""
 
 import json
 

@@ -1,6 +1,6 @@
-r"""pass@1, pass@k and maj@k beside how Qwen2.5-Math's evaluation and lighteval define them.
+r"""pass@1, pass@k and maj@k against the definitions of Qwen2.5-Math's evaluation and lighteval.
 
-Their definitions are written down here anew, as plainly as can be, over what a grader has said of each completion. The
+Their definitions are written again here, as plainly as possible, over what a grader has said of each completion. The
 figures must be equal wherever the definitions say the same; where they do not, both numbers stand in the table. Why
 they differ: docs/eval.md.
 """
@@ -23,7 +23,7 @@ def qwen_accuracy(scores: list[list[bool]], sample: int) -> float:
 
 
 def qwen_majority(answers: list[list[str]], scores: list[list[bool]], k: int) -> float:
-    """rm_maj_eval.py, `maj@k`: of the first k the text that stands there most often, of equals the one that came first;
+    """rm_maj_eval.py, `maj@k`: of the first k the most frequent text, of equals the one that came first;
     it scores as the first completion with that text. No answer is the text ""."""
     right = 0
     for texts, marks in zip(answers, scores, strict=True):
@@ -46,7 +46,7 @@ def lighteval_pass_at_k(scores: list[list[bool]], k: int) -> float:
 
 
 def lighteval_majority(answers: list[list[str]], golds: list[str], k: int) -> float:
-    """metrics_sample.py, `MajAtK`: of the first k the text that stands there most often, of equals the one that came
+    """metrics_sample.py, `MajAtK`: of the first k the most frequent text, of equals the one that came
     first, is compared with the gold, as text. No answer is the text ""."""
     right = 0
     for texts, gold in zip(answers, golds, strict=True):

@@ -125,7 +125,7 @@ def test_score_rule_is_reported_with_the_others():
     assert result["weighted_at_k"]["3"]["accuracy"] == 1.0
 
 
-# The right answer stands first and fourth; by their last steps the scores prefer it, by their worst they do not.
+# The right answer is first and fourth; by their last steps the scores prefer it, by their worst they do not.
 SCORED = [[0.9, 0.9], [0.5, 0.4], [0.5, 0.3], [0.1, 0.8]]
 
 

@@ -1,4 +1,4 @@
-"""How a problem is put to a model, and where the answer stands, by prompt style."""
+"""The prompt of a problem and the place of the answer, by prompt style."""
 
 import pytest
 

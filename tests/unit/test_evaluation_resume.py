@@ -1,4 +1,4 @@
-"""What a killed evaluation goes on from, and what it refuses to mix with."""
+"""What a killed evaluation resumes from, and what it refuses to mix."""
 
 from dataclasses import replace
 
@@ -126,7 +126,7 @@ def test_leftovers_of_a_kill_are_removed(settings):
 
 def test_two_runs_do_not_share_a_directory(settings):
     journal = journal_of(SETS, settings)
-    with pytest.raises(UserError, match="another run is at work there"):
+    with pytest.raises(UserError, match="another process writes there"):
         journal_of(SETS, settings)
     journal.close()
 

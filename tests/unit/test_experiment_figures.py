@@ -6,12 +6,11 @@ import pytest
 from recorded_runs import grpo_row
 
 from openrlhf_math.cli.experiment_teacher import first_of, worked_sum
+from openrlhf_math.cli.experiments import write_results
 from openrlhf_math.evaluation.compare import Result
 from openrlhf_math.evaluation.recorded import Judged
 from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank, teacher, tool
-from openrlhf_math.experiments.heldout import differences, pass_at_1, tokens_per_correct
-from openrlhf_math.experiments.over_seeds import band, spread
-from openrlhf_math.experiments.results import write_results
+from openrlhf_math.experiments.over_seeds import band, differences, pass_at_1, spread, tokens_per_correct
 
 
 def results(*accuracies: float, tokens: float = 50.0) -> list[Result]:
@@ -94,7 +93,7 @@ def test_memory_time_and_distance_are_those_of_the_runs(kl_findings):
     zero, tenth = kl_findings.coefficients
     assert zero.peak_gib.values == [2.0, 3.0] and tenth.peak_gib.mean == 4.0
     assert (zero.step_seconds.mean, tenth.step_seconds.mean) == (2.0, 3.0)
-    assert zero.kl_to_start is None, "without a reference model nobody computes it"
+    assert zero.kl_to_start is None, "it is not computed without a reference model"
     assert tenth.kl_to_start.mean == pytest.approx(0.03)
 
 

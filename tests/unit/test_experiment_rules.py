@@ -1,4 +1,4 @@
-"""The comparison of rules of keeping traces: equal tokens, whole problems, and what is told of the students."""
+"""The comparison of rules of keeping traces: equal tokens, whole problems, and what is reported of the students."""
 
 import random
 

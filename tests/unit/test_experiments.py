@@ -75,7 +75,7 @@ def test_earlier_stages_keep_commands_and_seconds(run_dir, monkeypatch):
 
 def test_concurrent_experiments_in_one_directory_are_refused(run_dir):
     one = Stages(run_dir)
-    with pytest.raises(UserError, match="--run-dir .*another run is at work there"):
+    with pytest.raises(UserError, match="--run-dir .*another process writes there"):
         Stages(run_dir)
     one.close()
 

@@ -100,7 +100,7 @@ def test_resumed_run_keeps_its_tool():
     assert is_free("math.tool.kernels") and is_free("math.tool.isolation")
 
 
-# --- what is told of it
+# --- what is reported of it
 
 
 def test_shares_are_of_all_calls_and_of_all_tokens():

@@ -341,7 +341,7 @@ def running(pid: int) -> bool:
 
 @pytest.mark.parametrize("isolation", ["none", "auto"])
 def test_killed_process_ends_its_interpreters(isolation):
-    """As a rollout actor whose engine died, or that Ray's memory monitor ended: no code of its own runs any more."""
+    """As a rollout actor whose engine died, or that Ray's memory monitor ended: its code no longer runs."""
     try:
         isolation = find_isolation(isolation)
     except UserError:

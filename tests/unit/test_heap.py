@@ -8,7 +8,7 @@ MIB = 2**20
 
 def test_freed_memory_below_used_blocks_is_returned():
     trim = HeapTrimmer(growth=1.0)
-    blocks = [bytearray(64_000) for _ in range(4000)]  # 244 MiB, each too small for a mapping of its own
+    blocks = [bytearray(64_000) for _ in range(4000)]  # 244 MiB, each too small for a separate mapping
     before = layout.used_bytes("cpu")
     del blocks[:-1]
     assert trim()

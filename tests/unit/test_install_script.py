@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# Says another version of itself, makes environments of its own kind, and notes what pip is to install, with files read.
+# Reports another version, makes environments of that version, and notes what pip is to install, with files read.
 PYTHON = f"""#!/bin/bash
 note() {{
   echo "$1" >>"$NOTES"

@@ -68,7 +68,7 @@ def patterns(value) -> list[re.Pattern]:
 
 
 def compiled() -> dict[tuple[str, str], re.Pattern]:
-    """Every pattern that stands in a module, by module and text."""
+    """Every pattern of a module, by module and text."""
     found = {}
     for path in MODULES:
         name = f"openrlhf_math.{path.parent.name}.{path.stem}"
@@ -89,7 +89,7 @@ BUILT = {"encoding.py"}
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_patterns_are_compiled_at_module_level(path):
-    """All patterns stand at the top of a module, where the check above sees them."""
+    """All patterns are at the top of a module, where the check above sees them."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     inside = [node for function in ast.walk(tree) if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
               for node in ast.walk(function)]  # fmt: skip
@@ -176,7 +176,7 @@ READERS = {
 }
 
 
-# Curation reads the structure of a problem token by token, in separate processes that serve nobody else.
+# Curation reads the structure of a problem token by token, in separate processes that do nothing else.
 OFFLINE = {"normalise": 20}
 
 

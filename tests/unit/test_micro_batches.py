@@ -152,7 +152,7 @@ def test_batch_without_action_tokens_has_gradient_zero(buffer_class, strategy, m
 
 
 def test_synchronized_values_are_on_the_device(strategy, monkeypatch):
-    """NCCL refuses a tensor in CPU memory; `meta` stands for its device."""
+    """NCCL refuses a tensor in CPU memory; `meta` represents its device."""
     devices = []
     monkeypatch.setattr(get_accelerator(), "current_device_name", lambda: "meta")
     monkeypatch.setattr(dist, "all_reduce", lambda tensor, **_: devices.append(tensor.device.type))

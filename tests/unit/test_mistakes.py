@@ -29,7 +29,7 @@ def test_mistake_is_one_sentence(typed, named, world, monkeypatch):
     assert len(said) == 1, said
     assert said[0].startswith("openrlhf-math") and named in said[0]
     assert files_of(world) == before
-    assert row(typed, said[0]) in WRITTEN, "write the page anew: python tests/mistakes.py"
+    assert row(typed, said[0]) in WRITTEN, "regenerate the page: python tests/mistakes.py"
 
 
 def test_page_lists_exactly_these_mistakes():

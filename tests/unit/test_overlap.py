@@ -160,7 +160,7 @@ def test_run_killed_in_any_phase_equals_an_undisturbed_run(upstream, tmp_path, f
 
 
 def run_settings_again(args):
-    """Settings change while a run goes on; a process that resumes has read them anew."""
+    """Settings change while a run continues; a process that resumes reads them again."""
     args.rollout.max_new_tokens = args.math.completion_limit.last
     return args
 

@@ -222,7 +222,7 @@ CONFIGS = {
     "a classifier": ("qwen2", "Qwen2ForTokenClassification", {}, None, TokenClassifierForm()),
     "a PRM": ("qwen2", "Qwen2ForProcessRewardModel", {}, None, QwenMathForm()),
     "llama": ("llama", "LlamaForCausalLM", {}, None, TokenClassifierForm()),
-    "goes on": ("llama", "LlamaForTokenClassification", {"step_separator": ";"}, None, TokenClassifierForm(";")),
+    "continues": ("llama", "LlamaForTokenClassification", {"step_separator": ";"}, None, TokenClassifierForm(";")),
     "llama as Qwen's": ("llama", "LlamaForCausalLM", {}, "qwen2.5-math-prm", "give --math.scorer trl-prm"),
     "no classifier": ("gemma3_text", "Gemma3ForCausalLM", {}, None, "no token classifier over this family"),
     "head of another name": ("gpt_neox", "GPTNeoXForCausalLM", {}, None, "no token classifier over this family"),

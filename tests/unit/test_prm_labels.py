@@ -11,7 +11,7 @@ from openrlhf_math.data.tiny_world.problems import Story, distinct_stories
 from openrlhf_math.data.tiny_world.server import teach
 from openrlhf_math.prm.labelling import is_heldout
 from openrlhf_math.prm.prm800k import solutions
-from openrlhf_math.prm.rows import Solution
+from openrlhf_math.prm.rows import Solution, read_solution
 from openrlhf_math.rerank.steps import split_steps
 
 LEO = Story("Leo", "pens", 9, ("loses", "finds", "sells"), (-3, 3, -2))
@@ -20,7 +20,7 @@ CHECKED = {
     "all right": (["Leo has 9 pens.", "9-3=6.", "6+3=9.", "9-2=7.", "The answer is \\boxed{7}."], "11111"),
     "another thing": (["Leo has 9 books.", "9-3=6."], "11"),
     "another number": (["Leo has 8 pens.", "Ana has 9 pens.", "9-3=6."], "001"),
-    "a wrong sum that is gone on from": (["9-3=5.", "5+3=8.", "8-2=6.", "The answer is \\boxed{6}."], "0000"),
+    "a wrong sum that later steps use": (["9-3=5.", "5+3=8.", "8-2=6.", "The answer is \\boxed{6}."], "0000"),
     "a wrong sum, then the story's own total": (["9-3=5.", "6+3=9.", "9-2=7."], "011"),
     "a change that is not the story's": (["9-3=6.", "6+2=8.", "8-2=6."], "100"),
     "a change taken twice": (["9-3=6.", "9-3=6.", "6+3=9."], "101"),
@@ -28,7 +28,7 @@ CHECKED = {
     "one change too many": (["9-3=6.", "6+3=9.", "9-2=7.", "7-2=5."], "1110"),
     "checked again": (["9-3=6.", "Let me check that again.", "9-3=6.", "6+3=9.", "9-2=7."], "11111"),
     "wrong when checked": (["9-3=6.", "Let me check that again.", "6+3=9."], "110"),
-    "begun anew": (["9-3=6.", "Leo has 9 pens.", "9-3=6."], "111"),
+    "started again": (["9-3=6.", "Leo has 9 pens.", "9-3=6."], "111"),
     "a right answer after a wrong step": (["9-3=5.", "The answer is \\boxed{7}."], "01"),
     "an answer that is cut off": (["The answer is \\", "The answer is \\boxed{", "9-3="], "000"),
     "no line of this world": (["I think so.", "9 - 3 = 6.", "９-3=6.", "9-3=6. 6+3=9.", "9" * 5000 + "-3=6."], "00000"),
@@ -132,6 +132,25 @@ def test_bad_row_is_reported_in_a_sentence(name):
 def test_unusable_rows_are_refused(row, sentence):
     with pytest.raises(ValueError, match=sentence):
         Solution(*row, source="test")
+
+
+NOT_UNICODE = "is not valid Unicode"
+NO_TEXT = [
+    ({"problem": "a\ud800"}, f"problem {NOT_UNICODE}"),
+    ({"steps": ["a", "b\ud800"]}, f"step 2 {NOT_UNICODE}"),
+    ({"problem": "a\0b"}, "problem holds binary data"),
+    ({"problem": "1 " * 3_000_000}, "6,000,002 characters"),
+    ({"steps": ["1" * 1_500_000] * 2}, "3,000,001 characters"),
+]
+
+
+@pytest.mark.parametrize("changed, sentence", NO_TEXT, ids=[sentence for _, sentence in NO_TEXT])
+def test_a_text_that_no_tokenizer_takes_or_that_is_far_too_long_is_no_row(changed, sentence):
+    """They were trained as other texts than the file has, or their tokens were counted for half a minute."""
+    row = {"problem": "p", "steps": ["a", "b"], "labels": [1, 0]}
+    assert read_solution(row).labels == [1, 0]
+    with pytest.raises(ValueError, match=sentence):
+        read_solution(row | changed)
 
 
 def write(path, rows):

@@ -15,7 +15,7 @@ from openrlhf_math.rerank.steps import split_steps
 PREFIXES = {
     "lines": ("a\nb\nc", "\n", ["a\n", "a\nb\n", "a\nb\nc"]),
     "blank lines": ("a\n\nb b\n\n\nc\n", "\n\n", ["a\n\n", "a\n\nb b\n\n\n", "a\n\nb b\n\n\nc\n"]),
-    "a thinking part that the model may go on with": (
+    "a thinking part that the model may continue": (
         "<think>\na\nb\n</think>\n\nc",
         "\n",
         ["<think>\na\n", "<think>\na\nb\n", "<think>\na\nb\n</think>\n\nc"],

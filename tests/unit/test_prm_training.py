@@ -111,7 +111,9 @@ def test_tag_without_an_embedding_row_gets_one(model_dir, added):
     add_step_tag(tokenizer, model)
     rows = model.get_input_embeddings().num_embeddings
     line_end, tag = tokenizer("\n<extra_0>", add_special_tokens=False)["input_ids"]
-    assert torch.equal(*model.get_input_embeddings().weight[[line_end, tag]]), "it begins as what stands behind a line"
+    assert torch.equal(*model.get_input_embeddings().weight[[line_end, tag]]), (
+        "it starts as the embedding of a line's end"
+    )
     assert rows == model.config.vocab_size >= len(tokenizer)
     assert rows == before if len(tokenizer) <= before else rows % 64 == 0
     assert len(tokenizer("a<extra_0>", add_special_tokens=False)["input_ids"]) == 2

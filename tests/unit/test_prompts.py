@@ -70,7 +70,7 @@ def problem_sets() -> dict[str, list[Problem]]:
 
 
 class Engine:
-    """Stands for vLLM's: it keeps the tokens that it is asked to go on from, and writes nothing."""
+    """Replaces vLLM's: it keeps the tokens of the prompt, and writes nothing."""
 
     model_config = SimpleNamespace(max_model_len=4096)
 
@@ -178,8 +178,7 @@ def by_eval(model, way: str, tmp_path) -> list[list[int]]:
 
 
 def with_a_streaming_engine(kind: type, tokenizer):
-    from openrlhf_math.rerank.engine_text import EngineText
-    from openrlhf_math.rerank.prompts import Prompts
+    from openrlhf_math.rerank.prompts import EngineText, Prompts
 
     engine = object.__new__(kind)
     engine._under_way = {}

@@ -1,4 +1,4 @@
-"""Recorded completions of several sets, runs and tools in one place: what belongs together is told by the content."""
+"""Recorded completions of several sets, runs and tools in one place: the content decides which rows belong together."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Python code beside a model runs only where the user asks for it, through our calls and through upstream's."""
+"""Python code of a model runs only where the user asks for it, through our calls and through upstream's."""
 
 import ast
 import json
@@ -29,7 +29,7 @@ CALLS = {
 
 
 def write_model(folder: Path) -> Path:
-    """A model whose configuration is a class of its own; its code leaves a mark beside it when it runs."""
+    """A model whose configuration is a custom class; its code leaves a file when it runs."""
     folder.mkdir(parents=True)
     auto_map = dict.fromkeys(AUTO, "code_of_its_own.Config")
     (folder / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": auto_map}))
@@ -46,7 +46,7 @@ def write_model(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def what_ran(tmp_path_factory) -> dict[str, set[str]]:
     """The calls that ran their model's code, "plain" and "asked for". One process, since imports are most of the time;
-    every call has a model of its own, and fails."""
+    every call has a different model, and fails."""
     folder = tmp_path_factory.mktemp("models")
     code, models = "import os\nimport openrlhf_math", {}
     for when in ("plain", "asked for"):

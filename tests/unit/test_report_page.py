@@ -41,7 +41,7 @@ class Reader(HTMLParser):
 
 
 def apart(level: float) -> dict:
-    """Values that no other run's line lies upon."""
+    """Values that no other run's line overlaps."""
     return {
         "reward": level,
         "accuracy": level,

@@ -74,8 +74,8 @@ def test_names_are_as_long_as_needed(tmp_path):
         ("", [], 0),
         ('{"step": 1}\n{"step": 2}\n', [1, 2], 0),
         ('{"step": 1}\n{"step": 2, "rew', [1], 0),  # at work
-        ('{"step": 1}\n{"step": 2, "rew{"step": 2}\n{"step": 3}\n', [1, 3], 1),  # killed, and gone on with
-        ('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 2}\n', [1, 2], 0),  # gone on with from step 1
+        ('{"step": 1}\n{"step": 2, "rew{"step": 2}\n{"step": 3}\n', [1, 3], 1),  # killed, then resumed
+        ('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 2}\n', [1, 2], 0),  # resumed from step 1
         ('{"step": 1}\n7\nnull\n{"no": 1}\n{"step": "2"}\n\xff\n', [1], 5),
         ("[" * 100_000 + "\n", [], 1),
     ],

@@ -1,4 +1,4 @@
-"""A panel of agents: who has which turn, with which prompt; sets of one's own, and what is wrong with them."""
+"""A panel of agents: turns and prompts of each; custom sets, and invalid ones."""
 
 import json
 from collections import Counter

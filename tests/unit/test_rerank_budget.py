@@ -104,7 +104,7 @@ def test_budget_shares_never_exceed_the_total(clock):
         ([5, 1], 4, True),  # a tie goes to the one that came first
         ([1, 5], 4, False),
         ([1, 5], 3, True),
-        ([2], 3, False),  # an answer nobody has given yet
+        ([2], 3, False),  # an answer that no attempt has given yet
         ([3], 3, True),
         ([5, 1], math.inf, False),
         ([2.5, 0.4], 2, True),

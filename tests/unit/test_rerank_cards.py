@@ -141,7 +141,7 @@ def test_logit_between_0_and_1_is_not_a_probability():
     logits = [kind.read([value]) for value in (0.9, 0.2, 0.2)]
     assert logits == [0.9, 0.2, 0.2] and not probabilities(logits)
     scores, _ = aggregate([*logits, None], last)
-    assert scores == [0.9, 0.2, 0.2, 0.2] and not probabilities(scores)  # nobody is below the lowest
+    assert scores == [0.9, 0.2, 0.2, 0.2] and not probabilities(scores)  # none is below the lowest
     # Summed as probabilities, 0.9 would outweigh 0.4. As logits, e^0.9 = 2.46 against 2 e^0.2 = 2.44: nearly even.
     shifted = [Logit(value - 5) for value in (0.9, 0.2, 0.2)]
     for rule in (RULES["weighted"], RULES["best_of_n"]):

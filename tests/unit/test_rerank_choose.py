@@ -80,7 +80,7 @@ def test_rules(case):
         ([], [], None),
         ([None], [0.9], None),
         ([0, 0, 0], [0.2, 0.4, 0.3], 1),
-        ([0, 0, 0, 0, 0, 1], [0.1, 0.1, 0.2, 0.1, 0.1, 0.9], 2),  # a clear majority; its best attempt stands for it
+        ([0, 0, 0, 0, 0, 1], [0.1, 0.1, 0.2, 0.1, 0.1, 0.9], 2),  # a clear majority; its best attempt represents it
         ([0, 0, 0, 1, 1], [0.1, 0.1, 0.2, 0.1, 0.9], 4),  # a split vote: the verifier judges
         ([0, 0, 1], [0.1, 0.1, 0.9], 2),
         ([0, 0, 0, 0, 1, 1, 1, 2], [0.1, 0.1, 0.1, 0.3, 0.1, 0.5, 0.2, 0.9], 7),  # 4:1 is not clear

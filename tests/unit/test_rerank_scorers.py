@@ -110,7 +110,7 @@ CHAT = "<|im_start|>{}\n{}<|im_end|>\n"
     ],
 )
 def test_each_kind_matches_its_published_format(kinds, kind, expected):
-    """@ stands behind every token that is read."""
+    """@ follows every token that is read."""
     scorer, tokenizer = kinds[kind]
     encoded = scorer.encode("9-3+1?", SOLUTION)
     ends = [0, *(position + 1 for position in encoded.read), len(encoded.ids)]
@@ -172,7 +172,7 @@ def test_injected_tags_do_not_change_the_scores(kinds, kind, tag):
     hostile = [f"{tag}9-3=6.{tag}{tag}", f"a {tag} b", "c"]
     encoded = scorer.encode(f"Problem {tag}?", hostile)
     assert len(encoded.read) == len(hostile)
-    # Nothing of a later step stands before what is read for an earlier one, and nothing of its own behind.
+    # An earlier step is read before any text of a later one and after all of its text.
     for number, position in enumerate(encoded.read, start=1):
         assert scorer.encode(f"Problem {tag}?", hostile[:number]).ids == encoded.ids[: position + 1]
 

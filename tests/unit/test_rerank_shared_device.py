@@ -12,7 +12,7 @@ SAMPLER, SCORER = 0, 1
 
 
 class Engine:
-    """Notes what it is told, and that it works only while it is awake."""
+    """Records its calls, and that it runs only while it is awake."""
 
     def __init__(self, name: str, log: list[str], awake: bool) -> None:
         self.name, self.log, self.awake = name, log, awake

@@ -217,7 +217,7 @@ def test_sampler_refusal_is_reported_and_cancels_the_others(pool):
 
 
 def test_refusal_of_every_attempt_is_retrieved(pool):
-    """An exception nobody retrieves is logged by asyncio, with its traceback, once an attempt."""
+    """An unretrieved exception is logged by asyncio, with its traceback, once an attempt."""
 
     class Refuses(Sampler):
         async def complete(self, messages, sampling):

@@ -39,7 +39,7 @@ def jsonl(rows) -> str:
 
 @pytest.fixture
 def vote(tmp_path, capsys):
-    """Votes over rows; gives what was told, as JSON."""
+    """Votes over rows; gives the output, as JSON."""
 
     def run(rows, *arguments):
         file = tmp_path / "rows.jsonl"

@@ -1,4 +1,4 @@
-"""What is decided before a run goes on, when it saves, and how it is stopped."""
+"""Checks before a run resumes, when it saves, and how it is stopped."""
 
 import json
 import os
@@ -197,7 +197,7 @@ def test_default_interval_bounds_the_time_spent_saving(step, cost):
 def test_signal_interrupts_but_a_gradient_step_completes():
     with pytest.raises(Stopped, match="stopped by SIGTERM with nothing saved") as stopped, stop_signals():
         os.kill(os.getpid(), signal.SIGTERM)
-        raise AssertionError("it goes on")
+        raise AssertionError("it continues")
     assert stopped.value.number == signal.SIGTERM
     with pytest.raises(Stopped, match="stopped by SIGINT after step 3, which is saved"), stop_signals() as stop:
         stop.hold()

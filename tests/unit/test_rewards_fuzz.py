@@ -1,4 +1,4 @@
-"""What is done in the trainer's own process takes milliseconds and raises nothing, whatever stands in the answer."""
+"""What is done in the trainer's own process takes milliseconds and raises nothing, for any answer."""
 
 import random
 import time

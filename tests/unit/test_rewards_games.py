@@ -6,7 +6,7 @@ from openrlhf_math.rewards import RewardConfig, grade
 
 CONFIG = RewardConfig(workers=1)
 
-# gold, what stands in the only box, problem: never correct
+# gold, the content of the only box, problem: never correct
 GAMES = [
     ("5", "1,2,3,4,5", None),
     ("5", r"4 \text{ or } 5", None),
@@ -357,7 +357,7 @@ GAMES = [
     ("Monday", "-(Monday)", None),
 ]
 
-# The honest answers beside them
+# The corresponding honest answers
 HONEST = [
     ("(-2,4)", "|x-1|<3", None),
     (r"\vec{0}", r"\mathbf{0}", None),

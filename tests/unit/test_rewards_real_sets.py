@@ -1,4 +1,4 @@
-"""Every answer of real problem sets is read as a number; skipped where there is no shared/data, here or beside."""
+"""Every answer of real problem sets is read as a number; skipped without shared/data."""
 
 import json
 from pathlib import Path

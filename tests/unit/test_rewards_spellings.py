@@ -6,7 +6,7 @@ from openrlhf_math.rewards import RewardConfig, grade
 
 CONFIG = RewardConfig(workers=1)
 
-# gold, what stands in the box
+# gold, the content of the box
 SAME = [
     (r"-\frac34", r"\dfrac{-3}{4}"),
     ("-0.75", r"\frac{3}{-4}"),

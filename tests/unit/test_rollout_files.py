@@ -1,4 +1,4 @@
-"""Kept rollouts: files a step, what stays of them, conditions on their rows, and who reads them."""
+"""Kept rollouts: one file a step, their removal, conditions on their rows, and their readers."""
 
 import json
 import random
@@ -271,7 +271,7 @@ def test_group_sample_is_complete_and_reproducible(tmp_path):
     assert found[0] == found[1] and len(set(found[0])) > 1
 
 
-# Who reads them
+# Their readers
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The endpoints over a solver in this process: answers, votes, streams, and what is told when there is no answer."""
+"""The endpoints over a solver in this process: answers, votes, streams, and errors."""
 
 import asyncio
 import contextlib
@@ -347,7 +347,7 @@ def until(condition, seconds=5):
 
 
 def test_no_request_of_a_hundred_is_lost(served, backend):
-    """10 at once are taken, the others are told to come again; a tenth leaves."""
+    """10 at once are accepted, the others must retry; a tenth disconnect."""
 
     async def one(client, number):
         body = {"messages": [{"role": "user", "content": "slow" if number % 10 else "hangs"}]}

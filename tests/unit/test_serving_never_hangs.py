@@ -49,7 +49,7 @@ class Fault:
                     raise
 
     def called(self, part: str) -> None:
-        """In a function, which nobody can cancel."""
+        """In a function, which cannot be cancelled."""
         if self.due(part):
             if self.kind == "raises":
                 raise ZeroDivisionError(part)

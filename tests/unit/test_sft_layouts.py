@@ -1,4 +1,4 @@
-"""What `sft` reads of the sets of the field: each in its own columns and file format, and the text that is learned."""
+"""What `sft` reads of the sets of the field: each in its own columns and file format, and the trained text."""
 
 import json
 import random

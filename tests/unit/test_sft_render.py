@@ -232,7 +232,7 @@ def test_dropped_thinking_keeps_the_templates_placeholder(tokenizer, expected, t
 
 
 def test_instruction_is_placed_as_in_grpo_and_eval(tmp_path):
-    """In the last message of each prompt, so that turns whose prompts differ have rows of their own."""
+    """In the last message of each prompt, so that turns whose prompts differ have separate rows."""
     render = renderer(chatml(), tmp_path, ("<|im_end|>",), INSTRUCTION)
     user, answer = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
     rows = [
@@ -325,7 +325,7 @@ GLM = (  # no control token behind an answer: engines stop where the next header
     "{{ '<think></think>\n' + message.content }}{% endif %}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>A' }}{% endif %}"
 )
-CHANNELS = (  # as gpt-oss has it: thinking in a channel of its own, from a field of its own
+CHANNELS = (  # as gpt-oss has it: thinking in a separate channel, from a separate field
     "{% for message in messages %}{% if message.role == 'user' %}{{ '<|im_start|>U' + message.content + '<|im_end|>' }}"
     "{% else %}{{ '<|im_start|>A<|im_start|>final:' + message.content + '<|endoftext|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>A' }}{% endif %}"

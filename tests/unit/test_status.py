@@ -11,10 +11,10 @@ import pytest
 from recorded_runs import evaluation, grpo_row, grpo_run, tuning_run, whole_run, write_lines
 
 from openrlhf_math.cli import main
+from openrlhf_math.cli.status import duration
 from openrlhf_math.errors import UserError
 from openrlhf_math.runs.process import FILE, born, read_process, working
 from openrlhf_math.status.status import changes, seconds_a_step, status_of, window
-from openrlhf_math.status.words import duration
 
 COMMAND = "openrlhf-math grpo --math.run_dir runs/x --ckpt.load_enable"
 
@@ -31,7 +31,7 @@ with working("--math.run_dir", Path(sys.argv[1]), sys.argv[2]) as beat:
 
 @pytest.fixture
 def at_work(tmp_path):
-    """A run of 80 steps of which 30 are done, and the process that is at work in it."""
+    """A run of 80 steps of which 30 are done, and the process that runs in it."""
     process = subprocess.Popen(
         [sys.executable, "-c", AT_WORK, grpo_run(tmp_path / "run"), COMMAND],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -98,7 +98,7 @@ def test_run_without_a_step_for_long_is_suspicious(at_work, ago, silent, capsys)
 
 
 def test_run_directory_has_one_process(at_work):
-    refusal = rf"--math.run_dir .*: process {at_work[1].pid} is at work in it"
+    refusal = rf"--math.run_dir .*: process {at_work[1].pid} runs in it"
     with pytest.raises(UserError, match=refusal), working("--math.run_dir", at_work[0], COMMAND):
         raise AssertionError("it was let in")
     assert read_process(at_work[0]).pid == at_work[1].pid

@@ -18,8 +18,8 @@ from public_tokenizers import (
 from openrlhf_math.data.prompts import chat_text
 from openrlhf_math.data.trace import trace
 from openrlhf_math.evaluation.prompts import r1
-from openrlhf_math.rerank.engine_text import EngineText
 from openrlhf_math.rerank.genselect import choice
+from openrlhf_math.rerank.prompts import EngineText
 from openrlhf_math.rerank.scorers import Verifier
 from openrlhf_math.rerank.steps import split_steps
 from openrlhf_math.rerank.verdicts import verdict
@@ -87,6 +87,15 @@ def test_every_reader_knows_the_thinking_marks():
 )  # fmt: skip
 def test_prompts_that_open_thinking(prompt, begun):
     assert begins_thinking(prompt) is begun
+
+
+@pytest.mark.parametrize("tokenizer", [chatml, command_r7b, exaone_deep, gpt_oss, ministral, qwen3, seed_oss])
+@pytest.mark.parametrize("added", ["", "<think>\n", "<|channel|>analysis<|message|>", "[THINK]"])
+def test_opened_thinking_is_found_in_the_tokens_of_a_prompt(tokenizer, added):
+    tokenizer = tokenizer()
+    text = chat_text(tokenizer, [{"role": "user", "content": "1+1? " * 50}], {}) + added
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert EngineText(tokenizer).opens_thinking(ids) is begins_thinking(text)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from openrlhf_math.evaluation.benchmarks import Sampling
 from openrlhf_math.evaluation.sampler import Request, Sampler
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Limits
-from openrlhf_math.rerank.engine_text import EngineText
+from openrlhf_math.rerank.prompts import EngineText
 from openrlhf_math.rerank.reranker import Reranker, Solved, row
 from openrlhf_math.rerank.roles import Completion
 from openrlhf_math.rerank.roles import Sampling as Asked

@@ -43,7 +43,7 @@ def isolation() -> str:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """What is to be got at, and a record of who came."""
+    """Targets of attacks, and a record of what reached them."""
     folder = tmp_path_factory.mktemp("outside")
     (folder / "secret").write_text("SECRET-IN-A-FILE")
     os.environ["TOOL_TEST_SECRET"] = "SECRET-IN-THE-ENVIRONMENT"

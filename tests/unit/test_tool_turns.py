@@ -39,6 +39,7 @@ NO_TOOL_ROLE = QWEN.replace(
     '{%- if message.role == "tool" %}', '{%- if message.role == "tool" %}{{ raise_exception("no") }}'
 )
 SILENT = QWEN.replace("{{ message.content }}\n</tool", "</tool")
+GLM_CALLS = QWEN.replace('<tool_call>\n{"name"', "<tool_call>{function-name}\n<arg_key>name</arg_key>")
 OTHER_CALLS = QWEN.replace('<tool_call>\n{"name"', "<tool_call>\n<function=f>")
 BLOCK = "```python\nprint(1)\n```\n"
 
@@ -76,7 +77,7 @@ def test_unreadable_call_is_answered_with_its_error():
     )
 
 
-@pytest.mark.parametrize("template", [NO_TOOLS, NO_TOOL_ROLE, SILENT, OTHER_CALLS])
+@pytest.mark.parametrize("template", [NO_TOOLS, NO_TOOL_ROLE, SILENT, OTHER_CALLS, GLM_CALLS])
 def test_template_without_tools_is_refused(template):
     with pytest.raises(UserError, match="--tool-form block"):
         find_turns("template", tokenizer(template), 100, "m")

@@ -1,6 +1,6 @@
 """Command lines of OpenRLHF's published scripts of several releases: what they ask for is what is set up.
 
-The flags are those of the scripts, written anew; what they mean is what the release's own help says.
+The flags are those of the scripts, written again; their meaning is that of the release's help.
 """
 
 import re

@@ -20,7 +20,7 @@ SFT = ["--model.model_name_or_path", "m/m", "--data.dataset", "d.jsonl"]
 
 @pytest.fixture(autouse=True)
 def wandb(monkeypatch):
-    """As if wandb were installed, where it is not, and nobody had logged in."""
+    """As if wandb were installed and nobody were logged in."""
     monkeypatch.setenv(flag_checks.WANDB_VARIABLE, "")
     monkeypatch.setattr(flag_checks, "find_spec", lambda name: ModuleSpec(name, None))
 

@@ -33,7 +33,7 @@ def read_story(text: str) -> Story | None:
 
 
 def teach(story: Story, seed: int, flawed: float) -> str:
-    """A trace, the same for the same story and seed. flawed: the share, 0 to 1, that is no good on purpose."""
+    """A trace, the same for the same story and seed. flawed: the fraction, 0 to 1, that is deliberately wrong."""
     rng = random.Random(f"{seed} {story.text}")
     flaw = rng.choice(FLAWS) if rng.random() < flawed else None
     trace = write_trace(story, rng)

@@ -39,7 +39,7 @@ class StopSignals:
         self._held = True
 
     def release(self) -> None:
-        """Raises KeyboardInterrupt if a signal came meanwhile."""
+        """Raises KeyboardInterrupt if a signal has arrived."""
         self._held = False
         if self.number is not None:
             raise KeyboardInterrupt
@@ -167,6 +167,6 @@ class LastWords:
         self._write(f"\0{words}\n{self.always}\n")
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it was killed: then there are no last words
+        with contextlib.suppress(BrokenPipeError):  # it was killed and left no message
             self._pipe.write(text)
             self._pipe.flush()

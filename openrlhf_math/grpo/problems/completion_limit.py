@@ -59,7 +59,7 @@ class LimitSettings:
 
     @property
     def last(self) -> int | None:
-        """The largest limit of the run: what the engines' context must hold beside the prompt."""
+        """The largest limit of the run: what the engines' context must hold in addition to the prompt."""
         if self.stages:
             return self.stages[-1][1]
         return self.start if self.grow_at is None else self.grow_to

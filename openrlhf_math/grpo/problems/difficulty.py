@@ -1,4 +1,4 @@
-"""How hard problems are: columns of the problem set, read when a run is set up and kept beside its prompts."""
+"""How hard problems are: columns of the problem set, read when a run is set up and kept with its prompts."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a step's groups came to: who solves what, by source and difficulty, pass@k, and lengths of right and wrong."""
+"""Metrics of a step's groups: accuracy by source and difficulty, pass@k, and lengths of right and wrong completions."""
 
 import math
 from collections import Counter

@@ -124,7 +124,7 @@ class PassRates:
         m = (C + k b) / (N + k),   p_i = (c_i + k m) / (n_i + k),   k = 8
 
     Most problems are met once an epoch at the most, so a problem is judged by its like until it has been seen itself.
-    Counts fade by half every `half_life` steps: the policy that they are of is no more.
+    Counts decay by half every `half_life` steps, since the policy changes.
     """
 
     def __init__(self, base: np.ndarray, difficulty: np.ndarray, half_life: float) -> None:

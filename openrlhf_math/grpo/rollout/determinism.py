@@ -48,7 +48,7 @@ class StartTogether:
         return await task
 
     async def release(self) -> None:
-        """Start all that wait. Running ones, if any, are paused meanwhile."""
+        """Start all that wait. Running ones, if any, are paused until then."""
         waiting, self._waiting, self.arrived = sorted(self._waiting, key=lambda one: one[0]), [], 0
         if not waiting:
             return
@@ -98,7 +98,7 @@ class DeterministicSamples(SamplesGenerator):
         return references
 
     def _sampling(self) -> dict:
-        """What SamplingParams are given besides what OpenRLHF gives them, or in its place."""
+        """Arguments of SamplingParams that add to OpenRLHF's or replace them."""
         generation = self.args.math.generation
         more = {"stop": list(generation.stop), "include_stop_str_in_output": True} if generation.stop else {}
         return more | dict(generation.evaluation) if self.evaluating else more

@@ -22,9 +22,9 @@ logger = init_logger(__name__)
 
 
 class FilteringGenerator(SamplesGenerator):
-    """OpenRLHF's, which drops a group unless the mean of its scores lies within `--algo.dynamic_filtering_range`.
+    """OpenRLHF's, which drops a group unless the mean of its scores is within `--algo.dynamic_filtering_range`.
 
-    A group that teaches nothing gets the score NaN, which lies in no range. Without a range no other is dropped.
+    A group without any advantage gets the score NaN, which is in no range. Without a range no other is dropped.
     DAPO's dynamic sampling, https://arxiv.org/abs/2503.14476, section 3.2.
     """
 

@@ -63,9 +63,9 @@ class MathRolloutActor(UpstreamRolloutActor):
         """sequences: how many are generated at once at the most. chat_template: whether it rendered the prompts.
 
         tool: what the model may call. parts: of the reward. majority: whether it takes a missing gold answer's place.
-        judge: who decides what stays ungraded. generation: the engine's arguments and the template's variables of the
-        user. engines_a_node: that share a node's memory for the tool. Raises
-        UserError if the tool cannot be had here, or if the executor does not know one of these.
+        judge: the model that decides ungraded answers. generation: the user's engine arguments and template
+        variables. engines_a_node: that share a node's memory for the tool. Raises UserError if the tool is not
+        available here, or if the executor does not support one of these.
         """
         answer_to_signal()
         self.device, self.chat_template = device, chat_template

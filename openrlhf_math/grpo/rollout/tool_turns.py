@@ -1,7 +1,7 @@
 """Rollouts in which the model calls Python: its turns and the tool's, one sequence of tokens.
 
 The token ledger has all tokens after the prompt, which of them the model sampled, and their text. What the model
-sampled is never tokenised again. What the tool printed is tokenised once and appended; these tokens are no actions, so
+sampled is never tokenised again. What the tool printed is tokenised once and appended; these tokens are not actions, so
 neither the loss nor a mean over action tokens reads them.
 """
 

@@ -150,7 +150,7 @@ class SkippingReplayBuffer(GroupReplayBuffer):
 
 
 def _reduced(value: float, operation: dist.ReduceOp.RedOpType, process_group: dist.ProcessGroup) -> float:
-    """On the device of the process group's backend: NCCL takes nothing that lies in CPU memory."""
+    """On the device of the process group's backend: NCCL does not accept CPU tensors."""
     tensor = torch.tensor(float(value), device=get_accelerator().current_device_name())
     dist.all_reduce(tensor, op=operation, group=process_group)
     return tensor.item()

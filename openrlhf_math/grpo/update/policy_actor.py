@@ -185,7 +185,7 @@ class MathActorTrainer(ActorPPOTrainer):
     def send_weights_to(self, numbers: list[int]) -> None:
         """Give these engines, started again, the newest weights, while the others may generate.
 
-        The next time weights are sent, all engines shake hands again: the old handshake knows nothing of the new ones.
+        The next time weights are sent, all engines shake hands again: the old handshake does not include the new ones.
         """
         engines = [self.vllm_engines[number] for number in numbers]
         WeightTransfer.open(self.actor.model.module, engines, self.args, torch.distributed.get_rank()).send()
@@ -246,7 +246,7 @@ class MathPolicyActor(ReportsMemory, UpstreamPolicyActor):
 
 
 class MathReferenceActor(ReportsMemory, UpstreamReferenceActor):
-    """The reference model, or the teacher in its place, with the policy's way to compute log-probabilities."""
+    """The reference model or the teacher, with the policy's way to compute log-probabilities."""
 
     def init_model_from_pretrained(self, strategy: MathStrategy, pretrain: str) -> None:
         teacher = strategy.args.math.teacher

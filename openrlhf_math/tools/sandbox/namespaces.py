@@ -14,7 +14,7 @@ ALL = (
     libc.CLONE_NEWUSER | libc.CLONE_NEWNS | libc.CLONE_NEWPID | libc.CLONE_NEWNET | libc.CLONE_NEWIPC
     | libc.CLONE_NEWUTS | libc.CLONE_NEWCGROUP
 )  # fmt: skip
-# Where programs work. It is no more than a folder in /tmp: this Python may itself be installed below /tmp.
+# The working directory of programs, a folder in /tmp: this Python may itself be installed below /tmp.
 HOME = "/tmp/at-work"
 DEVICES = ("null", "zero", "full", "random", "urandom")
 

@@ -36,7 +36,7 @@ X32 = 0x40000000  # a second set of numbers on x86_64
 
 
 def program(machine: str) -> list[tuple[int, int, int, int]]:
-    """Instructions (code, jump if true, jump if false, value). Raises KeyError for a machine that is not known."""
+    """Instructions (code, jump if true, jump if false, value). Raises KeyError for an unknown machine."""
     architecture, column = ARCHITECTURES[machine]
     lines = [
         (LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, architecture), (RETURN, 0, 0, KILL),
