@@ -1,4 +1,4 @@
-"""Seeds from what they are for."""
+"""Seeds derived from their purpose."""
 
 import hashlib
 

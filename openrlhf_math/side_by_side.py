@@ -1,4 +1,4 @@
-"""Coroutines that run at once: the first failure ends the others, and none of them is left behind.
+"""Concurrent coroutines: the first failure cancels the others, and none is left running.
 
 Every wait here is bounded: code that refuses to be cancelled is left behind after PATIENCE_SECONDS, with a warning.
 """

@@ -1,1 +1,1 @@
-"""Checkpoints that are there whole or not at all, and are checked before anything of them is read."""
+"""Checkpoints that are complete or absent, and are verified before anything is read from them."""

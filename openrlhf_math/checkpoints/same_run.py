@@ -1,4 +1,4 @@
-"""Whether the run to resume is the one that was started."""
+"""Checks that the run to resume is the one that was started."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What is in a checkpoint: DeepSpeed's files, read without running code of theirs, and the next random numbers."""
+"""The contents of a checkpoint: DeepSpeed's files, read without running code in them, and the random state."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-r"""`openrlhf-math distill`: a teacher writes reasoning traces, they are verified, the good ones are kept."""
+r"""`openrlhf-math distill`: a teacher writes reasoning traces; those that pass the checks are kept."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""What `openrlhf-math distill` shows: what it would ask, how it goes, what came of it."""
+"""What `openrlhf-math distill` shows: the plan, the progress, the result."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-r"""`openrlhf-math eval`: what a model solves, what its answers cost, and whether another one is better."""
+r"""`openrlhf-math eval`: accuracy of a model, tokens per answer, and comparisons with another run."""
 
 import argparse
 import importlib.util

@@ -1,4 +1,4 @@
-"""The runs of the poster's experiments in miniature: which of our commands, on what, in which order."""
+"""The runs of the poster's experiments in miniature, as a sequence of this package's commands."""
 
 import json
 from collections.abc import Callable, Iterable

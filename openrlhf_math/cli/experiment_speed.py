@@ -1,4 +1,4 @@
-"""`openrlhf-math experiments speed`: what `experiments efficiency` times, on its own."""
+"""`openrlhf-math experiments speed`: the timing of `experiments efficiency` alone."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`openrlhf-math report`: one page and one Markdown file of what runs have left."""
+"""`openrlhf-math report`: one page and one Markdown file about runs."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Flags that `solve` and `serve` share: the models, how attempts are made and chosen, and what they may cost."""
+"""Flags that `solve` and `serve` share: the models, the strategy, the choosing rule and the budget."""
 
 import argparse
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""`openrlhf-math rollouts`: the completions that a GRPO run has kept, to be read in the terminal."""
+"""`openrlhf-math rollouts`: shows the completions that a GRPO run has kept."""
 
 import argparse
 import json

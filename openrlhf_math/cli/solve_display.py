@@ -1,4 +1,4 @@
-"""What `solve` shows: how far it is, one solution with its attempts, or a table of many."""
+"""What `solve` shows: progress, one solution with its attempts, or a table of many."""
 
 import sys
 from collections.abc import Iterator, Sequence

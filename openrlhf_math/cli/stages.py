@@ -1,4 +1,4 @@
-"""Our own commands, one after the other. A killed experiment resumes, and experiments share their common stages."""
+"""A sequence of this package's commands. A killed experiment resumes, and experiments share their common stages."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""`openrlhf-math vote`: every choosing rule over recorded attempts, off line."""
+"""`openrlhf-math vote`: every choosing rule over recorded attempts, offline."""
 
 import argparse
 import json

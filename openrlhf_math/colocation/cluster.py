@@ -1,4 +1,4 @@
-"""The Ray cluster of a command: started or joined, its room, and whether its head is still there."""
+"""The Ray cluster of a command: its start, its free devices, and whether its head is alive."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Putting our subclasses where OpenRLHF's own functions look their classes up."""
+"""Substitutes our subclasses for the classes that OpenRLHF's functions look up."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

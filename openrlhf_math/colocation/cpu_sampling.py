@@ -1,4 +1,4 @@
-"""Drawing the next token on the CPU at a twentieth of the cost: one random number a completion, not one a token."""
+"""Sampling on the CPU at a twentieth of the cost: one random number for each row, not one for each vocabulary entry."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How processes share a machine: threads, engine memory and ports, what memory each holds, and giving it back."""
+"""How processes share a machine: threads, engine memory and ports, the memory each holds, and its release."""
 
 import contextlib
 import ctypes

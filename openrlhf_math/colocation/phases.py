@@ -1,4 +1,4 @@
-"""Use of the device by phase: vLLM generates, DeepSpeed trains, and in between weights go from the one to the other.
+"""Use of the device by phase: vLLM generates, DeepSpeed trains, and weights are sent in between.
 
     rollout     engines awake; DeepSpeed's gradients, master weights and optimizer state in CPU memory
     train       engines asleep; DeepSpeed's states are on the device while a gradient step is taken

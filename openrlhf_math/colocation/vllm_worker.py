@@ -1,4 +1,4 @@
-"""What our side needs inside vLLM's worker processes. vLLM mixes this class into its worker."""
+"""Our methods inside vLLM's worker processes: vLLM's worker class inherits from `WorkerExtension`."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""Problem sets read, filtered, freed of duplicates and of benchmark problems, and written as one dataset.
+"""Problem sets are read, filtered, deduplicated, decontaminated, and written as one dataset.
 
 `surroundings`, `lexemes`, `structure` and `normalise` make the form of a problem that is compared; `alike` proposes
 pairs and judges them, and `decontaminate` looks for benchmark problems. `filters` are functions on rows. `reading`,

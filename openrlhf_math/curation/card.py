@@ -1,4 +1,4 @@
-"""The data card: what is in the dataset, where it is from, what was taken out, and the command that makes it again."""
+"""The data card: contents, sources, removed rows, and the command that reproduces the dataset."""
 
 import platform
 from importlib import metadata

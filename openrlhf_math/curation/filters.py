@@ -1,4 +1,4 @@
-r"""Filters: each a pure function from a row to the reason why it goes, or "" if it stays.
+r"""Filters: each a pure function from a row to the reason for removing it, or "" to keep it.
 
 The order is the order of the registry; a row is counted at the first filter that drops it. A user's filter is given by
 the dotted path of a function from a `Row` to such a reason.

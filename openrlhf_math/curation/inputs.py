@@ -1,4 +1,4 @@
-"""Files and hub names, cut into pieces that can be read on their own; and the rows of a piece."""
+"""Files and hub names, split into pieces that can be read independently; and the rows of a piece."""
 
 import dataclasses
 import os

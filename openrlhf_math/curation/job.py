@@ -1,7 +1,7 @@
-"""What every task of a run must know, and the folder in which the run keeps what it has done, to be resumed.
+"""The data that every task of a run needs, and the folder of finished work from which a run resumes.
 
-Every file takes its name when it is complete, and every task marks itself done when its files have theirs. A task is a
-function of its inputs alone, so one that was cut short is simply done again.
+Every file is renamed into place when it is complete, and a task marks itself done when its files are in place. A task
+is a function of its inputs alone, so an interrupted one is repeated.
 """
 
 import contextlib

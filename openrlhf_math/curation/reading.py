@@ -1,4 +1,4 @@
-"""The first task: a piece of an input into rows, texts and keys, and what was set aside on the way."""
+"""The first task: a piece of an input into rows, texts and keys, and the rejected rows."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The settings of a run of `openrlhf-math curate`: all that changes the result, and how the judge is asked."""
+"""The settings of a run of `openrlhf-math curate`: all that affects the result, and the settings of the judge."""
 
 import dataclasses
 import json

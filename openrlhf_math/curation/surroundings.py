@@ -1,4 +1,4 @@
-r"""What is around a problem and not of it: markup, numbering, points, source, options, drawings, instructions.
+r"""Text around a problem that is not part of it: markup, numbering, points, source, options, drawings, instructions.
 
 >>> strip("Example 3 (2019 AIME) Find $x$. (5 points)").text
 'Find $x$.'

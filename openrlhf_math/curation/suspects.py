@@ -1,4 +1,4 @@
-"""Rows that are like a benchmark problem and were kept: judged by a model if there is one, and listed for people."""
+"""Rows that resemble a benchmark problem and were kept: judged by a model, if given, and listed for review."""
 
 import heapq
 import json

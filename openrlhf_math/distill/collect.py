@@ -1,4 +1,4 @@
-"""Collecting: ask what is missing, write it down, judge it.
+"""Collecting: request what is missing, record it, judge it.
 
 A problem gets `attempts` at first, then twice as many in all, and again, until one is correct. These rounds depend on
 the outcomes alone, not on time or order: a resumed run asks what an uninterrupted one would.
@@ -65,7 +65,7 @@ async def collect(
 ) -> Verdicts:
     """Judge what the journal has and ask `teacher` for the rest. Returns a verdict for every attempt of every task.
 
-    What cannot be had is set aside: a line in `rejects`, asked again by the next run.
+    A failed attempt becomes a line in `rejects`; the next run requests it again.
     Raises UserError if the teacher as a whole is unusable; the journal keeps what there is.
     """
     verdicts: dict[str, list[Verdict | None]] = {task.key: [None] * settings.attempts for task in tasks}

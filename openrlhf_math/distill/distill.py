@@ -1,4 +1,4 @@
-"""One distillation: the teacher asked, its traces judged, the good ones kept, and what is written of it."""
+"""One distillation: ask the teacher, judge its traces, keep the good ones, write the result."""
 
 import asyncio
 import contextlib

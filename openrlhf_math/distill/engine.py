@@ -30,7 +30,7 @@ class Engine(SamplingEngine):
     """One vLLM engine that answers questions. The attempts at a problem share its prompt in the prefix cache."""
 
     def __init__(self, settings: DistillSettings) -> None:
-        """Raises UserError if vLLM cannot serve the model, or the tool cannot be had here."""
+        """Raises UserError if vLLM cannot serve the model, or the tool is unavailable here."""
         engine = settings.engine
         super().__init__(
             SamplerSettings(

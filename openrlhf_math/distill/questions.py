@@ -1,4 +1,4 @@
-"""The problems to teach from: read, without doubles, with what the report groups them by."""
+"""The problems of a distillation: read, deduplicated, with the columns that the report groups by."""
 
 import hashlib
 import json

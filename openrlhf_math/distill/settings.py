@@ -1,4 +1,4 @@
-"""What a distillation run is: teacher, sampling, limits, what is kept."""
+"""The settings of a distillation: teacher, sampling, limits, keep rule."""
 
 import math
 from dataclasses import dataclass, field

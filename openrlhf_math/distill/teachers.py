@@ -51,7 +51,7 @@ class Teacher(Protocol):
     async def __aexit__(self, *exception: object) -> None: ...
 
     async def answer(self, question: Question) -> Answer:
-        """Raises Failure if this attempt cannot be had, UserError if none can."""
+        """Raises Failure if this attempt fails, UserError if every attempt would."""
 
 
 def workers_of(teacher: Teacher) -> int:

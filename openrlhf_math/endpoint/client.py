@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible endpoint, whatever state that is in; limits of requests and tokens a minute."""
+"""A client of an OpenAI-compatible endpoint that handles its failures; limits of requests and tokens per minute."""
 
 import asyncio
 import datetime

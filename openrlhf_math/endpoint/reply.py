@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible endpoint sends back: a completion, or the words of an error. Pure functions."""
+"""Replies of an OpenAI-compatible endpoint: a completion, or the text of an error. Pure functions."""
 
 import json
 import math

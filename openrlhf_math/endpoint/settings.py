@@ -1,4 +1,4 @@
-"""How an OpenAI-compatible endpoint is asked, and with which key."""
+"""Settings of requests to an OpenAI-compatible endpoint, and its key."""
 
 import json
 import math

@@ -1,1 +1,1 @@
-"""Measuring a model: pass@1 with an interval, and what its answers cost in tokens."""
+"""Measuring a model: pass@1 with an interval, and tokens per answer."""

@@ -1,4 +1,4 @@
-"""Two runs on the same problems: how much they differ, and whether that is more than chance."""
+"""Two runs on the same problems: their difference, with an interval and a p-value."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""One evaluation of a model: prompts, completions, grades, and what is written of them."""
+"""One evaluation of a model: prompts, completions, grades, and output files."""
 
 import contextlib
 import time

@@ -1,4 +1,4 @@
-"""Completions made elsewhere, read by the columns they come in."""
+"""Completions made by other tools, read by the columns of those tools."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator

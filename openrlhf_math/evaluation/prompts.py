@@ -1,4 +1,4 @@
-r"""Prompt styles: how a problem is put to a model, and where the answer is in the completion.
+r"""Prompt styles: the prompt of a problem, and the place of the answer in the completion.
 
 A style is a function from the tokenizer and the chat messages, the last of which is the problem with the instruction,
 to the text of the prompt. A user's own has a dotted path, `package.module.function`, with the decorator if its

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: every completion with its grade, and the figures; and what a killed one resumes from."""
+"""Files of an evaluation: every completion with its grade, the figures, and the state from which it resumes."""
 
 import json
 import math

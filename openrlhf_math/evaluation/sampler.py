@@ -45,7 +45,7 @@ class Request:
 
 
 class Sampler:
-    """A vLLM engine for one model. Raises UserError if vLLM cannot serve it, or the tool cannot be had here."""
+    """A vLLM engine for one model. Raises UserError if vLLM cannot serve it, or the tool is unavailable here."""
 
     def __init__(self, settings: EvalSettings, context: int) -> None:
         from vllm import LLM

@@ -1,1 +1,1 @@
-"""A picture of runs: one page that opens from disk, and a Markdown table, from the directories that runs leave."""
+"""A report on runs: one page that opens from disk, and a Markdown table, from the directories of runs."""

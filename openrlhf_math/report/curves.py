@@ -1,4 +1,4 @@
-"""What is drawn of a run, a curve a figure: its name, its unit, and where its values come from."""
+"""The curves of a run, one a figure: its name, its unit, and the source of its values."""
 
 import re
 from collections.abc import Callable
@@ -54,8 +54,8 @@ GRPO = (
     Curve("Completion length", "tokens", "mean over completions", named("completion_length")),
     Curve("Length of correct completions", "tokens", "mean", named("length/correct_mean")),
     Curve("Length of wrong completions", "tokens", "mean", named("length/wrong_mean")),
-    Curve("Groups without a correct completion", "groups", "teach nothing", named("groups/solved_none"), share=True),
-    Curve("Groups without a wrong completion", "groups", "teach nothing", named("groups/solved_all"), share=True),
+    Curve("Groups without a correct completion", "groups", "zero advantage", named("groups/solved_none"), share=True),
+    Curve("Groups without a wrong completion", "groups", "zero advantage", named("groups/solved_all"), share=True),
     Curve("Truncation", "completions", "cut off at the token limit", named("truncation_rate"), share=True),
     Curve("Entropy", "nats a token", "of the policy's next-token distribution", named("entropy_loss")),
     Curve("Gradient norm", "L2 norm", "before clipping", named("grad_norm")),

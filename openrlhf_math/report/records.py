@@ -1,4 +1,4 @@
-"""The records a run leaves, one JSON object a line, as they are: torn, resumed, or not there yet."""
+"""The records of a run, one JSON object a line: possibly truncated, resumed or missing."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What a directory holds: a GRPO run, a fine-tuning, an evaluation, or a whole run of these; and its settings."""
+"""The kind of a directory: a GRPO run, a fine-tuning, an evaluation, or a demo run of these; and its settings."""
 
 import json
 from collections.abc import Iterator

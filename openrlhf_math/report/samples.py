@@ -1,4 +1,4 @@
-"""Completions to look at: the same problem before and after, with their grading."""
+"""Sample completions: the same problem before and after, with the grades."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What the attempts at a problem, and at a whole set, may cost in tokens, attempts and seconds."""
+"""Budgets of a problem and of a whole set, in tokens, attempts and seconds."""
 
 import asyncio
 import contextlib

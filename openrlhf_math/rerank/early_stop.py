@@ -1,4 +1,4 @@
-"""When more attempts cannot change the vote, or will hardly.
+"""When more attempts cannot change the vote, or are unlikely to.
 
 A stopping rule is a function from the clusters' totals (votes, or sums of scores), in the order in which the clusters
 appeared, and the number of attempts still to come, to whether to stop. They suit rules that sum over clusters; a

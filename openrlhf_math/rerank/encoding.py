@@ -1,4 +1,4 @@
-"""What a scorer reads, as tokens, and at which of them its scores are read.
+"""The tokens that a scorer reads, and the positions at which its scores are read.
 
 Scores are read at positions that are known from the writing, never by looking for a tag in the tokens: what a model
 wrote into its completion can add no score and move none. Control tokens in it are made ordinary text besides, so that

@@ -1,4 +1,4 @@
-"""Ray actors that all do the same, as one sampler or one scorer.
+"""Replicas: Ray actors that together act as one sampler or one scorer.
 
 The actors are to be made with `max_restarts` and `max_task_retries`: Ray then starts one that was killed again and
 repeats what it was asked, and a batch loses nothing.

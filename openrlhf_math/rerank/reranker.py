@@ -1,4 +1,4 @@
-"""Solving problems, one or a set, over any solver: what an application asks, and its settings.
+"""The interface for applications: solves one problem or a set, over any solver, and has the settings.
 
 A solution is written as a row of JSON, which `openrlhf-math vote` reads.
 """

@@ -1,7 +1,7 @@
 """The roles in solving: a sampler writes completions, and a scorer judges them.
 
-Everything above these two, solving, searching, refining, knows only what is declared here, so that it runs over Ray
-actors, over objects in this process, or over a user's own.
+Solving, searching and refining depend only on these declarations, so that they run over Ray actors, over objects in
+this process, or over a user's own objects.
 """
 
 import asyncio
@@ -88,11 +88,11 @@ class CutOff(asyncio.CancelledError):
 
 
 class RequestError(Exception):
-    """This request cannot be served, others can; its text says why, as a sentence for a person."""
+    """This request cannot be served, others can; its text says why, as a sentence for the user."""
 
 
 class Lost(RequestError):
-    """This completion brought nothing after all tries; another of the same prompt may."""
+    """This completion failed after all tries; another one of the same prompt may succeed."""
 
 
 class Unavailable(Exception):
@@ -104,7 +104,7 @@ class Unmeasured(Unavailable):
 
 
 class Gone(Unavailable):
-    """Nor will it ever: what died is not started again."""
+    """Permanently unavailable: what died is not restarted."""
 
 
 class Sampler(Protocol):

@@ -75,7 +75,7 @@ class SamplingEngine(ServingEngine):
     _tool: Tool | None = None
 
     def __init__(self, settings: SamplerSettings) -> None:
-        """Raises UserError if vLLM cannot serve the model, it is not a chat model, or the tool cannot be had here."""
+        """Raises UserError if vLLM cannot serve the model, it is not a chat model, or the tool is unavailable here."""
         from openrlhf_math.modeling.model_folder import load_tokenizer
 
         self._tokenizer = load_tokenizer("--model", settings.model, True, "choose a chat model")

@@ -1,4 +1,4 @@
-"""Strategies: how attempts at a problem are made. By name, and the plain one: independent attempts.
+"""Strategies that make attempts at a problem: the registry, and the plain one, independent attempts.
 
 The others are in `tree_search` and `refine`."""
 

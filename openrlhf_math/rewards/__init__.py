@@ -1,4 +1,4 @@
-r"""The outcome reward: extract the final answer, check the format, compare with the gold, pay.
+r"""The outcome reward: extract the final answer, check the format, compare with the gold, give the reward.
 
     >>> from openrlhf_math.rewards import grade
     >>> grade(r"... so the answer is \boxed{\frac{1}{2}}.", "0.5").reward

@@ -138,7 +138,7 @@ def begin(response: str | bytes | None, gold: str, problem: str | None, config: 
         return grade(Verdict(False, "", time.perf_counter() - begun))
     try:
         comparison = compare(reference, extraction.answer, problem, config.accept_expressions)
-    except Exception as error:  # a mistake of ours must not end a training run; it is counted and its text is kept
+    except Exception as error:  # a bug here must not end a training run; it is counted and its text is kept
         return grade(Verdict(None, f"error: {error!r:.200}", time.perf_counter() - begun))
     seconds = time.perf_counter() - begun
     if comparison.same is None:
@@ -149,7 +149,7 @@ def begin(response: str | bytes | None, gold: str, problem: str | None, config: 
 
 
 def conclude(open_: Open, verdict: Verdict, config: RewardConfig) -> Grade:
-    """The grade of a response once the worker has spoken."""
+    """The grade of a response after the worker's reply."""
     seconds = open_.seconds + verdict.seconds
     return _grade(Verdict(verdict.same, verdict.reason, seconds), open_.extracted, open_.well_formed, config)
 

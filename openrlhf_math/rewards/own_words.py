@@ -1,4 +1,4 @@
-"""What a model said itself, of a response in which it also ran code: an answer that only a program printed is none.
+"""The model's own text in a response with code: an answer that only a program printed does not count.
 
 The output of code is in a block ```output after the block of the code, as ToRA and Qwen2.5-Math write it, or in
 `<tool_response>` behind `<tool_call>`, as chat templates do. `openrlhf_math.tools` writes both so that the output

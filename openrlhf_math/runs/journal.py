@@ -1,4 +1,4 @@
-"""The journal of attempts: what a killed run has, it keeps.
+"""The journal of attempts: a killed run keeps what it has recorded.
 
 One JSON line an attempt. A thread writes the lines and forces them to the disk, all that have come since its last
 batch at once, so that a writer never waits for the disk. Texts stay in the file: memory holds where each line is,

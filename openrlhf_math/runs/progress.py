@@ -1,4 +1,4 @@
-"""Progress of a stage or of a training: how much is done, how fast, and how long it still takes.
+"""Progress of a stage or of a training: work done, rate, and time left.
 
 While the terminal shows it, what libraries print goes to a log file.
 """

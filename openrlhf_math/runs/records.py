@@ -1,4 +1,4 @@
-"""The JSON lines and TensorBoard events that a run appends to, and what is left of them when it resumes."""
+"""The JSON lines and TensorBoard events that a run appends to, and their truncation when it resumes."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The completions of a GRPO run: a Parquet file for each step, which is there whole or not at all."""
+"""The completions of a GRPO run: a Parquet file for each step, written atomically."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Whether the server is well: its health, said within a second whatever the solver does, and Prometheus' counters."""
+"""The server's health, reported within a second whatever the solver does, and counters for Prometheus."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

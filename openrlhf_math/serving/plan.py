@@ -1,4 +1,4 @@
-"""A request into what the solver is asked, and its solution into a response."""
+"""Converts a request into a call of the solver, and its solution into a response."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace

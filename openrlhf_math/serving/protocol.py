@@ -1,4 +1,4 @@
-"""Reading a request: vLLM's own model of the protocol says what its fields may hold, this what becomes of them.
+"""Reading a request: vLLM's model of the protocol validates the fields, and this module decides their use.
 
 Importing vLLM takes seconds, so it is imported by the process that serves, when the first request is read or `prepare`
 runs, never by the command.

@@ -1,4 +1,4 @@
-"""Messages, wishes and responses: OpenAI's chat completions, and under `openrlhf_math` what the answer rests on.
+"""Messages, wishes and responses: OpenAI's chat completions, and under `openrlhf_math` the evidence for the answer.
 
 The other fields of a request are vLLM's, see `protocol`.
 

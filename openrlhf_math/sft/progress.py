@@ -1,4 +1,4 @@
-"""A fine-tuning as one sees it, SFT's or a process reward model's: its steps in the terminal, its loss as a picture."""
+"""Progress of SFT and of reward-model training: steps in the terminal, the loss as a plot."""
 
 import contextlib
 import json

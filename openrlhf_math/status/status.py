@@ -1,4 +1,4 @@
-"""What a run directory says: the state of the run, its progress and metrics, what it can resume from."""
+"""The state of a run directory: whether it runs, its progress and metrics, the checkpoint for resuming."""
 
 import time
 from dataclasses import dataclass, field

@@ -1,1 +1,1 @@
-"""Python as a tool: finding the code a model wants to run, and running it where it can do no harm."""
+"""Python as a tool: finding the code a model wants to run, and running it in isolation."""

@@ -1,4 +1,4 @@
-"""How a kernel is kept from everything else: found out by starting one, not by asking for versions."""
+"""The isolation of kernels: determined by starting one, not by checking versions."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""One kernel: a Python process that lasts for an attempt, and runs the pieces of code the model writes in it.
+"""One kernel: a Python process for one attempt that runs the model's blocks of code.
 
 Everything it prints is hostile: it is cut to its limit, and only a line with the id of this very request ends a call.
 """

@@ -1,4 +1,4 @@
-"""Kernels for many attempts at once: one for each attempt that runs code, so many of them at the most."""
+"""Kernels for many attempts at once: one for each attempt that runs code, up to a maximum."""
 
 import asyncio
 import contextlib

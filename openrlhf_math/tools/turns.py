@@ -1,4 +1,4 @@
-"""How the tool is described to a model, and what follows a call in its context. Pure functions of text; no engine.
+"""The tool's description for a model, and the text after a call in its context. Pure functions of text; no engine.
 
 A program's output becomes text that can be put into the model's context: it spells no control token.
 """

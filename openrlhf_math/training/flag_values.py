@@ -1,4 +1,4 @@
-"""Which values a flag with a number may have, checked before anything is computed from them."""
+"""Valid ranges of numeric flags, checked before use."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""LoRA flags: what they adapt, found on the model without its weights, and what cannot be trained so."""
+"""LoRA flags: the layers they adapt, found without loading weights, and combinations that are refused."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Help that one can read: what a command needs, then its own flags by topic. `--help-all` has all of OpenRLHF's too.
+"""Short help: the required flags of a command, then its own flags by topic. `--help-all` has all of OpenRLHF's too.
 
 The flags that other commands have as well get the short names that they have there, as --model.
 """

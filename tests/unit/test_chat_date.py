@@ -94,7 +94,7 @@ def with_template(template: str):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_template_writes_the_settled_date_whatever_the_clock_says(clock, way):
+def test_template_writes_the_settled_date_at_any_time(clock, way):
     head, written = WAYS[way]
     tokenizer = with_template(head + TURNS)
     chat_date.settle(None)
@@ -108,7 +108,7 @@ def test_a_template_writes_the_settled_date_whatever_the_clock_says(clock, way):
     assert chat_text(undated, QUESTION) != text  # the clock is what else it would be
 
 
-def test_the_date_stays_at_midnight_and_reaches_workers(clock):
+def test_date_is_kept_past_midnight_and_reaches_workers(clock):
     from openrlhf_math.colocation.layout import worker_environment
 
     chat_date.settle(None)
@@ -132,12 +132,12 @@ def test_which_date_holds():
 
 
 @pytest.mark.parametrize("text", ["", "today", "2024-02-30", "26 Jul 2024", "2024-13-01"])
-def test_what_is_no_date_is_refused(model_folder, problem_file, tmp_path, capsys, text):
+def test_invalid_date_is_refused(model_folder, problem_file, tmp_path, capsys, text):
     given = ("--model", model_folder, "--benchmark", problem_file, "--output", tmp_path / "out", "--chat-date", text)
     assert main(["eval", *map(str, given)]) == 2 and "--chat-date" in capsys.readouterr().err
 
 
-def test_a_date_that_no_template_asks_for_is_refused():
+def test_unused_date_is_refused():
     plain, llama31 = with_template(TURNS), with_template("{{- date_string | default('26 Jul 2024') }}" + TURNS)
     assert chat_date.checked_date(None, "model", plain) is None
     with pytest.raises(UserError, match="leave it out"):
@@ -184,9 +184,7 @@ def eval_(model: str, problems: Path, run: Path, *flags: str) -> list:
 
 
 @pytest.mark.parametrize("command, resume", [(grpo, ("--resume",)), (sft, ("--resume",)), (eval_, ())])
-def test_a_resumed_run_has_the_prompts_that_it_began_with(
-    clock, model, problem_file, tmp_path, monkeypatch, capsys, command, resume
-):
+def test_resumed_run_keeps_its_prompts(clock, model, problem_file, tmp_path, monkeypatch, capsys, command, resume):
     from openrlhf_math.colocation import preloaded
     from openrlhf_math.grpo import driver
     from openrlhf_math.sft import launch

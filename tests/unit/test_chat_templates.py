@@ -74,7 +74,7 @@ def test_named_templates_without_a_default_are_refused(model_folder, problem_fil
         assert "rag, tool_use" in error and "default" in error and len(error.splitlines()) == 1
 
 
-def test_a_template_that_reads_only_parts_gets_them():
+def test_template_that_reads_only_parts_gets_them():
     bare, tokenizer = with_template(PARTS), prepared(with_template(PARTS))
     with pytest.raises(UserError, match="1\\+1"):
         chat_text(bare, QUESTION)
@@ -88,6 +88,6 @@ def test_a_template_that_reads_only_parts_gets_them():
     assert prepared(both).apply_chat_template == both.apply_chat_template  # texts stay texts
 
 
-def test_a_template_that_leaves_out_the_problem_is_refused():
+def test_template_that_omits_the_problem_is_refused():
     with pytest.raises(UserError, match="leaves out"):
         chat_text(with_template("{{- 'Hello.' }}"), QUESTION)

@@ -331,7 +331,7 @@ def mismatch_findings() -> mismatch.Findings:
     return mismatch.analyse(students, runs, noise=0.2)
 
 
-def test_a_perturbed_engine_is_compared_with_the_exact_one():
+def test_perturbed_engine_is_compared_with_the_exact_one():
     found = mismatch_findings()
     plain, worse = found.ways
     assert (found.seeds, found.steps, found.student.value) == (2, 6, pytest.approx(0.3))

@@ -73,7 +73,7 @@ def first_commands(page: str) -> list[str]:
     return block.replace("\\\n", " ").splitlines()
 
 
-def test_the_other_pages_begin_with_what_takes_longer_or_with_no_command():
+def test_other_pages_begin_with_longer_commands_or_none():
     others = {page.stem for page in (ROOT / "docs").glob("*.md")} - PAGES.keys()
     assert others == {
         "architecture", "benchmarks", "container", "experiments", "mistakes", "poster", "python", "recipes", "scorers",

@@ -145,7 +145,7 @@ NO_TEXT = [
 
 
 @pytest.mark.parametrize("changed, sentence", NO_TEXT, ids=[sentence for _, sentence in NO_TEXT])
-def test_a_text_that_no_tokenizer_takes_or_that_is_far_too_long_is_no_row(changed, sentence):
+def test_invalid_unicode_and_huge_texts_are_bad_rows(changed, sentence):
     """They were trained as other texts than the file has, or their tokens were counted for half a minute."""
     row = {"problem": "p", "steps": ["a", "b"], "labels": [1, 0]}
     assert read_solution(row).labels == [1, 0]

@@ -81,7 +81,7 @@ def decoupled(parts: list[Rewards], weights: list[float], estimator: Estimator) 
     """sum_k w_k A_k, with A_k the advantages of part k by itself.
 
     parts: rewards of each part. GDPO, https://arxiv.org/abs/2601.05242, before
-    the division by the standard deviation over the batch. Exactly 0 in a group that teaches nothing.
+    the division by the standard deviation over the batch. Exactly 0 in a group of equal rewards.
     """
     return reduce(torch.add, (weight * estimator(rewards) for rewards, weight in zip(parts, weights, strict=True)))
 
@@ -104,7 +104,7 @@ def teaches_by_reward(group: list[Experience], args: SimpleNamespace) -> bool:
     """Whether some advantage of a group, one completion an experience, will not be 0.
 
     An estimator of ours is asked about this group alone. For one of OpenRLHF's, whose baseline may be that of the whole
-    batch, it is whether the rewards differ. With `--math.truncated mask` a completion that was cut off teaches nothing.
+    batch, it is whether the rewards differ. With `--math.truncated mask` a truncated completion has zero advantage.
     """
     copies = [
         SimpleNamespace(rewards=each.rewards.clone(), response_length=each.response_length, truncated=each.truncated,

@@ -1,4 +1,4 @@
-"""Each step's completions, written for a person to read: what `runs.rollouts` keeps, gathered in the trainer."""
+"""Each step's completions, gathered in the trainer for the files of `runs.rollouts`."""
 
 import json
 import random

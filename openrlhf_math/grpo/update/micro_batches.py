@@ -1,4 +1,4 @@
-"""Micro-batches of whole groups under a token budget, without the completions that teach nothing."""
+"""Micro-batches of whole groups under a token budget, without completions of zero advantage."""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""System calls a kernel is refused, with EPERM: sockets but Unix ones, namespaces, mounts, tracing, hidden memory.
+"""System calls denied to a kernel, with EPERM: sockets but Unix ones, namespaces, mounts, tracing, hidden memory.
 
 A filter of classic BPF, see seccomp(2). Namespaces already take away what these calls could reach; what is left here
 has no namespace (vsock, keys), or holds memory that no limit counts (memfd, System V), or is a large target.
@@ -56,7 +56,7 @@ def program(machine: str) -> list[tuple[int, int, int, int]]:
 
 
 def install() -> None:
-    """For this process and all it starts. Raises OSError where it cannot be had."""
+    """For this process and all it starts. Raises OSError where it is unavailable."""
     machine = os.uname().machine
     if machine not in ARCHITECTURES:
         raise OSError(ENOSYS, f"seccomp: no filter for {machine}")
