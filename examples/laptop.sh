@@ -21,11 +21,11 @@ openrlhf-math sft \
   --model.model_name_or_path "$work/world/model" \
   --data.dataset "$work/traces/dataset" \
   --math.instruction "" --data.max_len 256 \
-  --train.batch_size 8 --train.micro_batch_size 8 --train.max_epochs 1 --adam.lr 2e-3 \
+  --train.batch_size 16 --train.micro_batch_size 16 --train.max_epochs 2 --adam.lr 3e-3 \
   --math.run_dir "$work/sft"
 openrlhf-math grpo \
   --actor.model_name_or_path "$work/sft/model" \
-  --data.prompt_dataset "$work/world/train.jsonl" --data.max_samples 1280 \
+  --data.prompt_dataset "$work/world/train.jsonl" --data.max_samples 960 \
   --math.instruction "" --math.answer_style think \
   --rollout.batch_size 16 --rollout.n_samples_per_prompt 8 \
   --rollout.max_new_tokens 128 --data.max_len 256 \

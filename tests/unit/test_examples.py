@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import written_commands
 
-from openrlhf_math.cli import grpo
+from openrlhf_math.cli import demo, grpo
 from openrlhf_math.training.upstream_flags import GRPO, translated
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +105,23 @@ def test_every_flag_that_a_page_names_exists():
 def test_links_between_pages_lead_to_files(page):
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_the_laptop_script_has_the_flags_of_the_demo():
+    commands = list(written_commands.commands_in(EXAMPLES / "laptop.sh"))
+    steps = demo.build_parser("demo").get_default("steps")
+    expected = {
+        "distill": demo.DISTILL_FLAGS,
+        "sft": demo.SFT_FLAGS,
+        "grpo": (*demo.GRPO_FLAGS, "--data.max_samples", demo.GROUPS * steps),
+        "eval": demo.EVAL_FLAGS,
+        "prm": demo.PRM_FLAGS,
+        "solve": demo.SOLVE_FLAGS,
+    }
+    for name, flags in expected.items():
+        written = next(words for words in commands if words[0] == name and words[1] != "label")
+        for flag, value in zip(flags[::2], flags[1::2], strict=True):
+            assert written[written.index(flag) + 1] == str(value), (name, flag)
 
 
 def test_every_example_is_on_a_page():
