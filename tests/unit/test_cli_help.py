@@ -149,5 +149,5 @@ def test_demo_prints_its_plan_first(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(demo, "chain", chain)
     assert main(["demo", "--output", str(tmp_path / "demo"), "--steps", "80"]) == 130
     said = capsys.readouterr().out
-    assert "6 minutes" in said and "80 steps" in said
+    assert "5 minutes" in said and "80 steps" in said
     assert max(map(len, said.splitlines())) <= 80
