@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.cli.demo import EVAL_FLAGS, SAMPLING_FLAGS, SHORT_SFT_FLAGS, attempt, evaluate, teach_student, train
+from openrlhf_math.cli.demo import EVAL_FLAGS, SAMPLING_FLAGS, attempt, evaluate, train
 from openrlhf_math.cli.experiment_rules import run_rules  # noqa: F401, found by its name as those below
-from openrlhf_math.cli.experiment_teacher import larger_teacher, run_teacher  # noqa: F401
+from openrlhf_math.cli.experiment_teacher import larger_teacher, run_teacher, taught_student  # noqa: F401
 from openrlhf_math.cli.experiment_tool import run_tool  # noqa: F401
 from openrlhf_math.cli.stages import Stages, command, stage
 from openrlhf_math.evaluation.compare import Result, read_run
@@ -73,7 +73,7 @@ def run_rerank(stages: Stages, settings: Settings) -> rerank.Findings:
     files, quality = [], []
     for seed in range(settings.seeds):
         titled = partial("seed {}: {}".format, seed)
-        student = _student(stages, seed)
+        student = taught_student(stages, titled, seed)
         larger = larger_teacher(stages, titled, student, seed) / "sft" / "model"
         trained = _trained(stages, seed, student, 0.0, settings.steps)
         model, world = trained / "model", student / "world"
@@ -159,10 +159,7 @@ def run_mismatch(stages: Stages, settings: Settings) -> mismatch.Findings:
 
 
 def _student(stages: Stages, seed: int) -> Path:
-    """The folder of world/, traces/ and sft/ of a seed."""
-    titled = partial("seed {}: {}".format, seed)
-    learn = partial(teach_student, titled, seed=seed, sft_flags=SHORT_SFT_FLAGS)
-    return stages.once(f"seed_{seed}/student", learn)
+    return taught_student(stages, partial("seed {}: {}".format, seed), seed)
 
 
 def _trained(stages: Stages, seed: int, student: Path, coefficient: float, steps: int) -> Path:

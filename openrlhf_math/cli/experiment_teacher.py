@@ -33,8 +33,7 @@ def run_teacher(stages: Stages, settings: Settings) -> teacher.Findings:
     runs: dict[str, list[teacher.Run]] = {name: [] for name in (*WAYS, teacher.TRACES)}
     for seed in range(settings.seeds):
         titled = partial("seed {}: {}".format, seed)
-        learn = partial(teach_student, titled, seed=seed, sft_flags=SHORT_SFT_FLAGS)
-        student = stages.once(f"seed_{seed}/student", learn)
+        student = taught_student(stages, titled, seed)
         taught = larger_teacher(stages, titled, student, seed)
         heldout = partial(_heldout, stages, seed, titled, student)
         students.append(heldout("student", student / "sft"))
@@ -50,6 +49,12 @@ def run_teacher(stages: Stages, settings: Settings) -> teacher.Findings:
         )
         runs[teacher.TRACES].append(teacher.Run(None, None, _tokens(learned), heldout(learned.name, learned / "sft")))
     return teacher.analyse(students, teachers, runs)
+
+
+def taught_student(stages: Stages, titled: Callable[[str], str], seed: int) -> Path:
+    """The folder of world/, problems/, traces/ and sft/ of a seed, which the experiments share."""
+    learn = partial(teach_student, titled, seed=seed, sft_flags=SHORT_SFT_FLAGS)
+    return stages.once(f"seed_{seed}/student", learn)
 
 
 def larger_teacher(stages: Stages, titled: Callable[[str], str], student: Path, seed: int) -> Path:
