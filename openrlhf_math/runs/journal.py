@@ -69,7 +69,7 @@ def open_journal(
     return journal
 
 
-def _same(was: object, now: object) -> bool:
+def same_setting(was: object, now: object) -> bool:
     """Whether two values of a setting are equal, or two spellings of one place, as `model` and `/runs/model` are."""
     if was == now:
         return True
@@ -84,7 +84,7 @@ def _check_same(config: Path, here: dict, changed: Mapping[str, str], fix: str) 
         there = dict(json.loads(config.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{config} cannot be read ({error}); choose another --output") from None
-    different = [name for name in there | here if not _same(there.get(name), here.get(name))]
+    different = [name for name in there | here if not same_setting(there.get(name), here.get(name))]
     different = [name for name in different if name != chat_date.KEY]  # `chat_date.settle` has compared it
     if not different:
         return
