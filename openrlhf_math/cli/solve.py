@@ -148,17 +148,20 @@ def _read(spec: str, split: str, problem_key: str, answer_key: str, most: int | 
 
 def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: list[str | None]) -> int:
     from openrlhf_math.cli.solve_display import bar, show_set, show_solution
-    from openrlhf_math.data.chat_date import KEY, settle
+    from openrlhf_math.data.chat_date import KEY, settle, undated
     from openrlhf_math.rerank.reranker import row
 
-    interrupted, kept = False, settings_of(args)
-    with opened(args.output, args.resume, problems, kept) as output:
+    interrupted, decides = False, settings_of(args)
+    with opened(args.output, args.resume, problems, decides) as output:
         rows = output.rows
         before = {line["number"] for line in rows}
         left = [number for number in range(len(problems)) if number not in before]
-        settle(args.chat_date, next((line[KEY] for line in rows if KEY in line), None), args.output or "")
+        kept = next((line[KEY] for line in rows if KEY in line), None)
+        settle(args.chat_date, kept, args.output or "")
+        if rows and not (kept or args.chat_date):
+            undated(f"--output {args.output}", f"the file was written on {output.day}")
         date = check_there(args) if left else None
-        more = ({KEY: date} if date else {}) | ({SETTINGS: kept} if args.output else {})
+        more = ({KEY: date} if date else {}) | ({SETTINGS: decides} if args.output else {})
         if left and asked.total.tokens:
             asked = replace(asked, total=replace(asked.total, tokens=tokens_left(asked.total.tokens, rows)))
         if args.total_seconds:

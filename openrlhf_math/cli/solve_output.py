@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,9 +33,11 @@ MAY_CHANGE = {
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """rows: of an earlier run, without errors. write: adds a row, which is with the system when it returns."""
+    """rows: of an earlier run, without errors. day: on which it was last written. write: adds a row, which is with the
+    system when it returns."""
 
     rows: list[dict]
+    day: str
     write: Callable[[dict], None]
 
 
@@ -65,12 +68,12 @@ def opened(path: Path | None, resume: bool, problems: Sequence[str], settings: d
     settings: of `settings_of`. Raises UserError if another process has it, or it is of other problems or settings.
     """
     if path is None:
-        yield Output([], lambda row: None)
+        yield Output([], "", lambda row: None)
         return
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_held(path))
         check_output(path, resume)
-        before = file.read()
+        before, day = file.read(), date.fromtimestamp(os.fstat(file.fileno()).st_mtime).isoformat()
         rows = _read(path, before, problems)
         _check_settings(path, rows, settings)
         if (lines := b"".join(map(_line, rows))) != before:  # without errors, and the line that a kill tore off
@@ -83,7 +86,7 @@ def opened(path: Path | None, resume: bool, problems: Sequence[str], settings: d
             file.flush()
 
         try:
-            yield Output(rows, write)
+            yield Output(rows, day, write)
         finally:
             if not path.stat().st_size:
                 path.unlink()
