@@ -142,8 +142,10 @@ def _one_system(messages: Messages) -> list[dict[str, str]]:
 def response(
     solution: Solution, request: ChatRequest, service: Service, rule: Rule, prompt_tokens: int
 ) -> ChatResponse:
-    """Raises ApiError if the time was up before there was an answer."""
+    """Raises ApiError if the time was up, or the server ends, before there was an answer."""
     decision = solution.decision
+    if decision.attempt is None and decision.ended == "interrupted":
+        raise ApiError(503, "the server is ending, and no attempt had an answer", code="unavailable")
     if decision.attempt is None and decision.ended == "seconds":
         raise ApiError(504, f"the time was up after {solution.seconds:.1f} s and {decision.attempts} attempts, and "
                        "none had an answer: give openrlhf_math.seconds more", code="timeout")  # fmt: skip
