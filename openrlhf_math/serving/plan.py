@@ -58,11 +58,15 @@ class Plan:
     limits: Limits
 
 
+def check_name(model: str | None, service: Service) -> None:
+    """Raises ApiError for a model that is not served. None: the one that is."""
+    if model not in (None, service.name):
+        raise ApiError(404, f"there is no model {model!r:.200} here, only {service.name!r}", "model", "model_not_found")
+
+
 def plan(request: ChatRequest, service: Service) -> Plan:
     """Raises ApiError naming the field that cannot be served."""
-    if request.model not in (None, service.name):
-        raise ApiError(404, f"there is no model {request.model!r} here, only {service.name!r}", "model",
-                       "model_not_found")  # fmt: skip
+    check_name(request.model, service)
     *before, problem = request.messages
     if problem.role != "user" or not problem.text.strip():
         where = f"messages.{len(before)}"
