@@ -5,6 +5,7 @@ runs, never by the command.
 """
 
 import functools
+import os
 import threading
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -86,7 +87,8 @@ class OfOurs(BaseModel):
 
 @functools.cache
 def protocol_model() -> type[BaseModel]:
-    """vLLM's ChatCompletionRequest."""
+    """vLLM's ChatCompletionRequest. Its import would write to standard output, where the address is."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
     return ChatCompletionRequest
