@@ -4,6 +4,7 @@ Causes and starts are in the cluster's store, in the head node's memory: an acto
 Ray by itself says only that a process ended.
 """
 
+import ctypes
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.errors import UserError, brief
 
+OMP_PAUSE_HARD = 2  # of omp.h's omp_pause_resource_t
 # As many characters of its output are searched, from the end, for why an engine did not start or died.
 ENGINE_WORDS = 100_000
 ENGINE_ERROR = re.compile(
@@ -29,7 +31,8 @@ def engine_start(device: str) -> Iterator[None]:
     """While the block runs, vLLM forks its processes on the CPU instead of spawning them.
 
     vLLM insists on spawning in a Ray actor, for CUDA's sake: each of its two processes then imports torch and
-    vLLM again, 8 s each on a laptop. No CUDA context, no OpenMP team and no Ray call exist before this fork.
+    vLLM again, 8 s each on a laptop. No CUDA context and no Ray call exist before this fork, and threads of OpenMP are
+    ended: a process that has computed with torch may start an engine.
 
     Raises RuntimeError with the engine process's own last error, where it wrote one, for vLLM's "see above".
     """
@@ -41,6 +44,7 @@ def engine_start(device: str) -> Iterator[None]:
 
         from vllm.utils import system_utils
 
+        end_openmp_threads()
         forking = SimpleNamespace(get_context=lambda method: multiprocessing.get_context("fork"))
         with substituted(system_utils, multiprocessing=forking):
             yield
@@ -48,6 +52,23 @@ def engine_start(device: str) -> Iterator[None]:
         if (cause := engine_error()) and cause not in str(error):
             raise RuntimeError(f"the vLLM engine did not start: {cause}") from error
         raise
+
+
+def end_openmp_threads() -> None:
+    """End this thread's team of OpenMP; the next parallel loop makes another.
+
+    A forked process has none of the team's threads and would wait for them in its first parallel loop for ever.
+    omp_pause_resource_all(omp_pause_hard): OpenMP 5.0, section 3.2.44; in GCC's library and in LLVM's.
+    """
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return
+    lines = (line.split(maxsplit=5) for line in maps.read_text().splitlines())
+    loaded = {fields[5] for fields in lines if len(fields) == 6 and re.search(r"/lib[gi]?omp[^/]*\.so", fields[5])}
+    for path in sorted(loaded):
+        library = ctypes.CDLL(path)
+        if hasattr(library, "omp_pause_resource_all"):
+            library.omp_pause_resource_all(OMP_PAUSE_HARD)
 
 
 def engine_error() -> str:
