@@ -7,7 +7,6 @@ completion, read where the model's own code reads it. A user's own kind is given
 import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from operator import mul
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openrlhf_math.data.prompts import Tokenizer
@@ -423,8 +422,8 @@ class Verifier:
 
 @register_scorer("likelihood")
 class Likelihood:
-    """How likely a causal language model finds the steps so far: the product, over steps, of the geometric mean of a
-    step's token probabilities.
+    """How likely a causal language model finds the steps so far: the sum, over steps, of the mean log-probability of a
+    step's tokens, in nats.
 
     The implicit process reward of https://arxiv.org/abs/2412.01981 without its reference model, and with a mean over
     the step's tokens instead of a sum, so that a longer step does not score lower. The model needs no training for
@@ -456,10 +455,10 @@ class Likelihood:
 
     def read(self, logits: Sequence[float]) -> float:
         """logits: the log-probabilities of one step's tokens. A step without any adds nothing."""
-        return math.exp(math.fsum(logits) / len(logits)) if logits else 1.0
+        return Logit(math.fsum(logits) / len(logits) if logits else 0.0)
 
     def read_log_probs(self, steps: Sequence[Sequence[float]]) -> list[float]:
-        return list(accumulate(map(self.read, steps), mul))
+        return list(map(Logit, accumulate(map(self.read, steps))))
 
 
 def one_against_other(tokenizer: Tokenizer, one: str, other: str) -> dict[str, Any]:

@@ -98,8 +98,8 @@ def close(scores, others) -> bool:
 def test_scores_match_transformers(loop, scorer):
     kind, engine, directory = scorer
     scored = score(loop, engine, RESPONSES)
-    if kind == "likelihood":  # of a model that finds all tokens unlikely
-        scored = [[math.log(step / before) for before, step in pairwise([1.0, *scores])] for scores in scored]
+    if kind == "likelihood":  # by step
+        scored = [[step - before for before, step in pairwise([0.0, *scores])] for scores in scored]
     for response, scores in zip(RESPONSES, scored, strict=True):
         assert close(scores, expected(kind, engine, directory, response))
     # Not because all tokens were alike.
@@ -112,7 +112,7 @@ def test_unscorable_text_is_none_and_does_not_affect_others(loop, scorer):
     engine._memory.clear()
     mixed = score(loop, engine, [*HOSTILE, *RESPONSES])
     assert mixed[:3] == [None] * 3
-    assert all(0 <= one <= 1 or kind == "reward-model" for scores in mixed[3:5] for one in flat(scores))
+    assert all(0 <= one <= 1 or kind in ("reward-model", "likelihood") for scores in mixed[3:5] for one in flat(scores))
     if engine._by_step:
         assert [len(scores) for scores in mixed[3:5]] == [5, 1]
     for one, other in zip(mixed[5:], alone, strict=True):

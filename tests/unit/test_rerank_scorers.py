@@ -9,6 +9,7 @@ import pytest
 import tiny_scorers
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.rerank.aggregate import probabilities
 from openrlhf_math.rerank.encoding import (
     MARK,
     Encoded,
@@ -112,8 +113,9 @@ def test_likelihood_is_read_from_the_first_token_of_a_solution_on(kinds):
     assert tokenizer.decode(encoded.ids) == prompt + "".join(steps)
     assert tokenizer.decode(encoded.ids[encoded.start : encoded.read[0] + 1]) == steps[0]
     assert encoded.read[1] == len(encoded.ids) - 1
-    log = math.log
-    assert kind.read_log_probs([[log(0.5), log(0.125)], [], [log(0.5)]]) == pytest.approx([0.25, 0.25, 0.125])
+    scores = kind.read_log_probs([[-1.0, -3.0], [], [-0.5]])
+    assert scores == [-2.0, -2.0, -2.5] and not probabilities(scores)
+    assert kind.read_log_probs([[-2.0]] * 1000)[-1] == -2000, "a probability would be 0"
 
 
 def test_tokens_across_the_end_of_a_step_belong_to_the_step_they_begin_in():
