@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -81,8 +82,6 @@ def test_requests_under_way_end_with_what_they_have(answered, stream):
 
 def test_second_signal_ends_at_once(tmp_path):
     """A client that sends its request slowly would hold the server for seconds."""
-    import socket
-
     with FaultyEndpoint() as endpoint, served(endpoint.url) as (process, url):
         host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
         with socket.create_connection((host, int(port))) as client:
@@ -94,3 +93,11 @@ def test_second_signal_ends_at_once(tmp_path):
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=4)
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_server_listens_at_an_address_of_ipv6(host):
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    with FaultyEndpoint() as endpoint, served(endpoint.url, "--host", host) as (process, url):
+        assert url.startswith("http://[::1]:") and httpx.get(f"{url}/models").status_code == 200
