@@ -24,9 +24,8 @@ def test_used_port_is_refused():
 
 def test_addresses_of_ipv6_can_be_listened_on():
     try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
-            with pytest.raises(OSError):
-                bindable("::1", taken.getsockname()[1])
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken, pytest.raises(OSError):
+            bindable("::1", taken.getsockname()[1])
     except OSError:
         pytest.skip("no IPv6 here")
     assert free_port("::1") > 19999

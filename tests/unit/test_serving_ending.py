@@ -23,7 +23,7 @@ def served(endpoint: str, *flags: str) -> Iterator[tuple[subprocess.Popen, str]]
     """The process and its address."""
     command = [
         sys.executable, "-m", "openrlhf_math", "serve", "--model", "tiny", "--base-url", endpoint, "--port", "0",
-        "--attempts", "3", "--attempt-concurrency", "3", "--seconds", "60", "--workers", "1", "--no-early-stop", *flags,
+        "--attempts", "3", "--attempt-concurrency", "3", "--seconds", "200", "--workers", "1", "--no-early-stop", *flags,
     ]  # fmt: skip
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
@@ -36,7 +36,7 @@ def served(endpoint: str, *flags: str) -> Iterator[tuple[subprocess.Popen, str]]
 def ask(url: str, replies: list, **fields) -> threading.Thread:
     def run() -> None:
         body = {"messages": [{"role": "user", "content": PROBLEM}], **fields}
-        replies.append(httpx.post(f"{url}/chat/completions", json=body, timeout=60))
+        replies.append(httpx.post(f"{url}/chat/completions", json=body, timeout=200))
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -44,7 +44,7 @@ def ask(url: str, replies: list, **fields) -> threading.Thread:
 
 
 def until(condition) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)
     assert condition()
@@ -55,7 +55,7 @@ def test_idle_server_ends_with_one_line(number):
     with FaultyEndpoint() as endpoint, served(endpoint.url) as (process, url):
         assert httpx.get(f"{url}/models").status_code == 200
         process.send_signal(number)
-        _, error = process.communicate(timeout=30)
+        _, error = process.communicate(timeout=60)
     assert process.returncode == 0 and len(error.splitlines()) == 1
 
 
@@ -69,7 +69,7 @@ def test_requests_under_way_end_with_what_they_have(answered, stream):
         until(lambda: endpoint.requests == 3)
         time.sleep(0.5)  # for the answered ones to be counted
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=30)
+        _, error = process.communicate(timeout=60)
         thread.join(10)
     (reply,) = replies
     assert process.returncode == 0 and len(error.splitlines()) == 1
