@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
@@ -53,8 +53,9 @@ def settings_of(args: argparse.Namespace) -> dict[str, object]:
 
 def check_output(path: Path, resume: bool) -> None:
     """Raises UserError for a file that cannot be it. A run that ended before its first row left an empty one."""
-    if not path.parent.is_dir():
-        raise UserError(f"--output {path}: there is no directory {path.parent}")
+    folder = Path(os.path.realpath(path)).parent  # a link's target may be missing
+    if not folder.is_dir():
+        raise UserError(f"--output {path}: there is no directory {folder if path.is_symlink() else path.parent}")
     if path.exists() and not path.is_file():
         raise UserError(f"--output {path} is not a file; choose a new file")
     if path.exists() and path.stat().st_size and not resume:
@@ -82,8 +83,13 @@ def opened(path: Path | None, resume: bool, problems: Sequence[str], settings: d
             file = stack.enter_context(_held(path))
 
         def write(row: dict) -> None:
-            file.write(_line(row))
-            file.flush()
+            left = memoryview(_line(row))
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError as error:
+                error.filename = path  # the sentence that ends the command names it
+                raise
 
         try:
             yield Output(rows, day, write)
@@ -93,9 +99,9 @@ def opened(path: Path | None, resume: bool, problems: Sequence[str], settings: d
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[BinaryIO]:
+def _held(path: Path) -> Iterator[FileIO]:
     """The file, to be read and added to. Raises UserError if another process has it."""
-    with open(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666), "rb+") as file:
+    with FileIO(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -23,7 +23,8 @@ def served(endpoint: str, *flags: str) -> Iterator[tuple[subprocess.Popen, str]]
     """The process and its address."""
     command = [
         sys.executable, "-m", "openrlhf_math", "serve", "--model", "tiny", "--base-url", endpoint, "--port", "0",
-        "--attempts", "3", "--attempt-concurrency", "3", "--seconds", "200", "--workers", "1", "--no-early-stop", *flags,
+        "--attempts", "3", "--attempt-concurrency", "3", "--seconds", "200", "--workers", "1", "--no-early-stop",
+        *flags,
     ]  # fmt: skip
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
