@@ -240,3 +240,12 @@ def test_write_that_takes_a_part_is_continued(server, problems, tmp_path, monkey
     output = tmp_path / "solved.jsonl"
     monkeypatch.setattr(solve_output, "FileIO", Slow)
     assert solve(server, problems, output) == 0 and len(jsonl(output)) == 4
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_end_nothing_and_are_not_mistaken_for_the_file(server, problems, tmp_path, closed):
+    output = tmp_path / "solved.jsonl"
+    flags = f"--model tiny --base-url {server.url} --attempts 1 --problems '{problems}' --output '{output}'"
+    command = f"'{sys.executable}' -m openrlhf_math solve {flags} {closed}"
+    assert subprocess.run(["sh", "-c", command], timeout=60).returncode == 0
+    assert [row["number"] for row in same(jsonl(output))] == [0, 1, 2, 3]
