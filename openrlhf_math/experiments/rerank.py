@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TITLE = "Choosing among several attempts"
 SUBSETS = 32  # random subsets of k attempts that a rule's accuracy at k is the mean over
-AGGREGATION = "product"  # of step scores: every step must be right
+AGGREGATION = "last"  # of step scores, each of which is of all steps so far
 MAJORITY, ONE, ANY = "maj@k", "pass@1", "pass@k"
 RULES = {MAJORITY: "majority", "weighted@k": "weighted", "best-of-k": "best_of_n"}
 COLOURS = ("#1b6ca8", "#b5403a", "#3a9d5d")

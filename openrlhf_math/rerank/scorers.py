@@ -6,6 +6,8 @@ completion, read where the model's own code reads it. A user's own kind is given
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
+from operator import mul
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openrlhf_math.data.prompts import Tokenizer
@@ -43,8 +45,9 @@ class ScorerKind(Protocol):
     def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         """tokenizer, config: the model's, from transformers. Raises ValueError, a sentence, if it is not such a model.
 
-        A kind may also have `split`, from a completion to its steps; those of others are `steps.split_steps`. One with
-        a true `reads_log_probs` is a causal language model: `read` is given the log-probabilities of a step's tokens.
+        A kind may also have `split`, from a completion to its steps; those of others are `steps.split_steps`. A
+        causal language model may have `read_log_probs`, from the log-probabilities of the tokens of each step to the
+        scores; it is used instead of `read`.
         """
 
     def engine_arguments(self) -> dict[str, Any]:
@@ -420,7 +423,8 @@ class Verifier:
 
 @register_scorer("likelihood")
 class Likelihood:
-    """How likely a causal language model finds each step: the geometric mean of its tokens' probabilities.
+    """How likely a causal language model finds the steps so far: the product, over steps, of the geometric mean of a
+    step's token probabilities.
 
     The implicit process reward of https://arxiv.org/abs/2412.01981 without its reference model, and with a mean over
     the step's tokens instead of a sum, so that a longer step does not score lower. The model needs no training for
@@ -428,7 +432,6 @@ class Likelihood:
     """
 
     separator: str | None = BLANK_LINE
-    reads_log_probs = True
 
     def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         check_causal(config)
@@ -452,8 +455,11 @@ class Likelihood:
         return encode_continuation(self._tokenizer, prompt, written)
 
     def read(self, logits: Sequence[float]) -> float:
-        """logits: log-probabilities of a step's tokens, at least one."""
-        return math.exp(math.fsum(logits) / len(logits))
+        """logits: the log-probabilities of one step's tokens. A step without any adds nothing."""
+        return math.exp(math.fsum(logits) / len(logits)) if logits else 1.0
+
+    def read_log_probs(self, steps: Sequence[Sequence[float]]) -> list[float]:
+        return list(accumulate(map(self.read, steps), mul))
 
 
 def one_against_other(tokenizer: Tokenizer, one: str, other: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import hashlib
 import math
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,7 @@ class ScoringEngine(ServingEngine):
         """Raises UserError if the model is of another kind, or vLLM cannot serve it."""
         self._kind, arguments = kind_and_arguments(settings)
         self._by_step = self._kind.separator is not None
-        self._reads_log_probs = reads_log_probs(self._kind)
+        self._read_log_probs = of_log_probs(self._kind)
         self._split = getattr(self._kind, "split", lambda text: split_steps(text, self._kind.separator or ""))
         self._cuda = settings.device == "cuda"
         self._engine = start_engine(FLAG, settings.model, settings.device, **arguments | settings.engine_args)
@@ -127,7 +127,7 @@ class ScoringEngine(ServingEngine):
         if not steps:
             return None
         encoded = self._kind.encode(problem, steps)
-        if len(encoded.ids) + self._reads_log_probs > self._context:  # for log-probabilities vLLM adds a token
+        if len(encoded.ids) + bool(self._read_log_probs) > self._context:  # vLLM adds a token to read log-probabilities
             return None
         scores = await self._scores(encoded)
         return scores if self._by_step else scores[0]
@@ -143,11 +143,12 @@ class ScoringEngine(ServingEngine):
         return scores
 
     async def _computed(self, encoded: Encoded, known: list[float | None]) -> list[float]:
-        if self._reads_log_probs:
+        if self._read_log_probs:
             log_probs = await self._log_probs(encoded.ids)
             begins = (encoded.start, *(position + 1 for position in encoded.read))
-            steps = (log_probs[begin : end + 1] for begin, end in zip(begins, encoded.read, strict=False))
-            return [self._kind.read(step) if step else 1.0 for step in steps]
+            return self._read_log_probs(
+                [log_probs[begin : end + 1] for begin, end in zip(begins, encoded.read, strict=False)]
+            )
         first = next(position for position, score in zip(encoded.read, known, strict=True) if score is None)
         rows = await self._rows(encoded.ids, cached=True)
         if len(encoded.ids) - len(rows) > first:  # it was in the engine's cache, yet not in our memory
@@ -179,8 +180,9 @@ class ScoringEngine(ServingEngine):
         return [math.nan, *(flat.logprobs[start] for start in flat.start_indices[1:])]
 
 
-def reads_log_probs(kind: ScorerKind) -> bool:
-    return getattr(kind, "reads_log_probs", False)
+def of_log_probs(kind: ScorerKind) -> Callable[[Sequence[Sequence[float]]], list[float]] | None:
+    """How a kind reads its scores from log-probabilities; None if it reads logits."""
+    return getattr(kind, "read_log_probs", None)
 
 
 def kind_and_arguments(settings: ScorerSettings) -> tuple[ScorerKind, dict[str, object]]:
@@ -215,7 +217,7 @@ def _arguments(settings: ScorerSettings, kind: ScorerKind, config: "PretrainedCo
         "max_num_seqs": settings.max_concurrency,
         "tensor_parallel_size": settings.tensor_parallel,
     }
-    arguments |= _of_log_probs() if reads_log_probs(kind) else _of_pooling(arguments.get("pooler_config", {}), context)
+    arguments |= _of_log_probs() if of_log_probs(kind) else _of_pooling(arguments.get("pooler_config", {}), context)
     if settings.device == "cpu":
         return arguments | cache_arguments(settings.device, settings.model, settings.max_concurrency, context)
     return arguments | {"gpu_memory_utilization": settings.memory, "enable_sleep_mode": True}

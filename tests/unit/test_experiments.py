@@ -127,7 +127,7 @@ def recorded(monkeypatch):
         elif name == "sft":
             of(words, "--math.run_dir").mkdir(parents=True, exist_ok=True)
             data = of(words, "--data.dataset")
-            assert data.is_dir() or data.read_text()  # the command refuses an empty set
+            assert not data.is_file() or data.read_text()  # the command refuses an empty set
         elif name == "experiments":
             of(words, "--output").write_text(json.dumps({"completions": 6, "tokens": 90, "seconds": 0.5}))
         elif name == "distill":
