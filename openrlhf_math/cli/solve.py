@@ -152,7 +152,7 @@ def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: l
     from openrlhf_math.rerank.reranker import row
 
     interrupted, decides = False, settings_of(args)
-    with opened(args.output, args.resume, problems, decides) as output:
+    with opened(args.output, args.resume, problems, golds, decides) as output:
         rows = output.rows
         before = {line["number"] for line in rows}
         left = [number for number in range(len(problems)) if number not in before]

@@ -63,8 +63,10 @@ def check_output(path: Path, resume: bool) -> None:
 
 
 @contextlib.contextmanager
-def opened(path: Path | None, resume: bool, problems: Sequence[str], settings: dict) -> Iterator[Output]:
-    """The file while the block runs, held by this process alone.
+def opened(
+    path: Path | None, resume: bool, problems: Sequence[str], golds: Sequence[str | None], settings: dict
+) -> Iterator[Output]:
+    """The file while the block runs, held by this process alone. Rows that are there get the golds of now.
 
     settings: of `settings_of`. Raises UserError if another process has it, or it is of other problems or settings.
     """
@@ -75,7 +77,7 @@ def opened(path: Path | None, resume: bool, problems: Sequence[str], settings: d
         file = stack.enter_context(_held(path))
         check_output(path, resume)
         before, day = file.read(), date.fromtimestamp(os.fstat(file.fileno()).st_mtime).isoformat()
-        rows = _read(path, before, problems)
+        rows = _read(path, before, problems, golds)
         _check_settings(path, rows, settings)
         if (lines := b"".join(map(_line, rows))) != before:  # without errors, and the line that a kill tore off
             with written_whole(path) as whole:
@@ -113,7 +115,7 @@ def _line(row: dict) -> bytes:
     return json_line(row).encode()
 
 
-def _read(path: Path, lines: bytes, problems: Sequence[str]) -> list[dict]:
+def _read(path: Path, lines: bytes, problems: Sequence[str], golds: Sequence[str | None]) -> list[dict]:
     """The rows, without the line that a kill tore off and those that are errors.
 
     Raises UserError if they are of other problems.
@@ -128,7 +130,7 @@ def _read(path: Path, lines: bytes, problems: Sequence[str]) -> list[dict]:
         if not isinstance(place, int) or not 0 <= place < len(problems) or problems[place] != row.get("problem"):
             raise UserError(f"--output {path}, line {number}, is of another problem set; choose a new file")
         if not row.get("error"):
-            rows.append(renamed(row, SOLUTIONS))
+            rows.append(renamed(row, SOLUTIONS) | {"gold": golds[place]})
     return rows
 
 

@@ -82,6 +82,15 @@ def test_resume_with_other_settings_is_refused(server, problems, tmp_path, capsy
     assert output.read_bytes() == before and server.requests == asked
 
 
+def test_gold_answers_that_were_corrected_are_those_of_all_rows(server, problems, tmp_path):
+    output = tmp_path / "solved.jsonl"
+    assert solve(server, problems, output) == 0
+    keep(output, 2)
+    problems.write_text("".join(json.dumps({"problem": one.text, "answer": "77"}) + "\n" for one in STORIES))
+    assert solve(server, problems, output, "--resume") == 0
+    assert [row["gold"] for row in jsonl(output)] == ["77"] * 4
+
+
 def test_limits_of_time_and_pace_may_change(server, problems, tmp_path):
     output = tmp_path / "solved.jsonl"
     assert solve(server, problems, output) == 0
