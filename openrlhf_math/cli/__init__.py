@@ -79,6 +79,7 @@ def _versions() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 1 failed, 2 bad input."""
     gc.set_threshold(OBJECTS, 10, 10)
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal or a file that is not in UTF-8 cannot take every text
             stream.reconfigure(errors="backslashreplace")
@@ -108,6 +109,20 @@ def main(argv: list[str] | None = None) -> int:
     except PatchError as error:
         print(f"openrlhf-math {name}: {error}; {STACK}", file=sys.stderr)
     return 2
+
+
+def _open_standard_streams() -> None:
+    """Those that are closed lead to /dev/null: else the next file that is opened gets the number of standard output,
+    and what other programs print is written into it. A closed standard input stays None in `sys`."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)
+        except OSError:  # the lowest number that is free is given, and those below are open
+            os.open(os.devnull, os.O_RDWR)
+        if number:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  as long as the process
 
 
 def _reader_is_gone() -> bool:

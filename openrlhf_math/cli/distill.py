@@ -12,6 +12,7 @@ from openrlhf_math.cli.engine_flags import (
     add_engine_count,
     add_engine_flags,
     check_date_used,
+    check_temperature,
     check_template_variables,
     drawn,
     engine_args,
@@ -214,6 +215,7 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
     settle_for(args.chat_date, args.output, args.output / "config.json")
     tokenizers: list[Tokenizer] = []
     if args.teacher == "engine":
+        check_temperature(args.temperature)
         check_chat_model("--model", args.model, engine.device, args.max_context)
         tokenizers.append(load_tokenizer("--model", args.model, True, "choose a chat model"))
         check_template_variables(args, tokenizers[0])

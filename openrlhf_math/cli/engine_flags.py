@@ -8,7 +8,7 @@ from openrlhf_math.colocation.layout import check_engine_args
 from openrlhf_math.data.chat_date import FLAG, add_date_flag
 from openrlhf_math.data.prompts import Tokenizer, check_variables, template_variables
 from openrlhf_math.errors import UserError
-from openrlhf_math.training.flag_values import json_object
+from openrlhf_math.training.flag_values import MOST_TEMPERATURE, json_object
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # Engine arguments that a flag of ours sets, or that the engine could not do its work with.
@@ -62,6 +62,12 @@ def check_date_used(args: argparse.Namespace) -> None:
     """Raise UserError for a date where no prompt is written here."""
     if args.chat_date and args.base_url:
         raise UserError(f"{FLAG} {args.chat_date}: the server of --base-url writes the prompts; leave it out")
+
+
+def check_temperature(temperature: float | None, flag: str = "--temperature") -> None:
+    """Raises UserError for one that the engine would refuse, after it has been loaded."""
+    if temperature is not None and temperature > MOST_TEMPERATURE:
+        raise UserError(f"{flag} {temperature:g}: vLLM takes at most {MOST_TEMPERATURE}; lower it")
 
 
 def drawn(args: argparse.Namespace) -> dict[str, Any]:

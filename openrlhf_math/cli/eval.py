@@ -233,7 +233,13 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
 
 def _sample(args: argparse.Namespace) -> dict[str, dict]:
     from openrlhf_math.cli.endpoint_flags import endpoint_model, judge_settings
-    from openrlhf_math.cli.engine_flags import check_date_used, check_template_variables, drawn, engine_args
+    from openrlhf_math.cli.engine_flags import (
+        check_date_used,
+        check_temperature,
+        check_template_variables,
+        drawn,
+        engine_args,
+    )
     from openrlhf_math.colocation.layout import enter_environment, find_device
     from openrlhf_math.data import chat_date
     from openrlhf_math.data.prompts import check_template
@@ -289,6 +295,7 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     if not (args.output / "config.json").exists():
         _check_free(args.output)
     if not args.base_url:
+        check_temperature(args.temperature)
         check_model("--model", args.model)
         if args.max_context:
             check_positions("--model", args.model, f"--max-context {args.max_context}", args.max_context)

@@ -147,7 +147,7 @@ def _wrap(line: str, width: int) -> list[str]:
     entry = ENTRY.match(line)
     column = len(entry[0]) if entry else len(line) - len(line.lstrip())
     head, rest = line[:column], line[column:]
-    found = textwrap.wrap(rest, max(width - column, 20), break_long_words=False, break_on_hyphens=False)
+    found = textwrap.wrap(rest, max(width - column, 20), break_long_words=False, break_on_hyphens=False) or [""]
     return [head + found[0], *(" " * column + each for each in found[1:])]
 
 

@@ -220,6 +220,7 @@ def _show_training(args: SimpleNamespace) -> None:
 
 def read_settings(args: argparse.Namespace) -> "LabelSettings":
     """Raises ValueError or UserError for values that cannot work."""
+    from openrlhf_math.cli.engine_flags import check_temperature
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.data.chat_date import checked_date, settle_for
     from openrlhf_math.modeling.model_folder import check_chat_model, load_tokenizer
@@ -236,6 +237,7 @@ def read_settings(args: argparse.Namespace) -> "LabelSettings":
         if not args.model:
             raise UserError("--model is missing: give the model that continues from every step")
         device = find_device() if args.device == "auto" else args.device
+        check_temperature(args.temperature)
         check_chat_model("--model", args.model, device, args.max_context)
         tokenizer = load_tokenizer("--model", args.model, True, "choose a chat model")
         rollouts = RolloutSettings(

@@ -9,6 +9,7 @@ from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoin
 from openrlhf_math.cli.engine_flags import (
     add_engine_flags,
     check_date_used,
+    check_temperature,
     check_template_variables,
     drawn,
     engine_args,
@@ -299,6 +300,9 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env") -> "Rera
             )
         asked = replace(asked, tool=tool)
     if not asked:
+        check_temperature(args.temperature)
+        for agent in find_agents(args.agents):
+            check_temperature(agent.temperature, f"--agents {args.agents}: {agent.name}: temperature")
         check_model("--model", args.model)
     device = find_device() if args.device == "auto" else args.device
     memory = 0.8 if args.share_device else 0.9  # what sleeps keeps a little

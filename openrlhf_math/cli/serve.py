@@ -54,7 +54,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on, IPv4 or IPv6 (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0: a free one (%(default)s)")
     parser.add_argument(
         "--api-key-env", metavar="VARIABLE", help="ask clients for the key in that environment variable, as OpenAI does"
@@ -84,6 +84,9 @@ def run(args: argparse.Namespace) -> int:
     if tool and tool.form == "template":
         raise UserError("--tool-form template: serve would count prompts without the tool; choose --tool-form block")
     key = _key(args.api_key_env)
+    args.host = args.host.removeprefix("[").removesuffix("]")  # of an IPv6 address as in URLs
+    if not args.host:
+        raise UserError("--host is empty; give an address, or 0.0.0.0 for all")
     port = _free_port(args.host, args.port)
     if not key and not _is_loopback(args.host):
         print(f"--host {args.host}: anyone who can connect can use it; --api-key-env asks for a key", file=sys.stderr)

@@ -138,7 +138,7 @@ def _read(spec: str, split: str, problem_key: str, answer_key: str, most: int | 
                 f"{spec}, row {number}: it has messages before the problem, which solve cannot give; drop it"
             )
         problems.append(row.problem)
-        golds.append(row.answer or None)
+        golds.append((row.answer or "").strip() or None)
     if not problems:
         raise UserError(
             f"{spec} has no problem{' left by --max-problems' if most is not None else ''}; give at least one"
@@ -152,7 +152,7 @@ def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: l
     from openrlhf_math.rerank.reranker import row
 
     interrupted, decides = False, settings_of(args)
-    with opened(args.output, args.resume, problems, decides) as output:
+    with opened(args.output, args.resume, problems, golds, decides) as output:
         rows = output.rows
         before = {line["number"] for line in rows}
         left = [number for number in range(len(problems)) if number not in before]

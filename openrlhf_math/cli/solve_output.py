@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.errors import UserError
@@ -53,8 +53,9 @@ def settings_of(args: argparse.Namespace) -> dict[str, object]:
 
 def check_output(path: Path, resume: bool) -> None:
     """Raises UserError for a file that cannot be it. A run that ended before its first row left an empty one."""
-    if not path.parent.is_dir():
-        raise UserError(f"--output {path}: there is no directory {path.parent}")
+    folder = Path(os.path.realpath(path)).parent  # a link's target may be missing
+    if not folder.is_dir():
+        raise UserError(f"--output {path}: there is no directory {folder if path.is_symlink() else path.parent}")
     if path.exists() and not path.is_file():
         raise UserError(f"--output {path} is not a file; choose a new file")
     if path.exists() and path.stat().st_size and not resume:
@@ -62,8 +63,10 @@ def check_output(path: Path, resume: bool) -> None:
 
 
 @contextlib.contextmanager
-def opened(path: Path | None, resume: bool, problems: Sequence[str], settings: dict) -> Iterator[Output]:
-    """The file while the block runs, held by this process alone.
+def opened(
+    path: Path | None, resume: bool, problems: Sequence[str], golds: Sequence[str | None], settings: dict
+) -> Iterator[Output]:
+    """The file while the block runs, held by this process alone. Rows that are there get the golds of now.
 
     settings: of `settings_of`. Raises UserError if another process has it, or it is of other problems or settings.
     """
@@ -74,7 +77,7 @@ def opened(path: Path | None, resume: bool, problems: Sequence[str], settings: d
         file = stack.enter_context(_held(path))
         check_output(path, resume)
         before, day = file.read(), date.fromtimestamp(os.fstat(file.fileno()).st_mtime).isoformat()
-        rows = _read(path, before, problems)
+        rows = _read(path, before, problems, golds)
         _check_settings(path, rows, settings)
         if (lines := b"".join(map(_line, rows))) != before:  # without errors, and the line that a kill tore off
             with written_whole(path) as whole:
@@ -82,8 +85,13 @@ def opened(path: Path | None, resume: bool, problems: Sequence[str], settings: d
             file = stack.enter_context(_held(path))
 
         def write(row: dict) -> None:
-            file.write(_line(row))
-            file.flush()
+            left = memoryview(_line(row))
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError as error:
+                error.filename = path  # the sentence that ends the command names it
+                raise
 
         try:
             yield Output(rows, day, write)
@@ -93,9 +101,9 @@ def opened(path: Path | None, resume: bool, problems: Sequence[str], settings: d
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[BinaryIO]:
+def _held(path: Path) -> Iterator[FileIO]:
     """The file, to be read and added to. Raises UserError if another process has it."""
-    with open(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666), "rb+") as file:
+    with FileIO(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -107,7 +115,7 @@ def _line(row: dict) -> bytes:
     return json_line(row).encode()
 
 
-def _read(path: Path, lines: bytes, problems: Sequence[str]) -> list[dict]:
+def _read(path: Path, lines: bytes, problems: Sequence[str], golds: Sequence[str | None]) -> list[dict]:
     """The rows, without the line that a kill tore off and those that are errors.
 
     Raises UserError if they are of other problems.
@@ -122,7 +130,7 @@ def _read(path: Path, lines: bytes, problems: Sequence[str]) -> list[dict]:
         if not isinstance(place, int) or not 0 <= place < len(problems) or problems[place] != row.get("problem"):
             raise UserError(f"--output {path}, line {number}, is of another problem set; choose a new file")
         if not row.get("error"):
-            rows.append(renamed(row, SOLUTIONS))
+            rows.append(renamed(row, SOLUTIONS) | {"gold": golds[place]})
     return rows
 
 

@@ -303,5 +303,6 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 def bindable(host: str, port: int) -> int:
     """The port, or any if it is 0. Raises OSError or OverflowError if it cannot be listened on."""
-    with socket.create_server((host, port)) as listening:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listening:
         return listening.getsockname()[1]

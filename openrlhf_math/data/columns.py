@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from openrlhf_math.data.schema import BrokenRow
@@ -179,7 +180,9 @@ def gold_of(value: object, joined: bool = False) -> str:
         return ""
     if isinstance(value, bool):
         raise BrokenRow(f"the gold answer is {value}, it must be text or a number")
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, Decimal) and value.is_finite():  # of Parquet, as databases write it
+        return str(int(value)) if value == int(value) else f"{value.normalize():f}"
+    if isinstance(value, (float, Decimal)) and not math.isfinite(value):
         raise BrokenRow(f"the gold answer is the number {value}; write it as text if it is meant")
     if isinstance(value, float) and abs(value) > EXACT:
         raise BrokenRow(f"the gold answer {value!r} has more digits than a float holds; write it as text")

@@ -1,6 +1,7 @@
 """Atomic writes: a file is complete or absent."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import TextIO
 
 from openrlhf_math.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -28,8 +31,10 @@ def written_whole(path: Path) -> Iterator[TextIO]:
             yield file
         os.chmod(unfinished, 0o666 & ~_umask())
         os.replace(unfinished, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(unfinished)
+        if isinstance(error, OSError) and error.errno in FULL:
+            error.filename = str(path)  # a full disk names no file
         raise
 
 

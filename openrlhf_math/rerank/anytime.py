@@ -197,6 +197,7 @@ async def decide(
     stop: Stop = never,
     counted: Callable[[VoteState], None] = lambda state: None,
     waves: bool = True,
+    late: bool = False,
 ) -> Decision:
     """Take attempts until the budget is spent, or `stop` says that more will not change the choice; close them then.
 
@@ -204,7 +205,7 @@ async def decide(
     `early_stop.wave`; else as many at once as the strategy may.
 
     The deadline also interrupts an attempt, a comparison or the rule that is under way, and so does `budget.stopped`:
-    the decision is then made from the attempts that were counted before, and those in `budget.waiting`.
+    the decision is then made from the attempts that were counted before and, if `late`, those in `budget.waiting`.
     """
     ended = budget.exhausted()
     async with closing(attempts):
@@ -228,7 +229,7 @@ async def decide(
     cut = budget.tokens - shown
     if ended == "early":
         cut += sum(attempt.tokens for attempt in budget.waiting.values())
-    else:
+    elif late:
         with contextlib.suppress(TimeoutError):
             await within(LATE_SECONDS, _count_waiting(budget, state, counted))
     return _decision(state, budget, ended, cut)

@@ -1,6 +1,7 @@
 """Starting a Reranker and its engines as Ray actors, on this machine or wherever a cluster has room."""
 
 import contextlib
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,9 @@ class RerankerActor(Reranker):
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
+# Attempts wait for the engines by intent, and a check that takes too long is not waited for: Ray would write a warning
+# of the first, and a traceback of the second, to the terminal.
+QUIET = {"RAY_actor_excess_queueing_warn_threshold": "1000000000", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
 # For models to be loaded, downloads included.
 START_SECONDS = 2 * 3600.0
 
@@ -111,7 +115,9 @@ def _alone(engine: type, settings: SamplerSettings | ScorerSettings, flag: str) 
 
 
 def _environment(part: SamplerSettings | ScorerSettings) -> dict[str, str]:
-    return worker_environment(part.device, count_parameters(part.model))
+    """Of the workers; this process gets what keeps Ray quiet, too."""
+    os.environ.update(QUIET)
+    return worker_environment(part.device, count_parameters(part.model)) | QUIET
 
 
 def _names(role: str, part: SamplerSettings | ScorerSettings | None) -> list[str]:

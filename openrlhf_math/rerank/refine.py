@@ -11,7 +11,7 @@ from openrlhf_math.rerank.aggregate import Aggregation, aggregate, last
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.roles import RequestError
-from openrlhf_math.rerank.task import Strategy, Task
+from openrlhf_math.rerank.task import Strategy, Task, does_hand_over, hands_over
 from openrlhf_math.side_by_side import closing
 
 CRITIQUE = (
@@ -58,7 +58,7 @@ def refined(first: Strategy, passes: int, aggregation: Aggregation = last) -> St
                 best = rewrite
                 yield rewrite
 
-    return strategy
+    return hands_over(strategy, does_hand_over(first))
 
 
 async def _first(first: Strategy, task: Task, passes: int) -> AsyncGenerator[Attempt, None]:

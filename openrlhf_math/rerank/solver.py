@@ -16,7 +16,7 @@ from openrlhf_math.rerank.early_stop import Stop, cannot_lose
 from openrlhf_math.rerank.genselect import HELD, GenSelect, Selection, candidates
 from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling, Scorer
 from openrlhf_math.rerank.strategies import independent
-from openrlhf_math.rerank.task import Strategy, Task, Turn, seed_of
+from openrlhf_math.rerank.task import Strategy, Task, Turn, does_hand_over, seed_of
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.side_by_side import within
 
@@ -131,8 +131,9 @@ class Solver:
         state = VoteState(GraderSays(self._pool, problem), method.rule, method.aggregation, by)
         budget.hold(HELD if asks(method.rule) else 0.0)
         decision = await decide(
-            method.strategy(task), budget, state, method.stop, counted, waves=method.max_concurrency is None
-        )
+            method.strategy(task), budget, state, method.stop, counted, waves=method.max_concurrency is None,
+            late=does_hand_over(method.strategy),
+        )  # fmt: skip
         if asks(method.rule):
             budget.hold(0.0)
             decision = await _selected(decision, task, state, method.select)

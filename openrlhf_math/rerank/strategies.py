@@ -10,13 +10,14 @@ from collections.abc import AsyncGenerator, Callable
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.roles import Lost
-from openrlhf_math.rerank.task import Strategy, Task
+from openrlhf_math.rerank.task import Strategy, Task, hands_over
 from openrlhf_math.rerank.tree_search import Steps, beam_search, diverse_tree_search
 from openrlhf_math.side_by_side import end
 
 LOST = "lost"  # why an attempt ended that brought nothing
 
 
+@hands_over
 async def independent(task: Task) -> AsyncGenerator[Attempt, None]:
     """As many attempts as the budget allows, and no more at once than it wants; one begins when another ends. Those
     under way are cancelled on closing.

@@ -99,3 +99,14 @@ class Task:
 
 
 Strategy = Callable[[Task], AsyncGenerator[Attempt, None]]
+
+
+def hands_over(strategy: Strategy, whether: bool = True) -> Strategy:
+    """Mark a strategy whose attempts in `Budget.waiting` may be counted at the deadline as they are. Of a user's that
+    works with another's attempts they may not: it might drop them, or change them."""
+    vars(strategy)["hands_over"] = whether
+    return strategy
+
+
+def does_hand_over(strategy: Strategy) -> bool:
+    return getattr(strategy, "hands_over", False)

@@ -14,7 +14,7 @@ from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.roles import RequestError, Scorer
 from openrlhf_math.rerank.steps import BLANK_LINE
-from openrlhf_math.rerank.task import Strategy, Task, Turn
+from openrlhf_math.rerank.task import Strategy, Task, Turn, hands_over
 from openrlhf_math.rewards.extract import extract
 from openrlhf_math.side_by_side import end, side_by_side
 
@@ -57,7 +57,7 @@ def beam_search(steps: Steps = Steps()) -> Strategy:
     The strategy needs a scorer. It raises RequestError if the sampler refuses the problem; a beam that is refused
     later, having filled the context, ends there.
     """
-    return lambda task: _search(task, steps, lambda beams: [beams])
+    return hands_over(lambda task: _search(task, steps, lambda beams: [beams]))
 
 
 def diverse_tree_search(steps: Steps = Steps()) -> Strategy:
@@ -71,7 +71,7 @@ def diverse_tree_search(steps: Steps = Steps()) -> Strategy:
     def trees(beams: Sequence[int]) -> list[Sequence[int]]:
         return [beams[begin : begin + steps.width] for begin in range(0, len(beams), steps.width)]
 
-    return lambda task: _search(task, steps, trees)
+    return hands_over(lambda task: _search(task, steps, trees))
 
 
 @dataclass(frozen=True, slots=True)

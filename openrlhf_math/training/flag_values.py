@@ -83,16 +83,17 @@ COUNTS = (
     "math.grading_workers",
 )  # fmt: skip
 
+MOST_TEMPERATURE = 2  # that vLLM takes
 SAMPLING = {
     "rollout.temperature": Rule(
-        "a finite number above 0: a group teaches by the differences of its completions",
-        lambda value: 0 < value < math.inf,
+        f"more than 0 and at most {MOST_TEMPERATURE}: a group teaches by the differences of its completions",
+        lambda value: 0 < value <= MOST_TEMPERATURE,
     ),
     "rollout.top_p": Rule(
         "1, or leave it out: the trainer's log-probabilities are of all tokens, those of a cut-off distribution differ",
         lambda value: value == 1,
     ),
-    "eval.temperature": NOT_NEGATIVE,
+    "eval.temperature": Rule(f"0 to {MOST_TEMPERATURE}", lambda value: 0 <= value <= MOST_TEMPERATURE),
     "data.max_images_per_prompt": Rule(
         "0, or leave it out: problems are text, no pictures are read", lambda value: value == 0
     ),

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -119,6 +120,24 @@ def test_early_stop_saves_attempts(reranker, problems):
     assert any(one.solution.decision.tokens_saved > 0 for one in solved)
 
 
+FLOOR = ByConfidence(keep=0.6, window=8, warm_up=4)
+
+
+@pytest.mark.parametrize("more", [{}, {"confidence": FLOOR}, {"max_concurrency": 5}], ids=["waves", "floor", "five"])
+def test_attempts_of_one_seed_are_equal_whatever_the_engine_does_besides(reranker, problems, more):
+    """On CPUs with AMX the logits of a token depend on the other requests, see docs/solve.md."""
+    if "amx_bf16" in Path("/proc/cpuinfo").read_text():
+        pytest.skip("logits depend on the batch here")
+    turns = one_solver("", Sampling(temperature=1.9, max_tokens=128, seed=5))
+    method = Method(turns, stop=confident(0.95), style="think", **more)
+    runs = []
+    for at_once in (1, 12):
+        solved = solve_all(reranker, problems[:12], method, Limits(attempts=16), max_concurrency=at_once)
+        runs.append({one.number: [(each.text, each.tokens, each.answer, each.finished, each.confidence)
+                                  for each in one.solution.attempts] for one in solved})  # fmt: skip
+    assert runs[0] == runs[1] and len({len(attempts) for attempts in runs[0].values()}) > 1 - bool(more)
+
+
 def test_confidence_is_measured_and_unsure_attempts_are_ended(reranker, problems):
     by = ByConfidence(keep=0.01, window=8, warm_up=4)  # only the surest of the first four would pass
     method = replace(HOT, rule=most_confident, confidence=by, max_concurrency=8)  # four are under way by then
@@ -127,7 +146,7 @@ def test_confidence_is_measured_and_unsure_attempts_are_ended(reranker, problems
     assert all(one.confidence.lowest >= 0 >= one.confidence.logprob for one in attempts)
     ended = [one for one in attempts if one.finished == UNSURE]
     assert ended and all(one.answer is None and 8 <= one.tokens < 128 for one in ended)
-    assert all(sum(each.tokens for each in one.attempts) == one.decision.tokens for one in result)
+    assert all(sum(each.tokens for each in one.attempts) <= one.decision.tokens for one in result)  # some were dropped
 
 
 def test_attempts_below_the_confidence_floor_are_stopped_and_do_not_vote(reranker, problems):
@@ -147,7 +166,7 @@ def test_attempts_below_the_confidence_floor_are_stopped_and_do_not_vote(reranke
                 one.finished == UNSURE
             )
         ended += sum(one.finished == UNSURE for one in attempts)
-        assert solution.decision.tokens == sum(one.tokens for one in attempts)
+        assert solution.decision.tokens >= sum(one.tokens for one in attempts)  # some were dropped
 
         answered = [number for number, one in enumerate(attempts) if one.answer is not None]
         surest = sorted(answered, key=lambda number: -attempts[number].confidence.tail)[: -(-len(answered) // 2)]

@@ -60,6 +60,15 @@ def test_every_command_fits(name, monkeypatch, capsys):
         assert [line for line in lines if len(line) > 80 or "default: None" in line] == []
 
 
+@pytest.mark.parametrize("width", ["0", "1", "3", "20", "-1", "wide"])
+def test_help_is_shown_at_any_width(width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", width)
+    for name in ("solve", "grade"):
+        with pytest.raises(SystemExit) as ended:
+            main([name, "--help"])
+        assert ended.value.code == 0 and "--output" in capsys.readouterr().out
+
+
 def test_version_names_the_stack(capsys):
     from importlib.metadata import version
 

@@ -1,5 +1,6 @@
 """A file that is written whole or not at all, and what is not a plain file."""
 
+import errno
 import os
 import stat
 import threading
@@ -17,6 +18,13 @@ def test_error_keeps_only_the_old_file(tmp_path):
         file.write("new")
         raise ValueError
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_full_disk_names_the_file(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(OSError) as raised, written_whole(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert raised.value.filename == str(path) and os.listdir(tmp_path) == []
 
 
 def test_link_target_is_written(tmp_path):

@@ -1,7 +1,9 @@
 """Ambiguous files, and bytes that are not text: each such row is refused rather than guessed."""
 
 import asyncio
+import contextlib
 import json
+from decimal import Decimal
 from types import SimpleNamespace
 
 import pyarrow
@@ -93,6 +95,18 @@ def test_golds_beyond_float_precision():
     exact = {2.0**53: "9007199254740992", 12345678901234567890123: "12345678901234567890123", 0.5: "0.5", "{}": "{}"}
     assert {gold: gold_of(gold) for gold in exact} == exact
     assert gold_of(r"{1, 2}") == "{1, 2}"
+
+
+def test_decimals_of_databases_are_numbers(tmp_path):
+    path = tmp_path / "rows.parquet"
+    written = [Decimal("2.00"), Decimal("-0.50"), Decimal("12345678901234567.25"), None]
+    column = pyarrow.array(written, pyarrow.decimal128(30, 2))
+    pyarrow.parquet.write_table(pyarrow.table({"answer": column}), path)
+    golds = [gold_of(row["answer"]) for _, row in rows_of(str(path)) if isinstance(row, dict)]
+    assert golds == ["2", "-0.5", "12345678901234567.25", ""]
+    for nothing in ("NaN", "Infinity"):
+        with contextlib.suppress(BrokenRow):
+            assert gold_of(Decimal(nothing)) == ""
 
 
 def test_error_lists_few_of_many_columns():

@@ -138,3 +138,38 @@ def test_list_of_benchmarks_fits_a_terminal(capsys):
     begin = next(number for number, line in enumerate(lines) if line.startswith("benchmarks"))
     end = next(number for number, line in enumerate(lines) if line.strip().startswith("FILE "))
     assert end - begin > 15 and max(map(len, lines[begin:end])) <= 80
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["eval", "--benchmark", "problems.jsonl", "--output", "out"],
+        ["distill", "--teacher", "engine", "--problems", "problems.jsonl", "--output", "out"],
+        ["prm", "label", "problems.jsonl", "--source", "monte-carlo", "--output", "out"],
+        ["solve", "1+1?"],
+        ["serve"],
+        ["grpo", "--problems", "problems.jsonl", "--output", "out"],
+        ["grpo", "--problems", "problems.jsonl", "--output", "out", "--eval.temperature", "3", "--temperature", "1"],
+    ],
+)
+def test_temperature_that_the_engine_refuses_is_refused_before_it_loads(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "problems.jsonl").write_text('{"problem": "1+1?", "answer": "2"}\n')
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "tokenizer_config.json"):
+        (model / name).write_text("{}")
+    given = ["--temperature", "3"] if "--temperature" not in command else []
+    assert main([*command, "--model", str(model), *given]) == 2
+    error = capsys.readouterr().err
+    assert "emperature 3" in error and "2" in error.partition("emperature 3")[2]
+
+
+def test_temperature_of_an_agent_is_checked(tmp_path, capsys):
+    agents, model = tmp_path / "agents.json", tmp_path / "model"
+    agents.write_text('[{"name": "bold", "temperature": 2.1}]')
+    model.mkdir()
+    for name in ("config.json", "tokenizer_config.json"):
+        (model / name).write_text("{}")
+    assert main(["solve", "1+1?", "--model", str(model), "--agents", str(agents)]) == 2
+    assert "bold" in capsys.readouterr().err

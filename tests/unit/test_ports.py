@@ -20,3 +20,12 @@ def test_no_connection_takes_a_free_port_before_it_is_bound():
 def test_used_port_is_refused():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError):
         bindable("127.0.0.1", taken.getsockname()[1])
+
+
+def test_addresses_of_ipv6_can_be_listened_on():
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken, pytest.raises(OSError):
+            bindable("::1", taken.getsockname()[1])
+    except OSError:
+        pytest.skip("no IPv6 here")
+    assert free_port("::1") > 19999

@@ -422,6 +422,25 @@ def test_deadline_counts_attempts_that_wait_for_an_earlier_one(pool):
     assert solution.decision.votes == (2, 1) and solution.decision.not_counted == 1
 
 
+def test_deadline_counts_nothing_that_a_strategy_of_the_user_might_drop(pool):
+    class FirstHangs(Sampler):
+        async def complete(self, messages, sampling):
+            first = not self.asked
+            completion = await super().complete(messages, sampling)
+            if first:
+                await asyncio.sleep(3600)
+            return completion
+
+    async def without_twos(task):
+        async for attempt in independent(task):
+            if attempt.answer != "2":
+                yield attempt
+
+    method = replace(METHOD, strategy=without_twos)
+    solution = solve(pool, FirstHangs(box(*"1223")), method=method, seconds=0.3)
+    assert solution.decision.ended == "seconds" and solution.answer is None
+
+
 def test_tokens_of_attempts_that_are_not_needed_are_not_saved(pool):
     class LaterFirst(Sampler):
         async def complete(self, messages, sampling):

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +23,8 @@ def served(endpoint: str, *flags: str) -> Iterator[tuple[subprocess.Popen, str]]
     """The process and its address."""
     command = [
         sys.executable, "-m", "openrlhf_math", "serve", "--model", "tiny", "--base-url", endpoint, "--port", "0",
-        "--attempts", "3", "--attempt-concurrency", "3", "--seconds", "60", "--workers", "1", "--no-early-stop", *flags,
+        "--attempts", "3", "--attempt-concurrency", "3", "--seconds", "200", "--workers", "1", "--no-early-stop",
+        *flags,
     ]  # fmt: skip
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
@@ -35,7 +37,7 @@ def served(endpoint: str, *flags: str) -> Iterator[tuple[subprocess.Popen, str]]
 def ask(url: str, replies: list, **fields) -> threading.Thread:
     def run() -> None:
         body = {"messages": [{"role": "user", "content": PROBLEM}], **fields}
-        replies.append(httpx.post(f"{url}/chat/completions", json=body, timeout=60))
+        replies.append(httpx.post(f"{url}/chat/completions", json=body, timeout=200))
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -43,7 +45,7 @@ def ask(url: str, replies: list, **fields) -> threading.Thread:
 
 
 def until(condition) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)
     assert condition()
@@ -54,7 +56,7 @@ def test_idle_server_ends_with_one_line(number):
     with FaultyEndpoint() as endpoint, served(endpoint.url) as (process, url):
         assert httpx.get(f"{url}/models").status_code == 200
         process.send_signal(number)
-        _, error = process.communicate(timeout=30)
+        _, error = process.communicate(timeout=60)
     assert process.returncode == 0 and len(error.splitlines()) == 1
 
 
@@ -68,7 +70,7 @@ def test_requests_under_way_end_with_what_they_have(answered, stream):
         until(lambda: endpoint.requests == 3)
         time.sleep(0.5)  # for the answered ones to be counted
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=30)
+        _, error = process.communicate(timeout=60)
         thread.join(10)
     (reply,) = replies
     assert process.returncode == 0 and len(error.splitlines()) == 1
@@ -81,8 +83,6 @@ def test_requests_under_way_end_with_what_they_have(answered, stream):
 
 def test_second_signal_ends_at_once(tmp_path):
     """A client that sends its request slowly would hold the server for seconds."""
-    import socket
-
     with FaultyEndpoint() as endpoint, served(endpoint.url) as (process, url):
         host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
         with socket.create_connection((host, int(port))) as client:
@@ -94,3 +94,11 @@ def test_second_signal_ends_at_once(tmp_path):
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=4)
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_server_listens_at_an_address_of_ipv6(host):
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    with FaultyEndpoint() as endpoint, served(endpoint.url, "--host", host) as (process, url):
+        assert url.startswith("http://[::1]:") and httpx.get(f"{url}/models").status_code == 200

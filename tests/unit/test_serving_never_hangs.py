@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from openrlhf_math import side_by_side
+from openrlhf_math.rerank import anytime
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import majority
 from openrlhf_math.rerank.early_stop import never
@@ -109,6 +110,7 @@ async def ask(app, stream: bool):
 def impatient(monkeypatch):
     monkeypatch.setattr(side_by_side, "PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr(serving, "GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(anytime, "LATE_SECONDS", 0.1)
 
 
 @pytest.mark.parametrize("stream", [False, True])

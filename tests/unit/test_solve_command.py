@@ -37,6 +37,7 @@ BAD = [
     (["1+1?"], ["--total-seconds", "-1"], "--total-seconds -1"),
     (["1+1?"], ["--temperature", "-1"], "--temperature -1"),
     (["1+1?"], ["--temperature", "nan"], "--temperature nan"),
+    (["1+1?"], ["--temperature", "2.5"], "--temperature 2.5: vLLM takes at most 2"),
     (["1+1?"], ["--temperature", "inf"], "--temperature inf"),
     (["1+1?"], ["--workers", "9" * 26], "--workers " + "9" * 26),
     (["1+1?"], ["--timeout", "1e308"], "--timeout"),

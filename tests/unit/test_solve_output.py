@@ -1,5 +1,6 @@
 """`solve --output`: rows that an earlier run left, their settings and budget, and files that cannot be it."""
 
+import errno
 import fcntl
 import json
 import os
@@ -79,6 +80,15 @@ def test_resume_with_other_settings_is_refused(server, problems, tmp_path, capsy
     assert solve(server, problems, output, "--resume", *flags) == 2
     assert named in capsys.readouterr().err
     assert output.read_bytes() == before and server.requests == asked
+
+
+def test_gold_answers_that_were_corrected_are_those_of_all_rows(server, problems, tmp_path):
+    output = tmp_path / "solved.jsonl"
+    assert solve(server, problems, output) == 0
+    keep(output, 2)
+    problems.write_text("".join(json.dumps({"problem": one.text, "answer": "77"}) + "\n" for one in STORIES))
+    assert solve(server, problems, output, "--resume") == 0
+    assert [row["gold"] for row in jsonl(output)] == ["77"] * 4
 
 
 def test_limits_of_time_and_pace_may_change(server, problems, tmp_path):
@@ -199,3 +209,52 @@ def test_rows_are_utf_8_whatever_the_locale(server, tmp_path):
         assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout) == jsonl(output)[0]
     assert "é😀" in jsonl(output)[0]["problem"]
+
+
+def test_link_that_leads_nowhere_is_refused_and_one_to_a_new_file_is_not(server, problems, tmp_path, capsys):
+    nowhere, new = tmp_path / "nowhere.jsonl", tmp_path / "new.jsonl"
+    nowhere.symlink_to(tmp_path / "none" / "there")
+    new.symlink_to(tmp_path / "there")
+    assert solve(server, problems, nowhere) == 2 and "there is no directory" in capsys.readouterr().err
+    assert solve(server, problems, new) == 0 and len(jsonl(tmp_path / "there")) == 4
+
+
+def test_full_disk_is_named(server, problems, tmp_path, monkeypatch, capsys):
+    from openrlhf_math.cli import solve_output
+
+    class Full(solve_output.FileIO):
+        """Takes 10 bytes, as a disk that has no more."""
+
+        def write(self, data):
+            if self.tell() >= 10:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(bytes(data[:10]))
+
+    output = tmp_path / "solved.jsonl"
+    monkeypatch.setattr(solve_output, "FileIO", Full)
+    assert solve(server, problems, output) == 1
+    assert str(output) in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    assert solve(server, problems, output, "--resume") == 0 and len(jsonl(output)) == 4
+
+
+def test_write_that_takes_a_part_is_continued(server, problems, tmp_path, monkeypatch):
+    from openrlhf_math.cli import solve_output
+
+    class Slow(solve_output.FileIO):
+        def write(self, data):
+            return super().write(bytes(data[:7]))
+
+    output = tmp_path / "solved.jsonl"
+    monkeypatch.setattr(solve_output, "FileIO", Slow)
+    assert solve(server, problems, output) == 0 and len(jsonl(output)) == 4
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_end_nothing_and_are_not_mistaken_for_the_file(server, problems, tmp_path, closed):
+    output = tmp_path / "solved.jsonl"
+    flags = f"--model tiny --base-url {server.url} --attempts 1 --problems '{problems}' --output '{output}'"
+    command = f"'{sys.executable}' -m openrlhf_math solve {flags} {closed}"
+    assert subprocess.run(["sh", "-c", command], timeout=60).returncode == 0
+    assert [row["number"] for row in same(jsonl(output))] == [0, 1, 2, 3]
