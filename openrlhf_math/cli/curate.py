@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.endpoint_flags import add_judge_flags, given_judge
+from openrlhf_math.cli.model_flags import add_judge_flags, given_judge
 from openrlhf_math.errors import UserError
 
 if TYPE_CHECKING:

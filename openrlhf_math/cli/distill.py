@@ -8,15 +8,17 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.engine_flags import (
+from openrlhf_math.cli.model_flags import (
     add_engine_count,
     add_engine_flags,
+    add_tool_flags,
     check_date_used,
     check_template_variables,
     drawn,
     engine_args,
+    tool_settings,
+    with_tool,
 )
-from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
 from openrlhf_math.training.flag_values import json_object
 

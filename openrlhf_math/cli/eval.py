@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
+from openrlhf_math.cli.model_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.rewards.outcome import Style
@@ -68,8 +68,13 @@ PROTOCOL_HELP = (
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, add_judge_flags
-    from openrlhf_math.cli.engine_flags import add_engine_count, add_engine_flags
+    from openrlhf_math.cli.model_flags import (
+        add_asked_scorer_flags,
+        add_endpoint_flags,
+        add_engine_count,
+        add_engine_flags,
+        add_judge_flags,
+    )
     from openrlhf_math.evaluation.benchmarks import BENCHMARKS
     from openrlhf_math.evaluation.problem_sets import PROTOCOLS
     from openrlhf_math.rerank.aggregate import AGGREGATIONS
@@ -205,11 +210,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _score(args: argparse.Namespace) -> dict[str, dict]:
-    from openrlhf_math.cli.endpoint_flags import judge_settings
+    from openrlhf_math.cli.model_flags import judge_settings
     from openrlhf_math.data.chat_date import checked_date
     from openrlhf_math.data.tables import Keys
+    from openrlhf_math.evaluation.evaluate import score
     from openrlhf_math.evaluation.outside import read_completions
-    from openrlhf_math.evaluation.score import score
 
     if tool_settings(args):
         raise UserError("--tool python: --completions are not sampled; leave one of the two out")
@@ -232,8 +237,14 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
 
 
 def _sample(args: argparse.Namespace) -> dict[str, dict]:
-    from openrlhf_math.cli.endpoint_flags import endpoint_model, judge_settings
-    from openrlhf_math.cli.engine_flags import check_date_used, check_template_variables, drawn, engine_args
+    from openrlhf_math.cli.model_flags import (
+        check_date_used,
+        check_template_variables,
+        drawn,
+        endpoint_model,
+        engine_args,
+        judge_settings,
+    )
     from openrlhf_math.colocation.layout import enter_environment, find_device
     from openrlhf_math.data import chat_date
     from openrlhf_math.data.prompts import check_template

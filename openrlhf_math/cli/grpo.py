@@ -15,7 +15,7 @@ GIVEN = "flags that were given"  # not a flag: what `translate` found
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    from openrlhf_math.cli.endpoint_flags import add_judge_flags
+    from openrlhf_math.cli.model_flags import add_judge_flags
     from openrlhf_math.grpo.flags import build_parser
 
     parser = build_parser(prog)
@@ -42,10 +42,10 @@ def run(flat: argparse.Namespace) -> int:
 
 
 def _run(flat: argparse.Namespace) -> int:
-    from openrlhf_math.cli.endpoint_flags import judge_settings
+    from openrlhf_math.cli.model_flags import judge_settings
     from openrlhf_math.data import chat_date
     from openrlhf_math.grpo.idle_flags import without_effect
-    from openrlhf_math.grpo.rollout.tool_settings import isolation_of
+    from openrlhf_math.grpo.rollout.tool_turns import isolation_of
     from openrlhf_math.grpo.settings import as_json, resolve
 
     given = vars(flat).pop(GIVEN, ())

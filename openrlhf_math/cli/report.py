@@ -45,8 +45,7 @@ def run(args: argparse.Namespace) -> None:
     _check_drawing()
     found = find_runs(args.runs)
 
-    from openrlhf_math.report.page import as_page
-    from openrlhf_math.report.report import opening_of, sections_of, tables_of
+    from openrlhf_math.report.report import as_page, opening_of, sections_of, tables_of
     from openrlhf_math.report.table import as_markdown
 
     title = args.title or _title(short_names(args.runs))

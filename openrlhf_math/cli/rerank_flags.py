@@ -5,16 +5,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
-from openrlhf_math.cli.engine_flags import (
+from openrlhf_math.cli.model_flags import (
+    add_asked_scorer_flags,
+    add_endpoint_flags,
     add_engine_flags,
+    add_tool_flags,
+    asked_scorer,
     check_date_used,
     check_template_variables,
     drawn,
+    endpoint_model,
     engine_args,
+    tool_settings,
+    with_tool,
 )
 from openrlhf_math.cli.parsing import accept_former_flags
-from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError, brief, in_flags
 from openrlhf_math.rerank.agents import AGENTS, find_agents, panel
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, Aggregation, find_aggregation

@@ -16,8 +16,8 @@ from openrlhf_math.grpo.recipes import FLAGS as OF_A_RECIPE
 from openrlhf_math.grpo.recipes import HELP as RECIPE_HELP
 from openrlhf_math.grpo.reward_parts import EACH, TOGETHER
 from openrlhf_math.grpo.reward_parts import HELP as REWARD_HELP
-from openrlhf_math.grpo.rollout import tool_settings
-from openrlhf_math.grpo.rollout.tool_settings import RolloutTool
+from openrlhf_math.grpo.rollout import tool_turns
+from openrlhf_math.grpo.rollout.tool_turns import RolloutTool
 from openrlhf_math.grpo.update.rollout_correction import CHOICES as CORRECTIONS
 from openrlhf_math.grpo.update.rollout_correction import DEFAULT_ESS
 from openrlhf_math.grpo.update.rollout_correction import HELP as CORRECTION_HELP
@@ -355,12 +355,12 @@ def _add_tool(group: argparse._ArgumentGroup) -> None:
     defaults = RolloutTool()
 
     def add(flag: str, what: str, **more: Any) -> None:
-        default = getattr(defaults, tool_settings.FIELDS[flag]) or "as many as half of the node's memory has room for"
+        default = getattr(defaults, tool_turns.FIELDS[flag]) or "as many as half of the node's memory has room for"
         group.add_argument(f"--{flag}", help=f"{what} ({default})", **more)
 
     group.add_argument(
         "--math.tool",
-        choices=(tool_settings.PYTHON,),
+        choices=(tool_turns.PYTHON,),
         help="the model may run code in its rollouts; what the code prints goes into the context, and its tokens are "
         "left out of the loss; see docs/grpo-tool.md",
     )

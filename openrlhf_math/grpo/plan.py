@@ -14,7 +14,7 @@ from openrlhf_math.grpo.generation import sampling_words
 from openrlhf_math.grpo.objective import described
 from openrlhf_math.grpo.problems.completion_limit import TRUNCATED, LimitSettings
 from openrlhf_math.grpo.rollout.teacher import is_loaded
-from openrlhf_math.grpo.rollout.tool_settings import PYTHON, RolloutTool
+from openrlhf_math.grpo.rollout.tool_turns import PYTHON, RolloutTool
 from openrlhf_math.grpo.settings import (
     as_json,
     old_log_probs_needed,

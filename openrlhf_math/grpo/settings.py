@@ -21,7 +21,7 @@ from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, los
 from openrlhf_math.grpo.problems.completion_limit import LimitSettings, completion_limit
 from openrlhf_math.grpo.reward_parts import RewardParts, read_parts
 from openrlhf_math.grpo.rollout.teacher import Teacher, is_loaded, teacher
-from openrlhf_math.grpo.rollout.tool_settings import RolloutTool, instruction, tool
+from openrlhf_math.grpo.rollout.tool_turns import RolloutTool, instruction, tool
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest

@@ -36,7 +36,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.faults.engine_recovery import EngineRecovery
 from openrlhf_math.grpo.faults.stopping import Checkpointing, StopSignals
 from openrlhf_math.grpo.faults.watchdog import Watchdog
-from openrlhf_math.grpo.logs.metrics import RECORDS, Display, step_record, tool_shares
+from openrlhf_math.grpo.metrics import RECORDS, Display, step_record, tool_shares
 from openrlhf_math.grpo.plan import rollouts_line
 from openrlhf_math.grpo.problems.group_metrics import length_metrics
 from openrlhf_math.grpo.problems.majority import agreement

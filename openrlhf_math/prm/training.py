@@ -87,9 +87,7 @@ def train(args: SimpleNamespace) -> None:
 
     from openrlhf.cli import train_sft
 
-    from openrlhf_math.prm.actor import StepJudge
-    from openrlhf_math.prm.dataset import StepDataset
-    from openrlhf_math.prm.trainer import StepTrainer
+    from openrlhf_math.prm.trainer import StepDataset, StepJudge, StepTrainer
 
     upstreams = train_sft.get_tokenizer
     form = cache(partial(form_of, args))  # found once all processes are together, and the first has checked the model

@@ -19,8 +19,16 @@ from openrlhf_math.modeling.model_kind import check_language_model, check_positi
 from openrlhf_math.runs.process import claim_run_dir
 from openrlhf_math.runs.progress import Progress, silent
 from openrlhf_math.sft.render import MODEL_FLAG, Renderer, Trace
-from openrlhf_math.sft.rows import FIRST, SetRows, print_counts, print_set, read_set
-from openrlhf_math.sft.sets import Source, apply_weights, read_sources
+from openrlhf_math.sft.rows import (
+    FIRST,
+    SetRows,
+    Source,
+    apply_weights,
+    print_counts,
+    print_set,
+    read_set,
+    read_sources,
+)
 from openrlhf_math.sft.settings import is_first, processes
 from openrlhf_math.training.flag_checks import check_installed
 from openrlhf_math.training.lora import check_base

@@ -17,7 +17,7 @@ import pytest
 from linear_patterns import faults
 
 import openrlhf_math
-from openrlhf_math.curation import figures, filters, normalise
+from openrlhf_math.curation import filters, normalise
 from openrlhf_math.rerank.steps import split_steps
 from openrlhf_math.rerank.verdicts import verdict
 from openrlhf_math.rewards import RewardConfig, parse_gold
@@ -172,7 +172,7 @@ READERS = {
     "verdict": verdict,
     "normalise": normalise.tokens,
     "patterns of the filters": lambda text: [one.search(text) for one in patterns(vars(filters))],
-    "missing figures, of the filters": figures.missing_figure,
+    "missing figures, of the filters": filters.missing_figure,
 }
 
 

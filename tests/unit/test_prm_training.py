@@ -36,7 +36,7 @@ def model_dir(tmp_path_factory):
 def dataset(model_dir):
     from transformers import AutoTokenizer
 
-    from openrlhf_math.prm.dataset import StepDataset
+    from openrlhf_math.prm.trainer import StepDataset
 
     return StepDataset(SOLUTIONS, AutoTokenizer.from_pretrained(model_dir), 512, strategy=None, form=QwenMathForm())
 
@@ -47,7 +47,7 @@ def batch(dataset):
 
 
 def judge(model_dir, path: str):
-    from openrlhf_math.prm.actor import StepJudge
+    from openrlhf_math.prm.trainer import StepJudge
 
     torch.manual_seed(0)
     made = StepJudge(str(model_dir), form=QwenMathForm(), longest=512)

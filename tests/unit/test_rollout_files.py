@@ -332,7 +332,7 @@ def test_vote_reads_the_folder(run_dir, capsys):
 
 
 def test_step_labels_read_the_folder(run_dir):
-    from openrlhf_math.prm.attempts import Attempt, read_attempts
+    from openrlhf_math.prm.rows import Attempt, read_attempts
 
     found = list(read_attempts(str(run_dir / "rollouts"), "\\n\\n"))
     assert len(found) == 12 and all(isinstance(one, Attempt) for one in found)

@@ -24,8 +24,7 @@ from openrlhf_math.grpo.generation import Generation
 from openrlhf_math.grpo.reward_parts import RewardParts
 from openrlhf_math.grpo.rollout.determinism import StartTogether
 from openrlhf_math.grpo.rollout.remote_reward import RemoteReward
-from openrlhf_math.grpo.rollout.tool_settings import RolloutTool
-from openrlhf_math.grpo.rollout.tool_turns import ToolTurns
+from openrlhf_math.grpo.rollout.tool_turns import RolloutTool, ToolTurns
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.answer_judge import AnswerJudge, JudgeSettings
 from openrlhf_math.rewards import RewardConfig
