@@ -176,8 +176,9 @@ READERS = {
 }
 
 
-# Curation reads the structure of a problem token by token, in separate processes that do nothing else.
-OFFLINE = {"normalise": 20}
+# Curation reads the structure of a problem token by token and searches for every pattern, in separate processes that do
+# nothing else.
+OFFLINE = {"normalise": 20, "patterns of the filters": 5}
 
 
 @pytest.mark.parametrize("name", READERS)
