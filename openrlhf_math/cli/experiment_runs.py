@@ -15,8 +15,8 @@ from openrlhf_math.evaluation.recorded import Judged, judge_all, read_recorded
 from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank
 from openrlhf_math.experiments.over_seeds import spread
 from openrlhf_math.experiments.settings import Settings
-from openrlhf_math.report.records import read_records
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.runs.records import read_records
 
 # A KL loss against the reference model, with the estimator of https://arxiv.org/abs/2402.03300, equation 4.
 KL_FLAGS = ("--algo.kl.use_loss", "--algo.kl.estimator", "k3")

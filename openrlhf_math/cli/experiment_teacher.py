@@ -10,7 +10,7 @@ from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.experiments import teacher
 from openrlhf_math.experiments.settings import Settings
-from openrlhf_math.report.records import read_records
+from openrlhf_math.runs.records import read_records
 
 CHECKS = "\nLet me check that again."
 END = "\n</think>"

@@ -10,7 +10,7 @@ import numpy as np
 from openrlhf_math.evaluation.compare import Difference, Result, compare
 from openrlhf_math.evaluation.estimates import bootstrap_intervals, bootstrap_ratio
 from openrlhf_math.report.plots import smoothed
-from openrlhf_math.report.records import number
+from openrlhf_math.runs.records import number
 
 SMOOTH_OVER = 5  # steps that a point of a curve is the mean of, in every run
 

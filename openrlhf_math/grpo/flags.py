@@ -9,11 +9,10 @@ from openrlhf_math.grpo.faults.watchdog import PHASE_SECONDS, FaultSettings
 from openrlhf_math.grpo.generation import ENGINE_FLAG, MOST, STOP_FLAG
 from openrlhf_math.grpo.generation import HELP as OVERLAP_HELP
 from openrlhf_math.grpo.gpus import GPUS
-from openrlhf_math.grpo.objective import SAPO_TAU
+from openrlhf_math.grpo.objective import AGGREGATIONS, CONSTANT_LENGTH, RECIPES, SAPO_TAU
+from openrlhf_math.grpo.objective import FLAGS as OF_A_RECIPE
+from openrlhf_math.grpo.objective import HELP as RECIPE_HELP
 from openrlhf_math.grpo.problems.completion_limit import TRUNCATED, LimitSettings
-from openrlhf_math.grpo.recipes import AGGREGATIONS, CONSTANT_LENGTH, RECIPES
-from openrlhf_math.grpo.recipes import FLAGS as OF_A_RECIPE
-from openrlhf_math.grpo.recipes import HELP as RECIPE_HELP
 from openrlhf_math.grpo.reward_parts import EACH, TOGETHER
 from openrlhf_math.grpo.reward_parts import HELP as REWARD_HELP
 from openrlhf_math.grpo.rollout import tool_turns
@@ -38,7 +37,7 @@ NEEDED = (
     "data.max_len", "actor.adam.lr", "train.num_episodes", "eval.dataset", "eval.steps", "ckpt.load_enable", "dry_run",
 )  # fmt: skip
 
-# Defaults of every recipe; those of the objective are in recipes.py.
+# Defaults of every recipe; those of the objective are in objective.py.
 RECIPE = {
     "rollout.n_samples_per_prompt": 8,
     "rollout.batch_size": 16,

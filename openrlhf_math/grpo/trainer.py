@@ -374,4 +374,4 @@ class MathTrainer(UpstreamTrainer):
                 self.best_eval_metric_value = max(self.best_eval_metric_value, record[key])
 
     def _evaluations(self) -> list[dict]:
-        return records.read_records(self.args.math.run_dir / "eval.jsonl")
+        return records.read_objects(self.args.math.run_dir / "eval.jsonl")

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openrlhf_math.data.chat_template import prepared
 from openrlhf_math.data.places import give_up_soon_without_network, why_missing
 from openrlhf_math.data.prompts import Tokenizer
-from openrlhf_math.data.template_content import prepared
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_kind import check_engine, check_files, check_positions, wants_code
 from openrlhf_math.patches.remote_code import remote_code_trusted

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data import chat_date
+from openrlhf_math.data.chat_template import prepared
 from openrlhf_math.data.prompts import Tokenizer
-from openrlhf_math.data.template_content import prepared
 from openrlhf_math.modeling.families import Family
 from openrlhf_math.prm.forms import Form, form_of
 from openrlhf_math.sft.inputs import settings_of

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from openrlhf_math.report.records import number
+from openrlhf_math.runs.records import number
 
 Value = Callable[[dict], float | None]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.former_names import FIGURES, UNGRADED_FILE, renamed
-from openrlhf_math.report.records import Records, read_object, read_objects, read_records
 from openrlhf_math.report.table import Table
 from openrlhf_math.runs.process import Process, read_process
+from openrlhf_math.runs.records import Records, read_object, read_objects, read_records
 
 # What `openrlhf-math demo` writes, in order.
 PARTS = ("sft", "eval_before", "grpo", "eval_after", "prm/run")

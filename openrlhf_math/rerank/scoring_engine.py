@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_math.colocation.async_engine import ServingEngine, check_serving, engine_may_die, start_engine
 from openrlhf_math.colocation.layout import cache_arguments
-from openrlhf_math.data.template_content import prepared
+from openrlhf_math.data.chat_template import prepared
 from openrlhf_math.errors import BadValue, UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.aggregate import Scores

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from openrlhf_math.data.chat_template import prepared
 from openrlhf_math.data.prompts import chat_text, prompt_ids
-from openrlhf_math.data.template_content import prepared
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Limits

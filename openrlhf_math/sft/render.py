@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 from openrlhf_math.data.chat_date import checked_date
+from openrlhf_math.data.chat_template import prepared
 from openrlhf_math.data.conversations import BadRow, Turn, thinking_apart
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.prompts import (
@@ -25,7 +26,6 @@ from openrlhf_math.data.prompts import (
     with_variables,
 )
 from openrlhf_math.data.readers import with_think_tags
-from openrlhf_math.data.template_content import prepared
 from openrlhf_math.data.trace import ENDS, TAGS, THINK, find_tags, trace, without_end
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, load_tokenizer

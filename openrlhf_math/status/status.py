@@ -8,9 +8,9 @@ from statistics import fmean
 from openrlhf_math.checkpoints.folder import tags_in
 from openrlhf_math.errors import UserError
 from openrlhf_math.former_names import FIGURES, renamed
-from openrlhf_math.report.records import number, read_object, read_records
 from openrlhf_math.report.runs import PARTS, kind_of
 from openrlhf_math.runs.process import ELSEWHERE, FAILED, FINISHED, KILLED, RUNNING, STOPPED, read_process, state_of
+from openrlhf_math.runs.records import number, read_object, read_records
 
 WINDOW = 10  # steps at the beginning and at the end that a mean is over
 PACE_WINDOW = 20  # steps

@@ -13,8 +13,7 @@ from openrlhf_math.errors import BadValue, UserError, in_flags
 from openrlhf_math.rewards.own_words import own_words
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt
-from openrlhf_math.tools.flags import ToolFlags
-from openrlhf_math.tools.isolation import find_isolation
+from openrlhf_math.tools.isolation import ToolFlags, find_isolation
 from openrlhf_math.tools.pool import MOST_KERNELS, KernelPool, places_for, running_for
 from openrlhf_math.tools.settings import ToolSettings
 from openrlhf_math.tools.turns import BlockTurns
