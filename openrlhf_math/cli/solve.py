@@ -111,7 +111,7 @@ def _problems(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
         raise UserError("give a PROBLEM, - for standard input, or --problems, one of them")
     if args.file:
         return _read(args.file, args.split, args.problem_key, args.answer_key, args.max_problems)
-    lines = _standard_input().splitlines() if args.problem == "-" else [args.problem]
+    lines = _standard_input().split("\n") if args.problem == "-" else [args.problem]
     problems = [line.strip() for line in lines if line.strip()][: args.max_problems]
     if not problems:
         where = "standard input has no line with a problem" if args.problem == "-" else "the problem is empty"
@@ -270,7 +270,7 @@ def _solved_before(path: Path, problems: list[str]) -> list[dict]:
     Raises UserError if they are of other problems.
     """
     rows = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+    for number, line in enumerate(path.read_text().split("\n") if path.exists() else [], start=1):
         try:
             row = json.loads(line)
         except ValueError:

@@ -30,6 +30,7 @@ from openrlhf_math.checkpoints.state import PlainCheckpointEngine, load_plain, r
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.weight_source import save_merged
 from openrlhf_math.data.prompts import Tokenizer
+from openrlhf_math.errors import first_line
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -169,5 +170,5 @@ def _random_file(rank: int) -> str:
 def _unwritten(folder: Path, tag: str, error: Exception) -> str:
     """The sentence for it. PyTorch tells of a full disk in its own words."""
     full = folder.exists() and shutil.disk_usage(folder).free < FULL
-    reason = "the disk is full" if full else str(error).strip().splitlines()[0]
+    reason = "the disk is full" if full else first_line(error)
     return f"checkpoint {tag} could not be written to {folder} ({reason}); those before are whole"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from openrlhf_math.data.sources import SOURCES, Source
 from openrlhf_math.data.tables import SUPPORTED, is_table, kind_of
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, first_line
 
 SPLITS = {
     "train": "train",
@@ -202,8 +202,7 @@ def _listed(place: Place, split: str, shown: str) -> list[File]:
         if missing := why_missing(name, error, "dataset"):
             raise UserError(f"{shown or name}: {missing}") from error
         raise UserError(
-            f"{shown or name}: cannot be read as a dataset ({(str(error).splitlines() or [type(error).__name__])[0]}); "
-            "its files can be given instead"
+            f"{shown or name}: cannot be read as a dataset ({first_line(error)}); its files can be given instead"
         ) from error
     if os.path.isdir(place.place):
         check_whole([os.path.relpath(file.name, place.place) for file in found], shown)

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_math.colocation.async_engine import generation_arguments, one_line
+from openrlhf_math.colocation.async_engine import generation_arguments
 from openrlhf_math.colocation.layout import CPU_SEQUENCES, cache_arguments, inference_arguments
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, brief
 from openrlhf_math.evaluation.benchmarks import MOST_TOKENS, Sampling
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
@@ -68,7 +68,7 @@ class Sampler:
             }
             engine = LLM(settings.model, **arguments | settings.engine_args)
         except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"--model {settings.model}: vLLM cannot start with it ({one_line(error)})") from error
+            raise UserError(f"--model {settings.model}: vLLM cannot start with it ({brief(error, 300)})") from error
         self._engine = engine.llm_engine
         if settings.device != "cpu":  # the workers are separate processes, which must not outlive a killed run
             self._engine.collective_rpc("end_with", args=(socket.gethostname(), os.getpid()))

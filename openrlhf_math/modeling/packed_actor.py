@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
+from openrlhf_math.errors import first_line
 from openrlhf_math.modeling import SHARED_PREFIX, shared_prefix_attention
 from openrlhf_math.modeling.families import Family, reset_dynamic_rope
 from openrlhf_math.modeling.log_prob_head import LogProbHead, logit_transform
@@ -298,10 +299,6 @@ def unwrapped(model: nn.Module) -> PreTrainedModel:
 def can_choose_attention(model: nn.Module) -> bool:
     """Whether its layers ask Transformers' AttentionInterface, or have their own attention."""
     return unwrapped(model)._can_set_attn_implementation()
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
 
 
 def switch_off_dropout(model: nn.Module) -> None:

@@ -12,12 +12,11 @@ from openrlhf_math.colocation.async_engine import (
     check_serving,
     engine_may_die,
     generation_arguments,
-    one_line,
     start_engine,
 )
 from openrlhf_math.colocation.layout import cache_arguments
 from openrlhf_math.data.prompts import chat_text, prompt_ids
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, brief
 from openrlhf_math.rerank.confidence import Meter, logprob_arguments, read_logprobs
 from openrlhf_math.rerank.prompts import EngineText, Prompts
 from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, RequestError, Sampling
@@ -166,7 +165,7 @@ class SamplingEngine(ServingEngine):
                 return await self._with_tool(self._tool, ids, sampling, parameters, one, meter)
             return await self._without_tool(ids, parameters, one.request, meter, floored)
         except (ValueError, VLLMClientError) as error:
-            raise RequestError(f"the engine refuses it ({one_line(error)})") from None
+            raise RequestError(f"the engine refuses it ({brief(error, 300)})") from None
 
     async def _without_tool(
         self, ids: list[int], parameters: "SamplingParams", name: str, meter: Meter | None, floored: bool

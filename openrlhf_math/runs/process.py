@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from openrlhf_math.data.files import written_whole
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, first_line
 
 FILE = "process.json"
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
@@ -72,7 +72,7 @@ def working(
     except BaseException as error:
         state = STOPPED if isinstance(error, stops) else FAILED
         with suppress(OSError):  # a full disk may be what the run failed of; that error is the one to tell
-            write(state=state, cause=_first_line(error), ended=time.time())
+            write(state=state, cause=first_line(error, LONGEST_CAUSE), ended=time.time())
         raise
     write(state=FINISHED, ended=time.time())
 
@@ -82,10 +82,6 @@ def check_alone(flag: str, run_dir: Path) -> None:
     other = read_process(run_dir)
     if other and other.pid != os.getpid() and state_of(other) == RUNNING:
         raise UserError(f"{flag} {run_dir}: process {other.pid} runs in it; wait until it ends, or end it")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:LONGEST_CAUSE]
 
 
 def read_process(run_dir: Path) -> Process | None:
