@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from openrlhf_math.cli.demo import EVAL_FLAGS, SAMPLING_FLAGS, attempt, evaluate, train
-from openrlhf_math.cli.experiment_rules import run_rules  # noqa: F401, found by its name as those below
-from openrlhf_math.cli.experiment_teacher import larger_teacher, run_teacher, taught_student  # noqa: F401
+
+# run_rules, run_teacher, run_tool: found by their names, as those below.
+from openrlhf_math.cli.experiment_distillation import larger_teacher, run_rules, run_teacher, taught_student  # noqa: F401
 from openrlhf_math.cli.experiment_tool import run_tool  # noqa: F401
 from openrlhf_math.cli.stages import Stages, command, stage
 from openrlhf_math.evaluation.compare import Result, read_run
