@@ -113,7 +113,6 @@ def run(args: argparse.Namespace) -> None:
     if args.pass_rate:
         add_pass_rates(args)
         return
-    from openrlhf_math.cli.curate_display import progress as show_progress
     from openrlhf_math.curation.decontaminate import Overlap
     from openrlhf_math.curation.filters import Limits
     from openrlhf_math.curation.pipeline import Workers
@@ -121,6 +120,7 @@ def run(args: argparse.Namespace) -> None:
     from openrlhf_math.curation.plan import find
     from openrlhf_math.curation.settings import CurationSettings
     from openrlhf_math.data.sources import Columns
+    from openrlhf_math.runs.progress import progress as show_progress
 
     if args.workers is not None and args.workers < 0:
         raise UserError(f"--workers is {args.workers}, it must be 0 or more")

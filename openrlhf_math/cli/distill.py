@@ -20,7 +20,7 @@ from openrlhf_math.cli.model_flags import (
     with_tool,
 )
 from openrlhf_math.errors import UserError
-from openrlhf_math.training.flag_values import json_object
+from openrlhf_math.training.flag_checks import json_object
 
 if TYPE_CHECKING:
     from openrlhf_math.data.prompts import Tokenizer

@@ -15,7 +15,7 @@ from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
 from openrlhf_math.tools.settings import ToolSettings
 from openrlhf_math.tools.turns import BlockTurns, TemplateTurns
-from openrlhf_math.training.flag_values import json_object
+from openrlhf_math.training.flag_checks import json_object
 
 if TYPE_CHECKING:
     from openrlhf_math.endpoint.settings import EndpointSettings

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data.prompts import Messages, chat, chat_text, fill, prompt_ids, with_variables
-from openrlhf_math.evaluation.endpoint import EndpointCompletions
 from openrlhf_math.evaluation.figures import all_marked, figures, judging, rules_of
 from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.evaluation.prompts import find_prompt, style_of
 from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.evaluation.results import folder_of, journal_of, key_of, record_of, write_completions, write_summary
-from openrlhf_math.evaluation.sampler import Request, Sampler, context_needed, fitted, limit_of
+from openrlhf_math.evaluation.sampler import EndpointCompletions, Request, Sampler, context_needed, fitted, limit_of
 from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer

@@ -26,8 +26,7 @@ from openrlhf_math.patches.parsers import load_parser, recipe_parser
 from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
 from openrlhf_math.training import short_help
-from openrlhf_math.training.flag_checks import WANDB_FLAG, WANDB_HELP
-from openrlhf_math.training.flag_values import add_template_flags, json_object
+from openrlhf_math.training.flag_checks import WANDB_FLAG, WANDB_HELP, add_template_flags, json_object
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
 # What comes first in the help.

@@ -33,10 +33,10 @@ from openrlhf_math.training.flag_checks import (
     check_parallel,
     check_placement,
     check_shares,
+    check_values,
     hide_wandb_key,
     settle_critic,
 )
-from openrlhf_math.training.flag_values import check_values
 from openrlhf_math.training.lora import Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
 

@@ -12,8 +12,7 @@ from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.modeling.families import Family
 from openrlhf_math.prm.forms import Form, form_of
 from openrlhf_math.sft.inputs import settings_of
-from openrlhf_math.sft.launch import be_a_launcher, run_upstreams_command
-from openrlhf_math.sft.plan import GIB, model_state_bytes, path_line
+from openrlhf_math.sft.launch import GIB, be_a_launcher, model_state_bytes, path_line, run_upstreams_command
 from openrlhf_math.sft.progress import SMOOTH_OVER, records_of, trailing_mean
 from openrlhf_math.sft.settings import is_first, processes
 

@@ -28,8 +28,7 @@ from openrlhf_math.rerank.solver import Method, Solution
 from openrlhf_math.rerank.task import Turn
 from openrlhf_math.serving.errors import ApiError, ClientLeft
 from openrlhf_math.serving.plan import Plan, Service, plan, response
-from openrlhf_math.serving.protocol import ChatRequest, read_request
-from openrlhf_math.serving.schema import ChatResponse, Usage, Wishes, now
+from openrlhf_math.serving.protocol import ChatRequest, ChatResponse, Usage, Wishes, now, read_request
 from openrlhf_math.side_by_side import aside, closing, end, within
 
 ANSWERS_WITHIN = 1.0  # seconds

@@ -17,8 +17,18 @@ from openrlhf_math.rerank.solver import Method, Solution, Turns
 from openrlhf_math.rerank.task import Turn, seed_of
 from openrlhf_math.rewards.thinking import in_think_tags
 from openrlhf_math.serving.errors import ApiError
-from openrlhf_math.serving.protocol import ChatRequest
-from openrlhf_math.serving.schema import Answer, AttemptReport, ChatResponse, Choice, Message, Report, Usage, Vote, now
+from openrlhf_math.serving.protocol import (
+    Answer,
+    AttemptReport,
+    ChatRequest,
+    ChatResponse,
+    Choice,
+    Message,
+    Report,
+    Usage,
+    Vote,
+    now,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.checkpoints import same_run
+from openrlhf_math.checkpoints import folder
 from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.data.problems import read_rows
@@ -276,4 +276,4 @@ def check_same(args: SimpleNamespace, config: dict, fixed: tuple[str, ...] = ())
     def is_free(name: str) -> bool:
         return name not in fixed and name.split(".")[0] in (*FREE_SECTIONS, "traces")
 
-    same_run.check_same(args.math.run_dir, config, is_free, "traces", source)
+    folder.check_same(args.math.run_dir, config, is_free, "traces", source)

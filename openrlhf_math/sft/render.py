@@ -33,7 +33,7 @@ from openrlhf_math.modeling.model_kind import check_language_model, read_config,
 from openrlhf_math.rewards.own_words import output_blocks
 from openrlhf_math.rewards.thinking import CLOSE, OPEN
 from openrlhf_math.sft.frame import bare_frame, find_frame, stop_tokens
-from openrlhf_math.training.flag_values import TEMPLATE_FLAG
+from openrlhf_math.training.flag_checks import TEMPLATE_FLAG
 
 MODEL_FLAG = "--model.model_name_or_path"
 # What is counted while rendering.

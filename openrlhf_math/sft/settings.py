@@ -14,8 +14,14 @@ from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
 from openrlhf_math.training import short_help
-from openrlhf_math.training.flag_checks import check_kernels, check_parallel, hide_wandb_key
-from openrlhf_math.training.flag_values import add_template_flags, check_template_used, check_values
+from openrlhf_math.training.flag_checks import (
+    add_template_flags,
+    check_kernels,
+    check_parallel,
+    check_template_used,
+    check_values,
+    hide_wandb_key,
+)
 from openrlhf_math.training.lora import LORA, Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
 

@@ -24,8 +24,7 @@ from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.serving.app import _as_api_error
 from openrlhf_math.serving.errors import ApiError
 from openrlhf_math.serving.plan import Service, plan
-from openrlhf_math.serving.protocol import ChatRequest
-from openrlhf_math.serving.schema import Message, Wishes
+from openrlhf_math.serving.protocol import ChatRequest, Message, Wishes
 
 NAN, INF = math.nan, math.inf
 

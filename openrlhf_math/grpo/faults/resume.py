@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.checkpoints.folder import GIB, age, settle
-from openrlhf_math.checkpoints.same_run import check_same
+from openrlhf_math.checkpoints.folder import GIB, age, check_same, settle
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
 from openrlhf_math.former_names import UNGRADED_FILE
