@@ -132,7 +132,7 @@ class PairJudge:
         return hashlib.sha256("\0".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
 
 
-def read_answer(content: str, finish_reason: str = "stop") -> Judgement:
+def read_answer(content: str, finish_reason: str) -> Judgement:
     """The last `"same": true` or `"same": false` of a reply, whatever a model writes around it.
 
     A reply that the token limit cut off has none: what it has may be a thought on the way.

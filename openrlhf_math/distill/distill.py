@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 from openrlhf_math.data.files import written_whole
 from openrlhf_math.distill.collect import SET_ASIDE, Verdicts, Watcher, collect
@@ -19,6 +18,7 @@ from openrlhf_math.distill.teachers import Teacher
 from openrlhf_math.distill.yields import outcomes, yield_curve, yields
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.runs.journal import Journal, refused_if_unwritable
+from openrlhf_math.runs.records import append_jsonl
 
 DATA = "data/train.parquet"  # where `datasets` looks for a split named train
 
@@ -41,7 +41,7 @@ def distill(
         verdicts = asyncio.run(_collect(tasks, settings, journal, teacher, watcher))
     finally:
         with contextlib.suppress(OSError):  # a full disk is reported already
-            _append(output / "runs.jsonl", _run_record(journal, had, teacher, time.time() - begun))
+            append_jsonl(output / "runs.jsonl", _run_record(journal, had, teacher, time.time() - begun))
     with refused_if_unwritable(output):
         kept = write_dataset(output / "dataset" / DATA, tasks.asked, verdicts, journal, settings, rule)
         report = make_report(tasks, settings, verdicts, kept)
@@ -111,11 +111,6 @@ def _run_record(journal: Journal, had: int, teacher: Teacher, seconds: float) ->
         "failed_tries": dict(teacher.failed_tries),
         "seconds": round(seconds, 3),
     }
-
-
-def _append(path: Path, record: dict) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
 
 
 def _verdict_rows(tasks: list[Task], verdicts: Verdicts) -> Iterator[dict]:

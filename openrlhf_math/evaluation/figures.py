@@ -69,7 +69,7 @@ def mark(row: Row, pool: GradingPool, judge: AnswerJudge | None = None) -> Marke
     return Marked(row, grades, judged)
 
 
-def all_marked(rows: Iterable[Row], pool: GradingPool, judge: AnswerJudge | None = None) -> Iterator[Marked]:
+def all_marked(rows: Iterable[Row], pool: GradingPool, judge: AnswerJudge | None) -> Iterator[Marked]:
     """Many rows at a time, in their order."""
     threads = pool.config.workers + 1
     if judge:

@@ -20,7 +20,7 @@ from openrlhf_math.report.figures import (
 from openrlhf_math.report.plots import SERIES, Plot, plot, single_points
 from openrlhf_math.report.runs import Evaluation, Found, Training, all_settings, differences
 from openrlhf_math.report.samples import Samples, groups_of, samples_of, ungraded_of
-from openrlhf_math.report.table import INTERVAL, NO_OPENING, Interval, Opening, Table, visible
+from openrlhf_math.report.table import INTERVAL, Interval, Opening, Table, visible
 from openrlhf_math.runs.process import FAILED, KILLED, STOPPED, state_of
 
 DASHES = ("solid", "dashed", "dotted")  # in CSS, as `plots.DASHES`
@@ -40,7 +40,7 @@ class Section:
     folded: bool = False
 
 
-def as_page(title: str, sections: list[Section], opening: Opening = NO_OPENING) -> str:
+def as_page(title: str, sections: list[Section], opening: Opening) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

@@ -182,7 +182,7 @@ class AnswerJudge:
         return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def read_verdict(content: str, finish_reason: str = "stop") -> bool | None:
+def read_verdict(content: str, finish_reason: str) -> bool | None:
     """The last `"same": true` or `"same": false` of a reply. None without one, and for one that the limit cut off: what
     it has may be a thought on the way."""
     found = _SAME.findall(content)

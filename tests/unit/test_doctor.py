@@ -215,7 +215,7 @@ def test_nvcc_must_match_torch_cuda(tmp_path: Path, release: str | None, level: 
     if release:
         executable(tmp_path / "cuda/bin/nvcc", f'echo "Cuda compilation tools, release {release}, V{release}.1"')
     environment = {"PATH": "/nowhere", "CUDA_HOME": str(tmp_path / "cuda")}
-    finding = software.cuda_compiler(environment, torch_cuda="13.0")
+    finding = software.cuda_compiler("13.0", environment)
     assert finding.level == level
     assert found in finding.found
 
