@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.errors import UserError
 
 TAG = re.compile(r"(best_)?global_step(\d+)")  # OpenRLHF's names; the best one by evaluation is kept apart
@@ -96,7 +96,7 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def name_latest(folder: Path, tag: str) -> None:
-    with written_whole(folder / "latest") as file:
+    with atomic_write(folder / "latest") as file:
         file.write(tag)
 
 
@@ -155,7 +155,7 @@ def seal(checkpoint: Path, names: Iterable[str]) -> Entries:
 
 def write_manifest(checkpoint: Path, entries: Entries) -> None:
     """Last of all files, which must be on the disk. Raises OSError."""
-    with written_whole(checkpoint / MANIFEST) as file:
+    with atomic_write(checkpoint / MANIFEST) as file:
         file.write(json.dumps({"files": entries}, indent=2, sort_keys=True) + "\n")
     sync(checkpoint / MANIFEST)
     for folder in (*(path for path in checkpoint.rglob("*") if path.is_dir()), checkpoint):

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.errors import UserError
 from openrlhf_math.report.table import as_markdown
 
@@ -203,12 +203,12 @@ def write_results(
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / folder.name
     experiment.draw(found, stem)
-    with written_whole(stem.with_suffix(".md")) as file:
+    with atomic_write(stem.with_suffix(".md")) as file:
         file.write(as_markdown(experiment.TITLE, experiment.tables(found)))
         file.write(f"\n![{experiment.TITLE}]({stem.name}.png)\n")
-    with written_whole(stem.with_suffix(".json")) as file:
+    with atomic_write(stem.with_suffix(".json")) as file:
         file.write(json.dumps(_plain(asdict(found)) | {"seconds_of_all_commands": round(seconds)}, indent=2) + "\n")
-    with written_whole(folder / COMMANDS) as file:
+    with atomic_write(folder / COMMANDS) as file:
         file.write(ABOUT_COMMANDS)
         file.writelines(f"{shlex.join(['openrlhf-math', *command])}\n" for command in commands)
 
@@ -287,7 +287,7 @@ def _measure(args: argparse.Namespace) -> None:
     from openrlhf_math.experiments.speed import time_completions
 
     summary = time_completions(problems, settings)
-    with written_whole(args.output) as file:
+    with atomic_write(args.output) as file:
         file.write(json.dumps(summary) + "\n")
     print(json.dumps(summary))
 

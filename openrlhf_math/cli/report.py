@@ -79,10 +79,10 @@ def _check_drawing() -> None:
 
 
 def _write(flag: str, path: Path, text: str) -> None:
-    from openrlhf_math.data.files import written_whole
+    from openrlhf_math.data.files import atomic_write
 
     try:
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             file.write(text)
     except OSError as error:
         raise UserError(f"{flag} {path} cannot be written: {error.strerror}") from None

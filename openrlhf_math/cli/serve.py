@@ -124,13 +124,15 @@ def _serve_here(
         from openrlhf_math.serving.plan import token_counter
 
         count = token_counter(args.model)
-    why = serve_here(parts, service, args.host, port, key, lambda: _say_address(args.host, port), count, CHECK_SECONDS)
+    why = serve_here(
+        parts, service, args.host, port, key, lambda: _print_address(args.host, port), count, CHECK_SECONDS
+    )
     if why:
         print(f"openrlhf-math serve: {why}", file=sys.stderr)
     return 1 if why else 0
 
 
-def _say_address(host: str, port: int) -> None:
+def _print_address(host: str, port: int) -> None:
     print(f"http://{host}:{port}/v1", flush=True)
 
 
@@ -144,7 +146,7 @@ def _serve(
     with started(parts) as reranker, deployed(reranker, service, args.model, args.host, port, key):
         for one in (signal.SIGTERM, signal.SIGINT):  # after Ray, which has its own handlers
             signal.signal(one, lambda *_: ended.set())
-        _say_address(args.host, port)
+        _print_address(args.host, port)
         while not ended.wait(CHECK_SECONDS):
             if why := hopeless(reranker):
                 print(f"openrlhf-math serve: {why}", file=sys.stderr)

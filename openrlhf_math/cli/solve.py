@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, limits, method, settings
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.data.schema import text_error
 from openrlhf_math.errors import UserError
 from openrlhf_math.former_names import SOLUTIONS, renamed
@@ -162,7 +162,7 @@ def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: l
     settle(args.chat_date, next((line[KEY] for line in rows if KEY in line), None), args.output or "")
     date = check_there(args) if left else None
     if args.total_seconds:
-        _tell_share(args, len(left))
+        _print_share(args, len(left))
     interrupted = False
     with _lines(args.output, rows) as write, bar(len(problems), args.attempts) as display:
         for solved in _solutions(args, asked, [problems[number] for number in left], display):
@@ -186,7 +186,7 @@ def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: l
     return 1 if all(line["answer"] is None for line in rows) else 0
 
 
-def _tell_share(args: argparse.Namespace, problems: int) -> None:
+def _print_share(args: argparse.Namespace, problems: int) -> None:
     share = args.total_seconds * min(args.problem_concurrency, problems) / max(problems, 1)
     if share < args.seconds and problems > args.problem_concurrency:
         print(
@@ -289,7 +289,7 @@ def _lines(path: Path | None, rows: list[dict]) -> Iterator[Callable[[dict], Non
     if path is None:
         yield lambda line: None
         return
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in rows)
     with path.open("a") as file:
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from openrlhf_math.colocation.engine_life import end_actor, engine_start
 from openrlhf_math.colocation.layout import inference_arguments
+from openrlhf_math.concurrency import end
 from openrlhf_math.errors import BadValue, UserError, brief
-from openrlhf_math.side_by_side import end
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM

@@ -289,7 +289,7 @@ def _checked(turns: list[Turn]) -> list[Turn]:
     return turns
 
 
-def thinking_apart(turn: Turn) -> tuple[str | None, str]:
+def split_thinking(turn: Turn) -> tuple[str | None, str]:
     """(thinking, answer) of an assistant's turn with the space around them; None without thinking. Raises BadRow.
 
     A text with only a closing tag begins with thinking: the chat template of its model has written the opening tag.

@@ -118,7 +118,7 @@ def _of_split(folder: Path, split: str, shown: str) -> list[File]:
         raise UserError(
             f"{shown} has the splits {found}{others}; name one of them in place of '{split}', or give a file"
         )
-    check_whole([str(file.relative_to(folder)) for file in chosen], shown)
+    check_complete([str(file.relative_to(folder)) for file in chosen], shown)
     _check_once([file.relative_to(folder) for file in chosen], folder, shown)
     return [File(str(file), str(file)) for file in chosen]
 
@@ -148,7 +148,7 @@ def _check_once(names: Sequence[Path], folder: Path, shown: str) -> None:
             raise UserError(f"{shown} has one file under two names, {other} and {name}; remove one of them")
 
 
-def check_whole(names: Sequence[str], shown: str) -> None:
+def check_complete(names: Sequence[str], shown: str) -> None:
     """Raise UserError if a shard is missing that the names of the others, `train-00000-of-00003`, tell of."""
     found: dict[tuple[str, int], set[int]] = {}
     for name in names:
@@ -205,7 +205,7 @@ def _listed(place: Place, split: str, shown: str) -> list[File]:
             f"{shown or name}: cannot be read as a dataset ({first_line(error)}); its files can be given instead"
         ) from error
     if os.path.isdir(place.place):
-        check_whole([os.path.relpath(file.name, place.place) for file in found], shown)
+        check_complete([os.path.relpath(file.name, place.place) for file in found], shown)
     if strange := next((file.name for file in found if not is_table(file.name)), None):
         raise UserError(f"{shown or name}: {strange} is of no known format; convert it to one ({SUPPORTED})")
     return found

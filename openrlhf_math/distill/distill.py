@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.distill.collect import SET_ASIDE, Verdicts, Watcher, collect
 from openrlhf_math.distill.dataset import write_card, write_dataset
 from openrlhf_math.distill.keep import Rule, is_unverified
@@ -46,12 +46,12 @@ def distill(
         kept = write_dataset(output / "dataset" / DATA, tasks.asked, verdicts, journal, settings, rule)
         report = make_report(tasks, settings, verdicts, kept)
         licences = {task.source: task.licence for task in tasks.asked}
-        with written_whole(output / "dataset" / "README.md") as file:
+        with atomic_write(output / "dataset" / "README.md") as file:
             verified = not is_unverified(rule)
             file.write(write_card(report, dict(sorted(licences.items())), command, verified))
-        with written_whole(output / "verdicts.jsonl") as file:
+        with atomic_write(output / "verdicts.jsonl") as file:
             file.writelines(json.dumps(row) + "\n" for row in _verdict_rows(tasks.asked, verdicts))
-        with written_whole(output / "report.json") as file:
+        with atomic_write(output / "report.json") as file:
             file.write(json.dumps(plain(report), indent=2) + "\n")
     return report
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.colocation.async_engine import generation_arguments
 from openrlhf_math.colocation.layout import CPU_SEQUENCES, cache_arguments, inference_arguments
+from openrlhf_math.concurrency import end
 from openrlhf_math.errors import UserError, brief
 from openrlhf_math.evaluation.benchmarks import MOST_TOKENS, Sampling
 from openrlhf_math.evaluation.settings import EvalSettings
@@ -23,7 +24,6 @@ from openrlhf_math.rerank.here import run_here
 from openrlhf_math.rerank.prompts import EngineText
 from openrlhf_math.rerank.roles import Completion
 from openrlhf_math.seeds import derived_seed
-from openrlhf_math.side_by_side import end
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
 
 if TYPE_CHECKING:

@@ -179,7 +179,7 @@ def draw(found: Findings, stem: Path) -> None:
         figure.in_percent(accuracy)
         mixed.set(title="Groups that teach", ylabel="neither all right nor all wrong", ylim=(0, 1))
         figure.in_percent(mixed)
-        figure.whole_steps(mixed)
+        figure.integer_steps(mixed)
         names, colours = (
             [one.name for one in found.orders],
             [COLOURS.get(one.name, "black") for one in found.orders],

@@ -129,7 +129,7 @@ def draw(results: Findings, stem: Path) -> None:
         rewards, (heldout, memory, seconds) = panels[: len(names)], panels[columns : columns + 3]
         for unused in (*panels[len(names) : columns], *panels[columns + 3 :]):
             unused.axis("off")
-        figure.draw_bands_apart(rewards, [one.reward for one in results.coefficients], colours)
+        figure.draw_separate_bands(rewards, [one.reward for one in results.coefficients], colours)
         for one, name, panel in zip(results.coefficients, names, rewards, strict=True):
             panel.set(title=f"Reward, KL {name}" + ("" if one.kl else ": no reference model"))
         rewards[0].set(ylabel="mean reward of a step's completions")

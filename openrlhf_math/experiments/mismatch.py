@@ -120,7 +120,7 @@ def draw(found: Findings, stem: Path) -> None:
     names = [LABELS.get(one.name, one.name) for one in found.ways]
     colours = [COLOURS[one.name] for one in found.ways]
     with figure.figure(stem, title, note, (1, len(names) + 1), size=(3.7, 3.4)) as (*training, heldout):
-        figure.draw_bands_apart(training, [one.accuracy for one in found.ways], colours)
+        figure.draw_separate_bands(training, [one.accuracy for one in found.ways], colours)
         for name, panel in zip(names, training, strict=True):
             panel.set(title="Exact engine" if name == LABELS[EXACT] else f"Perturbed engine, {name}")
             figure.in_percent(panel)

@@ -145,7 +145,7 @@ def draw(found: Findings, stem: Path) -> None:
         figure.in_percent(accuracy)
         divergence.set(title="Reverse KL to the teacher", ylabel="nats a token")
         divergence.legend(loc="best")
-        figure.whole_steps(divergence)
+        figure.integer_steps(divergence)
         heldout.axhline(found.student.value, color="grey", linestyle="--", label="before")
         heldout.axhline(found.teacher.value, color="black", linestyle=":", label="the teacher")
         names = [one.name.replace(" ", "\n", 1) for one in found.ways]

@@ -244,7 +244,7 @@ class MathTrainer(UpstreamTrainer):
         with self.watchdog.phase("sync", f"weights to go from {POLICY} to {ENGINES}"):
             self.engines.check()
             self.phases.transfer()
-            self.engines.tell_version()
+            self.engines.send_version()
 
     def save_logs_and_checkpoints(
         self, global_step: int, logs_dict: dict | None = None, client_states: dict | None = None

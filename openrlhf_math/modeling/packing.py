@@ -11,8 +11,8 @@ Tensor = torch.Tensor
 Made = TypeVar("Made")
 
 # Attention pads segments to the longest in their call: one call for each part of similar length, few enough calls.
-MOST_ALIKE = 0.75
-FEWEST_ALIKE = 8
+LEAST_LENGTH_RATIO = 0.75
+FEWEST_OF_A_PART = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +195,14 @@ def pack(
 def alike(lengths: list[int]) -> list[list[int]]:
     """Numbers of pieces, those of like length together: padded to the longest, a part wastes little.
 
-    From the longest down, a part ends where a piece is shorter than MOST_ALIKE of its longest and it holds enough.
+    From the longest down, a part ends where a piece is shorter than LEAST_LENGTH_RATIO of its longest and the part has
+    at least FEWEST_OF_A_PART.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     parts: list[list[int]] = [[]]
     for number in order:
         part = parts[-1]
-        if len(part) >= FEWEST_ALIKE and lengths[number] < MOST_ALIKE * lengths[part[0]]:
+        if len(part) >= FEWEST_OF_A_PART and lengths[number] < LEAST_LENGTH_RATIO * lengths[part[0]]:
             parts.append([])
         parts[-1].append(number)
     return parts

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from openrlhf_math.colocation.layout import enter_environment
+from openrlhf_math.concurrency import gather
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.prompts import chat
 from openrlhf_math.modeling.model_folder import count_parameters
@@ -19,7 +20,6 @@ from openrlhf_math.rerank.roles import Messages, RequestError, Sampler, Sampling
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.runs.journal import Journal, open_journal
 from openrlhf_math.seeds import derived_seed
-from openrlhf_math.side_by_side import side_by_side
 
 
 def prefixes(response: str, steps: Sequence[str], separator: str) -> list[str]:
@@ -195,7 +195,7 @@ async def _draw(
             done += 1
             listen(done, len(names))
 
-    await side_by_side(work() for _ in range(min(settings.concurrency, len(missing))))
+    await gather(work() for _ in range(min(settings.concurrency, len(missing))))
     return refused
 
 

@@ -108,7 +108,7 @@ def _in_a_row(title: str) -> str:
 
 def _from_to(curve: Curve, rows: list[dict]) -> str:
     values = _values(curve, rows)
-    if not values or (not curve.zeros_tell and not any(values)):
+    if not values or (not curve.zeros_matter and not any(values)):
         return "-"
     show = percent if curve.share else plain
     end = _end(values)

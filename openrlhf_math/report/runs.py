@@ -183,7 +183,7 @@ def _runs_within(path: Path) -> Iterator[Path]:
 
 
 # They differ between any two runs and say nothing, or repeat what the run's name says.
-NEVER_TOLD = (
+NEVER_SHOWN = (
     "ckpt.path", "ckpt.output_dir", "logger.tensorboard_dir", "logger.wandb.run_name", "math.run_dir",
     "math.started_at", "train.agent_func_path", "local_rank",
 )  # fmt: skip
@@ -198,7 +198,7 @@ def flat(settings: dict, prefix: str = "") -> dict[str, str]:
         dotted = f"{prefix}{name}"
         if isinstance(value, dict):
             found |= flat(value, f"{dotted}.")
-        elif dotted not in NEVER_TOLD and name not in SECRETS:
+        elif dotted not in NEVER_SHOWN and name not in SECRETS:
             found[dotted] = value if isinstance(value, str) else json.dumps(value)
     return found
 

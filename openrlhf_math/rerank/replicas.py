@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from openrlhf_math.concurrency import gather, within
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.roles import Completion, CutOff, Gone, Messages, Sampling, Unavailable
-from openrlhf_math.side_by_side import side_by_side, within
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
 ANSWERS_WITHIN_SECONDS = 8.0
-CUT_OFF_SECONDS = 3.0  # less than what was cancelled is waited for, see `side_by_side`
+CUT_OFF_SECONDS = 3.0  # less than what was cancelled is waited for, see `concurrency`
 
 
 class Replicas:
@@ -62,7 +62,7 @@ class Replicas:
 
     async def check(self) -> None:
         """Raises Unavailable unless one of them answers, Gone if all are dead for good."""
-        answers = await side_by_side(map(self._answers, range(len(self.actors))))
+        answers = await gather(map(self._answers, range(len(self.actors))))
         if True in answers:
             return
         if len(self._dead) == len(self.actors):
@@ -119,7 +119,7 @@ class Sleepers(Replicas):
     """All of some actors put to sleep, and awake again."""
 
     async def sleep(self) -> None:
-        await side_by_side(actor.sleep.remote() for actor in self.actors)
+        await gather(actor.sleep.remote() for actor in self.actors)
 
     async def wake_up(self) -> None:
-        await side_by_side(actor.wake_up.remote() for actor in self.actors)
+        await gather(actor.wake_up.remote() for actor in self.actors)

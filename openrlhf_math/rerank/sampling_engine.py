@@ -15,12 +15,12 @@ from openrlhf_math.colocation.async_engine import (
     start_engine,
 )
 from openrlhf_math.colocation.layout import cache_arguments
+from openrlhf_math.concurrency import end
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError, brief
 from openrlhf_math.rerank.confidence import Meter, logprob_arguments, read_logprobs
 from openrlhf_math.rerank.prompts import EngineText, Prompts
 from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, RequestError, Sampling
-from openrlhf_math.side_by_side import end
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
 from openrlhf_math.tools.settings import ToolSettings
 

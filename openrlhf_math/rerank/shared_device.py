@@ -6,9 +6,9 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Protocol
 
+from openrlhf_math.concurrency import within
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.roles import Completion, Gone, Messages, Sampler, Sampling, Scorer
-from openrlhf_math.side_by_side import within
 
 SWITCH_SECONDS = 300.0  # for an engine to leave the device, or to come back
 

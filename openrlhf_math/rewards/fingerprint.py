@@ -59,11 +59,11 @@ def blocking_keys(answer: str, problem: str = "") -> list[str]:
 
 
 def _keys(answer: str, problem: str) -> Iterator[str]:
-    chosen, beside = choice(answer)
+    chosen, behind = choice(answer)
     offered = options(problem) if problem else {}
     if several(answer) or offered and (chosen or together(unstyled(answer)) or answer.rstrip(")").upper() in offered):
         raise _Anything
-    if beside or SPEAKS_OF_CONSTANTS.search(problem):
+    if behind or SPEAKS_OF_CONSTANTS.search(problem):
         raise _Anything
     if DECIMAL_COMMA.match(answer):
         yield from _near(mpmath.mpf(answer.replace(",", ".")))

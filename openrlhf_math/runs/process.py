@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.errors import UserError, first_line
 
 FILE = "process.json"
@@ -63,7 +63,7 @@ def working(
     def write(**changed: Any) -> None:
         nonlocal now
         now = replace(now, **changed)
-        with written_whole(run_dir / FILE) as file:
+        with atomic_write(run_dir / FILE) as file:
             file.write(json.dumps(asdict(now), indent=2) + "\n")
 
     write()

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.errors import UserError
 from openrlhf_math.former_names import METRICS, renamed
 
@@ -30,7 +30,7 @@ def keep_until(path: Path, step: int) -> list[dict]:
     if not path.exists():
         return []
     records = [record for record in read_objects(path) if record["step"] <= step]
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     return records
 

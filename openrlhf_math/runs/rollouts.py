@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from openrlhf_math.data.files import named_when_whole
+from openrlhf_math.data.files import named_when_complete
 from openrlhf_math.errors import UserError, first_line
 from openrlhf_math.former_names import outcome
 
@@ -99,7 +99,7 @@ def write_step(path: Path, columns: Mapping[str, Sequence]) -> None:
     at = names.index("reward") + 1
     table = pyarrow.table({name: (arrow | parts)[name] for name in [*names[:at], *parts, *names[at:]]})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with named_when_whole(path) as unfinished:
+    with named_when_complete(path) as unfinished:
         parquet.write_table(table, unfinished, compression="zstd")
 
 

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from openrlhf_math.concurrency import closing, end, in_thread, within
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.reranker import Progress, Solved
 from openrlhf_math.rerank.roles import RequestError, Unavailable, Unmeasured
@@ -28,8 +29,7 @@ from openrlhf_math.rerank.solver import Method, Solution
 from openrlhf_math.rerank.task import Turn
 from openrlhf_math.serving.errors import ApiError, ClientLeft
 from openrlhf_math.serving.plan import Plan, Service, plan, response
-from openrlhf_math.serving.protocol import ChatRequest, ChatResponse, Usage, Wishes, now, read_request
-from openrlhf_math.side_by_side import aside, closing, end, within
+from openrlhf_math.serving.protocol import ChatRequest, ChatResponse, SolveOptions, Usage, now, read_request
 
 ANSWERS_WITHIN = 1.0  # seconds
 
@@ -145,7 +145,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
 
     @app.post(CHAT, response_model=ChatResponse, openapi_extra=_body_schema())
     async def chat_completions(request: Request) -> ChatResponse | StreamingResponse:
-        wanted = await within(PARSE_SECONDS, aside(read_request, await _read(request)))
+        wanted = await within(PARSE_SECONDS, in_thread(read_request, await _read(request)))
         planned = plan(wanted, service)
         assert planned.limits.seconds is not None  # a server gives its own where a request has none
         end_by = Deadline(planned.limits.seconds + GRACE_SECONDS)
@@ -185,7 +185,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
                         usage = None
                         if wanted.continuous_usage:
                             if prompt_tokens is None:
-                                prompt_tokens = await within(end_by.left(), aside(_prompt_tokens, planned))
+                                prompt_tokens = await within(end_by.left(), in_thread(_prompt_tokens, planned))
                             usage = Usage.of(prompt_tokens, news.tokens)
                         yield event(progress_chunk(identity, created, name, news, usage))
                     elif answer is not None:
@@ -203,7 +203,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
         def made() -> ChatResponse:
             return response(solution, wanted, service, planned.method.rule, _prompt_tokens(planned))
 
-        return await within(end_by.left(), aside(made))
+        return await within(end_by.left(), in_thread(made))
 
     def _prompt_tokens(planned: Plan) -> int:
         return count_tokens(planned.method.turns(planned.problem)(0))
@@ -219,10 +219,10 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
         return {"status": "ok", "requests_under_way": busy}
 
     @app.get("/metrics")
-    async def told_metrics() -> Response:
+    async def metrics_page() -> Response:
         return Response(metrics.text(), media_type=metrics.content_type)
 
-    _tell_errors(app, metrics)
+    _handle_errors(app, metrics)
     return app
 
 
@@ -238,7 +238,7 @@ KINDS: dict[type[Exception], Callable[[Any], ApiError]] = {
 }
 
 
-def _tell_errors(app: FastAPI, metrics: Metrics) -> None:
+def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
     """Whatever ends a request is a response."""
 
     async def tell(request: Request, error: Exception) -> JSONResponse:
@@ -336,7 +336,7 @@ def _body_schema() -> dict:
     """Of the request, which is read by hand so that its size is bounded and its errors are in OpenAI's form."""
     said = "OpenAI's chat completion request, with the further fields of vLLM's server"
     schema: dict[str, Any] = {"type": "object", "description": said, "required": ["messages"]}
-    schema["properties"] = {"openrlhf_math": Wishes.model_json_schema()}
+    schema["properties"] = {"openrlhf_math": SolveOptions.model_json_schema()}
     content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}
 

@@ -12,6 +12,7 @@ from ray import serve
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openrlhf_math.concurrency import within
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.reranker import Progress, Solved
@@ -21,7 +22,6 @@ from openrlhf_math.serving.app import RequiresKey, build_app
 from openrlhf_math.serving.errors import ClientLeft, ErrorsInForm
 from openrlhf_math.serving.plan import Service, token_counter
 from openrlhf_math.serving.protocol import prepare
-from openrlhf_math.side_by_side import within
 
 ANSWERS_WITHIN = 10.0  # seconds
 

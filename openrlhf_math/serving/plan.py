@@ -88,38 +88,38 @@ def plan(request: ChatRequest, service: Service) -> Plan:
 
 
 def _limits(request: ChatRequest, service: Service) -> Limits:
-    wishes = request.wishes
-    attempts = wishes.attempts or max(service.limits.attempts or 0, request.n)
+    options = request.options
+    attempts = options.attempts or max(service.limits.attempts or 0, request.n)
     most: dict[str, tuple[float | None, float | None]] = {
         "attempts": (attempts, service.most_attempts),
-        "seconds": (wishes.seconds, service.limits.seconds),
-        "tokens": (wishes.tokens, service.limits.tokens),
+        "seconds": (options.seconds, service.limits.seconds),
+        "tokens": (options.tokens, service.limits.tokens),
     }
     for name, (wanted, limit) in most.items():
         if wanted is not None and limit is not None and wanted > limit:
-            field = "n" if name == "attempts" and not wishes.attempts else f"openrlhf_math.{name}"
+            field = "n" if name == "attempts" and not options.attempts else f"openrlhf_math.{name}"
             raise ApiError(400, f"{field}: {wanted} is more than this server gives, {limit}", field)
     return Limits(
         attempts=attempts,
-        seconds=wishes.seconds or service.limits.seconds,
-        tokens=wishes.tokens or service.limits.tokens,
+        seconds=options.seconds or service.limits.seconds,
+        tokens=options.tokens or service.limits.tokens,
     )
 
 
 def _method(request: ChatRequest, service: Service) -> Method:
-    wishes, method = request.wishes, service.method
-    if wishes.rule is not None:
+    options, method = request.options, service.method
+    if options.rule is not None:
         field = "openrlhf_math.rule"
-        if wishes.rule not in RULES:  # no dotted path: what is imported is not for clients to say
-            raise ApiError(400, f"{field}: there is no {wishes.rule!r}, only {', '.join(RULES)}", field)
-        if needs_scores(RULES[wishes.rule]) and not service.scored:
-            raise ApiError(400, f"{field}: {wishes.rule} needs scores, and this server has no scorer", field)
-        if needs_confidence(RULES[wishes.rule]) and not service.measured:
-            raise ApiError(400, f"{field}: {wishes.rule} needs the model's confidence, which this server cannot "
+        if options.rule not in RULES:  # no dotted path: what is imported is not for clients to say
+            raise ApiError(400, f"{field}: there is no {options.rule!r}, only {', '.join(RULES)}", field)
+        if needs_scores(RULES[options.rule]) and not service.scored:
+            raise ApiError(400, f"{field}: {options.rule} needs scores, and this server has no scorer", field)
+        if needs_confidence(RULES[options.rule]) and not service.measured:
+            raise ApiError(400, f"{field}: {options.rule} needs the model's confidence, which this server cannot "
                            "measure", field)  # fmt: skip
-        method = replace(method, rule=RULES[wishes.rule])
-    if wishes.confidence is not None:
-        method = replace(method, stop=cannot_lose if wishes.confidence == 1 else confident(wishes.confidence))
+        method = replace(method, rule=RULES[options.rule])
+    if options.confidence is not None:
+        method = replace(method, stop=cannot_lose if options.confidence == 1 else confident(options.confidence))
     return method
 
 

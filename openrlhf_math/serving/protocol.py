@@ -65,7 +65,7 @@ class Message(BaseModel):
         return {"role": "system" if self.role == "developer" else self.role, "content": self.text, **thought}
 
 
-class Wishes(Strict):
+class SolveOptions(Strict):
     """How this problem is to be solved; what is not given is as the server was started.
 
     rule: a name of `choose`. confidence: stop when the leader is ahead with this probability.
@@ -214,7 +214,7 @@ class ChatRequest:
     stream: bool = False
     usage: bool = False
     continuous_usage: bool = False
-    wishes: Wishes = field(default_factory=Wishes)
+    options: SolveOptions = field(default_factory=SolveOptions)
     identity: str = field(default_factory=fresh_id)
 
 
@@ -224,7 +224,7 @@ class OfOurs(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     messages: list[Message] = Field(min_length=1)
-    openrlhf_math: Wishes = Wishes()
+    openrlhf_math: SolveOptions = SolveOptions()
     n: int = Field(1, ge=1)
     stop: list[str] | str = []
 
@@ -348,7 +348,7 @@ def _request(ours: OfOurs, fields: dict, read: BaseModel) -> ChatRequest:
         stream=bool(value["stream"]),
         usage=bool(options and options.include_usage),
         continuous_usage=bool(options and options.include_usage and options.continuous_usage_stats),
-        wishes=ours.openrlhf_math,
+        options=ours.openrlhf_math,
         identity=f"chatcmpl-{value['request_id']}",
     )
 

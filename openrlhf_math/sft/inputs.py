@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.checkpoints import folder
 from openrlhf_math.checkpoints.folder import settle
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.data.problems import read_rows
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import check_model, check_weights
@@ -73,7 +73,7 @@ def prepare(args: SimpleNamespace, display: Display = _quiet) -> None:
                 _write(path, part.traces)
         args.math.run_dir.mkdir(parents=True, exist_ok=True)
         _list(args.math.run_dir, [part for parts in found.values() for part in parts])
-        with written_whole(args.math.run_dir / "config.json") as file:
+        with atomic_write(args.math.run_dir / "config.json") as file:
             file.write(json.dumps(config, indent=2) + "\n")
     if not is_plain_text(args):
         _point_at(args, files)
@@ -205,7 +205,7 @@ def _list(run_dir: Path, parts: list[SetRows]) -> None:
     long = [{"set": part.source, "row": row, "tokens": tokens} for part in parts for row, tokens in part.long]
     for name, rows in (("set_aside.jsonl", bad), ("too_long.jsonl", long)):
         if rows:
-            with written_whole(run_dir / name) as file:
+            with atomic_write(run_dir / name) as file:
                 file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 

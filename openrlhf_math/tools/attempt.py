@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
+from openrlhf_math.concurrency import within
 from openrlhf_math.data.prompts import Continued, Tokenizer
 from openrlhf_math.seeds import derived_seed
-from openrlhf_math.side_by_side import within
 from openrlhf_math.tools.code_blocks import Call
 from openrlhf_math.tools.isolation import PLAIN, ToolFlags, find_isolation
 from openrlhf_math.tools.pool import KernelPool, Session, places_for, running_for

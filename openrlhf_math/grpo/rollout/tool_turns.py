@@ -83,8 +83,8 @@ def instruction(given: str, settings: RolloutTool | None) -> str:
 
     A chat template says it itself, and an instruction of the user's own stays as it is.
     """
-    says_it = settings is None or settings.form != "block" or given != INSTRUCTION
-    return given if says_it else f"{BlockTurns.instruction}\n{given}"
+    mentions_tool = settings is None or settings.form != "block" or given != INSTRUCTION
+    return given if mentions_tool else f"{BlockTurns.instruction}\n{given}"
 
 
 def _check_others(flags: dict) -> None:
