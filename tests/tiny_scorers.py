@@ -93,7 +93,16 @@ HEADS: dict[str, Callable[[Path], None]] = {
 }
 
 
-KINDS = ["qwen2.5-math-prm", "math-shepherd", "rlhflow-prm", "skywork-o1-prm", "reward-model", "verifier", OWN]
+KINDS = [
+    "qwen2.5-math-prm",
+    "math-shepherd",
+    "rlhflow-prm",
+    "skywork-o1-prm",
+    "reward-model",
+    "verifier",
+    "likelihood",
+    OWN,
+]
 
 
 def _with_head(directory: Path, architecture: str, head: dict[str, torch.Tensor]) -> None:
@@ -112,9 +121,9 @@ class Reference:
 
         tokens = AutoTokenizer.from_pretrained(directory).convert_tokens_to_ids(VERDICTS.get(kind, ()))
         weights = load_file(directory / "model.safetensors")
-        cls = AutoModelForCausalLM if tokens else AutoModel
+        cls = AutoModelForCausalLM if tokens or kind == "likelihood" else AutoModel
         self.model = cls.from_pretrained(directory, dtype=dtype, attn_implementation=attention).eval()
-        self.tokens = tokens
+        self.kind, self.tokens = kind, tokens
         config = AutoConfig.from_pretrained(directory)
         self.mean, self.std = getattr(config, "mean", 0.0), getattr(config, "std", 1.0)
         self.head = {
@@ -130,8 +139,11 @@ class Reference:
 
     @torch.no_grad()
     def __call__(self, ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits [batch, tokens, labels] for ids [batch, tokens]; of causal models the log-odds, good against bad."""
+        """Logits [batch, tokens, labels] for ids [batch, tokens]; of causal models the log-odds, good against bad, or
+        log-probabilities of the vocabulary where that is what is read."""
         output = self.model(ids, attention_mask=attention_mask)
+        if self.kind == "likelihood":
+            return output.logits.float().log_softmax(-1)
         if self.tokens:
             good, bad = self.tokens
             return (output.logits[..., good] - output.logits[..., bad]).float()[..., None]

@@ -12,6 +12,7 @@ import difflib
 import errno
 import gc
 import importlib
+import io
 import os
 import platform
 import select
@@ -78,6 +79,9 @@ def _versions() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 1 failed, 2 bad input."""
     gc.set_threshold(OBJECTS, 10, 10)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or a file that is not in UTF-8 cannot take every text
+            stream.reconfigure(errors="backslashreplace")
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="openrlhf-math",

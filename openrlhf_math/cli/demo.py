@@ -204,12 +204,12 @@ def train_prm(title: str, model: Path, training: Path, output: Path, problems: i
 
 
 def attempt(
-    title: str, model: Path, prm: Path, problems: Path, attempts: int, output: Path, seed: int, scorer: str = PRM
+    title: str, model: Path, judge: Path, problems: Path, attempts: int, output: Path, seed: int, scorer: str = PRM
 ) -> None:
-    """Write so many attempts at each problem, with the scores of the PRM in `prm`, to `output`/attempts.jsonl."""
+    """Write so many attempts at each problem, with the scores of the model `judge`, to `output`/attempts.jsonl."""
     output.mkdir(parents=True)
     stage(
-        title, "solve", "--model", model, "--scorer", scorer, "--scorer-model", prm / "run" / "model",
+        title, "solve", "--model", model, "--scorer", scorer, "--scorer-model", judge,
         "--problems", problems, "--output", output / "attempts.jsonl", "--seed", seed,
         *SOLVE_FLAGS, "--attempts", attempts, "--no-early-stop",
     )  # fmt: skip
@@ -217,7 +217,7 @@ def attempt(
 
 def rerank(title: str, model: Path, prm: Path, problems: Path, output: Path, seed: int) -> dict:
     """Solve the problems. Returns accuracy and interval of one attempt, of each rule, and of a perfect one."""
-    attempt(title, model, prm, problems, ATTEMPTS, output, seed)
+    attempt(title, model, prm / "run" / "model", problems, ATTEMPTS, output, seed)
     rules = [flag for _, rule in RULES for flag in ("--rule", rule)]
     summary = output_of(
         "vote", output / "attempts.jsonl", "--style", "think", *rules, "--aggregate", AGGREGATION, "--seed", seed,

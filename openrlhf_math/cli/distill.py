@@ -179,7 +179,7 @@ def run(args: argparse.Namespace) -> int:
 def read_settings(args: argparse.Namespace) -> "DistillSettings":
     """Raises ValueError or UserError for values that cannot work."""
     from openrlhf_math.colocation.layout import find_device
-    from openrlhf_math.data.chat_date import checked_date, kept_in, settle
+    from openrlhf_math.data.chat_date import checked_date, settle_for
     from openrlhf_math.data.trace import find_tags
     from openrlhf_math.distill.settings import DistillSettings, EngineSettings
     from openrlhf_math.endpoint.settings import endpoint_settings
@@ -213,7 +213,7 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
         concurrency=256 if args.concurrency is None else args.concurrency,
         engine_args=engine_args(args),
     )
-    settle(args.chat_date, kept_in(args.output / "config.json"), args.output)
+    settle_for(args.chat_date, args.output, args.output / "config.json")
     tokenizers: list[Tokenizer] = []
     if args.teacher == "engine":
         check_chat_model("--model", args.model, engine.device, args.max_context)

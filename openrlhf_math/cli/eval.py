@@ -60,6 +60,7 @@ After a kill the same command resumes with the completions that exist. --output 
 """
 
 
+SCORES = "scores.json"
 SAMPLING = ("samples", "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 PROTOCOL_HELP = (
     "model: the model's own generation_config.json and context; poster: 5,048 tokens, temperature 0.6, top-p 0.95 "
@@ -203,8 +204,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--parquet needs pyarrow; install it, or leave --parquet out")
     if not args.output:
         raise UserError("--output is missing: name a directory for the results")
-    kept = chat_date.kept_in(args.output / "config.json", args.output / "scores.json")
-    chat_date.settle(args.chat_date, kept, args.output)
+    chat_date.settle_for(args.chat_date, args.output, args.output / "config.json", args.output / SCORES)
     summary = _score(args) if args.completions else _sample(args)
     print(json.dumps(summary, indent=2)) if args.json else tables.show(summary, args.output)
 
@@ -224,7 +224,7 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
     _check_free(args.output)
     rewards = _rewards(args, args.style or "boxed")
     scorer, judge = _scorer(args), judge_settings(args)
-    if args.chat_date:
+    if args.chat_date or (args.output / SCORES).exists():
         checked_date(args.chat_date, args.scorer_model or str(args.completions), *_scorers_tokenizers(scorer))
     keys = Keys(args.answer_key or "gold", args.response_key, args.problem_key or "problem")
     rows = read_completions(args.completions, keys)[: args.max_problems]
@@ -313,7 +313,8 @@ def _sample(args: argparse.Namespace) -> dict[str, dict]:
     sets = [sampled(one, recommends, flags) for one in sets]
     if not args.base_url:
         enter_environment(settings.device, count_parameters(settings.model))  # before torch is imported
-    tokenizers = _scorers_tokenizers(settings.scorer) if args.chat_date else []
+    dated = args.chat_date or (args.output / SCORES).exists()
+    tokenizers = _scorers_tokenizers(settings.scorer) if dated else []
     if style.chat_template and not args.base_url:
         tokenizer = load_tokenizer("--model", args.model, True, "choose --prompt plain or few-shot")
         check_template_variables(args, tokenizer)

@@ -1,33 +1,33 @@
 """The runs of the poster's experiments in miniature, as a sequence of this package's commands."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.cli.demo import EVAL_FLAGS, SAMPLING_FLAGS, attempt, evaluate, train
+import numpy as np
 
 # run_rules, run_teacher, run_tool: found by their names, as those below.
+from openrlhf_math.cli.demo import SAMPLING_FLAGS, SFT_FLAGS, attempt, evaluate, train
 from openrlhf_math.cli.experiment_distillation import larger_teacher, run_rules, run_teacher, taught_student  # noqa: F401
 from openrlhf_math.cli.experiment_tool import run_tool  # noqa: F401
-from openrlhf_math.cli.stages import Stages, command, stage
+from openrlhf_math.cli.stages import Stages, stage
+from openrlhf_math.data.tiny_world.problems import check_lines
+from openrlhf_math.data.tiny_world.server import read_story
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.evaluation.recorded import Judged, judge_all, read_recorded
 from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank
 from openrlhf_math.experiments.over_seeds import spread
 from openrlhf_math.experiments.settings import Settings
+from openrlhf_math.prm.measures import auc
+from openrlhf_math.rerank.steps import LINE_END, split_steps
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.runs.records import read_records
 
 # A KL loss against the reference model, with the estimator of https://arxiv.org/abs/2402.03300, equation 4.
 KL_FLAGS = ("--algo.kl.use_loss", "--algo.kl.estimator", "k3")
 
-PRM_SCORER = "trl-prm"
-# A larger model learns longer, from each solution once a pass.
-PRM_FLAGS = (
-    "--data.max_len", "320", "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "6",
-    "--adam.lr", "1e-3", "--eval.steps", "250",
-)  # fmt: skip
+SCORER = "likelihood"  # of the larger model
 
 CORRECTIONS = ("off", "tis")
 
@@ -70,55 +70,49 @@ def run_efficiency(stages: Stages, settings: Settings) -> efficiency.Findings:
 
 
 def run_rerank(stages: Stages, settings: Settings) -> rerank.Findings:
-    """Attempts of the model after GRPO, scored by a larger PRM, which has learned from attempts at other problems."""
-    files, quality = [], []
+    """Attempts of the demo's student after GRPO, each step scored by how likely a larger model finds it."""
+    files = []
     for seed in range(settings.seeds):
         titled = partial("seed {}: {}".format, seed)
         student = taught_student(stages, titled, seed)
         larger = larger_teacher(stages, titled, student, seed) / "sft" / "model"
-        trained = _trained(stages, seed, student, 0.0, settings.steps)
-        model, world = trained / "model", student / "world"
-        learn = partial(_learn_to_score, titled, model, larger, student, settings.prm_problems, seed)
-        prm = stages.once(f"{trained.parent.name}/larger_prm_{settings.prm_problems}_{trained.name}", learn)
-        title = titled(f"{settings.attempts} attempts at each held-out problem, scored")
+        longer = stages.once(f"seed_{seed}/longer_sft", partial(_learn_longer, titled, student, seed))
+        trained = _grpo(stages, seed, longer, student / "world", "longer", "demo's student", settings.steps)
         solve = partial(
-            attempt, title, model, prm, world / "heldout.jsonl", settings.attempts, seed=seed, scorer=PRM_SCORER
-        )
-        attempts = stages.once(f"{trained.parent.name}/attempts_{settings.attempts}_{prm.name}", solve)
+            attempt, titled(f"{settings.attempts} attempts at each held-out problem, scored"), trained / "model",
+            larger, student / "world" / "heldout.jsonl", settings.attempts, seed=seed, scorer=SCORER,
+        )  # fmt: skip
+        attempts = stages.once(f"seed_{seed}/attempts_{settings.attempts}_{SCORER}_{trained.name}", solve)
         files.append(attempts / "attempts.jsonl")
-        quality.append(_auc(prm / "run"))
-    known = [one for one in quality if one is not None]
-    return rerank.analyse(_judged(files), spread(known) if known else None)
+    return rerank.analyse(_judged(files), spread(list(map(_auc_of_steps, files))))
 
 
-def _learn_to_score(
-    titled: Callable[[str], str], model: Path, larger: Path, student: Path, problems: int, seed: int, folder: Path
-) -> None:
-    """Write attempts/ of `model` at so many problems, labels/ of them and run/, the larger model as a PRM, to `folder`.
+def _learn_longer(titled: Callable[[str], str], student: Path, seed: int, folder: Path) -> None:
+    """Write model/, which has learned from the student's traces as the demo's student does."""
+    stage(
+        titled("SFT: the demo's student, two passes over the same traces"), "sft",
+        "--model.model_name_or_path", student / "world" / "model", "--data.dataset", student / "traces" / "dataset",
+        "--math.run_dir", folder, "--train.seed", seed, *SFT_FLAGS,
+    )  # fmt: skip
 
-    The problems are first those of GRPO, then those of the student's traces.
+
+def _auc_of_steps(attempts: Path) -> float:
+    """How well scores distinguish right steps from wrong ones, up to the first wrong step of an attempt.
+
+    The exact checker says which are right. A step after a wrong one may follow from it without another error.
     """
-    from pyarrow import parquet
-
-    folder.mkdir(parents=True)
-    lines = (student / "world" / "train.jsonl").read_text(encoding="utf-8").splitlines()
-    curated = parquet.read_table(student / "problems" / "data", columns=["problem", "answer"]).to_pylist()
-    chosen = [*lines, *map(json.dumps, curated)][:problems]
-    (folder / "problems.jsonl").write_text("\n".join(chosen) + "\n", encoding="utf-8")
-    stage(
-        titled(f"attempts at {len(chosen)} training problems, for a process reward model"), "eval", "--model", model,
-        "--benchmark", folder / "problems.jsonl", "--output", folder / "attempts", "--seed", seed, *EVAL_FLAGS,
-    )  # fmt: skip
-    command(
-        "prm", "label", "--source", "tiny-world", "--separator", "\\n", "--heldout", "0.05", "--distinct",
-        "--output", folder / "labels", folder / "attempts" / "completions.jsonl",
-    )  # fmt: skip
-    stage(
-        titled("a larger model learns to score steps"), "prm", "train", "--model.model_name_or_path", larger,
-        "--math.scorer", PRM_SCORER, "--data.dataset", folder / "labels" / "train.parquet",
-        "--eval.dataset", folder / "labels" / "heldout.parquet", "--math.run_dir", folder / "run",
-        "--train.seed", seed, *PRM_FLAGS,
-    )  # fmt: skip
+    scores: list[float] = []
+    right: list[bool] = []
+    for row in read_recorded(attempts):
+        story = read_story(row.problem or "")
+        if story is None or row.scores is None:
+            raise ValueError(f"{row.place} is not a scored attempt of the tiny world")
+        for response, found in zip(row.responses, row.scores, strict=True):
+            labels = check_lines(story, split_steps(response or "", LINE_END))
+            judged = labels.index(False) + 1 if False in labels else len(labels)
+            scores += found[:judged] if isinstance(found, Sequence) else []
+            right += labels[:judged] if isinstance(found, Sequence) else []
+    return auc(np.array(scores), np.array(right))
 
 
 def run_curriculum(stages: Stages, settings: Settings) -> curriculum.Findings:
@@ -154,7 +148,8 @@ def run_mismatch(stages: Stages, settings: Settings) -> mismatch.Findings:
                 off = ("--math.engine_noise", settings.noise, "--math.max_logprob_gap", "inf")
                 kind = f"an engine with weight noise {settings.noise:g}, correction {name}"
                 flags = (*off, "--math.rollout_correction", name)
-                trained = _grpo(stages, seed, student, f"noise_{settings.noise:g}_{name}", kind, settings.steps, *flags)
+                name = f"noise_{settings.noise:g}_{name}"
+                trained = _grpo(stages, seed, student / "sft", student / "world", name, kind, settings.steps, *flags)
             same.append(mismatch.Run(_rows(trained), _heldout(stages, seed, student, trained, trained.name)))
     return mismatch.analyse(students, runs, settings.noise)
 
@@ -167,21 +162,26 @@ def _trained(stages: Stages, seed: int, student: Path, coefficient: float, steps
     """The folder of a GRPO run from the student with a KL coefficient."""
     kind = f"KL {coefficient:g}" if coefficient else "KL 0, no reference model"
     flags = ("--algo.kl.init_coef", f"{coefficient:g}", *(KL_FLAGS if coefficient else ()))
-    return _grpo(stages, seed, student, f"kl_{coefficient:g}", kind, steps, *flags)
+    name = f"kl_{coefficient:g}"
+    return _grpo(stages, seed, student / "sft", student / "world", name, kind, steps, *flags)
 
 
 def _ordered(stages: Stages, seed: int, student: Path, name: str, order: tuple, steps: int) -> Path:
     """The folder of a GRPO run from the student on problems in another order, evaluated on the way."""
     heldout = ("--eval.dataset", student / "world" / "heldout.jsonl", *EVALUATED)
-    return _grpo(stages, seed, student, name, f"problems {name}", steps, *order, *heldout)
+    kind = f"problems {name}"
+    return _grpo(stages, seed, student / "sft", student / "world", name, kind, steps, *order, *heldout)
 
 
-def _grpo(stages: Stages, seed: int, student: Path, name: str, kind: str, steps: int, *flags: object) -> Path:
-    """The folder of a GRPO run from the student. name: tells, with the steps, all that its result depends on."""
+def _grpo(
+    stages: Stages, seed: int, tuned: Path, world: Path, name: str, kind: str, steps: int, *flags: object
+) -> Path:
+    """The folder of a GRPO run. tuned: the run of SFT that it begins from. name: tells, with the steps, all that its
+    result depends on."""
 
     def work(folder: Path) -> None:
         title = f"seed {seed}: GRPO, {kind}, {steps} steps"
-        train(title, student / "sft" / "model", student / "world" / "train.jsonl", steps, folder, seed, *flags)
+        train(title, tuned / "model", world / "train.jsonl", steps, folder, seed, *flags)
 
     return stages.once(f"seed_{seed}/grpo_{name}_steps_{steps}", work)
 
@@ -214,10 +214,6 @@ def _timed(stages: Stages, seed: int, student: Path, run: Path, name: str, turn:
 
 def _rows(trained: Path) -> list[dict]:
     return read_records(trained / "metrics.jsonl").rows
-
-
-def _auc(prm_run: Path) -> float | None:
-    return read_records(prm_run / "eval.jsonl").rows[-1]["auc"]
 
 
 def _judged(files: Iterable[Path]) -> list[list[Judged]]:

@@ -38,7 +38,7 @@ FULL: dict[str, dict[str, Any]] = {
     "kl": {"seeds": 3, "steps": 25, "coefficients": [0.0, 0.001, 0.01, 0.1]},
     "efficiency": {"seeds": 3, "steps": 80, "repeats": 3},
     "curriculum": {"seeds": 3, "steps": 80},
-    "rerank": {"seeds": 3, "steps": 80, "attempts": 16, "prm_problems": 8000},
+    "rerank": {"seeds": 3, "steps": 60, "attempts": 16},
     "rules": {"seeds": 3, "problems": 2000, "attempts": 8},
     "mismatch": {"seeds": 3, "steps": 25, "noise": 0.2},
     "tool": {"seeds": 3, "steps": 24},
@@ -48,7 +48,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "kl": {"seeds": 1, "steps": 4, "coefficients": [0.0, 0.1]},
     "efficiency": {"seeds": 1, "steps": 4, "repeats": 1},
     "curriculum": {"seeds": 1, "steps": 8},
-    "rerank": {"seeds": 1, "steps": 4, "attempts": 4, "prm_problems": 150},
+    "rerank": {"seeds": 1, "steps": 4, "attempts": 4},
     "rules": {"seeds": 1, "problems": 300, "attempts": 4},
     "mismatch": {"seeds": 1, "steps": 4, "noise": 0.2},
     "tool": {"seeds": 1, "steps": 4},
@@ -62,7 +62,6 @@ HELP = {
     "attempts": "at each held-out problem; of `rules`, the teacher's at each training problem",
     "problems": "training problems that the teacher is asked",
     "noise": "standard deviation of the engine's weights around the trainer's, relative",
-    "prm_problems": "training problems whose attempts the process reward model learns from",
 }
 EPILOG = """examples:
   openrlhf-math experiments kl

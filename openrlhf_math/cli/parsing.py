@@ -5,6 +5,7 @@ Help fits the terminal: the texts around the flags are wrapped, with their table
 
 import argparse
 import difflib
+import json
 import re
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.records import json_line
 from openrlhf_math.training.short_help import NamesOnce
 from openrlhf_math.training.upstream_flags import Translated
 
@@ -26,6 +28,11 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     if unknown:
         raise UserError(_unknown(unknown[0], parsers))
     return args
+
+
+def shown_json(row: dict) -> str:
+    """JSON in one line for standard output, which can take every text if it is in UTF-8."""
+    return json_line(row)[:-1] if (sys.stdout.encoding or "").lower() == "utf-8" else json.dumps(row)
 
 
 def shown(found: Translated) -> list[str]:

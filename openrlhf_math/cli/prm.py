@@ -221,7 +221,7 @@ def _show_training(args: SimpleNamespace) -> None:
 def read_settings(args: argparse.Namespace) -> "LabelSettings":
     """Raises ValueError or UserError for values that cannot work."""
     from openrlhf_math.colocation.layout import find_device
-    from openrlhf_math.data.chat_date import checked_date, kept_in, settle
+    from openrlhf_math.data.chat_date import checked_date, settle_for
     from openrlhf_math.modeling.model_folder import check_chat_model, load_tokenizer
     from openrlhf_math.prm.sources import LabelSettings, RolloutSettings
 
@@ -230,7 +230,7 @@ def read_settings(args: argparse.Namespace) -> "LabelSettings":
     for file in args.files:
         if Path(file).suffix and not Path(file).exists():
             raise UserError(f"{file}: there is no such file")
-    settle(args.chat_date, kept_in(args.output / "config.json"), args.output)
+    settle_for(args.chat_date, args.output, args.output / "config.json")
     rollouts = None
     if args.source == "monte-carlo":
         if not args.model:

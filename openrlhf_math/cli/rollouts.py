@@ -1,11 +1,11 @@
 """`openrlhf-math rollouts`: shows the completions that a GRPO run has kept."""
 
 import argparse
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from openrlhf_math.cli.parsing import shown_json
 from openrlhf_math.errors import UserError
 
 EPILOG = """conditions:
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         found += [row for row in rows if holds is None or holds(row)]
     if args.json:
         for row in found:
-            print(json.dumps(_finite(row), ensure_ascii=False))
+            print(shown_json(_finite(row)))
         return 0
     _show(found, total, list(files), args)
     return 0

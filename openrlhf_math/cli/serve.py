@@ -41,7 +41,7 @@ EPILOG = """examples:
 
 endpoints: /v1/chat/completions, /v1/models, /health, /metrics
 
-exit codes: 0 ended by a signal, 1 the engines died too often, 2 bad input
+exit codes: 0 ended by a signal, 1 the engines died too often, 2 bad input, 130 ended at once by a second signal
 """
 
 
@@ -124,34 +124,45 @@ def _serve_here(
         from openrlhf_math.serving.plan import token_counter
 
         count = token_counter(args.model)
-    why = serve_here(
-        parts, service, args.host, port, key, lambda: _print_address(args.host, port), count, CHECK_SECONDS
-    )
+    address = (args.host, port)
+    why = serve_here(parts, service, address, key, lambda: _print_address(*address), _say_ending, count, CHECK_SECONDS)
     if why:
         print(f"openrlhf-math serve: {why}", file=sys.stderr)
     return 1 if why else 0
 
 
 def _print_address(host: str, port: int) -> None:
-    print(f"http://{host}:{port}/v1", flush=True)
+    print(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", flush=True)
 
 
 def _serve(
     args: argparse.Namespace, parts: "RerankerSettings", service: "Service", port: int, key: bytes | None
 ) -> int:
     from openrlhf_math.rerank.launch import started
-    from openrlhf_math.serving.deployment import deployed, hopeless
+    from openrlhf_math.serving.deployment import deployed, drain, hopeless
 
     ended = threading.Event()
     with started(parts) as reranker, deployed(reranker, service, args.model, args.host, port, key):
+
+        def end(*_: object) -> None:
+            if ended.is_set():  # the second signal
+                raise KeyboardInterrupt
+            ended.set()
+
         for one in (signal.SIGTERM, signal.SIGINT):  # after Ray, which has its own handlers
-            signal.signal(one, lambda *_: ended.set())
+            signal.signal(one, end)
         _print_address(args.host, port)
         while not ended.wait(CHECK_SECONDS):
             if why := hopeless(reranker):
                 print(f"openrlhf-math serve: {why}", file=sys.stderr)
                 return 1
+        _say_ending()
+        drain(reranker, args.host, port)
     return 0
+
+
+def _say_ending() -> None:
+    print("openrlhf-math serve: ending; requests under way get the best answer so far", file=sys.stderr, flush=True)
 
 
 def _key(variable: str | None) -> bytes | None:

@@ -1,21 +1,20 @@
 """`openrlhf-math solve`: several attempts at a problem, one answer."""
 
 import argparse
-import json
+import io
 import math
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openrlhf_math.cli.parsing import shown_json
 from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, limits, method, settings
-from openrlhf_math.data.files import atomic_write
+from openrlhf_math.cli.solve_output import SETTINGS, check_output, opened, settings_of, tokens_left
 from openrlhf_math.data.schema import text_error
 from openrlhf_math.errors import UserError
-from openrlhf_math.former_names import SOLUTIONS, renamed
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.solver import Method
 
@@ -91,18 +90,12 @@ def run(args: argparse.Namespace) -> int:
     if args.max_problems is not None and args.max_problems < 1:
         raise UserError(f"--max-problems {args.max_problems}: give 1 or more")
     problems, golds = _problems(args)
-    _check_output(args)
-    total = Limits(tokens=args.total_tokens, seconds=args.total_seconds)
-    return _solve(args, Asked(parts, how, each, total), problems, golds)
-
-
-def _check_output(args: argparse.Namespace) -> None:
     if args.resume and not args.output:
         raise UserError("--resume continues from --output; name the file of the run to resume")
-    if args.output and not args.output.parent.is_dir():
-        raise UserError(f"--output {args.output}: there is no directory {args.output.parent}")
-    if args.output and args.output.exists() and not args.resume:
-        raise UserError(f"--output {args.output} exists already; resume with --resume, or choose a new file")
+    if args.output:
+        check_output(args.output, args.resume)
+    total = Limits(tokens=args.total_tokens, seconds=args.total_seconds)
+    return _solve(args, Asked(parts, how, each, total), problems, golds)
 
 
 def _problems(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
@@ -126,6 +119,8 @@ def _standard_input() -> str:
     """Raises UserError if there is none, or if it is not text."""
     if sys.stdin is None:
         raise UserError("PROBLEM is -, and standard input is closed; give it lines, or write the problem out")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig")  # whatever the locale is
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
@@ -153,30 +148,37 @@ def _read(spec: str, split: str, problem_key: str, answer_key: str, most: int | 
 
 def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: list[str | None]) -> int:
     from openrlhf_math.cli.solve_display import bar, show_set, show_solution
-    from openrlhf_math.data.chat_date import KEY, settle
+    from openrlhf_math.data.chat_date import KEY, settle, undated
     from openrlhf_math.rerank.reranker import row
 
-    rows = _solved_before(args.output, problems) if args.resume else []
-    before = {line["number"] for line in rows}
-    left = [number for number in range(len(problems)) if number not in before]
-    settle(args.chat_date, next((line[KEY] for line in rows if KEY in line), None), args.output or "")
-    date = check_there(args) if left else None
-    if args.total_seconds:
-        _print_share(args, len(left))
-    interrupted = False
-    with _lines(args.output, rows) as write, bar(len(problems), args.attempts) as display:
-        for solved in _solutions(args, asked, [problems[number] for number in left], display):
-            number = left[solved.number]
-            rows.append(row(number, problems[number], golds[number], solved) | ({KEY: date} if date else {}))
-            display.problem_done(len(rows))
-            if solved.solution and solved.solution.decision.ended == "interrupted":
-                interrupted = True  # --resume solves it
-            else:
-                write(rows[-1])
+    interrupted, decides = False, settings_of(args)
+    with opened(args.output, args.resume, problems, decides) as output:
+        rows = output.rows
+        before = {line["number"] for line in rows}
+        left = [number for number in range(len(problems)) if number not in before]
+        kept = next((line[KEY] for line in rows if KEY in line), None)
+        settle(args.chat_date, kept, args.output or "")
+        if rows and not (kept or args.chat_date):
+            undated(f"--output {args.output}", f"the file was written on {output.day}")
+        date = check_there(args) if left else None
+        more = ({KEY: date} if date else {}) | ({SETTINGS: decides} if args.output else {})
+        if left and asked.total.tokens:
+            asked = replace(asked, total=replace(asked.total, tokens=tokens_left(asked.total.tokens, rows)))
+        if args.total_seconds:
+            _print_share(args, len(left))
+        with bar(len(problems), args.attempts) as display:
+            for solved in _solutions(args, asked, [problems[number] for number in left], display):
+                number = left[solved.number]
+                rows.append(row(number, problems[number], golds[number], solved) | more)
+                display.problem_done(len(rows))
+                if solved.solution and solved.solution.decision.ended == "interrupted":
+                    interrupted = True  # --resume solves it
+                else:
+                    output.write(rows[-1])
     rows.sort(key=lambda line: line["number"])
     if args.json:
         for line in rows:
-            print(json.dumps(line, ensure_ascii=False))
+            print(shown_json(line))
     elif len(rows) == 1:
         show_solution(rows[0])
     else:
@@ -262,39 +264,3 @@ def _until_interrupted(answers: Iterator, reranker: "ActorHandle") -> "Iterator[
             cause = getattr(error, "cause", error)
             raise UserError(f"{cause}; what was solved before is in --output, if that was given") from None
     raise KeyboardInterrupt
-
-
-def _solved_before(path: Path, problems: list[str]) -> list[dict]:
-    """The solutions an earlier run left, without the line that a kill tore off and those that are errors.
-
-    Raises UserError if they are of other problems.
-    """
-    rows = []
-    for number, line in enumerate(path.read_text().split("\n") if path.exists() else [], start=1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        place = row.get("number") if isinstance(row, dict) else None
-        if not isinstance(place, int) or not 0 <= place < len(problems) or problems[place] != row.get("problem"):
-            raise UserError(f"--output {path}, line {number}, is of another problem set; choose a new file")
-        if not row.get("error"):
-            rows.append(renamed(row, SOLUTIONS))
-    return rows
-
-
-@contextmanager
-def _lines(path: Path | None, rows: list[dict]) -> Iterator[Callable[[dict], None]]:
-    """A function that writes an object as a line, at once, after those that are there."""
-    if path is None:
-        yield lambda line: None
-        return
-    with atomic_write(path) as file:
-        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in rows)
-    with path.open("a") as file:
-
-        def write(line: dict) -> None:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            file.flush()
-
-        yield write

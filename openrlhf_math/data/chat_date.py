@@ -23,6 +23,7 @@ HELP = "date that a chat template writes which asks for today's, such as 2024-07
 VARIABLE = "OPENRLHF_MATH_CHAT_DATE"  # in the environment, as it must reach every process of a run
 FUNCTION = "strftime_now"
 KEY = "chat_date"  # in the settings that a run keeps
+_undated = ""  # why this process cannot know the date of the run that it resumes, a sentence; "" if it can
 
 
 def day(text: str) -> str:
@@ -43,9 +44,32 @@ def settle(given: str | None, kept: str | None = None, run: Path | str = "") -> 
     kept: what the run began with, if this resumes one. run: where it is, for the message.
     Raises UserError if the flag gives another date than the run has.
     """
+    global _undated
+    _undated = ""
     if given and kept and given != kept:
         raise UserError(f"{FLAG} {given}: the run in {run} began with {kept}; leave it out, or begin another run")
     os.environ[VARIABLE] = given or kept or date.today().isoformat()
+
+
+def settle_for(given: str | None, run: Path, *files: Path) -> None:
+    """`settle` for a run whose settings are in these files, if it began before.
+
+    A version that knew no date left settings without one: `checked_date` then refuses a template that asks for it.
+    """
+    kept = kept_in(*files)
+    settle(given, kept, run)
+    if not (given or kept) and any(file.is_file() for file in files):
+        times = [file.stat().st_mtime for file in run.iterdir() if file.is_file()]
+        undated(f"the run in {run}", f"it began on {date.fromtimestamp(min(times))} by its files")
+
+
+def undated(what: str, hint: str) -> None:
+    """Note that what this process resumes has no date. hint: on which day it began."""
+    global _undated
+    _undated = (
+        f"{what} is of an earlier version, which did not record the date that its chat template writes; "
+        f"give {FLAG} DAY, the day it began ({hint})"
+    )
 
 
 def kept_in(*files: Path) -> str | None:
@@ -64,8 +88,7 @@ def kept_in(*files: Path) -> str | None:
 def of_run(args: SimpleNamespace) -> None:
     """`settle` of a training run. args: its settings; with `--ckpt.load_enable` it may resume an earlier one."""
     run_dir = args.math.run_dir
-    kept = kept_in(run_dir / "config.json") if args.ckpt.load_enable else None
-    settle(args.math.chat_date, kept, run_dir)
+    settle_for(args.math.chat_date, run_dir, *([run_dir / "config.json"] if args.ckpt.load_enable else []))
 
 
 def chat_date() -> str:
@@ -93,9 +116,12 @@ def _asks(tokenizer: "Tokenizer") -> bool:
 def checked_date(given: str | None, model: str, *tokenizers: "Tokenizer") -> str | None:
     """The date that one of the chat templates writes, None if they ask for none.
 
-    given: by the flag. model: of the first. Raises UserError for a date by the flag that no template asks for.
+    given: by the flag. model: of the first. Raises UserError for a date by the flag that no template asks for, and if
+    the run that is resumed does not say its own.
     """
     found = next((chat_date() for tokenizer in tokenizers if _asks(tokenizer)), None)
+    if found and _undated:
+        raise UserError(_undated)
     if not given or found:
         return found
     fix = "leave it out"

@@ -15,6 +15,7 @@ from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.rerank.roles import Completion
 from openrlhf_math.runs.journal import Journal, open_journal, refused_if_unwritable
+from openrlhf_math.runs.records import json_line
 
 COMPLETIONS, SUMMARY, PARQUET = "completions.jsonl", "summary.json", "completions.parquet"
 BATCH_ROWS = 1000
@@ -26,7 +27,7 @@ def write_completions(folder: Path, marked: Iterable[Marked], parquet: bool) -> 
     tallies = []
     with atomic_write(folder / COMPLETIONS) as file:
         for number, one in enumerate(marked):
-            file.writelines(line(row) for row in rows_of(number, one))
+            file.writelines(json_line(row) for row in rows_of(number, one))
             tallies.append(one.tally())
     if parquet:
         _write_parquet(folder / COMPLETIONS, folder / PARQUET)
@@ -69,17 +70,6 @@ def rows_of(number: int, marked: Marked) -> Iterator[dict]:
             **({"confidence": row.confidence[index]} if row.confidence else {}),
             **row.labels,
         }
-
-
-def line(row: dict) -> str:
-    """A row as JSON in one line for every line splitter: what is not valid Unicode, and what Unicode calls a line's
-    end, stays escaped."""
-    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(row) + "\n"
-    return (text if len(text.splitlines()) == 1 else json.dumps(row)) + "\n"
 
 
 def _finite(score: Any) -> Any:
@@ -147,7 +137,7 @@ def write_holdout(path: Path, questions: list[Question]) -> None:
     """As `curate --benchmark` takes it, so that no training set has these problems."""
     with atomic_write(path) as file:
         rows = ({"problem": one.problem.text, "answer": one.problem.answer} | one.labels for one in questions)
-        file.writelines(map(line, rows))
+        file.writelines(map(json_line, rows))
 
 
 def key_of(problems: ProblemSet, problem: int) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TITLE = "Choosing among several attempts"
 SUBSETS = 32  # random subsets of k attempts that a rule's accuracy at k is the mean over
-AGGREGATION = "min"  # of step scores: an attempt is as good as its worst step
+AGGREGATION = "last"  # of step scores, each of which is of all steps so far
 MAJORITY, ONE, ANY = "maj@k", "pass@1", "pass@k"
 RULES = {MAJORITY: "majority", "weighted@k": "weighted", "best-of-k": "best_of_n"}
 COLOURS = ("#1b6ca8", "#b5403a", "#3a9d5d")
@@ -33,7 +33,7 @@ COLOURS = ("#1b6ca8", "#b5403a", "#3a9d5d")
 class Findings:
     """curves: by rule, the accuracy at each of `ks`. against_majority: by rule that reads scores, at the largest k.
 
-    prm_auc: how well each seed's PRM tells right steps from wrong ones, on held-out solutions; None if unknown.
+    auc: how well each seed's scorer distinguishes right steps from wrong ones; None if unknown.
     """
 
     seeds: int
@@ -41,10 +41,10 @@ class Findings:
     ks: list[int]
     curves: dict[str, list[Estimate]]
     against_majority: dict[str, Difference]
-    prm_auc: Spread | None
+    auc: Spread | None
 
 
-def analyse(judged: Sequence[list[Judged]], prm_auc: Spread | None) -> Findings:
+def analyse(judged: Sequence[list[Judged]], auc: Spread | None) -> Findings:
     """judged: the held-out problems of each seed with their attempts. Intervals are over the problems of all seeds."""
     problems = list(chain(*judged))
     ks = numbers_of_attempts(max(len(one.answer_clusters) for one in problems))
@@ -56,7 +56,7 @@ def analyse(judged: Sequence[list[Judged]], prm_auc: Spread | None) -> Findings:
     at_all = {name: values[:, -1] for name, values in by_rule.items()}
     against = {name: _difference(at_all[MAJORITY], values) for name, values in at_all.items() if name != MAJORITY}
     curves = {name: _estimates(values) for name, values in columns.items()}
-    return Findings(len(judged), len(problems), ks, curves, against, prm_auc)
+    return Findings(len(judged), len(problems), ks, curves, against, auc)
 
 
 def _estimates(scores: np.ndarray) -> list[Estimate]:
@@ -81,12 +81,12 @@ def tables(found: Findings) -> list[Table]:
         rows.append([name, *cells, *["-"] * (len(found.ks) - len(cells)), words.points(against) if against else "-"])
     header = ["", *(f"k = {k}" for k in found.ks), f"from maj@{found.ks[-1]}"]
     note = (
-        f"{found.problems:,} held-out problems, {words.seeds(found.seeds)} with a model and a PRM each. 95% intervals, "
+        f"{found.problems:,} held-out problems, {words.seeds(found.seeds)}, each with its models. 95% intervals, "
         f"bootstrap over the problems of all seeds; p of the paired difference. Below the largest k: the mean over "
         f"{SUBSETS} random subsets of the attempts."
     )
-    if found.prm_auc:
-        note += f" AUC of the PRM on held-out steps: {words.over_seeds(found.prm_auc, 3)}."
+    if found.auc:
+        note += f" AUC of the scorer on the attempts' steps: {words.over_seeds(found.auc, 3)}."
     return [Table("Accuracy by the number of attempts", header, rows, note)]
 
 

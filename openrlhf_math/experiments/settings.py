@@ -8,7 +8,6 @@ from openrlhf_math.errors import UserError
 
 MOST_STEPS = 125  # of GRPO: then each of the tiny world's 2,000 training problems has been met once
 TRAINING_PROBLEMS = 2000
-PRM_PROBLEMS = 8000  # the training problems, and those of the curated ones that every seed has
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,6 @@ class Settings:
     coefficients   of KL, for `kl`
     repeats        times that completions are timed before and after, for `efficiency`
     attempts       at each held-out problem, for `rerank`
-    prm_problems   problems whose attempts a PRM learns from, for `rerank`
     noise          of the engine's weights, for `mismatch`
     problems       that a teacher is asked, for `rules`; there, `attempts` are its attempts at each
     """
@@ -31,14 +29,13 @@ class Settings:
     coefficients: tuple[float, ...] = ()
     repeats: int = 1
     attempts: int = 2
-    prm_problems: int = PRM_PROBLEMS
     problems: int = TRAINING_PROBLEMS
     noise: float = 0.2
 
     def __post_init__(self) -> None:
         for name, least, most in (
             ("seeds", 1, None), ("steps", 1, MOST_STEPS), ("repeats", 1, None), ("attempts", 2, None),
-            ("prm_problems", 50, PRM_PROBLEMS), ("problems", 50, TRAINING_PROBLEMS),
+            ("problems", 50, TRAINING_PROBLEMS),
         ):  # fmt: skip
             value = getattr(self, name)
             if value < least or (most and value > most):

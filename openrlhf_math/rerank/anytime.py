@@ -1,5 +1,6 @@
 """One problem's attempts, counted as they come, with an answer at any time."""
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -13,6 +14,8 @@ from openrlhf_math.rerank.choose import Rule, majority, needs_confidence, needs_
 from openrlhf_math.rerank.confidence import ByConfidence, Confidence, measured, surest, weights
 from openrlhf_math.rerank.early_stop import Stop, never, wave
 from openrlhf_math.tools.attempt import ToolUse
+
+LATE_SECONDS = 3.0  # after the deadline, for attempts that are done and wait to be counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,8 @@ class Decision:
     tokens        all that were written for it, also by attempts that were cancelled or are not shown
     tokens_saved  by stopping early, at least, an estimate: the attempts that were not counted times the mean tokens of
                   those that were, which are the shorter ones, less what those under way had written
-    not_counted   attempts that were begun and cancelled, or given up by the strategy; their tokens are in `tokens`
+    not_counted   attempts that were begun and then cancelled, given up by the strategy, or not needed; their tokens are
+                  in `tokens`
     left_out      attempts with an answer that had no vote, as the least confident
     unmeasured    where the choice rests on confidence: attempts in which it was not measured
     by_model      whether a model has chosen among the answers, see `genselect`; None where none was to
@@ -200,7 +204,7 @@ async def decide(
     `early_stop.wave`; else as many at once as the strategy may.
 
     The deadline also interrupts an attempt, a comparison or the rule that is under way, and so does `budget.stopped`:
-    the decision is then made from the attempts that were counted before.
+    the decision is then made from the attempts that were counted before, and those in `budget.waiting`.
     """
     ended = budget.exhausted()
     async with closing(attempts):
@@ -221,11 +225,24 @@ async def decide(
                 left = budget.attempts_left() if state.bounded() else math.inf
                 ended = budget.exhausted() or ("early" if stop(state.totals(), left) else "")
         shown = budget.tokens
-    return _decision(state, budget, ended, budget.tokens - shown)
+    cut = budget.tokens - shown
+    if ended == "early":
+        cut += sum(attempt.tokens for attempt in budget.waiting.values())
+    else:
+        with contextlib.suppress(TimeoutError):
+            await within(LATE_SECONDS, _count_waiting(budget, state, counted))
+    return _decision(state, budget, ended, cut)
+
+
+async def _count_waiting(budget: Budget, state: VoteState, counted: Callable[[VoteState], None]) -> None:
+    for _, attempt in sorted(budget.waiting.items()):
+        state.take(await in_thread(state.counted_with, attempt))
+        budget.count()
+        counted(state)
 
 
 def _decision(state: VoteState, budget: Budget, ended: str, cut: int) -> Decision:
-    """cut: tokens of what was cancelled."""
+    """cut: tokens of what was cancelled, or is not counted."""
     number = state.chosen()
     saved = 0.0
     if ended == "early" and budget.limits.attempts:

@@ -6,6 +6,10 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from openrlhf_math.rerank.anytime import Attempt
 
 Clock = Callable[[], float]
 
@@ -32,12 +36,14 @@ class Budget:
     are done; the others are under way. wanted: attempts that should be under way at once, see `early_stop.wave`.
     uncounted: completions that were cancelled and whose tokens are unknown. stopped: set it, and the budget is spent.
     patience: seconds for the first attempt, where the limit of seconds is too short for one.
+    waiting: attempts that are done and are counted after one that is not, by number, see `strategies.independent`.
     """
 
     def __init__(self, limits: Limits, clock: Clock = time.monotonic, patience: float | None = None) -> None:
         self.limits = limits
         self.tokens = self.attempts = self.begun = self.uncounted = 0
         self.wanted = math.inf
+        self.waiting: dict[int, Attempt] = {}
         self.stopped = asyncio.Event()
         self._clock, self._started, self._patience = clock, clock(), patience
         self._held = 0.0

@@ -267,6 +267,18 @@ def read_logprobs(logprobs: "FlatLogprobs | None", meter: Meter) -> None:
     meter.extend(candidates[:, 0].copy(), candidates)
 
 
+def read_until_unsure(logprobs: "FlatLogprobs | None", meter: Meter) -> int:
+    """`read_logprobs` as far as the token at which the floor is passed. Returns how many tokens were read.
+
+    The engine may have put more tokens together when it is busy: they must not count, or the load would decide.
+    """
+    for place in range(len(logprobs or ())):
+        read_logprobs(logprobs and logprobs[place : place + 1], meter)
+        if meter.sank:
+            return place + 1
+    return len(logprobs or ())
+
+
 def meter_of(logprobs: Sequence[Sequence[float]], watch: Watch) -> Meter:
     """What was read of a whole completion. logprobs: see `endpoint.reply.Answer`."""
     meter = Meter(watch)

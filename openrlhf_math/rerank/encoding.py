@@ -6,9 +6,10 @@ it cannot end its own turn or begin another's.
 """
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from openrlhf_math.data.prompts import Tokenizer
 
@@ -24,10 +25,14 @@ _COMMON = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """ids: tokens, up to the last that is read. read: increasing positions in `ids` at which the scores are read."""
+    """ids: tokens, up to the last that is read. read: increasing positions in `ids` at which the scores are read.
+
+    start: where the first step begins, for scores that are read from all of a step's tokens.
+    """
 
     ids: list[int]
     read: list[int]
+    start: int = 0
 
     def __post_init__(self) -> None:
         # Later tokens change nothing that a causal model says before them.
@@ -75,6 +80,19 @@ def encode_marked(
     else:
         read = [bisect_right(starts, end - 1) - 1 for end in ends]
     return Encoded(tokens["input_ids"], read)
+
+
+def encode_continuation(tokenizer: Tokenizer, prompt: str, steps: Sequence[str]) -> Encoded:
+    """Tokens of a prompt, then of the steps, tokenized together; each step is read at the last token that begins in it.
+
+    steps: at least one. A step in which no token begins, as it is part of the one before, is read where that one is.
+    """
+    ids = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
+    tokens = tokenizer("".join(steps), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    starts, begin = _starts(tokens["offset_mapping"]), len(ids)
+    ends = accumulate(map(len, steps))
+    read = [begin + max(bisect_left(starts, end) - 1, 0) for end in ends]
+    return Encoded(ids + tokens["input_ids"], read, begin)
 
 
 def _starts(offsets: list[tuple[int, int]]) -> list[int]:

@@ -70,6 +70,10 @@ class EngineText:
         """Of vLLM's SamplingParams."""
         return {"skip_special_tokens": False} if self._kept else {}
 
+    def decoded(self, ids: Sequence[int]) -> str:
+        """The text of the first tokens of a completion."""
+        return self._tokenizer.decode(ids, skip_special_tokens=not self._kept)
+
     def opens_thinking(self, ids: Sequence[int]) -> bool:
         """Whether a prompt of these tokens has opened the thinking part of what follows."""
         return begins_thinking(self._tokenizer.decode(ids[-MARK_TOKENS:]))

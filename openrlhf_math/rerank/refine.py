@@ -68,7 +68,7 @@ async def _first(first: Strategy, task: Task, passes: int) -> AsyncGenerator[Att
     budget = Budget(
         Limits(tokens=limits.tokens, attempts=attempts)
     )  # the caller that takes attempts enforces the seconds
-    budget.wanted = task.budget.wanted
+    budget.wanted, budget.waiting = task.budget.wanted, task.budget.waiting
     try:
         async with closing(first(replace(task, budget=budget))) as made:
             async for attempt in made:

@@ -12,7 +12,7 @@ from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.anytime import Attempt, VoteState
 from openrlhf_math.rerank.budget import Limits, SetBudget
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
-from openrlhf_math.rerank.roles import RequestError
+from openrlhf_math.rerank.roles import RequestError, Unavailable
 from openrlhf_math.rerank.sampling_engine import SamplerSettings
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rerank.solver import Method, Solution, Solver
@@ -21,6 +21,7 @@ from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.tools.attempt import ToolUse
 
 NO_LIMITS = Limits()
+ENDING = "the server is ending: no further problem is solved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Reranker:
         """checks: of what the solver needs; each raises `roles.Unavailable` if that cannot work."""
         self._solver, self._checks = solver, checks
         self._sets: list[SetBudget] = []
+        self._closed = False
 
     async def check(self) -> None:
         """Raises Unavailable if no problem can be solved now, Gone if none ever will."""
@@ -58,6 +60,11 @@ class Reranker:
         """What is under way ends now, each problem with the best it has."""
         for budgets in self._sets:
             budgets.stop()
+
+    async def close(self) -> None:
+        """As `stop`, and further problems are refused: they raise Unavailable."""
+        self._closed = True
+        await self.stop()
 
     async def solve(self, problem: str, method: Method, limits: Limits = NO_LIMITS) -> Solution:
         """See `Solver.solve`. Cancelling the call cancels all it has under way."""
@@ -107,6 +114,8 @@ class Reranker:
 
         each, total: what one problem, and what all of them together, may spend.
         """
+        if self._closed:
+            raise Unavailable(ENDING)
         budgets = SetBudget(total, each, len(problems), max_concurrency)
         free = asyncio.Semaphore(max_concurrency)
 

@@ -67,6 +67,7 @@ class Completion:
               UNSURE: its confidence fell below the floor
     confidence  None where it was not asked for, or no token says anything
     tool      what was done with the tool, whose output is in `text` and not in `tokens`; None without one
+    dropped   tokens that were written after the last of `text`, before the engine could be stopped
     """
 
     text: str
@@ -74,6 +75,7 @@ class Completion:
     finished: str
     tool: ToolUse | None = None
     confidence: Confidence | None = None
+    dropped: int = 0
 
 
 UNSURE = "unsure"

@@ -18,7 +18,7 @@ from openrlhf_math.colocation.layout import cache_arguments
 from openrlhf_math.concurrency import end
 from openrlhf_math.data.prompts import chat_text, prompt_ids
 from openrlhf_math.errors import UserError, brief
-from openrlhf_math.rerank.confidence import Meter, logprob_arguments, read_logprobs
+from openrlhf_math.rerank.confidence import Meter, logprob_arguments, read_logprobs, read_until_unsure
 from openrlhf_math.rerank.prompts import EngineText, Prompts
 from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, RequestError, Sampling
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
@@ -173,18 +173,22 @@ class SamplingEngine(ServingEngine):
         """floored: whether the completion ends where the model's confidence falls below its floor."""
         from vllm import TokensPrompt
 
-        text, tokens = "", 0
+        text, written = "", list[int]()
         with engine_may_die("--model"):
             async with aclosing(self._engine.generate(TokensPrompt(prompt_token_ids=ids), parameters, name)) as outputs:
                 async for output in outputs:
                     (completion,) = output.outputs
-                    text, tokens = text + completion.text, tokens + len(completion.token_ids)
-                    if meter:
+                    text, before = text + completion.text, len(written)
+                    written += completion.token_ids
+                    if meter and floored:
+                        tokens = before + read_until_unsure(completion.logprobs, meter)
+                        if meter.sank:  # also if it ended before anybody looked: or load would decide
+                            text, dropped = self._text.decoded(written[:tokens]), len(written) - tokens
+                            return Completion(text, tokens, UNSURE, confidence=meter.confidence(), dropped=dropped)
+                    elif meter:
                         read_logprobs(completion.logprobs, meter)
-                    if meter and floored and meter.sank:  # also if it ended before anybody looked: or load would decide
-                        return Completion(text, tokens, UNSURE, confidence=meter.confidence())
         finished, text = piece_of(completion).finished, self._text.without_end(text, completion)
-        return Completion(text, tokens, finished, confidence=meter.confidence() if meter else None)
+        return Completion(text, len(written), finished, confidence=meter.confidence() if meter else None)
 
     async def _with_tool(
         self,

@@ -6,14 +6,31 @@ completion, read where the model's own code reads it. A user's own kind is given
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
+from operator import mul
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.aggregate import Logit
-from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
-from openrlhf_math.rerank.steps import BLANK_LINE, LINE_END, STEP_TAG, SYSTEM_PROMPT, encode_prm, encode_trl
-from openrlhf_math.rewards.thinking import begins_thinking
+from openrlhf_math.rerank.encoding import (
+    MARK,
+    Encoded,
+    control_tokens,
+    encode_continuation,
+    encode_marked,
+    harmless,
+)
+from openrlhf_math.rerank.steps import (
+    BLANK_LINE,
+    LINE_END,
+    STEP_TAG,
+    SYSTEM_PROMPT,
+    encode_prm,
+    encode_trl,
+    split_unchanged,
+)
+from openrlhf_math.rewards.thinking import OPEN, begins_thinking
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -28,7 +45,9 @@ class ScorerKind(Protocol):
     def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
         """tokenizer, config: the model's, from transformers. Raises ValueError, a sentence, if it is not such a model.
 
-        A kind may also have `split`, from a completion to its steps; those of others are `steps.split_steps`.
+        A kind may also have `split`, from a completion to its steps; those of others are `steps.split_steps`. A
+        causal language model may have `read_log_probs`, from the log-probabilities of the tokens of each step to the
+        scores; it is used instead of `read`.
         """
 
     def engine_arguments(self) -> dict[str, Any]:
@@ -400,6 +419,47 @@ class Verifier:
 
     def read(self, logits: Sequence[float]) -> float:
         return sigmoid(logits[0])
+
+
+@register_scorer("likelihood")
+class Likelihood:
+    """How likely a causal language model finds the steps so far: the product, over steps, of the geometric mean of a
+    step's token probabilities.
+
+    The implicit process reward of https://arxiv.org/abs/2412.01981 without its reference model, and with a mean over
+    the step's tokens instead of a sum, so that a longer step does not score lower. The model needs no training for
+    it, but it must know more than the one that is judged.
+    """
+
+    separator: str | None = BLANK_LINE
+
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
+        check_causal(config)
+        check_chat(tokenizer)
+        self._tokenizer = tokenizer
+        self._controls = control_tokens(tokenizer)
+
+    def engine_arguments(self) -> dict[str, Any]:
+        return {}
+
+    def split(self, response: str) -> list[str]:
+        return split_unchanged(response, self.separator or BLANK_LINE)
+
+    def encode(self, problem: str, steps: Sequence[str]) -> Encoded:
+        """The problem as a user's turn, then the steps as the model would have written them."""
+        messages = [{"role": "user", "content": harmless(problem, self._controls)}]
+        prompt = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        written = [harmless(step, self._controls) for step in steps]
+        if begins_thinking(prompt):
+            written[0] = written[0].lstrip().removeprefix(OPEN).lstrip("\n")
+        return encode_continuation(self._tokenizer, prompt, written)
+
+    def read(self, logits: Sequence[float]) -> float:
+        """logits: the log-probabilities of one step's tokens. A step without any adds nothing."""
+        return math.exp(math.fsum(logits) / len(logits)) if logits else 1.0
+
+    def read_log_probs(self, steps: Sequence[Sequence[float]]) -> list[float]:
+        return list(accumulate(map(self.read, steps), mul))
 
 
 def one_against_other(tokenizer: Tokenizer, one: str, other: str) -> dict[str, Any]:

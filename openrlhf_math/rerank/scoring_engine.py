@@ -2,11 +2,12 @@
 
 import array
 import hashlib
+import math
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.colocation.async_engine import ServingEngine, check_serving, engine_may_die, start_engine
 from openrlhf_math.colocation.layout import cache_arguments
@@ -62,6 +63,7 @@ FLAG = "--scorer-model"
 # settings say otherwise: its activations must fit.
 BATCHED_TOKENS = 8192
 MOST_CONTEXT = 16384
+LOG_PROB_TOKENS = 1024  # at once, where log-probabilities are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class ScoringEngine(ServingEngine):
         """Raises UserError if the model is of another kind, or vLLM cannot serve it."""
         self._kind, arguments = kind_and_arguments(settings)
         self._by_step = self._kind.separator is not None
+        self._read_log_probs = of_log_probs(self._kind)
         self._split = getattr(self._kind, "split", lambda text: split_steps(text, self._kind.separator or ""))
         self._cuda = settings.device == "cuda"
         self._engine = start_engine(FLAG, settings.model, settings.device, **arguments | settings.engine_args)
@@ -124,7 +127,7 @@ class ScoringEngine(ServingEngine):
         if not steps:
             return None
         encoded = self._kind.encode(problem, steps)
-        if len(encoded.ids) > self._context:
+        if len(encoded.ids) + bool(self._read_log_probs) > self._context:  # vLLM adds a token to read log-probabilities
             return None
         scores = await self._scores(encoded)
         return scores if self._by_step else scores[0]
@@ -140,6 +143,12 @@ class ScoringEngine(ServingEngine):
         return scores
 
     async def _computed(self, encoded: Encoded, known: list[float | None]) -> list[float]:
+        if self._read_log_probs:
+            log_probs = await self._log_probs(encoded.ids)
+            begins = (encoded.start, *(position + 1 for position in encoded.read))
+            return self._read_log_probs(
+                [log_probs[begin : end + 1] for begin, end in zip(begins, encoded.read, strict=False)]
+            )
         first = next(position for position, score in zip(encoded.read, known, strict=True) if score is None)
         rows = await self._rows(encoded.ids, cached=True)
         if len(encoded.ids) - len(rows) > first:  # it was in the engine's cache, yet not in our memory
@@ -159,6 +168,21 @@ class ScoringEngine(ServingEngine):
             async for output in self._engine.encode(TokensPrompt(prompt_token_ids=ids), parameters, uuid.uuid4().hex):
                 rows = output.outputs.data
         return rows.tolist()
+
+    async def _log_probs(self, ids: list[int]) -> list[float]:
+        """The log-probability of each token after those before it; NaN of the first."""
+        from vllm import SamplingParams, TokensPrompt
+
+        parameters = SamplingParams(max_tokens=1, prompt_logprobs=0, flat_logprobs=True, detokenize=False)
+        with engine_may_die(FLAG):
+            async for output in self._engine.generate(TokensPrompt(prompt_token_ids=ids), parameters, uuid.uuid4().hex):
+                flat = output.prompt_logprobs
+        return [math.nan, *(flat.logprobs[start] for start in flat.start_indices[1:])]
+
+
+def of_log_probs(kind: ScorerKind) -> Callable[[Sequence[Sequence[float]]], list[float]] | None:
+    """How a kind reads its scores from log-probabilities; None if it reads logits."""
+    return getattr(kind, "read_log_probs", None)
 
 
 def kind_and_arguments(settings: ScorerSettings) -> tuple[ScorerKind, dict[str, object]]:
@@ -184,25 +208,36 @@ def kind_and_arguments(settings: ScorerSettings) -> tuple[ScorerKind, dict[str, 
 
 def _arguments(settings: ScorerSettings, kind: ScorerKind, config: "PretrainedConfig") -> dict[str, object]:
     """Of vLLM's engine."""
-    from vllm.config import PoolerConfig
-
     arguments = kind.engine_arguments()
     own = getattr(config.get_text_config(), "max_position_embeddings", None) or MOST_CONTEXT
     context = settings.max_context or min(own, MOST_CONTEXT)
     arguments |= {
-        "runner": "pooling",
-        # STEP pooling would look for the tags itself, and vLLM has no prefix caching with it. That of ALL gives the
-        # logits of every token that is computed; which of them count is known here.
-        "pooler_config": PoolerConfig(tok_pooling_type="ALL", **arguments.get("pooler_config", {})),
         "enable_prefix_caching": True,
-        # A completion is computed in one piece: one of which a part was computed could be interrupted between, and
-        # vLLM 0.29 would keep the logits of the part twice.
-        "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(context, BATCHED_TOKENS),
         "max_model_len": context,
         "max_num_seqs": settings.max_concurrency,
         "tensor_parallel_size": settings.tensor_parallel,
     }
+    arguments |= _of_log_probs() if of_log_probs(kind) else _of_pooling(arguments.get("pooler_config", {}), context)
     if settings.device == "cpu":
         return arguments | cache_arguments(settings.device, settings.model, settings.max_concurrency, context)
     return arguments | {"gpu_memory_utilization": settings.memory, "enable_sleep_mode": True}
+
+
+def _of_log_probs() -> dict[str, object]:
+    # vLLM makes logits over the whole vocabulary for every token that it computes at once.
+    return {"runner": "generate", "enable_chunked_prefill": True, "max_num_batched_tokens": LOG_PROB_TOKENS}
+
+
+def _of_pooling(pooler: dict[str, Any], context: int) -> dict[str, object]:
+    from vllm.config import PoolerConfig
+
+    return {
+        "runner": "pooling",
+        # STEP pooling would look for the tags itself, and vLLM has no prefix caching with it. That of ALL gives the
+        # logits of every token that is computed; which of them count is known here.
+        "pooler_config": PoolerConfig(tok_pooling_type="ALL", **pooler),
+        # A completion is computed in one piece: one of which a part was computed could be interrupted between, and
+        # vLLM 0.29 would keep the logits of the part twice.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(context, BATCHED_TOKENS),
+    }

@@ -5,6 +5,7 @@ https://huggingface.co/Qwen/Qwen2.5-Math-PRM-7B, "Quick Start"; https://arxiv.or
 
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
@@ -27,6 +28,26 @@ def split_steps(response: str, separator: str = BLANK_LINE) -> list[str]:
         separator = "\n"
     pieces = (piece for part in _THINK.split(text) for piece in part.split(separator))
     return [step for piece in pieces if (step := piece.strip())]
+
+
+def split_unchanged(response: str, separator: str = BLANK_LINE) -> list[str]:
+    """The same steps with all that is around them: joined, they are the completion, with its thinking part in `<think>`
+    tags and line feeds for line ends."""
+    text = in_think_tags(response).replace("\r\n", "\n")
+    if separator == BLANK_LINE and BLANK_LINE not in text:
+        separator = "\n"
+    pieces = re.split(f"({re.escape(separator)}|</?think>)", text)
+    steps, before = [], ""
+    for piece, mark in zip_longest(pieces[::2], pieces[1::2], fillvalue=""):
+        if piece.strip():
+            ends = mark == separator
+            steps.append(before + piece + (mark if ends else ""))
+            before = "" if ends else mark
+        else:
+            before += piece + mark
+    if steps:
+        steps[-1] += before
+    return steps
 
 
 SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \boxed{}."

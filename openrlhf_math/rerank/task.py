@@ -45,7 +45,7 @@ class Metered:
         except asyncio.CancelledError:
             self.budget.uncounted += self._attempts
             raise
-        self.budget.spend(completion.tokens)
+        self.budget.spend(completion.tokens + completion.dropped)
         return completion
 
 

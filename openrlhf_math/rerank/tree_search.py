@@ -5,8 +5,9 @@ Beam search: Snell et al., https://arxiv.org/abs/2408.03314, section 5.2; divers
 """
 
 import asyncio
+import itertools
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from openrlhf_math.concurrency import end, gather
@@ -85,7 +86,7 @@ class _Beam:
     refused: RequestError | None = None
 
 
-Ended = asyncio.Queue[_Beam | None]  # None: there are no more
+Ended = asyncio.Queue[list[int] | None]  # numbers in `Budget.waiting`, of each depth; None: there are no more
 
 
 async def _search(
@@ -100,21 +101,31 @@ async def _search(
         beams.append(len(beams))
     if not beams:
         return
-    free = asyncio.Semaphore(task.max_concurrency)
-    ended: Ended = asyncio.Queue()
+    free, numbers = asyncio.Semaphore(task.max_concurrency), itertools.count()
+    parts = split(beams)
+    # With a seed each tree hands in by itself, and they are read in turn, depth by depth: see `strategies.independent`.
+    in_order = task.turn(0).sampling.seed is not None
+    ended: list[Ended] = [asyncio.Queue() for _ in parts] if in_order else [asyncio.Queue()] * len(parts)
 
     async def grow() -> list[RequestError | None]:
         try:
-            trees = [_Tree(task, scorer, steps, numbers, free, ended) for numbers in split(beams)]
+            trees = [_Tree(task, scorer, steps, *own, free, numbers) for own in zip(parts, ended, strict=True)]
             return await gather(tree.grow() for tree in trees)
         finally:
-            ended.put_nowait(None)
+            for queue in ended:
+                queue.put_nowait(None)
 
     growing = asyncio.create_task(grow())
     try:
-        while (beam := await ended.get()) is not None:
-            answer = extract(beam.text, task.style).answer
-            yield Attempt(answer, beam.scores, beam.tokens, beam.text, beam.turn.by)
+        alive = list(ended)
+        while alive:
+            for queue in tuple(alive):
+                handed = await queue.get()
+                if handed is None:
+                    alive.remove(queue)
+                    continue
+                for number in handed:
+                    yield task.budget.waiting.pop(number)
         grown = await growing
         refused = [error for error in grown if error is not None]
         if len(refused) == len(grown):
@@ -132,14 +143,21 @@ class _Tree:
         scorer: Scorer,
         steps: Steps,
         numbers: Sequence[int],
+        ended: Ended,
         free: asyncio.Semaphore,
-        ended: "Ended",
+        handed: Iterator[int],
     ) -> None:
+        """numbers: of its beams. handed: the numbers that attempts get as they are handed in."""
         self._task, self._scorer, self._steps, self._numbers = task, scorer, steps, numbers
-        self._free, self._ended = free, ended
+        self._ended, self._free, self._handed = ended, free, handed
 
     async def grow(self) -> RequestError | None:
         """Until all beams have ended. Returns why the sampler refuses even their first step, if it does."""
+        refused = await self._grow()
+        self._ended.put_nowait(None)
+        return refused
+
+    async def _grow(self) -> RequestError | None:
         turns = [self._task.turn(number) for number in self._numbers]
         beams = [_Beam(turn, turn.sampling.prefix) for turn in turns]
         room = len(beams)
@@ -186,8 +204,11 @@ class _Tree:
         return [replace(beam, scores=one) for beam, one in zip(beams, scores, strict=True)]
 
     def _hand_in(self, beams: list[_Beam]) -> int:
-        for beam in beams:
-            self._ended.put_nowait(beam)
+        waiting, numbers = self._task.budget.waiting, list(itertools.islice(self._handed, len(beams)))
+        for number, beam in zip(numbers, beams, strict=True):
+            answer = extract(beam.text, self._task.style).answer
+            waiting[number] = Attempt(answer, beam.scores, beam.tokens, beam.text, beam.turn.by)
+        self._ended.put_nowait(numbers)
         return len(beams)
 
 

@@ -59,8 +59,10 @@ def open_journal(
         journal = Journal(output / files[1])
     try:
         if config.exists():  # now that no other process writes it
-            _check_same(config, here, changed, fix)
-            return journal
+            there = _check_same(config, here, changed, fix)
+            if there.get(chat_date.KEY) or not here.get(chat_date.KEY):
+                return journal
+            here = there | {chat_date.KEY: here[chat_date.KEY]}  # of an earlier version, with the date that was given
         with refused_if_unwritable(output), atomic_write(config) as file:
             file.write(json.dumps(here, indent=2) + "\n")
     except BaseException:
@@ -69,7 +71,7 @@ def open_journal(
     return journal
 
 
-def _same(was: object, now: object) -> bool:
+def same_setting(was: object, now: object) -> bool:
     """Whether two values of a setting are equal, or two spellings of one place, as `model` and `/runs/model` are."""
     if was == now:
         return True
@@ -79,15 +81,16 @@ def _same(was: object, now: object) -> bool:
         return False
 
 
-def _check_same(config: Path, here: dict, changed: Mapping[str, str], fix: str) -> None:
+def _check_same(config: Path, here: dict, changed: Mapping[str, str], fix: str) -> dict:
+    """The settings that are there. Raises UserError if they are others."""
     try:
         there = dict(json.loads(config.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{config} cannot be read ({error}); choose another --output") from None
-    different = [name for name in there | here if not _same(there.get(name), here.get(name))]
+    different = [name for name in there | here if not same_setting(there.get(name), here.get(name))]
     different = [name for name in different if name != chat_date.KEY]  # `chat_date.settle` has compared it
     if not different:
-        return
+        return there
     flag = min(different, key=lambda name: name in changed)  # a flag first, if there is one
     was, now, name = there.get(flag), here.get(flag), ""
     if isinstance(was, dict) and isinstance(now, dict):

@@ -21,8 +21,19 @@ def append_jsonl(path: Path, record: dict) -> None:
     clean = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
     }
-    with path.open("a") as file:
-        file.write(json.dumps(clean, ensure_ascii=False) + "\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json_line(clean))
+
+
+def json_line(row: dict) -> str:
+    """A row as JSON in one line for every line splitter: what is not valid Unicode, and what Unicode calls a line's
+    end, stays escaped."""
+    text = json.dumps(row, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(row) + "\n"
+    return (text if len(text.splitlines()) == 1 else json.dumps(row)) + "\n"
 
 
 def keep_until(path: Path, step: int) -> list[dict]:
@@ -31,7 +42,7 @@ def keep_until(path: Path, step: int) -> list[dict]:
         return []
     records = [record for record in read_objects(path) if record["step"] <= step]
     with atomic_write(path) as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        file.writelines(map(json_line, records))
     return records
 
 

@@ -28,7 +28,7 @@ from openrlhf_math.rerank.roles import RequestError, Unavailable, Unmeasured
 from openrlhf_math.rerank.solver import Method, Solution
 from openrlhf_math.rerank.task import Turn
 from openrlhf_math.serving.errors import ApiError, ClientLeft
-from openrlhf_math.serving.plan import Plan, Service, plan, response
+from openrlhf_math.serving.plan import Plan, Service, check_name, plan, response
 from openrlhf_math.serving.protocol import ChatRequest, ChatResponse, SolveOptions, Usage, now, read_request
 
 ANSWERS_WITHIN = 1.0  # seconds
@@ -208,17 +208,27 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
     def _prompt_tokens(planned: Plan) -> int:
         return count_tokens(planned.method.turns(planned.problem)(0))
 
-    @app.get("/v1/models")
+    def read(path: str) -> Callable[[Callable], Callable]:
+        """For GET, and for the HEAD of checks."""
+        return lambda endpoint: app.head(path, include_in_schema=False)(app.get(path)(endpoint))
+
+    card = {"id": service.name, "object": "model", "created": started, "owned_by": "openrlhf-math"}
+
+    @read("/v1/models")
     async def models() -> dict:
-        card = {"id": service.name, "object": "model", "created": started, "owned_by": "openrlhf-math"}
         return {"object": "list", "data": [card]}
 
-    @app.get("/health")
+    @read("/v1/models/{name:path}")
+    async def model(name: str) -> dict:
+        check_name(name, service)
+        return card
+
+    @read("/health")
     async def health() -> dict:
         await well.say()
         return {"status": "ok", "requests_under_way": busy}
 
-    @app.get("/metrics")
+    @read("/metrics")
     async def metrics_page() -> Response:
         return Response(metrics.text(), media_type=metrics.content_type)
 
@@ -245,7 +255,7 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
         api_error = _as_api_error(error)
         if request.url.path == CHAT:
             metrics.requests.labels(str(api_error.status)).inc()
-        headers = {"Retry-After": "1"} if api_error.status in (429, 503) else None
+        headers = {"Retry-After": "1"} if api_error.status in (429, 503) else getattr(error, "headers", None)
         return JSONResponse(api_error.body(), api_error.status, headers)
 
     for kind in KINDS:
@@ -270,7 +280,10 @@ class Deadline:
 
 
 async def _read(request: Request) -> bytes:
-    """The body. Raises ApiError for one that is too large, before it is all here, and for one that does not arrive."""
+    """The body. Raises ApiError for one that is too large, before it is all here, for one that does not arrive, and for
+    one that is compressed: a few bytes could be gigabytes."""
+    if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+        raise ApiError(415, f"the body is encoded as {encoding:.40}, which is not read; send it as it is")
     try:
         return await within(READ_SECONDS, _body(request))
     except TimeoutError:

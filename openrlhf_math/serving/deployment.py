@@ -1,14 +1,19 @@
 """The app in Ray Serve, and the solver in its Ray actor as the app sees it."""
 
 import contextlib
+import http.client
 import importlib.metadata
+import json
 import logging
+import time
 import warnings
 from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import serve
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+from ray.serve.context import _get_global_client, _set_global_client
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,6 +29,9 @@ from openrlhf_math.serving.plan import Service, token_counter
 from openrlhf_math.serving.protocol import prepare
 
 ANSWERS_WITHIN = 10.0  # seconds
+DRAIN_SECONDS = 10.0
+SHUTDOWN_SECONDS = 30.0
+HEALTH_SECONDS = 2.0
 
 
 class RemoteReranker:
@@ -146,4 +154,43 @@ def deployed(
         serve.run(replica.bind(), name="openrlhf-math", route_prefix="/")
         yield
     finally:
-        serve.shutdown()
+        _shut_down()
+
+
+def _shut_down() -> None:
+    """As `serve.shutdown`, which waits in a call that the controller's end breaks off: Ray then prints that it failed,
+    and that it will be retried without end."""
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        return
+    client.shutdown_cached_handles()
+    with contextlib.suppress(ray.exceptions.RayError):
+        controller: Any = client._controller  # Ray says that it has plain methods
+        ray.get(controller.graceful_shutdown.remote(False), timeout=SHUTDOWN_SECONDS)
+    end_by = time.monotonic() + SHUTDOWN_SECONDS
+    with contextlib.suppress(ValueError):  # there is none of that name any more
+        while time.monotonic() < end_by:
+            ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+            time.sleep(0.1)
+    _set_global_client(None)
+
+
+def drain(reranker: "ActorHandle", host: str, port: int) -> None:
+    """Requests under way end with what they have, and further ones are refused. Returns when all are answered, or
+    DRAIN_SECONDS are over."""
+    end_by = time.monotonic() + DRAIN_SECONDS
+    with contextlib.suppress(ray.exceptions.RayError):
+        ray.get(reranker.close.remote(), timeout=DRAIN_SECONDS)
+    while time.monotonic() < end_by and _under_way(host, port):
+        time.sleep(0.1)
+
+
+def _under_way(host: str, port: int) -> bool:
+    """Whether the server says that requests are being solved, or says nothing now."""
+    place = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    try:
+        connection = http.client.HTTPConnection(place, port, timeout=HEALTH_SECONDS)
+        connection.request("GET", "/health")
+        return json.loads(connection.getresponse().read()).get("requests_under_way") != 0
+    except (OSError, ValueError, http.client.HTTPException):
+        return True

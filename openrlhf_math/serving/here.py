@@ -29,20 +29,22 @@ class _Server(uvicorn.Server):
 def serve_here(
     settings: RerankerSettings,
     service: Service,
-    host: str,
-    port: int,
+    address: tuple[str, int],
     key: bytes | None,
     ready: Callable[[], None],
+    ending: Callable[[], None],
     count_tokens: Callable[[Turn], int] | None = None,
     check_seconds: float = 15.0,
 ) -> str:
-    """Answer on host and port until a signal. Returns "", or why no problem will ever be solved again.
+    """Answer at the address until a signal. Returns "", or why no problem will ever be solved again.
 
-    ready: is called when it listens. key: digest of the one that clients must send.
+    Requests under way then end with what they have. Raises KeyboardInterrupt at a second signal, at once.
+
+    ready: is called when it listens, ending: at a signal. key: digest of the one that clients must send.
     count_tokens: of a prompt; None: what the endpoint says of those it answered.
     """
     with engines(settings) as parts:
-        return asyncio.run(_serve(settings, parts, service, (host, port), key, ready, count_tokens, check_seconds))
+        return asyncio.run(_serve(settings, parts, service, address, key, ready, ending, count_tokens, check_seconds))
 
 
 async def _serve(
@@ -52,6 +54,7 @@ async def _serve(
     address: tuple[str, int],
     key: bytes | None,
     ready: Callable[[], None],
+    ending: Callable[[], None],
     count_tokens: Callable[[Turn], int] | None,
     check_seconds: float,
 ) -> str:
@@ -66,17 +69,29 @@ async def _serve(
             app, host=host, port=port, log_level="error", timeout_graceful_shutdown=SHUTDOWN_SECONDS
         )
         server = _Server(config)
-        loop = asyncio.get_running_loop()
+        loop, closing = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+        at_once = loop.create_future()
+
+        def end() -> None:
+            if closing:
+                at_once.cancel()  # the second signal
+                return
+            ending()
+            closing.append(loop.create_task(reranker.close()))
+            server.should_exit = True
+
         for one in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(one, lambda: setattr(server, "should_exit", True))
+            loop.add_signal_handler(one, end)
         serving = asyncio.create_task(server.serve())
         while not server.started and not serving.done():
             await asyncio.sleep(0.05)
         if server.started:
             ready()
         while True:
-            done, _ = await asyncio.wait([serving], timeout=check_seconds)
-            if done:
+            await asyncio.wait([serving, at_once], timeout=check_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if at_once.done():
+                raise KeyboardInterrupt
+            if serving.done():
                 serving.result()
                 return ""
             try:

@@ -68,11 +68,15 @@ class Plan:
     limits: Limits
 
 
+def check_name(model: str | None, service: Service) -> None:
+    """Raises ApiError for a model that is not served. None: the one that is."""
+    if model not in (None, service.name):
+        raise ApiError(404, f"there is no model {model!r:.200} here, only {service.name!r}", "model", "model_not_found")
+
+
 def plan(request: ChatRequest, service: Service) -> Plan:
     """Raises ApiError naming the field that cannot be served."""
-    if request.model not in (None, service.name):
-        raise ApiError(404, f"there is no model {request.model!r} here, only {service.name!r}", "model",
-                       "model_not_found")  # fmt: skip
+    check_name(request.model, service)
     *before, problem = request.messages
     if problem.role != "user" or not problem.text.strip():
         where = f"messages.{len(before)}"
@@ -152,8 +156,10 @@ def _one_system(messages: Messages) -> list[dict[str, str]]:
 def response(
     solution: Solution, request: ChatRequest, service: Service, rule: Rule, prompt_tokens: int
 ) -> ChatResponse:
-    """Raises ApiError if the time was up before there was an answer."""
+    """Raises ApiError if the time was up, or the server ends, before there was an answer."""
     decision = solution.decision
+    if decision.attempt is None and decision.ended == "interrupted":
+        raise ApiError(503, "the server is ending, and no attempt had an answer", code="unavailable")
     if decision.attempt is None and decision.ended == "seconds":
         raise ApiError(504, f"the time was up after {solution.seconds:.1f} s and {decision.attempts} attempts, and "
                        "none had an answer: give openrlhf_math.seconds more", code="timeout")  # fmt: skip

@@ -8,6 +8,7 @@ use. Importing vLLM takes seconds, so it is imported by the process that serves,
 """
 
 import functools
+import os
 import threading
 import time
 import uuid
@@ -231,7 +232,8 @@ class OfOurs(BaseModel):
 
 @functools.cache
 def protocol_model() -> type[BaseModel]:
-    """vLLM's ChatCompletionRequest."""
+    """vLLM's ChatCompletionRequest. Its import would write to standard output, where the address is."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
     return ChatCompletionRequest

@@ -1,6 +1,7 @@
 """Reward models in vLLM against transformers, in 32 bits: what is read is what the models' own code gives."""
 
 import json
+import math
 
 import pytest
 import tiny_scorers
@@ -11,6 +12,7 @@ from transformers import (
     LlamaConfig,
     LlamaModel,
     Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen2ForSequenceClassification,
     Qwen2ForTokenClassification,
     Qwen2Model,
@@ -108,10 +110,33 @@ def internlm2(directory, tokenizer, config):
     return lambda text: head(model(torch.tensor([[*chat(tokenizer, text), end]])).last_hidden_state)[0, -1].item()
 
 
+def causal_model(directory, tokenizer, config):
+    """One token after the other, without the product: a line begins where the last one ended."""
+    model = weighty(Qwen2ForCausalLM(config))
+    model.save_pretrained(directory)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": PROBLEM}], tokenize=False, add_generation_prompt=True
+    )
+    begin = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+
+    def expected(solution: str) -> list[float]:
+        ids, lines = list(begin), [[]]
+        for token in tokenizer(solution, add_special_tokens=False)["input_ids"]:
+            odds = model(torch.tensor([ids])).logits[0, -1].double().softmax(-1)
+            lines[-1].append(odds[token].item())
+            ids.append(token)
+            if tokenizer.decode([token]).endswith("\n"):
+                lines.append([])
+        means = [sum(map(math.log, line)) / len(line) for line in lines if line]
+        return [sum(means[: number + 1]) for number in range(len(means))]
+
+    return expected
+
+
 @pytest.mark.parametrize(
     ("kind", "made"),
     [("reward-model", sequence_classifier), ("reward-model", qwen_math), ("reward-model", internlm2),
-     ("trl-prm", token_classifier)],
+     ("trl-prm", token_classifier), ("likelihood", causal_model)],
     ids=lambda value: getattr(value, "__name__", value),
 )  # fmt: skip
 def test_scores_match_the_models_code(loop, tmp_path, monkeypatch, kind, made):  # noqa: F811
@@ -136,6 +161,8 @@ def test_scores_match_the_models_code(loop, tmp_path, monkeypatch, kind, made): 
         scores = score(loop, engine, SOLUTIONS, PROBLEM)
     finally:
         stop(loop, engine)
+    if kind == "likelihood":  # such a model finds every token unlikely
+        scores = [list(map(math.log, steps)) for steps in scores]
     print(made.__name__, scores, expected)
     for one, other in zip(scores, expected, strict=True):
         assert one == pytest.approx(other, abs=1e-4)

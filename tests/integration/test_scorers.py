@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from itertools import pairwise
 
 import pytest
 import ray
@@ -77,6 +78,10 @@ def expected(kind: str, engine: ScoringEngine, directory, response: str, shift: 
     steps = split(response) if engine._by_step else [response]
     encoded = engine._kind.encode(PROBLEM, steps)
     logits = reference(torch.tensor([encoded.ids]))[0]
+    if kind == "likelihood":
+        ids, begins = encoded.ids, [encoded.start, *(end + 1 for end in encoded.read)]
+        steps = [range(begin, end + 1) for begin, end in zip(begins, encoded.read, strict=False)]
+        return [logits[[at - 1 - shift for at in step], [ids[at] for at in step]].mean().item() for step in steps]
     return [engine._kind.read(logits[position - shift].tolist()) for position in encoded.read]
 
 
@@ -93,6 +98,8 @@ def close(scores, others) -> bool:
 def test_scores_match_transformers(loop, scorer):
     kind, engine, directory = scorer
     scored = score(loop, engine, RESPONSES)
+    if kind == "likelihood":  # of a model that finds all tokens unlikely
+        scored = [[math.log(step / before) for before, step in pairwise([1.0, *scores])] for scores in scored]
     for response, scores in zip(RESPONSES, scored, strict=True):
         assert close(scores, expected(kind, engine, directory, response))
     # Not because all tokens were alike.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import psutil
@@ -188,9 +189,16 @@ def test_killed_reranker_restarts(server, rows):
         assert chat(url, rows[0]["problem"], stream=stream).status_code == 200
 
 
-def test_signal_leaves_no_process(server):
-    process, _ = server
+def test_signal_ends_requests_with_what_they_have_and_leaves_no_process(server, rows):
+    process, url = server
     children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    with ThreadPoolExecutor() as pool:
+        wishes = {"openrlhf_math": {"attempts": 1000}, "temperature": 1.5}
+        asked = [pool.submit(chat, url, rows[0]["problem"], stream=stream, **wishes) for stream in (False, True)]
+        until(lambda: under_way(url) == 2)
+        process.send_signal(signal.SIGTERM)
+        replies = [one.result() for one in asked]
+    assert process.wait(60) == 0 and "graceful_shutdown" not in process.stdout.read()
+    for reply in replies:
+        assert reply.status_code == 200 and '"interrupted"' in reply.text or reply.json()["error"]["code"]
     until(lambda: not [child for child in children if child.is_running() and child.status() != "zombie"])

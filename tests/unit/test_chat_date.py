@@ -1,7 +1,9 @@
 """Chat templates that write today's date: a run has one date, and a resumed one has the prompts that it began with."""
 
+import contextlib
 import datetime
 import json
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -209,6 +211,97 @@ def test_resumed_run_keeps_its_prompts(clock, model, problem_file, tmp_path, mon
     assert "--chat-date 2024-07-26" in error and FIRST in error
 
 
+def without_date(run: Path, name: str = "config.json") -> None:
+    """As a version left it that recorded no date. The files are of the first day."""
+    settings = json.loads((run / name).read_text())
+    for holder in (settings, settings.get("math", {})):
+        holder.pop(chat_date.KEY, None)
+    (run / name).write_text(json.dumps(settings))
+    first = datetime.datetime.fromisoformat(f"{FIRST}T12:00").timestamp()
+    for file in run.iterdir():
+        os.utime(file, (first, first))
+
+
+@pytest.mark.parametrize("command, resume", [(grpo, ("--resume",)), (sft, ("--resume",)), (eval_, ())])
+def test_run_of_an_earlier_version_needs_its_date(
+    clock, model, problem_file, tmp_path, monkeypatch, capsys, command, resume
+):
+    from openrlhf_math.colocation import preloaded
+    from openrlhf_math.grpo import driver
+    from openrlhf_math.sft import launch
+
+    monkeypatch.setattr(preloaded, "begin", lambda *_: None)
+    for module in (driver, launch):
+        monkeypatch.setattr(module, "train", lambda *_, **__: None)
+    run = tmp_path / "run"
+    first = command(model, problem_file, run)
+    without_date(run)
+    before = (run / "config.json").read_bytes()
+    clock(LATER)
+    capsys.readouterr()
+    with contextlib.suppress(AssertionError):  # of the exit code
+        assert not command(model, problem_file, run, *resume)
+    error = capsys.readouterr().err
+    assert "--chat-date" in error and FIRST in error and LATER not in error
+    assert (run / "config.json").read_bytes() == before
+    assert command(model, problem_file, run, *resume, "--chat-date", FIRST) == first
+    clock(LATER)
+    assert command(model, problem_file, run, *resume) == first
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, TURNS])
+def test_dates_of_journals_of_an_earlier_version(clock, model, tmp_path, monkeypatch, template):
+    """As `distill` and `prm label` do it; a template that writes no date needs none."""
+    from openrlhf_math.runs.journal import open_journal
+
+    tokenizer, run = with_template(template), tmp_path / "run"
+
+    def begin(given: str | None) -> str | None:
+        monkeypatch.delenv(chat_date.VARIABLE, raising=False)
+        chat_date.settle_for(given, run, run / "config.json")
+        found = chat_date.checked_date(given, "model", tokenizer)
+        open_journal(run, {"seed": 0} | ({chat_date.KEY: found} if found else {})).close()
+        return found
+
+    open_journal(run, {"seed": 0}).close()
+    if template == TURNS:
+        assert begin(None) is None
+        return
+    with pytest.raises(UserError, match="--chat-date"):
+        begin(None)
+    assert begin(LATER) == LATER and begin(None) == LATER
+    with pytest.raises(UserError, match=LATER):
+        begin(FIRST)
+
+
+def test_commands_with_a_journal_ask_for_the_date(clock, model, problem_file, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    attempts = tmp_path / "attempts.jsonl"
+    attempts.write_text(json.dumps({"problem": "1+1?", "gold": "2", "responses": ["a\n\nb"]}) + "\n")
+    for command in (
+        ("distill", "--teacher", "engine", "--problems", problem_file),
+        ("prm", "label", attempts, "--source", "monte-carlo"),
+    ):
+        given = [*command, "--model", model, "--output", run, "--device", "cpu"]
+        assert main(list(map(str, given))) == 2 and "--chat-date" in capsys.readouterr().err
+
+
+def test_solve_asks_for_the_date_of_rows_of_an_earlier_version(clock, model, tmp_path, monkeypatch, capsys):
+    from openrlhf_math.cli import solve
+
+    output, problems, used = tmp_path / "solved.jsonl", tmp_path / "problems.jsonl", []
+    problems.write_text("".join(json.dumps({"problem": f"{n}+1?", "answer": "2"}) + "\n" for n in range(2)))
+    output.write_text(json.dumps({"number": 0, "problem": "0+1?", "gold": "2", "answer": "2", "responses": []}) + "\n")
+    monkeypatch.setattr(solve, "_solutions", lambda *_: iter(used.append(chat_date.chat_date()) or ()))
+    command = ["solve", "--model", model, "--problems", problems, "--output", output, "--device", "cpu", "--json"]
+    before = output.read_bytes()
+    assert main([*map(str, command), "--resume"]) == 2 and "--chat-date" in capsys.readouterr().err
+    assert output.read_bytes() == before and not used
+    assert main([*map(str, command), "--resume", "--chat-date", FIRST]) == 0 and used == [FIRST]
+
+
 def test_solve_resumes_with_the_date_of_its_rows(clock, model, tmp_path, monkeypatch, capsys):
     from openrlhf_math.cli import solve
 
@@ -243,3 +336,13 @@ def test_every_tokenizer_is_loaded_with_the_date():
         assert path.name in aside or loads == code.count("prepared(AutoTokenizer.from_pretrained("), path
         found += loads
     assert found >= 5
+
+
+def test_scores_of_an_earlier_version_need_their_date(clock, model, tmp_path, capsys):
+    run, rows = tmp_path / "run", tmp_path / "rows.jsonl"
+    run.mkdir()
+    (run / "scores.json").write_text("{}")
+    rows.write_text(json.dumps({"problem": "1+1?", "gold": "2", "response": "\\boxed{2}"}) + "\n")
+    command = ("eval", "--completions", rows, "--output", run, "--scorer", "reward-model", "--scorer-model", model)
+    assert main([*map(str, command), "--device", "cpu"]) == 2
+    assert "--chat-date" in capsys.readouterr().err

@@ -124,19 +124,20 @@ def recorded(monkeypatch):
             write_lines(path / "eval.jsonl", rows)
         elif name == "eval":
             evaluation(of(words, "--output"), [True, False, False])
-        elif name == "sft" and (data := of(words, "--data.dataset")).is_file():
-            assert data.read_text()  # the command refuses an empty set
+        elif name == "sft":
+            of(words, "--math.run_dir").mkdir(parents=True, exist_ok=True)
+            data = of(words, "--data.dataset")
+            assert not data.is_file() or data.read_text()  # the command refuses an empty set
         elif name == "experiments":
             of(words, "--output").write_text(json.dumps({"completions": 6, "tokens": 90, "seconds": 0.5}))
-        elif name == "prm" and words[4] == "train":
-            write_lines(of(words, "--math.run_dir") / "eval.jsonl", [{"step": 3, "auc": 0.8}])
         elif name == "distill":
             folder = of(words, "--output")
             write_lines(folder / "verdicts.jsonl", [{"row": row, "attempt": 0, "tokens": 9} for row in (1, 2)])
             write_traces(folder)
         elif name == "solve":
-            row = {"problem": "1+1?", "gold": "2", "responses": ["<think>\n</think>\n\nThe answer is \\boxed{2}."] * 2}
-            write_lines(of(words, "--output"), [row | {"scores": [[0.9], [0.8]], "tokens": [9, 9]}] * 3)
+            tried = [f"<think>\n1+1={n}.\n</think>\n\nThe answer is \\boxed{{{n}}}." for n in (2, 3)]
+            row = {"problem": "Tom has 1 books. Tom gets 1. How many books?", "gold": "2", "responses": tried}
+            write_lines(of(words, "--output"), [row | {"scores": [[0.9, 0.9], [0.8, 0.9]], "tokens": [9, 9]}] * 3)
         return subprocess.CompletedProcess(words, 0, "")
 
     monkeypatch.setattr(stages.subprocess, "run", run)
@@ -158,7 +159,7 @@ def recorded(monkeypatch):
         ("kl", ("--coefficients", "0", "0.01"), ["eval", "grpo", "eval", "grpo", "eval"] * 2),
         ("efficiency", ("--repeats", "2"), ["grpo", "eval", "eval", *["experiments"] * 4] * 2),
         ("curriculum", (), ["grpo"] * 3 * 2),
-        ("rerank", ("--attempts", "2"), ["tiny-world", "sft", "grpo", "eval", "prm", "prm", "solve"] * 2),
+        ("rerank", ("--attempts", "2"), ["tiny-world", "sft", "sft", "grpo", "solve"] * 2),
         ("mismatch", ("--noise", "0.3"), ["eval", *["grpo", "eval"] * 3] * 2),
         ("tool", (), ["tiny-world", "sft", "grpo", "grpo"] * 2),
         ("teacher", (), ["tiny-world", "sft", "eval", "eval", *["grpo", "eval"] * 3, "distill", "sft", "eval"] * 2),
@@ -225,7 +226,6 @@ def test_only_correction_runs_have_inexact_engines(recorded, run_dir):
         (("mismatch", "--noise", "0"), "--noise 0: give a finite number above 0"),
         (("mismatch", "--noise", "nan"), "--noise nan: give a finite number above 0"),
         (("rerank", "--attempts", "1"), "--attempts 1: give 2 or more"),
-        (("rerank", "--prm-problems", "8001"), "--prm-problems 8001: give 50 to 8000"),
     ],
 )
 def test_bad_settings_are_refused_before_start(run_dir, capsys, arguments, sentence):

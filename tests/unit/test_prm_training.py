@@ -9,7 +9,7 @@ import torch
 
 from openrlhf_math.cli import main
 from openrlhf_math.prm.forms import QwenMathForm
-from openrlhf_math.prm.trainer import auc, step_measures
+from openrlhf_math.prm.measures import auc, step_measures
 from openrlhf_math.prm.training import plot_training
 
 SOLUTIONS = [

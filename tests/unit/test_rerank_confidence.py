@@ -15,7 +15,17 @@ from openrlhf_math.cli.rerank_flags import add_rerank_flags, method
 from openrlhf_math.rerank.anytime import Attempt, VoteState
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.choose import RULES, majority, most_confident
-from openrlhf_math.rerank.confidence import ByConfidence, Floor, Meter, Watch, measured, read_logprobs, surest, weights
+from openrlhf_math.rerank.confidence import (
+    ByConfidence,
+    Floor,
+    Meter,
+    Watch,
+    measured,
+    read_logprobs,
+    read_until_unsure,
+    surest,
+    weights,
+)
 from openrlhf_math.rerank.early_stop import cannot_lose, never
 from openrlhf_math.rerank.reranker import Solved, row
 from openrlhf_math.rerank.roles import UNSURE, Completion, Sampling, Unavailable, Unmeasured
@@ -132,6 +142,27 @@ class Flat:
 
     def __len__(self):
         return len(self.start_indices)
+
+    def __getitem__(self, part):
+        ends = zip(self.start_indices[part], self.end_indices[part], strict=True)
+        return Flat([list(zip(self.token_ids[one:two], self.logprobs[one:two], strict=True)) for one, two in ends])
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 5, 40])
+def test_unsure_attempt_ends_at_the_same_token_however_many_come_together(together):
+    rng = random.Random(3)
+    rows = [[(7, -rng.uniform(0, 3)), (8, -rng.uniform(0, 3))] for _ in range(40)]
+    rows[1] = []  # says nothing, and is a token nevertheless
+    alone = Meter(Watch(window=4, floor=1.3))
+    ends = next(number for number in range(1, 41) if read_until_unsure(Flat(rows[number - 1 : number]), alone)
+                and alone.sank)  # fmt: skip
+    made, read = Meter(Watch(window=4, floor=1.3)), 0
+    for first in range(0, 40, together):
+        read += read_until_unsure(Flat(rows[first : first + together]), made)
+        if made.sank:
+            break
+    assert 4 < read == ends < 40 and made.confidence() == alone.confidence()
+    assert read_until_unsure(None, Meter(Watch())) == 0
 
 
 def test_drawn_token_counts_once_among_the_candidates():
@@ -439,3 +470,12 @@ def test_unavailable_confidence_is_a_client_error():
         (400, "openrlhf_math.rule"),
         (503, None),
     ]
+
+
+def test_tokens_that_an_unsure_attempt_wrote_beyond_its_end_are_spent(pool):
+    class Beyond(Writer):
+        async def complete(self, messages, sampling):
+            return replace(await super().complete(messages, sampling), dropped=3)
+
+    solution = solve(pool, Beyond(box("1", "1"), [2.0, 2.0]), METHOD)
+    assert [attempt.tokens for attempt in solution.attempts] == [12, 12] and solution.decision.tokens == 30

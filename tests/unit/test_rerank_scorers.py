@@ -2,16 +2,24 @@
 
 import math
 from itertools import pairwise
+from random import Random
 from types import SimpleNamespace
 
 import pytest
 import tiny_scorers
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
+from openrlhf_math.rerank.encoding import (
+    MARK,
+    Encoded,
+    control_tokens,
+    encode_continuation,
+    encode_marked,
+    harmless,
+)
 from openrlhf_math.rerank.scorers import SCORERS, find_scorer, sigmoid
 from openrlhf_math.rerank.scoring_engine import ScoreMemory, ScorerSettings, prefix_digests
-from openrlhf_math.rerank.steps import split_steps
+from openrlhf_math.rerank.steps import split_steps, split_unchanged
 
 ARCHITECTURES = {
     "qwen2.5-math-prm": "Qwen2ForProcessRewardModel",
@@ -20,6 +28,7 @@ ARCHITECTURES = {
     "skywork-o1-prm": "Qwen2ForPrmModel",
     "reward-model": "RewardModel",
     "verifier": "Qwen2ForCausalLM",
+    "likelihood": "Qwen2ForCausalLM",
 }
 BY_STEP = ["qwen2.5-math-prm", "math-shepherd", "rlhflow-prm", "skywork-o1-prm"]
 
@@ -55,6 +64,77 @@ def kinds():
 )
 def test_completion_is_split_into_its_steps(response, separator, steps):
     assert split_steps(response, separator) == steps
+
+
+@pytest.mark.parametrize(
+    "response, separator, steps",
+    [
+        ("one\n\ntwo\n\nthree", "\n\n", ["one\n\n", "two\n\n", "three"]),
+        ("one\ntwo\nthree\n", "\n\n", ["one\n", "two\n", "three\n"]),
+        ("one\r\n\r\ntwo", "\n\n", ["one\n\n", "two"]),
+        ("\n\n  one \n\n\n\n two\n\n", "\n\n", ["\n\n  one \n\n", "\n\n two\n\n"]),
+        ("a; b;; c", ";", ["a;", " b;", "; c"]),
+        ("<think>\none\ntwo\n</think>\n\nthree", "\n", ["<think>\none\n", "two\n", "</think>\n\nthree"]),
+        ("<think>one\n\ntwo</think>three", "\n\n", ["<think>one\n\n", "two", "</think>three"]),
+        ("one\n</think>\n", "\n", ["one\n</think>\n"]),
+        ("</think></think>", "\n\n", []),
+        (" \n \n\n\t", "\n\n", []),
+    ],
+)
+def test_unchanged_steps_are_the_whole_completion(response, separator, steps):
+    assert split_unchanged(response, separator) == steps
+
+
+def test_unchanged_steps_are_as_many_as_stripped_ones():
+    pieces = ("one", " ", "\n", "\n\n", "<think>", "</think>", "two ", "\r\n", ";", "é")
+    random = Random(0)
+    for _ in range(3000):
+        text = "".join(random.choices(pieces, k=random.randrange(9)))
+        for separator in ("\n\n", "\n", ";"):
+            steps = split_unchanged(text, separator)
+            assert [_bare(step, separator) for step in steps] == split_steps(text, separator)
+            assert not steps or "".join(steps) == text.replace("\r\n", "\n")
+
+
+def _bare(step: str, separator: str) -> str:
+    for mark in ("<think>", "</think>"):
+        step = step.replace(mark, separator)
+    (bare,) = (part.strip() for part in step.split(separator) if part.strip())
+    return bare
+
+
+def test_likelihood_is_read_from_the_first_token_of_a_solution_on(kinds):
+    kind, tokenizer = kinds["likelihood"]
+    steps = ["9-3=6.\n", "So \\boxed{6}"]
+    encoded = kind.encode("9-3?", steps)
+    prompt = "<|im_start|>user\n9-3?<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.decode(encoded.ids[: encoded.start]) == prompt
+    assert tokenizer.decode(encoded.ids) == prompt + "".join(steps)
+    assert tokenizer.decode(encoded.ids[encoded.start : encoded.read[0] + 1]) == steps[0]
+    assert encoded.read[1] == len(encoded.ids) - 1
+    log = math.log
+    assert kind.read_log_probs([[log(0.5), log(0.125)], [], [log(0.5)]]) == pytest.approx([0.25, 0.25, 0.125])
+
+
+def test_tokens_across_the_end_of_a_step_belong_to_the_step_they_begin_in():
+    def tokenizer(text, **more):
+        pieces = {"P": ["P"], "a;b;c": ["a", ";b;", "c"]}[text]
+        ends = [sum(map(len, pieces[: n + 1])) for n in range(len(pieces))]
+        offsets = [(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
+        return {"input_ids": list(range(len(pieces))), "offset_mapping": offsets}
+
+    encoded = encode_continuation(tokenizer, "P", ["a;", "b;", "c"])
+    assert (encoded.start, encoded.read) == (1, [2, 2, 3])  # nothing begins in the second step
+
+
+def test_thinking_that_the_prompt_has_begun_is_not_begun_again(kinds):
+    tokenizer = tiny_scorers.build_tokenizer("likelihood")
+    template = tokenizer.chat_template
+    tokenizer.chat_template = template + "{% if add_generation_prompt %}<think>\n{% endif %}"
+    kind = SCORERS["likelihood"](tokenizer, SimpleNamespace(architectures=["Qwen2ForCausalLM"]))
+    given = [kind.encode("9-3?", kind.split(begin + "9-3=6.\n</think>\n\n6")).ids for begin in ("<think>\n", "")]
+    assert given[0] == given[1]
+    assert tokenizer.decode(given[0]).count("<think>") == 1
 
 
 @pytest.mark.parametrize(
@@ -251,6 +331,7 @@ def test_sigmoid_holds_at_its_ends():
     [
         ("qwen2.5-math-prm", "Qwen2ForCausalLM", "it is a Qwen2ForCausalLM, not a Qwen2ForProcessRewardModel"),
         ("math-shepherd", "RewardModel", "it is a RewardModel, not a causal language model"),
+        ("likelihood", "RewardModel", "it is a RewardModel, not a causal language model"),
         ("reward-model", "Qwen2ForCausalLM", "it is a Qwen2ForCausalLM, not a reward model"),
         ("skywork-o1-prm", "Qwen2ForCausalLM", "not a Qwen2ForPrmModel"),
     ],

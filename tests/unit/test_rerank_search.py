@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 import time
 
 import pytest
@@ -57,6 +58,33 @@ def test_same_seed_gives_the_same_attempts():
         for _ in range(2)
     ]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_same_seed_gives_the_same_order_whatever_ends_first(search):
+    class Unsteady(PathScorer):
+        async def score(self, problem, responses):
+            await asyncio.sleep(chance.choice((0, 0.001, 0.003)))
+            return [
+                None if digits_of(text).endswith("22") else one
+                for text, one in zip(responses, await super().score(problem, responses), strict=True)
+            ]
+
+    class Ends(PathSampler):
+        """Some attempts end early, each tree at another depth."""
+
+        def write(self, sampling):
+            digits = digits_of(sampling.prefix)
+            if random.Random(f"{sampling.seed} {digits}").random() < 0.2:
+                return Completion(rf"\boxed{{{digits}}}", 1, "eos")
+            return super().write(sampling)
+
+    texts = []
+    for number in range(4):
+        chance = random.Random(number)
+        _, attempts = decided(search(), task_of(Ends(), Unsteady()), majority)
+        texts.append([attempt.text for attempt in attempts])
+    assert texts[1:] == texts[:1] * 3 and len(set(texts[0])) > 4
 
 
 def test_duplicates_are_scored_once():

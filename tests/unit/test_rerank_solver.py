@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import random
 import time
 from dataclasses import replace
 
@@ -11,9 +12,11 @@ from openrlhf_math.rerank.aggregate import product
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.choose import best_of_n, majority, weighted
 from openrlhf_math.rerank.early_stop import cannot_lose, confident, never
-from openrlhf_math.rerank.reranker import Reranker
-from openrlhf_math.rerank.roles import Completion, CutOff, RequestError, Sampling
+from openrlhf_math.rerank.refine import refined
+from openrlhf_math.rerank.reranker import Reranker, Solved, row
+from openrlhf_math.rerank.roles import Completion, CutOff, Lost, RequestError, Sampling
 from openrlhf_math.rerank.solver import Method, Solver, one_solver
+from openrlhf_math.rerank.strategies import independent
 from openrlhf_math.rewards import GradingPool, RewardConfig
 
 
@@ -336,3 +339,99 @@ def test_stopping_gives_every_problem_its_best_answer(pool):
     done = sorted(asyncio.run(run()), key=lambda one: one.number)
     assert [one.solution.answer for one in done] == ["1", "1", None]
     assert {one.solution.decision.ended for one in done} == {"interrupted"}
+
+
+class Unsteady(Sampler):
+    """What an attempt writes depends on its seed, how long it takes on chance. The seed of each call is kept."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__([])
+        self.chance = chance
+
+    async def complete(self, messages, sampling: Sampling) -> Completion:
+        self.asked.append(sampling.seed)
+        text = messages[-1]["content"]
+        try:
+            await asyncio.sleep(self.chance.choice((0, 0, 0.001, 0.004)))
+        except asyncio.CancelledError:
+            raise CutOff(self.chance.randrange(9)) from None
+        draw = random.Random(f"{sampling.seed} {text}")
+        if draw.random() < 0.1:
+            raise Lost("no reply")
+        answer = draw.choice("1112234")
+        return Completion(f"\\boxed{{{answer}}}", draw.randrange(10, 90), "eos")
+
+
+class ByText:
+    async def score(self, problem: str, responses) -> list:
+        return [[random.Random(text).random()] for text in responses]
+
+
+def fields_of(solution) -> dict:
+    """All of a row that two runs must share: what a cancelled attempt had written depends on the moment."""
+    line = row(0, "What is it?", None, Solved(0, solution))
+    return {name: value for name, value in line.items() if name not in ("seconds", "tokens_used", "tokens_saved")}
+
+
+@pytest.mark.parametrize("waves", [None, 3])
+@pytest.mark.parametrize("stop", [cannot_lose, confident(0.9), never])
+@pytest.mark.parametrize("strategy, rule", [(independent, majority), (refined(independent, 3), weighted)])
+def test_runs_of_one_seed_are_equal_whatever_ends_first(pool, strategy, rule, stop, waves):
+    method = replace(METHOD, strategy=strategy, rule=rule, stop=stop, max_concurrency=waves)
+    for seed in range(4):
+        asks = replace(method, turns=one_solver("Think.", Sampling(seed=seed)))
+        runs, begun = [], []
+        for chance in range(4):
+            sampler = Unsteady(random.Random(chance))
+            budget = Budget(Limits(attempts=24))
+            solution = asyncio.run(Solver(sampler, ByText(), pool).solve("What is it?", asks, budget))
+            runs.append(fields_of(solution))
+            begun.append(set(sampler.asked))
+        assert runs[1:] == runs[:1] * 3
+        assert begun[1:] == begun[:1] * 3
+
+
+def test_attempts_without_a_seed_count_as_they_end(pool):
+    done = []
+
+    class LastFirst(Sampler):
+        async def complete(self, messages, sampling):
+            number = len(self.asked)
+            self.asked.append(sampling)
+            while len(done) < 2 - number:
+                await asyncio.sleep(0.001)
+            return Completion(self.answers[number], 10, "eos")
+
+    method = replace(METHOD, turns=one_solver("Think.", Sampling()))
+    solver = Solver(LastFirst(box(*"312")), None, pool)
+    solution = asyncio.run(solver.solve("What?", method, Budget(Limits(attempts=3)), done.append))
+    assert [attempt.answer for attempt in solution.attempts] == ["2", "1", "3"]
+
+
+def test_deadline_counts_attempts_that_wait_for_an_earlier_one(pool):
+    class FirstHangs(Sampler):
+        async def complete(self, messages, sampling):
+            first = not self.asked
+            completion = await super().complete(messages, sampling)
+            if first:
+                await asyncio.sleep(3600)
+            return completion
+
+    solution = solve(pool, FirstHangs(box(*"1223")), seconds=0.3)
+    assert solution.decision.ended == "seconds" and solution.answer == "2"
+    assert solution.decision.votes == (2, 1) and solution.decision.not_counted == 1
+
+
+def test_tokens_of_attempts_that_are_not_needed_are_not_saved(pool):
+    class LaterFirst(Sampler):
+        async def complete(self, messages, sampling):
+            number = len(self.asked)
+            self.asked.append(sampling)
+            await asyncio.sleep(0 if number >= 6 else 0.05 + 0.01 * number)
+            return Completion(self.answers[number], 10, "eos")
+
+    method = replace(METHOD, stop=cannot_lose, max_concurrency=8)
+    decision = solve(pool, LaterFirst(box(*"1" * 12)), method=method).decision
+    assert decision.ended == "early" and decision.attempts == 6
+    begun = decision.attempts + decision.not_counted
+    assert begun > 8 and decision.tokens + decision.tokens_saved <= 12 * 10

@@ -17,7 +17,7 @@ from openrlhf_math.grpo.faults.stopping import SHARE, SaveSchedule, Stopped, Sto
 from openrlhf_math.grpo.flags import build_parser
 from openrlhf_math.grpo.settings import resolve
 from openrlhf_math.runs.process import resume_command
-from openrlhf_math.runs.records import forget_after, keep_until
+from openrlhf_math.runs.records import append_jsonl, forget_after, keep_until
 
 MINIMAL = ("--actor.model_name_or_path", "some/model-1.5B", "--data.prompt_dataset", "some/data")
 
@@ -144,6 +144,17 @@ def test_records_after_the_checkpoint_and_truncated_lines_are_removed(tmp_path):
     assert keep_until(path, 2) == [{"step": 1}, {"step": 2, "text": "é\u2028\x85"}]
     assert path.read_text() == '{"step": 1}\n{"step": 2, "text": "é\u2028\x85"}\n'
     assert keep_until(tmp_path / "none.jsonl", 2) == []
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\u2029"])
+def test_record_with_a_line_separator_of_unicode_is_kept(tmp_path, mark):
+    path, record = tmp_path / "problems.jsonl", {"step": 1, "problem": f"1{mark}2"}
+    append_jsonl(path, record)
+    earlier = json.dumps(record | {"step": 2}, ensure_ascii=False) + "\n"  # as the release before wrote it
+    with path.open("ab") as file:
+        file.write(earlier.encode() + b'{"step": 3, "problem": "\xc3')  # torn within a character
+    assert keep_until(path, 3) == [record, record | {"step": 2}]
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_tensorboard_shows_each_step_once(tmp_path):

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import socket
 import threading
 import time
+import warnings
 
 import httpx
 import pytest
@@ -132,6 +134,44 @@ def chat(url, problem="1+1?", **fields):
 def metrics(url):
     families = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
     return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
+
+
+def test_model_is_found_by_its_name(served):
+    assert httpx.get(f"{served}/v1/models/tiny").json() == httpx.get(f"{served}/v1/models").json()["data"][0]
+    missing = httpx.get(f"{served}/v1/models/an/other")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/tiny", "/health", "/metrics"])
+def test_checks_by_head_get_what_get_has_without_a_body(served, path):
+    head, whole = httpx.head(f"{served}{path}"), httpx.get(f"{served}{path}")
+    assert (head.status_code, head.text) == (200, "") and whole.text
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/chat/completions"), ("DELETE", "/v1/models")])
+def test_wrong_method_names_the_right_ones(served, method, path):
+    reply = httpx.request(method, f"{served}{path}")
+    assert reply.status_code == 405 and reply.json()["error"]["message"]
+    assert reply.headers["allow"] in ("POST", "GET")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
+def test_compressed_body_is_refused(served, encoding):
+    body = json.dumps({"messages": [{"role": "user", "content": "1+1?"}]}).encode()
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    reply = httpx.post(f"{served}/v1/chat/completions", content=gzip.compress(body), headers=headers)
+    assert reply.status_code == 415 and encoding in reply.json()["error"]["message"]
+    plain = httpx.post(
+        f"{served}/v1/chat/completions", content=body, headers=headers | {"Content-Encoding": "identity"}
+    )
+    assert plain.status_code == 200
+
+
+def test_schema_is_made_without_a_warning(served):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert httpx.get(f"{served}/openapi.json").status_code == 200
 
 
 def test_answer_includes_its_evidence(served):
