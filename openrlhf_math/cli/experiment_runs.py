@@ -176,7 +176,7 @@ def _ordered(stages: Stages, seed: int, student: Path, name: str, order: tuple, 
 def _grpo(
     stages: Stages, seed: int, tuned: Path, world: Path, name: str, kind: str, steps: int, *flags: object
 ) -> Path:
-    """The folder of a GRPO run. tuned: the run of SFT that it begins from. name: tells, with the steps, all that its
+    """The folder of a GRPO run. tuned: the run of SFT that it begins from. name: with the steps, names all that its
     result depends on."""
 
     def work(folder: Path) -> None:

@@ -296,7 +296,7 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env") -> "Rera
 
     tool, asked = tool_settings(args), endpoint_model(args, key_flag)
     check_date_used(args)
-    engine_args(args)  # or it would be passed over with --base-url
+    engine_args(args)  # or it would be ignored with --base-url
     if tool and asked:
         if tool.form == "template":
             raise UserError(

@@ -111,7 +111,7 @@ def check_room(flag: str, cpus: float, gpus: float) -> None:
 def check_one_machine(device: str, wanted: int, nodes: list[dict]) -> None:
     """Raise UserError if a run on CPUs can only be spread over machines: there weights travel through shared memory.
 
-    wanted: devices of the run. nodes: as `ray.nodes()` tells them. On GPUs weights travel by CUDA IPC on the devices
+    wanted: devices of the run. nodes: as `ray.nodes()` lists them. On GPUs weights travel by CUDA IPC on the devices
     that policy and engine share, or by NCCL, which reaches other machines.
     """
     if device != "cpu":

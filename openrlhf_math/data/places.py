@@ -149,7 +149,7 @@ def _check_once(names: Sequence[Path], folder: Path, shown: str) -> None:
 
 
 def check_complete(names: Sequence[str], shown: str) -> None:
-    """Raise UserError if a shard is missing that the names of the others, `train-00000-of-00003`, tell of."""
+    """Raise UserError if a shard is missing that the names of the others, `train-00000-of-00003`, imply."""
     found: dict[tuple[str, int], set[int]] = {}
     for name in names:
         if match := SHARD.search(name):

@@ -31,7 +31,7 @@ class ScoreJournal:
     """The scores of an evaluation's completions: what a killed run has, it keeps."""
 
     def __init__(self, output: Path, scorer: AnyScorer, completions: str = "") -> None:
-        """completions: what tells them from others, where nothing else in the output does.
+        """completions: what distinguishes them from others, where nothing else in the output does.
 
         Raises UserError if there are scores of another scorer, or of other completions.
         """

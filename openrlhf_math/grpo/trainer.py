@@ -186,7 +186,7 @@ class MathTrainer(UpstreamTrainer):
             self.trained |= status.get("skipped_steps", math.inf) < steps_a_batch(self.args)
             if self.args.math.teacher:
                 status["timing/teacher"] = self.experience_maker.teacher_seconds
-            status["timing/sleep"] = sleep_seconds  # the other moves lie within what upstream times
+            status["timing/sleep"] = sleep_seconds  # the other moves are within what upstream times
             if self.args.math.overlap:
                 status["timing/rollout_wait"] = self.waited
                 status["timing/broadcast"] -= self.waited

@@ -134,7 +134,7 @@ def _check_amount(args: SimpleNamespace, rows: Rows) -> None:
     kinds = {label > 0.5 for row in rows.kept for label in row.labels if label is not None}
     if len(kinds) < 2:
         only = "right" if kinds == {True} else "wrong"
-        raise UserError(f"--data.dataset {args.data.dataset}: all its steps are {only}, so there is nothing to tell")
+        raise UserError(f"--data.dataset {args.data.dataset}: all its steps are {only}, so there is nothing to learn")
 
 
 def _identity(rows: Rows) -> dict:

@@ -164,7 +164,7 @@ CUT_ABOVE = 2.0  # times the slowest step but the first: a first step compiles, 
 
 
 def seconds(row: dict) -> list[float] | None:
-    """Seconds of each phase of NAMES. They add up to timing/step_total. None if the run does not tell."""
+    """Seconds of each phase of NAMES. They add up to timing/step_total. None if the run did not record them."""
     parts = {name: value for name in WITHIN if (value := number(row, f"timing/{name}")) is not None}
     if len(parts) < len(WITHIN):
         return None
@@ -219,7 +219,7 @@ def memory_plot(runs: list[list[dict]]) -> Plot | None:
 
 
 def _levels(rows: list[dict]) -> list[float] | None:
-    """GiB before and after each move of CYCLE; None if the run does not tell all."""
+    """GiB before and after each move of CYCLE; None if the run did not record all."""
     found: list[float] = []
     for move, _ in CYCLE:
         for side in ("before", "after"):

@@ -37,7 +37,7 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """figures: by benchmark, of its summary.json. folders: where each benchmark's completions lie."""
+    """figures: by benchmark, of its summary.json. folders: where each benchmark's completions are."""
 
     name: str
     path: Path
@@ -92,7 +92,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def short_names(paths: list[Path]) -> list[str]:
-    """The ends of the paths, as long as needed to tell them apart."""
+    """The ends of the paths, as long as needed to distinguish them."""
     parts = [path.resolve().parts for path in paths]
     names = [of[-1] for of in parts]
     length = 1

@@ -50,7 +50,7 @@ def changes(rows: list[dict]) -> dict[str, Change]:
 def seconds_a_step(rows: list[dict]) -> float | None:
     """The mean over the last steps, with what comes between them: evaluations, checkpoints. None of fewer than two.
 
-    Where a run was taken up again, its clock may jump back; such a gap is left out.
+    Where a run was resumed, its clock may jump back; such a gap is left out.
     """
     clock = [number(row, next((name for name in CLOCKS if name in row), "")) for row in rows[-PACE_WINDOW - 1 :]]
     known = [seconds for seconds in clock if seconds is not None]

@@ -1,6 +1,6 @@
 """The process that runs in a run directory, in its process.json: its identity, its progress, how it ended.
 
-A process is known by its host, that host's boot, its number and the clock tick it started at, since numbers come again.
+A process is known by its host, that host's boot, its number and the clock tick it started at, since numbers are reused.
 One that was killed says nothing more: its file says "running", and no such process is there.
 """
 
@@ -71,7 +71,7 @@ def working(
         yield lambda record, steps: write(step=record["step"], steps=steps, step_at=time.time())
     except BaseException as error:
         state = STOPPED if isinstance(error, stops) else FAILED
-        with suppress(OSError):  # a full disk may be what the run failed of; that error is the one to tell
+        with suppress(OSError):  # a full disk may be what the run failed of; that error is the one to report
             write(state=state, cause=first_line(error, LONGEST_CAUSE), ended=time.time())
         raise
     write(state=FINISHED, ended=time.time())
@@ -116,7 +116,7 @@ def born(pid: int) -> str | None:
 
 
 def claim_run_dir(args: SimpleNamespace) -> None:
-    """Raise UserError if the run directory holds another run and the user does not ask to resume it, if one is at work
+    """Raise UserError if the run directory holds another run and the user does not ask to resume it, if one runs
     there, or if a file has the name of a directory that the run would make. args: the settings of a training."""
     run_dir = args.math.run_dir
     for flag, folder in (

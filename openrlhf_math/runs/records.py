@@ -67,7 +67,7 @@ class Records:
 def read_records(path: Path) -> Records:
     """The records with a `step`. Of a step that a resumed run has taken again, the later record counts.
 
-    A last line without its end belongs to a run at work: it counts only if it can be read. A missing file has none.
+    A last line without its end may belong to a running run: it counts only if it can be read. A missing file has none.
     """
     rows: list[dict] = []
     unreadable = 0

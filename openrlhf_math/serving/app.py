@@ -124,7 +124,7 @@ class Backend(Protocol):
 
 
 def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn], int]) -> FastAPI:
-    """count_tokens: of the prompt of a turn, which `usage` tells."""
+    """count_tokens: of the prompt of a turn, which `usage` reports."""
     app = FastAPI(title="openrlhf-math", docs_url=None, redoc_url=None)
     metrics, well = Metrics(), Health(backend.check, HEALTH_SECONDS)
     busy, started = 0, now()
@@ -134,7 +134,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
         """One of `most_requests`."""
         nonlocal busy
         if busy >= service.most_requests:
-            raise ApiError(429, f"{busy} requests are under way, more than this server takes: come again", code="full")
+            raise ApiError(429, f"{busy} requests are under way, more than this server takes; try again later", code="full")
         busy += 1
         metrics.under_way.set(busy)
         try:

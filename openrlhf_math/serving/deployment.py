@@ -99,7 +99,7 @@ def check_serve() -> None:
 
 
 class SaysDisconnect:
-    """Middleware that tells an app of a client that left: Ray Serve cancels what waits for its messages instead."""
+    """Middleware that informs an app that a client has left: Ray Serve cancels what waits for its messages instead."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

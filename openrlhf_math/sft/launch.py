@@ -26,7 +26,7 @@ def model_state_bytes(
     """Bytes of model states on each device. adapters: their parameters, if they alone are trained.
 
     Mixed precision keeps bf16 weights and gradients (2 bytes each a parameter), fp32 weights and two Adam moments (12).
-    ZeRO shards the last from stage 1 on, gradients from stage 2, weights from stage 3; offloaded, the 12 lie in CPU
+    ZeRO shards the last from stage 1 on, gradients from stage 2, weights from stage 3; offloaded, the 12 are in CPU
     memory. ZeRO, https://arxiv.org/abs/1910.02054, section 3.
     """
     trained = parameters if adapters is None else adapters

@@ -165,7 +165,7 @@ BAD_INPUT = {
     "no row": (["{\n", {"problem": "p"}], [], "steps.jsonl has no row to use ("),
     "few rows": (SOLUTIONS, [], "has 3 rows, fewer than one batch (--train.batch_size 8)"),
     "long rows": (SOLUTIONS * 3, ["--data.max_len", "50"], "has no row to use ("),
-    "nothing to tell": (ALL_RIGHT, [], "all its steps are right, so there is nothing to tell"),
+    "nothing to tell": (ALL_RIGHT, [], "all its steps are right, so there is nothing to learn"),
     "lora": (ALL_RIGHT, ["--ds.lora.rank", "8"], "--ds.lora.rank has no meaning for a process reward model"),
     "multiturn": (ALL_RIGHT, ["--data.multiturn"], "--data.multiturn has no meaning"),
 }

@@ -233,5 +233,5 @@ def opened(settings: RolloutTool, tokenizer: Tokenizer, model: str) -> Tool:
 
 
 def tools_of(settings: RolloutTool | None, tokenizer: Tokenizer, model: str) -> list[dict] | None:
-    """What the chat template tells the model of. Raises UserError as `opened`, before anything starts."""
+    """What the chat template describes to the model. Raises UserError as `opened`, before anything starts."""
     return opened(settings, tokenizer, model).turns.tools if settings else None
