@@ -97,7 +97,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "--benchmark", "--problems", action="append", default=[], metavar="SET",
         help="the problems, see below; may be repeated",
     )  # fmt: skip
-    add("--output", type=Path, metavar="DIR", help="directory of the run; the same again to resume")
+    add("--output", type=Path, metavar="DIR", help="directory of the run; give the same one to resume")
     add("--completions", type=Path, metavar="FILE", help="score these instead of sampling; no model is loaded")
     add("--compare", type=Path, nargs=2, metavar="RUN", help="difference of two runs, with interval and p-value")
     add("--json", action="store_true", help="print the figures as JSON instead of tables")
@@ -106,12 +106,12 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("problems").add_argument
     add("--split", default="test", help="of a hub set that is not a known benchmark (%(default)s)")
-    add("--problem-key", metavar="COLUMN", help="of the problem, where it is none of the usual")
+    add("--problem-key", metavar="COLUMN", help="of the problem, if its name is unusual")
     add("--answer-key", "--gold-key", metavar="COLUMN", help="of the gold answer, likewise")
     add("--response-key", default="response", metavar="COLUMN", help="of --completions (%(default)s)")
     add("--max-problems", type=int, metavar="N", help="only the first N of each benchmark")
     add("--holdout", type=int, default=1000, metavar="N", help="problems of a holdout (%(default)s)")
-    add("--holdout-seed", type=int, default=0, metavar="N", help="which of them (%(default)s)")
+    add("--holdout-seed", type=int, default=0, metavar="N", help="seed that chooses them (%(default)s)")
 
     add = parser.add_argument_group("sampling").add_argument
     add("--protocol", choices=PROTOCOLS, default="model", help=PROTOCOL_HELP)
@@ -138,7 +138,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--scorer-model", metavar="MODEL", help="scores them when all are made, for weighted@k and best-of-k")
     add(
         "--scorer", metavar="KIND",
-        help=f"what it is: {', '.join(SCORERS)}, or your own as package.module.Class; "
+        help=f"kind of the scorer: {', '.join(SCORERS)}, or your own as package.module.Class; "
         f"{' or '.join(ASKED)}: asked at an endpoint",
     )  # fmt: skip
     add("--separator", metavar="TEXT", help="what separates steps (the scorer's own); \\n is understood")
@@ -149,7 +149,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "--record-confidence", action="store_true",
         help="measure the model's confidence in each completion, for the rule `confident` of `vote`",
     )  # fmt: skip
-    add("--confidence-window", type=int, default=WINDOW, metavar="N", help="tokens of a stretch of it (%(default)s)")
+    add("--confidence-window", type=int, default=WINDOW, metavar="N", help="tokens of a window (%(default)s)")
 
     add = parser.add_argument_group("engine").add_argument
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (what the problems need)")
@@ -159,7 +159,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--scorers", type=int, default=1, metavar="N", help="engines that score, each on its own devices")
     add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="devices one is spread over (%(default)s)")
     add_engine_flags(parser)
-    add_judge_flags(parser, "where the grader cannot tell, or the gold answer is in words")
+    add_judge_flags(parser, "where the grader cannot decide, or the gold answer is in words")
     add_endpoint_flags(parser)
     return parser
 

@@ -38,7 +38,7 @@ def add_endpoint_flags(parser: argparse.ArgumentParser, key_flag: str = "--api-k
     add("--requests-per-minute", type=float, metavar="N", help="upper limit (no limit)")
     add("--tokens-per-minute", type=float, metavar="N", help="of prompts and completions (no limit)")
     add("--request-timeout", type=float, default=1800.0, metavar="SECONDS", help="for a whole reply (%(default)g)")
-    add("--tries", type=int, default=6, metavar="N", help="at most so many requests for one completion (%(default)s)")
+    add("--tries", type=int, default=6, metavar="N", help="maximum number of requests for one completion (%(default)s)")
     add(
         "--extra-body", type=json_object, default={}, metavar="JSON",
         help="merged into every request; null leaves a field out",
@@ -243,7 +243,7 @@ def add_tool_flags(parser: argparse.ArgumentParser) -> None:
         "--tool-form", choices=FORMS,
         help=f"form of a call: a block ```python, or a <tool_call> of the chat template ({default.form})",
     )  # fmt: skip
-    add("--tool-calls", type=int, metavar="N", help=f"calls of an attempt at most ({default.calls})")
+    add("--tool-calls", type=int, metavar="N", help=f"maximum number of calls of an attempt ({default.calls})")
     add(
         "--tool-seconds", type=float, metavar="S",
         help=f"CPU time of a call; by the clock four times as much ({default.seconds:g})",

@@ -103,8 +103,20 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add("--refine", type=int, default=0, metavar="N", help="passes of critique and rewrite over the best (%(default)s)")
     default = Steps()
     add("--width", type=int, default=default.width, metavar="N", help="beam, dvts: tries of each step (%(default)s)")
-    add("--depth", type=int, default=default.depth, metavar="N", help="beam, dvts: steps at the most (%(default)s)")
-    add("--step-tokens", type=int, default=default.step_tokens, metavar="N", help="beam, dvts: of a step (%(default)s)")
+    add(
+        "--depth",
+        type=int,
+        default=default.depth,
+        metavar="N",
+        help="beam, dvts: maximum number of steps (%(default)s)",
+    )
+    add(
+        "--step-tokens",
+        type=int,
+        default=default.step_tokens,
+        metavar="N",
+        help="beam, dvts: tokens of a step (%(default)s)",
+    )
 
     add_tool_flags(parser)
 

@@ -62,13 +62,15 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--served-name", metavar="NAME", help="of the model, as clients see it (the last part of --model)"
     )
-    parser.add_argument("--most-attempts", type=int, default=256, metavar="N", help="a request may have (%(default)s)")
+    parser.add_argument(
+        "--most-attempts", type=int, default=256, metavar="N", help="maximum attempts of a request (%(default)s)"
+    )
     parser.add_argument(
         "--most-requests",
         type=int,
         default=256,
         metavar="N",
-        help="under way at once; more get status 429 (%(default)s)",
+        help="requests at once; more get status 429 (%(default)s)",
     )
     add_rerank_flags(parser, seconds=600, key_flag=KEY_FLAG)
     return parser

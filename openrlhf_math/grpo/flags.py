@@ -203,7 +203,7 @@ def _add_ours(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the resolved configuration and what it would ask for, start nothing",
+        help="print the resolved configuration and what the run needs, without starting anything",
     )
     group.add_argument(
         "--plan-gpu",
@@ -277,7 +277,7 @@ def _add_curriculum(group: argparse._ArgumentGroup) -> None:
         "--math.learn_pass_rates",
         action=argparse.BooleanOptionalAction,
         default=defaults.learn,
-        help="estimate pass rates from this run's rollouts; without, the base model's hold to the end",
+        help="estimate pass rates from this run's rollouts; without it, the base model's are used throughout",
     )
     group.add_argument(
         "--math.pass_rate_half_life",
@@ -337,7 +337,7 @@ def _add_lengths(group: argparse._ArgumentGroup) -> None:
         type=int,
         default=defaults.grow_after,
         metavar="STEPS",
-        help="steps looked at (%(default)s)",
+        help="steps that are considered (%(default)s)",
     )
     group.add_argument(
         "--math.truncated",

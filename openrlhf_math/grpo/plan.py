@@ -108,7 +108,7 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
     for name, value in described(args, steps_a_batch(args)).items():
         objective.add_row(name, value)
     console.print(objective)
-    table = Table(title="What this run would ask for")
+    table = Table(title="What this run needs")
     for column in ("actor", "count", "devices each", "memory each", "holds"):
         table.add_column(column)
     for row in plan(args):

@@ -134,7 +134,9 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
         """One of `most_requests`."""
         nonlocal busy
         if busy >= service.most_requests:
-            raise ApiError(429, f"{busy} requests are under way, more than this server takes; try again later", code="full")
+            raise ApiError(
+                429, f"{busy} requests are under way, more than this server takes; try again later", code="full"
+            )
         busy += 1
         metrics.under_way.set(busy)
         try:

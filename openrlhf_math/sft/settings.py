@@ -151,8 +151,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the resolved configuration, what the first rows become and the memory it would ask for, start "
-        "nothing",
+        help="print the resolved configuration, what the first rows become and the memory needed, without starting "
+        "anything",
     )
     short_help.give_short_names(parser, short_help.SFT)
     short_help.shorten_help(parser, NEEDED, "--model MODEL --problems TRACES [--output DIR] ...")
