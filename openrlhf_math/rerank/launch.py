@@ -14,13 +14,19 @@ from openrlhf_math.colocation.engine_life import RESTARTS, limited, take_cause
 from openrlhf_math.colocation.layout import worker_environment
 from openrlhf_math.errors import UserError, brief
 from openrlhf_math.modeling.model_folder import count_parameters
-from openrlhf_math.rerank.replicas import RemoteSampler, RemoteScorer, Sleepers
+from openrlhf_math.rerank.actors import (
+    RemoteSampler,
+    RemoteScorer,
+    SharedDevice,
+    SharingSampler,
+    SharingScorer,
+    Sleepers,
+)
 from openrlhf_math.rerank.reranker import Reranker, RerankerSettings
 from openrlhf_math.rerank.roles import Sampler, Scorer
 from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
 from openrlhf_math.rerank.scoring_engine import FLAG as SCORER_FLAG
 from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
-from openrlhf_math.rerank.shared_device import SharedDevice, SharingSampler, SharingScorer
 from openrlhf_math.rerank.solver import Solver
 from openrlhf_math.rewards import GradingPool, RewardConfig
 
