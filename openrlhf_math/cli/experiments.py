@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,6 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.report.table import as_markdown
 
 if TYPE_CHECKING:
-    from openrlhf_math.evaluation.problem_sets import ProblemSet
     from openrlhf_math.experiments.settings import Settings
 
 WHAT = {
@@ -253,7 +252,7 @@ def _add_speed(modes: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def _measure(args: argparse.Namespace) -> None:
     from openrlhf_math.colocation.layout import enter_environment, find_device
-    from openrlhf_math.evaluation.problem_sets import Reading, read_set
+    from openrlhf_math.evaluation.problem_sets import Reading, read_set, sampled
     from openrlhf_math.evaluation.prompts import find_prompt, style_of
     from openrlhf_math.evaluation.settings import EvalSettings
     from openrlhf_math.modeling.model_folder import check_model, count_parameters
@@ -281,7 +280,9 @@ def _measure(args: argparse.Namespace) -> None:
         parquet=False,
         rewards=RewardConfig(),
     )
-    problems = _sampled(read_set(args.benchmark, Reading(split=args.split)), args)
+    asked = {name: getattr(args, name) for name in ("samples", "max_tokens", "temperature", "top_p")}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    problems = sampled(read_set(args.benchmark, Reading(split=args.split)), {}, asked)
     enter_environment(settings.device, count_parameters(settings.model))
     from openrlhf_math.experiments.speed import time_completions
 
@@ -289,13 +290,3 @@ def _measure(args: argparse.Namespace) -> None:
     with atomic_write(args.output) as file:
         file.write(json.dumps(summary) + "\n")
     print(json.dumps(summary))
-
-
-def _sampled(problems: "ProblemSet", args: argparse.Namespace) -> "ProblemSet":
-    """The problem set, sampled as the flags say."""
-    asked = {name: getattr(args, name) for name in ("samples", "max_tokens", "temperature", "top_p")}
-    asked = {name: value for name, value in asked.items() if value is not None}
-    try:
-        return replace(problems, sampling=replace(problems.sampling, **asked))
-    except ValueError as error:
-        raise UserError(str(error)) from None

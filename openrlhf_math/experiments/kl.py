@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from openrlhf_math.evaluation.compare import Difference, Result
+from openrlhf_math.evaluation.compare import Difference
 from openrlhf_math.experiments import figure, words
 from openrlhf_math.experiments.over_seeds import (
     Band,
     BySeed,
     Estimate,
+    Run,
     Spread,
     band,
     differences,
@@ -23,14 +24,6 @@ from openrlhf_math.report.table import Table
 TITLE = "GRPO by KL coefficient"
 END = 0.1  # share of the steps that are a run's end
 COLOURS = ("#1b6ca8", "#3a9d5d", "#d98a1f", "#b5403a", "#7a5195", "#555555")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A GRPO run: a record a step, and its model's results on the held-out problems."""
-
-    rows: list[dict]
-    heldout: list[Result]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,14 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """A GRPO run: a record a step, and its model's results on the held-out problems."""
+
+    rows: list[dict]
+    heldout: list[Result]
+
+
+@dataclass(frozen=True, slots=True)
 class Band:
     """A curve: at each step the mean over seeds, the lowest and the highest."""
 
@@ -37,6 +45,10 @@ class Band:
 
 def spread(values: Sequence[float]) -> Spread:
     return Spread(fmean(values), min(values), max(values), list(values))
+
+
+def scaled(one: Spread, factor: float) -> Spread:
+    return spread([factor * value for value in one.values])
 
 
 def band(runs: Sequence[list[dict]], name: str) -> Band:

@@ -1,18 +1,19 @@
 """Progress of SFT and of reward-model training: steps in the terminal, the loss as a plot."""
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
 from openrlhf_math.runs.process import resume_command, working
 from openrlhf_math.runs.progress import step_bar
+from openrlhf_math.runs.records import read_records
 from openrlhf_math.sft.settings import is_first
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from rich.progress import Progress as Bar
 
 
 class Progress:
@@ -61,19 +62,11 @@ def plot_loss(run_dir: Path, title: str) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    records = records_of(run_dir / "metrics.jsonl")
+    records = losses_of(run_dir / "metrics.jsonl")
     if not records:
         return
-    steps, losses = [each["step"] for each in records], [each["loss"] for each in records]
-    window = max(1, round(SMOOTH_OVER * len(records)))
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    axes.plot(steps, losses, color="tab:blue", alpha=0.35 if window > 1 else 1, linewidth=1, label="each step")
-    if window > 1:
-        axes.plot(steps, trailing_mean(losses, window), color="tab:blue", label=f"mean of {window} steps")
-    evaluations = records_of(run_dir / "eval.jsonl")
-    if evaluations:
-        points = [each["step"] for each in evaluations], [each["loss"] for each in evaluations]
-        axes.plot(*points, "o-", color="tab:orange", label="evaluation set")
+    draw_losses(axes, records, losses_of(run_dir / "eval.jsonl"), "evaluation set")
     axes.set(title=title, xlabel="step (one gradient update)", ylabel="loss (nats a completion token)")
     axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
@@ -83,6 +76,18 @@ def plot_loss(run_dir: Path, title: str) -> None:
     pyplot.close(figure)
 
 
+def draw_losses(axes: "Axes", records: list[dict], evaluations: list[dict], evaluated: str) -> None:
+    """The loss of each step, smoothed over SMOOTH_OVER of them, and that of evaluations, labelled `evaluated`."""
+    steps, losses = [each["step"] for each in records], [each["loss"] for each in records]
+    window = max(1, round(SMOOTH_OVER * len(records)))
+    axes.plot(steps, losses, color="tab:blue", alpha=0.35 if window > 1 else 1, linewidth=1, label="each step")
+    if window > 1:
+        axes.plot(steps, trailing_mean(losses, window), color="tab:blue", label=f"mean of {window} steps")
+    if evaluations:
+        points = [each["step"] for each in evaluations], [each["loss"] for each in evaluations]
+        axes.plot(*points, "o-", color="tab:orange", label=evaluated)
+
+
 def trailing_mean(values: list[float], window: int) -> list[float]:
     """The mean of each value and up to `window` - 1 before it."""
     return [
@@ -90,9 +95,6 @@ def trailing_mean(values: list[float], window: int) -> list[float]:
     ]  # fmt: skip
 
 
-def records_of(path: Path) -> list[dict]:
-    """Those with a loss: NaN is written as null."""
-    if not path.exists():
-        return []
-    records = map(json.loads, path.read_text().splitlines())
-    return [record for record in records if record["loss"] is not None]
+def losses_of(path: Path) -> list[dict]:
+    """The records with a loss: NaN is written as null."""
+    return [record for record in read_records(path).rows if record["loss"] is not None]
