@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from openrlhf_math.cli.model_flags import (
     add_engine_count,
     add_engine_flags,
+    add_request_flags,
     add_tool_flags,
     check_date_used,
     check_template_variables,
@@ -20,7 +21,6 @@ from openrlhf_math.cli.model_flags import (
     with_tool,
 )
 from openrlhf_math.errors import UserError
-from openrlhf_math.training.flag_checks import json_object
 
 if TYPE_CHECKING:
     from openrlhf_math.data.prompts import Tokenizer
@@ -117,17 +117,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--base-url", metavar="URL", help="up to and with /v1")
     add("--api-key-env", metavar="VARIABLE", help="environment variable that holds the key (OPENAI_API_KEY)")
     add("--concurrency", type=int, metavar="N", help="attempts under way at once (32; 256 an engine)")
-    add("--requests-per-minute", type=float, metavar="N", help="upper limit (no limit)")
-    add("--tokens-per-minute", type=float, metavar="N", help="of prompts and completions (no limit)")
-    add("--request-timeout", type=float, default=1800.0, metavar="SECONDS", help="for a whole reply (%(default)g)")
-    add("--tries", type=int, default=6, metavar="N", help="maximum number of requests for one attempt (%(default)s)")
-    add(
-        "--extra-body",
-        type=json_object,
-        default={},
-        metavar="JSON",
-        help="merged into every request; null leaves a field out",
-    )
+    add_request_flags(add)
 
     add = parser.add_argument_group("engine").add_argument
     add_engine_count(add)

@@ -35,6 +35,11 @@ def add_endpoint_flags(parser: argparse.ArgumentParser, key_flag: str = "--api-k
         help="environment variable that holds the endpoint's key (OPENAI_API_KEY)",
     )  # fmt: skip
     add("--concurrency", type=int, default=32, metavar="N", help="requests under way at once (%(default)s)")
+    add_request_flags(add)
+
+
+def add_request_flags(add: Callable[..., argparse.Action]) -> None:
+    """add: of the group of the endpoint's flags."""
     add("--requests-per-minute", type=float, metavar="N", help="upper limit (no limit)")
     add("--tokens-per-minute", type=float, metavar="N", help="of prompts and completions (no limit)")
     add("--request-timeout", type=float, default=1800.0, metavar="SECONDS", help="for a whole reply (%(default)g)")
