@@ -89,7 +89,7 @@ class Layout:
         for pieces in by_prompt.values():
             parts += [
                 self._part([pieces[number] for number in numbers])
-                for numbers in alike([piece.length for piece in pieces])
+                for numbers in by_length([piece.length for piece in pieces])
             ]
         places = torch.cat([part.queries.flatten()[part.real] for part in parts])
         order = torch.empty_like(places).index_copy_(0, places, torch.arange(len(places), device=self.device))
@@ -192,7 +192,7 @@ def pack(
     )
 
 
-def alike(lengths: list[int]) -> list[list[int]]:
+def by_length(lengths: list[int]) -> list[list[int]]:
     """Numbers of pieces, those of like length together: padded to the longest, a part wastes little.
 
     From the longest down, a part ends where a piece is shorter than LEAST_LENGTH_RATIO of its longest and the part has
