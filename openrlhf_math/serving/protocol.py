@@ -161,8 +161,6 @@ def now() -> int:
     return int(time.time())
 
 
-OWN = "openrlhf_math"  # the field of what OpenAI's protocol has no field for
-
 # Fields of the request that draw a completion: to those of `Sampling`.
 DRAWS = (
     "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty",

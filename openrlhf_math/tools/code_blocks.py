@@ -115,11 +115,6 @@ class Reader:
         return _tool_call(ended[begin + len(CALL_BEGINS) : -len(CALL_ENDS)], written[begin:])
 
 
-def last_call(text: str, form: str) -> Call | None:
-    """The call that a text ends with, see `Reader.add`."""
-    return Reader(form).add(text)
-
-
 def _tool_call(text: str, source: str) -> Call:
     try:
         said = json.loads(text)
