@@ -10,13 +10,22 @@ import tiny_scorers
 import torch
 from test_prm import kill_when, lines, prm, run
 from transformers import AutoModelForCausalLM as Causal
-from transformers import AutoModelForTokenClassification, AutoTokenizer, LlamaConfig, Qwen3Config
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 pytestmark = pytest.mark.slow
 
 SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "max_position_embeddings": 1024, "head_dim": 32}  # fmt: skip
-FAMILIES = {"llama": LlamaConfig, "qwen3": Qwen3Config}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+FAMILIES: dict[str, dict] = {
+    "llama": {},
+    "qwen3": {},
+    "mistral": {"sliding_window": 8},
+    "gemma2": {"sliding_window": 8, "query_pre_attn_scalar": 32, "attn_logit_softcapping": 5.0},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen3_moe": EXPERTS,
+}
 
 
 def rows(count: int) -> list[dict]:
@@ -47,9 +56,10 @@ def trained(request, tmp_path_factory):
         tokenizer.bos_token = "<|endoftext|>"
     torch.manual_seed(0)
     size = -(-len(tokenizer) // 16) * 16
-    config = FAMILIES[request.param](
-        vocab_size=size, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, **SHAPE
-    )
+    config = CONFIG_MAPPING[request.param](
+        vocab_size=size, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        **SHAPE | FAMILIES[request.param],
+    )  # fmt: skip
     model = Causal.from_config(config, dtype=torch.bfloat16)
     for parameter in model.parameters():
         parameter.data.mul_(3 if parameter.dim() > 1 else 1)
@@ -128,3 +138,16 @@ def test_killed_training_resumes_with_the_same_losses(trained, tmp_path):
     run([*command, "--resume"])
     for resumed, one in zip(lines(metrics), lines(whole / "metrics.jsonl"), strict=True):
         assert resumed["step"] == one["step"] and resumed["loss"] == pytest.approx(one["loss"], rel=1e-3)
+
+
+def test_two_processes_learn_the_same_sharded_and_not(trained, tmp_path):
+    """Not compared with one process: rounding in bfloat16 can send a token to another expert."""
+    base, file, _ = trained
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    losses = []
+    for stage in ("2", "3"):
+        python, *module = training(base, file, tmp_path / stage, "--ds.zero_stage", stage)
+        run([python, *launcher, *module])
+        losses.append([row["loss"] for row in lines(tmp_path / stage / "metrics.jsonl")])
+        assert (tmp_path / stage / "model" / "model.safetensors").exists()
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,9 +79,28 @@ def test_gathered_parameters_are_available():
     assert result.stdout.splitlines().count("0 wrong") == 2, result.stdout + result.stderr
 
 
+def with_tokenizer_of(demo, family: str, directory: Path) -> Path:
+    """A tiny model of a family with random weights and the demo's tokenizer."""
+    import torch
+    from families import FAMILIES
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(demo / "world" / "model")
+    own = {"vocab_size": 384, "bos_token_id": None, "max_position_embeddings": 64 if "dynamic" in family else 256}
+    own |= {name: getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id")}
+    torch.manual_seed(0)
+    one = FAMILIES[family]
+    AutoModelForCausalLM.from_config(replace(one, settings=one.settings | own).config()).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
 @pytest.mark.slow
-def test_two_processes_match_one(demo, tmp_path):
-    more = ("--data.max_samples", "80", "--train.micro_batch_size", "4")
+@pytest.mark.parametrize("family", ["", "qwen3.5-text", "llama-dynamic"])
+def test_two_processes_match_one(demo, tmp_path, family):
+    """The last two take a forward pass for each row: processes whose rows differ would wait for one another."""
+    model = with_tokenizer_of(demo, family, tmp_path / "model") if family else demo / "world" / "model"
+    more = ("--model.model_name_or_path", str(model), "--data.max_samples", "80", "--train.micro_batch_size", "4")
     subprocess.run(command(demo, tmp_path / "one", *more), check=True, capture_output=True, timeout=300)
     python, *module = command(demo, tmp_path / "two", *more, "--ds.zero_stage", "3")
     result = subprocess.run([python, *TWO, *module], capture_output=True, text=True, timeout=300)
