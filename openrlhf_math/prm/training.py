@@ -12,8 +12,15 @@ from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.modeling.families import Family
 from openrlhf_math.prm.forms import Form, form_of
 from openrlhf_math.sft.inputs import settings_of
-from openrlhf_math.sft.launch import GIB, be_a_launcher, model_state_bytes, path_line, run_upstreams_command
-from openrlhf_math.sft.progress import draw_losses, losses_of
+from openrlhf_math.sft.launch import (
+    GIB,
+    be_a_launcher,
+    draw_losses,
+    losses_of,
+    model_state_bytes,
+    path_line,
+    run_upstreams_command,
+)
 from openrlhf_math.sft.settings import is_first, processes
 
 if TYPE_CHECKING:

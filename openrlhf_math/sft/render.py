@@ -30,8 +30,8 @@ from openrlhf_math.data.trace import ENDS, TAGS, THINK, find_tags, trace, withou
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, read_config, token_error
-from openrlhf_math.rewards.own_words import output_blocks
 from openrlhf_math.rewards.thinking import CLOSE, OPEN
+from openrlhf_math.rewards.tool_output import output_blocks
 from openrlhf_math.sft.frame import bare_frame, find_frame, stop_tokens
 from openrlhf_math.training.flag_checks import TEMPLATE_FLAG
 

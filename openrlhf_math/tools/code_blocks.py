@@ -19,7 +19,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from openrlhf_math.rewards.own_words import CALL_BEGINS, FENCE, LANGUAGES, OUTPUT_BEGINS
+from openrlhf_math.rewards.tool_output import CALL_BEGINS, FENCE, LANGUAGES, OUTPUT_BEGINS
 
 CALL_ENDS = "</tool_call>"
 FORMS = ("block", "template")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data.prompts import INSTRUCTION, Tokenizer
 from openrlhf_math.errors import BadValue, UserError, in_flags
-from openrlhf_math.rewards.own_words import own_words
+from openrlhf_math.rewards.tool_output import without_tool_output
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt
 from openrlhf_math.tools.isolation import ToolFlags, find_isolation
@@ -208,7 +208,7 @@ class ToolTurns:
 
         await attempt.write(generate, ids, params.max_tokens)
         ledger.truncated = attempt.finished == "length"
-        ledger.text = own_words(attempt.text)
+        ledger.text = without_tool_output(attempt.text)
         use = attempt.use
         ledger.logs = {
             "tool/calls": float(use.calls),
