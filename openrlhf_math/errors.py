@@ -39,3 +39,9 @@ def brief(error: Exception, most: int = 1000) -> str:
     """An error's words on one line. Of many, the beginning and the end, where a traceback has its cause."""
     words = " ".join(str(error).split())
     return words if len(words) <= most else f"{words[: most // 2]} ... {words[-most // 2 :]}"
+
+
+def first_line(error: BaseException, most: int = 300) -> str:
+    """The first line of an error's words without its full stop; its class where it has no words."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:most].rstrip(".")

@@ -23,7 +23,7 @@ from openrlhf_math.grpo.faults import engine_recovery
 from openrlhf_math.grpo.faults.stopping import Checkpointing
 from openrlhf_math.grpo.problems.problem_order import ProblemOrder
 from openrlhf_math.grpo.rollout.samples_generator import MathSamplesGenerator
-from openrlhf_math.runs.records import keep_until, read_records
+from openrlhf_math.runs.records import keep_until, read_objects
 
 RECORDS = ("metrics.jsonl", "problems.jsonl", "eval.jsonl", "ungraded.jsonl")
 MEASURED = ("timing/", "timeline/", "seconds_since_start")
@@ -198,7 +198,7 @@ def left(folder: Path) -> dict[str, list[dict]]:
     return {
         name: [
             {key: value for key, value in record.items() if not key.startswith(MEASURED)}
-            for record in read_records(folder / name)
+            for record in read_objects(folder / name)
         ]
         for name in RECORDS
     }

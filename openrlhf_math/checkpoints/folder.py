@@ -2,7 +2,7 @@
 
 A checkpoint's manifest has the size and SHA-256 of every file, so that a torn or changed file is found. It guards
 against kills, full disks, failing disks and accidental edits. It is not signed: anyone who can write into the
-folder can write a manifest that fits.
+folder can write a manifest that fits. A run to resume must be the one that was started.
 """
 
 import hashlib
@@ -11,11 +11,12 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.errors import UserError
 
 TAG = re.compile(r"(best_)?global_step(\d+)")  # OpenRLHF's names; the best one by evaluation is kept apart
@@ -95,7 +96,7 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def name_latest(folder: Path, tag: str) -> None:
-    with written_whole(folder / "latest") as file:
+    with atomic_write(folder / "latest") as file:
         file.write(tag)
 
 
@@ -154,7 +155,7 @@ def seal(checkpoint: Path, names: Iterable[str]) -> Entries:
 
 def write_manifest(checkpoint: Path, entries: Entries) -> None:
     """Last of all files, which must be on the disk. Raises OSError."""
-    with written_whole(checkpoint / MANIFEST) as file:
+    with atomic_write(checkpoint / MANIFEST) as file:
         file.write(json.dumps({"files": entries}, indent=2, sort_keys=True) + "\n")
     sync(checkpoint / MANIFEST)
     for folder in (*(path for path in checkpoint.rglob("*") if path.is_dir()), checkpoint):
@@ -201,3 +202,42 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_same(run_dir: Path, config: dict, free: Callable[[str], bool], rows: str, source: str) -> None:
+    """Raise UserError if the run in `run_dir` began with other settings or rows: its weights would be no one's.
+
+    config: nested settings, as config.json keeps them. free: whether a dotted name may differ. rows: the key under
+    which what identifies the rows is kept. source: where they come from, as a flag and its value.
+    """
+    path = run_dir / "config.json"
+    if not path.exists():
+        return
+    try:
+        before = json.loads(path.read_text())
+    except ValueError:
+        raise UserError(
+            f"--ckpt.load_enable: {path} is not JSON, so it cannot be resumed; choose another run"
+        ) from None
+    if before.get(rows) != config[rows]:
+        raise UserError(
+            f"--ckpt.load_enable: {source} gives other rows than the run in {run_dir} began with; give the same, or "
+            "another --math.run_dir"
+        )
+    old, new = ({name: value for name, value in flat(each) if not free(name)} for each in (before, config))
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            flag = name if name == "processes" else f"--{name}"
+            raise UserError(
+                f"--ckpt.load_enable: the run in {run_dir} began with {flag} {old.get(name)}, not {new.get(name)}; "
+                "give the same, or another --math.run_dir"
+            )
+
+
+def flat(config: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Pairs of a dotted name and its value."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

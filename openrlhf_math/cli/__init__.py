@@ -125,7 +125,7 @@ def _open_standard_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  as long as the process
 
 
-def _reader_is_gone() -> bool:
+def _has_no_reader() -> bool:
     """Whether standard output is a pipe without a reader, as after `| head`."""
     poll = select.poll()
     poll.register(STDOUT, select.POLLOUT)
@@ -142,7 +142,7 @@ def _run(name: str, arguments: list[str]) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        if not _reader_is_gone():
+        if not _has_no_reader():
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # what is still to be written at the end has no reader either
         return 141  # as a shell says it of a process that a closed pipe has ended

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.endpoint_flags import add_judge_flags, given_judge
+from openrlhf_math.cli.model_flags import add_judge_flags, given_judge
 from openrlhf_math.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ known sets, with the licence that their cards state:
 filters, in their order:
 {filters}
   A filter of your own is package.module.function (data.schema.Row -> reason to drop it, or "").
-of the same problem the first is kept: sets in the order given, files by name, rows in their order.
+of duplicates the first is kept: sets in the order given, files by name, rows in their order.
 pass rates of a model, for `grpo --math.curriculum`:
   openrlhf-math eval --model MODEL --benchmark problems.jsonl --samples 8 --temperature 1 --output runs/base
   openrlhf-math curate --source problems.jsonl --pass-rate runs/base --output data/rated"""
@@ -66,7 +66,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--against", action="append", default=[], metavar="SET", help="drop what is in this set; may be repeated")
     add("--benchmark", action="append", default=[], metavar="SET", help="drop this set's problems and report each")
     add("--output", type=Path, required=True, metavar="DIR", help="directory of the dataset")
-    add("--filters", default=",".join(FILTERS), metavar="LIST", help="which filters, by comma; '' for none (all)")
+    add("--filters", default=",".join(FILTERS), metavar="LIST", help="filters, separated by commas; '' for none (all)")
     for what in ("problem", "answer", "solution", "trace", "difficulty"):
         add(f"--{what}-key", metavar="COLUMN", help=f"column of the {what}, or a field as column.field")
     add("--min-chars", type=int, default=limits.min_chars, metavar="N", help="of a problem (%(default)s)")
@@ -77,8 +77,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         type=float,
         default=NEAR,
         metavar="SHARE",
-        help="problems with equal golds that differ in words other than synonyms, names and spelling are one from this "
-        "share of equal words on, 0.7 to 1; 1 merges none of these (%(default)s)",
+        help="problems with equal golds that differ in more than synonyms, names and spelling are duplicates if at "
+        "least this share of their words is equal, 0.7 to 1; 1 merges none of these (%(default)s)",
     )
     add("--ngram", type=int, default=overlap.ngram, metavar="N", help="words a shared run must have (%(default)s)")
     add(
@@ -93,7 +93,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         action="store_true",
         help="also drop rows that share the words of a benchmark problem but have other numbers or opposites",
     )
-    add("--keep-duplicates", action="store_true", help="take out none, within or against")
+    add("--keep-duplicates", action="store_true", help="remove no duplicates, within the sources or of --against")
     add(
         "--pass-rate",
         type=Path,
@@ -113,7 +113,6 @@ def run(args: argparse.Namespace) -> None:
     if args.pass_rate:
         add_pass_rates(args)
         return
-    from openrlhf_math.cli.curate_display import progress as show_progress
     from openrlhf_math.curation.decontaminate import Overlap
     from openrlhf_math.curation.filters import Limits
     from openrlhf_math.curation.pipeline import Workers
@@ -121,6 +120,7 @@ def run(args: argparse.Namespace) -> None:
     from openrlhf_math.curation.plan import find
     from openrlhf_math.curation.settings import CurationSettings
     from openrlhf_math.data.sources import Columns
+    from openrlhf_math.runs.progress import progress as show_progress
 
     if args.workers is not None and args.workers < 0:
         raise UserError(f"--workers is {args.workers}, it must be 0 or more")

@@ -8,18 +8,20 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.engine_flags import (
+from openrlhf_math.cli.model_flags import (
     add_engine_count,
     add_engine_flags,
+    add_request_flags,
+    add_tool_flags,
     check_date_used,
     check_temperature,
     check_template_variables,
     drawn,
     engine_args,
+    tool_settings,
+    with_tool,
 )
-from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError
-from openrlhf_math.training.flag_values import json_object
 
 if TYPE_CHECKING:
     from openrlhf_math.data.prompts import Tokenizer
@@ -70,11 +72,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--problems", required=True, metavar="SET", help="file, folder or hub name[@config][:split], see docs/data.md")
-    add("--output", type=Path, required=True, metavar="DIR", help="directory of the run; the same again to resume")
+    add("--output", type=Path, required=True, metavar="DIR", help="directory of the run; give the same one to resume")
     add("--teacher", default="endpoint", metavar="NAME", help="the source of traces, see below (%(default)s)")
-    add("--model", required=True, metavar="NAME", help="as the endpoint calls it, or directory or hub name for engine")
+    add(
+        "--model", required=True, metavar="NAME", help="its name at the endpoint, or for engine a directory or hub name"
+    )
     add("--attempts", "--samples", type=int, default=4, metavar="N", help="traces a problem (%(default)s)")
-    add("--max-attempts", type=int, metavar="N", help="twice as many, and again, up to N, while none is correct (off)")
+    add("--max-attempts", type=int, metavar="N", help="double the attempts while none is correct, up to N (off)")
     add("--keep", default="verified", metavar="RULE", help="which traces are kept, see below (%(default)s)")
     add("--keep-n", type=int, metavar="N", help="at most N traces of a problem (the rule's own number)")
     add("--questions", default="all", metavar="all|longest:N", help="only the N problems with the longest traces")
@@ -114,17 +118,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--base-url", metavar="URL", help="up to and with /v1")
     add("--api-key-env", metavar="VARIABLE", help="environment variable that holds the key (OPENAI_API_KEY)")
     add("--concurrency", type=int, metavar="N", help="attempts under way at once (32; 256 an engine)")
-    add("--requests-per-minute", type=float, metavar="N", help="upper limit (no limit)")
-    add("--tokens-per-minute", type=float, metavar="N", help="of prompts and completions (no limit)")
-    add("--request-timeout", type=float, default=1800.0, metavar="SECONDS", help="for a whole reply (%(default)g)")
-    add("--tries", type=int, default=6, metavar="N", help="at most so many requests for one attempt (%(default)s)")
-    add(
-        "--extra-body",
-        type=json_object,
-        default={},
-        metavar="JSON",
-        help="merged into every request; null leaves a field out",
-    )
+    add_request_flags(add)
 
     add = parser.add_argument_group("engine").add_argument
     add_engine_count(add)

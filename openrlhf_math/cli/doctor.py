@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from openrlhf_math.colocation.layout import cores, find_device
-from openrlhf_math.doctor import devices, machine, software
+from openrlhf_math.doctor import machine, software
 from openrlhf_math.doctor.machine import LEVELS, Finding
 from openrlhf_math.errors import UserError
 
@@ -47,7 +47,7 @@ def examine(weights: int = 0) -> Iterator[Finding]:
     installed = software.installed_versions()
     stack = software.find_stack(installed)
     nvidia = find_device() == "cuda"
-    probe = devices.start_probe() if "torch" in installed else None
+    probe = machine.start_probe() if "torch" in installed else None
 
     yield software.python()
     yield software.versions(stack, software.pins(stack, installed) if stack else (), installed)
@@ -69,10 +69,10 @@ def examine(weights: int = 0) -> Iterator[Finding]:
         machine.ports(),
     ]
     if probe is not None:
-        torch = devices.read_probe(probe)
-        yield devices.devices(torch, nvidia, devices.driver_version())
+        torch = machine.read_probe(probe)
+        yield machine.devices(torch, nvidia, machine.driver_version())
         if nvidia and torch.cuda:
-            yield devices.flash_attention(torch)
+            yield machine.flash_attention(torch)
             yield software.cuda_compiler(torch_cuda=torch.cuda)
         yield machine.cores(cores(), machine.cpu_quota(), torch.threads)
     yield from here

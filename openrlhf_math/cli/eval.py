@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
+from openrlhf_math.cli.model_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.rewards.outcome import Style
@@ -69,8 +69,13 @@ PROTOCOL_HELP = (
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, add_judge_flags
-    from openrlhf_math.cli.engine_flags import add_engine_count, add_engine_flags
+    from openrlhf_math.cli.model_flags import (
+        add_asked_scorer_flags,
+        add_endpoint_flags,
+        add_engine_count,
+        add_engine_flags,
+        add_judge_flags,
+    )
     from openrlhf_math.evaluation.benchmarks import BENCHMARKS
     from openrlhf_math.evaluation.problem_sets import PROTOCOLS
     from openrlhf_math.rerank.aggregate import AGGREGATIONS
@@ -92,7 +97,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "--benchmark", "--problems", action="append", default=[], metavar="SET",
         help="the problems, see below; may be repeated",
     )  # fmt: skip
-    add("--output", type=Path, metavar="DIR", help="directory of the run; the same again to resume")
+    add("--output", type=Path, metavar="DIR", help="directory of the run; give the same one to resume")
     add("--completions", type=Path, metavar="FILE", help="score these instead of sampling; no model is loaded")
     add("--compare", type=Path, nargs=2, metavar="RUN", help="difference of two runs, with interval and p-value")
     add("--json", action="store_true", help="print the figures as JSON instead of tables")
@@ -101,12 +106,12 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("problems").add_argument
     add("--split", default="test", help="of a hub set that is not a known benchmark (%(default)s)")
-    add("--problem-key", metavar="COLUMN", help="of the problem, where it is none of the usual")
+    add("--problem-key", metavar="COLUMN", help="of the problem, if its name is unusual")
     add("--answer-key", "--gold-key", metavar="COLUMN", help="of the gold answer, likewise")
     add("--response-key", default="response", metavar="COLUMN", help="of --completions (%(default)s)")
     add("--max-problems", type=int, metavar="N", help="only the first N of each benchmark")
     add("--holdout", type=int, default=1000, metavar="N", help="problems of a holdout (%(default)s)")
-    add("--holdout-seed", type=int, default=0, metavar="N", help="which of them (%(default)s)")
+    add("--holdout-seed", type=int, default=0, metavar="N", help="seed that chooses them (%(default)s)")
 
     add = parser.add_argument_group("sampling").add_argument
     add("--protocol", choices=PROTOCOLS, default="model", help=PROTOCOL_HELP)
@@ -133,7 +138,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--scorer-model", metavar="MODEL", help="scores them when all are made, for weighted@k and best-of-k")
     add(
         "--scorer", metavar="KIND",
-        help=f"what it is: {', '.join(SCORERS)}, or your own as package.module.Class; "
+        help=f"kind of the scorer: {', '.join(SCORERS)}, or your own as package.module.Class; "
         f"{' or '.join(ASKED)}: asked at an endpoint",
     )  # fmt: skip
     add("--separator", metavar="TEXT", help="what separates steps (the scorer's own); \\n is understood")
@@ -144,7 +149,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "--record-confidence", action="store_true",
         help="measure the model's confidence in each completion, for the rule `confident` of `vote`",
     )  # fmt: skip
-    add("--confidence-window", type=int, default=WINDOW, metavar="N", help="tokens of a stretch of it (%(default)s)")
+    add("--confidence-window", type=int, default=WINDOW, metavar="N", help="tokens of a window (%(default)s)")
 
     add = parser.add_argument_group("engine").add_argument
     add("--max-context", type=int, metavar="N", help="tokens of prompt and completion (what the problems need)")
@@ -154,7 +159,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--scorers", type=int, default=1, metavar="N", help="engines that score, each on its own devices")
     add("--scorer-tensor-parallel", type=int, default=1, metavar="N", help="devices one is spread over (%(default)s)")
     add_engine_flags(parser)
-    add_judge_flags(parser, "where the grader cannot tell, or the gold answer is in words")
+    add_judge_flags(parser, "where the grader cannot decide, or the gold answer is in words")
     add_endpoint_flags(parser)
     return parser
 
@@ -205,11 +210,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _score(args: argparse.Namespace) -> dict[str, dict]:
-    from openrlhf_math.cli.endpoint_flags import judge_settings
+    from openrlhf_math.cli.model_flags import judge_settings
     from openrlhf_math.data.chat_date import checked_date
     from openrlhf_math.data.tables import Keys
+    from openrlhf_math.evaluation.evaluate import score
     from openrlhf_math.evaluation.outside import read_completions
-    from openrlhf_math.evaluation.score import score
 
     if tool_settings(args):
         raise UserError("--tool python: --completions are not sampled; leave one of the two out")
@@ -232,13 +237,14 @@ def _score(args: argparse.Namespace) -> dict[str, dict]:
 
 
 def _sample(args: argparse.Namespace) -> dict[str, dict]:
-    from openrlhf_math.cli.endpoint_flags import endpoint_model, judge_settings
-    from openrlhf_math.cli.engine_flags import (
+    from openrlhf_math.cli.model_flags import (
         check_date_used,
         check_temperature,
         check_template_variables,
         drawn,
+        endpoint_model,
         engine_args,
+        judge_settings,
     )
     from openrlhf_math.colocation.layout import enter_environment, find_device
     from openrlhf_math.data import chat_date

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+# run_rules, run_teacher, run_tool: found by their names, as those below.
 from openrlhf_math.cli.demo import SAMPLING_FLAGS, SFT_FLAGS, attempt, evaluate, train
-from openrlhf_math.cli.experiment_rules import run_rules  # noqa: F401, found by its name as those below
-from openrlhf_math.cli.experiment_teacher import larger_teacher, run_teacher, taught_student  # noqa: F401
+from openrlhf_math.cli.experiment_distillation import larger_teacher, run_rules, run_teacher, taught_student  # noqa: F401
 from openrlhf_math.cli.experiment_tool import run_tool  # noqa: F401
 from openrlhf_math.cli.stages import Stages, stage
-from openrlhf_math.data.tiny_world.checker import check_lines
+from openrlhf_math.data.tiny_world.problems import check_lines
 from openrlhf_math.data.tiny_world.server import read_story
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.evaluation.recorded import Judged, judge_all, read_recorded
@@ -20,9 +20,9 @@ from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rera
 from openrlhf_math.experiments.over_seeds import spread
 from openrlhf_math.experiments.settings import Settings
 from openrlhf_math.prm.measures import auc
-from openrlhf_math.report.records import read_records
 from openrlhf_math.rerank.steps import LINE_END, split_steps
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.runs.records import read_records
 
 # A KL loss against the reference model, with the estimator of https://arxiv.org/abs/2402.03300, equation 4.
 KL_FLAGS = ("--algo.kl.use_loss", "--algo.kl.estimator", "k3")
@@ -176,7 +176,7 @@ def _ordered(stages: Stages, seed: int, student: Path, name: str, order: tuple, 
 def _grpo(
     stages: Stages, seed: int, tuned: Path, world: Path, name: str, kind: str, steps: int, *flags: object
 ) -> Path:
-    """The folder of a GRPO run. tuned: the run of SFT that it begins from. name: tells, with the steps, all that its
+    """The folder of a GRPO run. tuned: the run of SFT that it begins from. name: with the steps, names all that its
     result depends on."""
 
     def work(folder: Path) -> None:

@@ -7,7 +7,7 @@ from openrlhf_math.cli.demo import train
 from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.experiments import tool
 from openrlhf_math.experiments.settings import Settings
-from openrlhf_math.report.records import read_records
+from openrlhf_math.runs.records import read_records
 
 SFT_FLAGS = (
     "--math.instruction", "", "--no-data.apply_chat_template", "--data.max_len", "128",

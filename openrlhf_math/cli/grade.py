@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from openrlhf_math.data.columns import MISSING, gold_in, look
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.data.tables import Keys, read_table
 from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
@@ -239,7 +239,7 @@ def _replaced(path: Path | None) -> Iterator[TextIO | None]:
         raise UserError(f"--output {path} is a directory; give the name of a file.")
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(written_whole(path))
+            file = stack.enter_context(atomic_write(path))
         except OSError as error:
             raise UserError(f"--output {path} cannot be written: {error.strerror}.") from None
         yield file

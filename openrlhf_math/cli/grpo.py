@@ -15,7 +15,7 @@ GIVEN = "flags that were given"  # not a flag: what `translate` found
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
-    from openrlhf_math.cli.endpoint_flags import add_judge_flags
+    from openrlhf_math.cli.model_flags import add_judge_flags
     from openrlhf_math.grpo.flags import build_parser
 
     parser = build_parser(prog)
@@ -42,10 +42,10 @@ def run(flat: argparse.Namespace) -> int:
 
 
 def _run(flat: argparse.Namespace) -> int:
-    from openrlhf_math.cli.endpoint_flags import judge_settings
+    from openrlhf_math.cli.model_flags import judge_settings
     from openrlhf_math.data import chat_date
     from openrlhf_math.grpo.idle_flags import without_effect
-    from openrlhf_math.grpo.rollout.tool_settings import isolation_of
+    from openrlhf_math.grpo.rollout.tool_turns import isolation_of
     from openrlhf_math.grpo.settings import as_json, resolve
 
     given = vars(flat).pop(GIVEN, ())
@@ -64,7 +64,7 @@ def _run(flat: argparse.Namespace) -> int:
 
     from openrlhf_math.checkpoints.folder import CheckpointError
     from openrlhf_math.colocation.layout import check_engine_args, enter_environment
-    from openrlhf_math.data.files import written_whole
+    from openrlhf_math.data.files import atomic_write
     from openrlhf_math.grpo import inputs
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
@@ -146,7 +146,7 @@ def _run(flat: argparse.Namespace) -> int:
     resume.check_room(args)
     args.math.run_dir.mkdir(parents=True, exist_ok=True)
     inputs.write_prompts(args, sets, prompts, labels)
-    with written_whole(args.math.run_dir / "config.json") as file:
+    with atomic_write(args.math.run_dir / "config.json") as file:
         file.write(json.dumps(json.loads(as_json(args)) | {resume.ROWS: problems}, indent=2) + "\n")
 
     from openrlhf_math.grpo.driver import train

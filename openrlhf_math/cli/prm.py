@@ -91,7 +91,7 @@ def _add_label(modes: Modes) -> None:
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help="attempts, or labels in PRM800K's form: JSONL, JSON, CSV, Parquet")
     add("--source", required=True, metavar="NAME", help="where labels come from, see below")
-    add("--output", type=Path, required=True, metavar="DIR", help="directory of the run; the same again to resume")
+    add("--output", type=Path, required=True, metavar="DIR", help="directory of the run; give the same one to resume")
     add("--separator", default="\\n\\n", metavar="TEXT", help=r"what separates steps (%(default)s)")
     add("--heldout", type=float, default=0.0, metavar="SHARE", help="of the problems, to evaluate on (%(default)s)")
     add("--format", choices=("parquet", "jsonl"), default="parquet", help="of the labels (%(default)s)")
@@ -220,7 +220,7 @@ def _show_training(args: SimpleNamespace) -> None:
 
 def read_settings(args: argparse.Namespace) -> "LabelSettings":
     """Raises ValueError or UserError for values that cannot work."""
-    from openrlhf_math.cli.engine_flags import check_temperature
+    from openrlhf_math.cli.model_flags import check_temperature
     from openrlhf_math.colocation.layout import find_device
     from openrlhf_math.data.chat_date import checked_date, settle_for
     from openrlhf_math.modeling.model_folder import check_chat_model, load_tokenizer

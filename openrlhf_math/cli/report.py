@@ -45,8 +45,7 @@ def run(args: argparse.Namespace) -> None:
     _check_drawing()
     found = find_runs(args.runs)
 
-    from openrlhf_math.report.page import as_page
-    from openrlhf_math.report.report import opening_of, sections_of, tables_of
+    from openrlhf_math.report.report import as_page, opening_of, sections_of, tables_of
     from openrlhf_math.report.table import as_markdown
 
     title = args.title or _title(short_names(args.runs))
@@ -80,10 +79,10 @@ def _check_drawing() -> None:
 
 
 def _write(flag: str, path: Path, text: str) -> None:
-    from openrlhf_math.data.files import written_whole
+    from openrlhf_math.data.files import atomic_write
 
     try:
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             file.write(text)
     except OSError as error:
         raise UserError(f"{flag} {path} cannot be written: {error.strerror}") from None

@@ -5,17 +5,22 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from openrlhf_math.cli.endpoint_flags import add_asked_scorer_flags, add_endpoint_flags, asked_scorer, endpoint_model
-from openrlhf_math.cli.engine_flags import (
+from openrlhf_math.cli.model_flags import (
+    add_asked_scorer_flags,
+    add_endpoint_flags,
     add_engine_flags,
+    add_tool_flags,
+    asked_scorer,
     check_date_used,
     check_temperature,
     check_template_variables,
     drawn,
+    endpoint_model,
     engine_args,
+    tool_settings,
+    with_tool,
 )
 from openrlhf_math.cli.parsing import accept_former_flags
-from openrlhf_math.cli.tool_flags import add_tool_flags, tool_settings, with_tool
 from openrlhf_math.errors import UserError, brief, in_flags
 from openrlhf_math.rerank.agents import AGENTS, find_agents, panel
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, Aggregation, find_aggregation
@@ -99,8 +104,20 @@ def add_rerank_flags(parser: argparse.ArgumentParser, seconds: float, key_flag: 
     add("--refine", type=int, default=0, metavar="N", help="passes of critique and rewrite over the best (%(default)s)")
     default = Steps()
     add("--width", type=int, default=default.width, metavar="N", help="beam, dvts: tries of each step (%(default)s)")
-    add("--depth", type=int, default=default.depth, metavar="N", help="beam, dvts: steps at the most (%(default)s)")
-    add("--step-tokens", type=int, default=default.step_tokens, metavar="N", help="beam, dvts: of a step (%(default)s)")
+    add(
+        "--depth",
+        type=int,
+        default=default.depth,
+        metavar="N",
+        help="beam, dvts: maximum number of steps (%(default)s)",
+    )
+    add(
+        "--step-tokens",
+        type=int,
+        default=default.step_tokens,
+        metavar="N",
+        help="beam, dvts: tokens of a step (%(default)s)",
+    )
 
     add_tool_flags(parser)
 
@@ -292,7 +309,7 @@ def settings(args: argparse.Namespace, key_flag: str = "--api-key-env") -> "Rera
 
     tool, asked = tool_settings(args), endpoint_model(args, key_flag)
     check_date_used(args)
-    engine_args(args)  # or it would be passed over with --base-url
+    engine_args(args)  # or it would be ignored with --base-url
     if tool and asked:
         if tool.form == "template":
             raise UserError(

@@ -62,13 +62,15 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--served-name", metavar="NAME", help="of the model, as clients see it (the last part of --model)"
     )
-    parser.add_argument("--most-attempts", type=int, default=256, metavar="N", help="a request may have (%(default)s)")
+    parser.add_argument(
+        "--most-attempts", type=int, default=256, metavar="N", help="maximum attempts of a request (%(default)s)"
+    )
     parser.add_argument(
         "--most-requests",
         type=int,
         default=256,
         metavar="N",
-        help="under way at once; more get status 429 (%(default)s)",
+        help="requests at once; more get status 429 (%(default)s)",
     )
     add_rerank_flags(parser, seconds=600, key_flag=KEY_FLAG)
     return parser
@@ -128,13 +130,13 @@ def _serve_here(
 
         count = token_counter(args.model)
     address = (args.host, port)
-    why = serve_here(parts, service, address, key, lambda: _say_address(*address), _say_ending, count, CHECK_SECONDS)
+    why = serve_here(parts, service, address, key, lambda: _print_address(*address), _say_ending, count, CHECK_SECONDS)
     if why:
         print(f"openrlhf-math serve: {why}", file=sys.stderr)
     return 1 if why else 0
 
 
-def _say_address(host: str, port: int) -> None:
+def _print_address(host: str, port: int) -> None:
     print(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", flush=True)
 
 
@@ -154,7 +156,7 @@ def _serve(
 
         for one in (signal.SIGTERM, signal.SIGINT):  # after Ray, which has its own handlers
             signal.signal(one, end)
-        _say_address(args.host, port)
+        _print_address(args.host, port)
         while not ended.wait(CHECK_SECONDS):
             if why := hopeless(reranker):
                 print(f"openrlhf-math serve: {why}", file=sys.stderr)

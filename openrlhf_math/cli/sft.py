@@ -24,11 +24,11 @@ def translate(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str
 def run(flat: argparse.Namespace) -> None:
     from functools import partial
 
-    from openrlhf_math.cli.curate_display import progress
     from openrlhf_math.colocation.layout import enter_environment, training_threads
     from openrlhf_math.data import chat_date
     from openrlhf_math.modeling.model_folder import check_model, check_weights
     from openrlhf_math.modeling.model_kind import check_language_model, checked_family
+    from openrlhf_math.runs.progress import progress
     from openrlhf_math.sft.inputs import look, prepare
     from openrlhf_math.sft.render import MODEL_FLAG
     from openrlhf_math.sft.settings import is_first, resolve
@@ -40,7 +40,7 @@ def run(flat: argparse.Namespace) -> None:
     if flat.dry_run or args.ds.lora.rank:
         check_model(MODEL_FLAG, model)
     if flat.dry_run:
-        from openrlhf_math.sft.plan import print_plan
+        from openrlhf_math.sft.launch import print_plan
 
         check_language_model(MODEL_FLAG, model)
         family = checked_family(MODEL_FLAG, model, args.ds.ring_attn_size)

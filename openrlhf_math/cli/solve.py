@@ -165,7 +165,7 @@ def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: l
         if left and asked.total.tokens:
             asked = replace(asked, total=replace(asked.total, tokens=tokens_left(asked.total.tokens, rows)))
         if args.total_seconds:
-            _tell_share(args, len(left))
+            _print_share(args, len(left))
         with bar(len(problems), args.attempts) as display:
             for solved in _solutions(args, asked, [problems[number] for number in left], display):
                 number = left[solved.number]
@@ -188,7 +188,7 @@ def _solve(args: argparse.Namespace, asked: Asked, problems: list[str], golds: l
     return 1 if all(line["answer"] is None for line in rows) else 0
 
 
-def _tell_share(args: argparse.Namespace, problems: int) -> None:
+def _print_share(args: argparse.Namespace, problems: int) -> None:
     share = args.total_seconds * min(args.problem_concurrency, problems) / max(problems, 1)
     if share < args.seconds and problems > args.problem_concurrency:
         print(

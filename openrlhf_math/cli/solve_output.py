@@ -12,7 +12,7 @@ from datetime import date
 from io import FileIO
 from pathlib import Path
 
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.settings import fingerprint
 from openrlhf_math.former_names import SOLUTIONS, renamed
@@ -80,7 +80,7 @@ def opened(
         rows = _read(path, before, problems, golds)
         _check_settings(path, rows, settings)
         if (lines := b"".join(map(_line, rows))) != before:  # without errors, and the line that a kill tore off
-            with written_whole(path) as whole:
+            with atomic_write(path) as whole:
                 whole.write(lines.decode())
             file = stack.enter_context(_held(path))
 

@@ -64,7 +64,7 @@ JOURNAL = "stages.jsonl"
 class Stages:
     """The stages of a directory, each with its own folder; finished ones are recorded in a journal.
 
-    A stage's name is its folder, and tells all that its result depends on. Raises UserError if another experiment is at
+    A stage's name is its folder, and names all that its result depends on. Raises UserError if another experiment is at
     work in the directory, or it holds something else.
     """
 

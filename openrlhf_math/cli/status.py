@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.report.status import TRAININGS, Status
 from openrlhf_math.report.table import visible
 from openrlhf_math.runs.process import FAILED, FINISHED, KILLED, RUNNING
-from openrlhf_math.status.status import TRAININGS, Status
 
 EPILOG = """examples:
   openrlhf-math status runs/gsm8k
@@ -57,7 +57,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    from openrlhf_math.status.status import statuses
+    from openrlhf_math.report.status import statuses
 
     if args.watch is not None and not 0 < args.watch < math.inf:
         raise UserError(f"--watch {args.watch}: give more than 0 seconds")

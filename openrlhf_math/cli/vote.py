@@ -70,15 +70,20 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "array, CSV or Parquet, also .gz or .zst; or a folder of such, as the rollouts of `grpo`",
     )
     add_keys(parser)
-    parser.add_argument("--rule", action="append", metavar="NAME", help="may be repeated; all that can be, if absent")
-    parser.add_argument("--aggregate", action="append", metavar="NAME", help="of step scores; likewise")
+    parser.add_argument(
+        "--rule", action="append", metavar="NAME", help="choosing rule; may be repeated (all that apply)"
+    )
+    parser.add_argument("--aggregate", action="append", metavar="NAME", help="of step scores; may be repeated (all)")
     parser.add_argument(
         "--keep-confident", type=float, action="append", metavar="P",
         help="only this share of the attempts with an answer votes, the most confident; may be repeated "
         f"({', '.join(map(str, KEEP))})",
     )  # fmt: skip
     parser.add_argument(
-        "--confidence-measure", choices=list(MEASURES), action="append", help="of `confidence`; likewise (tail)"
+        "--confidence-measure",
+        choices=list(MEASURES),
+        action="append",
+        help="how confidence is measured; may be repeated (tail)",
     )
     parser.add_argument("--subsets", type=int, default=32, help="random subsets of k attempts (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the subsets and the bootstrap (%(default)s)")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from openrlhf_math.colocation.engine_life import end_actor, engine_start
 from openrlhf_math.colocation.layout import inference_arguments
-from openrlhf_math.errors import BadValue, UserError
-from openrlhf_math.side_by_side import end
+from openrlhf_math.concurrency import end
+from openrlhf_math.errors import BadValue, UserError, brief
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -34,7 +34,7 @@ def start_engine(flag: str, model: str, device: str, **arguments: Any) -> "Async
                 AsyncEngineArgs(model, **{"dtype": "bfloat16"} | inference_arguments(device) | arguments)
             )
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{flag} {model}: vLLM cannot start with it ({one_line(error)})") from error
+        raise UserError(f"{flag} {model}: vLLM cannot start with it ({brief(error, 300)})") from error
 
 
 def shut_down(engine: "AsyncLLM") -> None:
@@ -188,8 +188,3 @@ async def end_with_engine(engine: "AsyncLLM") -> None:
 async def end_with_this_process(engine: "AsyncLLM") -> None:
     """Let the engine's workers end after a `kill -9` of this process. Call it in the event loop that serves it."""
     await engine.collective_rpc("end_with", args=(socket.gethostname(), os.getpid()))
-
-
-def one_line(error: object) -> str:
-    """The beginning of an error's words."""
-    return " ".join(str(error).split())[:300]

@@ -14,7 +14,7 @@ from ray._private import parameter
 from openrlhf_math.colocation import preloaded
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import cores
-from openrlhf_math.errors import UserError, brief
+from openrlhf_math.errors import UserError, brief, first_line
 
 PRESTART = ("RAY_prestart_worker_first_driver", "RAY_enable_worker_prestart")
 PLACE = re.compile(r"[^/\s]+:\d+")  # a host and a port
@@ -30,8 +30,7 @@ def join_cluster(**options: Any) -> None:
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"RAY_ADDRESS {address}: Ray cannot be joined there ({first_line}); {fix}") from None
+        raise UserError(f"RAY_ADDRESS {address}: Ray cannot be joined there ({first_line(error)}); {fix}") from None
 
 
 def start_or_join(local: Mapping[str, Any], **common: Any) -> None:
@@ -112,7 +111,7 @@ def check_room(flag: str, cpus: float, gpus: float) -> None:
 def check_one_machine(device: str, wanted: int, nodes: list[dict]) -> None:
     """Raise UserError if a run on CPUs can only be spread over machines: there weights travel through shared memory.
 
-    wanted: devices of the run. nodes: as `ray.nodes()` tells them. On GPUs weights travel by CUDA IPC on the devices
+    wanted: devices of the run. nodes: as `ray.nodes()` lists them. On GPUs weights travel by CUDA IPC on the devices
     that policy and engine share, or by NCCL, which reaches other machines.
     """
     if device != "cpu":

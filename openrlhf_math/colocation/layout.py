@@ -111,7 +111,7 @@ def worker_environment(device: str, parameters: int) -> dict[str, str]:
     }
 
 
-def training_threads(parameters: int, processes: int = 1) -> int:
+def training_threads(parameters: int, processes: int) -> int:
     """OpenMP threads of each of `processes` training processes on this machine's CPU."""
     share = max(1, cores() // processes)
     return min(2, share) if _small(parameters) else share

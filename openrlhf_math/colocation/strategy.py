@@ -30,6 +30,7 @@ from openrlhf_math.checkpoints.state import PlainCheckpointEngine, load_plain, r
 from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.weight_source import save_merged
 from openrlhf_math.data.prompts import Tokenizer
+from openrlhf_math.errors import first_line
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -88,7 +89,7 @@ class MathStrategy(DeepspeedStrategy):
                 commit(folder, tag)
                 make_room(folder, tag, max_num, max_mem)
             distributed.barrier()
-        except (OSError, RuntimeError) as error:  # a RuntimeError is how PyTorch tells of a write that failed
+        except (OSError, RuntimeError) as error:  # PyTorch raises RuntimeError for a write that failed
             sentence = _unwritten(folder, tag, error)
             clear_unfinished(folder)
             raise CheckpointError(sentence) from error
@@ -167,7 +168,7 @@ def _random_file(rank: int) -> str:
 
 
 def _unwritten(folder: Path, tag: str, error: Exception) -> str:
-    """The sentence for it. PyTorch tells of a full disk in its own words."""
+    """The sentence for it. PyTorch has another sentence for a full disk."""
     full = folder.exists() and shutil.disk_usage(folder).free < FULL
-    reason = "the disk is full" if full else str(error).strip().splitlines()[0]
+    reason = "the disk is full" if full else first_line(error)
     return f"checkpoint {tag} could not be written to {folder} ({reason}); those before are whole"

@@ -8,14 +8,14 @@ import time
 from typing import TYPE_CHECKING
 
 import openrlhf_math.patches
-from openrlhf_math.colocation import cpu_rotary, cpu_sampling, layout
+from openrlhf_math.colocation import cpu_kernels, layout
 from openrlhf_math.colocation import shared_memory as _registers_its_backend  # noqa: F401  before the model loads
 
 if TYPE_CHECKING:
     import torch
 
-cpu_rotary.install()
-cpu_sampling.install()
+cpu_kernels.install_rotary()
+cpu_kernels.install_sampling()
 
 
 def end_with(pid: int) -> None:

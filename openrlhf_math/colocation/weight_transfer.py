@@ -24,7 +24,7 @@ BUCKET_BYTES = 256 * 2**20
 
 
 class EnginesClient(RayVLLMWeightSyncClient):
-    """Several independent engines as one. vLLM's own client tells all of them the same rank in an NCCL group.
+    """Several independent engines as one. vLLM's own client gives all of them the same rank in an NCCL group.
 
     workers_each: worker processes of an engine. prefix_caching: whether cached prefixes are to be dropped, which
     the old weights computed.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openrlhf_math import former_names
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.data.problems import named_columns, read_rows, read_set
 from openrlhf_math.errors import UserError
 
@@ -46,7 +46,7 @@ def add_base_rates(run: Path, source: str, problem_key: str | None, output: Path
     counts, ungraded = read_counts(completion_files(run))
     rates, missing = [], 0
     output.mkdir(parents=True, exist_ok=True)
-    with written_whole(output / "problems.jsonl") as file:
+    with atomic_write(output / "problems.jsonl") as file:
         columns = named_columns(problem_key, None)
         for _, raw, row in read_set(source, "train", columns, needed=("problem",)):
             correct, attempts = counts.get(row.problem.strip(), (0, 0))

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from openrlhf_math.concurrency import gather
 from openrlhf_math.curation.settings import Judge
 from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Failure
@@ -20,7 +21,6 @@ from openrlhf_math.endpoint.settings import JUDGE_FLAGS, EndpointSettings, judge
 from openrlhf_math.errors import UserError
 from openrlhf_math.runs.journal import Journal
 from openrlhf_math.runs.progress import Progress, silent
-from openrlhf_math.side_by_side import side_by_side
 
 MAX_TOKENS = 4096  # of one reply
 KEPT = "what it answered is kept, run the same command again"
@@ -99,7 +99,7 @@ class PairJudge:
 
         progress("judging suspects", 0, total, "pairs")
         async with Client(self._settings, MAX_TOKENS, KEPT) as client:
-            await side_by_side(work(client) for _ in range(client.workers))
+            await gather(work(client) for _ in range(client.workers))
 
     async def _ask_one(self, client: Client, key: str, pair: tuple[str, str]) -> None:
         body = {
@@ -132,7 +132,7 @@ class PairJudge:
         return hashlib.sha256("\0".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
 
 
-def read_answer(content: str, finish_reason: str = "stop") -> Judgement:
+def read_answer(content: str, finish_reason: str) -> Judgement:
     """The last `"same": true` or `"same": false` of a reply, whatever a model writes around it.
 
     A reply that the token limit cut off has none: what it has may be a thought on the way.

@@ -224,7 +224,7 @@ def lexemes(text: str) -> Iterator[Lexeme]:
             blackboard = False
             yield Lexeme(2 * written.lower(), "word", close, written)
         elif kind == "word":
-            capitals = len(written) > 1 and written.isupper() and (heading or _beside_capitals(raw, index))
+            capitals = len(written) > 1 and written.isupper() and (heading or _is_among_capitals(raw, index))
             capitals = capitals and not (heading and _in_formula(raw, index, in_math))
             yield from _word(written, close, capitals, alone)
 
@@ -280,7 +280,7 @@ def _in_formula(raw: list[re.Match], index: int, in_math: bool) -> bool:
     return before in ("=", r"\angle", r"\triangle", r"\perp", r"\parallel") or before == "$" and in_math
 
 
-def _beside_capitals(raw: list[re.Match], index: int) -> bool:
+def _is_among_capitals(raw: list[re.Match], index: int) -> bool:
     """Whether a word in capitals is one of several, as in a heading."""
     for other in (index - 1, index + 1):
         if (

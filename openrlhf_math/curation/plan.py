@@ -15,7 +15,7 @@ from openrlhf_math.curation.reading import excerpt
 from openrlhf_math.curation.settings import CurationSettings
 from openrlhf_math.data.schema import BrokenRow, read_row
 from openrlhf_math.data.tables import Damaged
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, first_line
 from openrlhf_math.runs.progress import Progress, silent
 
 
@@ -75,7 +75,7 @@ def _add(plan: Plan, file: Input) -> None:
     try:
         file, found = split(file, len(pieces))
     except (pa.ArrowException, OSError, Damaged) as error:
-        reason = f"the file cannot be read ({str(error).splitlines()[0].rstrip('.')[:200]})"
+        reason = f"the file cannot be read ({first_line(error)})"
         plan.broken.append({"source": file.name, "file": file.file, "row": None, "reason": reason, "beginning": ""})
         found = []
     plan.files.append(file)

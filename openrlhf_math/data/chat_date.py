@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from openrlhf_math.data.prompts import Tokenizer
 
 FLAG = "--chat-date"
-HELP = "date that a chat template writes which asks for today's, such as 2024-07-26 (the day the run began)"
+HELP = "date for chat templates that write today's, such as 2024-07-26 (the day the run began)"
 VARIABLE = "OPENRLHF_MATH_CHAT_DATE"  # in the environment, as it must reach every process of a run
 FUNCTION = "strftime_now"
 KEY = "chat_date"  # in the settings that a run keeps

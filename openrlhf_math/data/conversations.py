@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from openrlhf_math.data.chat_template import FIELDS
 from openrlhf_math.data.columns import MISSING, NOT_JSON, PYTHON_TURNS, look
 from openrlhf_math.data.readers import without_answer_tags, without_instruction
 from openrlhf_math.data.schema import text_error
 from openrlhf_math.data.sources import SOURCES, recognise
-from openrlhf_math.data.template_thinking import FIELDS
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards.thinking import CLOSE, OPEN
 
@@ -289,7 +289,7 @@ def _checked(turns: list[Turn]) -> list[Turn]:
     return turns
 
 
-def thinking_apart(turn: Turn) -> tuple[str | None, str]:
+def split_thinking(turn: Turn) -> tuple[str | None, str]:
     """(thinking, answer) of an assistant's turn with the space around them; None without thinking. Raises BadRow.
 
     A text with only a closing tag begins with thinking: the chat template of its model has written the opening tag.

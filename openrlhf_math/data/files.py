@@ -14,7 +14,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[TextIO]:
+def atomic_write(path: Path) -> Iterator[TextIO]:
     """A text file that takes its name only when the block is done; after an error nothing is left.
 
     What a link leads to is written, and the link stays. A device or a pipe, /dev/stdout for instance, is written as it
@@ -39,7 +39,7 @@ def written_whole(path: Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def named_when_whole(path: Path) -> Iterator[Path]:
+def named_when_complete(path: Path) -> Iterator[Path]:
     """A path to write a file to, of any kind, which takes its name when the block is done; after an error nothing is
     left. Its bytes are on the disk then. Raises OSError if the directory cannot be written."""
     unfinished = path.with_name(f".{path.name}.unfinished")

@@ -1,4 +1,4 @@
-"""Where a set is: a file, a folder of shards, or a name on the Hugging Face hub, each with the files of one split."""
+"""Where a set is: a file, a folder of shards, or a name on the Hugging Face hub; its files, and its number of rows."""
 
 import functools
 import os
@@ -6,14 +6,15 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from openrlhf_math.data.sources import SOURCES, Source
-from openrlhf_math.data.tables import SUPPORTED, is_table
-from openrlhf_math.errors import UserError
+from openrlhf_math.data.tables import SUPPORTED, is_table, kind_of
+from openrlhf_math.errors import UserError, first_line
 
 SPLITS = {
     "train": "train",
@@ -117,7 +118,7 @@ def _of_split(folder: Path, split: str, shown: str) -> list[File]:
         raise UserError(
             f"{shown} has the splits {found}{others}; name one of them in place of '{split}', or give a file"
         )
-    check_whole([str(file.relative_to(folder)) for file in chosen], shown)
+    check_complete([str(file.relative_to(folder)) for file in chosen], shown)
     _check_once([file.relative_to(folder) for file in chosen], folder, shown)
     return [File(str(file), str(file)) for file in chosen]
 
@@ -147,8 +148,8 @@ def _check_once(names: Sequence[Path], folder: Path, shown: str) -> None:
             raise UserError(f"{shown} has one file under two names, {other} and {name}; remove one of them")
 
 
-def check_whole(names: Sequence[str], shown: str) -> None:
-    """Raise UserError if a shard is missing that the names of the others, `train-00000-of-00003`, tell of."""
+def check_complete(names: Sequence[str], shown: str) -> None:
+    """Raise UserError if a shard is missing that the names of the others, `train-00000-of-00003`, imply."""
     found: dict[tuple[str, int], set[int]] = {}
     for name in names:
         if match := SHARD.search(name):
@@ -201,11 +202,10 @@ def _listed(place: Place, split: str, shown: str) -> list[File]:
         if missing := why_missing(name, error, "dataset"):
             raise UserError(f"{shown or name}: {missing}") from error
         raise UserError(
-            f"{shown or name}: cannot be read as a dataset ({(str(error).splitlines() or [type(error).__name__])[0]}); "
-            "its files can be given instead"
+            f"{shown or name}: cannot be read as a dataset ({first_line(error)}); its files can be given instead"
         ) from error
     if os.path.isdir(place.place):
-        check_whole([os.path.relpath(file.name, place.place) for file in found], shown)
+        check_complete([os.path.relpath(file.name, place.place) for file in found], shown)
     if strange := next((file.name for file in found if not is_table(file.name)), None):
         raise UserError(f"{shown or name}: {strange} is of no known format; convert it to one ({SUPPORTED})")
     return found
@@ -266,3 +266,50 @@ def _reachable(url: str) -> bool:
     knocking.start()
     knocking.join(PATIENCE_SECONDS)
     return found.is_set()
+
+
+class Extent:
+    """Parquet says how many rows it has. Of other files, the share of their bytes that is read gives about how many.
+
+    The reader of the set says which files there are and opens each through it.
+    """
+
+    def __init__(self) -> None:
+        self._exact: int | None = None
+        self._sizes: dict[str, int] = {}
+        self._before = 0  # bytes of the files that are done
+        self._open: tuple[str, BinaryIO] | None = None
+
+    def begin(self, files: Iterable[File]) -> None:
+        files = list(files)
+        self._sizes = {file.path: os.path.getsize(file.path) for file in files}
+        if all(kind_of(file.name) == ("parquet", None) for file in files):
+            self._exact = _rows_of_parquet(files)
+
+    def opened(self, path: str, file: BinaryIO) -> None:
+        """The next file is being read."""
+        if self._open:
+            self._before += self._sizes[self._open[0]]
+        self._open = path, file
+
+    def rows(self, read: int) -> int:
+        """About how many rows there are, 0 where nothing says so. read: how many have been read."""
+        if self._exact is not None:
+            return self._exact
+        if not self._open:
+            return 0
+        path, file = self._open
+        done = self._before + (self._sizes[path] if file.closed else min(file.tell(), self._sizes[path]))
+        return round(read * sum(self._sizes.values()) / done) if done else 0
+
+
+def _rows_of_parquet(files: Iterable[File]) -> int | None:
+    """None where a file is damaged, which reading it will say."""
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        return None
+    try:
+        return sum(parquet.read_metadata(file.path).num_rows for file in files)
+    except (ArrowException, OSError):
+        return None

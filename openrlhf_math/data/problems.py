@@ -9,8 +9,7 @@ from itertools import chain, islice
 from typing import TypeVar
 
 from openrlhf_math.data.columns import Columns
-from openrlhf_math.data.extent import Extent
-from openrlhf_math.data.places import Place, files_of, place_of
+from openrlhf_math.data.places import Extent, Place, files_of, place_of
 from openrlhf_math.data.schema import BrokenRow, Row, read_row
 from openrlhf_math.data.sources import reader_of, recognised
 from openrlhf_math.data.tables import Unreadable, read_table, rows_of, stem_of

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from openrlhf_math.data.chat_template import apart
 from openrlhf_math.data.problems import Problem
-from openrlhf_math.data.template_thinking import apart
 from openrlhf_math.errors import UserError
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 from openrlhf_math.data.columns import MISSING, look
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, first_line
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 FORMATS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
@@ -400,7 +400,7 @@ def parquet_rows(file: str | Peekable, shown: str, groups: Iterable[int] | None 
     try:
         table = pyarrow.parquet.ParquetFile(file if isinstance(file, str) else _seekable(file))
     except (pyarrow.ArrowException, OSError) as error:
-        raise Damaged(f"{shown} is not a Parquet file: {_line(error)}.") from None
+        raise Damaged(f"{shown} is not a Parquet file: {first_line(error)}.") from None
     _check_names(shown, table.schema_arrow.names)
     number = before
     for group in range(table.metadata.num_row_groups) if groups is None else groups:
@@ -413,7 +413,7 @@ def parquet_rows(file: str | Peekable, shown: str, groups: Iterable[int] | None 
         except (pyarrow.ArrowException, OSError) as error:
             while number < end:
                 number += 1
-                yield number, Unreadable(f"row group {group} is damaged ({_line(error):.200})")
+                yield number, Unreadable(f"row group {group} is damaged ({first_line(error):.200})")
 
 
 def _arrow(file: Peekable, shown: str) -> Rows:
@@ -436,7 +436,7 @@ def _arrow(file: Peekable, shown: str) -> Rows:
                     number += 1
                     yield number, row
     except (pyarrow.ArrowException, OSError) as error:
-        raise Damaged(f"{shown} is not an Arrow file after row {number}: {_line(error)}.") from None
+        raise Damaged(f"{shown} is not an Arrow file after row {number}: {first_line(error)}.") from None
 
 
 def _pyarrow(shown: str, what: str) -> Any:
@@ -457,10 +457,6 @@ def _seekable(file: Peekable) -> io.BufferedIOBase:
     shutil.copyfileobj(file, whole, CHUNK)
     whole.seek(0)
     return whole
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _batch_rows(batch: "pyarrow.RecordBatch") -> list[dict | Unreadable]:
@@ -488,4 +484,4 @@ def _single_row(batch: "pyarrow.RecordBatch") -> dict | Unreadable:
     except UnicodeDecodeError as error:
         return Unreadable(f"{NOT_UTF8} ({error.reason} at byte {error.start})")
     except (OverflowError, ValueError) as error:  # a date that Python does not have, a field that is there twice
-        return Unreadable(f"it has a value that cannot be read ({_line(error)})")
+        return Unreadable(f"it has a value that cannot be read ({first_line(error)})")

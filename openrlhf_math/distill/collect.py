@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
+from openrlhf_math.concurrency import gather
 from openrlhf_math.data.prompts import chat
 from openrlhf_math.data.trace import trace
 from openrlhf_math.distill.keep import refusal
@@ -21,7 +22,6 @@ from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.runs.journal import Journal, refused_if_unwritable
 from openrlhf_math.seeds import derived_seed
-from openrlhf_math.side_by_side import side_by_side
 
 CORRECT, WRONG, UNGRADED, SET_ASIDE = "correct", "wrong", "ungraded", "set aside"
 RECORD = ("content", "reasoning", "finish_reason", "tokens", "tool")  # of a reply in the journal
@@ -174,4 +174,4 @@ async def work_through(
             if more or not busy:
                 news.set()
 
-    await side_by_side(worker() for _ in range(workers))
+    await gather(worker() for _ in range(workers))

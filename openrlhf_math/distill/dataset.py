@@ -14,7 +14,7 @@ from statistics import fmean
 from types import ModuleType
 from typing import Any
 
-from openrlhf_math.data.files import named_when_whole
+from openrlhf_math.data.files import named_when_complete
 from openrlhf_math.data.prompts import chat
 from openrlhf_math.distill.collect import CORRECT, GRADED, Verdict, Verdicts, response_of
 from openrlhf_math.distill.keep import Attempt, Rule, is_unverified, length_of
@@ -64,7 +64,7 @@ def write_dataset(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     left = rows()
-    with named_when_whole(path) as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+    with named_when_complete(path) as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         while batch := list(islice(left, ROWS_AT_A_TIME)):
             writer.write_table(pyarrow.Table.from_pylist(batch, schema))
     return kept

@@ -7,9 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.distill.collect import SET_ASIDE, Verdicts, Watcher, collect
 from openrlhf_math.distill.dataset import write_card, write_dataset
 from openrlhf_math.distill.keep import Rule, is_unverified
@@ -19,6 +18,7 @@ from openrlhf_math.distill.teachers import Teacher
 from openrlhf_math.distill.yields import outcomes, yield_curve, yields
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.runs.journal import Journal, refused_if_unwritable
+from openrlhf_math.runs.records import append_jsonl
 
 DATA = "data/train.parquet"  # where `datasets` looks for a split named train
 
@@ -41,17 +41,17 @@ def distill(
         verdicts = asyncio.run(_collect(tasks, settings, journal, teacher, watcher))
     finally:
         with contextlib.suppress(OSError):  # a full disk is reported already
-            _append(output / "runs.jsonl", _run_record(journal, had, teacher, time.time() - begun))
+            append_jsonl(output / "runs.jsonl", _run_record(journal, had, teacher, time.time() - begun))
     with refused_if_unwritable(output):
         kept = write_dataset(output / "dataset" / DATA, tasks.asked, verdicts, journal, settings, rule)
         report = make_report(tasks, settings, verdicts, kept)
         licences = {task.source: task.licence for task in tasks.asked}
-        with written_whole(output / "dataset" / "README.md") as file:
+        with atomic_write(output / "dataset" / "README.md") as file:
             verified = not is_unverified(rule)
             file.write(write_card(report, dict(sorted(licences.items())), command, verified))
-        with written_whole(output / "verdicts.jsonl") as file:
+        with atomic_write(output / "verdicts.jsonl") as file:
             file.writelines(json.dumps(row) + "\n" for row in _verdict_rows(tasks.asked, verdicts))
-        with written_whole(output / "report.json") as file:
+        with atomic_write(output / "report.json") as file:
             file.write(json.dumps(plain(report), indent=2) + "\n")
     return report
 
@@ -111,11 +111,6 @@ def _run_record(journal: Journal, had: int, teacher: Teacher, seconds: float) ->
         "failed_tries": dict(teacher.failed_tries),
         "seconds": round(seconds, 3),
     }
-
-
-def _append(path: Path, record: dict) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
 
 
 def _verdict_rows(tasks: list[Task], verdicts: Verdicts) -> Iterator[dict]:

@@ -179,12 +179,10 @@ def _loads(library: str) -> bool:
     return True
 
 
-def cuda_compiler(
-    environment: Mapping[str, str] = os.environ, usual: Path = Path("/usr/local/cuda"), torch_cuda: str = ""
-) -> Finding:
-    """On NVIDIA devices DeepSpeed compiles its optimizer with nvcc, of the CUDA that torch was built for."""
+def cuda_compiler(torch_cuda: str, environment: Mapping[str, str] = os.environ) -> Finding:
+    """On NVIDIA devices DeepSpeed compiles its optimizer with nvcc, of `torch_cuda`, which torch was built for."""
     home = environment.get("CUDA_HOME")
-    found = shutil.which("nvcc", path=f"{home}/bin" if home else f"{environment.get('PATH', '')}:{usual}/bin")
+    found = shutil.which("nvcc", path=f"{home}/bin" if home else f"{environment.get('PATH', '')}:/usr/local/cuda/bin")
     if found is None:
         return wrong(
             "nvcc", "not found, DeepSpeed compiles its CUDA optimizer as it runs",

@@ -14,7 +14,7 @@ UNLIKELIEST = -9999.0  # what vLLM's server writes for the logarithm of a probab
 class Answer:
     """What a model wrote.
 
-    reasoning: where the endpoint tells it apart from the content, else "". finish_reason: "stop" for a whole reply,
+    reasoning: where the endpoint separates it from the content, else "". finish_reason: "stop" for a whole reply,
     "length" for one the limit cut off. tokens, prompt_tokens: of completion and prompt, None where `usage` does not
     say. stop_reason: the stop text that ended it, "" where the endpoint does not say (vLLM's and SGLang's do).
     logprobs: for each token its log-probability, then those of the likeliest tokens at its place, NaN for one that is

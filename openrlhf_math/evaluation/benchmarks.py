@@ -112,13 +112,8 @@ def source_of(rows: Rows) -> Source | None:
     return getattr(rows, "source", None)
 
 
-def answers_of(rows: Rows) -> str:
-    """What the answers of a known benchmark are, "" for a user's own."""
-    return getattr(rows, "answers", "")
-
-
-def on_the_hub(source: str, answers: str) -> Rows:
-    """The rows of a source of `curate`, which knows its place, split and columns. answers: what they are."""
+def on_the_hub(source: str) -> Rows:
+    """The rows of a source of `curate`, which knows its place, split and columns."""
     known = SOURCES[source]
 
     def rows() -> Iterator[Row]:
@@ -128,30 +123,30 @@ def on_the_hub(source: str, answers: str) -> Rows:
         except UserError as error:
             raise UserError(f"--benchmark {error}; without network give its file instead, as NAME=FILE") from None
 
-    vars(rows).update(source=known, answers=answers)
+    vars(rows)["source"] = known
     return rows
 
 
-for _name, _source, _answers, _defaults in (
-    ("aime24", "aime-2024", "integers", {"samples": 16, **R1}),
-    ("aime25", "aime-2025", "integers", {"samples": 16, **R1}),
-    ("aime26", "aime-2026", "integers", {"samples": 16, **R1}),
-    ("hmmt-feb25", "hmmt-feb-2025", "expressions", {"samples": 16, **R1}),
-    ("hmmt-nov25", "hmmt-nov-2025", "expressions", {"samples": 16, **R1}),
-    ("hmmt-feb26", "hmmt-feb-2026", "expressions", {"samples": 16, **R1}),
-    ("brumo25", "brumo-2025", "expressions", {"samples": 16, **R1}),
-    ("cmimc25", "cmimc-2025", "expressions", {"samples": 16, **R1}),
-    ("smt25", "smt-2025", "expressions", {"samples": 16, **R1}),
-    ("amc23", "amc-2023", "integers", {"samples": 16, **R1}),
-    ("amo-bench", "amo-bench", "expressions, some in words", {"samples": 16, **R1}),
-    ("beyond-aime", "beyond-aime", "integers", {"samples": 8, **R1}),
-    ("imo-answerbench", "imo-answerbench", "expressions, some in words", {"samples": 4, **R1}),
-    ("math500", "math-500", "expressions", {}),
-    ("minerva", "minerva", "numbers, expressions", {}),
-    ("olympiadbench", "olympiadbench", "expressions", {}),
-    ("omni-math", "omni-math", "expressions, some in words", {}),
-    ("college-math", "college-math", "expressions", {}),
-    ("gsm8k", "gsm8k-test", "integers", {}),
-    ("gsm-plus", "gsm-plus", "numbers", {}),
+for _name, _source, _defaults in (
+    ("aime24", "aime-2024", {"samples": 16, **R1}),
+    ("aime25", "aime-2025", {"samples": 16, **R1}),
+    ("aime26", "aime-2026", {"samples": 16, **R1}),
+    ("hmmt-feb25", "hmmt-feb-2025", {"samples": 16, **R1}),
+    ("hmmt-nov25", "hmmt-nov-2025", {"samples": 16, **R1}),
+    ("hmmt-feb26", "hmmt-feb-2026", {"samples": 16, **R1}),
+    ("brumo25", "brumo-2025", {"samples": 16, **R1}),
+    ("cmimc25", "cmimc-2025", {"samples": 16, **R1}),
+    ("smt25", "smt-2025", {"samples": 16, **R1}),
+    ("amc23", "amc-2023", {"samples": 16, **R1}),
+    ("amo-bench", "amo-bench", {"samples": 16, **R1}),
+    ("beyond-aime", "beyond-aime", {"samples": 8, **R1}),
+    ("imo-answerbench", "imo-answerbench", {"samples": 4, **R1}),
+    ("math500", "math-500", {}),
+    ("minerva", "minerva", {}),
+    ("olympiadbench", "olympiadbench", {}),
+    ("omni-math", "omni-math", {}),
+    ("college-math", "college-math", {}),
+    ("gsm8k", "gsm8k-test", {}),
+    ("gsm-plus", "gsm-plus", {}),
 ):
-    register_benchmark(_name, **_defaults)(on_the_hub(_source, _answers))
+    register_benchmark(_name, **_defaults)(on_the_hub(_source))

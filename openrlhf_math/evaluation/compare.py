@@ -118,7 +118,7 @@ def _mean(values: list[int | None]) -> float | None:
 
 def _common_names(first_run: Mapping, second_run: Mapping, first: Path, second: Path) -> list[str]:
     if len(first_run) == len(second_run) == 1:
-        return list(first_run)  # one benchmark each: its problems tell whether it is the same
+        return list(first_run)  # one benchmark each: its problems show whether it is the same
     for run, other, path in ((first_run, second_run, second), (second_run, first_run, first)):
         missing = next((name for name in run if name not in other), None)
         if missing:

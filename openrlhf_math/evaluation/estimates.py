@@ -52,7 +52,7 @@ def bootstrap_intervals(scores: np.ndarray, seed: int = 0, level: float = 0.95) 
     return np.quantile(_resampled_means(scores, seed), _tails(level), axis=0).T
 
 
-def bootstrap_ratio(numerator: np.ndarray, denominator: np.ndarray, seed: int = 0, level: float = 0.95) -> list:
+def bootstrap_ratio(numerator: np.ndarray, denominator: np.ndarray, seed: int = 0) -> list:
     """As `bootstrap_interval`, of sum(numerator) / sum(denominator), such as tokens and correct answers, [problems].
 
     A bound is None where so many resamples have a denominator of 0 that it is infinite.
@@ -61,7 +61,7 @@ def bootstrap_ratio(numerator: np.ndarray, denominator: np.ndarray, seed: int = 
     with np.errstate(divide="ignore"):
         ratios = means[:, 0] / means[:, 1]
     # No interpolation: between a number and infinity there is nothing.
-    bounds = np.quantile(ratios, _tails(level), method="closest_observation")
+    bounds = np.quantile(ratios, _tails(0.95), method="closest_observation")
     return [float(bound) if math.isfinite(bound) else None for bound in bounds]
 
 

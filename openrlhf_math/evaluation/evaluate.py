@@ -1,31 +1,32 @@
-"""One evaluation of a model: prompts, completions, grades, and output files."""
+"""One evaluation: prompts, completions (a model's, or some made elsewhere), grades, and output files."""
 
 import contextlib
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data.prompts import Messages, chat, chat_text, fill, prompt_ids, with_variables
-from openrlhf_math.evaluation.endpoint import EndpointCompletions
 from openrlhf_math.evaluation.figures import all_marked, figures, judging, rules_of
 from openrlhf_math.evaluation.problem_sets import ProblemSet
 from openrlhf_math.evaluation.prompts import find_prompt, style_of
 from openrlhf_math.evaluation.recorded import Row
 from openrlhf_math.evaluation.results import folder_of, journal_of, key_of, record_of, write_completions, write_summary
-from openrlhf_math.evaluation.sampler import Request, Sampler, context_needed, fitted, limit_of
+from openrlhf_math.evaluation.sampler import EndpointCompletions, Request, Sampler, context_needed, fitted, limit_of
 from openrlhf_math.evaluation.scoring import ScoreJournal, choosing
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.modeling.model_kind import check_engine, check_tokens
 from openrlhf_math.rerank.aggregate import find_aggregation
-from openrlhf_math.rerank.answer_judge import AnswerJudge
+from openrlhf_math.rerank.answer_judge import AnswerJudge, JudgeSettings
 from openrlhf_math.rerank.roles import Sampling as TemplateSampling
 from openrlhf_math.rerank.scoring_engine import ScorerSettings, kind_and_arguments
-from openrlhf_math.rewards import GradingPool
+from openrlhf_math.rerank.verdicts import AskedScorerSettings
+from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.runs.journal import Journal, refused_if_unwritable
 from openrlhf_math.tools.turns import TemplateTurns
 
@@ -239,3 +240,55 @@ def _keyed(problems: ProblemSet, journal: Journal, measured: bool = False) -> It
                 confidence=[completion.get("confidence") for completion in made] if measured else None,
             ),
         )
+
+
+def score(
+    rows: list[Row],
+    name: str,
+    output: Path,
+    rewards: RewardConfig,
+    seed: int,
+    parquet: bool,
+    advance: Callable[[], None],
+    scorer: ScorerSettings | AskedScorerSettings | None = None,
+    aggregation: str = "last",
+    judge: JudgeSettings | None = None,
+) -> dict:
+    """Grade and write, and score before if there is a `scorer`. Returns the figures; `advance` is called after each
+    problem. aggregation: of step scores, these or those that the rows have. judge: see `rerank.answer_judge`."""
+    if scorer:
+        rows = _scored(rows, name, output, scorer)
+    begun = time.time()
+    pool = GradingPool(rewards)
+
+    def marked(asked: "AnswerJudge | None") -> Iterator[Any]:
+        for one in all_marked(rows, pool, asked):
+            advance()
+            yield one
+
+    try:
+        with refused_if_unwritable(output), judging(judge, rewards, output) as asked:
+            tallies = write_completions(output, marked(asked), parquet)
+            rules = rules_of(tallies, find_aggregation(aggregation))
+            summary = {"benchmark": name, "style": rewards.style, "seed": seed, **choosing(scorer, aggregation)}
+            summary |= asked.figures(sum(len(one.judged.correct) for one in tallies)) if asked else {}
+            summary |= figures(tallies, seed, rules)
+            summary["seconds_grading"] = round(time.time() - begun, 3)
+            write_summary(output, summary)
+    finally:
+        pool.close()
+    return summary
+
+
+def _scored(rows: list[Row], name: str, output: Path, scorer: ScorerSettings | AskedScorerSettings) -> list[Row]:
+    """The rows with the scorer's scores in place of those they may have."""
+    keyed = [(f"{name} {number}", row) for number, row in enumerate(rows)]
+    digest = hashlib.sha256()
+    for _, row in keyed:
+        digest.update(repr((row.problem, row.responses)).encode("utf-8", "backslashreplace"))
+    scores = ScoreJournal(output, scorer, digest.hexdigest()[:16])
+    try:
+        scores.make(lambda: keyed)
+        return [replace(row, scores=scores.of(key, row)) for key, row in keyed]
+    finally:
+        scores.close()

@@ -47,7 +47,7 @@ class Marked:
 
 
 def mark(row: Row, pool: GradingPool, judge: AnswerJudge | None = None) -> Marked:
-    """Grade every completion of a problem, and tell which of them give the same answer.
+    """Grade every completion of a problem, and group those that give the same answer.
 
     judge: is asked where the grader cannot tell; it groups no answers.
     """
@@ -69,7 +69,7 @@ def mark(row: Row, pool: GradingPool, judge: AnswerJudge | None = None) -> Marke
     return Marked(row, grades, judged)
 
 
-def all_marked(rows: Iterable[Row], pool: GradingPool, judge: AnswerJudge | None = None) -> Iterator[Marked]:
+def all_marked(rows: Iterable[Row], pool: GradingPool, judge: AnswerJudge | None) -> Iterator[Marked]:
     """Many rows at a time, in their order."""
     threads = pool.config.workers + 1
     if judge:
@@ -222,7 +222,7 @@ def _of_group(tallies: Sequence[Tally], seed: int) -> dict:
 
 
 def _labels(tallies: Sequence[Tally]) -> list[str]:
-    """The labels that tell problems apart."""
+    """The labels that distinguish problems."""
     values: dict[str, set] = {}
     for tally in tallies:
         for name, value in tally.labels.items():

@@ -203,7 +203,7 @@ def curate(
 
 
 def compare(before: str | Path, after: str | Path, seed: int = 0) -> "dict[str, dict[str, Difference]]":
-    """The paired differences between two directories of `openrlhf-math eval`, as `eval --compare` tells them.
+    """The paired differences between two directories of `openrlhf-math eval`, as `eval --compare` reports them.
 
     Returns by benchmark, for each figure, the means, the difference, its 95% interval and p. Raises UserError for a
     directory that is none, and for runs over other problems.

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.evaluation.figures import Marked, Tally
 from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
 from openrlhf_math.evaluation.settings import EvalSettings
@@ -25,7 +25,7 @@ def write_completions(folder: Path, marked: Iterable[Marked], parquet: bool) -> 
     """Write every completion as it comes; what the figures need of them is given back. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     tallies = []
-    with written_whole(folder / COMPLETIONS) as file:
+    with atomic_write(folder / COMPLETIONS) as file:
         for number, one in enumerate(marked):
             file.writelines(json_line(row) for row in rows_of(number, one))
             tallies.append(one.tally())
@@ -36,7 +36,7 @@ def write_completions(folder: Path, marked: Iterable[Marked], parquet: bool) -> 
 
 def write_summary(folder: Path, summary: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / SUMMARY) as file:
+    with atomic_write(folder / SUMMARY) as file:
         file.write(json.dumps(summary, indent=2) + "\n")
 
 
@@ -135,7 +135,7 @@ def folder_of(one: ProblemSet, sets: list[ProblemSet], settings: EvalSettings) -
 
 def write_holdout(path: Path, questions: list[Question]) -> None:
     """As `curate --benchmark` takes it, so that no training set has these problems."""
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         rows = ({"problem": one.problem.text, "answer": one.problem.answer} | one.labels for one in questions)
         file.writelines(map(json_line, rows))
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from openrlhf_math.concurrency import end, gather
 from openrlhf_math.data import chat_date
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.recorded import Row
@@ -16,7 +17,6 @@ from openrlhf_math.rerank.roles import Lost, Scorer, Unavailable
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rerank.verdicts import AskedScorerSettings
 from openrlhf_math.runs.journal import open_journal
-from openrlhf_math.side_by_side import end, side_by_side
 
 # Problems under way at once: their completions are scored together, more wait.
 AT_ONCE = 32
@@ -31,7 +31,7 @@ class ScoreJournal:
     """The scores of an evaluation's completions: what a killed run has, it keeps."""
 
     def __init__(self, output: Path, scorer: AnyScorer, completions: str = "") -> None:
-        """completions: what tells them from others, where nothing else in the output does.
+        """completions: what distinguishes them from others, where nothing else in the output does.
 
         Raises UserError if there are scores of another scorer, or of other completions.
         """
@@ -113,7 +113,7 @@ class ScoreJournal:
     async def _score_one(self, scorer: Scorer, key: str, row: Row) -> None:
         samples = self._missing(key, row)
         if isinstance(self._scorer, AskedScorerSettings):
-            await side_by_side(self._judge_one(scorer, key, row, sample) for sample in samples)
+            await gather(self._judge_one(scorer, key, row, sample) for sample in samples)
             return
         responses = [row.responses[sample] or "" for sample in samples]
         scores = await scorer.score(row.problem or "", responses) if samples else []

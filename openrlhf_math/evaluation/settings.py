@@ -95,7 +95,7 @@ class EvalSettings:
 
 
 def fingerprint(model: Path) -> str:
-    """Tells a model directory from what stood at the same path before; "" for a hub name.
+    """Distinguishes a model directory from an earlier one at the same path; "" for a hub name.
 
     Of every weight file its size and 16 blocks of 64 KiB, evenly spread: training moves all of them.
     """

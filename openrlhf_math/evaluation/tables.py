@@ -11,7 +11,7 @@ BY_K = {"pass_at_k": "pass@", "maj_at_k": "maj@", "weighted_at_k": "weighted@", 
 
 
 def show(summary: dict[str, dict], output: Path) -> None:
-    """The figures by benchmark, and where the files lie."""
+    """The figures by benchmark, and where the files are."""
     console = Console()
     for name, figures in summary.items():
         console.print(_figures(name, figures))

@@ -129,7 +129,7 @@ def stopped_early(problems: Sequence[Judged], stop: Stop) -> EarlyStop:
 def report(
     problems: Sequence[Judged], entries: Sequence[Entry], stops: Mapping[str, Stop], subsets: int, seed: int
 ) -> dict:
-    """Everything that `vote` tells, as plain data.
+    """Everything that `vote` reports, as plain data.
 
     `accuracy` lists run along `ks`. `interval` is the 95% interval of the last, where all attempts take part.
     `from_majority`, of a rule, along `ks`: the paired difference from the majority over problems, its 95% interval
@@ -184,7 +184,7 @@ def report(
 
 
 def draw(summary: dict, path: Path) -> None:
-    """Draw what `voting.report` tells. The format is that of the path's suffix."""
+    """Draw what `voting.report` returns. The format is that of the path's suffix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator, PercentFormatter

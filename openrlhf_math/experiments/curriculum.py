@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from openrlhf_math.experiments import figure, words
-from openrlhf_math.experiments.over_seeds import Band, Spread, band, spread
+from openrlhf_math.experiments.over_seeds import Band, Spread, band, scaled, spread
 from openrlhf_math.report.table import Table, percent
 
 TITLE = "GRPO by curriculum"
@@ -139,10 +139,10 @@ def tables(found: Findings) -> list[Table]:
         return [name, *map(write, found.orders)]
 
     rows = [
-        row("held-out pass@1 at the end", lambda one: words.over_seeds(_in_percent(one.at_end), 1, "%")),
+        row("held-out pass@1 at the end", lambda one: words.over_seeds(scaled(one.at_end, 100), 1, "%")),
         row("groups neither all right nor all wrong", lambda one: percent(fmean(one.mixed.mean))),
         row("steps to the target", lambda one: words.over_seeds(one.steps, 1)),
-        row("thousand completion tokens to the target", lambda one: words.over_seeds(_in_thousands(one.tokens), 0)),
+        row("thousand completion tokens to the target", lambda one: words.over_seeds(scaled(one.tokens, 1e-3), 0)),
         row("times fewer tokens", _fewer),
     ]
     targets = ", ".join(percent(one) for one in found.targets)
@@ -152,14 +152,6 @@ def tables(found: Findings) -> list[Table]:
         f"with: {targets}. In brackets: lowest to highest of the seeds."
     )
     return [Table("Each order of problems", header, rows, note)]
-
-
-def _in_percent(one: Spread) -> Spread:
-    return spread([100 * value for value in one.values])
-
-
-def _in_thousands(one: Spread) -> Spread:
-    return spread([value / 1000 for value in one.values])
 
 
 def draw(found: Findings, stem: Path) -> None:
@@ -179,10 +171,10 @@ def draw(found: Findings, stem: Path) -> None:
         figure.in_percent(accuracy)
         mixed.set(title="Groups that teach", ylabel="neither all right nor all wrong", ylim=(0, 1))
         figure.in_percent(mixed)
-        figure.whole_steps(mixed)
+        figure.integer_steps(mixed)
         names, colours = (
             [one.name for one in found.orders],
             [COLOURS.get(one.name, "black") for one in found.orders],
         )
-        figure.draw_bars(cost, names, [_in_thousands(one.tokens) for one in found.orders], colours, number=".0f")
+        figure.draw_bars(cost, names, [scaled(one.tokens, 1e-3) for one in found.orders], colours, number=".0f")
         cost.set(title="Tokens to the same accuracy", ylabel="thousand tokens")

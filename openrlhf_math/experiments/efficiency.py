@@ -166,7 +166,7 @@ def draw(found: Findings, stem: Path) -> None:
         _ends(length, found, "completion_tokens")
         length.set(title="Completion length", ylabel="tokens a completion")
         for axes in (accuracy, length):
-            figure.whole_steps(axes)
+            figure.integer_steps(axes)
             axes.legend(loc="best")
 
         figure.draw_estimates(cost, names, [side.tokens_per_correct for side in sides], colours)

@@ -46,7 +46,7 @@ def draw_band(axes: "Axes", band: Band, colour: str, label: str | None = None) -
     axes.plot(band.steps, band.mean, color=colour, label=label, marker="o" if len(band.steps) < 3 else None)
 
 
-def draw_bands_apart(panels: Sequence["Axes"], bands: Sequence[Band], colours: Sequence[str]) -> None:
+def draw_separate_bands(panels: Sequence["Axes"], bands: Sequence[Band], colours: Sequence[str]) -> None:
     """Each band in a panel with the same limits, with the means of the others in grey: overlapping bands cannot be
     distinguished."""
     low, high = min(min(one.low) for one in bands), max(max(one.high) for one in bands)
@@ -56,7 +56,7 @@ def draw_bands_apart(panels: Sequence["Axes"], bands: Sequence[Band], colours: S
             panel.plot(other.steps, other.mean, color="grey", alpha=0.35, linewidth=0.8)
         draw_band(panel, one, colour)
         panel.set_ylim(low - margin, high + margin)
-        whole_steps(panel)
+        integer_steps(panel)
 
 
 def draw_bars(
@@ -93,7 +93,7 @@ def in_percent(axes: "Axes") -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
-def whole_steps(axes: "Axes") -> None:
+def integer_steps(axes: "Axes") -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))

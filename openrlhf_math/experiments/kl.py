@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from openrlhf_math.evaluation.compare import Difference, Result
+from openrlhf_math.evaluation.compare import Difference
 from openrlhf_math.experiments import figure, words
 from openrlhf_math.experiments.over_seeds import (
     Band,
     BySeed,
     Estimate,
+    Run,
     Spread,
     band,
     differences,
@@ -23,14 +24,6 @@ from openrlhf_math.report.table import Table
 TITLE = "GRPO by KL coefficient"
 END = 0.1  # share of the steps that are a run's end
 COLOURS = ("#1b6ca8", "#3a9d5d", "#d98a1f", "#b5403a", "#7a5195", "#555555")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A GRPO run: a record a step, and its model's results on the held-out problems."""
-
-    rows: list[dict]
-    heldout: list[Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +122,7 @@ def draw(results: Findings, stem: Path) -> None:
         rewards, (heldout, memory, seconds) = panels[: len(names)], panels[columns : columns + 3]
         for unused in (*panels[len(names) : columns], *panels[columns + 3 :]):
             unused.axis("off")
-        figure.draw_bands_apart(rewards, [one.reward for one in results.coefficients], colours)
+        figure.draw_separate_bands(rewards, [one.reward for one in results.coefficients], colours)
         for one, name, panel in zip(results.coefficients, names, rewards, strict=True):
             panel.set(title=f"Reward, KL {name}" + ("" if one.kl else ": no reference model"))
         rewards[0].set(ylabel="mean reward of a step's completions")

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from openrlhf_math.evaluation.compare import Difference, Result
+from openrlhf_math.evaluation.compare import Difference
 from openrlhf_math.experiments import figure, words
 from openrlhf_math.experiments.over_seeds import (
     Band,
     BySeed,
     Estimate,
+    Run,
     Spread,
     band,
     differences,
@@ -24,14 +25,6 @@ TITLE = "GRPO with a perturbed engine, by correction"
 EXACT = "exact engine"  # that the others are measured against
 LABELS = {EXACT: "exact", "off": "uncorrected"}  # in figures
 COLOURS = {EXACT: "#7a7a7a", "off": "#b5403a", "tis": "#1b6ca8", "mis": "#3a9d5d", "seq": "#d98a1f", "auto": "#7a5195"}
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A GRPO run: a record a step, and its model's results on the held-out problems, with exact weights."""
-
-    rows: list[dict]
-    heldout: list[Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +113,7 @@ def draw(found: Findings, stem: Path) -> None:
     names = [LABELS.get(one.name, one.name) for one in found.ways]
     colours = [COLOURS[one.name] for one in found.ways]
     with figure.figure(stem, title, note, (1, len(names) + 1), size=(3.7, 3.4)) as (*training, heldout):
-        figure.draw_bands_apart(training, [one.accuracy for one in found.ways], colours)
+        figure.draw_separate_bands(training, [one.accuracy for one in found.ways], colours)
         for name, panel in zip(names, training, strict=True):
             panel.set(title="Exact engine" if name == LABELS[EXACT] else f"Perturbed engine, {name}")
             figure.in_percent(panel)

@@ -10,7 +10,7 @@ import numpy as np
 from openrlhf_math.evaluation.compare import Difference, Result, compare
 from openrlhf_math.evaluation.estimates import bootstrap_intervals, bootstrap_ratio
 from openrlhf_math.report.plots import smoothed
-from openrlhf_math.report.records import number
+from openrlhf_math.runs.records import number
 
 SMOOTH_OVER = 5  # steps that a point of a curve is the mean of, in every run
 
@@ -26,6 +26,14 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """A GRPO run: a record a step, and its model's results on the held-out problems."""
+
+    rows: list[dict]
+    heldout: list[Result]
+
+
+@dataclass(frozen=True, slots=True)
 class Band:
     """A curve: at each step the mean over seeds, the lowest and the highest."""
 
@@ -37,6 +45,10 @@ class Band:
 
 def spread(values: Sequence[float]) -> Spread:
     return Spread(fmean(values), min(values), max(values), list(values))
+
+
+def scaled(one: Spread, factor: float) -> Spread:
+    return spread([factor * value for value in one.values])
 
 
 def band(runs: Sequence[list[dict]], name: str) -> Band:

@@ -9,7 +9,17 @@ import numpy as np
 from openrlhf_math.evaluation.compare import Difference, Result
 from openrlhf_math.experiments import curriculum, figure, words
 from openrlhf_math.experiments.curriculum import Curve
-from openrlhf_math.experiments.over_seeds import Band, BySeed, Estimate, Spread, band, differences, pass_at_1, spread
+from openrlhf_math.experiments.over_seeds import (
+    Band,
+    BySeed,
+    Estimate,
+    Spread,
+    band,
+    differences,
+    pass_at_1,
+    scaled,
+    spread,
+)
 from openrlhf_math.report.table import Table, percent
 
 TITLE = "On-policy distillation from a larger tiny Qwen"
@@ -104,10 +114,10 @@ def tables(found: Findings) -> list[Table]:
               "thousand tokens to the target", "times fewer", "reverse KL, first and last step"]  # fmt: skip
     rows = [
         [
-            one.name, words.over_seeds(_thousands(one.tokens), 0), words.share(one.heldout),
+            one.name, words.over_seeds(scaled(one.tokens, 1e-3), 0), words.share(one.heldout),
             ", ".join(f"{100 * value:.1f}%" for value in one.by_seed),
             words.points(one.against) if one.against else "-",
-            words.over_seeds(_thousands(one.reached), 0) if one.reached else "-",
+            words.over_seeds(scaled(one.reached, 1e-3), 0) if one.reached else "-",
             words.over_seeds(one.fewer) if one.fewer else "-",
             f"{one.reverse_kl.mean[0]:.3f}, {one.reverse_kl.mean[-1]:.3f}" if one.reverse_kl else "-",
         ]
@@ -121,10 +131,6 @@ def tables(found: Findings) -> list[Table]:
         f"evaluation of a run of steps: {targets}; in brackets, lowest to highest of the seeds."
     )
     return [Table("Each way", header, rows, note)]
-
-
-def _thousands(one: Spread) -> Spread:
-    return spread([value / 1000 for value in one.values])
 
 
 def draw(found: Findings, stem: Path) -> None:
@@ -145,7 +151,7 @@ def draw(found: Findings, stem: Path) -> None:
         figure.in_percent(accuracy)
         divergence.set(title="Reverse KL to the teacher", ylabel="nats a token")
         divergence.legend(loc="best")
-        figure.whole_steps(divergence)
+        figure.integer_steps(divergence)
         heldout.axhline(found.student.value, color="grey", linestyle="--", label="before")
         heldout.axhline(found.teacher.value, color="black", linestyle=":", label="the teacher")
         names = [one.name.replace(" ", "\n", 1) for one in found.ways]

@@ -131,7 +131,7 @@ def draw(found: Findings, stem: Path) -> None:
         calls.set(title="Calls of the tool", ylabel="calls a completion")
         calls.set_ylim(bottom=0)
         for axes in (accuracy, calls):
-            figure.whole_steps(axes)
+            figure.integer_steps(axes)
         names, colours = [one.name for one in found.ways], [COLOURS[one.name] for one in found.ways]
         figure.draw_bars(heldout, names, [one.heldout for one in found.ways], colours, number=".0%")
         heldout.set(title="Held-out problems after GRPO", ylabel="pass@1, sampled")

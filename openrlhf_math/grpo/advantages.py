@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Bool, Float32
 
-from openrlhf_math.grpo.recipes import UPSTREAM_ESTIMATORS as UPSTREAM
+from openrlhf_math.grpo.objective import UPSTREAM_ESTIMATORS as UPSTREAM
 from openrlhf_math.registry import Registry
 
 Rewards: TypeAlias = Float32[torch.Tensor, "groups completions"]

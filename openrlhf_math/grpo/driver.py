@@ -17,8 +17,7 @@ from openrlhf_math.colocation.layout import colocated, cores, enter_environment
 from openrlhf_math.errors import UserError, brief
 from openrlhf_math.grpo.faults.stopping import LastWords, stop_signals
 from openrlhf_math.grpo.faults.watchdog import Watchdog
-from openrlhf_math.grpo.logs.gauges import step_gauges
-from openrlhf_math.grpo.logs.metrics import Watcher, step_display
+from openrlhf_math.grpo.metrics import Watcher, step_display, step_gauges
 from openrlhf_math.grpo.rollout.teacher import needs_reference
 from openrlhf_math.runs.progress import printed_to
 

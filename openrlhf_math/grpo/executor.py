@@ -8,6 +8,7 @@ from typing import Any
 from openrlhf.utils.agent import AgentExecutorBase
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
+from openrlhf_math.concurrency import gather
 from openrlhf_math.data.prompts import Tokenizer, prompt_ids
 from openrlhf_math.grpo.problems.majority import SHARE, VOTES, grades_by_majority, is_missing
 from openrlhf_math.grpo.reward_parts import Completion, Group, RewardParts, find_part, values_of
@@ -17,7 +18,6 @@ from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.runs.rollouts import PART
 from openrlhf_math.seeds import derived_seed
-from openrlhf_math.side_by_side import side_by_side
 
 # Ungraded completions, kept until the trainer collects them. Bounded: a hostile policy makes many.
 MAX_UNGRADED = 1000
@@ -94,7 +94,7 @@ class AgentExecutor(AgentExecutorBase):
         limit = sampling_params.max_tokens or max_length
         finish = self._hold if self.majority and is_missing(label) else self._rollout
         if self.tool:
-            group = await side_by_side(
+            group = await gather(
                 self._with_tool(prompt, label, ids, params.clone(), number, llm_engine, finish)
                 for number in range(num_samples)
             )

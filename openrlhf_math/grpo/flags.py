@@ -9,15 +9,14 @@ from openrlhf_math.grpo.faults.watchdog import PHASE_SECONDS, FaultSettings
 from openrlhf_math.grpo.generation import ENGINE_FLAG, MOST, STOP_FLAG
 from openrlhf_math.grpo.generation import HELP as OVERLAP_HELP
 from openrlhf_math.grpo.gpus import GPUS
-from openrlhf_math.grpo.objective import SAPO_TAU
+from openrlhf_math.grpo.objective import AGGREGATIONS, CONSTANT_LENGTH, RECIPES, SAPO_TAU
+from openrlhf_math.grpo.objective import FLAGS as OF_A_RECIPE
+from openrlhf_math.grpo.objective import HELP as RECIPE_HELP
 from openrlhf_math.grpo.problems.completion_limit import TRUNCATED, LimitSettings
-from openrlhf_math.grpo.recipes import AGGREGATIONS, CONSTANT_LENGTH, RECIPES
-from openrlhf_math.grpo.recipes import FLAGS as OF_A_RECIPE
-from openrlhf_math.grpo.recipes import HELP as RECIPE_HELP
 from openrlhf_math.grpo.reward_parts import EACH, TOGETHER
 from openrlhf_math.grpo.reward_parts import HELP as REWARD_HELP
-from openrlhf_math.grpo.rollout import tool_settings
-from openrlhf_math.grpo.rollout.tool_settings import RolloutTool
+from openrlhf_math.grpo.rollout import tool_turns
+from openrlhf_math.grpo.rollout.tool_turns import RolloutTool
 from openrlhf_math.grpo.update.rollout_correction import CHOICES as CORRECTIONS
 from openrlhf_math.grpo.update.rollout_correction import DEFAULT_ESS
 from openrlhf_math.grpo.update.rollout_correction import HELP as CORRECTION_HELP
@@ -27,8 +26,7 @@ from openrlhf_math.patches.parsers import load_parser, recipe_parser
 from openrlhf_math.tools.code_blocks import FORMS
 from openrlhf_math.tools.isolation import WANTED
 from openrlhf_math.training import short_help
-from openrlhf_math.training.flag_checks import WANDB_FLAG, WANDB_HELP
-from openrlhf_math.training.flag_values import add_template_flags, json_object
+from openrlhf_math.training.flag_checks import WANDB_FLAG, WANDB_HELP, add_template_flags, json_object
 
 UPSTREAM_COMMAND = "openrlhf.cli.train_ppo_ray"
 # What comes first in the help.
@@ -38,7 +36,7 @@ NEEDED = (
     "data.max_len", "actor.adam.lr", "train.num_episodes", "eval.dataset", "eval.steps", "ckpt.load_enable", "dry_run",
 )  # fmt: skip
 
-# Defaults of every recipe; those of the objective are in recipes.py.
+# Defaults of every recipe; those of the objective are in objective.py.
 RECIPE = {
     "rollout.n_samples_per_prompt": 8,
     "rollout.batch_size": 16,
@@ -205,7 +203,7 @@ def _add_ours(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the resolved configuration and what it would ask for, start nothing",
+        help="print the resolved configuration and what the run needs, without starting anything",
     )
     group.add_argument(
         "--plan-gpu",
@@ -279,7 +277,7 @@ def _add_curriculum(group: argparse._ArgumentGroup) -> None:
         "--math.learn_pass_rates",
         action=argparse.BooleanOptionalAction,
         default=defaults.learn,
-        help="estimate pass rates from this run's rollouts; without, the base model's hold to the end",
+        help="estimate pass rates from this run's rollouts; without it, the base model's are used throughout",
     )
     group.add_argument(
         "--math.pass_rate_half_life",
@@ -339,7 +337,7 @@ def _add_lengths(group: argparse._ArgumentGroup) -> None:
         type=int,
         default=defaults.grow_after,
         metavar="STEPS",
-        help="steps looked at (%(default)s)",
+        help="steps that are considered (%(default)s)",
     )
     group.add_argument(
         "--math.truncated",
@@ -355,12 +353,12 @@ def _add_tool(group: argparse._ArgumentGroup) -> None:
     defaults = RolloutTool()
 
     def add(flag: str, what: str, **more: Any) -> None:
-        default = getattr(defaults, tool_settings.FIELDS[flag]) or "as many as half of the node's memory has room for"
+        default = getattr(defaults, tool_turns.FIELDS[flag]) or "as many as half of the node's memory has room for"
         group.add_argument(f"--{flag}", help=f"{what} ({default})", **more)
 
     group.add_argument(
         "--math.tool",
-        choices=(tool_settings.PYTHON,),
+        choices=(tool_turns.PYTHON,),
         help="the model may run code in its rollouts; what the code prints goes into the context, and its tokens are "
         "left out of the loss; see docs/grpo-tool.md",
     )

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.data import chat_date
 from openrlhf_math.errors import UserError
-from openrlhf_math.training.flag_values import check_template_used
+from openrlhf_math.training.flag_checks import check_template_used
 
 ENGINE_FLAG, STOP_FLAG = "--vllm.args", "--math.stop"
 MODEL_FLAG = "--actor.model_name_or_path"

@@ -23,8 +23,7 @@ from openrlhf_math.grpo.problems.majority import is_missing
 from openrlhf_math.grpo.rollout.tool_turns import tools_of
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_tokens, weight_names
-from openrlhf_math.training.flag_checks import check_frozen_steps
-from openrlhf_math.training.flag_values import TEMPLATE_FLAG
+from openrlhf_math.training.flag_checks import TEMPLATE_FLAG, check_frozen_steps
 
 # Column of the run's prompts with the problem as its set gives it; no set's own column has a name like this.
 PROBLEM = "math.problem"

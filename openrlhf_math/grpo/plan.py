@@ -14,7 +14,7 @@ from openrlhf_math.grpo.generation import sampling_words
 from openrlhf_math.grpo.objective import described
 from openrlhf_math.grpo.problems.completion_limit import TRUNCATED, LimitSettings
 from openrlhf_math.grpo.rollout.teacher import is_loaded
-from openrlhf_math.grpo.rollout.tool_settings import PYTHON, RolloutTool
+from openrlhf_math.grpo.rollout.tool_turns import PYTHON, RolloutTool
 from openrlhf_math.grpo.settings import (
     as_json,
     old_log_probs_needed,
@@ -108,7 +108,7 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
     for name, value in described(args, steps_a_batch(args)).items():
         objective.add_row(name, value)
     console.print(objective)
-    table = Table(title="What this run would ask for")
+    table = Table(title="What this run needs")
     for column in ("actor", "count", "devices each", "memory each", "holds"):
         table.add_column(column)
     for row in plan(args):

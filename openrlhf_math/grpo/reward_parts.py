@@ -173,7 +173,7 @@ def _check_others(flags: dict, ours: dict) -> None:
 
 
 def _check_each(flags: dict) -> None:
-    from openrlhf_math.grpo.recipes import UPSTREAM_ESTIMATORS
+    from openrlhf_math.grpo.objective import UPSTREAM_ESTIMATORS
 
     name = flags["algo.advantage.estimator"]
     if name in UPSTREAM_ESTIMATORS:

@@ -21,7 +21,7 @@ from openrlhf_math.grpo.objective import PROPORTIONAL, Objective, described, los
 from openrlhf_math.grpo.problems.completion_limit import LimitSettings, completion_limit
 from openrlhf_math.grpo.reward_parts import RewardParts, read_parts
 from openrlhf_math.grpo.rollout.teacher import Teacher, is_loaded, teacher
-from openrlhf_math.grpo.rollout.tool_settings import RolloutTool, instruction, tool
+from openrlhf_math.grpo.rollout.tool_turns import RolloutTool, instruction, tool
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest
@@ -33,10 +33,10 @@ from openrlhf_math.training.flag_checks import (
     check_parallel,
     check_placement,
     check_shares,
+    check_values,
     hide_wandb_key,
     settle_critic,
 )
-from openrlhf_math.training.flag_values import check_values
 from openrlhf_math.training.lora import Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
 

@@ -36,7 +36,7 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.faults.engine_recovery import EngineRecovery
 from openrlhf_math.grpo.faults.stopping import Checkpointing, StopSignals
 from openrlhf_math.grpo.faults.watchdog import Watchdog
-from openrlhf_math.grpo.logs.metrics import RECORDS, Display, step_record, tool_shares
+from openrlhf_math.grpo.metrics import RECORDS, Display, step_record, tool_shares
 from openrlhf_math.grpo.plan import rollouts_line
 from openrlhf_math.grpo.problems.group_metrics import length_metrics
 from openrlhf_math.grpo.problems.majority import agreement
@@ -186,7 +186,7 @@ class MathTrainer(UpstreamTrainer):
             self.trained |= status.get("skipped_steps", math.inf) < steps_a_batch(self.args)
             if self.args.math.teacher:
                 status["timing/teacher"] = self.experience_maker.teacher_seconds
-            status["timing/sleep"] = sleep_seconds  # the other moves lie within what upstream times
+            status["timing/sleep"] = sleep_seconds  # the other moves are within what upstream times
             if self.args.math.overlap:
                 status["timing/rollout_wait"] = self.waited
                 status["timing/broadcast"] -= self.waited
@@ -244,7 +244,7 @@ class MathTrainer(UpstreamTrainer):
         with self.watchdog.phase("sync", f"weights to go from {POLICY} to {ENGINES}"):
             self.engines.check()
             self.phases.transfer()
-            self.engines.tell_version()
+            self.engines.send_version()
 
     def save_logs_and_checkpoints(
         self, global_step: int, logs_dict: dict | None = None, client_states: dict | None = None
@@ -374,4 +374,4 @@ class MathTrainer(UpstreamTrainer):
                 self.best_eval_metric_value = max(self.best_eval_metric_value, record[key])
 
     def _evaluations(self) -> list[dict]:
-        return records.read_records(self.args.math.run_dir / "eval.jsonl")
+        return records.read_objects(self.args.math.run_dir / "eval.jsonl")

@@ -1,7 +1,7 @@
 """What the flags of OpenRLHF that one needs for `grpo` mean here, as `--help` says it."""
 
 from openrlhf_math.grpo.generation import ASYNCHRONOUS
-from openrlhf_math.grpo.recipes import CONSTANT_LENGTH
+from openrlhf_math.grpo.objective import CONSTANT_LENGTH
 from openrlhf_math.training.lora import LORA
 
 CHECKPOINTS = {

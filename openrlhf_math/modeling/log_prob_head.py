@@ -33,7 +33,7 @@ class LogitTransform:
     ) -> "LogitTransform":
         """The transform that gives the logits `after` for those of the head, `before`.
 
-        Names in configurations do not tell: `logits_scaling` divides in Granite, multiplies in HyperCLOVA X, and has
+        Names in configurations do not show it: `logits_scaling` divides in Granite, multiplies in HyperCLOVA X, and has
         been applied before the head in MiniCPM3. config: of the model; its numbers are tried as caps and scales.
         Raises ValueError if there is none.
         """

@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openrlhf_math.data.chat_template import prepared
 from openrlhf_math.data.places import give_up_soon_without_network, why_missing
 from openrlhf_math.data.prompts import Tokenizer
-from openrlhf_math.data.template_content import prepared
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, first_line
 from openrlhf_math.modeling.model_kind import check_engine, check_files, check_positions, wants_code
 from openrlhf_math.patches.remote_code import remote_code_trusted
 
@@ -70,8 +70,7 @@ def load_tokenizer(flag: str, model: str, needs_template: bool, fix: str) -> Tok
     except Exception as error:  # of transformers and tokenizers, for whatever a damaged file holds
         if missing := why_missing(model, error):
             raise UserError(f"{flag} {model}: {missing}") from None
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{flag} {model}: its tokenizer cannot be read ({first_line}); save it again") from None
+        raise UserError(f"{flag} {model}: its tokenizer cannot be read ({first_line(error)}); save it again") from None
     if not reads:
         raise UserError(
             f"{flag} {model}: its tokenizer makes no tokens of a text, as without a vocabulary; save the model's "
@@ -164,9 +163,9 @@ def check_weights(
     try:
         report = _loading_report(model, architecture)
     except ImportError as error:
-        raise UserError(f"{flag} {model}: it needs a package that is not installed ({_brief(error)})") from None
+        raise UserError(f"{flag} {model}: it needs a package that is not installed ({first_line(error)})") from None
     except Exception as error:  # of Transformers, safetensors, or the model's own code: they have no common class
-        words = f"{type(error).__name__}: {_brief(error)}"
+        words = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"{flag} {model}: the model cannot be loaded ({words}); save it again") from None
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(new))
     if missing:
@@ -203,10 +202,6 @@ def _loading_report(model: str, architecture: "type[PreTrainedModel] | None") ->
         logging.set_verbosity(verbosity)
         if had_bar:
             logging.enable_progress_bar()
-
-
-def _brief(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200].rstrip(".")
 
 
 def _named(things: list[str]) -> str:

@@ -14,10 +14,11 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
+from openrlhf_math.errors import first_line
 from openrlhf_math.modeling import SHARED_PREFIX, shared_prefix_attention
 from openrlhf_math.modeling.families import Family, reset_dynamic_rope
 from openrlhf_math.modeling.log_prob_head import LogProbHead, logit_transform
-from openrlhf_math.modeling.packing import Packed, alike, pack, unpack
+from openrlhf_math.modeling.packing import Packed, by_length, pack, unpack
 from openrlhf_math.modeling.probe import Probe, Reference, WrongPath, evaluating
 from openrlhf_math.modeling.shared_prefix_attention import packed_row
 
@@ -244,7 +245,7 @@ class PackedActor(Actor):
         """lengths: of the sequences. apart: one sequence at a time."""
         numbers = list(range(len(lengths)))
         at_once = self.router_loss or self._is_sharded()  # one forward pass in every process
-        parts = [[number] for number in numbers] if apart else [numbers] if at_once else alike(lengths)
+        parts = [[number] for number in numbers] if apart else [numbers] if at_once else by_length(lengths)
         log_probs, entropies = (torch.zeros(action_mask.shape, device=sequences.device) for _ in range(2))
         aux_loss: Tensor | float = 0
         for part in parts:
@@ -298,10 +299,6 @@ def unwrapped(model: nn.Module) -> PreTrainedModel:
 def can_choose_attention(model: nn.Module) -> bool:
     """Whether its layers ask Transformers' AttentionInterface, or have their own attention."""
     return unwrapped(model)._can_set_attn_implementation()
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
 
 
 def switch_off_dropout(model: nn.Module) -> None:

@@ -11,8 +11,8 @@ Tensor = torch.Tensor
 Made = TypeVar("Made")
 
 # Attention pads segments to the longest in their call: one call for each part of similar length, few enough calls.
-MOST_ALIKE = 0.75
-FEWEST_ALIKE = 8
+LEAST_LENGTH_RATIO = 0.75
+FEWEST_OF_A_PART = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Layout:
         for pieces in by_prompt.values():
             parts += [
                 self._part([pieces[number] for number in numbers])
-                for numbers in alike([piece.length for piece in pieces])
+                for numbers in by_length([piece.length for piece in pieces])
             ]
         places = torch.cat([part.queries.flatten()[part.real] for part in parts])
         order = torch.empty_like(places).index_copy_(0, places, torch.arange(len(places), device=self.device))
@@ -192,16 +192,17 @@ def pack(
     )
 
 
-def alike(lengths: list[int]) -> list[list[int]]:
+def by_length(lengths: list[int]) -> list[list[int]]:
     """Numbers of pieces, those of like length together: padded to the longest, a part wastes little.
 
-    From the longest down, a part ends where a piece is shorter than MOST_ALIKE of its longest and it holds enough.
+    From the longest down, a part ends where a piece is shorter than LEAST_LENGTH_RATIO of its longest and the part has
+    at least FEWEST_OF_A_PART.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     parts: list[list[int]] = [[]]
     for number in order:
         part = parts[-1]
-        if len(part) >= FEWEST_ALIKE and lengths[number] < MOST_ALIKE * lengths[part[0]]:
+        if len(part) >= FEWEST_OF_A_PART and lengths[number] < LEAST_LENGTH_RATIO * lengths[part[0]]:
             parts.append([])
         parts[-1].append(number)
     return parts

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.errors import UserError
 from openrlhf_math.prm.rows import Rejected, Solution
 from openrlhf_math.prm.sources import LabelSettings, Listener, Source
@@ -32,7 +32,7 @@ def solution_file(path: Path) -> Iterator[Callable[[Solution], None]]:
 
 @contextlib.contextmanager
 def _jsonl(path: Path) -> Iterator[Callable[[Solution], None]]:
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         yield lambda solution: print(json.dumps(solution.as_row(), ensure_ascii=False), file=file)
 
 
@@ -106,7 +106,7 @@ def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:
             why = reasons.most_common(1)[0][0]
             raise UserError(f"{named}: no row could be labelled: {why}; see {output / 'rejects.jsonl'}")
     report = {"source": settings.source, "files": settings.files, "counts": counts, "reasons": reasons}
-    with refused_if_unwritable(output), written_whole(output / "report.json") as file:
+    with refused_if_unwritable(output), atomic_write(output / "report.json") as file:
         file.write(json.dumps(report, indent=2) + "\n")
     return report
 

@@ -12,7 +12,7 @@ class StepMeasures:
     """Of probabilities that steps are right, against their labels. A step counts as right where its label is over 0.5.
 
     loss      cross entropy, nats a step
-    accuracy  share of steps that a threshold of 0.5 tells right
+    accuracy  share of steps that a threshold of 0.5 classifies correctly
     auc       probability that a right step has more than a wrong one; NaN unless there are both
     right     share of steps that are right: the accuracy of always saying so
     """

@@ -6,10 +6,13 @@ it cannot use. A user's own is given by its dotted path, `package.module.functio
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from openrlhf_math.prm.rows import Rejected, Solution
+from openrlhf_math.data.tiny_world.problems import check_lines
+from openrlhf_math.data.tiny_world.server import read_story
+from openrlhf_math.prm.rows import Rejected, Solution, read_attempts, read_lines
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.steps import BLANK_LINE
 
@@ -106,17 +109,92 @@ def monte_carlo(settings: LabelSettings, listen: Listener) -> Iterator[Solution 
 
 @register_source("prm800k")
 def prm800k(settings: LabelSettings, listen: Listener) -> Iterator[Solution | Rejected]:
-    """What people said of steps, in files of PRM800K's form. https://arxiv.org/abs/2305.20050"""
-    from openrlhf_math.prm.prm800k import read_prm800k
+    """What people said of steps, in files of the form of https://github.com/openai/prm800k
 
-    for file in settings.files:
-        yield from read_prm800k(file, settings.neutral)
+    Let's Verify Step by Step, https://arxiv.org/abs/2305.20050. A line is a solution as a person labelled it, with the
+    steps that were not taken.
+    """
+    for place, row in chain.from_iterable(map(read_lines, settings.files)):
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        try:
+            found = solutions(row, settings.neutral)
+        except ValueError as error:
+            yield Rejected(place, str(error))
+        else:
+            yield from found
 
 
 @register_source("tiny-world")
 def tiny_world(settings: LabelSettings, listen: Listener) -> Iterator[Solution | Rejected]:
-    """Attempts at the tiny world's problems, checked by a program."""
-    from openrlhf_math.prm.tiny_world import label_by_story
+    """Attempts at the tiny world's problems, every line labelled 1 or 0 by a program."""
+    for attempt in chain.from_iterable(read_attempts(file, settings.separator) for file in settings.files):
+        if isinstance(attempt, Rejected):
+            yield attempt
+            continue
+        story = read_story(attempt.problem)
+        if story is None:
+            yield Rejected(attempt.place, "its problem is none of the tiny world's")
+        else:
+            labels = [float(right) for right in check_lines(story, attempt.steps)]
+            yield Solution(attempt.problem, attempt.steps, labels, "tiny-world")
 
-    for file in settings.files:
-        yield from label_by_story(file, settings.separator)
+
+RIGHT, NEUTRAL, WRONG = 1, 0, -1
+
+
+def solutions(row: dict, neutral: float) -> list[Solution]:
+    """The solution that was labelled in a row of PRM800K, and one for every other step that was proposed on the way.
+
+    Such a step follows those that had been chosen, which have no label there: they have theirs in the first.
+    The solution continues with what was chosen, or with the step a person wrote, which counts as right; where there is
+    neither, it ends with the first that was proposed. Ratings may be missing. Raises ValueError, a sentence, for a row
+    of another form, or a problem that the person found to be broken.
+    """
+    problem, label = _part(row, "question", dict).get("problem"), _part(row, "label", dict)
+    if label.get("finish_reason") == "bad_problem":
+        raise ValueError("the problem is broken, as its labeler says")
+    path: list[tuple[str, float | None]] = []
+    others: list[list[tuple[str, float | None]]] = []
+    for number, step in enumerate(_part(label, "steps", list), start=1):
+        if not isinstance(step, dict):
+            raise ValueError(f"its step {number} is not an object")
+        proposed = [_rated(each, number, neutral) for each in step.get("completions") or []]
+        human, chosen = step.get("human_completion"), step.get("chosen_completion")
+        ends = chosen is None and not human
+        if ends:
+            chosen = 0 if proposed else None
+        elif chosen is not None and not (isinstance(chosen, int) and 0 <= chosen < len(proposed)):
+            raise ValueError(f"the chosen_completion of its step {number} is {chosen!r:.40}, which is none of them")
+        others += [[*((text, None) for text, _ in path), each] for n, each in enumerate(proposed) if n != chosen]
+        if chosen is not None:
+            path.append(proposed[chosen])
+        elif human:
+            path.append((_text(human, number), 1.0))
+        if ends:
+            break
+    labelled = [each for each in (path, *others) if any(value is not None for _, value in each)]
+    if not labelled:
+        raise ValueError("none of its steps has a rating")
+    return [Solution(problem, [text for text, _ in each], [label for _, label in each], "prm800k") for each in labelled]
+
+
+def _rated(completion: Any, number: int, neutral: float) -> tuple[str, float | None]:
+    text, rating = _text(completion, number), completion.get("rating")
+    if rating is not None and rating not in (RIGHT, NEUTRAL, WRONG):
+        raise ValueError(f"a rating of its step {number} is {rating!r:.40}, it must be -1, 0 or 1")
+    return text, {None: None, RIGHT: 1.0, NEUTRAL: neutral, WRONG: 0.0}[rating]
+
+
+def _text(completion: object, number: int) -> str:
+    text = completion.get("text") if isinstance(completion, dict) else None
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"a completion of its step {number} has no text")
+    return text.strip()
+
+
+def _part(row: dict, name: str, kind: type) -> Any:
+    if not isinstance(row.get(name), kind):
+        raise ValueError(f"it has no `{name}` of PRM800K's form")
+    return row[name]

@@ -7,14 +7,20 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data import chat_date
+from openrlhf_math.data.chat_template import prepared
 from openrlhf_math.data.prompts import Tokenizer
-from openrlhf_math.data.template_content import prepared
 from openrlhf_math.modeling.families import Family
 from openrlhf_math.prm.forms import Form, form_of
 from openrlhf_math.sft.inputs import settings_of
-from openrlhf_math.sft.launch import be_a_launcher, run_upstreams_command
-from openrlhf_math.sft.plan import GIB, model_state_bytes, path_line
-from openrlhf_math.sft.progress import SMOOTH_OVER, records_of, trailing_mean
+from openrlhf_math.sft.launch import (
+    GIB,
+    be_a_launcher,
+    draw_losses,
+    losses_of,
+    model_state_bytes,
+    path_line,
+    run_upstreams_command,
+)
 from openrlhf_math.sft.settings import is_first, processes
 
 if TYPE_CHECKING:
@@ -54,21 +60,16 @@ def plot_training(run_dir: Path, title: str) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    records, evaluations = records_of(run_dir / "metrics.jsonl"), records_of(run_dir / "eval.jsonl")
+    records, evaluations = losses_of(run_dir / "metrics.jsonl"), losses_of(run_dir / "eval.jsonl")
     if not records:
         return
     columns = 2 if evaluations else 1
     figure, panels = pyplot.subplots(1, columns, figsize=(6 * columns, 4.2), layout="constrained", squeeze=False)
     (loss, *others) = panels[0]
-    steps, losses = [each["step"] for each in records], [each["loss"] for each in records]
-    window = max(1, round(SMOOTH_OVER * len(records)))
-    loss.plot(steps, losses, color="tab:blue", alpha=0.35 if window > 1 else 1, linewidth=1, label="each step")
-    if window > 1:
-        loss.plot(steps, trailing_mean(losses, window), color="tab:blue", label=f"mean of {window} steps")
+    draw_losses(loss, records, evaluations, "held-out")
     loss.set(xlabel="step (one gradient update)", ylabel="cross entropy (nats a solution step)", ylim=(0, None))
     if evaluations:
         at = [each["step"] for each in evaluations]
-        loss.plot(at, [each["loss"] for each in evaluations], "o-", color="tab:orange", label="held-out")
         for name, colour in (("accuracy", "tab:green"), ("auc", "tab:red")):
             others[0].plot(at, [each[name] for each in evaluations], "o-", color=colour, label=name)
         others[0].axhline(evaluations[-1]["right"], color="grey", linestyle=":", label="share of right steps")
@@ -87,9 +88,7 @@ def train(args: SimpleNamespace) -> None:
 
     from openrlhf.cli import train_sft
 
-    from openrlhf_math.prm.actor import StepJudge
-    from openrlhf_math.prm.dataset import StepDataset
-    from openrlhf_math.prm.trainer import StepTrainer
+    from openrlhf_math.prm.trainer import StepDataset, StepJudge, StepTrainer
 
     upstreams = train_sft.get_tokenizer
     form = cache(partial(form_of, args))  # found once all processes are together, and the first has checked the model

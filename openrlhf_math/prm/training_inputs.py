@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.chat_date import checked_date
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import check_window, positions
@@ -55,7 +55,7 @@ def prepare(args: SimpleNamespace) -> None:
             settle(Path(args.ckpt.path))
         _write(run_dir, rows, config)
         for part in parts:
-            _tell_rejected(rows[part], run_dir / f"rejects_{part}.jsonl")
+            _print_rejected(rows[part], run_dir / f"rejects_{part}.jsonl")
     args.data.dataset, args.data.dataset_split = str(_file(run_dir, "train")), "train"
     if args.eval.dataset:
         args.eval.dataset, args.eval.split = str(_file(run_dir, "eval")), "train"
@@ -114,7 +114,7 @@ def _read(specs: str, args: SimpleNamespace, part: str, form: Form, tokenizer: T
     return rows
 
 
-def _tell_rejected(rows: Rows, path: Path) -> None:
+def _print_rejected(rows: Rows, path: Path) -> None:
     if rows.rejected:
         count, first = len(rows.rejected), rows.rejected[0]
         print(
@@ -134,7 +134,7 @@ def _check_amount(args: SimpleNamespace, rows: Rows) -> None:
     kinds = {label > 0.5 for row in rows.kept for label in row.labels if label is not None}
     if len(kinds) < 2:
         only = "right" if kinds == {True} else "wrong"
-        raise UserError(f"--data.dataset {args.data.dataset}: all its steps are {only}, so there is nothing to tell")
+        raise UserError(f"--data.dataset {args.data.dataset}: all its steps are {only}, so there is nothing to learn")
 
 
 def _identity(rows: Rows) -> dict:
@@ -148,11 +148,11 @@ def _identity(rows: Rows) -> dict:
 def _write(run_dir: Path, rows: dict[str, Rows], config: dict) -> None:
     (run_dir / "steps").mkdir(parents=True, exist_ok=True)
     for part, found in rows.items():
-        with written_whole(_file(run_dir, part)) as file:
+        with atomic_write(_file(run_dir, part)) as file:
             file.writelines(json.dumps(row.as_row(), ensure_ascii=False) + "\n" for row in found.kept)
-        with written_whole(run_dir / f"rejects_{part}.jsonl") as file:
+        with atomic_write(run_dir / f"rejects_{part}.jsonl") as file:
             file.writelines(json.dumps({"place": one.place, "reason": one.reason}) + "\n" for one in found.rejected)
-    with written_whole(run_dir / "config.json") as file:
+    with atomic_write(run_dir / "config.json") as file:
         file.write(json.dumps(config, indent=2) + "\n")
 
 

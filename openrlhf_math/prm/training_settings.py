@@ -90,7 +90,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the resolved configuration and the memory it would ask for, start nothing",
+        help="print the resolved configuration and the memory needed, without starting anything",
     )
     give_short_names(parser, PRM)
     return parser

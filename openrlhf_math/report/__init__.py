@@ -1,1 +1,1 @@
-"""A report on runs: one page that opens from disk, and a Markdown table, from the directories of runs."""
+"""What the directories of runs say: a page that opens from disk, Markdown tables, and the state of each run."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from openrlhf_math.report.records import number
+from openrlhf_math.runs.records import number
 
 Value = Callable[[dict], float | None]
 
@@ -15,7 +15,7 @@ class Curve:
 
     value: of a record, None where it has none. share: between 0 and 1, shown in percent. from_zero: the axis begins
     there. room: the axis reaches at least so far to both sides of 0, so that rounding errors look as small as they are.
-    zeros_tell: whether a curve that is 0 throughout says something; if not, it is left out.
+    zeros_matter: whether a curve that is 0 throughout says something; if not, it is left out.
     noisy: whether a smoothed line helps.
     """
 
@@ -26,7 +26,7 @@ class Curve:
     share: bool = False
     from_zero: bool = True
     room: float = 0.0
-    zeros_tell: bool = True
+    zeros_matter: bool = True
     noisy: bool = True
 
 
@@ -61,7 +61,7 @@ GRPO = (
     Curve("Gradient norm", "L2 norm", "before clipping", named("grad_norm")),
     Curve(
         "KL to the start", "nats a token", "mean over tokens, from the reference model", named("kl"),
-        from_zero=False, zeros_tell=False,
+        from_zero=False, zeros_matter=False,
     ),
     Curve(
         "Reverse KL to the teacher", "nats a token", "mean of log student / teacher over the action tokens",

@@ -3,9 +3,9 @@
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.compare import Difference, compare_runs
 from openrlhf_math.evaluation.tables import BY_K
-from openrlhf_math.report.records import bounds, number
 from openrlhf_math.report.runs import Evaluation, Found
 from openrlhf_math.report.table import INTERVAL, Interval, Table, between, percent, plain
+from openrlhf_math.runs.records import bounds, number
 
 COST = ["tokens a completion", "tokens a correct answer", "cut off", "ungraded"]
 

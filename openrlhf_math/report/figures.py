@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from openrlhf_math.report.curves import GRPO, OPENRLHF_EVALUATION, TUNING, Curve
 from openrlhf_math.report.plots import COLOURS, Plot, drawing, line_style, single_points
-from openrlhf_math.report.records import number
 from openrlhf_math.report.runs import Training
 from openrlhf_math.report.table import Table, percent, plain
+from openrlhf_math.runs.records import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,7 +108,7 @@ def _in_a_row(title: str) -> str:
 
 def _from_to(curve: Curve, rows: list[dict]) -> str:
     values = _values(curve, rows)
-    if not values or (not curve.zeros_tell and not any(values)):
+    if not values or (not curve.zeros_matter and not any(values)):
         return "-"
     show = percent if curve.share else plain
     end = _end(values)
@@ -164,7 +164,7 @@ CUT_ABOVE = 2.0  # times the slowest step but the first: a first step compiles, 
 
 
 def seconds(row: dict) -> list[float] | None:
-    """Seconds of each phase of NAMES. They add up to timing/step_total. None if the run does not tell."""
+    """Seconds of each phase of NAMES. They add up to timing/step_total. None if the run did not record them."""
     parts = {name: value for name in WITHIN if (value := number(row, f"timing/{name}")) is not None}
     if len(parts) < len(WITHIN):
         return None
@@ -219,7 +219,7 @@ def memory_plot(runs: list[list[dict]]) -> Plot | None:
 
 
 def _levels(rows: list[dict]) -> list[float] | None:
-    """GiB before and after each move of CYCLE; None if the run does not tell all."""
+    """GiB before and after each move of CYCLE; None if the run did not record all."""
     found: list[float] = []
     for move, _ in CYCLE:
         for side in ("before", "after"):

@@ -94,7 +94,7 @@ def plot(curve: Curve, runs: list[list[dict]]) -> Plot | None:
     run has two points, as an axis would be made up: see `single_points`."""
     series = [_points(curve, rows) for rows in runs]
     values = [value for _, run in series for value in run]
-    if not values or (not curve.zeros_tell and not any(values)) or max(len(run) for _, run in series) < 2:
+    if not values or (not curve.zeros_matter and not any(values)) or max(len(run) for _, run in series) < 2:
         return None
     windows = [_window(len(run)) if curve.noisy else None for _, run in series]
     with drawing(f"{curve.title}, {curve.unit}") as (axes, drawn):

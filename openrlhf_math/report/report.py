@@ -1,4 +1,10 @@
-"""The contents of a report: its sections for the page, its tables for Markdown."""
+"""The contents of a report, its sections, and the page: no script, nothing from elsewhere, every text escaped."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
 
 from openrlhf_math.report.curves import GRPO, TUNING, Curve, evaluation_curves, part_curves
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table, headlines, reranked_tables
@@ -11,12 +17,71 @@ from openrlhf_math.report.figures import (
     training_headlines,
     tuning_table,
 )
-from openrlhf_math.report.page import Section
-from openrlhf_math.report.plots import Plot, plot, single_points
+from openrlhf_math.report.plots import SERIES, Plot, plot, single_points
 from openrlhf_math.report.runs import Evaluation, Found, Training, all_settings, differences
-from openrlhf_math.report.samples import groups_of, samples_of, ungraded_of
-from openrlhf_math.report.table import Opening, Table
+from openrlhf_math.report.samples import Samples, groups_of, samples_of, ungraded_of
+from openrlhf_math.report.table import INTERVAL, Interval, Opening, Table, visible
 from openrlhf_math.runs.process import FAILED, KILLED, STOPPED, state_of
+
+DASHES = ("solid", "dashed", "dotted")  # in CSS, as `plots.DASHES`
+TEMPLATES = Path(__file__).parent / "template"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """legend: names in the order of their colours. plots are in a grid, with the tables above them."""
+
+    title: str
+    note: str = ""
+    legend: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    samples: tuple[Samples, ...] = ()
+    folded: bool = False
+
+
+def as_page(title: str, sections: list[Section], opening: Opening) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Whatever the template writes: what hides in a text is shown first, then escaped.
+        finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+    )
+    # Where a name that is too long for its column is broken first.
+    environment.filters["parts"] = lambda text: re.split(r"(?<=[/_])(?=.)", text)
+    template = environment.get_template("page.html.j2")
+    return template.render(
+        title=title,
+        opening=opening,
+        sections=sections,
+        series=SERIES,
+        dashes=DASHES,
+        bar=bar,
+        ends=ends,
+        drawn_behind=INTERVAL,
+    )
+
+
+def ends(intervals: list[Interval | None]) -> tuple[float, float]:
+    """The scale that all intervals of a table are drawn on: whole tenths around them."""
+    summary = [one for one in intervals if one]
+    low = min((one.low for one in summary), default=0.0)
+    high = max((one.high for one in summary), default=1.0)
+    return int(low * 10) / 10, -int(-high * 10 - 0.999) / 10
+
+
+def bar(interval: Interval, scale: tuple[float, float]) -> dict[str, float]:
+    """The position of an interval on the scale, in percent of its width."""
+    low, high = scale
+    return {
+        name: 100 * (getattr(interval, name) - low) / (high - low or 1) for name in ("low", "value", "high")
+    }  # fmt: skip
+
 
 # What is said of a run whose process ended in this way.
 ENDED = {FAILED: "failed", STOPPED: "was stopped", KILLED: "was killed, by whom it could not say,"}

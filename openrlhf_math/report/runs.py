@@ -8,9 +8,9 @@ from pathlib import Path
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.former_names import FIGURES, UNGRADED_FILE, renamed
-from openrlhf_math.report.records import Records, read_object, read_objects, read_records
 from openrlhf_math.report.table import Table
 from openrlhf_math.runs.process import Process, read_process
+from openrlhf_math.runs.records import Records, read_object, read_objects, read_records
 
 # What `openrlhf-math demo` writes, in order.
 PARTS = ("sft", "eval_before", "grpo", "eval_after", "prm/run")
@@ -37,7 +37,7 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """figures: by benchmark, of its summary.json. folders: where each benchmark's completions lie."""
+    """figures: by benchmark, of its summary.json. folders: where each benchmark's completions are."""
 
     name: str
     path: Path
@@ -92,7 +92,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def short_names(paths: list[Path]) -> list[str]:
-    """The ends of the paths, as long as needed to tell them apart."""
+    """The ends of the paths, as long as needed to distinguish them."""
     parts = [path.resolve().parts for path in paths]
     names = [of[-1] for of in parts]
     length = 1
@@ -183,7 +183,7 @@ def _runs_within(path: Path) -> Iterator[Path]:
 
 
 # They differ between any two runs and say nothing, or repeat what the run's name says.
-NEVER_TOLD = (
+NEVER_SHOWN = (
     "ckpt.path", "ckpt.output_dir", "logger.tensorboard_dir", "logger.wandb.run_name", "math.run_dir",
     "math.started_at", "train.agent_func_path", "local_rank",
 )  # fmt: skip
@@ -198,7 +198,7 @@ def flat(settings: dict, prefix: str = "") -> dict[str, str]:
         dotted = f"{prefix}{name}"
         if isinstance(value, dict):
             found |= flat(value, f"{dotted}.")
-        elif dotted not in NEVER_TOLD and name not in SECRETS:
+        elif dotted not in NEVER_SHOWN and name not in SECRETS:
             found[dotted] = value if isinstance(value, str) else json.dumps(value)
     return found
 

@@ -199,7 +199,7 @@ def _outcomes(folder: Path) -> dict[int, bool]:
 
 
 def _problems(folder: Path) -> dict[int, int]:
-    """By number, what tells problems apart."""
+    """By number, what distinguishes problems."""
     return {row["problem_index"]: hash(_text(row["problem"])) for row in _first_completions(folder)}
 
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from openrlhf_math.concurrency import gather
 from openrlhf_math.endpoint.client import Client
 from openrlhf_math.endpoint.reply import Failure
 from openrlhf_math.endpoint.settings import EndpointSettings
 from openrlhf_math.errors import UserError
 from openrlhf_math.rewards import Grade, RewardConfig
 from openrlhf_math.runs.journal import Journal
-from openrlhf_math.side_by_side import side_by_side
 
 MAX_TOKENS = 4096  # of one reply
 LONGEST = 20_000  # characters of problem, gold and answer together; more is not asked
@@ -142,7 +142,7 @@ class AnswerJudge:
         await self._client.__aexit__(None, None, None)
 
     async def _verdicts(self, questions: Sequence[tuple[str, str, str]]) -> list[bool | None]:
-        return await side_by_side(self._verdict(question) for question in questions)
+        return await gather(self._verdict(question) for question in questions)
 
     async def _verdict(self, question: tuple[str, str, str]) -> bool | None:
         if sum(map(len, question)) > LONGEST:
@@ -182,7 +182,7 @@ class AnswerJudge:
         return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def read_verdict(content: str, finish_reason: str = "stop") -> bool | None:
+def read_verdict(content: str, finish_reason: str) -> bool | None:
     """The last `"same": true` or `"same": false` of a reply. None without one, and for one that the limit cut off: what
     it has may be a thought on the way."""
     found = _SAME.findall(content)

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
+from openrlhf_math.concurrency import closing, in_thread, within
 from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last, probabilities
 from openrlhf_math.rerank.answer_clusters import AnswerClusters, Same
 from openrlhf_math.rerank.budget import Budget
 from openrlhf_math.rerank.choose import Rule, majority, needs_confidence, needs_scores, softmax, sums
 from openrlhf_math.rerank.confidence import ByConfidence, Confidence, measured, surest, weights
 from openrlhf_math.rerank.early_stop import Stop, never, wave
-from openrlhf_math.side_by_side import aside, closing, within
 from openrlhf_math.tools.attempt import ToolUse
 
 LATE_SECONDS = 3.0  # after the deadline, for attempts that are done and wait to be counted
@@ -216,7 +216,7 @@ async def decide(
                 attempt = await within(budget.seconds_left(), anext(attempts), budget.stopped)
                 left = budget.seconds_left()
                 budget.count()
-                state.take(await within(left, aside(state.counted_with, attempt), budget.stopped))
+                state.take(await within(left, in_thread(state.counted_with, attempt), budget.stopped))
                 counted(state)
             except StopAsyncIteration:
                 ended = budget.exhausted() or "done"
@@ -237,7 +237,7 @@ async def decide(
 
 async def _count_waiting(budget: Budget, state: VoteState, counted: Callable[[VoteState], None]) -> None:
     for _, attempt in sorted(budget.waiting.items()):
-        state.take(await aside(state.counted_with, attempt))
+        state.take(await in_thread(state.counted_with, attempt))
         budget.count()
         counted(state)
 

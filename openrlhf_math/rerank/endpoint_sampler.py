@@ -23,8 +23,8 @@ from openrlhf_math.rerank.roles import (
     Unavailable,
     Unmeasured,
 )
-from openrlhf_math.rewards.own_words import OUTPUT_BEGINS
 from openrlhf_math.rewards.thinking import CLOSE
+from openrlhf_math.rewards.tool_output import OUTPUT_BEGINS
 from openrlhf_math.tools.attempt import LAST_CALL, ToolUse, seed_of_request
 from openrlhf_math.tools.code_blocks import Call, Reader
 from openrlhf_math.tools.isolation import find_isolation

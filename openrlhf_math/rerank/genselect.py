@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from openrlhf_math.concurrency import gather
 from openrlhf_math.rerank.encoding import without_common_controls
 from openrlhf_math.rerank.roles import Lost, RequestError, Sampler, Sampling
 from openrlhf_math.rerank.task import seed_of
 from openrlhf_math.rewards.thinking import CLOSE, behind_thinking, in_think_tags
-from openrlhf_math.side_by_side import side_by_side
 
 QUESTION = (
     "Problem:\n{problem}\n\n"
@@ -134,7 +134,7 @@ class Selection:
         while len(left) > 1:
             groups = _groups(self._shuffled(left), self._how.group)
             share = self._tokens_left() / len(groups)
-            found = await side_by_side(self._of_group(group, share) for group in groups)
+            found = await gather(self._of_group(group, share) for group in groups)
             left, by_model = [one for one, _ in found], found[0][1]
         return Chosen(left[0].number, by_model) if left else None
 
@@ -151,11 +151,11 @@ class Selection:
         if most >= FEWEST_TOKENS:
             orders = [self._shuffled(group) for _ in range(self._how.votes)]
             try:
-                named.update(await side_by_side(self._ask(order, int(min(most, 1 << 30))) for order in orders))
+                named.update(await gather(self._ask(order, int(min(most, 1 << 30))) for order in orders))
             except NoRoom:
                 if len(group) > 2:
                     halves = (group[::2], group[1::2])
-                    winners = await side_by_side(self._of_group(half, tokens / 3) for half in halves)
+                    winners = await gather(self._of_group(half, tokens / 3) for half in halves)
                     return await self._of_group([one for one, _ in winners], tokens / 3)
         del named[None]
         ranked = named.most_common(2)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+from openrlhf_math.concurrency import closing
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel, EndpointSampler, EndpointToolSampler
 from openrlhf_math.rerank.reranker import Reranker
@@ -17,7 +18,6 @@ from openrlhf_math.rerank.roles import Sampler, Scorer, Unavailable
 from openrlhf_math.rerank.solver import Solver
 from openrlhf_math.rerank.verdicts import ASKED, AskedScorerSettings, VotingVerifier
 from openrlhf_math.rewards import GradingPool
-from openrlhf_math.side_by_side import closing
 
 if TYPE_CHECKING:
     from openrlhf_math.rerank.reranker import RerankerSettings

@@ -10,19 +10,24 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from openrlhf_math.colocation.async_engine import one_line
 from openrlhf_math.colocation.cluster import check_room, cluster
 from openrlhf_math.colocation.engine_life import RESTARTS, limited, take_cause
 from openrlhf_math.colocation.layout import worker_environment
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, brief
 from openrlhf_math.modeling.model_folder import count_parameters
-from openrlhf_math.rerank.replicas import RemoteSampler, RemoteScorer, Sleepers
+from openrlhf_math.rerank.actors import (
+    RemoteSampler,
+    RemoteScorer,
+    SharedDevice,
+    SharingSampler,
+    SharingScorer,
+    Sleepers,
+)
 from openrlhf_math.rerank.reranker import Reranker, RerankerSettings
 from openrlhf_math.rerank.roles import Sampler, Scorer
 from openrlhf_math.rerank.sampling_engine import SamplerSettings, SamplingEngine
 from openrlhf_math.rerank.scoring_engine import FLAG as SCORER_FLAG
 from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
-from openrlhf_math.rerank.shared_device import SharedDevice, SharingSampler, SharingScorer
 from openrlhf_math.rerank.solver import Solver
 from openrlhf_math.rewards import GradingPool, RewardConfig
 
@@ -168,7 +173,7 @@ def _wait_for(actors: list, flag: str) -> None:
     try:
         _get([actor.ready.remote() for actor in actors], flag)
     except ray.exceptions.RayActorError as error:
-        raise UserError((error.actor_id and take_cause(error.actor_id)) or f"{flag}: {one_line(error)}") from None
+        raise UserError((error.actor_id and take_cause(error.actor_id)) or f"{flag}: {brief(error, 300)}") from None
 
 
 def _get(references: list, flag: str) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_math.concurrency import in_thread
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rerank.roles import Messages, RequestError
 from openrlhf_math.rewards.thinking import TOKENS, begins_thinking
-from openrlhf_math.side_by_side import aside
 from openrlhf_math.tools.attempt import Piece, piece_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Prompts:
         key = json.dumps([list(messages), prefix, variables])
         made = self._made.get(key)
         if made is None or made.done() and (made.cancelled() or made.exception()):
-            made = self._made[key] = asyncio.ensure_future(aside(self._tokenize, messages, prefix, variables or {}))
+            made = self._made[key] = asyncio.ensure_future(in_thread(self._tokenize, messages, prefix, variables or {}))
         self._made.move_to_end(key)
         while len(self._made) > REMEMBERED:
             self._made.popitem(last=False)

@@ -7,12 +7,12 @@ of their own corrections (https://arxiv.org/abs/2310.01798), so here the scorer 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
+from openrlhf_math.concurrency import closing
 from openrlhf_math.rerank.aggregate import Aggregation, aggregate, last
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.roles import RequestError
 from openrlhf_math.rerank.task import Strategy, Task, does_hand_over, hands_over
-from openrlhf_math.side_by_side import closing
 
 CRITIQUE = (
     "Check the solution above step by step. Name the first step that is wrong and say why it is, or say that every "

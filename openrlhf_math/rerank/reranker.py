@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
+from openrlhf_math.concurrency import end, gather
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.anytime import Attempt, VoteState
 from openrlhf_math.rerank.budget import Limits, SetBudget
@@ -17,7 +18,6 @@ from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rerank.solver import Method, Solution, Solver
 from openrlhf_math.rerank.verdicts import AskedScorerSettings
 from openrlhf_math.rewards import RewardConfig
-from openrlhf_math.side_by_side import end, side_by_side
 from openrlhf_math.tools.attempt import ToolUse
 
 NO_LIMITS = Limits()
@@ -54,7 +54,7 @@ class Reranker:
 
     async def check(self) -> None:
         """Raises Unavailable if no problem can be solved now, Gone if none ever will."""
-        await side_by_side(check() for check in self._checks)
+        await gather(check() for check in self._checks)
 
     async def stop(self) -> None:
         """What is under way ends now, each problem with the best it has."""

@@ -12,16 +12,15 @@ from openrlhf_math.colocation.async_engine import (
     check_serving,
     engine_may_die,
     generation_arguments,
-    one_line,
     start_engine,
 )
 from openrlhf_math.colocation.layout import cache_arguments
+from openrlhf_math.concurrency import end
 from openrlhf_math.data.prompts import chat_text, prompt_ids
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, brief
 from openrlhf_math.rerank.confidence import Meter, logprob_arguments, read_logprobs, read_until_unsure
 from openrlhf_math.rerank.prompts import EngineText, Prompts
 from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, RequestError, Sampling
-from openrlhf_math.side_by_side import end
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt, piece_of, seed_of_request
 from openrlhf_math.tools.settings import ToolSettings
 
@@ -166,7 +165,7 @@ class SamplingEngine(ServingEngine):
                 return await self._with_tool(self._tool, ids, sampling, parameters, one, meter)
             return await self._without_tool(ids, parameters, one.request, meter, floored)
         except (ValueError, VLLMClientError) as error:
-            raise RequestError(f"the engine refuses it ({one_line(error)})") from None
+            raise RequestError(f"the engine refuses it ({brief(error, 300)})") from None
 
     async def _without_tool(
         self, ids: list[int], parameters: "SamplingParams", name: str, meter: Meter | None, floored: bool

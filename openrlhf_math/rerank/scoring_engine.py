@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.colocation.async_engine import ServingEngine, check_serving, engine_may_die, start_engine
 from openrlhf_math.colocation.layout import cache_arguments
-from openrlhf_math.data.template_content import prepared
+from openrlhf_math.concurrency import gather
+from openrlhf_math.data.chat_template import prepared
 from openrlhf_math.errors import BadValue, UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.encoding import Encoded
 from openrlhf_math.rerank.scorers import ScorerKind, find_scorer
 from openrlhf_math.rerank.steps import split_steps
-from openrlhf_math.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -118,7 +118,7 @@ class ScoringEngine(ServingEngine):
 
     async def score(self, problem: str, responses: Sequence[str]) -> list[Scores]:
         await self.ready()
-        return await side_by_side(self._score(problem, response) for response in responses)
+        return await gather(self._score(problem, response) for response in responses)
 
     async def _score(self, problem: str, response: str) -> Scores:
         if not response.strip():

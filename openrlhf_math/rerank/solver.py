@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from openrlhf_math.concurrency import within
 from openrlhf_math.data.prompts import with_instruction
 from openrlhf_math.rerank.aggregate import Aggregation, last
 from openrlhf_math.rerank.answer_clusters import GraderSays
@@ -18,7 +19,6 @@ from openrlhf_math.rerank.roles import RequestError, Sampler, Sampling, Scorer
 from openrlhf_math.rerank.strategies import independent
 from openrlhf_math.rerank.task import Strategy, Task, Turn, does_hand_over, seed_of
 from openrlhf_math.rewards import GradingPool
-from openrlhf_math.side_by_side import within
 
 Turns = Callable[[str], Callable[[int], Turn]]
 

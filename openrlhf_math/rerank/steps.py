@@ -4,16 +4,16 @@ https://huggingface.co/Qwen/Qwen2.5-Math-PRM-7B, "Quick Start"; https://arxiv.or
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
-from openrlhf_math.rewards.thinking import in_think_tags
+from openrlhf_math.rewards.thinking import CLOSE, OPEN, in_think_tags
 
 BLANK_LINE, LINE_END = "\n\n", "\n"
 
-_THINK = re.compile(r"</?think>")
+_THINK = re.compile(r"(</?think>)")
 
 
 def split_steps(response: str, separator: str = BLANK_LINE) -> list[str]:
@@ -23,24 +23,16 @@ def split_steps(response: str, separator: str = BLANK_LINE) -> list[str]:
 
     The thinking part is judged like the rest: `<think>` and `</think>` only end a step, and are not part of one.
     """
-    text = in_think_tags(response).replace("\r\n", "\n")
-    if separator == BLANK_LINE and BLANK_LINE not in text:
-        separator = "\n"
-    pieces = (piece for part in _THINK.split(text) for piece in part.split(separator))
-    return [step for piece in pieces if (step := piece.strip())]
+    return [step for piece, _ in _pieces(response, separator) if (step := piece.strip())]
 
 
 def split_unchanged(response: str, separator: str = BLANK_LINE) -> list[str]:
     """The same steps with all that is around them: joined, they are the completion, with its thinking part in `<think>`
     tags and line feeds for line ends."""
-    text = in_think_tags(response).replace("\r\n", "\n")
-    if separator == BLANK_LINE and BLANK_LINE not in text:
-        separator = "\n"
-    pieces = re.split(f"({re.escape(separator)}|</?think>)", text)
     steps, before = [], ""
-    for piece, mark in zip_longest(pieces[::2], pieces[1::2], fillvalue=""):
+    for piece, mark in _pieces(response, separator):
         if piece.strip():
-            ends = mark == separator
+            ends = mark not in ("", OPEN, CLOSE)
             steps.append(before + piece + (mark if ends else ""))
             before = "" if ends else mark
         else:
@@ -48,6 +40,18 @@ def split_unchanged(response: str, separator: str = BLANK_LINE) -> list[str]:
     if steps:
         steps[-1] += before
     return steps
+
+
+def _pieces(response: str, separator: str) -> Iterator[tuple[str, str]]:
+    """The text between marks, each piece with the mark that ends it: the separator, `<think>` or `</think>`, or ""."""
+    text = in_think_tags(response).replace("\r\n", "\n")
+    if separator == BLANK_LINE and BLANK_LINE not in text:
+        separator = "\n"
+    parts = _THINK.split(text)
+    for part, tag in zip_longest(parts[::2], parts[1::2], fillvalue=""):
+        *pieces, last = part.split(separator)
+        yield from ((piece, separator) for piece in pieces)
+        yield last, tag
 
 
 SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \boxed{}."

@@ -7,12 +7,12 @@ import math
 from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncGenerator, Callable
 
+from openrlhf_math.concurrency import end
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.roles import Lost
 from openrlhf_math.rerank.task import Strategy, Task, hands_over
 from openrlhf_math.rerank.tree_search import Steps, beam_search, diverse_tree_search
-from openrlhf_math.side_by_side import end
 
 LOST = "lost"  # why an attempt ended that brought nothing
 

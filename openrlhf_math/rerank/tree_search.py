@@ -10,13 +10,13 @@ import random
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from openrlhf_math.concurrency import end, gather
 from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, last
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.roles import RequestError, Scorer
 from openrlhf_math.rerank.steps import BLANK_LINE
 from openrlhf_math.rerank.task import Strategy, Task, Turn, hands_over
 from openrlhf_math.rewards.extract import extract
-from openrlhf_math.side_by_side import end, side_by_side
 
 # Where the budget sets no number of attempts.
 BEAMS = 16
@@ -110,7 +110,7 @@ async def _search(
     async def grow() -> list[RequestError | None]:
         try:
             trees = [_Tree(task, scorer, steps, *own, free, numbers) for own in zip(parts, ended, strict=True)]
-            return await side_by_side(tree.grow() for tree in trees)
+            return await gather(tree.grow() for tree in trees)
         finally:
             for queue in ended:
                 queue.put_nowait(None)
@@ -164,7 +164,7 @@ class _Tree:
         for depth in range(self._steps.depth):
             if self._task.budget.exhausted():
                 break
-            extended = await side_by_side(self._extend(beam, depth, place) for place, beam in enumerate(beams))
+            extended = await gather(self._extend(beam, depth, place) for place, beam in enumerate(beams))
             if depth == 0 and all(beam.refused for beam in extended):
                 return extended[0].refused
             beams = await self._scored(_distinct(extended))

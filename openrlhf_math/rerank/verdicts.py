@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from openrlhf_math.concurrency import gather
 from openrlhf_math.data.trace import ENDS
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.budget import Budget
@@ -13,7 +14,6 @@ from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.roles import Lost, RequestError, Sampler, Sampling
 from openrlhf_math.rerank.task import Metered, seed_of
 from openrlhf_math.rewards.thinking import behind_thinking
-from openrlhf_math.side_by_side import side_by_side
 
 QUESTION = (
     "Problem:\n{problem}\n\nSolution:\n{solution}\n\n"
@@ -119,7 +119,7 @@ class VotingVerifier:
 
     async def score(self, problem: str, responses: Sequence[str]) -> list[Scores]:
         """None for a response without text, one that is too long, and one on which no critique gave a verdict."""
-        return await side_by_side(self._score(problem, response) for response in responses)
+        return await gather(self._score(problem, response) for response in responses)
 
     async def _score(self, problem: str, response: str) -> Scores:
         if not response.strip():
@@ -129,7 +129,7 @@ class VotingVerifier:
         messages = [{"role": "user", "content": content}]
         seed = self._sampling.seed
         requests = [replace(self._sampling, seed=seed_of(seed, question, vote)) for vote in range(self._votes)]
-        votes = await side_by_side(self._vote(messages, request) for request in requests)
+        votes = await gather(self._vote(messages, request) for request in requests)
         given = [vote for vote in votes if vote is not None]
         return sum(given) / len(given) if given else None
 

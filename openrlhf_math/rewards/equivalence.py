@@ -151,7 +151,7 @@ def _choice(gold: Gold, text: str, problem: str | None) -> Comparison | tuple[Go
     letters = several(gold.text) or together(unstyled(gold.text)) & values.keys()
     if len(letters) > 1:
         return RIGHT if letters in (several(text), together(unstyled(text))) else WRONG
-    (wanted, beside_gold), (chosen, value) = choice(gold.text), choice(text)
+    (wanted, gold_value), (chosen, value) = choice(gold.text), choice(text)
     if wanted and not chosen and text.rstrip(")").upper() in values:
         chosen = text.rstrip(")").upper()  # a lone `b` is a variable, but not where b is an option
     if not (wanted or chosen):
@@ -160,13 +160,13 @@ def _choice(gold: Gold, text: str, problem: str | None) -> Comparison | tuple[Go
         return WRONG
     if wanted and chosen:
         return RIGHT if wanted == chosen else WRONG
-    if wanted and (wanted in values or beside_gold):
+    if wanted and (wanted in values or gold_value):
         try:
-            return parse_gold(values.get(wanted, beside_gold)), text
+            return parse_gold(values.get(wanted, gold_value)), text
         except UnparsableGold:
             return gold, text
-    beside = value if value[:1].isdigit() or value[:1] in "\\-$" and value else text  # `(A) 5`, but `(a)b` is a product
-    return gold, values.get(chosen, beside)
+    behind = value if value[:1].isdigit() or value[:1] in "\\-$" and value else text  # `(A) 5`, but `(a)b` is a product
+    return gold, values.get(chosen, behind)
 
 
 def _is_another(value: str, chosen: str, values: dict[str, str]) -> bool:

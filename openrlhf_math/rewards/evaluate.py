@@ -278,8 +278,8 @@ def same_value(one: Value, other: Value) -> bool:
         if not (isinstance(one, tuple) and isinstance(other, tuple)) or len(one) != len(other):
             return False
         return all(
-            len(row) == len(beside) and all(map(same_value, row, beside))
-            for row, beside in zip(one, other, strict=True)
+            len(row) == len(other_row) and all(map(same_value, row, other_row))
+            for row, other_row in zip(one, other, strict=True)
         )
     return one == other or abs(one - other) <= SAME_PART * max(abs(one), abs(other))
 

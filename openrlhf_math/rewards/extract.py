@@ -1,9 +1,9 @@
 r"""Steps 1 and 2: find the final answer in a response, and check that the response has the requested format.
 
-What counts, in this order: the last complete, non-empty `\boxed{}`; the last `<answer>` tag; what
-follows the last "answer is", "answer:" or "####". Nothing inside the thinking part counts, nor the output of code, see
-`own_words`. Boxes with no more than a comma or an "and" between them are one answer, so `\boxed{3}, \boxed{5}` gives
-the list `3, 5`.
+What counts, in this order: the last complete, non-empty `\boxed{}`; the last `<answer>` tag; what follows the last
+"answer is", "answer:" or "####". Nothing inside the thinking part counts, nor the output of code, see
+`without_tool_output`. Boxes with no more than a comma or an "and" between them are one answer, so `\boxed{3},
+\boxed{5}` gives the list `3, 5`.
 
 The thinking part ends at the last `</think>`. Where a response is to think first ("think") and has none, it is all
 thinking: the prompt may have opened it, and a draft in a box is not an answer. Marks of models that have other ones
@@ -33,8 +33,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from openrlhf_math.rewards.notation import MAX_ANSWER, key
-from openrlhf_math.rewards.own_words import own_words
 from openrlhf_math.rewards.thinking import CLOSE, OPEN, in_think_tags
+from openrlhf_math.rewards.tool_output import without_tool_output
 
 # A final answer is at the end: only this many characters are searched, whatever the response's length.
 TAIL = 1 << 16
@@ -101,7 +101,7 @@ def extract(response: str, style: str = "boxed") -> Extraction:
 def visible(response: str, style: str = "boxed") -> str:
     """The part of a response that is neither thinking nor a program's output: after the last `</think>`, before a
     `<think>` left open."""
-    _, closed, rest = own_words(in_think_tags(response)).rpartition(CLOSE)
+    _, closed, rest = without_tool_output(in_think_tags(response)).rpartition(CLOSE)
     if style == "think" and not closed:
         return ""
     return rest.partition(OPEN)[0]

@@ -1,4 +1,4 @@
-"""The kinds of statements that answers are read into; regions of the line are in `regions`."""
+"""The kinds of statements that answers are read into; sets of real numbers are in `regions`."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, Union

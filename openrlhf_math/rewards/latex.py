@@ -10,6 +10,7 @@ The reader looks at each token once and nests at most `DEPTH` deep, so it takes 
 
 from fractions import Fraction
 
+from openrlhf_math.rewards.terms import ACCENTS, Terms
 from openrlhf_math.rewards.tokens import (
     DEPTH,
     FUNCTIONS,
@@ -20,7 +21,6 @@ from openrlhf_math.rewards.tokens import (
     Unreadable,
     tokens,
 )
-from openrlhf_math.rewards.variables import ACCENTS, Variables
 
 _OF_SEVERAL = frozenset(
     ["max", "min", "gcd", "lcm", "det", "sup", "inf", "arg", "Re", "Im", "mod", "dim", "deg", "Pr", "Var"]
@@ -50,7 +50,7 @@ def parse_tokens(found: list[str]) -> tuple:
     return tree
 
 
-class _Reader(Variables):
+class _Reader(Terms):
     """Reads an expression by recursive descent."""
 
     def sum(self) -> tuple:

@@ -77,7 +77,7 @@ class GradingPool:
         """
         return self._verdict(answer, (problem or "")[-LONGEST_PROBLEM:]).result().same
 
-    def blocking_keys_now(self, answer: str, problem: str | None = None) -> list[str]:
+    def blocking_keys_now(self, answer: str, problem: str | None) -> list[str]:
         """Texts of which a tidied answer shares one with all answers that are the same. Without any, it may be any.
 
         Empty if the answer takes more than its time or memory.

@@ -30,9 +30,8 @@ from openrlhf_math.rewards.listing import (
 from openrlhf_math.rewards.notation import key
 from openrlhf_math.rewards.piecewise import same_pieces
 from openrlhf_math.rewards.regions import Region, joined, points, same_region
-from openrlhf_math.rewards.same_tagged import same_tagged
 from openrlhf_math.rewards.same_trees import aligned, replaced, same_trees, values_at_points
-from openrlhf_math.rewards.same_value import rounds_to, same_expression
+from openrlhf_math.rewards.same_value import rounds_to, same_expression, same_tagged
 from openrlhf_math.rewards.solution_sets import as_interval
 from openrlhf_math.rewards.statement import read
 from openrlhf_math.rewards.tokens import RELATION, is_grouped, split

@@ -116,7 +116,7 @@ def _several(text: str, problem: str) -> Statement | None:
     if len(parts) == 1:
         return None
     parts = [part.removeprefix("{").strip() if part.count("{") > part.count("}") else part for part in parts]
-    if any(not part and not _beside_word(signs, place) for place, part in enumerate(parts)):
+    if any(not part and not _is_next_to_word(signs, place) for place, part in enumerate(parts)):
         raise Unreadable("an empty item")
     pairs = [(part, sign) for part, sign in zip(parts, ["", *signs], strict=True) if part]
     if len(pairs) == 1:
@@ -165,7 +165,7 @@ _MEMBER = re.compile(r"\A[a-zA-Z] ?\\in ?\\mathbb\{[A-Z]\}\Z")
 _IN_BRACKETS = re.compile(r"\(([a-zA-Z] ?\\in ?[^()]{1,40})\)\Z")
 
 
-def _beside_word(signs: list[str], place: int) -> bool:
+def _is_next_to_word(signs: list[str], place: int) -> bool:
     """Whether an empty part is next to "and" or "or", as in `3, 5, and 7`."""
     return any(sign not in (",", ";") for sign in signs[max(place - 1, 0) : place + 1])
 

@@ -89,9 +89,9 @@ def describe(answer: str, problem: str, timeout_seconds: float) -> tuple[str | N
 
 def block(answer: str, problem: str, timeout_seconds: float) -> tuple[list[str] | None, str, float]:
     """The answer's blocking keys; returns (them, why there are none, seconds of CPU time)."""
-    from openrlhf_math.rewards import blocking
+    from openrlhf_math.rewards import fingerprint
 
-    return _within(timeout_seconds, lambda: blocking.blocking_keys(answer, problem))
+    return _within(timeout_seconds, lambda: fingerprint.blocking_keys(answer, problem))
 
 
 Found = TypeVar("Found")

@@ -1,6 +1,6 @@
 """The process that runs in a run directory, in its process.json: its identity, its progress, how it ended.
 
-A process is known by its host, that host's boot, its number and the clock tick it started at, since numbers come again.
+A process is known by its host, that host's boot, its number and the clock tick it started at, since numbers are reused.
 One that was killed says nothing more: its file says "running", and no such process is there.
 """
 
@@ -17,8 +17,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from openrlhf_math.data.files import written_whole
-from openrlhf_math.errors import UserError
+from openrlhf_math.data.files import atomic_write
+from openrlhf_math.errors import UserError, first_line
 
 FILE = "process.json"
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
@@ -63,7 +63,7 @@ def working(
     def write(**changed: Any) -> None:
         nonlocal now
         now = replace(now, **changed)
-        with written_whole(run_dir / FILE) as file:
+        with atomic_write(run_dir / FILE) as file:
             file.write(json.dumps(asdict(now), indent=2) + "\n")
 
     write()
@@ -71,8 +71,8 @@ def working(
         yield lambda record, steps: write(step=record["step"], steps=steps, step_at=time.time())
     except BaseException as error:
         state = STOPPED if isinstance(error, stops) else FAILED
-        with suppress(OSError):  # a full disk may be what the run failed of; that error is the one to tell
-            write(state=state, cause=_first_line(error), ended=time.time())
+        with suppress(OSError):  # a full disk may be what the run failed of; that error is the one to report
+            write(state=state, cause=first_line(error, LONGEST_CAUSE), ended=time.time())
         raise
     write(state=FINISHED, ended=time.time())
 
@@ -82,10 +82,6 @@ def check_alone(flag: str, run_dir: Path) -> None:
     other = read_process(run_dir)
     if other and other.pid != os.getpid() and state_of(other) == RUNNING:
         raise UserError(f"{flag} {run_dir}: process {other.pid} runs in it; wait until it ends, or end it")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:LONGEST_CAUSE]
 
 
 def read_process(run_dir: Path) -> Process | None:
@@ -120,7 +116,7 @@ def born(pid: int) -> str | None:
 
 
 def claim_run_dir(args: SimpleNamespace) -> None:
-    """Raise UserError if the run directory holds another run and the user does not ask to resume it, if one is at work
+    """Raise UserError if the run directory holds another run and the user does not ask to resume it, if one runs
     there, or if a file has the name of a directory that the run would make. args: the settings of a training."""
     run_dir = args.math.run_dir
     for flag, folder in (

@@ -1,11 +1,16 @@
-"""The JSON lines and TensorBoard events that a run appends to, and their truncation when it resumes."""
+"""The records that a run appends to, JSON lines and TensorBoard events: written, read, cut when it resumes."""
 
 import json
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
+from openrlhf_math.errors import UserError
+from openrlhf_math.former_names import METRICS, renamed
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -31,24 +36,12 @@ def json_line(row: dict) -> str:
     return (text if len(text.splitlines()) == 1 else json.dumps(row)) + "\n"
 
 
-def read_records(path: Path) -> list[dict]:
-    """Without a line that a kill tore off."""
-    records = []
-    # A kill may tear a line within a character.
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
-    return records
-
-
 def keep_until(path: Path, step: int) -> list[dict]:
     """Drop a file's records of later steps, and the line that a kill tore off. Returns those that are left."""
     if not path.exists():
         return []
-    records = [record for record in read_records(path) if record["step"] <= step]
-    with written_whole(path) as file:
+    records = [record for record in read_objects(path) if record["step"] <= step]
+    with atomic_write(path) as file:
         file.writelines(map(json_line, records))
     return records
 
@@ -61,3 +54,83 @@ def forget_after(writer: "SummaryWriter", step: int) -> None:
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
     writer._get_file_writer().add_event(Event(session_log=SessionLog(status=SessionLog.START)), step=step + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """rows: in order of their steps, which are distinct. unreadable: lines that are not records, which are left out."""
+
+    rows: list[dict]
+    unreadable: int = 0
+
+
+def read_records(path: Path) -> Records:
+    """The records with a `step`. Of a step that a resumed run has taken again, the later record counts.
+
+    A last line without its end may belong to a running run: it counts only if it can be read. A missing file has none.
+    """
+    rows: list[dict] = []
+    unreadable = 0
+    for line in _lines(path):
+        row = _object(line)
+        if row is None or not isinstance(row.get("step"), int):
+            unreadable += line.endswith("\n")
+            continue
+        while rows and rows[-1]["step"] >= row["step"]:
+            rows.pop()  # taken after the checkpoint that the run resumed from
+        rows.append(renamed(row, METRICS))
+    return Records(rows, unreadable)
+
+
+def read_objects(path: Path, most: int | None = None) -> list[dict]:
+    """The first `most` objects of a file of lines, or all. Other lines, such as one cut off by a kill, are skipped."""
+    return list(islice((row for line in _lines(path) if (row := _object(line)) is not None), most))
+
+
+def read_object(path: Path) -> dict:
+    """A file that is one JSON object; an empty one if there is no file. Raises UserError if it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    found = _object(text)
+    if found is None:
+        raise UserError(f"{path} is not a JSON object; was it cut off? Restore it, or leave its run out")
+    return found
+
+
+def number(row: dict, name: str) -> float | None:
+    """A finite number of a record; None if it has none of that name (NaN is written as null)."""
+    value = row.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def bounds(row: dict, name: str) -> tuple[float | None, float | None] | None:
+    """An interval of a record, a bound that is not a number None; None if it has none of that name."""
+    found = row.get(name)
+    if not isinstance(found, list) or len(found) != 2:
+        return None
+    low, high = (number({name: bound}, name) for bound in found)
+    return low, high
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            yield from file
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _object(text: str) -> dict | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

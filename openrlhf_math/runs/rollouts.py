@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from openrlhf_math.data.files import named_when_whole
-from openrlhf_math.errors import UserError
+from openrlhf_math.data.files import named_when_complete
+from openrlhf_math.errors import UserError, first_line
 from openrlhf_math.former_names import outcome
 
 TRAINING, EVALUATION = "rollouts", "eval_rollouts"  # folders in the run directory
@@ -99,7 +99,7 @@ def write_step(path: Path, columns: Mapping[str, Sequence]) -> None:
     at = names.index("reward") + 1
     table = pyarrow.table({name: (arrow | parts)[name] for name in [*names[:at], *parts, *names[at:]]})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with named_when_whole(path) as unfinished:
+    with named_when_complete(path) as unfinished:
         parquet.write_table(table, unfinished, compression="zstd")
 
 
@@ -159,7 +159,7 @@ def read_step(path: Path, columns: Sequence[str] | None = None) -> list[dict]:
                 raise UserError(f"{path} has no column {missing[0]}: it is not a file of rollouts that `grpo` wrote")
             rows = file.read(columns).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]:.200}") from None
+        raise UserError(f"{path} cannot be read: {first_line(error)}") from None
     return [row | {"outcome": outcome(row["outcome"])} if "outcome" in row else row for row in rows]
 
 
@@ -171,5 +171,5 @@ def columns_at(path: Path) -> dict[str, str]:
     try:
         schema = parquet.read_schema(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]:.200}") from None
+        raise UserError(f"{path} cannot be read: {first_line(error)}") from None
     return {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True) if "list" not in str(kind)}

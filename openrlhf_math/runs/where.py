@@ -40,19 +40,19 @@ class Token:
     text: str
 
 
-def read_condition(text: str, columns: Mapping[str, str], flag: str = "--where") -> Condition:
+def read_condition(text: str, columns: Mapping[str, str]) -> Condition:
     """A condition on rows. columns: those a row has, each of kind "number", "text" or "switch".
 
-    Raises UserError, which names `flag`, for what is not a condition, an unknown column, or a value of another kind.
+    Raises UserError for what is not a condition, an unknown column, or a value of another kind.
     """
-    return _Reader(text, columns, flag).read()
+    return _Reader(text, columns).read()
 
 
 class _Reader:
-    def __init__(self, text: str, columns: Mapping[str, str], flag: str) -> None:
-        self.text, self.columns, self.flag = text, columns, flag
+    def __init__(self, text: str, columns: Mapping[str, str]) -> None:
+        self.text, self.columns = text, columns
         if len(text) > LONGEST:
-            raise UserError(f"{flag}: the condition has more than {LONGEST:,} characters; shorten it")
+            raise UserError(f"--where: the condition has more than {LONGEST:,} characters; shorten it")
         self.tokens = self._tokens()
         self.at = self.depth = 0
 
@@ -75,7 +75,7 @@ class _Reader:
         return tokens
 
     def _fail(self, why: str) -> NoReturn:
-        raise UserError(f"{self.flag} {self.text!r:.200}: {why}")
+        raise UserError(f"--where {self.text!r:.200}: {why}")
 
     def _next(self) -> Token:
         if self.at == len(self.tokens):

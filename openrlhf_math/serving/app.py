@@ -16,21 +16,93 @@ from typing import Any, Protocol, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from openrlhf_math.concurrency import closing, end, in_thread, within
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.reranker import Progress, Solved
 from openrlhf_math.rerank.roles import RequestError, Unavailable, Unmeasured
-from openrlhf_math.rerank.solver import Method
+from openrlhf_math.rerank.solver import Method, Solution
 from openrlhf_math.rerank.task import Turn
 from openrlhf_math.serving.errors import ApiError, ClientLeft
-from openrlhf_math.serving.monitoring import Health, Metrics
 from openrlhf_math.serving.plan import Plan, Service, check_name, plan, response
-from openrlhf_math.serving.protocol import ChatRequest, read_request
-from openrlhf_math.serving.schema import ChatResponse, Usage, Wishes, now
-from openrlhf_math.side_by_side import aside, closing, end, within
+from openrlhf_math.serving.protocol import ChatRequest, ChatResponse, SolveOptions, Usage, now, read_request
+
+ANSWERS_WITHIN = 1.0  # seconds
+
+
+class Health:
+    """Of one solver. Only one check runs at a time."""
+
+    def __init__(self, check: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """check: raises an error if something is wrong. seconds: its limit; after it the solver is unavailable."""
+        self._check, self._seconds = check, seconds
+        self._known: Exception | None = Unavailable("the solver has not answered yet")
+        self._checking: asyncio.Task | None = None
+
+    async def say(self) -> None:
+        """Raises what is wrong: what this check finds within ANSWERS_WITHIN seconds, else what was last known.
+
+        A good answer of an earlier check says nothing about now, and is not repeated.
+        """
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._learn())
+        await asyncio.wait([self._checking], timeout=ANSWERS_WITHIN)
+        if self._known is not None:
+            raise self._known
+        if not self._checking.done():
+            raise Unavailable(f"the solver has not answered for {ANSWERS_WITHIN:g} s")
+
+    async def _learn(self) -> None:
+        try:
+            await within(self._seconds, self._check())
+        except TimeoutError:
+            self._known = Unavailable(f"the solver has not answered for {self._seconds:.0f} s")
+        except Exception as error:
+            self._known = error
+        else:
+            self._known = None
+
+
+SECONDS = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800)
+
+
+class Metrics:
+    """One server's."""
+
+    content_type = "text/plain; version=0.0.4; charset=utf-8"
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        name = "openrlhf_math_{}".format
+        self.requests = Counter(name("requests"), "Requests that ended, by HTTP status; 499: the client left",
+                                ["status"], registry=registry)  # fmt: skip
+        self.under_way = Gauge(name("requests_under_way"), "Requests being solved", registry=registry)
+        self.ended = Counter(name("solutions"), "Solutions, by what ended them", ["ended"], registry=registry)
+        self.unanswered = Counter(name("unanswered"), "Solutions without an answer", registry=registry)
+        self.attempts = Counter(name("attempts"), "Attempts made", registry=registry)
+        self.unscored = Counter(name("unscored_attempts"), "Attempts whose score is not a number", registry=registry)
+        self.tokens = Counter(name("tokens"), "Tokens written", registry=registry)
+        self.saved = Counter(name("tokens_saved"), "Tokens saved by stopping early, estimated", registry=registry)
+        self.seconds = Histogram(name("solve_seconds"), "From the first request to the decision", registry=registry,
+                                 buckets=SECONDS)  # fmt: skip
+
+    def solved(self, solution: Solution) -> None:
+        decision = solution.decision
+        self.ended.labels(decision.ended).inc()
+        self.unanswered.inc(decision.attempt is None)
+        self.attempts.inc(decision.attempts)
+        self.unscored.inc(decision.unscored if solution.scored else 0)
+        self.tokens.inc(decision.tokens)
+        self.saved.inc(decision.tokens_saved)
+        self.seconds.observe(solution.seconds)
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
 
 MOST_BYTES = 4 << 20  # of a request
 READ_SECONDS = 60.0  # for a request to arrive
@@ -52,7 +124,7 @@ class Backend(Protocol):
 
 
 def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn], int]) -> FastAPI:
-    """count_tokens: of the prompt of a turn, which `usage` tells."""
+    """count_tokens: of the prompt of a turn, which `usage` reports."""
     app = FastAPI(title="openrlhf-math", docs_url=None, redoc_url=None)
     metrics, well = Metrics(), Health(backend.check, HEALTH_SECONDS)
     busy, started = 0, now()
@@ -62,7 +134,9 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
         """One of `most_requests`."""
         nonlocal busy
         if busy >= service.most_requests:
-            raise ApiError(429, f"{busy} requests are under way, more than this server takes: come again", code="full")
+            raise ApiError(
+                429, f"{busy} requests are under way, more than this server takes; try again later", code="full"
+            )
         busy += 1
         metrics.under_way.set(busy)
         try:
@@ -73,7 +147,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
 
     @app.post(CHAT, response_model=ChatResponse, openapi_extra=_body_schema())
     async def chat_completions(request: Request) -> ChatResponse | StreamingResponse:
-        wanted = await within(PARSE_SECONDS, aside(read_request, await _read(request)))
+        wanted = await within(PARSE_SECONDS, in_thread(read_request, await _read(request)))
         planned = plan(wanted, service)
         assert planned.limits.seconds is not None  # a server gives its own where a request has none
         end_by = Deadline(planned.limits.seconds + GRACE_SECONDS)
@@ -113,7 +187,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
                         usage = None
                         if wanted.continuous_usage:
                             if prompt_tokens is None:
-                                prompt_tokens = await within(end_by.left(), aside(_prompt_tokens, planned))
+                                prompt_tokens = await within(end_by.left(), in_thread(_prompt_tokens, planned))
                             usage = Usage.of(prompt_tokens, news.tokens)
                         yield event(progress_chunk(identity, created, name, news, usage))
                     elif answer is not None:
@@ -131,7 +205,7 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
         def made() -> ChatResponse:
             return response(solution, wanted, service, planned.method.rule, _prompt_tokens(planned))
 
-        return await within(end_by.left(), aside(made))
+        return await within(end_by.left(), in_thread(made))
 
     def _prompt_tokens(planned: Plan) -> int:
         return count_tokens(planned.method.turns(planned.problem)(0))
@@ -157,10 +231,10 @@ def build_app(backend: Backend, service: Service, count_tokens: Callable[[Turn],
         return {"status": "ok", "requests_under_way": busy}
 
     @read("/metrics")
-    async def told_metrics() -> Response:
+    async def metrics_page() -> Response:
         return Response(metrics.text(), media_type=metrics.content_type)
 
-    _tell_errors(app, metrics)
+    _handle_errors(app, metrics)
     return app
 
 
@@ -176,7 +250,7 @@ KINDS: dict[type[Exception], Callable[[Any], ApiError]] = {
 }
 
 
-def _tell_errors(app: FastAPI, metrics: Metrics) -> None:
+def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
     """Whatever ends a request is a response."""
 
     async def tell(request: Request, error: Exception) -> JSONResponse:
@@ -277,7 +351,7 @@ def _body_schema() -> dict:
     """Of the request, which is read by hand so that its size is bounded and its errors are in OpenAI's form."""
     said = "OpenAI's chat completion request, with the further fields of vLLM's server"
     schema: dict[str, Any] = {"type": "object", "description": said, "required": ["messages"]}
-    schema["properties"] = {"openrlhf_math": Wishes.model_json_schema()}
+    schema["properties"] = {"openrlhf_math": SolveOptions.model_json_schema()}
     content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}
 

@@ -17,6 +17,7 @@ from ray.serve.context import _get_global_client, _set_global_client
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openrlhf_math.concurrency import within
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.reranker import Progress, Solved
@@ -26,7 +27,6 @@ from openrlhf_math.serving.app import RequiresKey, build_app
 from openrlhf_math.serving.errors import ClientLeft, ErrorsInForm
 from openrlhf_math.serving.plan import Service, token_counter
 from openrlhf_math.serving.protocol import prepare
-from openrlhf_math.side_by_side import within
 
 ANSWERS_WITHIN = 10.0  # seconds
 DRAIN_SECONDS = 10.0
@@ -99,7 +99,7 @@ def check_serve() -> None:
 
 
 class SaysDisconnect:
-    """Middleware that tells an app of a client that left: Ray Serve cancels what waits for its messages instead."""
+    """Middleware that informs an app that a client has left: Ray Serve cancels what waits for its messages instead."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from openrlhf_math.data.chat_template import prepared
 from openrlhf_math.data.prompts import chat_text, prompt_ids
-from openrlhf_math.data.template_content import prepared
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Limits
@@ -17,8 +17,18 @@ from openrlhf_math.rerank.solver import Method, Solution, Turns
 from openrlhf_math.rerank.task import Turn, seed_of
 from openrlhf_math.rewards.thinking import in_think_tags
 from openrlhf_math.serving.errors import ApiError
-from openrlhf_math.serving.protocol import ChatRequest
-from openrlhf_math.serving.schema import Answer, AttemptReport, ChatResponse, Choice, Message, Report, Usage, Vote, now
+from openrlhf_math.serving.protocol import (
+    Answer,
+    AttemptReport,
+    ChatRequest,
+    ChatResponse,
+    Choice,
+    Message,
+    Report,
+    Usage,
+    Vote,
+    now,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,38 +92,38 @@ def plan(request: ChatRequest, service: Service) -> Plan:
 
 
 def _limits(request: ChatRequest, service: Service) -> Limits:
-    wishes = request.wishes
-    attempts = wishes.attempts or max(service.limits.attempts or 0, request.n)
+    options = request.options
+    attempts = options.attempts or max(service.limits.attempts or 0, request.n)
     most: dict[str, tuple[float | None, float | None]] = {
         "attempts": (attempts, service.most_attempts),
-        "seconds": (wishes.seconds, service.limits.seconds),
-        "tokens": (wishes.tokens, service.limits.tokens),
+        "seconds": (options.seconds, service.limits.seconds),
+        "tokens": (options.tokens, service.limits.tokens),
     }
     for name, (wanted, limit) in most.items():
         if wanted is not None and limit is not None and wanted > limit:
-            field = "n" if name == "attempts" and not wishes.attempts else f"openrlhf_math.{name}"
+            field = "n" if name == "attempts" and not options.attempts else f"openrlhf_math.{name}"
             raise ApiError(400, f"{field}: {wanted} is more than this server gives, {limit}", field)
     return Limits(
         attempts=attempts,
-        seconds=wishes.seconds or service.limits.seconds,
-        tokens=wishes.tokens or service.limits.tokens,
+        seconds=options.seconds or service.limits.seconds,
+        tokens=options.tokens or service.limits.tokens,
     )
 
 
 def _method(request: ChatRequest, service: Service) -> Method:
-    wishes, method = request.wishes, service.method
-    if wishes.rule is not None:
+    options, method = request.options, service.method
+    if options.rule is not None:
         field = "openrlhf_math.rule"
-        if wishes.rule not in RULES:  # no dotted path: what is imported is not for clients to say
-            raise ApiError(400, f"{field}: there is no {wishes.rule!r}, only {', '.join(RULES)}", field)
-        if needs_scores(RULES[wishes.rule]) and not service.scored:
-            raise ApiError(400, f"{field}: {wishes.rule} needs scores, and this server has no scorer", field)
-        if needs_confidence(RULES[wishes.rule]) and not service.measured:
-            raise ApiError(400, f"{field}: {wishes.rule} needs the model's confidence, which this server cannot "
+        if options.rule not in RULES:  # no dotted path: what is imported is not for clients to say
+            raise ApiError(400, f"{field}: there is no {options.rule!r}, only {', '.join(RULES)}", field)
+        if needs_scores(RULES[options.rule]) and not service.scored:
+            raise ApiError(400, f"{field}: {options.rule} needs scores, and this server has no scorer", field)
+        if needs_confidence(RULES[options.rule]) and not service.measured:
+            raise ApiError(400, f"{field}: {options.rule} needs the model's confidence, which this server cannot "
                            "measure", field)  # fmt: skip
-        method = replace(method, rule=RULES[wishes.rule])
-    if wishes.confidence is not None:
-        method = replace(method, stop=cannot_lose if wishes.confidence == 1 else confident(wishes.confidence))
+        method = replace(method, rule=RULES[options.rule])
+    if options.confidence is not None:
+        method = replace(method, stop=cannot_lose if options.confidence == 1 else confident(options.confidence))
     return method
 
 

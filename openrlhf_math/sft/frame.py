@@ -4,8 +4,8 @@ import os
 import re
 from dataclasses import dataclass
 
+from openrlhf_math.data.chat_template import ANSWER, QUESTION, form_of, render
 from openrlhf_math.data.prompts import Tokenizer, chat_text
-from openrlhf_math.data.template_thinking import ANSWER, QUESTION, form_of, render
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import ModelConfig
 from openrlhf_math.rewards.thinking import CLOSE, PAIRS

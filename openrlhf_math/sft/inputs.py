@@ -9,9 +9,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.checkpoints import same_run
+from openrlhf_math.checkpoints import folder
 from openrlhf_math.checkpoints.folder import settle
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 from openrlhf_math.data.problems import read_rows
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import check_model, check_weights
@@ -19,8 +19,16 @@ from openrlhf_math.modeling.model_kind import check_language_model, check_positi
 from openrlhf_math.runs.process import claim_run_dir
 from openrlhf_math.runs.progress import Progress, silent
 from openrlhf_math.sft.render import MODEL_FLAG, Renderer, Trace
-from openrlhf_math.sft.rows import FIRST, SetRows, print_counts, print_set, read_set
-from openrlhf_math.sft.sets import Source, apply_weights, read_sources
+from openrlhf_math.sft.rows import (
+    FIRST,
+    SetRows,
+    Source,
+    apply_weights,
+    print_counts,
+    print_set,
+    read_set,
+    read_sources,
+)
 from openrlhf_math.sft.settings import is_first, processes
 from openrlhf_math.training.flag_checks import check_installed
 from openrlhf_math.training.lora import check_base
@@ -65,7 +73,7 @@ def prepare(args: SimpleNamespace, display: Display = _quiet) -> None:
                 _write(path, part.traces)
         args.math.run_dir.mkdir(parents=True, exist_ok=True)
         _list(args.math.run_dir, [part for parts in found.values() for part in parts])
-        with written_whole(args.math.run_dir / "config.json") as file:
+        with atomic_write(args.math.run_dir / "config.json") as file:
             file.write(json.dumps(config, indent=2) + "\n")
     if not is_plain_text(args):
         _point_at(args, files)
@@ -197,7 +205,7 @@ def _list(run_dir: Path, parts: list[SetRows]) -> None:
     long = [{"set": part.source, "row": row, "tokens": tokens} for part in parts for row, tokens in part.long]
     for name, rows in (("set_aside.jsonl", bad), ("too_long.jsonl", long)):
         if rows:
-            with written_whole(run_dir / name) as file:
+            with atomic_write(run_dir / name) as file:
                 file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
@@ -268,4 +276,4 @@ def check_same(args: SimpleNamespace, config: dict, fixed: tuple[str, ...] = ())
     def is_free(name: str) -> bool:
         return name not in fixed and name.split(".")[0] in (*FREE_SECTIONS, "traces")
 
-    same_run.check_same(args.math.run_dir, config, is_free, "traces", source)
+    folder.check_same(args.math.run_dir, config, is_free, "traces", source)

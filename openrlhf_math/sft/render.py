@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 from openrlhf_math.data.chat_date import checked_date
-from openrlhf_math.data.conversations import BadRow, Turn, thinking_apart
+from openrlhf_math.data.chat_template import prepared
+from openrlhf_math.data.conversations import BadRow, Turn, split_thinking
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.data.prompts import (
     Continued,
@@ -25,15 +26,14 @@ from openrlhf_math.data.prompts import (
     with_variables,
 )
 from openrlhf_math.data.readers import with_think_tags
-from openrlhf_math.data.template_content import prepared
 from openrlhf_math.data.trace import ENDS, TAGS, THINK, find_tags, trace, without_end
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, read_config, token_error
-from openrlhf_math.rewards.own_words import output_blocks
 from openrlhf_math.rewards.thinking import CLOSE, OPEN
+from openrlhf_math.rewards.tool_output import output_blocks
 from openrlhf_math.sft.frame import bare_frame, find_frame, stop_tokens
-from openrlhf_math.training.flag_values import TEMPLATE_FLAG
+from openrlhf_math.training.flag_checks import TEMPLATE_FLAG
 
 MODEL_FLAG = "--model.model_name_or_path"
 # What is counted while rendering.
@@ -200,7 +200,7 @@ class Renderer:
             tags = THOUGHT if is_marked else self._tags
             content = trace(content, "", tags) if tags != THINK else content
             counts[OPENED] += CLOSE in content and OPEN not in content
-        thinking, answer = thinking_apart(Turn(turn.role, content, turn.thinking))
+        thinking, answer = split_thinking(Turn(turn.role, content, turn.thinking))
         keep = self._args.math.thinking
         if thinking is not None and (keep == "drop" or (keep == "last" and not last)):
             counts[DROPPED] += 1
@@ -228,14 +228,14 @@ class Renderer:
         except UserError as error:
             raise BadRow(f"cannot be rendered: {error}") from None
         for turn in turns:
-            said = thinking_apart(turn)[1] if turn.role == "assistant" else turn.content
+            said = split_thinking(turn)[1] if turn.role == "assistant" else turn.content
             if said.strip() not in prompt:
                 raise BadRow(f"has a message of the role '{turn.role}' that the chat template leaves out or changes")
         return prompt
 
     def _completion(self, prompt: str, turn: Turn, counts: Counter) -> str:
         """What is learned behind a prompt, which may have begun the thinking part, or closed it."""
-        thinking, answer = thinking_apart(turn)
+        thinking, answer = split_thinking(turn)
         frame, before = self._frame, self._frame.before
         if frame.thinking and (inside := frame.thinking.marks_in(thinking or "", answer)):
             raise BadRow(f"has the control token {inside} within a response")

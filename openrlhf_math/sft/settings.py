@@ -14,8 +14,14 @@ from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.model_folder import count_parameters
 from openrlhf_math.patches.parsers import load_parser, nest, recipe_parser
 from openrlhf_math.training import short_help
-from openrlhf_math.training.flag_checks import check_kernels, check_parallel, hide_wandb_key
-from openrlhf_math.training.flag_values import add_template_flags, check_template_used, check_values
+from openrlhf_math.training.flag_checks import (
+    add_template_flags,
+    check_kernels,
+    check_parallel,
+    check_template_used,
+    check_values,
+    hide_wandb_key,
+)
 from openrlhf_math.training.lora import LORA, Lora
 from openrlhf_math.training.lora import check_flags as check_lora_flags
 
@@ -145,8 +151,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the resolved configuration, what the first rows become and the memory it would ask for, start "
-        "nothing",
+        help="print the resolved configuration, what the first rows become and the memory needed, without starting "
+        "anything",
     )
     short_help.give_short_names(parser, short_help.SFT)
     short_help.shorten_help(parser, NEEDED, "--model MODEL --problems TRACES [--output DIR] ...")

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.modeling.packed_actor import PADDED, PackedActor
 from openrlhf_math.runs.records import append_jsonl, forget_after, keep_until
-from openrlhf_math.sft.progress import Progress, Silent
+from openrlhf_math.sft.launch import Progress, Silent
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -10,12 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
+from openrlhf_math.concurrency import within
 from openrlhf_math.data.prompts import Continued, Tokenizer
 from openrlhf_math.seeds import derived_seed
-from openrlhf_math.side_by_side import within
 from openrlhf_math.tools.code_blocks import Call
-from openrlhf_math.tools.flags import PLAIN, ToolFlags
-from openrlhf_math.tools.isolation import find_isolation
+from openrlhf_math.tools.isolation import PLAIN, ToolFlags, find_isolation
 from openrlhf_math.tools.pool import KernelPool, Session, places_for, running_for
 from openrlhf_math.tools.settings import ToolSettings
 from openrlhf_math.tools.turns import find_turns

@@ -19,7 +19,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from openrlhf_math.rewards.own_words import CALL_BEGINS, FENCE, LANGUAGES, OUTPUT_BEGINS
+from openrlhf_math.rewards.tool_output import CALL_BEGINS, FENCE, LANGUAGES, OUTPUT_BEGINS
 
 CALL_ENDS = "</tool_call>"
 FORMS = ("block", "template")
@@ -113,11 +113,6 @@ class Reader:
         if begin < 0 or not ended.endswith(CALL_ENDS):
             return None
         return _tool_call(ended[begin + len(CALL_BEGINS) : -len(CALL_ENDS)], written[begin:])
-
-
-def last_call(text: str, form: str) -> Call | None:
-    """The call that a text ends with, see `Reader.add`."""
-    return Reader(form).add(text)
 
 
 def _tool_call(text: str, source: str) -> Call:

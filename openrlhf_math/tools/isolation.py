@@ -5,11 +5,28 @@ import os
 import shutil
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.tools.flags import PLAIN, ToolFlags
 from openrlhf_math.tools.kernel import CannotStart, Kernel, KernelLimits
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFlags:
+    """The names that a command gives to the tool's flags, for errors: `grpo` has other names than the other commands.
+
+    tool, form, isolation: of the tool. model: of the model that calls it.
+    """
+
+    tool: str = "--tool"
+    form: str = "--tool-form"
+    isolation: str = "--tool-isolation"
+    model: str = "--model"
+
+
+PLAIN = ToolFlags()
+
 
 KINDS = ("namespaces", "bubblewrap", "none")
 WANTED = ("auto", *KINDS)

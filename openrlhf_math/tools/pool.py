@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from openrlhf_math.side_by_side import aside, within
+from openrlhf_math.concurrency import in_thread, within
 from openrlhf_math.tools.isolation import new_kernel
 from openrlhf_math.tools.kernel import CannotStart, Kernel, KernelLimits, Result
 
@@ -57,7 +57,7 @@ class Session:
         if not await _taken(self._pool.running, deadline - loop.time()):
             return Result(BUSY, "time", False)
         try:
-            return await aside(self._kernel.run, code, deadline - loop.time())
+            return await in_thread(self._kernel.run, code, deadline - loop.time())
         except CannotStart as error:
             return Result(f"[no interpreter could be started: {error}]", "died", False)
         except asyncio.CancelledError:

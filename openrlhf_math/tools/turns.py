@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
-from openrlhf_math.rewards.own_words import CALL_BEGINS, OUTPUT_BEGINS, RESULT_BEGINS
+from openrlhf_math.rewards.tool_output import CALL_BEGINS, OUTPUT_BEGINS, RESULT_BEGINS
 from openrlhf_math.tools.code_blocks import CALL_ENDS, NAMES, STOPS, Call, Reader
-from openrlhf_math.tools.flags import PLAIN, ToolFlags
+from openrlhf_math.tools.isolation import PLAIN, ToolFlags
 
 BLOCK_INSTRUCTION = (
     "You can run Python code. Write it in a block that begins with a line ```python and ends with a line ```. The code "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from openrlhf_math.checkpoints.folder import ADAPTER, digest
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, first_line
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.training.flag_checks import CRITIC_FLAG
 
@@ -159,8 +159,9 @@ def _adapted(model: str, lora: LoraFlags, targets: list[str] | str) -> "PeftMode
             return get_peft_model(plain, wanted)
     except (ValueError, NotImplementedError) as error:
         given = targets if isinstance(targets, str) else " ".join(targets)
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise UserError(f"--ds.lora.target_modules {given}: PEFT refuses it for {model} ({reason})") from None
+        raise UserError(
+            f"--ds.lora.target_modules {given}: PEFT refuses it for {model} ({first_line(error)})"
+        ) from None
 
 
 def _names(adapted: "PeftModel") -> list[str]:

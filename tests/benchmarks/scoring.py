@@ -168,7 +168,7 @@ def replicas(args, directory: Path, environment: dict[str, str]) -> dict[int, fl
     """Completions a second through one and through two actors."""
     import ray
 
-    from openrlhf_math.rerank.replicas import RemoteScorer
+    from openrlhf_math.rerank.actors import RemoteScorer
     from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
 
     ray.init(

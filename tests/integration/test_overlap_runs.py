@@ -22,7 +22,7 @@ def test_engines_generate_during_training_and_a_killed_run_resumes_with_the_same
     assert [step["weights_version"] for step in steps] == [0, 0, 1, 2]
     assert [step["off_policy_steps"] for step in steps] == [0, 1, 1, 1]
     assert [step["rollout_corr/active"] for step in steps] == [0, 1, 1, 1]
-    timeline = read_records(whole.directory / "metrics.jsonl")
+    timeline = read_records(whole.directory / "metrics.jsonl").rows
     for before, step in zip(timeline, timeline[1:], strict=False):
         shared = min(before["timeline/train_end"], step["timeline/rollout_end"]) - max(
             before["timeline/train_begin"], step["timeline/rollout_begin"]

@@ -117,9 +117,8 @@ def trainers(trained, labels) -> tuple[list[dict], list[list[float]], object]:
     """Held-out rows, the probabilities that the trainer's own model gives their steps, and the tokenizer."""
     from transformers import AutoTokenizer
 
-    from openrlhf_math.prm.actor import StepJudge
-    from openrlhf_math.prm.dataset import StepDataset
     from openrlhf_math.prm.forms import QwenMathForm
+    from openrlhf_math.prm.trainer import StepDataset, StepJudge
 
     rows = parquet.read_table(labels / "heldout.parquet").to_pylist()[:24]
     tokenizer = AutoTokenizer.from_pretrained(trained / "model")

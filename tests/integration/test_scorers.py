@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from openrlhf_math.colocation.engine_life import RESTARTS
 from openrlhf_math.colocation.layout import enter_environment, worker_environment
 from openrlhf_math.errors import UserError
-from openrlhf_math.rerank.replicas import RemoteScorer
+from openrlhf_math.rerank.actors import RemoteScorer
 from openrlhf_math.rerank.scoring_engine import ScorerSettings, ScoringEngine
 from openrlhf_math.rerank.steps import split_steps
 

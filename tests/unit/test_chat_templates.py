@@ -6,9 +6,8 @@ import pytest
 from public_tokenizers import qwen25
 
 from openrlhf_math.cli import main
+from openrlhf_math.data.chat_template import find_form, prepared
 from openrlhf_math.data.prompts import chat_text
-from openrlhf_math.data.template_content import prepared
-from openrlhf_math.data.template_thinking import find_form
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.rerank.scorers import Verifier

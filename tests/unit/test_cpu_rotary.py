@@ -6,7 +6,7 @@ from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers.rotary_embedding import get_rope
 from vllm.platforms import current_platform
 
-from openrlhf_math.colocation import cpu_rotary
+from openrlhf_math.colocation import cpu_kernels
 
 TOKENS, HEADS, SIZE, THETA = 24, 4, 64, 10_000.0
 
@@ -25,7 +25,7 @@ def turned(values: torch.Tensor, interleaved: bool) -> torch.Tensor:
 @pytest.fixture(params=[True, False], ids=["interleaved", "halves"])
 def rotary(request):
     current_platform.import_kernels()
-    cpu_rotary.install()
+    cpu_kernels.install_rotary()
     with set_current_vllm_config(VllmConfig()):
         layer = get_rope(
             SIZE, max_position=64, rope_parameters={"rope_type": "default", "rope_theta": THETA},

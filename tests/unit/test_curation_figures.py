@@ -5,7 +5,7 @@ Written by hand in the words that problem sets use; none of the sentences is a r
 
 import pytest
 
-from openrlhf_math.curation.figures import missing_figure
+from openrlhf_math.curation.filters import missing_figure
 
 MISSING = [
     "In the figure, $AB = 6$ and $BC = 8$. Find $AC$.",

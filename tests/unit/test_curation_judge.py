@@ -134,4 +134,4 @@ def test_truncated_answer_is_not_a_verdict():
     ],
 )
 def test_answers(content, same):
-    assert read_answer(content).same is same
+    assert read_answer(content, "stop").same is same

@@ -2,10 +2,9 @@
 
 import pytest
 
-from openrlhf_math.cli.curate_display import LINE_SECONDS, Lines
 from openrlhf_math.curation.job import Workplace
 from openrlhf_math.curation.pipeline import Stages, Workers
-from openrlhf_math.runs.progress import Pace, duration
+from openrlhf_math.runs.progress import LINE_SECONDS, Lines, Pace, duration
 
 
 class Clock:

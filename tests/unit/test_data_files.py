@@ -8,13 +8,13 @@ import threading
 import pytest
 
 from openrlhf_math.cli import main
-from openrlhf_math.data.files import written_whole
+from openrlhf_math.data.files import atomic_write
 
 
 def test_error_keeps_only_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(ValueError), written_whole(path) as file:
+    with pytest.raises(ValueError), atomic_write(path) as file:
         file.write("new")
         raise ValueError
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
@@ -22,7 +22,7 @@ def test_error_keeps_only_the_old_file(tmp_path):
 
 def test_full_disk_names_the_file(tmp_path):
     path = tmp_path / "file"
-    with pytest.raises(OSError) as raised, written_whole(path):
+    with pytest.raises(OSError) as raised, atomic_write(path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert raised.value.filename == str(path) and os.listdir(tmp_path) == []
 
@@ -31,7 +31,7 @@ def test_link_target_is_written(tmp_path):
     (tmp_path / "real").mkdir()
     path = tmp_path / "link"
     path.symlink_to(tmp_path / "real" / "file")
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write("text")
     assert path.is_symlink() and (tmp_path / "real" / "file").read_text() == "text"
 
@@ -41,7 +41,7 @@ def test_pipe_is_kept(tmp_path):
     os.mkfifo(path)
     reader = threading.Thread(target=lambda: read.append(path.read_text()), daemon=True)
     reader.start()
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write("text")
     reader.join(30)
     assert read == ["text"] and stat.S_ISFIFO(path.stat().st_mode)
@@ -51,7 +51,7 @@ def test_pipe_is_kept(tmp_path):
 def test_full_device_is_an_error(tmp_path):
     link = tmp_path / "output"
     link.symlink_to("/dev/full")
-    with pytest.raises(OSError), written_whole(link) as file:
+    with pytest.raises(OSError), atomic_write(link) as file:
         file.write("text")
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
 

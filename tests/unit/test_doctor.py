@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from openrlhf_math.cli import doctor, main
-from openrlhf_math.doctor import devices, machine, software
+from openrlhf_math.doctor import machine, software
 from openrlhf_math.doctor.machine import Finding, ok, wrong
 from openrlhf_math.patches import SERIES
 
 GIB = 2**30
-CPU_TORCH = devices.Torch(version="2.13.0+cpu", threads=2, capability="AVX512")
-CUDA_TORCH = devices.Torch(version="2.13.0", cuda="13.0", threads=8)
+CPU_TORCH = machine.Torch(version="2.13.0+cpu", threads=2, capability="AVX512")
+CUDA_TORCH = machine.Torch(version="2.13.0", cuda="13.0", threads=8)
 H100 = dataclasses.replace(CUDA_TORCH, devices=[("NVIDIA H100", 80 * GIB)], flash_attn="2.8.3")
-BROKEN_TORCH = devices.Torch(error="OSError: libgomp.so.1")
+BROKEN_TORCH = machine.Torch(error="OSError: libgomp.so.1")
 PINS = ["ray==2.55.0", "torch==2.13.0", "grpcio>=1.74"]
 INSTALLED = {"ray": "2.55.0", "torch": "2.13.0+cpu", "grpcio": "1.85.1"}
 
@@ -58,10 +58,10 @@ FAULTS = {
         lambda: software.libraries({"libc.so.6": "libc6", "libnuma.so.99": "libnuma99"}),
         "no libnuma.so.99,", "apt-get install libnuma99",
     ),
-    "broken torch": (lambda: devices.devices(BROKEN_TORCH, False, ""), "OSError: libgomp", "make clean"),
-    "CPU build with a GPU": (lambda: devices.devices(CPU_TORCH, True, "580.65"), "is a CPU build", "STACK=gpu"),
-    "CUDA build without a GPU": (lambda: devices.devices(CUDA_TORCH, False, ""), "no NVIDIA device", "--gpus all"),
-    "driver too old": (lambda: devices.devices(CUDA_TORCH, True, "535.1"), "driver 535.1", "CUDA 13.0 or newer"),
+    "broken torch": (lambda: machine.devices(BROKEN_TORCH, False, ""), "OSError: libgomp", "make clean"),
+    "CPU build with a GPU": (lambda: machine.devices(CPU_TORCH, True, "580.65"), "is a CPU build", "STACK=gpu"),
+    "CUDA build without a GPU": (lambda: machine.devices(CUDA_TORCH, False, ""), "no NVIDIA device", "--gpus all"),
+    "driver too old": (lambda: machine.devices(CUDA_TORCH, True, "535.1"), "driver 535.1", "CUDA 13.0 or newer"),
     "little memory": (lambda: machine.memory(8 * GIB, GIB, None), "1.0 GiB available of 8.0 GiB", "End other programs"),
     "container's memory limit": (
         lambda: machine.memory(64 * GIB, 60 * GIB, 2 * GIB), "limited to 2.0 GiB by the container", "more memory",
@@ -88,9 +88,9 @@ SOUND = {
     "patches": software.patches,
     "compiler": software.compiler,
     "libraries": lambda: software.libraries({"libc.so.6": "libc6"}),
-    "devices": lambda: devices.devices(H100, True, "580.65.06"),
-    "flash-attn": lambda: devices.flash_attention(H100),
-    "no flash-attn": lambda: devices.flash_attention(dataclasses.replace(H100, flash_attn="")),
+    "devices": lambda: machine.devices(H100, True, "580.65.06"),
+    "flash-attn": lambda: machine.flash_attention(H100),
+    "no flash-attn": lambda: machine.flash_attention(dataclasses.replace(H100, flash_attn="")),
     "cores": lambda: machine.cores(2, None, 2),
     "cores, a quota above them": lambda: machine.cores(2, 4.0, 2),
     "memory": lambda: machine.memory(24 * GIB, 20 * GIB, None),
@@ -114,9 +114,9 @@ LIMITS = {
     "few descriptors": (lambda: machine.descriptors(1024, 2048), "limit 2048"),
     "no compiler on a CPU": (lambda: software.compiler(False, {"PATH": "/nowhere"}), "only --ds.adam_offload"),
     "no ninja on a CPU": (lambda: software.ninja(False, {"PATH": "/nowhere"}), "only --ds.adam_offload"),
-    "no GPU": (lambda: devices.devices(CPU_TORCH, False, ""), "no NVIDIA device"),
+    "no GPU": (lambda: machine.devices(CPU_TORCH, False, ""), "no NVIDIA device"),
     "a flash-attn for another torch": (
-        lambda: devices.flash_attention(dataclasses.replace(H100, flash_attn="ImportError: undefined symbol")),
+        lambda: machine.flash_attention(dataclasses.replace(H100, flash_attn="ImportError: undefined symbol")),
         "ImportError",
     ),
     "one core": (lambda: machine.cores(1, None, 1), "1 usable"),
@@ -215,7 +215,7 @@ def test_nvcc_must_match_torch_cuda(tmp_path: Path, release: str | None, level: 
     if release:
         executable(tmp_path / "cuda/bin/nvcc", f'echo "Cuda compilation tools, release {release}, V{release}.1"')
     environment = {"PATH": "/nowhere", "CUDA_HOME": str(tmp_path / "cuda")}
-    finding = software.cuda_compiler(environment, torch_cuda="13.0")
+    finding = software.cuda_compiler("13.0", environment)
     assert finding.level == level
     assert found in finding.found
 
@@ -235,20 +235,20 @@ def probe(code: str) -> subprocess.Popen:
 
 
 def test_broken_or_hanging_torch_is_reported():
-    assert devices.read_probe(probe("raise OSError('no libgomp')")).error == "OSError: no libgomp"
-    assert devices.read_probe(probe("import os; os._exit(3)")).error == "exit code 3"
-    assert devices.read_probe(probe("import time; time.sleep(60)"), timeout=0.2).error == "no answer within 0 s"
+    assert machine.read_probe(probe("raise OSError('no libgomp')")).error == "OSError: no libgomp"
+    assert machine.read_probe(probe("import os; os._exit(3)")).error == "exit code 3"
+    assert machine.read_probe(probe("import time; time.sleep(60)"), timeout=0.2).error == "no answer within 0 s"
 
 
 def test_drivers_version_is_read_from_the_kernel(tmp_path: Path):
     path = tmp_path / "version"
-    assert devices.driver_version(path) == ""
+    assert machine.driver_version(path) == ""
     for line in (
         "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023",
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  535.104.05  Release Build",
     ):
         path.write_text(line + "\nGCC version: gcc 12.3.0\n")
-        assert devices.driver_version(path) == "535.104.05"
+        assert machine.driver_version(path) == "535.104.05"
 
 
 @pytest.mark.parametrize(

@@ -176,8 +176,8 @@ def test_verdict_is_read_at_the_end_of_a_reply(content, reason, verdict):
 
 
 def test_judge_grades_ungraded_rollouts(tmp_path):
-    from openrlhf_math.cli.endpoint_flags import judge_settings
     from openrlhf_math.cli.grpo import build_parser
+    from openrlhf_math.cli.model_flags import judge_settings
     from openrlhf_math.grpo.executor import AgentExecutor
     from openrlhf_math.grpo.rollout.tool_turns import TokenLedger
 
@@ -203,8 +203,8 @@ def test_judge_grades_ungraded_rollouts(tmp_path):
 
 
 def test_judge_key_is_not_in_settings():
-    from openrlhf_math.cli.endpoint_flags import judge_settings
     from openrlhf_math.cli.grpo import build_parser
+    from openrlhf_math.cli.model_flags import judge_settings
     from openrlhf_math.grpo.flags import build_parser as grpo_parser
     from openrlhf_math.grpo.settings import as_json, resolve
 

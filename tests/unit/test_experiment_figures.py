@@ -5,7 +5,7 @@ import json
 import pytest
 from recorded_runs import grpo_row
 
-from openrlhf_math.cli.experiment_teacher import first_of, worked_sum
+from openrlhf_math.cli.experiment_distillation import first_of, worked_sum
 from openrlhf_math.cli.experiments import write_results
 from openrlhf_math.evaluation.compare import Result
 from openrlhf_math.evaluation.recorded import Judged

@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 from recorded_runs import evaluation, grpo_run, write_lines
 
-from openrlhf_math.cli import experiment_teacher, main, stages
+from openrlhf_math.cli import experiment_distillation, main, stages
 from openrlhf_math.cli.stages import JOURNAL, Stages
 from openrlhf_math.errors import UserError
 from openrlhf_math.experiments.settings import Settings
@@ -149,7 +149,7 @@ def recorded(monkeypatch):
         curated = [{"problem": f"{row}+3?", "answer": str(row + 3)} for row in (1, 2)]
         parquet.write_table(pyarrow.Table.from_pylist(curated), folder / "problems" / "data" / "train.parquet")
 
-    monkeypatch.setattr(experiment_teacher, "teach_student", taught)
+    monkeypatch.setattr(experiment_distillation, "teach_student", taught)
     return ran
 
 

@@ -12,12 +12,12 @@ from test_rollout_files import write
 from openrlhf_math.cli import main
 from openrlhf_math.curation.base_rates import read_counts
 from openrlhf_math.former_names import FIGURES, METRICS, renamed
-from openrlhf_math.report.records import number
 from openrlhf_math.report.runs import find_runs
 from openrlhf_math.report.samples import groups_of, samples_of
+from openrlhf_math.report.status import status_of
 from openrlhf_math.rewards import Grade
+from openrlhf_math.runs.records import number
 from openrlhf_math.runs.rollouts import read_step
-from openrlhf_math.status.status import status_of
 
 
 def former_evaluation(path):

@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.logs.metrics import one_line, step_record
+from openrlhf_math.grpo.metrics import one_line, step_record
 from openrlhf_math.grpo.trainer import MathTrainer
 from openrlhf_math.grpo.update.bad_steps import BadSteps
 from openrlhf_math.grpo.update.policy_actor import MathPolicyActor

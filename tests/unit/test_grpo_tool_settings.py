@@ -11,11 +11,9 @@ from openrlhf_math.data.tiny_world.world import build_tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.faults.resume import is_free
 from openrlhf_math.grpo.flags import build_parser
-from openrlhf_math.grpo.logs.gauges import values
-from openrlhf_math.grpo.logs.metrics import tool_shares
+from openrlhf_math.grpo.metrics import gauge_values, tool_shares
 from openrlhf_math.grpo.plan import tool_line
-from openrlhf_math.grpo.rollout.tool_settings import FIELDS
-from openrlhf_math.grpo.rollout.tool_turns import tools_of
+from openrlhf_math.grpo.rollout.tool_turns import FIELDS, tools_of
 from openrlhf_math.grpo.settings import as_json, resolve
 from openrlhf_math.report.curves import tokens_a_second
 from openrlhf_math.tools import isolation
@@ -113,15 +111,15 @@ def test_shares_are_of_all_calls_and_of_all_tokens():
 def test_tokens_per_second_count_model_tokens():
     record = {"step": 1, "completion_length": 80.0, "tool/tokens": 20.0, "rollout/num_samples": 10.0,
               "timing/step_total": 2.0}  # fmt: skip
-    assert values(record, 3)["tokens_per_second"] == 300.0
+    assert gauge_values(record, 3)["tokens_per_second"] == 300.0
     assert tokens_a_second("timing/step_total")(record) == 300.0
     del record["tool/tokens"]
-    assert values(record, 3)["tokens_per_second"] == tokens_a_second("timing/step_total")(record) == 400.0
+    assert gauge_values(record, 3)["tokens_per_second"] == tokens_a_second("timing/step_total")(record) == 400.0
 
 
 def test_engines_of_a_node_share_its_memory(monkeypatch):
     monkeypatch.setattr(
-        "openrlhf_math.grpo.rollout.tool_settings.places_for", lambda memory_mb: {1024: 12, 512: 24}[memory_mb]
+        "openrlhf_math.grpo.rollout.tool_turns.places_for", lambda memory_mb: {1024: 12, 512: 24}[memory_mb]
     )
     tool = settings(*TOOL).math.tool
     assert [tool.places(engines) for engines in (1, 4, 99)] == [12, 3, 1]

@@ -16,8 +16,7 @@ from vllm import SamplingParams
 from openrlhf_math.data.tiny_world.world import build_tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.executor import AgentExecutor
-from openrlhf_math.grpo.rollout.tool_settings import RolloutTool
-from openrlhf_math.grpo.rollout.tool_turns import ToolTurns
+from openrlhf_math.grpo.rollout.tool_turns import RolloutTool, ToolTurns
 from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.tools.attempt import MOST_FALSE_STOPS

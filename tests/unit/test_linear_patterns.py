@@ -17,7 +17,7 @@ import pytest
 from linear_patterns import faults
 
 import openrlhf_math
-from openrlhf_math.curation import figures, filters, normalise
+from openrlhf_math.curation import filters, normalise
 from openrlhf_math.rerank.steps import split_steps
 from openrlhf_math.rerank.verdicts import verdict
 from openrlhf_math.rewards import RewardConfig, parse_gold
@@ -172,12 +172,13 @@ READERS = {
     "verdict": verdict,
     "normalise": normalise.tokens,
     "patterns of the filters": lambda text: [one.search(text) for one in patterns(vars(filters))],
-    "missing figures, of the filters": figures.missing_figure,
+    "missing figures, of the filters": filters.missing_figure,
 }
 
 
-# Curation reads the structure of a problem token by token, in separate processes that do nothing else.
-OFFLINE = {"normalise": 20}
+# Curation reads the structure of a problem token by token and searches for every pattern, in separate processes that do
+# nothing else.
+OFFLINE = {"normalise": 20, "patterns of the filters": 5}
 
 
 @pytest.mark.parametrize("name", READERS)

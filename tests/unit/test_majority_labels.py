@@ -10,7 +10,7 @@ from trained_batch import settings
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.grpo.inputs import load_problem_sets
-from openrlhf_math.grpo.logs.metrics import one_line
+from openrlhf_math.grpo.metrics import one_line
 from openrlhf_math.grpo.problems.majority import agreement, grades_by_majority
 from openrlhf_math.rewards import GradingPool, RewardConfig
 

@@ -67,7 +67,7 @@ def build(name: str, directory: Path, head: bool = True) -> Path:
 
 
 def judge(directory: Path, longest: int = LONGEST):
-    from openrlhf_math.prm.actor import StepJudge
+    from openrlhf_math.prm.trainer import StepJudge
 
     with mock.patch("openrlhf.utils.utils.convert_to_torch_dtype", families.DTYPES.get):
         made = StepJudge(str(directory), param_dtype="fp32", form=TokenClassifierForm(), longest=longest)
@@ -99,7 +99,7 @@ def ours(made) -> tuple[float, dict[str, torch.Tensor]]:
     """Through OpenRLHF's loss, as its trainer calls both."""
     from openrlhf.models import SFTLoss
 
-    from openrlhf_math.prm.dataset import StepDataset, tensors
+    from openrlhf_math.prm.trainer import StepDataset, tensors
     from openrlhf_math.rerank.encoding import Encoded
 
     rows = [tensors(Encoded(ids, read), labels) for ids, read, labels in solutions()]

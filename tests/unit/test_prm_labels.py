@@ -6,12 +6,11 @@ import pytest
 from pyarrow import parquet
 
 from openrlhf_math.cli import main
-from openrlhf_math.data.tiny_world.checker import check_lines
-from openrlhf_math.data.tiny_world.problems import Story, distinct_stories
+from openrlhf_math.data.tiny_world.problems import Story, check_lines, distinct_stories
 from openrlhf_math.data.tiny_world.server import teach
 from openrlhf_math.prm.labelling import is_heldout
-from openrlhf_math.prm.prm800k import solutions
 from openrlhf_math.prm.rows import Solution, read_solution
+from openrlhf_math.prm.sources import solutions
 from openrlhf_math.rerank.steps import split_steps
 
 LEO = Story("Leo", "pens", 9, ("loses", "finds", "sells"), (-3, 3, -2))

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.prm.prefixes import label_of, prefixes
-from openrlhf_math.prm.rollouts import label_by_rollouts
+from openrlhf_math.prm.rollouts import label_by_rollouts, label_of, prefixes
 from openrlhf_math.prm.rows import Rejected
 from openrlhf_math.prm.sources import LabelSettings, RolloutSettings
 from openrlhf_math.rerank.roles import Completion, RequestError

@@ -36,7 +36,7 @@ def model_dir(tmp_path_factory):
 def dataset(model_dir):
     from transformers import AutoTokenizer
 
-    from openrlhf_math.prm.dataset import StepDataset
+    from openrlhf_math.prm.trainer import StepDataset
 
     return StepDataset(SOLUTIONS, AutoTokenizer.from_pretrained(model_dir), 512, strategy=None, form=QwenMathForm())
 
@@ -47,7 +47,7 @@ def batch(dataset):
 
 
 def judge(model_dir, path: str):
-    from openrlhf_math.prm.actor import StepJudge
+    from openrlhf_math.prm.trainer import StepJudge
 
     torch.manual_seed(0)
     made = StepJudge(str(model_dir), form=QwenMathForm(), longest=512)
@@ -165,7 +165,7 @@ BAD_INPUT = {
     "no row": (["{\n", {"problem": "p"}], [], "steps.jsonl has no row to use ("),
     "few rows": (SOLUTIONS, [], "has 3 rows, fewer than one batch (--train.batch_size 8)"),
     "long rows": (SOLUTIONS * 3, ["--data.max_len", "50"], "has no row to use ("),
-    "nothing to tell": (ALL_RIGHT, [], "all its steps are right, so there is nothing to tell"),
+    "nothing to tell": (ALL_RIGHT, [], "all its steps are right, so there is nothing to learn"),
     "lora": (ALL_RIGHT, ["--ds.lora.rank", "8"], "--ds.lora.rank has no meaning for a process reward model"),
     "multiturn": (ALL_RIGHT, ["--data.multiturn"], "--data.multiturn has no meaning"),
 }

@@ -7,8 +7,8 @@ from recorded_runs import evaluation, grpo_row, grpo_run, tuning_run, whole_run,
 
 from openrlhf_math.cli import main
 from openrlhf_math.errors import UserError
-from openrlhf_math.report.records import number, read_records
 from openrlhf_math.report.runs import find_runs, kind_of, short_names
+from openrlhf_math.runs.records import number, read_records
 
 
 @pytest.mark.parametrize(

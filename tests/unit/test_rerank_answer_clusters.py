@@ -8,7 +8,7 @@ import pytest
 from openrlhf_math.rerank.answer_clusters import MOST_UNRESOLVED, GraderSays, group
 from openrlhf_math.rerank.anytime import Attempt, VoteState
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
-from openrlhf_math.rewards.blocking import blocking_keys
+from openrlhf_math.rewards.fingerprint import blocking_keys
 from openrlhf_math.rewards.notation import key, tidy
 from openrlhf_math.rewards.outcome import Open, begin
 from openrlhf_math.rewards.same import equivalent

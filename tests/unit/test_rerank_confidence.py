@@ -34,8 +34,7 @@ from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.serving.app import _as_api_error
 from openrlhf_math.serving.errors import ApiError
 from openrlhf_math.serving.plan import Service, plan
-from openrlhf_math.serving.protocol import ChatRequest
-from openrlhf_math.serving.schema import Message, Wishes
+from openrlhf_math.serving.protocol import ChatRequest, Message, SolveOptions
 
 NAN, INF = math.nan, math.inf
 
@@ -454,15 +453,15 @@ def test_request_uses_the_servers_window(pool):
         "m", replace(METHOD, confidence=ByConfidence(window=3)), Limits(attempts=2, seconds=60), scored=False
     )
     messages = [Message(role="user", content="1+1?")]
-    solve(pool, writer, plan(ChatRequest(messages, wishes=Wishes(rule="confident")), served).method)
+    solve(pool, writer, plan(ChatRequest(messages, options=SolveOptions(rule="confident")), served).method)
     assert [sampling.watch for sampling in writer.asked] == [Watch(window=3)] * 2
-    asked = plan(ChatRequest(messages, wishes=Wishes(rule="genselect")), served)
+    asked = plan(ChatRequest(messages, options=SolveOptions(rule="genselect")), served)
     assert asked.method.rule is RULES["genselect"]
 
 
 def test_unavailable_confidence_is_a_client_error():
     served = Service("m", METHOD, Limits(attempts=2, seconds=60), scored=False, measured=False)
-    request = ChatRequest([Message(role="user", content="1+1?")], wishes=Wishes(rule="confident"))
+    request = ChatRequest([Message(role="user", content="1+1?")], options=SolveOptions(rule="confident"))
     with pytest.raises(ApiError) as refused:
         plan(request, served)
     found = [refused.value, _as_api_error(Unmeasured("no logprobs")), _as_api_error(Unavailable("dead"))]

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from openrlhf_math.rerank import shared_device
+from openrlhf_math.rerank import actors
+from openrlhf_math.rerank.actors import SharedDevice
 from openrlhf_math.rerank.roles import Gone
-from openrlhf_math.rerank.shared_device import SharedDevice
 
 SAMPLER, SCORER = 0, 1
 
@@ -136,7 +136,7 @@ def test_hanging_switch_fails_waiting_requests(monkeypatch):
         with pytest.raises(Gone):
             await bench.device.check()
 
-    monkeypatch.setattr(shared_device, "SWITCH_SECONDS", 0.05)
+    monkeypatch.setattr(actors, "SWITCH_SECONDS", 0.05)
     asyncio.run(asyncio.wait_for(run(Bench()), 30))
 
 

@@ -332,7 +332,7 @@ def test_vote_reads_the_folder(run_dir, capsys):
 
 
 def test_step_labels_read_the_folder(run_dir):
-    from openrlhf_math.prm.attempts import Attempt, read_attempts
+    from openrlhf_math.prm.rows import Attempt, read_attempts
 
     found = list(read_attempts(str(run_dir / "rollouts"), "\\n\\n"))
     assert len(found) == 12 and all(isinstance(one, Attempt) for one in found)
@@ -379,9 +379,9 @@ def test_truncated_completion_is_not_a_trace(run_dir):
 
 
 def test_report_shows_groups_with_advantage(run_dir):
-    from openrlhf_math.report.records import Records
     from openrlhf_math.report.runs import Training
     from openrlhf_math.report.samples import groups_of
+    from openrlhf_math.runs.records import Records
 
     run = Training("name", "GRPO", run_dir, {}, Records([]), Records([]), [])
     shown = groups_of(run)

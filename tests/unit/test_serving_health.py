@@ -6,7 +6,7 @@ import time
 import pytest
 
 from openrlhf_math.rerank.roles import Unavailable
-from openrlhf_math.serving.monitoring import Health
+from openrlhf_math.serving.app import Health
 
 
 def test_result_matches_the_check():

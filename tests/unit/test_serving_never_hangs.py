@@ -10,7 +10,7 @@ import time
 import httpx
 import pytest
 
-from openrlhf_math import side_by_side
+from openrlhf_math import concurrency
 from openrlhf_math.rerank import anytime
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import majority
@@ -108,7 +108,7 @@ async def ask(app, stream: bool):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(side_by_side, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(concurrency, "PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr(serving, "GRACE_SECONDS", 1.0)
     monkeypatch.setattr(anytime, "LATE_SECONDS", 0.1)
 

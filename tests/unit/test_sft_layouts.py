@@ -11,8 +11,7 @@ from test_data_layouts import GOLDS, LAYOUTS, A, B, write
 from openrlhf_math.errors import UserError
 from openrlhf_math.runs.progress import Pace
 from openrlhf_math.sft.render import Renderer
-from openrlhf_math.sft.rows import SetRows, read_set
-from openrlhf_math.sft.sets import read_sources
+from openrlhf_math.sft.rows import SetRows, read_set, read_sources
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

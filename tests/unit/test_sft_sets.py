@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.sft.sets import Source, apply_weights, read_sources
+from openrlhf_math.sft.rows import Source, apply_weights, read_sources
 
 USUAL = (None, None)
 

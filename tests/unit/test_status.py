@@ -13,8 +13,8 @@ from recorded_runs import evaluation, grpo_row, grpo_run, tuning_run, whole_run,
 from openrlhf_math.cli import main
 from openrlhf_math.cli.status import duration
 from openrlhf_math.errors import UserError
+from openrlhf_math.report.status import changes, seconds_a_step, status_of, window
 from openrlhf_math.runs.process import FILE, born, read_process, working
-from openrlhf_math.status.status import changes, seconds_a_step, status_of, window
 
 COMMAND = "openrlhf-math grpo --math.run_dir runs/x --ckpt.load_enable"
 

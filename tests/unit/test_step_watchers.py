@@ -6,8 +6,7 @@ import math
 import pytest
 from recorded_runs import grpo_row
 
-from openrlhf_math.grpo.logs.gauges import GAUGES, phases, values
-from openrlhf_math.grpo.logs.metrics import step_display
+from openrlhf_math.grpo.metrics import GAUGES, gauge_values, phase_seconds, step_display
 
 
 @pytest.mark.parametrize(
@@ -38,23 +37,23 @@ def test_output_appears_before_the_first_step():
 
 def test_gauges_of_a_step():
     row = grpo_row(7, completion_length=50.0, **{"memory/peak_gib": 3.5})
-    result = values(row, 80)
+    result = gauge_values(row, 80)
     assert set(result) == set(GAUGES) - {"phase_seconds"}
     assert result["tokens_per_second"] == 128 * 50 / 2.0
     assert (result["step"], result["steps"], result["memory_peak_gib"]) == (7, 80, 3.5)
-    assert phases(row)["generation"] == 1.2 and phases(row)["step_total"] == 2.0
+    assert phase_seconds(row)["generation"] == 1.2 and phase_seconds(row)["step_total"] == 2.0
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])
 def test_non_numbers_set_no_gauge(value):
     row = grpo_row(7, reward=value, **{"timing/step_total": value})
-    result = values(row, 80)
+    result = gauge_values(row, 80)
     assert "reward" not in result and "step" in result
-    assert "step_total" not in phases(row)
+    assert "step_total" not in phase_seconds(row)
 
 
 def test_line_of_a_step_fits_80_columns():
-    from openrlhf_math.grpo.logs.metrics import one_line
+    from openrlhf_math.grpo.metrics import one_line
 
     row = grpo_row(
         999, reward=0.333333, accuracy=0.99, completion_length=16384.0, truncation_rate=0.99, zero_advantage_rate=0.99

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from openrlhf_math.tools.code_blocks import STOPS, Reader, last_call
+from openrlhf_math.tools.code_blocks import STOPS, Reader
 
 CALL = '<tool_call>\n{"name": "python", "arguments": {"code": "print(1)"}}\n</tool_call>'
 BLOCKS = [
@@ -46,7 +46,7 @@ ONE_CALL = [case for case in FORMS if case[1].lower().count("```py") + case[1].c
 
 @pytest.mark.parametrize(("form", "text", "code", "source"), FORMS)
 def test_code_is_found(form, text, code, source):
-    call = last_call(text, form)
+    call = Reader(form).add(text)
     assert (call.code, call.source) == (code, source or text)
     assert text.endswith(call.source)
 
@@ -63,18 +63,18 @@ def test_chunks_are_parsed_like_the_whole(form, text, code, source):
 
 @pytest.mark.parametrize(("form", "text"), [("block", t) for t in NO_BLOCK] + [("template", t) for t in NO_TAG])
 def test_no_call(form, text):
-    assert last_call(text, form) is None
+    assert Reader(form).add(text) is None
 
 
 @pytest.mark.parametrize("inner", FAULTY)
 def test_unreadable_call_gives_a_reason(inner):
-    call = last_call(f"<tool_call>{inner}</tool_call>", "template")
+    call = Reader("template").add(f"<tool_call>{inner}</tool_call>")
     assert call.code is None and call.fault
 
 
 def test_generation_stops_where_a_call_ends():
     for form, text, *_ in (("block", *BLOCKS[0]), ("template", *TAGGED[0])):
-        assert text.endswith(STOPS[form]) and last_call(text, form)
+        assert text.endswith(STOPS[form]) and Reader(form).add(text)
 
 
 BITS = ("```", "```\n", "```python\n", "```\n```", "<tool_call>", "</tool_call>", "<|", " ```", "\n", " ", "```output")
@@ -86,7 +86,7 @@ def test_long_texts_take_linear_time(bit, form):
     """1 MiB at once, and bit by bit: what takes quadratic time takes hours."""
     begun = time.process_time()
     for end in ("", "```", "</tool_call>"):
-        last_call(bit * ((1 << 20) // len(bit)) + end, form)
+        Reader(form).add(bit * ((1 << 20) // len(bit)) + end)
     reader = Reader(form)
     for _ in range((1 << 18) // len(bit)):
         reader.add(bit)

@@ -454,7 +454,7 @@ def test_sft_dry_run_reports_the_batch_layout(tmp_path, config, words, capsys):
 @pytest.mark.parametrize("path", [SHARED, ROWS])
 @pytest.mark.parametrize(
     ("lengths", "of_another", "passes"),
-    [((9, 9), 0, 1), ((60, *[9] * packing.FEWEST_ALIKE), 0, 1), ((9, 9), 1, 1), ((9, 9), 2, 2)],
+    [((9, 9), 0, 1), ((60, *[9] * packing.FEWEST_OF_A_PART), 0, 1), ((9, 9), 1, 1), ((9, 9), 2, 2)],
     ids=["alike", "of different lengths", "another has rows", "another has them apart"],
 )
 def test_sharded_processes_take_equally_many_forward_passes(monkeypatch, path, lengths, of_another, passes):

@@ -243,7 +243,7 @@ def test_recipe_none_has_upstream_defaults():
 
 def test_page_lists_the_defaults_that_differ():
     """A default of ours that depends on other flags is None in the parser."""
-    from openrlhf_math.grpo.recipes import RECIPES
+    from openrlhf_math.grpo.objective import RECIPES
     from openrlhf_math.patches.parsers import load_parser
 
     page = (Path(__file__).parents[2] / "docs" / "from-openrlhf.md").read_text()

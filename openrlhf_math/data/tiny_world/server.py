@@ -22,7 +22,7 @@ _TOKEN = re.compile(r"\w+|[^\w\s]|\s+")
 
 
 def read_story(text: str) -> Story | None:
-    """The story a problem's text tells, None if it is none of the tiny world's; what follows it is ignored."""
+    """The story of a problem's text, None if it is not one of the tiny world's; what follows it is ignored."""
     beginning = _BEGINNING.match(text)
     if not beginning:
         return None

@@ -62,10 +62,10 @@ class EngineRecovery:
                 f"--math.engine_restarts {self.bound} allows; look for the cause, or raise it"
             )
         ray.get(self.policy.async_run_method("send_weights_to", numbers=started))
-        self.tell_version(started)
+        self.send_version(started)
         logger.warning(f"vLLM engines {started} have the newest weights; what they were asked is generated again")
 
-    def tell_version(self, numbers: Iterable[int] | None = None) -> None:
+    def send_version(self, numbers: Iterable[int] | None = None) -> None:
         """Engines have the policy's weights now: these, or all of them."""
         engines = self.engines if numbers is None else [self.engines[number] for number in numbers]
         ray.get([engine.have_weights.remote(self.version) for engine in engines])

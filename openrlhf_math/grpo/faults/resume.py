@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from openrlhf_math.checkpoints.folder import GIB, age, settle
-from openrlhf_math.checkpoints.same_run import check_same
+from openrlhf_math.checkpoints.folder import GIB, age, check_same, settle
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
 from openrlhf_math.former_names import UNGRADED_FILE
-from openrlhf_math.grpo.logs.metrics import RECORDS
+from openrlhf_math.grpo.metrics import RECORDS
 from openrlhf_math.grpo.settings import as_json, trained_parameters
 from openrlhf_math.runs import records
 from openrlhf_math.runs.rollouts import forget_after

@@ -15,8 +15,8 @@ from openrlhf_math.colocation import layout
 from openrlhf_math.colocation.async_engine import end_with_engine, engine_may_die
 from openrlhf_math.colocation.engine_life import end_actor, engine_start, leave_cause
 from openrlhf_math.colocation.layout import cache_arguments, engine_arguments
+from openrlhf_math.data.chat_template import prepared
 from openrlhf_math.data.prompts import Tokenizer, with_first_text, with_variables
-from openrlhf_math.data.template_content import prepared
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.grpo.faults.watchdog import answer_to_signal
@@ -24,8 +24,7 @@ from openrlhf_math.grpo.generation import Generation
 from openrlhf_math.grpo.reward_parts import RewardParts
 from openrlhf_math.grpo.rollout.determinism import StartTogether
 from openrlhf_math.grpo.rollout.remote_reward import RemoteReward
-from openrlhf_math.grpo.rollout.tool_settings import RolloutTool
-from openrlhf_math.grpo.rollout.tool_turns import ToolTurns
+from openrlhf_math.grpo.rollout.tool_turns import RolloutTool, ToolTurns
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.answer_judge import AnswerJudge, JudgeSettings
 from openrlhf_math.rewards import RewardConfig

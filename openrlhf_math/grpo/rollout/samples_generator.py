@@ -20,7 +20,7 @@ from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.grpo.faults.engine_recovery import EngineRecovery, RecoveringGenerator
 from openrlhf_math.grpo.faults.watchdog import Watchdog
-from openrlhf_math.grpo.logs.metrics import Display
+from openrlhf_math.grpo.metrics import Display
 from openrlhf_math.grpo.problems.completion_limit import CompletionLimit, as_wrong
 from openrlhf_math.grpo.problems.problem_order import ProblemOrder
 from openrlhf_math.grpo.rollout.batches import Batch, from_state, to_state

@@ -8,16 +8,113 @@ neither the loss nor a mean over action tokens reads them.
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_math.data.prompts import Tokenizer
-from openrlhf_math.grpo.rollout.tool_settings import FLAGS, RolloutTool
-from openrlhf_math.rewards.own_words import own_words
+from openrlhf_math.data.prompts import INSTRUCTION, Tokenizer
+from openrlhf_math.errors import BadValue, UserError, in_flags
+from openrlhf_math.rewards.tool_output import without_tool_output
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.tools.attempt import Piece, Tool, ToolAttempt
-from openrlhf_math.tools.pool import KernelPool, running_for
+from openrlhf_math.tools.isolation import ToolFlags, find_isolation
+from openrlhf_math.tools.pool import MOST_KERNELS, KernelPool, places_for, running_for
+from openrlhf_math.tools.settings import ToolSettings
+from openrlhf_math.tools.turns import BlockTurns
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput, SamplingParams
     from vllm.logprobs import FlatLogprobs
+
+PYTHON = "python"
+FLAGS = ToolFlags("--math.tool", "--math.tool_form", "--math.tool_isolation", "--actor.model_name_or_path")
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutTool(ToolSettings):
+    """kernels: interpreters at once for each vLLM engine, one for each completion that has begun to call; None for as
+    many as half of the node's memory has room for."""
+
+    kernels: int | None = None
+
+    def __post_init__(self) -> None:
+        ToolSettings.__post_init__(self)
+        for name, most in (("kernels", MOST_KERNELS), ("calls", 1000)):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise BadValue(name, value, f"1 to {most}")
+
+    def places(self, engines: int) -> int:
+        """Interpreters at once for an engine. engines: of this node, which share its memory."""
+        return self.kernels or max(1, places_for(self.memory_mb) // engines)
+
+
+# By flag, the field of `RolloutTool`. They have no effect without --math.tool, so they are refused then.
+FIELDS = {
+    "math.tool_form": "form",
+    "math.tool_calls": "calls",
+    "math.tool_seconds": "seconds",
+    "math.tool_memory": "memory_mb",
+    "math.tool_output": "output",
+    "math.tool_kernels": "kernels",
+    "math.tool_isolation": "isolation",
+}
+
+
+def tool(flags: dict, ours: dict) -> RolloutTool | None:
+    """flags: OpenRLHF's, ours: --math.*. Raises UserError for values that cannot work, and for what no tool works with.
+
+    Returns None without --math.tool.
+    """
+    given = {flag: ours[flag] for flag in FIELDS if ours[flag] is not None}
+    if ours["math.tool"] is None:
+        if given:
+            flag, value = next(iter(given.items()))
+            raise UserError(f"--{flag} {value}: add --math.tool {PYTHON}, or leave it out")
+        return None
+    with in_flags(**{field: f"--{flag}" for flag, field in FIELDS.items()}):
+        settings = RolloutTool(**{FIELDS[flag]: value for flag, value in given.items()})
+    if settings.form == "template" and not flags["data.apply_chat_template"]:
+        raise UserError(
+            "--no-data.apply_chat_template: --math.tool_form template is written by the chat template; take block"
+        )
+    _check_others(flags)
+    return settings
+
+
+def instruction(given: str, settings: RolloutTool | None) -> str:
+    """The instruction of a run. The usual one begins with how a block is written.
+
+    A chat template says it itself, and an instruction of the user's own stays as it is.
+    """
+    mentions_tool = settings is None or settings.form != "block" or given != INSTRUCTION
+    return given if mentions_tool else f"{BlockTurns.instruction}\n{given}"
+
+
+def _check_others(flags: dict) -> None:
+    """Raise UserError for what would be wrong in silence with tokens of a tool in a completion."""
+    if flags["reward.remote_url"] or flags["reward.model_name_or_path"]:
+        flag = "reward.remote_url" if flags["reward.remote_url"] else "reward.model_name_or_path"
+        raise UserError(
+            f"--{flag}: OpenRLHF's rollouts, which it needs, run no tool; leave one out, or give a reward "
+            "of your own with --train.agent_func_path"
+        )
+    if flags["critic.model_name_or_path"] or flags["algo.advantage.estimator"] == "gae":
+        raise UserError(
+            "--math.tool: a critic's advantages (gae) would count the tool's tokens as steps of the model; take "
+            "another --algo.advantage.estimator"
+        )
+    if flags["algo.advantage.estimator"] == "reinforce" and flags["algo.advantage.gamma"] != 1:
+        raise UserError(
+            f"--algo.advantage.gamma {flags['algo.advantage.gamma']:g}: with --math.tool it would discount by the "
+            "tool's tokens, too; leave it out"
+        )
+    if flags["train.full_determinism_enable"]:
+        raise UserError(
+            "--train.full_determinism_enable: when a tool answers depends on the moment, and what else the engine then "
+            "has in its batch; leave it or --math.tool out"
+        )
+
+
+def isolation_of(settings: RolloutTool) -> str:
+    """Of `tools.isolation.KINDS`. Raises UserError if this machine has none that keeps the model's code from it."""
+    return find_isolation(settings.isolation, FLAGS)
 
 
 @dataclass(slots=True)
@@ -111,7 +208,7 @@ class ToolTurns:
 
         await attempt.write(generate, ids, params.max_tokens)
         ledger.truncated = attempt.finished == "length"
-        ledger.text = own_words(attempt.text)
+        ledger.text = without_tool_output(attempt.text)
         use = attempt.use
         ledger.logs = {
             "tool/calls": float(use.calls),
@@ -136,5 +233,5 @@ def opened(settings: RolloutTool, tokenizer: Tokenizer, model: str) -> Tool:
 
 
 def tools_of(settings: RolloutTool | None, tokenizer: Tokenizer, model: str) -> list[dict] | None:
-    """What the chat template tells the model of. Raises UserError as `opened`, before anything starts."""
+    """What the chat template describes to the model. Raises UserError as `opened`, before anything starts."""
     return opened(settings, tokenizer, model).turns.tools if settings else None

@@ -9,7 +9,7 @@ from openrlhf.models import PolicyLoss, aggregate_loss
 from torch import nn
 
 from openrlhf_math.grpo.losses import FLAG, LossFunction, LossInputs, PerToken, Scalar, find_policy_loss
-from openrlhf_math.grpo.recipes import CONSTANT_LENGTH
+from openrlhf_math.grpo.objective import CONSTANT_LENGTH
 from openrlhf_math.grpo.update.rollout_correction import OFF
 
 Tensor = torch.Tensor

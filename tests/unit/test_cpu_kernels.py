@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from openrlhf_math.colocation.cpu_sampling import draw, uniform
+from openrlhf_math.colocation.cpu_kernels import draw, uniform
 
 INF = float("inf")
 

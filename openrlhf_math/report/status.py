@@ -8,9 +8,9 @@ from statistics import fmean
 from openrlhf_math.checkpoints.folder import tags_in
 from openrlhf_math.errors import UserError
 from openrlhf_math.former_names import FIGURES, renamed
-from openrlhf_math.report.records import number, read_object, read_records
 from openrlhf_math.report.runs import PARTS, kind_of
 from openrlhf_math.runs.process import ELSEWHERE, FAILED, FINISHED, KILLED, RUNNING, STOPPED, read_process, state_of
+from openrlhf_math.runs.records import number, read_object, read_records
 
 WINDOW = 10  # steps at the beginning and at the end that a mean is over
 PACE_WINDOW = 20  # steps
@@ -50,7 +50,7 @@ def changes(rows: list[dict]) -> dict[str, Change]:
 def seconds_a_step(rows: list[dict]) -> float | None:
     """The mean over the last steps, with what comes between them: evaluations, checkpoints. None of fewer than two.
 
-    Where a run was taken up again, its clock may jump back; such a gap is left out.
+    Where a run was resumed, its clock may jump back; such a gap is left out.
     """
     clock = [number(row, next((name for name in CLOCKS if name in row), "")) for row in rows[-PACE_WINDOW - 1 :]]
     known = [seconds for seconds in clock if seconds is not None]

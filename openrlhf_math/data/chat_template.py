@@ -1,15 +1,18 @@
-"""Where a chat template takes the thinking of the assistant's turns, and how it writes it, found by rendering one.
+"""Chat templates: the form in which they read a message, and where they take and write its thinking.
 
 Templates either take it from a field of the message and write it in their own form (`<seed:think>`, harmony's channel
 `analysis`), or find `<think>` tags within the content. With neither, thinking is text like any other.
+
+Templates of some vision models read a message only as a list of parts, and write an empty message for a text.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_math.data.chat_date import chat_date
+from openrlhf_math.data.chat_date import chat_date, dated
 from openrlhf_math.rewards.thinking import CLOSE, OPEN
 
 if TYPE_CHECKING:
@@ -109,3 +112,32 @@ def _apart(tokenizer: "Tokenizer", message: Mapping[str, Any]) -> dict[str, Any]
         return dict(message)
     thinking = (inside if opened else head).strip()
     return with_thinking({**rest, "content": answer.lstrip()}, form.field, thinking)
+
+
+PROBE = "8765"
+
+
+def prepared(tokenizer: "Tokenizer") -> "Tokenizer":
+    """Of every tokenizer that is loaded here: its template gets the run's date, and texts in the form that it reads."""
+    tokenizer = dated(tokenizer)
+    if tokenizer.chat_template and not _writes(tokenizer, PROBE) and _writes(tokenizer, _as_parts(PROBE)):
+        render = tokenizer.apply_chat_template
+
+        @wraps(render)
+        def apply_chat_template(conversation: Sequence[dict[str, Any]], **options: Any) -> Any:
+            messages = [{**message, "content": _as_parts(message.get("content"))} for message in conversation]
+            return render(messages, **options)
+
+        tokenizer.apply_chat_template = apply_chat_template  # type: ignore[method-assign]  # as in `dated`
+    return tokenizer
+
+
+def _as_parts(content: Any) -> Any:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _writes(tokenizer: "Tokenizer", content: Any) -> bool:
+    try:
+        return PROBE in tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+    except Exception:  # of jinja2 and of the template itself
+        return False

@@ -1,4 +1,4 @@
-"""The model's own text in a response with code: an answer that only a program printed does not count.
+"""The output of code in a response, and the response without it: an answer that only a program printed does not count.
 
 The output of code is in a block ```output after the block of the code, as ToRA and Qwen2.5-Math write it, or in
 `<tool_response>` behind `<tool_call>`, as chat templates do. `openrlhf_math.tools` writes both so that the output
@@ -16,7 +16,7 @@ LANGUAGES = ("python", "py", "python3")
 FENCE = re.compile(r"[ \t]{0,3}```[ \t]{0,8}([A-Za-z0-9_+-]{0,32})")
 
 
-def own_words(response: str) -> str:
+def without_tool_output(response: str) -> str:
     """The response without the output of code and the calls that it answers. An output that is not closed ends it.
 
     Code without an output behind it was not run: it stays.

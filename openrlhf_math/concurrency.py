@@ -21,7 +21,7 @@ Given = ParamSpec("Given")
 Item = TypeVar("Item")
 
 
-async def side_by_side(work: Iterable[Awaitable[Result]]) -> list[Result]:
+async def gather(work: Iterable[Awaitable[Result]]) -> list[Result]:
     """What they return, in their order. The first failure is raised, when the others are cancelled and have ended."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
@@ -63,7 +63,7 @@ async def within(seconds: float, work: Awaitable[Result], unless: asyncio.Event 
         await end(tasks)
 
 
-async def aside(function: Callable[Given, Result], *args: Given.args, **keywords: Given.kwargs) -> Result:
+async def in_thread(function: Callable[Given, Result], *args: Given.args, **keywords: Given.kwargs) -> Result:
     """What a function returns that may take long, or for ever, without the event loop waiting for it.
 
     It has its own thread that ends with the process: one that hangs takes no thread of a pool from others.
@@ -83,7 +83,7 @@ async def aside(function: Callable[Given, Result], *args: Given.args, **keywords
         with contextlib.suppress(RuntimeError):  # the loop is closed, and there is no waiter
             loop.call_soon_threadsafe(settle, set_outcome)
 
-    threading.Thread(target=run, daemon=True, name=f"aside {function}").start()
+    threading.Thread(target=run, daemon=True, name=f"in_thread {function}").start()
     return await future
 
 

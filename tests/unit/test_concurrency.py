@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from openrlhf_math.side_by_side import closing, end, side_by_side, within
+from openrlhf_math.concurrency import closing, end, gather, within
 
 
 async def later(value: int) -> int:
@@ -14,8 +14,8 @@ async def later(value: int) -> int:
 
 
 def test_results_are_in_the_order_of_the_work():
-    assert asyncio.run(side_by_side(later(value) for value in range(3))) == [0, 1, 2]
-    assert asyncio.run(side_by_side([])) == []
+    assert asyncio.run(gather(later(value) for value in range(3))) == [0, 1, 2]
+    assert asyncio.run(gather([])) == []
 
 
 def test_failure_ends_the_others_and_leaves_nothing_to_log():
@@ -33,7 +33,7 @@ def test_failure_ends_the_others_and_leaves_nothing_to_log():
     async def run() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: logged.append(context))
         with pytest.raises(ValueError, match="1"):
-            await side_by_side([waits(0), fails(1), fails(2), waits(3)])
+            await gather([waits(0), fails(1), fails(2), waits(3)])
         assert sorted(ended) == [0, 3]
         gc.collect()
 

@@ -6,7 +6,7 @@ import pytest
 
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.rewards.extract import extract
-from openrlhf_math.rewards.own_words import output_blocks, own_words
+from openrlhf_math.rewards.tool_output import output_blocks, without_tool_output
 
 RUN = "```python\nprint('\\boxed{42}')\n```\n```output\n\\boxed{42}\n```\n"
 TOOL = (
@@ -46,8 +46,8 @@ def test_extracted_answer(response, answer):
 def test_only_executed_output_is_removed():
     shown = "```python\nprint(1)\n```\n"
     kept = shown + "is code.\n"
-    assert own_words(kept + RUN + "b\n") == kept + "\nb\n"
-    assert own_words("a\n" + TOOL + "b") == "a\n\n<|im_end|>\n<|im_start|>assistant\nb"
+    assert without_tool_output(kept + RUN + "b\n") == kept + "\nb\n"
+    assert without_tool_output("a\n" + TOOL + "b") == "a\n\n<|im_end|>\n<|im_start|>assistant\nb"
 
 
 def test_printed_answer_is_not_correct():
@@ -71,7 +71,7 @@ def test_thinking_tags_in_code_do_not_end_thinking():
 )
 def test_long_responses_take_linear_time(bit):
     text, begun = bit * ((1 << 20) // len(bit)) + "```output<tool_response>", time.process_time()
-    own_words(text)
+    without_tool_output(text)
     assert time.process_time() - begun < 10
 
 
