@@ -259,9 +259,20 @@ def become(environment: Mapping[str, str], folder: str, descriptors: Sequence[in
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
+        _reopen(number)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+
+
+def _reopen(number: int) -> None:
+    """Make Python's object for a standard stream anew: it remembers whether what it was opened on can seek."""
+    name, mode = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))[number]
+    old = getattr(sys, name)
+    buffering = 1 if number == 2 or os.isatty(number) else -1  # lines
+    new = open(number, mode, buffering, encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115
+    setattr(sys, name, new)
+    setattr(sys, f"__{name}__", new)
 
 
 def baked(environment: Mapping[str, str]) -> dict[str, str]:

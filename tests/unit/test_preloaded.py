@@ -18,6 +18,8 @@ SECONDS = 60
 ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
 REPORT = """
 import json, os, random, sys
+for stream in (sys.stdout, sys.stderr):
+    stream.reconfigure(errors="backslashreplace")  # as every command does: it seeks where a stream says that it can
 print(json.dumps({
     "words": sys.argv[1:], "parent": os.getppid(), "process": os.getpid(), "folder": os.getcwd(),
     "loaded": "colorsys" in sys.modules, "variable": os.environ.get("OF_THE_WORKER"), "number": random.random(),
