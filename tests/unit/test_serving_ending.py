@@ -51,13 +51,18 @@ def until(condition) -> None:
     assert condition()
 
 
+def own_lines(error: str) -> list[str]:
+    """Without the warnings of libraries, such as torch's where a CUDA toolkit is installed and no GPU is there."""
+    return [line for line in error.splitlines() if line.startswith("openrlhf-math")]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_idle_server_ends_with_one_line(number):
     with FaultyEndpoint() as endpoint, served(endpoint.url) as (process, url):
         assert httpx.get(f"{url}/models").status_code == 200
         process.send_signal(number)
         _, error = process.communicate(timeout=60)
-    assert process.returncode == 0 and len(error.splitlines()) == 1
+    assert process.returncode == 0 and len(own_lines(error)) == 1 and "Traceback" not in error
 
 
 @pytest.mark.parametrize(("answered", "stream"), [(2, True), (0, False)])
@@ -73,7 +78,7 @@ def test_requests_under_way_end_with_what_they_have(answered, stream):
         _, error = process.communicate(timeout=60)
         thread.join(10)
     (reply,) = replies
-    assert process.returncode == 0 and len(error.splitlines()) == 1
+    assert process.returncode == 0 and len(own_lines(error)) == 1 and "Traceback" not in error
     if answered:
         assert reply.status_code == 200 and '"interrupted"' in reply.text
         assert not stream or reply.text.endswith("data: [DONE]\n\n")
