@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-# run_rules, run_teacher, run_tool: found by their names, as those below.
+# run_rules, run_teacher: found by their names, as those below.
 from openrlhf_math.cli.demo import SAMPLING_FLAGS, SFT_FLAGS, attempt, evaluate, train
 from openrlhf_math.cli.experiment_distillation import larger_teacher, run_rules, run_teacher, taught_student  # noqa: F401
-from openrlhf_math.cli.experiment_tool import run_tool  # noqa: F401
 from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.data.tiny_world.problems import check_lines
 from openrlhf_math.data.tiny_world.server import read_story
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.evaluation.recorded import Judged, judge_all, read_recorded
-from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank
+from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank, tool
 from openrlhf_math.experiments.over_seeds import spread
 from openrlhf_math.experiments.settings import Settings
 from openrlhf_math.prm.measures import auc
@@ -34,6 +33,20 @@ CORRECTIONS = ("off", "tis")
 BY_STEPS = ("--math.difficulty_key", "difficulty")  # of a problem's answer
 EVAL_STEPS = 4
 EVALUATED = ("--eval.steps", EVAL_STEPS, "--eval.temperature", "1", "--eval.n_samples_per_prompt", "2")
+
+TOOL_SFT_FLAGS = (
+    "--math.instruction", "", "--no-data.apply_chat_template", "--data.max_len", "128",
+    "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "1", "--adam.lr", "2e-3",
+)  # fmt: skip
+# Problems and completions of a GRPO step: an interpreter starts for most completions, which takes longer than to write
+# them.
+TOOL_GROUPS, TOOL_GROUP_SIZE = 8, 4
+TOOL_GRPO_FLAGS = (
+    "--math.answer_style", "boxed", "--data.max_len", "128", "--rollout.max_new_tokens", "64",
+    "--rollout.batch_size", TOOL_GROUPS, "--rollout.n_samples_per_prompt", TOOL_GROUP_SIZE, "--actor.adam.lr", "3e-4",
+    "--eval.temperature", "1", "--eval.n_samples_per_prompt", "1",
+)  # fmt: skip
+TOOL_WAYS = {tool.WITH: ("--math.tool", "python", "--math.tool_calls", "2"), tool.WITHOUT: ()}
 
 
 def run_kl(stages: Stages, settings: Settings) -> kl.Findings:
@@ -152,6 +165,42 @@ def run_mismatch(stages: Stages, settings: Settings) -> mismatch.Findings:
                 trained = _grpo(stages, seed, student / "sft", student / "world", name, kind, settings.steps, *flags)
             same.append(mismatch.Run(_rows(trained), _heldout(stages, seed, student, trained, trained.name)))
     return mismatch.analyse(students, runs, settings.noise)
+
+
+def run_tool(stages: Stages, settings: Settings) -> tool.Findings:
+    """Both ways from the same student, seed by seed."""
+    runs: dict[str, list[tool.Run]] = {name: [] for name in TOOL_WAYS}
+    for seed in range(settings.seeds):
+        student = stages.once(f"seed_{seed}/tool_student", partial(_teach_calls, seed=seed))
+        for name, flags in TOOL_WAYS.items():
+            trained = _with_tool(stages, seed, student, name, flags, settings.steps)
+            rows, evaluations = (read_records(trained / file).rows for file in ("metrics.jsonl", "eval.jsonl"))
+            runs[name].append(tool.Run(rows, evaluations))
+    return tool.analyse(runs)
+
+
+def _teach_calls(folder: Path, seed: int) -> None:
+    """Write world/ and sft/ into `folder`."""
+    world = folder / "world"
+    folder.mkdir(parents=True)
+    stage(
+        f"seed {seed}: products, traces, tokenizer and a tiny Qwen", "tiny-world", world, "--problems", "products",
+        "--seed", seed,
+    )  # fmt: skip
+    stage(
+        f"seed {seed}: SFT: the student learns to write calls, to copy, and to guess", "sft",
+        "--model.model_name_or_path", world / "model", "--data.dataset", world / "traces.jsonl",
+        "--math.run_dir", folder / "sft", "--train.seed", seed, *TOOL_SFT_FLAGS,
+    )  # fmt: skip
+
+
+def _with_tool(stages: Stages, seed: int, student: Path, name: str, flags: tuple, steps: int) -> Path:
+    """The folder of a GRPO run, evaluated after the last step."""
+    world = student / "world"
+    limits = (*TOOL_GRPO_FLAGS, "--data.max_samples", TOOL_GROUPS * steps)
+    heldout = ("--eval.dataset", world / "heldout.jsonl", "--eval.steps", steps)
+    folder = name.replace(" ", "_")
+    return _grpo(stages, seed, student / "sft", world, folder, name, steps, *limits, *heldout, *flags)
 
 
 def _student(stages: Stages, seed: int) -> Path:

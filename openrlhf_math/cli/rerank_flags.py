@@ -29,12 +29,11 @@ from openrlhf_math.rerank.choose import RULES, Rule, find_rule, needs_confidence
 from openrlhf_math.rerank.confidence import MEASURES, WINDOW, ByConfidence
 from openrlhf_math.rerank.early_stop import Stop, cannot_lose, confident, never
 from openrlhf_math.rerank.genselect import GenSelect
-from openrlhf_math.rerank.refine import refined
 from openrlhf_math.rerank.roles import Sampling
 from openrlhf_math.rerank.scorers import SCORERS, find_scorer
 from openrlhf_math.rerank.solver import MAX_CONCURRENCY, Method, Turns, one_solver
 from openrlhf_math.rerank.steps import BLANK_LINE
-from openrlhf_math.rerank.strategies import STRATEGIES, find_strategy
+from openrlhf_math.rerank.strategies import STRATEGIES, find_strategy, refined
 from openrlhf_math.rerank.task import Strategy
 from openrlhf_math.rerank.tree_search import Steps
 from openrlhf_math.rerank.verdicts import ASKED, MOST_VOTES, AskedScorerSettings

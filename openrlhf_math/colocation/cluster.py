@@ -12,9 +12,9 @@ import ray
 from ray._private import parameter
 
 from openrlhf_math.colocation import preloaded
-from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import cores
 from openrlhf_math.errors import UserError, brief, first_line
+from openrlhf_math.patches.patch import substituted
 
 PRESTART = ("RAY_prestart_worker_first_driver", "RAY_enable_worker_prestart")
 PLACE = re.compile(r"[^/\s]+:\d+")  # a host and a port

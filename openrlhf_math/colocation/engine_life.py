@@ -15,8 +15,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.errors import UserError, brief
+from openrlhf_math.patches.patch import substituted
 
 OMP_PAUSE_HARD = 2  # of omp.h's omp_pause_resource_t
 # As many characters of its output are searched, from the end, for why an engine did not start or died.

@@ -17,7 +17,7 @@ from vllm.model_executor.model_loader.reload import (
 )
 from vllm.model_executor.model_loader.reload.meta import SKIP_LOAD_TENSORS
 
-from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.patches.patch import substituted
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig

@@ -27,10 +27,10 @@ from openrlhf_math.checkpoints.folder import (
     write_manifest,
 )
 from openrlhf_math.checkpoints.state import PlainCheckpointEngine, load_plain, random_state, restore_random_state
-from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.weight_source import save_merged
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import first_line
+from openrlhf_math.patches.patch import substituted
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.checkpoints.folder import CheckpointError
 from openrlhf_math.colocation.cluster import check_one_machine, lost_connection, shut_down, start_or_join
-from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import colocated, cores, enter_environment
 from openrlhf_math.errors import UserError, brief
 from openrlhf_math.grpo.faults.stopping import LastWords, stop_signals
 from openrlhf_math.grpo.faults.watchdog import Watchdog
 from openrlhf_math.grpo.metrics import Watcher, step_display, step_gauges
 from openrlhf_math.grpo.rollout.teacher import needs_reference
+from openrlhf_math.patches.patch import substituted
 from openrlhf_math.runs.progress import printed_to
 
 if TYPE_CHECKING:

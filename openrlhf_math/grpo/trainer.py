@@ -29,16 +29,14 @@ from transformers import set_seed
 
 from openrlhf_math.checkpoints.folder import sync
 from openrlhf_math.checkpoints.state import random_state, restore_random_state
-from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.faults.engine_recovery import EngineRecovery
 from openrlhf_math.grpo.faults.stopping import Checkpointing, StopSignals
 from openrlhf_math.grpo.faults.watchdog import Watchdog
-from openrlhf_math.grpo.metrics import RECORDS, Display, step_record, tool_shares
+from openrlhf_math.grpo.metrics import RECORDS, Display, length_metrics, step_record, tool_shares
 from openrlhf_math.grpo.plan import rollouts_line
-from openrlhf_math.grpo.problems.group_metrics import length_metrics
 from openrlhf_math.grpo.problems.majority import agreement
 from openrlhf_math.grpo.problems.problem_order import ProblemOrder
 from openrlhf_math.grpo.rollout.batches import Batch
@@ -51,6 +49,7 @@ from openrlhf_math.grpo.update.bad_steps import BadSteps
 from openrlhf_math.grpo.update.engine_gap import ESS
 from openrlhf_math.grpo.update.experience import MathExperienceMaker
 from openrlhf_math.grpo.update.micro_batches import balance_groups
+from openrlhf_math.patches.patch import substituted
 from openrlhf_math.runs import records
 from openrlhf_math.runs.records import append_jsonl
 from openrlhf_math.runs.rollouts import files_at

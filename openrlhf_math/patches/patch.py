@@ -1,4 +1,4 @@
-"""What a patch is: a rewrite of an upstream module's syntax tree, and the facts that make it refusable."""
+"""Changes to upstream: a patch rewrites a module's syntax tree at import, a substitution replaces names for a time."""
 
 import ast
 import gc
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from types import ModuleType
 from typing import TypeVar
 
 UPSTREAM = "openrlhf"
@@ -87,3 +88,20 @@ def without_collection() -> Iterator[None]:
     finally:
         if collects:
             gc.enable()
+
+
+@contextmanager
+def substituted(module: ModuleType | type, **replacements: object) -> Iterator[None]:
+    """While the block runs, the names of `module`, or of a class, mean `replacements`.
+
+    OpenRLHF's driver and actors name the classes they build as globals; this lets its functions run as they
+    are, with subclasses of ours in place. Raises AttributeError if upstream has no such name.
+    """
+    originals = {name: getattr(module, name) for name in replacements}
+    try:
+        for name, replacement in replacements.items():
+            setattr(module, name, replacement)
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(module, name, original)

@@ -12,13 +12,13 @@ from torch import distributed
 from torch.nn.functional import logsigmoid
 from torch.utils.data import DataLoader, Dataset
 
-from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.modeling.packed_actor import ROWS, SHARED, PackedActor, unwrapped
 from openrlhf_math.modeling.packing import pack
 from openrlhf_math.modeling.probe import Probe
 from openrlhf_math.modeling.shared_prefix_attention import packed_row
+from openrlhf_math.patches.patch import substituted
 from openrlhf_math.prm.forms import Form
 from openrlhf_math.prm.measures import step_measures
 from openrlhf_math.prm.model import read_at

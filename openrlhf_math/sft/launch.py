@@ -10,10 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import cores, free_port
 from openrlhf_math.data import chat_date
 from openrlhf_math.modeling.families import Family
+from openrlhf_math.patches.patch import substituted
 from openrlhf_math.runs.process import resume_command, working
 from openrlhf_math.runs.progress import printed_to, step_bar
 from openrlhf_math.runs.records import read_records

@@ -21,13 +21,12 @@ from openrlhf_math.rerank.choose import RULES, chairman, most_confident, weighte
 from openrlhf_math.rerank.confidence import ByConfidence
 from openrlhf_math.rerank.early_stop import confident, never
 from openrlhf_math.rerank.launch import RerankerSettings, started
-from openrlhf_math.rerank.refine import refined
 from openrlhf_math.rerank.reranker import Progress, Solved
 from openrlhf_math.rerank.roles import UNSURE, RequestError, Sampling
 from openrlhf_math.rerank.sampling_engine import SamplerSettings
 from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rerank.solver import Method, one_solver
-from openrlhf_math.rerank.strategies import independent
+from openrlhf_math.rerank.strategies import independent, refined
 from openrlhf_math.rerank.tree_search import Steps, beam_search, diverse_tree_search
 from openrlhf_math.rewards import RewardConfig
 

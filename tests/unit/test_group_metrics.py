@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from openrlhf_math.grpo.problems.group_metrics import MOST_LEVELS, MOST_SOURCES, Strata, group_metrics, length_metrics
+from openrlhf_math.grpo.metrics import MOST_LEVELS, MOST_SOURCES, Strata, group_metrics, length_metrics
 
 
 def test_pass_at_k_is_the_share_of_subsets_with_a_correct_completion():

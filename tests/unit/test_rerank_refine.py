@@ -7,9 +7,8 @@ from path_world import PathSampler, PathScorer, decided, task_of
 
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import best_of_n
-from openrlhf_math.rerank.refine import CRITIQUE, REFINED, REWRITE, refined
 from openrlhf_math.rerank.roles import Completion, RequestError
-from openrlhf_math.rerank.strategies import independent
+from openrlhf_math.rerank.strategies import CRITIQUE, REFINED, REWRITE, independent, refined
 from openrlhf_math.rerank.tree_search import beam_search
 
 

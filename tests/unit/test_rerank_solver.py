@@ -12,11 +12,10 @@ from openrlhf_math.rerank.aggregate import product
 from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.choose import best_of_n, majority, weighted
 from openrlhf_math.rerank.early_stop import cannot_lose, confident, never
-from openrlhf_math.rerank.refine import refined
 from openrlhf_math.rerank.reranker import Reranker, Solved, row
 from openrlhf_math.rerank.roles import Completion, CutOff, Lost, RequestError, Sampling
 from openrlhf_math.rerank.solver import Method, Solver, one_solver
-from openrlhf_math.rerank.strategies import independent
+from openrlhf_math.rerank.strategies import independent, refined
 from openrlhf_math.rewards import GradingPool, RewardConfig
 
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.grpo.rollout import determinism
 from openrlhf_math.grpo.rollout.determinism import DeterministicSamples, StartTogether
+from openrlhf_math.patches.patch import substituted
 
 
 class Engine:

@@ -16,9 +16,9 @@ from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.utils.logging_utils import init_logger
 
 from openrlhf_math.colocation.cluster import LOST
-from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.engine_life import take_cause
 from openrlhf_math.errors import brief
+from openrlhf_math.patches.patch import substituted
 
 logger = init_logger(__name__)
 # Ray says of an actor that its memory monitor ended only this, and starts it again like any other.

@@ -16,8 +16,8 @@ from torch.utils.data import Sampler
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.curriculum import Known, drawn_order, find_curriculum
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
+from openrlhf_math.grpo.metrics import Strata, group_metrics
 from openrlhf_math.grpo.problems.difficulty import of_run, rows_of_run
-from openrlhf_math.grpo.problems.group_metrics import Strata, group_metrics
 
 
 class CurriculumSampler(Sampler[int]):

@@ -19,7 +19,7 @@ from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from vllm import SamplingParams
 
 from openrlhf_math.colocation.cluster import LOST
-from openrlhf_math.colocation.compose import substituted
+from openrlhf_math.patches.patch import substituted
 from openrlhf_math.seeds import derived_seed
 
 ENGINE_POLL_SECONDS = 0.001

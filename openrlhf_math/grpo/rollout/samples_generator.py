@@ -15,7 +15,6 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from torch.utils.data import DataLoader
 
-from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.grpo.faults.engine_recovery import EngineRecovery, RecoveringGenerator
@@ -29,6 +28,7 @@ from openrlhf_math.grpo.rollout.dynamic_filtering import FilteringGenerator
 from openrlhf_math.grpo.rollout.kept_rollouts import Graded
 from openrlhf_math.grpo.rollout.replay import response_of
 from openrlhf_math.grpo.rollout.ungraded import Ungraded
+from openrlhf_math.patches.patch import substituted
 from openrlhf_math.runs.rollouts import read_step
 
 collect = samples_generator._collect_prompt_batch

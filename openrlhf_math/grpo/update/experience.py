@@ -14,7 +14,6 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
 from torch import Tensor
 
-from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.grpo.advantages import GROUP_BASELINE, Estimator, Rewards, all_equal, find_estimator
 from openrlhf_math.grpo.problems.completion_limit import mask_truncated
 from openrlhf_math.grpo.rollout.dynamic_filtering import by_batch_spread, decoupled, part_rewards, shaped_rewards
@@ -22,6 +21,7 @@ from openrlhf_math.grpo.rollout.teacher import is_loaded
 from openrlhf_math.grpo.rollout.teacher_endpoint import log_probs_of
 from openrlhf_math.grpo.settings import data_parallel_ranks, old_log_probs_needed
 from openrlhf_math.grpo.update.micro_batches import fill, packed_tokens, split
+from openrlhf_math.patches.patch import substituted
 
 
 class MathExperienceMaker(RemoteExperienceMaker):

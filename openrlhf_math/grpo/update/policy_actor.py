@@ -16,7 +16,6 @@ from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer, PolicyModelActor
 from openrlhf.utils.loss_utils import get_loss_batch_info
 
 from openrlhf_math.colocation import layout
-from openrlhf_math.colocation.compose import substituted
 from openrlhf_math.colocation.layout import HeapTrimmer, training_threads
 from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
@@ -37,6 +36,7 @@ from openrlhf_math.grpo.update.loss import (
 from openrlhf_math.grpo.update.micro_batches import GroupReplayBuffer, SkippingReplayBuffer, prompt_numbers
 from openrlhf_math.grpo.update.rollout_correction import AUTO, OFF
 from openrlhf_math.modeling.packed_actor import SHARED, PackedActor
+from openrlhf_math.patches.patch import substituted
 
 UpstreamPolicyActor: Any = PolicyModelActor.__ray_metadata__.modified_class
 UpstreamReferenceActor: Any = ReferenceModelActor.__ray_metadata__.modified_class
