@@ -5,7 +5,6 @@ rules`: one set of replies, a student for each rule.
 """
 
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -37,44 +36,67 @@ def run_teacher(stages: Stages, settings: Settings) -> teacher.Findings:
     students, teachers = [], []
     runs: dict[str, list[teacher.Run]] = {name: [] for name in (*WAYS, teacher.TRACES)}
     for seed in range(settings.seeds):
-        titled = partial("seed {}: {}".format, seed)
-        student = taught_student(stages, titled, seed)
-        taught = larger_teacher(stages, titled, student, seed)
-        heldout = partial(_heldout, stages, seed, titled, student)
-        students.append(heldout("student", student / "sft"))
-        teachers.append(heldout("teacher", taught / "sft"))
+        student = taught_student(stages, seed)
+        taught = larger_teacher(stages, student, seed)
+        results = partial(heldout, stages, seed, student)
+        students.append(results(student / "sft", "student"))
+        teachers.append(results(taught / "sft", "teacher"))
         for name, flags in WAYS.items():
             more = () if flags is None else ("--math.teacher", taught / "sft" / "model", *flags)
-            trained = _trained(stages, seed, titled, student, name, more, settings.steps)
+            trained = _trained(stages, seed, student, name, more, settings.steps)
             rows, evaluations = (read_records(trained / file).rows for file in ("metrics.jsonl", "eval.jsonl"))
-            runs[name].append(teacher.Run(rows, evaluations, _generated(rows), heldout(trained.name, trained)))
+            runs[name].append(teacher.Run(rows, evaluations, _generated(rows), results(trained, trained.name)))
         budget = runs[teacher.ALONE][-1].tokens
         learned = stages.once(
-            f"seed_{seed}/sft_traces_steps_{settings.steps}", partial(_learn, titled, student, taught, seed, budget)
+            f"seed_{seed}/sft_traces_steps_{settings.steps}", partial(_learn, student, taught, seed, budget)
         )
-        runs[teacher.TRACES].append(teacher.Run(None, None, _tokens(learned), heldout(learned.name, learned / "sft")))
+        runs[teacher.TRACES].append(teacher.Run(None, None, _tokens(learned), results(learned / "sft", learned.name)))
     return teacher.analyse(students, teachers, runs)
 
 
-def taught_student(stages: Stages, titled: Callable[[str], str], seed: int) -> Path:
+def taught_student(stages: Stages, seed: int) -> Path:
     """The folder of world/, problems/, traces/ and sft/ of a seed, which the experiments share."""
-    learn = partial(teach_student, titled, seed=seed, sft_flags=SHORT_SFT_FLAGS)
+    learn = partial(teach_student, partial("seed {}: {}".format, seed), seed=seed, sft_flags=SHORT_SFT_FLAGS)
     return stages.once(f"seed_{seed}/student", learn)
 
 
-def larger_teacher(stages: Stages, titled: Callable[[str], str], student: Path, seed: int) -> Path:
+def larger_teacher(stages: Stages, student: Path, seed: int) -> Path:
     """The folder of world/, sums.jsonl and sft/ of a seed's larger model, which has learned the student's problems."""
-    return stages.once(f"seed_{seed}/teacher", partial(_teach, titled, student, seed))
+    return stages.once(f"seed_{seed}/teacher", partial(_teach, student, seed))
 
 
-def _teach(titled: Callable[[str], str], student: Path, seed: int, folder: Path) -> None:
+def grpo(
+    stages: Stages, seed: int, tuned: Path, world: Path, name: str, title: str, steps: int, *flags: object
+) -> Path:
+    """The folder of a GRPO run. tuned: the run of SFT that it begins from. name: with the steps, names all that its
+    result depends on."""
+
+    def work(folder: Path) -> None:
+        heading = f"seed {seed}: {title}, {steps} steps"
+        train(heading, tuned / "model", world / "train.jsonl", steps, folder, seed, *flags)
+
+    return stages.once(f"seed_{seed}/grpo_{name}_steps_{steps}", work)
+
+
+def heldout(stages: Stages, seed: int, student: Path, run: Path, name: str) -> list[Result]:
+    """A run's model on the held-out problems of its seed."""
+
+    def work(folder: Path) -> None:
+        title = f"seed {seed}: {name} on held-out problems"
+        evaluate(title, run / "model", student / "world" / "heldout.jsonl", folder, seed)
+
+    (results,) = read_run(stages.once(f"seed_{seed}/eval_{name}", work)).values()
+    return results
+
+
+def _teach(student: Path, seed: int, folder: Path) -> None:
     """Write world/, with a larger model of random weights, sums.jsonl and sft/ into `folder`."""
     folder.mkdir(parents=True)
-    stage(titled("a larger tiny Qwen"), "tiny-world", folder / "world", "--size", "larger", "--seed", seed)
+    stage(f"seed {seed}: a larger tiny Qwen", "tiny-world", folder / "world", "--size", "larger", "--seed", seed)
     rows = [row | {"response": worked_sum(row["response"])} for row in _kept(student / "traces")]
     _write(folder / "sums.jsonl", rows)
     stage(
-        titled("SFT: the teacher learns sums worked out once"), "sft", "--model.model_name_or_path",
+        f"seed {seed}: SFT: the teacher learns sums worked out once", "sft", "--model.model_name_or_path",
         folder / "world" / "model", "--data.dataset", folder / "sums.jsonl", "--math.run_dir", folder / "sft",
         "--train.seed", seed, *TEACHER_FLAGS,
     )  # fmt: skip
@@ -102,26 +124,19 @@ def _lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _trained(
-    stages: Stages, seed: int, titled: Callable[[str], str], student: Path, name: str, flags: tuple, steps: int
-) -> Path:
+def _trained(stages: Stages, seed: int, student: Path, name: str, flags: tuple, steps: int) -> Path:
     """The folder of a GRPO run, evaluated on the way."""
-    world = student / "world"
-
-    def work(folder: Path) -> None:
-        more = ("--eval.dataset", world / "heldout.jsonl", *EVALUATED, *flags)
-        title = titled(f"{name}, {steps} steps")
-        train(title, student / "sft" / "model", world / "train.jsonl", steps, folder, seed, *more)
-
-    return stages.once(f"seed_{seed}/grpo_{name.lower().replace(' ', '_')}_steps_{steps}", work)
+    world, folder = student / "world", name.lower().replace(" ", "_")
+    more = ("--eval.dataset", world / "heldout.jsonl", *EVALUATED, *flags)
+    return grpo(stages, seed, student / "sft", world, folder, name, steps, *more)
 
 
-def _learn(titled: Callable[[str], str], student: Path, taught: Path, seed: int, budget: float, folder: Path) -> None:
+def _learn(student: Path, taught: Path, seed: int, budget: float, folder: Path) -> None:
     """Write traces/, the teacher's, train.jsonl, the right ones of those within the budget, and sft/ into `folder`."""
     folder.mkdir(parents=True)
     problems = student / "world" / "train.jsonl"
     stage(
-        titled("the teacher's traces"), "distill", "--teacher", "engine", "--model", taught / "sft" / "model",
+        f"seed {seed}: the teacher's traces", "distill", "--teacher", "engine", "--model", taught / "sft" / "model",
         "--problems", problems, "--output", folder / "traces", "--attempts", 4, "--max-tokens", MAX_NEW_TOKENS,
         "--temperature", "1", "--top-p", "1", "--instruction", "", "--seed", seed,
     )  # fmt: skip
@@ -132,7 +147,7 @@ def _learn(titled: Callable[[str], str], student: Path, taught: Path, seed: int,
     _write(folder / "train.jsonl", kept)
     (folder / "tokens.json").write_text(json.dumps(sum(row["tokens"] for row in first_of(verdicts, budget))))
     stage(
-        titled("SFT on the teacher's traces"), "sft", "--model.model_name_or_path", student / "sft" / "model",
+        f"seed {seed}: SFT on the teacher's traces", "sft", "--model.model_name_or_path", student / "sft" / "model",
         "--data.dataset", folder / "train.jsonl", "--math.run_dir", folder / "sft", "--train.seed", seed, *TRACES_FLAGS,
     )  # fmt: skip
 
@@ -155,18 +170,6 @@ def _tokens(learned: Path) -> float:
 def _generated(rows: list[dict]) -> float:
     """Tokens of a run's training completions."""
     return sum(row["completion_length"] * row["rollout/num_samples"] for row in rows)
-
-
-def _heldout(
-    stages: Stages, seed: int, titled: Callable[[str], str], student: Path, name: str, run: Path
-) -> list[Result]:
-    def work(folder: Path) -> None:
-        evaluate(
-            titled(f"{name} on held-out problems"), run / "model", student / "world" / "heldout.jsonl", folder, seed
-        )
-
-    (results,) = read_run(stages.once(f"seed_{seed}/eval_{name}", work)).values()
-    return results
 
 
 REPLIES = ("config.json", "journal.jsonl")  # of a distillation
@@ -199,9 +202,9 @@ def run_rules(stages: Stages, settings: Settings) -> rules.Findings:
         budget = min(sum(row[TOKENS] for row in rows) for rows in chosen.values())
         for name, rows in chosen.items():
             some = rules.within(rows, budget, seed)
-            heldout = _learned(stages, f"{base}/{_folder(name)}", replies, name, some, seed)
+            results = _learned(stages, f"{base}/{_folder(name)}", replies, name, some, seed)
             questions = len({row["problem"] for row in some})
-            runs[name].append(rules.Run(sum(row[TOKENS] for row in some), len(some), questions, heldout))
+            runs[name].append(rules.Run(sum(row[TOKENS] for row in some), len(some), questions, results))
     return rules.analyse(runs)
 
 

@@ -1,19 +1,27 @@
 """The runs of the poster's experiments in miniature, as a sequence of this package's commands."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from openrlhf_math.cli.demo import SAMPLING_FLAGS, SFT_FLAGS, attempt
+
 # run_rules, run_teacher: found by their names, as those below.
-from openrlhf_math.cli.demo import SAMPLING_FLAGS, SFT_FLAGS, attempt, evaluate, train
-from openrlhf_math.cli.experiment_distillation import larger_teacher, run_rules, run_teacher, taught_student  # noqa: F401
+from openrlhf_math.cli.experiment_distillation import (  # noqa: F401
+    grpo,
+    heldout,
+    larger_teacher,
+    run_rules,
+    run_teacher,
+    taught_student,
+)
 from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.data.tiny_world.problems import check_lines
 from openrlhf_math.data.tiny_world.server import read_story
-from openrlhf_math.evaluation.compare import Result, read_run
+from openrlhf_math.evaluation.compare import Result
 from openrlhf_math.evaluation.recorded import Judged, judge_all, read_recorded
 from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank, tool
 from openrlhf_math.experiments.over_seeds import spread
@@ -54,11 +62,11 @@ def run_kl(stages: Stages, settings: Settings) -> kl.Findings:
     students: list[list[Result]] = []
     runs: dict[float, list[kl.Run]] = {one: [] for one in settings.coefficients}
     for seed in range(settings.seeds):
-        student = _student(stages, seed)
-        students.append(_heldout(stages, seed, student, student / "sft", "student"))
+        student = taught_student(stages, seed)
+        students.append(heldout(stages, seed, student, student / "sft", "student"))
         for coefficient, same in runs.items():
             trained = _trained(stages, seed, student, coefficient, settings.steps)
-            same.append(kl.Run(_rows(trained), _heldout(stages, seed, student, trained, trained.name)))
+            same.append(kl.Run(_rows(trained), heldout(stages, seed, student, trained, trained.name)))
     return kl.analyse(students, runs)
 
 
@@ -66,16 +74,16 @@ def run_efficiency(stages: Stages, settings: Settings) -> efficiency.Findings:
     """The model before and after GRPO without a reference model, timed in turns."""
     runs = []
     for seed in range(settings.seeds):
-        student = _student(stages, seed)
+        student = taught_student(stages, seed)
         trained = _trained(stages, seed, student, 0.0, settings.steps)
         sides = {"student": student / "sft", trained.name: trained}
-        heldout = {name: _heldout(stages, seed, student, run, name) for name, run in sides.items()}
+        results = {name: heldout(stages, seed, student, run, name) for name, run in sides.items()}
         timed: dict[str, list[dict]] = {name: [] for name in sides}
         for turn in range(settings.repeats):
             for name, run in sides.items():
                 timed[name].append(_timed(stages, seed, student, run, name, turn))
         before, after = (
-            efficiency.Model(heldout[name], [one["seconds"] for one in times], times[0]["completions"])
+            efficiency.Model(results[name], [one["seconds"] for one in times], times[0]["completions"])
             for name, times in timed.items()
         )
         runs.append(efficiency.Run(_rows(trained), before, after))
@@ -86,13 +94,12 @@ def run_rerank(stages: Stages, settings: Settings) -> rerank.Findings:
     """Attempts of the demo's student after GRPO, each step scored by how likely a larger model finds it."""
     files = []
     for seed in range(settings.seeds):
-        titled = partial("seed {}: {}".format, seed)
-        student = taught_student(stages, titled, seed)
-        larger = larger_teacher(stages, titled, student, seed) / "sft" / "model"
-        longer = stages.once(f"seed_{seed}/longer_sft", partial(_learn_longer, titled, student, seed))
-        trained = _grpo(stages, seed, longer, student / "world", "longer", "demo's student", settings.steps)
+        student = taught_student(stages, seed)
+        larger = larger_teacher(stages, student, seed) / "sft" / "model"
+        longer = stages.once(f"seed_{seed}/longer_sft", partial(_learn_longer, student, seed))
+        trained = grpo(stages, seed, longer, student / "world", "longer", "GRPO, demo's student", settings.steps)
         solve = partial(
-            attempt, titled(f"{settings.attempts} attempts at each held-out problem, scored"), trained / "model",
+            attempt, f"seed {seed}: {settings.attempts} attempts at each held-out problem, scored", trained / "model",
             larger, student / "world" / "heldout.jsonl", settings.attempts, seed=seed, scorer=SCORER,
         )  # fmt: skip
         attempts = stages.once(f"seed_{seed}/attempts_{settings.attempts}_{SCORER}_{trained.name}", solve)
@@ -100,10 +107,10 @@ def run_rerank(stages: Stages, settings: Settings) -> rerank.Findings:
     return rerank.analyse(_judged(files), spread(list(map(_auc_of_steps, files))))
 
 
-def _learn_longer(titled: Callable[[str], str], student: Path, seed: int, folder: Path) -> None:
+def _learn_longer(student: Path, seed: int, folder: Path) -> None:
     """Write model/, which has learned from the student's traces as the demo's student does."""
     stage(
-        titled("SFT: the demo's student, two passes over the same traces"), "sft",
+        f"seed {seed}: SFT: the demo's student, two passes over the same traces", "sft",
         "--model.model_name_or_path", student / "world" / "model", "--data.dataset", student / "traces" / "dataset",
         "--math.run_dir", folder, "--train.seed", seed, *SFT_FLAGS,
     )  # fmt: skip
@@ -140,7 +147,7 @@ def run_curriculum(stages: Stages, settings: Settings) -> curriculum.Findings:
     }  # fmt: skip
     runs: dict[str, list[curriculum.Run]] = {name: [] for name in orders}
     for seed in range(settings.seeds):
-        student = _student(stages, seed)
+        student = taught_student(stages, seed)
         for name, flags in orders.items():
             trained = _ordered(stages, seed, student, name, flags, settings.steps)
             runs[name].append(curriculum.Run(_rows(trained), read_records(trained / "eval.jsonl").rows))
@@ -152,18 +159,18 @@ def run_mismatch(stages: Stages, settings: Settings) -> mismatch.Findings:
     students: list[list[Result]] = []
     runs: dict[str, list[mismatch.Run]] = {name: [] for name in (mismatch.EXACT, *CORRECTIONS)}
     for seed in range(settings.seeds):
-        student = _student(stages, seed)
-        students.append(_heldout(stages, seed, student, student / "sft", "student"))
+        student = taught_student(stages, seed)
+        students.append(heldout(stages, seed, student, student / "sft", "student"))
         for name, same in runs.items():
             if name == mismatch.EXACT:
                 trained = _trained(stages, seed, student, 0.0, settings.steps)
             else:
                 off = ("--math.engine_noise", settings.noise, "--math.max_logprob_gap", "inf")
-                kind = f"an engine with weight noise {settings.noise:g}, correction {name}"
+                title = f"GRPO, an engine with weight noise {settings.noise:g}, correction {name}"
                 flags = (*off, "--math.rollout_correction", name)
                 name = f"noise_{settings.noise:g}_{name}"
-                trained = _grpo(stages, seed, student / "sft", student / "world", name, kind, settings.steps, *flags)
-            same.append(mismatch.Run(_rows(trained), _heldout(stages, seed, student, trained, trained.name)))
+                trained = grpo(stages, seed, student / "sft", student / "world", name, title, settings.steps, *flags)
+            same.append(mismatch.Run(_rows(trained), heldout(stages, seed, student, trained, trained.name)))
     return mismatch.analyse(students, runs, settings.noise)
 
 
@@ -197,57 +204,29 @@ def _teach_calls(folder: Path, seed: int) -> None:
 def _with_tool(stages: Stages, seed: int, student: Path, name: str, flags: tuple, steps: int) -> Path:
     """The folder of a GRPO run, evaluated after the last step."""
     world = student / "world"
-    limits = (*TOOL_GRPO_FLAGS, "--data.max_samples", TOOL_GROUPS * steps)
-    heldout = ("--eval.dataset", world / "heldout.jsonl", "--eval.steps", steps)
+    size = (*TOOL_GRPO_FLAGS, "--data.max_samples", TOOL_GROUPS * steps)
+    evaluated = ("--eval.dataset", world / "heldout.jsonl", "--eval.steps", steps)
     folder = name.replace(" ", "_")
-    return _grpo(stages, seed, student / "sft", world, folder, name, steps, *limits, *heldout, *flags)
-
-
-def _student(stages: Stages, seed: int) -> Path:
-    return taught_student(stages, partial("seed {}: {}".format, seed), seed)
+    return grpo(stages, seed, student / "sft", world, folder, f"GRPO {name}", steps, *size, *evaluated, *flags)
 
 
 def _trained(stages: Stages, seed: int, student: Path, coefficient: float, steps: int) -> Path:
     """The folder of a GRPO run from the student with a KL coefficient."""
-    kind = f"KL {coefficient:g}" if coefficient else "KL 0, no reference model"
+    title = f"GRPO, KL {coefficient:g}" if coefficient else "GRPO, KL 0, no reference model"
     flags = ("--algo.kl.init_coef", f"{coefficient:g}", *(KL_FLAGS if coefficient else ()))
     name = f"kl_{coefficient:g}"
-    return _grpo(stages, seed, student / "sft", student / "world", name, kind, steps, *flags)
+    return grpo(stages, seed, student / "sft", student / "world", name, title, steps, *flags)
 
 
 def _ordered(stages: Stages, seed: int, student: Path, name: str, order: tuple, steps: int) -> Path:
     """The folder of a GRPO run from the student on problems in another order, evaluated on the way."""
-    heldout = ("--eval.dataset", student / "world" / "heldout.jsonl", *EVALUATED)
-    kind = f"problems {name}"
-    return _grpo(stages, seed, student / "sft", student / "world", name, kind, steps, *order, *heldout)
-
-
-def _grpo(
-    stages: Stages, seed: int, tuned: Path, world: Path, name: str, kind: str, steps: int, *flags: object
-) -> Path:
-    """The folder of a GRPO run. tuned: the run of SFT that it begins from. name: with the steps, names all that its
-    result depends on."""
-
-    def work(folder: Path) -> None:
-        title = f"seed {seed}: GRPO, {kind}, {steps} steps"
-        train(title, tuned / "model", world / "train.jsonl", steps, folder, seed, *flags)
-
-    return stages.once(f"seed_{seed}/grpo_{name}_steps_{steps}", work)
-
-
-def _heldout(stages: Stages, seed: int, student: Path, run: Path, name: str) -> list[Result]:
-    """A run's model on the held-out problems of its seed."""
-
-    def work(folder: Path) -> None:
-        title = f"seed {seed}: {name} on held-out problems"
-        evaluate(title, run / "model", student / "world" / "heldout.jsonl", folder, seed)
-
-    (results,) = read_run(stages.once(f"seed_{seed}/eval_{name}", work)).values()
-    return results
+    evaluated = ("--eval.dataset", student / "world" / "heldout.jsonl", *EVALUATED)
+    title = f"GRPO, problems {name}"
+    return grpo(stages, seed, student / "sft", student / "world", name, title, steps, *order, *evaluated)
 
 
 def _timed(stages: Stages, seed: int, student: Path, run: Path, name: str, turn: int) -> dict:
-    """Seconds that a run's model takes for all completions of `_heldout`: what `experiments speed` writes."""
+    """Seconds that a run's model takes for all completions of `heldout`: what `experiments speed` writes."""
 
     def work(folder: Path) -> None:
         folder.mkdir(parents=True)
