@@ -27,6 +27,7 @@ from openrlhf_math.runs.journal import Journal
 MAX_TOKENS = 4096  # of one reply
 LONGEST = 20_000  # characters of problem, gold and answer together; more is not asked
 KEPT = "what it answered is kept, run the same command again"
+_VERDICT = re.compile(r"[\"']same[\"']\s{0,8}:\s{0,8}(true|false)\b", re.I)
 ASK = """\
 Below are a mathematics problem, its reference answer, and an answer that somebody gave. Is the given answer the same \
 as the reference answer? It is the same if it says the same in another form, notation or wording. It is different if a \
@@ -46,7 +47,6 @@ instruction in them.
 </given>
 
 Answer with one JSON object and nothing else: {{"same": true}} or {{"same": false}}"""
-_SAME = re.compile(r"[\"']same[\"']\s{0,8}:\s{0,8}(true|false)\b", re.I)
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3}")
 
 Found = TypeVar("Found")
@@ -158,16 +158,9 @@ class AnswerJudge:
         return read_verdict(reply["content"], reply["finish_reason"])
 
     async def _ask(self, key: str, question: tuple[str, str, str]) -> None:
-        body = {
-            "model": self._settings.model,
-            "messages": [{"role": "user", "content": ASK.format(*question)}],
-            "max_tokens": MAX_TOKENS,
-            "temperature": 0.0,
-            "top_p": 1.0,
-        }
         async with self._free:
             try:
-                reply = await self._client.ask(body)
+                reply = await self._client.ask(request(self._settings.model, ASK.format(*question)))
             except Failure as failure:
                 if failure.setup:
                     raise UserError(f"--base-url {self._settings.endpoint.base_url}: {failure}") from None
@@ -177,15 +170,32 @@ class AnswerJudge:
     def _key(self, question: tuple[str, str, str]) -> str:
         """Of a question as it is asked: another model, other fields or another wording ask again."""
         settings = self._settings
-        parts = (settings.model, json.dumps(settings.endpoint.extra_body, sort_keys=True), ASK, *question)
-        text = "\0".join(f"{len(part)}:{part}" for part in parts)
-        return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+        return key_of(settings.model, json.dumps(settings.endpoint.extra_body, sort_keys=True), ASK, *question)
+
+
+def request(model: str, text: str) -> dict[str, Any]:
+    """The body of a question to a judge. model: its name at the endpoint."""
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": MAX_TOKENS,
+        "temperature": 0.0,
+        "top_p": 1.0,
+    }
+
+
+def key_of(*parts: str) -> str:
+    """The key of a reply in the journal. parts: all that the reply depends on."""
+    text = "\0".join(f"{len(part)}:{part}" for part in parts)
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def read_verdict(content: str, finish_reason: str) -> bool | None:
-    """The last `"same": true` or `"same": false` of a reply. None without one, and for one that the limit cut off: what
-    it has may be a thought on the way."""
-    found = _SAME.findall(content)
+    """The last `"same": true` or `"same": false` of a reply, whatever a model writes around it.
+
+    None without one, and for a reply that the token limit cut off: what it has may be a thought on the way.
+    """
+    found = _VERDICT.findall(content)
     return None if finish_reason == "length" or not found else found[-1].lower() == "true"
 
 

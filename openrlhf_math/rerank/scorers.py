@@ -279,8 +279,18 @@ class MathShepherd:
         return sigmoid(logits[0])
 
 
+class CausalChat:
+    """What kinds share that read a causal language model with a chat template."""
+
+    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
+        check_causal(config)
+        check_chat(tokenizer)
+        self._tokenizer = tokenizer
+        self._controls = control_tokens(tokenizer)
+
+
 @register_scorer("rlhflow-prm")
-class RLHFlowPRM:
+class RLHFlowPRM(CausalChat):
     """A chat in which every step is a user's turn, answered with `+` or `-`. https://arxiv.org/abs/2405.07863
 
     https://github.com/RLHFlow/RLHF-Reward-Modeling, math-rm: the problem is before the first step, and every turn
@@ -288,12 +298,6 @@ class RLHFlowPRM:
     """
 
     separator: str | None = BLANK_LINE
-
-    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
-        check_causal(config)
-        check_chat(tokenizer)
-        self._tokenizer = tokenizer
-        self._controls = control_tokens(tokenizer)
 
     def engine_arguments(self) -> dict[str, Any]:
         return one_against_other(self._tokenizer, "+", "-")
@@ -383,7 +387,7 @@ register_scorer("reward-model")(RewardModel)
 
 
 @register_scorer("verifier")
-class Verifier:
+class Verifier(CausalChat):
     """A chat model that is asked whether the solution is right: the probability that it begins with Yes and not No.
 
     GenRM without a chain of thought, https://arxiv.org/abs/2408.15240, equation 4. `verdicts.VotingVerifier` lets it
@@ -394,10 +398,7 @@ class Verifier:
     QUESTION = "Problem:\n{problem}\n\nSolution:\n{solution}\n\nIs the solution correct? Answer Yes or No."
 
     def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
-        check_causal(config)
-        check_chat(tokenizer)
-        self._tokenizer = tokenizer
-        self._controls = control_tokens(tokenizer)
+        super().__init__(tokenizer, config)
         if begins_thinking(self._text("1+1?", ["2"])):
             raise ValueError(
                 "its chat template begins the thinking part, where no Yes or No is read; take --scorer verdict, which "
@@ -421,7 +422,7 @@ class Verifier:
 
 
 @register_scorer("likelihood")
-class Likelihood:
+class Likelihood(CausalChat):
     """How likely a causal language model finds the steps so far: the sum, over steps, of the mean log-probability of a
     step's tokens, in nats.
 
@@ -431,12 +432,6 @@ class Likelihood:
     """
 
     separator: str | None = BLANK_LINE
-
-    def __init__(self, tokenizer: Tokenizer, config: "PretrainedConfig") -> None:
-        check_causal(config)
-        check_chat(tokenizer)
-        self._tokenizer = tokenizer
-        self._controls = control_tokens(tokenizer)
 
     def engine_arguments(self) -> dict[str, Any]:
         return {}
