@@ -8,6 +8,8 @@ import numpy as np
 RESAMPLES = 10_000
 # Resamples made at a time: the counts of so many are in memory, 8 bytes a problem each.
 AT_ONCE = 1000
+LEVEL = 0.95
+TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
 def pass_at_1(correct: np.ndarray) -> float:
@@ -30,30 +32,24 @@ def spread_over_samples(correct: np.ndarray) -> tuple[float, float]:
 
     correct: [problems, samples], at least two samples. Sample i of all problems is one run; with n runs the error is
     sd / sqrt(n), sd with n - 1 degrees of freedom. It is the chance of sampling for these problems alone; the chance
-    of which problems a benchmark has is in `bootstrap_interval`.
+    of which problems a benchmark has is in `bootstrap_intervals`.
     """
     runs = correct.mean(axis=0)
     deviation = float(runs.std(ddof=1))
     return deviation, deviation / math.sqrt(len(runs))
 
 
-def bootstrap_interval(correct: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap interval of pass@1, resampling problems with their samples.
+def bootstrap_intervals(scores: np.ndarray, seed: int = 0) -> np.ndarray:
+    """95% percentile bootstrap intervals of means over problems: [problems, scores] -> [scores, 2].
 
-    correct: [problems, samples]. The problems are what a benchmark is a draw of; samples of one problem are not
-    independent evidence. Efron & Tibshirani, An Introduction to the Bootstrap, chapter 13.
+    Problems are resampled, as they are what a benchmark is a draw of. A score of several samples is their mean: samples
+    of one problem are not independent evidence. Efron & Tibshirani, An Introduction to the Bootstrap, chapter 13.
     """
-    low, high = bootstrap_intervals(correct.mean(axis=1)[:, None], seed, level)[0]
-    return float(low), float(high)
-
-
-def bootstrap_intervals(scores: np.ndarray, seed: int = 0, level: float = 0.95) -> np.ndarray:
-    """As `bootstrap_interval`, of several scores of the same problems: [problems, scores] -> [scores, 2]."""
-    return np.quantile(_resampled_means(scores, seed), _tails(level), axis=0).T
+    return np.quantile(_resampled_means(scores, seed), TAILS, axis=0).T
 
 
 def bootstrap_ratio(numerator: np.ndarray, denominator: np.ndarray, seed: int = 0) -> list:
-    """As `bootstrap_interval`, of sum(numerator) / sum(denominator), such as tokens and correct answers, [problems].
+    """As `bootstrap_intervals`, of sum(numerator) / sum(denominator), such as tokens and correct answers, [problems].
 
     A bound is None where so many resamples have a denominator of 0 that it is infinite.
     """
@@ -61,7 +57,7 @@ def bootstrap_ratio(numerator: np.ndarray, denominator: np.ndarray, seed: int = 
     with np.errstate(divide="ignore"):
         ratios = means[:, 0] / means[:, 1]
     # No interpolation: between a number and infinity there is nothing.
-    bounds = np.quantile(ratios, _tails(0.95), method="closest_observation")
+    bounds = np.quantile(ratios, TAILS, method="closest_observation")
     return [float(bound) if math.isfinite(bound) else None for bound in bounds]
 
 
@@ -104,7 +100,3 @@ def _resampled_means(scores: np.ndarray, seed: int) -> np.ndarray:
 
 def _sizes() -> Iterator[int]:
     return (min(AT_ONCE, RESAMPLES - begun) for begun in range(0, RESAMPLES, AT_ONCE))
-
-
-def _tails(level: float) -> list[float]:
-    return [(1 - level) / 2, (1 + level) / 2]

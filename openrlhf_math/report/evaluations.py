@@ -43,12 +43,12 @@ def evaluation_table(groups: list[list[Evaluation]]) -> Table:
     return Table("Evaluations", header, rows, "95% intervals of pass@1: bootstrap over problems", intervals, "pass@1")
 
 
-def comparison_table(groups: list[list[Evaluation]], seed: int = 0) -> Table | None:
+def comparison_table(groups: list[list[Evaluation]]) -> Table | None:
     """The first evaluation of each group against each after it, paired by problem. What cannot be compared is named."""
     rows, notes = [], []
     for first, other in [(group[0], other) for group in groups for other in group[1:]]:
         try:
-            summary = compare_runs(first.path, other.path, seed)
+            summary = compare_runs(first.path, other.path, seed=0)
         except UserError as error:
             notes.append(f"Not compared: {str(error).removeprefix('--compare').lstrip(' :')}.")
             continue
@@ -59,7 +59,7 @@ def comparison_table(groups: list[list[Evaluation]], seed: int = 0) -> Table | N
     return Table("Paired comparison", header, rows, note) if rows or notes else None
 
 
-def headlines(groups: list[list[Evaluation]], seed: int = 0) -> list[tuple[str, str]]:
+def headlines(groups: list[list[Evaluation]]) -> list[tuple[str, str]]:
     """What became of accuracy and length from the first evaluation of each group to the last, and of what that is.
 
     Only of evaluations that can be compared, see `comparison_table`.
@@ -67,7 +67,7 @@ def headlines(groups: list[list[Evaluation]], seed: int = 0) -> list[tuple[str, 
     found = []
     for first, last in [(group[0], group[-1]) for group in groups if len(group) > 1]:
         try:
-            summary = compare_runs(first.path, last.path, seed)
+            summary = compare_runs(first.path, last.path, seed=0)
         except UserError:
             continue
         for benchmark, figures in summary.items():

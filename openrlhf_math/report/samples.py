@@ -91,7 +91,7 @@ def ungraded_of(run: Training) -> Samples:
     return Samples(f"{run.name}: completions that could not be graded, the first {len(shown)}", {}, shown)
 
 
-def groups_of(run: Training, most: int = MOST_GROUPS) -> Samples | None:
+def groups_of(run: Training) -> Samples | None:
     """Groups of the newest step whose rollouts are kept, those that teach first, with the best and the worst of each.
 
     None if none are kept. Raises UserError if the file cannot be read.
@@ -112,7 +112,7 @@ def groups_of(run: Training, most: int = MOST_GROUPS) -> Samples | None:
             gold=_text(rows[0]["gold"]),
             samples=[_completion(row, len(rows)) for row in _extremes(rows)],
         )
-        for rows in [*teach, *others][:most]
+        for rows in [*teach, *others][:MOST_GROUPS]
     ]
     count = f"{len(teach)} of {len(groups)} groups of step {step} have a gradient"
     return Samples(f"{run.name}: {count}, the first {len(shown)}", {}, shown)

@@ -123,10 +123,10 @@ def is_run(path: Path) -> bool:
     return kind_of(path) in (*TRAININGS, "evaluation") or _journals(path)
 
 
-def status_of(path: Path, now: float | None = None) -> Status:
-    """now: Unix time. Raises UserError if a file cannot be read."""
+def status_of(path: Path) -> Status:
+    """Raises UserError if a file cannot be read."""
     kind = kind_of(path)
-    return _of_training(path, kind, time.time() if now is None else now) if kind in TRAININGS else _of_journal(path)
+    return _of_training(path, kind, time.time()) if kind in TRAININGS else _of_journal(path)
 
 
 def _of_training(path: Path, kind: str, now: float) -> Status:

@@ -23,19 +23,18 @@ def never(totals: Sequence[float], remaining: float) -> bool:
     return False
 
 
-def cannot_lose(totals: Sequence[float], remaining: float, most: float = 1.0) -> bool:
+def cannot_lose(totals: Sequence[float], remaining: float) -> bool:
     """Whether the leading cluster wins whatever the remaining attempts say.
 
-    most: what one attempt can add at most; 1 for votes and for scores that are probabilities. A tie goes to the cluster
-    that came first, as in `choose`, so an equal total is enough against those that came, or would come, later.
+    An attempt adds 1 at most, a vote or a score that is a probability. A tie goes to the cluster that came first, as in
+    `choose`, so an equal total is enough against those that came, or would come, later.
     """
     if not totals:
         return False
     leader = max(range(len(totals)), key=totals.__getitem__)
-    could_gain = remaining * most
     earlier, later = totals[:leader], (*totals[leader + 1 :], 0.0)
-    return all(total + could_gain < totals[leader] for total in earlier) and all(
-        total + could_gain <= totals[leader] for total in later
+    return all(total + remaining < totals[leader] for total in earlier) and all(
+        total + remaining <= totals[leader] for total in later
     )
 
 
