@@ -40,24 +40,24 @@ def run(args: argparse.Namespace) -> None:
 
     from openrlhf_math.cli import COMMANDS
 
-    whole = whole_parser()
-    for parser in each_parser(whole):
+    parsers = whole_parser()
+    for parser in each_parser(parsers):
         name = parser.prog.removeprefix("openrlhf-math ")
         # zsh shows it next to the command's name.
         parser.description = COMMANDS.get(name) or " ".join((parser.description or "").split()).partition(". ")[0]
         for action in parser._actions:
             if takes_a_path(action):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
-    print(shtab.complete(whole, args.shell))
+    print(shtab.complete(parsers, args.shell))
 
 
 def whole_parser() -> argparse.ArgumentParser:
     """All commands as one parser. A command whose packages are not installed has no flags."""
     from openrlhf_math.cli import COMMANDS
 
-    whole = argparse.ArgumentParser(prog="openrlhf-math")
-    whole.add_argument("--version", action="store_true", help="print the versions of the stack")
-    commands = whole.add_subparsers()
+    root = argparse.ArgumentParser(prog="openrlhf-math")
+    root.add_argument("--version", action="store_true", help="print the versions of the stack")
+    commands = root.add_subparsers()
     for name, what in COMMANDS.items():
         command = importlib.import_module(f"openrlhf_math.cli.{name.replace('-', '_')}")
         try:
@@ -67,7 +67,7 @@ def whole_parser() -> argparse.ArgumentParser:
             parser = argparse.ArgumentParser(prog=f"openrlhf-math {name}")
         commands._choices_actions.append(commands._ChoicesPseudoAction(name, (), what))
         commands._name_parser_map[name] = parser
-    return whole
+    return root
 
 
 # Flags of models, sets and runs, which may be folders and files, in addition to those whose type is a path.

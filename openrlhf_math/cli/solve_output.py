@@ -80,8 +80,8 @@ def opened(
         rows = _read(path, before, problems, golds)
         _check_settings(path, rows, settings)
         if (lines := b"".join(map(_line, rows))) != before:  # without errors, and the line that a kill tore off
-            with atomic_write(path) as whole:
-                whole.write(lines.decode())
+            with atomic_write(path) as rewritten:
+                rewritten.write(lines.decode())
             file = stack.enter_context(_held(path))
 
         def write(row: dict) -> None:

@@ -125,8 +125,8 @@ def engine_errors(who: str, again: str) -> Iterator[None]:
         raise (error if error.cause is None else error.cause) from None
     except ray.exceptions.RayActorError as error:
         cause = take_cause(error.actor_id) if error.actor_id else ""
-        said = brief(error, MOST) if error.actor_init_failed else type(error).__name__
-        raise UserError(f"{who} died ({cause or said}); {again}") from None
+        reason = brief(error, MOST) if error.actor_init_failed else type(error).__name__
+        raise UserError(f"{who} died ({cause or reason}); {again}") from None
 
 
 def _leave(cause: str) -> None:

@@ -184,8 +184,9 @@ def cache_bytes(model: str, sequences: int, context: int | None) -> int:
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     token = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * size * 2
     tokens = context or getattr(config, "max_position_embeddings", None) or UNKNOWN_CONTEXT
-    whole = -(-tokens // CPU_BLOCK) * CPU_BLOCK * token
-    return max(min(sequences * whole, CPU_CACHE_BYTES), whole) + 2 * CPU_BLOCK * token  # vLLM keeps a block for itself
+    padded = -(-tokens // CPU_BLOCK) * CPU_BLOCK * token
+    # vLLM keeps a block for itself.
+    return max(min(sequences * padded, CPU_CACHE_BYTES), padded) + 2 * CPU_BLOCK * token
 
 
 def check_engine_args(flag: str, given: Mapping[str, object], ours: Mapping[str, str]) -> None:

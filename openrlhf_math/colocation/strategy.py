@@ -133,10 +133,10 @@ def without_frozen(model: deepspeed.DeepSpeedEngine) -> AbstractContextManager:
     if not isinstance(model.module, PeftModel):
         return nullcontext()
     trained = {name for name, each in model.module.named_parameters() if each.requires_grad}
-    whole = model.module_state_dict
+    full_state_dict = model.module_state_dict
 
     def module_state_dict(*args: Any, **kwargs: Any) -> dict:
-        return {name: value for name, value in whole(*args, **kwargs).items() if name in trained}
+        return {name: value for name, value in full_state_dict(*args, **kwargs).items() if name in trained}
 
     return substituted(
         model,

@@ -117,7 +117,7 @@ class DeepSpeedSource(WeightSource):
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
         weights = {weight.name: weight for weight in weights_of(self._module)}
         for together in self._gathered_together():
-            with self._whole([part for unit in together for name in unit.names for part in weights[name].parts]):
+            with self._gathered([part for unit in together for name in unit.names for part in weights[name].parts]):
                 for unit in together:
                     # An alias outlives the gathering if the reader keeps it.
                     tensors = {name: weights[name].merged() for name in unit.names}
@@ -130,7 +130,7 @@ class DeepSpeedSource(WeightSource):
         """The parameters as they are trained, with full shapes."""
         described = []
         for weight in weights_of(self._module):
-            with self._whole([weight.parameter]) if self._tensor_parallel else nullcontext():
+            with self._gathered([weight.parameter]) if self._tensor_parallel else nullcontext():
                 described.append(ParamMeta(weight.name, weight.parameter.dtype, full_shape(weight.parameter)))
         return described
 
@@ -147,7 +147,7 @@ class DeepSpeedSource(WeightSource):
         for bucket in plan_buckets([trained[name] for unit in self._units for name in unit.names], self._bucket_bytes):
             yield [begins[slot.name] for slot in bucket.slots if slot.name in begins]
 
-    def _whole(self, parameters: list[torch.nn.Parameter]) -> AbstractContextManager:
+    def _gathered(self, parameters: list[torch.nn.Parameter]) -> AbstractContextManager:
         if self._tensor_parallel:
             from deepspeed.module_inject.layers import GatherReplacedLayerParams
 
@@ -215,8 +215,8 @@ class Weight:
         return [self.parameter] if self.update is None else [self.parameter, self.update.a, self.update.b]
 
     def merged(self) -> Tensor:
-        whole = self.parameter.detach()
-        return whole if self.update is None else self.update.added_to(whole)
+        weight = self.parameter.detach()
+        return weight if self.update is None else self.update.added_to(weight)
 
 
 def base_name(name: str) -> str:

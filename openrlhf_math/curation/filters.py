@@ -152,10 +152,10 @@ def missing_figure(problem: str) -> str:
 
 
 def _speaks_of_one(text: str) -> bool:
-    own = {found[1].lower() for found in _INTRODUCED.finditer(text)}
+    introduced = {found[1].lower() for found in _INTRODUCED.finditer(text)}
     if _DEFINED_GRAPH.search(text):
-        own.add("graph")
-    return any(noun.lower() not in own for found in _KNOWN.finditer(text) for noun in found.groups() if noun)
+        introduced.add("graph")
+    return any(noun.lower() not in introduced for found in _KNOWN.finditer(text) for noun in found.groups() if noun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,8 @@ def find_filter(name: str) -> Filter:
     """A known filter, or the user's by dotted path, which takes a row alone. Raises UserError if there is none."""
     if name in FILTERS:
         return FILTERS[name]
-    own = cast(Callable[[Row], str], FILTERS.find("--filters", name))
-    return lambda row, limits: own(row)
+    custom = cast(Callable[[Row], str], FILTERS.find("--filters", name))
+    return lambda row, limits: custom(row)
 
 
 @register_filter("length")

@@ -77,11 +77,11 @@ class Piece:
 
 def reader_of_input(file: Input, columns: Columns) -> Reader:
     """How its rows are read: as its set is, or by the user's own function."""
-    own = file.reader and file.reader not in SOURCES
-    return _own_reader(file.role, file.reader) if own else reader_of(file.reader, columns)
+    is_custom = file.reader and file.reader not in SOURCES
+    return _custom_reader(file.role, file.reader) if is_custom else reader_of(file.reader, columns)
 
 
-def _own_reader(role: str, path: str) -> Reader:
+def _custom_reader(role: str, path: str) -> Reader:
     """The user's function. Raises UserError if there is none."""
     return Registry[Reader]().find(f"--{role}", path, SOURCES)
 
@@ -94,9 +94,9 @@ def find_inputs(role: str, spec: str, columns: Columns, licences: dict[str, str]
     """
     name, place = _name_and_place(spec)
     found = place_of(place, name)
-    own = name if "." in name and name not in SOURCES else ""
-    if own:
-        _own_reader(role, own)
+    custom = name if "." in name and name not in SOURCES else ""
+    if custom:
+        _custom_reader(role, custom)
     known = found.source.name if found.source else ""
     licence = licences.get(name or known) or (found.source.licence if found.source else "not stated")
     inputs = []
@@ -105,8 +105,8 @@ def find_inputs(role: str, spec: str, columns: Columns, licences: dict[str, str]
             "parquet" if kind_of(file.name) == ("parquet", None) else "lines" if is_lines(file.name, file.path) else ""
         )
         path = os.path.abspath(file.path)
-        one = Input(role, name or known or _stem(place), file.name, path, kind, own or known, licence)
-        inputs.append(one if own else _recognised(one, columns))
+        one = Input(role, name or known or _stem(place), file.name, path, kind, custom or known, licence)
+        inputs.append(one if custom else _recognised(one, columns))
     return inputs
 
 

@@ -49,7 +49,7 @@ _MISTYPED = {
     for place in range(1, len(name) - 1)
     if name[place] != name[place + 1] and (name, place) != ("three", 2)
 }
-_SAID = {"half": ["1", "/", "2"], "twice": ["2", "times"], "thrice": ["3", "times"]}
+_WORDS_OF_RATIO = {"half": ["1", "/", "2"], "twice": ["2", "times"], "thrice": ["3", "times"]}
 
 
 def in_digits(found: list[str]) -> list[str]:
@@ -67,8 +67,8 @@ def in_digits(found: list[str]) -> list[str]:
                 index += 1
             continue
         index += 1
-        if token in _SAID:
-            read += _SAID[token]
+        if token in _WORDS_OF_RATIO:
+            read += _WORDS_OF_RATIO[token]
         elif token in _ORDINALS:
             read.append(_ORDINALS[token] + "th")
         elif token == "dozen":

@@ -139,10 +139,10 @@ def _check(plan: Plan, workplace: Workplace) -> None:
         return
     try:
         before, now = json.loads(manifest.read_text(encoding="utf-8")), json.loads(json.dumps(plan.manifest()))
-        whole = isinstance(before, dict) and isinstance(before.get("settings"), dict)
+        intact = isinstance(before, dict) and isinstance(before.get("settings"), dict)
     except ValueError:
-        whole = False
-    if not whole:
+        intact = False
+    if not intact:
         raise UserError(f"{manifest} is damaged; choose a new directory for --output, or remove this one")
     if before != now and not _may_change_judge(before, now, workplace):
         what = ", ".join(_differences(before, now))
@@ -207,9 +207,9 @@ def _run(plan: Plan, benchmarks: Benchmarks, workplace: Workplace, workers: Work
     dropped = judged["pieces"] if judged else {}
     kept = {index: one["kept"] - dropped.get(index, 0) for index, one in read.items()}
     if not plan.settings.keep_duplicates:
-        whole = sum(kept.values())
-        ranges = max(1, -(-whole * (BANDS + 1) // KEYS_A_RANGE))
-        stages.run("pair", "finding pairs", partial(pair_range, job, ranges), _shares(whole, ranges))
+        total = sum(kept.values())
+        ranges = max(1, -(-total * (BANDS + 1) // KEYS_A_RANGE))
+        stages.run("pair", "finding pairs", partial(pair_range, job, ranges), _shares(total, ranges))
         rows = {index: kept[index] for index in sources}
         stages.run("verify", "verifying pairs", partial(verify_piece, job, ranges), rows)
         progress("following duplicates")
@@ -278,13 +278,13 @@ def _write_benchmarks(benchmarks: Benchmarks, job: Job) -> str:
 def _write_reports(plan: Plan, workplace: Workplace, summary: Summary) -> None:
     for stage, name in REPORTS.items():
         stage = "judged" if name == "contamination" and plan.settings.judge else stage
-        with workplace.replaced(workplace.output / "reports" / f"{name}.jsonl") as path, open(path, "wb") as whole:
+        with workplace.replaced(workplace.output / "reports" / f"{name}.jsonl") as path, open(path, "wb") as report:
             if name == "rejects":
-                whole.writelines(json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in plan.broken)
+                report.writelines(json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in plan.broken)
             for piece in plan.pieces:
                 part = workplace.file(stage, piece.index, ".jsonl")
                 if part.exists():
                     with open(part, "rb") as file:
-                        shutil.copyfileobj(file, whole)
+                        shutil.copyfileobj(file, report)
     write_suspects(workplace)
     workplace.write_json(workplace.output / "reports" / "counts.json", summary.result())

@@ -229,8 +229,8 @@ class _PieceFiles:
             np.save(file, both[np.lexsort((both[:, 1], both[:, 0]))])
 
     def _columns(self, number: int, row: Row) -> dict:
-        own = {name: getattr(row, name) for name in Row.__slots__ if name not in ("flaw", "dialogue")}
-        return own | {"source": self.piece.input.name, "file": self.piece.input.file, "row": number, "also_in": []}
+        kept = {name: getattr(row, name) for name in Row.__slots__ if name not in ("flaw", "dialogue")}
+        return kept | {"source": self.piece.input.name, "file": self.piece.input.file, "row": number, "also_in": []}
 
 
 def excerpt(raw: object) -> str:

@@ -37,8 +37,8 @@ class Summary:
 
     def result(self) -> dict:
         """The part that does not depend on the machine."""
-        whole = dataclasses.asdict(self)
-        return {name: value for name, value in whole.items() if name not in ("left", "seconds", "elapsed")}
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if name not in ("left", "seconds", "elapsed")}
 
 
 def summarise(
@@ -49,23 +49,23 @@ def summarise(
     benchmarks: the problems of each.
     """
     pieces = [piece for piece in plan.pieces if piece.input.role == "source"]
-    own = [read[piece.index] for piece in pieces]
+    reports = [read[piece.index] for piece in pieces]
     duplicates = np.load(job.workplace.root / "duplicates.npy")
     against = [piece.index for piece in plan.pieces if piece.input.role == "against"]
     is_against = np.isin(duplicates["kept"] >> np.uint64(32), np.array(against, np.uint64))
     exact = duplicates["similarity"] == 1
     contaminated: Counter[str] = Counter()
-    for one in own:
+    for one in reports:
         contaminated.update(one["contaminated"])
 
-    steps = [("rows read", sum(one["rows"] for one in own))]
+    steps = [("rows read", sum(one["rows"] for one in reports))]
 
     def step(name: str, lost: int) -> None:
         steps.append((name, steps[-1][1] - lost))
 
-    step("broken rows set aside", sum(one["rejected"] for one in own))
+    step("broken rows set aside", sum(one["rejected"] for one in reports))
     for name in plan.settings.filters:
-        step(f"filter: {name}", sum(one["filtered"].get(name, 0) for one in own))
+        step(f"filter: {name}", sum(one["filtered"].get(name, 0) for one in reports))
     if plan.settings.benchmarks:
         step("problems of benchmarks", contaminated.total())
     if judged:
@@ -87,7 +87,7 @@ def summarise(
         by_source=by_source,
         contaminated=dict(sorted(contaminated.items())),
         benchmarks=benchmarks,
-        suspects=sum(one["suspects"] for one in own) - (judged["same"] if judged else 0),
+        suspects=sum(one["suspects"] for one in reports) - (judged["same"] if judged else 0),
         judged=judged,
         rejected=sum(one["rejected"] for one in read.values()) + sum(one["row"] is not None for one in plan.broken),
         broken_files=sum(one["row"] is None for one in plan.broken),

@@ -38,10 +38,10 @@ def write_piece(job: Job, files: Sequence[int], index: int) -> dict:
     workplace = job.workplace
     everywhere = np.load(workplace.root / "duplicates.npy", mmap_mode="r")
     start, stop = np.searchsorted(everywhere["row"], np.array([piece.first_id, piece.first_id + (1 << 32)], np.uint64))
-    own = everywhere[start:stop]
-    gone = np.concatenate([own["row"], np.load(workplace.root / JUDGED)])
+    duplicates = everywhere[start:stop]
+    gone = np.concatenate([duplicates["row"], np.load(workplace.root / JUDGED)])
     also_in = _also_in(job, piece)
-    lines = (json.dumps(_line(job, piece, one), ensure_ascii=False) + "\n" for one in own)
+    lines = (json.dumps(_line(job, piece, one), ensure_ascii=False) + "\n" for one in duplicates)
     with workplace.replaced(workplace.file("duplicate_lines", piece.index, ".jsonl")) as path:
         path.write_text("".join(lines), encoding="utf-8")
     written = 0

@@ -42,10 +42,10 @@ def find_form(tokenizer: "Tokenizer") -> Form | None:
     for field in (*FIELDS, PARTS):
         if field != PARTS and field not in template:
             continue
-        whole = render(tokenizer, with_thinking({"role": "assistant", "content": ANSWER}, field, THOUGHT))
-        if whole is None or whole.count(ANSWER) != 1:
+        rendered = render(tokenizer, with_thinking({"role": "assistant", "content": ANSWER}, field, THOUGHT))
+        if rendered is None or rendered.count(ANSWER) != 1:
             continue
-        head, thought, rest = whole.partition(THOUGHT)
+        head, thought, rest = rendered.partition(THOUGHT)
         closing, answered, _ = rest.partition(ANSWER)
         if thought and answered and THOUGHT not in rest and closing.strip() and not DUMPED.search(closing):
             return Form(field, head, closing)

@@ -123,7 +123,7 @@ def find_layout(
                 f"{source} has no column '{name}', only {', '.join(first)}; name its columns with --data.input_key and "
                 f"--data.output_key, or as {source}@COLUMNS"
             )
-    if response is None and prompt is not None and _is_whole(look(first, prompt)):
+    if response is None and prompt is not None and _has_answer(look(first, prompt)):
         return Layout((prompt,), earlier)
     prompts = [prompt] if prompt else [name for name in PROMPTS if name in first]
     responses = [response] if response else [name for name in RESPONSES if name in first and name not in prompts]
@@ -175,7 +175,7 @@ def _found(row: dict, column: str) -> Any:
     return None if value is MISSING else value
 
 
-def _is_whole(value: object) -> bool:
+def _has_answer(value: object) -> bool:
     """Whether a column holds conversations with an answer, and not prompts."""
     try:
         messages = _messages(value, "")
@@ -227,12 +227,12 @@ def _listed(value: dict) -> list[dict]:
 def _turn(message: object, column: str) -> Turn:
     if not isinstance(message, dict):
         raise BadRow(f"has a message in '{column}' that is not an object")
-    said = message.get("role") or message.get("from")
-    if not isinstance(said, str) or said not in ROLES:
-        raise BadRow(f"has a message of the role {said!r:.40}; known are {', '.join(ROLES)}")
+    role_name = message.get("role") or message.get("from")
+    if not isinstance(role_name, str) or role_name not in ROLES:
+        raise BadRow(f"has a message of the role {role_name!r:.40}; known are {', '.join(ROLES)}")
     if message.get("tool_calls") or message.get("function_call"):
         raise BadRow("has tool calls, which are not rendered")
-    role, content = ROLES[said], message.get("content", message.get("value"))
+    role, content = ROLES[role_name], message.get("content", message.get("value"))
     thinking = next((message[name] for name in FIELDS if message.get(name)), None) if role == "assistant" else None
     if role == "assistant" and isinstance(content, list) and thinking is None:
         thinking, content = _part_apart(content)

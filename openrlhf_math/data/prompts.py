@@ -199,9 +199,9 @@ def prompt_ids(tokenizer: Tokenizer, texts: list[str], chat_template: bool) -> l
 
 def first_tokens(tokenizer: Tokenizer) -> list[int]:
     """What the tokenizer puts in front of a text: BOS for most that have one, nothing for others."""
-    bare, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
-    starts = [start for start in range(len(whole)) if whole[start : start + len(bare)] == bare]
-    return whole[: starts[0]]
+    bare, with_special = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    starts = [start for start in range(len(with_special)) if with_special[start : start + len(bare)] == bare]
+    return with_special[: starts[0]]
 
 
 def with_first_text(tokenizer: Tokenizer, text: str) -> str:
@@ -210,8 +210,8 @@ def with_first_text(tokenizer: Tokenizer, text: str) -> str:
     Raises ValueError if no text has the tokens of `prompt_ids`: a tokenizer may treat a text behind BOS otherwise.
     """
     (wanted,) = prompt_ids(tokenizer, [text], chat_template=False)
-    whole = tokenizer.decode(first_tokens(tokenizer)) + text
-    for one in (text, whole):
+    prefixed = tokenizer.decode(first_tokens(tokenizer)) + text
+    for one in (text, prefixed):
         if tokenizer(one, add_special_tokens=False)["input_ids"] == wanted:
             return one
     raise ValueError(
@@ -244,8 +244,8 @@ class Continued:
         if not anchor:
             return self._tokenizer(texts, add_special_tokens=False)["input_ids"]
         start = len(self._tokenizer(anchor, add_special_tokens=False)["input_ids"])
-        whole = self._tokenizer([anchor + text for text in texts], add_special_tokens=False)["input_ids"]
-        return [ids[start:] for ids in whole]
+        anchored = self._tokenizer([anchor + text for text in texts], add_special_tokens=False)["input_ids"]
+        return [ids[start:] for ids in anchored]
 
     def _is_exact(self, anchor: str, text: str) -> bool:
         """Whether the text is what is read behind another: "0" here."""

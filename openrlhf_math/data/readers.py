@@ -109,11 +109,11 @@ def conversation(row: dict) -> Row:
     """
     value = next((row[name] for name in ("conversations", "messages") if name in row), [row.get("0"), row.get("1")])
     turns = [turn for turn in decoded(value) or [] if isinstance(turn, dict)]
-    said = turns_of([turn for turn in turns if turn.get("content", turn.get("value")) is not None])
-    asked = [index for index, turn in enumerate(said) if turn["role"] == "user"]
+    messages = turns_of([turn for turn in turns if turn.get("content", turn.get("value")) is not None])
+    asked = [index for index, turn in enumerate(messages) if turn["role"] == "user"]
     if len(asked) != 1:
         raise BrokenRow(f"it is a conversation with {len(asked)} questions, it must be one problem")
-    trace = next((turn["content"] for turn in said[asked[0] + 1 :] if turn["role"] == "assistant"), "")
+    trace = next((turn["content"] for turn in messages[asked[0] + 1 :] if turn["role"] == "assistant"), "")
     thinking = next((turn["reasoning_content"] for turn in turns if turn.get("reasoning_content")), "")
     if thinking and trace:
         trace = f"<think>\n{text_of(thinking).strip()}\n</think>\n\n{trace}"
@@ -121,8 +121,8 @@ def conversation(row: dict) -> Row:
     if any(turn.get("info") for turn in turns):
         trace = without_answer_tags(trace)
     golds = (look(turn, name) for turn in turns for name in ("ground_truth.value", "info.reference_answer"))
-    problem = without_instruction(said[asked[0]]["content"])
-    before = said[: asked[0]]
+    problem = without_instruction(messages[asked[0]]["content"])
+    before = messages[: asked[0]]
     return Row(
         problem=problem,
         answer=next((gold for value in golds if (gold := gold_of(value))), "") or boxed(trace),

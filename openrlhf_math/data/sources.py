@@ -204,5 +204,5 @@ def recognise(columns: Iterable[str]) -> str:
         fitting = [source for source in fitting if "question" not in source.columns]
     if fitting:
         return max(fitting, key=lambda source: len(source.columns)).name
-    whole = not columns.isdisjoint(("conversations", "messages")) and columns.isdisjoint(USUAL["problem"])
-    return "conversations" if whole else ""
+    is_conversation = not columns.isdisjoint(("conversations", "messages")) and columns.isdisjoint(USUAL["problem"])
+    return "conversations" if is_conversation else ""

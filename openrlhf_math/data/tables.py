@@ -284,7 +284,7 @@ def _array(file: Peekable, shown: str) -> Rows:
     """The entries of an array."""
     decode = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     text = decode.decode(file.read(CHUNK)).removeprefix("\ufeff").lstrip().removeprefix("[")
-    at, number, size, whole = 0, 0, CHUNK, False
+    at, number, size, complete = 0, 0, CHUNK, False
     while True:
         between = BETWEEN.match(text, at)
         at = between.end() if between else at
@@ -293,18 +293,18 @@ def _array(file: Peekable, shown: str) -> Rows:
         error: Exception = ValueError("it ends before the array does")
         try:
             row, end = _value(text, at) if at < len(text) else (None, len(text) + 1)
-            if whole and end <= len(text) or end < len(text):  # a number may continue in text that is not read yet
+            if complete and end <= len(text) or end < len(text):  # a number may continue in text that is not read yet
                 at, number, size = end, number + 1, CHUNK
                 yield number, _entry(row)
                 continue
         except (ValueError, RecursionError) as reason:
             error = reason
-        if whole or len(text) - at > MAX_LINE:
+        if complete or len(text) - at > MAX_LINE:
             raise Damaged(
                 f"{shown} is not a JSON array after row {number} ({error}); give one array, or one object a line."
             )
         more = file.read(size)
-        text, at, whole, size = text[at:] + decode.decode(more, not more), 0, not more, 2 * size
+        text, at, complete, size = text[at:] + decode.decode(more, not more), 0, not more, 2 * size
 
 
 def _value(text: str, at: int) -> tuple[object, int]:
@@ -453,10 +453,10 @@ def _seekable(file: Peekable) -> io.BufferedIOBase:
     """The file, or its content on the disk where going back in it is impossible or slow."""
     if not isinstance(file, gzip.GzipFile) and file.seekable():
         return file
-    whole = cast(io.BufferedIOBase, tempfile.TemporaryFile())  # noqa: SIM115
-    shutil.copyfileobj(file, whole, CHUNK)
-    whole.seek(0)
-    return whole
+    copy = cast(io.BufferedIOBase, tempfile.TemporaryFile())  # noqa: SIM115
+    shutil.copyfileobj(file, copy, CHUNK)
+    copy.seek(0)
+    return copy
 
 
 def _batch_rows(batch: "pyarrow.RecordBatch") -> list[dict | Unreadable]:

@@ -168,8 +168,8 @@ def _completions(model: str, place: str, row: dict) -> Iterable[tuple]:
 def _reply(place: str, text: object, tokens: object, truncated: object) -> Answer:
     if not isinstance(text, str):
         raise UserError(f"--model: {place} has a response that is not text; correct or drop the row")
-    said = truncated.lower() if isinstance(truncated, str) else truncated
-    cut = _CUT.get(said, "") if said is None or isinstance(said, (bool, str)) else ""
+    flag = truncated.lower() if isinstance(truncated, str) else truncated
+    cut = _CUT.get(flag, "") if flag is None or isinstance(flag, (bool, str)) else ""
     if not cut:
         raise UserError(f"--model: {place} has `truncated` {truncated!r:.40}, it must be true or false; correct it")
     return Answer(text, "", cut, tokens if isinstance(tokens, int) else None)

@@ -130,10 +130,10 @@ def _texts(content: object) -> tuple[str, str]:
     return "".join(texts), "".join(thoughts)
 
 
-def _logprobs(said: object) -> list[list[float]]:
+def _logprobs(logprobs: object) -> list[list[float]]:
     """Of a choice's `logprobs` in OpenAI's form; empty for any other, since not every request asks for them."""
     try:
-        content = said.get("content") if isinstance(said, dict) else None
+        content = logprobs.get("content") if isinstance(logprobs, dict) else None
         return [
             [_logarithm(one["logprob"]), *(_logarithm(other["logprob"]) for other in one.get("top_logprobs") or ())]
             for one in content or ()
@@ -163,9 +163,9 @@ def words_of(body: bytes) -> str:
         if isinstance(place, str):
             return plain(place)
         if isinstance(place, dict):
-            said = next((place[name] for name in ("message", "detail", "msg") if place.get(name)), None)
-            if said:
-                return plain(said if isinstance(said, str) else json.dumps(said))
+            message = next((place[name] for name in ("message", "detail", "msg") if place.get(name)), None)
+            if message:
+                return plain(message if isinstance(message, str) else json.dumps(message))
     return plain(text)
 
 

@@ -87,7 +87,7 @@ def read_sets(specs: Iterable[str], reading: Reading) -> list[ProblemSet]:
 def read_set(spec: str, reading: Reading) -> ProblemSet:
     if spec.startswith(HOLDOUT):
         return _holdout(spec.removeprefix(HOLDOUT), reading)
-    one = _whole(spec, reading)
+    one = _all_of(spec, reading)
     kept = one.questions[: reading.max_problems]
     if not keep_parsable([question.problem for question in kept], max_share=1.0)[0]:
         raise UserError(
@@ -118,7 +118,7 @@ def holdout(questions: list[Question], size: int, seed: int) -> list[Question]:
     return [questions[number] for number in sorted(sorted(range(len(questions)), key=rank)[:size])]
 
 
-def _whole(spec: str, reading: Reading) -> ProblemSet:
+def _all_of(spec: str, reading: Reading) -> ProblemSet:
     name, equals, place = spec.partition("=")
     if not equals or "/" in name or os.path.exists(spec):
         name, place = "", spec

@@ -117,12 +117,12 @@ def stopped_early(problems: Sequence[Judged], stop: Stop) -> EarlyStop:
     tokens = [one.tokens for one in problems if one.tokens is not None]
     costs = tokens if len(tokens) == len(problems) else [[1] * len(one.answer_clusters) for one in problems]
     spent = sum(sum(cost[:number]) for cost, number in zip(costs, made, strict=True))
-    whole = sum(map(sum, costs))
+    total = sum(map(sum, costs))
     return EarlyStop(
         accuracy=float(np.mean(right)),
         attempts=float(np.mean(made)),
         planned=float(np.mean(planned)),
-        saved=1 - spent / whole if whole else 0.0,
+        saved=1 - spent / total if total else 0.0,
     )
 
 

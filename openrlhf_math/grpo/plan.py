@@ -52,7 +52,7 @@ def plan(args: SimpleNamespace) -> list[PlannedActors]:
     trained = trained_parameters(args)
     adapters = trained if args.math.lora else 0
     weights = 2 * (size + adapters) / (ranks if args.ds.zero_stage == 3 else 1)
-    own = "adapters, their " if adapters else ""
+    adapter_text = "adapters, their " if adapters else ""
     adam = "Adam (on the CPU)" if args.ds.adam_offload else "Adam"
     optimizer = 0 if args.ds.adam_offload else 12 * trained / ranks
     rows = [
@@ -62,7 +62,7 @@ def plan(args: SimpleNamespace) -> list[PlannedActors]:
             ranks,
             1,
             weights + 2 * trained / ranks + optimizer,
-            f"weights, {own}gradients, {adam}, ZeRO-{args.ds.zero_stage}",
+            f"weights, {adapter_text}gradients, {adam}, ZeRO-{args.ds.zero_stage}",
         ),
         PlannedActors(
             "rollout (vLLM)",

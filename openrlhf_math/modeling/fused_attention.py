@@ -73,11 +73,11 @@ def _keys(piece: Piece, first: int, end: int, seen: Visibility, dtype: torch.dty
         mask = _mask(first, end, first_key, piece.prompt_length, seen, dtype)
         start = piece.prompt_start
         yield Keys(start, start + first_key, start + piece.prompt_length, mask=mask)
-    own = max(first_key, piece.prompt_length)
-    mask = _mask(first, end, own, end, seen, dtype)
+    first_visible = max(first_key, piece.prompt_length)
+    mask = _mask(first, end, first_visible, end, seen, dtype)
     yield Keys(
         piece.start,
-        piece.start + own - piece.prompt_length,
+        piece.start + first_visible - piece.prompt_length,
         piece.start + end - piece.prompt_length,
         mask is None,
         mask,

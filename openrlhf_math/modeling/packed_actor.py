@@ -59,8 +59,8 @@ class PackedActor(Actor):
             # logits by up to 0.1. Without this every process loads the whole model; DeepSpeed shards it afterwards.
             ds_config = None
         packs = attn_implementation == SHARED_PREFIX
-        own = None if packs else attn_implementation  # None: the one that the model prefers
-        super().__init__(pretrain_or_model, attn_implementation=own, ds_config=ds_config, **kwargs)
+        attention = None if packs else attn_implementation  # None: the one that the model prefers
+        super().__init__(pretrain_or_model, attn_implementation=attention, ds_config=ds_config, **kwargs)
         self.config = self.model.config  # DeepSpeed's engine has another under this name
         self.family = Family.of(self.config)
         self.rows_attention = self.family.rows_attention or self.config._attn_implementation
@@ -82,12 +82,12 @@ class PackedActor(Actor):
         self.path_is_chosen = True
         with evaluating(self):
             self._attend_with("eager")
-            self._check_own_forward(name, probe.sequences[:1])
+            self._check_model_forward(name, probe.sequences[:1])
             try:
                 self._look_at_head(probe)
             except ValueError as error:
                 raise WrongPath(f"{name} cannot be trained: {error}; choose another model") from error
-            reference = Reference.of(self.model, lambda: probe.one_at_a_time(self._own_log_probs), self.model.dtype)
+            reference = Reference.of(self.model, lambda: probe.one_at_a_time(self._model_log_probs), self.model.dtype)
             reasons = [self._why_rows()] if self.path == ROWS else []
             for path, attention in self._paths():
                 self.path, self.rows_attention = path, attention
@@ -107,7 +107,7 @@ class PackedActor(Actor):
             transform = logit_transform(self.model, self.config, probe.sequences[:1])
             self.log_prob_head = LogProbHead(transform, self.temperature)
 
-    def _check_own_forward(self, name: str, tokens: Tensor) -> None:
+    def _check_model_forward(self, name: str, tokens: Tensor) -> None:
         """Raise WrongPath if the model's own code fails, or has not the auxiliary loss that is wanted."""
         try:
             output = self.model(tokens, use_cache=False)
@@ -144,7 +144,7 @@ class PackedActor(Actor):
         rows = [(plain, attention) for attention in dict.fromkeys((self.rows_attention, "eager"))]
         return [(SHARED, self.rows_attention), *rows] if self.path == SHARED else rows
 
-    def _own_log_probs(self, sequence: Int64[Tensor, "1 tokens"]) -> Float32[Tensor, " tokens-1"]:
+    def _model_log_probs(self, sequence: Int64[Tensor, "1 tokens"]) -> Float32[Tensor, " tokens-1"]:
         """By the model's own code."""
         self._attend_with("eager")
         logits = self.model(sequence, use_cache=False).logits.float() / self.temperature

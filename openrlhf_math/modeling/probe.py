@@ -102,11 +102,11 @@ class Reference:
     times: float = TIMES_ROUNDING
 
     @classmethod
-    def of(cls, model: nn.Module, own: Callable[[], Tensor], dtype: torch.dtype) -> "Reference":
-        """own: computes them with the model's own forward pass."""
-        log_probs = own()
+    def of(cls, model: nn.Module, compute: Callable[[], Tensor], dtype: torch.dtype) -> "Reference":
+        """compute: gives them with the model's own forward pass."""
+        log_probs = compute()
         with rounding_noise(model, dtype):
-            moved = _typical(own() - log_probs)
+            moved = _typical(compute() - log_probs)
         return cls(log_probs, moved, dtype, TIMES_ROUNDING_OF_EXPERTS if has_experts(model) else TIMES_ROUNDING)
 
     def judge(self, found: Float[Tensor, " actions"]) -> Verdict:

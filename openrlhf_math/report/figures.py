@@ -169,9 +169,9 @@ def seconds(row: dict) -> list[float] | None:
     if len(parts) < len(WITHIN):
         return None
     moves = {name: number(row, f"timing/{name}") or 0.0 for name in MOVES}
-    own = [max(0.0, parts[name] - sum(moves[move] for move in within)) for name, within in WITHIN.items()]
+    remaining = [max(0.0, parts[name] - sum(moves[move] for move in within)) for name, within in WITHIN.items()]
     moved = sum(moves[move] for within in WITHIN.values() for move in within) + moves["sleep"]
-    return [*own, moved]
+    return [*remaining, moved]
 
 
 def time_plot(rows: list[dict], name: str) -> Plot | None:

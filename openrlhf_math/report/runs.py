@@ -65,7 +65,7 @@ def find_runs(paths: list[Path]) -> Found:
         if kind is None:
             raise UserError(_refusal(path))
         if kind == "whole":
-            _add_whole(found, path, name)
+            _add_demo(found, path, name)
         elif kind == "evaluation":
             loose.append(_evaluation(path, name))
         else:
@@ -102,7 +102,7 @@ def short_names(paths: list[Path]) -> list[str]:
     return names
 
 
-def _add_whole(found: Found, path: Path, name: str) -> None:
+def _add_demo(found: Found, path: Path, name: str) -> None:
     group = []
     for part in PARTS:
         kind = kind_of(path / part)

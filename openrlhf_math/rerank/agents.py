@@ -123,13 +123,13 @@ def panel(agents: Sequence[Agent], instruction: str, sampling: Sampling) -> Turn
         def turn(number: int) -> Turn:
             agent = agents[order[number % len(order)]]
             system = [{"role": "system", "content": agent.system}] if agent.system else []
-            own = replace(
+            drawn = replace(
                 sampling,
                 temperature=sampling.temperature if agent.temperature is None else agent.temperature,
                 top_p=sampling.top_p if agent.top_p is None else agent.top_p,
                 seed=seed_of(sampling.seed, problem, number),
             )
-            return Turn([*system, {"role": "user", "content": text}], own, agent.name)
+            return Turn([*system, {"role": "user", "content": text}], drawn, agent.name)
 
         return turn
 

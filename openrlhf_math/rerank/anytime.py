@@ -186,8 +186,8 @@ def _effective(weights: Sequence[float]) -> list[float]:
     """Weights, 0 or more, scaled so that their sum is their effective number, (sum w)^2 / sum w^2; 1 each if all are
     0, where the majority decides."""
     squares = math.fsum(weight * weight for weight in weights)
-    whole = math.fsum(weights)
-    return [weight * whole / squares for weight in weights] if squares else [1.0] * len(weights)
+    total = math.fsum(weights)
+    return [weight * total / squares for weight in weights] if squares else [1.0] * len(weights)
 
 
 async def decide(

@@ -141,8 +141,8 @@ class SetBudget:
         )
         seconds = self._set.seconds_left()
         return Limits(
-            _smaller(self._each.tokens, _whole(tokens / waiting)),
-            _smaller(self._each.attempts, _whole(attempts / waiting)),
+            _smaller(self._each.tokens, _floor(tokens / waiting)),
+            _smaller(self._each.attempts, _floor(attempts / waiting)),
             _smaller(self._each.seconds, min(seconds, seconds * self._max_concurrency / waiting)),
         )
 
@@ -151,7 +151,7 @@ def _left(limit: float | None, spent: float) -> float:
     return math.inf if limit is None else max(limit - spent, 0)
 
 
-def _whole(amount: float) -> float:
+def _floor(amount: float) -> float:
     return amount if math.isinf(amount) else max(math.floor(amount), 0)
 
 

@@ -165,5 +165,5 @@ def softmax(logits: Sequence[float]) -> list[float]:
     """e^l_i / sum_j e^l_j; of at least one finite logit."""
     highest = max(logits)
     powers = [math.exp(logit - highest) for logit in logits]
-    whole = math.fsum(powers)
-    return [power / whole for power in powers]
+    total = math.fsum(powers)
+    return [power / total for power in powers]

@@ -67,13 +67,13 @@ def encode_marked(
 
     The scores are read at the last token of each tag, or with `before` at the token that predicts it.
     """
-    whole, ends = "", []
+    tagged, ends = "", []
     first, *others = text.split(MARK)
-    whole = first
+    tagged = first
     for piece in others:
-        ends.append(len(whole) + len(tag))
-        whole += tag + piece
-    tokens = tokenizer(whole, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False)
+        ends.append(len(tagged) + len(tag))
+        tagged += tag + piece
+    tokens = tokenizer(tagged, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False)
     starts = _starts(tokens["offset_mapping"])
     if before:
         read = [bisect_right(starts, end - len(tag)) - 2 for end in ends]

@@ -104,11 +104,11 @@ class EndpointSampler:
             try:
                 answer = await client.ask(body_of(self._settings.model, messages, sampling))
             except Failure as failure:
-                said = f"{self._where}: {failure}"
+                message = f"{self._where}: {failure}"
                 if failure.setup:
-                    self._hopeless = said
-                    raise Unavailable(said) from None
-                raise (RequestError if failure.final else Lost)(said) from None
+                    self._hopeless = message
+                    raise Unavailable(message) from None
+                raise (RequestError if failure.final else Lost)(message) from None
             except UserError as error:
                 self._hopeless = str(error)
                 raise Unavailable(self._hopeless) from None
@@ -194,7 +194,7 @@ class EndpointToolSampler:
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
         """Raises what the endpoint's sampler raises."""
-        said, parts, tokens, use = list(messages), [], 0, ToolUse()
+        conversation, parts, tokens, use = list(messages), [], 0, ToolUse()
         async with self._pool.session() as session:
             for number in range(self._settings.calls + 1):
                 last = number == self._settings.calls
@@ -205,7 +205,7 @@ class EndpointToolSampler:
                     seed=seed_of_request(sampling.seed, number),
                     watch=None,  # the confidence of what is dropped is not needed
                 )
-                made = await self.sampler.complete(said, asked)
+                made = await self.sampler.complete(conversation, asked)
                 tokens += made.tokens
                 call, written = (None, made.text) if last else first_call(made.text)
                 parts.append(written)
@@ -220,7 +220,7 @@ class EndpointToolSampler:
                 answer = self._turns.response(call, (result.output + more).lstrip("\n")).lstrip("\n")
                 use += ToolUse(1, int(result.status != "ok"), time.monotonic() - begun, 0)
                 parts.append(answer if written.endswith("\n") else f"\n{answer}")
-                said += [
+                conversation += [
                     {"role": "assistant", "content": written.rpartition(CLOSE)[2].strip()},
                     {"role": "user", "content": answer.strip()},
                 ]

@@ -135,11 +135,11 @@ class _Text:
 def _of_openrlhf(text: _Text, problem: str, solution: str) -> Encoded:
     """OpenRLHF's RewardDataset: the chat, or two lines, then the end of sequence, where the score is read."""
     eos = text.tokenizer.eos_token or ""
-    whole = text.chat(problem, solution) if text.tokenizer.chat_template else f"{problem}\n{solution}"
-    whole = whole.rstrip("\n")
-    if not whole.endswith(eos):
-        whole += " " + eos
-    return _at_the_end(text.ids(whole))
+    chat = text.chat(problem, solution) if text.tokenizer.chat_template else f"{problem}\n{solution}"
+    chat = chat.rstrip("\n")
+    if not chat.endswith(eos):
+        chat += " " + eos
+    return _at_the_end(text.ids(chat))
 
 
 def _of_transformers(text: _Text, problem: str, solution: str) -> Encoded:

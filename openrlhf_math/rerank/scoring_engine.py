@@ -209,8 +209,8 @@ def kind_and_arguments(settings: ScorerSettings) -> tuple[ScorerKind, dict[str, 
 def _arguments(settings: ScorerSettings, kind: ScorerKind, config: "PretrainedConfig") -> dict[str, object]:
     """Of vLLM's engine."""
     arguments = kind.engine_arguments()
-    own = getattr(config.get_text_config(), "max_position_embeddings", None) or MOST_CONTEXT
-    context = settings.max_context or min(own, MOST_CONTEXT)
+    model_context = getattr(config.get_text_config(), "max_position_embeddings", None) or MOST_CONTEXT
+    context = settings.max_context or min(model_context, MOST_CONTEXT)
     arguments |= {
         "enable_prefix_caching": True,
         "max_model_len": context,

@@ -172,11 +172,11 @@ def _best(attempts: list[Attempt], aggregation: Aggregation) -> Attempt | None:
 async def _rewritten(task: Task, number: int, best: Attempt) -> Attempt:
     turn = task.turn(number)
     sampling = replace(turn.sampling, prefix="")
-    said = [*turn.messages, {"role": "assistant", "content": best.text}, {"role": "user", "content": CRITIQUE}]
-    critique = await task.sampler.complete(said, replace(sampling, watch=None))
-    said = [*said, {"role": "assistant", "content": critique.text}, {"role": "user", "content": REWRITE}]
-    rewrite = await task.sampler.complete(said, sampling)
-    return await task.judged(replace(turn, messages=said, sampling=sampling, by=REFINED), [rewrite])
+    messages = [*turn.messages, {"role": "assistant", "content": best.text}, {"role": "user", "content": CRITIQUE}]
+    critique = await task.sampler.complete(messages, replace(sampling, watch=None))
+    messages = [*messages, {"role": "assistant", "content": critique.text}, {"role": "user", "content": REWRITE}]
+    rewrite = await task.sampler.complete(messages, sampling)
+    return await task.judged(replace(turn, messages=messages, sampling=sampling, by=REFINED), [rewrite])
 
 
 def _better(rewrite: Attempt, best: Attempt, aggregation: Aggregation) -> bool:

@@ -109,7 +109,7 @@ async def _search(
 
     async def grow() -> list[RequestError | None]:
         try:
-            trees = [_Tree(task, scorer, steps, *own, free, numbers) for own in zip(parts, ended, strict=True)]
+            trees = [_Tree(task, scorer, steps, *branch, free, numbers) for branch in zip(parts, ended, strict=True)]
             return await gather(tree.grow() for tree in trees)
         finally:
             for queue in ended:

@@ -258,8 +258,8 @@ def _log(of: MpNumber) -> MpNumber:
 
 def _of(name: str, values: list[Value]) -> MpNumber:
     """A number that depends on nothing but the name and the values, for functions that are not evaluated."""
-    said = name + "".join(f"|{mpmath.nstr(mpmath.mpmathify(part), 60)}" for value in values for part in _flat(value))
-    return chosen(said, 0)
+    text = name + "".join(f"|{mpmath.nstr(mpmath.mpmathify(part), 60)}" for value in values for part in _flat(value))
+    return chosen(text, 0)
 
 
 def _flat(found: Value) -> list[MpNumber]:

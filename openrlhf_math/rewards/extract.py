@@ -94,7 +94,7 @@ def extract(response: str, style: str = "boxed") -> Extraction:
     full = [index for index, content in enumerate(boxes) if content.strip(_BLANK)]
     if full:
         return Extraction(_last_answer(text, spans, boxes, full), tuple(boxes[index] for index in full))
-    answer = _tagged(text) or _bare(text) or _said(text)
+    answer = _tagged(text) or _bare(text) or _after_phrase(text)
     return Extraction(answer if answer and answer.strip(_BLANK) else None)
 
 
@@ -168,16 +168,16 @@ def _bare(text: str) -> str | None:
     return _sentence(text[ends[0] : ends[0] + _LONGEST_PHRASE].partition("\n")[0]) if ends else None
 
 
-def _said(text: str) -> str | None:
+def _after_phrase(text: str) -> str | None:
     r"""What follows the last "answer is": all of its sentence, so that `$204$ million` and `$2$ or $3$` stay whole."""
     ends = deque((phrase.end() for phrase in _PHRASE.finditer(text)), maxlen=1)
     if not ends:
         return None
     lines = text[ends[0] : ends[0] + _LONGEST_PHRASE].strip(" *\t\n:").split("\n", 3)
-    said = lines[0].strip()
-    if said in ("\\[", "$$") and len(lines) > 1:
-        said = lines[1].strip()
-    return _sentence(said)
+    sentence = lines[0].strip()
+    if sentence in ("\\[", "$$") and len(lines) > 1:
+        sentence = lines[1].strip()
+    return _sentence(sentence)
 
 
 def _without_words(content: str) -> str:
@@ -186,18 +186,18 @@ def _without_words(content: str) -> str:
     return _sentence(content[phrase.end() :].strip(" *:")) or content if phrase else content
 
 
-def _sentence(said: str) -> str | None:
-    said = _MATH_SIGN.sub("", _END_TOKEN.sub("", said))
-    end = _SENTENCE_END.search(said)
-    rest = said[end.end() :].strip(" *\"'") if end else ""
+def _sentence(text: str) -> str | None:
+    text = _MATH_SIGN.sub("", _END_TOKEN.sub("", text))
+    end = _SENTENCE_END.search(text)
+    rest = text[end.end() :].strip(" *\"'") if end else ""
     if not rest[:1].isdigit() and not _TAKES_BACK.match(rest):
-        said = said[: end.start()] if end else said
-    said = _OPENING.sub("", said.strip(" *"))
-    remark = _REMARK.search(said)
-    after = said[remark.end() :] if remark else ""
+        text = text[: end.start()] if end else text
+    text = _OPENING.sub("", text.strip(" *"))
+    remark = _REMARK.search(text)
+    after = text[remark.end() :] if remark else ""
     if remark and not _DOUBT.search(after) and not any(map(str.isdigit, after)):
-        said = said[: remark.start()]
-    return said.strip(" *") or None
+        text = text[: remark.start()]
+    return text.strip(" *") or None
 
 
 # No answer is a list of more boxes. They are not even compared.

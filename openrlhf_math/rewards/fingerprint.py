@@ -76,8 +76,8 @@ def _keys(answer: str, problem: str) -> Iterator[str]:
         yield f"text {key(parts[1])}"
     if spelled := letters(answer):
         yield f"letters {spelled}"
-    if said := meaning(answer):
-        yield f"meaning {said}"
+    if parsed := meaning(answer):
+        yield f"meaning {parsed}"
     bare = POINT_NAME.sub("", answer)
     values = [one for text in {answer, bare} for one in _of(read(text, problem))]
     if not values:

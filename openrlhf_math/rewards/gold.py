@@ -44,7 +44,7 @@ def parse_gold(text: str) -> Gold:
     return _parse(text)
 
 
-SAID = "the answer is"
+ANSWER_PHRASE = "the answer is"
 
 
 @lru_cache(maxsize=1 << 16)
@@ -74,8 +74,8 @@ def gold_of(text: str) -> Gold:
 def _answer_of(text: str) -> str:
     """Of a whole solution: what its last line says the answer is, as MetaMath's, or what is behind #### or in a box."""
     last = text.rpartition("\n")[2]
-    if (said := last.lower().rfind(SAID)) >= 0:
-        text = last[said:]
+    if (start := last.lower().rfind(ANSWER_PHRASE)) >= 0:
+        text = last[start:]
     if "####" in text:
         after = text.rpartition("####")[2].strip()
         return "" if "\n" in after else after

@@ -62,11 +62,11 @@ def read_number(text: str, problem: str = "") -> Number | None:
     if _INTEGER.match(text):
         return Number(Fraction(int(text)), "integer")
     if text[-1:].isalpha() or text[-1:] == "}" or text[:5].lower() in ("minus", "\\text"):
-        said = meaning(unstyled(text)) or ()
-        if said[:1] == ("number",):
-            return Number(said[1], "integer" if said[1].denominator == 1 else "fraction")
-        if said[:1] == ("ordinal",) and text[0].isalpha() and " " not in text:
-            return Number(Fraction(said[1]), "integer", unit=read_measure("th"))
+        parsed = meaning(unstyled(text)) or ()
+        if parsed[:1] == ("number",):
+            return Number(parsed[1], "integer" if parsed[1].denominator == 1 else "fraction")
+        if parsed[:1] == ("ordinal",) and text[0].isalpha() and " " not in text:
+            return Number(Fraction(parsed[1]), "integer", unit=read_measure("th"))
     if len(text) > MAX_DIGITS or not any(sign.isdigit() for sign in text[:64]):
         return None
     if (clock := _CLOCK.match(text)) and gcd(int(clock[1]), int(clock[2])) != 1:

@@ -53,9 +53,9 @@ def read(text: str, problem: str = "") -> Statement:
     if not text:
         raise Unreadable("nothing")
     if is_words(text) or not text.isascii() or text.startswith("\\text"):
-        said = meaning(text)
-        if said is not None:
-            return _of_meaning(said)
+        parsed = meaning(text)
+        if parsed is not None:
+            return _of_meaning(parsed)
     if match := _CLOCK.match(_plain(text)):
         half = (match[4] or "").replace(".", "").replace(" ", "").lower()
         return Tagged("clock", (int(match[1]), int(match[2]), int(match[3] or 0), half))
@@ -171,10 +171,10 @@ def _is_next_to_word(signs: list[str], place: int) -> bool:
 
 
 def _joint(signs: list[str]) -> str:
-    said = " ".join(signs).lower()
-    if "or" in said or "vee" in said or "或" in said:
+    joined = " ".join(signs).lower()
+    if "or" in joined or "vee" in joined or "或" in joined:
         return "or"
-    return "and" if "and" in said or "land" in said or "wedge" in said else ","
+    return "and" if "and" in joined or "land" in joined or "wedge" in joined else ","
 
 
 def _conditions(parts: list[str]) -> int:
@@ -196,10 +196,10 @@ def _is_condition(text: str, before: list[str]) -> bool:
         return False
     try:
         names = symbols(parse(before[0] if not firsts else first[-1]))
-        said = symbols(parse(next(side for side in sides if side)))
+        condition_names = symbols(parse(next(side for side in sides if side)))
     except (Unreadable, StopIteration):
         return False
-    return bool(said & names) and (bool(firsts) or not is_bare(before[0]))
+    return bool(condition_names & names) and (bool(firsts) or not is_bare(before[0]))
 
 
 def _solved(parts: list[str], joint: str) -> Region | None:
@@ -241,8 +241,8 @@ def _base(text: str, problem: str) -> Tagged | None:
     match = _BASED.match(text) or _BASED.match(_plain_digits(text))
     if prefixed := _PREFIXED.match(text):
         return Tagged("base", (prefixed[2].upper().lstrip("0") or "0", {"b": 2, "o": 8, "x": 16}[prefixed[1].lower()]))
-    if said := _SAID_BASE.match(_plain(text)):
-        return Tagged("base", (said[1].upper().lstrip("0") or "0", int(said[2])))
+    if worded := _WORDED_BASE.match(_plain(text)):
+        return Tagged("base", (worded[1].upper().lstrip("0") or "0", int(worded[2])))
     if not match:
         return None
     digits = match[1].upper()
@@ -260,7 +260,7 @@ def _base(text: str, problem: str) -> Tagged | None:
 
 
 _PREFIXED = re.compile(r"\A0([bBoOxX])([0-9A-Fa-f]{1,60})\Z")
-_SAID_BASE = re.compile(r"\A([0-9A-F]{1,60}) ?\(?(?:in )?base ([0-9]{1,2})\)?\Z")
+_WORDED_BASE = re.compile(r"\A([0-9A-F]{1,60}) ?\(?(?:in )?base ([0-9]{1,2})\)?\Z")
 
 
 def _plain_digits(text: str) -> str:
@@ -284,8 +284,8 @@ def _residue(text: str, problem: str) -> Tagged | None:
 
 
 def _ratio(text: str, problem: str) -> Tagged | None:
-    if said := _SAID_RATIO.match(_plain(text)):
-        return Tagged("ratio", tuple(("n", Fraction(part)) for part in said.groups()))
+    if worded := _WORDED_RATIO.match(_plain(text)):
+        return Tagged("ratio", tuple(("n", Fraction(part)) for part in worded.groups()))
     if ":" not in text and "\\colon" not in text:
         return None
     parts, _ = split(text, _COLON)
@@ -294,7 +294,7 @@ def _ratio(text: str, problem: str) -> Tagged | None:
     return Tagged("ratio", tuple(parse(part) for part in parts))
 
 
-_SAID_RATIO = re.compile(r"\A([0-9]{1,9}) to ([0-9]{1,9})\Z")
+_WORDED_RATIO = re.compile(r"\A([0-9]{1,9}) to ([0-9]{1,9})\Z")
 _COLON = re.compile(r"\\colon(?![a-zA-Z])|:")
 
 

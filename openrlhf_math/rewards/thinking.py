@@ -65,13 +65,13 @@ def _of_messages(text: str) -> str:
     begun, *pieces = _BOUNDS.split(text)
     messages = [("", begun)] if begun.strip() else []  # the prompt has written its head
     for bound, piece in zip(pieces[::2], pieces[1::2], strict=True):
-        channel, is_message, said = piece.partition(MESSAGE)
+        channel, is_message, content = piece.partition(MESSAGE)
         if bound == CHANNEL and is_message:
-            messages.append(((channel.split() or [""])[0], said))
+            messages.append(((channel.split() or [""])[0], content))
     final = [number for number, (channel, _) in enumerate(messages) if channel == "final"]
     if not final:
-        return f"{OPEN}\n" + "\n".join(said for _, said in messages)
-    return _joined("\n".join(said for _, said in messages[: final[-1]]), messages[final[-1]][1])
+        return f"{OPEN}\n" + "\n".join(content for _, content in messages)
+    return _joined("\n".join(content for _, content in messages[: final[-1]]), messages[final[-1]][1])
 
 
 def _joined(thinking: str, answer: str) -> str:

@@ -74,12 +74,12 @@ class Pace:
 
 def duration(seconds: float) -> str:
     """Of seconds, as people read it: 8 s, 4 min 10 s, 2 h 5 min."""
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    rounded = max(1, round(seconds))
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60} min"
 
 
 def step_bar(stream: TextIO, transient: bool = False) -> "rich_progress.Progress":

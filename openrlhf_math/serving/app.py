@@ -349,8 +349,8 @@ async def _after(first: bytes, events: AsyncGenerator[bytes, None], end_by: Dead
 
 def _body_schema() -> dict:
     """Of the request, which is read by hand so that its size is bounded and its errors are in OpenAI's form."""
-    said = "OpenAI's chat completion request, with the further fields of vLLM's server"
-    schema: dict[str, Any] = {"type": "object", "description": said, "required": ["messages"]}
+    description = "OpenAI's chat completion request, with the further fields of vLLM's server"
+    schema: dict[str, Any] = {"type": "object", "description": description, "required": ["messages"]}
     schema["properties"] = {"openrlhf_math": SolveOptions.model_json_schema()}
     content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}

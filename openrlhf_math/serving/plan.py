@@ -86,7 +86,7 @@ def plan(request: ChatRequest, service: Service) -> Plan:
     if limits.attempts is not None and request.n > limits.attempts:
         raise ApiError(400, f"n: {request.n} answers cannot come from {limits.attempts} attempts", "n")
     if service.context:
-        check_size([message.said() for message in request.messages], service.context)
+        check_size([message.as_dict() for message in request.messages], service.context)
     method = _method(request, service)
     return Plan(problem.text, replace(method, turns=_turns(method.turns, request, before)), limits)
 
@@ -129,7 +129,7 @@ def _method(request: ChatRequest, service: Service) -> Method:
 
 def _turns(turns: Turns, request: ChatRequest, before: Sequence[Message]) -> Turns:
     """The same turns, drawn as the request wants, with the messages that went before the problem."""
-    said = [one.said() for one in before]
+    history = [one.as_dict() for one in before]
 
     def of(problem: str) -> Callable[[int], Turn]:
         turn = turns(problem)
@@ -137,8 +137,8 @@ def _turns(turns: Turns, request: ChatRequest, before: Sequence[Message]) -> Tur
         def numbered(number: int) -> Turn:
             one = turn(number)
             seed = one.sampling.seed if request.seed is None else seed_of(request.seed, problem, number)
-            *own, asked = one.messages
-            messages = [*_one_system([*own, *said]), asked]
+            *first, asked = one.messages
+            messages = [*_one_system([*first, *history]), asked]
             return replace(one, messages=messages, sampling=replace(one.sampling, **request.drawn, seed=seed))
 
         return numbered

@@ -59,7 +59,7 @@ class Message(BaseModel):
             return self.content
         return "".join(part if isinstance(part, str) else part.text for part in self.content)
 
-    def said(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, str]:
         """As chat templates read it."""
         reasoning = self.reasoning or self.reasoning_content
         thought = {"reasoning": reasoning, "reasoning_content": reasoning} if reasoning else {}
@@ -293,11 +293,11 @@ def _vllms(fields: dict) -> BaseModel:
 def _refused(error: Exception, fields: dict) -> ApiError:
     from vllm.exceptions import VLLMClientError
 
-    said = str(error.args[0]) if isinstance(error, VLLMClientError) and error.args else "it is of another type"
-    words = said.replace("`", " ").split()
+    reason = str(error.args[0]) if isinstance(error, VLLMClientError) and error.args else "it is of another type"
+    words = reason.replace("`", " ").split()
     name = getattr(error, "parameter", None) or next((word for word in words if word in fields), None)
     name = name or _at_fault(fields)
-    return ApiError(400, f"{name}: {said}" if name else f"the body: {said}", name)
+    return ApiError(400, f"{name}: {reason}" if name else f"the body: {reason}", name)
 
 
 def _at_fault(fields: dict) -> str | None:
@@ -365,5 +365,5 @@ def _named(error: ValidationError) -> ApiError:
     first = error.errors(include_url=False, include_input=False)[0]
     path = [str(part) for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part[:1].isupper()))]
     named = ".".join(path)
-    said = first["msg"][0].lower() + first["msg"][1:]
-    return ApiError(400, f"{named}: {said}" if named else f"the body: {said}", named or None)
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return ApiError(400, f"{named}: {message}" if named else f"the body: {message}", named or None)

@@ -80,14 +80,14 @@ def find_frame(tokenizer: Tokenizer, stops: set[int]) -> Frame:
     A turn ends with the first control token that the template writes behind an answer. Where engines do not stop at it,
     as those of a base model with ChatML, or where there is none, the end of sequence follows.
     """
-    whole = _rendered(tokenizer, ANSWER)
-    if whole is None or whole.count(ANSWER) != 1:
+    rendered = _rendered(tokenizer, ANSWER)
+    if rendered is None or rendered.count(ANSWER) != 1:
         return bare_frame(tokenizer)
-    head, _, tail = whole.partition(ANSWER)
+    head, _, tail = rendered.partition(ANSWER)
     prompt = chat_text(tokenizer, [{"role": "user", "content": QUESTION}])
     thinking, pairs = _thinking(tokenizer, prompt)
     end, marks = _end(tokenizer, tail, stops)
-    trims = _rendered(tokenizer, f" \n{ANSWER} \n") == whole
+    trims = _rendered(tokenizer, f" \n{ANSWER} \n") == rendered
     return Frame(_before(head, prompt), end, marks, trims, thinking, (*pairs, *PAIRS))
 
 

@@ -124,16 +124,16 @@ class Renderer:
         if not prompts:
             return []
         asked = iter(prompt_ids(self.tokenizer, prompts, self._chat))
-        said = iter(self._said(completions))
+        completed = iter(self._tokenized(completions))
         end = len(self._continued.ids([self._frame.end])[0])
         found: list[list[Trace] | BadRow] = []
         for row, pieces in conversations:
-            turns = [(next(asked), *next(said)) for _ in pieces]
+            turns = [(next(asked), *next(completed)) for _ in pieces]
             fault = next(filter(None, (self._fault_of(before, ids, end) for before, ids, _ in turns)), None)
             found.append(BadRow(fault) if fault else [Trace(*each, source, row) for each in self._joined(turns)])
         return found
 
-    def _said(self, completions: list[str]) -> Iterator[tuple[list[int], Spans]]:
+    def _tokenized(self, completions: list[str]) -> Iterator[tuple[list[int], Spans]]:
         """The tokens of each completion, and what is learned among them.
 
         The output of code is tokenized apart from what the model writes around it, as it is when a model runs code.
@@ -143,10 +143,10 @@ class Renderer:
         for of_one in parts:
             ids: list[int] = []
             learned: Spans = []
-            for _, own in of_one:
+            for _, is_learned in of_one:
                 start = len(ids)
                 ids += next(made)
-                if own and len(ids) > start:
+                if is_learned and len(ids) > start:
                     learned.append((start, len(ids)))
             yield ids, learned
 
@@ -160,12 +160,12 @@ class Renderer:
         self.counts[NOT_LEARNED] += len(blocks)
         return [*parts, (completion[end:], True)]
 
-    def _fault_of(self, asked: list[int], said: list[int], end: int) -> str | None:
-        if not asked:
+    def _fault_of(self, prompt: list[int], completion: list[int], end: int) -> str | None:
+        if not prompt:
             return "has an empty prompt"
-        if fault := self._token_error(asked) or self._token_error(said):
+        if fault := self._token_error(prompt) or self._token_error(completion):
             return f"has a token that cannot be learned: {fault}"
-        if inside := self._control.intersection(said[:-end]):
+        if inside := self._control.intersection(completion[:-end]):
             return f"has the control token {self.tokenizer.convert_ids_to_tokens(min(inside))} within a response"
         return None
 
@@ -175,13 +175,13 @@ class Renderer:
         rows: list[tuple[array, tuple[tuple[int, int], ...]]] = []
         ids: list[int] = []
         learned: list[tuple[int, int]] = []
-        for asked, said, own in turns:
-            if ids and asked[: len(ids)] != ids:
+        for prompt, completion, spans in turns:
+            if ids and prompt[: len(ids)] != ids:
                 rows.append((array("i", ids), tuple(learned)))
                 learned = []
                 self.counts[LEFT_OUT] += 1
-            ids = asked + said
-            learned += [(len(asked) + start, len(asked) + stop) for start, stop in own]
+            ids = prompt + completion
+            learned += [(len(prompt) + start, len(prompt) + stop) for start, stop in spans]
         return [*rows, (array("i", ids), tuple(learned))]
 
     def _as_kept(self, turn: Turn, last: bool, counts: Counter) -> Turn:

@@ -65,9 +65,9 @@ class Reader:
         self._line.append(text)
         self._length += len(text)
         if "\n" in text:
-            *whole, rest = "".join(self._line).split("\n")
+            *complete, rest = "".join(self._line).split("\n")
             self._line, self._length = [rest], len(rest)
-            for line in whole:
+            for line in complete:
                 self._read(line + "\n")
         if self._length > LONGESTFENCE:
             return None
@@ -117,12 +117,12 @@ class Reader:
 
 def _tool_call(text: str, source: str) -> Call:
     try:
-        said = json.loads(text)
+        call = json.loads(text)
     except (ValueError, RecursionError):
         return Call(None, source, "the call is not JSON")
-    if not isinstance(said, dict) or said.get("name") not in NAMES:
+    if not isinstance(call, dict) or call.get("name") not in NAMES:
         return Call(None, source, f"there is one tool, {NAMES[0]!r}")
-    arguments = said.get("arguments")
+    arguments = call.get("arguments")
     code = arguments.get("code") if isinstance(arguments, dict) else arguments
     if not isinstance(code, str):
         return Call(None, source, 'the arguments must be {"code": text}')

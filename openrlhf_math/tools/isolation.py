@@ -118,13 +118,13 @@ def tree() -> list[tuple[str, str | None]]:
     The system's programs and libraries, and this Python with its packages; no home directory, no configuration.
     Raises CannotStart if Python is installed so that all of a home directory would be seen.
     """
-    own = {Path(sys.prefix), Path(sys.base_prefix), Path(os.path.realpath(sys.executable)).parents[1]}
-    own.add(Path(__file__).parent / "sandbox")
-    for prefix in own:
+    prefixes = {Path(sys.prefix), Path(sys.base_prefix), Path(os.path.realpath(sys.executable)).parents[1]}
+    prefixes.add(Path(__file__).parent / "sandbox")
+    for prefix in prefixes:
         if prefix in (Path("/"), Path.home(), *Path.home().parents):
             raise CannotStart(f"Python's prefix is {prefix}, which the model's code must not see")
     shown, links = [], []
-    for path in (*SYSTEM, *sorted(str(one) for one in own)):
+    for path in (*SYSTEM, *sorted(str(one) for one in prefixes)):
         if os.path.islink(path):
             links.append((path, os.readlink(path)))
         elif os.path.exists(path):

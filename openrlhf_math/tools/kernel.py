@@ -230,12 +230,12 @@ class Kernel:
                 if not self._read(reply, lines.append):
                     open_ends.discard(reply)
                     events.unregister(reply)
-                *whole, self._line = (self._line + b"".join(lines)).split(b"\n")
+                *complete, self._line = (self._line + b"".join(lines)).split(b"\n")
                 self._line = self._line[:LONGEST_REPLY]
-                for line in whole:
-                    if isinstance(said := _json(line), dict):
+                for line in complete:
+                    if isinstance(reply_object := _json(line), dict):
                         self._drain(stdout, output)
-                        yield said
+                        yield reply_object
                 if reply not in open_ends:  # no process can answer any more
                     self._drain(stdout, output)
                     return

@@ -146,8 +146,8 @@ def translated(arguments: Sequence[str], parser: argparse.ArgumentParser, table:
         changes[flag] = " ".join(shown) or "no effect in this release"
     if lengths:
         completion = lengths.get(COMPLETION_LENGTH, OLD_LENGTH)
-        whole = lengths.get(PROMPT_LENGTH, OLD_LENGTH) + completion
-        new = ["--data.max_len", str(whole), "--rollout.max_new_tokens", str(completion)]
+        total = lengths.get(PROMPT_LENGTH, OLD_LENGTH) + completion
+        new = ["--data.max_len", str(total), "--rollout.max_new_tokens", str(completion)]
         found += new
         changes[" ".join(f"--{name}" for name in lengths)] = " ".join(new)
     return Translated(found, changes)
@@ -174,9 +174,9 @@ def _same_words(name: str, dotted: list[str]) -> str:
     words = name.replace(".", "_")
     if name.startswith("fsdp."):
         words = f"ds_{words.removeprefix('fsdp_')}"
-    whole = [flag for flag in dotted if flag.replace(".", "_") == words]
+    exact = [flag for flag in dotted if flag.replace(".", "_") == words]
     ends = [flag for flag in dotted if flag.replace(".", "_").endswith(f"_{words}")]
-    flags = whole or ends
+    flags = exact or ends
     return f"--{flags[0]}" if len(flags) == 1 else ""
 
 

@@ -141,12 +141,12 @@ def products(count: int, rng: random.Random, apart_from: AbstractSet[Product] = 
 def traces(product: Product, rng: random.Random) -> list[tuple[str, str]]:
     """Of one trace: pairs of what was written behind the question so far, and what is to be learned."""
     if rng.random() >= CALLS:
-        return [("", _said(GUESS))]
+        return [("", _boxed_sentence(GUESS))]
     output = f"```output\n{product.answer}\n```\n"
-    return [("", product.call), (product.call + output, _said(product.answer))]
+    return [("", product.call), (product.call + output, _boxed_sentence(product.answer))]
 
 
-def _said(answer: int) -> str:
+def _boxed_sentence(answer: int) -> str:
     return f"The answer is \\boxed{{{answer}}}."
 
 

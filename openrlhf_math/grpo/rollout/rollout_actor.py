@@ -203,8 +203,8 @@ class MathRolloutActor(UpstreamRolloutActor):
 
     async def take_peak_bytes(self) -> int:
         """Of all this engine's workers, and on the CPU of this process, which is not one of them."""
-        own = layout.take_peak_bytes("cpu") if self.device == "cpu" else 0
-        return own + sum(await self.llm.collective_rpc("take_peak_bytes"))
+        here = layout.take_peak_bytes("cpu") if self.device == "cpu" else 0
+        return here + sum(await self.llm.collective_rpc("take_peak_bytes"))
 
     async def patches_applied(self) -> dict[str, list]:
         """Upstream's modules imported patched: in this actor and in vLLM's worker processes."""

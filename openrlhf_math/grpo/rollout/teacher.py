@@ -168,8 +168,8 @@ def check_same_vocabulary(student: str, teacher: str, ask_hub: bool) -> None:
     if not ask_hub and not (os.path.isdir(student) and os.path.isdir(teacher)):
         return
     flag = "--actor.model_name_or_path"
-    own, other = (load_tokenizer(name, model, False, "") for name, model in ((flag, student), (FLAG, teacher)))
-    if reason := difference(own, other):
+    ours, theirs = (load_tokenizer(name, model, False, "") for name, model in ((flag, student), (FLAG, teacher)))
+    if reason := difference(ours, theirs):
         raise UserError(f"{FLAG} {teacher}: {reason}; choose a teacher with the student's tokenizer")
     rows = [
         getattr(read_config(name, model).get_text_config(), "vocab_size", 0)
@@ -184,10 +184,10 @@ def check_same_vocabulary(student: str, teacher: str, ask_hub: bool) -> None:
 
 def difference(student: Tokenizer, teacher: Tokenizer) -> str | None:
     """How two tokenizers differ in what an id means, in words; None if they do not."""
-    own, other = student.get_vocab(), teacher.get_vocab()
-    if own != other:
-        token = min((token for token in own.keys() | other.keys() if own.get(token) != other.get(token)), key=repr)
-        ids = [f"id {table[token]}" if token in table else "no token" for table in (own, other)]
+    ours, theirs = student.get_vocab(), teacher.get_vocab()
+    if ours != theirs:
+        token = min((token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)), key=repr)
+        ids = [f"id {table[token]}" if token in table else "no token" for table in (ours, theirs)]
         return f"its vocabulary is not the student's: {token!r} is {ids[1]} to it and {ids[0]} to the student"
     for name in ("bos_token", "eos_token"):
         words = [getattr(one, name) for one in (student, teacher)]

@@ -51,17 +51,17 @@ async def _served(teacher: Teacher, tokenizer: Tokenizer, max_len: int) -> Teach
         between = tokenizer.eos_token_id or 0
         tokens = sorted({*tokenizer.get_vocab().values()} - {between})
         ids = [number for token in tokens for number in (token, between)]
-        own, other = tokenizer.decode(ids), await client.text_of(name, ids)
-        if own != other:
-            reason = _first_difference(tokens, *(text.split(tokenizer.decode([between])) for text in (own, other)))
+        ours, theirs = tokenizer.decode(ids), await client.text_of(name, ids)
+        if ours != theirs:
+            reason = _first_difference(tokens, *(text.split(tokenizer.decode([between])) for text in (ours, theirs)))
             raise UserError(f"{where}: {reason}; serve a teacher with the student's tokenizer")
         await client.log_probs(name, ids[:16])
     return replace(teacher, model=name)
 
 
-def _first_difference(tokens: list[int], own: list[str], other: list[str]) -> str:
-    """own, other: the texts of the tokens to the student and to the teacher."""
-    for token, mine, its in zip(tokens, own, other, strict=False):
+def _first_difference(tokens: list[int], ours: list[str], theirs: list[str]) -> str:
+    """ours, theirs: the texts of the tokens to the student and to the teacher."""
+    for token, mine, its in zip(tokens, ours, theirs, strict=False):
         if mine != its:
             its, mine = (json.dumps(text[:40], ensure_ascii=False) for text in (its, mine))
             return f"its vocabulary is not the student's: token {token} is {its} to it and {mine} to the student"

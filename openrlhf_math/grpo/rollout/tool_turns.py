@@ -220,11 +220,11 @@ class ToolTurns:
 
     def _text(self, before: list[int], token_ids: list[int]) -> str:
         """Of tokens behind others: some tokenizers leave out the space in front of a text."""
-        first, whole = (
+        first, both = (
             self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
             for ids in (before, before + token_ids)
         )
-        return whole[len(first) :]
+        return both[len(first) :]
 
 
 def opened(settings: RolloutTool, tokenizer: Tokenizer, model: str) -> Tool:

@@ -102,7 +102,7 @@ class MathExperienceMaker(RemoteExperienceMaker):
         """
         if name in GROUP_BASELINE:
             groups = torch.where(all_equal(groups), 0.0, groups)
-        own = [experience.rewards for experience in experiences]
+        raw_rewards = [experience.rewards for experience in experiences]
         for experience, rewards in zip(experiences, of_experiences(groups, experiences), strict=True):
             experience.rewards = rewards
         with (
@@ -110,7 +110,7 @@ class MathExperienceMaker(RemoteExperienceMaker):
             substituted(self.args.reward, clip_range=None),
         ):
             super().compute_advantages_and_returns(experiences)
-        for experience, rewards in zip(experiences, own, strict=True):
+        for experience, rewards in zip(experiences, raw_rewards, strict=True):
             experience.rewards = rewards
 
     def _estimate(self, estimator: Estimator, groups: Rewards, experiences: list[Experience]) -> None:

@@ -48,8 +48,8 @@ def prompt_numbers(batch: Experience) -> Int64[torch.Tensor, " completions"]:
 
 def packed_tokens(items: list[Experience], group: Group, shares_prompts: bool = True) -> int:
     """Tokens of a group, the prompt once for all its completions, or once for each."""
-    whole = sum(int(items[number].total_length) for number in group)
-    return whole - (len(group) - 1) * len(_prompt(items[group[0]])) if shares_prompts else whole
+    total = sum(int(items[number].total_length) for number in group)
+    return total - (len(group) - 1) * len(_prompt(items[group[0]])) if shares_prompts else total
 
 
 def fill(groups: list[Group], tokens: Callable[[Group], int], budget: int) -> list[list[int]]:
