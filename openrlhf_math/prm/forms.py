@@ -143,7 +143,7 @@ def find_form(model: str, scorer: str | None, separator: str | None) -> Form:
     the base's own, or a line's end. Raises UserError for a base that cannot be of this form."""
     config = read_config(MODEL_FLAG, model)
     kind = config.model_type
-    if (scorer or _own_scorer(config)) == QWEN:
+    if (scorer or _scorer_of(config)) == QWEN:
         if kind != "qwen2":
             raise UserError(
                 f"--math.scorer {QWEN}: {MODEL_FLAG} {model} is a {kind}, and vLLM serves process reward models of "
@@ -156,7 +156,7 @@ def find_form(model: str, scorer: str | None, separator: str | None) -> Form:
     return TokenClassifierForm(separator or step_separator(config) or LINE_END)
 
 
-def _own_scorer(config: "PretrainedConfig") -> str:
+def _scorer_of(config: "PretrainedConfig") -> str:
     return QWEN if config.model_type == "qwen2" and architecture(config) != _classifier_of(config) else TRL
 
 

@@ -113,18 +113,18 @@ class StepJudge(PackedActor):
 
     def _look_at_head(self, probe: Probe) -> None:
         """The log-odds of a new head hardly differ from token to token: enlarged, they show a wrong path."""
-        log_odds = probe.one_at_a_time(self._own_log_odds)
+        log_odds = probe.one_at_a_time(self._model_log_odds)
         if not log_odds.isfinite().all():
             raise ValueError("its logits are not finite, as weights of a damaged checkpoint give them")
         self.sharpness = SPREAD / max(log_odds.std().item(), 1e-6)
 
-    def _own_log_odds(self, sequence: Int64[Tensor, "1 tokens"]) -> Float32[Tensor, " tokens-1"]:
+    def _model_log_odds(self, sequence: Int64[Tensor, "1 tokens"]) -> Float32[Tensor, " tokens-1"]:
         """Of right against wrong, with the model's own code."""
         self._attend_with("eager")
         return _log_odds(self.model(sequence[:, :-1], use_cache=False).logits[0])
 
-    def _own_log_probs(self, sequence: Int64[Tensor, "1 tokens"]) -> Float32[Tensor, " tokens-1"]:
-        return logsigmoid(self.sharpness * self._own_log_odds(sequence))
+    def _model_log_probs(self, sequence: Int64[Tensor, "1 tokens"]) -> Float32[Tensor, " tokens-1"]:
+        return logsigmoid(self.sharpness * self._model_log_odds(sequence))
 
     def _path_log_probs(self, probe: Probe) -> Float32[Tensor, " actions"]:
         logits = self._logits(probe.sequences, probe.attention_mask.bool(), probe.action_mask)

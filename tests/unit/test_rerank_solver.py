@@ -4,6 +4,7 @@ import asyncio
 import gc
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -27,10 +28,10 @@ def pool():
 
 
 class Sampler:
-    """Attempt i writes the i-th answer. Some take `seconds`, some twice or three times as many."""
+    """Attempt i writes the i-th answer. Some take `seconds`, some twice or three times as many, `hanging` never end."""
 
-    def __init__(self, answers: list[str], seconds: float = 0.0) -> None:
-        self.answers, self.seconds = answers, seconds
+    def __init__(self, answers: list[str], seconds: float = 0.0, hanging: Sequence[int] = ()) -> None:
+        self.answers, self.seconds, self.hanging = answers, seconds, hanging
         self.asked, self.under_way, self.most, self.cancelled = [], 0, 0, 0
 
     async def complete(self, messages, sampling: Sampling) -> Completion:
@@ -39,7 +40,7 @@ class Sampler:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
-            await asyncio.sleep(self.seconds * (1 + number % 3))
+            await asyncio.sleep(3600 if number in self.hanging else self.seconds * (1 + number % 3))
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -106,7 +107,7 @@ def test_concurrent_attempts_are_limited(pool):
 
 
 def test_decided_vote_ends_and_cancels_running_attempts(pool):
-    sampler = Sampler(box(*"111111111111"), seconds=0.1)
+    sampler = Sampler(box(*"111111111111"), hanging=range(6, 12))
     solution = solve(pool, sampler, method=replace(METHOD, stop=cannot_lose, max_concurrency=4))
     assert solution.decision.ended == "early"
     assert sampler.cancelled > 0 and sampler.under_way == 0
